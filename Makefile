@@ -1,0 +1,79 @@
+# Bare `make` lists what there is. Each target sets up what it needs, in this folder.
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+SHELL := /bin/sh
+
+ARGS ?=
+FUNCTION ?=
+EVENT ?=
+
+# What the environments hold goes first, the uv that set-up fetched last.
+export PATH := $(CURDIR)/.venv/bin:$(CURDIR)/.venv-sam/bin:$(PATH):$(CURDIR)/.uv/bin
+export PYTHON
+export SAM_CLI_TELEMETRY := 0
+
+# An environment is made again if this folder was moved or its Python is gone: its scripts name both by their path.
+$(shell for e in .venv .venv-sam; do \
+	[ ! -f $$e/synced ] || { [ "$$(cat $$e/synced)" = "$$(pwd -P)" ] && $$e/bin/python -c '' 2>/dev/null; } || rm -rf $$e; done)
+
+SOURCES := $(shell find layers functions -type f ! -name '*.pyc' ! -path '* *')
+APPS := $(wildcard functions/*/app.py)
+BUILT := .aws-sam/build/template.yaml
+
+.PHONY: help run test lint build validate invoke lock clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
+
+run: .venv/synced ## run the whole service on this machine (PORT=3000; ARGS=--help)
+	@exec .venv/bin/python -m local $(ARGS)
+
+test: .venv/synced ## run the tests (ARGS="-k burst" for some of them)
+	@exec .venv/bin/python -m pytest $(ARGS)
+
+lint: .venv/synced ## check style, formatting, types and the direction of imports
+	@failed=; for check in 'ruff check .' 'ruff format --check .' mypy $(APPS:%='mypy %') 'lint-imports --no-logo'; do \
+		echo "$$check"; $$check || failed="$$failed [$$check]"; done; \
+	[ -z "$$failed" ] || { echo "Failed:$$failed" >&2; exit 1; }
+
+validate: .venv-sam/synced ## check template.yaml
+	.venv-sam/bin/sam validate --lint
+
+build: $(BUILT) ## build the functions and the layer for AWS Lambda into .aws-sam (no Docker)
+	@echo "Built in .aws-sam/build"
+
+invoke: ## run a built function with an event (FUNCTION=IntakeFunction EVENT=events/….json)
+	@functions=$$(awk '/^  [A-Za-z]+:$$/ { name = $$1 } /^    Type: AWS::Serverless::Function$$/ { sub(":", "", name); print name }' template.yaml); \
+	if ! echo "$$functions" | grep -qx -- "$(FUNCTION)" || [ ! -f "$(EVENT)" ]; then { \
+		echo "usage: make invoke FUNCTION=… EVENT=…"; \
+		echo "FUNCTION is one of:"; echo "$$functions" | sed 's/^/  /'; \
+		echo "EVENT is a file, such as:"; find events -name '*.json' | sort | sed 's/^/  /'; } >&2; exit 2; fi
+	@$(MAKE) --no-print-directory .venv/synced $(BUILT)
+	@exec .venv/bin/python -m local.invoke $(FUNCTION) $(EVENT)
+
+lock: ## resolve the requirements again (ARGS=--upgrade for newer versions)
+	@requirements/sync.sh --uv >/dev/null
+	$(COMPILE) -c requirements/runtime.in layers/message_handler/pyproject.toml -o requirements/runtime.txt
+	$(COMPILE) requirements/dev.in -o requirements/dev.txt
+	$(COMPILE) requirements/sam.in -o requirements/sam.txt
+	$(COMPILE) requirements/uv.in -o requirements/uv.txt
+
+clean: ## remove all that make made
+	rm -rf .venv .venv-sam .uv .uv-pip .aws-sam .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name .git -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Versions for every platform, with hashes, and without the address of an index.
+COMPILE = UV_SYSTEM_CERTS=1 UV_PYTHON_DOWNLOADS=never uv pip compile --quiet --universal --python-version 3.12 \
+	--generate-hashes --no-emit-index-url --custom-compile-command "make lock" $(ARGS)
+
+.venv/synced: requirements/runtime.txt requirements/dev.txt layers/message_handler/pyproject.toml requirements/sync.sh
+	@requirements/sync.sh .venv requirements/runtime.txt requirements/dev.txt
+
+.venv-sam/synced: requirements/sam.txt requirements/sync.sh
+	@requirements/sync.sh .venv-sam requirements/sam.txt
+
+$(BUILT): .venv-sam/synced template.yaml samconfig.toml requirements/runtime.txt $(SOURCES)
+	@echo "Building into .aws-sam"
+	@env -u MAKELEVEL -u MAKEFLAGS .venv-sam/bin/sam build
+	@touch $@

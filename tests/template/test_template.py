@@ -1,0 +1,227 @@
+"""What template.yaml promises, read from what CloudFormation would get: as AWS's own translator expands it."""
+
+from __future__ import annotations
+
+import json
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+import yaml
+from samtranslator.parser.parser import Parser
+from samtranslator.translator.translator import Translator
+
+TEMPLATE = Path(__file__).parents[2] / "template.yaml"
+MANAGED_POLICIES = {"AWSXrayWriteOnlyAccess": "arn:aws:iam::aws:policy/AWSXrayWriteOnlyAccess"}
+
+LOCK_TTL_SECONDS = 300
+API_TIMEOUT_SECONDS = 29
+
+ROUTES = {
+    ("POST", "/conversations/{conversation_id}/messages"): "IntakeFunction",
+    ("GET", "/conversations/{conversation_id}"): "IntakeFunction",
+    ("GET", "/jobs/{job_id}"): "IntakeFunction",
+    ("DELETE", "/jobs/{job_id}"): "IntakeFunction",
+    ("GET", "/health"): "AdminFunction",
+    ("GET", "/admin/status"): "AdminFunction",
+    ("GET", "/admin/locks"): "AdminFunction",
+    ("GET", "/admin/locks/{conversation_id}"): "AdminFunction",
+    ("DELETE", "/admin/locks/{conversation_id}"): "AdminFunction",
+    ("POST", "/admin/locks/cleanup"): "AdminFunction",
+}
+FUNCTIONS = {"IntakeFunction", "WorkerFunction", "AdminFunction"}
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML with CloudFormation's short forms: `!Ref X` is {"Ref": "X"}, `!Sub x` is {"Fn::Sub": "x"}."""
+
+
+def _intrinsic(loader: _Loader, suffix: str, node: yaml.Node) -> dict[str, Any]:
+    if isinstance(node, yaml.ScalarNode):
+        value: Any = loader.construct_scalar(node)
+    elif isinstance(node, yaml.SequenceNode):
+        value = loader.construct_sequence(node, deep=True)
+    else:
+        value = loader.construct_mapping(node, deep=True)
+    if suffix == "GetAtt" and isinstance(value, str):
+        value = value.split(".", 1)
+    return {suffix if suffix in {"Ref", "Condition"} else f"Fn::{suffix}": value}
+
+
+_Loader.add_multi_constructor("!", _intrinsic)
+
+
+def _source() -> dict[str, Any]:
+    return dict(yaml.load(TEMPLATE.read_text(encoding="utf-8"), _Loader))
+
+
+@pytest.fixture(scope="module")
+def parameters() -> dict[str, Any]:
+    return dict(_source()["Parameters"])
+
+
+@pytest.fixture(scope="module")
+def stack() -> dict[str, Any]:
+    """The expanded resources, by logical id."""
+    source = _source()
+    for resource in source["Resources"].values():
+        for code in {"CodeUri", "ContentUri"} & resource["Properties"].keys():
+            resource["Properties"][code] = "s3://bucket/key"  # as after `sam package`
+    defaults = {name: parameter["Default"] for name, parameter in source["Parameters"].items()}
+    region = boto3.Session(region_name="us-east-1")
+    expanded = Translator(MANAGED_POLICIES, Parser(), boto_session=region).translate(source, defaults)
+    return dict(expanded["Resources"])
+
+
+def _of_type(stack: dict[str, Any], kind: str) -> dict[str, dict[str, Any]]:
+    return {name: it["Properties"] for name, it in stack.items() if it["Type"] == kind}
+
+
+def _routes(stack: dict[str, Any]) -> dict[tuple[str, str], str]:
+    (api,) = _of_type(stack, "AWS::ApiGateway::RestApi").values()
+    routes = {}
+    for path, methods in api["Body"]["paths"].items():
+        for method, operation in methods.items():
+            uri = json.dumps(operation["x-amazon-apigateway-integration"]["uri"])
+            (function,) = [name for name in FUNCTIONS if f"${{{name}.Arn}}" in uri]
+            routes[method.upper(), path] = function
+    return routes
+
+
+def test_the_routes_are_the_implemented_ones(stack: dict[str, Any]) -> None:
+    assert _routes(stack) == ROUTES
+
+
+def test_deadlines_nest(stack: dict[str, Any], parameters: dict[str, Any]) -> None:
+    """Invariant 9: the worker's timeout < the lock's TTL < the records' visibility, which is six timeouts."""
+    functions = _of_type(stack, "AWS::Lambda::Function")
+    worker = functions["WorkerFunction"]["Timeout"]
+    visibility = stack["JobQueue"]["Properties"]["VisibilityTimeout"]
+    assert worker == 120
+    assert worker < LOCK_TTL_SECONDS < visibility
+    assert visibility == 6 * worker
+    assert functions["IntakeFunction"]["Timeout"] <= API_TIMEOUT_SECONDS
+    waiting = parameters["MaxWaitSeconds"]
+    assert waiting["Default"] <= waiting["MaxValue"] < API_TIMEOUT_SECONDS
+
+
+def test_a_record_that_fails_five_times_rests_in_the_dead_letters_for_14_days(stack: dict[str, Any]) -> None:
+    queue, dead_letters = (stack[name]["Properties"] for name in ("JobQueue", "DeadLetterQueue"))
+    assert queue["RedrivePolicy"] == {
+        "deadLetterTargetArn": {"Fn::GetAtt": ["DeadLetterQueue", "Arn"]},
+        "maxReceiveCount": 5,
+    }
+    fourteen_days = 14 * 24 * 3600
+    assert queue["MessageRetentionPeriod"] == dead_letters["MessageRetentionPeriod"] == fourteen_days
+
+
+def test_records_are_encrypted_and_unordered(stack: dict[str, Any]) -> None:
+    for queue in _of_type(stack, "AWS::SQS::Queue").values():
+        assert queue["SqsManagedSseEnabled"] is True
+        assert "FifoQueue" not in queue
+
+
+def test_one_failed_record_does_not_bring_back_its_batch(stack: dict[str, Any], parameters: dict[str, Any]) -> None:
+    (mapping,) = _of_type(stack, "AWS::Lambda::EventSourceMapping").values()
+    assert mapping["FunctionName"] == {"Ref": "WorkerFunction"}
+    assert mapping["EventSourceArn"] == {"Fn::GetAtt": ["JobQueue", "Arn"]}
+    assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+    assert mapping["BatchSize"] == 10
+    assert mapping["ScalingConfig"] == {"MaximumConcurrency": {"Ref": "WorkerMaximumConcurrency"}}
+    assert parameters["WorkerMaximumConcurrency"]["MinValue"] == 2
+
+
+def test_the_sweep_runs_every_minute(stack: dict[str, Any]) -> None:
+    (rule,) = _of_type(stack, "AWS::Events::Rule").values()
+    (target,) = rule["Targets"]
+    assert rule["ScheduleExpression"] == "rate(1 minute)"
+    assert target["Arn"] == {"Fn::GetAtt": ["AdminFunction", "Arn"]}
+    assert json.loads(target["Input"]) == {"action": "sweep"}
+
+
+def test_every_function_logs_into_its_own_group_that_forgets(stack: dict[str, Any]) -> None:
+    groups = _of_type(stack, "AWS::Logs::LogGroup")
+    functions = _of_type(stack, "AWS::Lambda::Function")
+    assert functions.keys() == FUNCTIONS
+    used = [function["LoggingConfig"]["LogGroup"]["Ref"] for function in functions.values()]
+    assert sorted(used) == sorted(groups)
+    assert all(group["RetentionInDays"] == {"Ref": "LogRetentionDays"} for group in groups.values())
+
+
+def test_every_function_has_the_layer_and_the_settings(stack: dict[str, Any]) -> None:
+    for function in _of_type(stack, "AWS::Lambda::Function").values():
+        (layer,) = function["Layers"]
+        assert stack[layer["Ref"]]["Type"] == "AWS::Lambda::LayerVersion"
+        assert function["Environment"]["Variables"].keys() >= {
+            "REDIS_URL", "REDIS_PASSWORD", "DATABASE_URL", "JOB_QUEUE_URL", "SIMULATED_AI_DELAY_MS",
+            "MAX_WAIT_SECONDS", "POWERTOOLS_SERVICE_NAME", "POWERTOOLS_METRICS_NAMESPACE", "POWERTOOLS_LOG_LEVEL",
+        }  # fmt: skip
+
+
+def test_no_function_may_do_more_than_its_part(stack: dict[str, Any]) -> None:
+    """What the template grants. What SAM adds (logs, traces, the queue's consumer) is managed by AWS."""
+    granted = {}
+    for name, role in _of_type(stack, "AWS::IAM::Role").items():
+        statements = [it for policy in role["Policies"] for it in policy["PolicyDocument"]["Statement"]]
+        assert all(it["Resource"] == {"Fn::GetAtt": ["JobQueue", "Arn"]} for it in statements)
+        actions = [it["Action"] if isinstance(it["Action"], list) else [it["Action"]] for it in statements]
+        granted[name] = {action for several in actions for action in several}
+    assert granted == {
+        "IntakeFunctionRole": {"sqs:SendMessage"},
+        "WorkerFunctionRole": {"sqs:SendMessage", "sqs:ChangeMessageVisibility"},
+        "AdminFunctionRole": {"sqs:SendMessage", "sqs:GetQueueAttributes"},
+    }
+
+
+def test_passwords_are_never_shown(parameters: dict[str, Any]) -> None:
+    assert parameters["DatabaseUrl"]["NoEcho"] is True
+    assert parameters["RedisPassword"]["NoEcho"] is True
+
+
+def _gateway_responses(stack: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    (api,) = _of_type(stack, "AWS::ApiGateway::RestApi").values()
+    return dict(api["Body"]["x-amazon-apigateway-gateway-responses"])
+
+
+def test_the_gateway_speaks_problem_json(stack: dict[str, Any]) -> None:
+    for response in _gateway_responses(stack).values():
+        assert list(response["responseTemplates"]) == ["application/problem+json"]
+        problem = json.loads(response["responseTemplates"]["application/problem+json"])
+        assert list(problem) == ["type", "title", "status", "detail"]
+        assert problem["status"] == int(response["statusCode"])
+        if problem["status"] != 413:  # Python 3.12 still calls it by its old name
+            assert problem["title"] == HTTPStatus(problem["status"]).phrase
+
+
+def test_the_gateway_never_echoes_the_request(stack: dict[str, Any]) -> None:
+    assert "$context" not in json.dumps(_gateway_responses(stack))
+    assert "$stageVariables" not in json.dumps(_gateway_responses(stack))
+
+
+@pytest.mark.parametrize(
+    ("kind", "status"),
+    [
+        ("MISSING_AUTHENTICATION_TOKEN", 404),
+        ("RESOURCE_NOT_FOUND", 404),
+        ("BAD_REQUEST_BODY", 400),
+        ("BAD_REQUEST_PARAMETERS", 400),
+        ("REQUEST_TOO_LARGE", 413),
+        ("UNSUPPORTED_MEDIA_TYPE", 415),
+        ("THROTTLED", 429),
+        ("INTEGRATION_FAILURE", 502),
+        ("INTEGRATION_TIMEOUT", 504),
+        ("DEFAULT_4XX", 400),
+        ("DEFAULT_5XX", 500),
+    ],
+)
+def test_the_gateways_status_is_the_contracts(stack: dict[str, Any], kind: str, status: int) -> None:
+    assert int(_gateway_responses(stack)[kind]["statusCode"]) == status
+
+
+def test_over_the_rate_a_caller_is_told_when_to_come_back(stack: dict[str, Any]) -> None:
+    for response in _gateway_responses(stack).values():
+        if int(response["statusCode"]) == 429:
+            after = response["responseParameters"]["gatewayresponse.header.Retry-After"]
+            assert int(after.strip("'")) >= 1
