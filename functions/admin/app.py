@@ -1,0 +1,107 @@
+"""The admin function: health, locks and the sweep; called by operators, by the schedule, and directly."""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+from http import HTTPStatus
+from typing import Any
+
+from aws_lambda_powertools import Logger, Metrics
+from aws_lambda_powertools.logging.utils import copy_config_to_registered_loggers
+from aws_lambda_powertools.metrics import MetricUnit
+
+from message_handler import maintenance
+from message_handler.errors import InvalidRequest, NotFound
+from message_handler.intake import conversation_key
+from message_handler.locks import lock_view
+from message_handler.rest import Call, serve
+from message_handler.wiring import Parts, build
+
+logger = Logger()
+metrics = Metrics()
+copy_config_to_registered_loggers(logger, include={"message_handler"})
+
+
+@cache
+def parts() -> Parts:
+    return build()
+
+
+def status() -> dict[str, Any]:
+    return maintenance.status(parts().tier, parts().archive, parts().queue)
+
+
+def get_health(call: Call) -> tuple[int, dict[str, Any]]:
+    """Open to everybody, so it tells whether messages are taken and nothing else."""
+    up = status()["status"] != "unhealthy"
+    return (HTTPStatus.OK, {"status": "up"}) if up else (HTTPStatus.SERVICE_UNAVAILABLE, {"status": "down"})
+
+
+def get_status(call: Call) -> tuple[int, dict[str, Any]]:
+    return HTTPStatus.OK, status()
+
+
+def list_locks(call: Call) -> tuple[int, dict[str, Any]]:
+    return HTTPStatus.OK, {"locks": [lock_view(lock) for lock in parts().tier.locks(call.platform_id)]}
+
+
+def get_lock(call: Call) -> tuple[int, dict[str, Any]]:
+    lock = parts().tier.lock(conversation_key(call.path("conversation_id"), call.platform_id))
+    if lock is None:
+        raise NotFound("the conversation is not locked", field="conversation_id")
+    return HTTPStatus.OK, lock_view(lock)
+
+
+def release_lock(call: Call) -> tuple[int, dict[str, Any]]:
+    key = conversation_key(call.path("conversation_id"), call.platform_id)
+    if not maintenance.release(parts().tier, parts().archive, parts().queue, key):
+        raise NotFound("the conversation is not locked", field="conversation_id")
+    return HTTPStatus.OK, {"released": True}
+
+
+def cleanup_locks(call: Call) -> tuple[int, dict[str, Any]]:
+    body = call.body() or {}
+    if not isinstance(body, dict):
+        raise InvalidRequest("the body must be a JSON object")
+    unknown = set(body) - {"max_age_hours"}
+    if unknown:
+        raise InvalidRequest("there is no such field", field="body")
+    return HTTPStatus.OK, {"cleaned": sweep(body.get("max_age_hours", maintenance.DEFAULT_MAX_AGE_HOURS))}
+
+
+def sweep(max_age_hours: Any) -> int:
+    number = isinstance(max_age_hours, int | float) and not isinstance(max_age_hours, bool)
+    if not number or not math.isfinite(max_age_hours) or max_age_hours < 0:
+        raise InvalidRequest("must be a number of hours, 0 or more", field="max_age_hours")
+    count = maintenance.sweep(parts().tier, parts().queue, max_age_hours=max_age_hours)
+    metrics.add_metric("ConversationsSwept", MetricUnit.Count, count)
+    return count
+
+
+ROUTES = {
+    ("GET", "/health"): get_health,
+    ("GET", "/admin/status"): get_status,
+    ("GET", "/admin/locks"): list_locks,
+    ("GET", "/admin/locks/{conversation_id}"): get_lock,
+    ("DELETE", "/admin/locks/{conversation_id}"): release_lock,
+    ("POST", "/admin/locks/cleanup"): cleanup_locks,
+}
+
+ACTIONS = {
+    "sweep": lambda event: {"swept": sweep(event.get("max_age_hours", maintenance.DEFAULT_MAX_AGE_HOURS))},
+    "migrate": lambda _: {"applied": parts().archive.migrate()},
+    "status": lambda _: status(),
+}
+
+
+@logger.inject_lambda_context
+@metrics.log_metrics
+def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
+    """A call of the API, or `{"action": "sweep" | "migrate" | "status"}` from the schedule or an operator."""
+    if "httpMethod" in event:
+        return serve(ROUTES, event)
+    action = ACTIONS.get(str(event.get("action")))
+    if action is None:
+        raise InvalidRequest(f"action must be one of {', '.join(ACTIONS)}", field="action")
+    return action(event)

@@ -1,0 +1,75 @@
+"""The intake function: what a chat platform calls."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from http import HTTPStatus
+from typing import Any
+
+from aws_lambda_powertools import Logger, Metrics
+from aws_lambda_powertools.logging.utils import copy_config_to_registered_loggers
+from aws_lambda_powertools.metrics import MetricUnit
+
+from message_handler.conversations import conversation_view
+from message_handler.errors import InvalidRequest
+from message_handler.intake import conversation_key, parse_request
+from message_handler.jobs import BackgroundJobManager, job_view
+from message_handler.rest import Call, serve
+from message_handler.wiring import Parts, build
+
+logger = Logger()
+metrics = Metrics()
+copy_config_to_registered_loggers(logger, include={"message_handler"})
+
+MAX_WAIT_SECONDS = 25
+
+
+@cache
+def parts() -> Parts:
+    return build()
+
+
+def post_message(call: Call) -> tuple[int, dict[str, Any]]:
+    key = conversation_key(call.path("conversation_id"), call.platform_id)
+    result = parts().intake.handle(key, parse_request(call.body()))
+    logger.info("accepted", extra={name: result[name] for name in ("ai_job_id", "action", "consolidated_messages")})
+    metrics.add_metric("MessagesAccepted", MetricUnit.Count, 1)
+    return HTTPStatus.ACCEPTED, result
+
+
+def get_conversation(call: Call) -> tuple[int, dict[str, Any]]:
+    key = conversation_key(call.path("conversation_id"), call.platform_id)
+    return HTTPStatus.OK, conversation_view(parts().tier, parts().archive, key)
+
+
+def get_job(call: Call) -> tuple[int, dict[str, Any]]:
+    wait = call.query("wait") or "0"
+    if not re.fullmatch(r"[0-9]{1,2}", wait) or int(wait) > MAX_WAIT_SECONDS:
+        raise InvalidRequest(f"must be a whole number of seconds from 0 to {MAX_WAIT_SECONDS}", field="wait")
+    seconds = min(int(wait), parts().settings.max_wait_seconds)
+    return HTTPStatus.OK, jobs(call).wait_for(call.path("job_id"), seconds)
+
+
+def delete_job(call: Call) -> tuple[int, dict[str, Any]]:
+    job = jobs(call).cancel(call.path("job_id"))
+    return HTTPStatus.OK, job_view(job, now=parts().intake.clock())
+
+
+def jobs(call: Call) -> BackgroundJobManager:
+    p = parts()
+    return BackgroundJobManager(p.tier, p.archive, p.queue, p.intake, platform_id=call.platform_id)
+
+
+ROUTES = {
+    ("POST", "/conversations/{conversation_id}/messages"): post_message,
+    ("GET", "/conversations/{conversation_id}"): get_conversation,
+    ("GET", "/jobs/{job_id}"): get_job,
+    ("DELETE", "/jobs/{job_id}"): delete_job,
+}
+
+
+@logger.inject_lambda_context
+@metrics.log_metrics
+def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
+    return serve(ROUTES, event)

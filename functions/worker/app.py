@@ -1,0 +1,84 @@
+"""The worker function: answers the conversations that its batch of records wakes, all of them at once."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from typing import Any
+
+from aws_lambda_powertools import Logger, Metrics
+from aws_lambda_powertools.logging.utils import copy_config_to_registered_loggers
+from aws_lambda_powertools.metrics import MetricUnit
+
+from message_handler.models import Job
+from message_handler.processing import Outcome
+from message_handler.queues import SqsQueue, decode
+from message_handler.rest import log_crash
+from message_handler.wiring import Parts, build
+
+logger = Logger()
+metrics = Metrics()
+copy_config_to_registered_loggers(logger, include={"message_handler"})
+
+#: What is left of the function's time for reporting what became of the batch.
+REPORT_SECONDS = 3.0
+
+
+@cache
+def parts() -> Parts:
+    return build()
+
+
+@cache
+def threads() -> ThreadPoolExecutor:
+    """One thread for each record of a full batch: they mostly wait for an AI."""
+    return ThreadPoolExecutor(10, thread_name_prefix="record")
+
+
+@logger.inject_lambda_context
+@metrics.log_metrics
+def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
+    deadline = time.time() + context.get_remaining_time_in_millis() / 1000 - REPORT_SECONDS
+    records = event["Records"]
+    outcomes = list(threads().map(lambda record: process(record, deadline), records))
+    for outcome in outcomes:
+        for job in outcome.ended if outcome else ():
+            report(job)
+    return {
+        "batchItemFailures": [
+            {"itemIdentifier": record["messageId"]}
+            for record, outcome in zip(records, outcomes, strict=True)
+            if outcome is None or outcome.back is not None
+        ]
+    }
+
+
+def process(record: dict[str, Any], deadline: float) -> Outcome | None:
+    """None for a record that can't be worked on: after so many tries it rests in the dead letters."""
+    try:
+        outcome = parts().worker.process(decode(record["body"]), deadline)
+        queue = parts().queue
+        if outcome.back is not None and isinstance(queue, SqsQueue):
+            queue.hide(record["receiptHandle"], outcome.back)
+        return outcome
+    except Exception as error:  # noqa: BLE001  the batch's other records go on
+        log_crash(error)
+        return None
+
+
+def report(job: Job) -> None:
+    logger.info(
+        "ended",
+        extra={
+            "ai_job_id": job.job_id,
+            "status": job.status.value,
+            "consolidated_messages": len(job.messages),
+            "restarts": job.restarts,
+            "error_code": job.error.code if job.error else None,
+        },
+    )
+    metrics.add_metric(f"Jobs{job.status.value.capitalize()}", MetricUnit.Count, 1)
+    if job.finished_at:
+        milliseconds = (job.finished_at - job.created_at) * 1000
+        metrics.add_metric("TimeToReply", MetricUnit.Milliseconds, milliseconds)

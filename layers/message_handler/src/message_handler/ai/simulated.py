@@ -1,0 +1,48 @@
+"""An AI that quotes what it was asked: for trying out, for tests, and wherever no provider is configured."""
+
+from __future__ import annotations
+
+import random
+import re
+import time
+from collections.abc import Callable
+
+from message_handler.ai import Prompt
+from message_handler.errors import AIError
+
+_SLOW = re.compile(r"\[slow:(\d{1,4}(?:\.\d{1,3})?)\]")
+_TICK_SECONDS = 0.1
+
+
+class SimulatedAI:
+    """Waits `delay_ms` ("800", or "400-1200" to draw from), then quotes each unanswered message on a line.
+
+    A message with ``[fail]`` makes the call fail; ``[slow:SECONDS]`` makes it take that long.
+    """
+
+    def __init__(
+        self,
+        delay_ms: str,
+        sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        low, _, high = delay_ms.partition("-")
+        self._delay = (int(low) / 1000, int(high or low) / 1000)
+        self._sleep = sleep
+        self._clock = clock
+
+    def complete(self, prompt: Prompt, checkpoint: Callable[[], None]) -> str:
+        slow = [float(found) for message in prompt.messages for found in _SLOW.findall(message.content)]
+        # Nothing secret is drawn here.
+        wait = max(slow) if slow else random.uniform(*self._delay)  # noqa: S311
+        end = self._clock() + min(wait, prompt.timeout)
+        while (left := end - self._clock()) > 0:
+            checkpoint()
+            self._sleep(min(_TICK_SECONDS, left))
+        if wait > prompt.timeout:
+            raise AIError("ai_timeout", "The AI did not answer in time.")
+        if any("[fail]" in message.content for message in prompt.messages):
+            raise AIError("ai_failed", "The simulated AI was asked to fail.")
+        count = len(prompt.messages)
+        quotes = "\n".join(f"> {' '.join(message.content.splitlines())}" for message in prompt.messages)
+        return f"[Simulated AI] {prompt.bot_name} answers {count} message{'s' * (count != 1)}:\n{quotes}"

@@ -1,0 +1,133 @@
+"""Which bot answers a conversation, and how it is configured."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from copy import deepcopy
+from typing import Any
+
+from message_handler.errors import Conflict, NotFound
+from message_handler.models import DEFAULT_PLATFORM, ConversationKey
+from message_handler.settings import Settings
+from message_handler.stores.port import Archive, Tier
+
+DEFAULT_BOT = "default"
+REDACTED = "***"
+#: Entries in the process's own caches; past it they start anew.
+_MAX_CACHED = 10_000
+
+
+class BotConfigService:
+    """Configuration from the process's cache, then Redis, then Postgres, then the defaults.
+
+    A change in Postgres is seen within twice `configuration_ttl` (5 s): once for Redis, once for the process.
+    """
+
+    def __init__(
+        self, tier: Tier, archive: Archive, settings: Settings, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._tier = tier
+        self._archive = archive
+        self._ttl = settings.configuration_ttl
+        self._clock = clock
+        self._bots: dict[tuple[str, str], tuple[float, dict[str, Any] | None]] = {}
+        self._conversations: dict[ConversationKey, tuple[float, str | None]] = {}
+
+    def get_bot_config(
+        self, conversation_id: str, *, bot_id: str | None = None, platform_id: str = DEFAULT_PLATFORM
+    ) -> dict[str, Any]:
+        """The configuration of the bot that answers a conversation; with `bot_id`, of that one if it may answer.
+
+        A bot's fields (`bot_id`, `name`, `description`, `language`, `is_active`, `core_ai_id`, `platform_id`,
+        `meta_data`) with the records `core_ai` and `platform` inside; secrets are redacted. Raises NotFound for
+        an unknown bot, Conflict for an inactive one or one that the conversation doesn't belong to.
+        """
+        owner = self._bot_of(ConversationKey(platform_id, conversation_id))
+        if bot_id and owner and bot_id != owner:
+            raise Conflict("the conversation belongs to another bot", field="bot_id")
+        chosen = bot_id or owner or DEFAULT_BOT
+        configuration = self._configuration(platform_id, chosen)
+        if configuration is None:
+            if chosen != DEFAULT_BOT:
+                raise NotFound("there is no such bot", field="bot_id")
+            return self._get_default_bot_config()
+        if not configuration["is_active"]:
+            raise Conflict("the bot is not active", field="bot_id")
+        return deepcopy(configuration)
+
+    def belongs_to(self, key: ConversationKey, bot_id: str) -> None:
+        """Remember the bot of a conversation that the tier has told us of."""
+        self._keep(self._conversations, key, bot_id)
+
+    def _get_default_bot_config(self) -> dict[str, Any]:
+        """The bot that answers where nothing is configured."""
+        return {
+            "bot_id": DEFAULT_BOT,
+            "name": "Healthcare Assistant",
+            "description": "Answers where no bot is configured.",
+            "language": "vi",
+            "is_active": True,
+            "core_ai_id": None,
+            "platform_id": DEFAULT_PLATFORM,
+            "meta_data": {},
+            "core_ai": {
+                "core_ai_id": None,
+                "name": "Simulated AI",
+                "api_endpoint": "simulated://",
+                "auth_required": False,
+                "auth_token": None,
+                "timeout_seconds": 30,
+                "meta_data": {},
+            },
+            "platform": {
+                "platform_id": DEFAULT_PLATFORM,
+                "name": "Default platform",
+                "description": "",
+                "base_url": None,
+                "auth_required": False,
+                "meta_data": {},
+            },
+        }
+
+    def _configuration(self, platform_id: str, bot_id: str) -> dict[str, Any] | None:
+        found = self._bots.get((platform_id, bot_id))
+        if found and found[0] > self._clock():
+            return found[1]
+        name = f"bot:{platform_id}/{bot_id}"
+        text = self._tier.cached(name)
+        if text is None:
+            configuration = self._archive.configuration(platform_id, bot_id)
+            if configuration:
+                configuration["core_ai"] = _redacted(configuration["core_ai"]) or self._default_ai()
+            text = json.dumps(configuration)
+            self._tier.cache(name, text, self._ttl)
+        value = json.loads(text)
+        self._keep(self._bots, (platform_id, bot_id), value)
+        return value if isinstance(value, dict) else None
+
+    def _default_ai(self) -> dict[str, Any]:
+        default: dict[str, Any] = self._get_default_bot_config()["core_ai"]
+        return default
+
+    def _bot_of(self, key: ConversationKey) -> str | None:
+        found = self._conversations.get(key)
+        # A conversation keeps its bot: only "none yet" must be asked again.
+        if found and (found[1] or found[0] > self._clock()):
+            return found[1]
+        bot_id = self._archive.bot_of(key)
+        self._keep(self._conversations, key, bot_id)
+        return bot_id
+
+    def _keep[K, V](self, cache: dict[K, tuple[float, V]], key: K, value: V) -> None:
+        if len(cache) >= _MAX_CACHED:
+            cache.clear()
+        cache[key] = (self._clock() + self._ttl, value)
+
+
+def _redacted(core_ai: dict[str, Any] | None) -> dict[str, Any] | None:
+    """The token leaves Postgres only for the AI call itself; neither Redis nor a reader sees it."""
+    if core_ai is None:
+        return None
+    return core_ai | {"auth_token": REDACTED if core_ai.get("auth_token") else None}

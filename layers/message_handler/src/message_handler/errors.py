@@ -1,0 +1,87 @@
+"""Every error the layer raises. The class tells its catcher what to do.
+
+    MessageHandlerError
+    ├── RequestError            refuse: the caller's to mend, never retried (HTTP 4xx)
+    │   ├── InvalidRequest          400, names the field
+    │   ├── PayloadTooLarge         413
+    │   ├── NotFound                404
+    │   └── Conflict                409
+    │       └── OtherBot                the conversation belongs to `bot_id`
+    ├── SettingsError           stop: the deployment's configuration is wrong
+    ├── Unavailable             retry later: a store or the queue did not answer (HTTP 503)
+    └── AIError                 fail the job visibly: no answer could be made
+
+No message of these may hold a patient's words, a token or a credential: they go to logs and callers.
+"""
+
+from __future__ import annotations
+
+
+class MessageHandlerError(Exception):
+    """The root; catch it to catch everything of this package."""
+
+
+class RequestError(MessageHandlerError):
+    """The request is refused and nothing was stored. `status` is its HTTP status, `title` the problem's."""
+
+    status = 400
+    title = "Bad Request"
+
+    def __init__(self, detail: str, *, field: str | None = None) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.field = field
+
+
+class InvalidRequest(RequestError):
+    """Something in the request can't be accepted; `field` says where."""
+
+
+class PayloadTooLarge(RequestError):
+    """More text than one conversation may send or keep waiting."""
+
+    status = 413
+    title = "Content Too Large"
+
+
+class NotFound(RequestError):
+    """No such bot, job, conversation or route for this tenant."""
+
+    status = 404
+    title = "Not Found"
+
+
+class Conflict(RequestError):
+    """The thing exists, but not in a state that allows this."""
+
+    status = 409
+    title = "Conflict"
+
+
+class OtherBot(Conflict):
+    """The conversation belongs to another bot than the request's: to `bot_id`."""
+
+    def __init__(self, bot_id: str) -> None:
+        super().__init__("the conversation belongs to another bot", field="bot_id")
+        self.bot_id = bot_id
+
+
+class SettingsError(MessageHandlerError):
+    """A setting is missing or wrong; the message names it, never its value."""
+
+
+class Unavailable(MessageHandlerError):
+    """A store or the queue did not answer in time: nothing was promised, try again after `retry_after` seconds."""
+
+    def __init__(self, what: str, *, retry_after: int = 5) -> None:
+        super().__init__(f"{what} is not available")
+        self.what = what
+        self.retry_after = retry_after
+
+
+class AIError(MessageHandlerError):
+    """The AI gave no answer; `code` is stable and for programs, the message for people."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code

@@ -1,0 +1,103 @@
+"""The whole product as one object, for Python programs."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any, Self
+
+from message_handler import maintenance
+from message_handler.intake import conversation_key, parse_request
+from message_handler.jobs import BackgroundJobManager
+from message_handler.locks import MessageLockManager
+from message_handler.models import DEFAULT_PLATFORM
+from message_handler.settings import Settings
+from message_handler.wiring import build
+
+
+class MessageHandler:
+    """Accepts patients' messages and answers each once; with nothing configured, whole in this process.
+
+        with MessageHandler() as handler:
+            result = handler.handle_message_request("conv_123", "<USER>I need help</USER><br>")
+            job = handler.get_job_status(result["ai_job_id"])
+
+    Methods are safe to call from several threads. Where a store or the queue does not answer they raise
+    `Unavailable`; a request that can't be accepted raises a `RequestError`.
+    """
+
+    def __init__(self, settings: Settings | None = None, *, platform_id: str = DEFAULT_PLATFORM) -> None:
+        """`settings`: default, those of the environment. Nothing is connected to yet."""
+        self._parts = build(settings)
+        parts = self._parts
+        self._platform_id = platform_id
+        self.bots = parts.bots
+        self.locks = MessageLockManager(parts.tier, platform_id=platform_id)
+        self.jobs = BackgroundJobManager(parts.tier, parts.archive, parts.queue, parts.intake, platform_id=platform_id)
+
+    def initialize(self) -> None:
+        """Reach the stores and bring the database's schema up to date. Raises Unavailable."""
+        self._parts.tier.ping()
+        self._parts.archive.migrate()
+
+    def close(self) -> None:
+        """Stop the background threads, after the jobs that they work on, and close the connections."""
+        self._parts.close()
+
+    def __enter__(self) -> Self:
+        self.initialize()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def handle_message_request(
+        self,
+        conversation_id: str,
+        history: str | None = None,
+        resources: dict[str, Any] | None = None,
+        *,
+        messages: list[dict[str, Any]] | None = None,
+        bot_id: str | None = None,
+        message_id: str | None = None,
+    ) -> dict[str, Any]:
+        """Accept a message; the dictionary is the body of the API's `202`.
+
+        Give the `history` as the platform's text, or `messages` as a list of `{role, content, message_id?}`:
+        the whole history or only what is new. Raises RequestError or Unavailable; then nothing was stored.
+        """
+        body = {
+            "history": history,
+            "messages": messages,
+            "resources": resources,
+            "bot_id": bot_id,
+            "message_id": message_id,
+        }
+        request = parse_request(body)
+        return self._parts.intake.handle(conversation_key(conversation_id, self._platform_id), request)
+
+    def get_job_status(self, job_id: str) -> dict[str, Any] | None:
+        """The job as `GET /jobs/{job_id}` shows it, or None."""
+        return self.jobs.get_job_status(job_id)
+
+    def cancel_job(self, job_id: str) -> bool:
+        """Cancel a job; False if it is unknown, has ended, or its reply is being committed."""
+        return self.jobs.cancel_job(job_id)
+
+    def get_conversation_lock_info(self, conversation_id: str) -> dict[str, Any] | None:
+        """The conversation's lock as operators see it, or None."""
+        return self.locks.get_lock_info(conversation_id)
+
+    def release_conversation_lock(self, conversation_id: str) -> bool:
+        """Free a conversation whose worker is stuck; its messages are answered by another. False if it was free."""
+        parts, key = self._parts, conversation_key(conversation_id, self._platform_id)
+        return maintenance.release(parts.tier, parts.archive, parts.queue, key)
+
+    def cleanup_old_locks(self, max_age_hours: float = maintenance.DEFAULT_MAX_AGE_HOURS) -> int:
+        """Sweep now, over all platforms; returns how many conversations were freed or woken."""
+        return maintenance.sweep(self._parts.tier, self._parts.queue, max_age_hours=max_age_hours)
+
+    def get_handler_status(self) -> dict[str, Any]:
+        """`{"status": "healthy" | "degraded" | "unhealthy", "components": {…}}`; nothing configured is healthy."""
+        return maintenance.status(self._parts.tier, self._parts.archive, self._parts.queue)

@@ -1,0 +1,270 @@
+"""What was said: reading and writing the platform's format, and making the AI's context out of it.
+
+The platform's format is ``<USER>…</USER><br><BOT>…</BOT><br><SALE>…</SALE><br>``, in which ``&`` and ``<``
+are written ``&amp;`` and ``&lt;``. SALE is a human agent. Everything here is a pure function of its arguments.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left
+from collections import Counter, defaultdict
+from collections.abc import Container, Iterable, Sequence
+from itertools import accumulate, chain, groupby
+
+from message_handler.models import Role, Turn
+
+_ROLES: dict[str, Role] = {"USER": "user", "BOT": "assistant", "SALE": "sale"}
+_TAGS = {role: tag for tag, role in _ROLES.items()}
+
+# A turn and the separators after it. Every repetition is possessive and each step is chosen by looking at one
+# tag's length, so no input makes it go back, and a forgotten closing tag is never searched for.
+_TURN = re.compile(
+    r"<(USER|BOT|SALE)>"
+    r"((?:[^<]++|<(?!/\1>|(?:USER|BOT|SALE)>))*+)"
+    r"(?:</\1>\s*+(?:<br ?/?>\s*+)*+)?+"
+)
+_BETWEEN = re.compile(r"<br ?/?>|</(?:USER|BOT|SALE)>")
+
+# A frozen dataclass's own __init__ takes twice as long as all the rest of parsing; its slots take a third of that.
+_new_turn = object.__new__
+_set_role, _set_content, _set_message_id = (Turn.__dict__[name].__set__ for name in ("role", "content", "message_id"))
+
+#: A text that was said more often than twice this is looked for among this many of its occurrences on either
+#: side of where it would be if both histories began, or ended, at the same turn.
+REACH = 8
+
+#: Role, content, and whether only a turn without an id can be the same.
+type _Alike = tuple[Role, str, bool]
+#: An archived and a request position, and the matches after them.
+type _Chain = tuple[int, int, _Chain | None]
+
+
+def parse(text: str) -> tuple[Turn, ...]:
+    """The turns of a history in the platform's format, without ids. Never raises; linear in time and memory.
+
+    - Tags are upper case and bare, as above. Content is kept as it stands between them, blanks and all, but
+      ``&amp;`` and ``&lt;``, and only these, are undone: ``parse(render(turns))`` gives the turns' roles and contents.
+    - A turn ends at its own closing tag. An opening tag of any role inside of it means that the closing tag
+      was forgotten, as ``<`` in text is escaped: the turn ends there. The last turn may stay open to the end.
+    - All else inside a turn is text: another role's closing tag, ``<br>``, HTML.
+    - Between turns, ``<br>``, ``<br/>``, ``<br />``, white space and stray closing tags separate. What else
+      stands there somebody typed: each piece becomes a patient's turn, stripped.
+
+    Raw text that was pasted between tags can't be told from tags: roles are safe where the platform escapes.
+    """
+    pieces = _TURN.split(text)
+    turns = _outside(pieces[0])
+    for tag, content, after in zip(pieces[1::3], pieces[2::3], pieces[3::3], strict=True):
+        turn = _new_turn(Turn)
+        _set_role(turn, _ROLES[tag])
+        _set_content(turn, _unescape(content) if "&" in content else content)
+        _set_message_id(turn, None)
+        turns.append(turn)
+        if after:
+            turns += _outside(after)
+    return tuple(turns)
+
+
+def _outside(text: str) -> list[Turn]:
+    stripped = (piece.strip() for piece in _BETWEEN.split(text))
+    return [Turn("user", _unescape(piece)) for piece in stripped if piece]
+
+
+def _unescape(text: str) -> str:
+    return text.replace("&lt;", "<").replace("&amp;", "&")
+
+
+def render(turns: Iterable[Turn]) -> str:
+    """The turns in the platform's format, each followed by ``<br>``; ids are left out."""
+    return "".join(
+        f"<{_TAGS[turn.role]}>{turn.content.replace('&', '&amp;').replace('<', '&lt;')}</{_TAGS[turn.role]}><br>"
+        for turn in turns
+    )
+
+
+def split(turns: Sequence[Turn]) -> tuple[tuple[Turn, ...], tuple[Turn, ...]]:
+    """The context and the patient's messages: the user turns after the last assistant or sale turn, if any."""
+    end = len(turns)
+    while end and turns[end - 1].role == "user":
+        end -= 1
+    return tuple(turns[:end]), tuple(turns[end:])
+
+
+def trim(
+    context: Sequence[Turn], pending: Sequence[Turn], *, max_messages: int = 20, max_characters: int = 10_000
+) -> tuple[Turn, ...]:
+    """What the model gets: the newest context that fits, then all pending turns.
+
+    Pending turns are never trimmed and count first. Of the context only whole turns are taken, from the end up
+    to the first that does not fit; blank ones are skipped and count for nothing.
+    """
+    messages = max_messages - len(pending)
+    characters = max_characters - sum(len(turn.content) for turn in pending)
+    kept: list[Turn] = []
+    for turn in reversed(context):
+        if not turn.content.strip():
+            continue
+        messages -= 1
+        characters -= len(turn.content)
+        if messages < 0 or characters < 0:
+            break
+        kept.append(turn)
+    return (*reversed(kept), *pending)
+
+
+def merge(archived: Sequence[Turn], turns: Sequence[Turn]) -> tuple[Turn, ...]:
+    """One conversation out of our archive and the request's version of it.
+
+    Every archived turn is kept, in order, once, with its own text. A turn of the request is known if
+
+    - an archived turn has its role and `message_id`, whatever the text and the place; or
+    - one has its role and content, unless both have ids, in the same order. Of all ways to match in order one with
+      the most matches is taken (a longest common subsequence), so an odd match costs no more than itself; or
+    - as before but out of order: a patient's turn that the request has once, in an exchange that both have.
+      Messages typed at once may have been archived as they arrived; or
+    - it is in a run of unknown assistant turns, and between the same two matches the archive has one that the
+      request lacks: that is the platform's version of our reply, edited or stripped of formatting. Runs are
+      paired one to one from the match before them (from the match after them, before the first).
+
+    All others are kept, between the matches that they stand between in the request, after the archive's own. If nothing
+    matches, the request has only what is new, and all of it follows the archive. Only its patient messages
+    may show that it is older, as they may have been archived since: so hand them in with the context.
+
+    Merging the same turns again changes nothing. O(n log n), for which there is a limit: of a text that was said
+    more than twice `REACH` times, the occurrences about the expected places are compared. Without ids, a turn that
+    repeats an earlier one can be taken for it, and one that is both repeated and out of order is kept twice.
+    """
+    turns = _once(turns)
+    named = _named(archived, turns)
+    anchors = _in_order(archived, turns, named)
+    if not anchors:
+        return (*archived, *turns)
+    moved = _moved(archived, turns, named, anchors)
+    places = {i: j for j, i in moved.items()}
+    merged: list[Turn] = []
+    i = j = 0
+    for next_i, next_j in (*anchors, (len(archived), len(turns))):
+        ours = _around_replies(archived, range(i, next_i), places)
+        theirs = _around_replies(turns, [n for n in range(j, next_j) if n not in moved], {})
+        runs = min(len(ours), len(theirs))
+        ours, theirs = (_shorten(chunks, runs, from_end=not merged) for chunks in (ours, theirs))
+        for number, (kept, new) in enumerate(zip(ours, theirs, strict=True)):
+            # what the request has after the next match must not be torn from it by what it has before
+            late = next((n for n, known in enumerate(kept) if places.get(known, -1) > next_j), len(kept))
+            merged += [archived[n] for n in kept[:late]]
+            if number % 2 == 0:  # odd chunks are replies, of which ours stand
+                merged += [turns[n] for n in new]
+            merged += [archived[n] for n in kept[late:]]
+        merged += archived[next_i : next_i + 1]
+        i, j = next_i + 1, next_j + 1
+    return tuple(merged)
+
+
+def _once(turns: Iterable[Turn]) -> list[Turn]:
+    """Without those whose role and id came before."""
+    first: dict[object, Turn] = {}
+    for number, turn in enumerate(turns):
+        first.setdefault(number if turn.message_id is None else (turn.role, turn.message_id), turn)
+    return list(first.values())
+
+
+def _named(archived: Sequence[Turn], turns: Sequence[Turn]) -> dict[int, int]:
+    """Request positions to archived ones of the same role and id."""
+    ids = {(turn.role, turn.message_id): i for i, turn in enumerate(archived) if turn.message_id is not None}
+    return {j: ids[turn.role, turn.message_id] for j, turn in enumerate(turns) if (turn.role, turn.message_id) in ids}
+
+
+def _wanted(turn: Turn) -> _Alike:
+    return turn.role, turn.content, turn.message_id is not None
+
+
+def _offered(turn: Turn) -> list[_Alike]:
+    return [(turn.role, turn.content, without_id) for without_id in (False, True)[: 1 + (turn.message_id is None)]]
+
+
+def _in_order(archived: Sequence[Turn], turns: Sequence[Turn], named: dict[int, int]) -> list[tuple[int, int]]:
+    """A longest list of (archived, request) positions of same turns in which both ascend (Hunt and Szymanski, 1977)."""
+    alike: defaultdict[_Alike, list[int]] = defaultdict(list)
+    by_id = set(named.values())
+    for i, turn in enumerate(archived):
+        if i not in by_id:
+            for key in _offered(turn):
+                alike[key].append(i)
+    total = Counter(_wanted(turn) for j, turn in enumerate(turns) if j not in named)
+    after: Counter[_Alike] = Counter()
+    # From the end: heads[n] is the latest archived position that n matches can follow, negated to ascend.
+    heads: list[int] = []
+    chains: list[_Chain] = []
+    for j in reversed(range(len(turns))):
+        if j in named:
+            candidates = [named[j]]
+        else:
+            key = _wanted(turns[j])
+            candidates = _near(alike.get(key, []), total[key] - after[key] - 1, after[key])
+            after[key] += 1
+        for i in candidates:
+            length = bisect_left(heads, -i)
+            heads[length : length + 1] = [-i]
+            chains[length : length + 1] = [(i, j, chains[length - 1] if length else None)]
+    anchors = []
+    rest = chains[-1] if chains else None
+    while rest:
+        i, j, rest = rest
+        anchors.append((i, j))
+    return anchors
+
+
+def _near(positions: list[int], before: int, after: int) -> list[int]:
+    """Those about the place with so many of the same `before`, or `after`; all if they are few."""
+    if len(positions) <= 2 * REACH:
+        return positions
+    places = (before, max(0, len(positions) - 1 - after))
+    return sorted({i for place in places for i in positions[max(0, place - REACH) : place + REACH]})
+
+
+def _moved(
+    archived: Sequence[Turn], turns: Sequence[Turn], named: dict[int, int], anchors: Sequence[tuple[int, int]]
+) -> dict[int, int]:
+    """Request positions to archived ones of the same turns that stand elsewhere: by id, or in one exchange."""
+    ours, theirs = ({pair[side] for pair in anchors} for side in (0, 1))
+    moved = {j: i for j, i in named.items() if j not in theirs}
+    by_id = set(named.values())
+    # An exchange is what a patient says between two other turns. Ours is theirs if it is nobody else's.
+    our_exchange = list(accumulate(turn.role != "user" for turn in archived))
+    their_exchange = list(accumulate(turn.role != "user" and j not in moved for j, turn in enumerate(turns)))
+    shared = {(our_exchange[i], their_exchange[j]) for i, j in anchors if turns[j].role == "user"}
+    times = Counter(our for our, _ in shared)
+    same_exchange = {our: their for our, their in shared if times[our] == 1}
+
+    waiting: defaultdict[tuple[int | None, _Alike], list[int]] = defaultdict(list)
+    for i, turn in enumerate(archived):
+        if turn.role == "user" and i not in ours and i not in by_id:
+            for key in _offered(turn):
+                waiting[same_exchange.get(our_exchange[i]), key].append(i)
+    said = Counter(turn.content for turn in turns if turn.role == "user")
+    for j, turn in enumerate(turns):
+        if said[turn.content] == 1 and j not in theirs and j not in moved:
+            found = waiting.get((their_exchange[j], _wanted(turn)))
+            if found:
+                moved[j] = found[-1]
+    return moved
+
+
+def _around_replies(turns: Sequence[Turn], gap: Iterable[int], known: Container[int]) -> list[list[int]]:
+    """The positions in `gap` in chunks: others, run of unknown replies, others, …, others; an odd number."""
+    chunks: list[list[int]] = [[]]
+    for replies, run in groupby(gap, lambda n: turns[n].role == "assistant" and n not in known):
+        if replies:
+            chunks += [[*run], []]
+        else:
+            chunks[-1] += run
+    return chunks
+
+
+def _shorten(chunks: list[list[int]], length: int, *, from_end: bool) -> list[list[int]]:
+    """To `length` chunks, counted from the end or the start, by joining the rest to the outermost."""
+    if from_end:
+        rest = len(chunks) - length + 1
+        return [[*chain.from_iterable(chunks[:rest])], *chunks[rest:]]
+    return [*chunks[: length - 1], [*chain.from_iterable(chunks[length - 1 :])]]

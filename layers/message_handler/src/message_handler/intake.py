@@ -1,0 +1,224 @@
+"""What intake does with a request: validate, configure, accept, send, answer."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from message_handler import history
+from message_handler.bot_config import BotConfigService
+from message_handler.errors import InvalidRequest, OtherBot, PayloadTooLarge, Unavailable
+from message_handler.models import (
+    DEFAULT_PLATFORM,
+    Accepted,
+    ConversationKey,
+    Record,
+    Request,
+    Turn,
+    is_identifier,
+    new_message,
+)
+from message_handler.queues import Queue
+from message_handler.settings import Settings
+from message_handler.stores.port import Tier
+
+MAX_HISTORY_BYTES = 256 * 1024
+MAX_RESOURCES_BYTES = 16 * 1024
+MAX_UNANSWERED = 1_000
+
+Identifier = Annotated[str, Field(pattern=r"^[A-Za-z0-9._:@-]{1,255}$")]
+#: The platform's own ids: anything printable without spaces.
+MessageId = Annotated[str, Field(pattern=r"^[!-~]{1,255}$")]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class MessageBody(_Strict):
+    """One turn of a JSON history."""
+
+    role: Literal["user", "assistant", "sale"]
+    content: str
+    message_id: MessageId | None = None
+
+
+class MessageRequest(_Strict):
+    """The body of a request: the history as text, or as a list of messages; the whole or only what is new."""
+
+    history: str | None = None
+    messages: list[MessageBody] | None = None
+    resources: dict[str, Any] = Field(default_factory=dict)
+    bot_id: Identifier | None = None
+    message_id: MessageId | None = None
+
+
+def parse_request(value: Any) -> MessageRequest:
+    """Check a request's shape. Raises InvalidRequest with the field's name, never its value."""
+    if not isinstance(value, dict):
+        raise InvalidRequest("the body must be a JSON object")
+    _check_text(value, "")
+    try:
+        request = MessageRequest.model_validate({k: v for k, v in value.items() if k != "resources" or v is not None})
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        field = _field_name(first["loc"])
+        known = first["type"] != "extra_forbidden"
+        raise InvalidRequest(first["msg"] if known else "there is no such field", field=field) from None
+    if (request.history is None) == (request.messages is None):
+        raise InvalidRequest("give either history or messages", field="history")
+    return request
+
+
+def _field_name(location: Sequence[str | int]) -> str:
+    """`messages.0.content`; an unknown field's name is the caller's own text and is cut short."""
+    return ".".join(str(part)[:40] if str(part)[:40].isprintable() else "?" for part in location)
+
+
+def _check_text(value: Any, field: str) -> None:
+    """Refuse what Postgres or UTF-8 can't hold, wherever it hides."""
+    waiting = [(value, field)]
+    while waiting:
+        value, field = waiting.pop()
+        if isinstance(value, str):
+            if "\x00" in value:
+                raise InvalidRequest("the text holds U+0000", field=field)
+            if any("\ud800" <= character <= "\udfff" for character in value):
+                raise InvalidRequest("the text holds a lone surrogate", field=field)
+        elif isinstance(value, dict):
+            waiting.extend((name, field or "body") for name in value)
+            waiting.extend((item, field or _field_name([name])) for name, item in value.items())
+        elif isinstance(value, list):
+            waiting.extend((item, field) for item in value)
+
+
+def conversation_key(conversation_id: str, platform_id: str = DEFAULT_PLATFORM) -> ConversationKey:
+    """The key of a conversation. Raises InvalidRequest for an id that can't be one."""
+    if not is_identifier(conversation_id):
+        raise InvalidRequest("must be 1 to 255 of A-Z a-z 0-9 . _ : @ -", field="conversation_id")
+    return ConversationKey(platform_id, conversation_id)
+
+
+def read_turns(request: MessageRequest) -> tuple[tuple[Turn, ...], tuple[Turn, ...]]:
+    """The context and the patient's unanswered messages of a request. Raises RequestError."""
+    if request.history is not None:
+        field, contents = "history", [request.history]
+    else:
+        field, contents = "messages", [message.content for message in request.messages or ()]
+    if sum(len(content.encode()) for content in contents) > MAX_HISTORY_BYTES:
+        raise PayloadTooLarge(f"more than {MAX_HISTORY_BYTES // 1024} KiB of history", field=field)
+    if request.history is not None:
+        turns = history.parse(request.history)
+    else:
+        turns = tuple(Turn(m.role, m.content, m.message_id) for m in request.messages or ())
+    if len(json.dumps(request.resources).encode()) > MAX_RESOURCES_BYTES:
+        raise PayloadTooLarge(f"more than {MAX_RESOURCES_BYTES // 1024} KiB of resources", field="resources")
+    context, messages = history.split(turns)
+    if not messages:
+        ended = "the history ends with a reply: there is nothing to answer"
+        raise InvalidRequest(ended if turns else "there is no patient's message", field=field)
+    if any(not message.content.strip() for message in messages):
+        raise InvalidRequest("a patient's message is blank", field=field)
+    if len(messages) > MAX_UNANSWERED:
+        raise PayloadTooLarge(f"more than {MAX_UNANSWERED} unanswered messages", field=field)
+    return context, _with_own_id(messages, request.message_id)
+
+
+def _with_own_id(messages: tuple[Turn, ...], message_id: str | None) -> tuple[Turn, ...]:
+    """The request's `message_id` names its last message."""
+    own = messages[-1]
+    if message_id and own.message_id not in (None, message_id):
+        raise InvalidRequest("names another message than the last one's own message_id", field="message_id")
+    messages = (*messages[:-1], Turn(own.role, own.content, message_id or own.message_id))
+    ids = [message.message_id for message in messages if message.message_id]
+    if len(set(ids)) < len(ids):
+        raise InvalidRequest("two messages have the same message_id", field="message_id")
+    return messages
+
+
+@dataclass(frozen=True, slots=True)
+class Intake:
+    """The use case of the intake function."""
+
+    tier: Tier
+    queue: Queue
+    bots: BotConfigService
+    settings: Settings
+    clock: Callable[[], float] = time.time
+
+    def handle(self, key: ConversationKey, request: MessageRequest) -> dict[str, Any]:
+        """Accept a message: the body of the `202`. Raises RequestError, or Unavailable with nothing accepted."""
+        context, messages = read_turns(request)
+        bot_id = request.bot_id
+        new = tuple(new_message(message.content, message.message_id) for message in messages)
+        while True:
+            config = self.bots.get_bot_config(key.conversation_id, bot_id=bot_id, platform_id=key.platform_id)
+            limits = config["meta_data"]
+            # More than the AI will see need not be kept in Redis and in the record.
+            kept = history.trim(
+                context,
+                (),
+                max_messages=int(limits.get("max_context_messages", 20)),
+                max_characters=int(limits.get("max_context_characters", 10_000)),
+            )
+            accepting = Request(key, new, kept, config["bot_id"], request.resources)
+            try:
+                accepted = self.accept(accepting)
+            except OtherBot as other:
+                if bot_id:
+                    raise
+                # The conversation's first message is still on its way to Postgres: the tier knew better.
+                bot_id = other.bot_id
+                self.bots.belongs_to(key, bot_id)
+                continue
+            return response(accepted, config["name"])
+
+    def accept(self, request: Request) -> Accepted:
+        """Take the messages in and send their record, or undo.
+
+        The record is sent for a duplicate too: whoever accepted it first may have died before it was sent
+        (counterexample 1).
+        """
+        key = request.key
+        accepted = self.tier.accept(request, job_id=key.new_job_id(), lock_id=str(uuid.uuid4()))
+        messages = accepted.pending or request.messages
+        record = Record(
+            accepted.job_id,
+            accepted.message_id,
+            Request(key, messages, request.context, request.bot_id, request.resources),
+        )
+        try:
+            self.queue.send(record, delay=0 if accepted.lock_id else self.settings.join_delay)
+        except (Unavailable, PayloadTooLarge):
+            self.tier.undo(key, accepted.posted)
+            raise
+        return accepted
+
+
+def response(accepted: Accepted, bot_name: str) -> dict[str, Any]:
+    """The body of a `202`."""
+    if accepted.lock_id:
+        return {
+            "success": True,
+            "status": "ai_processing_started",
+            "action": "lock_acquired",
+            "ai_job_id": accepted.job_id,
+            "lock_id": accepted.lock_id,
+            "consolidated_messages": accepted.consolidated_messages,
+            "bot_name": bot_name,
+        }
+    body = {
+        "success": True,
+        "status": "locked",
+        "action": "lock_exists",
+        "message": "Message being processed by another request",
+        "ai_job_id": accepted.job_id,
+        "consolidated_messages": accepted.consolidated_messages,
+    }
+    return body | ({"duplicate": True} if accepted.duplicate else {})

@@ -1,0 +1,143 @@
+"""The life of jobs: created, looked up, cancelled."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from message_handler.bot_config import DEFAULT_BOT
+from message_handler.errors import Conflict, NotFound
+from message_handler.intake import Intake, conversation_key
+from message_handler.locks import timestamp
+from message_handler.models import (
+    DEFAULT_PLATFORM,
+    Job,
+    JobStatus,
+    Request,
+    new_message,
+    shard_of_job,
+)
+from message_handler.processing import wake_record
+from message_handler.queues import Queue
+from message_handler.stores.port import Archive, Tier
+
+
+def job_view(job: Job, *, now: float) -> dict[str, Any]:
+    """A job as `GET /jobs/{job_id}` shows it. Times are RFC 3339 in UTC, `progress.seconds` is its age in the run."""
+    # A cancel that has begun is no state of its own for callers: it ends as cancelled, or as what came first.
+    status = JobStatus.PROCESSING if job.status is JobStatus.CANCELLING else job.status
+    until = job.finished_at or now
+    return {
+        "job_id": job.job_id,
+        "conversation_id": job.key.conversation_id,
+        "status": status.value,
+        "consolidated_messages": len(job.messages),
+        "restarts": job.restarts,
+        "attempts": job.attempts,
+        "progress": {
+            "state": status.value,
+            "seconds": round(max(0.0, until - job.started_at), 3) if job.started_at else 0.0,
+        },
+        "created_at": timestamp(job.created_at),
+        "started_at": timestamp(job.started_at),
+        "finished_at": timestamp(job.finished_at),
+        "reply": {"role": "assistant", "content": job.reply} if job.reply is not None else None,
+        "error": {"code": job.error.code, "message": job.error.message} if job.error else None,
+        "superseded_by": job.superseded_by,
+    }
+
+
+class BackgroundJobManager:
+    """Jobs of one platform."""
+
+    def __init__(
+        self,
+        tier: Tier,
+        archive: Archive,
+        queue: Queue,
+        intake: Intake,
+        *,
+        platform_id: str = DEFAULT_PLATFORM,
+    ) -> None:
+        self._tier = tier
+        self._archive = archive
+        self._queue = queue
+        self._intake = intake
+        self._platform_id = platform_id
+
+    def create_ai_processing_job(
+        self, conversation_id: str, messages: Sequence[str], *, bot_id: str = DEFAULT_BOT
+    ) -> str:
+        """Queue the messages for an answer; returns the id of the job that will give it.
+
+        Where the conversation is being answered already they join that job, and its id is returned.
+        """
+        key = conversation_key(conversation_id, self._platform_id)
+        new = tuple(new_message(content, None) for content in messages)
+        return self._intake.accept(Request(key, new, (), bot_id)).job_id
+
+    def find(self, job_id: str) -> Job:
+        """A job of this platform. Raises NotFound.
+
+        A live job is read from the tier; of an ended one Postgres knows best, for a successor may have been
+        added to it since.
+        """
+        if shard_of_job(job_id) is not None:
+            job = self._tier.job(job_id)
+            if job and not job.status.ended and job.key.platform_id == self._platform_id:
+                return job
+            archived = self._archive.job(self._platform_id, job_id)
+            if archived and (archived.status.ended or job is None):
+                return archived
+            if job and job.key.platform_id == self._platform_id:
+                return job
+        raise NotFound("there is no such job", field="job_id")
+
+    def get_job_status(self, job_id: str) -> dict[str, Any] | None:
+        """The job as `GET /jobs/{job_id}` shows it, or None."""
+        try:
+            return job_view(self.find(job_id), now=self._intake.clock())
+        except NotFound:
+            return None
+
+    def wait_for(self, job_id: str, seconds: float) -> dict[str, Any]:
+        """The job's status as soon as it has ended, or after `seconds`. Raises NotFound."""
+        clock = self._intake.clock
+        until, pause = clock() + seconds, 0.05
+        while not (job := self.find(job_id)).status.ended and (left := until - clock()) > 0:
+            time.sleep(min(pause, left))
+            pause = min(2 * pause, 0.4)
+        return job_view(job, now=clock())
+
+    def cancel_job(self, job_id: str) -> bool:
+        """Cancel a job that is not sealed yet; False if it is unknown, sealed or ended."""
+        try:
+            self.cancel(job_id)
+        except (NotFound, Conflict):
+            return False
+        return True
+
+    def cancel(self, job_id: str) -> Job:
+        """Cancel a job. Raises NotFound, Conflict (sealed or ended), or Unavailable: then nobody knows yet.
+
+        The tier stops the run, Postgres decides, the tier takes over the verdict: a cancel against a commit
+        has one winner.
+        """
+        job = self.find(job_id)
+        cancelling = None if job.status.ended else self._tier.cancel(job.key, job_id)
+        if cancelling is None:
+            raise Conflict("the job has ended, or its reply is being committed", field="job_id")
+        verdict = self._archive.cancel(cancelling)
+        if verdict is None or not verdict.status.ended:
+            raise Conflict("the job's messages have been answered by another", field="job_id")
+        finished = self._tier.finish(job.key, None, verdict)
+        if finished.waiting and (head := self._tier.waiting(job.key)):
+            self._queue.send(wake_record(head))
+        if verdict.status is not JobStatus.CANCELLED:
+            raise Conflict("the job has ended", field="job_id")
+        return verdict
+
+    def get_worker_status(self) -> dict[str, Any]:
+        """Where jobs wait: `queue` is `sqs` or `threads`."""
+        return {"queue": self._queue.name}

@@ -1,0 +1,86 @@
+"""The lock on a conversation, for callers who bring their own way of answering."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+from message_handler.bot_config import DEFAULT_BOT
+from message_handler.intake import conversation_key
+from message_handler.models import DEFAULT_PLATFORM, JobStatus, Lock, Request, new_message
+from message_handler.stores.port import Tier
+
+
+def timestamp(seconds: float | None) -> str | None:
+    """Unix seconds as RFC 3339 in UTC, to the millisecond."""
+    if seconds is None:
+        return None
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def lock_view(lock: Lock) -> dict[str, Any]:
+    """A lock as it may be shown: no text, no `lock_id`."""
+    return {
+        "conversation_id": lock.key.conversation_id,
+        "ai_job_id": lock.job_id,
+        "acquired_at": timestamp(lock.acquired_at),
+        "heartbeat_at": timestamp(lock.heartbeat_at),
+        "expires_at": timestamp(lock.expires_at),
+        "consolidated_messages": lock.consolidated_messages,
+        "tier": lock.tier,
+    }
+
+
+class MessageLockManager:
+    """Who may answer a conversation: the one who holds the `lock_id`.
+
+    A lock is for efficiency. A holder that was paused past its lease still believes in it, so only the
+    fence that Postgres compares at the commit makes a reply exactly-once.
+    """
+
+    def __init__(self, tier: Tier, *, platform_id: str = DEFAULT_PLATFORM) -> None:
+        self._tier = tier
+        self._platform_id = platform_id
+
+    def check_and_acquire_lock(
+        self, conversation_id: str, messages: Sequence[str], *, bot_id: str = DEFAULT_BOT
+    ) -> dict[str, Any]:
+        """Take the lock for these messages, or add them to what its holder will answer; one atomic step.
+
+        Returns `acquired` (bool), `lock_id` (only if acquired), `ai_job_id`, `duplicate` (bool) and
+        `consolidated_messages`.
+        """
+        key = conversation_key(conversation_id, self._platform_id)
+        request = Request(key, tuple(new_message(content, None) for content in messages), (), bot_id)
+        accepted = self._tier.accept(request, job_id=key.new_job_id(), lock_id=str(uuid.uuid4()))
+        return {
+            "acquired": accepted.lock_id is not None,
+            "lock_id": accepted.lock_id,
+            "ai_job_id": accepted.job_id,
+            "duplicate": accepted.duplicate,
+            "consolidated_messages": accepted.consolidated_messages,
+        }
+
+    def release_lock(self, conversation_id: str, lock_id: str) -> bool:
+        """Give one's own lock back, with its job; what waited behind it moves up. False if it is not one's own."""
+        key = conversation_key(conversation_id, self._platform_id)
+        job = self._tier.waiting(key)
+        if job is None or self._tier.owner(key, lock_id) != job.job_id:
+            return False
+        return self._tier.finish(key, lock_id, replace(job, status=JobStatus.CANCELLED)).done
+
+    def get_lock_info(self, conversation_id: str) -> dict[str, Any] | None:
+        """The lock as operators see it; times are RFC 3339 in UTC. None if the conversation is free."""
+        lock = self._tier.lock(conversation_key(conversation_id, self._platform_id))
+        return lock_view(lock) if lock else None
+
+    def update_lock_with_ai_job(self, conversation_id: str, lock_id: str, job_id: str) -> bool:
+        """Whether the lock is one's own and `job_id` the job that answers under it.
+
+        A lock has its job from its first moment, so there is nothing to set: a window in which cancelling
+        would cancel nothing does not exist.
+        """
+        return self._tier.owner(conversation_key(conversation_id, self._platform_id), lock_id) == job_id

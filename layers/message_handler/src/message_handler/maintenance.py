@@ -1,0 +1,69 @@
+"""What keeps the conversations moving and tells how the parts are: the sweep and the status."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from message_handler.errors import Unavailable
+from message_handler.models import ConversationKey
+from message_handler.processing import wake_record
+from message_handler.queues import Queue
+from message_handler.stores.port import Archive, Tier
+
+_log = logging.getLogger(__name__)
+
+DEFAULT_MAX_AGE_HOURS = 24.0
+
+
+def sweep(tier: Tier, queue: Queue, *, max_age_hours: float = DEFAULT_MAX_AGE_HOURS) -> int:
+    """Free locks whose worker is silent or that are older than `max_age_hours`; wake what nobody came for.
+
+    Each freed or waiting conversation gets one record. Returns how many did. Raises Unavailable.
+    """
+    jobs = tier.sweep(older_than=max_age_hours * 3600)
+    for job in jobs:
+        queue.send(wake_record(job))
+    if jobs:
+        _log.info("swept", extra={"conversations": len(jobs)})
+    return len(jobs)
+
+
+def release(tier: Tier, archive: Archive, queue: Queue, key: ConversationKey) -> bool:
+    """Free a conversation whose worker is stuck; another answers its messages. False if it was free.
+
+    The fence goes up first: whatever the stuck worker still does, it commits nothing. Raises Unavailable.
+    """
+    if tier.lock(key) is None:
+        return False
+    archive.raise_fence(key)
+    job = tier.release(key)
+    if job:
+        queue.send(wake_record(job))
+    return job is not None
+
+
+def status(tier: Tier, archive: Archive, queue: Queue) -> dict[str, Any]:
+    """How each part is. What isn't configured isn't missed: a single process in memory is healthy."""
+    tier_up, archive_up, queue_up = (_answers(part.ping) for part in (tier, archive, queue))
+    stores = "healthy" if tier_up and archive_up else "degraded"
+    return {
+        "status": stores if queue_up else "unhealthy",
+        "components": {
+            "redis_connected": tier.name == "redis" and tier_up,
+            "database_connected": archive.name == "postgres" and archive_up,
+            "tier": tier.name,
+            "lock_manager": "healthy" if tier_up else "unhealthy",
+            "job_manager": "healthy" if tier_up and queue_up else "unhealthy",
+            "queue": queue.name if queue_up else "unavailable",
+        },
+    }
+
+
+def _answers(ping: Callable[[], None]) -> bool:
+    try:
+        ping()
+    except Unavailable:
+        return False
+    return True

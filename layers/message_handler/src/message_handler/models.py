@@ -1,0 +1,244 @@
+"""The words of the domain as frozen values. Nothing here reads a clock, an environment or a store."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+import uuid
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from enum import StrEnum
+from typing import Any, Literal
+
+Role = Literal["user", "assistant", "sale"]
+
+#: Every key of a shard carries its number as hash tag, so that one conversation stays in one cluster slot.
+SHARDS = 1024
+DEFAULT_PLATFORM = "default"
+_IDENTIFIER = re.compile(r"[A-Za-z0-9._:@-]{1,255}", re.ASCII)
+
+
+def is_identifier(value: object) -> bool:
+    """Whether `value` can name a conversation, platform or bot: 1 to 255 of ``A-Z a-z 0-9 . _ : @ -``."""
+    return isinstance(value, str) and _IDENTIFIER.fullmatch(value) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One utterance in a conversation, as a patient (`user`), the bot or a human agent (`sale`) said it."""
+
+    role: Role
+    content: str
+    message_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ConversationKey:
+    """One patient's conversation with one bot; the unit of isolation, locking and ordering."""
+
+    platform_id: str
+    conversation_id: str
+
+    @property
+    def shard(self) -> int:
+        """0 to 1023. The separator can be in neither id, so two keys never read alike."""
+        digest = hashlib.blake2b(f"{self.platform_id}/{self.conversation_id}".encode(), digest_size=2).digest()
+        return int.from_bytes(digest) % SHARDS
+
+    def new_job_id(self) -> str:
+        """A UUIDv8 (RFC 9562) whose first 10 bits name the shard, so that an id alone finds its keys."""
+        bits = (self.shard << 118) | secrets.randbits(118)
+        bits = bits & ~(0xF << 76) | (8 << 76)
+        bits = bits & ~(0x3 << 62) | (0x2 << 62)
+        return str(uuid.UUID(int=bits))
+
+
+def shard_of_job(job_id: str) -> int | None:
+    """The shard that a job id names, or None where the id is none of ours."""
+    try:
+        value = uuid.UUID(job_id)
+    except ValueError:
+        return None
+    return value.int >> 118 if value.version == 8 and str(value) == job_id else None
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A patient's utterance that wants an answer.
+
+    `given` tells the platform's own ids from those that intake mints. `aliases` are further ids of the
+    same utterance: a platform that sends whole histories names only the last message, so the same words
+    may arrive first without an id and then with one.
+    """
+
+    message_id: str
+    content: str
+    given: bool = False
+    aliases: tuple[str, ...] = ()
+
+    @property
+    def digest(self) -> str:
+        """Stands for the content where messages without ids are compared."""
+        return hashlib.blake2b(self.content.encode(), digest_size=16).hexdigest()
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        return (self.message_id, *self.aliases)
+
+    def to_json(self) -> dict[str, Any]:
+        return {key: value for key, value in asdict(self).items() if value not in (False, ())}
+
+    @staticmethod
+    def from_json(value: dict[str, Any]) -> Message:
+        return Message(
+            value["message_id"], value["content"], value.get("given", False), tuple(value.get("aliases", ()))
+        )
+
+
+def new_message(content: str, message_id: str | None) -> Message:
+    """A message under the platform's id, or under a minted one."""
+    return Message(message_id or uuid.uuid4().hex, content, given=message_id is not None)
+
+
+class JobStatus(StrEnum):
+    PENDING = "pending"
+    PROCESSING = "processing"
+    CANCELLING = "cancelling"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def ended(self) -> bool:
+        """Terminal: status, reply and error never change again; only `superseded_by` may be added."""
+        return self in (JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED)
+
+
+@dataclass(frozen=True, slots=True)
+class JobError:
+    """Why a job failed: a stable `code` for programs, a `message` for people; never a patient's words."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One answer in the making. Times are Unix seconds."""
+
+    job_id: str
+    key: ConversationKey
+    status: JobStatus
+    messages: tuple[Message, ...]
+    bot_id: str
+    context: tuple[Turn, ...] = ()
+    resources: dict[str, Any] = field(default_factory=dict)
+    restarts: int = 0
+    attempts: int = 0
+    sealed: bool = False
+    maybe_committed: bool = False
+    created_at: float = 0.0
+    started_at: float | None = None
+    finished_at: float | None = None
+    reply: str | None = None
+    error: JobError | None = None
+    superseded_by: str | None = None
+
+    def with_(self, **changes: Any) -> Job:
+        return replace(self, **changes)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What intake accepts: the patient's unanswered messages, oldest first, and the turns before them."""
+
+    key: ConversationKey
+    messages: tuple[Message, ...]
+    context: tuple[Turn, ...]
+    bot_id: str
+    resources: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The tier's answer to an accept.
+
+    `lock_id` is set for whoever took the lock. `message_id` is the id under which the request's own (last)
+    message is known, `pending` are all messages that waited when it was accepted, its own among them,
+    oldest first (empty where the job has ended): with them a record alone can redo the work. `posted` are
+    the ids to take back if the record can't be sent.
+    """
+
+    job_id: str
+    message_id: str
+    lock_id: str | None
+    duplicate: bool
+    consolidated_messages: int
+    pending: tuple[Message, ...]
+    posted: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What SQS keeps: everything needed to answer, should every store forget.
+
+    `job_id` is the job that was promised, `message_id` the record's own message: only when that one is
+    settled may the record be deleted.
+    """
+
+    job_id: str
+    message_id: str
+    request: Request
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A worker's hold on the head of a conversation's line."""
+
+    job: Job
+    lock_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The head is held by somebody else, whose deadline is `wait` seconds from now."""
+
+    wait: float
+
+
+@dataclass(frozen=True, slots=True)
+class Lock:
+    """A conversation's lock as people may see it: no text, no `lock_id`. Times are Unix seconds."""
+
+    key: ConversationKey
+    job_id: str
+    acquired_at: float
+    heartbeat_at: float | None
+    expires_at: float
+    consolidated_messages: int
+    tier: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fence:
+    """Postgres' permission to run: the number that the commit is compared with, and what is left to answer.
+
+    `number` is None if nothing may run under this job: it has ended (`ended`, as archived), or some of its
+    messages are settled already (`settled`: message id to the job that did it). `turns` are the archived
+    turns, oldest first.
+    """
+
+    number: int | None
+    settled: dict[str, str]
+    turns: tuple[Turn, ...] = ()
+    ended: Job | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """The archived side of a conversation; `turns` are (turn, created_at, job_id), oldest first."""
+
+    key: ConversationKey
+    bot_id: str
+    turns: Sequence[tuple[Turn, float, str | None]]

@@ -1,0 +1,240 @@
+"""What a worker does with a record: claim the conversation's head, run it, seal, commit, finish.
+
+A record wakes its conversation, not its job, and is deleted only when its own message is settled. Every step
+may fail in between, and every process may die there: what is left is found again by the record or by the sweep.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from message_handler import history
+from message_handler.ai import AI, Prompt
+from message_handler.bot_config import BotConfigService
+from message_handler.errors import AIError, RequestError, Unavailable
+from message_handler.models import Claim, Fence, Job, JobError, JobStatus, Message, Record, Refused, Request, Turn
+from message_handler.queues import Queue
+from message_handler.settings import Settings
+from message_handler.stores.port import Archive, Tier
+
+_log = logging.getLogger(__name__)
+
+#: Archived turns fetched for the context, before the bot's limits trim it.
+ARCHIVED_TURNS = 100
+#: A follow-up is run at once if this many seconds are left, else it gets a record of its own.
+FOLLOW_UP_SECONDS = 60.0
+#: A run is not begun with less than this many seconds: what comes after the AI needs some.
+COMMIT_SECONDS = 5.0
+#: After a store was away a record comes back this soon, in seconds.
+RETRY_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a record. `back`: None to delete it, else the seconds until it should be seen again."""
+
+    back: float | None
+    ended: tuple[Job, ...] = ()
+
+
+class _Stopped(Exception):
+    """The run is worth nothing any more: its claim is lost or its job is being cancelled."""
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """The use case of the worker function; the adapters are its ports."""
+
+    tier: Tier
+    archive: Archive
+    queue: Queue
+    bots: BotConfigService
+    ai: Callable[[dict[str, Any]], AI]
+    settings: Settings
+    clock: Callable[[], float] = time.time
+
+    def process(self, record: Record, deadline: float) -> Outcome:
+        """Work on the record's conversation until `deadline` (Unix seconds) at the latest."""
+        key = record.request.key
+        try:
+            self.tier.accept_again(record.request, job_id=record.job_id, spare_id=key.new_job_id())
+            ended: list[Job] = []
+            claim = self.tier.claim(key, str(uuid.uuid4()))
+            while isinstance(claim, Claim):
+                job, waiting = self._run(claim, deadline)
+                if job:
+                    ended.append(job)
+                if not waiting:
+                    break
+                if deadline - self.clock() < FOLLOW_UP_SECONDS:
+                    self._wake(record)
+                    break
+                claim = self.tier.claim(key, str(uuid.uuid4()))
+            wait = claim.wait if isinstance(claim, Refused) else RETRY_SECONDS
+            return Outcome(self._check(record, wait), tuple(ended))
+        except Unavailable as error:
+            _log.warning("a record waits", extra={"job_id": record.job_id, "away": error.what})
+            return Outcome(RETRY_SECONDS)
+
+    def _run(self, claim: Claim, deadline: float) -> tuple[Job | None, bool]:
+        """Bring the claimed job to its end; returns it if it was ended here, and whether a next one moved up."""
+        job = claim.job
+        if job.status is JobStatus.CANCELLING:
+            return self._help_cancel(job)
+        while True:
+            permitted = self._fence(job, claim.lock_id)
+            if permitted is None:
+                return None, False
+            fence, job = permitted
+            if fence.number is None:
+                return self._finish(claim.lock_id, job)
+            try:
+                run = self._ask(job, fence, claim.lock_id, deadline)
+                sealed = self.tier.seal(
+                    job.key,
+                    claim.lock_id,
+                    [message.message_id for message in job.messages],
+                    next_id=job.key.new_job_id(),
+                    fenced=True,
+                )
+            except _Stopped:
+                return self._stopped(job)
+            if sealed.verdict == "again" and sealed.job:
+                job = sealed.job
+                continue
+            if sealed.verdict == "cancelling" and sealed.job:
+                return self._help_cancel(sealed.job)
+            if sealed.verdict == "lost":
+                return None, False
+            run = replace(run, restarts=sealed.job.restarts if sealed.job else job.restarts)
+            if not self.archive.commit(run, fence.number):
+                _log.warning("fenced out", extra={"job_id": run.job_id, "fence": fence.number})
+                return None, False
+            return self._finish(claim.lock_id, run)
+
+    def _fence(self, job: Job, lock_id: str) -> tuple[Fence, Job] | None:
+        """Permission to run what is still open of `job`, under its own name or a successor's.
+
+        Returns the job as adopted, or with a `number` of None the ended job to finish; None if the lock is lost.
+
+            worker A: commit J{m0} ── dies     sweep: J pending again     intake: m1 joins J
+            worker B: fence J{m0, m1}: m0 is settled, J has ended ── m1 runs as J', J points to J'
+        """
+        while True:
+            fence = self.archive.fence(job, turns=ARCHIVED_TURNS)
+            open_ = [message for message in job.messages if message.message_id not in fence.settled]
+            ended = None
+            if fence.number is None:
+                successor_id = job.key.new_job_id() if open_ else next(iter(fence.settled.values()))
+                ended = fence.ended if fence.ended and not open_ else self.archive.supersede(job, successor_id)
+                if not open_:
+                    return fence, replace(ended, messages=job.messages)
+            adopted = self.tier.adopt(job.key, lock_id, fence.settled, ended)
+            if adopted is None:
+                return None
+            if fence.number is not None:
+                return fence, adopted
+            job = adopted
+
+    def _ask(self, job: Job, fence: Fence, lock_id: str, deadline: float) -> Job:
+        """Run the AI; the job with its reply or its error filled in. Raises _Stopped."""
+        reply, error = None, None
+        try:
+            config = self.bots.get_bot_config(
+                job.key.conversation_id, bot_id=job.bot_id, platform_id=job.key.platform_id
+            )
+            timeout = min(
+                float(config["core_ai"]["timeout_seconds"] or self.settings.ai_timeout),
+                deadline - self.clock() - COMMIT_SECONDS,
+            )
+            if timeout <= 0:
+                raise AIError("deadline_exceeded", "The answer took longer than one run may take.")
+            prompt = self._prompt(job, fence, config, timeout)
+            reply = self.ai(config["core_ai"]).complete(prompt, self._heartbeat(job, lock_id))
+        except AIError as failure:
+            error = JobError(failure.code, str(failure))
+        except RequestError as refused:
+            # The bot was deactivated or deleted after the message was accepted.
+            error = JobError("bot_unavailable", refused.detail)
+        return replace(
+            job,
+            status=JobStatus.FAILED if error else JobStatus.COMPLETED,
+            reply=reply,
+            error=error,
+            finished_at=self.clock(),
+        )
+
+    def _prompt(self, job: Job, fence: Fence, config: dict[str, Any], timeout: float) -> Prompt:
+        limits = config["meta_data"]
+        pending = [Turn("user", message.content, message.message_id) for message in job.messages]
+        turns = history.trim(
+            history.merge(fence.turns, job.context),
+            pending,
+            max_messages=int(limits.get("max_context_messages", 20)),
+            max_characters=int(limits.get("max_context_characters", 10_000)),
+        )
+        context = turns[: len(turns) - len(pending)]
+        return Prompt(config["name"], context, job.messages, timeout, job.resources)
+
+    def _heartbeat(self, job: Job, lock_id: str) -> Callable[[], None]:
+        """What the AI calls while it works: says every few seconds that this worker lives. Raises _Stopped."""
+        last = self.clock()
+
+        def checkpoint() -> None:
+            nonlocal last
+            now = self.clock()
+            if now - last >= self.settings.heartbeat_every:
+                last = now
+                if self.tier.heartbeat(job.key, lock_id) != "held":
+                    raise _Stopped
+
+        return checkpoint
+
+    def _stopped(self, job: Job) -> tuple[Job | None, bool]:
+        head = self.tier.waiting(job.key)
+        if head and head.job_id == job.job_id and head.status is JobStatus.CANCELLING:
+            return self._help_cancel(head)
+        return None, False
+
+    def _help_cancel(self, job: Job) -> tuple[Job | None, bool]:
+        """Postgres decides a cancel; whoever finds one begun brings it to its end."""
+        ended = self.archive.cancel(job)
+        return self._finish(None, ended) if ended and ended.status.ended else (None, False)
+
+    def _finish(self, lock_id: str | None, job: Job) -> tuple[Job | None, bool]:
+        finished = self.tier.finish(job.key, lock_id, job)
+        return job, finished.waiting
+
+    def _wake(self, record: Record) -> None:
+        """One record for the job that moved up, which this worker has no time for."""
+        if head := self.tier.waiting(record.request.key):
+            self.queue.send(wake_record(head))
+
+    def _check(self, record: Record, wait: float) -> float | None:
+        """None if the record's own message is settled, else the seconds after which it should come back."""
+        key = record.request.key
+        settled_by = self.archive.settled_by(key, record.message_id)
+        if settled_by is None:
+            self.tier.forget(key, record.message_id)
+            return wait
+        if settled_by != record.job_id:
+            promised = _promised(record)
+            self.archive.supersede(promised, settled_by)
+        return None
+
+
+def _promised(record: Record) -> Job:
+    request = record.request
+    messages: tuple[Message, ...] = tuple(m for m in request.messages if m.message_id == record.message_id)
+    return Job(record.job_id, request.key, JobStatus.PENDING, messages, request.bot_id)
+
+
+def wake_record(job: Job) -> Record:
+    """A record that stands for all messages of a job; its own is the last."""
+    request = Request(job.key, job.messages, job.context, job.bot_id, job.resources)
+    return Record(job.job_id, job.messages[-1].message_id, request)

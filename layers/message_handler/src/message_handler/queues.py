@@ -1,0 +1,194 @@
+"""The queue of records: SQS, or threads of this process where no queue is configured.
+
+A record's body is JSON and holds everything that is needed to answer, because every store may forget.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol
+
+from message_handler.errors import PayloadTooLarge, Unavailable
+from message_handler.models import ConversationKey, Message, Record, Request
+from message_handler.stores.documents import turns_from_json, turns_to_json
+
+if TYPE_CHECKING:
+    from message_handler.processing import Outcome
+
+_log = logging.getLogger(__name__)
+
+#: What one record may hold: SQS takes 1 MiB, and needs some of it for attributes.
+MAX_RECORD_BYTES = 1_000_000
+#: After so many failed deliveries a record is given up, as the template's redrive policy has it.
+MAX_RECEIVE_COUNT = 5
+
+
+def encode(record: Record) -> str:
+    """The record as JSON. Raises PayloadTooLarge where a conversation keeps more text waiting than a record holds."""
+    request = record.request
+    body = json.dumps(
+        {
+            "platform_id": request.key.platform_id,
+            "conversation_id": request.key.conversation_id,
+            "job_id": record.job_id,
+            "message_id": record.message_id,
+            "bot_id": request.bot_id,
+            "messages": [message.to_json() for message in request.messages],
+            "context": turns_to_json(request.context),
+            "resources": request.resources,
+        },
+        ensure_ascii=False,
+        separators=(",", ":"),
+    )
+    if len(body.encode()) > MAX_RECORD_BYTES:
+        raise PayloadTooLarge("the conversation has too much unanswered text; wait for the reply")
+    return body
+
+
+def decode(body: str) -> Record:
+    """The record in an SQS message's body."""
+    value: dict[str, Any] = json.loads(body)
+    return Record(
+        job_id=value["job_id"],
+        message_id=value["message_id"],
+        request=Request(
+            key=ConversationKey(value["platform_id"], value["conversation_id"]),
+            messages=tuple(Message.from_json(message) for message in value["messages"]),
+            context=turns_from_json(value["context"]),
+            bot_id=value["bot_id"],
+            resources=value["resources"],
+        ),
+    )
+
+
+class Queue(Protocol):
+    """Where records wait for a worker, at least once and in no order."""
+
+    name: str
+
+    def ping(self) -> None: ...
+
+    def send(self, record: Record, *, delay: int = 0) -> None:
+        """Durable when this returns; seen by a worker after `delay` seconds.
+
+        Raises Unavailable if the queue refused, or if nobody knows; PayloadTooLarge if it never will take it.
+        """
+
+    def close(self) -> None: ...
+
+
+class SqsQueue:
+    """A standard queue; `MessageGroupId` is the tenant, so that none starves another (fair queue)."""
+
+    name = "sqs"
+
+    def __init__(self, client: Any, url: str) -> None:
+        self._client = client
+        self._url = url
+
+    def ping(self) -> None:
+        self._call("get_queue_attributes", AttributeNames=["ApproximateNumberOfMessages"])
+
+    def send(self, record: Record, *, delay: int = 0) -> None:
+        self._call(
+            "send_message",
+            MessageBody=encode(record),
+            DelaySeconds=delay,
+            MessageGroupId=record.request.key.platform_id,
+        )
+
+    def hide(self, receipt_handle: str, seconds: float) -> None:
+        """Let a received record come back after `seconds` (0 to 43,200; SQS counts whole ones)."""
+        self._call(
+            "change_message_visibility",
+            ReceiptHandle=receipt_handle,
+            VisibilityTimeout=min(43_200, max(0, round(seconds))),
+        )
+
+    def close(self) -> None:
+        self._client.close()
+
+    def _call(self, operation: str, **arguments: Any) -> Any:
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            return getattr(self._client, operation)(QueueUrl=self._url, **arguments)
+        except (BotoCoreError, ClientError) as error:
+            # Not chained: botocore's errors may quote the request.
+            _log.warning("the queue refused", extra={"operation": operation, "error": type(error).__name__})
+            raise Unavailable("the queue") from None
+
+
+class ThreadQueue:
+    """Records in this process's memory, worked on by its own threads; all of it ends with the process."""
+
+    name = "threads"
+
+    def __init__(self, work: Callable[[Record], Outcome], *, threads: int = 10) -> None:
+        self._work = work
+        self._limit = threads
+        self._changed = threading.Condition()
+        self._waiting: list[tuple[float, int, int, Record]] = []
+        self._numbers = itertools.count()
+        self._threads: list[threading.Thread] = []
+        self._idle = 0
+        self._closed = False
+
+    def ping(self) -> None:
+        """A process reaches its own threads."""
+
+    def send(self, record: Record, *, delay: int = 0) -> None:
+        encode(record)  # the same bound as SQS, so that nothing works here that fails there
+        self._put(record, delay, 1)
+
+    def close(self) -> None:
+        """Stop after what is being worked on; what waits is dropped."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
+
+    def _put(self, record: Record, delay: float, receive_count: int) -> None:
+        with self._changed:
+            if self._closed:
+                raise Unavailable("the queue")
+            item = (time.monotonic() + delay, next(self._numbers), receive_count, record)
+            heapq.heappush(self._waiting, item)
+            if not self._idle and len(self._threads) < self._limit:
+                thread = threading.Thread(target=self._run, name="message-handler-worker", daemon=True)
+                self._threads.append(thread)
+                thread.start()
+            self._changed.notify()
+
+    def _run(self) -> None:
+        while (item := self._next()) is not None:
+            receive_count, record = item
+            try:
+                again = self._work(record).back
+            except Exception as error:  # noqa: BLE001  the thread must live on for other records
+                # A worker function would report the record as failed; the type is all that may be told.
+                _log.error("a job failed unexpectedly", extra={"error": type(error).__name__})
+                again = 5.0
+            if again is not None and receive_count < MAX_RECEIVE_COUNT and not self._closed:
+                self._put(record, again, receive_count + 1)
+            elif again is not None:
+                _log.error("a record was given up", extra={"job_id": record.job_id})
+
+    def _next(self) -> tuple[int, Record] | None:
+        with self._changed:
+            while not self._closed:
+                wait = self._waiting[0][0] - time.monotonic() if self._waiting else None
+                if wait is not None and wait <= 0:
+                    _, _, receive_count, record = heapq.heappop(self._waiting)
+                    return receive_count, record
+                self._idle += 1
+                self._changed.wait(wait)
+                self._idle -= 1
+            return None

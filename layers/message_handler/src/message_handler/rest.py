@@ -1,0 +1,121 @@
+"""API Gateway's proxy events in and out: the tenant, the body, and errors as problem details (RFC 9457).
+
+Routes are looked up by the `resource` that the gateway has matched already, so that both always agree.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import logging
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+
+from message_handler.errors import InvalidRequest, RequestError, Unavailable
+from message_handler.models import DEFAULT_PLATFORM
+
+_log = logging.getLogger(__name__)
+
+Response = dict[str, Any]
+Headers = dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call of the API: its tenant and what it carries."""
+
+    event: Mapping[str, Any]
+
+    @property
+    def platform_id(self) -> str:
+        """The tenant: the default one, until platforms sign in."""
+        return DEFAULT_PLATFORM
+
+    def path(self, name: str) -> str:
+        """A path parameter as the gateway decoded it."""
+        return str((self.event.get("pathParameters") or {}).get(name) or "")
+
+    def query(self, name: str) -> str | None:
+        """A query parameter, the last one where it is repeated; None where it is missing."""
+        return (self.event.get("queryStringParameters") or {}).get(name)
+
+    def body(self) -> Any:
+        """The body's JSON value, None for an empty body. Raises InvalidRequest."""
+        text = self.event.get("body")
+        if not text:
+            return None
+        try:
+            if self.event.get("isBase64Encoded"):
+                text = base64.b64decode(text, validate=True).decode()
+            return json.loads(text, parse_constant=_refuse_constant)
+        except InvalidRequest:
+            raise
+        except (binascii.Error, UnicodeDecodeError):
+            raise InvalidRequest("the body is not UTF-8") from None
+        except RecursionError:
+            raise InvalidRequest("the body is nested too deeply") from None
+        except ValueError:
+            # Not chained: the parser's error holds the whole text.
+            raise InvalidRequest("the body is not JSON") from None
+
+
+Route = Callable[[Call], tuple[int, dict[str, Any]]]
+
+
+def _refuse_constant(_name: str) -> None:
+    raise InvalidRequest("the body holds NaN or Infinity, which JSON doesn't have")
+
+
+def serve(routes: Mapping[tuple[str, str], Route], event: Mapping[str, Any]) -> Response:
+    """Answer one call: what its route returns as (status, body), or the problem that it raised."""
+    try:
+        route = routes.get((str(event.get("httpMethod")), str(event.get("resource"))))
+        if route is None:
+            return problem(HTTPStatus.NOT_FOUND, "Not Found", "There is no such route.")
+        status, body = route(Call(event))
+        return _response(status, body, "application/json")
+    except RequestError as error:
+        return problem(error.status, error.title, error.detail, field=error.field)
+    except Unavailable as error:
+        _log.warning("not available", extra={"what": error.what})
+        return problem(
+            HTTPStatus.SERVICE_UNAVAILABLE,
+            "Service Unavailable",
+            f"{error.what[:1].upper()}{error.what[1:]} is not available. Nothing was accepted; send it again later.",
+            headers={"Retry-After": str(error.retry_after)},
+        )
+    except Exception as error:  # noqa: BLE001  the last one who can answer
+        log_crash(error)
+        return problem(
+            HTTPStatus.INTERNAL_SERVER_ERROR,
+            "Internal Server Error",
+            "The service could not answer. The request may be sent again.",
+        )
+
+
+def log_crash(error: Exception) -> None:
+    """Where an unexpected error came from. Its text stays out of the log: it may quote a patient."""
+    frames = traceback.extract_tb(error.__traceback__)
+    where = [f"{frame.filename.rsplit('/', 1)[-1]}:{frame.lineno} {frame.name}" for frame in frames]
+    _log.error("unexpected error", extra={"error": type(error).__name__, "where": where})
+
+
+def problem(
+    status: int, title: str, detail: str, *, field: str | None = None, headers: Headers | None = None
+) -> Response:
+    """An error's answer; `field` names what is to be mended, never its value."""
+    body = {"type": "about:blank", "title": title, "status": int(status), "detail": detail}
+    return _response(status, body | ({"field": field} if field else {}), "application/problem+json", headers)
+
+
+def _response(status: int, body: dict[str, Any], content_type: str, headers: Headers | None = None) -> Response:
+    return {
+        "statusCode": int(status),
+        "headers": {"Content-Type": content_type, "Cache-Control": "no-store"} | (headers or {}),
+        "body": json.dumps(body, ensure_ascii=False),
+        "isBase64Encoded": False,
+    }

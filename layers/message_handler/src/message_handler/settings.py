@@ -1,0 +1,74 @@
+"""The settings of one process, read once from the environment into one frozen object."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Annotated, Self
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+
+from message_handler.errors import SettingsError
+
+Seconds = Annotated[float, Field(gt=0)]
+
+
+class Settings(BaseModel):
+    """Everything that can be set; the environment variable is the name in capitals.
+
+    Times are seconds unless the name says `_ms`. An empty variable counts as not set.
+    """
+
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True, extra="forbid")
+
+    redis_url: SecretStr | None = None
+    redis_password: SecretStr | None = None
+    redis_timeout_ms: Annotated[int, Field(gt=0)] = 200
+    database_url: SecretStr | None = None
+    database_timeout: Seconds = 5.0
+    job_queue_url: str | None = None
+
+    simulated_ai_delay_ms: Annotated[str, Field(pattern=r"^\d{1,7}(-\d{1,7})?$")] = "800"
+    max_wait_seconds: Annotated[int, Field(ge=0, le=25)] = 25
+
+    # Deadlines nest (each is smaller than the next): AI 30 < run 120 < lock 300 < visibility 720.
+    ai_timeout: Seconds = 30.0
+    run_seconds: Seconds = 120.0
+    lock_ttl: Seconds = 300.0
+    heartbeat_every: Seconds = 5.0
+    heartbeat_stale: Seconds = 15.0
+    job_ttl: Seconds = 3600.0
+    join_delay: Annotated[int, Field(ge=0, le=900)] = 150
+    max_restarts: Annotated[int, Field(ge=0)] = 3
+    wake_after: Seconds = 60.0
+    configuration_ttl: Seconds = 5.0
+
+    @field_validator("redis_url")
+    @classmethod
+    def _redis_scheme(cls, value: SecretStr | None) -> SecretStr | None:
+        if value and value.get_secret_value().split("://")[0] not in ("redis", "rediss"):
+            raise ValueError("must start with redis:// or rediss://")
+        return value
+
+    @field_validator("database_url")
+    @classmethod
+    def _database_scheme(cls, value: SecretStr | None) -> SecretStr | None:
+        if value and value.get_secret_value().split("://")[0].split("+")[0] not in ("postgresql", "postgres"):
+            raise ValueError("must start with postgresql://")
+        return value
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] | None = None) -> Self:
+        """Read `environment` (default: the process's). Raises SettingsError that names each bad variable."""
+        source = os.environ if environment is None else environment
+        values = {name: source[name.upper()] for name in cls.model_fields if source.get(name.upper())}
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            wrong = "; ".join(f"{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors())
+            raise SettingsError(f"bad settings: {wrong}") from None
+
+    def model_post_init(self, _context: object) -> None:
+        low, _, high = self.simulated_ai_delay_ms.partition("-")
+        if high and int(high) < int(low):
+            raise SettingsError("bad settings: SIMULATED_AI_DELAY_MS: the range ends before it starts")

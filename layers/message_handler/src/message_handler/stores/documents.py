@@ -1,0 +1,77 @@
+"""Jobs as JSON documents: what the Redis tier keeps, and what a script may read of it.
+
+`request` is a string of JSON inside the document: scripts pass it on unread, for Lua's JSON turns an empty
+list into an empty object and long integers into floats.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from message_handler.models import ConversationKey, Job, JobError, JobStatus, Message, Turn
+
+
+def turns_to_json(turns: tuple[Turn, ...]) -> list[dict[str, str]]:
+    return [
+        {"role": turn.role, "content": turn.content} | ({"message_id": turn.message_id} if turn.message_id else {})
+        for turn in turns
+    ]
+
+
+def turns_from_json(values: list[dict[str, Any]]) -> tuple[Turn, ...]:
+    return tuple(Turn(value["role"], value["content"], value.get("message_id")) for value in values)
+
+
+def request_to_json(context: tuple[Turn, ...], resources: dict[str, Any]) -> str:
+    return json.dumps(
+        {"context": turns_to_json(context), "resources": resources}, ensure_ascii=False, separators=(",", ":")
+    )
+
+
+def message_to_json(message: Message) -> dict[str, Any]:
+    return message.to_json() | {"digest": message.digest}
+
+
+def job_to_json(job: Job) -> dict[str, Any]:
+    """The end of a job as it is remembered for an hour; its messages' text has moved to the archive."""
+    return {
+        "job_id": job.job_id,
+        "platform_id": job.key.platform_id,
+        "conversation_id": job.key.conversation_id,
+        "status": job.status.value,
+        "bot_id": job.bot_id,
+        "messages": [{"message_id": m.message_id, "content": ""} for m in job.messages],
+        "restarts": job.restarts,
+        "attempts": job.attempts,
+        "created_at": job.created_at,
+        "started_at": job.started_at,
+        "finished_at": job.finished_at,
+        "reply": job.reply,
+        "error": {"code": job.error.code, "message": job.error.message} if job.error else None,
+        "superseded_by": job.superseded_by,
+    }
+
+
+def job_from_json(value: dict[str, Any]) -> Job:
+    request = json.loads(value["request"]) if "request" in value else {}
+    error = value.get("error")
+    return Job(
+        job_id=value["job_id"],
+        key=ConversationKey(value["platform_id"], value["conversation_id"]),
+        status=JobStatus(value["status"]),
+        messages=tuple(Message.from_json(message) for message in value["messages"]),
+        bot_id=value["bot_id"],
+        context=turns_from_json(request.get("context", [])),
+        resources=request.get("resources", {}),
+        restarts=value.get("restarts", 0),
+        attempts=value.get("attempts", 0),
+        sealed=value.get("sealed", False),
+        maybe_committed=value.get("maybe_committed", False),
+        created_at=value["created_at"],
+        started_at=value.get("started_at"),
+        finished_at=value.get("finished_at"),
+        reply=value.get("reply"),
+        error=JobError(error["code"], error["message"]) if error else None,
+        superseded_by=value.get("superseded_by"),
+    )

@@ -1,0 +1,107 @@
+-- What every step shares; put in front of each step's script.
+--
+-- KEYS[1]  hash: the line of a conversation (bot_id, current, next, last, lock_id, acquired_at, claimed_at,
+--          heartbeat_at, due_at, wakes); current and next are jobs as JSON documents
+-- KEYS[2]  hash: message id -> JSON array [job id, message id, ended at, number of messages] of ended jobs
+-- KEYS[3]  sorted set of the shard: conversation -> Unix seconds at which the sweep should look at it
+-- ARGV[1]  JSON object: now (Unix seconds; absent: the server's clock), member (the conversation's name),
+--          settings (seconds), and what the step itself takes
+--
+-- The steps themselves are described in steps.py, which is the protocol to read; names are the same here.
+
+local input = cjson.decode(ARGV[1])
+local settings = input.settings
+local now = input.now
+if not now then
+  local time = redis.call('TIME')
+  now = tonumber(time[1]) + tonumber(time[2]) / 1000000
+end
+
+local FIELDS = {'bot_id', 'current', 'next', 'last', 'lock_id', 'acquired_at', 'claimed_at', 'heartbeat_at',
+  'due_at', 'wakes'}
+local DOCUMENTS = {current = true, next = true, last = true}
+local NUMBERS = {acquired_at = true, claimed_at = true, heartbeat_at = true, due_at = true, wakes = true}
+
+local function load_line()
+  local values, line = redis.call('HMGET', KEYS[1], unpack(FIELDS)), {}
+  for index, name in ipairs(FIELDS) do
+    local value = values[index]
+    if value then
+      if DOCUMENTS[name] then
+        value = cjson.decode(value)
+      elseif NUMBERS[name] then
+        value = tonumber(value)
+      end
+      line[name] = value
+    end
+  end
+  return line
+end
+
+-- Write the named fields; an empty one is removed. A line with a job is in the sweep's index, one without expires.
+local function save_line(line, names)
+  for _, name in ipairs(names) do
+    local value = line[name]
+    if value == nil then
+      redis.call('HDEL', KEYS[1], name)
+    else
+      redis.call('HSET', KEYS[1], name, DOCUMENTS[name] and cjson.encode(value) or value)
+    end
+  end
+  if line.current then
+    redis.call('ZADD', KEYS[3], line.due_at, input.member)
+    redis.call('EXPIRE', KEYS[1], settings.live_ttl)
+  else
+    redis.call('ZREM', KEYS[3], input.member)
+    redis.call('EXPIRE', KEYS[1], settings.job_ttl)
+  end
+end
+
+local function owns(line, lock_id)
+  return line.current ~= nil and line.heartbeat_at ~= nil and line.lock_id == lock_id
+end
+
+local function index_of(messages, message_id)
+  for index, message in ipairs(messages) do
+    if message.message_id == message_id then
+      return index
+    end
+  end
+end
+
+local function set_of(list)
+  local set = {}
+  for _, value in ipairs(list) do
+    set[value] = true
+  end
+  return set
+end
+
+local function ids_of(message)
+  local ids = {message.message_id}
+  for _, alias in ipairs(message.aliases or {}) do
+    ids[#ids + 1] = alias
+  end
+  return ids
+end
+
+-- Remember a message of an ended job. The hash is a cache: past its bound it starts anew.
+local function remember(message, job_id, count)
+  if redis.call('HLEN', KEYS[2]) >= settings.ended_max then
+    redis.call('DEL', KEYS[2])
+  end
+  local entry = cjson.encode({job_id, message.message_id, now, count})
+  for _, id in ipairs(ids_of(message)) do
+    redis.call('HSET', KEYS[2], id, entry)
+  end
+  redis.call('EXPIRE', KEYS[2], settings.job_ttl)
+end
+
+local function promote(line, job, due_at)
+  line.current, line.next, line.due_at, line.wakes = job, nil, due_at, 0
+  line.lock_id, line.claimed_at, line.heartbeat_at = nil, nil, nil
+end
+
+local function point_to_line(job_key)
+  redis.call('SET', job_key, '>' .. input.member, 'EX', settings.live_ttl)
+end

@@ -1,0 +1,40 @@
+-- The last look before the commit and the closing of the door, in one step: nothing fits in between.
+-- KEYS[4]  the key of next_id
+-- ARGV[1]  + lock_id, answered (ids that the run has seen), next_id, fenced
+-- Returns  JSON object: verdict, and job unless the lock was lost
+local line = load_line()
+if not owns(line, input.lock_id) then
+  return cjson.encode({verdict = 'lost'})
+end
+local job = line.current
+if job.status == 'cancelling' then
+  return cjson.encode({verdict = 'cancelling', job = job})
+end
+local seen, kept, newer = set_of(input.answered), {}, {}
+for _, message in ipairs(job.messages) do
+  local list = seen[message.message_id] and kept or newer
+  list[#list + 1] = message
+end
+if #newer > 0 and job.restarts < settings.max_restarts then
+  job.restarts = job.restarts + 1
+  save_line(line, {'current'})
+  return cjson.encode({verdict = 'again', job = job})
+end
+local names = {'current'}
+if #newer > 0 then
+  if not line.next then
+    line.next = {job_id = input.next_id, platform_id = job.platform_id, conversation_id = job.conversation_id,
+      status = 'pending', bot_id = job.bot_id, messages = {}, request = job.request,
+      context_size = job.context_size, restarts = 0, attempts = 0, created_at = now}
+    point_to_line(KEYS[4])
+  end
+  for _, message in ipairs(line.next.messages) do
+    newer[#newer + 1] = message
+  end
+  line.next.messages = newer
+  names[2] = 'next'
+end
+job.messages, job.sealed = kept, true
+job.maybe_committed = job.maybe_committed or input.fenced or nil
+save_line(line, names)
+return cjson.encode({verdict = 'sealed', job = job})

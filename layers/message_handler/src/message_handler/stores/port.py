@@ -1,0 +1,189 @@
+"""The two ports behind which the stores stand.
+
+Each method of a `Tier` is one atomic step of the conversation's protocol; each method of an `Archive`
+is one transaction. An adapter that can't reach its store raises `Unavailable` and has then either done
+the whole step or nothing of it; which of the two, the caller can't know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from message_handler.models import (
+    Accepted,
+    Claim,
+    Conversation,
+    ConversationKey,
+    Fence,
+    Job,
+    Lock,
+    Refused,
+    Request,
+)
+
+TierName = Literal["redis", "postgres", "memory"]
+
+#: What a worker learns when it looks at its own claim: still its own, somebody else's, or being cancelled.
+Held = Literal["held", "lost", "cancelling"]
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """The answer to a seal.
+
+    `sealed`: what comes from now on waits for the next job. `again`: newer messages came, `job` has them all;
+    run again. `cancelling` and `lost`: stop, this run's reply is worth nothing.
+    """
+
+    verdict: Literal["sealed", "again", "cancelling", "lost"]
+    job: Job | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """`done` is False if the lock was lost (nothing changed); `waiting` tells that a next job moved up."""
+
+    done: bool
+    waiting: bool = False
+
+
+class Tier(Protocol):
+    """Coordinates the work in progress of conversations; may forget everything at any time."""
+
+    name: TierName
+
+    def ping(self) -> None:
+        """Raises Unavailable if the store is away."""
+
+    def accept(self, request: Request, *, job_id: str, lock_id: str) -> Accepted:
+        """Intake's step: suppress what is known, take or join the lock, create or extend the job.
+
+        `job_id` and `lock_id` are used if a job or a lock is created. Raises OtherBot if the
+        conversation belongs to another bot than the request's.
+        """
+
+    def accept_again(self, request: Request, *, job_id: str, spare_id: str) -> None:
+        """A worker's step: accept what a record says, in case the tier forgot. Compares ids only, can't be undone.
+
+        `job_id` is the job that the record was promised; `spare_id` names the job where that one has ended.
+        """
+
+    def undo(self, key: ConversationKey, message_ids: Iterable[str]) -> None:
+        """Take back an accept whose record was refused; messages that others posted too stay."""
+
+    def claim(self, key: ConversationKey, lock_id: str) -> Claim | Refused | None:
+        """Take the head of the line under a lock id of one's own; None if nothing waits.
+
+        A claimed job may be `cancelling`: its claimer then helps the cancel to its end instead of running it.
+        """
+
+    def adopt(self, key: ConversationKey, lock_id: str, settled_ids: Iterable[str], ended: Job | None) -> Job | None:
+        """Run what the fence left open: messages that are settled leave the job; None if the lock was lost.
+
+        Those that joined since the fence looked stay.
+
+        With `ended`, the job as the archive ended it, the rest runs under the name that supersedes it.
+        """
+
+    def heartbeat(self, key: ConversationKey, lock_id: str) -> Held:
+        """Extend one's own claim."""
+
+    def seal(
+        self, key: ConversationKey, lock_id: str, answered: Iterable[str], *, next_id: str, fenced: bool
+    ) -> Sealed:
+        """Close the job for newcomers, or learn of those that came; at the limit of restarts they move to `next_id`."""
+
+    def finish(self, key: ConversationKey, lock_id: str | None, job: Job) -> Finished:
+        """End `job` as it says. `lock_id` None: Postgres has decided already, no owner is compared."""
+
+    def cancel(self, key: ConversationKey, job_id: str) -> Job | None:
+        """Mark a pending or running job as `cancelling` and return it; None if it is sealed, ended or unknown."""
+
+    def forget(self, key: ConversationKey, message_id: str) -> None:
+        """Drop the duplicate entry of a message whose job ended without settling it."""
+
+    def job(self, job_id: str) -> Job | None:
+        """A job by its id, live or ended within the last hour."""
+
+    def waiting(self, key: ConversationKey) -> Job | None:
+        """The head of the conversation's line, if it has one."""
+
+    def owner(self, key: ConversationKey, lock_id: str) -> str | None:
+        """The job of the conversation's lock if `lock_id` is the lock's."""
+
+    def lock(self, key: ConversationKey) -> Lock | None: ...
+
+    def locks(self, platform_id: str) -> list[Lock]:
+        """All locks of a tenant, oldest first."""
+
+    def release(self, key: ConversationKey) -> Job | None:
+        """An operator's step: empty the holder, put its job back to `pending`, return it; None without a lock."""
+
+    def sweep(self, *, older_than: float) -> list[Job]:
+        """Put back jobs of stale holders and of locks older than `older_than` seconds; return what wants a record."""
+
+    def cached(self, name: str) -> str | None:
+        """A text that some process kept under `name` not long ago."""
+
+    def cache(self, name: str, text: str, seconds: float) -> None:
+        """Keep a text for other processes; it may be gone at any time, and holds no secret."""
+
+    def close(self) -> None: ...
+
+
+class Archive(Protocol):
+    """Knows which messages are settled: the only truth. Keeps conversations, jobs and configuration."""
+
+    name: Literal["postgres", "memory"]
+
+    def ping(self) -> None: ...
+
+    def migrate(self) -> list[str]:
+        """Bring the schema up to date; returns the names of the migrations applied."""
+
+    def fence(self, job: Job, *, turns: int) -> Fence:
+        """Permit a run: raise the fence and note the job's messages, unless it has ended or some are settled.
+
+        `turns`: how many of the newest archived turns to return. With some settled the fence stays; the caller
+        asks again for a successor job with the rest.
+        """
+
+    def commit(self, job: Job, fence: int) -> bool:
+        """Settle the job's messages and archive its end (status, reply or error and `finished_at` are filled in).
+
+        One transaction; False, and nothing changed, unless `fence` is the newest, all messages are unsettled
+        and the job has not ended. Committing the same end twice under one fence is True.
+        """
+
+    def cancel(self, job: Job) -> Job | None:
+        """Settle those of the job's messages that are open as cancelled, and shut out the run that goes on.
+
+        Returns the job as it is archived then: `cancelled`, or with the end that came first; None if
+        there was nothing to cancel and nothing is archived.
+        """
+
+    def raise_fence(self, key: ConversationKey) -> None:
+        """Shut out whoever runs now."""
+
+    def supersede(self, job: Job, successor_id: str) -> Job:
+        """Link the end of the job's chain to the job that answers the rest; once written it stays.
+
+        A job that had not ended is cancelled by it. Returns `job` as it is archived now.
+        """
+
+    def settled_by(self, key: ConversationKey, message_id: str) -> str | None:
+        """The job that settled a message; None while it is open."""
+
+    def job(self, platform_id: str, job_id: str) -> Job | None: ...
+
+    def conversation(self, key: ConversationKey) -> Conversation | None: ...
+
+    def bot_of(self, key: ConversationKey) -> str | None:
+        """The bot that a conversation belongs to; None while nothing was archived for it."""
+
+    def configuration(self, platform_id: str, bot_id: str) -> dict[str, Any] | None:
+        """The bot's record with its `core_ai` and `platform` records inside; None if there is no such bot."""
+
+    def close(self) -> None: ...

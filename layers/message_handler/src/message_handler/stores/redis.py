@@ -1,0 +1,314 @@
+"""The Redis tier: one script per step, one round trip, every key of a conversation in one cluster slot.
+
+    mh:{17}:line:<platform>/<conversation>    the line (see lua/line.lua)
+    mh:{17}:ended:<platform>/<conversation>   what duplicates of ended jobs are recognised by
+    mh:{17}:due                               the shard's index for the sweep
+    mh:{17}:job:<job id>                      ">" + the conversation while the job lives, its end afterwards
+
+A script's keys are all declared, for ElastiCache Serverless insists on it. Times come from the server's clock.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from importlib.resources import files
+from typing import Any
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from message_handler.errors import OtherBot, Unavailable
+from message_handler.models import (
+    SHARDS,
+    Accepted,
+    Claim,
+    ConversationKey,
+    Job,
+    JobStatus,
+    Lock,
+    Message,
+    Refused,
+    Request,
+    shard_of_job,
+)
+from message_handler.settings import Settings
+from message_handler.stores.documents import job_from_json, job_to_json, message_to_json, request_to_json
+from message_handler.stores.port import Finished, Held, Sealed, TierName
+
+#: Work in progress is kept as long as SQS keeps its records.
+LIVE_TTL_SECONDS = 14 * 24 * 3600
+#: Messages of ended jobs remembered per conversation; beyond it a duplicate costs a record, not an AI call.
+ENDED_MAX = 2_000
+
+STEPS = ("accept", "undo", "claim", "adopt", "heartbeat", "seal", "finish", "cancel", "release")
+
+
+def connect(settings: Settings) -> redis.Redis:
+    """A client that gives up after one timeout; the caller decides what then happens, not a hidden retry."""
+    assert settings.redis_url is not None
+    timeout = settings.redis_timeout_ms / 1000
+    password = settings.redis_password.get_secret_value() if settings.redis_password else None
+    credentials = {"password": password} if password else {}
+    return redis.Redis.from_url(
+        settings.redis_url.get_secret_value(),
+        socket_timeout=timeout,
+        socket_connect_timeout=timeout,
+        socket_keepalive=True,
+        health_check_interval=0,
+        retry=Retry(NoBackoff(), 0),
+        decode_responses=True,
+        **credentials,
+    )
+
+
+@contextmanager
+def _reaching_redis() -> Iterator[None]:
+    try:
+        yield
+    except (redis.ConnectionError, redis.TimeoutError) as error:
+        raise Unavailable("Redis") from error
+
+
+class RedisTier:
+    """The scripts of `lua/` behind the port. `clock`: None for the server's, or the test's own (Unix seconds)."""
+
+    name: TierName = "redis"
+
+    def __init__(self, client: redis.Redis, settings: Settings, clock: Callable[[], float] | None = None) -> None:
+        self._client = client
+        self._settings = settings
+        self._clock = clock
+        folder = files("message_handler.stores") / "lua"
+        shared = (folder / "line.lua").read_text()
+        # A registered script is sent by its hash, and in full where the server has lost it (restart, failover).
+        self._scripts = {step: client.register_script(shared + (folder / f"{step}.lua").read_text()) for step in STEPS}
+        self._limits = {
+            "job_ttl": int(settings.job_ttl),
+            "live_ttl": LIVE_TTL_SECONDS,
+            "ended_max": ENDED_MAX,
+            "max_restarts": settings.max_restarts,
+            "heartbeat_stale": settings.heartbeat_stale,
+            "run_seconds": settings.run_seconds,
+            "wake_after": settings.wake_after,
+        }
+
+    def ping(self) -> None:
+        with _reaching_redis():
+            self._client.ping()
+
+    def close(self) -> None:
+        self._client.close()
+
+    def accept(self, request: Request, *, job_id: str, lock_id: str) -> Accepted:
+        answer = self._accept(request, [job_id], job_id=job_id, lock_id=lock_id)
+        if other := answer.get("other_bot"):
+            raise OtherBot(other)
+        return Accepted(
+            job_id=answer["job_id"],
+            message_id=answer["message_id"],
+            lock_id=lock_id if answer.get("acquired") else None,
+            duplicate=answer["duplicate"],
+            consolidated_messages=answer["consolidated_messages"],
+            pending=tuple(Message.from_json(message) for message in answer.get("pending", ())),
+            posted=tuple(answer.get("posted", ())),
+        )
+
+    def accept_again(self, request: Request, *, job_id: str, spare_id: str) -> None:
+        self._accept(request, [job_id, spare_id], job_id=job_id, spare_id=spare_id)
+
+    def _accept(self, request: Request, job_ids: list[str], **arguments: Any) -> dict[str, Any]:
+        answer: dict[str, Any] = self._step(
+            "accept",
+            request.key,
+            job_ids,
+            bot_id=request.bot_id,
+            request=request_to_json(request.context, request.resources),
+            context_size=len(request.context),
+            messages=[message_to_json(message) for message in request.messages],
+            **arguments,
+        )
+        return answer
+
+    def undo(self, key: ConversationKey, message_ids: Iterable[str]) -> None:
+        self._step("undo", key, message_ids=list(message_ids))
+
+    def claim(self, key: ConversationKey, lock_id: str) -> Claim | Refused | None:
+        answer = self._step("claim", key, lock_id=lock_id)
+        if "wait" in answer:
+            return Refused(answer["wait"])
+        return Claim(job_from_json(answer["job"]), lock_id) if "job" in answer else None
+
+    def adopt(self, key: ConversationKey, lock_id: str, settled_ids: Iterable[str], ended: Job | None) -> Job | None:
+        arguments: dict[str, Any] = {"lock_id": lock_id, "settled_ids": list(settled_ids)}
+        job_ids = []
+        if ended:
+            assert ended.superseded_by is not None
+            job_ids = [ended.job_id, ended.superseded_by]
+            arguments |= {"successor_id": ended.superseded_by, "ended": json.dumps(job_to_json(ended))}
+        return _job(self._step("adopt", key, job_ids, **arguments))
+
+    def heartbeat(self, key: ConversationKey, lock_id: str) -> Held:
+        held: Held = self._step("heartbeat", key, lock_id=lock_id)
+        return held
+
+    def seal(
+        self, key: ConversationKey, lock_id: str, answered: Iterable[str], *, next_id: str, fenced: bool
+    ) -> Sealed:
+        answer = self._step(
+            "seal", key, [next_id], lock_id=lock_id, answered=list(answered), next_id=next_id, fenced=fenced
+        )
+        return Sealed(answer["verdict"], _job(answer))
+
+    def finish(self, key: ConversationKey, lock_id: str | None, job: Job) -> Finished:
+        arguments: dict[str, Any] = {"job_id": job.job_id, "ended": json.dumps(job_to_json(job))}
+        if lock_id is not None:
+            arguments["lock_id"] = lock_id
+        if job.status is not JobStatus.CANCELLED:
+            arguments["last"] = {
+                "job_id": job.job_id,
+                "ids": [message.message_id for message in job.messages],
+                "digests": [message.digest for message in job.messages],
+            }
+        answer = self._step("finish", key, [job.job_id], **arguments)
+        return Finished(answer["done"], answer["waiting"])
+
+    def cancel(self, key: ConversationKey, job_id: str) -> Job | None:
+        return _job(self._step("cancel", key, job_id=job_id))
+
+    def forget(self, key: ConversationKey, message_id: str) -> None:
+        with _reaching_redis():
+            self._client.hdel(_ended_key(key), message_id)
+
+    def job(self, job_id: str) -> Job | None:
+        shard = shard_of_job(job_id)
+        if shard is None:
+            return None
+        # A job may end between the two reads: then its key holds its end at the second look.
+        for _ in range(2):
+            with _reaching_redis():
+                found = self._text(_job_key(shard, job_id))
+                if found is None:
+                    return None
+                if not found.startswith(">"):
+                    return job_from_json(json.loads(found))
+                documents = self._client.hmget(_line_key(_key_of(found[1:])), ["current", "next"])
+            for document in documents:
+                if document and (job := job_from_json(json.loads(document))).job_id == job_id:
+                    return job
+        return None
+
+    def waiting(self, key: ConversationKey) -> Job | None:
+        with _reaching_redis():
+            document = self._client.hget(_line_key(key), "current")
+        return job_from_json(json.loads(document)) if document else None
+
+    def owner(self, key: ConversationKey, lock_id: str) -> str | None:
+        with _reaching_redis():
+            owner, document = self._client.hmget(_line_key(key), ["lock_id", "current"])
+        return json.loads(document)["job_id"] if document and owner == lock_id else None
+
+    def lock(self, key: ConversationKey) -> Lock | None:
+        return next(iter(self._locks([key])), None)
+
+    def locks(self, platform_id: str) -> list[Lock]:
+        keys = [key for key in self._due(math.inf) if key.platform_id == platform_id]
+        return sorted(self._locks(keys), key=lambda lock: lock.acquired_at)
+
+    def release(self, key: ConversationKey) -> Job | None:
+        return _job(self._step("release", key))
+
+    def cached(self, name: str) -> str | None:
+        with _reaching_redis():
+            return self._text(f"mh:cache:{name}")
+
+    def cache(self, name: str, text: str, seconds: float) -> None:
+        with _reaching_redis():
+            self._client.set(f"mh:cache:{name}", text, px=int(seconds * 1000))
+
+    def sweep(self, *, older_than: float) -> list[Job]:
+        now = self._now()
+        old = [lock.key for lock in self._locks(self._due(math.inf)) if lock.acquired_at + older_than <= now]
+        due = dict.fromkeys([*self._due(now), *old])
+        swept = [_job(self._step("release", key, older_than=older_than)) for key in due]
+        return [job for job in swept if job]
+
+    def _text(self, name: str) -> str | None:
+        """The client decodes every answer, which its types don't know."""
+        text = self._client.get(name)
+        assert not isinstance(text, bytes)
+        return text
+
+    def _now(self) -> float:
+        if self._clock:
+            return self._clock()
+        with _reaching_redis():
+            seconds, microseconds = self._client.time()
+        return float(seconds) + float(microseconds) / 1e6
+
+    def _due(self, until: float) -> list[ConversationKey]:
+        """The conversations that the sweep's index has up to `until`, over all shards in one round trip."""
+        pipeline = self._client.pipeline(transaction=False)
+        for shard in range(SHARDS):
+            pipeline.zrangebyscore(f"mh:{{{shard}}}:due", "-inf", until)
+        with _reaching_redis():
+            members = pipeline.execute()
+        return [_key_of(member) for shard in members for member in shard]
+
+    def _locks(self, keys: list[ConversationKey]) -> list[Lock]:
+        pipeline = self._client.pipeline(transaction=False)
+        for key in keys:
+            pipeline.hmget(_line_key(key), ["current", "acquired_at", "heartbeat_at"])
+        with _reaching_redis():
+            rows = pipeline.execute()
+        locks = []
+        for key, (document, acquired_at, heartbeat_at) in zip(keys, rows, strict=True):
+            if document:
+                job = json.loads(document)
+                beat = float(heartbeat_at) if heartbeat_at else None
+                acquired = float(acquired_at)
+                locks.append(
+                    Lock(
+                        key,
+                        job["job_id"],
+                        acquired,
+                        beat,
+                        (beat or acquired) + self._settings.lock_ttl,
+                        len(job["messages"]),
+                        self.name,
+                    )
+                )
+        return locks
+
+    def _step(self, name: str, key: ConversationKey, job_ids: Iterable[str] = (), **arguments: Any) -> Any:
+        keys = [_line_key(key), _ended_key(key), f"mh:{{{key.shard}}}:due"]
+        keys += [_job_key(key.shard, job_id) for job_id in job_ids]
+        arguments |= {"settings": self._limits, "member": f"{key.platform_id}/{key.conversation_id}"}
+        if self._clock:
+            arguments["now"] = self._clock()
+        with _reaching_redis():
+            answer = self._scripts[name](keys=keys, args=[json.dumps(arguments, ensure_ascii=False)])
+        return json.loads(answer) if isinstance(answer, str) and answer.startswith("{") else answer
+
+
+def _line_key(key: ConversationKey) -> str:
+    return f"mh:{{{key.shard}}}:line:{key.platform_id}/{key.conversation_id}"
+
+
+def _ended_key(key: ConversationKey) -> str:
+    return f"mh:{{{key.shard}}}:ended:{key.platform_id}/{key.conversation_id}"
+
+
+def _job_key(shard: int, job_id: str) -> str:
+    return f"mh:{{{shard}}}:job:{job_id}"
+
+
+def _key_of(member: str) -> ConversationKey:
+    return ConversationKey(*member.split("/", 1))
+
+
+def _job(answer: dict[str, Any]) -> Job | None:
+    return job_from_json(answer["job"]) if "job" in answer else None

@@ -1,0 +1,387 @@
+"""The tier's steps on one conversation's line, as plain functions over its state.
+
+This is the protocol to read. The memory tier runs these functions under a mutex; the Redis tier runs the
+same steps as scripts (`lua/`), and the contract tests hold the two together. A step either does all that
+it says or raises before it has changed anything.
+
+A line is what waits for answers in one conversation: `current`, the job that is or will be run, and
+`next`, the job of those messages that came too late for it. A worker's hold on the line is `hold`;
+between a job's creation and its claim the line is locked, but held by nobody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from message_handler.consolidation import answered_before, fold, match, with_alias
+from message_handler.errors import OtherBot
+from message_handler.models import (
+    Accepted,
+    Claim,
+    ConversationKey,
+    Job,
+    JobStatus,
+    Lock,
+    Message,
+    Refused,
+    Request,
+)
+from message_handler.settings import Settings
+from message_handler.stores.port import Finished, Held, Sealed, TierName
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """A worker's claim. Times are Unix seconds."""
+
+    claimed_at: float
+    heartbeat_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """What is remembered of an ended job's message: a late duplicate of it starts nothing."""
+
+    job_id: str
+    message_id: str
+    ended_at: float
+    consolidated_messages: int
+
+
+@dataclass(slots=True)
+class Line:
+    """One conversation's work in progress, and what a duplicate is recognised by for an hour after it."""
+
+    key: ConversationKey
+    bot_id: str = ""
+    current: Job | None = None
+    next: Job | None = None
+    lock_id: str = ""
+    acquired_at: float = 0.0
+    hold: Hold | None = None
+    due_at: float = 0.0
+    wakes: int = 0
+    posts: dict[str, int] = field(default_factory=dict)
+    ended: dict[str, Ended] = field(default_factory=dict)
+    #: The job answered last: its id, its messages' ids and the digests of their contents, in order.
+    last: tuple[str, tuple[str, ...], tuple[str, ...]] | None = None
+
+    def waiting(self) -> tuple[Message, ...]:
+        return tuple(m for job in (self.current, self.next) if job for m in job.messages)
+
+    def lock(self, tier: TierName, settings: Settings) -> Lock | None:
+        if self.current is None:
+            return None
+        beat = self.hold.heartbeat_at if self.hold else None
+        return Lock(
+            self.key,
+            self.current.job_id,
+            acquired_at=self.acquired_at,
+            heartbeat_at=beat,
+            expires_at=(beat or self.acquired_at) + settings.lock_ttl,
+            consolidated_messages=len(self.current.messages),
+            tier=tier,
+        )
+
+
+def accept(
+    line: Line, request: Request, *, job_id: str, lock_id: str | None, now: float, settings: Settings
+) -> Accepted:
+    """Take each of the request's messages in, once. `lock_id` None: a worker accepts a record again.
+
+    accept m0 ── creates J and takes the lock      accept m1 ── joins J, or if J is sealed creates the next
+    """
+    again = lock_id is None
+    if line.bot_id and line.bot_id != request.bot_id and not again:
+        raise OtherBot(line.bot_id)
+    line.bot_id = line.bot_id or request.bot_id
+    incoming, waiting = request.messages, line.waiting()
+    answered = 0 if again or line.last is None else answered_before(line.last[2], incoming)
+    found = [None] * answered + match(waiting, incoming[answered:])
+    ended = _ended(line, incoming, found, answered, now - settings.job_ttl)
+    new = [index is None and was is None for index, was in zip(found, ended, strict=True)]
+    own_index, own_ended = found[-1], ended[-1]
+    if own_ended:
+        return Accepted(own_ended.job_id, own_ended.message_id, None, True, own_ended.consolidated_messages, ())
+
+    target = _target(line, settings)
+    if own_index is not None and (own_index >= _size(line.current)) != (target == "next"):
+        # The record is deleted when its own message is settled: nothing may ride on it into another job.
+        new = [False] * len(new)
+    created = line.current is None
+    if any(new):
+        _take_in(line, target, request, found, new, job_id, now)
+    if created:
+        line.lock_id, line.acquired_at, line.hold = lock_id or "", now, None
+        line.due_at, line.wakes = now + settings.wake_after, 0
+    canonical = [
+        message.message_id if index is None else waiting[index].message_id
+        for message, index in zip(incoming, found, strict=True)
+    ]
+    posted = tuple(i for i, at, is_new in zip(canonical, found, new, strict=True) if is_new or at is not None)
+    for message, index in zip(incoming, found, strict=True):
+        if index is not None and (message.given or again):
+            _learn_alias(line, waiting[index].message_id, message)
+    for message_id in posted:
+        line.posts[message_id] = line.posts.get(message_id, 0) + 1
+
+    assert line.current is not None
+    own = line.current if _holds(line.current, canonical[-1]) else line.next
+    assert own is not None
+    pending = line.current.messages if own is line.current else line.waiting()
+    lock = lock_id if created else None
+    return Accepted(own.job_id, canonical[-1], lock, not new[-1], len(own.messages), pending, posted)
+
+
+def _ended(
+    line: Line, incoming: tuple[Message, ...], found: list[int | None], answered: int, not_before: float
+) -> list[Ended | None]:
+    """For each incoming message that does not wait: what is remembered of it from an ended job."""
+    result: list[Ended | None] = []
+    for index, message in enumerate(incoming):
+        id_ = line.last[1][index] if line.last and index < answered else message.message_id
+        was = line.ended.get(id_) if found[index] is None else None
+        result.append(was if was and was.ended_at > not_before else None)
+    return result
+
+
+def _size(job: Job | None) -> int:
+    return len(job.messages) if job else 0
+
+
+def _target(line: Line, settings: Settings) -> Literal["current", "next"]:
+    """Which job a new message joins or creates."""
+    job = line.current
+    if job is None:
+        return "current"
+    # Never join while a next exists: a newcomer in a reopened job would overtake those that wait (counterexample 7).
+    open_ = not job.sealed and line.next is None
+    restartable = job.status is JobStatus.PROCESSING and job.restarts < settings.max_restarts
+    return "current" if open_ and (job.status is JobStatus.PENDING or restartable) else "next"
+
+
+def _take_in(
+    line: Line,
+    target: Literal["current", "next"],
+    request: Request,
+    found: list[int | None],
+    new: list[bool],
+    job_id: str,
+    now: float,
+) -> None:
+    """Put the new messages into the job that will answer them, with the longest history and the newest resources."""
+    job = line.current if target == "current" else line.next
+    offset = 0 if target == "current" else _size(line.current)
+    local = [index - offset if index is not None and 0 <= index - offset < _size(job) else None for index in found]
+    job = job or Job(job_id, line.key, JobStatus.PENDING, (), line.bot_id, created_at=now)
+    job = replace(
+        job,
+        messages=fold(job.messages, request.messages, local, new),
+        context=request.context if len(request.context) >= len(job.context) else job.context,
+        resources=request.resources or job.resources,
+    )
+    if target == "current":
+        line.current = job
+    else:
+        line.next = job
+
+
+def _holds(job: Job, message_id: str) -> bool:
+    return any(message.message_id == message_id for message in job.messages)
+
+
+def _learn_alias(line: Line, message_id: str, incoming: Message) -> None:
+    """Not for a sealed job: its reply may have been committed under the ids that it had."""
+    for name in ("current", "next"):
+        job: Job | None = getattr(line, name)
+        if job and not job.sealed:
+            messages = tuple(with_alias(m, incoming) if m.message_id == message_id else m for m in job.messages)
+            setattr(line, name, replace(job, messages=messages))
+
+
+def undo(line: Line, message_ids: Iterable[str]) -> None:
+    """Take back an accept whose record was refused, unless somebody else posted the same (counterexample 11)."""
+    for message_id in message_ids:
+        posts = line.posts.get(message_id, 0)
+        job = next((j for j in (line.current, line.next) if j and _holds(j, message_id)), None)
+        if job is None:
+            continue
+        if posts > 1 or job.sealed:
+            line.posts[message_id] = posts - 1
+            continue
+        line.posts.pop(message_id, None)
+        rest = replace(job, messages=tuple(m for m in job.messages if m.message_id != message_id))
+        if job is line.next:
+            line.next = rest if rest.messages else None
+        elif rest.messages:
+            line.current = rest
+        else:
+            _promote(line, line.next, line.due_at)
+            if line.current is None and line.last is None:
+                line.bot_id = ""
+
+
+def claim(line: Line, lock_id: str, *, now: float, settings: Settings) -> Claim | Refused | None:
+    """Take the head of the line, whatever job woke us (counterexample 3), unless a live worker holds it."""
+    if line.current is None:
+        return None
+    if line.hold and line.hold.heartbeat_at + settings.heartbeat_stale > now:
+        return Refused(wait=max(1.0, line.hold.claimed_at + settings.run_seconds - now))
+    job = line.current
+    if job.status is not JobStatus.CANCELLING:
+        job = replace(
+            job,
+            status=JobStatus.PROCESSING,
+            sealed=False,
+            attempts=job.attempts + 1,
+            started_at=job.started_at or now,
+        )
+    line.current, line.lock_id, line.hold = job, lock_id, Hold(now, now)
+    line.due_at = now + settings.heartbeat_stale
+    return Claim(job, lock_id)
+
+
+def owns(line: Line, lock_id: str) -> bool:
+    """Whether `lock_id` is a worker's own, current claim."""
+    return line.current is not None and line.hold is not None and line.lock_id == lock_id
+
+
+def adopt(line: Line, lock_id: str, settled_ids: Iterable[str], successor_id: str | None, *, now: float) -> Job | None:
+    """Drop what the fence found settled; the rest runs, under a successor's name if there is one.
+
+    Told by what is settled, not by what is open: a message that joined since the fence looked must stay.
+    """
+    if not owns(line, lock_id):
+        return None
+    assert line.current is not None
+    job, settled = line.current, frozenset(settled_ids)
+    kept = []
+    for message in job.messages:
+        if message.message_id in settled:
+            _remember(line, message, job.job_id, len(job.messages), now)
+        else:
+            aliases = tuple(alias for alias in message.aliases if alias not in settled)
+            kept.append(replace(message, aliases=aliases))
+    line.current = replace(job, messages=tuple(kept), maybe_committed=False)
+    if successor_id:
+        line.current = replace(line.current, job_id=successor_id, created_at=now)
+    return line.current
+
+
+def heartbeat(line: Line, lock_id: str, *, now: float, settings: Settings) -> Held:
+    """Say that the worker lives; learn whether it still should."""
+    if not owns(line, lock_id):
+        return "lost"
+    assert line.current is not None and line.hold is not None
+    line.hold = replace(line.hold, heartbeat_at=now)
+    line.due_at = now + settings.heartbeat_stale
+    return "cancelling" if line.current.status is JobStatus.CANCELLING else "held"
+
+
+def seal(
+    line: Line, lock_id: str, answered: Iterable[str], *, next_id: str, fenced: bool, now: float, settings: Settings
+) -> Sealed:
+    """The last look before the commit and the closing of the door, in one step: nothing fits in between."""
+    if not owns(line, lock_id):
+        return Sealed("lost")
+    job = line.current
+    assert job is not None
+    if job.status is JobStatus.CANCELLING:
+        return Sealed("cancelling", job)
+    seen = frozenset(answered)
+    newer = tuple(m for m in job.messages if m.message_id not in seen)
+    if newer and job.restarts < settings.max_restarts:
+        line.current = replace(job, restarts=job.restarts + 1)
+        return Sealed("again", line.current)
+    if newer:
+        waiting = line.next or Job(
+            next_id, job.key, JobStatus.PENDING, (), job.bot_id, job.context, job.resources, created_at=now
+        )
+        line.next = replace(waiting, messages=(*newer, *waiting.messages))
+    kept = tuple(m for m in job.messages if m.message_id in seen)
+    line.current = replace(job, messages=kept, sealed=True, maybe_committed=job.maybe_committed or fenced)
+    return Sealed("sealed", line.current)
+
+
+def finish(line: Line, lock_id: str | None, job: Job, *, now: float, settings: Settings) -> Finished:
+    """The job has ended as `job` says: remember its messages, let the next one move up."""
+    if line.next and line.next.job_id == job.job_id and lock_id is None:
+        _end(line, line.next, now, settings)
+        line.next = None
+        return Finished(True, waiting=False)
+    if line.current is None or line.current.job_id != job.job_id:
+        return Finished(False)
+    if lock_id is not None and line.lock_id != lock_id:
+        return Finished(False)
+    _end(line, line.current, now, settings)
+    if job.status is not JobStatus.CANCELLED:
+        line.last = (
+            job.job_id,
+            tuple(m.message_id for m in job.messages),
+            tuple(m.digest for m in job.messages),
+        )
+    _promote(line, line.next, now + settings.wake_after)
+    line.acquired_at = now
+    return Finished(True, waiting=line.current is not None)
+
+
+def _end(line: Line, job: Job, now: float, settings: Settings) -> None:
+    line.ended = {id_: was for id_, was in line.ended.items() if was.ended_at > now - settings.job_ttl}
+    for message in job.messages:
+        _remember(line, message, job.job_id, len(job.messages), now)
+
+
+def _remember(line: Line, message: Message, job_id: str, count: int, now: float) -> None:
+    line.posts.pop(message.message_id, None)
+    for id_ in message.ids:
+        line.ended[id_] = Ended(job_id, message.message_id, now, count)
+
+
+def _promote(line: Line, job: Job | None, due_at: float) -> None:
+    line.current, line.next = job, None
+    line.lock_id, line.hold, line.due_at, line.wakes = "", None, due_at, 0
+
+
+def cancel(line: Line, job_id: str) -> Job | None:
+    """Stop a job that is not sealed yet. Postgres decides; a worker that dies here leaves it to the next claimer."""
+    for name in ("current", "next"):
+        job: Job | None = getattr(line, name)
+        if job and job.job_id == job_id and not job.sealed:
+            job = replace(job, status=JobStatus.CANCELLING)
+            setattr(line, name, job)
+            return job
+    return None
+
+
+def release(line: Line) -> Job | None:
+    """Empty the holder; `maybe_committed` stays, for the stuck worker may have committed."""
+    if line.current is None:
+        return None
+    status = JobStatus.CANCELLING if line.current.status is JobStatus.CANCELLING else JobStatus.PENDING
+    line.current = replace(line.current, status=status, sealed=False)
+    line.lock_id, line.hold = "", None
+    return line.current
+
+
+def sweep(line: Line, *, older_than: float, now: float, settings: Settings) -> Job | None:
+    """The job that wants a record, if its holder is stale or nobody came for it in time.
+
+    An unheld job is woken after 60 s, then after twice that, and so on: its record may just wait in a
+    long queue, and a sweep that feeds a backlog makes it longer.
+    """
+    if line.current is None:
+        return None
+    over_age = line.acquired_at + older_than <= now
+    if line.hold:
+        if line.hold.heartbeat_at + settings.heartbeat_stale > now and not over_age:
+            line.due_at = line.hold.heartbeat_at + settings.heartbeat_stale
+            return None
+        line.wakes = 0
+    elif line.due_at > now and not over_age:
+        return None
+    job = release(line)
+    line.due_at = now + settings.wake_after * 2 ** min(line.wakes, 6)
+    line.wakes += 1
+    return job
