@@ -21,13 +21,16 @@ SOURCES := $(shell find layers functions -type f ! -name '*.pyc' ! -path '* *')
 APPS := $(wildcard functions/*/app.py)
 BUILT := .aws-sam/build/template.yaml
 
-.PHONY: help run test lint build validate invoke lock clean
+.PHONY: help run psql test lint build validate invoke lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
 
 run: .venv/synced ## run the whole service on this machine (PORT=3000; ARGS=--help)
 	@exec .venv/bin/python -m local $(ARGS)
+
+psql: .venv/synced ## open a prompt on the database of the running `make run`
+	@exec .venv/bin/python -m local.psql
 
 test: .venv/synced ## run the tests (ARGS="-k burst" for some of them)
 	@exec .venv/bin/python -m pytest $(ARGS)
@@ -60,7 +63,7 @@ lock: ## resolve the requirements again (ARGS=--upgrade for newer versions)
 	$(COMPILE) requirements/uv.in -o requirements/uv.txt
 
 clean: ## remove all that make made
-	rm -rf .venv .venv-sam .uv .uv-pip .aws-sam .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv .venv-sam .uv .uv-pip .aws-sam .local .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name .git -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Versions for every platform, with hashes, and without the address of an index.

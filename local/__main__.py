@@ -1,0 +1,148 @@
+"""`python -m local`: the command line of the local host. `make run` calls it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import signal
+import sys
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+from local.errors import HostError
+from local.psql import address_file
+from local.reachable import without_password
+from local.stack import LocalStack, Store
+
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_DESCRIPTION = """Run the whole of a SAM template on this machine: API, functions, queues, schedules, Postgres, Valkey.
+
+REDIS_URL and DATABASE_URL name stores to use in place of own ones. Other variables of the functions
+(SIMULATED_AI_DELAY_MS, ...) may be set in the environment too."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run until Ctrl-C. Returns the exit code: 0 then, 2 if the host couldn't start."""
+    options = _parse(arguments)
+    _isolate_from_aws()
+    for number in _STOP_SIGNALS:
+        signal.signal(number, _stop)
+    stack = LocalStack(
+        options.template,
+        concurrency=options.concurrency,
+        port=options.port,
+        log_file=options.log_file or options.template.parent / ".local" / f"functions-{options.port}.log",
+        terminal=sys.stderr,
+    )
+    address = address_file(options.template.parent / ".local", options.port)
+    try:
+        stack.start()
+        _keep_address(address, stack.database_url)
+        _report(stack)
+        while True:
+            time.sleep(0.2)  # not signal.pause: a signal that comes just before it would be slept through
+    except HostError as error:
+        print(f"local: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 0
+    finally:
+        address.unlink(missing_ok=True)
+        stack.stop()
+
+
+def _keep_address(file: Path, database_url: str | None) -> None:
+    """For `make psql`. With its password, so nobody else may read it."""
+    if database_url:
+        file.parent.mkdir(exist_ok=True)
+        file.touch(mode=0o600)
+        file.write_text(database_url)
+
+
+def _stop(_number: int, _frame: FrameType | None) -> NoReturn:
+    for number in _STOP_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)  # stopping takes a second; a second Ctrl-C must not leave half of it
+    raise KeyboardInterrupt
+
+
+def _isolate_from_aws() -> None:
+    """Keep the developer's profiles out: one that is missing or broken would stop us."""
+    for name in ("AWS_PROFILE", "AWS_DEFAULT_PROFILE"):
+        os.environ.pop(name, None)
+    os.environ["AWS_CONFIG_FILE"] = os.environ["AWS_SHARED_CREDENTIALS_FILE"] = os.devnull
+
+
+def _parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m local", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--template", type=Path, default=Path("template.yaml"), help="default: %(default)s")
+    parser.add_argument(
+        "--port",
+        type=_number(0, 65535),
+        default=os.environ.get("PORT") or "3000",
+        help="where the API answers on 127.0.0.1; 0: any free port (default: $PORT, else 3000)",
+    )
+    parser.add_argument(
+        "--concurrency",
+        type=_number(1, 1000),
+        default="8",
+        help="the most environments of each function (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--log-file", type=Path, help="what the functions log (default: .local/functions-PORT.log beside the template)"
+    )
+    return parser.parse_args(arguments)
+
+
+def _number(lowest: int, highest: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not text.isdecimal() or not lowest <= int(text) <= highest:
+            raise argparse.ArgumentTypeError(f"{text!r} isn't a number from {lowest} to {highest}")
+        return int(text)
+
+    return parse
+
+
+def _report(stack: LocalStack) -> None:
+    lines = [_store_line(name, stack.stores[name]) for name in ("postgres", "redis") if name in stack.stores]
+    lines += [f"DEGRADED: {reason}" for reason in stack.missing]
+    lines.append(f"moto {version('moto')} (SQS, Secrets Manager)  {stack.sqs.meta.endpoint_url}")
+    lines.append(f"awslambdaric {version('awslambdaric')} on Python {platform.python_version()}")
+    for function in stack.template.functions.values():
+        lines.append(f"  {function.name}, timeout {function.timeout_seconds:g} s")
+        routes = [route for route in stack.template.routes if route.function == function.name]
+        lines += [f"    {route.method} {route.path}" for route in sorted(routes, key=lambda route: route.path)]
+        sources = [source for source in stack.template.event_sources if source.function == function.name]
+        lines += [f"    queue {source.queue}, batches of {source.batch_size}" for source in sources]
+        schedules = [schedule for schedule in stack.template.schedules if schedule.function == function.name]
+        lines += [f"    every {schedule.seconds:g} s: {schedule.input}" for schedule in schedules]
+    lines += [f"Logs: {stack.log_file}", "", f"Ready on {stack.url} (Ctrl-C stops it)", *_example(stack)]
+    print("\n".join(lines), flush=True)
+
+
+def _store_line(name: str, store: Store) -> str:
+    if store.own:  # with its password, which is as temporary as the database
+        return f"{store.version}  {store.url}"
+    return f"{store.version or name}  {without_password(store.url, store.url)}"
+
+
+def _example(stack: LocalStack) -> list[str]:
+    if not any(route.path == "/conversations/{conversation_id}/messages" for route in stack.template.routes):
+        return []
+    body = json.dumps({"history": "<USER>Hello</USER><br>", "resources": {"user_id": "user_456"}})
+    return [
+        "Try:",
+        f"  curl -s {stack.url}/conversations/conv_123/messages -H 'Content-Type: application/json' -d '{body}'",
+        f"  curl -s '{stack.url}/jobs/PASTE_THE_AI_JOB_ID?wait=20'",
+    ]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

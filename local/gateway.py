@@ -1,0 +1,145 @@
+"""The front: HTTP on the developer's port, as API Gateway would answer it, without the stage in the path."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from collections.abc import Mapping
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from typing import Any
+from urllib.parse import urlsplit
+
+from local.pool import Pool
+from local.proxy import MAXIMUM_BODY, GatewayResponses, Request, Response, Router, build_event, translate
+from local.server import Handler
+from local.template import Template
+
+INTEGRATION_SECONDS = 29.0  # the longest that a REST API waits for a function
+_DRAIN_SECONDS = 5.0
+
+
+class Gateway:
+    """Turns requests into invocations. It holds none longer than API Gateway does, waiting for a place included."""
+
+    def __init__(
+        self, template: Template, pools: Mapping[str, Pool], integration_seconds: float = INTEGRATION_SECONDS
+    ) -> None:
+        self._router = Router(template.routes)
+        self._responses = GatewayResponses(template.gateway_responses)
+        self._stage = template.stage
+        self._pools = pools
+        self._integration_seconds = integration_seconds
+
+    def handle(self, request: Request) -> Response:
+        """Answer one request."""
+        found = self._router.find(request.method, request.path)
+        if found is None:
+            return self.refuse("MISSING_AUTHENTICATION_TOKEN")  # AWS's name for a route that doesn't exist
+        route, parameters = found
+        event = build_event(request, route, parameters, self._stage)
+        outcome = self._pools[route.function].submit(json.dumps(event).encode())
+        try:
+            return translate(outcome.result(self._integration_seconds), self._responses)
+        except FutureTimeoutError:
+            outcome.cancel()  # one that still waits for a place needn't run for nobody; a running one runs on
+            return self.refuse("INTEGRATION_TIMEOUT")
+
+    def refuse(self, kind: str) -> Response:
+        """What the gateway says by itself."""
+        return self._responses.response(kind)
+
+
+def front(gateway: Gateway) -> type[Handler]:
+    """The connection class of a LoopbackServer that serves this gateway."""
+
+    class Front(_Front):
+        def __init__(self, *arguments: Any) -> None:
+            self._gateway = gateway
+            super().__init__(*arguments)
+
+    return Front
+
+
+class _UnreadableBodyError(Exception):
+    """The body can't be read; the message is the kind of gateway response."""
+
+
+class _Front(Handler):
+    timeout = 60  # seconds until an idle or stuck connection is closed
+    _gateway: Gateway
+
+    def _serve(self) -> None:
+        path, _, query = self.path.partition("?")
+        if not path.startswith("/"):  # the absolute form, which proxies send
+            path = urlsplit(path).path or "/"
+        try:
+            body = self._read_body()
+        except _UnreadableBodyError as error:
+            self.close_connection = True
+            self._send(self._gateway.refuse(str(error)))
+            self._drain()
+            return
+        source_ip = self.client_address[0]
+        forwarded = [
+            ("X-Forwarded-For", source_ip),
+            ("X-Forwarded-Port", str(self.connection.getsockname()[1])),
+            ("X-Forwarded-Proto", "http"),
+        ]
+        request = Request(self.command, path, query, [*self.headers.items(), *forwarded], body, source_ip)
+        self._send(self._gateway.handle(request))
+
+    do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = _serve  # noqa: N815
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """Called by the standard library for what isn't HTTP."""
+        self.close_connection = True
+        self._send(self._gateway.refuse("DEFAULT_4XX"))
+
+    def _send(self, response: Response) -> None:
+        self.answer(response.status, response.body, response.headers)
+
+    def _read_body(self) -> bytes:
+        if "chunked" in self.headers.get("Transfer-Encoding", "").lower():
+            return self._read_chunks()
+        length = self.headers.get("Content-Length", "0")
+        if not (length.isascii() and length.isdigit()):
+            raise _UnreadableBodyError("DEFAULT_4XX")
+        if int(length) > MAXIMUM_BODY:
+            raise _UnreadableBodyError("REQUEST_TOO_LARGE")
+        return self._read_exactly(int(length))
+
+    def _read_chunks(self) -> bytes:
+        chunks: list[bytes] = []
+        total = 0
+        while True:
+            try:
+                size = int(self.rfile.readline(100).split(b";")[0], 16)
+            except ValueError:
+                raise _UnreadableBodyError("DEFAULT_4XX") from None
+            total += size
+            if total > MAXIMUM_BODY:
+                raise _UnreadableBodyError("REQUEST_TOO_LARGE")
+            chunks.append(self._read_exactly(size))
+            if size == 0:
+                while self.rfile.readline(1000).strip():  # trailers
+                    continue
+                return b"".join(chunks)
+            self.rfile.readline(10)
+
+    def _read_exactly(self, size: int) -> bytes:
+        data = self.rfile.read(size)
+        if len(data) < size:
+            raise ConnectionAbortedError("the client went away within its request")
+        return data
+
+    def _drain(self) -> None:
+        """Read what is still coming: closing a socket with unread data would take the answer back."""
+        deadline = time.monotonic() + _DRAIN_SECONDS
+        self.connection.settimeout(1)
+        try:
+            self.connection.shutdown(socket.SHUT_WR)
+            while time.monotonic() < deadline and self.rfile.read1(65536):
+                continue
+        except OSError:
+            return  # slow or gone: it has had its answer

@@ -1,0 +1,116 @@
+"""`python -m local.invoke FUNCTION EVENT`: one *built* function, one event. `make invoke` calls it.
+
+The function runs in a process of the AWS runtime client that sees what Lambda would give it: its built folder, its
+built layer, and the runtime's own packages. A dependency that the layer lacks is missing here too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Mapping
+from importlib.metadata import Distribution, PackageNotFoundError, distribution
+from pathlib import Path
+
+from local.errors import HostError, StartError
+from local.logs import FunctionLog
+from local.pool import Pool
+from local.template import Function, TemplateSource
+from local.variables import function_variables, module_folders
+
+BUILT = Path(".aws-sam/build/template.yaml")
+_RUNTIME_PACKAGES = ("awslambdaric", "boto3")  # what Lambda's Python runtime brings along
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Print the result on stdout, the logs on stderr. Returns 0, 1 if the function failed, 2 for a wrong usage."""
+    parser = argparse.ArgumentParser(prog="python -m local.invoke", description="Run a built function with an event.")
+    parser.add_argument("function", help="its name in the template, such as IntakeFunction")
+    parser.add_argument("event", type=Path, help="a JSON file, such as those in events/")
+    parser.add_argument("--template", type=Path, default=BUILT, help="a built template (default: %(default)s)")
+    options = parser.parse_args(arguments)
+    try:
+        function = _built_function(options.template, options.function)
+        return _invoke(function, _read_event(options.event))
+    except HostError as error:
+        print(f"invoke: {error}", file=sys.stderr)
+        return 2
+
+
+def _built_function(template: Path, name: str) -> Function:
+    if not template.is_file():
+        raise StartError(f"{template} isn't there: run `make build` first")
+    functions = TemplateSource(template).resolve({}, queue_url_prefix="").functions
+    if name not in functions:
+        raise StartError(f"there is no function {name}, only {', '.join(sorted(functions))}")
+    return functions[name]
+
+
+def _read_event(path: Path) -> bytes:
+    try:
+        event = path.read_bytes()
+        json.loads(event)
+    except OSError as error:
+        raise StartError(f"{path}: {error.strerror}") from error
+    except ValueError as error:
+        raise StartError(f"{path} isn't JSON: {error}") from error
+    return event
+
+
+def _invoke(function: Function, event: bytes) -> int:
+    with tempfile.TemporaryDirectory(prefix="message-handler-") as temporary:
+        log = FunctionLog(Path(temporary) / "log", sys.stderr, notable_only=False)
+        runtime = _runtime_packages(Path(temporary) / "runtime")
+        path = os.pathsep.join(map(str, [*module_folders(function), runtime]))
+        variables = function_variables(function, os.environ, _callers_aws(os.environ), path)
+        pool = Pool(function, variables, 1, log, isolated=True)
+        try:
+            outcome = pool.submit(event).result()
+        finally:
+            pool.stop(grace_seconds=0)
+            log.close()
+    print(outcome.payload.decode())
+    return 1 if outcome.failed else 0
+
+
+def _callers_aws(environment: Mapping[str, str]) -> dict[str, str]:
+    """Whatever AWS the caller has set up; else credentials that exist, so that clients can be made."""
+    found = {name: value for name, value in environment.items() if name.startswith("AWS_")}
+    if "AWS_ACCESS_KEY_ID" in found or "AWS_PROFILE" in found:
+        return found
+    return {"AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local", **found}
+
+
+def _runtime_packages(folder: Path) -> Path:
+    """A folder with links to the runtime's packages, and to no other that is installed here."""
+    folder.mkdir()
+    seen: set[str] = set()
+    wanted = list(_RUNTIME_PACKAGES)
+    while wanted:
+        name = wanted.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        found = _installed(name)
+        if found is None:
+            continue
+        for entry in {file.parts[0] for file in found.files or [] if file.parts[0] not in ("..", "__pycache__")}:
+            (folder / entry).symlink_to(Path(str(found.locate_file(entry))))
+        requirements = [text for text in found.requires or [] if "extra ==" not in text]
+        wanted += [match[0] for text in requirements if (match := re.match(r"[\w.-]+", text))]
+    return folder
+
+
+def _installed(name: str) -> Distribution | None:
+    try:
+        return distribution(name)
+    except PackageNotFoundError:  # one that is for another platform or Python
+        return None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,56 @@
+"""Where the functions' output goes: all of it to a file, what somebody should see now to the terminal too."""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+from typing import IO, TextIO
+
+_NOTABLE = {"WARNING", "ERROR", "CRITICAL"}
+
+
+class FunctionLog:
+    """The functions' stdout and stderr, line by line, as CloudWatch Logs would get it (metrics in EMF included)."""
+
+    def __init__(self, path: Path, terminal: TextIO | None, *, notable_only: bool = True) -> None:
+        """Start an empty file. Without a terminal, nothing is shown."""
+        self._terminal = terminal
+        self._notable_only = notable_only
+        self._lock = threading.Lock()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = path.open("w", encoding="utf-8")
+
+    def follow(self, function: str, output: IO[bytes]) -> None:
+        """Copy a process's output until it ends."""
+        with output:
+            for raw in output:
+                # The runtime client joins the lines of a traceback with carriage returns.
+                for line in raw.decode(errors="replace").rstrip("\r\n").split("\r"):
+                    self.write(function, line)
+
+    def write(self, function: str, line: str) -> None:
+        """Add a line. A line that isn't JSON is notable: a traceback, or a print that somebody forgot."""
+        with self._lock:
+            if not self._file.closed:
+                self._file.write(line + "\n")
+                self._file.flush()
+        if self._terminal is None or not line.strip():
+            return
+        if not self._notable_only:
+            print(line, file=self._terminal, flush=True)
+        elif is_notable(line):
+            print(f"[{function}] {line}", file=self._terminal, flush=True)
+
+    def close(self) -> None:
+        with self._lock:
+            self._file.close()
+
+
+def is_notable(line: str) -> bool:
+    """Whether a person should see this line at once."""
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return True
+    return not isinstance(record, dict) or record.get("level") in _NOTABLE

@@ -1,0 +1,76 @@
+"""Whether the stores that the caller's URLs name are there. No message holds a credential."""
+
+from __future__ import annotations
+
+import re
+import socket
+import struct
+from urllib.parse import SplitResult, urlsplit
+
+from local.errors import StoreStartError
+
+TIMEOUT_SECONDS = 3.0
+_SSL_REQUEST = struct.pack("!ii", 8, 80877103)  # Postgres answers it with one letter before any authentication
+
+
+def redis_version(url: str, password: str) -> str:
+    """Log in and return the server's name and version. Raises StoreStartError."""
+    address = _address("REDIS_URL", url, r"rediss?", 6379)
+    import redis
+    from redis.backoff import NoBackoff
+    from redis.retry import Retry
+
+    try:
+        client = redis.Redis.from_url(
+            url,
+            password=password or None,
+            socket_timeout=TIMEOUT_SECONDS,
+            socket_connect_timeout=TIMEOUT_SECONDS,
+            retry=Retry(NoBackoff(), 0),
+        )
+        with client:
+            info = client.info("server")
+    except (redis.RedisError, OSError, ValueError) as error:
+        raise StoreStartError(f"REDIS_URL: no Redis at {address[0]}:{address[1]} ({_reason(error, url)})") from None
+    name = "Valkey" if "valkey_version" in info else "Redis"
+    return f"{name} {info.get('valkey_version', info['redis_version'])}"
+
+
+def check_postgres(url: str) -> None:
+    """See that a Postgres answers; the migration is the first to log in. Raises StoreStartError."""
+    address = _address("DATABASE_URL", url, r"postgres(ql)?(\+\w+)?", 5432)
+    try:
+        with socket.create_connection(address, TIMEOUT_SECONDS) as connection:
+            connection.sendall(_SSL_REQUEST)
+            answer = connection.recv(1)
+    except OSError as error:
+        reason = _reason(error, url)
+    else:
+        reason = "" if answer in (b"S", b"N") else "something else answers there"
+    if reason:
+        raise StoreStartError(f"DATABASE_URL: no PostgreSQL at {address[0]}:{address[1]} ({reason})")
+
+
+def without_password(text: str, url: str) -> str:
+    """The text with the URL's password replaced."""
+    try:
+        password = urlsplit(url).password
+    except ValueError:
+        password = None
+    return text.replace(password, "***") if password else text
+
+
+def _address(variable: str, url: str, schemes: str, default_port: int) -> tuple[str, int]:
+    try:
+        parts: SplitResult | None = urlsplit(url)
+        port = parts.port if parts else None
+    except ValueError:  # its text may quote a part of the password
+        parts, port = None, None
+    if parts is None or not parts.hostname or not re.fullmatch(schemes, parts.scheme):
+        raise StoreStartError(f"{variable}: this isn't a URL for it")
+    return parts.hostname, port or default_port
+
+
+def _reason(error: Exception, url: str) -> str:
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return without_password(" ".join(text.split()), url)

@@ -1,0 +1,88 @@
+"""HTTP/1.1 with keep-alive on loopback, a thread for each connection: what the two servers of the host share."""
+
+from __future__ import annotations
+
+import socket
+import socketserver
+import sys
+import threading
+from collections.abc import Iterable
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler
+from typing import Any
+
+
+class LoopbackServer(socketserver.ThreadingTCPServer):
+    """Listens when it is made (callers wait in the backlog), answers once it was started."""
+
+    allow_reuse_address = True
+    daemon_threads = True
+    request_queue_size = 512
+
+    def __init__(self, port: int) -> None:
+        """Port 0 is any free one. Raises OSError if the port is taken."""
+        self._connections: set[socket.socket] = set()
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        super().__init__(("127.0.0.1", port), Handler)
+
+    @property
+    def port(self) -> int:
+        return int(self.server_address[1])
+
+    def start(self, handler: type[Handler]) -> None:
+        """Answer with this connection class."""
+        self.RequestHandlerClass = handler
+        self._thread = threading.Thread(target=self.serve_forever, args=(0.1,), name="http", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Free the port and end all connections. Harmless if it was never started."""
+        if self._thread is not None:
+            self.shutdown()
+            self._thread.join()
+        self.server_close()
+        with self._lock:
+            open_connections = list(self._connections)
+        for connection in open_connections:
+            try:
+                connection.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                continue  # the peer was faster
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        with self._lock:
+            self._connections.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        with self._lock:
+            self._connections.discard(request)
+        super().shutdown_request(request)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exc_info()[1], ConnectionError):  # a client that hangs up is no error
+            super().handle_error(request, client_address)
+
+
+class Handler(BaseHTTPRequestHandler):
+    """One connection. Each answer is one write."""
+
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # else an answer waits 40 ms for the acknowledgement of the one before
+
+    def answer(self, status: int, body: bytes, headers: Iterable[tuple[str, str]]) -> None:
+        """Send a response; Date and Content-Length are added."""
+        phrase = HTTPStatus(status).phrase if status in HTTPStatus else ""
+        lines = [f"HTTP/1.1 {status} {phrase}", f"Date: {self.date_time_string()}"]
+        lines += [f"{name}: {value}".replace("\r", " ").replace("\n", " ") for name, value in headers]
+        if status != HTTPStatus.NO_CONTENT:
+            lines.append(f"Content-Length: {len(body)}")
+        if self.close_connection:
+            lines.append("Connection: close")
+        head = "\r\n".join([*lines, "", ""]).encode("latin-1", "replace")
+        silent = self.command == "HEAD" or status == HTTPStatus.NO_CONTENT
+        self.wfile.write(head if silent else head + body)
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 (the signature is inherited)
+        """Print no access log: paths name conversations."""

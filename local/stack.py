@@ -1,0 +1,288 @@
+"""The whole of a template, running: what `python -m local` starts, and what tests use.
+
+with LocalStack("template.yaml", environment={"SIMULATED_AI_DELAY_MS": "0"}) as stack:
+    requests.post(f"{stack.url}/conversations/c/messages", json={...})
+    stack.invoke("WorkerFunction", event)
+    stack.sqs.receive_message(QueueUrl=stack.queue_url("DeadLetterQueue"))
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import tempfile
+import threading
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TextIO
+
+from local import reachable
+from local.aws import Simulator, start_simulator
+from local.errors import StartError, StoreUnavailableError, TemplateError
+from local.gateway import Gateway, front
+from local.intrinsics import REGION
+from local.logs import FunctionLog
+from local.pool import Pool
+from local.queues import Mapper, create_queues
+from local.schedule import Ticker
+from local.server import LoopbackServer
+from local.stores import Server, start_postgres, start_valkey
+from local.template import Template, TemplateSource
+from local.variables import function_variables, module_folders, simulated_aws
+
+START_SECONDS = 60.0  # for a function's imports, on a loaded machine
+STOP_GRACE_SECONDS = 1.0  # for the functions that are running
+_ADMIN_FUNCTION = "AdminFunction"  # takes {"action": "migrate"}
+
+
+class FunctionError(RuntimeError):
+    """A function that was invoked directly failed; `payload` is the runtime's error object."""
+
+    def __init__(self, message: str, payload: Any) -> None:
+        super().__init__(message)
+        self.payload = payload
+
+
+@dataclass(frozen=True)
+class Store:
+    """A store in use; `version` is None for a given Postgres, `own` says that we started it."""
+
+    url: str
+    version: str | None
+    own: bool
+
+
+class LocalStack:
+    """Runs a template until it is stopped.
+
+    `environment` stands for the caller's environment: its REDIS_URL and DATABASE_URL replace the stores that would
+    be started, and its variables replace those of the same name in the functions (None: `os.environ`).
+    `concurrency` is the most environments of each function, `port` 0 any free one. The functions' output goes to
+    `log_file` (None: a file that goes with the stack), its warnings to `terminal`. Without `redis` or `postgres`,
+    that store is left out.
+
+    `start` raises a HostError, and leaves nothing behind then.
+    """
+
+    def __init__(
+        self,
+        template: Path | str = "template.yaml",
+        *,
+        environment: Mapping[str, str] | None = None,
+        concurrency: int = 8,
+        port: int = 0,
+        log_file: Path | None = None,
+        terminal: TextIO | None = None,
+        redis: bool = True,
+        postgres: bool = True,
+    ) -> None:
+        self._template_path = Path(template)
+        self._environment = dict(os.environ if environment is None else environment)
+        self._concurrency = concurrency
+        self._port = port
+        self._log_file = log_file
+        self._terminal = terminal
+        self._wanted = {"redis": redis, "postgres": postgres}
+        self._cleanup = ExitStack()
+        self._pools: dict[str, Pool] = {}
+        self._queue_url_prefix = ""
+        self.stores: dict[str, Store] = {}  # "redis" and "postgres", as far as they are there
+        self.missing: list[str] = []  # why a store isn't there
+        self.template: Template
+        self.url: str
+        self.log_file: Path
+        self.sqs: Any  # a boto3 client
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Start everything, as much as possible at the same time; returns when requests are answered."""
+        try:
+            self._start()
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """End every process, free every port, remove what is temporary. Stopping twice is harmless."""
+        self._cleanup.close()
+
+    def invoke(self, function: str, event: Any) -> Any:
+        """Invoke a function directly and return its result. Raises FunctionError, or KeyError for an unknown one."""
+        outcome = self._pools[function].submit(json.dumps(event).encode()).result()
+        if outcome.failed:
+            raise FunctionError(f"{function}: {outcome.describe()}", json.loads(outcome.payload))
+        return json.loads(outcome.payload)
+
+    def queue_url(self, name: str) -> str:
+        """The URL of a queue by its logical id."""
+        return self._queue_url_prefix + self.template.queues[name].name
+
+    @property
+    def redis_url(self) -> str | None:
+        return self._store_url("redis")
+
+    @property
+    def database_url(self) -> str | None:
+        return self._store_url("postgres")
+
+    def _store_url(self, name: str) -> str | None:
+        return self.stores[name].url if name in self.stores else None
+
+    def _start(self) -> None:
+        if not self._template_path.is_file():
+            raise TemplateError(f"{self._template_path}: there is no such file")
+        listener = self._listen()
+        directory = self._make_directory()
+        self.log_file = self._log_file or directory / "functions.log"
+        log = FunctionLog(self.log_file, self._terminal)
+        self._cleanup.callback(log.close)
+        simulator = start_simulator(directory / "aws.log")
+        self._cleanup.callback(simulator.stop)
+        self._queue_url_prefix = simulator.queue_url_prefix
+        starting = self._start_stores(directory)
+        source = TemplateSource(self._template_path)  # takes a second, in which the others start
+        self.sqs = _sqs_client(simulator.endpoint)
+        self._await_stores(starting)
+        self.template = source.resolve(self._parameters(), simulator.queue_url_prefix)
+        self._start_functions(simulator, log)
+        create_queues(self.sqs, self.template.queues)
+        self._await_functions()
+        self._migrate()
+        self._start_events()
+        listener.start(front(Gateway(self.template, self._pools)))
+        self.url = f"http://127.0.0.1:{listener.port}"
+
+    def _listen(self) -> LoopbackServer:
+        try:
+            listener = LoopbackServer(self._port)
+        except OSError as error:
+            reason = "is in use" if error.errno == errno.EADDRINUSE else f"can't be used: {error.strerror}"
+            raise StartError(f"port {self._port} {reason}") from error
+        self._cleanup.callback(listener.close)
+        return listener
+
+    def _make_directory(self) -> Path:
+        temporary = tempfile.TemporaryDirectory(prefix="message-handler-", ignore_cleanup_errors=True)
+        self._cleanup.enter_context(temporary)
+        if os.geteuid() == 0:
+            # Postgres runs as `nobody`, who must get through to its own folder.
+            Path(temporary.name).chmod(0o711)
+        return Path(temporary.name)
+
+    def _start_stores(self, directory: Path) -> dict[str, Future[tuple[Store, Server | None]]]:
+        """Start our own stores, or look whether the given ones are there, in threads."""
+        executor = ThreadPoolExecutor(thread_name_prefix="stores")
+        self._cleanup.callback(executor.shutdown)
+        starts = {"redis": self._redis, "postgres": self._postgres}
+        futures = {name: executor.submit(start, directory) for name, start in starts.items() if self._wanted[name]}
+        for future in futures.values():
+            self._cleanup.callback(_stop_store, future)
+        return futures
+
+    def _redis(self, directory: Path) -> tuple[Store, Server | None]:
+        if url := self._environment.get("REDIS_URL"):
+            version = reachable.redis_version(url, self._environment.get("REDIS_PASSWORD", ""))
+            return Store(url, version, own=False), None
+        server = start_valkey(directory)
+        return Store(server.url, server.version, own=True), server
+
+    def _postgres(self, directory: Path) -> tuple[Store, Server | None]:
+        if url := self._environment.get("DATABASE_URL"):
+            reachable.check_postgres(url)
+            return Store(url, None, own=False), None
+        server = start_postgres(directory)
+        return Store(server.url, server.version, own=True), server
+
+    def _await_stores(self, starting: Mapping[str, Future[tuple[Store, Server | None]]]) -> None:
+        for name, future in starting.items():
+            try:
+                self.stores[name], _ = future.result()
+            except StoreUnavailableError as error:
+                self.missing.append(str(error))
+
+    def _parameters(self) -> dict[str, str]:
+        return {"RedisUrl": self.redis_url or "", "DatabaseUrl": self.database_url or ""}
+
+    def _start_functions(self, simulator: Simulator, log: FunctionLog) -> None:
+        # These name the stores and the queue, which are already decided. A password belongs to its URL.
+        decided = {"JOB_QUEUE_URL", "REDIS_URL", "DATABASE_URL"}
+        if not self._environment.get("REDIS_URL"):
+            decided.add("REDIS_PASSWORD")
+        overrides = {name: value for name, value in self._environment.items() if name not in decided}
+        aws = simulated_aws(simulator.endpoint)
+        self._cleanup.callback(self._stop_functions)
+        for name, function in self.template.functions.items():
+            path = os.pathsep.join(map(str, module_folders(function)))
+            variables = function_variables(function, overrides, aws, path)
+            self._pools[name] = Pool(function, variables, self._concurrency, log)
+            self._pools[name].warm()
+
+    def _stop_functions(self) -> None:
+        stops = [threading.Thread(target=pool.stop, args=(STOP_GRACE_SECONDS,)) for pool in self._pools.values()]
+        for stop in stops:
+            stop.start()
+        for stop in stops:
+            stop.join()
+
+    def _await_functions(self) -> None:
+        for name, pool in self._pools.items():
+            if failure := pool.await_warm(START_SECONDS):
+                raise StartError(f"{name} can't start: {failure.describe()}")
+
+    def _migrate(self) -> None:
+        """Bring the database's tables up to date, as one does after a deployment."""
+        if self.database_url is None or _ADMIN_FUNCTION not in self._pools:
+            return
+        try:
+            self.invoke(_ADMIN_FUNCTION, {"action": "migrate"})
+        except FunctionError as error:
+            reason = reachable.without_password(str(error), self.database_url)
+            raise StartError(f"the database can't be migrated: {reason}") from error
+
+    def _start_events(self) -> None:
+        for source in self.template.event_sources:
+            queue = self.template.queues[source.queue]
+            pool = self._pools[source.function]
+            mapper = Mapper(source, queue, self.queue_url(queue.name), self.sqs, pool, self._concurrency)
+            mapper.start()
+            self._cleanup.callback(mapper.stop)
+        for schedule in self.template.schedules:
+            ticker = Ticker(schedule, self._pools[schedule.function])
+            ticker.start()
+            self._cleanup.callback(ticker.stop)
+
+
+def _stop_store(starting: Future[tuple[Store, Server | None]]) -> None:
+    if starting.exception() is None:  # waits for one that is still starting
+        _, server = starting.result()
+        if server is not None:
+            server.stop()
+
+
+def _sqs_client(endpoint: str) -> Any:
+    import boto3
+    from botocore.config import Config
+
+    # No proxies: the endpoint is on loopback, whatever the environment says.
+    config = Config(max_pool_connections=50, retries={"total_max_attempts": 2}, proxies={})
+    return boto3.client(
+        "sqs",
+        endpoint_url=endpoint,
+        region_name=REGION,
+        aws_access_key_id="local",
+        aws_secret_access_key="local",  # noqa: S106 (no secret)
+        config=config,
+    )

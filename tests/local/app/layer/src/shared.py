@@ -1,0 +1,3 @@
+"""Proves that the layer is on the path."""
+
+LAYER = "the layer"
