@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from functools import cache
 from http import HTTPStatus
 from typing import Any
@@ -21,6 +22,7 @@ from message_handler.wiring import Parts, build
 logger = Logger()
 metrics = Metrics()
 copy_config_to_registered_loggers(logger, include={"message_handler"})
+warnings.filterwarnings("ignore", "No application metrics to publish")  # most calls have none
 
 MAX_WAIT_SECONDS = 25
 
@@ -44,7 +46,8 @@ def get_conversation(call: Call) -> tuple[int, dict[str, Any]]:
 
 
 def get_job(call: Call) -> tuple[int, dict[str, Any]]:
-    wait = call.query("wait") or "0"
+    wait = call.query("wait")
+    wait = "0" if wait is None else wait
     if not re.fullmatch(r"[0-9]{1,2}", wait) or int(wait) > MAX_WAIT_SECONDS:
         raise InvalidRequest(f"must be a whole number of seconds from 0 to {MAX_WAIT_SECONDS}", field="wait")
     seconds = min(int(wait), parts().settings.max_wait_seconds)
@@ -69,7 +72,7 @@ ROUTES = {
 }
 
 
-@logger.inject_lambda_context
+@logger.inject_lambda_context(log_event=False)  # whatever the environment says: events hold patients' words
 @metrics.log_metrics
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     return serve(ROUTES, event)

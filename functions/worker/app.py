@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+import warnings
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import cache
 from typing import Any
 
@@ -11,6 +13,7 @@ from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.logging.utils import copy_config_to_registered_loggers
 from aws_lambda_powertools.metrics import MetricUnit
 
+from message_handler.errors import Unavailable
 from message_handler.models import Job
 from message_handler.processing import Outcome
 from message_handler.queues import SqsQueue, decode
@@ -20,6 +23,7 @@ from message_handler.wiring import Parts, build
 logger = Logger()
 metrics = Metrics()
 copy_config_to_registered_loggers(logger, include={"message_handler"})
+warnings.filterwarnings("ignore", "No application metrics to publish")  # most calls have none
 
 #: What is left of the function's time for reporting what became of the batch.
 REPORT_SECONDS = 3.0
@@ -36,7 +40,7 @@ def threads() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(10, thread_name_prefix="record")
 
 
-@logger.inject_lambda_context
+@logger.inject_lambda_context(log_event=False)  # whatever the environment says: events hold patients' words
 @metrics.log_metrics
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     deadline = time.time() + context.get_remaining_time_in_millis() / 1000 - REPORT_SECONDS
@@ -58,13 +62,20 @@ def process(record: dict[str, Any], deadline: float) -> Outcome | None:
     """None for a record that can't be worked on: after so many tries it rests in the dead letters."""
     try:
         outcome = parts().worker.process(decode(record["body"]), deadline)
-        queue = parts().queue
-        if outcome.back is not None and isinstance(queue, SqsQueue):
-            queue.hide(record["receiptHandle"], outcome.back)
-        return outcome
     except Exception as error:  # noqa: BLE001  the batch's other records go on
-        log_crash(error)
+        log_crash(error, sqs_message_id=record["messageId"])
         return None
+    if outcome.back is not None:
+        hide(record, outcome.back)
+    return outcome
+
+
+def hide(record: dict[str, Any], seconds: float) -> None:
+    queue = parts().queue
+    if isinstance(queue, SqsQueue):
+        # If SQS refuses, the record comes back after the queue's own visibility timeout.
+        with suppress(Unavailable):
+            queue.hide(record["receiptHandle"], seconds)
 
 
 def report(job: Job) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import math
 import time
 from collections.abc import Callable
 from copy import deepcopy
@@ -17,6 +19,10 @@ DEFAULT_BOT = "default"
 REDACTED = "***"
 #: Entries in the process's own caches; past it they start anew.
 _MAX_CACHED = 10_000
+#: What `meta_data` may limit of the AI's context.
+_LIMITS = ("max_context_messages", "max_context_characters")
+
+_log = logging.getLogger(__name__)
 
 
 class BotConfigService:
@@ -58,8 +64,8 @@ class BotConfigService:
         return deepcopy(configuration)
 
     def belongs_to(self, key: ConversationKey, bot_id: str) -> None:
-        """Remember the bot of a conversation that the tier has told us of."""
-        self._keep(self._conversations, key, bot_id)
+        """Remember for a while the bot of a conversation that only the tier knows of yet."""
+        self._keep(self._conversations, key, bot_id, self._ttl)
 
     def _get_default_bot_config(self) -> dict[str, Any]:
         """The bot that answers where nothing is configured."""
@@ -100,11 +106,12 @@ class BotConfigService:
         if text is None:
             configuration = self._archive.configuration(platform_id, bot_id)
             if configuration:
+                configuration["meta_data"] = _usable(bot_id, configuration["meta_data"])
                 configuration["core_ai"] = _redacted(configuration["core_ai"]) or self._default_ai()
             text = json.dumps(configuration)
             self._tier.cache(name, text, self._ttl)
         value = json.loads(text)
-        self._keep(self._bots, (platform_id, bot_id), value)
+        self._keep(self._bots, (platform_id, bot_id), value, self._ttl)
         return value if isinstance(value, dict) else None
 
     def _default_ai(self) -> dict[str, Any]:
@@ -113,17 +120,30 @@ class BotConfigService:
 
     def _bot_of(self, key: ConversationKey) -> str | None:
         found = self._conversations.get(key)
-        # A conversation keeps its bot: only "none yet" must be asked again.
-        if found and (found[1] or found[0] > self._clock()):
+        if found and found[0] > self._clock():
             return found[1]
         bot_id = self._archive.bot_of(key)
-        self._keep(self._conversations, key, bot_id)
+        # What is archived stays: a conversation keeps its bot. Only "none yet" must be asked again.
+        self._keep(self._conversations, key, bot_id, math.inf if bot_id else self._ttl)
         return bot_id
 
-    def _keep[K, V](self, cache: dict[K, tuple[float, V]], key: K, value: V) -> None:
+    def _keep[K, V](self, cache: dict[K, tuple[float, V]], key: K, value: V, seconds: float) -> None:
         if len(cache) >= _MAX_CACHED:
             cache.clear()
-        cache[key] = (self._clock() + self._ttl, value)
+        cache[key] = (self._clock() + seconds, value)
+
+
+def _usable(bot_id: str, meta_data: Any) -> dict[str, Any]:
+    """Somebody wrote this by hand. A limit that is no whole number counts as not set: the bot must go on answering."""
+    usable = dict(meta_data) if isinstance(meta_data, dict) else {}
+    for limit in _LIMITS:
+        value = usable.get(limit)
+        if value is not None and (type(value) is not int or value < 0):
+            _log.warning("a bot's limit is no whole number: left out", extra={"bot_id": bot_id, "limit": limit})
+            value = None
+        if value is None:
+            usable.pop(limit, None)
+    return usable
 
 
 def _redacted(core_ai: dict[str, Any] | None) -> dict[str, Any] | None:

@@ -1,7 +1,7 @@
 """What was said: reading and writing the platform's format, and making the AI's context out of it.
 
 The platform's format is ``<USER>…</USER><br><BOT>…</BOT><br><SALE>…</SALE><br>``, in which ``&`` and ``<``
-are written ``&amp;`` and ``&lt;``. SALE is a human agent. Everything here is a pure function of its arguments.
+are written ``&amp;`` and ``&lt;``. SALE is a human agent. All functions are pure.
 """
 
 from __future__ import annotations
@@ -9,28 +9,25 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from itertools import accumulate, chain, groupby
+from typing import Any
 
 from message_handler.models import Role, Turn
 
 _ROLES: dict[str, Role] = {"USER": "user", "BOT": "assistant", "SALE": "sale"}
 _TAGS = {role: tag for tag, role in _ROLES.items()}
 
-# A turn and the separators after it. Every repetition is possessive and each step is chosen by looking at one
-# tag's length, so no input makes it go back, and a forgotten closing tag is never searched for.
+# A turn, and the separator that the platform puts after it. Every repetition is possessive and `<` alone decides
+# how it goes on, so no input makes it go back, and nothing searches ahead for a closing tag that may be missing.
 _TURN = re.compile(
     r"<(USER|BOT|SALE)>"
-    r"((?:[^<]++|<(?!/\1>|(?:USER|BOT|SALE)>))*+)"
-    r"(?:</\1>\s*+(?:<br ?/?>\s*+)*+)?+"
+    r"([^<]*+(?:<(?!/\1>|(?:USER|BOT|SALE)>)[^<]*+)*+)"
+    r"(?:</\1>(?:<br>)?+)?+"
 )
 _BETWEEN = re.compile(r"<br ?/?>|</(?:USER|BOT|SALE)>")
 
-# A frozen dataclass's own __init__ takes twice as long as all the rest of parsing; its slots take a third of that.
-_new_turn = object.__new__
-_set_role, _set_content, _set_message_id = (Turn.__dict__[name].__set__ for name in ("role", "content", "message_id"))
-
-#: A text that was said more often than twice this is looked for among this many of its occurrences on either
+#: A text said more than twice this often is looked for among this many of its occurrences on either
 #: side of where it would be if both histories began, or ended, at the same turn.
 REACH = 8
 
@@ -40,26 +37,36 @@ type _Alike = tuple[Role, str, bool]
 type _Chain = tuple[int, int, _Chain | None]
 
 
+class _Draft:
+    """A turn while it is filled in: a frozen dataclass's `__init__` takes longer than all the rest of parsing."""
+
+    __slots__ = Turn.__slots__
+    role: Role
+    content: str
+    message_id: str | None
+
+
 def parse(text: str) -> tuple[Turn, ...]:
     """The turns of a history in the platform's format, without ids. Never raises; linear in time and memory.
 
     - Tags are upper case and bare, as above. Content is kept as it stands between them, blanks and all, but
-      ``&amp;`` and ``&lt;``, and only these, are undone: ``parse(render(turns))`` gives the turns' roles and contents.
+      ``&amp;`` and ``&lt;``, and only these, are undone: ``parse(render(turns))`` gives all roles and contents.
     - A turn ends at its own closing tag. An opening tag of any role inside of it means that the closing tag
       was forgotten, as ``<`` in text is escaped: the turn ends there. The last turn may stay open to the end.
     - All else inside a turn is text: another role's closing tag, ``<br>``, HTML.
-    - Between turns, ``<br>``, ``<br/>``, ``<br />``, white space and stray closing tags separate. What else
-      stands there somebody typed: each piece becomes a patient's turn, stripped.
+    - Between turns, ``<br>``, ``<br/>``, ``<br />`` and stray closing tags separate, and blanks around them are
+      dropped. All else that stands there somebody typed: each piece becomes a patient's turn of its own.
 
     Raw text that was pasted between tags can't be told from tags: roles are safe where the platform escapes.
     """
-    pieces = _TURN.split(text)
-    turns = _outside(pieces[0])
-    for tag, content, after in zip(pieces[1::3], pieces[2::3], pieces[3::3], strict=True):
-        turn = _new_turn(Turn)
-        _set_role(turn, _ROLES[tag])
-        _set_content(turn, _unescape(content) if "&" in content else content)
-        _set_message_id(turn, None)
+    pieces = iter(_TURN.split(text))
+    turns: list[Any] = _outside(next(pieces))
+    for tag, content, after in zip(pieces, pieces, pieces, strict=True):
+        turn = _Draft()
+        turn.role = _ROLES[tag]
+        turn.content = _unescape(content) if "&" in content else content
+        turn.message_id = None
+        turn.__class__ = Turn  # type: ignore[assignment]
         turns.append(turn)
         if after:
             turns += _outside(after)
@@ -77,10 +84,8 @@ def _unescape(text: str) -> str:
 
 def render(turns: Iterable[Turn]) -> str:
     """The turns in the platform's format, each followed by ``<br>``; ids are left out."""
-    return "".join(
-        f"<{_TAGS[turn.role]}>{turn.content.replace('&', '&amp;').replace('<', '&lt;')}</{_TAGS[turn.role]}><br>"
-        for turn in turns
-    )
+    texts = ((_TAGS[turn.role], turn.content.replace("&", "&amp;").replace("<", "&lt;")) for turn in turns)
+    return "".join(f"<{tag}>{text}</{tag}><br>" for tag, text in texts)
 
 
 def split(turns: Sequence[Turn]) -> tuple[tuple[Turn, ...], tuple[Turn, ...]]:
@@ -119,21 +124,22 @@ def merge(archived: Sequence[Turn], turns: Sequence[Turn]) -> tuple[Turn, ...]:
     Every archived turn is kept, in order, once, with its own text. A turn of the request is known if
 
     - an archived turn has its role and `message_id`, whatever the text and the place; or
-    - one has its role and content, unless both have ids, in the same order. Of all ways to match in order one with
-      the most matches is taken (a longest common subsequence), so an odd match costs no more than itself; or
+    - one has its role and content, unless both have ids, in the same order. Of all ways to match in order one
+      with the most matches is taken (a longest common subsequence): an odd match costs no more than itself; or
     - as before but out of order: a patient's turn that the request has once, in an exchange that both have.
       Messages typed at once may have been archived as they arrived; or
     - it is in a run of unknown assistant turns, and between the same two matches the archive has one that the
       request lacks: that is the platform's version of our reply, edited or stripped of formatting. Runs are
-      paired one to one from the match before them (from the match after them, before the first).
+      paired one to one from the match before them (before the first match: from that one, backwards).
 
-    All others are kept, between the matches that they stand between in the request, after the archive's own. If nothing
-    matches, the request has only what is new, and all of it follows the archive. Only its patient messages
-    may show that it is older, as they may have been archived since: so hand them in with the context.
+    All others are kept, between the matches that they stand between in the request, after the archive's own
+    turns there: what a request has before its first match is a window's beginning, or older than the archive.
+    If nothing matches, all of the request follows the archive: it is only what is new, or a window that begins
+    after our last turn. (It is older only where the messages that it was sent for are archived already.)
 
-    Merging the same turns again changes nothing. O(n log n), for which there is a limit: of a text that was said
-    more than twice `REACH` times, the occurrences about the expected places are compared. Without ids, a turn that
-    repeats an earlier one can be taken for it, and one that is both repeated and out of order is kept twice.
+    Merging the same turns again changes nothing. Takes O(n log n), for which there is a limit: of a text said
+    more than twice `REACH` times, only occurrences about the expected places are compared. Without ids, a turn
+    that repeats an earlier one can be taken for it, and one that is repeated and out of order is kept twice.
     """
     turns = _once(turns)
     named = _named(archived, turns)
@@ -150,7 +156,7 @@ def merge(archived: Sequence[Turn], turns: Sequence[Turn]) -> tuple[Turn, ...]:
         runs = min(len(ours), len(theirs))
         ours, theirs = (_shorten(chunks, runs, from_end=not merged) for chunks in (ours, theirs))
         for number, (kept, new) in enumerate(zip(ours, theirs, strict=True)):
-            # what the request has after the next match must not be torn from it by what it has before
+            # ours that the request has after the next match stay beside it: one exchange stays one
             late = next((n for n, known in enumerate(kept) if places.get(known, -1) > next_j), len(kept))
             merged += [archived[n] for n in kept[:late]]
             if number % 2 == 0:  # odd chunks are replies, of which ours stand
@@ -171,20 +177,25 @@ def _once(turns: Iterable[Turn]) -> list[Turn]:
 
 def _named(archived: Sequence[Turn], turns: Sequence[Turn]) -> dict[int, int]:
     """Request positions to archived ones of the same role and id."""
-    ids = {(turn.role, turn.message_id): i for i, turn in enumerate(archived) if turn.message_id is not None}
-    return {j: ids[turn.role, turn.message_id] for j, turn in enumerate(turns) if (turn.role, turn.message_id) in ids}
+    ids: dict[tuple[Role, str | None], int] = {
+        (turn.role, turn.message_id): i for i, turn in enumerate(archived) if turn.message_id is not None
+    }
+    names = ((turn.role, turn.message_id) for turn in turns)
+    return {j: ids[name] for j, name in enumerate(names) if name in ids}
 
 
 def _wanted(turn: Turn) -> _Alike:
     return turn.role, turn.content, turn.message_id is not None
 
 
-def _offered(turn: Turn) -> list[_Alike]:
-    return [(turn.role, turn.content, without_id) for without_id in (False, True)[: 1 + (turn.message_id is None)]]
+def _offered(turn: Turn) -> Iterator[_Alike]:
+    yield turn.role, turn.content, False
+    if turn.message_id is None:
+        yield turn.role, turn.content, True
 
 
 def _in_order(archived: Sequence[Turn], turns: Sequence[Turn], named: dict[int, int]) -> list[tuple[int, int]]:
-    """A longest list of (archived, request) positions of same turns in which both ascend (Hunt and Szymanski, 1977)."""
+    """The most (archived, request) positions of same turns so that both ascend (Hunt and Szymanski, 1977)."""
     alike: defaultdict[_Alike, list[int]] = defaultdict(list)
     by_id = set(named.values())
     for i, turn in enumerate(archived):

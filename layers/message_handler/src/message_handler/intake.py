@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
+import sys
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -31,6 +33,10 @@ from message_handler.stores.port import Tier
 MAX_HISTORY_BYTES = 256 * 1024
 MAX_RESOURCES_BYTES = 16 * 1024
 MAX_UNANSWERED = 1_000
+#: Objects and lists within each other. Some JSON parsers behind us give up where Python's does not.
+MAX_DEPTH = 32
+
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,40}", re.ASCII)
 
 Identifier = Annotated[str, Field(pattern=r"^[A-Za-z0-9._:@-]{1,255}$")]
 #: The platform's own ids: anything printable without spaces.
@@ -63,12 +69,12 @@ def parse_request(value: Any) -> MessageRequest:
     """Check a request's shape. Raises InvalidRequest with the field's name, never its value."""
     if not isinstance(value, dict):
         raise InvalidRequest("the body must be a JSON object")
-    _check_text(value, "")
+    _check_json(value)
     try:
         request = MessageRequest.model_validate({k: v for k, v in value.items() if k != "resources" or v is not None})
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        field = _field_name(first["loc"])
+        field = field_name(first["loc"])
         known = first["type"] != "extra_forbidden"
         raise InvalidRequest(first["msg"] if known else "there is no such field", field=field) from None
     if (request.history is None) == (request.messages is None):
@@ -76,26 +82,49 @@ def parse_request(value: Any) -> MessageRequest:
     return request
 
 
-def _field_name(location: Sequence[str | int]) -> str:
-    """`messages.0.content`; an unknown field's name is the caller's own text and is cut short."""
-    return ".".join(str(part)[:40] if str(part)[:40].isprintable() else "?" for part in location)
+def field_name(location: Sequence[str | int]) -> str:
+    """`messages.0.content`. An unknown field's name is the caller's own text: told only if it looks like a name."""
+    return ".".join(str(part) if _NAME.fullmatch(str(part)) else "?" for part in location)
 
 
-def _check_text(value: Any, field: str) -> None:
-    """Refuse what Postgres or UTF-8 can't hold, wherever it hides."""
-    waiting = [(value, field)]
+def _check_json(body: dict[str, Any]) -> None:
+    """Refuse what JSON, Postgres or UTF-8 can't hold, wherever it hides. A library's caller may hand in anything."""
+    waiting: list[tuple[Any, str, int]] = [(body, "", 0)]
     while waiting:
-        value, field = waiting.pop()
+        value, field, depth = waiting.pop()
+        if depth > MAX_DEPTH:
+            raise InvalidRequest(f"is nested more than {MAX_DEPTH} deep", field=field)
         if isinstance(value, str):
-            if "\x00" in value:
-                raise InvalidRequest("the text holds U+0000", field=field)
-            if any("\ud800" <= character <= "\udfff" for character in value):
-                raise InvalidRequest("the text holds a lone surrogate", field=field)
+            _check_text(value, field)
         elif isinstance(value, dict):
-            waiting.extend((name, field or "body") for name in value)
-            waiting.extend((item, field or _field_name([name])) for name, item in value.items())
+            if not all(isinstance(name, str) for name in value):
+                raise InvalidRequest("has a key that isn't text", field=field)
+            waiting.extend((name, field or "body", depth + 1) for name in value)
+            waiting.extend((item, field or field_name([name]), depth + 1) for name, item in value.items())
         elif isinstance(value, list):
-            waiting.extend((item, field) for item in value)
+            waiting.extend((item, field, depth + 1) for item in value)
+        elif isinstance(value, int | float):
+            if not abs(value) <= sys.float_info.max:  # NaN compares with nothing
+                raise InvalidRequest("holds a number that is too large, or none at all", field=field)
+        elif value is not None:
+            raise InvalidRequest("holds something that JSON can't", field=field)
+
+
+def _check_text(text: str, field: str) -> None:
+    if "\x00" in text:
+        raise InvalidRequest("the text holds U+0000", field=field)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise InvalidRequest("the text holds a lone surrogate", field=field) from None
+
+
+def request_of(messages: Sequence[str], bot_id: str | None = None) -> MessageRequest:
+    """What a patient said, as a request. Raises InvalidRequest."""
+    if isinstance(messages, str):
+        raise InvalidRequest("must be a list of texts", field="messages")
+    turns = [{"role": "user", "content": content} for content in messages]
+    return parse_request({"messages": turns, "bot_id": bot_id})
 
 
 def conversation_key(conversation_id: str, platform_id: str = DEFAULT_PLATFORM) -> ConversationKey:
@@ -117,7 +146,7 @@ def read_turns(request: MessageRequest) -> tuple[tuple[Turn, ...], tuple[Turn, .
         turns = history.parse(request.history)
     else:
         turns = tuple(Turn(m.role, m.content, m.message_id) for m in request.messages or ())
-    if len(json.dumps(request.resources).encode()) > MAX_RESOURCES_BYTES:
+    if len(json.dumps(request.resources, ensure_ascii=False).encode()) > MAX_RESOURCES_BYTES:
         raise PayloadTooLarge(f"more than {MAX_RESOURCES_BYTES // 1024} KiB of resources", field="resources")
     context, messages = history.split(turns)
     if not messages:
@@ -187,7 +216,10 @@ class Intake:
         """
         key = request.key
         accepted = self.tier.accept(request, job_id=key.new_job_id(), lock_id=str(uuid.uuid4()))
-        messages = accepted.pending or request.messages
+        # A job that has ended keeps nothing waiting: its record stands for the request's own message alone,
+        # under the name that was answered.
+        own = replace(request.messages[-1], message_id=accepted.message_id)
+        messages = accepted.pending or (own,)
         record = Record(
             accepted.job_id,
             accepted.message_id,

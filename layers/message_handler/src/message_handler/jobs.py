@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
-from message_handler.bot_config import DEFAULT_BOT
-from message_handler.errors import Conflict, NotFound
-from message_handler.intake import Intake, conversation_key
+from message_handler.errors import Conflict, NotFound, PayloadTooLarge, Unavailable
+from message_handler.intake import Intake, conversation_key, request_of
 from message_handler.locks import timestamp
 from message_handler.models import (
     DEFAULT_PLATFORM,
+    ConversationKey,
     Job,
     JobStatus,
-    Request,
-    new_message,
     shard_of_job,
 )
 from message_handler.processing import wake_record
 from message_handler.queues import Queue
 from message_handler.stores.port import Archive, Tier
+
+_log = logging.getLogger(__name__)
 
 
 def job_view(job: Job, *, now: float) -> dict[str, Any]:
@@ -67,15 +69,16 @@ class BackgroundJobManager:
         self._platform_id = platform_id
 
     def create_ai_processing_job(
-        self, conversation_id: str, messages: Sequence[str], *, bot_id: str = DEFAULT_BOT
+        self, conversation_id: str, messages: Sequence[str], *, bot_id: str | None = None
     ) -> str:
-        """Queue the messages for an answer; returns the id of the job that will give it.
+        """Queue a patient's messages for an answer; returns the id of the job that will give it.
 
         Where the conversation is being answered already they join that job, and its id is returned.
+        Raises RequestError or Unavailable; then nothing was stored.
         """
         key = conversation_key(conversation_id, self._platform_id)
-        new = tuple(new_message(content, None) for content in messages)
-        return self._intake.accept(Request(key, new, (), bot_id)).job_id
+        job_id: str = self._intake.handle(key, request_of(messages, bot_id))["ai_job_id"]
+        return job_id
 
     def find(self, job_id: str) -> Job:
         """A job of this platform. Raises NotFound.
@@ -129,14 +132,20 @@ class BackgroundJobManager:
         if cancelling is None:
             raise Conflict("the job has ended, or its reply is being committed", field="job_id")
         verdict = self._archive.cancel(cancelling)
-        if verdict is None or not verdict.status.ended:
-            raise Conflict("the job's messages have been answered by another", field="job_id")
-        finished = self._tier.finish(job.key, None, verdict)
-        if finished.waiting and (head := self._tier.waiting(job.key)):
-            self._queue.send(wake_record(head))
-        if verdict.status is not JobStatus.CANCELLED:
-            raise Conflict("the job has ended", field="job_id")
-        return verdict
+        finished = self._tier.finish(job.key, None, replace(verdict.job, messages=cancelling.messages))
+        if finished.waiting:
+            self._wake(job.key)
+        if not verdict.cancelled:
+            raise Conflict("the job's messages have been answered already", field="job_id")
+        return verdict.job
+
+    def _wake(self, key: ConversationKey) -> None:
+        """A record for what waited behind the cancelled job. It has records of its own: without this one it is late."""
+        try:
+            if head := self._tier.waiting(key):
+                self._queue.send(wake_record(head))
+        except (Unavailable, PayloadTooLarge):
+            _log.warning("a waiting job was not woken")
 
     def get_worker_status(self) -> dict[str, Any]:
         """Where jobs wait: `queue` is `sqs` or `threads`."""

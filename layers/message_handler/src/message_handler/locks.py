@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from message_handler.bot_config import DEFAULT_BOT
-from message_handler.intake import conversation_key
-from message_handler.models import DEFAULT_PLATFORM, JobStatus, Lock, Request, new_message
+from message_handler.intake import conversation_key, read_turns, request_of
+from message_handler.models import DEFAULT_PLATFORM, ConversationKey, JobStatus, Lock, Request, new_message
 from message_handler.stores.port import Tier
 
 
@@ -48,13 +48,14 @@ class MessageLockManager:
     def check_and_acquire_lock(
         self, conversation_id: str, messages: Sequence[str], *, bot_id: str = DEFAULT_BOT
     ) -> dict[str, Any]:
-        """Take the lock for these messages, or add them to what its holder will answer; one atomic step.
+        """Take the lock for a patient's messages, or add them to what its holder will answer; one atomic step.
 
         Returns `acquired` (bool), `lock_id` (only if acquired), `ai_job_id`, `duplicate` (bool) and
-        `consolidated_messages`.
+        `consolidated_messages`. Raises RequestError or Unavailable; then nothing was stored.
         """
         key = conversation_key(conversation_id, self._platform_id)
-        request = Request(key, tuple(new_message(content, None) for content in messages), (), bot_id)
+        _, turns = read_turns(request_of(messages, bot_id))
+        request = Request(key, tuple(new_message(turn.content, None) for turn in turns), (), bot_id)
         accepted = self._tier.accept(request, job_id=key.new_job_id(), lock_id=str(uuid.uuid4()))
         return {
             "acquired": accepted.lock_id is not None,
@@ -68,7 +69,7 @@ class MessageLockManager:
         """Give one's own lock back, with its job; what waited behind it moves up. False if it is not one's own."""
         key = conversation_key(conversation_id, self._platform_id)
         job = self._tier.waiting(key)
-        if job is None or self._tier.owner(key, lock_id) != job.job_id:
+        if job is None or self._owned(key, lock_id) != job.job_id:
             return False
         return self._tier.finish(key, lock_id, replace(job, status=JobStatus.CANCELLED)).done
 
@@ -83,4 +84,8 @@ class MessageLockManager:
         A lock has its job from its first moment, so there is nothing to set: a window in which cancelling
         would cancel nothing does not exist.
         """
-        return self._tier.owner(conversation_key(conversation_id, self._platform_id), lock_id) == job_id
+        return self._owned(conversation_key(conversation_id, self._platform_id), lock_id) == job_id
+
+    def _owned(self, key: ConversationKey, lock_id: str) -> str | None:
+        """The job of one's own lock. The empty id is nobody's: it stands for a lock that was freed."""
+        return self._tier.owner(key, lock_id) if lock_id else None

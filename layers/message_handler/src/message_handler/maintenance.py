@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from message_handler.errors import Unavailable
+from message_handler.errors import InvalidRequest, MessageHandlerError, PayloadTooLarge
 from message_handler.models import ConversationKey
 from message_handler.processing import wake_record
 from message_handler.queues import Queue
@@ -15,19 +15,30 @@ from message_handler.stores.port import Archive, Tier
 _log = logging.getLogger(__name__)
 
 DEFAULT_MAX_AGE_HOURS = 24.0
+MAX_AGE_HOURS = 100_000
 
 
 def sweep(tier: Tier, queue: Queue, *, max_age_hours: float = DEFAULT_MAX_AGE_HOURS) -> int:
     """Free locks whose worker is silent or that are older than `max_age_hours`; wake what nobody came for.
 
-    Each freed or waiting conversation gets one record. Returns how many did. Raises Unavailable.
+    Each freed or waiting conversation gets one record. Returns how many did. Raises InvalidRequest or Unavailable.
     """
-    jobs = tier.sweep(older_than=max_age_hours * 3600)
+    jobs = tier.sweep(older_than=_hours(max_age_hours) * 3600)
     for job in jobs:
-        queue.send(wake_record(job))
+        try:
+            queue.send(wake_record(job))
+        except PayloadTooLarge:
+            # One conversation must not keep all others asleep; its messages have records of their own.
+            _log.error("too large to wake", extra={"job_id": job.job_id})
     if jobs:
         _log.info("swept", extra={"conversations": len(jobs)})
     return len(jobs)
+
+
+def _hours(value: object) -> float:
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= MAX_AGE_HOURS:
+        return value
+    raise InvalidRequest(f"must be a number of hours from 0 to {MAX_AGE_HOURS}", field="max_age_hours")
 
 
 def release(tier: Tier, archive: Archive, queue: Queue, key: ConversationKey) -> bool:
@@ -64,6 +75,7 @@ def status(tier: Tier, archive: Archive, queue: Queue) -> dict[str, Any]:
 def _answers(ping: Callable[[], None]) -> bool:
     try:
         ping()
-    except Unavailable:
+    except MessageHandlerError:
+        # Away, or there and refusing us (a wrong password): of no use either way.
         return False
     return True

@@ -58,7 +58,7 @@ def shard_of_job(job_id: str) -> int | None:
     """The shard that a job id names, or None where the id is none of ours."""
     try:
         value = uuid.UUID(job_id)
-    except ValueError:
+    except (ValueError, TypeError, AttributeError):  # no UUID, no text
         return None
     return value.int >> 118 if value.version == 8 and str(value) == job_id else None
 
@@ -224,15 +224,25 @@ class Lock:
 class Fence:
     """Postgres' permission to run: the number that the commit is compared with, and what is left to answer.
 
-    `number` is None if nothing may run under this job: it has ended (`ended`, as archived), or some of its
-    messages are settled already (`settled`: message id to the job that did it). `turns` are the archived
-    turns, oldest first.
+    `settled` are those of the job's message ids that need no answer any more, with the job that settled each.
+    `number` is None if nothing may run under this job: it had ended, or it ends now because some of its
+    messages are settled; `ended` is then the job as archived, and `successor_id` names the job under which
+    the rest runs, if there is any. `turns` are the archived turns, oldest first.
     """
 
     number: int | None
     settled: dict[str, str]
     turns: tuple[Turn, ...] = ()
     ended: Job | None = None
+    successor_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Postgres' answer to a cancel: the job as it ended, and whether that kept any of its messages unanswered."""
+
+    job: Job
+    cancelled: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from message_handler import history
 from message_handler.ai import AI, Prompt
 from message_handler.bot_config import BotConfigService
 from message_handler.errors import AIError, RequestError, Unavailable
-from message_handler.models import Claim, Fence, Job, JobError, JobStatus, Message, Record, Refused, Request, Turn
+from message_handler.models import Claim, Fence, Job, JobError, JobStatus, Record, Refused, Request, Turn
 from message_handler.queues import Queue
 from message_handler.settings import Settings
 from message_handler.stores.port import Archive, Tier
@@ -30,8 +30,6 @@ ARCHIVED_TURNS = 100
 FOLLOW_UP_SECONDS = 60.0
 #: A run is not begun with less than this many seconds: what comes after the AI needs some.
 COMMIT_SECONDS = 5.0
-#: After a store was away a record comes back this soon, in seconds.
-RETRY_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +73,16 @@ class Worker:
                     self._wake(record)
                     break
                 claim = self.tier.claim(key, str(uuid.uuid4()))
-            wait = claim.wait if isinstance(claim, Refused) else RETRY_SECONDS
+            wait = claim.wait if isinstance(claim, Refused) else self._retry_seconds
             return Outcome(self._check(record, wait), tuple(ended))
         except Unavailable as error:
             _log.warning("a record waits", extra={"job_id": record.job_id, "away": error.what})
-            return Outcome(RETRY_SECONDS)
+            return Outcome(self._retry_seconds)
+
+    @property
+    def _retry_seconds(self) -> float:
+        """When to look again after this worker had to give up: as soon as its own claim has gone stale."""
+        return self.settings.heartbeat_stale + 1
 
     def _run(self, claim: Claim, deadline: float) -> tuple[Job | None, bool]:
         """Bring the claimed job to its end; returns it if it was ended here, and whether a next one moved up."""
@@ -111,7 +114,7 @@ class Worker:
                 return self._help_cancel(sealed.job)
             if sealed.verdict == "lost":
                 return None, False
-            run = replace(run, restarts=sealed.job.restarts if sealed.job else job.restarts)
+            run = _as_sealed(run, sealed.job)
             if not self.archive.commit(run, fence.number):
                 _log.warning("fenced out", extra={"job_id": run.job_id, "fence": fence.number})
                 return None, False
@@ -126,15 +129,13 @@ class Worker:
             worker B: fence J{m0, m1}: m0 is settled, J has ended ── m1 runs as J', J points to J'
         """
         while True:
-            fence = self.archive.fence(job, turns=ARCHIVED_TURNS)
-            open_ = [message for message in job.messages if message.message_id not in fence.settled]
-            ended = None
-            if fence.number is None:
-                successor_id = job.key.new_job_id() if open_ else next(iter(fence.settled.values()))
-                ended = fence.ended if fence.ended and not open_ else self.archive.supersede(job, successor_id)
-                if not open_:
-                    return fence, replace(ended, messages=job.messages)
-            adopted = self.tier.adopt(job.key, lock_id, fence.settled, ended)
+            fence = self.archive.fence(job, successor_id=job.key.new_job_id(), turns=ARCHIVED_TURNS)
+            ended = fence.ended
+            if ended and fence.successor_id is None:
+                return fence, replace(ended, messages=job.messages)
+            # The tier runs the rest under the last name of the chain: those in between have ended.
+            renamed = replace(ended, superseded_by=fence.successor_id) if ended else None
+            adopted = self.tier.adopt(job.key, lock_id, fence.settled, renamed)
             if adopted is None:
                 return None
             if fence.number is not None:
@@ -155,7 +156,7 @@ class Worker:
             if timeout <= 0:
                 raise AIError("deadline_exceeded", "The answer took longer than one run may take.")
             prompt = self._prompt(job, fence, config, timeout)
-            reply = self.ai(config["core_ai"]).complete(prompt, self._heartbeat(job, lock_id))
+            reply = _storable(self.ai(config["core_ai"]).complete(prompt, self._heartbeat(job, lock_id)))
         except AIError as failure:
             error = JobError(failure.code, str(failure))
         except RequestError as refused:
@@ -203,8 +204,7 @@ class Worker:
 
     def _help_cancel(self, job: Job) -> tuple[Job | None, bool]:
         """Postgres decides a cancel; whoever finds one begun brings it to its end."""
-        ended = self.archive.cancel(job)
-        return self._finish(None, ended) if ended and ended.status.ended else (None, False)
+        return self._finish(None, replace(self.archive.cancel(job).job, messages=job.messages))
 
     def _finish(self, lock_id: str | None, job: Job) -> tuple[Job | None, bool]:
         finished = self.tier.finish(job.key, lock_id, job)
@@ -223,15 +223,29 @@ class Worker:
             self.tier.forget(key, record.message_id)
             return wait
         if settled_by != record.job_id:
-            promised = _promised(record)
-            self.archive.supersede(promised, settled_by)
+            self.archive.supersede(_promised(record, self.clock()), settled_by)
         return None
 
 
-def _promised(record: Record) -> Job:
+def _storable(reply: str) -> str:
+    """Without what Postgres and UTF-8 can't hold: U+0000 and lone surrogates."""
+    return reply.replace("\x00", "").encode(errors="replace").decode()
+
+
+def _as_sealed(run: Job, sealed: Job | None) -> Job:
+    """The run's job with what the tier learned of it meanwhile: restarts, and further ids of the same messages."""
+    if sealed is None:
+        return run
+    known = {message.message_id: message for message in sealed.messages}
+    messages = tuple(known.get(message.message_id, message) for message in run.messages)
+    return replace(run, messages=messages, restarts=sealed.restarts)
+
+
+def _promised(record: Record, now: float) -> Job:
+    """The job that a record's message was promised, should Postgres never have heard of it."""
     request = record.request
-    messages: tuple[Message, ...] = tuple(m for m in request.messages if m.message_id == record.message_id)
-    return Job(record.job_id, request.key, JobStatus.PENDING, messages, request.bot_id)
+    messages = tuple(m for m in request.messages if record.message_id in m.ids)
+    return Job(record.job_id, request.key, JobStatus.PENDING, messages, request.bot_id, created_at=now)
 
 
 def wake_record(job: Job) -> Record:

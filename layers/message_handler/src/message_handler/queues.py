@@ -12,6 +12,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
 from message_handler.errors import PayloadTooLarge, Unavailable
@@ -46,6 +47,8 @@ def encode(record: Record) -> str:
         ensure_ascii=False,
         separators=(",", ":"),
     )
+    # All of JSON's text but these two may be in an SQS message; a third of the bytes of escaping everything.
+    body = body.replace("\ufffe", "\\ufffe").replace("\uffff", "\\uffff")
     if len(body.encode()) > MAX_RECORD_BYTES:
         raise PayloadTooLarge("the conversation has too much unanswered text; wait for the reply")
     return body
@@ -120,8 +123,10 @@ class SqsQueue:
         try:
             return getattr(self._client, operation)(QueueUrl=self._url, **arguments)
         except (BotoCoreError, ClientError) as error:
-            # Not chained: botocore's errors may quote the request.
-            _log.warning("the queue refused", extra={"operation": operation, "error": type(error).__name__})
+            # Not chained, and its code alone: botocore's errors may quote the request.
+            response = error.response if isinstance(error, ClientError) else {}
+            code = response.get("Error", {}).get("Code", type(error).__name__)
+            _log.warning("the queue refused", extra={"operation": operation, "error": code})
             raise Unavailable("the queue") from None
 
 
@@ -161,7 +166,8 @@ class ThreadQueue:
                 raise Unavailable("the queue")
             item = (time.monotonic() + delay, next(self._numbers), receive_count, record)
             heapq.heappush(self._waiting, item)
-            if not self._idle and len(self._threads) < self._limit:
+            # An idle thread that was notified stays idle until it runs: it must not be counted on twice.
+            if len(self._waiting) > self._idle and len(self._threads) < self._limit:
                 thread = threading.Thread(target=self._run, name="message-handler-worker", daemon=True)
                 self._threads.append(thread)
                 thread.start()
@@ -176,8 +182,9 @@ class ThreadQueue:
                 # A worker function would report the record as failed; the type is all that may be told.
                 _log.error("a job failed unexpectedly", extra={"error": type(error).__name__})
                 again = 5.0
-            if again is not None and receive_count < MAX_RECEIVE_COUNT and not self._closed:
-                self._put(record, again, receive_count + 1)
+            if again is not None and receive_count < MAX_RECEIVE_COUNT:
+                with suppress(Unavailable):  # closed: what waits is dropped
+                    self._put(record, again, receive_count + 1)
             elif again is not None:
                 _log.error("a record was given up", extra={"job_id": record.job_id})
 

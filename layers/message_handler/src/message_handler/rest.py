@@ -9,16 +9,23 @@ import base64
 import binascii
 import json
 import logging
+import math
 import traceback
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import unquote
 
-from message_handler.errors import InvalidRequest, RequestError, Unavailable
+from message_handler.errors import InvalidRequest, PayloadTooLarge, RequestError, Unavailable
+from message_handler.intake import field_name
 from message_handler.models import DEFAULT_PLATFORM
 
 _log = logging.getLogger(__name__)
+
+#: Well above the largest history and resources, each character escaped: nobody pays for parsing more.
+MAX_BODY_CHARACTERS = 2 * 1024 * 1024
 
 Response = dict[str, Any]
 Headers = dict[str, str]
@@ -36,31 +43,39 @@ class Call:
         return DEFAULT_PLATFORM
 
     def path(self, name: str) -> str:
-        """A path parameter as the gateway decoded it."""
-        return str((self.event.get("pathParameters") or {}).get(name) or "")
+        """A path parameter, decoded. Gateways disagree on who decodes it; no id of ours holds a percent sign."""
+        return unquote((self.event.get("pathParameters") or {}).get(name) or "")
 
     def query(self, name: str) -> str | None:
-        """A query parameter, the last one where it is repeated; None where it is missing."""
+        """A query parameter, None where it is missing. Raises InvalidRequest where it is repeated."""
+        if len((self.event.get("multiValueQueryStringParameters") or {}).get(name) or ()) > 1:
+            raise InvalidRequest("is given more than once", field=name)
         return (self.event.get("queryStringParameters") or {}).get(name)
 
     def body(self) -> Any:
-        """The body's JSON value, None for an empty body. Raises InvalidRequest."""
+        """The body's JSON value, None for an empty body. Raises InvalidRequest or PayloadTooLarge."""
         text = self.event.get("body")
         if not text:
             return None
+        if len(text) > MAX_BODY_CHARACTERS:
+            raise PayloadTooLarge(f"the body is larger than {MAX_BODY_CHARACTERS // 1024 // 1024} MiB")
         try:
             if self.event.get("isBase64Encoded"):
                 text = base64.b64decode(text, validate=True).decode()
-            return json.loads(text, parse_constant=_refuse_constant)
+            return json.loads(
+                text, parse_constant=_refuse_constant, parse_float=_finite, object_pairs_hook=_without_repeats
+            )
         except InvalidRequest:
             raise
         except (binascii.Error, UnicodeDecodeError):
             raise InvalidRequest("the body is not UTF-8") from None
         except RecursionError:
             raise InvalidRequest("the body is nested too deeply") from None
-        except ValueError:
+        except json.JSONDecodeError:
             # Not chained: the parser's error holds the whole text.
             raise InvalidRequest("the body is not JSON") from None
+        except ValueError:
+            raise InvalidRequest("the body holds a number that is too large") from None
 
 
 Route = Callable[[Call], tuple[int, dict[str, Any]]]
@@ -68,6 +83,22 @@ Route = Callable[[Call], tuple[int, dict[str, Any]]]
 
 def _refuse_constant(_name: str) -> None:
     raise InvalidRequest("the body holds NaN or Infinity, which JSON doesn't have")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise InvalidRequest("the body holds a number that is too large")
+    return number
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Of two fields of one name each parser takes another: what was meant can't be known."""
+    result = dict(pairs)
+    if len(result) < len(pairs):
+        repeated, _ = Counter(name for name, _ in pairs).most_common(1)[0]
+        raise InvalidRequest("the field is given more than once", field=field_name([repeated]))
+    return result
 
 
 def serve(routes: Mapping[tuple[str, str], Route], event: Mapping[str, Any]) -> Response:
@@ -85,7 +116,7 @@ def serve(routes: Mapping[tuple[str, str], Route], event: Mapping[str, Any]) -> 
         return problem(
             HTTPStatus.SERVICE_UNAVAILABLE,
             "Service Unavailable",
-            f"{error.what[:1].upper()}{error.what[1:]} is not available. Nothing was accepted; send it again later.",
+            f"{error.what[:1].upper()}{error.what[1:]} is not available. Send the same request again later.",
             headers={"Retry-After": str(error.retry_after)},
         )
     except Exception as error:  # noqa: BLE001  the last one who can answer
@@ -97,11 +128,11 @@ def serve(routes: Mapping[tuple[str, str], Route], event: Mapping[str, Any]) -> 
         )
 
 
-def log_crash(error: Exception) -> None:
+def log_crash(error: Exception, **about: str) -> None:
     """Where an unexpected error came from. Its text stays out of the log: it may quote a patient."""
     frames = traceback.extract_tb(error.__traceback__)
     where = [f"{frame.filename.rsplit('/', 1)[-1]}:{frame.lineno} {frame.name}" for frame in frames]
-    _log.error("unexpected error", extra={"error": type(error).__name__, "where": where})
+    _log.error("unexpected error", extra={"error": type(error).__name__, "where": where, **about})
 
 
 def problem(

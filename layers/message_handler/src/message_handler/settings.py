@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from typing import Annotated, Self
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
 from message_handler.errors import SettingsError
 
-Seconds = Annotated[float, Field(gt=0)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class Settings(BaseModel):
@@ -46,15 +47,22 @@ class Settings(BaseModel):
     @field_validator("redis_url")
     @classmethod
     def _redis_scheme(cls, value: SecretStr | None) -> SecretStr | None:
-        if value and value.get_secret_value().split("://")[0] not in ("redis", "rediss"):
+        if value and _scheme(value.get_secret_value()) not in ("redis", "rediss"):
             raise ValueError("must start with redis:// or rediss://")
         return value
 
     @field_validator("database_url")
     @classmethod
     def _database_scheme(cls, value: SecretStr | None) -> SecretStr | None:
-        if value and value.get_secret_value().split("://")[0].split("+")[0] not in ("postgresql", "postgres"):
+        if value and _scheme(value.get_secret_value()).split("+")[0] not in ("postgresql", "postgres"):
             raise ValueError("must start with postgresql://")
+        return value
+
+    @field_validator("job_queue_url")
+    @classmethod
+    def _queue_scheme(cls, value: str | None) -> str | None:
+        if value and _scheme(value) not in ("https", "http"):
+            raise ValueError("must start with https://")
         return value
 
     @classmethod
@@ -72,3 +80,15 @@ class Settings(BaseModel):
         low, _, high = self.simulated_ai_delay_ms.partition("-")
         if high and int(high) < int(low):
             raise SettingsError("bad settings: SIMULATED_AI_DELAY_MS: the range ends before it starts")
+
+
+def _scheme(url: str) -> str:
+    """The URL's scheme. Clients' own errors about the rest would quote a part of the password."""
+    try:
+        parts = urlsplit(url)
+        usable = parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise ValueError("is not a URL; special characters in its password must be percent-encoded")
+    return url.partition("://")[0]

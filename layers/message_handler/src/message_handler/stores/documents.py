@@ -1,7 +1,7 @@
 """Jobs as JSON documents: what the Redis tier keeps, and what a script may read of it.
 
-`request` is a string of JSON inside the document: scripts pass it on unread, for Lua's JSON turns an empty
-list into an empty object and long integers into floats.
+`context` and `resources` are strings of JSON inside the document: scripts pass them on unread, for Lua's JSON
+turns an empty list into an empty object and long integers into floats.
 """
 
 from __future__ import annotations
@@ -23,10 +23,9 @@ def turns_from_json(values: list[dict[str, Any]]) -> tuple[Turn, ...]:
     return tuple(Turn(value["role"], value["content"], value.get("message_id")) for value in values)
 
 
-def request_to_json(context: tuple[Turn, ...], resources: dict[str, Any]) -> str:
-    return json.dumps(
-        {"context": turns_to_json(context), "resources": resources}, ensure_ascii=False, separators=(",", ":")
-    )
+def as_text(value: Any) -> str:
+    """What a script passes on unread."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def message_to_json(message: Message) -> dict[str, Any]:
@@ -54,7 +53,6 @@ def job_to_json(job: Job) -> dict[str, Any]:
 
 
 def job_from_json(value: dict[str, Any]) -> Job:
-    request = json.loads(value["request"]) if "request" in value else {}
     error = value.get("error")
     return Job(
         job_id=value["job_id"],
@@ -62,8 +60,8 @@ def job_from_json(value: dict[str, Any]) -> Job:
         status=JobStatus(value["status"]),
         messages=tuple(Message.from_json(message) for message in value["messages"]),
         bot_id=value["bot_id"],
-        context=turns_from_json(request.get("context", [])),
-        resources=request.get("resources", {}),
+        context=turns_from_json(json.loads(value.get("context", "[]"))),
+        resources=json.loads(value.get("resources", "{}")),
         restarts=value.get("restarts", 0),
         attempts=value.get("attempts", 0),
         sealed=value.get("sealed", False),

@@ -21,6 +21,7 @@ from message_handler.models import (
     Lock,
     Refused,
     Request,
+    Verdict,
 )
 
 TierName = Literal["redis", "postgres", "memory"]
@@ -143,11 +144,13 @@ class Archive(Protocol):
     def migrate(self) -> list[str]:
         """Bring the schema up to date; returns the names of the migrations applied."""
 
-    def fence(self, job: Job, *, turns: int) -> Fence:
+    def fence(self, job: Job, *, successor_id: str, turns: int) -> Fence:
         """Permit a run: raise the fence and note the job's messages, unless it has ended or some are settled.
 
-        `turns`: how many of the newest archived turns to return. With some settled the fence stays; the caller
-        asks again for a successor job with the rest.
+        Otherwise the fence stays. If the job has not ended it does now, as cancelled. Where messages are
+        left, the end of its chain of successors is linked to `successor_id` (a name that was linked before
+        but never ran is used first), and the caller asks again for that job with the rest; where none is
+        left, to the job that settled the last one. `turns`: how many of the newest archived turns to return.
         """
 
     def commit(self, job: Job, fence: int) -> bool:
@@ -157,20 +160,20 @@ class Archive(Protocol):
         and the job has not ended. Committing the same end twice under one fence is True.
         """
 
-    def cancel(self, job: Job) -> Job | None:
+    def cancel(self, job: Job) -> Verdict:
         """Settle those of the job's messages that are open as cancelled, and shut out the run that goes on.
 
-        Returns the job as it is archived then: `cancelled`, or with the end that came first; None if
-        there was nothing to cancel and nothing is archived.
+        The job ends as cancelled, or keeps the end that came first. Repeating it changes nothing.
         """
 
     def raise_fence(self, key: ConversationKey) -> None:
         """Shut out whoever runs now."""
 
-    def supersede(self, job: Job, successor_id: str) -> Job:
-        """Link the end of the job's chain to the job that answers the rest; once written it stays.
+    def supersede(self, job: Job, successor_id: str) -> None:
+        """Link the end of the job's chain of successors to the job that settled a message promised to `job`.
 
-        A job that had not ended is cancelled by it. Returns `job` as it is archived now.
+        A link stays once it is written, and none is written that would lead in a circle. Jobs of the chain of
+        which nothing is open any more end as cancelled; a run that goes on for other messages is left alone.
         """
 
     def settled_by(self, key: ConversationKey, message_id: str) -> str | None:

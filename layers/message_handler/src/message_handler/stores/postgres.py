@@ -9,7 +9,7 @@ from __future__ import annotations
 import ssl
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from importlib.resources import files
 from typing import Any, Literal
@@ -28,6 +28,7 @@ from message_handler.models import (
     JobStatus,
     Message,
     Turn,
+    Verdict,
 )
 from message_handler.settings import Settings
 
@@ -89,11 +90,8 @@ class _Connections:
         with self._mutex:
             connection = self._idle.pop() if self._idle else None
         if connection:
-            try:
+            with suppress(Unavailable):
                 return self._use(connection, work)
-            except Unavailable:
-                with self._mutex:
-                    connection = None
         return self._use(self._new(), work)
 
     def _new(self) -> Connection:
@@ -147,11 +145,12 @@ def _reaching_postgres() -> Iterator[None]:
 
 
 def _close(connection: Connection) -> None:
-    try:
-        connection.close()
-    except (InterfaceError, OSError):
-        # It was dead already: there is nobody to say goodbye to.
-        return
+    # Of a connection that died pg8000 leaves the stream, and with it the descriptor, to the garbage collector.
+    stream = connection._sock
+    for close in (connection.close, stream.close):
+        # There may be nobody left to say goodbye to.
+        with suppress(InterfaceError, OSError):
+            close()
 
 
 class PostgresArchive:
@@ -163,7 +162,7 @@ class PostgresArchive:
         self._connections = _Connections(connect)
 
     def ping(self) -> None:
-        self._query("select 1")
+        self._connections.run(lambda connection: connection.run("select 1"))
 
     def close(self) -> None:
         self._connections.close()
@@ -172,17 +171,27 @@ class PostgresArchive:
         """Apply the migrations that this database lacks, all or none; returns their names."""
         return self._connections.run(_migrate)
 
-    def fence(self, job: Job, *, turns: int) -> Fence:
+    def fence(self, job: Job, *, successor_id: str, turns: int) -> Fence:
         values = _job_values(job) | {"turns": turns}
 
         def work(connection: Connection) -> Fence:
             with _transaction(connection):
-                connection.run(_sql("lock_conversation"), **_only(values, "lock_conversation"))
-                row = connection.run(_sql("take_fence"), **_only(values, "take_fence"))[0]
-                number, settled, newest = row
-                ended = _job(connection, job.key.platform_id, job.job_id) if number is None else None
-            archived = tuple(Turn(t["role"], t["content"], t["message_id"]) for t in newest or ())
-            return Fence(number, settled or {}, archived, ended=ended if ended and ended.status.ended else None)
+                _run(connection, "lock_conversation", values)
+                number, settled, newest = _run(connection, "take_fence", values)[0]
+                archived = tuple(Turn(t["role"], t["content"], t["message_id"]) for t in newest or ())
+                if number is not None:
+                    return Fence(number, settled or {}, archived)
+                open_ = any(message.message_id not in settled for message in job.messages)
+                _run(connection, "note_job", values)
+                ended = _archived(connection, job)
+                if open_:
+                    _run(connection, "supersede_job", values | {"successor_id": successor_id})
+                elif not ended.status.ended:
+                    settled_by = settled[job.messages[-1].message_id]
+                    _run(connection, "supersede_job", values | {"successor_id": settled_by})
+                _run(connection, "end_job", values)
+                successor = _run(connection, "chain_end", values)[0][0] if open_ else None
+                return Fence(None, settled, archived, _archived(connection, job), successor)
 
         return self._connections.run(work)
 
@@ -203,52 +212,50 @@ class PostgresArchive:
             "turn_ids": [turn_id for _, _, turn_id in said],
         }
         try:
-            rows = self._query(_sql("commit_job"), **_only(values, "commit_job"))
+            rows = self._run("commit_job", values)
         except _Refused as refused:
             if refused.code != _UNIQUE_VIOLATION:
                 raise
             return False
-        return bool(rows[0][0]) or bool(self._query(_sql("was_committed"), **_only(values, "was_committed"))[0][0])
+        return bool(rows[0][0]) or bool(self._run("was_committed", values)[0][0])
 
-    def cancel(self, job: Job) -> Job | None:
+    def cancel(self, job: Job) -> Verdict:
         values = _job_values(job) | {
+            "owners": [message.message_id for message in job.messages for _ in message.ids],
             "contents": [message.content for message in job.messages],
             "turn_ids": [message.message_id if message.given else None for message in job.messages],
         }
 
-        def work(connection: Connection) -> Job | None:
+        def work(connection: Connection) -> Verdict:
             with _transaction(connection):
-                connection.run(_sql("lock_conversation"), **_only(values, "lock_conversation"))
-                connection.run(_sql("cancel_job"), **_only(values, "cancel_job"))
-                return _job(connection, job.key.platform_id, job.job_id)
+                _run(connection, "lock_conversation", values)
+                cancelled = bool(_run(connection, "cancel_job", values)[0][0])
+                return Verdict(_archived(connection, job), cancelled)
 
         return self._connections.run(work)
 
     def raise_fence(self, key: ConversationKey) -> None:
-        self._query(_sql("raise_fence"), **_key_values(key))
+        self._run("raise_fence", _key_values(key))
 
-    def supersede(self, job: Job, successor_id: str) -> Job:
+    def supersede(self, job: Job, successor_id: str) -> None:
         values = _job_values(job) | {"successor_id": successor_id}
 
-        def work(connection: Connection) -> Job | None:
+        def work(connection: Connection) -> None:
             with _transaction(connection):
-                connection.run(_sql("note_job"), **_only(values, "note_job"))
-                connection.run(_sql("supersede_job"), **_only(values, "supersede_job"))
-                return _job(connection, job.key.platform_id, job.job_id)
+                for statement in ("lock_conversation", "note_job", "supersede_job", "end_settled"):
+                    _run(connection, statement, values)
 
-        archived = self._connections.run(work)
-        assert archived is not None
-        return archived
+        self._connections.run(work)
 
     def settled_by(self, key: ConversationKey, message_id: str) -> str | None:
-        rows = self._query(_sql("settled_by"), **_key_values(key), message_id=message_id)
+        rows = self._run("settled_by", _key_values(key) | {"message_id": message_id})
         return rows[0][0] if rows else None
 
     def job(self, platform_id: str, job_id: str) -> Job | None:
         return self._connections.run(lambda connection: _job(connection, platform_id, job_id))
 
     def conversation(self, key: ConversationKey) -> Conversation | None:
-        rows = self._query(_sql("conversation"), **_key_values(key))
+        rows = self._run("conversation", _key_values(key))
         if not rows:
             return None
         turns = [
@@ -259,15 +266,15 @@ class PostgresArchive:
         return Conversation(key, rows[0][0], turns)
 
     def bot_of(self, key: ConversationKey) -> str | None:
-        rows = self._query(_sql("bot_of"), **_key_values(key))
+        rows = self._run("bot_of", _key_values(key))
         return rows[0][0] if rows else None
 
     def configuration(self, platform_id: str, bot_id: str) -> dict[str, Any] | None:
-        rows = self._query(_sql("configuration"), platform_id=platform_id, bot_id=bot_id)
+        rows = self._run("configuration", {"platform_id": platform_id, "bot_id": bot_id})
         return rows[0][0] if rows else None
 
-    def _query(self, sql: str, **values: Any) -> list[Any]:
-        return self._connections.run(lambda connection: list(connection.run(sql, **values) or ()))
+    def _run(self, statement: str, values: dict[str, Any]) -> list[Any]:
+        return self._connections.run(lambda connection: _run(connection, statement, values))
 
 
 @contextmanager
@@ -298,10 +305,16 @@ def _job_values(job: Job) -> dict[str, Any]:
     }
 
 
-def _only(values: dict[str, Any], statement: str) -> dict[str, Any]:
-    """Those of the values that the statement names: pg8000 sends no others."""
-    sql = _sql(statement)
-    return {name: value for name, value in values.items() if f":{name}" in sql}
+def _run(connection: Connection, statement: str, values: dict[str, Any]) -> list[Any]:
+    """The rows of `sql/<statement>.sql` with those of the values that it names."""
+    return list(connection.run(_sql(statement), **values) or ())
+
+
+def _archived(connection: Connection, job: Job) -> Job:
+    """A job that is in the archive for certain."""
+    archived = _job(connection, job.key.platform_id, job.job_id)
+    assert archived is not None
+    return archived
 
 
 def _job(connection: Connection, platform_id: str, job_id: str) -> Job | None:

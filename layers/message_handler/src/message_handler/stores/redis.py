@@ -19,6 +19,7 @@ from typing import Any
 
 import redis
 from redis.backoff import NoBackoff
+from redis.exceptions import ClusterDownError, TryAgainError
 from redis.retry import Retry
 
 from message_handler.errors import OtherBot, Unavailable
@@ -36,13 +37,23 @@ from message_handler.models import (
     shard_of_job,
 )
 from message_handler.settings import Settings
-from message_handler.stores.documents import job_from_json, job_to_json, message_to_json, request_to_json
+from message_handler.stores.documents import as_text, job_from_json, job_to_json, message_to_json, turns_to_json
 from message_handler.stores.port import Finished, Held, Sealed, TierName
 
 #: Work in progress is kept as long as SQS keeps its records.
 LIVE_TTL_SECONDS = 14 * 24 * 3600
 #: Messages of ended jobs remembered per conversation; beyond it a duplicate costs a record, not an AI call.
 ENDED_MAX = 2_000
+
+#: A server that can't be reached, or that can't write now: full, failing over, or a replica since a moment ago.
+_PASSING = (
+    redis.ConnectionError,
+    redis.TimeoutError,
+    redis.ReadOnlyError,
+    redis.OutOfMemoryError,
+    ClusterDownError,
+    TryAgainError,
+)
 
 STEPS = ("accept", "undo", "claim", "adopt", "heartbeat", "seal", "finish", "cancel", "release")
 
@@ -69,8 +80,12 @@ def connect(settings: Settings) -> redis.Redis:
 def _reaching_redis() -> Iterator[None]:
     try:
         yield
-    except (redis.ConnectionError, redis.TimeoutError) as error:
+    except _PASSING as error:
         raise Unavailable("Redis") from error
+    except redis.ResponseError as error:
+        if str(error).startswith(("BUSY", "MISCONF", "NOREPLICAS")):
+            raise Unavailable("Redis") from error
+        raise
 
 
 class RedisTier:
@@ -87,7 +102,7 @@ class RedisTier:
         # A registered script is sent by its hash, and in full where the server has lost it (restart, failover).
         self._scripts = {step: client.register_script(shared + (folder / f"{step}.lua").read_text()) for step in STEPS}
         self._limits = {
-            "job_ttl": int(settings.job_ttl),
+            "job_ttl": math.ceil(settings.job_ttl),
             "live_ttl": LIVE_TTL_SECONDS,
             "ended_max": ENDED_MAX,
             "max_restarts": settings.max_restarts,
@@ -126,9 +141,10 @@ class RedisTier:
             request.key,
             job_ids,
             bot_id=request.bot_id,
-            request=request_to_json(request.context, request.resources),
+            context=as_text(turns_to_json(request.context)),
             context_size=len(request.context),
             messages=[message_to_json(message) for message in request.messages],
+            **({"resources": as_text(request.resources)} if request.resources else {}),
             **arguments,
         )
         return answer
@@ -164,16 +180,18 @@ class RedisTier:
         return Sealed(answer["verdict"], _job(answer))
 
     def finish(self, key: ConversationKey, lock_id: str | None, job: Job) -> Finished:
-        arguments: dict[str, Any] = {"job_id": job.job_id, "ended": json.dumps(job_to_json(job))}
-        if lock_id is not None:
-            arguments["lock_id"] = lock_id
-        if job.status is not JobStatus.CANCELLED:
-            arguments["last"] = {
-                "job_id": job.job_id,
-                "ids": [message.message_id for message in job.messages],
-                "digests": [message.digest for message in job.messages],
-            }
-        answer = self._step("finish", key, [job.job_id], **arguments)
+        spare_id = key.new_job_id()
+        answer = self._step(
+            "finish",
+            key,
+            [job.job_id, spare_id],
+            job_id=job.job_id,
+            ended=json.dumps(job_to_json(job)),
+            covered=[id_ for message in job.messages for id_ in message.ids],
+            cancelled=job.status is JobStatus.CANCELLED,
+            spare_id=spare_id,
+            **({} if lock_id is None else {"lock_id": lock_id}),
+        )
         return Finished(answer["done"], answer["waiting"])
 
     def cancel(self, key: ConversationKey, job_id: str) -> Job | None:
@@ -209,7 +227,7 @@ class RedisTier:
     def owner(self, key: ConversationKey, lock_id: str) -> str | None:
         with _reaching_redis():
             owner, document = self._client.hmget(_line_key(key), ["lock_id", "current"])
-        return json.loads(document)["job_id"] if document and owner == lock_id else None
+        return json.loads(document)["job_id"] if document and owner and owner == lock_id else None
 
     def lock(self, key: ConversationKey) -> Lock | None:
         return next(iter(self._locks([key])), None)

@@ -69,7 +69,14 @@ class Line:
     last: tuple[str, tuple[str, ...], tuple[str, ...]] | None = None
 
     def waiting(self) -> tuple[Message, ...]:
-        return tuple(m for job in (self.current, self.next) if job for m in job.messages)
+        return tuple(m for job in self.jobs() for m in job.messages)
+
+    def jobs(self) -> tuple[Job, ...]:
+        return tuple(job for job in (self.current, self.next) if job)
+
+    def locked_by(self, lock_id: str) -> bool:
+        """Whether `lock_id` is its taker's or its holder's; "" stands for nobody."""
+        return self.current is not None and lock_id != "" and self.lock_id == lock_id
 
     def lock(self, tier: TierName, settings: Settings) -> Lock | None:
         if self.current is None:
@@ -205,7 +212,7 @@ def undo(line: Line, message_ids: Iterable[str]) -> None:
     """Take back an accept whose record was refused, unless somebody else posted the same (counterexample 11)."""
     for message_id in message_ids:
         posts = line.posts.get(message_id, 0)
-        job = next((j for j in (line.current, line.next) if j and _holds(j, message_id)), None)
+        job = next((j for j in line.jobs() if _holds(j, message_id)), None)
         if job is None:
             continue
         if posts > 1 or job.sealed:
@@ -296,47 +303,58 @@ def seal(
         line.current = replace(job, restarts=job.restarts + 1)
         return Sealed("again", line.current)
     if newer:
-        waiting = line.next or Job(
-            next_id, job.key, JobStatus.PENDING, (), job.bot_id, job.context, job.resources, created_at=now
-        )
-        line.next = replace(waiting, messages=(*newer, *waiting.messages))
+        _postpone(line, job, newer, next_id, now)
     kept = tuple(m for m in job.messages if m.message_id in seen)
     line.current = replace(job, messages=kept, sealed=True, maybe_committed=job.maybe_committed or fenced)
     return Sealed("sealed", line.current)
 
 
-def finish(line: Line, lock_id: str | None, job: Job, *, now: float, settings: Settings) -> Finished:
-    """The job has ended as `job` says: remember its messages, let the next one move up."""
+def finish(line: Line, lock_id: str | None, job: Job, *, spare_id: str, now: float, settings: Settings) -> Finished:
+    """The job has ended as `job` says: remember the messages that it names, let the next one move up.
+
+    What joined after the end was decided is not named: it waits for the next job, `spare_id` if there is none.
+    """
     if line.next and line.next.job_id == job.job_id and lock_id is None:
-        _end(line, line.next, now, settings)
-        line.next = None
+        mine, line.next = line.next, None
+        _end(line, mine, job, spare_id, now, settings)
         return Finished(True, waiting=False)
     if line.current is None or line.current.job_id != job.job_id:
         return Finished(False)
-    if lock_id is not None and line.lock_id != lock_id:
+    if lock_id is not None and not line.locked_by(lock_id):
         return Finished(False)
-    _end(line, line.current, now, settings)
+    covered = _end(line, line.current, job, spare_id, now, settings)
     if job.status is not JobStatus.CANCELLED:
-        line.last = (
-            job.job_id,
-            tuple(m.message_id for m in job.messages),
-            tuple(m.digest for m in job.messages),
-        )
+        line.last = (job.job_id, tuple(m.message_id for m in covered), tuple(m.digest for m in covered))
     _promote(line, line.next, now + settings.wake_after)
     line.acquired_at = now
     return Finished(True, waiting=line.current is not None)
 
 
-def _end(line: Line, job: Job, now: float, settings: Settings) -> None:
+def _end(line: Line, job: Job, end: Job, spare_id: str, now: float, settings: Settings) -> tuple[Message, ...]:
+    """The messages that ended with the job, with their text, which its end may have left out."""
+    named = {id_ for message in end.messages for id_ in message.ids}
+    covered = tuple(m for m in job.messages if not named.isdisjoint(m.ids))
+    late = tuple(m for m in job.messages if named.isdisjoint(m.ids))
     line.ended = {id_: was for id_, was in line.ended.items() if was.ended_at > now - settings.job_ttl}
-    for message in job.messages:
-        _remember(line, message, job.job_id, len(job.messages), now)
+    for message in covered:
+        _remember(line, message, job.job_id, len(covered), now)
+    if late:
+        _postpone(line, job, late, spare_id, now)
+    return covered
 
 
 def _remember(line: Line, message: Message, job_id: str, count: int, now: float) -> None:
     line.posts.pop(message.message_id, None)
     for id_ in message.ids:
         line.ended[id_] = Ended(job_id, message.message_id, now, count)
+
+
+def _postpone(line: Line, job: Job, messages: tuple[Message, ...], next_id: str, now: float) -> None:
+    """Put messages of `job` at the head of the next one."""
+    waiting = line.next or Job(
+        next_id, job.key, JobStatus.PENDING, (), job.bot_id, job.context, job.resources, created_at=now
+    )
+    line.next = replace(waiting, messages=(*messages, *waiting.messages))
 
 
 def _promote(line: Line, job: Job | None, due_at: float) -> None:

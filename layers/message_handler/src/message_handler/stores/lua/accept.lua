@@ -1,6 +1,7 @@
 -- Take each message of a request in, once: suppress what is known, take or join the lock, create or extend the job.
 -- KEYS[4]  the key of job_id; KEYS[5] (again only) the key of spare_id
--- ARGV[1]  + bot_id, request (opaque JSON), context_size, messages, job_id, lock_id (absent: again), spare_id
+-- ARGV[1]  + bot_id, context and resources (JSON that is passed on unread; resources absent: none), context_size,
+--          messages, job_id, lock_id (absent: again), spare_id
 -- Returns  JSON object: other_bot (whose the conversation is, if not the request's) or the fields of Accepted
 local line = load_line()
 local again = input.lock_id == nil
@@ -117,17 +118,18 @@ if any_new then
   local job = line[target]
   if not job then
     local name, key = input.job_id, KEYS[4]
-    if again and redis.call('EXISTS', KEYS[4]) == 1 then
+    if again and is_taken(line, KEYS[4], input.job_id) then
       name, key = input.spare_id, KEYS[5]
     end
     local platform_id, conversation_id = string.match(input.member, '^([^/]*)/(.*)$')
     job = {job_id = name, platform_id = platform_id, conversation_id = conversation_id, status = 'pending',
-      bot_id = line.bot_id, messages = {}, request = input.request, context_size = input.context_size,
+      bot_id = line.bot_id, messages = {}, context = input.context, context_size = input.context_size,
       restarts = 0, attempts = 0, created_at = now}
     point_to_line(key)
   elseif input.context_size >= job.context_size then
-    job.request, job.context_size = input.request, input.context_size
+    job.context, job.context_size = input.context, input.context_size
   end
+  job.resources = input.resources or job.resources
   -- fold (consolidation.py)
   local offset = target == 'next' and current_size or 0
   local before, run = {}, {}
@@ -158,7 +160,7 @@ if any_new then
   line[target] = job
 end
 if created then
-  line.lock_id, line.acquired_at = input.lock_id or '', now
+  line.lock_id, line.acquired_at = input.lock_id, now
   line.claimed_at, line.heartbeat_at = nil, nil
   line.due_at, line.wakes = now + settings.wake_after, 0
   for _, name in ipairs({'lock_id', 'acquired_at', 'claimed_at', 'heartbeat_at', 'due_at', 'wakes'}) do

@@ -102,6 +102,27 @@ local function promote(line, job, due_at)
   line.lock_id, line.claimed_at, line.heartbeat_at = nil, nil, nil
 end
 
+-- Whether a job of this name lives in the line or has ended. What points here without being here was undone.
+local function is_taken(line, job_key, job_id)
+  local held = redis.call('GET', job_key)
+  return held and (string.sub(held, 1, 1) ~= '>' or line.current and line.current.job_id == job_id
+    or line.next and line.next.job_id == job_id)
+end
+
 local function point_to_line(job_key)
   redis.call('SET', job_key, '>' .. input.member, 'EX', settings.live_ttl)
+end
+
+-- Put messages of `job` at the head of the next one, which is named and keyed so if there is none yet.
+local function postpone(line, job, messages, job_id, job_key)
+  if not line.next then
+    line.next = {job_id = job_id, platform_id = job.platform_id, conversation_id = job.conversation_id,
+      status = 'pending', bot_id = job.bot_id, messages = {}, context = job.context,
+      context_size = job.context_size, resources = job.resources, restarts = 0, attempts = 0, created_at = now}
+    point_to_line(job_key)
+  end
+  for _, message in ipairs(line.next.messages) do
+    messages[#messages + 1] = message
+  end
+  line.next.messages = messages
 end

@@ -22,16 +22,7 @@ if #newer > 0 and job.restarts < settings.max_restarts then
 end
 local names = {'current'}
 if #newer > 0 then
-  if not line.next then
-    line.next = {job_id = input.next_id, platform_id = job.platform_id, conversation_id = job.conversation_id,
-      status = 'pending', bot_id = job.bot_id, messages = {}, request = job.request,
-      context_size = job.context_size, restarts = 0, attempts = 0, created_at = now}
-    point_to_line(KEYS[4])
-  end
-  for _, message in ipairs(line.next.messages) do
-    newer[#newer + 1] = message
-  end
-  line.next.messages = newer
+  postpone(line, job, newer, input.next_id, KEYS[4])
   names[2] = 'next'
 end
 job.messages, job.sealed = kept, true

@@ -1,11 +1,12 @@
 -- Take back an accept whose record was refused, unless somebody else posted the same.
 -- ARGV[1]  + message_ids
-local line = load_line()
+local line, changed = load_line(), false
 for _, message_id in ipairs(input.message_ids) do
   for _, name in ipairs({'current', 'next'}) do
     local job = line[name]
     local at = job and index_of(job.messages, message_id)
     if at then
+      changed = true
       local message = job.messages[at]
       if message.posts > 1 or job.sealed then
         message.posts = message.posts - 1
@@ -24,4 +25,6 @@ for _, message_id in ipairs(input.message_ids) do
     end
   end
 end
-save_line(line, FIELDS)
+if changed then
+  save_line(line, FIELDS)
+end

@@ -1,0 +1,156 @@
+"""One conversation over any tier, said in few words, and the clock that it runs by."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any
+
+from message_handler.models import (
+    Accepted,
+    Claim,
+    ConversationKey,
+    Job,
+    JobStatus,
+    Lock,
+    Message,
+    Refused,
+    Request,
+    Turn,
+)
+from message_handler.stores.port import Finished, Held, Sealed, Tier
+
+BOT = "nurse"
+
+
+@dataclass
+class Clock:
+    """The time as the tiers are told it (Unix seconds); it moves only when a test says so."""
+
+    now: float = 1_790_000_000.0
+    #: What else must age by so many seconds: the keys of a server that expires them by its own clock.
+    followers: list[Callable[[float], None]] = field(default_factory=list)
+
+    def __call__(self) -> float:
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        self.now += seconds
+        for follow in self.followers:
+            follow(seconds)
+
+
+def named(message_id: str, content: str | None = None) -> Message:
+    """A message under the platform's own id."""
+    return Message(message_id, f"text of {message_id}" if content is None else content, given=True)
+
+
+def job_id_of(key: ConversationKey, number: int) -> str:
+    """What `key.new_job_id()` gives, but the same in every run."""
+    return str(uuid.UUID(int=(key.shard << 118) | (8 << 76) | (2 << 62) | number))
+
+
+@dataclass
+class Chat:
+    """A conversation as its intake, its workers and its operators see it.
+
+    The n-th accept brings the job id `job_id(n)` and the lock id `lock-n`. Words without an id of the
+    platform's get a minted one.
+    """
+
+    tier: Tier
+    clock: Clock
+    key: ConversationKey = ConversationKey("clinic", "patient-1")
+    accepts: int = 0
+    minted: Iterable[int] = field(default_factory=count)
+
+    def job_id(self, number: int) -> str:
+        return job_id_of(self.key, number)
+
+    def message(self, word: str | Message) -> Message:
+        return word if isinstance(word, Message) else Message(f"minted-{next(iter(self.minted))}", word)
+
+    def request(
+        self,
+        *words: str | Message,
+        context: Iterable[Turn] = (),
+        resources: dict[str, Any] | None = None,
+        bot: str = BOT,
+    ) -> Request:
+        messages = tuple(self.message(word) for word in words)
+        return Request(self.key, messages, tuple(context), bot, resources or {})
+
+    def accept(self, request: Request) -> Accepted:
+        self.accepts += 1
+        return self.tier.accept(request, job_id=self.job_id(self.accepts), lock_id=f"lock-{self.accepts}")
+
+    def says(self, *words: str | Message, **request: Any) -> Accepted:
+        """The platform hands in these words, oldest first, the last of them the request's own."""
+        return self.accept(self.request(*words, **request))
+
+    def record_arrives(self, job_id: str, *words: str | Message, spare: int = 900, **request: Any) -> None:
+        """A worker gets a record in which these words were promised the job."""
+        self.tier.accept_again(self.request(*words, **request), job_id=job_id, spare_id=self.job_id(spare))
+
+    def undo(self, accepted: Accepted) -> None:
+        self.tier.undo(self.key, accepted.posted)
+
+    def claim(self, lock_id: str = "worker") -> Claim | Refused | None:
+        return self.tier.claim(self.key, lock_id)
+
+    def claimed(self, lock_id: str = "worker") -> Job:
+        claim = self.claim(lock_id)
+        assert isinstance(claim, Claim), claim
+        assert claim.lock_id == lock_id
+        return claim.job
+
+    def heartbeat(self, lock_id: str = "worker") -> Held:
+        return self.tier.heartbeat(self.key, lock_id)
+
+    def adopt(self, lock_id: str, settled_ids: Iterable[str], ended: Job | None = None) -> Job | None:
+        return self.tier.adopt(self.key, lock_id, settled_ids, ended)
+
+    def seal(
+        self, answered: Iterable[str], lock_id: str = "worker", *, next_number: int = 800, fenced: bool = True
+    ) -> Sealed:
+        return self.tier.seal(self.key, lock_id, answered, next_id=self.job_id(next_number), fenced=fenced)
+
+    def end(self, job: Job, status: JobStatus = JobStatus.COMPLETED, reply: str | None = None) -> Job:
+        """The job with the end filled in that its finish will say."""
+        return job.with_(status=status, reply=reply, finished_at=self.clock.now)
+
+    def finish(self, lock_id: str | None, ended: Job) -> Finished:
+        return self.tier.finish(self.key, lock_id, ended)
+
+    def answered(self, reply: str = "Rest.", lock_id: str = "worker") -> Job:
+        """A worker answers the head of the line; returns the job as it ended."""
+        self.claimed(lock_id)
+        return self.sealed_and_ended(reply, lock_id)
+
+    def sealed_and_ended(self, reply: str, lock_id: str = "worker") -> Job:
+        """The worker that holds the line answers all that is in its job."""
+        assert self.head is not None
+        sealed = self.seal([message.message_id for message in self.head.messages], lock_id)
+        assert sealed.verdict == "sealed"
+        assert sealed.job is not None
+        ended = self.end(sealed.job, reply=reply)
+        assert self.finish(lock_id, ended).done
+        return ended
+
+    def cancel(self, job_id: str) -> Job | None:
+        return self.tier.cancel(self.key, job_id)
+
+    @property
+    def head(self) -> Job | None:
+        return self.tier.waiting(self.key)
+
+    @property
+    def lock(self) -> Lock | None:
+        return self.tier.lock(self.key)
+
+    def words(self, job: Job | str | None) -> list[str]:
+        """The contents of a job's messages, in order; of the job with this id; of none."""
+        job = self.tier.job(job) if isinstance(job, str) else job
+        return [message.content for message in job.messages] if job else []

@@ -1,0 +1,632 @@
+"""What every archive promises: fences, commits, cancels and links. Each test is named after the promise it keeps."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from message_handler.models import (
+    ConversationKey,
+    Fence,
+    Job,
+    JobError,
+    JobStatus,
+    Message,
+    Turn,
+    Verdict,
+)
+from message_handler.stores.port import Archive
+from tests.contract.chat import BOT, job_id_of, named
+
+KEY = ConversationKey("clinic", "patient-1")
+STARTED = 1_790_000_000.25
+ENDED = STARTED + 2.5
+
+
+@dataclass
+class Conversation:
+    """A conversation as its workers see the archive."""
+
+    archive: Archive
+    key: ConversationKey = KEY
+    names: Iterable[int] = field(default_factory=lambda: iter(range(500, 10_000)))
+
+    def id(self, number: int) -> str:
+        return job_id_of(self.key, number)
+
+    def job(self, number: int, *messages: str | Message, **changes: Any) -> Job:
+        """The n-th job, being run, with these messages (named by the platform where only an id is given)."""
+        said = tuple(m if isinstance(m, Message) else named(m) for m in messages)
+        job = Job(self.id(number), self.key, JobStatus.PROCESSING, said, BOT, created_at=STARTED, started_at=STARTED)
+        return job.with_(**changes)
+
+    def fence(self, job: Job, *, successor: int | None = None, turns: int = 100) -> Fence:
+        successor_id = self.id(successor or next(iter(self.names)))
+        return self.archive.fence(job, successor_id=successor_id, turns=turns)
+
+    def number(self, job: Job) -> int:
+        number = self.fence(job).number
+        assert number is not None
+        return number
+
+    def completed(self, job: Job, reply: str = "Rest.") -> Job:
+        return job.with_(status=JobStatus.COMPLETED, reply=reply, finished_at=ENDED)
+
+    def failed(self, job: Job) -> Job:
+        error = JobError("ai_failed", "The AI gave no answer.")
+        return job.with_(status=JobStatus.FAILED, error=error, finished_at=ENDED)
+
+    def answer(self, number: int, *messages: str | Message, reply: str = "Rest.") -> Job:
+        """The n-th job runs and commits."""
+        job = self.job(number, *messages)
+        ended, fence = self.completed(job, reply), self.number(job)
+        assert self.archive.commit(ended, fence)
+        return ended
+
+    def archived(self, number: int) -> Job:
+        found = self.archive.job(self.key.platform_id, self.id(number))
+        assert found is not None
+        return found
+
+    def end(self, number: int) -> tuple[JobStatus, str | None, JobError | None, str | None]:
+        job = self.archived(number)
+        return job.status, job.reply, job.error, job.superseded_by
+
+    def turns(self) -> list[tuple[str, str]]:
+        found = self.archive.conversation(self.key)
+        assert found is not None
+        return [(turn.role, turn.content) for turn, _, _ in found.turns]
+
+    def settled(self, *message_ids: str) -> list[str | None]:
+        return [self.archive.settled_by(self.key, message_id) for message_id in message_ids]
+
+    def snapshot(self, *numbers: int) -> list[Any]:
+        """All that can be seen of it."""
+        jobs = [self.archive.job(self.key.platform_id, self.id(number)) for number in numbers]
+        return [jobs, self.archive.conversation(self.key), self.settled("m0", "m1", "m2", "m3")]
+
+
+@pytest.fixture
+def talk(archive: Archive) -> Conversation:
+    return Conversation(archive)
+
+
+def at_once(*calls: Callable[[], Any]) -> list[Any]:
+    """The results of the calls, made at the same moment by as many threads."""
+    barrier = threading.Barrier(len(calls))
+
+    def meet(call: Callable[[], Any]) -> Any:
+        barrier.wait(10)
+        return call()
+
+    with ThreadPoolExecutor(len(calls)) as threads:
+        return list(threads.map(meet, calls))
+
+
+class TestFence:
+    def test_it_rises_by_one_with_each_run(self, talk: Conversation) -> None:
+        job = talk.job(1, "m0")
+        assert [talk.number(job) for _ in range(3)] == [1, 2, 3]
+        assert talk.number(talk.job(2, "m1")) == 4
+
+    def test_each_conversation_has_its_own(self, archive: Archive) -> None:
+        talks = [Conversation(archive, ConversationKey("clinic", f"patient-{n}")) for n in range(2)]
+        assert [talk.number(talk.job(1, "m0")) for talk in talks] == [1, 1]
+
+    def test_it_notes_the_run(self, talk: Conversation) -> None:
+        talk.number(talk.job(1, "m0", restarts=1, attempts=2))
+        job = talk.archived(1)
+        assert (job.status, job.key, job.bot_id, job.restarts, job.attempts) == (
+            JobStatus.PROCESSING,
+            KEY,
+            BOT,
+            1,
+            2,
+        )
+        assert (job.created_at, job.started_at, job.finished_at) == (STARTED, STARTED, None)
+        assert [message.message_id for message in job.messages] == ["m0"]
+
+    def test_a_run_that_starts_again_notes_all_its_messages_and_its_first_start(self, talk: Conversation) -> None:
+        talk.number(talk.job(1, "m0"))
+        talk.number(talk.job(1, "m0", "m1", started_at=STARTED + 60))
+        job = talk.archived(1)
+        assert [message.message_id for message in job.messages] == ["m0", "m1"]
+        assert job.started_at == STARTED
+
+    def test_the_conversation_belongs_to_the_first_runs_bot(self, talk: Conversation) -> None:
+        assert talk.archive.bot_of(KEY) is None
+        talk.number(talk.job(1, "m0"))
+        talk.number(talk.job(2, "m1", bot_id="other"))
+        assert talk.archive.bot_of(KEY) == BOT
+
+    def test_the_newest_turns_come_oldest_first(self, talk: Conversation) -> None:
+        talk.answer(1, named("m0", "a"), reply="A")
+        talk.answer(2, named("m1", "b"), Message("minted", "c"), reply="B")
+        job = talk.job(3, "m2")
+        newest = (Turn("assistant", "A"), Turn("user", "b", "m1"), Turn("user", "c"), Turn("assistant", "B"))
+        assert talk.fence(job, turns=4).turns == newest
+        assert talk.fence(job, turns=100).turns == (Turn("user", "a", "m0"), *newest)
+        assert talk.fence(job, turns=0).turns == ()
+
+    def test_an_ended_job_is_returned_as_it_ended_and_nothing_runs(self, talk: Conversation) -> None:
+        talk.answer(1, "m0")
+        before = talk.snapshot(1)
+        fence = talk.fence(talk.job(1, "m0"))
+        assert (fence.number, fence.successor_id, fence.settled) == (None, None, {"m0": talk.id(1)})
+        assert fence.ended == talk.archived(1)
+        assert talk.snapshot(1) == before
+        assert talk.number(talk.job(2, "m1")) == 2
+
+    def test_the_rest_of_an_ended_job_runs_under_its_successor(self, talk: Conversation) -> None:
+        """A worker commits J0{m0} and dies before it could finish; m1 joins J0 (counterexample 2)."""
+        talk.answer(1, "m0")
+        fence = talk.fence(talk.job(1, "m0", "m1"), successor=50)
+        assert (fence.number, fence.settled, fence.successor_id) == (None, {"m0": talk.id(1)}, talk.id(50))
+        assert fence.ended == talk.archived(1)
+        assert talk.end(1) == (JobStatus.COMPLETED, "Rest.", None, talk.id(50))
+        assert talk.number(talk.job(50, "m1")) == 2
+
+    def test_a_job_of_which_another_answered_a_part_ends_for_its_successor(self, talk: Conversation) -> None:
+        talk.answer(1, "m0")
+        fence = talk.fence(talk.job(2, "m0", "m1"), successor=50)
+        assert (fence.number, fence.settled, fence.successor_id) == (None, {"m0": talk.id(1)}, talk.id(50))
+        assert talk.end(2) == (JobStatus.CANCELLED, None, None, talk.id(50))
+        assert talk.archived(2).finished_at is not None
+        assert talk.end(1)[3] is None
+
+    def test_a_run_that_it_ends_commits_nothing(self, talk: Conversation) -> None:
+        """J2{m1} runs; its tier is lost, and J2 comes back with m0 too, which was answered before."""
+        talk.answer(1, "m0")
+        running = talk.job(2, "m1")
+        number = talk.number(running)
+        assert talk.fence(talk.job(2, "m0", "m1"), successor=50).successor_id == talk.id(50)
+        assert not talk.archive.commit(talk.completed(running), number)
+        assert talk.settled("m1") == [None]
+
+    def test_a_successor_that_never_ran_is_used_again(self, talk: Conversation) -> None:
+        """A worker dies between the fence and the adoption."""
+        talk.answer(1, "m0")
+        job = talk.job(1, "m0", "m1")
+        assert talk.fence(job, successor=50).successor_id == talk.id(50)
+        assert talk.fence(job, successor=51).successor_id == talk.id(50)
+        assert talk.end(1)[3] == talk.id(50)
+
+    def test_after_one_that_ended_comes_another(self, talk: Conversation) -> None:
+        talk.answer(1, "m0")
+        job = talk.job(1, "m0", "m1", "m2")
+        talk.fence(job, successor=50)
+        talk.answer(50, "m1")
+        fence = talk.fence(job, successor=51)
+        assert fence.settled == {"m0": talk.id(1), "m1": talk.id(50)}
+        assert fence.successor_id == talk.id(51)
+        assert (talk.end(1)[3], talk.end(50)[3]) == (talk.id(50), talk.id(51))
+
+    def test_a_job_that_others_answered_whole_leads_to_the_last_of_them(self, talk: Conversation) -> None:
+        talk.answer(1, "m0")
+        talk.answer(2, "m1")
+        fence = talk.fence(talk.job(3, "m0", "m1"), successor=50)
+        assert (fence.number, fence.successor_id) == (None, None)
+        assert fence.ended == talk.archived(3)
+        assert talk.end(3) == (JobStatus.CANCELLED, None, None, talk.id(2))
+
+    def test_a_message_is_settled_under_each_of_its_ids(self, talk: Conversation) -> None:
+        talk.answer(1, Message("m0", "yes", aliases=("a", "b")))
+        assert talk.settled("m0", "a", "b") == [talk.id(1)] * 3
+        fence = talk.fence(talk.job(2, named("a"), "m1"), successor=50)
+        assert fence.settled == {"a": talk.id(1)}
+
+    def test_an_alias_that_was_settled_alone_forbids_nothing(self, talk: Conversation) -> None:
+        talk.answer(1, "a")
+        fence = talk.fence(talk.job(2, Message("m0", "yes", aliases=("a",))))
+        assert (fence.number, fence.settled) == (2, {"a": talk.id(1)})
+
+
+class TestCommit:
+    def test_it_settles_the_messages_and_archives_the_reply(self, talk: Conversation) -> None:
+        job = talk.answer(1, named("m0", "a"), Message("minted", "b"), reply="A and B")
+        assert talk.settled("m0", "minted") == [talk.id(1)] * 2
+        archived = talk.archived(1)
+        assert (archived.status, archived.reply, archived.error) == (JobStatus.COMPLETED, "A and B", None)
+        assert (archived.created_at, archived.started_at, archived.finished_at) == (STARTED, STARTED, ENDED)
+        found = talk.archive.conversation(KEY)
+        assert found is not None
+        assert (found.key, found.bot_id) == (KEY, BOT)
+        assert list(found.turns) == [
+            (Turn("user", "a", "m0"), ENDED, job.job_id),
+            (Turn("user", "b"), ENDED, job.job_id),
+            (Turn("assistant", "A and B"), ENDED, job.job_id),
+        ]
+
+    def test_it_keeps_what_the_run_became(self, talk: Conversation) -> None:
+        job = talk.job(1, "m0", "m1")
+        ended = talk.completed(job).with_(restarts=2, attempts=3)
+        assert talk.archive.commit(ended, talk.number(job))
+        archived = talk.archived(1)
+        assert (archived.restarts, archived.attempts, len(archived.messages)) == (2, 3, 2)
+
+    def test_a_stale_fence_is_refused_and_nothing_has_changed(self, talk: Conversation) -> None:
+        job = talk.job(1, "m0")
+        stale, newest = talk.number(job), talk.number(job)
+        before = talk.snapshot(1)
+        assert not talk.archive.commit(talk.completed(job, "stale"), stale)
+        assert talk.snapshot(1) == before
+        assert talk.archive.commit(talk.completed(job, "fresh"), newest)
+        assert not talk.archive.commit(talk.completed(job, "stale"), stale)
+        assert talk.end(1)[:2] == (JobStatus.COMPLETED, "fresh")
+
+    def test_another_jobs_newer_fence_shuts_it_out_too(self, talk: Conversation) -> None:
+        paused = talk.job(1, "m0")
+        number = talk.number(paused)
+        talk.number(talk.job(2, "m1"))
+        assert not talk.archive.commit(talk.completed(paused), number)
+        assert talk.settled("m0") == [None]
+
+    def test_a_fence_that_was_never_issued_is_refused(self, talk: Conversation) -> None:
+        job = talk.job(1, "m0")
+        number = talk.number(job)
+        assert not talk.archive.commit(talk.completed(job), number + 1)
+        assert not talk.archive.commit(talk.completed(talk.job(2, "m1")), number)
+
+    def test_a_message_that_another_settled_refuses_the_whole(self, talk: Conversation) -> None:
+        job = talk.job(1, "m0", "m1")
+        talk.answer(2, "m1")
+        job_again = talk.job(3, "m0")
+        number = talk.number(job_again)
+        before = talk.snapshot(1, 2, 3)
+        assert not talk.archive.commit(talk.completed(job_again.with_(messages=job.messages)), number)
+        assert talk.snapshot(1, 2, 3) == before
+        assert talk.settled("m0", "m1") == [None, talk.id(2)]
+
+    def test_an_alias_that_another_settled_refuses_the_whole(self, talk: Conversation) -> None:
+        talk.answer(1, "a")
+        job = talk.job(2, "m0")
+        number = talk.number(job)
+        learned = job.with_(messages=(Message("m0", "yes", aliases=("a",)),))
+        assert not talk.archive.commit(talk.completed(learned), number)
+        assert talk.settled("m0", "a") == [None, talk.id(1)]
+
+    def test_an_ended_job_is_refused_another_end(self, talk: Conversation) -> None:
+        job = talk.answer(1, "m0")
+        before = talk.snapshot(1)
+        assert not talk.archive.commit(talk.failed(talk.job(1, "m0")), 1)
+        assert not talk.archive.commit(talk.completed(talk.job(1, "m0", "m1"), "more"), 2)
+        assert talk.snapshot(1) == before
+        assert job.reply == talk.end(1)[1]
+
+    def test_the_same_end_twice_under_one_fence_is_one_commit(self, talk: Conversation) -> None:
+        """The answer to the first commit was lost."""
+        job = talk.answer(1, "m0")
+        before = talk.snapshot(1)
+        assert talk.archive.commit(job, 1)
+        assert talk.snapshot(1) == before
+        talk.number(talk.job(2, "m1"))
+        assert talk.archive.commit(job, 1)
+        assert talk.snapshot(1) == before
+
+    def test_a_failed_job_settles_its_messages_and_keeps_their_text(self, talk: Conversation) -> None:
+        job = talk.job(1, named("m0", "it hurts"))
+        assert talk.archive.commit(talk.failed(job), talk.number(job))
+        assert talk.settled("m0") == [talk.id(1)]
+        error = JobError("ai_failed", "The AI gave no answer.")
+        assert talk.end(1) == (JobStatus.FAILED, None, error, None)
+        assert talk.turns() == [("user", "it hurts")]
+        assert talk.fence(talk.job(2, "m1")).turns == (Turn("user", "it hurts", "m0"),)
+
+    def test_turns_stand_in_the_order_of_the_commits(self, talk: Conversation) -> None:
+        talk.answer(1, named("m0", "a"), named("m1", "b"), reply="A")
+        failing = talk.job(2, named("m2", "c"))
+        assert talk.archive.commit(talk.failed(failing), talk.number(failing))
+        talk.archive.cancel(talk.job(3, named("m3", "d")))
+        talk.answer(4, named("m4", "e"), reply="E")
+        assert talk.turns() == [
+            ("user", "a"),
+            ("user", "b"),
+            ("assistant", "A"),
+            ("user", "c"),
+            ("user", "d"),
+            ("user", "e"),
+            ("assistant", "E"),
+        ]
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "Tôi bị đau đầu 🤕 ‮ \u0301 \x7f\x01",
+            "O'Brien said \"no\" {NULL}, {a,b} null",
+            "back\\slash \\' \\\\ \\x00 \\u0000 E'\\n' $1 $$ :name ::text -- /* */",
+            "line\nline\r\n\ttab\x0b\x0c end ",
+            "",
+            "ộ" * 200_000,
+        ],
+        ids=["unicode", "quotes", "backslashes", "white space", "empty", "600 KB"],
+    )
+    def test_texts_come_back_byte_for_byte(self, talk: Conversation, text: str) -> None:
+        talk.answer(1, named("m0", text), named("m1", text), reply=text)
+        assert talk.turns() == [("user", text), ("user", text), ("assistant", text)]
+        assert talk.archived(1).reply == text
+        turns = (Turn("user", text, "m0"), Turn("user", text, "m1"), Turn("assistant", text))
+        assert talk.fence(talk.job(2, "m2")).turns == turns
+        assert talk.archive.cancel(talk.job(2, named("m2", text))).cancelled
+        assert talk.turns()[-1] == ("user", text)
+
+
+class TestCancel:
+    def test_a_job_that_never_ran_ends_as_cancelled(self, talk: Conversation) -> None:
+        verdict = talk.archive.cancel(talk.job(1, named("m0", "a"), started_at=None))
+        assert verdict == Verdict(talk.archived(1), cancelled=True)
+        assert talk.end(1) == (JobStatus.CANCELLED, None, None, None)
+        assert (verdict.job.started_at, verdict.job.created_at) == (None, STARTED)
+        assert verdict.job.finished_at is not None
+        assert talk.settled("m0") == [talk.id(1)]
+        assert talk.turns() == [("user", "a")]
+
+    def test_it_stays_cancelled(self, talk: Conversation) -> None:
+        """Cancelled in the tier, which is lost; the record comes back (counterexample 4)."""
+        job = talk.job(1, "m0")
+        talk.archive.cancel(job)
+        fence = talk.fence(job)
+        assert (fence.number, fence.successor_id, fence.settled) == (None, None, {"m0": talk.id(1)})
+        assert fence.ended == talk.archived(1)
+
+    def test_the_run_that_goes_on_commits_nothing(self, talk: Conversation) -> None:
+        job = talk.job(1, "m0")
+        number = talk.number(job)
+        assert talk.archive.cancel(job).cancelled
+        before = talk.snapshot(1)
+        assert not talk.archive.commit(talk.completed(job), number)
+        assert not talk.archive.commit(talk.failed(job), number)
+        assert talk.snapshot(1) == before
+        assert talk.number(talk.job(2, "m1")) == number + 2
+
+    def test_it_comes_too_late_for_a_committed_reply(self, talk: Conversation) -> None:
+        talk.answer(1, "m0")
+        before = talk.snapshot(1)
+        assert talk.archive.cancel(talk.job(1, "m0")) == Verdict(talk.archived(1), cancelled=False)
+        assert talk.snapshot(1) == before
+
+    def test_only_what_is_open_is_cancelled_and_an_end_stays(self, talk: Conversation) -> None:
+        job = talk.answer(1, named("m0", "a"))
+        verdict = talk.archive.cancel(talk.job(1, named("m0", "a"), named("m1", "b")))
+        assert verdict.cancelled
+        assert talk.end(1) == (JobStatus.COMPLETED, job.reply, None, None)
+        assert talk.settled("m0", "m1") == [talk.id(1)] * 2
+        assert talk.turns() == [("user", "a"), ("assistant", "Rest."), ("user", "b")]
+
+    def test_a_failed_end_stays(self, talk: Conversation) -> None:
+        running = talk.job(1, "m0")
+        job, number = talk.failed(running), talk.number(running)
+        assert talk.archive.commit(job, number)
+        verdict = talk.archive.cancel(job)
+        assert (verdict.cancelled, verdict.job.status, verdict.job.error) == (False, JobStatus.FAILED, job.error)
+
+    def test_what_another_answered_is_not_cancelled(self, talk: Conversation) -> None:
+        """The job ends all the same: nothing may wait for it for ever."""
+        talk.answer(1, "m0")
+        verdict = talk.archive.cancel(talk.job(2, "m0"))
+        assert verdict == Verdict(talk.archived(2), cancelled=False)
+        assert talk.end(2)[0] is JobStatus.CANCELLED
+        assert talk.settled("m0") == [talk.id(1)]
+        assert talk.number(talk.job(3, "m1")) == 2
+
+    def test_a_part_that_another_answered_stays_answered(self, talk: Conversation) -> None:
+        talk.answer(1, "m0")
+        assert talk.archive.cancel(talk.job(2, "m0", named("m1", "b"))).cancelled
+        assert talk.settled("m0", "m1") == [talk.id(1), talk.id(2)]
+        assert talk.turns()[-1] == ("user", "b")
+
+    def test_an_open_alias_of_an_answered_message_is_not_cancelled(self, talk: Conversation) -> None:
+        talk.answer(1, "m0")
+        assert not talk.archive.cancel(talk.job(2, Message("m0", "yes", aliases=("a",)))).cancelled
+        assert talk.settled("m0", "a") == [talk.id(1), None]
+
+    def test_an_alias_keeps_the_job_that_settled_it(self, talk: Conversation) -> None:
+        talk.answer(1, "a")
+        assert talk.archive.cancel(talk.job(2, Message("m0", "yes", aliases=("a", "b")))).cancelled
+        assert talk.settled("m0", "a", "b") == [talk.id(2), talk.id(1), talk.id(2)]
+
+    def test_twice_is_once(self, talk: Conversation) -> None:
+        job = talk.job(1, "m0")
+        number = talk.number(job)
+        first = talk.archive.cancel(job)
+        before = talk.snapshot(1)
+        assert talk.archive.cancel(job) == first
+        assert talk.snapshot(1) == before
+        assert talk.number(talk.job(2, "m1")) == number + 2
+
+    def test_cancel_against_commit_has_one_winner(self, talk: Conversation) -> None:
+        for number in range(1, 21):
+            job = talk.job(number, f"m{number}")
+            fence = talk.number(job)
+            committed, verdict = at_once(
+                lambda job=job, fence=fence: talk.archive.commit(talk.completed(job), fence),
+                lambda job=job: talk.archive.cancel(job),
+            )
+            assert committed != verdict.cancelled
+            status = JobStatus.COMPLETED if committed else JobStatus.CANCELLED
+            assert verdict.job.status is status
+            assert talk.end(number) == (status, "Rest." if committed else None, None, None)
+            replies = [role for role, _ in talk.turns()].count("assistant")
+            assert replies == sum(talk.end(n)[0] is JobStatus.COMPLETED for n in range(1, number + 1))
+        assert len([turn for turn in talk.turns() if turn[0] == "user"]) == 20
+
+
+class TestRaiseFence:
+    def test_it_shuts_out_the_run(self, talk: Conversation) -> None:
+        job = talk.job(1, "m0")
+        number = talk.number(job)
+        talk.archive.raise_fence(KEY)
+        assert not talk.archive.commit(talk.completed(job), number)
+        assert talk.archive.commit(talk.completed(job), talk.number(job))
+
+    def test_an_unknown_conversation_has_nobody_to_shut_out(self, talk: Conversation) -> None:
+        talk.archive.raise_fence(KEY)
+        assert talk.archive.conversation(KEY) is None
+        assert talk.number(talk.job(1, "m0")) == 1
+
+
+class TestSupersede:
+    def test_a_completed_job_is_linked_and_keeps_its_end(self, talk: Conversation) -> None:
+        talk.answer(1, "m0")
+        talk.answer(2, "m1")
+        talk.archive.supersede(talk.job(1, "m1"), talk.id(2))
+        assert talk.end(1) == (JobStatus.COMPLETED, "Rest.", None, talk.id(2))
+
+    def test_a_job_that_never_ran_is_cancelled_by_it(self, talk: Conversation) -> None:
+        talk.answer(2, "m0")
+        talk.archive.supersede(talk.job(1, "m0", status=JobStatus.PENDING, started_at=None), talk.id(2))
+        assert talk.end(1) == (JobStatus.CANCELLED, None, None, talk.id(2))
+        job = talk.archived(1)
+        assert (job.created_at, job.started_at) == (STARTED, None)
+        assert job.finished_at is not None
+
+    def test_the_end_of_the_chain_is_linked(self, talk: Conversation) -> None:
+        for number in (1, 2, 3):
+            talk.answer(number, f"m{number}")
+        talk.archive.supersede(talk.job(1, "m2"), talk.id(2))
+        talk.archive.supersede(talk.job(1, "m3"), talk.id(3))
+        assert [talk.end(number)[3] for number in (1, 2, 3)] == [talk.id(2), talk.id(3), None]
+
+    def test_a_link_is_written_once(self, talk: Conversation) -> None:
+        for number in (1, 2, 3):
+            talk.answer(number, f"m{number}")
+        for successor in (2, 2, 3, 2, 3, 3):
+            talk.archive.supersede(talk.job(1, "m0"), talk.id(successor))
+        assert [talk.end(number)[3] for number in (1, 2, 3)] == [talk.id(2), talk.id(3), None]
+
+    def test_links_never_form_a_circle(self, talk: Conversation) -> None:
+        for number in (1, 2, 3):
+            talk.answer(number, f"m{number}")
+        talk.archive.supersede(talk.job(1), talk.id(1))
+        talk.archive.supersede(talk.job(1), talk.id(2))
+        talk.archive.supersede(talk.job(2), talk.id(1))
+        talk.archive.supersede(talk.job(2), talk.id(3))
+        talk.archive.supersede(talk.job(3), talk.id(2))
+        talk.archive.supersede(talk.job(3), talk.id(1))
+        assert [talk.end(number)[3] for number in (1, 2, 3)] == [talk.id(2), talk.id(3), None]
+
+    def test_two_at_once_end_in_one_chain(self, talk: Conversation) -> None:
+        for number in range(1, 31, 3):
+            for job in range(number, number + 3):
+                talk.answer(job, f"m{job}")
+            at_once(
+                *(
+                    lambda number=number, to=to: talk.archive.supersede(talk.job(number), talk.id(number + to))
+                    for to in (1, 2)
+                )
+            )
+            links = [talk.end(job)[3] for job in range(number, number + 3)]
+            one, other = talk.id(number + 1), talk.id(number + 2)
+            assert links in ([one, other, None], [other, None, one])
+
+    def test_a_run_that_goes_on_for_other_messages_may_still_commit(self, talk: Conversation) -> None:
+        """A late record of m0, promised J2 and answered by J1, must not end J2's run for m1."""
+        talk.answer(1, "m0")
+        running = talk.job(2, "m1")
+        number = talk.number(running)
+        talk.archive.supersede(talk.job(2, "m0"), talk.id(1))
+        assert talk.end(2) == (JobStatus.PROCESSING, None, None, talk.id(1))
+        assert talk.archive.commit(talk.completed(running), number)
+        assert talk.end(2) == (JobStatus.COMPLETED, "Rest.", None, talk.id(1))
+
+    def test_a_run_that_nobody_needs_any_more_ends(self, talk: Conversation) -> None:
+        """J1 ran for m0 and was lost; J2 answered m0."""
+        talk.number(talk.job(1, "m0"))
+        talk.answer(2, "m0")
+        assert talk.end(1)[0] is JobStatus.PROCESSING
+        talk.archive.supersede(talk.job(1, "m0"), talk.id(2))
+        assert talk.end(1) == (JobStatus.CANCELLED, None, None, talk.id(2))
+
+    def test_so_does_one_in_the_middle_of_a_chain(self, talk: Conversation) -> None:
+        talk.answer(1, "m0")
+        talk.number(talk.job(2, "m1"))
+        talk.archive.supersede(talk.job(2, "m0"), talk.id(1))
+        talk.answer(3, "m1")
+        talk.archive.supersede(talk.job(2, "m1"), talk.id(3))
+        assert talk.end(2) == (JobStatus.CANCELLED, None, None, talk.id(1))
+        assert talk.end(1)[3] == talk.id(3)
+
+    def test_a_record_without_its_own_message_is_linked_too(self, talk: Conversation) -> None:
+        talk.answer(2, "m0")
+        talk.archive.supersede(talk.job(1), talk.id(2))
+        assert talk.end(1) == (JobStatus.CANCELLED, None, None, talk.id(2))
+
+
+class TestReads:
+    def test_what_was_never_archived_is_unknown(self, talk: Conversation) -> None:
+        assert talk.archive.job(KEY.platform_id, talk.id(1)) is None
+        assert talk.archive.conversation(KEY) is None
+        assert talk.archive.bot_of(KEY) is None
+        assert talk.settled("m0") == [None]
+
+    def test_an_open_message_is_settled_by_nobody(self, talk: Conversation) -> None:
+        talk.number(talk.job(1, "m0"))
+        assert talk.settled("m0") == [None]
+
+    def test_a_conversation_begins_with_its_first_run(self, talk: Conversation) -> None:
+        talk.number(talk.job(1, "m0"))
+        assert talk.turns() == []
+
+    def test_an_archive_that_is_there_answers(self, talk: Conversation) -> None:
+        talk.archive.ping()
+
+    def test_an_unknown_bot_has_no_configuration(self, talk: Conversation) -> None:
+        assert talk.archive.configuration("default", "nobody") is None
+
+
+class TestIsolation:
+    def test_tenants_with_the_same_ids_never_see_each_other(self, archive: Archive) -> None:
+        ours, theirs = (Conversation(archive, ConversationKey(name, "patient-1")) for name in ("clinic", "other"))
+        # A job id names its conversation's shard, but a store must not rely on ids of two tenants being different.
+        job = ours.job(1, named("m0", "ours"))
+        foreign = job.with_(key=theirs.key, messages=(named("m0", "theirs"),))
+        number, other_number = ours.number(job), theirs.number(foreign)
+        assert (number, other_number) == (1, 1)
+        assert archive.commit(ours.completed(job, "ours"), number)
+        assert archive.settled_by(theirs.key, "m0") is None
+        assert archive.bot_of(ConversationKey("third", "patient-1")) is None
+        archive.raise_fence(ours.key)
+        assert archive.cancel(foreign).cancelled
+        archive.supersede(foreign, ours.id(50))
+        assert ours.turns() == [("user", "ours"), ("assistant", "ours")]
+        assert theirs.turns() == [("user", "theirs")]
+        assert ours.end(1) == (JobStatus.COMPLETED, "ours", None, None)
+        found = archive.job("other", job.job_id)
+        assert found is not None
+        assert (found.status, found.superseded_by) == (JobStatus.CANCELLED, ours.id(50))
+
+    def test_conversations_of_one_tenant_share_no_messages(self, archive: Archive) -> None:
+        talks = [Conversation(archive, ConversationKey("clinic", name)) for name in ("a", "b")]
+        talks[0].answer(1, "m0")
+        assert talks[1].settled("m0") == [None]
+        assert talks[1].answer(1, "m0")
+
+
+class TestRaces:
+    def test_of_eight_fences_only_the_last_commits(self, talk: Conversation) -> None:
+        job = talk.job(1, "m0")
+        numbers = at_once(*[lambda: talk.number(job)] * 8)
+        assert sorted(numbers) == list(range(1, 9))
+        committed = at_once(
+            *(lambda n=n: (n, talk.archive.commit(talk.completed(job, f"by {n}"), n)) for n in numbers)
+        )
+        assert [n for n, won in committed if won] == [8]
+        assert talk.turns() == [("user", "text of m0"), ("assistant", "by 8")]
+
+    def test_however_eight_workers_race_a_message_is_answered_once(self, talk: Conversation) -> None:
+        def work(number: int) -> bool:
+            job = talk.job(number, "m0", "m1")
+            fence = talk.fence(job)
+            return fence.number is not None and talk.archive.commit(talk.completed(job), fence.number)
+
+        for _ in range(5):
+            if talk.settled("m0") != [None]:
+                break
+            at_once(*(lambda n=n: work(n) for n in range(1, 9)))
+        talk.settled("m0")
+        assert sum(talk.end(n)[0] is JobStatus.COMPLETED for n in range(1, 9)) == 1
+        assert [role for role, _ in talk.turns()] == ["user", "user", "assistant"]

@@ -1,0 +1,349 @@
+"""What only the Postgres archive promises: connections, errors, migrations, configuration."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pg8000.native import Connection, identifier
+from pydantic import SecretStr
+
+from local.stores import Server
+from message_handler.errors import MessageHandlerError, SettingsError, Unavailable
+from message_handler.models import Job, JobStatus, Message
+from message_handler.settings import Settings
+from message_handler.stores.postgres import PostgresArchive, connector
+from tests.conftest import _started
+from tests.contract.chat import named
+from tests.contract.test_archive import KEY, Conversation, at_once
+
+CANARY = "canary-7f3a"
+
+
+@pytest.fixture
+def talk(postgres_archive: PostgresArchive) -> Conversation:
+    return Conversation(postgres_archive)
+
+
+def backends(sql: Connection) -> list[tuple[int, str]]:
+    """Process and state of the archive's own connections."""
+    rows = sql.run(
+        "select pid, state from pg_stat_activity"
+        " where application_name = 'message_handler' and pid <> pg_backend_pid() and datname = current_database()"
+    )
+    return [(pid, state) for pid, state in rows or ()]
+
+
+def uses(talk: Conversation) -> dict[str, Callable[[], Any]]:
+    """Every method that reaches the server."""
+    archive, job = talk.archive, talk.job(1, "m0")
+    return {
+        "ping": archive.ping,
+        "migrate": archive.migrate,
+        "fence": lambda: talk.fence(job),
+        "commit": lambda: archive.commit(talk.completed(job), 1),
+        "cancel": lambda: archive.cancel(job),
+        "raise_fence": lambda: archive.raise_fence(KEY),
+        "supersede": lambda: archive.supersede(job, talk.id(50)),
+        "settled_by": lambda: archive.settled_by(KEY, "m0"),
+        "job": lambda: archive.job(KEY.platform_id, talk.id(1)),
+        "conversation": lambda: archive.conversation(KEY),
+        "bot_of": lambda: archive.bot_of(KEY),
+        "configuration": lambda: archive.configuration("default", "default"),
+    }
+
+
+class TestConnections:
+    def test_one_that_died_between_two_uses_is_replaced_silently(
+        self, talk: Conversation, sql: Connection, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level(logging.DEBUG)
+        for name, use in uses(talk).items():
+            talk.archive.ping()
+            pids = [pid for pid, _ in backends(sql)]
+            assert len(pids) == 1, name
+            sql.run("select pg_terminate_backend(:pid, 5000)", pid=pids[0])
+            use()
+            assert [pid for pid, _ in backends(sql)] != pids, name
+        assert caplog.records == []
+
+    def test_a_step_whose_connection_died_was_done_once(self, talk: Conversation, sql: Connection) -> None:
+        talk.answer(1, "m0")
+        sql.run("select pg_terminate_backend(:pid, 5000)", pid=backends(sql)[0][0])
+        assert talk.answer(2, "m1")
+        assert len(talk.turns()) == 4
+
+    def test_they_are_reused(self, talk: Conversation, sql: Connection) -> None:
+        for number in range(1, 21):
+            talk.answer(number, f"m{number}")
+            talk.archive.cancel(talk.job(number, f"m{number}"))
+            talk.archive.supersede(talk.job(number), talk.id(number + 1))
+            talk.archive.conversation(KEY)
+        assert len(backends(sql)) == 1
+
+    def test_there_are_no_more_than_threads(self, talk: Conversation, sql: Connection) -> None:
+        for _ in range(3):
+            at_once(*[lambda: [talk.archive.settled_by(KEY, "m0") for _ in range(20)]] * 4)
+        assert len(backends(sql)) <= 4
+
+    def test_closing_ends_them(self, talk: Conversation, sql: Connection) -> None:
+        at_once(*[talk.archive.ping] * 4)
+        pids = [pid for pid, _ in backends(sql)]
+        talk.archive.close()
+        sql.run("select pg_terminate_backend(pid, 5000) from unnest(cast(:pids as int[])) as pid", pids=pids)
+        assert backends(sql) == []
+
+    def test_nothing_is_connected_to_before_it_is_used(self) -> None:
+        nowhere = Settings(database_url=SecretStr("postgresql://user@127.0.0.1:1/nothing"))
+        PostgresArchive(connector(nowhere)).close()
+
+    def test_a_stopped_server_is_away_for_every_use(self, tmp_path: Path) -> None:
+        # A server of this test's own: pytest's own folder is closed to other users, and a root's server isn't root.
+        from local.stores import start_postgres
+
+        server = _started(start_postgres, tmp_path)
+        try:
+            settings = Settings(database_url=SecretStr(server.url), database_timeout=5)
+            archive = PostgresArchive(connector(settings))
+            archive.migrate()
+            talk = Conversation(archive)
+            talk.answer(1, "m0")
+        finally:
+            server.stop()
+        for name, use in uses(talk).items():
+            with pytest.raises(Unavailable, match=r"^Postgres is not available$") as caught:
+                use()
+            secret = server.url.split(":")[2].split("@")[0]
+            assert secret not in "".join(traceback.format_exception(caught.value)), name
+        archive.close()
+
+    def test_a_database_that_starts_or_is_full_is_away(self, talk: Conversation, sql: Connection) -> None:
+        """A condition that passes by itself is not an error of ours."""
+        for code in ("53300", "57P03", "57014", "40P01", "08006"):
+            with pytest.raises(Unavailable):
+                talk.archive._connections.run(  # type: ignore[attr-defined]
+                    lambda connection, code=code: connection.run(
+                        f"do $$ begin raise exception 'x' using errcode = '{code}'; end $$"
+                    )
+                )
+            talk.archive.ping()
+
+    def test_a_url_that_asks_for_an_unknown_sslmode_is_refused(self, migrated: Settings) -> None:
+        assert migrated.database_url is not None
+        url = SecretStr(migrated.database_url.get_secret_value() + "?sslmode=maybe")
+        with pytest.raises(SettingsError, match="sslmode"):
+            connector(Settings(database_url=url))
+
+    def test_a_driver_in_the_url_is_ignored(self, migrated: Settings) -> None:
+        assert migrated.database_url is not None
+        url = SecretStr(migrated.database_url.get_secret_value().replace("postgresql://", "postgresql+asyncpg://"))
+        archive = PostgresArchive(connector(Settings(database_url=url)))
+        archive.ping()
+        archive.close()
+
+    def test_what_the_server_can_not_encrypt_is_not_sent_in_the_clear(self, migrated: Settings) -> None:
+        assert migrated.database_url is not None
+        url = SecretStr(migrated.database_url.get_secret_value() + "?sslmode=require")
+        archive = PostgresArchive(connector(Settings(database_url=url)))
+        with pytest.raises(Unavailable):
+            archive.ping()
+
+
+class TestErrors:
+    @pytest.fixture
+    def broken(self, talk: Conversation) -> Job:
+        """A job that violates a constraint whose message quotes the whole row."""
+        message = Message(CANARY, CANARY, given=True)
+        nothing: Any = None
+        return talk.job(1, message, Message(nothing, CANARY), bot_id=CANARY)
+
+    def test_an_error_carries_no_value(self, talk: Conversation, broken: Job) -> None:
+        with pytest.raises(MessageHandlerError) as caught:
+            talk.archive.cancel(broken)
+        assert not isinstance(caught.value, Unavailable)
+        assert str(caught.value) == "Postgres refused a statement (SQLSTATE 23502)"
+        assert CANARY not in "".join(traceback.format_exception(caught.value))
+        assert CANARY not in repr(caught.value)
+
+    def test_a_check_violation_carries_none_either(self, talk: Conversation) -> None:
+        job = talk.job(1, named("m0", CANARY))
+        talk.number(job)
+        with pytest.raises(MessageHandlerError) as caught:
+            talk.archive.commit(talk.completed(job, CANARY).with_(attempts=2**40), 1)
+        assert CANARY not in "".join(traceback.format_exception(caught.value))
+        assert talk.settled("m0") == [None]
+
+    def test_the_connection_is_not_left_in_a_transaction(
+        self, talk: Conversation, sql: Connection, broken: Job
+    ) -> None:
+        for use in (lambda: talk.archive.cancel(broken), lambda: talk.fence(broken.with_(attempts=2**40))):
+            with pytest.raises(MessageHandlerError):
+                use()
+            assert [state for _, state in backends(sql)] == ["idle"]
+            talk.archive.ping()
+        assert talk.number(talk.job(2, "m0")) == 1
+
+    def test_nothing_of_a_failed_step_stays(self, talk: Conversation, broken: Job) -> None:
+        with pytest.raises(MessageHandlerError):
+            talk.archive.cancel(broken)
+        assert talk.archive.conversation(KEY) is None
+        assert talk.settled(CANARY) == [None]
+
+
+class TestSettledKinds:
+    def test_each_settled_message_says_how(self, talk: Conversation, sql: Connection) -> None:
+        talk.answer(1, Message("m0", "yes", aliases=("a",)))
+        job = talk.job(2, "m1")
+        talk.archive.commit(talk.failed(job), talk.number(job))
+        talk.archive.cancel(talk.job(3, Message("m2", "no", aliases=("b",))))
+        kinds = dict(sql.run("select message_id, kind from settled") or ())
+        assert kinds == {
+            "m0": "answered",
+            "a": "answered",
+            "m1": "failed",
+            "m2": "cancelled",
+            "b": "cancelled",
+        }
+
+
+MIGRATE = """
+import sys
+from pydantic import SecretStr
+from message_handler.settings import Settings
+from message_handler.stores.postgres import PostgresArchive, connector
+archive = PostgresArchive(connector(Settings(database_url=SecretStr(sys.argv[1]))))
+archive.ping()
+print("ready", flush=True)
+sys.stdin.readline()
+print(archive.migrate())
+"""
+
+
+class TestMigrations:
+    @pytest.fixture
+    def empty(self, postgres: Server, sql: Connection) -> Iterator[str]:
+        """The URL of a new database."""
+        name = "empty"
+        sql.run(f"create database {identifier(name)}")
+        yield postgres.url.rsplit("/", 1)[0] + f"/{name}"
+        sql.run(f"drop database {identifier(name)} (force)")
+
+    def test_they_are_applied_once(self, empty: str) -> None:
+        archive = PostgresArchive(connector(Settings(database_url=SecretStr(empty))))
+        assert archive.migrate() == ["0001_conversations.sql"]
+        Conversation(archive).answer(1, "m0")
+        assert archive.migrate() == []
+        assert Conversation(archive).turns() == [("user", "text of m0"), ("assistant", "Rest.")]
+        archive.close()
+
+    def test_processes_that_migrate_at_once_apply_them_once(self, empty: str) -> None:
+        processes = [
+            subprocess.Popen(
+                [sys.executable, "-c", MIGRATE, empty], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            )
+            for _ in range(3)
+        ]
+        try:
+            for process in processes:
+                assert process.stdout is not None
+                assert process.stdout.readline() == "ready\n"
+            for process in processes:
+                assert process.stdin is not None
+                process.stdin.write("go\n")
+                process.stdin.flush()
+            answers = [process.communicate(timeout=30)[0].strip() for process in processes]
+        finally:
+            for process in processes:
+                with suppress(ProcessLookupError):
+                    process.kill()
+                process.wait()
+        assert sorted(answers) == ["['0001_conversations.sql']", "[]", "[]"]
+
+    def test_one_that_fails_leaves_nothing_behind(self, empty: str) -> None:
+        settings = Settings(database_url=SecretStr(empty))
+        connection = connector(settings)()
+        connection.run("create table turns (mine text)")
+        archive = PostgresArchive(connector(settings))
+        with pytest.raises(MessageHandlerError, match=r"SQLSTATE 42P07"):
+            archive.migrate()
+        tables = connection.run("select tablename from pg_tables where schemaname = 'public'")
+        assert tables == [["turns"]]
+        connection.run("drop table turns")
+        assert archive.migrate() == ["0001_conversations.sql"]
+        archive.close()
+        connection.close()
+
+
+class TestConfiguration:
+    @pytest.fixture
+    def configured(self, postgres_archive: PostgresArchive, sql: Connection) -> Iterator[PostgresArchive]:
+        sql.run("insert into platforms (platform_id, name) values ('clinic', 'Clinic'), ('other', 'Other')")
+        sql.run(
+            "insert into core_ai (platform_id, core_ai_id, name, api_endpoint, auth_required, auth_token,"
+            " timeout_seconds, meta_data) values ('clinic', 'gpt', 'GPT', 'https://ai.example', true, 'secret', 20,"
+            ' \'{"model": "m"}\')'
+        )
+        sql.run(
+            "insert into bots (platform_id, bot_id, name, description, core_ai_id, meta_data) values"
+            " ('clinic', 'nurse', 'Y tá', 'Helps', 'gpt', '{\"max_context_messages\": 5}'),"
+            " ('other', 'nurse', 'Another', '', null, '{}')"
+        )
+        sql.run("insert into bots (platform_id, bot_id, name, is_active) values ('clinic', 'old', 'Old', false)")
+        yield postgres_archive
+        sql.run("truncate bots, core_ai")
+        sql.run("delete from platforms where platform_id <> 'default'")
+
+    def test_a_bot_comes_with_its_core_ai_and_platform(self, configured: PostgresArchive) -> None:
+        assert configured.configuration("clinic", "nurse") == {
+            "bot_id": "nurse",
+            "name": "Y tá",
+            "description": "Helps",
+            "language": "vi",
+            "is_active": True,
+            "core_ai_id": "gpt",
+            "platform_id": "clinic",
+            "meta_data": {"max_context_messages": 5},
+            "core_ai": {
+                "core_ai_id": "gpt",
+                "name": "GPT",
+                "api_endpoint": "https://ai.example",
+                "auth_required": True,
+                "auth_token": "secret",
+                "timeout_seconds": 20,
+                "meta_data": {"model": "m"},
+            },
+            "platform": {
+                "platform_id": "clinic",
+                "name": "Clinic",
+                "description": "",
+                "base_url": None,
+                "auth_required": False,
+                "meta_data": {},
+            },
+        }
+
+    def test_a_bot_without_a_core_ai_has_none(self, configured: PostgresArchive) -> None:
+        found = configured.configuration("other", "nurse")
+        assert found is not None
+        assert (found["name"], found["core_ai"], found["platform"]["name"]) == ("Another", None, "Other")
+
+    def test_an_inactive_bot_says_so(self, configured: PostgresArchive) -> None:
+        found = configured.configuration("clinic", "old")
+        assert found is not None
+        assert found["is_active"] is False
+
+    def test_a_bot_of_another_tenant_is_unknown(self, configured: PostgresArchive) -> None:
+        assert configured.configuration("other", "old") is None
+        assert configured.configuration("third", "nurse") is None
+
+
+def test_statuses_of_the_archive_are_those_of_the_model(talk: Conversation) -> None:
+    talk.number(talk.job(1, "m0"))
+    assert talk.archived(1).status is JobStatus.PROCESSING

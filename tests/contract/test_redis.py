@@ -1,0 +1,345 @@
+"""What only the Redis tier promises: keys that a cluster can place and that expire, scripts that survive, errors."""
+
+from __future__ import annotations
+
+import re
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from threading import Barrier
+
+import pytest
+import redis
+from pydantic import SecretStr
+from redis.crc import key_slot
+
+from local.stores import Server, start_valkey
+from message_handler.errors import Unavailable
+from message_handler.models import Accepted, Claim, ConversationKey, JobStatus, new_message
+from message_handler.settings import Settings
+from message_handler.stores.redis import ENDED_MAX, LIVE_TTL_SECONDS, RedisTier, connect
+from tests.contract.chat import Chat, Clock, named
+
+DAY = 24 * 3600.0
+THREADS = 16
+
+
+@pytest.fixture
+def chat(redis_tier: RedisTier, clock: Clock) -> Chat:
+    return Chat(redis_tier, clock)
+
+
+def live_through_everything(chat: Chat) -> None:
+    """Leave every kind of key behind: a live line with a next job, ended jobs, a successor, a cancelled job."""
+    chat.says(named("m1"))
+    chat.answered()
+    chat.says(named("m2"), named("m3"))
+    ended = chat.end(chat.claimed()).with_(superseded_by=chat.job_id(50))
+    chat.adopt("worker", ["m2"], ended)
+    chat.seal(["m3"])
+    second = chat.says(named("m4"))
+    cancelled = chat.cancel(second.job_id)
+    assert cancelled is not None
+    chat.finish(None, chat.end(cancelled, JobStatus.CANCELLED))
+    chat.says(named("m5"))
+    chat.record_arrives(chat.job_id(60), named("m6"))
+
+
+class TestKeys:
+    def test_all_keys_of_a_conversation_share_one_slot(
+        self, redis_client: redis.Redis, redis_tier: RedisTier, clock: Clock
+    ) -> None:
+        slots = set()
+        for number in range(8):
+            redis_client.flushall()
+            chat = Chat(redis_tier, clock, ConversationKey("clinic", f"patient-{number}"))
+            live_through_everything(chat)
+            keys = list(redis_client.scan_iter(count=1000))
+            kinds = {re.sub(r"^mh:\{\d+\}:(\w+).*", r"\1", key) for key in keys}
+            assert kinds == {"line", "ended", "due", "job"}
+            assert all(key.startswith(f"mh:{{{chat.key.shard}}}:") for key in keys), keys
+            slot = {key_slot(key.encode()) for key in keys}
+            assert len(slot) == 1
+            slots |= slot
+        assert len(slots) > 1
+
+    def test_whatever_lives_expires_or_is_in_the_sweeps_index(
+        self, redis_client: redis.Redis, chat: Chat, settings: Settings
+    ) -> None:
+        live_through_everything(chat)
+        for key in redis_client.scan_iter(count=1000):
+            left = redis_client.ttl(key)
+            if key.endswith(":due"):
+                assert left == -1
+                assert redis_client.zcard(key) == 1
+            elif ":line:" in key or (redis_client.type(key) == "string" and str(redis_client.get(key))[0] == ">"):
+                assert LIVE_TTL_SECONDS - 60 < left <= LIVE_TTL_SECONDS
+            else:
+                assert settings.job_ttl - 60 < left <= settings.job_ttl
+
+    def test_nothing_is_left_of_a_conversation_after_an_hour(
+        self, redis_client: redis.Redis, chat: Chat, clock: Clock, settings: Settings
+    ) -> None:
+        chat.says("a")
+        chat.answered()
+        chat.undo(chat.says("b"))
+        clock.advance(settings.job_ttl)
+        # The pointer of the undone job stays, empty of words, as long as its record might.
+        assert [redis_client.get(key) for key in redis_client.scan_iter()] == [">clinic/patient-1"]
+
+    def test_text_is_only_where_it_is_needed(self, redis_client: redis.Redis, chat: Chat) -> None:
+        chat.says("secret", context=[])
+        chat.answered()
+        for key in redis_client.scan_iter():
+            assert "secret" not in str(redis_client.dump(key))
+            assert "secret" not in key
+
+    def test_a_line_that_was_lost_leaves_the_index_at_the_next_sweep(
+        self, redis_client: redis.Redis, chat: Chat, clock: Clock, settings: Settings
+    ) -> None:
+        chat.says("a")
+        redis_client.delete(*redis_client.scan_iter(match="*:line:*"))
+        assert chat.tier.locks("clinic") == []
+        clock.advance(settings.wake_after)
+        assert chat.tier.sweep(older_than=DAY) == []
+        assert list(redis_client.scan_iter(match="*:due")) == []
+
+    def test_what_is_remembered_of_one_conversation_is_bounded(self, redis_client: redis.Redis, chat: Chat) -> None:
+        size = ENDED_MAX // 2 + 1
+        for round_ in range(3):
+            chat.says(*(named(f"m{round_}-{n}", "x") for n in range(size)))
+            chat.answered()
+            assert redis_client.hlen(next(redis_client.scan_iter(match="*:ended:*"))) <= ENDED_MAX
+        assert chat.says(named(f"m2-{size - 1}")).duplicate
+
+
+class TestScripts:
+    def test_they_survive_a_script_flush(self, redis_client: redis.Redis, chat: Chat) -> None:
+        chat.says("a")
+        redis_client.script_flush()
+        chat.claimed()
+        redis_client.script_flush()
+        assert chat.heartbeat() == "held"
+
+    def test_the_tier_survives_a_restart_of_its_server(self, valkey: Server, tmp_path: Path, clock: Clock) -> None:
+        server = start_valkey(tmp_path)
+        settings = Settings(redis_url=SecretStr(server.url), redis_timeout_ms=10_000)
+        tier = RedisTier(connect(settings), settings, clock)
+        chat = Chat(tier, clock)
+        try:
+            first = chat.says("a")
+            server.stop()
+            with pytest.raises(Unavailable):
+                chat.claim()
+            server = start_valkey(tmp_path, port=int(server.url.rsplit(":", 1)[1].split("/")[0]))
+            # It has forgotten all, which the record mends.
+            assert chat.claim() is None
+            chat.record_arrives(first.job_id, *first.pending)
+            assert chat.claimed().job_id == first.job_id
+        finally:
+            tier.close()
+            server.stop()
+
+    def test_without_a_clock_of_the_tests_the_servers_own_is_read(
+        self, redis_client: redis.Redis, settings: Settings
+    ) -> None:
+        redis_client.flushall()
+        chat = Chat(RedisTier(redis_client, settings), Clock())
+        before = time.time()
+        chat.says("a")
+        job = chat.claimed()
+        assert chat.heartbeat() == "held"
+        lock = chat.lock
+        assert lock is not None
+        assert lock.heartbeat_at is not None
+        assert job.started_at is not None
+        assert before - 1 < job.created_at <= job.started_at <= lock.heartbeat_at + 0.001 < time.time() + 1
+        assert chat.tier.sweep(older_than=DAY) == []
+        assert [job.job_id for job in chat.tier.sweep(older_than=0)] == [job.job_id]
+
+    def test_a_time_to_live_below_a_second_is_still_one(self, redis_client: redis.Redis, clock: Clock) -> None:
+        redis_client.flushall()
+        chat = Chat(RedisTier(redis_client, Settings(job_ttl=0.2), clock), clock)
+        accepted = chat.says("a")
+        chat.answered()
+        assert chat.tier.job(accepted.job_id)
+
+
+@contextmanager
+def configured(client: redis.Redis, **values: str) -> Iterator[None]:
+    """The server under another configuration, and back."""
+    names = {name: name.replace("_", "-") for name in values}
+    before = {name: str(client.config_get(name)[name]) for name in names.values()}
+    for name, value in values.items():
+        client.config_set(names[name], value)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            client.config_set(name, value)
+
+
+@contextmanager
+def demoted(client: redis.Redis) -> Iterator[None]:
+    """The server as a replica of nobody: what a failover leaves behind."""
+    client.replicaof("127.0.0.1", 1)
+    try:
+        yield
+    finally:
+        client.replicaof("NO", "ONE")
+
+
+class TestAway:
+    @pytest.mark.parametrize(
+        "trouble",
+        [demoted, lambda client: configured(client, maxmemory="1", maxmemory_policy="noeviction")],
+        ids=["demoted to a replica", "out of memory"],
+    )
+    def test_a_server_that_can_not_write_is_away_and_nothing_has_changed(
+        self, redis_client: redis.Redis, chat: Chat, trouble: Callable[[redis.Redis], AbstractContextManager[None]]
+    ) -> None:
+        chat.says("a")
+        job = chat.claimed()
+        lock = chat.lock
+        with trouble(redis_client):
+            for step in (
+                lambda: chat.says("b"),
+                lambda: chat.record_arrives(job.job_id, "b"),
+                lambda: chat.heartbeat(),
+                lambda: chat.seal(["minted-0"]),
+                lambda: chat.finish("worker", chat.end(job)),
+                lambda: chat.cancel(job.job_id),
+                lambda: chat.tier.release(chat.key),
+            ):
+                with pytest.raises(Unavailable):
+                    step()
+        assert chat.head == job
+        assert chat.lock == lock
+
+    def test_a_frozen_server_costs_one_timeout(self, valkey: Server, tmp_path: Path) -> None:
+        server = start_valkey(tmp_path)
+        settings = Settings(redis_url=SecretStr(server.url), redis_timeout_ms=100)
+        chat = Chat(tier := RedisTier(connect(settings), settings), Clock())
+        try:
+            tier.ping()
+            server.process.send_signal(signal.SIGSTOP)
+            for step in (tier.ping, lambda: chat.says("a"), lambda: chat.head):
+                began = time.monotonic()
+                with pytest.raises(Unavailable):
+                    step()
+                assert time.monotonic() - began < 1
+            server.process.send_signal(signal.SIGCONT)
+            time.sleep(0.05)
+            # An answer that comes late must not be taken for that of the next question.
+            assert chat.cancel(chat.job_id(99)) is None
+            # Whether the step was done, nobody knew; done again, it is done once.
+            chat.says("a")
+            assert chat.words(chat.head) == ["a"]
+        finally:
+            tier.close()
+            server.stop()
+
+    def test_a_server_that_is_not_there_is_away(self) -> None:
+        settings = Settings(redis_url=SecretStr("redis://127.0.0.1:1/0"))
+        tier = RedisTier(connect(settings), settings)
+        with pytest.raises(Unavailable):
+            tier.ping()
+        tier.close()
+
+    def test_a_mistake_of_ours_is_not_an_outage(self, redis_client: redis.Redis, chat: Chat) -> None:
+        accepted = chat.says("a")
+        key = next(redis_client.scan_iter(match="*:line:*"))
+        redis_client.delete(key)
+        redis_client.set(key, "not a hash")
+        with pytest.raises(redis.ResponseError):
+            chat.tier.claim(chat.key, accepted.lock_id or "")
+
+
+class TestCache:
+    def test_a_text_is_kept_for_others_and_not_for_long(self, redis_tier: RedisTier, clock: Clock) -> None:
+        assert redis_tier.cached("bots/nurse") is None
+        redis_tier.cache("bots/nurse", '{"name": "Y tá"}', 5)
+        assert redis_tier.cached("bots/nurse") == '{"name": "Y tá"}'
+        clock.advance(5)
+        assert redis_tier.cached("bots/nurse") is None
+
+
+class TestManyAtOnce:
+    def test_of_a_burst_one_takes_the_lock_and_all_land_in_its_job(self, redis_tier: RedisTier) -> None:
+        """Each message comes twice, from 16 threads at once, as webhooks do."""
+        for round_ in range(10):
+            key = ConversationKey("clinic", f"burst-{round_}")
+            together = Barrier(THREADS)
+
+            def send(number: int, key: ConversationKey = key, together: Barrier = together) -> Accepted:
+                chat = Chat(redis_tier, Clock(), key)
+                request = chat.request(named(f"m{number // 2}"))
+                together.wait(10)
+                return redis_tier.accept(request, job_id=key.new_job_id(), lock_id=f"lock-{number}")
+
+            with ThreadPoolExecutor(THREADS) as threads:
+                answers = list(threads.map(send, range(THREADS)))
+            assert sum(answer.lock_id is not None for answer in answers) == 1
+            assert len({answer.job_id for answer in answers}) == 1
+            assert Counter(answer.duplicate for answer in answers) == {False: THREADS // 2, True: THREADS // 2}
+            job = redis_tier.job(answers[0].job_id)
+            assert job is not None
+            assert sorted(message.message_id for message in job.messages) == sorted(
+                f"m{n}" for n in range(THREADS // 2)
+            )
+
+    def test_of_many_workers_one_claims(self, redis_tier: RedisTier) -> None:
+        chat = Chat(redis_tier, Clock())
+        chat.says("a")
+        with ThreadPoolExecutor(THREADS) as threads:
+            claims = list(threads.map(lambda n: redis_tier.claim(chat.key, f"worker-{n}"), range(THREADS)))
+        held = [claim for claim in claims if isinstance(claim, Claim)]
+        assert len(held) == 1
+        assert redis_tier.owner(chat.key, held[0].lock_id) == chat.job_id(1)
+
+    def test_while_patients_type_and_workers_run_each_message_is_answered_once(self, redis_tier: RedisTier) -> None:
+        """Four conversations, four patients and twelve workers, until everything sent is in one ended job."""
+        keys = [ConversationKey("clinic", f"busy-{number}") for number in range(4)]
+        sent: dict[ConversationKey, list[str]] = {key: [] for key in keys}
+        covered: list[str] = []
+        deadline = time.monotonic() + 20
+
+        def patient(key: ConversationKey) -> None:
+            for number in range(25):
+                message_id = f"{key.conversation_id}-{number}"
+                request = Chat(redis_tier, Clock(), key).request(named(message_id))
+                redis_tier.accept(request, job_id=key.new_job_id(), lock_id=message_id)
+                sent[key].append(message_id)
+
+        def worker(number: int) -> None:
+            key = keys[number % len(keys)]
+            while len(sent[key]) < 25 or redis_tier.waiting(key):
+                assert time.monotonic() < deadline
+                lock_id = new_message("", None).message_id
+                claim = redis_tier.claim(key, lock_id)
+                job = getattr(claim, "job", None)
+                while job:
+                    answered = [message.message_id for message in job.messages]
+                    sealed = redis_tier.seal(key, lock_id, answered, next_id=key.new_job_id(), fenced=True)
+                    if sealed.verdict == "sealed" and sealed.job:
+                        ended = sealed.job.with_(status=JobStatus.COMPLETED, finished_at=0.0)
+                        covered.extend(message.message_id for message in ended.messages)
+                        assert redis_tier.finish(key, lock_id, ended).done
+                        job = None
+                    else:
+                        assert sealed.verdict == "again"
+                        job = sealed.job
+
+        with ThreadPoolExecutor(THREADS) as threads:
+            running = [threads.submit(patient, key) for key in keys]
+            running += [threads.submit(worker, number) for number in range(12)]
+            for future in running:
+                future.result(30)
+        for key in keys:
+            mine = [message_id for message_id in covered if message_id in sent[key]]
+            assert mine == sent[key]
+        assert len(covered) == 100

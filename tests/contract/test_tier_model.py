@@ -1,0 +1,353 @@
+"""Two tiers, one story: whatever is done to them in whatever order, they answer alike and keep the promises.
+
+Hypothesis makes up stories of two conversations of the same name in two tenants, drives both tiers through them under
+one clock and with the same ids, and after each step compares all that can be seen.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from functools import partial
+from itertools import count
+from typing import Any, cast
+from unittest.mock import patch
+
+import redis
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+
+from message_handler.errors import Conflict
+from message_handler.models import (
+    Accepted,
+    ConversationKey,
+    Job,
+    JobError,
+    JobStatus,
+    Lock,
+    Message,
+    Request,
+    Turn,
+)
+from message_handler.settings import Settings
+from message_handler.stores.memory import MemoryTier
+from message_handler.stores.port import Sealed, Tier
+from message_handler.stores.redis import RedisTier
+from tests.contract.chat import BOT, Clock, job_id_of
+from tests.contract.conftest import age_keys
+
+KEYS = (ConversationKey("clinic", "patient"), ConversationKey("another", "patient"))
+SETTINGS = Settings(max_restarts=2, job_ttl=600)
+DAY = 24 * 3600.0
+
+keys = st.sampled_from((KEYS[0], KEYS[0], KEYS[0], KEYS[0], KEYS[1]))
+indexes = st.integers(0, 7)
+#: (content, id of the platform's): the same words and the same ids come again and again.
+spoken = st.tuples(st.sampled_from("ab"), st.sampled_from((None, None, "m1", "m2", "m3", "m4")))
+histories = st.lists(spoken, min_size=1, max_size=4)
+some = st.sets(indexes, max_size=2)
+#: Whose lock id: the holder's (0 to 3), the newest, or one of before.
+who = st.integers(0, 6)
+
+
+class Story(RuleBasedStateMachine):
+    """`tiers` holds the tiers; the rest is what the teller knows of the outside."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        super().__init__()
+        client.flushall()
+        self.clock = Clock()
+        self.clock.followers.append(partial(age_keys, client))
+        self.tiers: tuple[Tier, ...] = (
+            MemoryTier(SETTINGS, self.clock),
+            RedisTier(client, SETTINGS, self.clock),
+        )
+        self.numbers = count(1)
+        self.locks: dict[ConversationKey, list[str]] = {key: ["nobody"] for key in KEYS}
+        self.jobs: dict[ConversationKey, list[str]] = {key: [] for key in KEYS}
+        self.accepted: dict[ConversationKey, list[tuple[int, Request, Accepted]]] = {key: [] for key in KEYS}
+        #: How often an id was posted by accepts that still stand, and when an id left the line.
+        self.posts: dict[ConversationKey, Counter[str]] = {key: Counter() for key in KEYS}
+        self.left: dict[ConversationKey, dict[str, int]] = {key: {} for key in KEYS}
+        self.ends: dict[str, Job] = {}
+
+    # What happens.
+
+    @rule(
+        key=keys,
+        history=histories,
+        context=st.integers(0, 2),
+        resources=st.sampled_from(({}, {"user": 1}, {"user": 2})),
+        bot=st.sampled_from((BOT,) * 9 + ("another",)),
+    )
+    def accept(
+        self,
+        key: ConversationKey,
+        history: list[tuple[str, str | None]],
+        context: int,
+        resources: dict[str, Any],
+        bot: str,
+    ) -> None:
+        request = Request(key, self._messages(history), (Turn("assistant", "Hello?"),) * context, bot, resources)
+        job_id, lock_id = self._job_id(key), self._lock_id(key)
+        accepted = self._both(lambda tier: tier.accept(request, job_id=job_id, lock_id=lock_id))
+        if isinstance(accepted, Accepted):
+            self.accepted[key].append((next(self.numbers), request, accepted))
+            self.posts[key].update(accepted.posted)
+
+    @rule(key=keys, word=spoken)
+    def accept_one_more(self, key: ConversationKey, word: tuple[str, str | None]) -> None:
+        self.accept(key, [word], 0, {}, BOT)
+
+    @rule(key=keys, index=indexes, history=histories)
+    def a_record_arrives(self, key: ConversationKey, index: int, history: list[tuple[str, str | None]]) -> None:
+        """Any record of this conversation, early, late or again; or one that the tiers know nothing of."""
+        spare_id = self._job_id(key)
+        if index < len(self.accepted[key]):
+            _, request, accepted = self.accepted[key][-1 - index]
+            job_id, request = accepted.job_id, replace(request, messages=accepted.pending or request.messages)
+        else:
+            job_id, request = self._job_id(key), Request(key, self._messages(history), (), BOT, {"user": 3})
+        self._both(lambda tier: tier.accept_again(request, job_id=job_id, spare_id=spare_id))
+
+    @precondition(lambda self: any(self.accepted.values()))
+    @rule(key=keys, index=st.integers(0, 2))
+    def its_send_is_refused(self, key: ConversationKey, index: int) -> None:
+        if not self.accepted[key]:
+            return
+        since, _, accepted = self.accepted[key].pop(-1 - index % len(self.accepted[key]))
+        before = self._live(key)
+        if any(before[id_] and self.left[key].get(id_, 0) > since for id_ in accepted.posted):
+            return  # It was answered and accepted anew meanwhile: no send takes that long.
+        self._both(lambda tier: tier.undo(key, accepted.posted))
+        self.posts[key].subtract(accepted.posted)
+        taken = set(before) - set(self._live(key))
+        assert not any(self.posts[key][id_] > 0 for id_ in taken), "what another accept posted was taken back"
+        self._leave(key, taken)
+
+    @precondition(lambda self: self._anything_waits())
+    @rule(key=keys)
+    def claim(self, key: ConversationKey) -> None:
+        lock_id = self._lock_id(key)
+        self._both(lambda tier: tier.claim(key, lock_id))
+
+    @precondition(lambda self: self._anybody_holds())
+    @rule(key=keys, who=who)
+    def heartbeat(self, key: ConversationKey, who: int) -> None:
+        key = self._held(key)
+        lock_id = self._lock_of(key, who)
+        self._both(lambda tier: tier.heartbeat(key, lock_id))
+
+    @precondition(lambda self: self._anybody_holds())
+    @rule(key=keys, who=who, settled=some)
+    def adopt(self, key: ConversationKey, who: int, settled: set[int]) -> None:
+        """The fence found some messages settled, never all of them: then the job is finished instead."""
+        key = self._held(key)
+        lock_id, job = self._lock_of(key, who), self.tiers[0].waiting(key)
+        if job is None:
+            return
+        ids = [id_ for n, message in enumerate(job.messages) if n in settled for id_ in message.ids]
+        if all(message.message_id in ids for message in job.messages):
+            return
+        ended = job.with_(status=JobStatus.COMPLETED, finished_at=self.clock.now, superseded_by=self._job_id(key))
+        adopted = self._both(lambda tier: tier.adopt(key, lock_id, ids, ended if ids else None))
+        if adopted:
+            self._leave(key, {message.message_id for message in job.messages} & set(ids))
+
+    @precondition(lambda self: self._anybody_holds())
+    @rule(key=keys, who=who, unseen=st.sets(indexes, max_size=2), fenced=st.booleans())
+    def seal(self, key: ConversationKey, who: int, unseen: set[int], fenced: bool) -> None:
+        key = self._held(key)
+        lock_id, job = self._lock_of(key, who), self.tiers[0].waiting(key)
+        messages = job.messages if job else ()
+        answered = [message.message_id for n, message in enumerate(messages) if n not in unseen]
+        next_id = self._job_id(key)
+        self._both(lambda tier: tier.seal(key, lock_id, answered, next_id=next_id, fenced=fenced))
+
+    @precondition(lambda self: self._anything_waits())
+    @rule(
+        key=keys,
+        who=who,
+        status=st.sampled_from((JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED)),
+        of=st.integers(0, 5),
+        unseen=st.sets(indexes, max_size=1),
+    )
+    def finish(self, key: ConversationKey, who: int, status: JobStatus, of: int, unseen: set[int]) -> None:
+        """By its holder, by another or by verdict; mostly the head, else a job that waits, has ended or never was."""
+        lock_id = self._lock_of(key, who) if of else None
+        head = self.tiers[0].waiting(key)
+        job = head if head and of > 1 else self.tiers[0].job(self._known(self.jobs[key], of + len(unseen)))
+        if job is None:
+            return
+        ended = job.with_(
+            status=status,
+            messages=tuple(message for n, message in enumerate(job.messages) if n not in unseen),
+            reply="Rest." if status is JobStatus.COMPLETED else None,
+            error=JobError("code", "why") if status is JobStatus.FAILED else None,
+            finished_at=self.clock.now,
+        )
+        spare_id = self._job_id(key)
+        with patch.object(ConversationKey, "new_job_id", lambda _: spare_id):
+            finished = self._both(lambda tier: tier.finish(key, lock_id, ended))
+        if finished.done:
+            self._leave(key, {message.message_id for message in ended.messages})
+
+    @precondition(lambda self: self._anything_waits())
+    @rule(key=keys, index=indexes, what=st.sampled_from(("cancel", "cancel", "forget", "release")))
+    def somebody_interferes(self, key: ConversationKey, index: int, what: str) -> None:
+        job_id, message_id = self._known(self.jobs[key], index), f"m{index % 4 + 1}"
+        if what == "cancel":
+            self._both(lambda tier: tier.cancel(key, job_id))
+        elif what == "forget":
+            self._both(lambda tier: tier.forget(key, message_id))
+        else:
+            self._both(lambda tier: tier.release(key))
+
+    @rule(seconds=st.sampled_from((1, 1, 5, 14, 15, 59, 60, 600)), older_than=st.sampled_from((0.0, 0.0, 300.0, DAY)))
+    def time_passes(self, seconds: int, older_than: float) -> None:
+        """And, if `older_than`, the sweep comes."""
+        self.clock.advance(seconds)
+        if older_than:
+            self._both(lambda tier: sorted(tier.sweep(older_than=older_than), key=lambda job: job.job_id))
+            self._alike(lambda tier: [_anywhere(lock) for key in KEYS for lock in tier.locks(key.platform_id)])
+
+    # What must hold.
+
+    @invariant()
+    def all_that_can_be_seen_is_alike(self) -> None:
+        # Most names were never used: of those that memory doesn't know the newest will do.
+        names = {key: self.jobs[key][-2:] + [n for n in self.jobs[key][:-2] if self.tiers[0].job(n)] for key in KEYS}
+        self._alike(lambda tier: [tier.waiting(key) for key in KEYS])
+        self._alike(lambda tier: [_anywhere(tier.lock(key)) for key in KEYS])
+        self._alike(lambda tier: [tier.owner(key, lock_id) for key in KEYS for lock_id in self.locks[key][-3:]])
+        self._alike(lambda tier: [tier.job(job_id) for key in KEYS for job_id in names[key]])
+
+    @invariant()
+    def at_most_one_holds_a_conversation(self) -> None:
+        for key in KEYS:
+            owned = [lock_id for lock_id in self.locks[key] if self.tiers[0].owner(key, lock_id)]
+            assert len(owned) <= 1
+
+    @invariant()
+    def each_message_is_in_one_live_job_or_has_left_the_line(self) -> None:
+        for key in KEYS:
+            live = self._live(key)
+            assert all(times == 1 for times in live.values()), live
+            for message_id, posts in self.posts[key].items():
+                assert posts <= 0 or live[message_id], f"{message_id} was lost"
+
+    @invariant()
+    def restarts_are_bounded(self) -> None:
+        for job in self._live_jobs(*KEYS):
+            assert job.restarts <= SETTINGS.max_restarts
+
+    @invariant()
+    def ends_are_final(self) -> None:
+        for key in KEYS:
+            for job_id in self.jobs[key]:
+                job = self.tiers[0].job(job_id)
+                if job is None:
+                    self.ends.pop(job_id, None)
+                elif job.status.ended or job_id in self.ends:
+                    assert job == self.ends.setdefault(job_id, job)
+
+    # How it is told.
+
+    def _both(self, step: Callable[[Tier], Any]) -> Any:
+        """Take the step on each tier; returns what all of them answered."""
+        before = {key: self._order(key) for key in KEYS}
+        answer = self._alike(step)
+        if not isinstance(answer, Sealed):
+            # Only a seal, at the limit of restarts, lets a later message go first.
+            for key in KEYS:
+                after = self._order(key)
+                assert [i for i in before[key] if i in after] == [i for i in after if i in before[key]]
+        return answer
+
+    def _alike(self, look: Callable[[Tier], Any]) -> Any:
+        answers = [_answer(look, tier) for tier in self.tiers]
+        assert all(answer == answers[0] for answer in answers[1:]), answers
+        return answers[0]
+
+    def _leave(self, key: ConversationKey, message_ids: Iterable[str]) -> None:
+        for message_id in message_ids:
+            self.posts[key][message_id] = 0
+            self.left[key][message_id] = next(self.numbers)
+
+    def _messages(self, history: list[tuple[str, str | None]]) -> tuple[Message, ...]:
+        """Each id once: intake refuses a request that gives one twice."""
+        messages, used = [], set()
+        for content, message_id in history:
+            given = message_id is not None and message_id not in used
+            used.add(message_id)
+            name = message_id if given and message_id else f"minted-{next(self.numbers)}"
+            messages.append(Message(name, content, given))
+        return tuple(messages)
+
+    def _job_id(self, key: ConversationKey) -> str:
+        self.jobs[key].append(job_id_of(key, next(self.numbers)))
+        return self.jobs[key][-1]
+
+    def _lock_id(self, key: ConversationKey) -> str:
+        self.locks[key].append(f"lock-{next(self.numbers)}")
+        return self.locks[key][-1]
+
+    def _lock_of(self, key: ConversationKey, who: int) -> str:
+        holders = [lock_id for lock_id in self.locks[key] if self.tiers[0].owner(key, lock_id)]
+        return holders[0] if holders and who < 4 else self._known(self.locks[key], who - 4)
+
+    def _anything_waits(self) -> bool:
+        return any(self.tiers[0].waiting(key) for key in KEYS)
+
+    def _anybody_holds(self) -> bool:
+        lock = self.tiers[0].lock(self._held(KEYS[0]))
+        return lock is not None and lock.heartbeat_at is not None
+
+    def _held(self, key: ConversationKey) -> ConversationKey:
+        """The conversation, or another one that is held."""
+        locks = ((other, self.tiers[0].lock(other)) for other in sorted(KEYS, key=lambda other: other != key))
+        return next((other for other, lock in locks if lock and lock.heartbeat_at), key)
+
+    def _known(self, names: list[str], index: int) -> str:
+        return names[-1 - index % len(names)] if names else "never was"
+
+    def _live_jobs(self, *of: ConversationKey) -> list[Job]:
+        found = [self.tiers[0].job(job_id) for key in of for job_id in self.jobs[key]]
+        heads = [self.tiers[0].waiting(key) for key in of]
+        return list({job.job_id: job for job in (*heads, *found) if job and not job.status.ended}.values())
+
+    def _live(self, key: ConversationKey) -> Counter[str]:
+        return Counter(message.message_id for job in self._live_jobs(key) for message in job.messages)
+
+    def _order(self, key: ConversationKey) -> list[str]:
+        head = self.tiers[0].waiting(key)
+        rest = [job for job in self._live_jobs(key) if not head or job.job_id != head.job_id]
+        return [message.message_id for job in (*([head] if head else []), *rest) for message in job.messages]
+
+
+def _anywhere(lock: Lock | None) -> Lock | None:
+    """A lock without the name of its tier."""
+    return replace(lock, tier="memory") if lock else None
+
+
+def _answer(step: Callable[[Tier], Any], tier: Tier) -> Any:
+    try:
+        return step(tier)
+    except Conflict as conflict:
+        return str(conflict)
+
+
+def test_memory_and_redis_tell_the_same_story(redis_client: redis.Redis) -> None:
+    run_state_machine_as_test(
+        cast(type[Story], partial(Story, redis_client)),  # it only calls it
+        settings=settings(
+            max_examples=40,
+            stateful_step_count=40,
+            derandomize=True,
+            database=None,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )

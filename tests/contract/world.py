@@ -1,0 +1,348 @@
+"""One conversation with everything around it: a platform, a queue, workers, the sweep, and what may go wrong.
+
+Time is virtual, an AI call takes `AI_SECONDS` of it, and each call of a port is a step at which something can happen.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, cast
+
+from message_handler import maintenance
+from message_handler.ai import AI, Prompt
+from message_handler.bot_config import BotConfigService
+from message_handler.errors import AIError, Conflict, Unavailable
+from message_handler.intake import Intake, MessageRequest, parse_request
+from message_handler.jobs import BackgroundJobManager
+from message_handler.models import ConversationKey, Job, JobStatus, Record
+from message_handler.processing import Outcome, Worker
+from message_handler.queues import MAX_RECEIVE_COUNT, Queue, decode, encode
+from message_handler.settings import Settings
+from message_handler.stores.port import Archive, Tier
+from tests.contract.chat import Clock
+
+AI_SECONDS = 6
+#: How long a worker function may run, and how long SQS hides a record whose worker died.
+FUNCTION_SECONDS = 120.0
+VISIBILITY_SECONDS = 720.0
+SWEEP_SECONDS = 60.0
+
+Side = Literal["before", "after"]
+
+
+class Crash(BaseException):
+    """The process is gone, between two steps. No `except` of ours may catch it."""
+
+
+@dataclass
+class Steps:
+    """Counts the calls of all ports, and lets something happen before or after any of them."""
+
+    names: list[str] = field(default_factory=list)
+    plan: dict[tuple[Side, int], Callable[[], None]] = field(default_factory=dict)
+    hooks: dict[tuple[Side, str], list[Callable[[], None]]] = field(default_factory=dict)
+    muted: bool = False
+
+    def call(self, name: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        if self.muted:
+            return function(*args, **kwargs)
+        self.names.append(name)
+        number = len(self.names)
+        self._happens("before", number, name)
+        result = function(*args, **kwargs)
+        self._happens("after", number, name)
+        return result
+
+    def _happens(self, side: Side, number: int, name: str) -> None:
+        for hook in self.hooks.pop((side, name), ()):
+            hook()
+        if action := self.plan.pop((side, number), None):
+            with self.silently():
+                action()
+
+    @contextmanager
+    def silently(self) -> Iterator[None]:
+        """What happens inside is done by others: it is not counted, and nothing happens to it."""
+        before, self.muted = self.muted, True
+        try:
+            yield
+        finally:
+            self.muted = before
+
+
+class Port:
+    """Whatever adapter stands behind a port; each of its methods is a step."""
+
+    def __init__(self, label: str, target: Any, steps: Steps) -> None:
+        self.label = label
+        self.target = target
+        self.steps = steps
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self.target, name)
+        if not callable(value):
+            return value
+        return lambda *args, **kwargs: self.steps.call(
+            f"{self.label}.{name}", getattr(self.target, name), *args, **kwargs
+        )
+
+
+@dataclass
+class Delivery:
+    """A record in the queue, from when on it is seen, and how often it was received."""
+
+    record: Record
+    visible_at: float
+    receives: int = 0
+
+
+@dataclass
+class FakeQueue:
+    """SQS in virtual time: at least once, nothing deleted before its worker said so."""
+
+    clock: Clock
+    waiting: list[Delivery] = field(default_factory=list)
+    sent: list[tuple[Record, int]] = field(default_factory=list)
+    name: str = "fake"
+
+    def ping(self) -> None: ...
+
+    def close(self) -> None: ...
+
+    def send(self, record: Record, *, delay: int = 0) -> None:
+        copy = decode(encode(record))
+        assert copy == record
+        self.sent.append((copy, delay))
+        self.waiting.append(Delivery(copy, self.clock() + delay))
+
+    def next(self) -> Delivery | None:
+        return min(self.waiting, key=lambda delivery: delivery.visible_at, default=None)
+
+    def delete(self, delivery: Delivery) -> None:
+        self.waiting = [other for other in self.waiting if other is not delivery]
+
+
+@dataclass
+class ScriptedAI:
+    """Answers with the JSON list of what it was asked; `[fail]` in a message makes it fail."""
+
+    clock: Clock
+    prompts: list[Prompt] = field(default_factory=list)
+
+    def complete(self, prompt: Prompt, checkpoint: Callable[[], None]) -> str:
+        self.prompts.append(prompt)
+        asked = [message.content for message in prompt.messages]
+        said = [turn.content for turn in prompt.context if turn.role == "user"]
+        assert len(set(asked + said)) == len(asked + said), "the AI is told the same twice"
+        for _ in range(AI_SECONDS):
+            self.clock.advance(1)
+            checkpoint()
+        if any("[fail]" in content for content in asked):
+            raise AIError("ai_failed", "The AI was asked to fail.")
+        return json.dumps(asked)
+
+
+@dataclass
+class World:
+    """The parts under test, with what the platform was told, and what it may expect."""
+
+    tier: Tier
+    archive: Archive
+    lose: Callable[[World], None]
+    clock: Clock
+    settings: Settings
+    key: ConversationKey
+    steps: Steps = field(default_factory=Steps)
+    told: dict[str, list[str]] = field(default_factory=dict)
+    contents: dict[str, str] = field(default_factory=dict)
+    outcomes: list[Outcome] = field(default_factory=list)
+    cancelled: set[str] = field(default_factory=set)
+    most_receives: int = 0
+    orderly: bool = True
+
+    def __post_init__(self) -> None:
+        self.queue = FakeQueue(self.clock)
+        self.ai = ScriptedAI(self.clock)
+        self.store = Port("tier", self.tier, self.steps)
+        self.tier = cast(Tier, self.store)
+        self.archive = cast(Archive, Port("archive", self.archive, self.steps))
+        self.sender = cast(Queue, Port("queue", self.queue, self.steps))
+        ai = cast(AI, Port("ai", self.ai, self.steps))
+        bots = BotConfigService(self.tier, self.archive, self.settings, self.clock)
+        self.worker = Worker(
+            self.tier, self.archive, self.sender, bots, lambda _: ai, self.settings, self.clock
+        )
+        self.intake = Intake(self.tier, self.sender, bots, self.settings, self.clock)
+        self.jobs = BackgroundJobManager(
+            self.tier, self.archive, self.sender, self.intake, platform_id=self.key.platform_id
+        )
+
+    # What people and machines do.
+
+    def posts(self, *message_ids: str, text: str = "", tries: int = 3) -> dict[str, Any] | None:
+        """The platform posts messages in one request and tries again until it is told `202`."""
+        messages = []
+        for message_id in message_ids:
+            content = self.contents.setdefault(message_id, text or f"text of {message_id}")
+            messages.append({"role": "user", "content": content, "message_id": message_id})
+        request: MessageRequest = parse_request({"messages": messages})
+        for _ in range(tries):
+            try:
+                told = self.intake.handle(self.key, request)
+            except (Crash, Unavailable):
+                self.clock.advance(1)
+            else:
+                for message_id in message_ids:
+                    self.told.setdefault(message_id, []).append(told["ai_job_id"])
+                return told
+        return None
+
+    def cancels(self, job_id: str) -> Job | None:
+        """The platform cancels a job; None if it was told `409`, or nothing."""
+        try:
+            job = self.jobs.cancel(job_id)
+        except (Conflict, Crash, Unavailable):
+            return None
+        self.cancelled.add(job_id)
+        return job
+
+    def sweeps(self) -> int:
+        try:
+            return maintenance.sweep(self.tier, self.sender)
+        except (Crash, Unavailable):
+            return 0
+
+    def releases(self) -> bool:
+        try:
+            return maintenance.release(self.tier, self.archive, self.sender, self.key)
+        except (Crash, Unavailable):
+            return False
+
+    def tier_lost(self) -> None:
+        """The tier forgets everything."""
+        self.orderly = False
+        self.lose(self)
+
+    def delivers(self, delivery: Delivery | None = None, *, seconds: float = FUNCTION_SECONDS) -> Outcome | None:
+        """A worker works on a record (the next one) and keeps or deletes it; None if it died."""
+        delivery = delivery or self.queue.next()
+        assert delivery is not None
+        self.clock.advance(max(0.0, delivery.visible_at - self.clock()))
+        delivery.receives += 1
+        self.most_receives = max(self.most_receives, delivery.receives)
+        delivery.visible_at = self.clock() + VISIBILITY_SECONDS
+        try:
+            outcome = self.worker.process(delivery.record, self.clock() + seconds)
+        except Crash:
+            return None
+        self.outcomes.append(outcome)
+        if outcome.back is None:
+            self.queue.delete(delivery)
+        else:
+            delivery.visible_at = self.clock() + outcome.back
+        return outcome
+
+    def delivers_all_due(self) -> None:
+        """Other workers take every record that can be seen now, each once."""
+        for delivery in [d for d in self.queue.waiting if d.visible_at <= self.clock()]:
+            self.delivers(delivery)
+
+    def settles(self) -> World:
+        """Let time pass, with workers and the sweep, until nothing waits any more."""
+        swept_at = self.clock()
+        for _ in range(200):
+            delivery, locked = self.queue.next(), self._locked()
+            if delivery is None and not locked:
+                return self
+            if not locked or (delivery and delivery.visible_at <= swept_at + SWEEP_SECONDS):
+                self.delivers(delivery)
+            else:
+                swept_at = max(self.clock(), swept_at + SWEEP_SECONDS)
+                self.clock.advance(swept_at - self.clock())
+                self.sweeps()
+        raise AssertionError("the conversation does not come to rest")
+
+    def _locked(self) -> bool:
+        with self.steps.silently():
+            return self.tier.lock(self.key) is not None
+
+    def worker_pauses(self) -> None:
+        """This worker stops for longer than its claim lives; others do its work meanwhile."""
+        self.clock.advance(self.settings.heartbeat_stale + 1)
+        self.sweeps()
+        self.delivers_all_due()
+
+    # What came of it.
+
+    def replies(self) -> list[list[str]]:
+        """What each archived reply answers, in order."""
+        found = self.archive.conversation(self.key)
+        assert found is not None
+        return [json.loads(turn.content) for turn, _, _ in found.turns if turn.role == "assistant"]
+
+    def answered(self, *groups: str) -> bool:
+        """Whether the replies answer exactly these messages: ids separated by blanks, a reply a string."""
+        return self.replies() == [[self.contents[message_id] for message_id in group.split()] for group in groups]
+
+    def job(self, job_id: str) -> Job:
+        return self.jobs.find(job_id)
+
+    def end_of(self, message_id: str) -> Job:
+        """The job that settled a message."""
+        job_id = self.archive.settled_by(self.key, message_id)
+        assert job_id is not None, f"{message_id} is open"
+        job = self.archive.job(self.key.platform_id, job_id)
+        assert job is not None
+        return job
+
+    def chain(self, job_id: str) -> list[Job]:
+        """A job and those it leads to."""
+        jobs = [self.job(job_id)]
+        while (successor := jobs[-1].superseded_by) and len(jobs) < 50:
+            jobs.append(self.job(successor))
+        return jobs
+
+    def checked(self) -> World:
+        """Every promise about accepted messages: none lost, none answered twice, all told the truth."""
+        self.steps.muted = True
+        assert not self.queue.waiting
+        assert self.tier.lock(self.key) is None
+        replies = self.replies()
+        answered = [content for reply in replies for content in reply]
+        assert len(set(answered)) == len(answered), f"answered twice: {replies}"
+        found = self.archive.conversation(self.key)
+        assert found is not None
+        said = [turn.content for turn, _, _ in found.turns if turn.role == "user"]
+        assert len(set(said)) == len(said), f"archived twice: {said}"
+        for message_id, jobs in self.told.items():
+            end = self.end_of(message_id)
+            content = self.contents[message_id]
+            assert end.status.ended
+            assert content in said
+            if end.status is JobStatus.COMPLETED:
+                assert content in answered, f"{message_id} was not answered"
+                assert content in json.loads(end.reply or "")
+            else:
+                assert content not in answered
+            for told in jobs:
+                chain = self.chain(told)
+                assert all(job.status.ended for job in chain), [job.status for job in chain]
+                ids = [job.job_id for job in chain]
+                assert len(set(ids)) == len(ids), "a circle"
+                assert end.job_id in ids, f"{message_id} was told a job that leads nowhere"
+        for job_id in self.cancelled:
+            assert self.job(job_id).status.ended
+        if self.orderly:
+            order = list(self.contents.values())
+            assert answered == sorted(answered, key=order.index), f"out of order: {replies}"
+        assert self.most_receives <= MAX_RECEIVE_COUNT, "a record would rest in the dead letters"
+        self.steps.muted = False
+        return self
+
+
+def last_message(record: Record) -> Record:
+    """A record as an older one would be: without what came before its own message."""
+    return replace(record, request=replace(record.request, messages=record.request.messages[-1:]))
