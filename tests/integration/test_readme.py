@@ -1,0 +1,117 @@
+"""The README is true: what it tells people to type is run here, and its tables are compared with the code."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import uuid
+from pathlib import Path
+
+import pytest
+from pg8000.native import Connection
+
+from local.invoke import BUILT
+from local.stack import LocalStack
+from message_handler.settings import Settings
+from message_handler.stores.postgres import connector
+from tests.integration.conftest import CANARY, Api
+
+README = Path("README.md").read_text()
+
+
+def blocks(name: str) -> list[str]:
+    found = re.findall(rf"<!-- test: {name} -->\n```\w+\n(.*?)```", README, re.DOTALL)
+    assert found, f"the README has no block marked {name!r}"
+    return found
+
+
+def shell(script: str) -> list[str]:
+    result = subprocess.run(["bash", "-euc", script], capture_output=True, text=True, timeout=120, check=True)
+    return result.stdout.splitlines()
+
+
+def on(api: Api, script: str, conversation_id: str) -> str:
+    """The block with this stack's address, a fresh conversation, and the canary in its message."""
+    script = script.replace("http://127.0.0.1:3000", api.url).replace("</USER>", f" [slow:0.5] {CANARY}</USER>")
+    return re.sub(r"conv_\d+", conversation_id, script)
+
+
+def test_the_first_conversation_goes_as_the_readme_says(api: Api) -> None:
+    (script,) = blocks("conversation")
+    answer = json.loads("".join(shell(on(api, script, f"readme_{uuid.uuid4().hex}"))))
+    (shown,) = re.findall(r'```json\n(\{"success".*?\})\n```', README, re.DOTALL)
+    assert set(answer) == set(json.loads(shown))
+    assert api.ended(answer["ai_job_id"])["status"] == "completed"
+
+
+def test_typing_fast_makes_one_job_and_the_repetition_is_a_duplicate(api: Api) -> None:
+    (script,) = blocks("typing fast")
+    conversation_id = f"readme_{uuid.uuid4().hex}"
+    answers = [json.loads(line) for line in shell(on(api, script, conversation_id)) if line]
+    (job_id,) = {answer["ai_job_id"] for answer in answers}
+    assert [answer.get("duplicate") for answer in answers] == [None, None, True]
+    reply = api.ended(job_id)["reply"]["content"]
+    assert [reply.count(f"Question {number} ") for number in (1, 2)] == [1, 1]
+
+
+@pytest.mark.parametrize("program", blocks("library"), ids=["plain", "awaitable"])
+def test_the_library_examples_run_in_one_process_with_nothing_configured(program: str) -> None:
+    environment = {"PATH": os.environ["PATH"], "SIMULATED_AI_DELAY_MS": "10"}
+    result = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.split()[0] in ("pending", "processing", "completed")
+
+
+def test_a_first_bot_is_made_by_the_readmes_sql(api: Api, stack: LocalStack) -> None:
+    (sql,) = blocks("sql")
+    assert stack.database_url
+    connection: Connection = connector(Settings.from_environment({"DATABASE_URL": stack.database_url}))()
+    try:
+        connection.execute_simple(sql)
+    finally:
+        connection.close()
+    answer = api.post(f"readme_{uuid.uuid4().hex}", history=f"<USER>{CANARY}</USER>", bot_id="pharmacy")
+    assert answer["bot_name"] == "Pharmacy Assistant"
+
+
+def test_a_built_function_is_invoked_as_the_readme_says() -> None:
+    if not BUILT.is_file():
+        assert os.environ.get("CI") != "true", "build before the tests: make build"
+        pytest.skip("not built: make build")
+    (script,) = blocks("invoke")
+    response = json.loads("".join(shell(script.replace("make ", "make --silent "))))
+    assert response["statusCode"] == 202
+
+
+def test_every_setting_is_in_the_readme_with_its_default() -> None:
+    table = README.split("## Settings")[1].split("\n## ")[0]
+    rows = dict(re.findall(r"^\| (`[^|]+`) \| ([^|]+) \|", table, re.MULTILINE))
+    listed = {
+        name: default
+        for names, defaults in rows.items()
+        for name, default in zip(re.findall(r"`(\w+)`", names), defaults.split(", "), strict=False)
+    }
+    listed.pop("POWERTOOLS_LOG_LEVEL")
+    fields = {name.upper(): field.default for name, field in Settings.model_fields.items()}
+    assert set(listed) == set(fields)
+    for name, default in fields.items():
+        if default is None:
+            assert listed[name].startswith("none"), name
+        else:
+            assert float(listed[name]) == float(default), name
+
+
+def test_every_route_of_the_template_is_in_the_readme(stack: LocalStack) -> None:
+    table = README.split("## The API")[1].split("\n## ")[0]
+    listed = set()
+    for row in re.findall(r"^\| (`[A-Z].*?) \|", table, re.MULTILINE):
+        for route in row.split(" · "):
+            path = re.search(r"(/[^`? ]+)", route)
+            assert path, route
+            listed |= {(method, path[1]) for method in re.findall(r"GET|POST|PUT|DELETE", route)}
+    assert listed == {(route.method, route.path) for route in stack.template.routes}
