@@ -40,10 +40,10 @@ def main(arguments: list[str] | None = None) -> int:
         log_file=options.log_file or options.template.parent / ".local" / f"functions-{options.port}.log",
         terminal=sys.stderr,
     )
-    address = address_file(options.template.parent / ".local", options.port)
+    address = None
     try:
         stack.start()
-        _keep_address(address, stack.database_url)
+        address = _keep_address(address_file(options.template.parent / ".local", options.port), stack.database_url)
         _report(stack)
         while True:
             time.sleep(0.2)  # not signal.pause: a signal that comes just before it would be slept through
@@ -53,16 +53,18 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 0
     finally:
-        address.unlink(missing_ok=True)
+        if address is not None:  # another host may run on a port that we didn't get
+            address.unlink(missing_ok=True)
         stack.stop()
 
 
-def _keep_address(file: Path, database_url: str | None) -> None:
+def _keep_address(file: Path, database_url: str | None) -> Path:
     """For `make psql`. With its password, so nobody else may read it."""
     if database_url:
         file.parent.mkdir(exist_ok=True)
         file.touch(mode=0o600)
         file.write_text(database_url)
+    return file
 
 
 def _stop(_number: int, _frame: FrameType | None) -> NoReturn:

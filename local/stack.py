@@ -23,7 +23,7 @@ from typing import Any, Self, TextIO
 
 from local import reachable
 from local.aws import Simulator, start_simulator
-from local.errors import StartError, StoreUnavailableError, TemplateError
+from local.errors import StartError, StoreUnavailableError
 from local.gateway import Gateway, front
 from local.intrinsics import REGION
 from local.logs import FunctionLog
@@ -142,8 +142,8 @@ class LocalStack:
         return self.stores[name].url if name in self.stores else None
 
     def _start(self) -> None:
-        if not self._template_path.is_file():
-            raise TemplateError(f"{self._template_path}: there is no such file")
+        source = TemplateSource(self._template_path)
+        self._find_given_stores()
         listener = self._listen()
         directory = self._make_directory()
         self.log_file = self._log_file or directory / "functions.log"
@@ -152,10 +152,11 @@ class LocalStack:
         simulator = start_simulator(directory / "aws.log")
         self._cleanup.callback(simulator.stop)
         self._queue_url_prefix = simulator.queue_url_prefix
-        starting = self._start_stores(directory)
-        source = TemplateSource(self._template_path)  # takes a second, in which the others start
+        starting = self._start_own_stores(directory)
+        source.transform()  # takes a second, in which the others start
         self.sqs = _sqs_client(simulator.endpoint)
-        self._await_stores(starting)
+        self._cleanup.callback(self.sqs.close)
+        self._await_own_stores(starting)
         self.template = source.resolve(self._parameters(), simulator.queue_url_prefix)
         self._start_functions(simulator, log)
         create_queues(self.sqs, self.template.queues)
@@ -182,36 +183,34 @@ class LocalStack:
             Path(temporary.name).chmod(0o711)
         return Path(temporary.name)
 
-    def _start_stores(self, directory: Path) -> dict[str, Future[tuple[Store, Server | None]]]:
-        """Start our own stores, or look whether the given ones are there, in threads."""
+    def _find_given_stores(self) -> None:
+        """See that the stores that the environment names are there."""
+        if self._wanted["redis"] and (url := self._environment.get("REDIS_URL")):
+            version = reachable.redis_version(url, self._environment.get("REDIS_PASSWORD", ""))
+            self.stores["redis"] = Store(url, version, own=False)
+        if self._wanted["postgres"] and (url := self._environment.get("DATABASE_URL")):
+            reachable.check_postgres(url)
+            self.stores["postgres"] = Store(url, None, own=False)
+
+    def _start_own_stores(self, directory: Path) -> dict[str, Future[Server]]:
+        """Start the others, in threads."""
         executor = ThreadPoolExecutor(thread_name_prefix="stores")
         self._cleanup.callback(executor.shutdown)
-        starts = {"redis": self._redis, "postgres": self._postgres}
-        futures = {name: executor.submit(start, directory) for name, start in starts.items() if self._wanted[name]}
-        for future in futures.values():
+        starts = {"redis": start_valkey, "postgres": start_postgres}
+        wanted = [name for name in starts if self._wanted[name] and name not in self.stores]
+        starting = {name: executor.submit(starts[name], directory) for name in wanted}
+        for future in starting.values():
             self._cleanup.callback(_stop_store, future)
-        return futures
+        return starting
 
-    def _redis(self, directory: Path) -> tuple[Store, Server | None]:
-        if url := self._environment.get("REDIS_URL"):
-            version = reachable.redis_version(url, self._environment.get("REDIS_PASSWORD", ""))
-            return Store(url, version, own=False), None
-        server = start_valkey(directory)
-        return Store(server.url, server.version, own=True), server
-
-    def _postgres(self, directory: Path) -> tuple[Store, Server | None]:
-        if url := self._environment.get("DATABASE_URL"):
-            reachable.check_postgres(url)
-            return Store(url, None, own=False), None
-        server = start_postgres(directory)
-        return Store(server.url, server.version, own=True), server
-
-    def _await_stores(self, starting: Mapping[str, Future[tuple[Store, Server | None]]]) -> None:
+    def _await_own_stores(self, starting: Mapping[str, Future[Server]]) -> None:
         for name, future in starting.items():
             try:
-                self.stores[name], _ = future.result()
+                server = future.result()
             except StoreUnavailableError as error:
                 self.missing.append(str(error))
+            else:
+                self.stores[name] = Store(server.url, server.version, own=True)
 
     def _parameters(self) -> dict[str, str]:
         return {"RedisUrl": self.redis_url or "", "DatabaseUrl": self.database_url or ""}
@@ -265,11 +264,9 @@ class LocalStack:
             self._cleanup.callback(ticker.stop)
 
 
-def _stop_store(starting: Future[tuple[Store, Server | None]]) -> None:
+def _stop_store(starting: Future[Server]) -> None:
     if starting.exception() is None:  # waits for one that is still starting
-        _, server = starting.result()
-        if server is not None:
-            server.stop()
+        starting.result().stop()
 
 
 def _sqs_client(endpoint: str) -> Any:

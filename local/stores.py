@@ -75,40 +75,28 @@ def start_postgres(directory: Path, port: int | None = None) -> Server:
     if programs is None:
         raise StoreUnavailableError("no PostgreSQL for this platform, neither in the wheel nor on PATH")
     directory.mkdir(parents=True, exist_ok=True)
-    home, account, scratch = directory.absolute(), None, None
+    home = _Home(directory.absolute(), programs)
     if os.geteuid() == 0:
-        account = binaries.unprivileged_account()
-        if account is None:
-            raise StoreUnavailableError("PostgreSQL refuses to run as root, and there is no account `nobody`")
-        runs = binaries.run_as(account, programs / "postgres", "--version") is not None
-        if not (runs and binaries.may_enter(directory, account)):
-            remembered = directory / "postgres.scratch"
-            scratch = Path(remembered.read_text()) if remembered.exists() else None
-            if scratch is None or not scratch.is_dir():
-                scratch = binaries.scratch_folder(account)
-            if scratch is None:
-                raise StoreUnavailableError("PostgreSQL refuses to run as root, and `nobody` has no folder for it")
-            remembered.write_text(str(scratch))
-            home, programs = scratch, programs if runs else binaries.readable_copy(programs.parent, scratch)
+        home = _home_of_another_account(directory, programs)
     try:
-        password = _initialize(programs, home, directory / "initdb.log", account)
-        command: list[str | Path] = [programs / "postgres", "-D", home / "postgres"]
+        password = _initialize(home, directory / "initdb.log")
+        command: list[str | Path] = [home.programs / "postgres", "-D", home.folder / "postgres"]
         command += [word for name, value in _POSTGRES_SETTINGS.items() for word in ("-c", f"{name}={value}")]
         # SIGQUIT, also when we die: the postmaster then takes its backends and its shared memory along.
         process, version, chosen = _start(
             lambda chosen: [*command, "-p", str(chosen)],
-            lambda chosen: _prepare_database(chosen, password),
+            lambda chosen, _pid: _prepare_database(chosen, password),
             directory / "postgres.log",
             port,
             signal.SIGQUIT,
-            account,
+            home.account,
         )
     except BaseException:
-        if scratch is not None:
-            shutil.rmtree(scratch, ignore_errors=True)
+        if home.scratch is not None:
+            shutil.rmtree(home.scratch, ignore_errors=True)
         raise
     url = f"postgresql://{_USER}:{password}@127.0.0.1:{chosen}/{_DATABASE}"
-    return Server("postgres", version, url, process, signal.SIGQUIT, scratch)
+    return Server("postgres", version, url, process, signal.SIGQUIT, home.scratch)
 
 
 def start_valkey(directory: Path, port: int | None = None) -> Server:
@@ -121,16 +109,8 @@ def start_valkey(directory: Path, port: int | None = None) -> Server:
     if program is None:
         raise StoreUnavailableError("no Valkey for this platform, neither in the wheel nor on PATH")
     directory.mkdir(parents=True, exist_ok=True)
-    command: list[str | Path] = [
-        Path(program).absolute(),
-        "--bind",
-        "127.0.0.1",
-        "--save",
-        "",
-        "--appendonly",
-        "no",
-    ]
-    command += ["--dir", directory.absolute()]
+    settings = ("--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", directory.absolute())
+    command: list[str | Path] = [Path(program).absolute(), *settings]
     process, version, chosen = _start(
         lambda chosen: [*command, "--port", str(chosen)],
         _valkey_version,
@@ -141,9 +121,37 @@ def start_valkey(directory: Path, port: int | None = None) -> Server:
     return Server("valkey", version, f"redis://127.0.0.1:{chosen}/0", process, signal.SIGKILL)
 
 
-def _initialize(programs: Path, home: Path, log: Path, account: Account | None) -> str:
-    """Make the cluster `home/postgres` unless it is there; returns its password."""
-    data, password_file = home / "postgres", home / "postgres.password"
+@dataclass(frozen=True)
+class _Home:
+    """Where a cluster lives, which programs run it, and as whom (None: as we are)."""
+
+    folder: Path
+    programs: Path
+    account: Account | None = None
+    scratch: Path | None = None
+
+
+def _home_of_another_account(directory: Path, programs: Path) -> _Home:
+    """Postgres refuses to be root: another account's home, with copies where that account may not go."""
+    account = binaries.unprivileged_account()
+    if account is None:
+        raise StoreUnavailableError("PostgreSQL refuses to run as root, and there is no account `nobody`")
+    runs = binaries.run_as(account, programs / "postgres", "--version") is not None
+    if runs and binaries.may_enter(directory, account):
+        return _Home(directory.absolute(), programs, account)
+    remembered = directory / "postgres.scratch"
+    scratch = Path(remembered.read_text()) if remembered.exists() else None
+    if scratch is None or not scratch.is_dir():
+        scratch = binaries.scratch_folder(account)
+    if scratch is None:
+        raise StoreUnavailableError("PostgreSQL refuses to run as root, and `nobody` has no folder for it")
+    remembered.write_text(str(scratch))
+    return _Home(scratch, programs if runs else binaries.readable_copy(programs.parent, scratch), account, scratch)
+
+
+def _initialize(home: _Home, log: Path) -> str:
+    """Make the cluster unless it is there; returns its password."""
+    data, password_file, account = home.folder / "postgres", home.folder / "postgres.password", home.account
     if data.exists():
         return password_file.read_text()
     # A password, because trust would let every local user run programs as ours (COPY ... TO PROGRAM).
@@ -154,18 +162,9 @@ def _initialize(programs: Path, home: Path, log: Path, account: Account | None) 
     if account is not None:
         os.chown(password_file, account.uid, account.gid)
         os.chown(data, account.uid, account.gid)
-    command: list[str | Path] = [
-        programs / "initdb",
-        "-D",
-        data,
-        "-U",
-        _USER,
-        "--pwfile",
-        password_file,
-        "--auth=password",
-    ]
-    command += ["--encoding=UTF8", "--locale=C", "--no-sync", "--no-instructions"]
-    version = re.search(r"(\d+)", binaries.run_as(account, programs / "postgres", "--version") or "")
+    settings = ("-D", data, "-U", _USER, "--pwfile", password_file, "--auth=password", "--encoding=UTF8", "--locale=C")
+    command: list[str | Path] = [home.programs / "initdb", *settings, "--no-sync", "--no-instructions"]
+    version = re.search(r"(\d+)", binaries.run_as(account, home.programs / "postgres", "--version") or "")
     if version and int(version[1]) >= 17:
         # The same collation on every operating system; and no 10 ms a connection to harden a random password.
         command += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8", "-c", "scram_iterations=1"]
@@ -183,7 +182,7 @@ def _initialize(programs: Path, home: Path, log: Path, account: Account | None) 
 
 def _start(
     command: Callable[[int], list[str | Path]],
-    connect: Callable[[int], str],
+    connect: Callable[[int, int], str],
     log: Path,
     port: int | None,
     death_signal: signal.Signals,
@@ -211,13 +210,13 @@ def _start(
                 raise
 
 
-def _await_ready(process: subprocess.Popen[bytes], connect: Callable[[int], str], port: int, log: Path) -> str:
+def _await_ready(process: subprocess.Popen[bytes], connect: Callable[[int, int], str], port: int, log: Path) -> str:
     deadline = time.monotonic() + START_SECONDS
     while True:
         if process.poll() is not None:
             raise StoreStartError(f"exit code {process.returncode}: {_last_line(log)}")
         try:
-            return connect(port)
+            return connect(port, process.pid)
         except Exception as error:  # each client has its own words for "not yet"; the deadline bounds all
             if time.monotonic() > deadline:
                 raise StoreStartError(f"not ready after {START_SECONDS:.0f} s: {error}") from error
@@ -239,10 +238,12 @@ def _prepare_database(port: int, password: str) -> str:
         connection.close()
 
 
-def _valkey_version(port: int) -> str:
+def _valkey_version(port: int, pid: int) -> str:
     with socket.create_connection(("127.0.0.1", port), timeout=1) as connection:
         connection.sendall(b"INFO server\r\n")
         answer = connection.recv(65536).decode()
+    if f"process_id:{pid}\r" not in answer:  # another server was faster on this port; ours is about to end
+        raise ConnectionError(f"not our server: {answer[:80]!r}")
     for field, name in (("valkey_version", "Valkey"), ("redis_version", "Redis")):
         if match := re.search(rf"^{field}:(\S+)", answer, re.MULTILINE):
             return f"{name} {match[1]}"

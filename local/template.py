@@ -95,20 +95,27 @@ class Template:
 
 
 class TemplateSource:
-    """A template that is transformed, but whose parameters may not be known yet (our stores are still starting)."""
+    """A template on its way: read at once, transformed in a second, resolved when its parameters are known."""
 
     def __init__(self, path: Path) -> None:
-        """Read and transform the file. Raises TemplateError."""
-        document = _parse(path)
-        self._folders = _take_local_folders(document, path.parent)
-        self._transformed = _transform(document, path)
+        """Read the file. Raises TemplateError, as all methods do."""
         self._path = path
+        self._document = _parse(path)
+        self._folders = _take_local_folders(self._document, path.parent)
+        self._transformed: dict[str, Any] | None = None
+
+    def transform(self) -> None:
+        """Make CloudFormation of it; `resolve` does so if this wasn't called before."""
+        self._transformed = _transform(self._document, self._path)
 
     def resolve(self, parameters: Mapping[str, str], queue_url_prefix: str) -> Template:
         """Everything that runs, with these parameter values. A queue's URL is the prefix and its name."""
-        resolver = Resolver(self._transformed, parameters, queue_url_prefix)
+        if self._transformed is None:
+            self.transform()
+        document = self._transformed or {}
+        resolver = Resolver(document, parameters, queue_url_prefix)
         try:
-            return _Reader(self._transformed, resolver, self._folders).read()
+            return _Reader(document, resolver, self._folders).read()
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise TemplateError(f"{self._path}: a value is missing or of the wrong kind: {error!r}") from error
 

@@ -10,9 +10,18 @@ from pathlib import Path
 from local.intrinsics import REGION
 from local.template import Function
 
-# A function sees nothing of the developer's environment but how to reach the world.
+# A function sees nothing of the developer's environment but what Python needs, and how to reach the world.
 _PASSED_ON = (
-    *("PATH", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "AWS_CA_BUNDLE"),
+    *(
+        "PATH",
+        "LD_LIBRARY_PATH",
+        "TMPDIR",
+        "SSL_CERT_FILE",
+        "SSL_CERT_DIR",
+        "REQUESTS_CA_BUNDLE",
+        "CURL_CA_BUNDLE",
+        "AWS_CA_BUNDLE",
+    ),
     *("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"),
 )
 _LOOPBACK = "127.0.0.1,localhost"

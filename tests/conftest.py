@@ -1,4 +1,4 @@
-"""Real servers for whoever asks: each is started once, empty, and ends with the run.
+"""Shared by all tests: real servers for whoever asks, each started once, empty, and ended with the run.
 
 Without its program a test skips and says what is missing; under CI=true it fails, so that nothing stays
 untested unnoticed.
@@ -11,9 +11,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from local.errors import StoreUnavailableError
 from local.stores import Server, start_postgres, start_valkey
+
+# The same examples in every run: a change is judged, not luck. --hypothesis-profile=default looks for new ones.
+settings.register_profile("repeatable", derandomize=True, database=None, deadline=None)
+settings.load_profile("repeatable")
 
 
 def _started(start: Callable[[Path], Server], directory: Path) -> Server:

@@ -45,6 +45,7 @@ def threads() -> ThreadPoolExecutor:
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     deadline = time.time() + context.get_remaining_time_in_millis() / 1000 - REPORT_SECONDS
     records = event["Records"]
+    parts()  # before there are threads: each would build its own
     outcomes = list(threads().map(lambda record: process(record, deadline), records))
     for outcome in outcomes:
         for job in outcome.ended if outcome else ():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import signal
 import time
@@ -19,7 +20,7 @@ from redis.crc import key_slot
 
 from local.stores import Server, start_valkey
 from message_handler.errors import Unavailable
-from message_handler.models import Accepted, Claim, ConversationKey, JobStatus, new_message
+from message_handler.models import Accepted, Claim, ConversationKey, Job, JobStatus, new_message
 from message_handler.settings import Settings
 from message_handler.stores.redis import ENDED_MAX, LIVE_TTL_SECONDS, RedisTier, connect
 from tests.contract.chat import Chat, Clock, named
@@ -266,6 +267,63 @@ class TestCache:
         assert redis_tier.cached("bots/nurse") == '{"name": "Y tá"}'
         clock.advance(5)
         assert redis_tier.cached("bots/nurse") is None
+
+
+class TestSweep:
+    """The sweep looks at the index first and then takes its step on each line: much can happen in between."""
+
+    @pytest.fixture
+    def meanwhile(self, chat: Chat, monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], object]], None]:
+        def arrange(event: Callable[[], object]) -> None:
+            look = RedisTier._due
+
+            def look_and_then(tier: RedisTier, until: float) -> list[ConversationKey]:
+                found = look(tier, until)
+                if until < math.inf:
+                    monkeypatch.setattr(RedisTier, "_due", look)
+                    event()
+                return found
+
+            monkeypatch.setattr(RedisTier, "_due", look_and_then)
+
+        return arrange
+
+    def test_a_worker_that_claims_meanwhile_keeps_its_claim(
+        self, chat: Chat, clock: Clock, settings: Settings, meanwhile: Callable[[Callable[[], object]], None]
+    ) -> None:
+        chat.says("a")
+        clock.advance(settings.wake_after)
+        meanwhile(chat.claimed)
+        assert chat.tier.sweep(older_than=DAY) == []
+        assert chat.heartbeat() == "held"
+
+    def test_a_worker_that_comes_to_life_meanwhile_keeps_its_claim(
+        self, chat: Chat, clock: Clock, settings: Settings, meanwhile: Callable[[Callable[[], object]], None]
+    ) -> None:
+        chat.says("a")
+        chat.claimed()
+        clock.advance(settings.heartbeat_stale)
+        meanwhile(chat.heartbeat)
+        assert chat.tier.sweep(older_than=DAY) == []
+        assert chat.heartbeat() == "held"
+
+    def test_of_two_sweeps_at_once_one_wakes_a_conversation(
+        self, chat: Chat, clock: Clock, settings: Settings, meanwhile: Callable[[Callable[[], object]], None]
+    ) -> None:
+        chat.says("a")
+        clock.advance(settings.wake_after)
+        other: list[Job] = []
+        meanwhile(lambda: other.extend(chat.tier.sweep(older_than=DAY)))
+        assert chat.tier.sweep(older_than=DAY) == []
+        assert len(other) == 1
+
+    def test_a_job_that_ends_meanwhile_wants_no_record(
+        self, chat: Chat, clock: Clock, settings: Settings, meanwhile: Callable[[Callable[[], object]], None]
+    ) -> None:
+        chat.says("a")
+        clock.advance(settings.wake_after)
+        meanwhile(chat.answered)
+        assert chat.tier.sweep(older_than=DAY) == []
 
 
 class TestManyAtOnce:

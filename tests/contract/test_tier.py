@@ -403,7 +403,7 @@ class TestAcceptAgain:
         # A record's messages were new when intake accepted them; that somebody said the same before is chance.
         chat.says("a", "b")
         chat.answered()
-        chat.record_arrives(chat.job_id(7), named("m3", "a"), named("m4", "b"), named("m5", "c"))
+        chat.record_arrives(chat.job_id(7), "a", "b", "c")
         assert chat.words(chat.head) == ["a", "b", "c"]
 
     def test_cumulative_records_bring_earlier_messages_along_in_order(self, chat: Chat) -> None:

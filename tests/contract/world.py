@@ -14,7 +14,7 @@ from typing import Any, Literal, cast
 from message_handler import maintenance
 from message_handler.ai import AI, Prompt
 from message_handler.bot_config import BotConfigService
-from message_handler.errors import AIError, Conflict, Unavailable
+from message_handler.errors import AIError, Conflict, NotFound, Unavailable
 from message_handler.intake import Intake, MessageRequest, parse_request
 from message_handler.jobs import BackgroundJobManager
 from message_handler.models import ConversationKey, Job, JobStatus, Record
@@ -45,15 +45,19 @@ class Steps:
     plan: dict[tuple[Side, int], Callable[[], None]] = field(default_factory=dict)
     hooks: dict[tuple[Side, str], list[Callable[[], None]]] = field(default_factory=dict)
     muted: bool = False
+    #: Sees every call that came back: its name, arguments and result.
+    watch: Callable[[str, tuple[Any, ...], Any], None] = lambda *_: None
 
     def call(self, name: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        if self.muted:
-            return function(*args, **kwargs)
-        self.names.append(name)
-        number = len(self.names)
-        self._happens("before", number, name)
+        number = 0
+        if not self.muted:
+            self.names.append(name)
+            number = len(self.names)
+            self._happens("before", number, name)
         result = function(*args, **kwargs)
-        self._happens("after", number, name)
+        self.watch(name, args, result)
+        if number:
+            self._happens("after", number, name)
         return result
 
     def _happens(self, side: Side, number: int, name: str) -> None:
@@ -160,25 +164,37 @@ class World:
     contents: dict[str, str] = field(default_factory=dict)
     outcomes: list[Outcome] = field(default_factory=list)
     cancelled: set[str] = field(default_factory=set)
+    #: What the tier took in, in that order, and how often it was posted.
+    accepted: dict[str, int] = field(default_factory=dict)
     most_receives: int = 0
     orderly: bool = True
 
     def __post_init__(self) -> None:
         self.queue = FakeQueue(self.clock)
         self.ai = ScriptedAI(self.clock)
+        self.steps.watch = self._watch
         self.store = Port("tier", self.tier, self.steps)
         self.tier = cast(Tier, self.store)
         self.archive = cast(Archive, Port("archive", self.archive, self.steps))
         self.sender = cast(Queue, Port("queue", self.queue, self.steps))
         ai = cast(AI, Port("ai", self.ai, self.steps))
         bots = BotConfigService(self.tier, self.archive, self.settings, self.clock)
-        self.worker = Worker(
-            self.tier, self.archive, self.sender, bots, lambda _: ai, self.settings, self.clock
-        )
+        self.worker = Worker(self.tier, self.archive, self.sender, bots, lambda _: ai, self.settings, self.clock)
         self.intake = Intake(self.tier, self.sender, bots, self.settings, self.clock)
         self.jobs = BackgroundJobManager(
             self.tier, self.archive, self.sender, self.intake, platform_id=self.key.platform_id
         )
+
+    def _watch(self, name: str, arguments: tuple[Any, ...], result: Any) -> None:
+        if name == "tier.accept":
+            for message in arguments[0].messages:
+                self.accepted[message.content] = self.accepted.get(message.content, 0) + 1
+        elif name == "tier.undo":
+            for message_id in arguments[1]:
+                content = self.contents[message_id]
+                self.accepted[content] -= 1
+                if not self.accepted[content]:
+                    del self.accepted[content]
 
     # What people and machines do.
 
@@ -196,15 +212,17 @@ class World:
                 self.clock.advance(1)
             else:
                 for message_id in message_ids:
-                    self.told.setdefault(message_id, []).append(told["ai_job_id"])
+                    self.told.setdefault(message_id, [])
+                # The response is about the request's own message, its last.
+                self.told[message_ids[-1]].append(told["ai_job_id"])
                 return told
         return None
 
     def cancels(self, job_id: str) -> Job | None:
-        """The platform cancels a job; None if it was told `409`, or nothing."""
+        """The platform cancels a job; None if it was told `409`, `404` (the tier forgot), or nothing."""
         try:
             job = self.jobs.cancel(job_id)
-        except (Conflict, Crash, Unavailable):
+        except (Conflict, NotFound, Crash, Unavailable):
             return None
         self.cancelled.add(job_id)
         return job
@@ -336,7 +354,7 @@ class World:
         for job_id in self.cancelled:
             assert self.job(job_id).status.ended
         if self.orderly:
-            order = list(self.contents.values())
+            order = list(self.accepted)
             assert answered == sorted(answered, key=order.index), f"out of order: {replies}"
         assert self.most_receives <= MAX_RECEIVE_COUNT, "a record would rest in the dead letters"
         self.steps.muted = False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +18,8 @@ from local.stack import LocalStack
 from local.template import Function
 
 APP = Path(__file__).parent / "app"
+#: Some installations of Python don't start without the latter.
+PYTHON_NEEDS = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ}
 
 
 class Answer(NamedTuple):
@@ -83,7 +86,7 @@ class Pools:
     def make(self, code: str, *, concurrency: int = 4, timeout_seconds: float = 10) -> Pool:
         (self._folder / "app.py").write_text(code)
         function = Function("F", "app.handler", self._folder, (), timeout_seconds, 128, {}, "arn:aws:lambda:F")
-        pool = Pool(function, {"PYTHONDONTWRITEBYTECODE": "1"}, concurrency, self.log)
+        pool = Pool(function, PYTHON_NEEDS, concurrency, self.log)
         self._made.append(pool)
         return pool
 

@@ -16,6 +16,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from local.psql import address_file
+
 from .conftest import APP, Client, eventually
 from .test_pool import is_running
 
@@ -72,11 +74,13 @@ class Hosts:
     def __init__(self) -> None:
         self._started: list[Host] = []
 
-    def start(self, *arguments: str, template: Path = APP / "template.yaml", **environment: str) -> Host:
+    def start(self, *arguments: str, template: Path | None = None, **environment: str) -> Host:
         # Not in pytest's folder: as root, Postgres runs as another user, who may not enter that.
         folder = Path(tempfile.mkdtemp(prefix="message-handler-test-"))
         folder.chmod(0o755)
         log = folder.with_suffix(".log")
+        if template is None:  # a copy, because the host keeps a folder beside its template
+            template = shutil.copytree(APP, folder.with_suffix(".app")) / "template.yaml"
         options = ["--template", str(template), "--port", "0", "--log-file", str(log), *arguments]
         self._started.append(Host(options, folder, environment))
         return self._started[-1]
@@ -87,6 +91,7 @@ class Hosts:
                 host.process.kill()
             host.process.wait()
             shutil.rmtree(host.folder, ignore_errors=True)
+            shutil.rmtree(host.folder.with_suffix(".app"), ignore_errors=True)
             for suffix in (".out", ".err", ".log"):
                 host.folder.with_suffix(suffix).unlink(missing_ok=True)
 
@@ -147,10 +152,16 @@ def test_a_host_that_is_killed_takes_its_processes_along(hosts: Hosts) -> None:
     eventually(lambda: not any(is_running(pid) for pid in children))
 
 
-def test_an_occupied_port_is_said(hosts: Hosts) -> None:
+def test_an_occupied_port_is_said_and_what_its_host_keeps_stays(hosts: Hosts, tmp_path: Path) -> None:
+    template = shutil.copytree(APP, tmp_path / "app") / "template.yaml"
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        assert hosts.start("--port", str(port)).failure() == f"local: port {port} is in use"
+        address = address_file(template.parent / ".local", port)
+        address.parent.mkdir()
+        address.touch()
+        failure = hosts.start("--port", str(port), template=template).failure()
+    assert failure == f"local: port {port} is in use"
+    assert address.exists()
 
 
 @pytest.mark.parametrize("variable", ["REDIS_URL", "DATABASE_URL"])

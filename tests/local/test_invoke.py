@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import APP
+from local.invoke import main
+
+from .conftest import APP, PYTHON_NEEDS
 
 ROOT = Path(__file__).parents[2]
 
@@ -28,9 +30,7 @@ def invoke(template: Path, function: str, event: str, **environment: str) -> sub
     path = template.parent / "event.json"
     path.write_text(event)
     command = [sys.executable, "-m", "local.invoke", "--template", str(template), function, str(path)]
-    return subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, timeout=60, env={"PATH": "", **environment}
-    )
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, env=PYTHON_NEEDS | environment)
 
 
 def test_the_result_is_on_stdout_and_the_logs_are_on_stderr(built: Path) -> None:
@@ -60,15 +60,28 @@ def test_a_dependency_that_was_not_built_in_is_missing(built: Path) -> None:
     assert "No module named 'pg8000'" in json.loads(result.stdout)["errorMessage"]
 
 
-def test_wrong_usage_is_exit_code_2(built: Path, tmp_path: Path) -> None:
-    unknown = invoke(built, "Nobody", "{}")
-    assert unknown.returncode == 2
-    names = "AdminFunction, EchoFunction, WorkerFunction"
-    assert unknown.stderr == f"invoke: there is no function Nobody, only {names}\n"
-    broken = invoke(built, "AdminFunction", "{")
-    assert broken.returncode == 2
-    assert "isn't JSON" in broken.stderr
-    (tmp_path / "empty").mkdir()
-    unbuilt = invoke(tmp_path / "empty" / "template.yaml", "AdminFunction", "{}")
-    assert unbuilt.returncode == 2
-    assert "run `make build` first" in unbuilt.stderr
+@pytest.mark.parametrize(
+    ("template", "function", "event", "said"),
+    [
+        (
+            "template.yaml",
+            "Nobody",
+            "{}",
+            "there is no function Nobody, only AdminFunction, EchoFunction, WorkerFunction",
+        ),
+        ("template.yaml", "AdminFunction", "{", "event.json isn't JSON"),
+        ("template.yaml", "AdminFunction", None, "event.json: No such file or directory"),
+        ("unbuilt.yaml", "AdminFunction", "{}", "run `make build` first"),
+    ],
+)
+def test_wrong_usage_is_exit_code_2_and_one_line(
+    built: Path, capsys: pytest.CaptureFixture[str], template: str, function: str, event: str | None, said: str
+) -> None:
+    path = built.parent / "event.json"
+    if event is not None:
+        path.write_text(event)
+    assert main(["--template", str(built.parent / template), function, str(path)]) == 2
+    printed = capsys.readouterr()
+    assert said in printed.err
+    assert printed.err.startswith("invoke: ")
+    assert (printed.err.count("\n"), printed.out) == (1, "")

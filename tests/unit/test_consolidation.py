@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from message_handler.consolidation import answered_before, fold, match, with_alias
 from message_handler.models import Message
-
-settings.register_profile("unit", derandomize=True, database=None, deadline=None)
-settings.load_profile("unit")
 
 #: (content, number of the platform's id), oldest first.
 type Told = list[tuple[str, int | None]]

@@ -23,6 +23,12 @@ def sale(content: str, message_id: str | None = None) -> Turn:
     return Turn("sale", content, message_id)
 
 
+def read(turns: str) -> list[Turn]:
+    """`x#1 B1`: a patient's x with the id 1, and the reply B1."""
+    words = (word.partition("#") for word in turns.split())
+    return [Turn("assistant" if text.isupper() else "user", text, number or None) for text, _, number in words]
+
+
 class TestParse:
     def test_each_tag_is_a_role(self) -> None:
         text = "<USER>Hello</USER><br><BOT>Hi, what is it?</BOT><br><SALE>Dr. Lan here</SALE><br>"
@@ -177,6 +183,7 @@ class TestMerge:
             user("yes", "m1"),
             user("yes", "m2"),
         )
+        assert merge([user("yes", "m1")], [user("yes", "m2")]) == (user("yes", "m1"), user("yes", "m2"))
         assert merge([user("yes", "m1")], [user("yes"), user("yes", "m1")]) == (user("yes"), user("yes", "m1"))
 
     def test_one_number_for_a_patients_and_a_bots_message_is_two_messages(self) -> None:
@@ -212,9 +219,12 @@ class TestMerge:
         turns = [user("u1"), user("and"), bot("b1"), sale("s"), user("u2")]
         assert merge(archived, turns) == (user("u1"), user("and"), bot("**b1**"), sale("s"), user("u2"))
 
-    def test_a_windows_first_edited_reply_is_the_last_of_ours_there(self) -> None:
-        archived = [user("u1"), bot("**b1**"), user("u2"), bot("**b2**"), user("u3")]
-        assert merge(archived, [bot("b2"), sale("s"), user("u3")]) == (*archived[:4], sale("s"), user("u3"))
+    def test_edited_replies_are_counted_from_the_match_that_is_nearest_in_time(self) -> None:
+        archived = [user("u1"), bot("**b1**"), user("u2"), bot("**b2**"), user("u3"), bot("**b3**"), user("u4")]
+        window = [bot("b2"), user("and"), bot("b3"), sale("s"), user("u4")]
+        assert merge(archived, window) == (*archived[:5], user("and"), bot("**b3**"), sale("s"), user("u4"))
+        late = [user("u1"), user("and"), bot("b1")]
+        assert merge(archived, late) == (user("u1"), user("and"), *archived[1:])
 
     def test_a_reply_where_the_archive_has_none_is_kept(self) -> None:
         assert merge([user("u1"), user("u2")], [user("u1"), bot("b1"), user("u2")]) == (
@@ -226,6 +236,28 @@ class TestMerge:
     def test_an_edited_message_of_a_patient_is_kept(self) -> None:
         turns = [user("u1, I mean u2"), bot("b1")]
         assert merge([user("u1"), bot("b1")], turns) == (user("u1"), *turns)
+
+    @pytest.mark.parametrize(
+        ("archived", "turns"),
+        [
+            ("x y B1", "y x B2 x"),
+            ("x z y", "z B1 y x"),
+            ("B1 x z y", "z B2 y x"),
+            ("x y B1", "y x x"),
+            ("B1 x y", "y B2 y x"),
+            ("x y", "B1 y x"),
+            ("B1#1 x B2#2 y x#3", "x#3 y#2 B2#2 x#1"),
+        ],
+    )
+    def test_merging_again_changes_nothing_though_texts_repeat(self, archived: str, turns: str) -> None:
+        merged = merge(read(archived), read(turns))
+        assert merge(merged, read(turns)) == merged
+
+    def test_a_text_said_often_is_found_where_it_belongs(self) -> None:
+        whole = tuple(turn for n in range(100) for turn in (user("yes"), bot(f"b{n}")))
+        assert merge(whole[:80], whole) == whole
+        assert merge(whole[80:], whole) == whole
+        assert merge(whole, (*whole[-40:], sale("s"))) == (*whole, sale("s"))
 
     def test_one_odd_match_costs_no_more_than_itself(self) -> None:
         archived = [turn for n in range(50) for turn in (user(f"u{n}"), bot(f"b{n}"))]

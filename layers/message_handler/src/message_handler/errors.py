@@ -22,13 +22,16 @@ class MessageHandlerError(Exception):
 
 
 class RequestError(MessageHandlerError):
-    """The request is refused and nothing was stored. `status` is its HTTP status, `title` the problem's."""
+    """The request is refused and nothing was stored. `status` is its HTTP status, `title` the problem's.
+
+    Its text is `field: detail`, or the detail alone where no field is to blame.
+    """
 
     status = 400
     title = "Bad Request"
 
     def __init__(self, detail: str, *, field: str | None = None) -> None:
-        super().__init__(detail)
+        super().__init__(f"{field}: {detail}" if field else detail)
         self.detail = detail
         self.field = field
 

@@ -60,8 +60,9 @@ def parse(text: str) -> tuple[Turn, ...]:
     Raw text that was pasted between tags can't be told from tags: roles are safe where the platform escapes.
     """
     pieces = iter(_TURN.split(text))
-    turns: list[Any] = _outside(next(pieces))
-    for tag, content, after in zip(pieces, pieces, pieces, strict=True):
+    before = next(pieces)
+    turns: list[Any] = _outside(before) if before else []
+    for tag, content, after in zip(pieces, pieces, pieces, strict=False):
         turn = _Draft()
         turn.role = _ROLES[tag]
         turn.content = _unescape(content) if "&" in content else content
@@ -132,14 +133,16 @@ def merge(archived: Sequence[Turn], turns: Sequence[Turn]) -> tuple[Turn, ...]:
       request lacks: that is the platform's version of our reply, edited or stripped of formatting. Runs are
       paired one to one from the match before them (before the first match: from that one, backwards).
 
-    All others are kept, between the matches that they stand between in the request, after the archive's own
-    turns there: what a request has before its first match is a window's beginning, or older than the archive.
+    All others are kept, between the matches that they stand between in the request and after the archive's own
+    turns there. So what a request has before its first match comes first only if the archive has nothing there:
+    else the request is a window, and what it begins with is newer than what it left out.
     If nothing matches, all of the request follows the archive: it is only what is new, or a window that begins
     after our last turn. (It is older only where the messages that it was sent for are archived already.)
 
     Merging the same turns again changes nothing. Takes O(n log n), for which there is a limit: of a text said
-    more than twice `REACH` times, only occurrences about the expected places are compared. Without ids, a turn
-    that repeats an earlier one can be taken for it, and one that is repeated and out of order is kept twice.
+    more than twice `REACH` times, only occurrences about the expected places are compared, and a turn missed
+    there is kept twice. So is, without ids, one that is both repeated and out of order; and one that only
+    repeats an earlier turn can be taken for it.
     """
     turns = _once(turns)
     named = _named(archived, turns)
@@ -238,8 +241,8 @@ def _moved(
     archived: Sequence[Turn], turns: Sequence[Turn], named: dict[int, int], anchors: Sequence[tuple[int, int]]
 ) -> dict[int, int]:
     """Request positions to archived ones of the same turns that stand elsewhere: by id, or in one exchange."""
-    ours, theirs = ({pair[side] for pair in anchors} for side in (0, 1))
-    moved = {j: i for j, i in named.items() if j not in theirs}
+    in_order = {j for _, j in anchors}
+    moved = {j: i for j, i in named.items() if j not in in_order}
     by_id = set(named.values())
     # An exchange is what a patient says between two other turns. Ours is theirs if it is nobody else's.
     our_exchange = list(accumulate(turn.role != "user" for turn in archived))
@@ -250,12 +253,12 @@ def _moved(
 
     waiting: defaultdict[tuple[int | None, _Alike], list[int]] = defaultdict(list)
     for i, turn in enumerate(archived):
-        if turn.role == "user" and i not in ours and i not in by_id:
+        if turn.role == "user" and i not in by_id:
             for key in _offered(turn):
                 waiting[same_exchange.get(our_exchange[i]), key].append(i)
     said = Counter(turn.content for turn in turns if turn.role == "user")
     for j, turn in enumerate(turns):
-        if said[turn.content] == 1 and j not in theirs and j not in moved:
+        if said[turn.content] == 1 and j not in in_order and j not in moved:
             found = waiting.get((their_exchange[j], _wanted(turn)))
             if found:
                 moved[j] = found[-1]

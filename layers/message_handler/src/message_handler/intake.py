@@ -38,9 +38,25 @@ MAX_DEPTH = 32
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,40}", re.ASCII)
 
-Identifier = Annotated[str, Field(pattern=r"^[A-Za-z0-9._:@-]{1,255}$")]
+_IDENTIFIER = r"^[A-Za-z0-9._:@-]{1,255}$"
+_MESSAGE_ID = r"^[!-~]{1,255}$"
+Identifier = Annotated[str, Field(pattern=_IDENTIFIER)]
 #: The platform's own ids: anything printable without spaces.
-MessageId = Annotated[str, Field(pattern=r"^[!-~]{1,255}$")]
+MessageId = Annotated[str, Field(pattern=_MESSAGE_ID)]
+
+_IDENTIFIER_RULE = "must be 1 to 255 of A-Z a-z 0-9 . _ : @ -"
+#: What to mend, by the kind of the error or the pattern that didn't match.
+_ADVICE = {
+    "extra_forbidden": "there is no such field",
+    "missing": "is missing",
+    "string_type": "must be text",
+    "list_type": "must be a list",
+    "dict_type": "must be an object",
+    "model_type": "must be an object",
+    "literal_error": "must be user, assistant or sale",
+    _IDENTIFIER: _IDENTIFIER_RULE,
+    _MESSAGE_ID: "must be 1 to 255 printable ASCII characters without spaces",
+}
 
 
 class _Strict(BaseModel):
@@ -73,10 +89,9 @@ def parse_request(value: Any) -> MessageRequest:
     try:
         request = MessageRequest.model_validate({k: v for k, v in value.items() if k != "resources" or v is not None})
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        field = field_name(first["loc"])
-        known = first["type"] != "extra_forbidden"
-        raise InvalidRequest(first["msg"] if known else "there is no such field", field=field) from None
+        first = error.errors(include_url=False, include_input=False)[0]
+        kind = first.get("ctx", {}).get("pattern", first["type"])
+        raise InvalidRequest(_ADVICE.get(kind, first["msg"]), field=field_name(first["loc"])) from None
     if (request.history is None) == (request.messages is None):
         raise InvalidRequest("give either history or messages", field="history")
     return request
@@ -105,18 +120,18 @@ def _check_json(body: dict[str, Any]) -> None:
             waiting.extend((item, field, depth + 1) for item in value)
         elif isinstance(value, int | float):
             if not abs(value) <= sys.float_info.max:  # NaN compares with nothing
-                raise InvalidRequest("holds a number that is too large, or none at all", field=field)
+                raise InvalidRequest("holds NaN or a number that is too large", field=field)
         elif value is not None:
             raise InvalidRequest("holds something that JSON can't", field=field)
 
 
 def _check_text(text: str, field: str) -> None:
     if "\x00" in text:
-        raise InvalidRequest("the text holds U+0000", field=field)
+        raise InvalidRequest("holds U+0000", field=field)
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise InvalidRequest("the text holds a lone surrogate", field=field) from None
+        raise InvalidRequest("holds a lone surrogate", field=field) from None
 
 
 def request_of(messages: Sequence[str], bot_id: str | None = None) -> MessageRequest:
@@ -130,7 +145,7 @@ def request_of(messages: Sequence[str], bot_id: str | None = None) -> MessageReq
 def conversation_key(conversation_id: str, platform_id: str = DEFAULT_PLATFORM) -> ConversationKey:
     """The key of a conversation. Raises InvalidRequest for an id that can't be one."""
     if not is_identifier(conversation_id):
-        raise InvalidRequest("must be 1 to 255 of A-Z a-z 0-9 . _ : @ -", field="conversation_id")
+        raise InvalidRequest(_IDENTIFIER_RULE, field="conversation_id")
     return ConversationKey(platform_id, conversation_id)
 
 

@@ -107,11 +107,11 @@ class SqsQueue:
         )
 
     def hide(self, receipt_handle: str, seconds: float) -> None:
-        """Let a received record come back after `seconds` (0 to 43,200; SQS counts whole ones)."""
+        """Let a received record come back after `seconds`. SQS counts whole ones, from the receive 12 hours at most."""
         self._call(
             "change_message_visibility",
             ReceiptHandle=receipt_handle,
-            VisibilityTimeout=min(43_200, max(0, round(seconds))),
+            VisibilityTimeout=min(43_000, max(0, round(seconds))),
         )
 
     def close(self) -> None:
@@ -146,7 +146,9 @@ class ThreadQueue:
         self._closed = False
 
     def ping(self) -> None:
-        """A process reaches its own threads."""
+        """A process reaches its own threads, until it has closed them."""
+        if self._closed:
+            raise Unavailable("the queue")
 
     def send(self, record: Record, *, delay: int = 0) -> None:
         encode(record)  # the same bound as SQS, so that nothing works here that fails there

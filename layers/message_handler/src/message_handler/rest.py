@@ -97,7 +97,7 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     result = dict(pairs)
     if len(result) < len(pairs):
         repeated, _ = Counter(name for name, _ in pairs).most_common(1)[0]
-        raise InvalidRequest("the field is given more than once", field=field_name([repeated]))
+        raise InvalidRequest("is given more than once", field=field_name([repeated]))
     return result
 
 
@@ -110,7 +110,7 @@ def serve(routes: Mapping[tuple[str, str], Route], event: Mapping[str, Any]) -> 
         status, body = route(Call(event))
         return _response(status, body, "application/json")
     except RequestError as error:
-        return problem(error.status, error.title, error.detail, field=error.field)
+        return problem(error.status, error.title, str(error), field=error.field)
     except Unavailable as error:
         _log.warning("not available", extra={"what": error.what})
         return problem(

@@ -1,0 +1,86 @@
+"""The whole, with stores that are given or missing; what a function sees of the environment."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from local import binaries
+from local.stack import FunctionError, LocalStack
+from local.stores import Server
+from local.template import Function
+from local.variables import function_variables, module_folders, simulated_aws
+
+from .conftest import APP, Client
+
+
+def test_given_stores_are_used_and_reach_the_functions(valkey: Server, postgres: Server) -> None:
+    environment = {"REDIS_URL": valkey.url, "DATABASE_URL": postgres.url}
+    with LocalStack(APP / "template.yaml", environment=environment) as stack:
+        assert (stack.redis_url, stack.database_url, stack.missing) == (valkey.url, postgres.url, [])
+        assert not any(store.own for store in stack.stores.values())
+        client = Client(stack.url)
+        seen = client.request("GET", "/echo/x").json["environment"]
+        client.close()
+        assert (seen["REDIS_URL"], seen["DATABASE_URL"]) == (valkey.url, postgres.url)
+        assert "migrate" in stack.log_file.read_text()
+
+
+def test_without_store_programs_the_start_is_degraded_and_says_so(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(binaries, "wheel_folder", lambda *_: None)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with LocalStack(APP / "template.yaml", environment={}) as stack:
+        assert (stack.redis_url, stack.database_url) == (None, None)
+        assert [reason.split(" for ")[0] for reason in stack.missing] == ["no Valkey", "no PostgreSQL"]
+        assert stack.invoke("AdminFunction", {"action": "anything"}) == {"did": "anything"}
+
+
+def test_a_direct_invocation_that_fails_raises_the_functions_error(stack: LocalStack) -> None:
+    with pytest.raises(FunctionError, match="AdminFunction: KeyError: 'action'") as caught:
+        stack.invoke("AdminFunction", {})
+    assert caught.value.payload["errorType"] == "KeyError"
+    with pytest.raises(KeyError):
+        stack.invoke("NobodyFunction", {})
+
+
+def test_the_simulated_aws_has_secrets_too(stack: LocalStack) -> None:
+    import boto3
+
+    secrets = boto3.client(
+        "secretsmanager",
+        endpoint_url=stack.sqs.meta.endpoint_url,
+        region_name="us-east-1",
+        aws_access_key_id="local",
+        aws_secret_access_key="local",
+    )
+    secrets.create_secret(Name="token", SecretString="t")
+    assert secrets.get_secret_value(SecretId="token")["SecretString"] == "t"
+    secrets.close()
+
+
+def variables(monkeypatch: pytest.MonkeyPatch, **overrides: str) -> dict[str, str]:
+    monkeypatch.setenv("AWS_PROFILE", "the-developers-own")
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy")
+    monkeypatch.setenv("NO_PROXY", "example.org")
+    function = Function("F", "app.handler", APP, (APP / "layer",), 3, 128, {"A": "template", "B": "template"}, "arn")
+    path = os.pathsep.join(map(str, module_folders(function)))
+    return function_variables(function, overrides, simulated_aws("http://here"), path)
+
+
+def test_the_callers_variables_replace_those_of_the_template_and_add_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = variables(monkeypatch, A="caller", C="caller")
+    assert (seen["A"], seen["B"], "C" in seen) == ("caller", "template", False)
+
+
+def test_a_function_sees_what_lambda_sets_and_the_simulated_aws_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = variables(monkeypatch)
+    assert seen["AWS_LAMBDA_FUNCTION_NAME"] == "F"
+    assert seen["_HANDLER"] == "app.handler"
+    assert seen["PYTHONPATH"] == f"{APP}{os.pathsep}{APP / 'layer' / 'src'}"
+    assert seen["AWS_ENDPOINT_URL"] == "http://here"
+    assert "AWS_PROFILE" not in seen
+    assert (seen["HTTPS_PROXY"], seen["NO_PROXY"]) == ("http://proxy", "example.org,127.0.0.1,localhost")

@@ -1,0 +1,37 @@
+"""The service in one process, and what it prints."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+from message_handler.settings import Settings
+from tests.unit.service import FUNCTIONS, HeldQueue, Output, ScriptedAI, Service, load_function, parts_of, quote
+
+
+@pytest.fixture
+def output(capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> Iterator[Output]:
+    """What the test prints and logs; nobody's words may be in it when the test has ended."""
+    caplog.set_level(logging.DEBUG, "message_handler")
+    output = Output(capsys, caplog)
+    yield output
+    output.assert_private()
+
+
+@pytest.fixture
+def service(output: Output, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
+    """The three functions over parts in memory; the queue holds what is sent until it is delivered."""
+    queue, ai = HeldQueue(), ScriptedAI(quote)
+    service = Service(output, parts_of(Settings(), queue, ai), queue, ai)
+    monkeypatch.setenv("POWERTOOLS_METRICS_NAMESPACE", "MessageHandler")
+    layer = logging.getLogger("message_handler")
+    before = (layer.handlers, layer.level, layer.propagate)
+    for name in FUNCTIONS:
+        monkeypatch.setenv("POWERTOOLS_SERVICE_NAME", name)
+        service.functions[name] = load_function(name)
+        monkeypatch.setattr(service.functions[name], "parts", lambda: service.parts)
+    yield service
+    layer.handlers, layer.propagate = before[0], before[2]
+    layer.setLevel(before[1])

@@ -1,0 +1,288 @@
+"""The three functions in this process, over one set of parts, with everything that they print.
+
+Every message in these tests carries `CANARY`; when a test ends, it must be in no log line, metric or error body.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import logging
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from aws_lambda_powertools.logging.utils import copy_config_to_registered_loggers
+
+from message_handler.ai import Prompt
+from message_handler.bot_config import BotConfigService
+from message_handler.errors import MessageHandlerError
+from message_handler.intake import Intake
+from message_handler.models import ConversationKey, Record
+from message_handler.processing import Worker
+from message_handler.queues import Queue, encode
+from message_handler.settings import Settings
+from message_handler.stores.memory import MemoryArchive, MemoryTier
+from message_handler.wiring import Parts
+
+CANARY = "c4n4ry"
+ROOT = Path(__file__).parents[2]
+EVENTS = ROOT / "events"
+FUNCTIONS = ("intake", "worker", "admin")
+KEY = ConversationKey("default", "conv_123")
+
+
+class Output:
+    """All that was printed and logged so far, and the words that may not be in it."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> None:
+        self._capsys = capsys
+        self._caplog = caplog
+        self._printed = ""
+        self.private = {CANARY}
+
+    @property
+    def printed(self) -> str:
+        captured = self._capsys.readouterr()
+        self._printed += captured.out + captured.err
+        return self._printed
+
+    @property
+    def logged(self) -> str:
+        """What went through the standard logging, with everything that the records carry."""
+        records = [*self._caplog.get_records("setup"), *self._caplog.get_records("call")]
+        return "\n".join(f"{logging.Formatter().format(record)} {vars(record)}" for record in records)
+
+    @property
+    def lines(self) -> list[dict[str, Any]]:
+        """The functions' output: logs and metrics, each line one JSON object."""
+        return [json.loads(line) for line in self.printed.splitlines()]
+
+    @property
+    def logs(self) -> list[dict[str, Any]]:
+        return [line for line in self.lines if "_aws" not in line]
+
+    @property
+    def metrics(self) -> dict[str, list[float]]:
+        """The values of each metric, over all that was printed."""
+        found: dict[str, list[float]] = {}
+        for line in self.lines:
+            for directive in line.get("_aws", {}).get("CloudWatchMetrics", ()):
+                for metric in directive["Metrics"]:
+                    found.setdefault(metric["Name"], []).extend(line[metric["Name"]])
+        return found
+
+    def assert_private(self, text: str | None = None) -> None:
+        """Nobody's words are in `text`, or in all that was printed and logged."""
+        text = self.printed + self.logged if text is None else text
+        for words in self.private:
+            assert words not in text
+            assert json.dumps(words)[1:-1] not in text
+
+
+class HeldQueue:
+    """Keeps what is sent, as the text that SQS would keep, until a test delivers it. Refuses while `error` is set."""
+
+    name = "held"
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[str, int]] = []
+        self.error: MessageHandlerError | None = None
+
+    def ping(self) -> None:
+        if self.error:
+            raise self.error
+
+    def send(self, record: Record, *, delay: int = 0) -> None:
+        if self.error:
+            raise self.error
+        self.sent.append((encode(record), delay))
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+    @property
+    def delays(self) -> list[int]:
+        return [delay for _, delay in self.sent]
+
+
+class ConfiguredArchive(MemoryArchive):
+    """An archive with bots in it."""
+
+    def __init__(self, **bots: dict[str, Any]) -> None:
+        super().__init__()
+        self.bots = bots
+        self.asked: list[str] = []
+
+    def configuration(self, platform_id: str, bot_id: str) -> dict[str, Any] | None:
+        self.asked.append(bot_id)
+        return json.loads(json.dumps(self.bots.get(bot_id)))  # type: ignore[no-any-return]
+
+
+def bot(bot_id: str, **changes: Any) -> dict[str, Any]:
+    """A bot's configuration as Postgres has it."""
+    platform: dict[str, Any] = {
+        "platform_id": "default",
+        "name": "Clinic",
+        "description": "",
+        "base_url": None,
+        "auth_required": False,
+        "meta_data": {},
+    }
+    record = {
+        "bot_id": bot_id,
+        "name": f"Bot {bot_id}",
+        "description": "",
+        "language": "vi",
+        "is_active": True,
+        "core_ai_id": None,
+        "platform_id": "default",
+        "meta_data": {},
+        "core_ai": None,
+        "platform": platform,
+    }
+    return record | changes
+
+
+@dataclass
+class ScriptedAI:
+    """Answers as the test says."""
+
+    script: Callable[[Prompt, Callable[[], None]], str]
+
+    def complete(self, prompt: Prompt, checkpoint: Callable[[], None]) -> str:
+        return self.script(prompt, checkpoint)
+
+
+def quote(prompt: Prompt, _checkpoint: Callable[[], None]) -> str:
+    return " ".join(message.content for message in prompt.messages)
+
+
+@dataclass
+class Context:
+    """What a handler gets from Lambda, as far as ours look at it."""
+
+    function_name: str
+    memory_limit_in_mb: int = 1024
+    aws_request_id: str = "9d2c7a1e-0000-4000-8000-000000000001"
+    remaining_ms: int = 120_000
+
+    @property
+    def invoked_function_arn(self) -> str:
+        return f"arn:aws:lambda:eu-central-1:123456789012:function:{self.function_name}"
+
+    def get_remaining_time_in_millis(self) -> int:
+        return self.remaining_ms
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An HTTP response of a function."""
+
+    status: int
+    headers: dict[str, str]
+    body: dict[str, Any]
+
+
+def parts_of(settings: Settings, queue: Queue, ai: ScriptedAI, archive: MemoryArchive | None = None) -> Parts:
+    """Everything in memory, with the test's own queue and AI."""
+    tier, archive = MemoryTier(settings), archive or MemoryArchive()
+    bots = BotConfigService(tier, archive, settings)
+    worker = Worker(tier, archive, queue, bots, lambda core_ai: ai, settings)
+    return Parts(settings, tier, archive, queue, bots, Intake(tier, queue, bots, settings), worker)
+
+
+def load_event(name: str) -> dict[str, Any]:
+    event: dict[str, Any] = json.loads((EVENTS / f"{name}.json").read_text())
+    return event
+
+
+def texts_of(event: Mapping[str, Any]) -> set[str]:
+    """A patient's words in an event: those of a request's body, and those of records."""
+    bodies = [event.get("body"), *(record["body"] for record in event.get("Records", ()))]
+    found = set()
+    for body in bodies:
+        try:
+            value = json.loads(body or "{}")
+        except ValueError:
+            continue
+        if isinstance(value, dict):
+            turns = [*(value.get("messages") or ()), *(value.get("context") or ())]
+            found |= {turn["content"] for turn in turns}
+            found |= {value["history"]} if isinstance(value.get("history"), str) else set()
+    return found
+
+
+@dataclass
+class Service:
+    """The three functions; `parts` is what all of them work with."""
+
+    output: Output
+    parts: Parts
+    queue: HeldQueue
+    ai: ScriptedAI
+    functions: dict[str, ModuleType] = field(default_factory=dict)
+
+    def event(self, name: str, **changes: Any) -> dict[str, Any]:
+        """A file of events/, with some keys changed. Its texts may be in no log from now on."""
+        event = load_event(name) | changes
+        self.output.private |= texts_of(event)
+        return event
+
+    def invoke(self, function: str, event: Mapping[str, Any]) -> Any:
+        module = self.functions[function]
+        # A process of Lambda's has one function and one stdout; here the layer's logs change hands.
+        module.logger.logger_handler.stream = sys.stdout
+        copy_config_to_registered_loggers(module.logger, include={"message_handler"})
+        return module.handler(event, Context(function))
+
+    def http(self, function: str, event: Mapping[str, Any]) -> Answer:
+        """Call a function as the gateway does. Errors are problem details without anybody's words."""
+        response = self.invoke(function, event)
+        assert set(response) == {"statusCode", "headers", "body", "isBase64Encoded"}
+        assert response["isBase64Encoded"] is False
+        answer = Answer(response["statusCode"], response["headers"], json.loads(response["body"]))
+        if answer.status >= 400:
+            assert answer.headers["Content-Type"] == "application/problem+json"
+            assert {"type", "title", "status", "detail"} <= set(answer.body)
+            assert answer.body["status"] == answer.status
+            self.output.assert_private(response["body"])
+        else:
+            assert answer.headers["Content-Type"] == "application/json"
+        return answer
+
+    def post(self, body: Any, conversation_id: str = KEY.conversation_id, **changes: Any) -> Answer:
+        """Post a request; a `body` that isn't text becomes JSON."""
+        text = body if isinstance(body, str | None) else json.dumps(body)
+        event = load_event("intake-post-message") | {
+            "pathParameters": {"conversation_id": conversation_id},
+            "body": text,
+        }
+        return self.http("intake", event | changes)
+
+    def deliver(self) -> dict[str, Any]:
+        """Hand everything that was sent to the worker, as one batch; returns its answer."""
+        bodies, self.queue.sent = [body for body, _ in self.queue.sent], []
+        template = load_event("worker-one-record")["Records"][0]
+        records = [template | {"messageId": f"record-{n}", "body": body} for n, body in enumerate(bodies)]
+        result: dict[str, Any] = self.invoke("worker", {"Records": records})
+        return result
+
+    def use(self, **replaced: Any) -> None:
+        """Let the functions work with other parts."""
+        self.parts = replace(self.parts, **replaced)
+
+
+def load_function(name: str) -> ModuleType:
+    """A function's module, new, as in a cold start."""
+    # Powertools keeps a logger and its stream for the life of the process; here each test has its own.
+    logging.root.manager.loggerDict.pop(name, None)
+    spec = importlib.util.spec_from_file_location(f"function_{name}", ROOT / "functions" / name / "app.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

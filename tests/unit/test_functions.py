@@ -1,0 +1,539 @@
+"""The three functions, driven by the same files in `events/` that a developer invokes them with."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import pytest
+
+from message_handler.ai import Prompt
+from message_handler.errors import AIError, InvalidRequest, Unavailable
+from message_handler.models import Claim, ConversationKey, Message, Record, Request, shard_of_job
+from message_handler.queues import SqsQueue, decode, encode
+from message_handler.settings import Settings
+from message_handler.wiring import Parts
+from tests.unit.service import CANARY, EVENTS, KEY, Service, load_event, load_function
+
+ACQUIRED = {
+    "success",
+    "status",
+    "action",
+    "ai_job_id",
+    "lock_id",
+    "consolidated_messages",
+    "bot_name",
+}
+JOINED = {"success", "status", "action", "message", "ai_job_id", "consolidated_messages"}
+JOB = {
+    "job_id",
+    "conversation_id",
+    "status",
+    "consolidated_messages",
+    "restarts",
+    "attempts",
+    "progress",
+    "created_at",
+    "started_at",
+    "finished_at",
+    "reply",
+    "error",
+    "superseded_by",
+}
+LOCK = {
+    "conversation_id",
+    "ai_job_id",
+    "acquired_at",
+    "heartbeat_at",
+    "expires_at",
+    "consolidated_messages",
+    "tier",
+}
+RFC_3339 = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"
+
+
+def says(words: str, message_id: str | None = None, **more: Any) -> dict[str, Any]:
+    """A request with one new message."""
+    return {"history": f"<USER>{CANARY} {words}</USER><br>", "message_id": message_id} | more
+
+
+def accept_again(service: Service, event: dict[str, Any]) -> Record:
+    """Put a record's messages into the tier, under the record's own job, without answering them."""
+    record = decode(event["Records"][0]["body"])
+    key = record.request.key
+    service.parts.tier.accept_again(record.request, job_id=record.job_id, spare_id=key.new_job_id())
+    return record
+
+
+class TestEvents:
+    def test_every_file_is_used_here(self) -> None:
+        source = Path(__file__).read_text()
+        assert [file.name for file in EVENTS.iterdir() if f'"{file.stem}"' not in source] == []
+
+    @pytest.mark.parametrize("file", sorted(EVENTS.glob("*.json")), ids=lambda file: file.stem)
+    def test_a_call_is_one_that_its_function_routes_and_the_gateway_sends(self, service: Service, file: Path) -> None:
+        event = load_event(file.stem)
+        if "httpMethod" not in event:
+            assert set(event) in ({"Records"}, {"action"})
+            return
+        function = service.functions[file.stem.partition("-")[0]]
+        context = event["requestContext"]
+        assert (event["httpMethod"], event["resource"]) in function.ROUTES
+        assert event["resource"].format(**event["pathParameters"] or {}) == unquote(event["path"])
+        assert context["resourcePath"] == event["resource"]
+        assert context["httpMethod"] == event["httpMethod"]
+        assert context["path"] == f"/{context['stage']}{event['path']}"
+        assert event["multiValueHeaders"] == {name: [value] for name, value in event["headers"].items()}
+        query = event["queryStringParameters"]
+        assert event["multiValueQueryStringParameters"] == (query and {name: [query[name]] for name in query})
+
+    def test_records_are_what_the_queue_writes(self) -> None:
+        records = load_event("worker-one-record")["Records"] + load_event("worker-batch")["Records"]
+        bodies = [record["body"] for record in records]
+        for record in records:
+            assert record["md5OfBody"] == hashlib.md5(record["body"].encode()).hexdigest()
+        broken = [body for body in bodies if not body.endswith("}")]
+        assert broken == [bodies[2]]
+        for body in set(bodies) - set(broken):
+            decoded = decode(body)
+            assert encode(decoded) == body
+            assert shard_of_job(decoded.job_id) == decoded.request.key.shard
+            assert decoded.message_id == decoded.request.messages[-1].message_id
+
+    def test_the_job_events_ask_for_the_job_of_the_one_record(self) -> None:
+        job_id = decode(load_event("worker-one-record")["Records"][0]["body"]).job_id
+        for name in ("intake-get-job", "intake-delete-job"):
+            assert load_event(name)["pathParameters"] == {"job_id": job_id}
+
+
+class TestIntake:
+    def test_the_first_message_takes_the_lock(self, service: Service) -> None:
+        answer = service.http("intake", service.event("intake-post-message"))
+        assert answer.status == 202
+        assert set(answer.body) == ACQUIRED
+        assert answer.body["success"] is True
+        assert answer.body["status"] == "ai_processing_started"
+        assert answer.body["action"] == "lock_acquired"
+        assert answer.body["consolidated_messages"] == 1
+        assert answer.body["bot_name"] == "Healthcare Assistant"
+        assert answer.headers["Cache-Control"] == "no-store"
+        ((body, delay),) = service.queue.sent
+        record = decode(body)
+        assert delay == 0
+        assert (record.job_id, record.message_id) == (answer.body["ai_job_id"], "m-1001")
+        assert record.request.resources == {"user_id": "user_456"}
+
+    def test_a_second_message_joins_and_learns_no_lock_id(self, service: Service) -> None:
+        first = service.http("intake", service.event("intake-post-message"))
+        second = service.http("intake", service.event("intake-post-messages-json"))
+        assert second.status == 202
+        assert set(second.body) == JOINED
+        assert second.body["success"] is True
+        assert second.body["status"] == "locked"
+        assert second.body["action"] == "lock_exists"
+        assert second.body["message"] == "Message being processed by another request"
+        assert second.body["ai_job_id"] == first.body["ai_job_id"]
+        assert second.body["consolidated_messages"] == 3
+        assert service.queue.delays == [0, service.parts.settings.join_delay]
+
+    def test_designs_request_with_its_nulls_is_accepted(self, service: Service) -> None:
+        body = {
+            "history": f"<USER>Hello {CANARY}</USER><br>",
+            "resources": {"user_id": "user_456"},
+            "bot_id": None,
+            "message_id": None,
+        }
+        assert service.post(body).status == 202
+
+    def test_the_same_message_id_is_the_same_job_and_starts_nothing(self, service: Service) -> None:
+        first = service.http("intake", service.event("intake-post-message"))
+        again = service.http("intake", service.event("intake-duplicate"))
+        assert again.status == 202
+        assert set(again.body) == JOINED | {"duplicate"}
+        assert again.body["duplicate"] is True
+        assert again.body["ai_job_id"] == first.body["ai_job_id"]
+        assert again.body["consolidated_messages"] == 1
+        # Whoever was first may have died before its record was sent: each sends one.
+        assert [decode(body).message_id for body, _ in service.queue.sent] == ["m-1001", "m-1001"]
+        late_record = service.queue.sent.pop()
+        assert service.deliver() == {"batchItemFailures": []}
+        late = service.http("intake", service.event("intake-duplicate"))
+        assert late.body == again.body
+        service.queue.sent.append(late_record)
+        assert service.deliver() == {"batchItemFailures": []}
+        assert len(service.http("intake", service.event("intake-get-conversation")).body["turns"]) == 2
+
+    def test_json_messages_keep_their_roles_and_texts(self, service: Service) -> None:
+        event = service.event("intake-post-messages-json")
+        answer = service.http("intake", event)
+        assert answer.body["consolidated_messages"] == 2
+        record = decode(service.queue.sent[0][0])
+        sent = json.loads(event["body"])["messages"]
+        assert [turn.role for turn in record.request.context] == ["user", "assistant", "sale"]
+        assert [turn.content for turn in record.request.context] == [m["content"] for m in sent[:3]]
+        assert [(m.content, m.message_id) for m in record.request.messages] == [
+            (m["content"], m["message_id"]) for m in sent[3:]
+        ]
+
+    def test_a_history_that_ends_with_a_reply_is_refused(self, service: Service) -> None:
+        answer = service.http("intake", service.event("intake-bad-history"))
+        assert answer.status == 400
+        assert answer.body["field"] == "history"
+        assert service.queue.sent == []
+
+    def test_a_job_is_shown_with_its_reply(self, service: Service) -> None:
+        service.invoke("worker", service.event("worker-one-record"))
+        answer = service.http("intake", service.event("intake-get-job"))
+        assert answer.status == 200
+        assert set(answer.body) == JOB
+        assert answer.body["status"] == "completed"
+        assert answer.body["conversation_id"] == "conv_123"
+        assert answer.body["reply"] == {"role": "assistant", "content": "Hello"}
+        assert answer.body["error"] is answer.body["superseded_by"] is None
+        for name in ("created_at", "started_at", "finished_at"):
+            assert re.fullmatch(RFC_3339, answer.body[name])
+
+    def test_waiting_for_a_job_ends_with_the_job(self, service: Service) -> None:
+        record = service.event("worker-one-record")
+        accept_again(service, record)
+        looked = threading.Event()
+        find = service.parts.tier.job
+
+        def job(job_id: str) -> Any:
+            looked.set()
+            return find(job_id)
+
+        service.parts.tier.job = job  # type: ignore[method-assign]
+        with ThreadPoolExecutor(1) as pool:
+            answer = pool.submit(service.http, "intake", service.event("intake-get-job"))
+            assert looked.wait(10)
+            service.parts.worker.process(decode(record["Records"][0]["body"]), deadline=float("inf"))
+            assert answer.result(15).body["status"] == "completed"
+
+    def test_a_maximum_of_0_turns_waiting_off(self, service: Service) -> None:
+        service.use(settings=Settings(max_wait_seconds=0))
+        accept_again(service, service.event("worker-one-record"))
+        answer = service.http("intake", service.event("intake-get-job"))
+        assert set(answer.body) == JOB
+        assert answer.body["status"] == "pending"
+        assert answer.body["started_at"] is answer.body["finished_at"] is answer.body["reply"] is None
+
+    def test_a_conversation_is_shown_with_its_turns_and_what_is_pending(self, service: Service) -> None:
+        event = service.event("intake-get-conversation")
+        assert service.http("intake", event).status == 404
+        job_id = service.http("intake", service.event("intake-post-message")).body["ai_job_id"]
+        waiting = service.http("intake", event)
+        assert waiting.status == 200
+        assert set(waiting.body) == {"conversation_id", "bot_id", "status", "turns", "pending"}
+        assert waiting.body["turns"] == []
+        assert waiting.body["pending"] == {"job_id": job_id, "consolidated_messages": 1}
+        service.deliver()
+        answered = service.http("intake", event).body
+        assert answered["pending"] is None
+        assert [(turn["role"], turn["content"]) for turn in answered["turns"]] == [
+            ("user", "Hello"),
+            ("assistant", "Hello"),
+        ]
+        for turn in answered["turns"]:
+            assert set(turn) == {"role", "content", "created_at", "job_id"}
+            assert turn["job_id"] == job_id
+
+    def test_a_job_is_cancelled_once(self, service: Service) -> None:
+        record = accept_again(service, service.event("worker-one-record"))
+        event = service.event("intake-delete-job")
+        cancelled = service.http("intake", event)
+        assert cancelled.status == 200
+        assert set(cancelled.body) == JOB
+        assert (cancelled.body["status"], cancelled.body["reply"]) == ("cancelled", None)
+        assert service.http("intake", event).status == 409
+        assert service.invoke("worker", service.event("worker-one-record")) == {"batchItemFailures": []}
+        assert service.parts.archive.settled_by(KEY, record.message_id) == record.job_id
+
+    def test_an_unknown_job_is_not_found(self, service: Service) -> None:
+        for name in ("intake-get-job", "intake-delete-job"):
+            answer = service.http("intake", service.event(name))
+            assert (answer.status, answer.body["field"]) == (404, "job_id")
+
+    def test_another_tenants_job_is_not_found(self, service: Service) -> None:
+        other = ConversationKey("other", "conv_123")
+        request = Request(other, (Message("m", CANARY),), (), "default")
+        job_id = service.parts.tier.accept(request, job_id=other.new_job_id(), lock_id="lock").job_id
+        for name in ("intake-get-job", "intake-delete-job"):
+            answer = service.http("intake", service.event(name, pathParameters={"job_id": job_id}))
+            assert answer.status == 404
+
+
+class TestWorker:
+    def test_a_record_is_answered(self, service: Service) -> None:
+        event = service.event("worker-one-record")
+        assert service.invoke("worker", event) == {"batchItemFailures": []}
+        record = decode(event["Records"][0]["body"])
+        job = service.parts.archive.job("default", record.job_id)
+        assert job is not None
+        assert (job.status, job.reply) == ("completed", "Hello")
+
+    def test_a_broken_record_fails_alone_and_its_mates_are_answered_once(self, service: Service) -> None:
+        event = service.event("worker-batch")
+        records = event["Records"]
+        failed = {"batchItemFailures": [{"itemIdentifier": records[1]["messageId"]}]}
+        assert service.invoke("worker", event) == failed
+        assert service.invoke("worker", event) == failed  # at least once
+        for name, count in (("conv_124", 2), ("conv_125", 1)):
+            conversation = service.parts.archive.conversation(ConversationKey("default", name))
+            assert conversation is not None
+            assert [turn.role for turn, _, _ in conversation.turns] == ["user"] * count + ["assistant"]
+        crashes = [line for line in service.output.logs if line["level"] == "ERROR"]
+        assert [line["sqs_message_id"] for line in crashes] == [records[1]["messageId"]] * 2
+
+    def test_the_records_of_a_batch_run_at_the_same_time(self, service: Service) -> None:
+        together = threading.Barrier(10)
+
+        def script(prompt: Prompt, _checkpoint: Callable[[], None]) -> str:
+            together.wait(30)
+            return "together"
+
+        service.ai.script = script
+        for number in range(10):
+            assert service.post(says("hello"), f"conv-{number}").status == 202
+        assert service.deliver() == {"batchItemFailures": []}
+        assert not together.broken
+
+    def test_a_cold_start_builds_its_parts_once_for_the_whole_batch(
+        self, service: Service, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("POWERTOOLS_SERVICE_NAME", "worker")
+        module = service.functions["worker"] = load_function("worker")
+        built = []
+
+        def build() -> Parts:
+            threading.Event().wait(0.1)  # long enough for every thread to want its own
+            built.append(service.parts)
+            return service.parts
+
+        monkeypatch.setattr(module, "build", build)
+        for number in range(10):
+            service.post(says("hello"), f"conv-{number}")
+        assert service.deliver() == {"batchItemFailures": []}
+        assert len(built) == 1
+
+    def test_messages_of_one_conversation_in_one_batch_get_one_reply(self, service: Service) -> None:
+        for word in ("one", "two", "three"):
+            service.post(says(word, word))
+        service.deliver()
+        conversation = service.parts.archive.conversation(KEY)
+        assert conversation is not None
+        replies = [turn.content for turn, _, _ in conversation.turns if turn.role == "assistant"]
+        assert replies == [f"{CANARY} one {CANARY} two {CANARY} three"]
+
+    def test_a_record_whose_conversation_is_held_is_hidden_until_the_holders_deadline(
+        self, service: Service, sqs: SqsQueue, changed: list[dict[str, Any]]
+    ) -> None:
+        service.use(queue=sqs)
+        event = service.event("worker-one-record")
+        accept_again(service, event)
+        assert isinstance(service.parts.tier.claim(KEY, "another worker"), Claim)
+        record = event["Records"][0]
+        assert service.invoke("worker", event) == {"batchItemFailures": [{"itemIdentifier": record["messageId"]}]}
+        ((handle, seconds),) = [(call["ReceiptHandle"], call["VisibilityTimeout"]) for call in changed]
+        assert handle == record["receiptHandle"]
+        assert 1 <= seconds <= service.parts.settings.run_seconds
+
+    def test_a_refused_change_of_visibility_costs_nothing_but_time(self, service: Service) -> None:
+        class Refusing(SqsQueue):
+            def hide(self, receipt_handle: str, seconds: float) -> None:
+                raise Unavailable("the queue")
+
+        service.use(queue=Refusing(None, "https://sqs.example/queue"))
+        event = service.event("worker-one-record")
+        accept_again(service, event)
+        service.parts.tier.claim(KEY, "another worker")
+        failed = [{"itemIdentifier": event["Records"][0]["messageId"]}]
+        assert service.invoke("worker", event) == {"batchItemFailures": failed}
+        assert [line for line in service.output.logs if line["level"] == "ERROR"] == []
+
+    def test_a_job_whose_ai_fails_ends_visibly(self, service: Service) -> None:
+        def script(prompt: Prompt, _checkpoint: Callable[[], None]) -> str:
+            raise AIError("ai_failed", "The AI gave no answer.")
+
+        service.ai.script = script
+        assert service.invoke("worker", service.event("worker-one-record")) == {"batchItemFailures": []}
+        job = service.http("intake", service.event("intake-get-job")).body
+        assert (job["status"], job["reply"]) == ("failed", None)
+        assert job["error"] == {"code": "ai_failed", "message": "The AI gave no answer."}
+        assert service.output.metrics["JobsFailed"] == [1]
+
+
+class TestAdmin:
+    def test_health_tells_up_and_nothing_else(self, service: Service) -> None:
+        answer = service.http("admin", service.event("admin-health"))
+        assert (answer.status, answer.body) == (200, {"status": "up"})
+
+    def test_health_is_down_where_no_message_can_be_taken(self, service: Service) -> None:
+        service.queue.error = Unavailable("the queue")
+        response = service.invoke("admin", service.event("admin-health"))
+        assert (response["statusCode"], json.loads(response["body"])) == (503, {"status": "down"})
+
+    def test_the_status_names_every_part(self, service: Service) -> None:
+        answer = service.http("admin", service.event("admin-status"))
+        assert answer.body == {
+            "status": "healthy",
+            "components": {
+                "redis_connected": False,
+                "database_connected": False,
+                "tier": "memory",
+                "lock_manager": "healthy",
+                "job_manager": "healthy",
+                "queue": "held",
+            },
+        }
+
+    def test_a_lock_is_shown_without_text_and_without_its_id(self, service: Service) -> None:
+        assert service.http("admin", service.event("admin-list-locks")).body == {"locks": []}
+        assert service.http("admin", service.event("admin-get-lock")).status == 404
+        accepted = service.http("intake", service.event("intake-post-message")).body
+        lock = service.http("admin", service.event("admin-get-lock"))
+        assert lock.status == 200
+        assert set(lock.body) == LOCK
+        assert lock.body["ai_job_id"] == accepted["ai_job_id"]
+        assert accepted["lock_id"] not in json.dumps(lock.body)
+        assert service.http("admin", service.event("admin-list-locks")).body == {"locks": [lock.body]}
+        service.output.assert_private(json.dumps(lock.body))
+
+    def test_a_released_conversation_is_woken_once_and_answered_once(self, service: Service) -> None:
+        event = service.event("admin-release-lock")
+        assert service.http("admin", event).status == 404
+        service.http("intake", service.event("intake-post-message"))
+        service.parts.tier.claim(KEY, "a stuck worker")
+        service.queue.sent.clear()
+        assert service.http("admin", event).body == {"released": True}
+        assert len(service.queue.sent) == 1
+        assert service.deliver() == {"batchItemFailures": []}
+        assert service.parts.tier.seal(KEY, "a stuck worker", [], next_id="", fenced=True).verdict == "lost"
+
+    def test_the_clean_up_frees_what_is_older_than_it_says(self, service: Service) -> None:
+        service.http("intake", service.event("intake-post-message"))
+        event = service.event("admin-cleanup-locks")
+        assert service.http("admin", event).body == {"cleaned": 0}
+        assert service.http("admin", event | {"body": None}).body == {"cleaned": 0}
+        service.queue.sent.clear()
+        assert service.http("admin", event | {"body": '{"max_age_hours": 0}'}).body == {"cleaned": 1}
+        assert len(service.queue.sent) == 1
+
+    def test_the_schedule_sweeps(self, service: Service) -> None:
+        service.http("intake", service.event("intake-post-message"))
+        assert service.invoke("admin", service.event("admin-schedule")) == {"swept": 0}
+        assert service.output.metrics["ConversationsSwept"] == [0]
+
+    def test_migrations_are_applied_on_direct_invocation(self, service: Service) -> None:
+        assert service.invoke("admin", service.event("admin-migrate")) == {"applied": []}
+
+    def test_the_status_is_there_on_direct_invocation_too(self, service: Service) -> None:
+        status = service.invoke("admin", {"action": "status"})
+        assert status == service.http("admin", service.event("admin-status")).body
+
+    @pytest.mark.parametrize("event", [{}, {"action": CANARY}, {"action": None}, {"action": ["sweep"]}])
+    def test_an_unknown_action_is_refused_with_the_known_ones(self, service: Service, event: dict[str, Any]) -> None:
+        with pytest.raises(InvalidRequest, match="sweep, migrate, status") as refused:
+            service.invoke("admin", event)
+        service.output.assert_private(str(refused.value))
+
+
+class TestLogs:
+    @pytest.mark.parametrize("text", [CANARY, f'{{"body": "{CANARY}"}}', "T\\u00f4i"])
+    def test_these_tests_find_what_should_not_be_there(self, service: Service, text: str) -> None:
+        service.output.private.add("Tôi")
+        with pytest.raises(AssertionError):
+            service.output.assert_private(text)
+
+    def test_every_line_is_json_and_is_printed_once(self, service: Service) -> None:
+        service.http("intake", service.event("intake-post-message"))
+        service.http("intake", service.event("intake-bad-history"))
+        service.invoke("worker", service.event("worker-batch"))
+        service.deliver()
+        service.http("admin", service.event("admin-cleanup-locks"))
+        lines = service.output.lines
+        assert len({json.dumps(line, sort_keys=True) for line in lines}) == len(lines)
+        for line in service.output.logs:
+            assert {"level", "message", "timestamp", "service", "function_request_id"} <= set(line)
+        messages = [(line["service"], line["message"]) for line in service.output.logs]
+        assert messages.count(("intake", "accepted")) == 1
+        assert messages.count(("worker", "ended")) == 3
+
+    def test_metrics_are_in_the_embedded_format(self, service: Service) -> None:
+        service.http("intake", service.event("intake-post-message"))
+        service.deliver()
+        metrics = [line for line in service.output.lines if "_aws" in line]
+        assert len(metrics) == 2
+        for line in metrics:
+            assert isinstance(line["_aws"]["Timestamp"], int)
+            (directive,) = line["_aws"]["CloudWatchMetrics"]
+            assert directive["Namespace"] == "MessageHandler"
+            assert directive["Dimensions"] == [["service"]]
+            for metric in directive["Metrics"]:
+                assert all(isinstance(value, int | float) for value in line[metric["Name"]])
+        assert service.output.metrics["MessagesAccepted"] == [1]
+        assert service.output.metrics["JobsCompleted"] == [1]
+        assert service.output.metrics["TimeToReply"] >= [0]
+
+    def test_the_layers_own_logs_are_json_too(self, service: Service) -> None:
+        service.queue.error = Unavailable("the queue")
+        assert service.http("intake", service.event("intake-post-message")).status == 503
+        (line,) = [line for line in service.output.logs if line["message"] == "not available"]
+        assert line["level"] == "WARNING"
+        assert line["what"] == "the queue"
+
+    @pytest.mark.parametrize("name", ["intake-get-conversation", "admin-list-locks"])
+    def test_an_unexpected_error_is_told_by_its_type_and_place_alone(self, service: Service, name: str) -> None:
+        def fail(*_: Any) -> None:
+            raise KeyError(f"{CANARY} is no key")
+
+        service.parts.tier.waiting = service.parts.tier.locks = fail  # type: ignore[method-assign, assignment]
+        answer = service.http(name.partition("-")[0], service.event(name))
+        assert (answer.status, answer.body["title"]) == (500, "Internal Server Error")
+        (line,) = [line for line in service.output.logs if line["level"] == "ERROR"]
+        assert line["error"] == "KeyError"
+        assert line["where"][-1].startswith("test_functions.py:")
+
+    def test_an_unexpected_error_of_a_direct_invocation_keeps_its_text_too(self, service: Service) -> None:
+        def fail() -> None:
+            raise KeyError(f"{CANARY} is no key")
+
+        service.parts.archive.migrate = fail  # type: ignore[method-assign, assignment]
+        with pytest.raises(RuntimeError, match=r"^migrate failed: KeyError$") as raised:
+            service.invoke("admin", service.event("admin-migrate"))
+        assert raised.value.__suppress_context__
+
+    @pytest.mark.parametrize("function", ["intake", "worker"])
+    def test_events_are_never_logged_whatever_the_environment_says(
+        self, service: Service, monkeypatch: pytest.MonkeyPatch, function: str
+    ) -> None:
+        monkeypatch.setenv("POWERTOOLS_LOGGER_LOG_EVENT", "true")
+        monkeypatch.setenv("POWERTOOLS_LOG_LEVEL", "DEBUG")
+        monkeypatch.setenv("POWERTOOLS_SERVICE_NAME", function)
+        service.functions[function] = load_function(function)
+        monkeypatch.setattr(service.functions[function], "parts", lambda: service.parts)
+        service.invoke(function, service.event("intake-post-message" if function == "intake" else "worker-batch"))
+        assert service.output.logs
+        # The output fixture looks for the events' texts.
+
+
+@pytest.fixture
+def changed() -> list[dict[str, Any]]:
+    """The calls that change a record's visibility."""
+    return []
+
+
+@pytest.fixture
+def sqs(changed: list[dict[str, Any]]) -> SqsQueue:
+    class Client:
+        def change_message_visibility(self, **arguments: Any) -> None:
+            changed.append(arguments)
+
+    return SqsQueue(Client(), "https://sqs.example/queue")

@@ -1,0 +1,348 @@
+"""The queue: what a record holds, and what happens when it can't be sent."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import boto3
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from moto import mock_aws
+
+from message_handler.errors import PayloadTooLarge, Unavailable
+from message_handler.models import ConversationKey, Message, Record, Request, Role, Turn
+from message_handler.processing import Outcome
+from message_handler.queues import MAX_RECEIVE_COUNT, MAX_RECORD_BYTES, SqsQueue, ThreadQueue, decode, encode
+from tests.unit.service import CANARY, KEY, Service
+
+pytestmark = pytest.mark.usefixtures("output")
+
+#: Whatever intake accepts: all of Unicode but U+0000 and surrogates.
+TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"))
+ROLES: st.SearchStrategy[Role] = st.sampled_from(("user", "assistant", "sale"))
+NAMES = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1, max_size=30)
+TURNS = st.builds(Turn, ROLES, TEXTS, st.none() | NAMES)
+MESSAGES = st.builds(Message, NAMES, TEXTS, st.booleans(), st.lists(NAMES, max_size=2).map(tuple))
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | TEXTS,
+    lambda values: st.lists(values, max_size=3) | st.dictionaries(TEXTS, values, max_size=3),
+    max_leaves=8,
+)
+RECORDS = st.builds(
+    Record,
+    st.uuids().map(str),
+    NAMES,
+    st.builds(
+        Request,
+        st.builds(ConversationKey, NAMES, NAMES),
+        st.lists(MESSAGES, min_size=1, max_size=4).map(tuple),
+        st.lists(TURNS, max_size=4).map(tuple),
+        NAMES,
+        st.dictionaries(TEXTS, VALUES, max_size=3),
+    ),
+)
+
+
+def a_record(text: str, context: str = "") -> Record:
+    turns = (Turn("assistant", context),) if context else ()
+    return Record(KEY.new_job_id(), "m", Request(KEY, (Message("m", text),), turns, "default"))
+
+
+def sqs_takes(character: str) -> bool:
+    """The characters that an SQS message may hold, as its API reference has them."""
+    code = ord(character)
+    return code in (0x9, 0xA, 0xD) or 0x20 <= code <= 0xD7FF or 0xE000 <= code <= 0xFFFD or code >= 0x10000
+
+
+class TestRecords:
+    @given(RECORDS)
+    def test_a_record_is_read_as_it_was_written(self, record: Record) -> None:
+        assert decode(encode(record)) == record
+
+    @given(TEXTS)
+    @example("\ufffe\uffff")
+    @example("\x01\x0b\x1f\x7f\x85\u2028\U0001fffe\U0010ffff")
+    @example('"\\ufffe\\\\uffff\\')
+    def test_sqs_takes_whatever_a_patient_types(self, text: str) -> None:
+        body = encode(a_record(text, text))
+        assert all(map(sqs_takes, body))
+        assert decode(body).request.messages[0].content == text
+
+    def test_text_is_not_blown_up_by_escapes(self) -> None:
+        assert len(encode(a_record("ế" * 1000)).encode()) < 4000
+
+    @pytest.mark.parametrize("character", ["x", "ế", "💊", "\uffff"])
+    def test_a_record_may_be_as_large_as_sqs_takes_and_no_larger(self, character: str) -> None:
+        per_character = len(json.dumps(character, ensure_ascii=character == "\uffff").encode()) - 2
+        room = MAX_RECORD_BYTES - len(encode(a_record("")).encode())
+        text = character * (room // per_character) + "x" * (room % per_character)
+        assert len(encode(a_record(text)).encode()) == MAX_RECORD_BYTES
+        with pytest.raises(PayloadTooLarge) as refused:
+            encode(a_record(text + "x"))
+        assert len(str(refused.value)) < 200
+
+
+class TestRefusals:
+    """Intake promises nothing that the queue hasn't got."""
+
+    def test_more_text_than_a_record_holds_is_refused_and_undone(self, service: Service) -> None:
+        def post(number: int) -> Any:
+            text = f"{CANARY} {number}" + "x" * 250 * 1024
+            return service.post({"messages": [{"role": "user", "content": text, "message_id": f"m{number}"}]})
+
+        answers = [post(number) for number in range(4)]
+        assert [answer.status for answer in answers] == [202, 202, 202, 413]
+        waiting = service.parts.tier.waiting(KEY)
+        assert waiting is not None
+        assert [message.message_id for message in waiting.messages] == ["m0", "m1", "m2"]
+        assert len(service.queue.sent) == 3
+        assert service.post({"history": f"<USER>{CANARY} small</USER>"}).body["consolidated_messages"] == 4
+
+    def test_a_refusing_queue_is_503_and_nothing_is_stored(self, service: Service) -> None:
+        service.queue.error = Unavailable("the queue")
+        request = {"history": f"<USER>{CANARY}</USER>", "message_id": "m1"}
+        answer = service.post(request)
+        assert answer.status == 503
+        assert int(answer.headers["Retry-After"]) > 0
+        assert service.parts.tier.waiting(KEY) is None
+        assert service.parts.tier.locks("default") == []
+        service.queue.error = None
+        again = service.post(request)
+        assert again.body["action"] == "lock_acquired"
+        assert "duplicate" not in again.body
+
+    def test_a_refused_message_leaves_those_before_it(self, service: Service) -> None:
+        first = service.post({"history": f"<USER>{CANARY} one</USER>", "message_id": "m1"})
+        service.queue.error = Unavailable("the queue")
+        assert service.post({"history": f"<USER>{CANARY} two</USER>", "message_id": "m2"}).status == 503
+        assert service.post({"history": f"<USER>{CANARY} one</USER>", "message_id": "m1"}).status == 503
+        service.queue.error = None
+        third = service.post({"history": f"<USER>{CANARY} three</USER>", "message_id": "m3"})
+        assert third.body["ai_job_id"] == first.body["ai_job_id"]
+        assert third.body["consolidated_messages"] == 2
+
+    def test_a_refused_bot_leaves_the_conversation_to_another(self, service: Service) -> None:
+        service.queue.error = Unavailable("the queue")
+        service.post({"history": f"<USER>{CANARY}</USER>"})
+        service.queue.error = None
+        request = Request(KEY, (Message("m", CANARY),), (), "nurse")
+        service.parts.tier.accept(request, job_id=KEY.new_job_id(), lock_id="lock")
+
+
+@pytest.fixture
+def client(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
+    with mock_aws():
+        client = boto3.client("sqs")
+        yield client
+        client.close()
+
+
+@pytest.fixture
+def url(client: Any) -> str:
+    url: str = client.create_queue(QueueName="jobs")["QueueUrl"]
+    return url
+
+
+def waiting(client: Any, url: str) -> dict[str, int]:
+    attributes = client.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
+    names = {"visible": "", "hidden": "NotVisible", "delayed": "Delayed"}
+    return {name: int(attributes[f"ApproximateNumberOfMessages{suffix}"]) for name, suffix in names.items()}
+
+
+def receive(client: Any, url: str) -> Any:
+    (message,) = client.receive_message(QueueUrl=url, MessageSystemAttributeNames=["All"])["Messages"]
+    return message
+
+
+class TestSqs:
+    def test_a_record_is_sent_in_its_tenants_group(self, client: Any, url: str) -> None:
+        key = ConversationKey("clinic", "conv_123")
+        record = Record(key.new_job_id(), "m", Request(key, (Message("m", f"{CANARY} \uffff 💊"),), (), "default"))
+        SqsQueue(client, url).send(record)
+        message = receive(client, url)
+        assert decode(message["Body"]) == record
+        assert message["Attributes"]["MessageGroupId"] == "clinic"
+
+    def test_a_delayed_record_is_not_seen_yet(self, client: Any, url: str) -> None:
+        SqsQueue(client, url).send(a_record(CANARY), delay=150)
+        assert waiting(client, url) == {"visible": 0, "hidden": 0, "delayed": 1}
+
+    def test_a_hidden_record_comes_back(self, client: Any, url: str) -> None:
+        queue = SqsQueue(client, url)
+        queue.send(a_record(CANARY))
+        handle = receive(client, url)["ReceiptHandle"]
+        queue.hide(handle, 100.4)
+        assert waiting(client, url) == {"visible": 0, "hidden": 1, "delayed": 0}
+        queue.hide(handle, -1)
+        assert waiting(client, url) == {"visible": 1, "hidden": 0, "delayed": 0}
+
+    def test_a_record_is_hidden_no_longer_than_sqs_allows(self, client: Any, url: str) -> None:
+        queue = SqsQueue(client, url)
+        queue.send(a_record(CANARY))
+        queue.hide(receive(client, url)["ReceiptHandle"], 1e9)
+        assert waiting(client, url) == {"visible": 0, "hidden": 1, "delayed": 0}
+
+    def test_a_queue_that_is_there_answers(self, client: Any, url: str) -> None:
+        SqsQueue(client, url).ping()
+
+    def test_a_queue_that_isnt_is_unavailable_and_its_error_tells_no_text(
+        self, client: Any, url: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        client.delete_queue(QueueUrl=url)
+        queue = SqsQueue(client, url)
+        calls: list[Callable[[], None]] = [
+            lambda: queue.send(a_record(CANARY)),
+            lambda: queue.hide("handle", 1),
+            queue.ping,
+        ]
+        for call in calls:
+            with pytest.raises(Unavailable) as refused:
+                call()
+            assert str(refused.value) == "the queue is not available"
+            assert refused.value.__suppress_context__
+        codes = {vars(record)["error"] for record in caplog.records if record.name == "message_handler.queues"}
+        assert codes == {"AWS.SimpleQueueService.NonExistentQueue"}
+
+    def test_a_request_that_is_no_request_is_unavailable_too(self, client: Any) -> None:
+        with pytest.raises(Unavailable):
+            SqsQueue(client, url=None).send(a_record(CANARY))  # type: ignore[arg-type]
+
+    def test_intake_undoes_what_sqs_refuses(self, service: Service, client: Any, url: str) -> None:
+        client.delete_queue(QueueUrl=url)
+        queue = SqsQueue(client, url)
+        service.use(queue=queue, intake=replace(service.parts.intake, queue=queue))
+        answer = service.post({"history": f"<USER>{CANARY}</USER>"})
+        assert (answer.status, "Retry-After" in answer.headers) == (503, True)
+        assert service.parts.tier.waiting(KEY) is None
+
+    def test_the_worker_hides_what_it_gives_back(self, service: Service, client: Any, url: str) -> None:
+        queue = SqsQueue(client, url)
+        service.use(queue=queue, intake=replace(service.parts.intake, queue=queue))
+        assert service.post({"history": f"<USER>{CANARY}</USER>"}).status == 202
+        message = receive(client, url)
+        service.parts.tier.claim(KEY, "another worker")
+        template = service.event("worker-one-record")["Records"][0]
+        received = {"messageId": "r1", "receiptHandle": message["ReceiptHandle"], "body": message["Body"]}
+        result = service.invoke("worker", {"Records": [template | received]})
+        assert result == {"batchItemFailures": [{"itemIdentifier": "r1"}]}
+        assert waiting(client, url) == {"visible": 0, "hidden": 1, "delayed": 0}
+
+
+class TestThreads:
+    """Where no queue is configured, the process works on its records itself."""
+
+    def test_records_are_worked_on_at_the_same_time(self) -> None:
+        together, done = threading.Barrier(5), threading.Semaphore(0)
+
+        def work(_record: Record) -> Outcome:
+            together.wait(30)
+            done.release()
+            return Outcome(None)
+
+        queue = ThreadQueue(work, threads=5)
+        for round_ in range(20):  # threads that are just waking up count as well
+            for number in range(5):
+                queue.send(a_record(f"{CANARY} {round_} {number}"))
+            for _ in range(5):
+                assert done.acquire(timeout=30)
+        queue.close()
+        assert not together.broken
+
+    def test_no_more_threads_than_allowed(self) -> None:
+        names, done = set(), threading.Semaphore(0)
+
+        def work(_record: Record) -> Outcome:
+            names.add(threading.get_ident())
+            done.release()
+            return Outcome(None)
+
+        queue = ThreadQueue(work, threads=3)
+        for number in range(50):
+            queue.send(a_record(f"{CANARY} {number}"))
+        for _ in range(50):
+            assert done.acquire(timeout=30)
+        queue.close()
+        assert len(names) <= 3
+
+    def test_a_delayed_record_comes_after_one_that_is_due(self) -> None:
+        order, done = [], threading.Semaphore(0)
+
+        def work(record: Record) -> Outcome:
+            order.append(record.request.messages[0].content)
+            done.release()
+            return Outcome(None)
+
+        queue = ThreadQueue(work, threads=1)
+        queue.send(a_record(f"{CANARY} later"), delay=1)
+        queue.send(a_record(f"{CANARY} now"))
+        assert done.acquire(timeout=30)
+        assert done.acquire(timeout=30)
+        queue.close()
+        assert order == [f"{CANARY} now", f"{CANARY} later"]
+
+    def test_a_record_comes_back_as_often_as_in_sqs(self, caplog: pytest.LogCaptureFixture) -> None:
+        times = threading.Semaphore(0)
+
+        def work(_record: Record) -> Outcome:
+            times.release()
+            return Outcome(0.0)
+
+        queue = ThreadQueue(work, threads=1)
+        queue.send(a_record(CANARY))
+        for _ in range(MAX_RECEIVE_COUNT):
+            assert times.acquire(timeout=30)
+        queue.close()
+        assert not times.acquire(blocking=False)
+        assert [record.getMessage() for record in caplog.records] == ["a record was given up"]
+
+    def test_a_crash_is_told_by_its_type_alone(self, caplog: pytest.LogCaptureFixture) -> None:
+        crashed = threading.Event()
+
+        def work(record: Record) -> Outcome:
+            crashed.set()
+            raise KeyError(record.request.messages[0].content)
+
+        queue = ThreadQueue(work, threads=1)
+        queue.send(a_record(CANARY))
+        assert crashed.wait(30)
+        queue.close()
+        assert [vars(record)["error"] for record in caplog.records if record.levelname == "ERROR"] == ["KeyError"]
+
+    def test_a_closed_queue_takes_nothing(self) -> None:
+        queue = ThreadQueue(lambda _: Outcome(None))
+        queue.close()
+        with pytest.raises(Unavailable):
+            queue.send(a_record(CANARY))
+        with pytest.raises(Unavailable):
+            queue.ping()
+
+    def test_a_record_that_comes_back_while_closing_is_dropped(self) -> None:
+        working, closing = threading.Event(), threading.Event()
+
+        def work(_record: Record) -> Outcome:
+            working.set()
+            closing.wait(30)
+            return Outcome(0.0)
+
+        queue = ThreadQueue(work, threads=1)
+        queue.send(a_record(CANARY))
+        assert working.wait(30)
+        closer = threading.Thread(target=queue.close)
+        closer.start()
+        while not queue._closed:
+            pass
+        closing.set()
+        closer.join(30)
+        assert not closer.is_alive()
+
+    def test_what_sqs_would_refuse_is_refused_here_too(self) -> None:
+        queue = ThreadQueue(lambda _: Outcome(None))
+        with pytest.raises(PayloadTooLarge):
+            queue.send(a_record("x" * MAX_RECORD_BYTES))
+        queue.close()

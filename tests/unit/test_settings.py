@@ -1,0 +1,116 @@
+"""Settings: read once, checked, and never repeated where somebody could read them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from message_handler.errors import SettingsError
+from message_handler.settings import Settings
+
+SECRET = "pa55w0rd"
+
+
+def test_an_empty_environment_is_enough() -> None:
+    settings = Settings.from_environment({})
+    assert settings == Settings()
+    assert (settings.redis_url, settings.redis_password) == (None, None)
+    assert (settings.database_url, settings.job_queue_url) == (None, None)
+    assert (settings.lock_ttl, settings.heartbeat_every, settings.heartbeat_stale) == (300, 5, 15)
+    assert (settings.job_ttl, settings.ai_timeout, settings.run_seconds) == (3600, 30, 120)
+    assert (settings.join_delay, settings.redis_timeout_ms, settings.max_restarts) == (150, 200, 3)
+    assert (settings.simulated_ai_delay_ms, settings.max_wait_seconds) == ("800", 25)
+
+
+def test_the_environment_is_read_in_capitals(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REDIS_URL", f"rediss://:{SECRET}@cache.example:6380/1")
+    monkeypatch.setenv("DATABASE_URL", f"postgresql+asyncpg://user:{SECRET}@db.example/app?sslmode=require")
+    monkeypatch.setenv("JOB_QUEUE_URL", "https://sqs.eu-central-1.amazonaws.com/123456789012/jobs")
+    monkeypatch.setenv("SIMULATED_AI_DELAY_MS", "400-1200")
+    monkeypatch.setenv("LOCK_TTL", "60.5")
+    settings = Settings.from_environment()
+    assert settings.redis_url is not None
+    assert settings.redis_url.get_secret_value().endswith("cache.example:6380/1")
+    assert settings.lock_ttl == 60.5
+    assert settings.simulated_ai_delay_ms == "400-1200"
+
+
+def test_an_empty_variable_counts_as_not_set() -> None:
+    assert Settings.from_environment(dict.fromkeys(map(str.upper, Settings.model_fields), "")) == Settings()
+
+
+def test_settings_are_frozen_and_hide_their_secrets() -> None:
+    settings = Settings.from_environment(
+        {
+            "REDIS_URL": f"redis://:{SECRET}@localhost",
+            "REDIS_PASSWORD": SECRET,
+            "DATABASE_URL": f"postgres://u:{SECRET}@h/d",
+        }
+    )
+    assert SECRET not in f"{settings} {settings!r} {settings.model_dump()} {settings.model_dump_json()}"
+    with pytest.raises(ValidationError):
+        settings.redis_password = None
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("REDIS_URL", f"http://{SECRET}@localhost"),
+        ("REDIS_URL", SECRET),
+        ("REDIS_URL", f"redis://:pa#{SECRET}@localhost:6379"),
+        ("REDIS_URL", f"redis://:[{SECRET}@localhost:6379"),
+        ("REDIS_URL", f"redis://localhost:{SECRET}"),
+        ("DATABASE_URL", f"mysql://root:{SECRET}@localhost/db"),
+        ("DATABASE_URL", f"postgresql://root:{SECRET}@localhost:{SECRET}/db"),
+        ("DATABASE_URL", f"postgresql://root:pa/{SECRET}@localhost/db"),
+        ("JOB_QUEUE_URL", f"arn:aws:sqs:eu-central-1:123456789012:{SECRET}"),
+        ("JOB_QUEUE_URL", SECRET),
+        ("SIMULATED_AI_DELAY_MS", SECRET),
+        ("SIMULATED_AI_DELAY_MS", "-5"),
+        ("SIMULATED_AI_DELAY_MS", "800\n"),
+        ("SIMULATED_AI_DELAY_MS", "900-100"),
+        ("MAX_WAIT_SECONDS", "26"),
+        ("MAX_WAIT_SECONDS", "-1"),
+        ("MAX_WAIT_SECONDS", SECRET),
+        ("REDIS_TIMEOUT_MS", "0"),
+        ("REDIS_TIMEOUT_MS", "0.5"),
+        ("LOCK_TTL", "0"),
+        ("LOCK_TTL", "nan"),
+        ("LOCK_TTL", "inf"),
+        ("LOCK_TTL", SECRET),
+        ("JOIN_DELAY", "901"),
+        ("MAX_RESTARTS", "-1"),
+    ],
+)
+def test_a_bad_variable_is_named_and_its_value_is_not(name: str, value: str) -> None:
+    with pytest.raises(SettingsError) as refused:
+        Settings.from_environment({name: value, "REDIS_PASSWORD": SECRET})
+    assert name in str(refused.value)
+    assert len(value) < 3 or value not in str(refused.value)
+    assert SECRET not in str(refused.value)
+
+
+def test_every_bad_variable_is_named_at_once() -> None:
+    with pytest.raises(SettingsError, match=r"(?s)DATABASE_URL.*LOCK_TTL"):
+        Settings.from_environment({"LOCK_TTL": "x", "DATABASE_URL": "x"})
+
+
+@pytest.mark.parametrize("arguments", [{"redis_url": f"http://{SECRET}"}, {"redis_uri": SECRET}, {"lock_ttl": SECRET}])
+def test_settings_from_code_hide_values_in_errors_too(arguments: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError) as refused:
+        Settings(**arguments)
+    assert SECRET not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://localhost", "redis:///0", "rediss://[::1]:6380", f"redis://u:%23{SECRET}@h:1/0"]
+)
+def test_urls_that_redis_takes_are_fine(url: str) -> None:
+    assert Settings.from_environment({"REDIS_URL": url}).redis_url is not None
+
+
+@pytest.mark.parametrize("url", ["postgresql://localhost/db", "postgres:///db", "postgresql+psycopg://u:p%40@h:5432/d"])
+def test_urls_that_postgres_takes_are_fine(url: str) -> None:
+    assert Settings.from_environment({"DATABASE_URL": url}).database_url is not None
