@@ -1,7 +1,7 @@
 """How fast a history is parsed and merged, and whether time grows with size alone.
 
-Each round measures everything once, in processor time, the plain `re` passes between our own; medians are printed. The ratio
-is to the fastest plain pass that finds the same turns in the same text; where none does, there is none.
+Each round measures everything once, in processor time, the plain `re` passes between our own; medians are
+printed. The ratio is to the fastest plain pass that finds the same turns in the same text, if one does.
 
     PYTHONPATH=layers/message_handler/src python benchmarks/history.py
 """

@@ -172,6 +172,13 @@ class TestFence:
         assert talk.end(1) == (JobStatus.COMPLETED, "Rest.", None, talk.id(50))
         assert talk.number(talk.job(50, "m1")) == 2
 
+    def test_an_ended_job_runs_for_nobody_any_more(self, talk: Conversation) -> None:
+        """The tier forgot J0, and m1's record, which was promised J0, brings it back without m0."""
+        talk.answer(1, "m0")
+        fence = talk.fence(talk.job(1, "m1"), successor=50)
+        assert (fence.number, fence.settled, fence.successor_id) == (None, {}, talk.id(50))
+        assert talk.end(1) == (JobStatus.COMPLETED, "Rest.", None, talk.id(50))
+
     def test_a_job_of_which_another_answered_a_part_ends_for_its_successor(self, talk: Conversation) -> None:
         talk.answer(1, "m0")
         fence = talk.fence(talk.job(2, "m0", "m1"), successor=50)

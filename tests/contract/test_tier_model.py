@@ -29,6 +29,7 @@ from message_handler.models import (
     JobStatus,
     Lock,
     Message,
+    Refused,
     Request,
     Turn,
 )
@@ -48,7 +49,7 @@ DAY = 24 * 3600.0
 keys = st.sampled_from((KEYS[0], KEYS[0], KEYS[0], KEYS[0], KEYS[1]))
 indexes = st.integers(0, 7)
 #: (content, id of the platform's): the same words and the same ids come again and again.
-spoken = st.tuples(st.sampled_from("ab"), st.sampled_from((None, None, "m1", "m2", "m3", "m4")))
+spoken = st.tuples(st.sampled_from("abcd"), st.sampled_from((None, None, None, "m1", "m2", "m3", "m4")))
 histories = st.lists(spoken, min_size=1, max_size=4)
 some = st.sets(indexes, max_size=2)
 #: Whose lock id: the holder's (0 to 3), the newest, or one of before.
@@ -75,6 +76,8 @@ class Story(RuleBasedStateMachine):
         self.posts: dict[ConversationKey, Counter[str]] = {key: Counter() for key in KEYS}
         self.left: dict[ConversationKey, dict[str, int]] = {key: {} for key in KEYS}
         self.ends: dict[str, Job] = {}
+        #: Whether the last step was a claim in vain: a second one would tell nothing new.
+        self.refused = False
 
     # What happens.
 
@@ -130,11 +133,24 @@ class Story(RuleBasedStateMachine):
         assert not any(self.posts[key][id_] > 0 for id_ in taken), "what another accept posted was taken back"
         self._leave(key, taken)
 
-    @precondition(lambda self: self._anything_waits())
+    @precondition(lambda self: self._anything_waits() and not self.refused)
     @rule(key=keys)
     def claim(self, key: ConversationKey) -> None:
         lock_id = self._lock_id(key)
-        self._both(lambda tier: tier.claim(key, lock_id))
+        self.refused = isinstance(self._both(lambda tier: tier.claim(key, lock_id)), Refused)
+
+    @precondition(lambda self: self._anything_waits())
+    @rule(key=keys, tries=st.integers(1, 5), finishes=st.booleans(), late=st.booleans())
+    def a_worker_runs(self, key: ConversationKey, tries: int, finishes: bool, late: bool) -> None:
+        """From the claim on as far as it comes; while it runs somebody may type."""
+        self.clock.advance(SETTINGS.heartbeat_stale)
+        self.claim(key)
+        for _ in range(tries):
+            if late:
+                self.accept_one_more(key, (f"word {next(self.numbers)}", None))
+            self.seal(key, 0, set(), fenced=True)
+        if finishes:
+            self.finish(key, 0, JobStatus.COMPLETED, 5, set())
 
     @precondition(lambda self: self._anybody_holds())
     @rule(key=keys, who=who)
@@ -198,7 +214,7 @@ class Story(RuleBasedStateMachine):
             self._leave(key, {message.message_id for message in ended.messages})
 
     @precondition(lambda self: self._anything_waits())
-    @rule(key=keys, index=indexes, what=st.sampled_from(("cancel", "cancel", "forget", "release")))
+    @rule(key=keys, index=indexes, what=st.sampled_from(("cancel", "forget", "forget", "release")))
     def somebody_interferes(self, key: ConversationKey, index: int, what: str) -> None:
         job_id, message_id = self._known(self.jobs[key], index), f"m{index % 4 + 1}"
         if what == "cancel":
@@ -260,6 +276,7 @@ class Story(RuleBasedStateMachine):
 
     def _both(self, step: Callable[[Tier], Any]) -> Any:
         """Take the step on each tier; returns what all of them answered."""
+        self.refused = False
         before = {key: self._order(key) for key in KEYS}
         answer = self._alike(step)
         if not isinstance(answer, Sealed):

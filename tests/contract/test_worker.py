@@ -19,7 +19,7 @@ from message_handler import maintenance
 from message_handler.ai import Prompt
 from message_handler.errors import NotFound, Unavailable
 from message_handler.intake import parse_request
-from message_handler.jobs import job_view
+from message_handler.jobs import BackgroundJobManager, job_view
 from message_handler.models import Claim, ConversationKey, JobStatus, Message, Record, Refused, Request, Turn
 from message_handler.queues import MAX_RECORD_BYTES
 from message_handler.settings import Settings
@@ -530,6 +530,34 @@ class TestAStaleWorker:
         assert world.answered("m0")
         world.checked()
 
+    @pytest.mark.parametrize(
+        ("step", "never"),
+        [
+            ("tier.adopt", "ai.complete"),
+            ("tier.heartbeat", "tier.seal"),
+            ("tier.seal", "archive.commit"),
+            ("tier.finish", ""),
+        ],
+    )
+    def test_it_leaves_the_claim_of_its_successor_alone(self, world: World, step: str, never: str) -> None:
+        def successor_claims() -> None:
+            world.clock.advance(world.settings.heartbeat_stale + 1)
+            with world.steps.silently():
+                assert isinstance(world.tier.claim(world.key, "successor"), Claim)
+
+        on(world, "before", step, successor_claims)
+        world.posts("m0")
+        world.delivers()
+        assert never not in world.steps.names
+        with world.steps.silently():
+            head = world.tier.waiting(world.key)
+            assert head is not None
+            assert not head.sealed
+            assert world.tier.owner(world.key, "successor") == head.job_id
+        world.settles()
+        assert world.answered("m0")
+        world.checked()
+
     def test_so_does_a_release_by_an_operator(self, world: World) -> None:
         on(world, "after", "tier.seal", world.releases)
         world.posts("m0")
@@ -828,6 +856,25 @@ class TestRecords:
         assert len(world.ai.prompts) == 2
         world.settles().checked()
 
+    def test_a_duplicate_that_joins_between_the_fence_and_the_run_is_not_answered_again(self, world: World) -> None:
+        world.posts("m0")
+        world.settles()
+        world.tier_lost()
+        on(world, "after", "archive.fence", lambda: world.posts("m0"))
+        world.posts("m1")
+        world.delivers()
+        assert [[message.message_id for message in prompt.messages] for prompt in world.ai.prompts] == [["m0"], ["m1"]]
+        assert world.answered("m0", "m1")
+        world.settles().checked()
+
+    def test_a_message_that_joins_between_the_fence_and_the_run_is_answered_in_it(self, world: World) -> None:
+        on(world, "after", "archive.fence", lambda: world.posts("m1"))
+        world.posts("m0")
+        world.settles()
+        assert world.answered("m0 m1")
+        assert len(world.ai.prompts) == 1
+        world.checked()
+
     def test_an_old_record_without_the_others_is_enough_for_its_own_message(self, world: World) -> None:
         world.posts("m0")
         world.posts("m1")
@@ -838,6 +885,53 @@ class TestRecords:
         answered = [content for reply in world.replies() for content in reply]
         assert sorted(answered) == ["text of m0", "text of m1"]
         world.checked()
+
+
+class TestJobs:
+    def test_an_ended_job_is_never_seen_running_again(self, world: World) -> None:
+        """The tier forgot J0, and the record of m1, which was promised J0 too, brings the name back."""
+        on(world, "after", "archive.commit", lambda: world.posts("m1"))
+        world.posts("m0")
+        with world.steps.silently():
+            head = world.tier.waiting(world.key)
+        assert head is not None
+        world.settles()
+        ended = world.job(head.job_id)
+        world.tier_lost()
+        with world.steps.silently():
+            record = world.queue.sent[0][0]
+            again = replace(record.request, messages=(Message("m2", "text of m2", given=True),))
+            world.tier.accept_again(again, job_id=head.job_id, spare_id=world.key.new_job_id())
+            live = world.tier.job(head.job_id)
+            assert live is not None
+            assert not live.status.ended
+        assert world.job(head.job_id) == ended
+
+    def test_without_postgres_the_tier_still_tells(self, world: World) -> None:
+        world.posts("m0")
+        on(world, "before", "archive.job", is_away)
+        assert world.job(told(world, "m0")).status is JobStatus.PENDING
+
+    def test_what_only_postgres_can_know_is_unknown_without_it(self, world: World) -> None:
+        world.posts("m0")
+        world.settles()
+        world.tier_lost()
+        on(world, "before", "archive.job", is_away)
+        with pytest.raises(Unavailable):
+            world.job(told(world, "m0"))
+        assert world.job(told(world, "m0")).reply == '["text of m0"]'
+
+    def test_another_tenants_job_is_unknown(self, world: World) -> None:
+        world.posts("m0")
+        job_id = told(world, "m0")
+        others = BackgroundJobManager(world.tier, world.archive, world.queue, world.intake, platform_id="other")
+        for _ in range(2):
+            with pytest.raises(NotFound):
+                others.find(job_id)
+            assert others.get_job_status(job_id) is None
+            assert not others.cancel_job(job_id)
+            world.settles()
+        assert world.checked().answered("m0")
 
 
 class TestTheSweep:

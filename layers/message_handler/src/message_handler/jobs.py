@@ -83,19 +83,27 @@ class BackgroundJobManager:
     def find(self, job_id: str) -> Job:
         """A job of this platform. Raises NotFound.
 
-        A live job is read from the tier; of an ended one Postgres knows best, for a successor may have been
-        added to it since.
+        Of an ended job Postgres knows best: a successor may have been added to it, and a tier that forgot it
+        may be about to give its name to a message that it was promised.
         """
-        if shard_of_job(job_id) is not None:
-            job = self._tier.job(job_id)
-            if job and not job.status.ended and job.key.platform_id == self._platform_id:
-                return job
+        if shard_of_job(job_id) is None:
+            raise NotFound("there is no such job", field="job_id")
+        job = self._live(job_id)
+        try:
             archived = self._archive.job(self._platform_id, job_id)
-            if archived and (archived.status.ended or job is None):
-                return archived
-            if job and job.key.platform_id == self._platform_id:
-                return job
-        raise NotFound("there is no such job", field="job_id")
+        except Unavailable:
+            if job is None:
+                raise
+            return job
+        found = archived if archived and (archived.status.ended or job is None) else job
+        if found is None:
+            raise NotFound("there is no such job", field="job_id")
+        return found
+
+    def _live(self, job_id: str) -> Job | None:
+        """What the tier knows of it."""
+        job = self._tier.job(job_id)
+        return job if job and job.key.platform_id == self._platform_id else None
 
     def get_job_status(self, job_id: str) -> dict[str, Any] | None:
         """The job as `GET /jobs/{job_id}` shows it, or None."""
@@ -108,9 +116,13 @@ class BackgroundJobManager:
         """The job's status as soon as it has ended, or after `seconds`. Raises NotFound."""
         clock = self._intake.clock
         until, pause = clock() + seconds, 0.05
-        while not (job := self.find(job_id)).status.ended and (left := until - clock()) > 0:
+        job = self.find(job_id)
+        while not job.status.ended and (left := until - clock()) > 0:
             time.sleep(min(pause, left))
             pause = min(2 * pause, 0.4)
+            # As long as the tier has it under way, Postgres need not be asked.
+            live = self._live(job_id)
+            job = live if live and not live.status.ended else self.find(job_id)
         return job_view(job, now=clock())
 
     def cancel_job(self, job_id: str) -> bool:

@@ -138,9 +138,11 @@ class Worker:
             adopted = self.tier.adopt(job.key, lock_id, fence.settled, renamed)
             if adopted is None:
                 return None
-            if fence.number is not None:
-                return fence, adopted
+            asked = {message.message_id for message in job.messages}
             job = adopted
+            # Whether what joined since is open, only Postgres knows.
+            if fence.number is not None and asked.issuperset(message.message_id for message in job.messages):
+                return fence, job
 
     def _ask(self, job: Job, fence: Fence, lock_id: str, deadline: float) -> Job:
         """Run the AI; the job with its reply or its error filled in. Raises _Stopped."""

@@ -177,10 +177,11 @@ class PostgresArchive:
         def work(connection: Connection) -> Fence:
             with _transaction(connection):
                 _run(connection, "lock_conversation", values)
-                number, settled, newest = _run(connection, "take_fence", values)[0]
+                number, known, newest = _run(connection, "take_fence", values)[0]
+                settled: dict[str, str] = known or {}
                 archived = tuple(Turn(t["role"], t["content"], t["message_id"]) for t in newest or ())
                 if number is not None:
-                    return Fence(number, settled or {}, archived)
+                    return Fence(number, settled, archived)
                 open_ = any(message.message_id not in settled for message in job.messages)
                 _run(connection, "note_job", values)
                 ended = _archived(connection, job)
