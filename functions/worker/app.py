@@ -62,7 +62,8 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
 def process(record: dict[str, Any], deadline: float) -> Outcome | None:
     """None for a record that can't be worked on: after so many tries it rests in the dead letters."""
     try:
-        outcome = parts().worker.process(decode(record["body"]), deadline)
+        receive_count = int(record["attributes"]["ApproximateReceiveCount"])
+        outcome = parts().worker.process(decode(record["body"]), deadline, receive_count)
     except Exception as error:  # noqa: BLE001  the batch's other records go on
         log_crash(error, sqs_message_id=record["messageId"])
         return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Any
 
@@ -117,9 +117,9 @@ class Chat:
     ) -> Sealed:
         return self.tier.seal(self.key, lock_id, answered, next_id=self.job_id(next_number), fenced=fenced)
 
-    def end(self, job: Job, status: JobStatus = JobStatus.COMPLETED, reply: str | None = None) -> Job:
+    def end(self, job: Job, status: JobStatus = JobStatus.COMPLETED, **changes: Any) -> Job:
         """The job with the end filled in that its finish will say."""
-        return job.with_(status=status, reply=reply, finished_at=self.clock.now)
+        return replace(job, status=status, finished_at=self.clock.now, **changes)
 
     def finish(self, lock_id: str | None, ended: Job) -> Finished:
         return self.tier.finish(self.key, lock_id, ended)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -44,7 +44,7 @@ class Conversation:
         """The n-th job, being run, with these messages (named by the platform where only an id is given)."""
         said = tuple(m if isinstance(m, Message) else named(m) for m in messages)
         job = Job(self.id(number), self.key, JobStatus.PROCESSING, said, BOT, created_at=STARTED, started_at=STARTED)
-        return job.with_(**changes)
+        return replace(job, **changes)
 
     def fence(self, job: Job, *, successor: int | None = None, turns: int = 100) -> Fence:
         successor_id = self.id(successor or next(iter(self.names)))
@@ -56,11 +56,11 @@ class Conversation:
         return number
 
     def completed(self, job: Job, reply: str = "Rest.") -> Job:
-        return job.with_(status=JobStatus.COMPLETED, reply=reply, finished_at=ENDED)
+        return replace(job, status=JobStatus.COMPLETED, reply=reply, finished_at=ENDED)
 
     def failed(self, job: Job) -> Job:
         error = JobError("ai_failed", "The AI gave no answer.")
-        return job.with_(status=JobStatus.FAILED, error=error, finished_at=ENDED)
+        return replace(job, status=JobStatus.FAILED, error=error, finished_at=ENDED)
 
     def answer(self, number: int, *messages: str | Message, reply: str = "Rest.") -> Job:
         """The n-th job runs and commits."""
@@ -252,7 +252,7 @@ class TestCommit:
 
     def test_it_keeps_what_the_run_became(self, talk: Conversation) -> None:
         job = talk.job(1, "m0", "m1")
-        ended = talk.completed(job).with_(restarts=2, attempts=3)
+        ended = replace(talk.completed(job), restarts=2, attempts=3)
         assert talk.archive.commit(ended, talk.number(job))
         archived = talk.archived(1)
         assert (archived.restarts, archived.attempts, len(archived.messages)) == (2, 3, 2)
@@ -286,7 +286,7 @@ class TestCommit:
         job_again = talk.job(3, "m0")
         number = talk.number(job_again)
         before = talk.snapshot(1, 2, 3)
-        assert not talk.archive.commit(talk.completed(job_again.with_(messages=job.messages)), number)
+        assert not talk.archive.commit(talk.completed(replace(job_again, messages=job.messages)), number)
         assert talk.snapshot(1, 2, 3) == before
         assert talk.settled("m0", "m1") == [None, talk.id(2)]
 
@@ -294,7 +294,7 @@ class TestCommit:
         talk.answer(1, "a")
         job = talk.job(2, "m0")
         number = talk.number(job)
-        learned = job.with_(messages=(Message("m0", "yes", aliases=("a",)),))
+        learned = replace(job, messages=(Message("m0", "yes", aliases=("a",)),))
         assert not talk.archive.commit(talk.completed(learned), number)
         assert talk.settled("m0", "a") == [None, talk.id(1)]
 
@@ -590,7 +590,7 @@ class TestIsolation:
         ours, theirs = (Conversation(archive, ConversationKey(name, "patient-1")) for name in ("clinic", "other"))
         # A job id names its conversation's shard, but a store must not rely on ids of two tenants being different.
         job = ours.job(1, named("m0", "ours"))
-        foreign = job.with_(key=theirs.key, messages=(named("m0", "theirs"),))
+        foreign = replace(job, key=theirs.key, messages=(named("m0", "theirs"),))
         number, other_number = ours.number(job), theirs.number(foreign)
         assert (number, other_number) == (1, 1)
         assert archive.commit(ours.completed(job, "ours"), number)

@@ -8,6 +8,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -176,14 +177,14 @@ class TestErrors:
         job = talk.job(1, named("m0", CANARY))
         talk.number(job)
         with pytest.raises(MessageHandlerError) as caught:
-            talk.archive.commit(talk.completed(job, CANARY).with_(attempts=2**40), 1)
+            talk.archive.commit(replace(talk.completed(job, CANARY), attempts=2**40), 1)
         assert CANARY not in "".join(traceback.format_exception(caught.value))
         assert talk.settled("m0") == [None]
 
     def test_the_connection_is_not_left_in_a_transaction(
         self, talk: Conversation, sql: Connection, broken: Job
     ) -> None:
-        for use in (lambda: talk.archive.cancel(broken), lambda: talk.fence(broken.with_(attempts=2**40))):
+        for use in (lambda: talk.archive.cancel(broken), lambda: talk.fence(replace(broken, attempts=2**40))):
             with pytest.raises(MessageHandlerError):
                 use()
             assert [state for _, state in backends(sql)] == ["idle"]

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from threading import Barrier
 
@@ -39,7 +40,7 @@ def live_through_everything(chat: Chat) -> None:
     chat.says(named("m1"))
     chat.answered()
     chat.says(named("m2"), named("m3"))
-    ended = chat.end(chat.claimed()).with_(superseded_by=chat.job_id(50))
+    ended = chat.end(chat.claimed(), superseded_by=chat.job_id(50))
     chat.adopt("worker", ["m2"], ended)
     chat.seal(["m3"])
     second = chat.says(named("m4"))
@@ -384,7 +385,7 @@ class TestManyAtOnce:
                     answered = [message.message_id for message in job.messages]
                     sealed = redis_tier.seal(key, lock_id, answered, next_id=key.new_job_id(), fenced=True)
                     if sealed.verdict == "sealed" and sealed.job:
-                        ended = sealed.job.with_(status=JobStatus.COMPLETED, finished_at=0.0)
+                        ended = replace(sealed.job, status=JobStatus.COMPLETED, finished_at=0.0)
                         covered.extend(message.message_id for message in ended.messages)
                         assert redis_tier.finish(key, lock_id, ended).done
                         job = None

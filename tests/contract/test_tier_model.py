@@ -170,7 +170,7 @@ class Story(RuleBasedStateMachine):
         ids = [id_ for n, message in enumerate(job.messages) if n in settled for id_ in message.ids]
         if all(message.message_id in ids for message in job.messages):
             return
-        ended = job.with_(status=JobStatus.COMPLETED, finished_at=self.clock.now, superseded_by=self._job_id(key))
+        ended = replace(job, status=JobStatus.COMPLETED, finished_at=self.clock.now, superseded_by=self._job_id(key))
         adopted = self._both(lambda tier: tier.adopt(key, lock_id, ids, ended if ids else None))
         if adopted:
             self._leave(key, {message.message_id for message in job.messages} & set(ids))
@@ -200,7 +200,8 @@ class Story(RuleBasedStateMachine):
         job = head if head and of > 1 else self.tiers[0].job(self._known(self.jobs[key], of + len(unseen)))
         if job is None:
             return
-        ended = job.with_(
+        ended = replace(
+            job,
             status=status,
             messages=tuple(message for n, message in enumerate(job.messages) if n not in unseen),
             reply="Rest." if status is JobStatus.COMPLETED else None,

@@ -253,7 +253,7 @@ class World:
         self.most_receives = max(self.most_receives, delivery.receives)
         delivery.visible_at = self.clock() + VISIBILITY_SECONDS
         try:
-            outcome = self.worker.process(delivery.record, self.clock() + seconds)
+            outcome = self.worker.process(delivery.record, self.clock() + seconds, delivery.receives)
         except Crash:
             return None
         self.outcomes.append(outcome)

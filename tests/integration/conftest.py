@@ -33,9 +33,7 @@ class Api:
         if not hasattr(self._sessions, "session"):
             self._sessions.session = requests.Session()
             self._sessions.session.trust_env = False
-        response: requests.Response = self._sessions.session.request(
-            method, self.url + path, timeout=60, **arguments
-        )
+        response: requests.Response = self._sessions.session.request(method, self.url + path, timeout=60, **arguments)
         if response.status_code >= 400:
             self.problems.append(response.text)
         return response

@@ -158,6 +158,14 @@ class TestWhich:
         clock.now += 5
         assert bots.get_bot_config("conv_123")["bot_id"] == "default"
 
+    def test_a_conversation_that_gets_its_bot_elsewhere_is_known_soon(
+        self, bots: BotConfigService, archive: ConfiguredArchive, clock: Clock
+    ) -> None:
+        assert bots.get_bot_config("conv_123")["bot_id"] == "default"
+        answered(archive, "nurse")
+        clock.now += 5
+        assert bots.get_bot_config("conv_123")["bot_id"] == "nurse"
+
     def test_a_bot_that_is_gone_is_not_replaced_by_the_default(
         self, bots: BotConfigService, archive: ConfiguredArchive
     ) -> None:

@@ -170,6 +170,16 @@ class TestIntake:
         assert service.deliver() == {"batchItemFailures": []}
         assert len(service.http("intake", service.event("intake-get-conversation")).body["turns"]) == 2
 
+    def test_an_older_version_of_an_answered_history_starts_nothing(self, service: Service) -> None:
+        turns = [f"<USER>{CANARY} {word}</USER><br>" for word in ("one", "two", "three")]
+        first = service.post({"history": "".join(turns)})
+        service.deliver()
+        late = service.post({"history": "".join(turns[:2])})
+        assert (late.body["duplicate"], late.body["ai_job_id"]) == (True, first.body["ai_job_id"])
+        assert service.deliver() == {"batchItemFailures": []}
+        conversation = service.http("intake", service.event("intake-get-conversation")).body
+        assert [turn["role"] for turn in conversation["turns"]] == ["user", "user", "user", "assistant"]
+
     def test_json_messages_keep_their_roles_and_texts(self, service: Service) -> None:
         event = service.event("intake-post-messages-json")
         answer = service.http("intake", event)
@@ -217,7 +227,11 @@ class TestIntake:
             service.parts.worker.process(decode(record["Records"][0]["body"]), deadline=float("inf"))
             assert answer.result(15).body["status"] == "completed"
 
-    def test_a_maximum_of_0_turns_waiting_off(self, service: Service) -> None:
+    def test_a_maximum_of_0_turns_waiting_off(self, service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+        def sleep(_seconds: float) -> None:
+            pytest.fail("it waits")
+
+        monkeypatch.setattr("message_handler.jobs.time.sleep", sleep)
         service.use(settings=Settings(max_wait_seconds=0))
         accept_again(service, service.event("worker-one-record"))
         answer = service.http("intake", service.event("intake-get-job"))
@@ -343,7 +357,8 @@ class TestWorker:
         assert service.invoke("worker", event) == {"batchItemFailures": [{"itemIdentifier": record["messageId"]}]}
         ((handle, seconds),) = [(call["ReceiptHandle"], call["VisibilityTimeout"]) for call in changed]
         assert handle == record["receiptHandle"]
-        assert 1 <= seconds <= service.parts.settings.run_seconds
+        # A second more, so that the holder is through, and never longer than the queue's own visibility timeout.
+        assert service.parts.settings.run_seconds - 1 <= seconds <= 720
 
     def test_a_refused_change_of_visibility_costs_nothing_but_time(self, service: Service) -> None:
         class Refusing(SqsQueue):
@@ -419,12 +434,20 @@ class TestAdmin:
 
     def test_the_clean_up_frees_what_is_older_than_it_says(self, service: Service) -> None:
         service.http("intake", service.event("intake-post-message"))
+        service.parts.tier.claim(KEY, "a worker")
         event = service.event("admin-cleanup-locks")
         assert service.http("admin", event).body == {"cleaned": 0}
         assert service.http("admin", event | {"body": None}).body == {"cleaned": 0}
         service.queue.sent.clear()
         assert service.http("admin", event | {"body": '{"max_age_hours": 0}'}).body == {"cleaned": 1}
         assert len(service.queue.sent) == 1
+
+    def test_a_clean_up_without_a_queue_is_503(self, service: Service) -> None:
+        service.http("intake", service.event("intake-post-message"))
+        service.parts.tier.claim(KEY, "a worker")
+        service.queue.error = Unavailable("the queue")
+        answer = service.http("admin", service.event("admin-cleanup-locks", body='{"max_age_hours": 0}'))
+        assert (answer.status, int(answer.headers["Retry-After"]) > 0) == (503, True)
 
     def test_the_schedule_sweeps(self, service: Service) -> None:
         service.http("intake", service.event("intake-post-message"))

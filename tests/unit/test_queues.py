@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -240,24 +241,45 @@ class TestThreads:
     def test_records_are_worked_on_at_the_same_time(self) -> None:
         together, done = threading.Barrier(5), threading.Semaphore(0)
 
-        def work(_record: Record) -> Outcome:
+        def work(_record: Record, _receive_count: int) -> Outcome:
             together.wait(30)
             done.release()
             return Outcome(None)
 
         queue = ThreadQueue(work, threads=5)
-        for round_ in range(20):  # threads that are just waking up count as well
-            for number in range(5):
-                queue.send(a_record(f"{CANARY} {round_} {number}"))
-            for _ in range(5):
-                assert done.acquire(timeout=30)
+        for number in range(5):
+            queue.send(a_record(f"{CANARY} {number}"))
+        for _ in range(5):
+            assert done.acquire(timeout=30)
+        queue.close()
+        assert not together.broken
+
+    def test_a_thread_that_is_just_waking_up_is_counted_on_once(self) -> None:
+        together, done = threading.Barrier(2), threading.Semaphore(0)
+
+        def work(record: Record, _receive_count: int) -> Outcome:
+            if record.message_id != "first":
+                together.wait(30)
+            done.release()
+            return Outcome(None)
+
+        queue = ThreadQueue(work, threads=2)
+        queue.send(replace(a_record(CANARY), message_id="first"))
+        assert done.acquire(timeout=30)
+        while not queue._idle:
+            time.sleep(0.01)
+        with queue._changed:  # nobody wakes up in between
+            queue.send(a_record(f"{CANARY} one"))
+            queue.send(a_record(f"{CANARY} two"))
+        for _ in range(2):
+            assert done.acquire(timeout=30)
         queue.close()
         assert not together.broken
 
     def test_no_more_threads_than_allowed(self) -> None:
         names, done = set(), threading.Semaphore(0)
 
-        def work(_record: Record) -> Outcome:
+        def work(_record: Record, _receive_count: int) -> Outcome:
             names.add(threading.get_ident())
             done.release()
             return Outcome(None)
@@ -273,7 +295,7 @@ class TestThreads:
     def test_a_delayed_record_comes_after_one_that_is_due(self) -> None:
         order, done = [], threading.Semaphore(0)
 
-        def work(record: Record) -> Outcome:
+        def work(record: Record, _receive_count: int) -> Outcome:
             order.append(record.request.messages[0].content)
             done.release()
             return Outcome(None)
@@ -287,24 +309,25 @@ class TestThreads:
         assert order == [f"{CANARY} now", f"{CANARY} later"]
 
     def test_a_record_comes_back_as_often_as_in_sqs(self, caplog: pytest.LogCaptureFixture) -> None:
-        times = threading.Semaphore(0)
+        counts, done = [], threading.Semaphore(0)
 
-        def work(_record: Record) -> Outcome:
-            times.release()
+        def work(_record: Record, receive_count: int) -> Outcome:
+            counts.append(receive_count)
+            done.release()
             return Outcome(0.0)
 
         queue = ThreadQueue(work, threads=1)
         queue.send(a_record(CANARY))
         for _ in range(MAX_RECEIVE_COUNT):
-            assert times.acquire(timeout=30)
+            assert done.acquire(timeout=30)
         queue.close()
-        assert not times.acquire(blocking=False)
+        assert counts == list(range(1, MAX_RECEIVE_COUNT + 1))
         assert [record.getMessage() for record in caplog.records] == ["a record was given up"]
 
     def test_a_crash_is_told_by_its_type_alone(self, caplog: pytest.LogCaptureFixture) -> None:
         crashed = threading.Event()
 
-        def work(record: Record) -> Outcome:
+        def work(record: Record, _receive_count: int) -> Outcome:
             crashed.set()
             raise KeyError(record.request.messages[0].content)
 
@@ -315,7 +338,7 @@ class TestThreads:
         assert [vars(record)["error"] for record in caplog.records if record.levelname == "ERROR"] == ["KeyError"]
 
     def test_a_closed_queue_takes_nothing(self) -> None:
-        queue = ThreadQueue(lambda _: Outcome(None))
+        queue = ThreadQueue(lambda *_: Outcome(None))
         queue.close()
         with pytest.raises(Unavailable):
             queue.send(a_record(CANARY))
@@ -325,7 +348,7 @@ class TestThreads:
     def test_a_record_that_comes_back_while_closing_is_dropped(self) -> None:
         working, closing = threading.Event(), threading.Event()
 
-        def work(_record: Record) -> Outcome:
+        def work(_record: Record, _receive_count: int) -> Outcome:
             working.set()
             closing.wait(30)
             return Outcome(0.0)
@@ -336,13 +359,13 @@ class TestThreads:
         closer = threading.Thread(target=queue.close)
         closer.start()
         while not queue._closed:
-            pass
+            time.sleep(0.01)
         closing.set()
         closer.join(30)
         assert not closer.is_alive()
 
     def test_what_sqs_would_refuse_is_refused_here_too(self) -> None:
-        queue = ThreadQueue(lambda _: Outcome(None))
+        queue = ThreadQueue(lambda *_: Outcome(None))
         with pytest.raises(PayloadTooLarge):
             queue.send(a_record("x" * MAX_RECORD_BYTES))
         queue.close()

@@ -23,7 +23,7 @@ from message_handler.models import Message
 def match(waiting: Sequence[Message], incoming: Sequence[Message]) -> list[int | None]:
     """For each incoming message the index of the waiting one that is the same utterance, or None."""
     by_id = {message_id: index for index, message in enumerate(waiting) for message_id in message.ids}
-    found = [by_id.get(message.message_id) for message in incoming]
+    found = [next((by_id[id_] for id_ in message.ids if id_ in by_id), None) for message in incoming]
     taken = {index for index in found if index is not None}
     same_content: dict[str, list[int]] = {}
     for index, message in enumerate(waiting):
@@ -76,7 +76,6 @@ def fold(
 
 
 def with_alias(message: Message, incoming: Message) -> Message:
-    """Let a known utterance answer to the incoming id too."""
-    if incoming.message_id in message.ids:
-        return message
-    return replace(message, given=message.given or incoming.given, aliases=(*message.aliases, incoming.message_id))
+    """Let a known utterance answer to the incoming one's ids too."""
+    aliases = dict.fromkeys(id_ for id_ in (*message.aliases, *incoming.ids) if id_ != message.message_id)
+    return replace(message, given=message.given or incoming.given, aliases=tuple(aliases))

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from message_handler.errors import Conflict, NotFound, PayloadTooLarge, Unavailable
+from message_handler.errors import Conflict, NotFound, Unavailable
 from message_handler.intake import Intake, conversation_key, request_of
 from message_handler.locks import timestamp
 from message_handler.models import (
@@ -18,7 +18,7 @@ from message_handler.models import (
     JobStatus,
     shard_of_job,
 )
-from message_handler.processing import wake_record
+from message_handler.processing import wake
 from message_handler.queues import Queue
 from message_handler.stores.port import Archive, Tier
 
@@ -140,9 +140,11 @@ class BackgroundJobManager:
         has one winner.
         """
         job = self.find(job_id)
-        cancelling = None if job.status.ended else self._tier.cancel(job.key, job_id)
+        # Also of a job that has ended: what joined it before the tier heard of its end may still be open.
+        cancelling = self._tier.cancel(job.key, job_id)
         if cancelling is None:
             raise Conflict("the job has ended, or its reply is being committed", field="job_id")
+        cancelling = cancelling.being_cancelled()
         verdict = self._archive.cancel(cancelling)
         finished = self._tier.finish(job.key, None, replace(verdict.job, messages=cancelling.messages))
         if finished.waiting:
@@ -155,8 +157,8 @@ class BackgroundJobManager:
         """A record for what waited behind the cancelled job. It has records of its own: without this one it is late."""
         try:
             if head := self._tier.waiting(key):
-                self._queue.send(wake_record(head))
-        except (Unavailable, PayloadTooLarge):
+                wake(self._queue, head)
+        except Unavailable:
             _log.warning("a waiting job was not woken")
 
     def get_worker_status(self) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from message_handler.bot_config import DEFAULT_BOT
 from message_handler.intake import conversation_key, read_turns, request_of
-from message_handler.models import DEFAULT_PLATFORM, ConversationKey, JobStatus, Lock, Request, new_message
+from message_handler.models import DEFAULT_PLATFORM, JobStatus, Lock, Request, new_message
 from message_handler.stores.port import Tier
 
 
@@ -69,7 +69,7 @@ class MessageLockManager:
         """Give one's own lock back, with its job; what waited behind it moves up. False if it is not one's own."""
         key = conversation_key(conversation_id, self._platform_id)
         job = self._tier.waiting(key)
-        if job is None or self._owned(key, lock_id) != job.job_id:
+        if job is None or self._tier.owner(key, lock_id) != job.job_id:
             return False
         return self._tier.finish(key, lock_id, replace(job, status=JobStatus.CANCELLED)).done
 
@@ -84,8 +84,4 @@ class MessageLockManager:
         A lock has its job from its first moment, so there is nothing to set: a window in which cancelling
         would cancel nothing does not exist.
         """
-        return self._owned(conversation_key(conversation_id, self._platform_id), lock_id) == job_id
-
-    def _owned(self, key: ConversationKey, lock_id: str) -> str | None:
-        """The job of one's own lock. The empty id is nobody's: it stands for a lock that was freed."""
-        return self._tier.owner(key, lock_id) if lock_id else None
+        return self._tier.owner(conversation_key(conversation_id, self._platform_id), lock_id) == job_id

@@ -6,9 +6,9 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from message_handler.errors import InvalidRequest, MessageHandlerError, PayloadTooLarge
+from message_handler.errors import InvalidRequest, MessageHandlerError, Unavailable
 from message_handler.models import ConversationKey
-from message_handler.processing import wake_record
+from message_handler.processing import wake
 from message_handler.queues import Queue
 from message_handler.stores.port import Archive, Tier
 
@@ -24,12 +24,15 @@ def sweep(tier: Tier, queue: Queue, *, max_age_hours: float = DEFAULT_MAX_AGE_HO
     Each freed or waiting conversation gets one record. Returns how many did. Raises InvalidRequest or Unavailable.
     """
     jobs = tier.sweep(older_than=_hours(max_age_hours) * 3600)
+    refused = None
     for job in jobs:
         try:
-            queue.send(wake_record(job))
-        except PayloadTooLarge:
-            # One conversation must not keep all others asleep; its messages have records of their own.
-            _log.error("too large to wake", extra={"job_id": job.job_id})
+            wake(queue, job)
+        except Unavailable as error:
+            # One refusal must not keep all others asleep.
+            refused = error
+    if refused:
+        raise refused
     if jobs:
         _log.info("swept", extra={"conversations": len(jobs)})
     return len(jobs)
@@ -51,16 +54,18 @@ def release(tier: Tier, archive: Archive, queue: Queue, key: ConversationKey) ->
     archive.raise_fence(key)
     job = tier.release(key)
     if job:
-        queue.send(wake_record(job))
+        wake(queue, job)
     return job is not None
 
 
 def status(tier: Tier, archive: Archive, queue: Queue) -> dict[str, Any]:
-    """How each part is. What isn't configured isn't missed: a single process in memory is healthy."""
+    """How each part is. What isn't configured isn't missed: a single process in memory is healthy.
+
+    While any part is away nothing can be accepted or nothing be answered, and that is unhealthy.
+    """
     tier_up, archive_up, queue_up = (_answers(part.ping) for part in (tier, archive, queue))
-    stores = "healthy" if tier_up and archive_up else "degraded"
     return {
-        "status": stores if queue_up else "unhealthy",
+        "status": "healthy" if tier_up and archive_up and queue_up else "unhealthy",
         "components": {
             "redis_connected": tier.name == "redis" and tier_up,
             "database_connected": archive.name == "postgres" and archive_up,

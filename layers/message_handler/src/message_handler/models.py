@@ -138,6 +138,8 @@ class Job:
     attempts: int = 0
     sealed: bool = False
     maybe_committed: bool = False
+    #: The messages that a cancel which has begun covers: what comes later is not cancelled with them.
+    cancelled: tuple[str, ...] = ()
     created_at: float = 0.0
     started_at: float | None = None
     finished_at: float | None = None
@@ -145,8 +147,9 @@ class Job:
     error: JobError | None = None
     superseded_by: str | None = None
 
-    def with_(self, **changes: Any) -> Job:
-        return replace(self, **changes)
+    def being_cancelled(self) -> Job:
+        """The job with those messages alone that its cancel covers."""
+        return replace(self, messages=tuple(m for m in self.messages if m.message_id in self.cancelled))
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from typing import Any
 from message_handler import history
 from message_handler.ai import AI, Prompt
 from message_handler.bot_config import BotConfigService
-from message_handler.errors import AIError, RequestError, Unavailable
+from message_handler.errors import AIError, MessageHandlerError, PayloadTooLarge, RequestError, Unavailable
 from message_handler.models import Claim, Fence, Job, JobError, JobStatus, Record, Refused, Request, Turn
 from message_handler.queues import Queue
 from message_handler.settings import Settings
@@ -30,6 +30,8 @@ ARCHIVED_TURNS = 100
 FOLLOW_UP_SECONDS = 60.0
 #: A run is not begun with less than this many seconds: what comes after the AI needs some.
 COMMIT_SECONDS = 5.0
+#: The longest that a record hides before it is tried again: the queue's visibility timeout.
+MAX_RETRY_SECONDS = 720.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +58,18 @@ class Worker:
     settings: Settings
     clock: Callable[[], float] = time.time
 
-    def process(self, record: Record, deadline: float) -> Outcome:
-        """Work on the record's conversation until `deadline` (Unix seconds) at the latest."""
+    def process(self, record: Record, deadline: float, receive_count: int = 1) -> Outcome:
+        """Work on the record's conversation until `deadline` (Unix seconds) at the latest.
+
+        `receive_count`: how often the queue has delivered the record, this time included.
+        """
         key = record.request.key
+        # A worker that gave up looks again when its own claim has gone stale; then ever later, for an outage may
+        # last longer than the record's few deliveries.
+        retry = min((self.settings.heartbeat_stale + 1) * 4 ** (receive_count - 1), MAX_RETRY_SECONDS)
+        ended: list[Job] = []
         try:
             self.tier.accept_again(record.request, job_id=record.job_id, spare_id=key.new_job_id())
-            ended: list[Job] = []
             claim = self.tier.claim(key, str(uuid.uuid4()))
             while isinstance(claim, Claim):
                 job, waiting = self._run(claim, deadline)
@@ -70,40 +78,43 @@ class Worker:
                 if not waiting:
                     break
                 if deadline - self.clock() < FOLLOW_UP_SECONDS:
-                    self._wake(record)
+                    if head := self.tier.waiting(key):
+                        wake(self.queue, head)
                     break
                 claim = self.tier.claim(key, str(uuid.uuid4()))
-            wait = claim.wait if isinstance(claim, Refused) else self._retry_seconds
+            wait = claim.wait if isinstance(claim, Refused) else retry
             return Outcome(self._check(record, wait), tuple(ended))
         except Unavailable as error:
             _log.warning("a record waits", extra={"job_id": record.job_id, "away": error.what})
-            return Outcome(self._retry_seconds)
-
-    @property
-    def _retry_seconds(self) -> float:
-        """When to look again after this worker had to give up: as soon as its own claim has gone stale."""
-        return self.settings.heartbeat_stale + 1
+            return Outcome(retry, tuple(ended))
 
     def _run(self, claim: Claim, deadline: float) -> tuple[Job | None, bool]:
         """Bring the claimed job to its end; returns it if it was ended here, and whether a next one moved up."""
         job = claim.job
         if job.status is JobStatus.CANCELLING:
             return self._help_cancel(job)
+        checkpoint = self._heartbeat(job, claim.lock_id)
         while True:
             permitted = self._fence(job, claim.lock_id)
             if permitted is None:
                 return None, False
             fence, job = permitted
             if fence.number is None:
-                return self._finish(claim.lock_id, job)
+                _, waiting = self._finish(claim.lock_id, job)
+                return None, waiting
+            if not job.messages:
+                # The only one that was left has been undone.
+                return self._help_cancel(job)
             try:
-                run = self._ask(job, fence, claim.lock_id, deadline)
+                run, needs = self._ask(job, fence, checkpoint, deadline)
                 sealed = self.tier.seal(
                     job.key,
                     claim.lock_id,
                     [message.message_id for message in job.messages],
                     next_id=job.key.new_job_id(),
                     fenced=True,
+                    # A reply in the hand is not given up for a run that could not end in time.
+                    may_restart=deadline - self.clock() >= needs,
                 )
             except _Stopped:
                 return self._stopped(job)
@@ -144,33 +155,42 @@ class Worker:
             if fence.number is not None and asked.issuperset(message.message_id for message in job.messages):
                 return fence, job
 
-    def _ask(self, job: Job, fence: Fence, lock_id: str, deadline: float) -> Job:
-        """Run the AI; the job with its reply or its error filled in. Raises _Stopped."""
-        reply, error = None, None
+    def _ask(self, job: Job, fence: Fence, checkpoint: Callable[[], None], deadline: float) -> tuple[Job, float]:
+        """Run the AI; the job with its reply or its error filled in, and the seconds that one more run may take.
+
+        Raises _Stopped.
+        """
+        reply, error, limit = None, None, self.settings.ai_timeout
         try:
             config = self.bots.get_bot_config(
                 job.key.conversation_id, bot_id=job.bot_id, platform_id=job.key.platform_id
             )
-            timeout = min(
-                float(config["core_ai"]["timeout_seconds"] or self.settings.ai_timeout),
-                deadline - self.clock() - COMMIT_SECONDS,
-            )
+            limit = float(config["core_ai"]["timeout_seconds"] or limit)
+            timeout = min(limit, deadline - self.clock() - COMMIT_SECONDS)
             if timeout <= 0:
                 raise AIError("deadline_exceeded", "The answer took longer than one run may take.")
             prompt = self._prompt(job, fence, config, timeout)
-            reply = _storable(self.ai(config["core_ai"]).complete(prompt, self._heartbeat(job, lock_id)))
+            checkpoint()  # a slow store may have eaten into the lease
+            reply = _storable(self._complete(config["core_ai"], prompt, checkpoint))
         except AIError as failure:
             error = JobError(failure.code, str(failure))
         except RequestError as refused:
             # The bot was deactivated or deleted after the message was accepted.
             error = JobError("bot_unavailable", refused.detail)
-        return replace(
-            job,
-            status=JobStatus.FAILED if error else JobStatus.COMPLETED,
-            reply=reply,
-            error=error,
-            finished_at=self.clock(),
-        )
+        status = JobStatus.FAILED if error else JobStatus.COMPLETED
+        run = replace(job, status=status, reply=reply, error=error, finished_at=self.clock())
+        return run, limit + COMMIT_SECONDS
+
+    def _complete(self, core_ai: dict[str, Any], prompt: Prompt, checkpoint: Callable[[], None]) -> str:
+        """The AI's reply. An adapter that breaks fails its job visibly: nothing must be stuck behind it."""
+        try:
+            return self.ai(core_ai).complete(prompt, checkpoint)
+        except (MessageHandlerError, _Stopped):
+            raise
+        except Exception as error:  # noqa: BLE001  nobody knows what a provider's client raises
+            # Its type alone: the text of a foreign error may quote the prompt.
+            _log.error("the AI broke", extra={"error": type(error).__name__})
+            raise AIError("ai_failed", "The AI failed unexpectedly.") from None
 
     def _prompt(self, job: Job, fence: Fence, config: dict[str, Any], timeout: float) -> Prompt:
         limits = config["meta_data"]
@@ -206,16 +226,12 @@ class Worker:
 
     def _help_cancel(self, job: Job) -> tuple[Job | None, bool]:
         """Postgres decides a cancel; whoever finds one begun brings it to its end."""
+        job = job.being_cancelled()
         return self._finish(None, replace(self.archive.cancel(job).job, messages=job.messages))
 
     def _finish(self, lock_id: str | None, job: Job) -> tuple[Job | None, bool]:
         finished = self.tier.finish(job.key, lock_id, job)
         return job, finished.waiting
-
-    def _wake(self, record: Record) -> None:
-        """One record for the job that moved up, which this worker has no time for."""
-        if head := self.tier.waiting(record.request.key):
-            self.queue.send(wake_record(head))
 
     def _check(self, record: Record, wait: float) -> float | None:
         """None if the record's own message is settled, else the seconds after which it should come back."""
@@ -250,7 +266,11 @@ def _promised(record: Record, now: float) -> Job:
     return Job(record.job_id, request.key, JobStatus.PENDING, messages, request.bot_id, created_at=now)
 
 
-def wake_record(job: Job) -> Record:
-    """A record that stands for all messages of a job; its own is the last."""
+def wake(queue: Queue, job: Job) -> None:
+    """Send one record that stands for all messages of a job; its own is the last. Raises Unavailable."""
     request = Request(job.key, job.messages, job.context, job.bot_id, job.resources)
-    return Record(job.job_id, job.messages[-1].message_id, request)
+    try:
+        queue.send(Record(job.job_id, job.messages[-1].message_id, request))
+    except PayloadTooLarge:
+        # The messages have records of their own: without this one they are late.
+        _log.error("too large to wake", extra={"job_id": job.job_id})

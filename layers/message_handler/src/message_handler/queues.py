@@ -9,6 +9,7 @@ import heapq
 import itertools
 import json
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -111,7 +112,7 @@ class SqsQueue:
         self._call(
             "change_message_visibility",
             ReceiptHandle=receipt_handle,
-            VisibilityTimeout=min(43_000, max(0, round(seconds))),
+            VisibilityTimeout=min(43_000, max(0, math.ceil(seconds))),
         )
 
     def close(self) -> None:
@@ -135,7 +136,7 @@ class ThreadQueue:
 
     name = "threads"
 
-    def __init__(self, work: Callable[[Record], Outcome], *, threads: int = 10) -> None:
+    def __init__(self, work: Callable[[Record, int], Outcome], *, threads: int = 10) -> None:
         self._work = work
         self._limit = threads
         self._changed = threading.Condition()
@@ -179,7 +180,7 @@ class ThreadQueue:
         while (item := self._next()) is not None:
             receive_count, record = item
             try:
-                again = self._work(record).back
+                again = self._work(record, receive_count).back
             except Exception as error:  # noqa: BLE001  the thread must live on for other records
                 # A worker function would report the record as failed; the type is all that may be told.
                 _log.error("a job failed unexpectedly", extra={"error": type(error).__name__})

@@ -11,6 +11,7 @@ from message_handler.ai.simulated import SimulatedAI
 from message_handler.bot_config import BotConfigService
 from message_handler.errors import AIError, SettingsError
 from message_handler.intake import Intake
+from message_handler.models import Record
 from message_handler.processing import Outcome, Worker
 from message_handler.queues import Queue, SqsQueue, ThreadQueue
 from message_handler.settings import Settings
@@ -48,8 +49,8 @@ def build(settings: Settings | None = None) -> Parts:
     bots = BotConfigService(tier, archive, settings)
     worker: Worker
 
-    def work(record: Any) -> Outcome:
-        return worker.process(record, time.time() + settings.run_seconds)
+    def work(record: Record, receive_count: int) -> Outcome:
+        return worker.process(record, time.time() + settings.run_seconds, receive_count)
 
     queue = _sqs(settings.job_queue_url) if settings.job_queue_url else ThreadQueue(work)
     worker = Worker(tier, archive, queue, bots, lambda core_ai: _ai(core_ai, settings), settings)

@@ -66,6 +66,7 @@ def job_from_json(value: dict[str, Any]) -> Job:
         attempts=value.get("attempts", 0),
         sealed=value.get("sealed", False),
         maybe_committed=value.get("maybe_committed", False),
+        cancelled=tuple(value.get("cancelled", ())),
         created_at=value["created_at"],
         started_at=value.get("started_at"),
         finished_at=value.get("finished_at"),

@@ -99,7 +99,14 @@ class MemoryTier:
             return steps.heartbeat(self._line(key), lock_id, now=self._clock(), settings=self._settings)
 
     def seal(
-        self, key: ConversationKey, lock_id: str, answered: Iterable[str], *, next_id: str, fenced: bool
+        self,
+        key: ConversationKey,
+        lock_id: str,
+        answered: Iterable[str],
+        *,
+        next_id: str,
+        fenced: bool,
+        may_restart: bool = True,
     ) -> Sealed:
         with self._mutex:
             line = self._line(key)
@@ -109,6 +116,7 @@ class MemoryTier:
                 answered,
                 next_id=next_id,
                 fenced=fenced,
+                may_restart=may_restart,
                 now=self._clock(),
                 settings=self._settings,
             )

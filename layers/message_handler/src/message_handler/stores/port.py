@@ -92,9 +92,19 @@ class Tier(Protocol):
         """Extend one's own claim."""
 
     def seal(
-        self, key: ConversationKey, lock_id: str, answered: Iterable[str], *, next_id: str, fenced: bool
+        self,
+        key: ConversationKey,
+        lock_id: str,
+        answered: Iterable[str],
+        *,
+        next_id: str,
+        fenced: bool,
+        may_restart: bool = True,
     ) -> Sealed:
-        """Close the job for newcomers, or learn of those that came; at the limit of restarts they move to `next_id`."""
+        """Close the job for newcomers, or learn of those that came.
+
+        At the limit of restarts, and unless it `may_restart`, they move to the next job, `next_id`.
+        """
 
     def finish(self, key: ConversationKey, lock_id: str | None, job: Job) -> Finished:
         """End `job` as it says. `lock_id` None: Postgres has decided already, no owner is compared."""

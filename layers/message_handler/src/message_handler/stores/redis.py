@@ -172,10 +172,24 @@ class RedisTier:
         return held
 
     def seal(
-        self, key: ConversationKey, lock_id: str, answered: Iterable[str], *, next_id: str, fenced: bool
+        self,
+        key: ConversationKey,
+        lock_id: str,
+        answered: Iterable[str],
+        *,
+        next_id: str,
+        fenced: bool,
+        may_restart: bool = True,
     ) -> Sealed:
         answer = self._step(
-            "seal", key, [next_id], lock_id=lock_id, answered=list(answered), next_id=next_id, fenced=fenced
+            "seal",
+            key,
+            [next_id],
+            lock_id=lock_id,
+            answered=list(answered),
+            next_id=next_id,
+            fenced=fenced,
+            may_restart=may_restart,
         )
         return Sealed(answer["verdict"], _job(answer))
 
@@ -249,7 +263,13 @@ class RedisTier:
 
     def sweep(self, *, older_than: float) -> list[Job]:
         now = self._now()
-        old = [lock.key for lock in self._locks(self._due(math.inf)) if lock.acquired_at + older_than <= now]
+        live = self._due(math.inf)
+        pipeline = self._client.pipeline(transaction=False)
+        for key in live:
+            pipeline.hget(_line_key(key), "acquired_at")
+        with _reaching_redis():
+            ages = pipeline.execute()
+        old = [key for key, at in zip(live, ages, strict=True) if at and float(at) + older_than <= now]
         due = dict.fromkeys([*self._due(now), *old])
         swept = [_job(self._step("release", key, older_than=older_than)) for key in due]
         return [job for job in swept if job]

@@ -148,9 +148,9 @@ def _ended(
     """For each incoming message that does not wait: what is remembered of it from an ended job."""
     result: list[Ended | None] = []
     for index, message in enumerate(incoming):
-        id_ = line.last[1][index] if line.last and index < answered else message.message_id
-        was = line.ended.get(id_) if found[index] is None else None
-        result.append(was if was and was.ended_at > not_before else None)
+        ids = (line.last[1][index],) if line.last and index < answered else message.ids
+        remembered = (line.ended[id_] for id_ in ids if id_ in line.ended and found[index] is None)
+        result.append(next((was for was in remembered if was.ended_at > not_before), None))
     return result
 
 
@@ -235,7 +235,9 @@ def claim(line: Line, lock_id: str, *, now: float, settings: Settings) -> Claim 
     if line.current is None:
         return None
     if line.hold and line.hold.heartbeat_at + settings.heartbeat_stale > now:
-        return Refused(wait=max(1.0, line.hold.claimed_at + settings.run_seconds - now))
+        # Not before its claim can be taken over, or each look costs one of the record's few deliveries for nothing.
+        deadline = max(line.hold.claimed_at + settings.run_seconds, line.hold.heartbeat_at + settings.heartbeat_stale)
+        return Refused(wait=deadline - now)
     job = line.current
     if job.status is not JobStatus.CANCELLING:
         job = replace(
@@ -288,7 +290,15 @@ def heartbeat(line: Line, lock_id: str, *, now: float, settings: Settings) -> He
 
 
 def seal(
-    line: Line, lock_id: str, answered: Iterable[str], *, next_id: str, fenced: bool, now: float, settings: Settings
+    line: Line,
+    lock_id: str,
+    answered: Iterable[str],
+    *,
+    next_id: str,
+    fenced: bool,
+    may_restart: bool,
+    now: float,
+    settings: Settings,
 ) -> Sealed:
     """The last look before the commit and the closing of the door, in one step: nothing fits in between."""
     if not owns(line, lock_id):
@@ -299,7 +309,7 @@ def seal(
         return Sealed("cancelling", job)
     seen = frozenset(answered)
     newer = tuple(m for m in job.messages if m.message_id not in seen)
-    if newer and job.restarts < settings.max_restarts:
+    if newer and may_restart and job.restarts < settings.max_restarts:
         line.current = replace(job, restarts=job.restarts + 1)
         return Sealed("again", line.current)
     if newer:
@@ -367,8 +377,9 @@ def cancel(line: Line, job_id: str) -> Job | None:
     for name in ("current", "next"):
         job: Job | None = getattr(line, name)
         if job and job.job_id == job_id and not job.sealed:
-            job = replace(job, status=JobStatus.CANCELLING)
-            setattr(line, name, job)
+            if job.status is not JobStatus.CANCELLING:
+                job = replace(job, status=JobStatus.CANCELLING, cancelled=tuple(m.message_id for m in job.messages))
+                setattr(line, name, job)
             return job
     return None
 
@@ -391,13 +402,13 @@ def sweep(line: Line, *, older_than: float, now: float, settings: Settings) -> J
     """
     if line.current is None:
         return None
-    over_age = line.acquired_at + older_than <= now
     if line.hold:
+        over_age = line.acquired_at + older_than <= now
         if line.hold.heartbeat_at + settings.heartbeat_stale > now and not over_age:
             line.due_at = line.hold.heartbeat_at + settings.heartbeat_stale
             return None
         line.wakes = 0
-    elif line.due_at > now and not over_age:
+    elif line.due_at > now:
         return None
     job = release(line)
     line.due_at = now + settings.wake_after * 2 ** min(line.wakes, 6)

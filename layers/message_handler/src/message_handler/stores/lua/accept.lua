@@ -51,7 +51,9 @@ for index, message in ipairs(waiting) do
   end
 end
 for index = answered + 1, #incoming do
-  found[index] = by_id[incoming[index].message_id]
+  for _, id in ipairs(ids_of(incoming[index])) do
+    found[index] = found[index] or by_id[id]
+  end
   if found[index] then
     taken[found[index]] = true
   end
@@ -78,12 +80,11 @@ end
 local ended, new, any_new = {}, {}, false
 for index, message in ipairs(incoming) do
   if not found[index] then
-    local id = index <= answered and line.last.ids[index] or message.message_id
-    local entry = redis.call('HGET', KEYS[2], id)
-    if entry then
-      entry = cjson.decode(entry)
-      if entry[3] > now - settings.job_ttl then
-        ended[index] = entry
+    for _, id in ipairs(index <= answered and {line.last.ids[index]} or ids_of(message)) do
+      local entry = redis.call('HGET', KEYS[2], id)
+      entry = entry and cjson.decode(entry)
+      if entry and entry[3] > now - settings.job_ttl then
+        ended[index] = ended[index] or entry
       end
     end
     if not ended[index] then
@@ -175,9 +176,15 @@ for index, message in ipairs(incoming) do
   local known = found[index] and waiting[found[index]]
   if known then
     local job = found[index] <= current_size and line.current or line.next
-    if (message.given or again) and not job.sealed and not set_of(ids_of(known))[message.message_id] then
-      known.aliases = known.aliases or {}
-      table.insert(known.aliases, message.message_id)
+    if (message.given or again) and not job.sealed then
+      local ids = set_of(ids_of(known))
+      for _, id in ipairs(ids_of(message)) do
+        if not ids[id] then
+          known.aliases = known.aliases or {}
+          table.insert(known.aliases, id)
+          ids[id] = true
+        end
+      end
       known.given = known.given or message.given
     end
   end

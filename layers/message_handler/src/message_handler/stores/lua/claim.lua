@@ -7,7 +7,8 @@ if not job then
   return '{}'
 end
 if line.heartbeat_at and line.heartbeat_at + settings.heartbeat_stale > now then
-  return cjson.encode({wait = math.max(1, line.claimed_at + settings.run_seconds - now)})
+  local deadline = math.max(line.claimed_at + settings.run_seconds, line.heartbeat_at + settings.heartbeat_stale)
+  return cjson.encode({wait = deadline - now})
 end
 if job.status ~= 'cancelling' then
   job.status, job.sealed, job.attempts = 'processing', false, job.attempts + 1

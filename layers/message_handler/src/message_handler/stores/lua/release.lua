@@ -8,15 +8,15 @@ if not job then
   return '{}'
 end
 if input.older_than then
-  local over_age = line.acquired_at + input.older_than <= now
   if line.heartbeat_at then
+    local over_age = line.acquired_at + input.older_than <= now
     if line.heartbeat_at + settings.heartbeat_stale > now and not over_age then
       line.due_at = line.heartbeat_at + settings.heartbeat_stale
       save_line(line, {'due_at'})
       return '{}'
     end
     line.wakes = 0
-  elseif line.due_at > now and not over_age then
+  elseif line.due_at > now then
     return '{}'
   end
   line.due_at = now + settings.wake_after * 2 ^ math.min(line.wakes, 6)

@@ -1,6 +1,6 @@
 -- The last look before the commit and the closing of the door, in one step: nothing fits in between.
 -- KEYS[4]  the key of next_id
--- ARGV[1]  + lock_id, answered (ids that the run has seen), next_id, fenced
+-- ARGV[1]  + lock_id, answered (ids that the run has seen), next_id, fenced, may_restart
 -- Returns  JSON object: verdict, and job unless the lock was lost
 local line = load_line()
 if not owns(line, input.lock_id) then
@@ -15,7 +15,7 @@ for _, message in ipairs(job.messages) do
   local list = seen[message.message_id] and kept or newer
   list[#list + 1] = message
 end
-if #newer > 0 and job.restarts < settings.max_restarts then
+if #newer > 0 and input.may_restart and job.restarts < settings.max_restarts then
   job.restarts = job.restarts + 1
   save_line(line, {'current'})
   return cjson.encode({verdict = 'again', job = job})

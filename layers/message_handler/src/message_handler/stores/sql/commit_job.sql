@@ -16,7 +16,7 @@ with owner as (
     returning owner.position
 ), settled_now as (
     insert into settled (platform_id, conversation_id, message_id, job_id, kind)
-    select :platform_id, :conversation_id, message_id, cast(:job_id as uuid), :kind
+    select distinct :platform_id, :conversation_id, message_id, cast(:job_id as uuid), :kind
     from ended, unnest(cast(:ids as text[])) as message_id
 ), said as (
     insert into turns (platform_id, conversation_id, position, role, content, message_id, job_id, created_at)
