@@ -220,7 +220,6 @@ from pydantic import SecretStr
 from message_handler.settings import Settings
 from message_handler.stores.postgres import PostgresArchive, connector
 archive = PostgresArchive(connector(Settings(database_url=SecretStr(sys.argv[1]))))
-archive.ping()
 print("ready", flush=True)
 sys.stdin.readline()
 print(archive.migrate())
@@ -242,6 +241,14 @@ class TestMigrations:
         Conversation(archive).answer(1, "m0")
         assert archive.migrate() == []
         assert Conversation(archive).turns() == [("user", "text of m0"), ("assistant", "Rest.")]
+        archive.close()
+
+    def test_a_database_without_tables_is_no_archive(self, empty: str) -> None:
+        archive = PostgresArchive(connector(Settings(database_url=SecretStr(empty))))
+        with pytest.raises(Unavailable):
+            archive.ping()
+        archive.migrate()
+        archive.ping()
         archive.close()
 
     def test_processes_that_migrate_at_once_apply_them_once(self, empty: str) -> None:

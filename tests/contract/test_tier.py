@@ -560,7 +560,7 @@ class TestClaim:
         refused = chat.claim("another")
         assert refused == Refused(settings.heartbeat_stale)
         clock.advance(settings.heartbeat_stale)
-        assert chat.claimed("another")
+        assert chat.claimed("another").attempts == 2
 
     def test_a_stale_claim_is_taken_over(self, chat: Chat, clock: Clock, settings: Settings) -> None:
         chat.says("a")

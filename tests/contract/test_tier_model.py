@@ -115,7 +115,11 @@ class Story(RuleBasedStateMachine):
             _, request, accepted = self.accepted[key][-1 - index]
             job_id, request = accepted.job_id, replace(request, messages=accepted.pending or request.messages)
         else:
-            job_id, request = self._job_id(key), Request(key, self._messages(history), (), BOT, {"user": 3})
+            messages = self._messages(history)
+            if index % 2 and all(message.message_id != "m1" for message in messages):
+                # The same utterance under an id that the tiers can't know and one that they may.
+                messages = (Message(f"minted-{next(self.numbers)}", "a", given=True, aliases=("m1",)), *messages)
+            job_id, request = self._job_id(key), Request(key, messages, (), BOT, {"user": 3})
         self._both(lambda tier: tier.accept_again(request, job_id=job_id, spare_id=spare_id))
 
     @precondition(lambda self: any(self.accepted.values()))
@@ -146,9 +150,11 @@ class Story(RuleBasedStateMachine):
         self.clock.advance(SETTINGS.heartbeat_stale)
         self.claim(key)
         for _ in range(tries):
+            head = self.tiers[0].waiting(key)
+            seen = len(head.messages) if head else 0
             if late:
                 self.accept_one_more(key, (f"word {next(self.numbers)}", None))
-            self.seal(key, 0, set(), fenced=True)
+            self.seal(key, 0, {seen}, fenced=True, may_restart=True)
         if finishes:
             self.finish(key, 0, JobStatus.COMPLETED, 5, set())
 
@@ -176,14 +182,16 @@ class Story(RuleBasedStateMachine):
             self._leave(key, {message.message_id for message in job.messages} & set(ids))
 
     @precondition(lambda self: self._anybody_holds())
-    @rule(key=keys, who=who, unseen=st.sets(indexes, max_size=2), fenced=st.booleans())
-    def seal(self, key: ConversationKey, who: int, unseen: set[int], fenced: bool) -> None:
+    @rule(key=keys, who=who, unseen=st.sets(indexes, max_size=2), fenced=st.booleans(), may_restart=st.booleans())
+    def seal(self, key: ConversationKey, who: int, unseen: set[int], fenced: bool, may_restart: bool) -> None:
         key = self._held(key)
         lock_id, job = self._lock_of(key, who), self.tiers[0].waiting(key)
         messages = job.messages if job else ()
         answered = [message.message_id for n, message in enumerate(messages) if n not in unseen]
         next_id = self._job_id(key)
-        self._both(lambda tier: tier.seal(key, lock_id, answered, next_id=next_id, fenced=fenced))
+        self._both(
+            lambda tier: tier.seal(key, lock_id, answered, next_id=next_id, fenced=fenced, may_restart=may_restart)
+        )
 
     @precondition(lambda self: self._anything_waits())
     @rule(
@@ -366,7 +374,7 @@ def test_memory_and_redis_tell_the_same_story(redis_client: redis.Redis, monkeyp
     run_state_machine_as_test(
         cast(type[Story], partial(Story, redis_client)),  # it only calls it
         settings=settings(
-            max_examples=40,
+            max_examples=50,
             stateful_step_count=40,
             suppress_health_check=list(HealthCheck),
         ),

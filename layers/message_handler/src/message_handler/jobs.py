@@ -142,6 +142,9 @@ class BackgroundJobManager:
         job = self.find(job_id)
         # Also of a job that has ended: what joined it before the tier heard of its end may still be open.
         cancelling = self._tier.cancel(job.key, job_id)
+        if cancelling is None and not job.status.ended and self._live(job_id) is None:
+            # Redis lost it, its record will bring it back: what would be cancelled now would be answered then.
+            raise Unavailable("the job")
         if cancelling is None:
             raise Conflict("the job has ended, or its reply is being committed", field="job_id")
         cancelling = cancelling.being_cancelled()

@@ -36,6 +36,7 @@ _SETTLED_KIND = {JobStatus.COMPLETED: "answered", JobStatus.FAILED: "failed"}
 #: SQLSTATE classes that pass by themselves: connection, resources, operator intervention, rollback.
 _PASSING = ("08", "53", "57", "40")
 _UNIQUE_VIOLATION = "23505"
+_UNDEFINED_TABLE = "42P01"
 #: The migrations' own lock, held to the end of their transaction.
 _MIGRATION_LOCK = 7_220_441
 
@@ -162,7 +163,12 @@ class PostgresArchive:
         self._connections = _Connections(connect)
 
     def ping(self) -> None:
-        self._connections.run(lambda connection: connection.run("select 1"))
+        try:
+            self._connections.run(lambda connection: connection.run("select from schema_migrations limit 1"))
+        except _Refused as refused:
+            if refused.code == _UNDEFINED_TABLE:
+                raise Unavailable("the database's schema (the admin function's action `migrate` makes it)") from None
+            raise
 
     def close(self) -> None:
         self._connections.close()
