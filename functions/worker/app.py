@@ -14,8 +14,7 @@ from aws_lambda_powertools.logging.utils import copy_config_to_registered_logger
 from aws_lambda_powertools.metrics import MetricUnit
 
 from message_handler.errors import Unavailable
-from message_handler.models import Job
-from message_handler.processing import Outcome
+from message_handler.models import Job, Outcome
 from message_handler.queues import SqsQueue, decode
 from message_handler.rest import log_crash
 from message_handler.wiring import Parts, build

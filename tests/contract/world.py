@@ -17,8 +17,8 @@ from message_handler.bot_config import BotConfigService
 from message_handler.errors import AIError, Conflict, NotFound, Unavailable
 from message_handler.intake import Intake, MessageRequest, parse_request
 from message_handler.jobs import BackgroundJobManager
-from message_handler.models import ConversationKey, Job, JobStatus, Record
-from message_handler.processing import Outcome, Worker
+from message_handler.models import ConversationKey, Job, JobStatus, Outcome, Record
+from message_handler.processing import Worker
 from message_handler.queues import MAX_RECEIVE_COUNT, Queue, decode, encode
 from message_handler.settings import Settings
 from message_handler.stores.port import Archive, Tier

@@ -16,8 +16,7 @@ from hypothesis import strategies as st
 from moto import mock_aws
 
 from message_handler.errors import PayloadTooLarge, Unavailable
-from message_handler.models import ConversationKey, Message, Record, Request, Role, Turn
-from message_handler.processing import Outcome
+from message_handler.models import ConversationKey, Message, Outcome, Record, Request, Role, Turn
 from message_handler.queues import MAX_RECEIVE_COUNT, MAX_RECORD_BYTES, SqsQueue, ThreadQueue, decode, encode
 from tests.unit.service import CANARY, KEY, Service
 

@@ -196,6 +196,14 @@ class Record:
 
 
 @dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a record. `back`: None to delete it, else the seconds until it should be seen again."""
+
+    back: float | None
+    ended: tuple[Job, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Claim:
     """A worker's hold on the head of a conversation's line."""
 

@@ -17,7 +17,7 @@ from message_handler import history
 from message_handler.ai import AI, Prompt
 from message_handler.bot_config import BotConfigService
 from message_handler.errors import AIError, MessageHandlerError, PayloadTooLarge, RequestError, Unavailable
-from message_handler.models import Claim, Fence, Job, JobError, JobStatus, Record, Refused, Request, Turn
+from message_handler.models import Claim, Fence, Job, JobError, JobStatus, Outcome, Record, Refused, Request, Turn
 from message_handler.queues import Queue
 from message_handler.settings import Settings
 from message_handler.stores.port import Archive, Tier
@@ -32,14 +32,6 @@ FOLLOW_UP_SECONDS = 60.0
 COMMIT_SECONDS = 5.0
 #: The longest that a record hides before it is tried again: the queue's visibility timeout.
 MAX_RETRY_SECONDS = 720.0
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of a record. `back`: None to delete it, else the seconds until it should be seen again."""
-
-    back: float | None
-    ended: tuple[Job, ...] = ()
 
 
 class _Stopped(Exception):

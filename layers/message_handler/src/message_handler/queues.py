@@ -14,14 +14,11 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from message_handler.errors import PayloadTooLarge, Unavailable
-from message_handler.models import ConversationKey, Message, Record, Request
+from message_handler.models import ConversationKey, Message, Outcome, Record, Request
 from message_handler.stores.documents import turns_from_json, turns_to_json
-
-if TYPE_CHECKING:
-    from message_handler.processing import Outcome
 
 _log = logging.getLogger(__name__)
 

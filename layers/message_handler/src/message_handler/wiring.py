@@ -11,8 +11,8 @@ from message_handler.ai.simulated import SimulatedAI
 from message_handler.bot_config import BotConfigService
 from message_handler.errors import AIError, SettingsError
 from message_handler.intake import Intake
-from message_handler.models import Record
-from message_handler.processing import Outcome, Worker
+from message_handler.models import Outcome, Record
+from message_handler.processing import Worker
 from message_handler.queues import Queue, SqsQueue, ThreadQueue
 from message_handler.settings import Settings
 from message_handler.stores.port import Archive, Tier
