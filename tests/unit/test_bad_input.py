@@ -56,8 +56,9 @@ ROWS = {
     "an integer of 4,000 digits": Row(400, "resources", f'{{"history": "{TURN}", "resources": {{"n": {"9" * 4000}}}}}'),
     "5,000 nested brackets": Row(400, None, "[" * 5000 + f'"{CANARY}"' + "]" * 5000),
     "100,000 nested brackets": Row(400, None, "[" * 100_000),
-    "5,000 brackets in the resources": Row(
-        400, "resources", f'{{"history": "{TURN}", "resources": {{"n": {"[" * 5000}"{CANARY}"{"]" * 5000}}}}}'
+    # As many as every Python's parser still reads: deeper ones are refused before there is a field.
+    "500 brackets in the resources": Row(
+        400, "resources", f'{{"history": "{TURN}", "resources": {{"n": {"[" * 500}"{CANARY}"{"]" * 500}}}}}'
     ),
     "a field twice": Row(400, "history", f'{{"history": "{TURN}", "history": "<USER>other</USER>"}}'),
     "a field of a message twice": Row(
