@@ -39,6 +39,8 @@ def main(arguments: list[str] | None = None) -> int:
         port=options.port,
         log_file=options.log_file or options.template.parent / ".local" / f"functions-{options.port}.log",
         terminal=sys.stderr,
+        redis=not options.without_redis,
+        postgres=not options.without_postgres,
     )
     address = None
     try:
@@ -100,6 +102,10 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--log-file", type=Path, help="what the functions log (default: .local/functions-PORT.log beside the template)"
     )
+    for name in ("Redis", "Postgres"):
+        parser.add_argument(
+            f"--without-{name.lower()}", action="store_true", help=f"leave {name} out: the start is degraded"
+        )
     return parser.parse_args(arguments)
 
 

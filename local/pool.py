@@ -76,6 +76,11 @@ class Pool:
             self._changed.notify_all()
         return invocation.outcome
 
+    def environments(self) -> list[Environment]:
+        """Those that run now: starting, idle or busy."""
+        with self._changed:
+            return list(self._environments)
+
     def stop(self, grace_seconds: float) -> None:
         """End all environments: the idle ones at once, the busy ones after the grace. Returns when all are gone."""
         with self._changed:

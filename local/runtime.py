@@ -109,11 +109,22 @@ class Environment:
         self._output.start()
         threading.Thread(target=self._await_exit, name="exit", daemon=True).start()
 
+    @property
+    def event(self) -> bytes | None:
+        """What it is working on."""
+        with self._lock:
+            return self._current.event if self._current else None
+
     def kill(self) -> None:
         """End the process, and what it started, at once."""
+        self.send_signal(signal.SIGKILL)
+
+    def send_signal(self, number: signal.Signals) -> bool:
+        """Send the process, and what it started, a signal; False if it is gone."""
         with self._lock:
             if not self._exited:
-                os.killpg(self._process.pid, signal.SIGKILL)
+                os.killpg(self._process.pid, number)
+            return not self._exited
 
     def take(self) -> Invocation | None:
         """The next invocation, with its timeout running."""

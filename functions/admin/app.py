@@ -10,28 +10,29 @@ from typing import Any
 
 from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.logging.utils import copy_config_to_registered_loggers
-from aws_lambda_powertools.metrics import MetricUnit
 
 from message_handler import maintenance
 from message_handler.errors import InvalidRequest, MessageHandlerError, NotFound
 from message_handler.intake import conversation_key, field_name
 from message_handler.locks import lock_view
+from message_handler.metrics import Meter
 from message_handler.rest import Call, log_crash, serve
 from message_handler.wiring import Parts, build
 
 logger = Logger()
 metrics = Metrics()
+meter = Meter()
 copy_config_to_registered_loggers(logger, include={"message_handler"})
 warnings.filterwarnings("ignore", "No application metrics to publish")  # most calls have none
 
 
 @cache
 def parts() -> Parts:
-    return build()
+    return build(deployed=True, meter=meter)
 
 
 def status() -> dict[str, Any]:
-    return maintenance.status(parts().tier, parts().archive, parts().queue)
+    return maintenance.status(parts().tiers, parts().archive, parts().queue)
 
 
 def get_health(call: Call) -> tuple[int, dict[str, Any]]:
@@ -45,19 +46,21 @@ def get_status(call: Call) -> tuple[int, dict[str, Any]]:
 
 
 def list_locks(call: Call) -> tuple[int, dict[str, Any]]:
-    return HTTPStatus.OK, {"locks": [lock_view(lock) for lock in parts().tier.locks(call.platform_id)]}
+    locks = [lock for found in parts().tiers.each(lambda tier: tier.locks(call.platform_id)) for lock in found]
+    return HTTPStatus.OK, {"locks": [lock_view(lock) for lock in sorted(locks, key=lambda lock: lock.acquired_at)]}
 
 
 def get_lock(call: Call) -> tuple[int, dict[str, Any]]:
-    lock = parts().tier.lock(conversation_key(call.path("conversation_id"), call.platform_id))
-    if lock is None:
+    key = conversation_key(call.path("conversation_id"), call.platform_id)
+    found = parts().tiers.find(lambda tier: tier.lock(key))
+    if found is None:
         raise NotFound("the conversation is not locked", field="conversation_id")
-    return HTTPStatus.OK, lock_view(lock)
+    return HTTPStatus.OK, lock_view(found[1])
 
 
 def release_lock(call: Call) -> tuple[int, dict[str, Any]]:
     key = conversation_key(call.path("conversation_id"), call.platform_id)
-    if not maintenance.release(parts().tier, parts().archive, parts().queue, key):
+    if not maintenance.release(parts().tiers, parts().archive, parts().queue, key):
         raise NotFound("the conversation is not locked", field="conversation_id")
     return HTTPStatus.OK, {"released": True}
 
@@ -76,8 +79,10 @@ def cleanup_locks(call: Call) -> tuple[int, dict[str, Any]]:
 
 
 def sweep(max_age_hours: Any) -> int:
-    count = maintenance.sweep(parts().tier, parts().queue, max_age_hours=max_age_hours)
-    metrics.add_metric("ConversationsSwept", MetricUnit.Count, count)
+    """What the schedule and an operator's clean-up do: wake what waits, and redrive what an outage left behind."""
+    count = maintenance.sweep(parts().tiers, parts().queue, max_age_hours=max_age_hours)
+    meter.add("ConversationsSwept", count)
+    meter.add("RecordsRedriven", maintenance.redrive(parts().worker, parts().queue))
     return count
 
 
@@ -101,8 +106,13 @@ ACTIONS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
 @metrics.log_metrics
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     """A call of the API, or `{"action": "sweep" | "migrate" | "status"}` from the schedule or an operator."""
-    if "httpMethod" in event:
-        return serve(ROUTES, event)
+    try:
+        return serve(ROUTES, event) if "httpMethod" in event else act(event)
+    finally:
+        meter.publish(metrics.add_metric)
+
+
+def act(event: dict[str, Any]) -> dict[str, Any]:
     action = ACTIONS.get(str(event.get("action")))
     if action is None:
         raise InvalidRequest(f"action must be one of {', '.join(ACTIONS)}", field="action")

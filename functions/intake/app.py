@@ -10,17 +10,18 @@ from typing import Any
 
 from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.logging.utils import copy_config_to_registered_loggers
-from aws_lambda_powertools.metrics import MetricUnit
 
 from message_handler.conversations import conversation_view
-from message_handler.errors import InvalidRequest
+from message_handler.errors import InvalidRequest, RequestError, Unavailable
 from message_handler.intake import conversation_key, parse_request
 from message_handler.jobs import BackgroundJobManager, job_view
+from message_handler.metrics import Meter
 from message_handler.rest import Call, serve
 from message_handler.wiring import Parts, build
 
 logger = Logger()
 metrics = Metrics()
+meter = Meter()
 copy_config_to_registered_loggers(logger, include={"message_handler"})
 warnings.filterwarnings("ignore", "No application metrics to publish")  # most calls have none
 
@@ -29,20 +30,23 @@ MAX_WAIT_SECONDS = 25
 
 @cache
 def parts() -> Parts:
-    return build()
+    return build(deployed=True, meter=meter)
 
 
 def post_message(call: Call) -> tuple[int, dict[str, Any]]:
-    key = conversation_key(call.path("conversation_id"), call.platform_id)
-    result = parts().intake.handle(key, parse_request(call.body()))
+    try:
+        key = conversation_key(call.path("conversation_id"), call.platform_id)
+        result = parts().intake.handle(key, parse_request(call.body()))
+    except (RequestError, Unavailable):
+        meter.add("MessagesRejected")
+        raise
     logger.info("accepted", extra={name: result[name] for name in ("ai_job_id", "action", "consolidated_messages")})
-    metrics.add_metric("MessagesAccepted", MetricUnit.Count, 1)
     return HTTPStatus.ACCEPTED, result
 
 
 def get_conversation(call: Call) -> tuple[int, dict[str, Any]]:
     key = conversation_key(call.path("conversation_id"), call.platform_id)
-    return HTTPStatus.OK, conversation_view(parts().tier, parts().archive, key)
+    return HTTPStatus.OK, conversation_view(parts().tiers, parts().archive, key)
 
 
 def get_job(call: Call) -> tuple[int, dict[str, Any]]:
@@ -61,7 +65,7 @@ def delete_job(call: Call) -> tuple[int, dict[str, Any]]:
 
 def jobs(call: Call) -> BackgroundJobManager:
     p = parts()
-    return BackgroundJobManager(p.tier, p.archive, p.queue, p.intake, platform_id=call.platform_id)
+    return BackgroundJobManager(p.tiers, p.archive, p.queue, p.intake, platform_id=call.platform_id)
 
 
 ROUTES = {
@@ -75,4 +79,7 @@ ROUTES = {
 @logger.inject_lambda_context(log_event=False)  # whatever the environment says: events hold patients' words
 @metrics.log_metrics
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
-    return serve(ROUTES, event)
+    try:
+        return serve(ROUTES, event)
+    finally:
+        meter.publish(metrics.add_metric)

@@ -11,9 +11,9 @@ from typing import Any
 
 from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.logging.utils import copy_config_to_registered_loggers
-from aws_lambda_powertools.metrics import MetricUnit
 
 from message_handler.errors import Unavailable
+from message_handler.metrics import Meter
 from message_handler.models import Job, Outcome
 from message_handler.queues import SqsQueue, decode
 from message_handler.rest import log_crash
@@ -21,6 +21,7 @@ from message_handler.wiring import Parts, build
 
 logger = Logger()
 metrics = Metrics()
+meter = Meter()
 copy_config_to_registered_loggers(logger, include={"message_handler"})
 warnings.filterwarnings("ignore", "No application metrics to publish")  # most calls have none
 
@@ -30,7 +31,7 @@ REPORT_SECONDS = 3.0
 
 @cache
 def parts() -> Parts:
-    return build()
+    return build(deployed=True, meter=meter)
 
 
 @cache
@@ -49,6 +50,7 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     for outcome in outcomes:
         for job in outcome.ended if outcome else ():
             report(job)
+    meter.publish(metrics.add_metric)
     return {
         "batchItemFailures": [
             {"itemIdentifier": record["messageId"]}
@@ -60,11 +62,12 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
 
 def process(record: dict[str, Any], deadline: float) -> Outcome | None:
     """None for a record that can't be worked on: after so many tries it rests in the dead letters."""
+    receive_count = int(record["attributes"]["ApproximateReceiveCount"])
     try:
-        receive_count = int(record["attributes"]["ApproximateReceiveCount"])
         outcome = parts().worker.process(decode(record["body"]), deadline, receive_count)
     except Exception as error:  # noqa: BLE001  the batch's other records go on
         log_crash(error, sqs_message_id=record["messageId"])
+        hide(record, parts().worker.retry_after(receive_count))
         return None
     if outcome.back is not None:
         hide(record, outcome.back)
@@ -90,7 +93,3 @@ def report(job: Job) -> None:
             "error_code": job.error.code if job.error else None,
         },
     )
-    metrics.add_metric(f"Jobs{job.status.value.capitalize()}", MetricUnit.Count, 1)
-    if job.finished_at:
-        milliseconds = (job.finished_at - job.created_at) * 1000
-        metrics.add_metric("TimeToReply", MetricUnit.Milliseconds, milliseconds)

@@ -7,7 +7,8 @@ time from `clock`, and starts empty.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from typing import Any
 
 import pytest
 import redis
@@ -16,21 +17,55 @@ from pydantic import SecretStr
 
 from local.stores import Server
 from message_handler.settings import Settings
-from message_handler.stores.memory import MemoryArchive, MemoryTier
+from message_handler.stores.breaker import CircuitBreaker
+from message_handler.stores.database import Database, connector
+from message_handler.stores.memory import MemoryTier
+from message_handler.stores.memory_archive import MemoryArchive
 from message_handler.stores.port import Archive, Tier
-from message_handler.stores.postgres import PostgresArchive, connector
+from message_handler.stores.postgres import PostgresTier
+from message_handler.stores.postgres_archive import PostgresArchive
 from message_handler.stores.redis import RedisTier, connect
+from message_handler.stores.redis_cluster import ClusterClient
 from tests.contract.chat import Chat, Clock
+from tests.servers import Cluster, SecuredRedis
 
-TIERS = ("memory", "redis")
-ARCHIVES = ("memory", "postgres")
+TIERS = ("memory", "redis", "redis_cluster", "redis_tls", "postgres", "postgres15_tls")
+ARCHIVES = ("memory", "postgres", "postgres15_tls")
+
+
+def nodes_of(client: redis.Redis) -> Collection[redis.Redis]:
+    """A client of each server that this client speaks to."""
+    if not isinstance(client, ClusterClient):
+        return (client,)
+    client.get("any key: it is now known who has which slots")
+    return client._nodes.values()
 
 
 def age_keys(client: redis.Redis, seconds: float) -> None:
-    """Let every key's remaining life shrink, as if the time had passed for the server too."""
-    for key in client.scan_iter(count=1000):
-        if (left := int(client.pttl(key))) > 0:
-            client.pexpire(key, max(0, left - int(seconds * 1000)))
+    """Let every key's remaining life shrink, as if the time had passed for the servers too."""
+    for node in nodes_of(client):
+        keys = list(node.scan_iter(count=1000))
+        pipeline = node.pipeline(transaction=False)
+        for key in keys:
+            pipeline.pttl(key)
+        for key, left in zip(keys, pipeline.execute(), strict=True):
+            if left > 0:
+                pipeline.pexpire(key, max(0, left - int(seconds * 1000)))
+        pipeline.execute()
+
+
+def empty(tier: Tier) -> None:
+    """Let the tier's store forget everything."""
+    if isinstance(tier, RedisTier):
+        for node in nodes_of(tier._client):
+            node.flushall()
+    elif isinstance(tier, PostgresTier):
+        tier._database.run(lambda connection: connection.run("truncate lines, ended_jobs, settled"))
+
+
+def database_of(settings: Settings) -> Database:
+    """With a breaker that stays open for no time: what is back must be seen at once."""
+    return Database(connector(settings), CircuitBreaker("Postgres", retry_after=0))
 
 
 @pytest.fixture
@@ -43,12 +78,29 @@ def clock() -> Clock:
     return Clock()
 
 
-@pytest.fixture(scope="session")
-def redis_client(valkey: Server) -> Iterator[redis.Redis]:
+def _redis_client(url: str, **settings: Any) -> Iterator[redis.Redis]:
     # A loaded machine must not look like a dead server.
-    client = connect(Settings(redis_url=SecretStr(valkey.url), redis_timeout_ms=10_000))
+    client = connect(Settings(redis_url=SecretStr(url), redis_timeout_ms=10_000, **settings))
     yield client
     client.close()
+
+
+# One client for all tests, of each database too: it's the server that is emptied. To connect costs more than a test.
+
+
+@pytest.fixture(scope="session")
+def redis_client(valkey: Server) -> Iterator[redis.Redis]:
+    yield from _redis_client(valkey.url)
+
+
+@pytest.fixture(scope="session")
+def redis_cluster_client(cluster: Cluster) -> Iterator[redis.Redis]:
+    yield from _redis_client(cluster.url, redis_cluster=True)
+
+
+@pytest.fixture(scope="session")
+def redis_tls_client(secured_redis: SecuredRedis) -> Iterator[redis.Redis]:
+    yield from _redis_client(secured_redis.url, redis_password=SecretStr(secured_redis.password))
 
 
 @pytest.fixture
@@ -56,11 +108,50 @@ def memory_tier(settings: Settings, clock: Clock) -> MemoryTier:
     return MemoryTier(settings, clock)
 
 
+def _redis_tier(client: redis.Redis, settings: Settings, clock: Clock) -> RedisTier:
+    # With a breaker that stays open for no time: what is back must be seen at once.
+    tier = RedisTier(client, settings, clock, CircuitBreaker("Redis", retry_after=0))
+    empty(tier)
+    clock.followers.append(lambda seconds: age_keys(client, seconds))
+    return tier
+
+
 @pytest.fixture
 def redis_tier(redis_client: redis.Redis, settings: Settings, clock: Clock) -> RedisTier:
-    redis_client.flushall()
-    clock.followers.append(lambda seconds: age_keys(redis_client, seconds))
-    return RedisTier(redis_client, settings, clock)
+    return _redis_tier(redis_client, settings, clock)
+
+
+@pytest.fixture
+def redis_cluster_tier(redis_cluster_client: redis.Redis, settings: Settings, clock: Clock) -> RedisTier:
+    return _redis_tier(redis_cluster_client, settings, clock)
+
+
+@pytest.fixture
+def redis_tls_tier(redis_tls_client: redis.Redis, settings: Settings, clock: Clock) -> RedisTier:
+    return _redis_tier(redis_tls_client, settings, clock)
+
+
+def _rest(database: Database) -> None:
+    """Keep one connection at most of those that the last test needed."""
+    if len(database._idle) > 1:
+        database.close()
+
+
+def _postgres_tier(database: Database, settings: Settings, clock: Clock) -> PostgresTier:
+    _rest(database)
+    tier = PostgresTier(database, settings, clock)
+    empty(tier)
+    return tier
+
+
+@pytest.fixture
+def postgres_tier(postgres_database: Database, settings: Settings, clock: Clock) -> PostgresTier:
+    return _postgres_tier(postgres_database, settings, clock)
+
+
+@pytest.fixture
+def postgres15_tls_tier(postgres_15_database: Database, settings: Settings, clock: Clock) -> PostgresTier:
+    return _postgres_tier(postgres_15_database, settings, clock)
 
 
 @pytest.fixture(params=TIERS)
@@ -74,14 +165,32 @@ def chat(tier: Tier, clock: Clock) -> Chat:
     return Chat(tier, clock)
 
 
+def _settings_of(server: Server) -> Settings:
+    return Settings(database_url=SecretStr(server.url), database_timeout=30)
+
+
+def _migrated(settings: Settings) -> Iterator[Database]:
+    database = database_of(settings)
+    database.migrate()
+    yield database
+    database.close()
+
+
 @pytest.fixture(scope="session")
-def migrated(postgres: Server) -> Settings:
+def postgres_database(postgres: Server) -> Iterator[Database]:
+    """A database with our schema."""
+    yield from _migrated(_settings_of(postgres))
+
+
+@pytest.fixture(scope="session")
+def postgres_15_database(postgres_15: Server) -> Iterator[Database]:
+    yield from _migrated(_settings_of(postgres_15))
+
+
+@pytest.fixture(scope="session")
+def migrated(postgres: Server, postgres_database: Database) -> Settings:
     """The settings of a database with our schema."""
-    settings = Settings(database_url=SecretStr(postgres.url), database_timeout=30)
-    archive = PostgresArchive(connector(settings))
-    archive.migrate()
-    archive.close()
-    return settings
+    return _settings_of(postgres)
 
 
 @pytest.fixture(scope="session")
@@ -97,12 +206,20 @@ def memory_archive() -> MemoryArchive:
     return MemoryArchive()
 
 
+def _postgres_archive(database: Database) -> PostgresArchive:
+    _rest(database)
+    database.run(lambda connection: connection.run("truncate conversations, jobs, settled, turns, bots, core_ai"))
+    return PostgresArchive(database)
+
+
 @pytest.fixture
-def postgres_archive(migrated: Settings, sql: Connection) -> Iterator[PostgresArchive]:
-    sql.run("truncate conversations, jobs, settled, turns, bots, core_ai")
-    archive = PostgresArchive(connector(migrated))
-    yield archive
-    archive.close()
+def postgres_archive(postgres_database: Database) -> PostgresArchive:
+    return _postgres_archive(postgres_database)
+
+
+@pytest.fixture
+def postgres15_tls_archive(postgres_15_database: Database) -> PostgresArchive:
+    return _postgres_archive(postgres_15_database)
 
 
 @pytest.fixture(params=ARCHIVES)

@@ -20,6 +20,7 @@ from message_handler.models import (
     Message,
     Turn,
     Verdict,
+    shard_of_job,
 )
 from message_handler.stores.port import Archive
 from tests.contract.chat import BOT, job_id_of, named
@@ -412,6 +413,14 @@ class TestCancel:
         verdict = talk.archive.cancel(job)
         assert (verdict.cancelled, verdict.job.status, verdict.job.error) == (False, JobStatus.FAILED, job.error)
 
+    def test_a_successor_that_waited_for_a_run_ends_with_it(self, talk: Conversation) -> None:
+        """J1{m0 m1}: m0 was answered, m1's run under J2 was lost; then J1 is made again, and cancelled."""
+        talk.answer(1, "m0")
+        talk.fence(talk.job(1, "m0", "m1"), successor=2)
+        talk.number(talk.job(2, "m1"))
+        assert talk.archive.cancel(talk.job(1, "m0", "m1")).cancelled
+        assert talk.end(2)[0] is JobStatus.CANCELLED
+
     def test_what_another_answered_is_not_cancelled(self, talk: Conversation) -> None:
         """The job ends all the same: nothing may wait for it for ever."""
         talk.answer(1, "m0")
@@ -462,6 +471,183 @@ class TestCancel:
         assert len([turn for turn in talk.turns() if turn[0] == "user"]) == 20
 
 
+class TestArchive:
+    """The end of a job was decided in the tier while Postgres was away; its record comes when Postgres is back."""
+
+    def ended(self, talk: Conversation, number: int, *messages: str | Message, reply: str = "Rest.") -> Job:
+        return replace(talk.completed(talk.job(number, *messages, restarts=1, attempts=2), reply), unarchived=True)
+
+    def successor(self, talk: Conversation, number: int) -> Job:
+        """The last job of the n-th one's chain."""
+        job = talk.archived(number)
+        while job.superseded_by:
+            following = talk.archive.job(KEY.platform_id, job.superseded_by)
+            assert following is not None
+            job = following
+        return job
+
+    def test_what_never_ran_under_a_fence_is_settled_and_archived(self, talk: Conversation) -> None:
+        message = Message("minted", "b", aliases=("m1",))
+        assert talk.archive.archive(self.ended(talk, 1, named("m0", "a"), message, reply="A and B"))
+        assert talk.settled("m0", "minted", "m1") == [talk.id(1)] * 3
+        assert talk.turns() == [("user", "a"), ("user", "b"), ("assistant", "A and B")]
+        job = talk.archived(1)
+        assert (job.status, job.reply, job.error, job.superseded_by) == (JobStatus.COMPLETED, "A and B", None, None)
+        assert (job.created_at, job.started_at, job.finished_at) == (STARTED, STARTED, ENDED)
+        assert (job.restarts, job.attempts, job.bot_id, job.unarchived) == (1, 2, BOT, False)
+        assert [m.message_id for m in job.messages] == ["m0", "minted"]
+        found = talk.archive.conversation(KEY)
+        assert found is not None
+        assert found.turns[0] == (Turn("user", "a", "m0"), ENDED, job.job_id)
+
+    def test_its_turns_stand_before_what_was_said_later(self, talk: Conversation) -> None:
+        """J1 was given while Postgres was away, J2 was committed when it was back, then J1's record came."""
+        talk.answer(9, "m9")
+        late = replace(self.ended(talk, 1, "m0", reply="first"), finished_at=ENDED + 1)
+        last = talk.job(2, "m1")
+        number = talk.number(last)
+        assert talk.archive.commit(replace(talk.completed(last, "second"), finished_at=ENDED + 2), number)
+        assert talk.archive.archive(late)
+        talk.answer(3, "m2", reply="third")
+        said = [content for role, content in talk.turns() if role == "assistant"]
+        assert said == ["Rest.", "first", "second", "third"]
+        fence = talk.fence(talk.job(4, "m3"))
+        assert [turn.content for turn in fence.turns if turn.role == "assistant"] == said
+
+    def test_a_failed_end_is_archived_as_it_is(self, talk: Conversation) -> None:
+        job = replace(talk.failed(talk.job(1, named("m0", "it hurts"))), unarchived=True)
+        assert talk.archive.archive(job)
+        assert talk.end(1) == (JobStatus.FAILED, None, job.error, None)
+        assert talk.settled("m0") == [talk.id(1)]
+        assert talk.turns() == [("user", "it hurts")]
+
+    def test_whoever_runs_now_is_shut_out(self, talk: Conversation) -> None:
+        running = talk.job(2, "m1")
+        number = talk.number(running)
+        assert talk.archive.archive(self.ended(talk, 1, "m0"))
+        assert not talk.archive.commit(talk.completed(running), number)
+        assert talk.settled("m1") == [None]
+        assert talk.number(running) == number + 2
+
+    def test_a_job_that_ran_under_a_fence_before_ends_once(self, talk: Conversation) -> None:
+        """Fenced, then its worker died; the next one found Postgres away."""
+        running = talk.job(1, "m0", started_at=STARTED - 60)
+        number = talk.number(running)
+        assert talk.archive.archive(self.ended(talk, 1, "m0", "m1", reply="both"))
+        assert talk.end(1) == (JobStatus.COMPLETED, "both", None, None)
+        assert talk.archived(1).started_at == STARTED - 60
+        assert not talk.archive.commit(talk.completed(running), number)
+        assert talk.end(1)[:2] == (JobStatus.COMPLETED, "both")
+        assert talk.fence(talk.job(1, "m0", "m1")).ended == talk.archived(1)
+
+    def test_repeating_it_changes_nothing(self, talk: Conversation) -> None:
+        job = self.ended(talk, 1, "m0", "m1")
+        assert talk.archive.archive(job)
+        before = talk.snapshot(1)
+        assert not talk.archive.archive(job)
+        assert not talk.archive.archive(replace(job, reply="another"))
+        assert talk.snapshot(1) == before
+        assert talk.number(talk.job(2, "m2")) == 2
+
+    def test_of_two_at_once_one_is_archived(self, talk: Conversation) -> None:
+        for number in range(1, 11):
+            job = self.ended(talk, number, f"m{number}")
+            assert sorted(at_once(*[partial(talk.archive.archive, job)] * 3)) == [False, False, True]
+        assert [role for role, _ in talk.turns()] == ["user", "assistant"] * 10
+
+    def test_a_link_that_it_has_stays(self, talk: Conversation) -> None:
+        talk.answer(2, "m1")
+        talk.number(talk.job(1, "m0"))
+        talk.archive.supersede(talk.job(1, "m1"), talk.id(2))
+        assert talk.archive.archive(self.ended(talk, 1, "m0"))
+        assert talk.end(1) == (JobStatus.COMPLETED, "Rest.", None, talk.id(2))
+
+    def test_where_another_answered_all_the_first_answer_stays(self, talk: Conversation) -> None:
+        talk.answer(2, "m0", "m1", reply="first")
+        before = talk.snapshot(1, 2)
+        assert not talk.archive.archive(self.ended(talk, 1, "m0", "m1", reply="second"))
+        assert talk.snapshot(1, 2) == before
+        assert talk.number(talk.job(3, "m2")) == 2
+
+    def test_where_another_answered_a_part_the_rest_is_settled_under_a_successor(self, talk: Conversation) -> None:
+        talk.answer(2, named("m0", "a"), reply="first")
+        assert talk.archive.archive(self.ended(talk, 1, named("m0", "a"), named("m1", "b"), reply="second"))
+        successor = self.successor(talk, 1)
+        assert talk.end(1) == (JobStatus.CANCELLED, None, None, successor.job_id)
+        assert shard_of_job(successor.job_id) == KEY.shard
+        assert (successor.status, successor.reply, successor.finished_at) == (JobStatus.COMPLETED, "second", ENDED)
+        assert [message.message_id for message in successor.messages] == ["m1"]
+        assert talk.settled("m0", "m1") == [talk.id(2), successor.job_id]
+        assert talk.turns() == [("user", "a"), ("assistant", "first"), ("user", "b"), ("assistant", "second")]
+
+    def test_where_the_job_has_ended_what_is_open_is_settled_under_a_successor(self, talk: Conversation) -> None:
+        """J1{m0} was committed, its worker died; with Postgres away J1 was answered again, m1 with it."""
+        talk.answer(1, named("m0", "a"), reply="first")
+        assert talk.archive.archive(self.ended(talk, 1, named("m0", "a"), named("m1", "b"), reply="second"))
+        successor = self.successor(talk, 1)
+        assert talk.end(1) == (JobStatus.COMPLETED, "first", None, successor.job_id)
+        assert (successor.reply, talk.settled("m1")) == ("second", [successor.job_id])
+        assert talk.turns()[2:] == [("user", "b"), ("assistant", "second")]
+
+    def test_an_ended_job_with_other_messages_keeps_its_end_too(self, talk: Conversation) -> None:
+        talk.archive.cancel(talk.job(1, "m0"))
+        assert talk.archive.archive(self.ended(talk, 1, "m1"))
+        successor = self.successor(talk, 1)
+        assert talk.end(1) == (JobStatus.CANCELLED, None, None, successor.job_id)
+        assert talk.settled("m0", "m1") == [talk.id(1), successor.job_id]
+
+    def test_repeating_that_links_nothing(self, talk: Conversation) -> None:
+        talk.answer(1, "m0")
+        job = self.ended(talk, 1, "m0", "m1")
+        assert talk.archive.archive(job)
+        before, successor = talk.snapshot(1), self.successor(talk, 1)
+        assert not talk.archive.archive(job)
+        assert talk.snapshot(1) == before
+        assert self.successor(talk, 1) == successor
+
+    def test_a_successor_that_never_ran_lends_its_name(self, talk: Conversation) -> None:
+        """The fence linked J50, and Postgres went away before it ran."""
+        talk.answer(1, "m0")
+        assert talk.fence(talk.job(1, "m0", "m1"), successor=50).successor_id == talk.id(50)
+        assert talk.archive.archive(self.ended(talk, 1, "m0", "m1"))
+        assert talk.settled("m1") == [talk.id(50)]
+        assert talk.end(1)[3] == talk.id(50)
+        assert talk.end(50) == (JobStatus.COMPLETED, "Rest.", None, None)
+
+    def test_the_end_of_the_chain_is_linked(self, talk: Conversation) -> None:
+        talk.answer(1, "m0")
+        talk.fence(talk.job(1, "m0", "m1", "m2"), successor=50)
+        talk.answer(50, "m1")
+        assert talk.archive.archive(self.ended(talk, 1, "m0", "m1", "m2"))
+        assert talk.end(1)[3] == talk.id(50)
+        assert talk.end(50)[3] == self.successor(talk, 1).job_id
+        assert talk.settled("m2") == [self.successor(talk, 1).job_id]
+
+    def test_an_alias_that_another_settled_stays_its_own(self, talk: Conversation) -> None:
+        talk.answer(2, "a")
+        assert talk.archive.archive(self.ended(talk, 1, Message("m0", "yes", aliases=("a", "b"))))
+        assert talk.settled("m0", "a", "b") == [talk.id(1), talk.id(2), talk.id(1)]
+
+    def test_an_open_alias_of_an_answered_message_opens_nothing(self, talk: Conversation) -> None:
+        talk.answer(2, "m0")
+        assert not talk.archive.archive(self.ended(talk, 1, Message("m0", "yes", aliases=("a",))))
+        assert talk.settled("a") == [None]
+
+    def test_archive_against_commit_answers_each_message_once(self, talk: Conversation) -> None:
+        for number in range(1, 21, 2):
+            running = talk.job(number, f"m{number}")
+            fence = talk.number(running)
+            late = self.ended(talk, number + 1, f"m{number}", f"n{number}", reply="late")
+            committed, archived = at_once(
+                partial(talk.archive.commit, talk.completed(running), fence), partial(talk.archive.archive, late)
+            )
+            assert archived
+            by, rest = talk.settled(f"m{number}", f"n{number}")
+            assert (by == running.job_id) == committed
+            assert (by == rest) == (not committed)
+        assert len([role for role, _ in talk.turns() if role == "user"]) == 20
+
+
 class TestRaiseFence:
     def test_it_shuts_out_the_run(self, talk: Conversation) -> None:
         job = talk.job(1, "m0")
@@ -504,6 +690,16 @@ class TestSupersede:
         for successor in (2, 2, 3, 2, 3, 3):
             talk.archive.supersede(talk.job(1, "m0"), talk.id(successor))
         assert [talk.end(number)[3] for number in (1, 2, 3)] == [talk.id(2), talk.id(3), None]
+
+    def test_a_chain_that_ends_with_a_mere_name_is_linked_and_ended(self, talk: Conversation) -> None:
+        """J1{m0 m1} ended for J2{m1}, which never ran: its worker died; then J3 answered m1."""
+        talk.answer(1, "m0")
+        assert talk.fence(talk.job(1, "m0", "m1"), successor=2).successor_id == talk.id(2)
+        assert talk.archive.job(KEY.platform_id, talk.id(2)) is None
+        talk.answer(3, "m1")
+        talk.archive.supersede(talk.job(1, "m1"), talk.id(3))
+        assert talk.end(1)[3] == talk.id(2)
+        assert talk.end(2) == (JobStatus.CANCELLED, None, None, talk.id(3))
 
     def test_links_never_form_a_circle(self, talk: Conversation) -> None:
         for number in (1, 2, 3):

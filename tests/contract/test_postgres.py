@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import logging
+import os
+import signal
+import socket
+import ssl
 import subprocess
 import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +25,33 @@ from local.stores import Server
 from message_handler.errors import MessageHandlerError, SettingsError, Unavailable
 from message_handler.models import Job, JobStatus, Message
 from message_handler.settings import Settings
-from message_handler.stores.postgres import PostgresArchive, connector
+from message_handler.stores.breaker import CircuitBreaker
+from message_handler.stores.database import Database, connector
+from message_handler.stores.postgres_archive import PostgresArchive
 from tests.conftest import _started
 from tests.contract.chat import named
+from tests.contract.conftest import database_of
 from tests.contract.test_archive import KEY, Conversation, at_once
 
 CANARY = "canary-7f3a"
+MIGRATIONS = ["0001_conversations.sql", "0002_lines.sql"]
+
+
+@dataclass
+class Connections:
+    """Makes connections, unless the server is away."""
+
+    connector: Callable[[], Connection]
+    made: list[Connection] = field(default_factory=list)
+    asked: int = 0
+    away: bool = False
+
+    def connect(self) -> Connection:
+        self.asked += 1
+        if self.away:
+            raise ConnectionRefusedError
+        self.made.append(self.connector())
+        return self.made[-1]
 
 
 @pytest.fixture
@@ -42,6 +68,10 @@ def backends(sql: Connection) -> list[tuple[int, str]]:
     return [(pid, state) for pid, state in rows or ()]
 
 
+def backend(connection: Connection) -> int:
+    return int(connection.run("select pg_backend_pid()")[0][0])
+
+
 def uses(talk: Conversation) -> dict[str, Callable[[], Any]]:
     """Every method that reaches the server."""
     archive, job = talk.archive, talk.job(1, "m0")
@@ -50,6 +80,7 @@ def uses(talk: Conversation) -> dict[str, Callable[[], Any]]:
         "migrate": archive.migrate,
         "fence": lambda: talk.fence(job),
         "commit": lambda: archive.commit(talk.completed(job), 1),
+        "archive": lambda: archive.archive(talk.completed(job)),
         "cancel": lambda: archive.cancel(job),
         "raise_fence": lambda: archive.raise_fence(KEY),
         "supersede": lambda: archive.supersede(job, talk.id(50)),
@@ -103,7 +134,7 @@ class TestConnections:
 
     def test_nothing_is_connected_to_before_it_is_used(self) -> None:
         nowhere = Settings(database_url=SecretStr("postgresql://user@127.0.0.1:1/nothing"))
-        PostgresArchive(connector(nowhere)).close()
+        PostgresArchive(database_of(nowhere)).close()
 
     def test_a_stopped_server_is_away_for_every_use(self, tmp_path: Path) -> None:
         # A server of this test's own: pytest's own folder is closed to other users, and a root's server isn't root.
@@ -112,7 +143,7 @@ class TestConnections:
         server = _started(start_postgres, tmp_path)
         try:
             settings = Settings(database_url=SecretStr(server.url), database_timeout=5)
-            archive = PostgresArchive(connector(settings))
+            archive = PostgresArchive(database_of(settings))
             archive.migrate()
             talk = Conversation(archive)
             talk.answer(1, "m0")
@@ -129,7 +160,7 @@ class TestConnections:
         """A condition that passes by itself is not an error of ours."""
         for code in ("53300", "57P03", "57014", "40P01", "08006"):
             with pytest.raises(Unavailable):
-                talk.archive._connections.run(  # type: ignore[attr-defined]
+                talk.archive._database.run(  # type: ignore[attr-defined]
                     lambda connection, code=code: connection.run(
                         f"do $$ begin raise exception 'x' using errcode = '{code}'; end $$"
                     )
@@ -145,16 +176,152 @@ class TestConnections:
     def test_a_driver_in_the_url_is_ignored(self, migrated: Settings) -> None:
         assert migrated.database_url is not None
         url = SecretStr(migrated.database_url.get_secret_value().replace("postgresql://", "postgresql+asyncpg://"))
-        archive = PostgresArchive(connector(Settings(database_url=url)))
+        archive = PostgresArchive(database_of(Settings(database_url=url)))
         archive.ping()
         archive.close()
 
     def test_what_the_server_can_not_encrypt_is_not_sent_in_the_clear(self, migrated: Settings) -> None:
         assert migrated.database_url is not None
         url = SecretStr(migrated.database_url.get_secret_value() + "?sslmode=require")
-        archive = PostgresArchive(connector(Settings(database_url=url)))
+        archive = PostgresArchive(database_of(Settings(database_url=url)))
         with pytest.raises(Unavailable):
             archive.ping()
+
+
+class TestBreaker:
+    """Postgres away costs one timeout, then nothing until it is probed."""
+
+    @pytest.fixture
+    def now(self) -> Iterator[list[float]]:
+        return [100.0]
+
+    @pytest.fixture
+    def connections(self, migrated: Settings) -> Connections:
+        return Connections(connector(migrated))
+
+    @pytest.fixture
+    def database(self, connections: Connections, now: list[float]) -> Iterator[Database]:
+        database = Database(connections.connect, CircuitBreaker("Postgres", 5.0, lambda: now[0]))
+        yield database
+        database.close()
+
+    def test_a_dead_connection_that_can_be_replaced_opens_it_not(
+        self, database: Database, connections: Connections, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        database.ping()
+        connections.made[-1]._usock.shutdown(socket.SHUT_RDWR)
+        database.ping()
+        assert not database.breaker.is_open
+        assert len(connections.made) == 2
+        assert caplog.records == []
+
+    def test_a_failure_on_a_fresh_connection_opens_it(
+        self, database: Database, connections: Connections, now: list[float]
+    ) -> None:
+        connections.away = True
+        with pytest.raises(Unavailable):
+            database.ping()
+        assert database.breaker.is_open
+        asked = connections.asked
+        with pytest.raises(Unavailable):
+            database.ping()
+        assert connections.asked == asked
+        connections.away = False
+        now[0] += 5.0
+        database.ping()
+        assert not database.breaker.is_open
+
+    def test_a_server_that_says_nothing_is_waited_for_once(
+        self, database: Database, connections: Connections, now: list[float]
+    ) -> None:
+        """A dead connection says so at once; a second try, or one of each old connection, would multiply the wait."""
+        pids = database.run(lambda outer: database.run(lambda inner: [backend(outer), backend(inner)]))
+        for connection in connections.made:
+            connection._usock.settimeout(0.05)
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            with pytest.raises(Unavailable):
+                database.ping()
+            assert database.breaker.is_open
+            assert len(connections.made) == 2
+            now[0] += 5.0
+            database.ping()
+            assert len(connections.made) == 3
+        finally:
+            for pid in pids:
+                os.kill(pid, signal.SIGCONT)
+
+    def test_what_the_server_refuses_opens_it_not(self, database: Database) -> None:
+        for statement in ("select 1/0", "select from no_such_table"):
+            with pytest.raises(MessageHandlerError):
+                database.run(lambda connection, statement=statement: connection.run(statement))
+            assert not database.breaker.is_open
+
+    def test_the_archive_tells_whether_it_was_away(self, database: Database, connections: Connections) -> None:
+        archive = PostgresArchive(database)
+        archive.ping()
+        assert not archive.away
+        connections.away = True
+        database.close()
+        with pytest.raises(Unavailable):
+            archive.ping()
+        assert archive.away
+
+
+class TestTLS:
+    SECRET = "s3cret"
+    URL = f"postgresql://user:{SECRET}@db.example/app"
+
+    def context(self, query: str, monkeypatch: pytest.MonkeyPatch) -> Any:
+        """The TLS context of the connections that a URL asks for."""
+        given: dict[str, Any] = {}
+        monkeypatch.setattr("message_handler.stores.database.Connection", lambda **arguments: given.update(arguments))
+        connector(Settings(database_url=SecretStr(self.URL + query)))()
+        return given["ssl_context"]
+
+    @pytest.fixture
+    def authorities(self) -> str:
+        """A file of certificates."""
+        return str(files("botocore") / "cacert.pem")
+
+    @pytest.mark.parametrize("query", ["", "?sslmode=disable"])
+    def test_none_unless_it_is_asked_for(self, query: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert self.context(query, monkeypatch) is False
+
+    def test_verify_full_checks_whose_certificate_it_is(
+        self, authorities: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for root in ("", f"&sslrootcert={authorities}"):
+            context = self.context(f"?sslmode=verify-full{root}", monkeypatch)
+            assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, True)
+
+    def test_only_the_authorities_of_the_file_count(self, authorities: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        context = self.context(f"?sslmode=verify-full&sslrootcert={authorities}", monkeypatch)
+        expected = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        expected.load_verify_locations(authorities)
+        assert context.get_ca_certs() == expected.get_ca_certs()
+
+    def test_require_verifies_where_it_has_authorities(self, authorities: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        context = self.context("?sslmode=require", monkeypatch)
+        assert context.verify_mode == ssl.CERT_NONE
+        context = self.context(f"?sslmode=require&sslrootcert={authorities}", monkeypatch)
+        assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, False)
+
+    @pytest.mark.parametrize(
+        ("query", "message"),
+        [
+            ("?sslmode=verify-full&sslrootcert=/no/such/file", "sslrootcert"),
+            (f"?sslmode=require&sslrootcert={__file__}", "sslrootcert"),
+            ("?sslrootcert=/no/such/file", "sslmode"),
+            ("?sslmode=disable&sslrootcert=/no/such/file", "sslmode"),
+            ("?sslmode=maybe", "sslmode"),
+        ],
+    )
+    def test_what_can_not_be_meant_is_refused_without_quoting_the_url(self, query: str, message: str) -> None:
+        with pytest.raises(SettingsError, match=message) as caught:
+            connector(Settings(database_url=SecretStr(self.URL + query)))
+        assert self.SECRET not in "".join(traceback.format_exception(caught.value))
 
 
 class TestErrors:
@@ -218,8 +385,8 @@ MIGRATE = """
 import sys
 from pydantic import SecretStr
 from message_handler.settings import Settings
-from message_handler.stores.postgres import PostgresArchive, connector
-archive = PostgresArchive(connector(Settings(database_url=SecretStr(sys.argv[1]))))
+from message_handler.stores.database import Database, connector
+archive = Database(connector(Settings(database_url=SecretStr(sys.argv[1]))))
 print("ready", flush=True)
 sys.stdin.readline()
 print(archive.migrate())
@@ -236,15 +403,15 @@ class TestMigrations:
         sql.run(f"drop database {identifier(name)} (force)")
 
     def test_they_are_applied_once(self, empty: str) -> None:
-        archive = PostgresArchive(connector(Settings(database_url=SecretStr(empty))))
-        assert archive.migrate() == ["0001_conversations.sql"]
+        archive = PostgresArchive(database_of(Settings(database_url=SecretStr(empty))))
+        assert archive.migrate() == MIGRATIONS
         Conversation(archive).answer(1, "m0")
         assert archive.migrate() == []
         assert Conversation(archive).turns() == [("user", "text of m0"), ("assistant", "Rest.")]
         archive.close()
 
     def test_a_database_without_tables_is_no_archive(self, empty: str) -> None:
-        archive = PostgresArchive(connector(Settings(database_url=SecretStr(empty))))
+        archive = PostgresArchive(database_of(Settings(database_url=SecretStr(empty))))
         with pytest.raises(Unavailable):
             archive.ping()
         archive.migrate()
@@ -272,19 +439,19 @@ class TestMigrations:
                 with suppress(ProcessLookupError):
                     process.kill()
                 process.wait()
-        assert sorted(answers) == ["['0001_conversations.sql']", "[]", "[]"]
+        assert sorted(answers) == [str(MIGRATIONS), "[]", "[]"]
 
     def test_one_that_fails_leaves_nothing_behind(self, empty: str) -> None:
         settings = Settings(database_url=SecretStr(empty))
         connection = connector(settings)()
         connection.run("create table turns (mine text)")
-        archive = PostgresArchive(connector(settings))
+        archive = PostgresArchive(database_of(settings))
         with pytest.raises(MessageHandlerError, match=r"SQLSTATE 42P07"):
             archive.migrate()
         tables = connection.run("select tablename from pg_tables where schemaname = 'public'")
         assert tables == [["turns"]]
         connection.run("drop table turns")
-        assert archive.migrate() == ["0001_conversations.sql"]
+        assert archive.migrate() == MIGRATIONS
         archive.close()
         connection.close()
 

@@ -6,6 +6,7 @@ import math
 import re
 import signal
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,14 +21,21 @@ from pydantic import SecretStr
 from redis.crc import key_slot
 
 from local.stores import Server, start_valkey
-from message_handler.errors import Unavailable
+from message_handler.errors import SettingsError, Unavailable
 from message_handler.models import Accepted, Claim, ConversationKey, Job, JobStatus, new_message
 from message_handler.settings import Settings
+from message_handler.stores.breaker import CircuitBreaker
 from message_handler.stores.redis import ENDED_MAX, LIVE_TTL_SECONDS, RedisTier, connect
 from tests.contract.chat import Chat, Clock, named
+from tests.servers import SecuredRedis
 
 DAY = 24 * 3600.0
 THREADS = 16
+
+
+def lenient_breaker() -> CircuitBreaker:
+    """One that lets every call through, whatever the last one met."""
+    return CircuitBreaker("Redis", retry_after=0)
 
 
 @pytest.fixture
@@ -130,7 +138,7 @@ class TestScripts:
     def test_the_tier_survives_a_restart_of_its_server(self, valkey: Server, tmp_path: Path, clock: Clock) -> None:
         server = start_valkey(tmp_path)
         settings = Settings(redis_url=SecretStr(server.url), redis_timeout_ms=10_000)
-        tier = RedisTier(connect(settings), settings, clock)
+        tier = RedisTier(connect(settings), settings, clock, lenient_breaker())
         chat = Chat(tier, clock)
         try:
             first = chat.says("a")
@@ -225,7 +233,7 @@ class TestAway:
     def test_a_frozen_server_costs_one_timeout(self, valkey: Server, tmp_path: Path) -> None:
         server = start_valkey(tmp_path)
         settings = Settings(redis_url=SecretStr(server.url), redis_timeout_ms=100)
-        chat = Chat(tier := RedisTier(connect(settings), settings), Clock())
+        chat = Chat(tier := RedisTier(connect(settings), settings, breaker=lenient_breaker()), Clock())
         try:
             tier.ping()
             server.process.send_signal(signal.SIGSTOP)
@@ -259,6 +267,63 @@ class TestAway:
         redis_client.set(key, "not a hash")
         with pytest.raises(redis.ResponseError):
             chat.tier.claim(chat.key, accepted.lock_id or "")
+
+
+class TestSecured:
+    """TLS and a password, as ElastiCache has them. What is wrong with them is said; what they are never is."""
+
+    def refused(self, url: str, password: str = "", **settings: bool) -> str:
+        """What somebody reads who finds Redis away; the stack of errors is written out, as a log would."""
+        chosen = Settings(
+            redis_url=SecretStr(url), redis_password=SecretStr(password), redis_timeout_ms=10_000, **settings
+        )
+        tier = RedisTier(connect(chosen), chosen)
+        with pytest.raises(Unavailable) as refusal:
+            Chat(tier, Clock()).says("a")
+        tier.close()
+        written = "".join(traceback.format_exception(refusal.value))
+        assert not password or password not in written
+        return str(refusal.value)
+
+    @pytest.mark.parametrize("password", ["wrong-and-secret", ""], ids=["wrong", "missing"])
+    @pytest.mark.parametrize("cluster", [False, True], ids=["single", "cluster"])
+    def test_a_refused_password_names_its_variable(
+        self, secured_redis: SecuredRedis, password: str, cluster: bool
+    ) -> None:
+        assert "REDIS_PASSWORD" in self.refused(secured_redis.url, password, redis_cluster=cluster)
+
+    def test_a_refused_password_in_the_url_is_not_told_either(self, secured_redis: SecuredRedis) -> None:
+        url = secured_redis.url.replace("//", "//default:wrong-and-secret@")
+        assert "REDIS_PASSWORD" in self.refused(url)
+
+    @pytest.mark.parametrize("cluster", [False, True], ids=["single", "cluster"])
+    def test_an_authority_that_is_not_known_is_asked_for(self, secured_redis: SecuredRedis, cluster: bool) -> None:
+        url = secured_redis.url.partition("?")[0]
+        assert "?ssl_ca_certs=<file>" in self.refused(url, secured_redis.password, redis_cluster=cluster)
+
+    @pytest.mark.usefixtures("redis_tls_tier")
+    def test_a_user_who_may_not_do_what_is_needed_is_told(
+        self, redis_tls_client: redis.Redis, secured_redis: SecuredRedis
+    ) -> None:
+        redis_tls_client.acl_setuser("reader", enabled=True, passwords=["+its-secret"], keys=["*"], commands=["+get"])
+        url = secured_redis.url.replace("//", "//reader:its-secret@")
+        assert "doesn't permit" in self.refused(url)
+
+    @pytest.mark.parametrize(
+        ("option", "reason"),
+        [
+            ("ssl_ca_certs=/nowhere/authority.pem", "ssl_ca_certs is no readable file"),
+            ("ssl_ca_cert=/etc/ssl/cert.pem", "unknown or wrong"),
+            ("ssl_cert_reqs=perhaps", "unknown or wrong"),
+            ("socket_timeout=soon", "unknown or wrong"),
+        ],
+    )
+    @pytest.mark.parametrize("cluster", [False, True], ids=["single", "cluster"])
+    def test_an_option_that_can_not_work_stops_the_start(self, option: str, reason: str, cluster: bool) -> None:
+        url = f"rediss://:its-secret@127.0.0.1:1/0?{option}"
+        with pytest.raises(SettingsError, match=f"REDIS_URL: .*{reason}") as error:
+            connect(Settings(redis_url=SecretStr(url), redis_cluster=cluster))
+        assert "secret" not in "".join(traceback.format_exception(error.value))
 
 
 class TestCache:

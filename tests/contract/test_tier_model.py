@@ -1,7 +1,7 @@
 """Two tiers, one story: whatever is done to them in whatever order, they answer alike and keep the promises.
 
-Hypothesis makes up stories of two conversations of the same name in two tenants, drives both tiers through them under
-one clock and with the same ids, and after each step compares all that can be seen.
+Hypothesis makes up stories of two conversations of the same name in two tenants, drives memory and another tier
+through them under one clock and with the same ids, and after each step compares all that can be seen.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from itertools import count
 from typing import Any, cast
 from unittest.mock import patch
 
+import hypothesis
 import pytest
-import redis
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
@@ -36,15 +36,16 @@ from message_handler.models import (
 from message_handler.settings import Settings
 from message_handler.stores.memory import MemoryTier
 from message_handler.stores.port import Sealed, Tier
-from message_handler.stores.redis import RedisTier
 from tests.contract.chat import BOT, Clock, job_id_of
-from tests.contract.conftest import age_keys
+from tests.contract.conftest import TIERS, empty
 
 KEYS = (ConversationKey("clinic", "patient-620"), ConversationKey("another", "patient-620"))
 #: All of their shards are below this, so that a sweep needs to look at no more.
 SHARDS = 16
 SETTINGS = Settings(max_restarts=2, job_ttl=600)
 DAY = 24 * 3600.0
+#: How many stories are told, and how long they are at most. What isn't named here runs a named one's code.
+STORIES = {"redis": (50, 40), "postgres": (20, 30)}
 
 keys = st.sampled_from((KEYS[0], KEYS[0], KEYS[0], KEYS[0], KEYS[1]))
 indexes = st.integers(0, 7)
@@ -57,17 +58,13 @@ who = st.integers(0, 6)
 
 
 class Story(RuleBasedStateMachine):
-    """`tiers` holds the tiers; the rest is what the teller knows of the outside."""
+    """`tiers` holds memory and the other tier; the rest is what the teller knows of the outside."""
 
-    def __init__(self, client: redis.Redis) -> None:
+    def __init__(self, other: Tier, clock: Clock) -> None:
         super().__init__()
-        client.flushall()
-        self.clock = Clock()
-        self.clock.followers.append(partial(age_keys, client))
-        self.tiers: tuple[Tier, ...] = (
-            MemoryTier(SETTINGS, self.clock),
-            RedisTier(client, SETTINGS, self.clock),
-        )
+        empty(other)
+        self.clock = clock
+        self.tiers: tuple[Tier, ...] = (MemoryTier(SETTINGS, clock), other)
         self.numbers = count(1)
         self.locks: dict[ConversationKey, list[str]] = {key: ["nobody"] for key in KEYS}
         self.jobs: dict[ConversationKey, list[str]] = {key: [] for key in KEYS}
@@ -368,14 +365,25 @@ def _answer(step: Callable[[Tier], Any], tier: Tier) -> Any:
         return str(conflict)
 
 
-def test_memory_and_redis_tell_the_same_story(redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def settings() -> Settings:
+    """What the tiers' fixtures go by."""
+    return SETTINGS
+
+
+@pytest.mark.parametrize("name", [name for name in TIERS if name != "memory"])
+def test_memory_and_another_tier_tell_the_same_story(
+    name: str, clock: Clock, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert max(key.shard for key in KEYS) < SHARDS
     monkeypatch.setattr("message_handler.stores.redis.SHARDS", SHARDS)
+    other: Tier = request.getfixturevalue(f"{name}_tier")
+    examples, steps = STORIES.get(name, (10, 30))
     run_state_machine_as_test(
-        cast(type[Story], partial(Story, redis_client)),  # it only calls it
-        settings=settings(
-            max_examples=50,
-            stateful_step_count=40,
+        cast(type[Story], partial(Story, other, clock)),  # it only calls it
+        settings=hypothesis.settings(
+            max_examples=examples,
+            stateful_step_count=steps,
             suppress_health_check=list(HealthCheck),
         ),
     )

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import count
 from typing import Any
 
 import pytest
 import redis
+from pg8000.native import Connection
 
 from message_handler import maintenance
 from message_handler.ai import Prompt
@@ -23,11 +24,28 @@ from message_handler.jobs import BackgroundJobManager, job_view
 from message_handler.models import Claim, ConversationKey, JobStatus, Message, Record, Refused, Request, Turn
 from message_handler.queues import MAX_RECORD_BYTES
 from message_handler.settings import Settings
-from message_handler.stores.memory import MemoryArchive, MemoryTier
-from message_handler.stores.postgres import PostgresArchive
+from message_handler.stores.memory import MemoryTier
+from message_handler.stores.memory_archive import MemoryArchive
+from message_handler.stores.postgres import PostgresTier
+from message_handler.stores.postgres_archive import PostgresArchive
 from message_handler.stores.redis import RedisTier
 from tests.contract.chat import Clock
 from tests.contract.conftest import age_keys
+from tests.contract.stories import (
+    Event,
+    Story,
+    cancelling,
+    dies,
+    failing,
+    following,
+    happens,
+    is_away,
+    joining,
+    moments_of,
+    on,
+    straight,
+    told,
+)
 from tests.contract.world import (
     AI_SECONDS,
     Crash,
@@ -36,7 +54,7 @@ from tests.contract.world import (
     last_message,
 )
 
-STORES = ("memory", "redis and postgres")
+STORES = ("memory", "redis and postgres", "postgres alone")
 
 
 @pytest.fixture(params=STORES)
@@ -55,14 +73,27 @@ def new_world(request: pytest.FixtureRequest, settings: Settings) -> Callable[[]
 
     if request.param == "memory":
         return in_memory
-    client: redis.Redis = request.getfixturevalue("redis_client")
     archive: PostgresArchive = request.getfixturevalue("postgres_archive")
+    sql: Connection = request.getfixturevalue("sql")
+    if request.param == "postgres alone":
+        postgres_tier: PostgresTier = request.getfixturevalue("postgres_tier")
+
+        def in_postgres() -> World:
+            sql.run("truncate lines, ended_jobs")
+            clock = Clock()
+            postgres_tier._clock = clock
+            key = ConversationKey("default", f"patient-{next(numbers)}")
+            return World(postgres_tier, archive, lambda _: sql.run("truncate lines, ended_jobs"), clock, settings, key)
+
+        return in_postgres
+    client: redis.Redis = request.getfixturevalue("redis_client")
 
     def lose(_: World) -> None:
         client.flushall()
 
     def on_servers() -> World:
         client.flushall()
+        sql.run("truncate lines, ended_jobs")
         clock = Clock(followers=[lambda seconds: age_keys(client, seconds)])
         key = ConversationKey("default", f"patient-{next(numbers)}")
         return World(RedisTier(client, settings, clock), archive, lose, clock, settings, key)
@@ -73,24 +104,6 @@ def new_world(request: pytest.FixtureRequest, settings: Settings) -> Callable[[]
 @pytest.fixture
 def world(new_world: Callable[[], World]) -> World:
     return new_world()
-
-
-def on(world: World, side: Side, name: str, *actions: Callable[[], Any]) -> None:
-    """The next time before or after the step of this name."""
-    world.steps.hooks[side, name] = list(actions)
-
-
-def dies() -> None:
-    raise Crash
-
-
-def is_away() -> None:
-    raise Unavailable("the store")
-
-
-def told(world: World, message_id: str) -> str:
-    """The job that the message was promised last."""
-    return world.told[message_id][-1]
 
 
 class TestTheStraightPath:
@@ -310,7 +323,7 @@ class TestFailing:
 
     def test_a_bot_that_is_gone_fails_the_job(self, world: World) -> None:
         class NoBots:
-            def get_bot_config(self, *_: Any, **__: Any) -> dict[str, Any]:
+            def config_of_job(self, *_: Any) -> dict[str, Any]:
                 raise NotFound("there is no such bot", field="bot_id")
 
         world.posts("m0")
@@ -485,8 +498,7 @@ class TestCancel:
         world.posts("m0")
         on(world, "after", "archive.commit", dies)
         world.delivers()
-        world.clock.advance(world.settings.heartbeat_stale)
-        world.sweeps()
+        world.lock_is_free()
         world.posts("m1")
         job = world.cancels(told(world, "m1"))
         assert job is not None
@@ -610,6 +622,22 @@ class TestAStaleWorker:
         assert world.answered("m0")
         world.checked()
 
+    def test_it_does_not_answer_again_what_another_job_answered(self, world: World) -> None:
+        """The tier is lost, and the platform sends m0 again: two jobs for one message, and one reply."""
+
+        def another_answers() -> None:
+            world.tier_lost()
+            world.posts("m0")
+            world.delivers(world.queue.waiting[-1])
+            assert world.answered("m0")
+
+        on(world, "before", "archive.commit", another_answers)
+        world.posts("m0")
+        world.delivers(world.queue.waiting[0])
+        assert world.answered("m0")
+        assert len(world.ai.prompts) == 2
+        world.settles().checked()
+
 
 class TestCounterexamples:
     def test_1_a_duplicate_sends_the_record_again(self, world: World) -> None:
@@ -630,8 +658,7 @@ class TestCounterexamples:
         on(world, "after", "archive.commit", dies)
         world.posts("m0")
         world.delivers()
-        world.clock.advance(world.settings.heartbeat_stale)
-        world.sweeps()
+        world.lock_is_free()
         world.posts("m1")
         assert told(world, "m1") == told(world, "m0")
         world.settles()
@@ -878,7 +905,7 @@ class TestRecords:
 
     def test_a_worker_that_gave_up_comes_back_when_its_own_claim_is_stale(self, world: World) -> None:
         world.posts("m0")
-        on(world, "before", "archive.fence", is_away)
+        on(world, "before", "tier.seal", is_away)
         outcome = world.delivers()
         assert outcome is not None
         assert outcome.back is not None
@@ -991,7 +1018,7 @@ class TestJobs:
     def test_another_tenants_job_is_unknown(self, world: World) -> None:
         world.posts("m0")
         job_id = told(world, "m0")
-        others = BackgroundJobManager(world.tier, world.archive, world.queue, world.intake, platform_id="other")
+        others = BackgroundJobManager(world.tiers, world.archive, world.queue, world.intake, platform_id="other")
         for _ in range(2):
             with pytest.raises(NotFound):
                 others.find(job_id)
@@ -1037,7 +1064,7 @@ class TestTheSweep:
                 request = Request(key, (Message(uuid.uuid4().hex, content),), (), "default")
                 world.tier.accept(request, job_id=key.new_job_id(), lock_id="lock")
         world.clock.advance(world.settings.wake_after)
-        maintenance.sweep(world.tier, world.queue)
+        maintenance.sweep(world.tiers, world.queue)
         woken = {record.request.key.conversation_id for record, _ in world.queue.sent}
         assert woken == {"other-0", "other-2"}
 
@@ -1063,42 +1090,7 @@ class TestTheSweep:
 # Anything that can happen, at every step of every story.
 
 
-def straight(world: World) -> None:
-    world.posts("m0")
-    world.settles()
-
-
-def joining(world: World) -> None:
-    """m1 comes while the AI answers m0."""
-    on(world, "before", "ai.complete", lambda: world.posts("m1"))
-    world.posts("m0")
-    world.settles()
-
-
-def following(world: World) -> None:
-    """m1 and m2 come while m0's reply is being committed."""
-    on(world, "after", "tier.seal", lambda: world.posts("m1"), lambda: world.posts("m2"))
-    world.posts("m0")
-    world.settles()
-
-
-def failing(world: World) -> None:
-    on(world, "after", "tier.seal", lambda: world.posts("m1"))
-    world.posts("m0", text="[fail]")
-    world.settles()
-
-
-def cancelling(world: World) -> None:
-    def cancel() -> None:
-        if "m0" in world.told:
-            world.cancels(told(world, "m0"))
-
-    on(world, "before", "tier.heartbeat", cancel, lambda: world.posts("m1"))
-    world.posts("m0")
-    world.settles()
-
-
-EVENTS: dict[str, Callable[[World], Any]] = {
+EVENTS: dict[str, Event] = {
     "the process dies": lambda world: dies(),
     "the store is away": lambda world: is_away(),
     "the tier is lost": World.tier_lost,
@@ -1110,31 +1102,6 @@ EVENTS: dict[str, Callable[[World], Any]] = {
     "the sweep comes": World.sweeps,
 }
 
-type Story = Callable[[World], None]
-type Event = tuple[Side, int, str]
-
-
-def happens(new_world: Callable[[], World], story: Story, *events: Event) -> World:
-    """Tell the story with the events at their steps, and check every promise."""
-    world = new_world()
-    for side, number, event in events:
-        world.steps.plan[side, number] = lambda event=event: EVENTS[event](world)  # type: ignore[misc]
-    try:
-        story(world)
-        return world.checked()
-    except Exception as error:
-        names = dict(enumerate(world.steps.names, 1))
-        error.add_note("; ".join(f"{event} {side} {n}: {names.get(n)}" for side, n, event in events))
-        raise
-
-
-def moments(steps: int, event: str) -> Iterator[Event]:
-    """Every moment at which an event makes a difference."""
-    for number in range(1, steps + 1):
-        yield "before", number, event
-        if event == "the store is away":
-            yield "after", number, event
-
 
 class TestWhateverHappens:
     """Nothing accepted is lost, and each message is answered once, whatever happens between any two steps."""
@@ -1143,28 +1110,28 @@ class TestWhateverHappens:
         "event", ["the process dies", "the store is away", "the tier is lost", "the worker pauses"]
     )
     def test_once_in_the_straight_path(self, new_world: Callable[[], World], event: str) -> None:
-        steps = len(happens(new_world, straight).steps.names)
-        for moment in moments(steps, event):
-            happens(new_world, straight, moment)
+        steps = len(happens(new_world, EVENTS, straight).steps.names)
+        for moment in moments_of(steps, event):
+            happens(new_world, EVENTS, straight, moment)
 
     @pytest.mark.parametrize("event", EVENTS)
     @pytest.mark.parametrize("story", [straight, joining, following, failing, cancelling])
     @pytest.mark.parametrize("new_world", ["memory"], indirect=True)
     def test_once_in_any_story(self, new_world: Callable[[], World], story: Story, event: str) -> None:
-        steps = len(happens(new_world, story).steps.names)
-        for moment in moments(steps, event):
-            happens(new_world, story, moment)
+        steps = len(happens(new_world, EVENTS, story).steps.names)
+        for moment in moments_of(steps, event):
+            happens(new_world, EVENTS, story, moment)
 
     @pytest.mark.parametrize("second", ["the process dies", "the tier is lost", "the worker pauses"])
     @pytest.mark.parametrize("first", ["the process dies", "the store is away", "a message comes"])
     @pytest.mark.parametrize("new_world", ["memory"], indirect=True)
     def test_twice_in_the_straight_path(self, new_world: Callable[[], World], first: str, second: str) -> None:
-        steps = len(happens(new_world, straight).steps.names)
-        for moment in moments(steps, first):
-            longer = len(happens(new_world, straight, moment).steps.names)
-            for other in moments(longer, second):
+        steps = len(happens(new_world, EVENTS, straight).steps.names)
+        for moment in moments_of(steps, first):
+            longer = len(happens(new_world, EVENTS, straight, moment).steps.names)
+            for other in moments_of(longer, second):
                 if other[1] > moment[1]:
-                    happens(new_world, straight, moment, other)
+                    happens(new_world, EVENTS, straight, moment, other)
 
 
 def test_a_wake_record_stands_for_all_messages_of_its_job(world: World) -> None:

@@ -17,11 +17,14 @@ from message_handler.bot_config import BotConfigService
 from message_handler.errors import AIError, Conflict, NotFound, Unavailable
 from message_handler.intake import Intake, MessageRequest, parse_request
 from message_handler.jobs import BackgroundJobManager
-from message_handler.models import ConversationKey, Job, JobStatus, Outcome, Record
+from message_handler.models import ArchiveRecord, ConversationKey, Job, JobStatus, Outcome, Record
 from message_handler.processing import Worker
-from message_handler.queues import MAX_RECEIVE_COUNT, Queue, decode, encode
+from message_handler.queues import MAX_RECEIVE_COUNT, DeadLetter, Queue, decode, encode
 from message_handler.settings import Settings
-from message_handler.stores.port import Archive, Tier
+from message_handler.stores.failover import Failover
+from message_handler.stores.memory import MemoryTier
+from message_handler.stores.memory_archive import MemoryArchive
+from message_handler.stores.port import Archive, Tier, TierName
 from tests.contract.chat import Clock
 
 AI_SECONDS = 6
@@ -84,21 +87,26 @@ class Port:
         self.label = label
         self.target = target
         self.steps = steps
+        self.away = False
 
     def __getattr__(self, name: str) -> Any:
         value = getattr(self.target, name)
         if not callable(value):
             return value
-        return lambda *args, **kwargs: self.steps.call(
-            f"{self.label}.{name}", getattr(self.target, name), *args, **kwargs
-        )
+
+        def reached(*args: Any, **kwargs: Any) -> Any:
+            if self.away:
+                raise Unavailable(self.label)
+            return getattr(self.target, name)(*args, **kwargs)
+
+        return lambda *args, **kwargs: self.steps.call(f"{self.label}.{name}", reached, *args, **kwargs)
 
 
 @dataclass
 class Delivery:
     """A record in the queue, from when on it is seen, and how often it was received."""
 
-    record: Record
+    record: Record | ArchiveRecord
     visible_at: float
     receives: int = 0
 
@@ -109,14 +117,21 @@ class FakeQueue:
 
     clock: Clock
     waiting: list[Delivery] = field(default_factory=list)
-    sent: list[tuple[Record, int]] = field(default_factory=list)
+    sent: list[tuple[Record | ArchiveRecord, int]] = field(default_factory=list)
     name: str = "fake"
+    #: The workers share the memory tier, as its shared twin would have them.
+    in_process: bool = True
 
     def ping(self) -> None: ...
 
     def close(self) -> None: ...
 
-    def send(self, record: Record, *, delay: int = 0) -> None:
+    def dead_letters(self) -> list[DeadLetter]:
+        return []
+
+    def remove(self, letter: DeadLetter) -> None: ...
+
+    def send(self, record: Record | ArchiveRecord, *, delay: int = 0) -> None:
         copy = decode(encode(record))
         assert copy == record
         self.sent.append((copy, delay))
@@ -149,6 +164,24 @@ class ScriptedAI:
         return json.dumps(asked)
 
 
+class SettlingTier(MemoryTier):
+    """A memory tier that stands for the Postgres tier: its sweep forgets what was answered on another tier."""
+
+    name: TierName = "postgres"
+
+    def __init__(self, archive: MemoryArchive, settings: Settings, clock: Clock) -> None:
+        super().__init__(settings, clock)
+        self._archive = archive
+
+    def sweep(self, *, older_than: float) -> list[Job]:
+        for line in list(self._lines.values()):
+            alive = line.hold and line.hold.heartbeat_at + self._settings.heartbeat_stale > self._clock()
+            if not alive and all(self._archive.settled_by(line.key, m.message_id) for m in line.waiting()):
+                line.current = line.next = line.hold = None
+                self._index(line)
+        return super().sweep(older_than=older_than)
+
+
 @dataclass
 class World:
     """The parts under test, with what the platform was told, and what it may expect."""
@@ -168,6 +201,8 @@ class World:
     accepted: dict[str, int] = field(default_factory=dict)
     most_receives: int = 0
     orderly: bool = True
+    #: The tiers to which it fails over, next best first.
+    others: tuple[Tier, ...] = ()
 
     def __post_init__(self) -> None:
         self.queue = FakeQueue(self.clock)
@@ -175,21 +210,24 @@ class World:
         self.steps.watch = self._watch
         self.store = Port("tier", self.tier, self.steps)
         self.tier = cast(Tier, self.store)
-        self.archive = cast(Archive, Port("archive", self.archive, self.steps))
+        self.kept = Port("archive", self.archive, self.steps)
+        self.archive = cast(Archive, self.kept)
+        self.fallbacks = [Port(tier.name, tier, self.steps) for tier in self.others]
         self.sender = cast(Queue, Port("queue", self.queue, self.steps))
         ai = cast(AI, Port("ai", self.ai, self.steps))
-        bots = BotConfigService(self.tier, self.archive, self.settings, self.clock)
-        self.worker = Worker(self.tier, self.archive, self.sender, bots, lambda _: ai, self.settings, self.clock)
-        self.intake = Intake(self.tier, self.sender, bots, self.settings, self.clock)
+        self.tiers = Failover(self.tier, *(cast(Tier, port) for port in self.fallbacks))
+        bots = BotConfigService(self.tiers, self.archive, self.settings, self.clock)
+        self.worker = Worker(self.tiers, self.archive, self.sender, bots, lambda _: ai, self.settings, self.clock)
+        self.intake = Intake(self.tiers, self.sender, bots, self.settings, self.clock)
         self.jobs = BackgroundJobManager(
-            self.tier, self.archive, self.sender, self.intake, platform_id=self.key.platform_id
+            self.tiers, self.archive, self.sender, self.intake, platform_id=self.key.platform_id
         )
 
     def _watch(self, name: str, arguments: tuple[Any, ...], result: Any) -> None:
-        if name == "tier.accept":
+        if name.endswith(".accept"):
             for message in arguments[0].messages:
                 self.accepted[message.content] = self.accepted.get(message.content, 0) + 1
-        elif name == "tier.undo":
+        elif name.endswith(".undo"):
             for message_id in arguments[1]:
                 content = self.contents[message_id]
                 self.accepted[content] -= 1
@@ -229,20 +267,33 @@ class World:
 
     def sweeps(self) -> int:
         try:
-            return maintenance.sweep(self.tier, self.sender)
+            return maintenance.sweep(self.tiers, self.sender)
         except (Crash, Unavailable):
             return 0
 
     def releases(self) -> bool:
         try:
-            return maintenance.release(self.tier, self.archive, self.sender, self.key)
+            return maintenance.release(self.tiers, self.archive, self.sender, self.key)
         except (Crash, Unavailable):
             return False
+
+    def lock_is_free(self) -> None:
+        """The holder is silent and its lock was taken away, but nobody has claimed the job since."""
+        with self.steps.silently():
+            self.tier.release(self.key)
 
     def tier_lost(self) -> None:
         """The tier forgets everything."""
         self.orderly = False
         self.lose(self)
+
+    def redis(self, *, away: bool) -> None:
+        self.store.away = away
+
+    def postgres(self, *, away: bool) -> None:
+        """The archive, and the tier in the same database."""
+        for port in (self.kept, *self.fallbacks):
+            port.away = away and port.label != "memory"
 
     def delivers(self, delivery: Delivery | None = None, *, seconds: float = FUNCTION_SECONDS) -> Outcome | None:
         """A worker works on a record (the next one) and keeps or deletes it; None if it died."""
@@ -285,7 +336,7 @@ class World:
 
     def _locked(self) -> bool:
         with self.steps.silently():
-            return self.tier.lock(self.key) is not None
+            return any(self.tiers.each(lambda tier: tier.lock(self.key)))
 
     def worker_pauses(self) -> None:
         """This worker stops for longer than its claim lives; others do its work meanwhile."""
@@ -327,7 +378,7 @@ class World:
         """Every promise about accepted messages: none lost, none answered twice, all told the truth."""
         self.steps.muted = True
         assert not self.queue.waiting
-        assert self.tier.lock(self.key) is None
+        assert not any(self.tiers.each(lambda tier: tier.lock(self.key)))
         replies = self.replies()
         answered = [content for reply in replies for content in reply]
         assert len(set(answered)) == len(answered), f"answered twice: {replies}"

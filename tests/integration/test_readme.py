@@ -15,8 +15,9 @@ from pg8000.native import Connection
 
 from local.invoke import BUILT
 from local.stack import LocalStack
+from message_handler.metrics import UNITS
 from message_handler.settings import Settings
-from message_handler.stores.postgres import connector
+from message_handler.stores.database import connector
 from tests.integration.conftest import CANARY, Api
 
 README = Path("README.md").read_text()
@@ -102,6 +103,8 @@ def test_every_setting_is_in_the_readme_with_its_default() -> None:
     for name, default in fields.items():
         if default is None:
             assert listed[name].startswith("none"), name
+        elif isinstance(default, bool):
+            assert listed[name] == str(default).lower(), name
         else:
             assert float(listed[name]) == float(default), name
 
@@ -115,3 +118,9 @@ def test_every_route_of_the_template_is_in_the_readme(stack: LocalStack) -> None
             assert path, route
             listed |= {(method, path[1]) for method in re.findall(r"GET|POST|PUT|DELETE", route)}
     assert listed == {(route.method, route.path) for route in stack.template.routes}
+
+
+def test_every_metric_is_in_the_readme() -> None:
+    table = README.split("## Watching it")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| (`[^|]+`) \|", table, re.MULTILINE)
+    assert {name for row in rows for name in re.findall(r"`(\w+)`", row)} == set(UNITS)

@@ -10,7 +10,7 @@ from pg8000.native import Connection
 
 from local.stack import LocalStack
 from message_handler.settings import Settings
-from message_handler.stores.postgres import connector
+from message_handler.stores.database import connector
 from tests.integration.conftest import CANARY, Api, assert_private
 
 

@@ -135,6 +135,17 @@ def test_a_run_from_the_greeting_to_ctrl_c(hosts: Hosts) -> None:
         assert probe.connect_ex(("127.0.0.1", int(url.rsplit(":", 1)[1]))) != 0
 
 
+def test_a_store_that_is_left_out_makes_the_start_degraded_and_it_says_why(hosts: Hosts) -> None:
+    host = hosts.start("--without-redis", "--without-postgres", REDIS_URL="redis://127.0.0.1:1/0")
+    url = host.await_ready()
+    degraded = [line for line in host.printed.splitlines() if line.startswith("DEGRADED: ")]
+    assert degraded == ["DEGRADED: without PostgreSQL, as asked for", "DEGRADED: without Redis, as asked for"]
+    client = Client(url)
+    environment = client.request("GET", "/echo/x").json["environment"]
+    client.close()
+    assert (environment["REDIS_URL"], environment["DATABASE_URL"]) == ("", "")
+
+
 def test_sigterm_in_the_middle_of_the_start_leaves_nothing(hosts: Hosts) -> None:
     host = hosts.start()
     children = eventually(lambda: len(found := host.children()) > 1 and found)
@@ -201,5 +212,5 @@ def test_wrong_options_are_refused(arguments: list[str]) -> None:
 def test_help_names_the_options() -> None:
     result = subprocess.run([sys.executable, "-m", "local", "--help"], cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 0
-    for option in ("--template", "--port", "--concurrency", "--log-file", "REDIS_URL"):
+    for option in ("--template", "--port", "--concurrency", "--log-file", "--without-redis", "REDIS_URL"):
         assert option in result.stdout

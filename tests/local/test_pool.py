@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from concurrent.futures import Future
+import signal
+from concurrent.futures import Future, wait
 from pathlib import Path
 
 import psutil
@@ -87,6 +88,19 @@ def test_an_environment_that_dies_idle_is_replaced(pools: Pools) -> None:
     outcome = pool.submit(b"{}").result(30)  # in the moment of its death it may still be given one
     assert outcome.failed or json.loads(outcome.payload) != first
     assert value(pool.submit(b"{}")) != first
+
+
+def test_a_busy_environment_can_be_found_by_its_event_and_stopped_for_a_while(pools: Pools) -> None:
+    pool = pools.make(PID, concurrency=2)
+    outcome = pool.submit(b'{"sleep": 0.3}')
+    (busy,) = eventually(lambda: [e for e in pool.environments() if e.event == b'{"sleep": 0.3}'])
+    assert busy.send_signal(signal.SIGSTOP)
+    assert not wait([outcome], timeout=0.6).done
+    assert busy.send_signal(signal.SIGCONT)
+    assert isinstance(value(outcome), int)
+    assert busy.event is None
+    busy.kill()
+    eventually(lambda: not busy.send_signal(signal.SIGCONT))
 
 
 def test_a_handler_that_raises_is_an_error_and_stays(pools: Pools) -> None:

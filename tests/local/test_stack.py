@@ -39,6 +39,15 @@ def test_without_store_programs_the_start_is_degraded_and_says_so(
         assert stack.invoke("AdminFunction", {"action": "anything"}) == {"did": "anything"}
 
 
+def test_settings_reach_the_functions_though_the_template_does_not_name_them() -> None:
+    settings = {"HEARTBEAT_EVERY": "1", "GREETING": "from settings"}
+    with LocalStack(APP / "template.yaml", environment={}, settings=settings, redis=False, postgres=False) as stack:
+        client = Client(stack.url)
+        seen = client.request("GET", "/echo/x").json["environment"]
+        client.close()
+    assert (seen["HEARTBEAT_EVERY"], seen["GREETING"]) == ("1", "from settings")
+
+
 def test_a_direct_invocation_that_fails_raises_the_functions_error(stack: LocalStack) -> None:
     with pytest.raises(FunctionError, match="AdminFunction: KeyError: 'action'") as caught:
         stack.invoke("AdminFunction", {})

@@ -155,7 +155,7 @@ def test_every_function_has_the_layer_and_the_settings(stack: dict[str, Any]) ->
         (layer,) = function["Layers"]
         assert stack[layer["Ref"]]["Type"] == "AWS::Lambda::LayerVersion"
         assert function["Environment"]["Variables"].keys() >= {
-            "REDIS_URL", "REDIS_PASSWORD", "DATABASE_URL", "JOB_QUEUE_URL", "SIMULATED_AI_DELAY_MS",
+            "REDIS_URL", "REDIS_PASSWORD", "REDIS_CLUSTER", "DATABASE_URL", "JOB_QUEUE_URL", "SIMULATED_AI_DELAY_MS",
             "MAX_WAIT_SECONDS", "POWERTOOLS_SERVICE_NAME", "POWERTOOLS_METRICS_NAMESPACE", "POWERTOOLS_LOG_LEVEL",
         }  # fmt: skip
 
@@ -165,13 +165,20 @@ def test_no_function_may_do_more_than_its_part(stack: dict[str, Any]) -> None:
     granted = {}
     for name, role in _of_type(stack, "AWS::IAM::Role").items():
         statements = [it for policy in role["Policies"] for it in policy["PolicyDocument"]["Statement"]]
-        assert all(it["Resource"] == {"Fn::GetAtt": ["JobQueue", "Arn"]} for it in statements)
-        actions = [it["Action"] if isinstance(it["Action"], list) else [it["Action"]] for it in statements]
-        granted[name] = {action for several in actions for action in several}
+        granted[name] = {
+            (it["Resource"]["Fn::GetAtt"][0], action)
+            for it in statements
+            for action in (it["Action"] if isinstance(it["Action"], list) else [it["Action"]])
+        }
     assert granted == {
-        "IntakeFunctionRole": {"sqs:SendMessage"},
-        "WorkerFunctionRole": {"sqs:SendMessage", "sqs:ChangeMessageVisibility"},
-        "AdminFunctionRole": {"sqs:SendMessage", "sqs:GetQueueAttributes"},
+        "IntakeFunctionRole": {("JobQueue", "sqs:SendMessage")},
+        "WorkerFunctionRole": {("JobQueue", "sqs:SendMessage"), ("JobQueue", "sqs:ChangeMessageVisibility")},
+        "AdminFunctionRole": {
+            ("JobQueue", "sqs:SendMessage"),
+            ("JobQueue", "sqs:GetQueueAttributes"),
+            ("DeadLetterQueue", "sqs:ReceiveMessage"),
+            ("DeadLetterQueue", "sqs:DeleteMessage"),
+        },
     }
 
 

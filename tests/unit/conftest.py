@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from message_handler.metrics import Meter
 from message_handler.settings import Settings
 from tests.unit.service import FUNCTIONS, HeldQueue, Output, ScriptedAI, Service, load_function, parts_of, quote
 
@@ -24,7 +25,8 @@ def output(capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture)
 def service(output: Output, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
     """The three functions over parts in memory; the queue holds what is sent until it is delivered."""
     queue, ai = HeldQueue(), ScriptedAI(quote)
-    service = Service(output, parts_of(Settings(), queue, ai), queue, ai)
+    meter = Meter()
+    service = Service(output, parts_of(Settings(), queue, ai, meter=meter), queue, ai, meter)
     monkeypatch.setenv("POWERTOOLS_METRICS_NAMESPACE", "MessageHandler")
     layer = logging.getLogger("message_handler")
     before = (layer.handlers, layer.level, layer.propagate)
@@ -32,6 +34,7 @@ def service(output: Output, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service
         monkeypatch.setenv("POWERTOOLS_SERVICE_NAME", name)
         service.functions[name] = load_function(name)
         monkeypatch.setattr(service.functions[name], "parts", lambda: service.parts)
+        monkeypatch.setattr(service.functions[name], "meter", service.meter)
     yield service
     layer.handlers, layer.propagate = before[0], before[2]
     layer.setLevel(before[1])

@@ -22,11 +22,14 @@ from message_handler.ai import Prompt
 from message_handler.bot_config import BotConfigService
 from message_handler.errors import MessageHandlerError
 from message_handler.intake import Intake
-from message_handler.models import ConversationKey, Record
+from message_handler.metrics import Meter
+from message_handler.models import ArchiveRecord, ConversationKey, Record
 from message_handler.processing import Worker
-from message_handler.queues import Queue, encode
+from message_handler.queues import DeadLetter, Queue, encode
 from message_handler.settings import Settings
-from message_handler.stores.memory import MemoryArchive, MemoryTier
+from message_handler.stores.failover import Failover
+from message_handler.stores.memory import MemoryTier
+from message_handler.stores.memory_archive import MemoryArchive
 from message_handler.wiring import Parts
 
 CANARY = "c4n4ry"
@@ -88,6 +91,7 @@ class HeldQueue:
     """Keeps what is sent, as the text that SQS would keep, until a test delivers it. Refuses while `error` is set."""
 
     name = "held"
+    in_process = True
 
     def __init__(self) -> None:
         self.sent: list[tuple[str, int]] = []
@@ -97,7 +101,12 @@ class HeldQueue:
         if self.error:
             raise self.error
 
-    def send(self, record: Record, *, delay: int = 0) -> None:
+    def dead_letters(self) -> list[DeadLetter]:
+        return []
+
+    def remove(self, letter: DeadLetter) -> None: ...
+
+    def send(self, record: Record | ArchiveRecord, *, delay: int = 0) -> None:
         if self.error:
             raise self.error
         self.sent.append((encode(record), delay))
@@ -188,12 +197,18 @@ class Answer:
     body: dict[str, Any]
 
 
-def parts_of(settings: Settings, queue: Queue, ai: ScriptedAI, archive: MemoryArchive | None = None) -> Parts:
+def parts_of(
+    settings: Settings,
+    queue: Queue,
+    ai: ScriptedAI,
+    archive: MemoryArchive | None = None,
+    meter: Meter | None = None,
+) -> Parts:
     """Everything in memory, with the test's own queue and AI."""
-    tier, archive = MemoryTier(settings), archive or MemoryArchive()
-    bots = BotConfigService(tier, archive, settings)
-    worker = Worker(tier, archive, queue, bots, lambda core_ai: ai, settings)
-    return Parts(settings, tier, archive, queue, bots, Intake(tier, queue, bots, settings), worker)
+    tiers, archive, meter = Failover(MemoryTier(settings)), archive or MemoryArchive(), meter or Meter()
+    bots = BotConfigService(tiers, archive, settings)
+    worker = Worker(tiers, archive, queue, bots, lambda core_ai: ai, settings, meter=meter)
+    return Parts(settings, tiers, archive, queue, bots, Intake(tiers, queue, bots, settings, meter=meter), worker)
 
 
 def load_event(name: str) -> dict[str, Any]:
@@ -225,6 +240,7 @@ class Service:
     parts: Parts
     queue: HeldQueue
     ai: ScriptedAI
+    meter: Meter
     functions: dict[str, ModuleType] = field(default_factory=dict)
 
     def event(self, name: str, **changes: Any) -> dict[str, Any]:

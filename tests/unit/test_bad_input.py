@@ -161,7 +161,7 @@ def configured(service: Service) -> Service:
     """The service with one bot, that isn't active."""
     archive = ConfiguredArchive(asleep=bot("asleep", is_active=False))
     parts = service.parts
-    bots = BotConfigService(parts.tier, archive, parts.settings)
+    bots = BotConfigService(parts.tiers, archive, parts.settings)
     worker = replace(parts.worker, archive=archive, bots=bots)
     service.use(archive=archive, bots=bots, intake=replace(parts.intake, bots=bots), worker=worker)
     return service
@@ -172,7 +172,7 @@ def assert_refused(service: Service, answer: Answer, status: int, name: str | No
     assert (answer.status, answer.body.get("field")) == (status, name)
     assert answer.body["detail"]
     assert service.queue.sent == []
-    assert service.parts.tier.locks(DEFAULT_PLATFORM) == []
+    assert service.parts.tiers.tiers[0].locks(DEFAULT_PLATFORM) == []
     assert "Accepted" not in service.output.printed
 
 
@@ -182,7 +182,7 @@ def test_a_bad_request_is_refused_and_nothing_is_stored(configured: Service, nam
     answer = configured.post(row.body, row.conversation_id, **row.more)
     assert_refused(configured, answer, row.status, row.name)
     key = ConversationKey(DEFAULT_PLATFORM, row.conversation_id)
-    assert configured.parts.tier.waiting(key) is None
+    assert configured.parts.tiers.tiers[0].waiting(key) is None
     assert configured.parts.archive.conversation(key) is None
 
 

@@ -12,6 +12,7 @@ from message_handler.bot_config import REDACTED, BotConfigService
 from message_handler.errors import Conflict, NotFound
 from message_handler.models import Job, JobStatus, Message
 from message_handler.settings import Settings
+from message_handler.stores.failover import Failover
 from message_handler.stores.memory import MemoryTier
 from tests.unit.service import CANARY, KEY, ConfiguredArchive, bot
 
@@ -71,11 +72,11 @@ def archive() -> ConfiguredArchive:
 
 @pytest.fixture
 def bots(tier: SharedTier, archive: ConfiguredArchive, clock: Clock) -> BotConfigService:
-    return BotConfigService(tier, archive, Settings(configuration_ttl=5), clock)
+    return BotConfigService(Failover(tier), archive, Settings(configuration_ttl=5), clock)
 
 
 def another_process(tier: SharedTier, archive: ConfiguredArchive, clock: Clock) -> BotConfigService:
-    return BotConfigService(tier, archive, Settings(configuration_ttl=5), clock)
+    return BotConfigService(Failover(tier), archive, Settings(configuration_ttl=5), clock)
 
 
 def answered(archive: ConfiguredArchive, bot_id: str) -> None:
@@ -249,4 +250,4 @@ class TestLimits:
     ) -> None:
         archive.bots["nurse"] = bot("nurse", meta_data=meta_data)
         assert bots.get_bot_config("conv_123", bot_id="nurse")["meta_data"] == {}
-        assert [json.loads(text)["meta_data"] for _, text in tier.kept.values()] == [{}]
+        assert [json.loads(text)["bot"]["meta_data"] for _, text in tier.kept.values()] == [{}]

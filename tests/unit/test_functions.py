@@ -16,6 +16,7 @@ import pytest
 
 from message_handler.ai import Prompt
 from message_handler.errors import AIError, InvalidRequest, Unavailable
+from message_handler.metrics import Meter
 from message_handler.models import Claim, ConversationKey, Message, Record, Request, shard_of_job
 from message_handler.queues import SqsQueue, decode, encode
 from message_handler.settings import Settings
@@ -68,7 +69,7 @@ def accept_again(service: Service, event: dict[str, Any]) -> Record:
     """Put a record's messages into the tier, under the record's own job, without answering them."""
     record = decode(event["Records"][0]["body"])
     key = record.request.key
-    service.parts.tier.accept_again(record.request, job_id=record.job_id, spare_id=key.new_job_id())
+    service.parts.tiers.tiers[0].accept_again(record.request, job_id=record.job_id, spare_id=key.new_job_id())
     return record
 
 
@@ -214,13 +215,13 @@ class TestIntake:
         record = service.event("worker-one-record")
         accept_again(service, record)
         looked = threading.Event()
-        find = service.parts.tier.job
+        find = service.parts.tiers.tiers[0].job
 
         def job(job_id: str) -> Any:
             looked.set()
             return find(job_id)
 
-        service.parts.tier.job = job  # type: ignore[method-assign]
+        service.parts.tiers.tiers[0].job = job  # type: ignore[method-assign]
         with ThreadPoolExecutor(1) as pool:
             answer = pool.submit(service.http, "intake", service.event("intake-get-job"))
             assert looked.wait(10)
@@ -278,7 +279,7 @@ class TestIntake:
     def test_another_tenants_job_is_not_found(self, service: Service) -> None:
         other = ConversationKey("other", "conv_123")
         request = Request(other, (Message("m", CANARY),), (), "default")
-        job_id = service.parts.tier.accept(request, job_id=other.new_job_id(), lock_id="lock").job_id
+        job_id = service.parts.tiers.tiers[0].accept(request, job_id=other.new_job_id(), lock_id="lock").job_id
         for name in ("intake-get-job", "intake-delete-job"):
             answer = service.http("intake", service.event(name, pathParameters={"job_id": job_id}))
             assert answer.status == 404
@@ -326,7 +327,7 @@ class TestWorker:
         module = service.functions["worker"] = load_function("worker")
         built = []
 
-        def build() -> Parts:
+        def build(*, deployed: bool, meter: Meter) -> Parts:
             threading.Event().wait(0.1)  # long enough for every thread to want its own
             built.append(service.parts)
             return service.parts
@@ -352,7 +353,7 @@ class TestWorker:
         service.use(queue=sqs)
         event = service.event("worker-one-record")
         accept_again(service, event)
-        assert isinstance(service.parts.tier.claim(KEY, "another worker"), Claim)
+        assert isinstance(service.parts.tiers.tiers[0].claim(KEY, "another worker"), Claim)
         record = event["Records"][0]
         assert service.invoke("worker", event) == {"batchItemFailures": [{"itemIdentifier": record["messageId"]}]}
         ((handle, seconds),) = [(call["ReceiptHandle"], call["VisibilityTimeout"]) for call in changed]
@@ -368,7 +369,7 @@ class TestWorker:
         service.use(queue=Refusing(None, "https://sqs.example/queue"))
         event = service.event("worker-one-record")
         accept_again(service, event)
-        service.parts.tier.claim(KEY, "another worker")
+        service.parts.tiers.tiers[0].claim(KEY, "another worker")
         failed = [{"itemIdentifier": event["Records"][0]["messageId"]}]
         assert service.invoke("worker", event) == {"batchItemFailures": failed}
         assert [line for line in service.output.logs if line["level"] == "ERROR"] == []
@@ -425,16 +426,16 @@ class TestAdmin:
         event = service.event("admin-release-lock")
         assert service.http("admin", event).status == 404
         service.http("intake", service.event("intake-post-message"))
-        service.parts.tier.claim(KEY, "a stuck worker")
+        service.parts.tiers.tiers[0].claim(KEY, "a stuck worker")
         service.queue.sent.clear()
         assert service.http("admin", event).body == {"released": True}
         assert len(service.queue.sent) == 1
         assert service.deliver() == {"batchItemFailures": []}
-        assert service.parts.tier.seal(KEY, "a stuck worker", [], next_id="", fenced=True).verdict == "lost"
+        assert service.parts.tiers.tiers[0].seal(KEY, "a stuck worker", [], next_id="", fenced=True).verdict == "lost"
 
     def test_the_clean_up_frees_what_is_older_than_it_says(self, service: Service) -> None:
         service.http("intake", service.event("intake-post-message"))
-        service.parts.tier.claim(KEY, "a worker")
+        service.parts.tiers.tiers[0].claim(KEY, "a worker")
         event = service.event("admin-cleanup-locks")
         assert service.http("admin", event).body == {"cleaned": 0}
         assert service.http("admin", event | {"body": None}).body == {"cleaned": 0}
@@ -444,7 +445,7 @@ class TestAdmin:
 
     def test_a_clean_up_without_a_queue_is_503(self, service: Service) -> None:
         service.http("intake", service.event("intake-post-message"))
-        service.parts.tier.claim(KEY, "a worker")
+        service.parts.tiers.tiers[0].claim(KEY, "a worker")
         service.queue.error = Unavailable("the queue")
         answer = service.http("admin", service.event("admin-cleanup-locks", body='{"max_age_hours": 0}'))
         assert (answer.status, int(answer.headers["Retry-After"]) > 0) == (503, True)
@@ -517,7 +518,7 @@ class TestLogs:
         def fail(*_: Any) -> None:
             raise KeyError(f"{CANARY} is no key")
 
-        service.parts.tier.waiting = service.parts.tier.locks = fail  # type: ignore[method-assign, assignment]
+        service.parts.tiers.tiers[0].waiting = service.parts.tiers.tiers[0].locks = fail  # type: ignore[method-assign, assignment]
         answer = service.http(name.partition("-")[0], service.event(name))
         assert (answer.status, answer.body["title"]) == (500, "Internal Server Error")
         (line,) = [line for line in service.output.logs if line["level"] == "ERROR"]

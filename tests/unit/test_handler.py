@@ -13,12 +13,13 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 import message_handler
 from message_handler import BackgroundJobManager, BotConfigService, MessageHandler, MessageLockManager, aio
 from message_handler.ai import Prompt
 from message_handler.ai.simulated import SimulatedAI
-from message_handler.errors import Conflict, InvalidRequest, NotFound, OtherBot, SettingsError, Unavailable
+from message_handler.errors import Conflict, InvalidRequest, NotFound, OtherBot, Unavailable
 from message_handler.settings import Settings
 from tests.unit.service import CANARY
 
@@ -219,8 +220,8 @@ class TestRequests:
         with MessageHandler(FAST, platform_id="one") as one:
             job_id = one.handle_message_request("conv_123", HELLO)["ai_job_id"]
             parts = one._parts
-            jobs = BackgroundJobManager(parts.tier, parts.archive, parts.queue, parts.intake, platform_id="two")
-            locks = MessageLockManager(parts.tier, platform_id="two")
+            jobs = BackgroundJobManager(parts.tiers, parts.archive, parts.queue, parts.intake, platform_id="two")
+            locks = MessageLockManager(parts.tiers, platform_id="two")
             assert one.get_job_status(job_id) is not None
             assert jobs.get_job_status(job_id) is None
             assert jobs.cancel_job(job_id) is False
@@ -322,11 +323,26 @@ class TestLife:
         with pytest.raises(Unavailable):
             handler.handle_message_request("conv_123", HELLO)
 
-    def test_redis_without_postgres_is_refused(self) -> None:
-        settings = Settings.from_environment({"REDIS_URL": f"redis://:{CANARY}@localhost"})
-        with pytest.raises(SettingsError, match="DATABASE_URL") as refused:
-            MessageHandler(settings)
-        assert CANARY not in str(refused.value)
+    def test_with_no_store_that_answers_it_works_on_in_memory_and_says_so(self) -> None:
+        """Nobody listens on port 1."""
+        settings = Settings(
+            redis_url=SecretStr(f"redis://:{CANARY}@127.0.0.1:1"),
+            database_url=SecretStr(f"postgresql://{CANARY}@127.0.0.1:1/x"),
+            simulated_ai_delay_ms="0",
+        )
+        with MessageHandler(settings) as handler:
+            accepted = handler.handle_message_request("conv_123", HELLO)
+            assert accepted["degraded"] is True
+            status = handler.get_handler_status()
+            assert status["status"] == "degraded"
+            assert status["components"]["tier"] == "memory"
+            assert not status["components"]["redis_connected"]
+            assert not status["components"]["database_connected"]
+            assert ended(handler, accepted["ai_job_id"])["status"] == "completed"
+
+    def test_redis_alone_is_degraded(self) -> None:
+        with MessageHandler(Settings(redis_url=SecretStr("redis://127.0.0.1:1"))) as handler:
+            assert handler.get_handler_status()["status"] == "degraded"
 
 
 class TestMessageLockManager:
@@ -354,7 +370,7 @@ class TestMessageLockManager:
     def test_nobody_owns_a_freed_lock(self, handler: MessageHandler) -> None:
         locks = handler.locks
         acquired = locks.check_and_acquire_lock("conv_123", [CANARY])
-        handler._parts.tier.release(handler.jobs.find(acquired["ai_job_id"]).key)
+        handler._parts.tiers.tiers[0].release(handler.jobs.find(acquired["ai_job_id"]).key)
         for lock_id in (acquired["lock_id"], ""):
             assert locks.release_lock("conv_123", lock_id) is False
             assert locks.update_lock_with_ai_job("conv_123", lock_id, acquired["ai_job_id"]) is False

@@ -97,7 +97,7 @@ class TestRefusals:
 
         answers = [post(number) for number in range(4)]
         assert [answer.status for answer in answers] == [202, 202, 202, 413]
-        waiting = service.parts.tier.waiting(KEY)
+        waiting = service.parts.tiers.tiers[0].waiting(KEY)
         assert waiting is not None
         assert [message.message_id for message in waiting.messages] == ["m0", "m1", "m2"]
         assert len(service.queue.sent) == 3
@@ -109,8 +109,8 @@ class TestRefusals:
         answer = service.post(request)
         assert answer.status == 503
         assert int(answer.headers["Retry-After"]) > 0
-        assert service.parts.tier.waiting(KEY) is None
-        assert service.parts.tier.locks("default") == []
+        assert service.parts.tiers.tiers[0].waiting(KEY) is None
+        assert service.parts.tiers.tiers[0].locks("default") == []
         service.queue.error = None
         again = service.post(request)
         assert again.body["action"] == "lock_acquired"
@@ -131,7 +131,7 @@ class TestRefusals:
         service.post({"history": f"<USER>{CANARY}</USER>"})
         service.queue.error = None
         request = Request(KEY, (Message("m", CANARY),), (), "nurse")
-        service.parts.tier.accept(request, job_id=KEY.new_job_id(), lock_id="lock")
+        service.parts.tiers.tiers[0].accept(request, job_id=KEY.new_job_id(), lock_id="lock")
 
 
 @pytest.fixture
@@ -219,14 +219,14 @@ class TestSqs:
         service.use(queue=queue, intake=replace(service.parts.intake, queue=queue))
         answer = service.post({"history": f"<USER>{CANARY}</USER>"})
         assert (answer.status, "Retry-After" in answer.headers) == (503, True)
-        assert service.parts.tier.waiting(KEY) is None
+        assert service.parts.tiers.tiers[0].waiting(KEY) is None
 
     def test_the_worker_hides_what_it_gives_back(self, service: Service, client: Any, url: str) -> None:
         queue = SqsQueue(client, url)
         service.use(queue=queue, intake=replace(service.parts.intake, queue=queue))
         assert service.post({"history": f"<USER>{CANARY}</USER>"}).status == 202
         message = receive(client, url)
-        service.parts.tier.claim(KEY, "another worker")
+        service.parts.tiers.tiers[0].claim(KEY, "another worker")
         template = service.event("worker-one-record")["Records"][0]
         received = {"messageId": "r1", "receiptHandle": message["ReceiptHandle"], "body": message["Body"]}
         result = service.invoke("worker", {"Records": [template | received]})

@@ -114,3 +114,11 @@ def test_urls_that_redis_takes_are_fine(url: str) -> None:
 @pytest.mark.parametrize("url", ["postgresql://localhost/db", "postgres:///db", "postgresql+psycopg://u:p%40@h:5432/d"])
 def test_urls_that_postgres_takes_are_fine(url: str) -> None:
     assert Settings.from_environment({"DATABASE_URL": url}).database_url is not None
+
+
+def test_under_sam_local_a_queue_is_only_a_name() -> None:
+    """`sam local` has no queues: it puts a queue's logical id where its URL would be."""
+    environment = {"JOB_QUEUE_URL": "JobQueue", "DEAD_LETTER_QUEUE_URL": "DeadLetterQueue"}
+    assert Settings.from_environment(environment | {"AWS_SAM_LOCAL": "true"}).job_queue_url is None
+    with pytest.raises(SettingsError, match="JOB_QUEUE_URL"):
+        Settings.from_environment(environment)

@@ -4,17 +4,28 @@ from __future__ import annotations
 
 from typing import Any
 
-from message_handler.errors import NotFound
+from message_handler.errors import NotFound, Unavailable
 from message_handler.locks import timestamp
 from message_handler.models import ConversationKey
-from message_handler.stores.port import Archive, Tier
+from message_handler.stores.failover import Failover
+from message_handler.stores.port import Archive
 
 
-def conversation_view(tier: Tier, archive: Archive, key: ConversationKey) -> dict[str, Any]:
-    """The body of `GET /conversations/{conversation_id}`. Raises NotFound until something was accepted for it."""
-    waiting = tier.waiting(key)
+def conversation_view(tiers: Failover, archive: Archive, key: ConversationKey) -> dict[str, Any]:
+    """The body of `GET /conversations/{conversation_id}`.
+
+    Raises NotFound until something was accepted for it, Unavailable while the archived turns can't be read.
+    """
+    waiting, away = None, None
+    try:
+        found = tiers.find(lambda tier: tier.waiting(key))
+        waiting = found[1] if found else None
+    except Unavailable as error:
+        away = error
     archived = archive.conversation(key)
     if waiting is None and archived is None:
+        if away:
+            raise away
         raise NotFound("there is no such conversation", field="conversation_id")
     return {
         "conversation_id": key.conversation_id,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 
 from message_handler import maintenance
+from message_handler.errors import Unavailable
 from message_handler.intake import conversation_key, parse_request
 from message_handler.jobs import BackgroundJobManager
 from message_handler.locks import MessageLockManager
@@ -31,13 +33,13 @@ class MessageHandler:
         parts = self._parts
         self._platform_id = platform_id
         self.bots = parts.bots
-        self.locks = MessageLockManager(parts.tier, platform_id=platform_id)
-        self.jobs = BackgroundJobManager(parts.tier, parts.archive, parts.queue, parts.intake, platform_id=platform_id)
+        self.locks = MessageLockManager(parts.tiers, platform_id=platform_id)
+        self.jobs = BackgroundJobManager(parts.tiers, parts.archive, parts.queue, parts.intake, platform_id=platform_id)
 
     def initialize(self) -> None:
-        """Reach the stores and bring the database's schema up to date. Raises Unavailable."""
-        self._parts.tier.ping()
-        self._parts.archive.migrate()
+        """Bring the database's schema up to date, if it is there. What is away is said by `get_handler_status()`."""
+        with suppress(Unavailable):
+            self._parts.archive.migrate()
 
     def close(self) -> None:
         """Stop the background threads, after the jobs that they work on, and close the connections."""
@@ -92,12 +94,13 @@ class MessageHandler:
     def release_conversation_lock(self, conversation_id: str) -> bool:
         """Free a conversation whose worker is stuck; its messages are answered by another. False if it was free."""
         parts, key = self._parts, conversation_key(conversation_id, self._platform_id)
-        return maintenance.release(parts.tier, parts.archive, parts.queue, key)
+        return maintenance.release(parts.tiers, parts.archive, parts.queue, key)
 
     def cleanup_old_locks(self, max_age_hours: float = maintenance.DEFAULT_MAX_AGE_HOURS) -> int:
         """Sweep now, over all platforms; returns how many conversations were freed or woken."""
-        return maintenance.sweep(self._parts.tier, self._parts.queue, max_age_hours=max_age_hours)
+        parts = self._parts
+        return maintenance.sweep(parts.tiers, parts.queue, max_age_hours=max_age_hours)
 
     def get_handler_status(self) -> dict[str, Any]:
         """`{"status": "healthy" | "degraded" | "unhealthy", "components": {…}}`; nothing configured is healthy."""
-        return maintenance.status(self._parts.tier, self._parts.archive, self._parts.queue)
+        return maintenance.status(self._parts.tiers, self._parts.archive, self._parts.queue)

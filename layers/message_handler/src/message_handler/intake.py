@@ -8,7 +8,8 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -16,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from message_handler import history
 from message_handler.bot_config import BotConfigService
 from message_handler.errors import InvalidRequest, OtherBot, PayloadTooLarge, Unavailable
+from message_handler.metrics import TIER_VALUES, Meter
 from message_handler.models import (
     DEFAULT_PLATFORM,
     Accepted,
@@ -28,6 +30,7 @@ from message_handler.models import (
 )
 from message_handler.queues import Queue
 from message_handler.settings import Settings
+from message_handler.stores.failover import Failover
 from message_handler.stores.port import Tier
 
 MAX_HISTORY_BYTES = 256 * 1024
@@ -190,11 +193,12 @@ def _with_own_id(messages: tuple[Turn, ...], message_id: str | None) -> tuple[Tu
 class Intake:
     """The use case of the intake function."""
 
-    tier: Tier
+    tiers: Failover
     queue: Queue
     bots: BotConfigService
     settings: Settings
     clock: Callable[[], float] = time.time
+    meter: Meter = field(default_factory=Meter)
 
     def handle(self, key: ConversationKey, request: MessageRequest) -> dict[str, Any]:
         """Accept a message: the body of the `202`. Raises RequestError, or Unavailable with nothing accepted."""
@@ -213,7 +217,7 @@ class Intake:
             )
             accepting = Request(key, new, kept, config["bot_id"], request.resources)
             try:
-                accepted = self.accept(accepting)
+                tier, accepted = self.accept(accepting)
             except OtherBot as other:
                 if bot_id:
                     raise
@@ -221,16 +225,20 @@ class Intake:
                 bot_id = other.bot_id
                 self.bots.belongs_to(key, bot_id)
                 continue
-            return response(accepted, config["name"])
+            degraded = tier.name != self.tiers.expected or self.bots.degraded
+            return response(accepted, config["name"], degraded=degraded)
 
-    def accept(self, request: Request) -> Accepted:
-        """Take the messages in and send their record, or undo.
+    def accept(self, request: Request) -> tuple[Tier, Accepted]:
+        """Take the messages in and send their record, or undo; returns the tier that took them too.
 
         The record is sent for a duplicate too: whoever accepted it first may have died before it was sent
         (counterexample 1).
         """
-        key = request.key
-        accepted = self.tier.accept(request, job_id=key.new_job_id(), lock_id=str(uuid.uuid4()))
+        key, began = request.key, self.clock()
+        # The same names on every tier: one that did it and could not say so leaves no second job.
+        job_id, lock_id = key.new_job_id(), str(uuid.uuid4())
+        tier, accepted = self.tiers.first(lambda tier: tier.accept(request, job_id=job_id, lock_id=lock_id))
+        self.meter.add("TimeToLock", 1000 * (self.clock() - began))
         # A job that has ended keeps nothing waiting: its record stands for the request's own message alone,
         # under the name that was answered.
         own = replace(request.messages[-1], message_id=accepted.message_id)
@@ -240,16 +248,30 @@ class Intake:
             accepted.message_id,
             Request(key, messages, request.context, request.bot_id, request.resources),
         )
+        # No worker shares this process's memory: a record that waited there for its job would wait in vain.
+        alone = tier.name == "memory" and not self.queue.in_process
         try:
-            self.queue.send(record, delay=0 if accepted.lock_id else self.settings.join_delay)
+            self.queue.send(record, delay=0 if accepted.lock_id or alone else self.settings.join_delay)
         except (Unavailable, PayloadTooLarge):
-            self.tier.undo(key, accepted.posted)
+            # What a tier that went away meanwhile keeps is woken by the sweep: answered, though it was refused.
+            with suppress(Unavailable):
+                tier.undo(key, accepted.posted)
             raise
-        return accepted
+        self._measure(tier, accepted)
+        return tier, accepted
+
+    def _measure(self, tier: Tier, accepted: Accepted) -> None:
+        self.meter.add("MessagesAccepted")
+        self.meter.add("Tier", TIER_VALUES[tier.name])
+        if accepted.duplicate:
+            self.meter.add("MessagesDuplicate")
+        elif accepted.lock_id is None:
+            self.meter.add("MessagesConsolidated")
 
 
-def response(accepted: Accepted, bot_name: str) -> dict[str, Any]:
+def response(accepted: Accepted, bot_name: str, *, degraded: bool = False) -> dict[str, Any]:
     """The body of a `202`."""
+    extra = {"degraded": True} if degraded else {}
     if accepted.lock_id:
         return {
             "success": True,
@@ -259,7 +281,7 @@ def response(accepted: Accepted, bot_name: str) -> dict[str, Any]:
             "lock_id": accepted.lock_id,
             "consolidated_messages": accepted.consolidated_messages,
             "bot_name": bot_name,
-        }
+        } | extra
     body = {
         "success": True,
         "status": "locked",
@@ -268,4 +290,4 @@ def response(accepted: Accepted, bot_name: str) -> dict[str, Any]:
         "ai_job_id": accepted.job_id,
         "consolidated_messages": accepted.consolidated_messages,
     }
-    return body | ({"duplicate": True} if accepted.duplicate else {})
+    return body | ({"duplicate": True} if accepted.duplicate else {}) | extra

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -20,6 +21,7 @@ from message_handler.models import (
 )
 from message_handler.processing import wake
 from message_handler.queues import Queue
+from message_handler.stores.failover import Failover
 from message_handler.stores.port import Archive, Tier
 
 _log = logging.getLogger(__name__)
@@ -55,14 +57,14 @@ class BackgroundJobManager:
 
     def __init__(
         self,
-        tier: Tier,
+        tiers: Failover,
         archive: Archive,
         queue: Queue,
         intake: Intake,
         *,
         platform_id: str = DEFAULT_PLATFORM,
     ) -> None:
-        self._tier = tier
+        self._tiers = tiers
         self._archive = archive
         self._queue = queue
         self._intake = intake
@@ -81,14 +83,18 @@ class BackgroundJobManager:
         return job_id
 
     def find(self, job_id: str) -> Job:
-        """A job of this platform. Raises NotFound.
+        """A job of this platform. Raises NotFound, or Unavailable while the store that may know it is away.
 
         Of an ended job Postgres knows best: a successor may have been added to it, and a tier that forgot it
         may be about to give its name to a message that it was promised.
         """
         if shard_of_job(job_id) is None:
             raise NotFound("there is no such job", field="job_id")
-        job = self._live(job_id)
+        away = None
+        try:
+            job = self._live(job_id)
+        except Unavailable as error:
+            job, away = None, error
         try:
             archived = self._archive.job(self._platform_id, job_id)
         except Unavailable:
@@ -96,13 +102,24 @@ class BackgroundJobManager:
                 raise
             return job
         found = archived if archived and (archived.status.ended or job is None) else job
-        if found is None:
-            raise NotFound("there is no such job", field="job_id")
-        return found
+        if found:
+            return found
+        if away:
+            raise away
+        raise NotFound("there is no such job", field="job_id")
 
     def _live(self, job_id: str) -> Job | None:
-        """What the tier knows of it."""
-        job = self._tier.job(job_id)
+        """What the tiers know of it. Raises Unavailable if none does but one is away."""
+        found = self._tiers.find(lambda tier: self._of_platform(tier.job(job_id)))
+        if found is None:
+            return None
+        tier, job = found
+        if tier.name == "memory" and not job.status.ended and not self._queue.in_process:
+            # Another instance answers it, and both stores through which we would hear of that are away.
+            raise Unavailable("the job's store")
+        return job
+
+    def _of_platform(self, job: Job | None) -> Job | None:
         return job if job and job.key.platform_id == self._platform_id else None
 
     def get_job_status(self, job_id: str) -> dict[str, Any] | None:
@@ -121,7 +138,9 @@ class BackgroundJobManager:
             time.sleep(min(pause, left))
             pause = min(2 * pause, 0.4)
             # As long as the tier has it under way, Postgres need not be asked.
-            live = self._live(job_id)
+            live = None
+            with suppress(Unavailable):
+                live = self._live(job_id)
             job = live if live and not live.status.ended else self.find(job_id)
         return job_view(job, now=clock())
 
@@ -141,25 +160,34 @@ class BackgroundJobManager:
         """
         job = self.find(job_id)
         # Also of a job that has ended: what joined it before the tier heard of its end may still be open.
-        cancelling = self._tier.cancel(job.key, job_id)
-        if cancelling is None and not job.status.ended and self._live(job_id) is None:
+        found = self._cancelling(job)
+        if found is None and not job.status.ended and self._live(job_id) is None:
             # Redis lost it, its record will bring it back: what would be cancelled now would be answered then.
             raise Unavailable("the job")
-        if cancelling is None:
+        if found is None:
             raise Conflict("the job has ended, or its reply is being committed", field="job_id")
-        cancelling = cancelling.being_cancelled()
+        tier, cancelling = found[0], found[1].being_cancelled()
         verdict = self._archive.cancel(cancelling)
-        finished = self._tier.finish(job.key, None, replace(verdict.job, messages=cancelling.messages))
+        finished = tier.finish(job.key, None, replace(verdict.job, messages=cancelling.messages))
         if finished.waiting:
-            self._wake(job.key)
+            self._wake(tier, job.key)
         if not verdict.cancelled:
             raise Conflict("the job's messages have been answered already", field="job_id")
         return verdict.job
 
-    def _wake(self, key: ConversationKey) -> None:
+    def _cancelling(self, job: Job) -> tuple[Tier, Job] | None:
+        """Stop the job on the tier that has it; None if it is sealed or ended there."""
+        try:
+            return self._tiers.find(lambda tier: tier.cancel(job.key, job.job_id))
+        except Unavailable:
+            if job.status.ended:
+                return None
+            raise
+
+    def _wake(self, tier: Tier, key: ConversationKey) -> None:
         """A record for what waited behind the cancelled job. It has records of its own: without this one it is late."""
         try:
-            if head := self._tier.waiting(key):
+            if head := tier.waiting(key):
                 wake(self._queue, head)
         except Unavailable:
             _log.warning("a waiting job was not woken")

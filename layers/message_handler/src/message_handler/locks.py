@@ -11,7 +11,7 @@ from typing import Any
 from message_handler.bot_config import DEFAULT_BOT
 from message_handler.intake import conversation_key, read_turns, request_of
 from message_handler.models import DEFAULT_PLATFORM, JobStatus, Lock, Request, new_message
-from message_handler.stores.port import Tier
+from message_handler.stores.failover import Failover
 
 
 def timestamp(seconds: float | None) -> str | None:
@@ -41,8 +41,8 @@ class MessageLockManager:
     fence that Postgres compares at the commit makes a reply exactly-once.
     """
 
-    def __init__(self, tier: Tier, *, platform_id: str = DEFAULT_PLATFORM) -> None:
-        self._tier = tier
+    def __init__(self, tiers: Failover, *, platform_id: str = DEFAULT_PLATFORM) -> None:
+        self._tiers = tiers
         self._platform_id = platform_id
 
     def check_and_acquire_lock(
@@ -56,7 +56,8 @@ class MessageLockManager:
         key = conversation_key(conversation_id, self._platform_id)
         _, turns = read_turns(request_of(messages, bot_id))
         request = Request(key, tuple(new_message(turn.content, None) for turn in turns), (), bot_id)
-        accepted = self._tier.accept(request, job_id=key.new_job_id(), lock_id=str(uuid.uuid4()))
+        job_id, lock_id = key.new_job_id(), str(uuid.uuid4())
+        _, accepted = self._tiers.first(lambda tier: tier.accept(request, job_id=job_id, lock_id=lock_id))
         return {
             "acquired": accepted.lock_id is not None,
             "lock_id": accepted.lock_id,
@@ -68,15 +69,20 @@ class MessageLockManager:
     def release_lock(self, conversation_id: str, lock_id: str) -> bool:
         """Give one's own lock back, with its job; what waited behind it moves up. False if it is not one's own."""
         key = conversation_key(conversation_id, self._platform_id)
-        job = self._tier.waiting(key)
-        if job is None or self._tier.owner(key, lock_id) != job.job_id:
+        found = self._tiers.find(lambda tier: tier.owner(key, lock_id))
+        if found is None:
             return False
-        return self._tier.finish(key, lock_id, replace(job, status=JobStatus.CANCELLED)).done
+        tier, job_id = found
+        job = tier.waiting(key)
+        if job is None or job.job_id != job_id:
+            return False
+        return tier.finish(key, lock_id, replace(job, status=JobStatus.CANCELLED)).done
 
     def get_lock_info(self, conversation_id: str) -> dict[str, Any] | None:
         """The lock as operators see it; times are RFC 3339 in UTC. None if the conversation is free."""
-        lock = self._tier.lock(conversation_key(conversation_id, self._platform_id))
-        return lock_view(lock) if lock else None
+        key = conversation_key(conversation_id, self._platform_id)
+        found = self._tiers.find(lambda tier: tier.lock(key))
+        return lock_view(found[1]) if found else None
 
     def update_lock_with_ai_job(self, conversation_id: str, lock_id: str, job_id: str) -> bool:
         """Whether the lock is one's own and `job_id` the job that answers under it.
@@ -84,4 +90,6 @@ class MessageLockManager:
         A lock has its job from its first moment, so there is nothing to set: a window in which cancelling
         would cancel nothing does not exist.
         """
-        return self._tier.owner(conversation_key(conversation_id, self._platform_id), lock_id) == job_id
+        key = conversation_key(conversation_id, self._platform_id)
+        found = self._tiers.find(lambda tier: tier.owner(key, lock_id))
+        return found is not None and found[1] == job_id

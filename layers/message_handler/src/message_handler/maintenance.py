@@ -4,28 +4,40 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from message_handler.errors import InvalidRequest, MessageHandlerError, Unavailable
-from message_handler.models import ConversationKey
-from message_handler.processing import wake
-from message_handler.queues import Queue
-from message_handler.stores.port import Archive, Tier
+from message_handler.models import ConversationKey, Job
+from message_handler.processing import Worker, wake
+from message_handler.queues import DeadLetter, Queue
+from message_handler.stores.failover import Failover
+from message_handler.stores.port import Archive
 
 _log = logging.getLogger(__name__)
 
 DEFAULT_MAX_AGE_HOURS = 24.0
 MAX_AGE_HOURS = 100_000
+#: Batches of dead letters that one sweep looks at.
+_LETTER_BATCHES = 20
+#: A dead letter's job is failed within so many seconds, or at the next sweep.
+_GIVE_UP_SECONDS = 10.0
 
 
-def sweep(tier: Tier, queue: Queue, *, max_age_hours: float = DEFAULT_MAX_AGE_HOURS) -> int:
+def sweep(tiers: Failover, queue: Queue, *, max_age_hours: float = DEFAULT_MAX_AGE_HOURS) -> int:
     """Free locks whose worker is silent or that are older than `max_age_hours`; wake what nobody came for.
 
     Each freed or waiting conversation gets one record. Returns how many did. Raises InvalidRequest or Unavailable.
     """
-    jobs = tier.sweep(older_than=_hours(max_age_hours) * 3600)
+    seconds = _hours(max_age_hours) * 3600
+    found = tiers.each(lambda tier: tier.sweep(older_than=seconds))
+    # A conversation may wait on two tiers; one record wakes it, the fence brings both together.
+    jobs: dict[ConversationKey, Job] = {}
+    for job in (job for swept in found for job in swept):
+        jobs.setdefault(job.key, job)
     refused = None
-    for job in jobs:
+    for job in jobs.values():
         try:
             wake(queue, job)
         except Unavailable as error:
@@ -38,40 +50,85 @@ def sweep(tier: Tier, queue: Queue, *, max_age_hours: float = DEFAULT_MAX_AGE_HO
     return len(jobs)
 
 
+def redrive(worker: Worker, queue: Queue) -> int:
+    """Give the dead letters that waited out an outage of Postgres another life; returns how many.
+
+    One whose message is settled is removed. One that comes back a second time has not waited for Postgres, it breaks
+    its workers: its job is failed visibly. What is no record of ours stays, for people to look at.
+    """
+    count = 0
+    with suppress(Unavailable):  # Postgres or the queue is away: at the next sweep
+        for _ in range(_LETTER_BATCHES):
+            letters = queue.dead_letters()
+            for letter in letters:
+                count += _redrive(worker, queue, letter)
+            if not letters:
+                break
+    if count:
+        _log.info("redriven", extra={"records": count})
+    return count
+
+
+def _redrive(worker: Worker, queue: Queue, letter: DeadLetter) -> bool:
+    record = letter.record
+    if record is None:
+        return False
+    if worker.is_settled(record):
+        queue.remove(letter)
+        return False
+    if record.redriven:
+        try:
+            if worker.give_up(record, worker.clock() + _GIVE_UP_SECONDS):
+                queue.remove(letter)
+        except Unavailable:
+            raise
+        except Exception as error:  # noqa: BLE001  it broke its workers too; the others go on
+            _log.error("a dead letter can't be settled", extra={"error": type(error).__name__})
+        return False
+    queue.send(replace(record, redriven=1))
+    queue.remove(letter)
+    return True
+
+
 def _hours(value: object) -> float:
     if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= MAX_AGE_HOURS:
         return value
     raise InvalidRequest(f"must be a number of hours from 0 to {MAX_AGE_HOURS}", field="max_age_hours")
 
 
-def release(tier: Tier, archive: Archive, queue: Queue, key: ConversationKey) -> bool:
+def release(tiers: Failover, archive: Archive, queue: Queue, key: ConversationKey) -> bool:
     """Free a conversation whose worker is stuck; another answers its messages. False if it was free.
 
     The fence goes up first: whatever the stuck worker still does, it commits nothing. Raises Unavailable.
     """
-    if tier.lock(key) is None:
+    if tiers.find(lambda tier: tier.lock(key)) is None:
         return False
     archive.raise_fence(key)
-    job = tier.release(key)
-    if job:
-        wake(queue, job)
-    return job is not None
+    released = [job for job in tiers.each(lambda tier: tier.release(key)) if job]
+    if released:
+        wake(queue, released[0])
+    return bool(released)
 
 
-def status(tier: Tier, archive: Archive, queue: Queue) -> dict[str, Any]:
+def status(tiers: Failover, archive: Archive, queue: Queue) -> dict[str, Any]:
     """How each part is. What isn't configured isn't missed: a single process in memory is healthy.
 
-    While any part is away nothing can be accepted or nothing be answered, and that is unhealthy.
+    Degraded: messages are taken and answered, on a lower tier or without Postgres. Unhealthy: the queue is away, so
+    that nothing can be accepted.
     """
-    tier_up, archive_up, queue_up = (_answers(part.ping) for part in (tier, archive, queue))
+    up = {tier.name: _answers(tier.ping) for tier in tiers.tiers}
+    archive_up, queue_up = _answers(archive.ping), _answers(queue.ping)
+    current = next((name for name, answers in up.items() if answers), "memory")
+    degraded = current != tiers.expected or not archive_up
+    working = "degraded" if degraded else "healthy"
     return {
-        "status": "healthy" if tier_up and archive_up and queue_up else "unhealthy",
+        "status": working if queue_up else "unhealthy",
         "components": {
-            "redis_connected": tier.name == "redis" and tier_up,
+            "redis_connected": up.get("redis", False),
             "database_connected": archive.name == "postgres" and archive_up,
-            "tier": tier.name,
-            "lock_manager": "healthy" if tier_up else "unhealthy",
-            "job_manager": "healthy" if tier_up and queue_up else "unhealthy",
+            "tier": current,
+            "lock_manager": "healthy" if current == tiers.expected else "degraded",
+            "job_manager": working if queue_up else "unhealthy",
             "queue": queue.name if queue_up else "unavailable",
         },
     }

@@ -138,6 +138,8 @@ class Job:
     attempts: int = 0
     sealed: bool = False
     maybe_committed: bool = False
+    #: Ended in the tier while Postgres was away: an `archive` record carries its end there.
+    unarchived: bool = False
     #: The messages that a cancel which has begun covers: what comes later is not cancelled with them.
     cancelled: tuple[str, ...] = ()
     created_at: float = 0.0
@@ -187,12 +189,25 @@ class Record:
     """What SQS keeps: everything needed to answer, should every store forget.
 
     `job_id` is the job that was promised, `message_id` the record's own message: only when that one is
-    settled may the record be deleted.
+    settled may the record be deleted. `redriven`: how often it came back from the dead letters.
     """
 
     job_id: str
     message_id: str
     request: Request
+    redriven: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveRecord:
+    """A job's end that was decided while Postgres was away, with its messages' text: for Postgres, once it is back."""
+
+    job: Job
+    redriven: int = 0
+
+    @property
+    def job_id(self) -> str:
+        return self.job.job_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,7 +253,8 @@ class Fence:
     `settled` are those of the job's message ids that need no answer any more, with the job that settled each.
     `number` is None if nothing may run under this job: it had ended, or it ends now because some of its
     messages are settled; `ended` is then the job as archived, and `successor_id` names the job under which
-    the rest runs, if there is any. `turns` are the archived turns, oldest first.
+    the rest runs, if there is any. `turns` are the archived turns, oldest first. `waiting` are the open messages
+    that wait in the Postgres tier and aren't the job's.
     """
 
     number: int | None
@@ -246,6 +262,7 @@ class Fence:
     turns: tuple[Turn, ...] = ()
     ended: Job | None = None
     successor_id: str | None = None
+    waiting: tuple[Message, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,11 +14,12 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from message_handler.errors import PayloadTooLarge, Unavailable
-from message_handler.models import ConversationKey, Message, Outcome, Record, Request
-from message_handler.stores.documents import turns_from_json, turns_to_json
+from message_handler.models import ArchiveRecord, ConversationKey, Message, Outcome, Record, Request
+from message_handler.stores.documents import job_from_json, job_to_json, turns_from_json, turns_to_json
 
 _log = logging.getLogger(__name__)
 
@@ -26,13 +27,17 @@ _log = logging.getLogger(__name__)
 MAX_RECORD_BYTES = 1_000_000
 #: After so many failed deliveries a record is given up, as the template's redrive policy has it.
 MAX_RECEIVE_COUNT = 5
+#: For so long a dead letter that was looked at is hidden from the next sweep.
+DEAD_LETTER_SECONDS = 50
 
 
-def encode(record: Record) -> str:
+def encode(record: Record | ArchiveRecord) -> str:
     """The record as JSON. Raises PayloadTooLarge where a conversation keeps more text waiting than a record holds."""
-    request = record.request
-    body = json.dumps(
-        {
+    if isinstance(record, ArchiveRecord):
+        value: dict[str, Any] = {"archive": job_to_json(record.job)}
+    else:
+        request = record.request
+        value = {
             "platform_id": request.key.platform_id,
             "conversation_id": request.key.conversation_id,
             "job_id": record.job_id,
@@ -41,10 +46,10 @@ def encode(record: Record) -> str:
             "messages": [message.to_json() for message in request.messages],
             "context": turns_to_json(request.context),
             "resources": request.resources,
-        },
-        ensure_ascii=False,
-        separators=(",", ":"),
-    )
+        }
+    if record.redriven:
+        value["redriven"] = record.redriven
+    body = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     # All of JSON's text but these two may be in an SQS message; a third of the bytes of escaping everything.
     body = body.replace("\ufffe", "\\ufffe").replace("\uffff", "\\uffff")
     if len(body.encode()) > MAX_RECORD_BYTES:
@@ -52,9 +57,12 @@ def encode(record: Record) -> str:
     return body
 
 
-def decode(body: str) -> Record:
-    """The record in an SQS message's body."""
+def decode(body: str) -> Record | ArchiveRecord:
+    """The record in an SQS message's body. Raises ValueError, KeyError or TypeError for one that is none of ours."""
     value: dict[str, Any] = json.loads(body)
+    redriven = value.get("redriven", 0)
+    if "archive" in value:
+        return ArchiveRecord(job_from_json(value["archive"]), redriven)
     return Record(
         job_id=value["job_id"],
         message_id=value["message_id"],
@@ -65,21 +73,43 @@ def decode(body: str) -> Record:
             bot_id=value["bot_id"],
             resources=value["resources"],
         ),
+        redriven=redriven,
     )
+
+
+def key_of(record: Record | ArchiveRecord) -> ConversationKey:
+    """The conversation that a record belongs to."""
+    return record.job.key if isinstance(record, ArchiveRecord) else record.request.key
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A record that was delivered too often; None if it is none of ours. `receipt` lets it be removed."""
+
+    record: Record | ArchiveRecord | None
+    receipt: str
 
 
 class Queue(Protocol):
     """Where records wait for a worker, at least once and in no order."""
 
     name: str
+    #: Whether the workers are threads of this process, which share its memory.
+    in_process: bool
 
     def ping(self) -> None: ...
 
-    def send(self, record: Record, *, delay: int = 0) -> None:
+    def send(self, record: Record | ArchiveRecord, *, delay: int = 0) -> None:
         """Durable when this returns; seen by a worker after `delay` seconds.
 
         Raises Unavailable if the queue refused, or if nobody knows; PayloadTooLarge if it never will take it.
         """
+
+    def dead_letters(self) -> list[DeadLetter]:
+        """Some of the records that were delivered too often, hidden from others for a minute. Raises Unavailable."""
+
+    def remove(self, letter: DeadLetter) -> None:
+        """Remove a dead letter for good. Raises Unavailable."""
 
     def close(self) -> None: ...
 
@@ -88,21 +118,38 @@ class SqsQueue:
     """A standard queue; `MessageGroupId` is the tenant, so that none starves another (fair queue)."""
 
     name = "sqs"
+    in_process = False
 
-    def __init__(self, client: Any, url: str) -> None:
+    def __init__(self, client: Any, url: str, dead_letter_url: str | None = None) -> None:
         self._client = client
         self._url = url
+        self._dead_letter_url = dead_letter_url
+        self._refusing = False
 
     def ping(self) -> None:
         self._call("get_queue_attributes", AttributeNames=["ApproximateNumberOfMessages"])
 
-    def send(self, record: Record, *, delay: int = 0) -> None:
+    def send(self, record: Record | ArchiveRecord, *, delay: int = 0) -> None:
         self._call(
             "send_message",
             MessageBody=encode(record),
             DelaySeconds=delay,
-            MessageGroupId=record.request.key.platform_id,
+            MessageGroupId=key_of(record).platform_id,
         )
+
+    def dead_letters(self) -> list[DeadLetter]:
+        if self._dead_letter_url is None:
+            return []
+        answer = self._call(
+            "receive_message",
+            QueueUrl=self._dead_letter_url,
+            MaxNumberOfMessages=10,
+            VisibilityTimeout=DEAD_LETTER_SECONDS,
+        )
+        return [DeadLetter(_readable(m["Body"]), m["ReceiptHandle"]) for m in answer.get("Messages", ())]
+
+    def remove(self, letter: DeadLetter) -> None:
+        self._call("delete_message", QueueUrl=self._dead_letter_url, ReceiptHandle=letter.receipt)
 
     def hide(self, receipt_handle: str, seconds: float) -> None:
         """Let a received record come back after `seconds`. SQS counts whole ones, from the receive 12 hours at most."""
@@ -119,25 +166,37 @@ class SqsQueue:
         from botocore.exceptions import BotoCoreError, ClientError
 
         try:
-            return getattr(self._client, operation)(QueueUrl=self._url, **arguments)
+            answer = getattr(self._client, operation)(**{"QueueUrl": self._url} | arguments)
         except (BotoCoreError, ClientError) as error:
             # Not chained, and its code alone: botocore's errors may quote the request.
             response = error.response if isinstance(error, ClientError) else {}
             code = response.get("Error", {}).get("Code", type(error).__name__)
-            _log.warning("the queue refused", extra={"operation": operation, "error": code})
+            if not self._refusing:  # one line an outage
+                _log.warning("the queue refused", extra={"operation": operation, "error": code})
+            self._refusing = True
             raise Unavailable("the queue") from None
+        self._refusing = False
+        return answer
+
+
+def _readable(body: str) -> Record | ArchiveRecord | None:
+    try:
+        return decode(body)
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 class ThreadQueue:
     """Records in this process's memory, worked on by its own threads; all of it ends with the process."""
 
     name = "threads"
+    in_process = True
 
-    def __init__(self, work: Callable[[Record, int], Outcome], *, threads: int = 10) -> None:
+    def __init__(self, work: Callable[[Record | ArchiveRecord, int], Outcome], *, threads: int = 10) -> None:
         self._work = work
         self._limit = threads
         self._changed = threading.Condition()
-        self._waiting: list[tuple[float, int, int, Record]] = []
+        self._waiting: list[tuple[float, int, int, Record | ArchiveRecord]] = []
         self._numbers = itertools.count()
         self._threads: list[threading.Thread] = []
         self._idle = 0
@@ -148,9 +207,16 @@ class ThreadQueue:
         if self._closed:
             raise Unavailable("the queue")
 
-    def send(self, record: Record, *, delay: int = 0) -> None:
+    def send(self, record: Record | ArchiveRecord, *, delay: int = 0) -> None:
         encode(record)  # the same bound as SQS, so that nothing works here that fails there
         self._put(record, delay, 1)
+
+    def dead_letters(self) -> list[DeadLetter]:
+        """None: what is given up here is gone, and said so."""
+        return []
+
+    def remove(self, letter: DeadLetter) -> None:
+        """See `dead_letters`."""
 
     def close(self) -> None:
         """Stop after what is being worked on; what waits is dropped."""
@@ -160,7 +226,7 @@ class ThreadQueue:
         for thread in self._threads:
             thread.join()
 
-    def _put(self, record: Record, delay: float, receive_count: int) -> None:
+    def _put(self, record: Record | ArchiveRecord, delay: float, receive_count: int) -> None:
         with self._changed:
             if self._closed:
                 raise Unavailable("the queue")
@@ -186,9 +252,9 @@ class ThreadQueue:
                 with suppress(Unavailable):  # closed: what waits is dropped
                     self._put(record, again, receive_count + 1)
             elif again is not None:
-                _log.error("a record was given up", extra={"job_id": record.job_id})
+                _log.error("a record was given up", extra={"ai_job_id": record.job_id})
 
-    def _next(self) -> tuple[int, Record] | None:
+    def _next(self) -> tuple[int, Record | ArchiveRecord] | None:
         with self._changed:
             while not self._closed:
                 wait = self._waiting[0][0] - time.monotonic() if self._waiting else None

@@ -25,9 +25,12 @@ class Settings(BaseModel):
     redis_url: SecretStr | None = None
     redis_password: SecretStr | None = None
     redis_timeout_ms: Annotated[int, Field(gt=0)] = 200
+    redis_cluster: bool = False
     database_url: SecretStr | None = None
-    database_timeout: Seconds = 5.0
+    database_timeout: Seconds = 2.0
+    store_retry_after: Seconds = 5.0
     job_queue_url: str | None = None
+    dead_letter_queue_url: str | None = None
 
     simulated_ai_delay_ms: Annotated[str, Field(pattern=r"^\d{1,7}(-\d{1,7})?$")] = "800"
     max_wait_seconds: Annotated[int, Field(ge=0, le=25)] = 25
@@ -58,7 +61,7 @@ class Settings(BaseModel):
             raise ValueError("must start with postgresql://")
         return value
 
-    @field_validator("job_queue_url")
+    @field_validator("job_queue_url", "dead_letter_queue_url")
     @classmethod
     def _queue_scheme(cls, value: str | None) -> str | None:
         if value and _scheme(value) not in ("https", "http"):
@@ -70,6 +73,9 @@ class Settings(BaseModel):
         """Read `environment` (default: the process's). Raises SettingsError that names each bad variable."""
         source = os.environ if environment is None else environment
         values = {name: source[name.upper()] for name in cls.model_fields if source.get(name.upper())}
+        if source.get("AWS_SAM_LOCAL") == "true":
+            # Under `sam local` there is no queue: the variable holds the queue's name in the template.
+            values = {name: value for name, value in values.items() if "queue" not in name or "://" in value}
         try:
             return cls.model_validate(values)
         except ValidationError as error:

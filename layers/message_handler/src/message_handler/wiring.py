@@ -9,12 +9,15 @@ from typing import Any
 from message_handler.ai import AI
 from message_handler.ai.simulated import SimulatedAI
 from message_handler.bot_config import BotConfigService
-from message_handler.errors import AIError, SettingsError
+from message_handler.errors import AIError
 from message_handler.intake import Intake
-from message_handler.models import Outcome, Record
+from message_handler.metrics import Meter
+from message_handler.models import ArchiveRecord, Outcome, Record
 from message_handler.processing import Worker
 from message_handler.queues import Queue, SqsQueue, ThreadQueue
 from message_handler.settings import Settings
+from message_handler.stores.breaker import CircuitBreaker
+from message_handler.stores.failover import Failover
 from message_handler.stores.port import Archive, Tier
 
 
@@ -23,7 +26,7 @@ class Parts:
     """Everything of one process, built once and kept for its life."""
 
     settings: Settings
-    tier: Tier
+    tiers: Failover
     archive: Archive
     queue: Queue
     bots: BotConfigService
@@ -33,54 +36,67 @@ class Parts:
     def close(self) -> None:
         """Stop the threads and close the connections."""
         self.queue.close()
-        self.tier.close()
+        self.tiers.close()
         self.archive.close()
 
 
-def build(settings: Settings | None = None) -> Parts:
+def build(settings: Settings | None = None, *, deployed: bool = False, meter: Meter | None = None) -> Parts:
     """The parts that `settings` (default: the environment) ask for. Connects to nothing yet.
 
-    Raises SettingsError.
+    `deployed`: Redis and Postgres are expected, and working without them is degraded; else what isn't configured
+    isn't missed. What is measured goes to `meter`. Raises SettingsError.
     """
     settings = settings or Settings.from_environment()
-    if settings.redis_url and not settings.database_url:
-        raise SettingsError("bad settings: REDIS_URL needs DATABASE_URL too: replies are arbitrated there")
-    tier, archive = _tier(settings), _archive(settings)
-    bots = BotConfigService(tier, archive, settings)
+    meter = meter or Meter()
+    tiers, archive = _stores(settings, deployed=deployed)
+    bots = BotConfigService(tiers, archive, settings)
     worker: Worker
 
-    def work(record: Record, receive_count: int) -> Outcome:
+    def work(record: Record | ArchiveRecord, receive_count: int) -> Outcome:
         return worker.process(record, time.time() + settings.run_seconds, receive_count)
 
-    queue = _sqs(settings.job_queue_url) if settings.job_queue_url else ThreadQueue(work)
-    worker = Worker(tier, archive, queue, bots, lambda core_ai: _ai(core_ai, settings), settings)
-    return Parts(settings, tier, archive, queue, bots, Intake(tier, queue, bots, settings), worker)
+    queue = _sqs(settings) if settings.job_queue_url else ThreadQueue(work)
+    worker = Worker(tiers, archive, queue, bots, lambda core_ai: _ai(core_ai, settings), settings, meter=meter)
+    intake = Intake(tiers, queue, bots, settings, meter=meter)
+    return Parts(settings, tiers, archive, queue, bots, intake, worker)
 
 
 # Each adapter's client library is imported only where it is used: a cold start is paid by patients.
 
 
-def _tier(settings: Settings) -> Tier:
+def _stores(settings: Settings, *, deployed: bool) -> tuple[Failover, Archive]:
+    """The tiers that there may be, best first, and the archive."""
+    from message_handler.stores.memory import MemoryTier
+
+    tiers: list[Tier] = []
+    archive: Archive
     if settings.redis_url:
         from message_handler.stores.redis import RedisTier, connect
 
-        return RedisTier(connect(settings), settings)
-    from message_handler.stores.memory import MemoryTier
-
-    return MemoryTier(settings)
-
-
-def _archive(settings: Settings) -> Archive:
+        tiers.append(RedisTier(connect(settings), settings))
     if settings.database_url:
-        from message_handler.stores.postgres import PostgresArchive, connector
+        from message_handler.stores.database import Database, connector
+        from message_handler.stores.postgres import PostgresTier
+        from message_handler.stores.postgres_archive import PostgresArchive
 
-        return PostgresArchive(connector(settings))
-    from message_handler.stores.memory import MemoryArchive
+        database = Database(connector(settings), CircuitBreaker("Postgres", settings.store_retry_after))
+        tiers.append(PostgresTier(database, settings))
+        archive = PostgresArchive(database)
+    elif deployed or settings.redis_url or settings.job_queue_url:
+        from message_handler.stores.no_archive import NoArchive
 
-    return MemoryArchive()
+        archive = NoArchive()
+    else:
+        from message_handler.stores.memory_archive import MemoryArchive
+
+        archive = MemoryArchive()
+    # Whoever works in another process never finishes what waits in this one's memory.
+    unheld_seconds = settings.heartbeat_stale if settings.job_queue_url else None
+    tiers.append(MemoryTier(settings, unheld_seconds=unheld_seconds))
+    return Failover(*tiers, expected="redis" if deployed else None), archive
 
 
-def _sqs(url: str) -> SqsQueue:
+def _sqs(settings: Settings) -> SqsQueue:
     import boto3
     from botocore.config import Config
 
@@ -91,7 +107,8 @@ def _sqs(url: str) -> SqsQueue:
         retries={"total_max_attempts": 2, "mode": "standard"},
         max_pool_connections=20,
     )
-    return SqsQueue(boto3.client("sqs", config=config), url)
+    assert settings.job_queue_url
+    return SqsQueue(boto3.client("sqs", config=config), settings.job_queue_url, settings.dead_letter_queue_url)
 
 
 def _ai(core_ai: dict[str, Any], settings: Settings) -> AI:

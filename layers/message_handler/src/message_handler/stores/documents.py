@@ -33,14 +33,16 @@ def message_to_json(message: Message) -> dict[str, Any]:
 
 
 def job_to_json(job: Job) -> dict[str, Any]:
-    """The end of a job as it is remembered for an hour; its messages' text has moved to the archive."""
+    """The end of a job as it is remembered for an hour; its messages' text has moved to the archive, or will."""
     return {
         "job_id": job.job_id,
         "platform_id": job.key.platform_id,
         "conversation_id": job.key.conversation_id,
         "status": job.status.value,
         "bot_id": job.bot_id,
-        "messages": [{"message_id": m.message_id, "content": ""} for m in job.messages],
+        "messages": [
+            m.to_json() if job.unarchived else {"message_id": m.message_id, "content": ""} for m in job.messages
+        ],
         "restarts": job.restarts,
         "attempts": job.attempts,
         "created_at": job.created_at,
@@ -49,7 +51,7 @@ def job_to_json(job: Job) -> dict[str, Any]:
         "reply": job.reply,
         "error": {"code": job.error.code, "message": job.error.message} if job.error else None,
         "superseded_by": job.superseded_by,
-    }
+    } | ({"unarchived": True} if job.unarchived else {})
 
 
 def job_from_json(value: dict[str, Any]) -> Job:
@@ -66,6 +68,7 @@ def job_from_json(value: dict[str, Any]) -> Job:
         attempts=value.get("attempts", 0),
         sealed=value.get("sealed", False),
         maybe_committed=value.get("maybe_committed", False),
+        unarchived=value.get("unarchived", False),
         cancelled=tuple(value.get("cancelled", ())),
         created_at=value["created_at"],
         started_at=value.get("started_at"),

@@ -1,32 +1,17 @@
-"""The stores of a single process: for library users, unit tests, and as the last resort.
+"""The memory tier: for library users, unit tests, and as the last resort.
 
-Across processes a memory tier excludes nobody and a memory archive knows nothing: both say so by their
-name wherever a status is shown.
+Across processes it excludes nobody, and says so by its name wherever a status is shown.
 """
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from dataclasses import replace
 
-from message_handler.models import (
-    Accepted,
-    Claim,
-    Conversation,
-    ConversationKey,
-    Fence,
-    Job,
-    JobStatus,
-    Lock,
-    Message,
-    Refused,
-    Request,
-    Turn,
-    Verdict,
-)
+from message_handler.models import Accepted, Claim, ConversationKey, Job, Lock, Refused, Request
 from message_handler.settings import Settings
 from message_handler.stores import steps
 from message_handler.stores.documents import job_from_json, job_to_json
@@ -35,12 +20,23 @@ from message_handler.stores.steps import Line
 
 
 class MemoryTier:
-    """Lines in a dictionary under one mutex."""
+    """Lines in a dictionary under one mutex.
+
+    `unheld_seconds`: what nobody here has claimed after so long is dropped, for it has a record, and other processes
+    answer it. Else each message of a long outage would carry all earlier ones along again.
+    """
 
     name: TierName = "memory"
 
-    def __init__(self, settings: Settings, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        clock: Callable[[], float] = time.time,
+        *,
+        unheld_seconds: float | None = None,
+    ) -> None:
         self._settings = settings
+        self._unheld_seconds = math.inf if unheld_seconds is None else unheld_seconds
         self._clock = clock
         self._mutex = threading.Lock()
         self._lines: dict[ConversationKey, Line] = {}
@@ -142,6 +138,16 @@ class MemoryTier:
         with self._mutex:
             self._line(key).ended.pop(message_id, None)
 
+    def ended_by(self, key: ConversationKey, message_id: str) -> str | None:
+        with self._mutex:
+            was = self._line(key).ended.get(message_id)
+            return was.job_id if was else None
+
+    def archived(self, job_id: str) -> None:
+        with self._mutex:
+            if (ended := self._ended.get(job_id)) and ended[0].unarchived:
+                self._keep(replace(ended[0], unarchived=False))
+
     def job(self, job_id: str) -> Job | None:
         with self._mutex:
             return self._find(job_id)
@@ -174,8 +180,8 @@ class MemoryTier:
             self._drop_old()
             now = self._clock()
             swept = [
-                steps.sweep(line, older_than=older_than, now=now, settings=self._settings)
-                for line in self._lines.values()
+                steps.sweep(self._line(key), older_than=older_than, now=now, settings=self._settings)
+                for key in list(self._lines)
             ]
             return [job for job in swept if job]
 
@@ -188,7 +194,15 @@ class MemoryTier:
 
     def _line(self, key: ConversationKey) -> Line:
         self._drop_old()
-        return self._lines.get(key) or Line(key)
+        line = self._lines.get(key) or Line(key)
+        if line.current:
+            seen_at = line.hold.heartbeat_at if line.hold else line.acquired_at
+            if seen_at + self._unheld_seconds <= self._clock():
+                for job in line.jobs():
+                    self._keys.pop(job.job_id, None)
+                line.current = line.next = line.hold = None
+                self._index(line)
+        return line
 
     def _find(self, job_id: str) -> Job | None:
         self._drop_old()
@@ -210,6 +224,7 @@ class MemoryTier:
     def _keep(self, job: Job) -> None:
         """Of an ended job as much as the other tiers do: not its messages' text, which the archive has."""
         end = job_from_json(job_to_json(job))
+        self._ended.pop(job.job_id, None)
         self._ended[job.job_id] = (end, self._clock() + self._settings.job_ttl)
         self._keys.pop(job.job_id, None)
 
@@ -220,166 +235,3 @@ class MemoryTier:
             del self._ended[first[0]]
         while self._idle and (oldest := next(iter(self._idle.items())))[1] <= now:
             del self._idle[oldest[0]], self._lines[oldest[0]]
-
-
-@dataclass(slots=True)
-class _Archived:
-    """One conversation as the archive keeps it."""
-
-    bot_id: str
-    fence: int = 0
-    settled: dict[str, str] = field(default_factory=dict)
-    cancelled: set[str] = field(default_factory=set)
-    turns: list[tuple[Turn, float, str | None]] = field(default_factory=list)
-
-    def is_open(self, message: Message) -> bool:
-        return message.message_id not in self.settled
-
-    def settle(self, job: Job, messages: tuple[Message, ...]) -> None:
-        at = job.finished_at or 0.0
-        for message in messages:
-            for id_ in message.ids:
-                self.settled.setdefault(id_, job.job_id)
-            turn = Turn("user", message.content, message.message_id if message.given else None)
-            self.turns.append((turn, at, job.job_id))
-        if job.reply is not None:
-            self.turns.append((Turn("assistant", job.reply), at, job.job_id))
-
-
-class MemoryArchive:
-    """The arbiter of a single process: what `Archive` promises, for as long as the process lives."""
-
-    name: Literal["postgres", "memory"] = "memory"
-
-    def __init__(self) -> None:
-        self._mutex = threading.Lock()
-        self._conversations: dict[ConversationKey, _Archived] = {}
-        #: Each with the fence of its last run.
-        self._jobs: dict[tuple[str, str], tuple[Job, int | None]] = {}
-
-    def ping(self) -> None:
-        """A process reaches its own memory."""
-
-    def close(self) -> None:
-        """Nothing to close."""
-
-    def migrate(self) -> list[str]:
-        return []
-
-    def fence(self, job: Job, *, successor_id: str, turns: int) -> Fence:
-        with self._mutex:
-            archived = self._conversation(job)
-            settled = {id_: archived.settled[id_] for m in job.messages for id_ in m.ids if id_ in archived.settled}
-            newest = tuple(turn for turn, _, _ in archived.turns[-turns:]) if turns else ()
-            known, open_ = self._note(job), [m for m in job.messages if archived.is_open(m)]
-            if not known.status.ended and len(open_) == len(job.messages):
-                archived.fence += 1
-                started_at, superseded_by = known.started_at or job.started_at, known.superseded_by
-                run = replace(job, status=JobStatus.PROCESSING, started_at=started_at, superseded_by=superseded_by)
-                self._put(run, archived.fence)
-                return Fence(archived.fence, settled, newest)
-            end_id = None
-            if open_:
-                end_id = self._link(job, successor_id)
-            elif not known.status.ended:
-                self._link(job, settled[job.messages[-1].message_id])
-            return Fence(None, settled, newest, self._cancel(known), end_id)
-
-    def commit(self, job: Job, fence: int) -> bool:
-        with self._mutex:
-            archived = self._conversation(job)
-            known, fenced = self._jobs.get((job.key.platform_id, job.job_id), (None, None))
-            if known is None or known.status.ended:
-                return known is not None and known.status is job.status and fence == fenced
-            ids = [id_ for message in job.messages for id_ in message.ids]
-            if fence != archived.fence or any(id_ in archived.settled for id_ in ids):
-                return False
-            archived.settle(job, job.messages)
-            self._put(replace(job, superseded_by=known.superseded_by), fence)
-            return True
-
-    def cancel(self, job: Job) -> Verdict:
-        with self._mutex:
-            archived = self._conversation(job)
-            self._note(job)
-            open_ = tuple(m for m in job.messages if archived.is_open(m))
-            if open_:
-                archived.fence += 1
-                archived.settle(replace(job, finished_at=time.time()), open_)
-                archived.cancelled.update(m.message_id for m in open_)
-            mine = {m.message_id for m in job.messages if archived.settled[m.message_id] == job.job_id}
-            return Verdict(self._cancel(job), not archived.cancelled.isdisjoint(mine))
-
-    def raise_fence(self, key: ConversationKey) -> None:
-        with self._mutex:
-            if key in self._conversations:
-                self._conversations[key].fence += 1
-
-    def supersede(self, job: Job, successor_id: str) -> None:
-        with self._mutex:
-            archived = self._conversation(job)
-            self._note(job)
-            self._link(job, successor_id)
-            for job_id in self._chain(job.key.platform_id, job.job_id):
-                noted, _ = self._jobs.get((job.key.platform_id, job_id), (None, None))
-                if noted and not any(archived.is_open(message) for message in noted.messages):
-                    self._cancel(noted)
-
-    def settled_by(self, key: ConversationKey, message_id: str) -> str | None:
-        with self._mutex:
-            archived = self._conversations.get(key)
-            return archived.settled.get(message_id) if archived else None
-
-    def job(self, platform_id: str, job_id: str) -> Job | None:
-        with self._mutex:
-            return self._jobs.get((platform_id, job_id), (None, None))[0]
-
-    def conversation(self, key: ConversationKey) -> Conversation | None:
-        with self._mutex:
-            archived = self._conversations.get(key)
-            return Conversation(key, archived.bot_id, tuple(archived.turns)) if archived else None
-
-    def bot_of(self, key: ConversationKey) -> str | None:
-        with self._mutex:
-            archived = self._conversations.get(key)
-            return archived.bot_id if archived else None
-
-    def configuration(self, platform_id: str, bot_id: str) -> dict[str, Any] | None:
-        """Nothing is configured in memory: every bot but the default one is unknown."""
-        return None
-
-    def _conversation(self, job: Job) -> _Archived:
-        return self._conversations.setdefault(job.key, _Archived(job.bot_id))
-
-    def _note(self, job: Job) -> Job:
-        """The job as archived; one that never got as far as a fence is noted, so that it can be linked or ended."""
-        noted = replace(job, status=JobStatus.PROCESSING)
-        return self._jobs.setdefault((job.key.platform_id, job.job_id), (noted, None))[0]
-
-    def _put(self, job: Job, fence: int | None) -> Job:
-        self._jobs[job.key.platform_id, job.job_id] = (job, fence)
-        return job
-
-    def _cancel(self, job: Job) -> Job:
-        noted, fence = self._jobs[job.key.platform_id, job.job_id]
-        if noted.status.ended:
-            return noted
-        at = time.time()
-        return self._put(
-            replace(job, status=JobStatus.CANCELLED, finished_at=at, superseded_by=noted.superseded_by), fence
-        )
-
-    def _chain(self, platform_id: str, job_id: str) -> list[str]:
-        """A job and its successors; the last one may be just a name."""
-        chain = [job_id]
-        while (following := self._jobs.get((platform_id, chain[-1]))) and following[0].superseded_by:
-            chain.append(following[0].superseded_by)
-        return chain
-
-    def _link(self, job: Job, successor_id: str) -> str:
-        """Link the end of the job's chain, unless that leads in a circle; returns what the chain ends with now."""
-        platform_id = job.key.platform_id
-        end_id = self._chain(platform_id, job.job_id)[-1]
-        if (end := self._jobs.get((platform_id, end_id))) and end_id not in self._chain(platform_id, successor_id):
-            self._put(replace(end[0], superseded_by=successor_id), end[1])
-        return self._chain(platform_id, job.job_id)[-1]

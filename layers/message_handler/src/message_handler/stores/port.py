@@ -107,7 +107,16 @@ class Tier(Protocol):
         """
 
     def finish(self, key: ConversationKey, lock_id: str | None, job: Job) -> Finished:
-        """End `job` as it says. `lock_id` None: Postgres has decided already, no owner is compared."""
+        """End `job` as it says. `lock_id` None: Postgres has decided already, no owner is compared.
+
+        A job that is `unarchived` is kept with its messages' text until `archived` is called.
+        """
+
+    def archived(self, job_id: str) -> None:
+        """Postgres has the end of an `unarchived` job: its messages' text need not be kept any more."""
+
+    def ended_by(self, key: ConversationKey, message_id: str) -> str | None:
+        """The job that ended with a message not long ago; a cache, Postgres' `settled_by` is the truth."""
 
     def cancel(self, key: ConversationKey, job_id: str) -> Job | None:
         """Mark a pending or running job as `cancelling` and return it; None if it is sealed, ended or unknown."""
@@ -147,20 +156,26 @@ class Tier(Protocol):
 class Archive(Protocol):
     """Knows which messages are settled: the only truth. Keeps conversations, jobs and configuration."""
 
-    name: Literal["postgres", "memory"]
+    #: "none": no Postgres is configured; then nothing is archived, and nothing can be fenced.
+    name: Literal["postgres", "memory", "none"]
+
+    @property
+    def away(self) -> bool:
+        """Whether it did not answer when it was last asked."""
 
     def ping(self) -> None: ...
 
     def migrate(self) -> list[str]:
         """Bring the schema up to date; returns the names of the migrations applied."""
 
-    def fence(self, job: Job, *, successor_id: str, turns: int) -> Fence:
+    def fence(self, job: Job, *, successor_id: str, turns: int, drain: bool = False) -> Fence:
         """Permit a run: raise the fence and note the job's messages, unless it has ended or some are settled.
 
         Otherwise the fence stays. If the job has not ended it does now, as cancelled. Where messages are
         left, the end of its chain of successors is linked to `successor_id` (a name that was linked before
         but never ran is used first), and the caller asks again for that job with the rest; where none is
         left, to the job that settled the last one. `turns`: how many of the newest archived turns to return.
+        `drain`: return the open messages too that wait for this conversation in the Postgres tier.
         """
 
     def commit(self, job: Job, fence: int) -> bool:
@@ -168,6 +183,14 @@ class Archive(Protocol):
 
         One transaction; False, and nothing changed, unless `fence` is the newest, all messages are unsettled
         and the job has not ended. Committing the same end twice under one fence is True.
+        """
+
+    def archive(self, job: Job) -> bool:
+        """Archive the end of a job that was decided while Postgres was away, and shut out the run that goes on.
+
+        Settles those of its messages that are open. Where the job has ended already, or some of its messages
+        are settled, the first answer stays: what is open is settled under a successor with this job's end. False
+        if nothing was open: another answer came first, or this very end was archived before.
         """
 
     def cancel(self, job: Job) -> Verdict:

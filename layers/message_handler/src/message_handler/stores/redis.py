@@ -12,17 +12,20 @@ from __future__ import annotations
 
 import json
 import math
+import ssl
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from hashlib import sha1
 from importlib.resources import files
 from typing import Any
 
 import redis
 from redis.backoff import NoBackoff
-from redis.exceptions import ClusterDownError, TryAgainError
+from redis.exceptions import AskError, ClusterDownError, NoPermissionError, NoScriptError, TryAgainError
 from redis.retry import Retry
 
-from message_handler.errors import OtherBot, Unavailable
+from message_handler.errors import OtherBot, SettingsError, Unavailable
 from message_handler.models import (
     SHARDS,
     Accepted,
@@ -37,6 +40,7 @@ from message_handler.models import (
     shard_of_job,
 )
 from message_handler.settings import Settings
+from message_handler.stores.breaker import CircuitBreaker
 from message_handler.stores.documents import as_text, job_from_json, job_to_json, message_to_json, turns_to_json
 from message_handler.stores.port import Finished, Held, Sealed, TierName
 
@@ -54,38 +58,81 @@ _PASSING = (
     ClusterDownError,
     TryAgainError,
 )
+_PASSING_WORDS = ("BUSY", "MISCONF", "NOREPLICAS")
 
 STEPS = ("accept", "undo", "claim", "adopt", "heartbeat", "seal", "finish", "cancel", "release")
 
 
 def connect(settings: Settings) -> redis.Redis:
-    """A client that gives up after one timeout; the caller decides what then happens, not a hidden retry."""
+    """A client that connects when it is used, and gives up after one timeout: the caller decides what then happens.
+
+    `rediss://` in `REDIS_URL` is TLS; `?ssl_ca_certs=` is a file with authorities to verify the server's certificate
+    against, beside the system's. Raises SettingsError, which never quotes the URL.
+    """
     assert settings.redis_url is not None
     timeout = settings.redis_timeout_ms / 1000
-    password = settings.redis_password.get_secret_value() if settings.redis_password else None
-    credentials = {"password": password} if password else {}
-    return redis.Redis.from_url(
-        settings.redis_url.get_secret_value(),
-        socket_timeout=timeout,
-        socket_connect_timeout=timeout,
-        socket_keepalive=True,
-        health_check_interval=0,
-        retry=Retry(NoBackoff(), 0),
-        decode_responses=True,
-        **credentials,
-    )
+    options: dict[str, Any] = {
+        "socket_timeout": timeout,
+        "socket_connect_timeout": timeout,
+        "socket_keepalive": True,
+        "health_check_interval": 0,
+        "retry": Retry(NoBackoff(), 0),
+        "decode_responses": True,
+        # RESP 3 would cost a round trip more to connect, and a server could then lengthen our timeouts.
+        "protocol": 2,
+    }
+    if settings.redis_password:
+        options["password"] = settings.redis_password.get_secret_value()
+    url = settings.redis_url.get_secret_value()
+    try:
+        client = _client(settings.redis_cluster, url, options)
+        pool = client.connection_pool
+        pool.connection_class(**pool.connection_kwargs)  # connects to nothing yet, but looks at its options
+    except (TypeError, ValueError, redis.RedisError):
+        raise SettingsError("bad settings: REDIS_URL: an option after its ? is unknown or wrong") from None
+    if settings.redis_cluster and pool.connection_kwargs.get("db"):
+        raise SettingsError("bad settings: REDIS_URL: a cluster has no other database than 0")
+    if authorities := pool.connection_kwargs.get("ssl_ca_certs"):
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(authorities)
+        except OSError:
+            raise SettingsError("bad settings: REDIS_URL: ssl_ca_certs is no readable file of certificates") from None
+    return client
+
+
+def _client(cluster: bool, url: str, options: dict[str, Any]) -> redis.Redis:
+    if cluster:
+        from message_handler.stores.redis_cluster import ClusterClient
+
+        return ClusterClient(url, **options)
+    return redis.Redis.from_url(url, **options)
 
 
 @contextmanager
-def _reaching_redis() -> Iterator[None]:
+def _translating() -> Iterator[None]:
     try:
         yield
-    except _PASSING as error:
-        raise Unavailable("Redis") from error
-    except redis.ResponseError as error:
-        if str(error).startswith(("BUSY", "MISCONF", "NOREPLICAS")):
+    except redis.RedisError as error:
+        if mend := _to_be_mended(error):
+            raise Unavailable(f"Redis ({mend})") from error
+        if isinstance(error, _PASSING) or str(error).startswith(_PASSING_WORDS):
             raise Unavailable("Redis") from error
         raise
+
+
+def _to_be_mended(error: Exception) -> str | None:
+    """What a person has to do, if no waiting helps. Until then the work goes on without Redis."""
+    if isinstance(error, redis.AuthenticationError):
+        return "it refuses the password: see REDIS_PASSWORD"
+    if isinstance(error, NoPermissionError):
+        return "it doesn't permit its user all that is needed"
+    if isinstance(error.__context__, ssl.SSLCertVerificationError):
+        return "its certificate isn't trusted: REDIS_URL may name the authority, ?ssl_ca_certs=<file>"
+    if isinstance(error, AskError):
+        return "it is a cluster: set REDIS_CLUSTER=true"
+    if "cluster support disabled" in str(error):
+        return "it is no cluster: unset REDIS_CLUSTER"
+    return None
 
 
 class RedisTier:
@@ -93,14 +140,23 @@ class RedisTier:
 
     name: TierName = "redis"
 
-    def __init__(self, client: redis.Redis, settings: Settings, clock: Callable[[], float] | None = None) -> None:
+    def __init__(
+        self,
+        client: redis.Redis,
+        settings: Settings,
+        clock: Callable[[], float] | None = None,
+        breaker: CircuitBreaker | None = None,
+    ) -> None:
         self._client = client
+        self._breaker = breaker or CircuitBreaker("Redis", settings.store_retry_after)
         self._settings = settings
         self._clock = clock
         folder = files("message_handler.stores") / "lua"
         shared = (folder / "line.lua").read_text()
-        # A registered script is sent by its hash, and in full where the server has lost it (restart, failover).
-        self._scripts = {step: client.register_script(shared + (folder / f"{step}.lua").read_text()) for step in STEPS}
+        scripts = {step: shared + (folder / f"{step}.lua").read_text() for step in STEPS}
+        self._scripts = {
+            step: (sha1(text.encode(), usedforsecurity=False).hexdigest(), text) for step, text in scripts.items()
+        }
         self._limits = {
             "job_ttl": math.ceil(settings.job_ttl),
             "live_ttl": LIVE_TTL_SECONDS,
@@ -112,7 +168,7 @@ class RedisTier:
         }
 
     def ping(self) -> None:
-        with _reaching_redis():
+        with self._reaching():
             self._client.ping()
 
     def close(self) -> None:
@@ -201,6 +257,7 @@ class RedisTier:
             [job.job_id, spare_id],
             job_id=job.job_id,
             ended=json.dumps(job_to_json(job)),
+            ended_ttl=LIVE_TTL_SECONDS if job.unarchived else self._limits["job_ttl"],
             covered=[id_ for message in job.messages for id_ in message.ids],
             cancelled=job.status is JobStatus.CANCELLED,
             spare_id=spare_id,
@@ -212,8 +269,23 @@ class RedisTier:
         return _job(self._step("cancel", key, job_id=job_id))
 
     def forget(self, key: ConversationKey, message_id: str) -> None:
-        with _reaching_redis():
+        with self._reaching():
             self._client.hdel(_ended_key(key), message_id)
+
+    def ended_by(self, key: ConversationKey, message_id: str) -> str | None:
+        with self._reaching():
+            entry = self._client.hget(_ended_key(key), message_id)
+        if not entry:
+            return None
+        job_id: str = json.loads(entry)[0]
+        return job_id
+
+    def archived(self, job_id: str) -> None:
+        ended, shard = self.job(job_id), shard_of_job(job_id)
+        if ended and ended.unarchived and shard is not None:
+            end = json.dumps(job_to_json(replace(ended, unarchived=False)))
+            with self._reaching():
+                self._client.set(_job_key(shard, job_id), end, ex=math.ceil(self._settings.job_ttl), xx=True)
 
     def job(self, job_id: str) -> Job | None:
         shard = shard_of_job(job_id)
@@ -221,7 +293,7 @@ class RedisTier:
             return None
         # A job may end between the two reads: then its key holds its end at the second look.
         for _ in range(2):
-            with _reaching_redis():
+            with self._reaching():
                 found = self._text(_job_key(shard, job_id))
                 if found is None:
                     return None
@@ -234,12 +306,12 @@ class RedisTier:
         return None
 
     def waiting(self, key: ConversationKey) -> Job | None:
-        with _reaching_redis():
+        with self._reaching():
             document = self._client.hget(_line_key(key), "current")
         return job_from_json(json.loads(document)) if document else None
 
     def owner(self, key: ConversationKey, lock_id: str) -> str | None:
-        with _reaching_redis():
+        with self._reaching():
             owner, document = self._client.hmget(_line_key(key), ["lock_id", "current"])
         return json.loads(document)["job_id"] if document and owner and owner == lock_id else None
 
@@ -254,11 +326,11 @@ class RedisTier:
         return _job(self._step("release", key))
 
     def cached(self, name: str) -> str | None:
-        with _reaching_redis():
+        with self._reaching():
             return self._text(f"mh:cache:{name}")
 
     def cache(self, name: str, text: str, seconds: float) -> None:
-        with _reaching_redis():
+        with self._reaching():
             self._client.set(f"mh:cache:{name}", text, px=int(seconds * 1000))
 
     def sweep(self, *, older_than: float) -> list[Job]:
@@ -267,12 +339,17 @@ class RedisTier:
         pipeline = self._client.pipeline(transaction=False)
         for key in live:
             pipeline.hget(_line_key(key), "acquired_at")
-        with _reaching_redis():
+        with self._reaching():
             ages = pipeline.execute()
         old = [key for key, at in zip(live, ages, strict=True) if at and float(at) + older_than <= now]
         due = dict.fromkeys([*self._due(now), *old])
         swept = [_job(self._step("release", key, older_than=older_than)) for key in due]
         return [job for job in swept if job]
+
+    @contextmanager
+    def _reaching(self) -> Iterator[None]:
+        with self._breaker.guard(), _translating():
+            yield
 
     def _text(self, name: str) -> str | None:
         """The client decodes every answer, which its types don't know."""
@@ -283,7 +360,7 @@ class RedisTier:
     def _now(self) -> float:
         if self._clock:
             return self._clock()
-        with _reaching_redis():
+        with self._reaching():
             seconds, microseconds = self._client.time()
         return float(seconds) + float(microseconds) / 1e6
 
@@ -292,7 +369,7 @@ class RedisTier:
         pipeline = self._client.pipeline(transaction=False)
         for shard in range(SHARDS):
             pipeline.zrangebyscore(f"mh:{{{shard}}}:due", "-inf", until)
-        with _reaching_redis():
+        with self._reaching():
             members = pipeline.execute()
         return [_key_of(member) for shard in members for member in shard]
 
@@ -300,7 +377,7 @@ class RedisTier:
         pipeline = self._client.pipeline(transaction=False)
         for key in keys:
             pipeline.hmget(_line_key(key), ["current", "acquired_at", "heartbeat_at"])
-        with _reaching_redis():
+        with self._reaching():
             rows = pipeline.execute()
         locks = []
         for key, (document, acquired_at, heartbeat_at) in zip(keys, rows, strict=True):
@@ -327,8 +404,13 @@ class RedisTier:
         arguments |= {"settings": self._limits, "member": f"{key.platform_id}/{key.conversation_id}"}
         if self._clock:
             arguments["now"] = self._clock()
-        with _reaching_redis():
-            answer = self._scripts[name](keys=keys, args=[json.dumps(arguments, ensure_ascii=False)])
+        (sha, script), words = self._scripts[name], [*keys, json.dumps(arguments, ensure_ascii=False)]
+        with self._reaching():
+            try:
+                answer = self._client.evalsha(sha, len(keys), *words)
+            except NoScriptError:
+                # This server never had it, or lost it (restart, failover); from now on it has it.
+                answer = self._client.eval(script, len(keys), *words)
         return json.loads(answer) if isinstance(answer, str) and answer.startswith("{") else answer
 
 

@@ -1,7 +1,7 @@
 -- A job has ended: remember the messages that its end names, let the next one move up.
 -- KEYS[4]  the job's key; KEYS[5] the key of spare_id
 -- ARGV[1]  + lock_id (absent: Postgres has decided, no owner is compared), job_id, ended (the end as JSON text),
---          covered (ids of the messages that ended with it), cancelled, spare_id
+--          ended_ttl (seconds), covered (ids of the messages that ended with it), cancelled, spare_id
 -- Returns  JSON object: done, waiting
 local line = load_line()
 local is_next = line.next ~= nil and line.next.job_id == input.job_id and not input.lock_id
@@ -27,7 +27,7 @@ for index, message in ipairs(covered) do
   remember(message, job.job_id, #covered)
   ids[index], digests[index] = message.message_id, message.digest
 end
-redis.call('SET', KEYS[4], input.ended, 'EX', settings.job_ttl)
+redis.call('SET', KEYS[4], input.ended, 'EX', input.ended_ttl)
 if #late > 0 then
   postpone(line, job, late, input.spare_id, KEYS[5])
 end

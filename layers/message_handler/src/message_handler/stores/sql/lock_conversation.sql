@@ -3,4 +3,3 @@
 insert into conversations (platform_id, conversation_id, bot_id)
 values (:platform_id, :conversation_id, :bot_id)
 on conflict (platform_id, conversation_id) do update set updated_at = now()
-returning fence

@@ -1,0 +1,58 @@
+"""What is measured, for whoever runs the service. The functions publish it; a library's user may read it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Literal
+
+Unit = Literal["Count", "Milliseconds", "None"]
+
+#: Every metric with its unit; the README says what each tells. None has a dimension that names a patient.
+UNITS: dict[str, Unit] = {
+    "MessagesAccepted": "Count",
+    "MessagesConsolidated": "Count",
+    "MessagesDuplicate": "Count",
+    "MessagesRejected": "Count",
+    "TimeToLock": "Milliseconds",
+    "QueueWait": "Milliseconds",
+    "AITime": "Milliseconds",
+    "TimeToReply": "Milliseconds",
+    "JobsCompleted": "Count",
+    "JobsFailed": "Count",
+    "JobsCancelled": "Count",
+    "JobsFencedOut": "Count",
+    "JobsRecovered": "Count",
+    "RepliesUnarchived": "Count",
+    "RepliesInConflict": "Count",
+    "RecordsPoisoned": "Count",
+    "RecordsRedriven": "Count",
+    "ConversationsSwept": "Count",
+    "Tier": "None",
+}
+
+#: The value of `Tier`: its maximum over a period is the worst tier that was in use.
+TIER_VALUES = {"redis": 0, "postgres": 1, "memory": 2}
+
+
+class Meter:
+    """Collects values, from any thread, until somebody takes them."""
+
+    def __init__(self) -> None:
+        self._mutex = threading.Lock()
+        self._values: list[tuple[str, float]] = []
+
+    def add(self, name: str, value: float = 1) -> None:
+        """`name` is one of UNITS. Past 10,000 values that nobody took, the oldest half goes."""
+        assert name in UNITS, name
+        with self._mutex:
+            if len(self._values) >= 10_000:
+                del self._values[:5_000]
+            self._values.append((name, value))
+
+    def publish(self, add: Callable[[str, Unit, float], None]) -> None:
+        """Hand over all that was added since the last time: name, unit, value."""
+        with self._mutex:
+            taken, self._values = self._values, []
+        for name, value in taken:
+            add(name, UNITS[name], value)

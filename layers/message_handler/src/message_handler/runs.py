@@ -1,0 +1,314 @@
+"""One claimed job on its way to its end: fence, ask the AI, seal, commit, finish.
+
+Every step may fail in between, and every process may die there: what is left is found again by the record or by
+the sweep. While Postgres is away the run goes on without a fence, guarded by the tier alone:
+
+    fence ── Postgres away ── ask ── seal ─┬─ Postgres back: take a fence now, commit under it
+                                           └─ still away: end the job in the tier, send its end to the archive
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any
+
+from message_handler import history
+from message_handler.ai import AI, Prompt
+from message_handler.bot_config import BotConfigService
+from message_handler.errors import AIError, MessageHandlerError, PayloadTooLarge, RequestError, Unavailable
+from message_handler.metrics import Meter
+from message_handler.models import ArchiveRecord, Fence, Job, JobError, JobStatus, Request, Turn
+from message_handler.queues import Queue
+from message_handler.settings import Settings
+from message_handler.stores.port import Archive, Tier
+
+_log = logging.getLogger(__name__)
+
+#: Archived turns fetched for the context, before the bot's limits trim it.
+ARCHIVED_TURNS = 100
+#: A run is not begun with less than this many seconds: what comes after the AI needs some.
+COMMIT_SECONDS = 5.0
+
+
+class _Stopped(Exception):
+    """The run is worth nothing any more: its claim is lost or its job is being cancelled."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a run ended: the job if it was ended here, and whether a next one moved up."""
+
+    job: Job | None = None
+    waiting: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A worker's work on one claim. It stays on the tier of the claim; `deadline` is in Unix seconds."""
+
+    tier: Tier
+    archive: Archive
+    queue: Queue
+    bots: BotConfigService
+    ai: Callable[[dict[str, Any]], AI]
+    settings: Settings
+    clock: Callable[[], float]
+    meter: Meter
+    lock_id: str
+    deadline: float
+
+    def to_its_end(self, job: Job) -> Ended:
+        """Bring the claimed job to its end, or stop where that is no longer ours. Raises Unavailable."""
+        if job.status is JobStatus.CANCELLING:
+            return self._help_cancel(job)
+        if job.attempts == 1 and job.started_at:
+            self.meter.add("QueueWait", 1000 * max(0.0, job.started_at - job.created_at))
+        elif job.attempts > 1:
+            self.meter.add("JobsRecovered")
+        checkpoint = self._heartbeat(job)
+        while True:
+            permitted = self._permit(job)
+            if permitted is None:
+                return Ended()
+            fence, job = permitted
+            if fence and fence.number is None:
+                return self._finish(job)
+            if not job.messages:
+                # The only one that was left has been undone.
+                return self._help_cancel(job)
+            try:
+                run, needs = self._ask(job, fence, checkpoint)
+                sealed = self.tier.seal(
+                    job.key,
+                    self.lock_id,
+                    [message.message_id for message in job.messages],
+                    next_id=job.key.new_job_id(),
+                    fenced=fence is not None,
+                    # A reply in the hand is not given up for a run that could not end in time.
+                    may_restart=self.deadline - self.clock() >= needs,
+                )
+            except _Stopped:
+                return self._stopped(job)
+            if sealed.verdict == "again" and sealed.job:
+                job = sealed.job
+                continue
+            if sealed.verdict == "cancelling" and sealed.job:
+                return self._help_cancel(sealed.job)
+            if sealed.verdict == "lost":
+                return Ended()
+            return self._end(_as_sealed(run, sealed.job), fence)
+
+    # Permission.
+
+    def _permit(self, job: Job) -> tuple[Fence | None, Job] | None:
+        """Permission to run what is still open of `job`, under its own name or a successor's.
+
+        Returns the job as adopted, or with a `number` of None the ended job to finish; None if the lock is lost.
+        The fence is None where Postgres is away.
+
+            worker A: commit J{m0} ── dies     sweep: J pending again     intake: m1 joins J
+            worker B: fence J{m0, m1}: m0 is settled, J has ended ── m1 runs as J', J points to J'
+        """
+        drained: set[str] = set()
+        while True:
+            try:
+                fence = self.archive.fence(
+                    job,
+                    successor_id=job.key.new_job_id(),
+                    turns=ARCHIVED_TURNS,
+                    drain=self.tier.name != "postgres",
+                )
+            except Unavailable:
+                if job.maybe_committed:
+                    # A → seal, commit ── dies     Postgres goes away     B: only Postgres knows that A committed
+                    raise
+                return None, job
+            ended = fence.ended
+            if ended and fence.successor_id is None:
+                return fence, replace(ended, messages=job.messages)
+            # The tier runs the rest under the last name of the chain: those in between have ended.
+            renamed = replace(ended, superseded_by=fence.successor_id) if ended else None
+            adopted = self.tier.adopt(job.key, self.lock_id, fence.settled, renamed)
+            if adopted is None:
+                return None
+            asked = {message.message_id for message in job.messages}
+            job = adopted
+            waiting = tuple(message for message in fence.waiting if message.message_id not in drained)
+            if fence.number is not None and waiting:
+                # Accepted while Redis was away: they are answered with this job, or wait for its next (once asked,
+                # lest a job that takes no more be asked for ever).
+                drained.update(message.message_id for message in waiting)
+                request = Request(job.key, (*waiting, *job.messages), job.context, job.bot_id)
+                self.tier.accept_again(request, job_id=job.job_id, spare_id=job.key.new_job_id())
+                head = self.tier.waiting(job.key)
+                job = head if head and head.job_id == job.job_id else job
+            # Whether what joined since is open, only Postgres knows.
+            elif fence.number is not None and asked.issuperset(message.message_id for message in job.messages):
+                return fence, job
+
+    # The AI.
+
+    def _ask(self, job: Job, fence: Fence | None, checkpoint: Callable[[], None]) -> tuple[Job, float]:
+        """Run the AI; the job with its reply or its error filled in, and the seconds that one more run may take.
+
+        Raises _Stopped.
+        """
+        reply, error, limit, began = None, None, self.settings.ai_timeout, self.clock()
+        try:
+            config = self.bots.config_of_job(job)
+            limit = float(config["core_ai"]["timeout_seconds"] or limit)
+            timeout = min(limit, self.deadline - began - COMMIT_SECONDS)
+            if timeout <= 0:
+                raise AIError("deadline_exceeded", "The answer took longer than one run may take.")
+            prompt = _prompt(job, fence, config, timeout)
+            checkpoint()  # a slow store may have eaten into the lease
+            number = fence.number if fence else None
+            _log.info("asking the AI", extra={"ai_job_id": job.job_id, "fence": number, "messages": len(job.messages)})
+            reply = _storable(self._complete(config["core_ai"], prompt, checkpoint))
+        except AIError as failure:
+            error = JobError(failure.code, str(failure))
+        except RequestError as refused:
+            # The bot was deactivated or deleted after the message was accepted.
+            error = JobError("bot_unavailable", refused.detail)
+        now = self.clock()
+        self.meter.add("AITime", 1000 * (now - began))
+        status = JobStatus.FAILED if error else JobStatus.COMPLETED
+        return replace(job, status=status, reply=reply, error=error, finished_at=now), limit + COMMIT_SECONDS
+
+    def _complete(self, core_ai: dict[str, Any], prompt: Prompt, checkpoint: Callable[[], None]) -> str:
+        """The AI's reply. An adapter that breaks fails its job visibly: nothing must be stuck behind it."""
+        try:
+            return self.ai(core_ai).complete(prompt, checkpoint)
+        except (MessageHandlerError, _Stopped):
+            raise
+        except Exception as error:  # noqa: BLE001  nobody knows what a provider's client raises
+            # Its type alone: the text of a foreign error may quote the prompt.
+            _log.error("the AI broke", extra={"error": type(error).__name__})
+            raise AIError("ai_failed", "The AI failed unexpectedly.") from None
+
+    def _heartbeat(self, job: Job) -> Callable[[], None]:
+        """What the AI calls while it works: says every few seconds that this worker lives. Raises _Stopped."""
+        last = self.clock()
+
+        def checkpoint() -> None:
+            nonlocal last
+            now = self.clock()
+            if now - last >= self.settings.heartbeat_every:
+                last = now
+                # A tier that is away for a moment costs no answer: the next beat asks again, and the seal decides.
+                with suppress(Unavailable):
+                    if self.tier.heartbeat(job.key, self.lock_id) != "held":
+                        raise _Stopped
+
+        return checkpoint
+
+    # The end.
+
+    def _end(self, run: Job, fence: Fence | None) -> Ended:
+        """Commit a sealed run, or where Postgres is away end it in the tier."""
+        number = fence.number if fence else None
+        if number is None:
+            try:
+                late = self.archive.fence(run, successor_id=run.key.new_job_id(), turns=0)
+            except Unavailable:
+                return self._end_unarchived(run)
+            if late.number is None:
+                # Some of it is settled: the next claim runs what is open, under the name that it then has.
+                return self._fenced_out(run)
+            # worker A (no fence): seal ── pauses     B: takes over, a fence, commits     A: fence, and owns nothing
+            ids = [message.message_id for message in run.messages]
+            again = self.tier.seal(
+                run.key, self.lock_id, ids, next_id=run.key.new_job_id(), fenced=True, may_restart=False
+            )
+            if again.verdict != "sealed":
+                return self._fenced_out(run)
+            number = late.number
+        try:
+            committed = self._commit(run, number)
+        except Unavailable:
+            return self._end_unarchived(run)
+        return self._finish(run, committed=True) if committed else self._fenced_out(run)
+
+    def _commit(self, run: Job, number: int) -> bool:
+        """Whether the archive took the run's end. Asked twice: of the first answer that is lost nobody knows."""
+        with suppress(Unavailable):
+            return self.archive.commit(run, number)
+        return self.archive.commit(run, number)
+
+    def _fenced_out(self, run: Job) -> Ended:
+        _log.warning("fenced out", extra={"ai_job_id": run.job_id})
+        self.meter.add("JobsFencedOut")
+        return Ended()
+
+    def _end_unarchived(self, run: Job) -> Ended:
+        """The commit point while Postgres is away: the tier compares the owner; then the end is sent to the archive.
+
+        Where no Postgres is configured there is nothing to send to.
+        """
+        kept = self.archive.name != "none"
+        run = replace(run, unarchived=kept)
+        finished = self.tier.finish(run.key, self.lock_id, run)
+        if not finished.done:
+            return self._fenced_out(run)
+        if kept:
+            self.meter.add("RepliesUnarchived")
+            try:
+                self.queue.send(ArchiveRecord(run))
+            except (Unavailable, PayloadTooLarge):
+                # The messages' own records come back until they are settled, and find it in the tier.
+                _log.warning("an archive record was not sent", extra={"ai_job_id": run.job_id})
+        return Ended(run, finished.waiting)
+
+    def _finish(self, job: Job, *, committed: bool = False) -> Ended:
+        try:
+            finished = self.tier.finish(job.key, self.lock_id, job)
+        except Unavailable:
+            if not committed:
+                raise
+            # Answered is answered. The next claimer of what is left in the tier finds it settled.
+            return Ended(job)
+        return Ended(job if committed else None, finished.waiting)
+
+    def _stopped(self, job: Job) -> Ended:
+        head = self.tier.waiting(job.key)
+        if head and head.job_id == job.job_id and head.status is JobStatus.CANCELLING:
+            return self._help_cancel(head)
+        return Ended()
+
+    def _help_cancel(self, job: Job) -> Ended:
+        """Postgres decides a cancel; whoever finds one begun brings it to its end."""
+        job = job.being_cancelled()
+        ended = replace(self.archive.cancel(job).job, messages=job.messages)
+        waiting = self.tier.finish(job.key, None, ended).waiting
+        # One that another had completed was that one's to report.
+        return Ended(ended if ended.status is JobStatus.CANCELLED else None, waiting)
+
+
+def _prompt(job: Job, fence: Fence | None, config: dict[str, Any], timeout: float) -> Prompt:
+    limits = config["meta_data"]
+    pending = [Turn("user", message.content, message.message_id) for message in job.messages]
+    turns = history.trim(
+        history.merge(fence.turns if fence else (), job.context),
+        pending,
+        max_messages=int(limits.get("max_context_messages", 20)),
+        max_characters=int(limits.get("max_context_characters", 10_000)),
+    )
+    context = turns[: len(turns) - len(pending)]
+    return Prompt(config["name"], context, job.messages, timeout, job.resources)
+
+
+def _storable(reply: str) -> str:
+    """Without what Postgres and UTF-8 can't hold: U+0000 and lone surrogates."""
+    return reply.replace("\x00", "").encode(errors="replace").decode()
+
+
+def _as_sealed(run: Job, sealed: Job | None) -> Job:
+    """The run's job with what the tier learned of it meanwhile: restarts, and further ids of the same messages."""
+    if sealed is None:
+        return run
+    known = {message.message_id: message for message in sealed.messages}
+    messages = tuple(known.get(message.message_id, message) for message in run.messages)
+    return replace(run, messages=messages, restarts=sealed.restarts)

@@ -1,0 +1,245 @@
+"""One Postgres database: how it is reached, what its errors mean, and how its schema comes to be.
+
+Each statement lives in its own file under `sql/`. A connection that turns out to be dead when it is used again is
+replaced once, silently: whatever runs here may be repeated without harm.
+"""
+
+from __future__ import annotations
+
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import cache
+from importlib.resources import files
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from pg8000.core import NULL_BYTE, SYNC_MSG, Context, make_params
+from pg8000.exceptions import DatabaseError, InterfaceError
+from pg8000.native import Connection, to_statement
+
+from message_handler.errors import MessageHandlerError, SettingsError, Unavailable
+from message_handler.settings import Settings
+from message_handler.stores.breaker import CircuitBreaker
+
+#: SQLSTATE classes that pass by themselves: connection, resources, operator intervention, rollback.
+_PASSING = ("08", "53", "57", "40")
+_UNDEFINED_TABLE = "42P01"
+#: The migrations' own lock, held to the end of their transaction.
+_MIGRATION_LOCK = 7_220_441
+
+
+def connector(settings: Settings) -> Callable[[], Connection]:
+    """How to connect, from `DATABASE_URL`. Raises SettingsError, which never quotes the URL.
+
+    `?sslmode=` is `disable`, `require` or `verify-full`; `&sslrootcert=` is a file with the authorities that the
+    server's certificate is verified against, in place of the system's. RDS' own are in no system's.
+    """
+    assert settings.database_url is not None
+    url = urlsplit(settings.database_url.get_secret_value())
+    arguments = {
+        "user": unquote(url.username or "postgres"),
+        "password": unquote(url.password) if url.password else None,
+        "host": url.hostname or "localhost",
+        "port": url.port or 5432,
+        "database": unquote(url.path.lstrip("/")) or None,
+        "timeout": settings.database_timeout,
+        "application_name": "message_handler",
+        "ssl_context": _tls(parse_qs(url.query)),
+    }
+    return lambda: Connection(**arguments)
+
+
+def _tls(query: dict[str, list[str]]) -> ssl.SSLContext | bool:
+    """One context for all connections, for making one costs 24 ms; False for none."""
+    mode, authorities = query.get("sslmode", ["disable"])[0], query.get("sslrootcert", [None])[0]
+    if mode not in ("disable", "require", "verify-full"):
+        raise SettingsError("bad settings: DATABASE_URL: sslmode is disable, require or verify-full")
+    if mode == "disable":
+        if authorities is not None:
+            raise SettingsError("bad settings: DATABASE_URL: sslrootcert needs sslmode=verify-full or require")
+        return False
+    try:
+        context = ssl.create_default_context(cafile=authorities)
+    except OSError:
+        raise SettingsError("bad settings: DATABASE_URL: sslrootcert is no readable file of certificates") from None
+    # As libpq does: with a file of authorities `require` verifies the certificate too, but not whose it is.
+    context.check_hostname = mode == "verify-full"
+    if mode == "require" and authorities is None:
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+class Refused(MessageHandlerError):
+    """Postgres refused a statement. Only the SQLSTATE is told: the server's own text quotes values."""
+
+    def __init__(self, code: str) -> None:
+        super().__init__(f"Postgres refused a statement (SQLSTATE {code})")
+        self.code = code
+
+
+class Database:
+    """As many connections as threads use at once, the one used last first; behind one circuit breaker."""
+
+    def __init__(self, connect: Callable[[], Connection], breaker: CircuitBreaker | None = None) -> None:
+        self.breaker = breaker or CircuitBreaker("Postgres", retry_after=5.0)
+        self._connect = connect
+        self._idle: list[Connection] = []
+        self._mutex = threading.Lock()
+
+    def run[T](self, work: Callable[[Connection], T]) -> T:
+        """`work` on a connection, once more on a new one if the connection was an old one and is dead.
+
+        Raises Unavailable, also where the schema is missing (which opens no breaker), or Refused.
+        """
+        try:
+            with self.breaker.guard():
+                return self._run(work)
+        except Refused as refused:
+            if refused.code == _UNDEFINED_TABLE:
+                raise Unavailable("the database's schema (the admin function's action `migrate` makes it)") from None
+            raise
+
+    def _run[T](self, work: Callable[[Connection], T]) -> T:
+        with self._mutex:
+            connection = self._idle.pop() if self._idle else None
+        if connection:
+            try:
+                return self._use(connection, work)
+            except Unavailable as error:
+                # The other idle ones are of the same age: one surprise is enough.
+                self.close()
+                if isinstance(error, _TimedOut):
+                    # A dead connection says so at once; who says nothing is the server, and its time is up.
+                    raise
+        with _reaching_postgres():
+            connection = self._connect()
+        return self._use(connection, work)
+
+    def _use[T](self, connection: Connection, work: Callable[[Connection], T]) -> T:
+        alive = False
+        try:
+            with _reaching_postgres():
+                result = work(connection)
+            alive = True
+            return result
+        except Refused:
+            alive = True
+            raise
+        finally:
+            if alive:
+                with self._mutex:
+                    self._idle.append(connection)
+            else:
+                _close(connection)
+
+    def execute(self, values: dict[str, Any], *statements: str) -> list[Any]:
+        """See `execute`: a transaction in one round trip."""
+        return self.run(lambda connection: execute(connection, values, *statements))
+
+    def ping(self) -> None:
+        """Raises Unavailable if there is no server, or no schema of ours in it."""
+        self.run(lambda connection: connection.run("select from schema_migrations limit 1"))
+
+    def migrate(self) -> list[str]:
+        """Apply the migrations that this database lacks, all or none; returns their names."""
+        return self.run(_migrate)
+
+    def close(self) -> None:
+        """Close what nobody uses at this moment; a connection is made again when it is needed."""
+        with self._mutex:
+            idle, self._idle = self._idle, []
+        for connection in idle:
+            _close(connection)
+
+
+@contextmanager
+def transaction(connection: Connection) -> Iterator[None]:
+    """What runs inside happens whole or not at all; a connection that dies rolls back."""
+    connection.run("begin")
+    try:
+        yield
+    except DatabaseError:
+        connection.run("rollback")
+        raise
+    connection.run("commit")
+
+
+def execute(connection: Connection, values: dict[str, Any], *statements: str) -> list[Any]:
+    """The rows of `sql/<statement>.sql` for each statement in turn, with those of the values that it names.
+
+    One round trip, and unless a transaction is open it is one: no row stays locked for a client that is stopped.
+    (`Connection.run` makes three for each statement, to parse, to describe and to execute.)
+    """
+    context = Context(" ".join(statements))
+    for text, parameters in map(_statement, statements):
+        connection.send_PARSE(NULL_BYTE, text)
+        connection.send_DESCRIBE_STATEMENT(NULL_BYTE)
+        connection.send_BIND(NULL_BYTE, make_params(connection.py_types, parameters(values)))
+        connection.send_EXECUTE()
+    connection._sock.write(SYNC_MSG)
+    connection._sock.flush()
+    connection.handle_messages(context)
+    return list(context.rows or ())
+
+
+@cache
+def _statement(name: str) -> tuple[str, Callable[[dict[str, Any]], tuple[Any, ...]]]:
+    """The statement in `sql/<name>.sql` as Postgres wants it, and what takes its parameters out of values by name."""
+    text = (files("message_handler.stores") / "sql" / f"{name}.sql").read_text()
+    # Without its comments: parameters would be looked for in them.
+    text = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("--"))
+    statement: tuple[str, Callable[[dict[str, Any]], tuple[Any, ...]]] = to_statement(text)
+    return statement
+
+
+class _TimedOut(Unavailable):
+    """The server said nothing for the whole timeout."""
+
+
+@contextmanager
+def _reaching_postgres() -> Iterator[None]:
+    try:
+        yield
+    except DatabaseError as error:
+        details = error.args[0] if error.args and isinstance(error.args[0], dict) else {}
+        code = str(details.get("C", "unknown"))
+        if code.startswith(_PASSING):
+            raise Unavailable("Postgres") from None
+        raise Refused(code) from None
+    except (InterfaceError, OSError) as error:
+        timed_out = isinstance(error, TimeoutError) or isinstance(error.__cause__, TimeoutError)
+        raise (_TimedOut if timed_out else Unavailable)("Postgres") from error
+
+
+def _close(connection: Connection) -> None:
+    # Of a connection that died pg8000 leaves the stream, and with it the descriptor, to the garbage collector.
+    stream = connection._sock
+    for close in (connection.close, stream.close):
+        # There may be nobody left to say goodbye to.
+        with suppress(InterfaceError, OSError):
+            close()
+
+
+def _migrate(connection: Connection) -> list[str]:
+    folder = files("message_handler.stores") / "sql" / "migrations"
+    applied = []
+    with transaction(connection):
+        connection.run("select pg_advisory_xact_lock(:lock)", lock=_MIGRATION_LOCK)
+        connection.run(
+            "create table if not exists schema_migrations"
+            " (version integer primary key, name text not null, applied_at timestamptz not null default now())"
+        )
+        known = {row[0] for row in connection.run("select version from schema_migrations")}
+        for file in sorted(folder.iterdir(), key=lambda file: file.name):
+            version = int(file.name.split("_")[0])
+            if version not in known:
+                connection.execute_simple(file.read_text())
+                connection.run(
+                    "insert into schema_migrations (version, name) values (:version, :name)",
+                    version=version,
+                    name=file.name,
+                )
+                applied.append(file.name)
+    return applied

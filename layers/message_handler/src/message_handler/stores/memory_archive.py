@@ -1,0 +1,217 @@
+"""The archive of a single process: it knows what this process knows, and forgets it with the process."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from message_handler.models import (
+    Conversation,
+    ConversationKey,
+    Fence,
+    Job,
+    JobStatus,
+    Message,
+    Turn,
+    Verdict,
+)
+
+
+@dataclass(slots=True)
+class _Archived:
+    """One conversation as the archive keeps it."""
+
+    bot_id: str
+    fence: int = 0
+    settled: dict[str, str] = field(default_factory=dict)
+    cancelled: set[str] = field(default_factory=set)
+    turns: list[tuple[Turn, float, str | None]] = field(default_factory=list)
+
+    def is_open(self, message: Message) -> bool:
+        return message.message_id not in self.settled
+
+    def settle(self, job: Job, messages: tuple[Message, ...], *, late: bool = False) -> None:
+        """`late`: what was said after it may be archived already, and stays behind it."""
+        at, said = job.finished_at or 0.0, []
+        for message in messages:
+            for id_ in message.ids:
+                self.settled.setdefault(id_, job.job_id)
+            said.append(Turn("user", message.content, message.message_id if message.given else None))
+        if job.reply is not None:
+            said.append(Turn("assistant", job.reply))
+        later = (n for n, (_, said_at, _) in enumerate(self.turns) if late and said_at > at)
+        place = next(later, len(self.turns))
+        self.turns[place:place] = [(turn, at, job.job_id) for turn in said]
+
+
+class MemoryArchive:
+    """The arbiter of a single process: what `Archive` promises, for as long as the process lives."""
+
+    name: Literal["postgres", "memory", "none"] = "memory"
+    away = False
+
+    def __init__(self) -> None:
+        self._mutex = threading.Lock()
+        self._conversations: dict[ConversationKey, _Archived] = {}
+        #: Each with the fence of its last run.
+        self._jobs: dict[tuple[str, str], tuple[Job, int | None]] = {}
+
+    def ping(self) -> None:
+        """A process reaches its own memory."""
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+    def migrate(self) -> list[str]:
+        return []
+
+    def fence(self, job: Job, *, successor_id: str, turns: int, drain: bool = False) -> Fence:
+        with self._mutex:
+            archived = self._conversation(job)
+            settled = {id_: archived.settled[id_] for m in job.messages for id_ in m.ids if id_ in archived.settled}
+            newest = tuple(turn for turn, _, _ in archived.turns[-turns:]) if turns else ()
+            known, open_ = self._note(job), [m for m in job.messages if archived.is_open(m)]
+            if not known.status.ended and len(open_) == len(job.messages):
+                archived.fence += 1
+                started_at, superseded_by = known.started_at or job.started_at, known.superseded_by
+                run = replace(job, status=JobStatus.PROCESSING, started_at=started_at, superseded_by=superseded_by)
+                self._put(run, archived.fence)
+                return Fence(archived.fence, settled, newest)
+            end_id = None
+            if open_:
+                end_id = self._link(job, successor_id)
+            elif not known.status.ended:
+                self._note_end(job)
+                self._link(job, settled[job.messages[-1].message_id])
+                self._end_settled(archived, job)
+            return Fence(None, settled, newest, self._cancel(known), end_id)
+
+    def commit(self, job: Job, fence: int) -> bool:
+        with self._mutex:
+            archived = self._conversation(job)
+            known, fenced = self._jobs.get((job.key.platform_id, job.job_id), (None, None))
+            if known is None or known.status.ended:
+                return known is not None and known.status is job.status and fence == fenced
+            ids = [id_ for message in job.messages for id_ in message.ids]
+            if fence != archived.fence or any(id_ in archived.settled for id_ in ids):
+                return False
+            archived.settle(job, job.messages)
+            self._put(replace(job, superseded_by=known.superseded_by), fence)
+            return True
+
+    def archive(self, job: Job) -> bool:
+        with self._mutex:
+            archived = self._conversation(job)
+            open_ = tuple(m for m in job.messages if archived.is_open(m))
+            if not open_:
+                return False
+            known = self._note(replace(job, reply=None, error=None, finished_at=None, unarchived=False))
+            archived.fence += 1
+            end = replace(job, messages=open_, unarchived=False, superseded_by=known.superseded_by)
+            if known.status.ended or len(open_) < len(job.messages):
+                end = replace(end, job_id=self._link(job, job.key.new_job_id()), superseded_by=None)
+                self._cancel(known)
+            elif known.started_at:
+                end = replace(end, started_at=known.started_at)
+            archived.settle(end, open_, late=True)
+            self._put(end, archived.fence)
+            return True
+
+    def cancel(self, job: Job) -> Verdict:
+        with self._mutex:
+            archived = self._conversation(job)
+            self._note(job)
+            open_ = tuple(m for m in job.messages if archived.is_open(m))
+            if open_:
+                archived.fence += 1
+                archived.settle(replace(job, finished_at=time.time()), open_)
+                archived.cancelled.update(m.message_id for m in open_)
+            mine = {m.message_id for m in job.messages if archived.settled[m.message_id] == job.job_id}
+            ended = self._cancel(job)
+            self._end_settled(archived, job)
+            return Verdict(ended, not archived.cancelled.isdisjoint(mine))
+
+    def raise_fence(self, key: ConversationKey) -> None:
+        with self._mutex:
+            if key in self._conversations:
+                self._conversations[key].fence += 1
+
+    def supersede(self, job: Job, successor_id: str) -> None:
+        with self._mutex:
+            archived = self._conversation(job)
+            self._note(job)
+            self._note_end(job)
+            self._link(job, successor_id)
+            self._end_settled(archived, job)
+
+    def settled_by(self, key: ConversationKey, message_id: str) -> str | None:
+        with self._mutex:
+            archived = self._conversations.get(key)
+            return archived.settled.get(message_id) if archived else None
+
+    def job(self, platform_id: str, job_id: str) -> Job | None:
+        with self._mutex:
+            return self._jobs.get((platform_id, job_id), (None, None))[0]
+
+    def conversation(self, key: ConversationKey) -> Conversation | None:
+        with self._mutex:
+            archived = self._conversations.get(key)
+            return Conversation(key, archived.bot_id, tuple(archived.turns)) if archived else None
+
+    def bot_of(self, key: ConversationKey) -> str | None:
+        with self._mutex:
+            archived = self._conversations.get(key)
+            return archived.bot_id if archived else None
+
+    def configuration(self, platform_id: str, bot_id: str) -> dict[str, Any] | None:
+        """Nothing is configured in memory: every bot but the default one is unknown."""
+        return None
+
+    def _conversation(self, job: Job) -> _Archived:
+        return self._conversations.setdefault(job.key, _Archived(job.bot_id))
+
+    def _note(self, job: Job) -> Job:
+        """The job as archived; one that never got as far as a fence is noted, so that it can be linked or ended."""
+        noted = replace(job, status=JobStatus.PROCESSING)
+        return self._jobs.setdefault((job.key.platform_id, job.job_id), (noted, None))[0]
+
+    def _note_end(self, job: Job) -> None:
+        """The end of the job's chain, where it is just a name: so that it can be linked, and ended."""
+        self._note(replace(job, job_id=self._chain(job.key.platform_id, job.job_id)[-1]))
+
+    def _end_settled(self, archived: _Archived, job: Job) -> None:
+        """End those jobs of a chain that wait for a run, but of which no message is open any more."""
+        for job_id in self._chain(job.key.platform_id, job.job_id):
+            noted, _ = self._jobs.get((job.key.platform_id, job_id), (None, None))
+            if noted and not any(archived.is_open(message) for message in noted.messages):
+                self._cancel(noted)
+
+    def _put(self, job: Job, fence: int | None) -> Job:
+        self._jobs[job.key.platform_id, job.job_id] = (job, fence)
+        return job
+
+    def _cancel(self, job: Job) -> Job:
+        noted, fence = self._jobs[job.key.platform_id, job.job_id]
+        if noted.status.ended:
+            return noted
+        at = time.time()
+        return self._put(
+            replace(job, status=JobStatus.CANCELLED, finished_at=at, superseded_by=noted.superseded_by), fence
+        )
+
+    def _chain(self, platform_id: str, job_id: str) -> list[str]:
+        """A job and its successors; the last one may be just a name."""
+        chain = [job_id]
+        while (following := self._jobs.get((platform_id, chain[-1]))) and following[0].superseded_by:
+            chain.append(following[0].superseded_by)
+        return chain
+
+    def _link(self, job: Job, successor_id: str) -> str:
+        """Link the end of the job's chain, unless that leads in a circle; returns what the chain ends with now."""
+        platform_id = job.key.platform_id
+        end_id = self._chain(platform_id, job.job_id)[-1]
+        if (end := self._jobs.get((platform_id, end_id))) and end_id not in self._chain(platform_id, successor_id):
+            self._put(replace(end[0], superseded_by=successor_id), end[1])
+        return self._chain(platform_id, job.job_id)[-1]

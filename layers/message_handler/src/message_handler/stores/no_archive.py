@@ -1,0 +1,57 @@
+"""In place of Postgres where none is configured: nothing is archived, and every run goes on without a fence."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from message_handler.errors import Unavailable
+from message_handler.models import Conversation, ConversationKey, Fence, Job, Verdict
+
+
+class NoArchive:
+    """Knows nothing, permits nothing. Replies are guarded by the tier alone, and remembered by it for an hour."""
+
+    name: Literal["postgres", "memory", "none"] = "none"
+    away = True
+
+    def ping(self) -> None:
+        raise Unavailable("Postgres")
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+    def migrate(self) -> list[str]:
+        raise Unavailable("Postgres")
+
+    def fence(self, job: Job, *, successor_id: str, turns: int, drain: bool = False) -> Fence:
+        raise Unavailable("Postgres")
+
+    def commit(self, job: Job, fence: int) -> bool:
+        raise Unavailable("Postgres")
+
+    def archive(self, job: Job) -> bool:
+        raise Unavailable("Postgres")
+
+    def cancel(self, job: Job) -> Verdict:
+        raise Unavailable("Postgres")
+
+    def raise_fence(self, key: ConversationKey) -> None:
+        raise Unavailable("Postgres")
+
+    def supersede(self, job: Job, successor_id: str) -> None:
+        raise Unavailable("Postgres")
+
+    def settled_by(self, key: ConversationKey, message_id: str) -> str | None:
+        return None
+
+    def job(self, platform_id: str, job_id: str) -> Job | None:
+        return None
+
+    def conversation(self, key: ConversationKey) -> Conversation | None:
+        return None
+
+    def bot_of(self, key: ConversationKey) -> str | None:
+        return None
+
+    def configuration(self, platform_id: str, bot_id: str) -> dict[str, Any] | None:
+        raise Unavailable("Postgres")

@@ -1,0 +1,218 @@
+"""The Postgres archive: the arbiter that issues fences and commits replies, and what is kept for good."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, Literal
+
+from pg8000.native import Connection
+
+from message_handler.models import (
+    Conversation,
+    ConversationKey,
+    Fence,
+    Job,
+    JobError,
+    JobStatus,
+    Message,
+    Turn,
+    Verdict,
+)
+from message_handler.stores.database import Database, Refused, execute, transaction
+from message_handler.stores.line_documents import line_from_text
+
+_SETTLED_KIND = {JobStatus.COMPLETED: "answered", JobStatus.FAILED: "failed"}
+_UNIQUE_VIOLATION = "23505"
+
+
+class PostgresArchive:
+    """Commits under fences, keeps conversations, jobs and configuration."""
+
+    name: Literal["postgres", "memory", "none"] = "postgres"
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    @property
+    def away(self) -> bool:
+        return self._database.breaker.is_open
+
+    def ping(self) -> None:
+        self._database.ping()
+
+    def close(self) -> None:
+        self._database.close()
+
+    def migrate(self) -> list[str]:
+        return self._database.migrate()
+
+    def fence(self, job: Job, *, successor_id: str, turns: int, drain: bool = False) -> Fence:
+        values = _job_values(job) | {"turns": turns, "successor_id": successor_id}
+        take = ("lock_conversation", "take_fence", *(("waiting_messages",) if drain else ()))
+
+        def work(connection: Connection) -> Fence:
+            fence = _fence(job, execute(connection, values, *take))
+            return fence if fence.number is not None else end(connection)
+
+        def end(connection: Connection) -> Fence:
+            # That no run is permitted stays so: ended is ended, and settled is settled.
+            with transaction(connection):
+                fence = _fence(job, execute(connection, values, *take))
+                execute(connection, values, "note_job")
+                ended, successor = _job(connection, job), None
+                assert ended is not None
+                if any(message.message_id not in fence.settled for message in job.messages):
+                    successor = execute(connection, values, "supersede_job", "chain_end")[0][0]
+                elif not ended.status.ended:
+                    settled_by = fence.settled[job.messages[-1].message_id]
+                    execute(connection, values | {"successor_id": settled_by}, "note_end", "supersede_job")
+                    execute(connection, values, "end_settled")
+                execute(connection, values, "end_job")
+                return replace(fence, ended=_job(connection, job), successor_id=successor)
+
+        return self._database.run(work)
+
+    def commit(self, job: Job, fence: int) -> bool:
+        values = _end_values(job) | {"fence": fence}
+        try:
+            committed = self._database.execute(values, "commit_job")[0][0]
+        except Refused as refused:
+            if refused.code != _UNIQUE_VIOLATION:
+                raise
+            return False
+        return bool(committed or self._database.execute(values, "was_committed")[0][0])
+
+    def archive(self, job: Job) -> bool:
+        values = _job_values(job) | {"successor_id": job.key.new_job_id()}
+
+        def work(connection: Connection) -> bool:
+            with transaction(connection):
+                settled = {row[0] for row in execute(connection, values, "lock_conversation", "settled_of")}
+                open_ = tuple(message for message in job.messages if message.message_id not in settled)
+                if not open_:
+                    return False
+                known, name = _job(connection, job), job.job_id
+                if settled or (known and known.status.ended):
+                    name = execute(connection, values, "note_job", "supersede_job", "end_job", "chain_end")[0][0]
+                end = _end_values(replace(job, job_id=name, messages=open_))
+                execute(connection, end, "move_later_turns", "place_later_turns", "archive_job")
+                return True
+
+        return self._database.run(work)
+
+    def cancel(self, job: Job) -> Verdict:
+        values = _job_values(job) | {
+            "owners": [message.message_id for message in job.messages for _ in message.ids],
+            "contents": [message.content for message in job.messages],
+            "turn_ids": [message.message_id if message.given else None for message in job.messages],
+        }
+        (cancelled,), ended = self._database.execute(values, "lock_conversation", "cancel_job", "end_settled", "job")
+        return Verdict(_job_of(job.key.platform_id, ended), cancelled)
+
+    def raise_fence(self, key: ConversationKey) -> None:
+        self._database.execute(_key_values(key), "raise_fence")
+
+    def supersede(self, job: Job, successor_id: str) -> None:
+        values = _job_values(job) | {"successor_id": successor_id}
+        self._database.execute(values, "lock_conversation", "note_job", "note_end", "supersede_job", "end_settled")
+
+    def settled_by(self, key: ConversationKey, message_id: str) -> str | None:
+        rows = self._database.execute(_key_values(key) | {"message_id": message_id}, "settled_by")
+        return rows[0][0] if rows else None
+
+    def job(self, platform_id: str, job_id: str) -> Job | None:
+        rows = self._database.execute({"platform_id": platform_id, "job_id": job_id}, "job")
+        return _job_of(platform_id, rows[0]) if rows else None
+
+    def conversation(self, key: ConversationKey) -> Conversation | None:
+        rows = self._database.execute(_key_values(key), "conversation")
+        if not rows:
+            return None
+        turns = [
+            (Turn(role, content, message_id), said_at, job_id)
+            for _, role, content, message_id, said_at, job_id in rows
+            if role is not None
+        ]
+        return Conversation(key, rows[0][0], turns)
+
+    def bot_of(self, key: ConversationKey) -> str | None:
+        rows = self._database.execute(_key_values(key), "bot_of")
+        return rows[0][0] if rows else None
+
+    def configuration(self, platform_id: str, bot_id: str) -> dict[str, Any] | None:
+        rows = self._database.execute({"platform_id": platform_id, "bot_id": bot_id}, "configuration")
+        return rows[0][0] if rows else None
+
+
+def _key_values(key: ConversationKey) -> dict[str, Any]:
+    return {"platform_id": key.platform_id, "conversation_id": key.conversation_id}
+
+
+def _job_values(job: Job) -> dict[str, Any]:
+    return _key_values(job.key) | {
+        "job_id": job.job_id,
+        "bot_id": job.bot_id,
+        "message_ids": [message.message_id for message in job.messages],
+        "ids": [id_ for message in job.messages for id_ in message.ids],
+        "restarts": job.restarts,
+        "attempts": job.attempts,
+        "created_at": job.created_at,
+        "started_at": job.started_at,
+    }
+
+
+def _end_values(job: Job) -> dict[str, Any]:
+    """The job's values, how it ended, and what was said in it."""
+    said = [("user", m.content, m.message_id if m.given else None) for m in job.messages]
+    if job.reply is not None:
+        said.append(("assistant", job.reply, None))
+    return _job_values(job) | {
+        "status": job.status.value,
+        "kind": _SETTLED_KIND[job.status],
+        "reply": job.reply,
+        "error_code": job.error.code if job.error else None,
+        "error_message": job.error.message if job.error else None,
+        "finished_at": job.finished_at,
+        "roles": [role for role, _, _ in said],
+        "contents": [content for _, content, _ in said],
+        "turn_ids": [turn_id for _, _, turn_id in said],
+    }
+
+
+def _fence(job: Job, rows: list[Any]) -> Fence:
+    """What `take_fence` and, where it was asked too, `waiting_messages` found."""
+    (number, settled, newest), *lines = rows
+    own = {id_ for message in job.messages for id_ in message.ids}
+    waiting = tuple(
+        message
+        for document, settled_there in lines
+        for message in line_from_text(job.key, document).waiting()
+        if message.message_id not in settled_there and own.isdisjoint(message.ids)
+    )
+    turns = tuple(Turn(turn["role"], turn["content"], turn["message_id"]) for turn in newest or ())
+    return Fence(number, settled or {}, turns, waiting=waiting)
+
+
+def _job(connection: Connection, job: Job) -> Job | None:
+    """A job as it is archived."""
+    rows = execute(connection, {"platform_id": job.key.platform_id, "job_id": job.job_id}, "job")
+    return _job_of(job.key.platform_id, rows[0]) if rows else None
+
+
+def _job_of(platform_id: str, row: list[Any]) -> Job:
+    id_, conversation_id, bot_id, status, message_ids, restarts, attempts, reply, code, text, successor, *times = row
+    return Job(
+        job_id=id_,
+        key=ConversationKey(platform_id, conversation_id),
+        status=JobStatus(status),
+        messages=tuple(Message(message_id, "") for message_id in message_ids),
+        bot_id=bot_id,
+        restarts=restarts,
+        attempts=attempts,
+        created_at=times[0],
+        started_at=times[1],
+        finished_at=times[2],
+        reply=reply,
+        error=JobError(code, text or "") if code else None,
+        superseded_by=successor,
+    )

@@ -1,0 +1,335 @@
+"""What only a cluster shows: nodes that die, slots that move, and what each of it costs.
+
+A node without a replica that dies takes its slots along. The others' stay served until these find out, which takes
+`cluster-node-timeout`; then, as servers are by default (`cluster-require-full-coverage`), the whole cluster is down.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import pytest
+import redis
+from pydantic import SecretStr
+from redis.crc import key_slot
+
+from local.stores import Server
+from message_handler.errors import SettingsError, Unavailable
+from message_handler.models import ConversationKey
+from message_handler.settings import Settings
+from message_handler.stores.breaker import CircuitBreaker
+from message_handler.stores.redis import RedisTier, connect
+from tests.certificates import Certificates
+from tests.conftest import _started
+from tests.contract.chat import Chat, Clock, named
+from tests.contract.test_redis import lenient_breaker
+from tests.local.conftest import eventually
+from tests.servers import (
+    SLOTS,
+    Cluster,
+    SecuredRedis,
+    port_of,
+    sees_its_cluster,
+    start_cluster,
+    start_node,
+    start_redis_with_tls,
+)
+
+DAY = 24 * 3600.0
+
+
+@pytest.fixture
+def fragile(tmp_path: Path) -> Iterator[Cluster]:
+    """A cluster of the test's own."""
+    cluster = _started(start_cluster, tmp_path)
+    yield cluster
+    cluster.stop()
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The ports of the servers that were asked something, in order."""
+    ports: list[int] = []
+    get_connection = redis.ConnectionPool.get_connection
+
+    def note(pool: redis.ConnectionPool, *args: object, **options: object) -> redis.Connection:
+        ports.append(pool.connection_kwargs["port"])
+        return get_connection(pool, *args, **options)
+
+    monkeypatch.setattr(redis.ConnectionPool, "get_connection", note)
+    return ports
+
+
+@contextmanager
+def opened(
+    url: str, clock: Clock | None = None, *, breaker: CircuitBreaker | None = None, **settings: object
+) -> Iterator[RedisTier]:
+    """A tier as a process of its own has it; a loaded machine must not look like a dead server."""
+    chosen = Settings(redis_url=SecretStr(url), **({"redis_cluster": True, "redis_timeout_ms": 10_000} | settings))
+    tier = RedisTier(connect(chosen), chosen, clock, breaker or lenient_breaker())
+    yield tier
+    tier.close()
+
+
+def slot_of(key: ConversationKey) -> int:
+    return key_slot(str(key.shard).encode())
+
+
+def chat_on(tier: RedisTier, number: int, clock: Clock | None = None, size: int = 3) -> Chat:
+    """A conversation whose slot the cluster's node of this number was given."""
+    keys = (ConversationKey("clinic", f"patient-{name}") for name in range(1000))
+    return Chat(tier, clock or Clock(), next(key for key in keys if slot_of(key) * size // SLOTS == number))
+
+
+@contextmanager
+def speaking(server: Server) -> Iterator[redis.Redis]:
+    with redis.Redis.from_url(server.url, decode_responses=True) as client:
+        yield client
+
+
+def is_to(server: Server, state: str) -> bool:
+    with speaking(server) as client:
+        return sees_its_cluster(client, state, size=3)
+
+
+@contextmanager
+def frozen(*nodes: Server) -> Iterator[None]:
+    """Not for so long that the nodes find each other dead."""
+    for node in nodes:
+        node.process.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for node in nodes:
+            node.process.send_signal(signal.SIGCONT)
+
+
+class TestRouting:
+    def test_a_step_asks_one_node_once_it_is_known_who_has_the_slots(self, cluster: Cluster, asked: list[int]) -> None:
+        ports = [port_of(node.url) for node in cluster.nodes]
+        with opened(cluster.url) as tier:
+            chat_on(tier, 2).says("a")
+            assert asked[0] == ports[0]
+            asked.clear()
+            for number in (0, 1, 2):
+                assert chat_on(tier, number).heartbeat("nobody") == "lost"
+        assert [port for port, last in zip(asked, [None, *asked], strict=False) if port != last] == ports
+
+    def test_a_look_at_all_conversations_asks_each_node_once(
+        self, redis_cluster_tier: RedisTier, asked: list[int]
+    ) -> None:
+        for number in (0, 1, 2):
+            chat_on(redis_cluster_tier, number).says("a")
+        asked.clear()
+        assert len(redis_cluster_tier.locks("clinic")) == 3
+        # The index, then the lines that it knows.
+        assert sorted(asked) == sorted(2 * list(set(asked)))
+        assert len(set(asked)) == 3
+
+    def test_one_node_under_the_urls_own_name_needs_one_client(self, serverless: SecuredRedis) -> None:
+        with opened(serverless.url, redis_password=SecretStr(serverless.password)) as tier:
+            chat = chat_on(tier, 1)
+            chat.says("a")
+            assert chat.words(chat.claimed()) == ["a"]
+            assert [lock.key for lock in tier.locks("clinic")] == [chat.key]
+            assert len(tier._client._nodes) == 1
+
+    def test_nothing_connects_before_it_is_used(self, asked: list[int]) -> None:
+        with opened("redis://127.0.0.1:1/0") as tier:
+            assert asked == []
+            for step in (tier.ping, lambda: chat_on(tier, 0).says("a"), lambda: tier.locks("clinic")):
+                with pytest.raises(Unavailable):
+                    step()
+
+
+@contextmanager
+def moving(cluster: Cluster, slot: int) -> Iterator[tuple[Callable[[], None], Callable[[], None]]]:
+    """A slot on its way from the first node to the second; gives what moves its keys, and what ends the move.
+
+    Afterwards it is empty, and the first node's again.
+    """
+    with speaking(cluster.nodes[0]) as old, speaking(cluster.nodes[1]) as new:
+        ids = [client.execute_command("CLUSTER MYID") for client in (old, new)]
+
+        def start(source: redis.Redis, target: redis.Redis, source_id: str, target_id: str) -> None:
+            target.execute_command("CLUSTER SETSLOT", slot, "IMPORTING", source_id)
+            source.execute_command("CLUSTER SETSLOT", slot, "MIGRATING", target_id)
+
+        def end(source: redis.Redis, target: redis.Redis, target_id: str) -> None:
+            for client in (target, source):
+                client.execute_command("CLUSTER SETSLOT", slot, "NODE", target_id)
+
+        def move_keys() -> None:
+            keys = old.execute_command("CLUSTER GETKEYSINSLOT", slot, 1000)
+            old.execute_command("MIGRATE", "127.0.0.1", port_of(cluster.nodes[1].url), "", 0, 5000, "KEYS", *keys)
+
+        start(old, new, *ids)
+        yield move_keys, partial(end, old, new, ids[1])
+        for client in (old, new):
+            client.flushall()
+        start(new, old, ids[1], ids[0])
+        end(new, old, ids[0])
+
+
+class TestSlots:
+    def test_a_slot_that_moved_is_followed(
+        self, cluster: Cluster, redis_cluster_tier: RedisTier, asked: list[int]
+    ) -> None:
+        ports = [port_of(node.url) for node in cluster.nodes]
+        chat, neighbour = chat_on(redis_cluster_tier, 0), chat_on(redis_cluster_tier, 2)
+        neighbour.says("b")
+        with moving(cluster, slot_of(chat.key)) as (_, end):
+            end()
+            asked.clear()
+            assert chat.heartbeat("nobody") == "lost"
+            assert asked[:2] == ports[:2]
+            chat.says("a")
+            assert chat.words(chat.claimed()) == ["a"]
+            assert {lock.key for lock in redis_cluster_tier.locks("clinic")} == {chat.key, neighbour.key}
+
+    def test_a_slot_that_moved_is_followed_by_a_look_at_all_conversations(
+        self, cluster: Cluster, redis_cluster_tier: RedisTier
+    ) -> None:
+        chat, neighbour = chat_on(redis_cluster_tier, 0), chat_on(redis_cluster_tier, 2)
+        chat.says("a")
+        neighbour.says("b")
+        with moving(cluster, slot_of(chat.key)) as (move_keys, end):
+            move_keys()
+            end()
+            assert {lock.key for lock in redis_cluster_tier.locks("clinic")} == {chat.key, neighbour.key}
+
+    def test_on_its_way_a_slot_can_be_read_but_a_step_waits(
+        self, cluster: Cluster, redis_cluster_tier: RedisTier
+    ) -> None:
+        """A step needs all its keys in one place, and some that don't exist yet are nowhere."""
+        chat = chat_on(redis_cluster_tier, 0)
+        chat.says("a")
+        with moving(cluster, slot_of(chat.key)) as (move_keys, end):
+            move_keys()
+            assert chat.words(chat.head) == ["a"]
+            assert [lock.key for lock in redis_cluster_tier.locks("clinic")] == [chat.key]
+            with pytest.raises(Unavailable):
+                chat.claim()
+            end()
+            assert chat.words(chat.claimed()) == ["a"]
+
+    def test_nodes_that_send_a_command_in_circles_are_away(
+        self, cluster: Cluster, redis_cluster_tier: RedisTier, asked: list[int], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        chat = chat_on(redis_cluster_tier, 0)
+        address = f"127.0.0.1:{port_of(cluster.nodes[1].url)}"
+
+        def moved(client: redis.Redis, *args: object, **options: object) -> object:
+            if args[0] != "EVALSHA":
+                return execute(client, *args, **options)
+            asked.append(0)
+            raise redis.exceptions.MovedError(f"{slot_of(chat.key)} {address}")
+
+        execute = redis.Redis.execute_command
+        monkeypatch.setattr(redis.Redis, "execute_command", moved)
+        with pytest.raises(Unavailable):
+            chat.claim()
+        assert asked.count(0) == 3
+
+
+class TestAway:
+    def test_a_killed_node_takes_only_its_own_slots_along_until_the_others_find_out(
+        self, fragile: Cluster, tmp_path: Path, asked: list[int]
+    ) -> None:
+        with opened(fragile.url, clock := Clock()) as tier, opened(fragile.url, clock) as another:
+            chats = [chat_on(tier, number, clock) for number in (0, 1, 2)]
+            jobs = [chat.says(named("a")).job_id for chat in chats]
+            victim = fragile.nodes[1]
+            victim.process.kill()
+            victim.process.wait()
+            asked.clear()
+            with pytest.raises(Unavailable):
+                chats[1].claim()
+            assert len(asked) == 1
+            for chat, job_id in ((chats[0], jobs[0]), (chats[2], jobs[2])):
+                assert chat.claimed().job_id == job_id
+
+            survivors = (fragile.nodes[0], fragile.nodes[2])
+            for survivor in survivors:
+                with speaking(survivor) as client:
+                    client.config_set("cluster-node-timeout", 500)
+            for survivor in survivors:
+                eventually(partial(is_to, survivor, "fail"))
+            for chat in chats:
+                asked.clear()
+                with pytest.raises(Unavailable):
+                    chat.claim("another worker")
+                assert len(asked) <= 2
+            with pytest.raises(Unavailable):
+                tier.locks("clinic")
+
+            again = start_node(tmp_path / "1", port_of(victim.url))
+            try:
+                for node in (*survivors, again):
+                    eventually(partial(is_to, node, "ok"))
+                # It has forgotten its conversations and all scripts; the others have not.
+                for ours in (tier, another):
+                    assert ours.waiting(chats[1].key) is None
+                    assert [ours.job(job_id) is None for job_id in jobs] == [False, True, False]
+                chats[1].record_arrives(jobs[1], named("a"))
+                assert chats[1].claimed().job_id == jobs[1]
+            finally:
+                again.stop()
+
+    def test_frozen_nodes_cost_one_question_and_an_open_breaker_none(self, cluster: Cluster, asked: list[int]) -> None:
+        breaker = CircuitBreaker("Redis", retry_after=60)
+        with opened(cluster.url, redis_timeout_ms=500, breaker=breaker) as tier:
+            chat = chat_on(tier, 1)
+            chat.heartbeat()
+            with frozen(*cluster.nodes):
+                asked.clear()
+                with pytest.raises(Unavailable):
+                    chat.claim()
+                assert len(asked) == 1
+                for step in (chat.claim, partial(tier.locks, "clinic"), tier.ping):
+                    with pytest.raises(Unavailable):
+                        step()
+                assert len(asked) == 1
+
+    def test_a_frozen_node_costs_a_look_at_all_conversations_one_timeout(
+        self, cluster: Cluster, asked: list[int]
+    ) -> None:
+        victim = cluster.nodes[1]
+        with opened(cluster.url, redis_timeout_ms=500) as tier:
+            tier.locks("clinic")
+            with frozen(victim):
+                asked.clear()
+                with pytest.raises(Unavailable):
+                    tier.locks("clinic")
+                assert asked.count(port_of(victim.url)) == 1
+                assert len(asked) <= len(cluster.nodes)
+
+
+class TestSettings:
+    def test_who_forgot_to_say_that_it_is_a_cluster_is_told(self, cluster: Cluster) -> None:
+        with (
+            opened(cluster.url, redis_cluster=False) as tier,
+            pytest.raises(Unavailable, match="set REDIS_CLUSTER"),
+        ):
+            chat_on(tier, 1).says("a")
+
+    def test_who_calls_a_single_server_a_cluster_is_told(self, valkey: Server) -> None:
+        with opened(valkey.url) as tier, pytest.raises(Unavailable, match="unset REDIS_CLUSTER"):
+            chat_on(tier, 1).says("a")
+
+    def test_a_cluster_has_no_other_database(self) -> None:
+        with pytest.raises(SettingsError, match="REDIS_URL"), opened("redis://127.0.0.1:1/1"):
+            pass
+
+
+@pytest.fixture(scope="module")
+def serverless(tmp_path_factory: pytest.TempPathFactory, certificates: Certificates) -> Iterator[SecuredRedis]:
+    """One node has all slots, with TLS and a password: so ElastiCache Serverless looks."""
+    start = partial(start_redis_with_tls, certificates=certificates, cluster=True)
+    server = _started(start, tmp_path_factory.mktemp("serverless"))
+    yield server
+    server.stop()
