@@ -67,8 +67,9 @@ def start_node(directory: Path, port: int | None = None, timeout_ms: int = 15_00
     def options() -> list[str]:
         if port is None:
             bus.write_text(str(free_port()))
-        cluster = {"enabled": "yes", "port": bus.read_text(), "node-timeout": str(timeout_ms)}
-        return [word for name, value in cluster.items() for word in (f"--cluster-{name}", value)]
+        words = ["--cluster-enabled", "yes", "--cluster-port", bus.read_text()]
+        # A node that is to become a replica isn't made to wait for others.
+        return [*words, "--cluster-node-timeout", str(timeout_ms), "--repl-diskless-sync-delay", "0"]
 
     return start_valkey_with(options, directory, port)
 
@@ -82,14 +83,20 @@ def _join(nodes: list[Server]) -> None:
             client.execute_command("CLUSTER ADDSLOTSRANGE", first, last)
             # Without epochs of their own, nodes that meet sort out who is who first, which takes seconds.
             client.execute_command("CLUSTER SET-CONFIG-EPOCH", number + 1)
-        for node, client in zip(nodes[1:], clients[1:], strict=True):
-            bus = int(client.config_get("cluster-port")["cluster-port"])
-            clients[0].execute_command("CLUSTER MEET", "127.0.0.1", port_of(node.url), bus)
+        for node in nodes[1:]:
+            introduce(node, clients[0])
         deadline = time.monotonic() + START_SECONDS
         while not all(sees_its_cluster(client, "ok", len(nodes)) for client in clients):
             if time.monotonic() > deadline:
                 raise StoreStartError("the cluster's nodes don't find each other")
             time.sleep(0.02)
+
+
+def introduce(node: Server, known: redis.Redis) -> None:
+    """Let a node join the cluster of a known one; they find each other in their own time."""
+    with redis.Redis.from_url(node.url, decode_responses=True) as client:
+        bus = int(client.config_get("cluster-port")["cluster-port"])
+    known.execute_command("CLUSTER MEET", "127.0.0.1", port_of(node.url), bus)
 
 
 def sees_its_cluster(client: redis.Redis, state: str, size: int) -> bool:

@@ -32,6 +32,7 @@ from tests.servers import (
     SLOTS,
     Cluster,
     SecuredRedis,
+    introduce,
     port_of,
     sees_its_cluster,
     start_cluster,
@@ -136,7 +137,14 @@ class TestRouting:
             chat.says("a")
             assert chat.words(chat.claimed()) == ["a"]
             assert [lock.key for lock in tier.locks("clinic")] == [chat.key]
-            assert len(tier._client._nodes) == 1
+            assert [node.connection_pool for node in tier._client._nodes.values()] == [tier._client.connection_pool]
+
+    def test_a_mistake_of_ours_in_a_look_at_all_conversations_is_not_an_outage(
+        self, redis_cluster_tier: RedisTier
+    ) -> None:
+        redis_cluster_tier._client.set("mh:{1}:due", "not an index")
+        with pytest.raises(redis.ResponseError, match=r"^WRONGTYPE"):
+            redis_cluster_tier.locks("clinic")
 
     def test_nothing_connects_before_it_is_used(self, asked: list[int]) -> None:
         with opened("redis://127.0.0.1:1/0") as tier:
@@ -188,6 +196,9 @@ class TestSlots:
             assert chat.heartbeat("nobody") == "lost"
             assert asked[:2] == ports[:2]
             chat.says("a")
+            asked.clear()
+            assert chat.heartbeat("nobody") == "lost"
+            assert asked == [ports[1]]
             assert chat.words(chat.claimed()) == ["a"]
             assert {lock.key for lock in redis_cluster_tier.locks("clinic")} == {chat.key, neighbour.key}
 
@@ -279,6 +290,32 @@ class TestAway:
                 assert chats[1].claimed().job_id == jobs[1]
             finally:
                 again.stop()
+
+    def test_a_replica_that_takes_a_dead_nodes_place_is_found(self, fragile: Cluster, tmp_path: Path) -> None:
+        victim = fragile.nodes[1]
+        replica = start_node(tmp_path / "replica")
+        with opened(fragile.url, clock := Clock()) as tier, speaking(replica) as client:
+            try:
+                with speaking(victim) as known:
+                    introduce(replica, known)
+                    victim_id = known.execute_command("CLUSTER MYID")
+                eventually(partial(is_to, replica, "ok"))
+                client.execute_command("CLUSTER REPLICATE", victim_id)
+                eventually(lambda: client.info("replication")["master_link_status"] == "up")
+                chat = chat_on(tier, 1, clock)
+                job_id = chat.says("a").job_id
+                with speaking(victim) as known:
+                    assert known.wait(1, 10_000) == 1
+                victim.process.kill()
+                client.execute_command("CLUSTER FAILOVER", "TAKEOVER")
+                with pytest.raises(Unavailable):
+                    chat.claim()
+                with speaking(fragile.nodes[0]) as guide:
+                    eventually(lambda: str(port_of(replica.url)) in str(guide.execute_command("CLUSTER SLOTS")))
+                # It has what the dead one had, but none of its scripts.
+                assert chat.claimed().job_id == job_id
+            finally:
+                replica.stop()
 
     def test_frozen_nodes_cost_one_question_and_an_open_breaker_none(self, cluster: Cluster, asked: list[int]) -> None:
         breaker = CircuitBreaker("Redis", retry_after=60)

@@ -212,7 +212,8 @@ class Run:
         number = fence.number if fence else None
         if number is None:
             try:
-                late = self.archive.fence(run, successor_id=run.key.new_job_id(), turns=0)
+                running = replace(run, status=JobStatus.PROCESSING, reply=None, error=None, finished_at=None)
+                late = self.archive.fence(running, successor_id=run.key.new_job_id(), turns=0)
             except Unavailable:
                 return self._end_unarchived(run)
             if late.number is None:

@@ -41,8 +41,8 @@ class CircuitBreaker:
         self._enter()
         try:
             yield
-        except Unavailable:
-            self._turn(open_=True)
+        except Unavailable as error:
+            self._turn(open_=True, reason=error.what)
             raise
         except BaseException:
             # It answered, and be it with a refusal; or nobody knows, and the next call will tell.
@@ -61,7 +61,7 @@ class CircuitBreaker:
                 # This call is the probe; who comes while it is under way is refused.
                 self._probe_at = now + self._retry_after
 
-    def _turn(self, *, open_: bool) -> None:
+    def _turn(self, *, open_: bool, reason: str | None = None) -> None:
         if not open_ and not self._open:
             return
         with self._mutex:
@@ -69,6 +69,6 @@ class CircuitBreaker:
             if open_:
                 self._probe_at = self._clock() + self._retry_after
         if changed and open_:
-            _log.warning("a store went away", extra={"store": self.name})
+            _log.warning("a store went away", extra={"store": self.name, "reason": reason})
         elif changed:
             _log.warning("a store is back", extra={"store": self.name})
