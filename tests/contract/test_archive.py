@@ -223,6 +223,15 @@ class TestFence:
         assert fence.ended == talk.archived(3)
         assert talk.end(3) == (JobStatus.CANCELLED, None, None, talk.id(2))
 
+    def test_one_that_was_linked_to_a_mere_name_leads_on_from_there(self, talk: Conversation) -> None:
+        job = talk.job(1, "m0", "m1")
+        talk.fence(job)
+        talk.archive.supersede(job, talk.id(2))
+        talk.answer(3, "m0", "m1")
+        talk.fence(job)
+        assert talk.end(1) == (JobStatus.CANCELLED, None, None, talk.id(2))
+        assert talk.end(2) == (JobStatus.CANCELLED, None, None, talk.id(3))
+
     def test_a_message_is_settled_under_each_of_its_ids(self, talk: Conversation) -> None:
         talk.answer(1, Message("m0", "yes", aliases=("a", "b")))
         assert talk.settled("m0", "a", "b") == [talk.id(1)] * 3
@@ -703,14 +712,27 @@ class TestSupersede:
 
     def test_links_never_form_a_circle(self, talk: Conversation) -> None:
         for number in (1, 2, 3):
-            talk.answer(number, f"m{number}")
+            talk.answer(number, f"m{number}", reply=f"reply {number}")
         talk.archive.supersede(talk.job(1), talk.id(1))
         talk.archive.supersede(talk.job(1), talk.id(2))
-        talk.archive.supersede(talk.job(2), talk.id(1))
         talk.archive.supersede(talk.job(2), talk.id(3))
-        talk.archive.supersede(talk.job(3), talk.id(2))
-        talk.archive.supersede(talk.job(3), talk.id(1))
         assert [talk.end(number)[3] for number in (1, 2, 3)] == [talk.id(2), talk.id(3), None]
+
+    def test_where_a_link_would_close_a_circle_the_chain_ends_with_a_copy(self, talk: Conversation) -> None:
+        """J1 answered what J2 was promised, and J2 what J1 was: both lead to what they owe."""
+        talk.answer(1, "m1", reply="reply 1")
+        talk.answer(2, "m2", reply="reply 2")
+        for _ in range(3):
+            talk.archive.supersede(talk.job(1, "m2"), talk.id(2))
+            talk.archive.supersede(talk.job(2, "m1"), talk.id(1))
+        assert talk.end(1)[3] == talk.id(2)
+        copy_id = talk.end(2)[3]
+        assert copy_id is not None
+        copy = talk.archive.job(KEY.platform_id, copy_id)
+        assert copy is not None
+        assert (copy.status, copy.reply, copy.superseded_by) == (JobStatus.COMPLETED, "reply 1", None)
+        assert talk.settled("m1", "m2") == [talk.id(1), talk.id(2)]
+        assert [content for role, content in talk.turns() if role == "assistant"] == ["reply 1", "reply 2"]
 
     def test_two_at_once_end_in_one_chain(self, talk: Conversation) -> None:
         for number in range(1, 31, 3):

@@ -178,6 +178,19 @@ class TestRedisAway:
         assert len(world.ai.prompts) == 1
         world.checked()
 
+    def test_an_end_that_was_told_is_not_told_again_by_who_completes_a_cancel(self, world: World) -> None:
+        """It was answered on the next tier; Redis still has it, and a canceller dies there."""
+        world.posts("m0")
+        world.redis(away=True)
+        world.delivers()
+        world.redis(away=False)
+        on(world, "after", "tier.cancel", dies)
+        assert world.cancels(world.told["m0"][0]) is None
+        world.settles()
+        assert [job.status for outcome in world.outcomes for job in outcome.ended] == [JobStatus.COMPLETED]
+        assert world.answered("m0")
+        world.checked()
+
     def test_a_job_of_the_lower_tier_is_found_and_cancelled_there(self, world: World) -> None:
         world.redis(away=True)
         told = world.posts("m0")
@@ -237,6 +250,19 @@ class TestPostgresAway:
         world.delivers()
         world.postgres(away=False)
         world.settles()
+        assert world.answered("m0")
+        world.checked()
+
+    def test_an_end_whose_archive_record_was_not_sent_stays_what_it_is(self, world: World) -> None:
+        """It was there for everybody to read: a second run might say something else."""
+        world.posts("m0")
+        world.postgres(away=True)
+        on(world, "after", "tier.finish", dies)
+        world.delivers()
+        assert not archive_records(world)
+        world.postgres(away=False)
+        world.settles()
+        assert len(world.ai.prompts) == 1
         assert world.answered("m0")
         world.checked()
 

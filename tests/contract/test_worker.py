@@ -18,7 +18,7 @@ from pg8000.native import Connection
 
 from message_handler import maintenance
 from message_handler.ai import Prompt
-from message_handler.errors import NotFound, Unavailable
+from message_handler.errors import Conflict, NotFound, Unavailable
 from message_handler.intake import parse_request
 from message_handler.jobs import BackgroundJobManager, job_view
 from message_handler.models import Claim, ConversationKey, JobStatus, Message, Record, Refused, Request, Turn
@@ -522,6 +522,34 @@ class TestCancel:
         world.settles()
         assert world.answered("m1")
         assert [turn.content for turn in world.ai.prompts[-1].context] == ["text of m0"]
+        world.checked()
+
+    def test_what_came_after_it_had_begun_is_answered(self, world: World) -> None:
+        """J1 waits behind J0: its cancel begins, the canceller dies, m2 joins J1, a worker completes the cancel."""
+
+        def begins() -> None:
+            world.posts("m1")
+            on(world, "after", "tier.cancel", dies)
+            world.cancels(told(world, "m1"))
+            world.posts("m2")
+
+        on(world, "after", "tier.seal", begins)
+        world.posts("m0")
+        world.settles()
+        assert world.answered("m0", "m2")
+        assert world.end_of("m1").status is JobStatus.CANCELLED
+        world.checked()
+
+    def test_one_that_the_tier_lost_is_unknown_for_its_record_brings_it_back(self, world: World) -> None:
+        world.posts("m0")
+        on(world, "before", "ai.complete", dies)
+        world.delivers()
+        world.tier_lost()
+        with pytest.raises((Conflict, Unavailable)) as refused:
+            world.jobs.cancel(told(world, "m0"))
+        assert refused.type is Unavailable
+        world.settles()
+        assert world.answered("m0")
         world.checked()
 
 
@@ -1067,6 +1095,18 @@ class TestTheSweep:
         maintenance.sweep(world.tiers, world.queue)
         woken = {record.request.key.conversation_id for record, _ in world.queue.sent}
         assert woken == {"other-0", "other-2"}
+
+    def test_a_refused_record_does_not_keep_the_others_asleep(self, world: World) -> None:
+        with world.steps.silently():
+            for number in range(3):
+                key = ConversationKey("default", f"other-{number}")
+                request = Request(key, (Message(uuid.uuid4().hex, "text"),), (), "default")
+                world.tier.accept(request, job_id=key.new_job_id(), lock_id="lock")
+        world.clock.advance(world.settings.wake_after)
+        on(world, "before", "queue.send", is_away)
+        with pytest.raises(Unavailable):
+            maintenance.sweep(world.tiers, world.sender)
+        assert len(world.queue.sent) == 2
 
     def test_a_released_conversation_gets_one_record(self, world: World) -> None:
         world.posts("m0")

@@ -401,7 +401,8 @@ class World:
                 assert all(job.status.ended for job in chain), [job.status for job in chain]
                 ids = [job.job_id for job in chain]
                 assert len(set(ids)) == len(ids), "a circle"
-                assert end.job_id in ids, f"{message_id} was told a job that leads nowhere"
+                same = any((job.status, job.reply, job.error) == (end.status, end.reply, end.error) for job in chain)
+                assert end.job_id in ids or same, f"{message_id} was told a job that leads nowhere"
         for job_id in self.cancelled:
             assert self.job(job_id).status.ended
         if self.orderly:

@@ -57,6 +57,8 @@ class MemoryArchive:
         self._conversations: dict[ConversationKey, _Archived] = {}
         #: Each with the fence of its last run.
         self._jobs: dict[tuple[str, str], tuple[Job, int | None]] = {}
+        #: Of a copy, the job that it copies.
+        self._copies: dict[str, str] = {}
 
     def ping(self) -> None:
         """A process reaches its own memory."""
@@ -144,6 +146,7 @@ class MemoryArchive:
             self._note(job)
             self._note_end(job)
             self._link(job, successor_id)
+            self._copy(job, successor_id)
             self._end_settled(archived, job)
 
     def settled_by(self, key: ConversationKey, message_id: str) -> str | None:
@@ -180,6 +183,19 @@ class MemoryArchive:
     def _note_end(self, job: Job) -> None:
         """The end of the job's chain, where it is just a name: so that it can be linked, and ended."""
         self._note(replace(job, job_id=self._chain(job.key.platform_id, job.job_id)[-1]))
+
+    def _copy(self, job: Job, successor_id: str) -> None:
+        """Where the successor's own chain leads into the job's, this one ends with a copy of the successor."""
+        platform_id = job.key.platform_id
+        chain = self._chain(platform_id, job.job_id)
+        if any(successor_id in (id_, self._copies.get(id_)) for id_ in chain):
+            return
+        end, successor = self._jobs.get((platform_id, chain[-1])), self._jobs.get((platform_id, successor_id))
+        if end and successor and successor[0].status.ended:
+            copy_id = job.key.new_job_id()
+            self._copies[copy_id] = successor_id
+            self._put(replace(successor[0], job_id=copy_id, superseded_by=None), successor[1])
+            self._put(replace(end[0], superseded_by=copy_id), end[1])
 
     def _end_settled(self, archived: _Archived, job: Job) -> None:
         """End those jobs of a chain that wait for a run, but of which no message is open any more."""

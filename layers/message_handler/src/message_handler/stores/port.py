@@ -205,8 +205,9 @@ class Archive(Protocol):
     def supersede(self, job: Job, successor_id: str) -> None:
         """Link the end of the job's chain of successors to the job that settled a message promised to `job`.
 
-        A link stays once it is written, and none is written that would lead in a circle. Jobs of the chain of
-        which nothing is open any more end as cancelled; a run that goes on for other messages is left alone.
+        A link stays once it is written, and none is written that would lead in a circle: the chain then ends with
+        a copy of that job, which shows the same end under a name of its own. Jobs of the chain of which nothing is
+        open any more end as cancelled; a run that goes on for other messages is left alone.
         """
 
     def settled_by(self, key: ConversationKey, message_id: str) -> str | None:

@@ -113,8 +113,9 @@ class PostgresArchive:
         self._database.execute(_key_values(key), "raise_fence")
 
     def supersede(self, job: Job, successor_id: str) -> None:
-        values = _job_values(job) | {"successor_id": successor_id}
-        self._database.execute(values, "lock_conversation", "note_job", "note_end", "supersede_job", "end_settled")
+        values = _job_values(job) | {"successor_id": successor_id, "copy_id": job.key.new_job_id()}
+        link = ("note_job", "note_end", "supersede_job", "copy_successor")
+        self._database.execute(values, "lock_conversation", *link, "end_settled")
 
     def settled_by(self, key: ConversationKey, message_id: str) -> str | None:
         rows = self._database.execute(_key_values(key) | {"message_id": message_id}, "settled_by")

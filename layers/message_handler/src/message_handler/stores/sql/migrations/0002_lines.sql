@@ -33,3 +33,6 @@ create table ended_jobs (
 );
 
 create index ended_jobs_by_end on ended_jobs (expires_at);
+
+-- A chain of successors that can't lead to a job, because that job's own chain leads into it, leads to a copy of it.
+alter table jobs add column copy_of uuid;
