@@ -21,10 +21,10 @@ SOURCES := $(shell find layers functions -type f ! -name '*.pyc' ! -path '* *')
 APPS := $(wildcard functions/*/app.py)
 BUILT := .aws-sam/build/template.yaml
 
-.PHONY: help run psql test lint build validate invoke lock clean
+.PHONY: help run psql test test-chaos test-guards lint build validate invoke lock clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
 
 run: .venv/synced ## run the whole service on this machine (PORT=3000; ARGS=--help)
 	@exec .venv/bin/python -m local $(ARGS)
@@ -34,6 +34,12 @@ psql: .venv/synced ## open a prompt on the database of the running `make run`
 
 test: .venv/synced ## run the tests (ARGS="-k burst" for some of them)
 	@exec .venv/bin/python -m pytest $(ARGS)
+
+test-chaos: .venv/synced ## break parts under load for minutes (ARGS="--minutes 20 --seed 1"; ARGS=--help)
+	@exec .venv/bin/python -m tests.chaos $(ARGS)
+
+test-guards: .venv/synced ## take the protocol's guards away one by one: each must be missed (ARGS=--help)
+	@exec .venv/bin/python -m tests.guards $(ARGS)
 
 lint: .venv/synced ## check style, formatting, types and the direction of imports
 	@failed=; for check in 'ruff check .' 'ruff format --check .' mypy $(APPS:%='mypy %') 'lint-imports --no-logo'; do \

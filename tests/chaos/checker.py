@@ -1,0 +1,265 @@
+"""Verifies DESIGN's invariants 1 to 7, 10 and 11 over a history, as far as they can be seen from outside.
+
+    1 lost          an accepted message is neither answered nor failed nor cancelled, visibly
+    2 doubled       a message is answered by two replies, or twice by one
+    2 wrong job     the job that a client was told neither answers the message nor leads to the one that does
+    3 stale         a commit under a fence although a later one had been given out
+    5 duplicate     one message is archived as two
+    6 out of order  a message is answered before one that was accepted earlier
+    7 stranded      something still waits or is locked at the end
+    10 changed      an ended job is seen with another end
+    11 leaked       a patient's words are where they must not be
+
+Invariant 4 (owned) can't be seen from outside: its tests stand with the tiers. What the README lists as not promised
+is no violation: the order of two messages in whose life Redis was lost or away; and a second answer to a message in
+whose life both Redis and Postgres were.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from tests.chaos.history import ENDED, History, JobRow, Part, Posted, SettledRow
+
+
+@dataclass(frozen=True)
+class Violation:
+    """A broken promise; `messages` and `jobs` are those that show it."""
+
+    promise: str
+    what: str
+    conversation: str = ""
+    messages: tuple[str, ...] = ()
+    jobs: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.promise}: {self.what} (conversation {self.conversation or 'none'})"
+
+
+def check(history: History) -> list[Violation]:
+    """Every violation that the history shows; none if all promises were kept."""
+    index = _Index(history)
+    return [violation for look in _CHECKS for violation in look(index)]
+
+
+def story(history: History, violation: Violation) -> str:
+    """The shortest history that shows the violation: what happened to its messages and jobs, in order."""
+    jobs = set(violation.jobs)
+    lines: list[tuple[float, str]] = []
+    for message in violation.messages:
+        lines += [(event.at, str(event)) for event in history.posted if event.message_id == message]
+        lines += [(row.at, str(row)) for row in history.settled if row.message_id == message]
+        jobs |= {event.job_id for event in history.posted if event.message_id == message and event.job_id}
+        jobs |= {row.job_id for row in history.settled if row.message_id == message}
+    for job_id in list(jobs):
+        jobs |= set(_chain(history.jobs, job_id))
+    for events in (history.cancelled, history.asked, history.fenced_out):
+        lines += [(event.at, str(event)) for event in events if event.job_id in jobs]
+    if lines:
+        first, last = min(lines)[0], max(lines)[0]
+        faults = (*history.faults, *history.away)
+        lines += [(fault.at, str(fault)) for fault in faults if fault.until >= first and fault.at <= last]
+    # Every job is looked at once more when all is over, which is no time of interest for faults.
+    lines += [(event.at, str(event)) for event in history.seen if event.job_id in jobs]
+    text = [str(violation)]
+    text += [f"  {at:.3f}  {line}" for at, line in sorted(set(lines))]
+    for job_id in sorted(jobs):
+        job = history.jobs.get(job_id)
+        end = f"{job.status}, fence {job.fence}, superseded by {job.superseded_by}" if job else "unknown to Postgres"
+        text.append(f"  at the end  job {job_id}: {end}")
+    for turn in history.turns:
+        if turn.conversation == violation.conversation and set(turn.quotes) & set(violation.messages):
+            text.append(f"  at the end  reply {turn.position} of job {turn.job_id} answers {' '.join(turn.quotes)}")
+    return "\n".join(text)
+
+
+class _Index:
+    """The history, looked up by message and by conversation."""
+
+    def __init__(self, history: History) -> None:
+        self.history = history
+        self.accepted: dict[str, list[Posted]] = {}
+        self.first_sent: dict[str, float] = {}
+        for event in sorted(history.posted, key=lambda event: event.until):
+            self.first_sent[event.message_id] = min(event.at, self.first_sent.get(event.message_id, event.at))
+            if event.accepted:
+                self.accepted.setdefault(event.message_id, []).append(event)
+        self.settled: dict[str, SettledRow] = {row.message_id: row for row in history.settled}
+        # Where each reply quotes what: message → (position of the reply, place in it).
+        self.answers: dict[str, list[tuple[int, int]]] = {}
+        self.answered_by: dict[str, list[str | None]] = {}
+        self.last_answered = {row.message_id: row.at for row in history.settled}
+        for turn in history.turns:
+            if turn.role == "assistant":
+                for place, message in enumerate(turn.quotes):
+                    self.answers.setdefault(message, []).append((turn.position, place))
+                    self.answered_by.setdefault(message, []).append(turn.job_id)
+                    self.last_answered[message] = max(turn.at, self.last_answered.get(message, turn.at))
+
+    def conversation_of(self, message: str) -> str:
+        return self.accepted[message][0].conversation
+
+
+def _lost(index: _Index) -> Iterator[Violation]:
+    cancelled = {event.conversation for event in index.history.cancelled}
+    for message, events in index.accepted.items():
+        conversation, row = events[0].conversation, index.settled.get(message)
+        if row is None:
+            yield Violation("1 lost", f"{message} was accepted and never settled", conversation, (message,))
+            continue
+        job = index.history.jobs.get(row.job_id)
+        if row.kind == "answered" and message not in index.answers:
+            yield Violation("1 lost", f"{message} counts as answered, in no reply", conversation, (message,))
+        if row.kind == "failed" and (job is None or job.status != "failed" or not job.error):
+            yield Violation("1 lost", f"{message} failed, which no job shows", conversation, (message,))
+        if row.kind == "cancelled" and conversation not in cancelled:
+            yield Violation("1 lost", f"{message} was cancelled by nobody", conversation, (message,))
+
+
+def _doubled(index: _Index) -> Iterator[Violation]:
+    for message, answers in index.answers.items():
+        row = index.settled.get(message)
+        conversation = row.conversation if row else ""
+        jobs = tuple(job for job in index.answered_by[message] if job)
+        if _was_away(index, [message], "redis") and _was_away(index, [message], "postgres"):
+            continue
+        if len(answers) > 1:
+            yield Violation("2 doubled", f"{message} is answered {len(answers)} times", conversation, (message,), jobs)
+        elif row is None or row.kind != "answered" or jobs != (row.job_id,):
+            how = f"settled as {row.kind} by {row.job_id}" if row else "not settled"
+            yield Violation("2 doubled", f"{message} is answered, but {how}", conversation, (message,), jobs)
+
+
+def _wrong_job(index: _Index) -> Iterator[Violation]:
+    for message, events in index.accepted.items():
+        row = index.settled.get(message)
+        for told in dict.fromkeys(event.job_id for event in events):
+            if row and told and row.job_id not in _chain(index.history.jobs, told):
+                what = f"{message} was promised {told}, which doesn't lead to {row.job_id}"
+                yield Violation("2 wrong job", what, row.conversation, (message,), (told,))
+
+
+def _stale(index: _Index) -> Iterator[Violation]:
+    """Two looks: replies stand in the order of their fences; no AI was asked under a later fence before a commit.
+
+    A reply that Postgres could not take stands where it was said, and gets another fence when it is archived.
+    """
+    history = index.history
+    fences: dict[str, set[int | None]] = defaultdict(set)
+    for call in history.asked:
+        fences[call.job_id].add(call.fence)
+    committed_at = {row.job_id: row.at for row in history.settled if row.kind == "answered"}
+    newest: dict[str, tuple[int, str]] = {}
+    for turn in sorted(history.turns, key=lambda turn: (turn.conversation, turn.position)):
+        job = history.jobs.get(turn.job_id or "")
+        if turn.role != "assistant" or job is None or job.fence is None:
+            continue
+        if job.job_id in fences and job.fence not in fences[job.job_id]:
+            continue
+        before = newest.get(turn.conversation)
+        if before and job.fence <= before[0]:
+            what = f"fence {job.fence} was committed after fence {before[0]}"
+            yield Violation("3 stale", what, turn.conversation, tuple(turn.quotes), (before[1], job.job_id))
+        newest[turn.conversation] = (max(job.fence, before[0] if before else 0), job.job_id)
+    committed = defaultdict(list)
+    for job_id, at in committed_at.items():
+        if (job := history.jobs.get(job_id)) and job.fence is not None:
+            committed[job.conversation].append((job, at))
+    for call in history.asked:
+        caller = history.jobs.get(call.job_id)
+        for job, at in committed[caller.conversation] if caller else ():
+            # The log's clock counts milliseconds.
+            if call.fence is not None and job.fence is not None and call.fence > job.fence and call.at + 0.002 < at:
+                what = f"fence {job.fence} was committed when {call.fence} had been given out"
+                yield Violation("3 stale", what, job.conversation, (), (job.job_id, call.job_id))
+
+
+def _duplicate(index: _Index) -> Iterator[Violation]:
+    said = Counter(
+        (turn.conversation, turn.content.split()[0])
+        for turn in index.history.turns
+        if turn.role == "user" and turn.content.strip()
+    )
+    for (conversation, message), count in said.items():
+        if count > 1:
+            what = f"{message} is archived {count} times"
+            yield Violation("5 duplicate", what, conversation, (message,))
+
+
+def _out_of_order(index: _Index) -> Iterator[Violation]:
+    """Each message against the latest-answered of those that were accepted before it was first sent."""
+    conversations: dict[str, list[str]] = defaultdict(list)
+    for message in index.accepted:
+        if len(index.answers.get(message, ())) == 1:
+            conversations[index.conversation_of(message)].append(message)
+    for conversation, messages in conversations.items():
+        for later in messages:
+            place = index.answers[later][0]
+            for earlier in messages:
+                overtaken = index.answers[earlier][0] > place
+                in_order = index.accepted[earlier][0].until < index.first_sent[later]
+                if overtaken and in_order and not _was_away(index, [earlier, later], "redis"):
+                    what = f"{later} is answered before {earlier}"
+                    yield Violation("6 out of order", what, conversation, (earlier, later))
+
+
+def _was_away(index: _Index, messages: Iterable[str], part: Part) -> bool:
+    """Whether the part was broken, or so slow that a function gave it up, in the life of these messages."""
+    lives = [(index.first_sent.get(message, 0.0), index.last_answered.get(message, 0.0)) for message in messages]
+    begin, end = min(life[0] for life in lives), max(life[1] for life in lives)
+    faults = [fault for fault in (*index.history.faults, *index.history.away) if fault.part in (part, "both")]
+    return any(fault.at <= end and fault.until >= begin for fault in faults)
+
+
+def _stranded(index: _Index) -> Iterator[Violation]:
+    rest = index.history.rest
+    for conversation in rest.locked:
+        waiting = tuple(
+            message
+            for message, events in index.accepted.items()
+            if events[0].conversation == conversation and message not in index.settled
+        )
+        yield Violation("7 stranded", "it is still locked", conversation, waiting)
+    if rest.queued:
+        yield Violation("7 stranded", f"{rest.queued} record(s) still wait in the queue")
+    if rest.dead_letters:
+        yield Violation("7 stranded", f"{rest.dead_letters} record(s) rest in the dead letters")
+    told = {(event.conversation, event.job_id) for event in index.history.posted if event.accepted and event.job_id}
+    for conversation, job_id in sorted(told):
+        job = index.history.jobs.get(job_id)
+        if job is not None and job.status not in ENDED:
+            yield Violation("7 stranded", f"job {job_id} is {job.status} for ever", conversation, (), (job_id,))
+
+
+def _changed(index: _Index) -> Iterator[Violation]:
+    ends: dict[str, tuple[str, str | None, str | None]] = {}
+    for event in sorted(index.history.seen, key=lambda event: event.at):
+        end = (event.status, event.reply, event.error)
+        if event.job_id in ends and end != ends[event.job_id]:
+            what = f"job {event.job_id} had ended as {ends[event.job_id][0]} and then was {event.status}"
+            yield Violation("10 changed", what, event.conversation, (), (event.job_id,))
+        elif event.status in ENDED:
+            ends[event.job_id] = end
+    kept = {row.job_id for row in index.history.settled if row.kind == "cancelled"}
+    for attempt in index.history.cancelled:
+        if attempt.status == 200 and attempt.job_id not in kept:
+            what = f"cancelling job {attempt.job_id} was confirmed and cancelled no message"
+            yield Violation("10 changed", what, attempt.conversation, (), (attempt.job_id,))
+
+
+def _leaked(index: _Index) -> Iterator[Violation]:
+    for where in index.history.leaks:
+        yield Violation("11 leaked", f"a patient's words are in {where}")
+
+
+def _chain(jobs: dict[str, JobRow], job_id: str) -> list[str]:
+    """The job and those that it leads to."""
+    chain = [job_id]
+    while (job := jobs.get(chain[-1])) and job.superseded_by and job.superseded_by not in chain:
+        chain.append(job.superseded_by)
+    return chain
+
+
+_CHECKS = (_lost, _doubled, _wrong_job, _stale, _duplicate, _out_of_order, _stranded, _changed, _leaked)

@@ -1,0 +1,86 @@
+"""The chat platform: what it hands in and asks for, and the record of what it was told."""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from typing import Any
+
+import requests
+
+from tests.chaos.history import CANARY, Cancelled, History, Posted, Seen, text_of
+
+
+def new_name(prefix: str) -> str:
+    """A name that no other conversation or message has."""
+    return f"{prefix}-{uuid.uuid4().hex[:10]}"
+
+
+class Platform:
+    """Calls the API, from any thread. `url` is where it is; once `stopping` is set, nothing is tried again."""
+
+    def __init__(self, history: History, stopping: threading.Event) -> None:
+        self.url = ""
+        self._history = history
+        self._stopping = stopping
+        self._sessions = threading.local()
+
+    def post(self, conversation: str, message_id: str, words: str = "") -> Posted:
+        """Hand in a message once, whatever comes of it. `words` go to the simulated AI."""
+        body = {"history": f"<USER>{text_of(message_id)} {words}</USER><br>", "message_id": message_id}
+        at = time.time()
+        status, answer = self.call("POST", f"/conversations/{conversation}/messages", body)
+        flags = {name: bool(answer.get(name)) for name in ("duplicate", "degraded")}
+        event = Posted(
+            at, time.time(), conversation, message_id, status, answer.get("ai_job_id"), answer.get("action"), **flags
+        )
+        self._history.posted.append(event)
+        return event
+
+    def hand_in(self, conversation: str, message_id: str, words: str = "", seconds: float = 30) -> Posted:
+        """Hand in a message as a platform does: again and again until it is accepted, or for so long."""
+        deadline = time.monotonic() + seconds
+        while True:
+            event = self.post(conversation, message_id, words)
+            if event.accepted or time.monotonic() > deadline or self._stopping.wait(0.5):
+                return event
+
+    def job(self, conversation: str, job_id: str, wait: int = 0) -> Seen | None:
+        """The job as the API shows it; None where it shows none."""
+        status, answer = self.call("GET", f"/jobs/{job_id}?wait={wait}")
+        if status != 200:
+            return None
+        reply, error = answer["reply"], answer["error"]
+        event = Seen(
+            time.time(),
+            conversation,
+            job_id,
+            answer["status"],
+            reply["content"] if reply else None,
+            error["code"] if error else None,
+            answer["superseded_by"],
+        )
+        self._history.seen.append(event)
+        return event
+
+    def cancel(self, conversation: str, job_id: str) -> Cancelled:
+        at = time.time()
+        status, _ = self.call("DELETE", f"/jobs/{job_id}")
+        event = Cancelled(at, time.time(), conversation, job_id, status)
+        self._history.cancelled.append(event)
+        return event
+
+    def call(self, method: str, path: str, body: Any = None) -> tuple[int | None, dict[str, Any]]:
+        if not hasattr(self._sessions, "session"):
+            self._sessions.session = requests.Session()
+            self._sessions.session.trust_env = False
+        try:
+            response = self._sessions.session.request(method, self.url + path, json=body, timeout=40)
+        except requests.RequestException:
+            return None, {}
+        if response.status_code >= 400 and CANARY in response.text:
+            self._history.leaks.append(f"the body of a {response.status_code} of {method}")
+        if response.status_code >= 500 and response.status_code != 503:
+            return None, {}  # the function died or was cut off: nobody knows what it had done
+        return response.status_code, response.json() if response.text else {}

@@ -1,0 +1,261 @@
+"""The whole product over stores and processes that can be broken, and the record of all that happened."""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from local.runtime import Environment
+from local.stack import FunctionError, LocalStack
+from tests.chaos.clients import Platform
+from tests.chaos.history import ENDED, Fault, History, JobRow, Part, Rest, SettledRow, TurnRow
+from tests.chaos.stores import FaultyPostgres, FaultyValkey
+
+#: Deadlines much shorter than production's, that nest as they do: AI 8 s < run 20 s < lock 40 s.
+QUICK = {
+    "SIMULATED_AI_DELAY_MS": "300-900",
+    "AI_TIMEOUT": "8",
+    "RUN_SECONDS": "20",
+    "LOCK_TTL": "40",
+    "HEARTBEAT_EVERY": "1",
+    "HEARTBEAT_STALE": "3",
+    "WAKE_AFTER": "5",
+    "JOIN_DELAY": "6",
+    "REDIS_TIMEOUT_MS": "500",  # production's 200, and what the proxies cost on a machine with two cores
+    "STORE_RETRY_AFTER": "1",
+    "DATABASE_TIMEOUT": "1",
+    "CONFIGURATION_TTL": "1",
+}
+#: So long after a store has been mended a function may still do without it: its breaker, and a call on its way.
+AFTERMATH_SECONDS = 3.0
+_HURRY_EVERY_SECONDS = 5.0
+_QUEUES = ("ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible", "ApproximateNumberOfMessagesDelayed")
+
+
+class Deployment:
+    """The template on the local host, its stores behind proxies; all that happens is kept in `history`.
+
+    `settings` are the functions' variables; every `sweep_every` seconds the sweep runs, beside the schedule (0: by
+    the schedule alone). A record whose worker died comes back after `visibility` seconds (None: as the template says).
+    """
+
+    def __init__(
+        self,
+        *,
+        template: Path = Path("template.yaml"),
+        settings: Mapping[str, str] = QUICK,
+        sweep_every: float = 2.0,
+        visibility: int | None = 30,
+        log_file: Path | None = None,
+    ) -> None:
+        self._template = template
+        self._settings = settings
+        self._sweep_every = sweep_every
+        self._visibility = visibility
+        self._log_file = log_file
+        self._cleanup = ExitStack()
+        self._stopping = threading.Event()
+        self._receipts: dict[str, str] = {}  # of the records that workers got and that weren't deleted
+        self.history = History()
+        self.platform = Platform(self.history, self._stopping)
+        self.poison = 0  # records in the dead letters that the run itself made
+        self.valkey: FaultyValkey
+        self.postgres: FaultyPostgres
+        self.stack: LocalStack
+
+    def __enter__(self) -> Self:
+        try:
+            self._start()
+        except BaseException:
+            self._cleanup.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stopping.set()
+        self._cleanup.close()
+
+    def _start(self) -> None:
+        folder = Path(self._cleanup.enter_context(tempfile.TemporaryDirectory(prefix="message-handler-chaos-")))
+        folder.chmod(0o711)  # Postgres may run as another user
+        self.valkey = FaultyValkey(folder / "valkey")
+        self._cleanup.callback(self.valkey.stop)
+        self.postgres = FaultyPostgres(folder / "postgres")
+        self._cleanup.callback(self.postgres.stop)
+        stores = {"REDIS_URL": self.valkey.url, "DATABASE_URL": self.postgres.url}
+        self.stack = LocalStack(self._template, environment=stores, settings=self._settings, log_file=self._log_file)
+        self._cleanup.enter_context(self.stack)
+        self.platform.url = self.stack.url
+        self._cleanup.callback(self._stopping.set)  # before the stack goes
+        events = self.stack.sqs.meta.events
+        events.register("after-call.sqs.ReceiveMessage", self._received)
+        events.register("provide-client-params.sqs.DeleteMessageBatch", self._deleted)
+        if self._visibility is not None:
+            self._set_visibility(self._visibility)
+        if self._sweep_every:
+            threading.Thread(target=self._sweep, name="sweep", daemon=True).start()
+
+    # ── What breaks ──────────────────────────────────────────────────────────────────────────────
+
+    @contextmanager
+    def fault(self, part: Part, name: str) -> Iterator[None]:
+        """Record that something is broken inside."""
+        at = time.time()
+        try:
+            yield
+        finally:
+            self.history.faults.append(Fault(at, time.time() + AFTERMATH_SECONDS, part, name))
+
+    def processes(self, function: str, conversation: str = "") -> list[Environment]:
+        """The function's processes; with a conversation, those that are working on it."""
+        found = self.stack.environments(function)
+        return [each for each in found if not conversation or conversation.encode() in (each.event or b"")]
+
+    def working_on(self, conversation: str, seconds: float = 15) -> Environment:
+        """The worker process that has the conversation in its hands, as soon as there is one."""
+        deadline = time.monotonic() + seconds
+        while not (found := self.processes("WorkerFunction", conversation)):
+            assert time.monotonic() < deadline, f"no worker came for {conversation}"
+            time.sleep(0.02)
+        return found[0]
+
+    def sweep(self) -> bool:
+        """Run the sweep now. False if it failed, as it may while a store is away."""
+        try:
+            self.stack.invoke("AdminFunction", {"action": "sweep"})
+        except FunctionError:
+            return False
+        return True
+
+    def _sweep(self) -> None:
+        while not self._stopping.wait(self._sweep_every):
+            self.sweep()
+
+    def hurry(self) -> None:
+        """Bring back at once what workers put back for later, and what they died with: time is all that it waits for.
+
+        For a record that is being worked on this is one more delivery.
+        """
+        from botocore.exceptions import ClientError
+
+        for receipt in tuple(self._receipts.values()):
+            with suppress(ClientError):  # it is back already
+                self.stack.sqs.change_message_visibility(
+                    QueueUrl=self.stack.queue_url("JobQueue"), ReceiptHandle=receipt, VisibilityTimeout=0
+                )
+
+    def _received(self, parsed: dict[str, Any], **_: Any) -> None:
+        self._receipts |= {message["MessageId"]: message["ReceiptHandle"] for message in parsed.get("Messages", ())}
+
+    def _deleted(self, params: dict[str, Any], **_: Any) -> None:
+        gone = {entry["ReceiptHandle"] for entry in params["Entries"]}
+        for message_id, receipt in tuple(self._receipts.items()):
+            if receipt in gone:
+                del self._receipts[message_id]
+
+    def _set_visibility(self, seconds: int) -> None:
+        url = self.stack.queue_url("JobQueue")
+        self.stack.sqs.set_queue_attributes(QueueUrl=url, Attributes={"VisibilityTimeout": str(seconds)})
+
+    # ── How it ends ──────────────────────────────────────────────────────────────────────────────
+
+    def settled(self) -> dict[str, SettledRow]:
+        """The messages that need no answer any more, by their ids."""
+        rows = self.postgres.query(
+            "select conversation_id, message_id, cast(job_id as text), kind, extract(epoch from settled_at)::float8"
+            " from settled"
+        )
+        return {row[1]: SettledRow(*row) for row in rows}
+
+    def waiting(self) -> set[str]:
+        """The accepted messages that Postgres doesn't know to be settled."""
+        return {event.message_id for event in tuple(self.history.posted) if event.accepted} - set(self.settled())
+
+    def await_settled(self, seconds: float, prefix: str = "") -> set[str]:
+        """Wait until all accepted messages (of such conversations) are settled; returns those that aren't."""
+        deadline = time.monotonic() + seconds
+        while True:
+            accepted = {
+                e.message_id for e in tuple(self.history.posted) if e.accepted and e.conversation.startswith(prefix)
+            }
+            waiting = accepted & self.waiting()
+            if not waiting or time.monotonic() > deadline:
+                return waiting
+            time.sleep(0.25)
+
+    def await_rest(self, seconds: float, tell: Callable[[Rest, int], None] = lambda rest, waiting: None) -> Rest:
+        """Wait until nothing is left to do: all settled, no lock, an empty queue. Returns how it stands.
+
+        Records that find their messages settled are hurried. Meanwhile `tell` hears how it stands and how many
+        messages wait.
+        """
+        deadline = time.monotonic() + seconds
+        hurried = time.monotonic()
+        while True:
+            rest, waiting = self.rest(), self.waiting()
+            if not (rest.locked or rest.queued or waiting) or time.monotonic() > deadline:
+                return rest
+            if not (rest.locked or waiting) and time.monotonic() - hurried > _HURRY_EVERY_SECONDS:
+                hurried = time.monotonic()
+                self.hurry()
+            tell(rest, len(waiting))
+            time.sleep(0.5)
+
+    def rest(self) -> Rest:
+        status, answer = self.platform.call("GET", "/admin/locks")
+        locks = answer["locks"] if status == 200 else [{"conversation_id": "unknown: the locks can't be listed"}]
+        return Rest(
+            [lock["conversation_id"] for lock in locks],
+            self.count("JobQueue"),
+            self.count("DeadLetterQueue") - self.poison,
+        )
+
+    def count(self, queue: str) -> int:
+        """The records in a queue: waiting, delayed or received."""
+        url = self.stack.queue_url(queue)
+        found = self.stack.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=list(_QUEUES))["Attributes"]
+        return sum(int(found[name]) for name in _QUEUES)
+
+    def collect(self, rest: Rest) -> History:
+        """The history with what Postgres and the log know at the end."""
+        history = self.history
+        history.rest = rest
+        history.settled = list(self.settled().values())
+        history.jobs = {
+            row[0]: JobRow(*row)
+            for row in self.postgres.query(
+                "select cast(job_id as text), conversation_id, status, fence, reply, error_code,"
+                " cast(superseded_by as text) from jobs"
+            )
+        }
+        history.turns = [
+            TurnRow(*row)
+            for row in self.postgres.query(
+                "select conversation_id, position, role, content, cast(job_id as text),"
+                " extract(epoch from created_at)::float8 from turns order by 1, 2"
+            )
+        ]
+        history.asked, history.fenced_out, history.away = [], [], []
+        history.leaks = [leak for leak in history.leaks if not leak.endswith("log")]
+        history.read_log(self.stack.log_file)
+        return history
+
+    def look_at_jobs(self, conversation: str = "") -> None:
+        """Ask the API for each job that clients were told and that hasn't been seen to end."""
+        ended = {event.job_id for event in self.history.seen if event.status in ENDED}
+        told = {
+            (event.conversation, event.job_id)
+            for event in tuple(self.history.posted)
+            if event.accepted and event.job_id and event.conversation.startswith(conversation)
+        }
+        for name, job_id in sorted(told):
+            if job_id and job_id not in ended:
+                self.platform.job(name, job_id)

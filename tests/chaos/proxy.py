@@ -1,0 +1,183 @@
+"""A TCP proxy on loopback that stands before a store, and breaks the network between them on demand.
+
+    function ── up: requests ──▶ proxy ──▶ store
+             ◀── down: answers ──
+
+A connection whose bytes are held back is not closed: whoever waits behind it runs into its own timeout, as
+behind a network that swallows packets. What is held back goes on when the proxy is healed.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Literal
+from urllib.parse import urlsplit, urlunsplit
+
+Direction = Literal["up", "down"]
+
+_CHUNK = 256 * 1024
+
+
+class Trigger:
+    """Calls `action` once, before a chunk of bytes that `matches` goes on its way; that chunk waits meanwhile."""
+
+    def __init__(self, direction: Direction, matches: Callable[[bytes], bool], action: Callable[[], object]) -> None:
+        self.direction = direction
+        self.fired = threading.Event()
+        self._matches = matches
+        self._action = action
+        self._mutex = threading.Lock()
+        self._taken = False
+
+    def look(self, chunk: bytes) -> None:
+        with self._mutex:
+            if self._taken or not self._matches(chunk):
+                return
+            self._taken = True
+        try:
+            self._action()
+        finally:
+            self.fired.set()
+
+
+class _Link:
+    """One connection through the proxy: two sockets, and a thread for each direction."""
+
+    def __init__(self, proxy: Proxy, client: socket.socket, store: socket.socket) -> None:
+        self._proxy = proxy
+        self._sockets = (client, store)
+        self.closed = False
+        for direction, source, sink in (("up", client, store), ("down", store, client)):
+            arguments = (direction, source, sink)
+            threading.Thread(target=self._pump, args=arguments, name="proxy", daemon=True).start()
+
+    def close(self) -> None:
+        self.closed = True
+        for end in self._sockets:
+            with suppress(OSError):  # it is closed already
+                end.shutdown(socket.SHUT_RDWR)  # wakes the pumps, which closing alone would not
+            end.close()
+
+    def _pump(self, direction: Direction, source: socket.socket, sink: socket.socket) -> None:
+        with suppress(OSError):  # the other end is told by closing
+            while chunk := source.recv(_CHUNK):
+                self._proxy.pass_on(self, direction, chunk)
+                if self.closed:
+                    break
+                sink.sendall(chunk)
+        self._proxy.forget(self)
+
+
+class Proxy:
+    """Listens on `port` of loopback for one store."""
+
+    def __init__(self, target: int) -> None:
+        """`target` is the store's port. The proxy is healed at first."""
+        self._target = target
+        self._changed = threading.Condition()
+        self._links: set[_Link] = set()
+        self._stalled: set[Direction] = set()
+        self._refusing = False
+        self._delay = 0.0
+        self._triggers: list[Trigger] = []
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=512)
+        self.port = int(self._listener.getsockname()[1])
+        threading.Thread(target=self._listen, name="proxy", daemon=True).start()
+
+    def url(self, store_url: str) -> str:
+        """The store's URL, through the proxy."""
+        parts = urlsplit(store_url)
+        credentials = parts.netloc.rpartition("@")[0]
+        return urlunsplit(parts._replace(netloc=f"{credentials}{'@' if credentials else ''}127.0.0.1:{self.port}"))
+
+    def aim(self, target: int) -> None:
+        """Send new connections to another port of loopback, and cut those that there are."""
+        self._target = target
+        self.cut()
+
+    def cut(self) -> None:
+        """End all connections; new ones are served."""
+        with self._changed:
+            links, self._links = self._links, set()
+            self._changed.notify_all()
+        for link in links:
+            link.close()
+        with self._changed:
+            self._changed.notify_all()
+
+    def refuse(self) -> None:
+        """End all connections, and each new one at once."""
+        self._refusing = True
+        self.cut()
+
+    def stall(self, *directions: Direction) -> None:
+        """Hold back what goes `up` (the store hears nothing) or `down` (it isn't heard), or both."""
+        with self._changed:
+            self._stalled = set(directions)
+            self._changed.notify_all()
+
+    def delay(self, seconds: float) -> None:
+        """Hold every chunk back for so long."""
+        self._delay = seconds
+
+    def heal(self) -> None:
+        with self._changed:
+            self._refusing, self._delay = False, 0.0
+            self._stalled.clear()
+            self._triggers.clear()
+            self._changed.notify_all()
+
+    def when(self, direction: Direction, matches: Callable[[bytes], bool], action: Callable[[], object]) -> Trigger:
+        """Call `action` as soon as bytes that `matches` are on their way, before they go on. Once."""
+        trigger = Trigger(direction, matches, action)
+        self._triggers.append(trigger)
+        return trigger
+
+    def close(self) -> None:
+        self._refusing = True
+        self._listener.close()
+        self.heal()
+        self._refusing = True
+        self.cut()
+
+    def forget(self, link: _Link) -> None:
+        with self._changed:
+            self._links.discard(link)
+            self._changed.notify_all()
+        link.close()
+
+    def pass_on(self, link: _Link, direction: Direction, chunk: bytes) -> None:
+        """Returns when the chunk may go on, or its connection is closed."""
+        for trigger in tuple(self._triggers):
+            if trigger.direction == direction:
+                trigger.look(chunk)
+        if self._delay:
+            time.sleep(self._delay)
+        with self._changed:
+            self._changed.wait_for(lambda: direction not in self._stalled or link.closed)
+
+    def _listen(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return  # closed
+            if self._refusing:
+                client.close()
+                continue
+            try:
+                store = socket.create_connection(("127.0.0.1", self._target), timeout=2)
+            except OSError:
+                client.close()
+                continue
+            store.settimeout(None)
+            for end in (client, store):
+                end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            with self._changed:
+                self._links.add(_Link(self, client, store))
+            if self._refusing:
+                self.cut()  # it came in between

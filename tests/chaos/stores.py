@@ -1,0 +1,166 @@
+"""Valkey and Postgres that may be killed, frozen, emptied and rolled back, each behind a proxy."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import psutil
+import redis
+from pg8000.native import Connection
+
+from local.processes import end
+from local.stores import Server, start_postgres, start_valkey
+from tests.chaos.proxy import Proxy
+
+#: What a key holds and how many milliseconds it has left to live (0: for ever), by its name.
+Snapshot = Mapping[bytes, tuple[bytes, int]]
+
+
+def port_of(server: Server) -> int:
+    port = urlsplit(server.url).port
+    assert port is not None
+    return port
+
+
+class FaultyValkey:
+    """Redis as the functions see it. A killed one comes back empty."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._server = start_valkey(folder)
+        self._replica: Server | None = None
+        self.proxy = Proxy(port_of(self._server))
+        self.url = self.proxy.url(self._server.url)
+
+    def kill(self) -> None:
+        end(self._server.process, signal.SIGKILL, grace_seconds=5)
+        self.proxy.cut()
+
+    def restart(self) -> None:
+        """Start it again, empty, after a kill."""
+        self._server = start_valkey(self._folder)
+        self.proxy.aim(port_of(self._server))
+
+    def freeze(self) -> None:
+        self._server.process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self._server.process.send_signal(signal.SIGCONT)
+
+    def flush(self) -> None:
+        with self.client() as client:
+            client.flushall()
+
+    def snapshot(self) -> Snapshot:
+        """All that it holds, to roll back to later."""
+        with self.client() as client:
+            found = {key: (client.dump(key), max(0, int(client.pttl(key)))) for key in client.scan_iter(count=1000)}
+        return {key: (value, left) for key, (value, left) in found.items() if isinstance(value, bytes)}
+
+    def roll_back(self, snapshot: Snapshot) -> None:
+        with self.client() as client:
+            pipeline = client.pipeline(transaction=True)
+            pipeline.flushall()
+            for key, (value, left) in snapshot.items():
+                pipeline.restore(key, left, value, replace=True)
+            pipeline.execute()
+
+    def detach_replica(self) -> None:
+        """Copy what there is now to a replica, which then hears nothing more."""
+        self._replica = start_valkey(self._folder / "replica")
+        with self.client() as primary, self.client(self._replica) as replica:
+            primary.config_set("repl-diskless-sync-delay", 0)
+            replica.replicaof("127.0.0.1", port_of(self._server))
+            _await_copy(replica)
+            replica.replicaof("NO", "ONE")
+
+    def promote_replica(self) -> None:
+        """The replica takes over, with what it knew when it was detached; the primary is gone."""
+        assert self._replica is not None, "detach_replica comes first"
+        dead, self._server, self._replica = self._server, self._replica, None
+        self.proxy.aim(port_of(self._server))
+        dead.stop()
+
+    def client(self, server: Server | None = None) -> redis.Redis:
+        """A connection of the harness's own, past the proxy."""
+        return redis.Redis.from_url((server or self._server).url, socket_timeout=10)
+
+    def stop(self) -> None:
+        self.proxy.close()
+        for server in (self._server, self._replica):
+            if server is not None:
+                server.stop()
+
+
+def _await_copy(replica: redis.Redis) -> None:
+    for _ in range(1000):
+        information: Any = replica.info("replication")
+        if information.get("master_link_status") == "up" and not information.get("master_sync_in_progress"):
+            return
+        time.sleep(0.01)
+    raise AssertionError("the replica never caught up")
+
+
+class FaultyPostgres:
+    """Postgres as the functions see it. A killed one comes back with all that was committed."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._server = start_postgres(folder)
+        self.proxy = Proxy(port_of(self._server))
+        self.url = self.proxy.url(self._server.url)
+
+    def kill(self) -> None:
+        """Kill all of it at once: the postmaster alone would leave its servers to finish what they do."""
+        self._signal_all(signal.SIGKILL)
+        end(self._server.process, signal.SIGKILL, grace_seconds=5)
+        self.proxy.cut()
+
+    def restart(self) -> None:
+        """Start it again after a kill, on its data."""
+        self._server = start_postgres(self._folder)
+        self.proxy.aim(port_of(self._server))
+
+    def freeze(self) -> None:
+        self._signal_all(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self._signal_all(signal.SIGCONT)
+
+    def query(self, sql: str, **parameters: Any) -> list[list[Any]]:
+        """Read with a connection of the harness's own, past the proxy."""
+        url = urlsplit(self._server.url)
+        connection = Connection(
+            url.username or "", url.hostname or "", url.path[1:], url.port or 0, url.password, ssl_context=False
+        )
+        try:
+            rows: list[list[Any]] = connection.run(sql, **parameters)
+            return rows
+        finally:
+            connection.close()
+
+    def stop(self) -> None:
+        self.proxy.close()
+        self.thaw()
+        self._server.stop()
+
+    def _signal_all(self, number: signal.Signals) -> None:
+        try:
+            postmaster = psutil.Process(self._server.process.pid)
+            # The postmaster first: it starts no more servers, and doesn't see the others die.
+            for process in (postmaster, *postmaster.children()):
+                _signal(process, number)
+        except psutil.NoSuchProcess:
+            return  # it has ended
+
+
+def _signal(process: psutil.Process, number: signal.Signals) -> None:
+    try:
+        process.send_signal(number)
+    except psutil.NoSuchProcess:
+        return

@@ -1,0 +1,324 @@
+"""Real processes that are killed, stopped, cut off and emptied: every promise is kept.
+
+One deployment for all; each test has conversations of its own. The long form is `make test-chaos`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from importlib.resources import files
+from itertools import groupby
+
+import pytest
+
+from local.errors import StoreUnavailableError
+from message_handler.models import ConversationKey, Record, Request, new_message
+from message_handler.queues import MAX_RECEIVE_COUNT, encode
+from tests.chaos.checker import check, story
+from tests.chaos.clients import new_name
+from tests.chaos.deployment import QUICK, Deployment
+from tests.chaos.faults import KINDS, Kind, both_stores_away, is_commit
+from tests.chaos.history import Asked, History, Posted, text_of
+
+#: How long what was broken may take to be answered: a stale heartbeat, a sweep, a few tries, on a loaded machine.
+PATIENCE_SECONDS = 60
+#: So long a function does without a store that failed once.
+BREAKER_SECONDS = float(QUICK["STORE_RETRY_AFTER"]) + 0.2
+
+
+@pytest.fixture(scope="module")
+def deployment() -> Iterator[Deployment]:
+    try:
+        with Deployment() as running:
+            yield running
+    except StoreUnavailableError as error:
+        if os.environ.get("CI") == "true":
+            pytest.fail(str(error))
+        pytest.skip(str(error))
+
+
+def verify(history: History) -> None:
+    violations = check(history)
+    assert not violations, "\n\n".join(story(history, violation) for violation in violations[:3])
+
+
+def settled(deployment: Deployment, prefix: str) -> History:
+    """The history of these conversations, once all that was accepted in them is settled."""
+    waiting = deployment.await_settled(PATIENCE_SECONDS, prefix)
+    assert not waiting, f"never settled: {waiting}"
+    return deployment.collect(deployment.history.rest).only(prefix)
+
+
+def replies(history: History) -> list[list[str]]:
+    """What each reply answers."""
+    return [turn.quotes for turn in history.turns if turn.role == "assistant"]
+
+
+# ── Redis forgets between two steps ──────────────────────────────────────────────────────────────
+
+
+def is_step(step: str, conversation: str) -> Callable[[bytes], bool]:
+    """Whether this step of the conversation is on its way to Redis."""
+    folder = files("message_handler.stores") / "lua"
+    script = (folder / "line.lua").read_text() + (folder / f"{step}.lua").read_text()
+    sha = hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest().encode()
+    return lambda chunk: sha in chunk and conversation.encode() in chunk
+
+
+def losing(deployment: Deployment, loss: str) -> Callable[[], None]:
+    """What makes Redis lose what it learns from now on."""
+    valkey = deployment.valkey
+    before = valkey.snapshot()
+
+    def kill() -> None:
+        valkey.kill()
+        valkey.restart()
+
+    return {"killed": kill, "flushed": valkey.flush, "rolled back": lambda: valkey.roll_back(before)}[loss]
+
+
+@pytest.mark.parametrize("loss", ["killed", "flushed", "rolled back"])
+def test_redis_lost_between_any_two_steps_costs_no_message_and_doubles_none(deployment: Deployment, loss: str) -> None:
+    prefix = new_name("steps")
+    for step in ("accept", "claim", "adopt", "seal", "finish"):
+        conversation = f"{prefix}-{step}"
+        lose = losing(deployment, loss)
+        trigger = deployment.valkey.proxy.when("up", is_step(step, conversation), lose)
+        with deployment.fault("redis", f"{loss} before {step}"):
+            assert deployment.platform.hand_in(conversation, new_name("m"), "[slow:0.2]").accepted
+            assert trigger.fired.wait(PATIENCE_SECONDS), f"no {step} came"
+        if loss == "killed":
+            time.sleep(BREAKER_SECONDS)  # else the next one would go by Postgres
+    history = settled(deployment, prefix)
+    assert len(replies(history)) == 5
+    verify(history)
+
+
+# ── Both stores away ─────────────────────────────────────────────────────────────────────────────
+
+
+def test_with_both_stores_away_messages_are_accepted_degraded_and_archived_once_afterwards(
+    deployment: Deployment,
+) -> None:
+    prefix = new_name("both")
+    with both_stores_away(deployment), ThreadPoolExecutor(4) as platform:
+        posts = [
+            platform.submit(deployment.platform.hand_in, f"{prefix}-{number}", new_name("m"), "[slow:0.2]")
+            for number in range(4)
+        ]
+        assert [post.result().degraded for post in posts] == [True] * 4
+        asked = {event.job_id for event in await_calls(deployment, {post.result().job_id for post in posts})}
+    history = settled(deployment, prefix)
+    assert len(asked) == 4, "each is answered while both are away"
+    assert len(replies(history)) == 4
+    verify(history)
+
+
+def await_calls(deployment: Deployment, jobs: set[str | None]) -> list[Asked]:
+    """The AI calls for these jobs, as soon as there is one for each."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        seen = History()
+        seen.read_log(deployment.stack.log_file)
+        calls = [call for call in seen.asked if call.job_id in jobs]
+        if {call.job_id for call in calls} >= jobs or time.monotonic() > deadline:
+            return calls
+        time.sleep(0.2)
+
+
+# ── Workers that die or pause ────────────────────────────────────────────────────────────────────
+
+
+def test_a_worker_killed_in_the_middle_of_an_ai_run_is_replaced_and_answers_once(deployment: Deployment) -> None:
+    conversation = new_name("killed")
+    deployment.platform.hand_in(conversation, new_name("m"), "[slow:2]")
+    process = deployment.working_on(conversation)
+    time.sleep(1)
+    with deployment.fault("worker", "killed"):
+        process.kill()
+    history = settled(deployment, conversation)
+    assert len(history.asked) >= 2
+    assert len(replies(history)) == 1
+    verify(history)
+
+
+def test_a_worker_stopped_beyond_its_lease_and_resumed_commits_nothing(deployment: Deployment) -> None:
+    conversation = new_name("stopped")
+    deployment.platform.hand_in(conversation, new_name("m"), "[slow:2]")
+    process = deployment.working_on(conversation)
+    time.sleep(1)
+    with deployment.fault("worker", "stopped"):
+        process.send_signal(signal.SIGSTOP)
+        try:
+            settled(deployment, conversation)
+        finally:
+            process.send_signal(signal.SIGCONT)
+    await_idle(deployment, conversation)
+    history = settled(deployment, conversation)
+    fences = [call.fence for call in history.asked]
+    assert fences[0] == 1
+    assert [job.fence for job in history.jobs.values()] == [fences[-1]]
+    assert len(fences) >= 2
+    assert len(replies(history)) == 1
+    verify(history)
+
+
+def test_a_worker_stopped_in_front_of_its_commit_and_resumed_is_fenced_out(deployment: Deployment) -> None:
+    conversation = new_name("fenced")
+    stopped, answered = threading.Event(), threading.Event()
+
+    def stop() -> None:
+        deployment.working_on(conversation).send_signal(signal.SIGSTOP)
+        stopped.set()
+        answered.wait(PATIENCE_SECONDS)
+
+    trigger = deployment.postgres.proxy.when(
+        "up", lambda chunk: is_commit(chunk) and conversation.encode() in chunk, stop
+    )
+    deployment.platform.hand_in(conversation, new_name("m"), "[slow:0.2]")
+    assert stopped.wait(PATIENCE_SECONDS)
+    (process,) = deployment.processes("WorkerFunction", conversation)[:1]
+    with deployment.fault("worker", "stopped in front of its commit"):
+        try:
+            settled(deployment, conversation)
+        finally:
+            answered.set()
+            trigger.fired.wait(5)
+            for each in deployment.processes("WorkerFunction", conversation):
+                each.send_signal(signal.SIGCONT)
+    await_idle(deployment, conversation)
+    history = settled(deployment, conversation)
+    assert process.event is None or conversation.encode() not in process.event
+    assert history.fenced_out
+    assert len(replies(history)) == 1
+    verify(history)
+
+
+def await_idle(deployment: Deployment, conversation: str) -> None:
+    """Wait until no worker has the conversation in its hands any more."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while deployment.processes("WorkerFunction", conversation):
+        assert time.monotonic() < deadline, "a worker never let go"
+        time.sleep(0.05)
+
+
+# ── Poison ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_poison_record_is_dead_after_exactly_so_many_deliveries_and_its_mates_succeed_once(
+    deployment: Deployment,
+) -> None:
+    prefix = new_name("mates")
+    records = [good_record(f"{prefix}-{number}") for number in range(3)]
+    queue = deployment.stack.queue_url("JobQueue")
+    bodies = [encode(records[0]), json.dumps({"poison": prefix}), *map(encode, records[1:])]
+    sent = deployment.stack.sqs.send_message_batch(
+        QueueUrl=queue,
+        Entries=[{"Id": str(n), "MessageBody": body, "MessageGroupId": "default"} for n, body in enumerate(bodies)],
+    )["Successful"]
+    poison = next(entry["MessageId"] for entry in sent if entry["Id"] == "1")
+    dead = deployment.count("DeadLetterQueue")
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while deployment.count("DeadLetterQueue") == dead:
+        assert time.monotonic() < deadline, "it never came to the dead letters"
+        time.sleep(0.5)
+        deployment.hurry()
+    deployment.poison += 1
+    crashes = [line for line in deployment.stack.log_file.read_text().splitlines() if poison in line]
+    assert len(crashes) == MAX_RECEIVE_COUNT
+    for record in records:
+        deployment.history.posted.append(accepted_as(record))
+    history = settled(deployment, prefix)
+    assert sorted(replies(history)) == sorted([record.message_id] for record in records)
+    assert len(history.asked) >= 3
+    verify(history)
+
+
+def good_record(conversation: str) -> Record:
+    key, message_id = ConversationKey("default", conversation), new_name("m")
+    message = new_message(text_of(message_id), message_id)
+    return Record(key.new_job_id(), message_id, Request(key, (message,), (), "default"))
+
+
+def accepted_as(record: Record) -> Posted:
+    now = time.time()
+    return Posted(now, now, record.request.key.conversation_id, record.message_id, 202, record.job_id)
+
+
+# ── Each kind of fault, each phase of a message's life ───────────────────────────────────────────
+
+
+def meets_each_phase(deployment: Deployment, kind: Kind, prefix: str) -> None:
+    """Break a part in the moment in which one message commits, one is with the AI, and one is being accepted.
+
+    A fourth comes while it is broken.
+    """
+    reached, broken = threading.Event(), threading.Event()
+    committing = f"{prefix}-committing"
+
+    def hold() -> None:
+        reached.set()
+        broken.wait(2)
+
+    if kind.part == "redis":
+        trigger = deployment.valkey.proxy.when("up", is_step("seal", committing), hold)
+    else:
+        postgres = deployment.postgres.proxy
+        trigger = postgres.when("up", lambda chunk: is_commit(chunk) and committing.encode() in chunk, hold)
+    with ThreadPoolExecutor(4) as platform:
+
+        def say(conversation: str, words: str) -> None:
+            platform.submit(deployment.platform.hand_in, conversation, new_name("m"), words)
+
+        say(f"{prefix}-running", "[slow:1.5]")
+        # While a function's breaker probes one call, another goes by the other store: then once more.
+        for attempt in range(10):
+            say(f"{committing}-{attempt}", "[slow:0.2]")
+            if reached.wait(2):
+                break
+        assert reached.is_set(), "it never came to its commit"
+        say(f"{prefix}-accepting", "[slow:0.2]")
+        with kind.broken(deployment):
+            broken.set()
+            trigger.fired.wait(2)
+            time.sleep(kind.shortest / 2)
+            say(f"{prefix}-before", "[slow:0.2]")
+            time.sleep(kind.shortest / 2)
+
+
+PREFIXES = {str(kind): f"kind{number}" for number, kind in enumerate(KINDS)}
+
+
+@pytest.fixture(scope="module")
+def endured(deployment: Deployment) -> History:
+    """Every kind of fault, one after the other; the waiting is shared."""
+    for _, kinds in groupby(KINDS, key=lambda kind: kind.part):
+        for kind in kinds:
+            time.sleep(BREAKER_SECONDS)
+            meets_each_phase(deployment, kind, f"{PREFIXES[str(kind)]}-")
+        # The next part must not fail while this one's victims wait: that would be a pair.
+        deployment.await_settled(PATIENCE_SECONDS)
+    rest = deployment.await_rest(PATIENCE_SECONDS)
+    deployment.look_at_jobs()
+    return deployment.collect(rest)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_a_fault_at_any_phase_of_a_messages_life_loses_and_doubles_nothing(endured: History, kind: Kind) -> None:
+    history = endured.only(f"{PREFIXES[str(kind)]}-")
+    accepted = [[event.message_id] for event in history.posted if event.accepted]
+    assert len(accepted) >= 4
+    assert sorted(replies(history)) == sorted(accepted)
+    verify(history)
+
+
+def test_nothing_is_left_behind_and_no_patients_words_are_in_the_logs(endured: History) -> None:
+    assert (endured.rest.locked, endured.rest.queued, endured.rest.dead_letters) == ([], 0, 0)
+    verify(endured)

@@ -1,0 +1,225 @@
+"""The guards of the archives: who may commit, what may be settled, and what a promised job leads to.
+
+Not here, for it can't be removed alone: in memory a circle of links would never be left again.
+"""
+
+from __future__ import annotations
+
+from tests.guards.guard import Guard, Removal
+
+MEMORY = "stores/memory_archive.py"
+POSTGRES = "stores/postgres_archive.py"
+COMMIT = "stores/sql/commit_job.sql"
+FENCE = "stores/sql/take_fence.sql"
+
+
+def in_both(name: str, rule: str, test: str, memory: Removal, postgres: Removal) -> tuple[Guard, Guard]:
+    """The guard of a transaction in memory and in Postgres."""
+    return (
+        Guard(name, rule, f"contract/test_archive.py::{test}[memory]", (memory,)),
+        Guard(name, rule, f"contract/test_archive.py::{test}[postgres]", (postgres,)),
+    )
+
+
+COMMITTING = (
+    *in_both(
+        "the commit compares the fence",
+        "invariant 3",
+        "TestCommit::test_a_stale_fence_is_refused_and_nothing_has_changed",
+        Removal(MEMORY, "if fence != archived.fence or any(", "if any("),
+        Removal(COMMIT, " and fence = cast(:fence as bigint)\n    returning", "\n    returning"),
+    ),
+    *in_both(
+        "the commit looks whether a message is settled",
+        "invariant 2",
+        "TestCommit::test_a_message_that_another_settled_refuses_the_whole",
+        Removal(MEMORY, " or any(id_ in archived.settled for id_ in ids)"),
+        Removal(
+            COMMIT,
+            "from ended, unnest(cast(:ids as text[])) as message_id\n",
+            "from ended, unnest(cast(:ids as text[])) as message_id on conflict do nothing\n",
+        ),
+    ),
+    *in_both(
+        "the commit looks whether the job has ended",
+        "invariant 10",
+        "TestFence::test_a_run_that_it_ends_commits_nothing",
+        Removal(MEMORY, "if known is None or known.status.ended:", "if known is None:"),
+        Removal(COMMIT, " and status = 'processing'"),
+    ),
+    *in_both(
+        "the same end again is a success",
+        "step commit",
+        "TestCommit::test_the_same_end_twice_under_one_fence_is_one_commit",
+        Removal(MEMORY, "return known is not None and known.status is job.status and fence == fenced", "return False"),
+        Removal(POSTGRES, 'committed or self._database.execute(values, "was_committed")[0][0]', "committed"),
+    ),
+)
+
+FENCING = (
+    *in_both(
+        "no run for a job with settled messages",
+        "counterexample 2",
+        "TestFence::test_a_job_of_which_another_answered_a_part_ends_for_its_successor",
+        Removal(
+            MEMORY,
+            "if not known.status.ended and len(open_) == len(job.messages):",
+            "if not known.status.ended:",
+        ),
+        Removal(
+            FENCE, "\n      and not exists (select from done where message_id = any(cast(:message_ids as text[])))"
+        ),
+    ),
+    *in_both(
+        "no run for a job that has ended",
+        "invariant 10",
+        "TestFence::test_an_ended_job_runs_for_nobody_any_more",
+        Removal(
+            MEMORY,
+            "if not known.status.ended and len(open_) == len(job.messages):",
+            "if len(open_) == len(job.messages):",
+        ),
+        Removal(FENCE, "\n      and not exists (select from known)"),
+    ),
+)
+
+CANCELLING = (
+    *in_both(
+        "a cancel raises the fence",
+        "counterexample 4",
+        "TestCancel::test_the_run_that_goes_on_commits_nothing",
+        Removal(MEMORY, "if open_:\n                archived.fence += 1\n", "if open_:\n"),
+        Removal("stores/sql/cancel_job.sql", "set fence = fence + 1, turn_count", "set turn_count"),
+    ),
+    *in_both(
+        "a cancel settles what is open alone",
+        "step cancel",
+        "TestCancel::test_an_open_alias_of_an_answered_message_is_not_cancelled",
+        Removal(
+            MEMORY,
+            "self._note(job)\n            open_ = tuple(m for m in job.messages if archived.is_open(m))",
+            "self._note(job)\n            open_ = job.messages",
+        ),
+        Removal(
+            "stores/sql/cancel_job.sql",
+            "    where not exists (\n        select from settled",
+            "    where true or not exists (\n        select from settled",
+        ),
+    ),
+    *in_both(
+        "a cancel ends the successor that waited for a run",
+        "step cancel",
+        "TestCancel::test_a_successor_that_waited_for_a_run_ends_with_it",
+        Removal(
+            MEMORY,
+            "            self._end_settled(archived, job)\n            return Verdict",
+            "            return Verdict",
+        ),
+        Removal(POSTGRES, '"cancel_job", "end_settled", "job")', '"cancel_job", "job")'),
+    ),
+)
+
+ARCHIVING = (
+    *in_both(
+        "the first answer stays",
+        "step archive",
+        "TestArchive::test_where_another_answered_all_the_first_answer_stays",
+        Removal(MEMORY, "            if not open_:\n                return False\n"),
+        Removal(POSTGRES, "                if not open_:\n                    return False\n"),
+    ),
+    *in_both(
+        "an archived end shuts out who runs",
+        "step archive",
+        "TestArchive::test_whoever_runs_now_is_shut_out",
+        Removal(MEMORY, "archived.fence += 1\n            end = ", "end = "),
+        Removal("stores/sql/archive_job.sql", "set fence = fence + 1, turn_count", "set turn_count"),
+    ),
+    Guard(
+        "a late reply stands where it was given",
+        "invariant 6",
+        "contract/test_archive.py::TestArchive::test_its_turns_stand_before_what_was_said_later[memory]",
+        (Removal(MEMORY, " if late and said_at > at)", " if False)"),),
+    ),
+    Guard(
+        "a late reply stands where it was given",
+        "invariant 6",
+        "contract/test_archive.py::TestArchive::test_its_turns_stand_before_what_was_said_later[postgres]",
+        (
+            Removal(POSTGRES, '"move_later_turns", "place_later_turns", "archive_job"', '"archive_job"'),
+            Removal("stores/sql/archive_job.sql", "from place, unnest(", "from raised as place, unnest("),
+        ),
+    ),
+)
+
+LINKING = (
+    *in_both(
+        "a chain that ends with a mere name goes on",
+        "counterexample 5",
+        "TestSupersede::test_a_chain_that_ends_with_a_mere_name_is_linked_and_ended",
+        Removal(
+            MEMORY,
+            "            self._note_end(job)\n            self._link(job, successor_id)\n",
+            "            self._link(job, successor_id)\n",
+        ),
+        Removal(POSTGRES, '"note_job", "note_end", "supersede_job"', '"note_job", "supersede_job"'),
+    ),
+    *in_both(
+        "at a fence too it goes on from a mere name",
+        "counterexample 5",
+        "TestFence::test_one_that_was_linked_to_a_mere_name_leads_on_from_there",
+        Removal(MEMORY, "                self._note_end(job)\n"),
+        Removal(POSTGRES, '"note_end", "supersede_job")\n', '"supersede_job")\n'),
+    ),
+    *in_both(
+        "where a link would close a circle a copy ends the chain",
+        "counterexample 5",
+        "TestSupersede::test_where_a_link_would_close_a_circle_the_chain_ends_with_a_copy",
+        Removal(MEMORY, "            self._copy(job, successor_id)\n"),
+        Removal(POSTGRES, ', "copy_successor")', ")"),
+    ),
+    *in_both(
+        "a job that nobody needs any more ends",
+        "step check",
+        "TestSupersede::test_a_run_that_nobody_needs_any_more_ends",
+        Removal(
+            MEMORY,
+            "self._copy(job, successor_id)\n            self._end_settled(archived, job)\n",
+            "self._copy(job, successor_id)\n",
+        ),
+        Removal(POSTGRES, '*link, "end_settled")', "*link)"),
+    ),
+    *in_both(
+        "a job that is needed goes on",
+        "step check",
+        "TestSupersede::test_a_run_that_goes_on_for_other_messages_may_still_commit",
+        Removal(MEMORY, " and not any(archived.is_open(message) for message in noted.messages)"),
+        Removal(
+            "stores/sql/end_settled.sql",
+            "      where not exists (\n          select from settled",
+            "      where false and not exists (\n          select from settled",
+        ),
+    ),
+)
+
+OTHERS = (
+    Guard(
+        "the fence brings along what waits in the Postgres tier",
+        "counterexample 8",
+        "contract/test_postgres_tier.py::TestDrain::test_what_waits_comes_oldest_first_with_its_ids",
+        (Removal("stores/sql/waiting_messages.sql", "and current_id is not null", "and false"),),
+    ),
+    Guard(
+        "the fence brings nothing along that is settled",
+        "counterexample 8",
+        "contract/test_postgres_tier.py::TestDrain::test_what_is_settled_stays_where_it_is",
+        (Removal(POSTGRES, "message.message_id not in settled_there and "),),
+    ),
+    Guard(
+        "links never form a circle",
+        "counterexample 5",
+        "contract/test_archive.py::TestSupersede::test_links_never_form_a_circle[postgres]",
+        (Removal("stores/sql/supersede_job.sql", "\n  and job_id not in (select job_id from onward)"),),
+    ),
+)
+
+GUARDS = (*COMMITTING, *FENCING, *CANCELLING, *ARCHIVING, *LINKING, *OTHERS)

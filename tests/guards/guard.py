@@ -1,0 +1,55 @@
+"""A guard of the protocol, what its removal is, and the test that fails without it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+#: Where the files of the guards are; their names in the list are below it.
+PACKAGE = Path("layers/message_handler/src/message_handler")
+#: Where the tests are; their names in the list are below it.
+TESTS = Path("tests")
+
+
+@dataclass(frozen=True)
+class Removal:
+    """In `file`, the text `old`, which is there once, becomes `new`."""
+
+    file: str
+    old: str
+    new: str = ""
+
+    def applied(self, text: str) -> str:
+        """The file's text without the guard. Raises ValueError unless `old` is there exactly once."""
+        found = text.count(self.old)
+        if found != 1 or self.old == self.new:
+            raise ValueError(f"{self.file}: found {found} times, not once:\n{self.old}")
+        return text.replace(self.old, self.new)
+
+
+@dataclass(frozen=True)
+class Guard:
+    """One thing that the protocol compares, checks or keeps.
+
+    `rule`: the step, the counterexample (by its number) or the invariant that it comes from. `test`: the node id of a
+    test that passes, and fails without the guard.
+    """
+
+    name: str
+    rule: str
+    test: str
+    removals: tuple[Removal, ...]
+
+    @property
+    def files(self) -> str:
+        return ", ".join(dict.fromkeys(removal.file for removal in self.removals))
+
+    @property
+    def node(self) -> str:
+        """The test as pytest is told it."""
+        return f"{TESTS}/{self.test}"
+
+    def matches(self, words: str) -> bool:
+        """Whether each of these words is in its name, its files or its rule."""
+        described = f"{self.name} {self.files} {self.rule}".lower()
+        return all(word in described for word in words.lower().split())

@@ -1,0 +1,140 @@
+"""The guards of intake and of the operators' steps."""
+
+from __future__ import annotations
+
+from tests.guards.guard import Guard, Removal
+
+INTAKE = "intake.py"
+RUNS = "runs.py"
+JOBS = "jobs.py"
+MAINTENANCE = "maintenance.py"
+WORKER = "contract/test_worker.py"
+OUTAGES = "contract/test_outages.py"
+
+ACCEPTING = (
+    Guard(
+        "the record is sent for a duplicate too",
+        "counterexample 1",
+        f"{WORKER}::TestCounterexamples::test_1_a_duplicate_sends_the_record_again[memory]",
+        (
+            Removal(
+                INTAKE, "            self.queue.send(record", "            accepted.duplicate or self.queue.send(record"
+            ),
+        ),
+    ),
+    Guard(
+        "a refused send is undone",
+        "step undo",
+        f"{WORKER}::TestIntake::test_a_refused_record_leaves_nothing_behind[memory]",
+        (Removal(INTAKE, "tier.undo(key, accepted.posted)", "pass"),),
+    ),
+    Guard(
+        "a record brings all that waits",
+        "counterexample 6",
+        f"{WORKER}::TestCounterexamples::test_6_a_later_record_brings_the_earlier_messages_along[memory]",
+        (Removal(INTAKE, "messages = accepted.pending or (own,)", "messages = (own,)"),),
+    ),
+    Guard(
+        "a job has the same id on every tier",
+        "counterexample 5",
+        f"{OUTAGES}::TestRedisAway"
+        "::test_an_accept_that_was_applied_but_unheard_promises_the_same_job_on_the_next_tier[memory]",
+        (
+            Removal(
+                INTAKE,
+                "tier.accept(request, job_id=job_id, lock_id=lock_id)",
+                "tier.accept(request, job_id=key.new_job_id(), lock_id=lock_id)",
+            ),
+        ),
+    ),
+)
+
+OPERATING = (
+    Guard(
+        "Postgres decides a cancel",
+        "counterexample 4",
+        f"{WORKER}::TestCancel::test_a_pending_job_is_never_run[memory]",
+        (
+            Removal(
+                JOBS,
+                "verdict = self._archive.cancel(cancelling)",
+                "from message_handler.models import Verdict; "
+                "verdict = Verdict(replace(cancelling, status=JobStatus.CANCELLED), True)",
+            ),
+        ),
+    ),
+    Guard(
+        "whoever completes a cancel asks Postgres too",
+        "counterexample 4",
+        f"{WORKER}::TestCancel::test_one_that_was_begun_is_brought_to_its_end_by_a_worker[memory]",
+        (
+            Removal(
+                RUNS,
+                "ended = replace(self.archive.cancel(job).job, messages=job.messages)",
+                "ended = replace(job, status=JobStatus.CANCELLED)",
+            ),
+        ),
+    ),
+    Guard(
+        "Postgres is asked for what the cancel covers alone",
+        "step cancel",
+        f"{WORKER}::TestCancel::test_what_came_after_it_had_begun_is_answered[memory]",
+        (
+            Removal(
+                "models.py",
+                "return replace(self, messages=tuple(m for m in self.messages if m.message_id in self.cancelled))",
+                "return self",
+            ),
+        ),
+    ),
+    Guard(
+        "who completes a cancel tells of no other end",
+        "invariant 6",
+        f"{OUTAGES}::TestRedisAway::test_an_end_that_was_told_is_not_told_again_by_who_completes_a_cancel[memory]",
+        (
+            Removal(
+                RUNS, "Ended(ended if ended.status is JobStatus.CANCELLED else None, waiting)", "Ended(ended, waiting)"
+            ),
+        ),
+    ),
+    Guard(
+        "what the tier lost is not cancelled",
+        "counterexample 4",
+        f"{WORKER}::TestCancel::test_one_that_the_tier_lost_is_unknown_for_its_record_brings_it_back[memory]",
+        (Removal(JOBS, '            raise Unavailable("the job")\n', "            pass\n"),),
+    ),
+    Guard(
+        "what waits behind a cancelled job is woken",
+        "invariant 7",
+        f"{WORKER}::TestCancel::test_what_waits_behind_it_is_woken[memory]",
+        (Removal(JOBS, "        if finished.waiting:\n", "        if False:\n"),),
+    ),
+    Guard(
+        "a refused record keeps nobody else asleep",
+        "invariant 7",
+        f"{WORKER}::TestTheSweep::test_a_refused_record_does_not_keep_the_others_asleep[memory]",
+        (Removal(MAINTENANCE, "            refused = error\n", "            raise\n"),),
+    ),
+    Guard(
+        "a release raises the fence",
+        "step admin release",
+        f"{WORKER}::TestAStaleWorker::test_so_does_a_release_by_an_operator[memory]",
+        (Removal(MAINTENANCE, "    archive.raise_fence(key)\n"),),
+    ),
+    Guard(
+        "a release raises the fence before it empties the holder",
+        "step admin release",
+        f"{WORKER}::TestTheSweep::test_without_postgres_nothing_is_released[memory]",
+        (
+            Removal(
+                MAINTENANCE,
+                "    archive.raise_fence(key)\n"
+                "    released = [job for job in tiers.each(lambda tier: tier.release(key)) if job]\n",
+                "    released = [job for job in tiers.each(lambda tier: tier.release(key)) if job]\n"
+                "    archive.raise_fence(key)\n",
+            ),
+        ),
+    ),
+)
+
+GUARDS = (*ACCEPTING, *OPERATING)

@@ -1,0 +1,226 @@
+"""The guards of the worker: when a record may go, and what a run may commit.
+
+Not here, for they can't be removed alone: that a claim takes the head of the line (counterexample 3; a claim names no
+job), and that an unfenced run which gets no fence at its commit ends there (the commit would refuse it).
+"""
+
+from __future__ import annotations
+
+from tests.guards.guard import Guard, Removal
+
+PROCESSING = "processing.py"
+RUNS = "runs.py"
+MAINTENANCE = "maintenance.py"
+WORKER = "contract/test_worker.py"
+OUTAGES = "contract/test_outages.py"
+
+RECORDS = (
+    Guard(
+        "a worker accepts the record again",
+        "step re-accept",
+        f"{WORKER}::TestCounterexamples::test_5_a_job_that_the_tier_forgot_leads_to_the_answer[memory]",
+        (
+            Removal(
+                PROCESSING,
+                "            tier.accept_again(record.request, job_id=record.job_id, spare_id=key.new_job_id())\n",
+            ),
+        ),
+    ),
+    Guard(
+        "a record is deleted when its own message is settled",
+        "counterexample 2",
+        f"{WORKER}::TestRecords::test_one_that_is_refused_is_deleted_if_its_own_message_is_settled[memory]",
+        (
+            Removal(
+                PROCESSING,
+                "return self._check(tier, record, claim.wait if isinstance(claim, Refused) else retry)",
+                "return None",
+            ),
+        ),
+    ),
+    Guard(
+        "a record is kept whatever the tier says about its job",
+        "counterexample 2",
+        f"{WORKER}::TestRecords::test_one_is_kept_whatever_the_tier_says_about_its_job[memory]",
+        (
+            Removal(
+                PROCESSING,
+                "        tier.forget(key, record.message_id)\n        return wait\n",
+                "        return None\n",
+            ),
+        ),
+    ),
+    Guard(
+        "an end that Postgres doesn't know is forgotten",
+        "step check",
+        f"{WORKER}::TestRecords::test_one_is_kept_whatever_the_tier_says_about_its_job[memory]",
+        (Removal(PROCESSING, "        tier.forget(key, record.message_id)\n"),),
+    ),
+    Guard(
+        "only what had ended before Postgres was asked is forgotten",
+        "step check",
+        f"{OUTAGES}::TestRecordsThatMeet::test_an_end_that_came_while_postgres_was_asked_is_not_forgotten[memory]",
+        (
+            Removal(
+                PROCESSING,
+                "        if self.is_settled(record):\n            return None\n        tier.forget",
+                "        tier.forget",
+            ),
+        ),
+    ),
+    Guard(
+        "the promised job leads to the one that answered",
+        "counterexample 5",
+        f"{WORKER}::TestCounterexamples::test_5_a_job_that_the_tier_forgot_leads_to_the_answer[memory]",
+        (Removal(PROCESSING, "if settled_by != record.job_id:", "if False:"),),
+    ),
+    Guard(
+        "the follow-up is run or woken",
+        "invariant 7",
+        f"{WORKER}::TestWhileTheAIRuns::test_with_too_little_time_left_the_next_job_gets_one_record[memory]",
+        (Removal(PROCESSING, "                    wake(self.queue, head)\n", "                    pass\n"),),
+    ),
+    Guard(
+        "a poison record's job is failed at its last delivery",
+        "step fail",
+        f"{OUTAGES}::TestPoison::test_at_the_last_delivery_its_job_is_failed_visibly_and_the_lock_is_free[memory]",
+        (Removal(PROCESSING, "                if give_up:\n", "                if False:\n"),),
+    ),
+    Guard(
+        "a dead letter that comes back again is failed",
+        "step fail",
+        f"{OUTAGES}::TestDeadLetters::test_one_that_comes_back_again_is_failed_visibly[memory]",
+        (Removal(MAINTENANCE, "    if record.redriven:\n", "    if False:\n"),),
+    ),
+)
+
+RUNNING = (
+    Guard(
+        "a lost claim ends the AI call",
+        "step heartbeat",
+        f"{WORKER}::TestWhileTheAIRuns::test_a_lost_lock_ends_the_ai_call[memory]",
+        (Removal(RUNS, "                        raise _Stopped\n", "                        pass\n"),),
+    ),
+    Guard(
+        "what is sealed by another is not committed",
+        "step seal",
+        f"{WORKER}::TestAStaleWorker::test_it_leaves_the_claim_of_its_successor_alone[memory-tier.seal-archive.commit]",
+        (Removal(RUNS, 'if sealed.verdict == "lost":', "if False:"),),
+    ),
+    Guard(
+        "a refused commit ends nothing",
+        "step commit",
+        f"{WORKER}::TestAStaleWorker::test_so_does_a_release_by_an_operator[memory]",
+        (Removal(RUNS, "if committed else self._fenced_out(run)"),),
+    ),
+    Guard(
+        "a commit whose answer was lost is asked again",
+        "step commit",
+        f"{OUTAGES}::TestPostgresAway::test_a_commit_whose_answer_was_lost_is_one_commit[memory]",
+        (Removal(RUNS, "        with suppress(Unavailable):\n            return self.archive.commit(run, number)\n"),),
+    ),
+    Guard(
+        "a late id of a message is settled with it",
+        "invariant 5",
+        f"{WORKER}::TestWhileTheAIRuns::test_a_late_id_of_a_message_is_settled_with_it[memory]",
+        (Removal(RUNS, "tuple(known.get(message.message_id, message) for message in run.messages)", "run.messages"),),
+    ),
+    Guard(
+        "what joined between the fence and the run is fenced too",
+        "step fence",
+        f"{WORKER}::TestRecords"
+        "::test_a_duplicate_that_joins_between_the_fence_and_the_run_is_not_answered_again[memory]",
+        (Removal(RUNS, " and asked.issuperset(message.message_id for message in job.messages)"),),
+    ),
+    Guard(
+        "what waits in the Postgres tier joins",
+        "counterexample 8",
+        f"{OUTAGES}::TestDrain::test_8_the_first_reply_answers_both_in_order[servers]",
+        (Removal(RUNS, 'drain=self.tier.name != "postgres"', "drain=False"),),
+    ),
+    Guard(
+        "a committed end survives a tier that goes away",
+        "step finish",
+        f"{OUTAGES}::TestRedisAway::test_a_committed_end_is_told_although_it_went_away_at_the_finish[memory]",
+        (Removal(RUNS, "            if not committed:\n                raise\n", "            raise\n"),),
+    ),
+)
+
+WITHOUT_POSTGRES = (
+    Guard(
+        "what may be committed waits for Postgres",
+        "counterexample 10",
+        f"{OUTAGES}::TestPostgresAway::test_what_an_earlier_owner_may_have_committed_waits_for_postgres[memory]",
+        (
+            Removal(
+                RUNS,
+                "                if job.maybe_committed:\n",
+                "                job = replace(job, maybe_committed=False)\n                if False:\n",
+            ),
+        ),
+    ),
+    Guard(
+        "an unfenced run takes a fence at its commit",
+        "counterexample 9",
+        f"{OUTAGES}::TestPostgresAway"
+        "::test_a_run_that_began_without_it_takes_a_fence_when_it_is_back_at_the_commit[memory]",
+        (
+            Removal(
+                RUNS,
+                "late = self.archive.fence(running, successor_id=run.key.new_job_id(), turns=0)",
+                'raise Unavailable("Postgres")',
+            ),
+        ),
+    ),
+    Guard(
+        "the owner is compared again after that fence",
+        "counterexample 9",
+        f"{OUTAGES}::TestPostgresAway::test_nor_does_one_that_lost_it_while_it_took_its_fence[memory]",
+        (Removal(RUNS, 'if again.verdict != "sealed":', "if False:"),),
+    ),
+    Guard(
+        "the tier compares the owner before an unarchived end counts",
+        "step commit",
+        f"{OUTAGES}::TestPostgresAway::test_an_unfenced_worker_that_lost_its_lock_gives_nothing[memory]",
+        (Removal(RUNS, "if not finished.done:", "if False:"),),
+    ),
+    Guard(
+        "an end that was not sent is archived from the tier",
+        "step check",
+        f"{OUTAGES}::TestPostgresAway::test_an_end_whose_archive_record_was_not_sent_stays_what_it_is[memory]",
+        (Removal(PROCESSING, "if ended and ended.unarchived:", "if False:"),),
+    ),
+)
+
+#: Each covers for the other where a worker of another job commits: only without both does a reply double.
+TOGETHER = (
+    Guard(
+        "the fence and what is settled, both",
+        "invariant 2",
+        f"{WORKER}::TestAStaleWorker::test_it_does_not_answer_again_what_another_job_answered[memory]",
+        (
+            Removal(
+                "stores/memory_archive.py",
+                "if fence != archived.fence or any(id_ in archived.settled for id_ in ids):",
+                "if False:",
+            ),
+        ),
+    ),
+    Guard(
+        "the fence and what is settled, both",
+        "invariant 2",
+        f"{WORKER}::TestAStaleWorker::test_it_does_not_answer_again_what_another_job_answered[redis and postgres]",
+        (
+            Removal(
+                "stores/sql/commit_job.sql", " and fence = cast(:fence as bigint)\n    returning", "\n    returning"
+            ),
+            Removal(
+                "stores/sql/commit_job.sql",
+                "from ended, unnest(cast(:ids as text[])) as message_id\n",
+                "from ended, unnest(cast(:ids as text[])) as message_id on conflict do nothing\n",
+            ),
+        ),
+    ),
+)
+
+GUARDS = (*RECORDS, *RUNNING, *WITHOUT_POSTGRES, *TOGETHER)

@@ -1,0 +1,45 @@
+"""A run of which everything is drawn by one seed: who does what and when, in which order, and what goes wrong."""
+
+from __future__ import annotations
+
+from tests.simulation.checks import check
+from tests.simulation.fate import Chance
+from tests.simulation.simulation import Simulation
+
+#: When a message comes, in seconds: together, while the AI runs, and after the reply.
+_MOMENTS = (0.0, 0.0, 0.0, 0.5, 2.0, 5.0, 6.5, 20.0, 62.0, 150.0)
+#: Or earlier: after so many steps of anybody, so many seconds after a fault, or once a stuck conversation was freed.
+_STEPS = 60
+_AFTER_FAULTS = (0.0, 0.02, 1.0, 10.0, 55.0)
+
+
+def drawn(seed: int) -> Simulation:
+    """A day at the practice, not lived yet."""
+    fate = Chance(seed)
+    draw = fate.random
+    simulation = Simulation(fate)
+    for number in range(1, draw.choice([1, 2, 2, 3]) + 1):
+        simulation.worker(f"worker-{number}")
+    simulation.sweeper()
+    for number in range(draw.choice([1, 2, 2, 3, 3, 4, 6])):
+        at = draw.choice(_MOMENTS)
+        after_fault = simulation.after_fault(draw.choice((0, 0, 1)), draw.choice(_AFTER_FAULTS))
+        after_recovery = simulation.after_recovery(draw.choice((0.02, 3.0)))
+        after_step = simulation.after_step(draw.randrange(_STEPS))
+        after = draw.choice((None, after_step, after_fault, after_fault, after_recovery))
+        text = f"text of m{number} [fail]" if draw.random() < 0.05 else ""
+        earlier = [f"m{number - 1}"] if number and draw.random() < 0.2 else []
+        for _ in range(draw.choice([1, 1, 1, 2])):
+            simulation.platform_posts(*earlier, f"m{number}", at=at, after=after, text=text)
+    if draw.random() < 0.3:
+        simulation.platform_cancels(at=draw.choice(_MOMENTS))
+    if draw.random() < 0.2:
+        simulation.operator_releases(at=draw.choice(_MOMENTS))
+    return simulation
+
+
+def lived(seed: int) -> Simulation:
+    """The run of a seed, with all its promises checked. Raises Violation."""
+    simulation = drawn(seed).run()
+    check(simulation)
+    return simulation

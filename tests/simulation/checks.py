@@ -1,0 +1,136 @@
+"""What must hold once everything has come to rest: the invariants of the design, seen from outside."""
+
+from __future__ import annotations
+
+import json
+
+from message_handler.models import Job, JobStatus
+from message_handler.queues import MAX_RECEIVE_COUNT
+from tests.simulation.processes import KEY
+from tests.simulation.scheduler import Violation
+from tests.simulation.simulation import Simulation
+
+
+def check(simulation: Simulation) -> None:
+    """Raises Violation with the promise that was broken."""
+    nothing_is_stranded(simulation)
+    nothing_accepted_is_lost(simulation)
+    replies_are_disjoint(simulation)
+    replies_are_in_order(simulation)
+    every_told_job_leads_to_the_end(simulation)
+    what_was_shown_is_what_was_committed(simulation)
+
+
+def promise(kept: bool, broken: str) -> None:
+    if not kept:
+        raise Violation(broken)
+
+
+def replies(simulation: Simulation) -> list[list[str]]:
+    """What each archived reply answers, in the order in which they were made: one may be archived later."""
+    found = simulation.archive.conversation(KEY)
+    turns = sorted(found.turns, key=lambda turn: turn[1]) if found else ()
+    return [answered_by(turn.content) for turn, _, _ in turns if turn.role == "assistant"]
+
+
+def answered_by(reply: str | None) -> list[str]:
+    """The messages that the AI was asked; the last item is the answer's own number."""
+    return json.loads(reply)[:-1] if reply else []
+
+
+def nothing_is_stranded(simulation: Simulation) -> None:
+    queue = simulation.queue
+    promise(not queue.waiting, "stranded: a record waits in the queue for ever")
+    promise(not queue.dead, "stranded: a record rests in the dead letters")
+    promise(queue.most_receives <= MAX_RECEIVE_COUNT, "a record was delivered too often")
+    for tier in (simulation.redis, simulation.postgres):
+        promise(not tier.locked(), f"stranded: the {tier.name} tier keeps a conversation locked")
+
+
+def end_of(simulation: Simulation, message_id: str) -> Job:
+    job_id = simulation.archive.settled_by(KEY, message_id)
+    promise(job_id is not None, f"lost: {message_id} was told 202 and is open for ever")
+    job = simulation.archive.job(KEY.platform_id, job_id or "")
+    promise(job is not None and job.status.ended, f"lost: the job that settled {message_id} has not ended")
+    assert job is not None
+    return job
+
+
+def nothing_accepted_is_lost(simulation: Simulation) -> None:
+    """Invariants 1 and 2: answered once, visibly failed, or cancelled."""
+    found = simulation.archive.conversation(KEY)
+    said = [turn.content for turn, _, _ in found.turns if turn.role == "user"] if found else []
+    promise(len(set(said)) == len(said), f"a message is archived twice: {said}")
+    answered = [content for reply in replies(simulation) for content in reply]
+    for message_id in simulation.told:
+        end, content = end_of(simulation, message_id), simulation.contents[message_id]
+        promise(content in said, f"lost: {message_id} is not in the archive")
+        if simulation.archive.was_cancelled(KEY, message_id):
+            # It may have joined a job that had been answered without it: the job is completed, the message cancelled.
+            promise(simulation.beyond_the_limits or content not in answered, f"{message_id}: cancelled, and answered")
+        elif end.status is JobStatus.COMPLETED:
+            promise(content in answered_by(end.reply), f"the reply to {message_id} does not answer it")
+            promise(content in answered, f"lost: {message_id} was not answered")
+        elif not simulation.beyond_the_limits:
+            promise(content not in answered, f"{message_id} is {end.status}, and answered all the same")
+
+
+def replies_are_disjoint(simulation: Simulation) -> None:
+    if simulation.beyond_the_limits:
+        return
+    answered = [content for reply in replies(simulation) for content in reply]
+    promise(len(set(answered)) == len(answered), f"answered twice: {replies(simulation)}")
+
+
+def replies_are_in_order(simulation: Simulation) -> None:
+    """Where Redis was there all the time: elsewhere a message may be answered after a later one."""
+    if simulation.redis_lost or simulation.redis_split:
+        return
+    order = list(simulation.accepted)
+    # One that was refused with 503 may be answered all the same, if another record carried it: it has no place.
+    answered = [content for reply in replies(simulation) for content in reply if content in simulation.accepted]
+    promise(answered == sorted(answered, key=order.index), f"out of order: {replies(simulation)}, accepted {order}")
+
+
+def every_told_job_leads_to_the_end(simulation: Simulation) -> None:
+    for message_id, told in simulation.told.items():
+        end = end_of(simulation, message_id)
+        onward = {job.job_id for job in chain_of(simulation, end.job_id)}
+        for job_id in told:
+            chain = chain_of(simulation, job_id)
+            ids = [job.job_id for job in chain]
+            # Two jobs that each answered what the other was promised can't both lead to the other.
+            crossed = simulation.beyond_the_limits and not onward.isdisjoint(ids)
+            promise(end.job_id in ids or crossed, f"{message_id} was told a job that leads nowhere")
+            # What goes on behind the job that settled it is another message's.
+            before = chain[: ids.index(end.job_id) + 1] if end.job_id in ids else chain
+            promise(all(job.status.ended for job in before), f"{message_id} was told a job that never ends")
+    for job_id in simulation.cancelled:
+        promise(chain_of(simulation, job_id)[0].status.ended, "a job was told to be cancelled, and never ends")
+
+
+def chain_of(simulation: Simulation, job_id: str) -> list[Job]:
+    """A job and those it leads to, as the platform sees them."""
+    chain: list[Job] = []
+    following: str | None = job_id
+    while following:
+        job = simulation.archive.job(KEY.platform_id, following) or simulation.redis.job(following)
+        if job is None:
+            # A name under which what was left of a job should have run, but was answered elsewhere.
+            break
+        promise(job.job_id not in [earlier.job_id for earlier in chain], "jobs lead in a circle")
+        chain.append(job)
+        following = job.superseded_by
+    return chain
+
+
+def what_was_shown_is_what_was_committed(simulation: Simulation) -> None:
+    """A worker shows the jobs that it ended: each message in one reply, and that is the archive's."""
+    if simulation.beyond_the_limits:
+        return
+    shown = [job for job in simulation.shown if job.status is JobStatus.COMPLETED]
+    answered = [content for job in shown for content in answered_by(job.reply)]
+    promise(len(set(answered)) == len(answered), f"shown twice: {[job.reply for job in shown]}")
+    for job in shown:
+        archived = simulation.archive.job(KEY.platform_id, job.job_id)
+        promise(archived is not None and archived.reply == job.reply, f"shown, but not committed: {job.reply}")

@@ -1,0 +1,30 @@
+"""How the simulations are run: quietly, and on one core."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+
+import pytest
+
+
+@pytest.fixture(autouse=True, scope="package")
+def quiet() -> Iterator[None]:
+    """Thousands of outages would be thousands of warnings."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    yield
+    logging.disable(before)
+
+
+@pytest.fixture(autouse=True, scope="package")
+def one_core() -> Iterator[None]:
+    """Only one thread runs at a time: handing the baton over within a core takes half as long."""
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {sorted(cores)[os.getpid() % len(cores)]})
+    yield
+    os.sched_setaffinity(0, cores)

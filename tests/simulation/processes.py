@@ -1,0 +1,116 @@
+"""A process of the service, as the product builds it: each call that leaves it goes through a port, and is a step."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, cast
+
+from message_handler.ai import AI, Prompt
+from message_handler.bot_config import BotConfigService
+from message_handler.errors import AIError
+from message_handler.intake import Intake
+from message_handler.jobs import BackgroundJobManager
+from message_handler.models import ConversationKey
+from message_handler.processing import Worker
+from message_handler.queues import Queue
+from message_handler.settings import Settings
+from message_handler.stores.breaker import CircuitBreaker
+from message_handler.stores.failover import Failover
+from message_handler.stores.memory import MemoryTier
+from message_handler.stores.port import Archive, Tier
+from tests.contract.world import AI_SECONDS
+from tests.simulation.scheduler import Violation
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+SETTINGS = Settings()
+KEY = ConversationKey("default", "patient")
+
+
+class Port:
+    """Whatever adapter stands behind a port of a process; each of its methods is a step."""
+
+    def __init__(
+        self,
+        world: World,
+        process: Process,
+        label: str,
+        target: Any,
+        breaker: CircuitBreaker | None = None,
+    ) -> None:
+        self._world = world
+        self._process = process
+        self._label = label
+        self._target = target
+        self._breaker = breaker
+
+    @property
+    def away(self) -> bool:
+        return self._breaker is not None and self._breaker.is_open
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self._target, name)
+        if not callable(value):
+            return value
+
+        def step(*args: Any, **kwargs: Any) -> Any:
+            return self._world.step(
+                self._process, self._label, name, self._breaker, lambda: value(*args, **kwargs), args
+            )
+
+        return step
+
+
+class Process:
+    """A warm Lambda environment: its own breakers, caches and memory, which end with it."""
+
+    def __init__(self, world: World, name: str) -> None:
+        clock, self.name = world.clock, name
+        self.alive = True
+        self.redis_away = False
+        redis = CircuitBreaker("Redis", SETTINGS.store_retry_after, clock)
+        postgres = CircuitBreaker("Postgres", SETTINGS.store_retry_after, clock)
+        memory = MemoryTier(SETTINGS, clock, unheld_seconds=SETTINGS.heartbeat_stale)
+
+        def port(label: str, target: Any, breaker: CircuitBreaker | None = None) -> Any:
+            return Port(world, self, label, target, breaker)
+
+        self.tiers = Failover(
+            cast(Tier, port("redis", world.redis, redis)),
+            cast(Tier, port("postgres", world.postgres, postgres)),
+            cast(Tier, port("memory", memory)),
+        )
+        self.archive = cast(Archive, port("archive", world.archive, postgres))
+        self.queue = cast(Queue, port("queue", world.queue))
+        ai = cast(AI, port("ai", world.ai))
+        bots = BotConfigService(self.tiers, self.archive, SETTINGS, clock)
+        self.intake = Intake(self.tiers, self.queue, bots, SETTINGS, clock)
+        self.worker = Worker(self.tiers, self.archive, self.queue, bots, lambda _: ai, SETTINGS, clock)
+        self.jobs = BackgroundJobManager(self.tiers, self.archive, self.queue, self.intake, platform_id=KEY.platform_id)
+
+
+class SlowAI:
+    """Answers after a while, with a JSON list: what it was asked, and a number, for no two answers are the same.
+
+    `[fail]` in a message makes it fail.
+    """
+
+    def __init__(self, world: World, naps: int) -> None:
+        self._world = world
+        self._naps = naps
+        self.calls = 0
+
+    def complete(self, prompt: Prompt, checkpoint: Callable[[], None]) -> str:
+        self.calls += 1
+        asked = [message.content for message in prompt.messages]
+        said = [turn.content for turn in prompt.context if turn.role == "user"]
+        if len(set(asked + said)) < len(asked + said):
+            raise Violation(f"the AI is told the same twice: {said} {asked}")
+        for _ in range(self._naps):
+            self._world.scheduler.sleep(AI_SECONDS / self._naps)
+            checkpoint()
+        if any("[fail]" in content for content in asked):
+            raise AIError("ai_failed", "The AI was asked to fail.")
+        return json.dumps([*asked, f"answer {self.calls}"])

@@ -1,0 +1,149 @@
+"""Actors that take turns: each is a thread that runs only while it holds the baton, so a schedule is a list of choices.
+
+    worker-1 ──●  pause ─────────────────────▶●──          ● a choice: who goes on?
+    intake   ─────────▶●── pause ──▶ …
+
+Time is the shared clock's. It moves by a tick with each step, and leaps when all who live wait for a later moment.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable
+
+from tests.contract.chat import Clock
+
+#: What a step costs, in seconds: enough to put any two in an order.
+TICK = 0.01
+
+
+class Stop(BaseException):
+    """The run is over: unwinds a thread that still waits. No `except` of ours may catch it."""
+
+
+class Violation(BaseException):
+    """A promise was broken. No `except` of ours may catch it on its way to the test."""
+
+
+def _now() -> float:
+    return 0.0
+
+
+class Actor:
+    """Somebody who does things, one step at a time. `ready` says from when on (Unix seconds) it can go on."""
+
+    def __init__(self, name: str, work: Callable[[], None], ready: Callable[[], float]) -> None:
+        self.name = name
+        self.work = work
+        self.ready = ready
+        self.baton = threading.Lock()
+        self.baton.acquire()
+        self.thread: threading.Thread | None = None
+
+
+class Scheduler:
+    """Runs actors in the order that `choose` decides: among those who can go on, the running one first if it can.
+
+    It is told whether that is so, and after how many seconds another could; None lets that time pass.
+    """
+
+    def __init__(
+        self, clock: Clock, choose: Callable[[list[Actor], bool, float], Actor | None], max_steps: int
+    ) -> None:
+        self.clock = clock
+        self.steps = 0
+        self.current: Actor | None = None
+        self.failure: BaseException | None = None
+        self._choose = choose
+        self._max_steps = max_steps
+        self._actors: list[Actor] = []
+        self._timers: list[tuple[float, Callable[[], None]]] = []
+        self._main = threading.Lock()
+        self._main.acquire()
+        self._over = False
+
+    def add(self, name: str, work: Callable[[], None], ready: Callable[[], float]) -> None:
+        """Somebody whose work begins once it is `ready`."""
+        self._actors.append(Actor(name, work, ready))
+
+    def after(self, seconds: float, action: Callable[[], None]) -> None:
+        """Let something happen once so much time has passed."""
+        self._timers.append((self.clock() + seconds, action))
+
+    def run(self) -> None:
+        """Until nobody can go on any more. Raises what an actor failed with."""
+        for actor in self._actors:
+            actor.thread = threading.Thread(target=self._live, args=(actor,), name=actor.name, daemon=True)
+            actor.thread.start()
+        if (first := self._next()) is not None:
+            first.baton.release()
+            self._main.acquire()
+        self._over = True
+        for actor in self._actors:
+            actor.baton.release()
+            if actor.thread:
+                actor.thread.join()
+        if self.failure:
+            raise self.failure
+
+    def pause(self, ready: Callable[[], float] | None = None) -> None:
+        """The running actor's yield point: others may go on, and it only once it is `ready` (default: now)."""
+        actor = self.current
+        assert actor is not None
+        self.steps += 1
+        if self.steps > self._max_steps:
+            raise Violation(f"does not come to rest within {self._max_steps} steps")
+        self.clock.now += TICK
+        actor.ready = ready or _now
+        chosen = self._next()
+        if chosen is actor:
+            return
+        (chosen.baton if chosen else self._main).release()
+        actor.baton.acquire()
+        if self._over:
+            raise Stop
+
+    def sleep(self, seconds: float) -> None:
+        until = self.clock() + seconds
+        self.pause(lambda: until)
+
+    def _next(self) -> Actor | None:
+        """Who goes on now; None if nobody ever will."""
+        while True:
+            now = self.clock()
+            for timer in [timer for timer in self._timers if timer[0] <= now]:
+                self._timers.remove(timer)
+                timer[1]()
+            moments = [(actor.ready(), actor) for actor in self._actors]
+            able = [actor for at, actor in moments if at <= now]
+            later = [at for at, _ in moments if at > now] + [at for at, _ in self._timers]
+            soonest = min(later, default=math.inf)
+            if able:
+                running = self.current in able
+                if running:
+                    able.sort(key=lambda actor: actor is not self.current)
+                chosen = self._choose(able, running, soonest - now)
+                if chosen:
+                    self.current = chosen
+                    return chosen
+            elif soonest == math.inf:
+                self.current = None
+                return None
+            if soonest < math.inf:
+                self.clock.now = soonest
+
+    def _live(self, actor: Actor) -> None:
+        actor.baton.acquire()
+        try:
+            if not self._over:
+                actor.work()
+        except Stop:
+            return
+        except BaseException as failure:  # noqa: BLE001  whatever it is, the run has failed with it
+            self.failure = failure
+        if self._over:
+            return
+        self._actors.remove(actor)
+        chosen = None if self.failure else self._next()
+        (chosen.baton if chosen else self._main).release()

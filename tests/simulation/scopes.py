@@ -1,0 +1,46 @@
+"""Small scopes, few enough to be searched to the end."""
+
+from __future__ import annotations
+
+from tests.simulation.fate import Fate
+from tests.simulation.simulation import Simulation
+
+
+def two_messages(fate: Fate) -> Simulation:
+    simulation = Simulation(fate, naps=1, intakes=1)
+    simulation.worker("worker-1")
+    simulation.worker("worker-2")
+    simulation.sweeper()
+    simulation.platform_posts("m0")
+    simulation.platform_posts("m1")
+    return simulation
+
+
+def and_a_duplicate(fate: Fate) -> Simulation:
+    simulation = two_messages(fate)
+    simulation.platform_posts("m0")
+    return simulation
+
+
+def and_a_cancel(fate: Fate) -> Simulation:
+    simulation = two_messages(fate)
+    simulation.platform_cancels(at=0.0)
+    return simulation
+
+
+def and_a_release(fate: Fate) -> Simulation:
+    simulation = two_messages(fate)
+    simulation.operator_releases(at=0.0)
+    return simulation
+
+
+def a_message_after_the_fault_and_one_after_the_recovery(fate: Fate) -> Simulation:
+    """Where it is easiest to be overtaken, or to join what is over."""
+    simulation = Simulation(fate, naps=1, intakes=1)
+    simulation.worker("worker-1")
+    simulation.worker("worker-2")
+    simulation.sweeper()
+    simulation.platform_posts("m0")
+    simulation.platform_posts("m1", at=200.0, after=simulation.after_fault(0, 1.0))
+    simulation.platform_posts("m2", at=300.0, after=simulation.after_recovery(0.02))
+    return simulation

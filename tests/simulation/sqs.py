@@ -1,0 +1,85 @@
+"""SQS in virtual time: at least once, in no order, and given up after so many deliveries."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from message_handler.models import ArchiveRecord, Record
+from message_handler.queues import DEAD_LETTER_SECONDS, MAX_RECEIVE_COUNT, DeadLetter, decode, encode
+from tests.contract.chat import Clock
+from tests.contract.world import VISIBILITY_SECONDS
+
+
+@dataclass(eq=False)
+class Delivery:
+    """A record in the queue, from when on it is seen, and how often it was received."""
+
+    number: int
+    record: Record | ArchiveRecord
+    visible_at: float
+    receives: int = 0
+
+
+@dataclass
+class SimulatedQueue:
+    """Behind the port `Queue`, with what Lambda's event source mapping and SQS itself do."""
+
+    clock: Clock
+    waiting: list[Delivery] = field(default_factory=list)
+    dead: list[Delivery] = field(default_factory=list)
+    sent: int = 0
+    most_receives: int = 0
+    buried: int = 0
+    name: str = "sqs"
+    in_process: bool = False
+
+    # What the product calls.
+
+    def ping(self) -> None: ...
+
+    def close(self) -> None: ...
+
+    def send(self, record: Record | ArchiveRecord, *, delay: int = 0) -> None:
+        copy = decode(encode(record))
+        assert copy == record, "a record does not survive its journey"
+        self.sent += 1
+        self.waiting.append(Delivery(self.sent, copy, self.clock() + delay))
+
+    def dead_letters(self) -> list[DeadLetter]:
+        seen = [letter for letter in self.dead if letter.visible_at <= self.clock()]
+        for letter in seen:
+            letter.visible_at = self.clock() + DEAD_LETTER_SECONDS
+        return [DeadLetter(letter.record, str(letter.number)) for letter in seen]
+
+    def remove(self, letter: DeadLetter) -> None:
+        self.dead = [other for other in self.dead if str(other.number) != letter.receipt]
+
+    # What workers see of it.
+
+    def next_at(self) -> float:
+        return min((delivery.visible_at for delivery in self.waiting), default=math.inf)
+
+    def visible(self) -> list[Delivery]:
+        """What can be received now; what was received too often goes to the dead letters instead."""
+        now = self.clock()
+        for delivery in self.waiting:
+            if delivery.visible_at <= now and delivery.receives >= MAX_RECEIVE_COUNT:
+                self.buried += 1
+                delivery.visible_at = now
+                self.dead.append(delivery)
+        self.waiting = [delivery for delivery in self.waiting if delivery not in self.dead]
+        return [delivery for delivery in self.waiting if delivery.visible_at <= now]
+
+    def receive(self, delivery: Delivery, *, hidden: bool = True) -> None:
+        """`hidden` False: another worker gets it at the same time."""
+        delivery.receives += 1
+        self.most_receives = max(self.most_receives, delivery.receives)
+        if hidden:
+            delivery.visible_at = self.clock() + VISIBILITY_SECONDS
+
+    def delete(self, delivery: Delivery) -> None:
+        self.waiting = [other for other in self.waiting if other is not delivery]
+
+    def hide(self, delivery: Delivery, seconds: float) -> None:
+        delivery.visible_at = self.clock() + seconds

@@ -1,0 +1,62 @@
+"""Small scopes, searched to the end with the same real code.
+
+One preemption more everywhere, and faults combined with one, in an hour instead of seconds:
+
+    SIMULATION_WIDE=1 make test ARGS="tests/simulation/test_exhaustive.py -s -o faulthandler_timeout=0"
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+
+import pytest
+
+from tests.simulation.exhaustive import Bounds, Plan, explore
+from tests.simulation.fate import Fault
+from tests.simulation.scheduler import Violation
+from tests.simulation.scopes import (
+    a_message_after_the_fault_and_one_after_the_recovery,
+    and_a_cancel,
+    and_a_duplicate,
+    and_a_release,
+    two_messages,
+)
+from tests.simulation.simulation import Simulation
+from tests.simulation.trace import written
+
+#: A worker dies at the two moments after which most is undecided; then each single fault.
+COMMITTED: tuple[str, Fault] = ("archive.commit", "crash after")
+SEALED: tuple[str, Fault] = ("redis.seal", "crash after")
+WIDE = bool(os.environ.get("SIMULATION_WIDE"))
+
+
+@pytest.mark.parametrize(
+    ("scope", "bounds"),
+    [
+        (two_messages, Bounds(preemptions=2)),
+        (two_messages, Bounds(faults=1)),
+        (a_message_after_the_fault_and_one_after_the_recovery, Bounds(faults=1)),
+        (a_message_after_the_fault_and_one_after_the_recovery, Bounds(faults=1, first=COMMITTED)),
+        (a_message_after_the_fault_and_one_after_the_recovery, Bounds(faults=1, first=SEALED)),
+        (and_a_duplicate, Bounds(preemptions=1)),
+        (and_a_cancel, Bounds(preemptions=1)),
+        (and_a_release, Bounds(preemptions=1)),
+    ],
+    ids=lambda value: value.__name__ if callable(value) else str(value),
+)
+def test_no_schedule_within_the_bounds_breaks_a_promise(scope: Callable[[Plan], Simulation], bounds: Bounds) -> None:
+    if WIDE:
+        bounds = replace(bounds, preemptions=bounds.preemptions + 1)
+    found = explore(scope, bounds)
+    print(f"\n{found.runs:,} schedules of {scope.__name__} within {bounds}")
+    assert found.runs > 40, "the scope has shrunk to nothing"
+    if found.violations:
+        choices, broken = min(found.violations, key=lambda violation: len(violation[0]))
+        simulation = scope(Plan(choices, bounds))
+        with suppress(Violation):
+            simulation.run()
+        count = f"{len(found.violations)} of {found.runs} schedules"
+        pytest.fail(f"{written(simulation)}\n\n{count}: {broken}", pytrace=False)

@@ -1,0 +1,132 @@
+"""The simulation can fail: each guard of the protocol is taken away once, and some run must break a promise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from message_handler.intake import Intake
+from message_handler.models import Record, Request
+from message_handler.processing import Worker
+from message_handler.stores import steps
+from message_handler.stores.memory_archive import MemoryArchive
+from message_handler.stores.steps import Line
+from tests.simulation.exhaustive import Bounds, explore
+from tests.simulation.scopes import a_message_after_the_fault_and_one_after_the_recovery
+
+Take = Callable[[pytest.MonkeyPatch], None]
+
+
+def owner_comparison(patch: pytest.MonkeyPatch) -> None:
+    """Any worker is believed to hold the lock."""
+
+    def owns(line: Line, lock_id: str) -> bool:
+        return line.current is not None and line.hold is not None
+
+    patch.setattr(steps, "owns", owns)
+
+
+def owner_comparison_of_finish(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Line, "locked_by", lambda line, lock_id: line.current is not None)
+
+
+def fence_and_settled_comparison(patch: pytest.MonkeyPatch) -> None:
+    """Each covers for the other: both are taken away."""
+
+    def commit(archive: MemoryArchive, job: Any, fence: int) -> bool:
+        archived = archive._conversation(job)
+        known, _ = archive._jobs.get((job.key.platform_id, job.job_id), (None, None))
+        if known is None or known.status.ended:
+            return known is not None and known.status is job.status
+        archived.settle(job, job.messages)
+        archive._put(replace(job, superseded_by=known.superseded_by), fence)
+        return True
+
+    patch.setattr(MemoryArchive, "commit", commit)
+
+
+def never_join_while_a_next_exists(patch: pytest.MonkeyPatch) -> None:
+    before = steps._target
+
+    def target(line: Line, settings: Any) -> Any:
+        return before(replace(line, next=None), settings)
+
+    patch.setattr(steps, "_target", target)
+
+
+def always_send_the_record(patch: pytest.MonkeyPatch) -> None:
+    """A duplicate is told 202 and sends nothing."""
+    before = Intake.accept
+
+    def accept(intake: Intake, request: Request) -> Any:
+        duplicates: list[bool] = []
+
+        class Tiers:
+            expected = intake.tiers.expected
+
+            def first(self, step: Any) -> Any:
+                tier, accepted = intake.tiers.first(step)
+                duplicates.append(accepted.duplicate)
+                return tier, accepted
+
+        class Queue:
+            in_process = False
+
+            def send(self, record: Record, *, delay: int = 0) -> None:
+                if not duplicates[-1]:
+                    intake.queue.send(record, delay=delay)
+
+        return before(replace(intake, tiers=Tiers(), queue=Queue()), request)  # type: ignore[arg-type]
+
+    patch.setattr(Intake, "accept", accept)
+
+
+def delete_by_message(patch: pytest.MonkeyPatch) -> None:
+    """A record is deleted once its worker is through with the job."""
+    before = Worker._check
+
+    def check(worker: Worker, tier: Any, record: Record, wait: float) -> float | None:
+        before(worker, tier, record, wait)
+        return None
+
+    patch.setattr(Worker, "_check", check)
+
+
+def link_to_the_job_that_answered(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(MemoryArchive, "supersede", lambda *_: None)
+
+
+def maybe_committed_waits(patch: pytest.MonkeyPatch) -> None:
+    """While Postgres is away a run goes on, though its predecessor may have committed."""
+    before = steps.seal
+    patch.setattr(steps, "seal", lambda *arguments, fenced, **options: before(*arguments, fenced=False, **options))
+
+
+ONE_FAULT = Bounds(faults=1)
+AFTER_A_DEAD_INTAKE = Bounds(faults=1, first=("redis.accept", "crash after"))
+AFTER_A_PAUSED_COMMIT = Bounds(faults=1, first=("archive.commit", "pause after"))
+AFTER_A_LAST_COMMIT = Bounds(faults=1, first=("archive.commit", "crash after"))
+
+
+@pytest.mark.parametrize(
+    ("guard", "bounds"),
+    [
+        (owner_comparison, ONE_FAULT),
+        (owner_comparison_of_finish, AFTER_A_PAUSED_COMMIT),
+        (fence_and_settled_comparison, ONE_FAULT),
+        (never_join_while_a_next_exists, ONE_FAULT),
+        (always_send_the_record, AFTER_A_DEAD_INTAKE),
+        (delete_by_message, ONE_FAULT),
+        (link_to_the_job_that_answered, ONE_FAULT),
+        (maybe_committed_waits, AFTER_A_LAST_COMMIT),
+    ],
+    ids=lambda value: value.__name__ if callable(value) else "",
+)
+def test_without_this_guard_a_promise_is_broken(guard: Take, bounds: Bounds, monkeypatch: pytest.MonkeyPatch) -> None:
+    guard(monkeypatch)
+    found = explore(a_message_after_the_fault_and_one_after_the_recovery, bounds, until_broken=True)
+    assert found.violations, "no run missed it"
+    print(f"\nwithout {guard.__name__}, schedule {found.runs}: {found.violations[0][1]}")

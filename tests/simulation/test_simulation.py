@@ -1,0 +1,130 @@
+"""Seeded runs: actors, schedule and faults drawn by chance, every promise checked at the end of each.
+
+make test ARGS=tests/simulation                                                  a thousand seeds, small scopes searched
+SIMULATION_SEEDS=100000 make test ARGS="tests/simulation/test_simulation.py -s"  the long form, with progress
+SIMULATION_SEED=12345 make test ARGS="tests/simulation/test_simulation.py -s"    one seed, with its trace
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import get_args
+
+import pytest
+
+from tests.simulation.chance import drawn, lived
+from tests.simulation.checks import check
+from tests.simulation.fate import Fault
+from tests.simulation.scheduler import Violation
+from tests.simulation.trace import written
+
+SEEDS = int(os.environ.get("SIMULATION_SEEDS", "1000"))
+ONE = os.environ.get("SIMULATION_SEED")
+#: So many a test: each has its own time limit.
+CHUNK = 500
+
+
+@dataclass
+class Lives:
+    """What became of all the runs."""
+
+    runs: int = 0
+    broken: dict[int, str] = field(default_factory=dict)
+    counts: Counter[str] = field(default_factory=Counter)
+
+    def table(self) -> str:
+        return "\n".join(f"{number:9,}  {what}" for what, number in sorted(self.counts.items()))
+
+
+LIVES = Lives()
+
+
+def live(seeds: range) -> dict[int, str]:
+    """Run the seeds; those that broke a promise, with the promise."""
+    broken = {}
+    for seed in seeds:
+        simulation = drawn(seed)
+        try:
+            check(simulation.run())
+        except Violation as violation:
+            broken[seed] = str(violation)
+        LIVES.runs += 1
+        LIVES.counts.update({f"fault: {fault}": number for fault, number in simulation.counts.items()})
+        LIVES.counts["messages told 202"] += len(simulation.told)
+        LIVES.counts["cancels told 200"] += len(simulation.cancelled)
+        LIVES.counts["steps"] += simulation.scheduler.steps
+        LIVES.counts["AI calls"] += simulation.ai.calls
+        LIVES.counts["stale commits refused"] += simulation.archive.refused
+        LIVES.counts["records buried"] += simulation.queue.buried
+        LIVES.counts["runs beyond the honest limits"] += simulation.beyond_the_limits
+    LIVES.broken |= broken
+    return broken
+
+
+@pytest.fixture(scope="module")
+def lives() -> Lives:
+    """All the runs; the first of them if the test is run alone."""
+    if not LIVES.runs:
+        live(range(min(SEEDS, CHUNK)))
+    return LIVES
+
+
+def replay(seed: int) -> str:
+    return f'SIMULATION_SEED={seed} make test ARGS="tests/simulation/test_simulation.py -s"'
+
+
+def told_of(seed: int) -> str:
+    """How a seed's run went, to its broken promise if it has one."""
+    simulation = drawn(seed)
+    end = "every promise was kept"
+    try:
+        check(simulation.run())
+    except Violation as violation:
+        end = f"BROKEN: {violation}"
+    return f"{written(simulation)}\n\nseed {seed}: {end}"
+
+
+@pytest.mark.skipif(ONE is not None, reason="SIMULATION_SEED names one")
+class TestSeeds:
+    @pytest.mark.parametrize("first", range(0, SEEDS, CHUNK))
+    def test_every_promise_is_kept_whatever_goes_wrong(self, first: int) -> None:
+        seeds = range(first, min(first + CHUNK, SEEDS))
+        if broken := live(seeds):
+            seed, promise = next(iter(broken.items()))
+            others = ", ".join(str(other) for other in list(broken)[1:10])
+            pytest.fail(
+                f"{told_of(seed)}\n\n{promise}\n{len(broken)} of {len(seeds)} seeds are broken"
+                f"{f', also {others}' if others else ''}; again with:\n\n    {replay(seed)}\n",
+                pytrace=False,
+            )
+        print(f"\nseeds up to {seeds[-1]:,}: {len(LIVES.broken)} broken")
+
+    def test_everything_that_can_go_wrong_does(self, lives: Lives) -> None:
+        print(f"\n{lives.runs:9,}  runs\n{lives.table()}")
+        assert [fault for fault in get_args(Fault) if not lives.counts[f"fault: {fault}"]] == []
+
+    def test_stale_workers_try_to_commit_and_are_refused(self, lives: Lives) -> None:
+        assert lives.counts["stale commits refused"] > 0
+
+    def test_records_go_to_the_dead_letters_and_come_back(self, lives: Lives) -> None:
+        """Every check holds after that: their messages are answered in the end."""
+        assert lives.counts["records buried"] > 0
+
+    def test_most_runs_are_within_the_honest_limits(self, lives: Lives) -> None:
+        assert 0 < lives.counts["runs beyond the honest limits"] < lives.runs / 3
+
+    def test_a_seed_is_the_same_run_each_time(self) -> None:
+        for seed in range(20):
+            assert told_of(seed) == told_of(seed)
+
+
+@pytest.mark.skipif(ONE is None, reason="SIMULATION_SEED names none")
+def test_the_seed_that_was_asked_for() -> None:
+    seed = int(ONE or 0)
+    print(f"\n{told_of(seed)}")
+    try:
+        lived(seed)
+    except Violation as violation:
+        pytest.fail(f"seed {seed}: {violation}", pytrace=False)

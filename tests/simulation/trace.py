@@ -1,0 +1,103 @@
+"""A run as a person reads it: step by step who called what, and what came back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from message_handler.ai import Prompt
+from message_handler.models import (
+    Accepted,
+    ArchiveRecord,
+    Claim,
+    Fence,
+    Job,
+    Message,
+    Record,
+    Refused,
+    Request,
+    Verdict,
+)
+from message_handler.stores.port import Finished, Sealed
+from tests.simulation.simulation import Simulation
+
+
+class Names:
+    """Short names for ids, in the order in which they appear: J1, J2, … and L1, L2, …"""
+
+    def __init__(self) -> None:
+        self._names: dict[str, str] = {}
+        self._numbers = {"J": 0, "L": 0}
+
+    def of(self, id_: str, kind: str) -> str:
+        if id_ not in self._names:
+            self._numbers[kind] += 1
+            self._names[id_] = f"{kind}{self._numbers[kind]}"
+        return self._names[id_]
+
+
+def written(simulation: Simulation, *, newest: int = 400) -> str:
+    """The run's steps, one a line. Long ones are cut in the middle."""
+    names = Names()
+    lines = []
+    for at, actor, what, arguments, outcome in simulation.trace:
+        if what.endswith(".sweep") and outcome == []:
+            continue
+        said = ", ".join(part for part in (_said(value, names) for value in arguments) if part)
+        answer = "" if outcome is None else f" → {_said(outcome, names)}"
+        lines.append(f"{at - simulation.began:9.2f}  {actor:<14} {what}{f'({said})' if said else ''}{answer}")
+    if len(lines) > 2 * newest:
+        lines = [*lines[:newest], f"… {len(lines) - 2 * newest} steps …", *lines[-newest:]]
+    return "\n".join(lines)
+
+
+def _said(value: Any, names: Names) -> str:
+    match value:
+        case Job():
+            flags = [flag for flag in ("sealed", "maybe_committed", "unarchived") if getattr(value, flag)]
+            successor = [f"⇒ {names.of(value.superseded_by, 'J')}"] if value.superseded_by else []
+            return " ".join([f"{names.of(value.job_id, 'J')}{_ids(value.messages)}", value.status, *flags, *successor])
+        case Record():
+            return f"record of {value.message_id} for {names.of(value.job_id, 'J')}{_ids(value.request.messages)}"
+        case ArchiveRecord():
+            return f"archive record of {_said(value.job, names)}"
+        case Request():
+            return _ids(value.messages)
+        case Accepted():
+            kind = "created" if value.lock_id else "known" if value.duplicate else "joined"
+            return f"{kind} {names.of(value.job_id, 'J')}, pending {_ids(value.pending)}"
+        case Claim():
+            return f"claim {names.of(value.lock_id, 'L')} on {_said(value.job, names)}"
+        case Refused():
+            return f"refused for {value.wait:g} s"
+        case Fence():
+            waiting = f", waiting {_ids(value.waiting)}" if value.waiting else ""
+            rest = f", rest under {names.of(value.successor_id, 'J')}" if value.successor_id else ""
+            ended = f", ended {_said(value.ended, names)}" if value.ended else ""
+            settled = f", settled {' '.join(value.settled)}" if value.settled else ""
+            return f"fence {value.number}{settled}{ended}{rest}{waiting}"
+        case Sealed():
+            return f"{value.verdict} {_said(value.job, names)}" if value.job else value.verdict
+        case Finished():
+            return f"{'done' if value.done else 'not done'}{', next waits' if value.waiting else ''}"
+        case Verdict():
+            return f"{'cancelled' if value.cancelled else 'nothing to cancel'}, {_said(value.job, names)}"
+        case Message():
+            return value.message_id
+        case Prompt():
+            return _ids(value.messages)
+        case BaseException():
+            return f"{type(value).__name__}: {value}"
+        case str() if len(value) == 36 and value[14] == "8":
+            return names.of(value, "J")
+        case str() if len(value) == 36:
+            return names.of(value, "L")
+        case list() | tuple() | set() | frozenset() | dict():
+            return f"[{' '.join(_said(item, names) for item in value)}]"
+        case None:
+            return "nothing"
+        case _:
+            return "" if hasattr(value, "conversation_id") or callable(value) else str(value)
+
+
+def _ids(messages: tuple[Message, ...]) -> str:
+    return "{" + " ".join(message.message_id for message in messages) + "}"

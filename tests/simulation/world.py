@@ -1,0 +1,191 @@
+"""What all processes share: time, stores, the queue; what a step is, and what goes wrong at it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any
+
+from message_handler.errors import Unavailable
+from message_handler.stores.breaker import CircuitBreaker
+from tests.contract.chat import Clock
+from tests.contract.world import Crash
+from tests.simulation.fate import Fate, Fault, possible
+from tests.simulation.processes import KEY, SETTINGS, Process, SlowAI
+from tests.simulation.scheduler import Scheduler
+from tests.simulation.sqs import SimulatedQueue
+from tests.simulation.stores import SharedArchive, SharedTier
+
+#: They only ask how things are: no step of their own, or a run would consist of them.
+QUIET = frozenset({"ping", "close", "cached", "cache", "bot_of", "configuration", "lock", "dead_letters", "remove"})
+#: Long enough for a claim to go stale, the sweep to come and others to do the work.
+PAUSES = (90.0, 16.0, 5.0, 400.0)
+OUTAGE_SECONDS = (20.0, 0.05, 0.3, 2.0, 90.0, 400.0, 2_000.0)
+MAX_STEPS = 4_000
+
+
+class World:
+    """One conversation's surroundings."""
+
+    def __init__(self, fate: Fate, *, naps: int) -> None:
+        self.fate = fate
+        self.clock = Clock()
+        self.began = self.clock()
+        self.scheduler = Scheduler(self.clock, fate.who, MAX_STEPS)
+        self.redis = SharedTier("redis", SETTINGS, self.clock)
+        self.postgres = SharedTier("postgres", SETTINGS, self.clock)
+        self.archive = SharedArchive(self.postgres)
+        self.queue = SimulatedQueue(self.clock)
+        self.ai = SlowAI(self, naps)
+        self.trace: list[tuple[float, str, str, tuple[Any, ...], Any]] = []
+        self.counts: Counter[str] = Counter()
+        #: When something went wrong, and when the sweep or an operator then took a conversation from its worker.
+        self.faults_at: list[float] = []
+        self.freed_at: list[float] = []
+        #: What the patient wrote, by the messages' ids.
+        self.contents: dict[str, str] = {}
+        #: The messages that Redis took in, in the order in which they came.
+        self.accepted: list[str] = []
+        self.redis_lost = self.redis_split = self.postgres_was_away = False
+
+    @property
+    def beyond_the_limits(self) -> bool:
+        """Whether two replies may have been shown: Postgres was away, and Redis was lost or split."""
+        return self.postgres_was_away and (self.redis_lost or self.redis_split)
+
+    def step(
+        self,
+        process: Process,
+        label: str,
+        name: str,
+        breaker: CircuitBreaker | None,
+        call: Callable[[], Any],
+        arguments: tuple[Any, ...],
+    ) -> Any:
+        """A call of a port. Raises Crash, Unavailable, and whatever the adapter does."""
+        if not process.alive:
+            raise Crash
+        if name in QUIET:
+            with breaker.guard() if breaker else nullcontext():
+                self._reach(process, label)
+                return call()
+        step = f"{label}.{name}"
+        self.scheduler.pause()
+        if not process.alive:
+            raise Crash
+        fault = self._goes_wrong(step, process, possible(step))
+        outcome: Any = None
+        try:
+            with breaker.guard() if breaker else nullcontext():
+                self._reach(process, label)
+                if fault == "fail before":
+                    raise Unavailable(label)
+                outcome = call()
+                if name in ("sweep", "release") and outcome:
+                    self.freed_at.append(self.clock())
+                if label == "redis":
+                    self._watch(name, arguments)
+                if fault == "fail after":
+                    raise Unavailable(label)
+        except BaseException as error:
+            outcome = error
+            raise
+        finally:
+            self.trace.append((self.clock(), self._actor, step, arguments, outcome))
+        if fault == "crash after":
+            self._dies(process)
+        if fault == "pause after":
+            self._pauses(process)
+        return outcome
+
+    def note(self, what: str, *details: Any) -> None:
+        self.trace.append((self.clock(), self._actor, what, details, None))
+
+    @property
+    def _actor(self) -> str:
+        return self.scheduler.current.name if self.scheduler.current else "-"
+
+    def _reach(self, process: Process, label: str) -> None:
+        if (label == "redis" and (self.redis.away or process.redis_away)) or (
+            label in ("postgres", "archive") and self.postgres.away
+        ):
+            raise Unavailable(label)
+
+    def _watch(self, name: str, arguments: tuple[Any, ...]) -> None:
+        """A step of Redis was taken: in which order the messages came, as their requests have it."""
+        self.redis.remember()
+        if name not in ("accept", "accept_again", "undo"):
+            return
+        waiting = {message.content for message in self.redis.line(KEY).waiting()}
+        if name == "undo":
+            undone = {self.contents[message_id] for message_id in arguments[1]} - waiting
+            self.accepted = [content for content in self.accepted if content not in undone]
+            return
+        following = len(self.accepted)
+        for message in reversed(arguments[0].messages):
+            if message.content in self.accepted:
+                following = self.accepted.index(message.content)
+            elif message.content in waiting:
+                self.accepted.insert(following, message.content)
+
+    # What goes wrong.
+
+    def _goes_wrong(self, step: str, process: Process, faults: tuple[Fault, ...]) -> Fault | None:
+        fault = self.fate.fault(step, faults)
+        if fault is None:
+            return None
+        self.counts[fault] += 1
+        self.faults_at.append(self.clock())
+        self.note(f"— {fault.upper()} —", step)
+        if fault == "crash before":
+            self._dies(process)
+        elif fault == "pause before":
+            self._pauses(process)
+        elif fault in ("fail before", "fail after"):
+            self.redis_split |= step.startswith("redis.")
+            self.postgres_was_away |= step.startswith(("postgres.", "archive."))
+        elif fault in ("redis flushed", "redis rolled back"):
+            self.redis_lost = True
+            if fault == "redis flushed":
+                self.redis.flush()
+            else:
+                self.redis.roll_back(1 + self.fate.pick(8))
+        elif fault in ("redis away", "redis away for one", "postgres away", "both away"):
+            self._outage(fault, process)
+        return fault
+
+    def _dies(self, process: Process) -> None:
+        process.alive = False
+        raise Crash
+
+    def _pauses(self, process: Process) -> None:
+        self.scheduler.sleep(self.fate.seconds(*PAUSES))
+        self.note("goes on")
+        if not process.alive:
+            raise Crash
+
+    def _outage(self, fault: Fault, process: Process) -> None:
+        away: list[SharedTier | Process] = []
+        if fault in ("redis away", "both away"):
+            away.append(self.redis)
+        if fault in ("postgres away", "both away"):
+            away.append(self.postgres)
+        if fault == "redis away for one":
+            away.append(process)
+        self.redis_split |= fault != "postgres away"
+        self.postgres_was_away |= fault in ("postgres away", "both away")
+
+        def switch(value: bool) -> None:
+            for part in away:
+                if isinstance(part, Process):
+                    part.redis_away = value
+                else:
+                    part.away = value
+
+        def back() -> None:
+            switch(False)
+            self.trace.append((self.clock(), "-", f"end of: {fault}", (), None))
+
+        switch(True)
+        self.scheduler.after(self.fate.seconds(*OUTAGE_SECONDS), back)
