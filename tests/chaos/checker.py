@@ -136,7 +136,7 @@ def _wrong_job(index: _Index) -> Iterator[Violation]:
     for message, events in index.accepted.items():
         row = index.settled.get(message)
         for told in dict.fromkeys(event.job_id for event in events):
-            if row and told and row.job_id not in _chain(index.history.jobs, told):
+            if row and told and not _leads_to(index.history.jobs, told, row.job_id):
                 what = f"{message} was promised {told}, which doesn't lead to {row.job_id}"
                 yield Violation("2 wrong job", what, row.conversation, (message,), (told,))
 
@@ -252,6 +252,11 @@ def _changed(index: _Index) -> Iterator[Violation]:
 def _leaked(index: _Index) -> Iterator[Violation]:
     for where in index.history.leaks:
         yield Violation("11 leaked", f"a patient's words are in {where}")
+
+
+def _leads_to(jobs: dict[str, JobRow], job_id: str, end_id: str) -> bool:
+    """Whether following a job one comes by another, or by its copy."""
+    return any(end_id in (id_, jobs[id_].copy_of if id_ in jobs else None) for id_ in _chain(jobs, job_id))
 
 
 def _chain(jobs: dict[str, JobRow], job_id: str) -> list[str]:

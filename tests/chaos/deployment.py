@@ -233,7 +233,7 @@ class Deployment:
             row[0]: JobRow(*row)
             for row in self.postgres.query(
                 "select cast(job_id as text), conversation_id, status, fence, reply, error_code,"
-                " cast(superseded_by as text) from jobs"
+                " cast(superseded_by as text), cast(copy_of as text) from jobs"
             )
         }
         history.turns = [

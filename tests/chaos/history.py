@@ -130,6 +130,7 @@ class JobRow:
     reply: str | None
     error: str | None
     superseded_by: str | None
+    copy_of: str | None = None
 
 
 @dataclass(frozen=True)

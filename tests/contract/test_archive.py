@@ -223,15 +223,6 @@ class TestFence:
         assert fence.ended == talk.archived(3)
         assert talk.end(3) == (JobStatus.CANCELLED, None, None, talk.id(2))
 
-    def test_one_that_was_linked_to_a_mere_name_leads_on_from_there(self, talk: Conversation) -> None:
-        job = talk.job(1, "m0", "m1")
-        talk.fence(job)
-        talk.archive.supersede(job, talk.id(2))
-        talk.answer(3, "m0", "m1")
-        talk.fence(job)
-        assert talk.end(1) == (JobStatus.CANCELLED, None, None, talk.id(2))
-        assert talk.end(2) == (JobStatus.CANCELLED, None, None, talk.id(3))
-
     def test_a_message_is_settled_under_each_of_its_ids(self, talk: Conversation) -> None:
         talk.answer(1, Message("m0", "yes", aliases=("a", "b")))
         assert talk.settled("m0", "a", "b") == [talk.id(1)] * 3
@@ -733,6 +724,15 @@ class TestSupersede:
         assert (copy.status, copy.reply, copy.superseded_by) == (JobStatus.COMPLETED, "reply 1", None)
         assert talk.settled("m1", "m2") == [talk.id(1), talk.id(2)]
         assert [content for role, content in talk.turns() if role == "assistant"] == ["reply 1", "reply 2"]
+
+    def test_a_linked_job_ends_with_the_last_of_its_messages(self, talk: Conversation) -> None:
+        """J1{m0 m1} was abandoned; J2 answered m0, to which J1 leads; then J3 answers m1: nobody looks at J1 again."""
+        talk.number(talk.job(1, "m0", "m1"))
+        talk.answer(2, "m0")
+        talk.archive.supersede(talk.job(1, "m0"), talk.id(2))
+        assert talk.end(1) == (JobStatus.PROCESSING, None, None, talk.id(2))
+        talk.answer(3, "m1")
+        assert talk.end(1) == (JobStatus.CANCELLED, None, None, talk.id(2))
 
     def test_two_at_once_end_in_one_chain(self, talk: Conversation) -> None:
         for number in range(1, 31, 3):

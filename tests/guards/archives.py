@@ -164,11 +164,16 @@ LINKING = (
         Removal(POSTGRES, '"note_job", "note_end", "supersede_job"', '"note_job", "supersede_job"'),
     ),
     *in_both(
-        "at a fence too it goes on from a mere name",
-        "counterexample 5",
-        "TestFence::test_one_that_was_linked_to_a_mere_name_leads_on_from_there",
-        Removal(MEMORY, "                self._note_end(job)\n"),
-        Removal(POSTGRES, '"note_end", "supersede_job")\n', '"supersede_job")\n'),
+        "a linked job ends with the last of its messages",
+        "step commit",
+        "TestSupersede::test_a_linked_job_ends_with_the_last_of_its_messages",
+        Removal(
+            MEMORY,
+            "            self._put(replace(job, superseded_by=known.superseded_by), fence)\n"
+            "            self._end_superseded(archived, job.key)\n",
+            "            self._put(replace(job, superseded_by=known.superseded_by), fence)\n",
+        ),
+        Removal(POSTGRES, '"commit_job", "end_superseded")', '"commit_job")'),
     ),
     *in_both(
         "where a link would close a circle a copy ends the chain",

@@ -40,7 +40,11 @@ WIDE = bool(os.environ.get("SIMULATION_WIDE"))
         (two_messages, Bounds(faults=1)),
         (a_message_after_the_fault_and_one_after_the_recovery, Bounds(faults=1)),
         (a_message_after_the_fault_and_one_after_the_recovery, Bounds(faults=1, first=COMMITTED)),
-        (a_message_after_the_fault_and_one_after_the_recovery, Bounds(faults=1, first=SEALED)),
+        pytest.param(
+            a_message_after_the_fault_and_one_after_the_recovery,
+            Bounds(faults=1, first=SEALED),
+            marks=pytest.mark.skipif(not WIDE, reason="only with SIMULATION_WIDE"),
+        ),
         (and_a_duplicate, Bounds(preemptions=1)),
         (and_a_cancel, Bounds(preemptions=1)),
         (and_a_release, Bounds(preemptions=1)),

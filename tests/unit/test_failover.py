@@ -113,8 +113,9 @@ class TestCircuitBreaker:
         assert not store.breaker.is_open
 
     def test_each_change_of_state_is_one_warning(
-        self, store: Store, clock: Clock, caplog: pytest.LogCaptureFixture
+        self, store: Store, clock: Clock, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        monkeypatch.setattr(logging.getLogger("message_handler"), "propagate", True)  # a function's logger stops it
         store.up = False
         for _ in range(20):
             store.is_away()

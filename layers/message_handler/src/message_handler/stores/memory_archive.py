@@ -85,9 +85,7 @@ class MemoryArchive:
             if open_:
                 end_id = self._link(job, successor_id)
             elif not known.status.ended:
-                self._note_end(job)
                 self._link(job, settled[job.messages[-1].message_id])
-                self._end_settled(archived, job)
             return Fence(None, settled, newest, self._cancel(known), end_id)
 
     def commit(self, job: Job, fence: int) -> bool:
@@ -101,6 +99,7 @@ class MemoryArchive:
                 return False
             archived.settle(job, job.messages)
             self._put(replace(job, superseded_by=known.superseded_by), fence)
+            self._end_superseded(archived, job.key)
             return True
 
     def archive(self, job: Job) -> bool:
@@ -119,6 +118,7 @@ class MemoryArchive:
                 end = replace(end, started_at=known.started_at)
             archived.settle(end, open_, late=True)
             self._put(end, archived.fence)
+            self._end_superseded(archived, job.key)
             return True
 
     def cancel(self, job: Job) -> Verdict:
@@ -203,6 +203,12 @@ class MemoryArchive:
             noted, _ = self._jobs.get((job.key.platform_id, job_id), (None, None))
             if noted and not any(archived.is_open(message) for message in noted.messages):
                 self._cancel(noted)
+
+    def _end_superseded(self, archived: _Archived, key: ConversationKey) -> None:
+        """End the conversation's jobs that lead to another one and wait for a run that nobody needs any more."""
+        for job, _ in list(self._jobs.values()):
+            if job.key == key and job.superseded_by and not any(archived.is_open(m) for m in job.messages):
+                self._cancel(job)
 
     def _put(self, job: Job, fence: int | None) -> Job:
         self._jobs[job.key.platform_id, job.job_id] = (job, fence)

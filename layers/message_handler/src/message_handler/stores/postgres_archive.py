@@ -65,8 +65,7 @@ class PostgresArchive:
                     successor = execute(connection, values, "supersede_job", "chain_end")[0][0]
                 elif not ended.status.ended:
                     settled_by = fence.settled[job.messages[-1].message_id]
-                    execute(connection, values | {"successor_id": settled_by}, "note_end", "supersede_job")
-                    execute(connection, values, "end_settled")
+                    execute(connection, values | {"successor_id": settled_by}, "supersede_job")
                 execute(connection, values, "end_job")
                 return replace(fence, ended=_job(connection, job), successor_id=successor)
 
@@ -75,7 +74,7 @@ class PostgresArchive:
     def commit(self, job: Job, fence: int) -> bool:
         values = _end_values(job) | {"fence": fence}
         try:
-            committed = self._database.execute(values, "commit_job")[0][0]
+            committed = self._database.execute(values, "commit_job", "end_superseded")[0][0]
         except Refused as refused:
             if refused.code != _UNIQUE_VIOLATION:
                 raise
@@ -95,7 +94,7 @@ class PostgresArchive:
                 if settled or (known and known.status.ended):
                     name = execute(connection, values, "note_job", "supersede_job", "end_job", "chain_end")[0][0]
                 end = _end_values(replace(job, job_id=name, messages=open_))
-                execute(connection, end, "move_later_turns", "place_later_turns", "archive_job")
+                execute(connection, end, "move_later_turns", "place_later_turns", "archive_job", "end_superseded")
                 return True
 
         return self._database.run(work)

@@ -36,3 +36,5 @@ create index ended_jobs_by_end on ended_jobs (expires_at);
 
 -- A chain of successors that can't lead to a job, because that job's own chain leads into it, leads to a copy of it.
 alter table jobs add column copy_of uuid;
+
+create index jobs_that_wait on jobs (platform_id, conversation_id) where status = 'processing';
