@@ -266,6 +266,21 @@ class TestPostgresAway:
         assert world.answered("m0")
         world.checked()
 
+    def test_after_hours_without_postgres_the_first_answer_stands(self, world: World) -> None:
+        """Its messages are remembered as long as its end: the record of m0 comes before the archive record."""
+        world.posts("m0")
+        world.postgres(away=True)
+        world.delivers()
+        job_id = world.told["m0"][0]
+        world.clock.advance(5 * world.settings.job_ttl)
+        world.postgres(away=False)
+        world.delivers(records(world)[0])
+        world.settles()
+        assert len(world.ai.prompts) == 1
+        assert world.answered("m0")
+        assert world.job(job_id).status is JobStatus.COMPLETED
+        world.checked()
+
     def test_its_text_is_kept_no_longer_than_needed(self, world: World) -> None:
         world.posts("m0")
         world.postgres(away=True)
@@ -377,6 +392,9 @@ class TestPostgresAway:
         on(world, "after", "archive.commit", is_away)
         world.delivers()
         assert world.answered("m0")
+        world.settles()
+        assert world.answered("m0")
+        assert len(world.ai.prompts) == 1
         world.checked()
 
     def test_so_is_one_that_went_away_with_its_answer(self, world: World) -> None:
@@ -486,10 +504,13 @@ class TestWithoutPostgres:
     def test_an_unknown_job_is_unknown_and_not_away(self, world: World) -> None:
         assert world.cancels(world.key.new_job_id()) is None
 
-    def test_a_cancel_waits_for_a_postgres(self, world: World) -> None:
+    def test_a_cancel_is_refused_and_the_conversation_goes_on(self, world: World) -> None:
         world.posts("m0")
         with pytest.raises(Unavailable):
             world.jobs.cancel(world.told["m0"][0])
+        world.posts("m1")
+        world.settles()
+        assert world.job(world.told["m1"][0]).status is JobStatus.COMPLETED
 
 
 class TestDrain:
@@ -637,6 +658,31 @@ class TestDeadLetters:
         assert world.end_of("m0").status is JobStatus.FAILED
         assert world.ai.prompts == []
         world.checked()
+
+    def test_what_came_later_is_not_failed_with_it(self, world: World, letters: list[DeadLetter]) -> None:
+        world.posts("m0")
+        self.gives_up(world, letters)
+        maintenance.redrive(world.worker, world.sender)
+        self.gives_up(world, letters)
+        world.posts("m1")
+        maintenance.redrive(world.worker, world.sender)
+        world.settles()
+        assert world.answered("m0 m1")
+        maintenance.redrive(world.worker, world.sender)
+        assert letters == []
+        world.checked()
+
+    def test_one_that_breaks_us_keeps_no_other_from_coming_back(self, world: World, letters: list[DeadLetter]) -> None:
+        def breaks() -> None:
+            raise ZeroDivisionError
+
+        world.posts("m0")
+        self.gives_up(world, letters)
+        letters.insert(0, letters[0])
+        on(world, "before", "archive.settled_by", breaks)
+        assert maintenance.redrive(world.worker, world.sender) == 1
+        world.settles()
+        assert world.answered("m0")
 
     def test_an_archive_record_reaches_postgres_from_there_too(self, world: World, letters: list[DeadLetter]) -> None:
         world.posts("m0")

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from pathlib import Path
@@ -41,16 +41,16 @@ MIGRATIONS = ["0001_conversations.sql", "0002_lines.sql"]
 class Connections:
     """Makes connections, unless the server is away."""
 
-    connector: Callable[[], Connection]
+    connector: Callable[..., Connection]
     made: list[Connection] = field(default_factory=list)
     asked: int = 0
     away: bool = False
 
-    def connect(self) -> Connection:
+    def connect(self, **changed: Any) -> Connection:
         self.asked += 1
         if self.away:
             raise ConnectionRefusedError
-        self.made.append(self.connector())
+        self.made.append(self.connector(**changed))
         return self.made[-1]
 
 
@@ -324,6 +324,18 @@ class TestTLS:
         assert self.SECRET not in "".join(traceback.format_exception(caught.value))
 
 
+def test_a_connection_that_nobody_used_for_long_is_made_anew(
+    migrated: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What stands between may have dropped it without a word."""
+    database = database_of(migrated)
+    used = [database.run(lambda connection: connection.run("select pg_backend_pid()")[0][0]) for _ in range(2)]
+    monkeypatch.setattr("message_handler.stores.database._IDLE_SECONDS", -1)
+    used.append(database.run(lambda connection: connection.run("select pg_backend_pid()")[0][0]))
+    assert used[0] == used[1] != used[2]
+    database.close()
+
+
 class TestErrors:
     @pytest.fixture
     def broken(self, talk: Conversation) -> Job:
@@ -417,6 +429,51 @@ class TestMigrations:
         archive.migrate()
         archive.ping()
         archive.close()
+
+    def test_a_schema_older_than_the_code_is_away_and_says_so_once(
+        self, empty: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(logging.getLogger("message_handler"), "propagate", True)
+        settings = Settings(database_url=SecretStr(empty))
+        database = database_of(settings)
+        archive = PostgresArchive(database)
+        archive.migrate()
+        with closing(connector(settings)()) as connection:
+            connection.run("delete from schema_migrations where version = 2")
+            connection.run("drop table lines, ended_jobs")
+            connection.run("alter table jobs drop column copy_of")
+            connection.run("drop index jobs_that_wait")
+        job = Conversation(archive).job(1, "m0")
+        for _ in range(3):
+            with pytest.raises(Unavailable, match="migrate"):
+                archive.fence(job, successor_id=job.job_id, turns=0, drain=True)
+            with pytest.raises(Unavailable, match="migrate"):
+                archive.ping()
+        assert archive.away
+        assert not database.breaker.is_open
+        assert len([record for record in caplog.records if record.levelno == logging.WARNING]) == 1
+        assert archive.migrate() == MIGRATIONS[1:]
+        assert not archive.away
+        archive.ping()
+        archive.close()
+
+    def test_one_that_a_reader_holds_up_gives_way_and_can_be_tried_again(self, empty: str) -> None:
+        settings = Settings(database_url=SecretStr(empty))
+        database = database_of(settings)
+        database.migrate()
+        with closing(connector(settings)()) as reader:
+            reader.run("delete from schema_migrations where version = 2")
+            reader.run("drop table lines, ended_jobs")
+            reader.run("alter table jobs drop column copy_of")
+            reader.run("drop index jobs_that_wait")
+            reader.run("begin")
+            reader.run("select count(*) from jobs")
+            with pytest.raises(Unavailable, match="try again"):
+                database.migrate()
+            assert not database.breaker.is_open
+            reader.run("rollback")
+        assert database.migrate() == MIGRATIONS[1:]
+        database.close()
 
     def test_processes_that_migrate_at_once_apply_them_once(self, empty: str) -> None:
         processes = [

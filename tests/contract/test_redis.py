@@ -224,6 +224,7 @@ class TestAway:
                 lambda: chat.finish("worker", chat.end(job)),
                 lambda: chat.cancel(job.job_id),
                 lambda: chat.tier.release(chat.key),
+                chat.tier.ping,
             ):
                 with pytest.raises(Unavailable):
                     step()

@@ -90,7 +90,19 @@ RECORDS = (
         "a dead letter that comes back again is failed",
         "step fail",
         f"{OUTAGES}::TestDeadLetters::test_one_that_comes_back_again_is_failed_visibly[memory]",
-        (Removal(MAINTENANCE, "    if record.redriven:\n", "    if False:\n"),),
+        (Removal(MAINTENANCE, " or record.redriven:\n", ":\n"),),
+    ),
+    Guard(
+        "what waits with a dead letter is not failed untried",
+        "step fail",
+        f"{OUTAGES}::TestDeadLetters::test_what_came_later_is_not_failed_with_it[memory]",
+        (
+            Removal(
+                PROCESSING,
+                "if found and any(own.isdisjoint(message.ids)",
+                "if False and any(own.isdisjoint(message.ids)",
+            ),
+        ),
     ),
 )
 
@@ -112,12 +124,6 @@ RUNNING = (
         "step commit",
         f"{WORKER}::TestAStaleWorker::test_so_does_a_release_by_an_operator[memory]",
         (Removal(RUNS, "if committed else self._fenced_out(run)"),),
-    ),
-    Guard(
-        "a commit whose answer was lost is asked again",
-        "step commit",
-        f"{OUTAGES}::TestPostgresAway::test_a_commit_whose_answer_was_lost_is_one_commit[memory]",
-        (Removal(RUNS, "        with suppress(Unavailable):\n            return self.archive.commit(run, number)\n"),),
     ),
     Guard(
         "a late id of a message is settled with it",

@@ -17,7 +17,15 @@ from moto import mock_aws
 
 from message_handler.errors import PayloadTooLarge, Unavailable
 from message_handler.models import ConversationKey, Message, Outcome, Record, Request, Role, Turn
-from message_handler.queues import MAX_RECEIVE_COUNT, MAX_RECORD_BYTES, SqsQueue, ThreadQueue, decode, encode
+from message_handler.queues import (
+    MAX_RECEIVE_COUNT,
+    MAX_RECORD_BYTES,
+    DeadLetter,
+    SqsQueue,
+    ThreadQueue,
+    decode,
+    encode,
+)
 from tests.unit.service import CANARY, KEY, Service
 
 pytestmark = pytest.mark.usefixtures("output")
@@ -368,3 +376,12 @@ class TestThreads:
         with pytest.raises(PayloadTooLarge):
             queue.send(a_record("x" * MAX_RECORD_BYTES))
         queue.close()
+
+
+@pytest.mark.parametrize("body", ["[]", '"x"', "1", "null", '{"archive": []}', "{}", "no JSON", '{"archive": {}}'])
+def test_a_foreign_dead_letter_is_none_of_ours(body: str) -> None:
+    class Client:
+        def receive_message(self, **_: Any) -> dict[str, Any]:
+            return {"Messages": [{"Body": body, "ReceiptHandle": "receipt"}]}
+
+    assert SqsQueue(Client(), "https://queue", "https://letters").dead_letters() == [DeadLetter(None, "receipt")]

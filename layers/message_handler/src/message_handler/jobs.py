@@ -159,6 +159,9 @@ class BackgroundJobManager:
         has one winner.
         """
         job = self.find(job_id)
+        if self._archive.name == "none":
+            # Begun, it would hold up the conversation: nobody could decide it.
+            raise Unavailable("Postgres, which decides a cancel,")
         # Also of a job that has ended: what joined it before the tier heard of its end may still be open.
         found = self._cancelling(job)
         if found is None and not job.status.ended and self._live(job_id) is None:

@@ -13,9 +13,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from message_handler.ai import AI, Prompt
+from message_handler.ai import AI
 from message_handler.bot_config import BotConfigService
-from message_handler.errors import AIError, PayloadTooLarge, Unavailable
+from message_handler.errors import PayloadTooLarge, Unavailable
 from message_handler.metrics import TIER_VALUES, Meter
 from message_handler.models import ArchiveRecord, Claim, Job, JobStatus, Outcome, Record, Refused, Request
 from message_handler.queues import MAX_RECEIVE_COUNT, Queue
@@ -30,13 +30,6 @@ _log = logging.getLogger(__name__)
 FOLLOW_UP_SECONDS = 60.0
 #: The longest that a record hides before it is tried again: the queue's visibility timeout.
 MAX_RETRY_SECONDS = 720.0
-
-
-class _NoAI:
-    """Fails the job of a record that could not be processed."""
-
-    def complete(self, prompt: Prompt, checkpoint: Callable[[], None]) -> str:
-        raise AIError("processing_failed", "The message could not be processed.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,15 +81,18 @@ class Worker:
         if isinstance(record, ArchiveRecord):
             self._archive(record.job)
             return True
-        return self._work(record, deadline, 0.0, [], lambda _: _NoAI(), give_up=False) is None
+        own = {id_ for message in record.request.messages for id_ in message.ids}
+        found = self.tiers.find(lambda tier: tier.waiting(record.request.key))
+        if found and any(own.isdisjoint(message.ids) for message in found[1].messages):
+            # Others wait with it that were not tried so often; whoever runs them settles it, or they end here too.
+            return self.is_settled(record)
+        return self._work(record, deadline, 0.0, [], None, give_up=False) is None
 
-    def is_settled(self, record: Record | ArchiveRecord) -> bool:
+    def is_settled(self, record: Record) -> bool:
         """Whether nothing waits for the record any more; then what it was promised leads to what it got.
 
         Raises Unavailable.
         """
-        if isinstance(record, ArchiveRecord):
-            return False
         settled_by = self.archive.settled_by(record.request.key, record.message_id)
         if settled_by is None:
             return False
@@ -110,11 +106,14 @@ class Worker:
         deadline: float,
         retry: float,
         ended: list[Job],
-        ai: Callable[[dict[str, Any]], AI],
+        ai: Callable[[dict[str, Any]], AI] | None,
         *,
         give_up: bool,
     ) -> float | None:
-        """Run what waits in the record's conversation; None if the record's own message is settled then."""
+        """Run what waits in the record's conversation; None if the record's own message is settled then.
+
+        Without an `ai`, and at an unexpected error if it is time to `give_up`, what waits is failed.
+        """
         key = record.request.key
 
         def take(tier: Tier) -> Claim | Refused | None:
@@ -132,11 +131,9 @@ class Worker:
                 if give_up:
                     _log.error("a record is given up", extra={"ai_job_id": record.job_id})
                     self.meter.add("RecordsPoisoned")
-                    self._run(tier, claim, deadline, lambda _: _NoAI()).to_its_end(claim.job)
+                    self._ended(self._run(tier, claim, deadline, None).to_its_end(claim.job).job, ended)
                 raise
-            if end.job:
-                ended.append(end.job)
-                self._measure(end.job)
+            self._ended(end.job, ended)
             if not end.waiting:
                 break
             if deadline - self.clock() < FOLLOW_UP_SECONDS:
@@ -146,7 +143,7 @@ class Worker:
             claim = tier.claim(key, str(uuid.uuid4()))
         return self._check(tier, record, claim.wait if isinstance(claim, Refused) else retry)
 
-    def _run(self, tier: Tier, claim: Claim, deadline: float, ai: Callable[[dict[str, Any]], AI]) -> Run:
+    def _run(self, tier: Tier, claim: Claim, deadline: float, ai: Callable[[dict[str, Any]], AI] | None) -> Run:
         return Run(
             tier,
             self.archive,
@@ -160,7 +157,10 @@ class Worker:
             deadline,
         )
 
-    def _measure(self, job: Job) -> None:
+    def _ended(self, job: Job | None, ended: list[Job]) -> None:
+        if job is None:
+            return
+        ended.append(job)
         self.meter.add(f"Jobs{job.status.value.capitalize()}")
         if job.finished_at and job.status is JobStatus.COMPLETED:
             self.meter.add("TimeToReply", 1000 * (job.finished_at - job.created_at))
@@ -211,6 +211,8 @@ def _promised(record: Record, now: float) -> Job:
 def wake(queue: Queue, job: Job) -> None:
     """Send one record that stands for all messages of a job; its own is the last. Raises Unavailable."""
     request = Request(job.key, job.messages, job.context, job.bot_id, job.resources)
+    if not job.messages:
+        return  # all of it has been undone
     try:
         queue.send(Record(job.job_id, job.messages[-1].message_id, request))
     except PayloadTooLarge:

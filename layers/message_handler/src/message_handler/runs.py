@@ -53,7 +53,8 @@ class Run:
     archive: Archive
     queue: Queue
     bots: BotConfigService
-    ai: Callable[[dict[str, Any]], AI]
+    #: None: the job is given up, and fails without being tried.
+    ai: Callable[[dict[str, Any]], AI] | None
     settings: Settings
     clock: Callable[[], float]
     meter: Meter
@@ -98,7 +99,7 @@ class Run:
             if sealed.verdict == "cancelling" and sealed.job:
                 return self._help_cancel(sealed.job)
             if sealed.verdict == "lost":
-                return Ended()
+                return self._fenced_out(job)
             return self._end(_as_sealed(run, sealed.job), fence)
 
     # Permission.
@@ -157,6 +158,9 @@ class Run:
         Raises _Stopped.
         """
         reply, error, limit, began = None, None, self.settings.ai_timeout, self.clock()
+        if self.ai is None:
+            gone = JobError("processing_failed", "The message could not be processed.")
+            return replace(job, status=JobStatus.FAILED, error=gone, finished_at=began), limit
         try:
             config = self.bots.config_of_job(job)
             limit = float(config["core_ai"]["timeout_seconds"] or limit)
@@ -180,6 +184,7 @@ class Run:
 
     def _complete(self, core_ai: dict[str, Any], prompt: Prompt, checkpoint: Callable[[], None]) -> str:
         """The AI's reply. An adapter that breaks fails its job visibly: nothing must be stuck behind it."""
+        assert self.ai is not None
         try:
             return self.ai(core_ai).complete(prompt, checkpoint)
         except (MessageHandlerError, _Stopped):
@@ -228,16 +233,11 @@ class Run:
                 return self._fenced_out(run)
             number = late.number
         try:
-            committed = self._commit(run, number)
+            # One whose answer is lost ends in the tier as well, with the same reply: archived twice is archived once.
+            committed = self.archive.commit(run, number)
         except Unavailable:
             return self._end_unarchived(run)
         return self._finish(run, committed=True) if committed else self._fenced_out(run)
-
-    def _commit(self, run: Job, number: int) -> bool:
-        """Whether the archive took the run's end. Asked twice: of the first answer that is lost nobody knows."""
-        with suppress(Unavailable):
-            return self.archive.commit(run, number)
-        return self.archive.commit(run, number)
 
     def _fenced_out(self, run: Job) -> Ended:
         _log.warning("fenced out", extra={"ai_job_id": run.job_id})

@@ -6,12 +6,15 @@ replaced once, silently: whatever runs here may be repeated without harm.
 
 from __future__ import annotations
 
+import logging
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -23,15 +26,28 @@ from message_handler.errors import MessageHandlerError, SettingsError, Unavailab
 from message_handler.settings import Settings
 from message_handler.stores.breaker import CircuitBreaker
 
+_log = logging.getLogger(__name__)
+
 #: SQLSTATE classes that pass by themselves: connection, resources, operator intervention, rollback.
-_PASSING = ("08", "53", "57", "40")
-_UNDEFINED_TABLE = "42P01"
+_PASSING = ("08", "53", "57")
+#: The server answered, but not with what was asked: a schema older than this code; a lock or a deadlock in the way.
+_OUTDATED = ("42P01", "42703")
+_IN_THE_WAY = ("55P03", "40001", "40P01")
+#: How long after a refusal the schema counts as outdated: until some process has migrated it.
+_OUTDATED_SECONDS = 60.0
+#: A connection that nobody used for so long is made anew: firewalls and balancers drop idle ones without a word.
+_IDLE_SECONDS = 60.0
+#: A migration may take longer than a request.
+_MIGRATION_SECONDS = 50.0
+_OUTDATED_SCHEMA = "the database's schema (the admin function's action `migrate` makes it)"
 #: The migrations' own lock, held to the end of their transaction.
 _MIGRATION_LOCK = 7_220_441
 
 
-def connector(settings: Settings) -> Callable[[], Connection]:
-    """How to connect, from `DATABASE_URL`. Raises SettingsError, which never quotes the URL.
+def connector(settings: Settings) -> Callable[..., Connection]:
+    """How to connect, from `DATABASE_URL`: call it, with a `timeout` in seconds unless it is `DATABASE_TIMEOUT`.
+
+    Raises SettingsError, which never quotes the URL.
 
     `?sslmode=` is `disable`, `require` or `verify-full`; `&sslrootcert=` is a file with the authorities that the
     server's certificate is verified against, in place of the system's. RDS' own are in no system's.
@@ -48,7 +64,7 @@ def connector(settings: Settings) -> Callable[[], Connection]:
         "application_name": "message_handler",
         "ssl_context": _tls(parse_qs(url.query)),
     }
-    return lambda: Connection(**arguments)
+    return lambda **changed: Connection(**arguments | changed)
 
 
 def _tls(query: dict[str, list[str]]) -> ssl.SSLContext | bool:
@@ -82,28 +98,50 @@ class Refused(MessageHandlerError):
 class Database:
     """As many connections as threads use at once, the one used last first; behind one circuit breaker."""
 
-    def __init__(self, connect: Callable[[], Connection], breaker: CircuitBreaker | None = None) -> None:
+    def __init__(self, connect: Callable[..., Connection], breaker: CircuitBreaker | None = None) -> None:
         self.breaker = breaker or CircuitBreaker("Postgres", retry_after=5.0)
         self._connect = connect
-        self._idle: list[Connection] = []
+        #: Each with the time at which it was given back (monotonic seconds).
+        self._idle: list[tuple[Connection, float]] = []
         self._mutex = threading.Lock()
+        self._outdated_until = 0.0
+
+    @property
+    def away(self) -> bool:
+        """Whether it did not answer when it was last asked, or has an older schema than this code."""
+        return self.breaker.is_open or time.monotonic() < self._outdated_until
 
     def run[T](self, work: Callable[[Connection], T]) -> T:
         """`work` on a connection, once more on a new one if the connection was an old one and is dead.
 
-        Raises Unavailable, also where the schema is missing (which opens no breaker), or Refused.
+        Raises Unavailable, also where the schema is missing or a lock is in the way (both open no breaker: the
+        server has answered), or Refused.
         """
         try:
             with self.breaker.guard():
                 return self._run(work)
         except Refused as refused:
-            if refused.code == _UNDEFINED_TABLE:
-                raise Unavailable("the database's schema (the admin function's action `migrate` makes it)") from None
+            if refused.code in _OUTDATED:
+                self._is_outdated()
+                raise Unavailable(_OUTDATED_SCHEMA) from None
+            if refused.code in _IN_THE_WAY:
+                raise Unavailable("Postgres, where a lock is in the way,") from None
             raise
+
+    def _is_outdated(self) -> None:
+        now = time.monotonic()
+        if now >= self._outdated_until:
+            _log.warning("the database's schema is older than this code", extra={"mend": "migrate"})
+        self._outdated_until = now + _OUTDATED_SECONDS
 
     def _run[T](self, work: Callable[[Connection], T]) -> T:
         with self._mutex:
-            connection = self._idle.pop() if self._idle else None
+            connection, used_at = self._idle.pop() if self._idle else (None, 0.0)
+        if connection and used_at + _IDLE_SECONDS < time.monotonic():
+            # The others are older still.
+            _close(connection)
+            self.close()
+            connection = None
         if connection:
             try:
                 return self._use(connection, work)
@@ -130,7 +168,7 @@ class Database:
         finally:
             if alive:
                 with self._mutex:
-                    self._idle.append(connection)
+                    self._idle.append((connection, time.monotonic()))
             else:
                 _close(connection)
 
@@ -139,25 +177,48 @@ class Database:
         return self.run(lambda connection: execute(connection, values, *statements))
 
     def ping(self) -> None:
-        """Raises Unavailable if there is no server, or no schema of ours in it."""
-        self.run(lambda connection: connection.run("select from schema_migrations limit 1"))
+        """Raises Unavailable if there is no server, or no schema of ours in it, or an older one."""
+        version = self.run(lambda connection: connection.run("select max(version) from schema_migrations")[0][0])
+        if (version or 0) < _version(_migrations()[-1]):
+            self._is_outdated()
+            raise Unavailable(_OUTDATED_SCHEMA)
+        self._outdated_until = 0.0
 
     def migrate(self) -> list[str]:
-        """Apply the migrations that this database lacks, all or none; returns their names."""
-        return self.run(_migrate)
+        """Apply the migrations that this database lacks, all or none; returns their names.
+
+        On a connection of its own, for it may take longer than a request may. Raises Unavailable, also where somebody
+        holds a table: whatever waits for that one keeps all others waiting behind it.
+        """
+        with _reaching_postgres():
+            connection = self._connect(timeout=_MIGRATION_SECONDS)
+        try:
+            with _reaching_postgres():
+                applied = _migrate(connection)
+        except Refused as refused:
+            if refused.code in _IN_THE_WAY:
+                raise Unavailable("a table that somebody else holds: try again") from None
+            raise
+        finally:
+            _close(connection)
+        self._outdated_until = 0.0
+        return applied
 
     def close(self) -> None:
         """Close what nobody uses at this moment; a connection is made again when it is needed."""
         with self._mutex:
             idle, self._idle = self._idle, []
-        for connection in idle:
+        for connection, _ in idle:
             _close(connection)
 
 
 @contextmanager
 def transaction(connection: Connection) -> Iterator[None]:
-    """What runs inside happens whole or not at all; a connection that dies rolls back."""
-    connection.run("begin")
+    """What runs inside happens whole or not at all; a connection that dies rolls back.
+
+    So does a client that is stopped in the middle, after ten seconds: its locks would hold up others.
+    """
+    connection.execute_simple("begin; set local idle_in_transaction_session_timeout = '10s'")
     try:
         yield
     except DatabaseError:
@@ -222,18 +283,28 @@ def _close(connection: Connection) -> None:
             close()
 
 
-def _migrate(connection: Connection) -> list[str]:
+@cache
+def _migrations() -> list[Traversable]:
     folder = files("message_handler.stores") / "sql" / "migrations"
+    return sorted(folder.iterdir(), key=lambda file: file.name)
+
+
+def _version(migration: Traversable) -> int:
+    return int(migration.name.split("_")[0])
+
+
+def _migrate(connection: Connection) -> list[str]:
     applied = []
     with transaction(connection):
+        connection.run("set local lock_timeout = '2s'")
         connection.run("select pg_advisory_xact_lock(:lock)", lock=_MIGRATION_LOCK)
         connection.run(
             "create table if not exists schema_migrations"
             " (version integer primary key, name text not null, applied_at timestamptz not null default now())"
         )
         known = {row[0] for row in connection.run("select version from schema_migrations")}
-        for file in sorted(folder.iterdir(), key=lambda file: file.name):
-            version = int(file.name.split("_")[0])
+        for file in _migrations():
+            version = _version(file)
             if version not in known:
                 connection.execute_simple(file.read_text())
                 connection.run(

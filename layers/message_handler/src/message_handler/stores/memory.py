@@ -42,6 +42,7 @@ class MemoryTier:
         self._lines: dict[ConversationKey, Line] = {}
         self._keys: dict[str, ConversationKey] = {}
         self._ended: dict[str, tuple[Job, float]] = {}
+        self._unarchived: dict[str, Job] = {}
         self._idle: dict[ConversationKey, float] = {}
 
     def ping(self) -> None:
@@ -145,8 +146,8 @@ class MemoryTier:
 
     def archived(self, job_id: str) -> None:
         with self._mutex:
-            if (ended := self._ended.get(job_id)) and ended[0].unarchived:
-                self._keep(replace(ended[0], unarchived=False))
+            if ended := self._unarchived.get(job_id):
+                self._keep(replace(ended, unarchived=False))
 
     def job(self, job_id: str) -> Job | None:
         with self._mutex:
@@ -208,6 +209,8 @@ class MemoryTier:
         self._drop_old()
         if job_id in self._ended:
             return self._ended[job_id][0]
+        if job_id in self._unarchived:
+            return self._unarchived[job_id]
         line = self._lines[self._keys[job_id]] if job_id in self._keys else None
         return next((job for job in line.jobs() if job.job_id == job_id), None) if line else None
 
@@ -224,8 +227,11 @@ class MemoryTier:
     def _keep(self, job: Job) -> None:
         """Of an ended job as much as the other tiers do: not its messages' text, which the archive has."""
         end = job_from_json(job_to_json(job))
-        self._ended.pop(job.job_id, None)
-        self._ended[job.job_id] = (end, self._clock() + self._settings.job_ttl)
+        self._unarchived.pop(job.job_id, None)
+        if job.unarchived:
+            self._unarchived[job.job_id] = end
+        else:
+            self._ended[job.job_id] = (end, self._clock() + self._settings.job_ttl)
         self._keys.pop(job.job_id, None)
 
     def _drop_old(self) -> None:
@@ -234,4 +240,9 @@ class MemoryTier:
         while self._ended and (first := next(iter(self._ended.items())))[1][1] <= now:
             del self._ended[first[0]]
         while self._idle and (oldest := next(iter(self._idle.items())))[1] <= now:
-            del self._idle[oldest[0]], self._lines[oldest[0]]
+            del self._idle[oldest[0]]
+            until = max((was.ended_at for was in self._lines[oldest[0]].ended.values()), default=0.0)
+            if until > now:
+                self._idle[oldest[0]] = until
+            else:
+                del self._lines[oldest[0]]

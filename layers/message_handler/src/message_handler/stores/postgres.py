@@ -37,8 +37,6 @@ from message_handler.stores.line_documents import line_from_text, line_to_text
 from message_handler.stores.port import Finished, Held, Sealed, TierName
 from message_handler.stores.steps import Line
 
-#: The end of a job that the archive lacks is kept as long as SQS keeps the record that carries it.
-UNARCHIVED_TTL_SECONDS = 14 * 24 * 3600
 #: Of any number of steps at once one succeeds: nobody needs as many tries as there are others, unless these are many.
 MAX_TRIES = 100
 
@@ -185,8 +183,8 @@ class PostgresTier:
         def step(row: _Row) -> Job | None:
             return steps.sweep(row.line, older_than=older_than, now=row.now, settings=self._settings)
 
-        swept = [self._step(ConversationKey(*key), step) for key in self._database.execute(times, "due_lines")]
-        return [job for job in swept if job]
+        due = [ConversationKey(*key) for key in self._database.execute(times, "due_lines")]
+        return steps.sweep_each(due, lambda key: self._step(key, step))
 
     def cached(self, name: str) -> str | None:
         """Nothing: configuration comes from the same database, and the process has its own cache in front of it."""
@@ -251,7 +249,7 @@ class PostgresTier:
     def _ended_values(self, ended: Job | None, now: float) -> dict[str, Any]:
         if ended is None:
             return {"ended_id": None, "ended": None, "ended_until": None}
-        ttl = UNARCHIVED_TTL_SECONDS if ended.unarchived else self._settings.job_ttl
+        ttl = steps.UNARCHIVED_TTL_SECONDS if ended.unarchived else self._settings.job_ttl
         return {"ended_id": ended.job_id, "ended": as_text(job_to_json(ended)), "ended_until": now + ttl}
 
     def _now(self) -> float:

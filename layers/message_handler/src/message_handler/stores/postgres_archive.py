@@ -35,7 +35,7 @@ class PostgresArchive:
 
     @property
     def away(self) -> bool:
-        return self._database.breaker.is_open
+        return self._database.away
 
     def ping(self) -> None:
         self._database.ping()

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import math
 import ssl
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -43,11 +44,17 @@ from message_handler.settings import Settings
 from message_handler.stores.breaker import CircuitBreaker
 from message_handler.stores.documents import as_text, job_from_json, job_to_json, message_to_json, turns_to_json
 from message_handler.stores.port import Finished, Held, Sealed, TierName
+from message_handler.stores.steps import sweep_each
 
 #: Work in progress is kept as long as SQS keeps its records.
 LIVE_TTL_SECONDS = 14 * 24 * 3600
 #: Messages of ended jobs remembered per conversation; beyond it a duplicate costs a record, not an AI call.
 ENDED_MAX = 2_000
+
+#: Slots that a ping writes to.
+PINGED = 16
+#: A connection that nobody used for so many seconds is made anew: firewalls and balancers drop idle ones silently.
+IDLE_SECONDS = 60.0
 
 #: A server that can't be reached, or that can't write now: full, failing over, or a replica since a moment ago.
 _PASSING = (
@@ -148,6 +155,7 @@ class RedisTier:
         breaker: CircuitBreaker | None = None,
     ) -> None:
         self._client = client
+        self._used_at = time.monotonic()
         self._breaker = breaker or CircuitBreaker("Redis", settings.store_retry_after)
         self._settings = settings
         self._clock = clock
@@ -168,8 +176,12 @@ class RedisTier:
         }
 
     def ping(self) -> None:
-        with self._reaching():
-            self._client.ping()
+        """Whether it can be written to, on as many of a cluster's nodes as so many slots are on."""
+        pipeline = self._client.pipeline(transaction=False)
+        for shard in range(0, SHARDS, SHARDS // PINGED):
+            pipeline.set(f"mh:{{{shard}}}:ping", 1, px=1000)
+        with self._reaching(writes=True):
+            pipeline.execute()
 
     def close(self) -> None:
         self._client.close()
@@ -343,11 +355,18 @@ class RedisTier:
             ages = pipeline.execute()
         old = [key for key, at in zip(live, ages, strict=True) if at and float(at) + older_than <= now]
         due = dict.fromkeys([*self._due(now), *old])
-        swept = [_job(self._step("release", key, older_than=older_than)) for key in due]
-        return [job for job in swept if job]
+        return sweep_each(due, lambda key: _job(self._step("release", key, older_than=older_than)))
 
     @contextmanager
-    def _reaching(self) -> Iterator[None]:
+    def _reaching(self, *, writes: bool = False) -> Iterator[None]:
+        now = time.monotonic()
+        if self._used_at + IDLE_SECONDS < now:
+            for pool in getattr(self._client, "pools", [self._client.connection_pool]):
+                pool.disconnect(inuse_connections=False)
+        self._used_at = now
+        if self._breaker.is_open and not writes:
+            # One that is full, or a replica since a moment ago, still reads: only a write tells that it is back.
+            self.ping()
         with self._breaker.guard(), _translating():
             yield
 
@@ -405,7 +424,7 @@ class RedisTier:
         if self._clock:
             arguments["now"] = self._clock()
         (sha, script), words = self._scripts[name], [*keys, json.dumps(arguments, ensure_ascii=False)]
-        with self._reaching():
+        with self._reaching(writes=True):
             try:
                 answer = self._client.evalsha(sha, len(keys), *words)
             except NoScriptError:

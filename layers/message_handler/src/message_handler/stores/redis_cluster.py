@@ -41,9 +41,14 @@ class ClusterClient(redis.Redis):
         self._nodes = {(named.get("host", "localhost"), named.get("port", 6379)): self._guide}
         self._slots: dict[int, redis.Redis] = {}
 
+    @property
+    def pools(self) -> list[ConnectionPool]:
+        """The connections, by node."""
+        return [node.connection_pool for node in self._nodes.values()]
+
     def close(self) -> None:
-        for node in self._nodes.values():
-            node.connection_pool.disconnect()
+        for pool in self.pools:
+            pool.disconnect()
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
         slot = _slot(args)

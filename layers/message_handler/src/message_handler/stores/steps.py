@@ -11,12 +11,13 @@ between a job's creation and its claim the line is locked, but held by nobody.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import logging
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from message_handler.consolidation import answered_before, fold, match, with_alias
-from message_handler.errors import OtherBot
+from message_handler.errors import OtherBot, Unavailable
 from message_handler.models import (
     Accepted,
     Claim,
@@ -31,6 +32,11 @@ from message_handler.models import (
 from message_handler.settings import Settings
 from message_handler.stores.port import Finished, Held, Sealed, TierName
 
+_log = logging.getLogger(__name__)
+
+#: An end that the archive lacks is remembered as long as SQS keeps the record that carries it.
+UNARCHIVED_TTL_SECONDS = 14 * 24 * 3600
+
 
 @dataclass(frozen=True, slots=True)
 class Hold:
@@ -42,7 +48,10 @@ class Hold:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """What is remembered of an ended job's message: a late duplicate of it starts nothing."""
+    """What is remembered of an ended job's message: a late duplicate of it starts nothing.
+
+    For an hour from `ended_at` on; that lies ahead where the end waits to be archived.
+    """
 
     job_id: str
     message_id: str
@@ -346,8 +355,9 @@ def _end(line: Line, job: Job, end: Job, spare_id: str, now: float, settings: Se
     covered = tuple(m for m in job.messages if not named.isdisjoint(m.ids))
     late = tuple(m for m in job.messages if named.isdisjoint(m.ids))
     line.ended = {id_: was for id_, was in line.ended.items() if was.ended_at > now - settings.job_ttl}
+    ended_at = now + (UNARCHIVED_TTL_SECONDS - settings.job_ttl) if end.unarchived else now
     for message in covered:
-        _remember(line, message, job.job_id, len(covered), now)
+        _remember(line, message, job.job_id, len(covered), ended_at)
     if late:
         _postpone(line, job, late, spare_id, now)
     return covered
@@ -392,6 +402,28 @@ def release(line: Line) -> Job | None:
     line.current = replace(line.current, status=status, sealed=False)
     line.lock_id, line.hold = "", None
     return line.current
+
+
+def sweep_each(keys: Iterable[ConversationKey], sweep_one: Callable[[ConversationKey], Job | None]) -> list[Job]:
+    """Sweep one after the other; returns the jobs that want a record.
+
+    One that can't be swept keeps nobody else asleep, and what was put back already is woken although the store goes
+    away. Raises Unavailable only if nothing was.
+    """
+    jobs: list[Job] = []
+    for key in keys:
+        try:
+            job = sweep_one(key)
+        except Unavailable:
+            if not jobs:
+                raise
+            break
+        except Exception as error:  # noqa: BLE001  whatever its state is like, the others are not to blame
+            _log.error("a conversation can't be swept", extra={"error": type(error).__name__})
+            continue
+        if job:
+            jobs.append(job)
+    return jobs
 
 
 def sweep(line: Line, *, older_than: float, now: float, settings: Settings) -> Job | None:

@@ -24,7 +24,7 @@ for _, message in ipairs(job.messages) do
   list[#list + 1] = message
 end
 for index, message in ipairs(covered) do
-  remember(message, job.job_id, #covered)
+  remember(message, job.job_id, #covered, input.ended_ttl)
   ids[index], digests[index] = message.message_id, message.digest
 end
 redis.call('SET', KEYS[4], input.ended, 'EX', input.ended_ttl)

@@ -85,16 +85,20 @@ local function ids_of(message)
   return ids
 end
 
--- Remember a message of an ended job. The hash is a cache: past its bound it starts anew.
-local function remember(message, job_id, count)
+-- Remember a message of an ended job, for an hour or for `ttl` seconds. The hash is a cache: past its bound it starts
+-- anew.
+local function remember(message, job_id, count, ttl)
+  ttl = ttl or settings.job_ttl
   if redis.call('HLEN', KEYS[2]) >= settings.ended_max then
     redis.call('DEL', KEYS[2])
   end
-  local entry = cjson.encode({job_id, message.message_id, now, count})
+  local entry = cjson.encode({job_id, message.message_id, now + ttl - settings.job_ttl, count})
   for _, id in ipairs(ids_of(message)) do
     redis.call('HSET', KEYS[2], id, entry)
   end
-  redis.call('EXPIRE', KEYS[2], settings.job_ttl)
+  if redis.call('TTL', KEYS[2]) < ttl then
+    redis.call('EXPIRE', KEYS[2], ttl)
+  end
 end
 
 local function promote(line, job, due_at)
