@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import suppress
 
 from message_handler import maintenance
 from message_handler.errors import Conflict, NotFound, Unavailable
@@ -141,10 +142,9 @@ class Simulation(World):
             process = Process(self, "sweep")
             while True:
                 try:
-                    maintenance.sweep(process.tiers, process.queue)
-                    maintenance.redrive(process.worker, process.queue)
-                except Unavailable:
-                    pass
+                    with suppress(Unavailable):  # its function fails, and the next minute brings the next sweep
+                        maintenance.sweep(process.tiers, process.queue)
+                        maintenance.redrive(process.worker, process.queue)
                 except Crash:
                     process = Process(self, "sweep")
                 self.scheduler.pause(next_at())

@@ -112,6 +112,14 @@ class TestCircuitBreaker:
             raise ValueError("refused")
         assert not store.breaker.is_open
 
+    def test_a_call_that_was_interrupted_tells_nothing(self, store: Store, clock: Clock) -> None:
+        store.up = False
+        store.is_away()
+        clock.now += 5
+        with pytest.raises(KeyboardInterrupt), store.breaker.guard():
+            raise KeyboardInterrupt
+        assert store.breaker.is_open
+
     def test_each_change_of_state_is_one_warning(
         self, store: Store, clock: Clock, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -44,8 +44,8 @@ class CircuitBreaker:
         except Unavailable as error:
             self._turn(open_=True, reason=error.what)
             raise
-        except BaseException:
-            # It answered, and be it with a refusal; or nobody knows, and the next call will tell.
+        except Exception:
+            # It answered, and be it with a refusal. (A process that is told to end learned nothing of the store.)
             self._turn(open_=False)
             raise
         self._turn(open_=False)
