@@ -24,7 +24,8 @@ from message_handler.stores.memory_archive import MemoryArchive
 from message_handler.stores.port import Archive, Tier
 from message_handler.stores.postgres import PostgresTier
 from message_handler.stores.postgres_archive import PostgresArchive
-from message_handler.stores.redis import RedisTier, connect
+from message_handler.stores.redis import RedisTier
+from message_handler.stores.redis_client import connect
 from message_handler.stores.redis_cluster import ClusterClient
 from tests.contract.chat import Chat, Clock
 from tests.servers import Cluster, SecuredRedis

@@ -25,7 +25,8 @@ from message_handler.errors import SettingsError, Unavailable
 from message_handler.models import Accepted, Claim, ConversationKey, Job, JobStatus, new_message
 from message_handler.settings import Settings
 from message_handler.stores.breaker import CircuitBreaker
-from message_handler.stores.redis import ENDED_MAX, LIVE_TTL_SECONDS, RedisTier, connect
+from message_handler.stores.redis import ENDED_MAX, LIVE_TTL_SECONDS, RedisTier
+from message_handler.stores.redis_client import connect
 from tests.contract.chat import Chat, Clock, named
 from tests.servers import SecuredRedis
 

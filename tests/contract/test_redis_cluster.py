@@ -22,7 +22,8 @@ from message_handler.errors import SettingsError, Unavailable
 from message_handler.models import ConversationKey
 from message_handler.settings import Settings
 from message_handler.stores.breaker import CircuitBreaker
-from message_handler.stores.redis import RedisTier, connect
+from message_handler.stores.redis import RedisTier
+from message_handler.stores.redis_client import connect
 from tests.certificates import Certificates
 from tests.conftest import _started
 from tests.contract.chat import Chat, Clock, named

@@ -71,7 +71,8 @@ def _stores(settings: Settings, *, deployed: bool) -> tuple[Failover, Archive]:
     tiers: list[Tier] = []
     archive: Archive
     if settings.redis_url:
-        from message_handler.stores.redis import RedisTier, connect
+        from message_handler.stores.redis import RedisTier
+        from message_handler.stores.redis_client import connect
 
         tiers.append(RedisTier(connect(settings), settings))
     if settings.database_url:
