@@ -588,6 +588,9 @@ class TestPoison:
         assert end.status is JobStatus.FAILED
         assert end.error is not None
         assert end.error.code == "processing_failed"
+        counted: list[str] = []
+        world.worker.meter.publish(lambda name, *_: counted.append(name))
+        assert (counted.count("JobsFailed"), counted.count("RecordsPoisoned")) == (1, 1)
         assert not any(world.tiers.each(lambda tier: tier.lock(world.key)))
 
     def test_before_that_it_is_tried_again(self, world: World) -> None:
@@ -694,6 +697,19 @@ class TestDeadLetters:
         world.settles()
         assert world.answered("m0")
         world.checked()
+
+    def test_a_sweep_looks_at_them_no_longer_than_it_may_run(self, world: World) -> None:
+        looks: list[float] = []
+
+        def dead_letters() -> list[DeadLetter]:
+            looks.append(world.clock())
+            assert len(looks) < 50, "it goes on for ever"
+            world.clock.advance(3)
+            return [DeadLetter(None, "receipt")]
+
+        world.queue.dead_letters = dead_letters  # type: ignore[method-assign]
+        maintenance.redrive(world.worker, world.sender)
+        assert looks[-1] - looks[0] < 10
 
     def test_what_is_none_of_ours_stays(self, world: World, letters: list[DeadLetter]) -> None:
         letters.append(DeadLetter(None, "receipt"))

@@ -26,7 +26,7 @@ from message_handler.errors import MessageHandlerError, SettingsError, Unavailab
 from message_handler.models import Job, JobStatus, Message
 from message_handler.settings import Settings
 from message_handler.stores.breaker import CircuitBreaker
-from message_handler.stores.database import Database, connector
+from message_handler.stores.database import Database, connector, transaction
 from message_handler.stores.postgres_archive import PostgresArchive
 from tests.conftest import _started
 from tests.contract.chat import named
@@ -334,6 +334,11 @@ def test_a_connection_that_nobody_used_for_long_is_made_anew(
     used.append(database.run(lambda connection: connection.run("select pg_backend_pid()")[0][0]))
     assert used[0] == used[1] != used[2]
     database.close()
+
+
+def test_a_client_that_is_stopped_inside_a_transaction_does_not_hold_its_locks_for_ever(sql: Connection) -> None:
+    with transaction(sql):
+        assert sql.run("show idle_in_transaction_session_timeout") == [["10s"]]
 
 
 class TestErrors:

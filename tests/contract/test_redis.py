@@ -226,11 +226,25 @@ class TestAway:
                 lambda: chat.cancel(job.job_id),
                 lambda: chat.tier.release(chat.key),
                 chat.tier.ping,
+                # It would be answered; but what can't write is not back.
+                lambda: chat.head,
             ):
                 with pytest.raises(Unavailable):
                     step()
         assert chat.head == job
         assert chat.lock == lock
+
+    def test_a_connection_that_nobody_used_for_long_is_made_anew(
+        self, redis_tier: RedisTier, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What stands between may have dropped it without a word."""
+        redis_tier.ping()
+        before = redis_client.client_id()
+        redis_tier.ping()
+        assert redis_client.client_id() == before
+        monkeypatch.setattr("message_handler.stores.redis.IDLE_SECONDS", -1)
+        redis_tier.ping()
+        assert redis_client.client_id() != before
 
     def test_a_frozen_server_costs_one_timeout(self, valkey: Server, tmp_path: Path) -> None:
         server = start_valkey(tmp_path)

@@ -286,3 +286,13 @@ class TestTheFunctions:
         for name in ("QueueWait", "AITime", "TimeToReply"):
             assert metrics[name][0] >= 0
         assert metrics["JobsCompleted"] == [1]
+
+    def test_what_a_broken_ai_says_is_in_no_log(self, service: Service) -> None:
+        def breaks(*_: object) -> str:
+            raise RuntimeError(f"can't answer {CANARY}")
+
+        service.ai.script = breaks
+        service.post({"history": f"<USER>{CANARY}</USER><br>"})
+        service.deliver()
+        assert service.output.metrics["JobsFailed"] == [1]
+        service.output.assert_private()
