@@ -17,7 +17,7 @@ import redis
 from pg8000.native import Connection
 
 from message_handler import maintenance
-from message_handler.ai import Prompt
+from message_handler.ai import Completion, Prompt, Watch
 from message_handler.errors import Conflict, NotFound, Unavailable
 from message_handler.intake import parse_request
 from message_handler.jobs import BackgroundJobManager, job_view
@@ -336,8 +336,8 @@ class TestFailing:
 
     def test_a_reply_that_can_not_be_stored_whole_is_stored_without_that(self, world: World) -> None:
         class Rude:
-            def complete(self, prompt: Prompt, checkpoint: Callable[[], None]) -> str:
-                return '["text\x00 of m0"]\ud800'
+            def complete(self, prompt: Prompt, watch: Watch) -> Completion:
+                return Completion('["text\x00 of m0"]\ud800')
 
         world.posts("m0")
         world.worker = replace(world.worker, ai=lambda _: Rude())

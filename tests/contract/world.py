@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, cast
 
 from message_handler import maintenance
-from message_handler.ai import AI, Prompt
+from message_handler.ai import AI, Completion, Prompt, Watch
 from message_handler.bot_config import BotConfigService
 from message_handler.errors import AIError, Conflict, NotFound, Unavailable
 from message_handler.intake import Intake, MessageRequest, parse_request
@@ -151,17 +151,17 @@ class ScriptedAI:
     clock: Clock
     prompts: list[Prompt] = field(default_factory=list)
 
-    def complete(self, prompt: Prompt, checkpoint: Callable[[], None]) -> str:
+    def complete(self, prompt: Prompt, watch: Watch) -> Completion:
         self.prompts.append(prompt)
         asked = [message.content for message in prompt.messages]
         said = [turn.content for turn in prompt.context if turn.role == "user"]
         assert len(set(asked + said)) == len(asked + said), "the AI is told the same twice"
         for _ in range(AI_SECONDS):
             self.clock.advance(1)
-            checkpoint()
+            watch("")
         if any("[fail]" in content for content in asked):
             raise AIError("ai_failed", "The AI was asked to fail.")
-        return json.dumps(asked)
+        return Completion(json.dumps(asked))
 
 
 class SettlingTier(MemoryTier):

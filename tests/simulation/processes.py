@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
-from message_handler.ai import AI, Prompt
+from message_handler.ai import AI, Completion, Prompt, Watch
 from message_handler.bot_config import BotConfigService
 from message_handler.errors import AIError
 from message_handler.intake import Intake
@@ -102,7 +101,7 @@ class SlowAI:
         self._naps = naps
         self.calls = 0
 
-    def complete(self, prompt: Prompt, checkpoint: Callable[[], None]) -> str:
+    def complete(self, prompt: Prompt, watch: Watch) -> Completion:
         self.calls += 1
         asked = [message.content for message in prompt.messages]
         said = [turn.content for turn in prompt.context if turn.role == "user"]
@@ -110,7 +109,7 @@ class SlowAI:
             raise Violation(f"the AI is told the same twice: {said} {asked}")
         for _ in range(self._naps):
             self._world.scheduler.sleep(AI_SECONDS / self._naps)
-            checkpoint()
+            watch("")
         if any("[fail]" in content for content in asked):
             raise AIError("ai_failed", "The AI was asked to fail.")
-        return json.dumps([*asked, f"answer {self.calls}"])
+        return Completion(json.dumps([*asked, f"answer {self.calls}"]))

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from aws_lambda_powertools.logging.utils import copy_config_to_registered_loggers
 
-from message_handler.ai import Prompt
+from message_handler.ai import Completion, Prompt, Watch
 from message_handler.bot_config import BotConfigService
 from message_handler.errors import MessageHandlerError
 from message_handler.intake import Intake
@@ -161,13 +161,13 @@ def bot(bot_id: str, **changes: Any) -> dict[str, Any]:
 class ScriptedAI:
     """Answers as the test says."""
 
-    script: Callable[[Prompt, Callable[[], None]], str]
+    script: Callable[[Prompt, Watch], str]
 
-    def complete(self, prompt: Prompt, checkpoint: Callable[[], None]) -> str:
-        return self.script(prompt, checkpoint)
+    def complete(self, prompt: Prompt, watch: Watch) -> Completion:
+        return Completion(self.script(prompt, watch))
 
 
-def quote(prompt: Prompt, _checkpoint: Callable[[], None]) -> str:
+def quote(prompt: Prompt, _watch: Watch) -> str:
     return " ".join(message.content for message in prompt.messages)
 
 

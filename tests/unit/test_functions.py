@@ -6,7 +6,6 @@ import hashlib
 import json
 import re
 import threading
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from urllib.parse import unquote
 
 import pytest
 
-from message_handler.ai import Prompt
+from message_handler.ai import Prompt, Watch
 from message_handler.errors import AIError, InvalidRequest, Unavailable
 from message_handler.metrics import Meter
 from message_handler.models import Claim, ConversationKey, Message, Record, Request, shard_of_job
@@ -47,6 +46,7 @@ JOB = {
     "reply",
     "error",
     "superseded_by",
+    "usage",
 }
 LOCK = {
     "conversation_id",
@@ -310,7 +310,7 @@ class TestWorker:
     def test_the_records_of_a_batch_run_at_the_same_time(self, service: Service) -> None:
         together = threading.Barrier(10)
 
-        def script(prompt: Prompt, _checkpoint: Callable[[], None]) -> str:
+        def script(prompt: Prompt, _watch: Watch) -> str:
             together.wait(30)
             return "together"
 
@@ -375,7 +375,7 @@ class TestWorker:
         assert [line for line in service.output.logs if line["level"] == "ERROR"] == []
 
     def test_a_job_whose_ai_fails_ends_visibly(self, service: Service) -> None:
-        def script(prompt: Prompt, _checkpoint: Callable[[], None]) -> str:
+        def script(prompt: Prompt, _watch: Watch) -> str:
             raise AIError("ai_failed", "The AI gave no answer.")
 
         service.ai.script = script

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -17,7 +17,7 @@ from pydantic import SecretStr
 
 import message_handler
 from message_handler import BackgroundJobManager, BotConfigService, MessageHandler, MessageLockManager, aio
-from message_handler.ai import Prompt
+from message_handler.ai import Completion, Prompt, Watch
 from message_handler.ai.simulated import SimulatedAI
 from message_handler.errors import Conflict, InvalidRequest, NotFound, OtherBot, Unavailable
 from message_handler.settings import Settings
@@ -50,10 +50,10 @@ def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     """The AI answers when this is set; it goes on looking for news meanwhile, as an AI does."""
     gate, complete = threading.Event(), SimulatedAI.complete
 
-    def wait_and_complete(self: SimulatedAI, prompt: Prompt, checkpoint: Callable[[], None]) -> str:
+    def wait_and_complete(self: SimulatedAI, prompt: Prompt, watch: Watch) -> Completion:
         while not gate.wait(0.02):
-            checkpoint()
-        return complete(self, prompt, checkpoint)
+            watch("")
+        return complete(self, prompt, watch)
 
     monkeypatch.setattr(SimulatedAI, "complete", wait_and_complete)
     yield gate
@@ -458,9 +458,9 @@ class TestBackgroundJobManager:
         ended(handler, handler.jobs.create_ai_processing_job("conv_123", [f"{CANARY} [fail]"]))
         seen: list[Prompt] = []
 
-        def complete(self: SimulatedAI, prompt: Prompt, checkpoint: Callable[[], None]) -> str:
+        def complete(self: SimulatedAI, prompt: Prompt, watch: Watch) -> Completion:
             seen.append(prompt)
-            return "seen"
+            return Completion("seen")
 
         monkeypatch.setattr(SimulatedAI, "complete", complete)
         ended(handler, handler.jobs.create_ai_processing_job("conv_123", [f"{CANARY} again"]))

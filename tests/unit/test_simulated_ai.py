@@ -31,7 +31,7 @@ class Clock:
 
 
 class Stopped(Exception):
-    """What a checkpoint raises."""
+    """What the watch raises."""
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def prompt(*contents: str, timeout: float = 30, context: tuple[Turn, ...] = ()) 
 
 
 def reply(clock: Clock, *contents: str, delay_ms: str = "0") -> str:
-    return SimulatedAI(delay_ms, clock.sleep, clock).complete(prompt(*contents), lambda: None)
+    return SimulatedAI(delay_ms, clock.sleep, clock).complete(prompt(*contents), lambda _: None).text
 
 
 def test_it_says_that_it_is_simulated_and_who_answers(clock: Clock) -> None:
@@ -65,7 +65,7 @@ def test_a_message_of_several_lines_stays_on_one(clock: Clock, content: str) -> 
 
 def test_it_does_not_quote_what_was_answered_before(clock: Clock) -> None:
     before = (Turn("user", "earlier"), Turn("assistant", "answered"))
-    answer = SimulatedAI("0", clock.sleep, clock).complete(prompt(CANARY, context=before), lambda: None)
+    answer = SimulatedAI("0", clock.sleep, clock).complete(prompt(CANARY, context=before), lambda _: None).text
     assert "earlier" not in answer
     assert "answered" not in answer
 
@@ -91,18 +91,18 @@ def test_without_a_delay_it_answers_at_once(clock: Clock) -> None:
 
 def test_it_looks_for_news_at_least_twice_a_second(clock: Clock) -> None:
     looks: list[float] = []
-    SimulatedAI("3000", clock.sleep, clock).complete(prompt(CANARY), lambda: looks.append(clock.now))
+    SimulatedAI("3000", clock.sleep, clock).complete(prompt(CANARY), lambda _: looks.append(clock.now))
     assert len(looks) >= 6
     assert max(later - sooner for sooner, later in pairwise(looks)) <= 0.5
 
 
 def test_it_stops_as_soon_as_it_is_told(clock: Clock) -> None:
-    def checkpoint() -> None:
+    def watch(_text: str) -> None:
         if clock.now > 1:
             raise Stopped
 
     with pytest.raises(Stopped):
-        SimulatedAI("60000", clock.sleep, clock).complete(prompt(CANARY), checkpoint)
+        SimulatedAI("60000", clock.sleep, clock).complete(prompt(CANARY), watch)
     assert clock.now < 2
 
 
@@ -127,6 +127,6 @@ def test_what_is_no_number_of_seconds_is_just_text(clock: Clock, content: str) -
 
 def test_it_gives_up_at_its_timeout(clock: Clock) -> None:
     with pytest.raises(AIError) as failed:
-        SimulatedAI("0", clock.sleep, clock).complete(prompt(f"{CANARY} [slow:60]", timeout=10), lambda: None)
+        SimulatedAI("0", clock.sleep, clock).complete(prompt(f"{CANARY} [slow:60]", timeout=10), lambda _: None)
     assert failed.value.code == "ai_timeout"
     assert clock.now == pytest.approx(10)

@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from message_handler.errors import Conflict, NotFound, Unavailable
@@ -16,6 +16,7 @@ from message_handler.models import (
     DEFAULT_PLATFORM,
     ConversationKey,
     Job,
+    JobError,
     JobStatus,
     shard_of_job,
 )
@@ -47,9 +48,15 @@ def job_view(job: Job, *, now: float) -> dict[str, Any]:
         "started_at": timestamp(job.started_at),
         "finished_at": timestamp(job.finished_at),
         "reply": {"role": "assistant", "content": job.reply} if job.reply is not None else None,
-        "error": {"code": job.error.code, "message": job.error.message} if job.error else None,
+        "error": _error_view(job.error) if job.error else None,
+        "usage": asdict(job.usage) if job.usage else None,
         "superseded_by": job.superseded_by,
     }
+
+
+def _error_view(error: JobError) -> dict[str, str]:
+    notice = {} if error.notice is None else {"notice": error.notice}
+    return {"code": error.code, "message": error.message} | notice
 
 
 class BackgroundJobManager:

@@ -121,6 +121,16 @@ class JobError:
 
     code: str
     message: str
+    #: What the patient is told, in the bot's language.
+    notice: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What an answer cost, in the provider's tokens."""
+
+    input_tokens: int
+    output_tokens: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +157,10 @@ class Job:
     finished_at: float | None = None
     reply: str | None = None
     error: JobError | None = None
+    usage: Usage | None = None
     superseded_by: str | None = None
+    #: Of the request that created it: runs through logs, provider call and webhook.
+    correlation_id: str = ""
 
     def being_cancelled(self) -> Job:
         """The job with those messages alone that its cancel covers."""
@@ -163,6 +176,7 @@ class Request:
     context: tuple[Turn, ...]
     bot_id: str
     resources: dict[str, Any] = field(default_factory=dict)
+    correlation_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from message_handler import history
-from message_handler.ai import AI, Prompt
+from message_handler.ai import AI, Completion, Prompt, Watch
 from message_handler.bot_config import BotConfigService
 from message_handler.errors import AIError, MessageHandlerError, PayloadTooLarge, RequestError, Unavailable
 from message_handler.metrics import Meter
@@ -69,7 +69,7 @@ class Run:
             self.meter.add("QueueWait", 1000 * max(0.0, job.started_at - job.created_at))
         elif job.attempts > 1:
             self.meter.add("JobsRecovered")
-        checkpoint = self._heartbeat(job)
+        watch = self._heartbeat(job)
         while True:
             permitted = self._permit(job)
             if permitted is None:
@@ -81,7 +81,7 @@ class Run:
                 # The only one that was left has been undone.
                 return self._help_cancel(job)
             try:
-                run, needs = self._ask(job, fence, checkpoint)
+                run, needs = self._ask(job, fence, watch)
                 sealed = self.tier.seal(
                     job.key,
                     self.lock_id,
@@ -152,12 +152,12 @@ class Run:
 
     # The AI.
 
-    def _ask(self, job: Job, fence: Fence | None, checkpoint: Callable[[], None]) -> tuple[Job, float]:
+    def _ask(self, job: Job, fence: Fence | None, watch: Watch) -> tuple[Job, float]:
         """Run the AI; the job with its reply or its error filled in, and the seconds that one more run may take.
 
         Raises _Stopped.
         """
-        reply, error, limit, began = None, None, self.settings.ai_timeout, self.clock()
+        done, error, limit, began = None, None, self.settings.ai_timeout, self.clock()
         if self.ai is None:
             gone = JobError("processing_failed", "The message could not be processed.")
             return replace(job, status=JobStatus.FAILED, error=gone, finished_at=began), limit
@@ -168,10 +168,10 @@ class Run:
             if timeout <= 0:
                 raise AIError("deadline_exceeded", "The answer took longer than one run may take.")
             prompt = _prompt(job, fence, config, timeout)
-            checkpoint()  # a slow store may have eaten into the lease
+            watch("")  # a slow store may have eaten into the lease
             number = fence.number if fence else None
             _log.info("asking the AI", extra={"ai_job_id": job.job_id, "fence": number, "messages": len(job.messages)})
-            reply = _storable(self._complete(config["core_ai"], prompt, checkpoint))
+            done = self._complete(config["core_ai"], prompt, watch)
         except AIError as failure:
             error = JobError(failure.code, str(failure))
         except RequestError as refused:
@@ -180,13 +180,15 @@ class Run:
         now = self.clock()
         self.meter.add("AITime", 1000 * (now - began))
         status = JobStatus.FAILED if error else JobStatus.COMPLETED
-        return replace(job, status=status, reply=reply, error=error, finished_at=now), limit + COMMIT_SECONDS
+        reply, usage = (_storable(done.text), done.usage) if done else (None, None)
+        ended = replace(job, status=status, reply=reply, error=error, usage=usage, finished_at=now)
+        return ended, limit + COMMIT_SECONDS
 
-    def _complete(self, core_ai: dict[str, Any], prompt: Prompt, checkpoint: Callable[[], None]) -> str:
+    def _complete(self, core_ai: dict[str, Any], prompt: Prompt, watch: Watch) -> Completion:
         """The AI's reply. An adapter that breaks fails its job visibly: nothing must be stuck behind it."""
         assert self.ai is not None
         try:
-            return self.ai(core_ai).complete(prompt, checkpoint)
+            return self.ai(core_ai).complete(prompt, watch)
         except (MessageHandlerError, _Stopped):
             raise
         except Exception as error:  # noqa: BLE001  nobody knows what a provider's client raises
@@ -194,11 +196,11 @@ class Run:
             _log.error("the AI broke", extra={"error": type(error).__name__})
             raise AIError("ai_failed", "The AI failed unexpectedly.") from None
 
-    def _heartbeat(self, job: Job) -> Callable[[], None]:
+    def _heartbeat(self, job: Job) -> Watch:
         """What the AI calls while it works: says every few seconds that this worker lives. Raises _Stopped."""
         last = self.clock()
 
-        def checkpoint() -> None:
+        def watch(_text: str) -> None:
             nonlocal last
             now = self.clock()
             if now - last >= self.settings.heartbeat_every:
@@ -208,7 +210,7 @@ class Run:
                     if self.tier.heartbeat(job.key, self.lock_id) != "held":
                         raise _Stopped
 
-        return checkpoint
+        return watch
 
     # The end.
 

@@ -1,4 +1,4 @@
-"""The port behind which AI providers stand, and how one is chosen: by its `api_endpoint`."""
+"""The port behind which AI providers stand."""
 
 from __future__ import annotations
 
@@ -6,14 +6,19 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from message_handler.models import Message, Turn
+from message_handler.models import Message, Turn, Usage
+
+#: Called with the text so far, at least every quarter of a second while an answer is awaited. It raises to stop the
+#: call: the provider's connection is then closed, and the exception passes through.
+Watch = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
     """What the AI is asked: the turns before, and the patient's messages that want an answer, oldest first.
 
-    `timeout` is what is left for the whole call, in seconds.
+    `timeout` is what is left for the whole answer with all tries, in seconds. `request_id` is the same whenever the
+    same run asks again: providers that know idempotency keys take it as one.
     """
 
     bot_name: str
@@ -21,14 +26,20 @@ class Prompt:
     messages: tuple[Message, ...]
     timeout: float
     resources: dict[str, Any] = field(default_factory=dict)
+    request_id: str = ""
+    correlation_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """A whole reply; never the beginning of one that was cut off."""
+
+    text: str
+    usage: Usage | None = None
 
 
 class AI(Protocol):
     """Answers a prompt."""
 
-    def complete(self, prompt: Prompt, checkpoint: Callable[[], None]) -> str:
-        """The whole reply. Raises AIError if there is none within the prompt's timeout.
-
-        `checkpoint` is called at least twice a second while the answer is awaited; it raises to
-        stop the call, and that exception passes through.
-        """
+    def complete(self, prompt: Prompt, watch: Watch) -> Completion:
+        """The whole reply. Raises AIError if there is none within the prompt's timeout."""

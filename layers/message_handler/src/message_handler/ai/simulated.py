@@ -7,8 +7,9 @@ import re
 import time
 from collections.abc import Callable
 
-from message_handler.ai import Prompt
+from message_handler.ai import Completion, Prompt, Watch
 from message_handler.errors import AIError
+from message_handler.models import Usage
 
 _SLOW = re.compile(r"\[slow:(\d{1,4}(?:\.\d{1,3})?)\]")
 _TICK_SECONDS = 0.1
@@ -31,18 +32,21 @@ class SimulatedAI:
         self._sleep = sleep
         self._clock = clock
 
-    def complete(self, prompt: Prompt, checkpoint: Callable[[], None]) -> str:
+    def complete(self, prompt: Prompt, watch: Watch) -> Completion:
+        count = len(prompt.messages)
+        quotes = "\n".join(f"> {' '.join(message.content.splitlines())}" for message in prompt.messages)
+        reply = f"[Simulated AI] {prompt.bot_name} answers {count} message{'s' * (count != 1)}:\n{quotes}"
         slow = [float(found) for message in prompt.messages for found in _SLOW.findall(message.content)]
         # Nothing secret is drawn here.
         wait = max(slow) if slow else random.uniform(*self._delay)  # noqa: S311
         end = self._clock() + min(wait, prompt.timeout)
         while (left := end - self._clock()) > 0:
-            checkpoint()
+            # As if it came word by word.
+            watch(reply[: int(len(reply) * max(0.0, 1 - left / wait))])
             self._sleep(min(_TICK_SECONDS, left))
         if wait > prompt.timeout:
             raise AIError("ai_timeout", "The AI did not answer in time.")
         if any("[fail]" in message.content for message in prompt.messages):
             raise AIError("ai_failed", "The simulated AI was asked to fail.")
-        count = len(prompt.messages)
-        quotes = "\n".join(f"> {' '.join(message.content.splitlines())}" for message in prompt.messages)
-        return f"[Simulated AI] {prompt.bot_name} answers {count} message{'s' * (count != 1)}:\n{quotes}"
+        words = sum(len(message.content.split()) for message in prompt.messages)
+        return Completion(reply, Usage(words, len(reply.split())))

@@ -7,9 +7,10 @@ turns an empty list into an empty object and long integers into floats.
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import Any
 
-from message_handler.models import ConversationKey, Job, JobError, JobStatus, Message, Turn
+from message_handler.models import ConversationKey, Job, JobError, JobStatus, Message, Turn, Usage
 
 
 def turns_to_json(turns: tuple[Turn, ...]) -> list[dict[str, str]]:
@@ -49,13 +50,15 @@ def job_to_json(job: Job) -> dict[str, Any]:
         "started_at": job.started_at,
         "finished_at": job.finished_at,
         "reply": job.reply,
-        "error": {"code": job.error.code, "message": job.error.message} if job.error else None,
+        "error": asdict(job.error) if job.error else None,
+        "usage": asdict(job.usage) if job.usage else None,
+        "correlation_id": job.correlation_id,
         "superseded_by": job.superseded_by,
     } | ({"unarchived": True} if job.unarchived else {})
 
 
 def job_from_json(value: dict[str, Any]) -> Job:
-    error = value.get("error")
+    error, usage = value.get("error"), value.get("usage")
     return Job(
         job_id=value["job_id"],
         key=ConversationKey(value["platform_id"], value["conversation_id"]),
@@ -74,6 +77,8 @@ def job_from_json(value: dict[str, Any]) -> Job:
         started_at=value.get("started_at"),
         finished_at=value.get("finished_at"),
         reply=value.get("reply"),
-        error=JobError(error["code"], error["message"]) if error else None,
+        error=JobError(error["code"], error["message"], error.get("notice")) if error else None,
+        usage=Usage(**usage) if usage else None,
+        correlation_id=value.get("correlation_id", ""),
         superseded_by=value.get("superseded_by"),
     )

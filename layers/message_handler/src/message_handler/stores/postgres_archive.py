@@ -16,6 +16,7 @@ from message_handler.models import (
     JobStatus,
     Message,
     Turn,
+    Usage,
     Verdict,
 )
 from message_handler.stores.database import Database, Refused, execute, transaction
@@ -172,6 +173,10 @@ def _end_values(job: Job) -> dict[str, Any]:
         "reply": job.reply,
         "error_code": job.error.code if job.error else None,
         "error_message": job.error.message if job.error else None,
+        "error_notice": job.error.notice if job.error else None,
+        "input_tokens": job.usage.input_tokens if job.usage else None,
+        "output_tokens": job.usage.output_tokens if job.usage else None,
+        "correlation_id": job.correlation_id,
         "finished_at": job.finished_at,
         "roles": [role for role, _, _ in said],
         "contents": [content for _, content, _ in said],
@@ -200,7 +205,8 @@ def _job(connection: Connection, job: Job) -> Job | None:
 
 
 def _job_of(platform_id: str, row: list[Any]) -> Job:
-    id_, conversation_id, bot_id, status, message_ids, restarts, attempts, reply, code, text, successor, *times = row
+    id_, conversation_id, bot_id, status, message_ids, restarts, attempts, reply, *rest = row
+    code, text, notice, input_tokens, output_tokens, correlation_id, successor, *times = rest
     return Job(
         job_id=id_,
         key=ConversationKey(platform_id, conversation_id),
@@ -213,6 +219,8 @@ def _job_of(platform_id: str, row: list[Any]) -> Job:
         started_at=times[1],
         finished_at=times[2],
         reply=reply,
-        error=JobError(code, text or "") if code else None,
+        error=JobError(code, text or "", notice) if code else None,
+        usage=Usage(input_tokens or 0, output_tokens or 0) if input_tokens is not None else None,
+        correlation_id=correlation_id,
         superseded_by=successor,
     )

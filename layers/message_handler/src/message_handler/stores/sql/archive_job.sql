@@ -7,16 +7,20 @@ with raised as (
     returning fence, turn_count - cardinality(cast(:roles as text[])) as position
 ), ended as (
     insert into jobs (platform_id, job_id, conversation_id, bot_id, status, fence, message_ids, restarts, attempts,
-                      reply, error_code, error_message, created_at, started_at, finished_at)
+                      reply, error_code, error_message, error_notice, input_tokens, output_tokens, correlation_id,
+                      created_at, started_at, finished_at)
     select :platform_id, cast(:job_id as uuid), :conversation_id, :bot_id, :status, raised.fence,
            cast(:message_ids as text[]), cast(:restarts as integer), cast(:attempts as integer),
-           :reply, :error_code, :error_message, to_timestamp(cast(:created_at as float8)),
+           :reply, :error_code, :error_message, :error_notice, cast(:input_tokens as bigint),
+           cast(:output_tokens as bigint), :correlation_id, to_timestamp(cast(:created_at as float8)),
            to_timestamp(cast(:started_at as float8)), to_timestamp(cast(:finished_at as float8))
     from raised
     on conflict (platform_id, job_id) do update
     set status = excluded.status, fence = excluded.fence, message_ids = excluded.message_ids,
         restarts = excluded.restarts, attempts = excluded.attempts, reply = excluded.reply,
-        error_code = excluded.error_code, error_message = excluded.error_message,
+        error_code = excluded.error_code, error_message = excluded.error_message, error_notice = excluded.error_notice,
+        input_tokens = excluded.input_tokens, output_tokens = excluded.output_tokens,
+        correlation_id = excluded.correlation_id,
         started_at = coalesce(jobs.started_at, excluded.started_at), finished_at = excluded.finished_at
 ), settled_now as (
     insert into settled (platform_id, conversation_id, message_id, job_id, kind)

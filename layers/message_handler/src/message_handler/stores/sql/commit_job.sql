@@ -8,6 +8,8 @@ with owner as (
 ), ended as (
     update jobs
     set status = :status, reply = :reply, error_code = :error_code, error_message = :error_message,
+        error_notice = :error_notice, input_tokens = cast(:input_tokens as bigint),
+        output_tokens = cast(:output_tokens as bigint), correlation_id = :correlation_id,
         fence = cast(:fence as bigint), message_ids = cast(:message_ids as text[]),
         restarts = cast(:restarts as integer), attempts = cast(:attempts as integer),
         finished_at = to_timestamp(cast(:finished_at as float8))

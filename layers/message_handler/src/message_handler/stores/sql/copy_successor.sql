@@ -8,9 +8,11 @@ with recursive chain as (
     where jobs.platform_id = :platform_id
 ), copied as (
     insert into jobs (platform_id, job_id, conversation_id, bot_id, status, fence, message_ids, restarts, attempts,
-                      reply, error_code, error_message, created_at, started_at, finished_at, copy_of)
+                      reply, error_code, error_message, error_notice, input_tokens, output_tokens, correlation_id,
+                      created_at, started_at, finished_at, copy_of)
     select platform_id, cast(:copy_id as uuid), conversation_id, bot_id, status, fence, message_ids, restarts, attempts,
-           reply, error_code, error_message, created_at, started_at, finished_at, job_id
+           reply, error_code, error_message, error_notice, input_tokens, output_tokens, correlation_id,
+           created_at, started_at, finished_at, job_id
     from jobs
     where platform_id = :platform_id and job_id = cast(:successor_id as uuid) and status <> 'processing'
       and not exists (select from chain where cast(:successor_id as uuid) in (chain.job_id, chain.copy_of))
