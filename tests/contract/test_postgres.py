@@ -26,7 +26,7 @@ from message_handler.errors import MessageHandlerError, SettingsError, Unavailab
 from message_handler.models import Job, JobStatus, Message
 from message_handler.settings import Settings
 from message_handler.stores.breaker import CircuitBreaker
-from message_handler.stores.database import Database, connector, transaction
+from message_handler.stores.database import Database, _migrations, connector, transaction
 from message_handler.stores.postgres_archive import PostgresArchive
 from tests.conftest import _started
 from tests.contract.chat import named
@@ -410,6 +410,14 @@ print(archive.migrate())
 """
 
 
+def migrate_to_the_first(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The schema as it was before all later migrations."""
+    first = _migrations()[:1]
+    with monkeypatch.context() as earlier:
+        earlier.setattr("message_handler.stores.database._migrations", lambda: first)
+        assert database.migrate() == MIGRATIONS[:1]
+
+
 class TestMigrations:
     @pytest.fixture
     def empty(self, postgres: Server, sql: Connection) -> Iterator[str]:
@@ -442,12 +450,7 @@ class TestMigrations:
         settings = Settings(database_url=SecretStr(empty))
         database = database_of(settings)
         archive = PostgresArchive(database)
-        archive.migrate()
-        with closing(connector(settings)()) as connection:
-            connection.run("delete from schema_migrations where version = 2")
-            connection.run("drop table lines, ended_jobs")
-            connection.run("alter table jobs drop column copy_of")
-            connection.run("drop index jobs_that_wait")
+        migrate_to_the_first(database, monkeypatch)
         job = Conversation(archive).job(1, "m0")
         for _ in range(3):
             with pytest.raises(Unavailable, match="migrate"):
@@ -462,15 +465,13 @@ class TestMigrations:
         archive.ping()
         archive.close()
 
-    def test_one_that_a_reader_holds_up_gives_way_and_can_be_tried_again(self, empty: str) -> None:
+    def test_one_that_a_reader_holds_up_gives_way_and_can_be_tried_again(
+        self, empty: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         settings = Settings(database_url=SecretStr(empty))
         database = database_of(settings)
-        database.migrate()
+        migrate_to_the_first(database, monkeypatch)
         with closing(connector(settings)()) as reader:
-            reader.run("delete from schema_migrations where version = 2")
-            reader.run("drop table lines, ended_jobs")
-            reader.run("alter table jobs drop column copy_of")
-            reader.run("drop index jobs_that_wait")
             reader.run("begin")
             reader.run("select count(*) from jobs")
             with pytest.raises(Unavailable, match="try again"):
