@@ -9,6 +9,8 @@
     │       └── OtherBot                the conversation belongs to `bot_id`
     ├── SettingsError           stop: the deployment's configuration is wrong
     ├── Unavailable             retry later: a store or the queue did not answer (HTTP 503)
+    ├── EgressRefused           stop: this deployment does not let anything be sent to that address
+    ├── EgressFailed            retry later: another service did not answer, or not to the end
     └── AIError                 fail the job visibly: no answer could be made
 
 No message of these may hold a patient's words, a token or a credential: they go to logs and callers.
@@ -80,6 +82,14 @@ class Unavailable(MessageHandlerError):
         super().__init__(f"{what} is not available")
         self.what = what
         self.retry_after = retry_after
+
+
+class EgressRefused(MessageHandlerError):
+    """An address that nothing may be sent to: no connection was made. Its text names the rule, never the address."""
+
+
+class EgressFailed(MessageHandlerError):
+    """Another service could not be reached, or stopped answering. What was sent may have arrived."""
 
 
 class AIError(MessageHandlerError):

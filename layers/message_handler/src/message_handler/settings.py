@@ -32,6 +32,11 @@ class Settings(BaseModel):
     job_queue_url: str | None = None
     dead_letter_queue_url: str | None = None
 
+    #: Where requests may be sent: hosts, `*.example.com` for all below one, with a `:port` unless it is 443.
+    egress_allowed_hosts: str = ""
+    #: Development only: also to loopback addresses, and there without TLS.
+    egress_allow_loopback: bool = False
+
     simulated_ai_delay_ms: Annotated[str, Field(pattern=r"^\d{1,7}(-\d{1,7})?$")] = "800"
     max_wait_seconds: Annotated[int, Field(ge=0, le=25)] = 25
 
