@@ -87,6 +87,7 @@ def report(job: Job) -> None:
         "ended",
         extra={
             "ai_job_id": job.job_id,
+            "correlation_id": job.correlation_id,
             "status": job.status.value,
             "consolidated_messages": len(job.messages),
             "restarts": job.restarts,

@@ -18,10 +18,12 @@ from pg8000.native import Connection
 
 from message_handler import maintenance
 from message_handler.ai import Completion, Prompt, Watch
+from message_handler.bot_config import BotConfigService
 from message_handler.errors import Conflict, NotFound, Unavailable
 from message_handler.intake import parse_request
 from message_handler.jobs import BackgroundJobManager, job_view
-from message_handler.models import Claim, ConversationKey, JobStatus, Message, Record, Refused, Request, Turn
+from message_handler.models import Claim, ConversationKey, Job, JobStatus, Message, Record, Refused, Request, Turn
+from message_handler.notices import failure_notice
 from message_handler.queues import MAX_RECORD_BYTES
 from message_handler.settings import Settings
 from message_handler.stores.memory import MemoryTier
@@ -127,7 +129,9 @@ class TestTheStraightPath:
             "archive.fence",
             "tier.adopt",
             "ai.complete",
+            *["tier.look"] * 4,
             "tier.heartbeat",
+            "tier.look",
             "tier.seal",
             "archive.commit",
             "tier.finish",
@@ -263,7 +267,7 @@ class TestWhileTheAIRuns:
         on(world, "before", "ai.complete", lambda: world.releases())
         world.delivers(world.queue.next())
         assert "tier.seal" not in world.steps.names
-        assert world.clock() - before == world.settings.heartbeat_every < AI_SECONDS
+        assert world.clock() - before == 1  # at its first look, of which this AI takes one a second
 
 
 class TestFailing:
@@ -322,16 +326,18 @@ class TestFailing:
         world.checked()
 
     def test_a_bot_that_is_gone_fails_the_job(self, world: World) -> None:
-        class NoBots:
-            def config_of_job(self, *_: Any) -> dict[str, Any]:
+        class NoBots(BotConfigService):
+            def config_of_job(self, job: Job) -> dict[str, Any]:
                 raise NotFound("there is no such bot", field="bot_id")
 
         world.posts("m0")
-        world.worker = replace(world.worker, bots=NoBots())  # type: ignore[arg-type]
+        bots = NoBots(world.tiers, world.archive, world.settings, world.clock)
+        world.worker = replace(world.worker, bots=bots)
         world.delivers()
         job = world.job(told(world, "m0"))
         assert job.error is not None
         assert job.error.code == "bot_unavailable"
+        assert job.error.notice == failure_notice(bots.default)
         world.checked()
 
     def test_a_reply_that_can_not_be_stored_whole_is_stored_without_that(self, world: World) -> None:
@@ -393,7 +399,7 @@ class TestCancel:
         outcome = world.delivers()
         assert outcome is not None
         assert outcome.back is None
-        assert world.clock() - before == world.settings.heartbeat_every
+        assert world.clock() - before == 1
         assert "tier.seal" not in world.steps.names
         assert world.end_of("m0").status is JobStatus.CANCELLED
         world.checked()

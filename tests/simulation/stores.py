@@ -73,8 +73,8 @@ class SharedTier(MemoryTier):
         self._witness("adopt", key, lock_id, allowed=job is not None)
         return job
 
-    def heartbeat(self, key: ConversationKey, lock_id: str) -> Held:
-        held = super().heartbeat(key, lock_id)
+    def heartbeat(self, key: ConversationKey, lock_id: str, *arguments: Any, **options: Any) -> Held:
+        held = super().heartbeat(key, lock_id, *arguments, **options)
         self._witness("heartbeat", key, lock_id, allowed=held != "lost")
         return held
 

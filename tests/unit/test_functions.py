@@ -17,6 +17,7 @@ from message_handler.ai import Prompt, Watch
 from message_handler.errors import AIError, InvalidRequest, Unavailable
 from message_handler.metrics import Meter
 from message_handler.models import Claim, ConversationKey, Message, Record, Request, shard_of_job
+from message_handler.notices import failure_notice
 from message_handler.queues import SqsQueue, decode, encode
 from message_handler.settings import Settings
 from message_handler.wiring import Parts
@@ -382,7 +383,8 @@ class TestWorker:
         assert service.invoke("worker", service.event("worker-one-record")) == {"batchItemFailures": []}
         job = service.http("intake", service.event("intake-get-job")).body
         assert (job["status"], job["reply"]) == ("failed", None)
-        assert job["error"] == {"code": "ai_failed", "message": "The AI gave no answer."}
+        notice = failure_notice(service.parts.bots.default)
+        assert job["error"] == {"code": "ai_failed", "message": "The AI gave no answer.", "notice": notice}
         assert service.output.metrics["JobsFailed"] == [1]
 
 

@@ -86,6 +86,11 @@ class BotConfigService:
             raise Conflict("the bot is not active", field="bot_id")
         return deepcopy(configuration)
 
+    @property
+    def default(self) -> dict[str, Any]:
+        """See `_get_default_bot_config`."""
+        return self._get_default_bot_config()
+
     def _get_default_bot_config(self) -> dict[str, Any]:
         """The bot that answers where nothing is configured."""
         return {

@@ -6,7 +6,8 @@
     │   ├── PayloadTooLarge         413
     │   ├── NotFound                404
     │   └── Conflict                409
-    │       └── OtherBot                the conversation belongs to `bot_id`
+    │       ├── OtherBot                the conversation belongs to `bot_id`
+    │       └── Rejected                the bot takes no message while it answers another
     ├── SettingsError           stop: the deployment's configuration is wrong
     ├── Unavailable             retry later: a store or the queue did not answer (HTTP 503)
     ├── EgressRefused           stop: this deployment does not let anything be sent to that address
@@ -69,6 +70,14 @@ class OtherBot(Conflict):
     def __init__(self, bot_id: str) -> None:
         super().__init__("the conversation belongs to another bot", field="bot_id")
         self.bot_id = bot_id
+
+
+class Rejected(Conflict):
+    """The bot takes no message while it answers another: `job_id` says which."""
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__("another message is being answered; send it again after the reply")
+        self.job_id = job_id
 
 
 class SettingsError(MessageHandlerError):

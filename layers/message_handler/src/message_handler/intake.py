@@ -16,26 +16,30 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from message_handler import history
 from message_handler.bot_config import BotConfigService
-from message_handler.errors import InvalidRequest, OtherBot, PayloadTooLarge, Unavailable
+from message_handler.errors import InvalidRequest, OtherBot, PayloadTooLarge, Rejected, Unavailable
 from message_handler.metrics import TIER_VALUES, Meter
 from message_handler.models import (
     DEFAULT_PLATFORM,
     Accepted,
     ConversationKey,
+    DoubleTexting,
     Record,
     Request,
     Turn,
     is_identifier,
     new_message,
 )
-from message_handler.queues import Queue
+from message_handler.queues import PATIENCE_SECONDS, Queue
 from message_handler.settings import Settings
 from message_handler.stores.failover import Failover
-from message_handler.stores.port import Tier
+from message_handler.stores.port import Archive, Tier
 
 MAX_HISTORY_BYTES = 256 * 1024
 MAX_RESOURCES_BYTES = 16 * 1024
 MAX_UNANSWERED = 1_000
+#: A patient is waited for no longer than this after a message, and no longer than 10 s in all unless the bot says so.
+MAX_DEBOUNCE_MS = 10_000
+DEFAULT_DEBOUNCE_MAX_MS = 10_000
 #: Objects and lists within each other. Some JSON parsers behind us give up where Python's does not.
 MAX_DEPTH = 32
 
@@ -56,7 +60,7 @@ _ADVICE = {
     "list_type": "must be a list",
     "dict_type": "must be an object",
     "model_type": "must be an object",
-    "literal_error": "must be user, assistant or sale",
+    "int_type": "must be a whole number",
     _IDENTIFIER: _IDENTIFIER_RULE,
     _MESSAGE_ID: "must be 1 to 255 printable ASCII characters without spaces",
 }
@@ -75,13 +79,18 @@ class MessageBody(_Strict):
 
 
 class MessageRequest(_Strict):
-    """The body of a request: the history as text, or as a list of messages; the whole or only what is new."""
+    """The body of a request: the history as text, or as a list of messages; the whole or only what is new.
+
+    `double_texting` and `debounce_ms` stand in for the bot's own, for this request.
+    """
 
     history: str | None = None
     messages: list[MessageBody] | None = None
     resources: dict[str, Any] = Field(default_factory=dict)
     bot_id: Identifier | None = None
     message_id: MessageId | None = None
+    double_texting: DoubleTexting | None = None
+    debounce_ms: Annotated[int, Field(ge=0, le=MAX_DEBOUNCE_MS)] | None = None
 
 
 def parse_request(value: Any) -> MessageRequest:
@@ -93,8 +102,10 @@ def parse_request(value: Any) -> MessageRequest:
         request = MessageRequest.model_validate({k: v for k, v in value.items() if k != "resources" or v is not None})
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        kind = first.get("ctx", {}).get("pattern", first["type"])
-        raise InvalidRequest(_ADVICE.get(kind, first["msg"]), field=field_name(first["loc"])) from None
+        context = first.get("ctx", {})
+        kind = context.get("pattern", first["type"])
+        advice = f"must be {context['expected']}" if kind == "literal_error" else _ADVICE.get(kind, first["msg"])
+        raise InvalidRequest(advice, field=field_name(first["loc"])) from None
     if (request.history is None) == (request.messages is None):
         raise InvalidRequest("give either history or messages", field="history")
     return request
@@ -194,14 +205,18 @@ class Intake:
     """The use case of the intake function."""
 
     tiers: Failover
+    archive: Archive
     queue: Queue
     bots: BotConfigService
     settings: Settings
     clock: Callable[[], float] = time.time
     meter: Meter = field(default_factory=Meter)
 
-    def handle(self, key: ConversationKey, request: MessageRequest) -> dict[str, Any]:
-        """Accept a message: the body of the `202`. Raises RequestError, or Unavailable with nothing accepted."""
+    def handle(self, key: ConversationKey, request: MessageRequest, *, correlation_id: str = "") -> dict[str, Any]:
+        """Accept a message: the body of the `202`, or that of the `409` where the bot's policy is to reject it.
+
+        Raises RequestError, or Unavailable; then nothing was accepted.
+        """
         context, messages = read_turns(request)
         bot_id = request.bot_id
         new = tuple(new_message(message.content, message.message_id) for message in messages)
@@ -215,7 +230,9 @@ class Intake:
                 max_messages=int(limits.get("max_context_messages", 20)),
                 max_characters=int(limits.get("max_context_characters", 10_000)),
             )
-            accepting = Request(key, new, kept, config["bot_id"], request.resources)
+            accepting = Request(
+                key, new, kept, config["bot_id"], request.resources, correlation_id, **_policy(request, limits)
+            )
             try:
                 tier, accepted = self.accept(accepting)
             except OtherBot as other:
@@ -225,6 +242,8 @@ class Intake:
                 bot_id = other.bot_id
                 self.bots.belongs_to(key, bot_id)
                 continue
+            except Rejected as rejected:
+                return rejection(rejected.job_id)
             degraded = tier.name != self.tiers.expected or self.bots.degraded
             return response(accepted, config["name"], degraded=degraded)
 
@@ -246,17 +265,24 @@ class Intake:
         record = Record(
             accepted.job_id,
             accepted.message_id,
-            Request(key, messages, request.context, request.bot_id, request.resources),
+            replace(request, messages=messages),
         )
         # No worker shares this process's memory: a record that waited there for its job would wait in vain.
         alone = tier.name == "memory" and not self.queue.in_process
+        # While the patient may still be typing a worker would have to wait; SQS does that for nothing.
+        quiet = int(request.debounce) if request.debounce >= PATIENCE_SECONDS else 0
         try:
-            self.queue.send(record, delay=0 if accepted.lock_id or alone else self.settings.join_delay)
+            self.queue.send(record, delay=quiet if accepted.lock_id or alone else self.settings.join_delay)
         except (Unavailable, PayloadTooLarge):
             # What a tier that went away meanwhile keeps is woken by the sweep: answered, though it was refused.
             with suppress(Unavailable):
                 tier.undo(key, accepted.posted)
             raise
+        if accepted.interrupted:
+            self.meter.add("JobsInterrupted")
+            # While Postgres is away the tier alone keeps the old run from its commit.
+            with suppress(Unavailable):
+                self.archive.interrupt(accepted.interrupted)
         self._measure(tier, accepted)
         return tier, accepted
 
@@ -269,6 +295,25 @@ class Intake:
             self.meter.add("MessagesConsolidated")
 
 
+def _policy(request: MessageRequest, configured: dict[str, Any]) -> dict[str, Any]:
+    """What becomes of messages that come together: as the request says, else as its bot does."""
+    policy = request.double_texting or configured.get("double_texting", "consolidate")
+    quiet = request.debounce_ms if request.debounce_ms is not None else configured.get("debounce_ms", 0)
+    longest = max(quiet, configured.get("debounce_max_ms", DEFAULT_DEBOUNCE_MAX_MS))
+    return {"double_texting": policy, "debounce": quiet / 1000, "debounce_max": longest / 1000}
+
+
+def rejection(job_id: str) -> dict[str, Any]:
+    """The body of the `409`: nothing was stored. `job_id` is the job that is in the way."""
+    return {
+        "success": False,
+        "status": "locked",
+        "action": "rejected",
+        "message": "Another message is being answered; send this one again after the reply",
+        "ai_job_id": job_id,
+    }
+
+
 def response(accepted: Accepted, bot_name: str, *, degraded: bool = False) -> dict[str, Any]:
     """The body of a `202`."""
     extra = {"degraded": True} if degraded else {}
@@ -276,7 +321,7 @@ def response(accepted: Accepted, bot_name: str, *, degraded: bool = False) -> di
         return {
             "success": True,
             "status": "ai_processing_started",
-            "action": "lock_acquired",
+            "action": "interrupted" if accepted.interrupted else "lock_acquired",
             "ai_job_id": accepted.job_id,
             "lock_id": accepted.lock_id,
             "consolidated_messages": accepted.consolidated_messages,

@@ -6,6 +6,7 @@ A record wakes its conversation, not its job, and is deleted only when its own m
 from __future__ import annotations
 
 import logging
+import math
 import time
 import uuid
 from collections.abc import Callable
@@ -17,8 +18,18 @@ from message_handler.ai import AI
 from message_handler.bot_config import BotConfigService
 from message_handler.errors import PayloadTooLarge, Unavailable
 from message_handler.metrics import TIER_VALUES, Meter
-from message_handler.models import ArchiveRecord, Claim, Job, JobStatus, Outcome, Record, Refused, Request
-from message_handler.queues import MAX_RECEIVE_COUNT, Queue
+from message_handler.models import (
+    ArchiveRecord,
+    Claim,
+    ConversationKey,
+    Job,
+    JobStatus,
+    Outcome,
+    Record,
+    Refused,
+    Request,
+)
+from message_handler.queues import MAX_RECEIVE_COUNT, PATIENCE_SECONDS, Queue
 from message_handler.runs import Run
 from message_handler.settings import Settings
 from message_handler.stores.failover import Failover
@@ -30,6 +41,8 @@ _log = logging.getLogger(__name__)
 FOLLOW_UP_SECONDS = 60.0
 #: The longest that a record hides before it is tried again: the queue's visibility timeout.
 MAX_RETRY_SECONDS = 720.0
+#: From this delivery on however long it takes: looking once more would use up the record's few deliveries.
+PATIENT_FROM = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +57,7 @@ class Worker:
     settings: Settings
     clock: Callable[[], float] = time.time
     meter: Meter = field(default_factory=Meter)
+    sleep: Callable[[float], None] = time.sleep
 
     def process(self, record: Record | ArchiveRecord, deadline: float, receive_count: int = 1) -> Outcome:
         """Work on the record's conversation until `deadline` (Unix seconds) at the latest.
@@ -58,7 +72,8 @@ class Worker:
                 return Outcome(None)
             retry = self.retry_after(receive_count)
             last = receive_count >= MAX_RECEIVE_COUNT
-            back = self._work(record, deadline, retry, ended, self.ai, give_up=last)
+            patience = PATIENCE_SECONDS if receive_count < PATIENT_FROM else math.inf
+            back = self._work(record, deadline, retry, ended, self.ai, patience=patience, give_up=last)
             return Outcome(back, tuple(ended))
         except Unavailable as error:
             # The breaker has warned; one line a record would flood the log of an outage.
@@ -86,7 +101,7 @@ class Worker:
         if found and any(own.isdisjoint(message.ids) for message in found[1].messages):
             # Others wait with it that were not tried so often; whoever runs them settles it, or they end here too.
             return self.is_settled(record)
-        return self._work(record, deadline, 0.0, [], None, give_up=False) is None
+        return self._work(record, deadline, 0.0, [], None, patience=math.inf, give_up=False) is None
 
     def is_settled(self, record: Record) -> bool:
         """Whether nothing waits for the record any more; then what it was promised leads to what it got.
@@ -108,17 +123,19 @@ class Worker:
         ended: list[Job],
         ai: Callable[[dict[str, Any]], AI] | None,
         *,
+        patience: float,
         give_up: bool,
     ) -> float | None:
         """Run what waits in the record's conversation; None if the record's own message is settled then.
 
+        A patient who may still be typing is waited for if that takes no longer than `patience` (seconds).
         Without an `ai`, and at an unexpected error if it is time to `give_up`, what waits is failed.
         """
         key = record.request.key
 
         def take(tier: Tier) -> Claim | Refused | None:
             tier.accept_again(record.request, job_id=record.job_id, spare_id=key.new_job_id())
-            return tier.claim(key, str(uuid.uuid4()))
+            return self._claim(tier, key, deadline, patience)
 
         tier, claim = self.tiers.first(take)
         self.meter.add("Tier", TIER_VALUES[tier.name])
@@ -140,8 +157,17 @@ class Worker:
                 if head := tier.waiting(key):
                     wake(self.queue, head)
                 break
-            claim = tier.claim(key, str(uuid.uuid4()))
+            claim = self._claim(tier, key, deadline, patience)
         return self._check(tier, record, claim.wait if isinstance(claim, Refused) else retry)
+
+    def _claim(self, tier: Tier, key: ConversationKey, deadline: float, patience: float) -> Claim | Refused | None:
+        while True:
+            claim = tier.claim(key, str(uuid.uuid4()))
+            if not isinstance(claim, Refused) or claim.held or claim.wait > patience:
+                return claim
+            if self.clock() + claim.wait + FOLLOW_UP_SECONDS > deadline:
+                return claim
+            self.sleep(claim.wait)
 
     def _run(self, tier: Tier, claim: Claim, deadline: float, ai: Callable[[dict[str, Any]], AI] | None) -> Run:
         return Run(
@@ -164,6 +190,9 @@ class Worker:
         self.meter.add(f"Jobs{job.status.value.capitalize()}")
         if job.finished_at and job.status is JobStatus.COMPLETED:
             self.meter.add("TimeToReply", 1000 * (job.finished_at - job.created_at))
+        if job.usage:
+            self.meter.add("InputTokens", job.usage.input_tokens)
+            self.meter.add("OutputTokens", job.usage.output_tokens)
 
     def _check(self, tier: Tier, record: Record, wait: float) -> float | None:
         """None if the record's own message is settled, else the seconds after which it should come back.
@@ -210,7 +239,7 @@ def _promised(record: Record, now: float) -> Job:
 
 def wake(queue: Queue, job: Job) -> None:
     """Send one record that stands for all messages of a job; its own is the last. Raises Unavailable."""
-    request = Request(job.key, job.messages, job.context, job.bot_id, job.resources)
+    request = Request(job.key, job.messages, job.context, job.bot_id, job.resources, job.correlation_id)
     if not job.messages:
         return  # all of it has been undone
     try:

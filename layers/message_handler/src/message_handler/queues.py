@@ -27,6 +27,8 @@ _log = logging.getLogger(__name__)
 MAX_RECORD_BYTES = 1_000_000
 #: After so many failed deliveries a record is given up, as the template's redrive policy has it.
 MAX_RECEIVE_COUNT = 5
+#: A worker waits for a patient who may still be typing if it takes no longer than this: SQS counts whole seconds.
+PATIENCE_SECONDS = 5.0
 #: For so long a dead letter that was looked at is hidden from the next sweep.
 DEAD_LETTER_SECONDS = 50
 
@@ -46,6 +48,8 @@ def encode(record: Record | ArchiveRecord) -> str:
             "messages": [message.to_json() for message in request.messages],
             "context": turns_to_json(request.context),
             "resources": request.resources,
+            "correlation_id": request.correlation_id,
+            "double_texting": request.double_texting,
         }
     if record.redriven:
         value["redriven"] = record.redriven
@@ -74,6 +78,9 @@ def decode(body: str) -> Record | ArchiveRecord:
             context=turns_from_json(value["context"]),
             bot_id=value["bot_id"],
             resources=value["resources"],
+            # Records of an earlier version have neither.
+            correlation_id=value.get("correlation_id", ""),
+            double_texting=value.get("double_texting", "consolidate"),
         ),
         redriven=redriven,
     )

@@ -32,6 +32,9 @@ class NoArchive:
     def archive(self, job: Job) -> bool:
         raise Unavailable("Postgres")
 
+    def interrupt(self, job: Job) -> None:
+        raise Unavailable("Postgres")
+
     def cancel(self, job: Job) -> Verdict:
         raise Unavailable("Postgres")
 

@@ -19,6 +19,7 @@ from message_handler.models import (
     Fence,
     Job,
     Lock,
+    Progress,
     Refused,
     Request,
     Verdict,
@@ -26,16 +27,17 @@ from message_handler.models import (
 
 TierName = Literal["redis", "postgres", "memory"]
 
-#: What a worker learns when it looks at its own claim: still its own, somebody else's, or being cancelled.
-Held = Literal["held", "lost", "cancelling"]
+#: What a worker learns when it looks at its own claim: still its own, somebody else's, being cancelled, or joined by
+#: messages that it has not seen.
+Held = Literal["held", "lost", "cancelling", "newer"]
 
 
 @dataclass(frozen=True, slots=True)
 class Sealed:
     """The answer to a seal.
 
-    `sealed`: what comes from now on waits for the next job. `again`: newer messages came, `job` has them all;
-    run again. `cancelling` and `lost`: stop, this run's reply is worth nothing.
+    `sealed`: what comes from now on waits for the next job. `again`: run again, `job` has all messages, the newer ones
+    too. `cancelling` and `lost`: stop, this run's reply is worth nothing.
     """
 
     verdict: Literal["sealed", "again", "cancelling", "lost"]
@@ -62,7 +64,7 @@ class Tier(Protocol):
         """Intake's step: suppress what is known, take or join the lock, create or extend the job.
 
         `job_id` and `lock_id` are used if a job or a lock is created. Raises OtherBot if the
-        conversation belongs to another bot than the request's.
+        conversation belongs to another bot than the request's, Rejected where its policy is to reject.
         """
 
     def accept_again(self, request: Request, *, job_id: str, spare_id: str) -> None:
@@ -77,7 +79,8 @@ class Tier(Protocol):
     def claim(self, key: ConversationKey, lock_id: str) -> Claim | Refused | None:
         """Take the head of the line under a lock id of one's own; None if nothing waits.
 
-        A claimed job may be `cancelling`: its claimer then helps the cancel to its end instead of running it.
+        A claimed job may be `cancelling`: its claimer then helps the cancel to its end instead of running it. A job
+        that was not run yet is refused while the patient may still be typing.
         """
 
     def adopt(self, key: ConversationKey, lock_id: str, settled_ids: Iterable[str], ended: Job | None) -> Job | None:
@@ -88,8 +91,13 @@ class Tier(Protocol):
         With `ended`, the job as the archive ended it, the rest runs under the name that supersedes it.
         """
 
-    def heartbeat(self, key: ConversationKey, lock_id: str) -> Held:
-        """Extend one's own claim."""
+    def heartbeat(
+        self, key: ConversationKey, lock_id: str, progress: Progress | None = None, *, seen: int | None = None
+    ) -> Held:
+        """Extend one's own claim, and show how far its run is; else as `look`."""
+
+    def look(self, key: ConversationKey, lock_id: str, *, seen: int | None = None) -> Held:
+        """Look at one's own claim, whose run has `seen` so many messages; changes nothing."""
 
     def seal(
         self,
@@ -100,10 +108,12 @@ class Tier(Protocol):
         next_id: str,
         fenced: bool,
         may_restart: bool = True,
+        may_seal: bool = True,
     ) -> Sealed:
         """Close the job for newcomers, or learn of those that came.
 
-        At the limit of restarts, and unless it `may_restart`, they move to the next job, `next_id`.
+        At the limit of restarts, and unless it `may_restart`, they move to the next job, `next_id`. Without a reply in
+        the hand it may not seal: should the newcomers be gone again, it runs again with what is left.
         """
 
     def finish(self, key: ConversationKey, lock_id: str | None, job: Job) -> Finished:
@@ -191,6 +201,12 @@ class Archive(Protocol):
         Settles those of its messages that are open. Where the job has ended already, or some of its messages
         are settled, the first answer stays: what is open is settled under a successor with this job's end. False
         if nothing was open: another answer came first, or this very end was archived before.
+        """
+
+    def interrupt(self, job: Job) -> None:
+        """End a job that runs as cancelled and link it to the one that took its messages, its `superseded_by`.
+
+        Settles nothing. One that has ended already stays as it is.
         """
 
     def cancel(self, job: Job) -> Verdict:

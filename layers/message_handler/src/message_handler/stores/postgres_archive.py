@@ -109,6 +109,10 @@ class PostgresArchive:
         (cancelled,), ended = self._database.execute(values, "lock_conversation", "cancel_job", "end_settled", "job")
         return Verdict(_job_of(job.key.platform_id, ended), cancelled)
 
+    def interrupt(self, job: Job) -> None:
+        values = _job_values(job) | {"successor_id": job.superseded_by}
+        self._database.execute(values, "lock_conversation", "note_job", "interrupt_job")
+
     def raise_fence(self, key: ConversationKey) -> None:
         self._database.execute(_key_values(key), "raise_fence")
 
