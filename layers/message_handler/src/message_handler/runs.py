@@ -210,7 +210,7 @@ class Run:
         assert self.ai is not None
         try:
             return self.ai(core_ai).complete(prompt, watch)
-        except (MessageHandlerError, _Stopped):
+        except (MessageHandlerError, _Stopped, _Joined):
             raise
         except Exception as error:  # noqa: BLE001  nobody knows what a provider's client raises
             # Its type alone: the text of a foreign error may quote the prompt.
