@@ -14,12 +14,13 @@ from queue import SimpleQueue
 from types import FrameType
 from typing import NoReturn
 
-from tests.guards import archives, service, steps, tiers, worker
+from tests.guards import archives, double_texting, service, steps, tiers, worker
 from tests.guards.guard import Guard
 from tests.guards.scratch import Outcome, Scratch
 
 GUARDS: tuple[Guard, ...] = (
     *steps.GUARDS,
+    *double_texting.GUARDS,
     *tiers.GUARDS,
     *archives.GUARDS,
     *worker.GUARDS,

@@ -154,6 +154,76 @@ class TestIntake:
         }
         assert service.post(body).status == 202
 
+    def test_under_reject_a_second_message_is_told_no_and_stores_nothing(self, service: Service) -> None:
+        first = service.post(says("one"))
+        body = json.dumps(says("two", double_texting="reject"))
+        second = service.invoke("intake", load_event("intake-post-message") | {"body": body})
+        assert second["statusCode"] == 409
+        assert second["headers"]["Content-Type"] == "application/json"
+        assert json.loads(second["body"]) == {
+            "success": False,
+            "status": "locked",
+            "action": "rejected",
+            "message": "Another message is being answered; send this one again after the reply",
+            "ai_job_id": first.body["ai_job_id"],
+        }
+        assert len(service.queue.sent) == 1
+        assert service.output.metrics["MessagesRejected"] == [1]
+
+    def test_under_interrupt_it_takes_the_running_jobs_messages_over(self, service: Service) -> None:
+        first = service.post(says("one"))
+        service.parts.tiers.tiers[0].claim(KEY, "worker")
+        second = service.post(says("two", double_texting="interrupt"))
+        assert set(second.body) == ACQUIRED
+        assert (second.status, second.body["action"], second.body["consolidated_messages"]) == (202, "interrupted", 2)
+        job = service.http(
+            "intake", service.event("intake-get-job", pathParameters={"job_id": first.body["ai_job_id"]})
+        )
+        assert (job.body["status"], job.body["superseded_by"]) == ("cancelled", second.body["ai_job_id"])
+        assert service.output.metrics["JobsInterrupted"] == [1]
+
+    @pytest.mark.parametrize(
+        ("changes", "field", "advice"),
+        [
+            (
+                {"double_texting": "shout"},
+                "double_texting",
+                "must be 'consolidate', 'enqueue', 'interrupt' or 'reject'",
+            ),
+            ({"debounce_ms": 10_001}, "debounce_ms", "less than or equal to 10000"),
+            ({"debounce_ms": -1}, "debounce_ms", "greater than or equal to 0"),
+            ({"debounce_ms": "soon"}, "debounce_ms", "must be a whole number"),
+        ],
+    )
+    def test_a_policy_that_there_is_not_is_refused(
+        self, service: Service, changes: dict[str, Any], field: str, advice: str
+    ) -> None:
+        answer = service.post(says("one") | changes)
+        assert (answer.status, answer.body["field"]) == (400, field)
+        assert advice in answer.body["detail"]
+        assert service.queue.sent == []
+
+    def test_one_correlation_id_runs_from_the_request_to_the_ai(self, service: Service) -> None:
+        seen: list[str] = []
+
+        def script(prompt: Prompt, _watch: Watch) -> str:
+            seen.append(prompt.correlation_id)
+            return "Rest."
+
+        service.ai.script = script
+        answer = service.post(says("one"), headers={"x-correlation-ID": "visit-17"})
+        assert answer.headers["X-Correlation-ID"] == "visit-17"
+        service.deliver()
+        assert seen == ["visit-17"]
+        logged = [line["message"] for line in service.output.logs if line.get("correlation_id") == "visit-17"]
+        assert logged == ["accepted", "asking the AI", "ended"]
+
+    @pytest.mark.parametrize("header", ["", "a b", "x" * 256, "<script>"])
+    def test_without_a_usable_one_it_is_the_gateways(self, service: Service, header: str) -> None:
+        event = service.event("intake-post-message", headers={"X-Correlation-ID": header})
+        answer = service.http("intake", event)
+        assert answer.headers["X-Correlation-ID"] == event["requestContext"]["requestId"]
+
     def test_the_same_message_id_is_the_same_job_and_starts_nothing(self, service: Service) -> None:
         first = service.http("intake", service.event("intake-post-message"))
         again = service.http("intake", service.event("intake-duplicate"))
