@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
+from message_handler.bot_config import BotConfigService
 from message_handler.errors import Rejected, Unavailable
 from message_handler.models import Claim, DoubleTexting, Job, JobStatus, Message, Progress, Refused, Request
+from message_handler.processing import PATIENT_FROM
 from message_handler.queues import MAX_RECEIVE_COUNT
 from tests.contract.chat import Chat, named
 from tests.contract.stories import on, told
@@ -318,18 +320,26 @@ class TestDebounce:
         assert world.most_receives == 1
 
     def test_it_uses_up_no_deliveries(self, world: World) -> None:
-        """Typing again and again, each time just before the patient would have been quiet for long enough."""
+        """Typing on for half a minute, each time just before the patient would have been quiet for long enough."""
 
-        def come() -> None:
-            if len(world.contents) < 12:
-                world.posts(f"m{len(world.contents)}", debounce_ms=10_000)
+        class Patient(BotConfigService):
+            def get_bot_config(self, conversation_id: str, **options: Any) -> dict[str, Any]:
+                limits = {"debounce_ms": 6_000, "debounce_max_ms": 30_000}
+                return super().get_bot_config(conversation_id, **options) | {"meta_data": limits}
 
-        began = world.clock()
-        world.posts("m0", debounce_ms=10_000)
-        world.worker = _with_sleep(world, come)
+        def type_on() -> None:
+            if world.clock() < began + 29:
+                world.posts(f"m{len(world.contents)}")
+                on(world, "before", "tier.claim", type_on)
+
+        bots = Patient(world.tiers, world.archive, world.settings, world.clock)
+        world.intake, began = replace(world.intake, bots=bots), world.clock()
+        world.posts("m0")
+        on(world, "before", "tier.claim", type_on)
         world.settles().checked()
-        assert world.most_receives < MAX_RECEIVE_COUNT
-        assert world.clock() - began < 60
+        job = world.job(told(world, "m0"))
+        assert job.started_at == pytest.approx(began + 30, abs=0.01)
+        assert world.most_receives == PATIENT_FROM < MAX_RECEIVE_COUNT
 
     def test_it_can_be_cancelled_meanwhile(self, world: World) -> None:
         world.posts("m0", debounce_ms=5000)
@@ -355,7 +365,9 @@ class TestDebounce:
         chat.claimed("dead worker")
         chat.tier.release(chat.key)
         chat.accept(replace(chat.request("two"), debounce=3.0))
-        assert chat.words(chat.claimed()) == ["one", "two"]
+        claim = chat.claim()
+        assert isinstance(claim, Claim), "it waits for a patient who was waited for before"
+        assert chat.words(claim.job) == ["one", "two"]
 
 
 def _with_sleep(world: World, meanwhile: Callable[[], Any]) -> Any:
@@ -368,6 +380,15 @@ def _with_sleep(world: World, meanwhile: Callable[[], Any]) -> Any:
 
 
 class TestTheTier:
+    def test_without_a_reply_in_the_hand_nothing_is_sealed(self, chat: Chat) -> None:
+        chat.says("one")
+        job = chat.claimed()
+        seen = [message.message_id for message in job.messages]
+        sealed = chat.tier.seal(chat.key, "worker", seen, next_id=chat.job_id(800), fenced=True, may_seal=False)
+        assert (sealed.verdict, chat.words(sealed.job)) == ("again", ["one"])
+        assert chat.head is not None
+        assert (chat.head.sealed, chat.head.restarts) == (False, 0)
+
     def test_an_interrupted_job_may_have_been_committed_by_an_earlier_worker(self, chat: Chat) -> None:
         """Then the fence tells its messages apart: it is joined, not interrupted."""
         first = chat.says("one")
@@ -383,7 +404,10 @@ class TestTheTier:
         chat.claimed()
         for number, policy in enumerate(("reject", "interrupt"), 1):
             request = replace(chat.request(named(f"m{number}")), double_texting=policy)
-            chat.tier.accept_again(request, job_id=chat.job_id(700 + number), spare_id=chat.job_id(710 + number))
+            try:
+                chat.tier.accept_again(request, job_id=chat.job_id(700 + number), spare_id=chat.job_id(710 + number))
+            except Rejected:
+                pytest.fail("what was accepted once is rejected")
         head = chat.head
         assert head is not None
         assert (head.job_id, head.status) == (first.job_id, JobStatus.PROCESSING)

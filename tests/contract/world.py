@@ -344,7 +344,7 @@ class World:
     def settles(self) -> World:
         """Let time pass, with workers and the sweep, until nothing waits any more."""
         swept_at = self.clock()
-        for _ in range(1000):
+        for _ in range(500):
             delivery, locked = self.queue.next(), self._locked()
             if delivery is None and not locked:
                 return self

@@ -22,8 +22,8 @@ GUARDS = (
         "what is rejected is not stored",
         "policy reject",
         "TestRejected::test_the_sender_is_told_what_is_in_the_way_and_nothing_is_stored",
-        Removal(STEPS, "            raise Rejected(line.current.job_id)\n", "            pass\n"),
-        Removal(f"{SCRIPTS}/accept.lua", "    return cjson.encode({rejected_for = line.current.job_id})\n"),
+        Removal(STEPS, 'if policy == "reject" and line.current:', "if False:"),
+        Removal(f"{SCRIPTS}/accept.lua", "if policy == 'reject' and line.current then", "if false then"),
     ),
     *in_both(
         "what was accepted once is rejected no more, and interrupts nobody",
@@ -61,13 +61,13 @@ GUARDS = (
         "only a first run waits for the patient",
         "debounce_ms",
         "TestDebounce::test_a_run_that_was_begun_before_waits_for_nobody",
-        Removal(STEPS, "if debounced and request.debounce and job.attempts == 0:", "if debounced:"),
-        Removal(f"{SCRIPTS}/accept.lua", "input.debounce > 0 and job.attempts == 0", "input.debounce > 0"),
+        Removal(STEPS, "if job.attempts == 0 and job.ready_at > now", "if job.ready_at > now"),
+        Removal(f"{SCRIPTS}/claim.lua", "if job.attempts == 0 and (job.ready_at or 0)", "if (job.ready_at or 0)"),
     ),
     *in_both(
         "without a reply nothing is sealed",
         "step seal",
-        "TestNews::test_one_that_is_taken_back_again_leaves_the_run_unsealed",
+        "TestTheTier::test_without_a_reply_in_the_hand_nothing_is_sealed",
         Removal(STEPS, "if not may_seal:", "if False:"),
         Removal(f"{SCRIPTS}/seal.lua", "if not input.may_seal then", "if false then"),
     ),
@@ -75,11 +75,7 @@ GUARDS = (
         "an interrupted job ends in Postgres",
         "policy interrupt",
         f"{TEST}::TestInterrupted::test_a_worker_that_slept_through_it_commits_nothing[memory]",
-        (
-            Removal(
-                "intake.py", "                self.archive.interrupt(accepted.interrupted)\n", "                pass\n"
-            ),
-        ),
+        (Removal("intake.py", "self.archive.interrupt(accepted.interrupted)", "pass"),),
     ),
     Guard(
         "an ended job stays as it ended",

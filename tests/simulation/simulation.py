@@ -75,9 +75,11 @@ class Simulation(World):
                     if answer["action"] == "interrupted":
                         self.interrupters.add(answer["ai_job_id"])
                     self.note("is told 202", answer["ai_job_id"])
-                    for message_id in message_ids:
+                    # The response is about the request's own message, its last. Where that is a duplicate the others
+                    # came with it before, or were rejected.
+                    for message_id in message_ids[:-1] if not answer.get("duplicate") else ():
                         self.told.setdefault(message_id, [])
-                    # The response is about the request's own message, its last.
+                    self.told.setdefault(message_ids[-1], [])
                     self.told[message_ids[-1]].append(answer["ai_job_id"])
                     return
                 self.scheduler.sleep(1)

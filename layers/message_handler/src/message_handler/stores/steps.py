@@ -240,7 +240,7 @@ def _take_in(
     job = job or Job(
         job_id, line.key, JobStatus.PENDING, (), line.bot_id, created_at=now, correlation_id=request.correlation_id
     )
-    if debounced and request.debounce and job.attempts == 0:
+    if debounced and request.debounce:
         # Until the patient has been quiet for so long, and not for ever.
         job = replace(job, ready_at=min(now + request.debounce, job.created_at + request.debounce_max))
     job = replace(

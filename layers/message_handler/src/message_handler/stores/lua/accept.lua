@@ -153,7 +153,7 @@ if any_new then
   elseif input.context_size >= job.context_size then
     job.context, job.context_size = input.context, input.context_size
   end
-  if not again and input.debounce > 0 and job.attempts == 0 then
+  if not again and input.debounce > 0 then
     job.ready_at = math.min(now + input.debounce, job.created_at + input.debounce_max)
   end
   job.resources = input.resources or job.resources
