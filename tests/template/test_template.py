@@ -30,6 +30,18 @@ ROUTES = {
     ("GET", "/admin/locks/{conversation_id}"): "AdminFunction",
     ("DELETE", "/admin/locks/{conversation_id}"): "AdminFunction",
     ("POST", "/admin/locks/cleanup"): "AdminFunction",
+    ("GET", "/admin/bots"): "AdminFunction",
+    ("GET", "/admin/bots/{bot_id}"): "AdminFunction",
+    ("PUT", "/admin/bots/{bot_id}"): "AdminFunction",
+    ("DELETE", "/admin/bots/{bot_id}"): "AdminFunction",
+    ("GET", "/admin/core-ai"): "AdminFunction",
+    ("GET", "/admin/core-ai/{core_ai_id}"): "AdminFunction",
+    ("PUT", "/admin/core-ai/{core_ai_id}"): "AdminFunction",
+    ("DELETE", "/admin/core-ai/{core_ai_id}"): "AdminFunction",
+    ("GET", "/admin/platforms"): "AdminFunction",
+    ("GET", "/admin/platforms/{platform_id}"): "AdminFunction",
+    ("PUT", "/admin/platforms/{platform_id}"): "AdminFunction",
+    ("DELETE", "/admin/platforms/{platform_id}"): "AdminFunction",
 }
 FUNCTIONS = {"IntakeFunction", "WorkerFunction", "AdminFunction"}
 

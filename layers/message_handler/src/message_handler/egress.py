@@ -15,7 +15,7 @@ import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from http.client import HTTPException
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
@@ -232,6 +232,12 @@ def _tls() -> ssl.SSLContext:
 def _what(error: Exception) -> str:
     """Its type: a foreign error's text may quote the address or the path."""
     return "timeout" if isinstance(error, TimeoutError) else type(error).__name__
+
+
+def host_of(url: str) -> str:
+    """Whom a URL names, as hosts are compared: with the port unless it is 443. Raises EgressRefused."""
+    target = _parse(url)
+    return replace(target, scheme="https").authority
 
 
 def _parse(url: str) -> _Target:
