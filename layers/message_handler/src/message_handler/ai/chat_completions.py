@@ -142,6 +142,8 @@ class _Answer:
             self.usage = Usage(int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0))
         text = ""
         for choice in chunk.get("choices") or ():
+            if choice.get("index"):
+                continue
             delta = choice.get("delta") or {}
             if delta.get("refusal"):
                 raise Failure("ai_refused", status=200)
