@@ -249,7 +249,20 @@ class TestFields:
             ("bots", "is_active", ["true", 1, None]),
             ("bots", "core_ai_id", ["", f"{CANARY}/1", 1]),
             ("core_ai", "name", ["", "x" * 201]),
-            ("core_ai", "api_endpoint", ["", None, CANARY, f"ftp://{CANARY}", f"file:///{CANARY}", "https:ai.example"]),
+            (
+                "core_ai",
+                "api_endpoint",
+                [
+                    "",
+                    None,
+                    CANARY,
+                    f"ftp://{CANARY}",
+                    f"file:///{CANARY}",
+                    "https:ai.example",
+                    "bedrock://",
+                    f"bedrock://{CANARY} 1",
+                ],
+            ),
             ("core_ai", "auth_required", ["yes", 1]),
             ("core_ai", "auth_token", ["", f"{CANARY} x", f"{CANARY}\n", "é", "x" * 4_097, 1, f"arn:aws:{CANARY}"]),
             ("core_ai", "timeout_seconds", [0, 101, 1.5, "30", True, None]),
@@ -280,7 +293,7 @@ class TestFields:
 
 class TestEndpoints:
     @pytest.mark.parametrize(
-        "endpoint", ["https://ai.example/v1", "bedrock://", "http://127.0.0.1:9/v1", "https://ai.example/deployment/x"]
+        "endpoint", ["https://ai.example/v1", "http://127.0.0.1:9/v1", "https://ai.example/deployment/x"]
     )
     def test_a_model_is_needed(self, endpoint: str) -> None:
         body = CORE | {"api_endpoint": endpoint}
@@ -306,7 +319,7 @@ class TestEndpoints:
     def test_where_one_is_required_it_is_given(self) -> None:
         assert refusal("core_ai", CORE | {"auth_required": True}).field == "auth_token"
 
-    @pytest.mark.parametrize("endpoint", ["simulated://", "bedrock://"])
+    @pytest.mark.parametrize("endpoint", ["simulated://", "bedrock://model"])
     def test_where_none_is_sent_none_is_kept(self, endpoint: str) -> None:
         parse("core_ai", CORE | {"api_endpoint": endpoint, "auth_required": True})
         assert refusal("core_ai", CORE | {"api_endpoint": endpoint, "auth_token": CANARY}).field == "auth_token"

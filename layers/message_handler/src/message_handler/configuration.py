@@ -203,9 +203,10 @@ def _check_core_ai(record: dict[str, Any]) -> None:
     model, token = record["meta_data"].get("model"), record["auth_token"]
     if scheme not in ("https", "http", "bedrock", "simulated") or "://" not in record["api_endpoint"]:
         raise InvalidRequest("must start with https://, bedrock:// or simulated://", field="api_endpoint")
+    if scheme == "bedrock" and not re.fullmatch(_MODEL, rest):
+        raise InvalidRequest("must be bedrock:// and a model's id or an inference profile's ARN", field="api_endpoint")
     # Azure names the model in the address of its deployment.
-    named = "/deployments/" in rest or (scheme == "bedrock" and rest)
-    if scheme != "simulated" and not model and not named:
+    if scheme in ("https", "http") and not model and "/deployments/" not in rest:
         raise InvalidRequest("is missing: this endpoint wants to know which model", field="meta_data.model")
     if record["auth_required"] is None:
         record["auth_required"] = token is not None

@@ -7,16 +7,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from message_handler.admin_configuration import ConfigurationAdmin
-from message_handler.ai import AI
+from message_handler.ai import AI, Completion
+from message_handler.ai.answering import Answering, Ask, Provider
+from message_handler.ai.failures import Failure
 from message_handler.ai.simulated import SimulatedAI
 from message_handler.bot_config import BotConfigService
 from message_handler.egress import Egress
-from message_handler.errors import AIError
 from message_handler.intake import Intake
 from message_handler.metrics import Meter
 from message_handler.models import ArchiveRecord, Outcome, Record
 from message_handler.processing import Worker
 from message_handler.queues import Queue, SqsQueue, ThreadQueue
+from message_handler.secrets import Secrets
 from message_handler.settings import Settings
 from message_handler.stores.breaker import CircuitBreaker
 from message_handler.stores.failover import Failover
@@ -53,25 +55,22 @@ def build(settings: Settings | None = None, *, deployed: bool = False, meter: Me
     meter = meter or Meter()
     tiers, archive, configurations = _stores(settings, deployed=deployed)
     bots = BotConfigService(tiers, archive, settings)
-    egress = _egress(settings)
     worker: Worker
 
     def work(record: Record | ArchiveRecord, receive_count: int) -> Outcome:
         return worker.process(record, time.time() + settings.run_seconds, receive_count)
 
     queue = _sqs(settings) if settings.job_queue_url else ThreadQueue(work)
-    worker = Worker(tiers, archive, queue, bots, lambda core_ai: _ai(core_ai, settings), settings, meter=meter)
+    egress, secrets = _egress(settings), Secrets()
+    worker = Worker(
+        tiers, archive, queue, bots, lambda core_ai: _ai(core_ai, settings, egress, secrets), settings, meter=meter
+    )
     intake = Intake(tiers, queue, bots, settings, meter=meter)
     configuration = ConfigurationAdmin(configurations, bots, egress)
     return Parts(settings, tiers, archive, queue, bots, intake, worker, configuration)
 
 
 # Each adapter's client library is imported only where it is used: a cold start is paid by patients.
-
-
-def _egress(settings: Settings) -> Egress:
-    hosts = [host.strip() for host in settings.egress_allowed_hosts.split(",") if host.strip()]
-    return Egress(hosts, allow_loopback=settings.egress_allow_loopback)
 
 
 def _stores(settings: Settings, *, deployed: bool) -> tuple[Failover, Archive, ConfigurationStore]:
@@ -123,7 +122,41 @@ def _sqs(settings: Settings) -> SqsQueue:
     return SqsQueue(boto3.client("sqs", config=config), settings.job_queue_url, settings.dead_letter_queue_url)
 
 
-def _ai(core_ai: dict[str, Any], settings: Settings) -> AI:
-    if not core_ai["api_endpoint"].startswith("simulated://"):
-        raise AIError("ai_unsupported", "This AI endpoint is not supported by this version.")
-    return SimulatedAI(settings.simulated_ai_delay_ms)
+def _egress(settings: Settings) -> Egress:
+    hosts = [host.strip() for host in settings.egress_allowed_hosts.split(",") if host.strip()]
+    return Egress(hosts, allow_loopback=settings.egress_allow_loopback)
+
+
+def _ai(core_ai: dict[str, Any], settings: Settings, egress: Egress, secrets: Secrets) -> AI:
+    """The AI that a configuration asks for, with the one that answers where the first does not."""
+    records = [core_ai, *filter(None, [core_ai.get("fallback")])]
+    return Answering(
+        [
+            Provider(
+                record["core_ai_id"],
+                float(record["timeout_seconds"] or settings.ai_timeout),
+                _ask(record, settings, egress, secrets),
+            )
+            for record in records
+        ]
+    )
+
+
+def _ask(core_ai: dict[str, Any], settings: Settings, egress: Egress, secrets: Secrets) -> Ask:
+    scheme = core_ai["api_endpoint"].partition("://")[0].lower()
+    if scheme in ("https", "http"):  # whether it may be http, the egress knows
+        from message_handler.ai.chat_completions import ChatCompletions
+
+        return ChatCompletions(core_ai, egress, secrets).ask
+    if scheme == "bedrock":
+        from message_handler.ai.bedrock import Bedrock
+
+        return Bedrock(core_ai).ask
+    if scheme == "simulated":
+        simulated = SimulatedAI(settings.simulated_ai_delay_ms)
+        return lambda prompt, watch, _limits: simulated.complete(prompt, watch)
+
+    def unsupported(*_: object) -> Completion:
+        raise Failure("ai_unsupported")
+
+    return unsupported
