@@ -130,10 +130,13 @@ class TestStore:
             records.put("core_ai", self.RECORD)
             raise Conflict("after all")
 
-        for _ in range(3):
-            assert refusal(lambda: store.change(TENANT, step), Conflict) is None
+        def backend() -> Any:
+            return store._database.run(lambda connection: connection.run("select pg_backend_pid()"))
+
+        before = backend()
+        assert refusal(lambda: store.change(TENANT, step), Conflict) is None
         assert store.read(TENANT, lambda records: records.all("core_ai")) == []
-        assert len(store._database._idle) == 1  # the connection goes on
+        assert backend() == before  # a refusal costs no connection
 
     def test_changes_of_one_tenant_come_one_after_another(self, store: PostgresConfiguration) -> None:
         store.change(TENANT, lambda records: records.put("core_ai", self.RECORD | {"timeout_seconds": 1}))
@@ -220,7 +223,8 @@ class TestReferences:
         for kind, field in (("bots", "bot_id"), ("core_ai", "core_ai_id"), ("platforms", "platform_id")):
             assert refusal(lambda kind=kind: admin.get(kind, TENANT, "gone"), NotFound) == field
             assert refusal(lambda kind=kind: admin.delete(kind, TENANT, "gone"), NotFound) == field
-        assert refusal(lambda: admin.put("platforms", TENANT, "other", {"name": "Mine"}), NotFound) == "platform_id"
+        for body in ({"name": "Mine"}, {}):
+            assert refusal(lambda body=body: admin.put("platforms", TENANT, "other", body), NotFound) == "platform_id"
 
 
 class TestTokens:
@@ -257,7 +261,8 @@ class TestTokens:
         assert self.stored(store) == (SECURED["auth_token"], "ai.example")
         # Not in two steps either: without a token there is none to be kept.
         admin.put("core_ai", TENANT, "gpt", CORE | {"api_endpoint": endpoint})
-        assert refusal(lambda: admin.put("core_ai", TENANT, "gpt", moved)) == "auth_token"
+        with pytest.raises(InvalidRequest, match="none is stored"):
+            admin.put("core_ai", TENANT, "gpt", moved)
 
     def test_nor_by_another_ai_core_or_one_that_is_new(self, admin: ConfigurationAdmin) -> None:
         admin.put("core_ai", TENANT, "gpt", SECURED)

@@ -172,6 +172,8 @@ class TestSecrets:
         config = bots.config_of_job(job_of("nurse"))
         assert config["core_ai"] == CORE | {"fallback": SPARE}
         assert config["platform"] == PLATFORM_RECORD
+        config["core_ai"]["auth_token"] = "changed"
+        assert bots.config_of_job(job_of("nurse"))["core_ai"] == CORE | {"fallback": SPARE}
 
     def test_they_are_still_neither_served_nor_shared_then(
         self, bots: BotConfigService, output: Output, tier: SharedTier
@@ -385,12 +387,14 @@ class TestChanges:
         self, bots: BotConfigService, archive: ConfiguredArchive, tier: SharedTier, clock: Clock
     ) -> None:
         bots.get_bot_config("conv_123", bot_id="nurse")
+        bots.config_of_job(job_of("nurse"))
         clock.now += 4.9
         late = another_process(tier, archive, clock)
         late.get_bot_config("conv_123", bot_id="nurse")  # the old one, out of the shared cache
         archive.bots["nurse"] = bot("nurse", name="New name")
         bots.refresh("default", ["nurse"])
         assert bots.get_bot_config("conv_123", bot_id="nurse")["name"] == "New name"
+        assert bots.config_of_job(job_of("nurse"))["name"] == "New name"
         assert another_process(tier, archive, clock).get_bot_config("conv_123", bot_id="nurse")["name"] == "New name"
         clock.now += 5
         assert late.get_bot_config("conv_123", bot_id="nurse")["name"] == "New name"
