@@ -1,4 +1,4 @@
-"""The admin function: health, locks and the sweep; called by operators, by the schedule, and directly."""
+"""The admin function: health, locks, configuration, the sweep; called by operators, by the schedule, and directly."""
 
 from __future__ import annotations
 
@@ -12,11 +12,14 @@ from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.logging.utils import copy_config_to_registered_loggers
 
 from message_handler import maintenance
+from message_handler.configuration import KINDS
 from message_handler.errors import InvalidRequest, MessageHandlerError, NotFound
-from message_handler.intake import conversation_key, field_name
+from message_handler.intake import conversation_key
 from message_handler.locks import lock_view
 from message_handler.metrics import Meter
-from message_handler.rest import Call, log_crash, serve
+from message_handler.rest import Call, Route, log_crash, serve
+from message_handler.stores.port import RecordKind
+from message_handler.validation import field_name
 from message_handler.wiring import Parts, build
 
 logger = Logger()
@@ -86,13 +89,43 @@ def sweep(max_age_hours: Any) -> int:
     return count
 
 
-ROUTES = {
+def configuration_routes(kind: RecordKind) -> dict[tuple[str, str], Route]:
+    """List, show, write and delete the records of a kind."""
+    collection, id_field = f"/admin/{kind.replace('_', '-')}", KINDS[kind].id_field
+
+    def list_records(call: Call) -> tuple[int, dict[str, Any]]:
+        return HTTPStatus.OK, {kind: parts().configuration.all(kind, call.platform_id)}
+
+    def get_record(call: Call) -> tuple[int, dict[str, Any]]:
+        return HTTPStatus.OK, parts().configuration.get(kind, call.platform_id, call.path(id_field))
+
+    def put_record(call: Call) -> tuple[int, dict[str, Any]]:
+        created, record = parts().configuration.put(kind, call.platform_id, call.path(id_field), call.body())
+        return HTTPStatus.CREATED if created else HTTPStatus.OK, record
+
+    def delete_record(call: Call) -> tuple[int, dict[str, Any]]:
+        parts().configuration.delete(kind, call.platform_id, call.path(id_field))
+        return HTTPStatus.OK, {"deleted": True}
+
+    record = f"{collection}/{{{id_field}}}"
+    return {
+        ("GET", collection): list_records,
+        ("GET", record): get_record,
+        ("PUT", record): put_record,
+        ("DELETE", record): delete_record,
+    }
+
+
+ROUTES: dict[tuple[str, str], Route] = {
     ("GET", "/health"): get_health,
     ("GET", "/admin/status"): get_status,
     ("GET", "/admin/locks"): list_locks,
     ("GET", "/admin/locks/{conversation_id}"): get_lock,
     ("DELETE", "/admin/locks/{conversation_id}"): release_lock,
     ("POST", "/admin/locks/cleanup"): cleanup_locks,
+    **configuration_routes("bots"),
+    **configuration_routes("core_ai"),
+    **configuration_routes("platforms"),
 }
 
 ACTIONS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
-import sys
 import time
 import uuid
 from collections.abc import Callable, Sequence
@@ -12,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
 from message_handler import history
 from message_handler.bot_config import BotConfigService
@@ -33,6 +31,7 @@ from message_handler.queues import PATIENCE_SECONDS, Queue
 from message_handler.settings import Settings
 from message_handler.stores.failover import Failover
 from message_handler.stores.port import Archive, Tier
+from message_handler.validation import IDENTIFIER_RULE, Identifier, Strict, check_json, validated
 
 MAX_HISTORY_BYTES = 256 * 1024
 MAX_RESOURCES_BYTES = 16 * 1024
@@ -40,37 +39,15 @@ MAX_UNANSWERED = 1_000
 #: A patient is waited for no longer than this after a message, and no longer than 10 s in all unless the bot says so.
 MAX_DEBOUNCE_MS = 10_000
 DEFAULT_DEBOUNCE_MAX_MS = 10_000
-#: Objects and lists within each other. Some JSON parsers behind us give up where Python's does not.
-MAX_DEPTH = 32
 
-_NAME = re.compile(r"[A-Za-z0-9_-]{1,40}", re.ASCII)
-
-_IDENTIFIER = r"^[A-Za-z0-9._:@-]{1,255}$"
 _MESSAGE_ID = r"^[!-~]{1,255}$"
-Identifier = Annotated[str, Field(pattern=_IDENTIFIER)]
 #: The platform's own ids: anything printable without spaces.
 MessageId = Annotated[str, Field(pattern=_MESSAGE_ID)]
 
-_IDENTIFIER_RULE = "must be 1 to 255 of A-Z a-z 0-9 . _ : @ -"
-#: What to mend, by the kind of the error or the pattern that didn't match.
-_ADVICE = {
-    "extra_forbidden": "there is no such field",
-    "missing": "is missing",
-    "string_type": "must be text",
-    "list_type": "must be a list",
-    "dict_type": "must be an object",
-    "model_type": "must be an object",
-    "int_type": "must be a whole number",
-    _IDENTIFIER: _IDENTIFIER_RULE,
-    _MESSAGE_ID: "must be 1 to 255 printable ASCII characters without spaces",
-}
+_ADVICE = {_MESSAGE_ID: "must be 1 to 255 printable ASCII characters without spaces"}
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, hide_input_in_errors=True)
-
-
-class MessageBody(_Strict):
+class MessageBody(Strict):
     """One turn of a JSON history."""
 
     role: Literal["user", "assistant", "sale"]
@@ -78,7 +55,7 @@ class MessageBody(_Strict):
     message_id: MessageId | None = None
 
 
-class MessageRequest(_Strict):
+class MessageRequest(Strict):
     """The body of a request: the history as text, or as a list of messages; the whole or only what is new.
 
     `double_texting` and `debounce_ms` stand in for the bot's own, for this request.
@@ -95,57 +72,12 @@ class MessageRequest(_Strict):
 
 def parse_request(value: Any) -> MessageRequest:
     """Check a request's shape. Raises InvalidRequest with the field's name, never its value."""
-    if not isinstance(value, dict):
-        raise InvalidRequest("the body must be a JSON object")
-    _check_json(value)
-    try:
-        request = MessageRequest.model_validate({k: v for k, v in value.items() if k != "resources" or v is not None})
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        context = first.get("ctx", {})
-        kind = context.get("pattern", first["type"])
-        advice = f"must be {context['expected']}" if kind == "literal_error" else _ADVICE.get(kind, first["msg"])
-        raise InvalidRequest(advice, field=field_name(first["loc"])) from None
+    body = check_json(value)
+    given = {name: item for name, item in body.items() if name != "resources" or item is not None}
+    request = validated(MessageRequest, given, _ADVICE)
     if (request.history is None) == (request.messages is None):
         raise InvalidRequest("give either history or messages", field="history")
     return request
-
-
-def field_name(location: Sequence[str | int]) -> str:
-    """`messages.0.content`. An unknown field's name is the caller's own text: told only if it looks like a name."""
-    return ".".join(str(part) if _NAME.fullmatch(str(part)) else "?" for part in location)
-
-
-def _check_json(body: dict[str, Any]) -> None:
-    """Refuse what JSON, Postgres or UTF-8 can't hold, wherever it hides. A library's caller may hand in anything."""
-    waiting: list[tuple[Any, str, int]] = [(body, "", 0)]
-    while waiting:
-        value, field, depth = waiting.pop()
-        if depth > MAX_DEPTH:
-            raise InvalidRequest(f"is nested more than {MAX_DEPTH} deep", field=field)
-        if isinstance(value, str):
-            _check_text(value, field)
-        elif isinstance(value, dict):
-            if not all(isinstance(name, str) for name in value):
-                raise InvalidRequest("has a key that isn't text", field=field)
-            waiting.extend((name, field or "body", depth + 1) for name in value)
-            waiting.extend((item, field or field_name([name]), depth + 1) for name, item in value.items())
-        elif isinstance(value, list):
-            waiting.extend((item, field, depth + 1) for item in value)
-        elif isinstance(value, int | float):
-            if not abs(value) <= sys.float_info.max:  # NaN compares with nothing
-                raise InvalidRequest("holds NaN or a number that is too large", field=field)
-        elif value is not None:
-            raise InvalidRequest("holds something that JSON can't", field=field)
-
-
-def _check_text(text: str, field: str) -> None:
-    if "\x00" in text:
-        raise InvalidRequest("holds U+0000", field=field)
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise InvalidRequest("holds a lone surrogate", field=field) from None
 
 
 def request_of(messages: Sequence[str], bot_id: str | None = None) -> MessageRequest:
@@ -159,7 +91,7 @@ def request_of(messages: Sequence[str], bot_id: str | None = None) -> MessageReq
 def conversation_key(conversation_id: str, platform_id: str = DEFAULT_PLATFORM) -> ConversationKey:
     """The key of a conversation. Raises InvalidRequest for an id that can't be one."""
     if not is_identifier(conversation_id):
-        raise InvalidRequest(_IDENTIFIER_RULE, field="conversation_id")
+        raise InvalidRequest(IDENTIFIER_RULE, field="conversation_id")
     return ConversationKey(platform_id, conversation_id)
 
 

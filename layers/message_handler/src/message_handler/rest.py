@@ -19,8 +19,8 @@ from typing import Any
 from urllib.parse import unquote
 
 from message_handler.errors import InvalidRequest, PayloadTooLarge, RequestError, Unavailable
-from message_handler.intake import field_name
 from message_handler.models import DEFAULT_PLATFORM, is_identifier
+from message_handler.validation import field_name
 
 _log = logging.getLogger(__name__)
 

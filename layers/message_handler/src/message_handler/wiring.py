@@ -6,19 +6,23 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from message_handler.ai import AI
+from message_handler.admin_configuration import ConfigurationAdmin
+from message_handler.ai import AI, Completion
+from message_handler.ai.answering import Answering, Ask, Provider
+from message_handler.ai.failures import Failure
 from message_handler.ai.simulated import SimulatedAI
 from message_handler.bot_config import BotConfigService
-from message_handler.errors import AIError
+from message_handler.egress import Egress
 from message_handler.intake import Intake
 from message_handler.metrics import Meter
 from message_handler.models import ArchiveRecord, Outcome, Record
 from message_handler.processing import Worker
 from message_handler.queues import Queue, SqsQueue, ThreadQueue
+from message_handler.secrets import Secrets
 from message_handler.settings import Settings
 from message_handler.stores.breaker import CircuitBreaker
 from message_handler.stores.failover import Failover
-from message_handler.stores.port import Archive, Tier
+from message_handler.stores.port import Archive, ConfigurationStore, Tier
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +36,7 @@ class Parts:
     bots: BotConfigService
     intake: Intake
     worker: Worker
+    configuration: ConfigurationAdmin
 
     def close(self) -> None:
         """Stop the threads and close the connections."""
@@ -48,7 +53,7 @@ def build(settings: Settings | None = None, *, deployed: bool = False, meter: Me
     """
     settings = settings or Settings.from_environment()
     meter = meter or Meter()
-    tiers, archive = _stores(settings, deployed=deployed)
+    tiers, archive, configurations = _stores(settings, deployed=deployed)
     bots = BotConfigService(tiers, archive, settings)
     worker: Worker
 
@@ -56,20 +61,26 @@ def build(settings: Settings | None = None, *, deployed: bool = False, meter: Me
         return worker.process(record, time.time() + settings.run_seconds, receive_count)
 
     queue = _sqs(settings) if settings.job_queue_url else ThreadQueue(work)
-    worker = Worker(tiers, archive, queue, bots, lambda core_ai: _ai(core_ai, settings), settings, meter=meter)
+    egress, secrets = _egress(settings), Secrets()
+    worker = Worker(
+        tiers, archive, queue, bots, lambda core_ai: _ai(core_ai, settings, egress, secrets), settings, meter=meter
+    )
     intake = Intake(tiers, archive, queue, bots, settings, meter=meter)
-    return Parts(settings, tiers, archive, queue, bots, intake, worker)
+    configuration = ConfigurationAdmin(configurations, bots, egress)
+    return Parts(settings, tiers, archive, queue, bots, intake, worker, configuration)
 
 
 # Each adapter's client library is imported only where it is used: a cold start is paid by patients.
 
 
-def _stores(settings: Settings, *, deployed: bool) -> tuple[Failover, Archive]:
-    """The tiers that there may be, best first, and the archive."""
+def _stores(settings: Settings, *, deployed: bool) -> tuple[Failover, Archive, ConfigurationStore]:
+    """The tiers that there may be, best first, the archive, and where configuration is kept."""
     from message_handler.stores.memory import MemoryTier
+    from message_handler.stores.no_archive import NoArchive, NoConfiguration
 
     tiers: list[Tier] = []
     archive: Archive
+    configurations: ConfigurationStore = NoConfiguration()
     if settings.redis_url:
         from message_handler.stores.redis import RedisTier
         from message_handler.stores.redis_client import connect
@@ -79,13 +90,12 @@ def _stores(settings: Settings, *, deployed: bool) -> tuple[Failover, Archive]:
         from message_handler.stores.database import Database, connector
         from message_handler.stores.postgres import PostgresTier
         from message_handler.stores.postgres_archive import PostgresArchive
+        from message_handler.stores.postgres_configuration import PostgresConfiguration
 
         database = Database(connector(settings), CircuitBreaker("Postgres", settings.store_retry_after))
         tiers.append(PostgresTier(database, settings))
-        archive = PostgresArchive(database)
+        archive, configurations = PostgresArchive(database), PostgresConfiguration(database)
     elif deployed or settings.redis_url or settings.job_queue_url:
-        from message_handler.stores.no_archive import NoArchive
-
         archive = NoArchive()
     else:
         from message_handler.stores.memory_archive import MemoryArchive
@@ -94,7 +104,7 @@ def _stores(settings: Settings, *, deployed: bool) -> tuple[Failover, Archive]:
     # Whoever works in another process never finishes what waits in this one's memory.
     unheld_seconds = settings.heartbeat_stale if settings.job_queue_url else None
     tiers.append(MemoryTier(settings, unheld_seconds=unheld_seconds))
-    return Failover(*tiers, expected="redis" if deployed else None), archive
+    return Failover(*tiers, expected="redis" if deployed else None), archive, configurations
 
 
 def _sqs(settings: Settings) -> SqsQueue:
@@ -112,7 +122,41 @@ def _sqs(settings: Settings) -> SqsQueue:
     return SqsQueue(boto3.client("sqs", config=config), settings.job_queue_url, settings.dead_letter_queue_url)
 
 
-def _ai(core_ai: dict[str, Any], settings: Settings) -> AI:
-    if not core_ai["api_endpoint"].startswith("simulated://"):
-        raise AIError("ai_unsupported", "This AI endpoint is not supported by this version.")
-    return SimulatedAI(settings.simulated_ai_delay_ms)
+def _egress(settings: Settings) -> Egress:
+    hosts = [host.strip() for host in settings.egress_allowed_hosts.split(",") if host.strip()]
+    return Egress(hosts, allow_loopback=settings.egress_allow_loopback)
+
+
+def _ai(core_ai: dict[str, Any], settings: Settings, egress: Egress, secrets: Secrets) -> AI:
+    """The AI that a configuration asks for, with the one that answers where the first does not."""
+    records = [core_ai, *filter(None, [core_ai.get("fallback")])]
+    return Answering(
+        [
+            Provider(
+                record["core_ai_id"],
+                float(record["timeout_seconds"] or settings.ai_timeout),
+                _ask(record, settings, egress, secrets),
+            )
+            for record in records
+        ]
+    )
+
+
+def _ask(core_ai: dict[str, Any], settings: Settings, egress: Egress, secrets: Secrets) -> Ask:
+    scheme = core_ai["api_endpoint"].partition("://")[0].lower()
+    if scheme in ("https", "http"):  # whether it may be http, the egress knows
+        from message_handler.ai.chat_completions import ChatCompletions
+
+        return ChatCompletions(core_ai, egress, secrets).ask
+    if scheme == "bedrock":
+        from message_handler.ai.bedrock import Bedrock
+
+        return Bedrock(core_ai).ask
+    if scheme == "simulated":
+        simulated = SimulatedAI(settings.simulated_ai_delay_ms)
+        return lambda prompt, watch, _limits: simulated.complete(prompt, watch)
+
+    def unsupported(*_: object) -> Completion:
+        raise Failure("ai_unsupported")
+
+    return unsupported

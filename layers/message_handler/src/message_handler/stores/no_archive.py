@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 from message_handler.errors import Unavailable
 from message_handler.models import Conversation, ConversationKey, Fence, Job, Verdict
+from message_handler.stores.port import Records
 
 
 class NoArchive:
@@ -57,4 +59,14 @@ class NoArchive:
         return None
 
     def configuration(self, platform_id: str, bot_id: str) -> dict[str, Any] | None:
+        raise Unavailable("Postgres")
+
+
+class NoConfiguration:
+    """In place of Postgres' configuration: there is none to show, and nowhere to keep one."""
+
+    def read[T](self, platform_id: str, look: Callable[[Records], T]) -> T:
+        raise Unavailable("Postgres")
+
+    def change[T](self, platform_id: str, step: Callable[[Records], T]) -> T:
         raise Unavailable("Postgres")

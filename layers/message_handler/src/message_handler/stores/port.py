@@ -7,7 +7,7 @@ the whole step or nothing of it; which of the two, the caller can't know.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -237,6 +237,40 @@ class Archive(Protocol):
         """The bot that a conversation belongs to; None while nothing was archived for it."""
 
     def configuration(self, platform_id: str, bot_id: str) -> dict[str, Any] | None:
-        """The bot's record with its `core_ai` and `platform` records inside; None if there is no such bot."""
+        """The bot's record with its `core_ai` and `platform` records inside; None if there is no such bot.
+
+        `core_ai` has the record of its `fallback` inside, or None. For the default bot, where only its platform is
+        there, the record has a `bot_id` of None and the platform's record.
+        """
 
     def close(self) -> None: ...
+
+
+#: What is configured, by the names of its tables.
+RecordKind = Literal["bots", "core_ai", "platforms"]
+
+
+class Records(Protocol):
+    """One tenant's configuration, within one transaction. Secrets are in it as they were written."""
+
+    def all(self, kind: RecordKind) -> list[dict[str, Any]]:
+        """Ordered by their ids."""
+
+    def get(self, kind: RecordKind, id_: str) -> dict[str, Any] | None: ...
+
+    def put(self, kind: RecordKind, record: dict[str, Any]) -> bool:
+        """Write a whole record; whether it is a new one."""
+
+    def delete(self, kind: RecordKind, id_: str) -> None: ...
+
+
+class ConfigurationStore(Protocol):
+    """Keeps what tenants configured. Raises Unavailable where it is away."""
+
+    def read[T](self, platform_id: str, look: Callable[[Records], T]) -> T: ...
+
+    def change[T](self, platform_id: str, step: Callable[[Records], T]) -> T:
+        """Take a step alone with the tenant's configuration; one that raises has changed nothing.
+
+        It may be taken twice, where a connection turns out to be dead.
+        """
