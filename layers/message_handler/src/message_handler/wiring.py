@@ -9,16 +9,19 @@ from typing import Any
 from message_handler.ai import AI
 from message_handler.ai.simulated import SimulatedAI
 from message_handler.bot_config import BotConfigService
+from message_handler.delivery import Deliveries
+from message_handler.egress import Egress
 from message_handler.errors import AIError
 from message_handler.intake import Intake
 from message_handler.metrics import Meter
-from message_handler.models import ArchiveRecord, Outcome, Record
+from message_handler.models import AnyRecord, Outcome
 from message_handler.processing import Worker
 from message_handler.queues import Queue, SqsQueue, ThreadQueue
+from message_handler.secrets import Secrets
 from message_handler.settings import Settings
 from message_handler.stores.breaker import CircuitBreaker
 from message_handler.stores.failover import Failover
-from message_handler.stores.port import Archive, Tier
+from message_handler.stores.port import Archive, Outbox, Tier
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +35,8 @@ class Parts:
     bots: BotConfigService
     intake: Intake
     worker: Worker
+    #: None: there is no Postgres to deliver from.
+    deliveries: Deliveries | None = None
 
     def close(self) -> None:
         """Stop the threads and close the connections."""
@@ -48,28 +53,41 @@ def build(settings: Settings | None = None, *, deployed: bool = False, meter: Me
     """
     settings = settings or Settings.from_environment()
     meter = meter or Meter()
-    tiers, archive = _stores(settings, deployed=deployed)
+    tiers, archive, outbox = _stores(settings, deployed=deployed)
     bots = BotConfigService(tiers, archive, settings)
     worker: Worker
 
-    def work(record: Record | ArchiveRecord, receive_count: int) -> Outcome:
+    def work(record: AnyRecord, receive_count: int) -> Outcome:
         return worker.process(record, time.time() + settings.run_seconds, receive_count)
 
-    queue = _sqs(settings) if settings.job_queue_url else ThreadQueue(work)
-    worker = Worker(tiers, archive, queue, bots, lambda core_ai: _ai(core_ai, settings), settings, meter=meter)
+    queue, delivery_queue = _sqs(settings) if settings.job_queue_url else (threads := ThreadQueue(work), threads)
+    deliveries = None
+    if outbox:
+        deliveries = Deliveries(outbox, delivery_queue, _egress(settings), Secrets(), meter=meter)
+    worker = Worker(
+        tiers,
+        archive,
+        queue,
+        bots,
+        lambda core_ai: _ai(core_ai, settings),
+        settings,
+        meter=meter,
+        deliveries=deliveries,
+    )
     intake = Intake(tiers, queue, bots, settings, meter=meter)
-    return Parts(settings, tiers, archive, queue, bots, intake, worker)
+    return Parts(settings, tiers, archive, queue, bots, intake, worker, deliveries)
 
 
 # Each adapter's client library is imported only where it is used: a cold start is paid by patients.
 
 
-def _stores(settings: Settings, *, deployed: bool) -> tuple[Failover, Archive]:
-    """The tiers that there may be, best first, and the archive."""
+def _stores(settings: Settings, *, deployed: bool) -> tuple[Failover, Archive, Outbox | None]:
+    """The tiers that there may be, best first, the archive and its outbox."""
     from message_handler.stores.memory import MemoryTier
 
     tiers: list[Tier] = []
     archive: Archive
+    outbox: Outbox | None = None
     if settings.redis_url:
         from message_handler.stores.redis import RedisTier
         from message_handler.stores.redis_client import connect
@@ -79,10 +97,11 @@ def _stores(settings: Settings, *, deployed: bool) -> tuple[Failover, Archive]:
         from message_handler.stores.database import Database, connector
         from message_handler.stores.postgres import PostgresTier
         from message_handler.stores.postgres_archive import PostgresArchive
+        from message_handler.stores.postgres_outbox import PostgresOutbox
 
         database = Database(connector(settings), CircuitBreaker("Postgres", settings.store_retry_after))
         tiers.append(PostgresTier(database, settings))
-        archive = PostgresArchive(database)
+        archive, outbox = PostgresArchive(database), PostgresOutbox(database)
     elif deployed or settings.redis_url or settings.job_queue_url:
         from message_handler.stores.no_archive import NoArchive
 
@@ -94,10 +113,11 @@ def _stores(settings: Settings, *, deployed: bool) -> tuple[Failover, Archive]:
     # Whoever works in another process never finishes what waits in this one's memory.
     unheld_seconds = settings.heartbeat_stale if settings.job_queue_url else None
     tiers.append(MemoryTier(settings, unheld_seconds=unheld_seconds))
-    return Failover(*tiers, expected="redis" if deployed else None), archive
+    return Failover(*tiers, expected="redis" if deployed else None), archive, outbox
 
 
-def _sqs(settings: Settings) -> SqsQueue:
+def _sqs(settings: Settings) -> tuple[SqsQueue, SqsQueue]:
+    """The queue of jobs, and that of deliveries: the same one where there is no other."""
     import boto3
     from botocore.config import Config
 
@@ -109,7 +129,14 @@ def _sqs(settings: Settings) -> SqsQueue:
         max_pool_connections=20,
     )
     assert settings.job_queue_url
-    return SqsQueue(boto3.client("sqs", config=config), settings.job_queue_url, settings.dead_letter_queue_url)
+    client = boto3.client("sqs", config=config)
+    queue = SqsQueue(client, settings.job_queue_url, settings.dead_letter_queue_url)
+    return queue, SqsQueue(client, settings.delivery_queue_url) if settings.delivery_queue_url else queue
+
+
+def _egress(settings: Settings) -> Egress:
+    hosts = [host.strip() for host in settings.egress_allowed_hosts.split(",") if host.strip()]
+    return Egress(hosts, allow_loopback=settings.egress_allow_loopback)
 
 
 def _ai(core_ai: dict[str, Any], settings: Settings) -> AI:
