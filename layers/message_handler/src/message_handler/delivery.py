@@ -83,6 +83,7 @@ class _Limit:
     """Ends a connection after `TOTAL_SECONDS`: each byte gives whoever sends them one by one another timeout."""
 
     def __init__(self) -> None:
+        self.exceeded = False
         self._timer: threading.Timer | None = None
         self._connection: socket.socket | None = None
 
@@ -100,6 +101,7 @@ class _Limit:
 
     def _shut_down(self) -> None:
         assert self._connection
+        self.exceeded = True
         with suppress(OSError):  # it has ended by itself
             self._connection.shutdown(socket.SHUT_RDWR)
 
@@ -268,7 +270,11 @@ class Deliveries:
         limit = _Limit()
         timeouts = {"connect_timeout": CONNECT_SECONDS, "read_timeout": TOTAL_SECONDS}
         try:
-            with self.egress.request("POST", url, headers=headers, body=body, connected=limit.start, **timeouts) as response:
+            with self.egress.request(
+                "POST", url, headers=headers, body=body, connected=limit.start, **timeouts
+            ) as response:
+                if limit.exceeded:
+                    raise EgressFailed("the whole answer took too long")
                 return _failure(response.status, response.headers.get("Retry-After"))
         finally:
             limit.end()

@@ -8,10 +8,10 @@ from contextlib import suppress
 from dataclasses import asdict, replace
 from typing import Any
 
-from message_handler.errors import InvalidRequest, MessageHandlerError, Unavailable
 from message_handler.delivery import Deliveries
-from message_handler.models import ArchiveRecord, ConversationKey, DeliveryRecord, Job
+from message_handler.errors import InvalidRequest, MessageHandlerError, Unavailable
 from message_handler.locks import timestamp
+from message_handler.models import ArchiveRecord, ConversationKey, DeliveryRecord, Job
 from message_handler.processing import Worker, wake
 from message_handler.queues import DeadLetter, Queue, SqsQueue
 from message_handler.stores.failover import Failover

@@ -242,7 +242,7 @@ class Outbox(Protocol):
         """
 
     def delivered(self, delivery: Delivery, *, now: float) -> bool:
-        """It has arrived; its platform, if it had failed, is back. False, and nothing changed, if the claim was lost."""
+        """It has arrived; its platform is back, if it had failed. False, and nothing changed: the claim was lost."""
 
     def undelivered(
         self, delivery: Delivery, code: str, *, next_attempt_at: float, dead: bool, retry_at: float | None

@@ -181,7 +181,7 @@ def _end_values(job: Job) -> dict[str, Any]:
         "roles": [role for role, _, _ in said],
         "contents": [content for _, content, _ in said],
         "turn_ids": [turn_id for _, _, turn_id in said],
-        "given_ids": job.given_ids,
+        "given_ids": list(job.given_ids),
     }
 
 
