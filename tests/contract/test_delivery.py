@@ -24,10 +24,10 @@ from message_handler import delivery as delivery_module
 from message_handler import maintenance
 from message_handler.delivery import BACKOFF, LEASE_SECONDS, MOST, OVERDUE_SECONDS, Deliveries
 from message_handler.egress import Egress
-from message_handler.errors import Unavailable
+from message_handler.errors import EgressRefused, Unavailable
 from message_handler.metrics import Meter
 from message_handler.models import ConversationKey, DeliveryRecord, Job, JobError, JobStatus, Message
-from message_handler.queues import Queue, decode, encode
+from message_handler.queues import DeadLetter, Queue, SqsQueue, decode, encode
 from message_handler.secrets import Secrets
 from message_handler.settings import Settings
 from message_handler.stores.database import Database
@@ -35,6 +35,7 @@ from message_handler.stores.memory import MemoryTier
 from message_handler.stores.port import Outbox
 from message_handler.stores.postgres_archive import PostgresArchive
 from message_handler.stores.postgres_outbox import PostgresOutbox
+from message_handler.wiring import build
 from tests.contract.chat import Clock, named
 from tests.contract.receiver import Answer, Receiver, Told
 from tests.contract.test_archive import ENDED, Conversation
@@ -357,6 +358,14 @@ class TestKeys:
         office.configure(CLINIC, receiver.url)
         office.passes(600)
         assert len(receiver.told) == 1
+
+    def test_a_meta_data_that_is_no_object_has_no_secrets(self, office: Office) -> None:
+        office.platform()
+        talk = office.talk()
+        talk.answer(1, "m0")
+        office.sql.run("update platforms set meta_data = '[1]' where platform_id = :id", id=CLINIC)
+        office.works(talk.key)
+        assert office.rows("pending")[0][2:] == (1, "webhook_unsigned")
 
     def test_a_secret_that_can_not_be_read_now_is_asked_for_again(self, office: Office) -> None:
         class Away(Secrets):
@@ -827,6 +836,58 @@ def test_a_delivery_record_names_a_conversation_and_nothing_else() -> None:
     record = DeliveryRecord(ConversationKey(CLINIC, "patient-1"))
     assert json.loads(encode(record)) == {"deliver": {"platform_id": CLINIC, "conversation_id": "patient-1"}}
     assert decode(encode(record)) == record
+
+
+def test_a_dead_letter_that_only_woke_is_removed(office: Office, settings: Settings) -> None:
+    removed = []
+
+    class Letters(FakeQueue):
+        def dead_letters(self) -> list[DeadLetter]:
+            return [] if removed else [DeadLetter(DeliveryRecord(office.talk().key), "receipt")]
+
+        def remove(self, letter: DeadLetter) -> None:
+            removed.append(letter.receipt)
+
+    world = World(
+        MemoryTier(settings, office.clock), office.archive, lambda _: None, office.clock, settings, office.talk().key
+    )
+    assert maintenance.redrive(world.worker, cast(Queue, Letters(office.clock))) == 0
+    assert removed == ["receipt"]
+
+
+class TestParts:
+    """Who delivers, by the settings."""
+
+    def test_with_postgres_alone_the_processs_own_threads_deliver(self, migrated: Settings) -> None:
+        parts = build(migrated)
+        assert parts.deliveries
+        assert parts.worker.deliveries is parts.deliveries
+        assert parts.deliveries.queue is parts.queue
+        parts.close()
+
+    def test_without_postgres_nobody_does(self) -> None:
+        parts = build(Settings())
+        assert (parts.deliveries, parts.worker.deliveries) == (None, None)
+        parts.close()
+
+    def test_each_queue_has_its_own_url(self, migrated: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
+        jobs, deliveries = "https://sqs.example/jobs", "https://sqs.example/deliveries"
+        for url, expected in ((deliveries, deliveries), (None, jobs)):
+            parts = build(migrated.model_copy(update={"job_queue_url": jobs, "delivery_queue_url": url}))
+            assert parts.deliveries
+            assert (cast(SqsQueue, parts.queue)._url, cast(SqsQueue, parts.deliveries.queue)._url) == (jobs, expected)
+            parts.close()
+
+    def test_the_hosts_of_the_settings_may_be_sent_to(self, migrated: Settings) -> None:
+        parts = build(migrated.model_copy(update={"egress_allowed_hosts": "api.example.com, *.partner.example,"}))
+        assert parts.deliveries
+        for host in ("api.example.com", "chat.partner.example"):
+            parts.deliveries.egress.check(f"https://{host}/hook")
+        for url in ("https://other.example/", "http://api.example.com/", "http://127.0.0.1:80/"):
+            with pytest.raises(EgressRefused):
+                parts.deliveries.egress.check(url)
+        parts.close()
 
 
 class TestWorkers:

@@ -36,12 +36,6 @@ GUARDS = (
         (Removal("stores/sql/archive_job.sql", "else cast(:run_id as text) end", "else cast(:job_id as text) end"),),
     ),
     Guard(
-        "two ends are never told under one id",
-        "step archive",
-        f"{TESTS}::TestOutbox::test_another_end_of_a_job_that_was_delivered_has_an_id_of_its_own",
-        (Removal("stores/sql/archive_job.sql", "then cast(:job_id as text) else", "then cast(:run_id as text) else"),),
-    ),
-    Guard(
         "the oldest delivery is claimed first",
         "invariant 6",
         f"{TESTS}::TestEvents::test_the_replies_of_a_conversation_leave_in_the_order_of_their_commits",
