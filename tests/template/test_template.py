@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -176,8 +177,9 @@ def test_no_function_may_do_more_than_its_part(stack: dict[str, Any]) -> None:
     granted = {}
     for name, role in _of_type(stack, "AWS::IAM::Role").items():
         statements = [it for policy in role["Policies"] for it in policy["PolicyDocument"]["Statement"]]
+        statements = [it["Fn::If"][1] if "Fn::If" in it else it for it in statements]
         granted[name] = {
-            (it["Resource"]["Fn::GetAtt"][0], action)
+            (_resource(it["Resource"]), action)
             for it in statements
             for action in (it["Action"] if isinstance(it["Action"], list) else [it["Action"]])
         }
@@ -187,6 +189,11 @@ def test_no_function_may_do_more_than_its_part(stack: dict[str, Any]) -> None:
             ("JobQueue", "sqs:SendMessage"),
             ("JobQueue", "sqs:ChangeMessageVisibility"),
             ("DeliveryQueue", "sqs:SendMessage"),
+            (
+                "arn:${AWS::Partition}:secretsmanager:${AWS::Region}:${AWS::AccountId}:secret:${SecretsPrefix}*",
+                "secretsmanager:GetSecretValue",
+            ),
+            ("BedrockModelArns", "bedrock:InvokeModelWithResponseStream"),
         },
         "AdminFunctionRole": {
             ("JobQueue", "sqs:SendMessage"),
@@ -197,6 +204,38 @@ def test_no_function_may_do_more_than_its_part(stack: dict[str, Any]) -> None:
             ("DeadLetterQueue", "sqs:GetQueueAttributes"),
         },
     }
+
+
+def _resource(named: dict[str, Any]) -> str:
+    ((how, what),) = named.items()
+    return str(what[0] if how == "Fn::GetAtt" else what)
+
+
+def test_a_model_of_bedrock_may_be_asked_only_where_one_is_named(
+    stack: dict[str, Any], parameters: dict[str, Any]
+) -> None:
+    (policy,) = stack["WorkerFunctionRole"]["Properties"]["Policies"]
+    (conditional,) = [it["Fn::If"] for it in policy["PolicyDocument"]["Statement"] if "Fn::If" in it]
+    assert conditional[0] == "AsksBedrock"
+    assert conditional[2] == {"Ref": "AWS::NoValue"}
+    assert _source()["Conditions"]["AsksBedrock"] == {
+        "Fn::Not": [{"Fn::Equals": [{"Fn::Join": ["", {"Ref": "BedrockModelArns"}]}, ""]}]
+    }
+    assert parameters["BedrockModelArns"]["Default"] == ""
+
+
+def test_the_prefix_of_secrets_is_never_empty(parameters: dict[str, Any]) -> None:
+    allowed = parameters["SecretsPrefix"]["AllowedPattern"]
+    assert re.fullmatch(allowed, parameters["SecretsPrefix"]["Default"])
+    assert not re.fullmatch(allowed, "")
+    assert not re.fullmatch(allowed, "*")
+
+
+def test_the_worker_alone_sends_something_to_others(stack: dict[str, Any]) -> None:
+    functions = _of_type(stack, "AWS::Lambda::Function")
+    allowed = {name: it["Environment"]["Variables"].get("EGRESS_ALLOWED_HOSTS") for name, it in functions.items()}
+    assert allowed == {"IntakeFunction": None, "AdminFunction": None, "WorkerFunction": {"Ref": "EgressAllowedHosts"}}
+    assert "EGRESS_ALLOW_LOOPBACK" not in json.dumps(stack)
 
 
 def test_passwords_are_never_shown(parameters: dict[str, Any]) -> None:

@@ -41,7 +41,9 @@ _METADATA = IPv4Network("168.63.129.16/32")
 
 
 @dataclass(frozen=True, slots=True)
-class _Target:
+class Target:
+    """What a URL names. `host` is as names are compared: lower case, IDNA, an IPv6 address without its brackets."""
+
     scheme: str
     host: str
     port: int
@@ -49,6 +51,7 @@ class _Target:
 
     @property
     def authority(self) -> str:
+        """The host, with the port unless it is the scheme's own: `api.example.com`, `localhost:8000`."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == {"https": _HTTPS, "http": 80}[self.scheme] else f"{host}:{self.port}"
 
@@ -105,8 +108,8 @@ class Egress:
         ) as response:
             yield response
 
-    def _target(self, url: str) -> _Target:
-        target = _parse(url)
+    def _target(self, url: str) -> Target:
+        target = parse(url)
         if self._allow_loopback and _is_here(target.host):
             return target
         if target.scheme != "https":
@@ -118,7 +121,7 @@ class Egress:
                 return target
         raise EgressRefused("the host and port are not among EGRESS_ALLOWED_HOSTS")
 
-    def _addresses(self, target: _Target) -> list[Address]:
+    def _addresses(self, target: Target) -> list[Address]:
         addresses = resolve(target.host, target.port)
         numbers = [ip_address(address[0]) for _, address in addresses]
         if self._allow_loopback and all(number.is_loopback for number in numbers):
@@ -152,7 +155,7 @@ def resolve(host: str, port: int) -> list[Address]:
 @contextmanager
 def exchange(
     method: str,
-    target: _Target,
+    target: Target,
     addresses: Sequence[Address],
     *,
     headers: Mapping[str, str],
@@ -161,7 +164,10 @@ def exchange(
     read_timeout: float,
     connected: Callable[[socket.socket], None] | None = None,
 ) -> Iterator[HTTPResponse]:
-    """One request on a connection of its own to one of the addresses. Raises EgressRefused or EgressFailed."""
+    """One request on a connection of its own to one of the addresses, which nobody checks any more.
+
+    Raises EgressRefused or EgressFailed.
+    """
     from urllib3.connection import HTTPConnection
     from urllib3.exceptions import HTTPError
 
@@ -187,7 +193,7 @@ def exchange(
 
 
 def _connect(
-    target: _Target,
+    target: Target,
     addresses: Sequence[Address],
     timeout: float,
     connected: Callable[[socket.socket], None] | None,
@@ -234,7 +240,8 @@ def _what(error: Exception) -> str:
     return "timeout" if isinstance(error, TimeoutError) else type(error).__name__
 
 
-def _parse(url: str) -> _Target:
+def parse(url: str) -> Target:
+    """A URL that is beyond doubt. Raises EgressRefused."""
     # Where parsers disagree about what a URL names, one checks and another connects: such characters are refused.
     if re.search(r"[\s\x00-\x20\x7f\\]", url):
         raise EgressRefused("the URL has characters that no URL has")
@@ -252,7 +259,7 @@ def _parse(url: str) -> _Target:
     path = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
     if not path.isascii():
         raise EgressRefused("the URL's path must be percent-encoded")
-    return _Target(parts.scheme, host, port or (_HTTPS if parts.scheme == "https" else 80), path)
+    return Target(parts.scheme, host, port or (_HTTPS if parts.scheme == "https" else 80), path)
 
 
 def _host(parts: SplitResult) -> str:

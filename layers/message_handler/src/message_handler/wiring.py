@@ -6,12 +6,13 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from message_handler.ai import AI
+from message_handler.ai import AI, Completion
+from message_handler.ai.answering import Answering, Ask, Provider
+from message_handler.ai.failures import Failure
 from message_handler.ai.simulated import SimulatedAI
 from message_handler.bot_config import BotConfigService
 from message_handler.delivery import Deliveries
 from message_handler.egress import Egress
-from message_handler.errors import AIError
 from message_handler.intake import Intake
 from message_handler.metrics import Meter
 from message_handler.models import AnyRecord, Outcome
@@ -61,15 +62,14 @@ def build(settings: Settings | None = None, *, deployed: bool = False, meter: Me
         return worker.process(record, time.time() + settings.run_seconds, receive_count)
 
     queue, delivery_queue = _sqs(settings) if settings.job_queue_url else (threads := ThreadQueue(work), threads)
-    deliveries = None
-    if outbox:
-        deliveries = Deliveries(outbox, delivery_queue, _egress(settings), Secrets(), meter=meter)
+    egress, secrets = _egress(settings), Secrets()
+    deliveries = Deliveries(outbox, delivery_queue, egress, secrets, meter=meter) if outbox else None
     worker = Worker(
         tiers,
         archive,
         queue,
         bots,
-        lambda core_ai: _ai(core_ai, settings),
+        lambda core_ai: _ai(core_ai, settings, egress, secrets),
         settings,
         meter=meter,
         deliveries=deliveries,
@@ -139,7 +139,36 @@ def _egress(settings: Settings) -> Egress:
     return Egress(hosts, allow_loopback=settings.egress_allow_loopback)
 
 
-def _ai(core_ai: dict[str, Any], settings: Settings) -> AI:
-    if not core_ai["api_endpoint"].startswith("simulated://"):
-        raise AIError("ai_unsupported", "This AI endpoint is not supported by this version.")
-    return SimulatedAI(settings.simulated_ai_delay_ms)
+def _ai(core_ai: dict[str, Any], settings: Settings, egress: Egress, secrets: Secrets) -> AI:
+    """The AI that a configuration asks for, with the one that answers where the first does not."""
+    records = [core_ai, *filter(None, [core_ai.get("fallback")])]
+    return Answering(
+        [
+            Provider(
+                record["core_ai_id"],
+                float(record["timeout_seconds"] or settings.ai_timeout),
+                _ask(record, settings, egress, secrets),
+            )
+            for record in records
+        ]
+    )
+
+
+def _ask(core_ai: dict[str, Any], settings: Settings, egress: Egress, secrets: Secrets) -> Ask:
+    scheme = core_ai["api_endpoint"].partition("://")[0].lower()
+    if scheme in ("https", "http"):  # whether it may be http, the egress knows
+        from message_handler.ai.chat_completions import ChatCompletions
+
+        return ChatCompletions(core_ai, egress, secrets).ask
+    if scheme == "bedrock":
+        from message_handler.ai.bedrock import Bedrock
+
+        return Bedrock(core_ai).ask
+    if scheme == "simulated":
+        simulated = SimulatedAI(settings.simulated_ai_delay_ms)
+        return lambda prompt, watch, _limits: simulated.complete(prompt, watch)
+
+    def unsupported(*_: object) -> Completion:
+        raise Failure("ai_unsupported")
+
+    return unsupported
