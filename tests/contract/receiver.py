@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import ssl
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from tests.certificates import Certificates
 
 
 @dataclass(frozen=True)
@@ -48,13 +51,15 @@ class Receiver:
     answer: Callable[[Told, BaseHTTPRequestHandler], Answer] = takes
     told: list[Told] = field(default_factory=list)
     port: int = 0
+    #: With them it speaks TLS.
+    certificates: Certificates | None = None
 
     def __post_init__(self) -> None:
         self.starts()
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/hook"
+        return f"http{'s' if self.certificates else ''}://127.0.0.1:{self.port}/hook"
 
     @property
     def replies(self) -> list[str]:
@@ -98,6 +103,10 @@ class Receiver:
 
         self._server = Server(("127.0.0.1", self.port), Handler)
         self.port = self._server.server_address[1]
+        if self.certificates:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(self.certificates.server, self.certificates.key)
+            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
         self._thread.start()
 

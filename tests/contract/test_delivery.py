@@ -11,9 +11,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler
 from itertools import pairwise
+from ssl import create_default_context
 from typing import Any, cast
 
 import pytest
@@ -21,8 +23,9 @@ from pg8000.native import Connection
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from message_handler import delivery as delivery_module
+from message_handler import egress as egress_module
 from message_handler import maintenance
-from message_handler.delivery import BACKOFF, LEASE_SECONDS, MOST, OVERDUE_SECONDS, Deliveries
+from message_handler.delivery import BACKOFF, LEASE_SECONDS, MOST_WOKEN, OVERDUE_SECONDS, Deliveries
 from message_handler.egress import Egress
 from message_handler.errors import EgressRefused, Unavailable
 from message_handler.metrics import Meter
@@ -36,6 +39,7 @@ from message_handler.stores.port import Outbox
 from message_handler.stores.postgres_archive import PostgresArchive
 from message_handler.stores.postgres_outbox import PostgresOutbox
 from message_handler.wiring import build
+from tests.certificates import Certificates
 from tests.contract.chat import Clock, named
 from tests.contract.receiver import Answer, Receiver, Told
 from tests.contract.test_archive import ENDED, Conversation
@@ -412,7 +416,7 @@ class TestFailures:
             office.works(talk.key)
         assert len(receiver.told) == 1
         office.clock.advance(BACKOFF[0] + 1)
-        assert len(office.outbox.due(now=office.clock(), most=MOST)) == 1
+        assert len(office.outbox.due(now=office.clock(), most=MOST_WOKEN)) == 1
         for talk in talks:
             office.works(talk.key)
         assert len(receiver.told) == 2
@@ -566,26 +570,32 @@ class TestFailures:
         assert receiver.told[0].webhook_id == receiver.told[1].webhook_id
         assert receiver.told[0].body == receiver.told[1].body
 
-    def test_an_answer_byte_by_byte_gets_no_more_time(self, office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    @pytest.mark.parametrize("tls", [False, True])
+    def test_an_answer_byte_by_byte_gets_no_more_time(
+        self, office: Office, certificates: Certificates, monkeypatch: pytest.MonkeyPatch, tls: bool
+    ) -> None:
         """Each byte comes in time; the whole never would."""
         monkeypatch.setattr(delivery_module, "TOTAL_SECONDS", 0.5)
-        receiver = office.platform()
+        monkeypatch.setattr(egress_module, "_tls", lambda: create_default_context(cafile=certificates.authority))
+        receiver = Receiver(certificates=certificates if tls else None)
+        office.receivers.append(receiver)
+        office.configure(CLINIC, receiver.url)
         talk = office.talk()
         talk.answer(1, "m0")
-        cut = threading.Event()
+        finished = threading.Event()
 
         def drip(_told: Told, handler: BaseHTTPRequestHandler) -> Answer:
-            try:
+            with suppress(OSError):
                 handler.wfile.write(b"HTTP/1.1 200 OK\r\nX-Drip: ")
-                while not cut.wait(0.05):
+                for _ in range(200):  # ten seconds
+                    time.sleep(0.05)
                     handler.wfile.write(b"x")
-            except OSError:
-                cut.set()
+                finished.set()
             return None
 
         receiver.answer = drip
         office.works(talk.key)
-        cut.set()
+        assert not finished.is_set()
         assert office.rows()[0][1:] == ("pending", 1, "no_answer")
 
     def test_nothing_is_sent_to_where_nothing_may_be_sent(self, office: Office) -> None:
@@ -640,7 +650,7 @@ class TestIsolation:
         office.talk("patient-0", LAB).answer(1, "m0")
         office.works(office.talk("patient-0", CLINIC).key)
         office.clock.advance(10)
-        assert [key.platform_id for key in office.outbox.due(now=office.clock(), most=MOST)] == [CLINIC, LAB]
+        assert [key.platform_id for key in office.outbox.due(now=office.clock(), most=MOST_WOKEN)] == [CLINIC, LAB]
         office.passes(60)
         assert len(alive.told) == 1
         dead.starts()

@@ -55,8 +55,10 @@ MAX_RETRY_AFTER_SECONDS = 3600.0
 OVERDUE_SECONDS = LAST_BACKOFF * 1.5
 #: A wait that is not longer is slept in the queue; the sweep ends the others.
 DELAYED_SECONDS = 60.0
-#: Records that one sweep sends, and dead deliveries that are shown.
-MOST = 100
+#: Records that one sweep sends: some seconds of its minute.
+MOST_WOKEN = 500
+#: Dead deliveries that are shown.
+MOST_SHOWN = 100
 #: How long a platform's address is taken for what it is there.
 FRESH_SECONDS = 5.0
 #: How many keys may sign at once: the new one and the one that is replaced.
@@ -167,19 +169,19 @@ class Deliveries:
             now = self.clock()
             for job_id in self.outbox.expire(now=now, overdue=now - OVERDUE_SECONDS):
                 self._given_up(job_id, "expired")
-            for key in self.outbox.due(now=now, most=MOST):
+            for key in self.outbox.due(now=now, most=MOST_WOKEN):
                 self.queue.send(DeliveryRecord(key))
                 woken += 1
         return woken
 
     def dead(self, platform_id: str) -> list[DeadDelivery]:
         """The tenant's deliveries that were given up, the oldest of them. Raises Unavailable."""
-        return self.outbox.dead(platform_id, most=MOST)
+        return self.outbox.dead(platform_id, most=MOST_SHOWN)
 
     def redrive(self, platform_id: str) -> int:
         """Let all of the tenant's dead deliveries be tried for another day; returns how many. Raises Unavailable."""
         redriven = self.outbox.redrive(platform_id, now=self.clock())
-        for key in list(dict.fromkeys(redriven))[:MOST]:
+        for key in list(dict.fromkeys(redriven))[:MOST_WOKEN]:
             self.wake(key)
         return len(redriven)
 
