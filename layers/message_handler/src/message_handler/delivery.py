@@ -5,17 +5,10 @@ sweep sends what got lost. Nothing is marked before the platform has answered, s
 `webhook-id` by which it drops the second:
 
     worker A: claims, posts ── pauses past its lease     worker B: claims, posts, marks     A: marks nothing
-
-Requests follow Standard Webhooks (https://www.standardwebhooks.com).
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-import hashlib
-import hmac
-import json
 import logging
 import math
 import random
@@ -26,7 +19,6 @@ import uuid
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any, Final
 
 from message_handler.egress import Egress
@@ -36,6 +28,7 @@ from message_handler.models import ConversationKey, DeadDelivery, Delivery, Deli
 from message_handler.queues import Queue
 from message_handler.secrets import Secrets
 from message_handler.stores.port import Outbox
+from message_handler.webhooks import Unsigned, event, signed, signing_key
 
 _log = logging.getLogger(__name__)
 
@@ -75,10 +68,6 @@ class Failure:
     platform: bool = True
     final: bool = False
     retry_after: float = 0.0
-
-
-class _Unsigned(Exception):
-    """There is no key that could sign."""
 
 
 class _Limit:
@@ -261,7 +250,7 @@ class Deliveries:
             return self._exchange(_address(base_url, meta_data), headers, body)
         except Unavailable:
             return Failure("secret_unavailable")
-        except _Unsigned:
+        except Unsigned:
             return Failure("webhook_unsigned")
         except EgressRefused:
             return Failure("address_refused")
@@ -282,55 +271,11 @@ class Deliveries:
             limit.end()
 
 
-def event(job: Job, message_ids: Sequence[str]) -> bytes:
-    """What the platform is told of a job's end. Every try of one delivery says the same, byte for byte."""
-    ended = datetime.fromtimestamp(job.finished_at or 0.0, UTC).isoformat(timespec="milliseconds")
-    data = {
-        "conversation_id": job.key.conversation_id,
-        "job_id": job.job_id,
-        "bot_id": job.bot_id,
-        "message_ids": list(message_ids),
-        "consolidated_messages": len(job.messages),
-        "reply": {"role": "assistant", "content": job.reply} if job.reply is not None else None,
-        "notice": job.error.notice if job.error else None,
-        "error": {"code": job.error.code} if job.error else None,
-        "correlation_id": job.correlation_id or None,
-    }
-    kind = "message.failed" if job.error else "message.replied"
-    value = {"type": kind, "timestamp": ended.replace("+00:00", "Z"), "data": data}
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
-
-
-def signing_key(secret: str) -> bytes:
-    """The key in a Standard Webhooks secret: `whsec_` and the base64 of 24 to 64 bytes."""
-    prefix, _, encoded = secret.partition("_")
-    try:
-        key = base64.b64decode(encoded, validate=True)
-    except (binascii.Error, ValueError):
-        raise _Unsigned from None
-    if prefix != "whsec" or not 24 <= len(key) <= 64:
-        raise _Unsigned
-    return key
-
-
-def signed(keys: Sequence[bytes], webhook_id: str, timestamp: int, body: bytes) -> dict[str, str]:
-    """The headers by which a receiver knows who sends: one signature a key, so that keys can be replaced."""
-    if not keys:
-        raise _Unsigned
-    content = f"{webhook_id}.{timestamp}.".encode() + body
-    digests = [base64.b64encode(hmac.digest(key, content, hashlib.sha256)).decode() for key in keys]
-    return {
-        "webhook-id": webhook_id,
-        "webhook-timestamp": str(timestamp),
-        "webhook-signature": " ".join(f"v1,{digest}" for digest in digests),
-    }
-
-
 def _secrets_of(meta_data: dict[str, Any]) -> list[str]:
     """Whoever wrote it by hand may have written anything."""
     secrets = meta_data.get("webhook_secrets")
     if not isinstance(secrets, list) or not all(isinstance(secret, str) for secret in secrets):
-        raise _Unsigned
+        raise Unsigned
     return secrets[:MAX_KEYS]
 
 
