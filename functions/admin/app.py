@@ -81,8 +81,19 @@ def cleanup_locks(call: Call) -> tuple[int, dict[str, Any]]:
     return HTTPStatus.OK, {"cleaned": sweep(body.get("max_age_hours", maintenance.DEFAULT_MAX_AGE_HOURS))}
 
 
+def list_dead_letters(call: Call) -> tuple[int, dict[str, Any]]:
+    return HTTPStatus.OK, maintenance.dead_letters(parts().deliveries, parts().queue, call.platform_id)
+
+
+def redrive_dead_letters(call: Call) -> tuple[int, dict[str, Any]]:
+    deliveries = parts().deliveries
+    return HTTPStatus.OK, {"redriven": deliveries.redrive(call.platform_id) if deliveries else 0}
+
+
 def sweep(max_age_hours: Any) -> int:
     """What the schedule and an operator's clean-up do: wake what waits, and redrive what an outage left behind."""
+    if deliveries := parts().deliveries:
+        deliveries.sweep()
     count = maintenance.sweep(parts().tiers, parts().queue, max_age_hours=max_age_hours)
     meter.add("ConversationsSwept", count)
     meter.add("RecordsRedriven", maintenance.redrive(parts().worker, parts().queue))
@@ -126,6 +137,8 @@ ROUTES: dict[tuple[str, str], Route] = {
     **configuration_routes("bots"),
     **configuration_routes("core_ai"),
     **configuration_routes("platforms"),
+    ("GET", "/admin/dead-letters"): list_dead_letters,
+    ("POST", "/admin/dead-letters/redrive"): redrive_dead_letters,
 }
 
 ACTIONS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {

@@ -39,6 +39,7 @@ MIGRATIONS = [
     "0001_conversations.sql",
     "0002_lines.sql",
     "0003_answers.sql",
+    "0004_outbox.sql",
     "0006_configuration.sql",
 ]
 

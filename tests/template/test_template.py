@@ -43,6 +43,8 @@ ROUTES = {
     ("GET", "/admin/platforms/{platform_id}"): "AdminFunction",
     ("PUT", "/admin/platforms/{platform_id}"): "AdminFunction",
     ("DELETE", "/admin/platforms/{platform_id}"): "AdminFunction",
+    ("GET", "/admin/dead-letters"): "AdminFunction",
+    ("POST", "/admin/dead-letters/redrive"): "AdminFunction",
 }
 FUNCTIONS = {"IntakeFunction", "WorkerFunction", "AdminFunction"}
 
@@ -111,10 +113,11 @@ def test_deadlines_nest(stack: dict[str, Any], parameters: dict[str, Any]) -> No
     """Invariant 9: the worker's timeout < the lock's TTL < the records' visibility, which is six timeouts."""
     functions = _of_type(stack, "AWS::Lambda::Function")
     worker = functions["WorkerFunction"]["Timeout"]
-    visibility = stack["JobQueue"]["Properties"]["VisibilityTimeout"]
     assert worker == 120
-    assert worker < LOCK_TTL_SECONDS < visibility
-    assert visibility == 6 * worker
+    for queue in ("JobQueue", "DeliveryQueue"):
+        visibility = stack[queue]["Properties"]["VisibilityTimeout"]
+        assert worker < LOCK_TTL_SECONDS < visibility
+        assert visibility == 6 * worker
     assert functions["IntakeFunction"]["Timeout"] <= API_TIMEOUT_SECONDS
     waiting = parameters["MaxWaitSeconds"]
     assert waiting["Default"] <= waiting["MaxValue"] < API_TIMEOUT_SECONDS
@@ -122,10 +125,11 @@ def test_deadlines_nest(stack: dict[str, Any], parameters: dict[str, Any]) -> No
 
 def test_a_record_that_fails_five_times_rests_in_the_dead_letters_for_14_days(stack: dict[str, Any]) -> None:
     queue, dead_letters = (stack[name]["Properties"] for name in ("JobQueue", "DeadLetterQueue"))
-    assert queue["RedrivePolicy"] == {
-        "deadLetterTargetArn": {"Fn::GetAtt": ["DeadLetterQueue", "Arn"]},
-        "maxReceiveCount": 5,
-    }
+    for name in ("JobQueue", "DeliveryQueue"):
+        assert stack[name]["Properties"]["RedrivePolicy"] == {
+            "deadLetterTargetArn": {"Fn::GetAtt": ["DeadLetterQueue", "Arn"]},
+            "maxReceiveCount": 5,
+        }
     fourteen_days = 14 * 24 * 3600
     assert queue["MessageRetentionPeriod"] == dead_letters["MessageRetentionPeriod"] == fourteen_days
 
@@ -137,13 +141,19 @@ def test_records_are_encrypted_and_unordered(stack: dict[str, Any]) -> None:
 
 
 def test_one_failed_record_does_not_bring_back_its_batch(stack: dict[str, Any], parameters: dict[str, Any]) -> None:
-    (mapping,) = _of_type(stack, "AWS::Lambda::EventSourceMapping").values()
-    assert mapping["FunctionName"] == {"Ref": "WorkerFunction"}
-    assert mapping["EventSourceArn"] == {"Fn::GetAtt": ["JobQueue", "Arn"]}
-    assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
-    assert mapping["BatchSize"] == 10
-    assert mapping["ScalingConfig"] == {"MaximumConcurrency": {"Ref": "WorkerMaximumConcurrency"}}
-    assert parameters["WorkerMaximumConcurrency"]["MinValue"] == 2
+    for mapping in _of_type(stack, "AWS::Lambda::EventSourceMapping").values():
+        assert mapping["FunctionName"] == {"Ref": "WorkerFunction"}
+        assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+        assert mapping["BatchSize"] == 10
+
+
+def test_deliveries_take_no_worker_away_from_answering(stack: dict[str, Any], parameters: dict[str, Any]) -> None:
+    mappings = _of_type(stack, "AWS::Lambda::EventSourceMapping").values()
+    limits = {
+        it["EventSourceArn"]["Fn::GetAtt"][0]: it["ScalingConfig"]["MaximumConcurrency"]["Ref"] for it in mappings
+    }
+    assert limits == {"JobQueue": "WorkerMaximumConcurrency", "DeliveryQueue": "DeliveryMaximumConcurrency"}
+    assert all(parameters[name]["MinValue"] == 2 for name in limits.values())
 
 
 def test_the_sweep_runs_every_minute(stack: dict[str, Any]) -> None:
@@ -168,8 +178,9 @@ def test_every_function_has_the_layer_and_the_settings(stack: dict[str, Any]) ->
         (layer,) = function["Layers"]
         assert stack[layer["Ref"]]["Type"] == "AWS::Lambda::LayerVersion"
         assert function["Environment"]["Variables"].keys() >= {
-            "REDIS_URL", "REDIS_PASSWORD", "REDIS_CLUSTER", "DATABASE_URL", "JOB_QUEUE_URL", "SIMULATED_AI_DELAY_MS",
-            "MAX_WAIT_SECONDS", "POWERTOOLS_SERVICE_NAME", "POWERTOOLS_METRICS_NAMESPACE", "POWERTOOLS_LOG_LEVEL",
+            "REDIS_URL", "REDIS_PASSWORD", "REDIS_CLUSTER", "DATABASE_URL", "JOB_QUEUE_URL", "DELIVERY_QUEUE_URL",
+            "SIMULATED_AI_DELAY_MS", "MAX_WAIT_SECONDS", "POWERTOOLS_SERVICE_NAME", "POWERTOOLS_METRICS_NAMESPACE",
+            "POWERTOOLS_LOG_LEVEL",
         }  # fmt: skip
 
 
@@ -189,6 +200,7 @@ def test_no_function_may_do_more_than_its_part(stack: dict[str, Any]) -> None:
         "WorkerFunctionRole": {
             ("JobQueue", "sqs:SendMessage"),
             ("JobQueue", "sqs:ChangeMessageVisibility"),
+            ("DeliveryQueue", "sqs:SendMessage"),
             (
                 "arn:${AWS::Partition}:secretsmanager:${AWS::Region}:${AWS::AccountId}:secret:${SecretsPrefix}*",
                 "secretsmanager:GetSecretValue",
@@ -198,8 +210,10 @@ def test_no_function_may_do_more_than_its_part(stack: dict[str, Any]) -> None:
         "AdminFunctionRole": {
             ("JobQueue", "sqs:SendMessage"),
             ("JobQueue", "sqs:GetQueueAttributes"),
+            ("DeliveryQueue", "sqs:SendMessage"),
             ("DeadLetterQueue", "sqs:ReceiveMessage"),
             ("DeadLetterQueue", "sqs:DeleteMessage"),
+            ("DeadLetterQueue", "sqs:GetQueueAttributes"),
         },
     }
 

@@ -7,8 +7,9 @@ import hashlib
 import json
 import re
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -19,7 +20,7 @@ from message_handler.ai import Prompt, Watch
 from message_handler.egress import Egress
 from message_handler.errors import AIError, InvalidRequest, Unavailable
 from message_handler.metrics import Meter
-from message_handler.models import Claim, ConversationKey, Message, Record, Request, shard_of_job
+from message_handler.models import Claim, ConversationKey, DeliveryRecord, Message, Record, Request, shard_of_job
 from message_handler.notices import failure_notice
 from message_handler.queues import SqsQueue, decode, encode
 from message_handler.settings import Settings
@@ -110,6 +111,9 @@ class TestEvents:
             assert record["md5OfBody"] == hashlib.md5(record["body"].encode()).hexdigest()
         broken = [body for body in bodies if not body.endswith("}")]
         assert broken == [bodies[2]]
+        (delivery,) = load_event("worker-delivery")["Records"]
+        assert delivery["md5OfBody"] == hashlib.md5(delivery["body"].encode()).hexdigest()
+        assert encode(DeliveryRecord(KEY)) == delivery["body"]
         for body in set(bodies) - set(broken):
             decoded = decode(body)
             assert encode(decoded) == body
@@ -465,6 +469,53 @@ class TestWorker:
         assert service.output.metrics["JobsFailed"] == [1]
 
 
+class TestDelivery:
+    def test_a_delivery_record_has_its_conversation_delivered_in_the_functions_time(self, service: Service) -> None:
+        service.use(worker=replace(service.parts.worker, deliveries=(asked := Recorded())))
+        before = time.time()
+        assert service.invoke("worker", service.event("worker-delivery")) == {"batchItemFailures": []}
+        ((key, deadline),) = asked.delivered
+        assert key == KEY
+        assert before + 100 < deadline < time.time() + 120
+
+    def test_one_that_crashes_is_left_to_the_sweep(
+        self, service: Service, sqs: SqsQueue, changed: list[dict[str, Any]]
+    ) -> None:
+        service.use(queue=sqs, worker=replace(service.parts.worker, deliveries=Recorded(KeyError(CANARY))))
+        assert service.invoke("worker", service.event("worker-delivery")) == {"batchItemFailures": []}
+        assert [line["error"] for line in service.output.logs if line["level"] == "ERROR"] == ["KeyError"]
+        assert changed == []
+
+    def test_without_postgres_there_is_nothing_to_deliver(self, service: Service) -> None:
+        assert service.invoke("worker", service.event("worker-delivery")) == {"batchItemFailures": []}
+        shown = service.http("admin", service.event("admin-dead-letters"))
+        assert (shown.status, shown.body) == (200, {"deliveries": [], "records": None})
+        redriven = service.http("admin", service.event("admin-redrive-dead-letters"))
+        assert (redriven.status, redriven.body) == (200, {"redriven": 0})
+
+    def test_the_schedule_sweeps_deliveries_too(self, service: Service) -> None:
+        service.use(deliveries=(asked := Recorded()))
+        service.invoke("admin", service.event("admin-schedule"))
+        assert asked.swept == 1
+
+
+@dataclass
+class Recorded:
+    """In place of deliveries, which need a Postgres: what they were asked for."""
+
+    error: Exception | None = None
+    delivered: list[tuple[ConversationKey, float]] = field(default_factory=list)
+    swept: int = 0
+
+    def deliver(self, key: ConversationKey, deadline: float) -> None:
+        if self.error:
+            raise self.error
+        self.delivered.append((key, deadline))
+
+    def sweep(self) -> None:
+        self.swept += 1
+
+
 class TestAdmin:
     def test_health_tells_up_and_nothing_else(self, service: Service) -> None:
         answer = service.http("admin", service.event("admin-health"))
@@ -653,10 +704,10 @@ class TestConfiguration:
 
     @pytest.mark.parametrize("verb", ["get", "put", "delete"])
     def test_an_id_that_can_be_none_is_refused(self, configured: Service, verb: str) -> None:
-        for noun, field in zip(EACH, ("bot_id", "core_ai_id", "platform_id"), strict=True):
+        for noun, name in zip(EACH, ("bot_id", "core_ai_id", "platform_id"), strict=True):
             for id_ in ("", f"{CANARY}/1", f"{CANARY}%20", "x" * 256):
-                answer = configured.http("admin", configured.event(f"admin-{verb}-{noun}", pathParameters={field: id_}))
-                assert (answer.status, answer.body["field"]) == (400, field)
+                answer = configured.http("admin", configured.event(f"admin-{verb}-{noun}", pathParameters={name: id_}))
+                assert (answer.status, answer.body["field"]) == (400, name)
 
     @pytest.mark.parametrize("verb", ["get", "put", "delete"])
     def test_another_platform_is_not_found(self, configured: Service, verb: str) -> None:

@@ -31,6 +31,10 @@ UNITS: dict[str, Unit] = {
     "RecordsPoisoned": "Count",
     "RecordsRedriven": "Count",
     "ConversationsSwept": "Count",
+    "DeliveriesSucceeded": "Count",
+    "DeliveriesFailed": "Count",
+    "DeliveriesDead": "Count",
+    "TimeToDeliver": "Milliseconds",
     "Tier": "None",
 }
 

@@ -176,6 +176,11 @@ class Job:
     #: Of the request that created it: runs through logs, provider call and webhook.
     correlation_id: str = ""
 
+    @property
+    def given_ids(self) -> tuple[str, ...]:
+        """The ids of those of its messages that the platform named."""
+        return tuple(id_ for message in self.messages if message.given for id_ in message.ids)
+
     def being_cancelled(self) -> Job:
         """The job with those messages alone that its cancel covers."""
         return replace(self, messages=tuple(m for m in self.messages if m.message_id in self.cancelled))
@@ -245,6 +250,47 @@ class ArchiveRecord:
     @property
     def job_id(self) -> str:
         return self.job.job_id
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryRecord:
+    """Wakes the deliveries of a conversation. What is to be delivered, the outbox knows."""
+
+    key: ConversationKey
+    redriven: int = 0
+
+
+#: All that may be in a queue.
+AnyRecord = Record | ArchiveRecord | DeliveryRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A job's end on its way to the platform, claimed for one try; `claim_id` is compared when that is reported.
+
+    `message_ids` are the platform's own. From `give_up_at` (Unix seconds) on a failed try is the last one.
+    `failures` are the platform's in a row.
+    """
+
+    job: Job
+    webhook_id: str
+    claim_id: str
+    message_ids: tuple[str, ...]
+    attempts: int
+    give_up_at: float
+    failures: int
+
+
+@dataclass(frozen=True, slots=True)
+class DeadDelivery:
+    """A delivery that was given up, as people may see it: no text. `created_at` is in Unix seconds."""
+
+    webhook_id: str
+    conversation_id: str
+    job_id: str
+    attempts: int
+    created_at: float
+    last_error: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,12 +16,15 @@ from typing import Any
 
 from message_handler.ai import AI
 from message_handler.bot_config import BotConfigService
+from message_handler.delivery import Deliveries
 from message_handler.errors import PayloadTooLarge, Unavailable
 from message_handler.metrics import TIER_VALUES, Meter
 from message_handler.models import (
+    AnyRecord,
     ArchiveRecord,
     Claim,
     ConversationKey,
+    DeliveryRecord,
     Job,
     JobStatus,
     Outcome,
@@ -58,14 +61,20 @@ class Worker:
     clock: Callable[[], float] = time.time
     meter: Meter = field(default_factory=Meter)
     sleep: Callable[[float], None] = time.sleep
+    #: None: there is no Postgres to deliver from.
+    deliveries: Deliveries | None = None
 
-    def process(self, record: Record | ArchiveRecord, deadline: float, receive_count: int = 1) -> Outcome:
+    def process(self, record: AnyRecord, deadline: float, receive_count: int = 1) -> Outcome:
         """Work on the record's conversation until `deadline` (Unix seconds) at the latest.
 
         `receive_count`: how often the queue has delivered the record, this time included. What it raises is
         unexpected; at the record's last delivery its job has then been failed visibly.
         """
         ended: list[Job] = []
+        if isinstance(record, DeliveryRecord):
+            if self.deliveries:
+                self.deliveries.deliver(record.key, deadline)
+            return Outcome(None)
         try:
             if isinstance(record, ArchiveRecord):
                 self._archive(record.job)
@@ -148,9 +157,9 @@ class Worker:
                 if give_up:
                     _log.error("a record is given up", extra={"ai_job_id": record.job_id})
                     self.meter.add("RecordsPoisoned")
-                    self._ended(self._run(tier, claim, deadline, None).to_its_end(claim.job).job, ended)
+                    self._ended(self._run(tier, claim, deadline, None).to_its_end(claim.job).job, ended, deadline)
                 raise
-            self._ended(end.job, ended)
+            self._ended(end.job, ended, deadline)
             if not end.waiting:
                 break
             if deadline - self.clock() < FOLLOW_UP_SECONDS:
@@ -183,7 +192,7 @@ class Worker:
             deadline,
         )
 
-    def _ended(self, job: Job | None, ended: list[Job]) -> None:
+    def _ended(self, job: Job | None, ended: list[Job], deadline: float) -> None:
         if job is None:
             return
         ended.append(job)
@@ -193,6 +202,8 @@ class Worker:
         if job.usage:
             self.meter.add("InputTokens", job.usage.input_tokens)
             self.meter.add("OutputTokens", job.usage.output_tokens)
+        if self.deliveries:
+            self.deliveries.ended(job, deadline)
 
     def _check(self, tier: Tier, record: Record, wait: float) -> float | None:
         """None if the record's own message is settled, else the seconds after which it should come back.

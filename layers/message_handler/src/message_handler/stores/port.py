@@ -1,7 +1,7 @@
-"""The two ports behind which the stores stand.
+"""The ports behind which the stores stand.
 
 Each method of a `Tier` is one atomic step of the conversation's protocol; each method of an `Archive`
-is one transaction. An adapter that can't reach its store raises `Unavailable` and has then either done
+or an `Outbox` is one transaction. An adapter that can't reach its store raises `Unavailable` and has then either done
 the whole step or nothing of it; which of the two, the caller can't know.
 """
 
@@ -16,6 +16,8 @@ from message_handler.models import (
     Claim,
     Conversation,
     ConversationKey,
+    DeadDelivery,
+    Delivery,
     Fence,
     Job,
     Lock,
@@ -274,3 +276,40 @@ class ConfigurationStore(Protocol):
 
         It may be taken twice, where a connection turns out to be dead.
         """
+
+
+class Outbox(Protocol):
+    """What platforms are still to be told. An archive's commits fill it, in the same transactions."""
+
+    def webhook(self, platform_id: str) -> tuple[str, dict[str, Any]] | None:
+        """A platform's `base_url` and `meta_data`, secrets included; None if it has no webhook."""
+
+    def claim(self, key: ConversationKey, claim_id: str, *, now: float, until: float) -> Delivery | None:
+        """The conversation's oldest delivery for one try, if it is due and nobody has it; never one behind it.
+
+        Whoever has not reported by `until` may have lost it to another. Of a platform that fails nothing is handed
+        out until it may be tried again, and then one delivery.
+        """
+
+    def delivered(self, delivery: Delivery, *, now: float) -> bool:
+        """It has arrived; its platform is back, if it had failed. False, and nothing changed: the claim was lost."""
+
+    def undelivered(
+        self, delivery: Delivery, code: str, *, next_attempt_at: float, dead: bool, retry_at: float | None
+    ) -> bool:
+        """The try has failed: once more at `next_attempt_at`, or never if `dead`. False if the claim was lost.
+
+        With `retry_at` the platform itself has failed: nothing is sent to it before.
+        """
+
+    def due(self, *, now: float, most: int) -> list[ConversationKey]:
+        """Conversations with something to deliver now, in turn one of each platform; of one that fails a single one."""
+
+    def expire(self, *, now: float, overdue: float) -> list[str]:
+        """Give up deliveries whose time had ended by `overdue`; returns their jobs."""
+
+    def dead(self, platform_id: str, *, most: int) -> list[DeadDelivery]:
+        """The tenant's deliveries that were given up, oldest first."""
+
+    def redrive(self, platform_id: str, *, now: float) -> list[ConversationKey]:
+        """Let the tenant's deliveries that were given up be tried for another day; a conversation for each."""

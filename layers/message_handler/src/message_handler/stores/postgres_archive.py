@@ -94,7 +94,7 @@ class PostgresArchive:
                 known, name = _job(connection, job), job.job_id
                 if settled or (known and known.status.ended):
                     name = execute(connection, values, "note_job", "supersede_job", "end_job", "chain_end")[0][0]
-                end = _end_values(replace(job, job_id=name, messages=open_))
+                end = _end_values(replace(job, job_id=name, messages=open_)) | {"run_id": job.job_id}
                 execute(connection, end, "move_later_turns", "place_later_turns", "archive_job", "end_superseded")
                 return True
 
@@ -185,6 +185,7 @@ def _end_values(job: Job) -> dict[str, Any]:
         "roles": [role for role, _, _ in said],
         "contents": [content for _, content, _ in said],
         "turn_ids": [turn_id for _, _, turn_id in said],
+        "given_ids": list(job.given_ids),
     }
 
 
