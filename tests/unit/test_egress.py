@@ -59,6 +59,7 @@ def send(to: Egress, url: str, **headers: str) -> tuple[int, bytes]:
 
 
 REFUSED = [
+    *("http://api.example.com:443/", "https://api.example.com/é"),
     *("http://api.example.com/", "HTTP://api.example.com/", "ftp://api.example.com/", "file:///etc/passwd"),
     *("gopher://api.example.com/", "//api.example.com/", "api.example.com", "", "https://", "https:///x"),
     # whom the password is for depends on the parser

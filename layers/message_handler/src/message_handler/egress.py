@@ -139,7 +139,7 @@ def is_public(address: IPv4Address | IPv6Address) -> bool:
         if inner:
             return is_public(inner)
         return address in _UNICAST and address.is_global
-    return address.is_global and not address.is_multicast and not address.is_reserved and address not in _METADATA
+    return address.is_global and not address.is_multicast and address not in _METADATA
 
 
 def resolve(host: str, port: int) -> list[Address]:
@@ -265,8 +265,6 @@ def _host(parts: SplitResult) -> str:
     """The host as names are compared. Raises ValueError."""
     host = parts.hostname or ""
     if ":" in host:
-        if "%" in host:
-            raise ValueError("a scope names a network of this machine")
         return str(IPv6Address(host))
     name = host.encode("idna").decode().lower()
     if not _NAME.fullmatch(name):
