@@ -339,6 +339,8 @@ def test_an_answer_that_is_too_long_is_given_up_at_once(server: Server) -> None:
 def test_an_answer_as_long_as_it_may_be_is_one(server: Server) -> None:
     server.scripts = [says("x" * 999, "y")]
     assert len(ask(record(server.url, meta_data={"max_reply_characters": 1000})).text) == 1000
+    assert failure(server, says("x" * 999, "y"), meta_data={"max_reply_characters": 999}).code == "ai_too_long"
+    assert failure(server, says("x" * 20_000, "y")).code == "ai_too_long"
 
 
 def test_bytes_without_end_are_given_up_too(server: Server) -> None:

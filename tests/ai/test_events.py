@@ -37,6 +37,7 @@ def test_every_event_comes_whole_and_once(events: list[list[str]], end: bytes, p
 
 @given(st.text("da:tx é\r\n", max_size=60).map(str.encode), st.lists(st.integers(0, 999), max_size=9))
 @example(b"data: a\r\n\r\n", [8, 10])
+@example(b"data: a\r\n\n", [8, 9])
 @example(b"data: a\r\r\ndata: b\n\r", [8, 9])
 def test_borders_between_pieces_change_nothing(stream: bytes, places: list[int]) -> None:
     assert fed(*cut(stream, places)) == fed(stream)

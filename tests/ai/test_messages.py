@@ -39,6 +39,12 @@ def test_no_text_changes_the_number_or_the_roles_of_turns(
     assert all(len(list(group)) == 1 for _, group in groupby(roles(0)))
 
 
+@given(ROLES, st.sampled_from(("", " ", "\n\t")))
+def test_no_turn_is_without_text(role: Role, blank: str) -> None:
+    said = turns_of(Prompt("Bot", turns(("user", blank), (role, blank)), (Message("1", blank),), 1))
+    assert all(text.strip() for _, text in said)
+
+
 @given(st.lists(st.tuples(ROLES, TEXTS), max_size=8), st.lists(TEXTS, min_size=1, max_size=4))
 def test_every_word_is_in_a_turn_of_who_said_it(context: list[tuple[Role, str]], messages: list[str]) -> None:
     now = tuple(Message(str(place), text) for place, text in enumerate(messages))

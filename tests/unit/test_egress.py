@@ -59,6 +59,7 @@ def send(to: Egress, url: str, **headers: str) -> tuple[int, bytes]:
 
 
 REFUSED = [
+    *("http://api.example.com:443/", "https://api.example.com/é"),
     *("http://api.example.com/", "HTTP://api.example.com/", "ftp://api.example.com/", "file:///etc/passwd"),
     *("gopher://api.example.com/", "//api.example.com/", "api.example.com", "", "https://", "https:///x"),
     # whom the password is for depends on the parser
@@ -191,7 +192,19 @@ def test_an_address_is_reached_only_where_it_is_named_itself(network: Network) -
 
 @pytest.mark.parametrize(
     "entry",
-    ["", "*", "*.", "https://a.example", "a.example/x", "a@b.example", "a.example:x", "*.0.0.1", "a b", "a.*.b"],
+    [
+        "",
+        "*",
+        "*.",
+        "https://a.example",
+        "a.example/x",
+        "a@b.example",
+        "a.example:x",
+        "*.0.0.1",
+        "*.[::1]",
+        "a b",
+        "a.*.b",
+    ],
 )
 def test_a_host_that_can_not_be_one_is_refused_at_the_start(entry: str) -> None:
     with pytest.raises(SettingsError, match="EGRESS_ALLOWED_HOSTS: entry 2"):
@@ -210,10 +223,11 @@ class TestOnLoopback:
         assert {where[:2] for where in network.connected} == {("127.0.0.1", 8000), ("::1", 8000)}
 
     @pytest.mark.parametrize("answer", [["10.0.0.1"], ["127.0.0.1", "10.0.0.1"], ["127.0.0.1", PUBLIC], [PUBLIC]])
-    def test_its_name_alone_opens_nothing(self, network: Network, answer: list[str]) -> None:
+    @pytest.mark.parametrize("scheme", ["http", "https"])
+    def test_its_name_alone_opens_nothing(self, network: Network, answer: list[str], scheme: str) -> None:
         network.answers = [answer]
         with pytest.raises(EgressRefused):
-            send(Egress([], allow_loopback=True), "http://localhost/")
+            send(Egress([], allow_loopback=True), f"{scheme}://localhost/")
         assert network.connected == []
 
     @pytest.mark.parametrize(

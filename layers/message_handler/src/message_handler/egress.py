@@ -114,9 +114,8 @@ class Egress:
             return target
         if target.scheme != "https":
             raise EgressRefused("only https:// may be sent to")
-        literal = _is_literal(target.host)
         for host, port in self._allowed:
-            below = host.startswith("*.") and not literal and target.host.endswith(host[1:])
+            below = host.startswith("*.") and target.host.endswith(host[1:])
             if (below or target.host == host) and target.port == port:
                 return target
         raise EgressRefused("the host and port are not among EGRESS_ALLOWED_HOSTS")
@@ -126,8 +125,8 @@ class Egress:
         numbers = [ip_address(address[0]) for _, address in addresses]
         if self._allow_loopback and all(number.is_loopback for number in numbers):
             return addresses
-        if target.scheme != "https" or not all(map(is_public, numbers)):
-            raise EgressRefused("the host has an address that is not public")
+        if _is_here(target.host) or not all(map(is_public, numbers)):
+            raise EgressRefused("the host has an address that is not what may be sent to")
         return addresses
 
 
@@ -140,7 +139,7 @@ def is_public(address: IPv4Address | IPv6Address) -> bool:
         if inner:
             return is_public(inner)
         return address in _UNICAST and address.is_global
-    return address.is_global and not address.is_multicast and not address.is_reserved and address not in _METADATA
+    return address.is_global and not address.is_multicast and address not in _METADATA
 
 
 def resolve(host: str, port: int) -> list[Address]:
@@ -271,17 +270,11 @@ def _host(parts: SplitResult) -> str:
     """The host as names are compared. Raises ValueError."""
     host = parts.hostname or ""
     if ":" in host:
-        if "%" in host:
-            raise ValueError("a scope names a network of this machine")
         return str(IPv6Address(host))
     name = host.encode("idna").decode().lower()
     if not _NAME.fullmatch(name):
         raise ValueError("not a host name")
     return name
-
-
-def _is_literal(host: str) -> bool:
-    return ":" in host or _NUMBER.fullmatch(host) is not None
 
 
 def _is_here(host: str) -> bool:
@@ -294,11 +287,17 @@ def _is_here(host: str) -> bool:
 
 def _allowed(number: int, entry: str) -> tuple[str, int]:
     """An allowed host with its port; one for all below it begins with `*.`."""
-    every = "*." if entry.startswith("*.") else ""
+    every = "*." if entry.startswith("*.") else ""  # never for addresses: they have no names below them
     try:
         parts = urlsplit(f"//{entry.removeprefix('*.')}")
         host, port = _host(parts), parts.port
-        if parts.path or parts.query or parts.fragment or "@" in parts.netloc or (every and _is_literal(host)):
+        if (
+            parts.path
+            or parts.query
+            or parts.fragment
+            or "@" in parts.netloc
+            or (every and (":" in host or _NUMBER.fullmatch(host)))
+        ):
             raise ValueError("more than a host")
     except ValueError:
         raise SettingsError(
