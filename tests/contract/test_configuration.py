@@ -50,7 +50,9 @@ def job_of(bot_id: str) -> Job:
 @pytest.fixture(params=["postgres", "postgres_15"])
 def database(request: pytest.FixtureRequest) -> Iterator[Database]:
     found: Database = request.getfixturevalue(f"{request.param}_database")
-    found.run(lambda connection: connection.execute_simple("truncate conversations, jobs, outbox, settled, bots, core_ai"))
+    found.run(
+        lambda connection: connection.execute_simple("truncate conversations, jobs, outbox, settled, bots, core_ai")
+    )
     found.run(
         lambda connection: connection.run(
             "insert into platforms (platform_id, name) values ('clinic', 'Clinic'), ('other', 'Other')"

@@ -176,7 +176,8 @@ class Run:
             config = self.bots.config_of_job(job)
             if self.ai is None:
                 raise AIError("processing_failed", "The message could not be processed.")
-            limit = float(config["core_ai"]["timeout_seconds"] or limit)
+            providers = (config["core_ai"], config["core_ai"].get("fallback"))
+            limit = sum(float(core_ai["timeout_seconds"] or limit) for core_ai in providers if core_ai)
             shows = config["meta_data"].get("show_partial_reply", False)
             watch = self._watch(job, pulse, limit + COMMIT_SECONDS, shows=shows)
             timeout = min(limit, self.deadline - began - COMMIT_SECONDS)
