@@ -322,24 +322,30 @@ class TestDebounce:
     def test_it_uses_up_no_deliveries(self, world: World) -> None:
         """Typing on for half a minute, each time just before the patient would have been quiet for long enough."""
 
-        class Patient(BotConfigService):
-            def get_bot_config(self, conversation_id: str, **options: Any) -> dict[str, Any]:
-                limits = {"debounce_ms": 6_000, "debounce_max_ms": 30_000}
-                return super().get_bot_config(conversation_id, **options) | {"meta_data": limits}
-
         def type_on() -> None:
             if world.clock() < began + 29:
                 world.posts(f"m{len(world.contents)}")
                 on(world, "before", "tier.claim", type_on)
 
-        bots = Patient(world.tiers, world.archive, world.settings, world.clock)
-        world.intake, began = replace(world.intake, bots=bots), world.clock()
+        began = world.clock()
+        _configured(world, debounce_ms=6_000, debounce_max_ms=30_000)
         world.posts("m0")
         on(world, "before", "tier.claim", type_on)
         world.settles().checked()
         job = world.job(told(world, "m0"))
         assert job.started_at == pytest.approx(began + 30, abs=0.01)
         assert world.most_receives == PATIENT_FROM < MAX_RECEIVE_COUNT
+
+    def test_what_waited_for_the_reply_is_answered_when_the_patient_is_quiet(self, world: World) -> None:
+        _configured(world, debounce_ms=6_000)
+        world.posts("m0")
+        on(world, "after", "tier.seal", lambda: world.posts("m1"))
+        world.settles().checked()
+        assert world.answered("m0", "m1")
+        first, second = world.job(told(world, "m0")), world.job(told(world, "m1"))
+        assert first.finished_at is not None
+        assert second.started_at is not None
+        assert 6 <= second.started_at - first.finished_at < 8
 
     def test_it_can_be_cancelled_meanwhile(self, world: World) -> None:
         world.posts("m0", debounce_ms=5000)
@@ -368,6 +374,17 @@ class TestDebounce:
         claim = chat.claim()
         assert isinstance(claim, Claim), "it waits for a patient who was waited for before"
         assert chat.words(claim.job) == ["one", "two"]
+
+
+def _configured(world: World, **meta_data: Any) -> None:
+    """The conversation's bot says how long it waits for its patient."""
+
+    class Patient(BotConfigService):
+        def get_bot_config(self, conversation_id: str, **options: Any) -> dict[str, Any]:
+            return super().get_bot_config(conversation_id, **options) | {"meta_data": meta_data}
+
+    bots = Patient(world.tiers, world.archive, world.settings, world.clock)
+    world.intake = replace(world.intake, bots=bots)
 
 
 def _with_sleep(world: World, meanwhile: Callable[[], Any]) -> Any:

@@ -93,4 +93,10 @@ GUARDS = (
             ),
         ),
     ),
+    Guard(
+        "what waits for a patient to be quiet gets a record",
+        "invariant 7",
+        f"{TEST}::TestDebounce::test_what_waited_for_the_reply_is_answered_when_the_patient_is_quiet[memory]",
+        (Removal("processing.py", "wake(self.queue, head, delay=math.ceil(claim.wait))", "pass"),),
+    ),
 )

@@ -167,6 +167,9 @@ class Worker:
                     wake(self.queue, head)
                 break
             claim = self._claim(tier, key, deadline, patience)
+            if isinstance(claim, Refused) and not claim.held and (head := tier.waiting(key)):
+                # Its messages' own records come late, for they joined; and this record is settled by now.
+                wake(self.queue, head, delay=math.ceil(claim.wait))
         return self._check(tier, record, claim.wait if isinstance(claim, Refused) else retry)
 
     def _claim(self, tier: Tier, key: ConversationKey, deadline: float, patience: float) -> Claim | Refused | None:
@@ -248,13 +251,13 @@ def _promised(record: Record, now: float) -> Job:
     return Job(record.job_id, request.key, JobStatus.PENDING, messages, request.bot_id, created_at=now)
 
 
-def wake(queue: Queue, job: Job) -> None:
+def wake(queue: Queue, job: Job, *, delay: int = 0) -> None:
     """Send one record that stands for all messages of a job; its own is the last. Raises Unavailable."""
     request = Request(job.key, job.messages, job.context, job.bot_id, job.resources, job.correlation_id)
     if not job.messages:
         return  # all of it has been undone
     try:
-        queue.send(Record(job.job_id, job.messages[-1].message_id, request))
+        queue.send(Record(job.job_id, job.messages[-1].message_id, request), delay=delay)
     except PayloadTooLarge:
         # The messages have records of their own: without this one they are late.
         _log.error("too large to wake", extra={"ai_job_id": job.job_id})
