@@ -54,7 +54,7 @@ def configured(service: Service, postgres: Server) -> Iterator[Service]:
     """The three functions over a Postgres with nothing configured in it."""
     database = Database(connector(Settings(database_url=SecretStr(postgres.url), database_timeout=30)))
     database.migrate()
-    clean = "truncate conversations, jobs, settled, turns, bots, core_ai; update platforms set meta_data = '{}'"
+    clean = "truncate conversations, jobs, outbox, settled, turns, bots, core_ai; update platforms set meta_data = '{}'"
     database.run(lambda connection: connection.execute_simple(clean))
     parts, archive = service.parts, PostgresArchive(database)
     bots = BotConfigService(parts.tiers, archive, parts.settings)
