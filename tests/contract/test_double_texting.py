@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from message_handler.ai import Completion, Prompt, Watch
 from message_handler.bot_config import BotConfigService
 from message_handler.errors import Rejected, Unavailable
 from message_handler.models import Claim, DoubleTexting, Job, JobStatus, Message, Progress, Refused, Request
@@ -274,6 +275,21 @@ class TestProgress:
         assert seen[0].progress.text is None
         assert world.job(told(world, "m0")).progress is None
 
+    def test_a_partial_text_that_no_store_could_hold_stops_nobody(self, world: World) -> None:
+        class Rude:
+            def complete(self, prompt: Prompt, watch: Watch) -> Completion:
+                world.clock.advance(1)
+                watch("Rest\x00 \ud83d")
+                shown = world.job(told(world, "m0")).progress
+                assert shown is not None
+                return Completion(json.dumps([shown.text]))
+
+        _configured(world, show_partial_reply=True)
+        world.worker = replace(world.worker, ai=lambda _: Rude(), bots=world.intake.bots)
+        world.posts("m0")
+        world.delivers()
+        assert world.job(told(world, "m0")).reply == '["Rest ?"]'
+
     def test_a_new_run_begins_with_none(self, chat: Chat) -> None:
         chat.says("one")
         job = chat.claimed()
@@ -382,6 +398,9 @@ def _configured(world: World, **meta_data: Any) -> None:
     class Patient(BotConfigService):
         def get_bot_config(self, conversation_id: str, **options: Any) -> dict[str, Any]:
             return super().get_bot_config(conversation_id, **options) | {"meta_data": meta_data}
+
+        def config_of_job(self, job: Job) -> dict[str, Any]:
+            return super().config_of_job(job) | {"meta_data": meta_data}
 
     bots = Patient(world.tiers, world.archive, world.settings, world.clock)
     world.intake = replace(world.intake, bots=bots)

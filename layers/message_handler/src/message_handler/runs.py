@@ -237,7 +237,7 @@ class Run:
             with suppress(Unavailable):
                 if now - pulse.beaten >= (PROGRESS_SECONDS if len(text) != shown else self.settings.heartbeat_every):
                     pulse.beaten, shown = now, len(text)
-                    progress = Progress(shown, text if shows else None)
+                    progress = Progress(shown, _storable(text) if shows else None)
                     held = self.tier.heartbeat(job.key, self.lock_id, progress, seen=seen)
                 else:
                     held = self.tier.look(job.key, self.lock_id, seen=seen)
