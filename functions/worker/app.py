@@ -79,7 +79,9 @@ def process(record: dict[str, Any], deadline: float) -> Outcome | None:
 
 
 def hide(record: dict[str, Any], seconds: float) -> None:
-    queue = parts().queue
+    queue, deliveries = parts().queue, parts().settings.delivery_queue_url
+    if deliveries and record["eventSourceARN"].rpartition(":")[2] == deliveries.rpartition("/")[2]:
+        return  # the job queue knows nothing of its receipt: it comes back by itself
     if isinstance(queue, SqsQueue):
         # If SQS refuses, the record comes back after the queue's own visibility timeout.
         with suppress(Unavailable):

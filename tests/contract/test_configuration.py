@@ -319,6 +319,33 @@ class TestTokens:
         assert put(REDACTED, REDACTED) == [secret("b"), secret("a")]
         assert put(REDACTED) == [secret("b")]
 
+    @pytest.mark.parametrize(
+        ("changed", "tried_at_once"),
+        [
+            ({"name": "Clinic 2"}, False),
+            ({"base_url": "https://new.example"}, True),
+            ({"meta_data": {"webhook_secrets": [secret("b")]}}, True),
+            ({"meta_data": {"webhook_secrets": [secret("a")], "webhook_path": "/new"}}, True),
+        ],
+        ids=str,
+    )
+    def test_a_webhook_that_failed_is_tried_at_once_when_another_is_written(
+        self, admin: ConfigurationAdmin, database: Database, changed: dict[str, Any], tried_at_once: bool
+    ) -> None:
+        body = {
+            "name": "Clinic",
+            "base_url": "https://chat.example",
+            "meta_data": {"webhook_secrets": [secret("a")]},
+        }
+        admin.put("platforms", TENANT, TENANT, body)
+        failing = "set webhook_failures = 3, webhook_retry_at = 'infinity', webhook_suspect = 'c'"
+        database.run(lambda connection: connection.run(f"update platforms {failing}"))
+        admin.put("platforms", TENANT, TENANT, body | changed)
+        columns = "webhook_failures, webhook_retry_at = '-infinity', webhook_suspect"
+        asked = f"select {columns} from platforms where platform_id = :id"
+        found = database.run(lambda connection: connection.run(asked, id=TENANT))
+        assert found == [[0, True, None] if tried_at_once else [3, False, "c"]]
+
 
 class TestReaders:
     def test_a_change_is_shared_at_once_with_every_bot_that_it_is_in(

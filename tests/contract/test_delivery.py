@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler
 from itertools import pairwise
+from queue import Empty, SimpleQueue
 from ssl import create_default_context
 from typing import Any, cast
 
@@ -25,11 +27,24 @@ from standardwebhooks import Webhook, WebhookVerificationError
 from message_handler import delivery as delivery_module
 from message_handler import egress as egress_module
 from message_handler import maintenance
-from message_handler.delivery import BACKOFF, LEASE_SECONDS, MOST_WOKEN, OVERDUE_SECONDS, Deliveries
-from message_handler.egress import Egress
+from message_handler.delivery import (
+    BACKOFF,
+    CONNECT_SECONDS,
+    LEASE_SECONDS,
+    MAX_ASKING_SECONDS,
+    MOST_AT_ONCE,
+    MOST_WOKEN,
+    MOST_WOKEN_AT_ONCE,
+    OVERDUE_SECONDS,
+    SLOW_SECONDS,
+    TOTAL_SECONDS,
+    TRY_SECONDS,
+    Deliveries,
+)
+from message_handler.egress import LOOK_UP_SECONDS, Egress
 from message_handler.errors import EgressRefused, Unavailable
 from message_handler.metrics import Meter
-from message_handler.models import ConversationKey, DeliveryRecord, Job, JobError, JobStatus, Message
+from message_handler.models import ConversationKey, Delivery, DeliveryRecord, Job, JobError, JobStatus, Message
 from message_handler.queues import DeadLetter, Queue, SqsQueue, decode, encode
 from message_handler.secrets import Secrets
 from message_handler.settings import Settings
@@ -89,6 +104,12 @@ class Office:
     def works(self, key: ConversationKey) -> None:
         """A worker is woken for the conversation."""
         self.deliveries.deliver(key, self.clock() + 120)
+
+    def claims(self, talk: Conversation) -> Delivery | float | None:
+        """Another worker is faster."""
+        now = self.clock()
+        until = now + LEASE_SECONDS
+        return self.outbox.claim(talk.key, talk.id(900), now=now, until=until, most=MOST_AT_ONCE, busy_until=now + 2)
 
     def passes(self, seconds: float) -> None:
         """Time passes, with a worker for each record that is due and a sweep every minute, until nothing is pending."""
@@ -411,7 +432,7 @@ class TestFailures:
         talks = [office.talk(f"patient-{number}") for number in range(10)]
         for talk in talks:
             talk.answer(1, "m0")
-        receiver.answers(503)
+        receiver.answers(429)
         for talk in talks:
             office.works(talk.key)
         assert len(receiver.told) == 1
@@ -426,16 +447,14 @@ class TestFailures:
         talks = [office.talk(f"patient-{number}") for number in range(4)]
         for talk in talks:
             talk.answer(1, "m0")
-        receiver.answers(503)
+        receiver.answers(429)
         office.works(talks[0].key)
         office.clock.advance(60)
         met = threading.Barrier(4)
 
         def claim(talk: Conversation) -> bool:
             met.wait(10)
-            now = office.clock()
-            claim_id = talk.id(900)
-            return office.outbox.claim(talk.key, claim_id, now=now, until=now + LEASE_SECONDS) is not None
+            return isinstance(office.claims(talk), Delivery)
 
         with ThreadPoolExecutor(4) as threads:
             assert sum(threads.map(claim, talks)) == 1
@@ -616,31 +635,212 @@ class TestFailures:
         assert office.rows()[0][1:] == ("pending", 1, "webhook_missing")
 
 
+class TestPoison:
+    """What one conversation's delivery fails for is not held against the others."""
+
+    @pytest.mark.parametrize("poison", [{"bad-0": 500}, {"bad-0": 500, "bad-1": 502}, {"bad-0": 429}], ids=str)
+    def test_healthy_conversations_are_told_while_others_fail_all_day(
+        self, office: Office, poison: dict[str, int]
+    ) -> None:
+        receiver = office.platform()
+        receiver.answer = lambda told, _: (poison.get(told.event["data"]["conversation_id"], 200), {})
+        for number, name in enumerate(poison, 1):
+            office.talk(name).answer(number, "m0")
+            office.works(office.talk(name).key)
+        healthy = [office.talk(f"patient-{number}") for number in range(60)]
+        for turn, woken in enumerate((True, False, True), 1):
+            for number, talk in enumerate(healthy):
+                talk.answer(100 * turn + number, f"m{turn}")
+                if woken:
+                    office.deliveries.wake(talk.key)
+            office.passes(130)
+            assert len(office.rows("delivered")) == 60 * turn
+            office.passes(7 * 3600)
+        assert [row[1] for row in office.rows("pending")] == ["pending"] * len(poison)
+        assert len(receiver.told) < 60 * 3 + DAY / MAX_ASKING_SECONDS * len(poison)
+
+    def test_a_success_leaves_the_others_the_time_of_their_next_try(self, office: Office) -> None:
+        receiver = office.platform()
+        bad, good = office.talk("bad"), office.talk("good")
+        for talk in (bad, good):
+            talk.answer(1, "m0")
+        receiver.answers(500)
+        office.works(bad.key)
+        receiver.answers(200)
+        office.works(good.key)
+        office.works(bad.key)
+        assert len(receiver.told) == 2
+        assert office.outbox.due(now=office.clock() + BACKOFF[0] - 1, most=9) == []
+
+    @pytest.mark.parametrize(("status", "headers", "paused"), [(500, {}, False), (503, {}, False), (429, {}, True)])
+    def test_one_server_error_alone_is_not_its_platforms(
+        self, office: Office, status: int, headers: dict[str, str], paused: bool
+    ) -> None:
+        receiver = office.platform()
+        first, second = office.talk("patient-1"), office.talk("patient-2")
+        for talk in (first, second):
+            talk.answer(1, "m0")
+        receiver.answers(status, **headers)
+        for talk in (first, first, second):
+            office.works(talk.key)
+        assert len(receiver.told) == (1 if paused else 2)
+
+    def test_two_conversations_in_a_row_are(self, office: Office) -> None:
+        receiver = office.platform()
+        talks = [office.talk(f"patient-{number}") for number in range(3)]
+        for talk in talks:
+            talk.answer(1, "m0")
+        receiver.answers(500)
+        for talk in talks:
+            office.works(talk.key)
+        assert len(receiver.told) == 2
+
+    def test_unless_one_succeeded_in_between(self, office: Office) -> None:
+        receiver = office.platform()
+        talks = [office.talk(f"patient-{number}") for number in range(4)]
+        for talk in talks:
+            talk.answer(1, "m0")
+        for talk, status in zip(talks, (500, 200, 500, 200), strict=True):
+            receiver.answers(status)
+            office.works(talk.key)
+        assert len(receiver.told) == 4
+
+    def test_who_asks_whether_a_platform_is_back_is_whoever_never_failed(self, office: Office) -> None:
+        receiver = office.platform()
+        talks = [office.talk(f"patient-{number}") for number in range(3)]
+        for talk in talks:
+            talk.answer(1, "m0")
+        receiver.answers(429)
+        office.works(talks[0].key)
+        office.clock.advance(60)
+        assert office.outbox.due(now=office.clock(), most=9) == [talks[1].key]
+
+    def test_what_a_pause_refuses_is_woken_at_its_end(self, office: Office) -> None:
+        receiver = office.platform()
+        first, second = office.talk("patient-1"), office.talk("patient-2")
+        for talk in (first, second):
+            talk.answer(1, "m0")
+        receiver.answers(429)
+        office.works(first.key)
+        office.queue.sent.clear()
+        office.works(second.key)
+        assert office.queue.sent == [(DeliveryRecord(second.key), BACKOFF[0])]
+
+    def test_unless_that_is_far_away(self, office: Office) -> None:
+        receiver = office.platform()
+        first, second = office.talk("patient-1"), office.talk("patient-2")
+        for talk in (first, second):
+            talk.answer(1, "m0")
+        receiver.answers(503, Retry_After="600")
+        for talk in (first, second):
+            office.works(talk.key)
+        assert office.queue.sent == []
+
+    def test_who_sees_that_a_platform_is_back_wakes_what_waits(self, office: Office) -> None:
+        receiver = office.platform()
+        talks = [office.talk(f"patient-{number}") for number in range(MOST_WOKEN_AT_ONCE + 10)]
+        for number, talk in enumerate(talks):
+            talk.answer(number, "m0")
+        office.platform(LAB)
+        office.talk("patient-0", LAB).answer(1, "m0")
+        receiver.answers(429, Retry_After="600")
+        office.works(talks[0].key)
+        receiver.answers(200)
+        office.clock.advance(601)
+        office.works(talks[1].key)
+        woken = [cast(DeliveryRecord, record).key for record, _ in office.queue.sent]
+        assert len(woken) == len(set(woken)) == MOST_WOKEN_AT_ONCE
+        assert {key.platform_id for key in woken} == {CLINIC}
+
+    def test_a_platform_that_failed_for_weeks_is_still_asked(self, office: Office) -> None:
+        receiver = office.platform()
+        office.talk().answer(1, "m0")
+        office.sql.run("update platforms set webhook_failures = 5000 where platform_id = :id", id=CLINIC)
+        receiver.answers(429)
+        office.works(office.talk().key)
+        assert office.rows()[0][1:] == ("pending", 1, "http_429")
+
+
 class TestIsolation:
     def test_a_slow_platform_delays_no_other(self, office: Office) -> None:
+        """It has more conversations than there are workers, and all of them came first."""
         slow, quick = office.platform(CLINIC), office.platform(LAB)
-        free = threading.Event()
+        free, all_told, over = threading.Event(), threading.Event(), threading.Event()
+        ready = SimpleQueue[ConversationKey]()
 
         def hold(_told: Told, _handler: BaseHTTPRequestHandler) -> Answer:
-            assert free.wait(9)
+            assert free.wait(30)
             return 200, {}
 
-        slow.answer = hold
-        keys = []
-        for number in range(5):
-            for platform_id in (CLINIC, LAB):
+        def count(_told: Told, _handler: BaseHTTPRequestHandler) -> Answer:
+            if len(quick.told) == 20:
+                all_told.set()
+            return 200, {}
+
+        class Ready(FakeQueue):
+            def send(self, record: Any, *, delay: int = 0) -> None:
+                ready.put(record.key)  # whatever its delay
+
+        slow.answer, quick.answer = hold, count
+        office.deliveries = replace(office.deliveries, queue=cast(Queue, Ready(office.clock)))
+        for platform_id in (CLINIC, LAB):
+            for number in range(20):
                 talk = office.talk(f"patient-{number}", platform_id)
-                talk.answer(1, "m0")
-                keys.append(talk.key)
-        with ThreadPoolExecutor(10) as threads:  # one batch of the worker function
-            running = {key: threads.submit(office.works, key) for key in keys}
-            for key, future in running.items():
-                if key.platform_id == LAB:
-                    future.result(9)
-            assert len(quick.told) == 5
-            assert not any(future.done() for key, future in running.items() if key.platform_id == CLINIC)
+                talk.answer(number, "m0")
+                ready.put(talk.key)
+
+        def work() -> None:
+            while not over.is_set() and "pending" in states():
+                with suppress(Empty):
+                    office.works(ready.get(timeout=0.05))
+
+        looking = threading.Lock()
+
+        def states() -> list[str]:
+            with looking:
+                return office.states()
+
+        with ThreadPoolExecutor(10) as threads:
+            working = [threads.submit(work) for _ in range(10)]
+            if not (in_time := all_told.wait(5)):
+                over.set()
+            held = len(slow.told)
             free.set()
-        assert office.states() == ["delivered"] * 10
+            for each in working:
+                each.result(30)
+        assert in_time
+        assert held == MOST_AT_ONCE
+        assert states() == ["delivered"] * 40
+
+    def test_a_conversation_whose_platform_is_slow_goes_to_the_queues_end(self, office: Office) -> None:
+        receiver = office.platform()
+        talk = office.talk()
+        for number in (1, 2):
+            talk.answer(number, f"m{number}")
+
+        def slowly(_told: Told, _handler: BaseHTTPRequestHandler) -> Answer:
+            office.clock.advance(SLOW_SECONDS + 0.5)
+            return 200, {}
+
+        receiver.answer = slowly
+        office.works(talk.key)
+        assert office.states() == ["delivered", "pending"]
+        assert office.queue.sent == [(DeliveryRecord(talk.key), 0)]
+
+    def test_one_too_many_for_its_platform_is_woken_soon(self, office: Office) -> None:
+        office.platform()
+        *others, last = [office.talk(f"patient-{number}") for number in range(MOST_AT_ONCE + 1)]
+        for talk in (*others, last):
+            talk.answer(1, "m0")
+        for number, talk in enumerate(others, 900):
+            now = office.clock()
+            limits = {"now": now, "until": now + LEASE_SECONDS, "busy_until": now + 2}
+            assert isinstance(office.outbox.claim(talk.key, talk.id(number), most=MOST_AT_ONCE, **limits), Delivery)
+        office.works(last.key)
+        ((record, delay),) = office.queue.sent
+        assert record == DeliveryRecord(last.key)
+        assert 1 <= delay <= 3
+        assert office.rows("delivered") == []
 
     def test_a_dead_platform_delays_no_other(self, office: Office) -> None:
         dead, alive = office.platform(CLINIC), office.platform(LAB)
@@ -703,8 +903,8 @@ class TestRaces:
         talk.answer(1, "m0", reply="one")
         talk.answer(2, "m1", reply="two")
 
-        def meanwhile(told: Told, _handler: BaseHTTPRequestHandler) -> Answer:
-            if told.reply == "one":
+        def meanwhile(_told: Told, _handler: BaseHTTPRequestHandler) -> Answer:
+            if len(receiver.told) == 1:
                 office.works(talk.key)
             return 200, {}
 
@@ -724,8 +924,7 @@ class TestRaces:
 
         def pause(_told: Told, _handler: BaseHTTPRequestHandler) -> Answer:
             office.clock.advance(LEASE_SECONDS + 1)
-            claim_id = talk.id(900)
-            assert office.outbox.claim(talk.key, claim_id, now=office.clock(), until=office.clock() + LEASE_SECONDS)
+            assert isinstance(office.claims(talk), Delivery)
             return status, {}
 
         receiver.answer = pause
@@ -738,8 +937,7 @@ class TestRaces:
         receiver = office.platform()
         talk = office.talk()
         talk.answer(1, "m0")
-        now = office.clock()
-        assert office.outbox.claim(talk.key, talk.id(900), now=now, until=now + LEASE_SECONDS)
+        assert isinstance(office.claims(talk), Delivery)
         office.works(talk.key)
         assert office.deliveries.sweep() == 0
         assert receiver.told == []
@@ -747,6 +945,78 @@ class TestRaces:
         assert office.deliveries.sweep() == 1
         office.works(talk.key)
         assert len(receiver.told) == 1
+
+    @pytest.mark.parametrize("step", ["claim", "delivered", "undelivered", "redrive"])
+    def test_each_locks_its_platform_before_a_delivery(self, office: Office, step: str) -> None:
+        """Or two of them would wait for each other."""
+        office.platform()
+        talk = office.talk()
+        talk.answer(1, "m0")
+        claimed = None if step == "claim" else office.claims(talk)
+        if step == "redrive":
+            office.sql.run("update outbox set status = 'dead'")
+
+        def take() -> object:
+            if step == "claim":
+                return office.claims(talk)
+            if step == "redrive":
+                return office.outbox.redrive(CLINIC, now=office.clock())
+            assert isinstance(claimed, Delivery)
+            if step == "delivered":
+                return office.outbox.delivered(claimed, now=office.clock())
+            at = office.clock() + 5
+            return office.outbox.undelivered(
+                claimed, "no_answer", next_attempt_at=at, dead=False, retry_at=at, certain=True
+            )
+
+        with ThreadPoolExecutor(1) as threads:
+            office.sql.run("begin")
+            try:
+                office.sql.run("select from platforms where platform_id = :id for update", id=CLINIC)
+                taking = threads.submit(take)
+                until = time.monotonic() + 10
+                while not office.sql.run("select from pg_locks where not granted"):
+                    assert time.monotonic() < until, "nobody waited for the platform"
+                skipped = office.sql.run("select 1 from outbox for update skip locked")
+            finally:
+                office.sql.run("rollback")
+            assert taking.result(10)
+        assert skipped == [[1]]
+
+    def test_a_secret_that_is_slow_takes_no_time_of_the_try(self, office: Office) -> None:
+        receiver = office.platform()
+        talk = office.talk()
+        talk.answer(1, "m0")
+        seen = []
+
+        class Slow(Secrets):
+            def reveal(self, value: str) -> str:
+                office.clock.advance(110)
+                seen.append(office.sql.run("select claimed_until from outbox"))
+                return value
+
+        office.deliveries = replace(office.deliveries, secrets=Slow())
+        office.works(talk.key)
+        assert seen == [[[None]]]
+        assert receiver.told == []
+        assert [record for record, _ in office.queue.sent] == [DeliveryRecord(talk.key)]
+
+    def test_the_time_of_a_request_begins_with_the_look_up_of_its_address(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(delivery_module, "TOTAL_SECONDS", 0.0)
+        limit = delivery_module._Limit()
+        monkeypatch.setattr(delivery_module, "TOTAL_SECONDS", 600.0)
+        here, there = socket.socketpair()
+        with here, there:
+            limit.start(here)
+            assert limit._timer
+            limit._timer.join(10)
+            limit.end()
+        assert limit.exceeded
+
+    def test_deadlines_nest(self) -> None:
+        assert LOOK_UP_SECONDS + CONNECT_SECONDS < TOTAL_SECONDS < TRY_SECONDS < LEASE_SECONDS
 
     def test_without_time_left_another_goes_on(self, office: Office) -> None:
         receiver = office.platform()
@@ -886,7 +1156,12 @@ class TestParts:
         for url, expected in ((deliveries, deliveries), (None, jobs)):
             parts = build(migrated.model_copy(update={"job_queue_url": jobs, "delivery_queue_url": url}))
             assert parts.deliveries
-            assert (cast(SqsQueue, parts.queue)._url, cast(SqsQueue, parts.deliveries.queue)._url) == (jobs, expected)
+            queues = cast(SqsQueue, parts.queue), cast(SqsQueue, parts.deliveries.queue)
+            assert tuple(queue._url for queue in queues) == (jobs, expected)
+            limits = queues[1]._client.meta.config
+            if url:  # a commit waits no longer for a record that only wakes
+                assert limits.connect_timeout + limits.read_timeout <= 3
+                assert limits.retries["total_max_attempts"] == 1
             parts.close()
 
     def test_the_hosts_of_the_settings_may_be_sent_to(self, migrated: Settings) -> None:

@@ -41,6 +41,7 @@ MIGRATIONS = [
     "0003_answers.sql",
     "0004_outbox.sql",
     "0006_configuration.sql",
+    "0007_suspects.sql",
 ]
 
 

@@ -18,6 +18,8 @@ TEMPLATE = Path(__file__).parents[2] / "template.yaml"
 MANAGED_POLICIES = {"AWSXrayWriteOnlyAccess": "arn:aws:iam::aws:policy/AWSXrayWriteOnlyAccess"}
 
 LOCK_TTL_SECONDS = 300
+#: To one platform (`delivery.MOST_AT_ONCE`).
+MOST_DELIVERIES_AT_ONCE = 4
 API_TIMEOUT_SECONDS = 29
 
 ROUTES = {
@@ -144,7 +146,6 @@ def test_one_failed_record_does_not_bring_back_its_batch(stack: dict[str, Any], 
     for mapping in _of_type(stack, "AWS::Lambda::EventSourceMapping").values():
         assert mapping["FunctionName"] == {"Ref": "WorkerFunction"}
         assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
-        assert mapping["BatchSize"] == 10
 
 
 def test_deliveries_take_no_worker_away_from_answering(stack: dict[str, Any], parameters: dict[str, Any]) -> None:
@@ -154,6 +155,13 @@ def test_deliveries_take_no_worker_away_from_answering(stack: dict[str, Any], pa
     }
     assert limits == {"JobQueue": "WorkerMaximumConcurrency", "DeliveryQueue": "DeliveryMaximumConcurrency"}
     assert all(parameters[name]["MinValue"] == 2 for name in limits.values())
+
+
+def test_a_slow_platform_holds_up_no_other_ones_records(stack: dict[str, Any], parameters: dict[str, Any]) -> None:
+    mappings = _of_type(stack, "AWS::Lambda::EventSourceMapping").values()
+    sizes = {it["EventSourceArn"]["Fn::GetAtt"][0]: it["BatchSize"] for it in mappings}
+    assert sizes == {"JobQueue": 10, "DeliveryQueue": 1}
+    assert parameters["DeliveryMaximumConcurrency"]["Default"] >= 5 * MOST_DELIVERIES_AT_ONCE
 
 
 def test_the_sweep_runs_every_minute(stack: dict[str, Any]) -> None:

@@ -53,6 +53,15 @@ def network(monkeypatch: pytest.MonkeyPatch) -> Network:
     return Network(monkeypatch)
 
 
+def test_a_resolver_that_says_nothing_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    free = threading.Event()
+    monkeypatch.setattr(egress, "LOOK_UP_SECONDS", 0.01)
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [free.wait(10)])
+    with pytest.raises(EgressFailed, match="in time"):
+        egress.resolve("api.example.com", 443)
+    free.set()
+
+
 def send(to: Egress, url: str, **headers: str) -> tuple[int, bytes]:
     with to.request("POST", url, headers=headers, body=b"{}", connect_timeout=2, read_timeout=2) as response:
         return response.status, response.read()

@@ -486,6 +486,19 @@ class TestDelivery:
         assert [line["error"] for line in service.output.logs if line["level"] == "ERROR"] == ["KeyError"]
         assert changed == []
 
+    def test_one_that_nobody_can_read_is_not_looked_for_in_the_other_queue(
+        self, service: Service, sqs: SqsQueue, changed: list[dict[str, Any]]
+    ) -> None:
+        settings = service.parts.settings.model_copy(
+            update={"delivery_queue_url": "https://sqs.example/1/stack-DeliveryQueue"}
+        )
+        service.use(queue=sqs, settings=settings)
+        event = service.event("worker-delivery")
+        (record,) = event["Records"]
+        record["body"] = "{"
+        assert service.invoke("worker", event) == {"batchItemFailures": [{"itemIdentifier": record["messageId"]}]}
+        assert changed == []
+
     def test_without_postgres_there_is_nothing_to_deliver(self, service: Service) -> None:
         assert service.invoke("worker", service.event("worker-delivery")) == {"batchItemFailures": []}
         shown = service.http("admin", service.event("admin-dead-letters"))

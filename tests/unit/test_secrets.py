@@ -56,6 +56,10 @@ def test_what_is_no_arn_is_the_secret_itself(value: str) -> None:
     assert Secrets().reveal(value) == value
 
 
+def test_the_newline_that_an_editor_left_at_its_end_is_none_of_it(kept: Any) -> None:
+    assert Secrets().reveal(keep(kept, f"{SECRET}\n")) == SECRET
+
+
 def test_a_secret_is_read_where_it_is_kept(kept: Any) -> None:
     assert Secrets().reveal(keep(kept, SECRET)) == SECRET
 

@@ -32,8 +32,8 @@ from message_handler.webhooks import Unsigned, event, signed, signing_key
 
 _log = logging.getLogger(__name__)
 
-# Deadlines nest: connecting < the whole request < a claim's lease, and a request with what comes after it < what must
-# be left of a worker's time to begin one.
+# Deadlines nest: looking up the address (egress) + connecting < the whole request < what must be left of a worker's
+# time to begin one, its claim and report included < a claim's lease. Secrets are revealed before all of it.
 CONNECT_SECONDS = 3.0
 TOTAL_SECONDS = 10.0
 TRY_SECONDS = 15.0
@@ -41,13 +41,24 @@ LEASE_SECONDS = 30.0
 #: Seconds until the next try after the first, second, … failure, and after each later one.
 BACKOFF: Final = (5.0, 30.0, 120.0, 600.0, 1800.0, 3600.0, 7200.0)
 LAST_BACKOFF = 4 * 3600.0
-#: So long a platform that failed is left alone at most, unless it says for how long itself.
-MAX_PAUSE_SECONDS = 300.0
+#: So long a platform that failed is left alone at most, unless it says for how long itself: it may be a conversation of
+#: its own that fails, and others would wait for so long.
+MAX_PAUSE_SECONDS = 60.0
+#: A delivery that asked in vain whether its platform is back asks again after that at most: nobody else might.
+MAX_ASKING_SECONDS = 300.0
 MAX_RETRY_AFTER_SECONDS = 3600.0
 #: What failed to be tried for so long after its time is given up: the last try may come a backoff later.
 OVERDUE_SECONDS = LAST_BACKOFF * 1.5
 #: A wait that is not longer is slept in the queue; the sweep ends the others.
 DELAYED_SECONDS = 60.0
+#: Deliveries to one platform on their way at the same time: a slow one must not hold all workers.
+MOST_AT_ONCE = 4
+#: About how long after finding that many the next look is.
+BUSY_SECONDS = 2.0
+#: A conversation whose platform takes longer for one delivery goes to the queue's end for the next.
+SLOW_SECONDS = 1.0
+#: Conversations that the worker wakes whose delivery a platform took again: the sweep wakes the others.
+MOST_WOKEN_AT_ONCE = 50
 #: Records that one sweep sends: some seconds of its minute.
 MOST_WOKEN = 500
 #: Dead deliveries that are shown.
@@ -62,26 +73,39 @@ Webhook = tuple[str, dict[str, Any]]
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a try failed. `platform`: any other delivery to it would fail too. `final`: it wants no further try."""
+    """Why a try failed. `final`: it wants no further try.
+
+    `platform`: any other delivery to it would fail too; it may be this one's own fault unless that is `certain`.
+    """
 
     code: str
     platform: bool = True
+    certain: bool = True
     final: bool = False
     retry_after: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """Where a platform is told, and the keys that sign it."""
+
+    url: str
+    keys: tuple[bytes, ...]
+
+
 class _Limit:
-    """Ends a connection after `TOTAL_SECONDS`: each byte gives whoever sends them one by one another timeout."""
+    """Ends a connection `TOTAL_SECONDS` after this was made: each byte gives whoever sends them another timeout."""
 
     def __init__(self) -> None:
         self.exceeded = False
+        self._end = time.monotonic() + TOTAL_SECONDS
         self._timer: threading.Timer | None = None
         self._connection: socket.socket | None = None
 
     def start(self, connection: socket.socket) -> None:
         # A descriptor of its own: TLS takes the other one away from its socket.
         self._connection = connection.dup()
-        self._timer = threading.Timer(TOTAL_SECONDS, self._shut_down)
+        self._timer = threading.Timer(max(0.0, self._end - time.monotonic()), self._shut_down)
         self._timer.daemon = True
         self._timer.start()
 
@@ -125,25 +149,36 @@ class Deliveries:
             return
         if not job.unarchived:
             self.wake(job.key)
-        elif deadline - self.clock() >= TRY_SECONDS:
-            self._post(webhook, f"msg_{job.job_id}", job, job.given_ids)
+            return
+        target = _target(webhook, self.secrets)
+        if deadline - self.clock() >= TRY_SECONDS:
+            self._post(target, f"msg_{job.job_id}", job, job.given_ids)
 
     def wake(self, key: ConversationKey, wait: float = 0.0) -> None:
         """Have the conversation's deliveries looked at after `wait` seconds. What can't be sent, the sweep finds."""
-        with suppress(Unavailable):
-            self.queue.send(DeliveryRecord(key), delay=math.ceil(wait))
+        self._wake([key], wait)
+
+    def _wake(self, keys: Sequence[ConversationKey], wait: float = 0.0) -> None:
+        with suppress(Unavailable):  # with one all others: each would wait for a queue that is away
+            for key in keys:
+                self.queue.send(DeliveryRecord(key), delay=math.ceil(wait))
 
     def deliver(self, key: ConversationKey, deadline: float) -> None:
-        """Deliver what is due in a conversation, oldest first, until one fails or `deadline` is near. Raises nothing.
+        """Deliver what is due in a conversation, oldest first, until one fails, is slow, or `deadline` is near.
 
-        Nothing overtakes one that failed, unless that one was given up.
+        Nothing overtakes one that failed, unless that one was given up. Raises nothing.
         """
         try:
-            while deadline - self.clock() >= TRY_SECONDS:
+            while True:
+                target = _target(self._webhook(key.platform_id), self.secrets)  # not in the claim's time
                 now = self.clock()
-                claimed = self.outbox.claim(key, str(uuid.uuid4()), now=now, until=now + LEASE_SECONDS)
-                if claimed is None or not self._try(claimed):
+                if deadline - now < TRY_SECONDS:
+                    break
+                claimed = self._claim(key, now)
+                if claimed is None or not self._try(claimed, target):
                     return
+                if self.clock() - now > SLOW_SECONDS:
+                    break
             self.wake(key)
         except Unavailable as error:
             _log.info("a delivery waits", extra={"away": error.what})
@@ -170,39 +205,54 @@ class Deliveries:
     def redrive(self, platform_id: str) -> int:
         """Let all of the tenant's dead deliveries be tried for another day; returns how many. Raises Unavailable."""
         redriven = self.outbox.redrive(platform_id, now=self.clock())
-        for key in list(dict.fromkeys(redriven))[:MOST_WOKEN]:
-            self.wake(key)
+        self._wake(list(dict.fromkeys(redriven))[:MOST_WOKEN])
         return len(redriven)
 
-    def _try(self, delivery: Delivery) -> bool:
-        """Post one delivery and report what became of it. Whether the next one of the conversation may follow."""
-        webhook = self._webhook(delivery.job.key.platform_id)
-        failure = (
-            self._post(webhook, delivery.webhook_id, delivery.job, delivery.message_ids)
-            if webhook
-            else Failure("webhook_missing")
+    def _claim(self, key: ConversationKey, now: float) -> Delivery | None:
+        busy_until = now + BUSY_SECONDS * random.uniform(0.5, 1.5)  # noqa: S311  no secret
+        claimed = self.outbox.claim(
+            key, str(uuid.uuid4()), now=now, until=now + LEASE_SECONDS, most=MOST_AT_ONCE, busy_until=busy_until
         )
+        if not isinstance(claimed, float):
+            return claimed
+        self._wake_after(key, claimed - now)
+        return None
+
+    def _wake_after(self, key: ConversationKey, wait: float) -> None:
+        if wait <= DELAYED_SECONDS:
+            self.wake(key, wait)
+
+    def _try(self, delivery: Delivery, target: _Target | Failure) -> bool:
+        """Post one delivery and report what became of it. Whether the next one of the conversation may follow."""
+        key = delivery.job.key
+        failure = self._post(target, delivery.webhook_id, delivery.job, delivery.message_ids)
         now = self.clock()
         if failure is None:
             if not self.outbox.delivered(delivery, now=now):
                 return self._lost(delivery)
             self.meter.add("TimeToDeliver", 1000 * max(0.0, now - (delivery.job.finished_at or now)))
+            if delivery.failures:
+                self._wake(self.outbox.due(key.platform_id, now=now, most=MOST_WOKEN_AT_ONCE))
             return True
         dead = failure.final or now >= delivery.give_up_at
-        wait = max(_backoff(delivery.attempts), failure.retry_after)
-        pause = max(min(BACKOFF[0] * 2.0**delivery.failures, MAX_PAUSE_SECONDS), failure.retry_after)
-        retry_at = now + pause if failure.platform else None
+        pause = max(_pause(delivery.failures), failure.retry_after)
+        wait = _backoff(delivery.attempts)
+        if failure.platform and delivery.failures:
+            wait = min(wait, MAX_ASKING_SECONDS)
+        wait = max(wait, failure.retry_after)
         if not self.outbox.undelivered(
-            delivery, failure.code, next_attempt_at=now + wait, dead=dead, retry_at=retry_at
+            delivery,
+            failure.code,
+            next_attempt_at=now + wait,
+            dead=dead,
+            retry_at=now + pause if failure.platform else None,
+            certain=failure.certain,
         ):
             return self._lost(delivery)
         if dead:
             self._given_up(delivery.job.job_id, failure.code)
             return True
-        if failure.platform:
-            wait = max(wait, pause)
-        if wait <= DELAYED_SECONDS:
-            self.wake(delivery.job.key, wait)
+        self._wake_after(key, wait)
         return False
 
     def _lost(self, delivery: Delivery) -> bool:
@@ -227,9 +277,9 @@ class Deliveries:
         self._webhooks[platform_id] = (self.clock() + FRESH_SECONDS, webhook)
         return webhook
 
-    def _post(self, webhook: Webhook, webhook_id: str, job: Job, message_ids: Sequence[str]) -> Failure | None:
+    def _post(self, target: _Target | Failure, webhook_id: str, job: Job, message_ids: Sequence[str]) -> Failure | None:
         """One try; None if the platform has taken it."""
-        failure = self._answer(webhook, webhook_id, job, message_ids)
+        failure = target if isinstance(target, Failure) else self._answer(target, webhook_id, job, message_ids)
         about = {"ai_job_id": job.job_id, "correlation_id": job.correlation_id}
         if failure is None:
             _log.info("delivered", extra=about)
@@ -239,17 +289,13 @@ class Deliveries:
             self.meter.add("DeliveriesFailed")
         return failure
 
-    def _answer(self, webhook: Webhook, webhook_id: str, job: Job, message_ids: Sequence[str]) -> Failure | None:
-        base_url, meta_data = webhook
+    def _answer(self, target: _Target, webhook_id: str, job: Job, message_ids: Sequence[str]) -> Failure | None:
         body = event(job, message_ids)
         try:
-            keys = [signing_key(self.secrets.reveal(secret)) for secret in _secrets_of(meta_data)]
-            headers = {"Content-Type": "application/json"} | signed(keys, webhook_id, int(self.clock()), body)
+            headers = {"Content-Type": "application/json"} | signed(target.keys, webhook_id, int(self.clock()), body)
             if job.correlation_id:
                 headers["X-Correlation-ID"] = job.correlation_id
-            return self._exchange(_address(base_url, meta_data), headers, body)
-        except Unavailable:
-            return Failure("secret_unavailable")
+            return self._exchange(target.url, headers, body)
         except Unsigned:
             return Failure("webhook_unsigned")
         except EgressRefused:
@@ -269,6 +315,20 @@ class Deliveries:
                 return _failure(response.status, response.headers.get("Retry-After"))
         finally:
             limit.end()
+
+
+def _target(webhook: Webhook | None, secrets: Secrets) -> _Target | Failure:
+    """What a try needs to know; why there can be none."""
+    if webhook is None:
+        return Failure("webhook_missing")
+    base_url, meta_data = webhook
+    try:
+        keys = tuple(signing_key(secrets.reveal(secret)) for secret in _secrets_of(meta_data))
+    except Unavailable:
+        return Failure("secret_unavailable")
+    except Unsigned:
+        return Failure("webhook_unsigned")
+    return _Target(_address(base_url, meta_data), keys)
 
 
 def _secrets_of(meta_data: dict[str, Any]) -> list[str]:
@@ -292,7 +352,13 @@ def _failure(status: int, retry_after: str | None) -> Failure | None:
         return Failure(code, platform=False, final=status == 410)
     # (A date is allowed too, and rare: the backoff will do.)
     seconds = float(retry_after) if retry_after and retry_after.isascii() and retry_after.isdigit() else 0.0
-    return Failure(code, retry_after=min(seconds, MAX_RETRY_AFTER_SECONDS))
+    certain = status == 429 or (status == 503 and retry_after is not None)
+    return Failure(code, certain=certain, retry_after=min(seconds, MAX_RETRY_AFTER_SECONDS))
+
+
+def _pause(failures: int) -> float:
+    """Seconds for which a platform is left alone that had failed so often in a row."""
+    return min(BACKOFF[0] * 2.0 ** min(failures, 10), MAX_PAUSE_SECONDS)
 
 
 def _backoff(attempts: int) -> float:

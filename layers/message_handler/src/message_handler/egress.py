@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -19,6 +20,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from http.client import HTTPException
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, urlsplit
 
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 type Address = tuple[int, Any]
 
 _HTTPS = 443
+#: A resolver may take half a minute to give up.
+LOOK_UP_SECONDS = 3.0
 _NAME = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?:\.(?!-)[a-z0-9_-]{1,63})*", re.ASCII)
 #: What resolvers take for an IPv4 address, whatever its other labels are: 2130706433, 0x7f.1, 0177.0.0.1.
 _NUMBER = re.compile(r"(?:.*\.)?(?:[0-9]+|0x[0-9a-f]*)", re.ASCII)
@@ -88,9 +92,9 @@ class Egress:
     ) -> Iterator[HTTPResponse]:
         """The answer, whatever its status: no redirect is followed, nothing is tried twice.
 
-        Timeouts are seconds: for the connection with TLS, and for each wait for bytes. Its body is read with `read1`
-        and neither decoded nor bounded. The connection ends with the context. `connected` gets the socket before
-        anything is said, for another thread to shut it down.
+        Timeouts are seconds: for the connection with TLS, after `LOOK_UP_SECONDS` at most, and for each wait for bytes.
+        Its body is read with `read1` and neither decoded nor bounded. The connection ends with the context.
+        `connected` gets the socket before anything is said, for another thread to shut it down.
 
         Raises EgressRefused, or EgressFailed, also from within the context where the answer breaks off.
         """
@@ -143,11 +147,27 @@ def is_public(address: IPv4Address | IPv6Address) -> bool:
 
 
 def resolve(host: str, port: int) -> list[Address]:
-    """All addresses of a host, best first. Raises EgressFailed."""
+    """All addresses of a host, best first, within `LOOK_UP_SECONDS`. Raises EgressFailed.
+
+    A look-up can't be interrupted: one that takes longer ends in its own thread, by the resolver's own limits.
+    """
+    answer: SimpleQueue[list[Any] | Exception] = SimpleQueue()
+
+    def ask() -> None:
+        try:
+            answer.put(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+        except Exception as error:  # noqa: BLE001  whoever waits for it raises it
+            answer.put(error)
+
+    threading.Thread(target=ask, name="look-up", daemon=True).start()
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except OSError:
-        raise EgressFailed("the host has no address") from None
+        found = answer.get(timeout=LOOK_UP_SECONDS)
+    except Empty:
+        raise EgressFailed("the host's address was not found in time") from None
+    if isinstance(found, OSError):
+        raise EgressFailed("the host has no address")
+    if isinstance(found, Exception):
+        raise found
     return [(family, address) for family, _, _, _, address in found]
 
 

@@ -48,6 +48,7 @@ class Secrets:
 
         try:
             secret = str(self._client(region).get_secret_value(SecretId=arn)["SecretString"])
+            secret = secret.strip()  # files and editors end with a newline, which no header may hold
         except ClientError as error:
             reason = str(error.response["Error"]["Code"])
         except BotoCoreError as error:

@@ -147,7 +147,11 @@ def _sqs(settings: Settings) -> tuple[SqsQueue, SqsQueue]:
     assert settings.job_queue_url
     client = boto3.client("sqs", config=config)
     queue = SqsQueue(client, settings.job_queue_url, settings.dead_letter_queue_url)
-    return queue, SqsQueue(client, settings.delivery_queue_url) if settings.delivery_queue_url else queue
+    if not settings.delivery_queue_url:
+        return queue, queue
+    # A record that only wakes is worth no second try: the worker has answered, and the sweep finds what it left.
+    hasty = Config(connect_timeout=1, read_timeout=2, retries={"total_max_attempts": 1}, max_pool_connections=20)
+    return queue, SqsQueue(boto3.client("sqs", config=hasty), settings.delivery_queue_url)
 
 
 def _egress(settings: Settings) -> Egress:

@@ -284,26 +284,40 @@ class Outbox(Protocol):
     def webhook(self, platform_id: str) -> tuple[str, dict[str, Any]] | None:
         """A platform's `base_url` and `meta_data`, secrets included; None if it has no webhook."""
 
-    def claim(self, key: ConversationKey, claim_id: str, *, now: float, until: float) -> Delivery | None:
+    def claim(
+        self, key: ConversationKey, claim_id: str, *, now: float, until: float, most: int, busy_until: float
+    ) -> Delivery | float | None:
         """The conversation's oldest delivery for one try, if it is due and nobody has it; never one behind it.
 
         Whoever has not reported by `until` may have lost it to another. Of a platform that fails nothing is handed
-        out until it may be tried again, and then one delivery.
+        out until it may be tried again, and then one delivery; of any other no more than `most` at the same time. What
+        is due but not handed out may be asked for again at the moment that is returned: `busy_until` if it is `most`.
         """
 
     def delivered(self, delivery: Delivery, *, now: float) -> bool:
         """It has arrived; its platform is back, if it had failed. False, and nothing changed: the claim was lost."""
 
     def undelivered(
-        self, delivery: Delivery, code: str, *, next_attempt_at: float, dead: bool, retry_at: float | None
+        self,
+        delivery: Delivery,
+        code: str,
+        *,
+        next_attempt_at: float,
+        dead: bool,
+        retry_at: float | None,
+        certain: bool,
     ) -> bool:
         """The try has failed: once more at `next_attempt_at`, or never if `dead`. False if the claim was lost.
 
-        With `retry_at` the platform itself has failed: nothing is sent to it before.
+        With `retry_at` the platform itself has failed, and nothing is sent to it before: if that is `certain`, if it
+        failed before, or if this is the second conversation in a row that failed.
         """
 
-    def due(self, *, now: float, most: int) -> list[ConversationKey]:
-        """Conversations with something to deliver now, in turn one of each platform; of one that fails a single one."""
+    def due(self, platform_id: str | None = None, *, now: float, most: int) -> list[ConversationKey]:
+        """Conversations with something to deliver now, in turn one of each platform; of one that fails a single one.
+
+        Those of one platform alone if it is named; first those that were never tried.
+        """
 
     def expire(self, *, now: float, overdue: float) -> list[str]:
         """Give up deliveries whose time had ended by `overdue`; returns their jobs."""

@@ -18,27 +18,44 @@ class PostgresOutbox:
         rows = self._database.execute({"platform_id": platform_id}, "webhook")
         return (rows[0][0], rows[0][1]) if rows else None
 
-    def claim(self, key: ConversationKey, claim_id: str, *, now: float, until: float) -> Delivery | None:
+    def claim(
+        self, key: ConversationKey, claim_id: str, *, now: float, until: float, most: int, busy_until: float
+    ) -> Delivery | float | None:
         values = {"platform_id": key.platform_id, "conversation_id": key.conversation_id, "claim_id": claim_id}
-        rows = self._database.execute(values | {"now": now, "until": until}, "claim_delivery")
-        return _delivery(key, claim_id, rows[0]) if rows else None
+        moments = {"now": now, "until": until, "most": most, "busy_until": busy_until}
+        rows = self._database.execute(values | moments, "lock_platform", "claim_delivery")
+        if not rows:
+            return None
+        refused_until, *claimed = rows[0]
+        if refused_until is not None:
+            return float(refused_until)
+        return _delivery(key, claim_id, claimed) if claimed[0] else None
 
     def delivered(self, delivery: Delivery, *, now: float) -> bool:
-        return bool(self._database.execute(_claim_values(delivery) | {"now": now}, "delivered")[0][0])
+        values = _claim_values(delivery) | {"now": now}
+        return bool(self._database.execute(values, "lock_platform", "delivered")[0][0])
 
     def undelivered(
-        self, delivery: Delivery, code: str, *, next_attempt_at: float, dead: bool, retry_at: float | None
+        self,
+        delivery: Delivery,
+        code: str,
+        *,
+        next_attempt_at: float,
+        dead: bool,
+        retry_at: float | None,
+        certain: bool,
     ) -> bool:
         values = {
             "code": code,
             "status": "dead" if dead else "pending",
             "next_attempt_at": next_attempt_at,
             "retry_at": retry_at,
+            "certain": certain,
         }
-        return bool(self._database.execute(_claim_values(delivery) | values, "undelivered")[0][0])
+        return bool(self._database.execute(_claim_values(delivery) | values, "lock_platform", "undelivered")[0][0])
 
-    def due(self, *, now: float, most: int) -> list[ConversationKey]:
-        rows = self._database.execute({"now": now, "most": most}, "due_deliveries")
+    def due(self, platform_id: str | None = None, *, now: float, most: int) -> list[ConversationKey]:
+        rows = self._database.execute({"platform_id": platform_id, "now": now, "most": most}, "due_deliveries")
         return [ConversationKey(platform_id, conversation_id) for platform_id, conversation_id in rows]
 
     def expire(self, *, now: float, overdue: float) -> list[str]:
@@ -49,7 +66,8 @@ class PostgresOutbox:
         return [DeadDelivery(*row) for row in rows]
 
     def redrive(self, platform_id: str, *, now: float) -> list[ConversationKey]:
-        rows = self._database.execute({"platform_id": platform_id, "now": now}, "redrive_deliveries")
+        values = {"platform_id": platform_id, "now": now}
+        rows = self._database.execute(values, "lock_platform", "redrive_deliveries")
         return [ConversationKey(platform_id, row[0]) for row in rows]
 
 
