@@ -218,7 +218,7 @@ class World:
         self.tiers = Failover(self.tier, *(cast(Tier, port) for port in self.fallbacks))
         bots = BotConfigService(self.tiers, self.archive, self.settings, self.clock)
         self.worker = Worker(self.tiers, self.archive, self.sender, bots, lambda _: ai, self.settings, self.clock)
-        self.intake = Intake(self.tiers, self.sender, bots, self.settings, self.clock)
+        self.intake = Intake(self.tiers, self.sender, bots, self.settings, self.clock, archive=self.archive)
         self.jobs = BackgroundJobManager(
             self.tiers, self.archive, self.sender, self.intake, platform_id=self.key.platform_id
         )

@@ -85,7 +85,7 @@ class Process:
         self.queue = cast(Queue, port("queue", world.queue))
         ai = cast(AI, port("ai", world.ai))
         bots = BotConfigService(self.tiers, self.archive, SETTINGS, clock)
-        self.intake = Intake(self.tiers, self.queue, bots, SETTINGS, clock)
+        self.intake = Intake(self.tiers, self.queue, bots, SETTINGS, clock, archive=self.archive)
         self.worker = Worker(self.tiers, self.archive, self.queue, bots, lambda _: ai, SETTINGS, clock)
         self.jobs = BackgroundJobManager(self.tiers, self.archive, self.queue, self.intake, platform_id=KEY.platform_id)
 

@@ -208,7 +208,8 @@ def parts_of(
     tiers, archive, meter = Failover(MemoryTier(settings)), archive or MemoryArchive(), meter or Meter()
     bots = BotConfigService(tiers, archive, settings)
     worker = Worker(tiers, archive, queue, bots, lambda core_ai: ai, settings, meter=meter)
-    return Parts(settings, tiers, archive, queue, bots, Intake(tiers, queue, bots, settings, meter=meter), worker)
+    intake = Intake(tiers, queue, bots, settings, meter=meter, archive=archive)
+    return Parts(settings, tiers, archive, queue, bots, intake, worker)
 
 
 def load_event(name: str) -> dict[str, Any]:

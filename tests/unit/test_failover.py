@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -258,7 +259,7 @@ class TestTheFunctions:
         parts = service.parts
         service.use(
             tiers=tiers,
-            intake=type(parts.intake)(tiers, parts.queue, parts.bots, parts.settings, meter=service.meter),
+            intake=replace(parts.intake, tiers=tiers),
         )
         answer = service.post({"history": f"<USER>{CANARY}</USER><br>"})
         assert (answer.status, answer.body["degraded"]) == (202, True)

@@ -187,7 +187,7 @@ class TestIntake:
         assert answer.body["consolidated_messages"] == 2
         record = decode(service.queue.sent[0][0])
         sent = json.loads(event["body"])["messages"]
-        assert [turn.role for turn in record.request.context] == ["user", "assistant", "sale"]
+        assert [turn.role for turn in record.request.context] == ["user", "sale", "assistant"]
         assert [turn.content for turn in record.request.context] == [m["content"] for m in sent[:3]]
         assert [(m.content, m.message_id) for m in record.request.messages] == [
             (m["content"], m["message_id"]) for m in sent[3:]

@@ -57,7 +57,7 @@ def build(settings: Settings | None = None, *, deployed: bool = False, meter: Me
 
     queue = _sqs(settings) if settings.job_queue_url else ThreadQueue(work)
     worker = Worker(tiers, archive, queue, bots, lambda core_ai: _ai(core_ai, settings), settings, meter=meter)
-    intake = Intake(tiers, queue, bots, settings, meter=meter)
+    intake = Intake(tiers, queue, bots, settings, meter=meter, archive=archive)
     return Parts(settings, tiers, archive, queue, bots, intake, worker)
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from message_handler.consolidation import answered_before, fold, match, with_alias
-from message_handler.errors import OtherBot, Unavailable
+from message_handler.errors import HandedOff, OtherBot, Unavailable
 from message_handler.models import (
     Accepted,
     Claim,
@@ -72,6 +72,8 @@ class Line:
     hold: Hold | None = None
     due_at: float = 0.0
     wakes: int = 0
+    #: A human answers, as far as this tier knows: Postgres has the truth.
+    handed_off: bool = False
     posts: dict[str, int] = field(default_factory=dict)
     ended: dict[str, Ended] = field(default_factory=dict)
     #: The job answered last: its id, its messages' ids and the digests of their contents, in order.
@@ -115,6 +117,8 @@ def accept(
     line.bot_id = line.bot_id or request.bot_id
     incoming, waiting = request.messages, line.waiting()
     answered = 0 if again or line.last is None else answered_before(line.last[2], incoming)
+    if line.handed_off and not again:
+        raise HandedOff(answered, (message.message_id for message in waiting))
     found = [None] * answered + match(waiting, incoming[answered:])
     ended = _ended(line, incoming, found, answered, now - settings.job_ttl)
     new = [index is None and was is None for index, was in zip(found, ended, strict=True)]
@@ -255,6 +259,8 @@ def claim(line: Line, lock_id: str, *, now: float, settings: Settings) -> Claim 
             sealed=False,
             attempts=job.attempts + 1,
             started_at=job.started_at or now,
+            # Whether the bot may answer again, only Postgres knows.
+            maybe_committed=job.maybe_committed or line.handed_off,
         )
     line.current, line.lock_id, line.hold = job, lock_id, Hold(now, now)
     line.due_at = now + settings.heartbeat_stale
@@ -357,7 +363,10 @@ def _end(line: Line, job: Job, end: Job, spare_id: str, now: float, settings: Se
     line.ended = {id_: was for id_, was in line.ended.items() if was.ended_at > now - settings.job_ttl}
     ended_at = now + (UNARCHIVED_TTL_SECONDS - settings.job_ttl) if end.unarchived else now
     for message in covered:
-        _remember(line, message, job.job_id, len(covered), ended_at)
+        if end.held:
+            line.posts.pop(message.message_id, None)
+        else:
+            _remember(line, message, job.job_id, len(covered), ended_at)
     if late:
         _postpone(line, job, late, spare_id, now)
     return covered
@@ -392,6 +401,17 @@ def cancel(line: Line, job_id: str) -> Job | None:
                 setattr(line, name, job)
             return job
     return None
+
+
+def hand_off(line: Line, *, human: bool) -> None:
+    """Take nothing in for the bot any more, or again.
+
+    What was held meanwhile comes back under the ids that it was held with: nothing of it may pass for what the bot
+    answered last.
+    """
+    line.handed_off = human
+    if not human:
+        line.last = None
 
 
 def release(line: Line) -> Job | None:

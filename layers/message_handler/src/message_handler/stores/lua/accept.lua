@@ -2,7 +2,8 @@
 -- KEYS[4]  the key of job_id; KEYS[5] (again only) the key of spare_id
 -- ARGV[1]  + bot_id, context and resources (JSON that is passed on unread; resources absent: none), context_size,
 --          messages, job_id, lock_id (absent: again), spare_id
--- Returns  JSON object: other_bot (whose the conversation is, if not the request's) or the fields of Accepted
+-- Returns  JSON object: other_bot (whose the conversation is, if not the request's), or answered and waiting (of
+--          HandedOff), or the fields of Accepted
 local line = load_line()
 local again = input.lock_id == nil
 local incoming = input.messages
@@ -41,6 +42,14 @@ if not again and line.last then
       end
     end
   end
+end
+
+if line.handed_off and not again then
+  local ids = {}
+  for index, message in ipairs(waiting) do
+    ids[index] = message.message_id
+  end
+  return cjson.encode({answered = answered, waiting = ids})
 end
 
 -- match (consolidation.py): found[i] is an index into waiting

@@ -13,6 +13,7 @@ end
 if job.status ~= 'cancelling' then
   job.status, job.sealed, job.attempts = 'processing', false, job.attempts + 1
   job.started_at = job.started_at or now
+  job.maybe_committed = job.maybe_committed or line.handed_off and true or nil
 end
 line.lock_id, line.claimed_at, line.heartbeat_at = input.lock_id, now, now
 line.due_at = now + settings.heartbeat_stale
