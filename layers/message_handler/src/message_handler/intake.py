@@ -232,9 +232,8 @@ class Intake:
                 max_characters=int(limits.get("max_context_characters", 10_000)),
             )
             accepting = Request(key, new, kept, config["bot_id"], request.resources)
-            self._note_human(accepting, context)
             try:
-                if not new:
+                if self._human_answers(accepting, context):
                     raise HandedOff(0, ())
                 tier, accepted = self.accept(accepting)
             except OtherBot as other:
@@ -251,11 +250,20 @@ class Intake:
             degraded = tier.name != self.tiers.expected or self.bots.degraded
             return response(accepted, config["name"], degraded=degraded)
 
-    def _note_human(self, request: Request, context: tuple[Turn, ...]) -> None:
-        """Hand the conversation off if a human has spoken since the bot's last turn. Raises Unavailable."""
+    def _human_answers(self, request: Request, context: tuple[Turn, ...]) -> bool:
+        """Whether a human has spoken since the bot's last turn and not handed back: the bot is silent then.
+
+        Raises Unavailable, and InvalidRequest for a mere notification of what was noted before it was handed back.
+        """
         said = history.since_the_bot(context)
-        if said and self.archive.note_sale(request.key, request.bot_id, said):
+        if not said:
+            return False
+        noted = self.archive.note_sale(request.key, request.bot_id, said)
+        if noted == "new":
             silence(self.tiers, self.queue, request.key)
+        elif noted == "handed back" and not request.messages:
+            raise InvalidRequest("the history ends with a reply: there is nothing to answer", field="history")
+        return noted != "handed back"
 
     def _hold(self, request: Request, silent: HandedOff) -> dict[str, Any] | None:
         """Keep a request's messages while a human answers; None if the bot does, whatever the tier believes.
@@ -265,8 +273,6 @@ class Intake:
         messages = request.messages[silent.answered :]
         held = self.archive.hold(request.key, messages, request.context, request.resources)
         if held is None:
-            if not request.messages:
-                raise InvalidRequest("the history ends with a reply: there is nothing to answer", field="history")
             with suppress(Unavailable):
                 self.tiers.each(lambda tier: tier.hand_off(request.key, human=False))
             return None

@@ -22,6 +22,7 @@ from message_handler.models import (
 )
 from message_handler.stores import holding
 from message_handler.stores.memory_handoff import Handoff
+from message_handler.stores.port import Noted
 
 
 @dataclass(slots=True)
@@ -188,7 +189,7 @@ class MemoryArchive:
         archived.handoff.human, archived.fence = True, archived.fence + 1
         archived.handoff.handoffs += 1
 
-    def note_sale(self, key: ConversationKey, bot_id: str, said: Sequence[Turn]) -> bool:
+    def note_sale(self, key: ConversationKey, bot_id: str, said: Sequence[Turn]) -> Noted:
         with self._mutex:
             archived = self._conversations.setdefault(key, _Archived(bot_id))
             sales = [(turn.message_id, turn.content) for turn, _, _ in archived.turns if turn.role == "sale"]
@@ -196,9 +197,10 @@ class MemoryArchive:
             for exchange in new:
                 self._answered_by_human(key, archived, exchange.messages)
                 archived.turns.append((exchange.sale, time.time(), None))
-            if new:
-                self._silence(archived)
-            return bool(new)
+            if not new:
+                return "known" if archived.handoff.human else "handed back"
+            self._silence(archived)
+            return "new"
 
     def _answered_by_human(self, key: ConversationKey, archived: _Archived, messages: tuple[Message, ...]) -> None:
         """Settle them under a job of their own, which ends as cancelled: the bot was not needed."""

@@ -17,6 +17,7 @@ from message_handler.models import (
     Turn,
     Verdict,
 )
+from message_handler.stores.port import Noted
 
 
 class NoArchive:
@@ -67,7 +68,7 @@ class NoArchive:
     def hand_off(self, key: ConversationKey, bot_id: str) -> None:
         raise Unavailable("Postgres")
 
-    def note_sale(self, key: ConversationKey, bot_id: str, said: Sequence[Turn]) -> bool:
+    def note_sale(self, key: ConversationKey, bot_id: str, said: Sequence[Turn]) -> Noted:
         raise Unavailable("Postgres")
 
     def hold(

@@ -34,6 +34,11 @@ TierName = Literal["redis", "postgres", "memory"]
 Held = Literal["held", "lost", "cancelling"]
 
 
+#: A human's turn as the archive knows it: new, so that the bot is silent from now on; or known already, and the human
+#: still answers, or has handed back.
+Noted = Literal["new", "known", "handed back"]
+
+
 @dataclass(frozen=True, slots=True)
 class Sealed:
     """The answer to a seal.
@@ -235,11 +240,11 @@ class Archive(Protocol):
     def hand_off(self, key: ConversationKey, bot_id: str) -> None:
         """Let a human answer: no run is permitted any more, and whoever runs now is shut out."""
 
-    def note_sale(self, key: ConversationKey, bot_id: str, said: Sequence[Turn]) -> bool:
+    def note_sale(self, key: ConversationKey, bot_id: str, said: Sequence[Turn]) -> Noted:
         """Hand off if a human has spoken: `said` are a request's turns after the bot's last, up to a human's newest.
 
-        False, and nothing changed, if that turn was noted before (by its id, without one by its content). Else what is
-        new of `said` is archived, and the patient's messages in it are settled, for a human has answered them.
+        Nothing is changed if that turn is known (by its id, without one by its content). Else what is new of `said` is
+        archived, and the patient's messages in it are settled, for a human has answered them.
         """
 
     def hold(

@@ -25,6 +25,7 @@ from message_handler.models import (
 from message_handler.stores import postgres_handoff
 from message_handler.stores.database import Database, Refused, execute, transaction
 from message_handler.stores.line_documents import line_from_text
+from message_handler.stores.port import Noted
 
 _SETTLED_KIND = {JobStatus.COMPLETED: "answered", JobStatus.FAILED: "failed"}
 _UNIQUE_VIOLATION = "23505"
@@ -157,8 +158,8 @@ class PostgresArchive:
     def hand_off(self, key: ConversationKey, bot_id: str) -> None:
         self._database.execute(_key_values(key) | {"bot_id": bot_id}, "lock_conversation", "hand_off")
 
-    def note_sale(self, key: ConversationKey, bot_id: str, said: Sequence[Turn]) -> bool:
-        def work(connection: Connection) -> bool:
+    def note_sale(self, key: ConversationKey, bot_id: str, said: Sequence[Turn]) -> Noted:
+        def work(connection: Connection) -> Noted:
             with transaction(connection):
                 return postgres_handoff.note_sale(connection, key, bot_id, said)
 

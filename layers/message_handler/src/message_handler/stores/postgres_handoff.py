@@ -18,12 +18,13 @@ from message_handler.models import (
 from message_handler.stores import holding
 from message_handler.stores.database import execute
 from message_handler.stores.documents import as_text, turns_from_json, turns_to_json
+from message_handler.stores.port import Noted
 
 if TYPE_CHECKING:
     from pg8000.native import Connection
 
 
-def note_sale(connection: Connection, key: ConversationKey, bot_id: str, said: Sequence[Turn]) -> bool:
+def note_sale(connection: Connection, key: ConversationKey, bot_id: str, said: Sequence[Turn]) -> Noted:
     """See the port."""
     values = _values(key) | {"bot_id": bot_id}
     sales = [turn for turn in said if turn.role == "sale"]
@@ -31,14 +32,14 @@ def note_sale(connection: Connection, key: ConversationKey, bot_id: str, said: S
     archived = execute(connection, values | wanted, "lock_conversation", "noted_sales")
     new = holding.exchanges(said, lambda turn: holding.is_noted(turn, archived))
     if not new:
-        return False
+        return "known" if handed_off(connection, key) else "handed back"
     for exchange in new:
         if exchange.messages:
             _answered_by_human(connection, key, bot_id, exchange.messages)
         said_now = {"content": exchange.sale.content, "turn_id": exchange.sale.message_id}
         execute(connection, values | said_now, "note_sale")
     execute(connection, values, "hand_off")
-    return True
+    return "new"
 
 
 def _answered_by_human(
