@@ -38,7 +38,7 @@ def parse_handoff(body: Any) -> bool:
     if not isinstance(body, dict):
         raise InvalidRequest("the body must be a JSON object")
     if set(body) - {"to"}:
-        raise InvalidRequest("to is the only field that there is")
+        raise InvalidRequest("is the only field that there is", field="to")
     if body.get("to") not in ("human", "bot"):
         raise InvalidRequest("must be human or bot", field="to")
     return bool(body["to"] == "human")
