@@ -34,7 +34,7 @@ from tests.contract.conftest import database_of
 from tests.contract.test_archive import KEY, Conversation, at_once
 
 CANARY = "canary-7f3a"
-MIGRATIONS = ["0001_conversations.sql", "0002_lines.sql", "0003_answers.sql"]
+MIGRATIONS = ["0001_conversations.sql", "0002_lines.sql", "0003_answers.sql", "0005_handoff.sql"]
 
 
 @dataclass

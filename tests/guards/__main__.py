@@ -14,7 +14,7 @@ from queue import SimpleQueue
 from types import FrameType
 from typing import NoReturn
 
-from tests.guards import archives, service, steps, tiers, worker
+from tests.guards import archives, handoff, service, steps, tiers, worker
 from tests.guards.guard import Guard
 from tests.guards.scratch import Outcome, Scratch
 
@@ -24,6 +24,7 @@ GUARDS: tuple[Guard, ...] = (
     *archives.GUARDS,
     *worker.GUARDS,
     *service.GUARDS,
+    *handoff.GUARDS,
 )
 REPOSITORY = Path(__file__).resolve().parents[2]
 #: Copies in which guards are taken away at the same time.

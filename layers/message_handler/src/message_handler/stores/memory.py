@@ -175,8 +175,9 @@ class MemoryTier:
     def hand_off(self, key: ConversationKey, *, human: bool) -> None:
         with self._mutex:
             line = self._line(key)
-            steps.hand_off(line, human=human)
-            self._index(line)
+            if steps.hand_off(line, human=human):
+                self._idle.pop(key, None)
+                self._index(line)
 
     def release(self, key: ConversationKey) -> Job | None:
         with self._mutex:

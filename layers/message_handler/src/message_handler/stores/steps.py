@@ -403,15 +403,17 @@ def cancel(line: Line, job_id: str) -> Job | None:
     return None
 
 
-def hand_off(line: Line, *, human: bool) -> None:
-    """Take nothing in for the bot any more, or again.
+def hand_off(line: Line, *, human: bool) -> bool:
+    """Take nothing in for the bot any more, or again; whether that is new.
 
     What was held meanwhile comes back under the ids that it was held with: nothing of it may pass for what the bot
     answered last.
     """
+    changed = line.handed_off != human
     line.handed_off = human
-    if not human:
+    if changed and not human:
         line.last = None
+    return changed
 
 
 def release(line: Line) -> Job | None:
