@@ -633,6 +633,13 @@ class TestTheTier:
         assert silent.value.waiting == ("m0",)
         assert chat.head == before
 
+    def test_it_learns_no_bot_from_what_it_turns_away(self, chat: Chat) -> None:
+        chat.tier.hand_off(chat.key, human=True)
+        with pytest.raises(HandedOff):
+            chat.says(named("m0"), bot="another")
+        chat.tier.hand_off(chat.key, human=False)
+        assert chat.says(named("m0")).lock_id
+
     def test_a_worker_still_takes_its_record_in(self, chat: Chat) -> None:
         chat.tier.hand_off(chat.key, human=True)
         chat.record_arrives(chat.job_id(1), named("m0"))

@@ -213,6 +213,7 @@ class Story(RuleBasedStateMachine):
             reply="Rest." if status is JobStatus.COMPLETED else None,
             error=JobError("code", "why") if status is JobStatus.FAILED else None,
             finished_at=self.clock.now,
+            held=status is JobStatus.CANCELLED and of % 2 == 1,
         )
         spare_id = self._job_id(key)
         with patch.object(ConversationKey, "new_job_id", lambda _: spare_id):

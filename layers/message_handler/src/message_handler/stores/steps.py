@@ -114,11 +114,11 @@ def accept(
     again = lock_id is None
     if line.bot_id and line.bot_id != request.bot_id and not again:
         raise OtherBot(line.bot_id)
-    line.bot_id = line.bot_id or request.bot_id
     incoming, waiting = request.messages, line.waiting()
     answered = 0 if again or line.last is None else answered_before(line.last[2], incoming)
     if line.handed_off and not again:
         raise HandedOff(answered, (message.message_id for message in waiting))
+    line.bot_id = line.bot_id or request.bot_id
     found = [None] * answered + match(waiting, incoming[answered:])
     ended = _ended(line, incoming, found, answered, now - settings.job_ttl)
     new = [index is None and was is None for index, was in zip(found, ended, strict=True)]
