@@ -14,7 +14,7 @@ export PYTHON
 export SAM_CLI_TELEMETRY := 0
 
 # An environment is made again if this folder was moved or its Python is gone: its scripts name both by their path.
-$(shell for e in .venv .venv-sam; do \
+$(shell for e in .venv .venv-sam .venv-mock-ai; do \
 	[ ! -f $$e/synced ] || { [ "$$(cat $$e/synced)" = "$$(pwd -P)" ] && $$e/bin/python -c '' 2>/dev/null; } || rm -rf $$e; done)
 
 SOURCES := $(shell find layers functions -type f ! -name '*.pyc' ! -path '* *')
@@ -32,7 +32,7 @@ run: .venv/synced ## run the whole service on this machine (PORT=3000; ARGS=--he
 psql: .venv/synced ## open a prompt on the database of the running `make run`
 	@exec .venv/bin/python -m local.psql
 
-test: .venv/synced ## run the tests (ARGS="-k burst" for some of them)
+test: .venv/synced .venv-mock-ai/synced ## run the tests (ARGS="-k burst" for some of them)
 	@exec .venv/bin/python -m pytest $(ARGS)
 
 test-chaos: .venv/synced ## break parts under load for minutes (ARGS="--minutes 20 --seed 1"; ARGS=--help)
@@ -66,10 +66,11 @@ lock: ## resolve the requirements again (ARGS=--upgrade for newer versions)
 	$(COMPILE) -c requirements/runtime.in layers/message_handler/pyproject.toml -o requirements/runtime.txt
 	$(COMPILE) requirements/dev.in -o requirements/dev.txt
 	$(COMPILE) requirements/sam.in -o requirements/sam.txt
+	$(COMPILE) requirements/mock-ai.in -o requirements/mock-ai.txt
 	$(COMPILE) requirements/uv.in -o requirements/uv.txt
 
 clean: ## remove all that make made
-	rm -rf .venv .venv-sam .uv .uv-pip .aws-sam .local .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv .venv-sam .venv-mock-ai .uv .uv-pip .aws-sam .local .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name .git -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Versions for every platform, with hashes, and without the address of an index.
@@ -81,6 +82,9 @@ COMPILE = UV_SYSTEM_CERTS=1 UV_PYTHON_DOWNLOADS=never uv pip compile --quiet --u
 
 .venv-sam/synced: requirements/sam.txt requirements/sync.sh
 	@requirements/sync.sh .venv-sam requirements/sam.txt
+
+.venv-mock-ai/synced: requirements/mock-ai.txt requirements/sync.sh
+	@requirements/sync.sh .venv-mock-ai requirements/mock-ai.txt
 
 $(BUILT): .venv-sam/synced template.yaml samconfig.toml requirements/runtime.txt $(SOURCES)
 	@echo "Building into .aws-sam"

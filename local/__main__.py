@@ -35,6 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
         signal.signal(number, _stop)
     stack = LocalStack(
         options.template,
+        settings={"EGRESS_ALLOW_LOOPBACK": "true"},  # an AI on this machine may be tried
         concurrency=options.concurrency,
         port=options.port,
         log_file=options.log_file or options.template.parent / ".local" / f"functions-{options.port}.log",

@@ -226,8 +226,8 @@ class LocalStack:
         return {"RedisUrl": self.redis_url or "", "DatabaseUrl": self.database_url or ""}
 
     def _start_functions(self, simulator: Simulator, log: FunctionLog) -> None:
-        # These name the stores and the queue, which are already decided. A password belongs to its URL.
-        decided = {"JOB_QUEUE_URL", "REDIS_URL", "DATABASE_URL"}
+        # These name the stores and the queues, which are already decided. A password belongs to its URL.
+        decided = {"JOB_QUEUE_URL", "DELIVERY_QUEUE_URL", "REDIS_URL", "DATABASE_URL"}
         if not self._environment.get("REDIS_URL"):
             decided.add("REDIS_PASSWORD")
         overrides = {name: value for name, value in self._environment.items() if name not in decided}

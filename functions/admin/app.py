@@ -1,4 +1,4 @@
-"""The admin function: health, locks and the sweep; called by operators, by the schedule, and directly."""
+"""The admin function: health, locks, configuration, the sweep; called by operators, by the schedule, and directly."""
 
 from __future__ import annotations
 
@@ -12,11 +12,14 @@ from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.logging.utils import copy_config_to_registered_loggers
 
 from message_handler import handoff, maintenance
+from message_handler.configuration import KINDS
 from message_handler.errors import InvalidRequest, MessageHandlerError, NotFound
-from message_handler.intake import conversation_key, field_name
+from message_handler.intake import conversation_key
 from message_handler.locks import lock_view
 from message_handler.metrics import Meter
-from message_handler.rest import Call, log_crash, serve
+from message_handler.rest import Call, Route, log_crash, serve
+from message_handler.stores.port import RecordKind
+from message_handler.validation import field_name
 from message_handler.wiring import Parts, build
 
 logger = Logger()
@@ -78,8 +81,19 @@ def cleanup_locks(call: Call) -> tuple[int, dict[str, Any]]:
     return HTTPStatus.OK, {"cleaned": sweep(body.get("max_age_hours", maintenance.DEFAULT_MAX_AGE_HOURS))}
 
 
+def list_dead_letters(call: Call) -> tuple[int, dict[str, Any]]:
+    return HTTPStatus.OK, maintenance.dead_letters(parts().deliveries, parts().queue, call.platform_id)
+
+
+def redrive_dead_letters(call: Call) -> tuple[int, dict[str, Any]]:
+    deliveries = parts().deliveries
+    return HTTPStatus.OK, {"redriven": deliveries.redrive(call.platform_id) if deliveries else 0}
+
+
 def sweep(max_age_hours: Any) -> int:
     """What the schedule and an operator's clean-up do: wake what waits, and redrive what an outage left behind."""
+    if deliveries := parts().deliveries:
+        deliveries.sweep()
     count = maintenance.sweep(parts().tiers, parts().queue, max_age_hours=max_age_hours)
     count += handoff.give_back_the_rest(parts().tiers, parts().archive, parts().intake.accept)
     meter.add("ConversationsSwept", count)
@@ -87,13 +101,45 @@ def sweep(max_age_hours: Any) -> int:
     return count
 
 
-ROUTES = {
+def configuration_routes(kind: RecordKind) -> dict[tuple[str, str], Route]:
+    """List, show, write and delete the records of a kind."""
+    collection, id_field = f"/admin/{kind.replace('_', '-')}", KINDS[kind].id_field
+
+    def list_records(call: Call) -> tuple[int, dict[str, Any]]:
+        return HTTPStatus.OK, {kind: parts().configuration.all(kind, call.platform_id)}
+
+    def get_record(call: Call) -> tuple[int, dict[str, Any]]:
+        return HTTPStatus.OK, parts().configuration.get(kind, call.platform_id, call.path(id_field))
+
+    def put_record(call: Call) -> tuple[int, dict[str, Any]]:
+        created, record = parts().configuration.put(kind, call.platform_id, call.path(id_field), call.body())
+        return HTTPStatus.CREATED if created else HTTPStatus.OK, record
+
+    def delete_record(call: Call) -> tuple[int, dict[str, Any]]:
+        parts().configuration.delete(kind, call.platform_id, call.path(id_field))
+        return HTTPStatus.OK, {"deleted": True}
+
+    record = f"{collection}/{{{id_field}}}"
+    return {
+        ("GET", collection): list_records,
+        ("GET", record): get_record,
+        ("PUT", record): put_record,
+        ("DELETE", record): delete_record,
+    }
+
+
+ROUTES: dict[tuple[str, str], Route] = {
     ("GET", "/health"): get_health,
     ("GET", "/admin/status"): get_status,
     ("GET", "/admin/locks"): list_locks,
     ("GET", "/admin/locks/{conversation_id}"): get_lock,
     ("DELETE", "/admin/locks/{conversation_id}"): release_lock,
     ("POST", "/admin/locks/cleanup"): cleanup_locks,
+    **configuration_routes("bots"),
+    **configuration_routes("core_ai"),
+    **configuration_routes("platforms"),
+    ("GET", "/admin/dead-letters"): list_dead_letters,
+    ("POST", "/admin/dead-letters/redrive"): redrive_dead_letters,
 }
 
 ACTIONS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {

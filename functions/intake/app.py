@@ -37,11 +37,16 @@ def parts() -> Parts:
 def post_message(call: Call) -> tuple[int, dict[str, Any]]:
     try:
         key = conversation_key(call.path("conversation_id"), call.platform_id)
-        result = parts().intake.handle(key, parse_request(call.body()))
+        result = parts().intake.handle(key, parse_request(call.body()), correlation_id=call.correlation_id)
     except (RequestError, Unavailable):
         meter.add("MessagesRejected")
         raise
-    logger.info("accepted", extra={name: result[name] for name in ("ai_job_id", "action", "consolidated_messages")})
+    about = {name: result.get(name) for name in ("ai_job_id", "action", "consolidated_messages")}
+    if not result["success"]:
+        meter.add("MessagesRejected")
+        logger.info("rejected", extra=about | {"correlation_id": call.correlation_id})
+        return HTTPStatus.CONFLICT, result
+    logger.info("accepted", extra=about | {"correlation_id": call.correlation_id})
     return HTTPStatus.ACCEPTED, result
 
 
@@ -54,7 +59,8 @@ def post_handoff(call: Call) -> tuple[int, dict[str, Any]]:
     p, key = parts(), conversation_key(call.path("conversation_id"), call.platform_id)
     if handoff.parse_handoff(call.body()):
         return HTTPStatus.OK, handoff.hand_off(p.tiers, p.archive, p.queue, key)
-    return HTTPStatus.OK, handoff.hand_back(p.tiers, p.archive, p.intake.accept, key)
+    back = handoff.hand_back(p.tiers, p.archive, p.intake.accept, key, correlation_id=call.correlation_id)
+    return HTTPStatus.OK, back
 
 
 def get_job(call: Call) -> tuple[int, dict[str, Any]]:

@@ -14,7 +14,7 @@ from aws_lambda_powertools.logging.utils import copy_config_to_registered_logger
 
 from message_handler.errors import Unavailable
 from message_handler.metrics import Meter
-from message_handler.models import Job, Outcome
+from message_handler.models import DeliveryRecord, Job, Outcome
 from message_handler.queues import SqsQueue, decode
 from message_handler.rest import log_crash
 from message_handler.wiring import Parts, build
@@ -63,10 +63,14 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
 def process(record: dict[str, Any], deadline: float) -> Outcome | None:
     """None for a record that can't be worked on: after so many tries it rests in the dead letters."""
     receive_count = int(record["attributes"]["ApproximateReceiveCount"])
+    decoded = None
     try:
-        outcome = parts().worker.process(decode(record["body"]), deadline, receive_count)
+        decoded = decode(record["body"])
+        outcome = parts().worker.process(decoded, deadline, receive_count)
     except Exception as error:  # noqa: BLE001  the batch's other records go on
         log_crash(error, sqs_message_id=record["messageId"])
+        if isinstance(decoded, DeliveryRecord):
+            return Outcome(None)  # the sweep wakes its conversation again
         hide(record, parts().worker.retry_after(receive_count))
         return None
     if outcome.back is not None:
@@ -87,6 +91,7 @@ def report(job: Job) -> None:
         "ended",
         extra={
             "ai_job_id": job.job_id,
+            "correlation_id": job.correlation_id,
             "status": job.status.value,
             "consolidated_messages": len(job.messages),
             "restarts": job.restarts,

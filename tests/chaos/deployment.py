@@ -192,7 +192,9 @@ class Deployment:
             time.sleep(0.25)
 
     def await_rest(self, seconds: float, tell: Callable[[Rest, int], None] = lambda rest, waiting: None) -> Rest:
-        """Wait until nothing is left to do: all settled, no lock, an empty queue. Returns how it stands.
+        """Wait until nothing is left to do: all settled, no lock, empty queues. Returns how it stands.
+
+        Dead letters that waited out an outage are left to the sweep, which brings them back or removes them.
 
         Records that find their messages settled are hurried. Meanwhile `tell` hears how it stands and how many
         messages wait.
@@ -201,7 +203,7 @@ class Deployment:
         hurried = time.monotonic()
         while True:
             rest, waiting = self.rest(), self.waiting()
-            if not (rest.locked or rest.queued or waiting) or time.monotonic() > deadline:
+            if not (rest.locked or rest.queued or rest.dead_letters or waiting) or time.monotonic() > deadline:
                 return rest
             if not (rest.locked or waiting) and time.monotonic() - hurried > _HURRY_EVERY_SECONDS:
                 hurried = time.monotonic()

@@ -7,7 +7,8 @@ time from `clock`, and starts empty.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
+from itertools import count
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from pg8000.native import Connection
 from pydantic import SecretStr
 
 from local.stores import Server
+from message_handler.models import ConversationKey
 from message_handler.settings import Settings
 from message_handler.stores.breaker import CircuitBreaker
 from message_handler.stores.database import Database, connector
@@ -28,6 +30,7 @@ from message_handler.stores.redis import RedisTier
 from message_handler.stores.redis_client import connect
 from message_handler.stores.redis_cluster import ClusterClient
 from tests.contract.chat import Chat, Clock
+from tests.contract.world import World
 from tests.servers import Cluster, SecuredRedis
 
 TIERS = ("memory", "redis", "redis_cluster", "redis_tls", "postgres", "postgres15_tls")
@@ -209,7 +212,9 @@ def memory_archive() -> MemoryArchive:
 
 def _postgres_archive(database: Database) -> PostgresArchive:
     _rest(database)
-    database.run(lambda connection: connection.run("truncate conversations, jobs, settled, turns, held, bots, core_ai"))
+    database.run(
+        lambda connection: connection.run("truncate conversations, jobs, outbox, settled, turns, held, bots, core_ai")
+    )
     return PostgresArchive(database)
 
 
@@ -227,3 +232,56 @@ def postgres15_tls_archive(postgres_15_database: Database) -> PostgresArchive:
 def archive(request: pytest.FixtureRequest) -> Archive:
     found: Archive = request.getfixturevalue(f"{request.param}_archive")
     return found
+
+
+#: Each a pair of a tier and an archive.
+STORES = ("memory", "redis and postgres", "postgres alone")
+
+
+@pytest.fixture(params=STORES)
+def new_world(request: pytest.FixtureRequest, settings: Settings) -> Callable[[], World]:
+    """Makes a conversation that nothing has happened to yet."""
+    numbers = count()
+
+    def in_memory() -> World:
+        clock = Clock()
+
+        def lose(world: World) -> None:
+            world.store.target = MemoryTier(settings, clock)
+
+        key = ConversationKey("default", "patient")
+        return World(MemoryTier(settings, clock), MemoryArchive(), lose, clock, settings, key)
+
+    if request.param == "memory":
+        return in_memory
+    archive: PostgresArchive = request.getfixturevalue("postgres_archive")
+    sql: Connection = request.getfixturevalue("sql")
+    if request.param == "postgres alone":
+        postgres_tier: PostgresTier = request.getfixturevalue("postgres_tier")
+
+        def in_postgres() -> World:
+            sql.run("truncate lines, ended_jobs")
+            clock = Clock()
+            postgres_tier._clock = clock
+            key = ConversationKey("default", f"patient-{next(numbers)}")
+            return World(postgres_tier, archive, lambda _: sql.run("truncate lines, ended_jobs"), clock, settings, key)
+
+        return in_postgres
+    client: redis.Redis = request.getfixturevalue("redis_client")
+
+    def lose(_: World) -> None:
+        client.flushall()
+
+    def on_servers() -> World:
+        client.flushall()
+        sql.run("truncate lines, ended_jobs")
+        clock = Clock(followers=[lambda seconds: age_keys(client, seconds)])
+        key = ConversationKey("default", f"patient-{next(numbers)}")
+        return World(RedisTier(client, settings, clock), archive, lose, clock, settings, key)
+
+    return on_servers
+
+
+@pytest.fixture
+def world(new_world: Callable[[], World]) -> World:
+    return new_world()

@@ -648,6 +648,52 @@ class TestArchive:
         assert len([role for role, _ in talk.turns() if role == "user"]) == 20
 
 
+class TestInterrupt:
+    def test_it_ends_the_job_leads_on_and_settles_nothing(self, talk: Conversation) -> None:
+        job = talk.job(1, "m0")
+        fence = talk.number(job)
+        talk.archive.interrupt(interrupted(talk, job, 2))
+        assert talk.end(1) == (JobStatus.CANCELLED, None, None, talk.id(2))
+        assert talk.settled("m0") == [None]
+        assert not talk.archive.commit(talk.completed(job), fence)
+        assert talk.settled("m0") == [None]
+
+    def test_one_that_took_no_fence_yet_takes_none_any_more(self, talk: Conversation) -> None:
+        job = talk.job(1, "m0")
+        talk.archive.interrupt(interrupted(talk, job, 2))
+        fence = talk.fence(job)
+        assert (fence.number, fence.successor_id) == (None, talk.id(2))
+        assert talk.answer(2, "m0", "m1").job_id == talk.id(2)
+
+    def test_one_that_has_ended_stays_as_it_is(self, talk: Conversation) -> None:
+        job = talk.answer(1, "m0")
+        before = talk.snapshot(1)
+        talk.archive.interrupt(interrupted(talk, job, 2))
+        assert talk.snapshot(1) == before
+
+    def test_twice_is_once(self, talk: Conversation) -> None:
+        job = talk.job(1, "m0")
+        talk.archive.interrupt(interrupted(talk, job, 2))
+        before = talk.end(1)
+        talk.archive.interrupt(interrupted(talk, job, 3))
+        assert talk.end(1) == before
+
+    def test_against_a_commit_one_wins(self, talk: Conversation) -> None:
+        for number in range(1, 40, 2):
+            job = talk.job(number, f"m{number}")
+            fence = talk.number(job)
+            _, committed = at_once(
+                partial(talk.archive.interrupt, interrupted(talk, job, number + 1)),
+                partial(talk.archive.commit, talk.completed(job), fence),
+            )
+            end = (JobStatus.COMPLETED, None) if committed else (JobStatus.CANCELLED, talk.id(number + 1))
+            assert (talk.archived(number).status, talk.archived(number).superseded_by) == end
+
+
+def interrupted(talk: Conversation, job: Job, successor: int) -> Job:
+    return replace(job, status=JobStatus.CANCELLED, finished_at=ENDED, superseded_by=talk.id(successor))
+
+
 class TestRaiseFence:
     def test_it_shuts_out_the_run(self, talk: Conversation) -> None:
         job = talk.job(1, "m0")

@@ -13,14 +13,12 @@ from message_handler import handoff, maintenance
 from message_handler.conversations import conversation_view
 from message_handler.errors import HandedOff, InvalidRequest, NotFound, Unavailable
 from message_handler.intake import parse_request
-from message_handler.models import ConversationKey, Job, JobStatus, Message, Turn
+from message_handler.models import ConversationKey, DoubleTexting, Job, JobStatus, Message, Turn
 from message_handler.stores.port import Archive
-from tests.contract import test_worker
 from tests.contract.chat import BOT, Chat, Clock, job_id_of, named
 from tests.contract.stories import dies, is_away, on, told
-from tests.contract.world import Crash, World
+from tests.contract.world import AI_SECONDS, Crash, World
 
-new_world, world = test_worker.new_world, test_worker.world
 KEY = ConversationKey("clinic", "patient-1")
 BEFORE_THE_COMMIT = ["tier.claim", "archive.fence", "tier.adopt", "ai.complete", "tier.heartbeat", "tier.seal"]
 
@@ -75,7 +73,7 @@ class TestHandingOff:
         began = world.clock()
         world.delivers(world.queue.next())
         assert "tier.seal" not in world.steps.names
-        assert world.clock() - began == world.settings.heartbeat_every
+        assert world.clock() - began < AI_SECONDS
 
     def test_a_reply_that_is_sealed_but_not_committed_is_held_back(self, world: World) -> None:
         world.posts("m0")
@@ -632,6 +630,15 @@ class TestTheTier:
             chat.says(named("m1"))
         assert silent.value.waiting == ("m0",)
         assert chat.head == before
+
+    @pytest.mark.parametrize("policy", ["consolidate", "enqueue", "interrupt", "reject"])
+    def test_whatever_the_bots_policy_is(self, chat: Chat, policy: DoubleTexting) -> None:
+        chat.says(named("m0"))
+        running = chat.claimed()
+        chat.tier.hand_off(chat.key, human=True)
+        with pytest.raises(HandedOff):
+            chat.accept(replace(chat.request(named("m1")), double_texting=policy))
+        assert chat.head == running
 
     def test_it_learns_no_bot_from_what_it_turns_away(self, chat: Chat) -> None:
         chat.tier.hand_off(chat.key, human=True)

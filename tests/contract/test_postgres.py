@@ -22,6 +22,7 @@ from pg8000.native import Connection, identifier
 from pydantic import SecretStr
 
 from local.stores import Server
+from message_handler.egress import host_of
 from message_handler.errors import MessageHandlerError, SettingsError, Unavailable
 from message_handler.models import Job, JobStatus, Message
 from message_handler.settings import Settings
@@ -34,7 +35,14 @@ from tests.contract.conftest import database_of
 from tests.contract.test_archive import KEY, Conversation, at_once
 
 CANARY = "canary-7f3a"
-MIGRATIONS = ["0001_conversations.sql", "0002_lines.sql", "0003_answers.sql", "0005_handoff.sql"]
+MIGRATIONS = [
+    "0001_conversations.sql",
+    "0002_lines.sql",
+    "0003_answers.sql",
+    "0004_outbox.sql",
+    "0005_handoff.sql",
+    "0006_configuration.sql",
+]
 
 
 @dataclass
@@ -518,15 +526,52 @@ class TestMigrations:
         archive.close()
         connection.close()
 
+    @pytest.mark.parametrize(
+        ("endpoint", "host"),
+        [
+            ("https://AI.Example/v1?x=1", "ai.example"),
+            ("https://ai.example:443/v1", "ai.example"),
+            ("https://ai.example:8443", "ai.example:8443"),
+            ("https://ai.example", "ai.example"),
+            ("https://user@ai.example/v1", None),
+            ("http://ai.example/v1", None),
+            ("simulated://", None),
+        ],
+    )
+    def test_a_token_that_was_stored_before_belongs_to_the_host_that_it_was_sent_to(
+        self, empty: str, monkeypatch: pytest.MonkeyPatch, endpoint: str, host: str | None
+    ) -> None:
+        settings = Settings(database_url=SecretStr(empty))
+        database, newest = database_of(settings), _migrations()
+        with monkeypatch.context() as older:
+            older.setattr("message_handler.stores.database._migrations", lambda: newest[:1])
+            database.migrate()
+        database.run(
+            lambda connection: connection.run(
+                "insert into core_ai (platform_id, core_ai_id, name, api_endpoint, auth_token) values"
+                " ('default', 'told', 'Told', :endpoint, 'secret'), ('default', 'silent', 'Silent', :endpoint, null)",
+                endpoint=endpoint,
+            )
+        )
+        assert database.migrate() == MIGRATIONS[1:]
+        rows = database.run(lambda connection: connection.run("select auth_host from core_ai order by core_ai_id desc"))
+        assert rows == [[host], [None]]
+        if host:
+            assert host_of(endpoint) == host
+        database.close()
+
 
 class TestConfiguration:
     @pytest.fixture
     def configured(self, postgres_archive: PostgresArchive, sql: Connection) -> Iterator[PostgresArchive]:
         sql.run("insert into platforms (platform_id, name) values ('clinic', 'Clinic'), ('other', 'Other')")
         sql.run(
-            "insert into core_ai (platform_id, core_ai_id, name, api_endpoint, auth_required, auth_token,"
-            " timeout_seconds, meta_data) values ('clinic', 'gpt', 'GPT', 'https://ai.example', true, 'secret', 20,"
-            ' \'{"model": "m"}\')'
+            "insert into core_ai (platform_id, core_ai_id, name, api_endpoint, auth_required, auth_token, auth_host,"
+            " timeout_seconds, meta_data) values ('clinic', 'gpt', 'GPT', 'https://ai.example', true, 'secret',"
+            ' \'ai.example\', 20, \'{"model": "m", "fallback_core_ai_id": "spare"}\'),'
+            " ('clinic', 'spare', 'Spare', 'https://spare.example', true, 'other secret', 'spare.example', 30,"
+            ' \'{"fallback_core_ai_id": "gpt"}\'),'
+            " ('other', 'spare', 'Theirs', 'https://theirs.example', false, null, null, 30, '{}')"
         )
         sql.run(
             "insert into bots (platform_id, bot_id, name, description, core_ai_id, meta_data) values"
@@ -554,8 +599,19 @@ class TestConfiguration:
                 "api_endpoint": "https://ai.example",
                 "auth_required": True,
                 "auth_token": "secret",
+                "auth_host": "ai.example",
                 "timeout_seconds": 20,
-                "meta_data": {"model": "m"},
+                "meta_data": {"model": "m", "fallback_core_ai_id": "spare"},
+                "fallback": {
+                    "core_ai_id": "spare",
+                    "name": "Spare",
+                    "api_endpoint": "https://spare.example",
+                    "auth_required": True,
+                    "auth_token": "other secret",
+                    "auth_host": "spare.example",
+                    "timeout_seconds": 30,
+                    "meta_data": {"fallback_core_ai_id": "gpt"},
+                },
             },
             "platform": {
                 "platform_id": "clinic",
@@ -576,6 +632,21 @@ class TestConfiguration:
         found = configured.configuration("clinic", "old")
         assert found is not None
         assert found["is_active"] is False
+
+    @pytest.mark.parametrize("meta_data", ['{"fallback_core_ai_id": "gpt"}', '{"fallback_core_ai_id": "gone"}', "[]"])
+    def test_a_fallback_that_is_none_is_left_out(
+        self, configured: PostgresArchive, sql: Connection, meta_data: str
+    ) -> None:
+        sql.run("update core_ai set meta_data = cast(:it as jsonb) where core_ai_id = 'gpt'", it=meta_data)
+        found = configured.configuration("clinic", "nurse")
+        assert found is not None
+        assert (found["core_ai"]["core_ai_id"], found["core_ai"]["fallback"]) == ("gpt", None)
+
+    def test_where_the_default_bot_is_not_configured_its_platform_is_there(self, configured: PostgresArchive) -> None:
+        found = configured.configuration("clinic", "default")
+        assert found is not None
+        assert (found["bot_id"], found["core_ai"], found["platform"]["name"]) == (None, None, "Clinic")
+        assert configured.configuration("third", "default") is None
 
     def test_a_bot_of_another_tenant_is_unknown(self, configured: PostgresArchive) -> None:
         assert configured.configuration("other", "old") is None

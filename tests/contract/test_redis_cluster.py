@@ -7,8 +7,9 @@ A node without a replica that dies takes its slots along. The others' stay serve
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -155,6 +156,16 @@ class TestRouting:
                     step()
 
 
+def await_one_epoch(cluster: Cluster) -> None:
+    """Who takes a slot takes the next epoch with it: two that take the same one would send each other in circles."""
+    deadline = time.monotonic() + 30
+    with ExitStack() as opened:
+        clients = [opened.enter_context(speaking(node)) for node in cluster.nodes]
+        while len({str(client.execute_command("CLUSTER INFO")["cluster_current_epoch"]) for client in clients}) > 1:
+            assert time.monotonic() < deadline, "the nodes never heard of the newest epoch"
+            time.sleep(0.01)
+
+
 @contextmanager
 def moving(cluster: Cluster, slot: int) -> Iterator[tuple[Callable[[], None], Callable[[], None]]]:
     """A slot on its way from the first node to the second; gives what moves its keys, and what ends the move.
@@ -171,6 +182,7 @@ def moving(cluster: Cluster, slot: int) -> Iterator[tuple[Callable[[], None], Ca
         def end(source: redis.Redis, target: redis.Redis, target_id: str) -> None:
             for client in (target, source):
                 client.execute_command("CLUSTER SETSLOT", slot, "NODE", target_id)
+            await_one_epoch(cluster)
 
         def move_keys() -> None:
             keys = old.execute_command("CLUSTER GETKEYSINSLOT", slot, 1000)

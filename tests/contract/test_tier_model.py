@@ -24,11 +24,13 @@ from message_handler.errors import Conflict
 from message_handler.models import (
     Accepted,
     ConversationKey,
+    DoubleTexting,
     Job,
     JobError,
     JobStatus,
     Lock,
     Message,
+    Progress,
     Refused,
     Request,
     Turn,
@@ -85,6 +87,8 @@ class Story(RuleBasedStateMachine):
         context=st.integers(0, 2),
         resources=st.sampled_from(({}, {"user": 1}, {"user": 2})),
         bot=st.sampled_from((BOT,) * 9 + ("another",)),
+        policy=st.sampled_from(("consolidate", "consolidate", "enqueue", "interrupt", "interrupt", "reject")),
+        debounce=st.sampled_from((0.0, 0.0, 0.0, 4.0)),
     )
     def accept(
         self,
@@ -93,17 +97,27 @@ class Story(RuleBasedStateMachine):
         context: int,
         resources: dict[str, Any],
         bot: str,
+        policy: DoubleTexting = "consolidate",
+        debounce: float = 0.0,
     ) -> None:
-        request = Request(key, self._messages(history), (Turn("assistant", "Hello?"),) * context, bot, resources)
+        turns = (Turn("assistant", "Hello?"),) * context
+        request = Request(
+            key, self._messages(history), turns, bot, resources, f"request-{next(self.numbers)}", policy, debounce, 6.0
+        )
         job_id, lock_id = self._job_id(key), self._lock_id(key)
         accepted = self._both(lambda tier: tier.accept(request, job_id=job_id, lock_id=lock_id))
         if isinstance(accepted, Accepted):
             self.accepted[key].append((next(self.numbers), request, accepted))
             self.posts[key].update(accepted.posted)
+            if ended := accepted.interrupted:
+                assert (ended.status, ended.superseded_by) == (JobStatus.CANCELLED, accepted.job_id)
+                assert {m.message_id for m in ended.messages} < {m.message_id for m in accepted.pending}
 
-    @rule(key=keys, word=spoken)
-    def accept_one_more(self, key: ConversationKey, word: tuple[str, str | None]) -> None:
-        self.accept(key, [word], 0, {}, BOT)
+    @rule(key=keys, word=spoken, policy=st.sampled_from(("consolidate", "interrupt", "enqueue", "reject")))
+    def accept_one_more(
+        self, key: ConversationKey, word: tuple[str, str | None], policy: DoubleTexting = "consolidate"
+    ) -> None:
+        self.accept(key, [word], 0, {}, BOT, policy)
 
     @rule(key=keys, index=indexes, history=histories)
     def a_record_arrives(self, key: ConversationKey, index: int, history: list[tuple[str, str | None]]) -> None:
@@ -142,8 +156,13 @@ class Story(RuleBasedStateMachine):
         self.refused = isinstance(self._both(lambda tier: tier.claim(key, lock_id)), Refused)
 
     @precondition(lambda self: self._anything_waits())
-    @rule(key=keys, tries=st.integers(1, 5), finishes=st.booleans(), late=st.booleans())
-    def a_worker_runs(self, key: ConversationKey, tries: int, finishes: bool, late: bool) -> None:
+    @rule(
+        key=keys,
+        tries=st.integers(1, 5),
+        finishes=st.booleans(),
+        late=st.sampled_from((None, "consolidate", "interrupt", "enqueue", "reject")),
+    )
+    def a_worker_runs(self, key: ConversationKey, tries: int, finishes: bool, late: DoubleTexting | None) -> None:
         """From the claim on as far as it comes; while it runs somebody may type."""
         self.clock.advance(SETTINGS.heartbeat_stale)
         self.claim(key)
@@ -151,17 +170,28 @@ class Story(RuleBasedStateMachine):
             head = self.tiers[0].waiting(key)
             seen = len(head.messages) if head else 0
             if late:
-                self.accept_one_more(key, (f"word {next(self.numbers)}", None))
-            self.seal(key, 0, {seen}, fenced=True, may_restart=True)
+                self.accept_one_more(key, (f"word {next(self.numbers)}", None), late)
+            self.seal(key, 0, {seen}, fenced=True, may_restart=True, may_seal=True)
         if finishes:
             self.finish(key, 0, JobStatus.COMPLETED, 5, set())
 
     @precondition(lambda self: self._anybody_holds())
-    @rule(key=keys, who=who)
-    def heartbeat(self, key: ConversationKey, who: int) -> None:
+    @rule(
+        key=keys,
+        who=who,
+        progress=st.sampled_from((None, Progress(3), Progress(4, "“Rest”"))),
+        seen=st.sampled_from((None, 0, 1, 2, 9)),
+        beats=st.booleans(),
+    )
+    def heartbeat(
+        self, key: ConversationKey, who: int, progress: Progress | None, seen: int | None, beats: bool
+    ) -> None:
         key = self._held(key)
         lock_id = self._lock_of(key, who)
-        self._both(lambda tier: tier.heartbeat(key, lock_id))
+        if beats:
+            self._both(lambda tier: tier.heartbeat(key, lock_id, progress, seen=seen))
+        else:
+            self._both(lambda tier: tier.look(key, lock_id, seen=seen))
 
     @precondition(lambda self: self._anybody_holds())
     @rule(key=keys, who=who, settled=some)
@@ -180,15 +210,32 @@ class Story(RuleBasedStateMachine):
             self._leave(key, {message.message_id for message in job.messages} & set(ids))
 
     @precondition(lambda self: self._anybody_holds())
-    @rule(key=keys, who=who, unseen=st.sets(indexes, max_size=2), fenced=st.booleans(), may_restart=st.booleans())
-    def seal(self, key: ConversationKey, who: int, unseen: set[int], fenced: bool, may_restart: bool) -> None:
+    @rule(
+        key=keys,
+        who=who,
+        unseen=st.sets(indexes, max_size=2),
+        fenced=st.booleans(),
+        may_restart=st.booleans(),
+        may_seal=st.sampled_from((True, True, True, False)),
+    )
+    def seal(
+        self, key: ConversationKey, who: int, unseen: set[int], fenced: bool, may_restart: bool, may_seal: bool
+    ) -> None:
         key = self._held(key)
         lock_id, job = self._lock_of(key, who), self.tiers[0].waiting(key)
         messages = job.messages if job else ()
         answered = [message.message_id for n, message in enumerate(messages) if n not in unseen]
         next_id = self._job_id(key)
         self._both(
-            lambda tier: tier.seal(key, lock_id, answered, next_id=next_id, fenced=fenced, may_restart=may_restart)
+            lambda tier: tier.seal(
+                key,
+                lock_id,
+                answered,
+                next_id=next_id,
+                fenced=fenced,
+                may_restart=may_restart,
+                may_seal=may_seal,
+            )
         )
 
     @precondition(lambda self: self._anything_waits())

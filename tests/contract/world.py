@@ -150,18 +150,29 @@ class ScriptedAI:
 
     clock: Clock
     prompts: list[Prompt] = field(default_factory=list)
+    #: Seconds between two looks, and what happens before each.
+    tick: float = 1.0
+    meanwhile: Callable[[], None] = lambda: None
+    #: When calls were closed before their end.
+    closed: list[float] = field(default_factory=list)
 
     def complete(self, prompt: Prompt, watch: Watch) -> Completion:
         self.prompts.append(prompt)
         asked = [message.content for message in prompt.messages]
         said = [turn.content for turn in prompt.context if turn.role == "user"]
         assert len(set(asked + said)) == len(asked + said), "the AI is told the same twice"
-        for _ in range(AI_SECONDS):
-            self.clock.advance(1)
-            watch("")
+        reply = json.dumps(asked)
+        for number in range(1, round(AI_SECONDS / self.tick) + 1):
+            self.clock.advance(self.tick)
+            self.meanwhile()
+            try:
+                watch(reply[: len(reply) * number // AI_SECONDS])
+            except BaseException:
+                self.closed.append(self.clock())
+                raise
         if any("[fail]" in content for content in asked):
             raise AIError("ai_failed", "The AI was asked to fail.")
-        return Completion(json.dumps(asked))
+        return Completion(reply)
 
 
 class SettlingTier(MemoryTier):
@@ -217,8 +228,17 @@ class World:
         ai = cast(AI, Port("ai", self.ai, self.steps))
         self.tiers = Failover(self.tier, *(cast(Tier, port) for port in self.fallbacks))
         bots = BotConfigService(self.tiers, self.archive, self.settings, self.clock)
-        self.worker = Worker(self.tiers, self.archive, self.sender, bots, lambda _: ai, self.settings, self.clock)
-        self.intake = Intake(self.tiers, self.sender, bots, self.settings, self.clock, archive=self.archive)
+        self.worker = Worker(
+            self.tiers,
+            self.archive,
+            self.sender,
+            bots,
+            lambda _: ai,
+            self.settings,
+            self.clock,
+            sleep=self.clock.advance,
+        )
+        self.intake = Intake(self.tiers, self.archive, self.sender, bots, self.settings, self.clock)
         self.jobs = BackgroundJobManager(
             self.tiers, self.archive, self.sender, self.intake, platform_id=self.key.platform_id
         )
@@ -236,19 +256,21 @@ class World:
 
     # What people and machines do.
 
-    def posts(self, *message_ids: str, text: str = "", tries: int = 3) -> dict[str, Any] | None:
-        """The platform posts messages in one request and tries again until it is told `202`."""
+    def posts(self, *message_ids: str, text: str = "", tries: int = 3, **options: Any) -> dict[str, Any] | None:
+        """The platform posts messages in one request and tries again until it is told `202`, or `409`."""
         messages = []
         for message_id in message_ids:
             content = self.contents.setdefault(message_id, text or f"text of {message_id}")
             messages.append({"role": "user", "content": content, "message_id": message_id})
-        request: MessageRequest = parse_request({"messages": messages})
+        request: MessageRequest = parse_request({"messages": messages, **options})
         for _ in range(tries):
             try:
                 told = self.intake.handle(self.key, request)
             except (Crash, Unavailable):
                 self.clock.advance(1)
             else:
+                if not told["success"]:
+                    return told
                 for message_id in message_ids:
                     self.told.setdefault(message_id, [])
                 # The response is about the request's own message, its last.
@@ -322,7 +344,7 @@ class World:
     def settles(self) -> World:
         """Let time pass, with workers and the sweep, until nothing waits any more."""
         swept_at = self.clock()
-        for _ in range(200):
+        for _ in range(500):
             delivery, locked = self.queue.next(), self._locked()
             if delivery is None and not locked:
                 return self

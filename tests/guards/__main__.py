@@ -14,17 +14,19 @@ from queue import SimpleQueue
 from types import FrameType
 from typing import NoReturn
 
-from tests.guards import archives, handoff, service, steps, tiers, worker
+from tests.guards import archives, deliveries, double_texting, handoff, service, steps, tiers, worker
 from tests.guards.guard import Guard
 from tests.guards.scratch import Outcome, Scratch
 
 GUARDS: tuple[Guard, ...] = (
     *steps.GUARDS,
+    *double_texting.GUARDS,
     *tiers.GUARDS,
     *archives.GUARDS,
     *worker.GUARDS,
     *service.GUARDS,
     *handoff.GUARDS,
+    *deliveries.GUARDS,
 )
 REPOSITORY = Path(__file__).resolve().parents[2]
 #: Copies in which guards are taken away at the same time.

@@ -34,7 +34,7 @@ OWNERS = (
         "heartbeat compares the owner",
         "invariant 4",
         "contract/test_tier.py::TestHeartbeatAndOwner::test_only_the_claims_own_lock_id_extends_it[redis]",
-        (Removal(f"{SCRIPTS}/heartbeat.lua", "held[1] ~= input.lock_id or "),),
+        (Removal(f"{SCRIPTS}/line.lua", "held[1] ~= lock_id or "),),
     ),
     *in_both(
         "finish compares the owner",
@@ -172,15 +172,15 @@ JOINING = (
         "nobody joins a job past its restarts",
         "invariant 8",
         "TestSeal::test_newer_messages_mean_run_again_and_then_wait_for_the_next",
-        Removal(STEPS, "job.status is JobStatus.PROCESSING and job.restarts < settings.max_restarts", "True"),
-        Removal(f"{SCRIPTS}/accept.lua", "job.status == 'processing' and job.restarts < settings.max_restarts", "true"),
+        Removal(STEPS, "running and job.restarts < settings.max_restarts", "True"),
+        Removal(f"{SCRIPTS}/accept.lua", "running and job.restarts < settings.max_restarts", "true"),
     ),
     *in_both(
         "nothing rides on a record into another job",
         "step accept",
         "TestSeal::test_nothing_rides_on_a_message_of_another_job",
-        Removal(STEPS, "        new = [False] * len(new)\n", "        pass\n"),
-        Removal(f"{SCRIPTS}/accept.lua", "  new, any_new = {}, false\n"),
+        Removal(STEPS, "into another job.\n        new = [False] * len(new)\n", "into another job.\n        pass\n"),
+        Removal(f"{SCRIPTS}/accept.lua", "into another job.\n  new, any_new = {}, false\n", "into another job.\n"),
     ),
     *in_both(
         "what joined after the end was decided stays",

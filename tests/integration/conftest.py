@@ -62,7 +62,8 @@ class Api:
 def stack() -> Iterator[LocalStack]:
     environment = {"SIMULATED_AI_DELAY_MS": str(AI_DELAY_MS)}
     given = {name: os.environ[name] for name in ("REDIS_URL", "DATABASE_URL") if name in os.environ}
-    with LocalStack(environment=environment | given) as running:
+    # Platforms' webhooks are on this machine.
+    with LocalStack(environment=environment | given, settings={"EGRESS_ALLOW_LOOPBACK": "true"}) as running:
         yield running
 
 

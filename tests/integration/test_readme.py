@@ -11,13 +11,12 @@ import uuid
 from pathlib import Path
 
 import pytest
-from pg8000.native import Connection
 
 from local.invoke import BUILT
 from local.stack import LocalStack
+from message_handler.configuration import KINDS
 from message_handler.metrics import UNITS
 from message_handler.settings import Settings
-from message_handler.stores.database import connector
 from tests.integration.conftest import CANARY, Api
 
 README = Path("README.md").read_text()
@@ -68,16 +67,22 @@ def test_the_library_examples_run_in_one_process_with_nothing_configured(program
     assert result.stdout.split()[0] in ("pending", "processing", "completed")
 
 
-def test_a_first_bot_is_made_by_the_readmes_sql(api: Api, stack: LocalStack) -> None:
-    (sql,) = blocks("sql")
-    assert stack.database_url
-    connection: Connection = connector(Settings.from_environment({"DATABASE_URL": stack.database_url}))()
-    try:
-        connection.execute_simple(sql)
-    finally:
-        connection.close()
+def test_a_first_bot_is_made_by_the_readmes_requests(api: Api) -> None:
+    (script,) = blocks("configuration")
+    shell(script.replace("http://127.0.0.1:3000", api.url).replace("curl -s", "curl -s --fail-with-body"))
     answer = api.post(f"readme_{uuid.uuid4().hex}", history=f"<USER>{CANARY}</USER>", bot_id="pharmacy")
     assert answer["bot_name"] == "Pharmacy Assistant"
+
+
+def test_every_field_and_key_of_the_configuration_is_in_the_readme() -> None:
+    section = README.split("## Configuration")[1].split("\n## ")[0]
+    fields, *keys = re.findall(r"(?:^\|.*\n)+", section, re.MULTILINE)
+    names = set(re.findall(r"^\| (`[^|]+`) \|", "".join(keys), re.MULTILINE))
+    listed = {name for row in names for name in re.findall(r"`(\w+)`", row)}
+    assert listed == {name for kind in KINDS.values() for name in kind.meta_data.model_fields}
+    for row, kind in zip(fields.splitlines()[2:], KINDS.values(), strict=True):
+        listed = {name for name in re.findall(r"`(\w+)`", row) if name != "vi"}
+        assert listed == set(kind.record.model_fields), kind.noun
 
 
 def test_a_built_function_is_invoked_as_the_readme_says() -> None:
@@ -101,7 +106,7 @@ def test_every_setting_is_in_the_readme_with_its_default() -> None:
     fields = {name.upper(): field.default for name, field in Settings.model_fields.items()}
     assert set(listed) == set(fields)
     for name, default in fields.items():
-        if default is None:
+        if default in (None, ""):
             assert listed[name].startswith("none"), name
         elif isinstance(default, bool):
             assert listed[name] == str(default).lower(), name

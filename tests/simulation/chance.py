@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from message_handler.models import DoubleTexting
 from tests.simulation.checks import check
 from tests.simulation.fate import Chance
 from tests.simulation.simulation import Simulation
@@ -10,6 +11,7 @@ from tests.simulation.simulation import Simulation
 _MOMENTS = (0.0, 0.0, 0.0, 0.5, 2.0, 5.0, 6.5, 20.0, 62.0, 150.0)
 #: Or earlier: after so many steps of anybody, so many seconds after a fault, or once a stuck conversation was freed.
 _STEPS = 60
+_POLICIES: tuple[DoubleTexting, ...] = ("consolidate", "consolidate", "consolidate", "interrupt", "enqueue", "reject")
 _AFTER_FAULTS = (0.0, 0.02, 1.0, 10.0, 55.0)
 
 
@@ -29,8 +31,9 @@ def drawn(seed: int) -> Simulation:
         after = draw.choice((None, after_step, after_fault, after_fault, after_recovery))
         text = f"text of m{number} [fail]" if draw.random() < 0.05 else ""
         earlier = [f"m{number - 1}"] if number and draw.random() < 0.2 else []
+        policy: DoubleTexting = draw.choice(_POLICIES)
         for _ in range(draw.choice([1, 1, 1, 2])):
-            simulation.platform_posts(*earlier, f"m{number}", at=at, after=after, text=text)
+            simulation.platform_posts(*earlier, f"m{number}", at=at, after=after, text=text, policy=policy)
     if draw.random() < 0.3:
         simulation.platform_cancels(at=draw.choice(_MOMENTS))
     if draw.random() < 0.2:

@@ -19,6 +19,7 @@ def check(simulation: Simulation) -> None:
     replies_are_in_order(simulation)
     every_told_job_leads_to_the_end(simulation)
     what_was_shown_is_what_was_committed(simulation)
+    who_was_interrupted_committed_nothing(simulation)
 
 
 def promise(kept: bool, broken: str) -> None:
@@ -133,3 +134,14 @@ def what_was_shown_is_what_was_committed(simulation: Simulation) -> None:
     for job in shown:
         archived = simulation.archive.job(KEY.platform_id, job.job_id)
         promise(archived is not None and archived.reply == job.reply, f"shown, but not committed: {job.reply}")
+
+
+def who_was_interrupted_committed_nothing(simulation: Simulation) -> None:
+    """From then on. (A tier may not have heard that the job had been answered already, on another tier.)"""
+    if simulation.beyond_the_limits:
+        return
+    for tier in (simulation.redis, simulation.postgres):
+        for interrupted in (tier.interrupted[name] for name in simulation.interrupters if name in tier.interrupted):
+            job = simulation.archive.job(KEY.platform_id, interrupted.job_id)
+            late = job and job.status is JobStatus.COMPLETED and (job.finished_at or 0) > (interrupted.finished_at or 0)
+            promise(not late, "told interrupted, and committed all the same")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 from message_handler.ai import AI, Completion, Prompt, Watch
@@ -85,8 +86,9 @@ class Process:
         self.queue = cast(Queue, port("queue", world.queue))
         ai = cast(AI, port("ai", world.ai))
         bots = BotConfigService(self.tiers, self.archive, SETTINGS, clock)
-        self.intake = Intake(self.tiers, self.queue, bots, SETTINGS, clock, archive=self.archive)
-        self.worker = Worker(self.tiers, self.archive, self.queue, bots, lambda _: ai, SETTINGS, clock)
+        self.intake = Intake(self.tiers, self.archive, self.queue, bots, SETTINGS, clock)
+        worker = Worker(self.tiers, self.archive, self.queue, bots, lambda _: ai, SETTINGS, clock)
+        self.worker = replace(worker, sleep=world.scheduler.sleep)
         self.jobs = BackgroundJobManager(self.tiers, self.archive, self.queue, self.intake, platform_id=KEY.platform_id)
 
 

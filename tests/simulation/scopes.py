@@ -22,6 +22,16 @@ def and_a_duplicate(fate: Fate) -> Simulation:
     return simulation
 
 
+def one_interrupts_the_other(fate: Fate) -> Simulation:
+    simulation = Simulation(fate, naps=1, intakes=1)
+    simulation.worker("worker-1")
+    simulation.worker("worker-2")
+    simulation.sweeper()
+    simulation.platform_posts("m0")
+    simulation.platform_posts("m1", policy="interrupt")
+    return simulation
+
+
 def and_a_cancel(fate: Fate) -> Simulation:
     simulation = two_messages(fate)
     simulation.platform_cancels(at=0.0)

@@ -13,7 +13,7 @@ from contextlib import suppress
 from message_handler import maintenance
 from message_handler.errors import Conflict, NotFound, Unavailable
 from message_handler.intake import parse_request
-from message_handler.models import Job
+from message_handler.models import DoubleTexting, Job
 from tests.contract.world import FUNCTION_SECONDS, SWEEP_SECONDS, Crash
 from tests.simulation.fate import Fate
 from tests.simulation.processes import KEY, Process
@@ -31,6 +31,7 @@ class Simulation(World):
         #: What the platform was told, and what the patient was shown.
         self.told: dict[str, list[str]] = {}
         self.cancelled: set[str] = set()
+        self.interrupters: set[str] = set()
         self.shown: list[Job] = []
 
     def run(self) -> Simulation:
@@ -45,15 +46,16 @@ class Simulation(World):
         after: Callable[[], float] | None = None,
         text: str = "",
         tries: int = 3,
+        policy: DoubleTexting = "consolidate",
     ) -> None:
-        """The platform posts messages in one request, and tries again until it is told `202`.
+        """The platform posts messages in one request, and tries again until it is told `202`, or `409`.
 
         It begins `at` so many seconds; or at another moment that comes to be known, if that is earlier.
         """
         for message_id in message_ids:
             self.contents.setdefault(message_id, text or f"text of {message_id}")
         turns = [{"role": "user", "content": self.contents[id_], "message_id": id_} for id_ in message_ids]
-        request = parse_request({"messages": turns})
+        request = parse_request({"messages": turns, "double_texting": policy})
 
         def post() -> None:
             for _ in range(tries):
@@ -67,10 +69,17 @@ class Simulation(World):
                     if process is self._intakes[number]:
                         self._intakes[number] = Process(self, process.name)
                 else:
+                    if not answer["success"]:
+                        self.note("is told 409", answer["ai_job_id"])
+                        return
+                    if answer["action"] == "interrupted":
+                        self.interrupters.add(answer["ai_job_id"])
                     self.note("is told 202", answer["ai_job_id"])
-                    for message_id in message_ids:
+                    # The response is about the request's own message, its last. Where that is a duplicate the others
+                    # came with it before, or were rejected.
+                    for message_id in message_ids[:-1] if not answer.get("duplicate") else ():
                         self.told.setdefault(message_id, [])
-                    # The response is about the request's own message, its last.
+                    self.told.setdefault(message_ids[-1], [])
                     self.told[message_ids[-1]].append(answer["ai_job_id"])
                     return
                 self.scheduler.sleep(1)

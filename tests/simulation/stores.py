@@ -11,7 +11,7 @@ from copy import copy
 from dataclasses import replace
 from typing import Any
 
-from message_handler.models import Claim, ConversationKey, Fence, Job
+from message_handler.models import Accepted, Claim, ConversationKey, Fence, Job, Request
 from message_handler.settings import Settings
 from message_handler.stores.memory import MemoryTier
 from message_handler.stores.memory_archive import MemoryArchive
@@ -34,6 +34,8 @@ class SharedTier(MemoryTier):
         self.is_settled: Callable[[ConversationKey, str], bool] = lambda *_: False
         self._owners: dict[ConversationKey, str | None] = {}
         self._snapshots: list[tuple[Any, ...]] = []
+        #: The jobs as they were interrupted, by the names of those that took their messages.
+        self.interrupted: dict[str, Job] = {}
 
     # What happens to a server.
 
@@ -62,6 +64,13 @@ class SharedTier(MemoryTier):
 
     # What the witness sees (invariant 4: extending, releasing or finishing needs the caller's own lock id).
 
+    def accept(self, request: Request, *, job_id: str, lock_id: str) -> Accepted:
+        accepted = super().accept(request, job_id=job_id, lock_id=lock_id)
+        if accepted.interrupted:
+            self._owners[request.key] = None
+            self.interrupted[accepted.job_id] = accepted.interrupted
+        return accepted
+
     def claim(self, key: ConversationKey, lock_id: str) -> Any:
         claim = super().claim(key, lock_id)
         if isinstance(claim, Claim):
@@ -73,8 +82,8 @@ class SharedTier(MemoryTier):
         self._witness("adopt", key, lock_id, allowed=job is not None)
         return job
 
-    def heartbeat(self, key: ConversationKey, lock_id: str) -> Held:
-        held = super().heartbeat(key, lock_id)
+    def heartbeat(self, key: ConversationKey, lock_id: str, *arguments: Any, **options: Any) -> Held:
+        held = super().heartbeat(key, lock_id, *arguments, **options)
         self._witness("heartbeat", key, lock_id, allowed=held != "lost")
         return held
 

@@ -22,6 +22,7 @@ from tests.simulation.scopes import (
     and_a_cancel,
     and_a_duplicate,
     and_a_release,
+    one_interrupts_the_other,
     two_messages,
 )
 from tests.simulation.simulation import Simulation
@@ -45,6 +46,8 @@ WIDE = bool(os.environ.get("SIMULATION_WIDE"))
             Bounds(faults=1, first=SEALED),
             marks=pytest.mark.skipif(not WIDE, reason="only with SIMULATION_WIDE"),
         ),
+        (one_interrupts_the_other, Bounds(preemptions=1)),
+        (one_interrupts_the_other, Bounds(faults=1)),
         (and_a_duplicate, Bounds(preemptions=1)),
         (and_a_cancel, Bounds(preemptions=1)),
         (and_a_release, Bounds(preemptions=1)),

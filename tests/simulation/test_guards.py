@@ -51,8 +51,8 @@ def fence_and_settled_comparison(patch: pytest.MonkeyPatch) -> None:
 def never_join_while_a_next_exists(patch: pytest.MonkeyPatch) -> None:
     before = steps._target
 
-    def target(line: Line, settings: Any) -> Any:
-        return before(replace(line, next=None), settings)
+    def target(line: Line, *arguments: Any) -> Any:
+        return before(replace(line, next=None), *arguments)
 
     patch.setattr(steps, "_target", target)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,20 @@ ROUTES = {
     ("GET", "/admin/locks/{conversation_id}"): "AdminFunction",
     ("DELETE", "/admin/locks/{conversation_id}"): "AdminFunction",
     ("POST", "/admin/locks/cleanup"): "AdminFunction",
+    ("GET", "/admin/bots"): "AdminFunction",
+    ("GET", "/admin/bots/{bot_id}"): "AdminFunction",
+    ("PUT", "/admin/bots/{bot_id}"): "AdminFunction",
+    ("DELETE", "/admin/bots/{bot_id}"): "AdminFunction",
+    ("GET", "/admin/core-ai"): "AdminFunction",
+    ("GET", "/admin/core-ai/{core_ai_id}"): "AdminFunction",
+    ("PUT", "/admin/core-ai/{core_ai_id}"): "AdminFunction",
+    ("DELETE", "/admin/core-ai/{core_ai_id}"): "AdminFunction",
+    ("GET", "/admin/platforms"): "AdminFunction",
+    ("GET", "/admin/platforms/{platform_id}"): "AdminFunction",
+    ("PUT", "/admin/platforms/{platform_id}"): "AdminFunction",
+    ("DELETE", "/admin/platforms/{platform_id}"): "AdminFunction",
+    ("GET", "/admin/dead-letters"): "AdminFunction",
+    ("POST", "/admin/dead-letters/redrive"): "AdminFunction",
 }
 FUNCTIONS = {"IntakeFunction", "WorkerFunction", "AdminFunction"}
 
@@ -99,10 +114,11 @@ def test_deadlines_nest(stack: dict[str, Any], parameters: dict[str, Any]) -> No
     """Invariant 9: the worker's timeout < the lock's TTL < the records' visibility, which is six timeouts."""
     functions = _of_type(stack, "AWS::Lambda::Function")
     worker = functions["WorkerFunction"]["Timeout"]
-    visibility = stack["JobQueue"]["Properties"]["VisibilityTimeout"]
     assert worker == 120
-    assert worker < LOCK_TTL_SECONDS < visibility
-    assert visibility == 6 * worker
+    for queue in ("JobQueue", "DeliveryQueue"):
+        visibility = stack[queue]["Properties"]["VisibilityTimeout"]
+        assert worker < LOCK_TTL_SECONDS < visibility
+        assert visibility == 6 * worker
     assert functions["IntakeFunction"]["Timeout"] <= API_TIMEOUT_SECONDS
     waiting = parameters["MaxWaitSeconds"]
     assert waiting["Default"] <= waiting["MaxValue"] < API_TIMEOUT_SECONDS
@@ -110,10 +126,11 @@ def test_deadlines_nest(stack: dict[str, Any], parameters: dict[str, Any]) -> No
 
 def test_a_record_that_fails_five_times_rests_in_the_dead_letters_for_14_days(stack: dict[str, Any]) -> None:
     queue, dead_letters = (stack[name]["Properties"] for name in ("JobQueue", "DeadLetterQueue"))
-    assert queue["RedrivePolicy"] == {
-        "deadLetterTargetArn": {"Fn::GetAtt": ["DeadLetterQueue", "Arn"]},
-        "maxReceiveCount": 5,
-    }
+    for name in ("JobQueue", "DeliveryQueue"):
+        assert stack[name]["Properties"]["RedrivePolicy"] == {
+            "deadLetterTargetArn": {"Fn::GetAtt": ["DeadLetterQueue", "Arn"]},
+            "maxReceiveCount": 5,
+        }
     fourteen_days = 14 * 24 * 3600
     assert queue["MessageRetentionPeriod"] == dead_letters["MessageRetentionPeriod"] == fourteen_days
 
@@ -125,13 +142,19 @@ def test_records_are_encrypted_and_unordered(stack: dict[str, Any]) -> None:
 
 
 def test_one_failed_record_does_not_bring_back_its_batch(stack: dict[str, Any], parameters: dict[str, Any]) -> None:
-    (mapping,) = _of_type(stack, "AWS::Lambda::EventSourceMapping").values()
-    assert mapping["FunctionName"] == {"Ref": "WorkerFunction"}
-    assert mapping["EventSourceArn"] == {"Fn::GetAtt": ["JobQueue", "Arn"]}
-    assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
-    assert mapping["BatchSize"] == 10
-    assert mapping["ScalingConfig"] == {"MaximumConcurrency": {"Ref": "WorkerMaximumConcurrency"}}
-    assert parameters["WorkerMaximumConcurrency"]["MinValue"] == 2
+    for mapping in _of_type(stack, "AWS::Lambda::EventSourceMapping").values():
+        assert mapping["FunctionName"] == {"Ref": "WorkerFunction"}
+        assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+        assert mapping["BatchSize"] == 10
+
+
+def test_deliveries_take_no_worker_away_from_answering(stack: dict[str, Any], parameters: dict[str, Any]) -> None:
+    mappings = _of_type(stack, "AWS::Lambda::EventSourceMapping").values()
+    limits = {
+        it["EventSourceArn"]["Fn::GetAtt"][0]: it["ScalingConfig"]["MaximumConcurrency"]["Ref"] for it in mappings
+    }
+    assert limits == {"JobQueue": "WorkerMaximumConcurrency", "DeliveryQueue": "DeliveryMaximumConcurrency"}
+    assert all(parameters[name]["MinValue"] == 2 for name in limits.values())
 
 
 def test_the_sweep_runs_every_minute(stack: dict[str, Any]) -> None:
@@ -156,8 +179,9 @@ def test_every_function_has_the_layer_and_the_settings(stack: dict[str, Any]) ->
         (layer,) = function["Layers"]
         assert stack[layer["Ref"]]["Type"] == "AWS::Lambda::LayerVersion"
         assert function["Environment"]["Variables"].keys() >= {
-            "REDIS_URL", "REDIS_PASSWORD", "REDIS_CLUSTER", "DATABASE_URL", "JOB_QUEUE_URL", "SIMULATED_AI_DELAY_MS",
-            "MAX_WAIT_SECONDS", "POWERTOOLS_SERVICE_NAME", "POWERTOOLS_METRICS_NAMESPACE", "POWERTOOLS_LOG_LEVEL",
+            "REDIS_URL", "REDIS_PASSWORD", "REDIS_CLUSTER", "DATABASE_URL", "JOB_QUEUE_URL", "DELIVERY_QUEUE_URL",
+            "SIMULATED_AI_DELAY_MS", "MAX_WAIT_SECONDS", "POWERTOOLS_SERVICE_NAME", "POWERTOOLS_METRICS_NAMESPACE",
+            "POWERTOOLS_LOG_LEVEL",
         }  # fmt: skip
 
 
@@ -166,21 +190,66 @@ def test_no_function_may_do_more_than_its_part(stack: dict[str, Any]) -> None:
     granted = {}
     for name, role in _of_type(stack, "AWS::IAM::Role").items():
         statements = [it for policy in role["Policies"] for it in policy["PolicyDocument"]["Statement"]]
+        statements = [it["Fn::If"][1] if "Fn::If" in it else it for it in statements]
         granted[name] = {
-            (it["Resource"]["Fn::GetAtt"][0], action)
+            (_resource(it["Resource"]), action)
             for it in statements
             for action in (it["Action"] if isinstance(it["Action"], list) else [it["Action"]])
         }
     assert granted == {
         "IntakeFunctionRole": {("JobQueue", "sqs:SendMessage")},
-        "WorkerFunctionRole": {("JobQueue", "sqs:SendMessage"), ("JobQueue", "sqs:ChangeMessageVisibility")},
+        "WorkerFunctionRole": {
+            ("JobQueue", "sqs:SendMessage"),
+            ("JobQueue", "sqs:ChangeMessageVisibility"),
+            ("DeliveryQueue", "sqs:SendMessage"),
+            (
+                "arn:${AWS::Partition}:secretsmanager:${AWS::Region}:${AWS::AccountId}:secret:${SecretsPrefix}*",
+                "secretsmanager:GetSecretValue",
+            ),
+            ("BedrockModelArns", "bedrock:InvokeModelWithResponseStream"),
+        },
         "AdminFunctionRole": {
             ("JobQueue", "sqs:SendMessage"),
             ("JobQueue", "sqs:GetQueueAttributes"),
+            ("DeliveryQueue", "sqs:SendMessage"),
             ("DeadLetterQueue", "sqs:ReceiveMessage"),
             ("DeadLetterQueue", "sqs:DeleteMessage"),
+            ("DeadLetterQueue", "sqs:GetQueueAttributes"),
         },
     }
+
+
+def _resource(named: dict[str, Any]) -> str:
+    ((how, what),) = named.items()
+    return str(what[0] if how == "Fn::GetAtt" else what)
+
+
+def test_a_model_of_bedrock_may_be_asked_only_where_one_is_named(
+    stack: dict[str, Any], parameters: dict[str, Any]
+) -> None:
+    (policy,) = stack["WorkerFunctionRole"]["Properties"]["Policies"]
+    (conditional,) = [it["Fn::If"] for it in policy["PolicyDocument"]["Statement"] if "Fn::If" in it]
+    assert conditional[0] == "AsksBedrock"
+    assert conditional[2] == {"Ref": "AWS::NoValue"}
+    assert _source()["Conditions"]["AsksBedrock"] == {
+        "Fn::Not": [{"Fn::Equals": [{"Fn::Join": ["", {"Ref": "BedrockModelArns"}]}, ""]}]
+    }
+    assert parameters["BedrockModelArns"]["Default"] == ""
+
+
+def test_the_prefix_of_secrets_is_never_empty(parameters: dict[str, Any]) -> None:
+    allowed = parameters["SecretsPrefix"]["AllowedPattern"]
+    assert re.fullmatch(allowed, parameters["SecretsPrefix"]["Default"])
+    assert not re.fullmatch(allowed, "")
+    assert not re.fullmatch(allowed, "*")
+
+
+def test_the_worker_sends_to_the_hosts_that_configuration_may_name(stack: dict[str, Any]) -> None:
+    functions = _of_type(stack, "AWS::Lambda::Function")
+    allowed = {name: it["Environment"]["Variables"].get("EGRESS_ALLOWED_HOSTS") for name, it in functions.items()}
+    hosts = {"Ref": "EgressAllowedHosts"}
+    assert allowed == {"IntakeFunction": None, "AdminFunction": hosts, "WorkerFunction": hosts}
+    assert "EGRESS_ALLOW_LOOPBACK" not in json.dumps(stack)
 
 
 def test_passwords_are_never_shown(parameters: dict[str, Any]) -> None:

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
+from pydantic import SecretStr
 
+from local.stores import Server
+from message_handler.admin_configuration import ConfigurationAdmin
+from message_handler.bot_config import BotConfigService
+from message_handler.egress import Egress
 from message_handler.metrics import Meter
 from message_handler.settings import Settings
+from message_handler.stores.database import Database, connector
+from message_handler.stores.postgres_archive import PostgresArchive
+from message_handler.stores.postgres_configuration import PostgresConfiguration
 from tests.unit.service import FUNCTIONS, HeldQueue, Output, ScriptedAI, Service, load_function, parts_of, quote
 
 
@@ -38,3 +47,29 @@ def service(output: Output, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service
     yield service
     layer.handlers, layer.propagate = before[0], before[2]
     layer.setLevel(before[1])
+
+
+@pytest.fixture
+def configured(service: Service, postgres: Server) -> Iterator[Service]:
+    """The three functions over a Postgres with nothing configured in it."""
+    database = Database(connector(Settings(database_url=SecretStr(postgres.url), database_timeout=30)))
+    database.migrate()
+    clean = "truncate conversations, jobs, outbox, settled, turns, bots, core_ai; update platforms set meta_data = '{}'"
+    database.run(lambda connection: connection.execute_simple(clean))
+    parts, archive = service.parts, PostgresArchive(database)
+    bots = BotConfigService(parts.tiers, archive, parts.settings)
+    egress = Egress(["*.ai.example", "*.clinic.example"])
+    service.use(
+        archive=archive,
+        bots=bots,
+        intake=replace(parts.intake, bots=bots),
+        worker=replace(parts.worker, archive=archive, bots=bots),
+        configuration=ConfigurationAdmin(PostgresConfiguration(database), bots, egress),
+    )
+    yield service
+    database.run(
+        lambda connection: connection.execute_simple(
+            clean + ", name = 'Default platform', description = '', base_url = null"
+        )
+    )
+    database.close()

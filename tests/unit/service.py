@@ -18,9 +18,11 @@ from typing import Any
 import pytest
 from aws_lambda_powertools.logging.utils import copy_config_to_registered_loggers
 
+from message_handler.admin_configuration import ConfigurationAdmin
 from message_handler.ai import Completion, Prompt, Watch
 from message_handler.bot_config import BotConfigService
-from message_handler.errors import MessageHandlerError
+from message_handler.egress import Egress
+from message_handler.errors import MessageHandlerError, Unavailable
 from message_handler.intake import Intake
 from message_handler.metrics import Meter
 from message_handler.models import ArchiveRecord, ConversationKey, Record
@@ -30,6 +32,7 @@ from message_handler.settings import Settings
 from message_handler.stores.failover import Failover
 from message_handler.stores.memory import MemoryTier
 from message_handler.stores.memory_archive import MemoryArchive
+from message_handler.stores.no_archive import NoConfiguration
 from message_handler.wiring import Parts
 
 CANARY = "c4n4ry"
@@ -126,8 +129,11 @@ class ConfiguredArchive(MemoryArchive):
         super().__init__()
         self.bots = bots
         self.asked: list[str] = []
+        self.gone = False
 
     def configuration(self, platform_id: str, bot_id: str) -> dict[str, Any] | None:
+        if self.gone:
+            raise Unavailable("Postgres")
         self.asked.append(bot_id)
         return json.loads(json.dumps(self.bots.get(bot_id)))  # type: ignore[no-any-return]
 
@@ -208,8 +214,9 @@ def parts_of(
     tiers, archive, meter = Failover(MemoryTier(settings)), archive or MemoryArchive(), meter or Meter()
     bots = BotConfigService(tiers, archive, settings)
     worker = Worker(tiers, archive, queue, bots, lambda core_ai: ai, settings, meter=meter)
-    intake = Intake(tiers, queue, bots, settings, meter=meter, archive=archive)
-    return Parts(settings, tiers, archive, queue, bots, intake, worker)
+    intake = Intake(tiers, archive, queue, bots, settings, meter=meter)
+    configuration = ConfigurationAdmin(NoConfiguration(), bots, Egress(()))
+    return Parts(settings, tiers, archive, queue, bots, intake, worker, configuration)
 
 
 def load_event(name: str) -> dict[str, Any]:

@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from message_handler.bot_config import REDACTED, BotConfigService
+from message_handler.bot_config import BotConfigService
+from message_handler.configuration import REDACTED
 from message_handler.errors import Conflict, NotFound
 from message_handler.models import Job, JobStatus, Message
 from message_handler.settings import Settings
 from message_handler.stores.failover import Failover
 from message_handler.stores.memory import MemoryTier
-from tests.unit.service import CANARY, KEY, ConfiguredArchive, bot
+from tests.unit.service import CANARY, KEY, ConfiguredArchive, Output, bot
 
 pytestmark = pytest.mark.usefixtures("output")
 
 BOT = {"bot_id", "name", "description", "language", "is_active", "core_ai_id", "platform_id", "meta_data"}
-CORE_AI = {"core_ai_id", "name", "api_endpoint", "auth_required", "auth_token", "timeout_seconds", "meta_data"}
+CORE_AI = {
+    "core_ai_id",
+    "name",
+    "api_endpoint",
+    "auth_required",
+    "auth_token",
+    "auth_host",
+    "timeout_seconds",
+    "meta_data",
+    "fallback",
+}
 PLATFORM = {"platform_id", "name", "description", "base_url", "auth_required", "meta_data"}
 CORE = {
     "core_ai_id": "gpt",
@@ -27,8 +39,21 @@ CORE = {
     "api_endpoint": "https://ai.example/v1",
     "auth_required": True,
     "auth_token": f"sk-{CANARY}",
+    "auth_host": "ai.example",
     "timeout_seconds": 20,
     "meta_data": {},
+    "fallback": None,
+}
+SPARE = {name: value for name, value in CORE.items() if name != "fallback"} | {
+    "core_ai_id": "spare",
+    "api_endpoint": "https://spare.example:8443/v1",
+    "auth_token": f"sk-{CANARY}-spare",
+    "auth_host": "spare.example:8443",
+}
+ARN = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:ai-token-Ab1"
+PLATFORM_RECORD = bot("any")["platform"] | {
+    "base_url": "https://chat.example",
+    "meta_data": {"webhook_secrets": ["whsec_" + base64.b64encode(CANARY.encode() * 4).decode(), ARN]},
 }
 
 
@@ -116,20 +141,148 @@ class TestShape:
         assert bots.get_bot_config("conv_123", bot_id="nurse")["core_ai"]["name"] != "changed"
 
 
+def job_of(bot_id: str) -> Job:
+    return Job(KEY.new_job_id(), KEY, JobStatus.PROCESSING, (Message("m", "hello"),), bot_id)
+
+
 class TestSecrets:
-    def test_a_token_is_neither_served_nor_cached(
-        self, bots: BotConfigService, archive: ConfiguredArchive, tier: SharedTier
+    @pytest.fixture
+    def archive(self, output: Output) -> ConfiguredArchive:
+        """With one bot that has every secret there is."""
+        secrets = PLATFORM_RECORD["meta_data"]["webhook_secrets"]
+        output.private.add(secrets[0])
+        return ConfiguredArchive(nurse=bot("nurse", core_ai=CORE | {"fallback": SPARE}, platform=PLATFORM_RECORD))
+
+    def test_none_is_served_shared_or_kept_where_no_job_is_answered(
+        self, bots: BotConfigService, output: Output, tier: SharedTier
     ) -> None:
-        archive.bots["nurse"] = bot("nurse", core_ai=CORE)
         served = bots.get_bot_config("conv_123", bot_id="nurse")
         assert served["core_ai"]["auth_token"] == REDACTED
+        assert served["core_ai"]["fallback"]["auth_token"] == REDACTED
+        assert served["platform"]["meta_data"]["webhook_secrets"] == [REDACTED, REDACTED]
         assert tier.kept
-        for place in (served, tier.kept, vars(bots)["_bots"]):
-            assert CANARY not in str(place)
+        for place in (served, tier.kept, vars(bots)["_bots"], vars(bots)["_revealed"]):
+            output.assert_private(str(place))
 
     def test_no_token_is_shown_as_none(self, bots: BotConfigService, archive: ConfiguredArchive) -> None:
         archive.bots["nurse"] = bot("nurse", core_ai=CORE | {"auth_token": None})
         assert bots.get_bot_config("conv_123", bot_id="nurse")["core_ai"]["auth_token"] is None
+
+    def test_a_job_is_answered_with_them(self, bots: BotConfigService) -> None:
+        config = bots.config_of_job(job_of("nurse"))
+        assert config["core_ai"] == CORE | {"fallback": SPARE}
+        assert config["platform"] == PLATFORM_RECORD
+        config["core_ai"]["auth_token"] = "changed"
+        assert bots.config_of_job(job_of("nurse"))["core_ai"] == CORE | {"fallback": SPARE}
+
+    def test_they_are_still_neither_served_nor_shared_then(
+        self, bots: BotConfigService, output: Output, tier: SharedTier
+    ) -> None:
+        bots.config_of_job(job_of("nurse"))
+        output.assert_private(str(bots.get_bot_config("conv_123", bot_id="nurse")))
+        output.assert_private(str(tier.kept))
+
+    def test_the_shared_copy_lacks_them_so_postgres_is_asked(
+        self, bots: BotConfigService, archive: ConfiguredArchive, tier: SharedTier, clock: Clock
+    ) -> None:
+        bots.get_bot_config("conv_123", bot_id="nurse")
+        worker = another_process(tier, archive, clock)
+        assert worker.config_of_job(job_of("nurse"))["core_ai"]["auth_token"] == CORE["auth_token"]
+        worker.config_of_job(job_of("nurse"))
+        assert archive.asked == ["nurse"] * 2
+
+    def test_the_address_of_a_secret_is_shared(
+        self, bots: BotConfigService, archive: ConfiguredArchive, tier: SharedTier, clock: Clock
+    ) -> None:
+        archive.bots["nurse"] = bot("nurse", core_ai=CORE | {"auth_token": ARN})
+        assert bots.get_bot_config("conv_123", bot_id="nurse")["core_ai"]["auth_token"] == REDACTED
+        worker = another_process(tier, archive, clock)
+        assert worker.config_of_job(job_of("nurse"))["core_ai"]["auth_token"] == ARN
+        assert archive.asked == ["nurse"]
+
+    def test_what_looks_like_an_address_and_is_none_is_not_shared(
+        self, bots: BotConfigService, archive: ConfiguredArchive, output: Output, tier: SharedTier
+    ) -> None:
+        archive.bots["nurse"] = bot("nurse", core_ai=CORE | {"auth_token": f"arn:aws:secretsmanager:{CANARY}"})
+        bots.config_of_job(job_of("nurse"))
+        assert tier.kept
+        output.assert_private(str(tier.kept))
+
+    def test_while_postgres_is_away_the_process_goes_on_with_what_it_had(
+        self, bots: BotConfigService, archive: ConfiguredArchive, clock: Clock
+    ) -> None:
+        first = bots.config_of_job(job_of("nurse"))
+        archive.gone = True
+        clock.now += 3600
+        assert bots.config_of_job(job_of("nurse")) == first
+
+    @pytest.mark.parametrize("seconds", [0, 3600])
+    def test_a_process_that_never_had_them_goes_on_without(
+        self, bots: BotConfigService, archive: ConfiguredArchive, tier: SharedTier, clock: Clock, seconds: int
+    ) -> None:
+        archive.bots["nurse"]["core_ai"]["auth_required"] = False
+        bots.get_bot_config("conv_123", bot_id="nurse")
+        archive.gone = True
+        clock.now += seconds
+        config = another_process(tier, archive, clock).config_of_job(job_of("nurse"))
+        for core_ai in (config["core_ai"], config["core_ai"]["fallback"]):
+            assert (core_ai["auth_token"], core_ai["auth_required"]) == (None, True)
+        assert config["platform"]["meta_data"]["webhook_secrets"] == [ARN]
+        assert config["name"] == "Bot nurse"
+
+    def test_one_who_was_without_has_them_when_postgres_is_back(
+        self, bots: BotConfigService, archive: ConfiguredArchive
+    ) -> None:
+        bots.get_bot_config("conv_123", bot_id="nurse")
+        archive.gone = True
+        bots.config_of_job(job_of("nurse"))
+        archive.gone = False
+        assert bots.config_of_job(job_of("nurse"))["core_ai"]["auth_token"] == CORE["auth_token"]
+
+    def test_what_stands_for_one_is_none(self, bots: BotConfigService, archive: ConfiguredArchive) -> None:
+        platform = PLATFORM_RECORD | {"meta_data": {"webhook_secrets": [REDACTED]}}
+        archive.bots["nurse"] = bot("nurse", core_ai=CORE | {"auth_token": REDACTED}, platform=platform)
+        config = bots.config_of_job(job_of("nurse"))
+        assert config["core_ai"]["auth_token"] is None
+        assert config["platform"]["meta_data"]["webhook_secrets"] == []
+
+    @pytest.mark.parametrize(
+        "changed",
+        [
+            {"api_endpoint": "https://evil.example/v1"},
+            {"api_endpoint": "https://ai.example:8443/v1"},
+            {"api_endpoint": "http://ai.example/v1"},
+            {"api_endpoint": "https://ai.example.evil.example/v1"},
+            {"api_endpoint": "https://ai.example@evil.example/v1"},
+            {"api_endpoint": "https://evil.example\\@ai.example/v1"},
+            {"api_endpoint": "simulated://", "auth_host": None},
+            {"auth_host": None},
+            {"auth_host": "spare.example"},
+        ],
+    )
+    def test_a_token_goes_to_no_other_host_than_the_one_that_it_was_stored_for(
+        self,
+        bots: BotConfigService,
+        archive: ConfiguredArchive,
+        caplog: pytest.LogCaptureFixture,
+        changed: dict[str, Any],
+    ) -> None:
+        """Somebody wrote another address into the table."""
+        moved = bot("nurse", core_ai=CORE | changed, platform=PLATFORM_RECORD)
+        archive.bots["nurse"] = moved
+        archive.bots["other"] = bot("other", core_ai=CORE | {"fallback": SPARE | changed | {"auth_required": False}})
+        core_ai = bots.config_of_job(job_of("nurse"))["core_ai"]
+        assert (core_ai["auth_token"], core_ai["auth_required"]) == (None, True)
+        core_ai = bots.config_of_job(job_of("other"))["core_ai"]
+        assert core_ai["auth_token"] == CORE["auth_token"]
+        assert (core_ai["fallback"]["auth_token"], core_ai["fallback"]["auth_required"]) == (None, True)
+        assert [vars(record)["key"] for record in caplog.records] == ["auth_token", "auth_token"]
+
+    def test_the_same_host_is_the_same_however_it_is_written(
+        self, bots: BotConfigService, archive: ConfiguredArchive
+    ) -> None:
+        archive.bots["nurse"] = bot("nurse", core_ai=CORE | {"api_endpoint": "https://AI.example:443/v2?version=1"})
+        assert bots.config_of_job(job_of("nurse"))["core_ai"]["auth_token"] == CORE["auth_token"]
 
 
 class TestWhich:
@@ -229,20 +382,95 @@ class TestCache:
         assert len(vars(bots)["_conversations"]) <= 10
 
 
-class TestLimits:
-    """Somebody writes them into a table by hand."""
+class TestChanges:
+    def test_a_refreshed_bot_is_seen_as_soon_as_other_processes_copies_end(
+        self, bots: BotConfigService, archive: ConfiguredArchive, tier: SharedTier, clock: Clock
+    ) -> None:
+        bots.get_bot_config("conv_123", bot_id="nurse")
+        bots.config_of_job(job_of("nurse"))
+        clock.now += 4.9
+        late = another_process(tier, archive, clock)
+        late.get_bot_config("conv_123", bot_id="nurse")  # the old one, out of the shared cache
+        archive.bots["nurse"] = bot("nurse", name="New name")
+        bots.refresh("default", ["nurse"])
+        assert bots.get_bot_config("conv_123", bot_id="nurse")["name"] == "New name"
+        assert bots.config_of_job(job_of("nurse"))["name"] == "New name"
+        assert another_process(tier, archive, clock).get_bot_config("conv_123", bot_id="nurse")["name"] == "New name"
+        clock.now += 5
+        assert late.get_bot_config("conv_123", bot_id="nurse")["name"] == "New name"
 
-    def test_limits_are_served(self, bots: BotConfigService, archive: ConfiguredArchive) -> None:
-        limits = {"max_context_messages": 5, "max_context_characters": 0, "color": "blue"}
-        archive.bots["nurse"] = bot("nurse", meta_data=limits)
-        assert bots.get_bot_config("conv_123", bot_id="nurse")["meta_data"] == limits
+    def test_so_is_one_that_is_gone(
+        self, bots: BotConfigService, archive: ConfiguredArchive, tier: SharedTier, clock: Clock
+    ) -> None:
+        bots.get_bot_config("conv_123", bot_id="nurse")
+        del archive.bots["nurse"]
+        bots.refresh("default", ["nurse"])
+        for service in (bots, another_process(tier, archive, clock)):
+            with pytest.raises(NotFound):
+                service.get_bot_config("conv_123", bot_id="nurse")
+
+    def test_what_can_not_be_read_now_is_read_soon(
+        self, bots: BotConfigService, archive: ConfiguredArchive, clock: Clock
+    ) -> None:
+        bots.get_bot_config("conv_123", bot_id="nurse")
+        archive.bots["nurse"], archive.gone = bot("nurse", name="New name"), True
+        bots.refresh("default", ["nurse"])
+        archive.gone = False
+        clock.now += 5
+        assert bots.get_bot_config("conv_123", bot_id="nurse")["name"] == "New name"
+
+    def test_the_default_bot_answers_for_its_platform_where_nobody_configured_it(
+        self, bots: BotConfigService, archive: ConfiguredArchive
+    ) -> None:
+        archive.bots["default"] = bot("default", platform=PLATFORM_RECORD) | {"bot_id": None}
+        config = bots.config_of_job(job_of("default"))
+        assert config == bots._get_default_bot_config() | {"platform": PLATFORM_RECORD}
+
+
+class TestWrittenByHand:
+    """Somebody writes into a table. A patient's answer must not wait for it to be right."""
+
+    def test_what_is_right_is_served(self, bots: BotConfigService, archive: ConfiguredArchive) -> None:
+        meta_data = {"max_context_messages": 5, "max_context_characters": 0, "double_texting": "enqueue"}
+        archive.bots["nurse"] = bot("nurse", meta_data=meta_data)
+        assert bots.get_bot_config("conv_123", bot_id="nurse")["meta_data"] == meta_data
 
     @pytest.mark.parametrize("value", ["many", "5", -1, 2.5, True, None, [], {}])
     def test_a_limit_that_is_none_counts_as_not_set(
         self, bots: BotConfigService, archive: ConfiguredArchive, value: Any
     ) -> None:
-        archive.bots["nurse"] = bot("nurse", meta_data={"max_context_messages": value, "color": "blue"})
-        assert bots.get_bot_config("conv_123", bot_id="nurse")["meta_data"] == {"color": "blue"}
+        archive.bots["nurse"] = bot("nurse", meta_data={"max_context_messages": value, "max_context_characters": 9})
+        assert bots.get_bot_config("conv_123", bot_id="nurse")["meta_data"] == {"max_context_characters": 9}
+
+    def test_what_is_wrong_is_left_out_wherever_it_is(self, bots: BotConfigService, archive: ConfiguredArchive) -> None:
+        core_ai = CORE | {
+            "meta_data": {"model": "m", "temperature": "hot", "color": "blue"},
+            "fallback": SPARE | {"meta_data": {"model": 5, "region": "eu-central-1"}},
+        }
+        platform = PLATFORM_RECORD | {"meta_data": {"webhook_path": "//evil.example", "webhook_secrets": [ARN]}}
+        meta_data = {"double_texting": "shout", "debounce_ms": 500, "debounce_max_ms": 100, "color": "blue"}
+        archive.bots["nurse"] = bot("nurse", meta_data=meta_data, core_ai=core_ai, platform=platform)
+        config = bots.config_of_job(job_of("nurse"))
+        assert config["meta_data"] == {"debounce_ms": 500}
+        assert config["core_ai"]["meta_data"] == {"model": "m"}
+        assert config["core_ai"]["fallback"]["meta_data"] == {"region": "eu-central-1"}
+        assert config["platform"]["meta_data"] == {"webhook_secrets": [ARN]}
+
+    def test_each_key_is_warned_of_once_by_its_name(
+        self,
+        bots: BotConfigService,
+        archive: ConfiguredArchive,
+        clock: Clock,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        wrong = {"debounce_ms": CANARY, "color": CANARY, f"I feel {CANARY}": 1}
+        archive.bots |= {name: bot(name, meta_data=wrong) for name in ("nurse", "doctor")}
+        for name in ("nurse", "nurse", "doctor"):
+            bots.get_bot_config("conv_123", bot_id=name)
+            bots.config_of_job(job_of(name))
+            clock.now += 10
+        warnings = [(vars(record)["bot_id"], vars(record)["key"]) for record in caplog.records]
+        assert sorted(warnings) == [(n, key) for n in ("doctor", "nurse") for key in ("?", "color", "debounce_ms")]
 
     @pytest.mark.parametrize("meta_data", [None, [], "text", 1])
     def test_metadata_that_is_no_object_counts_as_empty(

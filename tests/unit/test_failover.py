@@ -259,7 +259,7 @@ class TestTheFunctions:
         parts = service.parts
         service.use(
             tiers=tiers,
-            intake=replace(parts.intake, tiers=tiers),
+            intake=replace(parts.intake, tiers=tiers, meter=service.meter),
         )
         answer = service.post({"history": f"<USER>{CANARY}</USER><br>"})
         assert (answer.status, answer.body["degraded"]) == (202, True)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import re
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -14,11 +17,13 @@ from urllib.parse import unquote
 import pytest
 
 from message_handler.ai import Prompt, Watch
+from message_handler.egress import Egress
 from message_handler.errors import AIError, Conflict, InvalidRequest, Unavailable
 from message_handler.jobs import BackgroundJobManager
 from message_handler.locks import MessageLockManager
 from message_handler.metrics import Meter
-from message_handler.models import Claim, ConversationKey, Message, Record, Request, shard_of_job
+from message_handler.models import Claim, ConversationKey, DeliveryRecord, Message, Record, Request, shard_of_job
+from message_handler.notices import failure_notice
 from message_handler.queues import SqsQueue, decode, encode
 from message_handler.settings import Settings
 from message_handler.stores.no_archive import NoArchive
@@ -60,6 +65,7 @@ LOCK = {
     "consolidated_messages",
     "tier",
 }
+CONFIGURED = ("bots", "core_ai", "platforms")
 RFC_3339 = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"
 
 
@@ -79,7 +85,10 @@ def accept_again(service: Service, event: dict[str, Any]) -> Record:
 class TestEvents:
     def test_every_file_is_used_here(self) -> None:
         source = Path(__file__).read_text()
-        assert [file.name for file in EVENTS.iterdir() if f'"{file.stem}"' not in source] == []
+        names = {f"admin-{verb}-{noun}" for verb in ("get", "put", "delete") for noun in EACH}
+        names |= {f"admin-list-{noun}" for noun in ("bots", "core-ai", "platforms")}
+        unused = [file.name for file in EVENTS.iterdir() if f'"{file.stem}"' not in source and file.stem not in names]
+        assert unused == []
 
     @pytest.mark.parametrize("file", sorted(EVENTS.glob("*.json")), ids=lambda file: file.stem)
     def test_a_call_is_one_that_its_function_routes_and_the_gateway_sends(self, service: Service, file: Path) -> None:
@@ -105,6 +114,9 @@ class TestEvents:
             assert record["md5OfBody"] == hashlib.md5(record["body"].encode()).hexdigest()
         broken = [body for body in bodies if not body.endswith("}")]
         assert broken == [bodies[2]]
+        (delivery,) = load_event("worker-delivery")["Records"]
+        assert delivery["md5OfBody"] == hashlib.md5(delivery["body"].encode()).hexdigest()
+        assert encode(DeliveryRecord(KEY)) == delivery["body"]
         for body in set(bodies) - set(broken):
             decoded = decode(body)
             assert encode(decoded) == body
@@ -150,6 +162,9 @@ class TestHandoff:
         taken.deliver()
         taken.post(says("more", "m-2"))
         back = self.hand(taken, {"to": "bot"})
+        assert [decode(body).request.correlation_id for body, _ in taken.queue.sent] == [
+            back.headers["X-Correlation-ID"]
+        ]
         assert (back.status, back.body["status"]) == (200, "active")
         assert taken.deliver() == {"batchItemFailures": []}
         shown = taken.http("intake", taken.event("intake-get-conversation")).body
@@ -253,6 +268,76 @@ class TestIntake:
             "message_id": None,
         }
         assert service.post(body).status == 202
+
+    def test_under_reject_a_second_message_is_told_no_and_stores_nothing(self, service: Service) -> None:
+        first = service.post(says("one"))
+        body = json.dumps(says("two", double_texting="reject"))
+        second = service.invoke("intake", load_event("intake-post-message") | {"body": body})
+        assert second["statusCode"] == 409
+        assert second["headers"]["Content-Type"] == "application/json"
+        assert json.loads(second["body"]) == {
+            "success": False,
+            "status": "locked",
+            "action": "rejected",
+            "message": "Another message is being answered; send this one again after the reply",
+            "ai_job_id": first.body["ai_job_id"],
+        }
+        assert len(service.queue.sent) == 1
+        assert service.output.metrics["MessagesRejected"] == [1]
+
+    def test_under_interrupt_it_takes_the_running_jobs_messages_over(self, service: Service) -> None:
+        first = service.post(says("one"))
+        service.parts.tiers.tiers[0].claim(KEY, "worker")
+        second = service.post(says("two", double_texting="interrupt"))
+        assert set(second.body) == ACQUIRED
+        assert (second.status, second.body["action"], second.body["consolidated_messages"]) == (202, "interrupted", 2)
+        job = service.http(
+            "intake", service.event("intake-get-job", pathParameters={"job_id": first.body["ai_job_id"]})
+        )
+        assert (job.body["status"], job.body["superseded_by"]) == ("cancelled", second.body["ai_job_id"])
+        assert service.output.metrics["JobsInterrupted"] == [1]
+
+    @pytest.mark.parametrize(
+        ("changes", "field", "advice"),
+        [
+            (
+                {"double_texting": "shout"},
+                "double_texting",
+                "must be 'consolidate', 'enqueue', 'interrupt' or 'reject'",
+            ),
+            ({"debounce_ms": 10_001}, "debounce_ms", "less than or equal to 10000"),
+            ({"debounce_ms": -1}, "debounce_ms", "greater than or equal to 0"),
+            ({"debounce_ms": "soon"}, "debounce_ms", "must be a valid integer"),
+        ],
+    )
+    def test_a_policy_that_there_is_not_is_refused(
+        self, service: Service, changes: dict[str, Any], field: str, advice: str
+    ) -> None:
+        answer = service.post(says("one") | changes)
+        assert (answer.status, answer.body["field"]) == (400, field)
+        assert advice in answer.body["detail"]
+        assert service.queue.sent == []
+
+    def test_one_correlation_id_runs_from_the_request_to_the_ai(self, service: Service) -> None:
+        seen: list[str] = []
+
+        def script(prompt: Prompt, _watch: Watch) -> str:
+            seen.append(prompt.correlation_id)
+            return "Rest."
+
+        service.ai.script = script
+        answer = service.post(says("one"), headers={"x-correlation-ID": "visit-17"})
+        assert answer.headers["X-Correlation-ID"] == "visit-17"
+        service.deliver()
+        assert seen == ["visit-17"]
+        logged = [line["message"] for line in service.output.logs if line.get("correlation_id") == "visit-17"]
+        assert logged == ["accepted", "asking the AI", "ended"]
+
+    @pytest.mark.parametrize("header", ["", "a b", "x" * 256, "<script>"])
+    def test_without_a_usable_one_it_is_the_gateways(self, service: Service, header: str) -> None:
+        event = service.event("intake-post-message", headers={"X-Correlation-ID": header})
+        answer = service.http("intake", event)
+        assert answer.headers["X-Correlation-ID"] == event["requestContext"]["requestId"]
 
     def test_the_same_message_id_is_the_same_job_and_starts_nothing(self, service: Service) -> None:
         first = service.http("intake", service.event("intake-post-message"))
@@ -483,8 +568,56 @@ class TestWorker:
         assert service.invoke("worker", service.event("worker-one-record")) == {"batchItemFailures": []}
         job = service.http("intake", service.event("intake-get-job")).body
         assert (job["status"], job["reply"]) == ("failed", None)
-        assert job["error"] == {"code": "ai_failed", "message": "The AI gave no answer."}
+        notice = failure_notice(service.parts.bots.default)
+        assert job["error"] == {"code": "ai_failed", "message": "The AI gave no answer.", "notice": notice}
         assert service.output.metrics["JobsFailed"] == [1]
+
+
+class TestDelivery:
+    def test_a_delivery_record_has_its_conversation_delivered_in_the_functions_time(self, service: Service) -> None:
+        service.use(worker=replace(service.parts.worker, deliveries=(asked := Recorded())))
+        before = time.time()
+        assert service.invoke("worker", service.event("worker-delivery")) == {"batchItemFailures": []}
+        ((key, deadline),) = asked.delivered
+        assert key == KEY
+        assert before + 100 < deadline < time.time() + 120
+
+    def test_one_that_crashes_is_left_to_the_sweep(
+        self, service: Service, sqs: SqsQueue, changed: list[dict[str, Any]]
+    ) -> None:
+        service.use(queue=sqs, worker=replace(service.parts.worker, deliveries=Recorded(KeyError(CANARY))))
+        assert service.invoke("worker", service.event("worker-delivery")) == {"batchItemFailures": []}
+        assert [line["error"] for line in service.output.logs if line["level"] == "ERROR"] == ["KeyError"]
+        assert changed == []
+
+    def test_without_postgres_there_is_nothing_to_deliver(self, service: Service) -> None:
+        assert service.invoke("worker", service.event("worker-delivery")) == {"batchItemFailures": []}
+        shown = service.http("admin", service.event("admin-dead-letters"))
+        assert (shown.status, shown.body) == (200, {"deliveries": [], "records": None})
+        redriven = service.http("admin", service.event("admin-redrive-dead-letters"))
+        assert (redriven.status, redriven.body) == (200, {"redriven": 0})
+
+    def test_the_schedule_sweeps_deliveries_too(self, service: Service) -> None:
+        service.use(deliveries=(asked := Recorded()))
+        service.invoke("admin", service.event("admin-schedule"))
+        assert asked.swept == 1
+
+
+@dataclass
+class Recorded:
+    """In place of deliveries, which need a Postgres: what they were asked for."""
+
+    error: Exception | None = None
+    delivered: list[tuple[ConversationKey, float]] = field(default_factory=list)
+    swept: int = 0
+
+    def deliver(self, key: ConversationKey, deadline: float) -> None:
+        if self.error:
+            raise self.error
+        self.delivered.append((key, deadline))
+
+    def sweep(self) -> None:
+        self.swept += 1
 
 
 class TestAdmin:
@@ -568,6 +701,145 @@ class TestAdmin:
         with pytest.raises(InvalidRequest, match="sweep, migrate, status") as refused:
             service.invoke("admin", event)
         service.output.assert_private(str(refused.value))
+
+
+BOT_RECORD = {"bot_id", "platform_id", "name", "description", "language", "is_active", "core_ai_id", "meta_data"}
+CORE_AI_RECORD = {
+    "core_ai_id",
+    "name",
+    "api_endpoint",
+    "auth_required",
+    "auth_token",
+    "timeout_seconds",
+    "meta_data",
+}
+PLATFORM_RECORD = {"platform_id", "name", "description", "base_url", "auth_required", "meta_data"}
+EACH = ("bot", "core-ai", "platform")
+
+
+def put(service: Service, name: str, **changes: Any) -> Answer:
+    """Put an event's record with some fields changed."""
+    event = service.event(name)
+    return service.http("admin", event | {"body": json.dumps(json.loads(event["body"]) | changes)})
+
+
+class TestConfiguration:
+    def test_records_are_created_shown_and_deleted(self, configured: Service) -> None:
+        answers = {noun: configured.http("admin", configured.event(f"admin-put-{noun}")) for noun in ("core-ai", *EACH)}
+        assert [answers[noun].status for noun in EACH] == [201, 200, 200]  # the platform is there, the AI core now too
+        for noun, shape in zip(EACH, (BOT_RECORD, CORE_AI_RECORD, PLATFORM_RECORD), strict=True):
+            assert set(answers[noun].body) == shape
+            shown = configured.http("admin", configured.event(f"admin-get-{noun}"))
+            assert (shown.status, shown.body) == (200, answers[noun].body)
+            sent = json.loads(load_event(f"admin-put-{noun}")["body"])
+            secret = ("auth_token", "meta_data")
+            assert {k: v for k, v in shown.body.items() if k in sent and k not in secret} == {
+                k: v for k, v in sent.items() if k not in secret
+            }
+        assert answers["bot"].body["meta_data"] == json.loads(load_event("admin-put-bot")["body"])["meta_data"]
+        for noun, collection, key in zip(EACH, ("bots", "core-ai", "platforms"), CONFIGURED, strict=True):
+            listed = configured.http("admin", configured.event(f"admin-list-{collection}"))
+            assert (listed.status, listed.body) == (200, {key: [answers[noun].body]})
+        for noun in ("bot", "core-ai"):
+            deleted = configured.http("admin", configured.event(f"admin-delete-{noun}"))
+            assert (deleted.status, deleted.body) == (200, {"deleted": True})
+            assert configured.http("admin", configured.event(f"admin-delete-{noun}")).status == 404
+            assert configured.http("admin", configured.event(f"admin-get-{noun}")).status == 404
+
+    def test_a_bot_answers_as_it_was_configured(self, configured: Service) -> None:
+        assert configured.post({"history": f"<USER>{CANARY}</USER>", "bot_id": "pharmacy"}).status == 404
+        configured.http("admin", configured.event("admin-put-core-ai"))
+        configured.http("admin", configured.event("admin-put-bot"))
+        answer = configured.post({"history": f"<USER>{CANARY}</USER>", "bot_id": "pharmacy"})
+        assert (answer.status, answer.body["bot_name"]) == (202, "Pharmacy Assistant")
+        put(configured, "admin-put-bot", is_active=False)
+        assert configured.post({"history": f"<USER>{CANARY}</USER>", "bot_id": "pharmacy"}).status == 409
+
+    def test_secrets_are_never_shown(self, configured: Service) -> None:
+        """That they are in no log and no error is looked at where the test ends."""
+        secret = "whsec_" + base64.b64encode(CANARY.encode() * 4).decode()
+        configured.output.private |= {secret}
+        meta_data = {"webhook_secrets": [secret]}
+        first = [
+            put(configured, "admin-put-core-ai", auth_token=f"sk-{CANARY}"),
+            put(configured, "admin-put-platform", meta_data=meta_data),
+        ]
+        assert first[0].body["auth_token"] == "***"
+        assert first[1].body["meta_data"]["webhook_secrets"] == ["***"]
+        shown = [configured.http("admin", configured.event(f"admin-get-{noun}")) for noun in EACH[1:]]
+        listed = [configured.http("admin", configured.event(f"admin-list-{name}")) for name in ("core-ai", "platforms")]
+        refused = [
+            put(configured, "admin-put-core-ai", auth_token=f"sk {CANARY}"),
+            put(configured, "admin-put-core-ai", api_endpoint=f"https://{CANARY}.example"),
+            put(configured, "admin-put-platform", meta_data={"webhook_secrets": [CANARY]}),
+            put(configured, "admin-put-platform", base_url=f"http://{CANARY}"),
+        ]
+        assert [answer.status for answer in refused] == [400] * 4
+        for answer in [*first, *shown, *listed]:
+            configured.output.assert_private(json.dumps(answer.body))
+
+    @pytest.mark.parametrize(
+        ("name", "changes", "field"),
+        [
+            ("admin-put-bot", {"meta_data": {"debounce_ms": CANARY}}, "meta_data.debounce_ms"),
+            ("admin-put-bot", {"meta_data": {"colour": CANARY}}, "meta_data.colour"),
+            ("admin-put-bot", {"core_ai_id": CANARY}, "core_ai_id"),
+            ("admin-put-core-ai", {"api_endpoint": f"http://api.ai.example/{CANARY}"}, "api_endpoint"),
+            ("admin-put-core-ai", {"api_endpoint": "https://127.0.0.1/"}, "api_endpoint"),
+            ("admin-put-core-ai", {"api_endpoint": f"https://me:{CANARY}@api.ai.example/"}, "api_endpoint"),
+            ("admin-put-core-ai", {"api_endpoint": f"https://api.ai.example.{CANARY}.example"}, "api_endpoint"),
+            ("admin-put-platform", {"base_url": f"https://{CANARY}.example"}, "base_url"),
+            ("admin-put-platform", {"base_url": "http://chat.clinic.example"}, "base_url"),
+        ],
+    )
+    def test_what_is_wrong_is_refused_by_its_name_and_nothing_is_stored(
+        self, configured: Service, name: str, changes: dict[str, Any], field: str
+    ) -> None:
+        event = configured.event(name.replace("put", "get"))
+        before = configured.http("admin", event)
+        answer = put(configured, name, **changes)
+        assert (answer.status, answer.body["field"]) == (400, field)
+        assert configured.http("admin", event) == before
+
+    @pytest.mark.parametrize("body", [None, "", "null", "[]", f'"{CANARY}"', f'{{"name": "{CANARY}'])
+    def test_a_body_that_is_no_object_is_refused(self, configured: Service, body: str | None) -> None:
+        for noun in EACH:
+            assert configured.http("admin", configured.event(f"admin-put-{noun}", body=body)).status == 400
+
+    @pytest.mark.parametrize("verb", ["get", "put", "delete"])
+    def test_an_id_that_can_be_none_is_refused(self, configured: Service, verb: str) -> None:
+        for noun, name in zip(EACH, ("bot_id", "core_ai_id", "platform_id"), strict=True):
+            for id_ in ("", f"{CANARY}/1", f"{CANARY}%20", "x" * 256):
+                answer = configured.http("admin", configured.event(f"admin-{verb}-{noun}", pathParameters={name: id_}))
+                assert (answer.status, answer.body["field"]) == (400, name)
+
+    @pytest.mark.parametrize("verb", ["get", "put", "delete"])
+    def test_another_platform_is_not_found(self, configured: Service, verb: str) -> None:
+        answer = configured.http(
+            "admin", configured.event(f"admin-{verb}-platform", pathParameters={"platform_id": "x"})
+        )
+        assert (answer.status, answer.body["field"]) == (404, "platform_id")
+
+    @pytest.mark.parametrize(
+        ("noun", "reason"), [("core-ai", "a bot answers with it"), ("platform", "it is the default platform")]
+    )
+    def test_what_is_needed_is_not_deleted(self, configured: Service, noun: str, reason: str) -> None:
+        configured.http("admin", configured.event("admin-put-core-ai"))
+        configured.http("admin", configured.event("admin-put-bot"))
+        answer = configured.http("admin", configured.event(f"admin-delete-{noun}"))
+        assert answer.status == 409
+        assert reason in answer.body["detail"]
+
+    @pytest.mark.parametrize("noun", EACH)
+    @pytest.mark.parametrize("verb", ["list", "get", "put", "delete"])
+    def test_without_postgres_it_is_503(self, service: Service, noun: str, verb: str) -> None:
+        service.use(
+            configuration=replace(service.parts.configuration, egress=Egress(["*.ai.example", "*.clinic.example"]))
+        )
+        plural = {"bot": "bots", "platform": "platforms"}.get(noun, noun)
+        answer = service.http("admin", service.event(f"admin-{verb}-{plural if verb == 'list' else noun}"))
+        assert (answer.status, int(answer.headers["Retry-After"]) > 0) == (503, True)
+        assert answer.body["detail"].startswith("Postgres is not available")
 
 
 class TestLogs:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from moto import mock_aws
 
 from message_handler.errors import PayloadTooLarge, Unavailable
-from message_handler.models import ConversationKey, Message, Outcome, Record, Request, Role, Turn
+from message_handler.models import ConversationKey, DeliveryRecord, Message, Outcome, Record, Request, Role, Turn
 from message_handler.queues import (
     MAX_RECEIVE_COUNT,
     MAX_RECORD_BYTES,
@@ -176,6 +176,20 @@ class TestSqs:
         message = receive(client, url)
         assert decode(message["Body"]) == record
         assert message["Attributes"]["MessageGroupId"] == "clinic"
+
+    def test_so_is_one_that_wakes_deliveries(self, client: Any, url: str) -> None:
+        record = DeliveryRecord(ConversationKey("clinic", "conv_123"))
+        SqsQueue(client, url).send(record)
+        message = receive(client, url)
+        assert decode(message["Body"]) == record
+        assert message["Attributes"]["MessageGroupId"] == "clinic"
+
+    def test_its_dead_letters_are_counted(self, client: Any, url: str) -> None:
+        assert SqsQueue(client, url).count_dead_letters() is None
+        queue = SqsQueue(client, "https://sqs.example/queue", url)
+        assert queue.count_dead_letters() == 0
+        SqsQueue(client, url).send(a_record(CANARY))
+        assert queue.count_dead_letters() == 1
 
     def test_a_delayed_record_is_not_seen_yet(self, client: Any, url: str) -> None:
         SqsQueue(client, url).send(a_record(CANARY), delay=150)
@@ -378,7 +392,9 @@ class TestThreads:
         queue.close()
 
 
-@pytest.mark.parametrize("body", ["[]", '"x"', "1", "null", '{"archive": []}', "{}", "no JSON", '{"archive": {}}'])
+@pytest.mark.parametrize(
+    "body", ["[]", '"x"', "1", "null", '{"archive": []}', "{}", "no JSON", '{"archive": {}}', '{"deliver": 1}']
+)
 def test_a_foreign_dead_letter_is_none_of_ours(body: str) -> None:
     class Client:
         def receive_message(self, **_: Any) -> dict[str, Any]:

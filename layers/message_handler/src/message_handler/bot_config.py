@@ -6,25 +6,24 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from copy import deepcopy
 from typing import Any
 
-from message_handler.errors import Conflict, NotFound, Unavailable
+from message_handler.configuration import is_complete, redacted, shareable, unredacted, usable
+from message_handler.egress import host_of
+from message_handler.errors import Conflict, EgressRefused, NotFound, Unavailable
 from message_handler.models import DEFAULT_PLATFORM, ConversationKey, Job
 from message_handler.settings import Settings
 from message_handler.stores.failover import Failover
-from message_handler.stores.port import Archive
+from message_handler.stores.port import Archive, RecordKind
 
 DEFAULT_BOT = "default"
-REDACTED = "***"
 #: Entries in the process's own caches; past it they start anew.
 _MAX_CACHED = 10_000
 #: How long Redis keeps a configuration, for when Postgres is away.
 _SHARED_SECONDS = 24 * 3600.0
-#: What `meta_data` may limit of the AI's context.
-_LIMITS = ("max_context_messages", "max_context_characters")
 
 _log = logging.getLogger(__name__)
 
@@ -34,6 +33,9 @@ class BotConfigService:
 
     A change in Postgres is seen within twice `configuration_ttl` (5 s): once for Redis, once for the process. While
     Postgres is away what either of them last had goes on being used, then the default configuration.
+
+    Secrets that are written out in Postgres stay in the memory of those processes that answer: where they are
+    needed, and the shared copy lacks them, Postgres is asked.
     """
 
     def __init__(
@@ -44,6 +46,9 @@ class BotConfigService:
         self._ttl = settings.configuration_ttl
         self._clock = clock
         self._bots: dict[tuple[str, str], tuple[float, dict[str, Any] | None]] = {}
+        #: The same with their secrets, for answering alone.
+        self._revealed: dict[tuple[str, str], tuple[float, dict[str, Any] | None]] = {}
+        self._warned: set[tuple[str, str]] = set()
         self._conversations: dict[ConversationKey, tuple[float, str | None]] = {}
 
     @property
@@ -63,28 +68,44 @@ class BotConfigService:
         owner = self._bot_of(ConversationKey(platform_id, conversation_id))
         if bot_id and owner and bot_id != owner:
             raise Conflict("the conversation belongs to another bot", field="bot_id")
-        return self._active(platform_id, bot_id or owner or DEFAULT_BOT)
+        return redacted(self._active(platform_id, bot_id or owner or DEFAULT_BOT))
 
     def config_of_job(self, job: Job) -> dict[str, Any]:
-        """The configuration for answering a job. Raises NotFound or Conflict if its bot may not answer any more.
+        """The configuration for answering a job, with its secrets: for the call of the AI and the webhook alone.
 
+        Where a token is needed and unknown, because Postgres is away, `auth_token` is None and `auth_required` true.
         A job that was accepted while Postgres was away may name another bot than the conversation's: that one answers.
+        Raises NotFound or Conflict if the bot may not answer any more.
         """
-        return self._active(job.key.platform_id, self._bot_of(job.key) or job.bot_id)
+        return deepcopy(self._active(job.key.platform_id, self._bot_of(job.key) or job.bot_id, reveal=True))
+
+    def refresh(self, platform_id: str, bot_ids: Iterable[str]) -> None:
+        """Share the bots' configuration as it is now: another process sees it as soon as its own copy ends."""
+        for bot_id in bot_ids:
+            self._bots.pop((platform_id, bot_id), None)
+            self._revealed.pop((platform_id, bot_id), None)
+            # What can't be read now is read when the shared copy is no longer fresh.
+            with suppress(Unavailable):
+                self._share(platform_id, bot_id, self._archived(platform_id, bot_id))
 
     def belongs_to(self, key: ConversationKey, bot_id: str) -> None:
         """Remember for a while the bot of a conversation that only the tier knows of yet."""
         self._keep(self._conversations, key, bot_id, self._ttl)
 
-    def _active(self, platform_id: str, bot_id: str) -> dict[str, Any]:
-        configuration = self._configuration(platform_id, bot_id)
+    def _active(self, platform_id: str, bot_id: str, *, reveal: bool = False) -> dict[str, Any]:
+        configuration = self._configuration(platform_id, bot_id, reveal=reveal)
         if configuration is None:
             if bot_id != DEFAULT_BOT:
                 raise NotFound("there is no such bot", field="bot_id")
             return self._get_default_bot_config()
         if not configuration["is_active"]:
             raise Conflict("the bot is not active", field="bot_id")
-        return deepcopy(configuration)
+        return configuration
+
+    @property
+    def default(self) -> dict[str, Any]:
+        """See `_get_default_bot_config`."""
+        return self._get_default_bot_config()
 
     def _get_default_bot_config(self) -> dict[str, Any]:
         """The bot that answers where nothing is configured."""
@@ -103,8 +124,10 @@ class BotConfigService:
                 "api_endpoint": "simulated://",
                 "auth_required": False,
                 "auth_token": None,
+                "auth_host": None,
                 "timeout_seconds": 30,
                 "meta_data": {},
+                "fallback": None,
             },
             "platform": {
                 "platform_id": DEFAULT_PLATFORM,
@@ -116,44 +139,74 @@ class BotConfigService:
             },
         }
 
-    def _configuration(self, platform_id: str, bot_id: str) -> dict[str, Any] | None:
-        found, now = self._bots.get((platform_id, bot_id)), self._clock()
+    def _configuration(self, platform_id: str, bot_id: str, *, reveal: bool) -> dict[str, Any] | None:
+        known = self._revealed if reveal else self._bots
+        found, now = known.get((platform_id, bot_id)), self._clock()
         if found and found[0] > now:
             return found[1]
-        name = f"bot:{platform_id}/{bot_id}"
-        shared = self._shared(name)
-        if shared and shared["until"] > now:
-            value = shared["bot"]
-        else:
+        shared = self._shared(platform_id, bot_id)
+        value: dict[str, Any] | None = shared["bot"] if shared else None
+        enough = not reveal or value is None or is_complete(value)
+        if shared is None or shared["until"] <= now or not enough:
             try:
                 value = self._archived(platform_id, bot_id)
             except Unavailable:
-                if found or shared:
-                    return found[1] if found else shared["bot"] if shared else None
+                if found:
+                    return found[1]
+                if shared:
+                    return unredacted(value) if value and reveal else value
                 # Under the bot's own name: whoever answers, when Postgres is back, answers as that bot.
                 return self._get_default_bot_config() | {"bot_id": bot_id}
-            self._share(name, {"until": now + self._ttl, "bot": value})
-        self._keep(self._bots, (platform_id, bot_id), value, self._ttl)
-        return value if isinstance(value, dict) else None
+            self._share(platform_id, bot_id, value)
+            value = value if reveal or value is None else shareable(value)
+        self._keep(known, (platform_id, bot_id), value, self._ttl)
+        return value
 
     def _archived(self, platform_id: str, bot_id: str) -> dict[str, Any] | None:
+        """What Postgres has, as far as it can be used."""
         configuration = self._archive.configuration(platform_id, bot_id)
-        if configuration:
-            configuration["meta_data"] = _usable(bot_id, configuration["meta_data"])
-            configuration["core_ai"] = _redacted(configuration["core_ai"]) or self._default_ai()
-        return configuration
+        if configuration is None:
+            return None
+        if configuration["bot_id"] is None:
+            # Nobody configured the default bot; the platform that it answers for is there.
+            configuration = self._get_default_bot_config() | {
+                "platform_id": platform_id,
+                "platform": configuration["platform"],
+            }
+        configuration["core_ai"] = core_ai = configuration["core_ai"] or self._default_ai()
+        parts: list[tuple[RecordKind, dict[str, Any]]] = [
+            ("bots", configuration),
+            ("platforms", configuration["platform"]),
+            *(("core_ai", part) for part in (core_ai, core_ai.get("fallback")) if part),
+        ]
+        for kind, part in parts:
+            part["meta_data"], left_out = usable(kind, part["meta_data"])
+            self._warn(bot_id, left_out)
+        for kind, part in parts:
+            if kind == "core_ai" and part["auth_token"] and not _is_bound(part):
+                part.update(auth_token=None, auth_required=True)
+                self._warn(bot_id, ["auth_token"])
+        return unredacted(configuration)
 
-    def _shared(self, name: str) -> dict[str, Any] | None:
-        """What some process of this service kept in Redis."""
+    def _warn(self, bot_id: str, left_out: Iterable[str]) -> None:
+        """Somebody wrote it into a table by hand: say once what can't be used, by its name alone."""
+        for key in left_out:
+            if (bot_id, key) not in self._warned and len(self._warned) < _MAX_CACHED:
+                self._warned.add((bot_id, key))
+                _log.warning("a bot's configuration can't be used: left out", extra={"bot_id": bot_id, "key": key})
+
+    def _shared(self, platform_id: str, bot_id: str) -> dict[str, Any] | None:
+        """What some process of this service kept in Redis: a bot, or that there is none, and until when it is fresh."""
         text = None
         with suppress(Unavailable):
-            text = self._tiers.tiers[0].cached(name)
+            text = self._tiers.tiers[0].cached(f"bot:{platform_id}/{bot_id}")
         return json.loads(text) if text else None
 
-    def _share(self, name: str, value: dict[str, Any]) -> None:
+    def _share(self, platform_id: str, bot_id: str, value: dict[str, Any] | None) -> None:
         # Kept far longer than it is fresh: it serves the processes that start while Postgres is away.
+        text = json.dumps({"until": self._clock() + self._ttl, "bot": shareable(value) if value else None})
         with suppress(Unavailable):
-            self._tiers.tiers[0].cache(name, json.dumps(value), _SHARED_SECONDS)
+            self._tiers.tiers[0].cache(f"bot:{platform_id}/{bot_id}", text, _SHARED_SECONDS)
 
     def _default_ai(self) -> dict[str, Any]:
         default: dict[str, Any] = self._get_default_bot_config()["core_ai"]
@@ -177,21 +230,9 @@ class BotConfigService:
         cache[key] = (self._clock() + seconds, value)
 
 
-def _usable(bot_id: str, meta_data: Any) -> dict[str, Any]:
-    """Somebody wrote this by hand. A limit that is no whole number counts as not set: the bot must go on answering."""
-    usable = dict(meta_data) if isinstance(meta_data, dict) else {}
-    for limit in _LIMITS:
-        value = usable.get(limit)
-        if value is not None and (type(value) is not int or value < 0):
-            _log.warning("a bot's limit is no whole number: left out", extra={"bot_id": bot_id, "limit": limit})
-            value = None
-        if value is None:
-            usable.pop(limit, None)
-    return usable
-
-
-def _redacted(core_ai: dict[str, Any] | None) -> dict[str, Any] | None:
-    """The token leaves Postgres only for the AI call itself; neither Redis nor a reader sees it."""
-    if core_ai is None:
-        return None
-    return core_ai | {"auth_token": REDACTED if core_ai.get("auth_token") else None}
+def _is_bound(core_ai: dict[str, Any]) -> bool:
+    """Whether the token was stored for the host that it would be sent to: the address may be somebody else's change."""
+    try:
+        return bool(host_of(core_ai["api_endpoint"]) == core_ai.get("auth_host"))
+    except EgressRefused:
+        return False

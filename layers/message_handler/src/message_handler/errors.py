@@ -7,7 +7,8 @@
     │   ├── NotFound                404
     │   └── Conflict                409
     │       ├── OtherBot                the conversation belongs to `bot_id`
-    │       └── HandedOff               a human answers it: keep in Postgres what is said
+    │       ├── HandedOff               a human answers it: keep in Postgres what is said
+    │       └── Rejected                the bot takes no message while it answers another
     ├── SettingsError           stop: the deployment's configuration is wrong
     ├── Unavailable             retry later: a store or the queue did not answer (HTTP 503)
     ├── EgressRefused           stop: this deployment does not let anything be sent to that address
@@ -85,6 +86,14 @@ class HandedOff(Conflict):
         super().__init__("a human answers this conversation")
         self.answered = answered
         self.waiting = tuple(waiting)
+
+
+class Rejected(Conflict):
+    """The bot takes no message while it answers another: `job_id` says which."""
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__("another message is being answered; send it again after the reply")
+        self.job_id = job_id
 
 
 class SettingsError(MessageHandlerError):

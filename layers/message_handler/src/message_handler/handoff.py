@@ -67,15 +67,19 @@ def silence(tiers: Failover, queue: Queue, key: ConversationKey) -> None:
             wake(queue, released[0])
 
 
-def hand_back(tiers: Failover, archive: Archive, accept: Accept, key: ConversationKey) -> dict[str, Any]:
+def hand_back(
+    tiers: Failover, archive: Archive, accept: Accept, key: ConversationKey, *, correlation_id: str = ""
+) -> dict[str, Any]:
     """Let the bot answer again: one job for all that waited. Raises NotFound or Unavailable."""
     if not archive.hand_back(key):
         raise _not_found()
-    job_id = give_back(tiers, archive, accept, key)
+    job_id = give_back(tiers, archive, accept, key, correlation_id=correlation_id)
     return _view(key, "active", job_id)
 
 
-def give_back(tiers: Failover, archive: Archive, accept: Accept, key: ConversationKey) -> str | None:
+def give_back(
+    tiers: Failover, archive: Archive, accept: Accept, key: ConversationKey, *, correlation_id: str = ""
+) -> str | None:
     """Let a job answer what is held of a conversation that the bot answers again; returns its id, if anything was."""
     with suppress(Unavailable):  # one that goes on believing it asks Postgres before it turns anybody away
         tiers.each(lambda tier: tier.hand_off(key, human=False))
@@ -91,6 +95,7 @@ def give_back(tiers: Failover, archive: Archive, accept: Accept, key: Conversati
         max(contexts, key=len),
         back.bot_id,
         resources[-1] if resources else {},
+        correlation_id,
     )
     try:
         _, accepted = accept(request)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
-import sys
 import time
 import uuid
 from collections.abc import Callable, Sequence
@@ -12,17 +10,18 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
 from message_handler import history
 from message_handler.bot_config import BotConfigService
-from message_handler.errors import HandedOff, InvalidRequest, OtherBot, PayloadTooLarge, Unavailable
+from message_handler.errors import HandedOff, InvalidRequest, OtherBot, PayloadTooLarge, Rejected, Unavailable
 from message_handler.handoff import silence
 from message_handler.metrics import TIER_VALUES, Meter
 from message_handler.models import (
     DEFAULT_PLATFORM,
     Accepted,
     ConversationKey,
+    DoubleTexting,
     Holding,
     Record,
     Request,
@@ -30,45 +29,27 @@ from message_handler.models import (
     is_identifier,
     new_message,
 )
-from message_handler.queues import Queue
+from message_handler.queues import PATIENCE_SECONDS, Queue
 from message_handler.settings import Settings
 from message_handler.stores.failover import Failover
 from message_handler.stores.port import Archive, Tier
+from message_handler.validation import IDENTIFIER_RULE, Identifier, Strict, check_json, validated
 
 MAX_HISTORY_BYTES = 256 * 1024
 MAX_RESOURCES_BYTES = 16 * 1024
 MAX_UNANSWERED = 1_000
-#: Objects and lists within each other. Some JSON parsers behind us give up where Python's does not.
-MAX_DEPTH = 32
+#: A patient is waited for no longer than this after a message, and no longer than 10 s in all unless the bot says so.
+MAX_DEBOUNCE_MS = 10_000
+DEFAULT_DEBOUNCE_MAX_MS = 10_000
 
-_NAME = re.compile(r"[A-Za-z0-9_-]{1,40}", re.ASCII)
-
-_IDENTIFIER = r"^[A-Za-z0-9._:@-]{1,255}$"
 _MESSAGE_ID = r"^[!-~]{1,255}$"
-Identifier = Annotated[str, Field(pattern=_IDENTIFIER)]
 #: The platform's own ids: anything printable without spaces.
 MessageId = Annotated[str, Field(pattern=_MESSAGE_ID)]
 
-_IDENTIFIER_RULE = "must be 1 to 255 of A-Z a-z 0-9 . _ : @ -"
-#: What to mend, by the kind of the error or the pattern that didn't match.
-_ADVICE = {
-    "extra_forbidden": "there is no such field",
-    "missing": "is missing",
-    "string_type": "must be text",
-    "list_type": "must be a list",
-    "dict_type": "must be an object",
-    "model_type": "must be an object",
-    "literal_error": "must be user, assistant or sale",
-    _IDENTIFIER: _IDENTIFIER_RULE,
-    _MESSAGE_ID: "must be 1 to 255 printable ASCII characters without spaces",
-}
+_ADVICE = {_MESSAGE_ID: "must be 1 to 255 printable ASCII characters without spaces"}
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, hide_input_in_errors=True)
-
-
-class MessageBody(_Strict):
+class MessageBody(Strict):
     """One turn of a JSON history."""
 
     role: Literal["user", "assistant", "sale"]
@@ -76,67 +57,29 @@ class MessageBody(_Strict):
     message_id: MessageId | None = None
 
 
-class MessageRequest(_Strict):
-    """The body of a request: the history as text, or as a list of messages; the whole or only what is new."""
+class MessageRequest(Strict):
+    """The body of a request: the history as text, or as a list of messages; the whole or only what is new.
+
+    `double_texting` and `debounce_ms` stand in for the bot's own, for this request.
+    """
 
     history: str | None = None
     messages: list[MessageBody] | None = None
     resources: dict[str, Any] = Field(default_factory=dict)
     bot_id: Identifier | None = None
     message_id: MessageId | None = None
+    double_texting: DoubleTexting | None = None
+    debounce_ms: Annotated[int, Field(ge=0, le=MAX_DEBOUNCE_MS)] | None = None
 
 
 def parse_request(value: Any) -> MessageRequest:
     """Check a request's shape. Raises InvalidRequest with the field's name, never its value."""
-    if not isinstance(value, dict):
-        raise InvalidRequest("the body must be a JSON object")
-    _check_json(value)
-    try:
-        request = MessageRequest.model_validate({k: v for k, v in value.items() if k != "resources" or v is not None})
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        kind = first.get("ctx", {}).get("pattern", first["type"])
-        raise InvalidRequest(_ADVICE.get(kind, first["msg"]), field=field_name(first["loc"])) from None
+    body = check_json(value)
+    given = {name: item for name, item in body.items() if name != "resources" or item is not None}
+    request = validated(MessageRequest, given, _ADVICE)
     if (request.history is None) == (request.messages is None):
         raise InvalidRequest("give either history or messages", field="history")
     return request
-
-
-def field_name(location: Sequence[str | int]) -> str:
-    """`messages.0.content`. An unknown field's name is the caller's own text: told only if it looks like a name."""
-    return ".".join(str(part) if _NAME.fullmatch(str(part)) else "?" for part in location)
-
-
-def _check_json(body: dict[str, Any]) -> None:
-    """Refuse what JSON, Postgres or UTF-8 can't hold, wherever it hides. A library's caller may hand in anything."""
-    waiting: list[tuple[Any, str, int]] = [(body, "", 0)]
-    while waiting:
-        value, field, depth = waiting.pop()
-        if depth > MAX_DEPTH:
-            raise InvalidRequest(f"is nested more than {MAX_DEPTH} deep", field=field)
-        if isinstance(value, str):
-            _check_text(value, field)
-        elif isinstance(value, dict):
-            if not all(isinstance(name, str) for name in value):
-                raise InvalidRequest("has a key that isn't text", field=field)
-            waiting.extend((name, field or "body", depth + 1) for name in value)
-            waiting.extend((item, field or field_name([name]), depth + 1) for name, item in value.items())
-        elif isinstance(value, list):
-            waiting.extend((item, field, depth + 1) for item in value)
-        elif isinstance(value, int | float):
-            if not abs(value) <= sys.float_info.max:  # NaN compares with nothing
-                raise InvalidRequest("holds NaN or a number that is too large", field=field)
-        elif value is not None:
-            raise InvalidRequest("holds something that JSON can't", field=field)
-
-
-def _check_text(text: str, field: str) -> None:
-    if "\x00" in text:
-        raise InvalidRequest("holds U+0000", field=field)
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise InvalidRequest("holds a lone surrogate", field=field) from None
 
 
 def request_of(messages: Sequence[str], bot_id: str | None = None) -> MessageRequest:
@@ -150,7 +93,7 @@ def request_of(messages: Sequence[str], bot_id: str | None = None) -> MessageReq
 def conversation_key(conversation_id: str, platform_id: str = DEFAULT_PLATFORM) -> ConversationKey:
     """The key of a conversation. Raises InvalidRequest for an id that can't be one."""
     if not is_identifier(conversation_id):
-        raise InvalidRequest(_IDENTIFIER_RULE, field="conversation_id")
+        raise InvalidRequest(IDENTIFIER_RULE, field="conversation_id")
     return ConversationKey(platform_id, conversation_id)
 
 
@@ -209,15 +152,18 @@ class Intake:
     """The use case of the intake function."""
 
     tiers: Failover
+    archive: Archive
     queue: Queue
     bots: BotConfigService
     settings: Settings
     clock: Callable[[], float] = time.time
     meter: Meter = field(default_factory=Meter)
-    archive: Archive = field(kw_only=True)
 
-    def handle(self, key: ConversationKey, request: MessageRequest) -> dict[str, Any]:
-        """Accept a message: the body of the `202`. Raises RequestError, or Unavailable with nothing accepted."""
+    def handle(self, key: ConversationKey, request: MessageRequest, *, correlation_id: str = "") -> dict[str, Any]:
+        """Accept a message: the body of the `202`, or that of the `409` where the bot's policy is to reject it.
+
+        Raises RequestError, or Unavailable; then nothing was accepted.
+        """
         context, messages = read_turns(request)
         bot_id = request.bot_id
         new = tuple(new_message(message.content, message.message_id) for message in messages)
@@ -231,7 +177,9 @@ class Intake:
                 max_messages=int(limits.get("max_context_messages", 20)),
                 max_characters=int(limits.get("max_context_characters", 10_000)),
             )
-            accepting = Request(key, new, kept, config["bot_id"], request.resources)
+            accepting = Request(
+                key, new, kept, config["bot_id"], request.resources, correlation_id, **_policy(request, limits)
+            )
             try:
                 if self._human_answers(accepting, context):
                     raise HandedOff(0, ())
@@ -247,6 +195,8 @@ class Intake:
                 if told := self._hold(accepting, silent):
                     return told
                 continue
+            except Rejected as rejected:
+                return rejection(rejected.job_id)
             degraded = tier.name != self.tiers.expected or self.bots.degraded
             return response(accepted, config["name"], degraded=degraded)
 
@@ -300,17 +250,24 @@ class Intake:
         record = Record(
             accepted.job_id,
             accepted.message_id,
-            Request(key, messages, request.context, request.bot_id, request.resources),
+            replace(request, messages=messages),
         )
         # No worker shares this process's memory: a record that waited there for its job would wait in vain.
         alone = tier.name == "memory" and not self.queue.in_process
+        # While the patient may still be typing a worker would have to wait; SQS does that for nothing.
+        quiet = int(request.debounce) if request.debounce >= PATIENCE_SECONDS else 0
         try:
-            self.queue.send(record, delay=0 if accepted.lock_id or alone else self.settings.join_delay)
+            self.queue.send(record, delay=quiet if accepted.lock_id or alone else self.settings.join_delay)
         except (Unavailable, PayloadTooLarge):
             # What a tier that went away meanwhile keeps is woken by the sweep: answered, though it was refused.
             with suppress(Unavailable):
                 tier.undo(key, accepted.posted)
             raise
+        if accepted.interrupted:
+            self.meter.add("JobsInterrupted")
+            # While Postgres is away the tier alone keeps the old run from its commit.
+            with suppress(Unavailable):
+                self.archive.interrupt(accepted.interrupted)
         self._measure(tier, accepted)
         return tier, accepted
 
@@ -323,6 +280,25 @@ class Intake:
             self.meter.add("MessagesConsolidated")
 
 
+def _policy(request: MessageRequest, configured: dict[str, Any]) -> dict[str, Any]:
+    """What becomes of messages that come together: as the request says, else as its bot does."""
+    policy = request.double_texting or configured.get("double_texting", "consolidate")
+    quiet = request.debounce_ms if request.debounce_ms is not None else configured.get("debounce_ms", 0)
+    longest = max(quiet, configured.get("debounce_max_ms", DEFAULT_DEBOUNCE_MAX_MS))
+    return {"double_texting": policy, "debounce": quiet / 1000, "debounce_max": longest / 1000}
+
+
+def rejection(job_id: str) -> dict[str, Any]:
+    """The body of the `409`: nothing was stored. `job_id` is the job that is in the way."""
+    return {
+        "success": False,
+        "status": "locked",
+        "action": "rejected",
+        "message": "Another message is being answered; send this one again after the reply",
+        "ai_job_id": job_id,
+    }
+
+
 def response(accepted: Accepted, bot_name: str, *, degraded: bool = False) -> dict[str, Any]:
     """The body of a `202`."""
     extra = {"degraded": True} if degraded else {}
@@ -330,7 +306,7 @@ def response(accepted: Accepted, bot_name: str, *, degraded: bool = False) -> di
         return {
             "success": True,
             "status": "ai_processing_started",
-            "action": "lock_acquired",
+            "action": "interrupted" if accepted.interrupted else "lock_acquired",
             "ai_job_id": accepted.job_id,
             "lock_id": accepted.lock_id,
             "consolidated_messages": accepted.consolidated_messages,

@@ -32,7 +32,6 @@ def job_view(job: Job, *, now: float) -> dict[str, Any]:
     """A job as `GET /jobs/{job_id}` shows it. Times are RFC 3339 in UTC, `progress.seconds` is its age in the run."""
     # A cancel that has begun is no state of its own for callers: it ends as cancelled, or as what came first.
     status = JobStatus.PROCESSING if job.status is JobStatus.CANCELLING else job.status
-    until = job.finished_at or now
     return {
         "job_id": job.job_id,
         "conversation_id": job.key.conversation_id,
@@ -40,10 +39,7 @@ def job_view(job: Job, *, now: float) -> dict[str, Any]:
         "consolidated_messages": len(job.messages),
         "restarts": job.restarts,
         "attempts": job.attempts,
-        "progress": {
-            "state": status.value,
-            "seconds": round(max(0.0, until - job.started_at), 3) if job.started_at else 0.0,
-        },
+        "progress": _progress_view(job, status, now),
         "created_at": timestamp(job.created_at),
         "started_at": timestamp(job.started_at),
         "finished_at": timestamp(job.finished_at),
@@ -52,6 +48,18 @@ def job_view(job: Job, *, now: float) -> dict[str, Any]:
         "usage": asdict(job.usage) if job.usage else None,
         "superseded_by": job.superseded_by,
     }
+
+
+def _progress_view(job: Job, status: JobStatus, now: float) -> dict[str, Any]:
+    """State, seconds in the run, characters of the reply so far; the text so far where the bot shows it."""
+    until, progress = job.finished_at or now, job.progress
+    shown = len(job.reply) if job.reply is not None else progress.characters if progress else 0
+    view = {
+        "state": status.value,
+        "seconds": round(max(0.0, until - job.started_at), 3) if job.started_at else 0.0,
+        "characters": shown,
+    }
+    return view | ({"text": progress.text} if progress and progress.text is not None else {})
 
 
 def _error_view(error: JobError) -> dict[str, str]:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
+from message_handler.delivery import Deliveries
 from message_handler.errors import InvalidRequest, MessageHandlerError, Unavailable
-from message_handler.models import ArchiveRecord, ConversationKey, Job
+from message_handler.locks import timestamp
+from message_handler.models import ArchiveRecord, ConversationKey, DeliveryRecord, Job
 from message_handler.processing import Worker, wake
-from message_handler.queues import DeadLetter, Queue
+from message_handler.queues import DeadLetter, Queue, SqsQueue
 from message_handler.stores.failover import Failover
 from message_handler.stores.port import Archive
 
@@ -79,6 +81,10 @@ def _redrive(worker: Worker, queue: Queue, letter: DeadLetter) -> bool:
     record = letter.record
     if record is None:
         return False
+    if isinstance(record, DeliveryRecord):
+        # It only woke somebody: what was to be delivered is in the outbox, for the deliveries' own sweep.
+        queue.remove(letter)
+        return False
     if isinstance(record, ArchiveRecord) or record.redriven:
         if worker.give_up(record, worker.clock() + _GIVE_UP_SECONDS):
             queue.remove(letter)
@@ -109,6 +115,18 @@ def release(tiers: Failover, archive: Archive, queue: Queue, key: ConversationKe
     if released:
         wake(queue, released[0])
     return bool(released)
+
+
+def dead_letters(deliveries: Deliveries | None, queue: Queue, platform_id: str) -> dict[str, Any]:
+    """What was given up: the tenant's deliveries, without any text, and how many records of all tenants.
+
+    `records` is None where nobody counts them. Raises Unavailable.
+    """
+    dead = deliveries.dead(platform_id) if deliveries else []
+    return {
+        "deliveries": [asdict(delivery) | {"created_at": timestamp(delivery.created_at)} for delivery in dead],
+        "records": queue.count_dead_letters() if isinstance(queue, SqsQueue) else None,
+    }
 
 
 def status(tiers: Failover, archive: Archive, queue: Queue) -> dict[str, Any]:

@@ -21,6 +21,9 @@ UNITS: dict[str, Unit] = {
     "JobsCompleted": "Count",
     "JobsFailed": "Count",
     "JobsCancelled": "Count",
+    "JobsInterrupted": "Count",
+    "InputTokens": "Count",
+    "OutputTokens": "Count",
     "JobsFencedOut": "Count",
     "JobsRecovered": "Count",
     "RepliesUnarchived": "Count",
@@ -28,6 +31,10 @@ UNITS: dict[str, Unit] = {
     "RecordsPoisoned": "Count",
     "RecordsRedriven": "Count",
     "ConversationsSwept": "Count",
+    "DeliveriesSucceeded": "Count",
+    "DeliveriesFailed": "Count",
+    "DeliveriesDead": "Count",
+    "TimeToDeliver": "Milliseconds",
     "Tier": "None",
 }
 

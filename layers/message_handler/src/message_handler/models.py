@@ -13,6 +13,9 @@ from typing import Any, Literal
 
 Role = Literal["user", "assistant", "sale"]
 
+#: What becomes of a message that comes while another is being answered.
+DoubleTexting = Literal["consolidate", "enqueue", "interrupt", "reject"]
+
 #: Every key of a shard carries its number as hash tag, so that one conversation stays in one cluster slot.
 SHARDS = 1024
 DEFAULT_PLATFORM = "default"
@@ -134,6 +137,14 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
+class Progress:
+    """How far the run that goes on is: characters of the reply so far, and the text itself where the bot shows it."""
+
+    characters: int
+    text: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """One answer in the making. Times are Unix seconds."""
 
@@ -155,14 +166,22 @@ class Job:
     #: The messages that a cancel which has begun covers: what comes later is not cancelled with them.
     cancelled: tuple[str, ...] = ()
     created_at: float = 0.0
+    #: Its first run waits for this: the patient may still be typing.
+    ready_at: float = 0.0
     started_at: float | None = None
     finished_at: float | None = None
     reply: str | None = None
     error: JobError | None = None
     usage: Usage | None = None
+    progress: Progress | None = None
     superseded_by: str | None = None
     #: Of the request that created it: runs through logs, provider call and webhook.
     correlation_id: str = ""
+
+    @property
+    def given_ids(self) -> tuple[str, ...]:
+        """The ids of those of its messages that the platform named."""
+        return tuple(id_ for message in self.messages if message.given for id_ in message.ids)
 
     def being_cancelled(self) -> Job:
         """The job with those messages alone that its cancel covers."""
@@ -171,7 +190,10 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What intake accepts: the patient's unanswered messages, oldest first, and the turns before them."""
+    """What intake accepts: the patient's unanswered messages, oldest first, and the turns before them.
+
+    `debounce`: so many seconds a job that was not run yet waits for more, and no more than `debounce_max` in all.
+    """
 
     key: ConversationKey
     messages: tuple[Message, ...]
@@ -179,6 +201,10 @@ class Request:
     bot_id: str
     resources: dict[str, Any] = field(default_factory=dict)
     correlation_id: str = ""
+    double_texting: DoubleTexting = "consolidate"
+    # For the first accept alone: no record carries them.
+    debounce: float = field(default=0.0, compare=False)
+    debounce_max: float = field(default=10.0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +214,8 @@ class Accepted:
     `lock_id` is set for whoever took the lock. `message_id` is the id under which the request's own (last)
     message is known, `pending` are all messages that waited when it was accepted, its own among them,
     oldest first (empty where the job has ended): with them a record alone can redo the work. `posted` are
-    the ids to take back if the record can't be sent.
+    the ids to take back if the record can't be sent. `interrupted` is the job that was running and gave its messages
+    to this one, as it ended.
     """
 
     job_id: str
@@ -198,6 +225,7 @@ class Accepted:
     consolidated_messages: int
     pending: tuple[Message, ...]
     posted: tuple[str, ...] = ()
+    interrupted: Job | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +255,47 @@ class ArchiveRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class DeliveryRecord:
+    """Wakes the deliveries of a conversation. What is to be delivered, the outbox knows."""
+
+    key: ConversationKey
+    redriven: int = 0
+
+
+#: All that may be in a queue.
+AnyRecord = Record | ArchiveRecord | DeliveryRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A job's end on its way to the platform, claimed for one try; `claim_id` is compared when that is reported.
+
+    `message_ids` are the platform's own. From `give_up_at` (Unix seconds) on a failed try is the last one.
+    `failures` are the platform's in a row.
+    """
+
+    job: Job
+    webhook_id: str
+    claim_id: str
+    message_ids: tuple[str, ...]
+    attempts: int
+    give_up_at: float
+    failures: int
+
+
+@dataclass(frozen=True, slots=True)
+class DeadDelivery:
+    """A delivery that was given up, as people may see it: no text. `created_at` is in Unix seconds."""
+
+    webhook_id: str
+    conversation_id: str
+    job_id: str
+    attempts: int
+    created_at: float
+    last_error: str
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """What became of a record. `back`: None to delete it, else the seconds until it should be seen again."""
 
@@ -244,9 +313,13 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The head is held by somebody else, whose deadline is `wait` seconds from now."""
+    """The head can't be claimed before `wait` seconds from now.
+
+    It is `held` by somebody else, whose deadline is then; or nobody holds it, and the patient may still be typing.
+    """
 
     wait: float
+    held: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ A record wakes its conversation, not its job, and is deleted only when its own m
 from __future__ import annotations
 
 import logging
+import math
 import time
 import uuid
 from collections.abc import Callable
@@ -15,10 +16,23 @@ from typing import Any
 
 from message_handler.ai import AI
 from message_handler.bot_config import BotConfigService
+from message_handler.delivery import Deliveries
 from message_handler.errors import PayloadTooLarge, Unavailable
 from message_handler.metrics import TIER_VALUES, Meter
-from message_handler.models import ArchiveRecord, Claim, Job, JobStatus, Outcome, Record, Refused, Request
-from message_handler.queues import MAX_RECEIVE_COUNT, Queue
+from message_handler.models import (
+    AnyRecord,
+    ArchiveRecord,
+    Claim,
+    ConversationKey,
+    DeliveryRecord,
+    Job,
+    JobStatus,
+    Outcome,
+    Record,
+    Refused,
+    Request,
+)
+from message_handler.queues import MAX_RECEIVE_COUNT, PATIENCE_SECONDS, Queue
 from message_handler.runs import Run
 from message_handler.settings import Settings
 from message_handler.stores.failover import Failover
@@ -30,6 +44,8 @@ _log = logging.getLogger(__name__)
 FOLLOW_UP_SECONDS = 60.0
 #: The longest that a record hides before it is tried again: the queue's visibility timeout.
 MAX_RETRY_SECONDS = 720.0
+#: From this delivery on however long it takes: looking once more would use up the record's few deliveries.
+PATIENT_FROM = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,21 +60,29 @@ class Worker:
     settings: Settings
     clock: Callable[[], float] = time.time
     meter: Meter = field(default_factory=Meter)
+    sleep: Callable[[float], None] = time.sleep
+    #: None: there is no Postgres to deliver from.
+    deliveries: Deliveries | None = None
 
-    def process(self, record: Record | ArchiveRecord, deadline: float, receive_count: int = 1) -> Outcome:
+    def process(self, record: AnyRecord, deadline: float, receive_count: int = 1) -> Outcome:
         """Work on the record's conversation until `deadline` (Unix seconds) at the latest.
 
         `receive_count`: how often the queue has delivered the record, this time included. What it raises is
         unexpected; at the record's last delivery its job has then been failed visibly.
         """
         ended: list[Job] = []
+        if isinstance(record, DeliveryRecord):
+            if self.deliveries:
+                self.deliveries.deliver(record.key, deadline)
+            return Outcome(None)
         try:
             if isinstance(record, ArchiveRecord):
                 self._archive(record.job)
                 return Outcome(None)
             retry = self.retry_after(receive_count)
             last = receive_count >= MAX_RECEIVE_COUNT
-            back = self._work(record, deadline, retry, ended, self.ai, give_up=last)
+            patience = PATIENCE_SECONDS if receive_count < PATIENT_FROM else math.inf
+            back = self._work(record, deadline, retry, ended, self.ai, patience=patience, give_up=last)
             return Outcome(back, tuple(ended))
         except Unavailable as error:
             # The breaker has warned; one line a record would flood the log of an outage.
@@ -86,7 +110,7 @@ class Worker:
         if found and any(own.isdisjoint(message.ids) for message in found[1].messages):
             # Others wait with it that were not tried so often; whoever runs them settles it, or they end here too.
             return self.is_settled(record)
-        return self._work(record, deadline, 0.0, [], None, give_up=False) is None
+        return self._work(record, deadline, 0.0, [], None, patience=math.inf, give_up=False) is None
 
     def is_settled(self, record: Record) -> bool:
         """Whether nothing waits for the record any more; then what it was promised leads to what it got.
@@ -108,17 +132,19 @@ class Worker:
         ended: list[Job],
         ai: Callable[[dict[str, Any]], AI] | None,
         *,
+        patience: float,
         give_up: bool,
     ) -> float | None:
         """Run what waits in the record's conversation; None if the record's own message is settled then.
 
+        A patient who may still be typing is waited for if that takes no longer than `patience` (seconds).
         Without an `ai`, and at an unexpected error if it is time to `give_up`, what waits is failed.
         """
         key = record.request.key
 
         def take(tier: Tier) -> Claim | Refused | None:
             tier.accept_again(record.request, job_id=record.job_id, spare_id=key.new_job_id())
-            return tier.claim(key, str(uuid.uuid4()))
+            return self._claim(tier, key, deadline, patience)
 
         tier, claim = self.tiers.first(take)
         self.meter.add("Tier", TIER_VALUES[tier.name])
@@ -131,17 +157,29 @@ class Worker:
                 if give_up:
                     _log.error("a record is given up", extra={"ai_job_id": record.job_id})
                     self.meter.add("RecordsPoisoned")
-                    self._ended(self._run(tier, claim, deadline, None).to_its_end(claim.job).job, ended)
+                    self._ended(self._run(tier, claim, deadline, None).to_its_end(claim.job).job, ended, deadline)
                 raise
-            self._ended(end.job, ended)
+            self._ended(end.job, ended, deadline)
             if not end.waiting:
                 break
             if deadline - self.clock() < FOLLOW_UP_SECONDS:
                 if head := tier.waiting(key):
                     wake(self.queue, head)
                 break
-            claim = tier.claim(key, str(uuid.uuid4()))
+            claim = self._claim(tier, key, deadline, patience)
+            if isinstance(claim, Refused) and not claim.held and (head := tier.waiting(key)):
+                # Its messages' own records come late, for they joined; and this record is settled by now.
+                wake(self.queue, head, delay=math.ceil(claim.wait))
         return self._check(tier, record, claim.wait if isinstance(claim, Refused) else retry)
+
+    def _claim(self, tier: Tier, key: ConversationKey, deadline: float, patience: float) -> Claim | Refused | None:
+        while True:
+            claim = tier.claim(key, str(uuid.uuid4()))
+            if not isinstance(claim, Refused) or claim.held or claim.wait > patience:
+                return claim
+            if self.clock() + claim.wait + FOLLOW_UP_SECONDS > deadline:
+                return claim
+            self.sleep(claim.wait)
 
     def _run(self, tier: Tier, claim: Claim, deadline: float, ai: Callable[[dict[str, Any]], AI] | None) -> Run:
         return Run(
@@ -157,13 +195,18 @@ class Worker:
             deadline,
         )
 
-    def _ended(self, job: Job | None, ended: list[Job]) -> None:
+    def _ended(self, job: Job | None, ended: list[Job], deadline: float) -> None:
         if job is None:
             return
         ended.append(job)
         self.meter.add(f"Jobs{job.status.value.capitalize()}")
         if job.finished_at and job.status is JobStatus.COMPLETED:
             self.meter.add("TimeToReply", 1000 * (job.finished_at - job.created_at))
+        if job.usage:
+            self.meter.add("InputTokens", job.usage.input_tokens)
+            self.meter.add("OutputTokens", job.usage.output_tokens)
+        if self.deliveries:
+            self.deliveries.ended(job, deadline)
 
     def _check(self, tier: Tier, record: Record, wait: float) -> float | None:
         """None if the record's own message is settled, else the seconds after which it should come back.
@@ -208,13 +251,13 @@ def _promised(record: Record, now: float) -> Job:
     return Job(record.job_id, request.key, JobStatus.PENDING, messages, request.bot_id, created_at=now)
 
 
-def wake(queue: Queue, job: Job) -> None:
+def wake(queue: Queue, job: Job, *, delay: int = 0) -> None:
     """Send one record that stands for all messages of a job; its own is the last. Raises Unavailable."""
-    request = Request(job.key, job.messages, job.context, job.bot_id, job.resources)
+    request = Request(job.key, job.messages, job.context, job.bot_id, job.resources, job.correlation_id)
     if not job.messages:
         return  # all of it has been undone
     try:
-        queue.send(Record(job.job_id, job.messages[-1].message_id, request))
+        queue.send(Record(job.job_id, job.messages[-1].message_id, request), delay=delay)
     except PayloadTooLarge:
         # The messages have records of their own: without this one they are late.
         _log.error("too large to wake", extra={"ai_job_id": job.job_id})

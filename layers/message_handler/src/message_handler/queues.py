@@ -14,11 +14,20 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 from message_handler.errors import PayloadTooLarge, Unavailable
-from message_handler.models import ArchiveRecord, ConversationKey, Message, Outcome, Record, Request
+from message_handler.models import (
+    AnyRecord,
+    ArchiveRecord,
+    ConversationKey,
+    DeliveryRecord,
+    Message,
+    Outcome,
+    Record,
+    Request,
+)
 from message_handler.stores.documents import job_from_json, job_to_json, turns_from_json, turns_to_json
 
 _log = logging.getLogger(__name__)
@@ -27,14 +36,18 @@ _log = logging.getLogger(__name__)
 MAX_RECORD_BYTES = 1_000_000
 #: After so many failed deliveries a record is given up, as the template's redrive policy has it.
 MAX_RECEIVE_COUNT = 5
+#: A worker waits for a patient who may still be typing if it takes no longer than this: SQS counts whole seconds.
+PATIENCE_SECONDS = 5.0
 #: For so long a dead letter that was looked at is hidden from the next sweep.
 DEAD_LETTER_SECONDS = 50
 
 
-def encode(record: Record | ArchiveRecord) -> str:
+def encode(record: AnyRecord) -> str:
     """The record as JSON. Raises PayloadTooLarge where a conversation keeps more text waiting than a record holds."""
     if isinstance(record, ArchiveRecord):
         value: dict[str, Any] = {"archive": job_to_json(record.job)}
+    elif isinstance(record, DeliveryRecord):
+        value = {"deliver": asdict(record.key)}
     else:
         request = record.request
         value = {
@@ -46,6 +59,8 @@ def encode(record: Record | ArchiveRecord) -> str:
             "messages": [message.to_json() for message in request.messages],
             "context": turns_to_json(request.context),
             "resources": request.resources,
+            "correlation_id": request.correlation_id,
+            "double_texting": request.double_texting,
         }
     if record.redriven:
         value["redriven"] = record.redriven
@@ -57,7 +72,7 @@ def encode(record: Record | ArchiveRecord) -> str:
     return body
 
 
-def decode(body: str) -> Record | ArchiveRecord:
+def decode(body: str) -> AnyRecord:
     """The record in an SQS message's body. Raises ValueError, KeyError or TypeError for one that is none of ours."""
     value: dict[str, Any] = json.loads(body)
     if not isinstance(value, dict):
@@ -65,6 +80,8 @@ def decode(body: str) -> Record | ArchiveRecord:
     redriven = value.get("redriven", 0)
     if "archive" in value:
         return ArchiveRecord(job_from_json(value["archive"]), redriven)
+    if "deliver" in value:
+        return DeliveryRecord(ConversationKey(**value["deliver"]), redriven)
     return Record(
         job_id=value["job_id"],
         message_id=value["message_id"],
@@ -74,13 +91,18 @@ def decode(body: str) -> Record | ArchiveRecord:
             context=turns_from_json(value["context"]),
             bot_id=value["bot_id"],
             resources=value["resources"],
+            # Records of an earlier version have neither.
+            correlation_id=value.get("correlation_id", ""),
+            double_texting=value.get("double_texting", "consolidate"),
         ),
         redriven=redriven,
     )
 
 
-def key_of(record: Record | ArchiveRecord) -> ConversationKey:
+def key_of(record: AnyRecord) -> ConversationKey:
     """The conversation that a record belongs to."""
+    if isinstance(record, DeliveryRecord):
+        return record.key
     return record.job.key if isinstance(record, ArchiveRecord) else record.request.key
 
 
@@ -88,7 +110,7 @@ def key_of(record: Record | ArchiveRecord) -> ConversationKey:
 class DeadLetter:
     """A record that was delivered too often; None if it is none of ours. `receipt` lets it be removed."""
 
-    record: Record | ArchiveRecord | None
+    record: AnyRecord | None
     receipt: str
 
 
@@ -101,7 +123,7 @@ class Queue(Protocol):
 
     def ping(self) -> None: ...
 
-    def send(self, record: Record | ArchiveRecord, *, delay: int = 0) -> None:
+    def send(self, record: AnyRecord, *, delay: int = 0) -> None:
         """Durable when this returns; seen by a worker after `delay` seconds.
 
         Raises Unavailable if the queue refused, or if nobody knows; PayloadTooLarge if it never will take it.
@@ -131,7 +153,7 @@ class SqsQueue:
     def ping(self) -> None:
         self._call("get_queue_attributes", AttributeNames=["ApproximateNumberOfMessages"])
 
-    def send(self, record: Record | ArchiveRecord, *, delay: int = 0) -> None:
+    def send(self, record: AnyRecord, *, delay: int = 0) -> None:
         self._call(
             "send_message",
             MessageBody=encode(record),
@@ -149,6 +171,14 @@ class SqsQueue:
             VisibilityTimeout=DEAD_LETTER_SECONDS,
         )
         return [DeadLetter(_readable(m["Body"]), m["ReceiptHandle"]) for m in answer.get("Messages", ())]
+
+    def count_dead_letters(self) -> int | None:
+        """About how many there are, of all tenants; None where that isn't known. Raises Unavailable."""
+        if self._dead_letter_url is None:
+            return None
+        name = "ApproximateNumberOfMessages"
+        answer = self._call("get_queue_attributes", QueueUrl=self._dead_letter_url, AttributeNames=[name])
+        return int(answer["Attributes"][name])
 
     def remove(self, letter: DeadLetter) -> None:
         self._call("delete_message", QueueUrl=self._dead_letter_url, ReceiptHandle=letter.receipt)
@@ -181,7 +211,7 @@ class SqsQueue:
         return answer
 
 
-def _readable(body: str) -> Record | ArchiveRecord | None:
+def _readable(body: str) -> AnyRecord | None:
     try:
         return decode(body)
     except Exception:  # noqa: BLE001  anybody may have put anything there
@@ -194,11 +224,11 @@ class ThreadQueue:
     name = "threads"
     in_process = True
 
-    def __init__(self, work: Callable[[Record | ArchiveRecord, int], Outcome], *, threads: int = 10) -> None:
+    def __init__(self, work: Callable[[AnyRecord, int], Outcome], *, threads: int = 10) -> None:
         self._work = work
         self._limit = threads
         self._changed = threading.Condition()
-        self._waiting: list[tuple[float, int, int, Record | ArchiveRecord]] = []
+        self._waiting: list[tuple[float, int, int, AnyRecord]] = []
         self._numbers = itertools.count()
         self._threads: list[threading.Thread] = []
         self._idle = 0
@@ -209,7 +239,7 @@ class ThreadQueue:
         if self._closed:
             raise Unavailable("the queue")
 
-    def send(self, record: Record | ArchiveRecord, *, delay: int = 0) -> None:
+    def send(self, record: AnyRecord, *, delay: int = 0) -> None:
         encode(record)  # the same bound as SQS, so that nothing works here that fails there
         self._put(record, delay, 1)
 
@@ -228,7 +258,7 @@ class ThreadQueue:
         for thread in self._threads:
             thread.join()
 
-    def _put(self, record: Record | ArchiveRecord, delay: float, receive_count: int) -> None:
+    def _put(self, record: AnyRecord, delay: float, receive_count: int) -> None:
         with self._changed:
             if self._closed:
                 raise Unavailable("the queue")
@@ -254,9 +284,10 @@ class ThreadQueue:
                 with suppress(Unavailable):  # closed: what waits is dropped
                     self._put(record, again, receive_count + 1)
             elif again is not None:
-                _log.error("a record was given up", extra={"ai_job_id": record.job_id})
+                job_id = None if isinstance(record, DeliveryRecord) else record.job_id
+                _log.error("a record was given up", extra={"ai_job_id": job_id})
 
-    def _next(self) -> tuple[int, Record | ArchiveRecord] | None:
+    def _next(self) -> tuple[int, AnyRecord] | None:
         with self._changed:
             while not self._closed:
                 wait = self._waiting[0][0] - time.monotonic() if self._waiting else None

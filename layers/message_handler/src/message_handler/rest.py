@@ -19,8 +19,8 @@ from typing import Any
 from urllib.parse import unquote
 
 from message_handler.errors import InvalidRequest, PayloadTooLarge, RequestError, Unavailable
-from message_handler.intake import field_name
-from message_handler.models import DEFAULT_PLATFORM
+from message_handler.models import DEFAULT_PLATFORM, is_identifier
+from message_handler.validation import field_name
 
 _log = logging.getLogger(__name__)
 
@@ -41,6 +41,15 @@ class Call:
     def platform_id(self) -> str:
         """The tenant: the default one, until platforms sign in."""
         return DEFAULT_PLATFORM
+
+    @property
+    def correlation_id(self) -> str:
+        """What follows the request through logs, provider and webhook: the caller's own id, else the gateway's."""
+        headers = {name.lower(): value for name, value in (self.event.get("headers") or {}).items()}
+        own = headers.get("x-correlation-id")
+        if is_identifier(own):
+            return str(own)
+        return str((self.event.get("requestContext") or {}).get("requestId") or "")
 
     def path(self, name: str) -> str:
         """A path parameter, decoded. Gateways disagree on who decodes it; no id of ours holds a percent sign."""
@@ -107,8 +116,9 @@ def serve(routes: Mapping[tuple[str, str], Route], event: Mapping[str, Any]) -> 
         route = routes.get((str(event.get("httpMethod")), str(event.get("resource"))))
         if route is None:
             return problem(HTTPStatus.NOT_FOUND, "Not Found", "There is no such route.")
-        status, body = route(Call(event))
-        return _response(status, body, "application/json")
+        call = Call(event)
+        status, body = route(call)
+        return _response(status, body, "application/json", {"X-Correlation-ID": call.correlation_id})
     except RequestError as error:
         return problem(error.status, error.title, str(error), field=error.field)
     except Unavailable as error:

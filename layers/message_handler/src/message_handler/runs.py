@@ -20,21 +20,39 @@ from message_handler.ai import AI, Completion, Prompt, Watch
 from message_handler.bot_config import BotConfigService
 from message_handler.errors import AIError, MessageHandlerError, PayloadTooLarge, RequestError, Unavailable
 from message_handler.metrics import Meter
-from message_handler.models import ArchiveRecord, Fence, Job, JobError, JobStatus, Request, Turn
+from message_handler.models import ArchiveRecord, Fence, Job, JobError, JobStatus, Progress, Request, Turn
+from message_handler.notices import failure_notice
 from message_handler.queues import Queue
 from message_handler.settings import Settings
-from message_handler.stores.port import Archive, Tier
+from message_handler.stores.port import Archive, Sealed, Tier
 
 _log = logging.getLogger(__name__)
 
 #: Archived turns fetched for the context, before the bot's limits trim it.
 ARCHIVED_TURNS = 100
+#: While an answer is made, the tier is asked for news at most so often. The AI looks up every quarter of a second: news
+#: are noticed within half a second.
+LOOK_SECONDS = 0.15
+#: How often the progress of an answer is shown.
+PROGRESS_SECONDS = 1.0
 #: A run is not begun with less than this many seconds: what comes after the AI needs some.
 COMMIT_SECONDS = 5.0
 
 
 class _Stopped(Exception):
     """The run is worth nothing any more: its claim is lost or its job is being cancelled."""
+
+
+class _Joined(Exception):
+    """Messages came that the run has not seen: it starts again with them."""
+
+
+@dataclass(slots=True)
+class _Pulse:
+    """When the tier was asked for news last, and when it was told that this worker lives."""
+
+    looked: float
+    beaten: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +87,7 @@ class Run:
             self.meter.add("QueueWait", 1000 * max(0.0, job.started_at - job.created_at))
         elif job.attempts > 1:
             self.meter.add("JobsRecovered")
-        watch = self._heartbeat(job)
+        pulse = _Pulse(self.clock(), self.clock())
         while True:
             permitted = self._permit(job)
             if permitted is None:
@@ -81,16 +99,11 @@ class Run:
                 # The only one that was left has been undone.
                 return self._help_cancel(job)
             try:
-                run, needs = self._ask(job, fence, watch)
-                sealed = self.tier.seal(
-                    job.key,
-                    self.lock_id,
-                    [message.message_id for message in job.messages],
-                    next_id=job.key.new_job_id(),
-                    fenced=fence is not None,
-                    # A reply in the hand is not given up for a run that could not end in time.
-                    may_restart=self.deadline - self.clock() >= needs,
-                )
+                run, needs = self._ask(job, fence, pulse)
+                # A reply in the hand is not given up for a run that could not end in time.
+                sealed = self._seal(job, fence, may_restart=self.deadline - self.clock() >= needs)
+            except _Joined:
+                run, sealed = job, self._seal(job, fence, may_seal=False)
             except _Stopped:
                 return self._stopped(job)
             if sealed.verdict == "again" and sealed.job:
@@ -152,33 +165,42 @@ class Run:
 
     # The AI.
 
-    def _ask(self, job: Job, fence: Fence | None, watch: Watch) -> tuple[Job, float]:
+    def _ask(self, job: Job, fence: Fence | None, pulse: _Pulse) -> tuple[Job, float]:
         """Run the AI; the job with its reply or its error filled in, and the seconds that one more run may take.
 
-        Raises _Stopped.
+        Raises _Stopped or _Joined.
         """
         done, error, limit, began = None, None, self.settings.ai_timeout, self.clock()
-        if self.ai is None:
-            gone = JobError("processing_failed", "The message could not be processed.")
-            return replace(job, status=JobStatus.FAILED, error=gone, finished_at=began), limit
+        config = self.bots.default
         try:
             config = self.bots.config_of_job(job)
-            limit = float(config["core_ai"]["timeout_seconds"] or limit)
+            if self.ai is None:
+                raise AIError("processing_failed", "The message could not be processed.")
+            providers = (config["core_ai"], config["core_ai"].get("fallback"))
+            limit = sum(float(core_ai["timeout_seconds"] or limit) for core_ai in providers if core_ai)
+            shows = config["meta_data"].get("show_partial_reply", False)
+            watch = self._watch(job, pulse, limit + COMMIT_SECONDS, shows=shows)
             timeout = min(limit, self.deadline - began - COMMIT_SECONDS)
             if timeout <= 0:
                 raise AIError("deadline_exceeded", "The answer took longer than one run may take.")
             prompt = _prompt(job, fence, config, timeout)
-            watch("")  # a slow store may have eaten into the lease
+            watch("")  # a slow store may have eaten into the lease, and let others join
             number = fence.number if fence else None
-            _log.info("asking the AI", extra={"ai_job_id": job.job_id, "fence": number, "messages": len(job.messages)})
+            about: dict[str, object] = {
+                "fence": number,
+                "messages": len(job.messages),
+                "correlation_id": job.correlation_id,
+            }
+            _log.info("asking the AI", extra={"ai_job_id": job.job_id} | about)
             done = self._complete(config["core_ai"], prompt, watch)
         except AIError as failure:
-            error = JobError(failure.code, str(failure))
+            error = JobError(failure.code, str(failure), failure_notice(config))
         except RequestError as refused:
             # The bot was deactivated or deleted after the message was accepted.
-            error = JobError("bot_unavailable", refused.detail)
+            error = JobError("bot_unavailable", refused.detail, failure_notice(config))
         now = self.clock()
-        self.meter.add("AITime", 1000 * (now - began))
+        if self.ai:
+            self.meter.add("AITime", 1000 * (now - began))
         status = JobStatus.FAILED if error else JobStatus.COMPLETED
         reply, usage = (_storable(done.text), done.usage) if done else (None, None)
         ended = replace(job, status=status, reply=reply, error=error, usage=usage, finished_at=now)
@@ -189,28 +211,53 @@ class Run:
         assert self.ai is not None
         try:
             return self.ai(core_ai).complete(prompt, watch)
-        except (MessageHandlerError, _Stopped):
+        except (MessageHandlerError, _Stopped, _Joined):
             raise
         except Exception as error:  # noqa: BLE001  nobody knows what a provider's client raises
             # Its type alone: the text of a foreign error may quote the prompt.
             _log.error("the AI broke", extra={"error": type(error).__name__})
             raise AIError("ai_failed", "The AI failed unexpectedly.") from None
 
-    def _heartbeat(self, job: Job) -> Watch:
-        """What the AI calls while it works: says every few seconds that this worker lives. Raises _Stopped."""
-        last = self.clock()
+    def _watch(self, job: Job, pulse: _Pulse, needs: float, *, shows: bool) -> Watch:
+        """What the AI calls while it works: looks for news, and says that this worker lives and how far it is.
 
-        def watch(_text: str) -> None:
-            nonlocal last
+        `needs`: seconds that a run with newer messages may take; where fewer are left, they wait for the next job.
+        Raises _Stopped or _Joined.
+        """
+        shown, seen = 0, len(job.messages)
+
+        def watch(text: str) -> None:
+            nonlocal shown
             now = self.clock()
-            if now - last >= self.settings.heartbeat_every:
-                last = now
-                # A tier that is away for a moment costs no answer: the next beat asks again, and the seal decides.
-                with suppress(Unavailable):
-                    if self.tier.heartbeat(job.key, self.lock_id) != "held":
-                        raise _Stopped
+            if now - pulse.looked < LOOK_SECONDS:
+                return
+            pulse.looked = now
+            restartable = job.restarts < self.settings.max_restarts and self.deadline - now >= needs
+            # A tier that is away for a moment costs no answer: the next look asks again, and the seal decides.
+            with suppress(Unavailable):
+                if now - pulse.beaten >= (PROGRESS_SECONDS if len(text) != shown else self.settings.heartbeat_every):
+                    pulse.beaten, shown = now, len(text)
+                    progress = Progress(shown, _storable(text) if shows else None)
+                    held = self.tier.heartbeat(job.key, self.lock_id, progress, seen=seen)
+                else:
+                    held = self.tier.look(job.key, self.lock_id, seen=seen)
+                if held == "newer" and restartable:
+                    raise _Joined
+                if held in ("lost", "cancelling"):
+                    raise _Stopped
 
         return watch
+
+    def _seal(self, job: Job, fence: Fence | None, *, may_restart: bool = True, may_seal: bool = True) -> Sealed:
+        return self.tier.seal(
+            job.key,
+            self.lock_id,
+            [message.message_id for message in job.messages],
+            next_id=job.key.new_job_id(),
+            fenced=fence is not None,
+            may_restart=may_restart,
+            may_seal=may_seal,
+        )
 
     # The end.
 
@@ -227,10 +274,7 @@ class Run:
                 # Some of it is settled: the next claim runs what is open, under the name that it then has.
                 return self._fenced_out(run)
             # worker A (no fence): seal ── pauses     B: takes over, a fence, commits     A: fence, and owns nothing
-            ids = [message.message_id for message in run.messages]
-            again = self.tier.seal(
-                run.key, self.lock_id, ids, next_id=run.key.new_job_id(), fenced=True, may_restart=False
-            )
+            again = self._seal(run, late, may_restart=False)
             if again.verdict != "sealed":
                 return self._fenced_out(run)
             number = late.number
@@ -306,7 +350,8 @@ def _prompt(job: Job, fence: Fence | None, config: dict[str, Any], timeout: floa
         max_characters=int(limits.get("max_context_characters", 10_000)),
     )
     context = turns[: len(turns) - len(pending)]
-    return Prompt(config["name"], context, job.messages, timeout, job.resources)
+    request_id = f"{job.job_id}:{fence.number if fence else 'unfenced'}"
+    return Prompt(config["name"], context, job.messages, timeout, job.resources, request_id, job.correlation_id)
 
 
 def _storable(reply: str) -> str:

@@ -30,6 +30,7 @@ class Settings(BaseModel):
     database_timeout: Seconds = 2.0
     store_retry_after: Seconds = 5.0
     job_queue_url: str | None = None
+    delivery_queue_url: str | None = None
     dead_letter_queue_url: str | None = None
 
     #: Where requests may be sent: hosts, `*.example.com` for all below one, with a `:port` unless it is 443.
@@ -66,7 +67,7 @@ class Settings(BaseModel):
             raise ValueError("must start with postgresql://")
         return value
 
-    @field_validator("job_queue_url", "dead_letter_queue_url")
+    @field_validator("job_queue_url", "delivery_queue_url", "dead_letter_queue_url")
     @classmethod
     def _queue_scheme(cls, value: str | None) -> str | None:
         if value and _scheme(value) not in ("https", "http"):

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-from message_handler.ai import AI
+from message_handler.admin_configuration import ConfigurationAdmin
+from message_handler.ai import AI, Completion
+from message_handler.ai.answering import Answering, Ask, Provider
+from message_handler.ai.failures import Failure
 from message_handler.ai.simulated import SimulatedAI
 from message_handler.bot_config import BotConfigService
-from message_handler.errors import AIError
+from message_handler.delivery import Deliveries
+from message_handler.egress import Egress
 from message_handler.intake import Intake
 from message_handler.metrics import Meter
-from message_handler.models import ArchiveRecord, Outcome, Record
+from message_handler.models import AnyRecord, Outcome
 from message_handler.processing import Worker
 from message_handler.queues import Queue, SqsQueue, ThreadQueue
+from message_handler.secrets import Secrets
 from message_handler.settings import Settings
 from message_handler.stores.breaker import CircuitBreaker
 from message_handler.stores.failover import Failover
-from message_handler.stores.port import Archive, Tier
+from message_handler.stores.port import Archive, ConfigurationStore, Outbox, Tier
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +37,9 @@ class Parts:
     bots: BotConfigService
     intake: Intake
     worker: Worker
+    configuration: ConfigurationAdmin
+    #: None: there is no Postgres to deliver from.
+    deliveries: Deliveries | None = None
 
     def close(self) -> None:
         """Stop the threads and close the connections."""
@@ -48,28 +56,51 @@ def build(settings: Settings | None = None, *, deployed: bool = False, meter: Me
     """
     settings = settings or Settings.from_environment()
     meter = meter or Meter()
-    tiers, archive = _stores(settings, deployed=deployed)
+    tiers, archive, configurations, outbox = _stores(settings, deployed=deployed)
     bots = BotConfigService(tiers, archive, settings)
     worker: Worker
 
-    def work(record: Record | ArchiveRecord, receive_count: int) -> Outcome:
+    def work(record: AnyRecord, receive_count: int) -> Outcome:
         return worker.process(record, time.time() + settings.run_seconds, receive_count)
 
-    queue = _sqs(settings) if settings.job_queue_url else ThreadQueue(work)
-    worker = Worker(tiers, archive, queue, bots, lambda core_ai: _ai(core_ai, settings), settings, meter=meter)
-    intake = Intake(tiers, queue, bots, settings, meter=meter, archive=archive)
-    return Parts(settings, tiers, archive, queue, bots, intake, worker)
+    queue, delivery_queue = _sqs(settings) if settings.job_queue_url else (threads := ThreadQueue(work), threads)
+    egress, secrets = _egress(settings), Secrets()
+    deliveries = Deliveries(outbox, delivery_queue, egress, secrets, meter=meter) if outbox else None
+    worker = Worker(
+        tiers,
+        archive,
+        queue,
+        bots,
+        lambda core_ai: _ai(core_ai, settings, egress, secrets),
+        settings,
+        meter=meter,
+        deliveries=deliveries,
+    )
+    intake = Intake(tiers, archive, queue, bots, settings, meter=meter)
+    configuration = ConfigurationAdmin(configurations, bots, egress)
+    return Parts(settings, tiers, archive, queue, bots, intake, worker, configuration, deliveries)
 
 
 # Each adapter's client library is imported only where it is used: a cold start is paid by patients.
 
 
-def _stores(settings: Settings, *, deployed: bool) -> tuple[Failover, Archive]:
-    """The tiers that there may be, best first, and the archive."""
+class _Stores(NamedTuple):
+    """The tiers that there may be, best first, the archive, and what else Postgres keeps."""
+
+    tiers: Failover
+    archive: Archive
+    configuration: ConfigurationStore
+    outbox: Outbox | None
+
+
+def _stores(settings: Settings, *, deployed: bool) -> _Stores:
     from message_handler.stores.memory import MemoryTier
+    from message_handler.stores.no_archive import NoArchive, NoConfiguration
 
     tiers: list[Tier] = []
     archive: Archive
+    configuration: ConfigurationStore = NoConfiguration()
+    outbox: Outbox | None = None
     if settings.redis_url:
         from message_handler.stores.redis import RedisTier
         from message_handler.stores.redis_client import connect
@@ -79,13 +110,17 @@ def _stores(settings: Settings, *, deployed: bool) -> tuple[Failover, Archive]:
         from message_handler.stores.database import Database, connector
         from message_handler.stores.postgres import PostgresTier
         from message_handler.stores.postgres_archive import PostgresArchive
+        from message_handler.stores.postgres_configuration import PostgresConfiguration
+        from message_handler.stores.postgres_outbox import PostgresOutbox
 
         database = Database(connector(settings), CircuitBreaker("Postgres", settings.store_retry_after))
         tiers.append(PostgresTier(database, settings))
-        archive = PostgresArchive(database)
+        archive, configuration, outbox = (
+            PostgresArchive(database),
+            PostgresConfiguration(database),
+            PostgresOutbox(database),
+        )
     elif deployed or settings.redis_url or settings.job_queue_url:
-        from message_handler.stores.no_archive import NoArchive
-
         archive = NoArchive()
     else:
         from message_handler.stores.memory_archive import MemoryArchive
@@ -94,10 +129,11 @@ def _stores(settings: Settings, *, deployed: bool) -> tuple[Failover, Archive]:
     # Whoever works in another process never finishes what waits in this one's memory.
     unheld_seconds = settings.heartbeat_stale if settings.job_queue_url else None
     tiers.append(MemoryTier(settings, unheld_seconds=unheld_seconds))
-    return Failover(*tiers, expected="redis" if deployed else None), archive
+    return _Stores(Failover(*tiers, expected="redis" if deployed else None), archive, configuration, outbox)
 
 
-def _sqs(settings: Settings) -> SqsQueue:
+def _sqs(settings: Settings) -> tuple[SqsQueue, SqsQueue]:
+    """The queue of jobs, and that of deliveries: the same one where there is no other."""
     import boto3
     from botocore.config import Config
 
@@ -109,10 +145,46 @@ def _sqs(settings: Settings) -> SqsQueue:
         max_pool_connections=20,
     )
     assert settings.job_queue_url
-    return SqsQueue(boto3.client("sqs", config=config), settings.job_queue_url, settings.dead_letter_queue_url)
+    client = boto3.client("sqs", config=config)
+    queue = SqsQueue(client, settings.job_queue_url, settings.dead_letter_queue_url)
+    return queue, SqsQueue(client, settings.delivery_queue_url) if settings.delivery_queue_url else queue
 
 
-def _ai(core_ai: dict[str, Any], settings: Settings) -> AI:
-    if not core_ai["api_endpoint"].startswith("simulated://"):
-        raise AIError("ai_unsupported", "This AI endpoint is not supported by this version.")
-    return SimulatedAI(settings.simulated_ai_delay_ms)
+def _egress(settings: Settings) -> Egress:
+    hosts = [host.strip() for host in settings.egress_allowed_hosts.split(",") if host.strip()]
+    return Egress(hosts, allow_loopback=settings.egress_allow_loopback)
+
+
+def _ai(core_ai: dict[str, Any], settings: Settings, egress: Egress, secrets: Secrets) -> AI:
+    """The AI that a configuration asks for, with the one that answers where the first does not."""
+    records = [core_ai, *filter(None, [core_ai.get("fallback")])]
+    return Answering(
+        [
+            Provider(
+                record["core_ai_id"],
+                float(record["timeout_seconds"] or settings.ai_timeout),
+                _ask(record, settings, egress, secrets),
+            )
+            for record in records
+        ]
+    )
+
+
+def _ask(core_ai: dict[str, Any], settings: Settings, egress: Egress, secrets: Secrets) -> Ask:
+    scheme = core_ai["api_endpoint"].partition("://")[0].lower()
+    if scheme in ("https", "http"):  # whether it may be http, the egress knows
+        from message_handler.ai.chat_completions import ChatCompletions
+
+        return ChatCompletions(core_ai, egress, secrets).ask
+    if scheme == "bedrock":
+        from message_handler.ai.bedrock import Bedrock
+
+        return Bedrock(core_ai).ask
+    if scheme == "simulated":
+        simulated = SimulatedAI(settings.simulated_ai_delay_ms)
+        return lambda prompt, watch, _limits: simulated.complete(prompt, watch)
+
+    def unsupported(*_: object) -> Completion:
+        raise Failure("ai_unsupported")
+
+    return unsupported

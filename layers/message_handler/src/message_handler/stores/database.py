@@ -22,7 +22,7 @@ from pg8000.core import NULL_BYTE, SYNC_MSG, Context, make_params
 from pg8000.exceptions import DatabaseError, InterfaceError
 from pg8000.native import Connection, to_statement
 
-from message_handler.errors import MessageHandlerError, SettingsError, Unavailable
+from message_handler.errors import MessageHandlerError, RequestError, SettingsError, Unavailable
 from message_handler.settings import Settings
 from message_handler.stores.breaker import CircuitBreaker
 
@@ -162,7 +162,7 @@ class Database:
                 result = work(connection)
             alive = True
             return result
-        except Refused:
+        except (Refused, RequestError):
             alive = True
             raise
         finally:
@@ -221,7 +221,7 @@ def transaction(connection: Connection) -> Iterator[None]:
     connection.execute_simple("begin; set local idle_in_transaction_session_timeout = '10s'")
     try:
         yield
-    except DatabaseError:
+    except (DatabaseError, RequestError):
         connection.run("rollback")
         raise
     connection.run("commit")

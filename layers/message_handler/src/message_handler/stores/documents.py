@@ -74,6 +74,7 @@ def job_from_json(value: dict[str, Any]) -> Job:
         unarchived=value.get("unarchived", False),
         cancelled=tuple(value.get("cancelled", ())),
         created_at=value["created_at"],
+        ready_at=value.get("ready_at", 0.0),
         started_at=value.get("started_at"),
         finished_at=value.get("finished_at"),
         reply=value.get("reply"),

@@ -6,7 +6,7 @@ import json
 from dataclasses import astuple
 from typing import Any
 
-from message_handler.models import ConversationKey, Job
+from message_handler.models import ConversationKey, Job, Progress
 from message_handler.stores.documents import as_text, job_from_json, job_to_json, turns_to_json
 from message_handler.stores.steps import Ended, Hold, Line
 
@@ -24,6 +24,7 @@ def line_to_text(line: Line) -> str:
             "lock_id": line.lock_id,
             "acquired_at": line.acquired_at,
             "hold": astuple(line.hold) if line.hold else None,
+            "progress": astuple(line.progress) if line.progress else None,
             "due_at": line.due_at,
             "wakes": line.wakes,
             "handed_off": line.handed_off,
@@ -45,6 +46,7 @@ def line_from_text(key: ConversationKey, text: str) -> Line:
         lock_id=value["lock_id"],
         acquired_at=value["acquired_at"],
         hold=Hold(*value["hold"]) if value["hold"] else None,
+        progress=Progress(*progress) if (progress := value.get("progress")) else None,
         due_at=value["due_at"],
         wakes=value["wakes"],
         handed_off=value.get("handed_off", False),
@@ -65,4 +67,5 @@ def _live_job_to_json(job: Job | None) -> dict[str, Any] | None:
         "sealed": job.sealed,
         "maybe_committed": job.maybe_committed,
         "cancelled": job.cancelled,
+        "ready_at": job.ready_at,
     }

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from message_handler.models import Accepted, Claim, ConversationKey, Job, Lock, Refused, Request
+from message_handler.models import Accepted, Claim, ConversationKey, Job, Lock, Progress, Refused, Request
 from message_handler.settings import Settings
 from message_handler.stores import steps
 from message_handler.stores.documents import job_from_json, job_to_json
@@ -57,6 +57,8 @@ class MemoryTier:
             accepted = steps.accept(
                 line, request, job_id=job_id, lock_id=lock_id, now=self._clock(), settings=self._settings
             )
+            if accepted.interrupted:
+                self._keep(accepted.interrupted)
             self._index(line)
             return accepted
 
@@ -91,9 +93,16 @@ class MemoryTier:
                 self._index(line)
             return job
 
-    def heartbeat(self, key: ConversationKey, lock_id: str) -> Held:
+    def heartbeat(
+        self, key: ConversationKey, lock_id: str, progress: Progress | None = None, *, seen: int | None = None
+    ) -> Held:
         with self._mutex:
-            return steps.heartbeat(self._line(key), lock_id, now=self._clock(), settings=self._settings)
+            line, now = self._line(key), self._clock()
+            return steps.heartbeat(line, lock_id, progress, seen=seen, now=now, settings=self._settings)
+
+    def look(self, key: ConversationKey, lock_id: str, *, seen: int | None = None) -> Held:
+        with self._mutex:
+            return steps.look(self._line(key), lock_id, seen)
 
     def seal(
         self,
@@ -104,6 +113,7 @@ class MemoryTier:
         next_id: str,
         fenced: bool,
         may_restart: bool = True,
+        may_seal: bool = True,
     ) -> Sealed:
         with self._mutex:
             line = self._line(key)
@@ -114,6 +124,7 @@ class MemoryTier:
                 next_id=next_id,
                 fenced=fenced,
                 may_restart=may_restart,
+                may_seal=may_seal,
                 now=self._clock(),
                 settings=self._settings,
             )
@@ -219,7 +230,7 @@ class MemoryTier:
         if job_id in self._unarchived:
             return self._unarchived[job_id]
         line = self._lines[self._keys[job_id]] if job_id in self._keys else None
-        return next((job for job in line.jobs() if job.job_id == job_id), None) if line else None
+        return line.job(job_id) if line else None
 
     def _index(self, line: Line) -> None:
         """Let the line and its jobs be found; a line without jobs is dropped after an hour."""

@@ -131,6 +131,14 @@ class MemoryArchive:
             self._end_superseded(archived, job.key)
             return True
 
+    def interrupt(self, job: Job) -> None:
+        with self._mutex:
+            self._conversation(job)
+            noted = self._note(job)
+            if not noted.status.ended:
+                self._put(replace(noted, superseded_by=noted.superseded_by or job.superseded_by), None)
+                self._cancel(job)
+
     def cancel(self, job: Job) -> Verdict:
         with self._mutex:
             archived = self._conversation(job)

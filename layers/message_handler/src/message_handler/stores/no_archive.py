@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 from message_handler.errors import Unavailable
@@ -17,7 +17,7 @@ from message_handler.models import (
     Turn,
     Verdict,
 )
-from message_handler.stores.port import Noted
+from message_handler.stores.port import Noted, Records
 
 
 class NoArchive:
@@ -42,6 +42,9 @@ class NoArchive:
         raise Unavailable("Postgres")
 
     def archive(self, job: Job) -> bool:
+        raise Unavailable("Postgres")
+
+    def interrupt(self, job: Job) -> None:
         raise Unavailable("Postgres")
 
     def cancel(self, job: Job) -> Verdict:
@@ -92,4 +95,14 @@ class NoArchive:
         return []
 
     def configuration(self, platform_id: str, bot_id: str) -> dict[str, Any] | None:
+        raise Unavailable("Postgres")
+
+
+class NoConfiguration:
+    """In place of Postgres' configuration: there is none to show, and nowhere to keep one."""
+
+    def read[T](self, platform_id: str, look: Callable[[Records], T]) -> T:
+        raise Unavailable("Postgres")
+
+    def change[T](self, platform_id: str, step: Callable[[Records], T]) -> T:
         raise Unavailable("Postgres")

@@ -1,13 +1,13 @@
-"""The two ports behind which the stores stand.
+"""The ports behind which the stores stand.
 
 Each method of a `Tier` is one atomic step of the conversation's protocol; each method of an `Archive`
-is one transaction. An adapter that can't reach its store raises `Unavailable` and has then either done
+or an `Outbox` is one transaction. An adapter that can't reach its store raises `Unavailable` and has then either done
 the whole step or nothing of it; which of the two, the caller can't know.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -16,12 +16,15 @@ from message_handler.models import (
     Claim,
     Conversation,
     ConversationKey,
+    DeadDelivery,
+    Delivery,
     Fence,
     HandedBack,
     Holding,
     Job,
     Lock,
     Message,
+    Progress,
     Refused,
     Request,
     Turn,
@@ -30,8 +33,9 @@ from message_handler.models import (
 
 TierName = Literal["redis", "postgres", "memory"]
 
-#: What a worker learns when it looks at its own claim: still its own, somebody else's, or being cancelled.
-Held = Literal["held", "lost", "cancelling"]
+#: What a worker learns when it looks at its own claim: still its own, somebody else's, being cancelled, or joined by
+#: messages that it has not seen.
+Held = Literal["held", "lost", "cancelling", "newer"]
 
 
 #: A human's turn as the archive knows it: new, so that the bot is silent from now on; or known already, and the human
@@ -43,8 +47,8 @@ Noted = Literal["new", "known", "handed back"]
 class Sealed:
     """The answer to a seal.
 
-    `sealed`: what comes from now on waits for the next job. `again`: newer messages came, `job` has them all;
-    run again. `cancelling` and `lost`: stop, this run's reply is worth nothing.
+    `sealed`: what comes from now on waits for the next job. `again`: run again, `job` has all messages, the newer ones
+    too. `cancelling` and `lost`: stop, this run's reply is worth nothing.
     """
 
     verdict: Literal["sealed", "again", "cancelling", "lost"]
@@ -71,7 +75,8 @@ class Tier(Protocol):
         """Intake's step: suppress what is known, take or join the lock, create or extend the job.
 
         `job_id` and `lock_id` are used if a job or a lock is created. Raises OtherBot if the
-        conversation belongs to another bot than the request's, HandedOff if a human answers it.
+        conversation belongs to another bot than the request's, HandedOff if a human answers it, Rejected where its
+        policy is to reject.
         """
 
     def accept_again(self, request: Request, *, job_id: str, spare_id: str) -> None:
@@ -86,7 +91,8 @@ class Tier(Protocol):
     def claim(self, key: ConversationKey, lock_id: str) -> Claim | Refused | None:
         """Take the head of the line under a lock id of one's own; None if nothing waits.
 
-        A claimed job may be `cancelling`: its claimer then helps the cancel to its end instead of running it.
+        A claimed job may be `cancelling`: its claimer then helps the cancel to its end instead of running it. A job
+        that was not run yet is refused while the patient may still be typing.
         """
 
     def adopt(self, key: ConversationKey, lock_id: str, settled_ids: Iterable[str], ended: Job | None) -> Job | None:
@@ -97,8 +103,13 @@ class Tier(Protocol):
         With `ended`, the job as the archive ended it, the rest runs under the name that supersedes it.
         """
 
-    def heartbeat(self, key: ConversationKey, lock_id: str) -> Held:
-        """Extend one's own claim."""
+    def heartbeat(
+        self, key: ConversationKey, lock_id: str, progress: Progress | None = None, *, seen: int | None = None
+    ) -> Held:
+        """Extend one's own claim, and show how far its run is; else as `look`."""
+
+    def look(self, key: ConversationKey, lock_id: str, *, seen: int | None = None) -> Held:
+        """Look at one's own claim, whose run has `seen` so many messages; changes nothing."""
 
     def seal(
         self,
@@ -109,10 +120,12 @@ class Tier(Protocol):
         next_id: str,
         fenced: bool,
         may_restart: bool = True,
+        may_seal: bool = True,
     ) -> Sealed:
         """Close the job for newcomers, or learn of those that came.
 
-        At the limit of restarts, and unless it `may_restart`, they move to the next job, `next_id`.
+        At the limit of restarts, and unless it `may_restart`, they move to the next job, `next_id`. Without a reply in
+        the hand it may not seal: should the newcomers be gone again, it runs again with what is left.
         """
 
     def finish(self, key: ConversationKey, lock_id: str | None, job: Job) -> Finished:
@@ -210,6 +223,12 @@ class Archive(Protocol):
         if nothing was open: another answer came first, or this very end was archived before.
         """
 
+    def interrupt(self, job: Job) -> None:
+        """End a job that runs as cancelled and link it to the one that took its messages, its `superseded_by`.
+
+        Settles nothing. One that has ended already stays as it is.
+        """
+
     def cancel(self, job: Job) -> Verdict:
         """Settle those of the job's messages that are open as cancelled, and shut out the run that goes on.
 
@@ -271,6 +290,77 @@ class Archive(Protocol):
         """Conversations that the bot answers again, but of which something is still held."""
 
     def configuration(self, platform_id: str, bot_id: str) -> dict[str, Any] | None:
-        """The bot's record with its `core_ai` and `platform` records inside; None if there is no such bot."""
+        """The bot's record with its `core_ai` and `platform` records inside; None if there is no such bot.
+
+        `core_ai` has the record of its `fallback` inside, or None. For the default bot, where only its platform is
+        there, the record has a `bot_id` of None and the platform's record.
+        """
 
     def close(self) -> None: ...
+
+
+#: What is configured, by the names of its tables.
+RecordKind = Literal["bots", "core_ai", "platforms"]
+
+
+class Records(Protocol):
+    """One tenant's configuration, within one transaction. Secrets are in it as they were written."""
+
+    def all(self, kind: RecordKind) -> list[dict[str, Any]]:
+        """Ordered by their ids."""
+
+    def get(self, kind: RecordKind, id_: str) -> dict[str, Any] | None: ...
+
+    def put(self, kind: RecordKind, record: dict[str, Any]) -> bool:
+        """Write a whole record; whether it is a new one."""
+
+    def delete(self, kind: RecordKind, id_: str) -> None: ...
+
+
+class ConfigurationStore(Protocol):
+    """Keeps what tenants configured. Raises Unavailable where it is away."""
+
+    def read[T](self, platform_id: str, look: Callable[[Records], T]) -> T: ...
+
+    def change[T](self, platform_id: str, step: Callable[[Records], T]) -> T:
+        """Take a step alone with the tenant's configuration; one that raises has changed nothing.
+
+        It may be taken twice, where a connection turns out to be dead.
+        """
+
+
+class Outbox(Protocol):
+    """What platforms are still to be told. An archive's commits fill it, in the same transactions."""
+
+    def webhook(self, platform_id: str) -> tuple[str, dict[str, Any]] | None:
+        """A platform's `base_url` and `meta_data`, secrets included; None if it has no webhook."""
+
+    def claim(self, key: ConversationKey, claim_id: str, *, now: float, until: float) -> Delivery | None:
+        """The conversation's oldest delivery for one try, if it is due and nobody has it; never one behind it.
+
+        Whoever has not reported by `until` may have lost it to another. Of a platform that fails nothing is handed
+        out until it may be tried again, and then one delivery.
+        """
+
+    def delivered(self, delivery: Delivery, *, now: float) -> bool:
+        """It has arrived; its platform is back, if it had failed. False, and nothing changed: the claim was lost."""
+
+    def undelivered(
+        self, delivery: Delivery, code: str, *, next_attempt_at: float, dead: bool, retry_at: float | None
+    ) -> bool:
+        """The try has failed: once more at `next_attempt_at`, or never if `dead`. False if the claim was lost.
+
+        With `retry_at` the platform itself has failed: nothing is sent to it before.
+        """
+
+    def due(self, *, now: float, most: int) -> list[ConversationKey]:
+        """Conversations with something to deliver now, in turn one of each platform; of one that fails a single one."""
+
+    def expire(self, *, now: float, overdue: float) -> list[str]:
+        """Give up deliveries whose time had ended by `overdue`; returns their jobs."""
+
+    def dead(self, platform_id: str, *, most: int) -> list[DeadDelivery]:
+        """The tenant's deliveries that were given up, oldest first."""
+
+    def redrive(self, platform_id: str, *, now: float) -> list[ConversationKey]:
+        """Let the tenant's deliveries that were given up be tried for another day; a conversation for each."""

@@ -25,6 +25,7 @@ from message_handler.models import (
     ConversationKey,
     Job,
     Lock,
+    Progress,
     Refused,
     Request,
     shard_of_job,
@@ -72,7 +73,7 @@ class PostgresTier:
         def step(row: _Row) -> Accepted:
             return steps.accept(row.line, request, job_id=job_id, lock_id=lock_id, now=row.now, settings=self._settings)
 
-        return self._step(request.key, step)
+        return self._step(request.key, step, ended=lambda accepted: accepted.interrupted)
 
     def accept_again(self, request: Request, *, job_id: str, spare_id: str) -> None:
         def step(row: _Row) -> None:
@@ -92,11 +93,19 @@ class PostgresTier:
     def adopt(self, key: ConversationKey, lock_id: str, settled_ids: Iterable[str], ended: Job | None) -> Job | None:
         settled, successor_id = tuple(settled_ids), ended.superseded_by if ended else None
         return self._step(
-            key, lambda row: steps.adopt(row.line, lock_id, settled, successor_id, now=row.now), ended=ended
+            key, lambda row: steps.adopt(row.line, lock_id, settled, successor_id, now=row.now), ended=lambda _: ended
         )
 
-    def heartbeat(self, key: ConversationKey, lock_id: str) -> Held:
-        return self._step(key, lambda row: steps.heartbeat(row.line, lock_id, now=row.now, settings=self._settings))
+    def heartbeat(
+        self, key: ConversationKey, lock_id: str, progress: Progress | None = None, *, seen: int | None = None
+    ) -> Held:
+        def step(row: _Row) -> Held:
+            return steps.heartbeat(row.line, lock_id, progress, seen=seen, now=row.now, settings=self._settings)
+
+        return self._step(key, step)
+
+    def look(self, key: ConversationKey, lock_id: str, *, seen: int | None = None) -> Held:
+        return steps.look(self._load(key).line, lock_id, seen)
 
     def seal(
         self,
@@ -107,6 +116,7 @@ class PostgresTier:
         next_id: str,
         fenced: bool,
         may_restart: bool = True,
+        may_seal: bool = True,
     ) -> Sealed:
         seen = tuple(answered)
 
@@ -118,6 +128,7 @@ class PostgresTier:
                 next_id=next_id,
                 fenced=fenced,
                 may_restart=may_restart,
+                may_seal=may_seal,
                 now=row.now,
                 settings=self._settings,
             )
@@ -130,7 +141,7 @@ class PostgresTier:
         def step(row: _Row) -> Finished:
             return steps.finish(row.line, lock_id, job, spare_id=spare_id, now=row.now, settings=self._settings)
 
-        return self._step(key, step, ended=job)
+        return self._step(key, step, ended=lambda _: job)
 
     def archived(self, job_id: str) -> None:
         ended, now = self._find(job_id)
@@ -197,9 +208,14 @@ class PostgresTier:
         """See `cached`."""
 
     def _step[T](
-        self, key: ConversationKey, step: Callable[[_Row], T], *, ended: Job | None = None, job_id: str | None = None
+        self,
+        key: ConversationKey,
+        step: Callable[[_Row], T],
+        *,
+        ended: Callable[[T], Job | None] = lambda _: None,
+        job_id: str | None = None,
     ) -> T:
-        """Take a step on the conversation's line; `ended` is kept if that changed it. Raises Unavailable."""
+        """Take a step on the conversation's line; the job that it `ended` is kept with it. Raises Unavailable."""
         version = str(uuid.uuid4())
         for _ in range(MAX_TRIES):
             row = self._load(key, job_id)
@@ -223,7 +239,7 @@ class PostgresTier:
             if row.version is None:
                 saved = self._database.execute(values, "insert_line")
             else:
-                saved = self._database.execute(values | self._ended_values(ended, row.now), "update_line")
+                saved = self._database.execute(values | self._ended_values(ended(result), row.now), "update_line")
             if saved or self._load(key).version == version:
                 return result
         raise Unavailable("Postgres")
@@ -250,7 +266,7 @@ class PostgresTier:
                     return job_from_json(json.loads(document)), now
             else:
                 line = line_from_text(ConversationKey(platform_id, conversation_id), document)
-                return next(job for job in line.jobs() if job.job_id == job_id), now
+                return line.job(job_id), now
         return None, 0.0
 
     def _ended_values(self, ended: Job | None, now: float) -> dict[str, Any]:

@@ -109,7 +109,7 @@ class PostgresArchive:
                 known, name = _job(connection, job), job.job_id
                 if settled or (known and known.status.ended):
                     name = execute(connection, values, "note_job", "supersede_job", "end_job", "chain_end")[0][0]
-                end = _end_values(replace(job, job_id=name, messages=open_))
+                end = _end_values(replace(job, job_id=name, messages=open_)) | {"run_id": job.job_id}
                 execute(connection, end, "move_later_turns", "place_later_turns", "archive_job", "end_superseded")
                 return True
 
@@ -123,6 +123,10 @@ class PostgresArchive:
         }
         (cancelled,), ended = self._database.execute(values, "lock_conversation", "cancel_job", "end_settled", "job")
         return Verdict(_job_of(job.key.platform_id, ended), cancelled)
+
+    def interrupt(self, job: Job) -> None:
+        values = _job_values(job) | {"successor_id": job.superseded_by}
+        self._database.execute(values, "lock_conversation", "note_job", "interrupt_job")
 
     def raise_fence(self, key: ConversationKey) -> None:
         self._database.execute(_key_values(key), "raise_fence")
@@ -240,6 +244,7 @@ def _end_values(job: Job) -> dict[str, Any]:
         "roles": [role for role, _, _ in said],
         "contents": [content for _, content, _ in said],
         "turn_ids": [turn_id for _, _, turn_id in said],
+        "given_ids": list(job.given_ids),
     }
 
 

@@ -14,8 +14,8 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import replace
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, replace
 from hashlib import sha1
 from importlib.resources import files
 from typing import Any
@@ -23,7 +23,7 @@ from typing import Any
 import redis
 from redis.exceptions import NoScriptError
 
-from message_handler.errors import HandedOff, OtherBot
+from message_handler.errors import HandedOff, OtherBot, Rejected, Unavailable
 from message_handler.models import (
     SHARDS,
     Accepted,
@@ -33,6 +33,7 @@ from message_handler.models import (
     JobStatus,
     Lock,
     Message,
+    Progress,
     Refused,
     Request,
     shard_of_job,
@@ -54,7 +55,7 @@ PINGED = 16
 #: A connection that nobody used for so many seconds is made anew: firewalls and balancers drop idle ones silently.
 IDLE_SECONDS = 60.0
 
-STEPS = ("accept", "undo", "claim", "adopt", "heartbeat", "seal", "finish", "cancel", "release", "hand_off")
+STEPS = ("accept", "undo", "claim", "adopt", "heartbeat", "look", "seal", "finish", "cancel", "release", "hand_off")
 
 
 class RedisTier:
@@ -107,6 +108,13 @@ class RedisTier:
             raise OtherBot(other)
         if "answered" in answer:
             raise HandedOff(answer["answered"], answer["waiting"])
+        if running := answer.get("rejected_for"):
+            raise Rejected(running)
+        interrupted = job_from_json(answer["interrupted"]) if "interrupted" in answer else None
+        if interrupted:
+            # For its readers alone: the script could not name its key before it knew the job.
+            with suppress(Unavailable):
+                self._keep(interrupted)
         return Accepted(
             job_id=answer["job_id"],
             message_id=answer["message_id"],
@@ -115,6 +123,7 @@ class RedisTier:
             consolidated_messages=answer["consolidated_messages"],
             pending=tuple(Message.from_json(message) for message in answer.get("pending", ())),
             posted=tuple(answer.get("posted", ())),
+            interrupted=interrupted,
         )
 
     def accept_again(self, request: Request, *, job_id: str, spare_id: str) -> None:
@@ -129,6 +138,10 @@ class RedisTier:
             context=as_text(turns_to_json(request.context)),
             context_size=len(request.context),
             messages=[message_to_json(message) for message in request.messages],
+            policy=request.double_texting,
+            debounce=request.debounce,
+            debounce_max=request.debounce_max,
+            correlation_id=request.correlation_id,
             **({"resources": as_text(request.resources)} if request.resources else {}),
             **arguments,
         )
@@ -140,7 +153,7 @@ class RedisTier:
     def claim(self, key: ConversationKey, lock_id: str) -> Claim | Refused | None:
         answer = self._step("claim", key, lock_id=lock_id)
         if "wait" in answer:
-            return Refused(answer["wait"])
+            return Refused(answer["wait"], answer["held"])
         return Claim(job_from_json(answer["job"]), lock_id) if "job" in answer else None
 
     def adopt(self, key: ConversationKey, lock_id: str, settled_ids: Iterable[str], ended: Job | None) -> Job | None:
@@ -152,8 +165,15 @@ class RedisTier:
             arguments |= {"successor_id": ended.superseded_by, "ended": json.dumps(job_to_json(ended))}
         return _job(self._step("adopt", key, job_ids, **arguments))
 
-    def heartbeat(self, key: ConversationKey, lock_id: str) -> Held:
-        held: Held = self._step("heartbeat", key, lock_id=lock_id)
+    def heartbeat(
+        self, key: ConversationKey, lock_id: str, progress: Progress | None = None, *, seen: int | None = None
+    ) -> Held:
+        shown = {"progress": as_text(asdict(progress))} if progress else {}
+        held: Held = self._step("heartbeat", key, lock_id=lock_id, **_given(seen=seen), **shown)
+        return held
+
+    def look(self, key: ConversationKey, lock_id: str, *, seen: int | None = None) -> Held:
+        held: Held = self._step("look", key, lock_id=lock_id, **_given(seen=seen))
         return held
 
     def seal(
@@ -165,6 +185,7 @@ class RedisTier:
         next_id: str,
         fenced: bool,
         may_restart: bool = True,
+        may_seal: bool = True,
     ) -> Sealed:
         answer = self._step(
             "seal",
@@ -175,6 +196,7 @@ class RedisTier:
             next_id=next_id,
             fenced=fenced,
             may_restart=may_restart,
+            may_seal=may_seal,
         )
         return Sealed(answer["verdict"], _job(answer))
 
@@ -211,11 +233,17 @@ class RedisTier:
         return job_id
 
     def archived(self, job_id: str) -> None:
-        ended, shard = self.job(job_id), shard_of_job(job_id)
-        if ended and ended.unarchived and shard is not None:
-            end = json.dumps(job_to_json(replace(ended, unarchived=False)))
-            with self._reaching():
-                self._client.set(_job_key(shard, job_id), end, ex=math.ceil(self._settings.job_ttl), xx=True)
+        ended = self.job(job_id)
+        if ended and ended.unarchived:
+            self._keep(replace(ended, unarchived=False))
+
+    def _keep(self, ended: Job) -> None:
+        """The end of a job, in place of what its key holds."""
+        end = json.dumps(job_to_json(ended))
+        with self._reaching():
+            self._client.set(
+                _job_key(ended.key.shard, ended.job_id), end, ex=math.ceil(self._settings.job_ttl), xx=True
+            )
 
     def job(self, job_id: str) -> Job | None:
         shard = shard_of_job(job_id)
@@ -229,9 +257,13 @@ class RedisTier:
                     return None
                 if not found.startswith(">"):
                     return job_from_json(json.loads(found))
-                documents = self._client.hmget(_line_key(_key_of(found[1:])), ["current", "next"])
+                *documents, progress = self._client.hmget(
+                    _line_key(_key_of(found[1:])), ["current", "next", "progress"]
+                )
             for document in documents:
                 if document and (job := job_from_json(json.loads(document))).job_id == job_id:
+                    if progress and document is documents[0]:
+                        return replace(job, progress=Progress(**json.loads(progress)))
                     return job
         return None
 
@@ -368,6 +400,11 @@ def _job_key(shard: int, job_id: str) -> str:
 
 def _key_of(member: str) -> ConversationKey:
     return ConversationKey(*member.split("/", 1))
+
+
+def _given(**arguments: Any) -> dict[str, Any]:
+    """What a script is told: an absent value is none, for JSON's null is no nil in Lua."""
+    return {name: value for name, value in arguments.items() if value is not None}
 
 
 def _job(answer: dict[str, Any]) -> Job | None:

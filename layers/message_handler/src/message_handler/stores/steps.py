@@ -17,15 +17,17 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from message_handler.consolidation import answered_before, fold, match, with_alias
-from message_handler.errors import HandedOff, OtherBot, Unavailable
+from message_handler.errors import HandedOff, OtherBot, Rejected, Unavailable
 from message_handler.models import (
     Accepted,
     Claim,
     ConversationKey,
+    DoubleTexting,
     Job,
     JobStatus,
     Lock,
     Message,
+    Progress,
     Refused,
     Request,
 )
@@ -70,6 +72,7 @@ class Line:
     lock_id: str = ""
     acquired_at: float = 0.0
     hold: Hold | None = None
+    progress: Progress | None = None
     due_at: float = 0.0
     wakes: int = 0
     #: A human answers, as far as this tier knows: Postgres has the truth.
@@ -84,6 +87,11 @@ class Line:
 
     def jobs(self) -> tuple[Job, ...]:
         return tuple(job for job in (self.current, self.next) if job)
+
+    def job(self, job_id: str) -> Job | None:
+        """One of its jobs as readers see it: with the progress of the run that goes on."""
+        found = next((job for job in self.jobs() if job.job_id == job_id), None)
+        return replace(found, progress=self.progress) if found and found is self.current else found
 
     def locked_by(self, lock_id: str) -> bool:
         """Whether `lock_id` is its taker's or its holder's; "" stands for nobody."""
@@ -110,8 +118,14 @@ def accept(
     """Take each of the request's messages in, once. `lock_id` None: a worker accepts a record again.
 
     accept m0 ── creates J and takes the lock      accept m1 ── joins J, or if J is sealed creates the next
+
+    Or as the bot's policy has it while J runs: m1 waits for the next job, J is interrupted, or m1 is rejected.
     """
     again = lock_id is None
+    policy = request.double_texting
+    if again and policy != "enqueue":
+        # It was accepted once: it is not rejected any more, and interrupts nobody who began later.
+        policy = "consolidate"
     if line.bot_id and line.bot_id != request.bot_id and not again:
         raise OtherBot(line.bot_id)
     incoming, waiting = request.messages, line.waiting()
@@ -126,15 +140,22 @@ def accept(
     if own_ended:
         return Accepted(own_ended.job_id, own_ended.message_id, None, True, own_ended.consolidated_messages, ())
 
-    target = _target(line, settings)
+    if policy == "reject" and line.current:
+        if new[-1]:
+            raise Rejected(line.current.job_id)
+        new = [False] * len(new)
+    target = _target(line, policy, settings)
     if own_index is not None and (own_index >= _size(line.current)) != (target == "next"):
         # The record is deleted when its own message is settled: nothing may ride on it into another job.
         new = [False] * len(new)
-    created = line.current is None
+    created, interrupted = line.current is None, None
     if any(new):
-        _take_in(line, target, request, found, new, job_id, now)
-    if created:
-        line.lock_id, line.acquired_at, line.hold = lock_id or "", now, None
+        if policy == "interrupt" and target == "current":
+            interrupted = _interrupt(line, job_id, now)
+        _take_in(line, target, request, found, new, job_id, now, debounced=not again)
+    locked = created or interrupted is not None
+    if locked:
+        line.lock_id, line.acquired_at, line.hold, line.progress = lock_id or "", now, None, None
         line.due_at, line.wakes = now + settings.wake_after, 0
     canonical = [
         message.message_id if index is None else waiting[index].message_id
@@ -151,8 +172,8 @@ def accept(
     own = line.current if _holds(line.current, canonical[-1]) else line.next
     assert own is not None
     pending = line.current.messages if own is line.current else line.waiting()
-    lock = lock_id if created else None
-    return Accepted(own.job_id, canonical[-1], lock, not new[-1], len(own.messages), pending, posted)
+    lock = lock_id if locked else None
+    return Accepted(own.job_id, canonical[-1], lock, not new[-1], len(own.messages), pending, posted, interrupted)
 
 
 def _ended(
@@ -171,15 +192,38 @@ def _size(job: Job | None) -> int:
     return len(job.messages) if job else 0
 
 
-def _target(line: Line, settings: Settings) -> Literal["current", "next"]:
+def _target(line: Line, policy: DoubleTexting, settings: Settings) -> Literal["current", "next"]:
     """Which job a new message joins or creates."""
     job = line.current
     if job is None:
         return "current"
     # Never join while a next exists: a newcomer in a reopened job would overtake those that wait (counterexample 7).
     open_ = not job.sealed and line.next is None
-    restartable = job.status is JobStatus.PROCESSING and job.restarts < settings.max_restarts
+    running = job.status is JobStatus.PROCESSING and policy != "enqueue"
+    restartable = running and job.restarts < settings.max_restarts
     return "current" if open_ and (job.status is JobStatus.PENDING or restartable) else "next"
+
+
+def _interrupt(line: Line, job_id: str, now: float) -> Job | None:
+    """Give the messages of the job that runs to a new one; returns how the old one ended.
+
+    Its worker learns that the lock is another's, and the archive that the job has ended. Not one that may have been
+    committed by an earlier worker: the new message joins it, and the fence tells them apart.
+    """
+    job = line.current
+    if job is None or job.status is not JobStatus.PROCESSING or job.maybe_committed:
+        return None
+    line.current = replace(
+        job,
+        job_id=job_id,
+        status=JobStatus.PENDING,
+        restarts=job.restarts + 1,
+        attempts=0,
+        created_at=now,
+        ready_at=0.0,
+        started_at=None,
+    )
+    return replace(job, status=JobStatus.CANCELLED, finished_at=now, superseded_by=job_id)
 
 
 def _take_in(
@@ -190,12 +234,19 @@ def _take_in(
     new: list[bool],
     job_id: str,
     now: float,
+    *,
+    debounced: bool,
 ) -> None:
     """Put the new messages into the job that will answer them, with the longest history and the newest resources."""
     job = line.current if target == "current" else line.next
     offset = 0 if target == "current" else _size(line.current)
     local = [index - offset if index is not None and 0 <= index - offset < _size(job) else None for index in found]
-    job = job or Job(job_id, line.key, JobStatus.PENDING, (), line.bot_id, created_at=now)
+    job = job or Job(
+        job_id, line.key, JobStatus.PENDING, (), line.bot_id, created_at=now, correlation_id=request.correlation_id
+    )
+    if debounced and request.debounce:
+        # Until the patient has been quiet for so long, and not for ever.
+        job = replace(job, ready_at=min(now + request.debounce, job.created_at + request.debounce_max))
     job = replace(
         job,
         messages=fold(job.messages, request.messages, local, new),
@@ -252,6 +303,8 @@ def claim(line: Line, lock_id: str, *, now: float, settings: Settings) -> Claim 
         deadline = max(line.hold.claimed_at + settings.run_seconds, line.hold.heartbeat_at + settings.heartbeat_stale)
         return Refused(wait=deadline - now)
     job = line.current
+    if job.attempts == 0 and job.ready_at > now and job.status is not JobStatus.CANCELLING:
+        return Refused(wait=job.ready_at - now, held=False)
     if job.status is not JobStatus.CANCELLING:
         job = replace(
             job,
@@ -262,7 +315,7 @@ def claim(line: Line, lock_id: str, *, now: float, settings: Settings) -> Claim 
             # Whether the bot may answer again, only Postgres knows.
             maybe_committed=job.maybe_committed or line.handed_off,
         )
-    line.current, line.lock_id, line.hold = job, lock_id, Hold(now, now)
+    line.current, line.lock_id, line.hold, line.progress = job, lock_id, Hold(now, now), None
     line.due_at = now + settings.heartbeat_stale
     return Claim(job, lock_id)
 
@@ -294,14 +347,26 @@ def adopt(line: Line, lock_id: str, settled_ids: Iterable[str], successor_id: st
     return line.current
 
 
-def heartbeat(line: Line, lock_id: str, *, now: float, settings: Settings) -> Held:
-    """Say that the worker lives; learn whether it still should."""
+def heartbeat(
+    line: Line, lock_id: str, progress: Progress | None, *, seen: int | None, now: float, settings: Settings
+) -> Held:
+    """Say that the worker lives, and how far it is; learn what `look` tells."""
+    held = look(line, lock_id, seen)
+    if held != "lost":
+        assert line.hold is not None
+        line.hold, line.progress = replace(line.hold, heartbeat_at=now), progress
+        line.due_at = now + settings.heartbeat_stale
+    return held
+
+
+def look(line: Line, lock_id: str, seen: int | None) -> Held:
+    """Learn whether the worker should go on. One taken out and one added look like none: the seal compares ids."""
     if not owns(line, lock_id):
         return "lost"
-    assert line.current is not None and line.hold is not None
-    line.hold = replace(line.hold, heartbeat_at=now)
-    line.due_at = now + settings.heartbeat_stale
-    return "cancelling" if line.current.status is JobStatus.CANCELLING else "held"
+    assert line.current is not None
+    if line.current.status is JobStatus.CANCELLING:
+        return "cancelling"
+    return "newer" if seen is not None and len(line.current.messages) > seen else "held"
 
 
 def seal(
@@ -312,6 +377,7 @@ def seal(
     next_id: str,
     fenced: bool,
     may_restart: bool,
+    may_seal: bool,
     now: float,
     settings: Settings,
 ) -> Sealed:
@@ -325,8 +391,10 @@ def seal(
     seen = frozenset(answered)
     newer = tuple(m for m in job.messages if m.message_id not in seen)
     if newer and may_restart and job.restarts < settings.max_restarts:
-        line.current = replace(job, restarts=job.restarts + 1)
+        line.current, line.progress = replace(job, restarts=job.restarts + 1), None
         return Sealed("again", line.current)
+    if not may_seal:
+        return Sealed("again", job)
     if newer:
         _postpone(line, job, newer, next_id, now)
     kept = tuple(m for m in job.messages if m.message_id in seen)
@@ -388,7 +456,7 @@ def _postpone(line: Line, job: Job, messages: tuple[Message, ...], next_id: str,
 
 def _promote(line: Line, job: Job | None, due_at: float) -> None:
     line.current, line.next = job, None
-    line.lock_id, line.hold, line.due_at, line.wakes = "", None, due_at, 0
+    line.lock_id, line.hold, line.progress, line.due_at, line.wakes = "", None, None, due_at, 0
 
 
 def cancel(line: Line, job_id: str) -> Job | None:
@@ -422,7 +490,7 @@ def release(line: Line) -> Job | None:
         return None
     status = JobStatus.CANCELLING if line.current.status is JobStatus.CANCELLING else JobStatus.PENDING
     line.current = replace(line.current, status=status, sealed=False)
-    line.lock_id, line.hold = "", None
+    line.lock_id, line.hold, line.progress = "", None, None
     return line.current
 
 

@@ -1,9 +1,10 @@
 -- Take each message of a request in, once: suppress what is known, take or join the lock, create or extend the job.
 -- KEYS[4]  the key of job_id; KEYS[5] (again only) the key of spare_id
 -- ARGV[1]  + bot_id, context and resources (JSON that is passed on unread; resources absent: none), context_size,
---          messages, job_id, lock_id (absent: again), spare_id
--- Returns  JSON object: other_bot (whose the conversation is, if not the request's), or answered and waiting (of
---          HandedOff), or the fields of Accepted
+--          messages, job_id, lock_id (absent: again), spare_id, policy, debounce and debounce_max (seconds),
+--          correlation_id
+-- Returns  JSON object: other_bot (whose the conversation is, if not the request's), rejected_for (the job for which
+--          the request is rejected), answered and waiting (of HandedOff), or the fields of Accepted
 local line = load_line()
 local again = input.lock_id == nil
 local incoming = input.messages
@@ -108,11 +109,23 @@ if ended[own] then
     consolidated_messages = ended[own][4]})
 end
 
+local policy = input.policy
+if again and policy ~= 'enqueue' then
+  policy = 'consolidate'
+end
+if policy == 'reject' and line.current then
+  if new[own] then
+    return cjson.encode({rejected_for = line.current.job_id})
+  end
+  new, any_new = {}, false
+end
+
 local target = 'current'
 if line.current then
   local job = line.current
   local open = not job.sealed and not line.next
-  local restartable = job.status == 'processing' and job.restarts < settings.max_restarts
+  local running = job.status == 'processing' and policy ~= 'enqueue'
+  local restartable = running and job.restarts < settings.max_restarts
   if not (open and (job.status == 'pending' or restartable)) then
     target = 'next'
   end
@@ -122,8 +135,17 @@ if found[own] and (found[own] > current_size) ~= (target == 'next') then
   new, any_new = {}, false
 end
 
-local created = line.current == nil
+local created, interrupted = line.current == nil, nil
 local names = {'bot_id'}
+if any_new and policy == 'interrupt' and target == 'current' and line.current
+  and line.current.status == 'processing' and not line.current.maybe_committed then
+  local job = line.current
+  interrupted = cjson.decode(cjson.encode(job))
+  interrupted.status, interrupted.finished_at, interrupted.superseded_by = 'cancelled', now, input.job_id
+  job.job_id, job.status, job.restarts, job.attempts = input.job_id, 'pending', job.restarts + 1, 0
+  job.created_at, job.ready_at, job.started_at = now, 0, nil
+  point_to_line(KEYS[4])
+end
 if any_new then
   local job = line[target]
   if not job then
@@ -134,10 +156,13 @@ if any_new then
     local platform_id, conversation_id = string.match(input.member, '^([^/]*)/(.*)$')
     job = {job_id = name, platform_id = platform_id, conversation_id = conversation_id, status = 'pending',
       bot_id = line.bot_id, messages = {}, context = input.context, context_size = input.context_size,
-      restarts = 0, attempts = 0, created_at = now}
+      restarts = 0, attempts = 0, created_at = now, ready_at = 0, correlation_id = input.correlation_id}
     point_to_line(key)
   elseif input.context_size >= job.context_size then
     job.context, job.context_size = input.context, input.context_size
+  end
+  if not again and input.debounce > 0 then
+    job.ready_at = math.min(now + input.debounce, job.created_at + input.debounce_max)
   end
   job.resources = input.resources or job.resources
   -- fold (consolidation.py)
@@ -169,11 +194,12 @@ if any_new then
   job.messages = folded
   line[target] = job
 end
-if created then
+local locked = created or interrupted ~= nil
+if locked then
   line.lock_id, line.acquired_at = input.lock_id, now
-  line.claimed_at, line.heartbeat_at = nil, nil
+  line.claimed_at, line.heartbeat_at, line.progress = nil, nil, nil
   line.due_at, line.wakes = now + settings.wake_after, 0
-  for _, name in ipairs({'lock_id', 'acquired_at', 'claimed_at', 'heartbeat_at', 'due_at', 'wakes'}) do
+  for _, name in ipairs({'lock_id', 'acquired_at', 'claimed_at', 'heartbeat_at', 'progress', 'due_at', 'wakes'}) do
     names[#names + 1] = name
   end
 end
@@ -220,5 +246,6 @@ if not index_of(job.messages, canonical[own]) then
     end
   end
 end
-return cjson.encode({job_id = job.job_id, message_id = canonical[own], acquired = created,
-  duplicate = not new[own], consolidated_messages = #job.messages, pending = pending, posted = posted})
+return cjson.encode({job_id = job.job_id, message_id = canonical[own], acquired = locked,
+  duplicate = not new[own], consolidated_messages = #job.messages, pending = pending, posted = posted,
+  interrupted = interrupted})

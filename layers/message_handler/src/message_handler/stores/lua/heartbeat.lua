@@ -1,10 +1,14 @@
--- Say that the worker lives; learn whether it still should. Reads no job: it is called often.
--- ARGV[1]  + lock_id
--- Returns  'held', 'lost' or 'cancelling'
-local held = redis.call('HMGET', KEYS[1], 'lock_id', 'heartbeat_at', 'current')
-if held[1] ~= input.lock_id or not held[2] or not held[3] then
-  return 'lost'
+-- Say that the worker lives, and how far it is; learn what look.lua tells.
+-- ARGV[1]  + lock_id, seen (see look.lua), progress (JSON that is passed on unread; absent: none)
+-- Returns  'held', 'lost', 'cancelling' or 'newer'
+local held = look(input.lock_id, input.seen)
+if held ~= 'lost' then
+  redis.call('HSET', KEYS[1], 'heartbeat_at', now, 'due_at', now + settings.heartbeat_stale)
+  redis.call('ZADD', KEYS[3], now + settings.heartbeat_stale, input.member)
+  if input.progress then
+    redis.call('HSET', KEYS[1], 'progress', input.progress)
+  else
+    redis.call('HDEL', KEYS[1], 'progress')
+  end
 end
-redis.call('HSET', KEYS[1], 'heartbeat_at', now, 'due_at', now + settings.heartbeat_stale)
-redis.call('ZADD', KEYS[3], now + settings.heartbeat_stale, input.member)
-return cjson.decode(held[3]).status == 'cancelling' and 'cancelling' or 'held'
+return held

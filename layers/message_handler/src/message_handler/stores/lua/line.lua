@@ -1,7 +1,8 @@
 -- What every step shares; put in front of each step's script.
 --
 -- KEYS[1]  hash: the line of a conversation (bot_id, current, next, last, lock_id, acquired_at, claimed_at,
---          heartbeat_at, due_at, wakes, handed_off); current and next are jobs as JSON documents
+--          heartbeat_at, progress, due_at, wakes, handed_off); current, next and progress are
+--          JSON documents
 -- KEYS[2]  hash: message id -> JSON array [job id, message id, ended at, number of messages] of ended jobs
 -- KEYS[3]  sorted set of the shard: conversation -> Unix seconds at which the sweep should look at it
 -- ARGV[1]  JSON object: now (Unix seconds; absent: the server's clock), member (the conversation's name),
@@ -18,8 +19,8 @@ if not now then
 end
 
 local FIELDS = {'bot_id', 'current', 'next', 'last', 'lock_id', 'acquired_at', 'claimed_at', 'heartbeat_at',
-  'due_at', 'wakes', 'handed_off'}
-local DOCUMENTS = {current = true, next = true, last = true}
+  'progress', 'due_at', 'wakes', 'handed_off'}
+local DOCUMENTS = {current = true, next = true, last = true, progress = true}
 local NUMBERS = {acquired_at = true, claimed_at = true, heartbeat_at = true, due_at = true, wakes = true}
 
 local function load_line()
@@ -59,6 +60,19 @@ end
 
 local function owns(line, lock_id)
   return line.current ~= nil and line.heartbeat_at ~= nil and line.lock_id == lock_id
+end
+
+-- What a worker learns of its claim; reads no more than it needs, for it is called often.
+local function look(lock_id, seen)
+  local held = redis.call('HMGET', KEYS[1], 'lock_id', 'heartbeat_at', 'current')
+  if held[1] ~= lock_id or not held[2] or not held[3] then
+    return 'lost'
+  end
+  local job = cjson.decode(held[3])
+  if job.status == 'cancelling' then
+    return 'cancelling'
+  end
+  return seen and #job.messages > seen and 'newer' or 'held'
 end
 
 local function index_of(messages, message_id)
@@ -103,7 +117,7 @@ end
 
 local function promote(line, job, due_at)
   line.current, line.next, line.due_at, line.wakes = job, nil, due_at, 0
-  line.lock_id, line.claimed_at, line.heartbeat_at = nil, nil, nil
+  line.lock_id, line.claimed_at, line.heartbeat_at, line.progress = nil, nil, nil, nil
 end
 
 -- Whether a job of this name lives in the line or has ended. What points here without being here was undone.
@@ -122,7 +136,8 @@ local function postpone(line, job, messages, job_id, job_key)
   if not line.next then
     line.next = {job_id = job_id, platform_id = job.platform_id, conversation_id = job.conversation_id,
       status = 'pending', bot_id = job.bot_id, messages = {}, context = job.context,
-      context_size = job.context_size, resources = job.resources, restarts = 0, attempts = 0, created_at = now}
+      context_size = job.context_size, resources = job.resources, restarts = 0, attempts = 0, created_at = now,
+      ready_at = 0}
     point_to_line(job_key)
   end
   for _, message in ipairs(line.next.messages) do

@@ -24,6 +24,6 @@ if input.older_than then
 end
 job.status = job.status == 'cancelling' and 'cancelling' or 'pending'
 job.sealed = false
-line.lock_id, line.claimed_at, line.heartbeat_at = nil, nil, nil
+line.lock_id, line.claimed_at, line.heartbeat_at, line.progress = nil, nil, nil, nil
 save_line(line, FIELDS)
 return cjson.encode({job = job})

@@ -1,6 +1,6 @@
 -- The last look before the commit and the closing of the door, in one step: nothing fits in between.
 -- KEYS[4]  the key of next_id
--- ARGV[1]  + lock_id, answered (ids that the run has seen), next_id, fenced, may_restart
+-- ARGV[1]  + lock_id, answered (ids that the run has seen), next_id, fenced, may_restart, may_seal
 -- Returns  JSON object: verdict, and job unless the lock was lost
 local line = load_line()
 if not owns(line, input.lock_id) then
@@ -16,8 +16,11 @@ for _, message in ipairs(job.messages) do
   list[#list + 1] = message
 end
 if #newer > 0 and input.may_restart and job.restarts < settings.max_restarts then
-  job.restarts = job.restarts + 1
-  save_line(line, {'current'})
+  job.restarts, line.progress = job.restarts + 1, nil
+  save_line(line, {'current', 'progress'})
+  return cjson.encode({verdict = 'again', job = job})
+end
+if not input.may_seal then
   return cjson.encode({verdict = 'again', job = job})
 end
 local names = {'current'}

@@ -27,6 +27,15 @@ with raised as (
     select :platform_id, :conversation_id, message_id, cast(:job_id as uuid), :kind
     from unnest(cast(:ids as text[])) as message_id
     on conflict do nothing
+), told as (
+    -- Under the id that it may have been delivered with already, as `run_id`, unless another end was.
+    insert into outbox (platform_id, job_id, conversation_id, webhook_id, message_ids, created_at, give_up_at)
+    select :platform_id, cast(:job_id as uuid), :conversation_id,
+           'msg_' || case when exists (
+               select from outbox where platform_id = :platform_id and webhook_id = 'msg_' || cast(:run_id as text)
+           ) then cast(:job_id as text) else cast(:run_id as text) end,
+           cast(:given_ids as text[]), now(), now() + interval '1 day'
+    from platforms where platform_id = :platform_id and base_url <> ''
 ), place as (
     select coalesce(
         (select min(position) - cardinality(cast(:roles as text[])) - 1 from turns

@@ -26,5 +26,10 @@ with owner as (
            cast(:job_id as uuid), to_timestamp(cast(:finished_at as float8))
     from ended, unnest(cast(:roles as text[]), cast(:contents as text[]), cast(:turn_ids as text[]))
          with ordinality as turn(role, content, message_id, number)
+), told as (
+    insert into outbox (platform_id, job_id, conversation_id, webhook_id, message_ids, created_at, give_up_at)
+    select :platform_id, cast(:job_id as uuid), :conversation_id, 'msg_' || cast(:job_id as text), cast(:given_ids as text[]),
+           to_timestamp(cast(:finished_at as float8)), to_timestamp(cast(:finished_at as float8)) + interval '1 day'
+    from ended join platforms on platform_id = :platform_id and base_url <> ''
 )
 select exists (select from ended)

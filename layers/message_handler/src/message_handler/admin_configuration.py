@@ -1,0 +1,190 @@
+"""What operators do with configuration: show, write and delete records, each checked against the others.
+
+A token never moves to another host than the one that it was stored for: not with a new address, not with a record
+that was read, changed and written back.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from message_handler.bot_config import DEFAULT_BOT, BotConfigService
+from message_handler.configuration import KINDS, REDACTED, parse_record, redacted, usable
+from message_handler.egress import Egress, host_of
+from message_handler.errors import Conflict, EgressRefused, InvalidRequest, NotFound
+from message_handler.models import DEFAULT_PLATFORM, is_identifier
+from message_handler.stores.port import ConfigurationStore, RecordKind, Records
+from message_handler.validation import IDENTIFIER_RULE
+
+_FALLBACK = "fallback_core_ai_id"
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigurationAdmin:
+    """Each tenant sees and changes its own records. Raises RequestError, or Unavailable without Postgres."""
+
+    store: ConfigurationStore
+    bots: BotConfigService
+    egress: Egress
+
+    def all(self, kind: RecordKind, platform_id: str) -> list[dict[str, Any]]:
+        """Every record of a kind, ordered by id, without secrets."""
+        found = self.store.read(platform_id, lambda records: records.all(kind))
+        return [_shown(record) for record in found]
+
+    def get(self, kind: RecordKind, platform_id: str, id_: str) -> dict[str, Any]:
+        """One record, without secrets."""
+        _check_id(kind, id_)
+        return _shown(_found(kind, self.store.read(platform_id, lambda records: records.get(kind, id_))))
+
+    def put(self, kind: RecordKind, platform_id: str, id_: str, body: Any) -> tuple[bool, dict[str, Any]]:
+        """Write a whole record; whether it is a new one, and the record without secrets.
+
+        What the body leaves out gets its default. A secret given as `***` stays as it is stored.
+        """
+        _check_id(kind, id_)
+        if kind == "platforms" and id_ != platform_id:
+            raise NotFound("there is no such platform", field="platform_id")
+        ids = {KINDS[kind].id_field: id_} | ({"platform_id": platform_id} if kind == "bots" else {})
+        record = parse_record(kind, body, ids)
+        self._check_address(record, "api_endpoint")
+        self._check_address(record, "base_url")
+
+        def step(records: Records) -> tuple[bool, dict[str, Any], list[str]]:
+            whole = _complete(kind, record, records.get(kind, id_), records)
+            created = records.put(kind, whole)
+            return created, _found(kind, records.get(kind, id_)), _answering(kind, id_, records)
+
+        created, stored, answering = self.store.change(platform_id, step)
+        self.bots.refresh(platform_id, answering)
+        return created, _shown(stored)
+
+    def delete(self, kind: RecordKind, platform_id: str, id_: str) -> None:
+        """Delete a record that nothing refers to. Raises Conflict where something does."""
+        _check_id(kind, id_)
+
+        def step(records: Records) -> None:
+            _found(kind, records.get(kind, id_))
+            if user := _user(kind, id_, records):
+                raise Conflict(f"{user}: change that first", field=KINDS[kind].id_field)
+            records.delete(kind, id_)
+
+        self.store.change(platform_id, step)
+        # What may be deleted answers nobody but, if it is one, as a bot.
+        self.bots.refresh(platform_id, [id_] if kind == "bots" else [])
+
+    def _check_address(self, record: dict[str, Any], field: str) -> None:
+        url = record.get(field)
+        if url is None or url.startswith(("simulated://", "bedrock://")):
+            return
+        try:
+            self.egress.check(url)
+        except EgressRefused as refused:
+            raise InvalidRequest(str(refused), field=field) from None
+
+
+def _shown(record: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in redacted(record).items() if name != "auth_host"}
+
+
+def _check_id(kind: RecordKind, id_: str) -> None:
+    if not is_identifier(id_):
+        raise InvalidRequest(IDENTIFIER_RULE, field=KINDS[kind].id_field)
+
+
+def _found(kind: RecordKind, record: dict[str, Any] | None) -> dict[str, Any]:
+    if record is None:
+        raise NotFound(f"there is no such {KINDS[kind].noun}", field=KINDS[kind].id_field)
+    return record
+
+
+# Complete a record with what is stored, and check it against the others.
+
+
+def _complete(
+    kind: RecordKind, record: dict[str, Any], stored: dict[str, Any] | None, records: Records
+) -> dict[str, Any]:
+    if kind == "platforms":
+        return _with_webhook_secrets(record, stored)
+    if kind == "core_ai":
+        _check_fallback(record, records)
+        return _with_token(record, stored)
+    if record["core_ai_id"] is not None and not records.get("core_ai", record["core_ai_id"]):
+        raise InvalidRequest("there is no such AI core", field="core_ai_id")
+    return record
+
+
+def _check_fallback(record: dict[str, Any], records: Records) -> None:
+    """One step and no further: so a call has an end, and no cores lead in a circle."""
+    own, fallback_id, field = record["core_ai_id"], record["meta_data"].get(_FALLBACK), f"meta_data.{_FALLBACK}"
+    if fallback_id is None:
+        return
+    fallback = records.get("core_ai", fallback_id)
+    if fallback_id == own:
+        raise InvalidRequest("must be another AI core", field=field)
+    if fallback is None:
+        raise InvalidRequest("there is no such AI core", field=field)
+    if _fallback_of(fallback):
+        raise InvalidRequest("must be an AI core that has no fallback of its own", field=field)
+    if any(_fallback_of(core_ai) == own for core_ai in records.all("core_ai")):
+        raise InvalidRequest("must be left out: this AI core is another one's fallback", field=field)
+
+
+def _with_token(record: dict[str, Any], stored: dict[str, Any] | None) -> dict[str, Any]:
+    """The record with its token, and the host that the token is for."""
+    token = record["auth_token"]
+    host = host_of(record["api_endpoint"]) if token else None
+    if token == REDACTED:
+        if stored is None or stored["auth_token"] is None:
+            raise InvalidRequest("stands for a stored token, and none is stored", field="auth_token")
+        if stored["auth_host"] != host:
+            raise InvalidRequest("was stored for another host: give it anew for this one", field="auth_token")
+        token = stored["auth_token"]
+    return record | {"auth_token": token, "auth_host": host}
+
+
+def _with_webhook_secrets(record: dict[str, Any], stored: dict[str, Any] | None) -> dict[str, Any]:
+    """The first `***` is the first stored secret, the second the second: so a new one may be put before an old one."""
+    secrets = record["meta_data"].get("webhook_secrets") or ()
+    if REDACTED not in secrets:
+        return record
+    known = iter(usable("platforms", stored["meta_data"] if stored else None)[0].get("webhook_secrets", ()))
+    kept = [next(known, None) if secret == REDACTED else secret for secret in secrets]
+    if None in kept:
+        raise InvalidRequest("stands for a stored secret, and none is stored", field="meta_data.webhook_secrets")
+    return record | {"meta_data": record["meta_data"] | {"webhook_secrets": kept}}
+
+
+# Who refers to whom.
+
+
+def _fallback_of(core_ai: dict[str, Any]) -> Any:
+    meta_data = core_ai["meta_data"]
+    return meta_data.get(_FALLBACK) if isinstance(meta_data, dict) else None
+
+
+def _user(kind: RecordKind, id_: str, records: Records) -> str | None:
+    """What needs a record."""
+    if kind == "core_ai":
+        if any(bot["core_ai_id"] == id_ for bot in records.all("bots")):
+            return "a bot answers with it"
+        if any(_fallback_of(core_ai) == id_ for core_ai in records.all("core_ai")):
+            return "it is the fallback of another AI core"
+    if kind == "platforms":
+        if id_ == DEFAULT_PLATFORM:
+            return "it is the default platform"
+        if records.all("bots") or records.all("core_ai"):
+            return "it has bots or AI cores"
+    return None
+
+
+def _answering(kind: RecordKind, id_: str, records: Records) -> list[str]:
+    """The bots whose configuration has the record in it."""
+    if kind == "bots":
+        return [id_]
+    bots = records.all("bots")
+    if kind == "core_ai":
+        cores = {id_} | {core_ai["core_ai_id"] for core_ai in records.all("core_ai") if _fallback_of(core_ai) == id_}
+        return [bot["bot_id"] for bot in bots if bot["core_ai_id"] in cores]
+    return list(dict.fromkeys([*(bot["bot_id"] for bot in bots), DEFAULT_BOT]))

@@ -1,0 +1,86 @@
+"""One answer within one deadline: tries on the first provider, then one on its fallback. Nobody else retries."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from message_handler.ai import Completion, Prompt, Watch
+from message_handler.ai.failures import Failure
+from message_handler.ai.watched import TICK_SECONDS, Limits
+from message_handler.errors import AIError
+
+_log = logging.getLogger(__name__)
+
+#: Tries on the first provider.
+_TRIES = 3
+_BACKOFF_SECONDS = 0.5
+
+#: One try at a provider. Raises AIError; a Failure says whether another is worth it.
+type Ask = Callable[[Prompt, Watch, Limits], Completion]
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """A provider as configured; `timeout` is what it may take in seconds, with all tries."""
+
+    core_ai_id: str | None
+    timeout: float
+    ask: Ask
+
+
+@dataclass(frozen=True, slots=True)
+class Answering:
+    """Answers from the first provider, or from the next if the first gives none."""
+
+    providers: Sequence[Provider]
+
+    def complete(self, prompt: Prompt, watch: Watch) -> Completion:
+        """The whole reply. Raises the first provider's AIError if none of them gives one."""
+        end = time.monotonic() + prompt.timeout
+        first: AIError | None = None
+        for number, provider in enumerate(self.providers):
+            total = min(provider.timeout, end - time.monotonic())
+            if total <= 0:
+                break
+            try:
+                return _tried(provider, prompt, watch, total, tries=1 if number else _TRIES)
+            except AIError as error:
+                first = first or error
+        raise first or Failure("ai_timeout")
+
+
+def _tried(provider: Provider, prompt: Prompt, watch: Watch, total: float, tries: int) -> Completion:
+    end = time.monotonic() + total
+    for number in range(tries):
+        left = end - time.monotonic()
+        try:
+            return provider.ask(replace(prompt, timeout=left), watch, Limits.of(total, left))
+        except AIError as error:
+            again, asked = isinstance(error, Failure) and error.again, getattr(error, "retry_after", None)
+            _log.warning(
+                "an AI gave no answer",
+                extra={
+                    "code": error.code,
+                    "status": getattr(error, "status", None),
+                    "core_ai_id": provider.core_ai_id,
+                    "correlation_id": prompt.correlation_id,
+                },
+            )
+            # Jittered, lest all that failed together come back together. Nothing secret is drawn here.
+            pause = asked if asked is not None else _BACKOFF_SECONDS * 2**number * random.uniform(0.5, 1.5)  # noqa: S311
+            if not again or number == tries - 1 or time.monotonic() + pause >= end:
+                raise
+        _wait(pause, watch)
+    raise AssertionError("unreachable")
+
+
+def _wait(seconds: float, watch: Watch) -> None:
+    """A sleep; what a try had said so far is taken back."""
+    end = time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0:
+        watch("")
+        time.sleep(min(TICK_SECONDS, left))

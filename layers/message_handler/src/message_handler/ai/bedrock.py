@@ -1,0 +1,147 @@
+"""Models of Amazon Bedrock, through boto3's Converse API, streamed.
+
+boto3 signs the request and reads the event stream. What goes over the network goes through our own connection, by its
+`before-send` event: a call of botocore's own can be ended by nobody before its answer begins.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Generator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from message_handler.ai import Completion, Prompt, Watch
+from message_handler.ai.failures import Failure, of_status
+from message_handler.ai.messages import system_of, turns_of
+from message_handler.ai.reply import Reply
+from message_handler.ai.watched import Limits, Line, attend
+from message_handler.egress import exchange, parse, resolve
+from message_handler.errors import EgressFailed, EgressRefused
+from message_handler.models import Usage
+
+_STOPS = {
+    "end_turn": None,
+    "stop_sequence": None,
+    "max_tokens": "ai_truncated",
+    "model_context_window_exceeded": "ai_truncated",
+    "content_filtered": "ai_refused",
+    "guardrail_intervened": "ai_refused",
+}
+#: In the midst of a stream an error has a name and no status of its own.
+_STATUS = {
+    "throttlingException": 429,
+    "modelStreamErrorException": 424,
+    "internalServerException": 500,
+    "serviceUnavailableException": 503,
+    "validationException": 400,
+}
+_current = threading.local()
+_making = threading.Lock()
+
+
+@dataclass(frozen=True, slots=True)
+class Bedrock:
+    """One `core_ai` record whose `api_endpoint` is ``bedrock://`` and a model's id or an inference profile's ARN.
+
+    Credentials and region (unless `meta_data` names one) are the function's own.
+    """
+
+    core_ai: dict[str, Any]
+
+    def ask(self, prompt: Prompt, watch: Watch, limits: Limits) -> Completion:
+        """One try. Raises Failure."""
+        return attend(lambda line: self._answer(prompt, line, limits), watch, limits)
+
+    def _answer(self, prompt: Prompt, line: Line, limits: Limits) -> Generator[str, None, Completion]:
+        from botocore.eventstream import ParserError
+        from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
+
+        try:
+            with ExitStack() as connection:
+                _current.call = (line, limits, connection)
+                with _making:  # boto3's own session is for one thread
+                    bedrock = _client(self.core_ai["meta_data"].get("region"))
+                answer = bedrock.converse_stream(**self._request(prompt))
+                yield ""
+                return (yield from self._read(answer["stream"]))
+        except EgressRefused:
+            raise Failure("ai_address_refused") from None
+        except EgressFailed:
+            raise Failure("ai_unreachable", again=True) from None
+        except NoCredentialsError:
+            raise Failure("ai_credentials_missing") from None
+        except ClientError as error:
+            answered = error.response.get("ResponseMetadata", {})
+            status = _STATUS.get(error.response["Error"]["Code"]) or answered.get("HTTPStatusCode", 500)
+            raise of_status(status, answered.get("HTTPHeaders", {}).get("retry-after")) from None
+        except ParserError:
+            raise Failure("ai_protocol", again=True) from None
+        except BotoCoreError:
+            # Its text would quote the prompt.
+            raise Failure("ai_refused_request") from None
+
+    def _request(self, prompt: Prompt) -> dict[str, Any]:
+        meta_data = self.core_ai["meta_data"]
+        inference = {
+            "maxTokens": meta_data.get("max_completion_tokens") or meta_data.get("max_tokens"),
+            "temperature": meta_data.get("temperature"),
+            "topP": meta_data.get("top_p"),
+        }
+        return {
+            "modelId": self.core_ai["api_endpoint"].removeprefix("bedrock://"),
+            "system": [{"text": system_of(prompt, meta_data)}],
+            "messages": [{"role": role, "content": [{"text": text}]} for role, text in turns_of(prompt)],
+            "inferenceConfig": {name: value for name, value in inference.items() if value is not None},
+        }
+
+    def _read(self, events: Any) -> Generator[str, None, Completion]:
+        reply = Reply.limited(self.core_ai["meta_data"])
+        stopped, usage = None, None
+        for event in events:
+            text = event.get("contentBlockDelta", {}).get("delta", {}).get("text", "")
+            reply.add(text)
+            yield text
+            stopped = event.get("messageStop", {}).get("stopReason", stopped)
+            if cost := event.get("metadata", {}).get("usage"):
+                usage = Usage(cost["inputTokens"], cost["outputTokens"])
+        if stopped is None:
+            raise Failure("ai_unreachable", again=True)
+        if code := _STOPS.get(stopped, "ai_protocol"):
+            raise Failure(code)
+        return reply.whole(usage)
+
+
+@cache
+def _client(region: str | None) -> Any:
+    import boto3
+    from botocore.config import Config
+
+    client = boto3.client("bedrock-runtime", region_name=region, config=Config(retries={"total_max_attempts": 1}))
+    client.meta.events.register("before-send.bedrock-runtime.*", _send)
+    return client
+
+
+def _send(request: Any, **_: Any) -> Any:
+    """Send what botocore has signed; the host is AWS's own, and may be a private endpoint of it."""
+    from botocore.awsrequest import AWSResponse
+
+    line, limits, connection = _current.call
+    target = parse(request.url)
+    response = connection.enter_context(
+        exchange(
+            request.method,
+            target,
+            resolve(target.host, target.port),
+            headers={
+                name: value.decode() if isinstance(value, bytes) else value for name, value in request.headers.items()
+            },
+            body=request.body,
+            connect_timeout=limits.connect,
+            read_timeout=limits.gap + 1,
+            connected=line.hold,
+        )
+    )
+    return AWSResponse(request.url, response.status, response.headers, response)

@@ -1,0 +1,162 @@
+"""Any provider that speaks OpenAI's chat completions, streamed: OpenAI, Azure OpenAI, vLLM, Ollama, LiteLLM."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from message_handler.ai import Completion, Prompt, Watch
+from message_handler.ai.events import Events
+from message_handler.ai.failures import Failure, of_status
+from message_handler.ai.messages import system_of, turns_of
+from message_handler.ai.reply import Reply
+from message_handler.ai.watched import Limits, Line, attend
+from message_handler.egress import Egress, parse
+from message_handler.errors import EgressFailed, EgressRefused, Unavailable
+from message_handler.models import Usage
+from message_handler.secrets import Secrets
+
+if TYPE_CHECKING:
+    from urllib3 import HTTPResponse
+
+_PARAMETERS = ("model", "temperature", "top_p", "max_tokens", "max_completion_tokens")
+_STOPS = {"stop": None, "length": "ai_truncated", "content_filter": "ai_refused"}
+
+
+@dataclass(frozen=True, slots=True)
+class ChatCompletions:
+    """One `core_ai` record whose `api_endpoint` is the URL of a chat completions route."""
+
+    core_ai: dict[str, Any]
+    egress: Egress
+    secrets: Secrets
+
+    def ask(self, prompt: Prompt, watch: Watch, limits: Limits) -> Completion:
+        """One try. Raises Failure."""
+        return attend(lambda line: self._answer(prompt, line, limits), watch, limits)
+
+    def _answer(self, prompt: Prompt, line: Line, limits: Limits) -> Generator[str, None, Completion]:
+        try:
+            with self.egress.request(
+                "POST",
+                self.core_ai["api_endpoint"],
+                headers=self._headers(prompt),
+                body=self._body(prompt),
+                connect_timeout=limits.connect,
+                read_timeout=limits.gap + 1,  # who attends is first to say that it was too long
+                connected=line.hold,
+            ) as response:
+                yield ""
+                return (yield from self._read(response))
+        except EgressRefused:
+            raise Failure("ai_address_refused") from None
+        except EgressFailed:
+            raise Failure("ai_unreachable", again=True) from None
+
+    def _headers(self, prompt: Prompt) -> dict[str, str]:
+        headers = {
+            "Content-Type": "application/json",
+            "Accept": "text/event-stream",
+            "Idempotency-Key": prompt.request_id,
+            "X-Correlation-ID": prompt.correlation_id,
+        }
+        token = self._token()
+        if token and self.core_ai["meta_data"].get("auth_header") == "api-key":
+            headers["api-key"] = token
+        elif token:
+            headers["Authorization"] = f"Bearer {token}"
+        return {name: value for name, value in headers.items() if value}
+
+    def _token(self) -> str | None:
+        """The token, for the host that it was stored for and no other: the endpoint may have been changed since."""
+        stored = self.core_ai["auth_token"]
+        if not stored:
+            if self.core_ai["auth_required"]:
+                raise Failure("ai_credentials_missing")
+            return None
+        if not _is_at(self.core_ai["api_endpoint"], self.core_ai.get("auth_host")):
+            raise Failure("ai_credentials_missing")
+        try:
+            # Who keeps a token in a file keeps a line end with it.
+            return self.secrets.reveal(stored).strip()
+        except Unavailable:
+            raise Failure("ai_credentials_missing") from None
+
+    def _body(self, prompt: Prompt) -> bytes:
+        meta_data = self.core_ai["meta_data"]
+        messages = [("system", system_of(prompt, meta_data)), *turns_of(prompt)]
+        body = {name: meta_data[name] for name in _PARAMETERS if meta_data.get(name) is not None}
+        body |= {
+            "messages": [{"role": role, "content": content} for role, content in messages],
+            "stream": True,
+            "stream_options": {"include_usage": True},
+        }
+        return json.dumps(body).encode()
+
+    def _read(self, response: HTTPResponse) -> Generator[str, None, Completion]:
+        if response.status != 200:
+            raise of_status(response.status, response.headers.get("Retry-After"))
+        kind = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+        if kind != "text/event-stream" or response.headers.get("Content-Encoding", "identity") != "identity":
+            raise Failure("ai_protocol", status=200)
+        answer = _Answer(Reply.limited(self.core_ai["meta_data"]))
+        events = Events()
+        while not answer.done and (piece := response.read1(65536)):
+            answer.reply.count(len(piece))
+            try:
+                yield "".join(map(answer.take, events.feed(piece)))
+            except (ValueError, TypeError, AttributeError, RecursionError):
+                # Its text would quote the answer.
+                raise Failure("ai_protocol", again=True, status=200) from None
+        # Without a length, an end can't be told from a cut.
+        delimited = response.chunked or "Content-Length" in response.headers
+        if answer.stopped is None or not (answer.done or delimited):
+            raise Failure("ai_unreachable", again=True, status=200)
+        if code := _STOPS.get(answer.stopped, "ai_protocol"):
+            raise Failure(code, status=200)
+        return answer.reply.whole(answer.usage)
+
+
+@dataclass(slots=True)
+class _Answer:
+    """What was read of a stream so far. `done` with the stream's own mark of its end."""
+
+    reply: Reply
+    stopped: str | None = None
+    usage: Usage | None = None
+    done: bool = False
+
+    def take(self, data: str) -> str:
+        """The text that one event adds. Raises Failure, or whatever its shape leads to where it isn't a chunk."""
+        if self.done:
+            return ""
+        if data.strip() == "[DONE]":
+            self.done = True
+            return ""
+        chunk = json.loads(data)
+        if chunk.get("error"):
+            raise Failure("ai_unavailable", again=True, status=200)
+        if usage := chunk.get("usage"):
+            self.usage = Usage(int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0))
+        text = ""
+        for choice in chunk.get("choices") or ():
+            if choice.get("index"):
+                continue
+            delta = choice.get("delta") or {}
+            if delta.get("refusal"):
+                raise Failure("ai_refused", status=200)
+            text += delta.get("content") or ""
+            self.stopped = choice.get("finish_reason") or self.stopped
+        self.reply.add(text)
+        return text
+
+
+def _is_at(url: str, host: str | None) -> bool:
+    """Whether `host`, with its port if that is not the usual, is the URL's."""
+    target = parse(url)
+    try:
+        return parse(f"{target.scheme}://{host}").authority == target.authority
+    except EgressRefused:
+        return False

@@ -1,0 +1,40 @@
+"""Server-sent events, as the HTML standard has them, from bytes that come in any pieces."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+_LINE_END = re.compile(rb"\r\n|\n|\r")
+_BOM = b"\xef\xbb\xbf"
+
+
+class Events:
+    """Takes a stream's bytes as they come, and gives the data of each event that is complete."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+        self._data: list[bytes] = []
+        self._begun = False
+        self._after_cr = False
+
+    def feed(self, piece: bytes) -> Iterator[str]:
+        """The data of the events that `piece` completes. Raises UnicodeDecodeError where one is no UTF-8."""
+        if self._after_cr and piece:
+            # \r ended a line already; with it, \n is the same line's end.
+            piece = piece.removeprefix(b"\n")
+            self._after_cr = False
+        if not piece:
+            return
+        self._after_cr = piece.endswith(b"\r")
+        *lines, self._rest = _LINE_END.split(self._rest + piece)
+        for line in lines:
+            if not self._begun:
+                line, self._begun = line.removeprefix(_BOM), True
+            if line:
+                name, _, value = line.partition(b":")
+                if name == b"data":
+                    self._data.append(value.removeprefix(b" "))
+            elif self._data:
+                data, self._data = b"\n".join(self._data), []
+                yield data.decode()

@@ -1,0 +1,65 @@
+"""What can go wrong with an AI provider, under one set of codes."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+from message_handler.errors import AIError
+
+_MESSAGES = {
+    "ai_timeout": "The AI did not answer in time.",
+    "ai_unreachable": "The AI could not be reached, or its answer broke off.",
+    "ai_rate_limited": "The AI takes no more requests at the moment.",
+    "ai_unavailable": "The AI is not available at the moment.",
+    "ai_refused_request": "The AI refused the request: check the AI core's endpoint, model and parameters.",
+    "ai_unauthorized": "The AI refused the credentials: check the AI core's token, or what it may be used for.",
+    "ai_protocol": "What the AI sent is not an answer of its protocol: check the AI core's endpoint.",
+    "ai_empty": "The AI's answer was empty.",
+    "ai_too_long": "The AI's answer was longer than the AI core's max_reply_characters.",
+    "ai_truncated": "The AI's answer was cut at its token limit: raise the AI core's max_tokens.",
+    "ai_refused": "The AI, or a filter of its provider, refused to answer.",
+    "ai_credentials_missing": "The AI's credentials are missing, can't be read, or were stored for another host.",
+    "ai_unsupported": "This AI endpoint is not supported: use https:// or bedrock://.",
+    "ai_address_refused": "Nothing may be sent to the AI's address: check EGRESS_ALLOWED_HOSTS.",
+}
+
+
+class Failure(AIError):
+    """One try that gave no answer. `again`: another may. `retry_after`: not sooner than in so many seconds."""
+
+    def __init__(
+        self, code: str, *, again: bool = False, status: int | None = None, retry_after: float | None = None
+    ) -> None:
+        super().__init__(code, _MESSAGES[code])
+        self.again = again
+        self.status = status
+        self.retry_after = retry_after
+
+
+def of_status(status: int, retry_after: str | None = None) -> Failure:
+    """What an HTTP status that is no answer means."""
+    if status in (401, 403):
+        return Failure("ai_unauthorized", status=status)
+    if status == 429:
+        return Failure("ai_rate_limited", again=True, status=status, retry_after=_seconds(retry_after))
+    # 424: Bedrock's model failed.
+    if status in (408, 409, 424) or status >= 500:
+        return Failure("ai_unavailable", again=True, status=status, retry_after=_seconds(retry_after))
+    return Failure("ai_refused_request" if status >= 400 else "ai_protocol", status=status)
+
+
+def _seconds(retry_after: str | None) -> float | None:
+    """How long a Retry-After header asks to wait: it is a number of seconds or a date (RFC 9110)."""
+    if not retry_after:
+        return None
+    try:
+        seconds = float(retry_after)
+    except ValueError:
+        try:
+            date = parsedate_to_datetime(retry_after)
+        except ValueError:
+            return None
+        seconds = (date.replace(tzinfo=date.tzinfo or UTC) - datetime.now(UTC)).total_seconds()
+    return max(0.0, seconds) if math.isfinite(seconds) else None

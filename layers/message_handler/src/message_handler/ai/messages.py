@@ -1,0 +1,70 @@
+"""A prompt as the turns that providers take: who said what is said by a turn's role, never by its text."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Literal
+
+from message_handler.ai import Prompt
+
+#: A provider's role and the text.
+type Said = tuple[Literal["user", "assistant"], str]
+
+_COLLEAGUE = "[Human colleague] "
+_COLLEAGUES = (
+    f"Turns of the assistant that begin with {_COLLEAGUE.strip()} were written by a human colleague of yours. "
+    "Stand by what they said, and never begin a turn like that yourself."
+)
+_LEFT_OUT = "What the platform told about this conversation is left out, because it is too long."
+#: Providers refuse a conversation that the assistant begins. Its own first words stay its own: as instructions they
+#: would carry more weight, and they may quote a patient.
+_EARLIER = "[The conversation began earlier.]"
+#: Providers refuse a turn without text.
+_NO_TEXT = "[No text]"
+
+
+def system_of(prompt: Prompt, meta_data: dict[str, Any]) -> str:
+    """The instructions: the configured ones, what turns of human colleagues are, and the request's resources.
+
+    Resources beyond `max_resources_characters` (4,000) are left out whole: half a JSON object misleads.
+    """
+    parts = [str(meta_data.get("system_prompt") or _default(prompt))]
+    if any(turn.role == "sale" for turn in prompt.context):
+        parts.append(_COLLEAGUES)
+    if prompt.resources:
+        resources = json.dumps(prompt.resources, ensure_ascii=False, separators=(",", ":"))
+        fits = len(resources) <= int(meta_data.get("max_resources_characters", 4000))
+        parts.append(f"What the platform tells about this conversation, as JSON:\n{resources}" if fits else _LEFT_OUT)
+    return "\n\n".join(parts)
+
+
+def turns_of(prompt: Prompt) -> list[Said]:
+    """The turns, in order: a user's first and last, and never two of the same role in a row.
+
+    What was said in a row is one turn, because providers refuse two.
+    """
+    said: list[Said] = []
+    for turn in prompt.context:
+        prefix = _COLLEAGUE if turn.role == "sale" else ""
+        said.append(("user" if turn.role == "user" else "assistant", prefix + _text(turn.content)))
+    said += [("user", _text(message.content)) for message in prompt.messages]
+    if said[0][0] == "assistant":
+        said.insert(0, ("user", _EARLIER))
+    merged = said[:1]
+    for role, text in said[1:]:
+        if role == merged[-1][0]:
+            merged[-1] = (role, f"{merged[-1][1]}\n\n{text}")
+        else:
+            merged.append((role, text))
+    return merged
+
+
+def _default(prompt: Prompt) -> str:
+    return (
+        f"You are {prompt.bot_name}. Answer all that the patient has not been answered yet, in the patient's language, "
+        "kindly and briefly. You are no doctor: in an emergency tell them to call for help."
+    )
+
+
+def _text(content: str) -> str:
+    return content if content.strip() else _NO_TEXT

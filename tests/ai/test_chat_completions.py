@@ -1,0 +1,427 @@
+"""One try at a provider of chat completions: what it is sent, and what of its answers is an answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from typing import Any
+
+import pytest
+
+from message_handler.ai import Completion
+from message_handler.ai.chat_completions import ChatCompletions
+from message_handler.ai.failures import Failure
+from message_handler.ai.watched import Limits
+from message_handler.egress import Egress
+from message_handler.models import Turn, Usage
+from message_handler.secrets import Secrets
+from tests.ai.conftest import TOKEN, prompt
+from tests.ai.server import Exchange, Script, Server, fails, says
+from tests.unit.service import CANARY
+
+LIMITS = Limits.of(10, 10)
+
+
+def record(url: str, **fields: Any) -> dict[str, Any]:
+    meta_data = fields.pop("meta_data", {"model": "m-1"})
+    return {
+        "core_ai_id": "trial",
+        "api_endpoint": url,
+        "auth_required": False,
+        "auth_token": None,
+        "timeout_seconds": 10,
+        "meta_data": meta_data,
+        **fields,
+    }
+
+
+def ask(core_ai: dict[str, Any], egress: Egress | None = None, **asked: Any) -> Completion:
+    egress = egress or Egress([], allow_loopback=True)
+    return ChatCompletions(core_ai, egress, Secrets()).ask(prompt(**asked), lambda _: None, LIMITS)
+
+
+def failure(server: Server, script: Script, **fields: Any) -> Failure:
+    server.scripts = [script]
+    with pytest.raises(Failure) as failed:
+        ask(record(server.url, **fields))
+    assert CANARY not in str(failed.value)
+    return failed.value
+
+
+def at(server: Server) -> str:
+    return f"127.0.0.1:{server.server_port}"
+
+
+# What it is sent.
+
+
+def test_the_turns_are_sent_with_their_roles_and_the_configured_parameters(server: Server) -> None:
+    meta_data = {"model": "m-1", "temperature": 0, "max_tokens": 99, "system_prompt": "Be brief.", "other": 1}
+    context = (Turn("user", "a"), Turn("sale", "b"))
+    assert ask(record(server.url, meta_data=meta_data), context=context).text == "Good day."
+    (call,) = server.calls
+    assert call.path == "/v1/chat/completions"
+    assert {name: value for name, value in call.body.items() if name != "messages"} == {
+        "model": "m-1",
+        "temperature": 0,
+        "max_tokens": 99,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
+    system, *turns = call.body["messages"]
+    assert system["role"] == "system"
+    assert system["content"].startswith("Be brief.")
+    assert turns == [
+        {"role": "user", "content": "a"},
+        {"role": "assistant", "content": "[Human colleague] b"},
+        {"role": "user", "content": f"{CANARY} Hi"},
+    ]
+
+
+def test_a_request_can_be_told_from_another_and_followed(server: Server) -> None:
+    ask(record(server.url))
+    headers = server.calls[0].headers
+    assert headers["idempotency-key"] == "job:1"
+    assert headers["x-correlation-id"] == "corr-1"
+    assert headers["host"] == at(server)
+    assert "authorization" not in headers
+
+
+@pytest.mark.parametrize(
+    ("meta_data", "name", "value"),
+    [
+        ({}, "authorization", f"Bearer {TOKEN}"),
+        ({"auth_header": "authorization"}, "authorization", f"Bearer {TOKEN}"),
+        ({"auth_header": "api-key"}, "api-key", TOKEN),
+    ],
+)
+@pytest.mark.parametrize("required", [True, False])
+def test_a_token_goes_where_the_provider_wants_it(
+    server: Server, meta_data: dict[str, Any], name: str, value: str, required: bool
+) -> None:
+    core_ai = record(server.url, meta_data=meta_data, auth_token=f"{TOKEN}\n", auth_host=at(server))
+    ask(core_ai | {"auth_required": required})
+    headers = server.calls[0].headers
+    assert headers[name] == value
+    assert {"authorization", "api-key"} & headers.keys() == {name}
+
+
+def test_a_query_such_as_azures_is_kept(server: Server) -> None:
+    ask(record(server.url + "?api-version=2024-10-21"))
+    assert server.calls[0].path == "/v1/chat/completions?api-version=2024-10-21"
+
+
+@pytest.mark.parametrize(
+    "host", [None, "", "127.0.0.1", "127.0.0.1:1", "api.example.com", "user@127.0.0.1", "localhost"]
+)
+def test_a_token_is_sent_to_no_other_host_than_it_was_stored_for(server: Server, host: str | None) -> None:
+    with pytest.raises(Failure) as failed:
+        ask(record(server.url, auth_token=TOKEN, auth_host=host))
+    assert (failed.value.code, failed.value.again) == ("ai_credentials_missing", False)
+    assert server.calls == []
+
+
+def test_without_the_token_that_it_needs_nothing_is_sent(server: Server) -> None:
+    with pytest.raises(Failure) as failed:
+        ask(record(server.url, auth_required=True))
+    assert (failed.value.code, failed.value.again) == ("ai_credentials_missing", False)
+    assert server.calls == []
+
+
+def test_where_the_secret_can_not_be_read_nothing_is_sent(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+    arn = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:message-handler/x"
+    with pytest.raises(Failure) as failed:
+        ask(record(server.url, auth_token=arn, auth_host=at(server)))
+    assert failed.value.code == "ai_credentials_missing"
+    assert server.calls == []
+
+
+def test_an_address_that_is_not_allowed_is_not_asked(server: Server) -> None:
+    with pytest.raises(Failure) as failed:
+        ask(record(server.url), Egress(["api.example.com"]))
+    assert (failed.value.code, failed.value.again) == ("ai_address_refused", False)
+    assert server.calls == []
+
+
+def test_nobody_there_is_worth_another_try(server: Server) -> None:
+    url = server.url
+    server.stop()
+    with pytest.raises(Failure) as failed:
+        ask(record(url))
+    assert (failed.value.code, failed.value.again) == ("ai_unreachable", True)
+
+
+# What is an answer.
+
+
+def test_what_it_costs_is_told_if_the_provider_tells(server: Server) -> None:
+    assert ask(record(server.url)).usage == Usage(7, 5)
+    server.scripts = [says("Hello", usage=None)]
+    assert ask(record(server.url)).usage is None
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 50])
+def test_an_answer_in_any_pieces_is_the_same(server: Server, size: int) -> None:
+    def pieces(exchange: Exchange) -> None:
+        exchange.start()
+        stream = ': ping\r\n\r\ndata: {"choices": [{"delta": {"content": "Uống nước 💧"}}]}\n\n'
+        stream += (
+            'data: {"choices": [],\ndata: "x": 1}\r\rdata: {"choices": [{"delta": {}, "finish_reason": "stop"}]}\n\n'
+        )
+        raw = stream.encode() + b"data: [DONE]\n\n"
+        for start in range(0, len(raw), size):
+            exchange.send(raw[start : start + size])
+        exchange.end()
+
+    server.scripts = [pieces]
+    assert ask(record(server.url)).text == "Uống nước 💧"
+
+
+def test_the_proper_end_of_the_body_will_do_in_place_of_done(server: Server) -> None:
+    def no_mark(exchange: Exchange) -> None:
+        exchange.start()
+        exchange.text("Hello", "stop")
+        exchange.end()
+
+    server.scripts = [no_mark]
+    assert ask(record(server.url)).text == "Hello"
+
+
+def _cut_before_stop(exchange: Exchange) -> None:
+    exchange.start()
+    exchange.text("Half of")
+
+
+def _cut_after_stop(exchange: Exchange) -> None:
+    exchange.start()
+    exchange.text("All", "stop")
+
+
+def _undelimited_after_stop(exchange: Exchange) -> None:
+    exchange.start(chunked=False)
+    exchange.text("All", "stop")
+
+
+def _ended_without_stop(exchange: Exchange) -> None:
+    exchange.start()
+    exchange.text("Half of")
+    exchange.end()
+
+
+def _done_without_stop(exchange: Exchange) -> None:
+    exchange.start()
+    exchange.text("Half of")
+    exchange.event("[DONE]")
+    exchange.end()
+
+
+@pytest.mark.parametrize(
+    "script",
+    [_cut_before_stop, _cut_after_stop, _undelimited_after_stop, _ended_without_stop, _done_without_stop],
+)
+def test_a_half_answer_is_none_and_another_try_may_give_one(server: Server, script: Script) -> None:
+    failed = failure(server, script)
+    assert (failed.code, failed.again) == ("ai_unreachable", True)
+
+
+def sends(*events: Any) -> Script:
+    def script(exchange: Exchange) -> None:
+        exchange.start()
+        exchange.text("Half of")
+        for event in events:
+            exchange.event(event)
+        exchange.stall()
+
+    return script
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        "{", "[]", "1", "null", "[" * 100_000, '{"choices": 1}', '{"choices": [1]}', '{"choices": [{"delta": 1}]}',
+        '{"choices": [{"delta": {"content": 1}}]}', '{"choices": [], "usage": 1}',
+    ],
+)  # fmt: skip
+def test_what_is_no_chunk_ends_the_try_and_its_connection(server: Server, event: str) -> None:
+    failed = failure(server, sends(event))
+    assert (failed.code, failed.again) == ("ai_protocol", True)
+    assert server.calls[0].closed.wait(10)
+
+
+def test_what_is_no_utf_8_ends_the_try(server: Server) -> None:
+    def script(exchange: Exchange) -> None:
+        exchange.start()
+        exchange.send(b"data: \xff\n\n")
+        exchange.stall()
+
+    failed = failure(server, script)
+    assert (failed.code, failed.again) == ("ai_protocol", True)
+
+
+def test_an_error_in_the_stream_is_worth_another_try(server: Server) -> None:
+    failed = failure(server, sends({"error": {"message": CANARY, "code": 500}}))
+    assert (failed.code, failed.again) == ("ai_unavailable", True)
+    assert server.calls[0].closed.wait(10)
+
+
+@pytest.mark.parametrize(
+    ("finish", "code"),
+    [
+        ("length", "ai_truncated"),
+        ("content_filter", "ai_refused"),
+        ("tool_calls", "ai_protocol"),
+        ("function_call", "ai_protocol"),
+    ],
+)
+def test_an_answer_that_did_not_come_to_its_own_end_is_none(server: Server, finish: str, code: str) -> None:
+    failed = failure(server, says("Half of", finish=finish))
+    assert (failed.code, failed.again) == (code, False)
+
+
+def test_a_refusal_is_no_answer(server: Server) -> None:
+    failed = failure(server, sends({"choices": [{"delta": {"refusal": CANARY}}]}))
+    assert (failed.code, failed.again) == ("ai_refused", False)
+
+
+def test_of_several_answers_the_first_counts(server: Server) -> None:
+    def two(exchange: Exchange) -> None:
+        exchange.start()
+        exchange.event({"choices": [{"index": 1, "delta": {"content": "No"}, "finish_reason": "length"}]})
+        exchange.text("Yes", "stop")
+        exchange.event({"choices": [{"index": 1, "delta": {"content": "No"}, "finish_reason": "length"}]})
+        exchange.end()
+
+    server.scripts = [two]
+    assert ask(record(server.url)).text == "Yes"
+
+
+@pytest.mark.parametrize("texts", [(), ("",), (" ", "\n")])
+def test_an_empty_answer_is_none(server: Server, texts: tuple[str, ...]) -> None:
+    failed = failure(server, says(*texts))
+    assert (failed.code, failed.again) == ("ai_empty", True)
+
+
+@pytest.mark.parametrize("kind", ["application/json", "text/html", "text/event-streams"])
+def test_another_kind_of_content_is_no_answer(server: Server, kind: str) -> None:
+    def script(exchange: Exchange) -> None:
+        exchange.start(kind=kind)
+        exchange.text("Hello", "stop")
+        exchange.end()
+
+    failed = failure(server, script)
+    assert (failed.code, failed.again) == ("ai_protocol", False)
+
+
+def test_an_encoding_that_nobody_asked_for_is_no_answer(server: Server) -> None:
+    def script(exchange: Exchange) -> None:
+        exchange.start(Content_Encoding="gzip")
+        exchange.end()
+
+    assert failure(server, script).code == "ai_protocol"
+
+
+def test_an_answer_that_is_too_long_is_given_up_at_once(server: Server) -> None:
+    def endless(exchange: Exchange) -> None:
+        exchange.start()
+        while True:
+            exchange.text("x" * 1000)
+
+    for fields in ({}, {"meta_data": {"max_reply_characters": 1500}}):
+        failed = failure(server, endless, **fields)
+        assert (failed.code, failed.again) == ("ai_too_long", False)
+    assert all(call.closed.wait(10) for call in server.calls)
+
+
+def test_an_answer_as_long_as_it_may_be_is_one(server: Server) -> None:
+    server.scripts = [says("x" * 999, "y")]
+    assert len(ask(record(server.url, meta_data={"max_reply_characters": 1000})).text) == 1000
+    assert failure(server, says("x" * 999, "y"), meta_data={"max_reply_characters": 999}).code == "ai_too_long"
+    assert failure(server, says("x" * 20_000, "y")).code == "ai_too_long"
+
+
+def test_bytes_without_end_are_given_up_too(server: Server) -> None:
+    def endless(exchange: Exchange) -> None:
+        exchange.start()
+        while True:
+            exchange.send(b":" + b" " * 65536)
+
+    assert failure(server, endless).code == "ai_too_long"
+    assert server.calls[0].closed.wait(10)
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "again"),
+    [
+        (400, "ai_refused_request", False), (404, "ai_refused_request", False), (422, "ai_refused_request", False),
+        (401, "ai_unauthorized", False), (403, "ai_unauthorized", False), (408, "ai_unavailable", True),
+        (409, "ai_unavailable", True), (429, "ai_rate_limited", True), (500, "ai_unavailable", True),
+        (503, "ai_unavailable", True), (529, "ai_unavailable", True), (204, "ai_protocol", False),
+    ],
+)  # fmt: skip
+def test_an_error_tells_whether_another_try_is_worth_it(server: Server, status: int, code: str, again: bool) -> None:
+    failed = failure(server, fails(status))
+    assert (failed.code, failed.again, failed.status) == (code, again, status)
+
+
+def test_a_redirect_is_not_followed(server: Server) -> None:
+    failed = failure(server, fails(307, Location=server.url))
+    assert (failed.code, failed.again) == ("ai_protocol", False)
+    assert len(server.calls) == 1
+
+
+def _date(seconds: float) -> str:
+    return format_datetime(datetime.now(UTC) + timedelta(seconds=seconds), usegmt=True)
+
+
+@pytest.mark.parametrize(
+    ("header", "low", "high"),
+    [
+        (lambda: "7", 7, 7),
+        (lambda: "0", 0, 0),
+        (lambda: "-5", 0, 0),
+        (lambda: _date(100), 50, 101),
+        (lambda: _date(-100), 0, 0),
+        (lambda: "soon", None, None),
+        (lambda: "nan", None, None),
+    ],
+)
+def test_when_to_come_back_is_read_as_seconds_or_a_date(
+    server: Server, header: Callable[[], str], low: float | None, high: float | None
+) -> None:
+    after = failure(server, fails(429, Retry_After=header())).retry_after
+    if low is None or high is None:
+        assert after is None
+    else:
+        assert after is not None
+        assert low <= after <= high
+
+
+# A server that others wrote.
+
+
+def test_a_server_that_others_wrote_is_understood(mock_ai: str) -> None:
+    answer = ask(record(mock_ai, meta_data={"model": "gpt-4.1"}))
+    assert answer.text.strip()
+    assert answer.usage is not None
+    assert min(answer.usage.input_tokens, answer.usage.output_tokens) > 0
+
+
+@pytest.mark.parametrize(
+    ("scenario", "code"),
+    [
+        ("mock-tool-stream", "ai_protocol"),
+        ("mock-400", "ai_refused_request"),
+        ("mock-401", "ai_unauthorized"),
+        ("mock-429", "ai_rate_limited"),
+        ("mock-500", "ai_unavailable"),
+        ("mock-503", "ai_unavailable"),
+    ],
+)
+def test_its_errors_are_understood_too(mock_ai: str, scenario: str, code: str) -> None:
+    with pytest.raises(Failure) as failed:
+        ask(record(mock_ai, meta_data={"model": f"gpt-4.1:{scenario}"}))
+    assert failed.value.code == code

@@ -1,0 +1,68 @@
+"""Server-sent events in any pieces."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from message_handler.ai.events import Events
+
+ENDS = st.sampled_from((b"\n", b"\r\n", b"\r"))
+#: No line ends of any kind that a data line could have.
+LINES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\n"), max_size=20)
+
+
+def fed(*pieces: bytes) -> list[str]:
+    events = Events()
+    return [data for piece in pieces for data in events.feed(piece)]
+
+
+def cut(stream: bytes, places: list[int]) -> list[bytes]:
+    borders = [0, *sorted(place % (len(stream) + 1) for place in places), len(stream)]
+    return [stream[start:stop] for start, stop in pairwise(borders)]
+
+
+@given(st.lists(st.lists(LINES, min_size=1, max_size=3), max_size=5), ENDS, st.lists(st.integers(0, 999), max_size=9))
+def test_every_event_comes_whole_and_once(events: list[list[str]], end: bytes, places: list[int]) -> None:
+    stream = b"".join(
+        b"".join(b": ping" + end + f"data: {line}".encode() + end for line in lines) + end for lines in events
+    )
+    expected = ["\n".join(lines) for lines in events]
+    assert fed(*cut(stream, places)) == expected
+    assert fed(*(bytes([byte]) for byte in stream)) == expected
+
+
+@given(st.text("da:tx é\r\n", max_size=60).map(str.encode), st.lists(st.integers(0, 999), max_size=9))
+@example(b"data: a\r\n\r\n", [8, 10])
+@example(b"data: a\r\n\n", [8, 9])
+@example(b"data: a\r\r\ndata: b\n\r", [8, 9])
+def test_borders_between_pieces_change_nothing(stream: bytes, places: list[int]) -> None:
+    assert fed(*cut(stream, places)) == fed(stream)
+
+
+@pytest.mark.parametrize(
+    ("stream", "expected"),
+    [
+        (b"data: a\n\n", ["a"]),
+        (b"data:a\n\ndata:  b\n\n", ["a", " b"]),
+        (b"data: a\ndata: b\n\n", ["a\nb"]),
+        (b"data\n\n", [""]),
+        (b"event: x\nid: 1\ndata: a\n\n", ["a"]),
+        (b": comment\n\n\n\ndata: a\n\n", ["a"]),
+        (b"\xef\xbb\xbfdata: a\n\n", ["a"]),
+        (b"datax: b\n\n", []),
+        (b"data: unfinished\n", []),
+        (b"data: unfinished", []),
+        ("data: c\u2028d\x85e\x0b\n\n".encode(), ["c\u2028d\x85e\x0b"]),
+    ],
+)
+def test_streams_are_read_as_the_standard_says(stream: bytes, expected: list[str]) -> None:
+    assert fed(stream) == expected
+
+
+def test_what_is_no_utf_8_is_said_to_be_none() -> None:
+    with pytest.raises(UnicodeDecodeError):
+        fed(b"data: \xff\n\n")

@@ -1,0 +1,117 @@
+"""A chat platform's side of the webhook: a real server on loopback that remembers all that it was told."""
+
+from __future__ import annotations
+
+import json
+import ssl
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from tests.certificates import Certificates
+
+
+@dataclass(frozen=True)
+class Told:
+    """One request, as it came in."""
+
+    path: str
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def event(self) -> dict[str, Any]:
+        value: dict[str, Any] = json.loads(self.body)
+        return value
+
+    @property
+    def reply(self) -> str:
+        content: str = self.event["data"]["reply"]["content"]
+        return content
+
+    @property
+    def webhook_id(self) -> str:
+        return self.headers["webhook-id"]
+
+
+#: What is answered: a status with headers; None if nothing is.
+type Answer = tuple[int, dict[str, str]] | None
+
+
+def takes(_told: Told, _handler: BaseHTTPRequestHandler) -> Answer:
+    return 200, {}
+
+
+@dataclass
+class Receiver:
+    """Answers as `answer` says; None ends the connection without a word."""
+
+    answer: Callable[[Told, BaseHTTPRequestHandler], Answer] = takes
+    told: list[Told] = field(default_factory=list)
+    port: int = 0
+    #: With them it speaks TLS.
+    certificates: Certificates | None = None
+
+    def __post_init__(self) -> None:
+        self.starts()
+
+    @property
+    def url(self) -> str:
+        return f"http{'s' if self.certificates else ''}://127.0.0.1:{self.port}/hook"
+
+    @property
+    def replies(self) -> list[str]:
+        return [told.reply for told in self.told]
+
+    def answers(self, status: int, **headers: str) -> None:
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        self.answer = lambda _told, _handler: (status, named)
+
+    def starts(self) -> None:
+        receiver = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"] or 0))
+                told = Told(self.path, {name.lower(): value for name, value in self.headers.items()}, body)
+                receiver.told.append(told)
+                answer = receiver.answer(told, self)
+                if answer is None:
+                    return
+                self.send_response(answer[0])
+                for name, value in answer[1].items():
+                    self.send_header(name, value)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def do_GET(self) -> None:  # as a redirect would be followed
+                self.do_POST()
+
+            def log_message(self, *_: Any) -> None:
+                """Nobody reads it."""
+
+        class Server(ThreadingHTTPServer):
+            # A handler that is held by its test ends with it, and must not hold up the end.
+            daemon_threads = True
+            block_on_close = False
+            request_queue_size = 256
+
+            def handle_error(self, *_: Any) -> None:
+                """A client that has gone is what some tests want."""
+
+        self._server = Server(("127.0.0.1", self.port), Handler)
+        self.port = self._server.server_address[1]
+        if self.certificates:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(self.certificates.server, self.certificates.key)
+            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+        self._thread.start()
+
+    def stops(self) -> None:
+        """Nobody listens at its port any more."""
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()

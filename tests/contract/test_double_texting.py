@@ -1,0 +1,458 @@
+"""What becomes of messages that come while another is answered: each policy, at each moment, on each tier."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+
+from message_handler.ai import Completion, Prompt, Watch
+from message_handler.bot_config import BotConfigService
+from message_handler.errors import Rejected, Unavailable
+from message_handler.models import Claim, DoubleTexting, Job, JobStatus, Message, Progress, Refused, Request
+from message_handler.processing import PATIENT_FROM
+from message_handler.queues import MAX_RECEIVE_COUNT
+from tests.contract.chat import Chat, named
+from tests.contract.stories import on, told
+from tests.contract.world import AI_SECONDS, World
+
+POLICIES: tuple[DoubleTexting, ...] = ("consolidate", "enqueue", "interrupt", "reject")
+
+#: Where the message comes: the step before or after which it is posted.
+MOMENTS = {
+    "before the claim": ("before", "tier.claim"),
+    "before the first byte": ("before", "ai.complete"),
+    "in the middle of the stream": ("after", "tier.heartbeat"),
+    "between the last look and the commit": ("after", "tier.seal"),
+    "after the commit, before the lock is free": ("after", "archive.commit"),
+    "after the commit": ("after", "tier.finish"),
+}
+RUNNING = ("before the first byte", "in the middle of the stream")
+SEALED = ("between the last look and the commit", "after the commit, before the lock is free")
+
+
+@dataclass
+class Expected:
+    """What comes of m0 and the messages m1 … that came later."""
+
+    replies: list[list[str]]
+    action: str
+    closed: int = 0
+    rejected: int = 0
+
+
+def expected(policy: str, moment: str, later: list[str]) -> Expected:
+    together, apart = [["m0", *later]], [["m0"], later]
+    if moment == "after the commit":
+        if policy == "reject":
+            # The first of them is answered; it is in the way of the others.
+            return Expected([["m0"], later[:1]], "lock_acquired", rejected=len(later) - 1)
+        return Expected(apart, "lock_acquired")
+    if policy == "reject":
+        return Expected([["m0"]], "rejected", rejected=len(later))
+    if moment in SEALED:
+        return Expected(apart, "lock_exists")
+    if moment in RUNNING and policy == "enqueue":
+        return Expected(apart, "lock_exists")
+    if moment in RUNNING:
+        return Expected(together, "interrupted" if policy == "interrupt" else "lock_exists", closed=1)
+    return Expected(together, "lock_exists")
+
+
+@pytest.mark.parametrize("number", [1, 2, 10])
+@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize("policy", POLICIES)
+def test_each_policy_at_each_moment(world: World, policy: DoubleTexting, moment: str, number: int) -> None:
+    later, answers = [f"m{n}" for n in range(1, number + 1)], []
+
+    def come() -> None:
+        answers.extend(world.posts(message_id, double_texting=policy) for message_id in later)
+
+    side, step = MOMENTS[moment]
+    on(world, side, step, come)  # type: ignore[arg-type]
+    world.posts("m0", double_texting=policy)
+    first = told(world, "m0")
+    world.settles()
+    wanted = expected(policy, moment, later)
+    assert world.answered(*(" ".join(reply) for reply in wanted.replies))
+    assert answers[0]["action"] == wanted.action
+    assert sum(answer["action"] == "rejected" for answer in answers) == wanted.rejected
+    assert len(world.ai.closed) == wanted.closed
+    assert len(world.ai.prompts) == len(wanted.replies) + wanted.closed
+    job = world.job(first)
+    if wanted.action == "interrupted":
+        successor = world.job(str(answers[0]["ai_job_id"]))
+        assert (job.status, job.superseded_by, job.reply) == (JobStatus.CANCELLED, successor.job_id, None)
+        assert (successor.status, successor.restarts) == (JobStatus.COMPLETED, 1)
+        assert {answer["ai_job_id"] for answer in answers} == {successor.job_id}
+        assert answers[0]["lock_id"]
+        assert all("lock_id" not in answer for answer in answers[1:])
+    else:
+        assert (job.status, job.restarts, job.superseded_by) == (JobStatus.COMPLETED, wanted.closed, None)
+    world.checked()
+
+
+class TestRejected:
+    def test_the_sender_is_told_what_is_in_the_way_and_nothing_is_stored(self, world: World) -> None:
+        world.posts("m0")
+        sent = len(world.queue.sent)
+        assert world.posts("m1", double_texting="reject") == {
+            "success": False,
+            "status": "locked",
+            "action": "rejected",
+            "message": "Another message is being answered; send this one again after the reply",
+            "ai_job_id": told(world, "m0"),
+        }
+        assert len(world.queue.sent) == sent
+        assert world.settles().answered("m0")
+        assert world.archive.settled_by(world.key, "m1") is None
+
+    def test_a_duplicate_is_no_message_that_comes_meanwhile(self, world: World) -> None:
+        world.posts("m0", double_texting="reject")
+        again = world.posts("m0", double_texting="reject")
+        assert again is not None
+        assert (again["duplicate"], again["ai_job_id"]) == (True, told(world, "m0"))
+        assert world.settles().checked().answered("m0")
+
+    def test_sent_again_after_the_reply_it_is_answered(self, world: World) -> None:
+        world.posts("m0")
+        world.posts("m1", double_texting="reject")
+        world.settles()
+        world.posts("m1", double_texting="reject")
+        assert world.settles().checked().answered("m0", "m1")
+
+
+class TestInterrupted:
+    def test_a_worker_that_slept_through_it_commits_nothing(self, world: World) -> None:
+        """Interrupted after its last look at the tier, at the moment of its commit: the archive ended the job."""
+        world.posts("m0")
+        first = told(world, "m0")
+        claim = world.tier.claim(world.key, "sleeper")
+        assert isinstance(claim, Claim)
+        fence = world.archive.fence(claim.job, successor_id=world.key.new_job_id(), turns=0)
+        world.posts("m1", double_texting="interrupt")
+        assert fence.number is not None
+        done = {"status": JobStatus.COMPLETED, "reply": '["text of m0"]', "finished_at": world.clock()}
+        assert not world.archive.commit(replace(claim.job, **done), fence.number)
+        assert world.settles().checked().answered("m0 m1")
+        assert world.job(first).status is JobStatus.CANCELLED
+
+    def test_its_verdict_stands_though_the_tier_forgets_it(self, world: World) -> None:
+        """m0's own record comes back to an empty tier: it is answered by the job that took it over."""
+        on(world, "before", "ai.complete", lambda: world.posts("m1", double_texting="interrupt"), world.tier_lost)
+        world.posts("m0")
+        world.settles().checked()
+        first, second = world.told["m0"][0], world.told["m1"][0]
+        assert (world.job(first).status, world.job(first).superseded_by) == (JobStatus.CANCELLED, second)
+        assert world.end_of("m0").job_id == second
+
+    def test_a_refused_send_leaves_the_first_message_to_the_new_job(self, world: World) -> None:
+        def refused() -> None:
+            on(world, "before", "queue.send", _refuse)
+            assert world.posts("m1", double_texting="interrupt", tries=1) is None
+
+        on(world, "before", "ai.complete", refused)
+        world.posts("m0")
+        assert world.settles().answered("m0")
+        world.told.pop("m1", None)
+        world.checked()
+
+    def test_no_more_often_than_a_job_may_be_restarted(self, world: World) -> None:
+        world.ai.meanwhile = _types(world, "interrupt", until=world.clock() + AI_SECONDS)
+        world.posts("m0")
+        world.settles()
+        assert len(world.ai.closed) == world.settings.max_restarts
+        world.checked()
+
+    def test_postgres_away_it_is_interrupted_by_the_tier_alone(self, world: World) -> None:
+        if world.tier.name == "postgres":
+            pytest.skip("it is the same Postgres")
+
+        def come() -> None:
+            world.postgres(away=True)
+            world.posts("m1", double_texting="interrupt")
+            world.postgres(away=False)
+
+        on(world, "before", "ai.complete", come)
+        world.posts("m0")
+        assert world.settles().checked().answered("m0 m1")
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_typing_without_end_gets_answers(world: World, policy: DoubleTexting) -> None:
+    """A message every 200 ms for a minute."""
+    began = world.clock()
+    world.ai.tick = 0.2
+    world.ai.meanwhile = _types(world, policy, until=began + 60)
+    world.posts("m0", double_texting=policy)
+    first = None
+    while world.clock() < began + 60:
+        world.delivers()
+        found = world.archive.conversation(world.key)
+        if first is None and found:
+            first = next((at for turn, at, _ in found.turns if turn.role == "assistant"), None)
+        world.ai.meanwhile()
+    during = len(world.replies())
+    world.settles().checked()
+    assert first is not None
+    assert first - began < 30
+    assert during >= 3
+
+
+def _types(world: World, policy: DoubleTexting, *, until: float) -> Callable[[], None]:
+    """Somebody types another message whenever this is called, and waits for nobody."""
+
+    def type_on() -> None:
+        if world.clock() < until:
+            world.posts(f"m{len(world.contents)}", double_texting=policy)
+
+    return type_on
+
+
+def _refuse() -> None:
+    raise Unavailable("the queue")
+
+
+class TestNews:
+    @pytest.mark.parametrize("what", ["a message", "an interruption", "a cancel", "a release"])
+    def test_they_are_noticed_within_half_a_second_while_the_ai_speaks(self, world: World, what: str) -> None:
+        came: list[float] = []
+
+        def come() -> None:
+            if not came and world.clock() > began + 2.1:
+                came.append(world.clock())
+                if what == "a cancel":
+                    world.cancels(told(world, "m0"))
+                elif what == "a release":
+                    world.releases()
+                else:
+                    world.posts("m1", double_texting="interrupt" if "interrupt" in what else "consolidate")
+
+        world.posts("m0")
+        began = world.clock()
+        # An AI calls in every quarter of a second at least.
+        world.ai.tick, world.ai.meanwhile = 0.25, come
+        world.settles().checked()
+        assert world.ai.closed[0] - came[0] <= 0.5
+
+    def test_one_that_comes_too_late_for_another_run_waits_for_the_next(self, world: World) -> None:
+        on(world, "before", "ai.complete", lambda: world.posts("m1"))
+        world.posts("m0")
+        world.delivers(seconds=world.settings.ai_timeout)
+        assert world.ai.closed == []
+        assert world.settles().checked().answered("m0", "m1")
+
+    def test_one_that_is_taken_back_again_leaves_the_run_unsealed(self, world: World) -> None:
+        """m1 was seen and its send refused: the run that stopped for it has no reply to seal."""
+
+        def come_and_go() -> None:
+            accepted = world.tier.accept(
+                Request(world.key, (Message("m1", "text of m1", given=True),), (), "default"),
+                job_id=world.key.new_job_id(),
+                lock_id="lock",
+            )
+            on(world, "before", "tier.seal", lambda: world.tier.undo(world.key, accepted.posted))
+
+        on(world, "before", "ai.complete", come_and_go)
+        world.contents["m1"] = "text of m1"
+        world.posts("m0")
+        assert world.settles().checked().answered("m0")
+        assert (len(world.ai.closed), len(world.ai.prompts)) == (1, 2)
+        assert world.job(told(world, "m0")).restarts == 0
+
+
+class TestProgress:
+    def test_it_is_shown_while_the_ai_speaks(self, world: World) -> None:
+        seen: list[Job] = []
+        on(world, "after", "tier.heartbeat", lambda: seen.append(world.job(told(world, "m0"))))
+        world.posts("m0")
+        world.settles()
+        assert seen[0].progress is not None
+        assert 0 < seen[0].progress.characters < len(json.dumps(["text of m0"]))
+        assert seen[0].progress.text is None
+        assert world.job(told(world, "m0")).progress is None
+
+    def test_a_partial_text_that_no_store_could_hold_stops_nobody(self, world: World) -> None:
+        class Rude:
+            def complete(self, prompt: Prompt, watch: Watch) -> Completion:
+                world.clock.advance(1)
+                watch("Rest\x00 \ud83d")
+                shown = world.job(told(world, "m0")).progress
+                assert shown is not None
+                return Completion(json.dumps([shown.text]))
+
+        _configured(world, show_partial_reply=True)
+        world.worker = replace(world.worker, ai=lambda _: Rude(), bots=world.intake.bots)
+        world.posts("m0")
+        world.delivers()
+        assert world.job(told(world, "m0")).reply == '["Rest ?"]'
+
+    def test_a_new_run_begins_with_none(self, chat: Chat) -> None:
+        chat.says("one")
+        job = chat.claimed()
+        chat.tier.heartbeat(chat.key, "worker", Progress(7, "Drink m"))
+        assert _progress(chat, job) == Progress(7, "Drink m")
+        chat.says("two")
+        assert chat.seal([message.message_id for message in job.messages]).verdict == "again"
+        assert _progress(chat, job) is None
+        chat.tier.heartbeat(chat.key, "worker", Progress(9))
+        chat.tier.release(chat.key)
+        assert _progress(chat, job) is None
+
+
+def _progress(chat: Chat, job: Job) -> Progress | None:
+    found = chat.tier.job(job.job_id)
+    assert found is not None
+    return found.progress
+
+
+class TestDebounce:
+    def test_the_first_run_waits_until_the_patient_is_quiet(self, world: World) -> None:
+        on(world, "after", "tier.claim", lambda: world.posts("m1", debounce_ms=2000))
+        world.posts("m0", debounce_ms=2000)
+        began = world.clock()
+        world.settles().checked()
+        assert world.answered("m0 m1")
+        assert world.ai.closed == []
+        assert world.job(told(world, "m0")).started_at == pytest.approx(began + 2, abs=0.01)
+
+    def test_typing_without_end_is_waited_for_no_longer_than_the_bot_says(self, world: World) -> None:
+        began = world.clock()
+        world.worker = _with_sleep(world, lambda: world.posts(f"m{len(world.contents)}", debounce_ms=2000))
+        world.posts("m0", debounce_ms=2000)
+        world.delivers()
+        started_at = world.job(told(world, "m0")).started_at
+        assert started_at is not None
+        assert 9 < started_at - began <= 10.001
+        world.settles().checked()
+
+    def test_a_long_one_is_waited_for_by_the_queue(self, world: World) -> None:
+        world.posts("m0", debounce_ms=6500)
+        assert [delay for _, delay in world.queue.sent] == [6]
+        world.settles().checked()
+        assert world.most_receives == 1
+
+    def test_it_uses_up_no_deliveries(self, world: World) -> None:
+        """Typing on for half a minute, each time just before the patient would have been quiet for long enough."""
+
+        def type_on() -> None:
+            if world.clock() < began + 29:
+                world.posts(f"m{len(world.contents)}")
+                on(world, "before", "tier.claim", type_on)
+
+        began = world.clock()
+        _configured(world, debounce_ms=6_000, debounce_max_ms=30_000)
+        world.posts("m0")
+        on(world, "before", "tier.claim", type_on)
+        world.settles().checked()
+        job = world.job(told(world, "m0"))
+        assert job.started_at == pytest.approx(began + 30, abs=0.01)
+        assert world.most_receives == PATIENT_FROM < MAX_RECEIVE_COUNT
+
+    def test_what_waited_for_the_reply_is_answered_when_the_patient_is_quiet(self, world: World) -> None:
+        _configured(world, debounce_ms=6_000)
+        world.posts("m0")
+        on(world, "after", "tier.seal", lambda: world.posts("m1"))
+        world.settles().checked()
+        assert world.answered("m0", "m1")
+        first, second = world.job(told(world, "m0")), world.job(told(world, "m1"))
+        assert first.finished_at is not None
+        assert second.started_at is not None
+        assert 6 <= second.started_at - first.finished_at < 8
+
+    def test_it_can_be_cancelled_meanwhile(self, world: World) -> None:
+        world.posts("m0", debounce_ms=5000)
+        assert world.cancels(told(world, "m0")) is not None
+        world.settles().checked()
+        assert world.end_of("m0").status is JobStatus.CANCELLED
+
+    def test_nobody_holds_what_is_waited_for(self, chat: Chat) -> None:
+        request = chat.request("one")
+        chat.accept(replace(request, debounce=3.0, debounce_max=5.0))
+        assert chat.claim() == Refused(pytest.approx(3.0), held=False)
+        chat.clock.advance(2)
+        chat.accept(replace(chat.request("two"), debounce=3.0, debounce_max=5.0))
+        assert chat.claim() == Refused(pytest.approx(3.0), held=False)
+        chat.clock.advance(2)
+        chat.accept(replace(chat.request("three"), debounce=3.0, debounce_max=5.0))
+        assert chat.claim() == Refused(pytest.approx(1.0), held=False)
+        chat.clock.advance(1.01)
+        assert chat.words(chat.claimed()) == ["one", "two", "three"]
+
+    def test_a_run_that_was_begun_before_waits_for_nobody(self, chat: Chat) -> None:
+        chat.says("one")
+        chat.claimed("dead worker")
+        chat.tier.release(chat.key)
+        chat.accept(replace(chat.request("two"), debounce=3.0))
+        claim = chat.claim()
+        assert isinstance(claim, Claim), "it waits for a patient who was waited for before"
+        assert chat.words(claim.job) == ["one", "two"]
+
+
+def _configured(world: World, **meta_data: Any) -> None:
+    """The conversation's bot says how long it waits for its patient."""
+
+    class Patient(BotConfigService):
+        def get_bot_config(self, conversation_id: str, **options: Any) -> dict[str, Any]:
+            return super().get_bot_config(conversation_id, **options) | {"meta_data": meta_data}
+
+        def config_of_job(self, job: Job) -> dict[str, Any]:
+            return super().config_of_job(job) | {"meta_data": meta_data}
+
+    bots = Patient(world.tiers, world.archive, world.settings, world.clock)
+    world.intake = replace(world.intake, bots=bots)
+
+
+def _with_sleep(world: World, meanwhile: Callable[[], Any]) -> Any:
+    def sleep(seconds: float) -> None:
+        world.clock.advance(seconds / 2)
+        meanwhile()
+        world.clock.advance(seconds / 2)
+
+    return replace(world.worker, sleep=sleep)
+
+
+class TestTheTier:
+    def test_without_a_reply_in_the_hand_nothing_is_sealed(self, chat: Chat) -> None:
+        chat.says("one")
+        job = chat.claimed()
+        seen = [message.message_id for message in job.messages]
+        sealed = chat.tier.seal(chat.key, "worker", seen, next_id=chat.job_id(800), fenced=True, may_seal=False)
+        assert (sealed.verdict, chat.words(sealed.job)) == ("again", ["one"])
+        assert chat.head is not None
+        assert (chat.head.sealed, chat.head.restarts) == (False, 0)
+
+    def test_an_interrupted_job_may_have_been_committed_by_an_earlier_worker(self, chat: Chat) -> None:
+        """Then the fence tells its messages apart: it is joined, not interrupted."""
+        first = chat.says("one")
+        chat.claimed("dead worker")
+        chat.seal([first.message_id], "dead worker", fenced=True)
+        chat.tier.release(chat.key)
+        chat.claimed()
+        accepted = chat.accept(replace(chat.request("two"), double_texting="interrupt"))
+        assert (accepted.interrupted, accepted.job_id) == (None, first.job_id)
+
+    def test_a_worker_accepts_again_what_would_be_rejected_or_would_interrupt(self, chat: Chat) -> None:
+        first = chat.says(named("m0"))
+        chat.claimed()
+        for number, policy in enumerate(("reject", "interrupt"), 1):
+            request = replace(chat.request(named(f"m{number}")), double_texting=policy)
+            try:
+                chat.tier.accept_again(request, job_id=chat.job_id(700 + number), spare_id=chat.job_id(710 + number))
+            except Rejected:
+                pytest.fail("what was accepted once is rejected")
+        head = chat.head
+        assert head is not None
+        assert (head.job_id, head.status) == (first.job_id, JobStatus.PROCESSING)
+        assert [message.message_id for message in head.messages] == ["m0", "m1", "m2"]
+
+    def test_a_rejected_request_with_a_known_last_message_takes_nothing_else_in(self, chat: Chat) -> None:
+        chat.says(named("m0"))
+        accepted = chat.accept(replace(chat.request(named("m1"), named("m0")), double_texting="reject"))
+        assert accepted.duplicate
+        assert chat.words(chat.head) == ["text of m0"]
+        with pytest.raises(Rejected):
+            chat.accept(replace(chat.request(named("m0"), named("m1")), double_texting="reject"))
