@@ -11,7 +11,7 @@ from typing import Any
 from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.logging.utils import copy_config_to_registered_loggers
 
-from message_handler import maintenance
+from message_handler import handoff, maintenance
 from message_handler.configuration import KINDS
 from message_handler.errors import InvalidRequest, MessageHandlerError, NotFound
 from message_handler.intake import conversation_key
@@ -95,6 +95,7 @@ def sweep(max_age_hours: Any) -> int:
     if deliveries := parts().deliveries:
         deliveries.sweep()
     count = maintenance.sweep(parts().tiers, parts().queue, max_age_hours=max_age_hours)
+    count += handoff.give_back_the_rest(parts().tiers, parts().archive, parts().intake.accept)
     meter.add("ConversationsSwept", count)
     meter.add("RecordsRedriven", maintenance.redrive(parts().worker, parts().queue))
     return count

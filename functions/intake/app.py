@@ -11,6 +11,7 @@ from typing import Any
 from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.logging.utils import copy_config_to_registered_loggers
 
+from message_handler import handoff
 from message_handler.conversations import conversation_view
 from message_handler.errors import InvalidRequest, RequestError, Unavailable
 from message_handler.intake import conversation_key, parse_request
@@ -54,6 +55,14 @@ def get_conversation(call: Call) -> tuple[int, dict[str, Any]]:
     return HTTPStatus.OK, conversation_view(parts().tiers, parts().archive, key)
 
 
+def post_handoff(call: Call) -> tuple[int, dict[str, Any]]:
+    p, key = parts(), conversation_key(call.path("conversation_id"), call.platform_id)
+    if handoff.parse_handoff(call.body()):
+        return HTTPStatus.OK, handoff.hand_off(p.tiers, p.archive, p.queue, key)
+    back = handoff.hand_back(p.tiers, p.archive, p.intake.accept, key, correlation_id=call.correlation_id)
+    return HTTPStatus.OK, back
+
+
 def get_job(call: Call) -> tuple[int, dict[str, Any]]:
     wait = call.query("wait")
     wait = "0" if wait is None else wait
@@ -76,6 +85,7 @@ def jobs(call: Call) -> BackgroundJobManager:
 ROUTES = {
     ("POST", "/conversations/{conversation_id}/messages"): post_message,
     ("GET", "/conversations/{conversation_id}"): get_conversation,
+    ("POST", "/conversations/{conversation_id}/handoff"): post_handoff,
     ("GET", "/jobs/{job_id}"): get_job,
     ("DELETE", "/jobs/{job_id}"): delete_job,
 }

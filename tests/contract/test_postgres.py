@@ -40,6 +40,7 @@ MIGRATIONS = [
     "0002_lines.sql",
     "0003_answers.sql",
     "0004_outbox.sql",
+    "0005_handoff.sql",
     "0006_configuration.sql",
     "0007_suspects.sql",
 ]

@@ -54,6 +54,7 @@ indexes = st.integers(0, 7)
 #: (content, id of the platform's): the same words and the same ids come again and again.
 spoken = st.tuples(st.sampled_from("abcd"), st.sampled_from((None, None, None, "m1", "m2", "m3", "m4")))
 histories = st.lists(spoken, min_size=1, max_size=4)
+INTERFERENCES = ("cancel", "forget", "forget", "release", "hand off", "hand back", "hand back")
 some = st.sets(indexes, max_size=2)
 #: Whose lock id: the holder's (0 to 3), the newest, or one of before.
 who = st.integers(0, 6)
@@ -259,6 +260,7 @@ class Story(RuleBasedStateMachine):
             reply="Rest." if status is JobStatus.COMPLETED else None,
             error=JobError("code", "why") if status is JobStatus.FAILED else None,
             finished_at=self.clock.now,
+            held=status is JobStatus.CANCELLED and of % 2 == 1,
         )
         spare_id = self._job_id(key)
         with patch.object(ConversationKey, "new_job_id", lambda _: spare_id):
@@ -267,13 +269,15 @@ class Story(RuleBasedStateMachine):
             self._leave(key, {message.message_id for message in ended.messages})
 
     @precondition(lambda self: self._anything_waits())
-    @rule(key=keys, index=indexes, what=st.sampled_from(("cancel", "forget", "forget", "release")))
+    @rule(key=keys, index=indexes, what=st.sampled_from(INTERFERENCES))
     def somebody_interferes(self, key: ConversationKey, index: int, what: str) -> None:
         job_id, message_id = self._known(self.jobs[key], index), f"m{index % 4 + 1}"
         if what == "cancel":
             self._both(lambda tier: tier.cancel(key, job_id))
         elif what == "forget":
             self._both(lambda tier: tier.forget(key, message_id))
+        elif what.startswith("hand"):
+            self._both(lambda tier: tier.hand_off(key, human=what == "hand off"))
         else:
             self._both(lambda tier: tier.release(key))
 

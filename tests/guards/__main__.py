@@ -14,7 +14,7 @@ from queue import SimpleQueue
 from types import FrameType
 from typing import NoReturn
 
-from tests.guards import archives, deliveries, double_texting, service, steps, tiers, worker
+from tests.guards import archives, deliveries, double_texting, handoff, service, steps, tiers, worker
 from tests.guards.guard import Guard
 from tests.guards.scratch import Outcome, Scratch
 
@@ -25,6 +25,7 @@ GUARDS: tuple[Guard, ...] = (
     *archives.GUARDS,
     *worker.GUARDS,
     *service.GUARDS,
+    *handoff.GUARDS,
     *deliveries.GUARDS,
 )
 REPOSITORY = Path(__file__).resolve().parents[2]

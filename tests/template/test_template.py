@@ -25,6 +25,7 @@ API_TIMEOUT_SECONDS = 29
 ROUTES = {
     ("POST", "/conversations/{conversation_id}/messages"): "IntakeFunction",
     ("GET", "/conversations/{conversation_id}"): "IntakeFunction",
+    ("POST", "/conversations/{conversation_id}/handoff"): "IntakeFunction",
     ("GET", "/jobs/{job_id}"): "IntakeFunction",
     ("DELETE", "/jobs/{job_id}"): "IntakeFunction",
     ("GET", "/health"): "AdminFunction",

@@ -89,7 +89,7 @@ ROWS = {
     "separators alone": refused(400, "history", history("<br> <br/>")),
     "no message": refused(400, "messages", {"messages": []}),
     "no patient's message": refused(400, "history", history(f"<BOT>{CANARY}</BOT><br>")),
-    "no patient's message in JSON": refused(400, "messages", {"messages": [SAID | {"role": "sale"}]}),
+    "no patient's message in JSON": refused(400, "messages", {"messages": [SAID | {"role": "assistant"}]}),
     "a history that ends with a bot's turn": refused(400, "history", history(f"{TURN}<BOT>{CANARY}</BOT><br>")),
     "messages that end with a bot's turn": refused(400, "messages", {"messages": [SAID, SAID | {"role": "assistant"}]}),
     "an empty message": refused(400, "history", history(f"{TURN}<USER></USER><br>")),

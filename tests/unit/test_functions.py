@@ -18,12 +18,15 @@ import pytest
 
 from message_handler.ai import Prompt, Watch
 from message_handler.egress import Egress
-from message_handler.errors import AIError, InvalidRequest, Unavailable
+from message_handler.errors import AIError, Conflict, InvalidRequest, Unavailable
+from message_handler.jobs import BackgroundJobManager
+from message_handler.locks import MessageLockManager
 from message_handler.metrics import Meter
 from message_handler.models import Claim, ConversationKey, DeliveryRecord, Message, Record, Request, shard_of_job
 from message_handler.notices import failure_notice
 from message_handler.queues import SqsQueue, decode, encode
 from message_handler.settings import Settings
+from message_handler.stores.no_archive import NoArchive
 from message_handler.wiring import Parts
 from tests.unit.service import CANARY, EVENTS, KEY, Answer, Service, load_event, load_function
 
@@ -124,6 +127,107 @@ class TestEvents:
         job_id = decode(load_event("worker-one-record")["Records"][0]["body"]).job_id
         for name in ("intake-get-job", "intake-delete-job"):
             assert load_event(name)["pathParameters"] == {"job_id": job_id}
+
+
+class TestHandoff:
+    @pytest.fixture
+    def taken(self, service: Service) -> Service:
+        """A conversation that a human has taken over while its first message waited."""
+        service.http("intake", service.event("intake-post-message"))
+        answer = service.http("intake", service.event("intake-handoff"))
+        assert answer.status == 200
+        assert answer.body == {"conversation_id": KEY.conversation_id, "status": "handed_off", "ai_job_id": None}
+        return service
+
+    def hand(self, service: Service, body: Any, conversation_id: str = KEY.conversation_id) -> Answer:
+        event = service.event("intake-handoff", pathParameters={"conversation_id": conversation_id})
+        return service.http("intake", event | {"body": body if isinstance(body, str | None) else json.dumps(body)})
+
+    def test_what_comes_is_stored_and_nobody_else_answers_it(self, taken: Service) -> None:
+        taken.deliver()
+        stored = taken.post(says("more", "m-2"))
+        assert stored.status == 202
+        assert set(stored.body) == JOINED
+        assert stored.body["success"] is True
+        assert (stored.body["status"], stored.body["action"]) == ("handed_off", "stored")
+        assert stored.body["ai_job_id"] is None
+        assert stored.body["consolidated_messages"] == 2
+        assert taken.post(says("more", "m-2")).body == stored.body | {"duplicate": True}
+        assert taken.queue.sent == []
+        shown = taken.http("intake", taken.event("intake-get-conversation")).body
+        assert (shown["status"], shown["turns"]) == ("handed_off", [])
+        assert shown["pending"] == {"job_id": None, "consolidated_messages": 2}
+
+    def test_handed_back_one_job_answers_what_waited(self, taken: Service) -> None:
+        taken.deliver()
+        taken.post(says("more", "m-2"))
+        back = self.hand(taken, {"to": "bot"})
+        assert [decode(body).request.correlation_id for body, _ in taken.queue.sent] == [
+            back.headers["X-Correlation-ID"]
+        ]
+        assert (back.status, back.body["status"]) == (200, "active")
+        assert taken.deliver() == {"batchItemFailures": []}
+        shown = taken.http("intake", taken.event("intake-get-conversation")).body
+        assert [turn["role"] for turn in shown["turns"]] == ["user", "user", "assistant"]
+        assert {turn["job_id"] for turn in shown["turns"]} == {back.body["ai_job_id"]}
+        assert (shown["status"], shown["pending"]) == ("active", None)
+        assert self.hand(taken, {"to": "bot"}).body["ai_job_id"] is None
+
+    def test_the_sweep_hands_back_what_a_process_left_behind(self, taken: Service) -> None:
+        taken.deliver()
+        taken.parts.archive.hand_back(KEY)
+        assert taken.invoke("admin", taken.event("admin-schedule")) == {"swept": 1}
+        taken.deliver()
+        shown = taken.http("intake", taken.event("intake-get-conversation")).body
+        assert [turn["role"] for turn in shown["turns"]] == ["user", "assistant"]
+        assert taken.invoke("admin", taken.event("admin-schedule")) == {"swept": 0}
+
+    def test_a_history_with_a_humans_turn_hands_off(self, service: Service) -> None:
+        human = f"<SALE>{CANARY} I take over</SALE><br>"
+        stored = service.post({"history": f"<USER>{CANARY}</USER><br>{human}<USER>{CANARY} thanks</USER><br>"})
+        assert (stored.body["action"], stored.body["consolidated_messages"]) == ("stored", 1)
+        told = service.post({"history": human})
+        assert (told.status, told.body["action"]) == (202, "stored")
+        shown = service.http("intake", service.event("intake-get-conversation")).body
+        assert [turn["role"] for turn in shown["turns"]] == ["user", "sale"]
+        assert shown["turns"][1] | {"created_at": None} == {
+            "role": "sale",
+            "content": f"{CANARY} I take over",
+            "created_at": None,
+            "job_id": None,
+        }
+
+    @pytest.mark.parametrize("to", ["bot", "human"])
+    def test_an_unknown_conversation_is_not_found(self, service: Service, to: str) -> None:
+        answer = self.hand(service, {"to": to}, "conv_unknown")
+        assert (answer.status, answer.body["field"]) == (404, "conversation_id")
+
+    @pytest.mark.parametrize(
+        "body", [{}, {"to": None}, {"to": ["bot"]}, {"to": CANARY}, {"to": "Human"}, {"to": "bot", CANARY: 1}]
+    )
+    def test_a_bad_body_is_refused_by_the_fields_name(self, taken: Service, body: dict[str, Any]) -> None:
+        answer = self.hand(taken, body)
+        assert (answer.status, answer.body["field"]) == (400, "to")
+
+    @pytest.mark.parametrize("body", [None, "", "[]", f'"{CANARY}"', "{"])
+    def test_so_is_one_that_is_no_object(self, taken: Service, body: str | None) -> None:
+        assert self.hand(taken, body).status == 400
+
+    @pytest.mark.parametrize("to", ["bot", "human"])
+    def test_without_postgres_it_is_unavailable(self, service: Service, to: str) -> None:
+        service.use(archive=NoArchive())
+        service.http("intake", service.event("intake-post-message"))
+        answer = self.hand(service, {"to": to})
+        assert answer.status == 503
+        assert answer.headers["Retry-After"]
+
+    def test_the_librarys_other_doors_say_that_a_human_answers(self, taken: Service) -> None:
+        parts = taken.parts
+        jobs = BackgroundJobManager(parts.tiers, parts.archive, parts.queue, parts.intake)
+        with pytest.raises(Conflict, match="human"):
+            jobs.create_ai_processing_job(KEY.conversation_id, [CANARY])
+        with pytest.raises(Conflict, match="human"):
+            MessageLockManager(parts.tiers).check_and_acquire_lock(KEY.conversation_id, [CANARY])
 
 
 class TestIntake:
@@ -269,7 +373,7 @@ class TestIntake:
         assert answer.body["consolidated_messages"] == 2
         record = decode(service.queue.sent[0][0])
         sent = json.loads(event["body"])["messages"]
-        assert [turn.role for turn in record.request.context] == ["user", "assistant", "sale"]
+        assert [turn.role for turn in record.request.context] == ["user", "sale", "assistant"]
         assert [turn.content for turn in record.request.context] == [m["content"] for m in sent[:3]]
         assert [(m.content, m.message_id) for m in record.request.messages] == [
             (m["content"], m["message_id"]) for m in sent[3:]

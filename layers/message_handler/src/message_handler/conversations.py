@@ -6,7 +6,7 @@ from typing import Any
 
 from message_handler.errors import NotFound, Unavailable
 from message_handler.locks import timestamp
-from message_handler.models import ConversationKey
+from message_handler.models import Conversation, ConversationKey, Job
 from message_handler.stores.failover import Failover
 from message_handler.stores.port import Archive
 
@@ -30,10 +30,20 @@ def conversation_view(tiers: Failover, archive: Archive, key: ConversationKey) -
     return {
         "conversation_id": key.conversation_id,
         "bot_id": waiting.bot_id if waiting else archived.bot_id if archived else None,
-        "status": "active",
+        "status": "handed_off" if archived and archived.handed_off else "active",
         "turns": [
             {"role": turn.role, "content": turn.content, "created_at": timestamp(said_at), "job_id": job_id}
             for turn, said_at, job_id in (archived.turns if archived else ())
         ],
-        "pending": {"job_id": waiting.job_id, "consolidated_messages": len(waiting.messages)} if waiting else None,
+        "pending": _pending(waiting, archived),
     }
+
+
+def _pending(waiting: Job | None, archived: Conversation | None) -> dict[str, Any] | None:
+    """What waits for an answer: for a job's, or while a human answers for the conversation to be handed back."""
+    held = set(archived.held) if archived else set()
+    ids = held.union(message.message_id for message in waiting.messages) if waiting else held
+    if waiting is None and not ids:
+        return None
+    job_id = waiting.job_id if waiting and not (archived and archived.handed_off) else None
+    return {"job_id": job_id, "consolidated_messages": len(ids)}

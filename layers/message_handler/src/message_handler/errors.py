@@ -7,6 +7,7 @@
     │   ├── NotFound                404
     │   └── Conflict                409
     │       ├── OtherBot                the conversation belongs to `bot_id`
+    │       ├── HandedOff               a human answers it: keep in Postgres what is said
     │       └── Rejected                the bot takes no message while it answers another
     ├── SettingsError           stop: the deployment's configuration is wrong
     ├── Unavailable             retry later: a store or the queue did not answer (HTTP 503)
@@ -18,6 +19,8 @@ No message of these may hold a patient's words, a token or a credential: they go
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 
 class MessageHandlerError(Exception):
@@ -70,6 +73,19 @@ class OtherBot(Conflict):
     def __init__(self, bot_id: str) -> None:
         super().__init__("the conversation belongs to another bot", field="bot_id")
         self.bot_id = bot_id
+
+
+class HandedOff(Conflict):
+    """A human answers the conversation: a tier takes nothing in for the bot.
+
+    The first `answered` messages of the request are ones that the bot's last job answered; `waiting` are the ids of
+    those that the tier has still to hand over.
+    """
+
+    def __init__(self, answered: int, waiting: Iterable[str]) -> None:
+        super().__init__("a human answers this conversation")
+        self.answered = answered
+        self.waiting = tuple(waiting)
 
 
 class Rejected(Conflict):

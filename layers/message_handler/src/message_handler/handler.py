@@ -6,7 +6,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 
-from message_handler import maintenance
+from message_handler import handoff, maintenance
 from message_handler.errors import Unavailable
 from message_handler.intake import conversation_key, parse_request
 from message_handler.jobs import BackgroundJobManager
@@ -99,7 +99,8 @@ class MessageHandler:
     def cleanup_old_locks(self, max_age_hours: float = maintenance.DEFAULT_MAX_AGE_HOURS) -> int:
         """Sweep now, over all platforms; returns how many conversations were freed or woken."""
         parts = self._parts
-        return maintenance.sweep(parts.tiers, parts.queue, max_age_hours=max_age_hours)
+        count = maintenance.sweep(parts.tiers, parts.queue, max_age_hours=max_age_hours)
+        return count + handoff.give_back_the_rest(parts.tiers, parts.archive, parts.intake.accept)
 
     def get_handler_status(self) -> dict[str, Any]:
         """`{"status": "healthy" | "degraded" | "unhealthy", "components": {…}}`; nothing configured is healthy."""

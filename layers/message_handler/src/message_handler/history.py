@@ -97,6 +97,13 @@ def split(turns: Sequence[Turn]) -> tuple[tuple[Turn, ...], tuple[Turn, ...]]:
     return tuple(turns[:end]), tuple(turns[end:])
 
 
+def since_the_bot(context: Sequence[Turn]) -> tuple[Turn, ...]:
+    """The turns after the last assistant turn, up to the newest sale turn; nothing if there is none."""
+    begin = max((n + 1 for n, turn in enumerate(context) if turn.role == "assistant"), default=0)
+    end = max((n + 1 for n, turn in enumerate(context) if turn.role == "sale"), default=0)
+    return tuple(context[begin:end])
+
+
 def trim(
     context: Sequence[Turn], pending: Sequence[Turn], *, max_messages: int = 20, max_characters: int = 10_000
 ) -> tuple[Turn, ...]:

@@ -14,13 +14,15 @@ from pydantic import Field
 
 from message_handler import history
 from message_handler.bot_config import BotConfigService
-from message_handler.errors import InvalidRequest, OtherBot, PayloadTooLarge, Rejected, Unavailable
+from message_handler.errors import HandedOff, InvalidRequest, OtherBot, PayloadTooLarge, Rejected, Unavailable
+from message_handler.handoff import silence
 from message_handler.metrics import TIER_VALUES, Meter
 from message_handler.models import (
     DEFAULT_PLATFORM,
     Accepted,
     ConversationKey,
     DoubleTexting,
+    Holding,
     Record,
     Request,
     Turn,
@@ -96,7 +98,10 @@ def conversation_key(conversation_id: str, platform_id: str = DEFAULT_PLATFORM) 
 
 
 def read_turns(request: MessageRequest) -> tuple[tuple[Turn, ...], tuple[Turn, ...]]:
-    """The context and the patient's unanswered messages of a request. Raises RequestError."""
+    """The context and the patient's unanswered messages of a request. Raises RequestError.
+
+    No messages only where it ends with a human's turn.
+    """
     if request.history is not None:
         field, contents = "history", [request.history]
     else:
@@ -110,6 +115,8 @@ def read_turns(request: MessageRequest) -> tuple[tuple[Turn, ...], tuple[Turn, .
     if len(json.dumps(request.resources, ensure_ascii=False).encode()) > MAX_RESOURCES_BYTES:
         raise PayloadTooLarge(f"more than {MAX_RESOURCES_BYTES // 1024} KiB of resources", field="resources")
     context, messages = history.split(turns)
+    if not messages and turns and turns[-1].role == "sale":
+        return _human_turn_with_own_id(context, request.message_id), ()
     if not messages:
         ended = "the history ends with a reply: there is nothing to answer"
         raise InvalidRequest(ended if turns else "there is no patient's message", field=field)
@@ -118,6 +125,14 @@ def read_turns(request: MessageRequest) -> tuple[tuple[Turn, ...], tuple[Turn, .
     if len(messages) > MAX_UNANSWERED:
         raise PayloadTooLarge(f"more than {MAX_UNANSWERED} unanswered messages", field=field)
     return context, _with_own_id(messages, request.message_id)
+
+
+def _human_turn_with_own_id(context: tuple[Turn, ...], message_id: str | None) -> tuple[Turn, ...]:
+    """As `_with_own_id` does, where a human's turn is the last."""
+    sale = context[-1]
+    if message_id and sale.message_id not in (None, message_id):
+        raise InvalidRequest("names another message than the last one's own message_id", field="message_id")
+    return (*context[:-1], Turn("sale", sale.content, message_id or sale.message_id))
 
 
 def _with_own_id(messages: tuple[Turn, ...], message_id: str | None) -> tuple[Turn, ...]:
@@ -166,6 +181,8 @@ class Intake:
                 key, new, kept, config["bot_id"], request.resources, correlation_id, **_policy(request, limits)
             )
             try:
+                if self._human_answers(accepting, context):
+                    raise HandedOff(0, ())
                 tier, accepted = self.accept(accepting)
             except OtherBot as other:
                 if bot_id:
@@ -174,10 +191,46 @@ class Intake:
                 bot_id = other.bot_id
                 self.bots.belongs_to(key, bot_id)
                 continue
+            except HandedOff as silent:
+                if told := self._hold(accepting, silent):
+                    return told
+                continue
             except Rejected as rejected:
                 return rejection(rejected.job_id)
             degraded = tier.name != self.tiers.expected or self.bots.degraded
             return response(accepted, config["name"], degraded=degraded)
+
+    def _human_answers(self, request: Request, context: tuple[Turn, ...]) -> bool:
+        """Whether a human has spoken since the bot's last turn and not handed back: the bot is silent then.
+
+        Raises Unavailable, and InvalidRequest for a mere notification of what was noted before it was handed back.
+        """
+        said = history.since_the_bot(context)
+        if not said:
+            return False
+        noted = self.archive.note_sale(request.key, request.bot_id, said)
+        if noted == "new":
+            silence(self.tiers, self.queue, request.key)
+        elif noted == "handed back" and not request.messages:
+            raise InvalidRequest("the history ends with a reply: there is nothing to answer", field="history")
+        return noted != "handed back"
+
+    def _hold(self, request: Request, silent: HandedOff) -> dict[str, Any] | None:
+        """Keep a request's messages while a human answers; None if the bot does, whatever the tier believes.
+
+        Raises Unavailable: nothing is promised that is not durable.
+        """
+        messages = request.messages[silent.answered :]
+        held = self.archive.hold(request.key, messages, request.context, request.resources)
+        if held is None:
+            with suppress(Unavailable):
+                self.tiers.each(lambda tier: tier.hand_off(request.key, human=False))
+            return None
+        if messages:
+            self.meter.add("MessagesAccepted")
+        if held.duplicate:
+            self.meter.add("MessagesDuplicate")
+        return held_response(held, silent.waiting, degraded=self.bots.degraded)
 
     def accept(self, request: Request) -> tuple[Tier, Accepted]:
         """Take the messages in and send their record, or undo; returns the tier that took them too.
@@ -268,3 +321,16 @@ def response(accepted: Accepted, bot_name: str, *, degraded: bool = False) -> di
         "consolidated_messages": accepted.consolidated_messages,
     }
     return body | ({"duplicate": True} if accepted.duplicate else {}) | extra
+
+
+def held_response(held: Holding, waiting: Sequence[str], *, degraded: bool = False) -> dict[str, Any]:
+    """The body of a `202` while a human answers; `waiting` are messages that a tier has still to hand over."""
+    body = {
+        "success": True,
+        "status": "handed_off",
+        "action": "stored",
+        "message": "A human answers this conversation; the bot answers what waits when it is handed back",
+        "ai_job_id": None,
+        "consolidated_messages": len({*held.message_ids, *waiting}),
+    }
+    return body | ({"duplicate": True} if held.duplicate else {}) | ({"degraded": True} if degraded else {})

@@ -91,10 +91,12 @@ class BackgroundJobManager:
         """Queue a patient's messages for an answer; returns the id of the job that will give it.
 
         Where the conversation is being answered already they join that job, and its id is returned.
-        Raises RequestError or Unavailable; then nothing was stored.
+        Raises RequestError or Unavailable; then nothing was stored. But while a human answers: Conflict, and they wait.
         """
         key = conversation_key(conversation_id, self._platform_id)
-        job_id: str = self._intake.handle(key, request_of(messages, bot_id))["ai_job_id"]
+        job_id: str | None = self._intake.handle(key, request_of(messages, bot_id))["ai_job_id"]
+        if job_id is None:
+            raise Conflict("a human answers this conversation; the messages wait until it is handed back")
         return job_id
 
     def find(self, job_id: str) -> Job:

@@ -161,6 +161,8 @@ class Job:
     maybe_committed: bool = False
     #: Ended in the tier while Postgres was away: an `archive` record carries its end there.
     unarchived: bool = False
+    #: Ended because a human answers: its open messages wait in Postgres, and no tier may take them for ended.
+    held: bool = False
     #: The messages that a cancel which has begun covers: what comes later is not cancelled with them.
     cancelled: tuple[str, ...] = ()
     created_at: float = 0.0
@@ -341,7 +343,8 @@ class Fence:
     `number` is None if nothing may run under this job: it had ended, or it ends now because some of its
     messages are settled; `ended` is then the job as archived, and `successor_id` names the job under which
     the rest runs, if there is any. `turns` are the archived turns, oldest first. `waiting` are the open messages
-    that wait in the Postgres tier and aren't the job's.
+    that wait in the Postgres tier and aren't the job's. `held`: a human answers the conversation, and what was open of
+    the job waits in Postgres now.
     """
 
     number: int | None
@@ -350,6 +353,7 @@ class Fence:
     ended: Job | None = None
     successor_id: str | None = None
     waiting: tuple[Message, ...] = ()
+    held: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -362,8 +366,45 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """The archived side of a conversation; `turns` are (turn, created_at, job_id), oldest first."""
+    """The archived side of a conversation; `turns` are (turn, created_at, job_id), oldest first.
+
+    `handed_off`: a human answers it. `held` are the ids of the messages that wait until the bot does again.
+    """
 
     key: ConversationKey
     bot_id: str
     turns: Sequence[tuple[Turn, float, str | None]]
+    handed_off: bool = False
+    held: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class HeldMessage:
+    """A message that waits in Postgres while a human answers, with what a job for it needs.
+
+    `job_id`: the job that it had been promised, if any. `answered_by` is set for what a human has answered already: it
+    waits for nothing, but a tier may have it under another id, and must not bring it back.
+    """
+
+    message: Message
+    context: tuple[Turn, ...] = ()
+    resources: dict[str, Any] = field(default_factory=dict)
+    job_id: str | None = None
+    answered_by: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """The archive's answer to a hold: all that waits now, and whether the last of the messages was there before."""
+
+    message_ids: tuple[str, ...]
+    duplicate: bool
+
+
+@dataclass(frozen=True, slots=True)
+class HandedBack:
+    """What waits for the bot, oldest first. `handoffs`: how often the conversation was handed off until now."""
+
+    bot_id: str
+    handoffs: int
+    held: tuple[HeldMessage, ...]

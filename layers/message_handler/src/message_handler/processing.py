@@ -115,11 +115,11 @@ class Worker:
     def is_settled(self, record: Record) -> bool:
         """Whether nothing waits for the record any more; then what it was promised leads to what it got.
 
-        Raises Unavailable.
+        Nor does anything if a human answers and Postgres keeps the message. Raises Unavailable.
         """
         settled_by = self.archive.settled_by(record.request.key, record.message_id)
         if settled_by is None:
-            return False
+            return self.archive.is_held(record.request.key, record.message_id)
         if settled_by != record.job_id:
             self.archive.supersede(_promised(record, self.clock()), settled_by)
         return True

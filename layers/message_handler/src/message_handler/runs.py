@@ -94,7 +94,7 @@ class Run:
                 return Ended()
             fence, job = permitted
             if fence and fence.number is None:
-                return self._finish(job)
+                return self._finish(job) if not job.held else self._hold(job)
             if not job.messages:
                 # The only one that was left has been undone.
                 return self._help_cancel(job)
@@ -142,7 +142,7 @@ class Run:
                 return None, job
             ended = fence.ended
             if ended and fence.successor_id is None:
-                return fence, replace(ended, messages=job.messages)
+                return fence, replace(ended, messages=job.messages, held=fence.held)
             # The tier runs the rest under the last name of the chain: those in between have ended.
             renamed = replace(ended, superseded_by=fence.successor_id) if ended else None
             adopted = self.tier.adopt(job.key, self.lock_id, fence.settled, renamed)
@@ -318,6 +318,12 @@ class Run:
             # Answered is answered. The next claimer of what is left in the tier finds it settled.
             return Ended(job)
         return Ended(job if committed else None, finished.waiting)
+
+    def _hold(self, job: Job) -> Ended:
+        """A human answers: the job's messages wait in Postgres. So will what comes, if the tier had forgotten that."""
+        ended = self._finish(job)
+        self.tier.hand_off(job.key, human=True)
+        return ended
 
     def _stopped(self, job: Job) -> Ended:
         head = self.tier.waiting(job.key)

@@ -183,6 +183,13 @@ class MemoryTier:
             locks = [lock for line in lines if (lock := line.lock(self.name, self._settings))]
             return sorted(locks, key=lambda lock: lock.acquired_at)
 
+    def hand_off(self, key: ConversationKey, *, human: bool) -> None:
+        with self._mutex:
+            line = self._line(key)
+            if steps.hand_off(line, human=human):
+                self._idle.pop(key, None)
+                self._index(line)
+
     def release(self, key: ConversationKey) -> Job | None:
         with self._mutex:
             return steps.release(self._line(key))
@@ -252,7 +259,10 @@ class MemoryTier:
             del self._ended[first[0]]
         while self._idle and (oldest := next(iter(self._idle.items())))[1] <= now:
             del self._idle[oldest[0]]
-            until = max((was.ended_at for was in self._lines[oldest[0]].ended.values()), default=0.0)
+            line = self._lines[oldest[0]]
+            until = max((was.ended_at for was in line.ended.values()), default=0.0)
+            if line.handed_off:
+                until = max(until, now + self._settings.job_ttl)
             if until > now:
                 self._idle[oldest[0]] = until
             else:

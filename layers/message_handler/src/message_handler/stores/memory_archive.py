@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -11,12 +12,17 @@ from message_handler.models import (
     Conversation,
     ConversationKey,
     Fence,
+    HandedBack,
+    Holding,
     Job,
     JobStatus,
     Message,
     Turn,
     Verdict,
 )
+from message_handler.stores import holding
+from message_handler.stores.memory_handoff import Handoff
+from message_handler.stores.port import Noted
 
 
 @dataclass(slots=True)
@@ -28,6 +34,7 @@ class _Archived:
     settled: dict[str, str] = field(default_factory=dict)
     cancelled: set[str] = field(default_factory=set)
     turns: list[tuple[Turn, float, str | None]] = field(default_factory=list)
+    handoff: Handoff = field(default_factory=Handoff)
 
     def is_open(self, message: Message) -> bool:
         return message.message_id not in self.settled
@@ -75,18 +82,21 @@ class MemoryArchive:
             settled = {id_: archived.settled[id_] for m in job.messages for id_ in m.ids if id_ in archived.settled}
             newest = tuple(turn for turn, _, _ in archived.turns[-turns:]) if turns else ()
             known, open_ = self._note(job), [m for m in job.messages if archived.is_open(m)]
-            if not known.status.ended and len(open_) == len(job.messages):
+            if archived.handoff.human:
+                moved = holding.to_hold(open_, job.context, job.resources, job.job_id)
+                archived.handoff.hold(archived.settled, moved, moved=True)
+            elif not known.status.ended and len(open_) == len(job.messages):
                 archived.fence += 1
                 started_at, superseded_by = known.started_at or job.started_at, known.superseded_by
                 run = replace(job, status=JobStatus.PROCESSING, started_at=started_at, superseded_by=superseded_by)
                 self._put(run, archived.fence)
                 return Fence(archived.fence, settled, newest)
-            end_id = None
-            if open_:
+            end_id, held = None, archived.handoff.human and bool(open_)
+            if open_ and not held:
                 end_id = self._link(job, successor_id)
-            elif not known.status.ended:
+            elif job.messages and not open_ and not known.status.ended:
                 self._link(job, settled[job.messages[-1].message_id])
-            return Fence(None, settled, newest, self._cancel(known), end_id)
+            return Fence(None, settled, newest, self._cancel(known), end_id, held=held)
 
     def commit(self, job: Job, fence: int) -> bool:
         with self._mutex:
@@ -169,12 +179,101 @@ class MemoryArchive:
     def conversation(self, key: ConversationKey) -> Conversation | None:
         with self._mutex:
             archived = self._conversations.get(key)
-            return Conversation(key, archived.bot_id, tuple(archived.turns)) if archived else None
+            if archived is None:
+                return None
+            held = tuple(kept.message.message_id for kept in archived.handoff.waiting(archived.settled))
+            return Conversation(key, archived.bot_id, tuple(archived.turns), archived.handoff.human, held)
 
     def bot_of(self, key: ConversationKey) -> str | None:
         with self._mutex:
             archived = self._conversations.get(key)
             return archived.bot_id if archived else None
+
+    def hand_off(self, key: ConversationKey, bot_id: str) -> None:
+        with self._mutex:
+            self._silence(self._conversations.setdefault(key, _Archived(bot_id)))
+
+    def _silence(self, archived: _Archived) -> None:
+        archived.handoff.human, archived.fence = True, archived.fence + 1
+        archived.handoff.handoffs += 1
+
+    def note_sale(self, key: ConversationKey, bot_id: str, said: Sequence[Turn]) -> Noted:
+        with self._mutex:
+            archived = self._conversations.setdefault(key, _Archived(bot_id))
+            sales = [(turn.message_id, turn.content) for turn, _, _ in archived.turns if turn.role == "sale"]
+            new = holding.exchanges(said, lambda turn: holding.is_noted(turn, sales))
+            for exchange in new:
+                self._answered_by_human(key, archived, exchange.messages)
+                archived.turns.append((exchange.sale, time.time(), None))
+            if not new:
+                return "known" if archived.handoff.human else "handed back"
+            self._silence(archived)
+            return "new"
+
+    def _answered_by_human(self, key: ConversationKey, archived: _Archived, messages: tuple[Message, ...]) -> None:
+        """Settle them under a job of their own, which ends as cancelled: the bot was not needed."""
+        job_id, now = key.new_job_id(), time.time()
+        open_, found = archived.handoff.answer(archived.settled, messages, job_id)
+        if not open_:
+            return
+        job = Job(job_id, key, JobStatus.CANCELLED, open_, archived.bot_id, created_at=now, finished_at=now)
+        archived.settle(job, open_)
+        archived.cancelled.update(message.message_id for message in open_)
+        self._put(job, None)
+        for kept in found:
+            if kept.job_id:
+                self._link(replace(job, job_id=kept.job_id), job_id)
+
+    def hold(
+        self, key: ConversationKey, messages: Sequence[Message], context: Sequence[Turn], resources: dict[str, Any]
+    ) -> Holding | None:
+        with self._mutex:
+            archived = self._conversations.get(key)
+            if archived is None or not archived.handoff.human:
+                return None
+            return archived.handoff.hold(archived.settled, holding.to_hold(messages, context, resources))
+
+    def is_held(self, key: ConversationKey, message_id: str) -> bool:
+        with self._mutex:
+            archived = self._conversations.get(key)
+            held = archived.handoff.messages.values() if archived and archived.handoff.human else ()
+            return any(message_id in kept.message.ids and not kept.answered_by for kept in held)
+
+    def hand_back(self, key: ConversationKey) -> bool:
+        with self._mutex:
+            archived = self._conversations.get(key)
+            if archived:
+                handoff = archived.handoff
+                handoff.human = False
+                handoff.messages = {id_: kept for id_, kept in handoff.messages.items() if not kept.answered_by}
+            return archived is not None
+
+    def held(self, key: ConversationKey) -> HandedBack | None:
+        with self._mutex:
+            archived = self._conversations.get(key)
+            if archived is None or archived.handoff.human:
+                return None
+            waiting = archived.handoff.waiting(archived.settled)
+            archived.handoff.messages = {kept.message.message_id: kept for kept in waiting}
+            return HandedBack(archived.bot_id, archived.handoff.handoffs, waiting)
+
+    def given_back(self, key: ConversationKey, back: HandedBack, job_id: str) -> None:
+        with self._mutex:
+            archived = self._conversations[key]
+            if archived.handoff.human or archived.handoff.handoffs != back.handoffs:
+                return
+            for kept in back.held:
+                if kept.job_id:
+                    self._link(Job(kept.job_id, key, JobStatus.PENDING, (), back.bot_id), job_id)
+                archived.handoff.messages.pop(kept.message.message_id, None)
+
+    def to_give_back(self) -> list[ConversationKey]:
+        with self._mutex:
+            return [
+                key
+                for key, archived in self._conversations.items()
+                if archived.handoff.messages and not archived.handoff.human
+            ]
 
     def configuration(self, platform_id: str, bot_id: str) -> dict[str, Any] | None:
         """Nothing is configured in memory: every bot but the default one is unknown."""

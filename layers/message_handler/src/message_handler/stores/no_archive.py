@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 from message_handler.errors import Unavailable
-from message_handler.models import Conversation, ConversationKey, Fence, Job, Verdict
-from message_handler.stores.port import Records
+from message_handler.models import (
+    Conversation,
+    ConversationKey,
+    Fence,
+    HandedBack,
+    Holding,
+    Job,
+    Message,
+    Turn,
+    Verdict,
+)
+from message_handler.stores.port import Noted, Records
 
 
 class NoArchive:
@@ -57,6 +67,32 @@ class NoArchive:
 
     def bot_of(self, key: ConversationKey) -> str | None:
         return None
+
+    def hand_off(self, key: ConversationKey, bot_id: str) -> None:
+        raise Unavailable("Postgres")
+
+    def note_sale(self, key: ConversationKey, bot_id: str, said: Sequence[Turn]) -> Noted:
+        raise Unavailable("Postgres")
+
+    def hold(
+        self, key: ConversationKey, messages: Sequence[Message], context: Sequence[Turn], resources: dict[str, Any]
+    ) -> Holding | None:
+        raise Unavailable("Postgres")
+
+    def is_held(self, key: ConversationKey, message_id: str) -> bool:
+        return False
+
+    def hand_back(self, key: ConversationKey) -> bool:
+        raise Unavailable("Postgres")
+
+    def held(self, key: ConversationKey) -> HandedBack | None:
+        raise Unavailable("Postgres")
+
+    def given_back(self, key: ConversationKey, back: HandedBack, job_id: str) -> None:
+        raise Unavailable("Postgres")
+
+    def to_give_back(self) -> list[ConversationKey]:
+        return []
 
     def configuration(self, platform_id: str, bot_id: str) -> dict[str, Any] | None:
         raise Unavailable("Postgres")

@@ -7,7 +7,7 @@ the whole step or nothing of it; which of the two, the caller can't know.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -19,11 +19,15 @@ from message_handler.models import (
     DeadDelivery,
     Delivery,
     Fence,
+    HandedBack,
+    Holding,
     Job,
     Lock,
+    Message,
     Progress,
     Refused,
     Request,
+    Turn,
     Verdict,
 )
 
@@ -32,6 +36,11 @@ TierName = Literal["redis", "postgres", "memory"]
 #: What a worker learns when it looks at its own claim: still its own, somebody else's, being cancelled, or joined by
 #: messages that it has not seen.
 Held = Literal["held", "lost", "cancelling", "newer"]
+
+
+#: A human's turn as the archive knows it: new, so that the bot is silent from now on; or known already, and the human
+#: still answers, or has handed back.
+Noted = Literal["new", "known", "handed back"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +75,8 @@ class Tier(Protocol):
         """Intake's step: suppress what is known, take or join the lock, create or extend the job.
 
         `job_id` and `lock_id` are used if a job or a lock is created. Raises OtherBot if the
-        conversation belongs to another bot than the request's, Rejected where its policy is to reject.
+        conversation belongs to another bot than the request's, HandedOff if a human answers it, Rejected where its
+        policy is to reject.
         """
 
     def accept_again(self, request: Request, *, job_id: str, spare_id: str) -> None:
@@ -153,6 +163,12 @@ class Tier(Protocol):
     def release(self, key: ConversationKey) -> Job | None:
         """An operator's step: empty the holder, put its job back to `pending`, return it; None without a lock."""
 
+    def hand_off(self, key: ConversationKey, *, human: bool) -> None:
+        """Note that a human answers the conversation, or the bot again: while one does, `accept` raises HandedOff.
+
+        A cache like everything here: the archive's fence decides whether the bot answers. Workers take records in.
+        """
+
     def sweep(self, *, older_than: float) -> list[Job]:
         """Put back jobs of stale holders and of locks older than `older_than` seconds; return what wants a record."""
 
@@ -188,6 +204,8 @@ class Archive(Protocol):
         but never ran is used first), and the caller asks again for that job with the rest; where none is
         left, to the job that settled the last one. `turns`: how many of the newest archived turns to return.
         `drain`: return the open messages too that wait for this conversation in the Postgres tier.
+
+        While a human answers nothing is permitted: what is open of the job, and what was drained, is held.
         """
 
     def commit(self, job: Job, fence: int) -> bool:
@@ -237,6 +255,39 @@ class Archive(Protocol):
 
     def bot_of(self, key: ConversationKey) -> str | None:
         """The bot that a conversation belongs to; None while nothing was archived for it."""
+
+    def hand_off(self, key: ConversationKey, bot_id: str) -> None:
+        """Let a human answer: no run is permitted any more, and whoever runs now is shut out."""
+
+    def note_sale(self, key: ConversationKey, bot_id: str, said: Sequence[Turn]) -> Noted:
+        """Hand off if a human has spoken: `said` are a request's turns after the bot's last, up to a human's newest.
+
+        Nothing is changed if that turn is known (by its id, without one by its content). Else what is new of `said` is
+        archived, and the patient's messages in it are settled, for a human has answered them.
+        """
+
+    def hold(
+        self, key: ConversationKey, messages: Sequence[Message], context: Sequence[Turn], resources: dict[str, Any]
+    ) -> Holding | None:
+        """Keep messages, oldest first, until the bot answers again, each once; None if the bot does answer."""
+
+    def is_held(self, key: ConversationKey, message_id: str) -> bool:
+        """Whether a message is kept here while a human answers: then no record need stand for it."""
+
+    def hand_back(self, key: ConversationKey) -> bool:
+        """Let the bot answer again; False if nothing is known of the conversation."""
+
+    def held(self, key: ConversationKey) -> HandedBack | None:
+        """What waits for the bot; None while a human answers."""
+
+    def given_back(self, key: ConversationKey, back: HandedBack, job_id: str) -> None:
+        """Keep what was handed back no longer, for a record brings it to this job; what it was promised leads there.
+
+        Unless it was handed off again meanwhile: then it stays, for that record may have gone because it was held.
+        """
+
+    def to_give_back(self) -> list[ConversationKey]:
+        """Conversations that the bot answers again, but of which something is still held."""
 
     def configuration(self, platform_id: str, bot_id: str) -> dict[str, Any] | None:
         """The bot's record with its `core_ai` and `platform` records inside; None if there is no such bot.

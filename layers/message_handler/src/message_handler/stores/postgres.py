@@ -182,6 +182,9 @@ class PostgresTier:
         locks = [lock for line in lines if (lock := line.lock(self.name, self._settings))]
         return sorted(locks, key=lambda lock: lock.acquired_at)
 
+    def hand_off(self, key: ConversationKey, *, human: bool) -> None:
+        self._step(key, lambda row: steps.hand_off(row.line, human=human))
+
     def release(self, key: ConversationKey) -> Job | None:
         return self._step(key, lambda row: steps.release(row.line))
 
@@ -222,7 +225,11 @@ class PostgresTier:
             if document == before:
                 return result
             # A line without jobs is forgotten an hour after its last one ended, whatever comes meanwhile.
-            idle_until = row.expires_at if idle and row.expires_at else row.now + self._settings.job_ttl
+            idle_until = row.now + self._settings.job_ttl
+            if row.line.handed_off:
+                idle_until = row.now + steps.UNARCHIVED_TTL_SECONDS
+            elif idle and row.expires_at:
+                idle_until = min(idle_until, row.expires_at)
             values = _line_values(row.line) | {
                 "version": version,
                 "seen": row.version,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -11,6 +12,8 @@ from message_handler.models import (
     Conversation,
     ConversationKey,
     Fence,
+    HandedBack,
+    Holding,
     Job,
     JobError,
     JobStatus,
@@ -19,8 +22,10 @@ from message_handler.models import (
     Usage,
     Verdict,
 )
+from message_handler.stores import postgres_handoff
 from message_handler.stores.database import Database, Refused, execute, transaction
 from message_handler.stores.line_documents import line_from_text
+from message_handler.stores.port import Noted
 
 _SETTLED_KIND = {JobStatus.COMPLETED: "answered", JobStatus.FAILED: "failed"}
 _UNIQUE_VIOLATION = "23505"
@@ -56,19 +61,29 @@ class PostgresArchive:
             return fence if fence.number is not None else end(connection)
 
         def end(connection: Connection) -> Fence:
-            # That no run is permitted stays so: ended is ended, and settled is settled.
+            # That no run is permitted stays so: ended is ended, and settled is settled. But a human may just have
+            # handed back.
             with transaction(connection):
                 fence = _fence(job, execute(connection, values, *take))
+                if fence.number is not None:
+                    return fence
+                open_ = tuple(message for message in job.messages if message.message_id not in fence.settled)
+                if fence.held:
+                    postgres_handoff.hold(connection, job.key, fence.waiting, (), {}, moved=True)
+                    postgres_handoff.hold(
+                        connection, job.key, open_, job.context, job.resources, job_id=job.job_id, moved=True
+                    )
                 execute(connection, values, "note_job")
                 ended, successor = _job(connection, job), None
                 assert ended is not None
-                if any(message.message_id not in fence.settled for message in job.messages):
+                if open_ and not fence.held:
                     successor = execute(connection, values, "supersede_job", "chain_end")[0][0]
-                elif not ended.status.ended:
+                elif not open_ and job.messages and not ended.status.ended:
                     settled_by = fence.settled[job.messages[-1].message_id]
                     execute(connection, values | {"successor_id": settled_by}, "supersede_job")
                 execute(connection, values, "end_job")
-                return replace(fence, ended=_job(connection, job), successor_id=successor)
+                held = fence.held and bool(open_)
+                return replace(fence, ended=_job(connection, job), successor_id=successor, held=held)
 
         return self._database.run(work)
 
@@ -135,14 +150,58 @@ class PostgresArchive:
             return None
         turns = [
             (Turn(role, content, message_id), said_at, job_id)
-            for _, role, content, message_id, said_at, job_id in rows
+            for _, role, content, message_id, said_at, job_id, *_ in rows
             if role is not None
         ]
-        return Conversation(key, rows[0][0], turns)
+        return Conversation(key, rows[0][0], turns, handed_off=rows[0][6], held=tuple(rows[0][7] or ()))
 
     def bot_of(self, key: ConversationKey) -> str | None:
         rows = self._database.execute(_key_values(key), "bot_of")
         return rows[0][0] if rows else None
+
+    def hand_off(self, key: ConversationKey, bot_id: str) -> None:
+        self._database.execute(_key_values(key) | {"bot_id": bot_id}, "lock_conversation", "hand_off")
+
+    def note_sale(self, key: ConversationKey, bot_id: str, said: Sequence[Turn]) -> Noted:
+        def work(connection: Connection) -> Noted:
+            with transaction(connection):
+                return postgres_handoff.note_sale(connection, key, bot_id, said)
+
+        return self._database.run(work)
+
+    def hold(
+        self, key: ConversationKey, messages: Sequence[Message], context: Sequence[Turn], resources: dict[str, Any]
+    ) -> Holding | None:
+        def work(connection: Connection) -> Holding | None:
+            with transaction(connection):
+                if not postgres_handoff.handed_off(connection, key):
+                    return None
+                return postgres_handoff.hold(connection, key, messages, context, resources)
+
+        return self._database.run(work)
+
+    def is_held(self, key: ConversationKey, message_id: str) -> bool:
+        return bool(self._database.execute(_key_values(key) | {"message_id": message_id}, "is_held")[0][0])
+
+    def hand_back(self, key: ConversationKey) -> bool:
+        return bool(self._database.execute(_key_values(key), "hand_back")[0][0])
+
+    def held(self, key: ConversationKey) -> HandedBack | None:
+        def work(connection: Connection) -> HandedBack | None:
+            with transaction(connection):
+                return postgres_handoff.held(connection, key)
+
+        return self._database.run(work)
+
+    def given_back(self, key: ConversationKey, back: HandedBack, job_id: str) -> None:
+        def work(connection: Connection) -> None:
+            with transaction(connection):
+                postgres_handoff.given_back(connection, key, back, job_id)
+
+        self._database.run(work)
+
+    def to_give_back(self) -> list[ConversationKey]:
+        return [ConversationKey(*row) for row in self._database.execute({}, "to_give_back")]
 
     def configuration(self, platform_id: str, bot_id: str) -> dict[str, Any] | None:
         rows = self._database.execute({"platform_id": platform_id, "bot_id": bot_id}, "configuration")
@@ -191,7 +250,7 @@ def _end_values(job: Job) -> dict[str, Any]:
 
 def _fence(job: Job, rows: list[Any]) -> Fence:
     """What `take_fence` and, where it was asked too, `waiting_messages` found."""
-    (number, settled, newest), *lines = rows
+    (number, settled, newest, handed_off), *lines = rows
     own = {id_ for message in job.messages for id_ in message.ids}
     waiting = tuple(
         message
@@ -200,7 +259,7 @@ def _fence(job: Job, rows: list[Any]) -> Fence:
         if message.message_id not in settled_there and own.isdisjoint(message.ids)
     )
     turns = tuple(Turn(turn["role"], turn["content"], turn["message_id"]) for turn in newest or ())
-    return Fence(number, settled or {}, turns, waiting=waiting)
+    return Fence(number, settled or {}, turns, waiting=waiting, held=handed_off)
 
 
 def _job(connection: Connection, job: Job) -> Job | None:

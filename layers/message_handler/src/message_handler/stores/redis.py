@@ -23,7 +23,7 @@ from typing import Any
 import redis
 from redis.exceptions import NoScriptError
 
-from message_handler.errors import OtherBot, Rejected, Unavailable
+from message_handler.errors import HandedOff, OtherBot, Rejected, Unavailable
 from message_handler.models import (
     SHARDS,
     Accepted,
@@ -55,7 +55,7 @@ PINGED = 16
 #: A connection that nobody used for so many seconds is made anew: firewalls and balancers drop idle ones silently.
 IDLE_SECONDS = 60.0
 
-STEPS = ("accept", "undo", "claim", "adopt", "heartbeat", "look", "seal", "finish", "cancel", "release")
+STEPS = ("accept", "undo", "claim", "adopt", "heartbeat", "look", "seal", "finish", "cancel", "release", "hand_off")
 
 
 class RedisTier:
@@ -106,6 +106,8 @@ class RedisTier:
         answer = self._accept(request, [job_id], job_id=job_id, lock_id=lock_id)
         if other := answer.get("other_bot"):
             raise OtherBot(other)
+        if "answered" in answer:
+            raise HandedOff(answer["answered"], answer["waiting"])
         if running := answer.get("rejected_for"):
             raise Rejected(running)
         interrupted = job_from_json(answer["interrupted"]) if "interrupted" in answer else None
@@ -209,6 +211,7 @@ class RedisTier:
             ended_ttl=LIVE_TTL_SECONDS if job.unarchived else self._limits["job_ttl"],
             covered=[id_ for message in job.messages for id_ in message.ids],
             cancelled=job.status is JobStatus.CANCELLED,
+            held=job.held,
             spare_id=spare_id,
             **({} if lock_id is None else {"lock_id": lock_id}),
         )
@@ -280,6 +283,9 @@ class RedisTier:
     def locks(self, platform_id: str) -> list[Lock]:
         keys = [key for key in self._due(math.inf) if key.platform_id == platform_id]
         return sorted(self._locks(keys), key=lambda lock: lock.acquired_at)
+
+    def hand_off(self, key: ConversationKey, *, human: bool) -> None:
+        self._step("hand_off", key, human=human)
 
     def release(self, key: ConversationKey) -> Job | None:
         return _job(self._step("release", key))

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from message_handler.consolidation import answered_before, fold, match, with_alias
-from message_handler.errors import OtherBot, Rejected, Unavailable
+from message_handler.errors import HandedOff, OtherBot, Rejected, Unavailable
 from message_handler.models import (
     Accepted,
     Claim,
@@ -75,6 +75,8 @@ class Line:
     progress: Progress | None = None
     due_at: float = 0.0
     wakes: int = 0
+    #: A human answers, as far as this tier knows: Postgres has the truth.
+    handed_off: bool = False
     posts: dict[str, int] = field(default_factory=dict)
     ended: dict[str, Ended] = field(default_factory=dict)
     #: The job answered last: its id, its messages' ids and the digests of their contents, in order.
@@ -126,9 +128,11 @@ def accept(
         policy = "consolidate"
     if line.bot_id and line.bot_id != request.bot_id and not again:
         raise OtherBot(line.bot_id)
-    line.bot_id = line.bot_id or request.bot_id
     incoming, waiting = request.messages, line.waiting()
     answered = 0 if again or line.last is None else answered_before(line.last[2], incoming)
+    if line.handed_off and not again:
+        raise HandedOff(answered, (message.message_id for message in waiting))
+    line.bot_id = line.bot_id or request.bot_id
     found = [None] * answered + match(waiting, incoming[answered:])
     ended = _ended(line, incoming, found, answered, now - settings.job_ttl)
     new = [index is None and was is None for index, was in zip(found, ended, strict=True)]
@@ -308,6 +312,8 @@ def claim(line: Line, lock_id: str, *, now: float, settings: Settings) -> Claim 
             sealed=False,
             attempts=job.attempts + 1,
             started_at=job.started_at or now,
+            # Whether the bot may answer again, only Postgres knows.
+            maybe_committed=job.maybe_committed or line.handed_off,
         )
     line.current, line.lock_id, line.hold, line.progress = job, lock_id, Hold(now, now), None
     line.due_at = now + settings.heartbeat_stale
@@ -425,7 +431,10 @@ def _end(line: Line, job: Job, end: Job, spare_id: str, now: float, settings: Se
     line.ended = {id_: was for id_, was in line.ended.items() if was.ended_at > now - settings.job_ttl}
     ended_at = now + (UNARCHIVED_TTL_SECONDS - settings.job_ttl) if end.unarchived else now
     for message in covered:
-        _remember(line, message, job.job_id, len(covered), ended_at)
+        if end.held:
+            line.posts.pop(message.message_id, None)
+        else:
+            _remember(line, message, job.job_id, len(covered), ended_at)
     if late:
         _postpone(line, job, late, spare_id, now)
     return covered
@@ -460,6 +469,19 @@ def cancel(line: Line, job_id: str) -> Job | None:
                 setattr(line, name, job)
             return job
     return None
+
+
+def hand_off(line: Line, *, human: bool) -> bool:
+    """Take nothing in for the bot any more, or again; whether that is new.
+
+    What was held meanwhile comes back under the ids that it was held with: nothing of it may pass for what the bot
+    answered last.
+    """
+    changed = line.handed_off != human
+    line.handed_off = human
+    if changed and not human:
+        line.last = None
+    return changed
 
 
 def release(line: Line) -> Job | None:

@@ -4,7 +4,7 @@
 --          messages, job_id, lock_id (absent: again), spare_id, policy, debounce and debounce_max (seconds),
 --          correlation_id
 -- Returns  JSON object: other_bot (whose the conversation is, if not the request's), rejected_for (the job for which
---          the request is rejected), or the fields of Accepted
+--          the request is rejected), answered and waiting (of HandedOff), or the fields of Accepted
 local line = load_line()
 local again = input.lock_id == nil
 local incoming = input.messages
@@ -43,6 +43,14 @@ if not again and line.last then
       end
     end
   end
+end
+
+if line.handed_off and not again then
+  local ids = {}
+  for index, message in ipairs(waiting) do
+    ids[index] = message.message_id
+  end
+  return cjson.encode({answered = answered, waiting = ids})
 end
 
 -- match (consolidation.py): found[i] is an index into waiting

@@ -16,6 +16,7 @@ end
 if job.status ~= 'cancelling' then
   job.status, job.sealed, job.attempts = 'processing', false, job.attempts + 1
   job.started_at = job.started_at or now
+  job.maybe_committed = job.maybe_committed or line.handed_off and true or nil
 end
 line.lock_id, line.claimed_at, line.heartbeat_at, line.progress = input.lock_id, now, now, nil
 line.due_at = now + settings.heartbeat_stale

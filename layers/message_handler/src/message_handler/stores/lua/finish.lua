@@ -1,7 +1,8 @@
 -- A job has ended: remember the messages that its end names, let the next one move up.
 -- KEYS[4]  the job's key; KEYS[5] the key of spare_id
 -- ARGV[1]  + lock_id (absent: Postgres has decided, no owner is compared), job_id, ended (the end as JSON text),
---          ended_ttl (seconds), covered (ids of the messages that ended with it), cancelled, spare_id
+--          ended_ttl (seconds), covered (ids of the messages that ended with it), cancelled,
+--          held (what ends here waits in Postgres), spare_id
 -- Returns  JSON object: done, waiting
 local line = load_line()
 local is_next = line.next ~= nil and line.next.job_id == input.job_id and not input.lock_id
@@ -24,7 +25,9 @@ for _, message in ipairs(job.messages) do
   list[#list + 1] = message
 end
 for index, message in ipairs(covered) do
-  remember(message, job.job_id, #covered, input.ended_ttl)
+  if not input.held then
+    remember(message, job.job_id, #covered, input.ended_ttl)
+  end
   ids[index], digests[index] = message.message_id, message.digest
 end
 redis.call('SET', KEYS[4], input.ended, 'EX', input.ended_ttl)

@@ -1,7 +1,8 @@
 -- What every step shares; put in front of each step's script.
 --
 -- KEYS[1]  hash: the line of a conversation (bot_id, current, next, last, lock_id, acquired_at, claimed_at,
---          heartbeat_at, progress, due_at, wakes); current and next are jobs as JSON documents, progress is one too
+--          heartbeat_at, progress, due_at, wakes, handed_off); current, next and progress are
+--          JSON documents
 -- KEYS[2]  hash: message id -> JSON array [job id, message id, ended at, number of messages] of ended jobs
 -- KEYS[3]  sorted set of the shard: conversation -> Unix seconds at which the sweep should look at it
 -- ARGV[1]  JSON object: now (Unix seconds; absent: the server's clock), member (the conversation's name),
@@ -18,7 +19,7 @@ if not now then
 end
 
 local FIELDS = {'bot_id', 'current', 'next', 'last', 'lock_id', 'acquired_at', 'claimed_at', 'heartbeat_at',
-  'progress', 'due_at', 'wakes'}
+  'progress', 'due_at', 'wakes', 'handed_off'}
 local DOCUMENTS = {current = true, next = true, last = true, progress = true}
 local NUMBERS = {acquired_at = true, claimed_at = true, heartbeat_at = true, due_at = true, wakes = true}
 
@@ -53,7 +54,7 @@ local function save_line(line, names)
     redis.call('EXPIRE', KEYS[1], settings.live_ttl)
   else
     redis.call('ZREM', KEYS[3], input.member)
-    redis.call('EXPIRE', KEYS[1], settings.job_ttl)
+    redis.call('EXPIRE', KEYS[1], line.handed_off and settings.live_ttl or settings.job_ttl)
   end
 end
 

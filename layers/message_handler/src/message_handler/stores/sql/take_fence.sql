@@ -1,4 +1,5 @@
--- Under the row lock: raise the fence and note the run, unless the job has ended or a message of it is settled.
+-- Under the row lock: raise the fence and note the run, unless the job has ended, a message of it is settled, or a
+-- human answers.
 with known as (
     select * from jobs
     where platform_id = :platform_id and job_id = cast(:job_id as uuid) and status <> 'processing'
@@ -11,6 +12,7 @@ with known as (
     where platform_id = :platform_id and conversation_id = :conversation_id
       and not exists (select from known)
       and not exists (select from done where message_id = any(cast(:message_ids as text[])))
+      and not handed_off
     returning fence
 ), noted as (
     insert into jobs (platform_id, job_id, conversation_id, bot_id, status, fence, message_ids, restarts, attempts,
@@ -29,4 +31,6 @@ select (select fence from raised),
                         order by position)
         from (select * from turns
               where platform_id = :platform_id and conversation_id = :conversation_id
-              order by position desc limit cast(:turns as integer)) as newest)
+              order by position desc limit cast(:turns as integer)) as newest),
+       (select handed_off from conversations
+        where platform_id = :platform_id and conversation_id = :conversation_id)

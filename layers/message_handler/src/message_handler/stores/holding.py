@@ -1,0 +1,103 @@
+"""What a human's turn changes: which of a patient's messages it answers, and which wait for the bot.
+
+Both archives decide by these functions, under their own lock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, replace
+from typing import Any
+
+from message_handler.consolidation import match, with_alias
+from message_handler.models import HeldMessage, Message, Turn, new_message
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """What a patient said, and what a human said to that."""
+
+    messages: tuple[Message, ...]
+    sale: Turn
+
+
+def is_noted(sale: Turn, archived: Iterable[tuple[str | None, str]]) -> bool:
+    """Whether a SALE turn is one of those archived, (id, content): by its id, where one has none by its content."""
+    return any(
+        id_ == sale.message_id if id_ and sale.message_id else content == sale.content for id_, content in archived
+    )
+
+
+def exchanges(said: Sequence[Turn], noted: Callable[[Turn], bool]) -> list[Exchange]:
+    """What is new of a request's turns up to its newest SALE turn, under ids; nothing if that one was noted before."""
+    begin = next((n + 1 for n in range(len(said) - 1, -1, -1) if said[n].role == "sale" and noted(said[n])), 0)
+    new: list[Exchange] = []
+    messages: list[Message] = []
+    for turn in said[begin:]:
+        if turn.role == "sale":
+            new.append(Exchange(tuple(messages), turn))
+            messages = []
+        elif turn.content.strip():
+            messages.append(new_message(turn.content, turn.message_id))
+    return new
+
+
+def answered(
+    held: Sequence[HeldMessage], settled: Collection[str], messages: Sequence[Message]
+) -> tuple[tuple[Message, ...], tuple[HeldMessage, ...]]:
+    """Those of the messages that a human has answered now, under all their ids; and what was held of them."""
+    waiting = [kept for kept in held if not kept.answered_by]
+    open_, found = [], []
+    for message, index in zip(messages, match([kept.message for kept in waiting], messages), strict=True):
+        if index is not None:
+            found.append(waiting[index])
+            open_.append(with_alias(waiting[index].message, message))
+        elif message.message_id not in settled:
+            open_.append(message)
+    return tuple(open_), tuple(found)
+
+
+def to_hold(
+    messages: Sequence[Message], context: Sequence[Turn], resources: dict[str, Any], job_id: str | None = None
+) -> list[HeldMessage]:
+    """The messages with what a job for them needs, which the last of them carries."""
+    held = [HeldMessage(message, job_id=job_id) for message in messages]
+    return [*held[:-1], *(replace(last, context=tuple(context), resources=resources) for last in held[-1:])]
+
+
+@dataclass(frozen=True, slots=True)
+class Sorted:
+    """What becomes of messages that are to be held.
+
+    `kept` are new ones, and those that are held already with what is newly known of them; `answered` are those that
+    a human has answered under another id, with the job that says so. `duplicate`: the last was known.
+    """
+
+    kept: tuple[HeldMessage, ...]
+    answered: tuple[tuple[Message, HeldMessage], ...]
+    duplicate: bool
+
+
+def sort(
+    held: Sequence[HeldMessage],
+    settled: AbstractSet[str],
+    messages: Sequence[HeldMessage],
+    *,
+    moved: bool,
+) -> Sorted:
+    """`moved`: from a tier, where a message may wait under another id than the one under which a human answered it."""
+    known = [kept for kept in held if moved or not kept.answered_by]
+    open_ = [new for new in messages if settled.isdisjoint(new.message.ids)]
+    found = match([kept.message for kept in known], [new.message for new in open_])
+    kept, done = [], []
+    for new, index in zip(open_, found, strict=True):
+        was = known[index] if index is not None else None
+        if was is None:
+            kept.append(new)
+        elif was.answered_by:
+            done.append((new.message, was))
+        else:
+            kept.append(replace(was, message=with_alias(was.message, new.message), job_id=was.job_id or new.job_id))
+    is_new = not messages or (bool(open_) and open_[-1] is messages[-1] and found[-1] is None)
+    return Sorted(tuple(kept), tuple(done), duplicate=not is_new)

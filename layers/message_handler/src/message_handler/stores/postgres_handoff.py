@@ -1,0 +1,165 @@
+"""What Postgres keeps while a human answers: statements on a connection, under the conversation's row lock."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from message_handler.models import (
+    ConversationKey,
+    HandedBack,
+    HeldMessage,
+    Holding,
+    Message,
+    Turn,
+)
+from message_handler.stores import holding
+from message_handler.stores.database import execute
+from message_handler.stores.documents import as_text, turns_from_json, turns_to_json
+from message_handler.stores.port import Noted
+
+if TYPE_CHECKING:
+    from pg8000.native import Connection
+
+
+def note_sale(connection: Connection, key: ConversationKey, bot_id: str, said: Sequence[Turn]) -> Noted:
+    """See the port."""
+    values = _values(key) | {"bot_id": bot_id}
+    sales = [turn for turn in said if turn.role == "sale"]
+    wanted = {"turn_ids": [turn.message_id for turn in sales], "contents": [turn.content for turn in sales]}
+    archived = execute(connection, values | wanted, "lock_conversation", "noted_sales")
+    new = holding.exchanges(said, lambda turn: holding.is_noted(turn, archived))
+    if not new:
+        return "known" if handed_off(connection, key) else "handed back"
+    for exchange in new:
+        if exchange.messages:
+            _answered_by_human(connection, key, bot_id, exchange.messages)
+        said_now = {"content": exchange.sale.content, "turn_id": exchange.sale.message_id}
+        execute(connection, values | said_now, "note_sale")
+    execute(connection, values, "hand_off")
+    return "new"
+
+
+def _answered_by_human(
+    connection: Connection, key: ConversationKey, bot_id: str, messages: tuple[Message, ...]
+) -> None:
+    """Settle them under a job of their own, which ends as cancelled: the bot was not needed."""
+    settled = _settled(connection, key, messages)
+    open_, found = holding.answered(_held(connection, key), settled, messages)
+    if not open_:
+        return
+    job_id = key.new_job_id()
+    job = _values(key) | {
+        "job_id": job_id,
+        "bot_id": bot_id,
+        "message_ids": [message.message_id for message in open_],
+        "ids": [id_ for message in open_ for id_ in message.ids],
+        "owners": [message.message_id for message in open_ for _ in message.ids],
+        "contents": [message.content for message in open_],
+        "turn_ids": [message.message_id if message.given else None for message in open_],
+        "restarts": 0,
+        "attempts": 0,
+        "created_at": time.time(),
+        "started_at": None,
+    }
+    execute(connection, job, "cancel_job")
+    for kept in found:
+        if kept.job_id:
+            execute(connection, _values(key) | {"job_id": kept.job_id, "successor_id": job_id}, "supersede_job")
+    execute(connection, _values(key) | {"message_ids": [kept.message.message_id for kept in found]}, "drop_held")
+    known = {kept.message.message_id for kept in found}
+    elsewhere = [HeldMessage(message, answered_by=job_id) for message in open_ if message.message_id not in known]
+    _keep(connection, key, elsewhere)
+
+
+def hold(
+    connection: Connection,
+    key: ConversationKey,
+    messages: Sequence[Message],
+    context: Sequence[Turn],
+    resources: dict[str, Any],
+    *,
+    job_id: str | None = None,
+    moved: bool = False,
+) -> Holding:
+    """Keep what is not settled. `moved`: from a tier, with the job that it was promised there."""
+    new = holding.to_hold(messages, context, resources, job_id)
+    was = _held(connection, key)
+    decided = holding.sort(was, _settled(connection, key, messages), new, moved=moved)
+    _keep(connection, key, decided.kept)
+    for message, answered in decided.answered:
+        execute(connection, _values(key) | {"job_id": answered.answered_by, "ids": list(message.ids)}, "settle_also")
+    done = [answered.message.message_id for _, answered in decided.answered]
+    execute(connection, _values(key) | {"message_ids": done}, "drop_held")
+    waiting = dict.fromkeys(kept.message.message_id for kept in (*was, *decided.kept) if not kept.answered_by)
+    return Holding(tuple(waiting), decided.duplicate)
+
+
+def handed_off(connection: Connection, key: ConversationKey) -> bool:
+    """Whether a human answers; takes the row lock."""
+    rows = execute(connection, _values(key), "handoff_state")
+    return bool(rows and rows[0][1])
+
+
+def held(connection: Connection, key: ConversationKey) -> HandedBack | None:
+    """See the port."""
+    rows = execute(connection, _values(key), "handoff_state", "drop_settled_held")
+    if not rows or rows[0][1]:
+        return None
+    waiting = tuple(kept for kept in _held(connection, key) if not kept.answered_by)
+    return HandedBack(rows[0][0], rows[0][2], waiting)
+
+
+def given_back(connection: Connection, key: ConversationKey, back: HandedBack, job_id: str) -> None:
+    """See the port."""
+    (_, silent, handoffs), *_ = execute(connection, _values(key), "handoff_state")
+    if silent or handoffs != back.handoffs:
+        return
+    for promised in dict.fromkeys(kept.job_id for kept in back.held if kept.job_id):
+        execute(connection, _values(key) | {"job_id": promised, "successor_id": job_id}, "supersede_job")
+    ids = [kept.message.message_id for kept in back.held]
+    execute(connection, _values(key) | {"message_ids": ids}, "drop_held")
+
+
+def _held(connection: Connection, key: ConversationKey) -> list[HeldMessage]:
+    return [
+        HeldMessage(
+            Message(message_id, content, given, tuple(aliases)),
+            turns_from_json(json.loads(context)),
+            json.loads(resources),
+            job_id,
+            answered_by,
+        )
+        for message_id, content, given, aliases, context, resources, job_id, answered_by in execute(
+            connection, _values(key), "held_messages"
+        )
+    ]
+
+
+def _keep(connection: Connection, key: ConversationKey, kept: Sequence[HeldMessage]) -> None:
+    rows = [
+        {
+            "message_id": it.message.message_id,
+            "content": it.message.content,
+            "given": it.message.given,
+            "aliases": list(it.message.aliases),
+            "context": as_text(turns_to_json(it.context)),
+            "resources": as_text(it.resources),
+            "job_id": it.job_id,
+            "answered_by": it.answered_by,
+        }
+        for it in kept
+    ]
+    if rows:
+        execute(connection, _values(key) | {"held": as_text(rows)}, "hold_messages")
+
+
+def _settled(connection: Connection, key: ConversationKey, messages: Sequence[Message]) -> set[str]:
+    ids = [id_ for message in messages for id_ in message.ids]
+    return {row[0] for row in execute(connection, _values(key) | {"message_ids": ids}, "settled_of")}
+
+
+def _values(key: ConversationKey) -> dict[str, Any]:
+    return {"platform_id": key.platform_id, "conversation_id": key.conversation_id}

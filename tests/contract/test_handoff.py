@@ -1,0 +1,815 @@
+"""A human takes a conversation over and hands it back, whatever goes wrong meanwhile: over each pair of stores."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from message_handler import handoff, maintenance
+from message_handler.conversations import conversation_view
+from message_handler.errors import HandedOff, InvalidRequest, NotFound, Unavailable
+from message_handler.intake import parse_request
+from message_handler.models import ConversationKey, DoubleTexting, Job, JobStatus, Message, Turn
+from message_handler.stores.port import Archive
+from tests.contract.chat import BOT, Chat, Clock, job_id_of, named
+from tests.contract.stories import dies, is_away, on, told
+from tests.contract.world import AI_SECONDS, Crash, World
+
+KEY = ConversationKey("clinic", "patient-1")
+BEFORE_THE_COMMIT = ["tier.claim", "archive.fence", "tier.adopt", "ai.complete", "tier.heartbeat", "tier.seal"]
+
+
+def hands_off(world: World) -> dict[str, Any]:
+    with world.steps.silently():
+        return handoff.hand_off(world.tiers, world.archive, world.sender, world.key)
+
+
+def hands_back(world: World) -> dict[str, Any]:
+    return handoff.hand_back(world.tiers, world.archive, world.intake.accept, world.key)
+
+
+def sweeps(world: World) -> None:
+    """As the schedule does."""
+    world.clock.advance(60)
+    maintenance.sweep(world.tiers, world.sender)
+    handoff.give_back_the_rest(world.tiers, world.archive, world.intake.accept)
+
+
+def view(world: World) -> dict[str, Any]:
+    return conversation_view(world.tiers, world.archive, world.key)
+
+
+def sends(world: World, *turns: tuple[str, ...]) -> dict[str, Any]:
+    """The platform sends turns: (role, content), or with an id (role, content, id)."""
+    messages = [dict(zip(("role", "content", "message_id"), turn, strict=False)) for turn in turns]
+    return world.intake.handle(world.key, parse_request({"messages": messages}))
+
+
+def asked(world: World) -> list[list[str]]:
+    """What the AI was asked, call by call."""
+    return [[message.content for message in prompt.messages] for prompt in world.ai.prompts]
+
+
+class TestHandingOff:
+    @pytest.mark.parametrize("step", BEFORE_THE_COMMIT)
+    def test_the_job_is_cancelled_and_its_message_waits(self, world: World, step: str) -> None:
+        world.posts("m0")
+        on(world, "before", step, lambda: hands_off(world))
+        world.delivers(world.queue.next())
+        world.settles()
+        assert world.replies() == []
+        assert world.job(told(world, "m0")).status is JobStatus.CANCELLED
+        assert view(world)["status"] == "handed_off"
+        assert view(world)["pending"] == {"job_id": None, "consolidated_messages": 1}
+        assert not world.queue.waiting
+
+    def test_the_ai_call_is_ended(self, world: World) -> None:
+        world.posts("m0")
+        on(world, "before", "ai.complete", lambda: hands_off(world))
+        began = world.clock()
+        world.delivers(world.queue.next())
+        assert "tier.seal" not in world.steps.names
+        assert world.clock() - began < AI_SECONDS
+
+    def test_a_reply_that_is_sealed_but_not_committed_is_held_back(self, world: World) -> None:
+        world.posts("m0")
+        on(world, "after", "tier.seal", lambda: hands_off(world))
+        world.delivers(world.queue.next())
+        world.settles()
+        assert world.replies() == []
+        assert view(world)["pending"] == {"job_id": None, "consolidated_messages": 1}
+
+    def test_a_reply_that_is_committed_goes_out(self, world: World) -> None:
+        world.posts("m0")
+        on(world, "after", "archive.commit", lambda: hands_off(world))
+        world.delivers(world.queue.next())
+        world.settles()
+        assert world.answered("m0")
+        assert view(world)["status"] == "handed_off"
+        assert view(world)["pending"] is None
+
+    def test_what_comes_is_stored_and_nothing_runs(self, world: World) -> None:
+        world.posts("m0")
+        world.settles()
+        assert hands_off(world) == {
+            "conversation_id": world.key.conversation_id,
+            "status": "handed_off",
+            "ai_job_id": None,
+        }
+        sent = len(world.queue.sent)
+        first, second = world.posts("m1"), world.posts("m2")
+        assert first is not None
+        assert second is not None
+        assert {name: first[name] for name in ("success", "status", "action", "ai_job_id")} == {
+            "success": True,
+            "status": "handed_off",
+            "action": "stored",
+            "ai_job_id": None,
+        }
+        assert (first["consolidated_messages"], second["consolidated_messages"]) == (1, 2)
+        assert "duplicate" not in first
+        assert len(world.queue.sent) == sent
+        assert view(world)["pending"] == {"job_id": None, "consolidated_messages": 2}
+        assert world.answered("m0")
+
+    def test_what_has_still_to_be_moved_is_counted_too(self, world: World) -> None:
+        world.posts("m0")
+        hands_off(world)
+        stored = world.posts("m1")
+        assert stored is not None
+        assert stored["consolidated_messages"] == 2
+        assert view(world)["pending"] == {"job_id": None, "consolidated_messages": 2}
+
+    def test_twice_is_once(self, world: World) -> None:
+        world.posts("m0")
+        hands_off(world)
+        world.settles()
+        hands_off(world)
+        assert view(world)["pending"] == {"job_id": None, "consolidated_messages": 1}
+        hands_back(world)
+        world.settles()
+        assert world.answered("m0")
+
+    def test_an_unknown_conversation_can_not_be_handed_off_or_back(self, world: World) -> None:
+        with pytest.raises(NotFound):
+            hands_off(world)
+        with pytest.raises(NotFound):
+            hands_back(world)
+
+    def test_a_message_between_the_two_flags_is_held_by_the_worker(self, world: World) -> None:
+        """Postgres is silent already, the tier does not know yet."""
+        world.posts("m0")
+        world.settles()
+        on(world, "after", "archive.hand_off", lambda: world.posts("m1"))
+        handoff.hand_off(world.tiers, world.archive, world.sender, world.key)
+        assert told(world, "m1") is not None
+        world.settles()
+        assert world.answered("m0")
+        assert view(world)["pending"] == {"job_id": None, "consolidated_messages": 1}
+
+    def test_a_process_that_dies_between_the_two_flags_has_silenced_the_bot(self, world: World) -> None:
+        world.posts("m0")
+        on(world, "after", "archive.hand_off", dies)
+        with pytest.raises(Crash):
+            handoff.hand_off(world.tiers, world.archive, world.sender, world.key)
+        world.settles()
+        assert world.ai.prompts == []
+        assert view(world)["pending"] == {"job_id": None, "consolidated_messages": 1}
+
+    def test_a_tier_that_forgot_is_told_by_the_worker(self, world: World) -> None:
+        world.posts("m0")
+        hands_off(world)
+        world.settles()
+        world.tier_lost()
+        accepted = world.posts("m1")
+        assert accepted is not None
+        assert accepted["action"] == "lock_acquired"
+        world.settles()
+        stored = world.posts("m2")
+        assert stored is not None
+        assert (stored["action"], stored["consolidated_messages"]) == ("stored", 3)
+        assert world.ai.prompts == []
+
+    @pytest.mark.parametrize("step", ["archive.fence", "tier.finish", "tier.hand_off", "archive.is_held"])
+    @pytest.mark.parametrize("side", ["before", "after"])
+    def test_a_worker_that_dies_while_it_holds_loses_and_doubles_nothing(
+        self, world: World, side: Any, step: str
+    ) -> None:
+        world.posts("m0", "m1")
+        hands_off(world)
+        on(world, side, step, dies)
+        world.settles()
+        assert view(world)["pending"] == {"job_id": None, "consolidated_messages": 2}
+        hands_back(world)
+        world.settles()
+        assert world.answered("m0 m1")
+        assert len(world.ai.prompts) == 1
+
+    def test_without_postgres_nothing_is_handed_off_or_stored(self, world: World) -> None:
+        world.posts("m0")
+        world.settles()
+        hands_off(world)
+        world.kept.away = True
+        for act in (hands_off, hands_back):
+            with pytest.raises(Unavailable):
+                act(world)
+        with pytest.raises(Unavailable):
+            sends(world, ("user", "text of m1", "m1"))
+        world.kept.away = False
+        assert view(world)["pending"] is None
+
+    def test_without_postgres_what_was_running_waits_for_it(self, world: World) -> None:
+        """Only Postgres knows whether the bot may answer again."""
+        world.posts("m0")
+        hands_off(world)
+        world.kept.away = True
+        outcome = world.delivers(world.queue.next())
+        assert outcome is not None
+        assert outcome.back is not None
+        assert world.ai.prompts == []
+        world.kept.away = False
+        world.settles()
+        assert view(world)["pending"] == {"job_id": None, "consolidated_messages": 1}
+
+    def test_the_flag_stays_for_days(self, world: World) -> None:
+        world.posts("m0")
+        world.settles()
+        hands_off(world)
+        for _ in range(13 * 24):
+            world.clock.advance(3600)
+            world.tier.sweep(older_than=1e9)
+        stored = world.posts("m1")
+        assert stored is not None
+        assert stored["action"] == "stored"
+
+
+class TestDuplicates:
+    def test_of_what_is_held_are_told_so(self, world: World) -> None:
+        world.posts("m0")
+        world.settles()
+        hands_off(world)
+        world.posts("m1")
+        again = world.posts("m1")
+        assert again is not None
+        assert (again.get("duplicate"), again["consolidated_messages"]) == (True, 1)
+
+    def test_without_ids_too(self, world: World) -> None:
+        world.posts("m0")
+        world.settles()
+        hands_off(world)
+        sends(world, ("user", "hello"))
+        again = sends(world, ("user", "hello"))
+        assert (again.get("duplicate"), again["consolidated_messages"]) == (True, 1)
+        hands_back(world)
+        world.settles()
+        assert asked(world)[1:] == [["hello"]]
+
+    def test_of_what_the_bot_answered_are_told_so(self, world: World) -> None:
+        world.posts("m0")
+        world.settles()
+        hands_off(world)
+        again = world.posts("m0")
+        assert again is not None
+        assert (again.get("duplicate"), again["consolidated_messages"]) == (True, 0)
+
+    def test_an_older_history_of_what_the_bot_answered_is_one(self, world: World) -> None:
+        """Without ids: it begins with all that the last reply answered, so that is not held again."""
+        sends(world, ("user", "one"), ("user", "two"))
+        world.settles()
+        hands_off(world)
+        stored = sends(world, ("user", "one"), ("user", "two"), ("user", "three"))
+        assert stored["consolidated_messages"] == 1
+        hands_back(world)
+        world.settles()
+        assert asked(world) == [["one", "two"], ["three"]]
+
+    def test_of_what_was_to_be_moved_is_held_once(self, world: World) -> None:
+        sends(world, ("user", "hello"))
+        hands_off(world)
+        sends(world, ("user", "hello"))
+        world.settles()
+        assert view(world)["pending"] == {"job_id": None, "consolidated_messages": 1}
+        hands_back(world)
+        world.settles()
+        assert asked(world) == [["hello"]]
+
+    def test_after_handing_back_they_start_nothing(self, world: World) -> None:
+        world.posts("m0")
+        hands_off(world)
+        world.settles()
+        hands_back(world)
+        world.settles()
+        world.posts("m0")
+        world.tier_lost()
+        world.posts("m0")
+        world.settles()
+        assert world.answered("m0")
+        assert len(world.ai.prompts) == 1
+
+
+class TestHandingBack:
+    def test_one_job_answers_all_that_waited_in_order(self, world: World) -> None:
+        world.posts("m0")
+        hands_off(world)
+        world.settles()
+        world.posts("m1")
+        world.posts("m2")
+        back = hands_back(world)
+        assert back == {
+            "conversation_id": world.key.conversation_id,
+            "status": "active",
+            "ai_job_id": back["ai_job_id"],
+        }
+        assert view(world)["status"] == "active"
+        assert view(world)["pending"] == {"job_id": back["ai_job_id"], "consolidated_messages": 3}
+        world.settles()
+        assert world.answered("m0 m1 m2")
+        assert world.job(back["ai_job_id"]).status is JobStatus.COMPLETED
+        assert world.chain(told(world, "m0"))[-1].job_id == back["ai_job_id"]
+        assert world.archive.to_give_back() == []
+
+    def test_with_nothing_waiting_nothing_starts(self, world: World) -> None:
+        world.posts("m0")
+        world.settles()
+        hands_off(world)
+        assert hands_back(world)["ai_job_id"] is None
+        assert hands_back(world)["ai_job_id"] is None
+        assert not world.queue.waiting
+        world.posts("m1")
+        world.settles()
+        assert world.answered("m0", "m1")
+
+    def test_the_ai_knows_resources_and_context(self, world: World) -> None:
+        world.posts("m0")
+        world.settles()
+        hands_off(world)
+        body = {
+            "messages": [{"role": "assistant", "content": "Hi."}, {"role": "user", "content": "there?"}],
+            "resources": {"n": [1]},
+        }
+        world.intake.handle(world.key, parse_request(body))
+        hands_back(world)
+        world.settles()
+        assert world.ai.prompts[-1].resources == {"n": [1]}
+        assert "Hi." in [turn.content for turn in world.ai.prompts[-1].context]
+
+    STEPS = ("archive.hand_back", "tier.hand_off", "archive.held", "tier.accept", "queue.send", "archive.given_back")
+
+    @pytest.mark.parametrize("step", STEPS)
+    @pytest.mark.parametrize("side", ["before", "after"])
+    def test_a_process_that_dies_strands_nothing(self, world: World, side: Any, step: str) -> None:
+        world.posts("m0")
+        hands_off(world)
+        world.settles()
+        world.posts("m1")
+        on(world, side, step, dies)
+        with pytest.raises(Crash):
+            hands_back(world)
+        if (side, step) == ("before", "archive.hand_back"):
+            hands_back(world)
+        sweeps(world)
+        world.settles()
+        assert world.answered("m0 m1")
+        assert len(world.ai.prompts) == 1
+        assert world.chain(told(world, "m0"))[-1].status is JobStatus.COMPLETED
+        assert world.archive.to_give_back() == []
+
+    def test_a_queue_that_is_away_strands_nothing(self, world: World) -> None:
+        world.posts("m0")
+        hands_off(world)
+        world.settles()
+        on(world, "before", "queue.send", is_away)
+        with pytest.raises(Unavailable):
+            hands_back(world)
+        sweeps(world)
+        world.settles()
+        assert world.answered("m0")
+
+    def test_a_tier_that_forgets_strands_nothing(self, world: World) -> None:
+        world.posts("m0", "m1")
+        hands_off(world)
+        world.settles()
+        on(world, "after", "queue.send", lambda: world.tier_lost())
+        hands_back(world)
+        world.settles()
+        assert world.answered("m0 m1")
+
+    def test_handed_off_again_meanwhile_it_stays(self, world: World) -> None:
+        """Its record may go because the message is held: then what is held must not go because of the record."""
+        world.posts("m0")
+        hands_off(world)
+        world.settles()
+
+        def again() -> None:
+            hands_off(world)
+            with world.steps.silently():
+                world.delivers_all_due()
+
+        on(world, "before", "archive.given_back", again)
+        hands_back(world)
+        world.settles()
+        assert view(world)["pending"] == {"job_id": None, "consolidated_messages": 1}
+        hands_back(world)
+        world.settles()
+        assert world.answered("m0")
+
+    def test_off_and_back_again_meanwhile_it_stays_until_it_is_sent_again(self, world: World) -> None:
+        world.posts("m0")
+        hands_off(world)
+        world.settles()
+
+        def again() -> None:
+            hands_off(world)
+            with world.steps.silently():
+                world.delivers_all_due()
+                world.archive.hand_back(world.key)
+
+        on(world, "before", "archive.given_back", again)
+        hands_back(world)
+        sweeps(world)
+        world.settles()
+        assert world.answered("m0")
+
+    def test_a_human_who_takes_it_again_before_it_is_accepted_keeps_it(self, world: World) -> None:
+        world.posts("m0")
+        hands_off(world)
+        world.settles()
+        on(world, "before", "tier.accept", lambda: hands_off(world))
+        assert hands_back(world)["ai_job_id"] is None
+        world.settles()
+        assert view(world)["pending"] == {"job_id": None, "consolidated_messages": 1}
+        assert world.ai.prompts == []
+
+    def test_while_the_worker_still_holds_the_old_job(self, world: World) -> None:
+        """It has moved the messages, and its finish comes when they have been handed back already."""
+        world.posts("m0", "m1")
+        hands_off(world)
+        on(world, "before", "tier.finish", lambda: hands_back(world))
+        world.delivers(world.queue.next())
+        world.settles()
+        assert world.answered("m0 m1")
+        assert world.chain(told(world, "m1"))[-1].status is JobStatus.COMPLETED
+
+    def test_before_a_worker_came_the_job_goes_on(self, world: World) -> None:
+        world.posts("m0")
+        hands_off(world)
+        hands_back(world)
+        world.settles()
+        assert world.answered("m0")
+        world.checked()
+
+    def test_a_tier_that_believes_it_still_turns_nobody_away(self, world: World) -> None:
+        world.posts("m0")
+        world.settles()
+        hands_off(world)
+        with world.steps.silently():
+            world.archive.hand_back(world.key)
+        accepted = world.posts("m1")
+        assert accepted is not None
+        assert accepted["action"] == "lock_acquired"
+        world.settles()
+        assert world.answered("m0", "m1")
+        world.checked()
+
+    def test_what_its_record_does_not_carry_is_held_on(self, world: World) -> None:
+        """The hand-back was broken off, and a duplicate of m1 is being answered: nothing may ride on it."""
+        world.posts("m0")
+        world.settles()
+        hands_off(world)
+        for message_id in ("m1", "m2"):
+            world.posts(message_id)
+        on(world, "before", "tier.accept", dies)
+        with pytest.raises(Crash):
+            hands_back(world)
+        world.posts("m2")
+
+        def sweep() -> None:
+            with world.steps.silently():
+                handoff.give_back_the_rest(world.tiers, world.archive, world.intake.accept)
+
+        on(world, "after", "tier.seal", sweep)
+        world.delivers(world.queue.next())
+        assert world.answered("m0", "m2")
+        sweeps(world)
+        world.settles()
+        assert world.answered("m0", "m2", "m1")
+
+    def test_what_is_too_much_for_one_record_comes_in_turn(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(handoff, "MAX_BACK_MESSAGES", 2)
+        world.posts("m0")
+        world.settles()
+        hands_off(world)
+        for number in range(1, 4):
+            world.posts(f"m{number}")
+        hands_back(world)
+        world.settles()
+        sweeps(world)
+        world.settles()
+        assert world.answered("m0", "m1 m2", "m3")
+
+
+class TestAHumanSpeaks:
+    def test_a_human_turn_after_the_bots_silences_the_bot(self, world: World) -> None:
+        world.posts("m0")
+        world.settles()
+        stored = sends(world, ("user", "text of m0", "m0"), ("assistant", "…"), ("sale", "I am here."), ("user", "oh"))
+        assert (stored["action"], stored["consolidated_messages"]) == ("stored", 1)
+        turns = [(turn["role"], turn["content"]) for turn in view(world)["turns"]]
+        assert turns[-1] == ("sale", "I am here.")
+        assert view(world)["status"] == "handed_off"
+        hands_back(world)
+        world.settles()
+        assert asked(world)[1:] == [["oh"]]
+        assert Turn("sale", "I am here.") in world.ai.prompts[-1].context
+
+    def test_one_before_the_bots_does_not(self, world: World) -> None:
+        accepted = sends(world, ("user", "a"), ("sale", "b"), ("assistant", "c"), ("user", "d"))
+        assert accepted["action"] == "lock_acquired"
+        assert "archive.note_sale" not in world.steps.names
+
+    def test_a_request_that_ends_with_it_is_its_notification(self, world: World) -> None:
+        world.posts("m0")
+        stored = sends(world, ("sale", "I am here."))
+        assert (stored["action"], stored["status"]) == ("stored", "handed_off")
+        world.settles()
+        assert world.ai.prompts == []
+
+    def test_what_the_human_answered_is_not_answered_by_the_bot(self, world: World) -> None:
+        """Not although the tier has it under an id that the history does not tell."""
+        world.posts("m0")
+        sends(world, ("user", "text of m0"), ("sale", "I am here."), ("user", "thanks"))
+        world.settles()
+        assert view(world)["pending"] == {"job_id": None, "consolidated_messages": 1}
+        hands_back(world)
+        world.settles()
+        assert asked(world) == [["thanks"]]
+        said = [turn["content"] for turn in view(world)["turns"]]
+        assert said[:3] == ["text of m0", "I am here.", "thanks"]
+        end = world.end_of("m0")
+        assert end.status is JobStatus.CANCELLED
+        assert world.chain(told(world, "m0"))[-1].job_id == end.job_id
+
+    def test_nor_what_was_held_when_the_human_answered(self, world: World) -> None:
+        world.posts("m0")
+        hands_off(world)
+        world.settles()
+        world.posts("m1")
+        stored = sends(world, ("user", "text of m0"), ("user", "text of m1"), ("sale", "Both."), ("user", "ok", "m2"))
+        assert stored["consolidated_messages"] == 1
+        hands_back(world)
+        world.settles()
+        assert asked(world) == [["ok"]]
+        assert world.end_of("m0").job_id == world.end_of("m1").job_id
+        assert world.chain(told(world, "m0"))[-1].job_id == world.end_of("m0").job_id
+
+    def test_nor_a_late_duplicate_of_it(self, world: World) -> None:
+        sends(world, ("user", "text of m0", "m0"), ("sale", "I am here."))
+        assert world.posts("m0")["duplicate"] is True  # type: ignore[index]
+        hands_back(world)
+        world.posts("m0")
+        world.settles()
+        assert world.ai.prompts == []
+
+    def test_the_same_words_again_are_new(self, world: World) -> None:
+        """`yes` was answered by the human; another `yes` waits."""
+        sends(world, ("user", "yes"), ("sale", "Fine."))
+        stored = sends(world, ("user", "yes"))
+        assert stored["consolidated_messages"] == 1
+        assert "duplicate" not in stored
+
+    def test_a_second_human_turn_answers_what_came_since_the_first(self, world: World) -> None:
+        history = [("user", "one"), ("sale", "First."), ("user", "two")]
+        sends(world, *history)
+        stored = sends(world, *history, ("sale", "Second."), ("user", "three"))
+        assert stored["consolidated_messages"] == 1
+        said = [turn["content"] for turn in view(world)["turns"]]
+        assert said == ["one", "First.", "two", "Second."]
+        hands_back(world)
+        world.settles()
+        assert asked(world) == [["three"]]
+
+    @pytest.mark.parametrize("ids", [("s1",), ()], ids=["with an id", "without"])
+    def test_the_same_history_after_handing_back_does_not_silence_the_bot_again(
+        self, world: World, ids: tuple[str, ...]
+    ) -> None:
+        history = [("user", "one"), ("sale", "First.", *ids), ("user", "two")]
+        sends(world, *history)
+        hands_back(world)
+        again = sends(world, *history)
+        assert again["status"] == "locked"
+        world.settles()
+        assert asked(world) == [["two"]]
+        assert view(world)["status"] == "active"
+
+    def test_its_notification_sent_again_after_handing_back_is_refused(self, world: World) -> None:
+        sends(world, ("sale", "First.", "s1"))
+        assert sends(world, ("sale", "First.", "s1"))["action"] == "stored"
+        hands_back(world)
+        with pytest.raises(InvalidRequest):
+            sends(world, ("sale", "First.", "s1"))
+
+    def test_twice_at_once_is_noted_once(self, world: World) -> None:
+        on(world, "before", "archive.note_sale", lambda: sends(world, ("user", "one"), ("sale", "First.")))
+        sends(world, ("user", "one"), ("sale", "First."))
+        assert [turn["content"] for turn in view(world)["turns"]] == ["one", "First."]
+
+    @pytest.mark.parametrize("step", ["archive.note_sale", "tier.hand_off", "tier.release", "archive.hold"])
+    @pytest.mark.parametrize("side", ["before", "after"])
+    def test_a_process_that_dies_before_its_202_is_asked_again(self, world: World, side: Any, step: str) -> None:
+        request = [("user", "text of m0", "m0"), ("sale", "I am here.", "s1"), ("user", "text of m1", "m1")]
+        world.posts("m0")
+        on(world, side, step, dies)
+        with pytest.raises(Crash):
+            sends(world, *request)
+        assert sends(world, *request)["action"] == "stored"
+        world.settles()
+        hands_back(world)
+        world.settles()
+        assert asked(world) == [["text of m1"]]
+
+    def test_without_postgres_it_is_refused_and_nothing_is_stored(self, world: World) -> None:
+        world.kept.away = True
+        with pytest.raises(Unavailable):
+            sends(world, ("user", "one"), ("sale", "First."), ("user", "two"))
+        world.kept.away = False
+        assert not world.queue.sent
+        with pytest.raises(NotFound):
+            view(world)
+
+
+class TestTheTier:
+    def test_it_takes_nothing_in_and_changes_nothing(self, chat: Chat) -> None:
+        chat.says(named("m0"))
+        chat.tier.hand_off(chat.key, human=True)
+        before = chat.head
+        with pytest.raises(HandedOff) as silent:
+            chat.says(named("m1"))
+        assert silent.value.waiting == ("m0",)
+        assert chat.head == before
+
+    @pytest.mark.parametrize("policy", ["consolidate", "enqueue", "interrupt", "reject"])
+    def test_whatever_the_bots_policy_is(self, chat: Chat, policy: DoubleTexting) -> None:
+        chat.says(named("m0"))
+        running = chat.claimed()
+        chat.tier.hand_off(chat.key, human=True)
+        with pytest.raises(HandedOff):
+            chat.accept(replace(chat.request(named("m1")), double_texting=policy))
+        assert chat.head == running
+
+    def test_it_learns_no_bot_from_what_it_turns_away(self, chat: Chat) -> None:
+        chat.tier.hand_off(chat.key, human=True)
+        with pytest.raises(HandedOff):
+            chat.says(named("m0"), bot="another")
+        chat.tier.hand_off(chat.key, human=False)
+        assert chat.says(named("m0")).lock_id
+
+    def test_a_worker_still_takes_its_record_in(self, chat: Chat) -> None:
+        chat.tier.hand_off(chat.key, human=True)
+        chat.record_arrives(chat.job_id(1), named("m0"))
+        assert chat.words(chat.head) == ["text of m0"]
+
+    def test_what_is_claimed_meanwhile_waits_for_postgres(self, chat: Chat) -> None:
+        chat.says(named("m0"))
+        chat.tier.hand_off(chat.key, human=True)
+        assert chat.claimed().maybe_committed
+
+    def test_it_stays_silent_whatever_ends(self, chat: Chat) -> None:
+        first = chat.says(named("m0"))
+        chat.tier.hand_off(chat.key, human=True)
+        chat.answered()
+        chat.undo(first)
+        with pytest.raises(HandedOff):
+            chat.says(named("m1"))
+
+    def test_it_stays_silent_without_a_job_for_longer_than_an_hour(self, chat: Chat, clock: Clock) -> None:
+        chat.tier.hand_off(chat.key, human=True)
+        for _ in range(30):
+            clock.advance(3500)
+            chat.tier.sweep(older_than=1e9)
+        with pytest.raises(HandedOff):
+            chat.says(named("m1"))
+
+    def test_handed_back_it_takes_in_again_and_forgets_after_an_hour(self, chat: Chat, clock: Clock) -> None:
+        chat.says(named("m0"))
+        chat.answered()
+        chat.tier.hand_off(chat.key, human=True)
+        chat.tier.hand_off(chat.key, human=False)
+        assert chat.says(named("m0")).duplicate
+        clock.advance(3601)
+        assert not chat.says(named("m0"), bot="other").duplicate
+
+    def test_what_ended_because_it_is_held_is_not_remembered(self, chat: Chat) -> None:
+        chat.says(named("m0"), named("m1"))
+        job = chat.claimed()
+        assert chat.finish("worker", replace(chat.end(job, JobStatus.CANCELLED), held=True)).done
+        assert chat.tier.ended_by(chat.key, "m0") is None
+        again = chat.says(named("m0"), named("m1"))
+        assert (again.duplicate, again.consolidated_messages) == (False, 2)
+
+    def test_what_was_held_does_not_pass_for_what_the_bot_answered_last(self, chat: Chat) -> None:
+        chat.says("hello")
+        chat.answered()
+        chat.tier.hand_off(chat.key, human=True)
+        chat.tier.hand_off(chat.key, human=False)
+        assert chat.says("hello", "there").consolidated_messages == 2
+
+
+def job(number: int, *messages: Message) -> Job:
+    job_id = job_id_of(KEY, number)
+    return Job(job_id, KEY, JobStatus.PROCESSING, messages, BOT, created_at=1_790_000_000, started_at=1_790_000_000)
+
+
+class TestTheArchive:
+    def fence(self, archive: Archive, job: Job) -> Any:
+        return archive.fence(job, successor_id=job.key.new_job_id(), turns=10)
+
+    def held_ids(self, archive: Archive) -> list[str]:
+        conversation = archive.conversation(KEY)
+        assert conversation is not None
+        return sorted(conversation.held)
+
+    def test_it_permits_no_run_and_holds_what_is_open(self, archive: Archive) -> None:
+        archive.hand_off(KEY, BOT)
+        fence = self.fence(archive, job(1, named("m0"), named("m1")))
+        assert (fence.number, fence.successor_id, fence.held) == (None, None, True)
+        assert fence.ended.status is JobStatus.CANCELLED
+        assert self.held_ids(archive) == ["m0", "m1"]
+        assert archive.settled_by(KEY, "m0") is None
+        assert self.fence(archive, job(1, named("m0"), named("m1"))).held
+        assert self.held_ids(archive) == ["m0", "m1"]
+
+    def test_what_is_settled_is_not_held(self, archive: Archive) -> None:
+        first = job(1, named("m0"))
+        number = self.fence(archive, first).number
+        assert archive.commit(replace(first, status=JobStatus.COMPLETED, reply="Rest.", finished_at=1.0), number)
+        archive.hand_off(KEY, BOT)
+        fence = self.fence(archive, job(1, named("m0"), named("m1")))
+        assert fence.ended.status is JobStatus.COMPLETED
+        assert self.held_ids(archive) == ["m1"]
+        fence = self.fence(archive, job(2, named("m0")))
+        assert not fence.held
+        assert fence.ended.superseded_by == first.job_id
+
+    def test_the_run_that_goes_on_is_shut_out(self, archive: Archive) -> None:
+        running = job(1, named("m0"))
+        number = self.fence(archive, running).number
+        archive.hand_off(KEY, BOT)
+        archive.hand_back(KEY)
+        assert not archive.commit(replace(running, status=JobStatus.COMPLETED, reply="…", finished_at=1.0), number)
+
+    def test_an_empty_job_ends(self, archive: Archive) -> None:
+        archive.hand_off(KEY, BOT)
+        fence = self.fence(archive, job(1))
+        assert (fence.number, fence.held, fence.ended.status) == (None, False, JobStatus.CANCELLED)
+
+    def test_a_message_counts_as_held_under_all_its_ids_while_a_human_answers(self, archive: Archive) -> None:
+        archive.hand_off(KEY, BOT)
+        archive.hold(KEY, [Message("m0", "text", True, ("alias",))], (), {})
+        assert archive.is_held(KEY, "m0")
+        assert archive.is_held(KEY, "alias")
+        assert not archive.is_held(KEY, "m1")
+        archive.hand_back(KEY)
+        assert not archive.is_held(KEY, "m0")
+
+    def test_nothing_is_held_where_the_bot_answers(self, archive: Archive) -> None:
+        assert archive.hold(KEY, [named("m0")], (), {}) is None
+        archive.hand_off(KEY, BOT)
+        archive.hand_back(KEY)
+        assert archive.hold(KEY, [named("m0")], (), {}) is None
+        assert archive.to_give_back() == []
+
+    def test_texts_come_back_as_they_were(self, archive: Archive) -> None:
+        texts = ['{"a": [1]}', "it's \\ 💊 <b> 100%", '{},"NULL"', "  "]
+        messages = [Message(f"m{n}", text, n % 2 == 0, (f"a{n},{{}}",)) for n, text in enumerate(texts)]
+        context, resources = (Turn("sale", texts[0], "s"), Turn("user", texts[1])), {"n": [1, None, texts[2]]}
+        archive.hand_off(KEY, BOT)
+        archive.hold(KEY, messages, context, resources)
+        assert archive.held(KEY) is None
+        archive.hand_back(KEY)
+        back = archive.held(KEY)
+        assert back is not None
+        assert [kept.message for kept in back.held] == messages
+        assert (back.bot_id, back.held[-1].context, back.held[-1].resources) == (BOT, context, resources)
+
+    def test_another_tenants_conversation_is_another(self, archive: Archive) -> None:
+        other = ConversationKey("other", KEY.conversation_id)
+        archive.hand_off(KEY, BOT)
+        archive.hold(KEY, [named("m0")], (), {})
+        assert archive.hold(other, [named("m0")], (), {}) is None
+        assert not archive.is_held(other, "m0")
+        assert not archive.hand_back(other)
+        assert self.fence(archive, replace(job(1, named("m0")), key=other)).number is not None
+
+    def test_of_two_that_come_at_once_one_notes_what_the_human_said(self, archive: Archive) -> None:
+        said = (Turn("user", "one"), Turn("sale", "First."))
+        together = threading.Barrier(4)
+
+        def note(_: int) -> str:
+            together.wait()
+            return archive.note_sale(KEY, BOT, said)
+
+        with ThreadPoolExecutor(4) as pool:
+            noted = sorted(pool.map(note, range(4)))
+        assert noted == ["known", "known", "known", "new"]
+        conversation = archive.conversation(KEY)
+        assert conversation is not None
+        assert [(turn.role, turn.content) for turn, _, _ in conversation.turns] == [("user", "one"), ("sale", "First.")]
+
+    def test_messages_that_come_at_once_are_each_held_once(self, archive: Archive) -> None:
+        archive.hand_off(KEY, BOT)
+        together = threading.Barrier(6)
+
+        def hold(number: int) -> bool:
+            together.wait()
+            holding = archive.hold(KEY, [Message(f"minted-{number}", f"text {number % 2}")], (), {})
+            assert holding is not None
+            return holding.duplicate
+
+        with ThreadPoolExecutor(6) as pool:
+            duplicates = list(pool.map(hold, range(6)))
+        assert sum(duplicates) == 4
+        assert len(self.held_ids(archive)) == 2

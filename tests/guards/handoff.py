@@ -1,0 +1,259 @@
+"""The guards of a conversation that a human answers."""
+
+from __future__ import annotations
+
+from tests.guards.guard import Guard, Removal
+
+HANDOFF = "handoff.py"
+INTAKE = "intake.py"
+RUNS = "runs.py"
+MEMORY = "stores/memory_archive.py"
+POSTGRES = "stores/postgres_handoff.py"
+STEPS = "stores/steps.py"
+TEST = "contract/test_handoff.py"
+
+
+def in_both(name: str, rule: str, test: str, memory: Removal, servers: Removal) -> tuple[Guard, Guard]:
+    """A guard that the memory stores have, and the servers: the same test sees the lack of each."""
+    return (
+        Guard(name, rule, f"{TEST}::{test}[memory]", (memory,)),
+        Guard(name, rule, f"{TEST}::{test}[redis and postgres]", (servers,)),
+    )
+
+
+SILENCE = (
+    Guard(
+        "no run while a human answers",
+        "step hand off",
+        f"{TEST}::TestTheArchive::test_it_permits_no_run_and_holds_what_is_open[memory]",
+        (
+            Removal(
+                MEMORY,
+                "            if archived.handoff.human:\n                moved",
+                "            if False:\n                moved",
+            ),
+        ),
+    ),
+    Guard(
+        "no run while a human answers",
+        "step hand off",
+        f"{TEST}::TestTheArchive::test_it_permits_no_run_and_holds_what_is_open[postgres]",
+        (Removal("stores/sql/take_fence.sql", "\n      and not handed_off"),),
+    ),
+    *in_both(
+        "a hand-off shuts out the run that goes on",
+        "invariant 3",
+        "TestHandingOff::test_a_reply_that_is_sealed_but_not_committed_is_held_back",
+        Removal(
+            MEMORY, "archived.handoff.human, archived.fence = True, archived.fence + 1", "archived.handoff.human = True"
+        ),
+        Removal("stores/sql/hand_off.sql", "fence = fence + 1, "),
+    ),
+    Guard(
+        "a hand-off stops the AI call",
+        "step hand off",
+        f"{TEST}::TestHandingOff::test_the_ai_call_is_ended[memory]",
+        (Removal(HANDOFF, "tiers.each(lambda tier: tier.release(key))", "()"),),
+    ),
+    *in_both(
+        "a silent line takes nothing in",
+        "step accept",
+        "TestHandingOff::test_what_comes_is_stored_and_nothing_runs",
+        Removal(STEPS, "if line.handed_off and not again:", "if False:"),
+        Removal("stores/lua/accept.lua", "if line.handed_off and not again then", "if false then"),
+    ),
+    *in_both(
+        "a silent line's job waits for Postgres",
+        "counterexample 10",
+        "TestHandingOff::test_without_postgres_what_was_running_waits_for_it",
+        Removal(STEPS, "maybe_committed=job.maybe_committed or line.handed_off", "maybe_committed=job.maybe_committed"),
+        Removal(
+            "stores/lua/claim.lua", "job.maybe_committed or line.handed_off and true or nil", "job.maybe_committed"
+        ),
+    ),
+    *in_both(
+        "a silent line lives as long as a record",
+        "step hand off",
+        "TestHandingOff::test_the_flag_stays_for_days",
+        Removal("stores/memory.py", "if line.handed_off:", "if False:"),
+        Removal("stores/lua/line.lua", "line.handed_off and settings.live_ttl or settings.job_ttl", "settings.job_ttl"),
+    ),
+    Guard(
+        "a silent line lives as long as a record",
+        "step hand off",
+        f"{TEST}::TestHandingOff::test_the_flag_stays_for_days[postgres alone]",
+        (Removal("stores/postgres.py", "            if row.line.handed_off:\n", "            if False:\n"),),
+    ),
+    Guard(
+        "a tier that forgot is told",
+        "step fence",
+        f"{TEST}::TestHandingOff::test_a_tier_that_forgot_is_told_by_the_worker[memory]",
+        (Removal(RUNS, "        self.tier.hand_off(job.key, human=True)\n"),),
+    ),
+    Guard(
+        "a record goes once its message is held",
+        "step check",
+        f"{TEST}::TestHandingOff::test_the_job_is_cancelled_and_its_message_waits[memory-tier.claim]",
+        (
+            Removal(
+                "processing.py", "return self.archive.is_held(record.request.key, record.message_id)", "return False"
+            ),
+        ),
+    ),
+)
+
+HOLDING = (
+    Guard(
+        "what the bot answered is not held again",
+        "invariant 5",
+        f"{TEST}::TestDuplicates::test_an_older_history_of_what_the_bot_answered_is_one[memory]",
+        (Removal(INTAKE, "request.messages[silent.answered :]", "request.messages"),),
+    ),
+    Guard(
+        "what is settled is not held",
+        "invariant 5",
+        f"{TEST}::TestDuplicates::test_of_what_the_bot_answered_are_told_so[memory]",
+        (
+            Removal(
+                "stores/holding.py",
+                "[new for new in messages if settled.isdisjoint(new.message.ids)]",
+                "list(messages)",
+            ),
+        ),
+    ),
+    Guard(
+        "what is held counts while a human answers, no longer",
+        "invariant 1",
+        f"{TEST}::TestTheArchive::test_a_message_counts_as_held_under_all_its_ids_while_a_human_answers[memory]",
+        (Removal(MEMORY, " if archived and archived.handoff.human else ()", " if archived else ()"),),
+    ),
+    Guard(
+        "what is held counts while a human answers, no longer",
+        "invariant 1",
+        f"{TEST}::TestTheArchive::test_a_message_counts_as_held_under_all_its_ids_while_a_human_answers[postgres]",
+        (Removal("stores/sql/is_held.sql", " and handed_off"),),
+    ),
+    Guard(
+        "messages that come at once are compared under the row lock",
+        "invariant 5",
+        f"{TEST}::TestTheArchive::test_messages_that_come_at_once_are_each_held_once[postgres]",
+        (Removal("stores/sql/handoff_state.sql", "\nfor update"),),
+    ),
+    *in_both(
+        "what ends because it is held is forgotten by the tier",
+        "invariant 1",
+        "TestHandingBack::test_while_the_worker_still_holds_the_old_job",
+        Removal(STEPS, "        if end.held:\n", "        if False:\n"),
+        Removal("stores/lua/finish.lua", "if not input.held then", "if true then"),
+    ),
+)
+
+BACK = (
+    Guard(
+        "what is handed back is held until a record carries it",
+        "invariant 1",
+        f"{TEST}::TestHandingBack::test_what_its_record_does_not_carry_is_held_on[memory]",
+        (
+            Removal(
+                HANDOFF,
+                "tuple(kept for kept in back.held if not carried.isdisjoint(kept.message.ids))",
+                "back.held",
+            ),
+        ),
+    ),
+    *in_both(
+        "nothing goes that was handed off again",
+        "invariant 1",
+        "TestHandingBack::test_handed_off_again_meanwhile_it_stays",
+        Removal(
+            MEMORY,
+            "if archived.handoff.human or archived.handoff.handoffs != back.handoffs:",
+            "if False:",
+        ),
+        Removal(POSTGRES, "if silent or handoffs != back.handoffs:", "if False:"),
+    ),
+    *in_both(
+        "nor what was handed back again since",
+        "invariant 1",
+        "TestHandingBack::test_off_and_back_again_meanwhile_it_stays_until_it_is_sent_again",
+        Removal(MEMORY, " or archived.handoff.handoffs != back.handoffs:", ":"),
+        Removal(POSTGRES, "if silent or handoffs != back.handoffs:", "if silent:"),
+    ),
+    Guard(
+        "what was held does not pass for what was answered last",
+        "invariant 1",
+        f"{TEST}::TestTheTier::test_what_was_held_does_not_pass_for_what_the_bot_answered_last[memory]",
+        (Removal(STEPS, "    if changed and not human:\n        line.last = None\n"),),
+    ),
+    Guard(
+        "what was held does not pass for what was answered last",
+        "invariant 1",
+        f"{TEST}::TestTheTier::test_what_was_held_does_not_pass_for_what_the_bot_answered_last[redis]",
+        (Removal("stores/lua/hand_off.lua", "  line.last = nil\n"),),
+    ),
+    *in_both(
+        "the promised job leads to the one that answers",
+        "counterexample 5",
+        "TestHandingBack::test_one_job_answers_all_that_waited_in_order",
+        Removal(MEMORY, "self._link(Job(kept.job_id, key, JobStatus.PENDING, (), back.bot_id), job_id)", "pass"),
+        Removal(
+            POSTGRES,
+            "for promised in dict.fromkeys(kept.job_id for kept in back.held if kept.job_id):",
+            "for promised in ():",
+        ),
+    ),
+    Guard(
+        "a tier that believes it still is asked after",
+        "step hand back",
+        f"{TEST}::TestHandingBack::test_a_tier_that_believes_it_still_turns_nobody_away[memory]",
+        (Removal(MEMORY, "if archived is None or not archived.handoff.human:", "if archived is None:"),),
+    ),
+    Guard(
+        "the sweep ends what was broken off",
+        "invariant 7",
+        "unit/test_functions.py::TestHandoff::test_the_sweep_hands_back_what_a_process_left_behind",
+        (Removal(HANDOFF, "for key in archive.to_give_back():", "for key in ():"),),
+    ),
+)
+
+SPEAKING = (
+    Guard(
+        "a human's turn hands off",
+        "step hand off",
+        f"{TEST}::TestAHumanSpeaks::test_a_human_turn_after_the_bots_silences_the_bot[memory]",
+        (Removal(INTAKE, "if self._human_answers(accepting, context):", "if False:"),),
+    ),
+    Guard(
+        "a human's turn counts once",
+        "step hand off",
+        f"{TEST}::TestAHumanSpeaks"
+        "::test_the_same_history_after_handing_back_does_not_silence_the_bot_again[memory-with an id]",
+        (Removal("stores/holding.py", 'if said[n].role == "sale" and noted(said[n])', "if False"),),
+    ),
+    Guard(
+        "what a human answered is found under its other id",
+        "invariant 2",
+        f"{TEST}::TestAHumanSpeaks::test_what_the_human_answered_is_not_answered_by_the_bot[memory]",
+        (Removal("stores/holding.py", "if moved or not kept.answered_by", "if not kept.answered_by"),),
+    ),
+    Guard(
+        "the same words said again are held",
+        "invariant 1",
+        f"{TEST}::TestAHumanSpeaks::test_the_same_words_again_are_new[memory]",
+        (Removal("stores/holding.py", "[kept for kept in held if moved or not kept.answered_by]", "list(held)"),),
+    ),
+    Guard(
+        "what was held is settled by the human's answer",
+        "invariant 2",
+        f"{TEST}::TestAHumanSpeaks::test_nor_what_was_held_when_the_human_answered[memory]",
+        (
+            Removal(
+                "stores/holding.py",
+                "open_.append(with_alias(waiting[index].message, message))",
+                "open_.append(message)",
+            ),
+        ),
+    ),
+)
+
+GUARDS = (*SILENCE, *HOLDING, *BACK, *SPEAKING)
