@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from message_handler.ai import AI, Completion
+from message_handler.ai import AI, Completion, Prompt
 from message_handler.ai import answering as answering_module
+from message_handler.ai.chat_completions import ChatCompletions
 from message_handler.errors import AIError, SettingsError
 from message_handler.models import Usage
 from message_handler.secrets import Secrets
@@ -299,6 +300,25 @@ def test_where_the_first_gives_no_answer_the_fallback_does(
     assert len(server.calls) <= tries
     (call,) = other.calls
     assert call.headers["authorization"] == "Bearer 0ther-t0k3n"
+
+
+def test_whatever_breaks_in_a_provider_its_fallback_answers(
+    server: Server, other: Server, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = ChatCompletions._headers
+
+    def broken(self: ChatCompletions, asked: Prompt) -> dict[str, str]:
+        if self.core_ai["core_ai_id"] == "trial":
+            raise OverflowError(CANARY)
+        return whole(self, asked)
+
+    monkeypatch.setattr(ChatCompletions, "_headers", broken)
+    assert complete(record(server.url), record(other.url, core_ai_id="spare")).text == "From the other."
+    with pytest.raises(AIError) as failed:
+        complete(record(server.url))
+    assert failed.value.code == "ai_failed"
+    assert CANARY not in caplog.text
+    assert "OverflowError" in str([vars(line) for line in caplog.records])
 
 
 def test_the_fallback_is_asked_once_and_the_first_error_is_told(server: Server, other: Server) -> None:

@@ -220,6 +220,49 @@ def _done_without_stop(exchange: Exchange) -> None:
 
 
 @pytest.mark.parametrize(
+    ("given", "completed"), [(10**30, 5), (7, 2**31), (-1, 5), (True, 5), ("7", 5), (None, 5), (7.0, 5), ([], {})]
+)
+def test_a_good_reply_is_not_lost_over_a_price_that_is_none(server: Server, given: Any, completed: Any) -> None:
+    def priced(exchange: Exchange) -> None:
+        exchange.start()
+        exchange.text("Rest.", "stop")
+        exchange.event({"choices": [], "usage": {"prompt_tokens": given, "completion_tokens": completed}})
+        exchange.event("[DONE]")
+        exchange.end()
+
+    server.scripts = [priced]
+    assert ask(record(server.url)) == Completion("Rest.", None)
+
+
+def test_a_character_that_comes_in_two_halves_is_one_and_a_half_alone_is_none(server: Server) -> None:
+    def halves(exchange: Exchange) -> None:
+        exchange.start()
+        for piece in ('"Well \\ud83d"', '"\\ude42, \\udc00 \\u0000"', '"\\ud83d"'):
+            exchange.event('{"choices": [{"delta": {"content": ' + piece + "}}]}")
+        exchange.text("", "stop")
+        exchange.event("[DONE]")
+        exchange.end()
+
+    seen: list[str] = []
+    server.scripts = [halves]
+    said = ChatCompletions(record(server.url), Egress([], allow_loopback=True), Secrets()).ask(
+        prompt(), seen.append, LIMITS
+    )
+    assert said.text == "Well \U0001f642, \ufffd "
+    for text in (*seen, said.text):
+        assert "\0" not in text
+        text.encode()
+
+
+@pytest.mark.parametrize("token", ["tok\u00e9n", "to\rken", "to\x00ken"])
+def test_a_token_that_no_header_holds_is_missing(server: Server, token: str) -> None:
+    with pytest.raises(Failure) as failed:
+        ask(record(server.url, auth_token=token, auth_required=True, auth_host=at(server)))
+    assert failed.value.code == "ai_credentials_missing"
+    assert server.calls == []
+
+
+@pytest.mark.parametrize(
     "script",
     [_cut_before_stop, _cut_after_stop, _undelimited_after_stop, _ended_without_stop, _done_without_stop],
 )
@@ -244,6 +287,7 @@ def sends(*events: Any) -> Script:
     [
         "{", "[]", "1", "null", "[" * 100_000, '{"choices": 1}', '{"choices": [1]}', '{"choices": [{"delta": 1}]}',
         '{"choices": [{"delta": {"content": 1}}]}', '{"choices": [], "usage": 1}',
+        '{"choices": [{"delta": {}, "finish_reason": ["stop"]}]}',
     ],
 )  # fmt: skip
 def test_what_is_no_chunk_ends_the_try_and_its_connection(server: Server, event: str) -> None:
@@ -387,6 +431,7 @@ def _date(seconds: float) -> str:
         (lambda: _date(-100), 0, 0),
         (lambda: "soon", None, None),
         (lambda: "nan", None, None),
+        (lambda: "Mon, 01 Jan 99999999999999999999 00:00:00 GMT", None, None),
     ],
 )
 def test_when_to_come_back_is_read_as_seconds_or_a_date(

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from message_handler.ai.events import Events
+from message_handler.ai.events import _LINE_END, Events
 
 ENDS = st.sampled_from((b"\n", b"\r\n", b"\r"))
 #: No line ends of any kind that a data line could have.
@@ -61,6 +61,20 @@ def test_borders_between_pieces_change_nothing(stream: bytes, places: list[int])
 )
 def test_streams_are_read_as_the_standard_says(stream: bytes, expected: list[str]) -> None:
     assert fed(stream) == expected
+
+
+def test_a_long_line_in_small_pieces_is_looked_through_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[int] = []
+
+    class Counting:
+        def split(self, text: bytes) -> list[bytes]:
+            looked.append(len(text))
+            return _LINE_END.split(text)
+
+    monkeypatch.setattr("message_handler.ai.events._LINE_END", Counting())
+    stream = b"data: " + b"a" * 100_000 + b"\n\n"
+    assert fed(*(stream[at : at + 10] for at in range(0, len(stream), 10))) == ["a" * 100_000]
+    assert sum(looked) == len(stream)
 
 
 def test_what_is_no_utf_8_is_said_to_be_none() -> None:

@@ -346,6 +346,17 @@ class TestTokens:
         found = database.run(lambda connection: connection.run(asked, id=TENANT))
         assert found == [[0, True, None] if tried_at_once else [3, False, "c"]]
 
+    @pytest.mark.parametrize("meta_data", ["[]", '"text"', '{"webhook_secrets": 5}', '{"webhook_secret": "whsec_x"}'])
+    def test_what_was_written_by_hand_is_shown_as_far_as_it_can_be_used(
+        self, admin: ConfigurationAdmin, database: Database, meta_data: str
+    ) -> None:
+        """Nobody knows whether what can't be used is a secret."""
+        admin.put("platforms", TENANT, TENANT, {"name": "Clinic"})
+        text = "update platforms set meta_data = cast(:meta_data as jsonb) where platform_id = :id"
+        database.run(lambda connection: connection.run(text, id=TENANT, meta_data=meta_data))
+        assert admin.get("platforms", TENANT, TENANT)["meta_data"] == {}
+        assert [record["meta_data"] for record in admin.all("platforms", TENANT)] == [{}]
+
 
 class TestReaders:
     def test_a_change_is_shared_at_once_with_every_bot_that_it_is_in(

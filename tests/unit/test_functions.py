@@ -803,6 +803,9 @@ class TestConfiguration:
             ("admin-put-core-ai", {"api_endpoint": f"https://api.ai.example.{CANARY}.example"}, "api_endpoint"),
             ("admin-put-platform", {"base_url": f"https://{CANARY}.example"}, "base_url"),
             ("admin-put-platform", {"base_url": "http://chat.clinic.example"}, "base_url"),
+            ("admin-put-platform", {"base_url": "simulated://chat"}, "base_url"),
+            ("admin-put-platform", {"base_url": "bedrock://chat"}, "base_url"),
+            ("admin-put-core-ai", {"api_endpoint": f"https://ai.clinic.example/v1?key={CANARY}"}, "api_endpoint"),
         ],
     )
     def test_what_is_wrong_is_refused_by_its_name_and_nothing_is_stored(

@@ -31,12 +31,12 @@ class ConfigurationAdmin:
     def all(self, kind: RecordKind, platform_id: str) -> list[dict[str, Any]]:
         """Every record of a kind, ordered by id, without secrets."""
         found = self.store.read(platform_id, lambda records: records.all(kind))
-        return [_shown(record) for record in found]
+        return [_shown(kind, record) for record in found]
 
     def get(self, kind: RecordKind, platform_id: str, id_: str) -> dict[str, Any]:
         """One record, without secrets."""
         _check_id(kind, id_)
-        return _shown(_found(kind, self.store.read(platform_id, lambda records: records.get(kind, id_))))
+        return _shown(kind, _found(kind, self.store.read(platform_id, lambda records: records.get(kind, id_))))
 
     def put(self, kind: RecordKind, platform_id: str, id_: str, body: Any) -> tuple[bool, dict[str, Any]]:
         """Write a whole record; whether it is a new one, and the record without secrets.
@@ -58,7 +58,7 @@ class ConfigurationAdmin:
 
         created, stored, answering = self.store.change(platform_id, step)
         self.bots.refresh(platform_id, answering)
-        return created, _shown(stored)
+        return created, _shown(kind, stored)
 
     def delete(self, kind: RecordKind, platform_id: str, id_: str) -> None:
         """Delete a record that nothing refers to. Raises Conflict where something does."""
@@ -76,7 +76,7 @@ class ConfigurationAdmin:
 
     def _check_address(self, record: dict[str, Any], field: str) -> None:
         url = record.get(field)
-        if url is None or url.startswith(("simulated://", "bedrock://")):
+        if url is None or (field == "api_endpoint" and url.startswith(("simulated://", "bedrock://"))):
             return
         try:
             self.egress.check(url)
@@ -84,8 +84,10 @@ class ConfigurationAdmin:
             raise InvalidRequest(str(refused), field=field) from None
 
 
-def _shown(record: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in redacted(record).items() if name != "auth_host"}
+def _shown(kind: RecordKind, record: dict[str, Any]) -> dict[str, Any]:
+    """Of what somebody wrote into a table by hand only what can be used: who knows what else is in it."""
+    known, _ = usable(kind, record["meta_data"])
+    return {name: value for name, value in redacted(record | {"meta_data": known}).items() if name != "auth_host"}
 
 
 def _check_id(kind: RecordKind, id_: str) -> None:

@@ -40,8 +40,9 @@ _NAME = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?:\.(?!-)[a-z0-9_-]{1,63})*", re.ASCI
 _NUMBER = re.compile(r"(?:.*\.)?(?:[0-9]+|0x[0-9a-f]*)", re.ASCII)
 _UNICAST = IPv6Network("2000::/3")
 _NAT64 = IPv6Network("64:ff9b::/96")
-#: A public address, but inside of Azure it is the machine's own host.
-_METADATA = IPv4Network("168.63.129.16/32")
+_DOCUMENTATION = IPv6Network("3fff::/20")
+#: A public address that inside of Azure is the machine's own host; and relays to wherever that nobody runs any more.
+_UNROUTED = (IPv4Network("168.63.129.16/32"), IPv4Network("192.88.99.0/24"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,8 +143,8 @@ def is_public(address: IPv4Address | IPv6Address) -> bool:
             inner = IPv4Address(int(address) & 0xFFFFFFFF)
         if inner:
             return is_public(inner)
-        return address in _UNICAST and address.is_global
-    return address.is_global and not address.is_multicast and address not in _METADATA
+        return address in _UNICAST and address.is_global and address not in _DOCUMENTATION
+    return address.is_global and not address.is_multicast and not any(address in network for network in _UNROUTED)
 
 
 def resolve(host: str, port: int) -> list[Address]:

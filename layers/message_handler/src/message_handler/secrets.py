@@ -11,7 +11,7 @@ from typing import Any
 
 from message_handler.errors import Unavailable
 
-_ARN = re.compile(r"arn:aws[a-z-]*:secretsmanager:([a-z0-9-]+):\d{12}:secret:.+", re.ASCII)
+_ARN = re.compile(r"arn:aws[a-z-]*:secretsmanager:([a-z0-9-]+):\d{12}:secret:[A-Za-z0-9/_+=.@-]+", re.ASCII)
 #: How long a value is taken for what it is there, so that a rotated one is seen.
 _FRESH_SECONDS = 300.0
 #: How long it is before Secrets Manager is asked again after it did not answer.

@@ -58,7 +58,7 @@ def _tried(provider: Provider, prompt: Prompt, watch: Watch, total: float, tries
     for number in range(tries):
         left = end - time.monotonic()
         try:
-            return provider.ask(replace(prompt, timeout=left), watch, Limits.of(total, left))
+            return _asked(provider, replace(prompt, timeout=left), watch, Limits.of(total, left))
         except AIError as error:
             again, asked = isinstance(error, Failure) and error.again, getattr(error, "retry_after", None)
             _log.warning(
@@ -76,6 +76,28 @@ def _tried(provider: Provider, prompt: Prompt, watch: Watch, total: float, tries
                 raise
         _wait(pause, watch)
     raise AssertionError("unreachable")
+
+
+def _asked(provider: Provider, prompt: Prompt, watch: Watch, limits: Limits) -> Completion:
+    """One try. What breaks in a provider is a Failure, for its fallback to be asked; what `watch` raises passes."""
+    stopped: BaseException | None = None
+
+    def watched(text: str) -> None:
+        nonlocal stopped
+        try:
+            watch(text)
+        except BaseException as error:
+            stopped = error
+            raise
+
+    try:
+        return provider.ask(prompt, watched, limits)
+    except Exception as error:
+        if error is stopped or isinstance(error, AIError):
+            raise
+        # Its type alone: the text of a foreign error may quote the prompt.
+        _log.error("the AI broke", extra={"error": type(error).__name__, "core_ai_id": provider.core_ai_id})
+        raise Failure("ai_failed") from None
 
 
 def _wait(seconds: float, watch: Watch) -> None:

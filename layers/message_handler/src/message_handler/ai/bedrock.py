@@ -16,11 +16,10 @@ from typing import Any
 from message_handler.ai import Completion, Prompt, Watch
 from message_handler.ai.failures import Failure, of_status
 from message_handler.ai.messages import system_of, turns_of
-from message_handler.ai.reply import Reply
+from message_handler.ai.reply import Reply, usage_of
 from message_handler.ai.watched import Limits, Line, attend
 from message_handler.egress import exchange, parse, resolve
 from message_handler.errors import EgressFailed, EgressRefused
-from message_handler.models import Usage
 
 _STOPS = {
     "end_turn": None,
@@ -102,11 +101,10 @@ class Bedrock:
         stopped, usage = None, None
         for event in events:
             text = event.get("contentBlockDelta", {}).get("delta", {}).get("text", "")
-            reply.add(text)
-            yield text
+            yield reply.add(text)
             stopped = event.get("messageStop", {}).get("stopReason", stopped)
             if cost := event.get("metadata", {}).get("usage"):
-                usage = Usage(cost["inputTokens"], cost["outputTokens"])
+                usage = usage_of(cost.get("inputTokens"), cost.get("outputTokens"))
         if stopped is None:
             raise Failure("ai_unreachable", again=True)
         if code := _STOPS.get(stopped, "ai_protocol"):

@@ -11,7 +11,7 @@ from message_handler.ai import Completion, Prompt, Watch
 from message_handler.ai.events import Events
 from message_handler.ai.failures import Failure, of_status
 from message_handler.ai.messages import system_of, turns_of
-from message_handler.ai.reply import Reply
+from message_handler.ai.reply import Reply, usage_of
 from message_handler.ai.watched import Limits, Line, attend
 from message_handler.egress import Egress, parse
 from message_handler.errors import EgressFailed, EgressRefused, Unavailable
@@ -80,9 +80,12 @@ class ChatCompletions:
             raise Failure("ai_credentials_missing")
         try:
             # Who keeps a token in a file keeps a line end with it.
-            return self.secrets.reveal(stored).strip()
+            token = self.secrets.reveal(stored).strip()
         except Unavailable:
             raise Failure("ai_credentials_missing") from None
+        if not (token.isascii() and token.isprintable()):
+            raise Failure("ai_credentials_missing")  # no header holds it
+        return token
 
     def _body(self, prompt: Prompt) -> bytes:
         meta_data = self.core_ai["meta_data"]
@@ -107,7 +110,7 @@ class ChatCompletions:
             answer.reply.count(len(piece))
             try:
                 yield "".join(map(answer.take, events.feed(piece)))
-            except (ValueError, TypeError, AttributeError, RecursionError):
+            except (ValueError, TypeError, AttributeError, RecursionError, OverflowError):
                 # Its text would quote the answer.
                 raise Failure("ai_protocol", again=True, status=200) from None
         # Without a length, an end can't be told from a cut.
@@ -139,7 +142,7 @@ class _Answer:
         if chunk.get("error"):
             raise Failure("ai_unavailable", again=True, status=200)
         if usage := chunk.get("usage"):
-            self.usage = Usage(int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0))
+            self.usage = usage_of(usage.get("prompt_tokens"), usage.get("completion_tokens"))
         text = ""
         for choice in chunk.get("choices") or ():
             if choice.get("index"):
@@ -148,13 +151,17 @@ class _Answer:
             if delta.get("refusal"):
                 raise Failure("ai_refused", status=200)
             text += delta.get("content") or ""
-            self.stopped = choice.get("finish_reason") or self.stopped
-        self.reply.add(text)
-        return text
+            reason = choice.get("finish_reason")
+            if reason is not None and not isinstance(reason, str):
+                raise TypeError("finish_reason is no text")
+            self.stopped = reason or self.stopped
+        return self.reply.add(text)
 
 
 def _is_at(url: str, host: str | None) -> bool:
     """Whether `host`, with its port if that is not the usual, is the URL's."""
+    if not host:
+        return False
     target = parse(url)
     try:
         return parse(f"{target.scheme}://{host}").authority == target.authority

@@ -13,7 +13,8 @@ class Events:
     """Takes a stream's bytes as they come, and gives the data of each event that is complete."""
 
     def __init__(self) -> None:
-        self._rest = b""
+        #: The line that has not ended yet, in the pieces in which it came.
+        self._rest: list[bytes] = []
         self._data: list[bytes] = []
         self._begun = False
         self._after_cr = False
@@ -27,7 +28,12 @@ class Events:
         if not piece:
             return
         self._after_cr = piece.endswith(b"\r")
-        *lines, self._rest = _LINE_END.split(self._rest + piece)
+        first, *others = _LINE_END.split(piece)
+        self._rest.append(first)
+        if not others:
+            return
+        lines = [b"".join(self._rest), *others[:-1]]
+        self._rest = [others[-1]]
         for line in lines:
             if not self._begun:
                 line, self._begun = line.removeprefix(_BOM), True

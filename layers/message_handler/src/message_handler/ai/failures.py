@@ -18,6 +18,7 @@ _MESSAGES = {
     "ai_protocol": "What the AI sent is not an answer of its protocol: check the AI core's endpoint.",
     "ai_empty": "The AI's answer was empty.",
     "ai_too_long": "The AI's answer was longer than the AI core's max_reply_characters.",
+    "ai_failed": "The AI failed unexpectedly.",
     "ai_truncated": "The AI's answer was cut at its token limit: raise the AI core's max_tokens.",
     "ai_refused": "The AI, or a filter of its provider, refused to answer.",
     "ai_credentials_missing": "The AI's credentials are missing, can't be read, or were stored for another host.",
@@ -59,7 +60,7 @@ def _seconds(retry_after: str | None) -> float | None:
     except ValueError:
         try:
             date = parsedate_to_datetime(retry_after)
-        except ValueError:
+            seconds = (date.replace(tzinfo=date.tzinfo or UTC) - datetime.now(UTC)).total_seconds()
+        except (ValueError, TypeError, OverflowError):
             return None
-        seconds = (date.replace(tzinfo=date.tzinfo or UTC) - datetime.now(UTC)).total_seconds()
     return max(0.0, seconds) if math.isfinite(seconds) else None

@@ -11,6 +11,14 @@ from message_handler.models import Usage
 
 #: Of everything that a provider sends for one answer.
 _MAX_BYTES = 4 * 1024 * 1024
+#: More tokens than any answer costs, and as many as every store can count.
+_MAX_TOKENS = 2**31 - 1
+
+
+def usage_of(input_tokens: object, output_tokens: object) -> Usage | None:
+    """What an answer cost, if the provider counted in numbers that can be: a good reply is not lost over its price."""
+    counts = [count for count in (input_tokens, output_tokens) if type(count) is int and 0 <= count <= _MAX_TOKENS]
+    return Usage(*counts) if len(counts) == 2 else None
 
 
 @dataclass(slots=True)
@@ -20,6 +28,8 @@ class Reply:
     max_characters: int
     text: str = ""
     _bytes: int = 0
+    #: The first half of a character that the provider sent in two pieces.
+    _half: str = ""
 
     @classmethod
     def limited(cls, meta_data: dict[str, Any]) -> Self:
@@ -32,10 +42,16 @@ class Reply:
         if self._bytes > _MAX_BYTES:
             raise Failure("ai_too_long")
 
-    def add(self, text: str) -> None:
+    def add(self, text: str) -> str:
+        """What is added: without U+0000 and halves of characters, which no store holds."""
+        text = self._half + text
+        self._half = text[-1] if "\ud800" <= text[-1:] <= "\udbff" else ""
+        text = text.removesuffix(self._half) if self._half else text
+        text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").replace("\0", "")
         self.text += text
         if len(self.text) > self.max_characters:
             raise Failure("ai_too_long")
+        return text
 
     def whole(self, usage: Usage | None) -> Completion:
         """The completion, once the provider said that this is all. Raises Failure ai_empty."""
