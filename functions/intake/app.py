@@ -13,8 +13,8 @@ from aws_lambda_powertools.logging.utils import copy_config_to_registered_logger
 
 from message_handler import handoff
 from message_handler.conversations import conversation_view
-from message_handler.errors import InvalidRequest, RequestError, Unavailable
-from message_handler.intake import conversation_key, parse_request
+from message_handler.errors import InvalidRequest, Rejected, RequestError, Unavailable
+from message_handler.intake import conversation_key, parse_request, rejection
 from message_handler.jobs import BackgroundJobManager, job_view
 from message_handler.metrics import Meter
 from message_handler.rest import Call, serve
@@ -38,14 +38,14 @@ def post_message(call: Call) -> tuple[int, dict[str, Any]]:
     try:
         key = conversation_key(call.path("conversation_id"), call.platform_id)
         result = parts().intake.handle(key, parse_request(call.body()), correlation_id=call.correlation_id)
+    except Rejected as rejected:
+        meter.add("MessagesRejected")
+        logger.info("rejected", extra={"ai_job_id": rejected.job_id, "correlation_id": call.correlation_id})
+        return HTTPStatus.CONFLICT, rejection(rejected.job_id)
     except (RequestError, Unavailable):
         meter.add("MessagesRejected")
         raise
     about = {name: result.get(name) for name in ("ai_job_id", "action", "consolidated_messages")}
-    if not result["success"]:
-        meter.add("MessagesRejected")
-        logger.info("rejected", extra=about | {"correlation_id": call.correlation_id})
-        return HTTPStatus.CONFLICT, result
     logger.info("accepted", extra=about | {"correlation_id": call.correlation_id})
     return HTTPStatus.ACCEPTED, result
 

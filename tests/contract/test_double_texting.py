@@ -15,6 +15,7 @@ from message_handler.errors import Rejected, Unavailable
 from message_handler.models import Claim, DoubleTexting, Job, JobStatus, Message, Progress, Refused, Request
 from message_handler.processing import PATIENT_FROM
 from message_handler.queues import MAX_RECEIVE_COUNT
+from message_handler.stores.redis import RedisTier
 from tests.contract.chat import Chat, named
 from tests.contract.stories import on, told
 from tests.contract.world import AI_SECONDS, World
@@ -140,6 +141,37 @@ class TestInterrupted:
         assert world.settles().checked().answered("m0 m1")
         assert world.job(first).status is JobStatus.CANCELLED
 
+    def test_a_worker_that_slept_before_its_fence_leads_nobody_astray(self, world: World) -> None:
+        """worker A: claim J0 ── sleeps     m1 interrupts: J0 ⇒ J1     B: fence J1     A: fence J0, and owns nothing"""
+        world.posts("m0")
+        first = told(world, "m0")
+        claim = world.tier.claim(world.key, "sleeper")
+        assert isinstance(claim, Claim)
+        world.posts("m1", double_texting="interrupt")
+
+        def wakes() -> None:
+            fence = world.archive.fence(claim.job, successor_id=world.key.new_job_id(), turns=0)
+            assert (fence.number, fence.successor_id) == (None, told(world, "m1"))
+            ended = replace(claim.job, superseded_by=fence.successor_id)
+            assert world.tier.adopt(world.key, "sleeper", fence.settled, ended) is None
+
+        on(world, "after", "tier.heartbeat", wakes)
+        assert world.settles().checked().answered("m0 m1")
+        chain = [(job.status, job.job_id) for job in world.chain(first)]
+        assert chain == [(JobStatus.CANCELLED, first), (JobStatus.COMPLETED, told(world, "m1"))]
+
+    def test_it_is_found_from_its_first_moment_on(self, chat: Chat) -> None:
+        """Even where whoever interrupted it died at once."""
+        first = chat.says("one")
+        chat.claimed()
+        if isinstance(chat.tier, RedisTier):
+            chat.tier._keep = lambda _: None  # type: ignore[method-assign]
+        second = chat.accept(replace(chat.request("two"), double_texting="interrupt"))
+        found = chat.tier.job(first.job_id)
+        assert found is not None
+        assert (found.status, found.superseded_by) == (JobStatus.CANCELLED, second.job_id)
+        assert [message.content for message in found.messages] == [""]
+
     def test_its_verdict_stands_though_the_tier_forgets_it(self, world: World) -> None:
         """m0's own record comes back to an empty tier: it is answered by the job that took it over."""
         on(world, "before", "ai.complete", lambda: world.posts("m1", double_texting="interrupt"), world.tier_lost)
@@ -157,6 +189,7 @@ class TestInterrupted:
         on(world, "before", "ai.complete", refused)
         world.posts("m0")
         assert world.settles().answered("m0")
+        assert world.job(world.told["m0"][0]).status is JobStatus.CANCELLED
         world.told.pop("m1", None)
         world.checked()
 
@@ -244,6 +277,21 @@ class TestNews:
         world.delivers(seconds=world.settings.ai_timeout)
         assert world.ai.closed == []
         assert world.settles().checked().answered("m0", "m1")
+
+    def test_a_slow_provider_keeps_nobody_from_joining(self, world: World) -> None:
+        """Its timeouts are as long as a run, but there is no reply in the hand yet."""
+
+        class Slow(BotConfigService):
+            def config_of_job(self, job: Job) -> dict[str, Any]:
+                config = super().config_of_job(job)
+                slow = config["core_ai"] | {"timeout_seconds": 60}
+                return config | {"core_ai": slow | {"fallback": slow}}
+
+        world.worker = replace(world.worker, bots=Slow(world.tiers, world.archive, world.settings, world.clock))
+        on(world, "before", "ai.complete", lambda: world.posts("m1"))
+        world.posts("m0")
+        assert world.settles().checked().answered("m0 m1")
+        assert len(world.ai.closed) == 1
 
     def test_one_that_is_taken_back_again_leaves_the_run_unsealed(self, world: World) -> None:
         """m1 was seen and its send refused: the run that stopped for it has no reply to seal."""

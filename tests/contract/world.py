@@ -14,8 +14,8 @@ from typing import Any, Literal, cast
 from message_handler import maintenance
 from message_handler.ai import AI, Completion, Prompt, Watch
 from message_handler.bot_config import BotConfigService
-from message_handler.errors import AIError, Conflict, NotFound, Unavailable
-from message_handler.intake import Intake, MessageRequest, parse_request
+from message_handler.errors import AIError, Conflict, NotFound, Rejected, Unavailable
+from message_handler.intake import Intake, MessageRequest, parse_request, rejection
 from message_handler.jobs import BackgroundJobManager
 from message_handler.models import ArchiveRecord, ConversationKey, Job, JobStatus, Outcome, Record
 from message_handler.processing import Worker
@@ -268,9 +268,9 @@ class World:
                 told = self.intake.handle(self.key, request)
             except (Crash, Unavailable):
                 self.clock.advance(1)
+            except Rejected as rejected:
+                return rejection(rejected.job_id)
             else:
-                if not told["success"]:
-                    return told
                 for message_id in message_ids:
                     self.told.setdefault(message_id, [])
                 # The response is about the request's own message, its last.

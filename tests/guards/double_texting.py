@@ -99,4 +99,16 @@ GUARDS = (
         f"{TEST}::TestDebounce::test_what_waited_for_the_reply_is_answered_when_the_patient_is_quiet[memory]",
         (Removal("processing.py", "wake(self.queue, head, delay=math.ceil(claim.wait))", "pass"),),
     ),
+    Guard(
+        "nothing is linked behind a run",
+        "policy interrupt",
+        f"{TEST}::TestInterrupted::test_a_worker_that_slept_before_its_fence_leads_nobody_astray[memory]",
+        (Removal("stores/memory_archive.py", "self._running_successor(job) or "),),
+    ),
+    Guard(
+        "nothing is linked behind a run",
+        "policy interrupt",
+        f"{TEST}::TestInterrupted::test_a_worker_that_slept_before_its_fence_leads_nobody_astray[postgres alone]",
+        (Removal("stores/postgres_archive.py", "(running or execute(", "(execute("),),
+    ),
 )

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from message_handler import maintenance
-from message_handler.errors import Conflict, NotFound, Unavailable
+from message_handler.errors import Conflict, NotFound, Rejected, Unavailable
 from message_handler.intake import parse_request
 from message_handler.models import DoubleTexting, Job
 from tests.contract.world import FUNCTION_SECONDS, SWEEP_SECONDS, Crash
@@ -68,10 +68,10 @@ class Simulation(World):
                 except Crash:
                     if process is self._intakes[number]:
                         self._intakes[number] = Process(self, process.name)
+                except Rejected as rejected:
+                    self.note("is told 409", rejected.job_id)
+                    return
                 else:
-                    if not answer["success"]:
-                        self.note("is told 409", answer["ai_job_id"])
-                        return
                     if answer["action"] == "interrupted":
                         self.interrupters.add(answer["ai_job_id"])
                     self.note("is told 202", answer["ai_job_id"])

@@ -19,7 +19,7 @@ import message_handler
 from message_handler import BackgroundJobManager, BotConfigService, MessageHandler, MessageLockManager, aio
 from message_handler.ai import Completion, Prompt, Watch
 from message_handler.ai.simulated import SimulatedAI
-from message_handler.errors import Conflict, InvalidRequest, NotFound, OtherBot, Unavailable
+from message_handler.errors import Conflict, InvalidRequest, NotFound, OtherBot, Rejected, Unavailable
 from message_handler.settings import Settings
 from tests.unit.service import CANARY
 
@@ -258,6 +258,32 @@ class TestOneAnswer:
         again = handler.handle_message_request("conv_123", HELLO, message_id="m1")
         assert (again["duplicate"], again["ai_job_id"]) == (True, first["ai_job_id"])
         assert handler.get_conversation_lock_info("conv_123") is None
+
+    def test_what_is_rejected_is_raised(self, handler: MessageHandler, gate: threading.Event) -> None:
+        job_id = handler.handle_message_request("conv_123", HELLO)["ai_job_id"]
+        with pytest.raises(Rejected) as rejected:
+            handler.handle_message_request("conv_123", f"<USER>{CANARY} more</USER>", double_texting="reject")
+        assert rejected.value.job_id == job_id
+        gate.set()
+        assert ended(handler, job_id)["consolidated_messages"] == 1
+
+    def test_what_interrupts_takes_over(self, handler: MessageHandler, gate: threading.Event) -> None:
+        first = handler.handle_message_request("conv_123", HELLO)["ai_job_id"]
+        until_processing(handler, first)
+        more = f"<USER>{CANARY} more</USER>"
+        told = handler.handle_message_request("conv_123", more, double_texting="interrupt", debounce_ms=0)
+        gate.set()
+        assert (told["action"], ended(handler, told["ai_job_id"])["consolidated_messages"]) == ("interrupted", 2)
+        assert ended(handler, first)["superseded_by"] == told["ai_job_id"]
+
+    def test_a_job_that_would_be_rejected_is_no_job(
+        self, handler: MessageHandler, gate: threading.Event, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        handler.jobs.create_ai_processing_job("conv_123", [CANARY])
+        config = handler.bots.get_bot_config("conv_123") | {"meta_data": {"double_texting": "reject"}}
+        monkeypatch.setattr(handler.bots, "get_bot_config", lambda *_, **__: config)
+        with pytest.raises(Conflict):
+            handler.jobs.create_ai_processing_job("conv_123", [f"{CANARY} more"])
 
     def test_a_cancelled_job_stays_cancelled(self, handler: MessageHandler, gate: threading.Event) -> None:
         job_id = handler.handle_message_request("conv_123", HELLO)["ai_job_id"]

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from message_handler import handler
 from message_handler.maintenance import DEFAULT_MAX_AGE_HOURS
-from message_handler.models import DEFAULT_PLATFORM
+from message_handler.models import DEFAULT_PLATFORM, DoubleTexting
 from message_handler.settings import Settings
 
 
@@ -42,6 +42,8 @@ class MessageHandler:
         messages: list[dict[str, Any]] | None = None,
         bot_id: str | None = None,
         message_id: str | None = None,
+        double_texting: DoubleTexting | None = None,
+        debounce_ms: int | None = None,
     ) -> dict[str, Any]:
         return await asyncio.to_thread(
             self._handler.handle_message_request,
@@ -51,6 +53,8 @@ class MessageHandler:
             messages=messages,
             bot_id=bot_id,
             message_id=message_id,
+            double_texting=double_texting,
+            debounce_ms=debounce_ms,
         )
 
     async def get_job_status(self, job_id: str) -> dict[str, Any] | None:

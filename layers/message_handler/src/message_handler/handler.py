@@ -11,7 +11,7 @@ from message_handler.errors import Unavailable
 from message_handler.intake import conversation_key, parse_request
 from message_handler.jobs import BackgroundJobManager
 from message_handler.locks import MessageLockManager
-from message_handler.models import DEFAULT_PLATFORM
+from message_handler.models import DEFAULT_PLATFORM, DoubleTexting
 from message_handler.settings import Settings
 from message_handler.wiring import build
 
@@ -63,11 +63,14 @@ class MessageHandler:
         messages: list[dict[str, Any]] | None = None,
         bot_id: str | None = None,
         message_id: str | None = None,
+        double_texting: DoubleTexting | None = None,
+        debounce_ms: int | None = None,
     ) -> dict[str, Any]:
         """Accept a message; the dictionary is the body of the API's `202`.
 
         Give the `history` as the platform's text, or `messages` as a list of `{role, content, message_id?}`:
-        the whole history or only what is new. Raises RequestError or Unavailable; then nothing was stored.
+        the whole history or only what is new. Raises RequestError (Rejected while another message is answered, if the
+        policy is to reject) or Unavailable; then nothing was stored.
         """
         body = {
             "history": history,
@@ -75,6 +78,8 @@ class MessageHandler:
             "resources": resources,
             "bot_id": bot_id,
             "message_id": message_id,
+            "double_texting": double_texting,
+            "debounce_ms": debounce_ms,
         }
         request = parse_request(body)
         return self._parts.intake.handle(conversation_key(conversation_id, self._platform_id), request)

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from message_handler import history
 from message_handler.bot_config import BotConfigService
-from message_handler.errors import HandedOff, InvalidRequest, OtherBot, PayloadTooLarge, Rejected, Unavailable
+from message_handler.errors import HandedOff, InvalidRequest, OtherBot, PayloadTooLarge, Unavailable
 from message_handler.handoff import silence
 from message_handler.metrics import TIER_VALUES, Meter
 from message_handler.models import (
@@ -160,9 +160,9 @@ class Intake:
     meter: Meter = field(default_factory=Meter)
 
     def handle(self, key: ConversationKey, request: MessageRequest, *, correlation_id: str = "") -> dict[str, Any]:
-        """Accept a message: the body of the `202`, or that of the `409` where the bot's policy is to reject it.
+        """Accept a message: the body of the `202`.
 
-        Raises RequestError, or Unavailable; then nothing was accepted.
+        Raises RequestError (Rejected where the bot's policy is to), or Unavailable; then nothing was accepted.
         """
         context, messages = read_turns(request)
         bot_id = request.bot_id
@@ -195,8 +195,6 @@ class Intake:
                 if told := self._hold(accepting, silent):
                     return told
                 continue
-            except Rejected as rejected:
-                return rejection(rejected.job_id)
             degraded = tier.name != self.tiers.expected or self.bots.degraded
             return response(accepted, config["name"], degraded=degraded)
 
@@ -243,6 +241,10 @@ class Intake:
         job_id, lock_id = key.new_job_id(), str(uuid.uuid4())
         tier, accepted = self.tiers.first(lambda tier: tier.accept(request, job_id=job_id, lock_id=lock_id))
         self.meter.add("TimeToLock", 1000 * (self.clock() - began))
+        if accepted.interrupted:
+            # Whatever becomes of the record. While Postgres is away the tier alone keeps the old run from its commit.
+            with suppress(Unavailable):
+                self.archive.interrupt(accepted.interrupted)
         # A job that has ended keeps nothing waiting: its record stands for the request's own message alone,
         # under the name that was answered.
         own = replace(request.messages[-1], message_id=accepted.message_id)
@@ -265,9 +267,6 @@ class Intake:
             raise
         if accepted.interrupted:
             self.meter.add("JobsInterrupted")
-            # While Postgres is away the tier alone keeps the old run from its commit.
-            with suppress(Unavailable):
-                self.archive.interrupt(accepted.interrupted)
         self._measure(tier, accepted)
         return tier, accepted
 

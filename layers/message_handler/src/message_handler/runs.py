@@ -232,7 +232,9 @@ class Run:
             if now - pulse.looked < LOOK_SECONDS:
                 return
             pulse.looked = now
-            restartable = job.restarts < self.settings.max_restarts and self.deadline - now >= needs
+            # There is no reply in the hand yet: half of a run's time is enough to ask again, if it must be.
+            enough = self.deadline - now >= min(needs, self.settings.run_seconds / 2)
+            restartable = job.restarts < self.settings.max_restarts and enough
             # A tier that is away for a moment costs no answer: the next look asks again, and the seal decides.
             with suppress(Unavailable):
                 if now - pulse.beaten >= (PROGRESS_SECONDS if len(text) != shown else self.settings.heartbeat_every):

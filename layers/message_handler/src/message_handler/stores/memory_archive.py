@@ -93,7 +93,8 @@ class MemoryArchive:
                 return Fence(archived.fence, settled, newest)
             end_id, held = None, archived.handoff.human and bool(open_)
             if open_ and not held:
-                end_id = self._link(job, successor_id)
+                # Nothing is linked behind a run: whoever asks may have lost the lock to it (an interruption).
+                end_id = self._running_successor(job) or self._link(job, successor_id)
             elif job.messages and not open_ and not known.status.ended:
                 self._link(job, settled[job.messages[-1].message_id])
             return Fence(None, settled, newest, self._cancel(known), end_id, held=held)
@@ -336,6 +337,13 @@ class MemoryArchive:
         while (following := self._jobs.get((platform_id, chain[-1]))) and following[0].superseded_by:
             chain.append(following[0].superseded_by)
         return chain
+
+    def _running_successor(self, job: Job) -> str | None:
+        """The run that goes on, or may, at the end of an ended job's chain."""
+        platform_id = job.key.platform_id
+        end_id = self._chain(platform_id, job.job_id)[-1]
+        end = self._jobs.get((platform_id, end_id))
+        return end_id if end and end_id != job.job_id and not end[0].status.ended else None
 
     def _link(self, job: Job, successor_id: str) -> str:
         """Link the end of the job's chain, unless that leads in a circle; returns what the chain ends with now."""

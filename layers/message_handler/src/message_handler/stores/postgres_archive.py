@@ -77,7 +77,9 @@ class PostgresArchive:
                 ended, successor = _job(connection, job), None
                 assert ended is not None
                 if open_ and not fence.held:
-                    successor = execute(connection, values, "supersede_job", "chain_end")[0][0]
+                    # Nothing is linked behind a run: whoever asks may have lost the lock to it (an interruption).
+                    running = execute(connection, values, "running_successor")
+                    successor = (running or execute(connection, values, "supersede_job", "chain_end"))[0][0]
                 elif not open_ and job.messages and not ended.status.ended:
                     settled_by = fence.settled[job.messages[-1].message_id]
                     execute(connection, values | {"successor_id": settled_by}, "supersede_job")

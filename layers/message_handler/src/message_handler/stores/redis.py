@@ -112,7 +112,7 @@ class RedisTier:
             raise Rejected(running)
         interrupted = job_from_json(answer["interrupted"]) if "interrupted" in answer else None
         if interrupted:
-            # For its readers alone: the script could not name its key before it knew the job.
+            # For its readers, who find it in the line until then: the script could not name its key.
             with suppress(Unavailable):
                 self._keep(interrupted)
         return Accepted(
@@ -258,7 +258,7 @@ class RedisTier:
                 if not found.startswith(">"):
                     return job_from_json(json.loads(found))
                 *documents, progress = self._client.hmget(
-                    _line_key(_key_of(found[1:])), ["current", "next", "progress"]
+                    _line_key(_key_of(found[1:])), ["current", "next", "interrupted", "progress"]
                 )
             for document in documents:
                 if document and (job := job_from_json(json.loads(document))).job_id == job_id:

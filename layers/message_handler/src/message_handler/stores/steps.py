@@ -449,7 +449,15 @@ def _remember(line: Line, message: Message, job_id: str, count: int, now: float)
 def _postpone(line: Line, job: Job, messages: tuple[Message, ...], next_id: str, now: float) -> None:
     """Put messages of `job` at the head of the next one."""
     waiting = line.next or Job(
-        next_id, job.key, JobStatus.PENDING, (), job.bot_id, job.context, job.resources, created_at=now
+        next_id,
+        job.key,
+        JobStatus.PENDING,
+        (),
+        job.bot_id,
+        job.context,
+        job.resources,
+        created_at=now,
+        correlation_id=job.correlation_id,
     )
     line.next = replace(waiting, messages=(*messages, *waiting.messages))
 

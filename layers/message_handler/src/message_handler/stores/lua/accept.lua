@@ -142,6 +142,13 @@ if any_new and policy == 'interrupt' and target == 'current' and line.current
   local job = line.current
   interrupted = cjson.decode(cjson.encode(job))
   interrupted.status, interrupted.finished_at, interrupted.superseded_by = 'cancelled', now, input.job_id
+  -- Its readers must find it at once, and its own key is not known before the line is read.
+  line.interrupted = cjson.decode(cjson.encode(interrupted))
+  line.interrupted.context, line.interrupted.resources = nil, nil
+  for _, message in ipairs(line.interrupted.messages) do
+    message.content = ''
+  end
+  names[#names + 1] = 'interrupted'
   job.job_id, job.status, job.restarts, job.attempts = input.job_id, 'pending', job.restarts + 1, 0
   job.created_at, job.ready_at, job.started_at = now, 0, nil
   point_to_line(KEYS[4])

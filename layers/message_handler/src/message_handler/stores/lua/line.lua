@@ -1,8 +1,8 @@
 -- What every step shares; put in front of each step's script.
 --
 -- KEYS[1]  hash: the line of a conversation (bot_id, current, next, last, lock_id, acquired_at, claimed_at,
---          heartbeat_at, progress, due_at, wakes, handed_off); current, next and progress are
---          JSON documents
+--          heartbeat_at, progress, due_at, wakes, handed_off, interrupted); current, next, progress and interrupted (how
+--          the job ended that was interrupted last) are JSON documents
 -- KEYS[2]  hash: message id -> JSON array [job id, message id, ended at, number of messages] of ended jobs
 -- KEYS[3]  sorted set of the shard: conversation -> Unix seconds at which the sweep should look at it
 -- ARGV[1]  JSON object: now (Unix seconds; absent: the server's clock), member (the conversation's name),
@@ -19,8 +19,8 @@ if not now then
 end
 
 local FIELDS = {'bot_id', 'current', 'next', 'last', 'lock_id', 'acquired_at', 'claimed_at', 'heartbeat_at',
-  'progress', 'due_at', 'wakes', 'handed_off'}
-local DOCUMENTS = {current = true, next = true, last = true, progress = true}
+  'progress', 'due_at', 'wakes', 'handed_off', 'interrupted'}
+local DOCUMENTS = {current = true, next = true, last = true, progress = true, interrupted = true}
 local NUMBERS = {acquired_at = true, claimed_at = true, heartbeat_at = true, due_at = true, wakes = true}
 
 local function load_line()
@@ -137,7 +137,7 @@ local function postpone(line, job, messages, job_id, job_key)
     line.next = {job_id = job_id, platform_id = job.platform_id, conversation_id = job.conversation_id,
       status = 'pending', bot_id = job.bot_id, messages = {}, context = job.context,
       context_size = job.context_size, resources = job.resources, restarts = 0, attempts = 0, created_at = now,
-      ready_at = 0}
+      ready_at = 0, correlation_id = job.correlation_id}
     point_to_line(job_key)
   end
   for _, message in ipairs(line.next.messages) do
