@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import threading
 import time
@@ -13,7 +14,8 @@ import pytest
 from message_handler.ai import AI, Completion, Prompt
 from message_handler.ai import answering as answering_module
 from message_handler.ai.chat_completions import ChatCompletions
-from message_handler.errors import AIError, SettingsError
+from message_handler.ai.failures import Failure
+from message_handler.errors import AIError, SettingsError, Unavailable
 from message_handler.models import Usage
 from message_handler.secrets import Secrets
 from message_handler.settings import Settings
@@ -318,7 +320,25 @@ def test_whatever_breaks_in_a_provider_its_fallback_answers(
         complete(record(server.url))
     assert failed.value.code == "ai_failed"
     assert CANARY not in caplog.text
-    assert "OverflowError" in str([vars(line) for line in caplog.records])
+    (line, _) = [vars(line) for line in caplog.records if line.message == "the AI broke"]
+    assert line["error"] == "OverflowError"
+    assert re.fullmatch(r"test_answering\.py:\d+ broken", line["where"])
+
+
+@pytest.mark.parametrize("error", [Stopped(), ValueError("x"), Failure("ai_unreachable", again=True), Unavailable("x")])
+def test_what_the_watch_raises_is_nobodys_failure(server: Server, other: Server, error: BaseException) -> None:
+    told: list[str] = []
+
+    def watch(text: str) -> None:
+        told.append(text)
+        if text:
+            raise error
+
+    with pytest.raises(type(error)) as raised:
+        complete(record(server.url), record(other.url), watch=watch)
+    assert raised.value is error
+    assert told[-1]
+    assert (len(server.calls), other.calls) == (1, [])
 
 
 def test_the_fallback_is_asked_once_and_the_first_error_is_told(server: Server, other: Server) -> None:

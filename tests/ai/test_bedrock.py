@@ -39,7 +39,7 @@ def aws(monkeypatch: pytest.MonkeyPatch, server: Server) -> Iterator[None]:
     bedrock_module._client.cache_clear()
 
 
-def frame(payload: dict[str, Any], **headers: str) -> bytes:
+def frame(payload: Any, **headers: str) -> bytes:
     """A message of AWS's event stream encoding."""
     named = b"".join(
         struct.pack("!B", len(name)) + name + struct.pack("!BH", 7, len(value)) + value
@@ -51,7 +51,7 @@ def frame(payload: dict[str, Any], **headers: str) -> bytes:
     return message + struct.pack("!I", zlib.crc32(message))
 
 
-def event(kind: str, payload: dict[str, Any]) -> bytes:
+def event(kind: str, payload: Any) -> bytes:
     return frame(payload, message_type="event", event_type=kind, content_type="application/json")
 
 
@@ -146,6 +146,22 @@ def test_the_region_may_be_named(server: Server) -> None:
 def test_an_answer_in_any_pieces_is_the_same(server: Server, size: int) -> None:
     server.scripts = [streams(*says("Uống ", "nước 💧"), size=size)]
     assert ask() == Completion("Uống nước 💧", Usage(7, 5))
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        event("contentBlockDelta", {"delta": [1]}),
+        event("contentBlockDelta", {"delta": {"text": 1}}),
+        event("messageStop", {"stopReason": ["x"]}),
+        event("metadata", {"usage": [1]}),
+        event("metadata", [CANARY]),
+    ],
+)
+def test_what_is_no_event_of_its_shape_ends_the_try_and_its_connection(server: Server, odd: bytes) -> None:
+    failed = failure(server, streams(delta("Half of"), odd, stalls=True))
+    assert (failed.code, failed.again) == ("ai_protocol", True)
+    assert server.calls[0].closed.wait(10)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -41,25 +42,45 @@ class Answering:
     def complete(self, prompt: Prompt, watch: Watch) -> Completion:
         """The whole reply. Raises the first provider's AIError if none of them gives one."""
         end = time.monotonic() + prompt.timeout
+        watched = _Watched(watch)
         first: AIError | None = None
         for number, provider in enumerate(self.providers):
             total = min(provider.timeout, end - time.monotonic())
             if total <= 0:
                 break
             try:
-                return _tried(provider, prompt, watch, total, tries=1 if number else _TRIES)
+                return _tried(provider, prompt, watched, total, tries=1 if number else _TRIES)
             except AIError as error:
+                if watched.stopped:
+                    raise
                 first = first or error
         raise first or Failure("ai_timeout")
 
 
-def _tried(provider: Provider, prompt: Prompt, watch: Watch, total: float, tries: int) -> Completion:
+@dataclass(slots=True)
+class _Watched:
+    """A watch of which is known whether it raised: then nothing that is raised is a provider's."""
+
+    watch: Watch
+    stopped: bool = False
+
+    def __call__(self, text: str) -> None:
+        try:
+            self.watch(text)
+        except BaseException:
+            self.stopped = True
+            raise
+
+
+def _tried(provider: Provider, prompt: Prompt, watch: _Watched, total: float, tries: int) -> Completion:
     end = time.monotonic() + total
     for number in range(tries):
         left = end - time.monotonic()
         try:
             return _asked(provider, replace(prompt, timeout=left), watch, Limits.of(total, left))
         except AIError as error:
+            if watch.stopped:
+                raise
             again, asked = isinstance(error, Failure) and error.again, getattr(error, "retry_after", None)
             _log.warning(
                 "an AI gave no answer",
@@ -78,25 +99,18 @@ def _tried(provider: Provider, prompt: Prompt, watch: Watch, total: float, tries
     raise AssertionError("unreachable")
 
 
-def _asked(provider: Provider, prompt: Prompt, watch: Watch, limits: Limits) -> Completion:
+def _asked(provider: Provider, prompt: Prompt, watch: _Watched, limits: Limits) -> Completion:
     """One try. What breaks in a provider is a Failure, for its fallback to be asked; what `watch` raises passes."""
-    stopped: BaseException | None = None
-
-    def watched(text: str) -> None:
-        nonlocal stopped
-        try:
-            watch(text)
-        except BaseException as error:
-            stopped = error
-            raise
-
     try:
-        return provider.ask(prompt, watched, limits)
+        return provider.ask(prompt, watch, limits)
     except Exception as error:
-        if error is stopped or isinstance(error, AIError):
+        if watch.stopped or isinstance(error, AIError):
             raise
-        # Its type alone: the text of a foreign error may quote the prompt.
-        _log.error("the AI broke", extra={"error": type(error).__name__, "core_ai_id": provider.core_ai_id})
+        # Its type and place alone: the text of a foreign error may quote the prompt.
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{place.filename.rsplit('/', 1)[-1]}:{place.lineno} {place.name}"
+        extra = {"error": type(error).__name__, "where": where, "core_ai_id": provider.core_ai_id}
+        _log.error("the AI broke", extra=extra)
         raise Failure("ai_failed") from None
 
 

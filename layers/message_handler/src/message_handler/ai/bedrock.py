@@ -19,7 +19,7 @@ from message_handler.ai.messages import system_of, turns_of
 from message_handler.ai.reply import Reply, usage_of
 from message_handler.ai.watched import Limits, Line, attend
 from message_handler.egress import exchange, parse, resolve
-from message_handler.errors import EgressFailed, EgressRefused
+from message_handler.errors import EgressFailed, EgressRefused, MessageHandlerError
 
 _STOPS = {
     "end_turn": None,
@@ -57,6 +57,7 @@ class Bedrock:
     def _answer(self, prompt: Prompt, line: Line, limits: Limits) -> Generator[str, None, Completion]:
         from botocore.eventstream import ParserError
         from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
+        from urllib3.exceptions import HTTPError
 
         try:
             with ExitStack() as connection:
@@ -65,7 +66,13 @@ class Bedrock:
                     bedrock = _client(self.core_ai["meta_data"].get("region"))
                 answer = bedrock.converse_stream(**self._request(prompt))
                 yield ""
-                return (yield from self._read(answer["stream"]))
+                try:
+                    return (yield from self._read(answer["stream"]))
+                except (MessageHandlerError, HTTPError, ClientError, BotoCoreError, ParserError):
+                    raise
+                except Exception:  # noqa: BLE001  nobody knows all shapes that are no event's
+                    # Its text would quote the answer.
+                    raise Failure("ai_protocol", again=True) from None
         except EgressRefused:
             raise Failure("ai_address_refused") from None
         except EgressFailed:
@@ -103,6 +110,8 @@ class Bedrock:
             text = event.get("contentBlockDelta", {}).get("delta", {}).get("text", "")
             yield reply.add(text)
             stopped = event.get("messageStop", {}).get("stopReason", stopped)
+            if not isinstance(stopped, str | None):
+                raise TypeError("stopReason is no text")
             if cost := event.get("metadata", {}).get("usage"):
                 usage = usage_of(cost.get("inputTokens"), cost.get("outputTokens"))
         if stopped is None:
