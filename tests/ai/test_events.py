@@ -8,7 +8,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from message_handler.ai import events as events_module
 from message_handler.ai.events import _LINE_END, Events
+from message_handler.ai.failures import Failure
 
 ENDS = st.sampled_from((b"\n", b"\r\n", b"\r"))
 #: No line ends of any kind that a data line could have.
@@ -75,6 +77,15 @@ def test_a_long_line_in_small_pieces_is_looked_through_once(monkeypatch: pytest.
     stream = b"data: " + b"a" * 100_000 + b"\n\n"
     assert fed(*(stream[at : at + 10] for at in range(0, len(stream), 10))) == ["a" * 100_000]
     assert sum(looked) == len(stream)
+
+
+def test_a_line_as_long_as_it_may_be_is_one_and_a_longer_is_given_up() -> None:
+    most = b"data: ".ljust(events_module._MAX_LINE_BYTES, b"x")
+    assert fed(most[:9], most[9:] + b"\n\ndata: y\n\n") == [most[6:].decode(), "y"]
+    for pieces in ([most, b"x"], [b"\n" + most, b"x\n"]):
+        with pytest.raises(Failure) as failed:
+            fed(*pieces)
+        assert failed.value.code == "ai_too_long"
 
 
 def test_what_is_no_utf_8_is_said_to_be_none() -> None:
