@@ -254,7 +254,7 @@ def test_a_character_that_comes_in_two_halves_is_one_and_a_half_alone_is_none(se
         text.encode()
 
 
-@pytest.mark.parametrize("token", ["tok\u00e9n", "to\rken", "to\x00ken"])
+@pytest.mark.parametrize("token", ["tok\u00e9n", "to\rken", "to\x00ken", " \n"])
 def test_a_token_that_no_header_holds_is_missing(server: Server, token: str) -> None:
     with pytest.raises(Failure) as failed:
         ask(record(server.url, auth_token=token, auth_required=True, auth_host=at(server)))

@@ -201,6 +201,21 @@ def test_an_address_is_reached_only_where_it_is_named_itself(network: Network) -
 
 
 @pytest.mark.parametrize(
+    ("url", "host", "same"),
+    [
+        ("https://AI.example:443/v1", "ai.example", True),
+        ("https://ai.example:8443/v1", "ai.example:8443", True),
+        ("https://ai.example:8443/v1", "ai.example", False),
+        ("https://ai.example/v1", "evil.example", False),
+        ("https://none/v1", None, False),
+        ("ftp://ai.example/v1", "ai.example", False),
+    ],
+)
+def test_what_was_stored_for_a_host_is_for_no_other(url: str, host: str | None, same: bool) -> None:
+    assert egress.is_at(url, host) is same
+
+
+@pytest.mark.parametrize(
     "entry",
     [
         "",

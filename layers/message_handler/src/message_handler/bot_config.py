@@ -12,8 +12,8 @@ from copy import deepcopy
 from typing import Any
 
 from message_handler.configuration import is_complete, redacted, shareable, unredacted, usable
-from message_handler.egress import host_of
-from message_handler.errors import Conflict, EgressRefused, NotFound, Unavailable
+from message_handler.egress import is_at
+from message_handler.errors import Conflict, NotFound, Unavailable
 from message_handler.models import DEFAULT_PLATFORM, ConversationKey, Job
 from message_handler.settings import Settings
 from message_handler.stores.failover import Failover
@@ -183,7 +183,7 @@ class BotConfigService:
             part["meta_data"], left_out = usable(kind, part["meta_data"])
             self._warn(bot_id, left_out)
         for kind, part in parts:
-            if kind == "core_ai" and part["auth_token"] and not _is_bound(part):
+            if kind == "core_ai" and part["auth_token"] and not is_at(part["api_endpoint"], part.get("auth_host")):
                 part.update(auth_token=None, auth_required=True)
                 self._warn(bot_id, ["auth_token"])
         return unredacted(configuration)
@@ -228,11 +228,3 @@ class BotConfigService:
         if len(cache) >= _MAX_CACHED:
             cache.clear()
         cache[key] = (self._clock() + seconds, value)
-
-
-def _is_bound(core_ai: dict[str, Any]) -> bool:
-    """Whether the token was stored for the host that it would be sent to: the address may be somebody else's change."""
-    try:
-        return bool(host_of(core_ai["api_endpoint"]) == core_ai.get("auth_host"))
-    except EgressRefused:
-        return False

@@ -203,7 +203,7 @@ def _check_core_ai(record: dict[str, Any]) -> None:
     model, token = record["meta_data"].get("model"), record["auth_token"]
     if scheme not in ("https", "http", "bedrock", "simulated") or "://" not in record["api_endpoint"]:
         raise InvalidRequest("must start with https://, bedrock:// or simulated://", field="api_endpoint")
-    if "?" in rest and not re.fullmatch(r"[^?#]*\?api-version=[A-Za-z0-9.-]+", rest):
+    if not re.fullmatch(r"[^?#]*(\?api-version=[A-Za-z0-9.-]+)?", rest):
         raise InvalidRequest("may have no query but api-version: it is shown to whoever reads it", field="api_endpoint")
     if scheme == "bedrock" and not re.fullmatch(_MODEL, rest):
         raise InvalidRequest("must be bedrock:// and a model's id or an inference profile's ARN", field="api_endpoint")

@@ -265,6 +265,14 @@ def host_of(url: str) -> str:
     return replace(parse(url), scheme="https").authority
 
 
+def is_at(url: str, host: str | None) -> bool:
+    """Whether a URL names the host that something was stored for: the URL may be somebody else's change."""
+    try:
+        return host_of(url) == host
+    except EgressRefused:
+        return False
+
+
 def parse(url: str) -> Target:
     """A URL that is beyond doubt. Raises EgressRefused."""
     # Where parsers disagree about what a URL names, one checks and another connects: such characters are refused.

@@ -13,7 +13,7 @@ from message_handler.ai.failures import Failure, of_status
 from message_handler.ai.messages import system_of, turns_of
 from message_handler.ai.reply import Reply, usage_of
 from message_handler.ai.watched import Limits, Line, attend
-from message_handler.egress import Egress, parse
+from message_handler.egress import Egress, is_at
 from message_handler.errors import EgressFailed, EgressRefused, Unavailable
 from message_handler.models import Usage
 from message_handler.secrets import Secrets
@@ -76,15 +76,15 @@ class ChatCompletions:
             if self.core_ai["auth_required"]:
                 raise Failure("ai_credentials_missing")
             return None
-        if not _is_at(self.core_ai["api_endpoint"], self.core_ai.get("auth_host")):
+        if not is_at(self.core_ai["api_endpoint"], self.core_ai.get("auth_host")):
             raise Failure("ai_credentials_missing")
         try:
             # Who keeps a token in a file keeps a line end with it.
             token = self.secrets.reveal(stored).strip()
         except Unavailable:
             raise Failure("ai_credentials_missing") from None
-        if not (token.isascii() and token.isprintable()):
-            raise Failure("ai_credentials_missing")  # no header holds it
+        if not (token and token.isascii() and token.isprintable()):
+            raise Failure("ai_credentials_missing")  # no header holds it, or it is empty
         return token
 
     def _body(self, prompt: Prompt) -> bytes:
@@ -156,14 +156,3 @@ class _Answer:
                 raise TypeError("finish_reason is no text")
             self.stopped = reason or self.stopped
         return self.reply.add(text)
-
-
-def _is_at(url: str, host: str | None) -> bool:
-    """Whether `host`, with its port if that is not the usual, is the URL's."""
-    if not host:
-        return False
-    target = parse(url)
-    try:
-        return parse(f"{target.scheme}://{host}").authority == target.authority
-    except EgressRefused:
-        return False
