@@ -805,11 +805,12 @@ class TestTheArchive:
 
         def hold(number: int) -> bool:
             together.wait()
-            holding = archive.hold(KEY, [Message(f"minted-{number}", f"text {number % 2}")], (), {})
+            text = f"text {number % 2} of round {number // 6}"
+            holding = archive.hold(KEY, [Message(f"minted-{number}", text)], (), {})
             assert holding is not None
             return holding.duplicate
 
         with ThreadPoolExecutor(6) as pool:
-            duplicates = list(pool.map(hold, range(6)))
-        assert sum(duplicates) == 4
-        assert len(self.held_ids(archive)) == 2
+            duplicates = list(pool.map(hold, range(60)))
+        assert sum(duplicates) == 40
+        assert len(self.held_ids(archive)) == 20
