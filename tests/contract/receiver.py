@@ -65,6 +65,10 @@ class Receiver:
     def replies(self) -> list[str]:
         return [told.reply for told in self.told]
 
+    def told_of(self, conversation_id: str) -> list[Told]:
+        """Of one conversation: others' replies may still come, from earlier tests."""
+        return [told for told in self.told if told.event["data"]["conversation_id"] == conversation_id]
+
     def answers(self, status: int, **headers: str) -> None:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         self.answer = lambda _told, _handler: (status, named)

@@ -12,10 +12,10 @@ import pytest
 
 from message_handler.admin_configuration import ConfigurationAdmin
 from message_handler.bot_config import BotConfigService
-from message_handler.configuration import REDACTED
 from message_handler.egress import Egress
 from message_handler.errors import Conflict, InvalidRequest, NotFound, RequestError, Unavailable
 from message_handler.models import ConversationKey, Job, JobStatus, Message
+from message_handler.redaction import REDACTED
 from message_handler.settings import Settings
 from message_handler.stores.breaker import CircuitBreaker
 from message_handler.stores.database import Database

@@ -1201,6 +1201,17 @@ class TestWorkers:
         assert world.worker.process(record, office.clock() + 120).back is None
         assert receiver.replies == ['["text of m0"]']
 
+    def test_the_first_reply_after_a_webhook_was_configured_wakes_at_once(self, office: Office) -> None:
+        talk = office.talk()
+        office.configure(CLINIC, None)
+        office.deliveries.ended(talk.answer(1, "m0"), office.clock() + 120)
+        assert office.queue.waiting == []
+        receiver = Receiver()
+        office.receivers.append(receiver)
+        office.sql.run("update platforms set base_url = :url where platform_id = :id", url=receiver.url, id=CLINIC)
+        office.deliveries.ended(talk.answer(2, "m1"), office.clock() + 120)
+        assert [record.record for record in office.queue.waiting] == [DeliveryRecord(talk.key)]
+
     def test_one_without_a_webhook_wakes_nobody(self, office: Office, world: World) -> None:
         office.configure(CLINIC, None)
         world.posts("m0")

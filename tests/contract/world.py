@@ -162,11 +162,12 @@ class ScriptedAI:
         said = [turn.content for turn in prompt.context if turn.role == "user"]
         assert len(set(asked + said)) == len(asked + said), "the AI is told the same twice"
         reply = json.dumps(asked)
-        for number in range(1, round(AI_SECONDS / self.tick) + 1):
+        looks = round(AI_SECONDS / self.tick)
+        for number in range(1, looks + 1):
             self.clock.advance(self.tick)
             self.meanwhile()
             try:
-                watch(reply[: len(reply) * number // AI_SECONDS])
+                watch(reply[: len(reply) * number // looks])
             except BaseException:
                 self.closed.append(self.clock())
                 raise

@@ -5,7 +5,7 @@ Not here, for it can't be removed alone: in memory a circle of links would never
 
 from __future__ import annotations
 
-from tests.guards.guard import Guard, Removal
+from tests.guards.guard import Guard, Removal, each_in
 
 MEMORY = "stores/memory_archive.py"
 POSTGRES = "stores/postgres_archive.py"
@@ -13,13 +13,8 @@ COMMIT = "stores/sql/commit_job.sql"
 FENCE = "stores/sql/take_fence.sql"
 
 
-def in_both(name: str, rule: str, test: str, memory: Removal, postgres: Removal) -> tuple[Guard, Guard]:
-    """The guard of a transaction in memory and in Postgres."""
-    return (
-        Guard(name, rule, f"contract/test_archive.py::{test}[memory]", (memory,)),
-        Guard(name, rule, f"contract/test_archive.py::{test}[postgres]", (postgres,)),
-    )
-
+#: The guard of a transaction in memory and in Postgres.
+in_both = each_in("contract/test_archive.py", "memory", "postgres")
 
 COMMITTING = (
     *in_both(

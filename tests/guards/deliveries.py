@@ -175,6 +175,12 @@ GUARDS = (
         (Removal(DELIVERY, "max(0.0, self._end - time.monotonic())", "TOTAL_SECONDS"),),
     ),
     Guard(
+        "that there is no webhook is asked each time",
+        "invariant 7",
+        "contract/test_delivery.py::TestWorkers::test_the_first_reply_after_a_webhook_was_configured_wakes_at_once",
+        (Removal("delivery.py", "if found and found[1] and found[0]", "if found and found[0]"),),
+    ),
+    Guard(
         "a look-up of an address has a limit",
         "invariant 9",
         "unit/test_egress.py::test_a_resolver_that_says_nothing_is_not_waited_for",

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from tests.guards.guard import Guard, Removal
+from tests.guards.guard import Guard, Removal, each_in
 from tests.guards.steps import SCRIPTS, STEPS
 
 TEST = "contract/test_double_texting.py"
 
 
-def in_both(name: str, rule: str, test: str, python: Removal, lua: Removal) -> tuple[Guard, Guard]:
-    """The guard of a step in Python and of its script; tests over pairs of stores name Redis differently."""
-    redis = "redis" if test.startswith(("TestTheTier", "TestDebounce::test_nobody", "TestDebounce::test_a_run")) else ""
-    return (
-        Guard(name, rule, f"{TEST}::{test}[memory]", (python,)),
-        Guard(name, rule, f"{TEST}::{test}[{redis or 'redis and postgres'}]", (lua,)),
-    )
-
+#: The guard of a step in Python and of its script, as a whole conversation misses it, or the tier alone.
+in_both = each_in(TEST, "memory", "redis and postgres")
+in_both_tiers = each_in(TEST, "memory", "redis")
 
 GUARDS = (
     *in_both(
@@ -25,14 +20,14 @@ GUARDS = (
         Removal(STEPS, 'if policy == "reject" and line.current:', "if False:"),
         Removal(f"{SCRIPTS}/accept.lua", "if policy == 'reject' and line.current then", "if false then"),
     ),
-    *in_both(
+    *in_both_tiers(
         "what was accepted once is rejected no more, and interrupts nobody",
         "step re-accept",
         "TestTheTier::test_a_worker_accepts_again_what_would_be_rejected_or_would_interrupt",
         Removal(STEPS, 'if again and policy != "enqueue":', "if False:"),
         Removal(f"{SCRIPTS}/accept.lua", "if again and policy ~= 'enqueue' then", "if false then"),
     ),
-    *in_both(
+    *in_both_tiers(
         "what may be committed is not interrupted",
         "counterexample 10",
         "TestTheTier::test_an_interrupted_job_may_have_been_committed_by_an_earlier_worker",
@@ -46,7 +41,7 @@ GUARDS = (
         Removal(STEPS, "        restarts=job.restarts + 1,\n        attempts=0,\n", "        attempts=0,\n"),
         Removal(f"{SCRIPTS}/accept.lua", "'pending', job.restarts + 1, 0", "'pending', job.restarts, 0"),
     ),
-    *in_both(
+    *in_both_tiers(
         "a patient is not waited for for ever",
         "debounce_max_ms",
         "TestDebounce::test_nobody_holds_what_is_waited_for",
@@ -57,14 +52,14 @@ GUARDS = (
             "now + input.debounce",
         ),
     ),
-    *in_both(
+    *in_both_tiers(
         "only a first run waits for the patient",
         "debounce_ms",
         "TestDebounce::test_a_run_that_was_begun_before_waits_for_nobody",
         Removal(STEPS, "if job.attempts == 0 and job.ready_at > now", "if job.ready_at > now"),
         Removal(f"{SCRIPTS}/claim.lua", "if job.attempts == 0 and (job.ready_at or 0)", "if (job.ready_at or 0)"),
     ),
-    *in_both(
+    *in_both_tiers(
         "without a reply nothing is sealed",
         "step seal",
         "TestTheTier::test_without_a_reply_in_the_hand_nothing_is_sealed",

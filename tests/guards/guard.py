@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,3 +54,16 @@ class Guard:
         """Whether each of these words is in its name, its files or its rule."""
         described = f"{self.name} {self.files} {self.rule}".lower()
         return all(word in described for word in words.lower().split())
+
+
+def each_in(file: str, *stores: str) -> Callable[..., tuple[Guard, ...]]:
+    """Makes guards that stand once for each of these stores: one test of `file` catches all of them.
+
+    What it returns takes the name, the rule, the test, and a removal for each store.
+    """
+
+    def guards(name: str, rule: str, test: str, *removals: Removal) -> tuple[Guard, ...]:
+        pairs = zip(stores, removals, strict=True)
+        return tuple(Guard(name, rule, f"{file}::{test}[{store}]", (removal,)) for store, removal in pairs)
+
+    return guards

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.guards.guard import Guard, Removal
+from tests.guards.guard import Guard, Removal, each_in
 
 HANDOFF = "handoff.py"
 INTAKE = "intake.py"
@@ -13,13 +13,8 @@ STEPS = "stores/steps.py"
 TEST = "contract/test_handoff.py"
 
 
-def in_both(name: str, rule: str, test: str, memory: Removal, servers: Removal) -> tuple[Guard, Guard]:
-    """A guard that the memory stores have, and the servers: the same test sees the lack of each."""
-    return (
-        Guard(name, rule, f"{TEST}::{test}[memory]", (memory,)),
-        Guard(name, rule, f"{TEST}::{test}[redis and postgres]", (servers,)),
-    )
-
+#: A guard that the memory stores have, and the servers.
+in_both = each_in(TEST, "memory", "redis and postgres")
 
 SILENCE = (
     Guard(

@@ -6,19 +6,14 @@ guard; one contract test catches both.
 
 from __future__ import annotations
 
-from tests.guards.guard import Guard, Removal
+from tests.guards.guard import Guard, Removal, each_in
 
 STEPS = "stores/steps.py"
 SCRIPTS = "stores/lua"
 
 
-def in_both(name: str, rule: str, test: str, python: Removal, lua: Removal) -> tuple[Guard, Guard]:
-    """The guard of a step in Python and of its script."""
-    return (
-        Guard(name, rule, f"contract/test_tier.py::{test}[memory]", (python,)),
-        Guard(name, rule, f"contract/test_tier.py::{test}[redis]", (lua,)),
-    )
-
+#: The guard of a step in Python and of its script.
+in_both = each_in("contract/test_tier.py", "memory", "redis")
 
 OWNERS = (
     *in_both(

@@ -52,18 +52,17 @@ def eventually(found: Callable[[], bool]) -> None:
 
 
 def test_a_reply_is_told_to_its_platform_again_and_again_until_it_is_taken(api: Api, receiver: Receiver) -> None:
-    refusals = iter([503])
+    conversation_id, refusals = f"conv_{uuid.uuid4().hex}", iter([503])
 
-    def answer(_told: Told, _handler: BaseHTTPRequestHandler) -> Answer:
-        return next(refusals, 200), {}
+    def answer(told: Told, _handler: BaseHTTPRequestHandler) -> Answer:
+        return next(refusals, 200) if told.event["data"]["conversation_id"] == conversation_id else 200, {}
 
     receiver.answer = answer
-    conversation_id = f"conv_{uuid.uuid4().hex}"
     content = f"Hello [slow:0.1] {CANARY}"
     messages = [{"role": "user", "content": content, "message_id": "m-1"}]
     job = api.ended(api.post(conversation_id, messages=messages)["ai_job_id"])
-    eventually(lambda: len(receiver.told) == 2)
-    for told in receiver.told:
+    eventually(lambda: len(receiver.told_of(conversation_id)) == 2)
+    for told in receiver.told_of(conversation_id):
         assert Webhook(SECRET).verify(told.body, told.headers) == told.event
         assert told.webhook_id == f"msg_{job['job_id']}"
         assert told.event["type"] == "message.replied"
@@ -73,8 +72,12 @@ def test_a_reply_is_told_to_its_platform_again_and_again_until_it_is_taken(api: 
 
 
 def test_what_was_given_up_is_shown_and_redriven(api: Api, receiver: Receiver) -> None:
-    receiver.answers(410)
     conversation_id = f"conv_{uuid.uuid4().hex}"
+
+    def answer(told: Told, _handler: BaseHTTPRequestHandler) -> Answer:
+        return 410 if told.event["data"]["conversation_id"] == conversation_id else 200, {}
+
+    receiver.answer = answer
     job = api.ended(api.post(conversation_id, history=f"<USER>[slow:0.1] {CANARY}</USER><br>")["ai_job_id"])
     eventually(lambda: bool(api.call("GET", "/admin/dead-letters").json()["deliveries"]))
     shown = api.call("GET", "/admin/dead-letters").json()

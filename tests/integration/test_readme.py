@@ -7,16 +7,19 @@ import os
 import re
 import subprocess
 import sys
+import time
 import uuid
 from pathlib import Path
 
 import pytest
+from standardwebhooks import Webhook
 
 from local.invoke import BUILT
 from local.stack import LocalStack
 from message_handler.configuration import KINDS
 from message_handler.metrics import UNITS
 from message_handler.settings import Settings
+from tests.contract.receiver import Receiver
 from tests.integration.conftest import CANARY, Api
 
 README = Path("README.md").read_text()
@@ -72,6 +75,25 @@ def test_a_first_bot_is_made_by_the_readmes_requests(api: Api) -> None:
     shell(script.replace("http://127.0.0.1:3000", api.url).replace("curl -s", "curl -s --fail-with-body"))
     answer = api.post(f"readme_{uuid.uuid4().hex}", history=f"<USER>{CANARY}</USER>", bot_id="pharmacy")
     assert answer["bot_name"] == "Pharmacy Assistant"
+
+
+def test_a_webhook_is_told_as_the_readme_says(api: Api) -> None:
+    (script,) = blocks("webhook")
+    receiver = Receiver()
+    try:
+        script = script.replace("http://127.0.0.1:3000", api.url).replace("http://127.0.0.1:4000", receiver.url[:-5])
+        *_, secret = shell(script.replace("curl -s", "curl -s --fail-with-body -o /dev/null") + '\necho "$secret"')
+        api.ended(api.post(f"readme_{uuid.uuid4().hex}", history=f"<USER>{CANARY} [slow:0.1]</USER>")["ai_job_id"])
+        for _ in range(600):
+            if receiver.told:
+                break
+            time.sleep(0.1)
+        told = receiver.told[0]
+        assert told.path == "/hooks"
+        assert Webhook(secret).verify(told.body, told.headers) == told.event
+    finally:
+        api.call("PUT", "/admin/platforms/default", json={"name": "Clinic chat"})
+        receiver.stops()
 
 
 def test_every_field_and_key_of_the_configuration_is_in_the_readme() -> None:

@@ -10,7 +10,6 @@ import pytest
 from pydantic import SecretStr
 
 from local.stores import Server
-from message_handler.admin_configuration import ConfigurationAdmin
 from message_handler.bot_config import BotConfigService
 from message_handler.egress import Egress
 from message_handler.metrics import Meter
@@ -64,7 +63,8 @@ def configured(service: Service, postgres: Server) -> Iterator[Service]:
         bots=bots,
         intake=replace(parts.intake, bots=bots),
         worker=replace(parts.worker, archive=archive, bots=bots),
-        configuration=ConfigurationAdmin(PostgresConfiguration(database), bots, egress),
+        configurations=PostgresConfiguration(database),
+        egress=egress,
     )
     yield service
     database.run(

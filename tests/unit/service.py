@@ -18,7 +18,6 @@ from typing import Any
 import pytest
 from aws_lambda_powertools.logging.utils import copy_config_to_registered_loggers
 
-from message_handler.admin_configuration import ConfigurationAdmin
 from message_handler.ai import Completion, Prompt, Watch
 from message_handler.bot_config import BotConfigService
 from message_handler.egress import Egress
@@ -215,8 +214,7 @@ def parts_of(
     bots = BotConfigService(tiers, archive, settings)
     worker = Worker(tiers, archive, queue, bots, lambda core_ai: ai, settings, meter=meter)
     intake = Intake(tiers, archive, queue, bots, settings, meter=meter)
-    configuration = ConfigurationAdmin(NoConfiguration(), bots, Egress(()))
-    return Parts(settings, tiers, archive, queue, bots, intake, worker, configuration)
+    return Parts(settings, tiers, archive, queue, bots, intake, worker, NoConfiguration(), Egress(()))
 
 
 def load_event(name: str) -> dict[str, Any]:

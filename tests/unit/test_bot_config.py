@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from message_handler.bot_config import BotConfigService
-from message_handler.configuration import REDACTED
 from message_handler.errors import Conflict, NotFound
 from message_handler.models import Job, JobStatus, Message
+from message_handler.redaction import REDACTED
 from message_handler.settings import Settings
 from message_handler.stores.failover import Failover
 from message_handler.stores.memory import MemoryTier

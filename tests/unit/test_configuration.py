@@ -10,15 +10,11 @@ import pytest
 
 from message_handler.configuration import (
     KINDS,
-    REDACTED,
-    is_complete,
     parse_record,
-    redacted,
-    shareable,
-    unredacted,
     usable,
 )
 from message_handler.errors import InvalidRequest
+from message_handler.redaction import REDACTED, is_complete, redacted, shareable, unredacted
 from message_handler.stores.port import RecordKind
 from tests.unit.service import CANARY
 

@@ -849,9 +849,7 @@ class TestConfiguration:
     @pytest.mark.parametrize("noun", EACH)
     @pytest.mark.parametrize("verb", ["list", "get", "put", "delete"])
     def test_without_postgres_it_is_503(self, service: Service, noun: str, verb: str) -> None:
-        service.use(
-            configuration=replace(service.parts.configuration, egress=Egress(["*.ai.example", "*.clinic.example"]))
-        )
+        service.use(egress=Egress(["*.ai.example", "*.clinic.example"]))
         plural = {"bot": "bots", "platform": "platforms"}.get(noun, noun)
         answer = service.http("admin", service.event(f"admin-{verb}-{plural if verb == 'list' else noun}"))
         assert (answer.status, int(answer.headers["Retry-After"]) > 0) == (503, True)

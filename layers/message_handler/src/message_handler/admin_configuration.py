@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from message_handler.bot_config import DEFAULT_BOT, BotConfigService
-from message_handler.configuration import KINDS, REDACTED, parse_record, redacted, usable
+from message_handler.configuration import KINDS, parse_record, usable
 from message_handler.egress import Egress, host_of
 from message_handler.errors import Conflict, EgressRefused, InvalidRequest, NotFound
 from message_handler.models import DEFAULT_PLATFORM, is_identifier
+from message_handler.redaction import REDACTED, redacted
 from message_handler.stores.port import ConfigurationStore, RecordKind, Records
 from message_handler.validation import IDENTIFIER_RULE
 
@@ -67,7 +68,7 @@ class ConfigurationAdmin:
         def step(records: Records) -> None:
             _found(kind, records.get(kind, id_))
             if user := _user(kind, id_, records):
-                raise Conflict(f"{user}: change that first", field=KINDS[kind].id_field)
+                raise Conflict(user, field=KINDS[kind].id_field)
             records.delete(kind, id_)
 
         self.store.change(platform_id, step)
@@ -170,14 +171,14 @@ def _user(kind: RecordKind, id_: str, records: Records) -> str | None:
     """What needs a record."""
     if kind == "core_ai":
         if any(bot["core_ai_id"] == id_ for bot in records.all("bots")):
-            return "a bot answers with it"
+            return "a bot answers with it: change that first"
         if any(_fallback_of(core_ai) == id_ for core_ai in records.all("core_ai")):
-            return "it is the fallback of another AI core"
+            return "it is the fallback of another AI core: change that first"
     if kind == "platforms":
         if id_ == DEFAULT_PLATFORM:
-            return "it is the default platform"
+            return "it is the default platform, which stays"
         if records.all("bots") or records.all("core_ai"):
-            return "it has bots or AI cores"
+            return "it has bots or AI cores: delete these first"
     return None
 
 

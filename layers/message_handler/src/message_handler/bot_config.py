@@ -11,10 +11,10 @@ from contextlib import suppress
 from copy import deepcopy
 from typing import Any
 
-from message_handler.configuration import is_complete, redacted, shareable, unredacted, usable
 from message_handler.egress import is_at
 from message_handler.errors import Conflict, NotFound, Unavailable
 from message_handler.models import DEFAULT_PLATFORM, ConversationKey, Job
+from message_handler.redaction import is_complete, redacted, shareable, unredacted
 from message_handler.settings import Settings
 from message_handler.stores.failover import Failover
 from message_handler.stores.port import Archive, RecordKind
@@ -164,6 +164,9 @@ class BotConfigService:
 
     def _archived(self, platform_id: str, bot_id: str) -> dict[str, Any] | None:
         """What Postgres has, as far as it can be used."""
+        # Its models cost a start 12 ms, and most find what another process has shared.
+        from message_handler.configuration import usable
+
         configuration = self._archive.configuration(platform_id, bot_id)
         if configuration is None:
             return None

@@ -1,4 +1,4 @@
-"""What may be configured of a bot, an AI core and a platform, and which of it is secret.
+"""What may be configured of a bot, an AI core and a platform.
 
 Whoever writes a record is told of what is wrong with it, before a patient waits for it. What somebody wrote into a
 table by hand is used as far as it can be: `usable`.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from copy import deepcopy
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -19,13 +18,11 @@ from pydantic_core import PydanticCustomError
 from pydantic_core.core_schema import ValidationInfo
 
 from message_handler.errors import InvalidRequest
+from message_handler.redaction import REDACTED
+from message_handler.secrets import is_arn
 from message_handler.stores.port import RecordKind
-from message_handler.validation import Identifier, Strict, check_json, field_name, validated
+from message_handler.validation import MAX_DEBOUNCE_MS, Identifier, Strict, check_json, field_name, validated
 
-#: Stands for a secret wherever a record is shown or shared.
-REDACTED = "***"
-
-_SECRET_ARN = re.compile(r"arn:aws[a-z-]*:secretsmanager:[a-z0-9-]+:[0-9]{12}:secret:[A-Za-z0-9/_+=.@-]+", re.ASCII)
 _WEBHOOK_SECRET = "whsec_"  # noqa: S105  how Standard Webhooks' secrets begin
 
 _LANGUAGE = r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$"
@@ -58,7 +55,7 @@ class BotMetaData(Strict):
     """How a bot answers. What is None is not set: its readers know the defaults."""
 
     double_texting: Literal["consolidate", "enqueue", "interrupt", "reject"] | None = None
-    debounce_ms: Annotated[int, Field(ge=0, le=10_000)] | None = None
+    debounce_ms: Annotated[int, Field(ge=0, le=MAX_DEBOUNCE_MS)] | None = None
     debounce_max_ms: Annotated[int, Field(ge=0, le=30_000)] | None = None
     max_context_messages: Annotated[int, Field(ge=0, le=1_000)] | None = None
     max_context_characters: Characters | None = None
@@ -118,7 +115,7 @@ class PlatformMetaData(Strict):
     @field_validator("webhook_secrets")
     @classmethod
     def _are_secrets(cls, values: list[str] | None) -> list[str] | None:
-        if not all(value == REDACTED or _is_arn(value) or _is_webhook_secret(value) for value in values or ()):
+        if not all(value == REDACTED or is_arn(value) or _is_webhook_secret(value) for value in values or ()):
             raise _wrong("must be whsec_ with the base64 of 24 to 64 bytes, or a Secrets Manager ARN, each")
         return values
 
@@ -147,7 +144,7 @@ class CoreAI(Strict):
     @field_validator("auth_token")
     @classmethod
     def _is_no_half_arn(cls, value: str | None) -> str | None:
-        if value and value.startswith("arn:") and not _is_arn(value):
+        if value and value.startswith("arn:") and not is_arn(value):
             raise _wrong("is not the ARN of a secret in Secrets Manager")
         return value
 
@@ -244,56 +241,6 @@ def usable(kind: RecordKind, meta_data: Any) -> tuple[dict[str, Any], list[str]]
             values = {name: value for name, value in values.items() if name not in names}
         else:
             return values, left_out
-
-
-def redacted(record: dict[str, Any]) -> dict[str, Any]:
-    """A copy that may be shown: of an AI core, a platform, or a bot with both inside."""
-    return _without_secrets(record, arns=False)
-
-
-def shareable(configuration: dict[str, Any]) -> dict[str, Any]:
-    """A copy that may leave the process: without literal secrets. A secret's ARN is none."""
-    return _without_secrets(configuration, arns=True)
-
-
-def unredacted(configuration: dict[str, Any]) -> dict[str, Any]:
-    """A copy of a shared configuration that claims no secret which it doesn't hold."""
-    copy = deepcopy(configuration)
-    for record in _secretive(copy):
-        if record.get("auth_token") == REDACTED:
-            record.update(auth_token=None, auth_required=True)
-        if secrets := record["meta_data"].get("webhook_secrets"):
-            record["meta_data"]["webhook_secrets"] = [secret for secret in secrets if secret != REDACTED]
-    return copy
-
-
-def is_complete(configuration: dict[str, Any]) -> bool:
-    """Whether no secret was left out of it."""
-    return unredacted(configuration) == configuration
-
-
-def _without_secrets(record: dict[str, Any], *, arns: bool) -> dict[str, Any]:
-    def hidden(secret: str | None) -> str | None:
-        return secret if secret is None or (arns and _is_arn(secret)) else REDACTED
-
-    copy = deepcopy(record)
-    for part in _secretive(copy):
-        if "auth_token" in part:
-            part["auth_token"] = hidden(part["auth_token"])
-        secrets = part["meta_data"].get("webhook_secrets")
-        if secrets is not None:
-            part["meta_data"]["webhook_secrets"] = [hidden(secret) for secret in secrets]
-    return copy
-
-
-def _secretive(record: dict[str, Any]) -> list[dict[str, Any]]:
-    """The records that may hold secrets: this one, and those inside."""
-    core_ai = record.get("core_ai") or {}
-    return [part for part in (record, core_ai, core_ai.get("fallback"), record.get("platform")) if part]
-
-
-def _is_arn(value: str) -> bool:
-    return _SECRET_ARN.fullmatch(value) is not None
 
 
 def _is_webhook_secret(value: str) -> bool:

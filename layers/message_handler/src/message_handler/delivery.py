@@ -264,9 +264,12 @@ class Deliveries:
         self.meter.add("DeliveriesDead")
 
     def _webhook(self, platform_id: str) -> Webhook | None:
-        """Where the platform is told; what was last known while Postgres is away. Raises Unavailable."""
+        """Where the platform is told; what was last known while Postgres is away. Raises Unavailable.
+
+        That there is nowhere is asked each time, or the first reply to a new webhook would wait for the sweep.
+        """
         found = self._webhooks.get(platform_id)
-        if found and found[0] > self.clock():
+        if found and found[1] and found[0] > self.clock():
             return found[1]
         try:
             webhook = self.outbox.webhook(platform_id)

@@ -33,13 +33,12 @@ from message_handler.queues import PATIENCE_SECONDS, Queue
 from message_handler.settings import Settings
 from message_handler.stores.failover import Failover
 from message_handler.stores.port import Archive, Tier
-from message_handler.validation import IDENTIFIER_RULE, Identifier, Strict, check_json, validated
+from message_handler.validation import IDENTIFIER_RULE, MAX_DEBOUNCE_MS, Identifier, Strict, check_json, validated
 
 MAX_HISTORY_BYTES = 256 * 1024
 MAX_RESOURCES_BYTES = 16 * 1024
 MAX_UNANSWERED = 1_000
-#: A patient is waited for no longer than this after a message, and no longer than 10 s in all unless the bot says so.
-MAX_DEBOUNCE_MS = 10_000
+#: A patient is waited for no longer than this in all, unless the bot says so.
 DEFAULT_DEBOUNCE_MAX_MS = 10_000
 
 _MESSAGE_ID = r"^[!-~]{1,255}$"

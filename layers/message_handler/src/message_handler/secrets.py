@@ -24,6 +24,11 @@ _FINAL = frozenset(
 _log = logging.getLogger(__name__)
 
 
+def is_arn(value: str) -> bool:
+    """Whether a value names a secret in Secrets Manager: then it is none itself."""
+    return _ARN.fullmatch(value) is not None
+
+
 class Secrets:
     """Reveals secrets, each asked for once in 300 s. While Secrets Manager is away the last known value goes on."""
 

@@ -23,6 +23,9 @@ _IDENTIFIER = r"^[A-Za-z0-9._:@-]{1,255}$"
 Identifier = Annotated[str, Field(pattern=_IDENTIFIER)]
 IDENTIFIER_RULE = "must be 1 to 255 of A-Z a-z 0-9 . _ : @ -"
 
+#: A patient is waited for no longer than this after each message.
+MAX_DEBOUNCE_MS = 10_000
+
 #: What to mend, by the kind of the error or the pattern that didn't match.
 _ADVICE = {
     "extra_forbidden": "there is no such field",

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from message_handler.admin_configuration import ConfigurationAdmin
 from message_handler.ai import AI, Completion
 from message_handler.ai.answering import Answering, Ask, Provider
 from message_handler.ai.failures import Failure
@@ -25,6 +24,9 @@ from message_handler.stores.breaker import CircuitBreaker
 from message_handler.stores.failover import Failover
 from message_handler.stores.port import Archive, ConfigurationStore, Outbox, Tier
 
+if TYPE_CHECKING:
+    from message_handler.admin_configuration import ConfigurationAdmin
+
 
 @dataclass(frozen=True, slots=True)
 class Parts:
@@ -37,9 +39,17 @@ class Parts:
     bots: BotConfigService
     intake: Intake
     worker: Worker
-    configuration: ConfigurationAdmin
+    configurations: ConfigurationStore
+    egress: Egress
     #: None: there is no Postgres to deliver from.
     deliveries: Deliveries | None = None
+
+    @property
+    def configuration(self) -> ConfigurationAdmin:
+        """What operators write. Only they wait for its import."""
+        from message_handler.admin_configuration import ConfigurationAdmin
+
+        return ConfigurationAdmin(self.configurations, self.bots, self.egress)
 
     def close(self) -> None:
         """Stop the threads and close the connections."""
@@ -77,8 +87,7 @@ def build(settings: Settings | None = None, *, deployed: bool = False, meter: Me
         deliveries=deliveries,
     )
     intake = Intake(tiers, archive, queue, bots, settings, meter=meter)
-    configuration = ConfigurationAdmin(configurations, bots, egress)
-    return Parts(settings, tiers, archive, queue, bots, intake, worker, configuration, deliveries)
+    return Parts(settings, tiers, archive, queue, bots, intake, worker, configurations, egress, deliveries)
 
 
 # Each adapter's client library is imported only where it is used: a cold start is paid by patients.

@@ -1,0 +1,57 @@
+"""Configuration records without their secrets: as they may be shown, and as they may be shared with other processes."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import Any
+
+from message_handler.secrets import is_arn
+
+#: Stands for a secret wherever a record is shown or shared.
+REDACTED = "***"
+
+
+def redacted(record: dict[str, Any]) -> dict[str, Any]:
+    """A copy that may be shown: of an AI core, a platform, or a bot with both inside."""
+    return _without_secrets(record, arns=False)
+
+
+def shareable(configuration: dict[str, Any]) -> dict[str, Any]:
+    """A copy that may leave the process: without literal secrets. A secret's ARN is none."""
+    return _without_secrets(configuration, arns=True)
+
+
+def unredacted(configuration: dict[str, Any]) -> dict[str, Any]:
+    """A copy of a shared configuration that claims no secret which it doesn't hold."""
+    copy = deepcopy(configuration)
+    for record in _secretive(copy):
+        if record.get("auth_token") == REDACTED:
+            record.update(auth_token=None, auth_required=True)
+        if secrets := record["meta_data"].get("webhook_secrets"):
+            record["meta_data"]["webhook_secrets"] = [secret for secret in secrets if secret != REDACTED]
+    return copy
+
+
+def is_complete(configuration: dict[str, Any]) -> bool:
+    """Whether no secret was left out of it."""
+    return unredacted(configuration) == configuration
+
+
+def _without_secrets(record: dict[str, Any], *, arns: bool) -> dict[str, Any]:
+    def hidden(secret: str | None) -> str | None:
+        return secret if secret is None or (arns and is_arn(secret)) else REDACTED
+
+    copy = deepcopy(record)
+    for part in _secretive(copy):
+        if "auth_token" in part:
+            part["auth_token"] = hidden(part["auth_token"])
+        secrets = part["meta_data"].get("webhook_secrets")
+        if secrets is not None:
+            part["meta_data"]["webhook_secrets"] = [hidden(secret) for secret in secrets]
+    return copy
+
+
+def _secretive(record: dict[str, Any]) -> list[dict[str, Any]]:
+    """The records that may hold secrets: this one, and those inside."""
+    core_ai = record.get("core_ai") or {}
+    return [part for part in (record, core_ai, core_ai.get("fallback"), record.get("platform")) if part]
