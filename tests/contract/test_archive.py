@@ -870,6 +870,16 @@ class TestIsolation:
         assert found is not None
         assert (found.status, found.superseded_by) == (JobStatus.CANCELLED, ours.id(50))
 
+    def test_who_interrupts_interrupts_nobody_elses_job(self, archive: Archive) -> None:
+        ours, theirs = (Conversation(archive, ConversationKey(name, "patient-1")) for name in ("clinic", "other"))
+        job = ours.job(1, "m0")
+        foreign = replace(job, key=theirs.key)
+        number = theirs.number(foreign)
+        ours.number(job)
+        archive.interrupt(interrupted(ours, job, 2))
+        assert ours.end(1) == (JobStatus.CANCELLED, None, None, ours.id(2))
+        assert archive.commit(theirs.completed(foreign), number)
+
     def test_conversations_of_one_tenant_share_no_messages(self, archive: Archive) -> None:
         talks = [Conversation(archive, ConversationKey("clinic", name)) for name in ("a", "b")]
         talks[0].answer(1, "m0")

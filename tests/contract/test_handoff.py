@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -11,7 +12,7 @@ import pytest
 
 from message_handler import handoff, maintenance
 from message_handler.conversations import conversation_view
-from message_handler.errors import HandedOff, InvalidRequest, NotFound, Unavailable
+from message_handler.errors import HandedOff, InvalidRequest, NotFound, PayloadTooLarge, Unavailable
 from message_handler.intake import parse_request
 from message_handler.models import ConversationKey, DoubleTexting, Job, JobStatus, Message, Turn
 from message_handler.stores.port import Archive
@@ -491,6 +492,26 @@ class TestHandingBack:
         world.settles()
         assert world.answered("m0", "m1 m2", "m3")
 
+    def test_what_fits_into_no_record_stays_held_and_is_told_without_words(
+        self, world: World, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(logging.getLogger("message_handler"), "propagate", True)
+        world.posts("m0")
+        world.settles()
+        hands_off(world)
+        world.posts("m1")
+        world.archive.hand_back(world.key)
+
+        def too_large(*_: Any) -> Any:
+            raise PayloadTooLarge("too much")
+
+        assert handoff.give_back_the_rest(world.tiers, world.archive, too_large) == 0
+        assert [record.getMessage() for record in caplog.records] == ["too large to hand back now"]
+        assert world.contents["m1"] not in str([vars(record) for record in caplog.records])
+        sweeps(world)
+        world.settles()
+        assert world.answered("m0", "m1")
+
 
 class TestAHumanSpeaks:
     def test_a_human_turn_after_the_bots_silences_the_bot(self, world: World) -> None:
@@ -783,6 +804,31 @@ class TestTheArchive:
         assert not archive.is_held(other, "m0")
         assert not archive.hand_back(other)
         assert self.fence(archive, replace(job(1, named("m0")), key=other)).number is not None
+
+    def test_tenants_with_the_same_ids_hand_over_and_hold_apart(self, archive: Archive) -> None:
+        other, third = (ConversationKey(name, KEY.conversation_id) for name in ("other", "third"))
+        assert self.fence(archive, replace(job(9, named("m9")), key=third)).number is not None
+        said = (Turn("user", "one"), Turn("sale", "I am here."))
+        for key in (other, KEY):
+            # What the one's human said is news to the other's bot; so is what the one's patient said.
+            assert archive.note_sale(key, BOT, said) == "new"
+            holding = archive.hold(key, [named("m0", f"to {key.platform_id}")], (), {})
+            assert holding is not None
+            assert (holding.message_ids, holding.duplicate) == (("m0",), False)
+        before = archive.conversation(other)
+        archive.hand_off(KEY, BOT)
+        assert archive.hand_back(KEY)
+        back = archive.held(KEY)
+        assert back is not None
+        assert [kept.message.content for kept in back.held] == [f"to {KEY.platform_id}"]
+        archive.given_back(KEY, back, job_id_of(KEY, 1))
+        ours, theirs, uninvolved = (archive.conversation(key) for key in (KEY, other, third))
+        assert ours is not None
+        assert uninvolved is not None
+        assert (ours.handed_off, ours.held) == (False, ())
+        assert theirs == before
+        assert archive.is_held(other, "m0")
+        assert not uninvolved.handed_off
 
     def test_of_two_that_come_at_once_one_notes_what_the_human_said(self, archive: Archive) -> None:
         said = (Turn("user", "one"), Turn("sale", "First."))
