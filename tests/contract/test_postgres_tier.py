@@ -16,10 +16,10 @@ from message_handler.errors import Unavailable
 from message_handler.models import Claim, ConversationKey, Job, JobStatus, Message, Refused
 from message_handler.settings import Settings
 from message_handler.stores import database, postgres_archive
+from message_handler.stores.line import Ended, Line
 from message_handler.stores.line_documents import ENDED_MAX, line_from_text, line_to_text
 from message_handler.stores.postgres import PostgresTier
 from message_handler.stores.postgres_archive import PostgresArchive
-from message_handler.stores.steps import Ended, Line
 from tests.contract.chat import Chat, Clock, named
 from tests.contract.conftest import database_of
 from tests.contract.test_archive import Conversation, at_once

@@ -14,7 +14,7 @@ from queue import SimpleQueue
 from types import FrameType
 from typing import NoReturn
 
-from tests.guards import archives, deliveries, double_texting, handoff, service, steps, tiers, worker
+from tests.guards import archives, deliveries, double_texting, handoff, service, steps, tenants, tiers, worker
 from tests.guards.guard import Guard
 from tests.guards.scratch import Outcome, Scratch
 
@@ -26,6 +26,7 @@ GUARDS: tuple[Guard, ...] = (
     *worker.GUARDS,
     *service.GUARDS,
     *handoff.GUARDS,
+    *tenants.GUARDS,
     *deliveries.GUARDS,
 )
 REPOSITORY = Path(__file__).resolve().parents[2]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from tests.guards.guard import Guard, Removal, each_in
 
 STEPS = "stores/steps.py"
+ACCEPTING = "stores/accepting.py"
 SCRIPTS = "stores/lua"
 
 
@@ -89,7 +90,7 @@ DUPLICATES = (
         "a message that waits is known",
         "invariant 5",
         "TestAccept::test_the_same_id_is_the_same_message_whatever_its_text",
-        Removal(STEPS, "match(waiting, incoming[answered:])", "[None] * (len(incoming) - answered)"),
+        Removal(ACCEPTING, "match(waiting, incoming[answered:])", "[None] * (len(incoming) - answered)"),
         Removal(f"{SCRIPTS}/accept.lua", "found[index] = found[index] or by_id[id]"),
     ),
     *in_both(
@@ -97,7 +98,7 @@ DUPLICATES = (
         "invariant 5",
         "TestFinish::test_a_late_duplicate_starts_nothing_for_an_hour",
         Removal(
-            STEPS,
+            ACCEPTING,
             "ended = _ended(line, incoming, found, answered, now - settings.job_ttl)",
             "ended = [None] * len(incoming)",
         ),
@@ -107,14 +108,14 @@ DUPLICATES = (
         "nothing is undone in a sealed job",
         "step undo",
         "TestUndo::test_nothing_leaves_a_sealed_job",
-        Removal(STEPS, "if posts > 1 or job.sealed:", "if posts > 1:"),
+        Removal(ACCEPTING, "if posts > 1 or job.sealed:", "if posts > 1:"),
         Removal(f"{SCRIPTS}/undo.lua", "if message.posts > 1 or job.sealed then", "if message.posts > 1 then"),
     ),
     *in_both(
         "posts are counted",
         "counterexample 11",
         "TestUndo::test_what_was_posted_twice_stays",
-        Removal(STEPS, "if posts > 1 or job.sealed:", "if job.sealed:"),
+        Removal(ACCEPTING, "if posts > 1 or job.sealed:", "if job.sealed:"),
         Removal(f"{SCRIPTS}/undo.lua", "if message.posts > 1 or job.sealed then", "if job.sealed then"),
     ),
 )
@@ -137,7 +138,7 @@ NAMES = (
         "a sealed job learns no ids",
         "step accept",
         "TestAccept::test_a_sealed_job_learns_no_ids",
-        Removal(STEPS, "        if job and not job.sealed:\n", "        if job:\n"),
+        Removal(ACCEPTING, "        if job and not job.sealed:\n", "        if job:\n"),
         Removal(
             f"{SCRIPTS}/accept.lua",
             "if (message.given or again) and not job.sealed then",
@@ -151,14 +152,14 @@ JOINING = (
         "a sealed job takes no more",
         "step accept",
         "TestSeal::test_who_comes_after_the_seal_waits_for_the_next_job",
-        Removal(STEPS, "open_ = not job.sealed and line.next is None", "open_ = line.next is None"),
+        Removal(ACCEPTING, "open_ = not job.sealed and line.next is None", "open_ = line.next is None"),
         Removal(f"{SCRIPTS}/accept.lua", "local open = not job.sealed and not line.next", "local open = not line.next"),
     ),
     *in_both(
         "nobody joins while a next job exists",
         "counterexample 7",
         "TestSeal::test_nobody_joins_a_job_while_a_next_one_waits",
-        Removal(STEPS, "open_ = not job.sealed and line.next is None", "open_ = not job.sealed"),
+        Removal(ACCEPTING, "open_ = not job.sealed and line.next is None", "open_ = not job.sealed"),
         Removal(
             f"{SCRIPTS}/accept.lua", "local open = not job.sealed and not line.next", "local open = not job.sealed"
         ),
@@ -167,14 +168,16 @@ JOINING = (
         "nobody joins a job past its restarts",
         "invariant 8",
         "TestSeal::test_newer_messages_mean_run_again_and_then_wait_for_the_next",
-        Removal(STEPS, "running and job.restarts < settings.max_restarts", "True"),
+        Removal(ACCEPTING, "running and job.restarts < settings.max_restarts", "True"),
         Removal(f"{SCRIPTS}/accept.lua", "running and job.restarts < settings.max_restarts", "true"),
     ),
     *in_both(
         "nothing rides on a record into another job",
         "step accept",
         "TestSeal::test_nothing_rides_on_a_message_of_another_job",
-        Removal(STEPS, "into another job.\n        new = [False] * len(new)\n", "into another job.\n        pass\n"),
+        Removal(
+            ACCEPTING, "into another job.\n        new = [False] * len(new)\n", "into another job.\n        pass\n"
+        ),
         Removal(f"{SCRIPTS}/accept.lua", "into another job.\n  new, any_new = {}, false\n", "into another job.\n"),
     ),
     *in_both(

@@ -13,10 +13,10 @@ from typing import Any
 
 from message_handler.models import Accepted, Claim, ConversationKey, Fence, Job, Request
 from message_handler.settings import Settings
+from message_handler.stores.line import Line
 from message_handler.stores.memory import MemoryTier
 from message_handler.stores.memory_archive import MemoryArchive
 from message_handler.stores.port import Finished, Held, Sealed, TierName
-from message_handler.stores.steps import Line
 from tests.simulation.scheduler import Violation
 
 #: The steps that may be undone by a rollback, newest last.

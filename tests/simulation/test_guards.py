@@ -11,9 +11,9 @@ import pytest
 from message_handler.intake import Intake
 from message_handler.models import Record, Request
 from message_handler.processing import Worker
-from message_handler.stores import steps
+from message_handler.stores import accepting, steps
+from message_handler.stores.line import Line
 from message_handler.stores.memory_archive import MemoryArchive
-from message_handler.stores.steps import Line
 from tests.simulation.exhaustive import Bounds, explore
 from tests.simulation.scopes import a_message_after_the_fault_and_one_after_the_recovery
 
@@ -49,12 +49,12 @@ def fence_and_settled_comparison(patch: pytest.MonkeyPatch) -> None:
 
 
 def never_join_while_a_next_exists(patch: pytest.MonkeyPatch) -> None:
-    before = steps._target
+    before = accepting._target
 
     def target(line: Line, *arguments: Any) -> Any:
         return before(replace(line, next=None), *arguments)
 
-    patch.setattr(steps, "_target", target)
+    patch.setattr(accepting, "_target", target)
 
 
 def always_send_the_record(patch: pytest.MonkeyPatch) -> None:

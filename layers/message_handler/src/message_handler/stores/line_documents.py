@@ -8,7 +8,7 @@ from typing import Any
 
 from message_handler.models import ConversationKey, Job, Progress
 from message_handler.stores.documents import as_text, job_from_json, job_to_json, turns_to_json
-from message_handler.stores.steps import Ended, Hold, Line
+from message_handler.stores.line import Ended, Hold, Line
 
 #: Messages of ended jobs remembered per conversation; beyond it a duplicate costs a record, not an AI call.
 ENDED_MAX = 500

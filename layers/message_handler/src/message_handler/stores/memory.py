@@ -13,10 +13,10 @@ from dataclasses import replace
 
 from message_handler.models import Accepted, Claim, ConversationKey, Job, Lock, Progress, Refused, Request
 from message_handler.settings import Settings
-from message_handler.stores import steps
+from message_handler.stores import accepting, steps
 from message_handler.stores.documents import job_from_json, job_to_json
+from message_handler.stores.line import Line
 from message_handler.stores.port import Finished, Held, Sealed, TierName
-from message_handler.stores.steps import Line
 
 
 class MemoryTier:
@@ -54,7 +54,7 @@ class MemoryTier:
     def accept(self, request: Request, *, job_id: str, lock_id: str) -> Accepted:
         with self._mutex:
             line = self._line(request.key)
-            accepted = steps.accept(
+            accepted = accepting.accept(
                 line, request, job_id=job_id, lock_id=lock_id, now=self._clock(), settings=self._settings
             )
             if accepted.interrupted:
@@ -66,14 +66,14 @@ class MemoryTier:
         with self._mutex:
             line = self._line(request.key)
             name = spare_id if self._find(job_id) else job_id
-            steps.accept(line, request, job_id=name, lock_id=None, now=self._clock(), settings=self._settings)
+            accepting.accept(line, request, job_id=name, lock_id=None, now=self._clock(), settings=self._settings)
             self._index(line)
 
     def undo(self, key: ConversationKey, message_ids: Iterable[str]) -> None:
         with self._mutex:
             line = self._line(key)
             before = line.jobs()
-            steps.undo(line, message_ids)
+            accepting.undo(line, message_ids)
             for job in before:
                 self._keys.pop(job.job_id, None)
             if before:

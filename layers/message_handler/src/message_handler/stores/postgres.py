@@ -31,12 +31,12 @@ from message_handler.models import (
     shard_of_job,
 )
 from message_handler.settings import Settings
-from message_handler.stores import steps
+from message_handler.stores import accepting, steps
 from message_handler.stores.database import Database
 from message_handler.stores.documents import as_text, job_from_json, job_to_json
+from message_handler.stores.line import Line
 from message_handler.stores.line_documents import line_from_text, line_to_text
 from message_handler.stores.port import Finished, Held, Sealed, TierName
-from message_handler.stores.steps import Line
 
 #: Of any number of steps at once one succeeds: nobody needs as many tries as there are others, unless these are many.
 MAX_TRIES = 100
@@ -71,7 +71,9 @@ class PostgresTier:
 
     def accept(self, request: Request, *, job_id: str, lock_id: str) -> Accepted:
         def step(row: _Row) -> Accepted:
-            return steps.accept(row.line, request, job_id=job_id, lock_id=lock_id, now=row.now, settings=self._settings)
+            return accepting.accept(
+                row.line, request, job_id=job_id, lock_id=lock_id, now=row.now, settings=self._settings
+            )
 
         return self._step(request.key, step, ended=lambda accepted: accepted.interrupted)
 
@@ -79,13 +81,13 @@ class PostgresTier:
         def step(row: _Row) -> None:
             taken = row.taken or any(job.job_id == job_id for job in row.line.jobs())
             name = spare_id if taken else job_id
-            steps.accept(row.line, request, job_id=name, lock_id=None, now=row.now, settings=self._settings)
+            accepting.accept(row.line, request, job_id=name, lock_id=None, now=row.now, settings=self._settings)
 
         self._step(request.key, step, job_id=job_id)
 
     def undo(self, key: ConversationKey, message_ids: Iterable[str]) -> None:
         posted = tuple(message_ids)
-        self._step(key, lambda row: steps.undo(row.line, posted))
+        self._step(key, lambda row: accepting.undo(row.line, posted))
 
     def claim(self, key: ConversationKey, lock_id: str) -> Claim | Refused | None:
         return self._step(key, lambda row: steps.claim(row.line, lock_id, now=row.now, settings=self._settings))

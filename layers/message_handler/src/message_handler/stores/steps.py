@@ -1,297 +1,26 @@
 """The tier's steps on one conversation's line, as plain functions over its state.
 
-This is the protocol to read. The memory tier runs these functions under a mutex; the Redis tier runs the
-same steps as scripts (`lua/`), and the contract tests hold the two together. A step either does all that
-it says or raises before it has changed anything.
-
-A line is what waits for answers in one conversation: `current`, the job that is or will be run, and
-`next`, the job of those messages that came too late for it. A worker's hold on the line is `hold`;
-between a job's creation and its claim the line is locked, but held by nobody.
+This is the protocol to read, after `line.py` (the state) and `accepting.py` (the first step). The memory tier runs
+these functions under a mutex; the Redis tier runs the same steps as scripts (`lua/`), and the contract tests hold the
+two together. A step either does all that it says or raises before it has changed anything.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
-from typing import Literal
+from dataclasses import replace
 
-from message_handler.consolidation import answered_before, fold, match, with_alias
-from message_handler.errors import HandedOff, OtherBot, Rejected, Unavailable
-from message_handler.models import (
-    Accepted,
-    Claim,
-    ConversationKey,
-    DoubleTexting,
-    Job,
-    JobStatus,
-    Lock,
-    Message,
-    Progress,
-    Refused,
-    Request,
-)
+from message_handler.errors import Unavailable
+from message_handler.models import Claim, ConversationKey, Job, JobStatus, Message, Progress, Refused
 from message_handler.settings import Settings
-from message_handler.stores.port import Finished, Held, Sealed, TierName
+from message_handler.stores.line import Ended, Hold, Line
+from message_handler.stores.port import Finished, Held, Sealed
 
 _log = logging.getLogger(__name__)
 
 #: An end that the archive lacks is remembered as long as SQS keeps the record that carries it.
 UNARCHIVED_TTL_SECONDS = 14 * 24 * 3600
-
-
-@dataclass(frozen=True, slots=True)
-class Hold:
-    """A worker's claim. Times are Unix seconds."""
-
-    claimed_at: float
-    heartbeat_at: float
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """What is remembered of an ended job's message: a late duplicate of it starts nothing.
-
-    For an hour from `ended_at` on; that lies ahead where the end waits to be archived.
-    """
-
-    job_id: str
-    message_id: str
-    ended_at: float
-    consolidated_messages: int
-
-
-@dataclass(slots=True)
-class Line:
-    """One conversation's work in progress, and what a duplicate is recognised by for an hour after it."""
-
-    key: ConversationKey
-    bot_id: str = ""
-    current: Job | None = None
-    next: Job | None = None
-    lock_id: str = ""
-    acquired_at: float = 0.0
-    hold: Hold | None = None
-    progress: Progress | None = None
-    due_at: float = 0.0
-    wakes: int = 0
-    #: A human answers, as far as this tier knows: Postgres has the truth.
-    handed_off: bool = False
-    posts: dict[str, int] = field(default_factory=dict)
-    ended: dict[str, Ended] = field(default_factory=dict)
-    #: The job answered last: its id, its messages' ids and the digests of their contents, in order.
-    last: tuple[str, tuple[str, ...], tuple[str, ...]] | None = None
-
-    def waiting(self) -> tuple[Message, ...]:
-        return tuple(m for job in self.jobs() for m in job.messages)
-
-    def jobs(self) -> tuple[Job, ...]:
-        return tuple(job for job in (self.current, self.next) if job)
-
-    def job(self, job_id: str) -> Job | None:
-        """One of its jobs as readers see it: with the progress of the run that goes on."""
-        found = next((job for job in self.jobs() if job.job_id == job_id), None)
-        return replace(found, progress=self.progress) if found and found is self.current else found
-
-    def locked_by(self, lock_id: str) -> bool:
-        """Whether `lock_id` is its taker's or its holder's; "" stands for nobody."""
-        return self.current is not None and lock_id != "" and self.lock_id == lock_id
-
-    def lock(self, tier: TierName, settings: Settings) -> Lock | None:
-        if self.current is None:
-            return None
-        beat = self.hold.heartbeat_at if self.hold else None
-        return Lock(
-            self.key,
-            self.current.job_id,
-            acquired_at=self.acquired_at,
-            heartbeat_at=beat,
-            expires_at=(beat or self.acquired_at) + settings.lock_ttl,
-            consolidated_messages=len(self.current.messages),
-            tier=tier,
-        )
-
-
-def accept(
-    line: Line, request: Request, *, job_id: str, lock_id: str | None, now: float, settings: Settings
-) -> Accepted:
-    """Take each of the request's messages in, once. `lock_id` None: a worker accepts a record again.
-
-    accept m0 ── creates J and takes the lock      accept m1 ── joins J, or if J is sealed creates the next
-
-    Or as the bot's policy has it while J runs: m1 waits for the next job, J is interrupted, or m1 is rejected.
-    """
-    again = lock_id is None
-    policy = request.double_texting
-    if again and policy != "enqueue":
-        # It was accepted once: it is not rejected any more, and interrupts nobody who began later.
-        policy = "consolidate"
-    if line.bot_id and line.bot_id != request.bot_id and not again:
-        raise OtherBot(line.bot_id)
-    incoming, waiting = request.messages, line.waiting()
-    answered = 0 if again or line.last is None else answered_before(line.last[2], incoming)
-    if line.handed_off and not again:
-        raise HandedOff(answered, (message.message_id for message in waiting))
-    line.bot_id = line.bot_id or request.bot_id
-    found = [None] * answered + match(waiting, incoming[answered:])
-    ended = _ended(line, incoming, found, answered, now - settings.job_ttl)
-    new = [index is None and was is None for index, was in zip(found, ended, strict=True)]
-    own_index, own_ended = found[-1], ended[-1]
-    if own_ended:
-        return Accepted(own_ended.job_id, own_ended.message_id, None, True, own_ended.consolidated_messages, ())
-
-    if policy == "reject" and line.current:
-        if new[-1]:
-            raise Rejected(line.current.job_id)
-        new = [False] * len(new)
-    target = _target(line, policy, settings)
-    if own_index is not None and (own_index >= _size(line.current)) != (target == "next"):
-        # The record is deleted when its own message is settled: nothing may ride on it into another job.
-        new = [False] * len(new)
-    created, interrupted = line.current is None, None
-    if any(new):
-        if policy == "interrupt" and target == "current":
-            interrupted = _interrupt(line, job_id, now)
-        _take_in(line, target, request, found, new, job_id, now, debounced=not again)
-    locked = created or interrupted is not None
-    if locked:
-        line.lock_id, line.acquired_at, line.hold, line.progress = lock_id or "", now, None, None
-        line.due_at, line.wakes = now + settings.wake_after, 0
-    canonical = [
-        message.message_id if index is None else waiting[index].message_id
-        for message, index in zip(incoming, found, strict=True)
-    ]
-    posted = tuple(i for i, at, is_new in zip(canonical, found, new, strict=True) if is_new or at is not None)
-    for message, index in zip(incoming, found, strict=True):
-        if index is not None and (message.given or again):
-            _learn_alias(line, waiting[index].message_id, message)
-    for message_id in posted:
-        line.posts[message_id] = line.posts.get(message_id, 0) + 1
-
-    assert line.current is not None
-    own = line.current if _holds(line.current, canonical[-1]) else line.next
-    assert own is not None
-    pending = line.current.messages if own is line.current else line.waiting()
-    lock = lock_id if locked else None
-    return Accepted(own.job_id, canonical[-1], lock, not new[-1], len(own.messages), pending, posted, interrupted)
-
-
-def _ended(
-    line: Line, incoming: tuple[Message, ...], found: list[int | None], answered: int, not_before: float
-) -> list[Ended | None]:
-    """For each incoming message that does not wait: what is remembered of it from an ended job."""
-    result: list[Ended | None] = []
-    for index, message in enumerate(incoming):
-        ids = (line.last[1][index],) if line.last and index < answered else message.ids
-        remembered = (line.ended[id_] for id_ in ids if id_ in line.ended and found[index] is None)
-        result.append(next((was for was in remembered if was.ended_at > not_before), None))
-    return result
-
-
-def _size(job: Job | None) -> int:
-    return len(job.messages) if job else 0
-
-
-def _target(line: Line, policy: DoubleTexting, settings: Settings) -> Literal["current", "next"]:
-    """Which job a new message joins or creates."""
-    job = line.current
-    if job is None:
-        return "current"
-    # Never join while a next exists: a newcomer in a reopened job would overtake those that wait (counterexample 7).
-    open_ = not job.sealed and line.next is None
-    running = job.status is JobStatus.PROCESSING and policy != "enqueue"
-    restartable = running and job.restarts < settings.max_restarts
-    return "current" if open_ and (job.status is JobStatus.PENDING or restartable) else "next"
-
-
-def _interrupt(line: Line, job_id: str, now: float) -> Job | None:
-    """Give the messages of the job that runs to a new one; returns how the old one ended.
-
-    Its worker learns that the lock is another's, and the archive that the job has ended. Not one that may have been
-    committed by an earlier worker: the new message joins it, and the fence tells them apart.
-    """
-    job = line.current
-    if job is None or job.status is not JobStatus.PROCESSING or job.maybe_committed:
-        return None
-    line.current = replace(
-        job,
-        job_id=job_id,
-        status=JobStatus.PENDING,
-        restarts=job.restarts + 1,
-        attempts=0,
-        created_at=now,
-        ready_at=0.0,
-        started_at=None,
-    )
-    return replace(job, status=JobStatus.CANCELLED, finished_at=now, superseded_by=job_id)
-
-
-def _take_in(
-    line: Line,
-    target: Literal["current", "next"],
-    request: Request,
-    found: list[int | None],
-    new: list[bool],
-    job_id: str,
-    now: float,
-    *,
-    debounced: bool,
-) -> None:
-    """Put the new messages into the job that will answer them, with the longest history and the newest resources."""
-    job = line.current if target == "current" else line.next
-    offset = 0 if target == "current" else _size(line.current)
-    local = [index - offset if index is not None and 0 <= index - offset < _size(job) else None for index in found]
-    job = job or Job(
-        job_id, line.key, JobStatus.PENDING, (), line.bot_id, created_at=now, correlation_id=request.correlation_id
-    )
-    if debounced and request.debounce:
-        # Until the patient has been quiet for so long, and not for ever.
-        job = replace(job, ready_at=min(now + request.debounce, job.created_at + request.debounce_max))
-    job = replace(
-        job,
-        messages=fold(job.messages, request.messages, local, new),
-        context=request.context if len(request.context) >= len(job.context) else job.context,
-        resources=request.resources or job.resources,
-    )
-    if target == "current":
-        line.current = job
-    else:
-        line.next = job
-
-
-def _holds(job: Job, message_id: str) -> bool:
-    return any(message.message_id == message_id for message in job.messages)
-
-
-def _learn_alias(line: Line, message_id: str, incoming: Message) -> None:
-    """Not for a sealed job: its reply may have been committed under the ids that it had."""
-    for name in ("current", "next"):
-        job: Job | None = getattr(line, name)
-        if job and not job.sealed:
-            messages = tuple(with_alias(m, incoming) if m.message_id == message_id else m for m in job.messages)
-            setattr(line, name, replace(job, messages=messages))
-
-
-def undo(line: Line, message_ids: Iterable[str]) -> None:
-    """Take back an accept whose record was refused, unless somebody else posted the same (counterexample 11)."""
-    for message_id in message_ids:
-        posts = line.posts.get(message_id, 0)
-        job = next((j for j in line.jobs() if _holds(j, message_id)), None)
-        if job is None:
-            continue
-        if posts > 1 or job.sealed:
-            line.posts[message_id] = posts - 1
-            continue
-        line.posts.pop(message_id, None)
-        rest = replace(job, messages=tuple(m for m in job.messages if m.message_id != message_id))
-        if job is line.next:
-            line.next = rest if rest.messages else None
-        elif rest.messages:
-            line.current = rest
-        else:
-            _promote(line, line.next, line.due_at)
-            if line.current is None and line.last is None:
-                line.bot_id = ""
 
 
 def claim(line: Line, lock_id: str, *, now: float, settings: Settings) -> Claim | Refused | None:
@@ -418,7 +147,7 @@ def finish(line: Line, lock_id: str | None, job: Job, *, spare_id: str, now: flo
     covered = _end(line, line.current, job, spare_id, now, settings)
     if job.status is not JobStatus.CANCELLED:
         line.last = (job.job_id, tuple(m.message_id for m in covered), tuple(m.digest for m in covered))
-    _promote(line, line.next, now + settings.wake_after)
+    line.promote(line.next, now + settings.wake_after)
     line.acquired_at = now
     return Finished(True, waiting=line.current is not None)
 
@@ -460,11 +189,6 @@ def _postpone(line: Line, job: Job, messages: tuple[Message, ...], next_id: str,
         correlation_id=job.correlation_id,
     )
     line.next = replace(waiting, messages=(*messages, *waiting.messages))
-
-
-def _promote(line: Line, job: Job | None, due_at: float) -> None:
-    line.current, line.next = job, None
-    line.lock_id, line.hold, line.progress, line.due_at, line.wakes = "", None, None, due_at, 0
 
 
 def cancel(line: Line, job_id: str) -> Job | None:

@@ -1,0 +1,35 @@
+"""The guards between tenants: each statement that asks whose a row is, and what shows that another's was reached."""
+
+from __future__ import annotations
+
+from tests.guards.guard import Guard, Removal
+
+SQL = "stores/sql"
+MINE = "platform_id = :platform_id and "
+
+
+def isolated(what: str, statement: str, test: str, mine: str = MINE) -> Guard:
+    """A statement that no longer asks for the tenant."""
+    return Guard(f"{what} of another tenant", "invariant 13", test, (Removal(f"{SQL}/{statement}.sql", mine),))
+
+
+HANDOFF = "contract/test_handoff.py::TestTheArchive::test_tenants_with_the_same_ids_hand_over_and_hold_apart[postgres]"
+STORE = "contract/test_configuration.py::TestStore::test_tenants_never_see_each_other[postgres-{}]"
+
+GUARDS = (
+    isolated("no conversation is silenced", "hand_off", HANDOFF),
+    isolated("nothing that a human said is known", "noted_sales", HANDOFF),
+    isolated("nothing is held no longer", "drop_held", HANDOFF),
+    isolated(
+        "no job is interrupted",
+        "interrupt_job",
+        "contract/test_archive.py::TestIsolation::test_who_interrupts_interrupts_nobody_elses_job[postgres]",
+    ),
+    isolated("no bot is deleted", "delete_bots", STORE.format("bots")),
+    Guard(
+        "no platform but one's own is written",
+        "invariant 13",
+        "contract/test_configuration.py::TestReferences::test_what_is_not_there_is_not_found[postgres]",
+        (Removal("admin_configuration.py", 'if kind == "platforms" and id_ != platform_id:', "if False:"),),
+    ),
+)
