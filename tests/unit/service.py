@@ -106,6 +106,9 @@ class HeldQueue:
     def dead_letters(self) -> list[DeadLetter]:
         return []
 
+    def count_dead_letters(self) -> int | None:
+        return None
+
     def remove(self, letter: DeadLetter) -> None: ...
 
     def send(self, record: Record | ArchiveRecord, *, delay: int = 0) -> None:

@@ -13,7 +13,7 @@ from message_handler.errors import InvalidRequest, MessageHandlerError, Unavaila
 from message_handler.locks import timestamp
 from message_handler.models import ArchiveRecord, ConversationKey, DeliveryRecord, Job
 from message_handler.processing import Worker, wake
-from message_handler.queues import DeadLetter, Queue, SqsQueue
+from message_handler.queues import DeadLetter, Queue
 from message_handler.stores.failover import Failover
 from message_handler.stores.port import Archive
 
@@ -125,7 +125,7 @@ def dead_letters(deliveries: Deliveries | None, queue: Queue, platform_id: str) 
     dead = deliveries.dead(platform_id) if deliveries else []
     return {
         "deliveries": [asdict(delivery) | {"created_at": timestamp(delivery.created_at)} for delivery in dead],
-        "records": queue.count_dead_letters() if isinstance(queue, SqsQueue) else None,
+        "records": queue.count_dead_letters(),
     }
 
 

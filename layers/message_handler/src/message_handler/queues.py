@@ -132,6 +132,9 @@ class Queue(Protocol):
     def dead_letters(self) -> list[DeadLetter]:
         """Some of the records that were delivered too often, hidden from others for a minute. Raises Unavailable."""
 
+    def count_dead_letters(self) -> int | None:
+        """About how many there are, of all tenants; None where that isn't known. Raises Unavailable."""
+
     def remove(self, letter: DeadLetter) -> None:
         """Remove a dead letter for good. Raises Unavailable."""
 
@@ -173,7 +176,6 @@ class SqsQueue:
         return [DeadLetter(_readable(m["Body"]), m["ReceiptHandle"]) for m in answer.get("Messages", ())]
 
     def count_dead_letters(self) -> int | None:
-        """About how many there are, of all tenants; None where that isn't known. Raises Unavailable."""
         if self._dead_letter_url is None:
             return None
         name = "ApproximateNumberOfMessages"
@@ -246,6 +248,10 @@ class ThreadQueue:
     def dead_letters(self) -> list[DeadLetter]:
         """None: what is given up here is gone, and said so."""
         return []
+
+    def count_dead_letters(self) -> int | None:
+        """See `dead_letters`."""
+        return None
 
     def remove(self, letter: DeadLetter) -> None:
         """See `dead_letters`."""
