@@ -129,6 +129,9 @@ class FakeQueue:
     def dead_letters(self) -> list[DeadLetter]:
         return []
 
+    def count_dead_letters(self) -> int | None:
+        return None
+
     def remove(self, letter: DeadLetter) -> None: ...
 
     def send(self, record: Record | ArchiveRecord, *, delay: int = 0) -> None:
