@@ -13,9 +13,8 @@ from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
 
-from local.errors import HostError
+from local.errors import HostError, StartInterruptedError
 from local.psql import address_file
 from local.reachable import without_password
 from local.stack import LocalStack, Store
@@ -31,8 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run until Ctrl-C. Returns the exit code: 0 then, 2 if the host couldn't start."""
     options = _parse(arguments)
     _isolate_from_aws()
-    for number in _STOP_SIGNALS:
-        signal.signal(number, _stop)
+    stop = _Stop()
     stack = LocalStack(
         options.template,
         settings={"EGRESS_ALLOW_LOOPBACK": "true"},  # an AI on this machine may be tried
@@ -45,16 +43,17 @@ def main(arguments: list[str] | None = None) -> int:
     )
     address = None
     try:
-        stack.start()
+        stack.start(interrupted=stop)
         address = _keep_address(address_file(options.template.parent / ".local", options.port), stack.database_url)
         _report(stack)
-        while True:
+        while not stop():
             time.sleep(0.2)  # not signal.pause: a signal that comes just before it would be slept through
+        return 0
+    except StartInterruptedError:
+        return 0
     except HostError as error:
         print(f"local: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        return 0
     finally:
         if address is not None:  # another host may run on a port that we didn't get
             address.unlink(missing_ok=True)
@@ -70,10 +69,21 @@ def _keep_address(file: Path, database_url: str | None) -> Path:
     return file
 
 
-def _stop(_number: int, _frame: FrameType | None) -> NoReturn:
-    for number in _STOP_SIGNALS:
-        signal.signal(number, signal.SIG_IGN)  # stopping takes a second; a second Ctrl-C must not leave half of it
-    raise KeyboardInterrupt
+class _Stop:
+    """Whether a signal asked to stop. Nothing is raised where it arrives, which may be anywhere: between the start of
+    a process and its being known, or inside an import whose lock another thread waits for.
+    """
+
+    def __init__(self) -> None:
+        self._asked = False
+        for number in _STOP_SIGNALS:
+            signal.signal(number, self._ask)
+
+    def __call__(self) -> bool:
+        return self._asked
+
+    def _ask(self, _number: int, _frame: FrameType | None) -> None:
+        self._asked = True
 
 
 def _isolate_from_aws() -> None:

@@ -4,7 +4,8 @@ HostError                  one clear line for the person at the terminal; exit c
 ├── TemplateError          the template is missing, broken, or uses something that the host can't run
 ├── StoreUnavailableError  no server program for this platform: start degraded and say so
 ├── StoreStartError        our own server didn't come up, or the one that a URL names isn't reachable
-└── StartError             a function, the migration or the front couldn't start
+├── StartError             a function, the migration or the front couldn't start
+└── StartInterruptedError  it was asked to stop before it was up: no failure
 """
 
 
@@ -26,3 +27,7 @@ class StoreStartError(HostError):
 
 class StartError(HostError):
     """A part of the host itself didn't start."""
+
+
+class StartInterruptedError(HostError):
+    """Stopping was asked for while the host started."""

@@ -13,7 +13,7 @@ import json
 import os
 import tempfile
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ from typing import Any, Self, TextIO
 
 from local import reachable
 from local.aws import Simulator, start_simulator
-from local.errors import StartError, StoreUnavailableError
+from local.errors import StartError, StartInterruptedError, StoreUnavailableError
 from local.gateway import Gateway, front
 from local.intrinsics import REGION
 from local.logs import FunctionLog
@@ -110,10 +110,15 @@ class LocalStack:
     ) -> None:
         self.stop()
 
-    def start(self) -> None:
-        """Start everything, as much as possible at the same time; returns when requests are answered."""
+    def start(self, interrupted: Callable[[], bool] = lambda: False) -> None:
+        """Start everything, as much as possible at the same time; returns when requests are answered.
+
+        `interrupted` is asked between the steps; where it says yes, StartInterruptedError is raised.
+        """
         try:
-            self._start()
+            for _ in self._start():
+                if interrupted():
+                    raise StartInterruptedError("asked to stop before it was up")
         except BaseException:
             self.stop()
             raise
@@ -148,7 +153,8 @@ class LocalStack:
     def _store_url(self, name: str) -> str | None:
         return self.stores[name].url if name in self.stores else None
 
-    def _start(self) -> None:
+    def _start(self) -> Iterator[None]:
+        """Yields between the steps, where all that was started is also known to `stop`."""
         source = TemplateSource(self._template_path)
         self._find_given_stores()
         listener = self._listen()
@@ -156,19 +162,26 @@ class LocalStack:
         self.log_file = self._log_file or directory / "functions.log"
         log = FunctionLog(self.log_file, self._terminal)
         self._cleanup.callback(log.close)
+        yield
         simulator = start_simulator(directory / "aws.log")
         self._cleanup.callback(simulator.stop)
         self._queue_url_prefix = simulator.queue_url_prefix
         starting = self._start_own_stores(directory)
+        yield
         source.transform()  # takes a second, in which the others start
         self.sqs = _sqs_client(simulator.endpoint)
         self._cleanup.callback(self.sqs.close)
+        yield
         self._await_own_stores(starting)
         self.template = source.resolve(self._parameters(), simulator.queue_url_prefix)
+        yield
         self._start_functions(simulator, log)
         create_queues(self.sqs, self.template.queues)
+        yield
         self._await_functions()
+        yield
         self._migrate()
+        yield
         self._start_events()
         listener.start(front(Gateway(self.template, self._pools)))
         self.url = f"http://127.0.0.1:{listener.port}"

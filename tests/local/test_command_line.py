@@ -156,6 +156,13 @@ def test_sigterm_in_the_middle_of_the_start_leaves_nothing(hosts: Hosts) -> None
     assert host.left_behind() == []
 
 
+def test_a_signal_is_noted_and_interrupts_nothing() -> None:
+    """An exception out of it, in the middle of an import, left that module's lock to a thread that waited for ever."""
+    code = "import os, local.__main__ as m; stop = m._Stop(); print(stop()); os.kill(os.getpid(), 15); print(stop())"
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert result.stdout.split() == ["False", "True"], result.stderr
+
+
 def test_a_host_that_is_killed_takes_its_processes_along(hosts: Hosts) -> None:
     host = hosts.start()
     host.await_ready()

@@ -31,7 +31,7 @@ def value(outcome: Future[Outcome]) -> object:
 
 
 def test_a_warm_environment_answers_one_invocation_after_the_other(pools: Pools) -> None:
-    pool = pools.make(PID)
+    pool = pools.make(PID, concurrency=1)  # a second one starts for whoever asks before the first asks for more
     pool.warm()
     assert pool.await_warm(30) is None
     assert len({value(pool.submit(b"{}")) for _ in range(5)}) == 1

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import psutil
 import pytest
 
 from local import binaries
+from local.errors import StartInterruptedError
 from local.stack import FunctionError, LocalStack
 from local.stores import Server
 from local.template import Function
@@ -69,6 +71,29 @@ def test_the_simulated_aws_has_secrets_too(stack: LocalStack) -> None:
     secrets.create_secret(Name="token", SecretString="t")
     assert secrets.get_secret_value(SecretId="token")["SecretString"] == "t"
     secrets.close()
+
+
+def test_a_start_that_is_interrupted_between_any_two_steps_leaves_nothing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    tmp_path.chmod(0o711)  # Postgres runs as `nobody`
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    others = set(psutil.Process().children(recursive=True))
+    asked_for, ended = 0, False
+    while not ended:
+        asked_for += 1
+        answers = iter([False] * (asked_for - 1) + [True])
+        stack = LocalStack(APP / "template.yaml", environment={})
+        try:
+            stack.start(lambda answers=answers: next(answers, False))
+        except StartInterruptedError:
+            pass
+        else:
+            ended = True
+            stack.stop()
+        assert set(psutil.Process().children(recursive=True)) <= others
+        assert list(tmp_path.iterdir()) == []
+    assert asked_for > 7
 
 
 def variables(monkeypatch: pytest.MonkeyPatch, **overrides: str) -> dict[str, str]:
