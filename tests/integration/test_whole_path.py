@@ -65,7 +65,7 @@ def archived(stack: LocalStack, conversation_id: str) -> list[tuple[str, str]]:
 
 def test_a_conversation_that_is_being_answered_shows_its_lock_and_what_is_pending(api: Api) -> None:
     conversation_id = f"conv_{uuid.uuid4().hex}"
-    job_id = api.post(conversation_id, messages=[{"role": "user", "content": f"one [slow:2] {CANARY}"}])["ai_job_id"]
+    job_id = api.post(conversation_id, messages=[{"role": "user", "content": f"one [slow:4] {CANARY}"}])["ai_job_id"]
     joined = api.post(conversation_id, messages=[{"role": "user", "content": f"two {CANARY}"}])
     assert joined == {
         "success": True,
@@ -81,7 +81,8 @@ def test_a_conversation_that_is_being_answered_shows_its_lock_and_what_is_pendin
         *("expires_at", "consolidated_messages", "tier"),
     }
     assert (lock["ai_job_id"], lock["tier"]) == (job_id, "redis")
-    assert lock in api.call("GET", "/admin/locks").json()["locks"] or api.ended(job_id)
+    # Not the whole lock: a heartbeat may have come between.
+    assert job_id in [one["ai_job_id"] for one in api.call("GET", "/admin/locks").json()["locks"]]
     pending = api.call("GET", f"/conversations/{conversation_id}").json()["pending"]
     assert pending == {"job_id": job_id, "consolidated_messages": 2}
     api.ended(job_id)

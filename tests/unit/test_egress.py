@@ -22,14 +22,27 @@ ALLOWED = ("api.example.com", "*.partner.example", "odd.example.com:8443", "büc
 
 
 class Network:
-    """A resolver that answers in turns what it is told, and every connection that somebody tries to make."""
+    """A resolver that answers in turns what it is told, and every connection that the test tries to make.
+
+    Threads that were there before go their own ways: other tests' servers still run in this process.
+    """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.answers: list[Sequence[str]] = [[PUBLIC]]
         self.asked: list[str] = []
         self.connected: list[Any] = []
-        monkeypatch.setattr(socket, "getaddrinfo", self._resolve)
-        monkeypatch.setattr(socket.socket, "connect", lambda _, address: self._connect(address))
+        others, resolve, connect = set(threading.enumerate()), socket.getaddrinfo, socket.socket.connect
+        others.discard(threading.current_thread())
+        monkeypatch.setattr(
+            socket,
+            "getaddrinfo",
+            lambda *asked, **how: (resolve if threading.current_thread() in others else self._resolve)(*asked, **how),
+        )
+        monkeypatch.setattr(
+            socket.socket,
+            "connect",
+            lambda this, to: connect(this, to) if threading.current_thread() in others else self._connect(to),
+        )
 
     def _resolve(self, host: str, port: int, *_: Any, **__: Any) -> list[Any]:
         self.asked.append(host)
