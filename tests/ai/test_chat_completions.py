@@ -38,7 +38,7 @@ def record(url: str, **fields: Any) -> dict[str, Any]:
 
 def ask(core_ai: dict[str, Any], egress: Egress | None = None, **asked: Any) -> Completion:
     egress = egress or Egress([], allow_loopback=True)
-    return ChatCompletions(core_ai, egress, Secrets()).ask(prompt(**asked), lambda _: None, LIMITS)
+    return ChatCompletions(core_ai, egress, Secrets(literals=True)).ask(prompt(**asked), lambda _: None, LIMITS)
 
 
 def failure(server: Server, script: Script, **fields: Any) -> Failure:
@@ -133,7 +133,7 @@ def test_where_the_secret_can_not_be_read_nothing_is_sent(server: Server, monkey
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
-    arn = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:message-handler/x"
+    arn = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:message-handler/default/x"
     with pytest.raises(Failure) as failed:
         ask(record(server.url, auth_token=arn, auth_host=at(server)))
     assert failed.value.code == "ai_credentials_missing"

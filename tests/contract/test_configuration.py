@@ -16,6 +16,7 @@ from message_handler.egress import Egress
 from message_handler.errors import Conflict, InvalidRequest, NotFound, RequestError, Unavailable
 from message_handler.models import ConversationKey, Job, JobStatus, Message
 from message_handler.redaction import REDACTED
+from message_handler.secrets import Secrets
 from message_handler.settings import Settings
 from message_handler.stores.breaker import CircuitBreaker
 from message_handler.stores.database import Database
@@ -79,7 +80,7 @@ def service(tier: RedisTier, database: Database) -> BotConfigService:
 
 @pytest.fixture
 def admin(store: PostgresConfiguration, bots: BotConfigService) -> ConfigurationAdmin:
-    return ConfigurationAdmin(store, bots, Egress(["*.example", "*.example:8443"]))
+    return ConfigurationAdmin(store, bots, Egress(["*.example", "*.example:8443"]), Secrets(literals=True))
 
 
 @pytest.fixture(autouse=True)
@@ -410,7 +411,7 @@ def test_while_postgres_is_away_nothing_is_shown_or_changed(bots: BotConfigServi
         raise ConnectionRefusedError
 
     store = PostgresConfiguration(Database(refuse, CircuitBreaker("Postgres", retry_after=0)))
-    admin = ConfigurationAdmin(store, bots, Egress(["*.example"]))
+    admin = ConfigurationAdmin(store, bots, Egress(["*.example"]), Secrets())
     calls: list[Callable[[], Any]] = [
         lambda: admin.all("bots", TENANT),
         lambda: admin.get("bots", TENANT, "nurse"),

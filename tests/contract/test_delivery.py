@@ -149,7 +149,7 @@ def office(
     clock.advance(60)
     outbox, queue, meter = PostgresOutbox(postgres_database), FakeQueue(clock), Meter()
     egress = Egress((), allow_loopback=True)
-    deliveries = Deliveries(outbox, cast(Queue, queue), egress, Secrets(), clock, meter)
+    deliveries = Deliveries(outbox, cast(Queue, queue), egress, Secrets(literals=True), clock, meter)
     office = Office(sql, postgres_archive, outbox, clock, queue, deliveries, meter)
     yield office
     for receiver in office.receivers:
@@ -349,7 +349,7 @@ class TestSignatures:
 
     def test_a_key_in_secrets_manager_signs(self, office: Office) -> None:
         class Vault(Secrets):
-            def reveal(self, value: str) -> str:
+            def reveal(self, value: str, platform_id: str) -> str:
                 return SECRET if value == "arn" else value
 
         office.deliveries = replace(office.deliveries, secrets=Vault())
@@ -394,7 +394,7 @@ class TestKeys:
 
     def test_a_secret_that_can_not_be_read_now_is_asked_for_again(self, office: Office) -> None:
         class Away(Secrets):
-            def reveal(self, value: str) -> str:
+            def reveal(self, value: str, platform_id: str) -> str:
                 raise Unavailable("Secrets Manager")
 
         receiver = office.platform()
@@ -990,7 +990,7 @@ class TestRaces:
         seen = []
 
         class Slow(Secrets):
-            def reveal(self, value: str) -> str:
+            def reveal(self, value: str, platform_id: str) -> str:
                 office.clock.advance(110)
                 seen.append(office.sql.run("select claimed_until from outbox"))
                 return value
