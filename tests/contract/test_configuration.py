@@ -6,7 +6,8 @@ import base64
 import json
 import logging
 from collections.abc import Callable, Iterator
-from typing import Any, ClassVar
+from dataclasses import replace
+from typing import Any, ClassVar, cast
 
 import pytest
 
@@ -251,6 +252,38 @@ class TestTokens:
         _, again = admin.put("core_ai", TENANT, "gpt", shown | {"name": "New", "api_endpoint": "https://ai.example/v2"})
         assert again == shown | {"name": "New", "api_endpoint": "https://ai.example/v2"}
         assert self.stored(store) == (SECURED["auth_token"], "ai.example")
+
+    @pytest.mark.parametrize("secret_of", [None, "other"], ids=["written out", "of another tenant"])
+    def test_in_production_only_the_arn_of_ones_own_is_taken(
+        self, admin: ConfigurationAdmin, store: PostgresConfiguration, secret_of: str | None
+    ) -> None:
+        strict = replace(admin, secrets=Secrets())
+        arn = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:message-handler/{}/x-AbCdEf"
+        bad, mine = arn.format(secret_of) if secret_of else f"sk-{CANARY}", arn.format(TENANT)
+        for kind, id_, body, field in (
+            ("core_ai", "gpt", CORE | {"auth_token": bad}, "auth_token"),
+            ("platforms", TENANT, self.platform(bad if secret_of else secret("a")), "meta_data.webhook_secrets"),
+            ("platforms", TENANT, self.platform(mine, bad if secret_of else secret("a")), "meta_data.webhook_secrets"),
+        ):
+            with pytest.raises(InvalidRequest, match=f"message-handler/{TENANT}/") as refused:
+                strict.put(cast(RecordKind, kind), TENANT, id_, body)
+            assert (refused.value.field, CANARY in str(refused.value)) == (field, False)
+        assert store.read(TENANT, lambda records: records.all("core_ai")) == []
+        strict.put("core_ai", TENANT, "gpt", CORE | {"auth_token": mine})
+        strict.put("platforms", TENANT, TENANT, self.platform(mine))
+        assert self.stored(store)[0] == mine
+
+    def test_in_production_one_that_was_written_out_before_can_not_stay(self, admin: ConfigurationAdmin) -> None:
+        admin.put("core_ai", TENANT, "gpt", SECURED)
+        admin.put("platforms", TENANT, TENANT, self.platform(secret("a")))
+        strict = replace(admin, secrets=Secrets())
+        kept = CORE | {"auth_token": REDACTED}
+        assert refusal(lambda: strict.put("core_ai", TENANT, "gpt", kept)) == "auth_token"
+        shown = self.platform(REDACTED)
+        assert refusal(lambda: strict.put("platforms", TENANT, TENANT, shown)) == "meta_data.webhook_secrets"
+
+    def platform(self, *secrets: str) -> dict[str, Any]:
+        return {"name": "Clinic", "meta_data": {"webhook_secrets": list(secrets)}}
 
     @pytest.mark.parametrize(
         "endpoint", ["https://evil.example/v1", "https://ai.example:8443/v1", "https://x.ai.example/v1"]

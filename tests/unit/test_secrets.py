@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+import threading
 from typing import Any
 
-import boto3
 import pytest
-from moto import mock_aws
 
-from message_handler.errors import Unavailable
-from message_handler.secrets import Secrets
+from message_handler.errors import SecretRefused, Unavailable
+from message_handler.secrets import Secrets, SecretsManager
 from tests.unit.service import Output
 
 SECRET = "s3cr3t-t0k3n"
@@ -34,15 +32,10 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def kept(monkeypatch: pytest.MonkeyPatch, output: Output) -> Iterator[Any]:
+def kept(vault: Any, output: Output) -> Any:
     """The client of whoever keeps the secrets. None of them is ever printed or logged."""
     output.private |= {SECRET, ROTATED}
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
-    with mock_aws():
-        client = boto3.client("secretsmanager", region_name="eu-central-1")
-        yield client
-        client.close()
+    return vault
 
 
 def keep(kept: Any, value: str | bytes) -> str:
@@ -138,3 +131,113 @@ def test_a_secret_that_nobody_ever_told_is_not_available(kept: Any, monkeypatch:
 def test_a_secret_without_text_is_not_available(kept: Any) -> None:
     with pytest.raises(Unavailable, match="Secrets Manager"):
         Secrets().reveal(keep(kept, SECRET.encode()), TENANT)
+
+
+class TestWhose:
+    """What a tenant's configuration may name: what is kept below its own prefix, and nothing that is written out."""
+
+    ARN = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:"
+
+    @pytest.mark.parametrize("value", [SECRET, "arn:aws:s3:::bucket", f"whsec_{SECRET}"])
+    def test_a_secret_that_is_written_out_is_never_used(self, value: str) -> None:
+        with pytest.raises(
+            SecretRefused, match="store it in AWS Secrets Manager as message-handler/clinic/"
+        ) as refused:
+            Secrets().reveal(value, TENANT)
+        assert SECRET not in str(refused.value)
+
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "message-handler/other/openai",
+            "message-handler/clinic-2/openai",
+            "message-handler/clinic",
+            "message-handler/clinic/",
+            "message-handler/",
+            "message-handler/x/clinic/openai",
+            "clinic/openai",
+            "Message-Handler/clinic/openai",
+        ],
+    )
+    @pytest.mark.parametrize("literals", [False, True])
+    def test_nobody_names_a_secret_of_another(self, kept: Any, name: str, literals: bool) -> None:
+        arn = kept.create_secret(Name=name, SecretString=SECRET)["ARN"] if name[-1] != "/" else self.ARN + name
+        secrets = Secrets(literals=literals)
+        with pytest.raises(SecretRefused, match="whose name begins with message-handler/clinic/") as refused:
+            secrets.reveal(arn, TENANT)
+        assert name not in str(refused.value).replace("message-handler/clinic/", "")
+        assert secrets.renewed(arn, TENANT, "anything") is None
+
+    def test_the_prefix_is_the_deployments(self, kept: Any) -> None:
+        arn = kept.create_secret(Name=f"eu/chat/{TENANT}/openai", SecretString=SECRET)["ARN"]
+        assert Secrets("eu/chat/").reveal(arn, TENANT) == SECRET
+        with pytest.raises(SecretRefused):
+            Secrets("eu/").reveal(arn, TENANT)
+
+
+class _Counting(SecretsManager):
+    """Counts how often it is asked."""
+
+    asked = 0
+
+    def read(self, arn: str) -> str:
+        self.asked += 1
+        return super().read(arn)
+
+
+class TestRenewed:
+    """A provider that refuses a token may know before us that it was rotated."""
+
+    def test_it_is_asked_for_again(self, kept: Any, clock: Clock) -> None:
+        arn, secrets = keep(kept, SECRET), Secrets(clock=clock)
+        assert secrets.reveal(arn, TENANT) == SECRET
+        kept.put_secret_value(SecretId=arn, SecretString=ROTATED)
+        clock.now += 1
+        assert secrets.renewed(arn, TENANT, SECRET) == ROTATED
+        assert secrets.reveal(arn, TENANT) == ROTATED
+
+    def test_one_that_was_not_rotated_is_asked_for_once_a_second_at_most(self, kept: Any, clock: Clock) -> None:
+        manager = _Counting()
+        arn, secrets = keep(kept, SECRET), Secrets(clock=clock, manager=manager)
+        secrets.reveal(arn, TENANT)
+        assert [secrets.renewed(arn, TENANT, SECRET) for _ in range(5)] == [None] * 5
+        assert manager.asked == 1  # it was read just now
+        clock.now += 1
+        assert [secrets.renewed(arn, TENANT, SECRET) for _ in range(5)] == [None] * 5
+        assert manager.asked == 2
+
+    def test_all_that_are_refused_at_once_ask_once(self, kept: Any, clock: Clock) -> None:
+        manager = _Counting()
+        arn, secrets = keep(kept, SECRET), Secrets(clock=clock, manager=manager)
+        secrets.reveal(arn, TENANT)
+        kept.put_secret_value(SecretId=arn, SecretString=ROTATED)
+        clock.now += 1
+        found: list[str | None] = []
+        together = threading.Barrier(8)
+
+        def refused() -> None:
+            together.wait()
+            found.append(secrets.renewed(arn, TENANT, SECRET))
+
+        threads = [threading.Thread(target=refused) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert (found, manager.asked) == ([ROTATED] * 8, 2)
+
+    def test_what_is_written_out_or_gone_is_what_it_is(
+        self, kept: Any, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        arn, secrets = keep(kept, SECRET), Secrets(literals=True, clock=clock)
+        assert secrets.renewed(SECRET, TENANT, SECRET) is None
+        secrets.reveal(arn, TENANT)
+        clock.now += 1
+        monkeypatch.setattr(secrets._manager, "_client", lambda _: _Away())
+        assert secrets.renewed(arn, TENANT, SECRET) is None
+        monkeypatch.undo()
+        kept.delete_secret(SecretId=arn, ForceDeleteWithoutRecovery=True)
+        clock.now += 1
+        assert secrets.renewed(arn, TENANT, SECRET) is None
+        with pytest.raises(Unavailable):
+            secrets.reveal(arn, TENANT)
