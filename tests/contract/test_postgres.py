@@ -193,8 +193,14 @@ class TestConnections:
         assert migrated.database_url is not None
         url = SecretStr(migrated.database_url.get_secret_value() + "?sslmode=require")
         archive = PostgresArchive(database_of(Settings(database_url=url)))
-        with pytest.raises(Unavailable):
+        with pytest.raises(Unavailable, match="speaks no TLS"):
             archive.ping()
+
+    def test_who_has_a_certificate_of_nobody_known_is_told_nothing(self, postgres_15: Server) -> None:
+        url = SecretStr(postgres_15.url.partition("?")[0] + "?sslmode=verify-full")
+        database = database_of(Settings(database_url=url))
+        with pytest.raises(Unavailable, match="sslrootcert"):
+            database.ping()
 
 
 class TestBreaker:
@@ -299,6 +305,7 @@ class TestTLS:
 
     def test_whoever_says_nothing_gets_all_of_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
         context = self.context("", monkeypatch)
+        assert context
         assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, True)
 
     @pytest.mark.parametrize(

@@ -55,7 +55,9 @@ def test_the_newline_that_an_editor_left_at_its_end_is_none_of_it(kept: Any) -> 
 
 
 def test_a_secret_is_read_where_it_is_kept(kept: Any) -> None:
-    assert Secrets().reveal(keep(kept, SECRET), TENANT) == SECRET
+    secrets = Secrets()
+    assert secrets.reveal(keep(kept, SECRET), TENANT) == SECRET
+    assert SECRET not in f"{secrets!r} {vars(secrets)}"
 
 
 def test_a_rotated_secret_is_seen_after_300_s(kept: Any, clock: Clock) -> None:

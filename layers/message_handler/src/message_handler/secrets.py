@@ -11,7 +11,8 @@ import re
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import Any
 
 from message_handler.errors import SecretRefused, Unavailable
 
@@ -81,8 +82,9 @@ class SecretsManager:
             return self._clients[region]
 
 
-class _Known(NamedTuple):
-    secret: str
+@dataclass(frozen=True, slots=True)
+class _Known:
+    secret: str = field(repr=False)
     #: When it was read, and until when it is taken for fresh (seconds).
     read_at: float
     until: float

@@ -6,7 +6,8 @@ import json
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 from urllib.parse import urlencode
 
 from message_handler.errors import SettingsError, Unavailable
@@ -16,11 +17,12 @@ from message_handler.secrets import AGAIN_SECONDS, SecretsManager
 TOKEN_SECONDS = 900
 
 
-class Login(NamedTuple):
-    """A user, None for the server's default one, and the password."""
+@dataclass(frozen=True, slots=True)
+class Login:
+    """A user, None for the server's default one, and the password, which it doesn't show."""
 
     user: str | None
-    password: str
+    password: str = field(repr=False)
 
 
 class Credentials(Protocol):
