@@ -408,7 +408,7 @@ def is_signed(token: str, service: str) -> bool:
 @pytest.mark.usefixtures("signing")
 class TestTokens:
     def test_for_rds_it_is_what_awss_own_library_makes(self) -> None:
-        rds = boto3.client("rds", region_name="eu-central-1")
+        rds = boto3.Session().client("rds", region_name="eu-central-1")
         host, user = "proxy.example.eu-central-1.rds.amazonaws.com", "app user+1"
         made = rds.generate_db_auth_token(DBHostname=host, Port=5432, DBUsername=user)
         assert rds_login(user, host, 5432).login() == Login(user, made)
