@@ -33,7 +33,8 @@ def main(arguments: list[str] | None = None) -> int:
     stop = _Stop()
     stack = LocalStack(
         options.template,
-        settings={"EGRESS_ALLOW_LOOPBACK": "true"},  # an AI on this machine may be tried
+        # An AI on this machine may be tried, and a token without Secrets Manager.
+        settings={"EGRESS_ALLOW_LOOPBACK": "true", "ALLOW_LITERAL_SECRETS": "true"},
         concurrency=options.concurrency,
         port=options.port,
         log_file=options.log_file or options.template.parent / ".local" / f"functions-{options.port}.log",

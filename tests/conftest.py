@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -73,3 +74,17 @@ def postgres_15(tmp_path_factory: pytest.TempPathFactory, certificates: Certific
     server = _started(start, tmp_path_factory.mktemp("postgres-15"))
     yield server
     server.stop()
+
+
+@pytest.fixture
+def vault(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """The client of whoever keeps secrets in a Secrets Manager of this process."""
+    import boto3
+    from moto import mock_aws
+
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+    with mock_aws():
+        client = boto3.client("secretsmanager", region_name="eu-central-1")
+        yield client
+        client.close()

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from message_handler.ai import AI, Completion, Prompt
+from message_handler.ai import AI, Completion
 from message_handler.ai import answering as answering_module
 from message_handler.ai.chat_completions import ChatCompletions
 from message_handler.ai.failures import Failure
@@ -47,7 +47,7 @@ def other() -> Iterator[Server]:
 
 
 def ai(core_ai: dict[str, Any], fallback: dict[str, Any] | None = None) -> AI:
-    return _ai(core_ai | {"fallback": fallback}, SETTINGS, _egress(SETTINGS), Secrets())
+    return _ai(core_ai | {"fallback": fallback}, SETTINGS, _egress(SETTINGS), Secrets(literals=True))
 
 
 def complete(
@@ -309,10 +309,10 @@ def test_whatever_breaks_in_a_provider_its_fallback_answers(
 ) -> None:
     whole = ChatCompletions._headers
 
-    def broken(self: ChatCompletions, asked: Prompt) -> dict[str, str]:
+    def broken(self: ChatCompletions, *asked: Any) -> dict[str, str]:
         if self.core_ai["core_ai_id"] == "trial":
             raise OverflowError(CANARY)
-        return whole(self, asked)
+        return whole(self, *asked)
 
     monkeypatch.setattr(ChatCompletions, "_headers", broken)
     assert complete(record(server.url), record(other.url, core_ai_id="spare")).text == "From the other."

@@ -18,9 +18,11 @@ from message_handler.models import Turn, Usage
 from message_handler.secrets import Secrets
 from tests.ai.conftest import TOKEN, prompt
 from tests.ai.server import Exchange, Script, Server, fails, says
-from tests.unit.service import CANARY
+from tests.unit.service import CANARY, Output
+from tests.unit.test_secrets import Clock
 
 LIMITS = Limits.of(10, 10)
+EGRESS = Egress([], allow_loopback=True)
 
 
 def record(url: str, **fields: Any) -> dict[str, Any]:
@@ -38,7 +40,7 @@ def record(url: str, **fields: Any) -> dict[str, Any]:
 
 def ask(core_ai: dict[str, Any], egress: Egress | None = None, **asked: Any) -> Completion:
     egress = egress or Egress([], allow_loopback=True)
-    return ChatCompletions(core_ai, egress, Secrets()).ask(prompt(**asked), lambda _: None, LIMITS)
+    return ChatCompletions(core_ai, egress, Secrets(literals=True)).ask(prompt(**asked), lambda _: None, LIMITS)
 
 
 def failure(server: Server, script: Script, **fields: Any) -> Failure:
@@ -129,11 +131,90 @@ def test_without_the_token_that_it_needs_nothing_is_sent(server: Server) -> None
     assert server.calls == []
 
 
+def test_a_token_that_is_written_out_is_not_sent_where_none_may_be(server: Server) -> None:
+    core_ai = record(server.url, auth_token=TOKEN, auth_host=at(server))
+    with pytest.raises(Failure) as failed:
+        ChatCompletions(core_ai, EGRESS, Secrets()).ask(prompt(), lambda _: None, LIMITS)
+    assert (failed.value.code, failed.value.again) == ("ai_credentials_missing", False)
+    assert server.calls == []
+
+
+def test_a_token_of_another_tenant_is_not_sent(server: Server, vault: Any) -> None:
+    arn = vault.create_secret(Name="message-handler/clinic/ai", SecretString=TOKEN)["ARN"]
+    core_ai = record(server.url, auth_token=arn, auth_host=at(server))
+    with pytest.raises(Failure) as failed:
+        ask(core_ai, platform_id="other")
+    assert failed.value.code == "ai_credentials_missing"
+    assert server.calls == []
+    assert ask(core_ai, platform_id="clinic").text == "Good day."
+
+
+class TestRotation:
+    """A token that was rotated while this process still has the old one."""
+
+    ROTATED = "r0t4t3d-t0k3n"
+
+    @pytest.fixture
+    def arn(self, vault: Any, output: Output) -> str:
+        output.private |= {self.ROTATED}
+        return str(vault.create_secret(Name="message-handler/default/ai", SecretString=TOKEN)["ARN"])
+
+    def ask(self, server: Server, arn: str, secrets: Secrets) -> Completion:
+        core_ai = record(server.url, auth_token=arn, auth_host=at(server))
+        return ChatCompletions(core_ai, EGRESS, secrets).ask(prompt(), lambda _: None, LIMITS)
+
+    def tokens(self, server: Server) -> list[str]:
+        return [call.headers["authorization"].removeprefix("Bearer ") for call in server.calls]
+
+    def test_the_patient_notices_nothing(self, server: Server, vault: Any, arn: str) -> None:
+        clock = Clock()
+        secrets = Secrets(clock=clock)
+        assert self.ask(server, arn, secrets).text == "Good day."
+        vault.put_secret_value(SecretId=arn, SecretString=self.ROTATED)
+        clock.now += 2
+        server.scripts = [fails(401), says("Still here.")]
+        try:
+            said = self.ask(server, arn, secrets).text
+        except Failure as failed:
+            said = failed.code
+        assert said == "Still here."
+        assert self.tokens(server) == [TOKEN, TOKEN, self.ROTATED]
+        assert self.ask(server, arn, secrets).text == "Still here."
+        assert self.tokens(server)[3:] == [self.ROTATED]
+
+    @pytest.mark.parametrize("rotated", [True, False])
+    def test_who_is_still_refused_is_refused(self, server: Server, vault: Any, arn: str, rotated: bool) -> None:
+        clock = Clock()
+        secrets = Secrets(clock=clock)
+        secrets.reveal(arn, "default")
+        if rotated:
+            vault.put_secret_value(SecretId=arn, SecretString=self.ROTATED)
+        clock.now += 2
+        server.scripts = [fails(401)]
+        with pytest.raises(Failure) as failed:
+            self.ask(server, arn, secrets)
+        assert (failed.value.code, failed.value.again) == ("ai_unauthorized", False)
+        assert self.tokens(server) == ([TOKEN, self.ROTATED] if rotated else [TOKEN])
+
+    def test_both_share_the_time_of_one_try(self, server: Server, vault: Any, arn: str) -> None:
+        clock = Clock()
+        secrets = Secrets(clock=clock)
+        secrets.reveal(arn, "default")
+        vault.put_secret_value(SecretId=arn, SecretString=self.ROTATED)
+        clock.now += 2
+        server.scripts = [fails(401), Exchange.stall]
+        core_ai = record(server.url, auth_token=arn, auth_host=at(server))
+        with pytest.raises(Failure) as failed:
+            ChatCompletions(core_ai, EGRESS, secrets).ask(prompt(), lambda _: None, Limits(0.5, 0.5, 1.0))
+        assert failed.value.code == "ai_timeout"
+        assert server.calls[1].closed.wait(5)
+
+
 def test_where_the_secret_can_not_be_read_nothing_is_sent(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
-    arn = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:message-handler/x"
+    arn = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:message-handler/default/x"
     with pytest.raises(Failure) as failed:
         ask(record(server.url, auth_token=arn, auth_host=at(server)))
     assert failed.value.code == "ai_credentials_missing"

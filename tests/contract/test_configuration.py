@@ -6,7 +6,8 @@ import base64
 import json
 import logging
 from collections.abc import Callable, Iterator
-from typing import Any, ClassVar
+from dataclasses import replace
+from typing import Any, ClassVar, cast
 
 import pytest
 
@@ -16,6 +17,7 @@ from message_handler.egress import Egress
 from message_handler.errors import Conflict, InvalidRequest, NotFound, RequestError, Unavailable
 from message_handler.models import ConversationKey, Job, JobStatus, Message
 from message_handler.redaction import REDACTED
+from message_handler.secrets import Secrets
 from message_handler.settings import Settings
 from message_handler.stores.breaker import CircuitBreaker
 from message_handler.stores.database import Database
@@ -79,7 +81,7 @@ def service(tier: RedisTier, database: Database) -> BotConfigService:
 
 @pytest.fixture
 def admin(store: PostgresConfiguration, bots: BotConfigService) -> ConfigurationAdmin:
-    return ConfigurationAdmin(store, bots, Egress(["*.example", "*.example:8443"]))
+    return ConfigurationAdmin(store, bots, Egress(["*.example", "*.example:8443"]), Secrets(literals=True))
 
 
 @pytest.fixture(autouse=True)
@@ -251,6 +253,38 @@ class TestTokens:
         assert again == shown | {"name": "New", "api_endpoint": "https://ai.example/v2"}
         assert self.stored(store) == (SECURED["auth_token"], "ai.example")
 
+    @pytest.mark.parametrize("secret_of", [None, "other"], ids=["written out", "of another tenant"])
+    def test_in_production_only_the_arn_of_ones_own_is_taken(
+        self, admin: ConfigurationAdmin, store: PostgresConfiguration, secret_of: str | None
+    ) -> None:
+        strict = replace(admin, secrets=Secrets())
+        arn = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:message-handler/{}/x-AbCdEf"
+        bad, mine = arn.format(secret_of) if secret_of else f"sk-{CANARY}", arn.format(TENANT)
+        for kind, id_, body, field in (
+            ("core_ai", "gpt", CORE | {"auth_token": bad}, "auth_token"),
+            ("platforms", TENANT, self.platform(bad if secret_of else secret("a")), "meta_data.webhook_secrets"),
+            ("platforms", TENANT, self.platform(mine, bad if secret_of else secret("a")), "meta_data.webhook_secrets"),
+        ):
+            with pytest.raises(InvalidRequest, match=f"message-handler/{TENANT}/") as refused:
+                strict.put(cast(RecordKind, kind), TENANT, id_, body)
+            assert (refused.value.field, CANARY in str(refused.value)) == (field, False)
+        assert store.read(TENANT, lambda records: records.all("core_ai")) == []
+        strict.put("core_ai", TENANT, "gpt", CORE | {"auth_token": mine})
+        strict.put("platforms", TENANT, TENANT, self.platform(mine))
+        assert self.stored(store)[0] == mine
+
+    def test_in_production_one_that_was_written_out_before_can_not_stay(self, admin: ConfigurationAdmin) -> None:
+        admin.put("core_ai", TENANT, "gpt", SECURED)
+        admin.put("platforms", TENANT, TENANT, self.platform(secret("a")))
+        strict = replace(admin, secrets=Secrets())
+        kept = CORE | {"auth_token": REDACTED}
+        assert refusal(lambda: strict.put("core_ai", TENANT, "gpt", kept)) == "auth_token"
+        shown = self.platform(REDACTED)
+        assert refusal(lambda: strict.put("platforms", TENANT, TENANT, shown)) == "meta_data.webhook_secrets"
+
+    def platform(self, *secrets: str) -> dict[str, Any]:
+        return {"name": "Clinic", "meta_data": {"webhook_secrets": list(secrets)}}
+
     @pytest.mark.parametrize(
         "endpoint", ["https://evil.example/v1", "https://ai.example:8443/v1", "https://x.ai.example/v1"]
     )
@@ -410,7 +444,7 @@ def test_while_postgres_is_away_nothing_is_shown_or_changed(bots: BotConfigServi
         raise ConnectionRefusedError
 
     store = PostgresConfiguration(Database(refuse, CircuitBreaker("Postgres", retry_after=0)))
-    admin = ConfigurationAdmin(store, bots, Egress(["*.example"]))
+    admin = ConfigurationAdmin(store, bots, Egress(["*.example"]), Secrets())
     calls: list[Callable[[], Any]] = [
         lambda: admin.all("bots", TENANT),
         lambda: admin.get("bots", TENANT, "nurse"),

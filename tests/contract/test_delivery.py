@@ -149,7 +149,7 @@ def office(
     clock.advance(60)
     outbox, queue, meter = PostgresOutbox(postgres_database), FakeQueue(clock), Meter()
     egress = Egress((), allow_loopback=True)
-    deliveries = Deliveries(outbox, cast(Queue, queue), egress, Secrets(), clock, meter)
+    deliveries = Deliveries(outbox, cast(Queue, queue), egress, Secrets(literals=True), clock, meter)
     office = Office(sql, postgres_archive, outbox, clock, queue, deliveries, meter)
     yield office
     for receiver in office.receivers:
@@ -347,13 +347,20 @@ class TestSignatures:
         assert self.verifies(OTHER_SECRET, told)
         assert self.verifies(OTHER_SECRET, replace(told, headers=told.headers | {"webhook-signature": first}))
 
-    def test_a_key_in_secrets_manager_signs(self, office: Office) -> None:
-        class Vault(Secrets):
-            def reveal(self, value: str) -> str:
-                return SECRET if value == "arn" else value
-
-        office.deliveries = replace(office.deliveries, secrets=Vault())
-        assert self.verifies(SECRET, self.told(office, office.platform(webhook_secrets=["arn"])))
+    def test_a_key_in_secrets_manager_signs_and_so_does_soon_the_one_that_replaces_it(
+        self, office: Office, vault: Any
+    ) -> None:
+        now = [0.0]
+        arn = vault.create_secret(Name=f"message-handler/{CLINIC}/webhook", SecretString=SECRET)["ARN"]
+        receiver, talk = office.platform(webhook_secrets=[arn]), office.talk()
+        office.deliveries = replace(office.deliveries, secrets=Secrets(clock=lambda: now[0]))
+        for number, (at, key) in enumerate([(0, SECRET), (299, SECRET), (301, OTHER_SECRET)], start=1):
+            now[0] = at
+            talk.answer(number, f"m{number}")
+            office.works(talk.key)
+            assert self.verifies(key, receiver.told[-1])
+            vault.put_secret_value(SecretId=arn, SecretString=OTHER_SECRET)
+        assert len(receiver.told) == 3
 
 
 class TestKeys:
@@ -392,9 +399,27 @@ class TestKeys:
         office.works(talk.key)
         assert office.rows("pending")[0][2:] == (1, "webhook_unsigned")
 
+    @pytest.mark.parametrize("kept_for", [None, "other"], ids=["written out", "of another tenant"])
+    def test_a_secret_that_may_not_be_used_signs_nothing(
+        self, office: Office, vault: Any, kept_for: str | None
+    ) -> None:
+        arn = vault.create_secret(Name=f"message-handler/{kept_for}/webhook", SecretString=SECRET)["ARN"]
+        receiver = office.platform(webhook_secrets=[arn if kept_for else SECRET])
+        talk, able = office.talk(), office.deliveries
+        talk.answer(1, "m0")
+        office.deliveries = replace(able, secrets=Secrets())
+        office.works(talk.key)
+        assert [(tries, error) for _, _, tries, error in office.rows("pending")] == [(1, "secret_refused")]
+        assert receiver.told == []
+        office.deliveries = replace(able, secrets=Secrets())
+        mine = vault.create_secret(Name=f"message-handler/{CLINIC}/webhook", SecretString=SECRET)["ARN"]
+        office.configure(CLINIC, receiver.url, webhook_secrets=[mine])
+        office.passes(600)
+        assert len(receiver.told) == 1
+
     def test_a_secret_that_can_not_be_read_now_is_asked_for_again(self, office: Office) -> None:
         class Away(Secrets):
-            def reveal(self, value: str) -> str:
+            def reveal(self, value: str, platform_id: str) -> str:
                 raise Unavailable("Secrets Manager")
 
         receiver = office.platform()
@@ -990,7 +1015,7 @@ class TestRaces:
         seen = []
 
         class Slow(Secrets):
-            def reveal(self, value: str) -> str:
+            def reveal(self, value: str, platform_id: str) -> str:
                 office.clock.advance(110)
                 seen.append(office.sql.run("select claimed_until from outbox"))
                 return value

@@ -193,8 +193,14 @@ class TestConnections:
         assert migrated.database_url is not None
         url = SecretStr(migrated.database_url.get_secret_value() + "?sslmode=require")
         archive = PostgresArchive(database_of(Settings(database_url=url)))
-        with pytest.raises(Unavailable):
+        with pytest.raises(Unavailable, match="speaks no TLS"):
             archive.ping()
+
+    def test_who_has_a_certificate_of_nobody_known_is_told_nothing(self, postgres_15: Server) -> None:
+        url = SecretStr(postgres_15.url.partition("?")[0] + "?sslmode=verify-full")
+        database = database_of(Settings(database_url=url))
+        with pytest.raises(Unavailable, match="sslrootcert"):
+            database.ping()
 
 
 class TestBreaker:
@@ -294,9 +300,32 @@ class TestTLS:
         """A file of certificates."""
         return str(files("botocore") / "cacert.pem")
 
-    @pytest.mark.parametrize("query", ["", "?sslmode=disable"])
-    def test_none_unless_it_is_asked_for(self, query: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        assert self.context(query, monkeypatch) is False
+    def test_none_where_it_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert self.context("?sslmode=disable", monkeypatch) is False
+
+    def test_whoever_says_nothing_gets_all_of_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        context = self.context("", monkeypatch)
+        assert context
+        assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, True)
+
+    @pytest.mark.parametrize(
+        ("host", "encrypted"),
+        [
+            ("localhost", False),
+            ("127.0.0.1", False),
+            ("127.8.8.8", False),
+            ("[::1]", False),
+            ("localhost.example", True),
+            ("127.0.0.1.example", True),
+            ("10.0.0.1", True),
+        ],
+    )
+    def test_none_on_this_machine_unless_it_is_asked_for(
+        self, host: str, encrypted: bool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(TestTLS, "URL", f"postgresql://user@{host}/app")
+        assert bool(self.context("", monkeypatch)) is encrypted
+        assert self.context("?sslmode=verify-full", monkeypatch)
 
     def test_verify_full_checks_whose_certificate_it_is(
         self, authorities: str, monkeypatch: pytest.MonkeyPatch
@@ -322,7 +351,7 @@ class TestTLS:
         [
             ("?sslmode=verify-full&sslrootcert=/no/such/file", "sslrootcert"),
             (f"?sslmode=require&sslrootcert={__file__}", "sslrootcert"),
-            ("?sslrootcert=/no/such/file", "sslmode"),
+            ("?sslrootcert=/no/such/file", "sslrootcert"),
             ("?sslmode=disable&sslrootcert=/no/such/file", "sslmode"),
             ("?sslmode=maybe", "sslmode"),
         ],

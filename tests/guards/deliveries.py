@@ -190,7 +190,7 @@ GUARDS = (
         "a secret ends before its newline",
         "deliveries",
         "unit/test_secrets.py::test_the_newline_that_an_editor_left_at_its_end_is_none_of_it",
-        (Removal("secrets.py", "secret = secret.strip()", "secret = str(secret)"),),
+        (Removal("secrets.py", '["SecretString"]).strip()', '["SecretString"])'),),
     ),
     Guard(
         "another address or key ends its platform's pause",

@@ -19,6 +19,8 @@ from local.stack import LocalStack
 CANARY = "c4n4ry"
 #: Long enough for a burst to arrive while the AI is at work, on a machine with two cores.
 AI_DELAY_MS = 5_000
+#: As `make run` has it: platforms' webhooks are on this machine, and secrets are written out.
+SETTINGS = {"EGRESS_ALLOW_LOOPBACK": "true", "ALLOW_LITERAL_SECRETS": "true"}
 
 
 class Api:
@@ -62,8 +64,7 @@ class Api:
 def stack() -> Iterator[LocalStack]:
     environment = {"SIMULATED_AI_DELAY_MS": str(AI_DELAY_MS)}
     given = {name: os.environ[name] for name in ("REDIS_URL", "DATABASE_URL") if name in os.environ}
-    # Platforms' webhooks are on this machine.
-    with LocalStack(environment=environment | given, settings={"EGRESS_ALLOW_LOOPBACK": "true"}) as running:
+    with LocalStack(environment=environment | given, settings=SETTINGS) as running:
         yield running
 
 

@@ -132,7 +132,7 @@ def test_every_setting_is_in_the_readme_with_its_default() -> None:
             assert listed[name].startswith("none"), name
         elif isinstance(default, bool):
             assert listed[name] == str(default).lower(), name
-        else:
+        elif default != listed[name].strip("`"):
             assert float(listed[name]) == float(default), name
 
 

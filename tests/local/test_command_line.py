@@ -121,7 +121,7 @@ def test_a_run_from_the_greeting_to_ctrl_c(hosts: Hosts) -> None:
     assert environment["GREETING"] == "from outside"
     assert environment["JOB_QUEUE_URL"].startswith("http://127.0.0.1:")
     assert environment["AWS_LAMBDA_FUNCTION_NAME"] == "EchoFunction"
-    assert environment["EGRESS_ALLOW_LOOPBACK"] == "true"
+    assert (environment["EGRESS_ALLOW_LOOPBACK"], environment["ALLOW_LITERAL_SECRETS"]) == ("true", "true")
     assert "not json: migrate" in host.errors.read_text()  # a line that isn't JSON goes to the terminal too
     children = host.children()
     assert len(children) > 5

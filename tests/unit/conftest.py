@@ -13,6 +13,7 @@ from local.stores import Server
 from message_handler.bot_config import BotConfigService
 from message_handler.egress import Egress
 from message_handler.metrics import Meter
+from message_handler.secrets import Secrets
 from message_handler.settings import Settings
 from message_handler.stores.database import Database, connector
 from message_handler.stores.postgres_archive import PostgresArchive
@@ -65,6 +66,7 @@ def configured(service: Service, postgres: Server) -> Iterator[Service]:
         worker=replace(parts.worker, archive=archive, bots=bots),
         configurations=PostgresConfiguration(database),
         egress=egress,
+        secrets=Secrets(literals=True),
     )
     yield service
     database.run(

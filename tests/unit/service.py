@@ -27,6 +27,7 @@ from message_handler.metrics import Meter
 from message_handler.models import ArchiveRecord, ConversationKey, Record
 from message_handler.processing import Worker
 from message_handler.queues import DeadLetter, Queue, encode
+from message_handler.secrets import Secrets
 from message_handler.settings import Settings
 from message_handler.stores.failover import Failover
 from message_handler.stores.memory import MemoryTier
@@ -217,7 +218,7 @@ def parts_of(
     bots = BotConfigService(tiers, archive, settings)
     worker = Worker(tiers, archive, queue, bots, lambda core_ai: ai, settings, meter=meter)
     intake = Intake(tiers, archive, queue, bots, settings, meter=meter)
-    return Parts(settings, tiers, archive, queue, bots, intake, worker, NoConfiguration(), Egress(()))
+    return Parts(settings, tiers, archive, queue, bots, intake, worker, NoConfiguration(), Egress(()), Secrets())
 
 
 def load_event(name: str) -> dict[str, Any]:

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+import threading
 from typing import Any
 
-import boto3
 import pytest
-from moto import mock_aws
 
-from message_handler.errors import Unavailable
-from message_handler.secrets import Secrets
+from message_handler.errors import SecretRefused, Unavailable
+from message_handler.secrets import Secrets, SecretsManager
 from tests.unit.service import Output
 
 SECRET = "s3cr3t-t0k3n"
 ROTATED = "r0t4t3d-t0k3n"
+TENANT = "clinic"
 
 
 class Clock:
@@ -33,84 +32,81 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def kept(monkeypatch: pytest.MonkeyPatch, output: Output) -> Iterator[Any]:
+def kept(vault: Any, output: Output) -> Any:
     """The client of whoever keeps the secrets. None of them is ever printed or logged."""
     output.private |= {SECRET, ROTATED}
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
-    with mock_aws():
-        client = boto3.client("secretsmanager", region_name="eu-central-1")
-        yield client
-        client.close()
+    return vault
 
 
 def keep(kept: Any, value: str | bytes) -> str:
     kind = "SecretString" if isinstance(value, str) else "SecretBinary"
-    return str(kept.create_secret(Name="message-handler/openai", **{kind: value})["ARN"])
+    return str(kept.create_secret(Name=f"message-handler/{TENANT}/openai", **{kind: value})["ARN"])
 
 
 @pytest.mark.parametrize(
     "value", [SECRET, "", "arn:aws:s3:::bucket", "arn:aws:secretsmanager", "x arn:aws:secretsmanager"]
 )
 def test_what_is_no_arn_is_the_secret_itself(value: str) -> None:
-    assert Secrets().reveal(value) == value
+    assert Secrets(literals=True).reveal(value, TENANT) == value
 
 
 def test_the_newline_that_an_editor_left_at_its_end_is_none_of_it(kept: Any) -> None:
-    assert Secrets().reveal(keep(kept, f"{SECRET}\n")) == SECRET
+    assert Secrets().reveal(keep(kept, f"{SECRET}\n"), TENANT) == SECRET
 
 
 def test_a_secret_is_read_where_it_is_kept(kept: Any) -> None:
-    assert Secrets().reveal(keep(kept, SECRET)) == SECRET
+    secrets = Secrets()
+    assert secrets.reveal(keep(kept, SECRET), TENANT) == SECRET
+    assert SECRET not in f"{secrets!r} {vars(secrets)}"
 
 
 def test_a_rotated_secret_is_seen_after_300_s(kept: Any, clock: Clock) -> None:
-    arn, secrets = keep(kept, SECRET), Secrets(clock)
-    assert secrets.reveal(arn) == SECRET
+    arn, secrets = keep(kept, SECRET), Secrets(clock=clock)
+    assert secrets.reveal(arn, TENANT) == SECRET
     kept.put_secret_value(SecretId=arn, SecretString=ROTATED)
     clock.now += 299
-    assert secrets.reveal(arn) == SECRET
+    assert secrets.reveal(arn, TENANT) == SECRET
     clock.now += 2
-    assert secrets.reveal(arn) == ROTATED
+    assert secrets.reveal(arn, TENANT) == ROTATED
 
 
 def test_a_secret_is_asked_for_once_while_it_is_fresh(kept: Any, clock: Clock) -> None:
-    arn, secrets = keep(kept, SECRET), Secrets(clock)
-    assert secrets.reveal(arn) == SECRET
+    arn, secrets = keep(kept, SECRET), Secrets(clock=clock)
+    assert secrets.reveal(arn, TENANT) == SECRET
     kept.delete_secret(SecretId=arn, ForceDeleteWithoutRecovery=True)
-    assert secrets.reveal(arn) == SECRET
+    assert secrets.reveal(arn, TENANT) == SECRET
 
 
 @pytest.mark.parametrize("forced", [True, False])
 def test_a_secret_that_was_taken_away_is_used_no_longer(kept: Any, clock: Clock, forced: bool) -> None:
-    arn, secrets = keep(kept, SECRET), Secrets(clock)
-    assert secrets.reveal(arn) == SECRET
+    arn, secrets = keep(kept, SECRET), Secrets(clock=clock)
+    assert secrets.reveal(arn, TENANT) == SECRET
     kept.delete_secret(SecretId=arn, **({"ForceDeleteWithoutRecovery": True} if forced else {}))
     clock.now += 301
     for _ in range(2):
         with pytest.raises(Unavailable) as gone:
-            secrets.reveal(arn)
+            secrets.reveal(arn, TENANT)
         assert SECRET not in str(gone.value)
 
 
 def test_while_nobody_answers_the_last_known_secret_goes_on(
     kept: Any, clock: Clock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    arn, secrets = keep(kept, SECRET), Secrets(clock)
-    assert secrets.reveal(arn) == SECRET
+    arn, secrets = keep(kept, SECRET), Secrets(clock=clock)
+    assert secrets.reveal(arn, TENANT) == SECRET
     away = _Away()
-    monkeypatch.setattr(secrets, "_client", lambda _: away)
+    monkeypatch.setattr(secrets._manager, "_client", lambda _: away)
     clock.now += 301
-    assert [secrets.reveal(arn) for _ in range(5)] == [SECRET] * 5
+    assert [secrets.reveal(arn, TENANT) for _ in range(5)] == [SECRET] * 5
     assert away.asked == 1  # not at every call
     clock.now += 31
-    assert secrets.reveal(arn) == SECRET
+    assert secrets.reveal(arn, TENANT) == SECRET
     assert away.asked == 2
     assert caplog.get_records("call")[-1].levelno == logging.WARNING
     monkeypatch.undo()
     kept.put_secret_value(SecretId=arn, SecretString=ROTATED)
     clock.now += 31
-    assert secrets.reveal(arn) == ROTATED
+    assert secrets.reveal(arn, TENANT) == ROTATED
 
 
 class _Away:
@@ -128,12 +124,122 @@ class _Away:
 
 def test_a_secret_that_nobody_ever_told_is_not_available(kept: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     secrets = Secrets()
-    monkeypatch.setattr(secrets, "_client", lambda _: _Away())
+    monkeypatch.setattr(secrets._manager, "_client", lambda _: _Away())
     with pytest.raises(Unavailable, match="Secrets Manager") as away:
-        secrets.reveal(keep(kept, SECRET))
+        secrets.reveal(keep(kept, SECRET), TENANT)
     assert SECRET not in str(away.value)
 
 
 def test_a_secret_without_text_is_not_available(kept: Any) -> None:
     with pytest.raises(Unavailable, match="Secrets Manager"):
-        Secrets().reveal(keep(kept, SECRET.encode()))
+        Secrets().reveal(keep(kept, SECRET.encode()), TENANT)
+
+
+class TestWhose:
+    """What a tenant's configuration may name: what is kept below its own prefix, and nothing that is written out."""
+
+    ARN = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:"
+
+    @pytest.mark.parametrize("value", [SECRET, "arn:aws:s3:::bucket", f"whsec_{SECRET}"])
+    def test_a_secret_that_is_written_out_is_never_used(self, value: str) -> None:
+        with pytest.raises(
+            SecretRefused, match="store it in AWS Secrets Manager as message-handler/clinic/"
+        ) as refused:
+            Secrets().reveal(value, TENANT)
+        assert SECRET not in str(refused.value)
+
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "message-handler/other/openai",
+            "message-handler/clinic-2/openai",
+            "message-handler/clinic",
+            "message-handler/clinic/",
+            "message-handler/",
+            "message-handler/x/clinic/openai",
+            "clinic/openai",
+            "Message-Handler/clinic/openai",
+        ],
+    )
+    @pytest.mark.parametrize("literals", [False, True])
+    def test_nobody_names_a_secret_of_another(self, kept: Any, name: str, literals: bool) -> None:
+        arn = kept.create_secret(Name=name, SecretString=SECRET)["ARN"] if name[-1] != "/" else self.ARN + name
+        secrets = Secrets(literals=literals)
+        with pytest.raises(SecretRefused, match="whose name begins with message-handler/clinic/") as refused:
+            secrets.reveal(arn, TENANT)
+        assert name not in str(refused.value).replace("message-handler/clinic/", "")
+        assert secrets.renewed(arn, TENANT, "anything") is None
+
+    def test_the_prefix_is_the_deployments(self, kept: Any) -> None:
+        arn = kept.create_secret(Name=f"eu/chat/{TENANT}/openai", SecretString=SECRET)["ARN"]
+        assert Secrets("eu/chat/").reveal(arn, TENANT) == SECRET
+        with pytest.raises(SecretRefused):
+            Secrets("eu/").reveal(arn, TENANT)
+
+
+class _Counting(SecretsManager):
+    """Counts how often it is asked."""
+
+    asked = 0
+
+    def read(self, arn: str) -> str:
+        self.asked += 1
+        return super().read(arn)
+
+
+class TestRenewed:
+    """A provider that refuses a token may know before us that it was rotated."""
+
+    def test_it_is_asked_for_again(self, kept: Any, clock: Clock) -> None:
+        arn, secrets = keep(kept, SECRET), Secrets(clock=clock)
+        assert secrets.reveal(arn, TENANT) == SECRET
+        kept.put_secret_value(SecretId=arn, SecretString=ROTATED)
+        clock.now += 1
+        assert secrets.renewed(arn, TENANT, SECRET) == ROTATED
+        assert secrets.reveal(arn, TENANT) == ROTATED
+
+    def test_one_that_was_not_rotated_is_asked_for_once_a_second_at_most(self, kept: Any, clock: Clock) -> None:
+        manager = _Counting()
+        arn, secrets = keep(kept, SECRET), Secrets(clock=clock, manager=manager)
+        secrets.reveal(arn, TENANT)
+        assert [secrets.renewed(arn, TENANT, SECRET) for _ in range(5)] == [None] * 5
+        assert manager.asked == 1  # it was read just now
+        clock.now += 1
+        assert [secrets.renewed(arn, TENANT, SECRET) for _ in range(5)] == [None] * 5
+        assert manager.asked == 2
+
+    def test_all_that_are_refused_at_once_ask_once(self, kept: Any, clock: Clock) -> None:
+        manager = _Counting()
+        arn, secrets = keep(kept, SECRET), Secrets(clock=clock, manager=manager)
+        secrets.reveal(arn, TENANT)
+        kept.put_secret_value(SecretId=arn, SecretString=ROTATED)
+        clock.now += 1
+        found: list[str | None] = []
+        together = threading.Barrier(8)
+
+        def refused() -> None:
+            together.wait()
+            found.append(secrets.renewed(arn, TENANT, SECRET))
+
+        threads = [threading.Thread(target=refused) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert (found, manager.asked) == ([ROTATED] * 8, 2)
+
+    def test_what_is_written_out_or_gone_is_what_it_is(
+        self, kept: Any, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        arn, secrets = keep(kept, SECRET), Secrets(literals=True, clock=clock)
+        assert secrets.renewed(SECRET, TENANT, SECRET) is None
+        secrets.reveal(arn, TENANT)
+        clock.now += 1
+        monkeypatch.setattr(secrets._manager, "_client", lambda _: _Away())
+        assert secrets.renewed(arn, TENANT, SECRET) is None
+        monkeypatch.undo()
+        kept.delete_secret(SecretId=arn, ForceDeleteWithoutRecovery=True)
+        clock.now += 1
+        assert secrets.renewed(arn, TENANT, SECRET) is None
+        with pytest.raises(Unavailable):
+            secrets.reveal(arn, TENANT)

@@ -81,6 +81,12 @@ def test_settings_are_frozen_and_hide_their_secrets() -> None:
         ("LOCK_TTL", "inf"),
         ("LOCK_TTL", SECRET),
         ("JOIN_DELAY", "901"),
+        ("REDIS_SECRET_ARN", SECRET),
+        ("DATABASE_SECRET_ARN", f"arn:aws:s3:::{SECRET}"),
+        ("DATABASE_IAM", SECRET),
+        ("REDIS_IAM_CACHE", f"{SECRET}.cache.example:6379"),
+        ("SECRETS_PREFIX", f"{SECRET}*"),
+        ("ALLOW_LITERAL_SECRETS", SECRET),
         ("MAX_RESTARTS", "-1"),
     ],
 )
@@ -122,3 +128,61 @@ def test_under_sam_local_a_queue_is_only_a_name() -> None:
     assert Settings.from_environment(environment | {"AWS_SAM_LOCAL": "true"}).job_queue_url is None
     with pytest.raises(SettingsError, match="JOB_QUEUE_URL"):
         Settings.from_environment(environment)
+
+
+SECRET_ARN = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:stores/login-AbCdEf"
+REDIS = {"REDIS_URL": "rediss://handler@cache.example:6379/0"}
+DATABASE = {"DATABASE_URL": "postgresql://handler@db.example/app"}
+LOGINS = {
+    "REDIS_PASSWORD": SECRET,
+    "REDIS_SECRET_ARN": SECRET_ARN,
+    "REDIS_IAM_CACHE": "cache",
+    "DATABASE_SECRET_ARN": SECRET_ARN,
+    "DATABASE_IAM": "true",
+}
+
+
+@pytest.mark.parametrize("name", LOGINS)
+def test_a_store_is_logged_in_at_in_each_of_these_ways(name: str) -> None:
+    settings = Settings.from_environment(REDIS | DATABASE | {name: LOGINS[name]})
+    assert getattr(settings, name.lower())
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("REDIS_PASSWORD", "REDIS_SECRET_ARN"),
+        ("REDIS_PASSWORD", "REDIS_IAM_CACHE"),
+        ("REDIS_SECRET_ARN", "REDIS_IAM_CACHE"),
+        ("DATABASE_SECRET_ARN", "DATABASE_IAM"),
+    ],
+)
+def test_two_ways_to_log_in_at_one_store_are_named(one: str, other: str) -> None:
+    with pytest.raises(SettingsError, match=f"{one} and {other}") as refused:
+        Settings.from_environment(REDIS | DATABASE | {name: LOGINS[name] for name in (one, other)})
+    assert SECRET not in str(refused.value)
+
+
+@pytest.mark.parametrize("name", [name for name in LOGINS if name != "REDIS_PASSWORD"])
+def test_so_is_a_password_in_the_url_beside_another_way(name: str) -> None:
+    url = f"{name.partition('_')[0]}_URL"
+    value = (REDIS | DATABASE)[url].replace("handler", f"handler:{SECRET}")
+    with pytest.raises(SettingsError, match=f"{name} and the password in {url}") as refused:
+        Settings.from_environment({url: value, name: LOGINS[name]})
+    assert SECRET not in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["REDIS_IAM_CACHE", "DATABASE_IAM"])
+def test_iam_is_told_who_logs_in(name: str) -> None:
+    url = f"{name.partition('_')[0]}_URL"
+    with pytest.raises(SettingsError, match=f"{url} must name the user that {name}"):
+        Settings.from_environment({url: (REDIS | DATABASE)[url].replace("handler@", ""), name: LOGINS[name]})
+
+
+def test_a_token_of_iam_is_sent_to_redis_in_tls_alone() -> None:
+    with pytest.raises(SettingsError, match="REDIS_URL must start with rediss://"):
+        Settings.from_environment({"REDIS_URL": "redis://handler@cache.example", "REDIS_IAM_CACHE": "cache"})
+
+
+def test_secrets_are_written_out_nowhere_unless_somebody_says_so() -> None:
+    assert (Settings().allow_literal_secrets, Settings().secrets_prefix) == (False, "message-handler/")

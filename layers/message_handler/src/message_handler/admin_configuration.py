@@ -12,9 +12,10 @@ from typing import Any
 from message_handler.bot_config import DEFAULT_BOT, BotConfigService
 from message_handler.configuration import KINDS, parse_record, usable
 from message_handler.egress import Egress, host_of
-from message_handler.errors import Conflict, EgressRefused, InvalidRequest, NotFound
+from message_handler.errors import Conflict, EgressRefused, InvalidRequest, NotFound, SecretRefused
 from message_handler.models import DEFAULT_PLATFORM, is_identifier
 from message_handler.redaction import REDACTED, redacted
+from message_handler.secrets import Secrets
 from message_handler.stores.port import ConfigurationStore, RecordKind, Records
 from message_handler.validation import IDENTIFIER_RULE
 
@@ -28,6 +29,7 @@ class ConfigurationAdmin:
     store: ConfigurationStore
     bots: BotConfigService
     egress: Egress
+    secrets: Secrets
 
     def all(self, kind: RecordKind, platform_id: str) -> list[dict[str, Any]]:
         """Every record of a kind, ordered by id, without secrets."""
@@ -54,6 +56,7 @@ class ConfigurationAdmin:
 
         def step(records: Records) -> tuple[bool, dict[str, Any], list[str]]:
             whole = _complete(kind, record, records.get(kind, id_), records)
+            self._check_secrets(whole, platform_id)
             created = records.put(kind, whole)
             return created, _found(kind, records.get(kind, id_)), _answering(kind, id_, records)
 
@@ -83,6 +86,17 @@ class ConfigurationAdmin:
             self.egress.check(url)
         except EgressRefused as refused:
             raise InvalidRequest(str(refused), field=field) from None
+
+    def _check_secrets(self, record: dict[str, Any], platform_id: str) -> None:
+        """Those that are kept as they were stored too: they may be from before, and are not used any more."""
+        secrets = [("auth_token", record.get("auth_token"))]
+        secrets += [("meta_data.webhook_secrets", each) for each in record["meta_data"].get("webhook_secrets") or ()]
+        for field, secret in secrets:
+            try:
+                self.secrets.check(secret or "", platform_id)
+            except SecretRefused as refused:
+                if secret:
+                    raise InvalidRequest(str(refused), field=field) from None
 
 
 def _shown(kind: RecordKind, record: dict[str, Any]) -> dict[str, Any]:

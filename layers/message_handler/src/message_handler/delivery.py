@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from message_handler.egress import Egress
-from message_handler.errors import EgressFailed, EgressRefused, Unavailable
+from message_handler.errors import EgressFailed, EgressRefused, SecretRefused, Unavailable
 from message_handler.metrics import Meter
 from message_handler.models import ConversationKey, DeadDelivery, Delivery, DeliveryRecord, Job, JobStatus
 from message_handler.queues import Queue
@@ -150,7 +150,7 @@ class Deliveries:
         if not job.unarchived:
             self.wake(job.key)
             return
-        target = _target(webhook, self.secrets)
+        target = _target(webhook, self.secrets, job.key.platform_id)
         if deadline - self.clock() >= TRY_SECONDS:
             self._post(target, f"msg_{job.job_id}", job, job.given_ids)
 
@@ -170,7 +170,8 @@ class Deliveries:
         """
         try:
             while True:
-                target = _target(self._webhook(key.platform_id), self.secrets)  # not in the claim's time
+                # Not in the claim's time.
+                target = _target(self._webhook(key.platform_id), self.secrets, key.platform_id)
                 now = self.clock()
                 if deadline - now < TRY_SECONDS:
                     break
@@ -320,13 +321,15 @@ class Deliveries:
             limit.end()
 
 
-def _target(webhook: Webhook | None, secrets: Secrets) -> _Target | Failure:
+def _target(webhook: Webhook | None, secrets: Secrets, platform_id: str) -> _Target | Failure:
     """What a try needs to know; why there can be none."""
     if webhook is None:
         return Failure("webhook_missing")
     base_url, meta_data = webhook
     try:
-        keys = tuple(signing_key(secrets.reveal(secret)) for secret in _secrets_of(meta_data))
+        keys = tuple(signing_key(secrets.reveal(secret, platform_id)) for secret in _secrets_of(meta_data))
+    except SecretRefused:
+        return Failure("secret_refused")
     except Unavailable:
         return Failure("secret_unavailable")
     except Unsigned:

@@ -11,6 +11,7 @@
     │       └── Rejected                the bot takes no message while it answers another
     ├── SettingsError           stop: the deployment's configuration is wrong
     ├── Unavailable             retry later: a store or the queue did not answer (HTTP 503)
+    ├── SecretRefused           stop: a tenant's configuration may not name or hold that secret
     ├── EgressRefused           stop: this deployment does not let anything be sent to that address
     ├── EgressFailed            retry later: another service did not answer, or not to the end
     └── AIError                 fail the job visibly: no answer could be made
@@ -107,6 +108,10 @@ class Unavailable(MessageHandlerError):
         super().__init__(f"{what} is not available")
         self.what = what
         self.retry_after = retry_after
+
+
+class SecretRefused(MessageHandlerError):
+    """A secret that a tenant's configuration may not name or hold. Its text says what to do, and never quotes it."""
 
 
 class EgressRefused(MessageHandlerError):

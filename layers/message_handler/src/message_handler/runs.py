@@ -353,7 +353,16 @@ def _prompt(job: Job, fence: Fence | None, config: dict[str, Any], timeout: floa
     )
     context = turns[: len(turns) - len(pending)]
     request_id = f"{job.job_id}:{fence.number if fence else 'unfenced'}"
-    return Prompt(config["name"], context, job.messages, timeout, job.resources, request_id, job.correlation_id)
+    return Prompt(
+        config["name"],
+        context,
+        job.messages,
+        timeout,
+        job.resources,
+        request_id,
+        job.key.platform_id,
+        job.correlation_id,
+    )
 
 
 def _storable(reply: str) -> str:

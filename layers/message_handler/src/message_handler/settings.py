@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
 from message_handler.errors import SettingsError
+from message_handler.secrets import is_arn
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -26,7 +27,12 @@ class Settings(BaseModel):
     redis_password: SecretStr | None = None
     redis_timeout_ms: Annotated[int, Field(gt=0)] = 200
     redis_cluster: bool = False
+    #: In place of a password: a secret's ARN, or the id of the replication group that IAM lets this user into.
+    redis_secret_arn: str | None = None
+    redis_iam_cache: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$")] | None = None
     database_url: SecretStr | None = None
+    database_secret_arn: str | None = None
+    database_iam: bool = False
     database_timeout: Seconds = 2.0
     store_retry_after: Seconds = 5.0
     job_queue_url: str | None = None
@@ -37,6 +43,11 @@ class Settings(BaseModel):
     egress_allowed_hosts: str = ""
     #: Development only: also to loopback addresses, and there without TLS.
     egress_allow_loopback: bool = False
+
+    #: How the names of all secrets begin that configuration may name; a tenant's id and a slash follow.
+    secrets_prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9/_+=.@-]+$")] = "message-handler/"
+    #: Development only: tokens and webhook secrets may be written out in the configuration.
+    allow_literal_secrets: bool = False
 
     simulated_ai_delay_ms: Annotated[str, Field(pattern=r"^\d{1,7}(-\d{1,7})?$")] = "800"
     max_wait_seconds: Annotated[int, Field(ge=0, le=25)] = 25
@@ -74,6 +85,13 @@ class Settings(BaseModel):
             raise ValueError("must start with https://")
         return value
 
+    @field_validator("redis_secret_arn", "database_secret_arn")
+    @classmethod
+    def _names_a_secret(cls, value: str | None) -> str | None:
+        if value and not is_arn(value):
+            raise ValueError("must be the ARN of a secret in Secrets Manager")
+        return value
+
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Self:
         """Read `environment` (default: the process's). Raises SettingsError that names each bad variable."""
@@ -92,6 +110,24 @@ class Settings(BaseModel):
         low, _, high = self.simulated_ai_delay_ms.partition("-")
         if high and int(high) < int(low):
             raise SettingsError("bad settings: SIMULATED_AI_DELAY_MS: the range ends before it starts")
+        redis: dict[str, object] = {"REDIS_SECRET_ARN": self.redis_secret_arn, "REDIS_IAM_CACHE": self.redis_iam_cache}
+        _check_login("REDIS_URL", self.redis_url, {"REDIS_PASSWORD": self.redis_password} | redis, "REDIS_IAM_CACHE")
+        database = {"DATABASE_SECRET_ARN": self.database_secret_arn, "DATABASE_IAM": self.database_iam}
+        _check_login("DATABASE_URL", self.database_url, database, "DATABASE_IAM")
+        if self.redis_iam_cache and self.redis_url and _scheme(self.redis_url.get_secret_value()) != "rediss":
+            raise SettingsError("bad settings: REDIS_URL must start with rediss://, because of REDIS_IAM_CACHE")
+
+
+def _check_login(name: str, url: SecretStr | None, ways: Mapping[str, object], iam: str) -> None:
+    """Raises SettingsError where two settings say how to log in at one store, or IAM isn't told as whom."""
+    parts = urlsplit(url.get_secret_value() if url else "")
+    given = [way for way, value in ways.items() if value]
+    if parts.password and given and given != ["REDIS_PASSWORD"]:
+        given.append(f"the password in {name}")
+    if len(given) > 1:
+        raise SettingsError(f"bad settings: {' and '.join(given)}: only one can say how to log in")
+    if url and iam in given and not parts.username:
+        raise SettingsError(f"bad settings: {name} must name the user that {iam} is for")
 
 
 def _scheme(url: str) -> str:

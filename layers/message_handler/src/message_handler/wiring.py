@@ -41,6 +41,7 @@ class Parts:
     worker: Worker
     configurations: ConfigurationStore
     egress: Egress
+    secrets: Secrets
     #: None: there is no Postgres to deliver from.
     deliveries: Deliveries | None = None
 
@@ -49,7 +50,7 @@ class Parts:
         """What operators write. Only they wait for its import."""
         from message_handler.admin_configuration import ConfigurationAdmin
 
-        return ConfigurationAdmin(self.configurations, self.bots, self.egress)
+        return ConfigurationAdmin(self.configurations, self.bots, self.egress, self.secrets)
 
     def close(self) -> None:
         """Stop the threads and close the connections."""
@@ -74,7 +75,7 @@ def build(settings: Settings | None = None, *, deployed: bool = False, meter: Me
         return worker.process(record, time.time() + settings.run_seconds, receive_count)
 
     queue, delivery_queue = _sqs(settings) if settings.job_queue_url else (threads := ThreadQueue(work), threads)
-    egress, secrets = _egress(settings), Secrets()
+    egress, secrets = _egress(settings), _secrets(settings)
     deliveries = Deliveries(outbox, delivery_queue, egress, secrets, meter=meter) if outbox else None
     worker = Worker(
         tiers,
@@ -87,7 +88,7 @@ def build(settings: Settings | None = None, *, deployed: bool = False, meter: Me
         deliveries=deliveries,
     )
     intake = Intake(tiers, archive, queue, bots, settings, meter=meter)
-    return Parts(settings, tiers, archive, queue, bots, intake, worker, configurations, egress, deliveries)
+    return Parts(settings, tiers, archive, queue, bots, intake, worker, configurations, egress, secrets, deliveries)
 
 
 # Each adapter's client library is imported only where it is used: a cold start is paid by patients.
@@ -166,6 +167,10 @@ def _sqs(settings: Settings) -> tuple[SqsQueue, SqsQueue]:
 def _egress(settings: Settings) -> Egress:
     hosts = [host.strip() for host in settings.egress_allowed_hosts.split(",") if host.strip()]
     return Egress(hosts, allow_loopback=settings.egress_allow_loopback)
+
+
+def _secrets(settings: Settings) -> Secrets:
+    return Secrets(settings.secrets_prefix, literals=settings.allow_literal_secrets)
 
 
 def _ai(core_ai: dict[str, Any], settings: Settings, egress: Egress, secrets: Secrets) -> AI:

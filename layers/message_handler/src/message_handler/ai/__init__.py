@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from message_handler.models import Message, Turn, Usage
+from message_handler.models import DEFAULT_PLATFORM, Message, Turn, Usage
 
 #: Called with the text so far, at least every quarter of a second while an answer is awaited. It raises to stop the
 #: call: the provider's connection is then closed, and the exception passes through.
@@ -27,6 +27,8 @@ class Prompt:
     timeout: float
     resources: dict[str, Any] = field(default_factory=dict)
     request_id: str = ""
+    #: The tenant: whose secrets may be used.
+    platform_id: str = DEFAULT_PLATFORM
     correlation_id: str = ""
 
 

@@ -14,7 +14,7 @@ from message_handler.ai.messages import system_of, turns_of
 from message_handler.ai.reply import Reply, usage_of
 from message_handler.ai.watched import Limits, Line, attend
 from message_handler.egress import Egress, is_at
-from message_handler.errors import EgressFailed, EgressRefused, Unavailable
+from message_handler.errors import EgressFailed, EgressRefused, SecretRefused, Unavailable
 from message_handler.models import Usage
 from message_handler.secrets import Secrets
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from urllib3 import HTTPResponse
 
 _PARAMETERS = ("model", "temperature", "top_p", "max_tokens", "max_completion_tokens")
+_UNAUTHORIZED = 401
 _STOPS = {"stop": None, "length": "ai_truncated", "content_filter": "ai_refused"}
 
 
@@ -38,11 +39,27 @@ class ChatCompletions:
         return attend(lambda line: self._answer(prompt, line, limits), watch, limits)
 
     def _answer(self, prompt: Prompt, line: Line, limits: Limits) -> Generator[str, None, Completion]:
+        token = self._token(prompt.platform_id)
+        try:
+            return (yield from self._exchange(prompt, token, line, limits))
+        except Failure as failure:
+            if failure.status != _UNAUTHORIZED or token is None:
+                raise
+            # It may have been rotated since it was read: then the provider has forgotten the old one first.
+            renewed = self.secrets.renewed(self.core_ai["auth_token"], prompt.platform_id, token)
+            if renewed is None:
+                raise
+        line.release()
+        return (yield from self._exchange(prompt, renewed, line, limits))
+
+    def _exchange(
+        self, prompt: Prompt, token: str | None, line: Line, limits: Limits
+    ) -> Generator[str, None, Completion]:
         try:
             with self.egress.request(
                 "POST",
                 self.core_ai["api_endpoint"],
-                headers=self._headers(prompt),
+                headers=self._headers(prompt, token),
                 body=self._body(prompt),
                 connect_timeout=limits.connect,
                 read_timeout=limits.gap + 1,  # who attends is first to say that it was too long
@@ -55,22 +72,21 @@ class ChatCompletions:
         except EgressFailed:
             raise Failure("ai_unreachable", again=True) from None
 
-    def _headers(self, prompt: Prompt) -> dict[str, str]:
+    def _headers(self, prompt: Prompt, token: str | None) -> dict[str, str]:
         headers = {
             "Content-Type": "application/json",
             "Accept": "text/event-stream",
             "Idempotency-Key": prompt.request_id,
             "X-Correlation-ID": prompt.correlation_id,
         }
-        token = self._token()
         if token and self.core_ai["meta_data"].get("auth_header") == "api-key":
             headers["api-key"] = token
         elif token:
             headers["Authorization"] = f"Bearer {token}"
         return {name: value for name, value in headers.items() if value}
 
-    def _token(self) -> str | None:
-        """The token, for the host that it was stored for and no other: the endpoint may have been changed since."""
+    def _token(self, platform_id: str) -> str | None:
+        """The tenant's token, for the host that it was stored for: the endpoint may have been changed since."""
         stored = self.core_ai["auth_token"]
         if not stored:
             if self.core_ai["auth_required"]:
@@ -80,8 +96,8 @@ class ChatCompletions:
             raise Failure("ai_credentials_missing")
         try:
             # Who keeps a token in a file keeps a line end with it.
-            token = self.secrets.reveal(stored).strip()
-        except Unavailable:
+            token = self.secrets.reveal(stored, platform_id).strip()
+        except (SecretRefused, Unavailable):
             raise Failure("ai_credentials_missing") from None
         if not (token and token.isascii() and token.isprintable()):
             raise Failure("ai_credentials_missing")  # no header holds it, or it is empty

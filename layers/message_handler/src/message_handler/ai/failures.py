@@ -21,7 +21,7 @@ _MESSAGES = {
     "ai_failed": "The AI failed unexpectedly.",
     "ai_truncated": "The AI's answer was cut at its token limit: raise the AI core's max_tokens.",
     "ai_refused": "The AI, or a filter of its provider, refused to answer.",
-    "ai_credentials_missing": "The AI's credentials are missing, can't be read, or were stored for another host.",
+    "ai_credentials_missing": "The AI's credentials are missing, can't be read, aren't allowed, or for another host.",
     "ai_unsupported": "This AI endpoint is not supported: use https:// or bedrock://.",
     "ai_address_refused": "Nothing may be sent to the AI's address: check EGRESS_ALLOWED_HOSTS.",
 }

@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
+from ipaddress import ip_address
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -25,11 +26,15 @@ from pg8000.native import Connection, to_statement
 from message_handler.errors import MessageHandlerError, RequestError, SettingsError, Unavailable
 from message_handler.settings import Settings
 from message_handler.stores.breaker import CircuitBreaker
+from message_handler.stores.credentials import Credentials, KeptLogin, Login, rds_login
 
 _log = logging.getLogger(__name__)
 
 #: SQLSTATE classes that pass by themselves: connection, resources, operator intervention, rollback.
 _PASSING = ("08", "53", "57")
+#: The SQLSTATE class of a login that is refused: 28P01 a password, 28000 anything else of it.
+_REFUSING = "28"
+_REFUSES_LOGIN = "it refuses the login: see DATABASE_URL, DATABASE_SECRET_ARN or DATABASE_IAM"
 #: The server answered, but not with what was asked: a schema older than this code; a lock or a deadlock in the way.
 _OUTDATED = ("42P01", "42703")
 _IN_THE_WAY = ("55P03", "40001", "40P01")
@@ -49,27 +54,63 @@ def connector(settings: Settings) -> Callable[..., Connection]:
 
     Raises SettingsError, which never quotes the URL.
 
-    `?sslmode=` is `disable`, `require` or `verify-full`; `&sslrootcert=` is a file with the authorities that the
-    server's certificate is verified against, in place of the system's. RDS' own are in no system's.
+    `?sslmode=` is `disable`, `require` or `verify-full`, which is the default unless the server is on this machine;
+    `&sslrootcert=` is a file with the authorities that the server's certificate is verified against, in place of the
+    system's. RDS' own are in no system's; those of its proxy are.
     """
     assert settings.database_url is not None
     url = urlsplit(settings.database_url.get_secret_value())
+    user, host, port = unquote(url.username or "postgres"), url.hostname or "localhost", url.port or 5432
     arguments = {
-        "user": unquote(url.username or "postgres"),
+        "user": user,
         "password": unquote(url.password) if url.password else None,
-        "host": url.hostname or "localhost",
-        "port": url.port or 5432,
+        "host": host,
+        "port": port,
         "database": unquote(url.path.lstrip("/")) or None,
         "timeout": settings.database_timeout,
         "application_name": "message_handler",
-        "ssl_context": _tls(parse_qs(url.query)),
+        "ssl_context": _tls(parse_qs(url.query), "disable" if _is_loopback(host) else "verify-full"),
     }
+    if settings.database_secret_arn:
+        return _logging_in(arguments, KeptLogin(settings.database_secret_arn, "Postgres", user))
+    if settings.database_iam:
+        if arguments["ssl_context"] is False:
+            raise SettingsError("bad settings: DATABASE_URL: DATABASE_IAM needs sslmode=verify-full or require")
+        return _logging_in(arguments, rds_login(user, host, port))
     return lambda **changed: Connection(**arguments | changed)
 
 
-def _tls(query: dict[str, list[str]]) -> ssl.SSLContext | bool:
+def _logging_in(arguments: dict[str, Any], credentials: Credentials) -> Callable[..., Connection]:
+    """Connects with a login that may change: once more where the server refuses what meanwhile was rotated."""
+
+    def connect(login: Login, changed: dict[str, Any]) -> Connection:
+        return Connection(**arguments | changed | {"user": login.user, "password": login.password})
+
+    def connected(**changed: Any) -> Connection:
+        login = credentials.login()
+        try:
+            return connect(login, changed)
+        except DatabaseError as error:
+            if not _sqlstate(error).startswith(_REFUSING):
+                raise
+            renewed = credentials.renewed(login)
+            if renewed is None:
+                raise
+        return connect(renewed, changed)
+
+    return connected
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _tls(query: dict[str, list[str]], default: str) -> ssl.SSLContext | bool:
     """One context for all connections, for making one costs 24 ms; False for none."""
-    mode, authorities = query.get("sslmode", ["disable"])[0], query.get("sslrootcert", [None])[0]
+    mode, authorities = query.get("sslmode", [default])[0], query.get("sslrootcert", [None])[0]
     if mode not in ("disable", "require", "verify-full"):
         raise SettingsError("bad settings: DATABASE_URL: sslmode is disable, require or verify-full")
     if mode == "disable":
@@ -264,14 +305,31 @@ def _reaching_postgres() -> Iterator[None]:
     try:
         yield
     except DatabaseError as error:
-        details = error.args[0] if error.args and isinstance(error.args[0], dict) else {}
-        code = str(details.get("C", "unknown"))
+        code = _sqlstate(error)
         if code.startswith(_PASSING):
             raise Unavailable("Postgres") from None
+        if code.startswith(_REFUSING):
+            # Until somebody mends it, or a rotation has come to its end, the work goes on without Postgres.
+            raise Unavailable(f"Postgres ({_REFUSES_LOGIN})") from None
         raise Refused(code) from None
     except (InterfaceError, OSError) as error:
         timed_out = isinstance(error, TimeoutError) or isinstance(error.__cause__, TimeoutError)
-        raise (_TimedOut if timed_out else Unavailable)("Postgres") from error
+        what = f"Postgres ({mend})" if (mend := _to_be_mended(error)) else "Postgres"
+        raise (_TimedOut if timed_out else Unavailable)(what) from error
+
+
+def _to_be_mended(error: Exception) -> str | None:
+    """What a person has to do about TLS, which is asked for unless the URL says otherwise."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return "its certificate isn't trusted: DATABASE_URL may name the authority, ?sslrootcert=<file>"
+    if "refuses SSL" in str(error):
+        return "it speaks no TLS: DATABASE_URL may say ?sslmode=disable"
+    return None
+
+
+def _sqlstate(error: DatabaseError) -> str:
+    details = error.args[0] if error.args and isinstance(error.args[0], dict) else {}
+    return str(details.get("C", "unknown"))
 
 
 def _close(connection: Connection) -> None:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import redis
 from redis.backoff import NoBackoff
+from redis.connection import ConnectionPool
 from redis.exceptions import AskError, ClusterDownError, NoPermissionError, TryAgainError
 from redis.retry import Retry
 
 from message_handler.errors import SettingsError, Unavailable
 from message_handler.settings import Settings
+from message_handler.stores.credentials import Credentials, KeptLogin, Login, elasticache_login
 
 #: A server that can't be reached, or that can't write now: full, failing over, or a replica since a moment ago.
 _PASSING = (
@@ -48,8 +52,11 @@ def connect(settings: Settings) -> redis.Redis:
     if settings.redis_password:
         options["password"] = settings.redis_password.get_secret_value()
     url = settings.redis_url.get_secret_value()
+    if credentials := _credentials(settings, url):
+        options["credential_provider"] = _Provider(credentials)
+        url = _without_user(url)
     try:
-        client = _client(settings.redis_cluster, url, options)
+        client = _client(settings.redis_cluster, lambda: _pool(url, options))
         pool = client.connection_pool
         pool.connection_class(**pool.connection_kwargs)  # connects to nothing yet, but looks at its options
     except (TypeError, ValueError, redis.RedisError):
@@ -64,12 +71,75 @@ def connect(settings: Settings) -> redis.Redis:
     return client
 
 
-def _client(cluster: bool, url: str, options: dict[str, Any]) -> redis.Redis:
+def _client(cluster: bool, pool: Callable[[], ConnectionPool]) -> redis.Redis:
     if cluster:
         from message_handler.stores.redis_cluster import ClusterClient
 
-        return ClusterClient(url, **options)
-    return redis.Redis.from_url(url, **options)
+        return ClusterClient(pool)
+    return redis.Redis.from_pool(pool())
+
+
+def _pool(url: str, options: dict[str, Any]) -> ConnectionPool:
+    pool: ConnectionPool = ConnectionPool.from_url(url, **options)
+    if "credential_provider" in options:
+        kind = pool.connection_class
+        # Whether it speaks TLS, the URL has decided.
+        pool.connection_class = type(f"Renewing{kind.__name__}", (_Renewing, kind), {})
+    return pool
+
+
+def _credentials(settings: Settings, url: str) -> Credentials | None:
+    """What the URL's own user and password, if any, do not say."""
+    user = unquote(urlsplit(url).username or "")
+    if settings.redis_secret_arn:
+        return KeptLogin(settings.redis_secret_arn, "Redis", user or None)
+    if settings.redis_iam_cache:
+        return elasticache_login(user, settings.redis_iam_cache)
+    return None
+
+
+def _without_user(url: str) -> str:
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+
+
+class _Provider(redis.CredentialProvider):
+    """Credentials as redis-py asks for them: for each connection that it makes."""
+
+    def __init__(self, credentials: Credentials) -> None:
+        self.credentials = credentials
+        self._used = threading.local()
+
+    @property
+    def used(self) -> Login | None:
+        """What the connection that this thread made last has logged in with."""
+        return getattr(self._used, "login", None)
+
+    def get_credentials(self) -> tuple[str] | tuple[str, str]:
+        self._used.login = login = None
+        try:
+            self._used.login = login = self.credentials.login()
+        except Unavailable as away:
+            # As an error that a connection closes itself for: it must not be used without a login.
+            raise redis.ConnectionError(f"{away.what} can't be had") from None
+        return (login.user, login.password) if login.user else (login.password,)
+
+
+class _Renewing:
+    """A connection that is made once more where the server refuses what meanwhile was rotated.
+
+    One that is open is not asked to log in again. ElastiCache ends one by IAM after 12 h; that is noticed before the
+    next command is sent, and a new one is made.
+    """
+
+    def connect(self: Any) -> None:
+        try:
+            super().connect()  # type: ignore[misc]
+        except redis.AuthenticationError:
+            provider: _Provider = self.credential_provider
+            if provider.used is None or provider.credentials.renewed(provider.used) is None:
+                raise
+            super().connect()  # type: ignore[misc]
 
 
 @contextmanager
@@ -87,7 +157,7 @@ def translating() -> Iterator[None]:
 def _to_be_mended(error: Exception) -> str | None:
     """What a person has to do, if no waiting helps. Until then the work goes on without Redis."""
     if isinstance(error, redis.AuthenticationError):
-        return "it refuses the password: see REDIS_PASSWORD"
+        return "it refuses the password: see REDIS_PASSWORD, REDIS_SECRET_ARN or REDIS_IAM_CACHE"
     if isinstance(error, NoPermissionError):
         return "it doesn't permit its user all that is needed"
     if isinstance(error.__context__, ssl.SSLCertVerificationError):

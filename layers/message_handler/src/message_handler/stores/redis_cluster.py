@@ -8,7 +8,7 @@ one thread after the other), and sends what failed in a pipeline again, command 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -25,16 +25,17 @@ Command = tuple[tuple[Any, ...], dict[str, Any]]
 
 
 class ClusterClient(redis.Redis):
-    """As `redis.Redis`, for commands of one key or of keys in one slot; those without any go where `url` points to.
+    """As `redis.Redis`, for commands of one key or of keys in one slot; those without any go to the node that `pool`,
+    which makes one anew at each call, connects to.
 
     That node is asked for the slots too: at the first command, and again after a failure, because whoever failed may
-    have been replaced. So `url` names what outlives a node, such as ElastiCache's endpoint. Besides what `redis.Redis`
+    have been replaced. So that is what outlives a node, such as ElastiCache's endpoint. Besides what `redis.Redis`
     raises: ClusterDownError if nobody serves the slot, or if the nodes don't agree on who does.
     """
 
-    def __init__(self, url: str, **options: Any) -> None:
-        self._url, self._options = url, options
-        super().__init__(connection_pool=ConnectionPool.from_url(url, **options))
+    def __init__(self, pool: Callable[[], ConnectionPool]) -> None:
+        self._new_pool = pool
+        super().__init__(connection_pool=pool())
         self._guide = redis.Redis(connection_pool=self.connection_pool)
         named = self.connection_pool.connection_kwargs
         # ElastiCache Serverless is one node under the name that the URL has: one connection is enough.
@@ -103,7 +104,7 @@ class ClusterClient(redis.Redis):
         """The client of a node; `teller` told its address, and means its own host if it names none."""
         address = (host or teller.connection_pool.connection_kwargs.get("host", "localhost"), port)
         if address not in self._nodes:
-            pool = ConnectionPool.from_url(self._url, **self._options)
+            pool = self._new_pool()
             pool.connection_kwargs.update(host=address[0], port=port)
             return self._nodes.setdefault(address, redis.Redis(connection_pool=pool))
         return self._nodes[address]

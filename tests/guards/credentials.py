@@ -1,0 +1,121 @@
+"""The guards of secrets: who may name which, where they may be written out, and how they are seen to have rotated."""
+
+from __future__ import annotations
+
+from tests.guards.guard import Guard, Removal
+
+RULE = "issue 5: literal tokens only in development; rotated without redeploying"
+SECRETS, LOGINS = "unit/test_secrets.py::", "contract/test_logins.py::"
+RENEWAL = "test_a_rotated_password_costs_one_connection_and_no_request[json]"
+
+
+def guard(name: str, test: str, file: str, old: str, new: str = "") -> Guard:
+    return Guard(name, RULE, test, (Removal(file, old, new),))
+
+
+GUARDS = (
+    guard(
+        "what is written out in a table is not used in production",
+        f"{SECRETS}TestWhose::test_a_secret_that_is_written_out_is_never_used[s3cr3t-t0k3n]",
+        "secrets.py",
+        "elif not self._literals:",
+        "elif False:",
+    ),
+    guard(
+        "what is in a table is checked when it is used",
+        "contract/test_delivery.py::TestKeys::test_a_secret_that_may_not_be_used_signs_nothing[of another tenant]",
+        "secrets.py",
+        "        self.check(value, platform_id)\n        if not is_arn(value):",
+        "        if not is_arn(value):",
+    ),
+    guard(
+        "no secret of another tenant is named",
+        f"{SECRETS}TestWhose::test_nobody_names_a_secret_of_another[False-message-handler/other/openai]",
+        "secrets.py",
+        'names = f"{self._prefix}{platform_id}/"',
+        "names = self._prefix",
+    ),
+    guard(
+        "nor of a tenant whose id begins like one's own",
+        f"{SECRETS}TestWhose::test_nobody_names_a_secret_of_another[False-message-handler/clinic-2/openai]",
+        "secrets.py",
+        'names = f"{self._prefix}{platform_id}/"',
+        'names = f"{self._prefix}{platform_id}"',
+    ),
+    guard(
+        "no record with a secret that may not be used is taken",
+        "contract/test_configuration.py::TestTokens::test_in_production_only_the_arn_of_ones_own_is_taken"
+        "[postgres-written out]",
+        "admin_configuration.py",
+        "            self._check_secrets(whole, platform_id)\n",
+    ),
+    guard(
+        "a token that a provider refuses is asked for again",
+        "ai/test_chat_completions.py::TestRotation::test_the_patient_notices_nothing",
+        "ai/chat_completions.py",
+        "failure.status != _UNAUTHORIZED or",
+        "True or",
+    ),
+    guard(
+        "what a provider refuses for good is not asked for at each refusal",
+        f"{SECRETS}TestRenewed::test_one_that_was_not_rotated_is_asked_for_once_a_second_at_most",
+        "secrets.py",
+        "known.secret == refused and known.read_at + AGAIN_SECONDS <= self._clock()",
+        "known.secret == refused",
+    ),
+    guard(
+        "a password that Redis refuses is asked for again",
+        f"{LOGINS}TestRedis::{RENEWAL}",
+        "stores/redis_client.py",
+        "if provider.used is None or provider.credentials.renewed(provider.used) is None:",
+        "if True:",
+    ),
+    guard(
+        "a password that Postgres refuses is asked for again",
+        f"{LOGINS}TestPostgres::{RENEWAL}",
+        "stores/database.py",
+        "            if not _sqlstate(error).startswith(_REFUSING):\n",
+        "            if True:\n",
+    ),
+    guard(
+        "what a store refuses for good is not asked for at each refusal",
+        f"{LOGINS}TestKept::test_what_is_refused_for_good_is_asked_for_once_a_second_at_most",
+        "stores/credentials.py",
+        " and self._clock() >= self._read_at + AGAIN_SECONDS",
+    ),
+    guard(
+        "a login that Postgres refuses is an outage, not an error",
+        f"{LOGINS}TestPostgres::test_refused_for_good_it_is_away_and_says_what_to_do",
+        "stores/database.py",
+        "        if code.startswith(_REFUSING):\n",
+        "        if False:\n",
+    ),
+    guard(
+        "Postgres is spoken to in TLS unless it is on this machine",
+        "contract/test_postgres.py::TestTLS::test_whoever_says_nothing_gets_all_of_it",
+        "stores/database.py",
+        '"disable" if _is_loopback(host) else "verify-full"',
+        '"disable"',
+    ),
+    guard(
+        "no token of IAM goes over an open line to Postgres",
+        f"{LOGINS}TestPostgres::test_a_token_never_goes_over_a_line_that_others_can_read",
+        "stores/database.py",
+        'if arguments["ssl_context"] is False:',
+        "if False:",
+    ),
+    guard(
+        "nor to Redis",
+        "unit/test_settings.py::test_a_token_of_iam_is_sent_to_redis_in_tls_alone",
+        "settings.py",
+        "if self.redis_iam_cache and self.redis_url and ",
+        "if False and self.redis_url and ",
+    ),
+    guard(
+        "only one setting says how to log in",
+        "unit/test_settings.py::test_two_ways_to_log_in_at_one_store_are_named[DATABASE_SECRET_ARN-DATABASE_IAM]",
+        "settings.py",
+        "    if len(given) > 1:",
+        "    if False:",
+    ),
+)
