@@ -142,6 +142,8 @@ ROUTES: dict[tuple[str, str], Route] = {
     ("POST", "/admin/dead-letters/redrive"): redrive_dead_letters,
 }
 
+OPEN_ROUTES = {("GET", "/health")}
+
 ACTIONS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "sweep": lambda event: {"swept": sweep(event.get("max_age_hours", maintenance.DEFAULT_MAX_AGE_HOURS))},
     "migrate": lambda _: {"applied": parts().archive.migrate()},
@@ -154,7 +156,9 @@ ACTIONS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     """A call of the API, or `{"action": "sweep" | "migrate" | "status"}` from the schedule or an operator."""
     try:
-        return serve(ROUTES, event) if "httpMethod" in event else act(event)
+        if "httpMethod" not in event:
+            return act(event)
+        return serve(ROUTES, event, lambda: parts().settings, scope="admin", open_routes=OPEN_ROUTES)
     finally:
         meter.publish(metrics.add_metric)
 

@@ -419,7 +419,7 @@ class TestIntake:
             pytest.fail("it waits")
 
         monkeypatch.setattr("message_handler.jobs.time.sleep", sleep)
-        service.use(settings=Settings(max_wait_seconds=0))
+        service.use(settings=Settings(max_wait_seconds=0, auth_required=False))
         accept_again(service, service.event("worker-one-record"))
         answer = service.http("intake", service.event("intake-get-job"))
         assert set(answer.body) == JOB
