@@ -36,7 +36,7 @@ class TokenRefusedError(Exception):
 
 
 class Issuer:
-    """Signs and verifies tokens with the key in `key_file`, which only its owner may read; makes it if there is none."""
+    """Signs and verifies tokens with the key in `key_file`, made if there is none; only its owner may read it."""
 
     def __init__(self, key_file: Path = KEY_FILE) -> None:
         self._key_file = key_file
@@ -123,12 +123,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m local.tokens", description="Print an access token for the host that runs with AUTH=1."
     )
-    parser.add_argument("--tenant", action="append", default=[], help="a platform that the token is for; may be repeated")
+    parser.add_argument(
+        "--tenant", action="append", default=[], help="a platform that the token is for; may be repeated"
+    )
     parser.add_argument(
         "--scope", action="append", choices=["messages", "admin"], help="may be repeated (default: messages)"
     )
     parser.add_argument("--user", help="a person's token in place of a platform's: tenants are groups, as in Cognito")
-    parser.add_argument("--expires", type=float, default=3600, help="seconds; negative: expired already (default: 3600)")
+    parser.add_argument(
+        "--expires", type=float, default=3600, help="seconds; negative: expired already (default: 3600)"
+    )
     options = parser.parse_args(arguments)
     scopes = options.scope or ["messages"]
     print(Issuer().issue(options.tenant, scopes, expires=options.expires, user=options.user))

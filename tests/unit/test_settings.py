@@ -122,3 +122,12 @@ def test_under_sam_local_a_queue_is_only_a_name() -> None:
     assert Settings.from_environment(environment | {"AWS_SAM_LOCAL": "true"}).job_queue_url is None
     with pytest.raises(SettingsError, match="JOB_QUEUE_URL"):
         Settings.from_environment(environment)
+
+
+def test_a_token_is_wanted_unless_somebody_says_otherwise() -> None:
+    """`sam local` skips the authoriser: no caller could have one there."""
+    assert Settings.from_environment({}).auth_required is True
+    assert Settings.from_environment({"AUTH_REQUIRED": "false"}).auth_required is False
+    assert Settings.from_environment({"AWS_SAM_LOCAL": "true"}).auth_required is False
+    assert Settings.from_environment({"AWS_SAM_LOCAL": "true", "AUTH_REQUIRED": "true"}).auth_required is True
+    assert Settings.from_environment({"AWS_SAM_LOCAL": "false"}).auth_required is True

@@ -110,4 +110,4 @@ def _seconds(value: Any) -> float:
     if text.isascii() and text.isdigit():
         return float(text)
     parsed = parsedate_tz(text)
-    return float(mktime_tz(parsed)) if parsed and parsed[-1] is not None else 0.0
+    return float(mktime_tz(parsed)) if parsed else 0.0
