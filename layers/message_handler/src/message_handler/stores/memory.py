@@ -14,6 +14,7 @@ from dataclasses import replace
 from message_handler.models import Accepted, Claim, ConversationKey, Job, Lock, Progress, Refused, Request
 from message_handler.settings import Settings
 from message_handler.stores import accepting, steps
+from message_handler.stores.buckets import Buckets
 from message_handler.stores.documents import job_from_json, job_to_json
 from message_handler.stores.line import Line
 from message_handler.stores.port import Finished, Held, Sealed, TierName
@@ -38,6 +39,7 @@ class MemoryTier:
         self._settings = settings
         self._unheld_seconds = math.inf if unheld_seconds is None else unheld_seconds
         self._clock = clock
+        self._buckets = Buckets(clock)
         self._mutex = threading.Lock()
         self._lines: dict[ConversationKey, Line] = {}
         self._keys: dict[str, ConversationKey] = {}
@@ -210,6 +212,9 @@ class MemoryTier:
 
     def cache(self, name: str, text: str, seconds: float) -> None:
         """See `cached`."""
+
+    def admit(self, platform_id: str, per_minute: int) -> float:
+        return self._buckets.take(platform_id, per_minute)
 
     def _line(self, key: ConversationKey) -> Line:
         self._drop_old()

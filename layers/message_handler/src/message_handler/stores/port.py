@@ -178,6 +178,12 @@ class Tier(Protocol):
     def cache(self, name: str, text: str, seconds: float) -> None:
         """Keep a text for other processes; it may be gone at any time, and holds no secret."""
 
+    def admit(self, platform_id: str, per_minute: int) -> float:
+        """Take one of the messages that the tenant may send; 0, or the seconds until there is one to take.
+
+        Redis counts for all processes, the other tiers each for its own.
+        """
+
     def close(self) -> None: ...
 
 

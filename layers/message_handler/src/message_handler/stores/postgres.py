@@ -13,6 +13,7 @@ Times come from the server's clock.
 from __future__ import annotations
 
 import json
+import time
 import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -32,6 +33,7 @@ from message_handler.models import (
 )
 from message_handler.settings import Settings
 from message_handler.stores import accepting, steps
+from message_handler.stores.buckets import Buckets
 from message_handler.stores.database import Database
 from message_handler.stores.documents import as_text, job_from_json, job_to_json
 from message_handler.stores.line import Line
@@ -62,6 +64,7 @@ class PostgresTier:
         self._database = database
         self._settings = settings
         self._clock = clock
+        self._buckets = Buckets(clock or time.time)
 
     def ping(self) -> None:
         self._database.ping()
@@ -208,6 +211,9 @@ class PostgresTier:
 
     def cache(self, name: str, text: str, seconds: float) -> None:
         """See `cached`."""
+
+    def admit(self, platform_id: str, per_minute: int) -> float:
+        return self._buckets.take(platform_id, per_minute)
 
     def _step[T](
         self,
