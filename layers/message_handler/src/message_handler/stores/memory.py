@@ -196,13 +196,14 @@ class MemoryTier:
         with self._mutex:
             return steps.release(self._line(key))
 
-    def sweep(self, *, older_than: float) -> list[Job]:
+    def sweep(self, *, older_than: float, platform_id: str | None = None) -> list[Job]:
         with self._mutex:
             self._drop_old()
             now = self._clock()
             swept = [
                 steps.sweep(self._line(key), older_than=older_than, now=now, settings=self._settings)
                 for key in list(self._lines)
+                if platform_id in (None, key.platform_id)
             ]
             return [job for job in swept if job]
 

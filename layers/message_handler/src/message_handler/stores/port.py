@@ -169,8 +169,11 @@ class Tier(Protocol):
         A cache like everything here: the archive's fence decides whether the bot answers. Workers take records in.
         """
 
-    def sweep(self, *, older_than: float) -> list[Job]:
-        """Put back jobs of stale holders and of locks older than `older_than` seconds; return what wants a record."""
+    def sweep(self, *, older_than: float, platform_id: str | None = None) -> list[Job]:
+        """Put back jobs of stale holders and of locks older than `older_than` seconds; return what wants a record.
+
+        Of all tenants, or with `platform_id` of that one alone.
+        """
 
     def cached(self, name: str) -> str | None:
         """A text that some process kept under `name` not long ago."""

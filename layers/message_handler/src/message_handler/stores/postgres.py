@@ -193,7 +193,7 @@ class PostgresTier:
     def release(self, key: ConversationKey) -> Job | None:
         return self._step(key, lambda row: steps.release(row.line))
 
-    def sweep(self, *, older_than: float) -> list[Job]:
+    def sweep(self, *, older_than: float, platform_id: str | None = None) -> list[Job]:
         """See the port. Forgets what was answered on another tier first: nobody need be woken for that."""
         now = self._now()
         times = {"now": now, "stale_before": now - self._settings.heartbeat_stale, "older_than": older_than}
@@ -203,6 +203,7 @@ class PostgresTier:
             return steps.sweep(row.line, older_than=older_than, now=row.now, settings=self._settings)
 
         due = [ConversationKey(*key) for key in self._database.execute(times, "due_lines")]
+        due = [key for key in due if platform_id in (None, key.platform_id)]
         return steps.sweep_each(due, lambda key: self._step(key, step))
 
     def cached(self, name: str) -> str | None:

@@ -301,7 +301,7 @@ class RedisTier:
         arguments: dict[str, Any] = {"per_minute": per_minute}
         return float(self._run("admit", [f"mh:{{{platform_id}}}:rate"], arguments))
 
-    def sweep(self, *, older_than: float) -> list[Job]:
+    def sweep(self, *, older_than: float, platform_id: str | None = None) -> list[Job]:
         now = self._now()
         live = self._due(math.inf)
         pipeline = self._client.pipeline(transaction=False)
@@ -310,7 +310,7 @@ class RedisTier:
         with self._reaching():
             ages = pipeline.execute()
         old = [key for key, at in zip(live, ages, strict=True) if at and float(at) + older_than <= now]
-        due = dict.fromkeys([*self._due(now), *old])
+        due = [key for key in dict.fromkeys([*self._due(now), *old]) if platform_id in (None, key.platform_id)]
         return sweep_each(due, lambda key: _job(self._step("release", key, older_than=older_than)))
 
     @contextmanager
