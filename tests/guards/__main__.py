@@ -14,7 +14,18 @@ from queue import SimpleQueue
 from types import FrameType
 from typing import NoReturn
 
-from tests.guards import archives, deliveries, double_texting, handoff, service, steps, tenants, tiers, worker
+from tests.guards import (
+    archives,
+    authorisation,
+    deliveries,
+    double_texting,
+    handoff,
+    service,
+    steps,
+    tenants,
+    tiers,
+    worker,
+)
 from tests.guards.guard import Guard
 from tests.guards.scratch import Outcome, Scratch
 
@@ -27,6 +38,7 @@ GUARDS: tuple[Guard, ...] = (
     *service.GUARDS,
     *handoff.GUARDS,
     *tenants.GUARDS,
+    *authorisation.GUARDS,
     *deliveries.GUARDS,
 )
 REPOSITORY = Path(__file__).resolve().parents[2]
