@@ -21,13 +21,16 @@ SOURCES := $(shell find layers functions -type f ! -name '*.pyc' ! -path '* *')
 APPS := $(wildcard functions/*/app.py)
 BUILT := .aws-sam/build/template.yaml
 
-.PHONY: help run psql test test-chaos test-guards lint build validate invoke lock clean
+.PHONY: help run token psql test test-chaos test-guards lint build validate invoke lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
 
-run: .venv/synced ## run the whole service on this machine (PORT=3000; ARGS=--help)
+run: .venv/synced ## run the whole service on this machine (PORT=3000; AUTH=1 wants tokens; ARGS=--help)
 	@exec .venv/bin/python -m local $(ARGS)
+
+token: .venv/synced ## print an access token for AUTH=1 (ARGS="--tenant clinic-a --scope messages"; ARGS=--help)
+	@exec .venv/bin/python -m local.tokens $(ARGS)
 
 psql: .venv/synced ## open a prompt on the database of the running `make run`
 	@exec .venv/bin/python -m local.psql

@@ -18,12 +18,13 @@ from local.errors import HostError, StartInterruptedError
 from local.psql import address_file
 from local.reachable import without_password
 from local.stack import LocalStack, Store
+from local.tokens import KEY_FILE, Issuer
 
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _DESCRIPTION = """Run the whole of a SAM template on this machine: API, functions, queues, schedules, Postgres, Valkey.
 
 REDIS_URL and DATABASE_URL name stores to use in place of own ones. Other variables of the functions
-(SIMULATED_AI_DELAY_MS, ...) may be set in the environment too."""
+(SIMULATED_AI_DELAY_MS, ...) may be set in the environment too. With AUTH=1 callers need a token: `make token`."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -41,12 +42,13 @@ def main(arguments: list[str] | None = None) -> int:
         terminal=sys.stderr,
         redis=not options.without_redis,
         postgres=not options.without_postgres,
+        issuer=Issuer(options.template.parent / KEY_FILE) if options.auth else None,
     )
     address = None
     try:
         stack.start(interrupted=stop)
         address = _keep_address(address_file(options.template.parent / ".local", options.port), stack.database_url)
-        _report(stack)
+        _report(stack, auth=options.auth)
         while not stop():
             time.sleep(0.2)  # not signal.pause: a signal that comes just before it would be slept through
         return 0
@@ -114,6 +116,12 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--log-file", type=Path, help="what the functions log (default: .local/functions-PORT.log beside the template)"
     )
+    parser.add_argument(
+        "--auth",
+        action="store_true",
+        default=os.environ.get("AUTH", "0") not in ("", "0"),
+        help="want a token from callers, as the deployed API does (default: whether $AUTH is 1)",
+    )
     for name in ("Redis", "Postgres"):
         parser.add_argument(
             f"--without-{name.lower()}", action="store_true", help=f"leave {name} out: the start is degraded"
@@ -130,7 +138,7 @@ def _number(lowest: int, highest: int) -> Callable[[str], int]:
     return parse
 
 
-def _report(stack: LocalStack) -> None:
+def _report(stack: LocalStack, *, auth: bool) -> None:
     lines = [_store_line(name, stack.stores[name]) for name in ("postgres", "redis") if name in stack.stores]
     lines += [f"DEGRADED: {reason}" for reason in stack.missing]
     lines.append(f"moto {version('moto')} (SQS, Secrets Manager)  {stack.sqs.meta.endpoint_url}")
@@ -143,7 +151,7 @@ def _report(stack: LocalStack) -> None:
         lines += [f"    queue {source.queue}, batches of {source.batch_size}" for source in sources]
         schedules = [schedule for schedule in stack.template.schedules if schedule.function == function.name]
         lines += [f"    every {schedule.seconds:g} s: {schedule.input}" for schedule in schedules]
-    lines += [f"Logs: {stack.log_file}", "", f"Ready on {stack.url} (Ctrl-C stops it)", *_example(stack)]
+    lines += [f"Logs: {stack.log_file}", "", f"Ready on {stack.url} (Ctrl-C stops it)", *_example(stack, auth=auth)]
     print("\n".join(lines), flush=True)
 
 
@@ -153,14 +161,17 @@ def _store_line(name: str, store: Store) -> str:
     return f"{store.version or name}  {without_password(store.url, store.url)}"
 
 
-def _example(stack: LocalStack) -> list[str]:
+def _example(stack: LocalStack, *, auth: bool) -> list[str]:
     if not any(route.path == "/conversations/{conversation_id}/messages" for route in stack.template.routes):
         return []
     body = json.dumps({"history": "<USER>Hello</USER><br>", "resources": {"user_id": "user_456"}})
+    token = ["  token=$(make -s token ARGS='--tenant default')"] if auth else []
+    curl = 'curl -s -H "Authorization: Bearer $token"' if auth else "curl -s"
     return [
         "Try:",
-        f"  curl -s {stack.url}/conversations/conv_123/messages -H 'Content-Type: application/json' -d '{body}'",
-        f"  curl -s '{stack.url}/jobs/PASTE_THE_AI_JOB_ID?wait=20'",
+        *token,
+        f"  {curl} {stack.url}/conversations/conv_123/messages -H 'Content-Type: application/json' -d '{body}'",
+        f"  {curl} '{stack.url}/jobs/PASTE_THE_AI_JOB_ID?wait=20'",
     ]
 
 

@@ -10,25 +10,34 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import Any
 from urllib.parse import urlsplit
 
+from local.authorizer import Authorizer, RefusedError
 from local.pool import Pool
 from local.proxy import MAXIMUM_BODY, GatewayResponses, Request, Response, Router, build_event, translate
 from local.server import Handler
-from local.template import Template
+from local.template import Route, Template
 
 INTEGRATION_SECONDS = 29.0  # the longest that a REST API waits for a function
 _DRAIN_SECONDS = 5.0
 
 
 class Gateway:
-    """Turns requests into invocations. It holds none longer than API Gateway does, waiting for a place included."""
+    """Turns requests into invocations. It holds none longer than API Gateway does, waiting for a place included.
+
+    With an `authorizer`, it asks for a token where the template does.
+    """
 
     def __init__(
-        self, template: Template, pools: Mapping[str, Pool], integration_seconds: float = INTEGRATION_SECONDS
+        self,
+        template: Template,
+        pools: Mapping[str, Pool],
+        authorizer: Authorizer | None = None,
+        integration_seconds: float = INTEGRATION_SECONDS,
     ) -> None:
         self._router = Router(template.routes)
         self._responses = GatewayResponses(template.gateway_responses)
         self._stage = template.stage
         self._pools = pools
+        self._authorizer = authorizer
         self._integration_seconds = integration_seconds
 
     def handle(self, request: Request) -> Response:
@@ -37,13 +46,23 @@ class Gateway:
         if found is None:
             return self.refuse("MISSING_AUTHENTICATION_TOKEN")  # AWS's name for a route that doesn't exist
         route, parameters = found
-        event = build_event(request, route, parameters, self._stage)
+        try:
+            claims = self._claims(request, route)
+        except RefusedError as refused:
+            return self.refuse(str(refused))
+        event = build_event(request, route, parameters, self._stage, claims)
         outcome = self._pools[route.function].submit(json.dumps(event).encode())
         try:
             return translate(outcome.result(self._integration_seconds), self._responses)
         except FutureTimeoutError:
             outcome.cancel()  # one that still waits for a place needn't run for nobody; a running one runs on
             return self.refuse("INTEGRATION_TIMEOUT")
+
+    def _claims(self, request: Request, route: Route) -> dict[str, str] | None:
+        if self._authorizer is None or route.scopes is None:
+            return None
+        headers = [value for name, value in request.headers if name.lower() == "authorization"]
+        return self._authorizer.claims(headers[-1] if headers else None, route.scopes)
 
     def refuse(self, kind: str) -> Response:
         """What the gateway says by itself."""

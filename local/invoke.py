@@ -67,6 +67,8 @@ def _invoke(function: Function, event: bytes) -> int:
         runtime = _runtime_packages(Path(temporary) / "runtime")
         path = os.pathsep.join(map(str, [*module_folders(function), runtime]))
         variables = function_variables(function, os.environ, _callers_aws(os.environ), path)
+        # As under `sam local invoke`: there is no gateway that would have looked at a token.
+        variables["AUTH_REQUIRED"] = os.environ.get("AUTH_REQUIRED", "false")
         pool = Pool(function, variables, 1, log, isolated=True)
         try:
             outcome = pool.submit(event).result()

@@ -77,8 +77,13 @@ def _match(pattern: list[str], segments: list[str]) -> dict[str, str] | None:
     return parameters
 
 
-def build_event(request: Request, route: Route, parameters: Mapping[str, str], stage: str) -> dict[str, Any]:
-    """The event of a request. A body that isn't UTF-8 comes as base64, so that the function can refuse it."""
+def build_event(
+    request: Request, route: Route, parameters: Mapping[str, str], stage: str, claims: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """The event of a request, with the `claims` of a token that was verified.
+
+    A body that isn't UTF-8 comes as base64, so that the function can refuse it.
+    """
     query = parse_qsl(request.query, keep_blank_values=True, errors="replace")
     try:
         body, encoded = request.body.decode() or None, False
@@ -111,6 +116,7 @@ def build_event(request: Request, route: Route, parameters: Mapping[str, str], s
             "resourceId": "local",
             "resourcePath": route.path,
             "stage": stage,
+            **({} if claims is None else {"authorizer": {"claims": dict(claims)}}),
         },
         "body": body,
         "isBase64Encoded": encoded,
@@ -158,6 +164,8 @@ def _header_value(value: object) -> str:
 # AWS's own: https://docs.aws.amazon.com/apigateway/latest/developerguide/supported-gateway-response-types.html
 _STATUS = {
     "MISSING_AUTHENTICATION_TOKEN": HTTPStatus.FORBIDDEN,
+    "UNAUTHORIZED": HTTPStatus.UNAUTHORIZED,
+    "ACCESS_DENIED": HTTPStatus.FORBIDDEN,
     "REQUEST_TOO_LARGE": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     "INTEGRATION_FAILURE": HTTPStatus.GATEWAY_TIMEOUT,
     "INTEGRATION_TIMEOUT": HTTPStatus.GATEWAY_TIMEOUT,

@@ -22,6 +22,7 @@ from types import TracebackType
 from typing import Any, Self, TextIO
 
 from local import reachable
+from local.authorizer import Authorizer
 from local.aws import Simulator, start_simulator
 from local.errors import StartError, StartInterruptedError, StoreUnavailableError
 from local.gateway import Gateway, front
@@ -34,6 +35,7 @@ from local.schedule import Ticker
 from local.server import LoopbackServer
 from local.stores import Server, start_postgres, start_valkey
 from local.template import Template, TemplateSource
+from local.tokens import Issuer
 from local.variables import function_variables, module_folders, simulated_aws
 
 START_SECONDS = 60.0  # for a function's imports, on a loaded machine
@@ -65,7 +67,8 @@ class LocalStack:
     be started, and its variables replace those of the same name in the functions (None: `os.environ`). `settings`
     are further variables of every function, also those that the template doesn't name. `concurrency` is the most
     environments of each function, `port` 0 any free one. The functions' output goes to `log_file` (None: a file that
-    goes with the stack), its warnings to `terminal`. Without `redis` or `postgres`, that store is left out.
+    goes with the stack), its warnings to `terminal`. Without `redis` or `postgres`, that store is left out. With an
+    `issuer` callers need its tokens where the template wants one; without, the API is open to everybody.
 
     `start` raises a HostError, and leaves nothing behind then.
     """
@@ -82,10 +85,12 @@ class LocalStack:
         terminal: TextIO | None = None,
         redis: bool = True,
         postgres: bool = True,
+        issuer: Issuer | None = None,
     ) -> None:
         self._template_path = Path(template)
         self._environment = dict(os.environ if environment is None else environment)
-        self._settings = dict(settings or {})
+        self._settings = {"AUTH_REQUIRED": "false" if issuer is None else "true", **(settings or {})}
+        self._authorizer = Authorizer(issuer) if issuer else None
         self._concurrency = concurrency
         self._port = port
         self._log_file = log_file
@@ -183,7 +188,7 @@ class LocalStack:
         self._migrate()
         yield
         self._start_events()
-        listener.start(front(Gateway(self.template, self._pools)))
+        listener.start(front(Gateway(self.template, self._pools, self._authorizer)))
         self.url = f"http://127.0.0.1:{listener.port}"
 
     def _listen(self) -> LoopbackServer:

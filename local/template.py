@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -65,11 +65,15 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Route:
-    """A method and a path with `{parameters}`."""
+    """A method and a path with `{parameters}`.
+
+    `scopes`: None where the gateway lets everybody through, else it wants a token with one of them.
+    """
 
     method: str
     path: str
     function: str
+    scopes: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -142,7 +146,7 @@ class _Reader:
             queues={name: self._queue(name, found) for name, found in self._each("AWS::SQS::Queue")},
             event_sources=tuple(self._event_source(found) for _, found in sources),
             schedules=tuple(schedule for name, found in rules for schedule in self._schedules(name, found)),
-            routes=tuple(self._routes(body.get("paths", {}))),
+            routes=tuple(self._routes(body)),
             stage=str(self._get(stage, "StageName")),
             gateway_responses=self._gateway_responses(body),
         )
@@ -201,18 +205,29 @@ class _Reader:
         for target in self._get(properties, "Targets"):
             yield Schedule(name, target["Arn"].rsplit(":", 1)[1], seconds, target.get("Input", "{}"))
 
-    def _routes(self, paths: Mapping[str, Any]) -> Iterator[Route]:
-        for path, methods in paths.items():
+    def _routes(self, body: Mapping[str, Any]) -> Iterator[Route]:
+        schemes = body.get("components", body).get("securitySchemes", body.get("securityDefinitions", {}))
+        authorizers = {name: scheme.get("x-amazon-apigateway-authtype") for name, scheme in schemes.items()}
+        for path, methods in body.get("paths", {}).items():
             for method, operation in methods.items():
                 uri = self._get(operation["x-amazon-apigateway-integration"], "uri")
                 function = re.search(r":function:([^/:]+)", uri)
                 if function is None or method.startswith("x-") or "+}" in path:
                     raise TemplateError(f"the local host can't serve the route {method.upper()} {path}")
-                yield Route(method.upper(), path, function[1])
+                scopes = _scopes(operation.get("security", ()), authorizers)
+                yield Route(method.upper(), path, function[1], scopes)
 
     def _gateway_responses(self, body: Mapping[str, Any]) -> dict[str, GatewayResponse]:
         responses = self._get(body, "x-amazon-apigateway-gateway-responses", {})
         return {name: _gateway_response(found) for name, found in responses.items()}
+
+
+def _scopes(security: Sequence[Mapping[str, Any]], authorizers: Mapping[str, str]) -> tuple[str, ...] | None:
+    """The scopes of which an operation wants one; None for an open one, which SAM names NONE or not at all."""
+    wanted = {name: scopes for needs in security for name, scopes in needs.items() if name != "NONE"}
+    if others := [name for name in wanted if authorizers.get(name) != "cognito_user_pools"]:
+        raise TemplateError(f"the local host has no authorizer like {others[0]}, only Cognito's")
+    return tuple(scope for scopes in wanted.values() for scope in scopes) if wanted else None
 
 
 def _gateway_response(found: Mapping[str, Any]) -> GatewayResponse:

@@ -95,6 +95,6 @@ ROUTES = {
 @metrics.log_metrics
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     try:
-        return serve(ROUTES, event)
+        return serve(ROUTES, event, lambda: parts().settings, scope="messages")
     finally:
         meter.publish(metrics.add_metric)

@@ -1247,6 +1247,16 @@ class TestSweep:
         assert {job.key for job in swept} == {chat.key for chat in chats} - {chats[1].key}
         assert len(swept) == 19
 
+    def test_a_tenants_own_sweep_leaves_the_others_alone(self, tier: Tier, clock: Clock, settings: Settings) -> None:
+        ours, theirs = (Chat(tier, clock, ConversationKey(platform, "c")) for platform in ("clinic", "lab"))
+        for chat in (ours, theirs):
+            chat.says("a")
+            chat.claimed()
+        assert [job.key for job in tier.sweep(older_than=0, platform_id="clinic")] == [ours.key]
+        assert (ours.heartbeat(), theirs.heartbeat()) == ("lost", "held")
+        clock.advance(2 * settings.wake_after)
+        assert [job.key for job in tier.sweep(older_than=DAY, platform_id="lab")] == [theirs.key]
+
     def test_nothing_is_older_than_for_ever(self, chat: Chat) -> None:
         chat.says("a")
         assert chat.tier.sweep(older_than=float("inf")) == []

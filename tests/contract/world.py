@@ -188,13 +188,13 @@ class SettlingTier(MemoryTier):
         super().__init__(settings, clock)
         self._archive = archive
 
-    def sweep(self, *, older_than: float) -> list[Job]:
+    def sweep(self, *, older_than: float, platform_id: str | None = None) -> list[Job]:
         for line in list(self._lines.values()):
             alive = line.hold and line.hold.heartbeat_at + self._settings.heartbeat_stale > self._clock()
             if not alive and all(self._archive.settled_by(line.key, m.message_id) for m in line.waiting()):
                 line.current = line.next = line.hold = None
                 self._index(line)
-        return super().sweep(older_than=older_than)
+        return super().sweep(older_than=older_than, platform_id=platform_id)
 
 
 @dataclass

@@ -17,6 +17,7 @@ from typing import NoReturn
 from tests.guards import (
     archives,
     credentials,
+    authorisation,
     deliveries,
     double_texting,
     handoff,
@@ -39,6 +40,7 @@ GUARDS: tuple[Guard, ...] = (
     *handoff.GUARDS,
     *tenants.GUARDS,
     *credentials.GUARDS,
+    *authorisation.GUARDS,
     *deliveries.GUARDS,
 )
 REPOSITORY = Path(__file__).resolve().parents[2]

@@ -82,7 +82,6 @@ def test_what_was_given_up_is_shown_and_redriven(api: Api, receiver: Receiver) -
     eventually(lambda: bool(api.call("GET", "/admin/dead-letters").json()["deliveries"]))
     shown = api.call("GET", "/admin/dead-letters").json()
     (dead,) = shown["deliveries"]
-    assert isinstance(shown["records"], int)
     assert (dead["conversation_id"], dead["job_id"]) == (conversation_id, job["job_id"])
     assert (dead["attempts"], dead["last_error"]) == (1, "http_410")
     receiver.answers(200)

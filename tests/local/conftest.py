@@ -16,6 +16,7 @@ from local.logs import FunctionLog
 from local.pool import Pool
 from local.stack import LocalStack
 from local.template import Function
+from local.tokens import Issuer
 
 APP = Path(__file__).parent / "app"
 #: Some installations of Python don't start without the latter.
@@ -55,6 +56,19 @@ def app() -> Path:
 @pytest.fixture(scope="session")
 def stack() -> Iterator[LocalStack]:
     with LocalStack(APP / "template.yaml", environment={}, concurrency=4, redis=False, postgres=False) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def issuer(tmp_path_factory: pytest.TempPathFactory) -> Issuer:
+    return Issuer(tmp_path_factory.mktemp("keys") / "key.pem")
+
+
+@pytest.fixture(scope="session")
+def guarded(issuer: Issuer) -> Iterator[LocalStack]:
+    """The same application, which wants tokens of `issuer`."""
+    template = APP / "template.yaml"
+    with LocalStack(template, environment={}, concurrency=2, redis=False, postgres=False, issuer=issuer) as running:
         yield running
 
 

@@ -55,6 +55,8 @@ def test_routes_stage_and_gateway_responses(app: Path) -> None:
         Route("GET", "/echo/{name}", "EchoFunction"),
         Route("POST", "/echo/{name}", "EchoFunction"),
         Route("GET", "/echo/fixed", "EchoFunction"),
+        Route("GET", "/guarded", "EchoFunction", ("app/read", "app/write")),
+        Route("GET", "/unscoped", "EchoFunction", ()),
     }
     too_large = template.gateway_responses["REQUEST_TOO_LARGE"]
     assert (too_large.status, dict(too_large.headers)) == (413, {"X-Limit": "10 MB"})
@@ -63,7 +65,8 @@ def test_routes_stage_and_gateway_responses(app: Path) -> None:
 def test_the_project_s_own_template_can_be_run() -> None:
     template = read(ROOT / "template.yaml")
     assert {"IntakeFunction", "WorkerFunction", "AdminFunction"} <= set(template.functions)
-    assert Route("POST", "/conversations/{conversation_id}/messages", "IntakeFunction") in template.routes
+    accepting = ("POST", "/conversations/{conversation_id}/messages", "IntakeFunction")
+    assert accepting in {(route.method, route.path, route.function) for route in template.routes}
     assert template.gateway_responses["MISSING_AUTHENTICATION_TOKEN"].status == 404
 
 
@@ -101,6 +104,21 @@ Resources:
       Runtime: python3.13
       Handler: app.handler
       Events: {Nightly: {Type: Schedule, Properties: {Schedule: 'cron(0 3 * * ? *)'}}}
+""",
+    "no authorizer like Key": """
+Transform: AWS::Serverless-2016-10-31
+Resources:
+  Api:
+    Type: AWS::Serverless::Api
+    Properties: {StageName: v1, Auth: {Authorizers: {Key: {FunctionArn: 'arn:aws:lambda:us-east-1:1:function:K'}}}}
+  F:
+    Type: AWS::Serverless::Function
+    Properties:
+      CodeUri: .
+      Runtime: python3.13
+      Handler: app.handler
+      Events:
+        Get: {Type: Api, Properties: {RestApiId: !Ref Api, Method: GET, Path: /a, Auth: {Authorizer: Key}}}
 """,
 }
 

@@ -1,4 +1,4 @@
-"""The service in one process, and what it prints."""
+"""The service in one process, open to everybody, and what it prints."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def service(output: Output, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service
     """The three functions over parts in memory; the queue holds what is sent until it is delivered."""
     queue, ai = HeldQueue(), ScriptedAI(quote)
     meter = Meter()
-    service = Service(output, parts_of(Settings(), queue, ai, meter=meter), queue, ai, meter)
+    service = Service(output, parts_of(Settings(auth_required=False), queue, ai, meter=meter), queue, ai, meter)
     monkeypatch.setenv("POWERTOOLS_METRICS_NAMESPACE", "MessageHandler")
     layer = logging.getLogger("message_handler")
     before = (layer.handlers, layer.level, layer.propagate)

@@ -124,6 +124,7 @@ GOOD: dict[RecordKind, dict[str, list[Any]]] = {
         "fallback_core_ai_id": ["other", "x" * 255],
     },
     "platforms": {
+        "rate_limit_per_minute": [1, 1_000_000],
         "webhook_path": ["/", "/webhooks/messages", "/hook?tenant=1&x=%20"],
         "webhook_secrets": [[secret(24)], [secret(64), ARN], [REDACTED, secret(32)]],
     },
@@ -153,6 +154,7 @@ BAD: dict[RecordKind, dict[str, list[Any]]] = {
         "fallback_core_ai_id": ["", f"{CANARY}/1", "x" * 256, 1],
     },
     "platforms": {
+        "rate_limit_per_minute": [0, -1, 1_000_001, 0.5, *NUMBERS],
         "webhook_path": ["", CANARY, f"//{CANARY}", f"/\\{CANARY}", f"/ {CANARY}", f"/#{CANARY}", "/\n", "/é", 1],
         "webhook_secrets": [
             [],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -183,6 +184,23 @@ class TestSqs:
         message = receive(client, url)
         assert decode(message["Body"]) == record
         assert message["Attributes"]["MessageGroupId"] == "clinic"
+
+    @pytest.mark.parametrize("length", [1, 128, 129, 255])
+    def test_two_tenants_have_two_groups_that_sqs_takes(self, client: Any, url: str, length: int) -> None:
+        """moto doesn't look: 128 letters, digits and punctuation, says the API of SendMessage."""
+        queue, groups = SqsQueue(client, url), []
+        for platform_id in ("a" * length, "a" * (length - 1) + ":"):
+            for conversation_id in ("conv_1", "conv_2"):
+                queue.send(DeliveryRecord(ConversationKey(platform_id, conversation_id)))
+        for _ in range(4):
+            message = receive(client, url)
+            record = decode(message["Body"])
+            assert isinstance(record, DeliveryRecord)
+            groups.append((record.key.platform_id, message["Attributes"]["MessageGroupId"]))
+        assert len(set(groups)) == len({group for _, group in groups}) == 2
+        for platform_id, group in groups:
+            assert re.fullmatch(r"[A-Za-z0-9!-/:-@\[-`{-~]{1,128}", group)
+            assert length > 128 or group == platform_id
 
     def test_its_dead_letters_are_counted(self, client: Any, url: str) -> None:
         assert SqsQueue(client, url).count_dead_letters() is None

@@ -186,3 +186,12 @@ def test_a_token_of_iam_is_sent_to_redis_in_tls_alone() -> None:
 
 def test_secrets_are_written_out_nowhere_unless_somebody_says_so() -> None:
     assert (Settings().allow_literal_secrets, Settings().secrets_prefix) == (False, "message-handler/")
+
+
+def test_a_token_is_wanted_unless_somebody_says_otherwise() -> None:
+    """`sam local` skips the authoriser: no caller could have one there."""
+    assert Settings.from_environment({}).auth_required is True
+    assert Settings.from_environment({"AUTH_REQUIRED": "false"}).auth_required is False
+    assert Settings.from_environment({"AWS_SAM_LOCAL": "true"}).auth_required is False
+    assert Settings.from_environment({"AWS_SAM_LOCAL": "true", "AUTH_REQUIRED": "true"}).auth_required is True
+    assert Settings.from_environment({"AWS_SAM_LOCAL": "false"}).auth_required is True

@@ -55,6 +55,8 @@ class ConfigurationAdmin:
         self._check_address(record, "base_url")
 
         def step(records: Records) -> tuple[bool, dict[str, Any], list[str]]:
+            if kind != "platforms" and records.get("platforms", platform_id) is None:
+                raise Conflict("your platform has no record yet: write that first", field="platform_id")
             whole = _complete(kind, record, records.get(kind, id_), records)
             self._check_secrets(whole, platform_id)
             created = records.put(kind, whole)

@@ -107,8 +107,9 @@ class CoreAIMetaData(Strict):
 
 
 class PlatformMetaData(Strict):
-    """How a platform is told of replies."""
+    """How a platform is told of replies, and how much it may send."""
 
+    rate_limit_per_minute: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     webhook_path: Annotated[str, Field(pattern=_PATH)] | None = None
     webhook_secrets: Annotated[list[str], Field(min_length=1, max_length=2)] | None = None
 

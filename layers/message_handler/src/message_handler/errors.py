@@ -3,12 +3,15 @@
     MessageHandlerError
     ├── RequestError            refuse: the caller's to mend, never retried (HTTP 4xx)
     │   ├── InvalidRequest          400, names the field
+    │   ├── Unauthenticated         401
+    │   ├── Forbidden               403
     │   ├── PayloadTooLarge         413
     │   ├── NotFound                404
-    │   └── Conflict                409
-    │       ├── OtherBot                the conversation belongs to `bot_id`
-    │       ├── HandedOff               a human answers it: keep in Postgres what is said
-    │       └── Rejected                the bot takes no message while it answers another
+    │   ├── Conflict                409
+    │   │   ├── OtherBot                the conversation belongs to `bot_id`
+    │   │   ├── HandedOff               a human answers it: keep in Postgres what is said
+    │   │   └── Rejected                the bot takes no message while it answers another
+    │   └── RateLimited             429: send it again after `retry_after` seconds
     ├── SettingsError           stop: the deployment's configuration is wrong
     ├── Unavailable             retry later: a store or the queue did not answer (HTTP 503)
     ├── SecretRefused           stop: a tenant's configuration may not name or hold that secret
@@ -45,6 +48,20 @@ class RequestError(MessageHandlerError):
 
 class InvalidRequest(RequestError):
     """Something in the request can't be accepted; `field` says where."""
+
+
+class Unauthenticated(RequestError):
+    """Nobody knows who calls: no access token, or one that has expired. Its text names the claim, never its value."""
+
+    status = 401
+    title = "Unauthorized"
+
+
+class Forbidden(RequestError):
+    """The token does not allow this: a scope or the tenant is missing from it."""
+
+    status = 403
+    title = "Forbidden"
 
 
 class PayloadTooLarge(RequestError):
@@ -95,6 +112,17 @@ class Rejected(Conflict):
     def __init__(self, job_id: str) -> None:
         super().__init__("another message is being answered; send it again after the reply")
         self.job_id = job_id
+
+
+class RateLimited(RequestError):
+    """The tenant has sent more than its `rate_limit_per_minute`: send it again after `retry_after` whole seconds."""
+
+    status = 429
+    title = "Too Many Requests"
+
+    def __init__(self, retry_after: int) -> None:
+        super().__init__(f"more messages than the platform's rate_limit_per_minute; try again in {retry_after} s")
+        self.retry_after = retry_after
 
 
 class SettingsError(MessageHandlerError):

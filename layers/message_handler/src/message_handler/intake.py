@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import math
 import time
 import uuid
 from collections.abc import Callable, Sequence
@@ -14,7 +16,7 @@ from pydantic import Field
 
 from message_handler import history
 from message_handler.bot_config import BotConfigService
-from message_handler.errors import HandedOff, InvalidRequest, OtherBot, PayloadTooLarge, Unavailable
+from message_handler.errors import HandedOff, InvalidRequest, OtherBot, PayloadTooLarge, RateLimited, Unavailable
 from message_handler.handoff import silence
 from message_handler.metrics import TIER_VALUES, Meter
 from message_handler.models import (
@@ -34,6 +36,8 @@ from message_handler.settings import Settings
 from message_handler.stores.failover import Failover
 from message_handler.stores.port import Archive, Tier
 from message_handler.validation import IDENTIFIER_RULE, MAX_DEBOUNCE_MS, Identifier, Strict, check_json, validated
+
+_log = logging.getLogger(__name__)
 
 MAX_HISTORY_BYTES = 256 * 1024
 MAX_RESOURCES_BYTES = 16 * 1024
@@ -164,10 +168,13 @@ class Intake:
         Raises RequestError (Rejected where the bot's policy is to), or Unavailable; then nothing was accepted.
         """
         context, messages = read_turns(request)
-        bot_id = request.bot_id
+        bot_id, counted = request.bot_id, False
         new = tuple(new_message(message.content, message.message_id) for message in messages)
         while True:
             config = self.bots.get_bot_config(key.conversation_id, bot_id=bot_id, platform_id=key.platform_id)
+            if not counted:
+                self._count(key.platform_id, config["platform"]["meta_data"].get("rate_limit_per_minute"))
+                counted = True
             limits = config["meta_data"]
             # More than the AI will see need not be kept in Redis and in the record.
             kept = history.trim(
@@ -196,6 +203,19 @@ class Intake:
                 continue
             degraded = tier.name != self.tiers.expected or self.bots.degraded
             return response(accepted, config["name"], degraded=degraded)
+
+    def _count(self, platform_id: str, per_minute: int | None) -> None:
+        """Count a request of the tenant, duplicates too: they cost as much. Raises RateLimited."""
+        if per_minute is None:
+            return
+        try:
+            _, wait = self.tiers.first(lambda tier: tier.admit(platform_id, per_minute))
+        except Exception as error:  # noqa: BLE001  a limit that can't be kept keeps no patient waiting
+            _log.warning("the rate limit can't be kept", extra={"error": type(error).__name__})
+            return
+        if wait > 0:
+            self.meter.add("MessagesThrottled")
+            raise RateLimited(math.ceil(wait))
 
     def _human_answers(self, request: Request, context: tuple[Turn, ...]) -> bool:
         """Whether a human has spoken since the bot's last turn and not handed back: the bot is silent then.

@@ -27,13 +27,20 @@ _REDRIVE_SECONDS = 10.0
 _GIVE_UP_SECONDS = 10.0
 
 
-def sweep(tiers: Failover, queue: Queue, *, max_age_hours: float = DEFAULT_MAX_AGE_HOURS) -> int:
+def sweep(
+    tiers: Failover,
+    queue: Queue,
+    *,
+    max_age_hours: float = DEFAULT_MAX_AGE_HOURS,
+    platform_id: str | None = None,
+) -> int:
     """Free locks whose worker is silent or that are older than `max_age_hours`; wake what nobody came for.
 
-    Each freed or waiting conversation gets one record. Returns how many did. Raises InvalidRequest or Unavailable.
+    Of all tenants, or with `platform_id` of that one alone. Each freed or waiting conversation gets one record.
+    Returns how many did. Raises InvalidRequest or Unavailable.
     """
     seconds = _hours(max_age_hours) * 3600
-    found = tiers.each(lambda tier: tier.sweep(older_than=seconds))
+    found = tiers.each(lambda tier: tier.sweep(older_than=seconds, platform_id=platform_id))
     # A conversation may wait on two tiers; one record wakes it, the fence brings both together.
     jobs: dict[ConversationKey, Job] = {}
     for job in (job for swept in found for job in swept):
@@ -117,16 +124,13 @@ def release(tiers: Failover, archive: Archive, queue: Queue, key: ConversationKe
     return bool(released)
 
 
-def dead_letters(deliveries: Deliveries | None, queue: Queue, platform_id: str) -> dict[str, Any]:
-    """What was given up: the tenant's deliveries, without any text, and how many records of all tenants.
+def dead_letters(deliveries: Deliveries | None, platform_id: str) -> dict[str, Any]:
+    """The tenant's deliveries that were given up, without any text. Raises Unavailable.
 
-    `records` is None where nobody counts them. Raises Unavailable.
+    The queue's own dead letters are nobody's alone: what they count is the deployment's, not a tenant's, to know.
     """
     dead = deliveries.dead(platform_id) if deliveries else []
-    return {
-        "deliveries": [asdict(delivery) | {"created_at": timestamp(delivery.created_at)} for delivery in dead],
-        "records": queue.count_dead_letters(),
-    }
+    return {"deliveries": [asdict(delivery) | {"created_at": timestamp(delivery.created_at)} for delivery in dead]}
 
 
 def status(tiers: Failover, archive: Archive, queue: Queue) -> dict[str, Any]:

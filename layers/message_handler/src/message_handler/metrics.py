@@ -14,6 +14,7 @@ UNITS: dict[str, Unit] = {
     "MessagesConsolidated": "Count",
     "MessagesDuplicate": "Count",
     "MessagesRejected": "Count",
+    "MessagesThrottled": "Count",
     "TimeToLock": "Milliseconds",
     "QueueWait": "Milliseconds",
     "AITime": "Milliseconds",

@@ -5,6 +5,7 @@ A record's body is JSON and holds everything that is needed to answer, because e
 
 from __future__ import annotations
 
+import hashlib
 import heapq
 import itertools
 import json
@@ -34,6 +35,8 @@ _log = logging.getLogger(__name__)
 
 #: What one record may hold: SQS takes 1 MiB, and needs some of it for attributes.
 MAX_RECORD_BYTES = 1_000_000
+#: What SQS takes as MessageGroupId; all characters of an identifier are allowed.
+MAX_GROUP_CHARACTERS = 128
 #: After so many failed deliveries a record is given up, as the template's redrive policy has it.
 MAX_RECEIVE_COUNT = 5
 #: A worker waits for a patient who may still be typing if it takes no longer than this: SQS counts whole seconds.
@@ -161,7 +164,7 @@ class SqsQueue:
             "send_message",
             MessageBody=encode(record),
             DelaySeconds=delay,
-            MessageGroupId=key_of(record).platform_id,
+            MessageGroupId=_group(key_of(record).platform_id),
         )
 
     def dead_letters(self) -> list[DeadLetter]:
@@ -211,6 +214,13 @@ class SqsQueue:
             raise Unavailable("the queue") from None
         self._refusing = False
         return answer
+
+
+def _group(platform_id: str) -> str:
+    """The tenant's group. A platform's id may be longer than the 128 characters that SQS takes."""
+    if len(platform_id) <= MAX_GROUP_CHARACTERS:
+        return platform_id
+    return hashlib.blake2b(platform_id.encode(), digest_size=32).hexdigest()
 
 
 def _readable(body: str) -> AnyRecord | None:

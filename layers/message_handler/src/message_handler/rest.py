@@ -1,4 +1,4 @@
-"""API Gateway's proxy events in and out: the tenant, the body, and errors as problem details (RFC 9457).
+"""API Gateway's proxy events in and out: the caller, the body, and errors as problem details (RFC 9457).
 
 Routes are looked up by the `resource` that the gateway has matched already, so that both always agree.
 """
@@ -12,14 +12,23 @@ import logging
 import math
 import traceback
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import unquote
 
-from message_handler.errors import InvalidRequest, PayloadTooLarge, RequestError, Unavailable
-from message_handler.models import DEFAULT_PLATFORM, is_identifier
+from message_handler.errors import (
+    InvalidRequest,
+    PayloadTooLarge,
+    RateLimited,
+    RequestError,
+    Unauthenticated,
+    Unavailable,
+)
+from message_handler.identity import Caller, Scope, identify
+from message_handler.models import is_identifier
+from message_handler.settings import Settings
 from message_handler.validation import field_name
 
 _log = logging.getLogger(__name__)
@@ -33,14 +42,22 @@ Headers = dict[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call of the API: its tenant and what it carries."""
+    """One call of the API: who calls, and what it carries. `caller` is None on open routes alone."""
 
     event: Mapping[str, Any]
+    caller: Caller | None
 
     @property
     def platform_id(self) -> str:
-        """The tenant: the default one, until platforms sign in."""
-        return DEFAULT_PLATFORM
+        """The tenant that the caller acts for. An open route has none to ask for."""
+        assert self.caller
+        return self.caller.platform_id
+
+    @property
+    def actor(self) -> str:
+        """Who calls, for the audit: `client:<client_id>`, `user:<sub>`, or `anyone` where no token is required."""
+        assert self.caller
+        return self.caller.actor
 
     @property
     def correlation_id(self) -> str:
@@ -110,17 +127,28 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return result
 
 
-def serve(routes: Mapping[tuple[str, str], Route], event: Mapping[str, Any]) -> Response:
-    """Answer one call: what its route returns as (status, body), or the problem that it raised."""
+def serve(
+    routes: Mapping[tuple[str, str], Route],
+    event: Mapping[str, Any],
+    settings: Callable[[], Settings],
+    *,
+    scope: Scope,
+    open_routes: Container[tuple[str, str]] = (),
+) -> Response:
+    """Answer one call: what its route returns as (status, body), or the problem that it raised.
+
+    Every route needs a token with `scope` and a tenant, but those in `open_routes`.
+    """
     try:
-        route = routes.get((str(event.get("httpMethod")), str(event.get("resource"))))
+        name = (str(event.get("httpMethod")), str(event.get("resource")))
+        route = routes.get(name)
         if route is None:
             return problem(HTTPStatus.NOT_FOUND, "Not Found", "There is no such route.")
-        call = Call(event)
+        call = Call(event, None if name in open_routes else identify(event, settings(), scope))
         status, body = route(call)
         return _response(status, body, "application/json", {"X-Correlation-ID": call.correlation_id})
     except RequestError as error:
-        return problem(error.status, error.title, str(error), field=error.field)
+        return problem(error.status, error.title, str(error), field=error.field, headers=_headers_of(error))
     except Unavailable as error:
         _log.warning("not available", extra={"what": error.what})
         return problem(
@@ -136,6 +164,13 @@ def serve(routes: Mapping[tuple[str, str], Route], event: Mapping[str, Any]) -> 
             "Internal Server Error",
             "The service could not answer. The request may be sent again.",
         )
+
+
+def _headers_of(error: RequestError) -> Headers:
+    """What HTTP wants beside an error's status (RFC 9110; RFC 6585)."""
+    if isinstance(error, Unauthenticated):
+        return {"WWW-Authenticate": "Bearer"}
+    return {"Retry-After": str(error.retry_after)} if isinstance(error, RateLimited) else {}
 
 
 def log_crash(error: Exception, **about: str) -> None:

@@ -14,6 +14,7 @@ from dataclasses import replace
 from message_handler.models import Accepted, Claim, ConversationKey, Job, Lock, Progress, Refused, Request
 from message_handler.settings import Settings
 from message_handler.stores import accepting, steps
+from message_handler.stores.buckets import Buckets
 from message_handler.stores.documents import job_from_json, job_to_json
 from message_handler.stores.line import Line
 from message_handler.stores.port import Finished, Held, Sealed, TierName
@@ -38,6 +39,7 @@ class MemoryTier:
         self._settings = settings
         self._unheld_seconds = math.inf if unheld_seconds is None else unheld_seconds
         self._clock = clock
+        self._buckets = Buckets(clock)
         self._mutex = threading.Lock()
         self._lines: dict[ConversationKey, Line] = {}
         self._keys: dict[str, ConversationKey] = {}
@@ -194,13 +196,14 @@ class MemoryTier:
         with self._mutex:
             return steps.release(self._line(key))
 
-    def sweep(self, *, older_than: float) -> list[Job]:
+    def sweep(self, *, older_than: float, platform_id: str | None = None) -> list[Job]:
         with self._mutex:
             self._drop_old()
             now = self._clock()
             swept = [
                 steps.sweep(self._line(key), older_than=older_than, now=now, settings=self._settings)
                 for key in list(self._lines)
+                if platform_id in (None, key.platform_id)
             ]
             return [job for job in swept if job]
 
@@ -210,6 +213,9 @@ class MemoryTier:
 
     def cache(self, name: str, text: str, seconds: float) -> None:
         """See `cached`."""
+
+    def admit(self, platform_id: str, per_minute: int) -> float:
+        return self._buckets.take(platform_id, per_minute)
 
     def _line(self, key: ConversationKey) -> Line:
         self._drop_old()

@@ -169,14 +169,23 @@ class Tier(Protocol):
         A cache like everything here: the archive's fence decides whether the bot answers. Workers take records in.
         """
 
-    def sweep(self, *, older_than: float) -> list[Job]:
-        """Put back jobs of stale holders and of locks older than `older_than` seconds; return what wants a record."""
+    def sweep(self, *, older_than: float, platform_id: str | None = None) -> list[Job]:
+        """Put back jobs of stale holders and of locks older than `older_than` seconds; return what wants a record.
+
+        Of all tenants, or with `platform_id` of that one alone.
+        """
 
     def cached(self, name: str) -> str | None:
         """A text that some process kept under `name` not long ago."""
 
     def cache(self, name: str, text: str, seconds: float) -> None:
         """Keep a text for other processes; it may be gone at any time, and holds no secret."""
+
+    def admit(self, platform_id: str, per_minute: int) -> float:
+        """Take one of the messages that the tenant may send; 0, or the seconds until there is one to take.
+
+        Redis counts for all processes, the other tiers each for its own.
+        """
 
     def close(self) -> None: ...
 

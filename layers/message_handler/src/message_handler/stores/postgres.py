@@ -13,6 +13,7 @@ Times come from the server's clock.
 from __future__ import annotations
 
 import json
+import time
 import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -32,6 +33,7 @@ from message_handler.models import (
 )
 from message_handler.settings import Settings
 from message_handler.stores import accepting, steps
+from message_handler.stores.buckets import Buckets
 from message_handler.stores.database import Database
 from message_handler.stores.documents import as_text, job_from_json, job_to_json
 from message_handler.stores.line import Line
@@ -62,6 +64,7 @@ class PostgresTier:
         self._database = database
         self._settings = settings
         self._clock = clock
+        self._buckets = Buckets(clock or time.time)
 
     def ping(self) -> None:
         self._database.ping()
@@ -190,7 +193,7 @@ class PostgresTier:
     def release(self, key: ConversationKey) -> Job | None:
         return self._step(key, lambda row: steps.release(row.line))
 
-    def sweep(self, *, older_than: float) -> list[Job]:
+    def sweep(self, *, older_than: float, platform_id: str | None = None) -> list[Job]:
         """See the port. Forgets what was answered on another tier first: nobody need be woken for that."""
         now = self._now()
         times = {"now": now, "stale_before": now - self._settings.heartbeat_stale, "older_than": older_than}
@@ -200,6 +203,7 @@ class PostgresTier:
             return steps.sweep(row.line, older_than=older_than, now=row.now, settings=self._settings)
 
         due = [ConversationKey(*key) for key in self._database.execute(times, "due_lines")]
+        due = [key for key in due if platform_id in (None, key.platform_id)]
         return steps.sweep_each(due, lambda key: self._step(key, step))
 
     def cached(self, name: str) -> str | None:
@@ -208,6 +212,9 @@ class PostgresTier:
 
     def cache(self, name: str, text: str, seconds: float) -> None:
         """See `cached`."""
+
+    def admit(self, platform_id: str, per_minute: int) -> float:
+        return self._buckets.take(platform_id, per_minute)
 
     def _step[T](
         self,

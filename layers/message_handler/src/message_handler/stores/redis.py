@@ -4,6 +4,7 @@
     mh:{17}:ended:<platform>/<conversation>   what duplicates of ended jobs are recognised by
     mh:{17}:due                               the shard's index for the sweep
     mh:{17}:job:<job id>                      ">" + the conversation while the job lives, its end afterwards
+    mh:{<platform>}:rate                      how many messages the tenant may still send, if there is a limit
 
 A script's keys are all declared, for ElastiCache Serverless insists on it. Times come from the server's clock.
 """
@@ -77,10 +78,8 @@ class RedisTier:
         self._clock = clock
         folder = files("message_handler.stores") / "lua"
         shared = (folder / "line.lua").read_text()
-        scripts = {step: shared + (folder / f"{step}.lua").read_text() for step in STEPS}
-        self._scripts = {
-            step: (sha1(text.encode(), usedforsecurity=False).hexdigest(), text) for step, text in scripts.items()
-        }
+        self._scripts = {step: _script(shared + (folder / f"{step}.lua").read_text()) for step in STEPS}
+        self._scripts["admit"] = _script((folder / "admit.lua").read_text())
         self._limits = {
             "job_ttl": math.ceil(settings.job_ttl),
             "live_ttl": LIVE_TTL_SECONDS,
@@ -298,7 +297,11 @@ class RedisTier:
         with self._reaching():
             self._client.set(f"mh:cache:{name}", text, px=int(seconds * 1000))
 
-    def sweep(self, *, older_than: float) -> list[Job]:
+    def admit(self, platform_id: str, per_minute: int) -> float:
+        arguments: dict[str, Any] = {"per_minute": per_minute}
+        return float(self._run("admit", [f"mh:{{{platform_id}}}:rate"], arguments))
+
+    def sweep(self, *, older_than: float, platform_id: str | None = None) -> list[Job]:
         now = self._now()
         live = self._due(math.inf)
         pipeline = self._client.pipeline(transaction=False)
@@ -307,7 +310,7 @@ class RedisTier:
         with self._reaching():
             ages = pipeline.execute()
         old = [key for key, at in zip(live, ages, strict=True) if at and float(at) + older_than <= now]
-        due = dict.fromkeys([*self._due(now), *old])
+        due = [key for key in dict.fromkeys([*self._due(now), *old]) if platform_id in (None, key.platform_id)]
         return sweep_each(due, lambda key: _job(self._step("release", key, older_than=older_than)))
 
     @contextmanager
@@ -374,16 +377,24 @@ class RedisTier:
         keys = [_line_key(key), _ended_key(key), f"mh:{{{key.shard}}}:due"]
         keys += [_job_key(key.shard, job_id) for job_id in job_ids]
         arguments |= {"settings": self._limits, "member": f"{key.platform_id}/{key.conversation_id}"}
+        answer = self._run(name, keys, arguments)
+        return json.loads(answer) if isinstance(answer, str) and answer.startswith("{") else answer
+
+    def _run(self, name: str, keys: list[str], arguments: dict[str, Any]) -> Any:
         if self._clock:
             arguments["now"] = self._clock()
         (sha, script), words = self._scripts[name], [*keys, json.dumps(arguments, ensure_ascii=False)]
         with self._reaching(writes=True):
             try:
-                answer = self._client.evalsha(sha, len(keys), *words)
+                return self._client.evalsha(sha, len(keys), *words)
             except NoScriptError:
                 # This server never had it, or lost it (restart, failover); from now on it has it.
-                answer = self._client.eval(script, len(keys), *words)
-        return json.loads(answer) if isinstance(answer, str) and answer.startswith("{") else answer
+                return self._client.eval(script, len(keys), *words)
+
+
+def _script(text: str) -> tuple[str, str]:
+    """What Redis knows it by, and the script."""
+    return sha1(text.encode(), usedforsecurity=False).hexdigest(), text
 
 
 def _line_key(key: ConversationKey) -> str:

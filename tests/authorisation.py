@@ -1,0 +1,165 @@
+"""The authorisation matrix: what each route answers to whom. Tests run it over the functions and over the whole stack.
+
+Two tenants, A and B, have a conversation of the same id and records of the same ids; A's have a job under way and a
+name that nobody else may see. A route of template.yaml without a row here fails a test.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+Scope = Literal["messages", "admin"]
+Name = tuple[str, str]
+
+#: In all that is A's, and in nothing that B may be told.
+MARK = "confidential of A"
+CONVERSATION = "conv_123"
+HELLO = {"messages": [{"role": "user", "content": f"[slow:20] hello {MARK}"}]}
+
+
+@dataclass(frozen=True)
+class Token:
+    """What somebody brings along; `tenant` None: a token that names none."""
+
+    tenant: str | None
+    scope: Scope
+    expires: float = 3600
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    text: str
+
+    @property
+    def body(self) -> Any:
+        return json.loads(self.text)
+
+
+#: Method, resource, path parameters, body, and the caller's token.
+Call = Callable[[str, str, dict[str, str], Any, Token | None], Answer]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A route: the scope that it needs (None: it is open), and what it answers to the tenant itself (`right`).
+
+    `other`: what B is answered who names A's thing: 404 where it has none of its own, else what it does to its own.
+    """
+
+    scope: Scope | None
+    right: int
+    other: int
+    body: Any = None
+
+
+ROWS: dict[Name, Row] = {
+    ("POST", "/conversations/{conversation_id}/messages"): Row("messages", 202, 202, HELLO),
+    ("GET", "/conversations/{conversation_id}"): Row("messages", 200, 404),
+    ("POST", "/conversations/{conversation_id}/handoff"): Row("messages", 200, 404, {"to": "human"}),
+    ("GET", "/jobs/{job_id}"): Row("messages", 200, 404),
+    ("DELETE", "/jobs/{job_id}"): Row("messages", 200, 404),
+    ("GET", "/health"): Row(None, 200, 200),
+    ("GET", "/admin/status"): Row("admin", 200, 200),
+    ("GET", "/admin/locks"): Row("admin", 200, 200),
+    ("GET", "/admin/locks/{conversation_id}"): Row("admin", 200, 404),
+    ("DELETE", "/admin/locks/{conversation_id}"): Row("admin", 200, 404),
+    ("POST", "/admin/locks/cleanup"): Row("admin", 200, 200, {"max_age_hours": 0}),
+    ("GET", "/admin/bots"): Row("admin", 200, 200),
+    ("GET", "/admin/bots/{bot_id}"): Row("admin", 200, 404),
+    ("PUT", "/admin/bots/{bot_id}"): Row("admin", 200, 201, {"name": "Bot"}),
+    ("DELETE", "/admin/bots/{bot_id}"): Row("admin", 200, 404),
+    ("GET", "/admin/core-ai"): Row("admin", 200, 200),
+    ("GET", "/admin/core-ai/{core_ai_id}"): Row("admin", 200, 404),
+    ("PUT", "/admin/core-ai/{core_ai_id}"): Row("admin", 200, 201, {"name": "AI", "api_endpoint": "simulated://"}),
+    ("DELETE", "/admin/core-ai/{core_ai_id}"): Row("admin", 200, 404),
+    ("GET", "/admin/platforms"): Row("admin", 200, 200),
+    ("GET", "/admin/platforms/{platform_id}"): Row("admin", 200, 404),
+    ("PUT", "/admin/platforms/{platform_id}"): Row("admin", 200, 404, {"name": "Clinic"}),
+    ("DELETE", "/admin/platforms/{platform_id}"): Row("admin", 409, 404),  # it has bots
+    ("GET", "/admin/dead-letters"): Row("admin", 200, 200),
+    ("POST", "/admin/dead-letters/redrive"): Row("admin", 200, 200),
+}
+
+#: Who is refused everywhere but on open routes, with what.
+REFUSED = {"no token": 401, "expired": 401, "wrong scope": 403, "no tenant": 403}
+
+
+@dataclass
+class Matrix:
+    """The two tenants, and how the API is called."""
+
+    call: Call
+    a: str
+    b: str
+    ids: dict[str, str] = field(default_factory=dict)
+
+    def prepare(self) -> None:
+        """Let A have one of everything; B is a platform that has nothing yet."""
+        self.ids = {"conversation_id": CONVERSATION, "platform_id": self.a, "bot_id": "nurse", "core_ai_id": "trial"}
+        for kind, body in (
+            ("platforms/{platform_id}", {"name": MARK}),
+            ("core-ai/{core_ai_id}", {"name": MARK, "api_endpoint": "simulated://"}),
+            ("bots/{bot_id}", {"name": MARK}),
+        ):
+            written = self.ask("PUT", f"/admin/{kind}", Token(self.a, "admin"), body)
+            assert written.status in (200, 201), written.text
+        own, operator = {"platform_id": self.b}, Token(self.b, "admin")
+        written = self.call("PUT", "/admin/platforms/{platform_id}", own, {"name": "B"}, operator)
+        assert written.status in (200, 201), written.text
+        posted = self.ask("POST", "/conversations/{conversation_id}/messages", Token(self.a, "messages"), HELLO)
+        assert posted.status == 202, posted.text
+        self.ids["job_id"] = posted.body["ai_job_id"]
+
+    def ask(self, method: str, resource: str, token: Token | None, body: Any = None) -> Answer:
+        """Call a route with the ids of A's things."""
+        return self.call(method, resource, self.ids, body, token)
+
+    def tokens(self, row: Row) -> Iterator[tuple[str, Token | None]]:
+        """Those who are refused."""
+        scope = row.scope or "admin"
+        right = Token(self.a, scope)
+        yield "no token", None
+        yield "expired", replace(right, expires=-60)
+        yield "wrong scope", replace(right, scope="admin" if scope == "messages" else "messages")
+        yield "no tenant", replace(right, tenant=None)
+
+    def all_of_a(self) -> dict[str, Any]:
+        """All that A can see, without what passes by itself."""
+        seen = {}
+        for (method, resource), row in ROWS.items():
+            if method == "GET" and row.scope and resource != "/admin/status":
+                answer = self.ask(method, resource, Token(self.a, row.scope))
+                assert answer.status == 200, (resource, answer.text)
+                seen[resource] = _lasting(answer.body)
+        assert MARK in json.dumps(seen)
+        return seen
+
+    def check(self, name: Name) -> None:
+        """One line of the matrix: nobody gets further than they may, and nothing of A changes until A comes."""
+        row, before = ROWS[name], self.all_of_a()
+        for who, token in self.tokens(row):
+            answer = self.ask(*name, token, row.body)
+            assert answer.status == (REFUSED[who] if row.scope else row.right), (who, answer.text)
+            assert not row.scope or set(answer.body) == {"type", "title", "status", "detail"}
+        other = self.ask(*name, Token(self.b, row.scope or "admin"), row.body)
+        assert other.status == row.other, other.text
+        for secret in (MARK, self.a, self.ids["job_id"]):
+            assert secret not in other.text
+        assert self.all_of_a() == before
+        right = self.ask(*name, Token(self.a, row.scope or "admin"), row.body)
+        assert right.status == row.right, right.text
+
+
+#: What changes while a worker is at it.
+_PASSING = {"progress", "started_at", "attempts", "heartbeat_at", "expires_at", "usage"}
+
+
+def _lasting(value: Any) -> Any:
+    if isinstance(value, dict):
+        kept = {name: _lasting(item) for name, item in value.items() if name not in _PASSING}
+        return kept | ({"status": "live"} if kept.get("status") in ("pending", "processing") else {})
+    return [_lasting(item) for item in value] if isinstance(value, list) else value

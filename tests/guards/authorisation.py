@@ -1,0 +1,114 @@
+"""The guards of who may call: what is asked of a token, whose things are looked at, and how much one may send."""
+
+from __future__ import annotations
+
+from tests.guards.guard import Guard, Removal
+
+IDENTITY = "identity.py"
+INTAKE = "intake.py"
+MATRIX = "unit/test_authorisation.py::test_nobody_gets_further_than_they_may"
+REFUSALS = "unit/test_identity.py::TestRefusals"
+LIMIT = "unit/test_rate_limit.py::TestPosting"
+
+
+def asked(what: str, test: str, old: str, new: str = "if False:") -> Guard:
+    """Something that is asked of a token."""
+    return Guard(f"a token is asked for {what}", "DESIGN, the HTTP contract", test, (Removal(IDENTITY, old, new),))
+
+
+GUARDS = (
+    asked("at all", f"{MATRIX}[GET /admin/status]", "if not settings.auth_required:", "if True:"),
+    asked(
+        "its use",
+        f"{REFUSALS}::test_an_identity_token_is_no_access_token",
+        'if claims.get("token_use") != "access":',
+    ),
+    asked("its end", f"{MATRIX}[GET /jobs/{{job_id}}]", 'if not time.time() < _seconds(claims.get("exp")):'),
+    asked("its scope", f"{MATRIX}[DELETE /jobs/{{job_id}}]", "if API + scope not in scopes:"),
+    asked(
+        "the tenant that is named",
+        f"{REFUSALS}::test_another_tenant_than_the_tokens_is_forbidden_whether_it_exists_or_not",
+        "if named is not None and named not in allowed:",
+    ),
+    asked(
+        "one tenant of several",
+        f"{REFUSALS}::test_several_tenants_and_none_named_is_the_callers_to_mend",
+        "if named is None and len(allowed) > 1:",
+    ),
+    asked(
+        "a person's groups, not for the scopes of their client",
+        "unit/test_identity.py::TestCallers::test_a_person_gets_no_tenant_by_asking_for_a_scope",
+        "names = scopes if is_client else",
+        "names = scopes or",
+    ),
+    Guard(
+        "a job of another tenant is not found",
+        "invariant 13",
+        f"{MATRIX}[GET /jobs/{{job_id}}]",
+        (Removal("jobs.py", "if job and job.key.platform_id == self._platform_id else None", ""),),
+    ),
+    Guard(
+        "a tenant's clean-up frees its own locks alone",
+        "invariant 13",
+        "contract/test_tier.py::TestSweep::test_a_tenants_own_sweep_leaves_the_others_alone[memory]",
+        (Removal("stores/memory.py", "                if platform_id in (None, key.platform_id)\n"),),
+    ),
+    Guard(
+        "a tenant's clean-up frees its own locks alone",
+        "invariant 13",
+        "contract/test_tier.py::TestSweep::test_a_tenants_own_sweep_leaves_the_others_alone[redis]",
+        (Removal("stores/redis.py", " if platform_id in (None, key.platform_id)]", "]"),),
+    ),
+    Guard(
+        "a tenant's clean-up frees its own locks alone",
+        "invariant 13",
+        "contract/test_tier.py::TestSweep::test_a_tenants_own_sweep_leaves_the_others_alone[postgres]",
+        (Removal("stores/postgres.py", " if platform_id in (None, key.platform_id)]", "]"),),
+    ),
+    Guard(
+        "a tenant's clean-up is its own",
+        "invariant 13",
+        f"{MATRIX}[POST /admin/locks/cleanup]",
+        (Removal("maintenance.py", "older_than=seconds, platform_id=platform_id", "older_than=seconds"),),
+    ),
+    Guard(
+        "a message over the limit is refused",
+        "DESIGN, the HTTP contract",
+        f"{LIMIT}::test_nothing_of_it_is_stored",
+        (Removal(INTAKE, "if wait > 0:", "if False:"),),
+    ),
+    Guard(
+        "a request is counted once",
+        "DESIGN, the HTTP contract",
+        f"{LIMIT}::test_a_request_that_is_sent_round_to_the_conversations_bot_counts_once",
+        (Removal(INTAKE, "counted = True", "counted = False"),),
+    ),
+    Guard(
+        "a limit that can't be kept blocks nobody",
+        "DESIGN, the HTTP contract",
+        f"{LIMIT}::test_a_limit_that_can_not_be_kept_blocks_no_message[error1]",
+        (
+            Removal(
+                INTAKE, "except Exception as error:  # noqa: BLE001  a limit", "except Unavailable as error:  # a limit"
+            ),
+        ),
+    ),
+    Guard(
+        "a tenant's group is one that SQS takes",
+        "invariant 1",
+        "unit/test_queues.py::TestSqs::test_two_tenants_have_two_groups_that_sqs_takes[255]",
+        (Removal("queues.py", "if len(platform_id) <= MAX_GROUP_CHARACTERS:", "if True:"),),
+    ),
+    Guard(
+        "a bot's platform is there before it",
+        "configuration",
+        "unit/test_authorisation.py::test_a_bot_needs_its_platforms_record_first",
+        (
+            Removal(
+                "admin_configuration.py",
+                'if kind != "platforms" and records.get("platforms", platform_id) is None:',
+                "if False:",
+            ),
+        ),
+    ),
+)

@@ -1,0 +1,128 @@
+"""The authorisation matrix over the functions themselves, with claims as API Gateway passes them.
+
+Whatever becomes of the authoriser in the template: each function asks for itself.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from local.template import TemplateSource
+from message_handler.settings import Settings
+from tests.authorisation import CONVERSATION, MARK, ROWS, Answer, Matrix, Name, Token
+from tests.unit.claims import of_client, of_person
+from tests.unit.service import Service, load_event
+
+TEMPLATE = Path(__file__).parents[2] / "template.yaml"
+
+
+def event_of(
+    method: str, resource: str, ids: dict[str, str], body: Any, claims: dict[str, str] | None, **headers: str
+) -> dict[str, Any]:
+    """A call as API Gateway passes it on."""
+    event = load_event("intake-post-message")
+    context = event["requestContext"] | ({} if claims is None else {"authorizer": {"claims": claims}})
+    return event | {
+        "httpMethod": method,
+        "resource": resource,
+        "pathParameters": {name: id_ for name, id_ in ids.items() if f"{{{name}}}" in resource} or None,
+        "headers": event["headers"] | headers,
+        "requestContext": context,
+        "body": None if body is None else json.dumps(body),
+    }
+
+
+@pytest.fixture(scope="module")
+def functions() -> dict[Name, str]:
+    """Which function serves each route of the template."""
+    routes = TemplateSource(TEMPLATE).resolve({}, queue_url_prefix="").routes
+    return {(route.method, route.path): route.function.removesuffix("Function").lower() for route in routes}
+
+
+@pytest.fixture
+def closed(configured: Service) -> Service:
+    """The three functions as they are deployed: a token is wanted."""
+    configured.use(settings=Settings(auth_required=True))
+    return configured
+
+
+@pytest.fixture
+def matrix(closed: Service, functions: dict[Name, str]) -> Matrix:
+    closed.output.private.add(MARK)
+
+    def call(method: str, resource: str, ids: dict[str, str], body: Any, token: Token | None) -> Answer:
+        claims = None
+        if token:
+            claims = of_client(token.tenant or "x", token.scope, expires=token.expires)
+            if token.tenant is None:
+                claims["scope"] = claims["scope"].removesuffix(" tenant/x")
+        event = event_of(method, resource, ids, body, claims)
+        response = closed.invoke(functions[method, resource], event)
+        return Answer(response["statusCode"], response["body"])
+
+    matrix = Matrix(call, "clinic-a", "clinic-b")
+    matrix.prepare()
+    return matrix
+
+
+def test_every_route_of_the_template_has_a_row(functions: dict[Name, str]) -> None:
+    assert set(ROWS) == set(functions)
+
+
+@pytest.mark.parametrize("name", ROWS, ids=" ".join)
+def test_nobody_gets_further_than_they_may(matrix: Matrix, name: Name) -> None:
+    matrix.check(name)
+
+
+def test_a_tenant_sees_and_moves_its_own_thing_of_the_same_id_alone(matrix: Matrix) -> None:
+    """B posts under A's conversation id: two conversations, two jobs, two locks."""
+    before, token = matrix.all_of_a(), Token("clinic-b", "messages")
+    posted = matrix.ask("POST", "/conversations/{conversation_id}/messages", token, {"history": "<USER>B</USER><br>"})
+    assert (posted.status, posted.body["action"]) == (202, "lock_acquired")
+    assert posted.body["ai_job_id"] != matrix.ids["job_id"]
+    (lock,) = matrix.ask("GET", "/admin/locks", Token("clinic-b", "admin")).body["locks"]
+    assert (lock["conversation_id"], lock["ai_job_id"]) == (CONVERSATION, posted.body["ai_job_id"])
+    assert matrix.ask("DELETE", "/admin/locks/{conversation_id}", Token("clinic-b", "admin")).status == 200
+    assert matrix.ask("POST", "/conversations/{conversation_id}/handoff", token, {"to": "human"}).status == 200
+    assert matrix.all_of_a() == before
+
+
+def test_a_bot_needs_its_platforms_record_first(matrix: Matrix) -> None:
+    for resource in ("/admin/bots/{bot_id}", "/admin/core-ai/{core_ai_id}"):
+        answer = matrix.ask("PUT", resource, Token("clinic-new", "admin"), ROWS["PUT", resource].body)
+        assert (answer.status, answer.body["field"]) == (409, "platform_id")
+
+
+def test_a_tenant_without_any_record_is_answered_by_the_default_bot(matrix: Matrix, closed: Service) -> None:
+    token = Token("clinic-new", "messages")
+    posted = matrix.ask("POST", "/conversations/{conversation_id}/messages", token, {"history": "<USER>B</USER><br>"})
+    assert (posted.status, posted.body["bot_name"]) == (202, "Healthcare Assistant")
+    closed.deliver()
+    matrix.ids["job_id"] = posted.body["ai_job_id"]
+    assert matrix.ask("GET", "/jobs/{job_id}", token).body["status"] == "completed"
+
+
+class TestOperators:
+    def test_who_is_of_two_tenants_names_the_one_that_is_meant(self, closed: Service) -> None:
+        claims = of_person(["tenant/clinic-a", "tenant/clinic-b"], "admin")
+        for tenant, status in (("clinic-a", 200), ("clinic-b", 200), ("clinic-c", 403), ("a b", 400)):
+            event = event_of("GET", "/admin/locks", {}, None, claims, **{"x-platform-id": tenant})
+            assert closed.http("admin", event).status == status
+        answer = closed.http("admin", event_of("GET", "/admin/locks", {}, None, claims))
+        assert (answer.status, answer.body["field"]) == (400, "X-Platform-Id")
+
+    def test_who_is_not_known_is_told_what_to_bring(self, closed: Service) -> None:
+        answer = closed.http("admin", event_of("GET", "/admin/locks", {}, None, None))
+        assert (answer.status, answer.headers["WWW-Authenticate"]) == (401, "Bearer")
+
+    def test_direct_invocations_are_the_deployments_own_and_need_no_token(self, closed: Service) -> None:
+        assert closed.invoke("admin", {"action": "sweep"}) == {"swept": 0}
+
+    def test_what_cannot_be_read_of_the_settings_leaves_all_closed(self, closed: Service) -> None:
+        closed.use(settings=None)
+        assert closed.http("admin", event_of("GET", "/admin/locks", {}, None, None)).status == 500
+        assert closed.http("admin", event_of("GET", "/health", {}, None, None)).status == 200

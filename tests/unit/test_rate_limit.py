@@ -1,0 +1,109 @@
+"""A tenant that sends more than its platform allows is told so, and nothing of it is kept."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from message_handler import MessageHandler
+from message_handler.bot_config import BotConfigService
+from message_handler.errors import RateLimited, Unavailable
+from message_handler.stores.failover import Failover
+from message_handler.stores.memory import MemoryTier
+from tests.unit.service import CANARY, Answer, ConfiguredArchive, Service, bot
+
+
+def limit(service: Service, per_minute: int | None) -> None:
+    """Let the tenant's platform allow so many."""
+    platform = bot("default")["platform"] | {"meta_data": {"rate_limit_per_minute": per_minute} if per_minute else {}}
+    archive = ConfiguredArchive(default=bot("default", platform=platform), nurse=bot("nurse", platform=platform))
+    tiers = service.parts.tiers
+    bots = BotConfigService(tiers, archive, service.parts.settings)
+    service.use(archive=archive, bots=bots, intake=replace(service.parts.intake, archive=archive, bots=bots))
+
+
+def post(service: Service, message_id: str, conversation_id: str = "conv_123", **more: Any) -> Answer:
+    message = {"role": "user", "content": f"{CANARY} hello", "message_id": message_id}
+    return service.post({"messages": [message], **more}, conversation_id)
+
+
+class TestPosting:
+    def test_one_too_many_is_429_and_told_when_to_come_again(self, service: Service) -> None:
+        limit(service, 3)
+        assert [post(service, f"m{n}", f"conv_{n}").status for n in range(3)] == [202] * 3
+        refused = post(service, "m3", "conv_3")
+        assert refused.status == 429
+        assert refused.body["title"] == "Too Many Requests"
+        assert refused.headers["Retry-After"] == "20"
+        assert service.output.metrics["MessagesThrottled"] == [1]
+
+    def test_nothing_of_it_is_stored(self, service: Service) -> None:
+        limit(service, 1)
+        post(service, "m0")
+        sent = len(service.queue.sent)
+        assert post(service, "m1", "conv_9").status == 429
+        assert len(service.queue.sent) == sent
+        assert [lock.key.conversation_id for lock in service.parts.tiers.tiers[0].locks("default")] == ["conv_123"]
+
+    def test_duplicates_count_too(self, service: Service) -> None:
+        limit(service, 2)
+        assert [post(service, "m0").status for _ in range(3)] == [202, 202, 429]
+
+    def test_a_request_that_is_sent_round_to_the_conversations_bot_counts_once(self, service: Service) -> None:
+        limit(service, 3)
+        assert post(service, "m0", bot_id="nurse").status == 202
+        service.parts.bots._conversations.clear()
+        assert [post(service, f"m{n}").status for n in (1, 2, 3)] == [202, 202, 429]
+
+    def test_a_request_that_is_wrong_counts_for_nothing(self, service: Service) -> None:
+        limit(service, 1)
+        assert service.post({"history": 1}).status == 400
+        assert post(service, "m0", bot_id="nobody").status == 404
+        assert post(service, "m0").status == 202
+
+    def test_reading_and_cancelling_are_not_limited(self, service: Service) -> None:
+        limit(service, 1)
+        post(service, "m0")
+        for _ in range(3):
+            assert service.http("intake", service.event("intake-get-conversation")).status == 200
+
+    def test_without_a_limit_nobody_counts(self, service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+        limit(service, None)
+        monkeypatch.setattr(MemoryTier, "admit", lambda *_: pytest.fail("it asks a store"))
+        assert post(service, "m0").status == 202
+
+    @pytest.mark.parametrize("error", [Unavailable("Redis"), RuntimeError(CANARY)])
+    def test_a_limit_that_can_not_be_kept_blocks_no_message(
+        self, service: Service, monkeypatch: pytest.MonkeyPatch, error: Exception
+    ) -> None:
+        limit(service, 1)
+
+        def fail(*_: object) -> float:
+            raise error
+
+        monkeypatch.setattr(MemoryTier, "admit", fail)
+        assert [post(service, f"m{n}").status for n in range(3)] == [202] * 3
+        assert any(line["message"] == "the rate limit can't be kept" for line in service.output.logs)
+
+    def test_while_redis_is_away_each_process_counts_for_itself(self, service: Service) -> None:
+        class Away(MemoryTier):
+            def admit(self, platform_id: str, per_minute: int) -> float:
+                raise Unavailable("Redis")
+
+        tiers = Failover(Away(service.parts.settings), MemoryTier(service.parts.settings))
+        service.use(tiers=tiers, intake=replace(service.parts.intake, tiers=tiers))
+        limit(service, 2)
+        assert [post(service, f"m{n}").status for n in range(3)] == [202, 202, 429]
+
+
+def test_the_library_raises_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    with MessageHandler() as handler:
+        config = handler.bots.get_bot_config("conv_123")
+        config["platform"]["meta_data"] = {"rate_limit_per_minute": 1}
+        monkeypatch.setattr(handler.bots, "get_bot_config", lambda *_, **__: config)
+        handler.handle_message_request("conv_123", "<USER>a</USER><br>")
+        with pytest.raises(RateLimited) as limited:
+            handler.handle_message_request("conv_123", "<USER>b</USER><br>")
+    assert (limited.value.status, limited.value.retry_after) == (429, 60)
