@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Callable
 from functools import cache
@@ -11,16 +12,22 @@ from typing import Any
 from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.logging.utils import copy_config_to_registered_loggers
 
-from message_handler import handoff, maintenance
+from message_handler import administration, handoff, maintenance
+from message_handler.admin_configuration import Expected, Shown
 from message_handler.configuration import KINDS
-from message_handler.errors import InvalidRequest, MessageHandlerError, NotFound
+from message_handler.errors import InvalidRequest, MessageHandlerError, NotFound, PreconditionFailed
 from message_handler.intake import conversation_key
+from message_handler.jobs import BackgroundJobManager
 from message_handler.locks import lock_view
 from message_handler.metrics import Meter
-from message_handler.rest import Call, Route, log_crash, serve
+from message_handler.models import AuditEntry
+from message_handler.rest import Call, Headers, Route, log_crash, serve
 from message_handler.stores.port import RecordKind
 from message_handler.validation import field_name
 from message_handler.wiring import Parts, build
+
+#: In the audit, for what is done to no single thing.
+ALL = "*"
 
 logger = Logger()
 metrics = Metrics()
@@ -45,7 +52,9 @@ def get_health(call: Call) -> tuple[int, dict[str, Any]]:
 
 
 def get_status(call: Call) -> tuple[int, dict[str, Any]]:
-    return HTTPStatus.OK, status()
+    its = parts()
+    shown = administration.deployment_status(its.tiers, its.archive, its.queue, its.settings, call.platform_id)
+    return HTTPStatus.OK, shown
 
 
 def list_locks(call: Call) -> tuple[int, dict[str, Any]]:
@@ -63,7 +72,11 @@ def get_lock(call: Call) -> tuple[int, dict[str, Any]]:
 
 def release_lock(call: Call) -> tuple[int, dict[str, Any]]:
     key = conversation_key(call.path("conversation_id"), call.platform_id)
-    if not maintenance.release(parts().tiers, parts().archive, parts().queue, key):
+    found = parts().tiers.find(lambda tier: tier.lock(key))
+    if found:
+        entry = AuditEntry(call.actor, "release", "locks", key.conversation_id, before=lock_view(found[1]))
+        parts().audit.note(call.platform_id, entry)
+    if not found or not maintenance.release(parts().tiers, parts().archive, parts().queue, key):
         raise NotFound("the conversation is not locked", field="conversation_id")
     return HTTPStatus.OK, {"released": True}
 
@@ -78,11 +91,37 @@ def cleanup_locks(call: Call) -> tuple[int, dict[str, Any]]:
         raise InvalidRequest("the body must be a JSON object")
     if unknown := sorted(set(body) - {"max_age_hours"}):
         raise InvalidRequest("there is no such field", field=field_name(unknown[:1]))
-    hours = body.get("max_age_hours", maintenance.DEFAULT_MAX_AGE_HOURS)
+    hours = maintenance.checked_hours(body.get("max_age_hours", maintenance.DEFAULT_MAX_AGE_HOURS))
+    entry = AuditEntry(call.actor, "cleanup", "locks", ALL, after={"max_age_hours": hours})
+    parts().audit.note(call.platform_id, entry)
     # Nobody frees another tenant's locks, or learns how many there are. All else, the schedule does within a minute.
     count = maintenance.sweep(parts().tiers, parts().queue, max_age_hours=hours, platform_id=call.platform_id)
     meter.add("ConversationsSwept", count)
     return HTTPStatus.OK, {"cleaned": count}
+
+
+def list_jobs(call: Call) -> tuple[int, dict[str, Any]]:
+    return HTTPStatus.OK, administration.list_jobs(parts().archive, call)
+
+
+def retry_job(call: Call) -> tuple[int, dict[str, Any]]:
+    its = parts()
+    jobs = BackgroundJobManager(its.tiers, its.archive, its.queue, its.intake, platform_id=call.platform_id)
+    job = jobs.find(call.path("job_id"))
+    entry = AuditEntry(call.actor, "retry", "jobs", job.job_id)
+    handed_to = maintenance.retry(
+        its.tiers, its.archive, its.intake.accept, job, entry, correlation_id=call.correlation_id
+    )
+    return HTTPStatus.ACCEPTED, {
+        "job_id": job.job_id,
+        "conversation_id": job.key.conversation_id,
+        "status": "retried" if handed_to else "handed_off",
+        "ai_job_id": handed_to,
+    }
+
+
+def list_audit(call: Call) -> tuple[int, dict[str, Any]]:
+    return HTTPStatus.OK, administration.list_audit(parts().audit, call)
 
 
 def list_dead_letters(call: Call) -> tuple[int, dict[str, Any]]:
@@ -90,6 +129,7 @@ def list_dead_letters(call: Call) -> tuple[int, dict[str, Any]]:
 
 
 def redrive_dead_letters(call: Call) -> tuple[int, dict[str, Any]]:
+    parts().audit.note(call.platform_id, AuditEntry(call.actor, "redrive", "dead_letters", ALL))
     deliveries = parts().deliveries
     return HTTPStatus.OK, {"redriven": deliveries.redrive(call.platform_id) if deliveries else 0}
 
@@ -105,6 +145,27 @@ def sweep(max_age_hours: Any) -> int:
     return count
 
 
+def etag(shown: Shown) -> Headers:
+    """What `If-Match` will be compared with (RFC 9110, 8.8.3)."""
+    return {"ETag": f'"{shown.revision}"'}
+
+
+def expected(call: Call) -> Expected:
+    """What the record must be for a write. Raises InvalidRequest, or PreconditionFailed for a tag of nobody's."""
+    if (unless := call.header("If-None-Match")) is not None:
+        if unless.strip() != "*" or call.header("If-Match") is not None:
+            raise InvalidRequest("may be *, alone, for a record that must be new", field="If-None-Match")
+        return "new"
+    if (match := call.header("If-Match")) is None:
+        return None
+    if match.strip() == "*":
+        return "there"
+    ours = re.fullmatch(r'"([0-9]{1,18})"', match.strip())
+    if ours is None:
+        raise PreconditionFailed("somebody has changed it since: look at it again")
+    return int(ours[1])
+
+
 def configuration_routes(kind: RecordKind) -> dict[tuple[str, str], Route]:
     """List, show, write and delete the records of a kind."""
     collection, id_field = f"/admin/{kind.replace('_', '-')}", KINDS[kind].id_field
@@ -112,15 +173,20 @@ def configuration_routes(kind: RecordKind) -> dict[tuple[str, str], Route]:
     def list_records(call: Call) -> tuple[int, dict[str, Any]]:
         return HTTPStatus.OK, {kind: parts().configuration.all(kind, call.platform_id)}
 
-    def get_record(call: Call) -> tuple[int, dict[str, Any]]:
-        return HTTPStatus.OK, parts().configuration.get(kind, call.platform_id, call.path(id_field))
+    def get_record(call: Call) -> tuple[int, dict[str, Any], Headers]:
+        shown = parts().configuration.get(kind, call.platform_id, call.path(id_field))
+        return HTTPStatus.OK, shown.record, etag(shown)
 
-    def put_record(call: Call) -> tuple[int, dict[str, Any]]:
-        created, record = parts().configuration.put(kind, call.platform_id, call.path(id_field), call.body())
-        return HTTPStatus.CREATED if created else HTTPStatus.OK, record
+    def put_record(call: Call) -> tuple[int, dict[str, Any], Headers]:
+        created, shown = parts().configuration.put(
+            kind, call.platform_id, call.path(id_field), call.body(), actor=call.actor, expected=expected(call)
+        )
+        return HTTPStatus.CREATED if created else HTTPStatus.OK, shown.record, etag(shown)
 
     def delete_record(call: Call) -> tuple[int, dict[str, Any]]:
-        parts().configuration.delete(kind, call.platform_id, call.path(id_field))
+        parts().configuration.delete(
+            kind, call.platform_id, call.path(id_field), actor=call.actor, expected=expected(call)
+        )
         return HTTPStatus.OK, {"deleted": True}
 
     record = f"{collection}/{{{id_field}}}"
@@ -139,6 +205,9 @@ ROUTES: dict[tuple[str, str], Route] = {
     ("GET", "/admin/locks/{conversation_id}"): get_lock,
     ("DELETE", "/admin/locks/{conversation_id}"): release_lock,
     ("POST", "/admin/locks/cleanup"): cleanup_locks,
+    ("GET", "/admin/jobs"): list_jobs,
+    ("POST", "/admin/jobs/{job_id}/retry"): retry_job,
+    ("GET", "/admin/audit"): list_audit,
     **configuration_routes("bots"),
     **configuration_routes("core_ai"),
     **configuration_routes("platforms"),

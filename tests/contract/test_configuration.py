@@ -11,19 +11,28 @@ from typing import Any, ClassVar, cast
 
 import pytest
 
-from message_handler.admin_configuration import ConfigurationAdmin
+from message_handler.admin_configuration import ConfigurationAdmin, Expected
 from message_handler.bot_config import BotConfigService
 from message_handler.egress import Egress
-from message_handler.errors import Conflict, InvalidRequest, NotFound, RequestError, Unavailable
+from message_handler.errors import (
+    Conflict,
+    InvalidRequest,
+    NotFound,
+    PreconditionFailed,
+    RequestError,
+    Unavailable,
+)
 from message_handler.models import ConversationKey, Job, JobStatus, Message
 from message_handler.redaction import REDACTED
 from message_handler.secrets import Secrets
 from message_handler.settings import Settings
+from message_handler.stores import postgres_audit
 from message_handler.stores.breaker import CircuitBreaker
 from message_handler.stores.database import Database
 from message_handler.stores.failover import Failover
 from message_handler.stores.port import RecordKind, Records
 from message_handler.stores.postgres_archive import PostgresArchive
+from message_handler.stores.postgres_audit import PostgresAudit
 from message_handler.stores.postgres_configuration import PostgresConfiguration
 from message_handler.stores.redis import RedisTier
 from tests.contract.test_archive import at_once
@@ -52,9 +61,8 @@ def job_of(bot_id: str) -> Job:
 @pytest.fixture(params=["postgres", "postgres_15"])
 def database(request: pytest.FixtureRequest) -> Iterator[Database]:
     found: Database = request.getfixturevalue(f"{request.param}_database")
-    found.run(
-        lambda connection: connection.execute_simple("truncate conversations, jobs, outbox, settled, bots, core_ai")
-    )
+    tables = "conversations, jobs, outbox, settled, bots, core_ai, audit"
+    found.run(lambda connection: connection.run(f"truncate {tables}"))
     found.run(
         lambda connection: connection.run(
             "insert into platforms (platform_id, name) values ('clinic', 'Clinic'), ('other', 'Other')"
@@ -79,9 +87,29 @@ def service(tier: RedisTier, database: Database) -> BotConfigService:
     return BotConfigService(Failover(tier), PostgresArchive(database), Settings(configuration_ttl=60))
 
 
+class Operator:
+    """Somebody who administers, and sees records alone."""
+
+    def __init__(self, store: PostgresConfiguration, bots: BotConfigService) -> None:
+        self.admin = ConfigurationAdmin(store, bots, Egress(["*.example", "*.example:8443"]), Secrets(literals=True))
+        self.all = self.admin.all
+
+    def get(self, kind: RecordKind, platform_id: str, id_: str) -> dict[str, Any]:
+        return self.admin.get(kind, platform_id, id_).record
+
+    def put(
+        self, kind: RecordKind, platform_id: str, id_: str, body: Any, expected: Expected = None
+    ) -> tuple[bool, dict[str, Any]]:
+        created, shown = self.admin.put(kind, platform_id, id_, body, actor="user:1", expected=expected)
+        return created, shown.record
+
+    def delete(self, kind: RecordKind, platform_id: str, id_: str, expected: Expected = None) -> None:
+        self.admin.delete(kind, platform_id, id_, actor="user:1", expected=expected)
+
+
 @pytest.fixture
-def admin(store: PostgresConfiguration, bots: BotConfigService) -> ConfigurationAdmin:
-    return ConfigurationAdmin(store, bots, Egress(["*.example", "*.example:8443"]), Secrets(literals=True))
+def admin(store: PostgresConfiguration, bots: BotConfigService) -> Operator:
+    return Operator(store, bots)
 
 
 @pytest.fixture(autouse=True)
@@ -115,10 +143,13 @@ class TestStore:
 
     def test_what_was_put_is_there(self, store: PostgresConfiguration) -> None:
         assert store.change(TENANT, lambda records: records.put("core_ai", self.RECORD)) is True
-        assert store.read(TENANT, lambda records: records.get("core_ai", "gpt")) == self.RECORD
+        stored = store.read(TENANT, lambda records: records.get("core_ai", "gpt"))
+        assert stored
+        assert stored == self.RECORD | {"revision": stored["revision"]}
         changed = self.RECORD | {"name": "Other", "auth_token": None, "auth_host": None, "meta_data": {}}
         assert store.change(TENANT, lambda records: records.put("core_ai", changed)) is False
-        assert store.read(TENANT, lambda records: records.all("core_ai")) == [changed]
+        revised = changed | {"revision": stored["revision"] + 1}
+        assert store.read(TENANT, lambda records: records.all("core_ai")) == [revised]
         store.change(TENANT, lambda records: records.delete("core_ai", "gpt"))
         assert store.read(TENANT, lambda records: records.get("core_ai", "gpt")) is None
 
@@ -157,7 +188,7 @@ class TestStore:
 
     @pytest.mark.parametrize("kind", ["bots", "core_ai", "platforms"])
     def test_tenants_never_see_each_other(
-        self, store: PostgresConfiguration, admin: ConfigurationAdmin, kind: RecordKind
+        self, store: PostgresConfiguration, admin: Operator, kind: RecordKind
     ) -> None:
         admin.put("core_ai", TENANT, "gpt", CORE)
         admin.put("bots", TENANT, "gpt", BOT)
@@ -170,7 +201,7 @@ class TestStore:
 
 
 class TestReferences:
-    def test_a_bot_answers_with_an_ai_core_that_is_there(self, admin: ConfigurationAdmin) -> None:
+    def test_a_bot_answers_with_an_ai_core_that_is_there(self, admin: Operator) -> None:
         assert refusal(lambda: admin.put("bots", TENANT, "nurse", BOT)) == "core_ai_id"
         admin.put("core_ai", "other", "gpt", CORE)
         assert refusal(lambda: admin.put("bots", TENANT, "nurse", BOT)) == "core_ai_id"
@@ -178,7 +209,7 @@ class TestReferences:
         assert admin.put("bots", TENANT, "nurse", BOT)[0] is True
         assert admin.put("bots", TENANT, "nurse", BOT)[0] is False
 
-    def test_a_fallback_is_another_ai_core_without_one(self, admin: ConfigurationAdmin) -> None:
+    def test_a_fallback_is_another_ai_core_without_one(self, admin: Operator) -> None:
         for core_ai_id in ("gpt", "gone"):
             assert refusal(lambda id_=core_ai_id: admin.put("core_ai", TENANT, "gpt", with_fallback(id_))) == FALLBACK
         admin.put("core_ai", TENANT, "gpt", CORE)
@@ -190,7 +221,7 @@ class TestReferences:
         admin.put("core_ai", TENANT, "third", CORE)
         assert refusal(lambda: admin.put("core_ai", TENANT, "spare", with_fallback("third"))) == FALLBACK
 
-    def test_however_two_race_no_fallback_has_a_fallback(self, admin: ConfigurationAdmin) -> None:
+    def test_however_two_race_no_fallback_has_a_fallback(self, admin: Operator) -> None:
         for number in range(5):
             one, other = f"one-{number}", f"other-{number}"
             for core_ai_id in (one, other):
@@ -206,7 +237,7 @@ class TestReferences:
             done = at_once(lambda: lean(one, other), lambda: lean(other, one))  # noqa: B023
             assert sorted(done) == [False, True]
 
-    def test_what_is_needed_stays(self, admin: ConfigurationAdmin) -> None:
+    def test_what_is_needed_stays(self, admin: Operator) -> None:
         admin.put("core_ai", TENANT, "spare", CORE)
         admin.put("core_ai", TENANT, "gpt", with_fallback("spare"))
         admin.put("bots", TENANT, "nurse", BOT)
@@ -220,10 +251,10 @@ class TestReferences:
         admin.delete("platforms", TENANT, TENANT)
         assert refusal(lambda: admin.get("platforms", TENANT, TENANT), NotFound) == "platform_id"
 
-    def test_the_default_platform_stays(self, admin: ConfigurationAdmin) -> None:
+    def test_the_default_platform_stays(self, admin: Operator) -> None:
         assert refusal(lambda: admin.delete("platforms", "default", "default"), Conflict) == "platform_id"
 
-    def test_what_is_not_there_is_not_found(self, admin: ConfigurationAdmin) -> None:
+    def test_what_is_not_there_is_not_found(self, admin: Operator) -> None:
         for kind, field in (("bots", "bot_id"), ("core_ai", "core_ai_id"), ("platforms", "platform_id")):
             assert refusal(lambda kind=kind: admin.get(kind, TENANT, "gone"), NotFound) == field
             assert refusal(lambda kind=kind: admin.delete(kind, TENANT, "gone"), NotFound) == field
@@ -237,14 +268,14 @@ class TestTokens:
         assert found
         return found["auth_token"], found["auth_host"]
 
-    def test_it_is_stored_for_its_endpoints_host(self, admin: ConfigurationAdmin, store: PostgresConfiguration) -> None:
+    def test_it_is_stored_for_its_endpoints_host(self, admin: Operator, store: PostgresConfiguration) -> None:
         admin.put("core_ai", TENANT, "gpt", SECURED | {"api_endpoint": "https://AI.example:443/v1"})
         assert self.stored(store) == (SECURED["auth_token"], "ai.example")
         admin.put("core_ai", TENANT, "gpt", SECURED | {"api_endpoint": "https://ai.example:8443/v1"})
         assert self.stored(store) == (SECURED["auth_token"], "ai.example:8443")
 
     def test_a_record_that_is_read_changed_and_written_back_keeps_it(
-        self, admin: ConfigurationAdmin, store: PostgresConfiguration
+        self, admin: Operator, store: PostgresConfiguration
     ) -> None:
         admin.put("core_ai", TENANT, "gpt", SECURED)
         shown = admin.get("core_ai", TENANT, "gpt")
@@ -288,9 +319,7 @@ class TestTokens:
     @pytest.mark.parametrize(
         "endpoint", ["https://evil.example/v1", "https://ai.example:8443/v1", "https://x.ai.example/v1"]
     )
-    def test_it_never_moves_to_another_host(
-        self, admin: ConfigurationAdmin, store: PostgresConfiguration, endpoint: str
-    ) -> None:
+    def test_it_never_moves_to_another_host(self, admin: Operator, store: PostgresConfiguration, endpoint: str) -> None:
         admin.put("core_ai", TENANT, "gpt", SECURED)
         moved = SECURED | {"api_endpoint": endpoint, "auth_token": REDACTED}
         assert refusal(lambda: admin.put("core_ai", TENANT, "gpt", moved)) == "auth_token"
@@ -300,14 +329,14 @@ class TestTokens:
         with pytest.raises(InvalidRequest, match="none is stored"):
             admin.put("core_ai", TENANT, "gpt", moved)
 
-    def test_nor_by_another_ai_core_or_one_that_is_new(self, admin: ConfigurationAdmin) -> None:
+    def test_nor_by_another_ai_core_or_one_that_is_new(self, admin: Operator) -> None:
         admin.put("core_ai", TENANT, "gpt", SECURED)
         same = SECURED | {"auth_token": REDACTED}
         assert refusal(lambda: admin.put("core_ai", TENANT, "new", same)) == "auth_token"
         assert refusal(lambda: admin.put("core_ai", "other", "gpt", same)) == "auth_token"
 
     def test_nor_if_somebody_changed_the_address_in_the_table(
-        self, admin: ConfigurationAdmin, bots: BotConfigService, database: Database
+        self, admin: Operator, bots: BotConfigService, database: Database
     ) -> None:
         admin.put("core_ai", TENANT, "gpt", SECURED)
         admin.put("bots", TENANT, "nurse", BOT)
@@ -318,7 +347,7 @@ class TestTokens:
         assert refusal(lambda: admin.put("core_ai", TENANT, "gpt", moved)) == "auth_token"
 
     def test_however_two_race_it_stays_with_the_host_that_it_was_given_for(
-        self, admin: ConfigurationAdmin, store: PostgresConfiguration
+        self, admin: Operator, store: PostgresConfiguration
     ) -> None:
         """One writes another host with its own token, the other keeps "the stored one" for the first host."""
         other = SECURED | {"api_endpoint": "https://other.example/v1", "auth_token": f"sk-{CANARY}-other"}
@@ -335,7 +364,7 @@ class TestTokens:
             assert self.stored(store) == (other["auth_token"], "other.example")
 
     def test_webhook_secrets_are_kept_in_their_order_so_that_they_can_be_rotated(
-        self, admin: ConfigurationAdmin, store: PostgresConfiguration
+        self, admin: Operator, store: PostgresConfiguration
     ) -> None:
         def put(*secrets: str) -> list[str]:
             body = {"name": "Clinic", "meta_data": {"webhook_secrets": list(secrets)}}
@@ -364,7 +393,7 @@ class TestTokens:
         ids=str,
     )
     def test_a_webhook_that_failed_is_tried_at_once_when_another_is_written(
-        self, admin: ConfigurationAdmin, database: Database, changed: dict[str, Any], tried_at_once: bool
+        self, admin: Operator, database: Database, changed: dict[str, Any], tried_at_once: bool
     ) -> None:
         body = {
             "name": "Clinic",
@@ -382,7 +411,7 @@ class TestTokens:
 
     @pytest.mark.parametrize("meta_data", ["[]", '"text"', '{"webhook_secrets": 5}', '{"webhook_secret": "whsec_x"}'])
     def test_what_was_written_by_hand_is_shown_as_far_as_it_can_be_used(
-        self, admin: ConfigurationAdmin, database: Database, meta_data: str
+        self, admin: Operator, database: Database, meta_data: str
     ) -> None:
         """Nobody knows whether what can't be used is a secret."""
         admin.put("platforms", TENANT, TENANT, {"name": "Clinic"})
@@ -392,9 +421,70 @@ class TestTokens:
         assert [record["meta_data"] for record in admin.all("platforms", TENANT)] == [{}]
 
 
+class TestTheAudit:
+    def test_a_change_that_can_not_be_noted_is_not_made(self, admin: Operator, monkeypatch: pytest.MonkeyPatch) -> None:
+        admin.put("core_ai", TENANT, "gpt", CORE)
+
+        def away(*_: Any) -> None:
+            raise Unavailable("Postgres")
+
+        monkeypatch.setattr(postgres_audit, "note", away)
+        with pytest.raises(Unavailable):
+            admin.put("core_ai", TENANT, "gpt", CORE | {"name": "Other"})
+        with pytest.raises(Unavailable):
+            admin.delete("core_ai", TENANT, "gpt")
+        assert admin.get("core_ai", TENANT, "gpt")["name"] == "GPT"
+
+    def test_nothing_is_noted_of_a_change_that_was_not_made(self, admin: Operator, database: Database) -> None:
+        admin.put("core_ai", TENANT, "gpt", CORE)
+        refusal(lambda: admin.put("core_ai", TENANT, "gpt", CORE, expected="new"), PreconditionFailed)
+        assert len(PostgresAudit(database).entries(TENANT, kind=None, before_id=None, most=9)) == 1
+
+    def test_tenants_see_their_own(self, admin: Operator, database: Database) -> None:
+        for tenant in (TENANT, "other"):
+            admin.put("core_ai", tenant, "gpt", CORE | {"name": tenant})
+        for tenant in (TENANT, "other"):
+            (entry,) = PostgresAudit(database).entries(tenant, kind="core_ai", before_id=None, most=9)
+            assert entry.after
+            assert (entry.actor, entry.record_id, entry.after["name"]) == ("user:1", "gpt", tenant)
+
+    def test_no_secret_is_in_its_table(self, admin: Operator, database: Database) -> None:
+        admin.put("core_ai", TENANT, "gpt", SECURED)
+        admin.put("core_ai", TENANT, "gpt", SECURED | {"auth_token": f"sk-{CANARY}-2"})
+        admin.put("platforms", TENANT, TENANT, {"name": "Clinic", "meta_data": {"webhook_secrets": [secret("a")]}})
+        admin.delete("core_ai", TENANT, "gpt")
+        rows = database.run(lambda connection: connection.run("select * from audit"))
+        assert len(rows) == 4
+        assert CANARY not in str(rows)
+        assert secret("a") not in str(rows)
+
+
+def test_of_two_who_change_what_they_saw_one_is_told_that_it_has_changed(admin: Operator) -> None:
+    """Each adds its own word: without the comparison one of the words is lost."""
+    admin.put("core_ai", TENANT, "gpt", CORE | {"name": "-"})
+    seen = admin.admin.get("core_ai", TENANT, "gpt")
+    refused: list[str] = []
+
+    def add(word: str) -> None:
+        found = seen
+        while True:
+            try:
+                name = {"name": found.record["name"] + word}
+                admin.put("core_ai", TENANT, "gpt", CORE | name, expected=found.revision)
+            except PreconditionFailed:
+                refused.append(word)
+                found = admin.admin.get("core_ai", TENANT, "gpt")
+            else:
+                return
+
+    at_once(*(lambda word=word: add(word) for word in "abcdef"))
+    assert sorted(admin.get("core_ai", TENANT, "gpt")["name"]) == ["-", *"abcdef"]
+    assert len(set(refused)) == 5
+
+
 class TestReaders:
     def test_a_change_is_shared_at_once_with_every_bot_that_it_is_in(
-        self, admin: ConfigurationAdmin, redis_tier: RedisTier, database: Database
+        self, admin: Operator, redis_tier: RedisTier, database: Database
     ) -> None:
         admin.put("core_ai", TENANT, "spare", SECURED)
         admin.put("core_ai", TENANT, "gpt", with_fallback("spare"))
@@ -419,9 +509,7 @@ class TestReaders:
         with pytest.raises(NotFound):
             seen("nurse")
 
-    def test_no_secret_is_in_redis(
-        self, admin: ConfigurationAdmin, bots: BotConfigService, redis_tier: RedisTier
-    ) -> None:
+    def test_no_secret_is_in_redis(self, admin: Operator, bots: BotConfigService, redis_tier: RedisTier) -> None:
         admin.put("core_ai", TENANT, "spare", SECURED)
         admin.put("core_ai", TENANT, "gpt", with_fallback("spare") | {"auth_token": f"sk-{CANARY}"})
         meta_data = {"webhook_secrets": [secret("a"), secret("b")]}
@@ -444,7 +532,7 @@ def test_while_postgres_is_away_nothing_is_shown_or_changed(bots: BotConfigServi
         raise ConnectionRefusedError
 
     store = PostgresConfiguration(Database(refuse, CircuitBreaker("Postgres", retry_after=0)))
-    admin = ConfigurationAdmin(store, bots, Egress(["*.example"]), Secrets())
+    admin = Operator(store, bots)
     calls: list[Callable[[], Any]] = [
         lambda: admin.all("bots", TENANT),
         lambda: admin.get("bots", TENANT, "nurse"),

@@ -16,8 +16,8 @@ from typing import NoReturn
 
 from tests.guards import (
     archives,
-    credentials,
     authorisation,
+    credentials,
     deliveries,
     double_texting,
     handoff,

@@ -17,6 +17,7 @@ from message_handler.secrets import Secrets
 from message_handler.settings import Settings
 from message_handler.stores.database import Database, connector
 from message_handler.stores.postgres_archive import PostgresArchive
+from message_handler.stores.postgres_audit import PostgresAudit
 from message_handler.stores.postgres_configuration import PostgresConfiguration
 from tests.unit.service import FUNCTIONS, HeldQueue, Output, ScriptedAI, Service, load_function, parts_of, quote
 
@@ -54,7 +55,8 @@ def configured(service: Service, postgres: Server) -> Iterator[Service]:
     """The three functions over a Postgres with nothing configured in it."""
     database = Database(connector(Settings(database_url=SecretStr(postgres.url), database_timeout=30)))
     database.migrate()
-    clean = "truncate conversations, jobs, outbox, settled, turns, bots, core_ai; update platforms set meta_data = '{}'"
+    tables = "conversations, jobs, outbox, settled, turns, held, bots, core_ai, audit"
+    clean = f"truncate {tables}; update platforms set meta_data = '{{}}'"
     database.run(lambda connection: connection.execute_simple(clean))
     parts, archive = service.parts, PostgresArchive(database)
     bots = BotConfigService(parts.tiers, archive, parts.settings)
@@ -67,6 +69,7 @@ def configured(service: Service, postgres: Server) -> Iterator[Service]:
         configurations=PostgresConfiguration(database),
         egress=egress,
         secrets=Secrets(literals=True),
+        audit=PostgresAudit(database),
     )
     yield service
     database.run(

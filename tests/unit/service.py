@@ -110,6 +110,10 @@ class HeldQueue:
     def count_dead_letters(self) -> int | None:
         return None
 
+    def depth(self) -> dict[str, int]:
+        self.ping()
+        return {"visible": len(self.sent), "in_flight": 0, "delayed": 0}
+
     def remove(self, letter: DeadLetter) -> None: ...
 
     def send(self, record: Record | ArchiveRecord, *, delay: int = 0) -> None:
@@ -215,10 +219,13 @@ def parts_of(
 ) -> Parts:
     """Everything in memory, with the test's own queue and AI."""
     tiers, archive, meter = Failover(MemoryTier(settings)), archive or MemoryArchive(), meter or Meter()
+    no_configuration, egress = NoConfiguration(), Egress(())
     bots = BotConfigService(tiers, archive, settings)
     worker = Worker(tiers, archive, queue, bots, lambda core_ai: ai, settings, meter=meter)
     intake = Intake(tiers, archive, queue, bots, settings, meter=meter)
-    return Parts(settings, tiers, archive, queue, bots, intake, worker, NoConfiguration(), Egress(()), Secrets())
+    return Parts(
+        settings, tiers, archive, queue, bots, intake, worker, no_configuration, egress, Secrets(), archive.audit
+    )
 
 
 def load_event(name: str) -> dict[str, Any]:

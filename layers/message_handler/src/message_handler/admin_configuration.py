@@ -1,5 +1,8 @@
 """What operators do with configuration: show, write and delete records, each checked against the others.
 
+Each change is in the audit, written in the same transaction. Who names the revision that was seen changes that one or
+nothing.
+
 A token never moves to another host than the one that it was stored for: not with a new address, not with a record
 that was read, changed and written back.
 """
@@ -7,19 +10,37 @@ that was read, changed and written back.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from message_handler.bot_config import DEFAULT_BOT, BotConfigService
 from message_handler.configuration import KINDS, parse_record, usable
 from message_handler.egress import Egress, host_of
-from message_handler.errors import Conflict, EgressRefused, InvalidRequest, NotFound, SecretRefused
-from message_handler.models import DEFAULT_PLATFORM, is_identifier
-from message_handler.redaction import REDACTED, redacted
+from message_handler.errors import (
+    Conflict,
+    EgressRefused,
+    InvalidRequest,
+    NotFound,
+    PreconditionFailed,
+    SecretRefused,
+)
+from message_handler.models import DEFAULT_PLATFORM, AuditEntry, is_identifier
+from message_handler.redaction import REDACTED, redacted, redacted_change
 from message_handler.secrets import Secrets
 from message_handler.stores.port import ConfigurationStore, RecordKind, Records
 from message_handler.validation import IDENTIFIER_RULE
 
 _FALLBACK = "fallback_core_ai_id"
+
+#: What a record must be for a write: at this revision, not there, there at any revision; or whatever it is.
+Expected = int | Literal["new", "there"] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A record as operators see it, and its revision."""
+
+    record: dict[str, Any]
+    revision: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,15 +57,19 @@ class ConfigurationAdmin:
         found = self.store.read(platform_id, lambda records: records.all(kind))
         return [_shown(kind, record) for record in found]
 
-    def get(self, kind: RecordKind, platform_id: str, id_: str) -> dict[str, Any]:
+    def get(self, kind: RecordKind, platform_id: str, id_: str) -> Shown:
         """One record, without secrets."""
         _check_id(kind, id_)
-        return _shown(kind, _found(kind, self.store.read(platform_id, lambda records: records.get(kind, id_))))
+        stored = _found(kind, self.store.read(platform_id, lambda records: records.get(kind, id_)))
+        return Shown(_shown(kind, stored), stored["revision"])
 
-    def put(self, kind: RecordKind, platform_id: str, id_: str, body: Any) -> tuple[bool, dict[str, Any]]:
+    def put(
+        self, kind: RecordKind, platform_id: str, id_: str, body: Any, *, actor: str, expected: Expected = None
+    ) -> tuple[bool, Shown]:
         """Write a whole record; whether it is a new one, and the record without secrets.
 
-        What the body leaves out gets its default. A secret given as `***` stays as it is stored.
+        What the body leaves out gets its default. A secret given as `***` stays as it is stored. Raises
+        PreconditionFailed, and changes nothing, if the record is not as `expected`.
         """
         _check_id(kind, id_)
         if kind == "platforms" and id_ != platform_id:
@@ -57,24 +82,30 @@ class ConfigurationAdmin:
         def step(records: Records) -> tuple[bool, dict[str, Any], list[str]]:
             if kind != "platforms" and records.get("platforms", platform_id) is None:
                 raise Conflict("your platform has no record yet: write that first", field="platform_id")
-            whole = _complete(kind, record, records.get(kind, id_), records)
+            was = records.get(kind, id_)
+            _check_expected(was, expected)
+            whole = _complete(kind, record, was, records)
             self._check_secrets(whole, platform_id)
             created = records.put(kind, whole)
-            return created, _found(kind, records.get(kind, id_)), _answering(kind, id_, records)
+            stored = _found(kind, records.get(kind, id_))
+            records.note(AuditEntry(actor, "put", kind, id_, was and _shown(kind, was), _noted(kind, stored, was)))
+            return created, stored, _answering(kind, id_, records)
 
         created, stored, answering = self.store.change(platform_id, step)
         self.bots.refresh(platform_id, answering)
-        return created, _shown(kind, stored)
+        return created, Shown(_shown(kind, stored), stored["revision"])
 
-    def delete(self, kind: RecordKind, platform_id: str, id_: str) -> None:
-        """Delete a record that nothing refers to. Raises Conflict where something does."""
+    def delete(self, kind: RecordKind, platform_id: str, id_: str, *, actor: str, expected: Expected = None) -> None:
+        """Delete a record that nothing refers to. Raises Conflict where something does, or PreconditionFailed."""
         _check_id(kind, id_)
 
         def step(records: Records) -> None:
-            _found(kind, records.get(kind, id_))
+            was = _found(kind, records.get(kind, id_))
+            _check_expected(was, expected)
             if user := _user(kind, id_, records):
                 raise Conflict(user, field=KINDS[kind].id_field)
             records.delete(kind, id_)
+            records.note(AuditEntry(actor, "delete", kind, id_, _shown(kind, was)))
 
         self.store.change(platform_id, step)
         # What may be deleted answers nobody but, if it is one, as a bot.
@@ -103,8 +134,30 @@ class ConfigurationAdmin:
 
 def _shown(kind: RecordKind, record: dict[str, Any]) -> dict[str, Any]:
     """Of what somebody wrote into a table by hand only what can be used: who knows what else is in it."""
+    return _visible(redacted(_known(kind, record)))
+
+
+def _noted(kind: RecordKind, record: dict[str, Any], was: dict[str, Any] | None) -> dict[str, Any]:
+    """As `_shown`, and telling which secrets are new."""
+    return _visible(redacted_change(_known(kind, record), was and _known(kind, was)))
+
+
+def _known(kind: RecordKind, record: dict[str, Any]) -> dict[str, Any]:
     known, _ = usable(kind, record["meta_data"])
-    return {name: value for name, value in redacted(record | {"meta_data": known}).items() if name != "auth_host"}
+    return record | {"meta_data": known}
+
+
+def _visible(record: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in record.items() if name not in ("auth_host", "revision")}
+
+
+def _check_expected(stored: dict[str, Any] | None, expected: Expected) -> None:
+    if expected == "new" and stored is not None:
+        raise PreconditionFailed("there is one already")
+    if expected == "there" and stored is None:
+        raise PreconditionFailed("there is none")
+    if isinstance(expected, int) and (stored is None or stored["revision"] != expected):
+        raise PreconditionFailed("somebody has changed it since: look at it again")
 
 
 def _check_id(kind: RecordKind, id_: str) -> None:

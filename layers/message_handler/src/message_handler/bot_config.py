@@ -31,8 +31,13 @@ _log = logging.getLogger(__name__)
 class BotConfigService:
     """Configuration from the process's cache, then Redis, then Postgres, then the defaults.
 
-    A change in Postgres is seen within twice `configuration_ttl` (5 s): once for Redis, once for the process. While
-    Postgres is away what either of them last had goes on being used, then the default configuration.
+    A change in Postgres is seen within `configuration_ttl` (5 s). What was read is used until so long after it was
+    asked for, whoever shared it when, and wherever the copy went: that moment goes along with it.
+
+        process A: asks Postgres ─ old ───────────────── shares the old one, good till 5 s after A asked
+        operator:                      writes, shares the new one       process B: takes it, till then and no longer
+
+    While Postgres is away what either of them last had goes on being used, then the default configuration.
 
     Secrets that are written out in Postgres stay in the memory of those processes that answer: where they are
     needed, and the shared copy lacks them, Postgres is asked.
@@ -85,12 +90,13 @@ class BotConfigService:
             self._bots.pop((platform_id, bot_id), None)
             self._revealed.pop((platform_id, bot_id), None)
             # What can't be read now is read when the shared copy is no longer fresh.
+            until = self._clock() + self._ttl
             with suppress(Unavailable):
-                self._share(platform_id, bot_id, self._archived(platform_id, bot_id))
+                self._share(platform_id, bot_id, self._archived(platform_id, bot_id), until)
 
     def belongs_to(self, key: ConversationKey, bot_id: str) -> None:
         """Remember for a while the bot of a conversation that only the tier knows of yet."""
-        self._keep(self._conversations, key, bot_id, self._ttl)
+        self._keep(self._conversations, key, bot_id, self._clock() + self._ttl)
 
     def _active(self, platform_id: str, bot_id: str, *, reveal: bool = False) -> dict[str, Any]:
         configuration = self._configuration(platform_id, bot_id, reveal=reveal)
@@ -147,7 +153,10 @@ class BotConfigService:
         shared = self._shared(platform_id, bot_id)
         value: dict[str, Any] | None = shared["bot"] if shared else None
         enough = not reveal or value is None or is_complete(value)
-        if shared is None or shared["until"] <= now or not enough:
+        if shared and shared["until"] > now and enough:
+            until = shared["until"]
+        else:
+            until = self._clock() + self._ttl
             try:
                 value = self._archived(platform_id, bot_id)
             except Unavailable:
@@ -157,9 +166,9 @@ class BotConfigService:
                     return unredacted(value) if value and reveal else value
                 # Under the bot's own name: whoever answers, when Postgres is back, answers as that bot.
                 return self._get_default_bot_config() | {"bot_id": bot_id}
-            self._share(platform_id, bot_id, value)
+            self._share(platform_id, bot_id, value, until)
             value = value if reveal or value is None else shareable(value)
-        self._keep(known, (platform_id, bot_id), value, self._ttl)
+        self._keep(known, (platform_id, bot_id), value, until)
         return value
 
     def _archived(self, platform_id: str, bot_id: str) -> dict[str, Any] | None:
@@ -205,9 +214,9 @@ class BotConfigService:
             text = self._tiers.tiers[0].cached(f"bot:{platform_id}/{bot_id}")
         return json.loads(text) if text else None
 
-    def _share(self, platform_id: str, bot_id: str, value: dict[str, Any] | None) -> None:
+    def _share(self, platform_id: str, bot_id: str, value: dict[str, Any] | None, until: float) -> None:
         # Kept far longer than it is fresh: it serves the processes that start while Postgres is away.
-        text = json.dumps({"until": self._clock() + self._ttl, "bot": shareable(value) if value else None})
+        text = json.dumps({"until": until, "bot": shareable(value) if value else None})
         with suppress(Unavailable):
             self._tiers.tiers[0].cache(f"bot:{platform_id}/{bot_id}", text, _SHARED_SECONDS)
 
@@ -224,10 +233,10 @@ class BotConfigService:
         except Unavailable:
             return found[1] if found else None
         # What is archived stays: a conversation keeps its bot. Only "none yet" must be asked again.
-        self._keep(self._conversations, key, bot_id, math.inf if bot_id else self._ttl)
+        self._keep(self._conversations, key, bot_id, math.inf if bot_id else self._clock() + self._ttl)
         return bot_id
 
-    def _keep[K, V](self, cache: dict[K, tuple[float, V]], key: K, value: V, seconds: float) -> None:
+    def _keep[K, V](self, cache: dict[K, tuple[float, V]], key: K, value: V, until: float) -> None:
         if len(cache) >= _MAX_CACHED:
             cache.clear()
-        cache[key] = (self._clock() + seconds, value)
+        cache[key] = (until, value)

@@ -7,6 +7,7 @@
     │   ├── Forbidden               403
     │   ├── PayloadTooLarge         413
     │   ├── NotFound                404
+    │   ├── PreconditionFailed      412
     │   ├── Conflict                409
     │   │   ├── OtherBot                the conversation belongs to `bot_id`
     │   │   ├── HandedOff               a human answers it: keep in Postgres what is said
@@ -76,6 +77,13 @@ class NotFound(RequestError):
 
     status = 404
     title = "Not Found"
+
+
+class PreconditionFailed(RequestError):
+    """Somebody else has changed the thing since the caller saw it: look at it again, then decide again."""
+
+    status = 412
+    title = "Precondition Failed"
 
 
 class Conflict(RequestError):

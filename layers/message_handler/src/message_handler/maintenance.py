@@ -1,4 +1,4 @@
-"""What keeps the conversations moving and tells how the parts are: the sweep and the status."""
+"""What keeps the conversations moving and tells how the parts are: the sweep, operators' steps, and the status."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from contextlib import suppress
 from dataclasses import asdict, replace
 from typing import Any
 
+from message_handler import handoff
 from message_handler.delivery import Deliveries
-from message_handler.errors import InvalidRequest, MessageHandlerError, Unavailable
+from message_handler.errors import Conflict, InvalidRequest, MessageHandlerError, Unavailable
 from message_handler.locks import timestamp
-from message_handler.models import ArchiveRecord, ConversationKey, DeliveryRecord, Job
+from message_handler.models import ArchiveRecord, AuditEntry, ConversationKey, DeliveryRecord, Job, JobStatus
 from message_handler.processing import Worker, wake
 from message_handler.queues import DeadLetter, Queue
 from message_handler.stores.failover import Failover
-from message_handler.stores.port import Archive
+from message_handler.stores.port import Archive, Tier
 
 _log = logging.getLogger(__name__)
 
@@ -39,7 +40,7 @@ def sweep(
     Of all tenants, or with `platform_id` of that one alone. Each freed or waiting conversation gets one record.
     Returns how many did. Raises InvalidRequest or Unavailable.
     """
-    seconds = _hours(max_age_hours) * 3600
+    seconds = checked_hours(max_age_hours) * 3600
     found = tiers.each(lambda tier: tier.sweep(older_than=seconds, platform_id=platform_id))
     # A conversation may wait on two tiers; one record wakes it, the fence brings both together.
     jobs: dict[ConversationKey, Job] = {}
@@ -104,7 +105,8 @@ def _redrive(worker: Worker, queue: Queue, letter: DeadLetter) -> bool:
     return True
 
 
-def _hours(value: object) -> float:
+def checked_hours(value: object) -> float:
+    """A lock's age in hours. Raises InvalidRequest."""
     if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= MAX_AGE_HOURS:
         return value
     raise InvalidRequest(f"must be a number of hours from 0 to {MAX_AGE_HOURS}", field="max_age_hours")
@@ -124,6 +126,52 @@ def release(tiers: Failover, archive: Archive, queue: Queue, key: ConversationKe
     return bool(released)
 
 
+def retry(
+    tiers: Failover, archive: Archive, accept: handoff.Accept, job: Job, entry: AuditEntry, *, correlation_id: str = ""
+) -> str | None:
+    """Let another job answer the messages of one that has failed; returns its id, None while a human answers.
+
+    Ended is ended: the failed job stays as it is, and leads to the other by its `superseded_by`. Its messages are
+    opened and held in one transaction, and go on as what was held for a human does:
+
+        Postgres: not settled, held ── (1) tiers forget the end ── accept, send ── (2) linked, held no longer
+
+    Whoever dies at (1) or (2) strands nothing: the sweep hands back what is held, and a retry begun again does the
+    same, once. What the failed job's request brought along, its earlier turns and `resources`, is not archived and
+    doesn't come back. Raises Conflict or Unavailable.
+    """
+    if job.status is not JobStatus.FAILED:
+        raise Conflict("the job has not failed", field="job_id")
+    archive.reopen(job, entry)
+    with suppress(Unavailable):  # a worker finds at its record that the message is open, and forgets the end then
+        tiers.each(lambda tier: _forget(tier, job))
+    handoff.give_back(tiers, archive, accept, job.key, correlation_id=correlation_id)
+    own = job.messages[-1].message_id
+    if archive.is_held(job.key, own):
+        return None
+    answered_by = archive.settled_by(job.key, own)
+    if answered_by and answered_by != job.job_id:
+        # Maybe the platform had sent it again meanwhile, and was faster.
+        archive.supersede(job, answered_by)
+    return _successor(archive, job)
+
+
+def _forget(tier: Tier, job: Job) -> None:
+    """For this tier the job's messages are no duplicates any more."""
+    for message in job.messages:
+        if tier.ended_by(job.key, message.message_id) == job.job_id:
+            tier.forget(job.key, message.message_id)
+
+
+def _successor(archive: Archive, job: Job) -> str | None:
+    """What the job leads to in the end: maybe a job that Postgres knows by its name alone."""
+    name, known = job.job_id, archive.job(job.key.platform_id, job.job_id)
+    while known and known.superseded_by:
+        name = known.superseded_by
+        known = archive.job(job.key.platform_id, name)
+    return name if name != job.job_id else None
+
+
 def dead_letters(deliveries: Deliveries | None, platform_id: str) -> dict[str, Any]:
     """The tenant's deliveries that were given up, without any text. Raises Unavailable.
 
@@ -133,13 +181,18 @@ def dead_letters(deliveries: Deliveries | None, platform_id: str) -> dict[str, A
     return {"deliveries": [asdict(delivery) | {"created_at": timestamp(delivery.created_at)} for delivery in dead]}
 
 
-def status(tiers: Failover, archive: Archive, queue: Queue) -> dict[str, Any]:
+def reached(tiers: Failover) -> dict[str, bool]:
+    """Each tier, the best first, and whether it answers."""
+    return {tier.name: _answers(tier.ping) for tier in tiers.tiers}
+
+
+def status(tiers: Failover, archive: Archive, queue: Queue, up: dict[str, bool] | None = None) -> dict[str, Any]:
     """How each part is. What isn't configured isn't missed: a single process in memory is healthy.
 
     Degraded: messages are taken and answered, on a lower tier or without Postgres. Unhealthy: the queue is away, so
-    that nothing can be accepted.
+    that nothing can be accepted. `up`: what `reached` has found already.
     """
-    up = {tier.name: _answers(tier.ping) for tier in tiers.tiers}
+    up = up or reached(tiers)
     archive_up, queue_up = _answers(archive.ping), _answers(queue.ping)
     current = next((name for name, answers in up.items() if answers), "memory")
     degraded = current != tiers.expected or not archive_up

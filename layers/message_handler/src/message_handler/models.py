@@ -296,6 +296,42 @@ class DeadDelivery:
 
 
 @dataclass(frozen=True, slots=True)
+class AuditEntry:
+    """What somebody did: `action` to the `record_id` of a `kind`. Records are without their secrets; no text.
+
+    `actor` says who, as its token does (`client:…`, `user:…`). `id` and `at` (Unix seconds) are the store's.
+    """
+
+    actor: str
+    action: str
+    kind: str
+    record_id: str
+    before: dict[str, Any] | None = None
+    after: dict[str, Any] | None = None
+    id: int = 0
+    at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class JobSummary:
+    """A job as operators list it: no text. Times are Unix seconds; `created` is `created_at` in microseconds."""
+
+    job_id: str
+    conversation_id: str
+    bot_id: str
+    status: str
+    messages: int
+    restarts: int
+    attempts: int
+    error_code: str | None
+    superseded_by: str | None
+    created_at: float
+    started_at: float | None
+    finished_at: float | None
+    created: int
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """What became of a record. `back`: None to delete it, else the seconds until it should be seen again."""
 

@@ -138,6 +138,9 @@ class Queue(Protocol):
     def count_dead_letters(self) -> int | None:
         """About how many there are, of all tenants; None where that isn't known. Raises Unavailable."""
 
+    def depth(self) -> dict[str, int]:
+        """About how many records there are, of all tenants: `visible`, `in_flight`, `delayed`. Raises Unavailable."""
+
     def remove(self, letter: DeadLetter) -> None:
         """Remove a dead letter for good. Raises Unavailable."""
 
@@ -184,6 +187,12 @@ class SqsQueue:
         name = "ApproximateNumberOfMessages"
         answer = self._call("get_queue_attributes", QueueUrl=self._dead_letter_url, AttributeNames=[name])
         return int(answer["Attributes"][name])
+
+    def depth(self) -> dict[str, int]:
+        names = {"visible": "", "in_flight": "NotVisible", "delayed": "Delayed"}
+        names = {name: f"ApproximateNumberOfMessages{which}" for name, which in names.items()}
+        found = self._call("get_queue_attributes", AttributeNames=list(names.values()))["Attributes"]
+        return {name: int(found[attribute]) for name, attribute in names.items()}
 
     def remove(self, letter: DeadLetter) -> None:
         self._call("delete_message", QueueUrl=self._dead_letter_url, ReceiptHandle=letter.receipt)
@@ -262,6 +271,13 @@ class ThreadQueue:
     def count_dead_letters(self) -> int | None:
         """See `dead_letters`."""
         return None
+
+    def depth(self) -> dict[str, int]:
+        with self._changed:
+            now = time.monotonic()
+            due = sum(1 for at, *_ in self._waiting if at <= now)
+            busy = len(self._threads) - self._idle
+            return {"visible": due, "in_flight": busy, "delayed": len(self._waiting) - due}
 
     def remove(self, letter: DeadLetter) -> None:
         """See `dead_letters`."""

@@ -9,11 +9,28 @@ from message_handler.secrets import is_arn
 
 #: Stands for a secret wherever a record is shown or shared.
 REDACTED = "***"
+#: Stands for one in the audit that was not there before.
+NEW_SECRET = "*** (new)"  # noqa: S105
 
 
 def redacted(record: dict[str, Any]) -> dict[str, Any]:
     """A copy that may be shown: of an AI core, a platform, or a bot with both inside."""
     return _without_secrets(record, arns=False)
+
+
+def redacted_change(record: dict[str, Any], before: dict[str, Any] | None) -> dict[str, Any]:
+    """A copy that may be kept of a changed AI core, platform or bot: tells which secrets are new, and none of them."""
+    known, copy = (_secrets(before) if before else set()), redacted(record)
+    if record.get("auth_token") and record["auth_token"] not in known:
+        copy["auth_token"] = NEW_SECRET
+    if secrets := record["meta_data"].get("webhook_secrets"):
+        marks = [REDACTED if secret in known else NEW_SECRET for secret in secrets]
+        copy["meta_data"]["webhook_secrets"] = marks
+    return copy
+
+
+def _secrets(record: dict[str, Any]) -> set[str]:
+    return {*filter(None, [record.get("auth_token")]), *(record["meta_data"].get("webhook_secrets") or ())}
 
 
 def shareable(configuration: dict[str, Any]) -> dict[str, Any]:

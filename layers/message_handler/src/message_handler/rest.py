@@ -59,11 +59,16 @@ class Call:
         assert self.caller
         return self.caller.actor
 
+    def header(self, name: str) -> str | None:
+        """A header, whatever its case; None where it is missing."""
+        headers = {key.lower(): value for key, value in (self.event.get("headers") or {}).items()}
+        value = headers.get(name.lower())
+        return None if value is None else str(value)
+
     @property
     def correlation_id(self) -> str:
         """What follows the request through logs, provider and webhook: the caller's own id, else the gateway's."""
-        headers = {name.lower(): value for name, value in (self.event.get("headers") or {}).items()}
-        own = headers.get("x-correlation-id")
+        own = self.header("x-correlation-id")
         if is_identifier(own):
             return str(own)
         return str((self.event.get("requestContext") or {}).get("requestId") or "")
@@ -104,7 +109,9 @@ class Call:
             raise InvalidRequest("the body holds a number that is too large") from None
 
 
-Route = Callable[[Call], tuple[int, dict[str, Any]]]
+#: What a route returns: the status, the body, and headers of its own if it has any.
+Answer = tuple[int, dict[str, Any]] | tuple[int, dict[str, Any], Headers]
+Route = Callable[[Call], Answer]
 
 
 def _refuse_constant(_name: str) -> None:
@@ -135,7 +142,7 @@ def serve(
     scope: Scope,
     open_routes: Container[tuple[str, str]] = (),
 ) -> Response:
-    """Answer one call: what its route returns as (status, body), or the problem that it raised.
+    """Answer one call: what its route returns, or the problem that it raised.
 
     Every route needs a token with `scope` and a tenant, but those in `open_routes`.
     """
@@ -145,8 +152,9 @@ def serve(
         if route is None:
             return problem(HTTPStatus.NOT_FOUND, "Not Found", "There is no such route.")
         call = Call(event, None if name in open_routes else identify(event, settings(), scope))
-        status, body = route(call)
-        return _response(status, body, "application/json", {"X-Correlation-ID": call.correlation_id})
+        status, body, *headers = route(call)
+        own = {"X-Correlation-ID": call.correlation_id} | (headers[0] if headers else {})
+        return _response(status, body, "application/json", own)
     except RequestError as error:
         return problem(error.status, error.title, str(error), field=error.field, headers=_headers_of(error))
     except Unavailable as error:

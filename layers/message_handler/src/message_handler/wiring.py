@@ -22,7 +22,7 @@ from message_handler.secrets import Secrets
 from message_handler.settings import Settings
 from message_handler.stores.breaker import CircuitBreaker
 from message_handler.stores.failover import Failover
-from message_handler.stores.port import Archive, ConfigurationStore, Outbox, Tier
+from message_handler.stores.port import Archive, Audit, ConfigurationStore, Outbox, Tier
 
 if TYPE_CHECKING:
     from message_handler.admin_configuration import ConfigurationAdmin
@@ -42,6 +42,7 @@ class Parts:
     configurations: ConfigurationStore
     egress: Egress
     secrets: Secrets
+    audit: Audit
     #: None: there is no Postgres to deliver from.
     deliveries: Deliveries | None = None
 
@@ -67,7 +68,7 @@ def build(settings: Settings | None = None, *, deployed: bool = False, meter: Me
     """
     settings = settings or Settings.from_environment()
     meter = meter or Meter()
-    tiers, archive, configurations, outbox = _stores(settings, deployed=deployed)
+    tiers, archive, configurations, audit, outbox = _stores(settings, deployed=deployed)
     bots = BotConfigService(tiers, archive, settings)
     worker: Worker
 
@@ -88,7 +89,9 @@ def build(settings: Settings | None = None, *, deployed: bool = False, meter: Me
         deliveries=deliveries,
     )
     intake = Intake(tiers, archive, queue, bots, settings, meter=meter)
-    return Parts(settings, tiers, archive, queue, bots, intake, worker, configurations, egress, secrets, deliveries)
+    return Parts(
+        settings, tiers, archive, queue, bots, intake, worker, configurations, egress, secrets, audit, deliveries
+    )
 
 
 # Each adapter's client library is imported only where it is used: a cold start is paid by patients.
@@ -100,16 +103,18 @@ class _Stores(NamedTuple):
     tiers: Failover
     archive: Archive
     configuration: ConfigurationStore
+    audit: Audit
     outbox: Outbox | None
 
 
 def _stores(settings: Settings, *, deployed: bool) -> _Stores:
     from message_handler.stores.memory import MemoryTier
-    from message_handler.stores.no_archive import NoArchive, NoConfiguration
+    from message_handler.stores.no_archive import NoArchive, NoAudit, NoConfiguration
 
     tiers: list[Tier] = []
     archive: Archive
     configuration: ConfigurationStore = NoConfiguration()
+    audit: Audit = NoAudit()
     outbox: Outbox | None = None
     if settings.redis_url:
         from message_handler.stores.redis import RedisTier
@@ -120,14 +125,16 @@ def _stores(settings: Settings, *, deployed: bool) -> _Stores:
         from message_handler.stores.database import Database, connector
         from message_handler.stores.postgres import PostgresTier
         from message_handler.stores.postgres_archive import PostgresArchive
+        from message_handler.stores.postgres_audit import PostgresAudit
         from message_handler.stores.postgres_configuration import PostgresConfiguration
         from message_handler.stores.postgres_outbox import PostgresOutbox
 
         database = Database(connector(settings), CircuitBreaker("Postgres", settings.store_retry_after))
         tiers.append(PostgresTier(database, settings))
-        archive, configuration, outbox = (
+        archive, configuration, audit, outbox = (
             PostgresArchive(database),
             PostgresConfiguration(database),
+            PostgresAudit(database),
             PostgresOutbox(database),
         )
     elif deployed or settings.redis_url or settings.job_queue_url:
@@ -136,10 +143,11 @@ def _stores(settings: Settings, *, deployed: bool) -> _Stores:
         from message_handler.stores.memory_archive import MemoryArchive
 
         archive = MemoryArchive()
+        audit = archive.audit
     # Whoever works in another process never finishes what waits in this one's memory.
     unheld_seconds = settings.heartbeat_stale if settings.job_queue_url else None
     tiers.append(MemoryTier(settings, unheld_seconds=unheld_seconds))
-    return _Stores(Failover(*tiers, expected="redis" if deployed else None), archive, configuration, outbox)
+    return _Stores(Failover(*tiers, expected="redis" if deployed else None), archive, configuration, audit, outbox)
 
 
 def _sqs(settings: Settings) -> tuple[SqsQueue, SqsQueue]:

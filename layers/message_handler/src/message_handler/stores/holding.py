@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from message_handler.consolidation import match, with_alias
+from message_handler.errors import Conflict, Unavailable
 from message_handler.models import HeldMessage, Message, Turn, new_message
 
 
@@ -64,6 +65,32 @@ def to_hold(
     """The messages with what a job for them needs, which the last of them carries."""
     held = [HeldMessage(message, job_id=job_id) for message in messages]
     return [*held[:-1], *(replace(last, context=tuple(context), resources=resources) for last in held[-1:])]
+
+
+def check_reopen(status: str, copy_of: str | None) -> None:
+    """Whether a job that is archived so may be retried. Raises Conflict or Unavailable."""
+    if status == "processing":
+        raise Unavailable("the job's end, which is on its way to Postgres,")
+    if status != "failed":
+        raise Conflict("the job has not failed", field="job_id")
+    if copy_of:
+        raise Conflict(f"it is a copy of the job {copy_of}: retry that one", field="job_id")
+
+
+def reopened(
+    message_ids: Sequence[str], contents: Sequence[str], given_ids: Sequence[str | None], ids: Collection[str]
+) -> tuple[Message, ...]:
+    """A failed job's messages out of what is archived of them, in their order; `ids` are all ids that were settled.
+
+    Whose aliases the others are nobody knows any more: all of it goes to one job, so that any will do. Raises Conflict
+    if what was said is not kept any more.
+    """
+    if not message_ids or len(message_ids) != len(contents):
+        raise Conflict("what the patient said is not kept any more", field="job_id")
+    aliases = tuple(sorted(set(ids) - set(message_ids)))
+    pairs = zip(message_ids, contents, given_ids, strict=True)
+    messages = [Message(id_, content, given is not None) for id_, content, given in pairs]
+    return (*messages[:-1], replace(messages[-1], aliases=aliases))
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from message_handler.models import (
+    AuditEntry,
     Conversation,
     ConversationKey,
     Fence,
@@ -16,11 +17,13 @@ from message_handler.models import (
     Holding,
     Job,
     JobStatus,
+    JobSummary,
     Message,
     Turn,
     Verdict,
 )
 from message_handler.stores import holding
+from message_handler.stores.memory_audit import MemoryAudit
 from message_handler.stores.memory_handoff import Handoff
 from message_handler.stores.port import Noted
 
@@ -66,6 +69,9 @@ class MemoryArchive:
         self._jobs: dict[tuple[str, str], tuple[Job, int | None]] = {}
         #: Of a copy, the job that it copies.
         self._copies: dict[str, str] = {}
+        #: Jobs whose messages were opened again.
+        self._reopened: set[tuple[str, str]] = set()
+        self.audit = MemoryAudit()
 
     def ping(self) -> None:
         """A process reaches its own memory."""
@@ -118,6 +124,8 @@ class MemoryArchive:
             archived = self._conversation(job)
             open_ = tuple(m for m in job.messages if archived.is_open(m))
             if not open_:
+                return False
+            if (job.key.platform_id, job.job_id) in self._reopened:
                 return False
             known = self._note(replace(job, reply=None, error=None, finished_at=None, unarchived=False))
             archived.fence += 1
@@ -176,6 +184,57 @@ class MemoryArchive:
     def job(self, platform_id: str, job_id: str) -> Job | None:
         with self._mutex:
             return self._jobs.get((platform_id, job_id), (None, None))[0]
+
+    def jobs(
+        self,
+        platform_id: str,
+        *,
+        status: str | None,
+        conversation_id: str | None,
+        behind: tuple[int, str] | None,
+        most: int,
+    ) -> list[JobSummary]:
+        with self._mutex:
+            known = [job for (tenant, _), (job, _) in self._jobs.items() if tenant == platform_id]
+        summaries = [
+            _summary(job)
+            for job in known
+            if job.job_id not in self._copies
+            and (status is None or job.status.value == status)
+            and (conversation_id is None or job.key.conversation_id == conversation_id)
+        ]
+        summaries.sort(key=lambda job: (job.created, job.job_id), reverse=True)
+        return [job for job in summaries if behind is None or (job.created, job.job_id) < behind][:most]
+
+    def last_end(self, platform_id: str) -> float | None:
+        by_worker = (JobStatus.COMPLETED, JobStatus.FAILED)
+        with self._mutex:
+            jobs = [job for (tenant, _), (job, _) in self._jobs.items() if tenant == platform_id]
+        return max((job.finished_at for job in jobs if job.finished_at and job.status in by_worker), default=None)
+
+    def reopen(self, job: Job, entry: AuditEntry) -> bool:
+        with self._mutex:
+            name = (job.key.platform_id, job.job_id)
+            known = self._jobs.get(name, (None, None))[0]
+            holding.check_reopen(known.status.value if known else "processing", self._copies.get(job.job_id))
+            if known is None or name in self._reopened:
+                return False
+            archived = self._conversations[known.key]
+            said = [turn for turn, _, job_id in archived.turns if job_id == job.job_id and turn.role == "user"]
+            ids = [id_ for id_, job_id in archived.settled.items() if job_id == job.job_id]
+            messages = holding.reopened(
+                [message.message_id for message in known.messages],
+                [turn.content for turn in said],
+                [turn.message_id for turn in said],
+                ids,
+            )
+            archived.turns = [kept for kept in archived.turns if kept[2] != job.job_id or kept[0].role != "user"]
+            archived.settled = {id_: by for id_, by in archived.settled.items() if by != job.job_id}
+            held = holding.to_hold(messages, (), {}, job.job_id)
+            archived.handoff.hold(archived.settled, held, moved=True)
+            self._reopened.add(name)
+            self.audit.note(job.key.platform_id, entry)
+            return True
 
     def conversation(self, key: ConversationKey) -> Conversation | None:
         with self._mutex:
@@ -352,3 +411,21 @@ class MemoryArchive:
         if (end := self._jobs.get((platform_id, end_id))) and end_id not in self._chain(platform_id, successor_id):
             self._put(replace(end[0], superseded_by=successor_id), end[1])
         return self._chain(platform_id, job.job_id)[-1]
+
+
+def _summary(job: Job) -> JobSummary:
+    return JobSummary(
+        job.job_id,
+        job.key.conversation_id,
+        job.bot_id,
+        job.status.value,
+        len(job.messages),
+        job.restarts,
+        job.attempts,
+        job.error.code if job.error else None,
+        job.superseded_by,
+        job.created_at,
+        job.started_at,
+        job.finished_at,
+        int(job.created_at * 1_000_000),
+    )

@@ -7,12 +7,14 @@ from typing import Any, Literal
 
 from message_handler.errors import Unavailable
 from message_handler.models import (
+    AuditEntry,
     Conversation,
     ConversationKey,
     Fence,
     HandedBack,
     Holding,
     Job,
+    JobSummary,
     Message,
     Turn,
     Verdict,
@@ -62,6 +64,23 @@ class NoArchive:
     def job(self, platform_id: str, job_id: str) -> Job | None:
         return None
 
+    def jobs(
+        self,
+        platform_id: str,
+        *,
+        status: str | None,
+        conversation_id: str | None,
+        behind: tuple[int, str] | None,
+        most: int,
+    ) -> list[JobSummary]:
+        raise Unavailable("Postgres")
+
+    def last_end(self, platform_id: str) -> float | None:
+        raise Unavailable("Postgres")
+
+    def reopen(self, job: Job, entry: AuditEntry) -> bool:
+        raise Unavailable("Postgres")
+
     def conversation(self, key: ConversationKey) -> Conversation | None:
         return None
 
@@ -95,6 +114,16 @@ class NoArchive:
         return []
 
     def configuration(self, platform_id: str, bot_id: str) -> dict[str, Any] | None:
+        raise Unavailable("Postgres")
+
+
+class NoAudit:
+    """In place of Postgres' audit: what must be in it can't be done."""
+
+    def note(self, platform_id: str, entry: AuditEntry) -> None:
+        raise Unavailable("Postgres, which keeps the audit,")
+
+    def entries(self, platform_id: str, *, kind: str | None, before_id: int | None, most: int) -> list[AuditEntry]:
         raise Unavailable("Postgres")
 
 

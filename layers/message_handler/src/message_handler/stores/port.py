@@ -13,6 +13,7 @@ from typing import Any, Literal, Protocol
 
 from message_handler.models import (
     Accepted,
+    AuditEntry,
     Claim,
     Conversation,
     ConversationKey,
@@ -22,6 +23,7 @@ from message_handler.models import (
     HandedBack,
     Holding,
     Job,
+    JobSummary,
     Lock,
     Message,
     Progress,
@@ -260,6 +262,31 @@ class Archive(Protocol):
 
     def job(self, platform_id: str, job_id: str) -> Job | None: ...
 
+    def jobs(
+        self,
+        platform_id: str,
+        *,
+        status: str | None,
+        conversation_id: str | None,
+        behind: tuple[int, str] | None,
+        most: int,
+    ) -> list[JobSummary]:
+        """A tenant's jobs, the newest first: those of a status or a conversation, if one is named.
+
+        From `behind` a job on, which is named by its `created` and its id.
+        """
+
+    def last_end(self, platform_id: str) -> float | None:
+        """When the newest of the tenant's answered or failed jobs ended, in Unix seconds."""
+
+    def reopen(self, job: Job, entry: AuditEntry) -> bool:
+        """Open the messages of a failed job again, and hold them for another; once: False if they were before.
+
+        One transaction, with `entry` in the audit. What the patient said in them leaves the archive, and comes back
+        with the answer. The job itself stays as it ended; what is held leads from it to the job that gets it. Raises
+        Conflict if it has not failed, or if what was said is not kept any more.
+        """
+
     def conversation(self, key: ConversationKey) -> Conversation | None: ...
 
     def bot_of(self, key: ConversationKey) -> str | None:
@@ -313,7 +340,10 @@ RecordKind = Literal["bots", "core_ai", "platforms"]
 
 
 class Records(Protocol):
-    """One tenant's configuration, within one transaction. Secrets are in it as they were written."""
+    """One tenant's configuration, within one transaction. Secrets are in it as they were written.
+
+    Each record has a `revision`, a number that goes up with each write.
+    """
 
     def all(self, kind: RecordKind) -> list[dict[str, Any]]:
         """Ordered by their ids."""
@@ -324,6 +354,9 @@ class Records(Protocol):
         """Write a whole record; whether it is a new one."""
 
     def delete(self, kind: RecordKind, id_: str) -> None: ...
+
+    def note(self, entry: AuditEntry) -> None:
+        """Put into the audit what is done in this transaction."""
 
 
 class ConfigurationStore(Protocol):
@@ -336,6 +369,16 @@ class ConfigurationStore(Protocol):
 
         It may be taken twice, where a connection turns out to be dead.
         """
+
+
+class Audit(Protocol):
+    """What was done in each tenant, by whom. Nothing is ever changed in it."""
+
+    def note(self, platform_id: str, entry: AuditEntry) -> None:
+        """Keep what is about to be done. Raises Unavailable: then it may not be done."""
+
+    def entries(self, platform_id: str, *, kind: str | None, before_id: int | None, most: int) -> list[AuditEntry]:
+        """The newest first; of one kind, if it is named, and from before an entry on."""
 
 
 class Outbox(Protocol):

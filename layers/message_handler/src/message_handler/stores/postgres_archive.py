@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pg8000.native import Connection
 
 from message_handler.models import (
+    AuditEntry,
     Conversation,
     ConversationKey,
     Fence,
@@ -17,12 +18,13 @@ from message_handler.models import (
     Job,
     JobError,
     JobStatus,
+    JobSummary,
     Message,
     Turn,
     Usage,
     Verdict,
 )
-from message_handler.stores import postgres_handoff
+from message_handler.stores import holding, postgres_audit, postgres_handoff
 from message_handler.stores.database import Database, Refused, execute, transaction
 from message_handler.stores.line_documents import line_from_text
 from message_handler.stores.port import Noted
@@ -108,6 +110,8 @@ class PostgresArchive:
                 open_ = tuple(message for message in job.messages if message.message_id not in settled)
                 if not open_:
                     return False
+                if execute(connection, values, "was_reopened")[0][0]:
+                    return False
                 known, name = _job(connection, job), job.job_id
                 if settled or (known and known.status.ended):
                     name = execute(connection, values, "note_job", "supersede_job", "end_job", "chain_end")[0][0]
@@ -145,6 +149,42 @@ class PostgresArchive:
     def job(self, platform_id: str, job_id: str) -> Job | None:
         rows = self._database.execute({"platform_id": platform_id, "job_id": job_id}, "job")
         return _job_of(platform_id, rows[0]) if rows else None
+
+    def jobs(
+        self,
+        platform_id: str,
+        *,
+        status: str | None,
+        conversation_id: str | None,
+        behind: tuple[int, str] | None,
+        most: int,
+    ) -> list[JobSummary]:
+        created, job_id = behind or (None, None)
+        values = {"platform_id": platform_id, "status": status, "conversation_id": conversation_id}
+        rows = self._database.execute(values | {"created": created, "behind": job_id, "most": most}, "jobs")
+        return [JobSummary(*row) for row in rows]
+
+    def last_end(self, platform_id: str) -> float | None:
+        ended: float | None = self._database.execute({"platform_id": platform_id}, "last_end")[0][0]
+        return ended
+
+    def reopen(self, job: Job, entry: AuditEntry) -> bool:
+        values = _job_values(job)
+
+        def work(connection: Connection) -> bool:
+            with transaction(connection):
+                rows = execute(connection, values, "lock_conversation", "job_to_reopen")
+                status, copy_of, reopened, message_ids = rows[0] if rows else ("processing", None, False, ())
+                holding.check_reopen(status, copy_of)
+                if reopened:
+                    return False
+                _, ids, contents, given_ids = execute(connection, values, "reopen_job")[0]
+                messages = holding.reopened(message_ids, contents or (), given_ids or (), ids or ())
+                postgres_handoff.hold(connection, job.key, messages, (), {}, job_id=job.job_id, moved=True)
+                postgres_audit.note(connection, job.key.platform_id, entry)
+                return True
+
+        return self._database.run(work)
 
     def conversation(self, key: ConversationKey) -> Conversation | None:
         rows = self._database.execute(_key_values(key), "conversation")

@@ -9,6 +9,8 @@ from typing import Any
 
 from pg8000.native import Connection
 
+from message_handler.models import AuditEntry
+from message_handler.stores import postgres_audit
 from message_handler.stores.database import Database, execute, transaction
 from message_handler.stores.port import RecordKind, Records
 
@@ -33,6 +35,9 @@ class _PostgresRecords:
 
     def delete(self, kind: RecordKind, id_: str) -> None:
         self._execute(f"delete_{kind}", id=id_)
+
+    def note(self, entry: AuditEntry) -> None:
+        postgres_audit.note(self.connection, self.platform_id, entry)
 
     def _execute(self, statement: str, **values: Any) -> list[Any]:
         return execute(self.connection, values | {"platform_id": self.platform_id}, statement)

@@ -1,0 +1,163 @@
+"""What operators list and are shown: jobs, what was done, and how the whole deployment is."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from message_handler import maintenance, paging
+from message_handler.errors import InvalidRequest, Unavailable
+from message_handler.intake import conversation_key
+from message_handler.locks import timestamp
+from message_handler.models import AuditEntry, JobSummary, Lock, shard_of_job
+from message_handler.queues import Queue
+from message_handler.rest import Call
+from message_handler.settings import Settings
+from message_handler.stores.failover import Failover
+from message_handler.stores.port import Archive, Audit
+
+#: As Postgres knows them: what waits for its first run is a lock.
+JOB_STATUSES = ("processing", "completed", "failed", "cancelled")
+#: What may be changed, as the audit names it.
+AUDITED = ("bots", "core_ai", "platforms", "locks", "jobs", "dead_letters", "conversations")
+
+
+def list_jobs(archive: Archive, call: Call) -> dict[str, Any]:
+    """A page of the tenant's jobs, the newest first: `{"jobs": […], "next": cursor | None}`. No text.
+
+    Raises InvalidRequest or Unavailable.
+    """
+    status, conversation_id = call.query("status"), call.query("conversation_id")
+    if status is not None and status not in JOB_STATUSES:
+        raise InvalidRequest(f"must be one of {', '.join(JOB_STATUSES)}", field="status")
+    if conversation_id is not None:
+        conversation_key(conversation_id)
+    limit, place = paging.limit_of(call), paging.behind(call, int, str)
+    if place and shard_of_job(str(place[1])) is None:
+        raise InvalidRequest("is not one that an answer gave", field="next")
+    jobs = archive.jobs(
+        call.platform_id,
+        status=status,
+        conversation_id=conversation_id,
+        behind=(int(place[0]), str(place[1])) if place else None,
+        most=limit + 1,
+    )
+    more = paging.cursor(jobs[limit - 1].created, jobs[limit - 1].job_id) if len(jobs) > limit else None
+    return {"jobs": [job_summary_view(job) for job in jobs[:limit]], "next": more}
+
+
+def job_summary_view(job: JobSummary) -> dict[str, Any]:
+    """A job as it is listed: ids, status, times and the error's code."""
+    return {
+        "job_id": job.job_id,
+        "conversation_id": job.conversation_id,
+        "bot_id": job.bot_id,
+        "status": job.status,
+        "consolidated_messages": job.messages,
+        "restarts": job.restarts,
+        "attempts": job.attempts,
+        "created_at": timestamp(job.created_at),
+        "started_at": timestamp(job.started_at),
+        "finished_at": timestamp(job.finished_at),
+        "error_code": job.error_code,
+        "superseded_by": job.superseded_by,
+    }
+
+
+def list_audit(audit: Audit, call: Call) -> dict[str, Any]:
+    """A page of what was done in the tenant, the newest first: `{"entries": […], "next": cursor | None}`.
+
+    Raises InvalidRequest or Unavailable.
+    """
+    kind = call.query("kind")
+    if kind is not None and kind not in AUDITED:
+        raise InvalidRequest(f"must be one of {', '.join(AUDITED)}", field="kind")
+    limit, place = paging.limit_of(call), paging.behind(call, int)
+    before_id = int(place[0]) if place else None
+    entries = audit.entries(call.platform_id, kind=kind, before_id=before_id, most=limit + 1)
+    more = paging.cursor(entries[limit - 1].id) if len(entries) > limit else None
+    return {"entries": [_entry_view(entry) for entry in entries[:limit]], "next": more}
+
+
+def _entry_view(entry: AuditEntry) -> dict[str, Any]:
+    return {
+        "id": entry.id,
+        "at": timestamp(entry.at),
+        "actor": entry.actor,
+        "action": entry.action,
+        "kind": entry.kind,
+        "record_id": entry.record_id,
+        "before": entry.before,
+        "after": entry.after,
+    }
+
+
+def deployment_status(
+    tiers: Failover,
+    archive: Archive,
+    queue: Queue,
+    settings: Settings,
+    platform_id: str,
+    *,
+    clock: Callable[[], float] = time.time,
+) -> dict[str, Any]:
+    """`maintenance.status`, and what somebody needs to know who is called at night.
+
+    `tiers`: whether each answers. `queue`: about how many records are `visible`, `in_flight` and `delayed`, of all
+    tenants, and how many `dead_letters`; None where that is unknown. `worker`: the tenant's own, see `worker_status`.
+    Where its patients wait in vain, the whole is unhealthy.
+    """
+    up = maintenance.reached(tiers)
+    status = maintenance.status(tiers, archive, queue, up)
+    locks = None
+    try:
+        locks = [lock for found in tiers.each(lambda tier: tier.locks(platform_id)) for lock in found]
+    except Unavailable:
+        status["status"] = "unhealthy"
+    worker = worker_status(locks, _known(lambda: archive.last_end(platform_id)), settings, clock())
+    if worker["state"] == "silent":
+        status["status"] = "unhealthy"
+    unknown: dict[str, int | None] = {"visible": None, "in_flight": None, "delayed": None}
+    return status | {
+        "tiers": {name: "up" if answers else "away" for name, answers in up.items()},
+        "queue": unknown | (_known(queue.depth) or {}) | {"dead_letters": _known(queue.count_dead_letters)},
+        "worker": worker,
+    }
+
+
+def worker_status(locks: list[Lock] | None, last_end: float | None, settings: Settings, now: float) -> dict[str, Any]:
+    """Whether somebody answers a tenant's patients, from its locks and the end of its last job.
+
+    `idle`: nothing waits. `ok`: somebody is at work, or will have to be within a moment. `silent`: what waits is older
+    than the sweep leaves anything alone, or its worker is, and nobody else shows a sign of life. `unknown`: no tier
+    answers.
+    """
+    beats = [lock.heartbeat_at for lock in locks or () if lock.heartbeat_at is not None]
+    waits = [lock.acquired_at for lock in locks or () if lock.heartbeat_at is None]
+    last_beat = max(beats, default=None)
+    alive = last_beat is not None and now - last_beat <= settings.heartbeat_stale
+    lately = last_end is not None and now - last_end <= settings.wake_after
+    overdue = (bool(beats) and not alive) or (bool(waits) and now - min(waits) > settings.wake_after)
+    if locks is None:
+        state = "unknown"
+    elif not locks:
+        state = "idle"
+    else:
+        state = "silent" if overdue and not alive and not lately else "ok"
+    return {
+        "state": state,
+        "running": None if locks is None else len(beats),
+        "waiting": None if locks is None else len(waits),
+        "oldest_waiting_at": timestamp(min(waits, default=None)),
+        "last_heartbeat_at": timestamp(last_beat),
+        "last_finished_at": timestamp(last_end),
+    }
+
+
+def _known[T](look: Callable[[], T]) -> T | None:
+    """What a part says, None while it is away."""
+    try:
+        return look()
+    except Unavailable:
+        return None
