@@ -43,6 +43,7 @@ MIGRATIONS = [
     "0005_handoff.sql",
     "0006_configuration.sql",
     "0007_suspects.sql",
+    "0009_retention.sql",
 ]
 
 

@@ -165,7 +165,8 @@ class Intake:
         """
         context, messages = read_turns(request)
         bot_id = request.bot_id
-        new = tuple(new_message(message.content, message.message_id) for message in messages)
+        now = self.clock()
+        new = tuple(new_message(message.content, message.message_id, now) for message in messages)
         while True:
             config = self.bots.get_bot_config(key.conversation_id, bot_id=bot_id, platform_id=key.platform_id)
             limits = config["meta_data"]

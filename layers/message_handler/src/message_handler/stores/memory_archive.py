@@ -11,6 +11,7 @@ from typing import Any, Literal
 from message_handler.models import (
     Conversation,
     ConversationKey,
+    Erased,
     Fence,
     HandedBack,
     Holding,
@@ -22,7 +23,7 @@ from message_handler.models import (
 )
 from message_handler.stores import holding
 from message_handler.stores.memory_handoff import Handoff
-from message_handler.stores.port import Noted
+from message_handler.stores.port import ERASURE_MARGIN, Noted
 
 
 @dataclass(slots=True)
@@ -66,6 +67,8 @@ class MemoryArchive:
         self._jobs: dict[tuple[str, str], tuple[Job, int | None]] = {}
         #: Of a copy, the job that it copies.
         self._copies: dict[str, str] = {}
+        #: Until when what was accepted for a conversation is void, and a fence that no run before that exceeded.
+        self._erasures: dict[ConversationKey, tuple[float, int]] = {}
 
     def ping(self) -> None:
         """A process reaches its own memory."""
@@ -78,7 +81,10 @@ class MemoryArchive:
 
     def fence(self, job: Job, *, successor_id: str, turns: int, drain: bool = False) -> Fence:
         with self._mutex:
+            if self._is_void(job.key, job.accepted_at):
+                return Fence(None, {}, erased_until=self._erasures[job.key][0])
             archived = self._conversation(job)
+            archived.fence = max(archived.fence, self._erasures.get(job.key, (0.0, 0))[1])
             settled = {id_: archived.settled[id_] for m in job.messages for id_ in m.ids if id_ in archived.settled}
             newest = tuple(turn for turn, _, _ in archived.turns[-turns:]) if turns else ()
             known, open_ = self._note(job), [m for m in job.messages if archived.is_open(m)]
@@ -101,7 +107,7 @@ class MemoryArchive:
 
     def commit(self, job: Job, fence: int) -> bool:
         with self._mutex:
-            archived = self._conversation(job)
+            archived = self._conversations.get(job.key, _Archived(job.bot_id))
             known, fenced = self._jobs.get((job.key.platform_id, job.job_id), (None, None))
             if known is None or known.status.ended:
                 return known is not None and known.status is job.status and fence == fenced
@@ -115,6 +121,8 @@ class MemoryArchive:
 
     def archive(self, job: Job) -> bool:
         with self._mutex:
+            if self._is_void(job.key, job.accepted_at):
+                return False
             archived = self._conversation(job)
             open_ = tuple(m for m in job.messages if archived.is_open(m))
             if not open_:
@@ -144,15 +152,16 @@ class MemoryArchive:
         with self._mutex:
             archived = self._conversation(job)
             self._note(job)
-            open_ = tuple(m for m in job.messages if archived.is_open(m))
+            live = tuple(m for m in job.messages if not self._is_void(job.key, m.accepted_at))
+            open_ = tuple(m for m in live if archived.is_open(m))
             if open_:
                 archived.fence += 1
                 archived.settle(replace(job, finished_at=time.time()), open_)
                 archived.cancelled.update(m.message_id for m in open_)
-            mine = {m.message_id for m in job.messages if archived.settled[m.message_id] == job.job_id}
+            mine = {m.message_id for m in live if archived.settled[m.message_id] == job.job_id}
             ended = self._cancel(job)
             self._end_settled(archived, job)
-            return Verdict(ended, not archived.cancelled.isdisjoint(mine))
+            return Verdict(ended, len(live) < len(job.messages) or not archived.cancelled.isdisjoint(mine))
 
     def raise_fence(self, key: ConversationKey) -> None:
         with self._mutex:
@@ -232,7 +241,8 @@ class MemoryArchive:
             archived = self._conversations.get(key)
             if archived is None or not archived.handoff.human:
                 return None
-            return archived.handoff.hold(archived.settled, holding.to_hold(messages, context, resources))
+            live = [m for m in messages if not self._is_void(key, m.accepted_at)]
+            return archived.handoff.hold(archived.settled, holding.to_hold(live, context, resources))
 
     def is_held(self, key: ConversationKey, message_id: str) -> bool:
         with self._mutex:
@@ -260,8 +270,8 @@ class MemoryArchive:
 
     def given_back(self, key: ConversationKey, back: HandedBack, job_id: str) -> None:
         with self._mutex:
-            archived = self._conversations[key]
-            if archived.handoff.human or archived.handoff.handoffs != back.handoffs:
+            archived = self._conversations.get(key)
+            if archived is None or archived.handoff.human or archived.handoff.handoffs != back.handoffs:
                 return
             for kept in back.held:
                 if kept.job_id:
@@ -275,6 +285,23 @@ class MemoryArchive:
                 for key, archived in self._conversations.items()
                 if archived.handoff.messages and not archived.handoff.human
             ]
+
+    def erase(self, key: ConversationKey) -> Erased:
+        with self._mutex:
+            archived = self._conversations.pop(key, None)
+            jobs = [job for job, _ in self._jobs.values() if job.key == key]
+            for job in jobs:
+                del self._jobs[key.platform_id, job.job_id]
+            _, fence = self._erasures.get(key, (0.0, 0))
+            self._erasures[key] = (time.time() + ERASURE_MARGIN, max(fence, archived.fence if archived else 0))
+            return Erased(archived is not None or bool(jobs), tuple(job.job_id for job in jobs))
+
+    def erased(self, key: ConversationKey, accepted_at: float) -> bool:
+        with self._mutex:
+            return self._is_void(key, accepted_at)
+
+    def _is_void(self, key: ConversationKey, accepted_at: float) -> bool:
+        return key in self._erasures and accepted_at <= self._erasures[key][0]
 
     def configuration(self, platform_id: str, bot_id: str) -> dict[str, Any] | None:
         """Nothing is configured in memory: every bot but the default one is unknown."""

@@ -18,6 +18,7 @@ from message_handler.models import (
     ConversationKey,
     DeadDelivery,
     Delivery,
+    Erased,
     Fence,
     HandedBack,
     Holding,
@@ -30,6 +31,9 @@ from message_handler.models import (
     Turn,
     Verdict,
 )
+
+#: The clocks of hosts differ by less (seconds): what is accepted so soon after an erasure is void with it.
+ERASURE_MARGIN = 5.0
 
 TierName = Literal["redis", "postgres", "memory"]
 
@@ -169,6 +173,12 @@ class Tier(Protocol):
         A cache like everything here: the archive's fence decides whether the bot answers. Workers take records in.
         """
 
+    def erase(self, key: ConversationKey, job_ids: Iterable[str] = ()) -> bool:
+        """Forget all of a conversation, its ended jobs too; whether there was anything.
+
+        `job_ids`: those of its jobs that the archive had, should the tier have forgotten whose they are.
+        """
+
     def sweep(self, *, older_than: float) -> list[Job]:
         """Put back jobs of stale holders and of locks older than `older_than` seconds; return what wants a record."""
 
@@ -205,7 +215,8 @@ class Archive(Protocol):
         left, to the job that settled the last one. `turns`: how many of the newest archived turns to return.
         `drain`: return the open messages too that wait for this conversation in the Postgres tier.
 
-        While a human answers nothing is permitted: what is open of the job, and what was drained, is held.
+        While a human answers nothing is permitted: what is open of the job, and what was drained, is held. Nor is a job
+        with a message that was erased: nothing is noted then, and `erased_until` is set.
         """
 
     def commit(self, job: Job, fence: int) -> bool:
@@ -288,6 +299,15 @@ class Archive(Protocol):
 
     def to_give_back(self) -> list[ConversationKey]:
         """Conversations that the bot answers again, but of which something is still held."""
+
+    def erase(self, key: ConversationKey) -> Erased:
+        """Delete all of a conversation, and void what was accepted for it until now, wherever that still is.
+
+        No run that goes on commits any more; a fence, a cancel, a hold or an archived end of what is void does nothing.
+        """
+
+    def erased(self, key: ConversationKey, accepted_at: float) -> bool:
+        """Whether what was accepted for a conversation at that time (Unix seconds) is void."""
 
     def configuration(self, platform_id: str, bot_id: str) -> dict[str, Any] | None:
         """The bot's record with its `core_ai` and `platform` records inside; None if there is no such bot.

@@ -55,7 +55,20 @@ PINGED = 16
 #: A connection that nobody used for so many seconds is made anew: firewalls and balancers drop idle ones silently.
 IDLE_SECONDS = 60.0
 
-STEPS = ("accept", "undo", "claim", "adopt", "heartbeat", "look", "seal", "finish", "cancel", "release", "hand_off")
+STEPS = (
+    "accept",
+    "undo",
+    "claim",
+    "adopt",
+    "heartbeat",
+    "look",
+    "seal",
+    "finish",
+    "cancel",
+    "release",
+    "hand_off",
+    "erase",
+)
 
 
 class RedisTier:
@@ -286,6 +299,12 @@ class RedisTier:
 
     def hand_off(self, key: ConversationKey, *, human: bool) -> None:
         self._step("hand_off", key, human=human)
+
+    def erase(self, key: ConversationKey, job_ids: Iterable[str] = ()) -> bool:
+        known = [job_id for job_id in job_ids if shard_of_job(job_id) == key.shard]
+        while "found" not in (answer := self._step("erase", key, known, known=known)):
+            known += answer["missing"]
+        return bool(answer["found"])
 
     def release(self, key: ConversationKey) -> Job | None:
         return _job(self._step("release", key))
