@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Sequence
@@ -68,7 +69,7 @@ class MemoryArchive:
         #: Of a copy, the job that it copies.
         self._copies: dict[str, str] = {}
         #: Until when what was accepted for a conversation is void, and a fence that no run before that exceeded.
-        self._erasures: dict[ConversationKey, tuple[float, int]] = {}
+        self._erasures: dict[str, tuple[float, int]] = {}
 
     def ping(self) -> None:
         """A process reaches its own memory."""
@@ -82,9 +83,9 @@ class MemoryArchive:
     def fence(self, job: Job, *, successor_id: str, turns: int, drain: bool = False) -> Fence:
         with self._mutex:
             if self._is_void(job.key, job.accepted_at):
-                return Fence(None, {}, erased_until=self._erasures[job.key][0])
+                return Fence(None, {}, erased_until=self._erasures[job.key.name_hash][0])
             archived = self._conversation(job)
-            archived.fence = max(archived.fence, self._erasures.get(job.key, (0.0, 0))[1])
+            archived.fence = max(archived.fence, self._erasures.get(job.key.name_hash, (0.0, 0))[1])
             settled = {id_: archived.settled[id_] for m in job.messages for id_ in m.ids if id_ in archived.settled}
             newest = tuple(turn for turn, _, _ in archived.turns[-turns:]) if turns else ()
             known, open_ = self._note(job), [m for m in job.messages if archived.is_open(m)]
@@ -151,8 +152,9 @@ class MemoryArchive:
     def cancel(self, job: Job) -> Verdict:
         with self._mutex:
             archived = self._conversation(job)
-            self._note(job)
             live = tuple(m for m in job.messages if not self._is_void(job.key, m.accepted_at))
+            job = replace(job, messages=tuple(m if m in live else replace(m, content="") for m in job.messages))
+            self._note(job)
             open_ = tuple(m for m in live if archived.is_open(m))
             if open_:
                 archived.fence += 1
@@ -292,8 +294,11 @@ class MemoryArchive:
             jobs = [job for job, _ in self._jobs.values() if job.key == key]
             for job in jobs:
                 del self._jobs[key.platform_id, job.job_id]
-            _, fence = self._erasures.get(key, (0.0, 0))
-            self._erasures[key] = (time.time() + ERASURE_MARGIN, max(fence, archived.fence if archived else 0))
+            _, fence = self._erasures.get(key.name_hash, (0.0, 0))
+            self._erasures[key.name_hash] = (
+                time.time() + ERASURE_MARGIN,
+                max(fence, archived.fence if archived else 0),
+            )
             return Erased(archived is not None or bool(jobs), tuple(job.job_id for job in jobs))
 
     def erased(self, key: ConversationKey, accepted_at: float) -> bool:
@@ -301,7 +306,7 @@ class MemoryArchive:
             return self._is_void(key, accepted_at)
 
     def _is_void(self, key: ConversationKey, accepted_at: float) -> bool:
-        return key in self._erasures and accepted_at <= self._erasures[key][0]
+        return accepted_at <= self._erasures.get(key.name_hash, (-math.inf, 0))[0]
 
     def configuration(self, platform_id: str, bot_id: str) -> dict[str, Any] | None:
         """Nothing is configured in memory: every bot but the default one is unknown."""
