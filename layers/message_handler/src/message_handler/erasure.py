@@ -19,8 +19,8 @@ from message_handler.stores.port import Archive
 def erase(tiers: Failover, archive: Archive, key: ConversationKey) -> None:
     """Erase a conversation everywhere; what its patient says from then on begins a new one.
 
-    Raises NotFound where nothing was found. Raises Unavailable while Postgres is away, and then nothing has happened; or
-    while a tier is: what that one keeps is left, is never answered or archived, and goes when this is asked again.
+    Raises NotFound where nothing was found. Raises Unavailable while Postgres is away, and then nothing has happened;
+    or while a tier is: what that one keeps is left, is never archived, and goes when this is asked again.
     """
     erased = archive.erase(key)
     found, away = erased.found, None

@@ -22,7 +22,7 @@ from message_handler.secrets import Secrets
 from message_handler.settings import Settings
 from message_handler.stores.breaker import CircuitBreaker
 from message_handler.stores.failover import Failover
-from message_handler.stores.port import Archive, ConfigurationStore, Outbox, Tier
+from message_handler.stores.port import Archive, ConfigurationStore, Outbox, Retention, Tier
 
 if TYPE_CHECKING:
     from message_handler.admin_configuration import ConfigurationAdmin
@@ -43,6 +43,8 @@ class Parts:
     egress: Egress
     #: None: there is no Postgres to deliver from.
     deliveries: Deliveries | None = None
+    #: None: there is no Postgres that keeps anything.
+    retention: Retention | None = None
 
     @property
     def configuration(self) -> ConfigurationAdmin:
@@ -66,7 +68,7 @@ def build(settings: Settings | None = None, *, deployed: bool = False, meter: Me
     """
     settings = settings or Settings.from_environment()
     meter = meter or Meter()
-    tiers, archive, configurations, outbox = _stores(settings, deployed=deployed)
+    tiers, archive, configurations, outbox, retention = _stores(settings, deployed=deployed)
     bots = BotConfigService(tiers, archive, settings)
     worker: Worker
 
@@ -87,7 +89,7 @@ def build(settings: Settings | None = None, *, deployed: bool = False, meter: Me
         deliveries=deliveries,
     )
     intake = Intake(tiers, archive, queue, bots, settings, meter=meter)
-    return Parts(settings, tiers, archive, queue, bots, intake, worker, configurations, egress, deliveries)
+    return Parts(settings, tiers, archive, queue, bots, intake, worker, configurations, egress, deliveries, retention)
 
 
 # Each adapter's client library is imported only where it is used: a cold start is paid by patients.
@@ -100,6 +102,7 @@ class _Stores(NamedTuple):
     archive: Archive
     configuration: ConfigurationStore
     outbox: Outbox | None
+    retention: Retention | None
 
 
 def _stores(settings: Settings, *, deployed: bool) -> _Stores:
@@ -110,6 +113,7 @@ def _stores(settings: Settings, *, deployed: bool) -> _Stores:
     archive: Archive
     configuration: ConfigurationStore = NoConfiguration()
     outbox: Outbox | None = None
+    retention: Retention | None = None
     if settings.redis_url:
         from message_handler.stores.redis import RedisTier
         from message_handler.stores.redis_client import connect
@@ -121,6 +125,7 @@ def _stores(settings: Settings, *, deployed: bool) -> _Stores:
         from message_handler.stores.postgres_archive import PostgresArchive
         from message_handler.stores.postgres_configuration import PostgresConfiguration
         from message_handler.stores.postgres_outbox import PostgresOutbox
+        from message_handler.stores.postgres_retention import PostgresRetention
 
         database = Database(connector(settings), CircuitBreaker("Postgres", settings.store_retry_after))
         tiers.append(PostgresTier(database, settings))
@@ -129,6 +134,7 @@ def _stores(settings: Settings, *, deployed: bool) -> _Stores:
             PostgresConfiguration(database),
             PostgresOutbox(database),
         )
+        retention = PostgresRetention(database)
     elif deployed or settings.redis_url or settings.job_queue_url:
         archive = NoArchive()
     else:
@@ -138,7 +144,7 @@ def _stores(settings: Settings, *, deployed: bool) -> _Stores:
     # Whoever works in another process never finishes what waits in this one's memory.
     unheld_seconds = settings.heartbeat_stale if settings.job_queue_url else None
     tiers.append(MemoryTier(settings, unheld_seconds=unheld_seconds))
-    return _Stores(Failover(*tiers, expected="redis" if deployed else None), archive, configuration, outbox)
+    return _Stores(Failover(*tiers, expected="redis" if deployed else None), archive, configuration, outbox, retention)
 
 
 def _sqs(settings: Settings) -> tuple[SqsQueue, SqsQueue]:

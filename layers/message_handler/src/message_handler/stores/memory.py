@@ -168,6 +168,10 @@ class MemoryTier:
         with self._mutex:
             return self._line(key).current
 
+    def jobs(self, key: ConversationKey) -> tuple[Job, ...]:
+        with self._mutex:
+            return self._line(key).jobs()
+
     def owner(self, key: ConversationKey, lock_id: str) -> str | None:
         with self._mutex:
             line = self._line(key)

@@ -171,6 +171,9 @@ class PostgresTier:
     def waiting(self, key: ConversationKey) -> Job | None:
         return self._load(key).line.current
 
+    def jobs(self, key: ConversationKey) -> tuple[Job, ...]:
+        return self._load(key).line.jobs()
+
     def owner(self, key: ConversationKey, lock_id: str) -> str | None:
         line = self._load(key).line
         return line.current.job_id if line.current and line.locked_by(lock_id) else None

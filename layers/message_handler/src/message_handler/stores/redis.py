@@ -285,6 +285,11 @@ class RedisTier:
             document = self._client.hget(_line_key(key), "current")
         return job_from_json(json.loads(document)) if document else None
 
+    def jobs(self, key: ConversationKey) -> tuple[Job, ...]:
+        with self._reaching():
+            documents = self._client.hmget(_line_key(key), ["current", "next"])
+        return tuple(job_from_json(json.loads(document)) for document in documents if document)
+
     def owner(self, key: ConversationKey, lock_id: str) -> str | None:
         with self._reaching():
             owner, document = self._client.hmget(_line_key(key), ["lock_id", "current"])
