@@ -95,6 +95,10 @@ def erase_conversation(call: Call) -> tuple[int, dict[str, Any]]:
     return HTTPStatus.OK, {"erased": True}
 
 
+def migrate() -> list[str]:
+    return parts().archive.migrate()
+
+
 def purge() -> dict[str, int]:
     now = time.time
     return retention.purge(
@@ -174,7 +178,7 @@ ROUTES: dict[tuple[str, str], Route] = {
 
 ACTIONS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "sweep": lambda event: {"swept": sweep(event.get("max_age_hours", maintenance.DEFAULT_MAX_AGE_HOURS))},
-    "migrate": lambda _: {"applied": parts().archive.migrate()},
+    "migrate": lambda _: {"applied": migrate()},
     "purge": lambda _: {"purged": purge()},
     "status": lambda _: status(),
 }
@@ -195,9 +199,9 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
 def resource(event: dict[str, Any], context: Any) -> dict[str, Any]:
     return cloudformation.run(
         event,
-        parts().archive.migrate,
+        migrate,
         remaining=lambda: context.get_remaining_time_in_millis() / 1000,
-        allow_loopback=parts().settings.egress_allow_loopback,
+        allow_loopback=lambda: parts().settings.egress_allow_loopback,
     )
 
 

@@ -1,8 +1,8 @@
 """Migrations as a stack asks for them: a custom resource of CloudFormation.
 
-CloudFormation invokes the function and waits, for an hour, until its answer is put where the event says: so there is one
-before the function's time is up, whatever the database does. Creating and updating the resource migrates, deleting it
-leaves the database as it is.
+CloudFormation invokes the function and waits, for an hour, until its answer is put where the event says: so there is
+one before the function's time is up, whatever the database does. Creating and updating the resource migrates, deleting
+it leaves the database as it is.
 
 The event and the answer are as in the AWS CloudFormation User Guide, "Custom resource request types".
 """
@@ -45,7 +45,7 @@ def run(
     migrate: Callable[[], list[str]],
     *,
     remaining: Callable[[], float],
-    allow_loopback: bool = False,
+    allow_loopback: Callable[[], bool] = lambda: False,
 ) -> dict[str, Any]:
     """Do what the event asks for, and put the answer where it says; returns the answer.
 
@@ -78,7 +78,7 @@ def run(
     return answer
 
 
-def _checked(url: Any, *, allow_loopback: bool) -> str:
+def _checked(url: Any, *, allow_loopback: Callable[[], bool]) -> str:
     """The address, which is as secret as a password: whoever has it may answer. Raises InvalidRequest."""
     try:
         parts = urlsplit(str(url))
@@ -86,8 +86,8 @@ def _checked(url: Any, *, allow_loopback: bool) -> str:
     except ValueError:
         host, port, parts = "", None, urlsplit("")
     ours = parts.scheme == "https" and port in (None, 443) and host.endswith(_HOSTS) and parts.username is None
-    local = allow_loopback and parts.scheme in ("http", "https") and host in _LOOPBACK
-    if not ours and not local:
+    local = parts.scheme in ("http", "https") and host in _LOOPBACK
+    if not ours and not (local and allow_loopback()):
         raise InvalidRequest("must be an address of CloudFormation's", field="ResponseURL")
     return str(url)
 
