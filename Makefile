@@ -21,7 +21,7 @@ SOURCES := $(shell find layers functions -type f ! -name '*.pyc' ! -path '* *')
 APPS := $(wildcard functions/*/app.py)
 BUILT := .aws-sam/build/template.yaml
 
-.PHONY: help run token psql test test-chaos test-guards lint build validate invoke lock clean
+.PHONY: help run token psql migrate test test-chaos test-guards lint build validate invoke lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
@@ -34,6 +34,9 @@ token: .venv/synced ## print an access token for AUTH=1 (ARGS="--tenant clinic-a
 
 psql: .venv/synced ## open a prompt on the database of the running `make run`
 	@exec .venv/bin/python -m local.psql
+
+migrate: .venv/synced ## bring a database's schema up to date: DATABASE_URL's, or that of the running `make run` (ARGS=--help)
+	@exec .venv/bin/python -m local.migrate $(ARGS)
 
 test: .venv/synced .venv-mock-ai/synced ## run the tests (ARGS="-k burst" for some of them)
 	@exec .venv/bin/python -m pytest $(ARGS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 import warnings
 from collections.abc import Callable
 from functools import cache
@@ -12,17 +13,17 @@ from typing import Any
 from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.logging.utils import copy_config_to_registered_loggers
 
-from message_handler import administration, handoff, maintenance
+from message_handler import administration, cloudformation, erasure, handoff, maintenance, retention
 from message_handler.admin_configuration import Expected, Shown
 from message_handler.configuration import KINDS
-from message_handler.errors import InvalidRequest, MessageHandlerError, NotFound, PreconditionFailed
+from message_handler.errors import InvalidRequest, MessageHandlerError, NotFound, PreconditionFailed, Unavailable
 from message_handler.intake import conversation_key
 from message_handler.jobs import BackgroundJobManager
 from message_handler.locks import lock_view
 from message_handler.metrics import Meter
 from message_handler.models import AuditEntry
 from message_handler.rest import Call, Headers, Route, log_crash, serve
-from message_handler.stores.port import RecordKind
+from message_handler.stores.port import RecordKind, Retention
 from message_handler.validation import field_name
 from message_handler.wiring import Parts, build
 
@@ -124,6 +125,37 @@ def list_audit(call: Call) -> tuple[int, dict[str, Any]]:
     return HTTPStatus.OK, administration.list_audit(parts().audit, call)
 
 
+def export_conversation(call: Call) -> tuple[int, dict[str, Any]]:
+    from message_handler.export import export
+
+    key = conversation_key(call.path("conversation_id"), call.platform_id)
+    return HTTPStatus.OK, export(keeping(), parts().tiers, key, after=call.query("after"))
+
+
+def erase_conversation(call: Call) -> tuple[int, dict[str, Any]]:
+    key = conversation_key(call.path("conversation_id"), call.platform_id)
+    erasure.erase(parts().tiers, parts().archive, key)
+    return HTTPStatus.OK, {"erased": True}
+
+
+def migrate() -> list[str]:
+    return parts().archive.migrate()
+
+
+def purge() -> dict[str, int]:
+    now = time.time
+    return retention.purge(
+        keeping(), parts().tiers, parts().settings, meter, clock=now, until=now() + retention.PURGE_SECONDS
+    )
+
+
+def keeping() -> Retention:
+    found = parts().retention
+    if found is None:
+        raise Unavailable("Postgres")
+    return found
+
+
 def list_dead_letters(call: Call) -> tuple[int, dict[str, Any]]:
     return HTTPStatus.OK, maintenance.dead_letters(parts().deliveries, call.platform_id)
 
@@ -208,6 +240,8 @@ ROUTES: dict[tuple[str, str], Route] = {
     ("GET", "/admin/jobs"): list_jobs,
     ("POST", "/admin/jobs/{job_id}/retry"): retry_job,
     ("GET", "/admin/audit"): list_audit,
+    ("GET", "/admin/conversations/{conversation_id}/export"): export_conversation,
+    ("DELETE", "/admin/conversations/{conversation_id}"): erase_conversation,
     **configuration_routes("bots"),
     **configuration_routes("core_ai"),
     **configuration_routes("platforms"),
@@ -219,7 +253,8 @@ OPEN_ROUTES = {("GET", "/health")}
 
 ACTIONS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "sweep": lambda event: {"swept": sweep(event.get("max_age_hours", maintenance.DEFAULT_MAX_AGE_HOURS))},
-    "migrate": lambda _: {"applied": parts().archive.migrate()},
+    "migrate": lambda _: {"applied": migrate()},
+    "purge": lambda _: {"purged": purge()},
     "status": lambda _: status(),
 }
 
@@ -227,13 +262,22 @@ ACTIONS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
 @logger.inject_lambda_context(log_event=False)  # whatever the environment says: events hold patients' words
 @metrics.log_metrics
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
-    """A call of the API, or `{"action": "sweep" | "migrate" | "status"}` from the schedule or an operator."""
+    """A call of the API, CloudFormation's custom resource, or an `{"action": …}` from a schedule or an operator."""
     try:
-        if "httpMethod" not in event:
-            return act(event)
-        return serve(ROUTES, event, lambda: parts().settings, scope="admin", open_routes=OPEN_ROUTES)
+        if "httpMethod" in event:
+            return serve(ROUTES, event, lambda: parts().settings, scope="admin", open_routes=OPEN_ROUTES)
+        return resource(event, context) if cloudformation.is_custom_resource(event) else act(event)
     finally:
         meter.publish(metrics.add_metric)
+
+
+def resource(event: dict[str, Any], context: Any) -> dict[str, Any]:
+    return cloudformation.run(
+        event,
+        migrate,
+        remaining=lambda: context.get_remaining_time_in_millis() / 1000,
+        allow_loopback=lambda: parts().settings.egress_allow_loopback,
+    )
 
 
 def act(event: dict[str, Any]) -> dict[str, Any]:

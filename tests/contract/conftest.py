@@ -213,7 +213,9 @@ def memory_archive() -> MemoryArchive:
 def _postgres_archive(database: Database) -> PostgresArchive:
     _rest(database)
     database.run(
-        lambda connection: connection.run("truncate conversations, jobs, outbox, settled, turns, held, bots, core_ai")
+        lambda connection: connection.run(
+            "truncate conversations, jobs, outbox, settled, turns, held, erasures, bots, core_ai"
+        )
     )
     return PostgresArchive(database)
 

@@ -44,6 +44,7 @@ MIGRATIONS = [
     "0006_configuration.sql",
     "0007_suspects.sql",
     "0008_administration.sql",
+    "0009_retention.sql",
 ]
 
 

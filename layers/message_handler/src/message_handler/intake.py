@@ -168,8 +168,8 @@ class Intake:
         Raises RequestError (Rejected where the bot's policy is to), or Unavailable; then nothing was accepted.
         """
         context, messages = read_turns(request)
-        bot_id, counted = request.bot_id, False
-        new = tuple(new_message(message.content, message.message_id) for message in messages)
+        bot_id, counted, now = request.bot_id, False, self.clock()
+        new = tuple(new_message(message.content, message.message_id, now) for message in messages)
         while True:
             config = self.bots.get_bot_config(key.conversation_id, bot_id=bot_id, platform_id=key.platform_id)
             if not counted:

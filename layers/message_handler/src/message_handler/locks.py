@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import replace
@@ -55,7 +56,7 @@ class MessageLockManager:
         """
         key = conversation_key(conversation_id, self._platform_id)
         _, turns = read_turns(request_of(messages, bot_id))
-        request = Request(key, tuple(new_message(turn.content, None) for turn in turns), (), bot_id)
+        request = Request(key, tuple(new_message(turn.content, None, time.time()) for turn in turns), (), bot_id)
         job_id, lock_id = key.new_job_id(), str(uuid.uuid4())
         _, accepted = self._tiers.first(lambda tier: tier.accept(request, job_id=job_id, lock_id=lock_id))
         return {

@@ -32,6 +32,8 @@ UNITS: dict[str, Unit] = {
     "RecordsPoisoned": "Count",
     "RecordsRedriven": "Count",
     "ConversationsSwept": "Count",
+    "ConversationsPurged": "Count",
+    "DeliveriesPurged": "Count",
     "DeliveriesSucceeded": "Count",
     "DeliveriesFailed": "Count",
     "DeliveriesDead": "Count",

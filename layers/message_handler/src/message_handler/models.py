@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 import secrets
 import uuid
@@ -49,6 +50,11 @@ class ConversationKey:
         digest = hashlib.blake2b(f"{self.platform_id}/{self.conversation_id}".encode(), digest_size=2).digest()
         return int.from_bytes(digest) % SHARDS
 
+    @property
+    def name_hash(self) -> str:
+        """Stands for the conversation where its id must not be kept."""
+        return hashlib.sha256(f"{self.platform_id}/{self.conversation_id}".encode()).hexdigest()
+
     def new_job_id(self) -> str:
         """A UUIDv8 (RFC 9562) whose first 10 bits name the shard, so that an id alone finds its keys."""
         bits = (self.shard << 118) | secrets.randbits(118)
@@ -79,6 +85,8 @@ class Message:
     content: str
     given: bool = False
     aliases: tuple[str, ...] = ()
+    #: When intake was given it, in Unix seconds: an erasure voids what was accepted before it. 0 counts as long ago.
+    accepted_at: float = field(default=0.0, compare=False)
 
     @property
     def digest(self) -> str:
@@ -95,13 +103,17 @@ class Message:
     @staticmethod
     def from_json(value: dict[str, Any]) -> Message:
         return Message(
-            value["message_id"], value["content"], value.get("given", False), tuple(value.get("aliases", ()))
+            value["message_id"],
+            value["content"],
+            value.get("given", False),
+            tuple(value.get("aliases", ())),
+            value.get("accepted_at", 0.0),
         )
 
 
-def new_message(content: str, message_id: str | None) -> Message:
+def new_message(content: str, message_id: str | None, accepted_at: float = 0.0) -> Message:
     """A message under the platform's id, or under a minted one."""
-    return Message(message_id or uuid.uuid4().hex, content, given=message_id is not None)
+    return Message(message_id or uuid.uuid4().hex, content, given=message_id is not None, accepted_at=accepted_at)
 
 
 class JobStatus(StrEnum):
@@ -183,6 +195,11 @@ class Job:
         """The ids of those of its messages that the platform named."""
         return tuple(id_ for message in self.messages if message.given for id_ in message.ids)
 
+    @property
+    def accepted_at(self) -> float:
+        """When the oldest of its messages was accepted (Unix seconds)."""
+        return min((message.accepted_at for message in self.messages), default=math.inf)
+
     def being_cancelled(self) -> Job:
         """The job with those messages alone that its cancel covers."""
         return replace(self, messages=tuple(m for m in self.messages if m.message_id in self.cancelled))
@@ -240,6 +257,19 @@ class Record:
     message_id: str
     request: Request
     redriven: int = 0
+
+    @property
+    def accepted_at(self) -> float:
+        """When its own message was accepted (Unix seconds)."""
+        own = [message for message in self.request.messages if self.message_id in message.ids]
+        return max(message.accepted_at for message in own or self.request.messages)
+
+    def accepted_after(self, moment: float) -> Record | None:
+        """The record without what was accepted until then; None if its own message was."""
+        if self.accepted_at <= moment:
+            return None
+        live = tuple(message for message in self.request.messages if message.accepted_at > moment)
+        return replace(self, request=replace(self.request, messages=live))
 
 
 @dataclass(frozen=True, slots=True)
@@ -390,6 +420,9 @@ class Fence:
     successor_id: str | None = None
     waiting: tuple[Message, ...] = ()
     held: bool = False
+    #: Set if a message of the job is void: the conversation was erased, and so is what was accepted until then (Unix
+    #: seconds). Nothing was noted.
+    erased_until: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -398,6 +431,14 @@ class Verdict:
 
     job: Job
     cancelled: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Erased:
+    """What an erasure found in the archive: whether there was anything, and the ids of the jobs that were there."""
+
+    found: bool
+    job_ids: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -115,11 +115,12 @@ class Worker:
     def is_settled(self, record: Record) -> bool:
         """Whether nothing waits for the record any more; then what it was promised leads to what it got.
 
-        Nor does anything if a human answers and Postgres keeps the message. Raises Unavailable.
+        Nor does anything if a human answers and Postgres keeps the message, or if it was erased. Raises Unavailable.
         """
-        settled_by = self.archive.settled_by(record.request.key, record.message_id)
+        key = record.request.key
+        settled_by = self.archive.settled_by(key, record.message_id)
         if settled_by is None:
-            return self.archive.is_held(record.request.key, record.message_id)
+            return self.archive.is_held(key, record.message_id) or self.archive.erased(key, record.accepted_at)
         if settled_by != record.job_id:
             self.archive.supersede(_promised(record, self.clock()), settled_by)
         return True
@@ -159,6 +160,14 @@ class Worker:
                     self.meter.add("RecordsPoisoned")
                     self._ended(self._run(tier, claim, deadline, None).to_its_end(claim.job).job, ended, deadline)
                 raise
+            if end.erased_until is not None:
+                # The tier has what Postgres was to forget, from a record or from before. Each message that was accepted
+                # since then has a record of its own, and comes back with that.
+                tier.erase(key)
+                live = record.accepted_after(end.erased_until)
+                if live is None:
+                    return None
+                return self._work(live, deadline, retry, ended, ai, patience=patience, give_up=give_up)
             self._ended(end.job, ended, deadline)
             if not end.waiting:
                 break
@@ -239,6 +248,9 @@ class Worker:
         if not self.archive.archive(job):
             _log.info("an end was archived before, or another came first", extra={"ai_job_id": job.job_id})
             self.meter.add("RepliesInConflict")
+            if self.archive.erased(job.key, job.accepted_at):
+                self.tiers.each(lambda tier: tier.erase(job.key, [job.job_id]))
+                return
         # What can't be told forgets by itself.
         with suppress(Unavailable):
             self.tiers.each(lambda tier: tier.archived(job.job_id))

@@ -43,6 +43,14 @@ class _Stopped(Exception):
     """The run is worth nothing any more: its claim is lost or its job is being cancelled."""
 
 
+class _Erased(Exception):
+    """The conversation was erased after a message of the job was accepted."""
+
+    def __init__(self, until: float) -> None:
+        super().__init__()
+        self.until = until
+
+
 class _Joined(Exception):
     """Messages came that the run has not seen: it starts again with them."""
 
@@ -57,10 +65,14 @@ class _Pulse:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How a run ended: the job if it was ended here, and whether a next one moved up."""
+    """How a run ended: the job if it was ended here, and whether a next one moved up.
+
+    `erased_until`: it didn't run, for what was accepted for its conversation until then (Unix seconds) is void.
+    """
 
     job: Job | None = None
     waiting: bool = False
+    erased_until: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +101,10 @@ class Run:
             self.meter.add("JobsRecovered")
         pulse = _Pulse(self.clock(), self.clock())
         while True:
-            permitted = self._permit(job)
+            try:
+                permitted = self._permit(job)
+            except _Erased as erased:
+                return Ended(erased_until=erased.until)
             if permitted is None:
                 return Ended()
             fence, job = permitted
@@ -121,7 +136,7 @@ class Run:
         """Permission to run what is still open of `job`, under its own name or a successor's.
 
         Returns the job as adopted, or with a `number` of None the ended job to finish; None if the lock is lost.
-        The fence is None where Postgres is away.
+        The fence is None where Postgres is away. Raises _Erased.
 
             worker A: commit J{m0} ── dies     sweep: J pending again     intake: m1 joins J
             worker B: fence J{m0, m1}: m0 is settled, J has ended ── m1 runs as J', J points to J'
@@ -140,6 +155,8 @@ class Run:
                     # A → seal, commit ── dies     Postgres goes away     B: only Postgres knows that A committed
                     raise
                 return None, job
+            if fence.erased_until is not None:
+                raise _Erased(fence.erased_until)
             ended = fence.ended
             if ended and fence.successor_id is None:
                 return fence, replace(ended, messages=job.messages, held=fence.held)

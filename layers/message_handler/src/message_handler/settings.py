@@ -67,6 +67,18 @@ class Settings(BaseModel):
     wake_after: Seconds = 60.0
     configuration_ttl: Seconds = 5.0
 
+    # Days; 0 is for ever. A conversation stays longer than any record of it that may still be in a queue.
+    retention_conversations_days: Annotated[int, Field(ge=0, le=36_500)] = 3653
+    retention_delivered_days: Annotated[int, Field(ge=0, le=36_500)] = 30
+    retention_dead_days: Annotated[int, Field(ge=0, le=36_500)] = 90
+
+    @field_validator("retention_conversations_days")
+    @classmethod
+    def _longer_than_records(cls, value: int) -> int:
+        if 0 < value < 30:
+            raise ValueError("must be 0, for ever, or at least 30")
+        return value
+
     @field_validator("redis_url")
     @classmethod
     def _redis_scheme(cls, value: SecretStr | None) -> SecretStr | None:

@@ -22,7 +22,7 @@ from message_handler.secrets import Secrets
 from message_handler.settings import Settings
 from message_handler.stores.breaker import CircuitBreaker
 from message_handler.stores.failover import Failover
-from message_handler.stores.port import Archive, Audit, ConfigurationStore, Outbox, Tier
+from message_handler.stores.port import Archive, Audit, ConfigurationStore, Outbox, Retention, Tier
 
 if TYPE_CHECKING:
     from message_handler.admin_configuration import ConfigurationAdmin
@@ -45,6 +45,8 @@ class Parts:
     audit: Audit
     #: None: there is no Postgres to deliver from.
     deliveries: Deliveries | None = None
+    #: None: there is no Postgres that keeps anything.
+    retention: Retention | None = None
 
     @property
     def configuration(self) -> ConfigurationAdmin:
@@ -68,7 +70,7 @@ def build(settings: Settings | None = None, *, deployed: bool = False, meter: Me
     """
     settings = settings or Settings.from_environment()
     meter = meter or Meter()
-    tiers, archive, configurations, audit, outbox = _stores(settings, deployed=deployed)
+    tiers, archive, configurations, audit, outbox, retention = _stores(settings, deployed=deployed)
     bots = BotConfigService(tiers, archive, settings)
     worker: Worker
 
@@ -90,7 +92,19 @@ def build(settings: Settings | None = None, *, deployed: bool = False, meter: Me
     )
     intake = Intake(tiers, archive, queue, bots, settings, meter=meter)
     return Parts(
-        settings, tiers, archive, queue, bots, intake, worker, configurations, egress, secrets, audit, deliveries
+        settings,
+        tiers,
+        archive,
+        queue,
+        bots,
+        intake,
+        worker,
+        configurations,
+        egress,
+        secrets,
+        audit,
+        deliveries,
+        retention,
     )
 
 
@@ -105,6 +119,7 @@ class _Stores(NamedTuple):
     configuration: ConfigurationStore
     audit: Audit
     outbox: Outbox | None
+    retention: Retention | None
 
 
 def _stores(settings: Settings, *, deployed: bool) -> _Stores:
@@ -116,6 +131,7 @@ def _stores(settings: Settings, *, deployed: bool) -> _Stores:
     configuration: ConfigurationStore = NoConfiguration()
     audit: Audit = NoAudit()
     outbox: Outbox | None = None
+    retention: Retention | None = None
     if settings.redis_url:
         from message_handler.stores.redis import RedisTier
         from message_handler.stores.redis_client import connect
@@ -128,6 +144,7 @@ def _stores(settings: Settings, *, deployed: bool) -> _Stores:
         from message_handler.stores.postgres_audit import PostgresAudit
         from message_handler.stores.postgres_configuration import PostgresConfiguration
         from message_handler.stores.postgres_outbox import PostgresOutbox
+        from message_handler.stores.postgres_retention import PostgresRetention
 
         database = Database(connector(settings), CircuitBreaker("Postgres", settings.store_retry_after))
         tiers.append(PostgresTier(database, settings))
@@ -137,6 +154,7 @@ def _stores(settings: Settings, *, deployed: bool) -> _Stores:
             PostgresAudit(database),
             PostgresOutbox(database),
         )
+        retention = PostgresRetention(database)
     elif deployed or settings.redis_url or settings.job_queue_url:
         archive = NoArchive()
     else:
@@ -147,7 +165,8 @@ def _stores(settings: Settings, *, deployed: bool) -> _Stores:
     # Whoever works in another process never finishes what waits in this one's memory.
     unheld_seconds = settings.heartbeat_stale if settings.job_queue_url else None
     tiers.append(MemoryTier(settings, unheld_seconds=unheld_seconds))
-    return _Stores(Failover(*tiers, expected="redis" if deployed else None), archive, configuration, audit, outbox)
+    failover = Failover(*tiers, expected="redis" if deployed else None)
+    return _Stores(failover, archive, configuration, audit, outbox, retention)
 
 
 def _sqs(settings: Settings) -> tuple[SqsQueue, SqsQueue]:

@@ -170,6 +170,10 @@ class MemoryTier:
         with self._mutex:
             return self._line(key).current
 
+    def jobs(self, key: ConversationKey) -> tuple[Job, ...]:
+        with self._mutex:
+            return self._line(key).jobs()
+
     def owner(self, key: ConversationKey, lock_id: str) -> str | None:
         with self._mutex:
             line = self._line(key)
@@ -191,6 +195,19 @@ class MemoryTier:
             if steps.hand_off(line, human=human):
                 self._idle.pop(key, None)
                 self._index(line)
+
+    def erase(self, key: ConversationKey, job_ids: Iterable[str] = ()) -> bool:
+        with self._mutex:
+            line = self._lines.pop(key, None)
+            self._idle.pop(key, None)
+            self._keys = {job_id: of for job_id, of in self._keys.items() if of != key}
+            ended = [job_id for job_id, (job, _) in self._ended.items() if job.key == key]
+            unarchived = [job_id for job_id, job in self._unarchived.items() if job.key == key]
+            for job_id in ended:
+                del self._ended[job_id]
+            for job_id in unarchived:
+                del self._unarchived[job_id]
+            return bool(line or ended or unarchived)
 
     def release(self, key: ConversationKey) -> Job | None:
         with self._mutex:

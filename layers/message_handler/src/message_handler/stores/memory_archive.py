@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from message_handler.models import (
     AuditEntry,
     Conversation,
     ConversationKey,
+    Erased,
     Fence,
     HandedBack,
     Holding,
@@ -25,7 +27,7 @@ from message_handler.models import (
 from message_handler.stores import holding
 from message_handler.stores.memory_audit import MemoryAudit
 from message_handler.stores.memory_handoff import Handoff
-from message_handler.stores.port import Noted
+from message_handler.stores.port import ERASURE_MARGIN, Noted
 
 
 @dataclass(slots=True)
@@ -72,6 +74,8 @@ class MemoryArchive:
         #: Jobs whose messages were opened again.
         self._reopened: set[tuple[str, str]] = set()
         self.audit = MemoryAudit()
+        #: Until when what was accepted for a conversation is void, and a fence that no run before that exceeded.
+        self._erasures: dict[str, tuple[float, int]] = {}
 
     def ping(self) -> None:
         """A process reaches its own memory."""
@@ -84,7 +88,10 @@ class MemoryArchive:
 
     def fence(self, job: Job, *, successor_id: str, turns: int, drain: bool = False) -> Fence:
         with self._mutex:
+            if self._is_void(job.key, job.accepted_at):
+                return Fence(None, {}, erased_until=self._erasures[job.key.name_hash][0])
             archived = self._conversation(job)
+            archived.fence = max(archived.fence, self._erasures.get(job.key.name_hash, (0.0, 0))[1])
             settled = {id_: archived.settled[id_] for m in job.messages for id_ in m.ids if id_ in archived.settled}
             newest = tuple(turn for turn, _, _ in archived.turns[-turns:]) if turns else ()
             known, open_ = self._note(job), [m for m in job.messages if archived.is_open(m)]
@@ -107,7 +114,7 @@ class MemoryArchive:
 
     def commit(self, job: Job, fence: int) -> bool:
         with self._mutex:
-            archived = self._conversation(job)
+            archived = self._conversations.get(job.key, _Archived(job.bot_id))
             known, fenced = self._jobs.get((job.key.platform_id, job.job_id), (None, None))
             if known is None or known.status.ended:
                 return known is not None and known.status is job.status and fence == fenced
@@ -121,6 +128,8 @@ class MemoryArchive:
 
     def archive(self, job: Job) -> bool:
         with self._mutex:
+            if self._is_void(job.key, job.accepted_at):
+                return False
             archived = self._conversation(job)
             open_ = tuple(m for m in job.messages if archived.is_open(m))
             if not open_:
@@ -151,16 +160,18 @@ class MemoryArchive:
     def cancel(self, job: Job) -> Verdict:
         with self._mutex:
             archived = self._conversation(job)
+            live = tuple(m for m in job.messages if not self._is_void(job.key, m.accepted_at))
+            job = replace(job, messages=tuple(m if m in live else replace(m, content="") for m in job.messages))
             self._note(job)
-            open_ = tuple(m for m in job.messages if archived.is_open(m))
+            open_ = tuple(m for m in live if archived.is_open(m))
             if open_:
                 archived.fence += 1
                 archived.settle(replace(job, finished_at=time.time()), open_)
                 archived.cancelled.update(m.message_id for m in open_)
-            mine = {m.message_id for m in job.messages if archived.settled[m.message_id] == job.job_id}
+            mine = {m.message_id for m in live if archived.settled[m.message_id] == job.job_id}
             ended = self._cancel(job)
             self._end_settled(archived, job)
-            return Verdict(ended, not archived.cancelled.isdisjoint(mine))
+            return Verdict(ended, len(live) < len(job.messages) or not archived.cancelled.isdisjoint(mine))
 
     def raise_fence(self, key: ConversationKey) -> None:
         with self._mutex:
@@ -291,7 +302,8 @@ class MemoryArchive:
             archived = self._conversations.get(key)
             if archived is None or not archived.handoff.human:
                 return None
-            return archived.handoff.hold(archived.settled, holding.to_hold(messages, context, resources))
+            live = [m for m in messages if not self._is_void(key, m.accepted_at)]
+            return archived.handoff.hold(archived.settled, holding.to_hold(live, context, resources))
 
     def is_held(self, key: ConversationKey, message_id: str) -> bool:
         with self._mutex:
@@ -319,8 +331,8 @@ class MemoryArchive:
 
     def given_back(self, key: ConversationKey, back: HandedBack, job_id: str) -> None:
         with self._mutex:
-            archived = self._conversations[key]
-            if archived.handoff.human or archived.handoff.handoffs != back.handoffs:
+            archived = self._conversations.get(key)
+            if archived is None or archived.handoff.human or archived.handoff.handoffs != back.handoffs:
                 return
             for kept in back.held:
                 if kept.job_id:
@@ -334,6 +346,26 @@ class MemoryArchive:
                 for key, archived in self._conversations.items()
                 if archived.handoff.messages and not archived.handoff.human
             ]
+
+    def erase(self, key: ConversationKey) -> Erased:
+        with self._mutex:
+            archived = self._conversations.pop(key, None)
+            jobs = [job for job, _ in self._jobs.values() if job.key == key]
+            for job in jobs:
+                del self._jobs[key.platform_id, job.job_id]
+            _, fence = self._erasures.get(key.name_hash, (0.0, 0))
+            self._erasures[key.name_hash] = (
+                time.time() + ERASURE_MARGIN,
+                max(fence, archived.fence if archived else 0),
+            )
+            return Erased(archived is not None or bool(jobs), tuple(job.job_id for job in jobs))
+
+    def erased(self, key: ConversationKey, accepted_at: float) -> bool:
+        with self._mutex:
+            return self._is_void(key, accepted_at)
+
+    def _is_void(self, key: ConversationKey, accepted_at: float) -> bool:
+        return accepted_at <= self._erasures.get(key.name_hash, (-math.inf, 0))[0]
 
     def configuration(self, platform_id: str, bot_id: str) -> dict[str, Any] | None:
         """Nothing is configured in memory: every bot but the default one is unknown."""

@@ -10,6 +10,7 @@ from message_handler.models import (
     AuditEntry,
     Conversation,
     ConversationKey,
+    Erased,
     Fence,
     HandedBack,
     Holding,
@@ -112,6 +113,12 @@ class NoArchive:
 
     def to_give_back(self) -> list[ConversationKey]:
         return []
+
+    def erase(self, key: ConversationKey) -> Erased:
+        raise Unavailable("Postgres")
+
+    def erased(self, key: ConversationKey, accepted_at: float) -> bool:
+        return False
 
     def configuration(self, platform_id: str, bot_id: str) -> dict[str, Any] | None:
         raise Unavailable("Postgres")

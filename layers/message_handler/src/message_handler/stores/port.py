@@ -19,6 +19,7 @@ from message_handler.models import (
     ConversationKey,
     DeadDelivery,
     Delivery,
+    Erased,
     Fence,
     HandedBack,
     Holding,
@@ -32,6 +33,9 @@ from message_handler.models import (
     Turn,
     Verdict,
 )
+
+#: The clocks of hosts differ by less (seconds): what is accepted so soon after an erasure is void with it.
+ERASURE_MARGIN = 5.0
 
 TierName = Literal["redis", "postgres", "memory"]
 
@@ -154,6 +158,9 @@ class Tier(Protocol):
     def waiting(self, key: ConversationKey) -> Job | None:
         """The head of the conversation's line, if it has one."""
 
+    def jobs(self, key: ConversationKey) -> tuple[Job, ...]:
+        """All of the conversation's line, its head first."""
+
     def owner(self, key: ConversationKey, lock_id: str) -> str | None:
         """The job of the conversation's lock if `lock_id` is the lock's."""
 
@@ -169,6 +176,12 @@ class Tier(Protocol):
         """Note that a human answers the conversation, or the bot again: while one does, `accept` raises HandedOff.
 
         A cache like everything here: the archive's fence decides whether the bot answers. Workers take records in.
+        """
+
+    def erase(self, key: ConversationKey, job_ids: Iterable[str] = ()) -> bool:
+        """Forget all of a conversation, its ended jobs too; whether there was anything.
+
+        `job_ids`: those of its jobs that the archive had, should the tier have forgotten whose they are.
         """
 
     def sweep(self, *, older_than: float, platform_id: str | None = None) -> list[Job]:
@@ -216,7 +229,8 @@ class Archive(Protocol):
         left, to the job that settled the last one. `turns`: how many of the newest archived turns to return.
         `drain`: return the open messages too that wait for this conversation in the Postgres tier.
 
-        While a human answers nothing is permitted: what is open of the job, and what was drained, is held.
+        While a human answers nothing is permitted: what is open of the job, and what was drained, is held. Nor is a job
+        with a message that was erased: nothing is noted then, and `erased_until` is set.
         """
 
     def commit(self, job: Job, fence: int) -> bool:
@@ -325,6 +339,15 @@ class Archive(Protocol):
     def to_give_back(self) -> list[ConversationKey]:
         """Conversations that the bot answers again, but of which something is still held."""
 
+    def erase(self, key: ConversationKey) -> Erased:
+        """Delete all of a conversation, and void what was accepted for it until now, wherever that still is.
+
+        No run that goes on commits any more; a fence, a cancel, a hold or an archived end of what is void does nothing.
+        """
+
+    def erased(self, key: ConversationKey, accepted_at: float) -> bool:
+        """Whether what was accepted for a conversation at that time (Unix seconds) is void."""
+
     def configuration(self, platform_id: str, bot_id: str) -> dict[str, Any] | None:
         """The bot's record with its `core_ai` and `platform` records inside; None if there is no such bot.
 
@@ -379,6 +402,47 @@ class Audit(Protocol):
 
     def entries(self, platform_id: str, *, kind: str | None, before_id: int | None, most: int) -> list[AuditEntry]:
         """The newest first; of one kind, if it is named, and from before an entry on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """Something that is stored of a conversation, as JSON with a `kind`, and its place in the order of all that is."""
+
+    section: int
+    key: str
+    record: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Idle:
+    """A conversation in which nothing has happened since `updated_at` (as Postgres writes it); it has so many turns."""
+
+    key: ConversationKey
+    turns: int
+    updated_at: str
+
+
+class Retention(Protocol):
+    """What Postgres keeps of patients. Times are Unix seconds; each call deletes a bounded number of rows."""
+
+    def kept(self, key: ConversationKey, after: tuple[int, str], *, most: int, most_bytes: int) -> list[Kept]:
+        """What is stored of a conversation behind a place (section, key), in order.
+
+        Not more than `most` records and `most_bytes` of JSON, but one if there is any.
+        """
+
+    def idle(self, *, before: float, after: str, most: int) -> list[Idle]:
+        """Conversations in which nothing has happened since `before` and nothing is under way, the longest idle first.
+
+        From behind `after` on, an `updated_at`.
+        """
+
+    def purge_conversations(self, keys: Sequence[ConversationKey], *, before: float) -> int:
+        """Delete those in which nothing has happened since `before`, unless somebody is at work on them; how many."""
+
+    def purge_deliveries(self, *, delivered_before: float, dead_before: float, most: int) -> int: ...
+
+    def purge_erasures(self, *, before: float, most: int) -> int: ...
 
 
 class Outbox(Protocol):

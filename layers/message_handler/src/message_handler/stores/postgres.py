@@ -174,6 +174,9 @@ class PostgresTier:
     def waiting(self, key: ConversationKey) -> Job | None:
         return self._load(key).line.current
 
+    def jobs(self, key: ConversationKey) -> tuple[Job, ...]:
+        return self._load(key).line.jobs()
+
     def owner(self, key: ConversationKey, lock_id: str) -> str | None:
         line = self._load(key).line
         return line.current.job_id if line.current and line.locked_by(lock_id) else None
@@ -189,6 +192,12 @@ class PostgresTier:
 
     def hand_off(self, key: ConversationKey, *, human: bool) -> None:
         self._step(key, lambda row: steps.hand_off(row.line, human=human))
+
+    def erase(self, key: ConversationKey, job_ids: Iterable[str] = ()) -> bool:
+        first = key.shard << 118
+        ids = {"first_id": str(uuid.UUID(int=first)), "last_id": str(uuid.UUID(int=first + (1 << 118) - 1))}
+        values = {"platform_id": key.platform_id, "conversation_id": key.conversation_id} | ids
+        return bool(self._database.execute(values, "erase_line")[0][0])
 
     def release(self, key: ConversationKey) -> Job | None:
         return self._step(key, lambda row: steps.release(row.line))

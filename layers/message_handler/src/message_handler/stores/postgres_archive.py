@@ -12,6 +12,7 @@ from message_handler.models import (
     AuditEntry,
     Conversation,
     ConversationKey,
+    Erased,
     Fence,
     HandedBack,
     Holding,
@@ -27,7 +28,7 @@ from message_handler.models import (
 from message_handler.stores import holding, postgres_audit, postgres_handoff
 from message_handler.stores.database import Database, Refused, execute, transaction
 from message_handler.stores.line_documents import line_from_text
-from message_handler.stores.port import Noted
+from message_handler.stores.port import ERASURE_MARGIN, Noted
 
 _SETTLED_KIND = {JobStatus.COMPLETED: "answered", JobStatus.FAILED: "failed"}
 _UNIQUE_VIOLATION = "23505"
@@ -60,6 +61,9 @@ class PostgresArchive:
 
         def work(connection: Connection) -> Fence:
             fence = _fence(job, execute(connection, values, *take))
+            if fence.erased_until is not None:
+                execute(connection, values, "drop_empty_conversation")
+                return fence
             return fence if fence.number is not None else end(connection)
 
         def end(connection: Connection) -> Fence:
@@ -67,7 +71,9 @@ class PostgresArchive:
             # handed back.
             with transaction(connection):
                 fence = _fence(job, execute(connection, values, *take))
-                if fence.number is not None:
+                if fence.erased_until is not None:
+                    execute(connection, values, "drop_empty_conversation")
+                if fence.number is not None or fence.erased_until is not None:
                     return fence
                 open_ = tuple(message for message in job.messages if message.message_id not in fence.settled)
                 if fence.held:
@@ -106,7 +112,11 @@ class PostgresArchive:
 
         def work(connection: Connection) -> bool:
             with transaction(connection):
-                settled = {row[0] for row in execute(connection, values, "lock_conversation", "settled_of")}
+                execute(connection, values, "lock_conversation")
+                if _is_void(execute(connection, values, "erased_until"), job.accepted_at):
+                    execute(connection, values, "drop_empty_conversation")
+                    return False
+                settled = {row[0] for row in execute(connection, values, "settled_of")}
                 open_ = tuple(message for message in job.messages if message.message_id not in settled)
                 if not open_:
                     return False
@@ -124,6 +134,7 @@ class PostgresArchive:
     def cancel(self, job: Job) -> Verdict:
         values = _job_values(job) | {
             "owners": [message.message_id for message in job.messages for _ in message.ids],
+            "accepted": [message.accepted_at for message in job.messages for _ in message.ids],
             "contents": [message.content for message in job.messages],
             "turn_ids": [message.message_id if message.given else None for message in job.messages],
         }
@@ -218,7 +229,9 @@ class PostgresArchive:
             with transaction(connection):
                 if not postgres_handoff.handed_off(connection, key):
                     return None
-                return postgres_handoff.hold(connection, key, messages, context, resources)
+                erased = execute(connection, _key_values(key), "erased_until")
+                live = [message for message in messages if not _is_void(erased, message.accepted_at)]
+                return postgres_handoff.hold(connection, key, live, context, resources)
 
         return self._database.run(work)
 
@@ -245,19 +258,28 @@ class PostgresArchive:
     def to_give_back(self) -> list[ConversationKey]:
         return [ConversationKey(*row) for row in self._database.execute({}, "to_give_back")]
 
+    def erase(self, key: ConversationKey) -> Erased:
+        values = _key_values(key) | {"bot_id": "", "margin": ERASURE_MARGIN}
+        found, job_ids = self._database.execute(values, "lock_conversation", "note_erasure", "erase_conversation")[0]
+        return Erased(found, tuple(job_ids))
+
+    def erased(self, key: ConversationKey, accepted_at: float) -> bool:
+        return _is_void(self._database.execute(_key_values(key), "erased_until"), accepted_at)
+
     def configuration(self, platform_id: str, bot_id: str) -> dict[str, Any] | None:
         rows = self._database.execute({"platform_id": platform_id, "bot_id": bot_id}, "configuration")
         return rows[0][0] if rows else None
 
 
 def _key_values(key: ConversationKey) -> dict[str, Any]:
-    return {"platform_id": key.platform_id, "conversation_id": key.conversation_id}
+    return {"platform_id": key.platform_id, "conversation_id": key.conversation_id, "name_hash": key.name_hash}
 
 
 def _job_values(job: Job) -> dict[str, Any]:
     return _key_values(job.key) | {
         "job_id": job.job_id,
         "bot_id": job.bot_id,
+        "oldest": job.accepted_at,
         "message_ids": [message.message_id for message in job.messages],
         "ids": [id_ for message in job.messages for id_ in message.ids],
         "restarts": job.restarts,
@@ -292,16 +314,25 @@ def _end_values(job: Job) -> dict[str, Any]:
 
 def _fence(job: Job, rows: list[Any]) -> Fence:
     """What `take_fence` and, where it was asked too, `waiting_messages` found."""
-    (number, settled, newest, handed_off), *lines = rows
+    (number, settled, newest, handed_off, erased), *lines = rows
+    if erased is not None and job.accepted_at <= erased:
+        return Fence(None, {}, erased_until=erased)
     own = {id_ for message in job.messages for id_ in message.ids}
     waiting = tuple(
         message
         for document, settled_there in lines
         for message in line_from_text(job.key, document).waiting()
-        if message.message_id not in settled_there and own.isdisjoint(message.ids)
+        if message.message_id not in settled_there
+        and own.isdisjoint(message.ids)
+        and (erased is None or message.accepted_at > erased)
     )
     turns = tuple(Turn(turn["role"], turn["content"], turn["message_id"]) for turn in newest or ())
     return Fence(number, settled or {}, turns, waiting=waiting, held=handed_off)
+
+
+def _is_void(erased: list[Any], accepted_at: float) -> bool:
+    """What `erased_until` found says of something that was accepted then."""
+    return bool(erased) and accepted_at <= erased[0][0]
 
 
 def _job(connection: Connection, job: Job) -> Job | None:

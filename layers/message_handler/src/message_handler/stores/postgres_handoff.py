@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -59,6 +60,7 @@ def _answered_by_human(
         "owners": [message.message_id for message in open_ for _ in message.ids],
         "contents": [message.content for message in open_],
         "turn_ids": [message.message_id if message.given else None for message in open_],
+        "accepted": [math.inf for message in open_ for _ in message.ids],  # a human said now that it is answered
         "restarts": 0,
         "attempts": 0,
         "created_at": time.time(),
@@ -114,8 +116,8 @@ def held(connection: Connection, key: ConversationKey) -> HandedBack | None:
 
 def given_back(connection: Connection, key: ConversationKey, back: HandedBack, job_id: str) -> None:
     """See the port."""
-    (_, silent, handoffs), *_ = execute(connection, _values(key), "handoff_state")
-    if silent or handoffs != back.handoffs:
+    rows = execute(connection, _values(key), "handoff_state")
+    if not rows or rows[0][1] or rows[0][2] != back.handoffs:
         return
     for promised in dict.fromkeys(kept.job_id for kept in back.held if kept.job_id):
         execute(connection, _values(key) | {"job_id": promised, "successor_id": job_id}, "supersede_job")
@@ -126,13 +128,13 @@ def given_back(connection: Connection, key: ConversationKey, back: HandedBack, j
 def _held(connection: Connection, key: ConversationKey) -> list[HeldMessage]:
     return [
         HeldMessage(
-            Message(message_id, content, given, tuple(aliases)),
+            Message(message_id, content, given, tuple(aliases), held_at),
             turns_from_json(json.loads(context)),
             json.loads(resources),
             job_id,
             answered_by,
         )
-        for message_id, content, given, aliases, context, resources, job_id, answered_by in execute(
+        for message_id, content, given, aliases, context, resources, job_id, answered_by, held_at in execute(
             connection, _values(key), "held_messages"
         )
     ]
@@ -162,4 +164,4 @@ def _settled(connection: Connection, key: ConversationKey, messages: Sequence[Me
 
 
 def _values(key: ConversationKey) -> dict[str, Any]:
-    return {"platform_id": key.platform_id, "conversation_id": key.conversation_id}
+    return {"platform_id": key.platform_id, "conversation_id": key.conversation_id, "name_hash": key.name_hash}

@@ -56,7 +56,20 @@ PINGED = 16
 #: A connection that nobody used for so many seconds is made anew: firewalls and balancers drop idle ones silently.
 IDLE_SECONDS = 60.0
 
-STEPS = ("accept", "undo", "claim", "adopt", "heartbeat", "look", "seal", "finish", "cancel", "release", "hand_off")
+STEPS = (
+    "accept",
+    "undo",
+    "claim",
+    "adopt",
+    "heartbeat",
+    "look",
+    "seal",
+    "finish",
+    "cancel",
+    "release",
+    "hand_off",
+    "erase",
+)
 
 
 class RedisTier:
@@ -271,6 +284,11 @@ class RedisTier:
             document = self._client.hget(_line_key(key), "current")
         return job_from_json(json.loads(document)) if document else None
 
+    def jobs(self, key: ConversationKey) -> tuple[Job, ...]:
+        with self._reaching():
+            documents = self._client.hmget(_line_key(key), ["current", "next"])
+        return tuple(job_from_json(json.loads(document)) for document in documents if document)
+
     def owner(self, key: ConversationKey, lock_id: str) -> str | None:
         with self._reaching():
             owner, document = self._client.hmget(_line_key(key), ["lock_id", "current"])
@@ -285,6 +303,12 @@ class RedisTier:
 
     def hand_off(self, key: ConversationKey, *, human: bool) -> None:
         self._step("hand_off", key, human=human)
+
+    def erase(self, key: ConversationKey, job_ids: Iterable[str] = ()) -> bool:
+        known = [job_id for job_id in job_ids if shard_of_job(job_id) == key.shard]
+        while "found" not in (answer := self._step("erase", key, known, known=known)):
+            known += answer["missing"]
+        return bool(answer["found"])
 
     def release(self, key: ConversationKey) -> Job | None:
         return _job(self._step("release", key))

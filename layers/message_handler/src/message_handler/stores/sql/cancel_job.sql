@@ -1,12 +1,16 @@
 -- Under the row lock: settle what is open as cancelled, archive its text, shut out the run that goes on, end the job.
--- `ids` are all ids of the messages, `owners` the message that each belongs to.
-with settled_now as (
+-- `ids` are all ids of the messages, `owners` the message that each belongs to, `accepted` when that one was (Unix
+-- seconds): one that was erased since is void, and leaves nothing.
+with erased as (
+    select erased_at from erasures where platform_id = :platform_id and name_hash = :name_hash
+), settled_now as (
     insert into settled (platform_id, conversation_id, message_id, job_id, kind)
     select :platform_id, :conversation_id, id, cast(:job_id as uuid), 'cancelled'
-    from unnest(cast(:ids as text[]), cast(:owners as text[])) as mine(id, owner)
+    from unnest(cast(:ids as text[]), cast(:owners as text[]), cast(:accepted as float8[])) as mine(id, owner, at)
     where not exists (
         select from settled
         where platform_id = :platform_id and conversation_id = :conversation_id and message_id = owner)
+      and not exists (select from erased where erased_at >= to_timestamp(at))
     on conflict do nothing
     returning message_id
 ), raised as (
@@ -32,7 +36,9 @@ with settled_now as (
          with ordinality as turn(message_id, content, turn_id, number)
     where turn.message_id in (select message_id from settled_now)
 )
-select exists (select from settled_now) or exists (
+select exists (select from settled_now)
+    or exists (select from erased, unnest(cast(:accepted as float8[])) as at where erased_at >= to_timestamp(at))
+    or exists (
     select from settled
     where platform_id = :platform_id and conversation_id = :conversation_id
       and job_id = cast(:job_id as uuid) and kind = 'cancelled' and message_id = any(cast(:message_ids as text[])))

@@ -1,6 +1,8 @@
--- Under the row lock: raise the fence and note the run, unless the job has ended, a message of it is settled, or a
--- human answers.
-with known as (
+-- Under the row lock: raise the fence and note the run, unless the job has ended, a message of it is settled or void, or
+-- a human answers.
+with erased as (
+    select fence, erased_at from erasures where platform_id = :platform_id and name_hash = :name_hash
+), known as (
     select * from jobs
     where platform_id = :platform_id and job_id = cast(:job_id as uuid) and status <> 'processing'
 ), done as (
@@ -8,10 +10,11 @@ with known as (
     where platform_id = :platform_id and conversation_id = :conversation_id
       and message_id = any(cast(:ids as text[]))
 ), raised as (
-    update conversations set fence = fence + 1
+    update conversations set fence = greatest(fence, coalesce((select erased.fence from erased), 0)) + 1
     where platform_id = :platform_id and conversation_id = :conversation_id
       and not exists (select from known)
       and not exists (select from done where message_id = any(cast(:message_ids as text[])))
+      and not exists (select from erased where erased_at >= to_timestamp(cast(:oldest as float8)))
       and not handed_off
     returning fence
 ), noted as (
@@ -33,4 +36,5 @@ select (select fence from raised),
               where platform_id = :platform_id and conversation_id = :conversation_id
               order by position desc limit cast(:turns as integer)) as newest),
        (select handed_off from conversations
-        where platform_id = :platform_id and conversation_id = :conversation_id)
+        where platform_id = :platform_id and conversation_id = :conversation_id),
+       (select extract(epoch from erased_at)::float8 + 0.001 from erased)

@@ -1,0 +1,79 @@
+"""All that is stored about a patient's conversation, as JSON, a page at a time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from message_handler.errors import InvalidRequest, NotFound
+from message_handler.locks import timestamp
+from message_handler.models import ConversationKey, Job
+from message_handler.stores.documents import turns_to_json
+from message_handler.stores.failover import Failover
+from message_handler.stores.port import Retention
+
+#: Lambda answers with 6 MB at most, in which escaping may make five bytes of one.
+MOST_RECORDS = 1_000
+MOST_BYTES = 1024 * 1024
+
+_SECTIONS = 6
+
+
+def export(
+    retention: Retention,
+    tiers: Failover,
+    key: ConversationKey,
+    *,
+    after: str | None = None,
+    most: int = MOST_RECORDS,
+    most_bytes: int = MOST_BYTES,
+) -> dict[str, Any]:
+    """A page of the body of `GET /admin/conversations/{conversation_id}/export`, from behind `after` on.
+
+    `records` are objects with a `kind`: `conversation`, `turn`, `job`, `settled`, `held`, `delivery`, then `waiting`, a
+    job as a tier has it. `next` is the `after` of the following page, None on the last. Raises NotFound where nothing
+    is stored, InvalidRequest, and Unavailable while a store is away: an export is whole.
+    """
+    kept = retention.kept(key, _position(after), most=most, most_bytes=most_bytes)
+    records = [it.record for it in kept]
+    if kept:
+        return {
+            "conversation_id": key.conversation_id,
+            "records": records,
+            "next": f"{kept[-1].section}.{kept[-1].key}",
+        }
+    for tier in tiers.tiers:
+        records += [_waiting(tier.name, job) for job in tier.jobs(key)]
+    if not records and after is None:
+        raise NotFound("there is no such conversation", field="conversation_id")
+    return {"conversation_id": key.conversation_id, "records": records, "next": None}
+
+
+def _position(after: str | None) -> tuple[int, str]:
+    if after is None:
+        return -1, ""
+    section, dot, last = after.partition(".")
+    if not dot or section not in map(str, range(_SECTIONS)) or not last.isascii() or "\x00" in last:
+        raise InvalidRequest("must be the `next` of an earlier page", field="after")
+    return int(section), last
+
+
+def _waiting(tier: str, job: Job) -> dict[str, Any]:
+    return {
+        "kind": "waiting",
+        "tier": tier,
+        "job_id": job.job_id,
+        "bot_id": job.bot_id,
+        "status": job.status.value,
+        "messages": [
+            {
+                "message_id": message.message_id,
+                "content": message.content,
+                "aliases": list(message.aliases),
+                "accepted_at": timestamp(message.accepted_at),
+            }
+            for message in job.messages
+        ],
+        "context": turns_to_json(job.context),
+        "resources": job.resources,
+        "created_at": timestamp(job.created_at),
+    }

@@ -1,0 +1,61 @@
+"""`python -m local.migrate`: brings a database's schema up to date. `make migrate` calls it.
+
+The database is that of `DATABASE_URL`, without it that of the running `make run`. On AWS the stack migrates by itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from pydantic import SecretStr
+
+from local.psql import address_file
+from message_handler.errors import MessageHandlerError
+from message_handler.settings import Settings
+from message_handler.stores.database import Database, connector
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Prints each migration that it applies. Returns 1 if they can't be applied, 2 if there is no database to do it in.
+
+    All or none are applied; two at once apply them once.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m local.migrate", description="Bring a database's schema up to date."
+    )
+    port = os.environ.get("PORT") or "3000"
+    parser.add_argument(
+        "--port",
+        default=port,
+        type=int,
+        help="the local host's, where DATABASE_URL is not set (default: $PORT, else 3000)",
+    )
+    options = parser.parse_args(arguments)
+    try:
+        settings = Settings.from_environment()
+        if settings.database_url is None:
+            address = address_file(Path(".local"), options.port)
+            if not address.is_file():
+                told = (
+                    f"nothing runs on port {options.port} from this folder: start `make run` first, or set DATABASE_URL"
+                )
+                print(f"migrate: {told}", file=sys.stderr)
+                return 2
+            settings = settings.model_copy(update={"database_url": SecretStr(address.read_text())})
+        database = Database(connector(settings))
+        applied = database.migrate()
+    except MessageHandlerError as error:
+        print(f"migrate: {error}", file=sys.stderr)
+        return 1
+    for name in applied:
+        print(f"applied {name}")
+    if not applied:
+        print("up to date")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

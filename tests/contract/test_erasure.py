@@ -1,0 +1,400 @@
+"""A conversation is erased, whatever goes on in it, and nothing that was said comes back: over each pair of stores."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import redis
+from pg8000.native import Connection, identifier
+
+from message_handler import erasure, handoff
+from message_handler.errors import Conflict, NotFound, Unavailable
+from message_handler.models import Job, JobStatus, Message
+from message_handler.stores.memory import MemoryTier
+from message_handler.stores.memory_archive import MemoryArchive
+from message_handler.stores.port import Archive, Tier
+from message_handler.stores.postgres_archive import PostgresArchive
+from message_handler.stores.postgres_outbox import PostgresOutbox
+from tests.contract.chat import BOT, named
+from tests.contract.stories import on, told
+from tests.contract.test_archive import Conversation
+from tests.contract.world import World
+
+CANARY = "canary-4c1e"
+STEPS = [
+    "tier.accept",
+    "queue.send",
+    "tier.accept_again",
+    "tier.claim",
+    "archive.fence",
+    "tier.adopt",
+    "ai.complete",
+    "tier.heartbeat",
+    "tier.seal",
+    "archive.commit",
+    "tier.finish",
+    "archive.settled_by",
+]
+
+
+def tables(sql: Connection) -> Iterator[str]:
+    """All that is in each table, as text."""
+    for (name,) in sql.run("select tablename from pg_tables where schemaname = 'public'"):
+        yield str(sql.run(f"select to_json(found)::text from {identifier(name)} as found"))
+
+
+def keys(client: redis.Redis) -> Iterator[str]:
+    """All that is in each key, as text."""
+    for key in client.scan_iter(count=1000):
+        kind = client.type(key)
+        yield key
+        if kind == "string":
+            yield str(client.get(key))
+        elif kind == "hash":
+            yield str(client.hgetall(key))
+        else:
+            yield str(client.zrange(key, 0, -1))
+
+
+@pytest.fixture
+def kept(request: pytest.FixtureRequest, world: World) -> Callable[[], str]:
+    """All that the world's stores keep, as text."""
+
+    def everything() -> str:
+        stores = (world.store.target, world.kept.target)
+        found = [str(vars(store)) for store in stores if isinstance(store, MemoryTier | MemoryArchive)]
+        if not isinstance(world.kept.target, MemoryArchive):
+            found += tables(request.getfixturevalue("sql"))
+            found += keys(request.getfixturevalue("redis_client"))
+        return "\n".join(found)
+
+    return everything
+
+
+@pytest.fixture
+def world(new_world: Callable[[], World]) -> World:
+    """One whose clock is behind the servers': what it accepts now, it accepts before it is erased."""
+    world = new_world()
+    world.clock.now = time.time() - 20
+    return world
+
+
+def erases(world: World) -> None:
+    with world.steps.silently():
+        erasure.erase(world.tiers, world.archive, world.key)
+
+
+def later(world: World) -> None:
+    """What is accepted from now on was accepted after every erasure."""
+    world.clock.now = max(world.clock.now, time.time() + 6)
+
+
+class TestErasing:
+    def test_nothing_is_left_of_an_answered_conversation(self, world: World, kept: Callable[[], str]) -> None:
+        world.posts("m0", text=f"{CANARY} zero")
+        world.settles()
+        job_id = told(world, "m0")
+        assert CANARY in kept()
+        erases(world)
+        assert CANARY not in kept()
+        assert world.key.conversation_id not in kept()
+        assert world.archive.conversation(world.key) is None
+        with pytest.raises(NotFound):
+            world.job(job_id)
+
+    @pytest.mark.parametrize("side", ["before", "after"])
+    @pytest.mark.parametrize("step", STEPS)
+    def test_a_job_in_flight_cannot_bring_it_back(
+        self, world: World, kept: Callable[[], str], step: str, side: Any
+    ) -> None:
+        # (Who is told that it is not there yet has asked before it was accepted.)
+        def happens() -> None:
+            with suppress(NotFound):
+                erases(world)
+
+        on(world, side, step, happens)
+        world.posts("m0", text=f"{CANARY} zero")
+        world.settles()
+        assert not world.steps.hooks, f"{step} never came"
+        assert CANARY not in kept()
+        assert not world.queue.waiting
+
+    @pytest.mark.parametrize("step", STEPS)
+    def test_what_is_accepted_afterwards_is_answered_and_alone(
+        self, world: World, kept: Callable[[], str], step: str
+    ) -> None:
+        def happens() -> None:
+            with suppress(NotFound):
+                erases(world)
+            with world.steps.silently():
+                later(world)
+                world.posts("m1", text="new one")
+
+        on(world, "after", step, happens)
+        world.posts("m0", text=f"{CANARY} zero")
+        world.settles()
+        assert CANARY not in kept()
+        assert world.answered("m1")
+        new = [prompt for prompt in world.ai.prompts if any(m.content == "new one" for m in prompt.messages)]
+        assert all(CANARY not in str(prompt) for prompt in new[-1:])
+
+    def test_a_record_that_comes_late_is_deleted(self, world: World, kept: Callable[[], str]) -> None:
+        world.posts("m0", text=f"{CANARY} zero")
+        erases(world)
+        outcome = world.delivers()
+        assert outcome is not None
+        assert outcome.back is None
+        assert world.ai.prompts == []
+        assert CANARY not in kept()
+
+    def test_a_record_that_two_workers_get_is_deleted(self, world: World, kept: Callable[[], str]) -> None:
+        world.posts("m0", text=f"{CANARY} zero")
+        record = world.queue.waiting[0].record
+        erases(world)
+        on(world, "before", "tier.claim", lambda: world.worker.process(record, world.clock() + 120))
+        world.settles()
+        assert CANARY not in kept()
+
+    def test_twice_is_once(self, world: World, kept: Callable[[], str]) -> None:
+        world.posts("m0", text=f"{CANARY} zero")
+        world.settles()
+        erases(world)
+        with pytest.raises(NotFound):
+            erases(world)
+        assert CANARY not in kept()
+
+    def test_who_is_not_there_is_not_found_and_leaves_no_trace_of_an_id(
+        self, world: World, kept: Callable[[], str]
+    ) -> None:
+        with pytest.raises(NotFound):
+            erases(world)
+        assert world.archive.conversation(world.key) is None
+        if not isinstance(world.kept.target, MemoryArchive):
+            assert world.key.conversation_id not in kept()
+
+    def test_another_conversation_stays(self, world: World, kept: Callable[[], str]) -> None:
+        other = replace(world.key, platform_id="other")
+        world.posts("m0", text="the other one's")
+        world.settles()
+        with suppress(NotFound):
+            erasure.erase(world.tiers, world.archive, other)
+        assert world.answered("m0")
+
+    def test_a_new_run_has_a_greater_fence_than_any_before(self, world: World) -> None:
+        for number in range(3):
+            world.posts(f"m{number}")
+            world.settles()
+        job = Job(world.key.new_job_id(), world.key, JobStatus.PENDING, (Message("n", "x", accepted_at=9e9),), BOT)
+        before = world.archive.fence(job, successor_id=world.key.new_job_id(), turns=0).number
+        erases(world)
+        after = world.archive.fence(job, successor_id=world.key.new_job_id(), turns=0).number
+        assert before is not None
+        assert after is not None
+        assert after > before
+
+
+class TestOtherSteps:
+    def test_a_cancel_in_flight_archives_no_words(self, world: World, kept: Callable[[], str]) -> None:
+        world.posts("m0", text=f"{CANARY} zero")
+        on(world, "before", "archive.cancel", lambda: erases(world))
+        job = world.cancels(told(world, "m0"))
+        assert job is not None
+        assert job.status is JobStatus.CANCELLED
+        world.settles()
+        assert CANARY not in kept()
+
+    def test_a_hold_in_flight_keeps_no_words(self, world: World, kept: Callable[[], str]) -> None:
+        world.posts("m0")
+        world.settles()
+        with world.steps.silently():
+            handoff.hand_off(world.tiers, world.archive, world.sender, world.key)
+
+        def happens() -> None:
+            erases(world)
+            with world.steps.silently():
+                world.archive.hand_off(world.key, "default")
+
+        on(world, "before", "archive.hold", happens)
+        world.posts("m1", text=f"{CANARY} one")
+        world.settles()
+        assert CANARY not in kept()
+
+    @pytest.mark.parametrize("step", ["archive.held", "tier.accept", "archive.given_back"])
+    @pytest.mark.parametrize("side", ["before", "after"])
+    def test_a_hand_back_in_flight_brings_nothing_back(
+        self, world: World, kept: Callable[[], str], step: str, side: Any
+    ) -> None:
+        world.posts("m0")
+        world.settles()
+        with world.steps.silently():
+            handoff.hand_off(world.tiers, world.archive, world.sender, world.key)
+        world.posts("m1", text=f"{CANARY} one")
+        assert CANARY in kept()
+        on(world, side, step, lambda: erases(world))
+        handoff.hand_back(world.tiers, world.archive, world.intake.accept, world.key)
+        world.settles()
+        assert not world.steps.hooks
+        assert CANARY not in kept()
+
+    def test_an_interrupted_job_is_erased_too(self, world: World, kept: Callable[[], str]) -> None:
+        world.posts("m0", text=f"{CANARY} zero")
+        on(world, "before", "ai.complete", lambda: world.posts("m1", text=f"{CANARY} one", double_texting="interrupt"))
+        on(world, "before", "tier.seal", lambda: erases(world))
+        world.settles()
+        assert CANARY not in kept()
+
+
+class TestOutages:
+    @pytest.mark.parametrize("moment", ["before", "after"])
+    def test_an_end_that_waits_to_be_archived_is_void(self, world: World, kept: Callable[[], str], moment: str) -> None:
+        world.posts("m0", text=f"{CANARY} zero")
+        world.postgres(away=True)
+        world.delivers()
+        world.postgres(away=False)
+        assert CANARY in kept()
+        assert len(world.queue.waiting) == 2
+        if moment == "before":
+            # The tier keeps it: an end that the archive does not take is told to be forgotten there as well.
+            with world.steps.silently():
+                world.archive.erase(world.key)
+        else:
+            erases(world)
+        world.settles()
+        assert CANARY not in kept()
+
+    def test_while_postgres_is_away_nothing_happens(self, world: World) -> None:
+        world.posts("m0")
+        world.settles()
+        world.postgres(away=True)
+        with pytest.raises(Unavailable):
+            erases(world)
+        world.postgres(away=False)
+        assert world.answered("m0")
+        assert world.job(told(world, "m0")).reply
+
+    def test_what_a_tier_kept_that_was_away_is_never_answered(self, world: World, kept: Callable[[], str]) -> None:
+        world.posts("m0", text=f"{CANARY} zero")
+        world.redis(away=True)
+        with pytest.raises(Unavailable):
+            erases(world)
+        world.redis(away=False)
+        assert CANARY in kept()
+        # It is back, and still has m0 in its line: who is accepted now joins that job.
+        later(world)
+        world.posts("m1", text="new one", resources={"user_id": "u1"})
+        world.settles()
+        assert world.answered("m1")
+        assert all(CANARY not in str(prompt) for prompt in world.ai.prompts)
+        assert CANARY not in kept()
+
+    def test_nor_is_what_its_sweep_finds_there(self, world: World, kept: Callable[[], str]) -> None:
+        world.posts("m0", text=f"{CANARY} zero")
+        world.queue.waiting.clear()
+        world.redis(away=True)
+        with pytest.raises(Unavailable):
+            erases(world)
+        world.redis(away=False)
+        world.clock.advance(120)
+        assert world.sweeps() == 1
+        world.settles()
+        assert world.ai.prompts == []
+        assert CANARY not in kept()
+
+    def test_asked_again_the_tier_that_was_away_forgets(self, world: World, kept: Callable[[], str]) -> None:
+        world.posts("m0", text=f"{CANARY} zero")
+        world.settles()
+        world.redis(away=True)
+        with pytest.raises(Unavailable):
+            erases(world)
+        world.redis(away=False)
+        assert CANARY in kept() or not isinstance(world.kept.target, PostgresArchive)
+        with suppress(NotFound):
+            erases(world)
+        assert CANARY not in kept()
+
+
+class TestTheTier:
+    def test_it_forgets_a_conversation_and_no_other(self, tier: Tier, chat: Any) -> None:
+        other = replace(chat, key=replace(chat.key, conversation_id="patient-2"))
+        for talk in (chat, other):
+            talk.says(named("m0", "kept"))
+        assert tier.erase(chat.key) is True
+        assert tier.waiting(chat.key) is None
+        assert tier.lock(chat.key) is None
+        assert tier.erase(chat.key) is False
+        assert tier.waiting(other.key) is not None
+        assert tier.erase(other.key) is True
+
+
+class TestTheArchive:
+    @pytest.fixture
+    def talk(self, archive: Archive) -> Conversation:
+        return Conversation(archive)
+
+    def test_a_commit_of_a_run_that_began_before_is_refused(self, talk: Conversation) -> None:
+        job = talk.job(1, "m0")
+        number = talk.number(job)
+        talk.archive.erase(talk.key)
+        assert not talk.archive.commit(talk.completed(job), number)
+        assert talk.archive.conversation(talk.key) is None
+
+    def test_so_is_one_beside_a_new_run(self, talk: Conversation) -> None:
+        job = talk.job(1, "m0")
+        number = talk.number(job)
+        talk.archive.erase(talk.key)
+        new = replace(talk.job(2, "m1"), messages=(replace(named("m1"), accepted_at=9e9),))
+        assert talk.number(new) > number
+        assert not talk.archive.commit(talk.completed(job), number)
+        assert talk.archive.commit(talk.completed(new), number + 1)
+
+    def test_a_late_end_is_not_archived(self, talk: Conversation) -> None:
+        talk.archive.erase(talk.key)
+        assert not talk.archive.archive(talk.completed(talk.job(1, "m0")))
+        assert talk.archive.conversation(talk.key) is None
+        assert talk.archive.job(talk.key.platform_id, talk.id(1)) is None
+
+    def test_what_was_accepted_at_the_same_time_elsewhere_is_void_too(self, talk: Conversation) -> None:
+        # Another host's clock may be ahead.
+        talk.archive.erase(talk.key)
+        assert talk.archive.erased(talk.key, time.time() + 1)
+        assert not talk.archive.erased(talk.key, time.time() + 30)
+        assert not talk.archive.erased(replace(talk.key, platform_id="other"), 0.0)
+
+    def test_jobs_are_returned_for_the_tiers(self, talk: Conversation) -> None:
+        job = talk.job(1, "m0")
+        assert talk.archive.commit(replace(talk.completed(job), finished_at=time.time()), talk.number(job))
+        erased = talk.archive.erase(talk.key)
+        assert erased.found
+        assert erased.job_ids == (talk.id(1),)
+        assert not talk.archive.erase(talk.key).found
+
+
+class TestDeliveries:
+    def test_one_in_flight_has_nothing_to_report_to(self, postgres_archive: PostgresArchive, sql: Connection) -> None:
+        talk = Conversation(postgres_archive, replace(Conversation(postgres_archive).key, platform_id="default"))
+        sql.run("update platforms set base_url = 'https://chat.example' where platform_id = 'default'")
+        try:
+            talk.answer(1, "m0")
+            outbox = PostgresOutbox(postgres_archive._database)
+            now = time.time() + 1
+            claim = "6e5d7c1a-0000-4000-8000-000000000001"
+            delivery = outbox.claim(talk.key, claim, now=now, until=now + 30, most=4, busy_until=now)
+            assert delivery is not None
+            assert not isinstance(delivery, float)
+            postgres_archive.erase(talk.key)
+            assert not outbox.delivered(delivery, now=now)
+            assert sql.run("select count(*) from outbox") == [[0]]
+        finally:
+            sql.run("update platforms set base_url = null where platform_id = 'default'")
+
+
+def test_a_job_that_was_erased_cannot_be_cancelled(world: World) -> None:
+    world.posts("m0")
+    erases(world)
+    with pytest.raises((NotFound, Conflict)):
+        world.jobs.cancel(told(world, "m0"))

@@ -1,0 +1,12 @@
+-- Hold these, in this order; of one that is held already take over what is newly known.
+insert into held (platform_id, conversation_id, message_id, content, given, aliases, context, resources, job_id,
+                  answered_by)
+select :platform_id, :conversation_id, kept.message_id, kept.content, kept.given, kept.aliases, kept.context,
+       kept.resources, kept.job_id, kept.answered_by
+from rows from (json_to_recordset(cast(:held as json)) as (
+         message_id text, content text, given boolean, aliases text[], context text, resources text, job_id uuid,
+         answered_by uuid)) with ordinality as kept(message_id, content, given, aliases, context, resources, job_id,
+                                                   answered_by, number)
+order by kept.number
+on conflict (platform_id, conversation_id, message_id) do update
+set given = excluded.given, aliases = excluded.aliases, job_id = excluded.job_id
