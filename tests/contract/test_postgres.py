@@ -376,9 +376,11 @@ def test_a_connection_that_nobody_used_for_long_is_made_anew(
     database.close()
 
 
-def test_a_client_that_is_stopped_inside_a_transaction_does_not_hold_its_locks_for_ever(sql: Connection) -> None:
-    with transaction(sql):
-        assert sql.run("show idle_in_transaction_session_timeout") == [["10s"]]
+def test_a_client_that_is_stopped_inside_a_transaction_does_not_hold_its_locks_for_ever(migrated: Settings) -> None:
+    connection = connector(migrated)()
+    with transaction(connection):
+        assert connection.run("show idle_in_transaction_session_timeout") == [["10s"]]
+    connection.close()
 
 
 class TestErrors:

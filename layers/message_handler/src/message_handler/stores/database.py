@@ -45,6 +45,8 @@ _IDLE_SECONDS = 60.0
 #: A migration may take longer than a request.
 _MIGRATION_SECONDS = 50.0
 _OUTDATED_SCHEMA = "the database's schema (the admin function's action `migrate` makes it)"
+#: How long a client may hold locks and say nothing.
+_IDLE_IN_TRANSACTION = "10s"
 #: The migrations' own lock, held to the end of their transaction.
 _MIGRATION_LOCK = 7_220_441
 
@@ -257,9 +259,10 @@ class Database:
 def transaction(connection: Connection) -> Iterator[None]:
     """What runs inside happens whole or not at all; a connection that dies rolls back.
 
-    So does a client that is stopped in the middle, after ten seconds: its locks would hold up others.
+    So does a client that is stopped in the middle, after ten seconds, for its locks would hold up others. The user's
+    own settings say that, made by `_migrate`: a `set` in here would pin the session to its connection of RDS Proxy.
     """
-    connection.execute_simple("begin; set local idle_in_transaction_session_timeout = '10s'")
+    connection.run("begin")
     try:
         yield
     except (DatabaseError, RequestError):
@@ -371,4 +374,9 @@ def _migrate(connection: Connection) -> list[str]:
                     name=file.name,
                 )
                 applied.append(file.name)
+        if connection.run("show idle_in_transaction_session_timeout") != [[_IDLE_IN_TRANSACTION]]:
+            # For the sessions that begin from now on.
+            connection.run(
+                f"alter role current_user set idle_in_transaction_session_timeout = '{_IDLE_IN_TRANSACTION}'"
+            )
     return applied
