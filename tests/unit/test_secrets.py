@@ -183,9 +183,11 @@ class TestWhose:
         with closing(build(Settings())) as parts, pytest.raises(SecretRefused, match="message-handler/clinic/"):
             parts.secrets.check(SECRET, TENANT)
         settings = Settings(allow_literal_secrets=True, secrets_prefix="eu/chat/")
-        with closing(build(settings)) as parts, pytest.raises(SecretRefused, match="eu/chat/clinic/"):
-            parts.configuration.secrets.check(SECRET, TENANT)
-            parts.configuration.secrets.check(f"{self.ARN}message-handler/clinic/openai", TENANT)
+        with closing(build(settings)) as parts:
+            secrets = parts.configuration.secrets
+            secrets.check(SECRET, TENANT)
+            with pytest.raises(SecretRefused, match="eu/chat/clinic/"):
+                secrets.check(f"{self.ARN}message-handler/clinic/openai", TENANT)
 
 
 class _Counting(SecretsManager):
