@@ -41,8 +41,9 @@ test-chaos: .venv/synced ## break parts under load for minutes (ARGS="--minutes 
 test-guards: .venv/synced ## take the protocol's guards away one by one: each must be missed (ARGS=--help)
 	@exec .venv/bin/python -m tests.guards $(ARGS)
 
-lint: .venv/synced ## check style, formatting, types and the direction of imports
-	@failed=; for check in 'ruff check .' 'ruff format --check .' mypy $(APPS:%='mypy %') 'lint-imports --no-logo'; do \
+lint: .venv/synced ## check style, formatting, types, the direction of imports, and for what is dangerous
+	@failed=; for check in 'ruff check .' 'ruff format --check .' mypy $(APPS:%='mypy %') 'lint-imports --no-logo' \
+		'bandit -q -c pyproject.toml -r layers functions local'; do \
 		echo "$$check"; $$check || failed="$$failed [$$check]"; done; \
 	[ -z "$$failed" ] || { echo "Failed:$$failed" >&2; exit 1; }
 
