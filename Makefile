@@ -21,7 +21,7 @@ SOURCES := $(shell find layers functions -type f ! -name '*.pyc' ! -path '* *')
 APPS := $(wildcard functions/*/app.py)
 BUILT := .aws-sam/build/template.yaml
 
-.PHONY: help run psql test test-chaos test-guards lint build validate invoke lock clean
+.PHONY: help run psql test test-chaos test-guards lint openapi build validate invoke lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
@@ -46,6 +46,9 @@ lint: .venv/synced ## check style, formatting, types, the direction of imports, 
 		'bandit -q -c pyproject.toml -r layers functions local'; do \
 		echo "$$check"; $$check || failed="$$failed [$$check]"; done; \
 	[ -z "$$failed" ] || { echo "Failed:$$failed" >&2; exit 1; }
+
+openapi: .venv/synced ## write openapi.json anew, from the models and the table of routes
+	@exec .venv/bin/python -m openapi
 
 validate: .venv-sam/synced ## check template.yaml
 	.venv-sam/bin/sam validate --lint
