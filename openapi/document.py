@@ -14,7 +14,7 @@ from pydantic.json_schema import models_json_schema
 from message_handler.validation import IDENTIFIER_RULE
 from openapi import requests
 from openapi.answers import Problem
-from openapi.routes import ROUTES, Route
+from openapi.routes import EXAMPLES, ROUTES, Route
 
 Json = dict[str, Any]
 
@@ -73,9 +73,8 @@ def _paths() -> Json:
 
 
 def _operation(route: Route) -> Json:
-    words = re.findall(r"[a-z]+", f"{route.method} {route.path}".lower())
     operation: Json = {
-        "operationId": "_".join(words),
+        "operationId": _operation_id(route),
         "summary": route.summary,
         "security": [{"token": [route.scope]}] if route.scope else [],
         "parameters": [*_path_parameters(route), *_query_parameters(route), _CORRELATION],
@@ -83,14 +82,32 @@ def _operation(route: Route) -> Json:
     }
     if route.body:
         schema = {"$ref": f"{_REF}{_named(route.body)}"}
-        content = {"application/json": {"schema": schema}}
-        operation["requestBody"] = {"required": route.body_required, "content": content}
+        content = {"schema": schema} | ({"example": route.example} if route.example else {})
+        operation["requestBody"] = {"required": route.body_required, "content": {"application/json": content}}
     return operation
+
+
+def _operation_id(route: Route) -> str:
+    return "_".join(re.findall(r"[a-z]+", f"{route.method} {route.path}".lower()))
+
+
+def _links(route: Route) -> Json:
+    """What may follow: by a job that the answer names, or by the path's own parameter."""
+    links: Json = {}
+    for method, path in (link.split(" ") for link in route.links):
+        (to,) = [each for each in ROUTES if (each.method, each.path) == (method, path)]
+        (name,) = re.findall(r"{(\w+)}", to.path)
+        value = f"$request.path.{name}" if f"{{{name}}}" in route.path else f"$response.body#/ai_{name}"
+        links[_operation_id(to)] = {"operationId": _operation_id(to), "parameters": {name: value}}
+    return {"links": links} if links else {}
 
 
 def _path_parameters(route: Route) -> list[Json]:
     names = re.findall(r"{(\w+)}", route.path)
-    return [{"name": name, "in": "path", "required": True, "schema": _IDENTIFIER} for name in names]
+    return [
+        {"name": name, "in": "path", "required": True, "schema": _IDENTIFIER, "example": EXAMPLES[name]}
+        for name in names
+    ]
 
 
 def _query_parameters(route: Route) -> list[Json]:
@@ -104,6 +121,8 @@ def _answers(route: Route) -> dict[int, Json]:
         refs = [{"$ref": f"{_REF}{model.__name__}"} for model in models]
         schema = refs[0] if len(refs) == 1 else {"oneOf": refs}
         found[status] = _answer(status, "application/json", schema)
+        if status < HTTPStatus.BAD_REQUEST:
+            found[status] |= _links(route)
     for status in route.all_problems:
         problem = _answer(status, "application/problem+json", {"$ref": f"{_REF}{Problem.__name__}"})
         content = found.get(status, {}).get("content", {})
