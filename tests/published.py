@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,16 @@ DOCUMENT = json.loads((Path(__file__).parents[1] / "openapi.json").read_text(enc
 def routes() -> set[tuple[str, str]]:
     """(method, path) of every route that is published."""
     return {(method.upper(), path) for path, operations in DOCUMENT["paths"].items() for method in operations}
+
+
+def route_of(method: str, path: str) -> str:
+    """The published path that a request's path is one of, or the path itself."""
+    return next((known for verb, known in sorted(routes()) if verb == method and _pattern(known).fullmatch(path)), path)
+
+
+@cache
+def _pattern(path: str) -> re.Pattern[str]:
+    return re.compile(re.sub(r"{\w+}", "[^/]+", path))
 
 
 @cache
