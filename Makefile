@@ -21,7 +21,7 @@ SOURCES := $(shell find layers functions -type f ! -name '*.pyc' ! -path '* *')
 APPS := $(wildcard functions/*/app.py)
 BUILT := .aws-sam/build/template.yaml
 
-.PHONY: help run token psql migrate test test-chaos test-guards lint build validate invoke lock clean
+.PHONY: help run token psql migrate test test-chaos test-guards lint openapi build validate invoke lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
@@ -47,10 +47,14 @@ test-chaos: .venv/synced ## break parts under load for minutes (ARGS="--minutes 
 test-guards: .venv/synced ## take the protocol's guards away one by one: each must be missed (ARGS=--help)
 	@exec .venv/bin/python -m tests.guards $(ARGS)
 
-lint: .venv/synced ## check style, formatting, types and the direction of imports
-	@failed=; for check in 'ruff check .' 'ruff format --check .' mypy $(APPS:%='mypy %') 'lint-imports --no-logo'; do \
+lint: .venv/synced ## check style, formatting, types, the direction of imports, and for what is dangerous
+	@failed=; for check in 'ruff check .' 'ruff format --check .' mypy $(APPS:%='mypy %') 'lint-imports --no-logo' \
+		'bandit -q -c pyproject.toml -r layers functions local'; do \
 		echo "$$check"; $$check || failed="$$failed [$$check]"; done; \
 	[ -z "$$failed" ] || { echo "Failed:$$failed" >&2; exit 1; }
+
+openapi: .venv/synced ## write openapi.json anew, from the models and the table of routes
+	@exec .venv/bin/python -m openapi
 
 validate: .venv-sam/synced ## check template.yaml
 	.venv-sam/bin/sam validate --lint

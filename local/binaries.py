@@ -66,7 +66,7 @@ def may_enter(directory: Path, account: Account) -> bool:
 
 def scratch_folder(account: Account) -> Path | None:
     """A fresh temporary folder that the account owns and can reach, or None if there is no such place."""
-    for parent in dict.fromkeys((tempfile.gettempdir(), "/tmp", "/var/tmp")):
+    for parent in dict.fromkeys((tempfile.gettempdir(), "/tmp", "/var/tmp")):  # nosec B108  # for a folder of our own
         if not Path(parent).is_dir():
             continue
         folder = Path(tempfile.mkdtemp(prefix="message-handler-postgres-", dir=parent))

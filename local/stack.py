@@ -244,10 +244,12 @@ class LocalStack:
         return {"RedisUrl": self.redis_url or "", "DatabaseUrl": self.database_url or ""}
 
     def _start_functions(self, simulator: Simulator, log: FunctionLog) -> None:
-        # These name the stores and the queues, which are already decided. A password belongs to its URL.
+        # These name the stores and the queues, which are already decided. How to log in belongs to a store's URL.
         decided = {"JOB_QUEUE_URL", "DELIVERY_QUEUE_URL", "REDIS_URL", "DATABASE_URL"}
         if not self._environment.get("REDIS_URL"):
-            decided.add("REDIS_PASSWORD")
+            decided |= {"REDIS_PASSWORD", "REDIS_SECRET_ARN", "REDIS_IAM_CACHE"}
+        if not self._environment.get("DATABASE_URL"):
+            decided |= {"DATABASE_SECRET_ARN", "DATABASE_IAM"}
         overrides = {name: value for name, value in self._environment.items() if name not in decided}
         aws = simulated_aws(simulator.endpoint)
         self._cleanup.callback(self._stop_functions)

@@ -15,6 +15,7 @@ import pytest
 import requests
 
 from local.stack import LocalStack
+from tests.published import assert_published, route_of
 
 CANARY = "c4n4ry"
 #: Long enough for a burst to arrive while the AI is at work, on a machine with two cores.
@@ -24,7 +25,7 @@ SETTINGS = {"EGRESS_ALLOW_LOOPBACK": "true", "ALLOW_LITERAL_SECRETS": "true"}
 
 
 class Api:
-    """Calls the API, from any thread; remembers the errors' bodies."""
+    """Calls the API, from any thread; remembers the errors' bodies, and holds each answer against the description."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -38,6 +39,8 @@ class Api:
         response: requests.Response = self._sessions.session.request(method, self.url + path, timeout=60, **arguments)
         if response.status_code >= 400:
             self.problems.append(response.text)
+        route = route_of(method, path.partition("?")[0])
+        assert_published(method, route, response.status_code, response.headers["Content-Type"], response.json())
         return response
 
     def post(self, conversation_id: str, **body: Any) -> dict[str, Any]:

@@ -34,6 +34,7 @@ from message_handler.stores.memory import MemoryTier
 from message_handler.stores.memory_archive import MemoryArchive
 from message_handler.stores.no_archive import NoConfiguration
 from message_handler.wiring import Parts
+from tests.published import assert_published
 
 CANARY = "c4n4ry"
 ROOT = Path(__file__).parents[2]
@@ -286,6 +287,8 @@ class Service:
             self.output.assert_private(response["body"])
         else:
             assert answer.headers["Content-Type"] == "application/json"
+        method, resource = str(event["httpMethod"]), str(event["resource"])
+        assert_published(method, resource, answer.status, answer.headers["Content-Type"], answer.body)
         return answer
 
     def post(self, body: Any, conversation_id: str = KEY.conversation_id, **changes: Any) -> Answer:

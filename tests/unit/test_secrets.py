@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import logging
 import threading
+from contextlib import closing
 from typing import Any
 
 import pytest
 
 from message_handler.errors import SecretRefused, Unavailable
 from message_handler.secrets import Secrets, SecretsManager
+from message_handler.settings import Settings
+from message_handler.wiring import build
 from tests.unit.service import Output
 
 SECRET = "s3cr3t-t0k3n"
@@ -175,6 +178,16 @@ class TestWhose:
         assert Secrets("eu/chat/").reveal(arn, TENANT) == SECRET
         with pytest.raises(SecretRefused):
             Secrets("eu/").reveal(arn, TENANT)
+
+    def test_what_the_settings_say_holds_for_all_parts(self) -> None:
+        with closing(build(Settings())) as parts, pytest.raises(SecretRefused, match="message-handler/clinic/"):
+            parts.secrets.check(SECRET, TENANT)
+        settings = Settings(allow_literal_secrets=True, secrets_prefix="eu/chat/")
+        with closing(build(settings)) as parts:
+            secrets = parts.configuration.secrets
+            secrets.check(SECRET, TENANT)
+            with pytest.raises(SecretRefused, match="eu/chat/clinic/"):
+                secrets.check(f"{self.ARN}message-handler/clinic/openai", TENANT)
 
 
 class _Counting(SecretsManager):

@@ -26,7 +26,7 @@ from message_handler.validation import MAX_DEBOUNCE_MS, Identifier, Strict, chec
 _WEBHOOK_SECRET = "whsec_"  # noqa: S105  how Standard Webhooks' secrets begin
 
 _LANGUAGE = r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$"
-_TOKEN = r"^[!-~]{1,4096}$"  # noqa: S105
+_TOKEN = r"^[!-~]{1,4096}$"  # noqa: S105  what one looks like
 _MODEL = r"^[!-~]{1,512}$"
 _REGION = r"^[a-z]{2}(-[a-z]+)+-[0-9]{1,2}$"
 #: RFC 3986's characters of a path and a query. `//` would name another host.

@@ -210,7 +210,7 @@ class Deliveries:
         return len(redriven)
 
     def _claim(self, key: ConversationKey, now: float) -> Delivery | None:
-        busy_until = now + BUSY_SECONDS * random.uniform(0.5, 1.5)  # noqa: S311  no secret
+        busy_until = now + BUSY_SECONDS * random.uniform(0.5, 1.5)  # noqa: S311  # nosec B311  # no secret
         claimed = self.outbox.claim(
             key, str(uuid.uuid4()), now=now, until=now + LEASE_SECONDS, most=MOST_AT_ONCE, busy_until=busy_until
         )
@@ -370,4 +370,4 @@ def _pause(failures: int) -> float:
 def _backoff(attempts: int) -> float:
     """Seconds until the next try, after so many before the one that failed; spread, lest all come back at once."""
     seconds = BACKOFF[attempts] if attempts < len(BACKOFF) else LAST_BACKOFF
-    return seconds * random.uniform(1.0, 1.2)  # noqa: S311  no secret
+    return seconds * random.uniform(1.0, 1.2)  # noqa: S311  # nosec B311  # no secret

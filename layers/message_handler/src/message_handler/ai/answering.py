@@ -91,8 +91,9 @@ def _tried(provider: Provider, prompt: Prompt, watch: _Watched, total: float, tr
                     "correlation_id": prompt.correlation_id,
                 },
             )
-            # Jittered, lest all that failed together come back together. Nothing secret is drawn here.
-            pause = asked if asked is not None else _BACKOFF_SECONDS * 2**number * random.uniform(0.5, 1.5)  # noqa: S311
+            # Jittered, lest all that failed together come back together.
+            jitter = random.uniform(0.5, 1.5)  # noqa: S311  # nosec B311  # no secret
+            pause = asked if asked is not None else _BACKOFF_SECONDS * 2**number * jitter
             if not again or number == tries - 1 or time.monotonic() + pause >= end:
                 raise
         _wait(pause, watch)

@@ -38,7 +38,7 @@ class SimulatedAI:
         reply = f"[Simulated AI] {prompt.bot_name} answers {count} message{'s' * (count != 1)}:\n{quotes}"
         slow = [float(found) for message in prompt.messages for found in _SLOW.findall(message.content)]
         # Nothing secret is drawn here.
-        wait = max(slow) if slow else random.uniform(*self._delay)  # noqa: S311
+        wait = max(slow) if slow else random.uniform(*self._delay)  # noqa: S311  # nosec B311  # no secret
         end = self._clock() + min(wait, prompt.timeout)
         while (left := end - self._clock()) > 0:
             # As if it came word by word.

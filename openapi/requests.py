@@ -1,0 +1,49 @@
+"""What the API takes: the functions' own models, and what they check without one."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from message_handler import configuration
+from message_handler.intake import MessageRequest
+from message_handler.maintenance import MAX_AGE_HOURS
+from message_handler.validation import Identifier, Strict
+
+__all__ = ["Bot", "Cleanup", "CoreAI", "Handoff", "MessageRequest", "Platform"]
+
+
+#: An id of the address: the body may leave it out.
+OwnId = Annotated[Identifier, Field(json_schema_extra=lambda schema: schema.pop("default", None))]
+
+
+class Handoff(Strict):
+    """Who shall answer."""
+
+    to: Literal["human", "bot"]
+
+
+class Cleanup(Strict):
+    """Locks that are older than this are freed, beside those whose worker is silent."""
+
+    max_age_hours: Annotated[float, Field(ge=0, le=MAX_AGE_HOURS)] = 24
+
+
+class Bot(configuration.Bot):
+    """A bot's record. What is left out gets its default; ids may only repeat the address."""
+
+    bot_id: OwnId = ""
+    platform_id: OwnId = ""
+
+
+class CoreAI(configuration.CoreAI):
+    """An AI core's record. `auth_token` is the ARN of a secret below the tenant's prefix, or `***`: as it is stored."""
+
+    core_ai_id: OwnId = ""
+
+
+class Platform(configuration.Platform):
+    """A platform's record. Secrets are ARNs of secrets below the tenant's prefix, or `***`: as they are stored."""
+
+    platform_id: OwnId = ""
