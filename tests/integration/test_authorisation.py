@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import time
 import uuid
 from collections.abc import Iterator
@@ -16,11 +18,12 @@ from local.stack import LocalStack
 from local.template import TemplateSource
 from local.tokens import Issuer
 from tests.authorisation import MARK, REFUSED, ROWS, Answer, Matrix, Name, Token
+from tests.integration.test_readme import blocks, shell
 
 
 @pytest.fixture(scope="module")
-def issuer(tmp_path_factory: pytest.TempPathFactory) -> Issuer:
-    return Issuer(tmp_path_factory.mktemp("keys") / "key.pem")
+def issuer() -> Issuer:
+    return Issuer()  # the folder's, as `make token` takes it
 
 
 @pytest.fixture(scope="module")
@@ -114,3 +117,11 @@ def test_over_its_rate_a_tenant_is_told_when_to_come_again(
         time.sleep(0.2)
     assert status == 429
     assert matrix.ask("POST", resource, Token(matrix.b, "messages"), body).status == 202
+
+
+def test_a_token_is_made_and_used_as_the_readme_says(guarded: LocalStack) -> None:
+    (script,) = blocks("token")
+    script = script.replace("http://127.0.0.1:3000", guarded.url).replace("clinic-a", f"clinic-{uuid.uuid4().hex}")
+    *_, written, accepted = shell(re.sub(r"(-d '.*')$", r"\1; echo", script, flags=re.MULTILINE))
+    assert json.loads(written)["meta_data"] == {"rate_limit_per_minute": 600}
+    assert json.loads(accepted)["status"] == "ai_processing_started"
