@@ -62,6 +62,13 @@ def matrix(guarded: LocalStack, issuer: Issuer, session: requests.Session) -> Ma
     name = uuid.uuid4().hex
     matrix = Matrix(call, f"a-{name}", f"b-{name}")
     matrix.prepare()
+    while matrix.ask("GET", "/jobs/{job_id}", Token(matrix.a, "messages")).body["status"] == "pending":
+        time.sleep(0.05)
+    # The worker has come; what it does first, it does within a moment.
+    before = None
+    while before != (now := matrix.all_of_a()):
+        before = now
+        time.sleep(0.2)
     return matrix
 
 
