@@ -48,12 +48,14 @@ class Row:
     """A route: the scope that it needs (None: it is open), and what it answers to the tenant itself (`right`).
 
     `other`: what B is answered who names A's thing: 404 where it has none of its own, else what it does to its own.
+    `told`: the whole of that answer.
     """
 
     scope: Scope | None
     right: int
     other: int
     body: Any = None
+    told: Any = None
 
 
 ROWS: dict[Name, Row] = {
@@ -64,15 +66,15 @@ ROWS: dict[Name, Row] = {
     ("DELETE", "/jobs/{job_id}"): Row("messages", 200, 404),
     ("GET", "/health"): Row(None, 200, 200),
     ("GET", "/admin/status"): Row("admin", 200, 200),
-    ("GET", "/admin/locks"): Row("admin", 200, 200),
+    ("GET", "/admin/locks"): Row("admin", 200, 200, told={"locks": []}),
     ("GET", "/admin/locks/{conversation_id}"): Row("admin", 200, 404),
     ("DELETE", "/admin/locks/{conversation_id}"): Row("admin", 200, 404),
-    ("POST", "/admin/locks/cleanup"): Row("admin", 200, 200, {"max_age_hours": 0}),
-    ("GET", "/admin/bots"): Row("admin", 200, 200),
+    ("POST", "/admin/locks/cleanup"): Row("admin", 200, 200, {"max_age_hours": 0}, {"cleaned": 0}),
+    ("GET", "/admin/bots"): Row("admin", 200, 200, told={"bots": []}),
     ("GET", "/admin/bots/{bot_id}"): Row("admin", 200, 404),
     ("PUT", "/admin/bots/{bot_id}"): Row("admin", 200, 201, {"name": "Bot"}),
     ("DELETE", "/admin/bots/{bot_id}"): Row("admin", 200, 404),
-    ("GET", "/admin/core-ai"): Row("admin", 200, 200),
+    ("GET", "/admin/core-ai"): Row("admin", 200, 200, told={"core_ai": []}),
     ("GET", "/admin/core-ai/{core_ai_id}"): Row("admin", 200, 404),
     ("PUT", "/admin/core-ai/{core_ai_id}"): Row("admin", 200, 201, {"name": "AI", "api_endpoint": "simulated://"}),
     ("DELETE", "/admin/core-ai/{core_ai_id}"): Row("admin", 200, 404),
@@ -80,8 +82,8 @@ ROWS: dict[Name, Row] = {
     ("GET", "/admin/platforms/{platform_id}"): Row("admin", 200, 404),
     ("PUT", "/admin/platforms/{platform_id}"): Row("admin", 200, 404, {"name": "Clinic"}),
     ("DELETE", "/admin/platforms/{platform_id}"): Row("admin", 409, 404),  # it has bots
-    ("GET", "/admin/dead-letters"): Row("admin", 200, 200),
-    ("POST", "/admin/dead-letters/redrive"): Row("admin", 200, 200),
+    ("GET", "/admin/dead-letters"): Row("admin", 200, 200, told={"deliveries": []}),
+    ("POST", "/admin/dead-letters/redrive"): Row("admin", 200, 200, told={"redriven": 0}),
 }
 
 #: Who is refused everywhere but on open routes, with what.
@@ -147,6 +149,7 @@ class Matrix:
             assert not row.scope or set(answer.body) == {"type", "title", "status", "detail"}
         other = self.ask(*name, Token(self.b, row.scope or "admin"), row.body)
         assert other.status == row.other, other.text
+        assert row.told is None or other.body == row.told
         for secret in (MARK, self.a, self.ids["job_id"]):
             assert secret not in other.text
         assert self.all_of_a() == before

@@ -17,6 +17,7 @@ import psutil
 import pytest
 
 from local.psql import address_file
+from local.tokens import KEY_FILE, Issuer
 
 from .conftest import APP, Client, eventually
 from .test_pool import is_running
@@ -103,6 +104,19 @@ def hosts() -> Iterator[Hosts]:
     made.stop()
 
 
+@pytest.mark.parametrize("auth", ["1", "0", ""])
+def test_with_auth_the_tokens_of_the_templates_folder_are_wanted(hosts: Hosts, auth: str) -> None:
+    host = hosts.start("--without-redis", "--without-postgres", AUTH=auth)
+    client = Client(host.await_ready())
+    bare = client.request("GET", "/guarded")
+    if auth == "1":
+        issuer = Issuer(host.folder.with_suffix(".app") / KEY_FILE)
+        token = issuer.issue(["clinic-a"], scope="app/read")
+        assert client.request("GET", "/guarded", Authorization=f"Bearer {token}").status == 200
+    client.close()
+    assert bare.status == (401 if auth == "1" else 200)
+
+
 def test_a_run_from_the_greeting_to_ctrl_c(hosts: Hosts) -> None:
     host = hosts.start("--concurrency", "2", GREETING="from outside", JOB_QUEUE_URL="http://elsewhere/")
     url = host.await_ready()
@@ -122,6 +136,7 @@ def test_a_run_from_the_greeting_to_ctrl_c(hosts: Hosts) -> None:
     assert environment["JOB_QUEUE_URL"].startswith("http://127.0.0.1:")
     assert environment["AWS_LAMBDA_FUNCTION_NAME"] == "EchoFunction"
     assert (environment["EGRESS_ALLOW_LOOPBACK"], environment["ALLOW_LITERAL_SECRETS"]) == ("true", "true")
+    assert environment["AUTH_REQUIRED"] == "false"
     assert "not json: migrate" in host.errors.read_text()  # a line that isn't JSON goes to the terminal too
     children = host.children()
     assert len(children) > 5

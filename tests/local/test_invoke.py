@@ -43,6 +43,7 @@ def test_the_callers_environment_reaches_the_function(built: Path) -> None:
     result = invoke(built, "EchoFunction", "{}", REDIS_URL="redis://given", AWS_ACCESS_KEY_ID="mine", OTHER="x")
     environment = json.loads(json.loads(result.stdout)["body"])["environment"]
     assert (environment["REDIS_URL"], environment["AWS_ACCESS_KEY_ID"]) == ("redis://given", "mine")
+    assert environment["AUTH_REQUIRED"] == "false"  # as under `sam local`: an event from a file has no token
     assert "OTHER" not in environment  # the template doesn't give it to the function
 
 

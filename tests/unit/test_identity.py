@@ -10,6 +10,7 @@ import pytest
 
 from message_handler.errors import Forbidden, InvalidRequest, RequestError, Unauthenticated
 from message_handler.identity import Caller, identify
+from message_handler.rest import Call, serve
 from message_handler.settings import Settings
 from tests.unit.claims import PERSON, of_client, of_person
 
@@ -158,6 +159,23 @@ class TestRefusals:
         }
         with pytest.raises(InvalidRequest):
             identify(twice, CLOSED, "messages")
+
+
+class TestCalls:
+    def test_a_call_knows_its_tenant_and_for_the_audit_who_it_was(self) -> None:
+        call = Call({}, identify(event(of_client("clinic-a", "admin")), CLOSED, "admin"))
+        assert (call.platform_id, call.actor) == ("clinic-a", "client:client-of-clinic-a")
+
+    def test_an_open_route_that_asks_for_a_tenant_gets_none(self) -> None:
+        """Not the default one: it would be shown to everybody."""
+
+        def route(call: Call) -> tuple[int, dict[str, Any]]:
+            return 200, {"tenant": call.platform_id}
+
+        call = {"httpMethod": "GET", "resource": "/open", "requestContext": {}}
+        routes = {("GET", "/open"): route}
+        assert serve(routes, call, lambda: OPEN, scope="admin", open_routes=set(routes))["statusCode"] == 500
+        assert serve(routes, call, lambda: OPEN, scope="admin")["statusCode"] == 200
 
 
 class TestWithoutAuthentication:

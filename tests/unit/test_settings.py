@@ -192,6 +192,5 @@ def test_a_token_is_wanted_unless_somebody_says_otherwise() -> None:
     """`sam local` skips the authoriser: no caller could have one there."""
     assert Settings.from_environment({}).auth_required is True
     assert Settings.from_environment({"AUTH_REQUIRED": "false"}).auth_required is False
-    assert Settings.from_environment({"AWS_SAM_LOCAL": "true"}).auth_required is False
-    assert Settings.from_environment({"AWS_SAM_LOCAL": "true", "AUTH_REQUIRED": "true"}).auth_required is True
+    assert Settings.from_environment({"AWS_SAM_LOCAL": "true", "AUTH_REQUIRED": "true"}).auth_required is False
     assert Settings.from_environment({"AWS_SAM_LOCAL": "false"}).auth_required is True

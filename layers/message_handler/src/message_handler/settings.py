@@ -115,7 +115,8 @@ class Settings(BaseModel):
         if source.get("AWS_SAM_LOCAL") == "true":
             # Under `sam local` there is no queue: the variable holds the queue's name in the template.
             values = {name: value for name, value in values.items() if "queue" not in name or "://" in value}
-            values.setdefault("auth_required", "false")  # it skips the authoriser, so that nobody has a token
+            # It skips the authoriser, so that nobody's token has been looked at.
+            values["auth_required"] = "false"
         try:
             return cls.model_validate(values)
         except ValidationError as error:
