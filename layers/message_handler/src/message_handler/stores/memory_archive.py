@@ -273,7 +273,9 @@ class MemoryArchive:
     def given_back(self, key: ConversationKey, back: HandedBack, job_id: str) -> None:
         with self._mutex:
             archived = self._conversations.get(key)
-            if archived is None or archived.handoff.human or archived.handoff.handoffs != back.handoffs:
+            if archived is None:
+                return  # it was erased
+            if archived.handoff.human or archived.handoff.handoffs != back.handoffs:
                 return
             for kept in back.held:
                 if kept.job_id:
