@@ -171,6 +171,18 @@ class TestErasing:
         erases(world)
         assert world.worker.is_settled(record)
 
+    def test_what_is_accepted_in_the_same_moment_ends_as_cancelled(self, world: World, kept: Callable[[], str]) -> None:
+        # Which of the two was first, their hosts' clocks can't tell.
+        world.posts("m0")
+        erases(world)
+        world.clock.now = time.time() + 1
+        world.posts("m1", text=f"{CANARY} one")
+        world.settles()
+        assert world.job(told(world, "m1")).status is JobStatus.CANCELLED
+        with pytest.raises(NotFound):
+            world.job(told(world, "m0"))
+        assert CANARY not in kept()
+
     def test_twice_is_once(self, world: World, kept: Callable[[], str]) -> None:
         world.posts("m0", text=f"{CANARY} zero")
         world.settles()
@@ -430,7 +442,10 @@ class TestPostgres:
 class TestDeliveries:
     def test_one_in_flight_has_nothing_to_report_to(self, postgres_archive: PostgresArchive, sql: Connection) -> None:
         talk = Conversation(postgres_archive, replace(Conversation(postgres_archive).key, platform_id="default"))
-        sql.run("update platforms set base_url = 'https://chat.example' where platform_id = 'default'")
+        sql.run(
+            "update platforms set base_url = 'https://chat.example', webhook_failures = 0,"
+            " webhook_retry_at = '-infinity', webhook_suspect = null where platform_id = 'default'"
+        )
         try:
             talk.answer(1, "m0")
             outbox = PostgresOutbox(postgres_archive._database)

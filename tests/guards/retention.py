@@ -116,7 +116,19 @@ ERASING = (
         "a dead letter of what was erased is removed",
         "erasure",
         f"{ERASED}::TestErasing::test_a_record_that_rests_in_the_dead_letters_is_not_redriven[redis and postgres]",
-        (Removal("processing.py", " or self.archive.erased(key, record.accepted_at)"),),
+        (Removal("processing.py", " or self._is_erased(record)"),),
+    ),
+    Guard(
+        "what is accepted with an erasure ends visibly",
+        "invariant 1",
+        f"{ERASED}::TestErasing::test_what_is_accepted_in_the_same_moment_ends_as_cancelled[redis and postgres]",
+        (
+            Removal(
+                "processing.py",
+                "            self.archive.cancel(_promised(record, self.clock()))\n",
+                "            pass\n",
+            ),
+        ),
     ),
     Guard(
         "no clock that is ahead saves what was erased",
