@@ -233,7 +233,10 @@ class TestAnswering:
             None,
         ],
     )
-    def test_an_address_that_is_none_of_cloudformations_is_not_contacted(self, url: str | None) -> None:
+    def test_an_address_that_is_none_of_cloudformations_is_not_contacted(
+        self, url: str | None, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(cloudformation, "_put", lambda *_: pytest.fail("it was contacted"))
         event = EVENT | {"ResponseURL": url}
         with pytest.raises(InvalidRequest, match="CloudFormation") as refused:
             cloudformation.run(event, forbidden, remaining=lambda: 60.0, allow_loopback=lambda: True)

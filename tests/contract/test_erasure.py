@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -15,12 +16,15 @@ from pg8000.native import Connection, identifier
 from message_handler import erasure, handoff
 from message_handler.errors import Conflict, NotFound, Unavailable
 from message_handler.models import Job, JobStatus, Message
+from message_handler.settings import Settings
+from message_handler.stores.database import connector, execute
 from message_handler.stores.memory import MemoryTier
 from message_handler.stores.memory_archive import MemoryArchive
 from message_handler.stores.port import Archive, Tier
-from message_handler.stores.postgres_archive import PostgresArchive
+from message_handler.stores.postgres import PostgresTier
+from message_handler.stores.postgres_archive import PostgresArchive, _job_values
 from message_handler.stores.postgres_outbox import PostgresOutbox
-from tests.contract.chat import BOT, named
+from tests.contract.chat import BOT, Chat, Clock, named
 from tests.contract.stories import on, told
 from tests.contract.test_archive import Conversation
 from tests.contract.world import World
@@ -158,6 +162,26 @@ class TestErasing:
         erases(world)
         on(world, "before", "tier.claim", lambda: world.worker.process(record, world.clock() + 120))
         world.settles()
+        assert CANARY not in kept()
+
+    def test_a_record_that_rests_in_the_dead_letters_is_not_redriven(self, world: World) -> None:
+        world.posts("m0")
+        record: Any = world.queue.waiting[0].record
+        assert not world.worker.is_settled(record)
+        erases(world)
+        assert world.worker.is_settled(record)
+
+    def test_what_is_accepted_in_the_same_moment_ends_as_cancelled(self, world: World, kept: Callable[[], str]) -> None:
+        # Which of the two was first, their hosts' clocks can't tell.
+        world.posts("m0")
+        erases(world)
+        world.clock.now = time.time() + 1
+        world.posts("m1", text=f"{CANARY} one")
+        world.settles()
+        first, second = (world.archive.job(world.key.platform_id, told(world, name)) for name in ("m0", "m1"))
+        assert first is None
+        assert second is not None
+        assert second.status is JobStatus.CANCELLED
         assert CANARY not in kept()
 
     def test_twice_is_once(self, world: World, kept: Callable[[], str]) -> None:
@@ -352,6 +376,14 @@ class TestTheArchive:
         assert not talk.archive.commit(talk.completed(job), number)
         assert talk.archive.commit(talk.completed(new), number + 1)
 
+    def test_a_run_of_what_is_void_is_not_even_noted(self, talk: Conversation) -> None:
+        talk.archive.erase(talk.key)
+        fence = talk.fence(talk.job(1, "m0"))
+        assert fence.number is None
+        assert fence.erased_until is not None
+        assert talk.archive.job(talk.key.platform_id, talk.id(1)) is None
+        assert talk.archive.conversation(talk.key) is None
+
     def test_a_late_end_is_not_archived(self, talk: Conversation) -> None:
         talk.archive.erase(talk.key)
         assert not talk.archive.archive(talk.completed(talk.job(1, "m0")))
@@ -374,10 +406,47 @@ class TestTheArchive:
         assert not talk.archive.erase(talk.key).found
 
 
+class TestPostgres:
+    def test_who_takes_a_fence_at_the_same_time_is_waited_for(
+        self, postgres_archive: PostgresArchive, migrated: Settings, sql: Connection
+    ) -> None:
+        # fence: the conversation's first row, a job ── erase: must see them ── commit
+        talk = Conversation(postgres_archive)
+        values = _job_values(talk.job(1, "m0")) | {"turns": 0, "successor_id": talk.id(2)}
+        with closing(connector(migrated)()) as worker:
+            worker.execute_simple("begin")
+            ((number, *_),) = execute(worker, values, "lock_conversation", "take_fence")
+            with ThreadPoolExecutor(1) as others:
+                erasing = others.submit(postgres_archive.erase, talk.key)
+                with pytest.raises(TimeoutError):
+                    erasing.result(timeout=0.3)
+                worker.execute_simple("commit")
+                assert erasing.result(timeout=10).found
+        assert not postgres_archive.commit(talk.completed(talk.job(1, "m0")), number)
+        assert postgres_archive.conversation(talk.key) is None
+        assert talk.fence(talk.job(1, "m0")).erased_until is not None
+
+    def test_a_run_takes_nothing_along_that_was_erased_and_waits_in_the_tier(
+        self, postgres_archive: PostgresArchive, postgres_tier: PostgresTier, clock: Clock
+    ) -> None:
+        talk = Conversation(postgres_archive)
+        later = time.time() + 60
+        for message in (named("m0"), replace(named("m1"), accepted_at=later)):
+            Chat(postgres_tier, clock, talk.key).says(message)
+        postgres_archive.erase(talk.key)
+        job = replace(talk.job(1, "m2"), messages=(replace(named("m2"), accepted_at=later),))
+        fence = postgres_archive.fence(job, successor_id=talk.id(2), turns=0, drain=True)
+        assert fence.number is not None
+        assert [message.message_id for message in fence.waiting] == ["m1"]
+
+
 class TestDeliveries:
     def test_one_in_flight_has_nothing_to_report_to(self, postgres_archive: PostgresArchive, sql: Connection) -> None:
         talk = Conversation(postgres_archive, replace(Conversation(postgres_archive).key, platform_id="default"))
-        sql.run("update platforms set base_url = 'https://chat.example' where platform_id = 'default'")
+        sql.run(
+            "update platforms set base_url = 'https://chat.example', webhook_failures = 0,"
+            " webhook_retry_at = '-infinity', webhook_suspect = null where platform_id = 'default'"
+        )
         try:
             talk.answer(1, "m0")
             outbox = PostgresOutbox(postgres_archive._database)

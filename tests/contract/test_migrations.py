@@ -13,6 +13,8 @@ import redis
 from pg8000.native import Connection, identifier, to_statement
 from pydantic import SecretStr
 
+from local import migrate
+from local.psql import address_file
 from local.stores import Server
 from message_handler.errors import Unavailable
 from message_handler.models import ConversationKey, Job, JobStatus, Message
@@ -222,6 +224,37 @@ class TestUpdating:
         assert updated.erase(KEY).found
         found = rows(direct)
         assert "text of m0" not in json.dumps(found)
+
+
+class TestTheCommandLine:
+    def test_it_says_what_it_applies(
+        self, old: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert old.database_url
+        monkeypatch.setenv("DATABASE_URL", old.database_url.get_secret_value())
+        assert migrate.main([]) == 0
+        assert capsys.readouterr().out.splitlines() == [f"applied {migration.name}" for migration in _migrations()]
+        assert migrate.main([]) == 0
+        assert capsys.readouterr().out == "up to date\n"
+
+    def test_without_a_url_it_is_the_running_hosts(
+        self, old: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.delenv("DATABASE_URL", raising=False)
+        monkeypatch.chdir(tmp_path)
+        assert migrate.main(["--port", "3999"]) == 2
+        assert "make run" in capsys.readouterr().err
+        (tmp_path / ".local").mkdir()
+        assert old.database_url
+        address_file(tmp_path / ".local", 3999).write_text(old.database_url.get_secret_value())
+        assert migrate.main(["--port", "3999"]) == 0
+
+    def test_a_database_that_is_away_is_one_line_without_its_password(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.setenv("DATABASE_URL", "postgresql://me:canary-77@127.0.0.1:1/nothing")
+        assert migrate.main([]) == 1
+        assert capsys.readouterr().err == "migrate: Postgres is not available\n"
 
 
 class TestTheCodeBefore:

@@ -21,6 +21,7 @@ from tests.guards import (
     deliveries,
     double_texting,
     handoff,
+    retention,
     service,
     steps,
     tenants,
@@ -42,6 +43,7 @@ GUARDS: tuple[Guard, ...] = (
     *credentials.GUARDS,
     *authorisation.GUARDS,
     *deliveries.GUARDS,
+    *retention.GUARDS,
 )
 REPOSITORY = Path(__file__).resolve().parents[2]
 #: Copies in which guards are taken away at the same time.

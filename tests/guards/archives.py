@@ -92,8 +92,8 @@ CANCELLING = (
         "TestCancel::test_an_open_alias_of_an_answered_message_is_not_cancelled",
         Removal(
             MEMORY,
-            "self._note(job)\n            open_ = tuple(m for m in job.messages if archived.is_open(m))",
-            "self._note(job)\n            open_ = job.messages",
+            "open_ = tuple(m for m in live if archived.is_open(m))",
+            "open_ = live",
         ),
         Removal(
             "stores/sql/cancel_job.sql",
@@ -212,7 +212,7 @@ OTHERS = (
         "the fence brings nothing along that is settled",
         "counterexample 8",
         "contract/test_postgres_tier.py::TestDrain::test_what_is_settled_stays_where_it_is",
-        (Removal(POSTGRES, "message.message_id not in settled_there and "),),
+        (Removal(POSTGRES, "message.message_id not in settled_there\n        and "),),
     ),
     Guard(
         "links never form a circle",

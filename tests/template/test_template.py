@@ -46,6 +46,8 @@ ROUTES = {
     ("GET", "/admin/platforms/{platform_id}"): "AdminFunction",
     ("PUT", "/admin/platforms/{platform_id}"): "AdminFunction",
     ("DELETE", "/admin/platforms/{platform_id}"): "AdminFunction",
+    ("GET", "/admin/conversations/{conversation_id}/export"): "AdminFunction",
+    ("DELETE", "/admin/conversations/{conversation_id}"): "AdminFunction",
     ("GET", "/admin/dead-letters"): "AdminFunction",
     ("POST", "/admin/dead-letters/redrive"): "AdminFunction",
 }

@@ -16,6 +16,7 @@ from urllib.parse import unquote
 
 import pytest
 
+from message_handler import cloudformation
 from message_handler.ai import Prompt, Watch
 from message_handler.egress import Egress
 from message_handler.errors import AIError, Conflict, InvalidRequest, Unavailable
@@ -27,6 +28,7 @@ from message_handler.notices import failure_notice
 from message_handler.queues import SqsQueue, decode, encode
 from message_handler.settings import Settings
 from message_handler.stores.no_archive import NoArchive
+from message_handler.stores.port import Kept
 from message_handler.wiring import Parts
 from tests.unit.service import CANARY, EVENTS, KEY, Answer, Service, load_event, load_function
 
@@ -94,7 +96,7 @@ class TestEvents:
     def test_a_call_is_one_that_its_function_routes_and_the_gateway_sends(self, service: Service, file: Path) -> None:
         event = load_event(file.stem)
         if "httpMethod" not in event:
-            assert set(event) in ({"Records"}, {"action"})
+            assert set(event) in ({"Records"}, {"action"}) or cloudformation.is_custom_resource(event)
             return
         function = service.functions[file.stem.partition("-")[0]]
         context = event["requestContext"]
@@ -712,6 +714,49 @@ class TestAdmin:
         assert service.invoke("admin", service.event("admin-schedule")) == {"swept": 0}
         assert service.output.metrics["ConversationsSwept"] == [0]
 
+    def test_an_erased_conversation_is_gone_and_then_not_found(self, service: Service) -> None:
+        event = service.event("admin-erase-conversation")
+        assert service.http("admin", event).status == 404
+        service.http("intake", service.event("intake-post-message"))
+        assert service.http("admin", event).body == {"erased": True}
+        assert service.http("intake", service.event("intake-get-conversation")).status == 404
+        assert service.deliver() == {"batchItemFailures": []}
+        assert service.http("intake", service.event("intake-get-conversation")).status == 404
+        assert service.http("admin", event).status == 404
+
+    def test_without_postgres_nothing_is_erased_exported_or_purged(self, service: Service) -> None:
+        service.http("intake", service.event("intake-post-message"))
+        service.use(archive=NoArchive())
+        for name in ("admin-erase-conversation", "admin-export-conversation"):
+            assert service.http("admin", service.event(name)).status == 503
+        assert service.http("intake", service.event("intake-get-conversation")).status == 200
+        with pytest.raises(Unavailable):
+            service.invoke("admin", service.event("admin-purge"))
+
+    def test_an_export_is_shown_page_by_page(self, service: Service) -> None:
+        class Shelf:
+            def kept(self, key: ConversationKey, after: tuple[int, str], **_: int) -> list[Kept]:
+                assert key == KEY
+                return [Kept(0, "", {"kind": "conversation"})] if after == (-1, "") else []
+
+        service.use(retention=Shelf())
+        event = service.event("admin-export-conversation")
+        first = service.http("admin", event).body
+        assert first == {"conversation_id": "conv_123", "records": [{"kind": "conversation"}], "next": "0."}
+        last = service.http("admin", event | {"queryStringParameters": {"after": first["next"]}}).body
+        assert last == {"conversation_id": "conv_123", "records": [], "next": None}
+        refused = service.http("admin", event | {"queryStringParameters": {"after": CANARY}})
+        assert (refused.status, refused.body["field"]) == (400, "after")
+
+    def test_cloudformation_is_answered_where_it_says(self, service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+        put: list[tuple[str, dict[str, Any]]] = []
+        monkeypatch.setattr(cloudformation, "_put", lambda url, body, _: put.append((url, json.loads(body))))
+        event = service.event("admin-migrate-stack")
+        answer = service.invoke("admin", event)
+        assert put == [(event["ResponseURL"], answer)]
+        assert answer["Status"] == "SUCCESS"
+        assert event["ResponseURL"] not in service.output.printed + service.output.logged
+
     def test_migrations_are_applied_on_direct_invocation(self, service: Service) -> None:
         assert service.invoke("admin", service.event("admin-migrate")) == {"applied": []}
 
@@ -721,7 +766,7 @@ class TestAdmin:
 
     @pytest.mark.parametrize("event", [{}, {"action": CANARY}, {"action": None}, {"action": ["sweep"]}])
     def test_an_unknown_action_is_refused_with_the_known_ones(self, service: Service, event: dict[str, Any]) -> None:
-        with pytest.raises(InvalidRequest, match="sweep, migrate, status") as refused:
+        with pytest.raises(InvalidRequest, match="sweep, migrate, purge, status") as refused:
             service.invoke("admin", event)
         service.output.assert_private(str(refused.value))
 

@@ -121,7 +121,11 @@ def _in_time(migrate: Callable[[], list[str]], seconds: float) -> list[str] | st
     thread.join(max(0.0, seconds))
     if outcomes:
         return outcomes[0]
-    return tried[-1] if tried else "the migration takes longer than the function may: apply it with `make migrate`"
+    return (
+        tried[-1]
+        if tried
+        else "Postgres says nothing, or the migration takes longer than the function may: `make migrate`"
+    )
 
 
 def _put(url: str, body: bytes, remaining: Callable[[], float]) -> None:

@@ -36,7 +36,7 @@ from message_handler.queues import MAX_RECEIVE_COUNT, PATIENCE_SECONDS, Queue
 from message_handler.runs import Run
 from message_handler.settings import Settings
 from message_handler.stores.failover import Failover
-from message_handler.stores.port import Archive, Tier
+from message_handler.stores.port import ERASURE_MARGIN, Archive, Tier
 
 _log = logging.getLogger(__name__)
 
@@ -120,10 +120,18 @@ class Worker:
         key = record.request.key
         settled_by = self.archive.settled_by(key, record.message_id)
         if settled_by is None:
-            return self.archive.is_held(key, record.message_id) or self.archive.erased(key, record.accepted_at)
+            return self.archive.is_held(key, record.message_id) or self._is_erased(record)
         if settled_by != record.job_id:
             self.archive.supersede(_promised(record, self.clock()), settled_by)
         return True
+
+    def _is_erased(self, record: Record) -> bool:
+        """Whether the record's own message is void. One that came with the erasure, or right after it, ends visibly."""
+        key = record.request.key
+        until = self.archive.erased(key, record.accepted_at)
+        if until is not None and record.accepted_at > until - ERASURE_MARGIN:
+            self.archive.cancel(_promised(record, self.clock()))
+        return until is not None
 
     def _work(
         self,
@@ -166,6 +174,7 @@ class Worker:
                 tier.erase(key)
                 live = record.accepted_after(end.erased_until)
                 if live is None:
+                    self._is_erased(record)
                     return None
                 return self._work(live, deadline, retry, ended, ai, patience=patience, give_up=give_up)
             self._ended(end.job, ended, deadline)

@@ -332,7 +332,9 @@ class MemoryArchive:
     def given_back(self, key: ConversationKey, back: HandedBack, job_id: str) -> None:
         with self._mutex:
             archived = self._conversations.get(key)
-            if archived is None or archived.handoff.human or archived.handoff.handoffs != back.handoffs:
+            if archived is None:
+                return  # it was erased
+            if archived.handoff.human or archived.handoff.handoffs != back.handoffs:
                 return
             for kept in back.held:
                 if kept.job_id:
@@ -360,9 +362,9 @@ class MemoryArchive:
             )
             return Erased(archived is not None or bool(jobs), tuple(job.job_id for job in jobs))
 
-    def erased(self, key: ConversationKey, accepted_at: float) -> bool:
+    def erased(self, key: ConversationKey, accepted_at: float) -> float | None:
         with self._mutex:
-            return self._is_void(key, accepted_at)
+            return self._erasures[key.name_hash][0] if self._is_void(key, accepted_at) else None
 
     def _is_void(self, key: ConversationKey, accepted_at: float) -> bool:
         return accepted_at <= self._erasures.get(key.name_hash, (-math.inf, 0))[0]

@@ -117,8 +117,8 @@ class NoArchive:
     def erase(self, key: ConversationKey) -> Erased:
         raise Unavailable("Postgres")
 
-    def erased(self, key: ConversationKey, accepted_at: float) -> bool:
-        return False
+    def erased(self, key: ConversationKey, accepted_at: float) -> float | None:
+        return None
 
     def configuration(self, platform_id: str, bot_id: str) -> dict[str, Any] | None:
         raise Unavailable("Postgres")

@@ -345,8 +345,8 @@ class Archive(Protocol):
         No run that goes on commits any more; a fence, a cancel, a hold or an archived end of what is void does nothing.
         """
 
-    def erased(self, key: ConversationKey, accepted_at: float) -> bool:
-        """Whether what was accepted for a conversation at that time (Unix seconds) is void."""
+    def erased(self, key: ConversationKey, accepted_at: float) -> float | None:
+        """If what was accepted for a conversation at that time is void: until when it is (both in Unix seconds)."""
 
     def configuration(self, platform_id: str, bot_id: str) -> dict[str, Any] | None:
         """The bot's record with its `core_ai` and `platform` records inside; None if there is no such bot.

@@ -263,8 +263,9 @@ class PostgresArchive:
         found, job_ids = self._database.execute(values, "lock_conversation", "note_erasure", "erase_conversation")[0]
         return Erased(found, tuple(job_ids))
 
-    def erased(self, key: ConversationKey, accepted_at: float) -> bool:
-        return _is_void(self._database.execute(_key_values(key), "erased_until"), accepted_at)
+    def erased(self, key: ConversationKey, accepted_at: float) -> float | None:
+        erased = self._database.execute(_key_values(key), "erased_until")
+        return float(erased[0][0]) if _is_void(erased, accepted_at) else None
 
     def configuration(self, platform_id: str, bot_id: str) -> dict[str, Any] | None:
         rows = self._database.execute({"platform_id": platform_id, "bot_id": bot_id}, "configuration")

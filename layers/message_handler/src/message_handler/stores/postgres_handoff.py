@@ -117,7 +117,10 @@ def held(connection: Connection, key: ConversationKey) -> HandedBack | None:
 def given_back(connection: Connection, key: ConversationKey, back: HandedBack, job_id: str) -> None:
     """See the port."""
     rows = execute(connection, _values(key), "handoff_state")
-    if not rows or rows[0][1] or rows[0][2] != back.handoffs:
+    if not rows:
+        return  # it was erased
+    (_, silent, handoffs), *_ = rows
+    if silent or handoffs != back.handoffs:
         return
     for promised in dict.fromkeys(kept.job_id for kept in back.held if kept.job_id):
         execute(connection, _values(key) | {"job_id": promised, "successor_id": job_id}, "supersede_job")

@@ -1,0 +1,239 @@
+"""The guards of erasure and retention: what must not come back, and what must not go."""
+
+from __future__ import annotations
+
+from tests.guards.guard import Guard, Removal, each_in
+
+MEMORY = "stores/memory_archive.py"
+POSTGRES = "stores/postgres_archive.py"
+ERASED = "contract/test_erasure.py"
+KEPT = "contract/test_retention.py"
+
+in_both = each_in(ERASED, "memory", "postgres")
+in_each = each_in(ERASED, "memory", "redis and postgres")
+
+ERASING = (
+    *in_both(
+        "no run for what was erased",
+        "erasure",
+        "TestTheArchive::test_a_run_of_what_is_void_is_not_even_noted",
+        Removal(
+            MEMORY,
+            "            if self._is_void(job.key, job.accepted_at):\n"
+            "                return Fence(None, {}, erased_until=self._erasures[job.key.name_hash][0])\n",
+        ),
+        Removal(
+            "stores/sql/take_fence.sql",
+            "      and not exists (select from erased where erased_at >= to_timestamp(cast(:oldest as float8)))\n",
+        ),
+    ),
+    *in_each(
+        "a fence after an erasure exceeds all before it",
+        "invariant 3",
+        "TestErasing::test_a_new_run_has_a_greater_fence_than_any_before",
+        Removal(MEMORY, "max(archived.fence, self._erasures.get(job.key.name_hash, (0.0, 0))[1])", "archived.fence"),
+        Removal(
+            "stores/sql/take_fence.sql",
+            "greatest(fence, coalesce((select erased.fence from erased), 0)) + 1",
+            "fence + 1",
+        ),
+    ),
+    *in_both(
+        "no late end of what was erased is archived",
+        "erasure",
+        "TestTheArchive::test_a_late_end_is_not_archived",
+        Removal(MEMORY, "            if self._is_void(job.key, job.accepted_at):\n                return False\n"),
+        Removal(
+            POSTGRES,
+            'if _is_void(execute(connection, values, "erased_until"), job.accepted_at):',
+            "if False:",
+        ),
+    ),
+    *in_each(
+        "a cancel archives no words that were erased",
+        "erasure",
+        "TestOtherSteps::test_a_cancel_in_flight_archives_no_words",
+        Removal(
+            MEMORY,
+            "live = tuple(m for m in job.messages if not self._is_void(job.key, m.accepted_at))",
+            "live = job.messages",
+        ),
+        Removal(
+            "stores/sql/cancel_job.sql",
+            "      and not exists (select from erased where erased_at >= to_timestamp(at))\n",
+        ),
+    ),
+    *in_each(
+        "nothing is held that was erased",
+        "erasure",
+        "TestOtherSteps::test_a_hold_in_flight_keeps_no_words",
+        Removal(
+            MEMORY, "live = [m for m in messages if not self._is_void(key, m.accepted_at)]", "live = list(messages)"
+        ),
+        Removal(
+            POSTGRES,
+            "live = [message for message in messages if not _is_void(erased, message.accepted_at)]",
+            "live = list(messages)",
+        ),
+    ),
+    Guard(
+        "who erases waits for who takes a fence",
+        "erasure",
+        f"{ERASED}::TestPostgres::test_who_takes_a_fence_at_the_same_time_is_waited_for",
+        (
+            Removal(
+                POSTGRES,
+                '"lock_conversation", "note_erasure", "erase_conversation"',
+                '"note_erasure", "erase_conversation"',
+            ),
+        ),
+    ),
+    Guard(
+        "nothing that was erased is taken along",
+        "erasure",
+        f"{ERASED}::TestPostgres::test_a_run_takes_nothing_along_that_was_erased_and_waits_in_the_tier",
+        (Removal(POSTGRES, "        and (erased is None or message.accepted_at > erased)\n"),),
+    ),
+    Guard(
+        "a tier forgets what turns out to be erased",
+        "erasure",
+        f"{ERASED}::TestOutages::test_nor_is_what_its_sweep_finds_there[redis and postgres]",
+        (Removal("processing.py", "                tier.erase(key)\n"),),
+    ),
+    Guard(
+        "a tier forgets an end that was erased",
+        "erasure",
+        f"{ERASED}::TestOutages::test_an_end_that_waits_to_be_archived_is_void[redis and postgres-before]",
+        (
+            Removal(
+                "processing.py",
+                "            if self.archive.erased(job.key, job.accepted_at):\n",
+                "            if False:\n",
+            ),
+        ),
+    ),
+    Guard(
+        "a dead letter of what was erased is removed",
+        "erasure",
+        f"{ERASED}::TestErasing::test_a_record_that_rests_in_the_dead_letters_is_not_redriven[redis and postgres]",
+        (Removal("processing.py", " or self._is_erased(record)"),),
+    ),
+    Guard(
+        "what is accepted with an erasure ends visibly",
+        "invariant 1",
+        f"{ERASED}::TestErasing::test_what_is_accepted_in_the_same_moment_ends_as_cancelled[redis and postgres]",
+        (
+            Removal(
+                "processing.py",
+                "            self.archive.cancel(_promised(record, self.clock()))\n",
+                "            pass\n",
+            ),
+        ),
+    ),
+    Guard(
+        "no clock that is ahead saves what was erased",
+        "erasure",
+        f"{ERASED}::TestTheArchive::test_what_was_accepted_at_the_same_time_elsewhere_is_void_too[postgres]",
+        (Removal("stores/sql/note_erasure.sql", " + make_interval(secs => cast(:margin as float8))"),),
+    ),
+    Guard(
+        "no words of another tenant are erased",
+        "invariant 13",
+        f"{ERASED}::TestErasing::test_another_conversation_stays[redis and postgres]",
+        (
+            Removal(
+                "stores/sql/erase_conversation.sql",
+                "from turns where platform_id = :platform_id and",
+                "from turns where",
+            ),
+        ),
+    ),
+    Guard(
+        "no words of another tenant are shown",
+        "invariant 13",
+        f"{KEPT}::TestExport::test_another_tenants_is_not_found",
+        (
+            Removal(
+                "stores/sql/export_conversation.sql",
+                "from turns where platform_id = :platform_id and",
+                "from turns where",
+            ),
+        ),
+    ),
+)
+
+#: What keeps a conversation from being purged: the beginning of each condition, which then is never met.
+UNDER_WAY = {
+    "a job that runs": "not exists (select from jobs where jobs.platform_id = conversations.platform_id\n",
+    "a message that is held": "not exists (select from held where held.platform_id = conversations.platform_id\n",
+    "a reply to be delivered": "not exists (select from outbox where outbox.platform_id = conversations.platform_id\n",
+}
+
+PURGING = (
+    *(
+        Guard(
+            f"no conversation goes with {what}",
+            "retention",
+            f"{KEPT}::TestConversations::test_what_is_under_way_stays",
+            (Removal("stores/sql/idle_conversations.sql", text, text.replace("where ", "where false and ")),),
+        )
+        for what, text in UNDER_WAY.items()
+    ),
+    Guard(
+        "no conversation goes with messages in the Postgres tier",
+        "retention",
+        f"{KEPT}::TestConversations::test_what_waits_in_the_postgres_tier_stays",
+        (Removal("stores/sql/idle_conversations.sql", "and current_id is not null", "and false"),),
+    ),
+    Guard(
+        "no conversation goes with messages in a tier",
+        "retention",
+        f"{KEPT}::TestConversations::test_what_is_under_way_stays",
+        (
+            Removal(
+                "retention.py",
+                "keys = [it.key for it in batch if not _waits(tiers, it.key)]",
+                "keys = [it.key for it in batch]",
+            ),
+        ),
+    ),
+    Guard(
+        "no conversation goes that went on meanwhile",
+        "retention",
+        f"{KEPT}::TestConversations::test_one_that_goes_on_meanwhile_stays",
+        (
+            Removal(
+                "stores/sql/purge_conversations.sql", "    where updated_at < to_timestamp(cast(:before as float8))\n"
+            ),
+        ),
+    ),
+    Guard(
+        "who purges waits for nobody",
+        "retention",
+        f"{KEPT}::TestConversations::test_one_that_somebody_holds_is_left_alone_and_nobody_waits",
+        (Removal("stores/sql/purge_conversations.sql", " skip locked"),),
+    ),
+    Guard(
+        "a run's time is bounded",
+        "retention",
+        f"{KEPT}::TestConversations::test_it_goes_in_batches_and_the_next_run_goes_on",
+        (Removal("retention.py", "    while clock() < until:\n        idle", "    while True:\n        idle"),),
+    ),
+)
+
+ANSWERING = (
+    Guard(
+        "no answer goes to another host",
+        "migrations",
+        "contract/test_cloudformation.py::TestAnswering::test_an_address_that_is_none_of_cloudformations_is_not_contacted",
+        (Removal("cloudformation.py", " and host.endswith(_HOSTS)"),),
+    ),
+    Guard(
+        "an answer comes before the time is up",
+        "migrations",
+        "contract/test_cloudformation.py::TestFailing::test_a_database_that_says_nothing_at_all_is_told_in_time",
+        (Removal("cloudformation.py", "thread.join(max(0.0, seconds))", "thread.join(seconds + 2 * ANSWER_SECONDS)"),),
+    ),
+)
+
+GUARDS = (*ERASING, *PURGING, *ANSWERING)
