@@ -46,6 +46,9 @@ ROUTES = {
     ("GET", "/admin/platforms/{platform_id}"): "AdminFunction",
     ("PUT", "/admin/platforms/{platform_id}"): "AdminFunction",
     ("DELETE", "/admin/platforms/{platform_id}"): "AdminFunction",
+    ("GET", "/admin/jobs"): "AdminFunction",
+    ("POST", "/admin/jobs/{job_id}/retry"): "AdminFunction",
+    ("GET", "/admin/audit"): "AdminFunction",
     ("GET", "/admin/dead-letters"): "AdminFunction",
     ("POST", "/admin/dead-letters/redrive"): "AdminFunction",
 }
