@@ -154,6 +154,23 @@ def test_a_platform_that_sends_it_again_meanwhile_gets_one_answer(world: World) 
     world.checked()
 
 
+def test_one_that_is_answered_meanwhile_leads_to_that_answer(world: World) -> None:
+    job_id = fails(world, "m0")
+    is_mended(world)
+
+    def sent_again() -> None:
+        world.tier_lost()  # else it would be a duplicate, whose record leads from the failed job to the answer
+        world.posts("m0")
+        world.settles()
+
+    on(world, "after", "archive.reopen", sent_again)
+    successor = retries(world, job_id)
+    assert successor == world.end_of("m0").job_id
+    assert world.job(job_id).superseded_by == successor
+    assert world.answered("m0")
+    world.checked()
+
+
 def test_a_late_copy_of_its_record_starts_nothing(world: World) -> None:
     job_id = fails(world, "m0")
     is_mended(world)
@@ -182,6 +199,7 @@ def test_a_late_copy_of_its_archive_record_does_not_fail_it_again(world: World) 
     is_mended(world)
     retries(world, job_id)
     world.queue.send(copies[0])
+    world.delivers(world.queue.waiting[-1])
     world.settles()
     assert world.answered("m0")
     world.checked()
@@ -255,12 +273,14 @@ class TestTheArchive:
             self.failed(archive, ConversationKey(platform_id, "patient"), name) for platform_id in ("clinic", "other")
         )
         assert archive.reopen(mine, ENTRY) is True
+        assert archive.reopen(mine, ENTRY) is False
         assert archive.settled_by(theirs.key, "m0") == name
         conversation = archive.conversation(theirs.key)
         assert conversation
         assert [turn.content for turn, _, _ in conversation.turns] == ["other 0", "other 1"]
         assert archive.held(theirs.key).held == ()  # type: ignore[union-attr]
         assert archive.reopen(theirs, ENTRY) is True
+        assert archive.archive(replace(mine, key=ConversationKey("third", "patient"))) is True
 
     def test_tenants_list_their_own(self, archive: Archive) -> None:
         jobs = {
