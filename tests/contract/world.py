@@ -158,6 +158,8 @@ class ScriptedAI:
     meanwhile: Callable[[], None] = lambda: None
     #: When calls were closed before their end.
     closed: list[float] = field(default_factory=list)
+    #: Whether it fails where a message asks for it.
+    fails: bool = True
 
     def complete(self, prompt: Prompt, watch: Watch) -> Completion:
         self.prompts.append(prompt)
@@ -174,7 +176,7 @@ class ScriptedAI:
             except BaseException:
                 self.closed.append(self.clock())
                 raise
-        if any("[fail]" in content for content in asked):
+        if self.fails and any("[fail]" in content for content in asked):
             raise AIError("ai_failed", "The AI was asked to fail.")
         return Completion(reply)
 

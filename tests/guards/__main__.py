@@ -15,6 +15,7 @@ from types import FrameType
 from typing import NoReturn
 
 from tests.guards import (
+    administration,
     archives,
     authorisation,
     credentials,
@@ -44,6 +45,7 @@ GUARDS: tuple[Guard, ...] = (
     *authorisation.GUARDS,
     *deliveries.GUARDS,
     *retention.GUARDS,
+    *administration.GUARDS,
 )
 REPOSITORY = Path(__file__).resolve().parents[2]
 #: Copies in which guards are taken away at the same time.

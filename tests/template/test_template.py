@@ -48,6 +48,9 @@ ROUTES = {
     ("DELETE", "/admin/platforms/{platform_id}"): "AdminFunction",
     ("GET", "/admin/conversations/{conversation_id}/export"): "AdminFunction",
     ("DELETE", "/admin/conversations/{conversation_id}"): "AdminFunction",
+    ("GET", "/admin/jobs"): "AdminFunction",
+    ("POST", "/admin/jobs/{job_id}/retry"): "AdminFunction",
+    ("GET", "/admin/audit"): "AdminFunction",
     ("GET", "/admin/dead-letters"): "AdminFunction",
     ("POST", "/admin/dead-letters/redrive"): "AdminFunction",
 }

@@ -15,10 +15,11 @@ import logging
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from message_handler.errors import HandedOff, InvalidRequest, NotFound, PayloadTooLarge, Unavailable
-from message_handler.models import Accepted, ConversationKey, HeldMessage, Request
+from message_handler.models import Accepted, ConversationKey, HeldMessage, JobStatus, Request
 from message_handler.processing import wake
 from message_handler.queues import Queue
 from message_handler.stores.failover import Failover
@@ -87,6 +88,7 @@ def give_back(
     if back is None or not back.held:
         return None
     back = replace(back, held=_first_of(back.held))
+    _forget_failures(tiers, archive, key, back.held)
     contexts = [kept.context for kept in back.held]
     resources = [kept.resources for kept in back.held if kept.resources]
     request = Request(
@@ -119,6 +121,23 @@ def give_back_the_rest(tiers: Failover, archive: Archive, accept: Accept) -> int
             # With what waits there it is too much for one record: when that is answered.
             _log.warning("too large to hand back now")
     return count
+
+
+def _forget_failures(tiers: Failover, archive: Archive, key: ConversationKey, held: tuple[HeldMessage, ...]) -> None:
+    """What failed and was opened again is no duplicate for a tier that remembers the failed job's end."""
+    for job_id in {kept.job_id for kept in held if kept.job_id}:
+        job = archive.job(key.platform_id, job_id)
+        if not job or job.status is not JobStatus.FAILED:
+            continue
+        ids = [id_ for kept in held if kept.job_id == job_id for id_ in kept.message.ids]
+        with suppress(Unavailable):  # a worker finds at its record that the message is open, and forgets the end then
+            tiers.each(partial(_forget, key=key, ids=ids, job_id=job_id))
+
+
+def _forget(tier: Tier, key: ConversationKey, ids: list[str], job_id: str) -> None:
+    for id_ in ids:
+        if tier.ended_by(key, id_) == job_id:
+            tier.forget(key, id_)
 
 
 def _first_of(held: tuple[HeldMessage, ...]) -> tuple[HeldMessage, ...]:

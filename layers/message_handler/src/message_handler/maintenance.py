@@ -16,7 +16,7 @@ from message_handler.models import ArchiveRecord, AuditEntry, ConversationKey, D
 from message_handler.processing import Worker, wake
 from message_handler.queues import DeadLetter, Queue
 from message_handler.stores.failover import Failover
-from message_handler.stores.port import Archive, Tier
+from message_handler.stores.port import Archive
 
 _log = logging.getLogger(__name__)
 
@@ -134,7 +134,7 @@ def retry(
     Ended is ended: the failed job stays as it is, and leads to the other by its `superseded_by`. Its messages are
     opened and held in one transaction, and go on as what was held for a human does:
 
-        Postgres: not settled, held ── (1) tiers forget the end ── accept, send ── (2) linked, held no longer
+        Postgres: not settled, held ── (1) ── tiers forget the end ── accept, send ── (2) ── linked, held no longer
 
     Whoever dies at (1) or (2) strands nothing: the sweep hands back what is held, and a retry begun again does the
     same, once. What the failed job's request brought along, its earlier turns and `resources`, is not archived and
@@ -143,8 +143,6 @@ def retry(
     if job.status is not JobStatus.FAILED:
         raise Conflict("the job has not failed", field="job_id")
     archive.reopen(job, entry)
-    with suppress(Unavailable):  # a worker finds at its record that the message is open, and forgets the end then
-        tiers.each(lambda tier: _forget(tier, job))
     handoff.give_back(tiers, archive, accept, job.key, correlation_id=correlation_id)
     own = job.messages[-1].message_id
     if archive.is_held(job.key, own):
@@ -154,13 +152,6 @@ def retry(
         # Maybe the platform had sent it again meanwhile, and was faster.
         archive.supersede(job, answered_by)
     return _successor(archive, job)
-
-
-def _forget(tier: Tier, job: Job) -> None:
-    """For this tier the job's messages are no duplicates any more."""
-    for message in job.messages:
-        if tier.ended_by(job.key, message.message_id) == job.job_id:
-            tier.forget(job.key, message.message_id)
 
 
 def _successor(archive: Archive, job: Job) -> str | None:

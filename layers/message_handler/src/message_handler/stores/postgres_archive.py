@@ -189,7 +189,7 @@ class PostgresArchive:
                 holding.check_reopen(status, copy_of)
                 if reopened:
                     return False
-                _, ids, contents, given_ids = execute(connection, values, "reopen_job")[0]
+                ids, contents, given_ids = execute(connection, values, "reopen_job")[0]
                 messages = holding.reopened(message_ids, contents or (), given_ids or (), ids or ())
                 postgres_handoff.hold(connection, job.key, messages, (), {}, job_id=job.job_id, moved=True)
                 postgres_audit.note(connection, job.key.platform_id, entry)

@@ -1,9 +1,9 @@
--- Under the row lock: open the messages of a failed job again, once. Returns all their ids, and what the patient said
--- in them: it leaves the archive, and comes back with its answer.
+-- Under the row lock, of a failed job that this was not done to before: open its messages again. Returns all their ids,
+-- and what the patient said in them: it leaves the archive, and comes back with its answer.
 with reopened as (
     update jobs set retried_at = now()
     where platform_id = :platform_id and job_id = cast(:job_id as uuid)
-      and conversation_id = :conversation_id and status = 'failed' and retried_at is null
+      and conversation_id = :conversation_id
     returning job_id
 ), opened as (
     delete from settled using reopened
@@ -16,7 +16,6 @@ with reopened as (
       and turns.job_id = reopened.job_id and turns.role = 'user'
     returning turns.position, turns.content, turns.message_id
 )
-select exists (select from reopened),
-       (select array_agg(message_id) from opened),
+select (select array_agg(message_id) from opened),
        (select array_agg(content order by position) from said),
        (select array_agg(message_id order by position) from said)

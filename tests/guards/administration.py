@@ -1,0 +1,176 @@
+"""The guards of operators' steps: what they saw, what is kept of what they did, and what a retry may do once."""
+
+from __future__ import annotations
+
+from tests.guards.guard import Guard, Removal
+from tests.guards.tenants import isolated
+
+CONFIGURATION = "contract/test_configuration.py"
+RETRY = "contract/test_retry.py"
+CACHE = "unit/test_bot_config.py::TestCache"
+UNIT = "unit/test_administration.py"
+APART = f"{RETRY}::TestTheArchive::test_tenants_with_the_same_ids_are_reopened_apart[postgres]"
+LISTED = f"{RETRY}::TestTheArchive::test_tenants_list_their_own[postgres]"
+ADMIN = "admin_configuration.py"
+POSTGRES = "stores/postgres_archive.py"
+MEMORY = "stores/memory_archive.py"
+BOTS = "bot_config.py"
+STORED = "stores/postgres_configuration.py"
+
+CHANGES = (
+    Guard(
+        "only the revision that was seen is overwritten",
+        "administration",
+        f"{CONFIGURATION}::test_of_two_who_change_what_they_saw_one_is_told_that_it_has_changed[postgres]",
+        (
+            Removal(
+                ADMIN,
+                'if isinstance(expected, int) and (stored is None or stored["revision"] != expected):',
+                "if False:",
+            ),
+        ),
+    ),
+    Guard(
+        "who wants a new record overwrites none",
+        "administration",
+        f"{UNIT}::TestRevisions::test_one_may_ask_for_a_new_record_or_for_one_that_is_there",
+        (Removal(ADMIN, 'if expected == "new" and stored is not None:', "if False:"),),
+    ),
+    Guard(
+        "no change without its entry in the audit",
+        "administration",
+        f"{CONFIGURATION}::TestTheAudit::test_a_change_that_can_not_be_noted_is_not_made[postgres]",
+        (
+            Removal(
+                "stores/postgres_configuration.py",
+                "postgres_audit.note(self.connection, self.platform_id, entry)",
+                "...",
+            ),
+        ),
+    ),
+    Guard(
+        "the entry is written in the transaction of the change",
+        "administration",
+        f"{CONFIGURATION}::TestTheAudit::test_a_change_that_can_not_be_noted_is_not_made[postgres]",
+        (
+            Removal(
+                "stores/postgres_configuration.py",
+                "            with transaction(connection):\n"
+                '                execute(connection, {"platform_id": platform_id}, "lock_configuration")\n'
+                "                return step(",
+                "            if connection:\n"
+                '                execute(connection, {"platform_id": platform_id}, "lock_configuration")\n'
+                "                return step(",
+            ),
+        ),
+    ),
+    Guard(
+        "no secret is in the audit",
+        "invariant 11, administration",
+        f"{CONFIGURATION}::TestTheAudit::test_no_secret_is_in_its_table[postgres]",
+        (
+            Removal(
+                "redaction.py",
+                '    if record.get("auth_token") and record["auth_token"] not in known:\n'
+                '        copy["auth_token"] = NEW_SECRET\n',
+                '    copy["auth_token"] = record.get("auth_token")\n',
+            ),
+        ),
+    ),
+    Guard(
+        "a shared copy is used until what it says",
+        "administration",
+        f"{CACHE}::test_a_change_is_seen_within_the_time_to_live",
+        (Removal(BOTS, 'until = shared["until"]', "until = now + self._ttl"),),
+    ),
+    Guard(
+        "what was read is shared until so long after it was asked for",
+        "administration",
+        f"{CACHE}::test_so_is_one_that_a_slow_reader_of_the_old_one_overtakes[False]",
+        (
+            Removal(
+                BOTS,
+                "self._share(platform_id, bot_id, value, until)\n",
+                "self._share(platform_id, bot_id, value, self._clock() + self._ttl)\n",
+            ),
+        ),
+    ),
+)
+
+RETRIES = (
+    Guard(
+        "a job is retried once",
+        "administration",
+        f"{UNIT}::TestRetry::test_done_twice_it_is_done_once[memory]",
+        (Removal(MEMORY, "if known is None or name in self._reopened:", "if known is None:"),),
+    ),
+    Guard(
+        "a job is retried once",
+        "administration",
+        f"{UNIT}::TestRetry::test_done_twice_it_is_done_once[postgres]",
+        (Removal(POSTGRES, "                if reopened:\n                    return False\n"),),
+    ),
+    Guard(
+        "a retry is in the audit",
+        "administration",
+        f"{UNIT}::TestRetry::test_done_twice_it_is_done_once[postgres]",
+        (Removal(POSTGRES, "                postgres_audit.note(connection, job.key.platform_id, entry)\n"),),
+    ),
+    Guard(
+        "only what has failed is retried",
+        "invariant 10, administration",
+        f"{RETRY}::test_what_is_answered_is_not_asked_again[memory]",
+        (Removal("stores/holding.py", 'if status != "failed":', "if False:"),),
+    ),
+    Guard(
+        "what a retry opened is no duplicate of the failure",
+        "administration",
+        f"{RETRY}::test_who_dies_on_the_way_strands_nothing[memory-after archive.reopen-then the sweep]",
+        (Removal("handoff.py", "    _forget_failures(tiers, archive, key, back.held)\n"),),
+    ),
+    Guard(
+        "a failure that comes late does not undo a retry",
+        "administration",
+        f"{RETRY}::test_a_late_copy_of_its_archive_record_does_not_fail_it_again[memory]",
+        (Removal(MEMORY, "if (job.key.platform_id, job.job_id) in self._reopened:", "if False:"),),
+    ),
+    Guard(
+        "a failure that comes late does not undo a retry",
+        "administration",
+        f"{RETRY}::test_a_late_copy_of_its_archive_record_does_not_fail_it_again[redis and postgres]",
+        (Removal(POSTGRES, 'if execute(connection, values, "was_reopened")[0][0]:', "if False:"),),
+    ),
+    Guard(
+        "a failed job leads to the answer that was faster than its retry",
+        "administration",
+        f"{RETRY}::test_one_that_is_answered_meanwhile_leads_to_that_answer[memory]",
+        (Removal("maintenance.py", "        archive.supersede(job, answered_by)\n", "        pass\n"),),
+    ),
+)
+
+TENANTS = (
+    isolated("no job is looked at for a retry", "job_to_reopen", APART),
+    Guard(
+        "no job of another tenant is marked as retried",
+        "invariant 13",
+        APART,
+        (
+            Removal(
+                "stores/sql/reopen_job.sql", "where platform_id = :platform_id and job_id = cast", "where job_id = cast"
+            ),
+        ),
+    ),
+    isolated("no message is opened again", "reopen_job", APART, "settled.platform_id = :platform_id and "),
+    isolated("nothing that was said leaves the archive", "reopen_job", APART, "turns.platform_id = :platform_id and "),
+    isolated("no retry is known", "was_reopened", APART),
+    isolated("no job is listed", "jobs", LISTED),
+    isolated("no job is taken for the last one", "last_end", LISTED, "where platform_id = :platform_id "),
+    isolated(
+        "nothing that was done is shown",
+        "audit",
+        f"{CONFIGURATION}::TestTheAudit::test_tenants_see_their_own[postgres]",
+        "platform_id = :platform_id\n  and ",
+    ),
+)
+
+GUARDS = (*CHANGES, *RETRIES, *TENANTS)
