@@ -15,6 +15,15 @@ from local.intrinsics import Resolver
 TEMPLATE = Path(__file__).parents[2] / "template.yaml"
 
 
+class _Resolver(Resolver):
+    """With an ARN of the real form where the template takes one apart."""
+
+    def _attribute(self, resource: str, attribute: str) -> str:
+        if attribute == "DBProxyArn":
+            return "arn:aws:rds:us-east-1:123456789012:db-proxy:prx-0123"
+        return super()._attribute(resource, attribute)
+
+
 @dataclass(frozen=True)
 class Expanded:
     """The expanded template. `resolved` is what there is of it with some parameters' values beside the defaults."""
@@ -31,7 +40,7 @@ class Expanded:
 
     def resolved(self, kind: str, **parameters: str) -> dict[str, dict[str, Any]]:
         """The properties of those that exist with these parameters, without any intrinsic function."""
-        resolver = Resolver(self.document, parameters, "https://sqs/")
+        resolver = _Resolver(self.document, parameters, "https://sqs/")
         return {
             name: resolver.resolve(it.get("Properties", {}))
             for name, it in self.resources.items()

@@ -118,7 +118,9 @@ def test_a_slow_platform_holds_up_no_other_ones_records(stack: dict[str, Any], p
 
 def test_the_schedules_call_what_is_live(stack: dict[str, Any]) -> None:
     rules = _of_type(stack, "AWS::Events::Rule").values()
-    found = {rule["ScheduleExpression"]: (it["Arn"], json.loads(it["Input"])) for rule in rules for it in rule["Targets"]}
+    found = {
+        rule["ScheduleExpression"]: (it["Arn"], json.loads(it["Input"])) for rule in rules for it in rule["Targets"]
+    }
     live = {"Ref": "AdminFunctionAliaslive"}
     assert found == {"rate(1 minute)": (live, {"action": "sweep"}), "rate(1 hour)": (live, {"action": "purge"})}
 
