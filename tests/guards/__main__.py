@@ -14,7 +14,7 @@ from queue import SimpleQueue
 from types import FrameType
 from typing import NoReturn
 
-from tests.guards import archives, deliveries, double_texting, handoff, service, steps, tenants, tiers, worker
+from tests.guards import archives, deliveries, double_texting, handoff, service, steps, template, tenants, tiers, worker
 from tests.guards.guard import Guard
 from tests.guards.scratch import Outcome, Scratch
 
@@ -28,6 +28,7 @@ GUARDS: tuple[Guard, ...] = (
     *handoff.GUARDS,
     *tenants.GUARDS,
     *deliveries.GUARDS,
+    *template.GUARDS,
 )
 REPOSITORY = Path(__file__).resolve().parents[2]
 #: Copies in which guards are taken away at the same time.

@@ -211,10 +211,8 @@ def test_postgres_is_reached_through_a_proxy_with_tls_and_iam_only(expanded: Exp
 
 def test_postgres_writes_no_rows_and_values_into_its_log(expanded: Expanded) -> None:
     (group,) = expanded.resolved("AWS::RDS::DBParameterGroup").values()
-    assert group["Parameters"]["rds.force_ssl"] == "1"
-    assert group["Parameters"]["log_error_verbosity"] == "terse"
-    assert group["Parameters"]["log_parameter_max_length"] == "0"
-    assert group["Parameters"]["log_parameter_max_length_on_error"] == "0"
+    quiet = {"log_error_verbosity": "terse", "log_parameter_max_length": "0", "log_parameter_max_length_on_error": "0"}
+    assert group["Parameters"].items() >= {"rds.force_ssl": "1", **quiet}.items()
 
 
 def test_logs_of_aws_are_ours_too(expanded: Expanded) -> None:
