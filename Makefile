@@ -14,7 +14,7 @@ export PYTHON
 export SAM_CLI_TELEMETRY := 0
 
 # An environment is made again if this folder was moved or its Python is gone: its scripts name both by their path.
-$(shell for e in .venv .venv-sam .venv-mock-ai; do \
+$(shell for e in .venv .venv-sam .venv-checkov .venv-mock-ai; do \
 	[ ! -f $$e/synced ] || { [ "$$(cat $$e/synced)" = "$$(pwd -P)" ] && $$e/bin/python -c '' 2>/dev/null; } || rm -rf $$e; done)
 
 SOURCES := $(shell find layers functions -type f ! -name '*.pyc' ! -path '* *')
@@ -56,8 +56,13 @@ lint: .venv/synced ## check style, formatting, types, the direction of imports, 
 openapi: .venv/synced ## write openapi.json anew, from the models and the table of routes
 	@exec .venv/bin/python -m openapi
 
-validate: .venv-sam/synced ## check template.yaml
+# W2001: SAM reads DeploymentType itself, so nothing of it is left.
+validate: .venv/synced .venv-sam/synced .venv-checkov/synced ## check template.yaml, and what CloudFormation gets of it
 	.venv-sam/bin/sam validate --lint
+	@mkdir -p .local
+	@.venv/bin/python -m local.expand >.local/expanded.json
+	.venv-sam/bin/cfn-lint --ignore-checks W2001 -- .local/expanded.json
+	.venv-checkov/bin/checkov --framework cloudformation --skip-download --compact --quiet -f .local/expanded.json
 
 build: $(BUILT) ## build the functions and the layer for AWS Lambda into .aws-sam (no Docker)
 	@echo "Built in .aws-sam/build"
@@ -76,11 +81,12 @@ lock: ## resolve the requirements again (ARGS=--upgrade for newer versions)
 	$(COMPILE) -c requirements/runtime.in layers/message_handler/pyproject.toml -o requirements/runtime.txt
 	$(COMPILE) requirements/dev.in -o requirements/dev.txt
 	$(COMPILE) requirements/sam.in -o requirements/sam.txt
+	$(COMPILE) requirements/checkov.in -o requirements/checkov.txt
 	$(COMPILE) requirements/mock-ai.in -o requirements/mock-ai.txt
 	$(COMPILE) requirements/uv.in -o requirements/uv.txt
 
 clean: ## remove all that make made
-	rm -rf .venv .venv-sam .venv-mock-ai .uv .uv-pip .aws-sam .local .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv .venv-sam .venv-checkov .venv-mock-ai .uv .uv-pip .aws-sam .local .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name .git -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Versions for every platform, with hashes, and without the address of an index.
@@ -92,6 +98,9 @@ COMPILE = UV_SYSTEM_CERTS=1 UV_PYTHON_DOWNLOADS=never uv pip compile --quiet --u
 
 .venv-sam/synced: requirements/sam.txt requirements/sync.sh
 	@requirements/sync.sh .venv-sam requirements/sam.txt
+
+.venv-checkov/synced: requirements/checkov.txt requirements/sync.sh
+	@requirements/sync.sh .venv-checkov requirements/checkov.txt
 
 .venv-mock-ai/synced: requirements/mock-ai.txt requirements/sync.sh
 	@requirements/sync.sh .venv-mock-ai requirements/mock-ai.txt

@@ -105,8 +105,12 @@ class Resolver:
             return value
         if name not in self._resources:
             raise TemplateError(f"nothing in the template is called {name}")
-        if self._resources[name]["Type"] == "AWS::SQS::Queue":
+        resource = self._resources[name]
+        if resource["Type"] == "AWS::SQS::Queue":
             return f"{self._queue_url_prefix}{name}" if self._queue_url_prefix else ""
+        if resource["Type"] == "AWS::Lambda::Alias":  # there is one version of a function here
+            properties = self.resolve(resource["Properties"])
+            return f"{self.arn(properties['FunctionName'])}:{properties['Name']}"
         return name
 
     def _attribute(self, resource: str, attribute: str) -> str:

@@ -19,6 +19,7 @@ from pathlib import Path
 from local.errors import HostError, StartError
 from local.logs import FunctionLog
 from local.pool import Pool
+from local.stack import WITHOUT_AWS
 from local.template import Function, TemplateSource
 from local.variables import function_variables, module_folders
 
@@ -44,7 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _built_function(template: Path, name: str) -> Function:
     if not template.is_file():
         raise StartError(f"{template} isn't there: run `make build` first")
-    functions = TemplateSource(template).resolve({}, queue_url_prefix="").functions
+    functions = TemplateSource(template).resolve(WITHOUT_AWS, queue_url_prefix="").functions
     if name not in functions:
         raise StartError(f"there is no function {name}, only {', '.join(sorted(functions))}")
     return functions[name]

@@ -41,6 +41,8 @@ from local.variables import function_variables, module_folders, simulated_aws
 START_SECONDS = 60.0  # for a function's imports, on a loaded machine
 STOP_GRACE_SECONDS = 1.0  # for the functions that are running
 _ADMIN_FUNCTION = "AdminFunction"  # takes {"action": "migrate"}
+#: The parameters that keep the template from naming stores of AWS.
+WITHOUT_AWS = {"CreateVpc": "false", "CreateRedis": "false", "CreateDatabase": "false"}
 
 
 class FunctionError(RuntimeError):
@@ -241,7 +243,7 @@ class LocalStack:
                 self.stores[name] = Store(server.url, server.version, own=True)
 
     def _parameters(self) -> dict[str, str]:
-        return {"RedisUrl": self.redis_url or "", "DatabaseUrl": self.database_url or ""}
+        return WITHOUT_AWS | {"RedisUrl": self.redis_url or "", "DatabaseUrl": self.database_url or ""}
 
     def _start_functions(self, simulator: Simulator, log: FunctionLog) -> None:
         # These name the stores and the queues, which are already decided. How to log in belongs to a store's URL.
@@ -251,11 +253,14 @@ class LocalStack:
         if not self._environment.get("DATABASE_URL"):
             decided |= {"DATABASE_SECRET_ARN", "DATABASE_IAM"}
         overrides = {name: value for name, value in self._environment.items() if name not in decided}
+        settings = dict(self._settings)
+        if self._environment.get("REDIS_URL") and (password := self._environment.get("REDIS_PASSWORD")):
+            settings["REDIS_PASSWORD"] = password  # no variable of the template's; it belongs to this URL
         aws = simulated_aws(simulator.endpoint)
         self._cleanup.callback(self._stop_functions)
         for name, function in self.template.functions.items():
             path = os.pathsep.join(map(str, module_folders(function)))
-            variables = {**function_variables(function, overrides, aws, path), **self._settings}
+            variables = {**function_variables(function, overrides, aws, path), **settings}
             self._pools[name] = Pool(function, variables, self._concurrency, log)
             self._pools[name].warm()
 

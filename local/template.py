@@ -112,11 +112,21 @@ class TemplateSource:
         """Make CloudFormation of it; `resolve` does so if this wasn't called before."""
         self._transformed = _transform(self._document, self._path)
 
-    def resolve(self, parameters: Mapping[str, str], queue_url_prefix: str) -> Template:
-        """Everything that runs, with these parameter values. A queue's URL is the prefix and its name."""
+    @property
+    def transformed(self) -> dict[str, Any]:
+        """What CloudFormation gets."""
         if self._transformed is None:
             self.transform()
-        document = self._transformed or {}
+        return self._transformed or {}
+
+    @property
+    def own_resources(self) -> Mapping[str, Any]:
+        """The resources that the file itself has, by their names."""
+        return dict(self._document["Resources"])
+
+    def resolve(self, parameters: Mapping[str, str], queue_url_prefix: str) -> Template:
+        """Everything that runs, with these parameter values. A queue's URL is the prefix and its name."""
+        document = self.transformed
         resolver = Resolver(document, parameters, queue_url_prefix)
         try:
             return _Reader(document, resolver, self._folders).read()
@@ -190,7 +200,7 @@ class _Reader:
         concurrency = self._get(properties, "ScalingConfig", {}).get("MaximumConcurrency")
         return EventSource(
             queue=self._get(properties, "EventSourceArn").rsplit(":", 1)[1],
-            function=self._get(properties, "FunctionName"),
+            function=_function_name(self._get(properties, "FunctionName")),
             batch_size=int(self._get(properties, "BatchSize", 10)),
             partial_failures="ReportBatchItemFailures" in self._get(properties, "FunctionResponseTypes", []),
             maximum_concurrency=None if concurrency is None else int(concurrency),
@@ -203,7 +213,7 @@ class _Reader:
             raise TemplateError(f"{name}: the local host runs rate(...) schedules only, not {expression}")
         seconds = int(match[1]) * {"minute": 60.0, "hour": 3600.0, "day": 86400.0}[match[2]]
         for target in self._get(properties, "Targets"):
-            yield Schedule(name, target["Arn"].rsplit(":", 1)[1], seconds, target.get("Input", "{}"))
+            yield Schedule(name, _function_name(target["Arn"]), seconds, target.get("Input", "{}"))
 
     def _routes(self, body: Mapping[str, Any]) -> Iterator[Route]:
         schemes = body.get("components", body).get("securitySchemes", body.get("securityDefinitions", {}))
@@ -239,6 +249,12 @@ def _gateway_response(found: Mapping[str, Any]) -> GatewayResponse:
     }
     status = found.get("statusCode")
     return GatewayResponse(int(status) if status else None, found.get("responseTemplates", {}), headers)
+
+
+def _function_name(named: str) -> str:
+    """A function that is named by its name, its ARN, or the ARN of an alias."""
+    found = re.search(r":function:([^:]+)", named)
+    return found[1] if found else named
 
 
 def _text(value: Any) -> str:

@@ -25,6 +25,7 @@ from tests.guards import (
     retention,
     service,
     steps,
+    template,
     tenants,
     tiers,
     worker,
@@ -46,6 +47,7 @@ GUARDS: tuple[Guard, ...] = (
     *deliveries.GUARDS,
     *retention.GUARDS,
     *administration.GUARDS,
+    *template.GUARDS,
 )
 REPOSITORY = Path(__file__).resolve().parents[2]
 #: Copies in which guards are taken away at the same time.

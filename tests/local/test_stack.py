@@ -7,6 +7,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import redis
 
 from local import binaries
 from local.errors import StartInterruptedError
@@ -28,6 +29,21 @@ def test_given_stores_are_used_and_reach_the_functions(valkey: Server, postgres:
         client.close()
         assert (seen["REDIS_URL"], seen["DATABASE_URL"]) == (valkey.url, postgres.url)
         assert "migrate" in stack.log_file.read_text()
+
+
+def test_the_password_of_a_given_redis_reaches_the_functions_that_of_no_redis_does_not(valkey: Server) -> None:
+    """The template has none: in AWS there is IAM or a secret."""
+    url = valkey.url.replace("redis://", "redis://somebody@")
+    admin = redis.Redis.from_url(valkey.url)
+    admin.acl_setuser("somebody", enabled=True, passwords=["+pw"], commands=["+@all"], keys=["*"])
+    for environment in ({"REDIS_URL": url, "REDIS_PASSWORD": "pw"}, {"REDIS_PASSWORD": "pw"}):
+        with LocalStack(APP / "template.yaml", environment=environment, postgres=False) as stack:
+            client = Client(stack.url)
+            seen = client.request("GET", "/echo/x").json["environment"]
+            client.close()
+        assert seen.get("REDIS_PASSWORD") == ("pw" if "REDIS_URL" in environment else None)
+    admin.acl_deluser("somebody")
+    admin.close()
 
 
 def test_without_store_programs_the_start_is_degraded_and_says_so(

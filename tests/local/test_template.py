@@ -8,6 +8,7 @@ import pytest
 
 from local.errors import TemplateError
 from local.intrinsics import Resolver
+from local.stack import WITHOUT_AWS
 from local.template import EventSource, Route, Schedule, Template, TemplateSource
 
 ROOT = Path(__file__).parents[2]
@@ -68,6 +69,38 @@ def test_the_project_s_own_template_can_be_run() -> None:
     accepting = ("POST", "/conversations/{conversation_id}/messages", "IntakeFunction")
     assert accepting in {(route.method, route.path, route.function) for route in template.routes}
     assert template.gateway_responses["MISSING_AUTHENTICATION_TOKEN"].status == 404
+
+
+def test_what_goes_to_an_alias_runs_its_function(tmp_path: Path) -> None:
+    path = tmp_path / "template.yaml"
+    path.write_text("""
+Transform: AWS::Serverless-2016-10-31
+Resources:
+  Queue: {Type: AWS::SQS::Queue}
+  F:
+    Type: AWS::Serverless::Function
+    Properties:
+      CodeUri: .
+      Runtime: python3.13
+      Handler: app.handler
+      AutoPublishAlias: live
+      Events:
+        Get: {Type: Api, Properties: {Method: GET, Path: /get}}
+        Records: {Type: SQS, Properties: {Queue: !GetAtt Queue.Arn}}
+        Tick: {Type: Schedule, Properties: {Schedule: rate(1 minute)}}
+""")
+    template = read(path)
+    assert template.routes == (Route("GET", "/get", "F"),)
+    assert [source.function for source in template.event_sources] == ["F"]
+    assert [schedule.function for schedule in template.schedules] == ["F"]
+
+
+def test_the_project_s_own_template_names_no_store_of_aws_here() -> None:
+    given = {"RedisUrl": "redis://here", "DatabaseUrl": "postgresql://here/db"}
+    for function in read(ROOT / "template.yaml", **WITHOUT_AWS, **given).functions.values():
+        found = {name: function.environment[name] for name in ("REDIS_URL", "DATABASE_URL", "DATABASE_IAM")}
+        assert found == {"REDIS_URL": "redis://here", "DATABASE_URL": "postgresql://here/db", "DATABASE_IAM": "false"}
+        assert function.environment["REDIS_IAM_CACHE"] == ""
 
 
 BROKEN = {

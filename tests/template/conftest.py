@@ -1,0 +1,65 @@
+"""template.yaml as CloudFormation gets it: expanded by AWS's own translator, and resolved for given parameters."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from local.expand import expand
+from local.intrinsics import Resolver
+
+TEMPLATE = Path(__file__).parents[2] / "template.yaml"
+
+
+class _Resolver(Resolver):
+    """With an ARN of the real form where the template takes one apart."""
+
+    def _attribute(self, resource: str, attribute: str) -> str:
+        if attribute == "DBProxyArn":
+            return "arn:aws:rds:us-east-1:123456789012:db-proxy:prx-0123"
+        return super()._attribute(resource, attribute)
+
+
+@dataclass(frozen=True)
+class Expanded:
+    """The expanded template. `resolved` is what there is of it with some parameters' values beside the defaults."""
+
+    document: dict[str, Any]
+
+    @property
+    def resources(self) -> dict[str, Any]:
+        return dict(self.document["Resources"])
+
+    def of_type(self, kind: str) -> dict[str, dict[str, Any]]:
+        """The properties of the resources of a type, as they are written."""
+        return {name: it.get("Properties", {}) for name, it in self.resources.items() if it["Type"] == kind}
+
+    def resolved(self, kind: str, **parameters: str) -> dict[str, dict[str, Any]]:
+        """The properties of those that exist with these parameters, without any intrinsic function."""
+        resolver = _Resolver(self.document, parameters, "https://sqs/")
+        return {
+            name: resolver.resolve(it.get("Properties", {}))
+            for name, it in self.resources.items()
+            if it["Type"] == kind and resolver.exists(it)
+        }
+
+
+@pytest.fixture(scope="session")
+def expanded() -> Expanded:
+    # As text and back: nothing in it is shared, and whoever changes it changes only one place.
+    return Expanded(json.loads(json.dumps(expand(TEMPLATE))))
+
+
+@pytest.fixture(scope="session")
+def stack(expanded: Expanded) -> dict[str, Any]:
+    """The expanded resources, by logical id."""
+    return expanded.resources
+
+
+@pytest.fixture(scope="session")
+def parameters(expanded: Expanded) -> dict[str, Any]:
+    return dict(expanded.document["Parameters"])

@@ -1,0 +1,294 @@
+"""Who may do what: routes and their scopes, clients and what they may ask for, functions and their roles."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from message_handler.settings import Settings
+from tests.template.conftest import TEMPLATE, Expanded
+
+MESSAGES, ADMIN = "message-handler/messages", "message-handler/admin"
+
+#: Statements whose resource is everything, each with why AWS has no narrower one.
+WITHOUT_A_NARROWER_RESOURCE = {
+    "SendTraces": "X-Ray has no resources for it",
+    "LetLambdaEnterTheNetwork": "network interfaces that don't exist yet",
+    "LookAtAlarms": "lists",
+    "FindTheFlowLog": "lists",
+}
+#: And those whose resource ends with a wildcard.
+OPEN_ENDED = {
+    "ReadTokensOfProviders": "secrets that operators make later, by their prefix",
+    "MoveAliases": "a function's own versions and aliases",
+}
+
+
+def operations(expanded: Expanded) -> dict[tuple[str, str], list[dict[str, list[str]]]]:
+    (api,) = expanded.of_type("AWS::ApiGateway::RestApi").values()
+    return {
+        (method.upper(), path): operation.get("security", [])
+        for path, methods in api["Body"]["paths"].items()
+        for method, operation in methods.items()
+    }
+
+
+class TestRoutes:
+    def test_each_but_health_asks_for_a_token_with_its_scope(self, expanded: Expanded) -> None:
+        for (method, path), security in operations(expanded).items():
+            if path == "/health":
+                assert (method, security) == ("GET", [{"NONE": []}])
+            else:
+                scope = ADMIN if path.startswith("/admin/") else MESSAGES
+                assert security == [{"Tokens": [scope]}], (method, path)
+
+    def test_the_authoriser_is_the_user_pool(self, expanded: Expanded) -> None:
+        (api,) = expanded.of_type("AWS::ApiGateway::RestApi").values()
+        schemes = api["Body"]["components"]["securitySchemes"]
+        assert list(schemes) == ["Tokens"]
+        authoriser = schemes["Tokens"]
+        assert authoriser["x-amazon-apigateway-authtype"] == "cognito_user_pools"
+        assert authoriser["x-amazon-apigateway-authorizer"]["providerARNs"] == [{"Fn::GetAtt": ["UserPool", "Arn"]}]
+        assert authoriser["name"] == "Authorization"
+
+    def test_the_functions_ask_for_it_too(self, expanded: Expanded) -> None:
+        for function in expanded.resolved("AWS::Lambda::Function").values():
+            assert function["Environment"]["Variables"]["AUTH_REQUIRED"] == "true"
+
+
+class TestClients:
+    def test_a_platform_gets_tokens_for_its_own_messages_only(self, expanded: Expanded) -> None:
+        client = expanded.resolved("AWS::Cognito::UserPoolClient")["PlatformClient"]
+        assert client["GenerateSecret"] is True
+        assert client["AllowedOAuthFlows"] == ["client_credentials"]
+        assert client["AllowedOAuthScopes"] == [MESSAGES, "tenant/default"]
+
+    def test_operators_sign_in_with_a_code_and_no_secret(self, expanded: Expanded) -> None:
+        client = expanded.resolved("AWS::Cognito::UserPoolClient")["OperatorClient"]
+        assert client["GenerateSecret"] is False
+        assert client["AllowedOAuthFlows"] == ["code"]
+        assert client["AllowedOAuthScopes"] == ["openid", ADMIN, MESSAGES]
+
+    @pytest.mark.parametrize("client", ["PlatformClient", "OperatorClient"])
+    def test_nobody_gets_a_token_for_a_password_alone(self, expanded: Expanded, client: str) -> None:
+        found = expanded.resolved("AWS::Cognito::UserPoolClient")[client]
+        assert found["ExplicitAuthFlows"] == ["ALLOW_REFRESH_TOKEN_AUTH"]
+
+    def test_the_scopes_exist(self, expanded: Expanded) -> None:
+        servers = expanded.resolved("AWS::Cognito::UserPoolResourceServer").values()
+        defined = {f"{server['Identifier']}/{scope['ScopeName']}" for server in servers for scope in server["Scopes"]}
+        assert defined == {MESSAGES, ADMIN, "tenant/default"}
+        (group,) = expanded.resolved("AWS::Cognito::UserPoolGroup").values()
+        assert group["GroupName"] in defined  # people are members of what servers have as a scope
+
+
+def statements(expanded: Expanded, role: str) -> list[dict[str, Any]]:
+    """What a role is allowed, of policies of ours."""
+    parameters = {"BedrockModelArns": "arn:aws:bedrock:us-east-1::foundation-model/m"}
+    policies = expanded.resolved("AWS::IAM::ManagedPolicy", **parameters)
+    attached = expanded.resolved("AWS::IAM::Role", **parameters)[role]["ManagedPolicyArns"]
+    found = [it for policy in attached if policy in policies for it in policies[policy]["PolicyDocument"]["Statement"]]
+    return [it for it in found if it["Effect"] == "Allow"]
+
+
+def allowed(expanded: Expanded, function: str, service: str) -> set[tuple[str, str]]:
+    """Resource and action of what a function may do with a service of AWS."""
+    role = expanded.of_type("AWS::Lambda::Function")[function]["Role"]["Fn::GetAtt"][0]
+    return {
+        (resource.rpartition(":")[2], action)
+        for it in statements(expanded, role)
+        for action in _listed(it["Action"])
+        for resource in _listed(it["Resource"])
+        if action.startswith(f"{service}:")
+    }
+
+
+def _listed(value: Any) -> list[str]:
+    return value if isinstance(value, list) else [value]
+
+
+class TestRoles:
+    def test_each_function_has_its_own(self, expanded: Expanded) -> None:
+        roles = {it["Role"]["Fn::GetAtt"][0] for it in expanded.of_type("AWS::Lambda::Function").values()}
+        assert roles == {"IntakeFunctionRole", "WorkerFunctionRole", "AdminFunctionRole"}
+
+    def test_the_queues_are_for_who_needs_them(self, expanded: Expanded) -> None:
+        aside = {("FailedInvocationQueue", "sqs:SendMessage")}
+        assert allowed(expanded, "IntakeFunction", "sqs") == aside | {("JobQueue", "sqs:SendMessage")}
+        assert allowed(expanded, "WorkerFunction", "sqs") == aside | {
+            ("JobQueue", "sqs:ReceiveMessage"),
+            ("JobQueue", "sqs:DeleteMessage"),
+            ("JobQueue", "sqs:GetQueueAttributes"),
+            ("JobQueue", "sqs:SendMessage"),
+            ("JobQueue", "sqs:ChangeMessageVisibility"),
+            ("DeliveryQueue", "sqs:ReceiveMessage"),
+            ("DeliveryQueue", "sqs:DeleteMessage"),
+            ("DeliveryQueue", "sqs:GetQueueAttributes"),
+            ("DeliveryQueue", "sqs:SendMessage"),
+        }
+        assert allowed(expanded, "AdminFunction", "sqs") == aside | {
+            ("JobQueue", "sqs:SendMessage"),
+            ("JobQueue", "sqs:GetQueueAttributes"),
+            ("DeliveryQueue", "sqs:SendMessage"),
+            ("DeadLetterQueue", "sqs:ReceiveMessage"),
+            ("DeadLetterQueue", "sqs:DeleteMessage"),
+            ("DeadLetterQueue", "sqs:GetQueueAttributes"),
+        }
+
+    def test_the_worker_alone_asks_providers_and_reads_their_tokens(self, expanded: Expanded) -> None:
+        for function in ("IntakeFunction", "AdminFunction"):
+            assert allowed(expanded, function, "bedrock") == set()
+            assert allowed(expanded, function, "secretsmanager") == set()
+        assert allowed(expanded, "WorkerFunction", "secretsmanager") == {
+            ("message-handler/*", "secretsmanager:GetSecretValue")
+        }
+        (asked,) = allowed(expanded, "WorkerFunction", "bedrock")
+        assert asked == ("foundation-model/m", "bedrock:InvokeModelWithResponseStream")
+
+    def test_a_model_of_bedrock_may_be_asked_only_where_one_is_named(self, expanded: Expanded) -> None:
+        policy = expanded.resolved("AWS::IAM::ManagedPolicy")["WorkerPolicy"]
+        assert "bedrock" not in str(policy)
+        assert "AskModels" in str(expanded.resolved("AWS::IAM::ManagedPolicy", BedrockModelArns="arn")["WorkerPolicy"])
+        assert "BedrockEndpoint" not in expanded.resolved("AWS::EC2::SecurityGroup")
+
+    def test_everybody_signs_in_to_the_stores_as_one_user_of_one_store(self, expanded: Expanded) -> None:
+        for function in ("IntakeFunction", "WorkerFunction", "AdminFunction"):
+            assert allowed(expanded, function, "elasticache") == {
+                ("Cache", "elasticache:Connect"),
+                ("CacheUser", "elasticache:Connect"),
+            }
+            (sign_in,) = allowed(expanded, function, "rds-db")
+            assert sign_in == ("prx-0123/message_handler", "rds-db:connect")
+        (function, *_) = expanded.resolved("AWS::Lambda::Function").values()
+        assert function["Environment"]["Variables"]["DATABASE_URL"].startswith("postgresql://message_handler@")
+
+    def test_passwords_of_stores_brought_along_are_read_where_they_are_named(self, expanded: Expanded) -> None:
+        arn = "arn:aws:secretsmanager:us-east-1:123456789012:secret:redis"
+        own = {"CreateRedis": "false", "CreateDatabase": "false", "RedisSecretArn": arn}
+        policy = expanded.resolved("AWS::IAM::ManagedPolicy", **own)["FunctionPolicy"]
+        (read,) = [it for it in policy["PolicyDocument"]["Statement"] if "secretsmanager" in str(it["Action"])]
+        assert read["Resource"] == arn
+        assert "connect" not in str(policy).lower()
+
+    def test_no_statement_is_wider_than_it_must_be(self, expanded: Expanded) -> None:
+        """And whoever is, says why: here and in the template."""
+        lines = TEMPLATE.read_text(encoding="utf-8").splitlines()
+        for name, policy in expanded.resolved("AWS::IAM::ManagedPolicy", NatGateways="true").items():
+            for statement in policy["PolicyDocument"]["Statement"]:
+                sid = statement["Sid"]
+                assert not [action for action in _listed(statement["Action"]) if "*" in action], (name, sid)
+                if statement["Effect"] == "Deny":
+                    continue
+                resources = [str(resource) for resource in _listed(statement["Resource"])]
+                if "*" in resources:
+                    assert sid in WITHOUT_A_NARROWER_RESOURCE
+                    (begin,) = [n for n, line in enumerate(lines) if line.strip().startswith(f"- Sid: {sid}")]
+                    (said,) = [line for line in lines[begin : begin + 12] if "Resource: '*'" in line][:1]
+                    assert "#" in said, sid
+                elif any("*" in resource for resource in resources):
+                    assert sid in OPEN_ENDED
+
+    def test_what_lambda_may_do_with_the_network_its_code_may_not(self, expanded: Expanded) -> None:
+        policy = expanded.resolved("AWS::IAM::ManagedPolicy")["FunctionPolicy"]
+        found = {it["Sid"]: it for it in policy["PolicyDocument"]["Statement"]}
+        denied = found["ButNotTheCodeItself"]
+        assert denied["Effect"] == "Deny"
+        assert denied["Action"] == found["LetLambdaEnterTheNetwork"]["Action"]
+        assert "lambda:SourceFunctionArn" in str(denied["Condition"])
+
+    def test_policies_of_aws_own_are_for_aws_own_services(self, expanded: Expanded) -> None:
+        foreign = {
+            (name, arn.rpartition("/")[2])
+            for name, role in expanded.resolved("AWS::IAM::Role").items()
+            for arn in role.get("ManagedPolicyArns", ())
+            if "iam::aws" in arn
+        }
+        assert foreign == {
+            ("ApiGatewayLogRole", "AmazonAPIGatewayPushToCloudWatchLogs"),
+            ("DatabaseMonitoringRole", "AmazonRDSEnhancedMonitoringRole"),
+        }
+
+
+class TestEnvironment:
+    @pytest.mark.parametrize("own", [{}, {"CreateRedis": "false", "CreateDatabase": "false"}])
+    def test_holds_nothing_secret(self, expanded: Expanded, own: dict[str, str]) -> None:
+        for function in expanded.resolved("AWS::Lambda::Function", **own).values():
+            variables = function["Environment"]["Variables"]
+            assert not [name for name in variables if re.search("PASSWORD|TOKEN|CREDENTIAL|KEY$", name)]
+            for name, value in variables.items():
+                if "SECRET" in name:
+                    assert name in (
+                        "REDIS_SECRET_ARN",
+                        "DATABASE_SECRET_ARN",
+                        "ALLOW_LITERAL_SECRETS",
+                        "SECRETS_PREFIX",
+                    )
+                assert not re.match(r"\w+://[^/@]*:[^/@]*@", str(value)), name  # user:password@
+
+    def test_no_parameter_asks_for_a_secret(self, expanded: Expanded) -> None:
+        for name, parameter in expanded.document["Parameters"].items():
+            assert "NoEcho" not in parameter, name
+            assert not re.search("Password|Token", name), name
+
+    def test_a_store_brought_along_needs_its_secret_beside_its_address(self, expanded: Expanded) -> None:
+        (assertions,) = [it["Assertions"] for name, it in expanded.document["Rules"].items() if "Passwords" in name]
+        needed = {it["Assert"]["Fn::Or"][2]["Fn::Not"][0]["Fn::Equals"][0]["Ref"] for it in assertions}
+        assert needed == {"DatabaseSecretArn", "RedisSecretArn"}
+
+    def test_literal_secrets_are_refused(self, expanded: Expanded) -> None:
+        for function in expanded.resolved("AWS::Lambda::Function").values():
+            assert function["Environment"]["Variables"]["ALLOW_LITERAL_SECRETS"] == "false"
+
+    def test_can_be_read_by_the_functions(self, expanded: Expanded) -> None:
+        for function in expanded.resolved("AWS::Lambda::Function").values():
+            settings = Settings.from_environment(function["Environment"]["Variables"])
+            assert settings.job_queue_url == "https://sqs/JobQueue"
+            assert settings.redis_url is not None
+            assert settings.redis_url.get_secret_value() == "rediss://CacheUser@Cache.PrimaryEndPoint.Address:6379/0"
+
+
+#: Addresses of stores brought along: the next release takes them.
+LATER = {"RedisUrl", "RedisCluster", "RedisSecretArn", "DatabaseUrl", "DatabaseSecretArn"}
+
+
+class TestVersions:
+    """Calls go to an alias. What changes only a parameter must make a version, or it would never be live."""
+
+    def test_each_parameter_of_a_function_makes_a_new_version_of_it(self, expanded: Expanded) -> None:
+        versions = expanded.of_type("AWS::Lambda::Version")
+        for name, function in expanded.of_type("AWS::Lambda::Function").items():
+            (version,) = [it for it in versions.values() if it["FunctionName"] == {"Ref": name}]
+            described = set(re.findall(r"\$\{(\w+)\}", version["Description"]["Fn::Sub"]))
+            used = set(re.findall(r"'Ref': '(\w+)'", str(function["Environment"])))
+            used &= expanded.document["Parameters"].keys() - LATER
+            if name != "IntakeFunction":
+                used -= {"MaxWaitSeconds"}  # only intake waits
+            assert used <= described, name
+
+    def test_a_description_fits(self, expanded: Expanded) -> None:
+        longest = {"LogLevel": 8, "MaxWaitSeconds": 2, "SimulatedAiDelayMs": 13}
+        parameters = expanded.document["Parameters"]
+        assert max(map(len, parameters["LogLevel"]["AllowedValues"])) == longest["LogLevel"]
+        for version in expanded.of_type("AWS::Lambda::Version").values():
+            text = version["Description"]["Fn::Sub"]
+            for name in re.findall(r"\$\{(\w+)\}", text):
+                text = text.replace(f"${{{name}}}", "x" * longest.get(name, parameters[name].get("MaxLength", 0)))
+            assert len(text) <= 256
+
+    def test_the_tables_come_before_the_code_that_needs_them(self, expanded: Expanded) -> None:
+        migration = expanded.resources["Migration"]
+        assert migration["Properties"]["ServiceToken"] == {"Fn::GetAtt": ["AdminFunction", "Arn"]}
+        (layer,) = expanded.of_type("AWS::Lambda::LayerVersion")
+        assert migration["Properties"]["Release"] == {"Ref": layer}
+        functions = expanded.of_type("AWS::Lambda::Function")
+        waiting = {name for name, it in functions.items() if "{'Ref': 'Migration'}" in str(it["Tags"])}
+        assert waiting == {"IntakeFunction", "WorkerFunction"}  # the admin function takes the tables along
+
+    def test_the_way_to_the_database_is_there_before_the_tables(self, expanded: Expanded) -> None:
+        named = set(re.findall(r"'Ref': '(\w+)'", str(expanded.resources["Migration"]["Properties"])))
+        assert named >= {
+            "DatabaseProxyTargets", "DatabaseProxyFromFunctions", "DatabaseFromProxy", "S3Endpoint",
+            "PrivateSubnetARoutes", "PrivateSubnetBRoutes",
+        }  # fmt: skip

@@ -1,0 +1,184 @@
+"""The expanded template, created: by moto, as far as it knows the types.
+
+What it doesn't know is listed here exactly, and left out with all that refers to it replaced by a text. Nothing is so
+checked of these but what cfn-lint, checkov and the other tests here look at.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import zipfile
+from collections.abc import Iterator
+from ipaddress import ip_network
+from itertools import islice
+from typing import Any
+
+import boto3
+import pytest
+from moto import mock_aws
+from moto.cloudformation.parsing import resource_class_from_type
+
+from local.intrinsics import Resolver
+from tests.template.conftest import Expanded
+
+#: No support for these in moto's CloudFormation.
+NOT_IN_MOTO = {
+    "AWS::ApiGateway::Account", "AWS::ApiGateway::Stage", "AWS::CloudWatch::Alarm", "AWS::CodeDeploy::Application",
+    "AWS::CodeDeploy::DeploymentGroup", "AWS::Cognito::UserPool", "AWS::Cognito::UserPoolClient",
+    "AWS::Cognito::UserPoolDomain", "AWS::Cognito::UserPoolGroup", "AWS::Cognito::UserPoolResourceServer",
+    "AWS::ElastiCache::ParameterGroup", "AWS::ElastiCache::ReplicationGroup", "AWS::ElastiCache::SubnetGroup",
+    "AWS::ElastiCache::User", "AWS::ElastiCache::UserGroup", "AWS::Lambda::Alias", "AWS::Lambda::EventInvokeConfig",
+    "AWS::RDS::DBProxy", "AWS::RDS::DBProxyTargetGroup", "AWS::SNS::Subscription", "AWS::SNS::TopicPolicy",
+    "AWS::SQS::QueuePolicy", "AWS::WAFv2::LoggingConfiguration", "AWS::WAFv2::WebACL",
+    "AWS::WAFv2::WebACLAssociation",
+}  # fmt: skip
+#: Types that it knows, and fails to make.
+MISTAKEN = {
+    "Custom::Migration": "would run the function, in Docker",
+    "AWS::ApiGateway::Deployment": "finds no methods, for it doesn't look into the API's Body",
+    "AWS::RDS::DBParameterGroup": "what a Ref to it gives is no text",
+}
+#: What it doesn't tell of what it makes.
+NO_ATTRIBUTE = {"MasterUserSecret.SecretArn"}
+REGION = "us-east-1"
+
+
+def without_nothing(value: Any) -> Any:
+    """With all that is AWS::NoValue left out of lists, of which moto makes null."""
+    if isinstance(value, list):
+        return [without_nothing(item) for item in value if item != {"Ref": "AWS::NoValue"}]
+    return {key: without_nothing(item) for key, item in value.items()} if isinstance(value, dict) else value
+
+
+def chosen_of(value: Any, resolver: Resolver) -> Any:
+    """With one side in place of each Fn::If, and the networks of each Fn::Cidr, which moto doesn't know."""
+    if isinstance(value, list):
+        return [chosen_of(item, resolver) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if "Fn::If" in value:
+        condition, then, otherwise = value["Fn::If"]
+        return chosen_of(then if resolver.exists({"Condition": condition}) else otherwise, resolver)
+    if "Fn::Cidr" in value:
+        whole, count, bits = resolver.resolve(value["Fn::Cidr"])
+        parts = ip_network(whole).subnets(new_prefix=32 - bits)
+        return [str(network) for network in islice(parts, count)]
+    return {key: chosen_of(item, resolver) for key, item in value.items()}
+
+
+def made_up(value: Any, missing: dict[str, str | None]) -> Any:
+    """With a text in place of each reference to what is missing; for an alias, with its function."""
+    if isinstance(value, list):
+        return [made_up(item, missing) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if value.get("Ref") in missing:
+        function = missing[value["Ref"]]
+        return {"Fn::GetAtt": [function, "Arn"]} if function else value["Ref"]
+    if "Fn::GetAtt" in value:
+        resource, *attribute = value["Fn::GetAtt"]
+        name = ".".join(attribute)
+        if resource in missing or name in NO_ATTRIBUTE:
+            return (
+                f"arn:aws:none:{REGION}:123456789012:{resource}:x-1" if name.endswith("Arn") else f"{resource}.{name}"
+            )
+    if "Fn::Sub" in value:
+        text, names = value["Fn::Sub"] if isinstance(value["Fn::Sub"], list) else (value["Fn::Sub"], {})
+        text = re.sub(r"\$\{(\w+)(\.\w+)*\}", lambda match: in_text(match, missing), text)
+        return {"Fn::Sub": [text, made_up(names, missing)] if names else text}
+    return {key: made_up(item, missing) for key, item in value.items()}
+
+
+def in_text(match: re.Match[str], missing: dict[str, str | None]) -> str:
+    if match[1] not in missing:
+        return match[0]
+    function = missing[match[1]]
+    return f"${{{function}.Arn}}" if function else match[1]
+
+
+def is_known(kind: str) -> bool:
+    return kind not in MISTAKEN and resource_class_from_type(kind) is not None
+
+
+def known(document: dict[str, Any], **parameters: str) -> tuple[dict[str, Any], set[str]]:
+    """The template without what moto doesn't know, and the types of that."""
+    unknown = {
+        name: it["Properties"]["FunctionName"]["Ref"] if it["Type"] == "AWS::Lambda::Alias" else None
+        for name, it in document["Resources"].items()
+        if not is_known(it["Type"])
+    }
+    resources = {name: it for name, it in document["Resources"].items() if name not in unknown}
+    outputs = document["Outputs"]
+    left = {key: value for key, value in document.items() if key not in ("Resources", "Outputs", "Transform", "Rules")}
+    resolver = Resolver(document, parameters, "")
+    kept = without_nothing(chosen_of({"Resources": resources, "Outputs": outputs}, resolver))
+    found = left | made_up(kept, unknown)
+    for resource in found["Resources"].values():
+        if "DependsOn" in resource:
+            names = resource["DependsOn"] if isinstance(resource["DependsOn"], list) else [resource["DependsOn"]]
+            resource["DependsOn"] = [name for name in names if name not in unknown]
+    return found, {document["Resources"][name]["Type"] for name in unknown}
+
+
+def empty_zip() -> bytes:
+    written = io.BytesIO()
+    zipfile.ZipFile(written, "w").close()
+    return written.getvalue()
+
+
+@pytest.fixture
+def cloudformation(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "nobody")
+    with mock_aws():
+        s3 = boto3.client("s3", region_name=REGION)
+        s3.create_bucket(Bucket="local")  # where expanding puts the code
+        for name in ("IntakeFunction", "WorkerFunction", "AdminFunction", "MessageHandlerLayer"):
+            s3.put_object(Bucket="local", Key=name, Body=empty_zip())
+        rds = boto3.client("rds", region_name=REGION)
+        rds.create_db_parameter_group(
+            DBParameterGroupName="DatabaseParameters", DBParameterGroupFamily="postgres17", Description="see MISTAKEN"
+        )
+        yield boto3.client("cloudformation", region_name=REGION)
+
+
+def test_what_moto_does_not_make_is_listed(expanded: Expanded) -> None:
+    assert known(expanded.document)[1] == NOT_IN_MOTO | MISTAKEN.keys()
+    assert not [kind for kind in MISTAKEN if resource_class_from_type(kind) is None]
+
+
+@pytest.mark.filterwarnings("ignore")  # moto's own
+@pytest.mark.parametrize(
+    ("chosen", "nat_gateways"),
+    [({}, 0), ({"NatGateways": "true", "MultiAz": "false"}, 1), ({"NatGateways": "true"}, 2)],
+    ids=["default", "one zone", "two zones"],
+)
+def test_the_template_creates(
+    expanded: Expanded, cloudformation: Any, chosen: dict[str, str], nat_gateways: int
+) -> None:
+    template, _ = known(expanded.document, **chosen)
+    parameters = [{"ParameterKey": name, "ParameterValue": value} for name, value in chosen.items()]
+    cloudformation.create_stack(
+        StackName="trial", TemplateBody=json.dumps(template), Parameters=parameters, Capabilities=["CAPABILITY_IAM"]
+    )
+    (stack,) = cloudformation.describe_stacks(StackName="trial")["Stacks"]
+    assert stack["StackStatus"] == "CREATE_COMPLETE"
+    found = cloudformation.describe_stack_resources(StackName="trial")["StackResources"]
+    made = {it.get("LogicalResourceId") for it in found}
+    resolver = Resolver(expanded.document, chosen, "")
+    expected = {name for name, it in template["Resources"].items() if resolver.exists(it)}
+    assert expected - made <= {"InternetGatewayAttachment"}  # made, and not told of
+    assert len([name for name in made if name and name.startswith("NatGateway")]) == nat_gateways
+    functions = boto3.client("lambda", region_name=REGION).list_functions()["Functions"]
+    assert sorted(it["FunctionName"].split("-")[1] for it in functions) == [
+        "AdminFunction", "IntakeFunction", "WorkerFunction",
+    ]  # fmt: skip
+    (queue,) = [
+        url for url in boto3.client("sqs", region_name=REGION).list_queues()["QueueUrls"] if "-JobQueue-" in url
+    ]
+    asked = boto3.client("sqs", region_name=REGION).get_queue_attributes(QueueUrl=queue, AttributeNames=["All"])
+    assert "DeadLetterQueue" in asked["Attributes"]["RedrivePolicy"]
+    (address,) = [it["OutputValue"] for it in stack["Outputs"] if it["OutputKey"] == "ApiUrl"]
+    assert address.endswith(".execute-api.us-east-1.amazonaws.com/v1")

@@ -1,0 +1,122 @@
+"""samconfig.toml: what each profile asks of the template, and that production asks for no less than its defaults."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from typing import Any
+
+import pytest
+
+from tests.template.conftest import TEMPLATE, Expanded
+
+PROFILES = ("default", "staging", "prod")
+GROUPS = "AWS::CloudFormation::Interface"
+
+
+@pytest.fixture(scope="module")
+def samconfig() -> dict[str, Any]:
+    return tomllib.loads((TEMPLATE.parent / "samconfig.toml").read_text())
+
+
+def overrides(samconfig: dict[str, Any], profile: str) -> dict[str, str]:
+    return dict(pair.split("=", 1) for pair in samconfig[profile]["deploy"]["parameters"]["parameter_overrides"])
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+class TestEachProfile:
+    def test_names_parameters_that_exist_with_values_that_are_allowed(
+        self, samconfig: dict[str, Any], parameters: dict[str, Any], profile: str
+    ) -> None:
+        for name, value in overrides(samconfig, profile).items():
+            parameter = parameters[name]
+            if allowed := parameter.get("AllowedValues"):
+                assert value in map(str, allowed), name
+            if pattern := parameter.get("AllowedPattern"):
+                assert re.fullmatch(pattern, value), name
+            if parameter["Type"] == "Number":
+                assert parameter.get("MinValue", 0) <= int(value) <= parameter.get("MaxValue", int(value)), name
+
+    def test_reserves_as_many_workers_as_may_run(
+        self, samconfig: dict[str, Any], parameters: dict[str, Any], profile: str
+    ) -> None:
+        chosen = {name: it.get("Default") for name, it in parameters.items()} | overrides(samconfig, profile)
+        running = int(chosen["WorkerMaximumConcurrency"]) + int(chosen["DeliveryMaximumConcurrency"])
+        assert int(chosen["WorkerReservedConcurrency"]) >= running
+
+    def test_may_make_the_roles_that_the_template_has(
+        self, samconfig: dict[str, Any], expanded: Expanded, profile: str
+    ) -> None:
+        """CAPABILITY_IAM is for roles and policies without names of our own."""
+        assert samconfig[profile]["deploy"]["parameters"]["capabilities"] == "CAPABILITY_IAM"
+        for kind, name in (("Role", "RoleName"), ("ManagedPolicy", "ManagedPolicyName")):
+            assert all(name not in it for it in expanded.of_type(f"AWS::IAM::{kind}").values())
+
+    def test_keeps_secrets_and_people_s_data_encrypted(
+        self, samconfig: dict[str, Any], expanded: Expanded, profile: str
+    ) -> None:
+        """Cheap is smaller, not open: this holds for development too."""
+        chosen = overrides(samconfig, profile)
+        (database,) = expanded.resolved("AWS::RDS::DBInstance", **chosen).values()
+        (cache,) = expanded.resolved("AWS::ElastiCache::ReplicationGroup", **chosen).values()
+        assert database["StorageEncrypted"] is cache["AtRestEncryptionEnabled"] is True
+        assert database["PubliclyAccessible"] is False
+        assert cache["TransitEncryptionMode"] == "required"
+        for function in expanded.resolved("AWS::Lambda::Function", **chosen).values():
+            assert function["Environment"]["Variables"]["AUTH_REQUIRED"] == "true"
+
+
+class TestProduction:
+    def test_is_the_default_but_for_the_way_out(self, samconfig: dict[str, Any]) -> None:
+        assert overrides(samconfig, "prod") == {"NatGateways": "true"}
+
+    def test_has_two_of_everything_that_may_fail(self, samconfig: dict[str, Any], expanded: Expanded) -> None:
+        chosen = overrides(samconfig, "prod")
+        (database,) = expanded.resolved("AWS::RDS::DBInstance", **chosen).values()
+        (cache,) = expanded.resolved("AWS::ElastiCache::ReplicationGroup", **chosen).values()
+        assert (database["MultiAZ"], cache["MultiAZEnabled"], cache["NumCacheClusters"]) == (True, True, 2)
+        assert len(expanded.resolved("AWS::EC2::NatGateway", **chosen)) == 2
+        for name, endpoint in expanded.resolved("AWS::EC2::VPCEndpoint", **chosen).items():
+            assert len(endpoint.get("SubnetIds", "AB")) == 2, name
+
+    def test_moves_calls_by_and_by(self, expanded: Expanded, parameters: dict[str, Any]) -> None:
+        assert parameters["DeploymentType"]["Default"] == "Canary10Percent5Minutes"
+        for group in expanded.resolved("AWS::CodeDeploy::DeploymentGroup").values():
+            assert group["DeploymentConfigName"] == "CodeDeployDefault.LambdaCanary10Percent5Minutes"
+
+
+def test_development_has_one_of_everything_and_nothing_that_it_can_do_without(
+    samconfig: dict[str, Any], expanded: Expanded
+) -> None:
+    """What samconfig.toml says it costs is counted from this."""
+    chosen = overrides(samconfig, "default")
+    assert not expanded.resolved("AWS::EC2::NatGateway", **chosen)
+    assert not expanded.resolved("AWS::WAFv2::WebACL", **chosen)
+    endpoints = expanded.resolved("AWS::EC2::VPCEndpoint", **chosen)
+    paid = {name: it["SubnetIds"] for name, it in endpoints.items() if it["VpcEndpointType"] == "Interface"}
+    assert paid == {"SqsEndpoint": ["PrivateSubnetA"], "SecretsEndpoint": ["PrivateSubnetA"]}
+    (cache,) = expanded.resolved("AWS::ElastiCache::ReplicationGroup", **chosen).values()
+    (database,) = expanded.resolved("AWS::RDS::DBInstance", **chosen).values()
+    assert (cache["CacheNodeType"], cache["NumCacheClusters"]) == ("cache.t4g.micro", 1)
+    assert (database["DBInstanceClass"], database["MultiAZ"]) == ("db.t4g.micro", False)
+
+
+class TestParameters:
+    def test_each_has_a_default_and_all_but_the_plain_ones_a_description(self, parameters: dict[str, Any]) -> None:
+        """`sam deploy --guided` goes through with Enter alone."""
+        assert [name for name, it in parameters.items() if "Default" not in it] == []
+        assert {name for name, it in parameters.items() if not it.get("Description")} <= {
+            "LogLevel",
+            "DatabaseStorageGb",
+        }
+
+    def test_each_is_in_one_group(self, expanded: Expanded, parameters: dict[str, Any]) -> None:
+        groups = expanded.document["Metadata"][GROUPS]["ParameterGroups"]
+        grouped = [name for group in groups for name in group["Parameters"]]
+        assert sorted(grouped) == sorted(parameters)
+
+    def test_each_default_is_allowed(self, parameters: dict[str, Any]) -> None:
+        for name, parameter in parameters.items():
+            default = str(parameter["Default"])
+            assert default in map(str, parameter.get("AllowedValues", [default])), name
+            assert re.fullmatch(parameter.get("AllowedPattern", ".*"), default), name
