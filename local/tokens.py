@@ -9,9 +9,11 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -102,20 +104,16 @@ class Issuer:
 
 
 def _make_key(file: Path) -> None:
-    """Whole or not at all, and of two processes at once the first one's."""
+    """Whole or not at all, and of two at once the first one's."""
     pem = rsa.generate_private_key(public_exponent=65537, key_size=2048).private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
     file.parent.mkdir(exist_ok=True)
-    own = file.with_name(f"{file.name}.{os.getpid()}")
-    own.touch(mode=0o600)
-    own.write_bytes(pem)
-    try:
-        os.link(own, file)
-    except FileExistsError:
-        return
-    finally:
-        own.unlink()
+    with tempfile.NamedTemporaryFile(dir=file.parent) as own:  # its owner's alone
+        own.write(pem)
+        own.flush()
+        with suppress(FileExistsError):
+            os.link(own.name, file)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -45,7 +45,7 @@ def session() -> Iterator[requests.Session]:
 
 
 @pytest.fixture
-def matrix(guarded: LocalStack, issuer: Issuer, session: requests.Session) -> Matrix:
+def matrix(guarded: LocalStack, issuer: Issuer, session: requests.Session) -> Iterator[Matrix]:
     """Two tenants that nobody has heard of, for one test."""
 
     def call(method: str, resource: str, ids: dict[str, str], body: Any, token: Token | None) -> Answer:
@@ -69,7 +69,8 @@ def matrix(guarded: LocalStack, issuer: Issuer, session: requests.Session) -> Ma
     while before != (now := matrix.all_of_a()):
         before = now
         time.sleep(0.2)
-    return matrix
+    yield matrix
+    matrix.ask("DELETE", "/jobs/{job_id}", Token(matrix.a, "messages"))  # its worker is free for the next test
 
 
 def test_the_gateway_asks_for_each_routes_scope_itself(guarded: LocalStack) -> None:
