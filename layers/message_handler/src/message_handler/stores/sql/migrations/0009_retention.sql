@@ -12,7 +12,6 @@ create table erasures (
 
 create index erasures_by_time on erasures (erased_at);
 
--- Erasing, showing and purging a conversation find its jobs by these; what is due is found without a scan.
-create index if not exists jobs_by_conversation on jobs (platform_id, conversation_id);
+-- What is due is found without a scan.
 create index conversations_by_activity on conversations (updated_at);
 create index outbox_by_end on outbox (coalesce(delivered_at, give_up_at)) where status <> 'pending';
