@@ -316,6 +316,17 @@ class TestOutages:
         assert all(CANARY not in str(prompt) for prompt in world.ai.prompts)
         assert CANARY not in kept()
 
+    def test_but_what_the_platform_sends_again_is(self, world: World) -> None:
+        world.posts("m0")
+        world.redis(away=True)
+        with pytest.raises(Unavailable):
+            erases(world)
+        world.redis(away=False)
+        later(world)
+        world.posts("m0")
+        world.settles()
+        assert world.answered("m0")
+
     def test_nor_is_what_its_sweep_finds_there(self, world: World, kept: Callable[[], str]) -> None:
         world.posts("m0", text=f"{CANARY} zero")
         world.queue.waiting.clear()

@@ -32,7 +32,7 @@ ACCEPTING = (
         "a record brings all that waits",
         "counterexample 6",
         f"{WORKER}::TestCounterexamples::test_6_a_later_record_brings_the_earlier_messages_along[memory]",
-        (Removal(INTAKE, "messages = accepted.pending or (own,)", "messages = (own,)"),),
+        (Removal(INTAKE, "messages = tuple(pending) or (own,)", "messages = (own,)"),),
     ),
     Guard(
         "a job has the same id on every tier",

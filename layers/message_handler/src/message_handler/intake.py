@@ -267,7 +267,10 @@ class Intake:
         # A job that has ended keeps nothing waiting: its record stands for the request's own message alone,
         # under the name that was answered.
         own = replace(request.messages[-1], message_id=accepted.message_id)
-        messages = accepted.pending or (own,)
+        # What the platform gives again was accepted now: an erasure since the first time does not void it.
+        given, now = set(accepted.posted), own.accepted_at
+        pending = (replace(m, accepted_at=now) if m.message_id in given else m for m in accepted.pending)
+        messages = tuple(pending) or (own,)
         record = Record(
             accepted.job_id,
             accepted.message_id,
