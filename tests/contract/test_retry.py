@@ -286,7 +286,9 @@ class TestTheArchive:
         assert [turn.content for turn, _, _ in conversation.turns] == ["other 0", "other 1"]
         assert archive.held(theirs.key).held == ()  # type: ignore[union-attr]
         assert self.reopens(archive, theirs) is True
-        assert archive.archive(replace(mine, key=ConversationKey("third", "patient"))) is True
+        third = self.failed(archive, ConversationKey("third", "patient"), name)
+        late = replace(third, messages=(*third.messages, Message("m2", "third 2")))
+        assert archive.archive(late) is True
 
     def test_tenants_list_their_own(self, archive: Archive) -> None:
         jobs = {

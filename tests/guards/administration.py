@@ -138,7 +138,7 @@ RETRIES = (
         "a failure that comes late does not undo a retry",
         "administration",
         f"{RETRY}::test_a_late_copy_of_its_archive_record_does_not_fail_it_again[redis and postgres]",
-        (Removal(POSTGRES, 'if execute(connection, values, "was_reopened")[0][0]:', "if False:"),),
+        (Removal(POSTGRES, ' and execute(connection, values, "was_reopened")[0][0]:', " and False:"),),
     ),
     Guard(
         "a failed job leads to the answer that was faster than its retry",

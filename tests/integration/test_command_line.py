@@ -322,6 +322,11 @@ class TestAnswers:
         service.status, service.answer = 200, b"<html>"
         assert "--url" in Operator(service.url).fails(1, "locks", "list")
 
+    def test_it_is_installed_under_its_own_name(self, service: Service) -> None:
+        installed = Path(sys.executable).with_name("message-handler")
+        done = subprocess.run([installed, "health"], capture_output=True, env=environment(service.url), timeout=SECONDS)
+        assert (done.returncode, done.stdout) == (0, b"healthy\n")
+
     def test_nobody_there_is_another(self) -> None:
         assert "can't be reached" in Operator("http://127.0.0.1:1").fails(3, "status")
 

@@ -209,6 +209,14 @@ class TestSqs:
         SqsQueue(client, url).send(a_record(CANARY))
         assert queue.count_dead_letters() == 1
 
+    def test_what_waits_is_counted(self, client: Any, url: str) -> None:
+        queue = SqsQueue(client, url)
+        assert queue.depth() == {"visible": 0, "in_flight": 0, "delayed": 0}
+        for delay in (0, 0, 0, 150):
+            queue.send(a_record(CANARY), delay=delay)
+        receive(client, url)
+        assert queue.depth() == {"visible": 2, "in_flight": 1, "delayed": 1}
+
     def test_a_delayed_record_is_not_seen_yet(self, client: Any, url: str) -> None:
         SqsQueue(client, url).send(a_record(CANARY), delay=150)
         assert waiting(client, url) == {"visible": 0, "hidden": 0, "delayed": 1}
@@ -275,6 +283,24 @@ class TestSqs:
 
 
 class TestThreads:
+    def test_what_waits_is_counted(self) -> None:
+        begun, go_on = threading.Event(), threading.Event()
+
+        def work(*_: Any) -> Outcome:
+            begun.set()
+            go_on.wait(10)
+            return Outcome(None)
+
+        queue = ThreadQueue(work, threads=1)
+        assert queue.depth() == {"visible": 0, "in_flight": 0, "delayed": 0}
+        queue.send(a_record(CANARY))
+        assert begun.wait(10)
+        queue.send(a_record(CANARY))
+        queue.send(a_record(CANARY), delay=100)
+        assert queue.depth() == {"visible": 1, "in_flight": 1, "delayed": 1}
+        go_on.set()
+        queue.close()
+
     """Where no queue is configured, the process works on its records itself."""
 
     def test_records_are_worked_on_at_the_same_time(self) -> None:

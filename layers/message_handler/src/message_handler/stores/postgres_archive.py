@@ -120,9 +120,9 @@ class PostgresArchive:
                 open_ = tuple(message for message in job.messages if message.message_id not in settled)
                 if not open_:
                     return False
-                if execute(connection, values, "was_reopened")[0][0]:
-                    return False
                 known, name = _job(connection, job), job.job_id
+                if known and known.status.ended and execute(connection, values, "was_reopened")[0][0]:
+                    return False
                 if settled or (known and known.status.ended):
                     name = execute(connection, values, "note_job", "supersede_job", "end_job", "chain_end")[0][0]
                 end = _end_values(replace(job, job_id=name, messages=open_)) | {"run_id": job.job_id}
