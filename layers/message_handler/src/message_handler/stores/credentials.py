@@ -107,13 +107,16 @@ class IamLogin:
     """
 
     def __init__(self, user: str, service: str, url: str, query: dict[str, str], setting: str) -> None:
-        from botocore.session import get_session
+        import boto3
 
+        # The process's own, which the queue's client needs too: another one would cost a start 5 ms.
+        if boto3.DEFAULT_SESSION is None:
+            boto3.setup_default_session()
         self._user = user
         self._service = service
         self._url = f"{url}/?{urlencode(query)}"
-        self._session: Any = get_session()
-        self._region = self._session.get_config_variable("region")
+        self._session: Any = boto3.DEFAULT_SESSION
+        self._region = self._session.region_name
         if not self._region:
             raise SettingsError(f"bad settings: {setting} needs AWS_DEFAULT_REGION")
         self._mutex = threading.Lock()
