@@ -375,6 +375,7 @@ def signing(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
         at = NOW.replace(hour=NOW.hour + hours)
         monkeypatch.setattr(botocore.auth, "get_current_datetime", lambda *_, **__: at.replace(tzinfo=None))
 
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)  # it remembers the keys of other tests
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEYS.access_key)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", KEYS.secret_key)
     monkeypatch.setenv("AWS_SESSION_TOKEN", str(KEYS.token))
@@ -486,6 +487,28 @@ class TestKept:
         assert login.renewed(known) == Login(USER, SECOND)
         assert login.renewed(known) == Login(USER, SECOND)  # another connection's was the old one too
         assert login.renewed(Login(USER, SECOND)) is None
+
+    def test_whoever_waited_for_one_who_asked_in_vain_does_not_ask_too(self, vault: Any) -> None:
+        """Each would be made to wait for Secrets Manager, one after the other."""
+        now, asked = [10.0], []
+
+        class Away(SecretsManager):
+            def read(self, arn: str) -> str:
+                asked.append(arn)
+                now[0] += 3  # its timeouts
+                return super().read(arn)
+
+        arn = keep(vault, FIRST)
+        vault.delete_secret(SecretId=arn, ForceDeleteWithoutRecovery=True)
+        login = KeptLogin(arn, "Postgres", manager=Away(), clock=lambda: now[0])
+        for _ in range(3):
+            with pytest.raises(Unavailable, match="Secrets Manager"):
+                login.login()
+        assert len(asked) == 1
+        now[0] += 1
+        with pytest.raises(Unavailable):
+            login.login()
+        assert len(asked) == 2
 
     def test_while_secrets_manager_is_away_what_is_known_goes_on(self, vault: Any, asked: list[str]) -> None:
         arn = keep(vault, FIRST)

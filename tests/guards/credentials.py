@@ -84,6 +84,13 @@ GUARDS = (
         " and self._clock() >= self._read_at + AGAIN_SECONDS",
     ),
     guard(
+        "who waited for one that asked in vain doesn't ask too",
+        f"{LOGINS}TestKept::test_whoever_waited_for_one_who_asked_in_vain_does_not_ask_too",
+        "stores/credentials.py",
+        "if self._known is None and self._clock() < self._read_at + AGAIN_SECONDS:",
+        "if False:",
+    ),
+    guard(
         "a login that Postgres refuses is an outage, not an error",
         f"{LOGINS}TestPostgres::test_refused_for_good_it_is_away_and_says_what_to_do",
         "stores/database.py",

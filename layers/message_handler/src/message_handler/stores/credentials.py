@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -58,10 +59,13 @@ class KeptLogin:
         self._clock = clock
         self._mutex = threading.Lock()
         self._known: Login | None = None
-        self._read_at = 0.0
+        self._read_at = -math.inf
 
     def login(self) -> Login:
         with self._mutex:
+            if self._known is None and self._clock() < self._read_at + AGAIN_SECONDS:
+                # Whoever waited for one who asked in vain would wait as long again, one after the other.
+                raise Unavailable("Secrets Manager")
             return self._known or self._read()
 
     def renewed(self, refused: Login) -> Login | None:
@@ -75,8 +79,10 @@ class KeptLogin:
             return self._known if self._known != refused else None
 
     def _read(self) -> Login:
-        self._read_at = self._clock()
-        self._known = _parsed(self._manager.read(self._arn), self._user)
+        try:
+            self._known = _parsed(self._manager.read(self._arn), self._user)
+        finally:
+            self._read_at = self._clock()
         if self._known is None:
             raise Unavailable(f"the password of {self._of}, which its secret lacks,")
         return self._known
@@ -101,13 +107,16 @@ class IamLogin:
     """
 
     def __init__(self, user: str, service: str, url: str, query: dict[str, str], setting: str) -> None:
-        from botocore.session import get_session
+        import boto3
 
+        # The process's own, which the queue's client needs too: another one would cost a start 5 ms.
+        if boto3.DEFAULT_SESSION is None:
+            boto3.setup_default_session()
         self._user = user
         self._service = service
         self._url = f"{url}/?{urlencode(query)}"
-        self._session: Any = get_session()
-        self._region = self._session.get_config_variable("region")
+        self._session: Any = boto3.DEFAULT_SESSION
+        self._region = self._session.region_name
         if not self._region:
             raise SettingsError(f"bad settings: {setting} needs AWS_DEFAULT_REGION")
         self._mutex = threading.Lock()
