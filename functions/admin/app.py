@@ -129,12 +129,16 @@ def export_conversation(call: Call) -> tuple[int, dict[str, Any]]:
     from message_handler.export import export
 
     key = conversation_key(call.path("conversation_id"), call.platform_id)
-    return HTTPStatus.OK, export(keeping(), parts().tiers, key, after=call.query("after"))
+    after = call.query("after")
+    if after is None:
+        parts().audit.note(key.platform_id, AuditEntry(call.actor, "export", "conversations", key.conversation_id))
+    return HTTPStatus.OK, export(keeping(), parts().tiers, key, after=after)
 
 
 def erase_conversation(call: Call) -> tuple[int, dict[str, Any]]:
     key = conversation_key(call.path("conversation_id"), call.platform_id)
-    erasure.erase(parts().tiers, parts().archive, key)
+    entry = AuditEntry(call.actor, "erase", "conversations", key.conversation_id)
+    erasure.erase(parts().tiers, parts().archive, key, entry)
     return HTTPStatus.OK, {"erased": True}
 
 

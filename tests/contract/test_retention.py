@@ -32,7 +32,7 @@ OLD = "now() - interval '101 days'"
 
 @pytest.fixture
 def keeping(postgres_archive: PostgresArchive, sql: Connection) -> PostgresRetention:
-    sql.run("truncate lines, ended_jobs")
+    sql.run("truncate lines, ended_jobs, audit")
     return PostgresRetention(postgres_archive._database)
 
 
@@ -312,12 +312,25 @@ class TestOtherRows:
         assert purge(keeping, tiers)["erasures"] == 1
         assert not postgres_archive.erased(talk.key, 0.0)
 
+    def test_what_operators_did_goes_by_its_age(
+        self, keeping: PostgresRetention, tiers: Failover, sql: Connection
+    ) -> None:
+        sql.run(
+            "insert into audit (platform_id, at, actor, action, kind, record_id)"
+            " select 'default', now() - make_interval(days => days), 'user:1', 'put', 'bots', days::text"
+            " from unnest(array[2556, 2558]) as days"
+        )
+        assert purge(keeping, tiers, Settings(retention_audit_days=0))["audit"] == 0
+        assert purge(keeping, tiers)["audit"] == 1
+        assert sql.run("select record_id from audit") == [["2556"]]
+
     def test_it_is_found_without_looking_at_every_row(self, keeping: PostgresRetention, sql: Connection) -> None:
         sql.run("set enable_seqscan = off")
         try:
             plans = [
                 "select 1 from conversations where updated_at < now() order by updated_at limit 10",
                 "select 1 from erasures where erased_at < now() limit 10",
+                "select 1 from audit where at < now() limit 10",
                 "select 1 from jobs where platform_id = 'a' and conversation_id = 'b'",
                 "select 1 from outbox where status = 'dead' and coalesce(delivered_at, give_up_at) < now() limit 10",
             ]

@@ -11,18 +11,19 @@ queue, a worker that runs, a tier that is away) brings nothing back, for Postgre
 from __future__ import annotations
 
 from message_handler.errors import NotFound, Unavailable
-from message_handler.models import ConversationKey
+from message_handler.models import AuditEntry, ConversationKey
 from message_handler.stores.failover import Failover
 from message_handler.stores.port import Archive
 
 
-def erase(tiers: Failover, archive: Archive, key: ConversationKey) -> None:
+def erase(tiers: Failover, archive: Archive, key: ConversationKey, entry: AuditEntry | None = None) -> None:
     """Erase a conversation everywhere; what its patient says from then on begins a new one.
 
-    Raises NotFound where nothing was found. Raises Unavailable while Postgres is away, and then nothing has happened;
-    or while a tier is: what that one keeps is left, is never archived, and goes when this is asked again.
+    `entry` tells the audit who asked. Raises NotFound where nothing was found. Raises Unavailable while Postgres is away,
+    and then nothing has happened; or while a tier is: what that one keeps is left, is never archived, and goes when this
+    is asked again.
     """
-    erased = archive.erase(key)
+    erased = archive.erase(key, entry)
     found, away = erased.found, None
     for tier in tiers.tiers:
         try:

@@ -40,10 +40,11 @@ def purge(
 ) -> dict[str, int]:
     """Delete what has had its time, until `until` (Unix seconds) at the latest; the next run goes on from there.
 
-    Returns how many `conversations`, `deliveries` and `erasures`. Raises Unavailable: what was deleted stays deleted.
+    Returns how many `conversations`, `deliveries`, `erasures` and entries of the `audit`. Raises Unavailable: what was
+    deleted stays deleted.
     """
     now = clock()
-    gone = {"conversations": 0, "deliveries": 0, "erasures": 0}
+    gone = {"conversations": 0, "deliveries": 0, "erasures": 0, "audit": 0}
     delivered_before = _before(now, settings.retention_delivered_days)
     dead_before = _before(now, settings.retention_dead_days)
 
@@ -53,7 +54,10 @@ def purge(
     def erasures() -> int:
         return retention.purge_erasures(before=now - ERASURE_DAYS * _DAY, most=MOST_ROWS)
 
-    for name, step in (("deliveries", deliveries), ("erasures", erasures)):
+    def audit() -> int:
+        return retention.purge_audit(before=_before(now, settings.retention_audit_days), most=MOST_ROWS)
+
+    for name, step in (("deliveries", deliveries), ("erasures", erasures), ("audit", audit)):
         while clock() < until:
             count = step()
             gone[name] += count

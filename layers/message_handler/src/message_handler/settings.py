@@ -71,6 +71,7 @@ class Settings(BaseModel):
     retention_conversations_days: Annotated[int, Field(ge=0, le=36_500)] = 3653
     retention_delivered_days: Annotated[int, Field(ge=0, le=36_500)] = 30
     retention_dead_days: Annotated[int, Field(ge=0, le=36_500)] = 90
+    retention_audit_days: Annotated[int, Field(ge=0, le=36_500)] = 2557
 
     @field_validator("retention_conversations_days")
     @classmethod

@@ -349,8 +349,10 @@ class MemoryArchive:
                 if archived.handoff.messages and not archived.handoff.human
             ]
 
-    def erase(self, key: ConversationKey) -> Erased:
+    def erase(self, key: ConversationKey, entry: AuditEntry | None = None) -> Erased:
         with self._mutex:
+            if entry:
+                self.audit.note(key.platform_id, entry)
             archived = self._conversations.pop(key, None)
             jobs = [job for job, _ in self._jobs.values() if job.key == key]
             for job in jobs:

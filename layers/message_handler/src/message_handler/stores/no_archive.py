@@ -114,7 +114,7 @@ class NoArchive:
     def to_give_back(self) -> list[ConversationKey]:
         return []
 
-    def erase(self, key: ConversationKey) -> Erased:
+    def erase(self, key: ConversationKey, entry: AuditEntry | None = None) -> Erased:
         raise Unavailable("Postgres")
 
     def erased(self, key: ConversationKey, accepted_at: float) -> float | None:

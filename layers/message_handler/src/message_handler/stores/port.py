@@ -339,10 +339,11 @@ class Archive(Protocol):
     def to_give_back(self) -> list[ConversationKey]:
         """Conversations that the bot answers again, but of which something is still held."""
 
-    def erase(self, key: ConversationKey) -> Erased:
+    def erase(self, key: ConversationKey, entry: AuditEntry | None = None) -> Erased:
         """Delete all of a conversation, and void what was accepted for it until now, wherever that still is.
 
-        No run that goes on commits any more; a fence, a cancel, a hold or an archived end of what is void does nothing.
+        `entry` tells the audit who asked. No run that goes on commits any more; a fence, a cancel, a hold or an archived
+        end of what is void does nothing.
         """
 
     def erased(self, key: ConversationKey, accepted_at: float) -> float | None:
@@ -443,6 +444,8 @@ class Retention(Protocol):
     def purge_deliveries(self, *, delivered_before: float, dead_before: float, most: int) -> int: ...
 
     def purge_erasures(self, *, before: float, most: int) -> int: ...
+
+    def purge_audit(self, *, before: float, most: int) -> int: ...
 
 
 class Outbox(Protocol):

@@ -258,9 +258,13 @@ class PostgresArchive:
     def to_give_back(self) -> list[ConversationKey]:
         return [ConversationKey(*row) for row in self._database.execute({}, "to_give_back")]
 
-    def erase(self, key: ConversationKey) -> Erased:
+    def erase(self, key: ConversationKey, entry: AuditEntry | None = None) -> Erased:
         values = _key_values(key) | {"bot_id": "", "margin": ERASURE_MARGIN}
-        found, job_ids = self._database.execute(values, "lock_conversation", "note_erasure", "erase_conversation")[0]
+        statements = ["lock_conversation", "note_erasure", "erase_conversation"]
+        if entry:
+            values |= postgres_audit.values(key.platform_id, entry)
+            statements.insert(0, "note_audit")
+        found, job_ids = self._database.execute(values, *statements)[0]
         return Erased(found, tuple(job_ids))
 
     def erased(self, key: ConversationKey, accepted_at: float) -> float | None:

@@ -14,10 +14,11 @@ if TYPE_CHECKING:
 
 def note(connection: Connection, platform_id: str, entry: AuditEntry) -> None:
     """Note in the transaction that is open on this connection."""
-    execute(connection, _values(platform_id, entry), "note_audit")
+    execute(connection, values(platform_id, entry), "note_audit")
 
 
-def _values(platform_id: str, entry: AuditEntry) -> dict[str, Any]:
+def values(platform_id: str, entry: AuditEntry) -> dict[str, Any]:
+    """What the statement `note_audit` takes."""
     return {
         "platform_id": platform_id,
         "actor": entry.actor,
@@ -40,11 +41,11 @@ class PostgresAudit:
         self._database = database
 
     def note(self, platform_id: str, entry: AuditEntry) -> None:
-        self._database.execute(_values(platform_id, entry), "note_audit")
+        self._database.execute(values(platform_id, entry), "note_audit")
 
     def entries(self, platform_id: str, *, kind: str | None, before_id: int | None, most: int) -> list[AuditEntry]:
-        values = {"platform_id": platform_id, "kind": kind, "before_id": before_id, "most": most}
+        wanted = {"platform_id": platform_id, "kind": kind, "before_id": before_id, "most": most}
         return [
             AuditEntry(actor, action, kind, record_id, before, after, id_, at)
-            for id_, at, actor, action, kind, record_id, before, after in self._database.execute(values, "audit")
+            for id_, at, actor, action, kind, record_id, before, after in self._database.execute(wanted, "audit")
         ]

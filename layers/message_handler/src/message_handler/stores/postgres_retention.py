@@ -45,3 +45,6 @@ class PostgresRetention:
 
     def purge_erasures(self, *, before: float, most: int) -> int:
         return len(self._database.execute({"before": before, "most": most}, "purge_erasures"))
+
+    def purge_audit(self, *, before: float, most: int) -> int:
+        return len(self._database.execute({"before": before, "most": most}, "purge_audit"))

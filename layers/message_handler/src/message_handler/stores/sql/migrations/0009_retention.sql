@@ -11,6 +11,7 @@ create table erasures (
 );
 
 create index erasures_by_time on erasures (erased_at);
+create index audit_by_time on audit (at);
 
 -- What is due is found without a scan.
 create index conversations_by_activity on conversations (updated_at);
