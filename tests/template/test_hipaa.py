@@ -324,6 +324,16 @@ def test_redis_and_postgres_let_in_the_functions_alone(expanded: Expanded) -> No
     }
 
 
+def test_what_a_security_group_says_is_what_ec2_accepts(expanded: Expanded) -> None:
+    """No scanner looks at its characters, and EC2 refuses an apostrophe."""
+    accepted = re.compile(r"[a-zA-Z0-9 ._\-:/()#,@\[\]+=&;{}!$*]{1,255}")
+    groups = expanded.resolved("AWS::EC2::SecurityGroup", NatGateways="true", BedrockModelArns="arn")
+    texts = [group["GroupDescription"] for group in groups.values()]
+    texts += [rule["Description"] for group in groups.values() for rule in group["SecurityGroupEgress"]]
+    texts += [rule["Description"] for rule in expanded.resolved("AWS::EC2::SecurityGroupIngress").values()]
+    assert [text for text in texts if not accepted.fullmatch(text)] == []
+
+
 def test_operators_sign_in_with_long_passwords_and_a_second_factor(expanded: Expanded) -> None:
     (pool,) = expanded.resolved("AWS::Cognito::UserPool").values()
     assert pool["AdminCreateUserConfig"] == {"AllowAdminCreateUserOnly": True}
