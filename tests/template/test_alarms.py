@@ -22,9 +22,11 @@ from pydantic import SecretStr
 
 from local.intrinsics import Resolver
 from local.stores import Server
+from message_handler import maintenance
 from message_handler.ai.failures import Failure
 from message_handler.delivery import OVERDUE_SECONDS, Deliveries
 from message_handler.egress import Egress
+from message_handler.errors import Unavailable
 from message_handler.metrics import UNITS, Meter
 from message_handler.secrets import Secrets
 from message_handler.settings import Settings
@@ -45,7 +47,7 @@ COMPARE = {
     "LessThanOrEqualToThreshold": operator.le,
     "LessThanThreshold": operator.lt,
 }
-STATISTICS: dict[str, Callable[[list[float]], float]] = {"Sum": sum, "Maximum": max}
+STATISTICS: dict[str, Callable[[list[float]], float]] = {"Sum": sum, "Maximum": max, "SampleCount": len}
 
 #: What AWS measures, by namespace and metric: the dimensions, and the page of AWS' documentation that says so.
 AWS_METRICS = {
@@ -57,7 +59,6 @@ AWS_METRICS = {
     ),
     ("AWS/Lambda", "Errors"): ({"FunctionName"}, "Types of metrics for Lambda functions"),
     ("AWS/Lambda", "Throttles"): ({"FunctionName"}, "Types of metrics for Lambda functions"),
-    ("AWS/Lambda", "Invocations"): ({"FunctionName"}, "Types of metrics for Lambda functions"),
     ("AWS/ApiGateway", "5XXError"): ({"ApiName", "Stage"}, "Amazon API Gateway dimensions and metrics"),
     ("AWS/RDS", "CPUUtilization"): ({"DBInstanceIdentifier"}, "Amazon CloudWatch metrics for Amazon RDS"),
     ("AWS/RDS", "FreeableMemory"): ({"DBInstanceIdentifier"}, "Amazon CloudWatch metrics for Amazon RDS"),
@@ -317,7 +318,10 @@ def own(expanded: Expanded) -> dict[str, dict[str, Any]]:
     }
 
 
-PROVOKED = {"DegradedAlarm", "PostgresAwayAlarm", "JobsFailedAlarm", "DeliveriesFailingAlarm", "DeliveriesDeadAlarm"}
+PROVOKED = {
+    "DegradedAlarm", "PostgresAwayAlarm", "JobsFailedAlarm", "DeliveriesFailingAlarm", "DeliveriesDeadAlarm",
+    "SweepStoppedAlarm",
+}  # fmt: skip
 
 
 class TestOwnMetrics:
@@ -388,6 +392,23 @@ class TestOwnMetrics:
         delivering.late = DAY + OVERDUE_SECONDS + 1
         delivering.service.invoke("admin", {"action": "sweep"})
         assert rings(own(expanded)["DeliveriesDeadAlarm"], delivering.service.output)
+
+    def test_a_sweep_that_does_not_come_to_its_end(
+        self, expanded: Expanded, service: Service, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        alarm = own(expanded)["SweepStoppedAlarm"]
+        assert rings(alarm, service.output)  # none has run
+
+        def fails(*_: object, **__: object) -> int:
+            raise Unavailable("Redis")
+
+        with monkeypatch.context() as broken:
+            broken.setattr(maintenance, "sweep", fails)
+            with pytest.raises(Unavailable):
+                service.invoke("admin", {"action": "sweep"})
+        assert rings(alarm, service.output)
+        service.invoke("admin", {"action": "sweep"})
+        assert not rings(alarm, service.output)
 
 
 def test_the_dashboard_shows_metrics_that_exist(expanded: Expanded) -> None:

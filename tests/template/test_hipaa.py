@@ -324,6 +324,16 @@ def test_redis_and_postgres_let_in_the_functions_alone(expanded: Expanded) -> No
     }
 
 
+def test_what_a_security_group_says_is_what_ec2_accepts(expanded: Expanded) -> None:
+    """No scanner looks at its characters, and EC2 refuses an apostrophe."""
+    accepted = re.compile(r"[a-zA-Z0-9 ._\-:/()#,@\[\]+=&;{}!$*]{1,255}")
+    groups = expanded.resolved("AWS::EC2::SecurityGroup", NatGateways="true", BedrockModelArns="arn")
+    texts = [group["GroupDescription"] for group in groups.values()]
+    texts += [rule["Description"] for group in groups.values() for rule in group["SecurityGroupEgress"]]
+    texts += [rule["Description"] for rule in expanded.resolved("AWS::EC2::SecurityGroupIngress").values()]
+    assert [text for text in texts if not accepted.fullmatch(text)] == []
+
+
 def test_operators_sign_in_with_long_passwords_and_a_second_factor(expanded: Expanded) -> None:
     (pool,) = expanded.resolved("AWS::Cognito::UserPool").values()
     assert pool["AdminCreateUserConfig"] == {"AllowAdminCreateUserOnly": True}
@@ -331,3 +341,51 @@ def test_operators_sign_in_with_long_passwords_and_a_second_factor(expanded: Exp
     assert pool["DeletionProtection"] == "ACTIVE"
     assert (pool["UserPoolTier"], pool["UserPoolAddOns"]) == ("PLUS", {"AdvancedSecurityMode": "ENFORCED"})
     assert pool["Policies"]["PasswordPolicy"]["MinimumLength"] >= 14
+
+
+OWN_STORES = {"CreateRedis": "false", "CreateDatabase": "false"}
+OWN_NETWORK = {
+    "CreateVpc": "false", "VpcId": "vpc-1", "PrivateSubnetIds": "subnet-1,subnet-2", "VpcCidr": "10.9.0.0/16",
+    "OutgoingSubnetIds": "subnet-3", "StoresSecurityGroupId": "sg-1",
+}  # fmt: skip
+
+
+class TestBroughtAlong:
+    """A network and stores that are there already: nothing of ours is beside them, and nothing of ours is needed."""
+
+    def test_no_network_is_made(self, expanded: Expanded) -> None:
+        for kind in ("VPC", "Subnet", "RouteTable", "VPCEndpoint", "NatGateway", "FlowLog"):
+            assert expanded.resolved(f"AWS::EC2::{kind}", NatGateways="true", **OWN_NETWORK) == {}
+
+    def test_functions_are_in_its_subnets_and_in_the_stores_group(self, expanded: Expanded) -> None:
+        functions = expanded.resolved("AWS::Lambda::Function", **OWN_NETWORK)
+        assert {name: it["VpcConfig"]["SubnetIds"] for name, it in functions.items()} == {
+            "IntakeFunction": "subnet-1,subnet-2",
+            "AdminFunction": "subnet-1,subnet-2",
+            "WorkerFunction": "subnet-3",
+        }
+        assert all("sg-1" in it["VpcConfig"]["SecurityGroupIds"] for it in functions.values())
+
+    def test_functions_reach_its_endpoints_and_only_the_worker_more(self, expanded: Expanded) -> None:
+        groups = expanded.resolved("AWS::EC2::SecurityGroup", S3PrefixListId="pl-1", **OWN_NETWORK, **OWN_STORES)
+        assert all(group["VpcId"] == "vpc-1" for group in groups.values())
+        out = {
+            name: {rule.get("CidrIp") or rule["DestinationPrefixListId"] for rule in group["SecurityGroupEgress"]}
+            for name, group in groups.items()
+        }
+        assert out == {
+            "FunctionSecurityGroup": {"10.9.0.0/16"},
+            "WorkerSecurityGroup": {"10.9.0.0/16", "0.0.0.0/0"},
+            "AdminSecurityGroup": {"pl-1"},
+        }
+
+    def test_no_store_is_made(self, expanded: Expanded) -> None:
+        kinds = {it["Type"] for it in expanded.resources.values()}
+        of_stores = {kind for kind in kinds if kind.startswith(("AWS::RDS", "AWS::ElastiCache"))}
+        assert len(of_stores) == 10
+        assert [kind for kind in sorted(of_stores) if expanded.resolved(kind, **OWN_STORES)] == []
+
+    def test_tables_are_made_where_there_is_a_database(self, expanded: Expanded) -> None:
+        assert expanded.resolved("Custom::Migration")
+        assert expanded.resolved("Custom::Migration", DatabaseUrl="postgresql://here/db", **OWN_STORES)
+        assert not expanded.resolved("Custom::Migration", **OWN_STORES)
