@@ -83,8 +83,8 @@ ERASING = (
         (
             Removal(
                 POSTGRES,
-                '"lock_conversation", "note_erasure", "erase_conversation"',
-                '"note_erasure", "erase_conversation"',
+                '["lock_conversation", "note_erasure", "erase_conversation"]',
+                '["note_erasure", "erase_conversation"]',
             ),
         ),
     ),

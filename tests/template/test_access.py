@@ -243,7 +243,9 @@ class TestEnvironment:
 
     def test_can_be_read_by_the_functions(self, expanded: Expanded) -> None:
         for function in expanded.resolved("AWS::Lambda::Function").values():
-            settings = Settings.from_environment(function["Environment"]["Variables"])
+            variables = function["Environment"]["Variables"]
+            cache = variables["REDIS_IAM_CACHE"].lower()  # as ElastiCache names it
+            settings = Settings.from_environment(variables | {"REDIS_IAM_CACHE": cache})
             assert settings.job_queue_url == "https://sqs/JobQueue"
             assert settings.redis_url is not None
             assert settings.redis_url.get_secret_value() == "rediss://CacheUser@Cache.PrimaryEndPoint.Address:6379/0"

@@ -215,7 +215,7 @@ def output(capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture)
 def service(output: Output, expanded: Expanded, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
     """The three functions, whose namespace and service are those of the template's environment."""
     queue, ai, meter = HeldQueue(), ScriptedAI(quote), Meter()
-    parts = parts_of(Settings(), queue, ai, meter=meter)
+    parts = parts_of(Settings(auth_required=False), queue, ai, meter=meter)
     only_redis = MemoryTier(Settings())
     only_redis.name = "redis"  # type: ignore[assignment]
     tiers = Failover(only_redis)
@@ -274,7 +274,7 @@ def delivering(service: Service, postgres: Server) -> Iterator[Delivering]:
     archive = PostgresArchive(database)
     delivering = Delivering(service, receiver, database)
     deliveries = Deliveries(
-        PostgresOutbox(database), service.queue, Egress((), allow_loopback=True), Secrets(),
+        PostgresOutbox(database), service.queue, Egress((), allow_loopback=True), Secrets(literals=True),
         lambda: time.time() + delivering.late, service.meter,
     )  # fmt: skip
     worker = replace(service.parts.worker, archive=archive, deliveries=deliveries)

@@ -19,6 +19,7 @@ from message_handler.stores.database import Database, connector
 from message_handler.stores.postgres_archive import PostgresArchive
 from message_handler.stores.postgres_audit import PostgresAudit
 from message_handler.stores.postgres_configuration import PostgresConfiguration
+from message_handler.stores.postgres_retention import PostgresRetention
 from tests.unit.service import FUNCTIONS, HeldQueue, Output, ScriptedAI, Service, load_function, parts_of, quote
 
 
@@ -70,6 +71,7 @@ def configured(service: Service, postgres: Server) -> Iterator[Service]:
         egress=egress,
         secrets=Secrets(literals=True),
         audit=PostgresAudit(database),
+        retention=PostgresRetention(database),
     )
     yield service
     database.run(

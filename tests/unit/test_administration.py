@@ -185,7 +185,7 @@ class TestRetry:
     def test_another_tenants_is_not_found(self, operated: Service, monkeypatch: pytest.MonkeyPatch) -> None:
         job_id = failed_job(operated)
         with monkeypatch.context() as other:
-            other.setattr("message_handler.rest.DEFAULT_PLATFORM", "other")
+            other.setattr("message_handler.identity.DEFAULT_PLATFORM", "other")
             assert retry(operated, job_id).status == 404
             assert get(operated, "admin-list-jobs").body["jobs"] == []
         assert retry(operated, job_id).status == 202
@@ -236,7 +236,7 @@ class TestAudit:
         configured.output.assert_private(json.dumps(answer.body))
         entries = answer.body["entries"][::-1]
         assert [entry["action"] for entry in entries] == ["put", "put", "put", "delete"]
-        assert {entry["actor"] for entry in entries} == {"default"}
+        assert {entry["actor"] for entry in entries} == {"anyone"}
         tokens = [[(entry[side] or {}).get("auth_token") for side in ("before", "after")] for entry in entries]
         assert tokens == [[None, "*** (new)"], ["***", "*** (new)"], ["***", "***"], ["***", None]]
         assert [entry["before"]["name"] for entry in entries[1:]] == ["GPT", "GPT", "GPT 2"]

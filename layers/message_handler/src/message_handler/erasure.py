@@ -19,9 +19,9 @@ from message_handler.stores.port import Archive
 def erase(tiers: Failover, archive: Archive, key: ConversationKey, entry: AuditEntry | None = None) -> None:
     """Erase a conversation everywhere; what its patient says from then on begins a new one.
 
-    `entry` tells the audit who asked. Raises NotFound where nothing was found. Raises Unavailable while Postgres is away,
-    and then nothing has happened; or while a tier is: what that one keeps is left, is never archived, and goes when this
-    is asked again.
+    `entry` tells the audit who asked. Raises NotFound where nothing was found. Raises Unavailable while Postgres is
+    away, and then nothing has happened; or while a tier is: what that one keeps is left, is never archived, and goes
+    when this is asked again.
     """
     erased = archive.erase(key, entry)
     found, away = erased.found, None
