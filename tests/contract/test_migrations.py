@@ -87,7 +87,11 @@ DATA: dict[int, list[str]] = {
     ],
     6: ["update core_ai set auth_host = 'ai.example'"],
     7: ["update platforms set webhook_suspect = 'patient-1'"],
-    8: [],
+    8: [
+        "insert into audit (platform_id, actor, action, kind, record_id, after)"
+        " values ('default', 'user:1', 'put', 'bots', 'nurse', '{}')",
+        f"update jobs set retried_at = now() where job_id = '{job_id(1)}'",
+    ],
 }
 
 
