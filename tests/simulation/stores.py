@@ -104,9 +104,9 @@ class SharedTier(MemoryTier):
         self._owners[key] = None
         return super().release(key)
 
-    def sweep(self, *, older_than: float) -> list[Job]:
+    def sweep(self, *, older_than: float, platform_id: str | None = None) -> list[Job]:
         self._drop_answered()
-        swept = super().sweep(older_than=older_than)
+        swept = super().sweep(older_than=older_than, platform_id=platform_id)
         for job in swept:
             self._owners[job.key] = None
         return swept

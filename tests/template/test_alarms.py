@@ -42,6 +42,8 @@ from tests.unit.service import CANARY, FUNCTIONS, HeldQueue, Output, ScriptedAI,
 
 OPERATIONS = Path(__file__).parents[2] / "docs" / "operations.md"
 DAY = 24 * 3600
+#: Our own metrics': the functions' environment says the same.
+NAMESPACE = "MessageHandler/local"
 COMPARE = {
     "GreaterThanOrEqualToThreshold": operator.ge,
     "LessThanOrEqualToThreshold": operator.le,
@@ -149,7 +151,7 @@ class TestEveryAlarm:
         used = set()
         for name, alarm in alarms(expanded).items():
             for metric in measured(alarm).values():
-                if metric.namespace != "MessageHandler":
+                if metric.namespace != NAMESPACE:
                     dimensions, page = AWS_METRICS[metric.namespace, metric.name]
                     assert metric.dimensions.keys() == dimensions, (name, page)
                     used.add((metric.namespace, metric.name))
@@ -157,7 +159,7 @@ class TestEveryAlarm:
 
     def test_of_aws_metrics_names_resources_of_this_stack(self, expanded: Expanded) -> None:
         names = {
-            "QueueName": {"JobQueue", "DeadLetterQueue"},
+            "QueueName": {"JobQueue", "DeliveryQueue", "DeadLetterQueue"},
             "FunctionName": {"IntakeFunction", "WorkerFunction", "AdminFunction"},
             "ApiName": {"local"},  # SAM gives the API the stack's name
             "Stage": {"v1"},
@@ -169,7 +171,7 @@ class TestEveryAlarm:
         assert api["Body"]["info"]["title"] == {"Ref": "AWS::StackName"}
         for alarm in alarms(expanded).values():
             for metric in measured(alarm).values():
-                if metric.namespace != "MessageHandler":
+                if metric.namespace != NAMESPACE:
                     assert all(value in names[name] for name, value in metric.dimensions.items())
 
     def test_of_a_deployment_takes_it_back(self, expanded: Expanded) -> None:
@@ -312,7 +314,7 @@ def own(expanded: Expanded) -> dict[str, dict[str, Any]]:
     return {
         name: alarm
         for name, alarm in alarms(expanded).items()
-        if {metric.namespace for metric in measured(alarm).values()} == {"MessageHandler"}
+        if {metric.namespace for metric in measured(alarm).values()} == {NAMESPACE}
     }
 
 
@@ -413,7 +415,7 @@ def test_the_dashboard_shows_metrics_that_exist(expanded: Expanded) -> None:
     (dashboard,) = expanded.of_type("AWS::CloudWatch::Dashboard").values()
     body = json.loads(Resolver(expanded.document, {}, "https://sqs/").resolve(dashboard["DashboardBody"]))
     shown = [metric for widget in body["widgets"] for metric in widget["properties"]["metrics"]]
-    ours = {metric[1] for metric in shown if metric[0] == "MessageHandler"}
+    ours = {metric[1] for metric in shown if metric[0] == NAMESPACE}
     assert ours <= UNITS.keys()
     assert ours >= {"TimeToReply", "QueueWait", "AITime", "MessagesAccepted", "JobsCompleted", "InputTokens", "Tier"}
-    assert {metric[3] for metric in shown if metric[0] == "MessageHandler"} == {"intake", "worker"}
+    assert {metric[3] for metric in shown if metric[0] == NAMESPACE} == {"intake", "worker"}
