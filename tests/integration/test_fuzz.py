@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -55,27 +56,36 @@ class Target:
         return answer.json()
 
     def ended_job(self, conversation_id: str, message: dict[str, object]) -> str:
-        job_id = self.call("POST", f"/conversations/{conversation_id}/messages", message)["ai_job_id"]
-        assert self.call("GET", f"/jobs/{job_id}?wait=20")["status"] in ("completed", "failed")
-        return str(job_id)
+        job_id: str = self.call("POST", f"/conversations/{conversation_id}/messages", message)["ai_job_id"]
+        until = time.monotonic() + 30
+        while self.call("GET", f"/jobs/{job_id}?wait=1")["status"] not in ("completed", "failed"):
+            assert time.monotonic() < until
+        return job_id
 
     def document(self) -> dict[str, Any]:
-        """The description with examples that there are: a bot, a conversation, a job, and one that has failed."""
-        self.call("PUT", f"/admin/core-ai/{EXAMPLES['core_ai_id']}", CORE_AI)
-        self.call("PUT", f"/admin/bots/{EXAMPLES['bot_id']}", BOT)
-        self.call("POST", f"/conversations/{EXAMPLES['conversation_id']}/messages", MESSAGE)
+        """The description with examples that there are; what ends something has one of its own."""
+        for bot_id, core_ai_id in ((EXAMPLES["bot_id"], EXAMPLES["core_ai_id"]), ("deleted", "deleted")):
+            self.call("PUT", f"/admin/core-ai/{core_ai_id}", CORE_AI)
+            self.call("PUT", f"/admin/bots/{bot_id}", BOT)
+        for conversation_id in (EXAMPLES["conversation_id"], "erased"):
+            self.call("POST", f"/conversations/{conversation_id}/messages", MESSAGE)
         job_id = self.ended_job("answered", MESSAGE)
         failed = self.ended_job("failed", {"history": "<USER>[fail]</USER>"})
-        slow = self.call("POST", "/conversations/slow/messages", {"history": "<USER>[slow:100]</USER>"})["ai_job_id"]
+        slow, _ = (
+            self.call("POST", f"/conversations/{id_}/messages", {"history": "<USER>[slow:100]</USER>"})["ai_job_id"]
+            for id_ in ("slow", "locked")
+        )
         document: dict[str, Any] = json.loads(json.dumps(DOCUMENT).replace(EXAMPLES["job_id"], job_id))
         for method, path, example in (
             ("post", "/admin/jobs/{job_id}/retry", failed),
             ("delete", "/jobs/{job_id}", slow),
             ("get", "/admin/locks/{conversation_id}", "locked"),
             ("delete", "/admin/locks/{conversation_id}", "locked"),
+            ("delete", "/admin/conversations/{conversation_id}", "erased"),
+            ("delete", "/admin/bots/{bot_id}", "deleted"),
+            ("delete", "/admin/core-ai/{core_ai_id}", "deleted"),
         ):
             document["paths"][path][method]["parameters"][0]["example"] = example
-        self.call("POST", "/conversations/locked/messages", {"history": "<USER>[slow:100]</USER>"})
         # Of a tenant that no token names, every route says the same.
         document["components"]["parameters"]["X-Platform-Id"]["schema"] = {"enum": [TENANT, "another"]}
         return document
