@@ -1,15 +1,15 @@
-"""What the API answers, as the functions write it. A field with a default is one that may be missing.
+"""What platforms are answered, as the functions write it. A field with a default is one that may be missing.
 
 These models only describe: a patient doesn't wait for their import. That the functions keep to them, the tests see.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
-
-from message_handler.configuration import BotMetaData, CoreAIMetaData, PlatformMetaData
+from pydantic.fields import FieldInfo
 
 Text = Annotated[str, Field(min_length=1)]
 Count = Annotated[int, Field(ge=0)]
@@ -22,6 +22,12 @@ Moment = Annotated[
     ),
 ]
 JobId = Annotated[str, Field(json_schema_extra={"format": "uuid"})]
+
+
+def one_of(values: Iterable[str]) -> FieldInfo:
+    """One of values that the layer lists; a `Literal` wants them written out."""
+    field: FieldInfo = Field(json_schema_extra={"enum": [*values]})
+    return field
 
 
 class Answer(BaseModel):
@@ -177,144 +183,3 @@ class Handoff(Answer):
     conversation_id: Text
     status: Literal["active", "handed_off"]
     ai_job_id: JobId | None
-
-
-# Administration.
-
-
-class Health(Answer):
-    """Whether messages are taken."""
-
-    status: Literal["up", "down"]
-
-
-class Components(Answer):
-    """How each part is."""
-
-    redis_connected: bool
-    database_connected: bool
-    tier: Text
-    lock_manager: Literal["healthy", "degraded"]
-    job_manager: Literal["healthy", "degraded", "unhealthy"]
-    queue: Text
-
-
-class Status(Answer):
-    """How the service is. Degraded: on a lower tier than configured, or without Postgres; said aloud."""
-
-    status: Literal["healthy", "degraded", "unhealthy"]
-    components: Components
-
-
-class Lock(Answer):
-    """A conversation's lock: no text, and no `lock_id`."""
-
-    conversation_id: Text
-    ai_job_id: JobId
-    acquired_at: Moment
-    heartbeat_at: Moment | None
-    expires_at: Moment
-    consolidated_messages: Count
-    tier: Text
-
-
-class Locks(Answer):
-    """All locks of the tenant, oldest first."""
-
-    locks: list[Lock]
-
-
-class Released(Answer):
-    """The lock is free, and what waited is answered by another worker."""
-
-    released: Literal[True]
-
-
-class Cleaned(Answer):
-    """How many conversations were woken."""
-
-    cleaned: Count
-
-
-class DeadDelivery(Answer):
-    """A delivery that was given up, without text."""
-
-    webhook_id: Text
-    conversation_id: Text
-    job_id: JobId
-    attempts: Count
-    created_at: Moment
-    last_error: Text
-
-
-class DeadLetters(Answer):
-    """The tenant's deliveries that were given up, and how many records of all tenants rest (null: nobody counts)."""
-
-    deliveries: list[DeadDelivery]
-    records: Count | None
-
-
-class Redriven(Answer):
-    """How many deliveries are tried for another day."""
-
-    redriven: Count
-
-
-class Bot(Answer):
-    """A bot's record."""
-
-    bot_id: Text
-    platform_id: Text
-    name: str
-    description: str
-    language: str
-    is_active: bool
-    core_ai_id: Text | None
-    meta_data: BotMetaData
-
-
-class Bots(Answer):
-    """All bots of the tenant, by id."""
-
-    bots: list[Bot]
-
-
-class CoreAI(Answer):
-    """An AI core's record; its token is shown as `***`."""
-
-    core_ai_id: Text
-    name: str
-    api_endpoint: str
-    auth_required: bool
-    auth_token: Literal["***"] | None
-    timeout_seconds: int | None
-    meta_data: CoreAIMetaData
-
-
-class CoreAIs(Answer):
-    """All AI cores of the tenant, by id."""
-
-    core_ai: list[CoreAI]
-
-
-class Platform(Answer):
-    """A platform's record; its secrets are shown as `***`."""
-
-    platform_id: Text
-    name: str
-    description: str
-    base_url: str | None
-    auth_required: bool
-    meta_data: PlatformMetaData
-
-
-class Platforms(Answer):
-    """The tenant's own platform."""
-
-    platforms: list[Platform]
-
-
-class Deleted(Answer):
-    """The record is gone."""
-
-    deleted: Literal[True]

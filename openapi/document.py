@@ -4,38 +4,50 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
 from http import HTTPStatus
-from typing import Any
 
-from pydantic import BaseModel
-from pydantic.json_schema import models_json_schema
-
-from message_handler.validation import IDENTIFIER_RULE
-from openapi import requests
+from openapi import headers
 from openapi.answers import Problem
-from openapi.routes import EXAMPLES, ROUTES, Route
+from openapi.route import Route
+from openapi.routes import ROUTES
+from openapi.schemas import IDENTIFIER, REF, Json, answer_name, request_name, schemas
 
-Json = dict[str, Any]
-
-_REF = "#/components/schemas/"
+#: By the name of a path's parameter.
+EXAMPLES = {
+    "conversation_id": "conv_123",
+    "job_id": "361f1a3a-0dbe-8854-9d6e-3cf972894b32",
+    "bot_id": "pharmacy",
+    "core_ai_id": "trial",
+    "platform_id": "default",
+}
 _DESCRIPTION = (
     "Between a chat platform and an AI: no message is lost, doubled or leaked. `202` means that the message will be"
     " answered; `GET /jobs/{job_id}` or a signed webhook tells the reply."
 )
-_CORRELATION = {
-    "name": "X-Correlation-ID",
-    "in": "header",
-    "description": "Follows the request through logs, provider and webhook.",
-    "schema": {"type": "string"},
+_SCOPES = {
+    "message-handler/messages": "Hand in messages and read the answers",
+    "message-handler/admin": "Look after the service and its configuration",
 }
-_RETRY = {"Retry-After": {"description": "Seconds.", "schema": {"type": "string", "pattern": "^[0-9]+$"}}}
-#: The lengths and letters that identifiers have, in paths too.
-_IDENTIFIER = {"type": "string", "pattern": "^[A-Za-z0-9._:@-]{1,255}$", "description": IDENTIFIER_RULE}
-#: Titles repeat names, and the defaults of answers say only what may be missing.
-_NOISE = frozenset({"title"})
-_NOISE_OF_ANSWERS = _NOISE | {"default"}
-_REQUESTS: list[type[BaseModel]] = [getattr(requests, name) for name in requests.__all__]
+_SIGN_IN = "https://example.auth.eu-central-1.amazoncognito.com/oauth2"
+#: The addresses are examples: OpenAPI has variables for servers alone.
+_TOKEN: Json = {
+    "type": "oauth2",
+    "description": (
+        "An access token (a JWT) of the stack's Cognito user pool, as `Authorization: Bearer …`; the stack's outputs"
+        " `TokenUrl` and `SignInUrl` say where its own is got. A platform's server signs in with its client's"
+        " credentials and asks for its tenant's scope too, `tenant/{platform_id}`. People sign in with an authorization"
+        " code and PKCE, and are in their tenants' groups of that name. Of a token's several tenants `X-Platform-Id`"
+        " names the one that is meant. What is another tenant's is `404`."
+    ),
+    "flows": {
+        "clientCredentials": {"tokenUrl": f"{_SIGN_IN}/token", "scopes": _SCOPES},
+        "authorizationCode": {
+            "authorizationUrl": f"{_SIGN_IN}/authorize",
+            "tokenUrl": f"{_SIGN_IN}/token",
+            "scopes": _SCOPES,
+        },
+    },
+}
 
 
 def written() -> str:
@@ -45,6 +57,7 @@ def written() -> str:
 
 def document() -> Json:
     """The document."""
+    answers = [model for route in ROUTES for models in route.answers.values() for model in models]
     return {
         "openapi": "3.1.0",
         "info": {"title": "MessageHandler", "version": "1", "description": _DESCRIPTION},
@@ -52,15 +65,11 @@ def document() -> Json:
         "security": [],
         "paths": _paths(),
         "components": {
-            "schemas": _schemas(),
-            "securitySchemes": {
-                "token": {
-                    "type": "http",
-                    "scheme": "bearer",
-                    "bearerFormat": "JWT",
-                    "description": "An access token of the stack's user pool with the scope that the route names.",
-                }
-            },
+            "schemas": schemas([Problem, *answers]),
+            "responses": _problems(),
+            "parameters": headers.PARAMETERS,
+            "headers": headers.HEADERS,
+            "securitySchemes": {"token": _TOKEN},
         },
     }
 
@@ -76,12 +85,12 @@ def _operation(route: Route) -> Json:
     operation: Json = {
         "operationId": _operation_id(route),
         "summary": route.summary,
-        "security": [{"token": [route.scope]}] if route.scope else [],
-        "parameters": [*_path_parameters(route), *_query_parameters(route), _CORRELATION],
+        "security": [{"token": [f"message-handler/{route.scope}"]}] if route.scope else [],
+        "parameters": [*_path_parameters(route), *_query_parameters(route), *headers.parameters(route)],
         "responses": {str(status): answer for status, answer in sorted(_answers(route).items())},
     }
     if route.body:
-        schema = {"$ref": f"{_REF}{_named(route.body)}"}
+        schema = {"$ref": f"{REF}{request_name(route.body)}"}
         content = {"schema": schema} | ({"example": route.example} if route.example else {})
         operation["requestBody"] = {"required": route.body_required, "content": {"application/json": content}}
     return operation
@@ -98,14 +107,17 @@ def _links(route: Route) -> Json:
         (to,) = [each for each in ROUTES if (each.method, each.path) == (method, path)]
         (name,) = re.findall(r"{(\w+)}", to.path)
         value = f"$request.path.{name}" if f"{{{name}}}" in route.path else f"$response.body#/ai_{name}"
-        links[_operation_id(to)] = {"operationId": _operation_id(to), "parameters": {name: value}}
+        parameters = {name: value}
+        if route.tells_revision and to.compares_revision:
+            parameters["If-Match"] = "$response.header.ETag"
+        links[_operation_id(to)] = {"operationId": _operation_id(to), "parameters": parameters}
     return {"links": links} if links else {}
 
 
 def _path_parameters(route: Route) -> list[Json]:
     names = re.findall(r"{(\w+)}", route.path)
     return [
-        {"name": name, "in": "path", "required": True, "schema": _IDENTIFIER, "example": EXAMPLES[name]}
+        {"name": name, "in": "path", "required": True, "schema": IDENTIFIER, "example": EXAMPLES[name]}
         for name in names
     ]
 
@@ -116,59 +128,28 @@ def _query_parameters(route: Route) -> list[Json]:
 
 def _answers(route: Route) -> dict[int, Json]:
     """By status. One may be an answer in some cases and a problem in others: the media type tells them apart."""
-    found: dict[int, Json] = {}
+    found: dict[int, Json] = {status: {"$ref": f"#/components/responses/{status}"} for status in route.all_problems}
     for status, models in route.answers.items():
-        refs = [{"$ref": f"{_REF}{model.__name__}"} for model in models]
-        schema = refs[0] if len(refs) == 1 else {"oneOf": refs}
-        found[status] = _answer(status, "application/json", schema)
-        if status < HTTPStatus.BAD_REQUEST:
-            found[status] |= _links(route)
-    for status in route.all_problems:
-        problem = _answer(status, "application/problem+json", {"$ref": f"{_REF}{Problem.__name__}"})
-        content = found.get(status, {}).get("content", {})
-        found[status] = problem | {"content": content | problem["content"]}
+        refs = [{"$ref": f"{REF}{answer_name(model)}"} for model in models]
+        content = {"application/json": {"schema": refs[0] if len(refs) == 1 else {"oneOf": refs}}}
+        if status in found:
+            found[status] = _answer(status, content | _PROBLEM, headers.of_answer(route, may_be_problem=True))
+        else:
+            links = _links(route) if status < HTTPStatus.BAD_REQUEST else {}
+            found[status] = _answer(status, content, headers.of_answer(route)) | links
     return found
 
 
-def _answer(status: int, media_type: str, schema: Json) -> Json:
-    retry = {"headers": _RETRY} if status == HTTPStatus.TOO_MANY_REQUESTS else {}
-    return {"description": HTTPStatus(status).phrase, "content": {media_type: {"schema": schema}}} | retry
+_PROBLEM: Json = {"application/problem+json": {"schema": {"$ref": f"{REF}{answer_name(Problem)}"}}}
 
 
-def _named(model: type[BaseModel]) -> str:
-    """The name of a request's schema: answers have the plain one."""
-    return model.__name__ if model.__name__.endswith("Request") else f"{model.__name__}Request"
+def _problems() -> Json:
+    """Every problem that is nothing else, by its status."""
+    statuses = {status for route in ROUTES for status in set(route.all_problems) - set(route.answers)}
+    return {str(status): _answer(status, _PROBLEM, headers.of_problem(status)) for status in sorted(statuses)}
 
 
-def _schemas() -> Json:
-    answers: list[type[BaseModel]] = [
-        Problem,
-        *(model for route in ROUTES for models in route.answers.values() for model in models),
-    ]
-    schemas: Json = {}
-    # The metadata of records is in both, and the same: its models have no default but null.
-    schemas |= _described(_REQUESTS, _named, _NOISE)
-    schemas |= _described(list(dict.fromkeys(answers)), _plain_name, _NOISE_OF_ANSWERS)
-    return dict(sorted(schemas.items()))
-
-
-def _described(models: list[type[BaseModel]], name_of: Callable[[type[BaseModel]], str], noise: frozenset[str]) -> Json:
-    own = {model.__name__: name_of(model) for model in models}
-    _, found = models_json_schema([(model, "validation") for model in models], ref_template=f"{_REF}{{model}}")
-    return {own.get(name, name): _without(noise, schema) for name, schema in found["$defs"].items()}
-
-
-def _plain_name(model: type[BaseModel]) -> str:
-    return model.__name__
-
-
-def _without(noise: frozenset[str], schema: Any, *, properties: bool = False) -> Any:
-    if isinstance(schema, list):
-        return [_without(noise, each) for each in schema]
-    if not isinstance(schema, dict):
-        return schema
-    return {
-        name: _without(noise, each, properties=name == "properties")
-        for name, each in schema.items()
-        if properties or name not in noise
-    }
+def _answer(status: int, content: Json, headers: Json) -> Json:
+    # Python 3.12 has an older phrase for 413.
+    phrase = "Content Too Large" if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE else HTTPStatus(status).phrase
+    return {"description": phrase} | ({"headers": headers} if headers else {}) | {"content": content}

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
-from message_handler import configuration
-from message_handler.intake import MessageRequest
+from message_handler import configuration, intake
 from message_handler.maintenance import MAX_AGE_HOURS
 from message_handler.validation import Identifier, Strict
 
@@ -16,6 +15,26 @@ __all__ = ["Bot", "Cleanup", "CoreAI", "Handoff", "MessageRequest", "Platform"]
 
 #: An id of the address: the body may leave it out.
 OwnId = Annotated[Identifier, Field(json_schema_extra=lambda schema: schema.pop("default", None))]
+
+
+def _one(given: str, schema: dict[str, Any], left_out: str) -> dict[str, Any]:
+    return {"required": [given], "properties": {given: schema, left_out: {"type": "null"}}}
+
+
+class MessageRequest(intake.MessageRequest):
+    """The history as text, or as a list of messages; the whole or only what is new.
+
+    `double_texting` and `debounce_ms` stand in for the bot's own, for this request.
+    """
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "oneOf": [
+                _one("history", {"type": "string", "minLength": 1}, "messages"),
+                _one("messages", {"type": "array", "minItems": 1}, "history"),
+            ]
+        }
+    )
 
 
 class Handoff(Strict):

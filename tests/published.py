@@ -1,9 +1,10 @@
-"""Whether an answer of the API is one that `openapi.json` announces: its status, its media type and its body."""
+"""Whether an answer of the API is one that `openapi.json` announces: its status, media type, headers and body."""
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -28,21 +29,48 @@ def _pattern(path: str) -> re.Pattern[str]:
     return re.compile(re.sub(r"{\w+}", "[^/]+", path))
 
 
+def resolved(value: dict[str, Any]) -> dict[str, Any]:
+    """Itself, or the component that it refers to."""
+    while "$ref" in value:
+        found = DOCUMENT
+        for name in value["$ref"].removeprefix("#/").split("/"):
+            found = found[name]
+        value = found
+    return value
+
+
+#: The headers that the description must know where an answer has them.
+_TOLD = {"etag", "retry-after", "www-authenticate", "x-correlation-id"}
+
+
 @cache
-def _validator(method: str, path: str, status: int, media_type: str) -> Draft202012Validator:
+def _response(method: str, path: str, status: int) -> dict[str, Any]:
     responses = DOCUMENT["paths"][path][method.lower()]["responses"]
     assert str(status) in responses, f"{method} {path} answers {status}, which is not published"
-    content = responses[str(status)]["content"]
+    return resolved(responses[str(status)])
+
+
+@cache
+def _validator(method: str, path: str, status: int, media_type: str) -> Draft202012Validator:
+    content = _response(method, path, status)["content"]
     assert media_type in content, f"{method} {path} answers {status} as {media_type}, which is not published"
     return Draft202012Validator(content[media_type]["schema"] | {"components": DOCUMENT["components"]})
 
 
-def assert_published(method: str, path: str, status: int, media_type: str, body: Any) -> None:
+def assert_published(method: str, path: str, status: int, headers: Mapping[str, str], body: Any) -> None:
     """Raises AssertionError that names what differs. A route that isn't there may answer 404 alone."""
     if (method, path) not in routes():
         assert status == 404, f"{method} {path} is not published"
         return
-    errors = list(_validator(method, path, status, media_type.partition(";")[0]).iter_errors(body))
+    sent = {name.lower(): value for name, value in headers.items()}
+    validator = _validator(method, path, status, sent["content-type"].partition(";")[0])
+    published = {name.lower(): resolved(it) for name, it in _response(method, path, status).get("headers", {}).items()}
+    for name in sorted(_TOLD & (sent.keys() | published.keys())):
+        assert name in published, f"{method} {path} {status} has a {name}, which is not published"
+        assert name in sent or not published[name].get("required"), f"{method} {path} {status} lacks its {name}"
+        if name in sent:
+            assert Draft202012Validator(published[name]["schema"]).is_valid(sent[name]), f"{name} is not as published"
+    errors = list(validator.iter_errors(body))
     assert not errors, (
         f"{method} {path} {status}: {errors[0].json_path} {errors[0].validator}: {errors[0].message[:200]}"
     )

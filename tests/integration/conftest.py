@@ -40,7 +40,7 @@ class Api:
         if response.status_code >= 400:
             self.problems.append(response.text)
         route = route_of(method, path.partition("?")[0])
-        assert_published(method, route, response.status_code, response.headers["Content-Type"], response.json())
+        assert_published(method, route, response.status_code, response.headers, response.json())
         return response
 
     def post(self, conversation_id: str, **body: Any) -> dict[str, Any]:

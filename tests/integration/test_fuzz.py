@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,15 @@ import pytest
 import requests
 
 from local.stack import LocalStack
-from openapi.routes import BOT, CORE_AI, EXAMPLES, MESSAGE
-from tests.published import DOCUMENT
+from local.tokens import Issuer
+from openapi.admin_routes import BOT, CORE_AI
+from openapi.document import EXAMPLES
+from openapi.routes import MESSAGE
+from tests.published import DOCUMENT, routes
 
 PROGRAM = Path(sys.executable).with_name("schemathesis")
 SEED = 20260615
-#: For each route and phase. All of it takes some 20 s on two cores.
+#: For each route and phase. All of it takes some 40 s on two cores.
 EXAMPLES_EACH = 30
 SECONDS = 120
 PHASES = "examples,coverage,fuzzing,stateful"
@@ -33,58 +37,132 @@ CHECKS = (
     "response_headers_conformance",
     "response_schema_conformance",
 )
+TENANT = "default"
+REPORT = "report.ndjson"
+#: The default platform stays.
+NEVER = {("DELETE", "/admin/platforms/{platform_id}")}
 
 
-@pytest.fixture(scope="module")
-def job_id(service: str) -> str:
-    """A job that there is, of the conversation and the bot that the description's examples name."""
+class Target:
+    """A running service, and a token for it where it wants one."""
 
-    def call(method: str, path: str, body: object) -> Any:
-        answer = requests.request(method, f"{service}{path}", json=body, timeout=60)
+    def __init__(self, url: str, token: str | None = None) -> None:
+        self.url = url
+        self.headers = {"Authorization": f"Bearer {token}"} if token else {}
+
+    def call(self, method: str, path: str, body: object = None) -> Any:
+        answer = requests.request(method, self.url + path, json=body, headers=self.headers, timeout=60)
         assert answer.ok, answer.text
         return answer.json()
 
-    call("PUT", f"/admin/core-ai/{EXAMPLES['core_ai_id']}", CORE_AI)
-    call("PUT", f"/admin/bots/{EXAMPLES['bot_id']}", BOT)
-    accepted = call("POST", f"/conversations/{EXAMPLES['conversation_id']}/messages", MESSAGE)
-    return str(accepted["ai_job_id"])
+    def ended_job(self, conversation_id: str, message: dict[str, object]) -> str:
+        job_id: str = self.call("POST", f"/conversations/{conversation_id}/messages", message)["ai_job_id"]
+        until = time.monotonic() + 30
+        while self.call("GET", f"/jobs/{job_id}?wait=1")["status"] not in ("completed", "failed"):
+            assert time.monotonic() < until
+        return job_id
+
+    def document(self) -> dict[str, Any]:
+        """The description with examples that there are; what ends something has one of its own."""
+        for bot_id, core_ai_id in ((EXAMPLES["bot_id"], EXAMPLES["core_ai_id"]), ("deleted", "deleted")):
+            self.call("PUT", f"/admin/core-ai/{core_ai_id}", CORE_AI)
+            self.call("PUT", f"/admin/bots/{bot_id}", BOT)
+        for conversation_id in (EXAMPLES["conversation_id"], "erased"):
+            self.call("POST", f"/conversations/{conversation_id}/messages", MESSAGE)
+        job_id = self.ended_job("answered", MESSAGE)
+        failed = self.ended_job("failed", {"history": "<USER>[fail]</USER>"})
+        slow, _ = (
+            self.call("POST", f"/conversations/{id_}/messages", {"history": "<USER>[slow:100]</USER>"})["ai_job_id"]
+            for id_ in ("slow", "locked")
+        )
+        document: dict[str, Any] = json.loads(json.dumps(DOCUMENT).replace(EXAMPLES["job_id"], job_id))
+        for method, path, example in (
+            ("post", "/admin/jobs/{job_id}/retry", failed),
+            ("delete", "/jobs/{job_id}", slow),
+            ("get", "/admin/locks/{conversation_id}", "locked"),
+            ("delete", "/admin/locks/{conversation_id}", "locked"),
+            ("delete", "/admin/conversations/{conversation_id}", "erased"),
+            ("delete", "/admin/bots/{bot_id}", "deleted"),
+            ("delete", "/admin/core-ai/{core_ai_id}", "deleted"),
+        ):
+            document["paths"][path][method]["parameters"][0]["example"] = example
+        # Of a tenant that no token names, every route says the same.
+        document["components"]["parameters"]["X-Platform-Id"]["schema"] = {"enum": [TENANT, "another"]}
+        return document
+
+    def fuzz(
+        self, document: dict[str, Any], folder: Path, *more: str, phases: str = PHASES, examples: int = EXAMPLES_EACH
+    ) -> subprocess.CompletedProcess[str]:
+        file = folder / "openapi.json"
+        file.write_text(json.dumps(document))
+        headers = [f"--header={name}: {value}" for name, value in self.headers.items()]
+        return subprocess.run(
+            [
+                PROGRAM, "run", file, "--url", self.url, "--seed", str(SEED), "--max-examples", str(examples),
+                "--phases", phases, "--checks", ",".join(CHECKS), "--workers", "2",
+                "--request-timeout", "40", "--generation-database", "none", "--no-color",
+                "--report", "ndjson", "--report-ndjson-path", REPORT, *headers, *more,
+            ],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+        )  # fmt: skip
+
+
+def running(issuer: Issuer | None = None) -> LocalStack:
+    environment = {"SIMULATED_AI_DELAY_MS": "0", "MAX_WAIT_SECONDS": "1"}
+    given = {name: os.environ[name] for name in ("REDIS_URL", "DATABASE_URL") if name in os.environ}
+    return LocalStack(environment=environment | given, issuer=issuer)
 
 
 @pytest.fixture(scope="module")
-def service() -> Iterator[str]:
-    environment = {"SIMULATED_AI_DELAY_MS": "0"}
-    given = {name: os.environ[name] for name in ("REDIS_URL", "DATABASE_URL") if name in os.environ}
-    with LocalStack(environment=environment | given) as stack:
-        yield stack.url
+def target() -> Iterator[Target]:
+    with running() as stack:
+        yield Target(stack.url)
 
 
-def fuzz(
-    service: str, document: dict[str, Any], job_id: str, folder: Path, *more: str, phases: str = PHASES
-) -> subprocess.CompletedProcess[str]:
-    file = folder / "openapi.json"
-    file.write_text(json.dumps(document).replace(EXAMPLES["job_id"], job_id))
-    return subprocess.run(
-        [
-            PROGRAM, "run", file, "--url", service, "--seed", str(SEED), "--max-examples", str(EXAMPLES_EACH),
-            "--phases", phases, "--checks", ",".join(CHECKS), "--workers", "2",
-            "--request-timeout", "40", "--generation-database", "none", "--no-color", *more,
-        ],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-    )  # fmt: skip
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
+    issuer = Issuer(tmp_path_factory.mktemp("fuzz") / "key.pem")
+    with running(issuer) as stack:
+        yield Target(stack.url, issuer.issue([TENANT], ["messages", "admin"]))
 
 
-def test_nothing_that_is_sent_breaks_it_or_its_promises(service: str, job_id: str, tmp_path: Path) -> None:
-    run = fuzz(service, DOCUMENT, job_id, tmp_path)
+def answered(report: Path) -> set[tuple[str, str]]:
+    """(method, path) of what was answered as it was meant, at least once."""
+    found = set()
+    for line in report.read_text().splitlines():
+        recorder = json.loads(line).get("ScenarioFinished", {}).get("recorder", {})
+        for name, interaction in recorder.get("interactions", {}).items():
+            response, case = interaction.get("response"), recorder["cases"].get(name)
+            if case and response and response["status_code"] < 300:
+                found.add((case["value"]["method"], case["value"]["path"]))
+    return found
+
+
+def test_nothing_that_is_sent_breaks_it_or_its_promises(target: Target, tmp_path: Path) -> None:
+    run = target.fuzz(target.document(), tmp_path)
     assert run.returncode == 0, run.stdout[-10_000:]
-    assert f"{sum(map(len, DOCUMENT['paths'].values()))} selected" in run.stdout
+    assert answered(tmp_path / REPORT) == routes() - NEVER
 
 
-def test_an_answer_that_is_not_as_promised_is_found(service: str, job_id: str, tmp_path: Path) -> None:
-    document = json.loads(json.dumps(DOCUMENT))
+def test_nor_where_tokens_are_wanted(guarded: Target, tmp_path: Path) -> None:
+    document = guarded.document()
+    # With both headers, as this program likes to send them, no record is looked at.
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            operation["parameters"] = [
+                it for it in operation["parameters"] if not it.get("$ref", "").endswith("-Match")
+            ]
+    run = guarded.fuzz(document, tmp_path, phases="examples,coverage")
+    assert run.returncode == 0, run.stdout[-10_000:]
+    assert answered(tmp_path / REPORT) == routes() - NEVER
+
+
+def test_an_answer_that_is_not_as_promised_is_found(target: Target, tmp_path: Path) -> None:
+    document = target.document()
     document["components"]["schemas"]["Job"]["properties"]["restarts"] = {"type": "string"}
-    run = fuzz(service, document, job_id, tmp_path, "--include-path", "/jobs/{job_id}", phases="examples")
+    run = target.fuzz(document, tmp_path, "--include-path", "/jobs/{job_id}", phases="examples")
     assert run.returncode == 1
     assert "restarts" in run.stdout

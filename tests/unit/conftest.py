@@ -56,7 +56,7 @@ def configured(service: Service, postgres: Server) -> Iterator[Service]:
     """The three functions over a Postgres with nothing configured in it."""
     database = Database(connector(Settings(database_url=SecretStr(postgres.url), database_timeout=30)))
     database.migrate()
-    tables = "conversations, jobs, outbox, settled, turns, held, bots, core_ai, audit"
+    tables = "conversations, jobs, outbox, settled, turns, held, bots, core_ai, audit, erasures"
     clean = f"truncate {tables}; update platforms set meta_data = '{{}}'"
     database.run(lambda connection: connection.execute_simple(clean))
     parts, archive = service.parts, PostgresArchive(database)

@@ -288,7 +288,7 @@ class Service:
         else:
             assert answer.headers["Content-Type"] == "application/json"
         method, resource = str(event["httpMethod"]), str(event["resource"])
-        assert_published(method, resource, answer.status, answer.headers["Content-Type"], answer.body)
+        assert_published(method, resource, answer.status, answer.headers, answer.body)
         return answer
 
     def post(self, body: Any, conversation_id: str = KEY.conversation_id, **changes: Any) -> Answer:

@@ -113,7 +113,9 @@ class TestJobs:
             ({"next": CANARY}, "next"),
             ({"next": cursor(1)}, "next"),
             ({"next": cursor(1, CANARY)}, "next"),
-            ({"next": cursor(2**63, KEY.new_job_id())}, "next"),
+            ({"next": cursor(2**53, KEY.new_job_id())}, "next"),
+            ({"next": cursor(2**63 - 1, KEY.new_job_id())}, "next"),
+            ({"next": cursor(-1, KEY.new_job_id())}, "next"),
             ({"next": cursor(KEY.new_job_id(), 1)}, "next"),
             ({"next": "[" * 10_000}, "next"),
         ],
@@ -122,6 +124,12 @@ class TestJobs:
     def test_what_can_not_be_asked_is_named(self, service: Service, query: dict[str, str], field: str) -> None:
         answer = get(service, "admin-list-jobs", **query)
         assert (answer.status, answer.body["field"]) == (400, field)
+
+    def test_none_is_behind_the_oldest_or_before_the_newest_moment(self, configured: Service) -> None:
+        job_id = failed_job(configured)
+        for created, found in ((0, []), (2**53 - 1, [job_id])):
+            answer = get(configured, "admin-list-jobs", next=cursor(created, KEY.new_job_id()))
+            assert [listed["job_id"] for listed in answer.body["jobs"]] == found
 
     def test_without_postgres_they_are_unknown(self, service: Service) -> None:
         service.use(archive=NoArchive())

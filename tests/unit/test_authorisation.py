@@ -15,6 +15,7 @@ from local.template import TemplateSource
 from message_handler.models import ConversationKey
 from message_handler.settings import Settings
 from tests.authorisation import CONVERSATION, MARK, ROWS, Answer, Matrix, Name, Token
+from tests.published import assert_published
 from tests.unit.claims import of_client, of_person
 from tests.unit.service import Service, load_event
 
@@ -63,6 +64,7 @@ def matrix(closed: Service, functions: dict[Name, str]) -> Matrix:
                 claims["scope"] = claims["scope"].removesuffix(" tenant/x")
         event = event_of(method, resource, ids, body, claims)
         response = closed.invoke(functions[method, resource], event)
+        assert_published(method, resource, response["statusCode"], response["headers"], json.loads(response["body"]))
         return Answer(response["statusCode"], response["body"])
 
     matrix = Matrix(call, "clinic-a", "clinic-b")

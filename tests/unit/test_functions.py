@@ -734,15 +734,18 @@ class TestAdmin:
             service.invoke("admin", service.event("admin-purge"))
 
     def test_an_export_is_shown_page_by_page(self, service: Service) -> None:
+        at = "2026-06-15T09:30:00.123456+00:00"
+        record = {"kind": "conversation", "bot_id": "b", "handed_off": False, "created_at": at, "updated_at": at}
+
         class Shelf:
             def kept(self, key: ConversationKey, after: tuple[int, str], **_: int) -> list[Kept]:
                 assert key == KEY
-                return [Kept(0, "", {"kind": "conversation"})] if after == (-1, "") else []
+                return [Kept(0, "", record)] if after == (-1, "") else []
 
         service.use(retention=Shelf())
         event = service.event("admin-export-conversation")
         first = service.http("admin", event).body
-        assert first == {"conversation_id": "conv_123", "records": [{"kind": "conversation"}], "next": "0."}
+        assert first == {"conversation_id": "conv_123", "records": [record], "next": "0."}
         last = service.http("admin", event | {"queryStringParameters": {"after": first["next"]}}).body
         assert last == {"conversation_id": "conv_123", "records": [], "next": None}
         refused = service.http("admin", event | {"queryStringParameters": {"after": CANARY}})

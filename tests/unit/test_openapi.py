@@ -12,25 +12,37 @@ from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator
+from openapi_spec_validator import OpenAPIV31SpecValidator, validate
 
 from local.template import TemplateSource
+from message_handler.stores.postgres_retention import PostgresRetention
 from openapi.document import written
-from tests.published import DOCUMENT, assert_published, routes
-from tests.unit.service import EVENTS, Service, load_event
+from tests.published import DOCUMENT, assert_published, resolved, routes
+from tests.unit.service import CANARY, EVENTS, KEY, Service, load_event
 
 ROOT = Path(__file__).parents[2]
 CALLS = sorted(file.stem for file in EVENTS.glob("*.json") if "httpMethod" in json.loads(file.read_text()))
+
+
+JSON = {"Content-Type": "application/json", "X-Correlation-ID": "c"}
+PROBLEM = {"Content-Type": "application/problem+json"}
 
 
 def test_the_file_is_what_the_models_and_routes_say() -> None:
     assert (ROOT / "openapi.json").read_text(encoding="utf-8") == written(), "make openapi writes it anew"
 
 
-def test_its_schemas_are_schemas_and_all_of_them_are_used() -> None:
-    schemas = DOCUMENT["components"]["schemas"]
-    for schema in schemas.values():
+def test_it_is_openapi_and_all_that_it_names_is_used() -> None:
+    validate(DOCUMENT, cls=OpenAPIV31SpecValidator)
+    for schema in DOCUMENT["components"]["schemas"].values():
         Draft202012Validator.check_schema(schema)
-    assert {f"#/components/schemas/{name}" for name in schemas} == set(references(DOCUMENT))
+    named = {
+        f"#/components/{kind}/{name}"
+        for kind, components in DOCUMENT["components"].items()
+        for name in components
+        if kind != "securitySchemes"
+    }
+    assert named == set(references(DOCUMENT))
 
 
 def references(value: Any) -> Iterator[str]:
@@ -44,11 +56,51 @@ def references(value: Any) -> Iterator[str]:
             yield from references(each)
 
 
-def test_every_route_of_the_template_is_published_and_no_other() -> None:
+def test_every_route_of_the_template_is_published_with_its_scope_and_no_other() -> None:
     source = TemplateSource(ROOT / "template.yaml")
     source.transform()
     deployed = source.resolve({}, "http://127.0.0.1/")
-    assert routes() == {(route.method, route.path) for route in deployed.routes}
+    published = {
+        (method, path): tuple(scope for each in operation(method, path)["security"] for scope in each["token"]) or None
+        for method, path in routes()
+    }
+    assert published == {(route.method, route.path): route.scopes for route in deployed.routes}
+
+
+def operation(method: str, path: str) -> dict[str, Any]:
+    found: dict[str, Any] = DOCUMENT["paths"][path][method.lower()]
+    return found
+
+
+def test_what_the_gateway_answers_by_itself_is_published_for_every_route() -> None:
+    responses = TemplateSource(ROOT / "template.yaml").resolve({}, "http://127.0.0.1/").gateway_responses
+    # No request of a published route leads to these: the others' statuses may come before any function is asked.
+    never = {"MISSING_AUTHENTICATION_TOKEN", "RESOURCE_NOT_FOUND", "UNSUPPORTED_MEDIA_TYPE"}
+    for method, path in routes():
+        known = operation(method, path)
+        signed_in = {"UNAUTHORIZED"} if known["security"] else set()
+        for kind in responses.keys() - never - ({"UNAUTHORIZED"} - signed_in):
+            status, headers = responses[kind].status, responses[kind].headers
+            (media_type, text), *_ = responses[kind].templates.items()
+            assert_published(method, path, status or 0, {"Content-Type": media_type} | headers, json.loads(text))
+
+
+def test_what_needs_a_token_says_so_and_lets_the_tenant_be_named() -> None:
+    for method, path in routes():
+        known = operation(method, path)
+        names = {resolved(parameter)["name"] for parameter in known["parameters"]}
+        assert bool(known["security"]) == ("401" in known["responses"]) == ("X-Platform-Id" in names), path
+
+
+def test_what_has_a_revision_tells_it_and_lets_it_be_compared() -> None:
+    record = {"/admin/bots/{bot_id}", "/admin/core-ai/{core_ai_id}", "/admin/platforms/{platform_id}"}
+    for method, path in routes():
+        known = operation(method, path)
+        names = {resolved(parameter)["name"] for parameter in known["parameters"]}
+        told = any("ETag" in resolved(answer).get("headers", {}) for answer in known["responses"].values())
+        assert told == (path in record and method in ("GET", "PUT")), path
+        compares = path in record and method in ("PUT", "DELETE")
+        assert ("If-Match" in names) == ("412" in known["responses"]) == compares, path
 
 
 def test_every_route_of_the_functions_is_published_and_no_other(service: Service) -> None:
@@ -61,22 +113,59 @@ def test_every_route_has_an_example() -> None:
     assert called == routes()
 
 
+@pytest.fixture
+def whole(configured: Service) -> Iterator[Service]:
+    """The functions over all that Postgres keeps, erasures too."""
+    database = configured.parts.archive._database
+    configured.use(retention=PostgresRetention(database))
+    yield configured
+    database.run(lambda connection: connection.run("truncate erasures"))
+
+
 @pytest.mark.parametrize("name", CALLS)
-def test_every_example_is_answered_as_it_says(configured: Service, name: str) -> None:
-    """Once before there is anything, and once when there is."""
+def test_every_example_is_answered_as_it_says(whole: Service, name: str) -> None:
+    """Once before there is anything, once while a message waits, and once when it is answered."""
     function = name.partition("-")[0]
     for example in ("admin-put-core-ai", "admin-put-bot", "admin-put-platform", "intake-post-message"):
-        configured.http(function, configured.event(name))
-        configured.http(example.partition("-")[0], configured.event(example))
-    configured.deliver()
-    configured.http(function, configured.event(name))
+        whole.http(function, whole.event(name))
+        whole.http(example.partition("-")[0], whole.event(example))
+    whole.http(function, whole.event(name))
+    whole.deliver()
+    whole.http(function, whole.event(name))
+
+
+def test_an_export_is_answered_as_it_says_whatever_is_in_it(whole: Service) -> None:
+    """Of each kind of record one, with and without what may be missing."""
+    kinds = set()
+
+    def export() -> None:
+        answer = whole.http("admin", whole.event("admin-export-conversation"))
+        kinds.update(record["kind"] for record in answer.body["records"])
+
+    whole.http("admin", whole.event("admin-put-platform"))
+    before = [{"role": "user", "content": CANARY, "message_id": "m-0"}, {"role": "assistant", "content": CANARY}]
+    named = {"role": "user", "content": CANARY, "message_id": "m-1"}
+    for body in ({"messages": [*before, named], "resources": {"n": 1}}, {"history": f"<USER>{CANARY}</USER>"}):
+        assert whole.post(body).status == 202
+        export()
+        whole.deliver()
+        export()
+    handoff = whole.event("intake-handoff", pathParameters={"conversation_id": KEY.conversation_id})
+    assert whole.http("intake", handoff | {"body": '{"to": "human"}'}).body["status"] == "handed_off"
+    whole.post({"messages": [*before, named | {"message_id": "m-2"}], "resources": {"n": 1}})
+    whole.deliver()
+    export()
+    assert kinds == {"conversation", "turn", "job", "settled", "held", "delivery", "waiting"}
 
 
 @pytest.mark.parametrize(
     ("change", "missing"),
     [
         ({"status": 200}, "answers 200"),
-        ({"media_type": "text/plain"}, "as text/plain"),
+        ({"headers": {"Content-Type": "text/plain"}}, "as text/plain"),
+        ({"headers": {"Content-Type": "application/json"}}, "lacks its x-correlation-id"),
+        ({"headers": JSON | {"ETag": '"1"'}}, "has a etag"),
+        ({"status": 429, "headers": PROBLEM | {"Retry-After": "soon"}}, "retry-after is not as published"),
         ({"body": {"success": True}}, "oneOf"),
         ({"path": "/nowhere"}, "/nowhere is not published"),
     ],
@@ -89,7 +178,7 @@ def test_an_answer_that_is_not_published_is_noticed(
         "method": "POST",
         "path": "/conversations/{conversation_id}/messages",
         "status": answer.status,
-        "media_type": "application/json",
+        "headers": answer.headers,
         "body": answer.body,
     }
     assert_published(**known)  # type: ignore[arg-type]

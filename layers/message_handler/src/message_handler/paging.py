@@ -17,7 +17,8 @@ from message_handler.rest import Call
 DEFAULT_LIMIT = 50
 MAX_LIMIT = 100
 _MAX_CURSOR = 200
-_MAX_NUMBER = 2**63
+#: Postgres makes a time of microseconds by way of a float8: they are exact up to here, until the year 2255.
+_MAX_NUMBER = 2**53
 
 
 def limit_of(call: Call) -> int:

@@ -1,0 +1,150 @@
+"""What an export shows of a conversation: a record for each thing that is stored about it, named by its `kind`.
+
+What Postgres writes itself has its times to the microsecond, where everything else has milliseconds.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from message_handler.models import JobStatus
+from openapi.admin_answers import Next
+from openapi.answers import Answer, Count, JobId, Moment, Text, one_of
+
+StoredAt = Annotated[
+    str,
+    Field(
+        pattern=r"^\d{4,}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{1,6})?[+-]\d{2}:\d{2}$",
+        description="RFC 3339, to the microsecond.",
+        examples=["2026-06-15T09:30:00.123456+00:00"],
+    ),
+]
+
+
+class ContextTurn(Answer):
+    """A turn that a request brought along."""
+
+    role: Literal["user", "assistant", "sale"]
+    content: str
+    message_id: Text = ""
+
+
+class ConversationRecord(Answer):
+    """The conversation itself."""
+
+    kind: Literal["conversation"]
+    bot_id: Text
+    handed_off: bool
+    created_at: StoredAt
+    updated_at: StoredAt
+
+
+class TurnRecord(Answer):
+    """What somebody said."""
+
+    kind: Literal["turn"]
+    role: Literal["user", "assistant", "sale"]
+    content: str
+    message_id: Text | None
+    job_id: JobId | None
+    created_at: StoredAt
+
+
+class JobRecord(Answer):
+    """A job as it is archived."""
+
+    kind: Literal["job"]
+    job_id: JobId
+    bot_id: Text
+    status: Literal["processing", "completed", "failed", "cancelled"]
+    message_ids: list[Text]
+    restarts: Count
+    attempts: Count
+    reply: str | None
+    error_code: Text | None
+    error_message: str | None
+    error_notice: str | None
+    input_tokens: Count | None
+    output_tokens: Count | None
+    correlation_id: str
+    superseded_by: JobId | None
+    created_at: StoredAt
+    started_at: StoredAt | None
+    finished_at: StoredAt | None
+
+
+class SettledRecord(Answer):
+    """A message that needs no answer any more, and by which job."""
+
+    kind: Literal["settled"]
+    message_id: Text
+    job_id: JobId
+    how: Literal["answered", "failed", "cancelled"]
+    settled_at: StoredAt
+
+
+class HeldRecord(Answer):
+    """A message that waits until a human hands back."""
+
+    kind: Literal["held"]
+    message_id: Text
+    content: str
+    aliases: list[Text]
+    context: list[ContextTurn]
+    resources: dict[str, Any]
+    job_id: JobId | None
+    answered_by: JobId | None
+    held_at: StoredAt
+
+
+class DeliveryRecord(Answer):
+    """A reply on its way to the platform."""
+
+    kind: Literal["delivery"]
+    webhook_id: Text
+    job_id: JobId
+    message_ids: list[Text]
+    status: Literal["pending", "delivered", "dead"]
+    attempts: Count
+    last_error: str | None
+    created_at: StoredAt
+    delivered_at: StoredAt | None
+
+
+class WaitingMessage(Answer):
+    """A message that waits for its answer."""
+
+    message_id: Text
+    content: str
+    aliases: list[Text]
+    accepted_at: Moment
+
+
+class WaitingRecord(Answer):
+    """A job as a tier has it."""
+
+    kind: Literal["waiting"]
+    tier: Literal["redis", "postgres", "memory"]
+    job_id: JobId
+    bot_id: Text
+    status: Annotated[str, one_of(JobStatus)]
+    messages: list[WaitingMessage]
+    context: list[ContextTurn]
+    resources: dict[str, Any]
+    created_at: Moment
+
+
+Stored = Annotated[
+    ConversationRecord | TurnRecord | JobRecord | SettledRecord | HeldRecord | DeliveryRecord | WaitingRecord,
+    Field(discriminator="kind"),
+]
+
+
+class Export(Answer):
+    """A page of all that is stored about a conversation, in one order."""
+
+    conversation_id: Text
+    records: list[Stored]
+    next: Next

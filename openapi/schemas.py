@@ -1,0 +1,64 @@
+"""The document's schemas: the models' own, without what says nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from message_handler.validation import IDENTIFIER_RULE
+from openapi import requests
+
+Json = dict[str, Any]
+Model = type[BaseModel]
+
+REF = "#/components/schemas/"
+#: The lengths and letters that identifiers have, in paths and headers too.
+IDENTIFIER: dict[str, object] = {
+    "type": "string",
+    "pattern": "^[A-Za-z0-9._:@-]{1,255}$",
+    "description": IDENTIFIER_RULE,
+}
+#: Titles repeat names, and the defaults of answers say only what may be missing.
+_NOISE = frozenset({"title"})
+_NOISE_OF_ANSWERS = _NOISE | {"default"}
+_REQUESTS: list[Model] = [getattr(requests, name) for name in requests.__all__]
+
+
+def schemas(answers: Iterable[Model]) -> Json:
+    """By name, those of requests and of these answers."""
+    found: Json = {}
+    # The metadata of records is in both, and the same: its models have no default but null.
+    found |= _described(_REQUESTS, request_name, _NOISE)
+    found |= _described(list(dict.fromkeys(answers)), answer_name, _NOISE_OF_ANSWERS)
+    return dict(sorted(found.items()))
+
+
+def request_name(model: Model) -> str:
+    """The name of a request's schema: answers have the plain one."""
+    return model.__name__ if model.__name__.endswith("Request") else f"{model.__name__}Request"
+
+
+def answer_name(model: Model) -> str:
+    """The name of an answer's schema."""
+    return model.__name__
+
+
+def _described(models: list[Model], name_of: Callable[[Model], str], noise: frozenset[str]) -> Json:
+    own = {model.__name__: name_of(model) for model in models}
+    _, found = models_json_schema([(model, "validation") for model in models], ref_template=f"{REF}{{model}}")
+    return {own.get(name, name): _without(noise, schema) for name, schema in found["$defs"].items()}
+
+
+def _without(noise: frozenset[str], schema: Any, *, properties: bool = False) -> Any:
+    if isinstance(schema, list):
+        return [_without(noise, each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    return {
+        name: _without(noise, each, properties=name == "properties")
+        for name, each in schema.items()
+        if properties or name not in noise
+    }
