@@ -7,6 +7,7 @@ from tests.guards.tenants import isolated
 
 CONFIGURATION = "contract/test_configuration.py"
 RETRY = "contract/test_retry.py"
+LOGIN = "integration/test_login.py"
 CACHE = "unit/test_bot_config.py::TestCache"
 UNIT = "unit/test_administration.py"
 APART = f"{RETRY}::TestTheArchive::test_tenants_with_the_same_ids_are_reopened_apart[postgres]"
@@ -173,4 +174,49 @@ TENANTS = (
     ),
 )
 
-GUARDS = (*CHANGES, *RETRIES, *TENANTS)
+SIGN_IN = (
+    Guard(
+        "only who was sent away comes back",
+        "administration, RFC 6749 10.12",
+        f"{LOGIN}::TestWhatIsRefused::test_a_callback_of_another_sign_in",
+        (
+            Removal(
+                "commands/login.py",
+                'if not hmac.compare_digest(found.get("state", [""])[0].encode(), state.encode()):',
+                "if False:",
+            ),
+        ),
+    ),
+    Guard(
+        "a code is worth something only to who asked for it",
+        "administration, RFC 7636",
+        f"{LOGIN}::TestLogin::test_no_two_share_a_state_or_a_challenge",
+        (Removal("commands/login.py", "secrets.token_urlsafe(48)", '"a" * 64'),),
+    ),
+    Guard(
+        "who asked for a code shows it",
+        "administration, RFC 7636",
+        f"{LOGIN}::TestLogin::test_a_person_signs_in_with_a_browser_and_is_signed_in",
+        (Removal("commands/tokens.py", '            "code_verifier": verifier,\n'),),
+    ),
+    Guard(
+        "no other user reads a token",
+        "administration",
+        f"{LOGIN}::TestLogin::test_only_this_user_can_read_what_is_kept",
+        (Removal("commands/sessions.py", "os.O_EXCL, 0o600", "os.O_EXCL, 0o666"),),
+    ),
+    Guard(
+        "no other user looks into its folder",
+        "administration",
+        f"{LOGIN}::TestLogin::test_only_this_user_can_read_what_is_kept",
+        (Removal("commands/sessions.py", "        self._folder.chmod(0o700)  # it may have been there\n"),),
+    ),
+    Guard(
+        "a token is refreshed once",
+        "administration",
+        f"{LOGIN}::TestAnEndedToken::test_that_no_refreshing_helps_is_said[0]",
+        (Removal("commands/client.py", " and not self._is_refreshed:", ":"),),
+    ),
+)
+
+GUARDS = (*CHANGES, *RETRIES, *TENANTS, *SIGN_IN)

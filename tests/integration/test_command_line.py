@@ -296,7 +296,7 @@ class TestSigningIn:
         more = self.CREDENTIALS | {"MESSAGE_HANDLER_TOKEN_URL": service.url + "/token"}
         assert CANARY not in operator.fails(4, "locks", "list", **more)
         service.status, service.answer = 401, b'{"message": "Unauthorized"}'
-        assert operator.fails(4, "locks", "list") == "message-handler: 401 Unauthorized"
+        assert operator.fails(4, "locks", "list").endswith("401 Unauthorized: sign in: message-handler login")
 
     def test_a_token_is_sent_to_nobody_who_may_be_overheard(self) -> None:
         assert "https" in Operator("http://api.example").fails(2, "locks", "list", MESSAGE_HANDLER_TOKEN="t")

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from message_handler.commands import login
 from message_handler.settings import Settings
 from tests.template.conftest import TEMPLATE, Expanded
 
@@ -70,6 +71,16 @@ class TestClients:
         assert client["GenerateSecret"] is False
         assert client["AllowedOAuthFlows"] == ["code"]
         assert client["AllowedOAuthScopes"] == ["openid", ADMIN, MESSAGES]
+
+    def test_it_is_what_the_command_line_asks_for(self, expanded: Expanded) -> None:
+        client = expanded.resolved("AWS::Cognito::UserPoolClient")["OperatorClient"]
+        assert login.CALLBACK_URL in client["CallbackURLs"]
+        assert login.SCOPES.split() == client["AllowedOAuthScopes"]
+
+    def test_operators_sign_in_again_after_a_shift_and_can_sign_out(self, expanded: Expanded) -> None:
+        client = expanded.resolved("AWS::Cognito::UserPoolClient")["OperatorClient"]
+        assert (client["RefreshTokenValidity"], client["TokenValidityUnits"]["RefreshToken"]) == (12, "hours")
+        assert client["EnableTokenRevocation"] is True
 
     @pytest.mark.parametrize("client", ["PlatformClient", "OperatorClient"])
     def test_nobody_gets_a_token_for_a_password_alone(self, expanded: Expanded, client: str) -> None:

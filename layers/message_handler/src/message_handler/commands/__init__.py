@@ -9,7 +9,8 @@ import os
 import sys
 from collections.abc import Sequence
 
-from message_handler.commands.client import Client, NotSignedIn, Refused, Unreachable
+from message_handler.commands.client import Client, Refused
+from message_handler.commands.connection import NotSignedIn, Unreachable
 from message_handler.commands.parser import parse
 from message_handler.commands.tables import printable
 from message_handler.commands.verbs import Declined, NoTerminal

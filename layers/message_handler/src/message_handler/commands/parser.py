@@ -7,13 +7,12 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from message_handler.commands import verbs
+from message_handler.commands import login, verbs
+from message_handler.commands.client import DEFAULT_URL
 from message_handler.commands.verbs import Verb
 
-DEFAULT_URL = "http://127.0.0.1:3000"
-
 _ABOUT = """\
-sign in, by the environment alone (arguments are shown to every user of a machine):
+sign in by `message-handler login`, or by the environment (arguments are shown to every user of a machine):
   MESSAGE_HANDLER_TOKEN           an access token, or
   MESSAGE_HANDLER_CLIENT_ID, MESSAGE_HANDLER_CLIENT_SECRET, MESSAGE_HANDLER_TOKEN_URL
                                   for client credentials
@@ -24,6 +23,7 @@ exit codes:
   2  wrong usage     4  not signed in
 
 examples:
+  message-handler login --sign-in-url https://….amazoncognito.com/oauth2/authorize --client-id 4fqp…
   message-handler status
   message-handler jobs list --status failed
   message-handler bots edit pharmacy
@@ -54,6 +54,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         parents=[common],
     )
     nouns = _Nouns(parser.add_subparsers(metavar="COMMAND", required=True), common)
+    _login(nouns)
     nouns.verb("status", verbs.status, "how each part is; exits with 1 if patients wait in vain", "status --json")
     nouns.verb("health", verbs.health, "whether messages are taken; needs no token", "health")
     _locks(nouns.noun("locks", "conversations that are being answered, or wait"))
@@ -77,6 +78,28 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     options.url = getattr(options, "url", os.environ.get("MESSAGE_HANDLER_URL") or DEFAULT_URL)
     options.platform, options.json = getattr(options, "platform", None), getattr(options, "json", False)
     return options
+
+
+def _login(nouns: _Nouns) -> None:
+    nouns.verb(
+        "login",
+        login.log_in,
+        "sign in with a browser, for the next commands at this API",
+        "login --url https://….amazonaws.com/v1 --client-id 4fqp… \\\n"
+        "      --sign-in-url https://….amazoncognito.com/oauth2/authorize",
+        ("--sign-in-url", {"metavar": "URL", "help": "the stack's output SignInUrl (MESSAGE_HANDLER_SIGN_IN_URL)"}),
+        ("--client-id", {"metavar": "ID", "help": "its OperatorClientId (MESSAGE_HANDLER_CLIENT_ID without a secret)"}),
+        (
+            "--callback-url",
+            {
+                "metavar": "URL",
+                "default": login.CALLBACK_URL,
+                "help": f"one of its OperatorCallbackUrls (default {login.CALLBACK_URL})",
+            },
+        ),
+        ("--no-browser", {"action": "store_true", "help": "only print the address to sign in at"}),
+    )
+    nouns.verb("logout", login.log_out, "forget who signed in at this API, and end it there", "logout")
 
 
 def _locks(locks: _Nouns) -> None:
