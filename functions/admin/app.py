@@ -140,6 +140,7 @@ def erase_conversation(call: Call) -> tuple[int, dict[str, Any]]:
     entry = AuditEntry(call.actor, "erase", "conversations", key.conversation_id)
     erasure.erase(parts().tiers, parts().archive, key, entry)
     return HTTPStatus.OK, {"erased": True}
+    parts().intake.bots.forget(key)
 
 
 def migrate() -> list[str]:
