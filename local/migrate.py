@@ -17,6 +17,9 @@ from message_handler.errors import MessageHandlerError
 from message_handler.settings import Settings
 from message_handler.stores.database import Database, connector
 
+#: There is no function whose time is up: an index over a large table may take as long as it does.
+_SECONDS = 3600.0
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Prints each migration that it applies. Returns 1 if they can't be applied, 2 if there is no database to do it in.
@@ -46,7 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
                 return 2
             settings = settings.model_copy(update={"database_url": SecretStr(address.read_text())})
         database = Database(connector(settings))
-        applied = database.migrate()
+        applied = database.migrate(_SECONDS)
     except MessageHandlerError as error:
         print(f"migrate: {error}", file=sys.stderr)
         return 1

@@ -126,18 +126,21 @@ def list_audit(call: Call) -> tuple[int, dict[str, Any]]:
 
 
 def export_conversation(call: Call) -> tuple[int, dict[str, Any]]:
-    from message_handler.export import export
+    from message_handler.export import begins_in, export
 
     key = conversation_key(call.path("conversation_id"), call.platform_id)
     after = call.query("after")
-    if after is None:
-        parts().audit.note(key.platform_id, AuditEntry(call.actor, "export", "conversations", key.conversation_id))
+    # Each page: whoever asks for the last alone, or for all behind a place that nothing is before, has seen it too.
+    page = None if after is None else {"after": begins_in(after)}
+    entry = AuditEntry(call.actor, "export", "conversations", key.conversation_id, after=page)
+    parts().audit.note(key.platform_id, entry)
     return HTTPStatus.OK, export(keeping(), parts().tiers, key, after=after)
 
 
 def erase_conversation(call: Call) -> tuple[int, dict[str, Any]]:
     key = conversation_key(call.path("conversation_id"), call.platform_id)
     entry = AuditEntry(call.actor, "erase", "conversations", key.conversation_id)
+    parts().intake.bots.forget(key)
     erasure.erase(parts().tiers, parts().archive, key, entry)
     return HTTPStatus.OK, {"erased": True}
 

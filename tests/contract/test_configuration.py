@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import json
 import logging
+import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, ClassVar, cast
 
 import pytest
@@ -32,7 +34,7 @@ from message_handler.stores.failover import Failover
 from message_handler.stores.port import RecordKind, Records
 from message_handler.stores.postgres_archive import PostgresArchive
 from message_handler.stores.postgres_audit import PostgresAudit
-from message_handler.stores.postgres_configuration import PostgresConfiguration
+from message_handler.stores.postgres_configuration import PostgresConfiguration, _PostgresRecords
 from message_handler.stores.redis import RedisTier
 from tests.contract.test_archive import at_once
 
@@ -199,6 +201,31 @@ class TestStore:
         assert store.read("other", lambda records: records.get(kind, id_)) is None
         store.change("other", lambda records: records.delete(kind, id_))
         assert store.read(TENANT, lambda records: records.get(kind, id_))
+
+
+def test_of_two_who_want_a_new_platform_at_once_one_gets_it(
+    admin: Operator, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database.run(lambda connection: connection.run("delete from platforms where platform_id = 'clinic'"))
+    both = threading.Barrier(2, timeout=5)
+    put = _PostgresRecords.put
+
+    def seen_by_both(records: _PostgresRecords, kind: RecordKind, record: dict[str, Any]) -> bool:
+        both.wait()
+        return put(records, kind, record)
+
+    monkeypatch.setattr(_PostgresRecords, "put", seen_by_both)
+
+    def create(name: str) -> str:
+        try:
+            admin.put("platforms", TENANT, TENANT, {"name": name}, expected="new")
+        except PreconditionFailed:
+            return ""
+        return name
+
+    names = at_once(partial(create, "Clinic A"), partial(create, "Clinic B"))
+    assert sorted(map(bool, names)) == [False, True]
+    assert admin.get("platforms", TENANT, TENANT)["name"] == "".join(names)
 
 
 class TestReferences:

@@ -21,6 +21,7 @@ import pytest
 from pg8000.native import Connection, identifier
 from pydantic import SecretStr
 
+from local import migrate
 from local.stores import Server
 from message_handler.egress import host_of
 from message_handler.errors import MessageHandlerError, SettingsError, Unavailable
@@ -522,6 +523,35 @@ class TestMigrations:
             reader.run("rollback")
         assert database.migrate() == MIGRATIONS[1:]
         database.close()
+
+    def test_one_that_takes_too_long_holds_no_table_when_its_time_is_up(
+        self, empty: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        settings = Settings(database_url=SecretStr(empty))
+        database = database_of(settings)
+        slow = tmp_path / "0001_slow.sql"
+        slow.write_text("create table wide (id bigint); select pg_sleep(20);")
+        with monkeypatch.context() as later:
+            later.setattr("message_handler.stores.database._migrations", lambda: [slow])
+            with pytest.raises(Unavailable):
+                database.migrate(0.5)
+        applied: list[str] = []
+        with suppress(Unavailable):  # for as long as somebody holds the lock
+            applied = database.migrate()
+        assert applied == MIGRATIONS
+        database.close()
+
+    def test_by_hand_they_have_an_hour(self, empty: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        given: list[float] = []
+
+        def connecting(settings: Settings) -> Callable[..., Connection]:
+            connect = connector(settings)
+            return lambda timeout: given.append(timeout) or connect(timeout=timeout)  # type: ignore[func-returns-value]
+
+        monkeypatch.setenv("DATABASE_URL", empty)
+        monkeypatch.setattr("local.migrate.connector", connecting)
+        assert migrate.main([]) == 0
+        assert given == [3600]
 
     def test_processes_that_migrate_at_once_apply_them_once(self, empty: str) -> None:
         processes = [

@@ -215,6 +215,16 @@ def test_the_tier_forgets_everything_meanwhile(world: World) -> None:
     world.checked()
 
 
+def test_one_whose_end_is_not_archived_is_refused_and_nobody_takes_postgres_for_away(world: World) -> None:
+    world.posts("m0")
+    with pytest.raises(Conflict, match="not in Postgres"):
+        maintenance.retry(world.tiers, world.archive, world.intake.accept, _failed(world, told(world, "m0")), ENTRY)
+    assert not world.archive.away
+    world.settles()
+    assert world.answered("m0")
+    world.checked()
+
+
 def test_postgres_goes_away_and_it_is_retried_later(world: World) -> None:
     job_id = fails(world, "m0")
     is_mended(world)

@@ -9,6 +9,7 @@ CONFIGURATION = "contract/test_configuration.py"
 RETRY = "contract/test_retry.py"
 LOGIN = "integration/test_login.py"
 CACHE = "unit/test_bot_config.py::TestCache"
+WHICH = "unit/test_bot_config.py::TestWhich"
 UNIT = "unit/test_administration.py"
 APART = f"{RETRY}::TestTheArchive::test_tenants_with_the_same_ids_are_reopened_apart[postgres]"
 LISTED = f"{RETRY}::TestTheArchive::test_tenants_list_their_own[postgres]"
@@ -36,6 +37,12 @@ CHANGES = (
         "administration",
         f"{UNIT}::TestRevisions::test_one_may_ask_for_a_new_record_or_for_one_that_is_there",
         (Removal(ADMIN, 'if expected == "new" and stored is not None:', "if False:"),),
+    ),
+    Guard(
+        "who wants a new record overwrites none",
+        "administration",
+        f"{CONFIGURATION}::test_of_two_who_want_a_new_platform_at_once_one_gets_it[postgres]",
+        (Removal(ADMIN, 'if expected == "new" and not created:', "if False:"),),
     ),
     Guard(
         "no change without its entry in the audit",
@@ -95,6 +102,48 @@ CHANGES = (
                 "self._share(platform_id, bot_id, value, self._clock() + self._ttl)\n",
             ),
         ),
+    ),
+)
+
+ERASED = (
+    Guard(
+        "an erased conversation may begin again with another bot",
+        "administration",
+        f"{WHICH}::test_one_that_is_erased_and_begins_again_with_another_bot_belongs_to_that",
+        (Removal(BOTS, " and (not expected or found[1] in (None, expected))"),),
+    ),
+    Guard(
+        "an erased conversation's bot is forgotten",
+        "administration",
+        f"{WHICH}::test_one_that_begins_again_without_naming_a_bot_gets_the_default_within_a_minute",
+        (Removal(BOTS, "_OWNER_SECONDS = 60.0", "_OWNER_SECONDS = 1e9"),),
+    ),
+    Guard(
+        "who erases a conversation forgets its bot at once",
+        "administration",
+        f"{WHICH}::test_one_that_begins_again_without_naming_a_bot_gets_the_default_within_a_minute",
+        (Removal(BOTS, "        self._conversations.pop(key, None)\n", "        ...\n"),),
+    ),
+    Guard(
+        "each page of an export is in the audit",
+        "administration",
+        "unit/test_functions.py::TestAdmin::test_an_export_is_shown_page_by_page",
+        (
+            Removal(
+                "../../../../functions/admin/app.py",
+                "    parts().audit.note(key.platform_id, entry)\n",
+                "    if after is None:\n        parts().audit.note(key.platform_id, entry)\n",
+            ),
+        ),
+    ),
+)
+
+MIGRATIONS = (
+    Guard(
+        "a migration whose time is up holds no table",
+        "administration",
+        "contract/test_postgres.py::TestMigrations::test_one_that_takes_too_long_holds_no_table_when_its_time_is_up",
+        (Removal("stores/database.py", "set local statement_timeout = {int(seconds * 1000)}", "select 1"),),
     ),
 )
 
@@ -219,4 +268,4 @@ SIGN_IN = (
     ),
 )
 
-GUARDS = (*CHANGES, *RETRIES, *TENANTS, *SIGN_IN)
+GUARDS = (*CHANGES, *ERASED, *MIGRATIONS, *RETRIES, *TENANTS, *SIGN_IN)

@@ -15,6 +15,7 @@ from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -225,10 +226,11 @@ def at_a_terminal(url: str, typed: str, *arguments: str, **more: str) -> tuple[i
 
 @dataclass
 class Service:
-    """Answers as it is told, and remembers what it was asked: method, path, headers, body."""
+    """Answers as it is told, with each of `first` once; remembers what it was asked: method, path, headers, body."""
 
     status: int = 200
     answer: bytes = b'{"status": "healthy", "locks": []}'
+    first: list[bytes] = field(default_factory=list)
     token_status: int = 200
     asked: list[tuple[str, str, Message, bytes]] = field(default_factory=list)
     url: str = ""
@@ -245,6 +247,7 @@ def service() -> Iterator[Service]:
             token = self.path == "/token"
             status = service.token_status if token else service.status
             answer = json.dumps({"access_token": f"from-{CANARY}"}).encode() if token else service.answer
+            answer = service.first.pop(0) if service.first and not token else answer
             self.send_response(status)
             self.send_header("Content-Length", str(len(answer)))
             self.end_headers()
@@ -342,15 +345,36 @@ class TestAnswers:
         assert service.asked[0][1] == "/admin/locks/..%2Fbots%3Fx%23y"
 
     def test_an_export_is_for_nobody_elses_eyes_and_overwrites_nothing(self, service: Service, tmp_path: Path) -> None:
-        service.answer = json.dumps({"turns": [{"content": "đau đầu"}]}).encode()
+        exported = {"conversation_id": "c-1", "records": [{"kind": "turn", "content": "đau đầu"}]}
+        service.answer = json.dumps(exported | {"next": None}).encode()
         file = tmp_path / "patient.json"
         operator = Operator(service.url)
         assert operator.run("conversations", "export", "c-1", "--output", str(file)).returncode == 0
         assert service.asked[0][:2] == ("GET", "/admin/conversations/c-1/export")
-        assert json.loads(file.read_text(encoding="utf-8")) == json.loads(service.answer)
+        assert json.loads(file.read_text(encoding="utf-8")) == exported
         assert file.stat().st_mode & 0o777 == 0o600
         assert "exists" in operator.fails(2, "conversations", "export", "c-1", "--output", str(file))
-        assert json.loads(operator.run("conversations", "export", "c-1").stdout) == json.loads(service.answer)
+        assert json.loads(operator.run("conversations", "export", "c-1").stdout) == exported
+
+    def test_an_export_is_whole_however_many_pages_it_has(self, service: Service, tmp_path: Path) -> None:
+        pages = [([{"kind": "conversation"}], "1.a b&"), ([{"kind": "turn"}], "2.x"), ([{"kind": "job"}], None)]
+        service.first = [
+            json.dumps({"conversation_id": "c-1", "records": records, "next": more}).encode() for records, more in pages
+        ]
+        done = Operator(service.url).run("conversations", "export", "c-1")
+        assert done.returncode == 0
+        assert json.loads(done.stdout) == {
+            "conversation_id": "c-1",
+            "records": [{"kind": "conversation"}, {"kind": "turn"}, {"kind": "job"}],
+        }
+        assert [urlsplit(path).query for _, path, _, _ in service.asked] == ["", "after=1.a+b%26", "after=2.x"]
+
+    def test_an_export_that_breaks_off_is_none(self, service: Service, tmp_path: Path) -> None:
+        service.first = [b'{"conversation_id": "c-1", "records": [{"kind": "conversation"}], "next": "1.x"}']
+        service.answer = b"<html>"
+        file = tmp_path / "patient.json"
+        Operator(service.url).fails(1, "conversations", "export", "c-1", "--output", str(file))
+        assert not file.exists()
 
     def test_an_erasure_asks_first(self, service: Service) -> None:
         operator = Operator(service.url)

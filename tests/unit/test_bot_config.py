@@ -11,7 +11,7 @@ import pytest
 
 from message_handler.bot_config import BotConfigService
 from message_handler.errors import Conflict, NotFound, Unavailable
-from message_handler.models import Job, JobStatus, Message
+from message_handler.models import ConversationKey, Job, JobStatus, Message
 from message_handler.redaction import REDACTED
 from message_handler.settings import Settings
 from message_handler.stores.failover import Failover
@@ -319,6 +319,63 @@ class TestWhich:
         answered(archive, "nurse")
         clock.now += 5
         assert bots.get_bot_config("conv_123")["bot_id"] == "nurse"
+
+    def test_one_that_is_erased_and_begins_again_with_another_bot_belongs_to_that(
+        self, bots: BotConfigService, archive: ConfiguredArchive, tier: SharedTier, clock: Clock
+    ) -> None:
+        """Both processes know the bot of before."""
+        worker = another_process(tier, archive, clock)
+        archive.bots["doctor"] = bot("doctor")
+        answered(archive, "nurse")
+        assert bots.get_bot_config("conv_123")["bot_id"] == "nurse"
+        assert worker.config_of_job(job_of("nurse"))["bot_id"] == "nurse"
+        archive.erase(KEY)
+        assert worker.config_of_job(job_of("doctor"))["bot_id"] == "doctor"
+        assert bots.get_bot_config("conv_123", bot_id="doctor")["bot_id"] == "doctor"
+
+    def test_one_that_begins_again_without_naming_a_bot_gets_the_default_within_a_minute(
+        self, bots: BotConfigService, archive: ConfiguredArchive, tier: SharedTier, clock: Clock
+    ) -> None:
+        admin = another_process(tier, archive, clock)
+        answered(archive, "nurse")
+        for process in (bots, admin):
+            assert process.get_bot_config("conv_123")["bot_id"] == "nurse"
+        archive.erase(KEY)
+        admin.forget(KEY)
+        assert admin.get_bot_config("conv_123")["bot_id"] == "default"
+        clock.now += 60
+        assert bots.get_bot_config("conv_123")["bot_id"] == "default"
+
+    def test_an_archived_conversations_bot_is_asked_for_once_a_minute(
+        self, bots: BotConfigService, archive: ConfiguredArchive, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        asked: list[ConversationKey] = []
+        bot_of = archive.bot_of
+        monkeypatch.setattr(archive, "bot_of", lambda key: asked.append(key) or bot_of(key))
+        answered(archive, "nurse")
+        for _ in range(12):
+            bots.get_bot_config("conv_123")
+            bots.get_bot_config("conv_123", bot_id="nurse")
+            bots.config_of_job(job_of("nurse"))
+            clock.now += 5
+        assert len(asked) == 1
+        bots.get_bot_config("conv_123")
+        assert len(asked) == 2
+
+    def test_while_postgres_is_away_a_conversation_keeps_the_bot_that_it_had(
+        self, bots: BotConfigService, archive: ConfiguredArchive, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def away(_: ConversationKey) -> str | None:
+            raise Unavailable("Postgres")
+
+        answered(archive, "nurse")
+        bots.get_bot_config("conv_123")
+        archive.gone = True
+        monkeypatch.setattr(archive, "bot_of", away)
+        clock.now += 3600
+        assert bots.get_bot_config("conv_123")["bot_id"] == "nurse"
+        with pytest.raises(Conflict, match="another bot"):
+            bots.get_bot_config("conv_123", bot_id="default")
 
     def test_a_bot_that_is_gone_is_not_replaced_by_the_default(
         self, bots: BotConfigService, archive: ConfiguredArchive

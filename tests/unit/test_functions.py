@@ -750,6 +750,11 @@ class TestAdmin:
         assert last == {"conversation_id": "conv_123", "records": [], "next": None}
         refused = service.http("admin", event | {"queryStringParameters": {"after": CANARY}})
         assert (refused.status, refused.body["field"]) == (400, "after")
+        noted = service.parts.audit.entries("default", kind="conversations", before_id=None, most=10)
+        assert [(entry.action, entry.record_id, entry.after) for entry in noted] == [
+            ("export", "conv_123", {"after": "conversation"}),
+            ("export", "conv_123", None),
+        ]
 
     def test_cloudformation_is_answered_where_it_says(self, service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
         put: list[tuple[str, dict[str, Any]]] = []

@@ -87,6 +87,9 @@ class ConfigurationAdmin:
             whole = _complete(kind, record, was, records)
             self._check_secrets(whole, platform_id)
             created = records.put(kind, whole)
+            if expected == "new" and not created:
+                # Two at once saw none: without a platform's row there is nothing to lock.
+                raise PreconditionFailed("there is one already")
             stored = _found(kind, records.get(kind, id_))
             records.note(AuditEntry(actor, "put", kind, id_, was and _shown(kind, was), _noted(kind, stored, was)))
             return created, stored, _answering(kind, id_, records)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -24,6 +23,8 @@ DEFAULT_BOT = "default"
 _MAX_CACHED = 10_000
 #: How long Redis keeps a configuration, for when Postgres is away.
 _SHARED_SECONDS = 24 * 3600.0
+#: How long an archived conversation's bot is not asked for again. It stays the same, unless somebody erases it.
+_OWNER_SECONDS = 60.0
 
 _log = logging.getLogger(__name__)
 
@@ -70,7 +71,7 @@ class BotConfigService:
         `meta_data`) with the records `core_ai` and `platform` inside; secrets are redacted. Raises NotFound for
         an unknown bot, Conflict for an inactive one or one that the conversation doesn't belong to.
         """
-        owner = self._bot_of(ConversationKey(platform_id, conversation_id))
+        owner = self._bot_of(ConversationKey(platform_id, conversation_id), bot_id)
         if bot_id and owner and bot_id != owner:
             raise Conflict("the conversation belongs to another bot", field="bot_id")
         return redacted(self._active(platform_id, bot_id or owner or DEFAULT_BOT))
@@ -82,7 +83,8 @@ class BotConfigService:
         A job that was accepted while Postgres was away may name another bot than the conversation's: that one answers.
         Raises NotFound or Conflict if the bot may not answer any more.
         """
-        return deepcopy(self._active(job.key.platform_id, self._bot_of(job.key) or job.bot_id, reveal=True))
+        owner = self._bot_of(job.key, job.bot_id)
+        return deepcopy(self._active(job.key.platform_id, owner or job.bot_id, reveal=True))
 
     def refresh(self, platform_id: str, bot_ids: Iterable[str]) -> None:
         """Share the bots' configuration as it is now: another process sees it as soon as its own copy ends."""
@@ -97,6 +99,10 @@ class BotConfigService:
     def belongs_to(self, key: ConversationKey, bot_id: str) -> None:
         """Remember for a while the bot of a conversation that only the tier knows of yet."""
         self._keep(self._conversations, key, bot_id, self._clock() + self._ttl)
+
+    def forget(self, key: ConversationKey) -> None:
+        """Ask for a conversation's bot anew: it was erased."""
+        self._conversations.pop(key, None)
 
     def _active(self, platform_id: str, bot_id: str, *, reveal: bool = False) -> dict[str, Any]:
         configuration = self._configuration(platform_id, bot_id, reveal=reveal)
@@ -224,16 +230,16 @@ class BotConfigService:
         default: dict[str, Any] = self._get_default_bot_config()["core_ai"]
         return default
 
-    def _bot_of(self, key: ConversationKey) -> str | None:
+    def _bot_of(self, key: ConversationKey, expected: str | None) -> str | None:
+        """The conversation's bot; who expects another may know better, for an erased one may begin again with that."""
         found = self._conversations.get(key)
-        if found and found[0] > self._clock():
+        if found and found[0] > self._clock() and (not expected or found[1] in (None, expected)):
             return found[1]
         try:
             bot_id = self._archive.bot_of(key)
         except Unavailable:
             return found[1] if found else None
-        # What is archived stays: a conversation keeps its bot. Only "none yet" must be asked again.
-        self._keep(self._conversations, key, bot_id, math.inf if bot_id else self._clock() + self._ttl)
+        self._keep(self._conversations, key, bot_id, self._clock() + (_OWNER_SECONDS if bot_id else self._ttl))
         return bot_id
 
     def _keep[K, V](self, cache: dict[K, tuple[float, V]], key: K, value: V, until: float) -> None:

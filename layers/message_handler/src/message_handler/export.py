@@ -15,7 +15,8 @@ from message_handler.stores.port import Retention
 MOST_RECORDS = 1_000
 MOST_BYTES = 1024 * 1024
 
-_SECTIONS = 6
+#: What a page may begin in, in their order.
+_SECTIONS = ("conversation", "turn", "job", "settled", "held", "delivery")
 
 
 def export(
@@ -48,11 +49,16 @@ def export(
     return {"conversation_id": key.conversation_id, "records": records, "next": None}
 
 
+def begins_in(after: str) -> str:
+    """The `kind` of the record behind which a page begins: what the audit tells of it. Raises InvalidRequest."""
+    return _SECTIONS[_position(after)[0]]
+
+
 def _position(after: str | None) -> tuple[int, str]:
     if after is None:
         return -1, ""
     section, dot, last = after.partition(".")
-    if not dot or section not in map(str, range(_SECTIONS)) or not last.isascii() or "\x00" in last:
+    if not dot or section not in map(str, range(len(_SECTIONS))) or not last.isascii() or "\x00" in last:
         raise InvalidRequest("must be the `next` of an earlier page", field="after")
     return int(section), last
 

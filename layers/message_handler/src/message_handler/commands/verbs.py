@@ -205,9 +205,17 @@ def show_conversation(client: Client, options: Namespace) -> None:
 
 
 def export_conversation(client: Client, options: Namespace) -> None:
-    """Always JSON: it is for the patient, or for another system."""
-    answer = client.call("GET", "admin", "conversations", options.conversation_id, "export")
-    text = json.dumps(answer.body, ensure_ascii=False, indent=2) + "\n"
+    """Always JSON, and whole: it is for the patient, or for another system."""
+    records: list[Any] = []
+    query: dict[str, Any] = {}
+    while True:
+        found = client.call("GET", "admin", "conversations", options.conversation_id, "export", query=query).body
+        records += found["records"]
+        if found["next"] is None:
+            break
+        query = {"after": found["next"]}
+    whole = {"conversation_id": options.conversation_id, "records": records}
+    text = json.dumps(whole, ensure_ascii=False, indent=2) + "\n"
     if options.output is None:
         sys.stdout.write(text)
         return

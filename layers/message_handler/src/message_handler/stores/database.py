@@ -42,7 +42,7 @@ _IN_THE_WAY = ("55P03", "40001", "40P01")
 _OUTDATED_SECONDS = 60.0
 #: A connection that nobody used for so long is made anew: firewalls and balancers drop idle ones without a word.
 _IDLE_SECONDS = 60.0
-#: A migration may take longer than a request.
+#: A migration may take longer than a request; as long as the function has, unless somebody waits for it.
 _MIGRATION_SECONDS = 50.0
 _OUTDATED_SCHEMA = "the database's schema (the admin function's action `migrate` makes it)"
 #: How long a client may hold locks and say nothing.
@@ -227,17 +227,17 @@ class Database:
             raise Unavailable(_OUTDATED_SCHEMA)
         self._outdated_until = 0.0
 
-    def migrate(self) -> list[str]:
-        """Apply the migrations that this database lacks, all or none; returns their names.
+    def migrate(self, seconds: float = _MIGRATION_SECONDS) -> list[str]:
+        """Apply the migrations that this database lacks, all or none; returns their names. Takes at most `seconds`.
 
         On a connection of its own, for it may take longer than a request may. Raises Unavailable, also where somebody
         holds a table: whatever waits for that one keeps all others waiting behind it.
         """
         with _reaching_postgres():
-            connection = self._connect(timeout=_MIGRATION_SECONDS)
+            connection = self._connect(timeout=seconds)
         try:
             with _reaching_postgres():
-                applied = _migrate(connection)
+                applied = _migrate(connection, seconds)
         except Refused as refused:
             if refused.code in _IN_THE_WAY:
                 raise Unavailable("a table that somebody else holds: try again") from None
@@ -354,10 +354,12 @@ def _version(migration: Traversable) -> int:
     return int(migration.name.split("_")[0])
 
 
-def _migrate(connection: Connection) -> list[str]:
+def _migrate(connection: Connection, seconds: float) -> list[str]:
     applied = []
     with transaction(connection):
         connection.run("set local lock_timeout = '2s'")
+        # The server goes on with a statement whose client has gone, and holds its tables until that ends.
+        connection.run(f"set local statement_timeout = {int(seconds * 1000)}")
         connection.run("select pg_advisory_xact_lock(:lock)", lock=_MIGRATION_LOCK)
         connection.run(
             "create table if not exists schema_migrations"

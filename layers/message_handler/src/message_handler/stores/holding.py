@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from message_handler.consolidation import match, with_alias
-from message_handler.errors import Conflict, Unavailable
+from message_handler.errors import Conflict
 from message_handler.models import HeldMessage, Message, Turn, new_message
 
 
@@ -68,9 +68,10 @@ def to_hold(
 
 
 def check_reopen(status: str, copy_of: str | None) -> None:
-    """Whether a job that is archived so may be retried. Raises Conflict or Unavailable."""
+    """Whether a job that is archived so may be retried. Raises Conflict."""
     if status == "processing":
-        raise Unavailable("the job's end, which is on its way to Postgres,")
+        # It ended while Postgres was away, and a record brings the news; or the conversation was erased meanwhile.
+        raise Conflict("its end is not in Postgres, or not yet: try again in a minute", field="job_id")
     if status != "failed":
         raise Conflict("the job has not failed", field="job_id")
     if copy_of:
