@@ -11,6 +11,7 @@ KEPT = "contract/test_retention.py"
 
 in_both = each_in(ERASED, "memory", "postgres")
 in_each = each_in(ERASED, "memory", "redis and postgres")
+in_each_at_once = each_in(ERASED, "memory-1", "redis and postgres-1")
 
 ERASING = (
     *in_both(
@@ -68,13 +69,33 @@ ERASING = (
         "erasure",
         "TestOtherSteps::test_a_hold_in_flight_keeps_no_words",
         Removal(
-            MEMORY, "live = [m for m in messages if not self._is_void(key, m.accepted_at)]", "live = list(messages)"
+            MEMORY, "live = [m for m in messages if not self._is_void(key, m.accepted_at, -2)]", "live = list(messages)"
         ),
         Removal(
             POSTGRES,
-            "live = [message for message in messages if not _is_void(erased, message.accepted_at)]",
+            "live = [message for message in messages if not _is_void(erased, message.accepted_at, -2)]",
             "live = list(messages)",
         ),
+    ),
+    *in_each_at_once(
+        "what is held right after an erasure is kept",
+        "invariant 1",
+        "TestOtherSteps::test_what_is_held_right_after_it_is_answered_when_it_is_handed_back",
+        Removal(MEMORY, "self._is_void(key, m.accepted_at, -2)", "self._is_void(key, m.accepted_at)"),
+        Removal(POSTGRES, "_is_void(erased, message.accepted_at, -2)", "_is_void(erased, message.accepted_at)"),
+    ),
+    *in_each_at_once(
+        "what is held right after an erasure is no longer void",
+        "invariant 1",
+        "TestOtherSteps::test_what_is_held_right_after_it_is_answered_when_it_is_handed_back",
+        Removal(MEMORY, "accepted_at=max(m.accepted_at, until + 0.001)", "accepted_at=m.accepted_at"),
+        Removal("stores/sql/hold_messages.sql", " + interval '2 milliseconds'", " - interval '5 seconds'"),
+    ),
+    Guard(
+        "what failed is no longer void when it is retried",
+        "invariant 1",
+        f"{ERASED}::TestOtherSteps::test_what_failed_right_after_it_can_be_retried[memory]",
+        (Removal(MEMORY, "to_hold(self._since_erased(job.key, messages),", "to_hold(messages,"),),
     ),
     Guard(
         "who erases waits for who takes a fence",
