@@ -99,6 +99,13 @@ def erases_nothing(world: World) -> None:
         erases(world)
 
 
+def posts_to_an_earlier_version(world: World, message_id: str, text: str) -> None:
+    """Which does not note when it took a message in."""
+    now, world.intake = world.intake, replace(world.intake, clock=lambda: 0.0)
+    world.posts(message_id, text=text)
+    world.intake = now
+
+
 def later(world: World) -> None:
     """What is accepted from now on was accepted after every erasure."""
     world.clock.now = max(world.clock.now, time.time() + 6)
@@ -226,6 +233,54 @@ class TestErasing:
         assert before is not None
         assert after is not None
         assert after > before
+
+
+class TestEarlierVersions:
+    """One that takes messages in while traffic shifts, or whose records are left, does not note when it did."""
+
+    def test_what_it_sent_after_an_erasure_is_answered(self, world: World, kept: Callable[[], str]) -> None:
+        world.posts("m0", text=f"{CANARY} zero")
+        world.settles()
+        erases(world)
+        later(world)
+        posts_to_an_earlier_version(world, "m1", "new one")
+        world.settles()
+        assert world.answered("m1")
+        assert CANARY not in kept()
+
+    def test_what_it_sent_before_is_void(self, world: World, kept: Callable[[], str]) -> None:
+        posts_to_an_earlier_version(world, "m0", f"{CANARY} zero")
+        erases(world)
+        later(world)
+        world.settles()
+        assert world.ai.prompts == []
+        assert CANARY not in kept()
+
+    def test_what_a_tier_kept_that_was_away_is_not_sent_as_new(self, world: World, kept: Callable[[], str]) -> None:
+        posts_to_an_earlier_version(world, "m0", f"{CANARY} zero")
+        world.queue.waiting.clear()
+        world.redis(away=True)
+        with pytest.raises(Unavailable):
+            erases(world)
+        world.redis(away=False)
+        later(world)
+        world.clock.advance(120)
+        assert world.sweeps() == 1
+        world.settles()
+        assert world.ai.prompts == []
+        assert CANARY not in kept()
+
+    def test_nor_with_what_joins_it(self, world: World, kept: Callable[[], str]) -> None:
+        posts_to_an_earlier_version(world, "m0", f"{CANARY} zero")
+        world.redis(away=True)
+        with pytest.raises(Unavailable):
+            erases(world)
+        world.redis(away=False)
+        later(world)
+        world.posts("m1", text="new one")
+        world.settles()
+        assert world.answered("m1")
+        assert CANARY not in kept()
 
 
 class TestOtherSteps:

@@ -98,6 +98,36 @@ ERASING = (
         (Removal(MEMORY, "to_hold(self._since_erased(job.key, messages),", "to_hold(messages,"),),
     ),
     Guard(
+        "what an earlier version sent is not void",
+        "invariant 1",
+        f"{ERASED}::TestEarlierVersions::test_what_it_sent_after_an_erasure_is_answered[redis and postgres]",
+        (Removal("queues.py", "messages=dated(record.request.messages, sent_at)", "messages=record.request.messages"),),
+    ),
+    Guard(
+        "a worker is told when a record was sent",
+        "invariant 1",
+        "unit/test_functions.py::TestWorker::test_a_record_of_an_earlier_version_was_accepted_when_it_was_sent",
+        (Removal("../../../../functions/worker/app.py", ', sent_at(record["attributes"]))', ")"),),
+    ),
+    Guard(
+        "a dead letter of an earlier version is redriven with its age",
+        "invariant 1",
+        "unit/test_queues.py::TestSqs::test_a_dead_letter_of_an_earlier_version_is_as_old_as_it_is",
+        (Removal("queues.py", '            MessageSystemAttributeNames=["SentTimestamp"],\n'),),
+    ),
+    Guard(
+        "what an earlier version took in before is not woken as new",
+        "erasure",
+        f"{ERASED}::TestEarlierVersions::test_what_a_tier_kept_that_was_away_is_not_sent_as_new[redis and postgres]",
+        (Removal("processing.py", "dated(job.messages, job.created_at)", "job.messages"),),
+    ),
+    Guard(
+        "what an earlier version took in before is not new with what joins it",
+        "erasure",
+        f"{ERASED}::TestEarlierVersions::test_nor_with_what_joins_it[redis and postgres]",
+        (Removal("queues.py", "    if record.accepted_at:\n", "    if False:\n"),),
+    ),
+    Guard(
         "who erases waits for who takes a fence",
         "erasure",
         f"{ERASED}::TestPostgres::test_who_takes_a_fence_at_the_same_time_is_waited_for",
