@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import replace
+from threading import Timer
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from message_handler.errors import Conflict, NotFound, Unavailable
 from message_handler.intake import parse_request
 from message_handler.models import AuditEntry, Job, JobStatus, Message
 from message_handler.settings import Settings
+from message_handler.stores import postgres_handoff
 from message_handler.stores.database import connector, execute
 from message_handler.stores.memory import MemoryTier
 from message_handler.stores.memory_archive import MemoryArchive
@@ -486,6 +488,32 @@ class TestTheArchive:
         assert talk.archive.job(talk.key.platform_id, talk.id(1)) is None
         assert talk.archive.conversation(talk.key) is None
 
+    def test_what_is_held_for_a_new_conversation_stays(self, talk: Conversation) -> None:
+        for number in range(1, 4):
+            talk.answer(number, f"m{number}")
+        old = talk.job(5, "m5")
+        talk.archive.erase(talk.key)
+        talk.archive.hand_off(talk.key, BOT)
+        assert talk.archive.hold(talk.key, [replace(named("m6"), accepted_at=9e9)], (), {})
+        assert talk.archive.hand_back(talk.key)
+        # Whoever hands back has not come to the end yet.
+        assert talk.fence(old).erased_until is not None
+        assert talk.archive.to_give_back() == [talk.key]
+        back = talk.archive.held(talk.key)
+        assert back is not None
+        assert [kept.message.message_id for kept in back.held] == ["m6"]
+
+    def test_a_job_that_ended_with_it_keeps_its_conversation(self, talk: Conversation) -> None:
+        # Else no purge would ever find it.
+        talk.answer(1, "m0")
+        talk.archive.erase(talk.key)
+        just = replace(named("m1"), accepted_at=time.time() + 1)
+        assert talk.archive.cancel(talk.job(2, just)).cancelled
+        assert talk.fence(talk.job(3, "m0")).erased_until is not None
+        assert not talk.archive.archive(talk.completed(talk.job(3, "m0")))
+        assert talk.archived(2).status is JobStatus.CANCELLED
+        assert talk.archive.conversation(talk.key) is not None
+
     def test_a_late_end_is_not_archived(self, talk: Conversation) -> None:
         talk.archive.erase(talk.key)
         assert not talk.archive.archive(talk.completed(talk.job(1, "m0")))
@@ -509,6 +537,30 @@ class TestTheArchive:
 
 
 class TestPostgres:
+    def test_who_drops_an_empty_conversation_waits_for_who_holds_a_message(
+        self, postgres_archive: PostgresArchive, migrated: Settings, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # fence: void ── a hold, by who saw that a human answered ── drop: sees no message yet, waits, drops?
+        talk = Conversation(postgres_archive)
+        talk.answer(1, "m0")
+        postgres_archive.erase(talk.key)
+        postgres_archive.hand_off(talk.key, BOT)
+        postgres_archive.hand_back(talk.key)
+        with closing(connector(migrated)()) as holder:
+
+            def meanwhile(connection: Connection, values: dict[str, Any], *statements: str) -> list[Any]:
+                if "drop_empty_conversation" in statements:
+                    holder.execute_simple("begin")
+                    execute(holder, values, "handoff_state")
+                    postgres_handoff.hold(holder, talk.key, [named("m1")], (), {})
+                    Timer(0.3, holder.execute_simple, ["commit"]).start()
+                return execute(connection, values, *statements)
+
+            with monkeypatch.context() as patch:
+                patch.setattr("message_handler.stores.postgres_archive.execute", meanwhile)
+                assert talk.fence(talk.job(2, "m0")).erased_until is not None
+        assert postgres_archive.to_give_back() == [talk.key]
+
     def test_who_takes_a_fence_at_the_same_time_is_waited_for(
         self, postgres_archive: PostgresArchive, migrated: Settings, sql: Connection
     ) -> None:

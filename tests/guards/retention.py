@@ -127,6 +127,36 @@ ERASING = (
         f"{ERASED}::TestEarlierVersions::test_nor_with_what_joins_it[redis and postgres]",
         (Removal("queues.py", "    if record.accepted_at:\n", "    if False:\n"),),
     ),
+    *(
+        Guard(
+            f"no conversation is dropped with {what}",
+            "invariant 1" if table == "held" else "retention",
+            f"{ERASED}::TestTheArchive::{test}[postgres]",
+            (
+                Removal(
+                    "stores/sql/drop_empty_conversation.sql",
+                    f"  and not exists (select from {table} where"
+                    " platform_id = :platform_id and conversation_id = :conversation_id)\n",
+                ),
+            ),
+        )
+        for what, table, test in (
+            ("a message that is held", "held", "test_what_is_held_for_a_new_conversation_stays"),
+            ("a job that ended", "jobs", "test_a_job_that_ended_with_it_keeps_its_conversation"),
+        )
+    ),
+    Guard(
+        "who drops an empty conversation waits for who holds a message",
+        "invariant 1",
+        f"{ERASED}::TestPostgres::test_who_drops_an_empty_conversation_waits_for_who_holds_a_message",
+        (
+            Removal(
+                POSTGRES,
+                'execute(connection, values, "lock_conversation", "drop_empty_conversation")',
+                'execute(connection, values, "drop_empty_conversation")',
+            ),
+        ),
+    ),
     Guard(
         "who erases waits for who takes a fence",
         "erasure",

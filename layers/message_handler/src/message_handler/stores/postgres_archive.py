@@ -62,7 +62,7 @@ class PostgresArchive:
         def work(connection: Connection) -> Fence:
             fence = _fence(job, execute(connection, values, *take))
             if fence.erased_until is not None:
-                execute(connection, values, "drop_empty_conversation")
+                execute(connection, values, "lock_conversation", "drop_empty_conversation")
                 return fence
             return fence if fence.number is not None else end(connection)
 
