@@ -266,6 +266,33 @@ PURGING = (
         )
         for what, text in UNDER_WAY.items()
     ),
+    *(
+        Guard(
+            f"no conversation goes with {what} that came meanwhile",
+            "retention",
+            f"{KEPT}::TestConversations::test_what_is_under_way_stays",
+            (Removal("stores/sql/purge_conversations.sql", text, text.replace("where ", "where false and ")),),
+        )
+        for what, text in UNDER_WAY.items()
+    ),
+    Guard(
+        "no conversation goes with messages that came meanwhile in the Postgres tier",
+        "retention",
+        f"{KEPT}::TestConversations::test_what_waits_in_the_postgres_tier_stays",
+        (Removal("stores/sql/purge_conversations.sql", "and current_id is not null", "and false"),),
+    ),
+    Guard(
+        "who holds a message is seen by who purges",
+        "retention",
+        f"{KEPT}::TestConversations::test_what_is_held_meanwhile_is_not_left_without_its_conversation",
+        (Removal("stores/sql/hold_messages.sql", "set updated_at = now()", "set updated_at = updated_at"),),
+    ),
+    Guard(
+        "who redrives deliveries is seen by who purges",
+        "retention",
+        f"{KEPT}::TestConversations::test_nor_is_what_is_redriven_meanwhile_deleted_unsent",
+        (Removal("stores/postgres_outbox.py", ' "touch_dead_deliveries",'),),
+    ),
     Guard(
         "no conversation goes with messages in the Postgres tier",
         "retention",
@@ -287,12 +314,8 @@ PURGING = (
     Guard(
         "no conversation goes that went on meanwhile",
         "retention",
-        f"{KEPT}::TestConversations::test_one_that_goes_on_meanwhile_stays",
-        (
-            Removal(
-                "stores/sql/purge_conversations.sql", "    where updated_at < to_timestamp(cast(:before as float8))\n"
-            ),
-        ),
+        f"{KEPT}::TestConversations::test_what_is_held_meanwhile_is_not_left_without_its_conversation",
+        (Removal("stores/sql/purge_conversations.sql", "updated_at < to_timestamp(cast(:before as float8))", "true"),),
     ),
     Guard(
         "who purges waits for nobody",

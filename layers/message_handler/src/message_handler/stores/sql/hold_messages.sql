@@ -1,5 +1,10 @@
 -- Hold these, in this order; of one that is held already take over what is newly known. What is held counts as accepted
--- at `held_at`: whoever holds it right after an erasure means to keep it, though its margin is not over.
+-- at `held_at`: whoever holds it right after an erasure means to keep it, though its margin is not over. And something has
+-- happened in the conversation: who is about to purge it must see that.
+with touched as (
+    update conversations set updated_at = now()
+    where platform_id = :platform_id and conversation_id = :conversation_id
+)
 insert into held (platform_id, conversation_id, message_id, content, given, aliases, context, resources, job_id,
                   answered_by, held_at)
 select :platform_id, :conversation_id, kept.message_id, kept.content, kept.given, kept.aliases, kept.context,
