@@ -15,7 +15,7 @@ from aws_lambda_powertools.logging.utils import copy_config_to_registered_logger
 from message_handler.errors import Unavailable
 from message_handler.metrics import Meter
 from message_handler.models import DeliveryRecord, Job, Outcome
-from message_handler.queues import SqsQueue, decode
+from message_handler.queues import SqsQueue, decode, sent_at
 from message_handler.rest import log_crash
 from message_handler.wiring import Parts, build
 
@@ -65,7 +65,7 @@ def process(record: dict[str, Any], deadline: float) -> Outcome | None:
     receive_count = int(record["attributes"]["ApproximateReceiveCount"])
     decoded = None
     try:
-        decoded = decode(record["body"])
+        decoded = decode(record["body"], sent_at(record["attributes"]))
         outcome = parts().worker.process(decoded, deadline, receive_count)
     except Exception as error:  # noqa: BLE001  the batch's other records go on
         log_crash(error, sqs_message_id=record["messageId"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
@@ -17,10 +18,12 @@ from message_handler.export import export
 from message_handler.metrics import Meter
 from message_handler.models import ConversationKey, Job
 from message_handler.settings import Settings
+from message_handler.stores.database import connector, execute
 from message_handler.stores.failover import Failover
 from message_handler.stores.memory import MemoryTier
 from message_handler.stores.postgres import PostgresTier
 from message_handler.stores.postgres_archive import PostgresArchive
+from message_handler.stores.postgres_outbox import PostgresOutbox
 from message_handler.stores.postgres_retention import PostgresRetention
 from message_handler.stores.redis import RedisTier
 from tests.contract.chat import Chat, Clock, named
@@ -103,6 +106,9 @@ class TestConversations:
         Chat(tiers.tiers[0], Clock(time.time()), waiting.key).says(named("m1"))
         ages(sql, *talks)
         assert purge(keeping, tiers)["conversations"] == 0
+        # Nor if it began after they were listed.
+        listed = [running.key, holding.key, telling.key]
+        assert keeping.purge_conversations(listed, before=time.time() - 86_400) == 0
         assert left(sql) == ["patient-1", "patient-2", "patient-3", "patient-4"]
 
     def test_what_waits_in_the_postgres_tier_stays(
@@ -114,6 +120,7 @@ class TestConversations:
         Chat(tier, Clock(), talk.key).says(named("m1"))
         ages(sql, talk)
         assert keeping.idle(before=time.time(), after="-infinity", most=10) == []
+        assert keeping.purge_conversations([talk.key], before=time.time() - 86_400) == 0
         sql.run("truncate lines")
         assert purge(keeping, Failover(tier))["conversations"] == 1
 
@@ -197,6 +204,63 @@ class TestConversations:
         assert keeping.purge_conversations([idle.key], before=time.time() - 86_400) == 0
         assert postgres_archive.commit(talk.completed(talk.job(2, "m1")), number)
         assert len(talk.turns()) == 4
+
+    def test_what_is_held_meanwhile_is_not_left_without_its_conversation(
+        self, postgres_archive: PostgresArchive, keeping: PostgresRetention, sql: Connection
+    ) -> None:
+        # Listed ── a patient writes, it is held, 202 ── (handed back and answered, or not yet) ── deleted?
+        talk = patient(postgres_archive, 1)
+        talk.answer(1, "m0")
+        postgres_archive.hand_off(talk.key, "nurse")
+        ages(sql, talk)
+        (idle,) = keeping.idle(before=time.time() - 86_400, after="-infinity", most=10)
+        assert postgres_archive.hold(talk.key, [named("m1")], (), {})
+        assert keeping.purge_conversations([idle.key], before=time.time() - 86_400) == 0
+        assert postgres_archive.is_held(talk.key, "m1")
+        sql.run("delete from held")
+        assert keeping.purge_conversations([idle.key], before=time.time() - 86_400) == 0
+
+    def test_nor_is_what_is_redriven_meanwhile_deleted_unsent(
+        self, postgres_archive: PostgresArchive, keeping: PostgresRetention, sql: Connection
+    ) -> None:
+        talks = [patient(postgres_archive, number) for number in (1, 2, 3)]
+        for talk, status in zip(talks, ("dead", "dead", "delivered"), strict=True):
+            talk.answer(1, "m0")
+            sql.run(
+                "insert into outbox (platform_id, job_id, conversation_id, webhook_id, message_ids, status, created_at,"
+                " give_up_at) values ('default', cast(:id as uuid), :name, :name, '{}', :status, now(), now())",
+                id=talk.id(1),
+                name=talk.key.conversation_id,
+                status=status,
+            )
+        ages(sql, *talks)
+        listed = [idle.key for idle in keeping.idle(before=time.time() - 86_400, after="-infinity", most=10)]
+        assert len(listed) == 3
+        assert len(PostgresOutbox(postgres_archive._database).redrive("default", now=time.time())) == 2
+        sql.run("update outbox set status = 'delivered' where webhook_id = 'patient-2'")  # by a fast worker
+        assert keeping.purge_conversations(listed, before=time.time() - 86_400) == 1
+        assert left(sql) == ["patient-1", "patient-2"]
+
+    def test_who_redrives_and_who_purges_do_not_wait_for_each_other(
+        self, postgres_archive: PostgresArchive, keeping: PostgresRetention, migrated: Settings, sql: Connection
+    ) -> None:
+        # redrive: conversation ── purge: its deliveries? ── redrive: the same
+        talk = patient(postgres_archive, 1)
+        talk.answer(1, "m0")
+        sql.run(
+            "insert into outbox (platform_id, job_id, conversation_id, webhook_id, message_ids, status, created_at,"
+            " give_up_at) values ('default', cast(:id as uuid), 'patient-1', 'msg', '{}', 'dead', now(), now())",
+            id=talk.id(1),
+        )
+        ages(sql, talk)
+        with closing(connector(migrated)()) as redriving:
+            redriving.execute_simple("begin")
+            values = {"platform_id": "default", "now": time.time()}
+            execute(redriving, values, "lock_platform", "touch_dead_deliveries")
+            assert keeping.purge_conversations([talk.key], before=time.time() - 86_400) == 0
+            assert execute(redriving, values, "redrive_deliveries") == [["patient-1"]]
+            redriving.execute_simple("commit")
+        assert left(sql) == ["patient-1"]
 
     def test_one_that_somebody_holds_is_left_alone_and_nobody_waits(
         self, postgres_archive: PostgresArchive, keeping: PostgresRetention, migrated: Settings, sql: Connection

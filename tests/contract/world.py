@@ -135,7 +135,7 @@ class FakeQueue:
     def remove(self, letter: DeadLetter) -> None: ...
 
     def send(self, record: Record | ArchiveRecord, *, delay: int = 0) -> None:
-        copy = decode(encode(record))
+        copy = decode(encode(record), self.clock())
         assert copy == record
         self.sent.append((copy, delay))
         self.waiting.append(Delivery(copy, self.clock() + delay))

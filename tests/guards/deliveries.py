@@ -166,7 +166,7 @@ GUARDS = (
             f"{TESTS}::TestRaces::test_each_locks_its_platform_before_a_delivery[{step}]",
             (Removal(OUTBOX, f'"lock_platform", "{file}"', f'"{file}"'),),
         )
-        for file, step in (("undelivered", "undelivered"), ("redrive_deliveries", "redrive"))
+        for file, step in (("undelivered", "undelivered"), ("touch_dead_deliveries", "redrive"))
     ),
     Guard(
         "the time of a request begins with the look-up of its address",

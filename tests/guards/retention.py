@@ -11,6 +11,7 @@ KEPT = "contract/test_retention.py"
 
 in_both = each_in(ERASED, "memory", "postgres")
 in_each = each_in(ERASED, "memory", "redis and postgres")
+in_each_at_once = each_in(ERASED, "memory-1", "redis and postgres-1")
 
 ERASING = (
     *in_both(
@@ -68,12 +69,92 @@ ERASING = (
         "erasure",
         "TestOtherSteps::test_a_hold_in_flight_keeps_no_words",
         Removal(
-            MEMORY, "live = [m for m in messages if not self._is_void(key, m.accepted_at)]", "live = list(messages)"
+            MEMORY, "live = [m for m in messages if not self._is_void(key, m.accepted_at, -2)]", "live = list(messages)"
         ),
         Removal(
             POSTGRES,
-            "live = [message for message in messages if not _is_void(erased, message.accepted_at)]",
+            "live = [message for message in messages if not _is_void(erased, message.accepted_at, -2)]",
             "live = list(messages)",
+        ),
+    ),
+    *in_each_at_once(
+        "what is held right after an erasure is kept",
+        "invariant 1",
+        "TestOtherSteps::test_what_is_held_right_after_it_is_answered_when_it_is_handed_back",
+        Removal(MEMORY, "self._is_void(key, m.accepted_at, -2)", "self._is_void(key, m.accepted_at)"),
+        Removal(POSTGRES, "_is_void(erased, message.accepted_at, -2)", "_is_void(erased, message.accepted_at)"),
+    ),
+    *in_each_at_once(
+        "what is held right after an erasure is no longer void",
+        "invariant 1",
+        "TestOtherSteps::test_what_is_held_right_after_it_is_answered_when_it_is_handed_back",
+        Removal(MEMORY, "accepted_at=max(m.accepted_at, until + 0.001)", "accepted_at=m.accepted_at"),
+        Removal("stores/sql/hold_messages.sql", " + interval '2 milliseconds'", " - interval '5 seconds'"),
+    ),
+    Guard(
+        "what failed is no longer void when it is retried",
+        "invariant 1",
+        f"{ERASED}::TestOtherSteps::test_what_failed_right_after_it_can_be_retried[memory]",
+        (Removal(MEMORY, "to_hold(self._since_erased(job.key, messages),", "to_hold(messages,"),),
+    ),
+    Guard(
+        "what an earlier version sent is not void",
+        "invariant 1",
+        f"{ERASED}::TestEarlierVersions::test_what_it_sent_after_an_erasure_is_answered[redis and postgres]",
+        (Removal("queues.py", "messages=dated(record.request.messages, sent_at)", "messages=record.request.messages"),),
+    ),
+    Guard(
+        "a worker is told when a record was sent",
+        "invariant 1",
+        "unit/test_functions.py::TestWorker::test_a_record_of_an_earlier_version_was_accepted_when_it_was_sent",
+        (Removal("../../../../functions/worker/app.py", ', sent_at(record["attributes"]))', ")"),),
+    ),
+    Guard(
+        "a dead letter of an earlier version is redriven with its age",
+        "invariant 1",
+        "unit/test_queues.py::TestSqs::test_a_dead_letter_of_an_earlier_version_is_as_old_as_it_is",
+        (Removal("queues.py", '            MessageSystemAttributeNames=["SentTimestamp"],\n'),),
+    ),
+    Guard(
+        "what an earlier version took in before is not woken as new",
+        "erasure",
+        f"{ERASED}::TestEarlierVersions::test_what_a_tier_kept_that_was_away_is_not_sent_as_new[redis and postgres]",
+        (Removal("processing.py", "dated(job.messages, job.created_at)", "job.messages"),),
+    ),
+    Guard(
+        "what an earlier version took in before is not new with what joins it",
+        "erasure",
+        f"{ERASED}::TestEarlierVersions::test_nor_with_what_joins_it[redis and postgres]",
+        (Removal("queues.py", "    if record.accepted_at:\n", "    if False:\n"),),
+    ),
+    *(
+        Guard(
+            f"no conversation is dropped with {what}",
+            "invariant 1" if table == "held" else "retention",
+            f"{ERASED}::TestTheArchive::{test}[postgres]",
+            (
+                Removal(
+                    "stores/sql/drop_empty_conversation.sql",
+                    f"  and not exists (select from {table} where"
+                    " platform_id = :platform_id and conversation_id = :conversation_id)\n",
+                ),
+            ),
+        )
+        for what, table, test in (
+            ("a message that is held", "held", "test_what_is_held_for_a_new_conversation_stays"),
+            ("a job that ended", "jobs", "test_a_job_that_ended_with_it_keeps_its_conversation"),
+        )
+    ),
+    Guard(
+        "who drops an empty conversation waits for who holds a message",
+        "invariant 1",
+        f"{ERASED}::TestPostgres::test_who_drops_an_empty_conversation_waits_for_who_holds_a_message",
+        (
+            Removal(
+                POSTGRES,
+                'execute(connection, values, "lock_conversation", "drop_empty_conversation")',
+                'execute(connection, values, "drop_empty_conversation")',
+            ),
         ),
     ),
     Guard(
@@ -185,6 +266,33 @@ PURGING = (
         )
         for what, text in UNDER_WAY.items()
     ),
+    *(
+        Guard(
+            f"no conversation goes with {what} that came meanwhile",
+            "retention",
+            f"{KEPT}::TestConversations::test_what_is_under_way_stays",
+            (Removal("stores/sql/purge_conversations.sql", text, text.replace("where ", "where false and ")),),
+        )
+        for what, text in UNDER_WAY.items()
+    ),
+    Guard(
+        "no conversation goes with messages that came meanwhile in the Postgres tier",
+        "retention",
+        f"{KEPT}::TestConversations::test_what_waits_in_the_postgres_tier_stays",
+        (Removal("stores/sql/purge_conversations.sql", "and current_id is not null", "and false"),),
+    ),
+    Guard(
+        "who holds a message is seen by who purges",
+        "retention",
+        f"{KEPT}::TestConversations::test_what_is_held_meanwhile_is_not_left_without_its_conversation",
+        (Removal("stores/sql/hold_messages.sql", "set updated_at = now()", "set updated_at = updated_at"),),
+    ),
+    Guard(
+        "who redrives deliveries is seen by who purges",
+        "retention",
+        f"{KEPT}::TestConversations::test_nor_is_what_is_redriven_meanwhile_deleted_unsent",
+        (Removal("stores/postgres_outbox.py", ' "touch_dead_deliveries",'),),
+    ),
     Guard(
         "no conversation goes with messages in the Postgres tier",
         "retention",
@@ -206,12 +314,8 @@ PURGING = (
     Guard(
         "no conversation goes that went on meanwhile",
         "retention",
-        f"{KEPT}::TestConversations::test_one_that_goes_on_meanwhile_stays",
-        (
-            Removal(
-                "stores/sql/purge_conversations.sql", "    where updated_at < to_timestamp(cast(:before as float8))\n"
-            ),
-        ),
+        f"{KEPT}::TestConversations::test_what_is_held_meanwhile_is_not_left_without_its_conversation",
+        (Removal("stores/sql/purge_conversations.sql", "updated_at < to_timestamp(cast(:before as float8))", "true"),),
     ),
     Guard(
         "who purges waits for nobody",

@@ -535,6 +535,17 @@ class TestWorker:
         replies = [turn.content for turn, _, _ in conversation.turns if turn.role == "assistant"]
         assert replies == [f"{CANARY} one {CANARY} two {CANARY} three"]
 
+    @pytest.mark.parametrize(("seconds", "answered"), [(-60, False), (60, True)])
+    def test_a_record_of_an_earlier_version_was_accepted_when_it_was_sent(
+        self, service: Service, seconds: int, answered: bool
+    ) -> None:
+        service.parts.archive.erase(KEY)
+        event = service.event("worker-one-record")
+        assert "accepted_at" not in event["Records"][0]["body"]
+        event["Records"][0]["attributes"]["SentTimestamp"] = str(int((time.time() + seconds) * 1000))
+        assert service.invoke("worker", event) == {"batchItemFailures": []}
+        assert (service.parts.archive.conversation(KEY) is not None) == answered
+
     def test_a_record_whose_conversation_is_held_is_hidden_until_the_holders_deadline(
         self, service: Service, sqs: SqsQueue, changed: list[dict[str, Any]]
     ) -> None:

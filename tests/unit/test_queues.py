@@ -17,7 +17,19 @@ from hypothesis import strategies as st
 from moto import mock_aws
 
 from message_handler.errors import PayloadTooLarge, Unavailable
-from message_handler.models import ConversationKey, DeliveryRecord, Message, Outcome, Record, Request, Role, Turn
+from message_handler.models import (
+    ArchiveRecord,
+    ConversationKey,
+    DeliveryRecord,
+    Job,
+    JobStatus,
+    Message,
+    Outcome,
+    Record,
+    Request,
+    Role,
+    Turn,
+)
 from message_handler.queues import (
     MAX_RECEIVE_COUNT,
     MAX_RECORD_BYTES,
@@ -72,6 +84,27 @@ class TestRecords:
     @given(RECORDS)
     def test_a_record_is_read_as_it_was_written(self, record: Record) -> None:
         assert decode(encode(record)) == record
+
+    def test_one_that_does_not_say_when_its_messages_were_accepted_was_sent_then(self) -> None:
+        old = Message("m0", "zero")
+        for messages, expected in [
+            ((old,), [5.0]),
+            ((old, Message("m", "own")), [5.0, 5.0]),
+            ((old, Message("m", "own", accepted_at=7.0)), [0.0, 7.0]),  # m0 has one of its own
+        ]:
+            request = Request(KEY, messages, (), "default")
+            record = decode(encode(Record(KEY.new_job_id(), messages[-1].message_id, request)), 5.0)
+            assert isinstance(record, Record)
+            assert [message.accepted_at for message in record.request.messages] == expected
+            again = decode(encode(record), 99.0)
+            assert isinstance(again, Record)
+            assert again.accepted_at == record.accepted_at
+
+    def test_an_end_is_as_old_as_its_job(self) -> None:
+        job = Job(KEY.new_job_id(), KEY, JobStatus.COMPLETED, (Message("m0", "zero"),), "default", created_at=3.0)
+        record = decode(encode(ArchiveRecord(job)), 5.0)
+        assert isinstance(record, ArchiveRecord)
+        assert record.job.accepted_at == 3.0
 
     @given(TEXTS)
     @example("\ufffe\uffff")
@@ -201,6 +234,13 @@ class TestSqs:
         for platform_id, group in groups:
             assert re.fullmatch(r"[A-Za-z0-9!-/:-@\[-`{-~]{1,128}", group)
             assert length > 128 or group == platform_id
+
+    def test_a_dead_letter_of_an_earlier_version_is_as_old_as_it_is(self, client: Any, url: str) -> None:
+        queue, began = SqsQueue(client, url, url), time.time()
+        queue.send(a_record("zero"))
+        (letter,) = queue.dead_letters()
+        assert isinstance(letter.record, Record)
+        assert began - 1 <= letter.record.accepted_at <= time.time() + 1
 
     def test_its_dead_letters_are_counted(self, client: Any, url: str) -> None:
         assert SqsQueue(client, url).count_dead_letters() is None

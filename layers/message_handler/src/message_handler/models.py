@@ -7,7 +7,7 @@ import math
 import re
 import secrets
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Literal
@@ -85,7 +85,8 @@ class Message:
     content: str
     given: bool = False
     aliases: tuple[str, ...] = ()
-    #: When intake was given it, in Unix seconds: an erasure voids what was accepted before it. 0 counts as long ago.
+    #: When intake was given it, in Unix seconds: an erasure voids what was accepted before it. 0: an earlier
+    #: version took it in, see `dated`; it counts as long ago.
     accepted_at: float = field(default=0.0, compare=False)
 
     @property
@@ -109,6 +110,11 @@ class Message:
             tuple(value.get("aliases", ())),
             value.get("accepted_at", 0.0),
         )
+
+
+def dated(messages: Iterable[Message], at: float) -> tuple[Message, ...]:
+    """The messages, those of a version that did not note when they were accepted as of `at` (Unix seconds)."""
+    return tuple(message if message.accepted_at else replace(message, accepted_at=at) for message in messages)
 
 
 def new_message(content: str, message_id: str | None, accepted_at: float = 0.0) -> Message:

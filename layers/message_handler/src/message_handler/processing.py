@@ -31,6 +31,7 @@ from message_handler.models import (
     Record,
     Refused,
     Request,
+    dated,
 )
 from message_handler.queues import MAX_RECEIVE_COUNT, PATIENCE_SECONDS, Queue
 from message_handler.runs import Run
@@ -274,7 +275,8 @@ def _promised(record: Record, now: float) -> Job:
 
 def wake(queue: Queue, job: Job, *, delay: int = 0) -> None:
     """Send one record that stands for all messages of a job; its own is the last. Raises Unavailable."""
-    request = Request(job.key, job.messages, job.context, job.bot_id, job.resources, job.correlation_id)
+    messages = dated(job.messages, job.created_at)
+    request = Request(job.key, messages, job.context, job.bot_id, job.resources, job.correlation_id)
     if not job.messages:
         return  # all of it has been undone
     try:

@@ -13,9 +13,9 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol
 
 from message_handler.errors import PayloadTooLarge, Unavailable
@@ -28,6 +28,7 @@ from message_handler.models import (
     Outcome,
     Record,
     Request,
+    dated,
 )
 from message_handler.stores.documents import job_from_json, job_to_json, turns_from_json, turns_to_json
 
@@ -75,17 +76,21 @@ def encode(record: AnyRecord) -> str:
     return body
 
 
-def decode(body: str) -> AnyRecord:
-    """The record in an SQS message's body. Raises ValueError, KeyError or TypeError for one that is none of ours."""
+def decode(body: str, sent_at: float = 0.0) -> AnyRecord:
+    """The record in an SQS message's body. Raises ValueError, KeyError or TypeError for one that is none of ours.
+
+    One of an earlier version does not say when its messages were accepted: then when it was sent (Unix seconds).
+    """
     value: dict[str, Any] = json.loads(body)
     if not isinstance(value, dict):
         raise ValueError("no record")
     redriven = value.get("redriven", 0)
     if "archive" in value:
-        return ArchiveRecord(job_from_json(value["archive"]), redriven)
+        job = job_from_json(value["archive"])
+        return ArchiveRecord(replace(job, messages=dated(job.messages, job.created_at)), redriven)
     if "deliver" in value:
         return DeliveryRecord(ConversationKey(**value["deliver"]), redriven)
-    return Record(
+    record = Record(
         job_id=value["job_id"],
         message_id=value["message_id"],
         request=Request(
@@ -100,6 +105,10 @@ def decode(body: str) -> AnyRecord:
         ),
         redriven=redriven,
     )
+    if record.accepted_at:
+        # What an earlier version took in before has a record of its own, which says more than this one can.
+        return record
+    return replace(record, request=replace(record.request, messages=dated(record.request.messages, sent_at)))
 
 
 def key_of(record: AnyRecord) -> ConversationKey:
@@ -178,8 +187,9 @@ class SqsQueue:
             QueueUrl=self._dead_letter_url,
             MaxNumberOfMessages=10,
             VisibilityTimeout=DEAD_LETTER_SECONDS,
+            MessageSystemAttributeNames=["SentTimestamp"],
         )
-        return [DeadLetter(_readable(m["Body"]), m["ReceiptHandle"]) for m in answer.get("Messages", ())]
+        return [DeadLetter(_readable(m), m["ReceiptHandle"]) for m in answer.get("Messages", ())]
 
     def count_dead_letters(self) -> int | None:
         if self._dead_letter_url is None:
@@ -232,9 +242,14 @@ def _group(platform_id: str) -> str:
     return hashlib.blake2b(platform_id.encode(), digest_size=32).hexdigest()
 
 
-def _readable(body: str) -> AnyRecord | None:
+def sent_at(attributes: Mapping[str, Any]) -> float:
+    """When SQS took a message (Unix seconds), of its attributes; it stays so among the dead letters."""
+    return int(attributes.get("SentTimestamp", 0)) / 1000
+
+
+def _readable(message: Mapping[str, Any]) -> AnyRecord | None:
     try:
-        return decode(body)
+        return decode(message["Body"], sent_at(message.get("Attributes", {})))
     except Exception:  # noqa: BLE001  anybody may have put anything there
         return None
 

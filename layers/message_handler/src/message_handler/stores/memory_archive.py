@@ -241,7 +241,7 @@ class MemoryArchive:
             )
             archived.turns = [kept for kept in archived.turns if kept[2] != job.job_id or kept[0].role != "user"]
             archived.settled = {id_: by for id_, by in archived.settled.items() if by != job.job_id}
-            held = holding.to_hold(messages, (), {}, job.job_id)
+            held = holding.to_hold(self._since_erased(job.key, messages), (), {}, job.job_id)
             archived.handoff.hold(archived.settled, held, moved=True)
             self._reopened.add(name)
             self.audit.note(job.key.platform_id, entry)
@@ -302,8 +302,10 @@ class MemoryArchive:
             archived = self._conversations.get(key)
             if archived is None or not archived.handoff.human:
                 return None
-            live = [m for m in messages if not self._is_void(key, m.accepted_at)]
-            return archived.handoff.hold(archived.settled, holding.to_hold(live, context, resources))
+            live = [m for m in messages if not self._is_void(key, m.accepted_at, -2)]
+            return archived.handoff.hold(
+                archived.settled, holding.to_hold(self._since_erased(key, live), context, resources)
+            )
 
     def is_held(self, key: ConversationKey, message_id: str) -> bool:
         with self._mutex:
@@ -368,8 +370,14 @@ class MemoryArchive:
         with self._mutex:
             return self._erasures[key.name_hash][0] if self._is_void(key, accepted_at) else None
 
-    def _is_void(self, key: ConversationKey, accepted_at: float) -> bool:
-        return accepted_at <= self._erasures.get(key.name_hash, (-math.inf, 0))[0]
+    def _is_void(self, key: ConversationKey, accepted_at: float, margins: int = 0) -> bool:
+        """With -1 by the erasure's own time, with -2 only if no clock can be that wrong."""
+        return accepted_at <= self._erasures.get(key.name_hash, (-math.inf, 0))[0] + margins * ERASURE_MARGIN
+
+    def _since_erased(self, key: ConversationKey, messages: Sequence[Message]) -> list[Message]:
+        """What is held counts as accepted after an erasure, though its margin may not be over."""
+        until, _ = self._erasures.get(key.name_hash, (-math.inf, 0))
+        return [replace(m, accepted_at=max(m.accepted_at, until + 0.001)) for m in messages]
 
     def configuration(self, platform_id: str, bot_id: str) -> dict[str, Any] | None:
         """Nothing is configured in memory: every bot but the default one is unknown."""

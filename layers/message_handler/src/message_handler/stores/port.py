@@ -319,7 +319,11 @@ class Archive(Protocol):
     def hold(
         self, key: ConversationKey, messages: Sequence[Message], context: Sequence[Turn], resources: dict[str, Any]
     ) -> Holding | None:
-        """Keep messages, oldest first, until the bot answers again, each once; None if the bot does answer."""
+        """Keep messages, oldest first, until the bot answers again, each once; None if the bot does answer.
+
+        Of what comes with an erasure, or right after it, all that no clock tells to be from before: a request brings it
+        now. It counts as accepted later.
+        """
 
     def is_held(self, key: ConversationKey, message_id: str) -> bool:
         """Whether a message is kept here while a human answers: then no record need stand for it."""

@@ -62,7 +62,7 @@ class PostgresArchive:
         def work(connection: Connection) -> Fence:
             fence = _fence(job, execute(connection, values, *take))
             if fence.erased_until is not None:
-                execute(connection, values, "drop_empty_conversation")
+                execute(connection, values, "lock_conversation", "drop_empty_conversation")
                 return fence
             return fence if fence.number is not None else end(connection)
 
@@ -230,7 +230,7 @@ class PostgresArchive:
                 if not postgres_handoff.handed_off(connection, key):
                     return None
                 erased = execute(connection, _key_values(key), "erased_until")
-                live = [message for message in messages if not _is_void(erased, message.accepted_at)]
+                live = [message for message in messages if not _is_void(erased, message.accepted_at, -2)]
                 return postgres_handoff.hold(connection, key, live, context, resources)
 
         return self._database.run(work)
@@ -335,9 +335,12 @@ def _fence(job: Job, rows: list[Any]) -> Fence:
     return Fence(number, settled or {}, turns, waiting=waiting, held=handed_off)
 
 
-def _is_void(erased: list[Any], accepted_at: float) -> bool:
-    """What `erased_until` found says of something that was accepted then."""
-    return bool(erased) and accepted_at <= erased[0][0]
+def _is_void(erased: list[Any], accepted_at: float, margins: int = 0) -> bool:
+    """What `erased_until` found says of something that was accepted then.
+
+    By the rule that adds a margin to the erasure; with -1, -2 by its own time, or only if no clock can be that wrong.
+    """
+    return bool(erased) and accepted_at <= erased[0][0] + margins * ERASURE_MARGIN
 
 
 def _job(connection: Connection, job: Job) -> Job | None:

@@ -67,7 +67,7 @@ class PostgresOutbox:
 
     def redrive(self, platform_id: str, *, now: float) -> list[ConversationKey]:
         values = {"platform_id": platform_id, "now": now}
-        rows = self._database.execute(values, "lock_platform", "redrive_deliveries")
+        rows = self._database.execute(values, "lock_platform", "touch_dead_deliveries", "redrive_deliveries")
         return [ConversationKey(platform_id, row[0]) for row in rows]
 
 

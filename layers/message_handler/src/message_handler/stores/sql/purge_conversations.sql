@@ -1,11 +1,21 @@
--- Delete those of these conversations that nobody works on and in which nothing has happened since :before (Unix seconds);
--- whoever waits for the row finds it gone, and begins anew. Deliveries go with their jobs. Returns how many.
+-- Delete those of these conversations that nobody works on and in which nothing has happened since :before (Unix seconds),
+-- or is under way; whoever waits for the row finds it gone, and begins anew. Deliveries go with their jobs. Returns how
+-- many. (What is under way is what idle_conversations says. Whoever begins it while this runs has the row, or has
+-- changed its time.)
 with idle as (
     select platform_id, conversation_id
     from conversations
     join unnest(cast(:platform_ids as text[]), cast(:conversation_ids as text[])) as named(platform_id, conversation_id)
          using (platform_id, conversation_id)
     where updated_at < to_timestamp(cast(:before as float8))
+      and not exists (select from jobs where jobs.platform_id = conversations.platform_id
+                      and jobs.conversation_id = conversations.conversation_id and jobs.status = 'processing')
+      and not exists (select from held where held.platform_id = conversations.platform_id
+                      and held.conversation_id = conversations.conversation_id)
+      and not exists (select from outbox where outbox.platform_id = conversations.platform_id
+                      and outbox.conversation_id = conversations.conversation_id and outbox.status = 'pending')
+      and not exists (select from lines where lines.platform_id = conversations.platform_id
+                      and lines.conversation_id = conversations.conversation_id and current_id is not null)
     for update of conversations skip locked
 ), said as (
     delete from turns using idle
