@@ -50,6 +50,32 @@ ERASING = (
             "if False:",
         ),
     ),
+    *(
+        guard
+        for step in ("supersede", "interrupt", "cancel")
+        for guard in each_in(ERASED, f"memory-{step}", f"postgres-{step}")(
+            f"no late step leaves a trace of what was erased: {step}",
+            "erasure",
+            "TestTheArchive::test_no_late_step_leaves_a_trace_of_it",
+            Removal(MEMORY, "return not known and self._is_void(job.key, accepted_at, margins)", "return False"),
+            Removal(
+                POSTGRES,
+                "gone = _is_void(erased, accepted_at, margins) and _job(connection, job) is None",
+                "gone = False",
+            ),
+        )
+    ),
+    *in_both(
+        "a job of a new conversation is not taken for an erased one",
+        "invariant 2",
+        "TestTheArchive::test_a_job_of_a_new_conversation_is_linked_whatever_it_knows_of_its_age",
+        Removal(MEMORY, "return not known and self._is_void", "return self._is_void"),
+        Removal(
+            POSTGRES,
+            "_is_void(erased, accepted_at, margins) and _job(connection, job) is None",
+            "_is_void(erased, accepted_at, margins)",
+        ),
+    ),
     *in_each(
         "a cancel archives no words that were erased",
         "erasure",
