@@ -17,7 +17,7 @@ from pg8000.native import Connection, identifier
 from message_handler import erasure, handoff, maintenance
 from message_handler.errors import Conflict, NotFound, Unavailable
 from message_handler.intake import parse_request
-from message_handler.models import AuditEntry, Job, JobStatus, Message
+from message_handler.models import ArchiveRecord, AuditEntry, Job, JobStatus, Message
 from message_handler.settings import Settings
 from message_handler.stores import postgres_handoff
 from message_handler.stores.database import connector, execute
@@ -235,6 +235,46 @@ class TestErasing:
         assert before is not None
         assert after is not None
         assert after > before
+
+
+class TestTheNewOnesWork:
+    """What is found to be void costs a new conversation nothing."""
+
+    def test_a_worker_that_was_slow_leaves_a_new_line_alone(self, world: World) -> None:
+        # A: m0, fence: void ── …                              ── forgets
+        # B:                        erased, m1 taken in, asks the AI ── commits
+        world.posts("m0", text=f"{CANARY} zero")
+        record = world.queue.waiting[0].record
+        with world.steps.silently():
+            world.archive.erase(world.key)
+
+        def happens() -> None:
+            with suppress(NotFound):
+                erases(world)
+            later(world)
+            with world.steps.silently():
+                world.posts("m1", text="new one")
+                world.tier.claim(world.key, "another")
+
+        on(world, "after", "archive.fence", happens)
+        world.worker.process(record, world.clock() + 120)
+        assert not world.steps.hooks
+        assert world.tier.owner(world.key, "another") == told(world, "m1")
+
+    def test_so_does_an_end_that_comes_late(self, world: World) -> None:
+        world.posts("m0", text=f"{CANARY} zero")
+        world.postgres(away=True)
+        world.delivers()
+        world.postgres(away=False)
+        (late,) = [waiting for waiting in world.queue.waiting if isinstance(waiting.record, ArchiveRecord)]
+        erases(world)
+        later(world)
+        world.posts("m1", text="new one")
+        world.tier.claim(world.key, "another")
+        outcome = world.delivers(late)
+        assert outcome is not None
+        assert outcome.back is None
+        assert world.tier.owner(world.key, "another") == told(world, "m1")
 
 
 class TestEarlierVersions:
