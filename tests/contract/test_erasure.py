@@ -17,7 +17,7 @@ from pg8000.native import Connection, identifier
 from message_handler import erasure, handoff, maintenance
 from message_handler.errors import Conflict, NotFound, Unavailable
 from message_handler.intake import parse_request
-from message_handler.models import AuditEntry, Job, JobStatus, Message
+from message_handler.models import ArchiveRecord, AuditEntry, Job, JobStatus, Message
 from message_handler.settings import Settings
 from message_handler.stores import postgres_handoff
 from message_handler.stores.database import connector, execute
@@ -235,6 +235,46 @@ class TestErasing:
         assert before is not None
         assert after is not None
         assert after > before
+
+
+class TestTheNewOnesWork:
+    """What is found to be void costs a new conversation nothing."""
+
+    def test_a_worker_that_was_slow_leaves_a_new_line_alone(self, world: World) -> None:
+        # A: m0, fence: void ── …                              ── forgets
+        # B:                        erased, m1 taken in, asks the AI ── commits
+        world.posts("m0", text=f"{CANARY} zero")
+        record = world.queue.waiting[0].record
+        with world.steps.silently():
+            world.archive.erase(world.key)
+
+        def happens() -> None:
+            with suppress(NotFound):
+                erases(world)
+            later(world)
+            with world.steps.silently():
+                world.posts("m1", text="new one")
+                world.tier.claim(world.key, "another")
+
+        on(world, "after", "archive.fence", happens)
+        world.worker.process(record, world.clock() + 120)
+        assert not world.steps.hooks
+        assert world.tier.owner(world.key, "another") == told(world, "m1")
+
+    def test_so_does_an_end_that_comes_late(self, world: World) -> None:
+        world.posts("m0", text=f"{CANARY} zero")
+        world.postgres(away=True)
+        world.delivers()
+        world.postgres(away=False)
+        (late,) = [waiting for waiting in world.queue.waiting if isinstance(waiting.record, ArchiveRecord)]
+        erases(world)
+        later(world)
+        world.posts("m1", text="new one")
+        world.tier.claim(world.key, "another")
+        outcome = world.delivers(late)
+        assert outcome is not None
+        assert outcome.back is None
+        assert world.tier.owner(world.key, "another") == told(world, "m1")
 
 
 class TestEarlierVersions:
@@ -514,6 +554,29 @@ class TestTheArchive:
         assert talk.archived(2).status is JobStatus.CANCELLED
         assert talk.archive.conversation(talk.key) is not None
 
+    @pytest.mark.parametrize("step", ["supersede", "interrupt", "cancel"])
+    def test_no_late_step_leaves_a_trace_of_it(self, talk: Conversation, step: str) -> None:
+        talk.answer(1, "m0")
+        talk.archive.erase(talk.key)
+        late = talk.job(2, "m0")
+        if step == "supersede":
+            talk.archive.supersede(late, talk.id(1))
+        elif step == "interrupt":
+            talk.archive.interrupt(replace(late, superseded_by=talk.id(1)))
+        else:
+            verdict = talk.archive.cancel(late)
+            assert verdict.cancelled
+            assert verdict.job.status is JobStatus.CANCELLED
+        assert talk.archive.conversation(talk.key) is None
+        assert talk.archive.job(talk.key.platform_id, talk.id(2)) is None
+
+    def test_a_job_of_a_new_conversation_is_linked_whatever_it_knows_of_its_age(self, talk: Conversation) -> None:
+        # As an archived one is read: without the times of its messages.
+        talk.archive.erase(talk.key)
+        talk.answer(1, replace(named("m0"), accepted_at=9e9))
+        talk.archive.supersede(talk.job(1, "m0"), talk.id(2))
+        assert talk.archived(1).superseded_by == talk.id(2)
+
     def test_a_late_end_is_not_archived(self, talk: Conversation) -> None:
         talk.archive.erase(talk.key)
         assert not talk.archive.archive(talk.completed(talk.job(1, "m0")))
@@ -546,6 +609,7 @@ class TestPostgres:
         postgres_archive.erase(talk.key)
         postgres_archive.hand_off(talk.key, BOT)
         postgres_archive.hand_back(talk.key)
+        committing: list[Timer] = []
         with closing(connector(migrated)()) as holder:
 
             def meanwhile(connection: Connection, values: dict[str, Any], *statements: str) -> list[Any]:
@@ -553,12 +617,14 @@ class TestPostgres:
                     holder.execute_simple("begin")
                     execute(holder, values, "handoff_state")
                     postgres_handoff.hold(holder, talk.key, [named("m1")], (), {})
-                    Timer(0.3, holder.execute_simple, ["commit"]).start()
+                    committing.append(Timer(0.3, holder.execute_simple, ["commit"]))
+                    committing[0].start()
                 return execute(connection, values, *statements)
 
             with monkeypatch.context() as patch:
                 patch.setattr("message_handler.stores.postgres_archive.execute", meanwhile)
                 assert talk.fence(talk.job(2, "m0")).erased_until is not None
+            committing[0].join()
         assert postgres_archive.to_give_back() == [talk.key]
 
     def test_who_takes_a_fence_at_the_same_time_is_waited_for(

@@ -50,6 +50,32 @@ ERASING = (
             "if False:",
         ),
     ),
+    *(
+        guard
+        for step in ("supersede", "interrupt", "cancel")
+        for guard in each_in(ERASED, f"memory-{step}", f"postgres-{step}")(
+            f"no late step leaves a trace of what was erased: {step}",
+            "erasure",
+            "TestTheArchive::test_no_late_step_leaves_a_trace_of_it",
+            Removal(MEMORY, "return not known and self._is_void(job.key, accepted_at, margins)", "return False"),
+            Removal(
+                POSTGRES,
+                "gone = _is_void(erased, accepted_at, margins) and _job(connection, job) is None",
+                "gone = False",
+            ),
+        )
+    ),
+    *in_both(
+        "a job of a new conversation is not taken for an erased one",
+        "invariant 2",
+        "TestTheArchive::test_a_job_of_a_new_conversation_is_linked_whatever_it_knows_of_its_age",
+        Removal(MEMORY, "return not known and self._is_void", "return self._is_void"),
+        Removal(
+            POSTGRES,
+            "_is_void(erased, accepted_at, margins) and _job(connection, job) is None",
+            "_is_void(erased, accepted_at, margins)",
+        ),
+    ),
     *in_each(
         "a cancel archives no words that were erased",
         "erasure",
@@ -158,6 +184,22 @@ ERASING = (
         ),
     ),
     Guard(
+        "who finds something void leaves a new line alone",
+        "erasure",
+        f"{ERASED}::TestTheNewOnesWork::test_a_worker_that_was_slow_leaves_a_new_line_alone[redis and postgres]",
+        (
+            Removal(
+                "processing.py", "if any(job.accepted_at <= end.erased_until for job in tier.jobs(key)):", "if True:"
+            ),
+        ),
+    ),
+    Guard(
+        "a late end that is void leaves a new line alone",
+        "erasure",
+        f"{ERASED}::TestTheNewOnesWork::test_so_does_an_end_that_comes_late[redis and postgres]",
+        (Removal("processing.py", "tier.job(job.job_id) and tier.erase", "tier.erase"),),
+    ),
+    Guard(
         "who erases waits for who takes a fence",
         "erasure",
         f"{ERASED}::TestPostgres::test_who_takes_a_fence_at_the_same_time_is_waited_for",
@@ -179,7 +221,7 @@ ERASING = (
         "a tier forgets what turns out to be erased",
         "erasure",
         f"{ERASED}::TestOutages::test_nor_is_what_its_sweep_finds_there[redis and postgres]",
-        (Removal("processing.py", "                tier.erase(key)\n"),),
+        (Removal("processing.py", "                    tier.erase(key)\n", "                    pass\n"),),
     ),
     Guard(
         "a tier forgets an end that was erased",

@@ -172,7 +172,9 @@ class Worker:
             if end.erased_until is not None:
                 # The tier has what Postgres was to forget, from a record or from before. Each message that was accepted
                 # since then has a record of its own, and comes back with that.
-                tier.erase(key)
+                # (A line without any of it is a new one already, under another worker.)
+                if any(job.accepted_at <= end.erased_until for job in tier.jobs(key)):
+                    tier.erase(key)
                 live = record.accepted_after(end.erased_until)
                 if live is None:
                     self._is_erased(record)
@@ -259,7 +261,8 @@ class Worker:
             _log.info("an end was archived before, or another came first", extra={"ai_job_id": job.job_id})
             self.meter.add("RepliesInConflict")
             if self.archive.erased(job.key, job.accepted_at):
-                self.tiers.each(lambda tier: tier.erase(job.key, [job.job_id]))
+                # (A tier that knows nothing of it has a new line at most.)
+                self.tiers.each(lambda tier: tier.job(job.job_id) and tier.erase(job.key, [job.job_id]))
                 return
         # What can't be told forgets by itself.
         with suppress(Unavailable):

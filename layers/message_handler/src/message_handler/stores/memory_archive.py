@@ -151,6 +151,8 @@ class MemoryArchive:
 
     def interrupt(self, job: Job) -> None:
         with self._mutex:
+            if self._is_gone(job, job.accepted_at):
+                return
             self._conversation(job)
             noted = self._note(job)
             if not noted.status.ended:
@@ -158,7 +160,10 @@ class MemoryArchive:
                 self._cancel(job)
 
     def cancel(self, job: Job) -> Verdict:
+        newest = max((message.accepted_at for message in job.messages), default=math.inf)
         with self._mutex:
+            if self._is_gone(job, newest, -1):
+                return Verdict(replace(job, status=JobStatus.CANCELLED, finished_at=time.time()), True)
             archived = self._conversation(job)
             live = tuple(m for m in job.messages if not self._is_void(job.key, m.accepted_at))
             job = replace(job, messages=tuple(m if m in live else replace(m, content="") for m in job.messages))
@@ -180,6 +185,8 @@ class MemoryArchive:
 
     def supersede(self, job: Job, successor_id: str) -> None:
         with self._mutex:
+            if self._is_gone(job, job.accepted_at):
+                return
             archived = self._conversation(job)
             self._note(job)
             self._note_end(job)
@@ -373,6 +380,11 @@ class MemoryArchive:
     def _is_void(self, key: ConversationKey, accepted_at: float, margins: int = 0) -> bool:
         """With -1 by the erasure's own time, with -2 only if no clock can be that wrong."""
         return accepted_at <= self._erasures.get(key.name_hash, (-math.inf, 0))[0] + margins * ERASURE_MARGIN
+
+    def _is_gone(self, job: Job, accepted_at: float, margins: int = 0) -> bool:
+        """Whether the job was erased: one that is there belongs to what has begun since."""
+        known = (job.key.platform_id, job.job_id) in self._jobs
+        return not known and self._is_void(job.key, accepted_at, margins)
 
     def _since_erased(self, key: ConversationKey, messages: Sequence[Message]) -> list[Message]:
         """What is held counts as accepted after an erasure, though its margin may not be over."""

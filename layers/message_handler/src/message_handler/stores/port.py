@@ -346,8 +346,9 @@ class Archive(Protocol):
     def erase(self, key: ConversationKey, entry: AuditEntry | None = None) -> Erased:
         """Delete all of a conversation, and void what was accepted for it until now, wherever that still is.
 
-        `entry` tells the audit who asked. No run that goes on commits any more; a fence, a cancel, a hold or an
-        archived end of what is void does nothing.
+        `entry` tells the audit who asked. No run that goes on commits any more; a fence, a cancel, a hold, a link or an
+        archived end of what is void does nothing, and leaves nothing. (A cancel of what was accepted within the margin
+        is noted, without its text: somebody may ask for that job.)
         """
 
     def erased(self, key: ConversationKey, accepted_at: float) -> float | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal
@@ -138,20 +140,40 @@ class PostgresArchive:
             "contents": [message.content for message in job.messages],
             "turn_ids": [message.message_id if message.given else None for message in job.messages],
         }
-        (cancelled,), ended = self._database.execute(values, "lock_conversation", "cancel_job", "end_settled", "job")
-        return Verdict(_job_of(job.key.platform_id, ended), cancelled)
+        newest = max((message.accepted_at for message in job.messages), default=math.inf)
+
+        def work(connection: Connection) -> Verdict:
+            with transaction(connection):
+                if _is_gone(connection, job, newest, -1):
+                    return Verdict(replace(job, status=JobStatus.CANCELLED, finished_at=time.time()), True)
+                (cancelled,), ended = execute(connection, values, "cancel_job", "end_settled", "job")
+                return Verdict(_job_of(job.key.platform_id, ended), cancelled)
+
+        return self._database.run(work)
 
     def interrupt(self, job: Job) -> None:
         values = _job_values(job) | {"successor_id": job.superseded_by}
-        self._database.execute(values, "lock_conversation", "note_job", "interrupt_job")
+
+        def work(connection: Connection) -> None:
+            with transaction(connection):
+                if not _is_gone(connection, job, job.accepted_at):
+                    execute(connection, values, "note_job", "interrupt_job")
+
+        self._database.run(work)
 
     def raise_fence(self, key: ConversationKey) -> None:
         self._database.execute(_key_values(key), "raise_fence")
 
     def supersede(self, job: Job, successor_id: str) -> None:
         values = _job_values(job) | {"successor_id": successor_id, "copy_id": job.key.new_job_id()}
-        link = ("note_job", "note_end", "supersede_job", "copy_successor")
-        self._database.execute(values, "lock_conversation", *link, "end_settled")
+
+        def work(connection: Connection) -> None:
+            with transaction(connection):
+                if not _is_gone(connection, job, job.accepted_at):
+                    link = ("note_job", "note_end", "supersede_job", "copy_successor")
+                    execute(connection, values, *link, "end_settled")
+
+        self._database.run(work)
 
     def settled_by(self, key: ConversationKey, message_id: str) -> str | None:
         rows = self._database.execute(_key_values(key) | {"message_id": message_id}, "settled_by")
@@ -341,6 +363,19 @@ def _is_void(erased: list[Any], accepted_at: float, margins: int = 0) -> bool:
     By the rule that adds a margin to the erasure; with -1, -2 by its own time, or only if no clock can be that wrong.
     """
     return bool(erased) and accepted_at <= erased[0][0] + margins * ERASURE_MARGIN
+
+
+def _is_gone(connection: Connection, job: Job, accepted_at: float, margins: int = 0) -> bool:
+    """Take the row lock; whether the job was erased, and nothing may be noted of it: what was accepted then is void.
+
+    One that is there belongs to what has begun since. `margins`: see `_is_void`.
+    """
+    values = _job_values(job)
+    erased = execute(connection, values, "lock_conversation", "erased_until")
+    gone = _is_void(erased, accepted_at, margins) and _job(connection, job) is None
+    if gone:
+        execute(connection, values, "drop_empty_conversation")
+    return gone
 
 
 def _job(connection: Connection, job: Job) -> Job | None:
