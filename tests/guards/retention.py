@@ -98,7 +98,7 @@ ERASING = (
     *in_each(
         "a cancel archives no words that were erased",
         "erasure",
-        "TestOtherSteps::test_a_cancel_in_flight_archives_no_words",
+        "TestErasing::test_what_is_accepted_in_the_same_moment_ends_as_cancelled",
         Removal(
             MEMORY,
             "live = tuple(m for m in job.messages if not self._is_void(job.key, m.accepted_at))",
