@@ -105,10 +105,12 @@ class TestConversations:
         )
         Chat(tiers.tiers[0], Clock(time.time()), waiting.key).says(named("m1"))
         ages(sql, *talks)
+        listed = keeping.idle(before=time.time() - 86_400, after="-infinity", most=10)
+        assert [idle.key for idle in listed] == [waiting.key]  # its tier knows
         assert purge(keeping, tiers)["conversations"] == 0
         # Nor if it began after they were listed.
-        listed = [running.key, holding.key, telling.key]
-        assert keeping.purge_conversations(listed, before=time.time() - 86_400) == 0
+        others = [running.key, holding.key, telling.key]
+        assert keeping.purge_conversations(others, before=time.time() - 86_400) == 0
         assert left(sql) == ["patient-1", "patient-2", "patient-3", "patient-4"]
 
     def test_what_waits_in_the_postgres_tier_stays(

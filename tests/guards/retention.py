@@ -13,6 +13,22 @@ in_both = each_in(ERASED, "memory", "postgres")
 in_each = each_in(ERASED, "memory", "redis and postgres")
 in_each_at_once = each_in(ERASED, "memory-1", "redis and postgres-1")
 
+_GONE = "            if self._is_gone(job, job.accepted_at):\n                return\n"
+_NOT_GONE = "if not _is_gone(connection, job, job.accepted_at):\n"
+#: Steps that come after an erasure: what they ask in memory and in Postgres, each with what follows.
+LATE_STEPS = (
+    (
+        "supersede",
+        (_GONE, "            archived = self._conversation(job)\n            self._note(job)\n"),
+        (_NOT_GONE, '                    link = ("note_job",'),
+    ),
+    (
+        "interrupt",
+        (_GONE, "            self._conversation(job)\n            noted = "),
+        (_NOT_GONE, '                    execute(connection, values, "note_job", "interrupt_job")'),
+    ),
+)
+
 ERASING = (
     *in_both(
         "no run for what was erased",
@@ -52,18 +68,21 @@ ERASING = (
     ),
     *(
         guard
-        for step in ("supersede", "interrupt", "cancel")
+        for step, (in_memory, kept_in_memory), (in_postgres, kept_in_postgres) in LATE_STEPS
         for guard in each_in(ERASED, f"memory-{step}", f"postgres-{step}")(
             f"no late step leaves a trace of what was erased: {step}",
             "erasure",
             "TestTheArchive::test_no_late_step_leaves_a_trace_of_it",
-            Removal(MEMORY, "return not known and self._is_void(job.key, accepted_at, margins)", "return False"),
-            Removal(
-                POSTGRES,
-                "gone = _is_void(erased, accepted_at, margins) and _job(connection, job) is None",
-                "gone = False",
-            ),
+            Removal(MEMORY, in_memory + kept_in_memory, kept_in_memory),
+            Removal(POSTGRES, in_postgres + kept_in_postgres, "if True:\n" + kept_in_postgres),
         )
+    ),
+    *each_in(ERASED, "memory-cancel", "postgres-cancel")(
+        "no late step leaves a trace of what was erased: cancel",
+        "erasure",
+        "TestTheArchive::test_no_late_step_leaves_a_trace_of_it",
+        Removal(MEMORY, "if self._is_gone(job, newest, -1):", "if False:"),
+        Removal(POSTGRES, "if _is_gone(connection, job, newest, -1):", "if False:"),
     ),
     *in_both(
         "a job of a new conversation is not taken for an erased one",
@@ -79,7 +98,7 @@ ERASING = (
     *in_each(
         "a cancel archives no words that were erased",
         "erasure",
-        "TestOtherSteps::test_a_cancel_in_flight_archives_no_words",
+        "TestErasing::test_what_is_accepted_in_the_same_moment_ends_as_cancelled",
         Removal(
             MEMORY,
             "live = tuple(m for m in job.messages if not self._is_void(job.key, m.accepted_at))",
