@@ -93,8 +93,9 @@ def private(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
 
 def refusal(call: Callable[[], Any], kind: type[RequestError] = InvalidRequest) -> str | None:
     """The field that is to blame."""
-    with pytest.raises(kind) as refused:
+    with pytest.raises(RequestError) as refused:
         call()
+    assert isinstance(refused.value, kind)
     assert CANARY not in str(refused.value)
     return refused.value.field
 
