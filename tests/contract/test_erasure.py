@@ -17,7 +17,7 @@ from pg8000.native import Connection, identifier
 from message_handler import erasure, handoff, maintenance
 from message_handler.errors import Conflict, NotFound, Unavailable
 from message_handler.intake import parse_request
-from message_handler.models import ArchiveRecord, AuditEntry, Job, JobStatus, Message
+from message_handler.models import Accepted, ArchiveRecord, AuditEntry, Job, JobStatus, Message, Request
 from message_handler.settings import Settings
 from message_handler.stores import postgres_handoff
 from message_handler.stores.database import connector, execute
@@ -375,9 +375,15 @@ class TestOtherSteps:
         world.ai.fails = False
         job = world.end_of("m1")
         assert job.status is JobStatus.FAILED
-        maintenance.retry(
-            world.tiers, world.archive, world.intake.accept, job, AuditEntry("user:1", "retry", "jobs", "1")
-        )
+        again: list[Request] = []
+
+        def accept(request: Request) -> tuple[Tier, Accepted]:
+            again.append(request)
+            return world.intake.accept(request)
+
+        maintenance.retry(world.tiers, world.archive, accept, job, AuditEntry("user:1", "retry", "jobs", "1"))
+        # Whatever a queue would say of when it was sent.
+        assert [world.archive.erased(world.key, m.accepted_at) for request in again for m in request.messages] == [None]
         world.settles()
         assert world.replies() == [["[fail] one"]]
 

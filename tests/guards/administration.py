@@ -35,12 +35,6 @@ CHANGES = (
     Guard(
         "who wants a new record overwrites none",
         "administration",
-        f"{UNIT}::TestRevisions::test_one_may_ask_for_a_new_record_or_for_one_that_is_there",
-        (Removal(ADMIN, 'if expected == "new" and stored is not None:', "if False:"),),
-    ),
-    Guard(
-        "who wants a new record overwrites none",
-        "administration",
         f"{CONFIGURATION}::test_of_two_who_want_a_new_platform_at_once_one_gets_it[postgres]",
         (Removal(ADMIN, 'if expected == "new" and not created:', "if False:"),),
     ),

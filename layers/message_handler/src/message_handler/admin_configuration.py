@@ -155,8 +155,7 @@ def _visible(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check_expected(stored: dict[str, Any] | None, expected: Expected) -> None:
-    if expected == "new" and stored is not None:
-        raise PreconditionFailed("there is one already")
+    """Whether it is new, the write itself tells."""
     if expected == "there" and stored is None:
         raise PreconditionFailed("there is none")
     if isinstance(expected, int) and (stored is None or stored["revision"] != expected):
