@@ -30,6 +30,7 @@ LOOKS = Path(".local/benchmarks")
 
 
 def main(arguments: list[str] | None = None, figures: list[Figure] | None = None) -> int:
+    """Returns the exit code. `figures`: default, all that there are."""
     figures = all_figures() if figures is None else figures
     parser = _parser()
     options = parser.parse_args(arguments)
@@ -42,12 +43,11 @@ def main(arguments: list[str] | None = None, figures: list[Figure] | None = None
         for figure in asked:
             print(f"{figure.name:28} {figure.title}{f' ({figure.target})' if figure.target else ''}")
         return 0
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _stop)
-    _isolate_from_aws()
     whole = not options.only and not options.quick
     try:
         before = machine.load()
+        if before > (os.cpu_count() or 1):
+            print(f"benchmarks: others use this machine (load {before:.0f}): don't believe this", file=sys.stderr)
         with Stores(quick=options.quick) as stores:
             results = measure(asked, stores)
             measured_on = machine.describe(stores.versions) | {"load before": f"{before:.1f}"}
@@ -101,4 +101,7 @@ def _stop(_number: int, _frame: FrameType | None) -> NoReturn:
 
 
 if __name__ == "__main__":
+    for stopping in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(stopping, _stop)
+    _isolate_from_aws()
     sys.exit(main())

@@ -117,7 +117,7 @@ class Result:
 
 @contextmanager
 def uncollected() -> Iterator[None]:
-    """The collector of garbage waits, as it does in `timeit`: when it runs, and for how long, all that lives decides."""
+    """The collector of garbage waits, as it does in `timeit`: what it costs, everything else that lives decides."""
     gc.collect()
     gc.disable()
     try:

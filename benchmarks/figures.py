@@ -14,6 +14,7 @@ MODULES = (
     "commits",
     "batches",
     "history",
+    "seeds",
     "scale",
 )
 
