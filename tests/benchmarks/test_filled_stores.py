@@ -22,6 +22,13 @@ from message_handler.stores.redis import RedisTier
 
 
 @pytest.fixture
+def redis_client(valkey: Server) -> Iterator[redis.Redis]:
+    with scale.redis_tier(valkey.url) as (client, _):
+        client.flushall()
+        yield client
+
+
+@pytest.fixture
 def stores(valkey: Server, postgres: Server) -> Iterator[Stores]:
     """The benchmarks' own kind of stores, over servers that run."""
     stores = Stores(quick=True)
@@ -52,7 +59,6 @@ def _shape(client: redis.Redis, tier: RedisTier, key: ConversationKey) -> dict[s
 
 
 def test_a_copied_line_is_the_one_that_accept_leaves(redis_client: redis.Redis) -> None:
-    redis_client.flushall()
     tier = RedisTier(redis_client, Settings())
     fill_lines(redis_client, tier, 40)
     own = _shape(redis_client, tier, accept(tier, "filled-by-hand"))
