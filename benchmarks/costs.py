@@ -17,12 +17,15 @@ from typing import Any
 
 import redis
 
+from benchmarks.filling import accept
 from benchmarks.functions import Context, batch, post, variables, warm
+from benchmarks.scale import redis_tier
 from benchmarks.stores import Stores
 from message_handler.stores.database import connector
 
 #: A backend of Postgres that has nothing to do tells its counts after ten.
 SETTLED_SECONDS = 10.5
+LOOKS = 2_000
 TABLES = ("conversations", "jobs", "settled", "turns")
 
 
@@ -92,9 +95,11 @@ class Meters:
 
 
 def columns(stores: Stores, messages: int) -> dict[str, Spent]:
-    """What `messages` cost: taken in; answered one by one, or ten at once; and what joined, when it is looked at."""
+    """What `messages` cost: taken in; answered one by one, or ten at once; what joined, when it is
+    looked at; and one look whether something joined, which a worker takes four times a second while the AI works."""
     spent = {
-        name: Spent() for name in ("intake", "worker, batches of one", "worker, batches of ten", "a joined record")
+        name: Spent()
+        for name in ("intake", "worker, batches of one", "worker, batches of ten", "a joined record", "a look")
     }
     meters, sqs = Meters(stores), stores.sqs_client()
     queue = stores.queue_url("jobs")
@@ -141,6 +146,13 @@ def columns(stores: Stores, messages: int) -> dict[str, Spent]:
                     assert told == {"batchItemFailures": []}
             spent[name].counts = {what: value / len(bodies) for what, value in spent[name].counts.items()}
     spent["intake"].counts = {what: value / messages for what, value in spent["intake"].counts.items()}
+    with redis_tier(stores.redis_url) as (_, tier):
+        key = accept(tier, "cost-looked-at")
+        assert tier.claim(key, "worker")
+        with meters.spent(spent["a look"]):
+            for _ in range(LOOKS):
+                assert tier.look(key, "worker", seen=1) == "held"
+    spent["a look"].counts = {what: value / LOOKS for what, value in spent["a look"].counts.items()}
     meters.close()
     sqs.close()
     return spent

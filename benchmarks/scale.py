@@ -182,6 +182,12 @@ def listing(archive: PostgresArchive) -> Step:
     return lambda: archive.jobs("default", **values)
 
 
+def on_disk(archive: PostgresArchive) -> int:
+    """Bytes of all tables that grow with conversations, and of their indexes."""
+    sizes = " + ".join(f"pg_total_relation_size('{table}')" for table in ("conversations", "jobs", "settled", "turns"))
+    return int(archive._database.run(lambda connection: connection.run(f"select {sizes}"))[0][0])
+
+
 # Over sizes.
 
 
@@ -341,6 +347,10 @@ def main(arguments: list[str] | None = None) -> int:
             if not chosen:
                 continue
             with full(stores, options.sizes) as opened:
+                archives = {size: store for size, store in opened.items() if isinstance(store, PostgresArchive)}
+                if archives:
+                    cells = [f"{on_disk(archive) / size:,.0f}" for size, archive in archives.items()]
+                    print("| Postgres: bytes of tables and indexes a conversation | " + " | ".join(cells) + " |")
                 for title, _, step, times in chosen:
                     steps = {size: step(store) for size, store in opened.items()}
                     in_turns(steps, 1)
