@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
-from benchmarks import queueing
+from benchmarks import queue_model, queueing
 from benchmarks.queue_model import Invocation, Outage, Record, Simulation, World
 from benchmarks.queue_picture import Line, Panel, svg
 from benchmarks.queueing import erlang_c, mean_wait_of_one, steady
+from message_handler import intake, processing, queues, runs
+from message_handler.settings import Settings
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_waits_as_theory_has_it() -> None:
-    for what, _, _, off in queueing.theory(300.0, 3):
+    for what, _, _, off in queueing.theory(400.0, 3):
         assert abs(float(str(off).rstrip("%"))) < 5.0, what
 
 
@@ -132,3 +137,28 @@ def test_the_picture_is_well_formed_and_keeps_within_its_bounds() -> None:
     heights = [float(point.split(",")[1]) for points in drawn for point in points.split()]
     assert min(heights) >= 0.0
     assert max(heights) <= 300.0
+
+
+def test_its_numbers_are_the_products() -> None:
+    world, settings = steady(1.0), Settings()
+    template = (ROOT / "template.yaml").read_text()
+    defaults = re.compile(r"^  (\w+):\n    Type: .*\n    Default: '?([^'\s]*)'?", re.MULTILINE)
+    parameters: dict[str, str] = dict(defaults.findall(template))
+    assert world.concurrency == int(parameters["WorkerMaximumConcurrency"])
+    assert f"BatchSize: {world.batch} " in template
+    assert "MaximumBatchingWindowInSeconds" not in template
+    assert world.window == 0
+    assert f"VisibilityTimeout: {world.visibility:.0f} " in template
+    assert world.run_seconds == settings.run_seconds - 3  # REPORT_SECONDS of functions/worker
+    for name in ("ai_timeout", "max_restarts", "join_delay", "heartbeat_stale", "wake_after"):
+        assert getattr(world, name) == getattr(settings, name), name
+    assert queue_model.FOLLOW_UP_SECONDS == processing.FOLLOW_UP_SECONDS
+    assert queue_model.COMMIT_SECONDS == runs.COMMIT_SECONDS
+    assert queue_model.PATIENCE_SECONDS == queues.PATIENCE_SECONDS
+    assert world.debounce_max == intake.DEFAULT_DEBOUNCE_MAX_MS / 1000
+    # And those that the document says are met first.
+    told = (ROOT / "docs" / "scale.md").read_text()
+    _, _, limits = told.partition("## Which limit is met first")
+    named = re.findall(r"^\| [^|]* \| [^|]*`(\w+)=(\d+)`", limits, re.MULTILINE)
+    assert len(named) >= 5
+    assert [(name, parameters.get(name)) for name, _ in named] == named
