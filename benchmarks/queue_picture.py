@@ -60,9 +60,8 @@ def _panel(panel: Panel) -> str:
     for y in _ticks(low, high):
         parts.append(f'<path class="grid" d="M{LEFT},{up(y):.1f}H{WIDTH - RIGHT}"/>')
         parts.append(f'<text x="{LEFT - 6}" y="{up(y) + 4:.1f}" text-anchor="end">{y:g}</text>')
-    for number in range(6):
-        x = first + (last - first) * number / 5
-        parts.append(f'<text x="{across(x):.1f}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle">{x:.0f}</text>')
+    below = f'y="{HEIGHT - BOTTOM + 16}" text-anchor="middle"'
+    parts += [f'<text x="{across(x):.1f}" {below}>{x:.0f}</text>' for x in _round_numbers(first, last)]
     parts.append(f'<text x="{WIDTH / 2}" y="{HEIGHT - 8}" text-anchor="middle">{escape(panel.across)}</text>')
     parts.append(f'<text x="4" y="{TOP - 10}">{escape(panel.up)}</text>')
     colour = -1
@@ -82,6 +81,11 @@ def _ticks(low: float, high: float) -> list[float]:
     if low:
         first, last = math.ceil(math.log10(low)), math.floor(math.log10(high))
         return [10.0**exponent for exponent in range(first, last + 1)]
-    step = 10 ** math.floor(math.log10(high))
-    step = step / 2 if high / step < 3 else step
-    return [number * step for number in range(int(high / step) + 1)]
+    return _round_numbers(low, high)
+
+
+def _round_numbers(first: float, last: float) -> list[float]:
+    """Five to ten of them."""
+    step = 10.0 ** math.floor(math.log10(last - first))
+    step = next(part for part in (step, step / 2, step / 5, step / 10) if (last - first) / part >= 5)
+    return [number * step for number in range(math.ceil(first / step), math.floor(last / step) + 1)]

@@ -281,7 +281,7 @@ def picture(seconds: float, seed: int) -> str:
             line = [(float(concurrency), percentile(waited, percent)) for concurrency, waited in points]
             curves.append(Line(f"BatchSize {batch}, p{percent}", line, dashed=percent == 99))
     after = [
-        Line(name, [(at / 60, float(left)) for at, left in outage(kind, 50, seconds, seed).backlog[200:2400:20]])
+        Line(name, [(at / 60, float(left)) for at, left in outage(kind, 50, seconds, seed).backlog[:1800:20]])
         for kind, name in (("hangs", "AI hangs"), ("stopped", "no worker runs"))
     ]
     return svg(
@@ -293,7 +293,7 @@ def picture(seconds: float, seed: int) -> str:
                 curves,
                 (0.01, 1000.0),
             ),
-            Panel("An outage of ten minutes, 50 workers", "minutes", "records waiting", after, (0.0, 25_000.0)),
+            Panel("An outage of ten minutes, 50 workers", "minutes", "records waiting", after, (0.0, 50_000.0)),
         ]
     )
 

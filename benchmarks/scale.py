@@ -123,10 +123,6 @@ def cycling(tier: RedisTier) -> Step:
     return lambda: answer(tier, accept(tier, next(names)))
 
 
-def sweeping(tier: RedisTier) -> Step:
-    return lambda: tier.sweep(older_than=24 * 3600.0)
-
-
 # Postgres.
 
 
@@ -324,7 +320,6 @@ FIGURES = (
 STEPS: dict[str, tuple[str, Callable[..., Any], Callable[..., Step], int]] = {
     "accept": ("Redis: accept a new conversation's message", full_redis, accepting, 2_000),
     "cycle": ("Redis: accept, claim, seal, finish", full_redis, cycling, 500),
-    "sweep": ("Redis: the sweep's look (each minute)", full_redis, sweeping, 3),
     "fence": ("Postgres: fence of a new conversation", full_postgres, fencing, 500),
     "commit": ("Postgres: commit a reply", full_postgres, committing, 500),
     "read": ("Postgres: show a conversation", full_postgres, reading, 500),
