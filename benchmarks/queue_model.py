@@ -380,11 +380,17 @@ class Simulation:
         job = processing.record.line.current
         if call != processing.call or processing.invocation.died or job is None or job.running is not processing:
             return
+        if self._restartable(processing, job):
+            self._restart(processing, job)
+
+    def _restartable(self, processing: Processing, job: Job) -> bool:
         left = processing.claimed + self.world.run_seconds - self.now
-        if job.restarts < self.world.max_restarts and left >= self.world.ai_timeout + COMMIT_SECONDS:
-            job.restarts += 1
-            self.seen.dropped += self._counts
-            self._ask(processing)
+        return job.restarts < self.world.max_restarts and left >= self.world.ai_timeout + COMMIT_SECONDS
+
+    def _restart(self, processing: Processing, job: Job) -> None:
+        job.restarts += 1
+        self.seen.dropped += self._counts
+        self._ask(processing)
 
     def _answered(self, processing: Processing, call: int, answers: bool) -> None:
         """Seal, commit, finish; and the follow-up, if messages wait and there is time."""
@@ -395,10 +401,8 @@ class Simulation:
         assert job and job.running is processing
         covered = [at for at in job.messages if at <= processing.called]
         late = [at for at in job.messages if at > processing.called]
-        if late and job.restarts < self.world.max_restarts:
-            job.restarts += 1
-            self.seen.dropped += self._counts
-            self._ask(processing)
+        if late and self._restartable(processing, job):
+            self._restart(processing, job)
             return
         if late:
             line.next = line.next or Job(self.now)
