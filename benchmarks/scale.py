@@ -36,7 +36,7 @@ from message_handler.wiring import build
 
 SMALL, LARGE = 1_000, 100_000
 #: Jobs that each worker process answers in a round.
-JOBS = 150
+JOBS = 100
 #: How long Redis keeps what was answered, in seconds.
 JOB_TTL = Settings().job_ttl
 
@@ -48,7 +48,7 @@ type Step = Callable[[], object]
 
 def memory(stores: Stores, left: Callable[[RedisTier, redis.Redis, list[ConversationKey]], None]) -> Iterator[Round]:
     """Bytes that a conversation holds when `left` has done with it."""
-    count = 300 if stores.quick else 1_000
+    count = 300 if stores.quick else 500
     with redis_tier(stores.redis_url) as (client, tier):
         for number in itertools.count():
             # Or what is freed meanwhile would be counted.
@@ -296,7 +296,7 @@ def _workers_figure(count: int) -> Figure:
         None,
         lambda stores: workers(stores, count),
         unit="jobs/s",
-        rounds=5,
+        rounds=3,
         seconds=10,
     )
 
