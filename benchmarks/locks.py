@@ -1,0 +1,86 @@
+"""What the lock costs beyond the one call of Redis that it is, and beside the lock that redis-py brings along."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import redis
+
+from benchmarks.figure import Figure, Round, Target, alternating
+from benchmarks.recording import bare_script
+from benchmarks.stores import Stores
+from message_handler.locks import MessageLockManager
+from message_handler.stores.failover import Failover
+from message_handler.stores.redis import RedisTier
+from message_handler.stores.redis_client import connect
+
+MESSAGES = ["Dạ bác sĩ ơi, tôi bị đau đầu từ hôm qua, uống thuốc này mấy lần?"]
+
+
+@contextmanager
+def manager(stores: Stores) -> Iterator[tuple[MessageLockManager, Any]]:
+    """The lock manager over an empty Redis, and the client that it has."""
+    settings = stores.settings()
+    client = connect(settings)
+    client.flushall()
+    yield MessageLockManager(Failover(RedisTier(client, settings))), client
+    client.close()
+
+
+def acquiring(stores: Stores) -> Iterator[Round]:
+    times = 50 if stores.quick else 200
+    with manager(stores) as (locks, client):
+        names = (f"conversation-{number:07}" for number in itertools.count())
+
+        def acquire() -> None:
+            assert locks.check_and_acquire_lock(next(names), MESSAGES)["acquired"]
+
+        while True:
+            bare = iter([bare_script(client, acquire) for _ in range(times)])
+            yield alternating(acquire, lambda bare=bare: next(bare)(), times)  # type: ignore[misc]
+
+
+def cycling(stores: Stores) -> Iterator[Round]:
+    times = 50 if stores.quick else 200
+    with manager(stores) as (locks, client):
+        names = (f"conversation-{number:07}" for number in itertools.count())
+        # As everybody has it: not with what our client saves.
+        plain = redis.Redis(connection_pool=client.connection_pool)
+
+        def ours() -> None:
+            name = next(names)
+            lock_id = locks.check_and_acquire_lock(name, MESSAGES)["lock_id"]
+            assert lock_id and locks.release_lock(name, lock_id)
+
+        def theirs() -> None:
+            lock = plain.lock(f"lock:{next(names)}", timeout=300, blocking=False)
+            assert lock.acquire()
+            lock.release()
+
+        while True:
+            yield alternating(ours, theirs, times)
+
+
+FIGURES = (
+    Figure(
+        "lock-acquire",
+        "lock acquire / bare EVALSHA",
+        "a fresh conversation's lock through MessageLockManager",
+        "the same script with the same keys and arguments by evalsha of the same client, on the same connection",
+        Target("≤", 1.25),
+        acquiring,
+        seconds=8,
+    ),
+    Figure(
+        "lock-cycle",
+        "lock acquire + release / redis-py's Lock",
+        "acquire, with its look for duplicates and its job, and release through MessageLockManager",
+        "acquire and release of redis-py's Lock on the same connection",
+        Target("≤", 1.15),
+        cycling,
+        seconds=8,
+    ),
+)
