@@ -6,7 +6,6 @@ import json
 import logging
 import math
 import time
-import uuid
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -29,6 +28,7 @@ from message_handler.models import (
     Request,
     Turn,
     is_identifier,
+    new_id,
     new_message,
 )
 from message_handler.queues import PATIENCE_SECONDS, Queue
@@ -257,7 +257,7 @@ class Intake:
         """
         key, began = request.key, self.clock()
         # The same names on every tier: one that did it and could not say so leaves no second job.
-        job_id, lock_id = key.new_job_id(), str(uuid.uuid4())
+        job_id, lock_id = key.new_job_id(), new_id()
         tier, accepted = self.tiers.first(lambda tier: tier.accept(request, job_id=job_id, lock_id=lock_id))
         self.meter.add("TimeToLock", 1000 * (self.clock() - began))
         if accepted.interrupted:
