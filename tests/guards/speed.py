@@ -29,4 +29,56 @@ LOCKS = (
     ),
 )
 
-GUARDS = LOCKS
+TEXTS = tuple(
+    Guard(
+        f"the short way to turns refuses {what}",
+        "issue 6; bad input",
+        "unit/test_texts.py::test_both_ways_take_and_refuse_the_same",
+        (Removal("intake.py", *removal),),
+    )
+    for what, *removal in (
+        ("U+0000", ' or "\\x00" in text or not text.strip()', " or not text.strip()"),
+        ("blank texts", " in text or not text.strip():", " in text:"),
+        (
+            "lone surrogates",
+            "            size += len(text.encode())\n",
+            '            size += len(text.encode("utf-8", "replace"))\n',
+        ),
+        ("too many", "not 0 < len(messages) <= MAX_UNANSWERED", "not messages"),
+        ("too much", "return size <= MAX_HISTORY_BYTES", "return True"),
+        (
+            "a bot that can't be",
+            "if _are_plain(messages) and (bot_id is None or is_identifier(bot_id)):",
+            "if _are_plain(messages):",
+        ),
+    )
+)
+
+STARTS = (
+    Guard(
+        "a restored environment draws its own jitter",
+        "issue 6: ready for SnapStart",
+        "contract/test_starts.py::test_two_that_are_restored_from_one_snapshot_draw_differently",
+        (Removal("starts.py", "    random.seed()\n"),),
+    ),
+    *(
+        Guard(
+            f"a restored environment connects to {what} anew",
+            "issue 6: ready for SnapStart",
+            "contract/test_starts.py::test_every_connection_is_made_anew_after_a_restore",
+            (Removal("wiring.py", text, new),),
+        )
+        for what, text, new in (
+            ("the stores", "self.tiers.close()  # Postgres is one of them", "pass"),
+            ("SQS", "if not self.queue.in_process:", "if False:"),
+        )
+    ),
+    Guard(
+        "a bad setting doesn't end a start",
+        "issue 6: ready for SnapStart",
+        "contract/test_starts.py::test_a_bad_setting_is_told_by_the_first_call",
+        (Removal("starts.py", "with suppress(SettingsError):  #", "if True:  #"),),
+    ),
+)
+
+GUARDS = (*LOCKS, *TEXTS, *STARTS)
