@@ -118,18 +118,22 @@ def test_two_that_are_restored_from_one_snapshot_draw_differently(restore: Any) 
     assert drawn[0][1] != drawn[1][1]
 
 
-def start(**environment: str) -> dict[str, Any]:
-    """Import the intake function in a process of its own, then call it; nothing is listening anywhere."""
+def start(**environment: str) -> list[Any]:
+    """Import the intake function in a process of its own, then call it; nothing is listening anywhere.
+
+    Returns whether its parts were built and its status, whether the collector is on, and whether it leaves alone what
+    was imported.
+    """
     program = (
-        "import json, sys\n"
+        "import gc, json, sys\n"
         "import app\n"
-        "built = app.parts.cache_info().currsize\n"
+        "built, collects, frozen = app.parts.cache_info().currsize, gc.isenabled(), gc.get_freeze_count() > 0\n"
         "class Context:\n"
         "    function_name, memory_limit_in_mb, invoked_function_arn, aws_request_id = 'intake', 1024, 'arn', 'id'\n"
         "sys.stdout = open('/dev/null', 'w')\n"
         "event = {'httpMethod': 'GET', 'resource': '/jobs/{job_id}', 'pathParameters': {'job_id': 'none'}}\n"
         "status = app.handler(event, Context())['statusCode']\n"
-        "print(json.dumps({'built': built, 'status': status}), file=sys.__stdout__)\n"
+        "print(json.dumps([built, status, collects, frozen]), file=sys.__stdout__)\n"
     )
     aws = {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x", "AWS_DEFAULT_REGION": "eu-central-1"}
     powertools = {"POWERTOOLS_METRICS_NAMESPACE": "test", "POWERTOOLS_SERVICE_NAME": "intake"}
@@ -148,17 +152,17 @@ def start(**environment: str) -> dict[str, Any]:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    found: list[Any] = json.loads(done.stdout.splitlines()[-1])
     return found
 
 
 def test_in_lambda_the_parts_are_there_before_the_first_call() -> None:
-    assert start(AWS_LAMBDA_INITIALIZATION_TYPE="on-demand") == {"built": 1, "status": 404}
+    assert start(AWS_LAMBDA_INITIALIZATION_TYPE="on-demand") == [1, 404, True, True]
 
 
 def test_elsewhere_an_import_builds_nothing() -> None:
-    assert start() == {"built": 0, "status": 404}
+    assert start() == [0, 404, True, False]
 
 
 def test_a_bad_setting_is_told_by_the_first_call() -> None:
-    assert start(AWS_LAMBDA_INITIALIZATION_TYPE="on-demand", JOIN_DELAY="soon") == {"built": 0, "status": 500}
+    assert start(AWS_LAMBDA_INITIALIZATION_TYPE="on-demand", JOIN_DELAY="soon") == [0, 500, True, True]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 from collections.abc import Callable
@@ -20,12 +21,18 @@ def prepare(parts: Callable[[], IntakeParts]) -> None:
     Lambda gives a start more CPU than a call of it, and a snapshot has what was built before it was taken. Nothing is
     connected to. Outside of Lambda nothing happens: whoever imports a function there need not have its settings.
 
+    A module that does `gc.disable()` before its other imports has the collector back afterwards: it would look several
+    times through what is imported, of which nothing is garbage, and in Lambda it never will again.
+
     Of what a snapshot holds, every environment that is restored from it has the same: those renew what must not be.
     """
     if "AWS_LAMBDA_INITIALIZATION_TYPE" not in os.environ:
+        gc.enable()
         return
     with suppress(SettingsError):  # the first call finds it again, and says so
         parts()
+    gc.freeze()
+    gc.enable()
     try:
         from snapshot_restore_py import register_after_restore
     except ImportError:  # a runtime without snapshots
