@@ -161,7 +161,7 @@ def test_in_lambda_the_parts_are_there_before_the_first_call() -> None:
 
 
 def test_elsewhere_an_import_builds_nothing() -> None:
-    assert start() == [0, 404, True, False]
+    assert start() == [0, 404, True, True]
 
 
 def test_a_bad_setting_is_told_by_the_first_call() -> None:

@@ -19,20 +19,21 @@ def prepare(parts: Callable[[], IntakeParts]) -> None:
     """Build a function's `parts`, which it keeps, before its first call; call this at the end of its module.
 
     Lambda gives a start more CPU than a call of it, and a snapshot has what was built before it was taken. Nothing is
-    connected to. Outside of Lambda nothing happens: whoever imports a function there need not have its settings.
+    connected to. Outside of Lambda nothing is built: whoever imports a function there need not have its settings.
 
     A module that does `gc.disable()` before its other imports has the collector back afterwards: it would look several
-    times through what is imported, of which nothing is garbage, and in Lambda it never will again.
+    times through what is imported, of which nothing is garbage, and now it never will.
 
     Of what a snapshot holds, every environment that is restored from it has the same: those renew what must not be.
     """
-    if "AWS_LAMBDA_INITIALIZATION_TYPE" not in os.environ:
-        gc.enable()
-        return
-    with suppress(SettingsError):  # the first call finds it again, and says so
-        parts()
+    in_lambda = "AWS_LAMBDA_INITIALIZATION_TYPE" in os.environ
+    if in_lambda:
+        with suppress(SettingsError):  # the first call finds it again, and says so
+            parts()
     gc.freeze()
     gc.enable()
+    if not in_lambda:
+        return
     try:
         from snapshot_restore_py import register_after_restore
     except ImportError:  # a runtime without snapshots
