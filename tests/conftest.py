@@ -17,6 +17,7 @@ from hypothesis import settings
 
 from local.errors import StoreUnavailableError
 from local.stores import Server, start_postgres, start_valkey
+from message_handler import clients
 from tests.certificates import Certificates, certify
 from tests.servers import Cluster, SecuredRedis, start_cluster, start_postgres_15, start_redis_with_tls
 
@@ -74,6 +75,14 @@ def postgres_15(tmp_path_factory: pytest.TempPathFactory, certificates: Certific
     server = _started(start, tmp_path_factory.mktemp("postgres-15"))
     yield server
     server.stop()
+
+
+@pytest.fixture(autouse=True)
+def own_session() -> Iterator[None]:
+    """The session of AWS's clients remembers keys, and whether moto was there when it was made."""
+    clients.session.cache_clear()
+    yield
+    clients.session.cache_clear()
 
 
 @pytest.fixture

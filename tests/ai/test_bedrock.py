@@ -1,4 +1,4 @@
-"""One try at a model of Bedrock: boto3 against a server that sends what Bedrock sends, byte for byte."""
+"""One try at a model of Bedrock: botocore against a server that sends what Bedrock sends, byte for byte."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import zlib
 from collections.abc import Iterator
 from typing import Any
 
-import boto3
 import pytest
 
+from message_handler import clients
 from message_handler.ai import Completion
 from message_handler.ai import bedrock as bedrock_module
 from message_handler.ai.bedrock import Bedrock
@@ -276,7 +276,7 @@ def test_a_request_that_can_not_be_made_is_refused_without_its_words(server: Ser
 
 
 def test_without_credentials_nothing_is_sent(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)  # it remembers credentials
+    clients.session.cache_clear()  # it remembers credentials
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")

@@ -23,6 +23,7 @@ from pg8000.native import Connection
 from pydantic import SecretStr
 
 from local.stores import Server
+from message_handler import clients
 from message_handler.errors import MessageHandlerError, SettingsError, Unavailable
 from message_handler.secrets import SecretsManager
 from message_handler.settings import Settings
@@ -375,7 +376,7 @@ def signing(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
         at = NOW.replace(hour=NOW.hour + hours)
         monkeypatch.setattr(botocore.auth, "get_current_datetime", lambda *_, **__: at.replace(tzinfo=None))
 
-    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)  # it remembers the keys of other tests
+    clients.session.cache_clear()  # it remembers the keys of other tests
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEYS.access_key)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", KEYS.secret_key)
     monkeypatch.setenv("AWS_SESSION_TOKEN", str(KEYS.token))

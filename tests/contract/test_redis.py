@@ -22,9 +22,11 @@ from redis.crc import key_slot
 
 from local.stores import Server, start_valkey
 from message_handler.errors import SettingsError, Unavailable
+from message_handler.locks import MessageLockManager
 from message_handler.models import Accepted, Claim, ConversationKey, Job, JobStatus, new_message
 from message_handler.settings import Settings
 from message_handler.stores.breaker import CircuitBreaker
+from message_handler.stores.failover import Failover
 from message_handler.stores.redis import ENDED_MAX, LIVE_TTL_SECONDS, RedisTier
 from message_handler.stores.redis_client import connect
 from tests.contract.chat import Chat, Clock, named
@@ -126,6 +128,23 @@ class TestKeys:
             chat.answered()
             assert redis_client.hlen(next(redis_client.scan_iter(match="*:ended:*"))) <= ENDED_MAX
         assert chat.says(named(f"m2-{size - 1}")).duplicate
+
+
+class TestRoundTrips:
+    def test_a_lock_costs_one_to_take_and_one_to_give_back(
+        self, redis_client: redis.Redis, redis_tier: RedisTier
+    ) -> None:
+        locks = MessageLockManager(Failover(redis_tier))
+        for conversation_id in ("c-1", "c-2"):  # the first loads the scripts
+            redis_client.config_resetstat()
+            taken = locks.check_and_acquire_lock(conversation_id, ["Hello"])
+            assert locks.release_lock(conversation_id, taken["lock_id"])
+        calls = redis_client.info("commandstats")
+        assert calls["cmdstat_evalsha"]["calls"] == 2
+        assert not {"cmdstat_eval", "cmdstat_get"} & set(calls)
+        ended = redis_tier.job(taken["ai_job_id"])
+        assert ended
+        assert ended.status is JobStatus.CANCELLED
 
 
 class TestScripts:

@@ -24,7 +24,7 @@ from message_handler.models import ConversationKey
 from message_handler.settings import Settings
 from message_handler.stores.breaker import CircuitBreaker
 from message_handler.stores.redis import RedisTier
-from message_handler.stores.redis_client import connect
+from message_handler.stores.redis_client import Client, connect
 from tests.certificates import Certificates
 from tests.conftest import _started
 from tests.contract.chat import Chat, Clock, named
@@ -247,14 +247,14 @@ class TestSlots:
         chat = chat_on(redis_cluster_tier, 0)
         address = f"127.0.0.1:{port_of(cluster.nodes[1].url)}"
 
-        def moved(client: redis.Redis, *args: object, **options: object) -> object:
+        def moved(client: Client, *args: object, **options: object) -> object:
             if args[0] != "EVALSHA":
                 return execute(client, *args, **options)
             asked.append(0)
             raise redis.exceptions.MovedError(f"{slot_of(chat.key)} {address}")
 
-        execute = redis.Redis.execute_command
-        monkeypatch.setattr(redis.Redis, "execute_command", moved)
+        execute = Client.execute_command
+        monkeypatch.setattr(Client, "execute_command", moved)
         with pytest.raises(Unavailable):
             chat.claim()
         assert asked.count(0) == 3

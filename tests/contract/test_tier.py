@@ -1052,6 +1052,46 @@ class TestFinish:
         assert chat.words(chat.head) == ["text of m2"]
 
 
+class TestGiveBack:
+    def test_all_of_the_job_ends_as_cancelled(self, chat: Chat) -> None:
+        accepted = chat.says(named("m1"), "two", context=[Turn("user", "before")], resources={"user": 1})
+        chat.says(named("m3"))
+        assert chat.tier.give_back(chat.key, "lock-1")
+        assert (chat.head, chat.lock) == (None, None)
+        job = chat.tier.job(accepted.job_id)
+        assert job
+        assert (job.status, job.key, job.bot_id, job.reply) == (JobStatus.CANCELLED, chat.key, BOT, None)
+        assert [(message.message_id, message.content) for message in job.messages] == [
+            (message_id, "") for message_id in ("m1", accepted.message_id, "m3")
+        ]
+        assert (job.context, job.resources, job.superseded_by) == ((), {}, None)
+        late = chat.says(named("m1"))
+        assert (late.job_id, late.duplicate, late.consolidated_messages) == (accepted.job_id, True, 3)
+        assert chat.says(named("m4")).lock_id
+
+    def test_what_waits_behind_it_moves_up(self, chat: Chat) -> None:
+        chat.says(named("m1"))
+        chat.claimed()
+        chat.seal(["m1"])
+        second = chat.says(named("m2"))
+        assert chat.tier.give_back(chat.key, "worker")
+        assert chat.words(chat.head) == ["text of m2"]
+        assert chat.claimed("another").job_id == second.job_id
+
+    def test_nobody_but_the_owner_gives_it_back(self, chat: Chat) -> None:
+        assert not chat.tier.give_back(chat.key, "lock-1")
+        chat.says(named("m1"))
+        before = snapshot(chat, chat.job_id(1))
+        for lock_id in ("", "another"):
+            assert not chat.tier.give_back(chat.key, lock_id)
+        assert not chat.tier.give_back(ConversationKey("clinic-2", "patient-1"), "lock-1")
+        assert snapshot(chat, chat.job_id(1)) == before
+        chat.claimed()
+        assert not chat.tier.give_back(chat.key, "lock-1")
+        assert chat.tier.give_back(chat.key, "worker")
+        assert not chat.tier.give_back(chat.key, "worker")
+
+
 class TestCancel:
     @pytest.mark.parametrize("running", [False, True])
     def test_an_unsealed_job_is_marked_and_returned_with_its_messages(self, chat: Chat, running: bool) -> None:

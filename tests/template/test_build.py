@@ -10,14 +10,34 @@ import pytest
 from local.invoke import BUILT
 
 ROOT = Path(__file__).parents[2]
+#: How bytecode of Python 3.13, the functions' runtime, begins.
+MAGIC = (3571).to_bytes(2, "little") + b"\r\n"
 
 
-def test_the_layer_is_for_both_processors() -> None:
-    """Which one a deployment chooses is not known when it is built."""
+@pytest.fixture
+def build() -> Path:
     if not (ROOT / BUILT).is_file():
         assert os.environ.get("CI") != "true", "build before the tests: make build"
         pytest.skip("not built: make build")
-    modules = [file.name.split(".cpython-313-") for file in (ROOT / BUILT).parent.glob("MessageHandlerLayer/**/*.so")]
+    return (ROOT / BUILT).parent
+
+
+def test_the_layer_is_for_both_processors(build: Path) -> None:
+    """Which one a deployment chooses is not known when it is built."""
+    modules = [file.name.split(".cpython-313-") for file in build.glob("MessageHandlerLayer/**/*.so")]
     found = {processor: {name for name, it in modules if it == processor} for _, processor in modules}
     assert found.keys() == {"x86_64-linux-gnu.so", "aarch64-linux-gnu.so"}
     assert found["x86_64-linux-gnu.so"] == found["aarch64-linux-gnu.so"]
+
+
+@pytest.mark.parametrize("folder", ["MessageHandlerLayer/python", "IntakeFunction", "WorkerFunction", "AdminFunction"])
+def test_all_of_it_is_compiled_for_lambdas_python_and_never_compared_with_its_source(build: Path, folder: str) -> None:
+    """A deployment changes the files' times, and Lambda can't write beside the code: each start would compile it."""
+    if not any(build.rglob("*.pyc")):
+        assert os.environ.get("CI") != "true", "build with a Python 3.13: make build"
+        pytest.skip("built without a Python 3.13, which was said")
+    sources = list((build / folder).rglob("*.py"))
+    assert sources
+    for source in sources:
+        head = (source.parent / "__pycache__" / f"{source.stem}.cpython-313.pyc").read_bytes()[:8]
+        assert head == MAGIC + (1).to_bytes(4, "little"), source  # by hash, unchecked (PEP 552)

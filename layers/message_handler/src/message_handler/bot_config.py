@@ -10,7 +10,6 @@ from contextlib import suppress
 from copy import deepcopy
 from typing import Any
 
-from message_handler.egress import is_at
 from message_handler.errors import Conflict, NotFound, Unavailable
 from message_handler.models import DEFAULT_PLATFORM, ConversationKey, Job
 from message_handler.redaction import is_complete, redacted, shareable, unredacted
@@ -179,12 +178,13 @@ class BotConfigService:
 
     def _archived(self, platform_id: str, bot_id: str) -> dict[str, Any] | None:
         """What Postgres has, as far as it can be used."""
-        # Its models cost a start 12 ms, and most find what another process has shared.
-        from message_handler.configuration import usable
-
         configuration = self._archive.configuration(platform_id, bot_id)
         if configuration is None:
             return None
+        # Its models cost a start 12 ms, and most find what another process has shared.
+        from message_handler.configuration import usable
+        from message_handler.egress import is_at
+
         if configuration["bot_id"] is None:
             # Nobody configured the default bot; the platform that it answers for is there.
             configuration = self._get_default_bot_config() | {

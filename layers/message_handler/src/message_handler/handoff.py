@@ -20,7 +20,6 @@ from typing import Any
 
 from message_handler.errors import HandedOff, InvalidRequest, NotFound, PayloadTooLarge, Unavailable
 from message_handler.models import Accepted, ConversationKey, HeldMessage, JobStatus, Request
-from message_handler.processing import wake
 from message_handler.queues import Queue
 from message_handler.stores.failover import Failover
 from message_handler.stores.port import Archive, Tier
@@ -65,6 +64,8 @@ def silence(tiers: Failover, queue: Queue, key: ConversationKey) -> None:
         tiers.each(lambda tier: tier.hand_off(key, human=True))
         released = [job for job in tiers.each(lambda tier: tier.release(key)) if job]
         if released:
+            from message_handler.processing import wake  # with all that a worker needs
+
             wake(queue, released[0])
 
 

@@ -6,7 +6,6 @@ import json
 import logging
 import math
 import time
-import uuid
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -17,7 +16,6 @@ from pydantic import Field
 from message_handler import history
 from message_handler.bot_config import BotConfigService
 from message_handler.errors import HandedOff, InvalidRequest, OtherBot, PayloadTooLarge, RateLimited, Unavailable
-from message_handler.handoff import silence
 from message_handler.metrics import TIER_VALUES, Meter
 from message_handler.models import (
     DEFAULT_PLATFORM,
@@ -29,6 +27,7 @@ from message_handler.models import (
     Request,
     Turn,
     is_identifier,
+    new_id,
     new_message,
 )
 from message_handler.queues import PATIENCE_SECONDS, Queue
@@ -93,6 +92,31 @@ def request_of(messages: Sequence[str], bot_id: str | None = None) -> MessageReq
     return parse_request({"messages": turns, "bot_id": bot_id})
 
 
+def texts_of(messages: Sequence[str], bot_id: str | None = None) -> tuple[Turn, ...]:
+    """What a patient said, as turns; the same as `read_turns(request_of(…))`, in a fifth of the time.
+
+    What is plainly right is taken; what isn't is read as a request, to say what is wrong. Raises RequestError.
+    """
+    if _are_plain(messages) and (bot_id is None or is_identifier(bot_id)):
+        return tuple([Turn("user", text) for text in messages])
+    return read_turns(request_of(messages, bot_id))[1]
+
+
+def _are_plain(messages: Sequence[str]) -> bool:
+    """Whether all are texts that say something, and that JSON, Postgres, UTF-8 and a request can hold."""
+    if type(messages) is not list or not 0 < len(messages) <= MAX_UNANSWERED:
+        return False
+    size = 0
+    try:
+        for text in messages:
+            if type(text) is not str or "\x00" in text or not text.strip():
+                return False
+            size += len(text.encode())
+    except UnicodeEncodeError:
+        return False
+    return size <= MAX_HISTORY_BYTES
+
+
 def conversation_key(conversation_id: str, platform_id: str = DEFAULT_PLATFORM) -> ConversationKey:
     """The key of a conversation. Raises InvalidRequest for an id that can't be one."""
     if not is_identifier(conversation_id):
@@ -109,13 +133,13 @@ def read_turns(request: MessageRequest) -> tuple[tuple[Turn, ...], tuple[Turn, .
         field, contents = "history", [request.history]
     else:
         field, contents = "messages", [message.content for message in request.messages or ()]
-    if sum(len(content.encode()) for content in contents) > MAX_HISTORY_BYTES:
+    if sum(map(len, map(str.encode, contents))) > MAX_HISTORY_BYTES:
         raise PayloadTooLarge(f"more than {MAX_HISTORY_BYTES // 1024} KiB of history", field=field)
     if request.history is not None:
         turns = history.parse(request.history)
     else:
         turns = tuple(Turn(m.role, m.content, m.message_id) for m in request.messages or ())
-    if len(json.dumps(request.resources, ensure_ascii=False).encode()) > MAX_RESOURCES_BYTES:
+    if request.resources and len(json.dumps(request.resources, ensure_ascii=False).encode()) > MAX_RESOURCES_BYTES:
         raise PayloadTooLarge(f"more than {MAX_RESOURCES_BYTES // 1024} KiB of resources", field="resources")
     context, messages = history.split(turns)
     if not messages and turns and turns[-1].role == "sale":
@@ -143,7 +167,8 @@ def _with_own_id(messages: tuple[Turn, ...], message_id: str | None) -> tuple[Tu
     own = messages[-1]
     if message_id and own.message_id not in (None, message_id):
         raise InvalidRequest("names another message than the last one's own message_id", field="message_id")
-    messages = (*messages[:-1], Turn(own.role, own.content, message_id or own.message_id))
+    if message_id and message_id != own.message_id:
+        messages = (*messages[:-1], Turn(own.role, own.content, message_id))
     ids = [message.message_id for message in messages if message.message_id]
     if len(set(ids)) < len(ids):
         raise InvalidRequest("two messages have the same message_id", field="message_id")
@@ -227,6 +252,8 @@ class Intake:
             return False
         noted = self.archive.note_sale(request.key, request.bot_id, said)
         if noted == "new":
+            from message_handler.handoff import silence
+
             silence(self.tiers, self.queue, request.key)
         elif noted == "handed back" and not request.messages:
             raise InvalidRequest("the history ends with a reply: there is nothing to answer", field="history")
@@ -257,7 +284,7 @@ class Intake:
         """
         key, began = request.key, self.clock()
         # The same names on every tier: one that did it and could not say so leaves no second job.
-        job_id, lock_id = key.new_job_id(), str(uuid.uuid4())
+        job_id, lock_id = key.new_job_id(), new_id()
         tier, accepted = self.tiers.first(lambda tier: tier.accept(request, job_id=job_id, lock_id=lock_id))
         self.meter.add("TimeToLock", 1000 * (self.clock() - began))
         if accepted.interrupted:
@@ -266,10 +293,12 @@ class Intake:
                 self.archive.interrupt(accepted.interrupted)
         # A job that has ended keeps nothing waiting: its record stands for the request's own message alone,
         # under the name that was answered.
-        own = replace(request.messages[-1], message_id=accepted.message_id)
+        own = request.messages[-1]
+        if own.message_id != accepted.message_id:
+            own = replace(own, message_id=accepted.message_id)
         # What the platform gives again was accepted now: an erasure since the first time does not void it.
         given, now = set(accepted.posted), own.accepted_at
-        pending = (replace(m, accepted_at=now) if m.message_id in given else m for m in accepted.pending)
+        pending = [replace(m, accepted_at=now) if m.message_id in given else m for m in accepted.pending]
         messages = tuple(pending) or (own,)
         record = Record(
             accepted.job_id,

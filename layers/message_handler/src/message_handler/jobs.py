@@ -20,7 +20,6 @@ from message_handler.models import (
     JobStatus,
     shard_of_job,
 )
-from message_handler.processing import wake
 from message_handler.queues import Queue
 from message_handler.stores.failover import Failover
 from message_handler.stores.port import Archive, Tier
@@ -208,6 +207,8 @@ class BackgroundJobManager:
         """A record for what waited behind the cancelled job. It has records of its own: without this one it is late."""
         try:
             if head := tier.waiting(key):
+                from message_handler.processing import wake  # with all that a worker needs
+
                 wake(self._queue, head)
         except Unavailable:
             _log.warning("a waiting job was not woken")

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import time
-import uuid
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 from message_handler.bot_config import DEFAULT_BOT
-from message_handler.intake import conversation_key, read_turns, request_of
-from message_handler.models import DEFAULT_PLATFORM, JobStatus, Lock, Request, new_message
+from message_handler.intake import conversation_key, texts_of
+from message_handler.models import DEFAULT_PLATFORM, Lock, Request, new_id, new_message
 from message_handler.stores.failover import Failover
 
 
@@ -55,9 +53,10 @@ class MessageLockManager:
         `consolidated_messages`. Raises RequestError or Unavailable; then nothing was stored.
         """
         key = conversation_key(conversation_id, self._platform_id)
-        _, turns = read_turns(request_of(messages, bot_id))
-        request = Request(key, tuple(new_message(turn.content, None, time.time()) for turn in turns), (), bot_id)
-        job_id, lock_id = key.new_job_id(), str(uuid.uuid4())
+        turns, now = texts_of(messages, bot_id), time.time()
+        request = Request(key, tuple([new_message(turn.content, None, now) for turn in turns]), (), bot_id)
+        lock_id = new_id()
+        job_id = key.job_id_under(lock_id)
         _, accepted = self._tiers.first(lambda tier: tier.accept(request, job_id=job_id, lock_id=lock_id))
         return {
             "acquired": accepted.lock_id is not None,
@@ -70,14 +69,9 @@ class MessageLockManager:
     def release_lock(self, conversation_id: str, lock_id: str) -> bool:
         """Give one's own lock back, with its job; what waited behind it moves up. False if it is not one's own."""
         key = conversation_key(conversation_id, self._platform_id)
-        found = self._tiers.find(lambda tier: tier.owner(key, lock_id))
-        if found is None:
-            return False
-        tier, job_id = found
-        job = tier.waiting(key)
-        if job is None or job.job_id != job_id:
-            return False
-        return tier.finish(key, lock_id, replace(job, status=JobStatus.CANCELLED)).done
+        if not lock_id.isascii():
+            return False  # none of ours, and maybe no text that a store takes
+        return self._tiers.find(lambda tier: tier.give_back(key, lock_id) or None) is not None
 
     def get_lock_info(self, conversation_id: str) -> dict[str, Any] | None:
         """The lock as operators see it; times are RFC 3339 in UTC. None if the conversation is free."""

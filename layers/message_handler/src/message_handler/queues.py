@@ -30,7 +30,7 @@ from message_handler.models import (
     Request,
     dated,
 )
-from message_handler.stores.documents import job_from_json, job_to_json, turns_from_json, turns_to_json
+from message_handler.stores.documents import as_text, job_from_json, job_to_json, turns_from_json, turns_to_json
 
 _log = logging.getLogger(__name__)
 
@@ -68,7 +68,7 @@ def encode(record: AnyRecord) -> str:
         }
     if record.redriven:
         value["redriven"] = record.redriven
-    body = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    body = as_text(value)
     # All of JSON's text but these two may be in an SQS message; a third of the bytes of escaping everything.
     body = body.replace("\ufffe", "\\ufffe").replace("\uffff", "\\uffff")
     if len(body.encode()) > MAX_RECORD_BYTES:

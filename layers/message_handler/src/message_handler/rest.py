@@ -61,9 +61,11 @@ class Call:
 
     def header(self, name: str) -> str | None:
         """A header, whatever its case; None where it is missing."""
-        headers = {key.lower(): value for key, value in (self.event.get("headers") or {}).items()}
-        value = headers.get(name.lower())
-        return None if value is None else str(value)
+        wanted, found = name.lower(), None
+        for key, value in (self.event.get("headers") or {}).items():
+            if key.lower() == wanted:
+                found = value
+        return None if found is None else str(found)
 
     @property
     def correlation_id(self) -> str:

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from message_handler import clients
 from message_handler.errors import SecretRefused, Unavailable
 
 _ARN = re.compile(
@@ -72,13 +73,12 @@ class SecretsManager:
         raise Unread(final=reason in _FINAL)
 
     def _client(self, region: str) -> Any:
-        import boto3
         from botocore.config import Config
 
-        with self._lock:  # boto3's own session is for one thread
+        with self._lock:
             if region not in self._clients:
                 config = Config(connect_timeout=1, read_timeout=2, retries={"total_max_attempts": 1})
-                self._clients[region] = boto3.client("secretsmanager", region_name=region, config=config)
+                self._clients[region] = clients.client("secretsmanager", region_name=region, config=config)
             return self._clients[region]
 
 

@@ -93,6 +93,8 @@ def check_json(body: Any) -> dict[str, Any]:
 
 
 def _check_text(text: str, field: str) -> None:
+    if text.isascii() and "\x00" not in text:
+        return
     if "\x00" in text:
         raise InvalidRequest("holds U+0000", field=field)
     try:

@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from message_handler.ai import AI, Completion
-from message_handler.ai.answering import Answering, Ask, Provider
-from message_handler.ai.failures import Failure
-from message_handler.ai.simulated import SimulatedAI
+from message_handler import clients
 from message_handler.bot_config import BotConfigService
-from message_handler.delivery import Deliveries
-from message_handler.egress import Egress
 from message_handler.intake import Intake
 from message_handler.metrics import Meter
-from message_handler.models import AnyRecord, Outcome
-from message_handler.processing import Worker
 from message_handler.queues import Queue, SqsQueue, ThreadQueue
-from message_handler.secrets import Secrets
 from message_handler.settings import Settings
 from message_handler.stores.breaker import CircuitBreaker
 from message_handler.stores.failover import Failover
@@ -26,11 +19,19 @@ from message_handler.stores.port import Archive, Audit, ConfigurationStore, Outb
 
 if TYPE_CHECKING:
     from message_handler.admin_configuration import ConfigurationAdmin
+    from message_handler.ai import AI, Completion
+    from message_handler.ai.answering import Ask
+    from message_handler.delivery import Deliveries
+    from message_handler.egress import Egress
+    from message_handler.models import AnyRecord, Outcome
+    from message_handler.processing import Worker
+    from message_handler.secrets import Secrets
+    from message_handler.stores.database import Database
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
-    """Everything of one process, built once and kept for its life."""
+class IntakeParts:
+    """What a process needs that takes messages in and shows what becomes of them, built once and kept for its life."""
 
     settings: Settings
     tiers: Failover
@@ -38,6 +39,24 @@ class Parts:
     queue: Queue
     bots: BotConfigService
     intake: Intake
+
+    def close(self) -> None:
+        """Stop the threads and close the connections."""
+        self.queue.close()
+        self.tiers.close()
+        self.archive.close()
+
+    def disconnect(self) -> None:
+        """Close the connections; each is made anew when it is needed."""
+        self.tiers.close()  # Postgres is one of them
+        if not self.queue.in_process:
+            self.queue.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Parts(IntakeParts):
+    """Everything of one process."""
+
     worker: Worker
     configurations: ConfigurationStore
     egress: Egress
@@ -55,12 +74,6 @@ class Parts:
 
         return ConfigurationAdmin(self.configurations, self.bots, self.egress, self.secrets)
 
-    def close(self) -> None:
-        """Stop the threads and close the connections."""
-        self.queue.close()
-        self.tiers.close()
-        self.archive.close()
-
 
 def build(settings: Settings | None = None, *, deployed: bool = False, meter: Meter | None = None) -> Parts:
     """The parts that `settings` (default: the environment) ask for. Connects to nothing yet.
@@ -68,110 +81,159 @@ def build(settings: Settings | None = None, *, deployed: bool = False, meter: Me
     `deployed`: Redis and Postgres are expected, and working without them is degraded; else what isn't configured
     isn't missed. What is measured goes to `meter`. Raises SettingsError.
     """
-    settings = settings or Settings.from_environment()
-    meter = meter or Meter()
-    tiers, archive, configurations, audit, outbox, retention = _stores(settings, deployed=deployed)
-    bots = BotConfigService(tiers, archive, settings)
-    worker: Worker
+    return _Building(settings, deployed=deployed, meter=meter).whole()
 
-    def work(record: AnyRecord, receive_count: int) -> Outcome:
-        return worker.process(record, time.time() + settings.run_seconds, receive_count)
 
-    queue, delivery_queue = _sqs(settings) if settings.job_queue_url else (threads := ThreadQueue(work), threads)
-    egress, secrets = _egress(settings), _secrets(settings)
-    deliveries = Deliveries(outbox, delivery_queue, egress, secrets, meter=meter) if outbox else None
-    worker = Worker(
-        tiers,
-        archive,
-        queue,
-        bots,
-        lambda core_ai: _ai(core_ai, settings, egress, secrets),
-        settings,
-        meter=meter,
-        deliveries=deliveries,
-    )
-    intake = Intake(tiers, archive, queue, bots, settings, meter=meter)
-    return Parts(
-        settings,
-        tiers,
-        archive,
-        queue,
-        bots,
-        intake,
-        worker,
-        configurations,
-        egress,
-        secrets,
-        audit,
-        deliveries,
-        retention,
-    )
+def build_intake(
+    settings: Settings | None = None, *, deployed: bool = False, meter: Meter | None = None
+) -> IntakeParts:
+    """As `build`, without importing what a worker and operators need: a start takes a third less."""
+    return _Building(settings, deployed=deployed, meter=meter).intake
 
 
 # Each adapter's client library is imported only where it is used: a cold start is paid by patients.
 
 
-class _Stores(NamedTuple):
-    """The tiers that there may be, best first, the archive, and what else Postgres keeps."""
+class _Building:
+    """The parts in the making."""
 
-    tiers: Failover
-    archive: Archive
-    configuration: ConfigurationStore
-    audit: Audit
-    outbox: Outbox | None
-    retention: Retention | None
+    def __init__(self, settings: Settings | None, *, deployed: bool, meter: Meter | None) -> None:
+        settings = settings or Settings.from_environment()
+        self.meter = meter or Meter()
+        self.database = _database(settings)
+        archive = _archive(settings, self.database, deployed=deployed)
+        tiers = _tiers(settings, self.database, deployed=deployed)
+        bots = BotConfigService(tiers, archive, settings)
+        queue = _sqs(settings) if settings.job_queue_url else ThreadQueue(self._work)
+        intake = Intake(tiers, archive, queue, bots, settings, meter=self.meter)
+        self.intake = IntakeParts(settings, tiers, archive, queue, bots, intake)
+        self._mutex = threading.Lock()
+        self._whole: Parts | None = None
+
+    def whole(self) -> Parts:
+        with self._mutex:  # the threads of a process without SQS may be the first to need a worker
+            if self._whole is None:
+                self._whole = self._finished()
+        return self._whole
+
+    def _work(self, record: AnyRecord, receive_count: int) -> Outcome:
+        run_seconds = self.intake.settings.run_seconds
+        return self.whole().worker.process(record, time.time() + run_seconds, receive_count)
+
+    def _finished(self) -> Parts:
+        from message_handler.delivery import Deliveries
+        from message_handler.processing import Worker
+
+        its, stores = self.intake, _others(self.database, self.intake.archive)
+        settings, queue = its.settings, its.queue
+        egress, secrets = _egress(settings), _secrets(settings)
+        deliveries = None
+        if stores.outbox:
+            hasty = (
+                _hasty_sqs(settings.delivery_queue_url)
+                if settings.job_queue_url and settings.delivery_queue_url
+                else None
+            )
+            deliveries = Deliveries(stores.outbox, hasty or queue, egress, secrets, meter=self.meter)
+        worker = Worker(
+            its.tiers,
+            its.archive,
+            queue,
+            its.bots,
+            lambda core_ai: _ai(core_ai, settings, egress, secrets),
+            settings,
+            meter=self.meter,
+            deliveries=deliveries,
+        )
+        return Parts(
+            settings,
+            its.tiers,
+            its.archive,
+            queue,
+            its.bots,
+            its.intake,
+            worker,
+            stores.configuration,
+            egress,
+            secrets,
+            stores.audit,
+            deliveries,
+            stores.retention,
+        )
 
 
-def _stores(settings: Settings, *, deployed: bool) -> _Stores:
+def _database(settings: Settings) -> Database | None:
+    if not settings.database_url:
+        return None
+    from message_handler.stores.database import Database, connector
+
+    return Database(connector(settings), CircuitBreaker("Postgres", settings.store_retry_after))
+
+
+def _archive(settings: Settings, database: Database | None, *, deployed: bool) -> Archive:
+    if database:
+        from message_handler.stores.postgres_archive import PostgresArchive
+
+        return PostgresArchive(database)
+    if deployed or settings.redis_url or settings.job_queue_url:
+        from message_handler.stores.no_archive import NoArchive
+
+        return NoArchive()
+    from message_handler.stores.memory_archive import MemoryArchive
+
+    return MemoryArchive()
+
+
+def _tiers(settings: Settings, database: Database | None, *, deployed: bool) -> Failover:
+    """The tiers that there may be, best first."""
     from message_handler.stores.memory import MemoryTier
-    from message_handler.stores.no_archive import NoArchive, NoAudit, NoConfiguration
 
     tiers: list[Tier] = []
-    archive: Archive
-    configuration: ConfigurationStore = NoConfiguration()
-    audit: Audit = NoAudit()
-    outbox: Outbox | None = None
-    retention: Retention | None = None
     if settings.redis_url:
         from message_handler.stores.redis import RedisTier
         from message_handler.stores.redis_client import connect
 
         tiers.append(RedisTier(connect(settings), settings))
-    if settings.database_url:
-        from message_handler.stores.database import Database, connector
+    if database:
         from message_handler.stores.postgres import PostgresTier
-        from message_handler.stores.postgres_archive import PostgresArchive
+
+        tiers.append(PostgresTier(database, settings))
+    # Whoever works in another process never finishes what waits in this one's memory.
+    unheld_seconds = settings.heartbeat_stale if settings.job_queue_url else None
+    tiers.append(MemoryTier(settings, unheld_seconds=unheld_seconds))
+    return Failover(*tiers, expected="redis" if deployed else None)
+
+
+class _Others(NamedTuple):
+    """What else Postgres keeps."""
+
+    configuration: ConfigurationStore
+    audit: Audit
+    outbox: Outbox | None = None
+    retention: Retention | None = None
+
+
+def _others(database: Database | None, archive: Archive) -> _Others:
+    if database:
         from message_handler.stores.postgres_audit import PostgresAudit
         from message_handler.stores.postgres_configuration import PostgresConfiguration
         from message_handler.stores.postgres_outbox import PostgresOutbox
         from message_handler.stores.postgres_retention import PostgresRetention
 
-        database = Database(connector(settings), CircuitBreaker("Postgres", settings.store_retry_after))
-        tiers.append(PostgresTier(database, settings))
-        archive, configuration, audit, outbox = (
-            PostgresArchive(database),
+        return _Others(
             PostgresConfiguration(database),
             PostgresAudit(database),
             PostgresOutbox(database),
+            PostgresRetention(database),
         )
-        retention = PostgresRetention(database)
-    elif deployed or settings.redis_url or settings.job_queue_url:
-        archive = NoArchive()
-    else:
-        from message_handler.stores.memory_archive import MemoryArchive
+    from message_handler.stores.memory_archive import MemoryArchive
+    from message_handler.stores.no_archive import NoAudit, NoConfiguration
 
-        archive = MemoryArchive()
-        audit = archive.audit
-    # Whoever works in another process never finishes what waits in this one's memory.
-    unheld_seconds = settings.heartbeat_stale if settings.job_queue_url else None
-    tiers.append(MemoryTier(settings, unheld_seconds=unheld_seconds))
-    failover = Failover(*tiers, expected="redis" if deployed else None)
-    return _Stores(failover, archive, configuration, audit, outbox, retention)
+    return _Others(NoConfiguration(), archive.audit if isinstance(archive, MemoryArchive) else NoAudit())
 
 
-def _sqs(settings: Settings) -> tuple[SqsQueue, SqsQueue]:
-    """The queue of jobs, and that of deliveries: the same one where there is no other."""
-    import boto3
+def _sqs(settings: Settings) -> SqsQueue:
+    """The queue of jobs."""
     from botocore.config import Config
 
     # Deadlines nest: all tries together stay well below the API's 29 s.
@@ -182,26 +244,35 @@ def _sqs(settings: Settings) -> tuple[SqsQueue, SqsQueue]:
         max_pool_connections=20,
     )
     assert settings.job_queue_url
-    client = boto3.client("sqs", config=config)
-    queue = SqsQueue(client, settings.job_queue_url, settings.dead_letter_queue_url)
-    if not settings.delivery_queue_url:
-        return queue, queue
+    return SqsQueue(clients.client("sqs", config=config), settings.job_queue_url, settings.dead_letter_queue_url)
+
+
+def _hasty_sqs(url: str) -> SqsQueue:
+    """The queue of deliveries, where it has one of its own."""
+    from botocore.config import Config
+
     # A record that only wakes is worth no second try: the worker has answered, and the sweep finds what it left.
-    hasty = Config(connect_timeout=1, read_timeout=2, retries={"total_max_attempts": 1}, max_pool_connections=20)
-    return queue, SqsQueue(boto3.client("sqs", config=hasty), settings.delivery_queue_url)
+    config = Config(connect_timeout=1, read_timeout=2, retries={"total_max_attempts": 1}, max_pool_connections=20)
+    return SqsQueue(clients.client("sqs", config=config), url)
 
 
 def _egress(settings: Settings) -> Egress:
+    from message_handler.egress import Egress
+
     hosts = [host.strip() for host in settings.egress_allowed_hosts.split(",") if host.strip()]
     return Egress(hosts, allow_loopback=settings.egress_allow_loopback)
 
 
 def _secrets(settings: Settings) -> Secrets:
+    from message_handler.secrets import Secrets
+
     return Secrets(settings.secrets_prefix, literals=settings.allow_literal_secrets)
 
 
 def _ai(core_ai: dict[str, Any], settings: Settings, egress: Egress, secrets: Secrets) -> AI:
     """The AI that a configuration asks for, with the one that answers where the first does not."""
+    from message_handler.ai.answering import Answering, Provider
+
     records = [core_ai, *filter(None, [core_ai.get("fallback")])]
     return Answering(
         [
@@ -226,8 +297,12 @@ def _ask(core_ai: dict[str, Any], settings: Settings, egress: Egress, secrets: S
 
         return Bedrock(core_ai).ask
     if scheme == "simulated":
+        from message_handler.ai.simulated import SimulatedAI
+
         simulated = SimulatedAI(settings.simulated_ai_delay_ms)
         return lambda prompt, watch, _limits: simulated.complete(prompt, watch)
+
+    from message_handler.ai.failures import Failure
 
     def unsupported(*_: object) -> Completion:
         raise Failure("ai_unsupported")

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from message_handler import clients
 from message_handler.ai import Completion, Prompt, Watch
 from message_handler.ai.failures import Failure, of_status
 from message_handler.ai.messages import system_of, turns_of
@@ -123,10 +124,9 @@ class Bedrock:
 
 @cache
 def _client(region: str | None) -> Any:
-    import boto3
     from botocore.config import Config
 
-    client = boto3.client("bedrock-runtime", region_name=region, config=Config(retries={"total_max_attempts": 1}))
+    client = clients.client("bedrock-runtime", region_name=region, config=Config(retries={"total_max_attempts": 1}))
     client.meta.events.register("before-send.bedrock-runtime.*", _send)
     return client
 

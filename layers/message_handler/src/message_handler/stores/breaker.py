@@ -11,8 +11,9 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
 
 from message_handler.errors import Unavailable
 
@@ -35,22 +36,20 @@ class CircuitBreaker:
         """Whether the store was away when it was last called."""
         return self._open
 
-    @contextmanager
-    def guard(self) -> Iterator[None]:
+    def guard(self) -> Self:
         """Call the store inside. Raises Unavailable without calling while open; one raised inside opens."""
-        self._enter()
-        try:
-            yield
-        except Unavailable as error:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, Unavailable):
             self._turn(open_=True, reason=error.what)
-            raise
-        except Exception:
+        elif error is None or isinstance(error, Exception):
             # It answered, and be it with a refusal. (A process that is told to end learned nothing of the store.)
             self._turn(open_=False)
-            raise
-        self._turn(open_=False)
 
-    def _enter(self) -> None:
+    def __enter__(self) -> None:
         if not self._open:
             return
         with self._mutex:

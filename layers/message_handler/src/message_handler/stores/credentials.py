@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 from urllib.parse import urlencode
 
+from message_handler.clients import session
 from message_handler.errors import SettingsError, Unavailable
 from message_handler.secrets import AGAIN_SECONDS, SecretsManager
 
@@ -107,16 +108,12 @@ class IamLogin:
     """
 
     def __init__(self, user: str, service: str, url: str, query: dict[str, str], setting: str) -> None:
-        import boto3
-
-        # The process's own, which the queue's client needs too: another one would cost a start 5 ms.
-        if boto3.DEFAULT_SESSION is None:
-            boto3.setup_default_session()
         self._user = user
         self._service = service
         self._url = f"{url}/?{urlencode(query)}"
-        self._session: Any = boto3.DEFAULT_SESSION
-        self._region = self._session.region_name
+        # The process's own, which the queue's client needs too.
+        self._session: Any = session()
+        self._region = self._session.get_config_variable("region")
         if not self._region:
             raise SettingsError(f"bad settings: {setting} needs AWS_DEFAULT_REGION")
         self._mutex = threading.Lock()

@@ -24,9 +24,13 @@ def turns_from_json(values: list[dict[str, Any]]) -> tuple[Turn, ...]:
     return tuple(Turn(value["role"], value["content"], value.get("message_id")) for value in values)
 
 
+#: `json.dumps` would make one for each call.
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+
+
 def as_text(value: Any) -> str:
-    """What a script passes on unread."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    """As JSON without blanks: what a script is told, and what it passes on unread."""
+    return _ENCODER.encode(value)
 
 
 def message_to_json(message: Message) -> dict[str, Any]:

@@ -144,6 +144,15 @@ class MemoryTier:
                 self._index(line)
             return finished
 
+    def give_back(self, key: ConversationKey, lock_id: str) -> bool:
+        with self._mutex:
+            line = self._line(key)
+            job = steps.give_back(line, lock_id, now=self._clock(), settings=self._settings)
+            if job:
+                self._keep(job)
+                self._index(line)
+            return job is not None
+
     def cancel(self, key: ConversationKey, job_id: str) -> Job | None:
         with self._mutex:
             return steps.cancel(self._line(key), job_id)

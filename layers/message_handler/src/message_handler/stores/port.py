@@ -140,6 +140,12 @@ class Tier(Protocol):
         A job that is `unarchived` is kept with its messages' text until `archived` is called.
         """
 
+    def give_back(self, key: ConversationKey, lock_id: str) -> bool:
+        """End the job of one's own lock as cancelled, with all of its messages; what waits behind it moves up.
+
+        False, and nothing changed, if the lock is not one's own.
+        """
+
     def archived(self, job_id: str) -> None:
         """Postgres has the end of an `unarchived` job: its messages' text need not be kept any more."""
 

@@ -148,6 +148,12 @@ class PostgresTier:
 
         return self._step(key, step, ended=lambda _: job)
 
+    def give_back(self, key: ConversationKey, lock_id: str) -> bool:
+        def step(row: _Row) -> Job | None:
+            return steps.give_back(row.line, lock_id, now=row.now, settings=self._settings)
+
+        return self._step(key, step, ended=lambda job: job) is not None
+
     def archived(self, job_id: str) -> None:
         ended, now = self._find(job_id)
         if ended and ended.unarchived:

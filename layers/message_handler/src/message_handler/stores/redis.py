@@ -14,12 +14,12 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import asdict, replace
 from hashlib import sha1
-from importlib.resources import files
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import redis
 from redis.exceptions import NoScriptError
@@ -43,7 +43,7 @@ from message_handler.settings import Settings
 from message_handler.stores.breaker import CircuitBreaker
 from message_handler.stores.documents import as_text, job_from_json, job_to_json, message_to_json, turns_to_json
 from message_handler.stores.port import Finished, Held, Sealed, TierName
-from message_handler.stores.redis_client import translating
+from message_handler.stores.redis_client import Reaching
 from message_handler.stores.steps import sweep_each
 
 #: Work in progress is kept as long as SQS keeps its records.
@@ -56,20 +56,7 @@ PINGED = 16
 #: A connection that nobody used for so many seconds is made anew: firewalls and balancers drop idle ones silently.
 IDLE_SECONDS = 60.0
 
-STEPS = (
-    "accept",
-    "undo",
-    "claim",
-    "adopt",
-    "heartbeat",
-    "look",
-    "seal",
-    "finish",
-    "cancel",
-    "release",
-    "hand_off",
-    "erase",
-)
+_LUA = Path(__file__).with_name("lua")
 
 
 class RedisTier:
@@ -89,12 +76,12 @@ class RedisTier:
         self._breaker = breaker or CircuitBreaker("Redis", settings.store_retry_after)
         self._settings = settings
         self._clock = clock
-        folder = files("message_handler.stores") / "lua"
-        shared = (folder / "line.lua").read_text()
-        self._scripts = {step: _script(shared + (folder / f"{step}.lua").read_text()) for step in STEPS}
-        self._scripts["admit"] = _script((folder / "admit.lua").read_text())
-        self._limits = {
-            "job_ttl": math.ceil(settings.job_ttl),
+        self._reach = Reaching(self._breaker)
+        #: The steps' scripts that were needed so far, by their names.
+        self._scripts: dict[str, _Script] = {}
+        self._job_ttl = math.ceil(settings.job_ttl)
+        limits = {
+            "job_ttl": self._job_ttl,
             "live_ttl": LIVE_TTL_SECONDS,
             "ended_max": ENDED_MAX,
             "max_restarts": settings.max_restarts,
@@ -102,6 +89,9 @@ class RedisTier:
             "run_seconds": settings.run_seconds,
             "wake_after": settings.wake_after,
         }
+        # In the scripts, for it need not be told at each call.
+        told = ", ".join(f"{name} = {value}" for name, value in limits.items())
+        self._told = f"local settings = {{{told}}}\n"
 
     def ping(self) -> None:
         """Whether it can be written to, on as many of a cluster's nodes as so many slots are on."""
@@ -142,13 +132,14 @@ class RedisTier:
         self._accept(request, [job_id, spare_id], job_id=job_id, spare_id=spare_id)
 
     def _accept(self, request: Request, job_ids: list[str], **arguments: Any) -> dict[str, Any]:
+        context = request.context
         answer: dict[str, Any] = self._step(
             "accept",
             request.key,
             job_ids,
             bot_id=request.bot_id,
-            context=as_text(turns_to_json(request.context)),
-            context_size=len(request.context),
+            context=as_text(turns_to_json(context)) if context else "[]",
+            context_size=len(context),
             messages=[message_to_json(message) for message in request.messages],
             policy=request.double_texting,
             debounce=request.debounce,
@@ -220,7 +211,7 @@ class RedisTier:
             [job.job_id, spare_id],
             job_id=job.job_id,
             ended=json.dumps(job_to_json(job)),
-            ended_ttl=LIVE_TTL_SECONDS if job.unarchived else self._limits["job_ttl"],
+            ended_ttl=LIVE_TTL_SECONDS if job.unarchived else self._job_ttl,
             covered=[id_ for message in job.messages for id_ in message.ids],
             cancelled=job.status is JobStatus.CANCELLED,
             held=job.held,
@@ -228,6 +219,13 @@ class RedisTier:
             **({} if lock_id is None else {"lock_id": lock_id}),
         )
         return Finished(answer["done"], answer["waiting"])
+
+    def give_back(self, key: ConversationKey, lock_id: str) -> bool:
+        # Right for whoever took the lock; a worker's claim, or a successor, names another job: then it is told.
+        job_id = key.job_id_under(lock_id)
+        while "missing" in (answer := self._step("give_back", key, [job_id], lock_id=lock_id, job_id=job_id)):
+            job_id = answer["missing"]
+        return bool(answer["done"])
 
     def cancel(self, key: ConversationKey, job_id: str) -> Job | None:
         return _job(self._step("cancel", key, job_id=job_id))
@@ -253,9 +251,7 @@ class RedisTier:
         """The end of a job, in place of what its key holds."""
         end = json.dumps(job_to_json(ended))
         with self._reaching():
-            self._client.set(
-                _job_key(ended.key.shard, ended.job_id), end, ex=math.ceil(self._settings.job_ttl), xx=True
-            )
+            self._client.set(_job_key(ended.key.shard, ended.job_id), end, ex=self._job_ttl, xx=True)
 
     def job(self, job_id: str) -> Job | None:
         shard = shard_of_job(job_id)
@@ -337,8 +333,7 @@ class RedisTier:
         due = [key for key in dict.fromkeys([*self._due(now), *old]) if platform_id in (None, key.platform_id)]
         return sweep_each(due, lambda key: _job(self._step("release", key, older_than=older_than)))
 
-    @contextmanager
-    def _reaching(self, *, writes: bool = False) -> Iterator[None]:
+    def _reaching(self, *, writes: bool = False) -> Reaching:
         now = time.monotonic()
         if self._used_at + IDLE_SECONDS < now:
             for pool in getattr(self._client, "pools", [self._client.connection_pool]):
@@ -347,8 +342,7 @@ class RedisTier:
         if self._breaker.is_open and not writes:
             # One that is full, or a replica since a moment ago, still reads: only a write tells that it is back.
             self.ping()
-        with self._breaker.guard(), translating():
-            yield
+        return self._reach
 
     def _text(self, name: str) -> str | None:
         """The client decodes every answer, which its types don't know."""
@@ -398,27 +392,39 @@ class RedisTier:
         return locks
 
     def _step(self, name: str, key: ConversationKey, job_ids: Iterable[str] = (), **arguments: Any) -> Any:
-        keys = [_line_key(key), _ended_key(key), f"mh:{{{key.shard}}}:due"]
-        keys += [_job_key(key.shard, job_id) for job_id in job_ids]
-        arguments |= {"settings": self._limits, "member": f"{key.platform_id}/{key.conversation_id}"}
+        shard, member = f"mh:{{{key.shard}}}", f"{key.platform_id}/{key.conversation_id}"
+        keys = [f"{shard}:line:{member}", f"{shard}:ended:{member}", f"{shard}:due"]
+        keys += [f"{shard}:job:{job_id}" for job_id in job_ids]
+        arguments["member"] = member
         answer = self._run(name, keys, arguments)
         return json.loads(answer) if isinstance(answer, str) and answer.startswith("{") else answer
 
     def _run(self, name: str, keys: list[str], arguments: dict[str, Any]) -> Any:
         if self._clock:
             arguments["now"] = self._clock()
-        (sha, script), words = self._scripts[name], [*keys, json.dumps(arguments, ensure_ascii=False)]
+        script = self._scripts.get(name) or self._script(name)
+        words = (len(keys), *keys, as_text(arguments))
         with self._reaching(writes=True):
             try:
-                return self._client.evalsha(sha, len(keys), *words)
+                return self._client.execute_command("EVALSHA", script.sha, *words)  # type: ignore[no-untyped-call]
             except NoScriptError:
                 # This server never had it, or lost it (restart, failover); from now on it has it.
-                return self._client.eval(script, len(keys), *words)
+                return self._client.execute_command("EVAL", script.text, *words)  # type: ignore[no-untyped-call]
+
+    def _script(self, name: str) -> _Script:
+        """Read from its file when it is needed: most functions need a few."""
+        text = (_LUA / f"{name}.lua").read_text()
+        if name != "admit":
+            text = self._told + (_LUA / "line.lua").read_text() + text
+        script = self._scripts[name] = _Script(sha1(text.encode(), usedforsecurity=False).hexdigest(), text)
+        return script
 
 
-def _script(text: str) -> tuple[str, str]:
-    """What Redis knows it by, and the script."""
-    return sha1(text.encode(), usedforsecurity=False).hexdigest(), text
+class _Script(NamedTuple):
+    """A script, and what Redis knows it by."""
+
+    sha: str
+    text: str
 
 
 def _line_key(key: ConversationKey) -> str:

@@ -18,6 +18,8 @@ from redis.connection import ConnectionPool
 from redis.crc import key_slot
 from redis.exceptions import AskError, ClusterDownError, MovedError
 
+from message_handler.stores.redis_client import Client
+
 #: To how many nodes a command is sent: the one that had its slot, the one that has it, and the one that will have it.
 HOPS = 3
 
@@ -36,7 +38,7 @@ class ClusterClient(redis.Redis):
     def __init__(self, pool: Callable[[], ConnectionPool]) -> None:
         self._new_pool = pool
         super().__init__(connection_pool=pool())
-        self._guide = redis.Redis(connection_pool=self.connection_pool)
+        self._guide = Client(connection_pool=self.connection_pool)
         named = self.connection_pool.connection_kwargs
         # ElastiCache Serverless is one node under the name that the URL has: one connection is enough.
         self._nodes = {(named.get("host", "localhost"), named.get("port", 6379)): self._guide}
@@ -106,7 +108,7 @@ class ClusterClient(redis.Redis):
         if address not in self._nodes:
             pool = self._new_pool()
             pool.connection_kwargs.update(host=address[0], port=port)
-            return self._nodes.setdefault(address, redis.Redis(connection_pool=pool))
+            return self._nodes.setdefault(address, Client(connection_pool=pool))
         return self._nodes[address]
 
     def _follow(self, node: redis.Redis, command: Command) -> Any:

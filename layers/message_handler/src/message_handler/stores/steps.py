@@ -152,6 +152,16 @@ def finish(line: Line, lock_id: str | None, job: Job, *, spare_id: str, now: flo
     return Finished(True, waiting=line.current is not None)
 
 
+def give_back(line: Line, lock_id: str, *, now: float, settings: Settings) -> Job | None:
+    """End the job of one's own lock as cancelled, with all of its messages; None: it is another's."""
+    if not line.locked_by(lock_id):
+        return None
+    assert line.current is not None
+    job = replace(line.current, status=JobStatus.CANCELLED)
+    finish(line, lock_id, job, spare_id=job.job_id, now=now, settings=settings)
+    return job
+
+
 def _end(line: Line, job: Job, end: Job, spare_id: str, now: float, settings: Settings) -> tuple[Message, ...]:
     """The messages that ended with the job, with their text, which its end may have left out."""
     named = {id_ for message in end.messages for id_ in message.ids}

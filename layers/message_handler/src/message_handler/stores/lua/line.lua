@@ -1,17 +1,17 @@
--- What every step shares; put in front of each step's script.
+-- What every step shares; put in front of each step's script. Before it stands the table `settings` (seconds), which is
+-- the same in each call.
 --
 -- KEYS[1]  hash: the line of a conversation (bot_id, current, next, last, lock_id, acquired_at, claimed_at,
 --          heartbeat_at, progress, due_at, wakes, handed_off, interrupted); current, next, progress and interrupted (how
 --          the job ended that was interrupted last) are JSON documents
 -- KEYS[2]  hash: message id -> JSON array [job id, message id, ended at, number of messages] of ended jobs
 -- KEYS[3]  sorted set of the shard: conversation -> Unix seconds at which the sweep should look at it
--- ARGV[1]  JSON object: now (Unix seconds; absent: the server's clock), member (the conversation's name),
---          settings (seconds), and what the step itself takes
+-- ARGV[1]  JSON object: now (Unix seconds; absent: the server's clock), member (the conversation's name), and what the
+--          step itself takes
 --
 -- The steps themselves are described in steps.py, which is the protocol to read; names are the same here.
 
 local input = cjson.decode(ARGV[1])
-local settings = input.settings
 local now = input.now
 if not now then
   local time = redis.call('TIME')
@@ -23,11 +23,15 @@ local FIELDS = {'bot_id', 'current', 'next', 'last', 'lock_id', 'acquired_at', '
 local DOCUMENTS = {current = true, next = true, last = true, progress = true, interrupted = true}
 local NUMBERS = {acquired_at = true, claimed_at = true, heartbeat_at = true, due_at = true, wakes = true}
 
+-- the fields that the line has
+local stored = {}
+
 local function load_line()
   local values, line = redis.call('HMGET', KEYS[1], unpack(FIELDS)), {}
   for index, name in ipairs(FIELDS) do
     local value = values[index]
     if value then
+      stored[name] = true
       if DOCUMENTS[name] then
         value = cjson.decode(value)
       elseif NUMBERS[name] then
@@ -41,13 +45,22 @@ end
 
 -- Write the named fields; an empty one is removed. A line with a job is in the sweep's index, one without expires.
 local function save_line(line, names)
+  local set, emptied = {}, {}
   for _, name in ipairs(names) do
     local value = line[name]
-    if value == nil then
-      redis.call('HDEL', KEYS[1], name)
-    else
-      redis.call('HSET', KEYS[1], name, DOCUMENTS[name] and cjson.encode(value) or value)
+    if value ~= nil then
+      set[#set + 1] = name
+      set[#set + 1] = DOCUMENTS[name] and cjson.encode(value) or value
+    elseif stored[name] then
+      emptied[#emptied + 1] = name
     end
+  end
+  -- Each command costs as much as all the rest of a script: one for many fields.
+  if #set > 0 then
+    redis.call('HSET', KEYS[1], unpack(set))
+  end
+  if #emptied > 0 then
+    redis.call('HDEL', KEYS[1], unpack(emptied))
   end
   if line.current then
     redis.call('ZADD', KEYS[3], line.due_at, input.member)

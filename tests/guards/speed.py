@@ -1,0 +1,90 @@
+"""What is quick must not therefore be careless: the guards of the shorter ways."""
+
+from __future__ import annotations
+
+from tests.guards.guard import Guard, Removal, each_in
+
+STEPS = "stores/steps.py"
+SCRIPTS = "stores/lua"
+
+in_both = each_in("contract/test_tier.py", "memory", "redis")
+
+LOCKS = (
+    *in_both(
+        "a lock is given back by its owner alone",
+        "invariant 4",
+        "TestGiveBack::test_nobody_but_the_owner_gives_it_back",
+        Removal(
+            STEPS,
+            "    if not line.locked_by(lock_id):\n        return None\n    assert line.current is not None\n    job =",
+            "    if line.current is None:\n        return None\n    job =",
+        ),
+        Removal(f"{SCRIPTS}/give_back.lua", "if not job or line.lock_id ~= input.lock_id then", "if not job then"),
+    ),
+    Guard(
+        "a job that is given back ends under its own key",
+        "issue 6: one script for each step",
+        "contract/test_tier.py::TestGiveBack::test_all_of_the_job_ends_as_cancelled[redis]",
+        (Removal(f"{SCRIPTS}/give_back.lua", "if job.job_id ~= input.job_id then", "if false then"),),
+    ),
+)
+
+TEXTS = tuple(
+    Guard(
+        f"the short way to turns refuses {what}",
+        "issue 6; bad input",
+        "unit/test_texts.py::test_both_ways_take_and_refuse_the_same",
+        (Removal("intake.py", *removal),),
+    )
+    for what, *removal in (
+        ("U+0000", ' or "\\x00" in text or not text.strip()', " or not text.strip()"),
+        ("blank texts", " in text or not text.strip():", " in text:"),
+        (
+            "lone surrogates",
+            "            size += len(text.encode())\n",
+            '            size += len(text.encode("utf-8", "replace"))\n',
+        ),
+        ("too many", "not 0 < len(messages) <= MAX_UNANSWERED", "not messages"),
+        ("too much", "return size <= MAX_HISTORY_BYTES", "return True"),
+        (
+            "a bot that can't be",
+            "if _are_plain(messages) and (bot_id is None or is_identifier(bot_id)):",
+            "if _are_plain(messages):",
+        ),
+    )
+)
+
+STARTS = (
+    Guard(
+        "a restored environment draws its own jitter",
+        "issue 6: ready for SnapStart",
+        "contract/test_starts.py::test_two_that_are_restored_from_one_snapshot_draw_differently",
+        (Removal("starts.py", "    random.seed()\n"),),
+    ),
+    *(
+        Guard(
+            f"a restored environment connects to {what} anew",
+            "issue 6: ready for SnapStart",
+            "contract/test_starts.py::test_every_connection_is_made_anew_after_a_restore",
+            (Removal("wiring.py", text, new),),
+        )
+        for what, text, new in (
+            ("the stores", "self.tiers.close()  # Postgres is one of them", "pass"),
+            ("SQS", "if not self.queue.in_process:", "if False:"),
+        )
+    ),
+    Guard(
+        "the collector works after a start",
+        "issue 6: a start's imports",
+        "contract/test_starts.py::test_in_lambda_the_parts_are_there_before_the_first_call",
+        (Removal("starts.py", "    gc.freeze()\n    gc.enable()\n", "    gc.freeze()\n"),),
+    ),
+    Guard(
+        "a bad setting doesn't end a start",
+        "issue 6: ready for SnapStart",
+        "contract/test_starts.py::test_a_bad_setting_is_told_by_the_first_call",
+        (Removal("starts.py", "with suppress(SettingsError):  #", "if True:  #"),),
+    ),
+)
+
+GUARDS = (*LOCKS, *TEXTS, *STARTS)
