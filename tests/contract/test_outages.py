@@ -830,4 +830,8 @@ class TestWhateverGoesAway:
             world.orderly = False
             return world
 
-        return happens(unordered, OUTAGES, story, *moments)
+        def story_and_recovery(world: World) -> None:
+            story(world)
+            world.postgres(away=False)  # what is committed already doesn't wait for that
+
+        return happens(unordered, OUTAGES, story_and_recovery, *moments)

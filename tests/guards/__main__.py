@@ -28,6 +28,7 @@ from tests.guards import (
     template,
     tenants,
     tiers,
+    together,
     worker,
 )
 from tests.guards.guard import Guard
@@ -39,6 +40,7 @@ GUARDS: tuple[Guard, ...] = (
     *tiers.GUARDS,
     *archives.GUARDS,
     *worker.GUARDS,
+    *together.GUARDS,
     *service.GUARDS,
     *handoff.GUARDS,
     *tenants.GUARDS,

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
+from functools import partial
 from hashlib import sha1
 from importlib.resources import files
 from typing import Any
@@ -41,8 +42,9 @@ from message_handler.models import (
 )
 from message_handler.settings import Settings
 from message_handler.stores.breaker import CircuitBreaker
+from message_handler.stores.combiner import Combiner
 from message_handler.stores.documents import as_text, job_from_json, job_to_json, message_to_json, turns_to_json
-from message_handler.stores.port import Finished, Held, Sealed, TierName
+from message_handler.stores.port import Again, Finished, Held, Sealed, TierName
 from message_handler.stores.redis_client import translating
 from message_handler.stores.steps import sweep_each
 
@@ -71,6 +73,12 @@ STEPS = (
     "erase",
 )
 
+#: What the workers of a batch do at the same time: as many as come together are one round trip.
+COMBINED = ("accept_and_claim", "adopt", "heartbeat", "look", "seal", "finish")
+
+#: A script's keys, and its arguments as JSON.
+type _Step = tuple[list[str], str]
+
 
 class RedisTier:
     """The scripts of `lua/` behind the port. `clock`: None for the server's, or the test's own (Unix seconds)."""
@@ -92,7 +100,16 @@ class RedisTier:
         folder = files("message_handler.stores") / "lua"
         shared = (folder / "line.lua").read_text()
         self._scripts = {step: _script(shared + (folder / f"{step}.lua").read_text()) for step in STEPS}
+        accept, claim = ((folder / f"{step}.lua").read_text() for step in ("accept", "claim"))
+        both = (folder / "accept_and_claim.lua").read_text().replace("ACCEPT", accept).replace("CLAIM", claim)
+        self._scripts["accept_and_claim"] = _script(shared + both)
         self._scripts["admit"] = _script((folder / "admit.lua").read_text())
+        self._together: dict[str, Combiner[_Step, Any]] = {}
+        if not hasattr(client, "pools"):  # in a cluster the keys of two conversations may be on two nodes
+            each = (folder / "each.lua").read_text()
+            for step in COMBINED:
+                self._scripts[f"each {step}"] = _script(each.replace("STEP", self._scripts[step][1]))
+                self._together[step] = Combiner(partial(self._evaluate, step))
         self._limits = {
             "job_ttl": math.ceil(settings.job_ttl),
             "live_ttl": LIVE_TTL_SECONDS,
@@ -142,28 +159,19 @@ class RedisTier:
         self._accept(request, [job_id, spare_id], job_id=job_id, spare_id=spare_id)
 
     def _accept(self, request: Request, job_ids: list[str], **arguments: Any) -> dict[str, Any]:
-        answer: dict[str, Any] = self._step(
-            "accept",
-            request.key,
-            job_ids,
-            bot_id=request.bot_id,
-            context=as_text(turns_to_json(request.context)),
-            context_size=len(request.context),
-            messages=[message_to_json(message) for message in request.messages],
-            policy=request.double_texting,
-            debounce=request.debounce,
-            debounce_max=request.debounce_max,
-            correlation_id=request.correlation_id,
-            **({"resources": as_text(request.resources)} if request.resources else {}),
-            **arguments,
-        )
+        answer: dict[str, Any] = self._step("accept", request.key, job_ids, **_accepting(request), **arguments)
         return answer
 
     def undo(self, key: ConversationKey, message_ids: Iterable[str]) -> None:
         self._step("undo", key, message_ids=list(message_ids))
 
-    def claim(self, key: ConversationKey, lock_id: str) -> Claim | Refused | None:
-        answer = self._step("claim", key, lock_id=lock_id)
+    def claim(self, key: ConversationKey, lock_id: str, again: Again | None = None) -> Claim | Refused | None:
+        if again:
+            ids = {"job_id": again.job_id, "spare_id": again.spare_id, "lock_id": lock_id}
+            job_ids = (again.job_id, again.spare_id)
+            answer = self._step("accept_and_claim", key, job_ids, **_accepting(again.request), **ids)
+        else:
+            answer = self._step("claim", key, lock_id=lock_id)
         if "wait" in answer:
             return Refused(answer["wait"], answer["held"])
         return Claim(job_from_json(answer["job"]), lock_id) if "job" in answer else None
@@ -407,13 +415,28 @@ class RedisTier:
     def _run(self, name: str, keys: list[str], arguments: dict[str, Any]) -> Any:
         if self._clock:
             arguments["now"] = self._clock()
-        (sha, script), words = self._scripts[name], [*keys, json.dumps(arguments, ensure_ascii=False)]
+        step: _Step = (keys, json.dumps(arguments, ensure_ascii=False))
         with self._reaching(writes=True):
-            try:
-                return self._client.evalsha(sha, len(keys), *words)
-            except NoScriptError:
-                # This server never had it, or lost it (restart, failover); from now on it has it.
-                return self._client.eval(script, len(keys), *words)
+            together = self._together.get(name)
+            return together.ask(step) if together else self._evaluate(name, [step])[0]
+
+    def _evaluate(self, name: str, steps: list[_Step]) -> list[Any]:
+        """The answers to one step, taken for each of these keys and arguments; an error for each that failed."""
+        if len(steps) == 1:
+            ((keys, arguments),) = steps
+            return [self._call(name, keys, arguments)]
+        counts = json.dumps([len(keys) for keys, _ in steps])
+        all_keys = [key for keys, _ in steps for key in keys]
+        answers: list[Any] = self._call(f"each {name}", all_keys, counts, *(arguments for _, arguments in steps))
+        return answers
+
+    def _call(self, script: str, keys: list[str], *arguments: str) -> Any:
+        (sha, text), words = self._scripts[script], (*keys, *arguments)
+        try:
+            return self._client.evalsha(sha, len(keys), *words)
+        except NoScriptError:
+            # This server never had it, or lost it (restart, failover); from now on it has it.
+            return self._client.eval(text, len(keys), *words)
 
 
 def _script(text: str) -> tuple[str, str]:
@@ -435,6 +458,20 @@ def _job_key(shard: int, job_id: str) -> str:
 
 def _key_of(member: str) -> ConversationKey:
     return ConversationKey(*member.split("/", 1))
+
+
+def _accepting(request: Request) -> dict[str, Any]:
+    """What an accept is told of a request."""
+    return {
+        "bot_id": request.bot_id,
+        "context": as_text(turns_to_json(request.context)),
+        "context_size": len(request.context),
+        "messages": [message_to_json(message) for message in request.messages],
+        "policy": request.double_texting,
+        "debounce": request.debounce,
+        "debounce_max": request.debounce_max,
+        "correlation_id": request.correlation_id,
+    } | ({"resources": as_text(request.resources)} if request.resources else {})
 
 
 def _given(**arguments: Any) -> dict[str, Any]:
