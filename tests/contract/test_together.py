@@ -231,11 +231,11 @@ class TestPostgres:
         group 1: m0 … m9     group 2: m9 … m0     With m9 in the hand group 2 would wait for m0, and group 1 for m9.
         """
         archive, (first, *_, last) = talks[0].archive, talks
-        for talk, job in zip(talks, jobs, strict=True):
+        for talk, job in reversed(list(zip(talks, jobs, strict=True))):  # nor do they lie in that order
             talk.number(job)
         ends = [talk.completed(job) for talk, job in zip(talks, jobs, strict=True)]
         with closing(connector(migrated)()) as other, closing(connector(migrated)()) as third:
-            lock = "select 1 from conversations where conversation_id = :id for update nowait"
+            lock = "select 1 from conversations where conversation_id = :id for update skip locked"
             other.run("begin")
             other.run(lock, id=first.key.conversation_id)
             backwards = [*range(MOST - 1, -1, -1)]
@@ -251,10 +251,11 @@ class TestPostgres:
             group = ThreadPoolExecutor(1).submit(door.together, threads, ahead, *calls)
             until(lambda: is_blocked(third))
             third.run("begin")
-            third.run(lock, id=last.key.conversation_id)
+            free = third.run(lock, id=last.key.conversation_id)
             third.run("rollback")
             other.run("rollback")
             assert all(group.result(30)[1:])
+            assert free
 
 
 def is_blocked(connection: Connection) -> bool:
@@ -305,6 +306,7 @@ class TestRedis:
         if forgotten:
             redis_client.script_flush()
         claims = self.together(chats, "accept_and_claim", self.claim, monkeypatch)
+        assert [number for number, claim in enumerate(claims) if isinstance(claim, Exception)] == [4]
         assert isinstance(claims[4], redis.ResponseError)
         assert str(claims[4]).startswith("WRONGTYPE")
         assert [claim.job.key for claim in (*claims[:4], *claims[5:])] == [

@@ -22,7 +22,7 @@ COMMITTING = (
         "invariant 3",
         "TestCommit::test_a_stale_fence_is_refused_and_nothing_has_changed",
         Removal(MEMORY, "if fence != archived.fence or any(", "if any("),
-        Removal(COMMIT, "      and conversations.fence = locked.fence\n"),
+        Removal(COMMIT, "      and conversations.fence = job.fence\n"),
     ),
     *in_both(
         "the commit looks whether a message is settled",

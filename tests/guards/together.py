@@ -63,12 +63,7 @@ GUARDS = (
         "groups take the conversations' rows in one order: a commit",
         "step commit",
         f"{ARCHIVE}::test_two_groups_never_wait_for_each_other[commit]",
-        (
-            Removal(
-                "stores/sql/commit_job.sql",
-                "    order by platform_id, conversation_id\n    for no key update of conversations\n",
-            ),
-        ),
+        (Removal("stores/sql/lock_jobs.sql", "    order by platform_id, conversation_id\n"),),
     ),
     Guard(
         "a step that fails is no other step's concern",
@@ -97,13 +92,13 @@ GUARDS = (
     Guard(
         "a record whose message was not committed is asked about",
         "step check",
-        f"{WORKER}::test_what_ended_is_reported_although_a_store_went_away_afterwards[memory]",
+        f"{WORKER}::test_what_ended_is_known_to_have_settled_its_own_messages_under_its_own_name",
         (Removal("runs.py", " and any(message_id in m.ids for m in job.messages)"),),
     ),
     Guard(
         "an end that is not archived is asked about",
         "step check",
-        "contract/test_outages.py::TestPostgresAway::test_an_end_whose_archive_record_was_not_sent_stays_what_it_is[memory]",
+        "contract/test_outages.py::TestPostgresAway::test_a_record_whose_end_is_not_archived_yet_is_kept[memory]",
         (Removal("runs.py", "job = self.job if self.committed else None", "job = self.job"),),
     ),
 )

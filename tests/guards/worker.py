@@ -212,7 +212,7 @@ TOGETHER = (
         "invariant 2",
         f"{WORKER}::TestAStaleWorker::test_it_does_not_answer_again_what_another_job_answered[redis and postgres]",
         (
-            Removal("stores/sql/commit_job.sql", "      and conversations.fence = locked.fence\n"),
+            Removal("stores/sql/commit_job.sql", "      and conversations.fence = job.fence\n"),
             Removal(
                 "stores/sql/commit_job.sql",
                 "unnest(ids) as message_id\n",

@@ -374,7 +374,8 @@ def _take_fences(connection: Connection, jobs: list[_Values]) -> list[list[Any]]
 def _commit_jobs(connection: Connection, jobs: list[_Values]) -> list[Committed | None]:
     """What became of each of the jobs; None if it wasn't committed now."""
     names = {f"{name}s": [job[name] for job in jobs] for name in ("platform_id", "conversation_id")}
-    rows = execute(connection, names | _numbered(jobs), "commit_job", "end_superseded")
+    lock = ("lock_jobs",) if len(jobs) > 1 else ()
+    rows = execute(connection, names | _numbered(jobs), *lock, "commit_job", "end_superseded")
     committed = {number: Committed(told) for number, told in rows}
     return [committed.get(number) for number in range(len(jobs))]
 

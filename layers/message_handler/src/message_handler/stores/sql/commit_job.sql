@@ -1,7 +1,7 @@
 -- The whole commit of each of the jobs, no two of which are of one conversation, in one statement: it waits for the
--- conversations' rows, always in the same order, and then sees the newest fences there. A message that is settled already
--- violates settled's primary key, and nothing of all this has happened. Returns the jobs that were committed, and whether
--- their platforms are to be told.
+-- conversations' rows (those of several jobs are `lock_jobs`' to wait for), and then sees the newest fences there. A message
+-- that is settled already violates settled's primary key, and nothing of all this has happened. Returns the jobs that were
+-- committed, and whether their platforms are to be told.
 with job as materialized (
     select * from json_to_recordset(cast(:jobs as json)) as job(
         number integer, platform_id text, conversation_id text, job_id uuid, fence bigint, status text, kind text,
@@ -9,17 +9,12 @@ with job as materialized (
         correlation_id text, message_ids text[], ids text[], given_ids text[], restarts integer, attempts integer,
         finished_at float8, roles text[], contents text[], turn_ids text[])
     limit cast(:count as integer)  -- tells the planner how few they are
-), locked as materialized (
-    select job.*
-    from job join conversations using (platform_id, conversation_id)
-    order by platform_id, conversation_id
-    for no key update of conversations
 ), owner as (
     update conversations
     set turn_count = turn_count + cardinality(roles), updated_at = now()
-    from locked
-    where conversations.platform_id = locked.platform_id and conversations.conversation_id = locked.conversation_id
-      and conversations.fence = locked.fence
+    from job
+    where conversations.platform_id = job.platform_id and conversations.conversation_id = job.conversation_id
+      and conversations.fence = job.fence
     returning number, turn_count - cardinality(roles) as position
 ), ended as (
     update jobs
