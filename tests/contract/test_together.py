@@ -173,6 +173,7 @@ class TestPostgres:
     ) -> None:
         jobs[4] = replace(jobs[4], attempts=2**40)
         fences = self.fences(talks, jobs, threads, monkeypatch)
+        assert [number for number, fence in enumerate(fences) if isinstance(fence, Exception)] == [4]
         assert str(fences[4]) == "Postgres refused a statement (SQLSTATE 22003)"
         assert [fence.number for fence in (*fences[:4], *fences[5:])] == [1] * 9
 

@@ -594,6 +594,21 @@ class TestAStaleWorker:
         assert world.answered("m0")
         world.checked()
 
+    def test_what_was_not_committed_has_not_ended_in_the_tier_either(self, world: World) -> None:
+        """The lock is its own still, but the fence has been raised."""
+        on(world, "after", "tier.seal", lambda: world.archive.raise_fence(world.key))
+        world.posts("m0")
+        outcome = world.delivers()
+        assert outcome is not None
+        assert outcome.ended == ()
+        with world.steps.silently():
+            head = world.tier.waiting(world.key)
+        assert head is not None
+        assert head.job_id == told(world, "m0")
+        world.settles()
+        assert world.answered("m0")
+        world.checked()
+
     def test_a_redis_that_was_rolled_back_changes_nothing(self, world: World) -> None:
         """A promoted replica still says `sealed, held` although the job was finished."""
         world.posts("m0")
@@ -981,7 +996,10 @@ class TestRecords:
         first, second = world.told["m0"]
         assert first != second
         world.delivers(world.queue.waiting[0])
-        assert [job.job_id for job in world.chain(first)] == [first, second]
+        with world.steps.silently():
+            promised = world.archive.job(world.key.platform_id, first)
+        assert promised is not None
+        assert promised.superseded_by == second
         world.settles().checked()
 
     def test_what_ended_is_known_to_have_settled_its_own_messages_under_its_own_name(self) -> None:

@@ -36,8 +36,8 @@ GUARDS = (
         (
             Removal(
                 POSTGRES,
-                "            if len(jobs) == 1:\n                return",
-                "            if True:\n                return",
+                "            if len(jobs) == 1:\n                return [refused]\n",
+                "            if True:\n                return [refused for _ in jobs]\n",
             ),
         ),
     ),

@@ -117,7 +117,7 @@ RUNNING = (
     Guard(
         "a refused commit ends nothing",
         "step commit",
-        f"{WORKER}::TestAStaleWorker::test_so_does_a_release_by_an_operator[memory]",
+        f"{WORKER}::TestAStaleWorker::test_what_was_not_committed_has_not_ended_in_the_tier_either[memory]",
         (Removal(RUNS, "if committed else self._fenced_out(run)"),),
     ),
     Guard(

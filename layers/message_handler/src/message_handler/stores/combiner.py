@@ -95,7 +95,9 @@ class Combiner[Item, Answer]:
         # A thread that is told to end learned nothing for the others either.
         answers: list[Answer | Exception] = [Unavailable("what was asked together")] * len(group)
         try:
-            answers = self._run([asked.item for asked in group])
+            told = self._run([asked.item for asked in group])
+            assert len(told) == len(group)
+            answers = told
         except Exception as error:  # noqa: BLE001  each of them raises it
             answers = [error] * len(group)
         finally:
