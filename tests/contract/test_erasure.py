@@ -25,7 +25,7 @@ from message_handler.stores.memory import MemoryTier
 from message_handler.stores.memory_archive import MemoryArchive
 from message_handler.stores.port import Archive, Tier
 from message_handler.stores.postgres import PostgresTier
-from message_handler.stores.postgres_archive import PostgresArchive, _job_values
+from message_handler.stores.postgres_archive import PostgresArchive, _job_values, _take_fences
 from message_handler.stores.postgres_outbox import PostgresOutbox
 from tests.contract.chat import BOT, Chat, Clock, named
 from tests.contract.stories import on, told
@@ -36,7 +36,6 @@ CANARY = "canary-4c1e"
 STEPS = [
     "tier.accept",
     "queue.send",
-    "tier.accept_again",
     "tier.claim",
     "archive.fence",
     "tier.adopt",
@@ -45,7 +44,6 @@ STEPS = [
     "tier.seal",
     "archive.commit",
     "tier.finish",
-    "archive.settled_by",
 ]
 
 
@@ -638,10 +636,10 @@ class TestPostgres:
     ) -> None:
         # fence: the conversation's first row, a job ── erase: must see them ── commit
         talk = Conversation(postgres_archive)
-        values = _job_values(talk.job(1, "m0")) | {"turns": 0, "successor_id": talk.id(2)}
+        values = _job_values(talk.job(1, "m0")) | {"turns": 0, "drain": False}
         with closing(connector(migrated)()) as worker:
             worker.execute_simple("begin")
-            ((number, *_),) = execute(worker, values, "lock_conversation", "take_fence")
+            ((number, *_),) = _take_fences(worker, [values])
             with ThreadPoolExecutor(1) as others:
                 erasing = others.submit(postgres_archive.erase, talk.key)
                 with pytest.raises(TimeoutError):

@@ -309,6 +309,14 @@ class TestPostgresAway:
         assert len(world.ai.prompts) == 1
         world.checked()
 
+    def test_a_record_whose_end_is_not_archived_yet_is_kept(self, world: World) -> None:
+        world.posts("m0")
+        world.postgres(away=True)
+        outcome = world.delivers()
+        assert outcome is not None
+        assert [job.unarchived for job in outcome.ended] == [True]
+        assert outcome.back is not None
+
     def test_a_run_that_began_without_it_takes_a_fence_when_it_is_back_at_the_commit(self, world: World) -> None:
         world.posts("m0")
         world.postgres(away=True)
@@ -830,4 +838,8 @@ class TestWhateverGoesAway:
             world.orderly = False
             return world
 
-        return happens(unordered, OUTAGES, story, *moments)
+        def story_and_recovery(world: World) -> None:
+            story(world)
+            world.postgres(away=False)  # what is committed already doesn't wait for that
+
+        return happens(unordered, OUTAGES, story_and_recovery, *moments)

@@ -19,9 +19,21 @@ from message_handler.bot_config import BotConfigService
 from message_handler.errors import Conflict, NotFound, Unavailable
 from message_handler.intake import parse_request
 from message_handler.jobs import BackgroundJobManager, job_view
-from message_handler.models import Claim, ConversationKey, Job, JobStatus, Message, Record, Refused, Request, Turn
+from message_handler.models import (
+    Claim,
+    Committed,
+    ConversationKey,
+    Job,
+    JobStatus,
+    Message,
+    Record,
+    Refused,
+    Request,
+    Turn,
+)
 from message_handler.notices import failure_notice
 from message_handler.queues import MAX_RECORD_BYTES
+from message_handler.runs import Ended
 from tests.contract.stories import (
     Event,
     Story,
@@ -62,8 +74,7 @@ class TestTheStraightPath:
         assert [name for name in world.steps.names if name.split(".")[1] not in CONFIGURATION] == [
             "tier.accept",
             "queue.send",
-            "tier.accept_again",
-            "tier.claim",
+            "tier.claim",  # which accepts the record again
             "archive.fence",
             "tier.adopt",
             "ai.complete",
@@ -71,7 +82,6 @@ class TestTheStraightPath:
             "tier.seal",
             "archive.commit",
             "tier.finish",
-            "archive.settled_by",
         ]
 
     def test_who_takes_the_lock_is_worked_on_at_once_and_who_joins_later(self, world: World) -> None:
@@ -516,7 +526,7 @@ class TestAStaleWorker:
         def see(name: str, arguments: tuple[Any, ...], result: Any) -> None:
             watch(name, arguments, result)
             if name == "archive.commit":
-                committed.append(result)
+                committed.append(bool(result))
 
         world.steps.watch = see
         on(world, "before", "archive.commit", world.worker_pauses)
@@ -539,7 +549,7 @@ class TestAStaleWorker:
         world.clock.advance(world.settings.heartbeat_stale)
         world.sweeps()
         answers: list[bool] = []
-        on(world, "before", "ai.complete", lambda: answers.append(world.archive.commit(late, 1)))
+        on(world, "before", "ai.complete", lambda: answers.append(bool(world.archive.commit(late, 1))))
         world.settles()
         assert answers == [False]
         assert world.answered("m0")
@@ -580,6 +590,21 @@ class TestAStaleWorker:
         assert outcome is not None
         assert outcome.ended == ()
         assert world.replies() == []
+        world.settles()
+        assert world.answered("m0")
+        world.checked()
+
+    def test_what_was_not_committed_has_not_ended_in_the_tier_either(self, world: World) -> None:
+        """The lock is its own still, but the fence has been raised."""
+        on(world, "after", "tier.seal", lambda: world.archive.raise_fence(world.key))
+        world.posts("m0")
+        outcome = world.delivers()
+        assert outcome is not None
+        assert outcome.ended == ()
+        with world.steps.silently():
+            head = world.tier.waiting(world.key)
+        assert head is not None
+        assert head.job_id == told(world, "m0")
         world.settles()
         assert world.answered("m0")
         world.checked()
@@ -808,6 +833,9 @@ class TestIntake:
 
         def joins() -> None:
             with world.steps.silently():
+                again = world.queue.sent[0][0]
+                assert isinstance(again, Record)
+                world.tier.accept_again(again.request, job_id=again.job_id, spare_id=world.key.new_job_id())
                 request = Request(world.key, (Message("m1", "text of m1", given=True),), (), "default")
                 world.tier.accept(request, job_id=world.key.new_job_id(), lock_id="m1")
 
@@ -942,13 +970,45 @@ class TestRecords:
         world.checked()
 
     def test_what_ended_is_reported_although_a_store_went_away_afterwards(self, world: World) -> None:
+        """m1 waits for the next job; its record comes first, and there is no time left to answer m1 too."""
+        on(world, "after", "tier.seal", lambda: world.posts("m1"), dies)
         world.posts("m0")
+        world.delivers()
+        world.clock.advance(world.settings.heartbeat_stale)
         on(world, "before", "archive.settled_by", is_away)
-        outcome = world.delivers()
+        outcome = world.delivers(world.queue.waiting[-1], seconds=60)
         assert outcome is not None
         assert outcome.back is not None
         assert [job.job_id for job in outcome.ended] == [told(world, "m0")]
         world.settles().checked()
+
+    def test_one_whose_message_was_just_committed_is_not_asked_about(self, world: World) -> None:
+        world.posts("m0")
+        assert world.delivers() is not None
+        assert "archive.settled_by" not in world.steps.names
+        world.checked()
+
+    def test_one_that_was_promised_another_job_is_asked_about(self, world: World) -> None:
+        """What it was promised must lead to what it got (counterexample 5)."""
+        world.posts("m0")
+        world.tier_lost()
+        world.posts("m0")
+        first, second = world.told["m0"]
+        assert first != second
+        world.delivers(world.queue.waiting[0])
+        with world.steps.silently():
+            promised = world.archive.job(world.key.platform_id, first)
+        assert promised is not None
+        assert promised.superseded_by == second
+        world.settles().checked()
+
+    def test_what_ended_is_known_to_have_settled_its_own_messages_under_its_own_name(self) -> None:
+        key = ConversationKey("default", "patient")
+        job = Job("J", key, JobStatus.COMPLETED, (Message("m0", "a", aliases=("a0",)), Message("m1", "b")), "default")
+        ended = Ended(job, committed=Committed())
+        asked = [("J", "m0"), ("J", "a0"), ("J", "m1"), ("J", "m2"), ("K", "m0")]
+        assert [ended.settles(*each) for each in asked] == [True, True, True, False, False]
+        assert not Ended(job).settles("J", "m0"), "the archive doesn't have it"
 
 
 class TestJobs:

@@ -29,6 +29,7 @@ from tests.guards import (
     template,
     tenants,
     tiers,
+    together,
     worker,
 )
 from tests.guards.guard import Guard
@@ -40,6 +41,7 @@ GUARDS: tuple[Guard, ...] = (
     *tiers.GUARDS,
     *archives.GUARDS,
     *worker.GUARDS,
+    *together.GUARDS,
     *service.GUARDS,
     *speed.GUARDS,
     *handoff.GUARDS,

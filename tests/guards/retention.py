@@ -39,10 +39,7 @@ ERASING = (
             "            if self._is_void(job.key, job.accepted_at):\n"
             "                return Fence(None, {}, erased_until=self._erasures[job.key.name_hash][0])\n",
         ),
-        Removal(
-            "stores/sql/take_fence.sql",
-            "      and not exists (select from erased where erased_at >= to_timestamp(cast(:oldest as float8)))\n",
-        ),
+        Removal("stores/sql/take_fence.sql", "      and voids is not true\n"),
     ),
     *in_each(
         "a fence after an erasure exceeds all before it",
@@ -51,8 +48,8 @@ ERASING = (
         Removal(MEMORY, "max(archived.fence, self._erasures.get(job.key.name_hash, (0.0, 0))[1])", "archived.fence"),
         Removal(
             "stores/sql/take_fence.sql",
-            "greatest(fence, coalesce((select erased.fence from erased), 0)) + 1",
-            "fence + 1",
+            "greatest(conversations.fence, coalesce(erased.fence, 0)) + 1",
+            "conversations.fence + 1",
         ),
     ),
     *in_both(

@@ -125,14 +125,14 @@ NAMES = (
         "a job's name is given once",
         "invariant 10",
         "TestAcceptAgain::test_a_promised_name_that_is_taken_gives_way_to_a_spare",
-        Removal("stores/memory.py", "name = spare_id if self._find(job_id) else job_id", "name = job_id"),
+        Removal("stores/memory.py", "again.spare_id if self._find(again.job_id) else again.job_id", "again.job_id"),
         Removal(f"{SCRIPTS}/accept.lua", "if again and is_taken(line, KEYS[4], input.job_id) then", "if false then"),
     ),
     Guard(
         "a job's name is given once",
         "invariant 10",
         "contract/test_tier.py::TestAcceptAgain::test_a_promised_name_that_is_taken_gives_way_to_a_spare[postgres]",
-        (Removal("stores/postgres.py", "name = spare_id if taken else job_id", "name = job_id"),),
+        (Removal("stores/postgres.py", "name = again.spare_id if taken else again.job_id", "name = again.job_id"),),
     ),
     *in_both(
         "a sealed job learns no ids",

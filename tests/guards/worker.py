@@ -19,12 +19,7 @@ RECORDS = (
         "a worker accepts the record again",
         "step re-accept",
         f"{WORKER}::TestCounterexamples::test_5_a_job_that_the_tier_forgot_leads_to_the_answer[memory]",
-        (
-            Removal(
-                PROCESSING,
-                "            tier.accept_again(record.request, job_id=record.job_id, spare_id=key.new_job_id())\n",
-            ),
-        ),
+        (Removal(PROCESSING, "again = Again(record.request, record.job_id, key.new_job_id())", "again = None"),),
     ),
     Guard(
         "a record is deleted when its own message is settled",
@@ -33,8 +28,8 @@ RECORDS = (
         (
             Removal(
                 PROCESSING,
-                "return self._check(tier, record, claim.wait if isinstance(claim, Refused) else retry)",
-                "return None",
+                "None if settled else self._check(tier, record, claim.wait if isinstance(claim, Refused) else retry)",
+                "None",
             ),
         ),
     ),
@@ -122,7 +117,7 @@ RUNNING = (
     Guard(
         "a refused commit ends nothing",
         "step commit",
-        f"{WORKER}::TestAStaleWorker::test_so_does_a_release_by_an_operator[memory]",
+        f"{WORKER}::TestAStaleWorker::test_what_was_not_committed_has_not_ended_in_the_tier_either[memory]",
         (Removal(RUNS, "if committed else self._fenced_out(run)"),),
     ),
     Guard(
@@ -217,13 +212,11 @@ TOGETHER = (
         "invariant 2",
         f"{WORKER}::TestAStaleWorker::test_it_does_not_answer_again_what_another_job_answered[redis and postgres]",
         (
-            Removal(
-                "stores/sql/commit_job.sql", " and fence = cast(:fence as bigint)\n    returning", "\n    returning"
-            ),
+            Removal("stores/sql/commit_job.sql", "      and conversations.fence = job.fence\n"),
             Removal(
                 "stores/sql/commit_job.sql",
-                "from ended, unnest(cast(:ids as text[])) as message_id\n",
-                "from ended, unnest(cast(:ids as text[])) as message_id on conflict do nothing\n",
+                "unnest(ids) as message_id\n",
+                "unnest(ids) as message_id on conflict do nothing\n",
             ),
         ),
     ),

@@ -11,12 +11,12 @@ from copy import copy
 from dataclasses import replace
 from typing import Any
 
-from message_handler.models import Accepted, Claim, ConversationKey, Fence, Job, Request
+from message_handler.models import Accepted, Claim, Committed, ConversationKey, Fence, Job, Request
 from message_handler.settings import Settings
 from message_handler.stores.line import Line
 from message_handler.stores.memory import MemoryTier
 from message_handler.stores.memory_archive import MemoryArchive
-from message_handler.stores.port import Finished, Held, Sealed, TierName
+from message_handler.stores.port import Again, Finished, Held, Sealed, TierName
 from tests.simulation.scheduler import Violation
 
 #: The steps that may be undone by a rollback, newest last.
@@ -71,8 +71,8 @@ class SharedTier(MemoryTier):
             self.interrupted[accepted.job_id] = accepted.interrupted
         return accepted
 
-    def claim(self, key: ConversationKey, lock_id: str) -> Any:
-        claim = super().claim(key, lock_id)
+    def claim(self, key: ConversationKey, lock_id: str, again: Again | None = None) -> Any:
+        claim = super().claim(key, lock_id, again)
         if isinstance(claim, Claim):
             self._owners[key] = lock_id
         return claim
@@ -155,7 +155,7 @@ class SharedArchive(MemoryArchive):
             fence = replace(fence, waiting=open_)
         return fence
 
-    def commit(self, job: Job, fence: int) -> bool:
+    def commit(self, job: Job, fence: int) -> Committed | None:
         known, newest = self.job(job.key.platform_id, job.job_id), self._conversation(job).fence
         ended = known is not None and known.status.ended
         committed = super().commit(job, fence)

@@ -9,6 +9,7 @@ from message_handler.models import (
     Accepted,
     ArchiveRecord,
     Claim,
+    Committed,
     Fence,
     Job,
     Message,
@@ -17,7 +18,7 @@ from message_handler.models import (
     Request,
     Verdict,
 )
-from message_handler.stores.port import Finished, Sealed
+from message_handler.stores.port import Again, Finished, Sealed
 from tests.simulation.simulation import Simulation
 
 
@@ -62,6 +63,10 @@ def _said(value: Any, names: Names) -> str:
             return f"archive record of {_said(value.job, names)}"
         case Request():
             return _ids(value.messages)
+        case Again():
+            return f"again {_ids(value.request.messages)} for {names.of(value.job_id, 'J')}"
+        case Committed():
+            return "committed"
         case Accepted():
             kind = "created" if value.lock_id else "known" if value.duplicate else "joined"
             return f"{kind} {names.of(value.job_id, 'J')}, pending {_ids(value.pending)}"

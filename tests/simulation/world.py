@@ -115,6 +115,8 @@ class World:
     def _watch(self, name: str, arguments: tuple[Any, ...]) -> None:
         """A step of Redis was taken: in which order the messages came, as their requests have it."""
         self.redis.remember()
+        if name == "claim" and arguments[2:] and arguments[2]:
+            name, arguments = "accept_again", (arguments[2].request,)
         if name not in ("accept", "accept_again", "undo"):
             return
         waiting = {message.content for message in self.redis.line(KEY).waiting()}

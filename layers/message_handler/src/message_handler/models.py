@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any, Literal
 
 Role = Literal["user", "assistant", "sale"]
@@ -47,8 +48,7 @@ class ConversationKey:
     @property
     def shard(self) -> int:
         """0 to 1023. The separator can be in neither id, so two keys never read alike."""
-        digest = hashlib.blake2b(f"{self.platform_id}/{self.conversation_id}".encode(), digest_size=2).digest()
-        return int.from_bytes(digest) % SHARDS
+        return _shard_of(f"{self.platform_id}/{self.conversation_id}")
 
     @property
     def name_hash(self) -> str:
@@ -82,6 +82,11 @@ def _uuid(bits: bytes, version: str) -> str:
     digits = bits.hex()
     variant = "89ab"[bits[8] & 3]
     return f"{digits[:8]}-{digits[8:12]}-{version}{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
+
+
+@lru_cache(1000)  # each step asks for that of its keys
+def _shard_of(name: str) -> int:
+    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=2).digest()) % SHARDS
 
 
 def shard_of_job(job_id: str) -> int | None:
@@ -436,6 +441,13 @@ class Lock:
 
 
 @dataclass(frozen=True, slots=True)
+class Committed:
+    """That a job's end was committed. `told`: whether there is a delivery of it; None where that isn't known."""
+
+    told: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Fence:
     """Postgres' permission to run: the number that the commit is compared with, and what is left to answer.
 
@@ -457,6 +469,8 @@ class Fence:
     #: Set if a message of the job is void: the conversation was erased, and so is what was accepted until then (Unix
     #: seconds). Nothing was noted.
     erased_until: float | None = None
+    #: The bot that the conversation belongs to, where the archive says so.
+    bot_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,10 +34,10 @@ from message_handler.models import (
     dated,
 )
 from message_handler.queues import MAX_RECEIVE_COUNT, PATIENCE_SECONDS, Queue
-from message_handler.runs import Run
+from message_handler.runs import Ended, Run
 from message_handler.settings import Settings
 from message_handler.stores.failover import Failover
-from message_handler.stores.port import ERASURE_MARGIN, Archive, Tier
+from message_handler.stores.port import ERASURE_MARGIN, Again, Archive, Tier
 
 _log = logging.getLogger(__name__)
 
@@ -151,13 +151,10 @@ class Worker:
         Without an `ai`, and at an unexpected error if it is time to `give_up`, what waits is failed.
         """
         key = record.request.key
-
-        def take(tier: Tier) -> Claim | Refused | None:
-            tier.accept_again(record.request, job_id=record.job_id, spare_id=key.new_job_id())
-            return self._claim(tier, key, deadline, patience)
-
-        tier, claim = self.tiers.first(take)
+        again = Again(record.request, record.job_id, key.new_job_id())
+        tier, claim = self.tiers.first(lambda tier: self._claim(tier, key, deadline, patience, again))
         self.meter.add("Tier", TIER_VALUES[tier.name])
+        settled = False
         while isinstance(claim, Claim):
             try:
                 end = self._run(tier, claim, deadline, ai).to_its_end(claim.job)
@@ -167,7 +164,7 @@ class Worker:
                 if give_up:
                     _log.error("a record is given up", extra={"ai_job_id": record.job_id})
                     self.meter.add("RecordsPoisoned")
-                    self._ended(self._run(tier, claim, deadline, None).to_its_end(claim.job).job, ended, deadline)
+                    self._ended(self._run(tier, claim, deadline, None).to_its_end(claim.job), ended, deadline)
                 raise
             if end.erased_until is not None:
                 # The tier has what Postgres was to forget, from a record or from before. Each message that was accepted
@@ -180,7 +177,10 @@ class Worker:
                     self._is_erased(record)
                     return None
                 return self._work(live, deadline, retry, ended, ai, patience=patience, give_up=give_up)
-            self._ended(end.job, ended, deadline)
+            self._ended(end, ended, deadline)
+            # What Postgres has just said need not be asked: the record's own message is settled, and by the very job
+            # that it was promised, so that there is nothing to link either. All else is asked, as before.
+            settled = settled or end.settles(record.job_id, record.message_id)
             if not end.waiting:
                 break
             if deadline - self.clock() < FOLLOW_UP_SECONDS:
@@ -191,11 +191,13 @@ class Worker:
             if isinstance(claim, Refused) and not claim.held and (head := tier.waiting(key)):
                 # Its messages' own records come late, for they joined; and this record is settled by now.
                 wake(self.queue, head, delay=math.ceil(claim.wait))
-        return self._check(tier, record, claim.wait if isinstance(claim, Refused) else retry)
+        return None if settled else self._check(tier, record, claim.wait if isinstance(claim, Refused) else retry)
 
-    def _claim(self, tier: Tier, key: ConversationKey, deadline: float, patience: float) -> Claim | Refused | None:
+    def _claim(
+        self, tier: Tier, key: ConversationKey, deadline: float, patience: float, again: Again | None = None
+    ) -> Claim | Refused | None:
         while True:
-            claim = tier.claim(key, str(uuid.uuid4()))
+            claim, again = tier.claim(key, str(uuid.uuid4()), again), None
             if not isinstance(claim, Refused) or claim.held or claim.wait > patience:
                 return claim
             if self.clock() + claim.wait + FOLLOW_UP_SECONDS > deadline:
@@ -216,7 +218,8 @@ class Worker:
             deadline,
         )
 
-    def _ended(self, job: Job | None, ended: list[Job], deadline: float) -> None:
+    def _ended(self, end: Ended, ended: list[Job], deadline: float) -> None:
+        job = end.job
         if job is None:
             return
         ended.append(job)
@@ -226,7 +229,7 @@ class Worker:
         if job.usage:
             self.meter.add("InputTokens", job.usage.input_tokens)
             self.meter.add("OutputTokens", job.usage.output_tokens)
-        if self.deliveries:
+        if self.deliveries and (end.committed is None or end.committed.told is not False):
             self.deliveries.ended(job, deadline)
 
     def _check(self, tier: Tier, record: Record, wait: float) -> float | None:

@@ -20,7 +20,7 @@ from message_handler.ai import AI, Completion, Prompt, Watch
 from message_handler.bot_config import BotConfigService
 from message_handler.errors import AIError, MessageHandlerError, PayloadTooLarge, RequestError, Unavailable
 from message_handler.metrics import Meter
-from message_handler.models import ArchiveRecord, Fence, Job, JobError, JobStatus, Progress, Request, Turn
+from message_handler.models import ArchiveRecord, Committed, Fence, Job, JobError, JobStatus, Progress, Request, Turn
 from message_handler.notices import failure_notice
 from message_handler.queues import Queue
 from message_handler.settings import Settings
@@ -67,12 +67,19 @@ class _Pulse:
 class Ended:
     """How a run ended: the job if it was ended here, and whether a next one moved up.
 
-    `erased_until`: it didn't run, for what was accepted for its conversation until then (Unix seconds) is void.
+    `committed`: what Postgres has said when it settled the job's messages. `erased_until`: it didn't run, for what was
+    accepted for its conversation until then (Unix seconds) is void.
     """
 
     job: Job | None = None
     waiting: bool = False
     erased_until: float | None = None
+    committed: Committed | None = None
+
+    def settles(self, job_id: str, message_id: str) -> bool:
+        """Whether it is known to have settled this message under this job."""
+        job = self.job if self.committed else None
+        return job is not None and job.job_id == job_id and any(message_id in m.ids for m in job.messages)
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +197,8 @@ class Run:
         done, error, limit, began = None, None, self.settings.ai_timeout, self.clock()
         config = self.bots.default
         try:
+            if fence and fence.bot_id:
+                self.bots.belongs_to(job.key, fence.bot_id)
             config = self.bots.config_of_job(job)
             if self.ai is None:
                 raise AIError("processing_failed", "The message could not be processed.")
@@ -302,7 +311,7 @@ class Run:
             committed = self.archive.commit(run, number)
         except Unavailable:
             return self._end_unarchived(run)
-        return self._finish(run, committed=True) if committed else self._fenced_out(run)
+        return self._finish(run, committed) if committed else self._fenced_out(run)
 
     def _fenced_out(self, run: Job) -> Ended:
         _log.warning("fenced out", extra={"ai_job_id": run.job_id})
@@ -328,15 +337,15 @@ class Run:
                 _log.warning("an archive record was not sent", extra={"ai_job_id": run.job_id})
         return Ended(run, finished.waiting)
 
-    def _finish(self, job: Job, *, committed: bool = False) -> Ended:
+    def _finish(self, job: Job, committed: Committed | None = None) -> Ended:
         try:
             finished = self.tier.finish(job.key, self.lock_id, job)
         except Unavailable:
             if not committed:
                 raise
             # Answered is answered. The next claimer of what is left in the tier finds it settled.
-            return Ended(job)
-        return Ended(job if committed else None, finished.waiting)
+            return Ended(job, committed=committed)
+        return Ended(job if committed else None, finished.waiting, committed=committed)
 
     def _hold(self, job: Job) -> Ended:
         """A human answers: the job's messages wait in Postgres. So will what comes, if the tier had forgotten that."""

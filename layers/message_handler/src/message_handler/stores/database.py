@@ -10,16 +10,17 @@ import logging
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from ipaddress import ip_address
+from struct import Struct
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from pg8000.core import NULL_BYTE, SYNC_MSG, Context, make_params
+from pg8000.core import EXECUTE_MSG, SYNC_MSG, Context, make_params
 from pg8000.exceptions import DatabaseError, InterfaceError
 from pg8000.native import Connection, to_statement
 
@@ -49,6 +50,8 @@ _OUTDATED_SCHEMA = "the database's schema (the admin function's action `migrate`
 _IDLE_IN_TRANSACTION = "10s"
 #: The migrations' own lock, held to the end of their transaction.
 _MIGRATION_LOCK = 7_220_441
+
+_INT16, _INT32 = Struct("!h").pack, Struct("!i").pack
 
 
 def connector(settings: Settings) -> Callable[..., Connection]:
@@ -278,15 +281,32 @@ def execute(connection: Connection, values: dict[str, Any], *statements: str) ->
     (`Connection.run` makes three for each statement, to parse, to describe and to execute.)
     """
     context = Context(" ".join(statements))
+    messages: list[bytes] = []
     for text, parameters in map(_statement, statements):
-        connection.send_PARSE(NULL_BYTE, text)
-        connection.send_DESCRIBE_STATEMENT(NULL_BYTE)
-        connection.send_BIND(NULL_BYTE, make_params(connection.py_types, parameters(values)))
-        connection.send_EXECUTE()
-    connection._sock.write(SYNC_MSG)
+        messages += _parse(text), _bind(make_params(connection.py_types, parameters(values))), EXECUTE_MSG
+    connection._sock.write(b"".join((*messages, SYNC_MSG)))
     connection._sock.flush()
     connection.handle_messages(context)
     return list(context.rows or ())
+
+
+@cache
+def _parse(text: str) -> bytes:
+    """The messages that prepare a statement, without a name, and ask for its columns' types."""
+    return _message(b"P", b"\0" + text.encode() + b"\0\0\0") + _message(b"D", b"S\0")
+
+
+def _bind(parameters: Sequence[str | None]) -> bytes:
+    """The message with a statement's parameters. (pg8000's own asks the server to answer each message by itself.)"""
+    parts = [b"\0\0\0\0", _INT16(len(parameters))]
+    for parameter in parameters:
+        text = None if parameter is None else parameter.encode()
+        parts += (_INT32(-1),) if text is None else (_INT32(len(text)), text)
+    return _message(b"B", b"".join((*parts, b"\0\0")))
+
+
+def _message(code: bytes, content: bytes) -> bytes:
+    return code + _INT32(len(content) + 4) + content
 
 
 @cache

@@ -17,7 +17,7 @@ from message_handler.stores import accepting, steps
 from message_handler.stores.buckets import Buckets
 from message_handler.stores.documents import job_from_json, job_to_json
 from message_handler.stores.line import Line
-from message_handler.stores.port import Finished, Held, Sealed, TierName
+from message_handler.stores.port import Again, Finished, Held, Sealed, TierName
 
 
 class MemoryTier:
@@ -66,10 +66,13 @@ class MemoryTier:
 
     def accept_again(self, request: Request, *, job_id: str, spare_id: str) -> None:
         with self._mutex:
-            line = self._line(request.key)
-            name = spare_id if self._find(job_id) else job_id
-            accepting.accept(line, request, job_id=name, lock_id=None, now=self._clock(), settings=self._settings)
-            self._index(line)
+            self._accept_again(Again(request, job_id, spare_id))
+
+    def _accept_again(self, again: Again) -> None:
+        line, now = self._line(again.request.key), self._clock()
+        name = again.spare_id if self._find(again.job_id) else again.job_id
+        accepting.accept(line, again.request, job_id=name, lock_id=None, now=now, settings=self._settings)
+        self._index(line)
 
     def undo(self, key: ConversationKey, message_ids: Iterable[str]) -> None:
         with self._mutex:
@@ -81,8 +84,10 @@ class MemoryTier:
             if before:
                 self._index(line)
 
-    def claim(self, key: ConversationKey, lock_id: str) -> Claim | Refused | None:
+    def claim(self, key: ConversationKey, lock_id: str, again: Again | None = None) -> Claim | Refused | None:
         with self._mutex:
+            if again:
+                self._accept_again(again)
             return steps.claim(self._line(key), lock_id, now=self._clock(), settings=self._settings)
 
     def adopt(self, key: ConversationKey, lock_id: str, settled_ids: Iterable[str], ended: Job | None) -> Job | None:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from message_handler.models import (
     AuditEntry,
+    Committed,
     Conversation,
     ConversationKey,
     Erased,
@@ -112,19 +113,20 @@ class MemoryArchive:
                 self._link(job, settled[job.messages[-1].message_id])
             return Fence(None, settled, newest, self._cancel(known), end_id, held=held)
 
-    def commit(self, job: Job, fence: int) -> bool:
+    def commit(self, job: Job, fence: int) -> Committed | None:
         with self._mutex:
             archived = self._conversations.get(job.key, _Archived(job.bot_id))
             known, fenced = self._jobs.get((job.key.platform_id, job.job_id), (None, None))
             if known is None or known.status.ended:
-                return known is not None and known.status is job.status and fence == fenced
+                again = known is not None and known.status is job.status and fence == fenced
+                return Committed() if again else None
             ids = [id_ for message in job.messages for id_ in message.ids]
             if fence != archived.fence or any(id_ in archived.settled for id_ in ids):
-                return False
+                return None
             archived.settle(job, job.messages)
             self._put(replace(job, superseded_by=known.superseded_by), fence)
             self._end_superseded(archived, job.key)
-            return True
+            return Committed()
 
     def archive(self, job: Job) -> bool:
         with self._mutex:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from message_handler.errors import Unavailable
 from message_handler.models import (
     AuditEntry,
+    Committed,
     Conversation,
     ConversationKey,
     Erased,
@@ -41,7 +42,7 @@ class NoArchive:
     def fence(self, job: Job, *, successor_id: str, turns: int, drain: bool = False) -> Fence:
         raise Unavailable("Postgres")
 
-    def commit(self, job: Job, fence: int) -> bool:
+    def commit(self, job: Job, fence: int) -> Committed | None:
         raise Unavailable("Postgres")
 
     def archive(self, job: Job) -> bool:

@@ -15,6 +15,7 @@ from message_handler.models import (
     Accepted,
     AuditEntry,
     Claim,
+    Committed,
     Conversation,
     ConversationKey,
     DeadDelivery,
@@ -47,6 +48,15 @@ Held = Literal["held", "lost", "cancelling", "newer"]
 #: A human's turn as the archive knows it: new, so that the bot is silent from now on; or known already, and the human
 #: still answers, or has handed back.
 Noted = Literal["new", "known", "handed back"]
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """What a record says, for a tier that may have forgotten it: the arguments of `accept_again`."""
+
+    request: Request
+    job_id: str
+    spare_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +104,11 @@ class Tier(Protocol):
     def undo(self, key: ConversationKey, message_ids: Iterable[str]) -> None:
         """Take back an accept whose record was refused; messages that others posted too stay."""
 
-    def claim(self, key: ConversationKey, lock_id: str) -> Claim | Refused | None:
+    def claim(self, key: ConversationKey, lock_id: str, again: Again | None = None) -> Claim | Refused | None:
         """Take the head of the line under a lock id of one's own; None if nothing waits.
+
+        With `again`, what that record says is accepted again before, as by `accept_again`, in the same step. (That is
+        one of the orders in which the two steps could be taken by themselves: nothing comes in between.)
 
         A claimed job may be `cancelling`: its claimer then helps the cancel to its end instead of running it. A job
         that was not run yet is refused while the patient may still be typing.
@@ -239,11 +252,11 @@ class Archive(Protocol):
         with a message that was erased: nothing is noted then, and `erased_until` is set.
         """
 
-    def commit(self, job: Job, fence: int) -> bool:
+    def commit(self, job: Job, fence: int) -> Committed | None:
         """Settle the job's messages and archive its end (status, reply or error and `finished_at` are filled in).
 
-        One transaction; False, and nothing changed, unless `fence` is the newest, all messages are unsettled
-        and the job has not ended. Committing the same end twice under one fence is True.
+        One transaction; None, and nothing changed, unless `fence` is the newest, all messages are unsettled
+        and the job has not ended. Committing the same end twice under one fence is committed.
         """
 
     def archive(self, job: Job) -> bool:

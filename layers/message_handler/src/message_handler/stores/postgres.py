@@ -38,7 +38,7 @@ from message_handler.stores.database import Database
 from message_handler.stores.documents import as_text, job_from_json, job_to_json
 from message_handler.stores.line import Line
 from message_handler.stores.line_documents import line_from_text, line_to_text
-from message_handler.stores.port import Finished, Held, Sealed, TierName
+from message_handler.stores.port import Again, Finished, Held, Sealed, TierName
 
 #: Of any number of steps at once one succeeds: nobody needs as many tries as there are others, unless these are many.
 MAX_TRIES = 100
@@ -81,19 +81,25 @@ class PostgresTier:
         return self._step(request.key, step, ended=lambda accepted: accepted.interrupted)
 
     def accept_again(self, request: Request, *, job_id: str, spare_id: str) -> None:
-        def step(row: _Row) -> None:
-            taken = row.taken or any(job.job_id == job_id for job in row.line.jobs())
-            name = spare_id if taken else job_id
-            accepting.accept(row.line, request, job_id=name, lock_id=None, now=row.now, settings=self._settings)
+        again = Again(request, job_id, spare_id)
+        self._step(request.key, lambda row: self._accept_again(row, again), job_id=job_id)
 
-        self._step(request.key, step, job_id=job_id)
+    def _accept_again(self, row: _Row, again: Again) -> None:
+        taken = row.taken or any(job.job_id == again.job_id for job in row.line.jobs())
+        name = again.spare_id if taken else again.job_id
+        accepting.accept(row.line, again.request, job_id=name, lock_id=None, now=row.now, settings=self._settings)
 
     def undo(self, key: ConversationKey, message_ids: Iterable[str]) -> None:
         posted = tuple(message_ids)
         self._step(key, lambda row: accepting.undo(row.line, posted))
 
-    def claim(self, key: ConversationKey, lock_id: str) -> Claim | Refused | None:
-        return self._step(key, lambda row: steps.claim(row.line, lock_id, now=row.now, settings=self._settings))
+    def claim(self, key: ConversationKey, lock_id: str, again: Again | None = None) -> Claim | Refused | None:
+        def step(row: _Row) -> Claim | Refused | None:
+            if again:
+                self._accept_again(row, again)
+            return steps.claim(row.line, lock_id, now=row.now, settings=self._settings)
+
+        return self._step(key, step, job_id=again.job_id if again else None)
 
     def adopt(self, key: ConversationKey, lock_id: str, settled_ids: Iterable[str], ended: Job | None) -> Job | None:
         settled, successor_id = tuple(settled_ids), ended.superseded_by if ended else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -12,6 +12,7 @@ from pg8000.native import Connection
 
 from message_handler.models import (
     AuditEntry,
+    Committed,
     Conversation,
     ConversationKey,
     Erased,
@@ -28,12 +29,17 @@ from message_handler.models import (
     Verdict,
 )
 from message_handler.stores import holding, postgres_audit, postgres_handoff
+from message_handler.stores.combiner import Combiner
 from message_handler.stores.database import Database, Refused, execute, transaction
+from message_handler.stores.documents import as_text
 from message_handler.stores.line_documents import line_from_text
 from message_handler.stores.port import ERASURE_MARGIN, Noted
 
 _SETTLED_KIND = {JobStatus.COMPLETED: "answered", JobStatus.FAILED: "failed"}
 _UNIQUE_VIOLATION = "23505"
+
+#: A job as statements take it: by name.
+type _Values = dict[str, Any]
 
 
 class PostgresArchive:
@@ -43,6 +49,8 @@ class PostgresArchive:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._fences = Combiner[_Values, list[Any]](lambda jobs: self._together(jobs, _take_fences))
+        self._commits = Combiner[_Values, Committed | None](lambda jobs: self._together(jobs, _commit_jobs))
 
     @property
     def away(self) -> bool:
@@ -58,21 +66,20 @@ class PostgresArchive:
         return self._database.migrate()
 
     def fence(self, job: Job, *, successor_id: str, turns: int, drain: bool = False) -> Fence:
-        values = _job_values(job) | {"turns": turns, "successor_id": successor_id}
-        take = ("lock_conversation", "take_fence", *(("waiting_messages",) if drain else ()))
-
-        def work(connection: Connection) -> Fence:
-            fence = _fence(job, execute(connection, values, *take))
-            if fence.erased_until is not None:
-                execute(connection, values, "lock_conversation", "drop_empty_conversation")
-                return fence
-            return fence if fence.number is not None else end(connection)
+        values = _job_values(job) | {"turns": turns, "drain": drain, "successor_id": successor_id}
+        fence = _fence(job, self._fences.ask(values, job.key))
+        if fence.erased_until is not None:
+            self._database.run(
+                lambda connection: execute(connection, values, "lock_conversation", "drop_empty_conversation")
+            )
+        if fence.number is not None or fence.erased_until is not None:
+            return fence
 
         def end(connection: Connection) -> Fence:
             # That no run is permitted stays so: ended is ended, and settled is settled. But a human may just have
             # handed back.
             with transaction(connection):
-                fence = _fence(job, execute(connection, values, *take))
+                fence = _fence(job, _take_fences(connection, [values])[0])
                 if fence.erased_until is not None:
                     execute(connection, values, "drop_empty_conversation")
                 if fence.number is not None or fence.erased_until is not None:
@@ -97,17 +104,34 @@ class PostgresArchive:
                 held = fence.held and bool(open_)
                 return replace(fence, ended=_job(connection, job), successor_id=successor, held=held)
 
-        return self._database.run(work)
+        return self._database.run(end)
 
-    def commit(self, job: Job, fence: int) -> bool:
+    def commit(self, job: Job, fence: int) -> Committed | None:
         values = _end_values(job) | {"fence": fence}
         try:
-            committed = self._database.execute(values, "commit_job", "end_superseded")[0][0]
+            committed = self._commits.ask(values, job.key)
         except Refused as refused:
             if refused.code != _UNIQUE_VIOLATION:
                 raise
-            return False
-        return bool(committed or self._database.execute(values, "was_committed")[0][0])
+            return None
+        if committed is None and self._database.execute(values, "was_committed")[0][0]:
+            return Committed()
+        return committed
+
+    def _together[T](
+        self, jobs: list[_Values], work: Callable[[Connection, list[_Values]], list[T]]
+    ) -> list[T | Exception]:
+        """The answer for each of the jobs, from one transaction.
+
+        One that Postgres refuses is no other's concern: then nothing of all has happened, and each goes alone. Raises
+        Unavailable: nobody knows of any of them.
+        """
+        try:
+            return list(self._database.run(lambda connection: work(connection, jobs)))
+        except Refused as refused:
+            if len(jobs) == 1:
+                return [refused]
+        return [answer for job in jobs for answer in self._together([job], work)]
 
     def archive(self, job: Job) -> bool:
         values = _job_values(job) | {"successor_id": job.key.new_job_id()}
@@ -128,6 +152,7 @@ class PostgresArchive:
                 if settled or (known and known.status.ended):
                     name = execute(connection, values, "note_job", "supersede_job", "end_job", "chain_end")[0][0]
                 end = _end_values(replace(job, job_id=name, messages=open_)) | {"run_id": job.job_id}
+                end |= {"platform_ids": [job.key.platform_id], "conversation_ids": [job.key.conversation_id]}
                 execute(connection, end, "move_later_turns", "place_later_turns", "archive_job", "end_superseded")
                 return True
 
@@ -339,22 +364,44 @@ def _end_values(job: Job) -> dict[str, Any]:
     }
 
 
-def _fence(job: Job, rows: list[Any]) -> Fence:
-    """What `take_fence` and, where it was asked too, `waiting_messages` found."""
-    (number, settled, newest, handed_off, erased), *lines = rows
+def _take_fences(connection: Connection, jobs: list[_Values]) -> list[list[Any]]:
+    """What `take_fence` found for each of the jobs."""
+    rows = execute(connection, _numbered(jobs), "lock_conversations", "take_fence")
+    found = {number: row for number, *row in rows}
+    return [found[number] for number in range(len(jobs))]
+
+
+def _commit_jobs(connection: Connection, jobs: list[_Values]) -> list[Committed | None]:
+    """What became of each of the jobs; None if it wasn't committed now."""
+    names = {f"{name}s": [job[name] for job in jobs] for name in ("platform_id", "conversation_id")}
+    lock = ("lock_jobs",) if len(jobs) > 1 else ()
+    rows = execute(connection, names | _numbered(jobs), *lock, "commit_job", "end_superseded")
+    committed = {number: Committed(told) for number, told in rows}
+    return [committed.get(number) for number in range(len(jobs))]
+
+
+def _numbered(jobs: list[_Values]) -> _Values:
+    # JSON has no infinity, which is how old nothing is.
+    rows = [job | {"number": number, "oldest": str(job["oldest"])} for number, job in enumerate(jobs)]
+    return {"jobs": as_text(rows), "count": len(rows)}
+
+
+def _fence(job: Job, row: list[Any]) -> Fence:
+    """What `take_fence` found."""
+    number, settled, newest, handed_off, erased, line, bot_id = row
     if erased is not None and job.accepted_at <= erased:
         return Fence(None, {}, erased_until=erased)
     own = {id_ for message in job.messages for id_ in message.ids}
+    document, settled_there = line or (None, ())
     waiting = tuple(
         message
-        for document, settled_there in lines
-        for message in line_from_text(job.key, document).waiting()
+        for message in (line_from_text(job.key, document).waiting() if document else ())
         if message.message_id not in settled_there
         and own.isdisjoint(message.ids)
         and (erased is None or message.accepted_at > erased)
     )
     turns = tuple(Turn(turn["role"], turn["content"], turn["message_id"]) for turn in newest or ())
-    return Fence(number, settled or {}, turns, waiting=waiting, held=handed_off)
+    return Fence(number, settled or {}, turns, waiting=waiting, held=handed_off, bot_id=bot_id)
 
 
 def _is_void(erased: list[Any], accepted_at: float, margins: int = 0) -> bool:

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import asdict, replace
+from functools import partial
 from hashlib import sha1
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -41,8 +42,9 @@ from message_handler.models import (
 )
 from message_handler.settings import Settings
 from message_handler.stores.breaker import CircuitBreaker
+from message_handler.stores.combiner import Combiner
 from message_handler.stores.documents import as_text, job_from_json, job_to_json, message_to_json, turns_to_json
-from message_handler.stores.port import Finished, Held, Sealed, TierName
+from message_handler.stores.port import Again, Finished, Held, Sealed, TierName
 from message_handler.stores.redis_client import Reaching
 from message_handler.stores.steps import sweep_each
 
@@ -57,6 +59,12 @@ PINGED = 16
 IDLE_SECONDS = 60.0
 
 _LUA = Path(__file__).with_name("lua")
+
+#: What the workers of a batch do at the same time: as many as come together are one round trip.
+COMBINED = ("accept_and_claim", "adopt", "heartbeat", "look", "seal", "finish")
+
+#: A script's keys, and its arguments as JSON.
+type _Step = tuple[list[str], str]
 
 
 class RedisTier:
@@ -79,6 +87,9 @@ class RedisTier:
         self._reach = Reaching(self._breaker)
         #: The steps' scripts that were needed so far, by their names.
         self._scripts: dict[str, _Script] = {}
+        # In a cluster the keys of two conversations may be on two nodes.
+        combined = () if hasattr(client, "pools") else COMBINED
+        self._together = {step: Combiner[_Step, Any](partial(self._evaluate, step)) for step in combined}
         self._job_ttl = math.ceil(settings.job_ttl)
         limits = {
             "job_ttl": self._job_ttl,
@@ -132,29 +143,19 @@ class RedisTier:
         self._accept(request, [job_id, spare_id], job_id=job_id, spare_id=spare_id)
 
     def _accept(self, request: Request, job_ids: list[str], **arguments: Any) -> dict[str, Any]:
-        context = request.context
-        answer: dict[str, Any] = self._step(
-            "accept",
-            request.key,
-            job_ids,
-            bot_id=request.bot_id,
-            context=as_text(turns_to_json(context)) if context else "[]",
-            context_size=len(context),
-            messages=[message_to_json(message) for message in request.messages],
-            policy=request.double_texting,
-            debounce=request.debounce,
-            debounce_max=request.debounce_max,
-            correlation_id=request.correlation_id,
-            **({"resources": as_text(request.resources)} if request.resources else {}),
-            **arguments,
-        )
+        answer: dict[str, Any] = self._step("accept", request.key, job_ids, **_accepting(request), **arguments)
         return answer
 
     def undo(self, key: ConversationKey, message_ids: Iterable[str]) -> None:
         self._step("undo", key, message_ids=list(message_ids))
 
-    def claim(self, key: ConversationKey, lock_id: str) -> Claim | Refused | None:
-        answer = self._step("claim", key, lock_id=lock_id)
+    def claim(self, key: ConversationKey, lock_id: str, again: Again | None = None) -> Claim | Refused | None:
+        if again:
+            ids = {"job_id": again.job_id, "spare_id": again.spare_id, "lock_id": lock_id}
+            job_ids = (again.job_id, again.spare_id)
+            answer = self._step("accept_and_claim", key, job_ids, **_accepting(again.request), **ids)
+        else:
+            answer = self._step("claim", key, lock_id=lock_id)
         if "wait" in answer:
             return Refused(answer["wait"], answer["held"])
         return Claim(job_from_json(answer["job"]), lock_id) if "job" in answer else None
@@ -402,22 +403,49 @@ class RedisTier:
     def _run(self, name: str, keys: list[str], arguments: dict[str, Any]) -> Any:
         if self._clock:
             arguments["now"] = self._clock()
-        script = self._scripts.get(name) or self._script(name)
-        words = (len(keys), *keys, as_text(arguments))
+        step: _Step = (keys, as_text(arguments))
         with self._reaching(writes=True):
-            try:
-                return self._client.execute_command("EVALSHA", script.sha, *words)  # type: ignore[no-untyped-call]
-            except NoScriptError:
-                # This server never had it, or lost it (restart, failover); from now on it has it.
-                return self._client.execute_command("EVAL", script.text, *words)  # type: ignore[no-untyped-call]
+            together = self._together.get(name)
+            return together.ask(step) if together else self._evaluate(name, [step])[0]
+
+    def _evaluate(self, name: str, steps: list[_Step]) -> list[Any]:
+        """The answers to one step, taken for each of these keys and arguments; an error for each that failed."""
+        if len(steps) == 1:
+            ((keys, arguments),) = steps
+            return [self._call(name, keys, arguments)]
+        counts = as_text([len(keys) for keys, _ in steps])
+        all_keys = [key for keys, _ in steps for key in keys]
+        answers: list[Any] = self._call(f"each {name}", all_keys, counts, *(arguments for _, arguments in steps))
+        return answers
+
+    def _call(self, name: str, keys: list[str], *arguments: str) -> Any:
+        script = self._scripts.get(name) or self._script(name)
+        words = (len(keys), *keys, *arguments)
+        try:
+            return self._client.execute_command("EVALSHA", script.sha, *words)  # type: ignore[no-untyped-call]
+        except NoScriptError:
+            # This server never had it, or lost it (restart, failover); from now on it has it.
+            return self._client.execute_command("EVAL", script.text, *words)  # type: ignore[no-untyped-call]
 
     def _script(self, name: str) -> _Script:
-        """Read from its file when it is needed: most functions need a few."""
-        text = (_LUA / f"{name}.lua").read_text()
-        if name != "admit":
-            text = self._told + (_LUA / "line.lua").read_text() + text
+        """Read from its files when it is needed: most functions need a few."""
+        text = self._text_of(name)
         script = self._scripts[name] = _Script(sha1(text.encode(), usedforsecurity=False).hexdigest(), text)
         return script
+
+    def _text_of(self, name: str) -> str:
+        if name == "admit":
+            return _lua(name)
+        if name.startswith("each "):
+            return _lua("each").replace("STEP", self._text_of(name.removeprefix("each ")))
+        text = _lua(name)
+        if name == "accept_and_claim":
+            text = text.replace("ACCEPT", _lua("accept")).replace("CLAIM", _lua("claim"))
+        return self._told + _lua("line") + text
+
+
+def _lua(name: str) -> str:
+    return (_LUA / f"{name}.lua").read_text()
 
 
 class _Script(NamedTuple):
@@ -441,6 +469,20 @@ def _job_key(shard: int, job_id: str) -> str:
 
 def _key_of(member: str) -> ConversationKey:
     return ConversationKey(*member.split("/", 1))
+
+
+def _accepting(request: Request) -> dict[str, Any]:
+    """What an accept is told of a request."""
+    return {
+        "bot_id": request.bot_id,
+        "context": as_text(turns_to_json(request.context)) if request.context else "[]",
+        "context_size": len(request.context),
+        "messages": [message_to_json(message) for message in request.messages],
+        "policy": request.double_texting,
+        "debounce": request.debounce,
+        "debounce_max": request.debounce_max,
+        "correlation_id": request.correlation_id,
+    } | ({"resources": as_text(request.resources)} if request.resources else {})
 
 
 def _given(**arguments: Any) -> dict[str, Any]:

@@ -1,35 +1,47 @@
--- The whole commit in one statement: it waits for the conversation's row, and then sees the newest fence there.
--- A message that is settled already violates settled's primary key, and nothing of this has happened.
-with owner as (
+-- The whole commit of each of the jobs, no two of which are of one conversation, in one statement: it waits for the
+-- conversations' rows (those of several jobs are `lock_jobs`' to wait for), and then sees the newest fences there. A message
+-- that is settled already violates settled's primary key, and nothing of all this has happened. Returns the jobs that were
+-- committed, and whether their platforms are to be told.
+with job as materialized (
+    select * from json_to_recordset(cast(:jobs as json)) as job(
+        number integer, platform_id text, conversation_id text, job_id uuid, fence bigint, status text, kind text,
+        reply text, error_code text, error_message text, error_notice text, input_tokens bigint, output_tokens bigint,
+        correlation_id text, message_ids text[], ids text[], given_ids text[], restarts integer, attempts integer,
+        finished_at float8, roles text[], contents text[], turn_ids text[])
+    limit cast(:count as integer)  -- tells the planner how few they are
+), owner as (
     update conversations
-    set turn_count = turn_count + cardinality(cast(:roles as text[])), updated_at = now()
-    where platform_id = :platform_id and conversation_id = :conversation_id and fence = cast(:fence as bigint)
-    returning turn_count - cardinality(cast(:roles as text[])) as position
+    set turn_count = turn_count + cardinality(roles), updated_at = now()
+    from job
+    where conversations.platform_id = job.platform_id and conversations.conversation_id = job.conversation_id
+      and conversations.fence = job.fence
+    returning number, turn_count - cardinality(roles) as position
 ), ended as (
     update jobs
-    set status = :status, reply = :reply, error_code = :error_code, error_message = :error_message,
-        error_notice = :error_notice, input_tokens = cast(:input_tokens as bigint),
-        output_tokens = cast(:output_tokens as bigint), correlation_id = :correlation_id,
-        fence = cast(:fence as bigint), message_ids = cast(:message_ids as text[]),
-        restarts = cast(:restarts as integer), attempts = cast(:attempts as integer),
-        finished_at = to_timestamp(cast(:finished_at as float8))
-    from owner
-    where platform_id = :platform_id and job_id = cast(:job_id as uuid) and status = 'processing'
-    returning owner.position
+    set status = job.status, reply = job.reply, error_code = job.error_code, error_message = job.error_message,
+        error_notice = job.error_notice, input_tokens = job.input_tokens, output_tokens = job.output_tokens,
+        correlation_id = job.correlation_id, fence = job.fence, message_ids = job.message_ids,
+        restarts = job.restarts, attempts = job.attempts, finished_at = to_timestamp(job.finished_at)
+    from owner join job using (number)
+    where jobs.platform_id = job.platform_id and jobs.job_id = job.job_id and jobs.status = 'processing'
+    returning owner.number, owner.position
 ), settled_now as (
     insert into settled (platform_id, conversation_id, message_id, job_id, kind)
-    select distinct :platform_id, :conversation_id, message_id, cast(:job_id as uuid), :kind
-    from ended, unnest(cast(:ids as text[])) as message_id
+    select distinct platform_id, conversation_id, message_id, job_id, kind
+    from ended join job using (number), unnest(ids) as message_id
 ), said as (
     insert into turns (platform_id, conversation_id, position, role, content, message_id, job_id, created_at)
-    select :platform_id, :conversation_id, ended.position + turn.number, turn.role, turn.content, turn.message_id,
-           cast(:job_id as uuid), to_timestamp(cast(:finished_at as float8))
-    from ended, unnest(cast(:roles as text[]), cast(:contents as text[]), cast(:turn_ids as text[]))
-         with ordinality as turn(role, content, message_id, number)
+    select platform_id, conversation_id, position + turn.number, role, content, message_id, job_id,
+           to_timestamp(finished_at)
+    from ended join job using (number),
+         unnest(roles, contents, turn_ids) with ordinality as turn(role, content, message_id, number)
 ), told as (
     insert into outbox (platform_id, job_id, conversation_id, webhook_id, message_ids, created_at, give_up_at)
-    select :platform_id, cast(:job_id as uuid), :conversation_id, 'msg_' || cast(:job_id as text), cast(:given_ids as text[]),
-           to_timestamp(cast(:finished_at as float8)), to_timestamp(cast(:finished_at as float8)) + interval '1 day'
-    from ended join platforms on platform_id = :platform_id and base_url <> ''
+    select platform_id, job_id, conversation_id, 'msg_' || job_id, given_ids,
+           to_timestamp(finished_at), to_timestamp(finished_at) + interval '1 day'
+    from ended join job using (number) join platforms using (platform_id)
+    where base_url <> ''
+    returning job_id
 )
-select exists (select from ended)
+select ended.number, told.job_id is not null
+from ended join job using (number) left join told using (job_id)

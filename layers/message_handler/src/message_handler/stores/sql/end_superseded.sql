@@ -1,7 +1,9 @@
--- End those jobs of the conversation that lead to another one, and wait for a run that nobody needs any more: the last
--- of their messages has just been settled under another name.
+-- End those jobs of the conversations that lead to another one, and wait for a run that nobody needs any more: the last of
+-- their messages has just been settled under another name.
 update jobs set status = 'cancelled', finished_at = now()
-where platform_id = :platform_id and conversation_id = :conversation_id and status = 'processing'
+where (platform_id, conversation_id) in (
+      select * from unnest(cast(:platform_ids as text[]), cast(:conversation_ids as text[])))
+  and status = 'processing'
   and superseded_by is not null
   and not exists (
       select from unnest(jobs.message_ids) as noted(message_id)

@@ -1,0 +1,366 @@
+"""What the records of a batch ask of a store together: one transaction or script, and each as if it were alone."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import redis
+from pg8000.exceptions import InterfaceError
+from pg8000.native import Connection
+
+from message_handler.errors import Unavailable
+from message_handler.models import Committed, ConversationKey, Job, JobStatus
+from message_handler.settings import Settings
+from message_handler.stores import combiner
+from message_handler.stores.database import connector
+from message_handler.stores.port import Again
+from message_handler.stores.postgres_archive import PostgresArchive
+from message_handler.stores.redis import COMBINED, RedisTier
+from tests.contract.chat import BOT, Chat, Clock, named
+from tests.contract.test_archive import Conversation
+
+MOST = 10
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody gets tired of waiting for the others before the test is done."""
+    monkeypatch.setattr(combiner, "PATIENCE_SECONDS", 60)
+
+
+@pytest.fixture
+def threads() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(MOST + 1) as threads:
+        yield threads
+
+
+@pytest.fixture
+def talks(postgres_archive: PostgresArchive) -> list[Conversation]:
+    return [Conversation(postgres_archive, ConversationKey("clinic", f"patient-{number}")) for number in range(MOST)]
+
+
+@pytest.fixture
+def trips(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The statements of each round trip, those of one connection at a time."""
+    made: list[str] = []
+    wait = Connection.handle_messages
+
+    def count(connection: Connection, context: Any) -> None:
+        made.append(context.statement)
+        wait(connection, context)
+
+    monkeypatch.setattr(Connection, "handle_messages", count)
+    return made
+
+
+def until(condition: Callable[[], bool]) -> None:
+    for _ in range(2000):
+        if condition():
+            return
+        time.sleep(0.005)
+    pytest.fail("it never came")
+
+
+class Door:
+    """Holds the next round trip up, so that what is asked behind it goes together."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, asks: combiner.Combiner[Any, Any]) -> None:
+        self.asks = asks
+        self._opened, run = threading.Event(), asks._run
+
+        def held(items: list[Any]) -> list[Any]:
+            assert self._opened.wait(30)
+            return run(items)
+
+        monkeypatch.setattr(asks, "_run", held)
+
+    def together[T](self, threads: ThreadPoolExecutor, first: Callable[[], T], *calls: Callable[[], T]) -> list[Any]:
+        """What each call returns, or raises: the first one alone, then all others in one."""
+        asked: list[Future[T]] = [threads.submit(first)]
+        until(lambda: self.asks._leading == 1)
+        for number, call in enumerate(calls, 1):
+            asked.append(threads.submit(call))
+            until(lambda number=number: len(self.asks._waiting) == number)  # type: ignore[misc]
+        self._opened.set()
+        return [each.exception(30) or each.result() for each in asked]
+
+
+class TestPostgres:
+    @pytest.fixture
+    def jobs(self, talks: list[Conversation]) -> list[Job]:
+        return [talk.job(1, "m0") for talk in talks]
+
+    def fences(
+        self, talks: list[Conversation], jobs: list[Job], threads: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+    ) -> list[Any]:
+        archive: Any = talks[0].archive
+        door = Door(monkeypatch, archive._fences)
+        return door.together(
+            threads, *(lambda talk=talk, job=job: talk.fence(job) for talk, job in zip(talks, jobs, strict=True))
+        )
+
+    def commits(
+        self,
+        talks: list[Conversation],
+        ends: list[Job],
+        threads: ThreadPoolExecutor,
+        monkeypatch: pytest.MonkeyPatch,
+        numbers: Iterable[int] = (1,) * MOST,
+    ) -> list[Any]:
+        archive: Any = talks[0].archive
+        door = Door(monkeypatch, archive._commits)
+        pairs = zip(ends, numbers, strict=True)
+        return door.together(
+            threads, *(lambda end=end, fence=fence: archive.commit(end, fence) for end, fence in pairs)
+        )
+
+    def test_a_batch_is_fenced_and_committed_in_a_few_round_trips(
+        self,
+        talks: list[Conversation],
+        jobs: list[Job],
+        trips: list[str],
+        threads: ThreadPoolExecutor,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        fences = self.fences(talks, jobs, threads, monkeypatch)
+        assert [fence.number for fence in fences] == [1] * MOST
+        ends = [talk.completed(job, f"to {talk.key}") for talk, job in zip(talks, jobs, strict=True)]
+        assert self.commits(talks, ends, threads, monkeypatch) == [Committed(told=False)] * MOST
+        assert len(trips) == 4
+        for talk in talks:
+            assert talk.turns() == [("user", "text of m0"), ("assistant", f"to {talk.key}")]
+
+    def test_one_that_may_not_run_keeps_no_other_from_it(
+        self, talks: list[Conversation], jobs: list[Job], threads: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        talks[4].answer(7, "m0")
+        fences = self.fences(talks, jobs, threads, monkeypatch)
+        assert [fence.number for fence in fences] == [1] * 4 + [None] + [1] * 5
+        assert fences[4].settled == {"m0": talks[4].id(7)}
+        assert fences[4].ended.status is JobStatus.CANCELLED
+
+    def test_each_is_told_of_its_own_turns_alone(
+        self, talks: list[Conversation], threads: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for number, talk in enumerate(talks):
+            talk.answer(1, "m0", reply=f"reply {number}")
+        fences = self.fences(talks, [talk.job(2, "m1") for talk in talks], threads, monkeypatch)
+        replies = [[turn.content for turn in fence.turns if turn.role == "assistant"] for fence in fences]
+        assert replies == [[f"reply {number}"] for number in range(MOST)]
+
+    def test_one_whose_message_was_settled_by_another_keeps_no_other_from_its_commit(
+        self, talks: list[Conversation], jobs: list[Job], threads: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It violates a unique key, and with that the whole transaction."""
+        talks[4].answer(9, "other")
+        numbers = [talk.number(job) for talk, job in zip(talks, jobs, strict=True)]
+        ends = [talk.completed(job) for talk, job in zip(talks, jobs, strict=True)]
+        ends[4] = replace(ends[4], messages=(*ends[4].messages, named("other")))
+        committed = self.commits(talks, ends, threads, monkeypatch, numbers)
+        assert [bool(each) for each in committed] == [True] * 4 + [False] + [True] * 5
+        assert talks[4].settled("m0", "other") == [None, talks[4].id(9)]
+        assert all(talk.settled("m0") == [talk.id(1)] for talk in talks if talk is not talks[4])
+
+    def test_what_postgres_refuses_of_one_is_raised_for_that_one(
+        self, talks: list[Conversation], jobs: list[Job], threads: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        jobs[4] = replace(jobs[4], attempts=2**40)
+        fences = self.fences(talks, jobs, threads, monkeypatch)
+        assert [number for number, fence in enumerate(fences) if isinstance(fence, Exception)] == [4]
+        assert str(fences[4]) == "Postgres refused a statement (SQLSTATE 22003)"
+        assert [fence.number for fence in (*fences[:4], *fences[5:])] == [1] * 9
+
+    def test_a_stale_one_is_refused_and_the_others_commit(
+        self, talks: list[Conversation], jobs: list[Job], threads: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for talk, job in zip(talks, jobs, strict=True):
+            talk.number(job)
+        talks[4].number(jobs[4])
+        ends = [talk.completed(job) for talk, job in zip(talks, jobs, strict=True)]
+        committed = self.commits(talks, ends, threads, monkeypatch)
+        assert [bool(each) for each in committed] == [True] * 4 + [False] + [True] * 5
+
+    def test_jobs_of_one_conversation_go_one_after_the_other(
+        self, talks: list[Conversation], threads: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        talk = talks[0]
+        jobs = [talk.job(number, f"m{number}") for number in range(1, 5)]
+        fences = self.fences([talk] * 4, jobs, threads, monkeypatch)
+        assert [fence.number for fence in fences] == [1, 2, 3, 4]
+
+    def test_a_commit_that_nobody_heard_of_is_one_when_it_is_repeated(
+        self, talks: list[Conversation], jobs: list[Job], threads: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Whoever went for all is cut off between the commit and its answer."""
+        for talk, job in zip(talks, jobs, strict=True):
+            talk.number(job)
+        ends = [talk.completed(job) for talk, job in zip(talks, jobs, strict=True)]
+        wait = Connection.handle_messages
+
+        def is_cut(connection: Connection, context: Any) -> None:
+            wait(connection, context)
+            raise InterfaceError("network error")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Connection, "handle_messages", is_cut)
+            committed = self.commits(talks, ends, threads, monkeypatch)
+        assert all(isinstance(each, Unavailable) for each in committed)
+        assert all(talk.settled("m0") == [talk.id(1)] for talk in talks)
+        assert all(talks[0].archive.commit(end, 1) for end in ends)
+        for talk in talks:
+            assert talk.turns() == [("user", "text of m0"), ("assistant", "Rest.")]
+
+    @pytest.mark.parametrize("step", ["fence", "commit"])
+    def test_two_groups_never_wait_for_each_other(
+        self,
+        talks: list[Conversation],
+        jobs: list[Job],
+        migrated: Settings,
+        threads: ThreadPoolExecutor,
+        monkeypatch: pytest.MonkeyPatch,
+        step: str,
+    ) -> None:
+        """Each takes the rows in the same order: while it waits for the first, it has none of the others.
+
+        group 1: m0 … m9     group 2: m9 … m0     With m9 in the hand group 2 would wait for m0, and group 1 for m9.
+        """
+        archive, (first, *_, last) = talks[0].archive, talks
+        for talk, job in reversed(list(zip(talks, jobs, strict=True))):  # nor do they lie in that order
+            talk.number(job)
+        ends = [talk.completed(job) for talk, job in zip(talks, jobs, strict=True)]
+        with closing(connector(migrated)()) as other, closing(connector(migrated)()) as third:
+            lock = "select 1 from conversations where conversation_id = :id for update skip locked"
+            other.run("begin")
+            other.run(lock, id=first.key.conversation_id)
+            backwards = [*range(MOST - 1, -1, -1)]
+            spare = Conversation(archive, ConversationKey("clinic", "spare"))
+            if step == "fence":
+                calls: list[Callable[[], Any]] = [lambda n=n: talks[n].fence(jobs[n]) for n in backwards]
+                door = Door(monkeypatch, archive._fences)  # type: ignore[attr-defined]
+                ahead: Callable[[], Any] = lambda: spare.fence(spare.job(1, "m0"))  # noqa: E731
+            else:
+                calls = [lambda n=n: archive.commit(ends[n], 1) for n in backwards]
+                door = Door(monkeypatch, archive._commits)  # type: ignore[attr-defined]
+                ahead = lambda: archive.commit(spare.completed(spare.job(1, "m0")), 1)  # noqa: E731
+            group = ThreadPoolExecutor(1).submit(door.together, threads, ahead, *calls)
+            until(lambda: is_blocked(third))
+            third.run("begin")
+            free = third.run(lock, id=last.key.conversation_id)
+            third.run("rollback")
+            other.run("rollback")
+            assert all(group.result(30)[1:])
+            assert free
+
+
+def is_blocked(connection: Connection) -> bool:
+    found = connection.run(
+        "select exists (select from pg_locks join pg_stat_activity using (pid)"
+        " where not granted and datname = current_database())"
+    )
+    return bool(found[0][0])
+
+
+class TestRedis:
+    @pytest.fixture
+    def chats(self, redis_tier: RedisTier, clock: Clock) -> list[Chat]:
+        return [Chat(redis_tier, clock, ConversationKey("clinic", f"patient-{number}")) for number in range(MOST)]
+
+    def together(
+        self, chats: list[Chat], step: str, call: Callable[[Chat], Any], monkeypatch: pytest.MonkeyPatch
+    ) -> list[Any]:
+        tier: Any = chats[0].tier
+        door = Door(monkeypatch, tier._together[step])
+        with ThreadPoolExecutor(MOST) as threads:
+            return door.together(threads, *(lambda chat=chat: call(chat) for chat in chats))
+
+    def claim(self, chat: Chat) -> Any:
+        request = chat.request("Hello.")
+        return chat.tier.claim(chat.key, "worker", Again(request, chat.job_id(1), chat.job_id(2)))
+
+    def test_each_gets_its_own_answer(self, chats: list[Chat], monkeypatch: pytest.MonkeyPatch) -> None:
+        claims = self.together(chats, "accept_and_claim", self.claim, monkeypatch)
+        assert [claim.job.key for claim in claims] == [chat.key for chat in chats]
+        chats[4].tier.release(chats[4].key)
+        chats[5].says("More.")
+        answered = [[message.message_id for message in claim.job.messages] for claim in claims]
+
+        def seals(chat: Chat) -> str:
+            seen = answered[chats.index(chat)]
+            return chat.tier.seal(chat.key, "worker", seen, next_id=chat.job_id(9), fenced=True).verdict
+
+        verdicts = self.together(chats, "seal", seals, monkeypatch)
+        assert verdicts == ["sealed"] * 4 + ["lost", "again"] + ["sealed"] * 4
+
+    @pytest.mark.parametrize("forgotten", [False, True])
+    def test_one_that_fails_is_no_others_concern(
+        self, chats: list[Chat], redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch, forgotten: bool
+    ) -> None:
+        broken = chats[4].key
+        redis_client.set(f"mh:{{{broken.shard}}}:line:{broken.platform_id}/{broken.conversation_id}", "no hash")
+        if forgotten:
+            redis_client.script_flush()
+        claims = self.together(chats, "accept_and_claim", self.claim, monkeypatch)
+        assert [number for number, claim in enumerate(claims) if isinstance(claim, Exception)] == [4]
+        assert isinstance(claims[4], redis.ResponseError)
+        assert str(claims[4]).startswith("WRONGTYPE")
+        assert [claim.job.key for claim in (*claims[:4], *claims[5:])] == [
+            chat.key for chat in chats if chat.key != broken
+        ]
+
+    def test_a_server_that_goes_away_is_away_for_each(self, chats: list[Chat], monkeypatch: pytest.MonkeyPatch) -> None:
+        def gone(*_: Any) -> None:
+            raise redis.ConnectionError("gone")
+
+        tier: Any = chats[0].tier
+        monkeypatch.setattr(tier._client, "evalsha", gone)
+        claims = self.together(chats, "accept_and_claim", self.claim, monkeypatch)
+        assert all(isinstance(claim, Unavailable) for claim in claims)
+
+    def test_in_a_cluster_each_goes_to_its_own_node(self, redis_cluster_tier: RedisTier, redis_tier: RedisTier) -> None:
+        assert redis_cluster_tier._together == {}
+        assert redis_tier._together.keys() == set(COMBINED)
+
+
+class TestClaimingAgain:
+    """A claim that accepts a record again is both steps, on every tier."""
+
+    def test_what_was_forgotten_is_claimed(self, chat: Chat) -> None:
+        request = chat.request("Hello.")
+        claim: Any = chat.tier.claim(chat.key, "worker", Again(request, chat.job_id(1), chat.job_id(2)))
+        assert claim.job.job_id == chat.job_id(1)
+        assert [message.content for message in claim.job.messages] == ["Hello."]
+        assert claim.lock_id == "worker"
+        assert claim.job.bot_id == BOT
+
+    def test_what_waits_is_claimed_once(self, chat: Chat) -> None:
+        accepted = chat.says("Hello.")
+        request = replace(chat.request("Hello."), messages=accepted.pending)
+        claim: Any = chat.tier.claim(chat.key, "worker", Again(request, accepted.job_id, chat.job_id(2)))
+        assert claim.job.job_id == accepted.job_id
+        assert len(claim.job.messages) == 1
+        assert chat.heartbeat("worker") == "held"
+
+    def test_where_another_holds_it_the_record_is_taken_in_nevertheless(self, chat: Chat) -> None:
+        chat.says("Hello.")
+        chat.claimed("another")
+        request = chat.request("More.")
+        refused: Any = chat.tier.claim(chat.key, "worker", Again(request, chat.job_id(1), chat.job_id(2)))
+        assert refused.held
+        assert [message.content for message in chat.tier.jobs(chat.key)[0].messages] == ["Hello.", "More."]
+        assert chat.heartbeat("another") == "held"
+
+    def test_a_name_that_is_taken_is_not_given_again(self, chat: Chat) -> None:
+        ended = chat.answered("Rest.", "worker") if chat.says("Hello.") else None
+        assert ended
+        job_id = chat.tier.ended_by(chat.key, "minted-0")
+        assert job_id
+        request = chat.request("More.")
+        claim: Any = chat.tier.claim(chat.key, "worker", Again(request, job_id, chat.job_id(2)))
+        assert claim.job.job_id == chat.job_id(2)
