@@ -1,0 +1,61 @@
+"""Celery: one process of its threads, gevent or solo pool; Redis, acknowledged late."""
+
+from __future__ import annotations
+
+from benchmarks.peers.work import Commit, receive
+
+order, report = receive("celery", "kombu", "redis", "psycopg")
+pool = order.settings["pool"]
+if pool == "gevent":
+    from gevent import monkey
+
+    monkey.patch_all()
+
+import os  # noqa: E402
+import threading  # noqa: E402
+
+from celery import Celery  # noqa: E402
+
+commit = Commit(order.database_url, order.settings.get("driver", "psycopg"))
+app = Celery("peer", broker=order.redis_url)
+app.conf.update(
+    task_acks_late=True,
+    task_ignore_result=True,
+    task_serializer="json",
+    worker_prefetch_multiplier=order.settings["prefetch"],
+    worker_hijack_root_logger=False,
+    worker_send_task_events=False,
+    worker_enable_remote_control=False,
+    broker_pool_limit=None,
+    broker_connection_retry_on_startup=True,
+)
+
+
+@app.task(name="answer")
+def answer(*job: str) -> None:
+    commit(*job)
+    if report.ended():
+        report.tell()
+        threading.Timer(0.2, os._exit, [0]).start()
+
+
+def main() -> None:
+    with app.producer_pool.acquire() as producer:
+        for job in order.jobs:
+            answer.apply_async(job, producer=producer)
+    app.worker_main(
+        [
+            "worker",
+            f"--pool={pool}",
+            f"--concurrency={order.settings['concurrency']}",
+            "--without-gossip",
+            "--without-mingle",
+            "--without-heartbeat",
+            "--loglevel=CRITICAL",
+            "--quiet",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,40 @@
+"""Dramatiq: threads, Redis."""
+
+from __future__ import annotations
+
+import os
+
+from benchmarks.peers.work import Commit, receive
+
+order, report = receive("dramatiq", "redis", "psycopg")
+if prefetch := order.settings.get("prefetch"):
+    os.environ["dramatiq_queue_prefetch"] = str(prefetch)
+
+import dramatiq  # noqa: E402  it reads its environment when it is imported
+from dramatiq.brokers.redis import RedisBroker  # noqa: E402
+from dramatiq.middleware import default_middleware  # noqa: E402
+
+kept = order.settings.get("middleware", True)
+broker = RedisBroker(url=order.redis_url, middleware=[make() for make in default_middleware] if kept else [])
+dramatiq.set_broker(broker)
+commit = Commit(order.database_url, order.settings.get("driver", "psycopg"))
+
+
+@dramatiq.actor
+def answer(*job: str) -> None:
+    commit(*job)
+    report.ended()
+
+
+def main() -> None:
+    for job in order.jobs:
+        answer.send(*job)
+    worker = dramatiq.Worker(broker, worker_threads=order.settings["threads"], worker_timeout=100)
+    worker.start()
+    report.complete.wait()
+    report.tell()
+    worker.stop()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,48 @@
+"""Procrastinate: coroutines on one event loop; its queue is in Postgres, the same as the commit's."""
+
+from __future__ import annotations
+
+import asyncio
+
+import uvloop
+from procrastinate import App, PsycopgConnector
+
+from benchmarks.peers.work import async_commit, receive
+
+
+async def main() -> None:
+    order, report = receive("procrastinate", "psycopg", "asyncpg", "uvloop")
+    commit, settings = async_commit(order), order.settings
+    complete = asyncio.Event()
+    app = App(
+        connector=PsycopgConnector(
+            conninfo=order.database_url, min_size=settings["connections"], max_size=settings["connections"]
+        )
+    )
+
+    @app.task(name="answer")
+    async def answer(job: list[str]) -> None:
+        await commit(*job)
+        if report.ended():
+            complete.set()
+
+    async with app.open_async():
+        if not await app.check_connection_async():
+            await app.schema_manager.apply_schema_async()
+        for first in range(0, len(order.jobs), 500):
+            await answer.batch_defer_async(*[{"job": list(job)} for job in order.jobs[first : first + 500]])
+        running = asyncio.create_task(
+            app.run_worker_async(
+                concurrency=settings["concurrency"],
+                delete_jobs=settings["delete_jobs"],
+                listen_notify=settings.get("listen_notify", True),
+                install_signal_handlers=False,
+            )
+        )
+        await complete.wait()
+        report.tell()
+        running.cancel()
+
+
+if __name__ == "__main__":
+    uvloop.run(main())

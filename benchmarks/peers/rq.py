@@ -1,0 +1,49 @@
+"""RQ: one job at a time in its SimpleWorker, which doesn't fork; Redis."""
+
+from __future__ import annotations
+
+import sys
+
+import rq
+from redis import Redis
+from rq.serializers import JSONSerializer
+from rq.timeouts import TimerDeathPenalty
+
+from benchmarks.peers.work import Commit, receive
+
+order, report = receive("rq", "redis", "psycopg")
+commit = Commit(order.database_url, order.settings.get("driver", "psycopg"))
+
+
+def answer(*job: str) -> None:
+    commit(*job)
+    report.ended()
+
+
+class Worker(rq.SimpleWorker):
+    """With what it may do without left out."""
+
+    if order.settings.get("timer"):
+        death_penalty_class = TimerDeathPenalty
+
+
+def main() -> None:
+    # Under its own name, not __main__'s: RQ imports tasks by theirs.
+    sys.modules["benchmarks.peers.rq"] = sys.modules["__main__"]
+    serializer = JSONSerializer if order.settings.get("json") else None
+    queue = rq.Queue(connection=Redis.from_url(order.redis_url), serializer=serializer)
+    for first in range(0, len(order.jobs), 500):
+        queue.enqueue_many(
+            [
+                rq.Queue.prepare_data("benchmarks.peers.rq.answer", job, result_ttl=0)
+                for job in order.jobs[first : first + 500]
+            ]
+        )
+    Worker([queue], connection=queue.connection, serializer=serializer, log_job_description=False).work(
+        burst=True, logging_level="ERROR"
+    )
+    report.tell()
+
+
+if __name__ == "__main__":
+    main()
