@@ -22,7 +22,7 @@ APPS := $(wildcard functions/*/app.py)
 BUILT := .aws-sam/build/template.yaml
 PEERS := $(patsubst requirements/peer-%.in,%,$(wildcard requirements/peer-*.in))
 
-.PHONY: help run token psql migrate test test-chaos test-guards lint openapi build validate invoke lock clean
+.PHONY: help run token psql migrate test test-chaos test-guards bench lint openapi build validate invoke lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
@@ -47,6 +47,9 @@ test-chaos: .venv/synced ## break parts under load for minutes (ARGS="--minutes 
 
 test-guards: .venv/synced ## take the protocol's guards away one by one: each must be missed (ARGS=--help)
 	@exec .venv/bin/python -m tests.guards $(ARGS)
+
+bench: .venv/synced ## measure how fast it is, about 5 minutes (ARGS="--only history"; ARGS=--help)
+	@exec .venv/bin/python -m benchmarks $(ARGS)
 
 lint: .venv/synced ## check style, formatting, types, the direction of imports, and for what is dangerous
 	@failed=; for check in 'ruff check .' 'ruff format --check .' mypy $(APPS:%='mypy %') 'lint-imports --no-logo' \

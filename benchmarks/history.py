@@ -1,20 +1,18 @@
 """How fast a history is parsed and merged, and whether time grows with size alone.
 
-Each round measures everything once, in processor time, the plain `re` passes between our own; medians are
-printed. The ratio is to the fastest plain pass that finds the same turns in the same text, if one does.
-
-    PYTHONPATH=layers/message_handler/src python benchmarks/history.py
+In processor time. The fastest plain `re` pass is the fastest of those that find the same turns in the same text.
 """
 
 from __future__ import annotations
 
-import argparse
 import random
 import re
 import time
 from collections.abc import Callable, Iterator
 from statistics import median
 
+from benchmarks.figure import Figure, Round, Target
+from benchmarks.stores import Stores
 from message_handler.history import merge, parse, render
 from message_handler.models import Role, Turn
 
@@ -35,26 +33,10 @@ SOUPS = {
     "blanks": "</USER>" + " " * 1000,
     "&amp;": "&amp;",
 }
-WORDS = [
-    "dạ",
-    "bác",
-    "sĩ",
-    "ơi",
-    "tôi",
-    "bị",
-    "đau",
-    "đầu",
-    "từ",
-    "hôm",
-    "qua",
-    "uống",
-    "thuốc",
-    "này",
-    "mấy",
-    "lần",
-    "có",
-    "không",
-]
+# fmt: off
+WORDS = ["dạ", "bác", "sĩ", "ơi", "tôi", "bị", "đau", "đầu", "từ", "hôm", "qua", "uống", "thuốc", "này", "mấy", "lần",
+         "có", "không"]
+# fmt: on
 
 
 def conversation(count: int, seed: int = 0) -> list[Turn]:
@@ -71,12 +53,15 @@ def conversation(count: int, seed: int = 0) -> list[Turn]:
     return turns
 
 
-def texts(size: int) -> Iterator[tuple[str, str]]:
+def typical(size: int) -> str:
+    """A conversation's history of so many characters."""
     turns = render(conversation(2000))
     turns *= size // len(turns) + 1
-    yield "normal history", turns[: turns.rindex("<br>", 0, size - 4) + 4].ljust(size)
-    short = render([Turn("user", "còn đau không?"), Turn("assistant", "Dạ, còn ạ.")])
-    yield "two words a turn", (short * (size // len(short))).ljust(size)
+    return turns[: turns.rindex("<br>", 0, size - 4) + 4].ljust(size)
+
+
+def soups(size: int) -> Iterator[tuple[str, str]]:
+    """What nobody types who means well, by its name."""
     for name, soup in SOUPS.items():
         yield name, (soup * (size // len(soup) + 1))[:size]
         yield f"<BOT> {name}", ("<BOT>" + soup * (size // len(soup) + 1))[:size]
@@ -97,65 +82,83 @@ def same_turns(pattern: re.Pattern[str], text: str) -> bool:
     )
 
 
-def measure_parse(sizes: list[int], rounds: int) -> None:
-    small = dict(texts(10_000))
-    plain = {name: [p for p in PLAIN.values() if same_turns(p, text)] for name, text in small.items()}
-    plain = {name: patterns if parse(small[name]) else [] for name, patterns in plain.items()}
-    print(f"{'parse':24}{'size':>9}{'turns':>9}{'MB/s':>9}{'plain re':>10}{'ratio':>7}{'× time of a tenth':>19}")
-    before: dict[str, float] = {}
-    for size in sizes:
-        for name, text in texts(size):
-            megabytes = len(text.encode()) / 1e6
-            repeat = max(1, 200_000 // size)
-            ours: list[float] = []
-            theirs: list[list[float]] = [[] for _ in plain[name]]
-            for _ in range(rounds):
-                for pattern, times in zip(plain[name], theirs, strict=True):
-                    times.append(seconds(pattern.findall, text, times=repeat))
-                ours.append(seconds(parse, text, times=repeat))
-            own, best = median(ours), min((median(times) for times in theirs), default=0.0)
-            growth = f"{own / before[name]:.1f}" if name in before else ""
-            versus = f"{megabytes / best:10.0f}{best / own:7.2f}" if best else " " * 17
-            print(f"{name:24}{size:9}{len(parse(text)):9}{megabytes / own:9.0f}{versus}{growth:>19}", flush=True)
-            before[name] = own
+def parsing(_stores: Stores) -> Iterator[Round]:
+    text = typical(1_000_000)
+    rivals = {name: pattern for name, pattern in PLAIN.items() if same_turns(pattern, text)}
+    if not rivals:
+        raise RuntimeError("no plain pass finds the same turns")
+    megabytes = len(text.encode()) / 1e6
+    while True:
+        taken = {name: median(seconds(pattern.findall, text) for _ in range(3)) for name, pattern in rivals.items()}
+        ours = median(seconds(parse, text) for _ in range(3))
+        best = min(taken, key=lambda name: taken[name])
+        yield Round(megabytes / ours, megabytes / taken[best], f"the fastest plain pass is {PLAIN[best].pattern!r}")
 
 
-def measure_merge(rounds: int) -> None:
-    print(f"\n{'merge':40}{'turns':>9}{'ms':>9}{'× time of a tenth':>19}")
-    before: dict[str, float] = {}
-    for count in (100, 1_000, 10_000):
-        whole = conversation(count)
-        edited = [Turn(t.role, t.content.upper()) if t.role == "assistant" else t for t in whole]
-        same = [Turn("user", "dạ")] * count
-        strangers = conversation(count, seed=1)
-        for name, archived, turns in (
-            ("the same history", whole, whole),
-            ("its last 20 turns", whole, whole[-20:]),
-            ("every reply edited", whole, edited),
-            ("backwards", whole, whole[::-1]),
-            ("nothing in common", whole, strangers),
-            ("one text, over and over", same, same),
-        ):
-            own = median(seconds(merge, archived, turns) for _ in range(rounds))
-            growth = f"{own / before[name]:.1f}" if name in before else ""
-            print(f"{name:40}{count:9}{own * 1e3:9.2f}{growth:>19}", flush=True)
-            before[name] = own
+def growth(stores: Stores) -> Iterator[Round]:
+    large = 1_000_000 if stores.quick else 10_000_000
+    kinds = list(zip(soups(large // 10), soups(large), strict=True))
+    while True:
+        worst, named = Round(0.0, 1.0), ""
+        for (name, small), (_, whole) in kinds:
+            against = median(seconds(parse, small) for _ in range(3))
+            ours = seconds(parse, whole)
+            if ours / against > worst.ours / (worst.against or 1.0):
+                worst, named = Round(ours * 1e3, against * 1e3), name
+        yield Round(worst.ours, worst.against, f"in a round the worst was {named!r}")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=7, help="measurements of each (default: %(default)s)")
-    parser.add_argument(
-        "--sizes",
-        type=int,
-        nargs="+",
-        default=[10_000, 100_000, 1_000_000, 10_000_000],
-        help="characters of a text (default: 10 K to 10 M, each ten times the last)",
-    )
-    arguments = parser.parse_args()
-    measure_parse(arguments.sizes, arguments.rounds)
-    measure_merge(arguments.rounds)
+def merging(_stores: Stores) -> Iterator[Round]:
+    small, large = list(_merges(1_000)), list(_merges(10_000))
+    while True:
+        pairs = []
+        for (name, *few), (_, *many) in zip(small, large, strict=True):
+            against = median(seconds(merge, *few) for _ in range(3))
+            pairs.append((seconds(merge, *many), against, name))
+        ours, against, name = max(pairs, key=lambda pair: pair[0] / pair[1])
+        yield Round(ours * 1e3, against * 1e3, f"in a round the worst was {name!r}")
 
 
-if __name__ == "__main__":
-    main()
+def _merges(count: int) -> Iterator[tuple[str, list[Turn], list[Turn]]]:
+    whole = conversation(count)
+    edited = [Turn(turn.role, turn.content.upper()) if turn.role == "assistant" else turn for turn in whole]
+    same = [Turn("user", "dạ")] * count
+    yield "the same history", whole, whole
+    yield "every reply edited", whole, edited
+    yield "backwards", whole, whole[::-1]
+    yield "nothing in common", whole, conversation(count, seed=1)
+    yield "one text, over and over", same, same
+
+
+FIGURES = (
+    Figure(
+        "history",
+        "history parsing / a plain re pass",
+        "a conversation's history of 1 MB, parsed",
+        "the fastest plain re pass that captures the same turns",
+        Target("≥", 0.5),
+        parsing,
+        unit="MB/s",
+    ),
+    Figure(
+        "history-adversarial",
+        "10 MB of adversarial tags / 1 MB",
+        "10 MB of adversarial tags, the worst kind of 18",
+        "1 MB of the same",
+        Target("≤", 11),
+        growth,
+        unit="ms",
+        rounds=7,
+    ),
+    Figure(
+        "history-merge",
+        "merging 10,000 turns / 1,000",
+        "10,000 turns merged into as many archived ones, the worst kind of 5",
+        "1,000 of the same",
+        None,
+        merging,
+        unit="ms",
+        rounds=10,
+        seconds=8,
+    ),
+)
