@@ -52,7 +52,6 @@ def main() -> None:
             "--without-mingle",
             "--without-heartbeat",
             "--loglevel=CRITICAL",
-            "--quiet",
         ]
     )
 
