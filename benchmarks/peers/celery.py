@@ -22,6 +22,7 @@ app.conf.update(
     task_acks_late=True,
     task_ignore_result=True,
     task_serializer="json",
+    worker_disable_rate_limits=True,
     worker_prefetch_multiplier=order.settings["prefetch"],
     worker_hijack_root_logger=False,
     worker_send_task_events=False,

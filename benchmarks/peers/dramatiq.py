@@ -12,10 +12,8 @@ if prefetch := order.settings.get("prefetch"):
 
 import dramatiq  # noqa: E402  it reads its environment when it is imported
 from dramatiq.brokers.redis import RedisBroker  # noqa: E402
-from dramatiq.middleware import default_middleware  # noqa: E402
 
-kept = order.settings.get("middleware", True)
-broker = RedisBroker(url=order.redis_url, middleware=[make() for make in default_middleware] if kept else [])
+broker = RedisBroker(url=order.redis_url)
 dramatiq.set_broker(broker)
 commit = Commit(order.database_url, order.settings.get("driver", "psycopg"))
 

@@ -5,7 +5,7 @@
     stdout   one JSON object: {"jobs": all that were done, "measured", "seconds": from the last of the warm-up to the
                                last job, "versions": {…}}
 
-This runs in the peer's own environment: nothing of the product is here but its statement, which is read from its file.
+This runs in the peer's own environment, where nothing of the product is.
 """
 
 from __future__ import annotations
@@ -25,10 +25,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-#: The product's own statement, whole.
-COMMIT = (
-    Path(__file__).parents[2] / "layers/message_handler/src/message_handler/stores/sql/commit_job.sql"
-).read_text()
+#: The rows that the product writes for a job, in one statement.
+COMMIT = (Path(__file__).parent / "commit.sql").read_text()
 #: What a patient says, and what the simulated AI answers it.
 CONTENT = "I have had a headache since yesterday, may I take another tablet?"
 REPLY = f"[Simulated AI] Healthcare Assistant answers 1 message:\n> {CONTENT}"
@@ -89,26 +87,29 @@ def receive(*packages: str) -> tuple[Order, Report]:
 
 def values(conversation_id: str, job_id: str, message_id: str) -> dict[str, Any]:
     """What the product commits for a job with one message."""
+    now = time.time()
     return {
         "platform_id": "default",
         "conversation_id": conversation_id,
         "job_id": job_id,
-        "fence": 1,
+        "bot_id": "default",
         "status": "completed",
         "kind": "answered",
         "reply": REPLY,
         "error_code": None,
         "error_message": None,
         "error_notice": None,
-        "input_tokens": 11,
-        "output_tokens": 18,
+        "input_tokens": 12,
+        "output_tokens": 20,
         "correlation_id": "",
         "message_ids": [message_id],
         "ids": [message_id],
         "given_ids": [message_id],
         "restarts": 0,
         "attempts": 1,
-        "finished_at": time.time(),
+        "created_at": now,
+        "started_at": now,
+        "finished_at": now,
         "roles": ["user", "assistant"],
         "contents": [CONTENT, REPLY],
         "turn_ids": [message_id, None],
@@ -133,7 +134,7 @@ STATEMENT, NAMES = _numbered()
 
 
 class NotCommitted(Exception):
-    """The statement ran and refused: the row that it commits to isn't there."""
+    """The statement ran and wrote nothing."""
 
 
 class AsyncCommit:
@@ -164,17 +165,21 @@ class AsyncCommit:
 
 
 class Commit:
-    """The commit through psycopg, in C and prepared, or through pg8000: a connection for each thread."""
+    """The commit through psycopg, in C and prepared, or through pg8000: as many connections as are used at once."""
 
     def __init__(self, url: str, driver: str = "psycopg") -> None:
-        self._own = threading.local()
+        # Kept together, not by thread: gevent's are new for each task.
+        self._idle: list[Callable[[dict[str, Any]], bool]] = []
         self._connect = self._psycopg(url) if driver == "psycopg" else self._pg8000(url)
 
     def __call__(self, *job: str) -> None:
-        if not hasattr(self._own, "run"):
-            self._own.run = self._connect()
-        if not self._own.run(values(*job)):
+        try:
+            run = self._idle.pop()
+        except IndexError:
+            run = self._connect()
+        if not run(values(*job)):
             raise NotCommitted
+        self._idle.append(run)
 
     @staticmethod
     def _psycopg(url: str) -> Callable[[], Callable[[dict[str, Any]], bool]]:
