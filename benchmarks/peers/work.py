@@ -3,7 +3,7 @@
     stdin    one JSON object: {"redis_url", "database_url", "jobs": [[conversation_id, job_id, message_id], …],
                                "warm_up": jobs that don't count, "settings": {…}}
     stdout   one JSON object: {"jobs": all that were done, "measured", "seconds": from the last of the warm-up to the
-                               last job, "versions": {…}}
+                               last job, "processor_seconds": what the process used of them, "versions": {…}}
 
 This runs in the peer's own environment, where nothing of the product is.
 """
@@ -51,13 +51,17 @@ class Report:
     def __init__(self, order: Order, output: Any, packages: tuple[str, ...]) -> None:
         self._order, self._output, self._packages = order, output, packages
         self._ended: list[float] = []
+        self._used = 0.0
         self.complete = threading.Event()
 
     def ended(self) -> bool:
         """One more job is committed; whether it was the last."""
         self._ended.append(time.perf_counter())
+        if len(self._ended) == self._order.warm_up:
+            self._used = -time.process_time()
         if len(self._ended) < len(self._order.jobs):
             return False
+        self._used += time.process_time()
         self.complete.set()
         return True
 
@@ -68,6 +72,7 @@ class Report:
                 "jobs": len(times),
                 "measured": len(times) - warm_up,
                 "seconds": times[-1] - times[warm_up - 1],
+                "processor_seconds": self._used,
                 "versions": {package: version(package) for package in self._packages},
             },
             self._output,
