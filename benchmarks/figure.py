@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from statistics import median, quantiles
 from typing import TYPE_CHECKING, Literal
@@ -114,24 +115,30 @@ class Result:
         return list(dict.fromkeys(round_.note for round_ in self.rounds if round_.note))
 
 
-def alternating(ours: Callable[[], object], against: Callable[[], object], times: int, *, scale: float = 1e6) -> Round:
-    """One round of calls that take turns, `times` of each: the median call of both, in 1/`scale` seconds.
-
-    Who begins alternates too, for the second of two calls finds warmer caches. The collector of garbage waits, so that
-    none pays for the other's.
-    """
-    taken: tuple[list[float], list[float]] = ([], [])
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """The collector of garbage waits, as it does in `timeit`: what it costs, everything else that lives decides."""
     gc.collect()
     gc.disable()
     try:
+        yield
+    finally:
+        gc.enable()
+
+
+def alternating(ours: Callable[[], object], against: Callable[[], object], times: int, *, scale: float = 1e6) -> Round:
+    """One round of calls that take turns, `times` of each: the median call of both, in 1/`scale` seconds.
+
+    Who begins alternates too, for the second of two calls finds warmer caches.
+    """
+    taken: tuple[list[float], list[float]] = ([], [])
+    with uncollected():
         for number in range(times):
             for side in (0, 1) if number % 2 else (1, 0):
                 call = against if side else ours
                 start = time.perf_counter()
                 call()
                 taken[side].append(time.perf_counter() - start)
-    finally:
-        gc.enable()
     return Round(median(taken[0]) * scale, median(taken[1]) * scale)
 
 

@@ -7,7 +7,14 @@ from importlib import import_module
 from benchmarks.figure import Figure
 
 #: Each has `FIGURES`. A module joins the report by its line here.
-MODULES = ("history",)
+MODULES = (
+    "locks",
+    "intake",
+    "cold_start",
+    "commits",
+    "batches",
+    "history",
+)
 
 
 def all_figures() -> list[Figure]:

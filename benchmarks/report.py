@@ -20,7 +20,7 @@ def row(result: Result) -> tuple[str, ...]:
     figure = result.figure
     target = str(figure.target) if figure.target else "–"
     if not result.rounds:
-        return (figure.title, figure.ours, figure.against, "not measured", "–", target, "–")
+        return (figure.title, "–", "–", "not measured", "–", target, "–")
     low, high = result.spread
     unit = "" if result.is_ratio else f" {figure.unit}"
     ours = f"{number(result.ours)} {figure.unit}"

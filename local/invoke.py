@@ -35,14 +35,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--template", type=Path, default=BUILT, help="a built template (default: %(default)s)")
     options = parser.parse_args(arguments)
     try:
-        function = _built_function(options.template, options.function)
+        function = built_function(options.template, options.function)
         return _invoke(function, _read_event(options.event))
     except HostError as error:
         print(f"invoke: {error}", file=sys.stderr)
         return 2
 
 
-def _built_function(template: Path, name: str) -> Function:
+def built_function(template: Path, name: str) -> Function:
+    """The function as it was built. Raises HostError."""
     if not template.is_file():
         raise StartError(f"{template} isn't there: run `make build` first")
     functions = TemplateSource(template).resolve(WITHOUT_AWS, queue_url_prefix="").functions
@@ -65,7 +66,7 @@ def _read_event(path: Path) -> bytes:
 def _invoke(function: Function, event: bytes) -> int:
     with tempfile.TemporaryDirectory(prefix="message-handler-") as temporary:
         log = FunctionLog(Path(temporary) / "log", sys.stderr, notable_only=False)
-        runtime = _runtime_packages(Path(temporary) / "runtime")
+        runtime = runtime_packages(Path(temporary) / "runtime")
         path = os.pathsep.join(map(str, [*module_folders(function), runtime]))
         variables = function_variables(function, os.environ, _callers_aws(os.environ), path)
         # As under `sam local invoke`: there is no gateway that would have looked at a token.
@@ -88,7 +89,7 @@ def _callers_aws(environment: Mapping[str, str]) -> dict[str, str]:
     return {"AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local", **found}
 
 
-def _runtime_packages(folder: Path) -> Path:
+def runtime_packages(folder: Path) -> Path:
     """A folder with links to the runtime's packages, and to no other that is installed here."""
     folder.mkdir()
     seen: set[str] = set()

@@ -1,0 +1,76 @@
+"""The fenced commit of a reply, one statement that compares, settles and archives, beside a row's plain update."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+
+from benchmarks.figure import Figure, Round, Target, alternating
+from benchmarks.stores import Stores
+from message_handler.models import ConversationKey, Job, JobStatus, Usage, new_message
+from message_handler.stores.database import Database, connector
+from message_handler.stores.postgres_archive import PostgresArchive
+
+REPLY = "Dạ, anh/chị uống mỗi ngày hai lần, sau khi ăn no. Nếu sau ba ngày không đỡ thì đến khám. " * 4
+QUESTION = "Thuốc này uống mấy lần một ngày?"
+
+
+def committing(stores: Stores) -> Iterator[Round]:
+    times = 10 if stores.quick else 40
+    database = Database(connector(stores.settings()))
+    archive = PostgresArchive(database)
+    with closing(database):
+        rows = _rows(database)
+        while True:
+            fenced = iter([_fenced(archive) for _ in range(times)])
+
+            def ours(fenced: Iterator[tuple[Job, int]] = fenced) -> None:
+                assert archive.commit(*next(fenced))
+
+            def theirs() -> None:
+                row = next(rows)
+                update = "update bench_rows set status = 'completed', reply = :reply where id = :id"
+                database.run(lambda connection: connection.run(update, reply=REPLY, id=row))
+
+            yield alternating(ours, theirs, times, scale=1e3)
+
+
+def _fenced(archive: PostgresArchive) -> tuple[Job, int]:
+    """A job that was answered, and the fence of its run."""
+    now = time.time()
+    key = ConversationKey("default", f"conversation-{time.perf_counter_ns()}")
+    message = new_message(QUESTION, f"m-{time.perf_counter_ns()}", now)
+    job = Job(key.new_job_id(), key, JobStatus.PROCESSING, (message,), "default", created_at=now, started_at=now)
+    fence = archive.fence(job, successor_id=key.new_job_id(), turns=100)
+    assert fence.number is not None
+    ended = replace(job, status=JobStatus.COMPLETED, reply=REPLY, usage=Usage(40, 120), finished_at=now)
+    return ended, fence.number
+
+
+def _rows(database: Database, count: int = 1000) -> Iterator[int]:
+    """The ids of rows that can be updated, in turns."""
+    database.run(
+        lambda connection: connection.execute_simple(
+            "drop table if exists bench_rows;"
+            "create table bench_rows (id bigint primary key, status text not null, reply text);"
+            f"insert into bench_rows select id, 'processing', null from generate_series(1, {count}) as id"
+        )
+    )
+    return itertools.cycle(range(1, count + 1))
+
+
+FIGURES = (
+    Figure(
+        "commit",
+        "fenced commit / one-row UPDATE",
+        "Archive.commit of a reply: fence compared, message settled, turns, job and outbox written",
+        "an UPDATE of one row by its key, with the same reply, by the same driver on the same connection",
+        Target("≤", 1.7),
+        committing,
+        unit="ms",
+        seconds=12,
+    ),
+)

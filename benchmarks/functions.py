@@ -1,0 +1,115 @@
+"""A function of the service in this process, kept warm as Lambda does, with the events that the gateway sends it.
+
+It is configured as a deployed one, over Valkey, Postgres and the stand-in of SQS in processes of their own. What it
+prints, logs and metrics, goes nowhere, as fast as a pipe would take it.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from benchmarks.history import conversation
+from benchmarks.stores import AWS, Stores
+from message_handler.history import render
+
+ROOT = Path(__file__).parent.parent
+#: What a request brings along: the last five turns, of which the patient's last is to be answered.
+HISTORY = render(conversation(5))
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a handler gets from Lambda."""
+
+    function_name: str
+    memory_limit_in_mb: int = 1024
+    aws_request_id: str = "9d2c7a1e-0000-4000-8000-000000000001"
+
+    @property
+    def invoked_function_arn(self) -> str:
+        return f"arn:aws:lambda:eu-central-1:123456789012:function:{self.function_name}"
+
+    def get_remaining_time_in_millis(self) -> int:
+        return 120_000
+
+
+def variables(stores: Stores, name: str, **changed: str) -> dict[str, str]:
+    """The environment of a deployed function."""
+    return {
+        **AWS,
+        "AWS_ENDPOINT_URL": stores.sqs_endpoint,
+        "REDIS_URL": stores.redis_url,
+        "REDIS_TIMEOUT_MS": "10000",  # a loaded machine must not look like a dead server
+        "DATABASE_URL": stores.database_url,
+        "DATABASE_TIMEOUT": "30",
+        "JOB_QUEUE_URL": stores.queue_url("jobs"),
+        "AUTH_REQUIRED": "true",
+        "POWERTOOLS_SERVICE_NAME": name,
+        "POWERTOOLS_METRICS_NAMESPACE": "MessageHandler/benchmarks",
+        "POWERTOOLS_LOG_LEVEL": "INFO",
+        **changed,
+    }
+
+
+@contextmanager
+def warm(environment: dict[str, str], name: str) -> Iterator[ModuleType]:
+    """The function's module, imported under this environment."""
+    before = dict(os.environ)
+    os.environ.update(environment)
+    with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):
+        try:
+            spec = importlib.util.spec_from_file_location(f"benchmarked_{name}", ROOT / "functions" / name / "app.py")
+            assert spec
+            assert spec.loader
+            module = importlib.util.module_from_spec(spec)
+            spec.loader.exec_module(module)
+            try:
+                yield module
+            finally:
+                module.parts().close()
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
+
+
+def post(conversation_id: str) -> dict[str, Any]:
+    """API Gateway's event for a patient's message, with the claims of a platform's token."""
+    event: dict[str, Any] = json.loads((ROOT / "events" / "intake-post-message.json").read_text())
+    event["path"] = f"/conversations/{conversation_id}/messages"
+    event["pathParameters"] = {"conversation_id": conversation_id}
+    resources = {"user_id": "user_456"}
+    event["body"] = json.dumps({"history": HISTORY, "resources": resources, "message_id": f"m-{uuid.uuid4()}"})
+    event["requestContext"] |= {
+        "authorizer": {"claims": _claims()},
+        "extendedRequestId": str(uuid.uuid4()),
+    }
+    return event
+
+
+def batch(bodies: list[str]) -> dict[str, Any]:
+    """The event source mapping's event for records of the queue."""
+    (record,) = json.loads((ROOT / "events" / "worker-one-record.json").read_text())["Records"]
+    return {"Records": [record | {"messageId": str(uuid.uuid4()), "body": body} for body in bodies]}
+
+
+def _claims() -> dict[str, str]:
+    day = "%a %b %d %H:%M:%S UTC %Y"
+    return {
+        "sub": "benchmarks",
+        "client_id": "benchmarks",
+        "token_use": "access",
+        "scope": "message-handler/messages tenant/default",
+        "iat": time.strftime(day, time.gmtime()),
+        "exp": time.strftime(day, time.gmtime(time.time() + 3600)),
+        "version": "2",
+    }

@@ -1,0 +1,64 @@
+"""The intake function, warm: from the gateway's event to its response, beside the two calls that it must make."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from types import ModuleType
+from typing import Any
+
+from benchmarks.figure import Figure, Round, Target, alternating
+from benchmarks.functions import Context, post, variables, warm
+from benchmarks.recording import recorded
+from benchmarks.stores import Stores
+
+CONTEXT = Context("IntakeFunction")
+
+
+def accepting(stores: Stores) -> Iterator[Round]:
+    times = 20 if stores.quick else 50
+    with warm(variables(stores, "intake"), "intake") as app:
+        names = (f"conversation-{number:07}" for number in itertools.count())
+        redis, sqs = app.parts().tiers.tiers[0]._client, app.parts().queue._client
+        while True:
+            events = iter([post(next(names)) for _ in range(times)])
+            floors = iter([_floor(app, redis, sqs, next(names)) for _ in range(times)])
+            yield alternating(
+                lambda events=events: _accepted(app, next(events)),  # type: ignore[misc]
+                lambda floors=floors: next(floors)(),  # type: ignore[misc]
+                times,
+                scale=1e3,
+            )
+
+
+def _accepted(app: ModuleType, event: dict[str, Any]) -> None:
+    assert app.handler(event, CONTEXT)["statusCode"] == 202
+
+
+def _floor(app: ModuleType, redis: Any, sqs: Any, name: str) -> Callable[[], None]:
+    """The two calls with which a message of this conversation is accepted, as if it had not been."""
+    with recorded(redis, "evalsha") as scripts, recorded(sqs, "send_message") as sent:
+        _accepted(app, post(name))
+    (script,), (message,) = scripts, sent
+    _, count, *words = script.arguments
+    redis.delete(*words[:count])
+
+    def floor() -> None:
+        redis.evalsha(*script.arguments)
+        sqs.send_message(**message.named)
+
+    return floor
+
+
+FIGURES = (
+    Figure(
+        "intake",
+        "intake, warm / its floors",
+        "the intake function's handler, from event to response, with Redis, Postgres and SQS in processes of their own",
+        "its one EVALSHA and its one send_message, with the same arguments on the same clients",
+        Target("≤", 1.5),
+        accepting,
+        unit="ms",
+        seconds=20,
+    ),
+)

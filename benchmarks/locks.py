@@ -1,0 +1,94 @@
+"""What the lock costs beyond the one call of Redis that it is, and beside the lock that redis-py brings along."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import redis
+
+from benchmarks.figure import Figure, Round, Target, alternating
+from benchmarks.recording import recorded
+from benchmarks.stores import Stores
+from message_handler.locks import MessageLockManager
+from message_handler.stores.failover import Failover
+from message_handler.stores.redis import RedisTier
+from message_handler.stores.redis_client import connect
+
+MESSAGES = ["Dạ bác sĩ ơi, tôi bị đau đầu từ hôm qua, uống thuốc này mấy lần?"]
+
+
+@contextmanager
+def manager(stores: Stores) -> Iterator[tuple[MessageLockManager, Any]]:
+    """The lock manager over an empty Redis, and the client that it has."""
+    settings = stores.settings()
+    client = connect(settings)
+    client.flushall()
+    yield MessageLockManager(Failover(RedisTier(client, settings))), client
+    client.close()
+
+
+def acquiring(stores: Stores) -> Iterator[Round]:
+    times = 50 if stores.quick else 200
+    with manager(stores) as (locks, client):
+        names = (f"conversation-{number:07}" for number in itertools.count())
+        while True:
+            bare = iter([_bare_acquire(locks, client, next(names)) for _ in range(times)])
+            yield alternating(
+                lambda: locks.check_and_acquire_lock(next(names), MESSAGES),
+                lambda bare=bare: next(bare)(),  # type: ignore[misc]
+                times,
+            )
+
+
+def _bare_acquire(locks: MessageLockManager, client: redis.Redis, name: str) -> Callable[[], object]:
+    """The call of Redis with which this conversation's lock is taken, as if it had not been."""
+    with recorded(client, "evalsha") as calls:
+        assert locks.check_and_acquire_lock(name, MESSAGES)["acquired"]
+    (call,) = calls
+    _, count, *words = call.arguments
+    client.delete(*words[:count])
+    return lambda: client.evalsha(*call.arguments)
+
+
+def cycling(stores: Stores) -> Iterator[Round]:
+    times = 50 if stores.quick else 200
+    with manager(stores) as (locks, client):
+        names = (f"conversation-{number:07}" for number in itertools.count())
+
+        def ours() -> None:
+            name = next(names)
+            lock_id = locks.check_and_acquire_lock(name, MESSAGES)["lock_id"]
+            assert lock_id and locks.release_lock(name, lock_id)
+
+        def theirs() -> None:
+            lock = client.lock(f"lock:{next(names)}", timeout=300, blocking=False)
+            assert lock.acquire()
+            lock.release()
+
+        while True:
+            yield alternating(ours, theirs, times)
+
+
+FIGURES = (
+    Figure(
+        "lock-acquire",
+        "lock acquire / bare EVALSHA",
+        "a fresh conversation's lock through MessageLockManager",
+        "the same script with the same keys and arguments by evalsha of the same client, on the same connection",
+        Target("≤", 1.25),
+        acquiring,
+        seconds=10,
+    ),
+    Figure(
+        "lock-cycle",
+        "lock acquire + release / redis-py's Lock",
+        "acquire, with its look for duplicates and its job, and release through MessageLockManager",
+        "acquire and release of redis-py's Lock on the same client",
+        Target("≤", 1.15),
+        cycling,
+        seconds=10,
+    ),
+)
