@@ -13,6 +13,7 @@ MODULES = (
     "cold_start",
     "commits",
     "batches",
+    "throughput",
     "history",
 )
 

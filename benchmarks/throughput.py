@@ -1,13 +1,14 @@
 """Jobs that do nothing, per second: the worker beside task queues that make the same commit, one process each.
 
-A peer's program is a process in its own environment, ours one in the product's; each is asked for the same number of
-jobs over the same Valkey and the same durable Postgres, all are on hand before the clock runs, and the first of them
-don't count. Afterwards Postgres is asked: jobs that it doesn't have are no jobs. Stores are emptied before each.
+A peer's program is a process in its own environment, ours one in the product's. Each is asked for jobs over the same
+Valkey and the same durable Postgres, which are emptied before; all jobs are on hand before the clock runs, and the
+first of them don't count. Afterwards Postgres is asked: what it doesn't have was not done. Both sides write the same
+rows; ours in two transactions, for it takes a fence, a peer in one.
 
-Both sides write the same rows. Ours needs two transactions for that, for it takes a fence; a peer needs one.
+The target is held against the best peer at its best settings, with the fastest driver that it can use. Through pg8000,
+which is ours, the best of them is shown as well.
 
-    python -m benchmarks.throughput --sweep arq      # the settings that are tried, and their jobs per second
-    python -m benchmarks.throughput --profile        # where the worker's time goes
+    python -m benchmarks.throughput arq --tried 'max_jobs=[10,20]'      # compare a peer's settings
 """
 
 from __future__ import annotations
@@ -15,204 +16,239 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import os
-import subprocess
-import sys
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from statistics import median
-from typing import Any
+from typing import Any, Self
 
 import redis
 
 from benchmarks.figure import Figure, Round, Target
+from benchmarks.programs import Program
 from benchmarks.stores import Stores
 from message_handler.stores.database import Database, connector
 
-ROOT = Path(__file__).parents[1]
-#: No round takes longer; one that does is stuck.
-TIMEOUT_SECONDS = 120.0
 WARM_UP = 200
+#: How long a run is to last, warm-up excluded; and how many jobs tell how many that is.
+SECONDS = 2.0
+FIRST_JOBS = 600
+#: Peers that are slower than this share of the best are not asked again.
+IN_REACH = 0.7
 
 
 @dataclass(frozen=True)
-class Program:
-    """A program that speaks as peers/work.py has it; `settings` are its best, `tried` those that were compared."""
+class Worker:
+    """A program that speaks as peers/work.py has it, at its best `settings`; `tried` were compared."""
 
     name: str
     module: str
     environment: str
     settings: dict[str, Any] = field(default_factory=dict)
     tried: dict[str, list[Any]] = field(default_factory=dict)
-    #: About how many jobs take two seconds.
-    jobs: int = 2_000
-
-    def command(self) -> list[str]:
-        return [str(ROOT / self.environment / "bin/python"), "-m", self.module]
 
 
-def _peer(name: str, settings: dict[str, Any], tried: dict[str, list[Any]], jobs: int = 2_000) -> Program:
-    return Program(name, f"benchmarks.peers.{name}", f".venv-peer-{name}", settings, tried, jobs)
+def _peer(name: str, settings: dict[str, Any], **tried: list[Any]) -> Worker:
+    return Worker(name, f"benchmarks.peers.{name}", f".venv-peer-{name}", settings, tried)
 
 
-OURS = Program("ours", "benchmarks.own_worker", ".venv")
+OURS = Worker("ours", "benchmarks.own_worker", ".venv")
 PEERS = (
     _peer(
         "arq",
-        {"max_jobs": 50, "poll_delay": 0.01, "queue_read_limit": 500, "driver": "asyncpg"},
-        {"max_jobs": [10, 20, 50, 100], "poll_delay": [0.001, 0.01, 0.1], "queue_read_limit": [100, 500]},
+        {"max_jobs": 20, "poll_delay": 0.001, "queue_read_limit": 100},
+        max_jobs=[5, 10, 20, 40, 100],
+        poll_delay=[0.001, 0.02, 0.1],
+        queue_read_limit=[100, 1000],
+        driver=["asyncpg", "pg8000"],
     ),
     _peer(
         "saq",
-        {"concurrency": 20, "driver": "asyncpg"},
-        {"concurrency": [5, 10, 20, 50, 100], "max_concurrent_ops": [20, 50]},
+        {"concurrency": 20},
+        concurrency=[5, 10, 20, 40, 100],
+        max_concurrent_ops=[20, 100],
+        driver=["asyncpg", "pg8000"],
     ),
     _peer(
         "dramatiq",
         {"threads": 32, "prefetch": 200},
-        {"threads": [4, 8, 16, 32, 64], "prefetch": [0, 200], "driver": ["psycopg", "pg8000"]},
+        threads=[2, 4, 8, 16, 32, 64],
+        prefetch=[0, 200],
+        driver=["psycopg", "pg8000"],
     ),
-    _peer("rq", {"json": False, "timer": False}, {"json": [False, True], "driver": ["psycopg", "pg8000"]}, 1_000),
+    _peer("rq", {"json": True}, json=[True, False], timer=[True, False], driver=["psycopg", "pg8000"]),
     _peer(
         "celery",
-        {"pool": "threads", "concurrency": 8, "prefetch": 4},
-        {"pool": ["threads", "gevent", "solo"], "concurrency": [4, 10, 20], "prefetch": [1, 4, 16]},
+        {"pool": "threads", "concurrency": 10, "prefetch": 50},
+        pool=["threads", "gevent", "solo"],
+        concurrency=[4, 10, 20, 50],
+        prefetch=[1, 4, 50],
+        driver=["psycopg", "pg8000"],
     ),
     _peer(
         "procrastinate",
-        {"concurrency": 20, "connections": 10, "delete_jobs": "never", "driver": "asyncpg"},
-        {"concurrency": [5, 10, 20, 40], "connections": [4, 10, 20], "delete_jobs": ["never", "always"]},
-        1_000,
+        {"concurrency": 5, "connections": 5, "delete_jobs": "always"},
+        concurrency=[5, 20],
+        connections=[5, 20],
+        delete_jobs=["never", "always"],
+        driver=["asyncpg", "pg8000"],
     ),
 )
 
 
+@dataclass(frozen=True)
+class Speed:
+    """What a run came to; `processor_ms` is what the worker's own process used for a job."""
+
+    jobs_per_second: float
+    processor_ms: float
+
+
 class Bench:
-    """The stores of all rounds, and the rounds."""
+    """The stores of all runs, empty at the start of each."""
 
     def __init__(self, stores: Stores) -> None:
         self._redis_url, self._database_url = stores.redis_url, stores.database_url
         self._redis = redis.Redis.from_url(stores.redis_url)
         self._database = Database(connector(stores.settings()))
 
-    def __enter__(self) -> Bench:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._redis.close()
         self._database.close()
 
-    def jobs_per_second(self, program: Program, count: int, **settings: Any) -> float:
-        """See `run`."""
-        told = self.run(program, count, **settings)
-        return float(told["measured"] / told["seconds"])
-
-    def run(self, program: Program, count: int, **settings: Any) -> dict[str, Any]:
-        """What a program tells of one run over emptied stores.
-
-        Raises RuntimeError if it fails, or did less than it says.
-        """
+    def run(self, worker: Worker, count: int, **settings: Any) -> Speed:
+        """So many jobs of a worker. Raises RuntimeError if it fails, or did less than it says."""
         prefix = uuid.uuid4().hex[:8]
-        jobs = [(f"{prefix}-{number}", str(uuid.uuid4()), f"m-{number}") for number in range(count)]
+        jobs = [(f"{prefix}-{number}", str(uuid.uuid4()), f"{prefix}-m-{number}") for number in range(count)]
+        order = {
+            "redis_url": self._redis_url,
+            "database_url": self._database_url,
+            "jobs": jobs,
+            "warm_up": min(WARM_UP, count // 2 // 10 * 10),
+            "settings": worker.settings | settings,
+        }
         self._empty()
-        self._database.run(lambda connection: connection.run("checkpoint"))
-        told = ask(
-            program.command(),
-            {
-                "redis_url": self._redis_url,
-                "database_url": self._database_url,
-                "jobs": jobs,
-                "warm_up": min(WARM_UP, count // 100 * 10 or 10),
-                "settings": program.settings | settings,
-            },
-        )
-        self._check(program, jobs)
-        return told
+        with Program(worker.environment, worker.module) as program:
+            told = program.ask(order)
+        if (done := self._answered(prefix)) != count:
+            raise RuntimeError(f"{worker.name} answered {done} of {count} jobs")
+        return Speed(told["measured"] / told["seconds"], 1000 * told["processor_seconds"] / told["measured"])
 
     def _empty(self) -> None:
         self._redis.flushall()
-        self._database.run(lambda connection: connection.run("truncate conversations, jobs, settled, turns, outbox"))
+        self._execute("truncate conversations, jobs, settled, turns, outbox")
+        # What came before is written to disk now, and not while somebody is measured.
+        self._execute("checkpoint")
 
-    def _check(self, program: Program, jobs: list[tuple[str, str, str]]) -> None:
-        done = self._database.run(
-            lambda connection: connection.run(
+    def _answered(self, prefix: str) -> int:
+        """How many of the jobs are there whole: ended with a reply, their message settled, both turns kept."""
+        return int(
+            self._execute(
                 """
                 select count(*) from jobs join settled using (platform_id, conversation_id, job_id)
-                where jobs.status = 'completed' and jobs.reply is not null and settled.kind = 'answered'
-                  and settled.message_id || '/' || conversation_id = any(cast(:names as text[]))
+                where jobs.status = 'completed' and jobs.reply is not null and jobs.message_ids = array[message_id]
+                  and settled.kind = 'answered' and starts_with(message_id, :prefix)
                   and 2 = (select count(*) from turns where turns.platform_id = jobs.platform_id
-                           and turns.conversation_id = jobs.conversation_id)
+                           and turns.conversation_id = jobs.conversation_id and turns.job_id = jobs.job_id)
                 """,
-                names=[f"{message_id}/{conversation_id}" for conversation_id, _, message_id in jobs],
+                prefix=prefix,
             )[0][0]
         )
-        if done != len(jobs):
-            raise RuntimeError(f"{program.name} answered {done} of {len(jobs)} jobs")
+
+    def _execute(self, statement: str, **values: Any) -> list[Any]:
+        rows: list[Any] = self._database.run(lambda connection: connection.run(statement, **values))
+        return rows
 
 
-def ask(command: list[str], order: dict[str, Any]) -> dict[str, Any]:
-    """What a program says to an order. Raises RuntimeError, also for one that doesn't end."""
-    try:
-        done = subprocess.run(
-            command,
-            input=json.dumps(order),
-            capture_output=True,
-            text=True,
-            cwd=ROOT,
-            env={name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ},
-            timeout=TIMEOUT_SECONDS,
-            check=False,
-        )
-    except FileNotFoundError:
-        raise RuntimeError(f"{command[0]} is not there: make bench sets it up") from None
-    except subprocess.TimeoutExpired:
-        raise RuntimeError(f"{' '.join(command[1:])} did not end within {TIMEOUT_SECONDS:.0f} s") from None
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(command[1:])} failed: {done.stderr.strip().splitlines()[-1:]}")
-    told: dict[str, Any] = json.loads(done.stdout)
-    if told["jobs"] != len(order["jobs"]):
-        raise RuntimeError(f"{' '.join(command[1:])} did {told['jobs']} of {len(order['jobs'])} jobs")
-    return told
+def measure(stores: Stores) -> Iterator[Round]:
+    with Bench(stores) as bench:
+        first = {worker.name: bench.run(worker, FIRST_JOBS) for worker in (OURS, *PEERS)}
+        best = max(first[peer.name].jobs_per_second for peer in PEERS)
+        near = [peer for peer in PEERS if first[peer.name].jobs_per_second >= IN_REACH * best]
+        note = _told(first)
+        turns = _rounds(bench, near, first)
+        for ours, theirs in turns:
+            yield Round(ours, theirs, note)
 
 
-def sweep(bench: Bench, program: Program, rounds: int) -> None:
-    """Every combination of what is tried, in turns; the median of each, the fastest last."""
-    found: dict[str, list[float]] = {}
-    combinations = [
-        dict(zip(program.tried, values, strict=True)) for values in itertools.product(*program.tried.values())
-    ]
-    for _ in range(rounds):
-        for settings in combinations:
-            speed = bench.jobs_per_second(program, program.jobs // 2, **settings)
-            found.setdefault(json.dumps(settings), []).append(speed)
-            print(f"{speed:8.0f}  {settings}", file=sys.stderr, flush=True)
-    for settings_text, speeds in sorted(found.items(), key=lambda item: median(item[1])):
-        print(f"{median(speeds):8.0f}  {settings_text}")
+def through_pg8000(stores: Stores) -> Iterator[Round]:
+    peers = [replace(peer, settings=peer.settings | {"driver": "pg8000"}) for peer in PEERS if peer.name == "dramatiq"]
+    with Bench(stores) as bench:
+        first = {worker.name: bench.run(worker, FIRST_JOBS) for worker in (OURS, *peers)}
+        for ours, theirs in _rounds(bench, peers, first):
+            yield Round(ours, theirs)
+
+
+def _rounds(bench: Bench, peers: list[Worker], first: dict[str, Speed]) -> Iterator[tuple[float, float]]:
+    """Jobs per second of ours and of the best of the peers, which take turns, each for about as long."""
+    counts = {name: WARM_UP + int(SECONDS * speed.jobs_per_second) // 10 * 10 for name, speed in first.items()}
+    for number in itertools.count():
+        order = [OURS, *peers] if number % 2 == 0 else [*peers, OURS]
+        speeds = {worker.name: bench.run(worker, counts[worker.name]).jobs_per_second for worker in order}
+        yield speeds.pop(OURS.name), max(speeds.values())
+
+
+def _told(speeds: dict[str, Speed]) -> str:
+    """All workers, the fastest first."""
+    ranked = sorted(speeds.items(), key=lambda item: -item[1].jobs_per_second)
+    told = [f"{name} {speed.jobs_per_second:,.0f} ({speed.processor_ms:.2f})" for name, speed in ranked]
+    return f"jobs/s before the first round (and ms of processor time a job in the worker's process): {', '.join(told)}"
+
+
+FIGURES = (
+    Figure(
+        "throughput",
+        "no-op jobs per second / the best task queue",
+        "the worker function's handler over batches of ten accepted records, one process: claim, fence, commit, finish",
+        "the best of arq, SAQ, Dramatiq, RQ, Celery and Procrastinate at its best settings and with its fastest "
+        "driver, one process: the same rows in one durable transaction",
+        Target("≥", 1.5),
+        measure,
+        unit="jobs/s",
+        rounds=7,
+        seconds=35,
+    ),
+    Figure(
+        "throughput-pg8000",
+        "no-op jobs per second / Dramatiq through the same driver",
+        "the same",
+        "Dramatiq, whose commit goes through pg8000 too",
+        None,
+        through_pg8000,
+        unit="jobs/s",
+        rounds=3,
+        seconds=15,
+    ),
+)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sweep", choices=[peer.name for peer in PEERS])
-    parser.add_argument("--set", nargs="*", default=[], metavar="NAME=JSON", help="in a sweep: try these instead")
-    parser.add_argument("--rounds", type=int, default=1)
-    parser.add_argument("--jobs", type=int)
+    """Compare a peer's settings: each combination in turns, the median of each, the fastest last."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("peer", choices=[peer.name for peer in PEERS])
+    parser.add_argument("--tried", nargs="+", metavar="NAME=JSON", help="in place of all that were compared before")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--jobs", type=int, default=2_000)
     options = parser.parse_args()
+    peer = next(peer for peer in PEERS if peer.name == options.peer)
+    tried = peer.tried
+    if options.tried:
+        tried = {name: json.loads(values) for name, _, values in (words.partition("=") for words in options.tried)}
+    combinations = [dict(zip(tried, values, strict=True)) for values in itertools.product(*tried.values())]
+    found: list[list[Speed]] = [[] for _ in combinations]
     with Stores() as stores, Bench(stores) as bench:
-        if options.sweep:
-            program = next(peer for peer in PEERS if peer.name == options.sweep)
-            if options.set:
-                tried = {n: json.loads(v) for n, _, v in (s.partition("=") for s in options.set)}
-                program = Program(**vars(program) | {"tried": tried})
-            if options.jobs:
-                program = Program(**vars(program) | {"jobs": options.jobs * 2})
-            sweep(bench, program, options.rounds)
-            return
         for _ in range(options.rounds):
-            for program in (OURS, *PEERS):
-                speed = bench.jobs_per_second(program, options.jobs or program.jobs)
-                print(f"{program.name:15} {speed:8.0f} jobs/s", flush=True)
+            for settings, speeds in zip(combinations, found, strict=True):
+                speeds.append(bench.run(peer, options.jobs, **settings))
+    medians = [
+        (median(speed.jobs_per_second for speed in speeds), median(speed.processor_ms for speed in speeds), settings)
+        for settings, speeds in zip(combinations, found, strict=True)
+    ]
+    for jobs_per_second, processor_ms, settings in sorted(medians, key=lambda row: row[0]):
+        print(f"{jobs_per_second:8.0f} jobs/s  {processor_ms:6.3f} ms  {json.dumps(settings)}")
 
 
 if __name__ == "__main__":

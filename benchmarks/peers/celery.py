@@ -11,9 +11,6 @@ if pool == "gevent":
 
     monkey.patch_all()
 
-import os  # noqa: E402
-import threading  # noqa: E402
-
 from celery import Celery  # noqa: E402
 
 commit = Commit(order.database_url, order.settings.get("driver", "psycopg"))
@@ -37,7 +34,6 @@ def answer(*job: str) -> None:
     commit(*job)
     if report.ended():
         report.tell()
-        threading.Timer(0.2, os._exit, [0]).start()
 
 
 def main() -> None:

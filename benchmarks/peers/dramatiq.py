@@ -8,7 +8,7 @@ from benchmarks.peers.work import Commit, receive
 
 order, report = receive("dramatiq", "redis", "psycopg")
 if prefetch := order.settings.get("prefetch"):
-    os.environ["dramatiq_queue_prefetch"] = str(prefetch)
+    os.environ["dramatiq_queue_prefetch"] = str(prefetch)  # noqa: SIM112  its name
 
 import dramatiq  # noqa: E402  it reads its environment when it is imported
 from dramatiq.brokers.redis import RedisBroker  # noqa: E402

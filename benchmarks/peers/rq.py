@@ -20,13 +20,6 @@ def answer(*job: str) -> None:
     report.ended()
 
 
-class Worker(rq.SimpleWorker):
-    """With what it may do without left out."""
-
-    if order.settings.get("timer"):
-        death_penalty_class = TimerDeathPenalty
-
-
 def main() -> None:
     # Under its own name, not __main__'s: RQ imports tasks by theirs.
     sys.modules["benchmarks.peers.rq"] = sys.modules["__main__"]
@@ -39,9 +32,10 @@ def main() -> None:
                 for job in order.jobs[first : first + 500]
             ]
         )
-    Worker([queue], connection=queue.connection, serializer=serializer, log_job_description=False).work(
-        burst=True, logging_level="ERROR"
-    )
+    worker = rq.SimpleWorker([queue], connection=queue.connection, serializer=serializer, log_job_description=False)
+    if order.settings.get("timer"):
+        worker.death_penalty_class = TimerDeathPenalty
+    worker.work(burst=True, logging_level="ERROR")
     report.tell()
 
 

@@ -77,6 +77,7 @@ class Report:
             },
             self._output,
         )
+        self._output.write("\n")
         self._output.flush()
 
 
@@ -85,7 +86,7 @@ def receive(*packages: str) -> tuple[Order, Report]:
     output = os.fdopen(os.dup(1), "w")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     logging.disable(logging.WARNING)
-    asked = json.load(sys.stdin)
+    asked = json.loads(sys.stdin.readline())
     order = Order(**asked | {"jobs": [tuple(job) for job in asked["jobs"]]})
     return order, Report(order, output, packages)
 
