@@ -48,6 +48,8 @@ def main(arguments: list[str] | None = None, figures: list[Figure] | None = None
     whole = not options.only and not options.quick
     try:
         before = machine.load()
+        if before > (os.cpu_count() or 1):
+            print(f"benchmarks: others use this machine (load {before:.0f}): don't believe this", file=sys.stderr)
         with Stores(quick=options.quick) as stores:
             results = measure(asked, stores)
             measured_on = machine.describe(stores.versions) | {"load before": f"{before:.1f}"}

@@ -15,6 +15,7 @@ MODULES = (
     "batches",
     "throughput",
     "history",
+    "seeds",
 )
 
 

@@ -63,16 +63,12 @@ def variables(stores: Stores, name: str, **changed: str) -> dict[str, str]:
 
 @contextmanager
 def warm(environment: dict[str, str], name: str) -> Iterator[ModuleType]:
-    """The function's module, imported under this environment."""
+    """The function's module, imported under this environment, and silent."""
     before = dict(os.environ)
     os.environ.update(environment)
     with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):
         try:
-            spec = importlib.util.spec_from_file_location(f"benchmarked_{name}", ROOT / "functions" / name / "app.py")
-            assert spec
-            assert spec.loader
-            module = importlib.util.module_from_spec(spec)
-            spec.loader.exec_module(module)
+            module = load(name)
             try:
                 yield module
             finally:
@@ -80,6 +76,16 @@ def warm(environment: dict[str, str], name: str) -> Iterator[ModuleType]:
         finally:
             os.environ.clear()
             os.environ.update(before)
+
+
+def load(name: str) -> ModuleType:
+    """The function's module; it reads the environment when it is first invoked."""
+    spec = importlib.util.spec_from_file_location(f"benchmarked_{name}", ROOT / "functions" / name / "app.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def post(conversation_id: str) -> dict[str, Any]:

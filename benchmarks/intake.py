@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks.figure import Figure, Round, Target, alternating
 from benchmarks.functions import Context, post, variables, warm
-from benchmarks.recording import recorded
+from benchmarks.recording import bare_script, recorded
 from benchmarks.stores import Stores
 
 CONTEXT = Context("IntakeFunction")
@@ -37,14 +37,12 @@ def _accepted(app: ModuleType, event: dict[str, Any]) -> None:
 
 def _floor(app: ModuleType, redis: Any, sqs: Any, name: str) -> Callable[[], None]:
     """The two calls with which a message of this conversation is accepted, as if it had not been."""
-    with recorded(redis, "evalsha") as scripts, recorded(sqs, "send_message") as sent:
-        _accepted(app, post(name))
-    (script,), (message,) = scripts, sent
-    _, count, *words = script.arguments
-    redis.delete(*words[:count])
+    with recorded(sqs, "send_message") as sent:
+        script = bare_script(redis, lambda: _accepted(app, post(name)))
+    (message,) = sent
 
     def floor() -> None:
-        redis.evalsha(*script.arguments)
+        script()
         sqs.send_message(**message.named)
 
     return floor

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -29,3 +29,16 @@ def recorded(client: Any, operation: str) -> Iterator[list[Call]]:
         yield calls
     finally:
         delattr(client, operation)  # the class's own is left
+
+
+def bare_script(client: Any, step: Callable[[], object]) -> Callable[[], object]:
+    """The one script that a step over Redis runs, to be run again with the same keys and arguments.
+
+    The step is done, and what it wrote is deleted: to the script all will be as it was for the step.
+    """
+    with recorded(client, "execute_command") as calls:
+        step()
+    scripts = [call.arguments for call in calls if call.arguments[0] == "EVALSHA"]
+    ((_, sha, count, *words),) = scripts
+    client.delete(*words[:count])
+    return lambda: client.evalsha(sha, count, *words)

@@ -7,11 +7,12 @@ Postgres is durable here: a commit waits for the disk, as it does where it is de
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from pydantic import SecretStr
 
@@ -30,6 +31,10 @@ AWS = {
 }
 
 
+class Closable(Protocol):
+    def close(self) -> None: ...
+
+
 class Stores:
     """`quick`: a look is enough, so what is large may be smaller."""
 
@@ -38,6 +43,7 @@ class Stores:
         self._cleanup = ExitStack()
         #: Of what has been started.
         self.versions: list[str] = []
+        self._shared: dict[str, Any] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -81,6 +87,14 @@ class Stores:
         url: str = client.create_queue(QueueName=name)["QueueUrl"]
         client.close()
         return url
+
+    def shared[T: Closable](self, name: str, make: Callable[[], T]) -> T:
+        """What several figures use, made by the first and closed with the stores."""
+        if name not in self._shared:
+            self._shared[name] = made = make()
+            self._cleanup.callback(made.close)
+        found: T = self._shared[name]
+        return found
 
     def settings(self, **changed: Any) -> Settings:
         """Of one process over Valkey and Postgres. A loaded machine must not look like a dead server."""
