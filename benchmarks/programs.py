@@ -22,9 +22,12 @@ PASSED_ON = ("PATH", "HOME", "LANG", "TMPDIR")
 
 
 class Program:
-    """A running `python -m module` of an environment beside .venv. Raises RuntimeError if it is not there."""
+    """A running `python -m module` of an environment beside .venv, in a folder where the module is found.
 
-    def __init__(self, environment: str, module: str, timeout: float = TIMEOUT_SECONDS) -> None:
+    Raises RuntimeError if the environment is not there.
+    """
+
+    def __init__(self, environment: str, module: str, *, timeout: float = TIMEOUT_SECONDS, folder: Path = ROOT) -> None:
         self._module, self._timeout = module, timeout
         python = ROOT / environment / "bin/python"
         self._said = tempfile.TemporaryFile()  # noqa: SIM115  closed by __exit__
@@ -35,7 +38,7 @@ class Program:
                 stdout=subprocess.PIPE,
                 stderr=self._said,
                 text=True,
-                cwd=ROOT,
+                cwd=folder,
                 env={name: os.environ[name] for name in PASSED_ON if name in os.environ},
             )
         except FileNotFoundError:

@@ -19,13 +19,14 @@ import json
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from statistics import median
 from typing import Any, Self
 
 import redis
 
 from benchmarks.figure import Figure, Round, Target
-from benchmarks.programs import Program
+from benchmarks.programs import ROOT, Program
 from benchmarks.stores import Stores
 from message_handler.stores.database import Database, connector
 
@@ -46,6 +47,7 @@ class Worker:
     environment: str
     settings: dict[str, Any] = field(default_factory=dict)
     tried: dict[str, list[Any]] = field(default_factory=dict)
+    folder: Path = ROOT
 
 
 def _peer(name: str, settings: dict[str, Any], **tried: list[Any]) -> Worker:
@@ -131,7 +133,7 @@ class Bench:
             "settings": worker.settings | settings,
         }
         self._empty()
-        with Program(worker.environment, worker.module) as program:
+        with Program(worker.environment, worker.module, folder=worker.folder) as program:
             told = program.ask(order)
         if (done := self._answered(prefix)) != count:
             raise RuntimeError(f"{worker.name} answered {done} of {count} jobs")

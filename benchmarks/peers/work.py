@@ -176,6 +176,7 @@ class Commit:
     def __init__(self, url: str, driver: str = "psycopg") -> None:
         # Kept together, not by thread: gevent's are new for each task.
         self._idle: list[Callable[[dict[str, Any]], bool]] = []
+        self._connections: list[Any] = []
         self._connect = self._psycopg(url) if driver == "psycopg" else self._pg8000(url)
 
     def __call__(self, *job: str) -> None:
@@ -187,12 +188,17 @@ class Commit:
             raise NotCommitted
         self._idle.append(run)
 
-    @staticmethod
-    def _psycopg(url: str) -> Callable[[], Callable[[dict[str, Any]], bool]]:
+    def close(self) -> None:
+        for connection in self._connections:
+            connection.close()
+
+    def _psycopg(self, url: str) -> Callable[[], Callable[[dict[str, Any]], bool]]:
         import psycopg
 
         def connect() -> Callable[[dict[str, Any]], bool]:
-            cursor = psycopg.RawCursor(psycopg.connect(url, autocommit=True))
+            connection = psycopg.connect(url, autocommit=True)
+            self._connections.append(connection)
+            cursor = psycopg.RawCursor(connection)
 
             def run(given: dict[str, Any]) -> bool:
                 row = cursor.execute(STATEMENT, [given[name] for name in NAMES], prepare=True).fetchone()
@@ -202,8 +208,7 @@ class Commit:
 
         return connect
 
-    @staticmethod
-    def _pg8000(url: str) -> Callable[[], Callable[[dict[str, Any]], bool]]:
+    def _pg8000(self, url: str) -> Callable[[], Callable[[dict[str, Any]], bool]]:
         from pg8000.native import Connection
 
         server = urlsplit(url)
@@ -217,6 +222,7 @@ class Commit:
                 password=unquote(server.password or ""),
                 ssl_context=False,
             )
+            self._connections.append(connection)
             statement = connection.prepare(COMMIT)
             return lambda given: bool(statement.run(**given)[0][0])
 
