@@ -30,6 +30,7 @@ LOOKS = Path(".local/benchmarks")
 
 
 def main(arguments: list[str] | None = None, figures: list[Figure] | None = None) -> int:
+    """Returns the exit code. `figures`: default, all that there are."""
     figures = all_figures() if figures is None else figures
     parser = _parser()
     options = parser.parse_args(arguments)
@@ -42,9 +43,6 @@ def main(arguments: list[str] | None = None, figures: list[Figure] | None = None
         for figure in asked:
             print(f"{figure.name:28} {figure.title}{f' ({figure.target})' if figure.target else ''}")
         return 0
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _stop)
-    _isolate_from_aws()
     whole = not options.only and not options.quick
     try:
         before = machine.load()
@@ -103,4 +101,7 @@ def _stop(_number: int, _frame: FrameType | None) -> NoReturn:
 
 
 if __name__ == "__main__":
+    for stopping in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(stopping, _stop)
+    _isolate_from_aws()
     sys.exit(main())

@@ -116,6 +116,22 @@ def test_a_built_function_is_invoked_as_the_readme_says() -> None:
     assert response["statusCode"] == 202
 
 
+def test_the_benchmarks_run_as_the_readme_says() -> None:
+    if not BUILT.is_file():
+        assert os.environ.get("CI") != "true", "build before the tests: make build"
+        pytest.skip("not built: make build")
+    (script,) = blocks("bench")
+    first, some = re.findall(r"^make bench.*?(?= +#)", script, re.MULTILINE)
+    assert first == "make bench"
+    assert re.findall(r"--only (\w+)", some) == ["lock", "intake"]
+    # A look: what is measured while other tests run says nothing.
+    table = shell(f"{first} --silent ARGS='--quick --only history'")
+    assert [line.split("  ")[0] for line in table if "/" in line][:2] == [
+        "history parsing / a plain re pass",
+        "10 MB of adversarial tags / 1 MB",
+    ]
+
+
 def test_every_setting_is_in_the_readme_with_its_default() -> None:
     table = README.split("## Settings")[1].split("\n## ")[0]
     rows = dict(re.findall(r"^\| (`[^|]+`) \| ([^|]+) \|", table, re.MULTILINE))
