@@ -1,4 +1,8 @@
-"""arq: coroutines on one event loop, Redis."""
+"""arq: coroutines on one event loop (uvloop); Redis. At least once: a job leaves the queue after its task.
+
+Tried: 5 to 100 jobs at once; polls every 1, 20 and 100 ms; 100 and 1,000 ids in a poll; asyncpg, and pg8000 in threads.
+Twenty at once and short polls of 100 were the fastest. Results are not kept.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,9 @@
-"""Procrastinate: coroutines on one event loop; its queue is in Postgres, the same as the commit's."""
+"""Procrastinate: coroutines on one event loop (uvloop); its queue is in Postgres, the same as the commit's.
+
+Tried: 5 and 20 jobs at once; 5 and 10 connections of the queue; ended jobs deleted and kept; a queue whose own commits
+wait for the disk, and one whose don't; asyncpg, and pg8000 in threads. Twenty at once, five connections, and a queue
+that doesn't wait were the fastest: it fetches jobs one by one, in a transaction each.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +19,11 @@ async def main() -> None:
     order, report = receive("procrastinate", "psycopg", "asyncpg", "uvloop")
     commit, settings = async_commit(order), order.settings
     complete = asyncio.Event()
+    # What it loses of its own queue in a crash, it does again; the task's commit is another connection's, and waits.
+    options = {} if settings["durable_queue"] else {"kwargs": {"options": "-c synchronous_commit=off"}}
+    connections = settings["connections"]
     app = App(
-        connector=PsycopgConnector(
-            conninfo=order.database_url, min_size=settings["connections"], max_size=settings["connections"]
-        )
+        connector=PsycopgConnector(conninfo=order.database_url, min_size=connections, max_size=connections, **options)
     )
 
     @app.task(name="answer")

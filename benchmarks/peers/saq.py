@@ -1,4 +1,8 @@
-"""SAQ: coroutines on one event loop, Redis."""
+"""SAQ: coroutines on one event loop (uvloop); Redis. At least once: what is active and not finished is swept back.
+
+Tried: 5 to 100 jobs at once; 20 and 100 operations on Redis at once; asyncpg, and pg8000 in threads. Twenty and twenty
+were the fastest. Neither jobs nor results are kept (`ttl=-1`).
+"""
 
 from __future__ import annotations
 
