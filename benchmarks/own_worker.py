@@ -1,11 +1,13 @@
 """The worker function beside its peers: asked as they are (peers/work.py), in the product's own environment.
 
-Its jobs were accepted before the clock runs: locks and jobs are in Redis, records on hand as invocations, ten in each.
-(AWS' event source mapping polls SQS outside of the function's process. What a peer spends on fetching a job from
-Redis, ours spends on accepting its record again and claiming it there.) What is timed is all that the process then
-does: it reads the event, and the handler with its threads does for each record all that it always does: accept again,
-claim, fence, the simulated AI without delay, seal, commit, finish, and the look whether the record may be deleted. One
-batch after the other, as one Lambda environment has them. Nothing is logged, as with the peers.
+Its jobs were accepted before the clock runs: locks and jobs are in Redis, records on hand as invocations, as many in
+each as the template's mapping has (`BatchSize`). AWS' event source mapping polls SQS outside of the function's process;
+what a peer spends on fetching a job from Redis, ours spends on accepting its record again and claiming it there.
+
+What is timed is all that the process then does: it reads the event, and the handler with its threads does for each
+record all that it always does: accept again, claim, fence, the simulated AI without delay, seal, commit, finish, and
+the look whether the record may be deleted. One batch after the other, as one Lambda environment has them. Nothing is
+logged, as with the peers.
 """
 
 from __future__ import annotations
@@ -16,13 +18,13 @@ from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
-from benchmarks.functions import Context, batch, warm
+from benchmarks.functions import ROOT, Context, batch, warm
 from benchmarks.peers.work import CONTENT, Order, Report, receive
+from local.template import TemplateSource
 from message_handler.models import AnyRecord, ConversationKey, Request, new_message
 from message_handler.queues import encode
 
 CONTEXT = Context("WorkerFunction")
-RECORDS = 10
 
 
 class _Kept:
@@ -42,7 +44,8 @@ def main() -> None:
     order, report = receive("redis", "pg8000")
     with warm(_environment(order), "worker") as app:
         bodies = accept(app, order)
-        batches = [json.dumps(batch(bodies[first : first + RECORDS])) for first in range(0, len(bodies), RECORDS)]
+        size = batch_size()
+        batches = [json.dumps(batch(bodies[first : first + size])) for first in range(0, len(bodies), size)]
         work(app, batches, report)
         report.tell()
 
@@ -58,6 +61,13 @@ def _environment(order: Order) -> dict[str, str]:
         "POWERTOOLS_SERVICE_NAME": "worker",
         "POWERTOOLS_METRICS_NAMESPACE": "MessageHandler/benchmarks",
     }
+
+
+def batch_size() -> int:
+    """How many records of the job queue one invocation gets, by the template."""
+    events = TemplateSource(ROOT / "template.yaml").own_resources["WorkerFunction"]["Properties"]["Events"]
+    (mapping,) = (event["Properties"] for event in events.values() if "JobQueue" in str(event["Properties"]["Queue"]))
+    return int(mapping["BatchSize"])
 
 
 def accept(app: ModuleType, order: Order) -> list[str]:

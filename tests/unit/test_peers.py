@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.own_worker import batch_size
 from benchmarks.peers import work
 from benchmarks.programs import ROOT, Program
 from benchmarks.throughput import PEERS
+from local.template import TemplateSource
 
 LOCKS = sorted(ROOT.glob("requirements/peer-*.txt"))
 PROGRAMS = sorted(path.stem for path in ROOT.glob("benchmarks/peers/*.py") if path.stem not in ("__init__", "work"))
@@ -112,6 +114,12 @@ def test_a_peer_is_locked_by_hashes_and_no_lock_names_a_host(lock: Path) -> None
     assert len(blocks) == len(wanted)
     assert all("--hash=sha256:" in block for block in blocks)
     assert not re.search(r"://|--(extra-)?index|--find-links", text)
+
+
+def test_our_worker_gets_batches_as_large_as_the_deployed_one() -> None:
+    template = TemplateSource(ROOT / "template.yaml").resolve({}, queue_url_prefix="")
+    (size,) = (it.batch_size for it in template.event_sources if it.function == "WorkerFunction" and "Job" in it.queue)
+    assert batch_size() == size
 
 
 def test_make_sets_up_every_peer_before_it_measures() -> None:
