@@ -9,6 +9,7 @@ import io
 import json
 import re
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -17,6 +18,7 @@ import pytest
 from benchmarks import __main__ as command
 from benchmarks.figure import Figure, Result, Round, Target, alternating, percentile
 from benchmarks.figures import all_figures, chosen
+from benchmarks.history import worst
 from benchmarks.progress import Progress
 from benchmarks.run import measure
 from benchmarks.stores import Stores
@@ -254,3 +256,9 @@ def test_progress_moves_on_a_terminal_and_is_a_line_a_figure_elsewhere() -> None
 def test_every_figure_of_the_issue_has_its_target() -> None:
     targets = {found.name: str(found.target) for found in all_figures()}
     assert {name: targets.get(name) for name in TARGETS} == TARGETS
+
+
+def test_the_worst_of_many_kinds_is_not_the_unluckiest() -> None:
+    lucky = {"unlucky": [(30.0, 1.0), (10.0, 1.0), (10.0, 1.0)], "worst": [(12.0, 1.0)] * 3, "small": [(9.0, 1.0)] * 3}
+    kinds = {name: partial(next, iter(pairs)) for name, pairs in lucky.items()}
+    assert list(worst(kinds)) == [Round(12e3, 1e3, "the worst is 'worst'")] * 3
