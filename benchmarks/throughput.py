@@ -31,9 +31,8 @@ from benchmarks.stores import Stores
 from message_handler.stores.database import Database, connector
 
 WARM_UP = 200
-#: How long a run is to last, warm-up excluded; and how many jobs tell how many that is.
+#: How long a run is to last, warm-up excluded.
 SECONDS = 1.5
-FIRST_JOBS = 600
 #: Peers that are slower than this share of the best are not asked again.
 IN_REACH = 0.7
 
@@ -47,12 +46,15 @@ class Worker:
     environment: str
     settings: dict[str, Any] = field(default_factory=dict)
     tried: dict[str, list[Any]] = field(default_factory=dict)
+    #: With which it is seen how fast it is.
+    first_jobs: int = 600
     folder: Path = ROOT
 
 
-def _peer(name: str, settings: dict[str, Any], **tried: list[Any]) -> Worker:
+def _peer(name: str, settings: dict[str, Any], *, slow: bool = False, **tried: list[Any]) -> Worker:
     """`settings`: the fastest of all that was tried, see the program."""
-    return Worker(name, f"benchmarks.peers.{name}", f".venv-peer-{name}", settings, tried)
+    module, environment = f"benchmarks.peers.{name}", f".venv-peer-{name}"
+    return Worker(name, module, environment, settings, tried, first_jobs=200 if slow else 600)
 
 
 OURS = Worker("ours", "benchmarks.own_worker", ".venv")
@@ -80,7 +82,7 @@ PEERS = (
         driver=["psycopg", "pg8000"],
     ),
     _peer("dramatiq", {"threads": 16, "prefetch": 200}),
-    _peer("rq", {"json": True}, json=[True, False], timer=[True, False], driver=["psycopg", "pg8000"]),
+    _peer("rq", {"json": True}, slow=True, json=[True, False], timer=[True, False], driver=["psycopg", "pg8000"]),
     _peer(
         "celery",
         {"pool": "threads", "concurrency": 10, "prefetch": 50},
@@ -92,6 +94,7 @@ PEERS = (
     _peer(
         "procrastinate",
         {"concurrency": 20, "connections": 5, "delete_jobs": "never", "durable_queue": False},
+        slow=True,
         concurrency=[5, 20],
         connections=[5, 10],
         durable_queue=[True, False],
@@ -173,7 +176,7 @@ class Bench:
 def measure(stores: Stores) -> Iterator[Round]:
     """Everybody once; then in each round ours and those that were not far behind the best."""
     with Bench(stores) as bench:
-        first = [(worker, bench.run(worker, FIRST_JOBS)) for worker in (OURS, *PEERS)]
+        first = [(worker, bench.run(worker, worker.first_jobs)) for worker in (OURS, *PEERS)]
         (ours, *peers) = first
         best = max(speed.jobs_per_second for _, speed in peers)
         near = [(peer, speed) for peer, speed in peers if speed.jobs_per_second >= IN_REACH * best]
@@ -185,7 +188,7 @@ def through_our_driver(stores: Stores) -> Iterator[Round]:
     dramatiq = next(peer for peer in PEERS if peer.name == "dramatiq")
     peer = replace(dramatiq, settings=dramatiq.settings | {"driver": "pg8000"})
     with Bench(stores) as bench:
-        yield from _rounds(bench, [(worker, bench.run(worker, FIRST_JOBS)) for worker in (OURS, peer)], "")
+        yield from _rounds(bench, [(worker, bench.run(worker, worker.first_jobs)) for worker in (OURS, peer)], "")
 
 
 def _rounds(bench: Bench, first: list[tuple[Worker, Speed]], note: str) -> Iterator[Round]:
