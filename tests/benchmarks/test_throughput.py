@@ -92,8 +92,3 @@ def test_jobs_that_postgres_does_not_have_are_not_counted(bench: Bench, tmp_path
     (tmp_path / "lazy.py").write_text(f"import sys; sys.path.insert(0, {str(ROOT)!r})\n{LAZY}")
     with pytest.raises(RuntimeError, match="lazy answered 0 of 20 jobs"):
         bench.run(Worker("lazy", "lazy", sys.prefix, folder=tmp_path), 20)
-
-
-def test_commits_wait_for_the_disk(bench: Bench) -> None:
-    settings = ("fsync", "synchronous_commit", "full_page_writes")
-    assert [bench._execute(f"show {name}")[0][0] for name in settings] == ["on", "on", "on"]
