@@ -110,14 +110,18 @@ def test_a_percentile_is_a_value_that_was_seen() -> None:
 
 
 def test_a_figure_is_closed_when_it_has_rounds_enough() -> None:
-    closed = []
+    closed, held = [], []
 
-    def measured(_stores: Stores) -> Iterator[Round]:
+    def endless() -> Iterator[Round]:
         try:
             while True:
                 yield Round(1, 2)
         finally:
             closed.append(True)
+
+    def measured(_stores: Stores) -> Iterator[Round]:
+        held.append(endless())  # so that nobody else closes it
+        return held[-1]
 
     few = Figure("few", "few", "", "", None, measured, rounds=5)
     slow = Figure("slow", "slow", "", "", None, measured, rounds=1000, seconds=0)
@@ -250,7 +254,7 @@ def test_progress_moves_on_a_terminal_and_is_a_line_a_figure_elsewhere() -> None
             progress.round(name, 1, 2)
             progress.ends(name, "1.00")
         shown = stream.getvalue()
-        assert ("\r" in shown and "█" in shown) is moves
+        assert ("\r" in shown, "█" in shown) == (moves, moves)
         assert re.findall(r"\[(\d)/2 +0:\d\d\] (\w+) +1.00\n", shown) == [("1", "first"), ("2", "second")]
 
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+import pytest
 from pydantic import SecretStr
 
+from benchmarks.clients import Clients
 from benchmarks.locks import MESSAGES
 from benchmarks.recording import bare_script
+from benchmarks.seeds import lock_in_memory
 from benchmarks.stores import Stores
 from local.stores import Server
 from message_handler.locks import MessageLockManager
@@ -52,3 +57,23 @@ def test_a_commit_waits_for_the_disk() -> None:
         asked = [database.run(lambda connection: connection.run(f"show {name}"))[0][0] for name in SAFE]  # noqa: B023
         database.close()
         assert asked == ["on"] * len(SAFE)
+
+
+@pytest.fixture
+def clients(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clients]:
+    monkeypatch.setattr("benchmarks.clients.COUNT", 2)
+    started = Clients({})
+    yield started
+    started.close()
+
+
+def test_clients_tell_what_each_call_took(clients: Clients) -> None:
+    clients.set_up(lock_in_memory)
+    taken = clients.calls(0.5)
+    assert taken
+    assert all(0 < seconds < 60 for seconds in taken)
+
+
+def test_a_client_that_dies_is_told_and_not_waited_for(clients: Clients) -> None:
+    with pytest.raises(RuntimeError, match="a client has died"):
+        clients.set_up(len)  # type: ignore[arg-type]  # which wants an argument
