@@ -10,6 +10,7 @@ import os
 import subprocess
 import tempfile
 import threading
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -50,8 +51,11 @@ class Program:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._process.kill()
-        self._process.communicate()
-        self._said.close()
+        self._process.wait()
+        for stream in (self._process.stdin, self._process.stdout, self._said):
+            assert stream
+            with suppress(BrokenPipeError):  # what it was still to read
+                stream.close()
 
     def ask(self, order: dict[str, Any]) -> dict[str, Any]:
         """Its answer. Raises RuntimeError if it ends without one, or gives none in time."""

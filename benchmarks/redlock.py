@@ -20,7 +20,8 @@ def cycling(stores: Stores) -> Iterator[Round]:
     turns = 3 if stores.quick else 10
     with manager(stores) as (locks, _), Program(".venv-peer-pottery", "benchmarks.peers.pottery") as redlock:
         names = (f"conversation-{number:07}" for number in itertools.count())
-        redlock.ask({"redis_url": stores.redis_url})
+        versions = redlock.ask({"redis_url": stores.redis_url})["versions"]
+        note = ", ".join(f"{name} {version}" for name, version in versions.items())
 
         def cycle() -> float:
             name = next(names)
@@ -37,7 +38,7 @@ def cycling(stores: Stores) -> Iterator[Round]:
             for _ in range(turns):
                 ours += [cycle() for _ in range(CALLS)]
                 theirs += redlock.ask({"times": CALLS})["seconds"]
-            yield Round(1e6 * median(ours), 1e6 * median(theirs))
+            yield Round(1e6 * median(ours), 1e6 * median(theirs), note)
 
 
 FIGURES = (

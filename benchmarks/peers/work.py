@@ -82,13 +82,24 @@ class Report:
 
 
 def receive(*packages: str) -> tuple[Order, Report]:
-    """The order on stdin, and where to report on it, with the versions of these packages."""
+    """The order on stdin, and where to report on it, with the versions of these packages.
+
+    The process ends when its stdin does: some workers run for ever, and whoever asked may have been killed.
+    """
     output = os.fdopen(os.dup(1), "w")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     logging.disable(logging.WARNING)
     asked = json.loads(sys.stdin.readline())
+    threading.Thread(target=_end_with_stdin, daemon=True).start()
     order = Order(**asked | {"jobs": [tuple(job) for job in asked["jobs"]]})
     return order, Report(order, output, packages)
+
+
+def _end_with_stdin() -> None:
+    # By its descriptor: a stream's lock, held at the end of the program, would be fatal.
+    while os.read(0, 1024):
+        pass
+    os._exit(0)
 
 
 def values(conversation_id: str, job_id: str, message_id: str) -> dict[str, Any]:

@@ -57,6 +57,27 @@ def test_one_is_ended_with_its_benchmark(peer: Path) -> None:
     assert not Path(f"/proc/{pid}").exists()
 
 
+def test_one_ends_with_whoever_asked_it(peer: Path) -> None:
+    """Also where that one was killed: a worker that runs for ever would go on beside the next one's."""
+    peer.write_text(
+        "import sys, time\n"
+        f"sys.path.insert(0, {str(ROOT)!r})\n"
+        "from benchmarks.peers.work import receive\n"
+        "order, report = receive('pg8000')\n"
+        "report.ended(), report.ended()\n"
+        "report.tell()\n"
+        "time.sleep(600)\n"
+    )
+    order = {"redis_url": "", "database_url": "", "jobs": [["c", "j", "m"]] * 2, "warm_up": 1, "settings": {}}
+    with Program(sys.prefix, "peer", folder=peer.parent) as program:
+        program.ask(order)
+        process = program._process
+        assert process.poll() is None
+        assert process.stdin
+        process.stdin.close()
+        assert process.wait(10) == 0
+
+
 def test_one_sees_nothing_of_the_environment_that_it_does_not_need(peer: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     peer.write_text("import json, os\ninput(); print(json.dumps(dict(os.environ)), flush=True)")
