@@ -53,7 +53,7 @@ FIGURES = (
         Target("≤", 1.05),
         answering,
         unit="s",
-        rounds=5,
+        rounds=4,
         seconds=20,
     ),
 )

@@ -76,6 +76,6 @@ FIGURES = (
         starting,
         unit="ms",
         rounds=20,
-        seconds=25,
+        seconds=15,
     ),
 )

@@ -71,6 +71,6 @@ FIGURES = (
         Target("≤", 1.7),
         committing,
         unit="ms",
-        seconds=12,
+        seconds=10,
     ),
 )

@@ -167,6 +167,7 @@ FIGURES = (
         Target("≥", 0.5),
         parsing,
         unit="MB/s",
+        seconds=8,
     ),
     Figure(
         "history-adversarial",

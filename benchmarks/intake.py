@@ -57,6 +57,6 @@ FIGURES = (
         Target("≤", 1.5),
         accepting,
         unit="ms",
-        seconds=20,
+        seconds=12,
     ),
 )

@@ -72,7 +72,7 @@ FIGURES = (
         "the same script with the same keys and arguments by evalsha of the same client, on the same connection",
         Target("≤", 1.25),
         acquiring,
-        seconds=10,
+        seconds=8,
     ),
     Figure(
         "lock-cycle",
@@ -81,6 +81,6 @@ FIGURES = (
         "acquire and release of redis-py's Lock on the same connection",
         Target("≤", 1.15),
         cycling,
-        seconds=10,
+        seconds=8,
     ),
 )

@@ -85,7 +85,7 @@ def measuring(work: Callable[[], Work]) -> Callable[[Stores], Iterator[Round]]:
 
 def _figure(name: str, title: str, ours: str, most: float, work: Callable[[], Work]) -> Figure:
     ours = f"{ours}; {COUNT} clients, pauses of {PAUSE_SECONDS * 1e3:.0f} ms"
-    return Figure(f"p99-{name}", f"p99: {title}", ours, "", Target("<", most), measuring(work), "ms", 5, 12)
+    return Figure(f"p99-{name}", f"p99: {title}", ours, "", Target("<", most), measuring(work), "ms", 4, 9)
 
 
 FIGURES = (
