@@ -2,7 +2,7 @@
 
 What a peer's task does is the product's commit: the same rows (the conversation, the job, the settled message and two
 turns) in one transaction that is on disk when it returns, through the fastest driver that the peer can use. Its
-settings are those that were the fastest in a sweep on two cores (`python -m benchmarks.throughput arq`); each
-program's docstring has what was tried. All are set to what the product promises: at least once (a job leaves the queue
-after its task), one process, no logging, and no results kept where the peer can do without.
+settings were the fastest of those that each program's docstring names, compared on two cores that others used too;
+`python -m benchmarks.throughput arq` compares them again. All are set to what the product promises: at least once (a
+job leaves the queue after its task), one process, no logging, and no results kept where the peer can do without.
 """
