@@ -14,12 +14,13 @@ export PYTHON
 export SAM_CLI_TELEMETRY := 0
 
 # An environment is made again if this folder was moved or its Python is gone: its scripts name both by their path.
-$(shell for e in .venv .venv-sam .venv-checkov .venv-mock-ai; do \
+$(shell for e in .venv .venv-sam .venv-checkov .venv-mock-ai .venv-peer-*; do \
 	[ ! -f $$e/synced ] || { [ "$$(cat $$e/synced)" = "$$(pwd -P)" ] && $$e/bin/python -c '' 2>/dev/null; } || rm -rf $$e; done)
 
 SOURCES := $(shell find layers functions -type f ! -name '*.pyc' ! -path '* *')
 APPS := $(wildcard functions/*/app.py)
 BUILT := .aws-sam/build/template.yaml
+PEERS := $(patsubst requirements/peer-%.in,%,$(wildcard requirements/peer-*.in))
 
 .PHONY: help run token psql migrate test test-chaos test-guards bench lint openapi build validate invoke lock clean
 
@@ -47,7 +48,7 @@ test-chaos: .venv/synced ## break parts under load for minutes (ARGS="--minutes 
 test-guards: .venv/synced ## take the protocol's guards away one by one: each must be missed (ARGS=--help)
 	@exec .venv/bin/python -m tests.guards $(ARGS)
 
-bench: .venv/synced $(BUILT) ## measure how fast it is, about 5 minutes (ARGS="--only history"; ARGS=--help)
+bench: .venv/synced $(BUILT) $(PEERS:%=.venv-peer-%/synced) ## measure how fast it is, about 5 minutes (ARGS="--only history"; ARGS=--help)
 	@exec .venv/bin/python -m benchmarks $(ARGS)
 
 lint: .venv/synced ## check style, formatting, types, the direction of imports, and for what is dangerous
@@ -87,9 +88,10 @@ lock: ## resolve the requirements again (ARGS=--upgrade for newer versions)
 	$(COMPILE) requirements/checkov.in -o requirements/checkov.txt
 	$(COMPILE) requirements/mock-ai.in -o requirements/mock-ai.txt
 	$(COMPILE) requirements/uv.in -o requirements/uv.txt
+	set -e; for peer in $(PEERS); do $(COMPILE) requirements/peer-$$peer.in -o requirements/peer-$$peer.txt; done
 
 clean: ## remove all that make made
-	rm -rf .venv .venv-sam .venv-checkov .venv-mock-ai .uv .uv-pip .aws-sam .local .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv .venv-sam .venv-checkov .venv-mock-ai .venv-peer-* .uv .uv-pip .aws-sam .local .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name .git -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Versions for every platform, with hashes, and without the address of an index.
@@ -107,6 +109,10 @@ COMPILE = UV_SYSTEM_CERTS=1 UV_PYTHON_DOWNLOADS=never uv pip compile --quiet --u
 
 .venv-mock-ai/synced: requirements/mock-ai.txt requirements/sync.sh
 	@requirements/sync.sh .venv-mock-ai requirements/mock-ai.txt
+
+# What benchmarks compare with, each by itself: `make .venv-peer-arq/synced`.
+.venv-peer-%/synced: requirements/peer-%.txt requirements/sync.sh
+	@requirements/sync.sh $(@D) $<
 
 $(BUILT): .venv-sam/synced template.yaml samconfig.toml requirements/runtime.txt $(SOURCES)
 	@echo "Building into .aws-sam"

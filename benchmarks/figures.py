@@ -9,10 +9,12 @@ from benchmarks.figure import Figure
 #: Each has `FIGURES`. A module joins the report by its line here.
 MODULES = (
     "locks",
+    "redlock",
     "intake",
     "cold_start",
     "commits",
     "batches",
+    "throughput",
     "history",
     "seeds",
     "scale",

@@ -14,6 +14,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -90,7 +91,7 @@ def load(name: str) -> ModuleType:
 
 def post(conversation_id: str) -> dict[str, Any]:
     """API Gateway's event for a patient's message, with the claims of a platform's token."""
-    event: dict[str, Any] = json.loads((ROOT / "events" / "intake-post-message.json").read_text())
+    event: dict[str, Any] = json.loads(_example("intake-post-message"))
     event["path"] = f"/conversations/{conversation_id}/messages"
     event["pathParameters"] = {"conversation_id": conversation_id}
     resources = {"user_id": "user_456"}
@@ -104,8 +105,13 @@ def post(conversation_id: str) -> dict[str, Any]:
 
 def batch(bodies: list[str]) -> dict[str, Any]:
     """The event source mapping's event for records of the queue."""
-    (record,) = json.loads((ROOT / "events" / "worker-one-record.json").read_text())["Records"]
+    (record,) = json.loads(_example("worker-one-record"))["Records"]
     return {"Records": [record | {"messageId": str(uuid.uuid4()), "body": body} for body in bodies]}
+
+
+@cache
+def _example(name: str) -> str:
+    return (ROOT / "events" / f"{name}.json").read_text()
 
 
 def _claims() -> dict[str, str]:

@@ -1,0 +1,90 @@
+"""Programs of other environments: each is a process of its own that is asked on its stdin and answers on its stdout.
+
+One JSON object a line, both ways. A program ends when its stdin does; one that has been told enough is ended.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import tempfile
+import threading
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+ROOT = Path(__file__).parents[1]
+#: No answer takes longer; a program that gives none is stuck.
+TIMEOUT_SECONDS = 120.0
+#: What a program may see of this process's environment: no credentials.
+PASSED_ON = ("PATH", "HOME", "LANG", "TMPDIR")
+
+
+class Program:
+    """A running `python -m module` of an environment beside .venv, in a folder where the module is found.
+
+    Raises RuntimeError if the environment is not there.
+    """
+
+    def __init__(self, environment: str, module: str, *, timeout: float = TIMEOUT_SECONDS, folder: Path = ROOT) -> None:
+        self._module, self._timeout = module, timeout
+        python = ROOT / environment / "bin/python"
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115  closed by __exit__
+        try:
+            self._process = subprocess.Popen(
+                [python, "-m", module],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._said,
+                text=True,
+                cwd=folder,
+                env={name: os.environ[name] for name in PASSED_ON if name in os.environ},
+            )
+        except FileNotFoundError:
+            self._said.close()
+            raise RuntimeError(f"{environment} is not there: `make {environment}/synced` makes it") from None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._process.kill()
+        self._process.wait()
+        for stream in (self._process.stdin, self._process.stdout, self._said):
+            assert stream
+            with suppress(BrokenPipeError):  # what it was still to read
+                stream.close()
+
+    def ask(self, order: dict[str, Any]) -> dict[str, Any]:
+        """Its answer. Raises RuntimeError if it ends without one, or gives none in time."""
+        assert self._process.stdin and self._process.stdout
+        late = threading.Event()
+
+        def end() -> None:
+            late.set()
+            self._process.kill()
+
+        timer = threading.Timer(self._timeout, end)
+        timer.start()
+        try:
+            self._process.stdin.write(json.dumps(order) + "\n")
+            self._process.stdin.flush()
+            answer = self._process.stdout.readline()
+        except BrokenPipeError:
+            answer = ""
+        finally:
+            timer.cancel()
+        if late.is_set():
+            raise RuntimeError(f"{self._module} gave no answer within {self._timeout:g} s")
+        if not answer:
+            self._process.wait()
+            raise RuntimeError(f"{self._module} failed: {self._last_words()}")
+        told: dict[str, Any] = json.loads(answer)
+        return told
+
+    def _last_words(self) -> str:
+        self._said.seek(0)
+        lines = self._said.read().decode(errors="replace").strip().splitlines()
+        return lines[-1] if lines else f"exit code {self._process.returncode}"
