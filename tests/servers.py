@@ -20,6 +20,14 @@ from tests.certificates import Certificates
 SLOTS = 16_384
 
 
+def emptied(*tables: str) -> str:
+    """The statements that empty tables of a few rows. To truncate them costs fifty times as much as to delete these.
+
+    A table that refers to another one comes before it.
+    """
+    return "; ".join(f"delete from {table}" for table in tables)
+
+
 def port_of(url: str) -> int:
     port = urlsplit(url).port
     assert port
