@@ -18,6 +18,8 @@ from local.stores import START_SECONDS, Server, free_port, start, start_postgres
 from tests.certificates import Certificates
 
 SLOTS = 16_384
+#: No platform has failed to take a reply. Which tests came before in this process, and left one so, varies.
+ALL_TAKEN = "update platforms set webhook_failures = 0, webhook_retry_at = '-infinity', webhook_suspect = null"
 
 
 def emptied(*tables: str) -> str:

@@ -31,7 +31,7 @@ from message_handler.stores.redis_client import connect
 from message_handler.stores.redis_cluster import ClusterClient
 from tests.contract.chat import Chat, Clock
 from tests.contract.world import World
-from tests.servers import Cluster, SecuredRedis, emptied
+from tests.servers import ALL_TAKEN, Cluster, SecuredRedis, emptied
 
 TIERS = ("memory", "redis", "redis_cluster", "redis_tls", "postgres", "postgres15_tls")
 ARCHIVES = ("memory", "postgres", "postgres15_tls")
@@ -213,7 +213,7 @@ def memory_archive() -> MemoryArchive:
 def _postgres_archive(database: Database) -> PostgresArchive:
     _rest(database)
     tables = ("conversations", "outbox", "jobs", "settled", "turns", "held", "erasures", "bots", "core_ai")
-    database.run(lambda connection: connection.execute_simple(emptied(*tables)))
+    database.run(lambda connection: connection.execute_simple(f"{emptied(*tables)}; {ALL_TAKEN}"))
     return PostgresArchive(database)
 
 
