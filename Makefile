@@ -17,6 +17,10 @@ export SAM_CLI_TELEMETRY := 0
 $(shell for e in .venv .venv-sam .venv-checkov .venv-mock-ai .venv-peer-*; do \
 	[ ! -f $$e/synced ] || { [ "$$(cat $$e/synced)" = "$$(pwd -P)" ] && $$e/bin/python -c '' 2>/dev/null; } || rm -rf $$e; done)
 
+# Each process has servers of its own, which a file's tests share. The files with the longest waits come first: they stay
+# in the order of the folders. A process that dies ends the run, as a test that hangs does.
+IN_PARALLEL := -n 3 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
+
 SOURCES := $(shell find layers functions -type f ! -name '*.pyc' ! -path '* *')
 APPS := $(wildcard functions/*/app.py)
 BUILT := .aws-sam/build/template.yaml
@@ -39,8 +43,8 @@ psql: .venv/synced ## open a prompt on the database of the running `make run`
 migrate: .venv/synced ## bring a database's schema up to date: DATABASE_URL's, or that of the running `make run` (ARGS=--help)
 	@exec .venv/bin/python -m local.migrate $(ARGS)
 
-test: .venv/synced .venv-mock-ai/synced ## run the tests (ARGS="-k burst" for some of them)
-	@exec .venv/bin/python -m pytest $(ARGS)
+test: .venv/synced .venv-mock-ai/synced ## run the tests (ARGS="-k burst" for some of them, ARGS=-n0 in one process)
+	@exec .venv/bin/python -m pytest $(IN_PARALLEL) $(ARGS)
 
 test-chaos: .venv/synced ## break parts under load for minutes (ARGS="--minutes 20 --seed 1"; ARGS=--help)
 	@exec .venv/bin/python -m tests.chaos $(ARGS)

@@ -31,7 +31,7 @@ from message_handler.stores.redis_client import connect
 from message_handler.stores.redis_cluster import ClusterClient
 from tests.contract.chat import Chat, Clock
 from tests.contract.world import World
-from tests.servers import Cluster, SecuredRedis
+from tests.servers import ALL_TAKEN, Cluster, SecuredRedis, emptied
 
 TIERS = ("memory", "redis", "redis_cluster", "redis_tls", "postgres", "postgres15_tls")
 ARCHIVES = ("memory", "postgres", "postgres15_tls")
@@ -64,7 +64,7 @@ def empty(tier: Tier) -> None:
         for node in nodes_of(tier._client):
             node.flushall()
     elif isinstance(tier, PostgresTier):
-        tier._database.run(lambda connection: connection.run("truncate lines, ended_jobs, settled"))
+        tier._database.run(lambda connection: connection.execute_simple(emptied("lines", "ended_jobs", "settled")))
 
 
 def database_of(settings: Settings) -> Database:
@@ -212,11 +212,8 @@ def memory_archive() -> MemoryArchive:
 
 def _postgres_archive(database: Database) -> PostgresArchive:
     _rest(database)
-    database.run(
-        lambda connection: connection.run(
-            "truncate conversations, jobs, outbox, settled, turns, held, erasures, bots, core_ai"
-        )
-    )
+    tables = ("conversations", "outbox", "jobs", "settled", "turns", "held", "erasures", "bots", "core_ai")
+    database.run(lambda connection: connection.execute_simple(f"{emptied(*tables)}; {ALL_TAKEN}"))
     return PostgresArchive(database)
 
 
@@ -261,12 +258,15 @@ def new_world(request: pytest.FixtureRequest, settings: Settings) -> Callable[[]
     if request.param == "postgres alone":
         postgres_tier: PostgresTier = request.getfixturevalue("postgres_tier")
 
+        def lose_all(_: World | None = None) -> None:
+            sql.execute_simple(emptied("lines", "ended_jobs"))
+
         def in_postgres() -> World:
-            sql.run("truncate lines, ended_jobs")
+            lose_all()
             clock = Clock()
             postgres_tier._clock = clock
             key = ConversationKey("default", f"patient-{next(numbers)}")
-            return World(postgres_tier, archive, lambda _: sql.run("truncate lines, ended_jobs"), clock, settings, key)
+            return World(postgres_tier, archive, lose_all, clock, settings, key)
 
         return in_postgres
     client: redis.Redis = request.getfixturevalue("redis_client")
@@ -276,7 +276,7 @@ def new_world(request: pytest.FixtureRequest, settings: Settings) -> Callable[[]
 
     def on_servers() -> World:
         client.flushall()
-        sql.run("truncate lines, ended_jobs")
+        sql.execute_simple(emptied("lines", "ended_jobs"))
         clock = Clock(followers=[lambda seconds: age_keys(client, seconds)])
         key = ConversationKey("default", f"patient-{next(numbers)}")
         return World(RedisTier(client, settings, clock), archive, lose, clock, settings, key)

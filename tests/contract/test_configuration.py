@@ -37,6 +37,7 @@ from message_handler.stores.postgres_audit import PostgresAudit
 from message_handler.stores.postgres_configuration import PostgresConfiguration, _PostgresRecords
 from message_handler.stores.redis import RedisTier
 from tests.contract.test_archive import at_once
+from tests.servers import emptied
 
 CANARY = "canary-7f3a"
 TENANT = "clinic"
@@ -62,15 +63,15 @@ def job_of(bot_id: str) -> Job:
 @pytest.fixture(params=["postgres", "postgres_15"])
 def database(request: pytest.FixtureRequest) -> Iterator[Database]:
     found: Database = request.getfixturevalue(f"{request.param}_database")
-    tables = "conversations, jobs, outbox, settled, bots, core_ai, audit"
-    found.run(lambda connection: connection.run(f"truncate {tables}"))
+    tables = ("conversations", "outbox", "jobs", "settled", "bots", "core_ai", "audit")
+    found.run(lambda connection: connection.execute_simple(emptied(*tables)))
     found.run(
         lambda connection: connection.run(
             "insert into platforms (platform_id, name) values ('clinic', 'Clinic'), ('other', 'Other')"
         )
     )
     yield found
-    found.run(lambda connection: connection.execute_simple("truncate bots, core_ai"))
+    found.run(lambda connection: connection.execute_simple(emptied("bots", "core_ai")))
     found.run(lambda connection: connection.run("delete from platforms where platform_id <> 'default'"))
 
 

@@ -154,7 +154,7 @@ def office(
     yield office
     for receiver in office.receivers:
         receiver.stops()
-    sql.run("truncate outbox")
+    sql.run("delete from outbox")
     sql.run("delete from platforms where platform_id <> 'default'")
 
 

@@ -45,6 +45,7 @@ from tests.contract.stories import (
     straight,
 )
 from tests.contract.world import Delivery, SettlingTier, World
+from tests.servers import emptied
 
 STORES = ("memory", "servers")
 
@@ -79,7 +80,7 @@ def new_world(request: pytest.FixtureRequest, settings: Settings) -> Callable[[]
 
     def on_servers() -> World:
         client.flushall()
-        sql.run("truncate lines, ended_jobs")
+        sql.execute_simple(emptied("lines", "ended_jobs"))
         clock = Clock(followers=[lambda seconds: age_keys(client, seconds)])
         own = MemoryTier(settings, clock, unheld_seconds=settings.heartbeat_stale)
         postgres_tier._clock = clock

@@ -34,6 +34,7 @@ from tests.conftest import _started
 from tests.contract.chat import named
 from tests.contract.conftest import database_of
 from tests.contract.test_archive import KEY, Conversation, at_once
+from tests.servers import emptied
 
 CANARY = "canary-7f3a"
 MIGRATIONS = [
@@ -644,7 +645,7 @@ class TestConfiguration:
         )
         sql.run("insert into bots (platform_id, bot_id, name, is_active) values ('clinic', 'old', 'Old', false)")
         yield postgres_archive
-        sql.run("truncate bots, core_ai")
+        sql.execute_simple(emptied("bots", "core_ai"))
         sql.run("delete from platforms where platform_id <> 'default'")
 
     def test_a_bot_comes_with_its_core_ai_and_platform(self, configured: PostgresArchive) -> None:

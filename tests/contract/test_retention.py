@@ -28,6 +28,7 @@ from message_handler.stores.postgres_retention import PostgresRetention
 from message_handler.stores.redis import RedisTier
 from tests.contract.chat import Chat, Clock, named
 from tests.contract.test_archive import Conversation, at_once
+from tests.servers import emptied
 
 SETTINGS = Settings(retention_conversations_days=100)
 OLD = "now() - interval '101 days'"
@@ -35,7 +36,7 @@ OLD = "now() - interval '101 days'"
 
 @pytest.fixture
 def keeping(postgres_archive: PostgresArchive, sql: Connection) -> PostgresRetention:
-    sql.run("truncate lines, ended_jobs, audit")
+    sql.execute_simple(emptied("lines", "ended_jobs", "audit"))
     return PostgresRetention(postgres_archive._database)
 
 
@@ -123,7 +124,7 @@ class TestConversations:
         ages(sql, talk)
         assert keeping.idle(before=time.time(), after="-infinity", most=10) == []
         assert keeping.purge_conversations([talk.key], before=time.time() - 86_400) == 0
-        sql.run("truncate lines")
+        sql.run("delete from lines")
         assert purge(keeping, Failover(tier))["conversations"] == 1
 
     def test_while_a_tier_is_away_nobody_can_know(

@@ -3,25 +3,56 @@
 from __future__ import annotations
 
 import random
+import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
+from tests.ai.server import PATIENCE_SECONDS, Exchange, Server, says
 from tests.integration.conftest import CANARY, Api
+from tests.integration.test_conversation import put
 
 Body = dict[str, Any]
+
+
+class Provider(Server):
+    """Is at work for as long as it may not answer, then quotes each message that it was asked about."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.may_answer = threading.Event()
+        self.scripts = [self._quote]
+
+    def _quote(self, exchange: Exchange) -> None:
+        self.may_answer.wait(PATIENCE_SECONDS)
+        asked: str = exchange.call.body["messages"][-1]["content"]
+        says("\n".join(f"> {text}" for text in asked.split("\n\n")))(exchange)
 
 
 def quotes(reply: str) -> list[str]:
     return [line.removeprefix("> ") for line in reply.splitlines() if line.startswith("> ")]
 
 
-def at_once(api: Api, posts: list[tuple[str, Body]]) -> list[dict[str, Any]]:
+def at_once(api: Api, provider: Provider, posts: list[tuple[str, Body]]) -> list[dict[str, Any]]:
+    """The answers. All of it comes while the AI is at work, however long that takes."""
+    provider.may_answer.clear()
     with ThreadPoolExecutor(len(posts)) as pool:
-        return list(pool.map(lambda post: api.post(post[0], **post[1]), posts))
+        answers = list(pool.map(lambda post: api.post(post[0], **post[1], bot_id="burst"), posts))
+    provider.may_answer.set()
+    return answers
+
+
+@pytest.fixture(scope="module")
+def provider(api: Api) -> Iterator[Provider]:
+    """What the bot `burst` asks."""
+    provider = Provider()
+    put(api, "core-ai/burst", name="P", api_endpoint=provider.url, timeout_seconds=60, meta_data={"model": "small"})
+    put(api, "bots/burst", name="Nurse", core_ai_id="burst")
+    yield provider
+    provider.stop()
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -31,7 +62,7 @@ def warm(api: Api) -> None:
         list(pool.map(lambda _: api.call("GET", "/jobs/none"), range(64)))
 
 
-def test_fifty_messages_at_once_are_one_job_and_one_reply(api: Api) -> None:
+def test_fifty_messages_at_once_are_one_job_and_one_reply(api: Api, provider: Provider) -> None:
     conversation_id = f"burst_{uuid.uuid4().hex}"
     texts = [f"question {number} {CANARY}" for number in range(50)]
     posts = [
@@ -40,7 +71,7 @@ def test_fifty_messages_at_once_are_one_job_and_one_reply(api: Api) -> None:
     ]
     # One in ten comes twice, with the others.
     duplicates = random.Random(50).sample(posts, 5)
-    answers = at_once(api, [*posts, *duplicates])
+    answers = at_once(api, provider, [*posts, *duplicates])
 
     actions = [answer["action"] for answer in answers]
     assert (actions.count("lock_acquired"), actions.count("lock_exists")) == (1, 54)
@@ -52,7 +83,7 @@ def test_fifty_messages_at_once_are_one_job_and_one_reply(api: Api) -> None:
     replies = [turn for turn in api.turns(conversation_id) if turn["role"] == "assistant"]
     assert [reply["content"] for reply in replies] == [job["reply"]["content"]]
 
-    again = api.post(conversation_id, **posts[7][1])
+    again = api.post(conversation_id, **posts[7][1], bot_id="burst")
     assert (again["ai_job_id"], again["duplicate"]) == (job_id, True)
 
 
@@ -79,7 +110,7 @@ def whole_histories_with_ids(texts: list[str], before: str) -> list[Body]:
     "shape", [increments, increments_with_ids, whole_histories, whole_histories_with_ids], ids=lambda f: f.__name__
 )
 def test_twenty_messages_in_shuffled_order_are_each_answered_once(
-    api: Api, shape: Callable[[list[str], str], list[Body]], with_turns: bool
+    api: Api, provider: Provider, shape: Callable[[list[str], str], list[Body]], with_turns: bool
 ) -> None:
     """Three conversations at a time in each of the eight shapes: 24 bursts of 20."""
     shuffle = random.Random(f"{shape.__name__} {with_turns}").shuffle
@@ -88,18 +119,18 @@ def test_twenty_messages_in_shuffled_order_are_each_answered_once(
     earlier: dict[str, str] = {}
     for _ in range(3):
         conversation_id = f"burst_{uuid.uuid4().hex}"
-        bursts[conversation_id] = [f"{number} of twenty [slow:2.5] {CANARY}" for number in range(20)]
+        bursts[conversation_id] = [f"{number} of twenty {CANARY}" for number in range(20)]
         earlier[conversation_id] = ""
     if with_turns:
-        first = f"<USER>[slow:0.1] before {CANARY}</USER><br>"
-        jobs = {id_: api.post(id_, history=first, message_id="id-before")["ai_job_id"] for id_ in bursts}
-        for conversation_id, job_id in jobs.items():
-            reply = api.ended(job_id)["reply"]["content"]
+        first = f"<USER>before {CANARY}</USER><br>"
+        before = at_once(api, provider, [(id_, {"history": first, "message_id": "id-before"}) for id_ in bursts])
+        for conversation_id, answer in zip(bursts, before, strict=True):
+            reply = api.ended(answer["ai_job_id"])["reply"]["content"]
             earlier[conversation_id] = f"{first}<BOT>{reply}</BOT><br>"
     for conversation_id, texts in bursts.items():
         posts += [(conversation_id, body) for body in shape(texts, earlier[conversation_id])]
     shuffle(posts)
-    answers = at_once(api, posts)
+    answers = at_once(api, provider, posts)
 
     for conversation_id, texts in bursts.items():
         mine = [answer for (id_, _), answer in zip(posts, answers, strict=True) if id_ == conversation_id]

@@ -67,7 +67,7 @@ def operator(api: Api) -> Operator:
 
 
 def failed(api: Api, conversation_id: str) -> str:
-    job_id: str = api.post(conversation_id, history=f"<USER>[fail] {CANARY}</USER><br>")["ai_job_id"]
+    job_id: str = api.post(conversation_id, history=f"<USER>[fail][slow:0.1] {CANARY}</USER><br>")["ai_job_id"]
     assert api.ended(job_id)["status"] == "failed"
     return job_id
 
@@ -165,7 +165,7 @@ class TestAgainstTheProduct:
         assert operator.json("locks", "cleanup", "--max-age-hours", "24", "--yes")["cleaned"] >= 0
 
     def test_a_human_takes_over_and_hands_back(self, operator: Operator, api: Api) -> None:
-        api.ended(api.post("cli-human", history=f"<USER>{CANARY}</USER><br>")["ai_job_id"])
+        api.ended(api.post("cli-human", history=f"<USER>[slow:0.1] {CANARY}</USER><br>")["ai_job_id"])
         assert operator.json("handoff", "cli-human", "human")["status"] == "handed_off"
         shown = operator.run("conversations", "show", "cli-human")
         assert "handed_off" in shown.stdout

@@ -22,13 +22,15 @@ from local.tokens import Issuer
 from openapi.admin_routes import BOT, CORE_AI
 from openapi.document import EXAMPLES
 from openapi.routes import MESSAGE
+from tests.integration.conftest import PATIENCE
 from tests.published import DOCUMENT, routes
 
 PROGRAM = Path(sys.executable).with_name("schemathesis")
 SEED = 20260615
 #: For each route and phase. All of it takes some 40 s on two cores.
 EXAMPLES_EACH = 30
-SECONDS = 120
+#: For a loaded machine.
+SECONDS = 240
 PHASES = "examples,coverage,fuzzing,stateful"
 CHECKS = (
     "not_a_server_error",
@@ -113,7 +115,7 @@ class Target:
 def running(issuer: Issuer | None = None) -> LocalStack:
     environment = {"SIMULATED_AI_DELAY_MS": "0", "MAX_WAIT_SECONDS": "1"}
     given = {name: os.environ[name] for name in ("REDIS_URL", "DATABASE_URL") if name in os.environ}
-    return LocalStack(environment=environment | given, issuer=issuer)
+    return LocalStack(environment=environment | given, settings=PATIENCE, issuer=issuer)
 
 
 @pytest.fixture(scope="module")

@@ -25,6 +25,7 @@ def one_core() -> Iterator[None]:
         yield
         return
     cores = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {sorted(cores)[os.getpid() % len(cores)]})
+    number = int(os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw") or os.getpid())
+    os.sched_setaffinity(0, {sorted(cores)[number % len(cores)]})
     yield
     os.sched_setaffinity(0, cores)

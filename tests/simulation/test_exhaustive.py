@@ -2,7 +2,7 @@
 
 One preemption more everywhere, and faults combined with one, in an hour instead of seconds:
 
-    SIMULATION_WIDE=1 make test ARGS="tests/simulation/test_exhaustive.py -s -o faulthandler_timeout=0"
+    SIMULATION_WIDE=1 make test ARGS="tests/simulation/test_exhaustive.py -n0 -s -o faulthandler_timeout=0"
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Seeded runs: actors, schedule and faults drawn by chance, every promise checked at the end of each.
 
-make test ARGS=tests/simulation                                                  a thousand seeds, small scopes searched
-SIMULATION_SEEDS=100000 make test ARGS="tests/simulation/test_simulation.py -s"  the long form, with progress
-SIMULATION_SEED=12345 make test ARGS="tests/simulation/test_simulation.py -s"    one seed, with its trace
+make test ARGS=tests/simulation                                                      a thousand seeds, scopes searched
+SIMULATION_SEEDS=100000 make test ARGS="tests/simulation/test_simulation.py -n0 -s"  the long form, with progress
+SIMULATION_SEED=12345 make test ARGS="tests/simulation/test_simulation.py -n0 -s"    one seed, with its trace
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def lives() -> Lives:
 
 
 def replay(seed: int) -> str:
-    return f'SIMULATION_SEED={seed} make test ARGS="tests/simulation/test_simulation.py -s"'
+    return f'SIMULATION_SEED={seed} make test ARGS="tests/simulation/test_simulation.py -n0 -s"'
 
 
 def told_of(seed: int) -> str:

@@ -37,6 +37,7 @@ from message_handler.stores.no_archive import NoArchive
 from message_handler.stores.postgres_archive import PostgresArchive
 from message_handler.stores.postgres_outbox import PostgresOutbox
 from tests.contract.receiver import Receiver
+from tests.servers import ALL_TAKEN, emptied
 from tests.template.conftest import Expanded
 from tests.unit.service import CANARY, FUNCTIONS, HeldQueue, Output, ScriptedAI, Service, load_function, parts_of, quote
 
@@ -260,9 +261,8 @@ class Delivering:
 def delivering(service: Service, postgres: Server) -> Iterator[Delivering]:
     database = Database(connector(Settings(database_url=SecretStr(postgres.url), database_timeout=30)))
     database.migrate()
-    clean = (
-        "truncate conversations, jobs, outbox, settled, turns; update platforms set meta_data = '{}', base_url = null"
-    )
+    tables = ("conversations", "outbox", "jobs", "settled", "turns")
+    clean = f"{emptied(*tables)}; {ALL_TAKEN}; update platforms set meta_data = '{{}}', base_url = null"
     database.run(lambda connection: connection.execute_simple(clean))
     receiver = Receiver()
     secret = "whsec_" + "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz"

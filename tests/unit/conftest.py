@@ -20,6 +20,7 @@ from message_handler.stores.postgres_archive import PostgresArchive
 from message_handler.stores.postgres_audit import PostgresAudit
 from message_handler.stores.postgres_configuration import PostgresConfiguration
 from message_handler.stores.postgres_retention import PostgresRetention
+from tests.servers import ALL_TAKEN, emptied
 from tests.unit.service import FUNCTIONS, HeldQueue, Output, ScriptedAI, Service, load_function, parts_of, quote
 
 
@@ -56,8 +57,8 @@ def configured(service: Service, postgres: Server) -> Iterator[Service]:
     """The three functions over a Postgres with nothing configured in it."""
     database = Database(connector(Settings(database_url=SecretStr(postgres.url), database_timeout=30)))
     database.migrate()
-    tables = "conversations, jobs, outbox, settled, turns, held, bots, core_ai, audit, erasures"
-    clean = f"truncate {tables}; update platforms set meta_data = '{{}}'"
+    tables = ("conversations", "outbox", "jobs", "settled", "turns", "held", "bots", "core_ai", "audit", "erasures")
+    clean = f"{emptied(*tables)}; {ALL_TAKEN}; update platforms set meta_data = '{{}}'"
     database.run(lambda connection: connection.execute_simple(clean))
     parts, archive = service.parts, PostgresArchive(database)
     bots = BotConfigService(parts.tiers, archive, parts.settings)

@@ -119,7 +119,7 @@ def whole(configured: Service) -> Iterator[Service]:
     database = configured.parts.archive._database
     configured.use(retention=PostgresRetention(database))
     yield configured
-    database.run(lambda connection: connection.run("truncate erasures"))
+    database.run(lambda connection: connection.run("delete from erasures"))
 
 
 @pytest.mark.parametrize("name", CALLS)
