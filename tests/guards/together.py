@@ -81,7 +81,7 @@ GUARDS = (
         "a cluster's steps go each by itself",
         "step claim",
         f"{REDIS}::test_in_a_cluster_each_goes_to_its_own_node",
-        (Removal("stores/redis.py", 'if not hasattr(client, "pools"):', "if True:"),),
+        (Removal("stores/redis.py", '() if hasattr(client, "pools") else COMBINED', "COMBINED"),),
     ),
     Guard(
         "a record is asked about unless its message was committed under the promised job",
