@@ -1,0 +1,222 @@
+// One conversation, as the platform's side of it: what was sent, what became of it, and which job answers it.
+//
+// A message knows the job that it was promised. Jobs lead to each other (`superseded_by`), so messages are shown under
+// the job that answers them in the end, and move there when that is known.
+
+import { Problem, call, get, path } from "./api.js";
+import { noticed } from "./health.js";
+import { follow, hasEnded } from "./jobs.js";
+
+/** So many at once is a burst. */
+export const BURST = 50;
+/** A burst takes a moment to arrive: so long it is waited for, unless somebody has said otherwise. */
+const BURST_DEBOUNCE_MS = 1500;
+
+export class Conversation {
+  #following = new Map();
+  #changed = () => {};
+  #sent = Promise.resolve();
+
+  constructor(id) {
+    this.id = id;
+    this.botId = ""; // none: the bot with the id default, or the conversation's own
+    this.policy = "";
+    this.debounce = "";
+    this.human = false;
+    this.entries = []; // what was said, and notes on what happened, in the order of this page
+    this.jobs = new Map(); // as the API last showed them
+    this.order = []; // their ids, as they were first heard of
+  }
+
+  /** Call `changed` after each change, at most once a frame. */
+  watch(changed) {
+    let asked = false;
+    this.#changed = () => {
+      if (!asked) requestAnimationFrame(() => ((asked = false), changed()));
+      asked = true;
+    };
+    this.#changed();
+  }
+
+  close() {
+    for (const stop of this.#following.values()) stop.abort();
+  }
+
+  /** Show what is archived of a conversation that somebody named. */
+  async load() {
+    try {
+      const known = await get(path("conversations", this.id));
+      this.human = known.status === "handed_off";
+      for (const turn of known.turns) this.#archived(turn);
+      if (known.pending?.job_id) this.#follow(known.pending.job_id);
+    } catch (problem) {
+      if (problem.status !== 404) this.#note(problem.message);
+    }
+    this.#changed();
+  }
+
+  #archived({ role, content, job_id: jobId }) {
+    if (role === "assistant" && jobId) {
+      // As much of a job as its reply tells.
+      this.jobs.set(jobId, { job_id: jobId, status: "completed", reply: { content } });
+    } else {
+      this.entries.push({ kind: "message", id: crypto.randomUUID(), role, text: content, jobId, state: "told" });
+    }
+  }
+
+  /** Say something as a patient (`user`) or as a human colleague (`sale`), behind what was said before. */
+  say(text, role = "user") {
+    const message = this.#add({ role, text });
+    this.#sent = this.#sent.then(() => this.#send(message));
+  }
+
+  /** Send a burst, all at once and in whatever order it arrives. */
+  burst() {
+    for (let number = 1; number <= BURST; number += 1) {
+      const text = `Message ${number} of ${BURST}`;
+      this.#send(this.#add({ role: "user", text }), this.debounce === "" ? BURST_DEBOUNCE_MS : Number(this.debounce));
+    }
+  }
+
+  /** The patient's newest message that was taken, which a platform might send again. */
+  get newest() {
+    return this.entries.findLast((entry) => entry.role === "user" && entry.jobId && !entry.repeats);
+  }
+
+  /** Send the newest message once more, with its own id, as platforms do that heard no answer. */
+  repeat() {
+    const { id, text } = this.newest;
+    this.#send(this.#add({ id, role: "user", text, repeats: true }));
+  }
+
+  async cancel(jobId) {
+    await this.#try(async () => {
+      await call("DELETE", path("jobs", jobId));
+      this.#follow(jobId);
+    });
+  }
+
+  /** Silence the bot (`human`), or hand back to it (`bot`). */
+  async handOff(to) {
+    await this.#try(async () => {
+      const { body } = await call("POST", path("conversations", this.id, "handoff"), { body: { to } });
+      this.human = body.status === "handed_off";
+      this.#note(this.human ? "A human has taken over: the bot is silent." : "Handed back to the bot.");
+      if (body.ai_job_id) this.#promise(this.waiting(), body.ai_job_id);
+    });
+  }
+
+  /** What waits while a human answers: held, or taken out of a job that the human's coming has ended. */
+  waiting() {
+    const unanswered = (entry) => {
+      const job = this.jobs.get(this.settledIn(entry.jobId));
+      return entry.state === "held" || (entry.jobId && job?.status === "cancelled" && job.handedOff);
+    };
+    return this.entries.filter((entry) => entry.role === "user" && unanswered(entry));
+  }
+
+  /** The job that answers what this one was to answer, as far as is known. */
+  settledIn(jobId) {
+    const seen = new Set();
+    let id = jobId;
+    while (id && !seen.has(id)) {
+      seen.add(id);
+      const job = this.jobs.get(id);
+      if (!job?.superseded_by || job.status === "completed") return id;
+      id = job.superseded_by;
+    }
+    return id;
+  }
+
+  /** What became of a message's job, in a word; null while it is under way. */
+  endOf(message) {
+    const job = this.jobs.get(this.settledIn(message.jobId));
+    if (!job || !hasEnded(job) || message.state === "held") return null;
+    if (job.status === "cancelled" && job.handedOff) return "held";
+    return { completed: "answered", failed: "failed", cancelled: "cancelled" }[job.status];
+  }
+
+  #add(message) {
+    const entry = { kind: "message", id: crypto.randomUUID(), state: "sending", ...message };
+    this.entries.push(entry);
+    this.#changed();
+    return entry;
+  }
+
+  async #send(message, debounce = this.debounce) {
+    const body = { messages: [{ role: message.role, content: message.text, message_id: message.id }] };
+    if (this.botId) body.bot_id = this.botId;
+    if (this.policy) body.double_texting = this.policy;
+    if (debounce !== "") body.debounce_ms = Number(debounce);
+    try {
+      const answer = await call("POST", path("conversations", this.id, "messages"), { body });
+      this.#accepted(message, answer.body);
+    } catch (problem) {
+      if (!(problem instanceof Problem)) throw problem;
+      const rejected = problem.body?.action === "rejected";
+      message.state = rejected ? "rejected" : "refused";
+      message.note = rejected ? "another message is being answered: send it again after the reply" : problem.message;
+    }
+    this.#changed();
+  }
+
+  #accepted(message, answer) {
+    noticed(answer.degraded === true);
+    message.degraded = answer.degraded === true;
+    if (answer.status === "handed_off") {
+      this.human = true;
+      message.state = message.role === "sale" ? "told" : "held";
+      return;
+    }
+    message.state = { lock_acquired: "accepted", interrupted: "interrupted" }[answer.action] ?? "joined";
+    if (answer.duplicate) message.state = "duplicate";
+    else if (message.state === "joined" && this.#isLive(answer.ai_job_id) === false) message.state = "waits";
+    this.#promise([message], answer.ai_job_id);
+  }
+
+  /** Whether the job is the one that is being answered now; of two that are not over, the later waits. */
+  #isLive(jobId) {
+    const others = [...this.jobs.values()].filter((job) => job.job_id !== jobId && !hasEnded(job));
+    return others.length === 0 || this.jobs.get(jobId)?.status === "processing";
+  }
+
+  #promise(messages, jobId) {
+    for (const message of messages) {
+      message.jobId = jobId;
+      if (message.state === "held") message.state = "accepted";
+    }
+    this.#follow(jobId);
+  }
+
+  #follow(jobId) {
+    if (!this.order.includes(jobId)) this.order.push(jobId);
+    if (this.#following.has(jobId)) return;
+    const stop = new AbortController();
+    this.#following.set(jobId, stop);
+    const told = (job) => {
+      const before = this.jobs.get(job.job_id);
+      // Who hands over takes what runs away from the bot: its job ends, its messages wait.
+      const handedOff = job.status === "cancelled" && !job.superseded_by && (before?.handedOff ?? this.human);
+      this.jobs.set(job.job_id, { ...job, handedOff });
+      if (!this.order.includes(job.job_id)) this.order.push(job.job_id);
+      this.#changed();
+    };
+    const lost = (id, problem) => this.#note(`Job …${id.slice(-6)}: ${problem.message}`);
+    follow(jobId, { told, lost, signal: stop.signal }).finally(() => this.#following.delete(jobId));
+  }
+
+  async #try(step) {
+    try {
+      await step();
+    } catch (problem) {
+      if (!(problem instanceof Problem)) throw problem;
+      this.#note(problem.message);
+    }
+    this.#changed();
+  }
+
+  #note(text) {
+    this.entries.push({ kind: "note", id: crypto.randomUUID(), text });
+    this.#changed();
+  }
+}
