@@ -65,6 +65,9 @@ ROWS: dict[Name, Row] = {
     ("GET", "/jobs/{job_id}"): Row("messages", 200, 404),
     ("DELETE", "/jobs/{job_id}"): Row("messages", 200, 404),
     ("GET", "/health"): Row(None, 200, 200),
+    ("GET", "/console"): Row(None, 200, 200),
+    ("GET", "/console/settings.json"): Row(None, 200, 200),
+    ("GET", "/console/{file}"): Row(None, 200, 200),
     ("GET", "/admin/status"): Row("admin", 200, 200),
     ("GET", "/admin/jobs"): Row("admin", 200, 200, told={"jobs": [], "next": None}),
     ("POST", "/admin/jobs/{job_id}/retry"): Row("admin", 409, 404),
@@ -107,6 +110,7 @@ class Matrix:
     def prepare(self) -> None:
         """Let A have one of everything; B is a platform that has nothing yet."""
         self.ids = {"conversation_id": CONVERSATION, "platform_id": self.a, "bot_id": "nurse", "core_ai_id": "trial"}
+        self.ids["file"] = "app.js"
         for kind, body in (
             ("platforms/{platform_id}", {"name": MARK}),
             ("core-ai/{core_ai_id}", {"name": MARK, "api_endpoint": "simulated://"}),
