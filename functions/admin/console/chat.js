@@ -15,18 +15,19 @@ const STATES = {
   rejected: "not taken",
   refused: "not taken",
   held: "held for a human",
+  returned: "held, then handed back",
   told: "",
   answered: "answered",
   failed: "failed",
   cancelled: "cancelled",
 };
-const POLICIES = [
-  ["", "as the bot says"],
-  ["consolidate", "consolidate: one reply to all"],
-  ["enqueue", "enqueue: wait for the next reply"],
-  ["interrupt", "interrupt: a new job for all"],
-  ["reject", "reject: not taken meanwhile"],
-];
+const POLICIES = {
+  "": "What comes while a reply is made is dealt with as the bot's configuration says; by default it joins.",
+  consolidate: "What comes while a reply is made joins its job: one reply answers all.",
+  enqueue: "What comes while a reply is made waits: the next reply answers all that waited.",
+  interrupt: "What comes while a reply is made takes the job's messages into a job of its own.",
+  reject: "What comes while a reply is made is not taken: 409.",
+};
 /** As many colours as tell a conversation's jobs apart: style.css has them. */
 const COLOURS = 6;
 /** A group that has more messages shows its last ones, and the others on demand. */
@@ -144,8 +145,13 @@ function createPane(conversation, remove) {
 function options(conversation) {
   const bot = h("input", { list: "bots", placeholder: "default", autocomplete: "off", spellcheck: "false", maxlength: 255 });
   bot.addEventListener("input", () => (conversation.botId = bot.value.trim()));
-  const policy = h("select", {}, POLICIES.map(([value, text]) => h("option", { value }, text)));
-  policy.addEventListener("change", () => (conversation.policy = policy.value));
+  const policy = h("select", {}, Object.keys(POLICIES).map((value) => h("option", { value }, value || "bot’s")));
+  const means = h("p", { class: "hint", id: newId("policy") }, POLICIES[""]);
+  policy.setAttribute("aria-describedby", means.id);
+  policy.addEventListener("change", () => {
+    conversation.policy = policy.value;
+    say(means, POLICIES[policy.value]);
+  });
   const quiet = h("input", { type: "number", min: 0, max: 10000, step: 100, placeholder: "bot’s" });
   quiet.addEventListener("input", () => (conversation.debounce = quiet.value));
   return h(
@@ -154,6 +160,7 @@ function options(conversation) {
     field("Bot", bot),
     field("Double texting", policy),
     field("Debounce, ms", quiet),
+    means,
   );
 }
 
@@ -210,21 +217,22 @@ function announce(conversation, known, news) {
 
 /** What is shown, in order: messages under the job that answers them, and by themselves what has no job. */
 function groups(conversation) {
-  const found = new Map();
-  const group = (key, more) => found.get(key) ?? found.set(key, { key, messages: [], ...more }).get(key);
+  const messagesOf = new Map();
+  const jobOf = (entry) => (entry.role === "user" && entry.state !== "held" ? conversation.settledIn(entry.jobId) : null);
   for (const entry of conversation.entries) {
-    if (entry.kind === "note" || entry.role !== "user") group(entry.id, { entry });
-    else if (entry.state === "held") group(`held-${entry.id}`, {}).messages.push(entry);
-    else {
-      const jobId = conversation.settledIn(entry.jobId);
-      group(jobId ?? `alone-${entry.id}-${entry.repeats ? "again" : ""}`, { jobId }).messages.push(entry);
-    }
+    const jobId = jobOf(entry);
+    if (jobId) messagesOf.set(jobId, [...(messagesOf.get(jobId) ?? []), entry]);
   }
-  for (const job of conversation.jobs.values()) {
-    // What nobody of this page has said: followed because another job leads to it, or archived.
-    if (job.reply && !job.superseded_by) group(job.job_id, { jobId: job.job_id });
+  const shown = [];
+  for (const entry of conversation.entries) {
+    if (entry.kind === "job") {
+      // A job whose messages have gone to another, and that has said nothing, is no longer of interest.
+      const messages = messagesOf.get(entry.id) ?? [];
+      if (messages.length || conversation.jobs.get(entry.id)?.reply) shown.push({ key: entry.id, jobId: entry.id, messages });
+    } else if (entry.kind === "note" || entry.role !== "user") shown.push({ key: entry, entry });
+    else if (!jobOf(entry)) shown.push({ key: entry, messages: [entry] });
   }
-  return [...found.values()];
+  return shown;
 }
 
 function createGroup(conversation, { entry, jobId }) {
@@ -246,7 +254,7 @@ function createGroup(conversation, { entry, jobId }) {
     say(earlier.firstChild, `${count(cut, "earlier message")} of the same job`);
     syncMessages(earlier.lastChild, group.messages.slice(0, cut), conversation);
     syncMessages(messages, group.messages.slice(cut), conversation);
-    say(label, heading(jobId, job, group.messages));
+    say(label, heading(conversation, jobId, job, group.messages));
     show(cancel, Boolean(job) && !hasEnded(job));
     node.classList.toggle("live", Boolean(job) && !hasEnded(job));
     showReply(reply, job);
@@ -267,14 +275,14 @@ function createEntry(entry) {
   return node;
 }
 
-function heading(jobId, job, messages) {
+function heading(conversation, jobId, job, messages) {
   const parts = [`job …${short(jobId ?? "")}`];
   const answers = new Set(messages.map((message) => message.id)).size;
   if (answers) parts.push(job?.reply ? `${count(answers, "message")} → 1 reply` : count(answers, "message"));
   if (job?.restarts) parts.push(count(job.restarts, "restart"));
   if (job && !hasEnded(job)) parts.push(job.status === "pending" ? "waits for a worker" : "the AI is at work …");
   if (job?.finished_at) parts.push(duration(between(job.created_at, job.finished_at)));
-  if (job?.status === "cancelled") parts.push(job.handedOff ? "stopped: a human answers" : "cancelled");
+  if (job?.status === "cancelled") parts.push(conversation.isTaken(jobId) ? "stopped: a human answers" : "cancelled");
   if (job?.status === "completed" && job.superseded_by) parts.push(`the rest: job …${short(job.superseded_by)}`);
   return parts.join(" · ");
 }

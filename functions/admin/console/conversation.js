@@ -16,6 +16,7 @@ export class Conversation {
   #following = new Map();
   #changed = () => {};
   #sent = Promise.resolve();
+  #takenOver = new Set(); // the jobs that were under way when a human took over
 
   constructor(id) {
     this.id = id;
@@ -23,9 +24,8 @@ export class Conversation {
     this.policy = "";
     this.debounce = "";
     this.human = false;
-    this.entries = []; // what was said, and notes on what happened, in the order of this page
+    this.entries = []; // what was said, jobs as they were first heard of, and notes on what happened
     this.jobs = new Map(); // as the API last showed them
-    this.order = []; // their ids, as they were first heard of
   }
 
   /** Call `changed` after each change, at most once a frame. */
@@ -59,13 +59,20 @@ export class Conversation {
     if (role === "assistant" && jobId) {
       // As much of a job as its reply tells.
       this.jobs.set(jobId, { job_id: jobId, status: "completed", reply: { content } });
+      this.#place(jobId);
     } else {
       this.entries.push({ kind: "message", id: crypto.randomUUID(), role, text: content, jobId, state: "told" });
     }
   }
 
+  /** The ids of the jobs, as they were first heard of. */
+  get order() {
+    return this.entries.filter((entry) => entry.kind === "job").map((entry) => entry.id);
+  }
+
   /** Say something as a patient (`user`) or as a human colleague (`sale`), behind what was said before. */
   say(text, role = "user") {
+    if (role === "sale") this.#takeOver();
     const message = this.#add({ role, text });
     this.#sent = this.#sent.then(() => this.#send(message));
   }
@@ -98,21 +105,34 @@ export class Conversation {
 
   /** Silence the bot (`human`), or hand back to it (`bot`). */
   async handOff(to) {
+    if (to === "human") this.#takeOver();
     await this.#try(async () => {
       const { body } = await call("POST", path("conversations", this.id, "handoff"), { body: { to } });
+      const waiting = this.#waiting();
+      this.#note(to === "human" ? "A human has taken over: the bot is silent." : "Handed back to the bot.");
+      if (body.ai_job_id) this.#promise(waiting, body.ai_job_id);
       this.human = body.status === "handed_off";
-      this.#note(this.human ? "A human has taken over: the bot is silent." : "Handed back to the bot.");
-      if (body.ai_job_id) this.#promise(this.waiting(), body.ai_job_id);
     });
   }
 
   /** What waits while a human answers: held, or taken out of a job that the human's coming has ended. */
-  waiting() {
-    const unanswered = (entry) => {
-      const job = this.jobs.get(this.settledIn(entry.jobId));
-      return entry.state === "held" || (entry.jobId && job?.status === "cancelled" && job.handedOff);
-    };
-    return this.entries.filter((entry) => entry.role === "user" && unanswered(entry));
+  #waiting() {
+    return this.entries.filter((entry) => entry.role === "user" && (entry.state === "held" || this.isTaken(entry.jobId)));
+  }
+
+  /** Remember what runs now: who takes over ends it, and its messages wait. */
+  #takeOver() {
+    for (const id of this.order) if (!this.#ended(id)) this.#takenOver.add(id);
+  }
+
+  /** Whether the job was ended by a human's coming. */
+  isTaken(jobId) {
+    return this.human && this.#takenOver.has(jobId) && this.jobs.get(jobId)?.status === "cancelled";
+  }
+
+  #ended(jobId) {
+    const job = this.jobs.get(jobId);
+    return Boolean(job) && hasEnded(job);
   }
 
   /** The job that answers what this one was to answer, as far as is known. */
@@ -132,7 +152,7 @@ export class Conversation {
   endOf(message) {
     const job = this.jobs.get(this.settledIn(message.jobId));
     if (!job || !hasEnded(job) || message.state === "held") return null;
-    if (job.status === "cancelled" && job.handedOff) return "held";
+    if (this.isTaken(job.job_id)) return "held";
     return { completed: "answered", failed: "failed", cancelled: "cancelled" }[job.status];
   }
 
@@ -170,35 +190,32 @@ export class Conversation {
     }
     message.state = { lock_acquired: "accepted", interrupted: "interrupted" }[answer.action] ?? "joined";
     if (answer.duplicate) message.state = "duplicate";
-    else if (message.state === "joined" && this.#isLive(answer.ai_job_id) === false) message.state = "waits";
+    else if (message.state === "joined" && this.order.some((id) => id !== answer.ai_job_id && !this.#ended(id))) {
+      message.state = "waits"; // another job is under way
+    }
     this.#promise([message], answer.ai_job_id);
-  }
-
-  /** Whether the job is the one that is being answered now; of two that are not over, the later waits. */
-  #isLive(jobId) {
-    const others = [...this.jobs.values()].filter((job) => job.job_id !== jobId && !hasEnded(job));
-    return others.length === 0 || this.jobs.get(jobId)?.status === "processing";
   }
 
   #promise(messages, jobId) {
     for (const message of messages) {
+      if (message.state === "held" || this.isTaken(message.jobId)) message.state = "returned";
       message.jobId = jobId;
-      if (message.state === "held") message.state = "accepted";
     }
     this.#follow(jobId);
   }
 
+  #place(jobId) {
+    if (!this.order.includes(jobId)) this.entries.push({ kind: "job", id: jobId });
+  }
+
   #follow(jobId) {
-    if (!this.order.includes(jobId)) this.order.push(jobId);
+    this.#place(jobId);
     if (this.#following.has(jobId)) return;
     const stop = new AbortController();
     this.#following.set(jobId, stop);
     const told = (job) => {
-      const before = this.jobs.get(job.job_id);
-      // Who hands over takes what runs away from the bot: its job ends, its messages wait.
-      const handedOff = job.status === "cancelled" && !job.superseded_by && (before?.handedOff ?? this.human);
-      this.jobs.set(job.job_id, { ...job, handedOff });
-      if (!this.order.includes(job.job_id)) this.order.push(job.job_id);
+      this.jobs.set(job.job_id, job);
+      this.#place(job.job_id);
       this.#changed();
     };
     const lost = (id, problem) => this.#note(`Job …${id.slice(-6)}: ${problem.message}`);
