@@ -151,7 +151,10 @@ def _report(stack: LocalStack, *, auth: bool) -> None:
         lines += [f"    queue {source.queue}, batches of {source.batch_size}" for source in sources]
         schedules = [schedule for schedule in stack.template.schedules if schedule.function == function.name]
         lines += [f"    every {schedule.seconds:g} s: {schedule.input}" for schedule in schedules]
-    lines += [f"Logs: {stack.log_file}", "", f"Ready on {stack.url} (Ctrl-C stops it)", *_example(stack, auth=auth)]
+    lines += [f"Logs: {stack.log_file}", "", f"Ready on {stack.url} (Ctrl-C stops it)"]
+    if any(route.path == "/console" for route in stack.template.routes):
+        lines.append(f"Console: {stack.url}/console")
+    lines += _example(stack, auth=auth)
     print("\n".join(lines), flush=True)
 
 

@@ -89,6 +89,27 @@ class Status(Answer):
     worker: WorkerStatus
 
 
+Seconds = Annotated[float, Field(ge=0)]
+
+
+class Minute(Answer):
+    """What came and went of the tenant's jobs in the minute that begins `at`; seconds are of those completed in it."""
+
+    at: Moment
+    created: Count
+    completed: Count
+    failed: Count
+    cancelled: Count
+    median_seconds: Seconds | None
+    p95_seconds: Seconds | None
+
+
+class Statistics(Answer):
+    """The last minutes, oldest first, the one under way among them."""
+
+    minutes: list[Minute]
+
+
 class Lock(Answer):
     """A conversation's lock: no text, and no `lock_id`."""
 

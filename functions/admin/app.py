@@ -60,6 +60,10 @@ def get_status(call: Call) -> tuple[int, dict[str, Any]]:
     return HTTPStatus.OK, shown
 
 
+def get_statistics(call: Call) -> tuple[int, dict[str, Any]]:
+    return HTTPStatus.OK, administration.statistics(parts().archive, call)
+
+
 def list_locks(call: Call) -> tuple[int, dict[str, Any]]:
     locks = [lock for found in parts().tiers.each(lambda tier: tier.locks(call.platform_id)) for lock in found]
     return HTTPStatus.OK, {"locks": [lock_view(lock) for lock in sorted(locks, key=lambda lock: lock.acquired_at)]}
@@ -248,6 +252,7 @@ OPEN_ROUTES: dict[tuple[str, str], Route] = {
 ROUTES: dict[tuple[str, str], Route] = {
     **OPEN_ROUTES,
     ("GET", "/admin/status"): get_status,
+    ("GET", "/admin/statistics"): get_statistics,
     ("GET", "/admin/locks"): list_locks,
     ("GET", "/admin/locks/{conversation_id}"): get_lock,
     ("DELETE", "/admin/locks/{conversation_id}"): release_lock,

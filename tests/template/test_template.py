@@ -27,6 +27,7 @@ ROUTES = {
     ("GET", "/console/settings.json"): "AdminFunction",
     ("GET", "/console/{file}"): "AdminFunction",
     ("GET", "/admin/status"): "AdminFunction",
+    ("GET", "/admin/statistics"): "AdminFunction",
     ("GET", "/admin/locks"): "AdminFunction",
     ("GET", "/admin/locks/{conversation_id}"): "AdminFunction",
     ("DELETE", "/admin/locks/{conversation_id}"): "AdminFunction",
