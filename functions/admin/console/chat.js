@@ -22,11 +22,11 @@ const STATES = {
   cancelled: "cancelled",
 };
 const POLICIES = {
-  "": "What comes while a reply is made is dealt with as the bot's configuration says; by default it joins.",
-  consolidate: "What comes while a reply is made joins its job: one reply answers all.",
-  enqueue: "What comes while a reply is made waits: the next reply answers all that waited.",
-  interrupt: "What comes while a reply is made takes the job's messages into a job of its own.",
-  reject: "What comes while a reply is made is not taken: 409.",
+  "": "Messages that come meanwhile: as the bot is configured.",
+  consolidate: "Messages that come meanwhile join: one reply to all.",
+  enqueue: "Messages that come meanwhile wait for the next reply.",
+  interrupt: "Messages that come meanwhile begin a new job for all.",
+  reject: "Messages that come meanwhile are refused: 409.",
 };
 /** As many colours as tell a conversation's jobs apart: style.css has them. */
 const COLOURS = 6;
