@@ -34,8 +34,9 @@ def main(arguments: list[str] | None = None) -> int:
     stop = _Stop()
     stack = LocalStack(
         options.template,
-        # An AI on this machine may be tried, and a token without Secrets Manager.
-        settings={"EGRESS_ALLOW_LOOPBACK": "true", "ALLOW_LITERAL_SECRETS": "true"},
+        # An AI on this machine may be tried, and a token without Secrets Manager. Who takes Redis away sees what it
+        # forgot answered within seconds.
+        settings={"EGRESS_ALLOW_LOOPBACK": "true", "ALLOW_LITERAL_SECRETS": "true", "JOIN_DELAY": "10"},
         concurrency=options.concurrency,
         port=options.port,
         log_file=options.log_file or options.template.parent / ".local" / f"functions-{options.port}.log",

@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[2]
 #: In each message that a test types; nowhere else may it be found.
 CANARY = "c4n4ry"
 #: A loaded machine with two cores takes its time.
-PATIENCE_MS = 20_000
+PATIENCE_MS = 30_000
 START_SECONDS = 60
 
 expect.set_options(timeout=PATIENCE_MS)
@@ -161,8 +161,9 @@ def panes(page: Page) -> Locator:
 
 def add_pane(page: Page, conversation_id: str = "") -> Locator:
     page.get_by_label("Conversation id").fill(conversation_id)
+    known = panes(page).count()
     page.get_by_role("button", name="Add a conversation").click()
-    return panes(page).last
+    return panes(page).nth(known)
 
 
 def says(pane: Locator, *texts: str) -> None:

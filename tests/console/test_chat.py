@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from playwright.sync_api import Page, expect
 
 from tests.console.conftest import CANARY, Host, add_pane, groups, opens, panes, replies, says
@@ -34,6 +36,7 @@ def test_messages_typed_fast_are_seen_to_join_one_job_and_get_one_reply_in_their
 
 def test_a_burst_of_50_ends_in_one_reply(page: Page) -> None:
     pane = panes(page).first
+    pane.get_by_label("Debounce, ms").fill("4000")  # of a machine that is busy with other tests
     pane.get_by_role("button", name="50 at once").click()
     expect(replies(pane)).to_contain_text("answers 50 messages")
     expect(groups(pane)).to_have_count(1)
@@ -61,9 +64,9 @@ def test_an_outage_of_redis_in_the_middle_of_a_burst_loses_and_doubles_nothing(p
     opens(page, "Chat")
     name = pane.get_by_role("heading").inner_text()
     turns = host.call("GET", f"conversations/{name}").json()["turns"]
-    quoted = [line for turn in turns if turn["role"] == "assistant" for line in turn["content"].splitlines()[1:]]
-    asked = [f"> Message {number} of 50" for number in range(1, 51)]
-    assert sorted(quoted) == sorted(2 * asked), "each message is in exactly one reply"
+    quoted = Counter(line for turn in turns if turn["role"] == "assistant" for line in turn["content"].splitlines()[1:])
+    wrong = {line: times for line, times in quoted.items() if times != 2}
+    assert not wrong and len(quoted) == 50, f"each message is in exactly one reply: {wrong}"
 
 
 def test_a_duplicate_starts_nothing(page: Page) -> None:
@@ -94,8 +97,9 @@ def test_each_conversation_has_a_policy_of_its_own(page: Page) -> None:
     interrupts, waits, rejects = panes(page).first, add_pane(page), add_pane(page)
     for pane, policy in ((interrupts, "interrupt"), (waits, "enqueue"), (rejects, "reject")):
         pane.get_by_label("Double texting").select_option(policy)
-        says(pane, f"[slow:2] first {CANARY}")
-        expect(pane.locator(".state").first).to_have_text("took the lock")
+        says(pane, f"[slow:4] first {CANARY}")
+    for pane in (interrupts, waits, rejects):
+        expect(pane.locator(".job-head")).to_contain_text("the AI is at work")
         says(pane, f"second {CANARY}")
     expect(rejects.locator(".state").last).to_contain_text("not taken")
     expect(waits.locator(".state").last).to_contain_text("waits for its turn")

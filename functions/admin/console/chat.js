@@ -17,6 +17,7 @@ const STATES = {
   held: "held for a human",
   returned: "held, then handed back",
   told: "",
+  late: "safe in the queue, its turn comes",
   answered: "answered",
   failed: "failed",
   cancelled: "cancelled",

@@ -3,20 +3,24 @@
 // A message knows the job that it was promised. Jobs lead to each other (`superseded_by`), so messages are shown under
 // the job that answers them in the end, and move there when that is known.
 
-import { Problem, call, get, path } from "./api.js";
+import { Problem, call, get, path, pause } from "./api.js";
 import { noticed } from "./health.js";
 import { follow, hasEnded } from "./jobs.js";
 
 /** So many at once is a burst. */
 export const BURST = 50;
+/** How often the archive is looked at for a message whose job has ended without it. */
+const LOOK_AGAIN_MS = 3000;
 /** A burst takes a moment to arrive: so long it is waited for, unless somebody has said otherwise. */
 const BURST_DEBOUNCE_MS = 1500;
 
 export class Conversation {
-  #following = new Map();
+  #following = new Set();
   #changed = () => {};
   #sent = Promise.resolve();
   #takenOver = new Set(); // the jobs that were under way when a human took over
+  #closed = new AbortController();
+  #looking = false;
 
   constructor(id) {
     this.id = id;
@@ -39,7 +43,7 @@ export class Conversation {
   }
 
   close() {
-    for (const stop of this.#following.values()) stop.abort();
+    this.#closed.abort();
   }
 
   /** Show what is archived of a conversation that somebody named. */
@@ -152,6 +156,7 @@ export class Conversation {
   endOf(message) {
     const job = this.jobs.get(this.settledIn(message.jobId));
     if (!job || !hasEnded(job) || message.state === "held") return null;
+    if (message.late) return "late";
     if (this.isTaken(job.job_id)) return "held";
     return { completed: "answered", failed: "failed", cancelled: "cancelled" }[job.status];
   }
@@ -211,15 +216,70 @@ export class Conversation {
   #follow(jobId) {
     this.#place(jobId);
     if (this.#following.has(jobId)) return;
-    const stop = new AbortController();
-    this.#following.set(jobId, stop);
+    this.#following.add(jobId);
     const told = (job) => {
       this.jobs.set(job.job_id, job);
       this.#place(job.job_id);
       this.#changed();
     };
     const lost = (id, problem) => this.#note(`Job …${id.slice(-6)}: ${problem.message}`);
-    follow(jobId, { told, lost, signal: stop.signal }).finally(() => this.#following.delete(jobId));
+    follow(jobId, { told, lost, signal: this.#closed.signal }).finally(() => {
+      this.#following.delete(jobId);
+      this.#findLate();
+    });
+  }
+
+  /**
+   * A job that ends without some of the messages that it was promised to: a store had forgotten them. Their records in
+   * the queue bring them back; until then they are late, and the archive tells which job has answered them.
+   */
+  async #findLate() {
+    if (this.#looking) return;
+    this.#looking = true;
+    while (this.#markLate() && !this.#closed.signal.aborted) {
+      try {
+        this.#settle((await get(path("conversations", this.id))).turns);
+      } catch (problem) {
+        if (!(problem instanceof Problem)) throw problem; // else: it is looked at again
+      }
+      this.#changed();
+      if (this.#markLate()) await pause(LOOK_AGAIN_MS, this.#closed.signal);
+    }
+    this.#looking = false;
+  }
+
+  /** Whether there are late messages: of a job that answered fewer than were promised to it. */
+  #markLate() {
+    for (const [jobId, messages] of this.#promised()) {
+      const job = this.jobs.get(jobId);
+      const short = job?.status === "completed" && (job.superseded_by || job.consolidated_messages < messages.length);
+      if (short) for (const message of messages) message.late ??= true; // false: it was found
+    }
+    return this.entries.some((entry) => entry.late);
+  }
+
+  /** The messages of each job, without their repetitions. */
+  #promised() {
+    const own = this.entries.filter((entry) => entry.role === "user" && entry.jobId && !entry.repeats);
+    return Map.groupBy(own, (entry) => this.settledIn(entry.jobId));
+  }
+
+  /** Find late messages among the archived turns: each turn stands for one message. */
+  #settle(turns) {
+    const unused = turns.filter((turn) => turn.role === "user");
+    const take = (text, jobId) => {
+      const place = unused.findIndex((turn) => turn.content === text && (!jobId || turn.job_id === jobId));
+      return place < 0 ? null : unused.splice(place, 1)[0];
+    };
+    const own = [...this.#promised().values()].flat();
+    const rest = own.filter((message) => !take(message.text, this.settledIn(message.jobId)));
+    for (const message of own.filter((one) => one.late && !rest.includes(one))) message.late = false;
+    for (const message of rest.filter((one) => one.late)) {
+      const turn = take(message.text, null);
+      if (!turn?.job_id) continue;
+      message.late = false;
+      this.#promise([message], turn.job_id);
+    }
   }
 
   async #try(step) {
