@@ -13,15 +13,18 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+import pg8000.native
 import pytest
 import requests
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
+from local.psql import address_file
 from local.stores import free_port
 
 ROOT = Path(__file__).parents[2]
@@ -51,6 +54,14 @@ class Host:
         with requests.Session() as session:
             session.trust_env = False
             return session.request(method, f"{self.url}/{path}", timeout=30, **arguments)
+
+    def change(self, statement: str, **values: Any) -> int:
+        """Do to the database what only time would; how many rows that were."""
+        url = urlsplit(address_file(ROOT / ".local", urlsplit(self.url).port or 0).read_text())
+        login = {"user": url.username, "password": url.password, "database": url.path.strip("/")}
+        with pg8000.native.Connection(host=url.hostname, port=url.port, **login) as connection:
+            connection.run(statement, **values)
+            return int(connection.row_count)
 
 
 def started(folder: Path, **environment: str) -> Host:
@@ -186,3 +197,11 @@ def replies(pane: Locator) -> Locator:
 def opens(page: Page, view: str) -> Locator:
     page.get_by_role("tab", name=view).click()
     return page.get_by_role("tabpanel", name=view)
+
+
+def eventually[T](look: Callable[[], T]) -> T:
+    until = time.monotonic() + PATIENCE_MS / 1000
+    while not (found := look()):
+        assert time.monotonic() < until, "this never came"
+        time.sleep(0.1)
+    return found
