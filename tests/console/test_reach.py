@@ -1,0 +1,190 @@
+"""Everybody gets everywhere: by keyboard, on a small screen, in the dark, with a screen reader, over a thin line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, Response, expect
+
+from tests.console.conftest import CANARY, Host, Opened, add_pane, opens, panes, replies, says
+
+VIEWS = ("Chat", "Operations", "Configuration")
+FIRST_PAINT_BYTES = 100_000
+
+
+def test_the_first_paint_weighs_less_than_100_kb(browser: Browser, host: Host) -> None:
+    context = browser.new_context()
+    page = context.new_page()
+    responses: list[Response] = []
+    page.on("response", responses.append)
+    page.goto(host.console)
+    expect(panes(page)).to_have_count(1)
+    page.wait_for_load_state("networkidle")
+    weights = {response.url: sum_of(response.request.sizes()) for response in responses}
+    context.close()
+    assert len(weights) > 5
+    assert all(url.startswith(host.url) for url in weights), "something comes from elsewhere"
+    assert sum(weights.values()) < FIRST_PAINT_BYTES, weights
+
+
+def sum_of(sizes: Any) -> int:
+    return int(sizes["responseBodySize"] + sizes["responseHeadersSize"])
+
+
+@pytest.fixture(params=["light", "dark"])
+def lived_in(request: pytest.FixtureRequest, browser: Browser, host: Host) -> Iterator[Page]:
+    """The console in one of its colours, with something of everything in it."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, color_scheme=request.param)
+    opened = Opened(context.new_page())
+    page = opened.page
+    page.goto(host.console)
+    talk(page)
+    yield page
+    opened.check()
+    context.close()
+
+
+def talk(page: Page) -> None:
+    """A conversation with each kind of thing in it."""
+    first = panes(page).first
+    says(first, f"Hello {CANARY}", f"and {CANARY}")
+    expect(replies(first)).to_have_count(1)
+    first.get_by_role("button", name="Send a duplicate").click()
+    says(first, f"[fail] {CANARY}")
+    expect(first.locator('.message[data-state="failed"]')).to_have_count(1)
+    first.get_by_label("Double texting").select_option("reject")
+    first.get_by_label("Speak as").select_option("Human colleague")
+    says(first, f"I am Ada {CANARY}")
+    expect(first.get_by_text("a human answers", exact=True)).to_be_visible()
+    second = add_pane(page)
+    says(second, f"[slow:20] {CANARY}")
+    expect(second.locator(".job-head")).to_contain_text("the AI is at work")
+
+
+def test_axe_finds_nothing_in_any_view(lived_in: Page) -> None:
+    page = lived_in
+    assert_accessible(page)
+    operations = opens(page, "Operations")
+    expect(operations.get_by_role("table", name="Live locks").get_by_role("row")).to_have_count(2)
+    operations.get_by_text("These figures as a table").click()
+    assert_accessible(page)
+    operations.get_by_role("button", name="Release").click()
+    expect(page.get_by_role("dialog")).to_be_visible()
+    assert_accessible(page)
+    page.keyboard.press("Escape")
+    opens(page, "Configuration").get_by_role("button", name="New bot").click()
+    page.locator("dialog.editor").get_by_role("button", name="Save").click()
+    expect(page.locator("dialog.editor .complaint:visible")).to_have_count(1)
+    assert_accessible(page)
+    page.keyboard.press("Escape")
+    assert_accessible(page)
+    opens(page, "Chat")
+    panes(page).nth(1).get_by_role("button", name="Cancel").click()
+    page.route("**/admin/**", lambda route: route.abort())
+    opens(page, "Operations")
+    expect(page.locator("#banner")).to_contain_text("No answer")
+    assert_accessible(page)
+
+
+def assert_accessible(page: Page) -> None:
+    page.evaluate("Promise.allSettled(document.getAnimations().map((animation) => animation.finished))")
+    found = Axe().run(page)
+    assert found.violations_count == 0, found.generate_report()
+
+
+@pytest.mark.parametrize("width", [320, 1920])
+def test_no_view_scrolls_sideways(browser: Browser, host: Host, width: int) -> None:
+    context = browser.new_context(viewport={"width": width, "height": 700})
+    opened = Opened(context.new_page())
+    page = opened.page
+    page.goto(host.console)
+    talk(page)
+    for view in VIEWS:
+        opens(page, view)
+        page.wait_for_load_state("networkidle")
+        assert sideways(page) == [], view
+    page.get_by_role("button", name="New AI core").click()
+    assert sideways(page) == []
+    page.keyboard.press("Escape")
+    opens(page, "Chat")
+    panes(page).nth(1).get_by_role("button", name="Cancel").click()
+    opened.check()
+    context.close()
+
+
+def sideways(page: Page) -> list[str]:
+    """What reaches beyond the page, or cuts its own text off."""
+    found: list[str] = page.evaluate(
+        """() => [...document.querySelectorAll("body, body *:not(.unseen, .unseen *, option, svg *, thead, thead *)")]
+            .filter((node) => node.checkVisibility() && (node.getBoundingClientRect().right > innerWidth + 1
+                || (node.scrollWidth > node.clientWidth + 1 && getComputedStyle(node).overflowX !== "visible")))
+            .map((node) => `${node.tagName}.${node.className} ${node.textContent.slice(0, 40)}`)"""
+    )
+    return found
+
+
+def test_all_of_it_can_be_done_by_keyboard(page: Page) -> None:
+    def press(*keys: str) -> None:
+        for key in keys:
+            page.keyboard.press(key)
+
+    page.locator("body").press("Tab")
+    expect(page.get_by_role("link", name="Skip to the view")).to_be_focused()
+    press("Tab")
+    expect(page.get_by_role("tab", name="Chat")).to_be_focused()
+    press("ArrowRight")
+    expect(page.get_by_role("tab", name="Operations")).to_be_focused()
+    expect(page.get_by_role("tabpanel", name="Operations")).to_be_visible()
+    press("End")
+    expect(page.get_by_role("tabpanel", name="Configuration")).to_be_visible()
+    press("Home")
+    walk_to(page, "Message in")
+    page.keyboard.type(f"[slow:20] {CANARY}")
+    press("Enter")
+    pane = panes(page).first
+    expect(pane.locator(".job-head")).to_contain_text("the AI is at work")
+    page.get_by_role("tab", name="Chat").focus()
+    press("ArrowRight")
+    walk_to(page, "Release")
+    press("Enter")
+    dialog = page.get_by_role("dialog")
+    expect(dialog.get_by_role("button", name="Leave it")).to_be_focused()
+    press("Escape")
+    expect(dialog).to_be_hidden()
+    expect(page.get_by_role("button", name="Release")).to_be_focused()
+    page.get_by_role("tab", name="Operations").focus()
+    press("ArrowLeft")
+    walk_to(page, "Cancel")
+    press("Enter")
+    expect(pane.locator('.message[data-state="cancelled"]')).to_have_count(1)
+
+
+def walk_to(page: Page, name: str) -> None:
+    """Press Tab until what has the focus is called so; wherever it stops, the focus is seen."""
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        called, outlined = page.evaluate(
+            """() => {
+                const node = document.activeElement;
+                const name = node.getAttribute("aria-label") ?? node.labels?.[0]?.textContent ?? node.textContent;
+                return [name, node === document.body || getComputedStyle(node).outlineStyle !== "none"];
+            }"""
+        )
+        assert outlined, f"nobody sees that {called} has the focus"
+        if name in called:
+            return
+    pytest.fail(f"Tab never comes to {name}")
+
+
+def test_nothing_moves_for_those_who_asked_for_that(browser: Browser, host: Host) -> None:
+    context = browser.new_context(reduced_motion="reduce")
+    page = context.new_page()
+    page.goto(host.console)
+    says(panes(page).first, f"Hello {CANARY}")
+    expect(page.locator(".group")).to_have_count(1)
+    assert page.evaluate("document.getAnimations().length") == 0
+    expect(replies(panes(page).first)).to_have_count(1)
+    context.close()
