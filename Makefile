@@ -21,7 +21,7 @@ SOURCES := $(shell find layers functions -type f ! -name '*.pyc' ! -path '* *')
 APPS := $(wildcard functions/*/app.py)
 BUILT := .aws-sam/build/template.yaml
 
-.PHONY: help run token psql migrate test test-chaos test-guards lint openapi build validate invoke lock clean
+.PHONY: help run token psql migrate test test-chaos test-guards screenshots lint openapi build validate invoke lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
@@ -46,6 +46,9 @@ test-chaos: .venv/synced ## break parts under load for minutes (ARGS="--minutes 
 
 test-guards: .venv/synced ## take the protocol's guards away one by one: each must be missed (ARGS=--help)
 	@exec .venv/bin/python -m tests.guards $(ARGS)
+
+screenshots: .venv/synced ## take the README's pictures of the console anew (wants Debian's chromium)
+	@SCREENSHOTS=1 exec .venv/bin/python -m pytest tests/console/test_screenshots.py $(ARGS)
 
 lint: .venv/synced ## check style, formatting, types, the direction of imports, and for what is dangerous
 	@failed=; for check in 'ruff check .' 'ruff format --check .' mypy $(APPS:%='mypy %') 'lint-imports --no-logo' \

@@ -46,7 +46,9 @@ def test_what_is_wrong_is_said_at_its_field_and_mended_there(page: Page, bot: st
     editor.get_by_role("button", name="Save").click()
     expect(debounce).to_have_attribute("aria-invalid", "true")
     expect(debounce).to_be_focused()
-    expect(debounce).to_have_accessible_description("How long the patient must be quiet: 0 to 10000. must be a valid integer")
+    expect(debounce).to_have_accessible_description(
+        "How long the patient must be quiet: 0 to 10000. must be a valid integer"
+    )
     debounce.fill("900")
     quiet.fill("5")
     editor.get_by_role("button", name="Save").click()
@@ -123,7 +125,12 @@ def test_a_new_record_never_writes_over_one_that_is_there(page: Page, host: Host
 
 
 def test_a_stored_secret_is_kept_and_never_shown(page: Page, host: Host) -> None:
-    record = {"name": "Real", "api_endpoint": "https://127.0.0.1:9/v1/chat", "auth_token": "s3cr3t", "meta_data": {"model": "m"}}
+    record = {
+        "name": "Real",
+        "api_endpoint": "https://127.0.0.1:9/v1/chat",
+        "auth_token": "s3cr3t",
+        "meta_data": {"model": "m"},
+    }
     assert host.call("PUT", "admin/core-ai/real", json=record).ok
     try:
         opens(page, "Configuration").get_by_role("button", name="Edit AI core real").click()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 
 from tests.console.conftest import CANARY, Host, add_pane, opens, panes, replies, says
 
@@ -14,7 +14,7 @@ INJECTIONS = [
     "<script>alert(1)</script>",
     "<img src=x onerror=alert(1)>",
     "<svg/onload=alert(1)>",
-    "\"><script>alert(1)</script>",
+    '"><script>alert(1)</script>',
     "'-alert(1)-'",
     "</textarea><script>alert(1)</script>",
     "</title><script>alert(1)</script>",
@@ -42,7 +42,7 @@ def elements(page: Page) -> set[str]:
     """The kinds of elements that the console is made of."""
     for view in ("Operations", "Configuration", "Chat"):
         opens(page, view)
-    page.wait_for_load_state("networkidle")
+    page.wait_for_timeout(500)
     return kinds(page) | {"LI", "TR", "TD", "DIALOG", "DETAILS", "SECTION", "SPAN", "P"}
 
 
@@ -83,11 +83,11 @@ def test_names_and_descriptions_are_text_wherever_they_are_shown(page: Page, hos
         editor.get_by_role("button", name="Save").click()
         expect(editor.get_by_role("alert").filter(has_text="Somebody")).to_contain_text(INJECTIONS[1])
         editor.get_by_role("button", name="Cancel").click()
+        opens(page, "Chat")
         page.reload()
         pane = panes(page).first
         pane.get_by_label("Bot").fill(bots[1])
         says(pane, "[fail]")
-        opens(page, "Chat")
         expect(replies(pane)).to_have_text(INJECTIONS[1])
         assert kinds(page) <= elements
     finally:
@@ -128,8 +128,9 @@ def test_no_word_of_a_patient_outlives_the_tab_or_is_in_its_address(page: Page) 
         assert word not in page.title()
     kept = page.evaluate(
         """async () => [
-            JSON.stringify(localStorage), JSON.stringify(sessionStorage), document.cookie, JSON.stringify(history.state),
-            JSON.stringify(await indexedDB.databases()), JSON.stringify(await caches.keys()),
+            JSON.stringify(localStorage), JSON.stringify(sessionStorage), document.cookie,
+            JSON.stringify(history.state), JSON.stringify(await indexedDB.databases()),
+            JSON.stringify(await caches.keys()),
             JSON.stringify((await navigator.serviceWorker.getRegistrations()).length),
         ]"""
     )
@@ -137,20 +138,24 @@ def test_no_word_of_a_patient_outlives_the_tab_or_is_in_its_address(page: Page) 
     assert not [address for address in addresses if word in address]
 
 
-def test_a_script_of_somebody_elses_would_not_run_nor_reach_anybody(page: Page) -> None:
+def test_a_script_of_somebody_elses_would_not_run_nor_reach_anybody(browser: Browser, host: Host) -> None:
     """The policy is what is left if all else fails: it is seen to hold in the browser, not only in a header."""
-    refused = page.evaluate(
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(host.console)
+    outcomes = page.evaluate(
         """async () => {
-            const refusals = [];
+            const outcomes = [];
             for (const step of [
                 () => { document.body.innerHTML = "<b>x</b>"; },
-                () => { new Function("return 1")(); },
+                () => { document.createElement("script").textContent = "window.ran = true"; },
+                () => { document.createElement("script").src = "https://evil.example/x.js"; },
                 () => fetch("https://evil.example/"),
             ]) {
-                try { await step(); refusals.push("done"); } catch (error) { refusals.push(error.name); }
+                try { await step(); outcomes.push("done"); } catch (error) { outcomes.push(error.name); }
             }
-            window.refused = [];
-            return refusals;
+            return outcomes;
         }"""
     )
-    assert refused == ["TypeError", "EvalError", "TypeError"]
+    context.close()
+    assert outcomes == ["TypeError", "TypeError", "TypeError", "TypeError"]

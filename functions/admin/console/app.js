@@ -33,7 +33,8 @@ function showViews() {
   for (const name of Object.keys(VIEWS)) document.getElementById(name).replaceChildren();
   showAccount();
   health.begin();
-  open(location.hash.slice(1) in VIEWS ? location.hash.slice(1) : "chat");
+  const named = location.hash.slice(1);
+  open(Object.hasOwn(VIEWS, named) ? named : "chat");
 }
 
 async function open(name) {

@@ -75,7 +75,7 @@ function introduction() {
       "ul",
       { class: "tips" },
       tip("Type fast.", "Send three messages within a second: they join one job."),
-      tip(`Send ${BURST} at once.`, "Still one lock, and one reply that quotes all of them. (They come with a debounce of 1.5 s, unless you set one.)"),
+      tip(`Send ${BURST} at once.`, "One lock, one reply that quotes all of them. A debounce of 1.5 s lets them arrive."),
       tip("Send a duplicate.", "As platforms do when they heard no answer: nothing is answered twice."),
       tip("Take a store away.", "On this machine, Operations has buttons that stop Redis, Postgres and the worker. Go on typing."),
       tip("Make it slow or fail.", "[slow:10] and [fail] within a message tell the simulated AI to."),
@@ -166,7 +166,7 @@ function options(conversation) {
 }
 
 function composer(conversation) {
-  const text = h("textarea", { rows: 1, placeholder: "Type, and press Enter", autocomplete: "off" });
+  const text = h("textarea", { rows: 1, placeholder: "Press Enter to send", autocomplete: "off" });
   const role = h("select", {}, h("option", { value: "user" }, "Patient"), h("option", { value: "sale" }, "Human colleague"));
   const send = () => {
     if (!text.value.trim()) return;

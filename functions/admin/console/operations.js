@@ -147,7 +147,7 @@ function createLocks(act) {
         say(cell.firstChild, `${age(lock.heartbeat_at)}${bad ? " · stuck" : ""}`);
       } },
       { title: "Tier", text: (lock) => lock.tier },
-      { title: "", make: (lock) => h("button", { type: "button", "aria-label": `Release ${lock.conversation_id}`, on: { click: release(lock) } }, "Release") },
+      { title: "What to do", make: (lock) => h("button", { type: "button", "aria-label": `Release ${lock.conversation_id}`, on: { click: release(lock) } }, "Release") },
     ],
     (lock) => `${lock.conversation_id} ${lock.ai_job_id} ${lock.consolidated_messages}`,
     "No conversation is locked: nothing waits, nothing runs.",
@@ -226,7 +226,7 @@ function createJobs(act) {
       { title: "Waited", text: (job) => duration(between(job.created_at, job.started_at)) },
       { title: "Took", text: (job) => duration(between(job.started_at, job.finished_at)) },
       { title: "Begun", text: (job) => `${duration(since(job.created_at))} ago` },
-      { title: "", make: (job) => h("button", { type: "button", "aria-label": `Retry job ${job.job_id}`, on: { click: retry(job) } }, "Retry"),
+      { title: "What to do", make: (job) => h("button", { type: "button", "aria-label": `Retry job ${job.job_id}`, on: { click: retry(job) } }, "Retry"),
         update: (cell, job) => show(cell.firstChild, job.status === "failed" && !job.superseded_by) },
     ],
     (job) => job.job_id,
