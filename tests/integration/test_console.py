@@ -123,7 +123,6 @@ def test_with_redis_killed_in_the_middle_of_a_burst_each_message_is_answered_onc
         if number == 10:
             visitor.change("redis", "stopped")
         visitor.post("outage", messages=[{"role": "user", "content": content, "message_id": f"m-{number}"}])
-    visitor.change("redis", "running")
 
     def settled() -> bool:
         answer = visitor.call("GET", "/conversations/outage")
