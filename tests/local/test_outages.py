@@ -328,6 +328,13 @@ def test_there_is_nothing_else(parts: Parts, switch: Switch, method: str, path: 
     assert switch.asked == []
 
 
+def test_what_is_not_ours_is_left_alone(parts: Parts, switch: Switch) -> None:
+    switch.ours = False
+    for state in ("stopped", "running"):
+        assert put(Outages(parts, None), json.dumps({"state": state}).encode()).status == 409
+    assert switch.asked == []
+
+
 def test_what_can_not_be_started_says_why(parts: Parts, switch: Switch) -> None:
     switch.broken = True
     answer = put(Outages(parts, None), b'{"state": "running"}')
