@@ -9,7 +9,6 @@ import json
 import logging
 import threading
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from typing import Any
 
 from local.intrinsics import REGION
@@ -88,10 +87,12 @@ class Mapper:
     def _give_back(self, messages: Sequence[Mapping[str, Any]]) -> None:
         """Another mapping may take them already."""
         for message in messages:
-            with suppress(Exception):  # while the host stops, the queue goes first
+            try:
                 self._sqs.change_message_visibility(
                     QueueUrl=self._queue_url, ReceiptHandle=message["ReceiptHandle"], VisibilityTimeout=0
                 )
+            except Exception as error:  # noqa: BLE001 (it comes back by itself; while the host stops, the queue goes first)
+                _log.debug("%s takes no record back: %s", self._queue.name, error)
 
     def _process(self, messages: Sequence[Mapping[str, Any]]) -> None:
         try:

@@ -18,6 +18,7 @@ from tests.guards import (
     administration,
     archives,
     authorisation,
+    console,
     credentials,
     deliveries,
     double_texting,
@@ -47,6 +48,7 @@ GUARDS: tuple[Guard, ...] = (
     *deliveries.GUARDS,
     *retention.GUARDS,
     *administration.GUARDS,
+    *console.GUARDS,
     *template.GUARDS,
 )
 REPOSITORY = Path(__file__).resolve().parents[2]
