@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
 from playwright.sync_api import Page, expect
 
-from tests.console.conftest import CANARY, Host, add_pane, groups, opens, panes, replies, says
+from tests.console.conftest import CANARY, Host, add_pane, groups, panes, replies, says
 
 
 def test_make_run_tells_where_the_console_is(host: Host) -> None:
@@ -42,31 +40,6 @@ def test_a_burst_of_50_ends_in_one_reply(page: Page) -> None:
     expect(groups(pane)).to_have_count(1)
     expect(pane.locator(".message")).to_have_count(50)
     expect(pane.locator('.message[data-state="answered"]')).to_have_count(50)
-
-
-def test_an_outage_of_redis_in_the_middle_of_a_burst_loses_and_doubles_nothing(page: Page, host: Host) -> None:
-    pane = panes(page).first
-    pane.get_by_role("button", name="50 at once").click()
-    expect(pane.locator(".message").first).to_be_visible()
-    operations = opens(page, "Operations")
-    operations.get_by_role("button", name="Stop Redis").click()
-    try:
-        expect(operations.get_by_role("button", name="Start Redis")).to_be_visible()
-        expect(page.locator("#banner")).to_contain_text("Degraded")
-        expect(operations.locator(".tile", has_text="coordinates now")).to_contain_text("Postgres")
-        opens(page, "Chat")
-        pane.get_by_role("button", name="50 at once").click()
-        expect(pane.locator(".message .badge", has_text="degraded").first).to_be_attached()
-        expect(pane.locator('.message[data-state="answered"]')).to_have_count(100)
-    finally:
-        opens(page, "Operations").get_by_role("button", name="Start Redis").click()
-        expect(page.locator("#banner")).to_be_empty()
-    opens(page, "Chat")
-    name = pane.get_by_role("heading").inner_text()
-    turns = host.call("GET", f"conversations/{name}").json()["turns"]
-    quoted = Counter(line for turn in turns if turn["role"] == "assistant" for line in turn["content"].splitlines()[1:])
-    wrong = {line: times for line, times in quoted.items() if times != 2}
-    assert not wrong and len(quoted) == 50, f"each message is in exactly one reply: {wrong}"
 
 
 def test_a_duplicate_starts_nothing(page: Page) -> None:

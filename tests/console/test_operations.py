@@ -10,35 +10,6 @@ from playwright.sync_api import Page, expect
 from tests.console.conftest import CANARY, Host, eventually, opens, panes, replies, says
 
 
-def test_a_stuck_lock_is_seen_and_released_and_another_worker_answers(page: Page) -> None:
-    pane = panes(page).first
-    name = pane.get_by_role("heading").inner_text()
-    says(pane, f"[slow:8] {CANARY}")
-    expect(pane.locator(".job-head")).to_contain_text("the AI is at work")
-    operations = opens(page, "Operations")
-    operations.get_by_role("button", name="Stop Worker").click()
-    try:
-        row = operations.get_by_role("table", name="Live locks").get_by_role("row", name=name)
-        expect(row).to_contain_text("stuck")
-        expect(page.locator("#banner")).to_contain_text("Nobody answers")
-        row.get_by_role("button", name="Release").click()
-        dialog = page.get_by_role("dialog", name=f"Release the lock of {name}?")
-        expect(dialog).to_contain_text("commits nothing")
-        dialog.get_by_role("button", name="Leave it").click()
-        expect(dialog).to_be_hidden()
-        expect(row).to_contain_text("stuck")
-        row.get_by_role("button", name="Release").click()
-        dialog.get_by_role("button", name="Release it").click()
-        expect(operations.get_by_text(f"{name} is free")).to_be_visible()
-        expect(row).to_contain_text("none yet")
-    finally:
-        operations.get_by_role("button", name="Start Worker").click()
-        expect(operations.get_by_role("button", name="Stop Worker")).to_be_visible()
-    opens(page, "Chat")
-    expect(replies(pane)).to_contain_text(CANARY)
-    expect(replies(pane)).to_have_count(1)
-
-
 def test_a_failed_job_is_found_by_its_state_and_retried(page: Page) -> None:
     pane = panes(page).first
     name = pane.get_by_role("heading").inner_text()

@@ -36,6 +36,11 @@ def signs_in(page: Page, host: Host, pasted: str) -> None:
     page.get_by_role("button", name="Use it").click()
 
 
+def signed_in(page: Page, host: Host, pasted: str) -> None:
+    signs_in(page, host, pasted)
+    expect(panes(page)).to_have_count(1)
+
+
 def test_without_a_token_nothing_is_shown_but_how_to_get_one(tab: Page, guarded_host: Host) -> None:
     signs_in(tab, guarded_host, "no token")
     expect(tab.get_by_role("alert")).to_have_text("That is no token.")
@@ -43,7 +48,7 @@ def test_without_a_token_nothing_is_shown_but_how_to_get_one(tab: Page, guarded_
 
 
 def test_what_the_token_lacks_the_scope_for_is_refused_with_what_to_do(tab: Page, guarded_host: Host) -> None:
-    signs_in(tab, guarded_host, token("messages"))
+    signed_in(tab, guarded_host, token("messages"))
     pane = panes(tab).first
     says(pane, f"Hello {CANARY}")
     expect(replies(pane)).to_contain_text(CANARY)
@@ -56,7 +61,7 @@ def test_what_the_token_lacks_the_scope_for_is_refused_with_what_to_do(tab: Page
 
 
 def test_with_the_scope_it_is_not_and_signing_out_forgets_the_token(tab: Page, guarded_host: Host) -> None:
-    signs_in(tab, guarded_host, token("messages", "admin"))
+    signed_in(tab, guarded_host, token("messages", "admin"))
     expect(opens(tab, "Operations").get_by_role("heading", name="Live locks")).to_be_visible()
     tab.get_by_role("button", name="Sign out").click()
     expect(tab.get_by_role("button", name="Use it")).to_be_visible()
@@ -69,10 +74,11 @@ def test_an_expired_token_ends_in_the_sign_in(tab: Page, guarded_host: Host) -> 
 
 
 def test_who_is_of_several_tenants_chooses_one(tab: Page, guarded_host: Host) -> None:
-    signs_in(tab, guarded_host, token("messages", "admin", tenants=("default", "clinic-b")))
+    signed_in(tab, guarded_host, token("messages", "admin", tenants=("default", "clinic-b")))
     asked: list[str | None] = []
     tab.on("request", lambda request: "/admin/" in request.url and asked.append(request.headers.get("x-platform-id")))
-    tab.get_by_label("Tenant").select_option("default")
+    with tab.expect_navigation():
+        tab.get_by_label("Tenant").select_option("default")
     expect(opens(tab, "Operations").get_by_role("heading", name="Live locks")).to_be_visible()
     expect(tab.get_by_text("No conversation is locked")).to_be_visible()
     assert asked[-1] == "default"
@@ -143,6 +149,7 @@ def test_a_sign_in_at_cognito_leaves_no_code_in_the_address_bar(
         token("messages", "admin", expires=-5),
     )
     tab.reload()
+    expect(panes(tab)).to_have_count(1)
     expect(opens(tab, "Operations").get_by_role("heading", name="Live locks")).to_be_visible()
     assert provider.posted[-1]["grant_type"] == "refresh_token"
     tab.get_by_role("button", name="Sign out").click()

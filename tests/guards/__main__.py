@@ -23,6 +23,7 @@ from tests.guards import (
     deliveries,
     double_texting,
     handoff,
+    page,
     retention,
     service,
     steps,
@@ -49,6 +50,7 @@ GUARDS: tuple[Guard, ...] = (
     *retention.GUARDS,
     *administration.GUARDS,
     *console.GUARDS,
+    *page.GUARDS,
     *template.GUARDS,
 )
 REPOSITORY = Path(__file__).resolve().parents[2]

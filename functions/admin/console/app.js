@@ -19,7 +19,9 @@ let current = null;
 async function start() {
   settings = await get("console/settings.json").catch(() => null);
   if (!settings) {
-    document.getElementById("chat").append(h("p", { class: "notice bad" }, "The console's settings can't be read. Load the page again."));
+    document
+      .getElementById("chat")
+      .append(h("p", { class: "notice bad" }, "The console's settings can't be read. Load the page again."));
     return;
   }
   const problem = await signin.begin(settings.sign_in);
@@ -77,7 +79,11 @@ function showAccount() {
   if (!signin.wanted()) return;
   const tenants = signin.tenants();
   if (tenants.length > 1) {
-    const choice = h("select", {}, tenants.map((name) => h("option", { value: name }, name)));
+    const choice = h(
+      "select",
+      {},
+      tenants.map((name) => h("option", { value: name }, name)),
+    );
     choice.value = signin.currentTenant();
     choice.addEventListener("change", () => {
       signin.chooseTenant(choice.value);
@@ -96,7 +102,9 @@ function showSignIn(problem) {
   const trouble = h("p", { class: "notice bad", role: "alert", hidden: !problem }, problem ?? "");
   created[current]?.hidden();
   const panel = document.getElementById(current ?? "chat");
-  panel.replaceChildren(h("div", { class: "sign-in card" }, h("h2", {}, "Sign in"), trouble, paste ? pasteForm(trouble) : cognito()));
+  panel.replaceChildren(
+    h("div", { class: "sign-in card" }, h("h2", {}, "Sign in"), trouble, paste ? pasteForm(trouble) : cognito()),
+  );
 }
 
 function cognito() {

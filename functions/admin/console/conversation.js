@@ -121,7 +121,9 @@ export class Conversation {
 
   /** What waits while a human answers: held, or taken out of a job that the human's coming has ended. */
   #waiting() {
-    return this.entries.filter((entry) => entry.role === "user" && (entry.state === "held" || this.isTaken(entry.jobId)));
+    return this.entries.filter(
+      (entry) => entry.role === "user" && (entry.state === "held" || this.isTaken(entry.jobId)),
+    );
   }
 
   /** Remember what runs now: who takes over ends it, and its messages wait. */

@@ -82,7 +82,12 @@ export function table(caption, columns, key, empty) {
   );
   const cell = (column, row) =>
     h("td", { role: "cell", "data-title": column.title, class: column.class }, column.make ? column.make(row) : null);
-  const create = (row) => h("tr", { role: "row" }, columns.map((column) => cell(column, row)));
+  const create = (row) =>
+    h(
+      "tr",
+      { role: "row" },
+      columns.map((column) => cell(column, row)),
+    );
   const update = (tr, row) =>
     columns.forEach((column, number) => {
       if (column.text) say(tr.children[number], column.text(row));

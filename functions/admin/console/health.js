@@ -1,7 +1,7 @@
 // How the service is, for the whole page: asked of the API now and then, and heard from each 202.
 
-import { get, since } from "./api.js";
-import { duration, h } from "./dom.js";
+import { get } from "./api.js";
+import { h } from "./dom.js";
 
 const EVERY_MS = 15_000;
 
@@ -66,29 +66,46 @@ function show() {
 }
 
 function explained() {
-  if (problem?.status === 0 || problem?.status >= 500) return ["bad", "No answer", "The API does not answer. What was accepted is safe; this page asks again."];
+  if (problem?.status === 0 || problem?.status >= 500)
+    return ["bad", "No answer", "The API does not answer. What was accepted is safe; this page asks again."];
   if (!status) {
     return told ? ["warn", "Degraded", "Messages are taken and answered on a lower tier than configured."] : [];
   }
   const { components, tiers, worker } = status;
   if (components.queue === "unavailable") {
-    return ["bad", "Unhealthy", "The queue is away: nothing is accepted that could be lost. Platforms get 503 and send again."];
+    return [
+      "bad",
+      "Unhealthy",
+      "The queue is away: nothing is accepted that could be lost. Platforms get 503 and send again.",
+    ];
   }
   if (worker.state === "silent") {
-    const silence = duration(since(worker.oldest_waiting_at ?? worker.last_heartbeat_at));
-    return ["bad", "Nobody answers", `Messages are accepted and safe, but no worker has shown a sign of life for ${silence}.`];
+    const time = new Date(worker.last_heartbeat_at ?? worker.oldest_waiting_at).toLocaleTimeString();
+    return [
+      "bad",
+      "Nobody answers",
+      `Messages are accepted and safe, but no worker has shown a sign of life since ${time}.`,
+    ];
   }
   if (status.status === "unhealthy") return ["bad", "Unhealthy", "No store answers for this conversation's locks."];
   const redis = tiers.redis === "away";
   const postgres = tiers.postgres === "away" || (!components.database_connected && "postgres" in tiers);
   if (redis && postgres) {
-    return ["warn", "Degraded", "Redis and Postgres are away. Messages are taken and answered, but without order, cancel or exclusion."];
+    return [
+      "warn",
+      "Degraded",
+      "Redis and Postgres are away. Messages are taken and answered, but without order, cancel or exclusion.",
+    ];
   }
   if (redis) {
     return ["warn", "Degraded", "Redis is away, Postgres coordinates. Everything goes on; nothing is lost or doubled."];
   }
   if (postgres) {
-    return ["warn", "Degraded", "Postgres is away. Messages are taken and answered; cancel, release and hand-off wait for it, the archive catches up."];
+    return [
+      "warn",
+      "Degraded",
+      "Postgres is away. Messages are taken and answered; cancel, release and hand-off wait for it, the archive catches up.",
+    ];
   }
   if (status.status === "degraded") return ["warn", "Degraded", `Working on the ${components.tier} tier.`];
   return [];

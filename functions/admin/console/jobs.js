@@ -38,7 +38,7 @@ export async function follow(jobId, { told, lost, signal }) {
   const seen = new Set();
   followed += 1;
   try {
-    for (let id = jobId; id && !seen.has(id) && !signal.aborted; ) {
+    for (let id = jobId; id && !seen.has(id) && !signal.aborted;) {
       seen.add(id);
       id = (await toItsEnd(id, told, lost, signal))?.superseded_by;
     }

@@ -5,8 +5,14 @@ import { h, say, sync } from "./dom.js";
 import * as health from "./health.js";
 
 const PARTS = {
-  redis: ["Redis", "Without it Postgres coordinates: messages are taken and answered as before, each answer says degraded."],
-  postgres: ["Postgres", "Without it Redis alone guards replies; cancel, release and hand-off answer 503 until it is back."],
+  redis: [
+    "Redis",
+    "Without it Postgres coordinates: messages are taken and answered as before, each answer says degraded.",
+  ],
+  postgres: [
+    "Postgres",
+    "Without it Redis alone guards replies; cancel, release and hand-off answer 503 until it is back.",
+  ],
   worker: ["Worker", "Without it messages are accepted and wait. A job that it was at is answered by another, once."],
 };
 
@@ -47,7 +53,13 @@ export function createOutages(tell) {
   const refresh = async () => {
     try {
       const { parts } = await get("local/parts");
-      sync(list, parts.filter(({ name }) => name in PARTS), ({ name }) => name, create, update);
+      sync(
+        list,
+        parts.filter(({ name }) => name in PARTS),
+        ({ name }) => name,
+        create,
+        update,
+      );
       return null;
     } catch (problem) {
       return problem;
@@ -57,7 +69,12 @@ export function createOutages(tell) {
     "section",
     { class: "card wide outage" },
     h("h2", {}, "Try an outage"),
-    h("p", {}, "These are real processes of this machine. Stop one, type on in Chat, and start it again: nothing that was accepted is lost, and nothing is answered twice."),
+    h(
+      "p",
+      {},
+      "These are real processes of this machine. Stop one, type on in Chat, and start it again: ",
+      "nothing that was accepted is lost, and nothing is answered twice.",
+    ),
     list,
   );
   return { node, refresh };

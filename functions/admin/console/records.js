@@ -7,6 +7,7 @@ const long = (name, label, hint) => ({ name, label, hint, kind: "long" });
 const choice = (name, label, values, hint) => ({ name, label, values, hint, kind: "choice" });
 const yesNo = (name, label, hint) => ({ name, label, hint, kind: "yes or no" });
 
+/** `derived`: what the API makes of the other fields, and so is not sent. `facts`: what is listed of a record. */
 export const KINDS = {
   bots: {
     path: "admin/bots",
@@ -20,16 +21,31 @@ export const KINDS = {
       text("language", "Language", "Such as vi, en or pt-BR."),
       yesNo("is_active", "Active", "An inactive bot takes no messages: 409."),
       { name: "core_ai_id", label: "AI core", kind: "core_ai", hint: "None: the simulated AI." },
-      choice("meta_data.double_texting", "A message that comes meanwhile", ["consolidate", "enqueue", "interrupt", "reject"], "Not set: consolidate."),
+      choice(
+        "meta_data.double_texting",
+        "A message that comes meanwhile",
+        ["consolidate", "enqueue", "interrupt", "reject"],
+        "Not set: consolidate.",
+      ),
       number("meta_data.debounce_ms", "Debounce, ms", "How long the patient must be quiet: 0 to 10000."),
       number("meta_data.debounce_max_ms", "Debounce at most, ms", "However long they type: 0 to 30000."),
       number("meta_data.max_context_messages", "Messages shown to the AI", "Not set: 20."),
       number("meta_data.max_context_characters", "Characters shown to the AI", "Not set: 10000."),
       yesNo("meta_data.show_partial_reply", "Show the reply while it is written"),
-      { name: "meta_data.failure_message", label: "What patients are told when no answer could be made", kind: "notice",
-        hint: 'A text, or one for each language: {"en": "…", "vi": "…"}' },
+      {
+        name: "meta_data.failure_message",
+        label: "What patients are told when no answer could be made",
+        kind: "notice",
+        hint: 'A text, or one for each language: {"en": "…", "vi": "…"}',
+      },
     ],
-    facts: (bot) => [bot.is_active ? "" : "inactive", bot.language, bot.core_ai_id ?? "simulated AI", bot.meta_data.double_texting],
+    derived: [],
+    facts: (bot) => [
+      bot.is_active ? "" : "inactive",
+      bot.language,
+      bot.core_ai_id ?? "simulated AI",
+      bot.meta_data.double_texting,
+    ],
   },
   core_ai: {
     path: "admin/core-ai",
@@ -39,8 +55,17 @@ export const KINDS = {
     about: "Where replies come from: an address of chat completions, a model of Bedrock's, or the simulated AI.",
     fields: [
       text("name", "Name"),
-      text("api_endpoint", "Endpoint", "https:// and the whole address of chat completions, bedrock:// and a model, or simulated://"),
-      { name: "auth_token", label: "Token", kind: "secret", hint: "The ARN of a secret. *** keeps the stored one; it is never shown." },
+      text(
+        "api_endpoint",
+        "Endpoint",
+        "https:// and the whole address of chat completions, bedrock:// and a model, or simulated://",
+      ),
+      {
+        name: "auth_token",
+        label: "Token",
+        kind: "secret",
+        hint: "The ARN of a secret. *** keeps the stored one; it is never shown.",
+      },
       number("timeout_seconds", "Timeout, seconds", "For the whole answer with all its tries: 1 to 100."),
       text("meta_data.model", "Model"),
       number("meta_data.temperature", "Temperature", "0 to 2."),
@@ -52,9 +77,20 @@ export const KINDS = {
       number("meta_data.max_resources_characters", "Resources' characters at most"),
       choice("meta_data.auth_header", "Header of the token", ["authorization", "api-key"]),
       text("meta_data.region", "Region", "Bedrock's, such as eu-central-1."),
-      { name: "meta_data.fallback_core_ai_id", label: "Fallback", kind: "core_ai", hint: "Asked when this one gives no answer." },
+      {
+        name: "meta_data.fallback_core_ai_id",
+        label: "Fallback",
+        kind: "core_ai",
+        hint: "Asked when this one gives no answer.",
+      },
     ],
-    facts: (core) => [core.api_endpoint, core.meta_data.model, core.auth_token ? "has a token" : "", core.meta_data.fallback_core_ai_id ? `fallback ${core.meta_data.fallback_core_ai_id}` : ""],
+    derived: ["auth_required"], // whether there is a token
+    facts: (core) => [
+      core.api_endpoint,
+      core.meta_data.model,
+      core.auth_token ? "has a token" : "",
+      core.meta_data.fallback_core_ai_id ? `fallback ${core.meta_data.fallback_core_ai_id}` : "",
+    ],
   },
   platforms: {
     path: "admin/platforms",
@@ -68,24 +104,42 @@ export const KINDS = {
       text("base_url", "Address", "https://… without a path's end: the webhook's follows."),
       number("meta_data.rate_limit_per_minute", "Messages a minute", "Not set: no limit."),
       text("meta_data.webhook_path", "Webhook's path", "Such as /webhooks/messages."),
-      { name: "meta_data.webhook_secrets", label: "Webhook's secrets", kind: "secrets", hint: "One or two, a line each: ARNs of secrets. *** keeps the stored one." },
+      {
+        name: "meta_data.webhook_secrets",
+        label: "Webhook's secrets",
+        kind: "secrets",
+        hint: "One or two, a line each: ARNs of secrets. *** keeps the stored one.",
+      },
     ],
-    facts: (platform) => [platform.base_url, platform.meta_data.rate_limit_per_minute ? `${platform.meta_data.rate_limit_per_minute} a minute` : ""],
+    derived: [],
+    facts: (platform) => [
+      platform.base_url,
+      platform.meta_data.rate_limit_per_minute ? `${platform.meta_data.rate_limit_per_minute} a minute` : "",
+    ],
   },
 };
 
 /** What a new record begins with. */
-export const fresh = { bots: { is_active: true, language: "en", meta_data: {} }, core_ai: { meta_data: {} }, platforms: { meta_data: {} } };
+export const fresh = {
+  bots: { is_active: true, language: "en", meta_data: {} },
+  core_ai: { meta_data: {} },
+  platforms: { meta_data: {} },
+};
 
 /** A field's value within a record; undefined where it is not set. */
 export function valueOf(record, name) {
   return name.split(".").reduce((value, part) => value?.[part], record);
 }
 
-/** A copy of the record with these fields as the form has them; one that is undefined is left out. */
+/** Whether two values are one; what is not set is null. */
+export function sameValue(one, other) {
+  return JSON.stringify(one ?? null) === JSON.stringify(other ?? null);
+}
+
+/** A copy of the record with these `[name, value]`; what is undefined is left out. */
 export function withValues(record, values) {
   const copy = structuredClone(record);
-  for (const [name, value] of Object.entries(values)) {
+  for (const [name, value] of values) {
     const parts = name.split(".");
     const last = parts.pop();
     const place = parts.reduce((object, part) => (object[part] ??= {}), copy);

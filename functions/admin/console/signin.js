@@ -98,7 +98,10 @@ export function tenants() {
   const its = tokens && claims(tokens.access);
   if (!its) return ["default"];
   const names = its.sub === its.client_id ? String(its.scope ?? "").split(" ") : [its["cognito:groups"] ?? []].flat();
-  return names.filter((name) => name.startsWith("tenant/")).map((name) => name.slice("tenant/".length)).sort();
+  return names
+    .filter((name) => name.startsWith("tenant/"))
+    .map((name) => name.slice("tenant/".length))
+    .sort();
 }
 
 /** The tenant that calls are for: the one that was chosen in this tab, else the first. */
@@ -127,7 +130,9 @@ function keep(given) {
 /** What a token says. Nobody relies on it here: the API verifies it. */
 function claims(token) {
   try {
-    const bytes = Uint8Array.from(atob(token.split(".")[1].replace(/-/g, "+").replace(/_/g, "/")), (c) => c.charCodeAt(0));
+    const bytes = Uint8Array.from(atob(token.split(".")[1].replace(/-/g, "+").replace(/_/g, "/")), (c) =>
+      c.charCodeAt(0),
+    );
     return JSON.parse(new TextDecoder().decode(bytes));
   } catch {
     return null; // no token at all
@@ -136,4 +141,7 @@ function claims(token) {
 
 const random = () => base64url(crypto.getRandomValues(new Uint8Array(32)));
 const base64url = (bytes) =>
-  btoa(String.fromCharCode(...bytes)).replace(/\+/g, "-").replace(/\//g, "_").replace(/=/g, "");
+  btoa(String.fromCharCode(...bytes))
+    .replace(/\+/g, "-")
+    .replace(/\//g, "_")
+    .replace(/=/g, "");
