@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,22 +86,47 @@ def ended(host: Host) -> None:
     host.process.wait(30)
 
 
-@pytest.fixture(scope="package")
-def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
-    """The service, open to everybody."""
-    host = started(tmp_path_factory.mktemp("console"))
-    yield host
-    ended(host)
+#: What these tests share: started for the first that wants it, and ended behind the last of them. (A scope of pytest's
+#: would last until the end of all tests, and a browser's event loop keeps others from theirs.)
+_shared: dict[str, Any] = {}
+_ends = ExitStack()
+
+
+def shared[T](name: str, start: Callable[[], AbstractContextManager[T]]) -> T:
+    if name not in _shared:
+        _shared[name] = _ends.enter_context(start())
+    found: T = _shared[name]
+    return found
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    if nextitem is None or Path(__file__).parent not in nextitem.path.parents:
+        _shared.clear()
+        _ends.close()
+
+
+@contextmanager
+def running(folder: Path, **environment: str) -> Iterator[Host]:
+    host = started(folder, **environment)
+    try:
+        yield host
+    finally:
+        ended(host)
     found = [line for line in host.log_file.read_text().splitlines() if CANARY in line]
     assert not found, f"a patient's words are in the functions' log: {found[0]}"
 
 
-@pytest.fixture(scope="package")
-def guarded_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
+@pytest.fixture
+def host(tmp_path_factory: pytest.TempPathFactory) -> Host:
+    """The service, open to everybody."""
+    return shared("host", lambda: running(tmp_path_factory.mktemp("console")))
+
+
+@pytest.fixture
+def guarded_host(tmp_path_factory: pytest.TempPathFactory) -> Host:
     """The service that wants tokens."""
-    host = started(tmp_path_factory.mktemp("guarded"), AUTH="1")
-    yield host
-    ended(host)
+    return shared("guarded host", lambda: running(tmp_path_factory.mktemp("guarded"), AUTH="1"))
 
 
 def chromium() -> str:
@@ -113,9 +139,14 @@ def chromium() -> str:
     pytest.skip(missing)
 
 
-@pytest.fixture(scope="package")
-def browser() -> Iterator[Browser]:
+@pytest.fixture
+def browser() -> Browser:
     program = chromium()
+    return shared("browser", lambda: launched(program))
+
+
+@contextmanager
+def launched(program: str) -> Iterator[Browser]:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program)
         yield browser
