@@ -49,7 +49,7 @@ GUARDS: tuple[Guard, ...] = (
     Guard(
         "what is done in operations is done after asking",
         "console",
-        "console/test_without_parts.py::test_a_stuck_lock_is_seen_and_released_and_another_worker_answers",
+        "console/test_operations.py::test_a_failed_job_is_found_by_its_state_and_retried",
         (Removal(f"{PAGE}/dom.js", 'resolve(dialog.returnValue === "yes");', "resolve(true);"),),
     ),
 )

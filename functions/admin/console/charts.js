@@ -10,7 +10,7 @@ const BOTTOM = 80;
 
 /**
  * A chart of one value or several, minute by minute. `series` are `{ name, values, style }`, the style `bars` or `line`
- * and a number that names its colour; null is a gap.
+ * and their place names the colour; null is a gap. `unit` follows each figure.
  */
 export function chart({ title, unit, series, times }) {
   const values = series.flatMap((one) => one.values).filter((value) => value !== null);
@@ -26,7 +26,7 @@ export function chart({ title, unit, series, times }) {
     svg("line", { x1: 0, y1: BOTTOM, x2: WIDTH, y2: BOTTOM, class: "axis" }),
     svg("line", { x1: 0, y1: TOP, x2: WIDTH, y2: TOP, class: "axis faint" }),
     ...shapes,
-    text(0, TOP - 4, `${most} ${unit}`),
+    text(0, TOP - 4, `${most}${unit}`),
     text(0, HEIGHT - 3, `${times.length} min ago`),
     text(WIDTH, HEIGHT - 3, "now", "end"),
   );
@@ -76,7 +76,7 @@ function sentence(title, unit, series) {
   const told = series.map(({ name, values }) => {
     const known = values.filter((value) => value !== null);
     if (!known.some((value) => value > 0)) return `${name}: none`;
-    return `${name}: at most ${Math.max(...known)} ${unit}, last ${known.at(-1)}`;
+    return `${name}: at most ${Math.max(...known)}${unit}, last ${known.at(-1)}${unit}`;
   });
   return `${title}. ${told.join("; ")}.`;
 }

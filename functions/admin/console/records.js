@@ -23,9 +23,9 @@ export const KINDS = {
       { name: "core_ai_id", label: "AI core", kind: "core_ai", hint: "None: the simulated AI." },
       choice(
         "meta_data.double_texting",
-        "A message that comes meanwhile",
+        "Double texting",
         ["consolidate", "enqueue", "interrupt", "reject"],
-        "Not set: consolidate.",
+        "What a message does that comes while another is answered. Not set: consolidate.",
       ),
       number("meta_data.debounce_ms", "Debounce, ms", "How long the patient must be quiet: 0 to 10000."),
       number("meta_data.debounce_max_ms", "Debounce at most, ms", "However long they type: 0 to 30000."),

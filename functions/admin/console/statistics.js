@@ -39,19 +39,19 @@ export function createStatistics() {
     charts.replaceChildren(
       chart({
         title: "Jobs a minute",
-        unit: "jobs",
+        unit: "",
         times,
         series: [bars("completed", of("completed")), line("begun", of("created"))],
       }),
       chart({
         title: "Not answered, a minute",
-        unit: "jobs",
+        unit: "",
         times,
         series: [bars("failed", of("failed")), line("cancelled", of("cancelled"))],
       }),
       chart({
         title: "Time to the reply",
-        unit: "s",
+        unit: " s",
         times,
         series: [line("median", of("median_seconds")), line("95th percentile", of("p95_seconds"))],
       }),
