@@ -11,10 +11,11 @@ send.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from local.authorizer import Authorizer
 from local.errors import HostError
@@ -24,7 +25,7 @@ from local.proxy import Request, Response
 PREFIX = "/local/"
 _PARTS = "/local/parts"
 _SCOPES = ("message-handler/admin",)
-_LOOPBACK = {"127.0.0.1", "localhost", "::1"}
+_LOOPBACK = re.compile(r"(127\.0\.0\.1|localhost|\[::1\])(:[0-9]{1,5})?", re.IGNORECASE)
 #: The page's own requests, and an address that somebody typed.
 _OWN_SITES = {"same-origin", "none"}
 _STATES = ("running", "stopped")
@@ -76,7 +77,7 @@ class Outages:
 
 def _check_origin(request: Request) -> None:
     hosts = _values(request, "host")
-    if not hosts or any(urlsplit(f"//{host}").hostname not in _LOOPBACK for host in hosts):
+    if not hosts or any(not _LOOPBACK.fullmatch(host) for host in hosts):
         raise _ProblemError(HTTPStatus.FORBIDDEN, "This is for this machine alone.")
     foreign = [origin for origin in _values(request, "origin") if origin not in {f"http://{host}" for host in hosts}]
     if foreign or set(_values(request, "sec-fetch-site")) - _OWN_SITES:

@@ -269,6 +269,8 @@ def test_the_consoles_own_page_may(parts: Parts, switch: Switch, headers: dict[s
         ({"Host": "evil.example", "Origin": "http://evil.example", "Sec-Fetch-Site": "same-origin"}, 403),
         ({"Host": "127.0.0.1.evil.example:3000"}, 403),
         ({"Host": "evil.example@127.0.0.1.evil.example"}, 403),
+        ({"Host": "[::1"}, 403),
+        ({"Host": "evil.example#@127.0.0.1"}, 403),
         ({"Host": ""}, 403),
         ({"Host": None}, 403),
         ({"Content-Type": "text/plain"}, 415),
