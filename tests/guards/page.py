@@ -6,7 +6,6 @@ from tests.guards.guard import Guard, Removal
 
 PAGE = "../../../../functions/admin/console"
 SIGN_IN = "console/test_sign_in.py"
-PRIVACY = "console/test_privacy.py"
 CONFIGURATION = "console/test_configuration.py"
 
 GUARDS: tuple[Guard, ...] = (
@@ -39,12 +38,6 @@ GUARDS: tuple[Guard, ...] = (
         "console",
         f"{CONFIGURATION}::test_what_somebody_else_has_changed_is_shown_and_nothing_of_theirs_is_lost",
         (Removal(f"{PAGE}/editor.js", 'this.#seen ? { "If-Match": this.#seen } : { "If-None-Match": "*" }', "{}"),),
-    ),
-    Guard(
-        "what anybody typed in the address opens no view",
-        "console",
-        f"{PRIVACY}::test_the_address_says_nothing_that_anybody_typed",
-        (Removal(f"{PAGE}/app.js", "Object.hasOwn(VIEWS, named)", "named in VIEWS"),),
     ),
     Guard(
         "what is done in operations is done after asking",
