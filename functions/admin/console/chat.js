@@ -5,7 +5,7 @@ import { BURST, Conversation } from "./conversation.js";
 import { field, h } from "./dom.js";
 import { createPane } from "./pane.js";
 
-export function create(root) {
+export function create(root, settings) {
   const panes = h("div", { class: "panes" });
   const bots = h("datalist", { id: "bots" });
   const add = (id = "") => {
@@ -17,7 +17,7 @@ export function create(root) {
   };
   const adder = createAdder(add);
   panes.append(adder);
-  root.append(introduction(), bots, panes);
+  root.append(introduction(settings.outages), bots, panes);
   add();
   return {
     async shown() {
@@ -30,7 +30,7 @@ export function create(root) {
   };
 }
 
-function introduction() {
+function introduction(outages) {
   const tip = (title, text) => h("li", {}, h("strong", {}, title), ` ${text}`);
   return h(
     "details",
@@ -51,10 +51,9 @@ function introduction() {
         "One lock, one reply that quotes all of them. A debounce of 1.5 s lets them arrive.",
       ),
       tip("Send a duplicate.", "As platforms do when they heard no answer: nothing is answered twice."),
-      tip(
-        "Take a store away.",
-        "On this machine, Operations has buttons that stop Redis, Postgres and the worker. Go on typing.",
-      ),
+      outages
+        ? tip("Take a store away.", "Operations has buttons that stop Redis, Postgres and the worker. Go on typing.")
+        : null,
       tip("Make it slow or fail.", "[slow:10] and [fail] within a message tell the simulated AI to."),
     ),
   );

@@ -8,6 +8,7 @@ const REDIRECT = location.origin + location.pathname;
 
 let settings = null;
 let tokens = null;
+let refreshing = null;
 
 /** What `GET console/settings.json` says of signing in; null where the API is open. */
 export const wanted = () => settings;
@@ -87,7 +88,11 @@ export function authorization() {
 /** After a 401: whether there is a new token to try it with. Else nobody is signed in any more. */
 export async function refreshed() {
   if (!tokens) return false;
-  if (tokens.refresh && (await asked({ grant_type: "refresh_token", refresh_token: tokens.refresh }))) return true;
+  if (tokens.refresh) {
+    const form = { grant_type: "refresh_token", refresh_token: tokens.refresh };
+    refreshing ??= asked(form).finally(() => (refreshing = null)); // one for all calls that were refused together
+    if (await refreshing) return true;
+  }
   keep(null);
   dispatchEvent(new Event("signed-out"));
   return false;
