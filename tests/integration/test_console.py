@@ -19,6 +19,8 @@ from tests.integration.conftest import CANARY, SETTINGS, Api, assert_private
 from tests.published import assert_published, body_of
 
 ROOT = Path(__file__).parents[2]
+#: Seconds that a process leaves a store alone that went away.
+RETRY_AFTER = 1
 FILES = ROOT / "functions" / "admin" / "console"
 
 
@@ -27,7 +29,7 @@ def own() -> Iterator[LocalStack]:
     """With stores of its own, which may be stopped."""
     environment = {"SIMULATED_AI_DELAY_MS": "2000"}
     # What joined a job that Redis forgot is answered when its own record comes, which is 150 s later elsewhere.
-    settings = SETTINGS | {"JOIN_DELAY": "10"}
+    settings = SETTINGS | {"JOIN_DELAY": "10", "STORE_RETRY_AFTER": str(RETRY_AFTER)}
     with LocalStack(environment=environment, settings=settings) as running:
         if running.missing:
             pytest.skip("; ".join(running.missing))
@@ -75,6 +77,7 @@ def visitor(own: LocalStack) -> Iterator[Visitor]:
     for name in ("redis", "postgres", "worker"):
         visitor.change(name, "running")
     eventually(lambda: visitor.call("GET", "/admin/status").json()["status"] == "healthy", 30)
+    time.sleep(2 * RETRY_AFTER)  # that was one process: now each of the others looks again with its next call
     assert_private("an error body", "\n".join(visitor.problems))
 
 
