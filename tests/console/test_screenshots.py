@@ -25,7 +25,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def still(browser: Browser, host: Host) -> Iterator[Page]:
-    context = browser.new_context(viewport={"width": 1360, "height": 900}, reduced_motion="reduce")
+    context = browser.new_context(viewport={"width": 1360, "height": 920}, reduced_motion="reduce")
     opened = Opened(context.new_page())
     opened.page.goto(host.console)
     yield opened.page
@@ -50,6 +50,7 @@ def test_the_readme_shows_the_chat(still: Page, folder: Path) -> None:
     expect(first.locator(".state").last).to_contain_text("duplicate")
     second.get_by_role("button", name="50 at once").click()
     expect(replies(second).last).to_contain_text("Message 50 of 50")
+    second.get_by_role("region").evaluate("(transcript) => transcript.scrollTo(0, 0)")
     page.evaluate("scrollTo(0, 0)")
     takes(page, folder / "console-chat.png")
 
@@ -68,6 +69,7 @@ def test_the_readme_shows_the_operations_in_an_outage(still: Page, folder: Path)
         expect(pane.locator(".job-head").last).to_contain_text("the AI is at work")
         opens(page, "Operations")
         expect(operations.get_by_role("table", name="Live locks").get_by_role("row")).not_to_have_count(0)
+        expect(operations.get_by_text("1 running")).to_be_visible()
         takes(page, folder / "console-operations.png")
     finally:
         operations.get_by_role("button", name="Start Redis").click()
