@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
@@ -66,14 +67,19 @@ def test_messages_and_replies_are_text_whatever_is_typed(page: Page, elements: s
 
 def test_names_and_descriptions_are_text_wherever_they_are_shown(page: Page, host: Host, elements: set[str]) -> None:
     bots = [f"injected-{number}" for number in range(len(INJECTIONS))]
-    for bot, text in zip(bots, INJECTIONS, strict=True):
-        notice = {"failure_message": text}
-        record = {"name": text, "description": text, "language": "en", "meta_data": notice}
-        assert host.call("PUT", f"admin/bots/{bot}", json=record).ok
+
+    def write(bot: str, text: str) -> bool:
+        record = {"name": text, "description": text, "language": "en", "meta_data": {"failure_message": text}}
+        return host.call("PUT", f"admin/bots/{bot}", json=record).ok
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(write, bots, INJECTIONS))
     try:
         configuration = opens(page, "Configuration")
-        for bot, text in zip(bots, INJECTIONS, strict=True):
-            expect(configuration.locator("li", has_text=bot).locator("strong").first).to_have_text(text)
+        ids = configuration.locator("li .id", has_text="injected-")
+        expect(ids).to_have_text(sorted(bots))
+        named = ids.evaluate_all("(found) => found.map((id) => [id.textContent, id.previousSibling.textContent])")
+        assert {tuple(pair) for pair in named} == set(zip(bots, INJECTIONS, strict=True))
         configuration.get_by_role("button", name=f"Edit bot {bots[0]}", exact=True).click()
         editor = page.locator("dialog.editor")
         expect(editor.get_by_role("heading")).to_have_text(f"{INJECTIONS[0]} (bot)")
@@ -91,8 +97,8 @@ def test_names_and_descriptions_are_text_wherever_they_are_shown(page: Page, hos
         expect(replies(pane)).to_have_text(INJECTIONS[1])
         assert kinds(page) <= elements
     finally:
-        for bot in bots:
-            host.call("DELETE", f"admin/bots/{bot}")
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(lambda bot: host.call("DELETE", f"admin/bots/{bot}"), bots))
 
 
 def test_an_id_that_is_no_id_is_refused_and_shown_as_it_is(page: Page, elements: set[str]) -> None:
