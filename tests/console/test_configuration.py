@@ -20,7 +20,9 @@ def bot(host: Host) -> Iterator[str]:
 
 def edits(page: Page, name: str) -> Locator:
     opens(page, "Configuration").get_by_role("button", name=f"Edit bot {name}").click()
-    return page.locator("dialog.editor")
+    editor = page.locator("dialog.editor")
+    expect(editor).to_be_visible()  # as it was seen before whatever happens next
+    return editor
 
 
 def test_a_bot_is_edited_and_the_next_reply_has_changed(page: Page, bot: str) -> None:
