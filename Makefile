@@ -26,7 +26,7 @@ APPS := $(wildcard functions/*/app.py)
 BUILT := .aws-sam/build/template.yaml
 PEERS := $(patsubst requirements/peer-%.in,%,$(wildcard requirements/peer-*.in))
 
-.PHONY: help run token psql migrate test test-chaos test-guards bench lint openapi build validate invoke lock clean
+.PHONY: help run token psql migrate test test-chaos test-guards bench screenshots lint openapi build validate invoke lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
@@ -54,6 +54,9 @@ test-guards: .venv/synced ## take the protocol's guards away one by one: each mu
 
 bench: .venv/synced $(BUILT) $(PEERS:%=.venv-peer-%/synced) ## measure how fast it is, about 5 minutes (ARGS="--only history"; ARGS=--help)
 	@exec .venv/bin/python -m benchmarks $(ARGS)
+
+screenshots: .venv/synced ## take the README's pictures of the console anew (wants Debian's chromium)
+	@SCREENSHOTS=1 exec .venv/bin/python -m pytest tests/console/test_screenshots.py $(ARGS)
 
 lint: .venv/synced ## check style, formatting, types, the direction of imports, and for what is dangerous
 	@failed=; for check in 'ruff check .' 'ruff format --check .' mypy $(APPS:%='mypy %') 'lint-imports --no-logo' \

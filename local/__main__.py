@@ -34,8 +34,9 @@ def main(arguments: list[str] | None = None) -> int:
     stop = _Stop()
     stack = LocalStack(
         options.template,
-        # An AI on this machine may be tried, and a token without Secrets Manager.
-        settings={"EGRESS_ALLOW_LOOPBACK": "true", "ALLOW_LITERAL_SECRETS": "true"},
+        # An AI on this machine may be tried, and a token without Secrets Manager. Who takes Redis away sees what it
+        # forgot answered within seconds.
+        settings={"EGRESS_ALLOW_LOOPBACK": "true", "ALLOW_LITERAL_SECRETS": "true", "JOIN_DELAY": "10"},
         concurrency=options.concurrency,
         port=options.port,
         log_file=options.log_file or options.template.parent / ".local" / f"functions-{options.port}.log",
@@ -151,7 +152,10 @@ def _report(stack: LocalStack, *, auth: bool) -> None:
         lines += [f"    queue {source.queue}, batches of {source.batch_size}" for source in sources]
         schedules = [schedule for schedule in stack.template.schedules if schedule.function == function.name]
         lines += [f"    every {schedule.seconds:g} s: {schedule.input}" for schedule in schedules]
-    lines += [f"Logs: {stack.log_file}", "", f"Ready on {stack.url} (Ctrl-C stops it)", *_example(stack, auth=auth)]
+    lines += [f"Logs: {stack.log_file}", "", f"Ready on {stack.url} (Ctrl-C stops it)"]
+    if any(route.path == "/console" for route in stack.template.routes):
+        lines.append(f"Console: {stack.url}/console")
+    lines += _example(stack, auth=auth)
     print("\n".join(lines), flush=True)
 
 

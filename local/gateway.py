@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from local.authorizer import Authorizer, RefusedError
+from local.outages import PREFIX, Outages
 from local.pool import Pool
 from local.proxy import MAXIMUM_BODY, GatewayResponses, Request, Response, Router, build_event, translate
 from local.server import Handler
@@ -32,6 +33,7 @@ class Gateway:
         pools: Mapping[str, Pool],
         authorizer: Authorizer | None = None,
         integration_seconds: float = INTEGRATION_SECONDS,
+        outages: Outages | None = None,
     ) -> None:
         self._router = Router(template.routes)
         self._responses = GatewayResponses(template.gateway_responses)
@@ -39,9 +41,15 @@ class Gateway:
         self._pools = pools
         self._authorizer = authorizer
         self._integration_seconds = integration_seconds
+        self._outages = outages
 
     def handle(self, request: Request) -> Response:
         """Answer one request."""
+        if self._outages is not None and request.path.startswith(PREFIX):
+            try:
+                return self._outages.handle(request)
+            except RefusedError as refused:
+                return self.refuse(str(refused))
         found = self._router.find(request.method, request.path)
         if found is None:
             return self.refuse("MISSING_AUTHENTICATION_TOKEN")  # AWS's name for a route that doesn't exist

@@ -102,7 +102,7 @@ class Resolver:
             value = self._values.get(name, self._parameters[name].get("Default"))
             if value is None:
                 raise TemplateError(f"the parameter {name} has no default")
-            return value
+            return str(value).split(",") if self._parameters[name].get("Type") == "CommaDelimitedList" else value
         if name not in self._resources:
             raise TemplateError(f"nothing in the template is called {name}")
         resource = self._resources[name]

@@ -14,6 +14,7 @@ from local.runtime import MAXIMUM_PAYLOAD, Environment, Invocation, Outcome
 from local.template import Function
 
 _STOPPED = Outcome.error("Host.Stopped", "the host is stopping")
+_HALTED = Outcome.error("Host.Halted", "the function was stopped, to see what an outage does")
 
 
 class Pool:
@@ -45,6 +46,7 @@ class Pool:
         self._environments: set[Environment] = set()  # these, and the busy ones
         self._start_failure: Outcome | None = None
         self._stopped = False
+        self._halted = False
 
     def warm(self) -> None:
         """Start one environment."""
@@ -69,8 +71,8 @@ class Pool:
             message = f"The event is larger than {MAXIMUM_PAYLOAD} bytes"
             return _settled(invocation, Outcome.error("RequestEntityTooLarge", message))
         with self._changed:
-            if self._stopped:
-                return _settled(invocation, _STOPPED)
+            if self._stopped or self._halted:
+                return _settled(invocation, _STOPPED if self._stopped else _HALTED)
             self._waiting.append(invocation)
             self._grow()
             self._changed.notify_all()
@@ -80,6 +82,24 @@ class Pool:
         """Those that run now: starting, idle or busy."""
         with self._changed:
             return list(self._environments)
+
+    def halt(self) -> None:
+        """End all environments at once, in the middle of what they do, and refuse events until `resume`."""
+        with self._changed:
+            self._halted = True
+            abandoned, self._waiting = self._waiting, deque()
+            for environment in self._environments:
+                environment.kill()
+            self._changed.wait_for(lambda: not self._environments, 5)
+        for invocation in abandoned:
+            _settled(invocation, _HALTED)
+
+    def resume(self) -> None:
+        """Take events again, and start one environment."""
+        with self._changed:
+            self._halted = False
+            self._start_failure = None
+            self._start()
 
     def stop(self, grace_seconds: float) -> None:
         """End all environments: the idle ones at once, the busy ones after the grace. Returns when all are gone."""

@@ -55,7 +55,7 @@ class Mapper:
         threading.Thread(target=self._poll, name="mapping", daemon=True).start()
 
     def stop(self) -> None:
-        """Take no more batches. One that is being received returns to the queue with it."""
+        """Take no more batches. What comes with a poll that is under way goes back at once."""
         self._stopping.set()
 
     def _poll(self) -> None:
@@ -63,6 +63,7 @@ class Mapper:
             self._places.acquire()
             messages = self._receive()
             if not messages or self._stopping.is_set():
+                self._give_back(messages)
                 self._places.release()
                 continue
             threading.Thread(target=self._process, args=(messages,), name="batch", daemon=True).start()
@@ -82,6 +83,16 @@ class Mapper:
             return []
         messages: list[dict[str, Any]] = answer.get("Messages", [])
         return messages
+
+    def _give_back(self, messages: Sequence[Mapping[str, Any]]) -> None:
+        """Another mapping may take them already."""
+        for message in messages:
+            try:
+                self._sqs.change_message_visibility(
+                    QueueUrl=self._queue_url, ReceiptHandle=message["ReceiptHandle"], VisibilityTimeout=0
+                )
+            except Exception as error:  # noqa: BLE001 (it comes back by itself; while the host stops, the queue goes first)
+                _log.debug("%s takes no record back: %s", self._queue.name, error)
 
     def _process(self, messages: Sequence[Mapping[str, Any]]) -> None:
         try:

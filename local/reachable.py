@@ -10,6 +10,7 @@ from urllib.parse import SplitResult, urlsplit
 from local.errors import StoreStartError
 
 TIMEOUT_SECONDS = 3.0
+_GLANCE_SECONDS = 0.5
 _SSL_REQUEST = struct.pack("!ii", 8, 80877103)  # Postgres answers it with one letter before any authentication
 
 
@@ -49,6 +50,16 @@ def check_postgres(url: str) -> None:
         reason = "" if answer in (b"S", b"N") else "something else answers there"
     if reason:
         raise StoreStartError(f"DATABASE_URL: no PostgreSQL at {address[0]}:{address[1]} ({reason})")
+
+
+def listens(url: str, default_port: int) -> bool:
+    """Whether anything takes connections there, a moment after being asked."""
+    parts = urlsplit(url)
+    try:
+        socket.create_connection((parts.hostname or "", parts.port or default_port), _GLANCE_SECONDS).close()
+    except OSError:
+        return False
+    return True
 
 
 def without_password(text: str, url: str) -> str:

@@ -76,13 +76,13 @@ class Handler(BaseHTTPRequestHandler):
         phrase = HTTPStatus(status).phrase if status in HTTPStatus else ""
         lines = [f"HTTP/1.1 {status} {phrase}", f"Date: {self.date_time_string()}"]
         lines += [f"{name}: {value}".replace("\r", " ").replace("\n", " ") for name, value in headers]
-        if status != HTTPStatus.NO_CONTENT:
+        bodiless = status in (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
+        if not bodiless:
             lines.append(f"Content-Length: {len(body)}")
         if self.close_connection:
             lines.append("Connection: close")
         head = "\r\n".join([*lines, "", ""]).encode("latin-1", "replace")
-        silent = self.command == "HEAD" or status == HTTPStatus.NO_CONTENT
-        self.wfile.write(head if silent else head + body)
+        self.wfile.write(head if bodiless or self.command == "HEAD" else head + body)
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 (the signature is inherited)
         """Print no access log: paths name conversations."""

@@ -28,6 +28,8 @@ from local.errors import StartError, StartInterruptedError, StoreUnavailableErro
 from local.gateway import Gateway, front
 from local.intrinsics import REGION
 from local.logs import FunctionLog
+from local.outages import Outages
+from local.parts import GivenStore, OwnStore, Parts, Workers
 from local.pool import Pool
 from local.queues import Mapper, create_queues
 from local.runtime import Environment
@@ -40,6 +42,8 @@ from local.variables import function_variables, module_folders, simulated_aws
 
 START_SECONDS = 60.0  # for a function's imports, on a loaded machine
 STOP_GRACE_SECONDS = 1.0  # for the functions that are running
+_STARTS: Mapping[str, Callable[..., Server]] = {"redis": start_valkey, "postgres": start_postgres}
+_PORTS = {"redis": 6379, "postgres": 5432}
 _ADMIN_FUNCTION = "AdminFunction"  # takes {"action": "migrate"}
 #: The parameters that keep the template from naming stores of AWS.
 WITHOUT_AWS = {"CreateVpc": "false", "CreateRedis": "false", "CreateDatabase": "false"}
@@ -103,6 +107,7 @@ class LocalStack:
         self._queue_url_prefix = ""
         self.stores: dict[str, Store] = {}  # "redis" and "postgres", as far as they are there
         self.missing: list[str] = []  # why a store isn't there
+        self.parts = Parts()  # what can be stopped and started: the stores, and the worker
         self.template: Template
         self.url: str
         self.log_file: Path
@@ -183,7 +188,7 @@ class LocalStack:
         self.sqs = _sqs_client(simulator.endpoint)
         self._cleanup.callback(self.sqs.close)
         yield
-        self._await_own_stores(starting)
+        self._await_own_stores(starting, directory)
         self.template = source.resolve(self._parameters(), simulator.queue_url_prefix)
         yield
         self._start_functions(simulator, log)
@@ -194,7 +199,8 @@ class LocalStack:
         self._migrate()
         yield
         self._start_events()
-        listener.start(front(Gateway(self.template, self._pools, self._authorizer)))
+        outages = Outages(self.parts, self._authorizer)
+        listener.start(front(Gateway(self.template, self._pools, self._authorizer, outages=outages)))
         self.url = f"http://127.0.0.1:{listener.port}"
 
     def _listen(self) -> LoopbackServer:
@@ -230,21 +236,28 @@ class LocalStack:
         """Start the others, in threads."""
         executor = ThreadPoolExecutor(thread_name_prefix="stores")
         self._cleanup.callback(executor.shutdown)
-        starts = {"redis": start_valkey, "postgres": start_postgres}
-        wanted = [name for name in starts if self._wanted[name] and name not in self.stores]
-        starting = {name: executor.submit(starts[name], directory) for name in wanted}
+        wanted = [name for name in _STARTS if self._wanted[name] and name not in self.stores]
+        starting = {name: executor.submit(_STARTS[name], directory) for name in wanted}
         for future in starting.values():
             self._cleanup.callback(_stop_store, future)
         return starting
 
-    def _await_own_stores(self, starting: Mapping[str, Future[Server]]) -> None:
-        for name, future in starting.items():
+    def _await_own_stores(self, starting: Mapping[str, Future[Server]], directory: Path) -> None:
+        for name in _STARTS:
+            if name in self.stores:
+                self.parts.add(name, GivenStore(self.stores[name].url, _PORTS[name]))
+                continue
+            if name not in starting:
+                continue
             try:
-                server = future.result()
+                server = starting[name].result()
             except StoreUnavailableError as error:
                 self.missing.append(str(error))
             else:
                 self.stores[name] = Store(server.url, server.version, own=True)
+                part = OwnStore(server, _STARTS[name], directory)
+                self._cleanup.callback(part.close)
+                self.parts.add(name, part)
 
     def _parameters(self) -> dict[str, str]:
         return WITHOUT_AWS | {"RedisUrl": self.redis_url or "", "DatabaseUrl": self.database_url or ""}
@@ -257,7 +270,7 @@ class LocalStack:
         if not self._environment.get("DATABASE_URL"):
             decided |= {"DATABASE_SECRET_ARN", "DATABASE_IAM"}
         overrides = {name: value for name, value in self._environment.items() if name not in decided}
-        settings = dict(self._settings)
+        settings = {"LOCAL_OUTAGES": "true", **self._settings}
         if self._environment.get("REDIS_URL") and (password := self._environment.get("REDIS_PASSWORD")):
             settings["REDIS_PASSWORD"] = password  # no variable of the template's; it belongs to this URL
         aws = simulated_aws(simulator.endpoint)
@@ -291,16 +304,23 @@ class LocalStack:
             raise StartError(f"the database can't be migrated: {reason}") from error
 
     def _start_events(self) -> None:
-        for source in self.template.event_sources:
-            queue = self.template.queues[source.queue]
-            pool = self._pools[source.function]
-            mapper = Mapper(source, queue, self.queue_url(queue.name), self.sqs, pool, self._concurrency)
-            mapper.start()
-            self._cleanup.callback(mapper.stop)
+        invoked = {source.function for source in self.template.event_sources}
+        if invoked:
+            workers = Workers([self._pools[name] for name in sorted(invoked)], self._mappers)
+            workers.poll()
+            self._cleanup.callback(workers.rest)
+            self.parts.add("worker", workers)
         for schedule in self.template.schedules:
             ticker = Ticker(schedule, self._pools[schedule.function])
             ticker.start()
             self._cleanup.callback(ticker.stop)
+
+    def _mappers(self) -> list[Mapper]:
+        found = []
+        for source in self.template.event_sources:
+            queue, pool = self.template.queues[source.queue], self._pools[source.function]
+            found.append(Mapper(source, queue, self.queue_url(queue.name), self.sqs, pool, self._concurrency))
+        return found
 
 
 def _stop_store(starting: Future[Server]) -> None:

@@ -22,6 +22,29 @@ class Health(Answer):
     status: Literal["up", "down"]
 
 
+class SignIn(Answer):
+    """Where people sign in, and the client that they do it with: authorization code with PKCE."""
+
+    authorize_url: Text
+    token_url: Text
+    logout_url: Text
+    client_id: Text
+    scopes: list[Text]
+
+
+class PastedToken(Answer):
+    """A token is wanted, and is got elsewhere."""
+
+    paste: Literal[True]
+
+
+class ConsoleSettings(Answer):
+    """How one signs in; null where nobody needs a token. `outages`: the host can stop its parts, to try it."""
+
+    sign_in: SignIn | PastedToken | None
+    outages: bool
+
+
 class Components(Answer):
     """How each part is."""
 
@@ -64,6 +87,27 @@ class Status(Answer):
     ]
     queue: QueueDepth
     worker: WorkerStatus
+
+
+Seconds = Annotated[float, Field(ge=0)]
+
+
+class Minute(Answer):
+    """What came and went of the tenant's jobs in the minute that begins `at`; seconds are of those completed in it."""
+
+    at: Moment
+    created: Count
+    completed: Count
+    failed: Count
+    cancelled: Count
+    median_seconds: Seconds | None
+    p95_seconds: Seconds | None
+
+
+class Statistics(Answer):
+    """The last minutes, oldest first, the one under way among them."""
+
+    minutes: list[Minute]
 
 
 class Lock(Answer):

@@ -6,7 +6,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from message_handler.administration import AUDITED, JOB_STATUSES
+from message_handler.administration import AUDITED, DEFAULT_MINUTES, JOB_STATUSES, MAX_MINUTES
+from message_handler.console import MEDIA_TYPES
 from message_handler.paging import DEFAULT_LIMIT, MAX_LIMIT
 from openapi import admin_answers as answers
 from openapi import requests
@@ -67,7 +68,29 @@ def records(path: str, id_field: str, noun: str, one: Any, all_: Any, body: Any,
 
 ROUTES: tuple[Route, ...] = (
     Route("GET", "/health", "Whether messages are taken", None, {200: (answers.Health,), 503: (answers.Health,)}),
+    Route("GET", "/console", "The operators' page", None, {}, media_types=("text/html",)),
+    Route("GET", "/console/settings.json", "How one signs in there", None, {200: (answers.ConsoleSettings,)}),
+    Route(
+        "GET",
+        "/console/{file}",
+        "A file of the operators' page",
+        None,
+        {},
+        (404,),
+        media_types=tuple(type_ for type_ in MEDIA_TYPES.values() if type_ != "text/html"),
+    ),
     Route("GET", "/admin/status", "How each part is", "admin", {200: (answers.Status,)}),
+    Route(
+        "GET",
+        "/admin/statistics",
+        "Show what the last minutes were like",
+        "admin",
+        {200: (answers.Statistics,)},
+        (503,),
+        query={
+            "minutes": {"type": "integer", "minimum": 1, "maximum": MAX_MINUTES, "default": DEFAULT_MINUTES},
+        },
+    ),
     Route("GET", "/admin/locks", "List the locks", "admin", {200: (answers.Locks,)}, (503,)),
     Route("GET", LOCK, "Show a conversation's lock", "admin", {200: (answers.Lock,)}, (404, 503)),
     Route("DELETE", LOCK, "Release a conversation's lock", "admin", {200: (answers.Released,)}, (404, 503)),

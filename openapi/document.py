@@ -10,7 +10,7 @@ from openapi import headers
 from openapi.answers import Problem
 from openapi.route import Route
 from openapi.routes import ROUTES
-from openapi.schemas import IDENTIFIER, REF, Json, answer_name, request_name, schemas
+from openapi.schemas import FILE_NAME, IDENTIFIER, REF, Json, answer_name, request_name, schemas
 
 #: By the name of a path's parameter.
 EXAMPLES = {
@@ -19,6 +19,7 @@ EXAMPLES = {
     "bot_id": "pharmacy",
     "core_ai_id": "trial",
     "platform_id": "default",
+    "file": "app.js",
 }
 _DESCRIPTION = (
     "Between a chat platform and an AI: no message is lost, doubled or leaked. `202` means that the message will be"
@@ -117,8 +118,9 @@ def _links(route: Route) -> Json:
 def _path_parameters(route: Route) -> list[Json]:
     names = re.findall(r"{(\w+)}", route.path)
     return [
-        {"name": name, "in": "path", "required": True, "schema": IDENTIFIER, "example": EXAMPLES[name]}
+        {"name": name, "in": "path", "required": True, "schema": schema, "example": EXAMPLES[name]}
         for name in names
+        for schema in [FILE_NAME if name == "file" else IDENTIFIER]
     ]
 
 
@@ -137,6 +139,10 @@ def _answers(route: Route) -> dict[int, Json]:
         else:
             links = _links(route) if status < HTTPStatus.BAD_REQUEST else {}
             found[status] = _answer(status, content, headers.of_answer(route)) | links
+    if route.media_types:
+        file = {media_type: {"schema": {"type": "string"}} for media_type in route.media_types}
+        found[200] = _answer(HTTPStatus.OK, file, headers.of_answer(route))
+        found[304] = _answer(HTTPStatus.NOT_MODIFIED, {}, headers.of_answer(route))
     return found
 
 
@@ -152,4 +158,6 @@ def _problems() -> Json:
 def _answer(status: int, content: Json, headers: Json) -> Json:
     # Python 3.12 has an older phrase for 413.
     phrase = "Content Too Large" if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE else HTTPStatus(status).phrase
-    return {"description": phrase} | ({"headers": headers} if headers else {}) | {"content": content}
+    return (
+        {"description": phrase} | ({"headers": headers} if headers else {}) | ({"content": content} if content else {})
+    )

@@ -50,6 +50,11 @@ HEADERS: Json = {
         "required": True,
         "schema": {"type": "string", "pattern": f"^{_REVISION}$"},
     },
+    "FileETag": {
+        "description": "Of the file's content, for `If-None-Match`: `304` while it is the same.",
+        "required": True,
+        "schema": {"type": "string", "pattern": '^"[0-9a-f]{32}"$'},
+    },
     "Retry-After": {
         "description": "Seconds.",
         "required": True,
@@ -76,7 +81,8 @@ def of_answer(route: Route, *, may_be_problem: bool = False) -> Json:
     names = ["X-Correlation-ID", *(["ETag"] if route.tells_revision else [])]
     if may_be_problem:  # which has none of them
         return {name: HEADERS[name] | {"required": False} for name in names}
-    return {name: {"$ref": f"{_REF}{name}"} for name in names}
+    of_file = {"ETag": {"$ref": f"{_REF}FileETag"}} if route.media_types else {}
+    return {name: {"$ref": f"{_REF}{name}"} for name in names} | of_file
 
 
 def of_problem(status: int) -> Json:

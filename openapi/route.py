@@ -21,7 +21,7 @@ class Route:
     `scope`: None is open to everybody. `body`: what it takes, with an `example`, and whether it may be left out.
     `query`: parameters by name, with their schemas. `revised`: it is about a record with a revision, which it tells
     (GET, PUT) and may be asked to compare first (PUT, DELETE). `links`: the operations that may follow, on what this
-    one named or made.
+    one named or made. `media_types`: it answers with a file, which is of one of them.
     """
 
     method: Literal["GET", "POST", "PUT", "DELETE"]
@@ -36,6 +36,7 @@ class Route:
     example: dict[str, object] | None = None
     revised: bool = False
     links: tuple[str, ...] = ()
+    media_types: tuple[str, ...] = ()
 
     @property
     def tells_revision(self) -> bool:

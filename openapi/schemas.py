@@ -21,6 +21,7 @@ IDENTIFIER: dict[str, object] = {
     "pattern": "^[A-Za-z0-9._:@-]{1,255}$",
     "description": IDENTIFIER_RULE,
 }
+FILE_NAME: dict[str, object] = {"type": "string", "pattern": r"^[a-z0-9][a-z0-9-]*\.[a-z]+$"}
 #: Titles repeat names, and the defaults of answers say only what may be missing.
 _NOISE = frozenset({"title"})
 _NOISE_OF_ANSWERS = _NOISE | {"default"}

@@ -65,7 +65,11 @@ ROWS: dict[Name, Row] = {
     ("GET", "/jobs/{job_id}"): Row("messages", 200, 404),
     ("DELETE", "/jobs/{job_id}"): Row("messages", 200, 404),
     ("GET", "/health"): Row(None, 200, 200),
+    ("GET", "/console"): Row(None, 200, 200),
+    ("GET", "/console/settings.json"): Row(None, 200, 200),
+    ("GET", "/console/{file}"): Row(None, 200, 200),
     ("GET", "/admin/status"): Row("admin", 200, 200),
+    ("GET", "/admin/statistics"): Row("admin", 200, 200),
     ("GET", "/admin/jobs"): Row("admin", 200, 200, told={"jobs": [], "next": None}),
     ("POST", "/admin/jobs/{job_id}/retry"): Row("admin", 409, 404),
     ("GET", "/admin/audit"): Row("admin", 200, 200),
@@ -107,6 +111,7 @@ class Matrix:
     def prepare(self) -> None:
         """Let A have one of everything; B is a platform that has nothing yet."""
         self.ids = {"conversation_id": CONVERSATION, "platform_id": self.a, "bot_id": "nurse", "core_ai_id": "trial"}
+        self.ids["file"] = "app.js"
         for kind, body in (
             ("platforms/{platform_id}", {"name": MARK}),
             ("core-ai/{core_ai_id}", {"name": MARK, "api_endpoint": "simulated://"}),
@@ -138,7 +143,7 @@ class Matrix:
         """All that A can see, without what passes by itself."""
         seen = {}
         for (method, resource), row in ROWS.items():
-            if method == "GET" and row.scope and resource not in ("/admin/status", "/admin/audit"):
+            if method == "GET" and row.scope and resource not in UNSTEADY:
                 answer = self.ask(method, resource, Token(self.a, row.scope))
                 assert answer.status == 200, (resource, answer.text)
                 seen[resource] = _lasting(answer.body)
@@ -162,6 +167,8 @@ class Matrix:
         assert right.status == row.right, right.text
 
 
+#: What changes by itself, or because one looks.
+UNSTEADY = {"/admin/status", "/admin/statistics", "/admin/audit"}
 #: What changes while a worker is at it.
 _PASSING = {"progress", "started_at", "attempts", "heartbeat_at", "expires_at", "usage"}
 

@@ -57,12 +57,21 @@ def _validator(method: str, path: str, status: int, media_type: str) -> Draft202
     return Draft202012Validator(content[media_type]["schema"] | {"components": DOCUMENT["components"]})
 
 
+def body_of(headers: Mapping[str, str], text: str) -> Any:
+    """An answer's body: a JSON value, or the text of a file."""
+    types = [value for name, value in headers.items() if name.lower() == "content-type"]
+    return json.loads(text) if types and types[0].partition(";")[0].endswith("json") else text
+
+
 def assert_published(method: str, path: str, status: int, headers: Mapping[str, str], body: Any) -> None:
     """Raises AssertionError that names what differs. A route that isn't there may answer 404 alone."""
     if (method, path) not in routes():
         assert status == 404, f"{method} {path} is not published"
         return
     sent = {name.lower(): value for name, value in headers.items()}
+    if "content" not in _response(method, path, status):
+        assert body == "", f"{method} {path} {status} has a body, which is not published"
+        return
     validator = _validator(method, path, status, sent["content-type"].partition(";")[0])
     published = {name.lower(): resolved(it) for name, it in _response(method, path, status).get("headers", {}).items()}
     for name in sorted(_TOLD & (sent.keys() | published.keys())):

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable
 from functools import cache
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 
 from aws_lambda_powertools import Logger, Metrics
@@ -16,6 +17,7 @@ from aws_lambda_powertools.logging.utils import copy_config_to_registered_logger
 from message_handler import administration, cloudformation, erasure, handoff, maintenance, retention
 from message_handler.admin_configuration import Expected, Shown
 from message_handler.configuration import KINDS
+from message_handler.console import Console
 from message_handler.errors import InvalidRequest, MessageHandlerError, NotFound, PreconditionFailed, Unavailable
 from message_handler.intake import conversation_key
 from message_handler.jobs import BackgroundJobManager
@@ -56,6 +58,10 @@ def get_status(call: Call) -> tuple[int, dict[str, Any]]:
     its = parts()
     shown = administration.deployment_status(its.tiers, its.archive, its.queue, its.settings, call.platform_id)
     return HTTPStatus.OK, shown
+
+
+def get_statistics(call: Call) -> tuple[int, dict[str, Any]]:
+    return HTTPStatus.OK, administration.statistics(parts().archive, call)
 
 
 def list_locks(call: Call) -> tuple[int, dict[str, Any]]:
@@ -237,9 +243,16 @@ def configuration_routes(kind: RecordKind) -> dict[tuple[str, str], Route]:
     }
 
 
-ROUTES: dict[tuple[str, str], Route] = {
+#: Open to everybody.
+OPEN_ROUTES: dict[tuple[str, str], Route] = {
     ("GET", "/health"): get_health,
+    **Console(Path(__file__).with_name("console"), lambda: parts().settings).routes(),
+}
+
+ROUTES: dict[tuple[str, str], Route] = {
+    **OPEN_ROUTES,
     ("GET", "/admin/status"): get_status,
+    ("GET", "/admin/statistics"): get_statistics,
     ("GET", "/admin/locks"): list_locks,
     ("GET", "/admin/locks/{conversation_id}"): get_lock,
     ("DELETE", "/admin/locks/{conversation_id}"): release_lock,
@@ -255,8 +268,6 @@ ROUTES: dict[tuple[str, str], Route] = {
     ("GET", "/admin/dead-letters"): list_dead_letters,
     ("POST", "/admin/dead-letters/redrive"): redrive_dead_letters,
 }
-
-OPEN_ROUTES = {("GET", "/health")}
 
 ACTIONS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "sweep": lambda event: {"swept": sweep(event.get("max_age_hours", maintenance.DEFAULT_MAX_AGE_HOURS))},

@@ -92,6 +92,10 @@ DATA: dict[int, list[str]] = {
         " values ('default', 'user:1', 'put', 'bots', 'nurse', '{}')",
         f"update jobs set retried_at = now() where job_id = '{job_id(1)}'",
     ],
+    9: [
+        "insert into erasures (platform_id, name_hash, erased_at, fence)"
+        " values ('default', 'hash of patient-4', now(), 3)"
+    ],
 }
 
 

@@ -18,10 +18,12 @@ from tests.guards import (
     administration,
     archives,
     authorisation,
+    console,
     credentials,
     deliveries,
     double_texting,
     handoff,
+    page,
     retention,
     service,
     speed,
@@ -51,6 +53,8 @@ GUARDS: tuple[Guard, ...] = (
     *deliveries.GUARDS,
     *retention.GUARDS,
     *administration.GUARDS,
+    *console.GUARDS,
+    *page.GUARDS,
     *template.GUARDS,
 )
 REPOSITORY = Path(__file__).resolve().parents[2]

@@ -22,14 +22,14 @@ GUARDS = (
     _guard(
         "a route asks for a token",
         "scopes",
-        f"{ACCESS}::TestRoutes::test_each_but_health_asks_for_a_token_with_its_scope",
+        f"{ACCESS}::TestRoutes::test_each_but_health_and_the_page_asks_for_a_token_with_its_scope",
         _SHOW_JOB,
         _SHOW_JOB.replace("Authorizer: Tokens, AuthorizationScopes: [message-handler/messages]", "Authorizer: NONE"),
     ),
     _guard(
         "a token has the route's scope",
         "scopes",
-        f"{ACCESS}::TestRoutes::test_each_but_health_asks_for_a_token_with_its_scope",
+        f"{ACCESS}::TestRoutes::test_each_but_health_and_the_page_asks_for_a_token_with_its_scope",
         _SHOW_JOB,
         _SHOW_JOB.replace("Authorizer: Tokens, AuthorizationScopes: [message-handler/messages]", "Authorizer: Tokens"),
     ),

@@ -169,3 +169,27 @@ def is_running(pid: int) -> bool:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+
+
+def test_halting_ends_everything_in_the_middle_and_refuses_what_comes(pools: Pools) -> None:
+    pool = pools.make(PID, concurrency=1)
+    pool.warm()
+    assert pool.await_warm(30) is None
+    running, waiting = pool.submit(b'{"sleep": 60}'), pool.submit(b"{}")
+    (environment,) = pool.environments()
+    eventually(lambda: environment.event)
+    pool.halt()
+    assert pool.environments() == []
+    assert b"Runtime.ExitError" in running.result(0).payload
+    assert b"Host.Halted" in waiting.result(0).payload
+    assert b"Host.Halted" in pool.submit(b"{}").result(0).payload
+    assert pool.environments() == []
+
+
+def test_after_halting_it_goes_on_with_a_new_environment(pools: Pools) -> None:
+    pool = pools.make(PID)
+    before = value(pool.submit(b"{}"))
+    pool.halt()
+    pool.resume()
+    assert pool.await_warm(30) is None
+    assert value(pool.submit(b"{}")) != before

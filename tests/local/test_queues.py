@@ -168,6 +168,36 @@ def test_batches_run_at_the_same_time_up_to_the_limit(maximum: int | None, concu
         outcome.set_result(Outcome(b"null"))
 
 
+class LatePoll(EndlessQueue):
+    """A queue whose poll ends with a message when the test says so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.polled = threading.Event()
+        self.comes = threading.Event()
+        self.given_back: list[tuple[str, int]] = []
+
+    def receive_message(self, **request: Any) -> dict[str, Any]:
+        self.polled.set()
+        self.comes.wait(30)
+        return super().receive_message(**request)
+
+    def change_message_visibility(self, QueueUrl: str, ReceiptHandle: str, VisibilityTimeout: int) -> None:  # noqa: N803
+        self.given_back.append((ReceiptHandle, VisibilityTimeout))
+
+
+def test_what_comes_with_the_last_poll_goes_back_at_once() -> None:
+    queue, pool = LatePoll(), SlowPool()
+    source = EventSource("Q", "F", 10, True, None)
+    mapper = Mapper(source, Queue("Q", "arn", {}, None, None), "url", queue, cast(Pool, pool), 1)
+    mapper.start()
+    assert queue.polled.wait(30)
+    mapper.stop()
+    queue.comes.set()
+    eventually(lambda: queue.given_back == [("0", 0)])
+    assert pool.outcomes == []
+
+
 # ── What a result means ──────────────────────────────────────────────────────────────────────────
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from message_handler.commands import login
+from message_handler.console import SCOPES
 from message_handler.settings import Settings
 from tests.template.conftest import TEMPLATE, Expanded
 
@@ -27,6 +28,10 @@ OPEN_ENDED = {
 }
 
 
+#: They hold nothing of anybody's.
+OPEN = {"/health", "/console", "/console/settings.json", "/console/{file}"}
+
+
 def operations(expanded: Expanded) -> dict[tuple[str, str], list[dict[str, list[str]]]]:
     (api,) = expanded.of_type("AWS::ApiGateway::RestApi").values()
     return {
@@ -37,9 +42,9 @@ def operations(expanded: Expanded) -> dict[tuple[str, str], list[dict[str, list[
 
 
 class TestRoutes:
-    def test_each_but_health_asks_for_a_token_with_its_scope(self, expanded: Expanded) -> None:
+    def test_each_but_health_and_the_page_asks_for_a_token_with_its_scope(self, expanded: Expanded) -> None:
         for (method, path), security in operations(expanded).items():
-            if path == "/health":
+            if path in OPEN:
                 assert (method, security) == ("GET", [{"NONE": []}])
             else:
                 scope = ADMIN if path.startswith("/admin/") else MESSAGES
@@ -76,6 +81,18 @@ class TestClients:
         client = expanded.resolved("AWS::Cognito::UserPoolClient")["OperatorClient"]
         assert login.CALLBACK_URL in client["CallbackURLs"]
         assert login.SCOPES.split() == client["AllowedOAuthScopes"]
+
+    def test_it_is_what_the_console_asks_for_and_where_it_is(self, expanded: Expanded) -> None:
+        client = expanded.resolved("AWS::Cognito::UserPoolClient", OperatorCallbackUrls="https://a/x,https://b/y")
+        address = "https://Api.execute-api.us-east-1.amazonaws.com/v1/console"
+        assert client["OperatorClient"]["CallbackURLs"] == [address, "https://a/x", "https://b/y"]
+        assert client["OperatorClient"]["LogoutURLs"] == client["OperatorClient"]["CallbackURLs"]
+        assert list(SCOPES) == client["OperatorClient"]["AllowedOAuthScopes"]
+        (stage,) = expanded.of_type("AWS::ApiGateway::Stage").values()
+        assert stage["Variables"]["operatorClient"] == {"Ref": "OperatorClient"}
+        (stage,) = expanded.resolved("AWS::ApiGateway::Stage", SignInDomainPrefix="clinic").values()
+        assert stage["Variables"]["signIn"] == "https://SignInDomain.auth.us-east-1.amazoncognito.com"
+        assert expanded.document["Outputs"]["ConsoleUrl"]["Value"]["Fn::Sub"].endswith("/${StageName}/console")
 
     def test_operators_sign_in_again_after_a_shift_and_can_sign_out(self, expanded: Expanded) -> None:
         client = expanded.resolved("AWS::Cognito::UserPoolClient")["OperatorClient"]

@@ -22,6 +22,11 @@ def build() -> Path:
     return (ROOT / BUILT).parent
 
 
+def test_the_operators_page_goes_along(build: Path) -> None:
+    shipped = {file.name for file in (build / "AdminFunction" / "console").iterdir()}
+    assert {"index.html", "app.js"} <= shipped
+
+
 def test_the_layer_is_for_both_processors(build: Path) -> None:
     """Which one a deployment chooses is not known when it is built."""
     modules = [file.name.split(".cpython-313-") for file in build.glob("MessageHandlerLayer/**/*.so")]

@@ -360,9 +360,9 @@ class TestBroughtAlong:
     def test_functions_are_in_its_subnets_and_in_the_stores_group(self, expanded: Expanded) -> None:
         functions = expanded.resolved("AWS::Lambda::Function", **OWN_NETWORK)
         assert {name: it["VpcConfig"]["SubnetIds"] for name, it in functions.items()} == {
-            "IntakeFunction": "subnet-1,subnet-2",
-            "AdminFunction": "subnet-1,subnet-2",
-            "WorkerFunction": "subnet-3",
+            "IntakeFunction": ["subnet-1", "subnet-2"],
+            "AdminFunction": ["subnet-1", "subnet-2"],
+            "WorkerFunction": ["subnet-3"],
         }
         assert all("sg-1" in it["VpcConfig"]["SecurityGroupIds"] for it in functions.values())
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import time
+from collections import Counter
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -21,6 +23,7 @@ from tests.unit.service import CANARY, KEY, Answer, Service
 
 #: An id of `KEY`'s shard that no job has. The same in every run, for tests are named after it.
 UNKNOWN_JOB = "361f1a3a-0dbe-8854-9d6e-3cf972894b32"
+COUNTS = ("created", "completed", "failed", "cancelled")
 
 
 def get(service: Service, name: str, **query: str) -> Answer:
@@ -137,6 +140,45 @@ class TestJobs:
     def test_without_postgres_they_are_unknown(self, service: Service) -> None:
         service.use(archive=NoArchive())
         assert get(service, "admin-list-jobs").status == 503
+
+
+class TestStatistics:
+    def test_each_of_the_last_minutes_is_there(self, operated: Service) -> None:
+        before = time.time()
+        job_id = failed_job(operated)
+        operated.post({"history": f"<USER>{CANARY} fine</USER>"}, "another")
+        operated.deliver()
+        minutes = get(operated, "admin-statistics", minutes="3").body["minutes"]
+        ends = [datetime.fromisoformat(minute["at"]).timestamp() for minute in minutes]
+        assert ends == [ends[0], ends[0] + 60, ends[0] + 120]
+        assert ends[2] <= time.time() < ends[2] + 60 + 1
+        assert ends[0] < before
+        counted = Counter({name: sum(minute[name] for minute in minutes) for name in COUNTS})
+        assert counted == {"created": 2, "completed": 1, "failed": 1, "cancelled": 0}
+        ((median, p95),) = {
+            (minute["median_seconds"], minute["p95_seconds"]) for minute in minutes if minute["completed"]
+        }
+        assert 0 <= median == p95 < 60
+        assert job_id not in json.dumps(minutes)
+
+    def test_nothing_is_counted_as_nothing(self, operated: Service) -> None:
+        minutes = get(operated, "admin-statistics", minutes="60").body["minutes"]
+        assert len(minutes) == 60
+        assert {tuple(minute[name] for name in COUNTS) for minute in minutes} == {(0, 0, 0, 0)}
+        assert {minute["median_seconds"] for minute in minutes} == {None}
+
+    def test_without_a_number_it_is_a_quarter_of_an_hour(self, service: Service) -> None:
+        event = service.event("admin-statistics", queryStringParameters=None, multiValueQueryStringParameters=None)
+        assert len(service.http("admin", event).body["minutes"]) == 15
+
+    @pytest.mark.parametrize("text", ["0", "61", "-1", "1.5", "", "１", "100", CANARY])
+    def test_what_can_not_be_asked_is_named(self, service: Service, text: str) -> None:
+        answer = get(service, "admin-statistics", minutes=text)
+        assert (answer.status, answer.body["field"]) == (400, "minutes")
+
+    def test_without_postgres_they_are_unknown(self, service: Service) -> None:
+        service.use(archive=NoArchive())
+        assert get(service, "admin-statistics").status == 503
 
 
 class TestRetry:

@@ -15,7 +15,7 @@ from local.template import TemplateSource
 from message_handler.models import ConversationKey
 from message_handler.settings import Settings
 from tests.authorisation import CONVERSATION, MARK, ROWS, Answer, Matrix, Name, Token
-from tests.published import assert_published
+from tests.published import assert_published, body_of
 from tests.unit.claims import of_client, of_person
 from tests.unit.service import Service, load_event
 
@@ -64,7 +64,8 @@ def matrix(closed: Service, functions: dict[Name, str]) -> Matrix:
                 claims["scope"] = claims["scope"].removesuffix(" tenant/x")
         event = event_of(method, resource, ids, body, claims)
         response = closed.invoke(functions[method, resource], event)
-        assert_published(method, resource, response["statusCode"], response["headers"], json.loads(response["body"]))
+        body = body_of(response["headers"], response["body"])
+        assert_published(method, resource, response["statusCode"], response["headers"], body)
         return Answer(response["statusCode"], response["body"])
 
     matrix = Matrix(call, "clinic-a", "clinic-b")

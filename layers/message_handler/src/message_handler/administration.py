@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +11,7 @@ from message_handler import maintenance, paging
 from message_handler.errors import InvalidRequest, Unavailable
 from message_handler.intake import conversation_key
 from message_handler.locks import timestamp
-from message_handler.models import AuditEntry, JobSummary, Lock, shard_of_job
+from message_handler.models import AuditEntry, JobSummary, Lock, Minute, shard_of_job
 from message_handler.queues import Queue
 from message_handler.rest import Call
 from message_handler.settings import Settings
@@ -19,6 +20,9 @@ from message_handler.stores.port import Archive, Audit
 
 #: As Postgres knows them: what waits for its first run is a lock.
 JOB_STATUSES = ("processing", "completed", "failed", "cancelled")
+#: Of the statistics.
+DEFAULT_MINUTES = 15
+MAX_MINUTES = 60
 #: What may be changed, as the audit names it.
 AUDITED = ("bots", "core_ai", "platforms", "locks", "jobs", "dead_letters", "conversations")
 
@@ -62,6 +66,35 @@ def job_summary_view(job: JobSummary) -> dict[str, Any]:
         "finished_at": timestamp(job.finished_at),
         "error_code": job.error_code,
         "superseded_by": job.superseded_by,
+    }
+
+
+def statistics(archive: Archive, call: Call, *, clock: Callable[[], float] = time.time) -> dict[str, Any]:
+    """The tenant's last minutes, oldest first, the one under way among them: `{"minutes": [{"at", …}]}`. No text.
+
+    Each has the jobs `created` (begun, that is: what waits for its first run is not known yet), `completed`, `failed`
+    and `cancelled`, and `median_seconds` and `p95_seconds` of those completed, None without any.
+    Raises InvalidRequest or Unavailable.
+    """
+    given = call.query("minutes")
+    text = str(DEFAULT_MINUTES) if given is None else given
+    if not re.fullmatch(r"[0-9]{1,2}", text) or not 1 <= int(text) <= MAX_MINUTES:
+        raise InvalidRequest(f"must be a whole number from 1 to {MAX_MINUTES}", field="minutes")
+    until = int(clock() // 60) * 60 + 60
+    since = until - 60 * int(text)
+    found = {minute.at: minute for minute in archive.minutes(call.platform_id, since=since, until=until)}
+    return {"minutes": [_minute_view(found.get(at) or Minute(at)) for at in range(since, until, 60)]}
+
+
+def _minute_view(minute: Minute) -> dict[str, Any]:
+    return {
+        "at": timestamp(minute.at),
+        "created": minute.created,
+        "completed": minute.completed,
+        "failed": minute.failed,
+        "cancelled": minute.cancelled,
+        "median_seconds": minute.median_seconds and round(minute.median_seconds, 3),
+        "p95_seconds": minute.p95_seconds and round(minute.p95_seconds, 3),
     }
 
 

@@ -401,6 +401,22 @@ class JobSummary:
 
 
 @dataclass(frozen=True, slots=True)
+class Minute:
+    """What came and went of a tenant's jobs in a minute that begins `at`, in Unix seconds.
+
+    `median_seconds`, `p95_seconds`: from a job's beginning to its end, of those that were completed in it.
+    """
+
+    at: int
+    created: int = 0
+    completed: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    median_seconds: float | None = None
+    p95_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """What became of a record. `back`: None to delete it, else the seconds until it should be seen again."""
 

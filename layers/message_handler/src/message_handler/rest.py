@@ -111,8 +111,9 @@ class Call:
             raise InvalidRequest("the body holds a number that is too large") from None
 
 
-#: What a route returns: the status, the body, and headers of its own if it has any.
-Answer = tuple[int, dict[str, Any]] | tuple[int, dict[str, Any], Headers]
+#: What a route returns: the status, the body, and headers of its own if it has any. Text is sent as it is, with a type
+#: of its own.
+Answer = tuple[int, dict[str, Any]] | tuple[int, dict[str, Any] | str, Headers]
 Route = Callable[[Call], Answer]
 
 
@@ -198,10 +199,10 @@ def problem(
     return _response(status, body | ({"field": field} if field else {}), "application/problem+json", headers)
 
 
-def _response(status: int, body: dict[str, Any], content_type: str, headers: Headers | None = None) -> Response:
+def _response(status: int, body: dict[str, Any] | str, content_type: str, headers: Headers | None = None) -> Response:
     return {
         "statusCode": int(status),
         "headers": {"Content-Type": content_type, "Cache-Control": "no-store"} | (headers or {}),
-        "body": json.dumps(body, ensure_ascii=False),
+        "body": body if isinstance(body, str) else json.dumps(body, ensure_ascii=False),
         "isBase64Encoded": False,
     }

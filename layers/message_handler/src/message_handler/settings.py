@@ -51,6 +51,8 @@ class Settings(BaseModel):
     secrets_prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9/_+=.@-]+$")] = "message-handler/"
     #: Development only: tokens and webhook secrets may be written out in the configuration.
     allow_literal_secrets: bool = False
+    #: Development only: the host can stop its parts, and the console offers it.
+    local_outages: bool = False
 
     simulated_ai_delay_ms: Annotated[str, Field(pattern=r"^\d{1,7}(-\d{1,7})?$")] = "800"
     max_wait_seconds: Annotated[int, Field(ge=0, le=25)] = 25

@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 import threading
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from statistics import quantiles
 from typing import Any, Literal
 
 from message_handler.models import (
@@ -22,6 +24,7 @@ from message_handler.models import (
     JobStatus,
     JobSummary,
     Message,
+    Minute,
     Turn,
     Verdict,
 )
@@ -231,6 +234,17 @@ class MemoryArchive:
         with self._mutex:
             jobs = [job for (tenant, _), (job, _) in self._jobs.items() if tenant == platform_id]
         return max((job.finished_at for job in jobs if job.finished_at and job.status in by_worker), default=None)
+
+    def minutes(self, platform_id: str, *, since: float, until: float) -> list[Minute]:
+        with self._mutex:
+            jobs = [job for (tenant, _), (job, _) in self._jobs.items() if tenant == platform_id]
+        jobs = [job for job in jobs if job.job_id not in self._copies]
+        begun = Counter(_minute(job.created_at) for job in jobs if since <= job.created_at < until)
+        ended: dict[int, list[Job]] = {}
+        for job in jobs:
+            if job.finished_at is not None and since <= job.finished_at < until:
+                ended.setdefault(_minute(job.finished_at), []).append(job)
+        return [_minute_of(at, begun[at], ended.get(at, ())) for at in sorted(begun.keys() | ended.keys())]
 
     def reopen(self, job: Job, entry: AuditEntry) -> bool:
         with self._mutex:
@@ -469,6 +483,20 @@ class MemoryArchive:
         if (end := self._jobs.get((platform_id, end_id))) and end_id not in self._chain(platform_id, successor_id):
             self._put(replace(end[0], superseded_by=successor_id), end[1])
         return self._chain(platform_id, job.job_id)[-1]
+
+
+def _minute(at: float) -> int:
+    return int(at // 60) * 60
+
+
+def _minute_of(at: int, created: int, ended: Sequence[Job]) -> Minute:
+    by = Counter(job.status for job in ended)
+    spent = [job.finished_at - job.created_at for job in ended if job.finished_at and job.status == JobStatus.COMPLETED]
+    # As Postgres counts, between the two neighbours; a single value has none.
+    parts = quantiles(spent * 2 if len(spent) == 1 else spent, n=100, method="inclusive") if spent else None
+    median, p95 = (parts[49], parts[94]) if parts else (None, None)
+    completed, failed, cancelled = by[JobStatus.COMPLETED], by[JobStatus.FAILED], by[JobStatus.CANCELLED]
+    return Minute(at, created, completed, failed, cancelled, median, p95)
 
 
 def _summary(job: Job) -> JobSummary:

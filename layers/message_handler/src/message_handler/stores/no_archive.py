@@ -18,6 +18,7 @@ from message_handler.models import (
     Job,
     JobSummary,
     Message,
+    Minute,
     Turn,
     Verdict,
 )
@@ -78,6 +79,9 @@ class NoArchive:
         raise Unavailable("Postgres")
 
     def last_end(self, platform_id: str) -> float | None:
+        raise Unavailable("Postgres")
+
+    def minutes(self, platform_id: str, *, since: float, until: float) -> list[Minute]:
         raise Unavailable("Postgres")
 
     def reopen(self, job: Job, entry: AuditEntry) -> bool:

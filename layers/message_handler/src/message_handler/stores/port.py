@@ -28,6 +28,7 @@ from message_handler.models import (
     JobSummary,
     Lock,
     Message,
+    Minute,
     Progress,
     Refused,
     Request,
@@ -311,6 +312,12 @@ class Archive(Protocol):
 
     def last_end(self, platform_id: str) -> float | None:
         """When the newest of the tenant's answered or failed jobs ended, in Unix seconds."""
+
+    def minutes(self, platform_id: str, *, since: float, until: float) -> list[Minute]:
+        """What came and went of the tenant's jobs between two times, in Unix seconds, oldest minute first.
+
+        None for a minute in which nothing did. A job comes with its first run: what waits for one isn't here yet.
+        """
 
     def reopen(self, job: Job, entry: AuditEntry) -> bool:
         """Open the messages of a failed job again, and hold them for another; once: False if they were before.

@@ -24,6 +24,7 @@ from message_handler.models import (
     JobStatus,
     JobSummary,
     Message,
+    Minute,
     Turn,
     Usage,
     Verdict,
@@ -225,6 +226,10 @@ class PostgresArchive:
     def last_end(self, platform_id: str) -> float | None:
         ended: float | None = self._database.execute({"platform_id": platform_id}, "last_end")[0][0]
         return ended
+
+    def minutes(self, platform_id: str, *, since: float, until: float) -> list[Minute]:
+        rows = self._database.execute({"platform_id": platform_id, "since": since, "until": until}, "minutes")
+        return [Minute(*row) for row in rows]
 
     def reopen(self, job: Job, entry: AuditEntry) -> bool:
         values = _job_values(job)

@@ -1,0 +1,80 @@
+// Calls of the API. Its address is the page's own, without the last part: /v1/ for /v1/console.
+
+import { authorization, refreshed } from "./signin.js";
+
+const BASE = new URL(".", location.href);
+
+/** An error's answer (RFC 9457). `status` is 0 where there was none, `field` names what is to be mended. */
+export class Problem extends Error {
+  constructor(status, body) {
+    super(body?.detail ?? body?.title ?? (status ? `The API answered ${status}.` : "The API does not answer."));
+    this.status = status;
+    this.body = body;
+    this.field = body?.field ?? null;
+  }
+}
+
+/** Milliseconds that the server's clock is ahead of this one's, as far as its `Date` tells: to the second. */
+let ahead = 0;
+
+/** Seconds since a time that the API gave, by the API's clock; null for none. */
+export function since(time) {
+  return time ? Math.max(0, (Date.now() + ahead - Date.parse(time)) / 1000) : null;
+}
+
+/** Seconds from one time of the API to another; null where one is missing. */
+export function between(from, to) {
+  return from && to ? (Date.parse(to) - Date.parse(from)) / 1000 : null;
+}
+
+/**
+ * Call the API: `{ status, body, etag }`. Raises a Problem, also where nobody answers; what `signal` aborts is an
+ * AbortError.
+ */
+export async function call(method, path, { body, headers = {}, signal } = {}) {
+  const send = () => fetched(method, path, body, headers, signal);
+  let response = await send();
+  if (response.status === 401 && (await refreshed())) response = await send();
+  const date = Date.parse(response.headers.get("Date"));
+  if (date) ahead = Math.abs(date - Date.now()) < 2000 ? 0 : date - Date.now();
+  const answer = await response.json().catch(() => null);
+  if (!response.ok) throw new Problem(response.status, answer);
+  return { status: response.status, body: answer, etag: response.headers.get("ETag") };
+}
+
+async function fetched(method, path, body, headers, signal) {
+  const sent = { ...authorization(), ...headers };
+  if (body !== undefined) sent["Content-Type"] = "application/json";
+  try {
+    return await fetch(new URL(path, BASE), {
+      method,
+      headers: sent,
+      body: body === undefined ? undefined : JSON.stringify(body),
+      signal,
+      cache: "no-store",
+      credentials: "omit",
+      referrerPolicy: "no-referrer",
+    });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Problem(0, null);
+  }
+}
+
+/** The body of what a GET answers. */
+export async function get(path, options) {
+  return (await call("GET", path, options)).body;
+}
+
+/** A path of parts that anybody may have typed: `path("admin/bots", id)`. */
+export function path(collection, ...parts) {
+  return [collection, ...parts.map(encodeURIComponent)].join("/");
+}
+
+/** Resolves after so many milliseconds, or as soon as the signal aborts. */
+export function pause(milliseconds, signal) {
+  return new Promise((resolve) => {
+    const timer = setTimeout(resolve, milliseconds);
+    signal?.addEventListener("abort", () => (clearTimeout(timer), resolve()), { once: true });
+  });
+}

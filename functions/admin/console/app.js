@@ -1,0 +1,138 @@
+// The console: three views of one deployment, and who is signed in.
+
+import { get } from "./api.js";
+import * as chat from "./chat.js";
+import { field, h } from "./dom.js";
+import * as health from "./health.js";
+import * as signin from "./signin.js";
+
+/** The first is there at once, the others are loaded when somebody looks at them. */
+const VIEWS = {
+  chat: () => chat,
+  operations: () => import("./operations.js"),
+  configuration: () => import("./configuration.js"),
+};
+const created = {};
+let settings = null;
+let current = null;
+
+async function start() {
+  settings = await get("console/settings.json").catch(() => null);
+  if (!settings) {
+    document
+      .getElementById("chat")
+      .append(h("p", { class: "notice bad" }, "The console's settings can't be read. Load the page again."));
+    return;
+  }
+  const problem = await signin.begin(settings.sign_in);
+  addEventListener("signed-out", () => showSignIn("Your sign-in has ended."));
+  bindTabs();
+  if (settings.sign_in && !signin.signedIn()) showSignIn(problem);
+  else showViews();
+}
+
+function showViews() {
+  for (const name of Object.keys(VIEWS)) document.getElementById(name).replaceChildren();
+  showAccount();
+  health.begin();
+  const named = location.hash.slice(1);
+  open(Object.hasOwn(VIEWS, named) ? named : "chat");
+}
+
+async function open(name) {
+  created[current]?.hidden();
+  current = name;
+  for (const tab of document.querySelectorAll("[role=tab]")) {
+    const selected = tab.getAttribute("aria-controls") === name;
+    tab.setAttribute("aria-selected", String(selected));
+    tab.tabIndex = selected ? 0 : -1;
+    document.getElementById(tab.getAttribute("aria-controls")).hidden = !selected;
+  }
+  history.replaceState(null, "", `#${name}`);
+  if (settings.sign_in && !signin.signedIn()) return;
+  const view = await VIEWS[name]();
+  created[name] ??= view.create(document.getElementById(name), settings);
+  if (current === name) created[name].shown();
+}
+
+/** As WAI-ARIA's tabs: arrows, Home and End move between them. */
+function bindTabs() {
+  const tabs = [...document.querySelectorAll("[role=tab]")];
+  const goTo = (tab) => {
+    open(tab.getAttribute("aria-controls"));
+    tab.focus();
+  };
+  for (const [number, tab] of tabs.entries()) {
+    const places = { ArrowRight: number + 1, ArrowLeft: number - 1 + tabs.length, Home: 0, End: tabs.length - 1 };
+    tab.addEventListener("click", () => goTo(tab));
+    tab.addEventListener("keydown", (event) => {
+      if (!(event.key in places)) return;
+      event.preventDefault();
+      goTo(tabs[places[event.key] % tabs.length]);
+    });
+  }
+}
+
+function showAccount() {
+  const account = document.getElementById("account");
+  account.replaceChildren();
+  if (!signin.wanted()) return;
+  const tenants = signin.tenants();
+  if (tenants.length > 1) {
+    const choice = h(
+      "select",
+      {},
+      tenants.map((name) => h("option", { value: name }, name)),
+    );
+    choice.value = signin.currentTenant();
+    choice.addEventListener("change", () => {
+      signin.chooseTenant(choice.value);
+      location.reload();
+    });
+    account.append(field("Tenant", choice, { unseen: true }));
+  } else {
+    account.append(h("span", { class: "muted" }, tenants[0] ?? "no tenant"));
+  }
+  account.append(h("button", { type: "button", class: "quiet", on: { click: signin.signOut } }, "Sign out"));
+}
+
+/** In place of the views, until somebody is signed in. */
+function showSignIn(problem) {
+  const paste = signin.wanted()?.paste;
+  const trouble = h("p", { class: "notice bad", role: "alert", hidden: !problem }, problem ?? "");
+  created[current]?.hidden();
+  const panel = document.getElementById(current ?? "chat");
+  panel.replaceChildren(
+    h("div", { class: "sign-in card" }, h("h2", {}, "Sign in"), trouble, paste ? pasteForm(trouble) : cognito()),
+  );
+}
+
+function cognito() {
+  return [
+    h("p", {}, "The console shows what you may see: it needs a sign-in at this deployment's Cognito."),
+    h("button", { type: "button", class: "main", on: { click: () => signin.signIn() } }, "Sign in"),
+  ];
+}
+
+function pasteForm(trouble) {
+  const token = h("textarea", { rows: 4, autocomplete: "off", spellcheck: "false" });
+  const submit = (event) => {
+    event.preventDefault();
+    if (signin.paste(token.value)) location.reload();
+    else {
+      trouble.textContent = "That is no token.";
+      trouble.hidden = false;
+      token.focus();
+    }
+  };
+  return h(
+    "form",
+    { on: { submit } },
+    h("p", {}, "This host runs with AUTH=1. Make a token on this machine, and paste it here:"),
+    h("pre", {}, 'make --silent token ARGS="--tenant clinic-a --scope messages --scope admin"'),
+    field("Access token", token, { hint: "Kept for this tab alone." }),
+    h("button", { type: "submit", class: "main" }, "Use it"),
+  );
+}
+
+start();

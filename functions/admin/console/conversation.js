@@ -1,0 +1,301 @@
+// One conversation, as the platform's side of it: what was sent, what became of it, and which job answers it.
+//
+// A message knows the job that it was promised. Jobs lead to each other (`superseded_by`), so messages are shown under
+// the job that answers them in the end, and move there when that is known.
+
+import { Problem, call, get, path, pause } from "./api.js";
+import { noticed } from "./health.js";
+import { follow, hasEnded } from "./jobs.js";
+
+/** So many at once is a burst. */
+export const BURST = 50;
+/** How often the archive is looked at for a message whose job has ended without it. */
+const LOOK_AGAIN_MS = 3000;
+/** A burst takes a moment to arrive: so long it is waited for, unless somebody has said otherwise. */
+const BURST_DEBOUNCE_MS = 1500;
+
+export class Conversation {
+  #following = new Set();
+  #changed = () => {};
+  #sent = Promise.resolve();
+  #takenOver = new Set(); // the jobs that were under way when a human took over
+  #closed = new AbortController();
+  #looking = false;
+
+  constructor(id) {
+    this.id = id;
+    this.botId = ""; // none: the bot with the id default, or the conversation's own
+    this.policy = "";
+    this.debounce = "";
+    this.human = false;
+    this.entries = []; // what was said, jobs as they were first heard of, and notes on what happened
+    this.jobs = new Map(); // as the API last showed them
+  }
+
+  /** Call `changed` after each change, at most once a frame. */
+  watch(changed) {
+    let asked = false;
+    this.#changed = () => {
+      if (!asked) requestAnimationFrame(() => ((asked = false), changed()));
+      asked = true;
+    };
+    this.#changed();
+  }
+
+  close() {
+    this.#closed.abort();
+  }
+
+  /** Show what is archived of a conversation that somebody named. */
+  async load() {
+    try {
+      const known = await get(path("conversations", this.id));
+      this.human = known.status === "handed_off";
+      for (const turn of known.turns) this.#archived(turn);
+      if (known.pending?.job_id) this.#follow(known.pending.job_id);
+    } catch (problem) {
+      if (problem.status !== 404) this.#note(problem.message);
+    }
+    this.#changed();
+  }
+
+  #archived({ role, content, job_id: jobId }) {
+    if (role === "assistant" && jobId) {
+      // As much of a job as its reply tells.
+      this.jobs.set(jobId, { job_id: jobId, status: "completed", reply: { content } });
+      this.#place(jobId);
+    } else {
+      this.entries.push({ kind: "message", id: crypto.randomUUID(), role, text: content, jobId, state: "told" });
+    }
+  }
+
+  /** The ids of the jobs, as they were first heard of. */
+  get order() {
+    return this.entries.filter((entry) => entry.kind === "job").map((entry) => entry.id);
+  }
+
+  /** Say something as a patient (`user`) or as a human colleague (`sale`), behind what was said before. */
+  say(text, role = "user") {
+    if (role === "sale") this.#takeOver();
+    const message = this.#add({ role, text });
+    this.#sent = this.#sent.then(() => this.#send(message));
+  }
+
+  /** Send a burst, all at once and in whatever order it arrives. */
+  burst() {
+    for (let number = 1; number <= BURST; number += 1) {
+      const text = `Message ${number} of ${BURST}`;
+      this.#send(this.#add({ role: "user", text }), this.debounce === "" ? BURST_DEBOUNCE_MS : Number(this.debounce));
+    }
+  }
+
+  /** The patient's newest message that was taken, which a platform might send again. */
+  get newest() {
+    return this.entries.findLast((entry) => entry.role === "user" && entry.jobId && !entry.repeats);
+  }
+
+  /** Send the newest message once more, with its own id, as platforms do that heard no answer. */
+  repeat() {
+    const { id, text } = this.newest;
+    this.#send(this.#add({ id, role: "user", text, repeats: true }));
+  }
+
+  async cancel(jobId) {
+    await this.#try(async () => {
+      await call("DELETE", path("jobs", jobId));
+      this.#follow(jobId);
+    });
+  }
+
+  /** Silence the bot (`human`), or hand back to it (`bot`). */
+  async handOff(to) {
+    if (to === "human") this.#takeOver();
+    await this.#try(async () => {
+      const { body } = await call("POST", path("conversations", this.id, "handoff"), { body: { to } });
+      const waiting = this.#waiting();
+      this.#note(to === "human" ? "A human has taken over: the bot is silent." : "Handed back to the bot.");
+      if (body.ai_job_id) this.#promise(waiting, body.ai_job_id);
+      this.human = body.status === "handed_off";
+    });
+  }
+
+  /** What waits while a human answers: held, or taken out of a job that the human's coming has ended. */
+  #waiting() {
+    return this.entries.filter(
+      (entry) => entry.role === "user" && (entry.state === "held" || this.isTaken(entry.jobId)),
+    );
+  }
+
+  /** Remember what runs now: who takes over ends it, and its messages wait. */
+  #takeOver() {
+    for (const id of this.order) if (!this.#ended(id)) this.#takenOver.add(id);
+  }
+
+  /** Whether the job was ended by a human's coming. */
+  isTaken(jobId) {
+    return this.human && this.#takenOver.has(jobId) && this.jobs.get(jobId)?.status === "cancelled";
+  }
+
+  #ended(jobId) {
+    const job = this.jobs.get(jobId);
+    return Boolean(job) && hasEnded(job);
+  }
+
+  /** The job that answers what this one was to answer, as far as is known. */
+  settledIn(jobId) {
+    const seen = new Set();
+    let id = jobId;
+    while (id && !seen.has(id)) {
+      seen.add(id);
+      const job = this.jobs.get(id);
+      if (!job?.superseded_by || job.status === "completed") return id;
+      id = job.superseded_by;
+    }
+    return id;
+  }
+
+  /** What became of a message's job, in a word; null while it is under way. */
+  endOf(message) {
+    const job = this.jobs.get(this.settledIn(message.jobId));
+    if (!job || !hasEnded(job) || message.state === "held") return null;
+    if (message.late) return "late";
+    if (this.isTaken(job.job_id)) return "held";
+    return { completed: "answered", failed: "failed", cancelled: "cancelled" }[job.status];
+  }
+
+  #add(message) {
+    const entry = { kind: "message", id: crypto.randomUUID(), state: "sending", ...message };
+    this.entries.push(entry);
+    this.#changed();
+    return entry;
+  }
+
+  async #send(message, debounce = this.debounce) {
+    const body = { messages: [{ role: message.role, content: message.text, message_id: message.id }] };
+    if (this.botId) body.bot_id = this.botId;
+    if (this.policy) body.double_texting = this.policy;
+    if (debounce !== "") body.debounce_ms = Number(debounce);
+    try {
+      const answer = await call("POST", path("conversations", this.id, "messages"), { body });
+      this.#accepted(message, answer.body);
+    } catch (problem) {
+      if (!(problem instanceof Problem)) throw problem;
+      const rejected = problem.body?.action === "rejected";
+      message.state = rejected ? "rejected" : "refused";
+      message.note = rejected ? "another message is being answered: send it again after the reply" : problem.message;
+    }
+    this.#changed();
+  }
+
+  #accepted(message, answer) {
+    noticed(answer.degraded === true);
+    message.degraded = answer.degraded === true;
+    if (answer.status === "handed_off") {
+      this.human = true;
+      message.state = message.role === "sale" ? "told" : "held";
+      return;
+    }
+    message.state = { lock_acquired: "accepted", interrupted: "interrupted" }[answer.action] ?? "joined";
+    if (answer.duplicate) message.state = "duplicate";
+    else if (message.state === "joined" && this.order.some((id) => id !== answer.ai_job_id && !this.#ended(id))) {
+      message.state = "waits"; // another job is under way
+    }
+    this.#promise([message], answer.ai_job_id);
+  }
+
+  #promise(messages, jobId) {
+    for (const message of messages) {
+      if (message.state === "held" || this.isTaken(message.jobId)) message.state = "returned";
+      message.jobId = jobId;
+    }
+    this.#follow(jobId);
+  }
+
+  #place(jobId) {
+    if (!this.order.includes(jobId)) this.entries.push({ kind: "job", id: jobId });
+  }
+
+  #follow(jobId) {
+    this.#place(jobId);
+    if (this.#following.has(jobId)) return;
+    this.#following.add(jobId);
+    const told = (job) => {
+      this.jobs.set(job.job_id, job);
+      this.#place(job.job_id);
+      this.#changed();
+    };
+    const lost = (id, problem) => this.#note(`Job …${id.slice(-6)}: ${problem.message}`);
+    follow(jobId, { told, lost, signal: this.#closed.signal }).finally(() => {
+      this.#following.delete(jobId);
+      this.#findLate();
+    });
+  }
+
+  /**
+   * A job that ends without some of the messages that it was promised to: a store had forgotten them. Their records in
+   * the queue bring them back; until then they are late, and the archive tells which job has answered them.
+   */
+  async #findLate() {
+    if (this.#looking) return;
+    this.#looking = true;
+    while (this.#markLate() && !this.#closed.signal.aborted) {
+      try {
+        this.#settle((await get(path("conversations", this.id))).turns);
+      } catch (problem) {
+        if (!(problem instanceof Problem)) throw problem; // else: it is looked at again
+      }
+      this.#changed();
+      if (this.#markLate()) await pause(LOOK_AGAIN_MS, this.#closed.signal);
+    }
+    this.#looking = false;
+  }
+
+  /** Whether there are late messages: of a job that answered fewer than were promised to it. */
+  #markLate() {
+    for (const [jobId, messages] of this.#promised()) {
+      const job = this.jobs.get(jobId);
+      const short = job?.status === "completed" && (job.superseded_by || job.consolidated_messages < messages.length);
+      if (short) for (const message of messages) message.late ??= true; // false: it was found
+    }
+    return this.entries.some((entry) => entry.late);
+  }
+
+  /** The messages of each job, without their repetitions. */
+  #promised() {
+    const own = this.entries.filter((entry) => entry.role === "user" && entry.jobId && !entry.repeats);
+    return Map.groupBy(own, (entry) => this.settledIn(entry.jobId));
+  }
+
+  /** Find late messages among the archived turns: each turn stands for one message. */
+  #settle(turns) {
+    const unused = turns.filter((turn) => turn.role === "user");
+    const take = (text, jobId) => {
+      const place = unused.findIndex((turn) => turn.content === text && (!jobId || turn.job_id === jobId));
+      return place < 0 ? null : unused.splice(place, 1)[0];
+    };
+    const own = [...this.#promised().values()].flat();
+    const rest = own.filter((message) => !take(message.text, this.settledIn(message.jobId)));
+    for (const message of own.filter((one) => one.late && !rest.includes(one))) message.late = false;
+    for (const message of rest.filter((one) => one.late)) {
+      const turn = take(message.text, null);
+      if (!turn?.job_id) continue;
+      message.late = false;
+      this.#promise([message], turn.job_id);
+    }
+  }
+
+  async #try(step) {
+    try {
+      await step();
+    } catch (problem) {
+      if (!(problem instanceof Problem)) throw problem;
+      this.#note(problem.message);
+    }
+    this.#changed();
+  }
+
+  #note(text) {
+    this.entries.push({ kind: "note", id: crypto.randomUUID(), text });
+    this.#changed();
+  }
+}

@@ -1,0 +1,186 @@
+// The form of one record, in a dialog: written as it was seen, and never over what somebody else has made of it.
+
+import { call, get, path } from "./api.js";
+import { createControl } from "./controls.js";
+import { confirm, h, newId, say, show } from "./dom.js";
+import { KINDS, fresh, meant, sameValue, valueOf, withValues, written } from "./records.js";
+import { currentTenant } from "./signin.js";
+
+/**
+ * Edit a record as it was seen (`etag`), or write a new one (both null). `tell(text)` says what was done, `changed()`
+ * shows the lists anew.
+ */
+export async function openEditor(kind, record, etag, tell, changed) {
+  const { core_ai: cores } = await get("admin/core-ai").catch(() => ({ core_ai: [] }));
+  new Editor(kind, record, etag, cores, tell, changed).open();
+}
+
+class Editor {
+  #base; // the record that the form began with
+  #seen; // its ETag, null for a record that must be new
+
+  constructor(kind, record, etag, cores, tell, changed) {
+    Object.assign(this, KINDS[kind], { tell, changed });
+    this.#base = record ?? fresh[kind];
+    this.#seen = etag;
+    const hint = "1 to 255 of A-Z a-z 0-9 . _ : @ -; it stays.";
+    this.id = createControl({ name: this.idField, label: "Id", kind: "text", hint }, cores);
+    this.id.control.value = record?.[this.idField] ?? (kind === "platforms" ? currentTenant() : "");
+    this.id.control.readOnly = record !== null;
+    this.controls = this.fields.map((field) => createControl(field, cores));
+    this.#fill(this.#base);
+    this.#build(record);
+  }
+
+  open() {
+    document.body.append(this.dialog);
+    this.dialog.showModal();
+    (this.id.control.readOnly ? this.controls[0] : this.id).control.focus();
+  }
+
+  #build(record) {
+    const button = (text, attributes, click) => h("button", { type: "button", ...attributes, on: { click } }, text);
+    const heading = newId("editor");
+    this.trouble = h("p", { class: "notice bad", role: "alert", hidden: true });
+    this.conflict = h("div", { class: "notice warn", role: "alert", hidden: true });
+    this.save = h("button", { type: "submit", class: "main" }, "Save");
+    const cancel = button("Cancel", {}, () => this.dialog.close());
+    this.remove = button(`Delete this ${this.noun}`, { class: "danger", hidden: !record }, () => this.#remove());
+    const submit = (event) => {
+      event.preventDefault();
+      this.#save();
+    };
+    this.dialog = h(
+      "dialog",
+      { class: "editor", "aria-labelledby": heading, on: { close: () => this.dialog.remove() } },
+      h("h2", { id: heading }, record ? `${record.name} (${this.noun})` : `A new ${this.noun}`),
+      h(
+        "form",
+        { novalidate: true, on: { submit } },
+        [this.id, ...this.controls].map((one) => one.node),
+        this.trouble,
+        this.conflict,
+        h("div", { class: "buttons" }, this.save, cancel, this.remove),
+      ),
+    );
+  }
+
+  get #name() {
+    return this.id.control.value.trim();
+  }
+
+  get #address() {
+    return path(this.path, this.#name);
+  }
+
+  /** What the record must be for it to be written. */
+  get #condition() {
+    return this.#seen ? { "If-Match": this.#seen } : { "If-None-Match": "*" };
+  }
+
+  #fill(record) {
+    for (const { name, kind, control } of this.controls) control.value = written(kind, valueOf(record, name));
+  }
+
+  /** The record as the form has it. */
+  #filled() {
+    const values = this.controls.map(({ name, kind, control }) => [name, meant(kind, control.value)]);
+    return withValues(this.#base, [...values, ...this.derived.map((name) => [name, undefined])]);
+  }
+
+  async #save() {
+    if (!this.#name) {
+      this.#complain({ field: this.idField, message: "is missing" });
+      return;
+    }
+    const step = () => call("PUT", this.#address, { headers: this.#condition, body: this.#filled() });
+    await this.#attempt(step, `The ${this.noun} ${this.#name} is saved. Conversations see it within five seconds.`);
+  }
+
+  async #remove() {
+    const sure = await confirm({
+      title: `Delete the ${this.noun} ${this.#name}?`,
+      says: [
+        "It is gone for good, from all instances within five seconds. Who names it then is answered 404.",
+        "If something refers to it, nothing is deleted. It is written to the audit.",
+      ],
+      action: "Delete it",
+    });
+    const step = () => call("DELETE", this.#address, { headers: this.#condition });
+    if (sure) await this.#attempt(step, `The ${this.noun} ${this.#name} is deleted.`);
+  }
+
+  async #attempt(step, done) {
+    for (const one of [this.id, ...this.controls]) one.blame(null);
+    show(this.trouble, false);
+    this.save.disabled = this.remove.disabled = true;
+    try {
+      await step();
+      this.dialog.close();
+      this.tell(done);
+      await this.changed();
+    } catch (problem) {
+      if (problem.status === 412) await this.#differ();
+      else this.#complain(problem);
+    }
+    this.save.disabled = this.remove.disabled = false;
+  }
+
+  /** Say what is wrong at the field that the API names, else beneath all. */
+  #complain(problem) {
+    const isIts = ({ name }) => problem.field === name || problem.field?.startsWith(`${name}.`);
+    const blamed = [this.id, ...this.controls].find(isIts);
+    show(this.trouble, !blamed);
+    if (blamed) blamed.blame(problem.message);
+    else say(this.trouble, problem.message);
+  }
+
+  /** Somebody was faster: show what they made of it, and let people choose. */
+  async #differ() {
+    let theirs = null;
+    try {
+      theirs = await call("GET", this.#address);
+    } catch (problem) {
+      if (problem.status !== 404) {
+        this.#complain(problem);
+        return;
+      }
+    }
+    show(this.conflict, true);
+    if (!theirs) {
+      this.#seen = null;
+      const text = `Somebody has deleted this ${this.noun} since you opened it. Save again to write it anew.`;
+      this.conflict.replaceChildren(h("p", {}, text));
+      return;
+    }
+    const settle = (step) => () => {
+      step();
+      this.#base = theirs.body;
+      this.#seen = theirs.etag;
+      this.id.control.readOnly = true;
+      show(this.conflict, false);
+      this.save.focus();
+    };
+    const button = (text, step) => h("button", { type: "button", on: { click: settle(step) } }, text);
+    this.conflict.replaceChildren(
+      h("p", {}, h("strong", {}, "Somebody has changed it since you opened it."), " Nothing of yours was written."),
+      h("ul", {}, this.#differences(theirs.body)),
+      h(
+        "div",
+        { class: "buttons" },
+        button("Take theirs", () => this.#fill(theirs.body)),
+        button("Keep mine, and save again", () => {}),
+      ),
+    );
+  }
+
+  #differences(theirs) {
+    const mine = this.#filled();
+    const differs = ({ name }) => !sameValue(valueOf(mine, name), valueOf(theirs, name));
+    const told = ({ name, label, kind }) => {
+      const [his, own] = [theirs, mine].map((record) => written(kind, valueOf(record, name)));
+      return h("li", {}, h("strong", {}, `${label}: `), `theirs “${his}”, yours “${own}”`);
+    };
+    return this.fields.filter(differs).map(told);
+  }
+}

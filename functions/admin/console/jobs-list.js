@@ -1,0 +1,107 @@
+// Jobs by their state, the newest first, with their timings; a failed one can be retried.
+
+import { between, call, get, path, since } from "./api.js";
+import { confirm, count, duration, h, say, short, show, table } from "./dom.js";
+import { section } from "./section.js";
+
+/** What they can be listed by; the first is all. */
+const STATUSES = ["", "processing", "completed", "failed", "cancelled"];
+
+/** `act(step, done)` does a step, tells its outcome and shows everything anew. */
+export function createJobs(act) {
+  let status = "";
+  let next = null;
+  let older = [];
+  const retry = (job) => async () => {
+    const sure = await confirm({
+      title: `Retry job …${short(job.job_id)}?`,
+      says: [
+        `Another job answers the ${count(job.consolidated_messages, "message")} of ${job.conversation_id} that this one did not.`,
+        "The failed job stays failed, and leads to the other: retried again, to the same one.",
+        "The patient, who was told that no answer could be made, gets one now.",
+        "It is written to the audit.",
+      ],
+      action: "Retry it",
+    });
+    const done = (answer) =>
+      answer.ai_job_id
+        ? `Job …${short(answer.ai_job_id)} answers in its place.`
+        : "It waits until the human hands the conversation back.";
+    if (sure) await act(() => call("POST", `${path("admin/jobs", job.job_id)}/retry`), done);
+  };
+  const outcome = (job) =>
+    [job.status, job.error_code, job.superseded_by && `→ …${short(job.superseded_by)}`].filter(Boolean).join(" · ");
+  const rows = table(
+    "Jobs, the newest first",
+    [
+      { title: "Job", text: (job) => `…${short(job.job_id)}`, class: "id" },
+      { title: "Conversation", text: (job) => job.conversation_id, class: "id" },
+      { title: "Bot", text: (job) => job.bot_id, class: "id" },
+      {
+        title: "State",
+        make: () => h("span", { class: "state" }),
+        update: (cell, job) => {
+          cell.firstChild.className = `state ${{ failed: "bad", completed: "good" }[job.status] ?? ""}`;
+          say(cell.firstChild, outcome(job));
+        },
+      },
+      { title: "Messages", text: (job) => String(job.consolidated_messages) },
+      { title: "Restarts", text: (job) => String(job.restarts) },
+      { title: "Waited", text: (job) => duration(between(job.created_at, job.started_at)) },
+      { title: "Took", text: (job) => duration(between(job.started_at, job.finished_at)) },
+      { title: "Begun", text: (job) => `${duration(since(job.created_at))} ago` },
+      {
+        title: "What to do",
+        make: (job) =>
+          h("button", { type: "button", "aria-label": `Retry job ${job.job_id}`, on: { click: retry(job) } }, "Retry"),
+        update: (cell, job) => show(cell.firstChild, job.status === "failed" && !job.superseded_by),
+      },
+    ],
+    (job) => job.job_id,
+    "There are no such jobs.",
+  );
+  const page = (cursor) =>
+    get(`admin/jobs?limit=20${status && `&status=${status}`}${cursor ? `&next=${encodeURIComponent(cursor)}` : ""}`);
+  const more = h(
+    "button",
+    {
+      type: "button",
+      on: {
+        click: async () => {
+          const found = await page(next).catch(() => null);
+          if (found) {
+            older = [...older, ...found.jobs];
+            next = found.next;
+          }
+          await shown.refresh();
+        },
+      },
+    },
+    "Show older ones",
+  );
+  const choose = (value) => async () => {
+    status = value;
+    older = [];
+    for (const button of filter.children) button.setAttribute("aria-pressed", String(button.value === status));
+    await shown.refresh();
+  };
+  const filter = h(
+    "div",
+    { class: "buttons filter", role: "group", "aria-label": "Jobs by state" },
+    STATUSES.map((value) =>
+      h(
+        "button",
+        { type: "button", value, "aria-pressed": String(value === ""), on: { click: choose(value) } },
+        value || "all",
+      ),
+    ),
+  );
+  const shown = section("Jobs", { class: "card wide" }, [filter, rows.node, more], async () => {
+    const found = await page(null);
+    if (older.length === 0) next = found.next;
+    const newest = new Set(found.jobs.map((job) => job.job_id));
+    rows.show([...found.jobs, ...older.filter((job) => !newest.has(job.job_id))]);
+    show(more, next !== null);
+  });
+  return shown;
+}

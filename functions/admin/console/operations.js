@@ -1,0 +1,205 @@
+// The operations view: how each part is, what is locked, what became of jobs, and what an operator can do about it.
+
+import { call, get, path, since } from "./api.js";
+import { confirm, count, duration, h, say, short, show, sync, table } from "./dom.js";
+import * as health from "./health.js";
+import { createJobs } from "./jobs-list.js";
+import { createOutages } from "./outages.js";
+import { lacksScope } from "./refusal.js";
+import { section } from "./section.js";
+import { createStatistics } from "./statistics.js";
+
+const EVERY_MS = 3000;
+/** As the service has it: a worker that is silent for longer loses its claim; what waits for longer is woken. */
+const STALE_SECONDS = 15;
+const WAKE_SECONDS = 60;
+
+export function create(root, settings) {
+  const refusal = h("div", { class: "notice warn", role: "alert", hidden: true });
+  const outcome = h("p", { class: "notice good", role: "status", hidden: true });
+  const tell = (text, bad = false) => {
+    outcome.className = `notice ${bad ? "bad" : "good"}`;
+    say(outcome, text);
+    show(outcome, true);
+  };
+  const refreshAll = () => Promise.all(sections.map((section) => section.refresh()));
+  const act = async (step, done) => {
+    try {
+      tell(done((await step()).body));
+    } catch (problem) {
+      tell(problem.message, true);
+    }
+    await refreshAll();
+  };
+  const sections = [createParts(), createLocks(act), createStatistics(), createJobs(act), createDeadLetters(act)];
+  if (settings.outages) sections.splice(1, 0, createOutages(tell));
+  const body = h(
+    "div",
+    { class: "cards" },
+    sections.map((section) => section.node),
+  );
+  root.append(refusal, outcome, body);
+  let timer = null;
+  const look = async () => {
+    if (document.visibilityState !== "visible") return;
+    const problem = (await refreshAll()).find(Boolean) ?? null;
+    const refused = problem?.status === 403;
+    show(body, !refused);
+    show(refusal, refused);
+    if (refused) refusal.replaceChildren(...lacksScope("see and run operations"));
+  };
+  return {
+    async shown() {
+      clearInterval(timer);
+      timer = setInterval(look, EVERY_MS);
+      await look();
+    },
+    hidden: () => clearInterval(timer),
+  };
+}
+
+function createParts() {
+  const tiles = h("ul", { class: "tiles" });
+  const create = () =>
+    h("li", { class: "tile" }, h("strong", {}), h("span", { class: "state" }), h("span", { class: "muted" }));
+  const update = (node, part) => {
+    node.className = `tile ${part.level}`;
+    say(node.children[0], part.name);
+    say(node.children[1], part.state);
+    say(node.children[2], part.note);
+  };
+  const draw = (status) => sync(tiles, status ? parts(status) : [], (part) => part.name, create, update);
+  health.onStatus(draw);
+  return section("Health", { class: "card wide" }, tiles, async () => {
+    await health.refresh();
+    if (health.trouble()) throw health.trouble();
+  });
+}
+
+function parts({ status, components, tiers, queue, worker }) {
+  const uses = (tier) => (components.tier === tier ? "coordinates now" : "");
+  const store = (tier, name, duty) => {
+    if (!(tier in tiers)) return { name, level: "off", state: "not configured", note: duty };
+    const up = tiers[tier] === "up";
+    return { name, level: up ? "good" : "warn", state: up ? "up" : "away", note: uses(tier) || duty };
+  };
+  const known = (number) => number ?? "?";
+  const silent = worker.state === "silent";
+  return [
+    {
+      name: "Service",
+      level: { healthy: "good", degraded: "warn" }[status] ?? "bad",
+      state: status,
+      note: `tier: ${components.tier}`,
+    },
+    store("redis", "Redis", "coordination"),
+    store("postgres", "Postgres", "arbiter and archive"),
+    {
+      name: "Queue",
+      level: components.queue === "unavailable" ? "bad" : queue.dead_letters ? "warn" : "good",
+      state: components.queue === "unavailable" ? "away" : `${known(queue.visible)} waiting`,
+      note: `${known(queue.in_flight)} in flight · ${known(queue.delayed)} delayed · ${known(queue.dead_letters)} dead letters`,
+    },
+    {
+      name: "Worker",
+      level: silent ? "bad" : worker.state === "unknown" ? "warn" : "good",
+      state: silent ? "silent: nobody answers" : worker.state,
+      note: `${known(worker.running)} running · ${known(worker.waiting)} waiting`,
+    },
+  ];
+}
+
+function createLocks(act) {
+  const age = (time) => (time ? `${duration(since(time))} ago` : "none yet");
+  const stuck = (lock) =>
+    lock.heartbeat_at ? since(lock.heartbeat_at) > STALE_SECONDS : since(lock.acquired_at) > WAKE_SECONDS;
+  const release = (lock) => async () => {
+    const sure = await confirm({
+      title: `Release the lock of ${lock.conversation_id}?`,
+      says: [
+        `The worker of job …${short(lock.ai_job_id)} is fenced out: whatever it still does, it commits nothing.`,
+        `Its ${count(lock.consolidated_messages, "message")} can be taken up by another worker at once, and are answered once.`,
+        "The AI may be asked a second time.",
+        "It is written to the audit.",
+      ],
+      action: "Release it",
+    });
+    if (sure)
+      await act(
+        () => call("DELETE", path("admin/locks", lock.conversation_id)),
+        () => `${lock.conversation_id} is free: another worker answers it.`,
+      );
+  };
+  const rows = table(
+    "Live locks",
+    [
+      { title: "Conversation", text: (lock) => lock.conversation_id, class: "id" },
+      { title: "Owner job", text: (lock) => `…${short(lock.ai_job_id)}`, class: "id" },
+      { title: "Messages", text: (lock) => String(lock.consolidated_messages) },
+      { title: "Age", text: (lock) => duration(since(lock.acquired_at)) },
+      {
+        title: "Heartbeat",
+        make: () => h("span", { class: "state" }),
+        update: (cell, lock) => {
+          const bad = stuck(lock);
+          cell.firstChild.className = bad ? "state bad" : "state";
+          say(cell.firstChild, `${age(lock.heartbeat_at)}${bad ? " · stuck" : ""}`);
+        },
+      },
+      { title: "Tier", text: (lock) => lock.tier },
+      {
+        title: "What to do",
+        make: (lock) =>
+          h(
+            "button",
+            { type: "button", "aria-label": `Release ${lock.conversation_id}`, on: { click: release(lock) } },
+            "Release",
+          ),
+      },
+    ],
+    (lock) => `${lock.conversation_id} ${lock.ai_job_id} ${lock.consolidated_messages}`,
+    "No conversation is locked: nothing waits, nothing runs.",
+  );
+  return section("Live locks", { class: "card wide" }, rows.node, async () => {
+    const { locks } = await get("admin/locks");
+    rows.show([...locks].sort((one, other) => stuck(other) - stuck(one)));
+  });
+}
+
+function createDeadLetters(act) {
+  let found = [];
+  const redrive = async () => {
+    const sure = await confirm({
+      title: "Redrive the dead letters?",
+      says: [
+        `Deliveries to the platform's webhook that were given up, ${found.length} of them, are tried for another day.`,
+        "A platform that got one of them without saying so gets it again, under the same webhook-id.",
+        "It is written to the audit.",
+      ],
+      action: "Redrive them",
+    });
+    if (sure)
+      await act(
+        () => call("POST", "admin/dead-letters/redrive"),
+        (answer) => `${answer.redriven} tried again.`,
+      );
+  };
+  const button = h("button", { type: "button", on: { click: redrive } }, "Redrive all");
+  const rows = table(
+    "Dead letters",
+    [
+      { title: "Conversation", text: (letter) => letter.conversation_id, class: "id" },
+      { title: "Job", text: (letter) => `…${short(letter.job_id)}`, class: "id" },
+      { title: "Attempts", text: (letter) => String(letter.attempts) },
+      { title: "Since", text: (letter) => `${duration(since(letter.created_at))} ago` },
+      { title: "Last error", text: (letter) => letter.last_error },
+    ],
+    (letter) => letter.webhook_id,
+    "Every reply has reached its platform, or will.",
+  );
+  return section("Dead letters", { class: "card wide" }, [rows.node, button], async () => {
+    found = (await get("admin/dead-letters")).deliveries;
+    rows.show(found);
+    show(button, found.length > 0);
+  });
+}

@@ -1,0 +1,81 @@
+// Try an outage: stop and start the stores and the worker of the local host. A deployment has no such buttons.
+
+import { call, get, path } from "./api.js";
+import { h, say, sync } from "./dom.js";
+import * as health from "./health.js";
+
+const PARTS = {
+  redis: [
+    "Redis",
+    "Without it Postgres coordinates: messages are taken and answered as before, each answer says degraded.",
+  ],
+  postgres: [
+    "Postgres",
+    "Without it Redis alone guards replies; cancel, release and hand-off answer 503 until it is back.",
+  ],
+  worker: ["Worker", "Without it messages are accepted and wait. A job that it was at is answered by another, once."],
+};
+
+/** `tell(text, bad)` says how a stop or start went. */
+export function createOutages(tell) {
+  const list = h("ul", { class: "tiles" });
+  const turn = (name) => async (event) => {
+    const button = event.currentTarget;
+    const state = button.dataset.to;
+    button.disabled = true;
+    try {
+      await call("PUT", path("local/parts", name), { body: { state } });
+      tell(`${PARTS[name][0]} is ${state}.`);
+    } catch (problem) {
+      tell(problem.message, true);
+    }
+    button.disabled = false;
+    await Promise.all([refresh(), health.refresh()]);
+  };
+  const create = ({ name }) =>
+    h(
+      "li",
+      { class: "tile" },
+      h("strong", {}, PARTS[name][0]),
+      h("span", { class: "state" }),
+      h("span", { class: "muted" }, PARTS[name][1]),
+      h("button", { type: "button", on: { click: turn(name) } }),
+    );
+  const update = (node, { name, state, ours }) => {
+    const running = state === "running";
+    const [, told, , button] = node.children;
+    node.className = `tile ${running ? "good" : "bad"}`;
+    say(told, running ? "running" : "stopped");
+    say(button, `${running ? "Stop" : "Start"} ${PARTS[name][0]}`);
+    button.dataset.to = running ? "stopped" : "running";
+    button.hidden = ours === false;
+  };
+  const refresh = async () => {
+    try {
+      const { parts } = await get("local/parts");
+      sync(
+        list,
+        parts.filter(({ name }) => name in PARTS),
+        ({ name }) => name,
+        create,
+        update,
+      );
+      return null;
+    } catch (problem) {
+      return problem;
+    }
+  };
+  const node = h(
+    "section",
+    { class: "card wide outage" },
+    h("h2", {}, "Try an outage"),
+    h(
+      "p",
+      {},
+      "These are real processes of this machine. Stop one, type on in Chat, and start it again: ",
+      "nothing that was accepted is lost, and nothing is answered twice.",
+    ),
+    list,
+  );
+  return { node, refresh };
+}

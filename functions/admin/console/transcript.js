@@ -1,0 +1,164 @@
+// What was said in a conversation: messages under the job that answers them, with its one reply beneath.
+
+import { between } from "./api.js";
+import { count, duration, h, say, short, show, sync } from "./dom.js";
+import { hasEnded } from "./jobs.js";
+
+const STATES = {
+  sending: "sending …",
+  accepted: "took the lock",
+  joined: "joined the job",
+  interrupted: "interrupted the job before",
+  waits: "waits for its turn",
+  duplicate: "duplicate: starts nothing",
+  rejected: "not taken",
+  refused: "not taken",
+  held: "held for a human",
+  returned: "held, then handed back",
+  told: "",
+  late: "safe in the queue, its turn comes",
+  answered: "answered",
+  failed: "failed",
+  cancelled: "cancelled",
+};
+/** As many colours as tell a conversation's jobs apart: style.css has them. */
+const COLOURS = 6;
+/** A group that has more messages shows its last ones, and the others on demand. */
+const SHOWN = 6;
+
+/** A region that scrolls: `{ node, show() }`; showing it returns whether anything was said. */
+export function createTranscript(conversation) {
+  const name = `What was said in ${conversation.id}`;
+  const node = h("div", { class: "transcript", tabindex: 0, role: "region", "aria-label": name });
+  const create = (group) => createGroup(conversation, group);
+  const update = (its, group) => its.show(group);
+  const keyOf = (group) => group.key;
+  return {
+    node,
+    show() {
+      // Somebody who reads further up is left there.
+      const atEnd = node.scrollHeight - node.scrollTop - node.clientHeight < 40;
+      const shown = groups(conversation);
+      sync(node, shown, keyOf, create, update);
+      if (atEnd) node.scrollTop = node.scrollHeight;
+      return shown.length > 0;
+    },
+  };
+}
+
+/** What is shown, in order: messages under the job that answers them, and by themselves what has no job. */
+function groups(conversation) {
+  const messagesOf = new Map();
+  const jobOf = (entry) =>
+    entry.role === "user" && entry.state !== "held" ? conversation.settledIn(entry.jobId) : null;
+  for (const entry of conversation.entries) {
+    const jobId = jobOf(entry);
+    if (jobId) messagesOf.set(jobId, [...(messagesOf.get(jobId) ?? []), entry]);
+  }
+  const shown = [];
+  for (const entry of conversation.entries) {
+    if (entry.kind === "job") {
+      // A job whose messages have gone to another, and that has said nothing, is no longer of interest.
+      const messages = messagesOf.get(entry.id) ?? [];
+      const said = messages.length > 0 || conversation.jobs.get(entry.id)?.reply;
+      if (said) shown.push({ key: entry.id, jobId: entry.id, messages });
+    } else if (entry.kind === "note" || entry.role !== "user") shown.push({ key: entry, entry });
+    else if (!jobOf(entry)) shown.push({ key: entry, messages: [entry] });
+  }
+  return shown;
+}
+
+function createGroup(conversation, { entry, jobId }) {
+  if (entry) return createEntry(entry);
+  const messages = h("div", { class: "messages" });
+  const earlier = h("details", { hidden: true }, h("summary", {}), h("div", { class: "messages" }));
+  const head = h("p", { class: "job-head", hidden: !jobId });
+  const label = h("span", {});
+  const cancel = h(
+    "button",
+    { type: "button", class: "quiet", on: { click: () => conversation.cancel(jobId) } },
+    "Cancel",
+  );
+  head.append(h("span", { class: "dot", "aria-hidden": "true" }), label, cancel);
+  const reply = h("div", { class: "reply", hidden: true, dir: "auto", tabindex: -1 });
+  const colour = jobId ? `job-${Math.max(0, conversation.order.indexOf(jobId)) % COLOURS}` : "job-none";
+  const node = h("section", { class: `group ${colour}` }, head, earlier, messages, reply);
+  if (jobId) head.title = jobId;
+  node.show = (group) => {
+    const job = conversation.jobs.get(jobId);
+    const cut = Math.max(0, group.messages.length - SHOWN);
+    show(earlier, cut > 0);
+    say(earlier.firstChild, `${count(cut, "earlier message")} of the same job`);
+    syncMessages(earlier.lastChild, group.messages.slice(0, cut), conversation);
+    syncMessages(messages, group.messages.slice(cut), conversation);
+    say(label, heading(conversation, jobId, job, group.messages));
+    show(cancel, Boolean(job) && !hasEnded(job));
+    node.classList.toggle("live", Boolean(job) && !hasEnded(job));
+    showReply(reply, job);
+  };
+  return node;
+}
+
+function createEntry(entry) {
+  const node =
+    entry.kind === "note"
+      ? h("p", { class: "note" }, entry.text)
+      : h(
+          "div",
+          { class: `message ${entry.role}` },
+          h("p", { dir: "auto" }, entry.text),
+          h("span", { class: "state" }),
+        );
+  node.show = ({ entry: now }) => {
+    if (now.kind === "note") return;
+    const who = now.role === "sale" ? "human colleague" : "bot";
+    say(node.lastChild, now.note ? `${who} · ${STATES[now.state]}: ${now.note}` : who);
+  };
+  return node;
+}
+
+function heading(conversation, jobId, job, messages) {
+  const parts = [`job …${short(jobId ?? "")}`];
+  const answers = new Set(messages.map((message) => message.id)).size;
+  if (answers) parts.push(job?.reply ? `${count(answers, "message")} → 1 reply` : count(answers, "message"));
+  if (job?.restarts) parts.push(count(job.restarts, "restart"));
+  if (job && !hasEnded(job)) parts.push(job.status === "pending" ? "waits for a worker" : "the AI is at work …");
+  if (job?.finished_at) parts.push(duration(between(job.created_at, job.finished_at)));
+  if (job?.status === "cancelled") parts.push(conversation.isTaken(jobId) ? "stopped: a human answers" : "cancelled");
+  if (job?.status === "completed" && job.superseded_by) parts.push(`the rest: job …${short(job.superseded_by)}`);
+  return parts.join(" · ");
+}
+
+function syncMessages(parent, messages, conversation) {
+  const create = (message) =>
+    h(
+      "div",
+      { class: "message user" },
+      h("p", { dir: "auto" }, message.text),
+      h("span", { class: "state" }),
+      h("span", { class: "badge warn", hidden: true }, "degraded"),
+    );
+  const update = (node, message) => {
+    const end = conversation.endOf(message);
+    node.dataset.state = end ?? message.state;
+    const [, told, degraded] = node.children;
+    const words = [STATES[message.state], end && message.state !== "duplicate" ? STATES[end] : ""]
+      .filter(Boolean)
+      .join(" · ");
+    say(told, message.note ? `${words}: ${message.note}` : words);
+    show(degraded, Boolean(message.degraded));
+  };
+  sync(parent, messages, (message) => message, create, update);
+}
+
+function showReply(node, job) {
+  const failed = job?.status === "failed";
+  const text =
+    job?.reply?.content ?? (failed ? (job.error?.notice ?? "No answer could be made.") : job?.progress?.text);
+  show(node, Boolean(text));
+  node.classList.toggle("partial", Boolean(text) && !hasEnded(job));
+  node.classList.toggle("failed", failed);
+  say(node, text ?? "");
+  // A long one scrolls in itself, and so must be reachable by keyboard.
+  node.tabIndex = text && node.scrollHeight > node.clientHeight + 1 ? 0 : -1;
+}

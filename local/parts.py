@@ -1,0 +1,169 @@
+"""The parts of a running stack that can be stopped, as by a crash, and started again."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Literal, Protocol
+from urllib.parse import urlsplit
+
+from local.errors import StartError
+from local.pool import Pool
+from local.processes import end
+from local.queues import Mapper
+from local.reachable import listens
+from local.stores import Server
+
+State = Literal["running", "stopped"]
+
+_KILL_SECONDS = 10.0  # Postgres ends its own processes first, within five
+_START_SECONDS = 60.0  # of a function's imports, on a loaded machine
+
+
+class Part(Protocol):
+    """One part. `ours` says that `stop` and `start` may be called; both return when it is done, and may be repeated."""
+
+    @property
+    def ours(self) -> bool: ...
+
+    def state(self) -> State: ...
+
+    def stop(self) -> None: ...
+
+    def start(self) -> None:
+        """Raises a HostError."""
+
+
+class OwnStore:
+    """A store that the host started. Stopped, it is killed; it comes back on its port, with what its disk has kept."""
+
+    ours = True
+
+    def __init__(self, server: Server, start: Callable[[Path, int], Server], directory: Path) -> None:
+        self._server = server
+        self._start = start
+        self._directory = directory
+        self._port = urlsplit(server.url).port or 0
+        self._place: socket.socket | None = None
+
+    def state(self) -> State:
+        return "running" if self._server.process.poll() is None else "stopped"
+
+    def stop(self) -> None:
+        end(self._server.process, self._server.stop_signal, _KILL_SECONDS)
+        if self._place is None:
+            # Bound and not listening: whoever knocks is refused, and nobody else gets the port meanwhile, not even a
+            # client that tries to connect to it (it would reach itself).
+            self._place = socket.socket()
+            self._place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            self._place.bind(("127.0.0.1", self._port))
+
+    def start(self) -> None:
+        if self.state() == "running":
+            return
+        self._leave()
+        self._server = self._start(self._directory, self._port)
+
+    def close(self) -> None:
+        """End it for good."""
+        self._leave()
+        self._server.stop()
+
+    def _leave(self) -> None:
+        if self._place is not None:
+            self._place.close()
+            self._place = None
+
+
+class GivenStore:
+    """A store that a URL of the caller's names. Others may need it: it is looked at and left alone."""
+
+    ours = False
+
+    def __init__(self, url: str, default_port: int) -> None:
+        self._url = url
+        self._default_port = default_port
+
+    def state(self) -> State:
+        return "running" if listens(self._url, self._default_port) else "stopped"
+
+    def stop(self) -> None:
+        raise AssertionError("it isn't ours")
+
+    start = stop
+
+
+class Workers:
+    """The functions that queues invoke, and what hands them the records."""
+
+    ours = True
+
+    def __init__(self, pools: Sequence[Pool], mappers: Callable[[], list[Mapper]]) -> None:
+        self._pools = pools
+        self._mappers = mappers
+        self._polling: list[Mapper] = []
+
+    def state(self) -> State:
+        return "running" if self._polling else "stopped"
+
+    def stop(self) -> None:
+        """Take no more records, and kill every process in the middle of its work."""
+        self.rest()
+        for pool in self._pools:
+            pool.halt()
+
+    def start(self) -> None:
+        if self._polling:
+            return
+        for pool in self._pools:
+            pool.resume()
+        for pool in self._pools:
+            if failure := pool.await_warm(_START_SECONDS):
+                raise StartError(f"{pool.function.name} can't start: {failure.describe()}")
+        self.poll()
+
+    def rest(self) -> None:
+        """Hand them no more; what they have, they go on with."""
+        for mapper in self._polling:
+            mapper.stop()
+        self._polling = []
+
+    def poll(self) -> None:
+        """Hand the functions, which run, what is in their queues."""
+        self._polling = self._mappers()
+        for mapper in self._polling:
+            mapper.start()
+
+
+class Parts:
+    """All of them, by name. One is changed at a time."""
+
+    def __init__(self) -> None:
+        self._parts: dict[str, Part] = {}
+        self._changing = threading.Lock()
+
+    def add(self, name: str, part: Part) -> None:
+        self._parts[name] = part
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._parts
+
+    def all(self) -> list[dict[str, object]]:
+        """Each as `show` has it."""
+        return [self.show(name) for name in self._parts]
+
+    def show(self, name: str) -> dict[str, object]:
+        """`{"name", "state": "running" | "stopped", "ours": bool}`."""
+        part = self._parts[name]
+        return {"name": name, "state": part.state(), "ours": part.ours}
+
+    def change(self, name: str, state: State) -> bool:
+        """Stop or start one; False if it isn't ours. Raises a HostError if it can't be started."""
+        part = self._parts[name]
+        if not part.ours:
+            return False
+        with self._changing:
+            part.start() if state == "running" else part.stop()
+        return True

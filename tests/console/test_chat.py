@@ -1,0 +1,122 @@
+"""The chat view: what a newcomer sees of consolidation, and that it is what happened."""
+
+from __future__ import annotations
+
+from playwright.sync_api import Page, expect
+
+from tests.console.conftest import CANARY, Host, add_pane, groups, panes, replies, says
+
+
+def test_make_run_tells_where_the_console_is(host: Host) -> None:
+    assert host.console in host.report
+
+
+def test_a_first_conversation_is_answered_beneath_what_was_said(page: Page) -> None:
+    pane = panes(page).first
+    says(pane, f"Hello {CANARY}")
+    expect(replies(pane)).to_contain_text(f"> Hello {CANARY}")
+    expect(pane.locator(".message .state")).to_have_text("took the lock · answered")
+
+
+def test_messages_typed_fast_are_seen_to_join_one_job_and_get_one_reply_in_their_order(page: Page) -> None:
+    pane = panes(page).first
+    pane.get_by_label("Debounce, ms").fill("500")
+    says(pane, f"one {CANARY}", f"two {CANARY}", f"three {CANARY}")
+    expect(replies(pane)).to_have_text(
+        f"[Simulated AI] Healthcare Assistant answers 3 messages:\n> one {CANARY}\n> two {CANARY}\n> three {CANARY}"
+    )
+    expect(groups(pane)).to_have_count(1)
+    expect(pane.locator(".job-head")).to_contain_text("3 messages → 1 reply")
+    expect(pane.locator(".state")).to_have_text(
+        ["took the lock · answered", "joined the job · answered", "joined the job · answered"]
+    )
+
+
+def test_a_burst_of_50_ends_in_one_reply(page: Page) -> None:
+    pane = panes(page).first
+    pane.get_by_label("Debounce, ms").fill("3000")  # of a machine that is busy with other tests
+    pane.get_by_role("button", name="50 at once").click()
+    expect(replies(pane)).to_contain_text("answers 50 messages")
+    expect(groups(pane)).to_have_count(1)
+    expect(pane.locator(".message")).to_have_count(50)
+    expect(pane.locator('.message[data-state="answered"]')).to_have_count(50)
+
+
+def test_a_duplicate_starts_nothing(page: Page) -> None:
+    pane = panes(page).first
+    says(pane, f"Hello {CANARY}")
+    expect(replies(pane)).to_have_count(1)
+    pane.get_by_role("button", name="Send a duplicate").click()
+    expect(pane.locator(".state").last).to_have_text("duplicate: starts nothing")
+    expect(pane.locator(".job-head")).to_contain_text("1 message → 1 reply")
+
+
+def test_a_cancelled_message_is_seen_to_be_cancelled(page: Page) -> None:
+    pane = panes(page).first
+    says(pane, f"[slow:20] {CANARY}")
+    pane.get_by_role("button", name="Cancel").click()
+    expect(pane.locator('.message[data-state="cancelled"]')).to_have_count(1)
+    expect(replies(pane)).to_have_count(0)
+
+
+def test_a_failed_job_tells_the_patient_so(page: Page) -> None:
+    pane = panes(page).first
+    says(pane, f"[fail] {CANARY}")
+    expect(pane.locator('.message[data-state="failed"]')).to_have_count(1)
+    expect(replies(pane)).not_to_be_empty()
+
+
+def test_each_conversation_has_a_policy_of_its_own(page: Page) -> None:
+    interrupts, waits, rejects = panes(page).first, add_pane(page), add_pane(page)
+    for pane, policy in ((interrupts, "interrupt"), (waits, "enqueue"), (rejects, "reject")):
+        pane.get_by_label("Double texting").select_option(policy)
+        says(pane, f"[slow:4] first {CANARY}")
+    for pane in (interrupts, waits, rejects):
+        expect(pane.locator(".job-head")).to_contain_text("the AI is at work")
+        says(pane, f"second {CANARY}")
+    expect(rejects.locator(".state").last).to_contain_text("not taken")
+    expect(waits.locator(".state").last).to_contain_text("waits for its turn")
+    expect(interrupts.locator(".state").last).to_contain_text("interrupted the job before")
+    expect(replies(interrupts)).to_have_count(1)
+    expect(replies(interrupts)).to_contain_text("answers 2 messages")
+    expect(replies(waits)).to_have_count(2)
+    expect(replies(rejects)).to_have_count(1)
+
+
+def test_what_is_said_while_a_human_answers_is_held_and_answered_when_it_is_handed_back(page: Page) -> None:
+    pane = panes(page).first
+    says(pane, f"[slow:20] first {CANARY}")
+    expect(pane.locator(".job-head")).to_contain_text("the AI is at work")
+    pane.get_by_role("button", name="Hand off to a human").click()
+    expect(pane.get_by_text("a human answers", exact=True)).to_be_visible()
+    expect(pane.locator(".state").first).to_contain_text("held for a human")
+    pane.get_by_label("Speak as").select_option("Human colleague")
+    says(pane, f"I am Ada {CANARY}")
+    expect(pane.locator(".message.sale")).to_contain_text("human colleague")
+    pane.get_by_label("Speak as").select_option("Patient")
+    says(pane, f"Thank you {CANARY}")
+    expect(pane.locator(".state").last).to_have_text("held for a human")
+    pane.get_by_role("button", name="Hand back to the bot").click()
+    expect(pane.locator(".job-head").last).to_contain_text("2 messages")
+    pane.get_by_role("button", name="Cancel").click()  # its 20 seconds are nobody's wish
+
+
+def test_the_text_so_far_is_shown_where_the_bot_shows_it(page: Page, host: Host) -> None:
+    record = {"name": "Open book", "language": "en", "meta_data": {"show_partial_reply": True}}
+    assert host.call("PUT", "admin/bots/open-book", json=record).ok
+    pane = panes(page).first
+    pane.get_by_label("Bot").fill("open-book")
+    says(pane, f"[slow:4] {CANARY}")
+    expect(pane.locator(".reply.partial")).to_contain_text("[Simulated AI] O")
+    expect(replies(pane)).to_contain_text(CANARY)
+
+
+def test_a_conversation_that_exists_is_gone_on_with(page: Page) -> None:
+    first = panes(page).first
+    says(first, f"Remember {CANARY}")
+    expect(replies(first)).to_have_count(1)
+    name = first.get_by_role("heading").inner_text()
+    page.reload()
+    again = add_pane(page, name)
+    expect(again.locator(".message")).to_contain_text(f"Remember {CANARY}")
+    expect(replies(again)).to_contain_text(f"> Remember {CANARY}")

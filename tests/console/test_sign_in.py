@@ -1,0 +1,173 @@
+"""Signing in: with a pasted token on this machine, by Cognito's authorization code elsewhere."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+import pytest
+from playwright.sync_api import Browser, Page, Route, expect
+
+from local.tokens import KEY_FILE, Issuer
+from tests.console.conftest import CANARY, ROOT, Host, Opened, opens, panes, replies, says
+from tests.integration.cognito import CLIENT_ID, SCOPES, Cognito
+
+
+def token(*scopes: str, tenants: tuple[str, ...] = ("default",), **more: Any) -> str:
+    return Issuer(ROOT / Path(KEY_FILE)).issue(tenants, scopes, user="ada", **more)
+
+
+@pytest.fixture
+def tab(browser: Browser) -> Iterator[Page]:
+    context = browser.new_context()
+    opened = Opened(context.new_page())
+    yield opened.page
+    opened.check()
+    context.close()
+
+
+def signs_in(page: Page, host: Host, pasted: str) -> None:
+    page.goto(host.console)
+    page.get_by_label("Access token").fill(pasted)
+    page.get_by_role("button", name="Use it").click()
+
+
+def signed_in(page: Page, host: Host, pasted: str) -> None:
+    signs_in(page, host, pasted)
+    expect(panes(page)).to_have_count(1)
+
+
+def test_without_a_token_nothing_is_shown_but_how_to_get_one(tab: Page, guarded_host: Host) -> None:
+    signs_in(tab, guarded_host, "no token")
+    expect(tab.get_by_role("alert")).to_have_text("That is no token.")
+    expect(panes(tab)).to_have_count(0)
+
+
+def test_what_the_token_lacks_the_scope_for_is_refused_with_what_to_do(tab: Page, guarded_host: Host) -> None:
+    signed_in(tab, guarded_host, token("messages"))
+    pane = panes(tab).first
+    says(pane, f"Hello {CANARY}")
+    expect(replies(pane)).to_contain_text(CANARY)
+    for view in ("Operations", "Configuration"):
+        refusal = opens(tab, view).get_by_role("alert").filter(has_text="Your sign-in may not do this")
+        expect(refusal).to_contain_text("needs the scope message-handler/admin")
+        expect(refusal).to_contain_text("Sign out, and in again")
+    expect(tab.get_by_role("table")).to_have_count(0)
+    expect(tab.get_by_role("button", name="New bot")).to_have_count(0)
+
+
+def test_with_the_scope_it_is_not_and_signing_out_forgets_the_token(tab: Page, guarded_host: Host) -> None:
+    signed_in(tab, guarded_host, token("messages", "admin"))
+    expect(opens(tab, "Operations").get_by_role("heading", name="Live locks")).to_be_visible()
+    tab.get_by_role("button", name="Sign out").click()
+    expect(tab.get_by_role("button", name="Use it")).to_be_visible()
+    assert tab.evaluate("Object.keys(sessionStorage)") == []
+
+
+def test_an_expired_token_ends_in_the_sign_in(tab: Page, guarded_host: Host) -> None:
+    signs_in(tab, guarded_host, token("messages", "admin", expires=-5))
+    expect(tab.get_by_role("alert")).to_have_text("Your sign-in has ended.")
+
+
+def test_who_is_of_several_tenants_chooses_one(tab: Page, guarded_host: Host) -> None:
+    signed_in(tab, guarded_host, token("messages", "admin", tenants=("default", "clinic-b")))
+    asked: list[str | None] = []
+    tab.on("request", lambda request: "/admin/" in request.url and asked.append(request.headers.get("x-platform-id")))
+    with tab.expect_navigation():
+        tab.get_by_label("Tenant").select_option("default")
+    expect(opens(tab, "Operations").get_by_role("heading", name="Live locks")).to_be_visible()
+    expect(tab.get_by_text("No conversation is locked")).to_be_visible()
+    assert asked[-1] == "default"
+
+
+@dataclass
+class Provider(Cognito):
+    """Its tokens are such as the local host takes."""
+
+    scopes: tuple[str, ...] = ("messages", "admin")
+
+    def _tokens(self) -> dict[str, Any]:
+        return super()._tokens() | {"access_token": token(*self.scopes)}
+
+
+@pytest.fixture
+def provider(tab: Page, guarded_host: Host) -> Provider:
+    """The page is told of a Cognito; what the browser asks of it, the stand-in answers."""
+    provider = Provider(guarded_host.console)
+    provider.may_answer.set()
+    base = f"{guarded_host.url}/cognito"
+    settings = {
+        "sign_in": {
+            "authorize_url": f"{base}/authorize",
+            "token_url": f"{base}/token",
+            "logout_url": f"{base}/logout",
+            "client_id": CLIENT_ID,
+            "scopes": sorted(SCOPES),
+        },
+        "outages": False,
+    }
+
+    def answers(route: Route) -> None:
+        url = urlsplit(route.request.url)
+        if url.path.endswith("/authorize"):
+            status, _, headers = provider.authorize(dict(parse_qsl(url.query)))
+            route.fulfill(status=status, headers=headers)
+        elif url.path.endswith("/token"):
+            status, body, _ = provider.token(dict(parse_qsl(route.request.post_data or "")))
+            route.fulfill(status=status, body=json.dumps(body), content_type="application/json")
+        else:
+            provider.authorized.append(dict(parse_qsl(url.query)))
+            route.fulfill(status=302, headers={"Location": guarded_host.console})
+
+    tab.route("**/cognito/**", answers)
+    tab.route("**/console/settings.json", lambda route: route.fulfill(json=settings))
+    return provider
+
+
+def test_a_sign_in_at_cognito_leaves_no_code_in_the_address_bar(
+    tab: Page, guarded_host: Host, provider: Provider
+) -> None:
+    tab.goto(guarded_host.console)
+    tab.get_by_role("button", name="Sign in").click()
+    expect(panes(tab)).to_have_count(1)
+    assert tab.url == f"{guarded_host.console}#chat"
+    (asked,) = provider.authorized
+    assert asked["code_challenge_method"] == "S256" and len(asked["state"]) >= 32
+    assert asked["redirect_uri"] == guarded_host.console
+    assert tab.evaluate("Object.keys(sessionStorage)") == ["message-handler.tokens"]
+    assert tab.evaluate("localStorage.length") == 0
+    # An access token lasts an hour, a shift longer: the next one comes by itself.
+    tab.evaluate(
+        """(expired) => {
+            const kept = JSON.parse(sessionStorage.getItem("message-handler.tokens"));
+            sessionStorage.setItem("message-handler.tokens", JSON.stringify({ ...kept, access: expired }));
+        }""",
+        token("messages", "admin", expires=-5),
+    )
+    tab.reload()
+    expect(panes(tab)).to_have_count(1)
+    expect(opens(tab, "Operations").get_by_role("heading", name="Live locks")).to_be_visible()
+    assert provider.posted[-1]["grant_type"] == "refresh_token"
+    tab.get_by_role("button", name="Sign out").click()
+    expect(tab.get_by_role("button", name="Sign in")).to_be_visible()
+    assert provider.authorized[-1] == {"client_id": CLIENT_ID, "logout_uri": guarded_host.console}
+
+
+@pytest.mark.parametrize("wrong", ["state", "refusal", "code"])
+def test_a_sign_in_that_was_not_begun_here_or_is_refused_gives_no_token(
+    tab: Page, guarded_host: Host, provider: Provider, wrong: str
+) -> None:
+    provider.state = "another" if wrong == "state" else None
+    provider.refusal = "access_denied" if wrong == "refusal" else None
+    provider.status = 400 if wrong == "code" else None
+    tab.goto(guarded_host.console)
+    tab.get_by_role("button", name="Sign in").click()
+    expect(tab.get_by_role("alert")).to_be_visible()
+    expect(panes(tab)).to_have_count(0)
+    assert "?" not in tab.url
+    assert len(provider.posted) == (1 if wrong == "code" else 0)
+    assert tab.evaluate("Object.keys(sessionStorage)") == []

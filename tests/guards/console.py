@@ -1,0 +1,109 @@
+"""The guards of the console: what its files are, what they may do, and whose outages the local host plays."""
+
+from __future__ import annotations
+
+from tests.guards.guard import Guard, Removal
+
+UNIT = "unit/test_console.py"
+OUTAGES = "local/test_outages.py"
+CONSOLE = "console.py"
+HOST = "../../../../local/outages.py"
+
+GUARDS: tuple[Guard, ...] = (
+    Guard(
+        "only files of the folder itself are served",
+        "console",
+        f"{UNIT}::TestFiles::test_only_files_of_the_folder_itself_that_a_page_may_have",
+        (Removal(CONSOLE, "if name not in self.names:", "if not (self._folder / name).is_file():"),),
+    ),
+    Guard(
+        "a link leads out of the folder for nobody",
+        "console",
+        f"{UNIT}::TestFiles::test_only_files_of_the_folder_itself_that_a_page_may_have",
+        (Removal(CONSOLE, " and not it.is_symlink()"),),
+    ),
+    Guard(
+        "the page has one address",
+        "console",
+        f"{UNIT}::TestFiles::test_no_other_name_is_one[index.html]",
+        (Removal(CONSOLE, 'if name.endswith(".html"):', "if False:"),),
+    ),
+    Guard(
+        "the page can't make HTML of a text",
+        "invariant 11, console",
+        f"{UNIT}::TestHeaders::test_the_page_can_do_nothing_but_what_it_is_for[admin-console]",
+        (Removal(CONSOLE, "; require-trusted-types-for 'script'; trusted-types 'none'"),),
+    ),
+    Guard(
+        "nobody's frame holds the page",
+        "console",
+        f"{UNIT}::TestHeaders::test_the_page_can_do_nothing_but_what_it_is_for[admin-console-file]",
+        (Removal(CONSOLE, "frame-ancestors 'none'", "frame-ancestors *"),),
+    ),
+    Guard(
+        "a tenant sees its own minutes",
+        "invariant 13, console",
+        "contract/test_statistics.py::test_each_tenant_has_its_own[postgres]",
+        (
+            Removal(
+                "stores/sql/minutes.sql",
+                "where platform_id = :platform_id and copy_of is null\n      and finished_at >=",
+                "where copy_of is null\n      and finished_at >=",
+            ),
+        ),
+    ),
+    Guard(
+        "a copy of a job counts for nothing",
+        "console",
+        "contract/test_statistics.py::test_a_copy_counts_for_nothing",
+        (
+            Removal(
+                "stores/sql/minutes.sql",
+                "platform_id = :platform_id and copy_of is null\n      and finished_at",
+                "platform_id = :platform_id\n      and finished_at",
+            ),
+        ),
+    ),
+    Guard(
+        "another page stops nothing here",
+        "console",
+        f"{OUTAGES}::test_nobody_elses_page_may",
+        (Removal(HOST, 'if foreign or set(_values(request, "sec-fetch-site")) - _OWN_SITES:', "if False:"),),
+    ),
+    Guard(
+        "a name that leads to this machine is not this machine",
+        "console",
+        f"{OUTAGES}::test_nobody_elses_page_may",
+        (Removal(HOST, "if not hosts or any(", "if not hosts or False and any("),),
+    ),
+    Guard(
+        "a form stops nothing here",
+        "console",
+        f"{OUTAGES}::test_nobody_elses_page_may",
+        (Removal(HOST, '!= ["application/json"]', "== []"),),
+    ),
+    Guard(
+        "where tokens are wanted an operator's is",
+        "console",
+        f"{OUTAGES}::test_where_tokens_are_wanted_an_operators_is",
+        (Removal(HOST, "if self._authorizer is not None:", "if False:"),),
+    ),
+    Guard(
+        "what is not ours is left alone",
+        "console",
+        f"{OUTAGES}::test_what_is_not_ours_is_left_alone",
+        (Removal("../../../../local/parts.py", "if not part.ours:", "if False:"),),
+    ),
+    Guard(
+        "nobody gets the port of a store that is stopped",
+        "console",
+        f"{OUTAGES}::TestStores::test_while_one_is_stopped_nobody_else_gets_its_port",
+        (Removal("../../../../local/parts.py", "if self._place is None:", "if False:"),),
+    ),
+    Guard(
+        "what comes with the last poll goes back",
+        "console",
+        "local/test_queues.py::test_what_comes_with_the_last_poll_goes_back_at_once",
+        (Removal("../../../../local/queues.py", "                self._give_back(messages)\n"),),
+    ),
+)

@@ -1,0 +1,175 @@
+"""The operators' page as the admin function serves it: which files, with which headers, and what it is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from message_handler.console import SCOPES, Console
+from message_handler.rest import Call, serve
+from message_handler.settings import Settings
+from tests.unit.service import CANARY, Answer, Service
+
+SIGN_IN = "https://clinic.auth.eu-central-1.amazoncognito.com"
+FOLDER = Path(__file__).parents[2] / "functions" / "admin" / "console"
+
+
+def policy(answer: Answer) -> dict[str, str]:
+    """The content security policy, by directive."""
+    parts = (part.strip().partition(" ") for part in answer.headers["Content-Security-Policy"].split(";"))
+    return {name: value for name, _, value in parts}
+
+
+def ask(service: Service, name: str = "admin-console", file: str | None = None, **headers: str) -> Answer:
+    event = service.event(name)
+    more = {"pathParameters": {"file": file}} if file else {}
+    return service.http("admin", event | {"headers": event["headers"] | headers} | more)
+
+
+@pytest.fixture
+def closed(service: Service) -> Service:
+    """As it is deployed: a token is wanted, and nobody here has one."""
+    service.use(settings=Settings(auth_required=True))
+    return service
+
+
+class TestFiles:
+    def test_the_page_needs_no_token(self, closed: Service) -> None:
+        answer = ask(closed)
+        assert (answer.status, answer.headers["Content-Type"]) == (200, "text/html; charset=utf-8")
+        assert answer.body == (FOLDER / "index.html").read_text()
+
+    def test_each_file_of_the_folder_comes_whole_with_its_type(self, closed: Service) -> None:
+        types = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
+        files = [file for file in FOLDER.iterdir() if file.suffix != ".html"]
+        assert {"app.js", *types} & {file.name for file in files}
+        for file in files:
+            answer = ask(closed, "admin-console-file", file.name)
+            assert (answer.status, answer.body) == (200, file.read_text()), file.name
+            assert answer.headers["Content-Type"] == f"{types[file.suffix]}; charset=utf-8"
+
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "",
+            ".",
+            "..",
+            "index.html",
+            "../app.py",
+            "%2e%2e%2fapp.py",
+            "/etc/passwd",
+            "app.js/",
+            "./app.js",
+            "APP.JS",
+            "app.js\0",
+            "none.js",
+            CANARY,
+        ],
+    )
+    def test_no_other_name_is_one(self, service: Service, name: str) -> None:
+        answer = ask(service, "admin-console-file", name or "%")
+        assert (answer.status, answer.body["field"]) == (404, "file")
+
+    def test_only_files_of_the_folder_itself_that_a_page_may_have(self, tmp_path: Path) -> None:
+        folder = tmp_path / "console"
+        (folder / "sub.js").mkdir(parents=True)
+        for name in ("app.js", "page.css", "icon.svg", "other.html", "app.py", ".hidden.js", "app.js~", "a b.js"):
+            (folder / name).write_text(name)
+        (tmp_path / "secret.js").write_text("secret")
+        (folder / "link.js").symlink_to(tmp_path / "secret.js")
+        routes = Console(folder, Settings).routes()
+
+        def status(file: str) -> int:
+            event = {"httpMethod": "GET", "resource": "/console/{file}", "pathParameters": {"file": file}}
+            answer = serve(routes, event, Settings, scope="admin", open_routes=routes)
+            return int(answer["statusCode"])
+
+        names = {file.name for file in folder.iterdir()} | {"../secret.js"}
+        assert {name for name in names if status(name) == 200} == {"app.js", "page.css", "icon.svg"}
+
+    def test_who_has_it_already_is_not_sent_it_again(self, service: Service) -> None:
+        first = ask(service)
+        tag = first.headers["ETag"]
+        for known in (tag, f"W/{tag}", f'"other", {tag}', "*"):
+            again = ask(service, **{"If-None-Match": known})
+            assert (again.status, again.body) == (304, "")
+            assert again.headers["ETag"] == tag
+            assert again.headers["Content-Security-Policy"] == first.headers["Content-Security-Policy"]
+        assert ask(service, **{"if-none-match": '"other"'}).status == 200
+        assert first.headers["Cache-Control"] == "no-cache"
+        assert ask(service, "admin-console-file").headers["ETag"] != tag
+
+    def test_a_changed_file_has_another_tag(self, tmp_path: Path) -> None:
+        def tag(text: str) -> str:
+            (tmp_path / "index.html").write_text(text)
+            answer: Any = Console(tmp_path, Settings).page(Call({}, None))
+            return str(answer[2]["ETag"])
+
+        assert tag("one") == tag("one") != tag("two")
+
+
+class TestHeaders:
+    @pytest.mark.parametrize("name", ["admin-console", "admin-console-file"])
+    def test_the_page_can_do_nothing_but_what_it_is_for(self, service: Service, name: str) -> None:
+        answer = ask(service, name)
+        assert policy(answer) == {
+            "default-src": "'none'",
+            "script-src": "'self'",
+            "style-src": "'self'",
+            "img-src": "'self'",
+            "connect-src": f"'self' {SIGN_IN}",
+            "base-uri": "'none'",
+            "form-action": "'none'",
+            "frame-ancestors": "'none'",
+            "require-trusted-types-for": "'script'",
+            "trusted-types": "'none'",
+        }
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+        assert answer.headers["Referrer-Policy"] == "no-referrer"
+        assert answer.headers["Cross-Origin-Opener-Policy"] == "same-origin"
+        assert answer.headers["Cross-Origin-Resource-Policy"] == "same-origin"
+        assert not any(name.lower().startswith("access-control") for name in answer.headers)
+
+    def test_without_a_sign_in_it_speaks_to_its_own_server_alone(self, service: Service) -> None:
+        answer = service.http("admin", service.event("admin-console", stageVariables=None))
+        assert policy(answer)["connect-src"] == "'self'"
+
+
+class TestSettings:
+    def test_people_sign_in_with_the_stacks_own_cognito(self, closed: Service) -> None:
+        answer = ask(closed, "admin-console-settings")
+        assert answer.body == {
+            "sign_in": {
+                "authorize_url": f"{SIGN_IN}/oauth2/authorize",
+                "token_url": f"{SIGN_IN}/oauth2/token",
+                "logout_url": f"{SIGN_IN}/logout",
+                "client_id": "4fqpexample0operators0client",
+                "scopes": list(SCOPES),
+            },
+            "outages": False,
+        }
+        assert answer.headers["Cache-Control"] == "no-cache"
+
+    @pytest.mark.parametrize("variables", [None, {}, {"signIn": SIGN_IN}, {"operatorClient": "c"}])
+    def test_where_nobody_gives_tokens_out_one_is_pasted(self, closed: Service, variables: Any) -> None:
+        answer = closed.http("admin", closed.event("admin-console-settings", stageVariables=variables))
+        assert answer.body["sign_in"] == {"paste": True}
+
+    def test_where_nobody_needs_one_nobody_is_asked(self, service: Service) -> None:
+        assert ask(service, "admin-console-settings").body["sign_in"] is None
+
+    def test_outages_are_for_the_host_that_has_them(self, service: Service) -> None:
+        service.use(settings=Settings.from_environment({"LOCAL_OUTAGES": "true", "AUTH_REQUIRED": "false"}))
+        assert ask(service, "admin-console-settings").body == {"sign_in": None, "outages": True}
+
+
+def test_the_code_that_a_sign_in_brings_back_is_in_no_log(closed: Service) -> None:
+    query = {"code": CANARY, "state": CANARY}
+    event = closed.event(
+        "admin-console",
+        queryStringParameters=query,
+        multiValueQueryStringParameters={name: [value] for name, value in query.items()},
+    )
+    assert closed.http("admin", event).status == 200  # `output` looks through all that was printed
