@@ -92,6 +92,9 @@ DATA: dict[int, list[str]] = {
         " values ('default', 'user:1', 'put', 'bots', 'nurse', '{}')",
         f"update jobs set retried_at = now() where job_id = '{job_id(1)}'",
     ],
+    9: [
+        "insert into erasures (platform_id, name_hash, erased_at, fence) values ('default', 'hash-1', now(), 3)",
+    ],
 }
 
 
@@ -341,18 +344,24 @@ class TestTheCodeAfter:
     """The code of today, against the schema of before: until somebody has migrated it."""
 
     @pytest.fixture
+    def version(self) -> int:
+        return PREVIOUS
+
+    @pytest.fixture
     def world(
         self,
         database: Database,
         redis_client: redis.Redis,
+        version: int,
         monkeypatch: pytest.MonkeyPatch,
     ) -> World:
-        migrate_to(database, PREVIOUS, monkeypatch)
+        migrate_to(database, version, monkeypatch)
         redis_client.flushall()
         clock = Clock(time.time(), followers=[lambda seconds: age_keys(redis_client, seconds)])
         tier = RedisTier(redis_client, Settings(), clock)
         return World(tier, PostgresArchive(database), lambda _: None, clock, Settings(), KEY)
 
+    @pytest.mark.parametrize("version", [PREVIOUS, EARLIER[-1]])
     def test_what_is_accepted_is_answered_and_archived_once_it_is_migrated(
         self, world: World, database: Database
     ) -> None:
@@ -378,10 +387,18 @@ class TestTheCodeAfter:
         assert [turn.content for turn, _, _ in found.turns] == ["text of m0", "Rest."]
         assert world.archive.settled_by(KEY, "m0") == job_id(1)
 
-    def test_a_commit_of_a_run_that_began_before_goes_through(self, world: World, direct: Connection) -> None:
-        fill(direct, PREVIOUS)
+    @pytest.mark.parametrize("version", [PREVIOUS, EARLIER[-1]])
+    def test_a_commit_of_a_run_that_began_before_goes_through_once_it_is_migrated(
+        self, world: World, database: Database, direct: Connection, version: int
+    ) -> None:
+        fill(direct, version)
         archive: Any = world.kept.target
         talk = Conversation(archive, KEY)
+        before = rows(direct)
+        with pytest.raises(Unavailable, match="migrate"):
+            archive.commit(talk.completed(talk.job(2, "m1")), 5)
+        assert rows(direct) == before
+        database.migrate()
         assert archive.commit(talk.completed(talk.job(2, "m1")), 5)
 
     def test_what_needs_the_new_tables_says_so_and_does_nothing(
