@@ -35,7 +35,7 @@ class Pool:
         """`isolated` keeps the packages that are installed here out: PYTHONPATH in `variables` is all there is."""
         self._command = [sys.executable, *(["-S"] if isolated else []), "-m", "awslambdaric", function.handler]
         self.function = function
-        self._variables = variables
+        self.variables = variables
         self._concurrency = concurrency
         self._log = log
         self._changed = threading.Condition()
@@ -105,7 +105,7 @@ class Pool:
 
     def _start(self) -> None:
         environment = Environment(
-            self.function, self._command, self._variables, self._log, self._next_invocation, self._ended
+            self.function, self._command, self.variables, self._log, self._next_invocation, self._ended
         )
         self._environments.add(environment)
         self._starting.add(environment)

@@ -141,6 +141,10 @@ class LocalStack:
             raise FunctionError(f"{function}: {outcome.describe()}", json.loads(outcome.payload))
         return json.loads(outcome.payload)
 
+    def variables(self, function: str) -> Mapping[str, str]:
+        """What a function's processes find in their environment."""
+        return self._pools[function].variables
+
     def environments(self, function: str) -> list[Environment]:
         """The processes of a function that run now. Raises KeyError for an unknown one."""
         return self._pools[function].environments()

@@ -5,7 +5,6 @@ One deployment for all; each test has conversations of its own. The long form is
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import signal
@@ -13,7 +12,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from importlib.resources import files
 from itertools import groupby
 
 import pytest
@@ -21,6 +19,9 @@ import pytest
 from local.errors import StoreUnavailableError
 from message_handler.models import ConversationKey, Record, Request, new_message
 from message_handler.queues import MAX_RECEIVE_COUNT, encode
+from message_handler.settings import Settings
+from message_handler.stores.redis import RedisTier
+from message_handler.stores.redis_client import connect
 from tests.chaos.checker import check, story
 from tests.chaos.clients import new_name
 from tests.chaos.deployment import QUICK, Deployment
@@ -64,12 +65,13 @@ def replies(history: History) -> list[list[str]]:
 # ── Redis forgets between two steps ──────────────────────────────────────────────────────────────
 
 
-def is_step(step: str, conversation: str) -> Callable[[bytes], bool]:
-    """Whether this step of the conversation is on its way to Redis."""
-    folder = files("message_handler.stores") / "lua"
-    script = (folder / "line.lua").read_text() + (folder / f"{step}.lua").read_text()
-    sha = hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest().encode()
-    return lambda chunk: sha in chunk and conversation.encode() in chunk
+def is_step(deployment: Deployment, step: str, conversation: str) -> Callable[[bytes], bool]:
+    """Whether this step of the conversation is on its way to Redis, alone or together with others."""
+    function = "IntakeFunction" if step == "accept" else "WorkerFunction"
+    settings = Settings.from_environment(deployment.stack.variables(function))
+    tier = RedisTier(connect(settings), settings)
+    hashes = [tier.script(name).sha.encode() for name in (step, f"each {step}")]
+    return lambda chunk: any(sha in chunk for sha in hashes) and conversation.encode() in chunk
 
 
 def losing(deployment: Deployment, loss: str) -> Callable[[], None]:
@@ -87,10 +89,10 @@ def losing(deployment: Deployment, loss: str) -> Callable[[], None]:
 @pytest.mark.parametrize("loss", ["killed", "flushed", "rolled back"])
 def test_redis_lost_between_any_two_steps_costs_no_message_and_doubles_none(deployment: Deployment, loss: str) -> None:
     prefix = new_name("steps")
-    for step in ("accept", "claim", "adopt", "seal", "finish"):
+    for step in ("accept", "accept_and_claim", "adopt", "seal", "finish"):
         conversation = f"{prefix}-{step}"
         lose = losing(deployment, loss)
-        trigger = deployment.valkey.proxy.when("up", is_step(step, conversation), lose)
+        trigger = deployment.valkey.proxy.when("up", is_step(deployment, step, conversation), lose)
         with deployment.fault("redis", f"{loss} before {step}"):
             assert deployment.platform.hand_in(conversation, new_name("m"), "[slow:0.2]").accepted
             assert trigger.fired.wait(PATIENCE_SECONDS), f"no {step} came"
@@ -273,7 +275,7 @@ def meets_each_phase(deployment: Deployment, kind: Kind, prefix: str) -> None:
         broken.wait(2)
 
     if kind.part == "redis":
-        trigger = deployment.valkey.proxy.when("up", is_step("seal", committing), hold)
+        trigger = deployment.valkey.proxy.when("up", is_step(deployment, "seal", committing), hold)
     else:
         postgres = deployment.postgres.proxy
         trigger = postgres.when("up", lambda chunk: is_commit(chunk) and committing.encode() in chunk, hold)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 
-@pytest.fixture(autouse=True, scope="package")
+@pytest.fixture(autouse=True, scope="module")
 def quiet() -> Iterator[None]:
     """Thousands of outages would be thousands of warnings."""
     before = logging.root.manager.disable
@@ -18,7 +18,7 @@ def quiet() -> Iterator[None]:
     logging.disable(before)
 
 
-@pytest.fixture(autouse=True, scope="package")
+@pytest.fixture(autouse=True, scope="module")
 def one_core() -> Iterator[None]:
     """Only one thread runs at a time: handing the baton over within a core takes half as long."""
     if not hasattr(os, "sched_setaffinity"):

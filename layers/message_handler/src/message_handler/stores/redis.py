@@ -86,7 +86,7 @@ class RedisTier:
         self._clock = clock
         self._reach = Reaching(self._breaker)
         #: The steps' scripts that were needed so far, by their names.
-        self._scripts: dict[str, _Script] = {}
+        self._scripts: dict[str, Script] = {}
         # In a cluster the keys of two conversations may be on two nodes.
         combined = () if hasattr(client, "pools") else COMBINED
         self._together = {step: Combiner[_Step, Any](partial(self._evaluate, step)) for step in combined}
@@ -419,7 +419,7 @@ class RedisTier:
         return answers
 
     def _call(self, name: str, keys: list[str], *arguments: str) -> Any:
-        script = self._scripts.get(name) or self._script(name)
+        script = self._scripts.get(name) or self.script(name)
         words = (len(keys), *keys, *arguments)
         try:
             return self._client.execute_command("EVALSHA", script.sha, *words)  # type: ignore[no-untyped-call]
@@ -427,10 +427,10 @@ class RedisTier:
             # This server never had it, or lost it (restart, failover); from now on it has it.
             return self._client.execute_command("EVAL", script.text, *words)  # type: ignore[no-untyped-call]
 
-    def _script(self, name: str) -> _Script:
+    def script(self, name: str) -> Script:
         """Read from its files when it is needed: most functions need a few."""
         text = self._text_of(name)
-        script = self._scripts[name] = _Script(sha1(text.encode(), usedforsecurity=False).hexdigest(), text)
+        script = self._scripts[name] = Script(sha1(text.encode(), usedforsecurity=False).hexdigest(), text)
         return script
 
     def _text_of(self, name: str) -> str:
@@ -448,7 +448,7 @@ def _lua(name: str) -> str:
     return (_LUA / f"{name}.lua").read_text()
 
 
-class _Script(NamedTuple):
+class Script(NamedTuple):
     """A script, and what Redis knows it by."""
 
     sha: str
