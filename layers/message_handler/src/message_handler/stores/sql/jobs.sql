@@ -9,5 +9,5 @@ where platform_id = :platform_id and copy_of is null
   and (cast(:created as bigint) is null
        or (created_at, job_id) < (timestamptz 'epoch' + cast(:created as bigint) * interval '1 microsecond',
                                   cast(:behind as uuid)))
-order by created_at desc, job_id desc
+order by created_at desc, jobs.job_id desc  -- not the text that is selected: the index has the uuid
 limit cast(:most as integer)
