@@ -21,7 +21,7 @@ from message_handler.models import ConversationKey, Job, JobStatus, Message
 from message_handler.settings import Settings
 from message_handler.stores import database as database_module
 from message_handler.stores import postgres_archive
-from message_handler.stores.database import Database, _migrations, _version, connector, execute
+from message_handler.stores.database import Database, Refused, _migrations, _version, connector, execute
 from message_handler.stores.line import Line
 from message_handler.stores.line_documents import line_to_text
 from message_handler.stores.postgres import PostgresTier
@@ -93,9 +93,9 @@ DATA: dict[int, list[str]] = {
         f"update jobs set retried_at = now() where job_id = '{job_id(1)}'",
     ],
     9: [
-        "insert into erasures (platform_id, name_hash, erased_at, fence)"
-        " values ('default', 'hash of patient-4', now(), 3)"
+        "insert into erasures (platform_id, name_hash, erased_at, fence) values ('default', 'hash-1', now(), 3)",
     ],
+    10: [f"update jobs set status = 'failed', finished_at = now() where job_id = '{job_id(1)}'"],
 }
 
 
@@ -345,18 +345,24 @@ class TestTheCodeAfter:
     """The code of today, against the schema of before: until somebody has migrated it."""
 
     @pytest.fixture
+    def version(self) -> int:
+        return PREVIOUS
+
+    @pytest.fixture
     def world(
         self,
         database: Database,
         redis_client: redis.Redis,
+        version: int,
         monkeypatch: pytest.MonkeyPatch,
     ) -> World:
-        migrate_to(database, PREVIOUS, monkeypatch)
+        migrate_to(database, version, monkeypatch)
         redis_client.flushall()
         clock = Clock(time.time(), followers=[lambda seconds: age_keys(redis_client, seconds)])
         tier = RedisTier(redis_client, Settings(), clock)
         return World(tier, PostgresArchive(database), lambda _: None, clock, Settings(), KEY)
 
+    @pytest.mark.parametrize("version", [PREVIOUS, EARLIER[-1]])
     def test_what_is_accepted_is_answered_and_archived_once_it_is_migrated(
         self, world: World, database: Database
     ) -> None:
@@ -382,10 +388,18 @@ class TestTheCodeAfter:
         assert [turn.content for turn, _, _ in found.turns] == ["text of m0", "Rest."]
         assert world.archive.settled_by(KEY, "m0") == job_id(1)
 
-    def test_a_commit_of_a_run_that_began_before_goes_through(self, world: World, direct: Connection) -> None:
-        fill(direct, PREVIOUS)
+    @pytest.mark.parametrize("version", [PREVIOUS, EARLIER[-1]])
+    def test_a_commit_of_a_run_that_began_before_goes_through_once_it_is_migrated(
+        self, world: World, database: Database, direct: Connection, version: int
+    ) -> None:
+        fill(direct, version)
         archive: Any = world.kept.target
         talk = Conversation(archive, KEY)
+        before = rows(direct)
+        with pytest.raises((Unavailable, Refused), match="migrate"):
+            archive.commit(talk.completed(talk.job(2, "m1")), 5)
+        assert rows(direct) == before
+        database.migrate()
         assert archive.commit(talk.completed(talk.job(2, "m1")), 5)
 
     def test_what_needs_the_new_tables_says_so_and_does_nothing(

@@ -128,7 +128,7 @@ class TestStepsThatMeet:
         assert chat.tier.job(ended.job_id) == chat.head
         assert chat.heartbeat("faster") == "held"
 
-    @pytest.mark.parametrize("statement", ["take_fence", "cancel_job"])
+    @pytest.mark.parametrize("statement", ["take_fences", "cancel_job"])
     def test_nor_has_who_was_stopped_while_the_archive_answered(
         self, talk: Conversation, migrated: Settings, statement: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -136,7 +136,7 @@ class TestStepsThatMeet:
         other = Conversation(PostgresArchive(database_of(migrated)))
         happens(monkeypatch, "after", statement, lambda: other.answer(2, "m1"))
         job = talk.job(1, "m0")
-        if statement == "take_fence":
+        if statement == "take_fences":
             number = talk.number(job)
             assert not talk.archive.commit(talk.completed(job), number)
         else:

@@ -21,7 +21,7 @@ from message_handler.settings import Settings
 from message_handler.stores import combiner
 from message_handler.stores.database import connector
 from message_handler.stores.port import Again
-from message_handler.stores.postgres_archive import PostgresArchive
+from message_handler.stores.postgres_archive import PostgresArchive, _commit_jobs, _end_values
 from message_handler.stores.redis import COMBINED, RedisTier
 from tests.contract.chat import BOT, Chat, Clock, named
 from tests.contract.test_archive import Conversation
@@ -257,6 +257,20 @@ class TestPostgres:
             other.run("rollback")
             assert all(group.result(30)[1:])
             assert free
+
+    def test_a_fence_sees_what_was_settled_while_it_waited(self, talks: list[Conversation], migrated: Settings) -> None:
+        # another run: commits its reply ─────────────────────┐ in the end
+        # fence: began before, waits for the conversation's row ┴ must see that the message is settled
+        talk = talks[0]
+        number, end = talk.number(talk.job(1, "m0")), talk.completed(talk.job(1, "m0"))
+        with closing(connector(migrated)()) as other, closing(connector(migrated)()) as third:
+            other.run("begin")
+            assert _commit_jobs(other, [_end_values(end) | {"fence": number}]) == [Committed(told=False)]
+            fencing = ThreadPoolExecutor(1).submit(talk.fence, talk.job(2, "m0"))
+            until(lambda: is_blocked(third))
+            other.run("commit")
+        assert fencing.result(30).number is None
+        assert fencing.result().settled == {"m0": talk.id(1)}
 
 
 def is_blocked(connection: Connection) -> bool:

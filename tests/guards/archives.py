@@ -9,8 +9,7 @@ from tests.guards.guard import Guard, Removal, each_in
 
 MEMORY = "stores/memory_archive.py"
 POSTGRES = "stores/postgres_archive.py"
-COMMIT = "stores/sql/commit_job.sql"
-FENCE = "stores/sql/take_fence.sql"
+FUNCTIONS = "stores/sql/migrations/0011_functions.sql"
 
 
 #: The guard of a transaction in memory and in Postgres.
@@ -22,21 +21,21 @@ COMMITTING = (
         "invariant 3",
         "TestCommit::test_a_stale_fence_is_refused_and_nothing_has_changed",
         Removal(MEMORY, "if fence != archived.fence or any(", "if any("),
-        Removal(COMMIT, "      and conversations.fence = job.fence\n"),
+        Removal(FUNCTIONS, "\n          and fence = job.fence"),
     ),
     *in_both(
         "the commit looks whether a message is settled",
         "invariant 2",
         "TestCommit::test_a_message_that_another_settled_refuses_the_whole",
         Removal(MEMORY, " or any(id_ in archived.settled for id_ in ids)"),
-        Removal(COMMIT, "unnest(ids) as message_id\n", "unnest(ids) as message_id on conflict do nothing\n"),
+        Removal(FUNCTIONS, "unnest(job.ids) as message_id;", "unnest(job.ids) as message_id on conflict do nothing;"),
     ),
     *in_both(
         "the commit looks whether the job has ended",
         "invariant 10",
         "TestFence::test_a_run_that_it_ends_commits_nothing",
         Removal(MEMORY, "if known is None or known.status.ended:", "if known is None:"),
-        Removal(COMMIT, " and jobs.status = 'processing'"),
+        Removal(FUNCTIONS, "\n          and status = 'processing';", ";"),
     ),
     *in_both(
         "the same end again is a success",
@@ -57,7 +56,7 @@ FENCING = (
             "if not known.status.ended and len(open_) == len(job.messages):",
             "if not known.status.ended:",
         ),
-        Removal(FENCE, "\n      and not exists (select from done where done.number = job.number and own)"),
+        Removal(FUNCTIONS, "\n           and is_settled is not true"),
     ),
     *in_both(
         "no run for a job that has ended",
@@ -68,7 +67,7 @@ FENCING = (
             "if not known.status.ended and len(open_) == len(job.messages):",
             "if len(open_) == len(job.messages):",
         ),
-        Removal(FENCE, "\n      and not exists (select from known where known.number = job.number)"),
+        Removal(FUNCTIONS, "\n           and has_ended is not true"),
     ),
 )
 
@@ -162,7 +161,7 @@ LINKING = (
             "            self._end_superseded(archived, job.key)\n",
             "            self._put(replace(job, superseded_by=known.superseded_by), fence)\n",
         ),
-        Removal(POSTGRES, '"commit_job", "end_superseded")', '"commit_job")'),
+        Removal(FUNCTIONS, "            perform end_superseded(job.platform_id, job.conversation_id);\n"),
     ),
     *in_both(
         "where a link would close a circle a copy ends the chain",
@@ -200,7 +199,7 @@ OTHERS = (
         "the fence brings along what waits in the Postgres tier",
         "counterexample 8",
         "contract/test_postgres_tier.py::TestDrain::test_what_waits_comes_oldest_first_with_its_ids",
-        (Removal(FENCE, "and current_id is not null and job.drain", "and false"),),
+        (Removal(FUNCTIONS, "if job.drain then", "if false then"),),
     ),
     Guard(
         "the fence brings nothing along that is settled",

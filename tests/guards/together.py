@@ -6,6 +6,7 @@ from tests.guards.guard import Guard, Removal
 
 COMBINER = "stores/combiner.py"
 POSTGRES = "stores/postgres_archive.py"
+FUNCTIONS = "stores/sql/migrations/0011_functions.sql"
 ARCHIVE = "contract/test_together.py::TestPostgres"
 REDIS = "contract/test_together.py::TestRedis"
 WORKER = "contract/test_worker.py::TestRecords"
@@ -57,13 +58,13 @@ GUARDS = (
         "groups take the conversations' rows in one order: a fence",
         "step fence",
         f"{ARCHIVE}::test_two_groups_never_wait_for_each_other[fence]",
-        (Removal("stores/sql/lock_conversations.sql", "order by platform_id, conversation_id\n"),),
+        (Removal(FUNCTIONS, "drain boolean)\n        order by platform_id, conversation_id", "drain boolean)"),),
     ),
     Guard(
         "groups take the conversations' rows in one order: a commit",
         "step commit",
         f"{ARCHIVE}::test_two_groups_never_wait_for_each_other[commit]",
-        (Removal("stores/sql/lock_jobs.sql", "    order by platform_id, conversation_id\n"),),
+        (Removal(FUNCTIONS, "turn_ids text[])\n        order by platform_id, conversation_id", "turn_ids text[])"),),
     ),
     Guard(
         "a step that fails is no other step's concern",

@@ -212,11 +212,11 @@ TOGETHER = (
         "invariant 2",
         f"{WORKER}::TestAStaleWorker::test_it_does_not_answer_again_what_another_job_answered[redis and postgres]",
         (
-            Removal("stores/sql/commit_job.sql", "      and conversations.fence = job.fence\n"),
+            Removal("stores/sql/migrations/0011_functions.sql", "\n          and fence = job.fence"),
             Removal(
-                "stores/sql/commit_job.sql",
-                "unnest(ids) as message_id\n",
-                "unnest(ids) as message_id on conflict do nothing\n",
+                "stores/sql/migrations/0011_functions.sql",
+                "unnest(job.ids) as message_id;",
+                "unnest(job.ids) as message_id on conflict do nothing;",
             ),
         ),
     ),

@@ -1,7 +1,8 @@
 """One Postgres database: how it is reached, what its errors mean, and how its schema comes to be.
 
-Each statement lives in its own file under `sql/`. A connection that turns out to be dead when it is used again is
-replaced once, silently: whatever runs here may be repeated without harm.
+Each statement lives in its own file under `sql/`; what is done for each answer is a function that a migration made
+(0011), whose plans a connection keeps. A connection that turns out to be dead when it is used again is replaced once,
+silently: whatever runs here may be repeated without harm.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ _PASSING = ("08", "53", "57")
 _REFUSING = "28"
 _REFUSES_LOGIN = "it refuses the login: see DATABASE_URL, DATABASE_SECRET_ARN or DATABASE_IAM"
 #: The server answered, but not with what was asked: a schema older than this code; a lock or a deadlock in the way.
-_OUTDATED = ("42P01", "42703")
+_OUTDATED = ("42P01", "42703", "42883")
 _IN_THE_WAY = ("55P03", "40001", "40P01")
 #: How long after a refusal the schema counts as outdated: until some process has migrated it.
 _OUTDATED_SECONDS = 60.0

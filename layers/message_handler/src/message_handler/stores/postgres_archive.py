@@ -153,7 +153,6 @@ class PostgresArchive:
                 if settled or (known and known.status.ended):
                     name = execute(connection, values, "note_job", "supersede_job", "end_job", "chain_end")[0][0]
                 end = _end_values(replace(job, job_id=name, messages=open_)) | {"run_id": job.job_id}
-                end |= {"platform_ids": [job.key.platform_id], "conversation_ids": [job.key.conversation_id]}
                 execute(connection, end, "move_later_turns", "place_later_turns", "archive_job", "end_superseded")
                 return True
 
@@ -370,29 +369,26 @@ def _end_values(job: Job) -> dict[str, Any]:
 
 
 def _take_fences(connection: Connection, jobs: list[_Values]) -> list[list[Any]]:
-    """What `take_fence` found for each of the jobs."""
-    rows = execute(connection, _numbered(jobs), "lock_conversations", "take_fence")
+    """What `take_fences` found for each of the jobs."""
+    rows = execute(connection, _numbered(jobs), "take_fences")
     found = {number: row for number, *row in rows}
     return [found[number] for number in range(len(jobs))]
 
 
 def _commit_jobs(connection: Connection, jobs: list[_Values]) -> list[Committed | None]:
     """What became of each of the jobs; None if it wasn't committed now."""
-    names = {f"{name}s": [job[name] for job in jobs] for name in ("platform_id", "conversation_id")}
-    lock = ("lock_jobs",) if len(jobs) > 1 else ()
-    rows = execute(connection, names | _numbered(jobs), *lock, "commit_job", "end_superseded")
-    committed = {number: Committed(told) for number, told in rows}
+    committed = {number: Committed(told) for number, told in execute(connection, _numbered(jobs), "commit_jobs")}
     return [committed.get(number) for number in range(len(jobs))]
 
 
 def _numbered(jobs: list[_Values]) -> _Values:
     # JSON has no infinity, which is how old nothing is.
     rows = [job | {"number": number, "oldest": str(job["oldest"])} for number, job in enumerate(jobs)]
-    return {"jobs": as_text(rows), "count": len(rows)}
+    return {"jobs": as_text(rows)}
 
 
 def _fence(job: Job, row: list[Any]) -> Fence:
-    """What `take_fence` found."""
+    """What `take_fences` found."""
     number, settled, newest, handed_off, erased, line, bot_id = row
     if erased is not None and job.accepted_at <= erased:
         return Fence(None, {}, erased_until=erased)

@@ -1,0 +1,2 @@
+-- See migrations/0011_functions.sql.
+select * from take_fences(cast(:jobs as json))

@@ -1,0 +1,109 @@
+"""The plans that a connection keeps find rows by an index, whatever the tables were like when the plans were made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+from pg8000.native import Connection, identifier
+from pydantic import SecretStr
+
+from local.stores import Server
+from message_handler.models import Committed, ConversationKey
+from message_handler.settings import Settings
+from message_handler.stores.database import connector, execute
+from message_handler.stores.no_archive import NoArchive
+from message_handler.stores.postgres_archive import _commit_jobs, _end_values, _job_values, _key_values, _take_fences
+from tests.contract.conftest import database_of
+from tests.contract.test_archive import Conversation
+
+MANY = 2000
+#: Of a table so many are read for a job at most: each of its own a few times.
+ROWS_OF_A_JOB = 20
+NO_ARCHIVE = NoArchive()
+
+
+def others(name: str, count: int) -> str:
+    """Statements that make so many conversations of the same platform, each with a run that somebody has linked."""
+    return f"""
+        create temporary table others as
+        select 'clinic' as platform_id, '{name}-' || number as conversation_id, gen_random_uuid() as job_id
+        from generate_series(1, {count}) as number;
+        insert into conversations (platform_id, conversation_id, bot_id)
+        select platform_id, conversation_id, 'nurse' from others;
+        insert into jobs (platform_id, job_id, conversation_id, bot_id, status, message_ids, superseded_by, created_at)
+        select platform_id, job_id, conversation_id, 'nurse', 'processing', array['m1'], gen_random_uuid(), now()
+        from others;
+        insert into settled (platform_id, conversation_id, message_id, job_id, kind)
+        select platform_id, conversation_id, 'm0', job_id, 'answered' from others;
+        insert into turns (platform_id, conversation_id, position, role, content, message_id, created_at)
+        select platform_id, conversation_id, 1, 'user', 'text of m0', 'm0', now() from others;
+        insert into erasures (platform_id, name_hash, erased_at, fence)
+        select platform_id, 'hash of ' || conversation_id, now(), 1 from others;
+        insert into lines (platform_id, conversation_id, version, document, message_ids, due_at, acquired_at)
+        select platform_id, conversation_id, job_id, '{{}}', '{{}}', 0, 0 from others;
+        insert into platforms (platform_id, name) select conversation_id, '' from others;
+        drop table others
+    """
+
+
+@pytest.fixture
+def settings(postgres: Server, sql: Connection) -> Iterator[Settings]:
+    """The settings of a database in which there never was anything."""
+    name = "plans"
+    sql.run(f"create database {identifier(name)}")
+    url = postgres.url.rsplit("/", 1)[0] + f"/{name}"
+    yield Settings(database_url=SecretStr(url), database_timeout=30)
+    sql.run(f"drop database {identifier(name)} (force)")
+
+
+@pytest.fixture
+def connection(settings: Settings) -> Iterator[Connection]:
+    with closing(database_of(settings)) as database, closing(connector(settings)()) as connection:
+        database.migrate()
+        connection.run(
+            "insert into platforms (platform_id, name, base_url) values ('clinic', '', 'https://chat.example')"
+        )
+        yield connection
+
+
+def answer(connection: Connection, name: str, *, size: int) -> None:
+    """So many jobs together. Each has another one that leads to it, and ends with it."""
+    talks = [Conversation(NO_ARCHIVE, ConversationKey("clinic", f"{name}-{number}")) for number in range(size)]
+    jobs = [talk.job(1, "m0") for talk in talks]
+    for talk in talks:
+        connection.run(
+            "insert into jobs"
+            " (platform_id, job_id, conversation_id, bot_id, status, message_ids, superseded_by, created_at)"
+            " values ('clinic', :job_id, :name, 'nurse', 'processing', '{m0}', :successor_id, now())",
+            job_id=talk.id(2),
+            name=talk.key.conversation_id,
+            successor_id=talk.id(1),
+        )
+        execute(connection, _key_values(talk.key), "end_superseded")
+    asked = [_job_values(job) | {"turns": 100, "drain": True} for job in jobs]
+    assert [fence for fence, *_ in _take_fences(connection, asked)] == [1] * size
+    ends = [_end_values(talk.completed(job)) | {"fence": 1} for talk, job in zip(talks, jobs, strict=True)]
+    assert _commit_jobs(connection, ends) == [Committed(told=True)] * size
+
+
+@pytest.mark.parametrize("before", ["new", "emptied", "small", "large"])
+@pytest.mark.parametrize("size", [1, 10])
+def test_none_reads_a_table_that_has_grown_since(connection: Connection, before: str, size: int) -> None:
+    """Until the tables are analysed again the plans stay as they were made: a minute, or for good where nobody does."""
+    if before in ("small", "large"):
+        connection.execute_simple(others("earlier", 3 if before == "small" else MANY))
+    if before != "new":
+        connection.run("vacuum analyze")
+    answer(connection, "first", size=size)
+    if before != "large":
+        connection.execute_simple(others("later", MANY))
+    connection.run("begin")
+    answer(connection, "then", size=size)
+    read = connection.run("select relname, seq_tup_read, idx_tup_fetch from pg_stat_xact_user_tables")
+    connection.run("commit")
+    assert [name for name, whole, _ in read if whole] == []
+    assert [(name, rows) for name, _, rows in read if rows > ROWS_OF_A_JOB * size] == []
+    ended = "select count(*) from jobs where conversation_id like 'then-%' and status = 'cancelled'"
+    assert connection.run(ended) == [[size]]

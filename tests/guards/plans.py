@@ -1,0 +1,57 @@
+"""The guards of what Postgres keeps planned: by which rows, on which tables, and in which order."""
+
+from __future__ import annotations
+
+from tests.guards.guard import Guard, Removal
+
+FUNCTIONS = "stores/sql/migrations/0011_functions.sql"
+GROWN = "contract/test_plans.py::test_none_reads_a_table_that_has_grown_since"
+#: What follows the head of each function.
+KEPT = "\nlanguage plpgsql\nset plan_cache_mode = force_generic_plan"
+_LOCK = """        insert into conversations (platform_id, conversation_id, bot_id)
+        values (job.platform_id, job.conversation_id, job.bot_id)
+        on conflict (platform_id, conversation_id) do update set updated_at = now()
+        returning handed_off, bot_id into human, bot;
+"""
+_RAISED = "        raised := null;\n"
+
+GUARDS = (
+    *(
+        Guard(
+            f"a plan for small tables reads no large one: {what}",
+            "issue 6",
+            f"{GROWN}[10-small]",
+            (Removal(FUNCTIONS, f"{head}{KEPT}\nset enable_seqscan = off", f"{head}{KEPT}"),),
+        )
+        for what, head in (
+            ("a fence", "waiting json, bot text)"),
+            ("a commit", "told boolean)"),
+            ("a link", "returns void"),
+        )
+    ),
+    Guard(
+        "a job is found without its platform's others",
+        "issue 6",
+        f"{GROWN}[1-new]",
+        (
+            Removal(
+                FUNCTIONS,
+                "and conversation_id = job.conversation_id and job_id = job.job_id\n",
+                "and job_id = job.job_id\n",
+            ),
+        ),
+    ),
+    Guard(
+        "a fence waits for the conversation before it looks",
+        "step fence",
+        "contract/test_together.py::TestPostgres::test_a_fence_sees_what_was_settled_while_it_waited",
+        (Removal(FUNCTIONS, _LOCK), Removal(FUNCTIONS, _RAISED, _LOCK + _RAISED)),
+    ),
+    Guard(
+        "functions that are not there yet are an older schema",
+        "Postgres away",
+        "contract/test_migrations.py::TestTheCodeAfter::"
+        "test_a_commit_of_a_run_that_began_before_goes_through_once_it_is_migrated[7]",
+        (Removal("stores/database.py", ', "42883")', ")"),),
+    ),
+)
