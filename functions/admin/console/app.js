@@ -129,7 +129,7 @@ function pasteForm(trouble) {
     "form",
     { on: { submit } },
     h("p", {}, "This host runs with AUTH=1. Make a token on this machine, and paste it here:"),
-    h("pre", {}, 'make --silent token ARGS="--tenant clinic-a --scope messages --scope admin"'),
+    h("pre", {}, 'make --silent token ARGS="--tenant default --scope messages --scope admin"'),
     field("Access token", token, { hint: "Kept for this tab alone." }),
     h("button", { type: "submit", class: "main" }, "Use it"),
   );
