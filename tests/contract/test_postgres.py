@@ -47,8 +47,8 @@ MIGRATIONS = [
     "0007_suspects.sql",
     "0008_administration.sql",
     "0009_retention.sql",
-    "0010_statistics.sql",
-    "0011_functions.sql",
+    "0010_functions.sql",
+    "0011_statistics.sql",
 ]
 
 
