@@ -288,6 +288,29 @@ class TestAway:
             tier.close()
             server.stop()
 
+    @pytest.mark.parametrize("client", ["redis_client", "redis_tls_client"])
+    def test_an_answer_that_nobody_waits_for_any_more_is_no_other_commands(
+        self, client: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A thread is told to end between a command and its answer, which comes later."""
+        redis_: redis.Redis = request.getfixturevalue(client)
+        redis_.set("mine", "my own")
+
+        def interrupted(*_: object, **__: object) -> None:
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(redis_, "parse_response", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                redis_.execute_command("EVAL", "for i = 1, 2000000 do end return 'another patient'", "0")  # type: ignore[no-untyped-call]
+        assert [redis_.get("mine") for _ in range(3)] == ["my own"] * 3
+
+    def test_a_refusal_costs_no_connection(self, redis_client: redis.Redis) -> None:
+        number = redis_client.execute_command("CLIENT", "ID")  # type: ignore[no-untyped-call]
+        with pytest.raises(redis.ResponseError):
+            redis_client.execute_command("EVAL", "return redis.error_reply('no')", "0")  # type: ignore[no-untyped-call]
+        assert redis_client.execute_command("CLIENT", "ID") == number  # type: ignore[no-untyped-call]
+
     def test_a_server_that_is_not_there_is_away(self) -> None:
         settings = Settings(redis_url=SecretStr("redis://127.0.0.1:1/0"))
         tier = RedisTier(connect(settings), settings)

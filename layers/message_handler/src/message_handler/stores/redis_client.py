@@ -12,7 +12,13 @@ from urllib.parse import unquote, urlsplit
 import redis
 from redis.backoff import NoBackoff
 from redis.connection import ConnectionPool
-from redis.exceptions import AskError, ClusterDownError, NoPermissionError, TryAgainError
+from redis.exceptions import (
+    AskError,
+    ClusterCrossSlotError,
+    ClusterDownError,
+    NoPermissionError,
+    TryAgainError,
+)
 from redis.retry import Retry
 
 from message_handler.errors import SettingsError, Unavailable
@@ -87,11 +93,17 @@ class Client(redis.Redis):
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
         pool = self.connection_pool
-        # What the server has closed meanwhile is made anew here. What fails later closes itself.
+        # What the server has closed meanwhile is made anew here.
         connection = pool.get_connection()
         try:
             connection.send_command(*args)  # type: ignore[no-untyped-call]
             return self.parse_response(connection, args[0], **options)  # type: ignore[no-untyped-call]
+        except redis.ResponseError:
+            raise  # the answer: it has been read whole
+        except BaseException:
+            # Where this thread is told to end, the answer is still to come, and would be the next command's.
+            connection.disconnect()  # type: ignore[no-untyped-call]
+            raise
         finally:
             pool.release(connection)
 
@@ -197,7 +209,7 @@ def _to_be_mended(error: Exception) -> str | None:
         return "it doesn't permit its user all that is needed"
     if isinstance(error.__context__, ssl.SSLCertVerificationError):
         return "its certificate isn't trusted: REDIS_URL may name the authority, ?ssl_ca_certs=<file>"
-    if isinstance(error, AskError):
+    if isinstance(error, (AskError, ClusterCrossSlotError)):
         return "it is a cluster: set REDIS_CLUSTER=true"
     if "cluster support disabled" in str(error):
         return "it is no cluster: unset REDIS_CLUSTER"
