@@ -68,7 +68,10 @@ type _Step = tuple[list[str], str]
 
 
 class RedisTier:
-    """The scripts of `lua/` behind the port. `clock`: None for the server's, or the test's own (Unix seconds)."""
+    """The scripts of `lua/` behind the port. `clock`: None for the server's, or the test's own (Unix seconds).
+
+    `together`: what threads ask at the same moment is one script. Only where no thread is ever interrupted.
+    """
 
     name: TierName = "redis"
 
@@ -78,6 +81,8 @@ class RedisTier:
         settings: Settings,
         clock: Callable[[], float] | None = None,
         breaker: CircuitBreaker | None = None,
+        *,
+        together: bool = True,
     ) -> None:
         self._client = client
         self._used_at = time.monotonic()
@@ -88,7 +93,7 @@ class RedisTier:
         #: The steps' scripts that were needed so far, by their names.
         self._scripts: dict[str, Script] = {}
         # In a cluster the keys of two conversations may be on two nodes.
-        combined = () if hasattr(client, "pools") else COMBINED
+        combined = COMBINED if together and not hasattr(client, "pools") else ()
         self._together = {step: Combiner[_Step, Any](partial(self._evaluate, step)) for step in combined}
         self._job_ttl = math.ceil(settings.job_ttl)
         limits = {
