@@ -37,7 +37,7 @@ MOST = 10
 @pytest.fixture(autouse=True)
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody gets tired of waiting for the others before the test is done."""
-    monkeypatch.setattr(combiner, "PATIENCE_SECONDS", 60)
+    monkeypatch.setattr(combiner, "COMPANY_SECONDS", 60)
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ GUARDS = (
         "nobody waits for a round trip that does not end",
         "invariant 9",
         "unit/test_combiner.py::test_a_round_trip_that_does_not_end_holds_nobody_up",
-        (Removal(COMBINER, "acquire(timeout=PATIENCE_SECONDS)", "acquire()"),),
+        (Removal(COMBINER, "acquire(timeout=COMPANY_SECONDS)", "acquire()"),),
     ),
     Guard(
         "whoever got no answer with the others asks alone",

@@ -49,7 +49,7 @@ def threads() -> Iterator[ThreadPoolExecutor]:
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody gets tired of waiting before the test is done."""
-    monkeypatch.setattr(combiner, "PATIENCE_SECONDS", 60)
+    monkeypatch.setattr(combiner, "COMPANY_SECONDS", 60)
 
 
 def until(condition: Callable[[], bool]) -> None:
@@ -210,7 +210,7 @@ class TestInterrupts:
         self, store: Store, threads: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(combiner, "TAKEN_SECONDS", 0.2)
-        monkeypatch.setattr(combiner, "PATIENCE_SECONDS", 0.2)
+        monkeypatch.setattr(combiner, "COMPANY_SECONDS", 0.2)
         combined = Combiner(store.run)
         leader = _Asked(1, None)
         combined._leading.add(leader)

@@ -5,7 +5,7 @@
     thread 3         asks ── waits ─────────────────────────────────────┘ heard
 
 The records of a batch take their steps at about the same time: ten of them are one round trip, and one transaction.
-Whoever is alone waits for nobody, and nobody waits long for a round trip that doesn't end: after `PATIENCE_SECONDS` it
+Whoever is alone waits for nobody, and nobody waits long for a round trip that doesn't end: after `COMPANY_SECONDS` it
 goes by itself. Nor is one's trouble another's: whoever got no answer with the others asks again, alone, in its own
 thread.
 """
@@ -22,7 +22,7 @@ from typing import Any, Final
 #: So many go together at most: the records of a full batch.
 MOST = 10
 #: The longest that one waits for others' round trip before it goes too.
-PATIENCE_SECONDS = 0.05
+COMPANY_SECONDS = 0.05
 #: The longest that one waits for an answer after others went for it too: longer than any store's timeout.
 TAKEN_SECONDS = 60.0
 #: So long whoever goes next lets the threads run that are on their way here, if there were any the last time.
@@ -97,7 +97,7 @@ class Combiner[Item, Answer]:
             self._go(mine)
 
     def _wait(self, mine: _Asked) -> None:
-        if mine.sleeping.acquire(timeout=PATIENCE_SECONDS):
+        if mine.sleeping.acquire(timeout=COMPANY_SECONDS):
             return
         with self._mutex:
             if mine in self._waiting:
