@@ -319,7 +319,7 @@ class TestRedis:
             raise redis.ConnectionError("gone")
 
         tier: Any = chats[0].tier
-        monkeypatch.setattr(tier._client, "evalsha", gone)
+        monkeypatch.setattr(tier._client, "execute_command", gone)
         claims = self.together(chats, "accept_and_claim", self.claim, monkeypatch)
         assert all(isinstance(claim, Unavailable) for claim in claims)
 
