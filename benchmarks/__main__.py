@@ -25,7 +25,7 @@ Exit code 0 if everything could be measured, whether its target is met or not; e
 130: interrupted."""
 
 RESULTS = Path("benchmarks")
-#: Where a look goes that isn't the whole report, so that it doesn't replace it.
+#: Where a look goes that isn't the whole report, or isn't to be believed, so that it doesn't replace it.
 LOOKS = Path(".local/benchmarks")
 
 
@@ -48,6 +48,7 @@ def main(arguments: list[str] | None = None, figures: list[Figure] | None = None
         before = machine.load()
         if before > (os.cpu_count() or 1):
             print(f"benchmarks: others use this machine (load {before:.0f}): don't believe this", file=sys.stderr)
+            whole = False
         with Stores(quick=options.quick) as stores:
             results = measure(asked, stores)
             measured_on = machine.describe(stores.versions) | {"load before": f"{before:.1f}"}
@@ -81,7 +82,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--results",
         type=Path,
-        help=f"the folder for the report (default: {RESULTS}; with --only or --quick {LOOKS})",
+        help=f"the folder for the report (default: {RESULTS}; with --only or --quick, or where others use the"
+        f" machine, {LOOKS})",
     )
     return parser
 

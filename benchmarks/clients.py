@@ -78,9 +78,13 @@ def _serve(pipe: Connection, environment: dict[str, str]) -> None:
                 call = asked()
                 for _ in range(WARM_CALLS):
                     call()
-                pipe.send(None)
+                answer: Any = None
             else:
-                pipe.send(_calls(call, time.monotonic() + asked))
+                answer = _calls(call, time.monotonic() + asked)
+            try:
+                pipe.send(answer)
+            except OSError:  # who asked was interrupted
+                return
 
 
 def _calls(call: Work, end: float) -> list[float]:

@@ -67,7 +67,8 @@ FIGURES = (
         "commit",
         "fenced commit / one-row UPDATE",
         "Archive.commit of a reply: fence compared, message settled, turns, job and outbox written",
-        "an UPDATE of one row by its key, with the same reply, by the same driver on the same connection",
+        "an UPDATE of one row by its key, with the same reply, by the same driver on the same connection; its own `run`"
+        " makes three round trips of it, where ours is one",
         Target("≤", 1.7),
         committing,
         unit="ms",

@@ -31,14 +31,16 @@ def recorded(client: Any, operation: str) -> Iterator[list[Call]]:
         delattr(client, operation)  # the class's own is left
 
 
-def bare_script(client: Any, step: Callable[[], object]) -> Callable[[], object]:
-    """The one script that a step over Redis runs, to be run again with the same keys and arguments.
+def bare_script(client: Any, step: Callable[[], object], by: Any = None) -> Callable[[], object]:
+    """The one script that a step over Redis runs, to be run again with the same keys and arguments `by` some client, or
+    by the same.
 
     The step is done, and what it wrote is deleted: to the script all will be as it was for the step.
     """
+    again = by or client
     with recorded(client, "execute_command") as calls:
         step()
     scripts = [call.arguments for call in calls if call.arguments[0] == "EVALSHA"]
     ((_, sha, count, *words),) = scripts
-    client.delete(*words[:count])
-    return lambda: client.evalsha(sha, count, *words)
+    client.delete(*words[: int(count)])
+    return lambda: again.evalsha(sha, count, *words)

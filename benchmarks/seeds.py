@@ -84,7 +84,8 @@ def measuring(work: Callable[[], Work]) -> Callable[[Stores], Iterator[Round]]:
 
 
 def _figure(name: str, title: str, ours: str, most: float, work: Callable[[], Work]) -> Figure:
-    ours = f"{ours}; {COUNT} clients, pauses of {PAUSE_SECONDS * 1e3:.0f} ms"
+    pauses = f"each pauses {PAUSE_SECONDS * 1e3:.0f} ms in the mean: with calls of 5 ms one or two are under way"
+    ours = f"{ours}; {COUNT} clients, {pauses}"
     return Figure(f"p99-{name}", f"p99: {title}", ours, "", Target("<", most), measuring(work), "ms", 4, 9)
 
 

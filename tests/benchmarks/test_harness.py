@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -16,6 +17,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from benchmarks import __main__ as command
+from benchmarks import machine
 from benchmarks.figure import Figure, Result, Round, Target, alternating, percentile
 from benchmarks.figures import all_figures, chosen
 from benchmarks.history import worst
@@ -68,6 +70,7 @@ def folders(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> tuple[Path, Path
     """Where the whole report goes, and where a look goes."""
     monkeypatch.setattr(command, "RESULTS", tmp_path / "results")
     monkeypatch.setattr(command, "LOOKS", tmp_path / "looks")
+    monkeypatch.setattr(machine, "load", lambda: 0.0)
     return tmp_path / "results", tmp_path / "looks"
 
 
@@ -171,6 +174,20 @@ def test_the_picture_has_each_ratio_and_no_script(folders: tuple[Path, Path]) ->
     width = float(picture.attrib["width"])
     for bar in picture.iter("{http://www.w3.org/2000/svg}rect"):
         assert float(bar.attrib["x"]) + float(bar.attrib["width"]) < width
+
+
+def test_a_report_of_a_machine_that_others_use_replaces_none(
+    folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Unless somebody names the folder."""
+    results, looks = folders
+    monkeypatch.setattr(machine, "load", lambda: (os.cpu_count() or 1) + 1.0)
+    assert command.main([], [figure("lock", Round(1, 1))]) == 0
+    assert "don't believe this" in capsys.readouterr().err
+    assert (looks / "results.json").exists()
+    assert not results.exists()
+    assert command.main(["--results", str(results)], [figure("lock", Round(1, 1))]) == 0
+    assert (results / "results.json").exists()
 
 
 def test_a_target_that_is_missed_is_told_and_is_no_failure(

@@ -288,6 +288,39 @@ class TestAway:
             tier.close()
             server.stop()
 
+    @pytest.mark.parametrize("client", ["redis_client", "redis_tls_client"])
+    def test_an_answer_that_nobody_waits_for_any_more_is_no_other_commands(
+        self, client: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A thread is told to end between a command and its answer, which comes later."""
+        redis_: redis.Redis = request.getfixturevalue(client)
+        redis_.set("mine", "my own")
+
+        def interrupted(*_: object, **__: object) -> None:
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(redis_, "parse_response", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                redis_.execute_command("EVAL", "for i = 1, 2000000 do end return 'another patient'", "0")  # type: ignore[no-untyped-call]
+        assert [redis_.get("mine") for _ in range(3)] == ["my own"] * 3
+
+    @pytest.mark.parametrize("rest", ["parser", "socket"])
+    def test_a_connection_with_something_unread_is_made_anew(self, redis_tls_client: redis.Redis, rest: str) -> None:
+        """Also what the system no longer knows of: the parser has it, or TLS has decrypted it."""
+        connection = redis_tls_client.connection_pool.get_connection()
+        connection.send_packed_command([b"PING\r\n" * 2])
+        time.sleep(0.1)
+        assert connection.read_response() == "PONG" if rest == "parser" else connection._sock.recv(1) == b"+"
+        redis_tls_client.connection_pool.release(connection)
+        assert redis_tls_client.echo("mine") == "mine"
+
+    def test_a_refusal_costs_no_connection(self, redis_client: redis.Redis) -> None:
+        number = redis_client.execute_command("CLIENT", "ID")  # type: ignore[no-untyped-call]
+        with pytest.raises(redis.ResponseError):
+            redis_client.execute_command("EVAL", "return redis.error_reply('no')", "0")  # type: ignore[no-untyped-call]
+        assert redis_client.execute_command("CLIENT", "ID") == number  # type: ignore[no-untyped-call]
+
     def test_a_server_that_is_not_there_is_away(self) -> None:
         settings = Settings(redis_url=SecretStr("redis://127.0.0.1:1/0"))
         tier = RedisTier(connect(settings), settings)

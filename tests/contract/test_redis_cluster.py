@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -24,7 +25,7 @@ from message_handler.models import ConversationKey
 from message_handler.settings import Settings
 from message_handler.stores.breaker import CircuitBreaker
 from message_handler.stores.redis import RedisTier
-from message_handler.stores.redis_client import Client, connect
+from message_handler.stores.redis_client import Client, Pool, connect
 from tests.certificates import Certificates
 from tests.conftest import _started
 from tests.contract.chat import Chat, Clock, named
@@ -57,13 +58,13 @@ def fragile(tmp_path: Path) -> Iterator[Cluster]:
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The ports of the servers that were asked something, in order."""
     ports: list[int] = []
-    get_connection = redis.ConnectionPool.get_connection
+    get_connection = Pool.get_connection
 
-    def note(pool: redis.ConnectionPool, *args: object, **options: object) -> redis.Connection:
+    def note(pool: Pool, *args: Any, **options: Any) -> Any:
         ports.append(pool.connection_kwargs["port"])
         return get_connection(pool, *args, **options)
 
-    monkeypatch.setattr(redis.ConnectionPool, "get_connection", note)
+    monkeypatch.setattr(Pool, "get_connection", note)
     return ports
 
 

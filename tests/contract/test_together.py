@@ -14,7 +14,9 @@ import pytest
 import redis
 from pg8000.exceptions import InterfaceError
 from pg8000.native import Connection
+from pydantic import SecretStr
 
+from local.stores import Server
 from message_handler.errors import Unavailable
 from message_handler.models import Committed, ConversationKey, Job, JobStatus
 from message_handler.settings import Settings
@@ -23,8 +25,11 @@ from message_handler.stores.database import connector
 from message_handler.stores.port import Again
 from message_handler.stores.postgres_archive import PostgresArchive, _commit_jobs, _end_values
 from message_handler.stores.redis import COMBINED, RedisTier
+from message_handler.stores.redis_client import connect
+from message_handler.wiring import build
 from tests.contract.chat import BOT, Chat, Clock, named
 from tests.contract.test_archive import Conversation
+from tests.servers import Cluster
 
 MOST = 10
 
@@ -32,7 +37,7 @@ MOST = 10
 @pytest.fixture(autouse=True)
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody gets tired of waiting for the others before the test is done."""
-    monkeypatch.setattr(combiner, "PATIENCE_SECONDS", 60)
+    monkeypatch.setattr(combiner, "COMPANY_SECONDS", 60)
 
 
 @pytest.fixture
@@ -84,7 +89,7 @@ class Door:
     def together[T](self, threads: ThreadPoolExecutor, first: Callable[[], T], *calls: Callable[[], T]) -> list[Any]:
         """What each call returns, or raises: the first one alone, then all others in one."""
         asked: list[Future[T]] = [threads.submit(first)]
-        until(lambda: self.asks._leading == 1)
+        until(lambda: len(self.asks._leading) == 1)
         for number, call in enumerate(calls, 1):
             asked.append(threads.submit(call))
             until(lambda number=number: len(self.asks._waiting) == number)  # type: ignore[misc]
@@ -176,6 +181,100 @@ class TestPostgres:
         assert [number for number, fence in enumerate(fences) if isinstance(fence, Exception)] == [4]
         assert str(fences[4]) == "Postgres refused a statement (SQLSTATE 22003)"
         assert [fence.number for fence in (*fences[:4], *fences[5:])] == [1] * 9
+
+    @pytest.mark.parametrize(
+        ("step", "made"), [("fence", True), ("fence", False), ("commit", True)], ids=["fence", "new", "commit"]
+    )
+    def test_one_whose_conversation_somebody_holds_keeps_no_other_waiting(
+        self,
+        talks: list[Conversation],
+        jobs: list[Job],
+        migrated: Settings,
+        threads: ThreadPoolExecutor,
+        monkeypatch: pytest.MonkeyPatch,
+        step: str,
+        made: bool,
+    ) -> None:
+        """Nor what it has in its hands: while the one waits, each of the other rows is free."""
+        if made:
+            for talk, job in zip(talks, jobs, strict=True):
+                talk.number(job)
+        archive: Any = talks[0].archive
+        held, others = talks[4].key.conversation_id, [*talks[:4], *talks[5:]]
+        with closing(connector(migrated)()) as other, closing(connector(migrated)()) as third:
+            other.run("begin")
+            if made:
+                other.run("select 1 from conversations where conversation_id = :id for update", id=held)
+            else:
+                add = "insert into conversations (platform_id, conversation_id, bot_id) values ('clinic', :id, 'nurse')"
+                other.run(add, id=held)
+            pairs = list(zip(talks, jobs, strict=True))
+            if step == "fence":
+                door = Door(monkeypatch, archive._fences)
+                calls: list[Callable[[], Any]] = [lambda talk=t, job=j: talk.fence(job) for t, j in pairs]
+            else:
+                door = Door(monkeypatch, archive._commits)
+                calls = [lambda talk=t, job=j: archive.commit(talk.completed(job), 1) for t, j in pairs]
+            answered: list[int] = []
+
+            def noted(number: int, call: Callable[[], Any]) -> Any:
+                try:
+                    return call()
+                finally:
+                    answered.append(number)
+
+            noting = [lambda number=n, call=call: noted(number, call) for n, call in enumerate(calls)]
+            with ThreadPoolExecutor(1) as group:
+                asked = group.submit(door.together, threads, *noting)  # type: ignore[arg-type]
+                until(lambda: len(answered) == MOST - 1)
+                assert 4 not in answered
+                free = third.run("select conversation_id from conversations for update skip locked")
+                assert {talk.key.conversation_id for talk in others} <= {name for (name,) in free}
+                other.run("rollback")
+                answers = asked.result(30)
+        assert not [answer for answer in answers if isinstance(answer, Exception) or not answer]
+        assert sorted(answered) == [*range(MOST)]
+
+    def test_what_no_other_has_to_do_with_is_done_alone(
+        self, talks: list[Conversation], jobs: list[Job], threads: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A text that can't be sent at all, and with it the whole transaction's."""
+        numbers = [talk.number(job) for talk, job in zip(talks, jobs, strict=True)]
+        ends = [talk.completed(job) for talk, job in zip(talks, jobs, strict=True)]
+        ends[4] = replace(ends[4], reply="half a letter: \ud800")
+        committed = self.commits(talks, ends, threads, monkeypatch, numbers)
+        assert [number for number, each in enumerate(committed) if isinstance(each, UnicodeEncodeError)] == [4]
+        assert [each for each in committed if each == Committed(told=False)] == [Committed(told=False)] * 9
+
+    @pytest.mark.parametrize("lost", [2, 5])
+    def test_what_was_committed_is_told_whatever_becomes_of_the_others(
+        self,
+        talks: list[Conversation],
+        jobs: list[Job],
+        threads: ThreadPoolExecutor,
+        monkeypatch: pytest.MonkeyPatch,
+        lost: int,
+    ) -> None:
+        """The group is refused, each goes alone at the same time, and one's connection is lost."""
+        talks[4].answer(9, "other")
+        numbers = [talk.number(job) for talk, job in zip(talks, jobs, strict=True)]
+        ends = [talk.completed(job) for talk, job in zip(talks, jobs, strict=True)]
+        ends[4] = replace(ends[4], messages=(*ends[4].messages, named("other")))
+        archive: Any = talks[0].archive
+        together, alone = archive._commits._run, threading.Barrier(MOST - 1)
+
+        def run(items: list[Any]) -> list[Any]:
+            if len(items) == 1 and items[0]["conversation_id"] != talks[0].key.conversation_id:
+                alone.wait(10)  # all at once, each on its own thread
+                if items[0]["conversation_id"] == talks[lost].key.conversation_id:
+                    raise Unavailable("Postgres")
+            return together(items)  # type: ignore[no-any-return]
+
+        monkeypatch.setattr(archive._commits, "_run", run)
+        committed = self.commits(talks, ends, threads, monkeypatch, numbers)
+        assert [n for n, each in enumerate(committed) if isinstance(each, Unavailable)] == [lost]
+        assert committed[4] is None
+        assert sum(each == Committed(told=False) for each in committed) == 8
 
     def test_a_stale_one_is_refused_and_the_others_commit(
         self, talks: list[Conversation], jobs: list[Job], threads: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
@@ -337,9 +436,33 @@ class TestRedis:
         claims = self.together(chats, "accept_and_claim", self.claim, monkeypatch)
         assert all(isinstance(claim, Unavailable) for claim in claims)
 
+    def test_a_cluster_that_is_not_said_to_be_one_is_a_persons_to_mend(
+        self, cluster: Cluster, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Not a crash of each record in the hour in which several come at once."""
+        settings = Settings(redis_url=SecretStr(cluster.url), redis_timeout_ms=10_000)
+        tier = RedisTier(connect(settings), settings)
+        chats = [Chat(tier, clock, ConversationKey("clinic", f"patient-{number}")) for number in range(MOST)]
+        _, *claims = self.together(chats, "accept_and_claim", self.claim, monkeypatch)
+        tier.close()
+        assert {(type(claim), str(claim)) for claim in claims} == {
+            (Unavailable, "Redis (it is a cluster: set REDIS_CLUSTER=true) is not available")
+        }
+
     def test_in_a_cluster_each_goes_to_its_own_node(self, redis_cluster_tier: RedisTier, redis_tier: RedisTier) -> None:
         assert redis_cluster_tier._together == {}
         assert redis_tier._together.keys() == set(COMBINED)
+
+
+@pytest.mark.parametrize("deployed", [True, False])
+def test_only_what_is_deployed_goes_together(migrated: Settings, valkey: Server, deployed: bool) -> None:
+    """Elsewhere a thread may be interrupted, as by Ctrl-C: then it must not be on its way for others."""
+    parts = build(migrated.model_copy(update={"redis_url": SecretStr(valkey.url)}), deployed=deployed)
+    archive: Any = parts.archive
+    tier: Any = parts.tiers.tiers[0]
+    assert (archive._fences._most, archive._commits._most) == ((MOST, MOST) if deployed else (1, 1))
+    assert bool(tier._together) is deployed
+    parts.close()
 
 
 class TestClaimingAgain:

@@ -9,7 +9,12 @@ POSTGRES = "stores/postgres_archive.py"
 FUNCTIONS = "stores/sql/migrations/0010_functions.sql"
 ARCHIVE = "contract/test_together.py::TestPostgres"
 REDIS = "contract/test_together.py::TestRedis"
+INTERRUPTS = "unit/test_combiner.py::TestInterrupts"
+HELD = f"{ARCHIVE}::test_one_whose_conversation_somebody_holds_keeps_no_other_waiting"
+UNREAD = "TestAway::test_an_answer_that_nobody_waits_for_any_more_is_no_other_commands"
+RELEASE = "unit/test_handler.py::TestMessageLockManager::test_only_the_owner_releases"
 WORKER = "contract/test_worker.py::TestRecords"
+_GROUP = "            if lost or len(jobs) == 1:\n"
 
 GUARDS = (
     Guard(
@@ -22,49 +27,98 @@ GUARDS = (
         "nobody waits for a round trip that does not end",
         "invariant 9",
         "unit/test_combiner.py::test_a_round_trip_that_does_not_end_holds_nobody_up",
-        (Removal(COMBINER, "acquire(timeout=PATIENCE_SECONDS)", "acquire()"),),
+        (Removal(COMBINER, "acquire(timeout=COMPANY_SECONDS)", "acquire()"),),
     ),
     Guard(
-        "who goes for others tells them that it has learned nothing",
+        "whoever got no answer with the others asks alone",
         "step commit",
-        "unit/test_combiner.py::TestTogether::test_who_goes_for_all_and_fails_has_learned_nothing_for_any[error1]",
-        (Removal(COMBINER, '[Unavailable("what was asked together")] * len(group)', "[None] * len(group)"),),
+        f"{INTERRUPTS}::test_on_its_way_for_all",
+        (Removal(COMBINER, "    answer: Any = ALONE\n", "    answer: Any = None\n"),),
     ),
     Guard(
-        "what Postgres refuses of one it refuses to no other",
-        "step fence",
-        f"{ARCHIVE}::test_what_postgres_refuses_of_one_is_raised_for_that_one",
+        "a thread that is told to end leads no longer",
+        "invariant 9",
+        f"{INTERRUPTS}::test_before_it_goes[_let_others_come]",
         (
             Removal(
-                POSTGRES,
-                "            if len(jobs) == 1:\n                return [refused]\n",
-                "            if True:\n                return [refused for _ in jobs]\n",
+                COMBINER,
+                "            finally:\n                # Also where this thread is told to end: nobody waits for it.\n",
+                "            except Exception:\n                raise\n            else:\n",
             ),
         ),
+    ),
+    Guard(
+        "a thread that is told to end waits no longer",
+        "invariant 9",
+        f"{INTERRUPTS}::test_while_it_waits[False]",
+        (
+            Removal(
+                COMBINER,
+                "            if mine in self._waiting:\n                self._waiting.remove(mine)\n"
+                "            if mine not in self._leading:\n",
+                "            if mine not in self._leading:\n",
+            ),
+        ),
+    ),
+    Guard(
+        "nobody waits without an end for whoever goes for it",
+        "invariant 9",
+        f"{INTERRUPTS}::test_whoever_is_never_told_goes_alone",
+        (Removal(COMBINER, "acquire(timeout=TAKEN_SECONDS)", "acquire(timeout=100)"),),
+    ),
+    Guard(
+        "where threads may be interrupted each goes by itself",
+        "issue 6",
+        "unit/test_combiner.py::test_where_threads_may_be_interrupted_each_goes_by_itself",
+        (Removal(COMBINER, "        if self._most > 1:\n", "        if True:\n"),),
+    ),
+    Guard(
+        "only what is deployed goes together",
+        "issue 6",
+        "contract/test_together.py::test_only_what_is_deployed_goes_together",
+        (Removal("wiring.py", "PostgresArchive(database, together=deployed)", "PostgresArchive(database)"),),
     ),
     Guard(
         "a message that another settled keeps no other from its commit",
         "step commit",
         f"{ARCHIVE}::test_one_whose_message_was_settled_by_another_keeps_no_other_from_its_commit",
-        (
-            Removal(
-                POSTGRES,
-                "return [answer for job in jobs for answer in self._together([job], work)]",
-                "return [Refused(_UNIQUE_VIOLATION) for job in jobs]",
-            ),
-        ),
+        (Removal(POSTGRES, _GROUP, "            if True:\n"),),
     ),
     Guard(
-        "groups take the conversations' rows in one order: a fence",
-        "step fence",
-        f"{ARCHIVE}::test_two_groups_never_wait_for_each_other[fence]",
-        (Removal(FUNCTIONS, "drain boolean)\n        order by platform_id, conversation_id", "drain boolean)"),),
-    ),
-    Guard(
-        "groups take the conversations' rows in one order: a commit",
+        "whoever's connection is lost for all asks for none again",
         "step commit",
-        f"{ARCHIVE}::test_two_groups_never_wait_for_each_other[commit]",
-        (Removal(FUNCTIONS, "turn_ids text[])\n        order by platform_id, conversation_id", "turn_ids text[])"),),
+        f"{ARCHIVE}::test_a_commit_that_nobody_heard_of_is_one_when_it_is_repeated",
+        (Removal(POSTGRES, _GROUP, "            if len(jobs) == 1:\n"),),
+    ),
+    Guard(
+        "who makes a conversation keeps no group from its fences",
+        "step fence",
+        f"{HELD}[new]",
+        (Removal(POSTGRES, " and not isinstance(error, InTheWay)"),),
+    ),
+    Guard(
+        "who makes a conversation is waited for not long",
+        "step fence",
+        f"{HELD}[new]",
+        (Removal(FUNCTIONS, "set lock_timeout = '100ms'\n"),),
+    ),
+    Guard(
+        "who holds a conversation keeps no group waiting: a fence",
+        "step fence",
+        f"{HELD}[fence]",
+        (Removal(FUNCTIONS, " skip locked"),),
+    ),
+    Guard(
+        "who holds a conversation keeps no group waiting: a commit",
+        "step commit",
+        f"{HELD}[commit]",
+        (Removal("stores/sql/commit_jobs.sql", "free_jobs(cast(:jobs as json), false)", "cast(:jobs as json)"),),
+    ),
+    Guard(
+        "what a group did not commit is no refusal yet",
+        "step commit",
+        f"{HELD}[commit]",
+        (Removal(POSTGRES, "ALONE if len(jobs) > 1 else None", "None"),),
     ),
     Guard(
         "a step that fails is no other step's concern",
@@ -82,7 +136,25 @@ GUARDS = (
         "a cluster's steps go each by itself",
         "step claim",
         f"{REDIS}::test_in_a_cluster_each_goes_to_its_own_node",
-        (Removal("stores/redis.py", '() if hasattr(client, "pools") else COMBINED', "COMBINED"),),
+        (Removal("stores/redis.py", ' and not hasattr(client, "pools")'),),
+    ),
+    Guard(
+        "a group that a cluster can't take makes it known as one",
+        "issue 6",
+        f"{REDIS}::test_a_cluster_that_is_not_said_to_be_one_is_a_persons_to_mend",
+        (Removal("stores/redis_client.py", "(AskError, ClusterCrossSlotError)", "AskError"),),
+    ),
+    Guard(
+        "a connection with an answer to come is never used again",
+        "invariant 8",
+        f"contract/test_redis.py::{UNREAD}[redis_tls_client]",
+        (Removal("stores/redis_client.py", "            connection.disconnect()  # type: ignore[no-untyped-call]\n"),),
+    ),
+    Guard(
+        "who has no lock gives none back",
+        "issue 6",
+        RELEASE,
+        (Removal("locks.py", "isinstance(lock_id, str) and "),),
     ),
     Guard(
         "a record is asked about unless its message was committed under the promised job",
@@ -101,5 +173,17 @@ GUARDS = (
         "step check",
         "contract/test_outages.py::TestPostgresAway::test_a_record_whose_end_is_not_archived_yet_is_kept[memory]",
         (Removal("runs.py", "job = self.job if self.committed else None", "job = self.job"),),
+    ),
+    *(
+        Guard(
+            f"a connection is used again only if nothing of it is unread: {rest}",
+            "invariant 8",
+            f"contract/test_redis.py::TestAway::test_a_connection_with_something_unread_is_made_anew[{rest}]",
+            (Removal("stores/redis_client.py", text, new),),
+        )
+        for rest, text, new in (
+            ("parser", " and not connection._parser._buffer.unread_bytes()", ""),
+            ("socket", "isinstance(socket, ssl.SSLSocket) and socket.pending()", "False"),
+        )
     ),
 )

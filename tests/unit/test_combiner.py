@@ -6,12 +6,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import Any
 
 import pytest
 
 from message_handler.errors import Unavailable
 from message_handler.stores import combiner
-from message_handler.stores.combiner import Combiner
+from message_handler.stores.combiner import ALONE, Alone, Combiner, _Asked
 
 
 class Store:
@@ -20,15 +21,17 @@ class Store:
     def __init__(self) -> None:
         self.trips: list[list[int]] = []
         self.reached, self.let_go = threading.Event(), threading.Event()
-        self.raises: BaseException | None = None
+        #: The number of a trip that fails, and how.
+        self.raises_at: tuple[int, BaseException] | None = None
 
-    def run(self, items: list[int]) -> list[int | Exception]:
+    def run(self, items: list[int]) -> list[int | Alone | Exception]:
         self.trips.append(items)
-        if len(self.trips) == 1:
+        number = len(self.trips)
+        if number == 1:
             self.reached.set()
             assert self.let_go.wait(10)
-            if self.raises:
-                raise self.raises
+        if self.raises_at and self.raises_at[0] == number:
+            raise self.raises_at[1]
         return [ValueError(item) if item < 0 else 10 * item for item in items]
 
 
@@ -46,7 +49,7 @@ def threads() -> Iterator[ThreadPoolExecutor]:
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody gets tired of waiting before the test is done."""
-    monkeypatch.setattr(combiner, "PATIENCE_SECONDS", 60)
+    monkeypatch.setattr(combiner, "COMPANY_SECONDS", 60)
 
 
 def until(condition: Callable[[], bool]) -> None:
@@ -103,29 +106,129 @@ class TestTogether:
         with pytest.raises(ValueError, match="-3"):
             bad.result(10)
 
-    @pytest.mark.parametrize("error", [Unavailable("the store"), SystemExit()])
     def test_who_goes_for_all_and_fails_has_learned_nothing_for_any(
-        self, store: Store, threads: ThreadPoolExecutor, error: BaseException
+        self, store: Store, threads: ThreadPoolExecutor
     ) -> None:
-        trips: list[list[int]] = []
-
-        def run(items: list[int]) -> list[int | Exception]:
-            trips.append(items)
-            if len(trips) == 2:
-                raise error
-            return store.run(items)
-
-        combined = Combiner(run)
-        asked = asked_behind(store, combined, threads, 2, 3, 4)
+        store.raises_at = (2, Unavailable("the store"))
+        combined = Combiner(store.run)
+        first, *others = asked_behind(store, combined, threads, 2, 3, 4)
         store.let_go.set()
-        assert asked[0].result(10) == 10
-        with pytest.raises(type(error)):
-            asked[1].result(10)
-        for follower in asked[2:]:
+        assert first.result(10) == 10
+        for each in others:
             with pytest.raises(Unavailable):
-                follower.result(10)
+                each.result(10)
         assert combined.ask(5) == 50
-        assert trips == [[1], [2, 3, 4], [5]]
+        assert store.trips == [[1], [2, 3, 4], [5]]
+
+    def test_who_got_no_answer_goes_alone_and_on_its_own_thread(
+        self, store: Store, threads: ThreadPoolExecutor
+    ) -> None:
+        going: dict[int, str] = {}
+
+        def run(items: list[int]) -> list[int | Alone | Exception]:
+            if len(items) > 1:
+                return [ALONE if item == 3 else 10 * item for item in items]
+            going[items[0]] = threading.current_thread().name
+            return [*store.run(items)]
+
+        asked = asked_behind(store, Combiner(run), threads, 2, 3, 4)
+        waits = threads.submit(lambda: threading.current_thread().name)
+        store.let_go.set()
+        assert [each.result(10) for each in asked] == [10, 20, 30, 40]
+        assert going.keys() == {1, 3}
+        assert going[3] not in (going[1], waits.result(10))
+
+
+@pytest.mark.usefixtures("patient")
+class TestInterrupts:
+    """A thread that is told to end, wherever that hits it, leaves the others as it found them."""
+
+    def goes_on(self, store: Store, combined: Combiner[int, int], others: list[Future[int]]) -> None:
+        """Each of the others got its answer, nobody is left behind, and the next one waits for nobody."""
+        assert [each.result(10) for each in others] == [10 * item for item in range(3, 3 + len(others))]
+        assert combined.ask(9) == 90
+        assert store.trips[-1] == [9]
+        assert not combined._leading
+        assert not combined._waiting
+
+    def test_on_its_way_for_all(self, store: Store, threads: ThreadPoolExecutor) -> None:
+        store.raises_at = (2, SystemExit())
+        combined = Combiner(store.run)
+        first, leader, *others = asked_behind(store, combined, threads, 2, 3, 4)
+        store.let_go.set()
+        assert first.result(10) == 10
+        assert isinstance(leader.exception(10), SystemExit)
+        self.goes_on(store, combined, others)
+        assert sorted(store.trips) == [[1], [2, 3, 4], [3], [4], [9]]
+
+    @pytest.mark.parametrize("where", ["_let_others_come", "_take"])
+    def test_before_it_goes(
+        self, store: Store, threads: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch, where: str
+    ) -> None:
+        combined = Combiner(store.run)
+        first, leader, *others = asked_behind(store, combined, threads, 2, 3, 4)
+        act, calls = getattr(combined, where), list[int]()
+
+        def interrupted(*arguments: object) -> None:
+            act(*arguments)
+            calls.append(1)
+            if len(calls) == 1:
+                raise KeyboardInterrupt
+
+        monkeypatch.setattr(combined, where, interrupted)
+        store.let_go.set()
+        assert first.result(10) == 10
+        assert isinstance(leader.exception(10), KeyboardInterrupt)
+        self.goes_on(store, combined, others)
+
+    @pytest.mark.parametrize("leads", [False, True])
+    def test_while_it_waits(self, store: Store, threads: ThreadPoolExecutor, leads: bool) -> None:
+        """Also if it has just been told to go."""
+        combined, interrupt = Combiner(store.run), threading.Event()
+        first, other = asked_behind(store, combined, threads, 3)
+        wait = combined._wait
+
+        def interrupted(mine: Any) -> None:
+            assert mine.sleeping.acquire(timeout=10) if leads else interrupt.wait(10)
+            raise KeyboardInterrupt
+
+        combined._wait = interrupted  # type: ignore[method-assign]
+        waits = threads.submit(combined.ask, 2)
+        until(lambda: len(combined._waiting) == 2)
+        combined._wait = wait  # type: ignore[method-assign]
+        if leads:
+            combined._waiting.reverse()
+        else:
+            interrupt.set()
+            assert isinstance(waits.exception(10), KeyboardInterrupt)
+        store.let_go.set()
+        assert first.result(10) == 10
+        assert isinstance(waits.exception(10), KeyboardInterrupt)
+        self.goes_on(store, combined, [other])
+
+    def test_whoever_is_never_told_goes_alone(
+        self, store: Store, threads: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(combiner, "TAKEN_SECONDS", 0.2)
+        monkeypatch.setattr(combiner, "COMPANY_SECONDS", 0.2)
+        combined = Combiner(store.run)
+        leader = _Asked(1, None)
+        combined._leading.add(leader)
+        waits = threads.submit(combined.ask, 2)
+        until(lambda: len(combined._waiting) == 1)
+        combined._take(leader)  # and then its thread is gone
+        store.let_go.set()
+        assert waits.result(10) == 20
+
+
+def test_where_threads_may_be_interrupted_each_goes_by_itself(store: Store, threads: ThreadPoolExecutor) -> None:
+    combined = Combiner(store.run, most=1)
+    first = threads.submit(combined.ask, 1)
+    assert store.reached.wait(10)
+    assert [threads.submit(combined.ask, item).result(10) for item in (2, 3)] == [20, 30]
+    store.let_go.set()
+    assert first.result(10) == 10
+    assert store.trips == [[1], [2], [3]]
 
 
 def test_a_round_trip_that_does_not_end_holds_nobody_up(store: Store, threads: ThreadPoolExecutor) -> None:

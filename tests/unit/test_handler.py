@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from pydantic import SecretStr
@@ -393,6 +393,9 @@ class TestMessageLockManager:
         locks = handler.locks
         lock_id = locks.check_and_acquire_lock("conv_123", [CANARY])["lock_id"]
         assert locks.release_lock("conv_123", "somebody else's") is False
+        # What who didn't acquire it was given, and what can be no lock's at all.
+        for no_lock in (None, 7, b"lock", "\ud800"):
+            assert locks.release_lock("conv_123", cast(Any, no_lock)) is False
         assert locks.release_lock("conv_124", lock_id) is False
         assert locks.release_lock("conv_123", lock_id) is True
         assert locks.release_lock("conv_123", lock_id) is False

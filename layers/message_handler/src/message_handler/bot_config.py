@@ -11,7 +11,7 @@ from typing import Any
 
 from message_handler.errors import Conflict, NotFound, Unavailable
 from message_handler.models import DEFAULT_PLATFORM, ConversationKey, Job
-from message_handler.redaction import is_complete, redacted, shareable, unredacted
+from message_handler.redaction import copied, is_complete, redacted, shareable, unredacted
 from message_handler.settings import Settings
 from message_handler.stores.failover import Failover
 from message_handler.stores.port import Archive, RecordKind
@@ -82,7 +82,7 @@ class BotConfigService:
         Raises NotFound or Conflict if the bot may not answer any more.
         """
         owner = self._bot_of(job.key, job.bot_id)
-        return _copied(self._active(job.key.platform_id, owner or job.bot_id, reveal=True))
+        return copied(self._active(job.key.platform_id, owner or job.bot_id, reveal=True))
 
     def refresh(self, platform_id: str, bot_ids: Iterable[str]) -> None:
         """Share the bots' configuration as it is now: another process sees it as soon as its own copy ends."""
@@ -245,10 +245,3 @@ class BotConfigService:
         if len(cache) >= _MAX_CACHED:
             cache.clear()
         cache[key] = (until, value)
-
-
-def _copied[T](value: T) -> T:
-    """A copy of what JSON can say, at a fifth of deepcopy's time: each job has its own."""
-    if isinstance(value, dict):
-        return {key: _copied(part) for key, part in value.items()}  # type: ignore[return-value]
-    return [_copied(part) for part in value] if isinstance(value, list) else value  # type: ignore[return-value]

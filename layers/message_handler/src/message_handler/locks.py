@@ -66,11 +66,11 @@ class MessageLockManager:
             "consolidated_messages": accepted.consolidated_messages,
         }
 
-    def release_lock(self, conversation_id: str, lock_id: str) -> bool:
+    def release_lock(self, conversation_id: str, lock_id: str | None) -> bool:
         """Give one's own lock back, with its job; what waited behind it moves up. False if it is not one's own."""
         key = conversation_key(conversation_id, self._platform_id)
-        if not lock_id.isascii():
-            return False  # none of ours, and maybe no text that a store takes
+        if not (isinstance(lock_id, str) and lock_id.isascii()):
+            return False  # none of ours (whoever did not acquire it has None), and maybe no text that a store takes
         return self._tiers.find(lambda tier: tier.give_back(key, lock_id) or None) is not None
 
     def get_lock_info(self, conversation_id: str) -> dict[str, Any] | None:

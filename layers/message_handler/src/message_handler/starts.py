@@ -9,8 +9,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from message_handler.errors import SettingsError
-
 if TYPE_CHECKING:
     from message_handler.wiring import IntakeParts
 
@@ -28,7 +26,8 @@ def prepare(parts: Callable[[], IntakeParts]) -> None:
     """
     in_lambda = "AWS_LAMBDA_INITIALIZATION_TYPE" in os.environ
     if in_lambda:
-        with suppress(SettingsError):  # the first call finds it again, and says so
+        # Whatever is wrong, the first call finds it again, and answers with it; a start that fails says nothing.
+        with suppress(Exception):
             parts()
     gc.freeze()
     gc.enable()
@@ -45,5 +44,5 @@ def _renew(parts: Callable[[], IntakeParts]) -> None:
     # Of jitter alone: what nobody may guess or have twice comes from the system, which is told of the restore.
     random.seed()
     # By the monotonic clock, which may have stood still, a connection that is long dead is a fresh one.
-    with suppress(SettingsError):
+    with suppress(Exception):  # what could not be built has no connections
         parts().disconnect()

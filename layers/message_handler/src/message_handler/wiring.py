@@ -174,7 +174,8 @@ def _archive(settings: Settings, database: Database | None, *, deployed: bool) -
     if database:
         from message_handler.stores.postgres_archive import PostgresArchive
 
-        return PostgresArchive(database)
+        # Elsewhere threads may be interrupted, as by Ctrl-C: whoever goes for others must not be.
+        return PostgresArchive(database, together=deployed)
     if deployed or settings.redis_url or settings.job_queue_url:
         from message_handler.stores.no_archive import NoArchive
 
@@ -193,7 +194,7 @@ def _tiers(settings: Settings, database: Database | None, *, deployed: bool) -> 
         from message_handler.stores.redis import RedisTier
         from message_handler.stores.redis_client import connect
 
-        tiers.append(RedisTier(connect(settings), settings))
+        tiers.append(RedisTier(connect(settings), settings, together=deployed))
     if database:
         from message_handler.stores.postgres import PostgresTier
 

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from pg8000.native import Connection
 
+from message_handler.errors import Unavailable
 from message_handler.models import (
     AuditEntry,
     Committed,
@@ -30,8 +31,8 @@ from message_handler.models import (
     Verdict,
 )
 from message_handler.stores import holding, postgres_audit, postgres_handoff
-from message_handler.stores.combiner import Combiner
-from message_handler.stores.database import Database, Refused, execute, transaction
+from message_handler.stores.combiner import ALONE, MOST, Alone, Combiner
+from message_handler.stores.database import Database, InTheWay, Refused, execute, transaction
 from message_handler.stores.documents import as_text
 from message_handler.stores.line_documents import line_from_text
 from message_handler.stores.port import ERASURE_MARGIN, Noted
@@ -44,14 +45,18 @@ type _Values = dict[str, Any]
 
 
 class PostgresArchive:
-    """Commits under fences, keeps conversations, jobs and configuration."""
+    """Commits under fences, keeps conversations, jobs and configuration.
+
+    `together`: what threads ask at the same moment is one transaction. Only where no thread is ever interrupted.
+    """
 
     name: Literal["postgres", "memory", "none"] = "postgres"
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, together: bool = True) -> None:
         self._database = database
-        self._fences = Combiner[_Values, list[Any]](lambda jobs: self._together(jobs, _take_fences))
-        self._commits = Combiner[_Values, Committed | None](lambda jobs: self._together(jobs, _commit_jobs))
+        most = MOST if together else 1
+        self._fences = Combiner[_Values, list[Any]](lambda jobs: self._together(jobs, _take_fences), most)
+        self._commits = Combiner[_Values, Committed | None](lambda jobs: self._together(jobs, _commit_jobs), most)
 
     @property
     def away(self) -> bool:
@@ -80,7 +85,7 @@ class PostgresArchive:
             # That no run is permitted stays so: ended is ended, and settled is settled. But a human may just have
             # handed back.
             with transaction(connection):
-                fence = _fence(job, _take_fences(connection, [values])[0])
+                fence = _fence(job, execute(connection, _numbered([values]), "take_fences")[0][1:])
                 if fence.erased_until is not None:
                     execute(connection, values, "drop_empty_conversation")
                 if fence.number is not None or fence.erased_until is not None:
@@ -120,19 +125,20 @@ class PostgresArchive:
         return committed
 
     def _together[T](
-        self, jobs: list[_Values], work: Callable[[Connection, list[_Values]], list[T]]
-    ) -> list[T | Exception]:
+        self, jobs: list[_Values], work: Callable[[Connection, list[_Values]], list[T | Alone]]
+    ) -> list[T | Alone | Exception]:
         """The answer for each of the jobs, from one transaction.
 
-        One that Postgres refuses is no other's concern: then nothing of all has happened, and each goes alone. Raises
+        What can't be done of one is no other's concern: then nothing of all has happened, and each goes alone. Raises
         Unavailable: nobody knows of any of them.
         """
         try:
             return list(self._database.run(lambda connection: work(connection, jobs)))
-        except Refused as refused:
-            if len(jobs) == 1:
-                return [refused]
-        return [answer for job in jobs for answer in self._together([job], work)]
+        except Exception as error:
+            lost = isinstance(error, Unavailable) and not isinstance(error, InTheWay)
+            if lost or len(jobs) == 1:
+                raise
+        return [ALONE] * len(jobs)
 
     def archive(self, job: Job) -> bool:
         values = _job_values(job) | {"successor_id": job.key.new_job_id()}
@@ -368,17 +374,17 @@ def _end_values(job: Job) -> dict[str, Any]:
     }
 
 
-def _take_fences(connection: Connection, jobs: list[_Values]) -> list[list[Any]]:
-    """What `take_fences` found for each of the jobs."""
+def _take_fences(connection: Connection, jobs: list[_Values]) -> list[list[Any] | Alone]:
+    """What `take_fences` found for each of the jobs. Of several, those go alone whose conversations somebody holds."""
     rows = execute(connection, _numbered(jobs), "take_fences")
     found = {number: row for number, *row in rows}
-    return [found[number] for number in range(len(jobs))]
+    return [found.get(number, ALONE) for number in range(len(jobs))]
 
 
-def _commit_jobs(connection: Connection, jobs: list[_Values]) -> list[Committed | None]:
-    """What became of each of the jobs; None if it wasn't committed now."""
+def _commit_jobs(connection: Connection, jobs: list[_Values]) -> list[Committed | Alone | None]:
+    """What became of each of the jobs; None if it wasn't committed now. Of several, such a one goes alone."""
     committed = {number: Committed(told) for number, told in execute(connection, _numbered(jobs), "commit_jobs")}
-    return [committed.get(number) for number in range(len(jobs))]
+    return [committed.get(number, ALONE if len(jobs) > 1 else None) for number in range(len(jobs))]
 
 
 def _numbered(jobs: list[_Values]) -> _Values:

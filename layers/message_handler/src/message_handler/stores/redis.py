@@ -68,7 +68,10 @@ type _Step = tuple[list[str], str]
 
 
 class RedisTier:
-    """The scripts of `lua/` behind the port. `clock`: None for the server's, or the test's own (Unix seconds)."""
+    """The scripts of `lua/` behind the port. `clock`: None for the server's, or the test's own (Unix seconds).
+
+    `together`: what threads ask at the same moment is one script. Only where no thread is ever interrupted.
+    """
 
     name: TierName = "redis"
 
@@ -78,6 +81,8 @@ class RedisTier:
         settings: Settings,
         clock: Callable[[], float] | None = None,
         breaker: CircuitBreaker | None = None,
+        *,
+        together: bool = True,
     ) -> None:
         self._client = client
         self._used_at = time.monotonic()
@@ -88,7 +93,7 @@ class RedisTier:
         #: The steps' scripts that were needed so far, by their names.
         self._scripts: dict[str, Script] = {}
         # In a cluster the keys of two conversations may be on two nodes.
-        combined = () if hasattr(client, "pools") else COMBINED
+        combined = COMBINED if together and not hasattr(client, "pools") else ()
         self._together = {step: Combiner[_Step, Any](partial(self._evaluate, step)) for step in combined}
         self._job_ttl = math.ceil(settings.job_ttl)
         limits = {
@@ -116,7 +121,10 @@ class RedisTier:
         self._client.close()
 
     def accept(self, request: Request, *, job_id: str, lock_id: str) -> Accepted:
-        answer = self._accept(request, [job_id], job_id=job_id, lock_id=lock_id)
+        answer = self._step("accept", request.key, (job_id,), job_id=job_id, lock_id=lock_id, **_accepting(request))
+        if answer == "created":
+            ids = tuple([message.message_id for message in request.messages])
+            return Accepted(job_id, ids[-1], lock_id, False, len(ids), request.messages, ids)
         if other := answer.get("other_bot"):
             raise OtherBot(other)
         if "answered" in answer:
@@ -140,11 +148,8 @@ class RedisTier:
         )
 
     def accept_again(self, request: Request, *, job_id: str, spare_id: str) -> None:
-        self._accept(request, [job_id, spare_id], job_id=job_id, spare_id=spare_id)
-
-    def _accept(self, request: Request, job_ids: list[str], **arguments: Any) -> dict[str, Any]:
-        answer: dict[str, Any] = self._step("accept", request.key, job_ids, **_accepting(request), **arguments)
-        return answer
+        ids = (job_id, spare_id)
+        self._step("accept", request.key, ids, job_id=job_id, spare_id=spare_id, **_accepting(request))
 
     def undo(self, key: ConversationKey, message_ids: Iterable[str]) -> None:
         self._step("undo", key, message_ids=list(message_ids))
@@ -224,9 +229,11 @@ class RedisTier:
     def give_back(self, key: ConversationKey, lock_id: str) -> bool:
         # Right for whoever took the lock; a worker's claim, or a successor, names another job: then it is told.
         job_id = key.job_id_under(lock_id)
-        while "missing" in (answer := self._step("give_back", key, [job_id], lock_id=lock_id, job_id=job_id)):
+        while True:
+            answer = self._step("give_back", key, (job_id,), lock_id=lock_id, job_id=job_id)
+            if isinstance(answer, str):
+                return answer == "done"
             job_id = answer["missing"]
-        return bool(answer["done"])
 
     def cancel(self, key: ConversationKey, job_id: str) -> Job | None:
         return _job(self._step("cancel", key, job_id=job_id))
@@ -406,7 +413,7 @@ class RedisTier:
         step: _Step = (keys, as_text(arguments))
         with self._reaching(writes=True):
             together = self._together.get(name)
-            return together.ask(step) if together else self._evaluate(name, [step])[0]
+            return together.ask(step) if together else self._call(name, *step)
 
     def _evaluate(self, name: str, steps: list[_Step]) -> list[Any]:
         """The answers to one step, taken for each of these keys and arguments; an error for each that failed."""
@@ -420,7 +427,7 @@ class RedisTier:
 
     def _call(self, name: str, keys: list[str], *arguments: str) -> Any:
         script = self._scripts.get(name) or self.script(name)
-        words = (len(keys), *keys, *arguments)
+        words = (str(len(keys)), *keys, *arguments)
         try:
             return self._client.execute_command("EVALSHA", script.sha, *words)  # type: ignore[no-untyped-call]
         except NoScriptError:
@@ -473,16 +480,19 @@ def _key_of(member: str) -> ConversationKey:
 
 def _accepting(request: Request) -> dict[str, Any]:
     """What an accept is told of a request."""
-    return {
+    told: dict[str, Any] = {
         "bot_id": request.bot_id,
         "context": as_text(turns_to_json(request.context)) if request.context else "[]",
         "context_size": len(request.context),
         "messages": [message_to_json(message) for message in request.messages],
         "policy": request.double_texting,
-        "debounce": request.debounce,
-        "debounce_max": request.debounce_max,
         "correlation_id": request.correlation_id,
-    } | ({"resources": as_text(request.resources)} if request.resources else {})
+    }
+    if request.debounce > 0:
+        told |= {"debounce": request.debounce, "debounce_max": request.debounce_max}
+    if request.resources:
+        told["resources"] = as_text(request.resources)
+    return told
 
 
 def _given(**arguments: Any) -> dict[str, Any]:

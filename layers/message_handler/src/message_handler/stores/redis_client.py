@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import os
+import select
 import ssl
 import threading
 from collections.abc import Callable
@@ -10,10 +13,18 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import redis
+from redis._parsers import _RESP2Parser
 from redis.backoff import NoBackoff
 from redis.connection import ConnectionPool
-from redis.exceptions import AskError, ClusterDownError, NoPermissionError, TryAgainError
+from redis.exceptions import (
+    AskError,
+    ClusterCrossSlotError,
+    ClusterDownError,
+    NoPermissionError,
+    TryAgainError,
+)
 from redis.retry import Retry
+from redis.utils import SENTINEL
 
 from message_handler.errors import SettingsError, Unavailable
 from message_handler.settings import Settings
@@ -49,6 +60,7 @@ def connect(settings: Settings) -> redis.Redis:
         "decode_responses": True,
         # RESP 3 would cost a round trip more to connect, and a server could then lengthen our timeouts.
         "protocol": 2,
+        "parser_class": _Reader,
     }
     if settings.redis_password:
         options["password"] = settings.redis_password.get_secret_value()
@@ -87,17 +99,93 @@ class Client(redis.Redis):
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
         pool = self.connection_pool
-        # What the server has closed meanwhile is made anew here. What fails later closes itself.
+        # What the server has closed meanwhile is made anew here.
         connection = pool.get_connection()
         try:
-            connection.send_command(*args)  # type: ignore[no-untyped-call]
+            connection.send_packed_command(packed(args) or connection.pack_command(*args), check_health=False)  # type: ignore[no-untyped-call]
             return self.parse_response(connection, args[0], **options)  # type: ignore[no-untyped-call]
+        except redis.ResponseError:
+            raise  # the answer: it has been read whole
+        except BaseException:
+            # Where this thread is told to end, the answer is still to come, and would be the next command's.
+            connection.disconnect()  # type: ignore[no-untyped-call]
+            raise
         finally:
             pool.release(connection)
 
 
+def packed(args: tuple[Any, ...]) -> list[bytes] | None:
+    """A command of nothing but texts as it is sent; None for others. Its name may be of several words."""
+    for word in args:
+        if type(word) is not str:
+            return None
+    words = [word.encode() for word in (*args[0].split(), *args[1:])]
+    pieces = [b"*%d\r\n" % len(words)]
+    pieces += [b"$%d\r\n%b\r\n" % (len(word), word) for word in words]
+    return [b"".join(pieces)]
+
+
+class _Reader(_RESP2Parser):
+    """redis-py's, but what is one text and comes in one piece, as a script's answer does, is taken as it is."""
+
+    def read_response(self, disable_decoding: bool = False, timeout: Any = SENTINEL) -> Any:
+        buffer: Any = self._buffer
+        if buffer and not disable_decoding and timeout is SENTINEL and not buffer.unread_bytes():
+            socket: Any = self._sock
+            data = socket.recv(self.socket_read_size)
+            head = data.find(b"\r\n")
+            if data[:1] == b"$" and head > 0 and len(data) == head + 4 + int(data[1:head]):
+                encoder: Any = self.encoder
+                return encoder.decode(data[head + 2 : -2])
+            # Nothing is unread: this is all that the buffer has to hold for redis-py's own way.
+            buffer._buffer = io.BytesIO(data)
+        return super().read_response(disable_decoding, timeout)
+
+
+class Pool(ConnectionPool):
+    """redis-py's, but whoever needs a connection gets the one that was used last at once, unless something is the
+    matter with it: what redis-py does each time takes longer than to send a command.
+    """
+
+    def __init__(self, *args: Any, **named: Any) -> None:
+        super().__init__(*args, **named)
+        #: To redis-py they are in use. Adding and taking away are each one step for all threads.
+        self._kept: list[Any] = []
+
+    def get_connection(self, command_name: str | None = None, *keys: Any, **options: Any) -> Any:
+        try:
+            connection = self._kept.pop()
+        except IndexError:
+            return super().get_connection()
+        if _is_quiet(connection) and connection.pid == os.getpid():
+            return connection
+        # Closed by the server or by us, or not ours since a fork: redis-py makes it anew.
+        super().release(connection)
+        return super().get_connection()
+
+    def release(self, connection: Any) -> None:
+        self._kept.append(connection)
+
+    def disconnect(self, inuse_connections: bool = True) -> None:
+        while self._kept:
+            super().release(self._kept.pop())
+        super().disconnect(inuse_connections)
+
+
+def _is_quiet(connection: Any) -> bool:
+    """Whether a connection is open, and has nothing to read: neither an answer that nobody waited for nor its end."""
+    socket = connection._get_socket()
+    if socket is None:
+        return False
+    if isinstance(socket, ssl.SSLSocket) and socket.pending():
+        return False  # it has been decrypted, so that the system no longer knows of it
+    poll = select.poll()
+    poll.register(socket, select.POLLIN)
+    return not poll.poll(0) and not connection._parser._buffer.unread_bytes()
+
+
 def _pool(url: str, options: dict[str, Any]) -> ConnectionPool:
-    pool: ConnectionPool = ConnectionPool.from_url(url, **options)
+    pool: ConnectionPool = Pool.from_url(url, **options)
     if "credential_provider" in options:
         kind = pool.connection_class
         # Whether it speaks TLS, the URL has decided.
@@ -197,7 +285,7 @@ def _to_be_mended(error: Exception) -> str | None:
         return "it doesn't permit its user all that is needed"
     if isinstance(error.__context__, ssl.SSLCertVerificationError):
         return "its certificate isn't trusted: REDIS_URL may name the authority, ?ssl_ca_certs=<file>"
-    if isinstance(error, AskError):
+    if isinstance(error, (AskError, ClusterCrossSlotError)):
         return "it is a cluster: set REDIS_CLUSTER=true"
     if "cluster support disabled" in str(error):
         return "it is no cluster: unset REDIS_CLUSTER"

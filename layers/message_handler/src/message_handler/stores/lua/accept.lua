@@ -1,10 +1,11 @@
 -- Take each message of a request in, once: suppress what is known, take or join the lock, create or extend the job.
 -- KEYS[4]  the key of job_id; KEYS[5] (again only) the key of spare_id
 -- ARGV[1]  + bot_id, context and resources (JSON that is passed on unread; resources absent: none), context_size,
---          messages, job_id, lock_id (absent: again), spare_id, policy, debounce and debounce_max (seconds),
---          correlation_id
+--          messages, job_id, lock_id (absent: again), spare_id, policy, correlation_id, debounce and
+--          debounce_max (seconds; both absent: none)
 -- Returns  JSON object: other_bot (whose the conversation is, if not the request's), rejected_for (the job for which
---          the request is rejected), answered and waiting (of HandedOff), or the fields of Accepted
+--          the request is rejected), answered and waiting (of HandedOff), or the fields of Accepted; in place of these
+--          'created': the lock was taken, for a job of all of the request's messages
 local line = load_line()
 local again = input.lock_id == nil
 local incoming = input.messages
@@ -54,33 +55,36 @@ if line.handed_off and not again then
 end
 
 -- match (consolidation.py): found[i] is an index into waiting
-local found, taken, by_id = {}, {}, {}
-for index, message in ipairs(waiting) do
-  for _, id in ipairs(ids_of(message)) do
-    by_id[id] = index
+local found = {}
+if #waiting > 0 then
+  local taken, by_id = {}, {}
+  for index, message in ipairs(waiting) do
+    for _, id in ipairs(ids_of(message)) do
+      by_id[id] = index
+    end
   end
-end
-for index = answered + 1, #incoming do
-  for _, id in ipairs(ids_of(incoming[index])) do
-    found[index] = found[index] or by_id[id]
+  for index = answered + 1, #incoming do
+    for _, id in ipairs(ids_of(incoming[index])) do
+      found[index] = found[index] or by_id[id]
+    end
+    if found[index] then
+      taken[found[index]] = true
+    end
   end
-  if found[index] then
-    taken[found[index]] = true
+  local same_content = {}
+  for index, message in ipairs(waiting) do
+    local list = same_content[message.digest] or {}
+    list[#list + 1] = index
+    same_content[message.digest] = list
   end
-end
-local same_content = {}
-for index, message in ipairs(waiting) do
-  local list = same_content[message.digest] or {}
-  list[#list + 1] = index
-  same_content[message.digest] = list
-end
-for index = answered + 1, #incoming do
-  if not found[index] then
-    for _, candidate in ipairs(same_content[incoming[index].digest] or {}) do
-      if not taken[candidate] and not (incoming[index].given and waiting[candidate].given) then
-        found[index] = candidate
-        taken[candidate] = true
-        break
+  for index = answered + 1, #incoming do
+    if not found[index] then
+      for _, candidate in ipairs(same_content[incoming[index].digest] or {}) do
+        if not taken[candidate] and not (incoming[index].given and waiting[candidate].given) then
+          found[index] = candidate
+          taken[candidate] = true
+          break
+        end
       end
     end
   end
@@ -168,7 +172,7 @@ if any_new then
   elseif input.context_size >= job.context_size then
     job.context, job.context_size = input.context, input.context_size
   end
-  if not again and input.debounce > 0 then
+  if not again and input.debounce then
     job.ready_at = math.min(now + input.debounce, job.created_at + input.debounce_max)
   end
   job.resources = input.resources or job.resources
@@ -244,6 +248,9 @@ end
 save_line(line, names)
 
 local job, pending = line.current, line.current.messages
+if created and not again and #pending == #incoming then
+  return 'created'
+end
 if not index_of(job.messages, canonical[own]) then
   job = line.next
   pending = {}

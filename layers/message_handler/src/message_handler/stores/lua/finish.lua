@@ -40,8 +40,9 @@ if is_next then
 end
 if not input.cancelled then
   line.last = {job_id = job.job_id, ids = ids, digests = digests}
+  MOVED[#MOVED + 1] = 'last'
 end
 promote(line, line.next, now + settings.wake_after)
-line.acquired_at = now
-save_line(line, FIELDS)
+line.acquired_at = line.current and now
+save_line(line, MOVED)
 return cjson.encode({done = true, waiting = line.current ~= nil})

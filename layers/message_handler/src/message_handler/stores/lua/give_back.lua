@@ -1,11 +1,12 @@
 -- Give one's own lock back: end its job as cancelled, with all of its messages, and let the next one move up.
 -- KEYS[4]  the key of job_id
 -- ARGV[1]  + lock_id, job_id (the job that the caller takes for the lock's)
--- Returns  JSON object: done, or missing: the lock's job, whose key must be named; nothing has been changed then
+-- Returns  'done', 'lost', or JSON object: missing (the lock's job, whose key must be named; nothing has been changed
+--          then)
 local line = load_line()
 local job = line.current
 if not job or line.lock_id ~= input.lock_id then
-  return '{"done":false}'
+  return 'lost'
 end
 if job.job_id ~= input.job_id then
   return cjson.encode({missing = job.job_id})
@@ -20,6 +21,6 @@ local ended = cjson.encode({job_id = job.job_id, platform_id = job.platform_id, 
   created_at = job.created_at, started_at = job.started_at, correlation_id = job.correlation_id})
 redis.call('SET', KEYS[4], ended, 'EX', settings.job_ttl)
 promote(line, line.next, now + settings.wake_after)
-line.acquired_at = now
-save_line(line, FIELDS)
-return '{"done":true}'
+line.acquired_at = line.current and now
+save_line(line, MOVED)
+return 'done'

@@ -116,20 +116,26 @@ end
 -- anew.
 local function remember(message, job_id, count, ttl)
   ttl = ttl or settings.job_ttl
-  if redis.call('HLEN', KEYS[2]) >= settings.ended_max then
+  local remembered = redis.call('HLEN', KEYS[2])
+  if remembered >= settings.ended_max then
     redis.call('DEL', KEYS[2])
+    remembered = 0
   end
   local entry = cjson.encode({job_id, message.message_id, now + ttl - settings.job_ttl, count})
   for _, id in ipairs(ids_of(message)) do
     redis.call('HSET', KEYS[2], id, entry)
   end
-  if redis.call('TTL', KEYS[2]) < ttl then
+  if remembered == 0 or redis.call('TTL', KEYS[2]) < ttl then
     redis.call('EXPIRE', KEYS[2], ttl)
   end
 end
 
+-- What may change when the next job moves up.
+local MOVED = {'current', 'next', 'lock_id', 'acquired_at', 'claimed_at', 'heartbeat_at', 'progress', 'due_at', 'wakes'}
+
 local function promote(line, job, due_at)
-  line.current, line.next, line.due_at, line.wakes = job, nil, due_at, 0
+  line.current, line.next = job, nil
+  line.due_at, line.wakes, line.acquired_at = job and due_at, job and 0, job and line.acquired_at
   line.lock_id, line.claimed_at, line.heartbeat_at, line.progress = nil, nil, nil, nil
 end
 
