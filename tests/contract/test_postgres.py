@@ -47,7 +47,7 @@ MIGRATIONS = [
     "0007_suspects.sql",
     "0008_administration.sql",
     "0009_retention.sql",
-    "0011_functions.sql",
+    "0010_functions.sql",
 ]
 
 

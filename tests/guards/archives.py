@@ -9,7 +9,7 @@ from tests.guards.guard import Guard, Removal, each_in
 
 MEMORY = "stores/memory_archive.py"
 POSTGRES = "stores/postgres_archive.py"
-FUNCTIONS = "stores/sql/migrations/0011_functions.sql"
+FUNCTIONS = "stores/sql/migrations/0010_functions.sql"
 
 
 #: The guard of a transaction in memory and in Postgres.

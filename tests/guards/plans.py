@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.guards.guard import Guard, Removal
 
-FUNCTIONS = "stores/sql/migrations/0011_functions.sql"
+FUNCTIONS = "stores/sql/migrations/0010_functions.sql"
 GROWN = "contract/test_plans.py::test_none_reads_a_table_that_has_grown_since"
 #: What follows the head of each function.
 KEPT = "\nlanguage plpgsql\nset plan_cache_mode = force_generic_plan"

@@ -39,7 +39,7 @@ ERASING = (
             "            if self._is_void(job.key, job.accepted_at):\n"
             "                return Fence(None, {}, erased_until=self._erasures[job.key.name_hash][0])\n",
         ),
-        Removal("stores/sql/migrations/0011_functions.sql", "\n           and erased.voids is not true"),
+        Removal("stores/sql/migrations/0010_functions.sql", "\n           and erased.voids is not true"),
     ),
     *in_each(
         "a fence after an erasure exceeds all before it",
@@ -47,7 +47,7 @@ ERASING = (
         "TestErasing::test_a_new_run_has_a_greater_fence_than_any_before",
         Removal(MEMORY, "max(archived.fence, self._erasures.get(job.key.name_hash, (0.0, 0))[1])", "archived.fence"),
         Removal(
-            "stores/sql/migrations/0011_functions.sql",
+            "stores/sql/migrations/0010_functions.sql",
             "greatest(fence, coalesce(erased.fence, 0)) + 1",
             "fence + 1",
         ),

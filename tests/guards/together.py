@@ -6,7 +6,7 @@ from tests.guards.guard import Guard, Removal
 
 COMBINER = "stores/combiner.py"
 POSTGRES = "stores/postgres_archive.py"
-FUNCTIONS = "stores/sql/migrations/0011_functions.sql"
+FUNCTIONS = "stores/sql/migrations/0010_functions.sql"
 ARCHIVE = "contract/test_together.py::TestPostgres"
 REDIS = "contract/test_together.py::TestRedis"
 INTERRUPTS = "unit/test_combiner.py::TestInterrupts"

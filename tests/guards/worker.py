@@ -212,9 +212,9 @@ TOGETHER = (
         "invariant 2",
         f"{WORKER}::TestAStaleWorker::test_it_does_not_answer_again_what_another_job_answered[redis and postgres]",
         (
-            Removal("stores/sql/migrations/0011_functions.sql", "\n          and fence = job.fence"),
+            Removal("stores/sql/migrations/0010_functions.sql", "\n          and fence = job.fence"),
             Removal(
-                "stores/sql/migrations/0011_functions.sql",
+                "stores/sql/migrations/0010_functions.sql",
                 "unnest(job.ids) as message_id;",
                 "unnest(job.ids) as message_id on conflict do nothing;",
             ),

@@ -1,7 +1,7 @@
 """One Postgres database: how it is reached, what its errors mean, and how its schema comes to be.
 
 Each statement lives in its own file under `sql/`; what is done for each answer is a function that a migration made
-(0011), whose plans a connection keeps. A connection that turns out to be dead when it is used again is replaced once,
+(0010), whose plans a connection keeps. A connection that turns out to be dead when it is used again is replaced once,
 silently: whatever runs here may be repeated without harm.
 """
 

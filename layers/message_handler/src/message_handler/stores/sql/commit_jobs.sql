@@ -1,2 +1,2 @@
--- See migrations/0011_functions.sql.
+-- See migrations/0010_functions.sql.
 select * from commit_jobs(free_jobs(cast(:jobs as json), false))

@@ -1,2 +1,2 @@
--- See migrations/0011_functions.sql.
+-- See migrations/0010_functions.sql.
 select end_superseded(:platform_id, :conversation_id)

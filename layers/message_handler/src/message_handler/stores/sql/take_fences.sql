@@ -1,2 +1,2 @@
--- See migrations/0011_functions.sql.
+-- See migrations/0010_functions.sql.
 select * from take_fences(free_jobs(cast(:jobs as json), true))
