@@ -48,6 +48,7 @@ MIGRATIONS = [
     "0008_administration.sql",
     "0009_retention.sql",
     "0010_functions.sql",
+    "0010_functions.sql",
     "0011_statistics.sql",
 ]
 

@@ -144,7 +144,8 @@ CLIENT = (
             (
                 "nothing but texts is sent the short way",
                 "TestCommands::test_what_redis_py_refuses_is_refused",
-                "        if type(word) is not str:\n            return None\n",
+                "        if type(word) is not str:\n",
+                "        if type(word) is bytes:\n",
             ),
         )
     ),
