@@ -35,6 +35,7 @@ SETTINGS = {
     "JOIN_DELAY": "3",
     "HEARTBEAT_EVERY": "1",
     "HEARTBEAT_STALE": "5",
+    "WAKE_AFTER": "6",
     "STORE_RETRY_AFTER": "1",
     "CONFIGURATION_TTL": "1",
     "REDIS_TIMEOUT_MS": "2000",
