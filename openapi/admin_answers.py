@@ -13,6 +13,7 @@ from message_handler.administration import AUDITED, JOB_STATUSES
 from message_handler.configuration import BotMetaData, CoreAIMetaData, PlatformMetaData
 from openapi.answers import Answer, Count, JobId, Moment, Text, one_of
 
+Seconds = Annotated[float, Field(ge=0)]
 Next = Annotated[str | None, Field(description="What the request for the following page takes; null on the last one.")]
 
 
@@ -39,10 +40,16 @@ class PastedToken(Answer):
 
 
 class ConsoleSettings(Answer):
-    """How one signs in; null where nobody needs a token. `outages`: the host can stop its parts, to try it."""
+    """How one signs in; null where nobody needs a token. `outages`: the host can stop its parts, to try it.
+
+    A worker that is silent for longer than `stale_seconds` loses its claim; what waits for one longer than
+    `wake_seconds` is woken.
+    """
 
     sign_in: SignIn | PastedToken | None
     outages: bool
+    stale_seconds: Seconds
+    wake_seconds: Seconds
 
 
 class Components(Answer):
@@ -87,9 +94,6 @@ class Status(Answer):
     ]
     queue: QueueDepth
     worker: WorkerStatus
-
-
-Seconds = Annotated[float, Field(ge=0)]
 
 
 class Minute(Answer):

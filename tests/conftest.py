@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from hypothesis import settings
+from xdist.scheduler import LoadFileScheduling
 
 from local.errors import StoreUnavailableError
 from local.stores import Server, start_postgres, start_valkey
@@ -24,6 +25,19 @@ from tests.servers import Cluster, SecuredRedis, start_cluster, start_postgres_1
 # The same examples in every run: a change is judged, not luck. --hypothesis-profile=default looks for new ones.
 settings.register_profile("repeatable", derandomize=True, database=None, deadline=None)
 settings.load_profile("repeatable")
+
+
+class OneConsole(LoadFileScheduling):  # type: ignore[misc]  # xdist has no types
+    """As `--dist loadfile`, but one process has all files of tests/console: they share a service and a browser."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        folder = "tests/console/"
+        return folder if nodeid.startswith(folder) else str(super()._split_scope(nodeid))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> OneConsole | None:
+    return OneConsole(config, log) if config.getoption("dist") == "loadfile" else None
 
 
 def _started[S](start: Callable[[Path], S], directory: Path) -> S:

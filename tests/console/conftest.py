@@ -7,15 +7,10 @@ or broken its Content-Security-Policy; and no word of a patient's may be where i
 from __future__ import annotations
 
 import os
-import re
 import shutil
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -25,27 +20,36 @@ import pytest
 import requests
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
-from local.psql import address_file
-from local.stores import free_port
+from local.stack import LocalStack
+from local.tokens import Issuer
 
 ROOT = Path(__file__).parents[2]
 #: In each message that a test types; nowhere else may it be found.
 CANARY = "c4n4ry"
 #: A loaded machine with two cores takes its time.
 PATIENCE_MS = 30_000
-START_SECONDS = 60
+#: As `make run` has it; but what the service waits for before it looks again comes within seconds.
+SETTINGS = {
+    "EGRESS_ALLOW_LOOPBACK": "true",
+    "ALLOW_LITERAL_SECRETS": "true",
+    "JOIN_DELAY": "3",
+    "HEARTBEAT_EVERY": "1",
+    "HEARTBEAT_STALE": "5",
+    "WAKE_AFTER": "6",
+    "STORE_RETRY_AFTER": "1",
+    "CONFIGURATION_TTL": "1",
+    "REDIS_TIMEOUT_MS": "2000",
+}
 
 expect.set_options(timeout=PATIENCE_MS)
 
 
-@dataclass
 class Host:
-    """A running `python -m local`; `report` is what it printed when it was ready."""
+    """The service on this machine, with its console."""
 
-    process: subprocess.Popen[bytes]
-    url: str
-    log_file: Path
-    report: str
+    def __init__(self, stack: LocalStack) -> None:
+        self._stack = stack
+        self.url = stack.url
 
     @property
     def console(self) -> str:
@@ -58,32 +62,11 @@ class Host:
 
     def change(self, statement: str, **values: Any) -> int:
         """Do to the database what only time would; how many rows that were."""
-        url = urlsplit(address_file(ROOT / ".local", urlsplit(self.url).port or 0).read_text())
+        url = urlsplit(str(self._stack.database_url))
         login = {"user": url.username, "password": url.password, "database": url.path.strip("/")}
         with pg8000.native.Connection(host=url.hostname, port=url.port, **login) as connection:
             connection.run(statement, **values)
             return int(connection.row_count)
-
-
-def started(folder: Path, **environment: str) -> Host:
-    log_file, report = folder / "functions.log", folder / "report.txt"
-    command = [sys.executable, "-m", "local", "--port", str(free_port()), "--log-file", str(log_file)]
-    names = ("PATH", "LD_LIBRARY_PATH", "HOME", "TMPDIR")
-    own = {name: os.environ[name] for name in names if name in os.environ} | environment
-    with report.open("wb") as output:
-        process = subprocess.Popen(command, cwd=ROOT, env=own, stdout=output, stderr=output)
-    until = time.monotonic() + START_SECONDS
-    while not (ready := re.search(r"^Ready on (http://\S+)(.*\n)+Try:", report.read_text(), re.MULTILINE)):
-        if process.poll() is not None or time.monotonic() > until:
-            process.kill()
-            pytest.fail(f"the local host didn't start:\n{report.read_text()}")
-        time.sleep(0.1)
-    return Host(process, ready[1], log_file, report.read_text())
-
-
-def ended(host: Host) -> None:
-    host.process.send_signal(signal.SIGTERM)
-    host.process.wait(30)
 
 
 #: What these tests share: started for the first that wants it, and ended behind the last of them. (A scope of pytest's
@@ -107,26 +90,30 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
 
 
 @contextmanager
-def running(folder: Path, **environment: str) -> Iterator[Host]:
-    host = started(folder, **environment)
-    try:
-        yield host
-    finally:
-        ended(host)
-    found = [line for line in host.log_file.read_text().splitlines() if CANARY in line]
+def running(issuer: Issuer | None = None) -> Iterator[Host]:
+    with LocalStack(ROOT / "template.yaml", environment={}, settings=SETTINGS, issuer=issuer) as stack:
+        if stack.missing:
+            pytest.skip("; ".join(stack.missing))
+        yield Host(stack)
+        found = [line for line in stack.log_file.read_text().splitlines() if CANARY in line]
     assert not found, f"a patient's words are in the functions' log: {found[0]}"
 
 
 @pytest.fixture
-def host(tmp_path_factory: pytest.TempPathFactory) -> Host:
+def host() -> Host:
     """The service, open to everybody."""
-    return shared("host", lambda: running(tmp_path_factory.mktemp("console")))
+    return shared("host", running)
+
+
+@pytest.fixture(scope="session")
+def issuer(tmp_path_factory: pytest.TempPathFactory) -> Issuer:
+    return Issuer(tmp_path_factory.mktemp("tokens") / "key.pem")
 
 
 @pytest.fixture
-def guarded_host(tmp_path_factory: pytest.TempPathFactory) -> Host:
-    """The service that wants tokens."""
-    return shared("guarded host", lambda: running(tmp_path_factory.mktemp("guarded"), AUTH="1"))
+def guarded_host(issuer: Issuer) -> Host:
+    """The service that wants tokens of the issuer's."""
+    return shared("guarded host", lambda: running(issuer))
 
 
 def chromium() -> str:

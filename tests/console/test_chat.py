@@ -7,10 +7,6 @@ from playwright.sync_api import Page, expect
 from tests.console.conftest import CANARY, Host, add_pane, groups, panes, replies, says
 
 
-def test_make_run_tells_where_the_console_is(host: Host) -> None:
-    assert host.console in host.report
-
-
 def test_a_first_conversation_is_answered_beneath_what_was_said(page: Page) -> None:
     pane = panes(page).first
     says(pane, f"Hello {CANARY}")

@@ -27,12 +27,14 @@ def test_a_failed_job_is_found_by_its_state_and_retried(page: Page) -> None:
     expect(dialog).to_contain_text("stays failed")
     dialog.get_by_role("button", name="Leave it").click()
     expect(dialog).to_be_hidden()
-    page.wait_for_timeout(500)
-    assert retries == []
     row.get_by_role("button", name="Retry").click()
     dialog.get_by_role("button", name="Retry it").click()
     expect(operations.get_by_role("status")).to_contain_text("answers in its place")
+    assert len(retries) == 1, "what was left was not done"
     expect(row.first.get_by_role("cell").nth(3)).to_contain_text("→")
+    successor = row.first.get_by_role("cell").nth(3).inner_text()[-6:]
+    opens(page, "Chat")
+    expect(pane.locator(".job-head")).to_contain_text(f"job …{successor}")
 
 
 def test_the_last_minutes_are_drawn_and_told(page: Page) -> None:

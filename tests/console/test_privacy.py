@@ -41,9 +41,9 @@ INJECTIONS = [
 @pytest.fixture
 def elements(page: Page) -> set[str]:
     """The kinds of elements that the console is made of."""
-    for view in ("Operations", "Configuration", "Chat"):
-        opens(page, view)
-    page.wait_for_timeout(500)
+    expect(opens(page, "Operations").get_by_role("img", name="Time to the reply")).to_be_visible()
+    expect(opens(page, "Configuration").get_by_role("button", name="Edit platform default")).to_be_visible()
+    opens(page, "Chat")
     return kinds(page) | {"LI", "TR", "TD", "DIALOG", "DETAILS", "SECTION", "SPAN", "P"}
 
 

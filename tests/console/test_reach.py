@@ -10,7 +10,6 @@ from playwright.sync_api import Browser, Locator, Page, Response, expect
 
 from tests.console.conftest import CANARY, Host, add_pane, opens, panes, replies, says
 
-VIEWS = ("Chat", "Operations", "Configuration")
 FIRST_PAINT_BYTES = 100_000
 
 
@@ -21,7 +20,7 @@ def test_the_first_paint_weighs_less_than_100_kb(browser: Browser, host: Host) -
     page.on("response", lambda response: responses.append(response))
     page.goto(host.console)
     expect(panes(page)).to_have_count(1)
-    page.wait_for_timeout(500)
+    page.wait_for_load_state("networkidle")
     weights = {response.url: sum_of(response.request.sizes()) for response in responses}
     context.close()
     assert len(weights) > 5
@@ -98,10 +97,10 @@ def assert_accessible(page: Page) -> None:
 
 def test_no_view_scrolls_sideways_however_narrow_or_wide(lived_in: Page) -> None:
     page = lived_in
-    works(page)
-    for view in VIEWS:
-        opens(page, view)
-        page.wait_for_timeout(500)
+    name = works(page).get_by_role("heading").inner_text()
+    last = {"Chat": "50 at once", "Operations": f"Release {name}", "Configuration": "Edit platform default"}
+    for view, button in last.items():
+        expect(opens(page, view).get_by_role("button", name=button).first).to_be_visible()
         for width in (320, 1920):
             page.set_viewport_size({"width": width, "height": 700})
             assert sideways(page) == [], (view, width)

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 
-from local.tokens import KEY_FILE, Issuer
+from local.tokens import Issuer
+from message_handler.console import Console
+from message_handler.rest import Call
+from message_handler.settings import Settings
 from tests.console.conftest import CANARY, ROOT, Host, Opened, opens, panes, replies, says
-from tests.integration.cognito import CLIENT_ID, SCOPES, Cognito
+from tests.integration.cognito import CLIENT_ID, Cognito, running
 
 
-def token(*scopes: str, tenants: tuple[str, ...] = ("default",), **more: Any) -> str:
-    return Issuer(ROOT / Path(KEY_FILE)).issue(tenants, scopes, user="ada", **more)
+def token(issuer: Issuer, *scopes: str, tenants: tuple[str, ...] = ("default",), **more: Any) -> str:
+    return issuer.issue(tenants, scopes, user="ada", **more)
 
 
 @pytest.fixture
@@ -45,10 +47,13 @@ def test_without_a_token_nothing_is_shown_but_how_to_get_one(tab: Page, guarded_
     signs_in(tab, guarded_host, "no token")
     expect(tab.get_by_role("alert")).to_have_text("That is no token.")
     expect(panes(tab)).to_have_count(0)
+    expect(tab.get_by_role("tab")).to_have_count(0)
 
 
-def test_what_the_token_lacks_the_scope_for_is_refused_with_what_to_do(tab: Page, guarded_host: Host) -> None:
-    signed_in(tab, guarded_host, token("messages"))
+def test_what_the_token_lacks_the_scope_for_is_refused_with_what_to_do(
+    tab: Page, guarded_host: Host, issuer: Issuer
+) -> None:
+    signed_in(tab, guarded_host, token(issuer, "messages"))
     pane = panes(tab).first
     says(pane, f"Hello {CANARY}")
     expect(replies(pane)).to_contain_text(CANARY)
@@ -60,21 +65,35 @@ def test_what_the_token_lacks_the_scope_for_is_refused_with_what_to_do(tab: Page
     expect(tab.get_by_role("button", name="New bot")).to_have_count(0)
 
 
-def test_with_the_scope_it_is_not_and_signing_out_forgets_the_token(tab: Page, guarded_host: Host) -> None:
-    signed_in(tab, guarded_host, token("messages", "admin"))
+def test_with_the_scope_it_is_not_and_signing_out_forgets_the_token(
+    tab: Page, guarded_host: Host, issuer: Issuer
+) -> None:
+    signed_in(tab, guarded_host, token(issuer, "messages", "admin"))
     expect(opens(tab, "Operations").get_by_role("heading", name="Live locks")).to_be_visible()
     tab.get_by_role("button", name="Sign out").click()
     expect(tab.get_by_role("button", name="Use it")).to_be_visible()
     assert tab.evaluate("Object.keys(sessionStorage)") == []
 
 
-def test_an_expired_token_ends_in_the_sign_in(tab: Page, guarded_host: Host) -> None:
-    signs_in(tab, guarded_host, token("messages", "admin", expires=-5))
+def test_an_expired_token_ends_in_the_sign_in(tab: Page, guarded_host: Host, issuer: Issuer) -> None:
+    signs_in(tab, guarded_host, token(issuer, "messages", "admin", expires=-5))
     expect(tab.get_by_role("alert")).to_have_text("Your sign-in has ended.")
 
 
-def test_who_is_of_several_tenants_chooses_one(tab: Page, guarded_host: Host) -> None:
-    signed_in(tab, guarded_host, token("messages", "admin", tenants=("default", "clinic-b")))
+def test_of_what_was_shown_nothing_stays_when_the_sign_in_ends(tab: Page, guarded_host: Host, issuer: Issuer) -> None:
+    signed_in(tab, guarded_host, token(issuer, "messages", "admin"))
+    pane = panes(tab).first
+    says(pane, f"Hello {CANARY}")
+    expect(replies(pane)).to_contain_text(CANARY)
+    tab.route("**/admin/**", lambda route: route.fulfill(status=401, json={"message": "Unauthorized"}))
+    opens(tab, "Operations")
+    expect(tab.get_by_role("alert")).to_have_text("Your sign-in has ended.")
+    assert CANARY not in tab.content()
+    assert tab.evaluate("Object.keys(sessionStorage)") == []
+
+
+def test_who_is_of_several_tenants_chooses_one(tab: Page, guarded_host: Host, issuer: Issuer) -> None:
+    signed_in(tab, guarded_host, token(issuer, "messages", "admin", tenants=("default", "clinic-b")))
     asked: list[str | None] = []
     tab.on("request", lambda request: "/admin/" in request.url and asked.append(request.headers.get("x-platform-id")))
     with tab.expect_navigation():
@@ -84,52 +103,46 @@ def test_who_is_of_several_tenants_chooses_one(tab: Page, guarded_host: Host) ->
     assert asked[-1] == "default"
 
 
-@dataclass
 class Provider(Cognito):
     """Its tokens are such as the local host takes."""
 
-    scopes: tuple[str, ...] = ("messages", "admin")
+    def __init__(self, callback_url: str, issuer: Issuer) -> None:
+        super().__init__(callback_url)
+        self._issuer = issuer
 
     def _tokens(self) -> dict[str, Any]:
-        return super()._tokens() | {"access_token": token(*self.scopes)}
+        return super()._tokens() | {"access_token": token(self._issuer, "messages", "admin")}
 
 
 @pytest.fixture
-def provider(tab: Page, guarded_host: Host) -> Provider:
-    """The page is told of a Cognito; what the browser asks of it, the stand-in answers."""
-    provider = Provider(guarded_host.console)
-    provider.may_answer.set()
-    base = f"{guarded_host.url}/cognito"
-    settings = {
-        "sign_in": {
-            "authorize_url": f"{base}/authorize",
-            "token_url": f"{base}/token",
-            "logout_url": f"{base}/logout",
-            "client_id": CLIENT_ID,
-            "scopes": sorted(SCOPES),
-        },
-        "outages": False,
-    }
+def provider(tab: Page, guarded_host: Host, issuer: Issuer) -> Iterator[Provider]:
+    """A Cognito of another origin. The page is told of it by the stage's variables, as in AWS, and served by the
+    function's own code; all else is the running service's.
+    """
+    with running(Provider(guarded_host.console, issuer)) as provider:
+        variables = {"signIn": provider.url, "operatorClient": CLIENT_ID}
+        settings = Settings.from_environment({"AUTH_REQUIRED": "true"})
+        routes = Console(ROOT / "functions" / "admin" / "console", lambda: settings).routes()
 
-    def answers(route: Route) -> None:
-        url = urlsplit(route.request.url)
-        if url.path.endswith("/authorize"):
-            status, _, headers = provider.authorize(dict(parse_qsl(url.query)))
-            route.fulfill(status=status, headers=headers)
-        elif url.path.endswith("/token"):
-            status, body, _ = provider.token(dict(parse_qsl(route.request.post_data or "")))
-            route.fulfill(status=status, body=json.dumps(body), content_type="application/json")
-        else:
-            provider.authorized.append(dict(parse_qsl(url.query)))
-            route.fulfill(status=302, headers={"Location": guarded_host.console})
+        def serves(route: Route) -> None:
+            path = urlsplit(route.request.url).path
+            status, body, headers = routes["GET", path](Call({"stageVariables": variables}, None))
+            text = body if isinstance(body, str) else json.dumps(body)
+            route.fulfill(status=status, body=text, headers={"Content-Type": "application/json"} | headers)
 
-    tab.route("**/cognito/**", answers)
-    tab.route("**/console/settings.json", lambda route: route.fulfill(json=settings))
-    return provider
+        def leads(route: Route) -> None:
+            # By a script, for a redirection would lead past `serves`.
+            _, _, headers = provider.authorize(dict(parse_qsl(urlsplit(route.request.url).query)))
+            script = f"<script>location.replace({json.dumps(headers['Location'])})</script>"
+            route.fulfill(body=script, content_type="text/html")
+
+        tab.route(f"{provider.sign_in_url}?*", leads)
+        tab.route(re.compile(r"/console(\?.*)?$|/console/settings\.json$"), serves)
+        yield provider
 
 
 def test_a_sign_in_at_cognito_leaves_no_code_in_the_address_bar(
-    tab: Page, guarded_host: Host, provider: Provider
+    tab: Page, guarded_host: Host, provider: Provider, issuer: Issuer
 ) -> None:
     tab.goto(guarded_host.console)
     tab.get_by_role("button", name="Sign in").click()
@@ -146,7 +159,7 @@ def test_a_sign_in_at_cognito_leaves_no_code_in_the_address_bar(
             const kept = JSON.parse(sessionStorage.getItem("message-handler.tokens"));
             sessionStorage.setItem("message-handler.tokens", JSON.stringify({ ...kept, access: expired }));
         }""",
-        token("messages", "admin", expires=-5),
+        token(issuer, "messages", "admin", expires=-5),
     )
     tab.reload()
     expect(panes(tab)).to_have_count(1)
@@ -154,7 +167,26 @@ def test_a_sign_in_at_cognito_leaves_no_code_in_the_address_bar(
     assert provider.posted[-1]["grant_type"] == "refresh_token"
     tab.get_by_role("button", name="Sign out").click()
     expect(tab.get_by_role("button", name="Sign in")).to_be_visible()
-    assert provider.authorized[-1] == {"client_id": CLIENT_ID, "logout_uri": guarded_host.console}
+    assert provider.left == [{"client_id": CLIENT_ID, "logout_uri": guarded_host.console}]
+
+
+def test_the_page_reaches_its_cognito_and_no_other_server(
+    tab: Page, guarded_host: Host, provider: Provider, issuer: Issuer
+) -> None:
+    with running(Provider(guarded_host.console, issuer)) as other:
+        tab.goto(guarded_host.console)
+        tab.get_by_role("button", name="Sign in").click()
+        expect(panes(tab)).to_have_count(1)
+        assert [form["grant_type"] for form in provider.posted] == ["authorization_code"]
+        reached = tab.evaluate(
+            """async (url) => {
+                const reached = await fetch(`${url}/oauth2/token`, { method: "POST" }).catch((error) => error.name);
+                return [reached, refused.splice(0)];
+            }""",
+            other.url,
+        )
+        assert reached == ["TypeError", [f"connect-src {other.url}/oauth2/token"]]
+        assert other.posted == []
 
 
 @pytest.mark.parametrize("wrong", ["state", "refusal", "code"])

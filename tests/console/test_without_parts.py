@@ -4,6 +4,7 @@ alone for some seconds, and what was accepted on one tier is no duplicate on ano
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 
 from playwright.sync_api import Page, expect
@@ -21,6 +22,9 @@ def test_a_stuck_lock_is_seen_and_released_and_another_worker_answers(page: Page
     try:
         row = operations.get_by_role("table", name="Live locks").get_by_role("row", name=name)
         expect(row).to_contain_text("stuck")
+        expect(page.locator("#banner.bad")).to_contain_text("Nobody answers")
+        expect(page.locator("#banner")).to_contain_text("no worker has shown a sign of life since")
+        expect(page).to_have_title(re.compile("^Nobody answers"))
         row.get_by_role("button", name="Release").click()
         dialog = page.get_by_role("dialog", name=f"Release the lock of {name}?")
         expect(dialog).to_contain_text("commits nothing")
@@ -36,6 +40,7 @@ def test_a_stuck_lock_is_seen_and_released_and_another_worker_answers(page: Page
         expect(operations.get_by_role("button", name="Stop Worker")).to_be_visible()
     opens(page, "Chat")
     expect(replies(pane)).to_contain_text(CANARY)
+    expect(page.locator("#banner")).to_be_empty()
     expect(replies(pane)).to_have_count(1)
 
 

@@ -48,6 +48,8 @@ class Cognito:
     #: What was sent to /oauth2/authorize, and to the other two.
     authorized: list[dict[str, str]] = field(default_factory=list)
     posted: list[dict[str, str]] = field(default_factory=list)
+    #: What was sent to /logout.
+    left: list[dict[str, str]] = field(default_factory=list)
 
     @property
     def sign_in_url(self) -> str:
@@ -101,6 +103,11 @@ class Cognito:
         self.access_tokens.add(token)
         return {"access_token": token, "expires_in": self.lifetime, "token_type": "Bearer"}
 
+    def logout(self, asked: dict[str, str]) -> Reply:
+        self.left.append(asked)
+        known = asked.get("client_id") == CLIENT_ID and asked.get("logout_uri") == self.callback_url
+        return (302, None, {"Location": self.callback_url}) if known else (400, {"error": "a page that says so"}, {})
+
     def revoke(self, form: dict[str, str]) -> Reply:
         self.posted.append(form)
         if self.status:
@@ -126,6 +133,10 @@ def running(cognito: Cognito) -> Iterator[Cognito]:
                 reply = cognito.revoke(asked)
             elif parts.path in routes and (self.command == "POST") == parts.path.endswith("token"):
                 reply = routes[parts.path](asked)
+                # So that a page of another origin may read it.
+                reply[2]["Access-Control-Allow-Origin"] = "*"
+            elif self.command == "GET" and parts.path == "/logout":
+                reply = cognito.logout(asked)
             else:
                 reply = cognito.api(self.headers.get("Authorization", ""))
             status, answer, headers = reply

@@ -149,6 +149,8 @@ class TestSettings:
                 "scopes": list(SCOPES),
             },
             "outages": False,
+            "stale_seconds": 15.0,
+            "wake_seconds": 60.0,
         }
         assert answer.headers["Cache-Control"] == "no-cache"
 
@@ -162,7 +164,13 @@ class TestSettings:
 
     def test_outages_are_for_the_host_that_has_them(self, service: Service) -> None:
         service.use(settings=Settings.from_environment({"LOCAL_OUTAGES": "true", "AUTH_REQUIRED": "false"}))
-        assert ask(service, "admin-console-settings").body == {"sign_in": None, "outages": True}
+        assert ask(service, "admin-console-settings").body["outages"] is True
+
+    def test_a_lock_looks_stuck_when_the_service_thinks_so(self, service: Service) -> None:
+        variables = {"HEARTBEAT_STALE": "9", "HEARTBEAT_EVERY": "3", "WAKE_AFTER": "70", "AUTH_REQUIRED": "false"}
+        service.use(settings=Settings.from_environment(variables))
+        body = ask(service, "admin-console-settings").body
+        assert (body["stale_seconds"], body["wake_seconds"]) == (9, 70)
 
 
 def test_the_code_that_a_sign_in_brings_back_is_in_no_log(closed: Service) -> None:

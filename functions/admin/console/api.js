@@ -38,7 +38,9 @@ export async function call(method, path, { body, headers = {}, signal } = {}) {
   const date = Date.parse(response.headers.get("Date"));
   if (date) ahead = Math.abs(date - Date.now()) < 2000 ? 0 : date - Date.now();
   const answer = await response.json().catch(() => null);
-  if (!response.ok) throw new Problem(response.status, answer);
+  signal?.throwIfAborted();
+  // Each answer is JSON: without it, whoever answered has died over it.
+  if (!response.ok || answer === null) throw new Problem(response.ok ? 0 : response.status, answer);
   return { status: response.status, body: answer, etag: response.headers.get("ETag") };
 }
 
@@ -74,7 +76,12 @@ export function path(collection, ...parts) {
 /** Resolves after so many milliseconds, or as soon as the signal aborts. */
 export function pause(milliseconds, signal) {
   return new Promise((resolve) => {
-    const timer = setTimeout(resolve, milliseconds);
-    signal?.addEventListener("abort", () => (clearTimeout(timer), resolve()), { once: true });
+    const end = () => {
+      clearTimeout(timer);
+      signal?.removeEventListener("abort", end);
+      resolve();
+    };
+    const timer = setTimeout(end, milliseconds);
+    signal?.addEventListener("abort", end);
   });
 }

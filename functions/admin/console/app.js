@@ -32,7 +32,6 @@ async function start() {
 }
 
 function showViews() {
-  for (const name of Object.keys(VIEWS)) document.getElementById(name).replaceChildren();
   showAccount();
   health.begin();
   const named = location.hash.slice(1);
@@ -49,9 +48,14 @@ async function open(name) {
     document.getElementById(tab.getAttribute("aria-controls")).hidden = !selected;
   }
   history.replaceState(null, "", `#${name}`);
-  if (settings.sign_in && !signin.signedIn()) return;
-  const view = await VIEWS[name]();
-  created[name] ??= view.create(document.getElementById(name), settings);
+  const panel = document.getElementById(name);
+  try {
+    const view = await VIEWS[name]();
+    created[name] ??= view.create(panel, settings);
+  } catch {
+    panel.replaceChildren(h("p", { class: "notice bad" }, "This view can't be loaded. Load the page again."));
+    return;
+  }
   if (current === name) created[name].shown();
 }
 
@@ -96,15 +100,17 @@ function showAccount() {
   account.append(h("button", { type: "button", class: "quiet", on: { click: signin.signOut } }, "Sign out"));
 }
 
-/** In place of the views, until somebody is signed in. */
+/** In place of the views, until somebody is signed in: of what they showed nothing stays. */
 function showSignIn(problem) {
   const paste = signin.wanted()?.paste;
   const trouble = h("p", { class: "notice bad", role: "alert", hidden: !problem }, problem ?? "");
   created[current]?.hidden();
-  const panel = document.getElementById(current ?? "chat");
-  panel.replaceChildren(
-    h("div", { class: "sign-in card" }, h("h2", {}, "Sign in"), trouble, paste ? pasteForm(trouble) : cognito()),
-  );
+  document.querySelector(".tabs").hidden = true;
+  for (const dialog of document.querySelectorAll("dialog")) dialog.close();
+  for (const name of Object.keys(VIEWS)) document.getElementById(name).replaceChildren();
+  document
+    .getElementById(current ?? "chat")
+    .append(h("div", { class: "sign-in card" }, h("h2", {}, "Sign in"), trouble, paste ? pasteForm(trouble) : cognito()));
 }
 
 function cognito() {

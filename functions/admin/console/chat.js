@@ -7,10 +7,15 @@ import { createPane } from "./pane.js";
 
 export function create(root, settings) {
   const panes = h("div", { class: "panes" });
+  const conversations = new Set();
   const bots = h("datalist", { id: "bots" });
   const add = (id = "") => {
     const conversation = new Conversation(id || `conv_${crypto.randomUUID().slice(0, 8)}`);
-    const pane = createPane(conversation, () => pane.remove());
+    const pane = createPane(conversation, () => {
+      conversations.delete(conversation);
+      pane.remove();
+    });
+    conversations.add(conversation);
     if (id) conversation.load();
     panes.insertBefore(pane, adder);
     return pane;
@@ -21,6 +26,7 @@ export function create(root, settings) {
   add();
   return {
     async shown() {
+      for (const conversation of conversations) conversation.lookAgain();
       // Names to choose from; who may not list bots types them.
       const known = await get("admin/bots").catch(() => ({ bots: [] }));
       const option = (bot) => h("option", { value: bot.bot_id }, bot.name);

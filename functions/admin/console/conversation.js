@@ -69,6 +69,11 @@ export class Conversation {
     }
   }
 
+  /** Look again at what has failed: an operator may have had it retried since. */
+  lookAgain() {
+    for (const id of this.order) if (this.jobs.get(id)?.status === "failed") this.#follow(id);
+  }
+
   /** The ids of the jobs, as they were first heard of. */
   get order() {
     return this.entries.filter((entry) => entry.kind === "job").map((entry) => entry.id);
@@ -181,7 +186,7 @@ export class Conversation {
     } catch (problem) {
       if (!(problem instanceof Problem)) throw problem;
       const rejected = problem.body?.action === "rejected";
-      message.state = rejected ? "rejected" : "refused";
+      message.state = rejected ? "rejected" : problem.status === 0 ? "unheard" : "refused";
       message.note = rejected ? "another message is being answered: send it again after the reply" : problem.message;
     }
     this.#changed();

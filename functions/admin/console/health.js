@@ -27,9 +27,9 @@ export function refresh() {
       status = null;
       problem = error;
     }
+    asking = null;
     show();
     for (const listener of listeners) listener(status);
-    asking = null;
   })();
   return asking;
 }
@@ -87,7 +87,7 @@ function explained() {
       `Messages are accepted and safe, but no worker has shown a sign of life since ${time}.`,
     ];
   }
-  if (status.status === "unhealthy") return ["bad", "Unhealthy", "No store answers for this conversation's locks."];
+  if (status.status === "unhealthy") return ["bad", "Unhealthy", "No store answers: nobody knows what waits or runs."];
   const redis = tiers.redis === "away";
   const postgres = tiers.postgres === "away" || (!components.database_connected && "postgres" in tiers);
   if (redis && postgres) {

@@ -10,8 +10,7 @@ const STATUSES = ["", "processing", "completed", "failed", "cancelled"];
 /** `act(step, done)` does a step, tells its outcome and shows everything anew. */
 export function createJobs(act) {
   let status = "";
-  let next = null;
-  let older = [];
+  let pages = 1;
   const retry = (job) => async () => {
     const sure = await confirm({
       title: `Retry job …${short(job.job_id)}?`,
@@ -60,30 +59,28 @@ export function createJobs(act) {
     (job) => job.job_id,
     "There are no such jobs.",
   );
-  const page = (cursor) =>
-    get(`admin/jobs?limit=20${status && `&status=${status}`}${cursor ? `&next=${encodeURIComponent(cursor)}` : ""}`);
-  const more = h(
-    "button",
-    {
-      type: "button",
-      on: {
-        click: async () => {
-          const found = await page(next).catch(() => null);
-          if (found) {
-            older = [...older, ...found.jobs];
-            next = found.next;
-          }
-          await shown.refresh();
-        },
-      },
-    },
-    "Show older ones",
-  );
-  const choose = (value) => async () => {
+  /** As many pages as are looked at, each anew: `{ jobs, next }`. */
+  const ask = async () => {
+    const jobs = [];
+    let next = null;
+    for (let number = 0; number < pages && (number === 0 || next); number += 1) {
+      const cursor = next ? `&next=${encodeURIComponent(next)}` : "";
+      const page = await get(`admin/jobs?limit=20${status && `&status=${status}`}${cursor}`);
+      jobs.push(...page.jobs);
+      next = page.next;
+    }
+    return { jobs, next };
+  };
+  const showOlder = () => {
+    pages += 1;
+    return shown.refresh();
+  };
+  const more = h("button", { type: "button", on: { click: showOlder } }, "Show older ones");
+  const choose = (value) => () => {
     status = value;
-    older = [];
+    pages = 1;
     for (const button of filter.children) button.setAttribute("aria-pressed", String(button.value === status));
-    await shown.refresh();
+    return shown.refresh();
   };
   const filter = h(
     "div",
@@ -96,12 +93,10 @@ export function createJobs(act) {
       ),
     ),
   );
-  const shown = section("Jobs", { class: "card wide" }, [filter, rows.node, more], async () => {
-    const found = await page(null);
-    if (older.length === 0) next = found.next;
-    const newest = new Set(found.jobs.map((job) => job.job_id));
-    rows.show([...found.jobs, ...older.filter((job) => !newest.has(job.job_id))]);
+  const draw = ({ jobs, next }) => {
+    rows.show(jobs);
     show(more, next !== null);
-  });
+  };
+  const shown = section("Jobs", { class: "card wide" }, [filter, rows.node, more], ask, draw);
   return shown;
 }

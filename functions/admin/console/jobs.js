@@ -60,7 +60,8 @@ async function toItsEnd(jobId, told, lost, signal) {
       // Where the template turns waiting off, we wait.
       if (performance.now() - began < 500) await pause(1000, signal);
     } catch (problem) {
-      if (!(problem instanceof Problem)) return null; // aborted
+      if (signal.aborted) return null;
+      if (!(problem instanceof Problem)) throw problem;
       troubles += 1;
       // A store that is away comes back, and with it what only that store knows.
       const final = [400, 401, 403].includes(problem.status) || (problem.status === 404 && troubles > 20);

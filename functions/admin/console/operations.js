@@ -10,9 +10,6 @@ import { section } from "./section.js";
 import { createStatistics } from "./statistics.js";
 
 const EVERY_MS = 3000;
-/** As the service has it: a worker that is silent for longer loses its claim; what waits for longer is woken. */
-const STALE_SECONDS = 15;
-const WAKE_SECONDS = 60;
 
 export function create(root, settings) {
   const refusal = h("div", { class: "notice warn", role: "alert", hidden: true });
@@ -31,7 +28,7 @@ export function create(root, settings) {
     }
     await refreshAll();
   };
-  const sections = [createParts(), createLocks(act), createStatistics(), createJobs(act), createDeadLetters(act)];
+  const sections = [createParts(), createLocks(act, settings), createStatistics(), createJobs(act), createDeadLetters(act)];
   if (settings.outages) sections.splice(1, 0, createOutages(tell));
   const body = h(
     "div",
@@ -40,8 +37,15 @@ export function create(root, settings) {
   );
   root.append(refusal, outcome, body);
   let timer = null;
+  let watched = false;
   const look = async () => {
-    if (document.visibilityState !== "visible") return;
+    clearTimeout(timer);
+    if (document.visibilityState === "visible") await ask();
+    // Behind the answers, so that a slow API is not asked twice at a time.
+    clearTimeout(timer);
+    if (watched) timer = setTimeout(look, EVERY_MS);
+  };
+  const ask = async () => {
     const problem = (await refreshAll()).find(Boolean) ?? null;
     const refused = problem?.status === 403;
     show(body, !refused);
@@ -49,12 +53,14 @@ export function create(root, settings) {
     if (refused) refusal.replaceChildren(...lacksScope("see and run operations"));
   };
   return {
-    async shown() {
-      clearInterval(timer);
-      timer = setInterval(look, EVERY_MS);
-      await look();
+    shown() {
+      watched = true;
+      return look();
     },
-    hidden: () => clearInterval(timer),
+    hidden() {
+      watched = false;
+      clearTimeout(timer);
+    },
   };
 }
 
@@ -70,10 +76,11 @@ function createParts() {
   };
   const draw = (status) => sync(tiles, status ? parts(status) : [], (part) => part.name, create, update);
   health.onStatus(draw);
-  return section("Health", { class: "card wide" }, tiles, async () => {
+  const ask = async () => {
     await health.refresh();
     if (health.trouble()) throw health.trouble();
-  });
+  };
+  return section("Health", { class: "card wide" }, tiles, ask, () => {});
 }
 
 function parts({ status, components, tiers, queue, worker }) {
@@ -109,11 +116,14 @@ function parts({ status, components, tiers, queue, worker }) {
   ];
 }
 
-function createLocks(act) {
+/** A worker that is silent for longer than `stale_seconds` loses its claim; what waits longer than the other is woken. */
+function createLocks(act, { stale_seconds: stale, wake_seconds: wake }) {
   const age = (time) => (time ? `${duration(since(time))} ago` : "none yet");
   const stuck = (lock) =>
-    lock.heartbeat_at ? since(lock.heartbeat_at) > STALE_SECONDS : since(lock.acquired_at) > WAKE_SECONDS;
-  const release = (lock) => async () => {
+    lock.heartbeat_at ? since(lock.heartbeat_at) > stale : since(lock.acquired_at) > wake;
+  let held = new Map(); // as they were last seen: what is released is asked about as it is now
+  const release = (id) => async () => {
+    const lock = held.get(id);
     const sure = await confirm({
       title: `Release the lock of ${lock.conversation_id}?`,
       says: [
@@ -152,18 +162,24 @@ function createLocks(act) {
         make: (lock) =>
           h(
             "button",
-            { type: "button", "aria-label": `Release ${lock.conversation_id}`, on: { click: release(lock) } },
+            { type: "button", "aria-label": `Release ${lock.conversation_id}`, on: { click: release(lock.conversation_id) } },
             "Release",
           ),
       },
     ],
-    (lock) => `${lock.conversation_id} ${lock.ai_job_id} ${lock.consolidated_messages}`,
+    (lock) => lock.conversation_id,
     "No conversation is locked: nothing waits, nothing runs.",
   );
-  return section("Live locks", { class: "card wide" }, rows.node, async () => {
-    const { locks } = await get("admin/locks");
-    rows.show([...locks].sort((one, other) => stuck(other) - stuck(one)));
-  });
+  return section(
+    "Live locks",
+    { class: "card wide" },
+    rows.node,
+    () => get("admin/locks"),
+    ({ locks }) => {
+      held = new Map(locks.map((lock) => [lock.conversation_id, lock]));
+      rows.show([...locks].sort((one, other) => stuck(other) - stuck(one)));
+    },
+  );
 }
 
 function createDeadLetters(act) {
@@ -197,9 +213,10 @@ function createDeadLetters(act) {
     (letter) => letter.webhook_id,
     "Every reply has reached its platform, or will.",
   );
-  return section("Dead letters", { class: "card wide" }, [rows.node, button], async () => {
-    found = (await get("admin/dead-letters")).deliveries;
+  const draw = ({ deliveries }) => {
+    found = deliveries;
     rows.show(found);
     show(button, found.length > 0);
-  });
+  };
+  return section("Dead letters", { class: "card wide" }, [rows.node, button], () => get("admin/dead-letters"), draw);
 }

@@ -3,6 +3,7 @@
 import { call, get, path } from "./api.js";
 import { h, say, sync } from "./dom.js";
 import * as health from "./health.js";
+import { section } from "./section.js";
 
 const PARTS = {
   redis: [
@@ -50,32 +51,18 @@ export function createOutages(tell) {
     button.dataset.to = running ? "stopped" : "running";
     button.hidden = ours === false;
   };
-  const refresh = async () => {
-    try {
-      const { parts } = await get("local/parts");
-      sync(
-        list,
-        parts.filter(({ name }) => name in PARTS),
-        ({ name }) => name,
-        create,
-        update,
-      );
-      return null;
-    } catch (problem) {
-      return problem;
-    }
-  };
-  const node = h(
-    "section",
-    { class: "card wide outage" },
-    h("h2", {}, "Try an outage"),
-    h(
-      "p",
-      {},
-      "These are real processes of this machine. Stop one, type on in Chat, and start it again: ",
-      "nothing that was accepted is lost, and nothing is answered twice.",
-    ),
-    list,
+  const about = h(
+    "p",
+    {},
+    "These are real processes of this machine. Stop one, type on in Chat, and start it again: ",
+    "nothing that was accepted is lost, and nothing is answered twice.",
   );
-  return { node, refresh };
+  const draw = ({ parts }) => {
+    const known = parts.filter(({ name }) => name in PARTS);
+    sync(list, known, ({ name }) => name, create, update);
+  };
+  const ask = () => get("local/parts");
+  const { node, refresh } = section("Try an outage", { class: "card wide outage" }, [about, list], ask, draw);
+  // What this host refuses says nothing of what the API would.
+  return { node, refresh: () => refresh().then(() => null) };
 }

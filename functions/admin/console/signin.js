@@ -28,8 +28,9 @@ export async function begin(signIn) {
   const begun = JSON.parse(sessionStorage.getItem(BEGUN) ?? "null");
   sessionStorage.removeItem(BEGUN);
   if (!settings?.token_url) return null;
-  if (answer.has("error")) return `The sign-in was refused: ${answer.get("error_description") ?? answer.get("error")}`;
+  // First, also for a refusal: anybody can make a link that says something here.
   if (!begun || begun.state !== answer.get("state")) return "That sign-in was not begun in this tab. Begin it again.";
+  if (answer.has("error")) return `The sign-in was refused: ${answer.get("error_description") ?? answer.get("error")}`;
   const got = await asked({
     grant_type: "authorization_code",
     code: answer.get("code"),

@@ -28,8 +28,8 @@ export function createStatistics() {
   );
   const details = h("details", {}, h("summary", {}, "These figures as a table"), figures.node);
   let drawn = "";
-  return section("The last minutes", { class: "card wide" }, [charts, details], async () => {
-    const { minutes } = await get(`admin/statistics?minutes=${MINUTES}`);
+  const ask = () => get(`admin/statistics?minutes=${MINUTES}`);
+  return section("The last minutes", { class: "card wide" }, [charts, details], ask, ({ minutes }) => {
     if (JSON.stringify(minutes) === drawn) return;
     drawn = JSON.stringify(minutes);
     const of = (name) => minutes.map((minute) => minute[name]);

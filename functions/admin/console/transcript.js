@@ -13,6 +13,7 @@ const STATES = {
   duplicate: "duplicate: starts nothing",
   rejected: "not taken",
   refused: "not taken",
+  unheard: "nobody knows whether it was taken",
   held: "held for a human",
   returned: "held, then handed back",
   told: "",

@@ -67,8 +67,9 @@ class Console:
         return self._answer(name, call)
 
     def settings(self, call: Call) -> Answer:
-        """How one signs in, and whether there are outages to try: `{"sign_in": {…} | None, "outages": bool}`.
+        """How one signs in, whether there are outages to try, and when a lock looks stuck.
 
+        `{"sign_in": {…} | None, "outages": bool, "stale_seconds": float, "wake_seconds": float}`.
         `sign_in`: None where nobody needs a token, `{"paste": True}` where one is needed that nobody here gives out.
         """
         known = self._settings()
@@ -84,7 +85,8 @@ class Console:
             }
         elif known.auth_required:
             sign_in = {"paste": True}
-        return HTTPStatus.OK, {"sign_in": sign_in, "outages": known.local_outages}, _HEADERS
+        stuck = {"stale_seconds": known.heartbeat_stale, "wake_seconds": known.wake_after}
+        return HTTPStatus.OK, {"sign_in": sign_in, "outages": known.local_outages} | stuck, _HEADERS
 
     def _answer(self, name: str, call: Call) -> Answer:
         if name not in self.names:
