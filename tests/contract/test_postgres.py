@@ -48,7 +48,6 @@ MIGRATIONS = [
     "0008_administration.sql",
     "0009_retention.sql",
     "0010_functions.sql",
-    "0010_functions.sql",
     "0011_statistics.sql",
 ]
 
