@@ -21,7 +21,8 @@ from message_handler.errors import Unavailable
 from message_handler.models import Committed, ConversationKey, Job, JobStatus
 from message_handler.settings import Settings
 from message_handler.stores import combiner
-from message_handler.stores.database import connector
+from message_handler.stores.breaker import CircuitBreaker
+from message_handler.stores.database import Database, connector
 from message_handler.stores.port import Again
 from message_handler.stores.postgres_archive import PostgresArchive, _commit_jobs, _end_values
 from message_handler.stores.redis import COMBINED, RedisTier
@@ -183,7 +184,10 @@ class TestPostgres:
         assert [fence.number for fence in (*fences[:4], *fences[5:])] == [1] * 9
 
     @pytest.mark.parametrize(
-        ("step", "made"), [("fence", True), ("fence", False), ("commit", True)], ids=["fence", "new", "commit"]
+        ("step", "made", "asked"),
+        # One, then nine together, and of these whoever got no answer: the one alone, or all where it is being made.
+        [("take_fences", True, 1 + 1 + 1), ("take_fences", False, 1 + 1 + 9), ("commit_jobs", True, 1 + 1 + 1)],
+        ids=["fence", "new", "commit"],
     )
     def test_one_whose_conversation_somebody_holds_keeps_no_other_waiting(
         self,
@@ -192,8 +196,10 @@ class TestPostgres:
         migrated: Settings,
         threads: ThreadPoolExecutor,
         monkeypatch: pytest.MonkeyPatch,
+        trips: list[str],
         step: str,
         made: bool,
+        asked: int,
     ) -> None:
         """Nor what it has in its hands: while the one waits, each of the other rows is free."""
         if made:
@@ -209,7 +215,8 @@ class TestPostgres:
                 add = "insert into conversations (platform_id, conversation_id, bot_id) values ('clinic', :id, 'nurse')"
                 other.run(add, id=held)
             pairs = list(zip(talks, jobs, strict=True))
-            if step == "fence":
+            trips.clear()
+            if step == "take_fences":
                 door = Door(monkeypatch, archive._fences)
                 calls: list[Callable[[], Any]] = [lambda talk=t, job=j: talk.fence(job) for t, j in pairs]
             else:
@@ -225,15 +232,16 @@ class TestPostgres:
 
             noting = [lambda number=n, call=call: noted(number, call) for n, call in enumerate(calls)]
             with ThreadPoolExecutor(1) as group:
-                asked = group.submit(door.together, threads, *noting)  # type: ignore[arg-type]
+                asking = group.submit(door.together, threads, *noting)  # type: ignore[arg-type]
                 until(lambda: len(answered) == MOST - 1)
                 assert 4 not in answered
                 free = third.run("select conversation_id from conversations for update skip locked")
                 assert {talk.key.conversation_id for talk in others} <= {name for (name,) in free}
                 other.run("rollback")
-                answers = asked.result(30)
+                answers = asking.result(30)
         assert not [answer for answer in answers if isinstance(answer, Exception) or not answer]
         assert sorted(answered) == [*range(MOST)]
+        assert trips.count(step) == asked
 
     def test_what_no_other_has_to_do_with_is_done_alone(
         self, talks: list[Conversation], jobs: list[Job], threads: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
@@ -315,6 +323,36 @@ class TestPostgres:
         assert all(talks[0].archive.commit(end, 1) for end in ends)
         for talk in talks:
             assert talk.turns() == [("user", "text of m0"), ("assistant", "Rest.")]
+
+    def test_who_is_cut_off_with_the_others_asks_nobody_again(
+        self,
+        talks: list[Conversation],
+        jobs: list[Job],
+        migrated: Settings,
+        threads: ThreadPoolExecutor,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """Postgres is away, and its breaker says so to each: nobody waits for it a second time."""
+        ends = [talk.completed(job) for talk, job in zip(talks, jobs, strict=True)]
+        numbers = [talk.number(job) for talk, job in zip(talks, jobs, strict=True)]
+        made, wait = list[str](), Connection.handle_messages
+
+        def is_cut(connection: Connection, context: Any) -> None:
+            made.append(context.statement)
+            wait(connection, context)
+            if len(made) > 1:
+                raise InterfaceError("network error")
+
+        with closing(Database(connector(migrated), CircuitBreaker("Postgres", retry_after=60))) as database:
+            archive = PostgresArchive(database)
+            door = Door(monkeypatch, archive._commits)
+            monkeypatch.setattr(Connection, "handle_messages", is_cut)
+            pairs = zip(ends, numbers, strict=True)
+            first, *others = door.together(threads, *(lambda e=e, n=n: archive.commit(e, n) for e, n in pairs))
+        assert first == Committed(told=False)
+        assert all(isinstance(each, Unavailable) for each in others)
+        # The first one, then all others: on its connection, and once more because that is an old one.
+        assert made == ["commit_jobs"] * 3
 
     @pytest.mark.parametrize("step", ["fence", "commit"])
     def test_two_groups_never_wait_for_each_other(
