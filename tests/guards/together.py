@@ -84,6 +84,18 @@ GUARDS = (
         (Removal(POSTGRES, "            if len(jobs) == 1:\n", "            if True:\n"),),
     ),
     Guard(
+        "whoever was refused with the others asks in its own thread",
+        "invariant 9",
+        f"{ARCHIVE}::test_who_is_refused_with_the_others_goes_at_the_same_time_as_they",
+        (
+            Removal(
+                POSTGRES,
+                "        return [ALONE] * len(jobs)\n",
+                "        return [answer for job in jobs for answer in self._together([job], work)]\n",
+            ),
+        ),
+    ),
+    Guard(
         "who makes a conversation is waited for not long",
         "step fence",
         f"{HELD}[new]",
@@ -94,6 +106,13 @@ GUARDS = (
         "step fence",
         f"{HELD}[fence]",
         (Removal(FUNCTIONS, " skip locked"),),
+    ),
+    Guard(
+        "who holds a conversation leaves no other without a fence",
+        "step fence",
+        "contract/test_together.py::"
+        "test_one_whose_conversation_somebody_holds_is_the_only_one_that_runs_without_a_fence",
+        (Removal("stores/sql/take_fences.sql", "free_jobs(cast(:jobs as json), true)", "cast(:jobs as json)"),),
     ),
     Guard(
         "who holds a conversation keeps no group waiting: a commit",
