@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TextIO
 
 from benchmarks.history import conversation
 from benchmarks.stores import AWS, Stores
@@ -67,7 +67,7 @@ def warm(environment: dict[str, str], name: str) -> Iterator[ModuleType]:
     """The function's module, imported under this environment, and silent."""
     before = dict(os.environ)
     os.environ.update(environment)
-    with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):
+    with redirect_stdout(_nowhere()):
         try:
             module = load(name)
             try:
@@ -77,6 +77,12 @@ def warm(environment: dict[str, str], name: str) -> Iterator[ModuleType]:
         finally:
             os.environ.clear()
             os.environ.update(before)
+
+
+@cache
+def _nowhere() -> TextIO:
+    """Open as long as the process is: the logger keeps it for every function that comes after."""
+    return Path(os.devnull).open("w")
 
 
 def load(name: str) -> ModuleType:

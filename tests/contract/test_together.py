@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
 
 import pytest
 import redis
@@ -18,10 +18,21 @@ from pydantic import SecretStr
 
 from local.stores import Server
 from message_handler.errors import Unavailable
-from message_handler.models import Committed, ConversationKey, Job, JobStatus
+from message_handler.models import (
+    AnyRecord,
+    ArchiveRecord,
+    Committed,
+    ConversationKey,
+    Job,
+    JobStatus,
+    Outcome,
+    Request,
+    new_message,
+)
 from message_handler.settings import Settings
 from message_handler.stores import combiner
-from message_handler.stores.database import connector
+from message_handler.stores.breaker import CircuitBreaker
+from message_handler.stores.database import Database, connector
 from message_handler.stores.port import Again
 from message_handler.stores.postgres_archive import PostgresArchive, _commit_jobs, _end_values
 from message_handler.stores.redis import COMBINED, RedisTier
@@ -183,7 +194,10 @@ class TestPostgres:
         assert [fence.number for fence in (*fences[:4], *fences[5:])] == [1] * 9
 
     @pytest.mark.parametrize(
-        ("step", "made"), [("fence", True), ("fence", False), ("commit", True)], ids=["fence", "new", "commit"]
+        ("step", "made", "asked"),
+        # One, then nine together, and of these whoever got no answer: the one alone, or all where it is being made.
+        [("take_fences", True, 1 + 1 + 1), ("take_fences", False, 1 + 1 + 9), ("commit_jobs", True, 1 + 1 + 1)],
+        ids=["fence", "new", "commit"],
     )
     def test_one_whose_conversation_somebody_holds_keeps_no_other_waiting(
         self,
@@ -192,8 +206,10 @@ class TestPostgres:
         migrated: Settings,
         threads: ThreadPoolExecutor,
         monkeypatch: pytest.MonkeyPatch,
+        trips: list[str],
         step: str,
         made: bool,
+        asked: int,
     ) -> None:
         """Nor what it has in its hands: while the one waits, each of the other rows is free."""
         if made:
@@ -209,7 +225,8 @@ class TestPostgres:
                 add = "insert into conversations (platform_id, conversation_id, bot_id) values ('clinic', :id, 'nurse')"
                 other.run(add, id=held)
             pairs = list(zip(talks, jobs, strict=True))
-            if step == "fence":
+            trips.clear()
+            if step == "take_fences":
                 door = Door(monkeypatch, archive._fences)
                 calls: list[Callable[[], Any]] = [lambda talk=t, job=j: talk.fence(job) for t, j in pairs]
             else:
@@ -225,15 +242,16 @@ class TestPostgres:
 
             noting = [lambda number=n, call=call: noted(number, call) for n, call in enumerate(calls)]
             with ThreadPoolExecutor(1) as group:
-                asked = group.submit(door.together, threads, *noting)  # type: ignore[arg-type]
+                asking = group.submit(door.together, threads, *noting)  # type: ignore[arg-type]
                 until(lambda: len(answered) == MOST - 1)
                 assert 4 not in answered
                 free = third.run("select conversation_id from conversations for update skip locked")
                 assert {talk.key.conversation_id for talk in others} <= {name for (name,) in free}
                 other.run("rollback")
-                answers = asked.result(30)
+                answers = asking.result(30)
         assert not [answer for answer in answers if isinstance(answer, Exception) or not answer]
         assert sorted(answered) == [*range(MOST)]
+        assert trips.count(step) == asked
 
     def test_what_no_other_has_to_do_with_is_done_alone(
         self, talks: list[Conversation], jobs: list[Job], threads: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
@@ -245,6 +263,31 @@ class TestPostgres:
         committed = self.commits(talks, ends, threads, monkeypatch, numbers)
         assert [number for number, each in enumerate(committed) if isinstance(each, UnicodeEncodeError)] == [4]
         assert [each for each in committed if each == Committed(told=False)] == [Committed(told=False)] * 9
+
+    def test_who_is_refused_with_the_others_goes_at_the_same_time_as_they(
+        self, talks: list[Conversation], jobs: list[Job], threads: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Each in its own thread: ten commits of which one is refused take two round trips, one after the other."""
+        talks[4].answer(9, "other")
+        numbers = [talk.number(job) for talk, job in zip(talks, jobs, strict=True)]
+        ends = [talk.completed(job) for talk, job in zip(talks, jobs, strict=True)]
+        ends[4] = replace(ends[4], messages=(*ends[4].messages, named("other")))
+        going, alone, wait = list[int](), threading.Barrier(MOST - 1), Connection.handle_messages
+
+        def meets(connection: Connection, context: Any) -> None:
+            """The first one's and the group's come back at once, none of the others before all are on their way."""
+            going.append(threading.get_ident())
+            if len(going) > 2:
+                alone.wait(10)
+            wait(connection, context)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Connection, "handle_messages", meets)
+            committed = self.commits(talks, ends, threads, monkeypatch, numbers)
+        done = Committed(told=False)
+        assert committed == [*[done] * 4, None, *[done] * 5]
+        assert len(going) == 1 + 1 + 9
+        assert len(set(going[2:])) == 9
 
     @pytest.mark.parametrize("lost", [2, 5])
     def test_what_was_committed_is_told_whatever_becomes_of_the_others(
@@ -315,6 +358,36 @@ class TestPostgres:
         assert all(talks[0].archive.commit(end, 1) for end in ends)
         for talk in talks:
             assert talk.turns() == [("user", "text of m0"), ("assistant", "Rest.")]
+
+    def test_who_is_cut_off_with_the_others_asks_nobody_again(
+        self,
+        talks: list[Conversation],
+        jobs: list[Job],
+        migrated: Settings,
+        threads: ThreadPoolExecutor,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """Postgres is away, and its breaker says so to each: nobody waits for it a second time."""
+        ends = [talk.completed(job) for talk, job in zip(talks, jobs, strict=True)]
+        numbers = [talk.number(job) for talk, job in zip(talks, jobs, strict=True)]
+        made, wait = list[str](), Connection.handle_messages
+
+        def is_cut(connection: Connection, context: Any) -> None:
+            made.append(context.statement)
+            wait(connection, context)
+            if len(made) > 1:
+                raise InterfaceError("network error")
+
+        with closing(Database(connector(migrated), CircuitBreaker("Postgres", retry_after=60))) as database:
+            archive = PostgresArchive(database)
+            door = Door(monkeypatch, archive._commits)
+            monkeypatch.setattr(Connection, "handle_messages", is_cut)
+            pairs = zip(ends, numbers, strict=True)
+            first, *others = door.together(threads, *(lambda e=e, n=n: archive.commit(e, n) for e, n in pairs))
+        assert first == Committed(told=False)
+        assert all(isinstance(each, Unavailable) for each in others)
+        # The first one, then all others: on its connection, and once more because that is an old one.
+        assert made == ["commit_jobs"] * 3
 
     @pytest.mark.parametrize("step", ["fence", "commit"])
     def test_two_groups_never_wait_for_each_other(
@@ -452,6 +525,76 @@ class TestRedis:
     def test_in_a_cluster_each_goes_to_its_own_node(self, redis_cluster_tier: RedisTier, redis_tier: RedisTier) -> None:
         assert redis_cluster_tier._together == {}
         assert redis_tier._together.keys() == set(COMBINED)
+
+
+@dataclass
+class Posted:
+    """A queue that keeps what it is sent."""
+
+    records: list[AnyRecord] = field(default_factory=list)
+    name: str = "posted"
+    in_process: bool = False
+
+    def send(self, record: AnyRecord, *, delay: int = 0) -> None:
+        self.records.append(record)
+
+    def close(self) -> None: ...
+
+
+@pytest.mark.usefixtures("postgres_archive")  # emptied
+def test_one_whose_conversation_somebody_holds_is_the_only_one_that_runs_without_a_fence(
+    migrated: Settings,
+    valkey: Server,
+    redis_client: redis.Redis,
+    threads: ThreadPoolExecutor,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Ten records of a batch, and somebody holds one's row for longer than its worker has the patience to wait."""
+    redis_client.flushall()
+    changes = {"redis_url": SecretStr(valkey.url), "redis_timeout_ms": 10_000, "database_timeout": 30.0}
+    parts = build(migrated.model_copy(update=changes | {"simulated_ai_delay_ms": "0"}), deployed=True)
+    queue, archive = Posted(), cast(Any, parts.archive)
+    intake, worker = (replace(part, queue=cast(Any, queue)) for part in (parts.intake, parts.worker))
+    keys = [ConversationKey("default", f"patient-{number}") for number in range(MOST)]
+    outcomes: dict[int, Outcome] = {}
+
+    def working(message_id: str) -> list[Callable[[], None]]:
+        """What a batch's threads do: the work on one message of each conversation."""
+        for key in keys:
+            intake.accept(Request(key, (new_message("Hello.", message_id, time.time()),), (), "default"))
+        records, queue.records = queue.records, []
+
+        def work(number: int) -> None:
+            outcomes[number] = worker.process(records[number], time.time() + 100)
+
+        return [lambda number=number: work(number) for number in range(MOST)]  # type: ignore[misc]
+
+    assert not any(threads.map(lambda work: work(), working("m0")))
+    assert all(outcomes.pop(number).back is None for number in range(MOST))
+    with closing(connector(migrated)()) as other, closing(connector(migrated)()) as third:
+        other.run("begin")
+        other.run("select from conversations where conversation_id = :id for update", id=keys[4].conversation_id)
+        with ThreadPoolExecutor(1) as group:
+            door = Door(monkeypatch, archive._fences)
+            asking = group.submit(door.together, threads, *working("m1"))
+            until(lambda: len(outcomes) == MOST - 1)
+            assert 4 not in outcomes
+            while not asking.done():
+                # Its time is up.
+                third.run(
+                    "select pg_cancel_backend(pid) from pg_stat_activity"
+                    " where wait_event_type = 'Lock' and datname = current_database()"
+                )
+                time.sleep(0.01)
+        other.run("rollback")
+    assert asking.result() == [None] * MOST
+    parts.close()
+    held = outcomes.pop(4)
+    assert [[job.unarchived for job in outcome.ended] for outcome in outcomes.values()] == [[False]] * (MOST - 1)
+    assert [outcome.back for outcome in outcomes.values()] == [None] * (MOST - 1)
+    assert [job.unarchived for job in held.ended] == [True]
+    assert held.back is not None
+    assert [type(record) for record in queue.records] == [ArchiveRecord]
 
 
 @pytest.mark.parametrize("deployed", [True, False])

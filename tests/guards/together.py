@@ -14,7 +14,6 @@ HELD = f"{ARCHIVE}::test_one_whose_conversation_somebody_holds_keeps_no_other_wa
 UNREAD = "TestAway::test_an_answer_that_nobody_waits_for_any_more_is_no_other_commands"
 RELEASE = "unit/test_handler.py::TestMessageLockManager::test_only_the_owner_releases"
 WORKER = "contract/test_worker.py::TestRecords"
-_GROUP = "            if lost or len(jobs) == 1:\n"
 
 GUARDS = (
     Guard(
@@ -64,7 +63,7 @@ GUARDS = (
         "nobody waits without an end for whoever goes for it",
         "invariant 9",
         f"{INTERRUPTS}::test_whoever_is_never_told_goes_alone",
-        (Removal(COMBINER, "acquire(timeout=TAKEN_SECONDS)", "acquire(timeout=100)"),),
+        (Removal(COMBINER, "acquire(timeout=TAKEN_SECONDS)", "acquire()"),),
     ),
     Guard(
         "where threads may be interrupted each goes by itself",
@@ -82,19 +81,19 @@ GUARDS = (
         "a message that another settled keeps no other from its commit",
         "step commit",
         f"{ARCHIVE}::test_one_whose_message_was_settled_by_another_keeps_no_other_from_its_commit",
-        (Removal(POSTGRES, _GROUP, "            if True:\n"),),
+        (Removal(POSTGRES, "            if len(jobs) == 1:\n", "            if True:\n"),),
     ),
     Guard(
-        "whoever's connection is lost for all asks for none again",
-        "step commit",
-        f"{ARCHIVE}::test_a_commit_that_nobody_heard_of_is_one_when_it_is_repeated",
-        (Removal(POSTGRES, _GROUP, "            if len(jobs) == 1:\n"),),
-    ),
-    Guard(
-        "who makes a conversation keeps no group from its fences",
-        "step fence",
-        f"{HELD}[new]",
-        (Removal(POSTGRES, " and not isinstance(error, InTheWay)"),),
+        "whoever was refused with the others asks in its own thread",
+        "invariant 9",
+        f"{ARCHIVE}::test_who_is_refused_with_the_others_goes_at_the_same_time_as_they",
+        (
+            Removal(
+                POSTGRES,
+                "        return [ALONE] * len(jobs)\n",
+                "        return [answer for job in jobs for answer in self._together([job], work)]\n",
+            ),
+        ),
     ),
     Guard(
         "who makes a conversation is waited for not long",
@@ -107,6 +106,13 @@ GUARDS = (
         "step fence",
         f"{HELD}[fence]",
         (Removal(FUNCTIONS, " skip locked"),),
+    ),
+    Guard(
+        "who holds a conversation leaves no other without a fence",
+        "step fence",
+        "contract/test_together.py::"
+        "test_one_whose_conversation_somebody_holds_is_the_only_one_that_runs_without_a_fence",
+        (Removal("stores/sql/take_fences.sql", "free_jobs(cast(:jobs as json), true)", "cast(:jobs as json)"),),
     ),
     Guard(
         "who holds a conversation keeps no group waiting: a commit",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,15 @@ def test_the_layer_is_for_both_processors(build: Path) -> None:
     found = {processor: {name for name, it in modules if it == processor} for _, processor in modules}
     assert found.keys() == {"x86_64-linux-gnu.so", "aarch64-linux-gnu.so"}
     assert found["x86_64-linux-gnu.so"] == found["aarch64-linux-gnu.so"]
+
+
+def test_botocore_knows_the_services_that_are_called_and_no_more(build: Path) -> None:
+    """All 440 were most of the layer, and each start would look through them."""
+    sources = [*(ROOT / "layers/message_handler/src").rglob("*.py"), *(ROOT / "functions").rglob("*.py")]
+    called = {name for file in sources for name in re.findall(r'\bclient\(\s*"([^"]+)"', file.read_text())}
+    assert "sqs" in called
+    data = build / "MessageHandlerLayer/python/botocore/data"
+    assert {folder.name for folder in data.iterdir() if folder.is_dir()} == called | {"sts"}
 
 
 @pytest.mark.parametrize("folder", ["MessageHandlerLayer/python", "IntakeFunction", "WorkerFunction", "AdminFunction"])

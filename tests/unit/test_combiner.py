@@ -49,7 +49,7 @@ def threads() -> Iterator[ThreadPoolExecutor]:
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody gets tired of waiting before the test is done."""
-    monkeypatch.setattr(combiner, "COMPANY_SECONDS", 60)
+    monkeypatch.setattr(combiner, "COMPANY_SECONDS", 20)
 
 
 def until(condition: Callable[[], bool]) -> None:
@@ -145,7 +145,8 @@ class TestInterrupts:
 
     def goes_on(self, store: Store, combined: Combiner[int, int], others: list[Future[int]]) -> None:
         """Each of the others got its answer, nobody is left behind, and the next one waits for nobody."""
-        assert [each.result(10) for each in others] == [10 * item for item in range(3, 3 + len(others))]
+        assert not wait(others, timeout=10).not_done
+        assert [each.result() for each in others] == [10 * item for item in range(3, 3 + len(others))]
         assert combined.ask(9) == 90
         assert store.trips[-1] == [9]
         assert not combined._leading
@@ -183,7 +184,7 @@ class TestInterrupts:
 
     @pytest.mark.parametrize("leads", [False, True])
     def test_while_it_waits(self, store: Store, threads: ThreadPoolExecutor, leads: bool) -> None:
-        """Also if it has just been told to go."""
+        """It would go next, or has just been told to."""
         combined, interrupt = Combiner(store.run), threading.Event()
         first, other = asked_behind(store, combined, threads, 3)
         wait = combined._wait
@@ -196,9 +197,8 @@ class TestInterrupts:
         waits = threads.submit(combined.ask, 2)
         until(lambda: len(combined._waiting) == 2)
         combined._wait = wait  # type: ignore[method-assign]
-        if leads:
-            combined._waiting.reverse()
-        else:
+        combined._waiting.reverse()
+        if not leads:
             interrupt.set()
             assert isinstance(waits.exception(10), KeyboardInterrupt)
         store.let_go.set()
@@ -218,17 +218,24 @@ class TestInterrupts:
         until(lambda: len(combined._waiting) == 1)
         combined._take(leader)  # and then its thread is gone
         store.let_go.set()
+        went, _ = wait([waits], timeout=10)
+        leader.followers[0].sleeping.release()  # so that it ends in any case
+        assert went
         assert waits.result(10) == 20
 
 
+@pytest.mark.usefixtures("patient")
 def test_where_threads_may_be_interrupted_each_goes_by_itself(store: Store, threads: ThreadPoolExecutor) -> None:
+    """Not even one after the other: nobody waits for anybody."""
     combined = Combiner(store.run, most=1)
     first = threads.submit(combined.ask, 1)
     assert store.reached.wait(10)
-    assert [threads.submit(combined.ask, item).result(10) for item in (2, 3)] == [20, 30]
+    others = [threads.submit(combined.ask, item) for item in (2, 3)]
+    went, _ = wait(others, timeout=10)
     store.let_go.set()
-    assert first.result(10) == 10
-    assert store.trips == [[1], [2], [3]]
+    assert went == set(others)
+    assert [each.result(10) for each in (first, *others)] == [10, 20, 30]
+    assert sorted(store.trips) == [[1], [2], [3]]
 
 
 def test_a_round_trip_that_does_not_end_holds_nobody_up(store: Store, threads: ThreadPoolExecutor) -> None:

@@ -142,10 +142,6 @@ class Refused(MessageHandlerError):
         self.code = code
 
 
-class InTheWay(Unavailable):
-    """Postgres answered that somebody else holds a lock: nothing has happened."""
-
-
 class Database:
     """As many connections as threads use at once, the one used last first; behind one circuit breaker."""
 
@@ -176,7 +172,7 @@ class Database:
                 self._is_outdated()
                 raise Unavailable(_OUTDATED_SCHEMA) from None
             if refused.code in _IN_THE_WAY:
-                raise InTheWay("Postgres, where a lock is in the way,") from None
+                raise Unavailable("Postgres, where a lock is in the way,") from None
             raise
 
     def _is_outdated(self) -> None:

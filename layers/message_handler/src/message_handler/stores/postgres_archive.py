@@ -10,7 +10,6 @@ from typing import Any, Literal
 
 from pg8000.native import Connection
 
-from message_handler.errors import Unavailable
 from message_handler.models import (
     AuditEntry,
     Committed,
@@ -32,7 +31,7 @@ from message_handler.models import (
 )
 from message_handler.stores import holding, postgres_audit, postgres_handoff
 from message_handler.stores.combiner import ALONE, MOST, Alone, Combiner
-from message_handler.stores.database import Database, InTheWay, Refused, execute, transaction
+from message_handler.stores.database import Database, Refused, execute, transaction
 from message_handler.stores.documents import as_text
 from message_handler.stores.line_documents import line_from_text
 from message_handler.stores.port import ERASURE_MARGIN, Noted
@@ -129,14 +128,13 @@ class PostgresArchive:
     ) -> list[T | Alone | Exception]:
         """The answer for each of the jobs, from one transaction.
 
-        What can't be done of one is no other's concern: then nothing of all has happened, and each goes alone. Raises
-        Unavailable: nobody knows of any of them.
+        What can't be done of one is no other's concern: then each goes alone. Either nothing of all has happened, or
+        it may be done again; and where Postgres is away, its breaker tells each of them so at once.
         """
         try:
             return list(self._database.run(lambda connection: work(connection, jobs)))
-        except Exception as error:
-            lost = isinstance(error, Unavailable) and not isinstance(error, InTheWay)
-            if lost or len(jobs) == 1:
+        except Exception:
+            if len(jobs) == 1:
                 raise
         return [ALONE] * len(jobs)
 
