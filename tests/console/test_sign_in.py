@@ -24,12 +24,17 @@ def token(issuer: Issuer, *scopes: str, tenants: tuple[str, ...] = ("default",),
 
 
 @pytest.fixture
-def tab(browser: Browser) -> Iterator[Page]:
+def opened(browser: Browser) -> Iterator[Opened]:
     context = browser.new_context()
     opened = Opened(context.new_page())
-    yield opened.page
+    yield opened
     opened.check()
     context.close()
+
+
+@pytest.fixture
+def tab(opened: Opened) -> Page:
+    return opened.page
 
 
 def signs_in(page: Page, host: Host, pasted: str) -> None:
@@ -171,7 +176,7 @@ def test_a_sign_in_at_cognito_leaves_no_code_in_the_address_bar(
 
 
 def test_the_page_reaches_its_cognito_and_no_other_server(
-    tab: Page, guarded_host: Host, provider: Provider, issuer: Issuer
+    opened: Opened, tab: Page, guarded_host: Host, provider: Provider, issuer: Issuer
 ) -> None:
     with running(Provider(guarded_host.console, issuer)) as other:
         tab.goto(guarded_host.console)
@@ -180,13 +185,17 @@ def test_the_page_reaches_its_cognito_and_no_other_server(
         assert [form["grant_type"] for form in provider.posted] == ["authorization_code"]
         reached = tab.evaluate(
             """async (url) => {
+                const told = new Promise((is) => addEventListener("securitypolicyviolation", is, { once: true }));
                 const reached = await fetch(`${url}/oauth2/token`, { method: "POST" }).catch((error) => error.name);
+                await told;
                 return [reached, refused.splice(0)];
             }""",
             other.url,
         )
         assert reached == ["TypeError", [f"connect-src {other.url}/oauth2/token"]]
         assert other.posted == []
+        assert {"violates" in told for told in opened.wrong} == {True}  # as the browser says it, too
+        opened.wrong.clear()
 
 
 @pytest.mark.parametrize("wrong", ["state", "refusal", "code"])
