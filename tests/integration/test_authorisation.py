@@ -17,7 +17,6 @@ import requests
 from local.stack import LocalStack
 from local.tokens import Issuer
 from tests.authorisation import MARK, REFUSED, ROWS, Answer, Matrix, Name, Token
-from tests.integration.conftest import PATIENCE
 from tests.integration.test_readme import blocks, shell
 from tests.published import assert_published
 
@@ -29,7 +28,7 @@ def issuer() -> Issuer:
 
 @pytest.fixture(scope="module")
 def guarded(issuer: Issuer) -> Iterator[LocalStack]:
-    with LocalStack(environment={}, settings=PATIENCE, issuer=issuer) as running:
+    with LocalStack(environment={}, issuer=issuer) as running:
         yield running
         assert MARK not in running.log_file.read_text()
 

@@ -1,16 +1,27 @@
-"""The burst: many messages at the same time, one job, one reply that answers each of them once."""
+"""The burst: many messages at the same time, one job, one reply that answers each of them once.
+
+A run starts anew for messages that it has not seen, three times at most. So that no burst takes longer than that on a
+machine that is slow, its worker stands still meanwhile:
+
+    first message ── worker: asks the AI ── stands still ─────────── starts anew, with all of them ── one reply
+    the others                                  all at once
+"""
 
 from __future__ import annotations
 
 import random
+import signal
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
+from local.stack import LocalStack
 from tests.ai.server import PATIENCE_SECONDS, Exchange, Server, says
 from tests.integration.conftest import CANARY, Api
 from tests.integration.test_conversation import put
@@ -31,18 +42,48 @@ class Provider(Server):
         asked: str = exchange.call.body["messages"][-1]["content"]
         says("\n".join(f"> {text}" for text in asked.split("\n\n")))(exchange)
 
+    def await_calls(self, number: int) -> None:
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while len(self.calls) < number:
+            assert time.monotonic() < deadline, f"{len(self.calls)} of {number} calls came"
+            time.sleep(0.01)
+
 
 def quotes(reply: str) -> list[str]:
     return [line.removeprefix("> ") for line in reply.splitlines() if line.startswith("> ")]
 
 
-def at_once(api: Api, provider: Provider, posts: list[tuple[str, Body]]) -> list[dict[str, Any]]:
-    """The answers. All of it comes while the AI is at work, however long that takes."""
+@contextmanager
+def standing_still(stack: LocalStack, function: str) -> Iterator[None]:
+    environments = stack.environments(function)
+    for environment in environments:
+        environment.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for environment in environments:
+            environment.send_signal(signal.SIGCONT)
+
+
+def at_once(api: Api, stack: LocalStack, provider: Provider, posts: list[tuple[str, Body]]) -> list[dict[str, Any]]:
+    """The answers. All but the first one of each conversation come while the AI is at work, however long that takes."""
     provider.may_answer.clear()
+    asked, first = len(provider.calls), dict[str, int]()
+    for number, (conversation_id, _) in enumerate(posts):
+        first.setdefault(conversation_id, number)
+    answers: dict[int, dict[str, Any]] = {}
+
+    def post(number: int) -> None:
+        conversation_id, body = posts[number]
+        answers[number] = api.post(conversation_id, **body, bot_id="burst")
+
     with ThreadPoolExecutor(len(posts)) as pool:
-        answers = list(pool.map(lambda post: api.post(post[0], **post[1], bot_id="burst"), posts))
+        list(pool.map(post, first.values()))
+        provider.await_calls(asked + len(first))
+        with standing_still(stack, "WorkerFunction"):
+            list(pool.map(post, [number for number in range(len(posts)) if number not in first.values()]))
     provider.may_answer.set()
-    return answers
+    return [answers[number] for number in range(len(posts))]
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +103,7 @@ def warm(api: Api) -> None:
         list(pool.map(lambda _: api.call("GET", "/jobs/none"), range(64)))
 
 
-def test_fifty_messages_at_once_are_one_job_and_one_reply(api: Api, provider: Provider) -> None:
+def test_fifty_messages_at_once_are_one_job_and_one_reply(api: Api, stack: LocalStack, provider: Provider) -> None:
     conversation_id = f"burst_{uuid.uuid4().hex}"
     texts = [f"question {number} {CANARY}" for number in range(50)]
     posts = [
@@ -71,7 +112,7 @@ def test_fifty_messages_at_once_are_one_job_and_one_reply(api: Api, provider: Pr
     ]
     # One in ten comes twice, with the others.
     duplicates = random.Random(50).sample(posts, 5)
-    answers = at_once(api, provider, [*posts, *duplicates])
+    answers = at_once(api, stack, provider, [*posts, *duplicates])
 
     actions = [answer["action"] for answer in answers]
     assert (actions.count("lock_acquired"), actions.count("lock_exists")) == (1, 54)
@@ -79,6 +120,7 @@ def test_fifty_messages_at_once_are_one_job_and_one_reply(api: Api, provider: Pr
     (job_id,) = {answer["ai_job_id"] for answer in answers}
     job = api.ended(job_id)
     assert (job["status"], job["consolidated_messages"], job["superseded_by"]) == ("completed", 50, None)
+    assert 1 <= job["restarts"] <= 3
     assert sorted(quotes(job["reply"]["content"])) == sorted(texts)
     replies = [turn for turn in api.turns(conversation_id) if turn["role"] == "assistant"]
     assert [reply["content"] for reply in replies] == [job["reply"]["content"]]
@@ -110,7 +152,7 @@ def whole_histories_with_ids(texts: list[str], before: str) -> list[Body]:
     "shape", [increments, increments_with_ids, whole_histories, whole_histories_with_ids], ids=lambda f: f.__name__
 )
 def test_twenty_messages_in_shuffled_order_are_each_answered_once(
-    api: Api, provider: Provider, shape: Callable[[list[str], str], list[Body]], with_turns: bool
+    api: Api, stack: LocalStack, provider: Provider, shape: Callable[[list[str], str], list[Body]], with_turns: bool
 ) -> None:
     """Three conversations at a time in each of the eight shapes: 24 bursts of 20."""
     shuffle = random.Random(f"{shape.__name__} {with_turns}").shuffle
@@ -123,14 +165,14 @@ def test_twenty_messages_in_shuffled_order_are_each_answered_once(
         earlier[conversation_id] = ""
     if with_turns:
         first = f"<USER>before {CANARY}</USER><br>"
-        before = at_once(api, provider, [(id_, {"history": first, "message_id": "id-before"}) for id_ in bursts])
+        before = at_once(api, stack, provider, [(id_, {"history": first, "message_id": "id-before"}) for id_ in bursts])
         for conversation_id, answer in zip(bursts, before, strict=True):
             reply = api.ended(answer["ai_job_id"])["reply"]["content"]
             earlier[conversation_id] = f"{first}<BOT>{reply}</BOT><br>"
     for conversation_id, texts in bursts.items():
         posts += [(conversation_id, body) for body in shape(texts, earlier[conversation_id])]
     shuffle(posts)
-    answers = at_once(api, provider, posts)
+    answers = at_once(api, stack, provider, posts)
 
     for conversation_id, texts in bursts.items():
         mine = [answer for (id_, _), answer in zip(posts, answers, strict=True) if id_ == conversation_id]

@@ -22,7 +22,6 @@ from local.tokens import Issuer
 from openapi.admin_routes import BOT, CORE_AI
 from openapi.document import EXAMPLES
 from openapi.routes import MESSAGE
-from tests.integration.conftest import PATIENCE
 from tests.published import DOCUMENT, routes
 
 PROGRAM = Path(sys.executable).with_name("schemathesis")
@@ -115,7 +114,7 @@ class Target:
 def running(issuer: Issuer | None = None) -> LocalStack:
     environment = {"SIMULATED_AI_DELAY_MS": "0", "MAX_WAIT_SECONDS": "1"}
     given = {name: os.environ[name] for name in ("REDIS_URL", "DATABASE_URL") if name in os.environ}
-    return LocalStack(environment=environment | given, settings=PATIENCE, issuer=issuer)
+    return LocalStack(environment=environment | given, issuer=issuer)
 
 
 @pytest.fixture(scope="module")
