@@ -140,9 +140,9 @@ def await_calls(deployment: Deployment, jobs: set[str | None]) -> list[Asked]:
 
 def test_a_worker_killed_in_the_middle_of_an_ai_run_is_replaced_and_answers_once(deployment: Deployment) -> None:
     conversation = new_name("killed")
-    deployment.platform.hand_in(conversation, new_name("m"), "[slow:2]")
+    posted = deployment.platform.hand_in(conversation, new_name("m"), "[slow:3]")
     process = deployment.working_on(conversation)
-    time.sleep(1)
+    assert await_calls(deployment, {posted.job_id})
     with deployment.fault("worker", "killed"):
         process.kill()
     history = settled(deployment, conversation)
@@ -153,9 +153,9 @@ def test_a_worker_killed_in_the_middle_of_an_ai_run_is_replaced_and_answers_once
 
 def test_a_worker_stopped_beyond_its_lease_and_resumed_commits_nothing(deployment: Deployment) -> None:
     conversation = new_name("stopped")
-    deployment.platform.hand_in(conversation, new_name("m"), "[slow:2]")
+    posted = deployment.platform.hand_in(conversation, new_name("m"), "[slow:3]")
     process = deployment.working_on(conversation)
-    time.sleep(1)
+    assert await_calls(deployment, {posted.job_id})
     with deployment.fault("worker", "stopped"):
         process.send_signal(signal.SIGSTOP)
         try:

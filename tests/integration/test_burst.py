@@ -81,7 +81,7 @@ def at_once(api: Api, stack: LocalStack, provider: Provider, posts: list[tuple[s
         list(pool.map(post, first.values()))
         provider.await_calls(asked + len(first))
         with standing_still(stack, "WorkerFunction"):
-            list(pool.map(post, set(range(len(posts))) - set(first.values())))
+            list(pool.map(post, [number for number in range(len(posts)) if number not in first.values()]))
     provider.may_answer.set()
     return [answers[number] for number in range(len(posts))]
 
