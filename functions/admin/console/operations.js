@@ -128,7 +128,7 @@ function createLocks(act, { stale_seconds: stale, wake_seconds: wake }) {
       title: `Release the lock of ${lock.conversation_id}?`,
       says: [
         `The worker of job …${short(lock.ai_job_id)} is fenced out: whatever it still does, it commits nothing.`,
-        `Its ${count(lock.consolidated_messages, "message")} can be taken up by another worker at once, and are answered once.`,
+        `Its ${count(lock.consolidated_messages, "message")} can be taken up by another worker at once, for one answer.`,
         "The AI may be asked a second time.",
         "It is written to the audit.",
       ],
