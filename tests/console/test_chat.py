@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from playwright.sync_api import Page, expect
+import re
+
+from playwright.sync_api import Page, Route, expect
 
 from tests.console.conftest import CANARY, Host, add_pane, groups, panes, replies, says
 
@@ -45,6 +47,30 @@ def test_a_duplicate_starts_nothing(page: Page) -> None:
     pane.get_by_role("button", name="Send a duplicate").click()
     expect(pane.locator(".state").last).to_have_text("duplicate: starts nothing")
     expect(pane.locator(".job-head")).to_contain_text("1 message → 1 reply")
+
+
+def test_a_message_that_its_job_forgot_is_not_called_answered_before_the_archive_has_it(page: Page) -> None:
+    """As where Redis came back empty: the job's later records bring back what it had not heard of."""
+    archived = False
+
+    def forgets(route: Route) -> None:
+        job = route.fetch()
+        route.fulfill(response=job, json=job.json() | {"consolidated_messages": 1})
+
+    def has_one_yet(route: Route) -> None:
+        known = route.fetch()
+        turns = [turn for turn in known.json()["turns"] if archived or not turn["content"].startswith("two")]
+        route.fulfill(response=known, json=known.json() | {"turns": turns})
+
+    page.route(re.compile(r"/jobs/[^/]+$|/jobs/[^/]+\?wait=\d+$"), forgets)
+    page.route(re.compile(r"/conversations/[^/]+$"), has_one_yet)
+    pane = panes(page).first
+    pane.get_by_label("Debounce, ms").fill("500")
+    says(pane, f"one {CANARY}", f"two {CANARY}")
+    states = pane.locator(".message .state")
+    expect(states).to_have_text(["took the lock · answered", "joined the job · safe in the queue, its turn comes"])
+    archived = True
+    expect(states).to_have_text(["took the lock · answered", "joined the job · answered"])
 
 
 def test_a_cancelled_message_is_seen_to_be_cancelled(page: Page) -> None:
