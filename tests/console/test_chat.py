@@ -62,7 +62,7 @@ def test_a_message_that_its_job_forgot_is_not_called_answered_before_the_archive
         turns = [turn for turn in known.json()["turns"] if archived or not turn["content"].startswith("two")]
         route.fulfill(response=known, json=known.json() | {"turns": turns})
 
-    page.route(re.compile(r"/jobs/[^/]+$|/jobs/[^/]+\?wait=\d+$"), forgets)
+    page.route(re.compile(r"/jobs/[^/]+$"), forgets)
     page.route(re.compile(r"/conversations/[^/]+$"), has_one_yet)
     pane = panes(page).first
     pane.get_by_label("Debounce, ms").fill("500")
