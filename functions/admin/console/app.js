@@ -32,6 +32,7 @@ async function start() {
 }
 
 function showViews() {
+  document.querySelector(".tabs").hidden = false; // not before they lead anywhere
   showAccount();
   health.begin();
   const named = location.hash.slice(1);
