@@ -43,7 +43,7 @@ def takes(page: Page, file: Path) -> None:
 def test_the_readme_shows_the_chat(still: Page, folder: Path) -> None:
     page = still
     first, second = panes(page).first, add_pane(page, "conv_mai")
-    first.get_by_label("Debounce, ms").fill("500")
+    first.get_by_label("Debounce, ms").fill("3000")
     says(first, "Hello", "My tablets make me dizzy.", "May I drive?")
     expect(replies(first)).to_contain_text("answers 3 messages")
     first.get_by_role("button", name="Send a duplicate").click()
