@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -83,6 +84,21 @@ def test_with_the_scope_it_is_not_and_signing_out_forgets_the_token(
 def test_an_expired_token_ends_in_the_sign_in(tab: Page, guarded_host: Host, issuer: Issuer) -> None:
     signs_in(tab, guarded_host, token(issuer, "messages", "admin", expires=-5))
     expect(tab.get_by_role("alert")).to_have_text("Your sign-in has ended.")
+
+
+def test_a_token_that_somebody_else_signed_ends_in_the_sign_in(tab: Page, guarded_host: Host, tmp_path: Path) -> None:
+    signs_in(tab, guarded_host, token(Issuer(tmp_path / "key.pem"), "messages", "admin"))
+    expect(tab.get_by_role("alert")).to_have_text("Your sign-in has ended.")
+    expect(panes(tab)).to_have_count(0)
+
+
+def test_a_token_of_no_tenant_is_shown_nothing_and_told_why(tab: Page, guarded_host: Host, issuer: Issuer) -> None:
+    signed_in(tab, guarded_host, token(issuer, "messages", "admin", tenants=()))
+    says(panes(tab).first, f"Hello {CANARY}")
+    expect(panes(tab).first.locator(".state")).to_contain_text("not taken")
+    for view in ("Operations", "Configuration"):
+        expect(opens(tab, view).get_by_role("alert")).to_contain_text("and a tenant")
+    expect(tab.get_by_role("table")).to_have_count(0)
 
 
 def test_of_what_was_shown_nothing_stays_when_the_sign_in_ends(tab: Page, guarded_host: Host, issuer: Issuer) -> None:
