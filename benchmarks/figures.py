@@ -9,6 +9,7 @@ from benchmarks.figure import Figure
 #: Each has `FIGURES`. A module joins the report by its line here.
 MODULES = (
     "locks",
+    "contention",
     "redlock",
     "intake",
     "cold_start",

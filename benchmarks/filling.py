@@ -62,9 +62,9 @@ def fill_lines(client: redis.Redis, tier: Tier, count: int) -> None:
     model = accept(tier, "filled-model")
     (held,) = tier.jobs(model)
     line, pointer = (
-        f"mh:{{{model.shard}}}:{name}" for name in (f"line:default/{model.conversation_id}", f"job:{held.job_id}")
+        f"mh:{{{model.shard}}}:{name}" for name in (f"state:default/{model.conversation_id}", f"job:{held.job_id}")
     )
-    due = client.zscore(f"mh:{{{model.shard}}}:due", f"default/{model.conversation_id}")
+    due = client.zscore(f"mh:{{{model.shard}}}:sweep", f"default/{model.conversation_id}")
     lives, fields = client.ttl(line), dict[Any, Any](client.hgetall(line))
     assert due
     assert client.ttl(pointer) == lives
@@ -74,14 +74,12 @@ def fill_lines(client: redis.Redis, tier: Tier, count: int) -> None:
         for number in range(first, min(first + AT_ONCE, count - 1)):
             key = ConversationKey("default", f"filled-{number:07}")
             job_id, shard = key.new_job_id(), key.shard
-            document = (
-                fields["current"].replace(held.job_id, job_id).replace(model.conversation_id, key.conversation_id)
-            )
+            document = fields["line"].replace(held.job_id, job_id).replace(model.conversation_id, key.conversation_id)
             member = f"default/{key.conversation_id}"
-            line = f"mh:{{{shard}}}:line:{member}"
-            pipeline.hset(line, mapping=fields | {"current": document})
+            line = f"mh:{{{shard}}}:state:{member}"
+            pipeline.hset(line, mapping=fields | {"line": document})
             pipeline.expire(line, lives)
-            pipeline.zadd(f"mh:{{{shard}}}:due", {member: due})
+            pipeline.zadd(f"mh:{{{shard}}}:sweep", {member: due})
             pipeline.set(f"mh:{{{shard}}}:job:{job_id}", f">{member}", ex=lives)
         pipeline.execute()
     (copied,) = tier.jobs(key)

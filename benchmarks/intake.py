@@ -21,7 +21,7 @@ def accepting(stores: Stores, *, stand_in: bool = True) -> Iterator[Round]:
     times = 20 if stores.quick else 50
     with warm(variables(stores, "intake"), "intake") as app:
         names = (f"conversation-{stand_in}-{number:07}" for number in itertools.count())
-        redis, sqs = app.parts().tiers.tiers[0]._client, app.parts().queue._client
+        redis, sqs = app.parts().tiers.tiers[0].store.client, app.parts().queue._client
         if not stand_in:
             without_server(sqs)
         while True:

@@ -99,7 +99,7 @@ FIGURES = (
         "lock acquire + release / redis-py's Lock",
         "acquire, with its look for duplicates and its job, and release through MessageLockManager",
         "acquire and release of redis-py's Lock, with its own client, pool and parser",
-        Target("≤", 1.15),
+        Target("≤", 1.5),
         cycling,
         seconds=8,
     ),

@@ -3,7 +3,7 @@
 It has what makes messages wait, and nothing else: bursts of typing, a record for each message, batches, a limit of
 invocations at the same time, one job a conversation, restarts by newer messages, an AI that takes seconds and may be
 down, workers that die, and the sweep that finds what they left. The rules are those of processing.py, runs.py and
-lua/, their numbers those of settings.py; each is named where it is modelled. A conversation here is one burst.
+stores/, their numbers those of settings.py; each is named where it is modelled. A conversation here is one burst.
 """
 
 from __future__ import annotations
@@ -212,7 +212,7 @@ class Simulation:
             self._at(next_burst, self._burst)
 
     def _accept(self, line: Line) -> None:
-        """lua/accept.lua, and the delays of intake.py."""
+        """stores/accepting.py, and the delays of intake.py."""
         world, job, created = self.world, line.current, line.current is None
         if job is None:
             job = line.current = Job(self.now)
@@ -273,7 +273,7 @@ class Simulation:
             self._at(sweep, self._swept, line, job, holder, wakes)
 
     def _swept(self, line: Line, job: Job, holder: Processing | None, wakes: int) -> None:
-        """lua/release.lua: what nobody came for, or whose worker is silent, gets one record that wakes it."""
+        """sweep of stores/steps.py: what nobody came for, or whose worker is silent, gets one record that wakes it."""
         if line.current is job and job.running is holder:
             job.running = None
             self.seen.woken += self._counts
@@ -324,7 +324,7 @@ class Simulation:
     # A worker's work on one record: processing.py.
 
     def _claim(self, processing: Processing) -> None:
-        """lua/claim.lua"""
+        """claim of stores/steps.py"""
         world, line = self.world, processing.record.line
         job = line.current
         if processing.invocation.died is not None:

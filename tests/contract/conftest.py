@@ -61,10 +61,11 @@ def age_keys(client: redis.Redis, seconds: float) -> None:
 def empty(tier: Tier) -> None:
     """Let the tier's store forget everything."""
     if isinstance(tier, RedisTier):
-        for node in nodes_of(tier._client):
+        for node in nodes_of(tier.store.client):
             node.flushall()
     elif isinstance(tier, PostgresTier):
-        tier._database.run(lambda connection: connection.execute_simple(emptied("lines", "ended_jobs", "settled")))
+        statement = emptied("line_states", "ended_jobs", "settled")
+        tier.store.database.run(lambda connection: connection.execute_simple(statement))
 
 
 def database_of(settings: Settings) -> Database:
@@ -133,6 +134,11 @@ def redis_cluster_tier(redis_cluster_client: redis.Redis, settings: Settings, cl
 @pytest.fixture
 def redis_tls_tier(redis_tls_client: redis.Redis, settings: Settings, clock: Clock) -> RedisTier:
     return _redis_tier(redis_tls_client, settings, clock)
+
+
+def goes_by(tier: Any, clock: Clock) -> None:
+    """Let a tier go by another clock, and its store."""
+    tier._clock = tier.store.clock = clock
 
 
 def _rest(database: Database) -> None:
@@ -259,12 +265,12 @@ def new_world(request: pytest.FixtureRequest, settings: Settings) -> Callable[[]
         postgres_tier: PostgresTier = request.getfixturevalue("postgres_tier")
 
         def lose_all(_: World | None = None) -> None:
-            sql.execute_simple(emptied("lines", "ended_jobs"))
+            sql.execute_simple(emptied("line_states", "ended_jobs"))
 
         def in_postgres() -> World:
             lose_all()
             clock = Clock()
-            postgres_tier._clock = clock
+            goes_by(postgres_tier, clock)
             key = ConversationKey("default", f"patient-{next(numbers)}")
             return World(postgres_tier, archive, lose_all, clock, settings, key)
 
@@ -276,7 +282,7 @@ def new_world(request: pytest.FixtureRequest, settings: Settings) -> Callable[[]
 
     def on_servers() -> World:
         client.flushall()
-        sql.execute_simple(emptied("lines", "ended_jobs"))
+        sql.execute_simple(emptied("line_states", "ended_jobs"))
         clock = Clock(followers=[lambda seconds: age_keys(client, seconds)])
         key = ConversationKey("default", f"patient-{next(numbers)}")
         return World(RedisTier(client, settings, clock), archive, lose, clock, settings, key)

@@ -553,9 +553,9 @@ class TestReaders:
         shared = redis_tier.cached(f"bot:{TENANT}/nurse")
         assert shared
         assert json.loads(shared)["bot"]["core_ai"]["auth_token"] == REDACTED
-        for key in redis_tier._client.scan_iter():
-            assert CANARY not in redis_tier._client.get(key)
-            assert "whsec_" not in redis_tier._client.get(key)
+        for key in redis_tier.store.client.scan_iter():
+            assert CANARY not in redis_tier.store.client.get(key)
+            assert "whsec_" not in redis_tier.store.client.get(key)
 
 
 def test_while_postgres_is_away_nothing_is_shown_or_changed(bots: BotConfigService) -> None:

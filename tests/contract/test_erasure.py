@@ -21,7 +21,7 @@ from message_handler.models import Accepted, ArchiveRecord, AuditEntry, Job, Job
 from message_handler.settings import Settings
 from message_handler.stores import postgres_handoff
 from message_handler.stores.database import connector, execute
-from message_handler.stores.memory import MemoryTier
+from message_handler.stores.memory import MemoryLines, MemoryTier
 from message_handler.stores.memory_archive import MemoryArchive
 from message_handler.stores.port import Archive, Tier
 from message_handler.stores.postgres import PostgresTier
@@ -71,8 +71,8 @@ def kept(request: pytest.FixtureRequest, world: World) -> Callable[[], str]:
     """All that the world's stores keep, as text."""
 
     def everything() -> str:
-        stores = (world.store.target, world.kept.target)
-        found = [str(vars(store)) for store in stores if isinstance(store, MemoryTier | MemoryArchive)]
+        stores = (world.store.target, getattr(world.store.target, "store", None), world.kept.target)
+        found = [str(vars(store)) for store in stores if isinstance(store, MemoryTier | MemoryLines | MemoryArchive)]
         if not isinstance(world.kept.target, MemoryArchive):
             found += tables(request.getfixturevalue("sql"))
             found += keys(request.getfixturevalue("redis_client"))

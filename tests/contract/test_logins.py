@@ -206,7 +206,7 @@ class TestRedis:
         for _ in range(2):
             with pytest.raises(Unavailable):
                 Chat(tier, Clock()).says("a")
-            tier._breaker._probe_at = 0  # the next call probes
+            tier.store._breaker._probe_at = 0  # the next call probes
         tier.close()
 
     def test_a_token_of_iam_is_a_password_to_it(

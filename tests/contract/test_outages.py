@@ -28,7 +28,7 @@ from message_handler.stores.postgres import PostgresTier
 from message_handler.stores.postgres_archive import PostgresArchive
 from message_handler.stores.redis import RedisTier
 from tests.contract.chat import Clock
-from tests.contract.conftest import age_keys
+from tests.contract.conftest import age_keys, goes_by
 from tests.contract.stories import (
     Event,
     Moment,
@@ -80,10 +80,10 @@ def new_world(request: pytest.FixtureRequest, settings: Settings) -> Callable[[]
 
     def on_servers() -> World:
         client.flushall()
-        sql.execute_simple(emptied("lines", "ended_jobs"))
+        sql.execute_simple(emptied("line_states", "ended_jobs"))
         clock = Clock(followers=[lambda seconds: age_keys(client, seconds)])
         own = MemoryTier(settings, clock, unheld_seconds=settings.heartbeat_stale)
-        postgres_tier._clock = clock
+        goes_by(postgres_tier, clock)
         tier, key = RedisTier(client, settings, clock), ConversationKey("default", f"patient-{next(numbers)}")
         lose = lambda _: client.flushall()  # noqa: E731
         return World(tier, archive, lose, clock, settings, key, others=(postgres_tier, own))
@@ -532,7 +532,7 @@ class TestDrain:
         postgres_tier: PostgresTier = request.getfixturevalue("postgres_tier")
         client.flushall()
         clock = Clock(followers=[lambda seconds: age_keys(client, seconds)])
-        postgres_tier._clock = clock
+        goes_by(postgres_tier, clock)
         tier = RedisTier(client, settings, clock)
         key = ConversationKey("default", "patient")
         return World(tier, archive, lambda _: None, clock, settings, key, others=(postgres_tier,))

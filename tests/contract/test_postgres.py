@@ -49,6 +49,7 @@ MIGRATIONS = [
     "0009_retention.sql",
     "0010_functions.sql",
     "0011_statistics.sql",
+    "0012_line_states.sql",
 ]
 
 

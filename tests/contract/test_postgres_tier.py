@@ -13,16 +13,14 @@ from pg8000.exceptions import InterfaceError
 from pg8000.native import Connection
 
 from message_handler.errors import Unavailable
-from message_handler.models import Claim, ConversationKey, Job, JobStatus, Message, Refused
+from message_handler.models import ConversationKey, Job, Message
 from message_handler.settings import Settings
 from message_handler.stores import database, postgres_archive
-from message_handler.stores.line import Ended, Line
-from message_handler.stores.line_documents import ENDED_MAX, line_from_text, line_to_text
 from message_handler.stores.postgres import PostgresTier
 from message_handler.stores.postgres_archive import PostgresArchive
 from tests.contract.chat import Chat, Clock, named
 from tests.contract.conftest import database_of
-from tests.contract.test_archive import Conversation, at_once
+from tests.contract.test_archive import Conversation
 
 KEY = ConversationKey("clinic", "patient-1")
 DAY = 24 * 3600.0
@@ -55,117 +53,21 @@ def attempts(chat: Chat) -> int:
     return chat.head.attempts
 
 
-class TestStepsThatMeet:
-    def test_of_many_accepts_at_once_one_takes_the_lock_and_all_are_answered_together(
-        self, chat: Chat, other_process: Chat
-    ) -> None:
-        tiers = [chat.tier, other_process.tier] * 8
-
-        def accept(number: int, tier: PostgresTier) -> Any:
-            request = chat.request(named(f"m{number}"))
-            return tier.accept(request, job_id=chat.job_id(number), lock_id=f"lock-{number}")
-
-        accepted = at_once(*(lambda n=n, tier=tier: accept(n, tier) for n, tier in enumerate(tiers)))
-        assert len([answer.lock_id for answer in accepted if answer.lock_id]) == 1
-        assert {answer.job_id for answer in accepted} == {chat.head.job_id if chat.head else None}
-        assert sorted(answer.consolidated_messages for answer in accepted) == list(range(1, 17))
-        assert chat.head is not None
-        assert {message.message_id for message in chat.head.messages} == {f"m{number}" for number in range(16)}
-
-    def test_of_many_claims_at_once_one_holds(self, chat: Chat, other_process: Chat) -> None:
-        for number in range(10):
-            chat.says(f"word {number}")
-            claims = at_once(
-                *(lambda n=n, chat=chat: chat.claim(f"{n}") for n, chat in enumerate([chat, other_process] * 3))
-            )
-            assert sorted(type(claim) is Claim for claim in claims) == [False] * 5 + [True]
-            assert attempts(chat) == 1
-            chat.sealed_and_ended("Rest.", next(claim.lock_id for claim in claims if isinstance(claim, Claim)))
-
-    def test_a_step_between_the_read_and_the_write_of_another_is_seen_by_it(
-        self, chat: Chat, other_process: Chat, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        chat.says("a")
-        happens(monkeypatch, "before", "update_line", lambda: other_process.says("b"))
-        assert [message.content for message in chat.claimed().messages] == ["a", "b"]
-        assert attempts(chat) == 1
-
-    def test_so_is_the_first_step_on_a_conversation(
-        self, chat: Chat, other_process: Chat, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        happens(monkeypatch, "before", "insert_line", lambda: other_process.says("b"))
-        accepted = chat.says("a")
-        assert accepted.lock_id is None
-        assert chat.words(chat.head) == ["b", "a"]
-
-    def test_who_was_stopped_in_a_step_has_stopped_nobody_and_finds_what_came(
-        self, chat: Chat, other_process: Chat, clock: Clock, settings: Settings, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """A worker is stopped in the middle of its seal; its claim goes stale, and another answers."""
-        chat.says("a")
-        chat.claimed("stopped")
-
-        def meanwhile() -> None:
-            clock.advance(settings.heartbeat_stale)
-            other_process.answered("Rest.", "faster")
-
-        happens(monkeypatch, "before", "update_line", meanwhile)
-        assert chat.seal(["minted-0"], "stopped").verdict == "lost"
-        assert chat.head is None
-
-    def test_a_job_that_another_took_over_meanwhile_has_not_ended(
-        self, chat: Chat, other_process: Chat, clock: Clock, settings: Settings, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        chat.says("a")
-        ended = chat.end(chat.claimed("stopped"), reply="Rest.")
-
-        def meanwhile() -> None:
-            clock.advance(settings.heartbeat_stale)
-            other_process.claimed("faster")
-
-        happens(monkeypatch, "before", "update_line", meanwhile)
-        assert not chat.finish("stopped", ended).done
-        assert chat.tier.job(ended.job_id) == chat.head
-        assert chat.heartbeat("faster") == "held"
-
-    @pytest.mark.parametrize("statement", ["take_fences", "cancel_job"])
-    def test_nor_has_who_was_stopped_while_the_archive_answered(
-        self, talk: Conversation, migrated: Settings, statement: str, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """The fence holds no row locked for a client that may never come back for it."""
-        other = Conversation(PostgresArchive(database_of(migrated)))
-        happens(monkeypatch, "after", statement, lambda: other.answer(2, "m1"))
-        job = talk.job(1, "m0")
-        if statement == "take_fences":
-            number = talk.number(job)
-            assert not talk.archive.commit(talk.completed(job), number)
-        else:
-            assert talk.archive.cancel(job).cancelled
-        assert talk.settled("m1") == [talk.id(2)]
-        other.archive.close()
-
-    def test_a_line_that_was_forgotten_meanwhile_does_not_come_back(
-        self, chat: Chat, other_process: Chat, sql: Connection, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        chat.says("a")
-        happens(monkeypatch, "before", "update_line", lambda: sql.run("delete from lines"))
-        assert chat.claim() is None
-        assert rows(sql, "lines") == 0
-
-    def test_what_changes_nothing_writes_nothing(self, chat: Chat, sql: Connection) -> None:
-        chat.says("a")
-        chat.claimed()
-        before = sql.run("select version, ctid from lines")
-        assert isinstance(chat.claim("another"), Refused)
-        assert chat.heartbeat("another") == "lost"
-        assert chat.seal(["minted-0"], "another").verdict == "lost"
-        chat.tier.forget(KEY, "unknown")
-        chat.tier.undo(KEY, ["unknown"])
-        assert chat.tier.sweep(older_than=DAY) == []
-        assert sql.run("select version, ctid from lines") == before
-        for look in (lambda: chat.head, lambda: chat.lock, lambda: chat.tier.locks(KEY.platform_id)):
-            look()
-        assert sql.run("select version, ctid from lines") == before
+@pytest.mark.parametrize("statement", ["take_fences", "cancel_job"])
+def test_a_process_that_was_stopped_while_the_archive_answered_has_stopped_no_other(
+    talk: Conversation, migrated: Settings, statement: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The fence holds no row locked for a client that may never come back for it."""
+    other = Conversation(PostgresArchive(database_of(migrated)))
+    happens(monkeypatch, "after", statement, lambda: other.answer(2, "m1"))
+    job = talk.job(1, "m0")
+    if statement == "take_fences":
+        number = talk.number(job)
+        assert not talk.archive.commit(talk.completed(job), number)
+    else:
+        assert talk.archive.cancel(job).cancelled
+    assert talk.settled("m1") == [talk.id(2)]
+    other.archive.close()
 
 
 def happens(monkeypatch: pytest.MonkeyPatch, side: str, statement: str, action: Callable[[], Any]) -> None:
@@ -209,7 +111,7 @@ class TestConnectionsThatDie:
         self, chat: Chat, sql: Connection, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         chat.says(named("m1"))
-        happens(monkeypatch, "before", "update_line", lambda: cut(sql))
+        happens(monkeypatch, "before", "save_lines", lambda: cut(sql))
         assert chat.claimed("worker").attempts == 1
         assert chat.heartbeat() == "held"
 
@@ -226,7 +128,7 @@ class TestConnectionsThatDie:
         chat.says(named("m1"))
         before = chat.head
         holder.run("begin")
-        holder.run("select from lines for update")
+        holder.run("select from line_states for update")
         with ThreadPoolExecutor(1) as threads:
             claim = threads.submit(chat.claim)
             for _ in range(2):
@@ -268,30 +170,22 @@ class TestConnectionsThatDie:
         assert chat.tier.job(ended.job_id) == before
         assert chat.finish("worker", ended).done
 
-    @pytest.mark.parametrize("statement", ["insert_line", "update_line"])
-    def test_after_the_commit_with_the_answer_lost(
-        self, chat: Chat, statement: str, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """The connection is replaced and the write repeated: its own token tells that it was done."""
-        if statement == "insert_line":
-            chat.tier.ping()
-            happens(monkeypatch, "after", statement, lost)
-            accepted = chat.says(named("m1"))
-            assert (accepted.lock_id, accepted.duplicate) == ("lock-1", False)
-            chat.undo(accepted)
-            assert chat.head is None
-        else:
-            chat.says(named("m1"))
-            happens(monkeypatch, "after", statement, lost)
-            assert chat.claimed("worker").attempts == 1
-            assert chat.heartbeat("worker") == "held"
+    def test_after_the_commit_with_the_answer_lost(self, chat: Chat, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The connection is replaced and the save repeated: its own version tells that it was done."""
+        chat.tier.ping()
+        happens(monkeypatch, "after", "save_lines", lost)
+        accepted = chat.says(named("m1"))
+        assert (accepted.lock_id, accepted.duplicate) == ("lock-1", False)
+        happens(monkeypatch, "after", "save_lines", lost)
+        assert chat.claimed("worker").attempts == 1
+        assert chat.heartbeat("worker") == "held"
 
     def test_an_answer_that_is_lost_twice_is_told_and_the_step_is_whole(
         self, chat: Chat, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         chat.says(named("m1"))
         for _ in range(2):
-            happens(monkeypatch, "after", "update_line", lost)
+            happens(monkeypatch, "after", "save_lines", lost)
         with pytest.raises(Unavailable):
             chat.claim("worker")
         assert attempts(chat) == 1
@@ -330,8 +224,8 @@ class TestRoundTrips:
         monkeypatch.setattr(Connection, "handle_messages", count)
         return counted
 
-    def test_a_step_costs_two_and_a_fence_and_a_commit_one_each(
-        self, chat: Chat, talk: Conversation, trips: list[int]
+    def test_a_step_on_a_line_that_was_seen_costs_one_as_a_fence_and_a_commit_do(
+        self, chat: Chat, other_process: Chat, talk: Conversation, trips: list[int]
     ) -> None:
         def cost[T](step: Callable[[], T]) -> T:
             before = trips[0]
@@ -342,19 +236,21 @@ class TestRoundTrips:
         costs: list[int] = []
         chat.says(named("m0"))
         talk.archive.ping()
-        cost(lambda: chat.says(named("m1")))
+        other_process.tier.ping()
+        cost(lambda: other_process.says(named("m1")))
+        cost(lambda: other_process.says(named("m2")))
         job = cost(chat.claimed)
         fence = cost(lambda: talk.archive.fence(job, successor_id=talk.id(50), turns=10, drain=True))
         assert fence.number is not None
         number = fence.number
         chat.clock.advance(1)
         cost(chat.heartbeat)
-        sealed = cost(lambda: chat.seal(["m0", "m1"]))
+        sealed = cost(lambda: chat.seal(["m0", "m1", "m2"]))
         assert sealed.job is not None
         ended = chat.end(sealed.job, reply="Rest.")
         assert cost(lambda: talk.archive.commit(ended, number))
         assert cost(lambda: chat.finish("worker", ended)).done
-        assert costs == [2, 2, 1, 2, 2, 1, 2]
+        assert costs == [2, 1, 2, 1, 1, 1, 1, 1]
 
 
 class TestSweep:
@@ -371,7 +267,7 @@ class TestSweep:
         clock.advance(DAY)
         assert chat.tier.sweep(older_than=DAY) == []
         assert (chat.head, chat.lock, chat.tier.job(chat.job_id(1))) == (None, None, None)
-        assert rows(sql, "lines") == 0
+        assert rows(sql, "line_states") == 0
 
     def test_what_waits_for_the_next_job_counts_too(
         self, chat: Chat, talk: Conversation, clock: Clock, settings: Settings
@@ -414,10 +310,10 @@ class TestSweep:
         chat.answered()
         clock.advance(settings.job_ttl - 1)
         chat.tier.sweep(older_than=DAY)
-        assert (rows(sql, "lines"), rows(sql, "ended_jobs")) == (1, 1)
+        assert (rows(sql, "line_states"), rows(sql, "ended_jobs")) == (1, 1)
         clock.advance(1)
         chat.tier.sweep(older_than=DAY)
-        assert (rows(sql, "lines"), rows(sql, "ended_jobs")) == (0, 0)
+        assert (rows(sql, "line_states"), rows(sql, "ended_jobs")) == (0, 0)
 
     def test_its_hour_is_not_lengthened_by_what_comes_late(
         self, chat: Chat, sql: Connection, clock: Clock, settings: Settings
@@ -428,7 +324,7 @@ class TestSweep:
         chat.tier.forget(KEY, "m1")
         clock.advance(1)
         chat.tier.sweep(older_than=DAY)
-        assert rows(sql, "lines") == 0
+        assert rows(sql, "line_states") == 0
 
     def test_a_line_that_waits_is_kept_for_ever(self, chat: Chat, clock: Clock) -> None:
         chat.says("a")
@@ -511,27 +407,6 @@ class TestDrain:
         chat.says(named("m0"))
         chat.answered()
         assert self.waiting(talk, talk.job(1, "m1")) == ()
-
-
-class TestDocuments:
-    def test_a_line_comes_back_as_it_was(self, chat: Chat) -> None:
-        chat.says("a")
-        chat.answered()
-        chat.says(named("m1"), resources={"a": [1.5, None, {}]})
-        chat.cancel(chat.job_id(2))
-        chat.says(named("m2"))
-        line = chat.tier._load(KEY).line  # type: ignore[attr-defined]
-        assert (line.current.status, line.next is not None, line.last is not None) == (
-            JobStatus.CANCELLING,
-            True,
-            True,
-        )
-        assert line_from_text(KEY, line_to_text(line)) == line
-
-    def test_of_many_ended_messages_the_newest_are_remembered(self) -> None:
-        ended = {f"m{n}": Ended("job", f"m{n}", 1.0, 1) for n in range(ENDED_MAX + 10)}
-        kept = line_from_text(KEY, line_to_text(Line(KEY, ended=ended))).ended
-        assert list(kept) == [f"m{n}" for n in range(10, ENDED_MAX + 10)]
 
 
 def test_times_are_the_servers_where_no_test_sets_them(migrated: Settings, sql: Connection, chat: Chat) -> None:

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import re
 import signal
 import time
 import traceback
-from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import replace
 from pathlib import Path
-from threading import Barrier
 
 import pytest
 import redis
@@ -23,11 +18,12 @@ from redis.crc import key_slot
 from local.stores import Server, start_valkey
 from message_handler.errors import SettingsError, Unavailable
 from message_handler.locks import MessageLockManager
-from message_handler.models import Accepted, Claim, ConversationKey, Job, JobStatus, new_message
+from message_handler.models import ConversationKey, JobStatus
 from message_handler.settings import Settings
 from message_handler.stores.breaker import CircuitBreaker
 from message_handler.stores.failover import Failover
-from message_handler.stores.redis import ENDED_MAX, LIVE_TTL_SECONDS, RedisTier
+from message_handler.stores.port import LIVE_TTL_SECONDS, MOST_REMEMBERED
+from message_handler.stores.redis import RedisTier
 from message_handler.stores.redis_client import connect
 from tests.contract.chat import Chat, Clock, named
 from tests.servers import SecuredRedis
@@ -73,7 +69,7 @@ class TestKeys:
             live_through_everything(chat)
             keys = list(redis_client.scan_iter(count=1000))
             kinds = {re.sub(r"^mh:\{\d+\}:(\w+).*", r"\1", key) for key in keys}
-            assert kinds == {"line", "ended", "due", "job"}
+            assert kinds == {"state", "ended", "sweep", "job"}
             assert all(key.startswith(f"mh:{{{chat.key.shard}}}:") for key in keys), keys
             slot = {key_slot(key.encode()) for key in keys}
             assert len(slot) == 1
@@ -86,10 +82,10 @@ class TestKeys:
         live_through_everything(chat)
         for key in redis_client.scan_iter(count=1000):
             left = redis_client.ttl(key)
-            if key.endswith(":due"):
+            if key.endswith(":sweep"):
                 assert left == -1
                 assert redis_client.zcard(key) == 1
-            elif ":line:" in key or (redis_client.type(key) == "string" and str(redis_client.get(key))[0] == ">"):
+            elif ":state:" in key or (redis_client.type(key) == "string" and str(redis_client.get(key))[0] == ">"):
                 assert LIVE_TTL_SECONDS - 60 < left <= LIVE_TTL_SECONDS
             else:
                 assert settings.job_ttl - 60 < left <= settings.job_ttl
@@ -115,18 +111,18 @@ class TestKeys:
         self, redis_client: redis.Redis, chat: Chat, clock: Clock, settings: Settings
     ) -> None:
         chat.says("a")
-        redis_client.delete(*redis_client.scan_iter(match="*:line:*"))
+        redis_client.delete(*redis_client.scan_iter(match="*:state:*"))
         assert chat.tier.locks("clinic") == []
         clock.advance(settings.wake_after)
         assert chat.tier.sweep(older_than=DAY) == []
-        assert list(redis_client.scan_iter(match="*:due")) == []
+        assert list(redis_client.scan_iter(match="*:sweep")) == []
 
     def test_what_is_remembered_of_one_conversation_is_bounded(self, redis_client: redis.Redis, chat: Chat) -> None:
-        size = ENDED_MAX // 2 + 1
+        size = MOST_REMEMBERED // 2 + 1
         for round_ in range(3):
             chat.says(*(named(f"m{round_}-{n}", "x") for n in range(size)))
             chat.answered()
-            assert redis_client.hlen(next(redis_client.scan_iter(match="*:ended:*"))) <= ENDED_MAX
+            assert redis_client.hlen(next(redis_client.scan_iter(match="*:ended:*"))) <= MOST_REMEMBERED
         assert chat.says(named(f"m2-{size - 1}")).duplicate
 
 
@@ -145,6 +141,15 @@ class TestRoundTrips:
         ended = redis_tier.job(taken["ai_job_id"])
         assert ended
         assert ended.status is JobStatus.CANCELLED
+
+    def test_a_message_costs_two_where_another_process_saw_the_conversation_last(
+        self, redis_client: redis.Redis, redis_tier: RedisTier, settings: Settings, clock: Clock
+    ) -> None:
+        Chat(redis_tier, clock).says("a")
+        another = Chat(RedisTier(redis_client, settings, clock), clock, accepts=1, minted=iter([9]))
+        redis_client.config_resetstat()
+        assert another.says("b").consolidated_messages == 2
+        assert redis_client.info("commandstats")["cmdstat_evalsha"]["calls"] == 2
 
 
 class TestScripts:
@@ -334,7 +339,7 @@ class TestAway:
 
     def test_a_mistake_of_ours_is_not_an_outage(self, redis_client: redis.Redis, chat: Chat) -> None:
         accepted = chat.says("a")
-        key = next(redis_client.scan_iter(match="*:line:*"))
+        key = next(redis_client.scan_iter(match="*:state:*"))
         redis_client.delete(key)
         redis_client.set(key, "not a hash")
         with pytest.raises(redis.ResponseError):
@@ -405,137 +410,3 @@ class TestCache:
         assert redis_tier.cached("bots/nurse") == '{"name": "Y tá"}'
         clock.advance(5)
         assert redis_tier.cached("bots/nurse") is None
-
-
-class TestSweep:
-    """The sweep looks at the index first and then takes its step on each line: much can happen in between."""
-
-    @pytest.fixture
-    def meanwhile(self, chat: Chat, monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], object]], None]:
-        def arrange(event: Callable[[], object]) -> None:
-            look = RedisTier._due
-
-            def look_and_then(tier: RedisTier, until: float) -> list[ConversationKey]:
-                found = look(tier, until)
-                if until < math.inf:
-                    monkeypatch.setattr(RedisTier, "_due", look)
-                    event()
-                return found
-
-            monkeypatch.setattr(RedisTier, "_due", look_and_then)
-
-        return arrange
-
-    def test_a_worker_that_claims_meanwhile_keeps_its_claim(
-        self, chat: Chat, clock: Clock, settings: Settings, meanwhile: Callable[[Callable[[], object]], None]
-    ) -> None:
-        chat.says("a")
-        clock.advance(settings.wake_after)
-        meanwhile(chat.claimed)
-        assert chat.tier.sweep(older_than=DAY) == []
-        assert chat.heartbeat() == "held"
-
-    def test_a_worker_that_comes_to_life_meanwhile_keeps_its_claim(
-        self, chat: Chat, clock: Clock, settings: Settings, meanwhile: Callable[[Callable[[], object]], None]
-    ) -> None:
-        chat.says("a")
-        chat.claimed()
-        clock.advance(settings.heartbeat_stale)
-        meanwhile(chat.heartbeat)
-        assert chat.tier.sweep(older_than=DAY) == []
-        assert chat.heartbeat() == "held"
-
-    def test_of_two_sweeps_at_once_one_wakes_a_conversation(
-        self, chat: Chat, clock: Clock, settings: Settings, meanwhile: Callable[[Callable[[], object]], None]
-    ) -> None:
-        chat.says("a")
-        clock.advance(settings.wake_after)
-        other: list[Job] = []
-        meanwhile(lambda: other.extend(chat.tier.sweep(older_than=DAY)))
-        assert chat.tier.sweep(older_than=DAY) == []
-        assert len(other) == 1
-
-    def test_a_job_that_ends_meanwhile_wants_no_record(
-        self, chat: Chat, clock: Clock, settings: Settings, meanwhile: Callable[[Callable[[], object]], None]
-    ) -> None:
-        chat.says("a")
-        clock.advance(settings.wake_after)
-        meanwhile(chat.answered)
-        assert chat.tier.sweep(older_than=DAY) == []
-
-
-class TestManyAtOnce:
-    def test_of_a_burst_one_takes_the_lock_and_all_land_in_its_job(self, redis_tier: RedisTier) -> None:
-        """Each message comes twice, from 16 threads at once, as webhooks do."""
-        for round_ in range(10):
-            key = ConversationKey("clinic", f"burst-{round_}")
-            together = Barrier(THREADS)
-
-            def send(number: int, key: ConversationKey = key, together: Barrier = together) -> Accepted:
-                chat = Chat(redis_tier, Clock(), key)
-                request = chat.request(named(f"m{number // 2}"))
-                together.wait(10)
-                return redis_tier.accept(request, job_id=key.new_job_id(), lock_id=f"lock-{number}")
-
-            with ThreadPoolExecutor(THREADS) as threads:
-                answers = list(threads.map(send, range(THREADS)))
-            assert sum(answer.lock_id is not None for answer in answers) == 1
-            assert len({answer.job_id for answer in answers}) == 1
-            assert Counter(answer.duplicate for answer in answers) == {False: THREADS // 2, True: THREADS // 2}
-            job = redis_tier.job(answers[0].job_id)
-            assert job is not None
-            assert sorted(message.message_id for message in job.messages) == sorted(
-                f"m{n}" for n in range(THREADS // 2)
-            )
-
-    def test_of_many_workers_one_claims(self, redis_tier: RedisTier) -> None:
-        chat = Chat(redis_tier, Clock())
-        chat.says("a")
-        with ThreadPoolExecutor(THREADS) as threads:
-            claims = list(threads.map(lambda n: redis_tier.claim(chat.key, f"worker-{n}"), range(THREADS)))
-        held = [claim for claim in claims if isinstance(claim, Claim)]
-        assert len(held) == 1
-        assert redis_tier.owner(chat.key, held[0].lock_id) == chat.job_id(1)
-
-    def test_while_patients_type_and_workers_run_each_message_is_answered_once(self, redis_tier: RedisTier) -> None:
-        """Four conversations, four patients and twelve workers, until everything sent is in one ended job."""
-        keys = [ConversationKey("clinic", f"busy-{number}") for number in range(4)]
-        sent: dict[ConversationKey, list[str]] = {key: [] for key in keys}
-        covered: list[str] = []
-        deadline = time.monotonic() + 20
-
-        def patient(key: ConversationKey) -> None:
-            for number in range(25):
-                message_id = f"{key.conversation_id}-{number}"
-                request = Chat(redis_tier, Clock(), key).request(named(message_id))
-                redis_tier.accept(request, job_id=key.new_job_id(), lock_id=message_id)
-                sent[key].append(message_id)
-
-        def worker(number: int) -> None:
-            key = keys[number % len(keys)]
-            while len(sent[key]) < 25 or redis_tier.waiting(key):
-                assert time.monotonic() < deadline
-                lock_id = new_message("", None).message_id
-                claim = redis_tier.claim(key, lock_id)
-                job = getattr(claim, "job", None)
-                while job:
-                    answered = [message.message_id for message in job.messages]
-                    sealed = redis_tier.seal(key, lock_id, answered, next_id=key.new_job_id(), fenced=True)
-                    if sealed.verdict == "sealed" and sealed.job:
-                        ended = replace(sealed.job, status=JobStatus.COMPLETED, finished_at=0.0)
-                        covered.extend(message.message_id for message in ended.messages)
-                        assert redis_tier.finish(key, lock_id, ended).done
-                        job = None
-                    else:
-                        assert sealed.verdict == "again"
-                        job = sealed.job
-
-        with ThreadPoolExecutor(THREADS) as threads:
-            running = [threads.submit(patient, key) for key in keys]
-            running += [threads.submit(worker, number) for number in range(12)]
-            for future in running:
-                future.result(30)
-        for key in keys:
-            mine = [message_id for message_id in covered if message_id in sent[key]]
-            assert mine == sent[key]
-        assert len(covered) == 100

@@ -140,14 +140,16 @@ class TestRouting:
             chat.says("a")
             assert chat.words(chat.claimed()) == ["a"]
             assert [lock.key for lock in tier.locks("clinic")] == [chat.key]
-            assert [node.connection_pool for node in tier._client._nodes.values()] == [tier._client.connection_pool]
+            client = tier.store.client
+            assert [node.connection_pool for node in client._nodes.values()] == [client.connection_pool]
 
     def test_a_mistake_of_ours_in_a_look_at_all_conversations_is_not_an_outage(
         self, redis_cluster_tier: RedisTier
     ) -> None:
-        redis_cluster_tier._client.set("mh:{1}:due", "not an index")
+        redis_cluster_tier.store.client.set("mh:{1}:sweep", "not an index")
         with pytest.raises(redis.ResponseError, match=r"^WRONGTYPE"):
             redis_cluster_tier.locks("clinic")
+        redis_cluster_tier.store.client.delete("mh:{1}:sweep")
 
     def test_nothing_connects_before_it_is_used(self, asked: list[int]) -> None:
         with opened("redis://127.0.0.1:1/0") as tier:

@@ -124,7 +124,7 @@ class TestConversations:
         ages(sql, talk)
         assert keeping.idle(before=time.time(), after="-infinity", most=10) == []
         assert keeping.purge_conversations([talk.key], before=time.time() - 86_400) == 0
-        sql.run("delete from lines")
+        sql.run("delete from line_states")
         assert purge(keeping, Failover(tier))["conversations"] == 1
 
     def test_while_a_tier_is_away_nobody_can_know(

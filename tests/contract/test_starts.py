@@ -23,7 +23,7 @@ from message_handler.models import ConversationKey
 from message_handler.queues import SqsQueue
 from message_handler.settings import Settings
 from message_handler.stores.postgres_archive import PostgresArchive
-from message_handler.stores.redis import RedisTier
+from message_handler.stores.redis import RedisLines, RedisTier
 from message_handler.wiring import IntakeParts, build_intake
 
 INTAKE = Path(__file__).parents[2] / "functions" / "intake"
@@ -93,7 +93,7 @@ def restore(monkeypatch: pytest.MonkeyPatch, parts: IntakeParts) -> Any:
 def connections(parts: IntakeParts) -> tuple[Any, ...]:
     """What the stores and the queue take each connection for, as it is used now."""
     tier, archive = cast(RedisTier, parts.tiers.tiers[0]), cast(PostgresArchive, parts.archive)
-    redis_id = tier._client.client_id()
+    redis_id = cast(RedisLines, tier.store).client.client_id()
     postgres_id = archive._database.run(lambda connection: connection.run("select pg_backend_pid()"))[0][0]
     cast(SqsQueue, parts.queue).ping()
     return redis_id, postgres_id, Sqs.callers[-1]

@@ -17,8 +17,9 @@ from pg8000.native import Connection
 from pydantic import SecretStr
 
 from local.stores import Server
-from message_handler.errors import Unavailable
+from message_handler.errors import OtherBot, Unavailable
 from message_handler.models import (
+    Accepted,
     AnyRecord,
     ArchiveRecord,
     Committed,
@@ -32,14 +33,17 @@ from message_handler.models import (
 from message_handler.settings import Settings
 from message_handler.stores import combiner
 from message_handler.stores.breaker import CircuitBreaker
-from message_handler.stores.database import Database, connector
-from message_handler.stores.port import Again
+from message_handler.stores.database import Database, Refused, connector
+from message_handler.stores.line_tier import LineTier
+from message_handler.stores.port import Again, Save, Tier
+from message_handler.stores.postgres import PostgresTier
 from message_handler.stores.postgres_archive import PostgresArchive, _commit_jobs, _end_values
-from message_handler.stores.redis import COMBINED, RedisTier
+from message_handler.stores.redis import RedisTier
 from message_handler.stores.redis_client import connect
 from message_handler.wiring import build
 from tests.contract.chat import BOT, Chat, Clock, named
 from tests.contract.test_archive import Conversation
+from tests.contract.test_redis_cluster import chat_on, slot_of
 from tests.servers import Cluster
 
 MOST = 10
@@ -261,7 +265,7 @@ class TestPostgres:
         ends = [talk.completed(job) for talk, job in zip(talks, jobs, strict=True)]
         ends[4] = replace(ends[4], reply="half a letter: \ud800")
         committed = self.commits(talks, ends, threads, monkeypatch, numbers)
-        assert [number for number, each in enumerate(committed) if isinstance(each, UnicodeEncodeError)] == [4]
+        assert [number for number, each in enumerate(committed) if isinstance(each, ValueError)] == [4]
         assert [each for each in committed if each == Committed(told=False)] == [Committed(told=False)] * 9
 
     def test_who_is_refused_with_the_others_goes_at_the_same_time_as_they(
@@ -453,46 +457,110 @@ def is_blocked(connection: Connection) -> bool:
     return bool(found[0][0])
 
 
-class TestRedis:
-    @pytest.fixture
-    def chats(self, redis_tier: RedisTier, clock: Clock) -> list[Chat]:
-        return [Chat(redis_tier, clock, ConversationKey("clinic", f"patient-{number}")) for number in range(MOST)]
+class TestTier:
+    """What the workers of a batch do at the same moment, over every store."""
 
-    def together(
-        self, chats: list[Chat], step: str, call: Callable[[Chat], Any], monkeypatch: pytest.MonkeyPatch
-    ) -> list[Any]:
+    @pytest.fixture
+    def together(self, tier: LineTier, settings: Settings, clock: Clock) -> LineTier:
+        return LineTier(tier.store, settings, clock, together=True)
+
+    @pytest.fixture
+    def chats(self, together: LineTier, clock: Clock) -> list[Chat]:
+        tier = cast(Tier, together)
+        return [Chat(tier, clock, ConversationKey("clinic", f"patient-{number}")) for number in range(MOST)]
+
+    @pytest.fixture
+    def trips(self, together: LineTier, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+        """How many lines each save was for."""
+        sizes: list[int] = []
+        save = together.store.save
+
+        def counted(saves: list[Save]) -> Any:
+            sizes.append(len(saves))
+            return save(saves)
+
+        monkeypatch.setattr(together.store, "save", counted)
+        return sizes
+
+    def at_once(self, chats: list[Chat], call: Callable[[Chat], Any], monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         tier: Any = chats[0].tier
-        door = Door(monkeypatch, tier._together[step])
-        with ThreadPoolExecutor(MOST) as threads:
+        door = Door(monkeypatch, tier._steps)
+        with ThreadPoolExecutor(len(chats)) as threads:
             return door.together(threads, *(lambda chat=chat: call(chat) for chat in chats))
 
     def claim(self, chat: Chat) -> Any:
         request = chat.request("Hello.")
         return chat.tier.claim(chat.key, "worker", Again(request, chat.job_id(1), chat.job_id(2)))
 
-    def test_each_gets_its_own_answer(self, chats: list[Chat], monkeypatch: pytest.MonkeyPatch) -> None:
-        claims = self.together(chats, "accept_and_claim", self.claim, monkeypatch)
+    def test_each_gets_its_own_answer(
+        self, chats: list[Chat], trips: list[int], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        claims = self.at_once(chats, self.claim, monkeypatch)
         assert [claim.job.key for claim in claims] == [chat.key for chat in chats]
+        assert trips == [1, MOST - 1]
         chats[4].tier.release(chats[4].key)
         chats[5].says("More.")
         answered = [[message.message_id for message in claim.job.messages] for claim in claims]
 
+        verdicts = [chat.seal(seen).verdict for chat, seen in zip(chats, answered, strict=True)]
+        assert verdicts == ["sealed"] * 4 + ["lost", "again"] + ["sealed"] * 4
+
+    def test_steps_on_one_conversation_are_one_save(
+        self, chats: list[Chat], clock: Clock, trips: list[int], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        first, *_ = chats
+        others = [Chat(first.tier, clock, first.key, accepts=number) for number in range(MOST)]
+        accepted = self.at_once(others, lambda chat: chat.says(named(f"m{chat.accepts}")), monkeypatch)
+        assert trips == [1, 1]
+        assert [answer.lock_id for answer in accepted] == ["lock-1"] + [None] * (MOST - 1)
+        assert sorted(answer.consolidated_messages for answer in accepted) == list(range(1, MOST + 1))
+        assert len(first.words(first.head)) == MOST
+
+    def test_one_that_is_refused_changes_nothing_for_the_others(
+        self, chats: list[Chat], clock: Clock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        first, *_ = chats
+        others = [Chat(first.tier, clock, first.key, accepts=number) for number in range(4)]
+
+        def says(chat: Chat) -> Any:
+            return chat.says(named(f"m{chat.accepts}"), bot="another" if chat.accepts == 2 else BOT)
+
+        answers = self.at_once(others, says, monkeypatch)
+        assert [type(answer) for answer in answers] == [Accepted, Accepted, OtherBot, Accepted]
+        assert first.words(first.head) == ["text of m0", "text of m1", "text of m3"]
+
+    def test_a_conflict_on_one_costs_the_others_nothing(
+        self, chats: list[Chat], settings: Settings, clock: Clock, trips: list[int], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        claims = [self.claim(chat) for chat in chats]
+        another = LineTier(cast(LineTier, chats[4].tier).store, settings, clock)
+        Chat(cast(Tier, another), clock, chats[4].key, minted=iter([99])).says("More.")
+        trips.clear()
+
         def seals(chat: Chat) -> str:
-            seen = answered[chats.index(chat)]
+            seen = [message.message_id for message in claims[chats.index(chat)].job.messages]
             return chat.tier.seal(chat.key, "worker", seen, next_id=chat.job_id(9), fenced=True).verdict
 
-        verdicts = self.together(chats, "seal", seals, monkeypatch)
-        assert verdicts == ["sealed"] * 4 + ["lost", "again"] + ["sealed"] * 4
+        assert self.at_once(chats, seals, monkeypatch) == ["sealed"] * 4 + ["again"] + ["sealed"] * 5
+        assert trips == [1, MOST - 1, 1]
 
     @pytest.mark.parametrize("forgotten", [False, True])
     def test_one_that_fails_is_no_others_concern(
-        self, chats: list[Chat], redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch, forgotten: bool
+        self,
+        redis_client: redis.Redis,
+        settings: Settings,
+        clock: Clock,
+        monkeypatch: pytest.MonkeyPatch,
+        forgotten: bool,
     ) -> None:
+        redis_client.flushall()
+        tier = cast(Tier, RedisTier(redis_client, settings, clock, together=True))
+        chats = [Chat(tier, clock, ConversationKey("clinic", f"patient-{number}")) for number in range(MOST)]
         broken = chats[4].key
-        redis_client.set(f"mh:{{{broken.shard}}}:line:{broken.platform_id}/{broken.conversation_id}", "no hash")
+        redis_client.set(f"mh:{{{broken.shard}}}:state:{broken.platform_id}/{broken.conversation_id}", "no hash")
         if forgotten:
             redis_client.script_flush()
-        claims = self.together(chats, "accept_and_claim", self.claim, monkeypatch)
+        claims = self.at_once(chats, self.claim, monkeypatch)
         assert [number for number, claim in enumerate(claims) if isinstance(claim, Exception)] == [4]
         assert isinstance(claims[4], redis.ResponseError)
         assert str(claims[4]).startswith("WRONGTYPE")
@@ -500,13 +568,28 @@ class TestRedis:
             chat.key for chat in chats if chat.key != broken
         ]
 
-    def test_a_server_that_goes_away_is_away_for_each(self, chats: list[Chat], monkeypatch: pytest.MonkeyPatch) -> None:
-        def gone(*_: Any) -> None:
+    def test_what_postgres_refuses_of_one_is_no_others_concern(
+        self, postgres_tier: PostgresTier, settings: Settings, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        tier = cast(Tier, LineTier(postgres_tier.store, settings, clock, together=True))
+        chats = [Chat(tier, clock, ConversationKey("clinic", f"patient-{number}")) for number in range(4)]
+        said = [
+            chat.request(named("m0", "no text of Postgres': \x00" if n == 2 else "Hello."))
+            for n, chat in enumerate(chats)
+        ]
+        answers = self.at_once(chats, lambda chat: chat.accept(said[chats.index(chat)]), monkeypatch)
+        assert [type(answer) for answer in answers] == [Accepted, Accepted, Refused, Accepted]
+
+    def test_a_server_that_goes_away_is_away_for_each(
+        self, redis_client: redis.Redis, settings: Settings, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def gone(*_: Any, **__: Any) -> None:
             raise redis.ConnectionError("gone")
 
-        tier: Any = chats[0].tier
-        monkeypatch.setattr(tier._client, "execute_command", gone)
-        claims = self.together(chats, "accept_and_claim", self.claim, monkeypatch)
+        tier = cast(Tier, RedisTier(redis_client, settings, clock, together=True))
+        chats = [Chat(tier, clock, ConversationKey("clinic", f"patient-{number}")) for number in range(MOST)]
+        monkeypatch.setattr(redis_client.connection_pool, "get_connection", gone)
+        claims = self.at_once(chats, self.claim, monkeypatch)
         assert all(isinstance(claim, Unavailable) for claim in claims)
 
     def test_a_cluster_that_is_not_said_to_be_one_is_a_persons_to_mend(
@@ -514,17 +597,31 @@ class TestRedis:
     ) -> None:
         """Not a crash of each record in the hour in which several come at once."""
         settings = Settings(redis_url=SecretStr(cluster.url), redis_timeout_ms=10_000)
-        tier = RedisTier(connect(settings), settings)
-        chats = [Chat(tier, clock, ConversationKey("clinic", f"patient-{number}")) for number in range(MOST)]
-        _, *claims = self.together(chats, "accept_and_claim", self.claim, monkeypatch)
+        tier = RedisTier(connect(settings), settings, together=True)
+        chats = [Chat(cast(Tier, tier), clock, ConversationKey("clinic", f"patient-{n}")) for n in range(MOST)]
+        mended, *claims = self.at_once(chats, self.claim, monkeypatch)
         tier.close()
-        assert {(type(claim), str(claim)) for claim in claims} == {
-            (Unavailable, "Redis (it is a cluster: set REDIS_CLUSTER=true) is not available")
-        }
+        assert str(mended) == "Redis (it is a cluster: set REDIS_CLUSTER=true) is not available"
+        assert {type(claim) for claim in claims} == {Unavailable}
 
-    def test_in_a_cluster_each_goes_to_its_own_node(self, redis_cluster_tier: RedisTier, redis_tier: RedisTier) -> None:
-        assert redis_cluster_tier._together == {}
-        assert redis_tier._together.keys() == set(COMBINED)
+    def test_a_node_of_a_cluster_that_is_away_is_no_other_nodes_concern(
+        self, redis_cluster_tier: RedisTier, settings: Settings, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        tier = LineTier(redis_cluster_tier.store, settings, clock, together=True)
+        chats = [chat_on(cast(Any, tier), number % 3, clock) for number in range(3)]
+        for chat in chats:
+            chat.says("a")  # it is known who serves which slots
+        client: Any = cast(Any, redis_cluster_tier.store).client
+        gone = client._serving(slot_of(chats[1].key))
+
+        def lost(*_: Any, **__: Any) -> None:
+            raise redis.ConnectionError("gone")
+
+        monkeypatch.setattr(gone.connection_pool, "get_connection", lost)
+        claims = self.at_once(
+            [chats[0], *chats], lambda chat: chat.claim(f"worker of {chats.index(chat)}"), monkeypatch
+        )
+        assert [isinstance(claim, Unavailable) for claim in claims[1:]] == [False, True, False]
 
 
 @dataclass
@@ -604,7 +701,7 @@ def test_only_what_is_deployed_goes_together(migrated: Settings, valkey: Server,
     archive: Any = parts.archive
     tier: Any = parts.tiers.tiers[0]
     assert (archive._fences._most, archive._commits._most) == ((MOST, MOST) if deployed else (1, 1))
-    assert bool(tier._together) is deployed
+    assert (tier._steps._most > 1) is deployed
     parts.close()
 
 

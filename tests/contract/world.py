@@ -22,9 +22,9 @@ from message_handler.processing import Worker
 from message_handler.queues import MAX_RECEIVE_COUNT, DeadLetter, Queue, decode, encode
 from message_handler.settings import Settings
 from message_handler.stores.failover import Failover
-from message_handler.stores.memory import MemoryTier
+from message_handler.stores.memory import MemoryLines, MemoryTier
 from message_handler.stores.memory_archive import MemoryArchive
-from message_handler.stores.port import Archive, Tier, TierName
+from message_handler.stores.port import Archive, Tier
 from tests.contract.chat import Clock
 
 AI_SECONDS = 6
@@ -184,18 +184,18 @@ class ScriptedAI:
 class SettlingTier(MemoryTier):
     """A memory tier that stands for the Postgres tier: its sweep forgets what was answered on another tier."""
 
-    name: TierName = "postgres"
-
     def __init__(self, archive: MemoryArchive, settings: Settings, clock: Clock) -> None:
         super().__init__(settings, clock)
+        self.name = "postgres"
         self._archive = archive
 
     def sweep(self, *, older_than: float, platform_id: str | None = None) -> list[Job]:
-        for line in list(self._lines.values()):
+        store = cast(MemoryLines, self.store)
+        for key in list(store.due_at):
+            (line,) = self._lines([key])
             alive = line.hold and line.hold.heartbeat_at + self._settings.heartbeat_stale > self._clock()
-            if not alive and all(self._archive.settled_by(line.key, m.message_id) for m in line.waiting()):
-                line.current = line.next = line.hold = None
-                self._index(line)
+            if not alive and all(self._archive.settled_by(key, m.message_id) for m in line.waiting()):
+                del store.due_at[key], store.lines.kept[key]
         return super().sweep(older_than=older_than, platform_id=platform_id)
 
 

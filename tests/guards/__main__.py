@@ -23,23 +23,23 @@ from tests.guards import (
     deliveries,
     double_texting,
     handoff,
+    marks,
     page,
     plans,
     retention,
     service,
     speed,
-    steps,
     template,
     tenants,
     tiers,
     together,
     worker,
 )
-from tests.guards.guard import Guard
+from tests.guards.guard import REPOSITORY, Guard
 from tests.guards.scratch import Outcome, Scratch
 
 GUARDS: tuple[Guard, ...] = (
-    *steps.GUARDS,
+    *marks.GUARDS,
     *double_texting.GUARDS,
     *tiers.GUARDS,
     *archives.GUARDS,
@@ -59,7 +59,6 @@ GUARDS: tuple[Guard, ...] = (
     *page.GUARDS,
     *template.GUARDS,
 )
-REPOSITORY = Path(__file__).resolve().parents[2]
 #: Copies in which guards are taken away at the same time.
 COPIES = 2
 
@@ -104,12 +103,14 @@ def _prove(guards: Sequence[Guard], directory: Path) -> int:
     if not copies[0].is_used:
         print("the tests in the copy would import another message_handler than the copy's own")
         return 1
-    nodes = list(dict.fromkeys(guard.node for guard in guards))
-    print(f"{len(guards)} guards; their {len(nodes)} tests must pass first", flush=True)
-    whole = copies[0].run(nodes)
-    if not whole.passed:
-        print(whole.output, "they do not", sep="\n")
-        return 1
+    print(f"{len(guards)} guards; their tests must pass first", flush=True)
+    chosen = dict.fromkeys(guard.chosen for guard in guards)
+    alone = [node for node, *others in chosen if not others]
+    for arguments in filter(None, (alone, *(arguments for arguments in chosen if len(arguments) > 1))):
+        whole = copies[0].run(arguments)
+        if not whole.passed:
+            print(whole.output, "they do not", sep="\n")
+            return 1
     outcomes = _without_each(guards, copies)
     rows = [(_verdict(outcomes[guard]), *_described(guard)) for guard in guards]
     print("", _table(("", *_COLUMNS), rows), sep="\n")
@@ -128,7 +129,7 @@ def _without_each(guards: Sequence[Guard], copies: Sequence[Scratch]) -> dict[Gu
         copy = free.get()
         try:
             with copy.without(guard):
-                return copy.run([guard.node], "-x")
+                return copy.run(guard.chosen, "-x")
         finally:
             free.put(copy)
 
@@ -142,7 +143,7 @@ def _without_each(guards: Sequence[Guard], copies: Sequence[Scratch]) -> dict[Gu
                 said = f"{_verdict(outcome):10}  {guard.name} ({guard.files})"
                 print(f"{number:3}/{len(guards)}  {said}", flush=True)
                 if not outcome.caught:
-                    print(f"         {guard.node}\n         {outcome.why}", flush=True)
+                    print(f"         {guard.test}\n         {outcome.why}", flush=True)
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise

@@ -199,7 +199,7 @@ OTHERS = (
         "the fence brings along what waits in the Postgres tier",
         "counterexample 8",
         "contract/test_postgres_tier.py::TestDrain::test_what_waits_comes_oldest_first_with_its_ids",
-        (Removal(FUNCTIONS, "if job.drain then", "if false then"),),
+        (Removal("stores/sql/take_fences.sql", "where asked.drains and", "where false and"),),
     ),
     Guard(
         "the fence brings nothing along that is settled",

@@ -53,24 +53,6 @@ GUARDS = (
         (Removal("jobs.py", "if job and job.key.platform_id == self._platform_id else None", ""),),
     ),
     Guard(
-        "a tenant's clean-up frees its own locks alone",
-        "invariant 13",
-        "contract/test_tier.py::TestSweep::test_a_tenants_own_sweep_leaves_the_others_alone[memory]",
-        (Removal("stores/memory.py", "                if platform_id in (None, key.platform_id)\n"),),
-    ),
-    Guard(
-        "a tenant's clean-up frees its own locks alone",
-        "invariant 13",
-        "contract/test_tier.py::TestSweep::test_a_tenants_own_sweep_leaves_the_others_alone[redis]",
-        (Removal("stores/redis.py", " if platform_id in (None, key.platform_id)]", "]"),),
-    ),
-    Guard(
-        "a tenant's clean-up frees its own locks alone",
-        "invariant 13",
-        "contract/test_tier.py::TestSweep::test_a_tenants_own_sweep_leaves_the_others_alone[postgres]",
-        (Removal("stores/postgres.py", " if platform_id in (None, key.platform_id)]", "]"),),
-    ),
-    Guard(
         "a tenant's clean-up is its own",
         "invariant 13",
         f"{MATRIX}[POST /admin/locks/cleanup]",

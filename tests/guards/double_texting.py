@@ -2,72 +2,11 @@
 
 from __future__ import annotations
 
-from tests.guards.guard import Guard, Removal, each_in
-from tests.guards.steps import ACCEPTING, SCRIPTS, STEPS
+from tests.guards.guard import Guard, Removal
 
 TEST = "contract/test_double_texting.py"
 
-
-#: The guard of a step in Python and of its script, as a whole conversation misses it, or the tier alone.
-in_both = each_in(TEST, "memory", "redis and postgres")
-in_both_tiers = each_in(TEST, "memory", "redis")
-
 GUARDS = (
-    *in_both(
-        "what is rejected is not stored",
-        "policy reject",
-        "TestRejected::test_the_sender_is_told_what_is_in_the_way_and_nothing_is_stored",
-        Removal(ACCEPTING, 'if policy == "reject" and line.current:', "if False:"),
-        Removal(f"{SCRIPTS}/accept.lua", "if policy == 'reject' and line.current then", "if false then"),
-    ),
-    *in_both_tiers(
-        "what was accepted once is rejected no more, and interrupts nobody",
-        "step re-accept",
-        "TestTheTier::test_a_worker_accepts_again_what_would_be_rejected_or_would_interrupt",
-        Removal(ACCEPTING, 'if again and policy != "enqueue":', "if False:"),
-        Removal(f"{SCRIPTS}/accept.lua", "if again and policy ~= 'enqueue' then", "if false then"),
-    ),
-    *in_both_tiers(
-        "what may be committed is not interrupted",
-        "counterexample 10",
-        "TestTheTier::test_an_interrupted_job_may_have_been_committed_by_an_earlier_worker",
-        Removal(ACCEPTING, "job.status is not JobStatus.PROCESSING or job.maybe_committed", "job.status.ended"),
-        Removal(f"{SCRIPTS}/accept.lua", " and not line.current.maybe_committed"),
-    ),
-    *in_both(
-        "interruptions count as restarts",
-        "invariant 8",
-        "TestInterrupted::test_no_more_often_than_a_job_may_be_restarted",
-        Removal(ACCEPTING, "        restarts=job.restarts + 1,\n        attempts=0,\n", "        attempts=0,\n"),
-        Removal(f"{SCRIPTS}/accept.lua", "'pending', job.restarts + 1, 0", "'pending', job.restarts, 0"),
-    ),
-    *in_both_tiers(
-        "a patient is not waited for for ever",
-        "debounce_max_ms",
-        "TestDebounce::test_nobody_holds_what_is_waited_for",
-        Removal(
-            ACCEPTING, "min(now + request.debounce, job.created_at + request.debounce_max)", "now + request.debounce"
-        ),
-        Removal(
-            f"{SCRIPTS}/accept.lua",
-            "math.min(now + input.debounce, job.created_at + input.debounce_max)",
-            "now + input.debounce",
-        ),
-    ),
-    *in_both_tiers(
-        "only a first run waits for the patient",
-        "debounce_ms",
-        "TestDebounce::test_a_run_that_was_begun_before_waits_for_nobody",
-        Removal(STEPS, "if job.attempts == 0 and job.ready_at > now", "if job.ready_at > now"),
-        Removal(f"{SCRIPTS}/claim.lua", "if job.attempts == 0 and (job.ready_at or 0)", "if (job.ready_at or 0)"),
-    ),
-    *in_both_tiers(
-        "without a reply nothing is sealed",
-        "step seal",
-        "TestTheTier::test_without_a_reply_in_the_hand_nothing_is_sealed",
-        Removal(STEPS, "if not may_seal:", "if False:"),
-        Removal(f"{SCRIPTS}/seal.lua", "if not input.may_seal then", "if false then"),
-    ),
     Guard(
         "an interrupted job ends in Postgres",
         "policy interrupt",

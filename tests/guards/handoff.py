@@ -9,8 +9,6 @@ INTAKE = "intake.py"
 RUNS = "runs.py"
 MEMORY = "stores/memory_archive.py"
 POSTGRES = "stores/postgres_handoff.py"
-ACCEPTING = "stores/accepting.py"
-STEPS = "stores/steps.py"
 TEST = "contract/test_handoff.py"
 
 
@@ -50,35 +48,6 @@ SILENCE = (
         "step hand off",
         f"{TEST}::TestHandingOff::test_the_ai_call_is_ended[memory]",
         (Removal(HANDOFF, "tiers.each(lambda tier: tier.release(key))", "()"),),
-    ),
-    *in_both(
-        "a silent line takes nothing in",
-        "step accept",
-        "TestHandingOff::test_what_comes_is_stored_and_nothing_runs",
-        Removal(ACCEPTING, "if line.handed_off and not again:", "if False:"),
-        Removal("stores/lua/accept.lua", "if line.handed_off and not again then", "if false then"),
-    ),
-    *in_both(
-        "a silent line's job waits for Postgres",
-        "counterexample 10",
-        "TestHandingOff::test_without_postgres_what_was_running_waits_for_it",
-        Removal(STEPS, "maybe_committed=job.maybe_committed or line.handed_off", "maybe_committed=job.maybe_committed"),
-        Removal(
-            "stores/lua/claim.lua", "job.maybe_committed or line.handed_off and true or nil", "job.maybe_committed"
-        ),
-    ),
-    *in_both(
-        "a silent line lives as long as a record",
-        "step hand off",
-        "TestHandingOff::test_the_flag_stays_for_days",
-        Removal("stores/memory.py", "if line.handed_off:", "if False:"),
-        Removal("stores/lua/line.lua", "line.handed_off and settings.live_ttl or settings.job_ttl", "settings.job_ttl"),
-    ),
-    Guard(
-        "a silent line lives as long as a record",
-        "step hand off",
-        f"{TEST}::TestHandingOff::test_the_flag_stays_for_days[postgres alone]",
-        (Removal("stores/postgres.py", "            if row.line.handed_off:\n", "            if False:\n"),),
     ),
     Guard(
         "a tier that forgot is told",
@@ -131,13 +100,6 @@ HOLDING = (
         f"{TEST}::TestTheArchive::test_messages_that_come_at_once_are_each_held_once[postgres]",
         (Removal("stores/sql/handoff_state.sql", "\nfor update"),),
     ),
-    *in_both(
-        "what ends because it is held is forgotten by the tier",
-        "invariant 1",
-        "TestHandingBack::test_while_the_worker_still_holds_the_old_job",
-        Removal(STEPS, "        if end.held:\n", "        if False:\n"),
-        Removal("stores/lua/finish.lua", "if not input.held then", "if true then"),
-    ),
 )
 
 BACK = (
@@ -170,18 +132,6 @@ BACK = (
         "TestHandingBack::test_off_and_back_again_meanwhile_it_stays_until_it_is_sent_again",
         Removal(MEMORY, " or archived.handoff.handoffs != back.handoffs:", ":"),
         Removal(POSTGRES, "if silent or handoffs != back.handoffs:", "if silent:"),
-    ),
-    Guard(
-        "what was held does not pass for what was answered last",
-        "invariant 1",
-        f"{TEST}::TestTheTier::test_what_was_held_does_not_pass_for_what_the_bot_answered_last[memory]",
-        (Removal(STEPS, "    if changed and not human:\n        line.last = None\n"),),
-    ),
-    Guard(
-        "what was held does not pass for what was answered last",
-        "invariant 1",
-        f"{TEST}::TestTheTier::test_what_was_held_does_not_pass_for_what_the_bot_answered_last[redis]",
-        (Removal("stores/lua/hand_off.lua", "  line.last = nil\n"),),
     ),
     *in_both(
         "the promised job leads to the one that answers",

@@ -90,9 +90,9 @@ class Scratch:
             for file, text in kept.items():
                 file.write_text(text)
 
-    def run(self, nodes: Iterable[str], *options: str) -> Outcome:
-        """Run tests by their node ids."""
-        command = [sys.executable, "-m", "pytest", "-q", "--tb=no", "-p", "no:cacheprovider", *options, *nodes]
+    def run(self, chosen: Iterable[str], *options: str) -> Outcome:
+        """Run tests as pytest is told which."""
+        command = [sys.executable, "-m", "pytest", "-q", "--tb=no", "-p", "no:cacheprovider", *options, *chosen]
         command += ["-o", f"faulthandler_timeout={HANG_SECONDS}"]
         ran = subprocess.run(
             command,

@@ -1,28 +1,86 @@
-"""The guards of each tier alone, and of the way from one to the next."""
+"""The guards of each store of lines, and of the way from one tier to the next. Most guards of steps are marked."""
 
 from __future__ import annotations
 
-from tests.guards.guard import Guard, Removal
+from tests.guards.guard import Guard, Removal, each_in
 
-GUARDS = (
-    Guard(
-        "a step is written if no other came since it was read",
-        "one atomic step",
-        "contract/test_postgres_tier.py::TestStepsThatMeet"
-        "::test_a_step_between_the_read_and_the_write_of_another_is_seen_by_it",
-        (Removal("stores/sql/update_line.sql", " and version = cast(:seen as uuid)"),),
+SAVE = "stores/lua/save.lua"
+FUNCTION = "stores/sql/migrations/0012_line_states.sql"
+_ENDED = "select from ended_jobs where ended_jobs.job_id = any(save.unknown_names)"
+
+
+def compared(what: str, test: str, in_redis: tuple[str, str], in_postgres: tuple[str, str]) -> tuple[Guard, ...]:
+    """What a save compares before it writes; in memory it is marked."""
+    file, name = test.split("::", 1)
+    removals = Removal(SAVE, *in_redis), Removal(FUNCTION, *in_postgres)
+    return each_in(f"contract/{file}", "redis", "postgres")(
+        f"a save compares {what}", "one atomic step", name, *removals
+    )
+
+
+COMPARED = (
+    *compared(
+        "the version, or the holder",
+        "test_meeting.py::TestTwo::test_a_step_between_the_load_and_the_save_of_another_is_seen_by_it",
+        ("(is[1] or '') == seen", "true"),
+        ("coalesce(line.fields ->> save.compared, '') <> save.seen", "false"),
     ),
+    *compared(
+        "the heartbeat",
+        "test_meeting.py::TestTwo::test_a_holder_that_comes_to_life_meanwhile_keeps_its_claim",
+        ("(heartbeat_at == '*' or (is[2] or '-') == heartbeat_at)", "true"),
+        ("coalesce(line.fields ->> 'heartbeat_at', '') <> save.heartbeat_at", "false"),
+    ),
+    *compared(
+        "the time",
+        "test_line_tier.py::TestAClockThatIsWrong::test_a_host_that_is_ahead_does_not_take_a_live_holders_lock",
+        ("math.abs(time - now) <= tonumber(margin)", "true"),
+        ("abs(server_time - save.now) > save.margin", "false"),
+    ),
+    *compared(
+        "what is remembered",
+        "test_tier.py::TestFinish::test_a_late_duplicate_starts_nothing_for_an_hour",
+        ("allowed and not found[index]", "allowed"),
+        ("line.remembered ?| save.unknown_ids", "false"),
+    ),
+    *compared(
+        "the names of jobs that have ended",
+        "test_tier.py::TestAcceptAgain::test_a_promised_name_that_is_taken_gives_way_to_a_spare",
+        ("(taken[index] == 0 or index > tonumber(unknown_names))", "true"),
+        (_ENDED, f"{_ENDED} and false"),
+    ),
+    *compared(
+        "whether it is repeated",
+        "test_line_tier.py::TestASaveThatIsRepeated::test_it_is_known_for_the_same",
+        ("local repeated = is[3] == version", "local repeated = false"),
+        ("(line.fields ->> 'version') is distinct from save.version or", "true or"),
+    ),
+)
+
+ALONE = (
     Guard(
-        "a write whose answer was lost is known for one's own",
-        "one atomic step",
-        "contract/test_postgres_tier.py::TestConnectionsThatDie::test_after_the_commit_with_the_answer_lost",
-        (Removal("stores/postgres.py", " or self._load(key).version == version"),),
+        "a release and the sweep keep what may be committed",
+        "counterexample 10",
+        "contract/test_tier.py::TestRelease::test_what_may_be_committed_is_remembered[memory]",
+        (
+            Removal(
+                "stores/steps.py",
+                "replace(line.current, status=status, sealed=False)",
+                "replace(line.current, status=status, sealed=False, maybe_committed=False)",
+            ),
+        ),
     ),
     Guard(
         "what was answered on another tier leaves the line",
         "invariant 7",
         "contract/test_postgres_tier.py::TestSweep::test_a_line_that_was_answered_on_another_tier_wakes_nobody",
-        (Removal("stores/postgres.py", 'self._database.execute(times, "drop_ended")', "pass"),),
+        (
+            Removal(
+                "stores/postgres.py",
+                'self._execute("drop_ended", heartbeat_stale=self._settings.heartbeat_stale)',
+                "pass",
+            ),
+        ),
     ),
     Guard(
         "what a live worker holds stays in the line",
@@ -31,15 +89,10 @@ GUARDS = (
         (
             Removal(
                 "stores/sql/drop_ended.sql",
-                "\n  and (heartbeat_at is null or heartbeat_at <= cast(:stale_before as float8))",
+                "cast(fields ->> 'heartbeat_at' as float8), 0) <= now.at -",
+                "cast(fields ->> 'heartbeat_at' as float8), 0) <= now.at +",
             ),
         ),
-    ),
-    Guard(
-        "what nobody claims in the last resort is dropped",
-        "both stores away",
-        "unit/test_failover.py::TestMemoryAsTheLastResort::test_what_nobody_here_claims_is_dropped",
-        (Removal("stores/memory.py", "if seen_at + self._unheld_seconds <= self._clock():", "if False:"),),
     ),
     Guard(
         "what a tier that is away may know is not unknown",
@@ -66,3 +119,5 @@ GUARDS = (
         (Removal("stores/breaker.py", "self._probe_at = now + self._retry_after", "pass"),),
     ),
 )
+
+GUARDS = (*COMPARED, *ALONE)

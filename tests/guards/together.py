@@ -8,7 +8,8 @@ COMBINER = "stores/combiner.py"
 POSTGRES = "stores/postgres_archive.py"
 FUNCTIONS = "stores/sql/migrations/0010_functions.sql"
 ARCHIVE = "contract/test_together.py::TestPostgres"
-REDIS = "contract/test_together.py::TestRedis"
+TIER = "contract/test_together.py::TestTier"
+LINE_TIER = "stores/line_tier.py"
 INTERRUPTS = "unit/test_combiner.py::TestInterrupts"
 HELD = f"{ARCHIVE}::test_one_whose_conversation_somebody_holds_keeps_no_other_waiting"
 UNREAD = "TestAway::test_an_answer_that_nobody_waits_for_any_more_is_no_other_commands"
@@ -127,28 +128,36 @@ GUARDS = (
         (Removal(POSTGRES, "ALONE if len(jobs) > 1 else None", "None"),),
     ),
     Guard(
-        "a step that fails is no other step's concern",
+        "a step that fails is no other step's concern: in a process",
         "step claim",
-        f"{REDIS}::test_one_that_fails_is_no_others_concern[False]",
-        (
-            Removal(
-                "stores/lua/each.lua",
-                "pcall(step, keys, {ARGV[index + 1]})",
-                "true, step(keys, {ARGV[index + 1]})",
+        "contract/test_line_tier.py::test_a_step_that_fails_is_no_other_steps_concern[memory]",
+        (Removal(LINE_TIER, "answers[numbers[0]] = error if len(numbers) == 1 else ALONE", "raise"),),
+    ),
+    *(
+        Guard(f"a step that fails is no other step's concern: in {store}", "step claim", f"{TIER}::{test}", (removal,))
+        for store, test, removal in (
+            (
+                "Redis",
+                "test_one_that_fails_is_no_others_concern[False]",
+                Removal("stores/redis.py", "        return error\n", "        raise error\n"),
             ),
-        ),
+            (
+                "a cluster",
+                "test_a_node_of_a_cluster_that_is_away_is_no_other_nodes_concern",
+                Removal("stores/redis_cluster.py", "told = [error] * len(numbers)", "raise"),
+            ),
+            (
+                "Postgres",
+                "test_what_postgres_refuses_of_one_is_no_others_concern",
+                Removal("stores/postgres.py", "return [refused] if len(saves) == 1 else", "raise\n            return"),
+            ),
+        )
     ),
     Guard(
-        "a cluster's steps go each by itself",
-        "step claim",
-        f"{REDIS}::test_in_a_cluster_each_goes_to_its_own_node",
-        (Removal("stores/redis.py", ' and not hasattr(client, "pools")'),),
-    ),
-    Guard(
-        "a group that a cluster can't take makes it known as one",
+        "a cluster that is not said to be one is told",
         "issue 6",
-        f"{REDIS}::test_a_cluster_that_is_not_said_to_be_one_is_a_persons_to_mend",
-        (Removal("stores/redis_client.py", "(AskError, ClusterCrossSlotError)", "AskError"),),
+        f"{TIER}::test_a_cluster_that_is_not_said_to_be_one_is_a_persons_to_mend",
+        (Removal("stores/redis_client.py", "if isinstance(error, AskError):", "if False:"),),
     ),
     Guard(
         "a connection with an answer to come is never used again",

@@ -6,7 +6,8 @@ import json
 
 from message_handler.models import Job, JobStatus
 from message_handler.queues import MAX_RECEIVE_COUNT
-from tests.simulation.processes import KEY
+from message_handler.stores.line_tier import LineTier
+from tests.simulation.processes import KEY, SETTINGS
 from tests.simulation.scheduler import Violation
 from tests.simulation.simulation import Simulation
 
@@ -113,8 +114,9 @@ def chain_of(simulation: Simulation, job_id: str) -> list[Job]:
     """A job and those it leads to, as the platform sees them."""
     chain: list[Job] = []
     following: str | None = job_id
+    reader = LineTier(simulation.redis, SETTINGS, simulation.clock)
     while following:
-        job = simulation.archive.job(KEY.platform_id, following) or simulation.redis.job(following)
+        job = simulation.archive.job(KEY.platform_id, following) or reader.job(following)
         if job is None:
             # A name under which what was left of a job should have run, but was answered elsewhere.
             break
@@ -137,8 +139,11 @@ def what_was_shown_is_what_was_committed(simulation: Simulation) -> None:
 
 
 def who_was_interrupted_committed_nothing(simulation: Simulation) -> None:
-    """From then on. (A tier may not have heard that the job had been answered already, on another tier.)"""
-    if simulation.beyond_the_limits:
+    """From then on. (A tier may not have heard that the job had been answered already, on another tier.)
+
+    Redis may forget it with all else before Postgres has heard of it.
+    """
+    if simulation.beyond_the_limits or simulation.redis_lost:
         return
     for tier in (simulation.redis, simulation.postgres):
         for interrupted in (tier.interrupted[name] for name in simulation.interrupters if name in tier.interrupted):

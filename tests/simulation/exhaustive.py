@@ -121,8 +121,8 @@ def explore(build: Callable[[Plan], Simulation], bounds: Bounds, *, until_broken
         try:
             simulation.run()
             check(simulation)
-        except Violation as violation:
-            found.violations.append((plan.taken, str(violation)))
+        except (Violation, Exception) as violation:  # noqa: BLE001  an error of ours breaks a promise too
+            found.violations.append((plan.taken, f"{type(violation).__name__}: {violation}"))
         found.refused += simulation.archive.refused
         for position in range(len(choices), len(plan.taken)):
             waiting.extend([*plan.taken[:position], choice] for choice in range(1, plan.options[position]))

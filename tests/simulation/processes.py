@@ -17,16 +17,32 @@ from message_handler.queues import Queue
 from message_handler.settings import Settings
 from message_handler.stores.breaker import CircuitBreaker
 from message_handler.stores.failover import Failover
-from message_handler.stores.memory import MemoryTier
+from message_handler.stores.line_tier import LineTier
+from message_handler.stores.memory import MemoryLines
 from message_handler.stores.port import Archive, Tier
 from tests.contract.world import AI_SECONDS
 from tests.simulation.scheduler import Violation
+from tests.simulation.stores import SharedLines
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
 
 SETTINGS = Settings()
 KEY = ConversationKey("default", "patient")
+
+
+class Tiers:
+    """A process's tier: each load and save that a step of it makes is a step of the simulation, under its name."""
+
+    def __init__(self, world: World, tier: LineTier) -> None:
+        self._world = world
+        self._tier = tier
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self._tier, name)
+        if not callable(value):
+            return value
+        return lambda *args, **kwargs: self._world.does(self._tier.name, name, lambda: value(*args, **kwargs), args)
 
 
 class Port:
@@ -55,9 +71,14 @@ class Port:
         if not callable(value):
             return value
 
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if name == "save" and isinstance(self._target, SharedLines):
+                return self._target.take(self._world.doing, *args)
+            return value(*args, **kwargs)
+
         def step(*args: Any, **kwargs: Any) -> Any:
             return self._world.step(
-                self._process, self._label, name, self._breaker, lambda: value(*args, **kwargs), args
+                self._process, self._label, name, self._breaker, lambda: call(*args, **kwargs), args
             )
 
         return step
@@ -72,15 +93,18 @@ class Process:
         self.redis_away = False
         redis = CircuitBreaker("Redis", SETTINGS.store_retry_after, clock)
         postgres = CircuitBreaker("Postgres", SETTINGS.store_retry_after, clock)
-        memory = MemoryTier(SETTINGS, clock, unheld_seconds=SETTINGS.heartbeat_stale)
+        memory = MemoryLines(SETTINGS, clock, unheld_seconds=SETTINGS.heartbeat_stale)
 
         def port(label: str, target: Any, breaker: CircuitBreaker | None = None) -> Any:
             return Port(world, self, label, target, breaker)
 
+        def tier(label: str, target: MemoryLines, breaker: CircuitBreaker | None = None) -> Tier:
+            # A pause after a conflict takes no time, but others may go on.
+            made = LineTier(port(label, target, breaker), SETTINGS, clock, sleep=lambda _: world.scheduler.pause())
+            return cast(Tier, Tiers(world, made))
+
         self.tiers = Failover(
-            cast(Tier, port("redis", world.redis, redis)),
-            cast(Tier, port("postgres", world.postgres, postgres)),
-            cast(Tier, port("memory", memory)),
+            tier("redis", world.redis, redis), tier("postgres", world.postgres, postgres), tier("memory", memory)
         )
         self.archive = cast(Archive, port("archive", world.archive, postgres))
         self.queue = cast(Queue, port("queue", world.queue))

@@ -1,30 +1,53 @@
 """The stores that all processes share, as they are behind the ports: they can lose what they know, and be away.
 
-Redis and the Postgres tier are memory tiers of the product, Postgres is its memory archive. Beside each stands a
+Redis and the Postgres tier are stores of lines of the product, Postgres is its memory archive. Beside each stands a
 witness, who has seen every step that was applied, and says when one was let through that the protocol forbids.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from copy import copy
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-from message_handler.models import Accepted, Claim, Committed, ConversationKey, Fence, Job, Request
+from message_handler.models import Committed, ConversationKey, Fence, Job, Message
 from message_handler.settings import Settings
 from message_handler.stores.line import Line
-from message_handler.stores.memory import MemoryTier
+from message_handler.stores.line_documents import line_of, texts_of, with_texts
+from message_handler.stores.memory import MemoryLines
 from message_handler.stores.memory_archive import MemoryArchive
-from message_handler.stores.port import Again, Finished, Held, Sealed, TierName
+from message_handler.stores.port import Finished, Save, Saved, Sealed, Snapshot, TierName
 from tests.simulation.scheduler import Violation
 
-#: The steps that may be undone by a rollback, newest last.
+#: The saves that may be undone by a rollback, newest last.
 _REMEMBERED = 12
 
 
-class SharedTier(MemoryTier):
-    """A tier that lives in a server. `owners` is what the witness knows: who claimed each line last."""
+@dataclass(slots=True)
+class Doing:
+    """The step of a tier that an actor takes, of which each load and save is a step of the simulation."""
+
+    name: str
+    arguments: tuple[Any, ...]
+    #: Whether its caller owned the line at its last save, as the witness knows it.
+    owned: bool = True
+
+    @property
+    def lock_id(self) -> str | None:
+        """The lock of the worker who takes it, if it names one."""
+        return self.arguments[1] if self.name in ("claim", "adopt", "heartbeat", "seal", "finish") else None
+
+    def check(self, tier: str, outcome: Any) -> None:
+        """Invariant 4: extending, releasing or finishing needs the caller's own lock id. Raises Violation."""
+        match outcome:
+            case None | "lost" | Sealed("lost") | Finished(False):
+                return
+        if self.name != "claim" and not self.owned:
+            raise Violation(f"not owned: a {self.name} of the {tier} tier was allowed to a worker that lost the lock")
+
+
+class SharedLines(MemoryLines):
+    """Lines that live in a server. `owners` is what the witness knows: who claimed each line last."""
 
     def __init__(self, name: TierName, settings: Settings, clock: Callable[[], float]) -> None:
         super().__init__(settings, clock)
@@ -40,104 +63,72 @@ class SharedTier(MemoryTier):
     # What happens to a server.
 
     def flush(self) -> None:
-        self._lines, self._keys, self._ended, self._idle, self._owners = {}, {}, {}, {}, {}
+        self.lines.kept, self.due_at, self.ends.kept, self.jobs.kept, self._owners = {}, {}, {}, {}, {}
 
     def remember(self) -> None:
         """Keep a copy of everything, as a replica that falls behind does."""
-        lines = {key: _copied(line) for key, line in self._lines.items()}
-        self._snapshots.append((lines, dict(self._keys), dict(self._ended), dict(self._idle)))
+        self._snapshots.append(tuple(map(dict, (self.lines.kept, self.due_at, self.ends.kept, self.jobs.kept))))
         del self._snapshots[:-_REMEMBERED]
 
     def roll_back(self, steps: int) -> None:
-        """Forget the newest steps: a stale replica was promoted."""
+        """Forget the newest saves: a stale replica was promoted."""
         if self._snapshots:
             del self._snapshots[max(1, len(self._snapshots) - steps) :]
-            self._lines, self._keys, self._ended, self._idle = self._snapshots.pop()
+            self.lines.kept, self.due_at, self.ends.kept, self.jobs.kept = self._snapshots.pop()
         # Who owns what now, only the tier itself can know.
         self._owners = {}
 
     def locked(self) -> bool:
-        return any(line.current for line in self._lines.values())
+        return any(self.line(key).current for key in self.due_at)
 
     def line(self, key: ConversationKey) -> Line:
-        return self._line(key)
+        return line_of(key, self._line(key))
 
-    # What the witness sees (invariant 4: extending, releasing or finishing needs the caller's own lock id).
+    def waiting(self, key: ConversationKey) -> tuple[Message, ...]:
+        waiting: tuple[Message, ...] = with_texts(self.line(key).waiting(), texts_of(self._line(key)))
+        return waiting
 
-    def accept(self, request: Request, *, job_id: str, lock_id: str) -> Accepted:
-        accepted = super().accept(request, job_id=job_id, lock_id=lock_id)
-        if accepted.interrupted:
-            self._owners[request.key] = None
-            self.interrupted[accepted.job_id] = accepted.interrupted
-        return accepted
-
-    def claim(self, key: ConversationKey, lock_id: str, again: Again | None = None) -> Any:
-        claim = super().claim(key, lock_id, again)
-        if isinstance(claim, Claim):
-            self._owners[key] = lock_id
-        return claim
-
-    def adopt(self, key: ConversationKey, lock_id: str, settled_ids: Iterable[str], ended: Job | None) -> Job | None:
-        job = super().adopt(key, lock_id, settled_ids, ended)
-        self._witness("adopt", key, lock_id, allowed=job is not None)
-        return job
-
-    def heartbeat(self, key: ConversationKey, lock_id: str, *arguments: Any, **options: Any) -> Held:
-        held = super().heartbeat(key, lock_id, *arguments, **options)
-        self._witness("heartbeat", key, lock_id, allowed=held != "lost")
-        return held
-
-    def seal(self, key: ConversationKey, lock_id: str, answered: Iterable[str], **options: Any) -> Sealed:
-        sealed = super().seal(key, lock_id, answered, **options)
-        self._witness("seal", key, lock_id, allowed=sealed.verdict != "lost")
-        return sealed
-
-    def finish(self, key: ConversationKey, lock_id: str | None, job: Job) -> Finished:
-        finished = super().finish(key, lock_id, job)
-        if lock_id is not None:
-            self._witness("finish", key, lock_id, allowed=finished.done)
-        if finished.done and self._line(key).hold is None:
-            self._owners[key] = None
-        return finished
-
-    def release(self, key: ConversationKey) -> Job | None:
-        self._owners[key] = None
-        return super().release(key)
-
-    def sweep(self, *, older_than: float, platform_id: str | None = None) -> list[Job]:
+    def due(self, older_than: float) -> list[ConversationKey]:
         self._drop_answered()
-        swept = super().sweep(older_than=older_than, platform_id=platform_id)
-        for job in swept:
-            self._owners[job.key] = None
-        return swept
+        return super().due(older_than)
 
     def _drop_answered(self) -> None:
         """What was answered on another tier, nobody need be woken for."""
-        now = self._clock()
-        for key, line in list(self._lines.items()):
-            held = line.hold and line.hold.heartbeat_at + self._settings.heartbeat_stale > now
+        for key in list(self.due_at):
+            line = self.line(key)
+            held = line.hold and line.hold.heartbeat_at + self._settings.heartbeat_stale > self.clock()
             ids = [message.message_id for message in line.waiting()]
             if ids and not held and all(self.is_settled(key, id_) for id_ in ids):
                 for job in line.jobs():
-                    del self._keys[job.job_id]
-                del self._lines[key]
+                    del self.jobs.kept[job.job_id]
+                del self.lines.kept[key], self.due_at[key]
 
-    def _witness(self, step: str, key: ConversationKey, lock_id: str, *, allowed: bool) -> None:
-        if allowed and self._owners.get(key, lock_id) != lock_id:
-            raise Violation(f"not owned: a {step} of the {self.name} tier was allowed to a worker that lost the lock")
+    def take(self, doing: Doing, saves: Sequence[Save]) -> list[Saved | Snapshot | Exception]:
+        """A save, as a part of a step, which the witness sees."""
+        answers = super().save(saves)
+        for save, answer in zip(saves, answers, strict=True):
+            if isinstance(answer, Saved):
+                self._witness(doing, save.key)
+        return answers
 
-
-def _copied(line: Line) -> Line:
-    """Everything in a line is frozen but its dictionaries."""
-    twin = copy(line)
-    twin.posts, twin.ended = dict(line.posts), dict(line.ended)
-    return twin
+    def _witness(self, doing: Doing, key: ConversationKey) -> None:
+        line, lock_id = self.line(key), doing.lock_id
+        if doing.name == "claim" and line.lock_id == lock_id:
+            self._owners[key] = lock_id
+        ids = [message.message_id for message in line.waiting()]
+        if len(set(ids)) < len(ids):
+            raise Violation(f"a message is in two live jobs: {ids}")
+        if any(job.restarts > self._settings.max_restarts for job in line.jobs()):
+            raise Violation("unbounded: a job was restarted too often")
+        doing.owned = lock_id is None or self._owners.get(key, lock_id) == lock_id
+        if line.hold is None:
+            self._owners[key] = None
 
 
 class SharedArchive(MemoryArchive):
     """Postgres, which has a tier in the same database."""
 
-    def __init__(self, tier: SharedTier) -> None:
+    def __init__(self, tier: SharedLines) -> None:
         super().__init__()
         self.name = "postgres"
         self._tier = tier
@@ -149,7 +140,7 @@ class SharedArchive(MemoryArchive):
     def fence(self, job: Job, *, successor_id: str, turns: int, drain: bool = False) -> Fence:
         fence = super().fence(job, successor_id=successor_id, turns=turns)
         if drain:
-            waits = self._tier.line(job.key).waiting()
+            waits = self._tier.waiting(job.key)
             known = {id_ for message in job.messages for id_ in message.ids}
             open_ = tuple(m for m in waits if known.isdisjoint(m.ids) and not self.settled_by(job.key, m.message_id))
             fence = replace(fence, waiting=open_)

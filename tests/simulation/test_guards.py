@@ -14,10 +14,26 @@ from message_handler.processing import Worker
 from message_handler.stores import accepting, steps
 from message_handler.stores.line import Line
 from message_handler.stores.memory_archive import MemoryArchive
+from message_handler.stores.port import Save
 from tests.simulation.exhaustive import Bounds, explore
 from tests.simulation.scopes import a_message_after_the_fault_and_one_after_the_recovery
 
 Take = Callable[[pytest.MonkeyPatch], None]
+
+
+def comparison(patch: pytest.MonkeyPatch, compared: str) -> None:
+    """A save goes through, whatever this field of the line is meanwhile."""
+    before = Save.is_allowed
+
+    def is_allowed(save: Save, fields: dict[str, str], *found: Any) -> bool:
+        seen = fields.get(compared, "") if save.compared == compared else save.seen
+        return before(replace(save, seen=seen), fields, *found)
+
+    patch.setattr(Save, "is_allowed", is_allowed)
+
+
+def version_comparison(patch: pytest.MonkeyPatch) -> None:
+    comparison(patch, "version")
 
 
 def owner_comparison(patch: pytest.MonkeyPatch) -> None:
@@ -27,6 +43,7 @@ def owner_comparison(patch: pytest.MonkeyPatch) -> None:
         return line.current is not None and line.hold is not None
 
     patch.setattr(steps, "owns", owns)
+    comparison(patch, "holder")
 
 
 def owner_comparison_of_finish(patch: pytest.MonkeyPatch) -> None:
@@ -114,6 +131,7 @@ AFTER_A_LAST_COMMIT = Bounds(faults=1, first=("archive.commit", "crash after"))
 @pytest.mark.parametrize(
     ("guard", "bounds"),
     [
+        (version_comparison, Bounds(preemptions=1)),
         (owner_comparison, ONE_FAULT),
         (owner_comparison_of_finish, AFTER_A_PAUSED_COMMIT),
         (fence_and_settled_comparison, ONE_FAULT),

@@ -18,7 +18,7 @@ from message_handler.models import (
     Request,
     Verdict,
 )
-from message_handler.stores.port import Again, Finished, Sealed
+from message_handler.stores.port import Again, Finished, Saved, Sealed, Snapshot
 from tests.simulation.simulation import Simulation
 
 
@@ -82,6 +82,10 @@ def _said(value: Any, names: Names) -> str:
             return f"fence {value.number}{settled}{ended}{rest}{waiting}"
         case Sealed():
             return f"{value.verdict} {_said(value.job, names)}" if value.job else value.verdict
+        case Saved():
+            return "saved"
+        case Snapshot():
+            return "met another"
         case Finished():
             return f"{'done' if value.done else 'not done'}{', next waits' if value.waiting else ''}"
         case Verdict():
@@ -96,6 +100,8 @@ def _said(value: Any, names: Names) -> str:
             return names.of(value, "J")
         case str() if len(value) == 36:
             return names.of(value, "L")
+        case str() if value.startswith("{"):
+            return "a document"
         case list() | tuple() | set() | frozenset() | dict():
             return f"[{' '.join(_said(item, names) for item in value)}]"
         case None:

@@ -8,21 +8,25 @@ from contextlib import nullcontext
 from typing import Any
 
 from message_handler.errors import Unavailable
+from message_handler.models import Accepted
 from message_handler.stores.breaker import CircuitBreaker
+from message_handler.stores.port import Saved
 from tests.contract.chat import Clock
 from tests.contract.world import Crash
 from tests.simulation.fate import Fate, Fault, possible
 from tests.simulation.processes import KEY, SETTINGS, Process, SlowAI
 from tests.simulation.scheduler import Scheduler
 from tests.simulation.sqs import SimulatedQueue
-from tests.simulation.stores import SharedArchive, SharedTier
+from tests.simulation.stores import Doing, SharedArchive, SharedLines
 
 #: They only ask how things are: no step of their own, or a run would consist of them.
 QUIET = frozenset({"ping", "close", "cached", "cache", "bot_of", "configuration", "lock", "dead_letters", "remove"})
 #: Long enough for a claim to go stale, the sweep to come and others to do the work.
 PAUSES = (90.0, 16.0, 5.0, 400.0)
 OUTAGE_SECONDS = (20.0, 0.05, 0.3, 2.0, 90.0, 400.0, 2_000.0)
-MAX_STEPS = 4_000
+MAX_STEPS = 6_000
+#: The stores of lines, whose calls are parts of a tier's steps.
+TIERS = ("redis", "postgres", "memory")
 
 
 class World:
@@ -33,13 +37,14 @@ class World:
         self.clock = Clock()
         self.began = self.clock()
         self.scheduler = Scheduler(self.clock, fate.who, MAX_STEPS)
-        self.redis = SharedTier("redis", SETTINGS, self.clock)
-        self.postgres = SharedTier("postgres", SETTINGS, self.clock)
+        self.redis = SharedLines("redis", SETTINGS, self.clock)
+        self.postgres = SharedLines("postgres", SETTINGS, self.clock)
         self.archive = SharedArchive(self.postgres)
         self.queue = SimulatedQueue(self.clock)
         self.ai = SlowAI(self, naps)
         self.trace: list[tuple[float, str, str, tuple[Any, ...], Any]] = []
         self.counts: Counter[str] = Counter()
+        self._doing: dict[str, Doing] = {}
         #: When something went wrong, and when the sweep or an operator then took a conversation from its worker.
         self.faults_at: list[float] = []
         self.freed_at: list[float] = []
@@ -66,11 +71,13 @@ class World:
         """A call of a port. Raises Crash, Unavailable, and whatever the adapter does."""
         if not process.alive:
             raise Crash
-        if name in QUIET:
+        if name in QUIET or (label in TIERS and self.doing.name in QUIET):
             with breaker.guard() if breaker else nullcontext():
                 self._reach(process, label)
                 return call()
         step = f"{label}.{name}"
+        if label in TIERS:
+            step, arguments = f"{label}.{self.doing.name}{'' if name == 'save' else f' {name}'}", ()
         self.scheduler.pause()
         if not process.alive:
             raise Crash
@@ -82,10 +89,8 @@ class World:
                 if fault == "fail before":
                     raise Unavailable(label)
                 outcome = call()
-                if name in ("sweep", "release") and outcome:
-                    self.freed_at.append(self.clock())
-                if label == "redis":
-                    self._watch(name, arguments)
+                if label in TIERS and name == "save":
+                    self._watch(label, outcome)
                 if fault == "fail after":
                     raise Unavailable(label)
         except BaseException as error:
@@ -97,6 +102,33 @@ class World:
             self._dies(process)
         if fault == "pause after":
             self._pauses(process)
+        return outcome
+
+    @property
+    def doing(self) -> Doing:
+        """The tier's step that the running actor takes."""
+        assert self.scheduler.current is not None
+        return self._doing[self.scheduler.current.name]
+
+    def does(self, label: str, name: str, call: Callable[[], Any], arguments: tuple[Any, ...]) -> Any:
+        """A step of a tier, by its parts."""
+        actor, outcome = self._actor, None
+        before, doing = self._doing.get(actor), Doing(name, arguments)
+        self._doing[actor] = doing
+        try:
+            outcome = call()
+            doing.check(label, outcome)
+        except BaseException as error:
+            outcome = error
+            raise
+        finally:
+            if before:
+                self._doing[actor] = before
+            if name not in QUIET:
+                self.trace.append((self.clock(), actor, f"{label}.{name}", arguments, outcome))
+        if isinstance(outcome, Accepted) and outcome.interrupted and label != "memory":
+            store = self.redis if label == "redis" else self.postgres
+            store.interrupted[outcome.job_id] = outcome.interrupted
         return outcome
 
     def note(self, what: str, *details: Any) -> None:
@@ -112,14 +144,21 @@ class World:
         ):
             raise Unavailable(label)
 
-    def _watch(self, name: str, arguments: tuple[Any, ...]) -> None:
-        """A step of Redis was taken: in which order the messages came, as their requests have it."""
+    def _watch(self, label: str, answers: list[Any]) -> None:
+        """Part of a step was taken. Of Redis': in which order the messages came, as their requests have it."""
+        name, arguments = self.doing.name, self.doing.arguments
+        if not isinstance(answers[0], Saved):
+            return
+        if name in ("sweep", "release"):
+            self.freed_at.append(self.clock())
+        if label != "redis":
+            return
         self.redis.remember()
         if name == "claim" and arguments[2:] and arguments[2]:
             name, arguments = "accept_again", (arguments[2].request,)
         if name not in ("accept", "accept_again", "undo"):
             return
-        waiting = {message.content for message in self.redis.line(KEY).waiting()}
+        waiting = {message.content for message in self.redis.waiting(KEY)}
         if name == "undo":
             undone = {self.contents[message_id] for message_id in arguments[1]} - waiting
             self.accepted = [content for content in self.accepted if content not in undone]
@@ -168,7 +207,7 @@ class World:
             raise Crash
 
     def _outage(self, fault: Fault, process: Process) -> None:
-        away: list[SharedTier | Process] = []
+        away: list[SharedLines | Process] = []
         if fault in ("redis away", "both away"):
             away.append(self.redis)
         if fault in ("postgres away", "both away"):

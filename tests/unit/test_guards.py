@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
 import pytest
 
-from tests.guards.__main__ import GUARDS, REPOSITORY, main
-from tests.guards.guard import PACKAGE, TESTS, Guard, Removal
+from tests.guards import marks
+from tests.guards.__main__ import GUARDS, main
+from tests.guards.guard import IN_MEMORY, PACKAGE, REPOSITORY, Guard, Removal
 from tests.guards.scratch import Outcome, Scratch
 
 
@@ -22,11 +24,15 @@ class TestEachGuard:
         texts = {removal.file: (REPOSITORY / PACKAGE / removal.file).read_text() for removal in guard.removals}
         for removal in guard.removals:
             texts[removal.file] = removal.applied(texts[removal.file])
+        for file, text in texts.items():
+            if file.endswith(".py"):
+                ast.parse(text, file)
 
-    def test_its_test_exists(self, guard: Guard) -> None:
-        file, *scopes = guard.test.partition("[")[0].split("::")
-        defined = re.findall(r"^ *(?:class|def) (\w+)", (REPOSITORY / TESTS / file).read_text(), re.MULTILINE)
-        assert set(scopes) <= set(defined)
+    def test_its_tests_exist(self, guard: Guard) -> None:
+        for chosen in guard.chosen[:1] if guard.test != IN_MEMORY else guard.chosen[:-2]:
+            file, *scopes = chosen.partition("[")[0].split("::")
+            defined = re.findall(r"^ *(?:class|def) (\w+)", (REPOSITORY / file).read_text(), re.MULTILINE)
+            assert set(scopes) <= set(defined)
 
 
 def test_no_guard_is_listed_twice() -> None:
@@ -42,6 +48,49 @@ class TestRemoval:
     def test_one_that_removes_nothing_is_refused(self) -> None:
         with pytest.raises(ValueError, match="not once"):
             Removal("steps.py", "if it:", "if it:").applied("if it:")
+
+
+class TestMarks:
+    @pytest.mark.parametrize(
+        ("marked", "without"),
+        [
+            ("if late:  # guard: step finish\n    pass", "if False:"),
+            ("while late:  # guard: step finish -> late()\n    pass", "while late():"),
+            ("if late:\n    pass\nelif found.at > now:  # guard: step finish\n    pass", "elif False:"),
+            ("(\n    a\n    and b == c  # guard: step seal\n    and d\n)", "    and True"),
+            ("(\n    a\n    or b == c  # guard: step seal\n    or d\n)", "    or False"),
+            ("[\n    a\n    for a in b\n    if a  # guard: step seal\n]", "    if True"),
+            ("[\n    a\n    for a in b\n    if a  # guard: step seal -> False\n]", "    if False"),
+            ("call(\n    a,\n    b=c,  # guard: step seal\n)", ""),
+            ("call(\n    a,\n    b=c,  # guard: step seal -> d\n)", "    b=d,"),
+            ("call(\n    a,\n    b + c,  # guard: step seal -> b\n)", "    b,"),
+            ("a[b] = a.get(b) + 1  # guard: step undo, posts", "pass"),
+            ("a = b  # guard: step undo, posts -> c", "a = c"),
+            ("return a and b  # guard: step seal -> a", "return a"),
+        ],
+    )
+    def test_what_is_marked_is_gone(self, marked: str, without: str) -> None:
+        (guard,) = marks.guards_in("steps.py", marked)
+        assert guard.removals[0].new == without
+        ast.parse(guard.removals[0].applied(marked))
+
+    def test_it_is_named_by_what_stands_there(self) -> None:
+        (guard,) = marks.guards_in("steps.py", "a = b  # guard: invariant 4, seal -> c")
+        assert (guard.name, guard.rule) == ("a = b", "invariant 4, seal")
+
+    @pytest.mark.parametrize(
+        "marked",
+        [
+            "(\n    a and b  # guard: step seal\n)",
+            "call(a, (\n    b  # guard: step seal\n))",
+            "for a in b:  # guard: step seal\n    pass",
+            "call(a,  # guard: step seal -> None\nb)",
+            "a()  # guard:",
+        ],
+    )
+    def test_what_can_not_be_removed_is_told(self, marked: str) -> None:
+        with pytest.raises(ValueError, match=r"mark|removed"):
+            list(marks.guards_in("steps.py", marked))
 
 
 @pytest.mark.skipif(not (REPOSITORY / ".git").exists(), reason="git lists what is copied")

@@ -9,8 +9,9 @@ import pytest
 
 from message_handler import MessageHandler
 from message_handler.bot_config import BotConfigService
-from message_handler.errors import RateLimited, Unavailable
+from message_handler.errors import Contended, RateLimited, Unavailable
 from message_handler.stores.failover import Failover
+from message_handler.stores.line_tier import LineTier
 from message_handler.stores.memory import MemoryTier
 from tests.unit.service import CANARY, Answer, ConfiguredArchive, Service, bot
 
@@ -96,6 +97,30 @@ class TestPosting:
         service.use(tiers=tiers, intake=replace(service.parts.intake, tiers=tiers))
         limit(service, 2)
         assert [post(service, f"m{n}").status for n in range(3)] == [202, 202, 429]
+
+
+class TestOneConversation:
+    """What is too much for one conversation is refused there, and no store counts as away."""
+
+    def test_too_many_requests_at_the_same_moment(self, service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+        def contended(*_: object, **__: object) -> None:
+            raise Contended
+
+        with monkeypatch.context() as patch:
+            patch.setattr(LineTier, "accept", contended)
+            refused = post(service, "m0")
+        assert (refused.status, refused.headers["Retry-After"]) == (429, "1")
+        assert "degraded" not in post(service, "m0").body
+
+    def test_too_many_messages_that_wait(self, service: Service) -> None:
+        settings = service.parts.settings.model_copy(update={"max_waiting": 2})
+        tiers = Failover(MemoryTier(settings))
+        service.use(tiers=tiers, intake=replace(service.parts.intake, tiers=tiers))
+        assert [post(service, f"m{n}").status for n in range(3)] == [202, 202, 429]
+        refused = post(service, "m2")
+        assert refused.headers["Retry-After"] == "30"
+        assert "2 messages" in refused.body["detail"]
+        assert post(service, "m1").body["duplicate"]
 
 
 def test_the_library_raises_it(monkeypatch: pytest.MonkeyPatch) -> None:

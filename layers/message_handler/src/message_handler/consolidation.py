@@ -14,6 +14,7 @@ for the last message only; and all of it in any order. These rules keep every me
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -21,20 +22,29 @@ from message_handler.models import Message
 
 
 def match(waiting: Sequence[Message], incoming: Sequence[Message]) -> list[int | None]:
-    """For each incoming message the index of the waiting one that is the same utterance, or None."""
+    """For each incoming message the index of the waiting one that is the same utterance, or None.
+
+    Linear: each waiting message enters a queue of its content's once, and leaves it once.
+    """
+    if not waiting:
+        return [None] * len(incoming)
     by_id = {message_id: index for index, message in enumerate(waiting) for message_id in message.ids}
     found = [next((by_id[id_] for id_ in message.ids if id_ in by_id), None) for message in incoming]
     taken = {index for index in found if index is not None}
-    same_content: dict[str, list[int]] = {}
+    # One that the platform named is never the same as another that it named: such a one looks at the unnamed alone.
+    same_content: dict[tuple[str, bool], deque[int]] = {}
     for index, message in enumerate(waiting):
-        same_content.setdefault(message.digest, []).append(index)
+        if index not in taken:
+            same_content.setdefault((message.digest, False), deque()).append(index)
+            if not message.given:
+                same_content.setdefault((message.digest, True), deque()).append(index)
     for position, message in enumerate(incoming):
-        if found[position] is None:
-            for index in same_content.get(message.digest, ()):
-                if index not in taken and not (message.given and waiting[index].given):
-                    found[position] = index
-                    taken.add(index)
-                    break
+        candidates = same_content.get((message.digest, message.given))
+        while candidates and found[position] is None:
+            index = candidates.popleft()
+            if index not in taken:
+                found[position] = index
+                taken.add(index)
     return found
 
 

@@ -10,7 +10,7 @@ queue, a worker that runs, a tier that is away) brings nothing back, for Postgre
 
 from __future__ import annotations
 
-from message_handler.errors import NotFound, Unavailable
+from message_handler.errors import PASSING, NotFound
 from message_handler.models import AuditEntry, ConversationKey
 from message_handler.stores.failover import Failover
 from message_handler.stores.port import Archive
@@ -24,11 +24,12 @@ def erase(tiers: Failover, archive: Archive, key: ConversationKey, entry: AuditE
     when this is asked again.
     """
     erased = archive.erase(key, entry)
-    found, away = erased.found, None
+    found = erased.found
+    away: Exception | None = None
     for tier in tiers.tiers:
         try:
             found = tier.erase(key, erased.job_ids) or found
-        except Unavailable as error:
+        except PASSING as error:
             away = error
     if away:
         raise away

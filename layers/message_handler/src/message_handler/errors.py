@@ -12,7 +12,10 @@
     │   │   ├── OtherBot                the conversation belongs to `bot_id`
     │   │   ├── HandedOff               a human answers it: keep in Postgres what is said
     │   │   └── Rejected                the bot takes no message while it answers another
-    │   └── RateLimited             429: send it again after `retry_after` seconds
+    │   └── TooManyRequests         429: send it again after `retry_after` seconds
+    │       ├── RateLimited             the tenant has sent more than it may
+    │       ├── TooManyWaiting          too many of the conversation's messages wait for an answer
+    │       └── Contended               too many processes change the conversation at the same moment
     ├── SettingsError           stop: the deployment's configuration is wrong
     ├── Unavailable             retry later: a store or the queue did not answer (HTTP 503)
     ├── SecretRefused           stop: a tenant's configuration may not name or hold that secret
@@ -122,15 +125,36 @@ class Rejected(Conflict):
         self.job_id = job_id
 
 
-class RateLimited(RequestError):
-    """The tenant has sent more than its `rate_limit_per_minute`: send it again after `retry_after` whole seconds."""
+class TooManyRequests(RequestError):
+    """Send it again after `retry_after` whole seconds."""
 
     status = 429
     title = "Too Many Requests"
 
-    def __init__(self, retry_after: int) -> None:
-        super().__init__(f"more messages than the platform's rate_limit_per_minute; try again in {retry_after} s")
+    def __init__(self, detail: str, retry_after: int) -> None:
+        super().__init__(f"{detail}; try again in {retry_after} s")
         self.retry_after = retry_after
+
+
+class RateLimited(TooManyRequests):
+    """The tenant has sent more than its `rate_limit_per_minute`."""
+
+    def __init__(self, retry_after: int) -> None:
+        super().__init__("more messages than the platform's rate_limit_per_minute", retry_after)
+
+
+class TooManyWaiting(TooManyRequests):
+    """As many messages of the conversation wait for an answer as may wait."""
+
+    def __init__(self, most: int, retry_after: int) -> None:
+        super().__init__(f"{most} messages of this conversation wait for an answer already", retry_after)
+
+
+class Contended(TooManyRequests):
+    """Each try met a change by another process. It concerns this conversation alone: its store is there."""
+
+    def __init__(self) -> None:
+        super().__init__("too many requests change this conversation at the same moment", 1)
 
 
 class SettingsError(MessageHandlerError):
@@ -144,6 +168,10 @@ class Unavailable(MessageHandlerError):
         super().__init__(f"{what} is not available")
         self.what = what
         self.retry_after = retry_after
+
+
+#: What passes: the same step may be taken again later, and what is left undone meanwhile is found again.
+PASSING = (Unavailable, Contended)
 
 
 class SecretRefused(MessageHandlerError):

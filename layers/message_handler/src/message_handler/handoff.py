@@ -18,7 +18,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from message_handler.errors import HandedOff, InvalidRequest, NotFound, PayloadTooLarge, Unavailable
+from message_handler.errors import PASSING, Contended, HandedOff, InvalidRequest, NotFound, PayloadTooLarge
 from message_handler.models import Accepted, ConversationKey, HeldMessage, JobStatus, Request
 from message_handler.queues import Queue
 from message_handler.stores.failover import Failover
@@ -60,7 +60,7 @@ def hand_off(tiers: Failover, archive: Archive, queue: Queue, key: ConversationK
 def silence(tiers: Failover, queue: Queue, key: ConversationKey) -> None:
     """Tell the tiers that Postgres has silenced the bot: its run stops, and a worker comes to hold what it answered."""
     # Each may fail: a worker learns it at its fence, and tells the tier.
-    with suppress(Unavailable):
+    with suppress(*PASSING):
         tiers.each(lambda tier: tier.hand_off(key, human=True))
         released = [job for job in tiers.each(lambda tier: tier.release(key)) if job]
         if released:
@@ -83,7 +83,7 @@ def give_back(
     tiers: Failover, archive: Archive, accept: Accept, key: ConversationKey, *, correlation_id: str = ""
 ) -> str | None:
     """Let a job answer what is held of a conversation that the bot answers again; returns its id, if anything was."""
-    with suppress(Unavailable):  # one that goes on believing it asks Postgres before it turns anybody away
+    with suppress(*PASSING):  # one that goes on believing it asks Postgres before it turns anybody away
         tiers.each(lambda tier: tier.hand_off(key, human=False))
     back = archive.held(key)
     if back is None or not back.held:
@@ -118,6 +118,8 @@ def give_back_the_rest(tiers: Failover, archive: Archive, accept: Accept) -> int
     for key in archive.to_give_back():
         try:
             count += give_back(tiers, archive, accept, key) is not None
+        except Contended:
+            continue  # at the next sweep
         except PayloadTooLarge:
             # With what waits there it is too much for one record: when that is answered.
             _log.warning("too large to hand back now")
@@ -131,7 +133,7 @@ def _forget_failures(tiers: Failover, archive: Archive, key: ConversationKey, he
         if not job or job.status is not JobStatus.FAILED:
             continue
         ids = [id_ for kept in held if kept.job_id == job_id for id_ in kept.message.ids]
-        with suppress(Unavailable):  # a worker finds at its record that the message is open, and forgets the end then
+        with suppress(*PASSING):  # a worker finds at its record that the message is open, and forgets the end then
             tiers.each(partial(_forget, key=key, ids=ids, job_id=job_id))
 
 

@@ -15,7 +15,15 @@ from pydantic import Field
 
 from message_handler import history
 from message_handler.bot_config import BotConfigService
-from message_handler.errors import HandedOff, InvalidRequest, OtherBot, PayloadTooLarge, RateLimited, Unavailable
+from message_handler.errors import (
+    PASSING,
+    HandedOff,
+    InvalidRequest,
+    OtherBot,
+    PayloadTooLarge,
+    RateLimited,
+    Unavailable,
+)
 from message_handler.metrics import TIER_VALUES, Meter
 from message_handler.models import (
     DEFAULT_PLATFORM,
@@ -209,7 +217,14 @@ class Intake:
                 max_characters=int(limits.get("max_context_characters", 10_000)),
             )
             accepting = Request(
-                key, new, kept, config["bot_id"], request.resources, correlation_id, **_policy(request, limits)
+                key,
+                new,
+                kept,
+                config["bot_id"],
+                request.resources,
+                correlation_id,
+                bounded=True,
+                **_policy(request, limits),
             )
             try:
                 if self._human_answers(accepting, context):
@@ -267,7 +282,7 @@ class Intake:
         messages = request.messages[silent.answered :]
         held = self.archive.hold(request.key, messages, request.context, request.resources)
         if held is None:
-            with suppress(Unavailable):
+            with suppress(*PASSING):
                 self.tiers.each(lambda tier: tier.hand_off(request.key, human=False))
             return None
         if messages:
@@ -313,7 +328,7 @@ class Intake:
             self.queue.send(record, delay=quiet if accepted.lock_id or alone else self.settings.join_delay)
         except (Unavailable, PayloadTooLarge):
             # What a tier that went away meanwhile keeps is woken by the sweep: answered, though it was refused.
-            with suppress(Unavailable):
+            with suppress(*PASSING):
                 tier.undo(key, accepted.posted)
             raise
         if accepted.interrupted:

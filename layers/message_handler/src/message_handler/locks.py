@@ -54,9 +54,10 @@ class MessageLockManager:
         """
         key = conversation_key(conversation_id, self._platform_id)
         turns, now = texts_of(messages, bot_id), time.time()
-        request = Request(key, tuple([new_message(turn.content, None, now) for turn in turns]), (), bot_id)
+        new = tuple([new_message(turn.content, None, now) for turn in turns])
+        request = Request(key, new, (), bot_id, bounded=True)
         lock_id = new_id()
-        job_id = key.job_id_under(lock_id)
+        job_id = key.new_job_id()
         _, accepted = self._tiers.first(lambda tier: tier.accept(request, job_id=job_id, lock_id=lock_id))
         return {
             "acquired": accepted.lock_id is not None,

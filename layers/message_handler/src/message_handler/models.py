@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 Role = Literal["user", "assistant", "sale"]
 
@@ -57,16 +57,7 @@ class ConversationKey:
 
     def new_job_id(self) -> str:
         """A UUIDv8 (RFC 9562) whose first 10 bits name the shard, so that an id alone finds its keys."""
-        return self._job_id(os.urandom(16))
-
-    def job_id_under(self, lock_id: str) -> str:
-        """What to name a job that is made together with its lock: whoever brings the lock back finds the job by it.
-
-        The other way no lock is found by its job's id, which more people know.
-        """
-        return self._job_id(hashlib.blake2b(lock_id.encode(), digest_size=16).digest())
-
-    def _job_id(self, bits: bytes) -> str:
+        bits = os.urandom(16)
         return _uuid((self.shard << 6 | bits[1] & 0x3F).to_bytes(2) + bits[2:], "8")
 
 
@@ -98,6 +89,18 @@ def shard_of_job(job_id: str) -> int | None:
     return value.int >> 118 if value.version == 8 and str(value) == job_id else None
 
 
+def digest_of(text: str) -> str:
+    """Stands for a text: 32 hexadecimal digits."""
+    return hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=16).hexdigest()
+
+
+class TextRef(NamedTuple):
+    """Stands for a long value in a line: the digest of its JSON, which is kept beside the line, and its items."""
+
+    digest: str
+    items: int
+
+
 @dataclass(frozen=True, slots=True)
 class Message:
     """A patient's utterance that wants an answer.
@@ -114,11 +117,13 @@ class Message:
     #: When intake was given it, in Unix seconds: an erasure voids what was accepted before it. 0: an earlier
     #: version took it in, see `dated`; it counts as long ago.
     accepted_at: float = field(default=0.0, compare=False)
+    #: The digest of the content, if known; in a line it stands for a content that lies beside it.
+    kept: str = field(default="", compare=False)
 
     @property
     def digest(self) -> str:
         """Stands for the content where messages without ids are compared."""
-        return hashlib.blake2b(self.content.encode(), digest_size=16).hexdigest()
+        return self.kept or digest_of(self.content)
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -152,7 +157,8 @@ def dated(messages: Iterable[Message], at: float) -> tuple[Message, ...]:
 
 def new_message(content: str, message_id: str | None, accepted_at: float = 0.0) -> Message:
     """A message under the platform's id, or under a minted one."""
-    return Message(message_id or os.urandom(16).hex(), content, given=message_id is not None, accepted_at=accepted_at)
+    id_, given = message_id or os.urandom(16).hex(), message_id is not None
+    return Message(id_, content, given, (), accepted_at, digest_of(content))
 
 
 class JobStatus(StrEnum):
@@ -206,6 +212,9 @@ class Job:
     bot_id: str
     context: tuple[Turn, ...] = ()
     resources: dict[str, Any] = field(default_factory=dict)
+    #: In a line they stand for context and resources, which lie beside it.
+    kept_context: TextRef | None = field(default=None, compare=False)
+    kept_resources: TextRef | None = field(default=None, compare=False)
     restarts: int = 0
     attempts: int = 0
     sealed: bool = False
@@ -228,6 +237,10 @@ class Job:
     superseded_by: str | None = None
     #: Of the request that created it: runs through logs, provider call and webhook.
     correlation_id: str = ""
+
+    @property
+    def context_turns(self) -> int:
+        return self.kept_context.items if self.kept_context else len(self.context)
 
     @property
     def given_ids(self) -> tuple[str, ...]:
@@ -261,6 +274,8 @@ class Request:
     # For the first accept alone: no record carries them.
     debounce: float = field(default=0.0, compare=False)
     debounce_max: float = field(default=10.0, compare=False)
+    #: Whether it is refused where too many messages wait. What was promised once is taken in, however many there are.
+    bounded: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

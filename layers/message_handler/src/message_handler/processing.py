@@ -17,7 +17,7 @@ from typing import Any
 from message_handler.ai import AI
 from message_handler.bot_config import BotConfigService
 from message_handler.delivery import Deliveries
-from message_handler.errors import PayloadTooLarge, Unavailable
+from message_handler.errors import PASSING, PayloadTooLarge, Unavailable
 from message_handler.metrics import TIER_VALUES, Meter
 from message_handler.models import (
     AnyRecord,
@@ -85,9 +85,10 @@ class Worker:
             patience = PATIENCE_SECONDS if receive_count < PATIENT_FROM else math.inf
             back = self._work(record, deadline, retry, ended, self.ai, patience=patience, give_up=last)
             return Outcome(back, tuple(ended))
-        except Unavailable as error:
+        except PASSING as error:
             # The breaker has warned; one line a record would flood the log of an outage.
-            _log.info("a record waits", extra={"ai_job_id": record.job_id, "away": error.what})
+            reason = error.what if isinstance(error, Unavailable) else "others change its conversation"
+            _log.info("a record waits", extra={"ai_job_id": record.job_id, "reason": reason})
             return Outcome(self.retry_after(receive_count), tuple(ended))
 
     def retry_after(self, receive_count: int) -> float:
@@ -158,7 +159,7 @@ class Worker:
         while isinstance(claim, Claim):
             try:
                 end = self._run(tier, claim, deadline, ai).to_its_end(claim.job)
-            except Unavailable:
+            except PASSING:
                 raise
             except Exception:
                 if give_up:
@@ -268,7 +269,7 @@ class Worker:
                 self.tiers.each(lambda tier: tier.job(job.job_id) and tier.erase(job.key, [job.job_id]))
                 return
         # What can't be told forgets by itself.
-        with suppress(Unavailable):
+        with suppress(*PASSING):
             self.tiers.each(lambda tier: tier.archived(job.job_id))
 
 

@@ -21,8 +21,8 @@ from urllib.parse import unquote
 from message_handler.errors import (
     InvalidRequest,
     PayloadTooLarge,
-    RateLimited,
     RequestError,
+    TooManyRequests,
     Unauthenticated,
     Unavailable,
 )
@@ -181,7 +181,7 @@ def _headers_of(error: RequestError) -> Headers:
     """What HTTP wants beside an error's status (RFC 9110; RFC 6585)."""
     if isinstance(error, Unauthenticated):
         return {"WWW-Authenticate": "Bearer"}
-    return {"Retry-After": str(error.retry_after)} if isinstance(error, RateLimited) else {}
+    return {"Retry-After": str(error.retry_after)} if isinstance(error, TooManyRequests) else {}
 
 
 def log_crash(error: Exception, **about: str) -> None:

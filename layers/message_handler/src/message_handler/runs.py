@@ -18,7 +18,15 @@ from typing import Any
 from message_handler import history
 from message_handler.ai import AI, Completion, Prompt, Watch
 from message_handler.bot_config import BotConfigService
-from message_handler.errors import AIError, MessageHandlerError, PayloadTooLarge, RequestError, Unavailable
+from message_handler.errors import (
+    PASSING,
+    AIError,
+    Contended,
+    MessageHandlerError,
+    PayloadTooLarge,
+    RequestError,
+    Unavailable,
+)
 from message_handler.metrics import Meter
 from message_handler.models import ArchiveRecord, Committed, Fence, Job, JobError, JobStatus, Progress, Request, Turn
 from message_handler.notices import failure_notice
@@ -221,6 +229,8 @@ class Run:
             done = self._complete(config["core_ai"], prompt, watch)
         except AIError as failure:
             error = JobError(failure.code, str(failure), failure_notice(config))
+        except Contended:
+            raise
         except RequestError as refused:
             # The bot was deactivated or deleted after the message was accepted.
             error = JobError("bot_unavailable", refused.detail, failure_notice(config))
@@ -262,7 +272,7 @@ class Run:
             enough = self.deadline - now >= min(needs, self.settings.run_seconds / 2)
             restartable = job.restarts < self.settings.max_restarts and enough
             # A tier that is away for a moment costs no answer: the next look asks again, and the seal decides.
-            with suppress(Unavailable):
+            with suppress(*PASSING):
                 if now - pulse.beaten >= (PROGRESS_SECONDS if len(text) != shown else self.settings.heartbeat_every):
                     pulse.beaten, shown = now, len(text)
                     progress = Progress(shown, _storable(text) if shows else None)
@@ -340,7 +350,7 @@ class Run:
     def _finish(self, job: Job, committed: Committed | None = None) -> Ended:
         try:
             finished = self.tier.finish(job.key, self.lock_id, job)
-        except Unavailable:
+        except PASSING:
             if not committed:
                 raise
             # Answered is answered. The next claimer of what is left in the tier finds it settled.

@@ -66,6 +66,8 @@ class Settings(BaseModel):
     job_ttl: Seconds = 3600.0
     join_delay: Annotated[int, Field(ge=0, le=900)] = 150
     max_restarts: Annotated[int, Field(ge=0)] = 3
+    #: Messages of one conversation that may wait for an answer; a request that would exceed it gets a 429.
+    max_waiting: Annotated[int, Field(ge=1)] = 1_000
     wake_after: Seconds = 60.0
     configuration_ttl: Seconds = 5.0
 

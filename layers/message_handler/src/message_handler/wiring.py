@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from dataclasses import dataclass
@@ -198,9 +199,9 @@ def _tiers(settings: Settings, database: Database | None, *, deployed: bool) -> 
     if database:
         from message_handler.stores.postgres import PostgresTier
 
-        tiers.append(PostgresTier(database, settings))
+        tiers.append(PostgresTier(database, settings, together=deployed))
     # Whoever works in another process never finishes what waits in this one's memory.
-    unheld_seconds = settings.heartbeat_stale if settings.job_queue_url else None
+    unheld_seconds = settings.heartbeat_stale if settings.job_queue_url else math.inf
     tiers.append(MemoryTier(settings, unheld_seconds=unheld_seconds))
     return Failover(*tiers, expected="redis" if deployed else None)
 

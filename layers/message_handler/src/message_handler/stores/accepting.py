@@ -1,19 +1,21 @@
 """A tier's first step: a request's messages join a conversation's line, each once, and may be taken back.
 
-As in `steps.py` these are plain functions over the line; `lua/accept.lua` and `lua/undo.lua` are their twins.
+As in `steps.py` these are plain functions over the line.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 from message_handler.consolidation import answered_before, fold, match, with_alias
-from message_handler.errors import HandedOff, OtherBot, Rejected
+from message_handler.errors import HandedOff, OtherBot, Rejected, TooManyWaiting
 from message_handler.models import Accepted, DoubleTexting, Job, JobStatus, Message, Request
 from message_handler.settings import Settings
 from message_handler.stores.line import Ended, Line
+from message_handler.stores.port import Again
 
 
 def accept(
@@ -24,34 +26,42 @@ def accept(
     accept m0 ── creates J and takes the lock      accept m1 ── joins J, or if J is sealed creates the next
 
     Or as the bot's policy has it while J runs: m1 waits for the next job, J is interrupted, or m1 is rejected.
+    Raises OtherBot, HandedOff, Rejected or TooManyWaiting; then nothing has changed.
     """
     again = lock_id is None
     policy = request.double_texting
-    if again and policy != "enqueue":
+    if again and policy != "enqueue":  # guard: step re-accept
         # It was accepted once: it is not rejected any more, and interrupts nobody who began later.
         policy = "consolidate"
-    if line.bot_id and line.bot_id != request.bot_id and not again:
+    if line.bot_id and line.bot_id != request.bot_id and not again:  # guard: step accept, another bot
         raise OtherBot(line.bot_id)
     incoming, waiting = request.messages, line.waiting()
-    answered = 0 if again or line.last is None else answered_before(line.last[2], incoming)
-    if line.handed_off and not again:
+    answered = 0 if again or line.last is None else answered_before(line.last.digests, incoming)
+    if line.handed_off and not again:  # guard: step hand off, accept
         raise HandedOff(answered, (message.message_id for message in waiting))
-    line.bot_id = line.bot_id or request.bot_id
-    found = [None] * answered + match(waiting, incoming[answered:])
+    found = [None] * answered + match(waiting, incoming[answered:])  # guard: invariant 5 -> [None] * len(incoming)
     ended = _ended(line, incoming, found, answered, now - settings.job_ttl)
     new = [index is None and was is None for index, was in zip(found, ended, strict=True)]
     own_index, own_ended = found[-1], ended[-1]
     if own_ended:
         return Accepted(own_ended.job_id, own_ended.message_id, None, True, own_ended.consolidated_messages, ())
 
-    if policy == "reject" and line.current:
+    if policy == "reject" and line.current:  # guard: policy reject
         if new[-1]:
             raise Rejected(line.current.job_id)
         new = [False] * len(new)
+    if (
+        request.bounded  # guard: max_waiting -> False
+        and waiting
+        and any(new)
+        and len(waiting) + sum(new) > settings.max_waiting
+    ):
+        raise TooManyWaiting(settings.max_waiting, math.ceil(settings.ai_timeout))
     target = _target(line, policy, settings)
-    if own_index is not None and (own_index >= _size(line.current)) != (target == "next"):
+    if own_index is not None and (own_index >= _size(line.current)) != (target == "next"):  # guard: invariant 2, rides
         # The record is deleted when its own message is settled: nothing may ride on it into another job.
         new = [False] * len(new)
+    line.bot_id = line.bot_id or request.bot_id
     created, interrupted = line.current is None, None
     if any(new):
         if policy == "interrupt" and target == "current":
@@ -66,11 +76,10 @@ def accept(
         for message, index in zip(incoming, found, strict=True)
     ]
     posted = tuple(i for i, at, is_new in zip(canonical, found, new, strict=True) if is_new or at is not None)
-    for message, index in zip(incoming, found, strict=True):
-        if index is not None and (message.given or again):
-            _learn_alias(line, waiting[index].message_id, message)
-    for message_id in posted:
-        line.posts[message_id] = line.posts.get(message_id, 0) + 1
+    for message_id, index in zip(canonical, found, strict=True):
+        if index is not None:
+            line.posts[message_id] = line.posts.get(message_id, 1) + 1  # guard: counterexample 11, accept
+    _learn_ids(line, [(waiting[at], m) for m, at in zip(incoming, found, strict=True) if at is not None], again=again)
 
     assert line.current is not None
     own = line.current if _holds(line.current, canonical[-1]) else line.next
@@ -86,9 +95,11 @@ def _ended(
     """For each incoming message that does not wait: what is remembered of it from an ended job."""
     result: list[Ended | None] = []
     for index, message in enumerate(incoming):
-        ids = (line.last[1][index],) if line.last and index < answered else message.ids
-        remembered = (line.ended[id_] for id_ in ids if id_ in line.ended and found[index] is None)
-        result.append(next((was for was in remembered if was.ended_at > not_before), None))
+        remembered = [line.ended[id_] for id_ in message.ids if id_ in line.ended and found[index] is None]
+        if line.last and index < answered:
+            remembered = [line.last.ended(index)]
+        known = next((was for was in remembered if was.ended_at > not_before), None)  # guard: invariant 5 -> None
+        result.append(known)
     return result
 
 
@@ -101,11 +112,16 @@ def _target(line: Line, policy: DoubleTexting, settings: Settings) -> Literal["c
     job = line.current
     if job is None:
         return "current"
-    # Never join while a next exists: a newcomer in a reopened job would overtake those that wait (counterexample 7).
-    open_ = not job.sealed and line.next is None
-    running = job.status is JobStatus.PROCESSING and policy != "enqueue"
-    restartable = running and job.restarts < settings.max_restarts
-    return "current" if open_ and (job.status is JobStatus.PENDING or restartable) else "next"
+    if job.sealed:  # guard: step accept, a closed door
+        return "next"
+    # A newcomer in a reopened job would overtake those that wait for the next (counterexample 7).
+    if line.next:  # guard: counterexample 7, accept
+        return "next"
+    if job.status is JobStatus.PENDING:
+        return "current"
+    if job.restarts >= settings.max_restarts:  # guard: invariant 8, accept
+        return "next"
+    return "current" if job.status is JobStatus.PROCESSING and policy != "enqueue" else "next"
 
 
 def _interrupt(line: Line, job_id: str, now: float) -> Job | None:
@@ -115,19 +131,23 @@ def _interrupt(line: Line, job_id: str, now: float) -> Job | None:
     committed by an earlier worker: the new message joins it, and the fence tells them apart.
     """
     job = line.current
-    if job is None or job.status is not JobStatus.PROCESSING or job.maybe_committed:
+    if job is None or job.status is not JobStatus.PROCESSING:
+        return None
+    if job.maybe_committed:  # guard: counterexample 10, interrupt
         return None
     line.current = replace(
         job,
         job_id=job_id,
         status=JobStatus.PENDING,
-        restarts=job.restarts + 1,
+        restarts=job.restarts + 1,  # guard: invariant 8, interrupt
         attempts=0,
         created_at=now,
         ready_at=0.0,
         started_at=None,
     )
-    return replace(job, status=JobStatus.CANCELLED, finished_at=now, superseded_by=job_id)
+    ended = replace(job, status=JobStatus.CANCELLED, finished_at=now, superseded_by=job_id)
+    line.interrupted, line.ends = job.job_id, (*line.ends, ended)
+    return ended
 
 
 def _take_in(
@@ -145,18 +165,36 @@ def _take_in(
     job = line.current if target == "current" else line.next
     offset = 0 if target == "current" else _size(line.current)
     local = [index - offset if index is not None and 0 <= index - offset < _size(job) else None for index in found]
-    job = job or Job(
-        job_id, line.key, JobStatus.PENDING, (), line.bot_id, created_at=now, correlation_id=request.correlation_id
+    messages = fold(job.messages if job else (), request.messages, local, new)
+    created_at = job.created_at if job else now
+    # Until the patient has been quiet for so long, and not for ever.
+    ready_at = min(
+        now + request.debounce,
+        created_at + request.debounce_max,  # guard: debounce_max_ms -> math.inf
     )
-    if debounced and request.debounce:
-        # Until the patient has been quiet for so long, and not for ever.
-        job = replace(job, ready_at=min(now + request.debounce, job.created_at + request.debounce_max))
-    job = replace(
-        job,
-        messages=fold(job.messages, request.messages, local, new),
-        context=request.context if len(request.context) >= len(job.context) else job.context,
-        resources=request.resources or job.resources,
-    )
+    debounces = debounced and request.debounce > 0
+    if job is None:
+        job = Job(
+            job_id,
+            line.key,
+            JobStatus.PENDING,
+            messages,
+            line.bot_id,
+            request.context,
+            request.resources,
+            created_at=now,
+            ready_at=ready_at if debounces else 0.0,
+            correlation_id=request.correlation_id,
+        )
+    else:
+        changes: dict[str, Any] = {"messages": messages}
+        if debounces:
+            changes["ready_at"] = ready_at
+        if len(request.context) >= job.context_turns:
+            changes |= {"context": request.context, "kept_context": None}
+        if request.resources:
+            changes |= {"resources": request.resources, "kept_resources": None}
+        job = replace(job, **changes)
     if target == "current":
         line.current = job
     else:
@@ -167,32 +205,65 @@ def _holds(job: Job, message_id: str) -> bool:
     return any(message.message_id == message_id for message in job.messages)
 
 
-def _learn_alias(line: Line, message_id: str, incoming: Message) -> None:
-    """Not for a sealed job: its reply may have been committed under the ids that it had."""
-    for name in ("current", "next"):
+def _learn_ids(line: Line, pairs: list[tuple[Message, Message]], *, again: bool) -> None:
+    """Let known messages answer to further ids, which the platform gives or a record brings: (known, incoming).
+
+    Not in a sealed job: its reply may have been committed under the ids that it had.
+    """
+    learned: dict[str, Message] = {}
+    for known, incoming in pairs:
+        if (incoming.given or again) and not (set(incoming.ids) <= set(known.ids) and known.given >= incoming.given):
+            learned[known.message_id] = with_alias(learned.get(known.message_id, known), incoming)
+    for name in ("current", "next") if learned else ():
         job: Job | None = getattr(line, name)
-        if job and not job.sealed:
-            messages = tuple(with_alias(m, incoming) if m.message_id == message_id else m for m in job.messages)
-            setattr(line, name, replace(job, messages=messages))
+        if job is None:
+            continue
+        if job.sealed:  # guard: step accept, a sealed job learns no ids
+            continue
+        messages = tuple(learned.get(message.message_id, message) for message in job.messages)
+        setattr(line, name, replace(job, messages=messages))
+
+
+def accept_again(line: Line, again: Again, *, now: float, settings: Settings) -> None:
+    """Accept what a record says, in case the tier forgot: under the promised name, if no other job has it or had it."""
+    name = again.job_id
+    if (
+        name in line.taken  # guard: invariant 10, the name of an ended job
+        or any(job.job_id == name for job in (*line.jobs(), *line.ends))  # guard: invariant 10, the name of a live job
+    ):
+        name = again.spare_id
+    accept(line, again.request, job_id=name, lock_id=None, now=now, settings=settings)
 
 
 def undo(line: Line, message_ids: Iterable[str]) -> None:
     """Take back an accept whose record was refused, unless somebody else posted the same (counterexample 11)."""
+    job_of = {message.message_id: job for job in line.jobs() for message in job.messages}
+    gone = set()
     for message_id in message_ids:
-        posts = line.posts.get(message_id, 0)
-        job = next((j for j in line.jobs() if _holds(j, message_id)), None)
+        job, posts = job_of.get(message_id), line.posts.pop(message_id, 1)
         if job is None:
             continue
-        if posts > 1 or job.sealed:
+        if (
+            posts > 1  # guard: counterexample 11, undo
+            or job.sealed  # guard: step undo, a sealed job
+        ):
             line.posts[message_id] = posts - 1
-            continue
-        line.posts.pop(message_id, None)
-        rest = replace(job, messages=tuple(m for m in job.messages if m.message_id != message_id))
-        if job is line.next:
-            line.next = rest if rest.messages else None
-        elif rest.messages:
-            line.current = rest
         else:
-            line.promote(line.next, line.due_at)
-            if line.current is None and line.last is None:
-                line.bot_id = ""
+            gone.add(message_id)
+    if not gone:
+        return
+    current, following = (_without(job, gone) for job in (line.current, line.next))
+    if current:
+        line.current, line.next = current, following
+        return
+    line.promote(following, line.due_at)
+    if line.current is None and line.last is None:
+        line.bot_id = ""
+
+
+def _without(job: Job | None, message_ids: set[str]) -> Job | None:
+    """The job without these messages, if it has any of them; None if nothing is left of it."""
+    kept = tuple(m for m in job.messages if m.message_id not in message_ids) if job else ()
+    if job is None or len(kept) == len(job.messages):
+        return job
+    return replace(job, messages=kept) if kept else None

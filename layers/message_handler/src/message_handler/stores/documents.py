@@ -1,14 +1,11 @@
-"""Jobs as JSON documents: what the Redis tier keeps, and what a script may read of it.
-
-`context` and `resources` are strings of JSON inside the document: scripts pass them on unread, for Lua's JSON
-turns an empty list into an empty object and long integers into floats.
-"""
+"""Ended jobs as JSON documents: what tiers keep of them, and archive records carry."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from typing import Any
+
+from pydantic_core import from_json, to_json
 
 from message_handler.models import ConversationKey, Job, JobError, JobStatus, Message, Turn, Usage
 
@@ -24,17 +21,13 @@ def turns_from_json(values: list[dict[str, Any]]) -> tuple[Turn, ...]:
     return tuple(Turn(value["role"], value["content"], value.get("message_id")) for value in values)
 
 
-#: `json.dumps` would make one for each call.
-_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
-
-
 def as_text(value: Any) -> str:
-    """As JSON without blanks: what a script is told, and what it passes on unread."""
-    return _ENCODER.encode(value)
+    """As JSON without blanks. (pydantic's own serializer takes a fifth of `json.dumps`' time.)"""
+    return to_json(value).decode()
 
 
-def message_to_json(message: Message) -> dict[str, Any]:
-    return message.to_json() | {"digest": message.digest}
+def from_text(text: str) -> Any:
+    return from_json(text)
 
 
 def job_to_json(job: Job) -> dict[str, Any]:
@@ -69,16 +62,10 @@ def job_from_json(value: dict[str, Any]) -> Job:
         status=JobStatus(value["status"]),
         messages=tuple(Message.from_json(message) for message in value["messages"]),
         bot_id=value["bot_id"],
-        context=turns_from_json(json.loads(value.get("context", "[]"))),
-        resources=json.loads(value.get("resources", "{}")),
         restarts=value.get("restarts", 0),
         attempts=value.get("attempts", 0),
-        sealed=value.get("sealed", False),
-        maybe_committed=value.get("maybe_committed", False),
         unarchived=value.get("unarchived", False),
-        cancelled=tuple(value.get("cancelled", ())),
         created_at=value["created_at"],
-        ready_at=value.get("ready_at", 0.0),
         started_at=value.get("started_at"),
         finished_at=value.get("finished_at"),
         reply=value.get("reply"),

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from message_handler.errors import Unavailable
+from message_handler.errors import PASSING, Unavailable
 from message_handler.stores.port import Tier, TierName
 
 
@@ -39,11 +39,11 @@ class Failover:
 
     def find[T](self, look: Callable[[Tier], T | None]) -> tuple[Tier, T] | None:
         """The first tier that knows, with what it knows. Raises Unavailable if none does but one is away."""
-        away = None
+        away: Exception | None = None
         for tier in self.tiers:
             try:
                 found = look(tier)
-            except Unavailable as error:
+            except PASSING as error:
                 away = error
                 continue
             if found is not None:
@@ -54,11 +54,12 @@ class Failover:
 
     def each[T](self, step: Callable[[Tier], T]) -> list[T]:
         """Take a step on every tier that is there. Raises Unavailable if none is."""
-        done, away = [], None
+        done: list[T] = []
+        away: Exception | None = None
         for tier in self.tiers:
             try:
                 done.append(step(tier))
-            except Unavailable as error:
+            except PASSING as error:
                 away = error
         if away and not done:
             raise away

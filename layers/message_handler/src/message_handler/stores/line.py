@@ -3,27 +3,29 @@
 A line is what waits for answers in one conversation: `current`, the job that is or will be run, and `next`, the job of
 those messages that came too late for it. A worker's hold on the line is `hold`; between a job's creation and its claim
 the line is locked, but held by nobody.
+
+Its jobs have no text: messages, context and resources are digests, and what they stand for lies beside the line
+(`line_documents.py`). What a step adds has its text until the tier puts it there.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from message_handler.models import ConversationKey, Job, Lock, Message, Progress
 from message_handler.settings import Settings
 from message_handler.stores.port import TierName
 
 
-@dataclass(frozen=True, slots=True)
-class Hold:
+class Hold(NamedTuple):
     """A worker's claim. Times are Unix seconds."""
 
     claimed_at: float
     heartbeat_at: float
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(NamedTuple):
     """What is remembered of an ended job's message: a late duplicate of it starts nothing.
 
     For an hour from `ended_at` on; that lies ahead where the end waits to be archived.
@@ -33,6 +35,18 @@ class Ended:
     message_id: str
     ended_at: float
     consolidated_messages: int
+
+
+class Last(NamedTuple):
+    """The job answered last: its messages' ids and the digests of their contents, in order."""
+
+    job_id: str
+    ids: tuple[str, ...]
+    digests: tuple[str, ...]
+    ended_at: float
+
+    def ended(self, index: int) -> Ended:
+        return Ended(self.job_id, self.ids[index], self.ended_at, len(self.ids))
 
 
 @dataclass(slots=True)
@@ -51,10 +65,39 @@ class Line:
     wakes: int = 0
     #: A human answers, as far as this tier knows: Postgres has the truth.
     handed_off: bool = False
+    #: How often a message was posted that waits, unless once.
     posts: dict[str, int] = field(default_factory=dict)
+    last: Last | None = None
+    #: The job that was interrupted last: no message names it any more.
+    interrupted: str = ""
+
+    # What is looked up for a step, by the ids that it names.
     ended: dict[str, Ended] = field(default_factory=dict)
-    #: The job answered last: its id, its messages' ids and the digests of their contents, in order.
-    last: tuple[str, tuple[str, ...], tuple[str, ...]] | None = None
+    #: Of the names that the step asked for: those under which a job has ended.
+    taken: frozenset[str] = frozenset()
+    #: The jobs that ended in the step, as their readers find them for a while.
+    ends: tuple[Job, ...] = ()
+
+    def copy(self) -> Line:
+        """A line that a step may change."""
+        return Line(
+            self.key,
+            self.bot_id,
+            self.current,
+            self.next,
+            self.lock_id,
+            self.acquired_at,
+            self.hold,
+            self.progress,
+            self.due_at,
+            self.wakes,
+            self.handed_off,
+            dict(self.posts),
+            self.last,
+            self.interrupted,
+            dict(self.ended),
+            self.taken,
+        )
 
     def waiting(self) -> tuple[Message, ...]:
         return tuple(m for job in self.jobs() for m in job.messages)

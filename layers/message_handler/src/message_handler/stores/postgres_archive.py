@@ -33,7 +33,7 @@ from message_handler.stores import holding, postgres_audit, postgres_handoff
 from message_handler.stores.combiner import ALONE, MOST, Alone, Combiner
 from message_handler.stores.database import Database, Refused, execute, transaction
 from message_handler.stores.documents import as_text
-from message_handler.stores.line_documents import line_from_text
+from message_handler.stores.line_documents import line_of, texts_of, with_texts
 from message_handler.stores.port import ERASURE_MARGIN, Noted
 
 _SETTLED_KIND = {JobStatus.COMPLETED: "answered", JobStatus.FAILED: "failed"}
@@ -71,7 +71,7 @@ class PostgresArchive:
         return self._database.migrate()
 
     def fence(self, job: Job, *, successor_id: str, turns: int, drain: bool = False) -> Fence:
-        values = _job_values(job) | {"turns": turns, "drain": drain, "successor_id": successor_id}
+        values = _job_values(job) | {"turns": turns, "drains": drain, "successor_id": successor_id}
         fence = _fence(job, self._fences.ask(values, job.key))
         if fence.erased_until is not None:
             self._database.run(
@@ -397,10 +397,11 @@ def _fence(job: Job, row: list[Any]) -> Fence:
     if erased is not None and job.accepted_at <= erased:
         return Fence(None, {}, erased_until=erased)
     own = {id_ for message in job.messages for id_ in message.ids}
-    document, settled_there = line or (None, ())
+    fields, settled_there = line or ({}, ())
+    texts = texts_of(fields)
     waiting = tuple(
         message
-        for message in (line_from_text(job.key, document).waiting() if document else ())
+        for message in with_texts(line_of(job.key, fields).waiting(), texts)
         if message.message_id not in settled_there
         and own.isdisjoint(message.ids)
         and (erased is None or message.accepted_at > erased)

@@ -8,6 +8,7 @@ import select
 import ssl
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from types import TracebackType
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -18,7 +19,6 @@ from redis.backoff import NoBackoff
 from redis.connection import ConnectionPool
 from redis.exceptions import (
     AskError,
-    ClusterCrossSlotError,
     ClusterDownError,
     NoPermissionError,
     TryAgainError,
@@ -167,8 +167,9 @@ class Pool(ConnectionPool):
         self._kept.append(connection)
 
     def disconnect(self, inuse_connections: bool = True) -> None:
-        while self._kept:
-            super().release(self._kept.pop())
+        with suppress(IndexError):  # other threads take from it at the same time
+            while True:
+                super().release(self._kept.pop())
         super().disconnect(inuse_connections)
 
 
@@ -262,10 +263,17 @@ class Reaching:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        away = _away(error) if isinstance(error, redis.RedisError) else None
-        self._breaker.__exit__(kind, away or error, trace)
-        if away:
-            raise away from error
+        if isinstance(error, redis.RedisError):
+            if (means := self.told(error)) is not error:
+                raise means from error
+        else:
+            self._breaker.__exit__(kind, error, trace)
+
+    def told(self, error: redis.RedisError) -> Exception:
+        """Let the breaker know of an error, also of one call among others; what the error means."""
+        means = _away(error) or error
+        self._breaker.__exit__(type(means), means, None)
+        return means
 
 
 def _away(error: redis.RedisError) -> Unavailable | None:
@@ -279,13 +287,14 @@ def _away(error: redis.RedisError) -> Unavailable | None:
 
 def _to_be_mended(error: Exception) -> str | None:
     """What a person has to do, if no waiting helps. Until then the work goes on without Redis."""
-    if isinstance(error, redis.AuthenticationError):
+    # Of a client that has not logged in a server reads no long command.
+    if isinstance(error, redis.AuthenticationError) or "unauthenticated" in str(error):
         return "it refuses the password: see REDIS_PASSWORD, REDIS_SECRET_ARN or REDIS_IAM_CACHE"
     if isinstance(error, NoPermissionError):
         return "it doesn't permit its user all that is needed"
     if isinstance(error.__context__, ssl.SSLCertVerificationError):
         return "its certificate isn't trusted: REDIS_URL may name the authority, ?ssl_ca_certs=<file>"
-    if isinstance(error, (AskError, ClusterCrossSlotError)):
+    if isinstance(error, AskError):
         return "it is a cluster: set REDIS_CLUSTER=true"
     if "cluster support disabled" in str(error):
         return "it is no cluster: unset REDIS_CLUSTER"

@@ -64,19 +64,30 @@ class ClusterClient(redis.Redis):
         assert not transaction, "a transaction can't span nodes"
         return _ClusterPipeline(self)
 
-    def execute_each(self, commands: list[Command]) -> list[Any]:
-        """The answers to `commands`, for one round trip to each node. Raises the first error among them."""
+    def execute_each(self, commands: list[Command], *, raise_on_error: bool) -> list[Any]:
+        """The answers to `commands`, for one round trip to each node; raises the first error among them, if it should.
+
+        A node that fails is its own commands' error, and no others'.
+        """
         with self._doubting():
             shares: dict[redis.Redis, list[int]] = defaultdict(list)
             for number, (args, _) in enumerate(commands):
                 shares[self._serving(_slot(args))].append(number)
             answers: dict[int, Any] = {}
             for node, numbers in shares.items():
-                answers |= zip(numbers, _send_all(node, [commands[number] for number in numbers]), strict=True)
+                try:
+                    with self._doubting():
+                        told = _send_all(node, [commands[number] for number in numbers])
+                except redis.RedisError as error:
+                    told = [error] * len(numbers)
+                answers |= zip(numbers, told, strict=True)
             for number, command in enumerate(commands):
                 if isinstance(answers[number], AskError):
-                    answers[number] = self._follow(self._serving(_slot(command[0])), command)
-                elif isinstance(answers[number], Exception):
+                    try:
+                        answers[number] = self._follow(self._serving(_slot(command[0])), command)
+                    except redis.RedisError as error:
+                        answers[number] = error
+                if raise_on_error and isinstance(answers[number], Exception):
                     raise answers[number]
             return [answers[number] for number in range(len(commands))]
 
@@ -134,7 +145,7 @@ class _ClusterPipeline(Pipeline):
 
     def execute(self, raise_on_error: bool = True) -> list[Any]:
         commands, self.command_stack = self.command_stack, []
-        return self._client.execute_each(commands)
+        return self._client.execute_each(commands, raise_on_error=raise_on_error)
 
 
 def _send(node: redis.Redis, command: Command) -> Any:

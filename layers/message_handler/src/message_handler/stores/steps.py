@@ -1,8 +1,8 @@
-"""The tier's steps on one conversation's line, as plain functions over its state.
+"""The protocol of one conversation: each step as a plain function over its line.
 
-This is the protocol to read, after `line.py` (the state) and `accepting.py` (the first step). The memory tier runs
-these functions under a mutex; the Redis tier runs the same steps as scripts (`lua/`), and the contract tests hold the
-two together. A step either does all that it says or raises before it has changed anything.
+Read `line.py` (the state) first, then `accepting.py` (the first step). `LineTier` takes these steps for every tier: it
+loads the line, takes the step on it, and writes it back if no other process was faster. So a step is atomic, and it
+either does all that it says or raises before it has changed anything. docs/protocol.md tells what each is for.
 """
 
 from __future__ import annotations
@@ -11,89 +11,87 @@ import logging
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from message_handler.errors import Unavailable
-from message_handler.models import Claim, ConversationKey, Job, JobStatus, Message, Progress, Refused
+from message_handler.errors import Contended, Unavailable
+from message_handler.models import Claim, ConversationKey, Job, JobStatus, Message, Refused
 from message_handler.settings import Settings
-from message_handler.stores.line import Ended, Hold, Line
-from message_handler.stores.port import Finished, Held, Sealed
+from message_handler.stores.line import Ended, Hold, Last, Line
+from message_handler.stores.port import LIVE_TTL_SECONDS, Finished, Held, Sealed
 
 _log = logging.getLogger(__name__)
-
-#: An end that the archive lacks is remembered as long as SQS keeps the record that carries it.
-UNARCHIVED_TTL_SECONDS = 14 * 24 * 3600
 
 
 def claim(line: Line, lock_id: str, *, now: float, settings: Settings) -> Claim | Refused | None:
     """Take the head of the line, whatever job woke us (counterexample 3), unless a live worker holds it."""
     if line.current is None:
         return None
-    if line.hold and line.hold.heartbeat_at + settings.heartbeat_stale > now:
+    if line.hold and line.hold.heartbeat_at + settings.heartbeat_stale > now:  # guard: step claim, a live holder
         # Not before its claim can be taken over, or each look costs one of the record's few deliveries for nothing.
         deadline = max(line.hold.claimed_at + settings.run_seconds, line.hold.heartbeat_at + settings.heartbeat_stale)
         return Refused(wait=deadline - now)
     job = line.current
-    if job.attempts == 0 and job.ready_at > now and job.status is not JobStatus.CANCELLING:
+    if (
+        job.ready_at > now  # guard: debounce_ms -> False
+        and job.attempts == 0  # guard: debounce_ms, a first run alone
+        and job.status is not JobStatus.CANCELLING  # guard: step cancel, a debounced job
+    ):
         return Refused(wait=job.ready_at - now, held=False)
-    if job.status is not JobStatus.CANCELLING:
+    if job.status is not JobStatus.CANCELLING:  # guard: step cancel, claim -> True
         job = replace(
             job,
             status=JobStatus.PROCESSING,
-            sealed=False,
+            sealed=False,  # guard: step claim, a sealed job
             attempts=job.attempts + 1,
             started_at=job.started_at or now,
-            # Whether the bot may answer again, only Postgres knows.
-            maybe_committed=job.maybe_committed or line.handed_off,
+            maybe_committed=(
+                job.maybe_committed
+                # Whether the bot may answer again, only Postgres knows.
+                or line.handed_off  # guard: step hand off, claim
+            ),
         )
     line.current, line.lock_id, line.hold, line.progress = job, lock_id, Hold(now, now), None
-    line.due_at = now + settings.heartbeat_stale
     return Claim(job, lock_id)
 
 
 def owns(line: Line, lock_id: str) -> bool:
     """Whether `lock_id` is a worker's own, current claim."""
-    return line.current is not None and line.hold is not None and line.lock_id == lock_id
+    return (
+        line.current is not None
+        and line.hold is not None  # guard: invariant 4, a worker's
+        and line.lock_id == lock_id  # guard: invariant 4, its own
+    )
 
 
-def adopt(line: Line, lock_id: str, settled_ids: Iterable[str], successor_id: str | None, *, now: float) -> Job | None:
-    """Drop what the fence found settled; the rest runs, under a successor's name if there is one.
+def adopt(line: Line, lock_id: str, settled_ids: Iterable[str], ended: Job | None, *, now: float) -> Job | None:
+    """Drop what the fence found settled; with `ended`, the job's end, the rest runs under the name that it leads to.
 
     Told by what is settled, not by what is open: a message that joined since the fence looked must stay.
     """
-    if not owns(line, lock_id):
+    if not owns(line, lock_id):  # guard: invariant 4, adopt
         return None
     assert line.current is not None
     job, settled = line.current, frozenset(settled_ids)
     kept = []
     for message in job.messages:
-        if message.message_id in settled:
+        if message.message_id in settled:  # guard: step adopt, what is settled
             _remember(line, message, job.job_id, len(job.messages), now)
+        elif settled.isdisjoint(message.aliases):
+            kept.append(message)
         else:
-            aliases = tuple(alias for alias in message.aliases if alias not in settled)
-            kept.append(replace(message, aliases=aliases))
+            kept.append(replace(message, aliases=tuple(alias for alias in message.aliases if alias not in settled)))
     line.current = replace(job, messages=tuple(kept), maybe_committed=False)
-    if successor_id:
-        line.current = replace(line.current, job_id=successor_id, created_at=now)
+    if ended:
+        assert ended.superseded_by is not None
+        line.ends = (*line.ends, ended)
+        line.current = replace(line.current, job_id=ended.superseded_by, created_at=now)
     return line.current
-
-
-def heartbeat(
-    line: Line, lock_id: str, progress: Progress | None, *, seen: int | None, now: float, settings: Settings
-) -> Held:
-    """Say that the worker lives, and how far it is; learn what `look` tells."""
-    held = look(line, lock_id, seen)
-    if held != "lost":
-        assert line.hold is not None
-        line.hold, line.progress = replace(line.hold, heartbeat_at=now), progress
-        line.due_at = now + settings.heartbeat_stale
-    return held
 
 
 def look(line: Line, lock_id: str, seen: int | None) -> Held:
     """Learn whether the worker should go on. One taken out and one added look like none: the seal compares ids."""
-    if not owns(line, lock_id):
+    if not owns(line, lock_id):  # guard: invariant 4, look
         return "lost"
     assert line.current is not None
-    if line.current.status is JobStatus.CANCELLING:
+    if line.current.status is JobStatus.CANCELLING:  # guard: step cancel, look
         return "cancelling"
     return "newer" if seen is not None and len(line.current.messages) > seen else "held"
 
@@ -111,23 +109,39 @@ def seal(
     settings: Settings,
 ) -> Sealed:
     """The last look before the commit and the closing of the door, in one step: nothing fits in between."""
-    if not owns(line, lock_id):
+    if not owns(line, lock_id):  # guard: invariant 4, seal
         return Sealed("lost")
     job = line.current
     assert job is not None
-    if job.status is JobStatus.CANCELLING:
+    if job.status is JobStatus.CANCELLING:  # guard: step cancel, seal
         return Sealed("cancelling", job)
     seen = frozenset(answered)
-    newer = tuple(m for m in job.messages if m.message_id not in seen)
-    if newer and may_restart and job.restarts < settings.max_restarts:
+    newer = tuple(
+        message
+        for message in job.messages
+        if message.message_id not in seen  # guard: step seal, newer messages -> False
+    )
+    if (
+        newer
+        and may_restart  # guard: invariant 9, no run that can't end in time
+        and job.restarts < settings.max_restarts  # guard: invariant 8, seal
+    ):
         line.current, line.progress = replace(job, restarts=job.restarts + 1), None
         return Sealed("again", line.current)
-    if not may_seal:
+    if not may_seal:  # guard: step seal, nothing without a reply
         return Sealed("again", job)
-    if newer:
+    if newer:  # guard: invariant 1, seal
         _postpone(line, job, newer, next_id, now)
     kept = tuple(m for m in job.messages if m.message_id in seen)
-    line.current = replace(job, messages=kept, sealed=True, maybe_committed=job.maybe_committed or fenced)
+    line.current = replace(
+        job,
+        messages=kept,
+        sealed=True,
+        maybe_committed=(
+            job.maybe_committed  # guard: counterexample 10, an earlier seal
+            or fenced  # guard: counterexample 10, seal
+        ),
+    )
     return Sealed("sealed", line.current)
 
 
@@ -140,49 +154,61 @@ def finish(line: Line, lock_id: str | None, job: Job, *, spare_id: str, now: flo
         mine, line.next = line.next, None
         _end(line, mine, job, spare_id, now, settings)
         return Finished(True, waiting=False)
-    if line.current is None or line.current.job_id != job.job_id:
+    if line.current is None:
         return Finished(False)
-    if lock_id is not None and not line.locked_by(lock_id):
+    if line.current.job_id != job.job_id:  # guard: invariant 10, finish
         return Finished(False)
-    covered = _end(line, line.current, job, spare_id, now, settings)
-    if job.status is not JobStatus.CANCELLED:
-        line.last = (job.job_id, tuple(m.message_id for m in covered), tuple(m.digest for m in covered))
+    if lock_id is not None and not line.locked_by(lock_id):  # guard: invariant 4, finish
+        return Finished(False)
+    covered, ended_at = _end(line, line.current, job, spare_id, now, settings)
+    if (
+        not job.held  # guard: invariant 1, held and answered last
+        and job.status is not JobStatus.CANCELLED  # guard: invariant 1, cancelled and answered last
+    ):
+        ids, digests = tuple(m.message_id for m in covered), tuple(m.digest for m in covered)
+        line.last = Last(job.job_id, ids, digests, ended_at)
     line.promote(line.next, now + settings.wake_after)
     line.acquired_at = now
     return Finished(True, waiting=line.current is not None)
 
 
-def give_back(line: Line, lock_id: str, *, now: float, settings: Settings) -> Job | None:
-    """End the job of one's own lock as cancelled, with all of its messages; None: it is another's."""
-    if not line.locked_by(lock_id):
-        return None
-    assert line.current is not None
+def give_back(line: Line, lock_id: str, *, now: float, settings: Settings) -> bool:
+    """End the job of one's own lock as cancelled, with all of its messages; False: it is another's."""
+    if line.current is None:
+        return False
     job = replace(line.current, status=JobStatus.CANCELLED)
-    finish(line, lock_id, job, spare_id=job.job_id, now=now, settings=settings)
-    return job
+    return finish(line, lock_id, job, spare_id=job.job_id, now=now, settings=settings).done
 
 
-def _end(line: Line, job: Job, end: Job, spare_id: str, now: float, settings: Settings) -> tuple[Message, ...]:
-    """The messages that ended with the job, with their text, which its end may have left out."""
+def _end(
+    line: Line, job: Job, end: Job, spare_id: str, now: float, settings: Settings
+) -> tuple[tuple[Message, ...], float]:
+    """The messages that ended with the job, and when an hour of remembering them begins."""
     named = {id_ for message in end.messages for id_ in message.ids}
     covered = tuple(m for m in job.messages if not named.isdisjoint(m.ids))
     late = tuple(m for m in job.messages if named.isdisjoint(m.ids))
-    line.ended = {id_: was for id_, was in line.ended.items() if was.ended_at > now - settings.job_ttl}
-    ended_at = now + (UNARCHIVED_TTL_SECONDS - settings.job_ttl) if end.unarchived else now
+    ended_at = now + (LIVE_TTL_SECONDS - settings.job_ttl) if end.unarchived else now
     for message in covered:
-        if end.held:
-            line.posts.pop(message.message_id, None)
-        else:
+        line.posts.pop(message.message_id, None)
+        if not end.held:  # guard: invariant 1, held and remembered -> True
             _remember(line, message, job.job_id, len(covered), ended_at)
-    if late:
+    if late:  # guard: counterexample 2, what joined late
         _postpone(line, job, late, spare_id, now)
-    return covered
+    line.ends = (*line.ends, end)
+    return covered, ended_at
 
 
 def _remember(line: Line, message: Message, job_id: str, count: int, now: float) -> None:
     line.posts.pop(message.message_id, None)
     for id_ in message.ids:
         line.ended[id_] = Ended(job_id, message.message_id, now, count)
+
+
+def forget(line: Line, message_id: str) -> None:
+    """Drop what is remembered of a message whose job ended without settling it."""
+    was = line.ended.pop(message_id, None)
+    if line.last and (was.message_id if was else message_id) in line.last.ids:
+        line.last = None
 
 
 def _postpone(line: Line, job: Job, messages: tuple[Message, ...], next_id: str, now: float) -> None:
@@ -195,6 +221,8 @@ def _postpone(line: Line, job: Job, messages: tuple[Message, ...], next_id: str,
         job.bot_id,
         job.context,
         job.resources,
+        job.kept_context,
+        job.kept_resources,
         created_at=now,
         correlation_id=job.correlation_id,
     )
@@ -205,8 +233,12 @@ def cancel(line: Line, job_id: str) -> Job | None:
     """Stop a job that is not sealed yet. Postgres decides; a worker that dies here leaves it to the next claimer."""
     for name in ("current", "next"):
         job: Job | None = getattr(line, name)
-        if job and job.job_id == job_id and not job.sealed:
-            if job.status is not JobStatus.CANCELLING:
+        if (
+            job
+            and not job.sealed  # guard: invariant 10, cancel
+            and job.job_id == job_id
+        ):
+            if job.status is not JobStatus.CANCELLING:  # guard: step cancel, what waited when it began -> True
                 job = replace(job, status=JobStatus.CANCELLING, cancelled=tuple(m.message_id for m in job.messages))
                 setattr(line, name, job)
             return job
@@ -221,7 +253,7 @@ def hand_off(line: Line, *, human: bool) -> bool:
     """
     changed = line.handed_off != human
     line.handed_off = human
-    if changed and not human:
+    if changed and not human:  # guard: invariant 1, resumed and answered last
         line.last = None
     return changed
 
@@ -250,6 +282,8 @@ def sweep_each(keys: Iterable[ConversationKey], sweep_one: Callable[[Conversatio
             if not jobs:
                 raise
             break
+        except Contended:
+            continue  # it is at work; at the next sweep
         except Exception as error:  # noqa: BLE001  whatever its state is like, the others are not to blame
             _log.error("a conversation can't be swept", extra={"error": type(error).__name__})
             continue
@@ -268,11 +302,10 @@ def sweep(line: Line, *, older_than: float, now: float, settings: Settings) -> J
         return None
     if line.hold:
         over_age = line.acquired_at + older_than <= now
-        if line.hold.heartbeat_at + settings.heartbeat_stale > now and not over_age:
-            line.due_at = line.hold.heartbeat_at + settings.heartbeat_stale
+        if line.hold.heartbeat_at + settings.heartbeat_stale > now and not over_age:  # guard: step sweep, a live holder
             return None
         line.wakes = 0
-    elif line.due_at > now:
+    elif line.due_at > now:  # guard: step sweep, once
         return None
     job = release(line)
     line.due_at = now + settings.wake_after * 2 ** min(line.wakes, 6)

@@ -9,6 +9,8 @@ with gone as (
     delete from settled where platform_id = :platform_id and conversation_id = :conversation_id
 ), kept as (
     delete from held where platform_id = :platform_id and conversation_id = :conversation_id
+), lines_of_the_release_before as (
+    delete from lines where platform_id = :platform_id and conversation_id = :conversation_id
 ), ended as (
     delete from jobs where platform_id = :platform_id and conversation_id = :conversation_id
     returning cast(job_id as text) as job_id, finished_at

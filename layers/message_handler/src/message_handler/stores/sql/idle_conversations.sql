@@ -9,7 +9,7 @@ where updated_at < to_timestamp(cast(:before as float8)) and updated_at > cast(:
                   and held.conversation_id = conversations.conversation_id)
   and not exists (select from outbox where outbox.platform_id = conversations.platform_id
                   and outbox.conversation_id = conversations.conversation_id and outbox.status = 'pending')
-  and not exists (select from lines where lines.platform_id = conversations.platform_id
-                  and lines.conversation_id = conversations.conversation_id and current_id is not null)
+  and not exists (select from line_states where line_states.platform_id = conversations.platform_id
+                  and line_states.conversation_id = conversations.conversation_id and due_at is not null)
 order by updated_at
 limit cast(:most as integer)

@@ -1,1 +1,1 @@
-select conversation_id, document from lines where platform_id = :platform_id and current_id is not null
+select conversation_id from line_states where platform_id = :platform_id and due_at is not null

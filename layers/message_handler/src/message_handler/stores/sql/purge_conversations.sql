@@ -14,8 +14,8 @@ with idle as (
                       and held.conversation_id = conversations.conversation_id)
       and not exists (select from outbox where outbox.platform_id = conversations.platform_id
                       and outbox.conversation_id = conversations.conversation_id and outbox.status = 'pending')
-      and not exists (select from lines where lines.platform_id = conversations.platform_id
-                      and lines.conversation_id = conversations.conversation_id and current_id is not null)
+      and not exists (select from line_states where line_states.platform_id = conversations.platform_id
+                      and line_states.conversation_id = conversations.conversation_id and due_at is not null)
     for update of conversations skip locked
 ), said as (
     delete from turns using idle

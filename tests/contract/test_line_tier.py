@@ -1,0 +1,153 @@
+"""What a `LineTier` makes of any store of lines: how its saves compare times, repeat themselves, and end a job."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+import pytest
+
+from message_handler.models import Claim, JobStatus, Refused
+from message_handler.settings import Settings
+from message_handler.stores.combiner import ALONE
+from message_handler.stores.line import Line
+from message_handler.stores.line_tier import LineTier, _Step
+from message_handler.stores.port import Save, Tier
+from tests.contract.chat import Chat, Clock, named
+
+DAY = 24 * 3600.0
+
+
+@dataclass
+class Host:
+    """Another host. Its clock is `ahead` of the store's by so many seconds."""
+
+    chat: Chat
+    ahead: float = 0.0
+
+
+@pytest.fixture
+def host(tier: LineTier, settings: Settings, clock: Clock) -> Host:
+    other = LineTier(tier.store, settings, lambda: clock() + host.ahead)
+    host = Host(Chat(cast(Tier, other), clock))
+    return host
+
+
+class TestAClockThatIsWrong:
+    """The host knows the line already: only the time tells that its step is of another moment."""
+
+    def test_a_host_that_is_ahead_does_not_take_a_live_holders_lock(
+        self, chat: Chat, host: Host, clock: Clock, settings: Settings
+    ) -> None:
+        chat.says("a")
+        chat.claimed()
+        host.chat.tier.look(chat.key, "worker")
+        clock.advance(settings.heartbeat_stale - 5)
+        host.ahead = 10
+        refused = host.chat.claim("another")
+        assert isinstance(refused, Refused)
+        assert refused.wait == pytest.approx(settings.run_seconds - settings.heartbeat_stale + 5, abs=0.01)
+        assert chat.heartbeat() == "held"
+
+    def test_a_host_that_is_behind_claims_for_as_long_as_any_other(self, chat: Chat, host: Host, clock: Clock) -> None:
+        chat.says("a")
+        host.chat.tier.look(chat.key, "worker")
+        host.ahead = -10
+        host.chat.claimed()
+        assert chat.lock
+        assert chat.lock.heartbeat_at == pytest.approx(clock.now, abs=0.01)
+        host.ahead = -20
+        clock.advance(1)
+        assert host.chat.heartbeat() == "held"
+        assert chat.lock.heartbeat_at == pytest.approx(clock.now, abs=0.01)
+
+    def test_a_sweep_that_was_frozen_before_its_save_looks_again(
+        self, chat: Chat, host: Host, clock: Clock, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What it wrote would be due at once: the time until then has passed while it was frozen."""
+        chat.says("a")
+        clock.advance(settings.wake_after)
+        store = cast(LineTier, chat.tier).store
+        save, frozen = store.save, iter([2 * settings.wake_after])
+
+        def late(saves: Sequence[Save]) -> Any:
+            clock.advance(next(frozen, 0))
+            return save(saves)
+
+        monkeypatch.setattr(store, "save", late)
+        chat.tier.look(chat.key, "worker")
+        assert len(chat.tier.sweep(older_than=DAY)) == 1
+        assert host.chat.tier.sweep(older_than=DAY) == []
+
+
+class TestASaveThatIsRepeated:
+    """A client sends it again because the answer was lost. It was saved, and the step is not taken twice."""
+
+    @pytest.fixture
+    def lost(self, tier: LineTier, chat: Chat, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Chat]:
+        """The chat, of whose next save the first answer is lost."""
+        save, losing = tier.store.save, list[bool]()
+
+        def repeated(saves: Sequence[Save]) -> Any:
+            if losing:
+                losing.clear()
+                save(saves)
+            return save(saves)
+
+        def armed() -> Chat:
+            losing.append(True)
+            return chat
+
+        monkeypatch.setattr(tier.store, "save", repeated)
+        return armed
+
+    def test_it_is_known_for_the_same(self, lost: Callable[[], Chat]) -> None:
+        accepted = lost().says(named("m1"))
+        assert (accepted.lock_id, accepted.duplicate) == ("lock-1", False)
+        job = lost().claimed()
+        assert job.attempts == 1
+        assert [message.content for message in job.messages] == ["text of m1"], "it comes with either answer"
+        assert lost().heartbeat() == "held"
+        assert lost().seal(["m1"]).verdict == "sealed"
+        chat = lost()
+        assert chat.finish("worker", chat.end(job, reply="Rest.")).done
+        assert chat.says(named("m1")).duplicate
+
+    def test_what_was_taken_back_was_posted_once(self, chat: Chat, lost: Callable[[], Chat]) -> None:
+        accepted = lost().says(named("m1"))
+        lost().undo(accepted)
+        assert chat.head is None
+
+
+class TestEnds:
+    def test_a_cancel_waits_for_no_patient_who_may_still_be_typing(self, chat: Chat) -> None:
+        job_id = chat.accept(replace(chat.request("a"), debounce=5.0, debounce_max=10.0)).job_id
+        assert isinstance(chat.claim(), Refused)
+        chat.cancel(job_id)
+        claim = chat.claim()
+        assert isinstance(claim, Claim)
+        assert claim.job.status is JobStatus.CANCELLING
+
+    def test_what_a_human_will_answer_was_not_answered(self, chat: Chat) -> None:
+        """A worker's commit was not heard of; what joined since is held. The job has ended as completed."""
+        chat.says("a")
+        chat.finish("worker", chat.end(chat.claimed(), reply="Rest.", held=True))
+        chat.says("a", "b")
+        assert chat.words(chat.head) == ["a", "b"]
+
+
+def test_a_step_that_fails_is_no_other_steps_concern(tier: LineTier, chat: Chat) -> None:
+    """Steps of several conversations go together, those on one conversation as one."""
+
+    def breaks(line: Line, _: float) -> None:
+        raise ZeroDivisionError(line.key)
+
+    good, broken = _Step(lambda line, _: line.key), _Step(breaks)
+    keys = [replace(chat.key, conversation_id=name) for name in ("a", "b", "c")]
+    answers: list[Any] = []
+    with suppress(ZeroDivisionError):
+        answers = tier._try_each([(keys[0], good), (keys[1], broken), (keys[2], broken), (keys[2], good)])
+    told = [type(answer) if isinstance(answer, Exception) else answer for answer in answers]
+    assert told == [keys[0], ZeroDivisionError, ALONE, ALONE]

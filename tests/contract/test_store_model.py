@@ -1,0 +1,150 @@
+"""Every store of lines answers as memory does, whatever is saved, read and forgotten, in whatever order.
+
+The protocol itself is one code for all stores, which the simulation explores; here it is the stores that are compared.
+"""
+
+from __future__ import annotations
+
+from itertools import count
+from typing import Any
+
+import hypothesis
+import pytest
+from hypothesis import HealthCheck
+from hypothesis import strategies as st
+
+from message_handler.models import ConversationKey
+from message_handler.settings import Settings
+from message_handler.stores.line_tier import LineTier
+from message_handler.stores.memory import MemoryLines
+from message_handler.stores.port import LineStore, Save
+from tests.contract.chat import Clock, job_id_of
+from tests.contract.conftest import TIERS, empty
+
+KEYS = (ConversationKey("clinic", "patient-620"), ConversationKey("another", "patient-620"))
+#: All of their shards are below this, so that a sweep needs to look at no more.
+SHARDS = 16
+IDS = ("m1", "m2", "m:3 =|")
+TEXTS = ("", "a", "Dạ, 'nhức' \"đầu\" \\ 😀", "x" * 5_000)
+#: How many stories are told, and how many steps they have. What isn't named here runs a named one's code.
+STORIES = {"redis": (60, 40), "postgres": (40, 30)}
+
+text = st.sampled_from(TEXTS)
+some_ids = st.lists(st.sampled_from(IDS), unique=True)
+kinds = st.sampled_from(("save", "save", "save", "save", "beat", "erase", "keep", "time", "time"))
+
+
+class Story:
+    """Two stores that are told the same."""
+
+    def __init__(self, data: st.DataObject, other: LineStore, clock: Clock) -> None:
+        self.draw = data.draw
+        # Postgres has one row, which forgets a line together with what is remembered of it.
+        self.seconds = (0.1, 1.0) if other.name == "postgres" else (0.1, 1.0, 59.0, 61.0)
+        self.clock = clock
+        self.stores: tuple[LineStore, ...] = (MemoryLines(Settings(), clock), other)
+        self.numbers = count(1)
+
+    def step(self) -> None:
+        kind, key = self.draw(kinds), self.draw(st.sampled_from((KEYS[0], KEYS[0], KEYS[1])))
+        if kind == "time":
+            self.clock.advance(self.draw(st.sampled_from(self.seconds)))
+        elif kind == "keep":
+            job_id = self.ended_id(key)
+            self.alike(lambda store: store.keep(job_id, f'{{"kept": "{job_id}"}}', 60))
+        else:
+            save = self.save(key, kind)
+            self.alike(lambda store: store.save([save]))
+        self.looks_alike()
+
+    def save(self, key: ConversationKey, kind: str) -> Save:
+        (fields,) = self.stores[0].read([key])
+        holder = fields.get("holder", "")
+        compared, version = ("holder", holder or "nobody") if kind == "beat" else ("version", fields.get("version", ""))
+        seen = self.draw(
+            st.sampled_from((version, version, version, "" if compared == "version" else "nobody", "another"))
+        )
+        save = Save(key, seen, self.clock() + self.draw(st.sampled_from((0, 0, 0.2, -0.2, 0.3, -9))), compared)  # type: ignore[arg-type]
+        save.jobs = (
+            {self.ended_id(key): ('{"ended": true}', 60.0)} if self.draw(st.booleans()) else {job_id_of(key, 1): None}
+        )
+        if kind == "erase":
+            save.erases, save.jobs = True, dict.fromkeys(save.jobs)
+            return save
+        save.due_at = self.clock() + self.draw(st.sampled_from((-1.0, 30.0)))
+        save.ttl = 14 * 24 * 3600.0
+        if kind == "beat":
+            save.jobs = {}
+            save.fields = {
+                "heartbeat_at": repr(self.clock()),
+                "progress": self.draw(st.sampled_from((None, "[1,null]"))),
+            }
+            save.wanted = ["version"]
+            return save
+        save.heartbeat_at = self.draw(st.sampled_from((None, None, fields.get("heartbeat_at", ""), "1.0")))
+        save.ids = self.draw(some_ids)
+        save.known = self.draw(st.integers(0, len(save.ids)))
+        save.names = [self.ended_id(key)] if self.draw(st.booleans()) else []
+        save.taken = self.draw(st.integers(0, len(save.names)))
+        save.wanted = ["line", "text:1", "version"] if self.draw(st.booleans()) else []
+        if self.draw(st.integers(0, 4)) == 0:
+            save.jobs, save.due_at = {}, "as it is"  # it only compares
+            return save
+        again = fields.get("version") if self.draw(st.integers(0, 9)) == 0 else None
+        save.fields = {"version": again or f"00000000-0000-4000-8000-{next(self.numbers):012}", "line": self.draw(text)}
+        save.fields |= {f"text:{n}": self.draw(st.sampled_from((*TEXTS, None))) for n in range(3)}
+        holds = self.draw(st.sampled_from(("keeps", "takes", "leaves")))
+        if holds != "keeps":
+            save.fields |= {
+                "holder": "worker" if holds == "takes" else None,
+                "heartbeat_at": repr(self.clock()) if holds == "takes" else None,
+            }
+        save.fields["acquired_at"] = repr(self.clock())
+        save.remembered = {id_: self.draw(st.sampled_from(("[1]", "[2]", None))) for id_ in self.draw(some_ids)}
+        save.remembered_ttl = 60.0
+        save.line_jobs, save.waiting = (job_id_of(key, 1),), tuple(IDS[:2])
+        if self.draw(st.integers(0, 2)) == 0:  # no job waits any more
+            save.due_at, save.ttl, save.line_jobs, save.waiting = None, self.draw(st.sampled_from((60.0, None))), (), ()
+            save.ttl = save.ttl if version else 60.0
+        return save
+
+    def ended_id(self, key: ConversationKey) -> str:
+        """The name of a job that may have ended; the first one lives in the line."""
+        return job_id_of(key, self.draw(st.integers(2, 3)))
+
+    def looks_alike(self) -> None:
+        self.alike(lambda store: store.read(KEYS))
+        self.alike(lambda store: store.read(KEYS[:1], ["version", "holder", "nothing"]))
+        self.alike(lambda store: [store.remembered(KEYS[0]), store.remembered(KEYS[0], IDS[2])])
+        self.alike(lambda store: sorted(key.conversation_id for key in store.live("clinic")))
+        self.alike(lambda store: sorted(key.platform_id for key in store.due(45.0)))
+        self.alike(lambda store: [isinstance(store.find(job_id_of(KEYS[0], n)), str) for n in (1, 2, 3)])
+
+    def alike(self, ask: Any) -> None:
+        answers = [ask(store) for store in self.stores]
+        assert answers[1:] == answers[:1]
+
+
+@pytest.mark.parametrize("name", [name for name in TIERS if name != "memory"])
+def test_memory_and_another_store_tell_the_same_story(
+    name: str, clock: Clock, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert max(key.shard for key in KEYS) < SHARDS
+    monkeypatch.setattr("message_handler.stores.redis.SHARDS", SHARDS)
+    tier: LineTier = request.getfixturevalue(f"{name}_tier")
+    examples, steps = STORIES.get(name, (10, 30))
+
+    @hypothesis.settings(
+        max_examples=examples,
+        deadline=None,
+        phases=[hypothesis.Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @hypothesis.given(st.data())
+    def tell(data: st.DataObject) -> None:
+        empty(tier)
+        story = Story(data, tier.store, clock)
+        for _ in range(data.draw(st.integers(steps // 2, steps))):
+            story.step()
+
+    tell()
