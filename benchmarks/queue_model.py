@@ -273,7 +273,7 @@ class Simulation:
             self._at(sweep, self._swept, line, job, holder, wakes)
 
     def _swept(self, line: Line, job: Job, holder: Processing | None, wakes: int) -> None:
-        """sweep of stores/steps.py: what nobody came for, or whose worker is silent, gets one record that wakes it."""
+        """As `sweep` in stores/steps.py: a job without a worker, or with a silent one, gets one record to wake it."""
         if line.current is job and job.running is holder:
             job.running = None
             self.seen.woken += self._counts
