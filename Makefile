@@ -84,7 +84,7 @@ invoke: ## run a built function with an event (FUNCTION=IntakeFunction EVENT=eve
 		echo "usage: make invoke FUNCTION=… EVENT=…"; \
 		echo "FUNCTION is one of:"; echo "$$functions" | sed 's/^/  /'; \
 		echo "EVENT is a file, such as:"; find events -name '*.json' | sort | sed 's/^/  /'; } >&2; exit 2; fi
-	@$(MAKE) --no-print-directory .venv/synced $(BUILT)
+	@$(MAKE) --no-print-directory .venv/synced $(BUILT) >&2  # stdout is the response alone
 	@exec .venv/bin/python -m local.invoke $(FUNCTION) $(EVENT)
 
 lock: ## resolve the requirements again (ARGS=--upgrade for newer versions)
