@@ -26,7 +26,7 @@ APPS := $(wildcard functions/*/app.py)
 BUILT := .aws-sam/build/template.yaml
 PEERS := $(patsubst requirements/peer-%.in,%,$(wildcard requirements/peer-*.in))
 
-.PHONY: help run token psql migrate test test-chaos test-guards bench screenshots lint openapi build validate invoke lock clean
+.PHONY: help run token psql migrate test test-chaos test-guards bench screenshots lint openapi schema build validate invoke lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
@@ -63,6 +63,9 @@ lint: .venv/synced ## check style, formatting, types, the direction of imports, 
 		'bandit -q -c pyproject.toml -r layers functions local'; do \
 		echo "$$check"; $$check || failed="$$failed [$$check]"; done; \
 	[ -z "$$failed" ] || { echo "Failed:$$failed" >&2; exit 1; }
+
+schema: .venv/synced ## write stores/sql/schema.sql anew, from the migrations and functions
+	@exec .venv/bin/python -m local.schema
 
 openapi: .venv/synced ## write openapi.json anew, from the models and the table of routes
 	@exec .venv/bin/python -m openapi

@@ -11,7 +11,8 @@ from pydantic import Field
 
 from message_handler.administration import AUDITED, JOB_STATUSES
 from message_handler.configuration import BotMetaData, CoreAIMetaData, PlatformMetaData
-from openapi.answers import Answer, Count, JobId, Moment, Text, one_of
+from openapi.base import Answer, Count, JobId, Moment, Text, one_of
+from openapi.declared import fields_of_job
 
 Seconds = Annotated[float, Field(ge=0)]
 Next = Annotated[str | None, Field(description="What the request for the following page takes; null on the last one.")]
@@ -144,21 +145,13 @@ class Cleaned(Answer):
     cleaned: Count
 
 
-class JobSummary(Answer):
+class JobSummary(fields_of_job("list")):  # type: ignore[misc]  # made of the declarations
     """A job as it is listed, without text."""
 
-    job_id: JobId
     conversation_id: Text
-    bot_id: Text
     status: Annotated[str, one_of(JOB_STATUSES)]
     consolidated_messages: Count
-    restarts: Count
-    attempts: Count
-    created_at: Moment
-    started_at: Moment | None
-    finished_at: Moment | None
     error_code: Text | None
-    superseded_by: JobId | None
 
 
 class Jobs(Answer):

@@ -5,35 +5,12 @@ These models only describe: a patient doesn't wait for their import. That the fu
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
-from pydantic.fields import FieldInfo
+from pydantic import Field
 
-Text = Annotated[str, Field(min_length=1)]
-Count = Annotated[int, Field(ge=0)]
-Moment = Annotated[
-    str,
-    Field(
-        pattern=r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{3}Z$",
-        description="RFC 3339 in UTC, to the millisecond.",
-        examples=["2026-06-15T09:30:00.000Z"],
-    ),
-]
-JobId = Annotated[str, Field(json_schema_extra={"format": "uuid"})]
-
-
-def one_of(values: Iterable[str]) -> FieldInfo:
-    """One of values that the layer lists; a `Literal` wants them written out."""
-    field: FieldInfo = Field(json_schema_extra={"enum": [*values]})
-    return field
-
-
-class Answer(BaseModel):
-    """Has these fields and no others."""
-
-    model_config = ConfigDict(extra="forbid")
+from openapi.base import Answer, Count, JobId, Moment, Text
+from openapi.declared import fields_of_job
 
 
 class Problem(Answer):
@@ -117,38 +94,14 @@ class Progress(Answer):
     text: str = ""
 
 
-class JobError(Answer):
-    """Why there is no reply; `code` is for programs, `notice` for the patient."""
-
-    code: Text
-    message: Text
-    notice: str = ""
-
-
-class Usage(Answer):
-    """What the AI counted."""
-
-    input_tokens: Count
-    output_tokens: Count
-
-
-class Job(Answer):
+class Job(fields_of_job("view")):  # type: ignore[misc]  # made of the declarations
     """One answer in the making, or as it ended."""
 
-    job_id: JobId
     conversation_id: Text
     status: Literal["pending", "processing", "completed", "failed", "cancelled"]
     consolidated_messages: Count
-    restarts: Count
-    attempts: Count
     progress: Progress
-    created_at: Moment
-    started_at: Moment | None
-    finished_at: Moment | None
     reply: Reply | None
-    error: JobError | None
-    usage: Usage | None
-    superseded_by: JobId | None
 
 
 class Turn(Answer):

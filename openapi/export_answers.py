@@ -11,7 +11,8 @@ from pydantic import Field
 
 from message_handler.models import JobStatus
 from openapi.admin_answers import Next
-from openapi.answers import Answer, Count, JobId, Moment, Text, one_of
+from openapi.base import Answer, Count, JobId, Moment, Text, one_of
+from openapi.declared import fields_of_job
 
 StoredAt = Annotated[
     str,
@@ -52,16 +53,12 @@ class TurnRecord(Answer):
     created_at: StoredAt
 
 
-class JobRecord(Answer):
+class JobRecord(fields_of_job("export")):  # type: ignore[misc]  # made of the declarations
     """A job as it is archived."""
 
     kind: Literal["job"]
-    job_id: JobId
-    bot_id: Text
     status: Literal["processing", "completed", "failed", "cancelled"]
     message_ids: list[Text]
-    restarts: Count
-    attempts: Count
     reply: str | None
     error_code: Text | None
     error_message: str | None
@@ -69,7 +66,6 @@ class JobRecord(Answer):
     input_tokens: Count | None
     output_tokens: Count | None
     correlation_id: str
-    superseded_by: JobId | None
     created_at: StoredAt
     started_at: StoredAt | None
     finished_at: StoredAt | None

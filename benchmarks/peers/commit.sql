@@ -7,14 +7,11 @@ with conversation as (
     set fence = conversations.fence + 1, turn_count = conversations.turn_count + excluded.turn_count, updated_at = now()
     returning turn_count - cardinality(cast(:roles as text[])) as position
 ), job as (
-    insert into jobs (platform_id, job_id, conversation_id, bot_id, status, fence, message_ids, restarts, attempts,
-                      reply, error_code, error_message, error_notice, input_tokens, output_tokens, correlation_id,
-                      created_at, started_at, finished_at)
-    values (:platform_id, cast(:job_id as uuid), :conversation_id, :bot_id, :status, 1, cast(:message_ids as text[]),
-            cast(:restarts as integer), cast(:attempts as integer), :reply, :error_code, :error_message, :error_notice,
-            cast(:input_tokens as bigint), cast(:output_tokens as bigint), :correlation_id,
-            to_timestamp(cast(:created_at as float8)), to_timestamp(cast(:started_at as float8)),
-            to_timestamp(cast(:finished_at as float8)))
+    insert into jobs (platform_id, job_id, conversation_id, status, fence, message_ids, document, created_at, started_at,
+                      finished_at)
+    values (:platform_id, cast(:job_id as uuid), :conversation_id, :status, 1, cast(:message_ids as text[]),
+            cast(:document as jsonb), to_timestamp(cast(:created_at as float8)),
+            to_timestamp(cast(:started_at as float8)), to_timestamp(cast(:finished_at as float8)))
 ), settled_now as (
     insert into settled (platform_id, conversation_id, message_id, job_id, kind)
     select distinct :platform_id, :conversation_id, message_id, cast(:job_id as uuid), :kind

@@ -25,7 +25,8 @@ from message_handler.stores.memory import MemoryLines, MemoryTier
 from message_handler.stores.memory_archive import MemoryArchive
 from message_handler.stores.port import Archive, Tier
 from message_handler.stores.postgres import PostgresTier
-from message_handler.stores.postgres_archive import PostgresArchive, _job_values, _take_fences
+from message_handler.stores.postgres_archive import PostgresArchive, _take_fences
+from message_handler.stores.postgres_jobs import job_values
 from message_handler.stores.postgres_outbox import PostgresOutbox
 from tests.contract.chat import BOT, Chat, Clock, named
 from tests.contract.stories import on, told
@@ -636,7 +637,7 @@ class TestPostgres:
     ) -> None:
         # fence: the conversation's first row, a job ── erase: must see them ── commit
         talk = Conversation(postgres_archive)
-        values = _job_values(talk.job(1, "m0")) | {"turns": 0, "drain": False}
+        values = job_values(talk.job(1, "m0")) | {"turns": 0, "drains": False}
         with closing(connector(migrated)()) as worker:
             worker.execute_simple("begin")
             ((number, *_),) = _take_fences(worker, [values])

@@ -5,23 +5,24 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
-from pg8000.native import Connection, identifier, to_statement
+from pg8000.native import Connection, identifier
 from pydantic import SecretStr
 
 from local import migrate
 from local.psql import address_file
 from local.stores import Server
 from message_handler.errors import Unavailable
-from message_handler.models import ConversationKey, Job, JobStatus, Message, Request
+from message_handler.models import ConversationKey, Job, JobError, JobStatus, Message, Request, Usage
 from message_handler.settings import Settings
 from message_handler.stores import database as database_module
-from message_handler.stores import postgres_archive
-from message_handler.stores.database import Database, Refused, _migrations, _version, connector, execute
+from message_handler.stores import migrations, statements
+from message_handler.stores.database import Database, Refused, connector, execute
 from message_handler.stores.postgres import PostgresTier
 from message_handler.stores.postgres_archive import PostgresArchive
 from message_handler.stores.postgres_outbox import PostgresOutbox
@@ -31,15 +32,16 @@ from tests.contract.conftest import age_keys, database_of
 from tests.contract.test_archive import Conversation
 from tests.contract.world import World
 
-NEWEST = _version(_migrations()[-1])
 #: Each version that a database may have, but for the newest.
-EARLIER = [_version(migration) for migration in _migrations()[:-1]]
+EARLIER = [migration.version for migration in migrations.migrations()[:-1]]
 PREVIOUS = 7
 #: The newest version that lacks something that every answer needs, and the newest that lacks what a commit needs.
-LACKING, LACKING_COMMIT = 11, 9
-RELEASE = Path(__file__).parents[1] / "migrations" / f"release_{PREVIOUS:04}"
-#: How statements of today are found.
-TODAY = database_module._statement
+LACKING, LACKING_COMMIT = 12, 12
+#: The releases that may run beside this one, by the version of their newest migration.
+RELEASES = {
+    version: statements.named((Path(__file__).parents[1] / "migrations" / f"release_{version:04}.sql").read_text())
+    for version in (7, 12)
+}
 KEY = ConversationKey("default", "patient-1")
 
 
@@ -96,6 +98,10 @@ DATA: dict[int, list[str]] = {
         "insert into erasures (platform_id, name_hash, erased_at, fence) values ('default', 'hash-1', now(), 3)",
     ],
     11: [],  # an index, no more
+    12: [
+        "insert into line_states (platform_id, conversation_id, fields, due_at)"
+        " values ('default', 'patient-4', '{\"version\": \"v\"}', 0)",
+    ],
     10: [f"update jobs set status = 'failed', finished_at = now() where job_id = '{job_id(1)}'"],
 }
 
@@ -125,23 +131,24 @@ def direct(old: Settings) -> Iterator[Connection]:
 
 
 def migrate_to(database: Database, version: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    some = [migration for migration in _migrations() if _version(migration) <= version]
+    some = tuple(migration for migration in migrations.migrations() if migration.version <= version)
     with monkeypatch.context() as earlier:
-        earlier.setattr(database_module, "_migrations", lambda: some)
+        earlier.setattr(migrations, "migrations", lambda: some)
+        earlier.setattr(migrations, "functions", lambda: ())
         database.migrate()
 
 
 def fill(connection: Connection, version: int) -> None:
     """Rows in every table that this version has."""
-    for number, statements in DATA.items():
-        for statement in statements if number <= version else ():
+    for number, made in DATA.items():
+        for statement in made if number <= version else ():
             connection.run(statement)
 
 
 def rows(connection: Connection) -> dict[str, list[dict[str, Any]]]:
     """All that there is, by table."""
     names = connection.run(
-        "select tablename from pg_tables where schemaname = 'public' and tablename <> 'schema_migrations'"
+        "select tablename from pg_tables where schemaname = 'public' and tablename not like 'schema_%'"
     )
     return {
         name: [row[0] for row in connection.run(f"select to_jsonb(found) from {identifier(name)} as found") or ()]
@@ -183,6 +190,12 @@ class TestUpdating:
                 same = (all(now.get(column) == it for column, it in row.items()) for now in after[name])
                 assert any(same), name
         database.ping()
+
+    def test_a_job_is_read_whole(self, updated: PostgresArchive, version: int) -> None:
+        job = updated.job(KEY.platform_id, job_id(1))
+        assert job is not None
+        usage, correlation_id = (Usage(7, 9), "c") if version >= 3 else (None, "")
+        assert (job.bot_id, job.reply, job.usage, job.correlation_id) == ("nurse", "Rest.", usage, correlation_id)
 
     def test_a_conversation_goes_on(self, updated: PostgresArchive) -> None:
         talk = Conversation(updated, KEY)
@@ -236,7 +249,8 @@ class TestTheCommandLine:
         assert old.database_url
         monkeypatch.setenv("DATABASE_URL", old.database_url.get_secret_value())
         assert migrate.main([]) == 0
-        assert capsys.readouterr().out.splitlines() == [f"applied {migration.name}" for migration in _migrations()]
+        parts = [*migrations.migrations(), *migrations.functions()]
+        assert capsys.readouterr().out.splitlines() == [f"applied {part.name}" for part in parts]
         assert migrate.main([]) == 0
         assert capsys.readouterr().out == "up to date\n"
 
@@ -260,80 +274,178 @@ class TestTheCommandLine:
         assert capsys.readouterr().err == "migrate: Postgres is not available\n"
 
 
+class TestFunctions:
+    def test_one_that_was_changed_before_its_release_is_made_anew(
+        self, database: Database, direct: Connection, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        database.migrate()
+        part = migrations.functions()[0]
+        changed = (part._replace(text=f"{part.text}-- changed"), *migrations.functions()[1:])
+        monkeypatch.setattr(migrations, "functions", lambda: changed)
+        with pytest.raises(Unavailable, match="migrate"):
+            database.ping()
+        assert database.migrate() == [part.name]
+        database.ping()
+
+    def test_what_a_newer_release_has_added_is_no_hindrance(self, database: Database, direct: Connection) -> None:
+        database.migrate()
+        direct.run("insert into schema_migrations (version, name) values (999, 'a newer one')")
+        direct.run("insert into schema_functions values ('end_jobs_v999.sql', 'digest')")
+        database.ping()
+        assert database.migrate() == []
+
+    def test_each_is_named_by_its_version(self) -> None:
+        for part in migrations.functions():
+            name = part.name.removesuffix(".sql")
+            assert f"create or replace function {name}(" in part.text
+            assert name.rpartition("_v")[2].isdigit()
+
+
+class Before:
+    """What an earlier release does, against the schema of today: its statements, with the values that it gave them."""
+
+    def __init__(self, release: int, connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.release = release
+        self._connection = connection
+        self._monkeypatch = monkeypatch
+
+    def execute(self, values: dict[str, Any], *names: str) -> list[Any]:
+        with self._monkeypatch.context() as earlier:
+            texts = RELEASES[self.release]
+            earlier.setattr(database_module, "statement", lambda name: statements.prepared(texts[name]))
+            return execute(self._connection, values, *names)
+
+    def fence(self, job: Job) -> int:
+        values = self._values(job) | {"turns": 10, "successor_id": job_id(90), "drains": False}
+        if self.release == 7:
+            return int(self.execute(values, "lock_conversation", "take_fence")[0][0])
+        return int(self.execute(self._together(values), "take_fences")[0][1])
+
+    def commit(self, job: Job, fence: int) -> bool:
+        values = self._end_values(job) | {"fence": fence}
+        if self.release == 7:
+            return bool(self.execute(values, "commit_job", "end_superseded"))
+        return bool(self.execute(self._together(values), "commit_jobs"))
+
+    def archive(self, job: Job) -> None:
+        place = ("lock_conversation", "move_later_turns", "place_later_turns")
+        self.execute(self._end_values(job) | {"run_id": job.job_id}, *place, "archive_job", "end_superseded")
+
+    def cancel(self, job: Job) -> None:
+        more = {"accepted": [1.0 for _ in job.messages], "owners": [m.message_id for m in job.messages]}
+        self.execute(self._end_values(job) | more, "lock_conversation", "cancel_job", "end_settled")
+
+    def job(self, number: int) -> list[Any]:
+        """All that it reads of a job, but for the times."""
+        return list(self.execute({"platform_id": KEY.platform_id, "job_id": job_id(number)}, "job")[0][:14])
+
+    def _together(self, values: dict[str, Any]) -> dict[str, Any]:
+        return {"jobs": json.dumps([values | {"number": 0}])}
+
+    def _values(self, job: Job) -> dict[str, Any]:
+        return {
+            "platform_id": job.key.platform_id, "conversation_id": job.key.conversation_id,
+            "name_hash": job.key.name_hash, "job_id": job.job_id, "bot_id": job.bot_id, "oldest": "1",
+            "message_ids": [m.message_id for m in job.messages], "ids": [id_ for m in job.messages for id_ in m.ids],
+            "restarts": job.restarts, "attempts": job.attempts, "created_at": job.created_at,
+            "started_at": job.started_at,
+        }  # fmt: skip
+
+    def _end_values(self, job: Job) -> dict[str, Any]:
+        error, usage = job.error or JobError("", ""), job.usage
+        said = [("user", m.content, m.message_id) for m in job.messages]
+        said += [("assistant", job.reply, None)] if job.reply else []  # type: ignore[list-item]
+        return self._values(job) | {
+            "status": job.status.value, "kind": "failed" if job.error else "answered", "reply": job.reply,
+            "error_code": error.code or None, "error_message": error.message or None, "error_notice": error.notice,
+            "input_tokens": usage.input_tokens if usage else None, "correlation_id": job.correlation_id,
+            "output_tokens": usage.output_tokens if usage else None, "finished_at": job.finished_at,
+            "roles": [role for role, _, _ in said], "contents": [content for _, content, _ in said],
+            "turn_ids": [id_ for _, _, id_ in said], "given_ids": list(job.given_ids),
+        }  # fmt: skip
+
+
 class TestTheCodeBefore:
-    """What shipped with migration 0007, against the schema of today."""
+    """What shipped with an earlier migration, against the schema of today."""
+
+    @pytest.fixture(params=RELEASES)
+    def before(
+        self, database: Database, direct: Connection, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+    ) -> Before:
+        database.migrate()
+        direct.run("update platforms set base_url = 'https://chat.example'")
+        return Before(request.param, direct, monkeypatch)
 
     @pytest.fixture
-    def statements(self, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-        database.migrate()
+    def talk(self, database: Database, before: Before) -> Conversation:
+        return Conversation(PostgresArchive(database), KEY)
 
-        def before(name: str) -> Any:
-            text = (RELEASE / f"{name}.sql").read_text()
-            text = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("--"))
-            return to_statement(text)
-
-        monkeypatch.setattr(database_module, "_statement", before)
-
-    def test_each_of_its_statements_is_understood(self, database: Database, direct: Connection) -> None:
-        database.migrate()
-        files = sorted(RELEASE.glob("*.sql"))
-        assert len(files) > 60
-        for file in files:
-            text = "\n".join(line for line in file.read_text().splitlines() if not line.lstrip().startswith("--"))
-            numbered, _ = to_statement(text)
+    def test_each_of_its_statements_is_understood(self, before: Before, direct: Connection) -> None:
+        texts = RELEASES[before.release]
+        assert len(texts) > 60
+        for text in texts.values():
+            numbered, _ = statements.prepared(text)
             # Its parameters' types are left to the server, as they are when it runs.
             direct.execute_simple(f"prepare it as {numbered}")
             direct.execute_simple("deallocate it")
 
-    def test_its_main_path_does_what_it_did(self, statements: None, direct: Connection) -> None:
-        job: dict[str, Any] = {
-            "platform_id": "default", "conversation_id": "patient-1", "bot_id": "nurse", "job_id": job_id(1),
-            "message_ids": ["m0"], "ids": ["m0"], "restarts": 0, "attempts": 1, "created_at": 1.0, "started_at": 1.0,
-            "turns": 10, "successor_id": job_id(2),
-        }  # fmt: skip
-        end = job | {
-            "status": "completed", "kind": "answered", "reply": "Rest.", "error_code": None, "error_message": None,
-            "error_notice": None, "input_tokens": 1, "output_tokens": 1, "correlation_id": "", "finished_at": 2.0,
-            "roles": ["user", "assistant"], "contents": ["text of m0", "Rest."], "turn_ids": ["m0", None],
-            "given_ids": ["m0"],
-        }  # fmt: skip
-        direct.run("update platforms set base_url = 'https://chat.example'")
-        ((number, settled, newest, handed_off),) = execute(direct, job, "lock_conversation", "take_fence")
-        assert (number, settled, newest, handed_off) == (1, None, None, False)
-        assert execute(direct, end | {"fence": number}, "commit_job", "end_superseded") == [[True]]
-        assert execute(direct, job | {"message_id": "m0"}, "settled_by") == [[job_id(1)]]
-        assert [row[1:3] for row in execute(direct, job, "conversation")] == [
+    def test_its_main_path_does_what_it_did(self, before: Before, talk: Conversation) -> None:
+        job = talk.job(1, "m0")
+        number = before.fence(job)
+        assert number == 1
+        assert before.commit(talk.completed(job), number)
+        values = before._values(job)
+        assert before.execute(values | {"message_id": "m0"}, "settled_by") == [[job_id(1)]]
+        assert [row[1:3] for row in before.execute(values, "conversation")] == [
             ["user", "text of m0"],
             ["assistant", "Rest."],
         ]
         moment = {"now": 4e9, "until": 4e9, "most": 4, "busy_until": 4e9, "claim_id": job_id(5)}
-        assert execute(direct, job | moment, "lock_platform", "claim_delivery")[0][1] == f"msg_{job_id(1)}"
-        cancelled = job | {
-            "job_id": job_id(3), "message_ids": ["m1"], "ids": ["m1"], "owners": ["m1"], "contents": ["text of m1"],
-            "turn_ids": ["m1"],
-        }  # fmt: skip
-        assert execute(direct, cancelled, "lock_conversation", "cancel_job", "end_settled", "job")[0] == [True]
+        assert before.execute(values | moment, "lock_platform", "claim_delivery")[0][1] == f"msg_{job_id(1)}"
+        before.cancel(talk.job(3, "m1"))
+        assert talk.end(3)[0] is JobStatus.CANCELLED
 
     @pytest.mark.parametrize("began", ["today's", "the one before"])
-    def test_one_commits_what_the_other_began(
-        self, statements: None, database: Database, direct: Connection, monkeypatch: pytest.MonkeyPatch, began: str
-    ) -> None:
-        talk, earlier = Conversation(PostgresArchive(database), KEY), database_module._statement
-        job = talk.job(1, "m0")
+    def test_one_commits_what_the_other_began(self, before: Before, talk: Conversation, began: str) -> None:
+        job = talk.job(1, "m0", restarts=1, attempts=2)
         if began == "today's":
-            monkeypatch.setattr(database_module, "_statement", TODAY)
-            fence = talk.number(job)
-            monkeypatch.setattr(database_module, "_statement", earlier)
-            end = postgres_archive._end_values(talk.completed(job)) | {"fence": fence}
-            committed = execute(direct, end, "commit_job", "end_superseded")[0][0]
+            assert before.commit(talk.completed(job), talk.number(job))
         else:
-            values = postgres_archive._job_values(job) | {"turns": 10, "successor_id": job_id(2)}
-            fence = execute(direct, values, "lock_conversation", "take_fence")[0][0]
-            monkeypatch.setattr(database_module, "_statement", TODAY)
-            committed = talk.archive.commit(talk.completed(job), fence)
-        assert committed
-        monkeypatch.setattr(database_module, "_statement", TODAY)
+            assert talk.archive.commit(talk.completed(job), before.fence(job))
         assert talk.turns() == [("user", "text of m0"), ("assistant", "Rest.")]
+        assert talk.archived(1).attempts == 2
+
+    @pytest.mark.parametrize("end", ["completed", "failed", "archived", "cancelled"])
+    @pytest.mark.parametrize("ended", ["today's", "the one before"])
+    def test_each_reads_whole_what_the_other_has_ended(
+        self, before: Before, talk: Conversation, end: str, ended: str
+    ) -> None:
+        error = JobError("ai_failed", "The AI gave no answer.", "Please call us.") if end == "failed" else None
+        job = talk.job(1, "m0", restarts=1, attempts=2, correlation_id="c-1")
+        done = replace(
+            talk.failed(job) if error else talk.completed(job), error=error, usage=None if error else Usage(7, 9)
+        )
+        by: Any = before if ended == "the one before" else talk.archive
+        if end == "cancelled":
+            by.cancel(job)
+        elif end == "archived":
+            by.archive(done)
+        else:
+            assert by.commit(done, talk.number(job))
+        found = talk.archived(1)
+        assert (found.status, found.bot_id, found.restarts, found.attempts) == (
+            JobStatus.CANCELLED if end == "cancelled" else done.status, BOT, 1, 2,
+        )  # fmt: skip
+        if end != "cancelled":
+            assert (found.reply, found.error, found.usage, found.correlation_id) == (
+                done.reply, error, done.usage, "c-1",
+            )  # fmt: skip
+        error_, usage = found.error, found.usage
+        assert before.job(1) == [
+            found.job_id, KEY.conversation_id, BOT, found.status.value, ["m0"], 1, 2, found.reply,
+            error_.code if error_ else None, error_.message if error_ else None, error_.notice if error_ else None,
+            usage.input_tokens if usage else None, usage.output_tokens if usage else None, found.correlation_id,
+        ]  # fmt: skip
 
 
 class TestTheCodeAfter:

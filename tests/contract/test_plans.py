@@ -12,9 +12,10 @@ from pydantic import SecretStr
 from local.stores import Server
 from message_handler.models import Committed, ConversationKey
 from message_handler.settings import Settings
-from message_handler.stores.database import connector, execute
+from message_handler.stores.database import connector
 from message_handler.stores.no_archive import NoArchive
-from message_handler.stores.postgres_archive import _commit_jobs, _end_values, _job_values, _key_values, _take_fences
+from message_handler.stores.postgres_archive import _commit_jobs, _take_fences
+from message_handler.stores.postgres_jobs import end_values, job_values
 from tests.contract.conftest import database_of
 from tests.contract.test_archive import Conversation
 
@@ -41,8 +42,8 @@ def others(name: str, count: int) -> str:
         select platform_id, conversation_id, 1, 'user', 'text of m0', 'm0', now() from others;
         insert into erasures (platform_id, name_hash, erased_at, fence)
         select platform_id, 'hash of ' || conversation_id, now(), 1 from others;
-        insert into lines (platform_id, conversation_id, version, document, message_ids, due_at, acquired_at)
-        select platform_id, conversation_id, job_id, '{{}}', '{{}}', 0, 0 from others;
+        insert into line_states (platform_id, conversation_id, due_at)
+        select platform_id, conversation_id, 0 from others;
         insert into platforms (platform_id, name) select conversation_id, '' from others;
         drop table others
     """
@@ -81,10 +82,10 @@ def answer(connection: Connection, name: str, *, size: int) -> None:
             name=talk.key.conversation_id,
             successor_id=talk.id(1),
         )
-        execute(connection, _key_values(talk.key), "end_superseded")
-    asked = [_job_values(job) | {"turns": 100, "drain": True} for job in jobs]
+        connection.run("select end_superseded_v2('clinic', :name)", name=talk.key.conversation_id)
+    asked = [job_values(job) | {"turns": 100, "drains": True} for job in jobs]
     assert [fence for fence, *_ in _take_fences(connection, asked)] == [1] * size
-    ends = [_end_values(talk.completed(job)) | {"fence": 1} for talk, job in zip(talks, jobs, strict=True)]
+    ends = [end_values(talk.completed(job)) | {"fence": 1} for talk, job in zip(talks, jobs, strict=True)]
     assert _commit_jobs(connection, ends) == [Committed(told=True)] * size
 
 

@@ -27,8 +27,9 @@ from message_handler.egress import host_of
 from message_handler.errors import MessageHandlerError, SettingsError, Unavailable
 from message_handler.models import Job, JobStatus, Message
 from message_handler.settings import Settings
+from message_handler.stores import migrations
 from message_handler.stores.breaker import CircuitBreaker
-from message_handler.stores.database import Database, _migrations, connector, transaction
+from message_handler.stores.database import Database, connector, transaction
 from message_handler.stores.postgres_archive import PostgresArchive
 from tests.conftest import _started
 from tests.contract.chat import named
@@ -50,6 +51,8 @@ MIGRATIONS = [
     "0010_functions.sql",
     "0011_statistics.sql",
     "0012_line_states.sql",
+    "0013_job_documents.sql",
+    *(function.name for function in migrations.functions()),
 ]
 
 
@@ -459,9 +462,10 @@ print(archive.migrate())
 
 def migrate_to_the_first(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """The schema as it was before all later migrations."""
-    first = _migrations()[:1]
+    first = migrations.migrations()[:1]
     with monkeypatch.context() as earlier:
-        earlier.setattr("message_handler.stores.database._migrations", lambda: first)
+        earlier.setattr(migrations, "migrations", lambda: first)
+        earlier.setattr(migrations, "functions", lambda: ())
         assert database.migrate() == MIGRATIONS[:1]
 
 
@@ -529,14 +533,13 @@ class TestMigrations:
         database.close()
 
     def test_one_that_takes_too_long_holds_no_table_when_its_time_is_up(
-        self, empty: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+        self, empty: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         settings = Settings(database_url=SecretStr(empty))
         database = database_of(settings)
-        slow = tmp_path / "0001_slow.sql"
-        slow.write_text("create table wide (id bigint); select pg_sleep(20);")
+        slow = migrations.Part("0001_slow.sql", "create table wide (id bigint); select pg_sleep(20);")
         with monkeypatch.context() as later:
-            later.setattr("message_handler.stores.database._migrations", lambda: [slow])
+            later.setattr(migrations, "migrations", lambda: (slow,))
             with pytest.raises(Unavailable):
                 database.migrate(0.5)
         applied: list[str] = []
@@ -610,10 +613,8 @@ class TestMigrations:
         self, empty: str, monkeypatch: pytest.MonkeyPatch, endpoint: str, host: str | None
     ) -> None:
         settings = Settings(database_url=SecretStr(empty))
-        database, newest = database_of(settings), _migrations()
-        with monkeypatch.context() as older:
-            older.setattr("message_handler.stores.database._migrations", lambda: newest[:1])
-            database.migrate()
+        database = database_of(settings)
+        migrate_to_the_first(database, monkeypatch)
         database.run(
             lambda connection: connection.run(
                 "insert into core_ai (platform_id, core_ai_id, name, api_endpoint, auth_token) values"

@@ -53,7 +53,7 @@ def attempts(chat: Chat) -> int:
     return chat.head.attempts
 
 
-@pytest.mark.parametrize("statement", ["take_fences", "cancel_job"])
+@pytest.mark.parametrize("statement", ["take_fences", "end_jobs"])
 def test_a_process_that_was_stopped_while_the_archive_answered_has_stopped_no_other(
     talk: Conversation, migrated: Settings, statement: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from importlib.resources import files
 
 import pytest
 from pg8000.native import Connection
 
 from message_handler.models import ConversationKey, JobStatus, Minute
+from message_handler.stores import database
 from message_handler.stores.port import Archive
+from message_handler.stores.statements import statement
 from tests.contract.test_archive import KEY, Conversation
 
 #: The beginning of a minute.
@@ -98,7 +99,9 @@ def test_a_copy_counts_for_nothing(postgres_archive: Archive, sql: Connection) -
     assert (minute.created, minute.completed) == (1, 1)
 
 
-def test_they_are_found_without_looking_at_every_job(postgres_archive: Archive, sql: Connection) -> None:
+def test_they_are_found_without_looking_at_every_job(
+    postgres_archive: Archive, sql: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A hundred tenants' jobs of a month, of which those of a hundred minutes are asked for."""
     sql.run(
         "insert into jobs (platform_id, job_id, conversation_id, bot_id, status, message_ids, created_at, finished_at)"
@@ -109,10 +112,9 @@ def test_they_are_found_without_looking_at_every_job(postgres_archive: Archive, 
         now=NOON,
     )
     sql.run("analyze jobs")
-    text = (files("message_handler.stores") / "sql" / "minutes.sql").read_text()
-    text = "\n".join(line for line in text.splitlines() if not line.startswith("--"))
+    monkeypatch.setattr(database, "statement", lambda name: (f"explain analyze {(it := statement(name))[0]}", it[1]))
     values = {"platform_id": "clinic-7", "since": NOON - 6000, "until": NOON}
-    plan = [row[0] for row in sql.run(f"explain analyze {text}", **values) or ()]
+    plan = [row[0] for row in database.execute(sql, values, "minutes")]
     used = "\n".join(plan)
     assert "Seq Scan" not in used
     assert "jobs_by_creation" in used

@@ -37,7 +37,8 @@ from message_handler.stores.database import Database, Refused, connector
 from message_handler.stores.line_tier import LineTier
 from message_handler.stores.port import Again, Save, Tier
 from message_handler.stores.postgres import PostgresTier
-from message_handler.stores.postgres_archive import PostgresArchive, _commit_jobs, _end_values
+from message_handler.stores.postgres_archive import PostgresArchive, _commit_jobs
+from message_handler.stores.postgres_jobs import end_values
 from message_handler.stores.redis import RedisTier
 from message_handler.stores.redis_client import connect
 from message_handler.wiring import build
@@ -441,7 +442,7 @@ class TestPostgres:
         number, end = talk.number(talk.job(1, "m0")), talk.completed(talk.job(1, "m0"))
         with closing(connector(migrated)()) as other, closing(connector(migrated)()) as third:
             other.run("begin")
-            assert _commit_jobs(other, [_end_values(end) | {"fence": number}]) == [Committed(told=False)]
+            assert _commit_jobs(other, [end_values(end) | {"fence": number}]) == [Committed(told=False)]
             fencing = ThreadPoolExecutor(1).submit(talk.fence, talk.job(2, "m0"))
             until(lambda: is_blocked(third))
             other.run("commit")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.guards.guard import Guard, Removal
+from tests.guards.guard import Guard, Removal, statement
 from tests.guards.tenants import isolated
 
 CONFIGURATION = "contract/test_configuration.py"
@@ -137,7 +137,7 @@ MIGRATIONS = (
         "a migration whose time is up holds no table",
         "administration",
         "contract/test_postgres.py::TestMigrations::test_one_that_takes_too_long_holds_no_table_when_its_time_is_up",
-        (Removal("stores/database.py", "set local statement_timeout = {int(seconds * 1000)}", "select 1"),),
+        (Removal("stores/migrations.py", "set local statement_timeout = {int(seconds * 1000)}", "select 1"),),
     ),
 )
 
@@ -200,7 +200,7 @@ TENANTS = (
         APART,
         (
             Removal(
-                "stores/sql/reopen_job.sql", "where platform_id = :platform_id and job_id = cast", "where job_id = cast"
+                statement("reopen_job"), "where platform_id = :platform_id and job_id = cast", "where job_id = cast"
             ),
         ),
     ),

@@ -5,11 +5,11 @@ Not here, for it can't be removed alone: in memory a circle of links would never
 
 from __future__ import annotations
 
-from tests.guards.guard import Guard, Removal, each_in
+from tests.guards.guard import Guard, Removal, each_in, function, statement
 
 MEMORY = "stores/memory_archive.py"
 POSTGRES = "stores/postgres_archive.py"
-FUNCTIONS = "stores/sql/migrations/0010_functions.sql"
+FENCES, END = function("take_fences_v2"), function("end_jobs_v1")
 
 
 #: The guard of a transaction in memory and in Postgres.
@@ -21,21 +21,21 @@ COMMITTING = (
         "invariant 3",
         "TestCommit::test_a_stale_fence_is_refused_and_nothing_has_changed",
         Removal(MEMORY, "if fence != archived.fence or any(", "if any("),
-        Removal(FUNCTIONS, "\n          and fence = job.fence"),
+        Removal(END, "\n          and (job.fence is null or fence = job.fence)"),
     ),
     *in_both(
         "the commit looks whether a message is settled",
         "invariant 2",
         "TestCommit::test_a_message_that_another_settled_refuses_the_whole",
         Removal(MEMORY, " or any(id_ in archived.settled for id_ in ids)"),
-        Removal(FUNCTIONS, "unnest(job.ids) as message_id;", "unnest(job.ids) as message_id on conflict do nothing;"),
+        Removal(END, "unnest(job.ids) as message_id;", "unnest(job.ids) as message_id on conflict do nothing;"),
     ),
     *in_both(
         "the commit looks whether the job has ended",
         "invariant 10",
         "TestFence::test_a_run_that_it_ends_commits_nothing",
         Removal(MEMORY, "if known is None or known.status.ended:", "if known is None:"),
-        Removal(FUNCTIONS, "\n          and status = 'processing';", ";"),
+        Removal(END, "\n          and status = 'processing';", ";"),
     ),
     *in_both(
         "the same end again is a success",
@@ -56,7 +56,7 @@ FENCING = (
             "if not known.status.ended and len(open_) == len(job.messages):",
             "if not known.status.ended:",
         ),
-        Removal(FUNCTIONS, "\n           and is_settled is not true"),
+        Removal(FENCES, "\n           and is_settled is not true"),
     ),
     *in_both(
         "no run for a job that has ended",
@@ -67,7 +67,7 @@ FENCING = (
             "if not known.status.ended and len(open_) == len(job.messages):",
             "if len(open_) == len(job.messages):",
         ),
-        Removal(FUNCTIONS, "\n           and has_ended is not true"),
+        Removal(FENCES, "\n           and has_ended is not true"),
     ),
 )
 
@@ -77,7 +77,7 @@ CANCELLING = (
         "counterexample 4",
         "TestCancel::test_the_run_that_goes_on_commits_nothing",
         Removal(MEMORY, "if open_:\n                archived.fence += 1\n", "if open_:\n"),
-        Removal("stores/sql/cancel_job.sql", "set fence = fence + 1, turn_count", "set turn_count"),
+        Removal(END, "coalesce(job.fence, fence + 1)", "fence"),
     ),
     *in_both(
         "a cancel settles what is open alone",
@@ -88,11 +88,7 @@ CANCELLING = (
             "open_ = tuple(m for m in live if archived.is_open(m))",
             "open_ = live",
         ),
-        Removal(
-            "stores/sql/cancel_job.sql",
-            "    where not exists (\n        select from settled",
-            "    where true or not exists (\n        select from settled",
-        ),
+        Removal(POSTGRES, "open_ = tuple(m for m in live if m.message_id not in settled)", "open_ = live"),
     ),
     *in_both(
         "a cancel ends the successor that waited for a run",
@@ -103,7 +99,7 @@ CANCELLING = (
             "            self._end_settled(archived, job)\n            return Verdict",
             "            return Verdict",
         ),
-        Removal(POSTGRES, '"cancel_job", "end_settled", "job")', '"cancel_job", "job")'),
+        Removal(POSTGRES, '"end_job", "end_settled", "job")', '"end_job", "job")'),
     ),
 )
 
@@ -115,12 +111,11 @@ ARCHIVING = (
         Removal(MEMORY, "            if not open_:\n                return False\n"),
         Removal(POSTGRES, "                if not open_:\n                    return False\n"),
     ),
-    *in_both(
+    Guard(
         "an archived end shuts out who runs",
         "step archive",
-        "TestArchive::test_whoever_runs_now_is_shut_out",
-        Removal(MEMORY, "archived.fence += 1\n            end = ", "end = "),
-        Removal("stores/sql/archive_job.sql", "set fence = fence + 1, turn_count", "set turn_count"),
+        "contract/test_archive.py::TestArchive::test_whoever_runs_now_is_shut_out[memory]",
+        (Removal(MEMORY, "archived.fence += 1\n            end = ", "end = "),),
     ),
     Guard(
         "a late reply stands where it was given",
@@ -132,10 +127,7 @@ ARCHIVING = (
         "a late reply stands where it was given",
         "invariant 6",
         "contract/test_archive.py::TestArchive::test_its_turns_stand_before_what_was_said_later[postgres]",
-        (
-            Removal(POSTGRES, '"move_later_turns", "place_later_turns", "archive_job"', '"archive_job"'),
-            Removal("stores/sql/archive_job.sql", "from place, unnest(", "from raised as place, unnest("),
-        ),
+        (Removal(END, "if said_later is not null then", "if false then"),),
     ),
 )
 
@@ -161,7 +153,7 @@ LINKING = (
             "            self._end_superseded(archived, job.key)\n",
             "            self._put(replace(job, superseded_by=known.superseded_by), fence)\n",
         ),
-        Removal(FUNCTIONS, "            perform end_superseded(job.platform_id, job.conversation_id);\n"),
+        Removal(END, "            perform end_superseded_v2(job.platform_id, job.conversation_id);\n"),
     ),
     *in_both(
         "where a link would close a circle a copy ends the chain",
@@ -187,10 +179,32 @@ LINKING = (
         "TestSupersede::test_a_run_that_goes_on_for_other_messages_may_still_commit",
         Removal(MEMORY, " and not any(archived.is_open(message) for message in noted.messages)"),
         Removal(
-            "stores/sql/end_settled.sql",
-            "      where not exists (\n          select from settled",
-            "      where false and not exists (\n          select from settled",
+            statement("end_settled"),
+            "\n  and not is_open_v1(jobs)",
         ),
+    ),
+)
+
+MIXED = "contract/test_migrations.py::TestTheCodeBefore::test_each_reads_whole_what_the_other_has_ended"
+DOCUMENTS = "stores/sql/migrations/0013_job_documents.sql"
+UPDATING = (
+    Guard(
+        "the release before reads what this one has ended",
+        "update",
+        f"{MIXED}[12-today's-completed]",
+        (Removal(DOCUMENTS, "        new.reply := new.document ->> 'reply';\n"),),
+    ),
+    Guard(
+        "this release reads what the one before has ended",
+        "update",
+        f"{MIXED}[12-the one before-completed]",
+        (Removal(DOCUMENTS, "coalesce(old.document, '{}') || job_document(new)", "old.document"),),
+    ),
+    Guard(
+        "a job from before the documents keeps what its columns say",
+        "update",
+        "contract/test_migrations.py::TestUpdating::test_a_job_is_read_whole[12]",
+        (Removal(DOCUMENTS, "coalesce(job.document, ", "coalesce(job.document, '{}', "),),
     ),
 )
 
@@ -199,7 +213,7 @@ OTHERS = (
         "the fence brings along what waits in the Postgres tier",
         "counterexample 8",
         "contract/test_postgres_tier.py::TestDrain::test_what_waits_comes_oldest_first_with_its_ids",
-        (Removal("stores/sql/take_fences.sql", "where asked.drains and", "where false and"),),
+        (Removal(FENCES, "if job.drains then", "if false then"),),
     ),
     Guard(
         "the fence brings nothing along that is settled",
@@ -211,8 +225,8 @@ OTHERS = (
         "links never form a circle",
         "counterexample 5",
         "contract/test_archive.py::TestSupersede::test_links_never_form_a_circle[postgres]",
-        (Removal("stores/sql/supersede_job.sql", "\n  and job_id not in (select job_id from onward)"),),
+        (Removal(statement("supersede_job"), "\n  and job_id not in (select job_id from onward)"),),
     ),
 )
 
-GUARDS = (*COMMITTING, *FENCING, *CANCELLING, *ARCHIVING, *LINKING, *OTHERS)
+GUARDS = (*COMMITTING, *FENCING, *CANCELLING, *ARCHIVING, *LINKING, *UPDATING, *OTHERS)

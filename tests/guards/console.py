@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.guards.guard import Guard, Removal
+from tests.guards.guard import Guard, Removal, statement
 
 UNIT = "unit/test_console.py"
 OUTAGES = "local/test_outages.py"
@@ -46,7 +46,7 @@ GUARDS: tuple[Guard, ...] = (
         "contract/test_statistics.py::test_each_tenant_has_its_own[postgres]",
         (
             Removal(
-                "stores/sql/minutes.sql",
+                statement("minutes"),
                 "where platform_id = :platform_id and copy_of is null\n      and finished_at >=",
                 "where copy_of is null\n      and finished_at >=",
             ),
@@ -58,7 +58,7 @@ GUARDS: tuple[Guard, ...] = (
         "contract/test_statistics.py::test_a_copy_counts_for_nothing",
         (
             Removal(
-                "stores/sql/minutes.sql",
+                statement("minutes"),
                 "platform_id = :platform_id and copy_of is null\n      and finished_at",
                 "platform_id = :platform_id\n      and finished_at",
             ),

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from tests.guards.guard import Guard, Removal
+from tests.guards.guard import Guard, Removal, function, statement
 
 DELIVERY = "delivery.py"
 WEBHOOKS = "webhooks.py"
-CLAIM = "stores/sql/claim_delivery.sql"
+CLAIM = statement("claim_delivery")
 TESTS = "contract/test_delivery.py"
 
 _LEASE = """      and (claimed_until is null or claimed_until <= to_timestamp(cast(:now as float8)))
@@ -20,13 +20,13 @@ GUARDS = (
         "a platform without a webhook has no deliveries",
         "step commit",
         f"{TESTS}::TestOutbox::test_a_platform_without_a_webhook_has_no_deliveries[]",
-        (Removal("stores/sql/migrations/0010_functions.sql", "\n          and base_url <> ''"),),
+        (Removal(function("end_jobs_v1"), "\n          and base_url <> ''"),),
     ),
     Guard(
         "what is archived late keeps the id of its run",
         "step archive",
         f"{TESTS}::TestOutbox::test_what_is_archived_late_is_delivered_under_the_id_of_the_run",
-        (Removal("stores/sql/archive_job.sql", "else cast(:run_id as text) end", "else cast(:job_id as text) end"),),
+        (Removal(function("end_jobs_v1"), "else job.run_id end", "else job.job_id end"),),
     ),
     Guard(
         "the oldest delivery is claimed first",
@@ -63,7 +63,7 @@ GUARDS = (
             f"a worker past its lease reports nothing: {file}",
             "invariant 3",
             f"{TESTS}::TestRaces::test_a_worker_that_paused_past_its_lease_marks_nothing[{status}]",
-            (Removal(f"stores/sql/{file}.sql", " and claim_id = cast(:claim_id as uuid)\n", " and :claim_id <> ''\n"),),
+            (Removal(statement(file), " and claim_id = cast(:claim_id as uuid)\n", " and :claim_id <> ''\n"),),
         )
         for file, status in (("delivered", 200), ("undelivered", 500))
     ),
@@ -97,7 +97,7 @@ GUARDS = (
         f"{POISON}::test_one_server_error_alone_is_not_its_platforms[500-headers0-False]",
         (
             Removal(
-                "stores/sql/undelivered.sql", "cast(:certain as boolean) or", "cast(:certain as boolean) is not null or"
+                statement("undelivered"), "cast(:certain as boolean) or", "cast(:certain as boolean) is not null or"
             ),
         ),
     ),
@@ -105,13 +105,13 @@ GUARDS = (
         "those of two conversations in a row are",
         "deliveries",
         f"{POISON}::test_two_conversations_in_a_row_are",
-        (Removal("stores/sql/undelivered.sql", " or webhook_suspect <> conversation_id as failing", " as failing"),),
+        (Removal(statement("undelivered"), " or webhook_suspect <> conversation_id as failing", " as failing"),),
     ),
     Guard(
         "unless one succeeded in between",
         "deliveries",
         f"{POISON}::test_unless_one_succeeded_in_between",
-        (Removal("stores/sql/delivered.sql", ", webhook_suspect = null\n", "\n"),),
+        (Removal(statement("delivered"), ", webhook_suspect = null\n", "\n"),),
     ),
     Guard(
         "what was never tried asks first whether a platform is back",
@@ -119,7 +119,7 @@ GUARDS = (
         f"{POISON}::test_who_asks_whether_a_platform_is_back_is_whoever_never_failed",
         (
             Removal(
-                "stores/sql/due_deliveries.sql",
+                statement("due_deliveries"),
                 "(partition by platform_id order by next_attempt_at, sequence)",
                 "(partition by platform_id order by sequence)",
             ),
@@ -193,7 +193,7 @@ GUARDS = (
         "::test_a_webhook_that_failed_is_tried_at_once_when_another_is_written",
         (
             Removal(
-                "stores/sql/put_platforms.sql",
+                statement("put_platforms"),
                 "case when same then platforms.webhook_failures else 0 end",
                 "platforms.webhook_failures",
             ),
@@ -203,7 +203,7 @@ GUARDS = (
         "of a platform that fails the sweep wakes one conversation",
         "deliveries",
         f"{TESTS}::TestIsolation::test_a_dead_platform_delays_no_other",
-        (Removal("stores/sql/due_deliveries.sql", "where place = 1 or webhook_failures = 0\n"),),
+        (Removal(statement("due_deliveries"), "where place = 1 or webhook_failures = 0\n"),),
     ),
     Guard(
         "the sweep takes the platforms in turn",
@@ -211,7 +211,7 @@ GUARDS = (
         f"{TESTS}::TestIsolation::test_the_sweep_takes_the_platforms_in_turn",
         (
             Removal(
-                "stores/sql/due_deliveries.sql",
+                statement("due_deliveries"),
                 "order by place, next_attempt_at, sequence\nlimit",
                 "order by sequence\nlimit",
             ),
@@ -221,7 +221,7 @@ GUARDS = (
         "a delivery that is being made is not woken",
         "deliveries",
         f"{TESTS}::TestRaces::test_a_worker_that_died_is_followed_after_its_lease",
-        (Removal("stores/sql/due_deliveries.sql", _LEASE),),
+        (Removal(statement("due_deliveries"), _LEASE),),
     ),
     Guard(
         "nothing is sent unsigned",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.guards.guard import Guard, Removal
+from tests.guards.guard import Guard, Removal, statement
 
 TEST = "contract/test_double_texting.py"
 
@@ -17,7 +17,7 @@ GUARDS = (
         "an ended job stays as it ended",
         "invariant 10",
         "contract/test_archive.py::TestInterrupt::test_one_that_has_ended_stays_as_it_is[postgres]",
-        (Removal("stores/sql/interrupt_job.sql", " and status = 'processing'"),),
+        (Removal(statement("interrupt_job"), " and status = 'processing'"),),
     ),
     Guard(
         "a patient who types on uses up no deliveries",

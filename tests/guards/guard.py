@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+
+from message_handler.stores import statements
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 #: Where the files of the guards are; their names in the list are below it.
@@ -24,20 +27,42 @@ _IN_MEMORY = (
 )
 
 
+@cache
+def statement(name: str) -> str:
+    """Where an SQL statement is: its file, and behind a `#` its name."""
+    (file,) = (
+        file
+        for file in (REPOSITORY / PACKAGE / "stores/sql").glob("*.sql")
+        if name in statements.named(file.read_text())
+    )
+    return f"stores/sql/{file.name}#{name}"
+
+
+def function(name: str) -> str:
+    """The file of an SQL function."""
+    return f"stores/sql/functions/{name}.sql"
+
+
 @dataclass(frozen=True)
 class Removal:
-    """In `file`, the text `old`, which is there once, becomes `new`."""
+    """In a file, or in one statement of it (`file#statement`), the text `old`, which is there once, becomes `new`."""
 
-    file: str
+    place: str
     old: str
     new: str = ""
 
+    @property
+    def file(self) -> str:
+        return self.place.partition("#")[0]
+
     def applied(self, text: str) -> str:
         """The file's text without the guard. Raises ValueError unless `old` is there exactly once."""
-        found = text.count(self.old)
+        name = self.place.partition("#")[2]
+        part = statements.named(text)[name] if name else text
+        found = part.count(self.old)
         if found != 1 or self.old == self.new:
-            raise ValueError(f"{self.file}: found {found} times, not once:\n{self.old}")
-        return text.replace(self.old, self.new)
+            raise ValueError(f"{self.place}: found {found} times, not once:\n{self.old}")
+        return text.replace(part, part.replace(self.old, self.new))
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.guards.guard import Guard, Removal, each_in
+from tests.guards.guard import Guard, Removal, each_in, function, statement
 
 HANDOFF = "handoff.py"
 INTAKE = "intake.py"
@@ -32,7 +32,7 @@ SILENCE = (
         "no run while a human answers",
         "step hand off",
         f"{TEST}::TestTheArchive::test_it_permits_no_run_and_holds_what_is_open[postgres]",
-        (Removal("stores/sql/migrations/0010_functions.sql", "not human\n           and "),),
+        (Removal(function("take_fences_v2"), "not human\n           and "),),
     ),
     *in_both(
         "a hand-off shuts out the run that goes on",
@@ -41,7 +41,7 @@ SILENCE = (
         Removal(
             MEMORY, "archived.handoff.human, archived.fence = True, archived.fence + 1", "archived.handoff.human = True"
         ),
-        Removal("stores/sql/hand_off.sql", "fence = fence + 1, "),
+        Removal(statement("hand_off"), "fence = fence + 1, "),
     ),
     Guard(
         "a hand-off stops the AI call",
@@ -92,13 +92,13 @@ HOLDING = (
         "what is held counts while a human answers, no longer",
         "invariant 1",
         f"{TEST}::TestTheArchive::test_a_message_counts_as_held_under_all_its_ids_while_a_human_answers[postgres]",
-        (Removal("stores/sql/is_held.sql", " and handed_off"),),
+        (Removal(statement("is_held"), " and handed_off"),),
     ),
     Guard(
         "messages that come at once are compared under the row lock",
         "invariant 5",
         f"{TEST}::TestTheArchive::test_messages_that_come_at_once_are_each_held_once[postgres]",
-        (Removal("stores/sql/handoff_state.sql", "\nfor update"),),
+        (Removal(statement("handoff_state"), "\nfor update"),),
     ),
 )
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from tests.guards.guard import Guard, Removal
+from tests.guards.guard import Guard, Removal, function
 
-FUNCTIONS = "stores/sql/migrations/0010_functions.sql"
+FENCES, END, LINKS = (function(name) for name in ("take_fences_v2", "end_jobs_v1", "end_superseded_v2"))
 GROWN = "contract/test_plans.py::test_none_reads_a_table_that_has_grown_since"
 #: What follows the head of each function.
 KEPT = "\nlanguage plpgsql\nset plan_cache_mode = force_generic_plan"
@@ -21,13 +21,9 @@ GUARDS = (
             f"a plan for small tables reads no large one: {what}",
             "issue 6",
             f"{GROWN}[10-small]",
-            (Removal(FUNCTIONS, f"{head}{KEPT}\nset enable_seqscan = off", f"{head}{KEPT}"),),
+            (Removal(file, f"{KEPT}\nset enable_seqscan = off", KEPT),),
         )
-        for what, head in (
-            ("a fence", "waiting json, bot text)"),
-            ("a commit", "told boolean)"),
-            ("a link", "returns void"),
-        )
+        for what, file in (("a fence", FENCES), ("a commit", END), ("a link", LINKS))
     ),
     Guard(
         "a job is found without its platform's others",
@@ -35,7 +31,7 @@ GUARDS = (
         f"{GROWN}[1-new]",
         (
             Removal(
-                FUNCTIONS,
+                END,
                 "and conversation_id = job.conversation_id and job_id = job.job_id\n",
                 "and job_id = job.job_id\n",
             ),
@@ -45,7 +41,7 @@ GUARDS = (
         "a fence waits for the conversation before it looks",
         "step fence",
         "contract/test_together.py::TestPostgres::test_a_fence_sees_what_was_settled_while_it_waited",
-        (Removal(FUNCTIONS, _LOCK), Removal(FUNCTIONS, _RAISED, _LOCK + _RAISED)),
+        (Removal(FENCES, _LOCK), Removal(FENCES, _RAISED, _LOCK + _RAISED)),
     ),
     Guard(
         "functions that are not there yet are an older schema",

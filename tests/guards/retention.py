@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.guards.guard import Guard, Removal, each_in
+from tests.guards.guard import Guard, Removal, each_in, function, statement
 
 MEMORY = "stores/memory_archive.py"
 POSTGRES = "stores/postgres_archive.py"
@@ -39,7 +39,7 @@ ERASING = (
             "            if self._is_void(job.key, job.accepted_at):\n"
             "                return Fence(None, {}, erased_until=self._erasures[job.key.name_hash][0])\n",
         ),
-        Removal("stores/sql/migrations/0010_functions.sql", "\n           and erased.voids is not true"),
+        Removal(function("take_fences_v2"), "\n           and erased.voids is not true"),
     ),
     *in_each(
         "a fence after an erasure exceeds all before it",
@@ -47,7 +47,7 @@ ERASING = (
         "TestErasing::test_a_new_run_has_a_greater_fence_than_any_before",
         Removal(MEMORY, "max(archived.fence, self._erasures.get(job.key.name_hash, (0.0, 0))[1])", "archived.fence"),
         Removal(
-            "stores/sql/migrations/0010_functions.sql",
+            function("take_fences_v2"),
             "greatest(fence, coalesce(erased.fence, 0)) + 1",
             "fence + 1",
         ),
@@ -102,8 +102,9 @@ ERASING = (
             "live = job.messages",
         ),
         Removal(
-            "stores/sql/cancel_job.sql",
-            "      and not exists (select from erased where erased_at >= to_timestamp(at))\n",
+            POSTGRES,
+            "live = tuple(m for m in job.messages if not _is_void(erased, m.accepted_at))",
+            "live = job.messages",
         ),
     ),
     *in_each(
@@ -131,7 +132,7 @@ ERASING = (
         "invariant 1",
         "TestOtherSteps::test_what_is_held_right_after_it_is_answered_when_it_is_handed_back",
         Removal(MEMORY, "accepted_at=max(m.accepted_at, until + 0.001)", "accepted_at=m.accepted_at"),
-        Removal("stores/sql/hold_messages.sql", " + interval '2 milliseconds'", " - interval '5 seconds'"),
+        Removal(statement("hold_messages"), " + interval '2 milliseconds'", " - interval '5 seconds'"),
     ),
     Guard(
         "what failed is no longer void when it is retried",
@@ -176,7 +177,7 @@ ERASING = (
             f"{ERASED}::TestTheArchive::{test}[postgres]",
             (
                 Removal(
-                    "stores/sql/drop_empty_conversation.sql",
+                    statement("drop_empty_conversation"),
                     f"  and not exists (select from {table} where"
                     " platform_id = :platform_id and conversation_id = :conversation_id)\n",
                 ),
@@ -279,7 +280,7 @@ ERASING = (
         "no clock that is ahead saves what was erased",
         "erasure",
         f"{ERASED}::TestTheArchive::test_what_was_accepted_at_the_same_time_elsewhere_is_void_too[postgres]",
-        (Removal("stores/sql/note_erasure.sql", " + make_interval(secs => cast(:margin as float8))"),),
+        (Removal(statement("note_erasure"), " + make_interval(secs => cast(:margin as float8))"),),
     ),
     Guard(
         "no words of another tenant are erased",
@@ -287,7 +288,7 @@ ERASING = (
         f"{ERASED}::TestErasing::test_another_conversation_stays[redis and postgres]",
         (
             Removal(
-                "stores/sql/erase_conversation.sql",
+                statement("erase_conversation"),
                 "from turns where platform_id = :platform_id and",
                 "from turns where",
             ),
@@ -299,7 +300,7 @@ ERASING = (
         f"{KEPT}::TestExport::test_another_tenants_is_not_found",
         (
             Removal(
-                "stores/sql/export_conversation.sql",
+                statement("export_conversation"),
                 "from turns where platform_id = :platform_id and",
                 "from turns where",
             ),
@@ -320,7 +321,7 @@ PURGING = (
             f"no conversation goes with {what}",
             "retention",
             f"{KEPT}::TestConversations::test_what_is_under_way_stays",
-            (Removal("stores/sql/idle_conversations.sql", text, text.replace("where ", "where false and ")),),
+            (Removal(statement("idle_conversations"), text, text.replace("where ", "where false and ")),),
         )
         for what, text in UNDER_WAY.items()
     ),
@@ -329,7 +330,7 @@ PURGING = (
             f"no conversation goes with {what} that came meanwhile",
             "retention",
             f"{KEPT}::TestConversations::test_what_is_under_way_stays",
-            (Removal("stores/sql/purge_conversations.sql", text, text.replace("where ", "where false and ")),),
+            (Removal(statement("purge_conversations"), text, text.replace("where ", "where false and ")),),
         )
         for what, text in UNDER_WAY.items()
     ),
@@ -337,13 +338,13 @@ PURGING = (
         "no conversation goes with messages that came meanwhile in the Postgres tier",
         "retention",
         f"{KEPT}::TestConversations::test_what_waits_in_the_postgres_tier_stays",
-        (Removal("stores/sql/purge_conversations.sql", "and due_at is not null", "and false"),),
+        (Removal(statement("purge_conversations"), "and due_at is not null", "and false"),),
     ),
     Guard(
         "who holds a message is seen by who purges",
         "retention",
         f"{KEPT}::TestConversations::test_what_is_held_meanwhile_is_not_left_without_its_conversation",
-        (Removal("stores/sql/hold_messages.sql", "set updated_at = now()", "set updated_at = updated_at"),),
+        (Removal(statement("hold_messages"), "set updated_at = now()", "set updated_at = updated_at"),),
     ),
     Guard(
         "who redrives deliveries is seen by who purges",
@@ -355,7 +356,7 @@ PURGING = (
         "no conversation goes with messages in the Postgres tier",
         "retention",
         f"{KEPT}::TestConversations::test_what_waits_in_the_postgres_tier_stays",
-        (Removal("stores/sql/idle_conversations.sql", "and due_at is not null", "and false"),),
+        (Removal(statement("idle_conversations"), "and due_at is not null", "and false"),),
     ),
     Guard(
         "no conversation goes with messages in a tier",
@@ -373,13 +374,13 @@ PURGING = (
         "no conversation goes that went on meanwhile",
         "retention",
         f"{KEPT}::TestConversations::test_what_is_held_meanwhile_is_not_left_without_its_conversation",
-        (Removal("stores/sql/purge_conversations.sql", "updated_at < to_timestamp(cast(:before as float8))", "true"),),
+        (Removal(statement("purge_conversations"), "updated_at < to_timestamp(cast(:before as float8))", "true"),),
     ),
     Guard(
         "who purges waits for nobody",
         "retention",
         f"{KEPT}::TestConversations::test_one_that_somebody_holds_is_left_alone_and_nobody_waits",
-        (Removal("stores/sql/purge_conversations.sql", " skip locked"),),
+        (Removal(statement("purge_conversations"), " skip locked"),),
     ),
     Guard(
         "a run's time is bounded",

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from tests.guards.guard import Guard, Removal
+from tests.guards.guard import Guard, Removal, statement
 
-SQL = "stores/sql"
 MINE = "platform_id = :platform_id and "
 
 
-def isolated(what: str, statement: str, test: str, mine: str = MINE) -> Guard:
+def isolated(what: str, name: str, test: str, mine: str = MINE) -> Guard:
     """A statement that no longer asks for the tenant."""
-    return Guard(f"{what} of another tenant", "invariant 13", test, (Removal(f"{SQL}/{statement}.sql", mine),))
+    return Guard(f"{what} of another tenant", "invariant 13", test, (Removal(statement(name), mine),))
 
 
 HANDOFF = "contract/test_handoff.py::TestTheArchive::test_tenants_with_the_same_ids_hand_over_and_hold_apart[postgres]"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from tests.guards.guard import Guard, Removal, each_in
+from tests.guards.guard import Guard, Removal, each_in, function, statement
 
 SAVE = "stores/lua/save.lua"
-FUNCTION = "stores/sql/migrations/0012_line_states.sql"
+FUNCTION = function("save_lines_v2")
 _ENDED = "select from ended_jobs where ended_jobs.job_id = any(save.unknown_names)"
 
 
@@ -88,7 +88,7 @@ ALONE = (
         "contract/test_postgres_tier.py::TestSweep::test_one_that_a_live_worker_holds_is_left_to_it",
         (
             Removal(
-                "stores/sql/drop_ended.sql",
+                statement("drop_ended"),
                 "cast(fields ->> 'heartbeat_at' as float8), 0) <= now.at -",
                 "cast(fields ->> 'heartbeat_at' as float8), 0) <= now.at +",
             ),

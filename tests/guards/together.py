@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from tests.guards.guard import Guard, Removal
+from tests.guards.guard import Guard, Removal, function, statement
 
 COMBINER = "stores/combiner.py"
 POSTGRES = "stores/postgres_archive.py"
-FUNCTIONS = "stores/sql/migrations/0010_functions.sql"
+FREE = function("free_jobs_v2")
 ARCHIVE = "contract/test_together.py::TestPostgres"
 TIER = "contract/test_together.py::TestTier"
 LINE_TIER = "stores/line_tier.py"
@@ -100,26 +100,26 @@ GUARDS = (
         "who makes a conversation is waited for not long",
         "step fence",
         f"{HELD}[new]",
-        (Removal(FUNCTIONS, "set lock_timeout = '100ms'\n"),),
+        (Removal(FREE, "set lock_timeout = '100ms'\n"),),
     ),
     Guard(
         "who holds a conversation keeps no group waiting: a fence",
         "step fence",
         f"{HELD}[fence]",
-        (Removal(FUNCTIONS, " skip locked"),),
+        (Removal(FREE, " skip locked"),),
     ),
     Guard(
         "who holds a conversation leaves no other without a fence",
         "step fence",
         "contract/test_together.py::"
         "test_one_whose_conversation_somebody_holds_is_the_only_one_that_runs_without_a_fence",
-        (Removal("stores/sql/take_fences.sql", "free_jobs(cast(:jobs as json), true)", "cast(:jobs as json)"),),
+        (Removal(statement("take_fences"), "free_jobs_v2(cast(:jobs as json), true)", "cast(:jobs as json)"),),
     ),
     Guard(
         "who holds a conversation keeps no group waiting: a commit",
         "step commit",
         f"{HELD}[commit]",
-        (Removal("stores/sql/commit_jobs.sql", "free_jobs(cast(:jobs as json), false)", "cast(:jobs as json)"),),
+        (Removal(statement("commit_jobs"), "free_jobs_v2(cast(:jobs as json), false)", "cast(:jobs as json)"),),
     ),
     Guard(
         "what a group did not commit is no refusal yet",

@@ -10,11 +10,11 @@ from typing import Any
 from message_handler import maintenance, paging
 from message_handler.errors import InvalidRequest, Unavailable
 from message_handler.intake import conversation_key
-from message_handler.locks import timestamp
-from message_handler.models import AuditEntry, JobSummary, Lock, Minute, shard_of_job
+from message_handler.models import AuditEntry, Job, Lock, Minute, shard_of_job
 from message_handler.queues import Queue
 from message_handler.rest import Call
 from message_handler.settings import Settings
+from message_handler.stores.documents import shown, timestamp
 from message_handler.stores.failover import Failover
 from message_handler.stores.port import Archive, Audit
 
@@ -51,21 +51,12 @@ def list_jobs(archive: Archive, call: Call) -> dict[str, Any]:
     return {"jobs": [job_summary_view(job) for job in jobs[:limit]], "next": more}
 
 
-def job_summary_view(job: JobSummary) -> dict[str, Any]:
+def job_summary_view(job: Job) -> dict[str, Any]:
     """A job as it is listed: ids, status, times and the error's code."""
-    return {
-        "job_id": job.job_id,
-        "conversation_id": job.conversation_id,
-        "bot_id": job.bot_id,
-        "status": job.status,
-        "consolidated_messages": job.messages,
-        "restarts": job.restarts,
-        "attempts": job.attempts,
-        "created_at": timestamp(job.created_at),
-        "started_at": timestamp(job.started_at),
-        "finished_at": timestamp(job.finished_at),
-        "error_code": job.error_code,
-        "superseded_by": job.superseded_by,
+    return shown(job, "list") | {
+        "conversation_id": job.key.conversation_id,
+        "consolidated_messages": len(job.messages),
+        "error_code": job.error.code if job.error else None,
     }
 
 

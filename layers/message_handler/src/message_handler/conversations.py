@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from message_handler.errors import NotFound, Unavailable
-from message_handler.locks import timestamp
 from message_handler.models import Conversation, ConversationKey, Job
+from message_handler.stores.documents import timestamp
 from message_handler.stores.failover import Failover
 from message_handler.stores.port import Archive
 

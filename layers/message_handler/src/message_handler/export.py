@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from message_handler.errors import InvalidRequest, NotFound
-from message_handler.locks import timestamp
 from message_handler.models import ConversationKey, Job
-from message_handler.stores.documents import turns_to_json
+from message_handler.stores.documents import defaults, timestamp, turns_to_json
 from message_handler.stores.failover import Failover
 from message_handler.stores.port import Retention
 
@@ -35,7 +34,9 @@ def export(
     is stored, InvalidRequest, and Unavailable while a store is away: an export is whole.
     """
     kept = retention.kept(key, _position(after), most=most, most_bytes=most_bytes)
-    records = [it.record for it in kept]
+    # Where a job says nothing of a field, Postgres has nothing of it.
+    absent = defaults("export")
+    records = [absent | it.record if it.record["kind"] == "job" else it.record for it in kept]
     if kept:
         return {
             "conversation_id": key.conversation_id,

@@ -6,21 +6,20 @@ import logging
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 from message_handler.errors import Conflict, NotFound, Unavailable
 from message_handler.intake import Intake, conversation_key, request_of
-from message_handler.locks import timestamp
 from message_handler.models import (
     DEFAULT_PLATFORM,
     ConversationKey,
     Job,
-    JobError,
     JobStatus,
     shard_of_job,
 )
 from message_handler.queues import Queue
+from message_handler.stores.documents import shown
 from message_handler.stores.failover import Failover
 from message_handler.stores.port import Archive, Tier
 
@@ -31,39 +30,25 @@ def job_view(job: Job, *, now: float) -> dict[str, Any]:
     """A job as `GET /jobs/{job_id}` shows it. Times are RFC 3339 in UTC, `progress.seconds` is its age in the run."""
     # A cancel that has begun is no state of its own for callers: it ends as cancelled, or as what came first.
     status = JobStatus.PROCESSING if job.status is JobStatus.CANCELLING else job.status
-    return {
-        "job_id": job.job_id,
+    return shown(job, "view") | {
         "conversation_id": job.key.conversation_id,
         "status": status.value,
         "consolidated_messages": len(job.messages),
-        "restarts": job.restarts,
-        "attempts": job.attempts,
         "progress": _progress_view(job, status, now),
-        "created_at": timestamp(job.created_at),
-        "started_at": timestamp(job.started_at),
-        "finished_at": timestamp(job.finished_at),
         "reply": {"role": "assistant", "content": job.reply} if job.reply is not None else None,
-        "error": _error_view(job.error) if job.error else None,
-        "usage": asdict(job.usage) if job.usage else None,
-        "superseded_by": job.superseded_by,
     }
 
 
 def _progress_view(job: Job, status: JobStatus, now: float) -> dict[str, Any]:
     """State, seconds in the run, characters of the reply so far; the text so far where the bot shows it."""
     until, progress = job.finished_at or now, job.progress
-    shown = len(job.reply) if job.reply is not None else progress.characters if progress else 0
+    characters = len(job.reply) if job.reply is not None else progress.characters if progress else 0
     view = {
         "state": status.value,
         "seconds": round(max(0.0, until - job.started_at), 3) if job.started_at else 0.0,
-        "characters": shown,
+        "characters": characters,
     }
     return view | ({"text": progress.text} if progress and progress.text is not None else {})
-
-
-def _error_view(error: JobError) -> dict[str, str]:
-    notice = {} if error.notice is None else {"notice": error.notice}
-    return {"code": error.code, "message": error.message} | notice
 
 
 class BackgroundJobManager:

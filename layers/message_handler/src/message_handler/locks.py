@@ -4,20 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 from message_handler.bot_config import DEFAULT_BOT
 from message_handler.intake import conversation_key, texts_of
 from message_handler.models import DEFAULT_PLATFORM, Lock, Request, new_id, new_message
+from message_handler.stores.documents import timestamp
 from message_handler.stores.failover import Failover
-
-
-def timestamp(seconds: float | None) -> str | None:
-    """Unix seconds as RFC 3339 in UTC, to the millisecond."""
-    if seconds is None:
-        return None
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def lock_view(lock: Lock) -> dict[str, Any]:

@@ -11,10 +11,10 @@ from typing import Any
 from message_handler import handoff
 from message_handler.delivery import Deliveries
 from message_handler.errors import Conflict, InvalidRequest, MessageHandlerError, Unavailable
-from message_handler.locks import timestamp
 from message_handler.models import ArchiveRecord, AuditEntry, ConversationKey, DeliveryRecord, Job, JobStatus
 from message_handler.processing import Worker, wake
 from message_handler.queues import DeadLetter, Queue
+from message_handler.stores.documents import timestamp
 from message_handler.stores.failover import Failover
 from message_handler.stores.port import Archive
 

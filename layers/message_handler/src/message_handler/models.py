@@ -201,42 +201,61 @@ class Progress:
     text: str | None = None
 
 
+#: Where a field of a job goes: into its line while it lives, and into the document of its end; to who asks for the job
+#: (`view`) or lists the tenant's (`list`), into a conversation's export, and to the platform.
+Place = Literal["line", "end", "view", "list", "export", "webhook"]
+
+
+def goes_to(*places: Place) -> dict[str, frozenset[Place]]:
+    """The metadata of a job's field: documents, rows, answers and their schemas follow from that alone."""
+    return {"places": frozenset(places)}
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One answer in the making. Times are Unix seconds."""
+    """One answer in the making. What ends with `_at` is a time, in Unix seconds.
 
-    job_id: str
+    A field that `goes_to` places is written and read there by its declaration (`stores/documents.py`). What each place
+    writes in a way of its own (the key, messages and long texts) is declared without.
+    """
+
+    job_id: str = field(metadata=goes_to("line", "end", "view", "list", "export", "webhook"))
     key: ConversationKey
-    status: JobStatus
+    status: JobStatus = field(metadata=goes_to("line", "end", "view", "list", "export"))
     messages: tuple[Message, ...]
-    bot_id: str
+    bot_id: str = field(metadata=goes_to("end", "list", "export", "webhook"))
     context: tuple[Turn, ...] = ()
     resources: dict[str, Any] = field(default_factory=dict)
     #: In a line they stand for context and resources, which lie beside it.
     kept_context: TextRef | None = field(default=None, compare=False)
     kept_resources: TextRef | None = field(default=None, compare=False)
-    restarts: int = 0
-    attempts: int = 0
-    sealed: bool = False
-    maybe_committed: bool = False
+    restarts: int = field(default=0, metadata=goes_to("line", "end", "view", "list", "export"))
+    attempts: int = field(default=0, metadata=goes_to("line", "end", "view", "list", "export"))
+    sealed: bool = field(default=False, metadata=goes_to("line"))
+    maybe_committed: bool = field(default=False, metadata=goes_to("line"))
     #: Ended in the tier while Postgres was away: an `archive` record carries its end there.
-    unarchived: bool = False
+    unarchived: bool = field(default=False, metadata=goes_to("end"))
     #: Ended because a human answers: its open messages wait in Postgres, and no tier may take them for ended.
     held: bool = False
     #: The messages that a cancel which has begun covers: what comes later is not cancelled with them.
-    cancelled: tuple[str, ...] = ()
-    created_at: float = 0.0
+    cancelled: tuple[str, ...] = field(default=(), metadata=goes_to("line"))
+    created_at: float = field(default=0.0, metadata=goes_to("line", "end", "view", "list", "export"))
     #: Its first run waits for this: the patient may still be typing.
-    ready_at: float = 0.0
-    started_at: float | None = None
-    finished_at: float | None = None
-    reply: str | None = None
-    error: JobError | None = None
-    usage: Usage | None = None
+    ready_at: float = field(default=0.0, metadata=goes_to("line"))
+    started_at: float | None = field(default=None, metadata=goes_to("line", "end", "view", "list", "export"))
+    finished_at: float | None = field(default=None, metadata=goes_to("end", "view", "list", "export"))
+    reply: str | None = field(default=None, metadata=goes_to("end", "view", "export", "webhook"))
+    error: JobError | None = field(default=None, metadata=goes_to("end", "view"))
+    usage: Usage | None = field(default=None, metadata=goes_to("end", "view"))
     progress: Progress | None = None
-    superseded_by: str | None = None
+    superseded_by: str | None = field(default=None, metadata=goes_to("end", "view", "list", "export"))
     #: Of the request that created it: runs through logs, provider call and webhook.
-    correlation_id: str = ""
+    correlation_id: str = field(default="", metadata=goes_to("line", "end", "export", "webhook"))
+
+    @property
+    def created(self) -> int:
+        """`created_at` in whole microseconds, as exact as Postgres keeps it."""
+        return round(self.created_at * 1_000_000)
 
     @property
     def context_turns(self) -> int:
@@ -394,25 +413,6 @@ class AuditEntry:
     after: dict[str, Any] | None = None
     id: int = 0
     at: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class JobSummary:
-    """A job as operators list it: no text. Times are Unix seconds; `created` is `created_at` in microseconds."""
-
-    job_id: str
-    conversation_id: str
-    bot_id: str
-    status: str
-    messages: int
-    restarts: int
-    attempts: int
-    error_code: str | None
-    superseded_by: str | None
-    created_at: float
-    started_at: float | None
-    finished_at: float | None
-    created: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,9 @@ import hashlib
 import hmac
 import json
 from collections.abc import Sequence
-from datetime import UTC, datetime
 
 from message_handler.models import Job
+from message_handler.stores.documents import shown, timestamp
 
 
 class Unsigned(Exception):
@@ -19,11 +19,8 @@ class Unsigned(Exception):
 
 def event(job: Job, message_ids: Sequence[str]) -> bytes:
     """What the platform is told of a job's end. Every try of one delivery says the same, byte for byte."""
-    ended = datetime.fromtimestamp(job.finished_at or 0.0, UTC).isoformat(timespec="milliseconds")
-    data = {
+    data = shown(job, "webhook") | {
         "conversation_id": job.key.conversation_id,
-        "job_id": job.job_id,
-        "bot_id": job.bot_id,
         "message_ids": list(message_ids),
         "consolidated_messages": len(job.messages),
         "reply": {"role": "assistant", "content": job.reply} if job.reply is not None else None,
@@ -32,7 +29,7 @@ def event(job: Job, message_ids: Sequence[str]) -> bytes:
         "correlation_id": job.correlation_id or None,
     }
     kind = "message.failed" if job.error else "message.replied"
-    value = {"type": kind, "timestamp": ended.replace("+00:00", "Z"), "data": data}
+    value = {"type": kind, "timestamp": timestamp(job.finished_at or 0.0), "data": data}
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
 
 

@@ -1,8 +1,7 @@
 """One Postgres database: how it is reached, what its errors mean, and how its schema comes to be.
 
-Each statement lives in its own file under `sql/`; what is done for each answer is a function that a migration made
-(0010), whose plans a connection keeps. A connection that turns out to be dead when it is used again is replaced once,
-silently: whatever runs here may be repeated without harm.
+What is done for each answer is a function, whose plans a connection keeps (`sql/functions/`). A connection that turns
+out to be dead when it is used again is replaced once, silently: whatever runs here may be repeated without harm.
 """
 
 from __future__ import annotations
@@ -14,8 +13,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
-from importlib.resources import files
-from importlib.resources.abc import Traversable
 from ipaddress import ip_address
 from struct import Struct
 from typing import Any
@@ -23,12 +20,14 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from pg8000.core import EXECUTE_MSG, SYNC_MSG, Context, make_params
 from pg8000.exceptions import DatabaseError, InterfaceError
-from pg8000.native import Connection, to_statement
+from pg8000.native import Connection
 
 from message_handler.errors import MessageHandlerError, RequestError, SettingsError, Unavailable
 from message_handler.settings import Settings
+from message_handler.stores import migrations
 from message_handler.stores.breaker import CircuitBreaker
 from message_handler.stores.credentials import Credentials, KeptLogin, Login, rds_login
+from message_handler.stores.statements import statement
 
 _log = logging.getLogger(__name__)
 
@@ -47,10 +46,6 @@ _IDLE_SECONDS = 60.0
 #: A migration may take longer than a request; as long as the function has, unless somebody waits for it.
 _MIGRATION_SECONDS = 50.0
 _OUTDATED_SCHEMA = "the database's schema (the admin function's action `migrate` makes it)"
-#: How long a client may hold locks and say nothing.
-_IDLE_IN_TRANSACTION = "10s"
-#: The migrations' own lock, held to the end of their transaction.
-_MIGRATION_LOCK = 7_220_441
 
 _INT16, _INT32 = Struct("!h").pack, Struct("!i").pack
 
@@ -225,23 +220,22 @@ class Database:
 
     def ping(self) -> None:
         """Raises Unavailable if there is no server, or no schema of ours in it, or an older one."""
-        version = self.run(lambda connection: connection.run("select max(version) from schema_migrations")[0][0])
-        if (version or 0) < _version(_migrations()[-1]):
+        if not self.run(migrations.is_up_to_date):
             self._is_outdated()
             raise Unavailable(_OUTDATED_SCHEMA)
         self._outdated_until = 0.0
 
     def migrate(self, seconds: float = _MIGRATION_SECONDS) -> list[str]:
-        """Apply the migrations that this database lacks, all or none; returns their names. Takes at most `seconds`.
+        """Apply the migrations and functions that this database lacks, all or none; returns their names.
 
-        On a connection of its own, for it may take longer than a request may. Raises Unavailable, also where somebody
-        holds a table: whatever waits for that one keeps all others waiting behind it.
+        Takes at most `seconds`, on a connection of its own, for that may be longer than a request may take. Raises
+        Unavailable, also where somebody holds a table: whatever waits for that one keeps all others waiting behind it.
         """
         with _reaching_postgres():
             connection = self._connect(timeout=seconds)
         try:
-            with _reaching_postgres():
-                applied = _migrate(connection, seconds)
+            with _reaching_postgres(), transaction(connection):
+                applied = migrations.apply(connection, seconds)
         except Refused as refused:
             if refused.code in _IN_THE_WAY:
                 raise Unavailable("a table that somebody else holds: try again") from None
@@ -264,7 +258,7 @@ def transaction(connection: Connection) -> Iterator[None]:
     """What runs inside happens whole or not at all; a connection that dies rolls back.
 
     So does a client that is stopped in the middle, after ten seconds, for its locks would hold up others. The user's
-    own settings say that, made by `_migrate`: a `set` in here would pin the session to its connection of RDS Proxy.
+    own settings say that (`migrations.apply`): a `set` in here would pin the session to its connection of RDS Proxy.
     """
     connection.run("begin")
     try:
@@ -276,14 +270,14 @@ def transaction(connection: Connection) -> Iterator[None]:
 
 
 def execute(connection: Connection, values: dict[str, Any], *statements: str) -> list[Any]:
-    """The rows of `sql/<statement>.sql` for each statement in turn, with those of the values that it names.
+    """The rows of these statements in turn, each of which takes those of the values that it names.
 
     One round trip, and unless a transaction is open it is one: no row stays locked for a client that is stopped.
     (`Connection.run` makes three for each statement, to parse, to describe and to execute.)
     """
     context = Context(" ".join(statements))
     messages: list[bytes] = []
-    for text, parameters in map(_statement, statements):
+    for text, parameters in map(statement, statements):
         messages += _parse(text), _bind(make_params(connection.py_types, parameters(values))), EXECUTE_MSG
     connection._sock.write(b"".join((*messages, SYNC_MSG)))
     connection._sock.flush()
@@ -308,16 +302,6 @@ def _bind(parameters: Sequence[str | None]) -> bytes:
 
 def _message(code: bytes, content: bytes) -> bytes:
     return code + _INT32(len(content) + 4) + content
-
-
-@cache
-def _statement(name: str) -> tuple[str, Callable[[dict[str, Any]], tuple[Any, ...]]]:
-    """The statement in `sql/<name>.sql` as Postgres wants it, and what takes its parameters out of values by name."""
-    text = (files("message_handler.stores") / "sql" / f"{name}.sql").read_text()
-    # Without its comments: parameters would be looked for in them.
-    text = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("--"))
-    statement: tuple[str, Callable[[dict[str, Any]], tuple[Any, ...]]] = to_statement(text)
-    return statement
 
 
 class _TimedOut(Unavailable):
@@ -363,43 +347,3 @@ def _close(connection: Connection) -> None:
         # There may be nobody left to say goodbye to.
         with suppress(InterfaceError, OSError):
             close()
-
-
-@cache
-def _migrations() -> list[Traversable]:
-    folder = files("message_handler.stores") / "sql" / "migrations"
-    return sorted(folder.iterdir(), key=lambda file: file.name)
-
-
-def _version(migration: Traversable) -> int:
-    return int(migration.name.split("_")[0])
-
-
-def _migrate(connection: Connection, seconds: float) -> list[str]:
-    applied = []
-    with transaction(connection):
-        connection.run("set local lock_timeout = '2s'")
-        # The server goes on with a statement whose client has gone, and holds its tables until that ends.
-        connection.run(f"set local statement_timeout = {int(seconds * 1000)}")
-        connection.run("select pg_advisory_xact_lock(:lock)", lock=_MIGRATION_LOCK)
-        connection.run(
-            "create table if not exists schema_migrations"
-            " (version integer primary key, name text not null, applied_at timestamptz not null default now())"
-        )
-        known = {row[0] for row in connection.run("select version from schema_migrations")}
-        for file in _migrations():
-            version = _version(file)
-            if version not in known:
-                connection.execute_simple(file.read_text())
-                connection.run(
-                    "insert into schema_migrations (version, name) values (:version, :name)",
-                    version=version,
-                    name=file.name,
-                )
-                applied.append(file.name)
-        if connection.run("show idle_in_transaction_session_timeout") != [[_IDLE_IN_TRANSACTION]]:
-            # For the sessions that begin from now on.
-            connection.run(
-                f"alter role current_user set idle_in_transaction_session_timeout = '{_IDLE_IN_TRANSACTION}'"
-            )
-    return applied

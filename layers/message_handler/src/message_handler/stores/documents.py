@@ -1,13 +1,29 @@
-"""Ended jobs as JSON documents: what tiers keep of them, and archive records carry."""
+"""Jobs as JSON: one codec writes and reads all places that a job's fields go to, by the declarations of `Job`."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Iterable
+from dataclasses import MISSING, Field, fields
+from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
 from pydantic_core import from_json, to_json
 
-from message_handler.models import ConversationKey, Job, JobError, JobStatus, Message, Turn, Usage
+from message_handler.models import ConversationKey, Job, Message, Place, Turn
+
+#: What a row of Postgres has a column for: statements compare it, or order by it. Everything else is in its document.
+COLUMNS = frozenset({"job_id", "status", "unarchived", "superseded_by", "created_at", "started_at", "finished_at"})
+
+
+def as_text(value: Any) -> str:
+    """As JSON without blanks. (pydantic's own serializer takes a fifth of `json.dumps`' time.)"""
+    return to_json(value).decode()
+
+
+def from_text(text: str) -> Any:
+    return from_json(text)
 
 
 def turns_to_json(turns: tuple[Turn, ...]) -> list[dict[str, str]]:
@@ -21,56 +37,82 @@ def turns_from_json(values: list[dict[str, Any]]) -> tuple[Turn, ...]:
     return tuple(Turn(value["role"], value["content"], value.get("message_id")) for value in values)
 
 
-def as_text(value: Any) -> str:
-    """As JSON without blanks. (pydantic's own serializer takes a fifth of `json.dumps`' time.)"""
-    return to_json(value).decode()
+def timestamp(seconds: float | None) -> str | None:
+    """Unix seconds in UTC as RFC 3339 has it, to the millisecond."""
+    if seconds is None:
+        return None
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def from_text(text: str) -> Any:
-    return from_json(text)
+# By the declarations.
+
+
+@cache
+def declared(place: Place) -> tuple[Field[Any], ...]:
+    """The fields of a job that go to a place."""
+    return tuple(field for field in fields(Job) if place in field.metadata.get("places", ()))
+
+
+@cache
+def _names(place: Place, without: frozenset[str] = frozenset()) -> set[str]:
+    return {field.name for field in declared(place)} - without
+
+
+@cache
+def _codec() -> TypeAdapter[Job]:
+    return TypeAdapter(Job)
+
+
+def job_fields(job: Job, place: Place, without: frozenset[str] = frozenset()) -> dict[str, Any]:
+    """What goes to a place, as JSON has it; without what is as its default."""
+    value: dict[str, Any] = _codec().dump_python(
+        job, mode="json", include=_names(place, without), exclude_defaults=True
+    )
+    return value
+
+
+def job_of(key: ConversationKey, messages: Iterable[Message], value: dict[str, Any], **others: Any) -> Job:
+    """The job of which `value` has fields; those that this version doesn't know are left out.
+
+    Raises ValueError for what is none of ours, which quotes nothing of it.
+    """
+    try:
+        return _codec().validate_python(value | {"key": key, "messages": tuple(messages)} | others)
+    except ValidationError:
+        raise ValueError("no job") from None
+
+
+def shown(job: Job, place: Place) -> dict[str, Any]:
+    """What is shown of a job in an answer or an event: all fields that go there, times as RFC 3339 in UTC."""
+    value = defaults(place) | job_fields(job, place)
+    return {name: timestamp(it) if name.endswith("_at") else it for name, it in value.items()}
+
+
+def defaults(place: Place) -> dict[str, Any]:
+    """What a job that says nothing of them has for the fields of a place."""
+    return {field.name: None if field.default is MISSING else field.default for field in declared(place)}
+
+
+# The end of a job, as tiers remember it for an hour, archive records carry it, and rows of Postgres are read.
 
 
 def job_to_json(job: Job) -> dict[str, Any]:
-    """The end of a job as it is remembered for an hour; its messages' text has moved to the archive, or will."""
-    return {
-        "job_id": job.job_id,
+    """Without its messages' text, which has moved to the archive, unless it has not been archived."""
+    return job_fields(job, "end") | {
         "platform_id": job.key.platform_id,
         "conversation_id": job.key.conversation_id,
-        "status": job.status.value,
-        "bot_id": job.bot_id,
         "messages": [
             m.to_json() if job.unarchived else {"message_id": m.message_id, "content": ""} for m in job.messages
         ],
-        "restarts": job.restarts,
-        "attempts": job.attempts,
-        "created_at": job.created_at,
-        "started_at": job.started_at,
-        "finished_at": job.finished_at,
-        "reply": job.reply,
-        "error": asdict(job.error) if job.error else None,
-        "usage": asdict(job.usage) if job.usage else None,
-        "correlation_id": job.correlation_id,
-        "superseded_by": job.superseded_by,
-    } | ({"unarchived": True} if job.unarchived else {})
+    }
 
 
 def job_from_json(value: dict[str, Any]) -> Job:
-    error, usage = value.get("error"), value.get("usage")
-    return Job(
-        job_id=value["job_id"],
-        key=ConversationKey(value["platform_id"], value["conversation_id"]),
-        status=JobStatus(value["status"]),
-        messages=tuple(Message.from_json(message) for message in value["messages"]),
-        bot_id=value["bot_id"],
-        restarts=value.get("restarts", 0),
-        attempts=value.get("attempts", 0),
-        unarchived=value.get("unarchived", False),
-        created_at=value["created_at"],
-        started_at=value.get("started_at"),
-        finished_at=value.get("finished_at"),
-        reply=value.get("reply"),
-        error=JobError(error["code"], error["message"], error.get("notice")) if error else None,
-        usage=Usage(**usage) if usage else None,
-        correlation_id=value.get("correlation_id", ""),
-        superseded_by=value.get("superseded_by"),
-    )
+    """See `job_to_json`. Raises KeyError, TypeError or ValueError for what is none of ours."""
+    messages = [Message.from_json(message) for message in value["messages"]]
+    return job_of(ConversationKey(value["platform_id"], value["conversation_id"]), messages, value)
+
+
+def job_document(job: Job) -> dict[str, Any]:
+    """What a row of Postgres has no columns for."""
+    return job_fields(job, "end", COLUMNS)

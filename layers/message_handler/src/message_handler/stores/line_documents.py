@@ -18,13 +18,12 @@ from message_handler.models import (
     Claim,
     ConversationKey,
     Job,
-    JobStatus,
     Message,
     Progress,
     TextRef,
     digest_of,
 )
-from message_handler.stores.documents import as_text, from_text, turns_from_json, turns_to_json
+from message_handler.stores.documents import as_text, from_text, job_fields, job_of, turns_from_json, turns_to_json
 from message_handler.stores.line import Ended, Hold, Last, Line
 from message_handler.stores.port import Sealed
 
@@ -106,47 +105,26 @@ def ended_of(text: str) -> Ended:
 
 
 def _job_to_json(job: Job) -> dict[str, Any]:
-    value = {
-        "job_id": job.job_id,
-        "status": job.status.value,
-        "messages": [(m.message_id, m.digest, m.given, m.aliases, m.accepted_at) for m in job.messages],
-        "context": job.kept_context,
-        "resources": job.kept_resources,
-        "restarts": job.restarts,
-        "attempts": job.attempts,
-        "sealed": job.sealed,
-        "maybe_committed": job.maybe_committed,
-        "cancelled": job.cancelled,
-        "created_at": job.created_at,
-        "ready_at": job.ready_at,
-        "started_at": job.started_at,
-        "correlation_id": job.correlation_id,
-    }
-    return {name: item for name, item in value.items() if item}
+    value = job_fields(job, "line")
+    value["messages"] = [(m.message_id, m.digest, m.given, m.aliases, m.accepted_at) for m in job.messages]
+    if job.kept_context:
+        value["context"] = job.kept_context
+    if job.kept_resources:
+        value["resources"] = job.kept_resources
+    return value
 
 
 def _job_of(line: Line, value: dict[str, Any] | None) -> Job | None:
     if value is None:
         return None
-    context, resources = value.get("context"), value.get("resources")
-    messages = value.get("messages", ())
-    return Job(
-        value["job_id"],
+    context, resources = value.pop("context", None), value.pop("resources", None)
+    return job_of(
         line.key,
-        JobStatus(value["status"]),
-        tuple([Message(id_, "", given, tuple(aliases), at, kept) for id_, kept, given, aliases, at in messages]),
-        line.bot_id,
+        [Message(id_, "", given, tuple(aliases), at, kept) for id_, kept, given, aliases, at in value["messages"]],
+        value,
+        bot_id=line.bot_id,
         kept_context=TextRef(*context) if context else None,
         kept_resources=TextRef(*resources) if resources else None,
-        restarts=value.get("restarts", 0),
-        attempts=value.get("attempts", 0),
-        sealed=value.get("sealed", False),
-        maybe_committed=value.get("maybe_committed", False),
-        cancelled=tuple(value.get("cancelled", ())),
-        created_at=value.get("created_at", 0.0),
-        ready_at=value.get("ready_at", 0.0),
-        started_at=value.get("started_at"),
-        correlation_id=value.get("correlation_id", ""),
     )
 
 

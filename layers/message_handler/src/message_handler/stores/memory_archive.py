@@ -22,7 +22,6 @@ from message_handler.models import (
     Holding,
     Job,
     JobStatus,
-    JobSummary,
     Message,
     Minute,
     Turn,
@@ -216,18 +215,18 @@ class MemoryArchive:
         conversation_id: str | None,
         behind: tuple[int, str] | None,
         most: int,
-    ) -> list[JobSummary]:
+    ) -> list[Job]:
         with self._mutex:
             known = [job for (tenant, _), (job, _) in self._jobs.items() if tenant == platform_id]
-        summaries = [
-            _summary(job)
+        wanted = [
+            replace(job, reply=None)
             for job in known
             if job.job_id not in self._copies
             and (status is None or job.status.value == status)
             and (conversation_id is None or job.key.conversation_id == conversation_id)
         ]
-        summaries.sort(key=lambda job: (job.created, job.job_id), reverse=True)
-        return [job for job in summaries if behind is None or (job.created, job.job_id) < behind][:most]
+        wanted.sort(key=lambda job: (job.created, job.job_id), reverse=True)
+        return [job for job in wanted if behind is None or (job.created, job.job_id) < behind][:most]
 
     def last_end(self, platform_id: str) -> float | None:
         by_worker = (JobStatus.COMPLETED, JobStatus.FAILED)
@@ -497,21 +496,3 @@ def _minute_of(at: int, created: int, ended: Sequence[Job]) -> Minute:
     median, p95 = (parts[49], parts[94]) if parts else (None, None)
     completed, failed, cancelled = by[JobStatus.COMPLETED], by[JobStatus.FAILED], by[JobStatus.CANCELLED]
     return Minute(at, created, completed, failed, cancelled, median, p95)
-
-
-def _summary(job: Job) -> JobSummary:
-    return JobSummary(
-        job.job_id,
-        job.key.conversation_id,
-        job.bot_id,
-        job.status.value,
-        len(job.messages),
-        job.restarts,
-        job.attempts,
-        job.error.code if job.error else None,
-        job.superseded_by,
-        job.created_at,
-        job.started_at,
-        job.finished_at,
-        int(job.created_at * 1_000_000),
-    )

@@ -16,7 +16,6 @@ from message_handler.models import (
     HandedBack,
     Holding,
     Job,
-    JobSummary,
     Message,
     Minute,
     Turn,
@@ -75,7 +74,7 @@ class NoArchive:
         conversation_id: str | None,
         behind: tuple[int, str] | None,
         most: int,
-    ) -> list[JobSummary]:
+    ) -> list[Job]:
         raise Unavailable("Postgres")
 
     def last_end(self, platform_id: str) -> float | None:

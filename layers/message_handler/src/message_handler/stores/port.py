@@ -25,7 +25,6 @@ from message_handler.models import (
     HandedBack,
     Holding,
     Job,
-    JobSummary,
     Lock,
     Message,
     Minute,
@@ -430,8 +429,8 @@ class Archive(Protocol):
         conversation_id: str | None,
         behind: tuple[int, str] | None,
         most: int,
-    ) -> list[JobSummary]:
-        """A tenant's jobs, the newest first: those of a status or a conversation, if one is named.
+    ) -> list[Job]:
+        """A tenant's jobs without replies, the newest first: those of a status or a conversation, if one is named.
 
         From `behind` a job on, which is named by its `created` and its id.
         """

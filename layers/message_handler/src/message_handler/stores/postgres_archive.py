@@ -20,27 +20,21 @@ from message_handler.models import (
     HandedBack,
     Holding,
     Job,
-    JobError,
     JobStatus,
-    JobSummary,
     Message,
     Minute,
     Turn,
-    Usage,
     Verdict,
 )
 from message_handler.stores import holding, postgres_audit, postgres_handoff
 from message_handler.stores.combiner import ALONE, MOST, Alone, Combiner
 from message_handler.stores.database import Database, Refused, execute, transaction
-from message_handler.stores.documents import as_text
+from message_handler.stores.documents import job_from_json
 from message_handler.stores.line_documents import line_of, texts_of, with_texts
 from message_handler.stores.port import ERASURE_MARGIN, Noted
+from message_handler.stores.postgres_jobs import Values, end_values, job_values, key_values, numbered
 
-_SETTLED_KIND = {JobStatus.COMPLETED: "answered", JobStatus.FAILED: "failed"}
 _UNIQUE_VIOLATION = "23505"
-
-#: A job as statements take it: by name.
-type _Values = dict[str, Any]
 
 
 class PostgresArchive:
@@ -54,8 +48,8 @@ class PostgresArchive:
     def __init__(self, database: Database, *, together: bool = True) -> None:
         self._database = database
         most = MOST if together else 1
-        self._fences = Combiner[_Values, list[Any]](lambda jobs: self._together(jobs, _take_fences), most)
-        self._commits = Combiner[_Values, Committed | None](lambda jobs: self._together(jobs, _commit_jobs), most)
+        self._fences = Combiner[Values, list[Any]](lambda jobs: self._together(jobs, _take_fences), most)
+        self._commits = Combiner[Values, Committed | None](lambda jobs: self._together(jobs, _commit_jobs), most)
 
     @property
     def away(self) -> bool:
@@ -71,7 +65,7 @@ class PostgresArchive:
         return self._database.migrate()
 
     def fence(self, job: Job, *, successor_id: str, turns: int, drain: bool = False) -> Fence:
-        values = _job_values(job) | {"turns": turns, "drains": drain, "successor_id": successor_id}
+        values = job_values(job) | {"turns": turns, "drains": drain, "successor_id": successor_id}
         fence = _fence(job, self._fences.ask(values, job.key))
         if fence.erased_until is not None:
             self._database.run(
@@ -84,7 +78,7 @@ class PostgresArchive:
             # That no run is permitted stays so: ended is ended, and settled is settled. But a human may just have
             # handed back.
             with transaction(connection):
-                fence = _fence(job, execute(connection, _numbered([values]), "take_fences")[0][1:])
+                fence = _fence(job, execute(connection, numbered([values]), "take_fences")[0][1:])
                 if fence.erased_until is not None:
                     execute(connection, values, "drop_empty_conversation")
                 if fence.number is not None or fence.erased_until is not None:
@@ -112,7 +106,7 @@ class PostgresArchive:
         return self._database.run(end)
 
     def commit(self, job: Job, fence: int) -> Committed | None:
-        values = _end_values(job) | {"fence": fence}
+        values = end_values(job) | {"fence": fence}
         try:
             committed = self._commits.ask(values, job.key)
         except Refused as refused:
@@ -124,7 +118,7 @@ class PostgresArchive:
         return committed
 
     def _together[T](
-        self, jobs: list[_Values], work: Callable[[Connection, list[_Values]], list[T | Alone]]
+        self, jobs: list[Values], work: Callable[[Connection, list[Values]], list[T | Alone]]
     ) -> list[T | Alone | Exception]:
         """The answer for each of the jobs, from one transaction.
 
@@ -139,7 +133,7 @@ class PostgresArchive:
         return [ALONE] * len(jobs)
 
     def archive(self, job: Job) -> bool:
-        values = _job_values(job) | {"successor_id": job.key.new_job_id()}
+        values = job_values(job) | {"successor_id": job.key.new_job_id()}
 
         def work(connection: Connection) -> bool:
             with transaction(connection):
@@ -154,34 +148,37 @@ class PostgresArchive:
                 known, name = _job(connection, job), job.job_id
                 if known and known.status.ended and execute(connection, values, "was_reopened")[0][0]:
                     return False
-                if settled or (known and known.status.ended):
+                if len(open_) < len(job.messages) or (known and known.status.ended):
                     name = execute(connection, values, "note_job", "supersede_job", "end_job", "chain_end")[0][0]
-                end = _end_values(replace(job, job_id=name, messages=open_)) | {"run_id": job.job_id}
-                execute(connection, end, "move_later_turns", "place_later_turns", "archive_job", "end_superseded")
+                end = end_values(replace(job, job_id=name, messages=open_), settled=settled) | {"run_id": job.job_id}
+                execute(connection, numbered([end]), "end_jobs")
                 return True
 
         return self._database.run(work)
 
     def cancel(self, job: Job) -> Verdict:
-        values = _job_values(job) | {
-            "owners": [message.message_id for message in job.messages for _ in message.ids],
-            "accepted": [message.accepted_at for message in job.messages for _ in message.ids],
-            "contents": [message.content for message in job.messages],
-            "turn_ids": [message.message_id if message.given else None for message in job.messages],
-        }
+        values = job_values(job)
         newest = max((message.accepted_at for message in job.messages), default=math.inf)
 
         def work(connection: Connection) -> Verdict:
             with transaction(connection):
                 if _is_gone(connection, job, newest, -1):
                     return Verdict(replace(job, status=JobStatus.CANCELLED, finished_at=time.time()), True)
-                (cancelled,), ended = execute(connection, values, "cancel_job", "end_settled", "job")
-                return Verdict(_job_of(job.key.platform_id, ended), cancelled)
+                erased = execute(connection, values, "erased_until")
+                live = tuple(m for m in job.messages if not _is_void(erased, m.accepted_at))
+                settled = {id_: (by, kind) for id_, by, kind in execute(connection, values, "settled_of")}
+                open_ = tuple(m for m in live if m.message_id not in settled)
+                if open_:
+                    end = end_values(replace(job, status=JobStatus.CANCELLED), open_, settled=settled)
+                    execute(connection, numbered([end]), "end_jobs")
+                ended = execute(connection, values, "note_job", "end_job", "end_settled", "job")[0][0]
+                before = any(settled.get(m.message_id) == (job.job_id, "cancelled") for m in live)
+                return Verdict(job_from_json(ended), bool(open_) or len(live) < len(job.messages) or before)
 
         return self._database.run(work)
 
     def interrupt(self, job: Job) -> None:
-        values = _job_values(job) | {"successor_id": job.superseded_by}
+        values = job_values(job) | {"successor_id": job.superseded_by}
 
         def work(connection: Connection) -> None:
             with transaction(connection):
@@ -191,10 +188,10 @@ class PostgresArchive:
         self._database.run(work)
 
     def raise_fence(self, key: ConversationKey) -> None:
-        self._database.execute(_key_values(key), "raise_fence")
+        self._database.execute(key_values(key), "raise_fence")
 
     def supersede(self, job: Job, successor_id: str) -> None:
-        values = _job_values(job) | {"successor_id": successor_id, "copy_id": job.key.new_job_id()}
+        values = job_values(job) | {"successor_id": successor_id, "copy_id": job.key.new_job_id()}
 
         def work(connection: Connection) -> None:
             with transaction(connection):
@@ -205,12 +202,12 @@ class PostgresArchive:
         self._database.run(work)
 
     def settled_by(self, key: ConversationKey, message_id: str) -> str | None:
-        rows = self._database.execute(_key_values(key) | {"message_id": message_id}, "settled_by")
+        rows = self._database.execute(key_values(key) | {"message_id": message_id}, "settled_by")
         return rows[0][0] if rows else None
 
     def job(self, platform_id: str, job_id: str) -> Job | None:
         rows = self._database.execute({"platform_id": platform_id, "job_id": job_id}, "job")
-        return _job_of(platform_id, rows[0]) if rows else None
+        return job_from_json(rows[0][0]) if rows else None
 
     def jobs(
         self,
@@ -220,11 +217,11 @@ class PostgresArchive:
         conversation_id: str | None,
         behind: tuple[int, str] | None,
         most: int,
-    ) -> list[JobSummary]:
+    ) -> list[Job]:
         created, job_id = behind or (None, None)
         values = {"platform_id": platform_id, "status": status, "conversation_id": conversation_id}
         rows = self._database.execute(values | {"created": created, "behind": job_id, "most": most}, "jobs")
-        return [JobSummary(*row) for row in rows]
+        return [job_from_json(row[0]) for row in rows]
 
     def last_end(self, platform_id: str) -> float | None:
         ended: float | None = self._database.execute({"platform_id": platform_id}, "last_end")[0][0]
@@ -235,7 +232,7 @@ class PostgresArchive:
         return [Minute(*row) for row in rows]
 
     def reopen(self, job: Job, entry: AuditEntry) -> bool:
-        values = _job_values(job)
+        values = job_values(job)
 
         def work(connection: Connection) -> bool:
             with transaction(connection):
@@ -253,7 +250,7 @@ class PostgresArchive:
         return self._database.run(work)
 
     def conversation(self, key: ConversationKey) -> Conversation | None:
-        rows = self._database.execute(_key_values(key), "conversation")
+        rows = self._database.execute(key_values(key), "conversation")
         if not rows:
             return None
         turns = [
@@ -264,11 +261,11 @@ class PostgresArchive:
         return Conversation(key, rows[0][0], turns, handed_off=rows[0][6], held=tuple(rows[0][7] or ()))
 
     def bot_of(self, key: ConversationKey) -> str | None:
-        rows = self._database.execute(_key_values(key), "bot_of")
+        rows = self._database.execute(key_values(key), "bot_of")
         return rows[0][0] if rows else None
 
     def hand_off(self, key: ConversationKey, bot_id: str) -> None:
-        self._database.execute(_key_values(key) | {"bot_id": bot_id}, "lock_conversation", "hand_off")
+        self._database.execute(key_values(key) | {"bot_id": bot_id}, "lock_conversation", "hand_off")
 
     def note_sale(self, key: ConversationKey, bot_id: str, said: Sequence[Turn]) -> Noted:
         def work(connection: Connection) -> Noted:
@@ -284,17 +281,17 @@ class PostgresArchive:
             with transaction(connection):
                 if not postgres_handoff.handed_off(connection, key):
                     return None
-                erased = execute(connection, _key_values(key), "erased_until")
+                erased = execute(connection, key_values(key), "erased_until")
                 live = [message for message in messages if not _is_void(erased, message.accepted_at, -2)]
                 return postgres_handoff.hold(connection, key, live, context, resources)
 
         return self._database.run(work)
 
     def is_held(self, key: ConversationKey, message_id: str) -> bool:
-        return bool(self._database.execute(_key_values(key) | {"message_id": message_id}, "is_held")[0][0])
+        return bool(self._database.execute(key_values(key) | {"message_id": message_id}, "is_held")[0][0])
 
     def hand_back(self, key: ConversationKey) -> bool:
-        return bool(self._database.execute(_key_values(key), "hand_back")[0][0])
+        return bool(self._database.execute(key_values(key), "hand_back")[0][0])
 
     def held(self, key: ConversationKey) -> HandedBack | None:
         def work(connection: Connection) -> HandedBack | None:
@@ -314,7 +311,7 @@ class PostgresArchive:
         return [ConversationKey(*row) for row in self._database.execute({}, "to_give_back")]
 
     def erase(self, key: ConversationKey, entry: AuditEntry | None = None) -> Erased:
-        values = _key_values(key) | {"bot_id": "", "margin": ERASURE_MARGIN}
+        values = key_values(key) | {"bot_id": "", "margin": ERASURE_MARGIN}
         statements = ["lock_conversation", "note_erasure", "erase_conversation"]
         if entry:
             values |= postgres_audit.values(key.platform_id, entry)
@@ -323,7 +320,7 @@ class PostgresArchive:
         return Erased(found, tuple(job_ids))
 
     def erased(self, key: ConversationKey, accepted_at: float) -> float | None:
-        erased = self._database.execute(_key_values(key), "erased_until")
+        erased = self._database.execute(key_values(key), "erased_until")
         return float(erased[0][0]) if _is_void(erased, accepted_at) else None
 
     def configuration(self, platform_id: str, bot_id: str) -> dict[str, Any] | None:
@@ -331,64 +328,17 @@ class PostgresArchive:
         return rows[0][0] if rows else None
 
 
-def _key_values(key: ConversationKey) -> dict[str, Any]:
-    return {"platform_id": key.platform_id, "conversation_id": key.conversation_id, "name_hash": key.name_hash}
-
-
-def _job_values(job: Job) -> dict[str, Any]:
-    return _key_values(job.key) | {
-        "job_id": job.job_id,
-        "bot_id": job.bot_id,
-        "oldest": job.accepted_at,
-        "message_ids": [message.message_id for message in job.messages],
-        "ids": [id_ for message in job.messages for id_ in message.ids],
-        "restarts": job.restarts,
-        "attempts": job.attempts,
-        "created_at": job.created_at,
-        "started_at": job.started_at,
-    }
-
-
-def _end_values(job: Job) -> dict[str, Any]:
-    """The job's values, how it ended, and what was said in it."""
-    said = [("user", m.content, m.message_id if m.given else None) for m in job.messages]
-    if job.reply is not None:
-        said.append(("assistant", job.reply, None))
-    return _job_values(job) | {
-        "status": job.status.value,
-        "kind": _SETTLED_KIND[job.status],
-        "reply": job.reply,
-        "error_code": job.error.code if job.error else None,
-        "error_message": job.error.message if job.error else None,
-        "error_notice": job.error.notice if job.error else None,
-        "input_tokens": job.usage.input_tokens if job.usage else None,
-        "output_tokens": job.usage.output_tokens if job.usage else None,
-        "correlation_id": job.correlation_id,
-        "finished_at": job.finished_at,
-        "roles": [role for role, _, _ in said],
-        "contents": [content for _, content, _ in said],
-        "turn_ids": [turn_id for _, _, turn_id in said],
-        "given_ids": list(job.given_ids),
-    }
-
-
-def _take_fences(connection: Connection, jobs: list[_Values]) -> list[list[Any] | Alone]:
+def _take_fences(connection: Connection, jobs: list[Values]) -> list[list[Any] | Alone]:
     """What `take_fences` found for each of the jobs. Of several, those go alone whose conversations somebody holds."""
-    rows = execute(connection, _numbered(jobs), "take_fences")
+    rows = execute(connection, numbered(jobs), "take_fences")
     found = {number: row for number, *row in rows}
     return [found.get(number, ALONE) for number in range(len(jobs))]
 
 
-def _commit_jobs(connection: Connection, jobs: list[_Values]) -> list[Committed | Alone | None]:
+def _commit_jobs(connection: Connection, jobs: list[Values]) -> list[Committed | Alone | None]:
     """What became of each of the jobs; None if it wasn't committed now. Of several, such a one goes alone."""
-    committed = {number: Committed(told) for number, told in execute(connection, _numbered(jobs), "commit_jobs")}
+    committed = {number: Committed(told) for number, told in execute(connection, numbered(jobs), "commit_jobs")}
     return [committed.get(number, ALONE if len(jobs) > 1 else None) for number in range(len(jobs))]
-
-
-def _numbered(jobs: list[_Values]) -> _Values:
-    # JSON has no infinity, which is how old nothing is.
-    rows = [job | {"number": number, "oldest": str(job["oldest"])} for number, job in enumerate(jobs)]
-    return {"jobs": as_text(rows)}
 
 
 def _fence(job: Job, row: list[Any]) -> Fence:
@@ -423,7 +373,7 @@ def _is_gone(connection: Connection, job: Job, accepted_at: float, margins: int 
 
     One that is there belongs to what has begun since. `margins`: see `_is_void`.
     """
-    values = _job_values(job)
+    values = job_values(job)
     erased = execute(connection, values, "lock_conversation", "erased_until")
     gone = _is_void(erased, accepted_at, margins) and _job(connection, job) is None
     if gone:
@@ -434,26 +384,4 @@ def _is_gone(connection: Connection, job: Job, accepted_at: float, margins: int 
 def _job(connection: Connection, job: Job) -> Job | None:
     """A job as it is archived."""
     rows = execute(connection, {"platform_id": job.key.platform_id, "job_id": job.job_id}, "job")
-    return _job_of(job.key.platform_id, rows[0]) if rows else None
-
-
-def _job_of(platform_id: str, row: list[Any]) -> Job:
-    id_, conversation_id, bot_id, status, message_ids, restarts, attempts, reply, *rest = row
-    code, text, notice, input_tokens, output_tokens, correlation_id, successor, *times = rest
-    return Job(
-        job_id=id_,
-        key=ConversationKey(platform_id, conversation_id),
-        status=JobStatus(status),
-        messages=tuple(Message(message_id, "") for message_id in message_ids),
-        bot_id=bot_id,
-        restarts=restarts,
-        attempts=attempts,
-        created_at=times[0],
-        started_at=times[1],
-        finished_at=times[2],
-        reply=reply,
-        error=JobError(code, text or "", notice) if code else None,
-        usage=Usage(input_tokens or 0, output_tokens or 0) if input_tokens is not None else None,
-        correlation_id=correlation_id,
-        superseded_by=successor,
-    )
+    return job_from_json(rows[0][0]) if rows else None

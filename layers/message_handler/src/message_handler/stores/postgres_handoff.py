@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,8 @@ from message_handler.models import (
     HandedBack,
     HeldMessage,
     Holding,
+    Job,
+    JobStatus,
     Message,
     Turn,
 )
@@ -20,6 +21,7 @@ from message_handler.stores import holding
 from message_handler.stores.database import execute
 from message_handler.stores.documents import as_text, turns_from_json, turns_to_json
 from message_handler.stores.port import Noted
+from message_handler.stores.postgres_jobs import end_values, key_values, numbered
 
 if TYPE_CHECKING:
     from pg8000.native import Connection
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
 
 def note_sale(connection: Connection, key: ConversationKey, bot_id: str, said: Sequence[Turn]) -> Noted:
     """See the port."""
-    values = _values(key) | {"bot_id": bot_id}
+    values = key_values(key) | {"bot_id": bot_id}
     sales = [turn for turn in said if turn.role == "sale"]
     wanted = {"turn_ids": [turn.message_id for turn in sales], "contents": [turn.content for turn in sales]}
     archived = execute(connection, values | wanted, "lock_conversation", "noted_sales")
@@ -52,25 +54,12 @@ def _answered_by_human(
     if not open_:
         return
     job_id = key.new_job_id()
-    job = _values(key) | {
-        "job_id": job_id,
-        "bot_id": bot_id,
-        "message_ids": [message.message_id for message in open_],
-        "ids": [id_ for message in open_ for id_ in message.ids],
-        "owners": [message.message_id for message in open_ for _ in message.ids],
-        "contents": [message.content for message in open_],
-        "turn_ids": [message.message_id if message.given else None for message in open_],
-        "accepted": [math.inf for message in open_ for _ in message.ids],  # a human said now that it is answered
-        "restarts": 0,
-        "attempts": 0,
-        "created_at": time.time(),
-        "started_at": None,
-    }
-    execute(connection, job, "cancel_job")
+    job = Job(job_id, key, JobStatus.CANCELLED, open_, bot_id, created_at=time.time())
+    execute(connection, numbered([end_values(job, settled=settled)]), "end_jobs")
     for kept in found:
         if kept.job_id:
-            execute(connection, _values(key) | {"job_id": kept.job_id, "successor_id": job_id}, "supersede_job")
-    execute(connection, _values(key) | {"message_ids": [kept.message.message_id for kept in found]}, "drop_held")
+            execute(connection, key_values(key) | {"job_id": kept.job_id, "successor_id": job_id}, "supersede_job")
+    execute(connection, key_values(key) | {"message_ids": [kept.message.message_id for kept in found]}, "drop_held")
     known = {kept.message.message_id for kept in found}
     elsewhere = [HeldMessage(message, answered_by=job_id) for message in open_ if message.message_id not in known]
     _keep(connection, key, elsewhere)
@@ -92,22 +81,22 @@ def hold(
     decided = holding.sort(was, _settled(connection, key, messages), new, moved=moved)
     _keep(connection, key, decided.kept)
     for message, answered in decided.answered:
-        execute(connection, _values(key) | {"job_id": answered.answered_by, "ids": list(message.ids)}, "settle_also")
+        execute(connection, key_values(key) | {"job_id": answered.answered_by, "ids": list(message.ids)}, "settle_also")
     done = [answered.message.message_id for _, answered in decided.answered]
-    execute(connection, _values(key) | {"message_ids": done}, "drop_held")
+    execute(connection, key_values(key) | {"message_ids": done}, "drop_held")
     waiting = dict.fromkeys(kept.message.message_id for kept in (*was, *decided.kept) if not kept.answered_by)
     return Holding(tuple(waiting), decided.duplicate)
 
 
 def handed_off(connection: Connection, key: ConversationKey) -> bool:
     """Whether a human answers; takes the row lock."""
-    rows = execute(connection, _values(key), "handoff_state")
+    rows = execute(connection, key_values(key), "handoff_state")
     return bool(rows and rows[0][1])
 
 
 def held(connection: Connection, key: ConversationKey) -> HandedBack | None:
     """See the port."""
-    rows = execute(connection, _values(key), "handoff_state", "drop_settled_held")
+    rows = execute(connection, key_values(key), "handoff_state", "drop_settled_held")
     if not rows or rows[0][1]:
         return None
     waiting = tuple(kept for kept in _held(connection, key) if not kept.answered_by)
@@ -116,16 +105,16 @@ def held(connection: Connection, key: ConversationKey) -> HandedBack | None:
 
 def given_back(connection: Connection, key: ConversationKey, back: HandedBack, job_id: str) -> None:
     """See the port."""
-    rows = execute(connection, _values(key), "handoff_state")
+    rows = execute(connection, key_values(key), "handoff_state")
     if not rows:
         return  # it was erased
     (_, silent, handoffs), *_ = rows
     if silent or handoffs != back.handoffs:
         return
     for promised in dict.fromkeys(kept.job_id for kept in back.held if kept.job_id):
-        execute(connection, _values(key) | {"job_id": promised, "successor_id": job_id}, "supersede_job")
+        execute(connection, key_values(key) | {"job_id": promised, "successor_id": job_id}, "supersede_job")
     ids = [kept.message.message_id for kept in back.held]
-    execute(connection, _values(key) | {"message_ids": ids}, "drop_held")
+    execute(connection, key_values(key) | {"message_ids": ids}, "drop_held")
 
 
 def _held(connection: Connection, key: ConversationKey) -> list[HeldMessage]:
@@ -138,7 +127,7 @@ def _held(connection: Connection, key: ConversationKey) -> list[HeldMessage]:
             answered_by,
         )
         for message_id, content, given, aliases, context, resources, job_id, answered_by, held_at in execute(
-            connection, _values(key), "held_messages"
+            connection, key_values(key), "held_messages"
         )
     ]
 
@@ -158,13 +147,9 @@ def _keep(connection: Connection, key: ConversationKey, kept: Sequence[HeldMessa
         for it in kept
     ]
     if rows:
-        execute(connection, _values(key) | {"held": as_text(rows)}, "hold_messages")
+        execute(connection, key_values(key) | {"held": as_text(rows)}, "hold_messages")
 
 
 def _settled(connection: Connection, key: ConversationKey, messages: Sequence[Message]) -> set[str]:
     ids = [id_ for message in messages for id_ in message.ids]
-    return {row[0] for row in execute(connection, _values(key) | {"message_ids": ids}, "settled_of")}
-
-
-def _values(key: ConversationKey) -> dict[str, Any]:
-    return {"platform_id": key.platform_id, "conversation_id": key.conversation_id, "name_hash": key.name_hash}
+    return {row[0] for row in execute(connection, key_values(key) | {"ids": ids}, "settled_of")}

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from message_handler.models import ConversationKey, DeadDelivery, Delivery, Job, JobError, JobStatus, Message
+from message_handler.models import ConversationKey, DeadDelivery, Delivery
 from message_handler.stores.database import Database
+from message_handler.stores.documents import job_from_json
 
 
 class PostgresOutbox:
@@ -26,10 +27,12 @@ class PostgresOutbox:
         rows = self._database.execute(values | moments, "lock_platform", "claim_delivery")
         if not rows:
             return None
-        refused_until, *claimed = rows[0]
+        refused_until, webhook_id, message_ids, attempts, give_up_at, failures, job = rows[0]
         if refused_until is not None:
             return float(refused_until)
-        return _delivery(key, claim_id, claimed) if claimed[0] else None
+        if webhook_id is None:
+            return None
+        return Delivery(job_from_json(job), webhook_id, claim_id, tuple(message_ids), attempts, give_up_at, failures)
 
     def delivered(self, delivery: Delivery, *, now: float) -> bool:
         values = _claim_values(delivery) | {"now": now}
@@ -77,20 +80,3 @@ def _claim_values(delivery: Delivery) -> dict[str, Any]:
         "webhook_id": delivery.webhook_id,
         "claim_id": delivery.claim_id,
     }
-
-
-def _delivery(key: ConversationKey, claim_id: str, row: list[Any]) -> Delivery:
-    webhook_id, given_ids, attempts, give_up_at, failures, job_id, bot_id, status, message_ids, *rest = row
-    reply, error_code, notice, correlation_id, finished_at = rest
-    job = Job(
-        job_id,
-        key,
-        JobStatus(status),
-        tuple(Message(message_id, "") for message_id in message_ids),
-        bot_id,
-        finished_at=finished_at,
-        reply=reply,
-        error=JobError(error_code, "", notice) if error_code else None,
-        correlation_id=correlation_id,
-    )
-    return Delivery(job, webhook_id, claim_id, tuple(given_ids), attempts, give_up_at, failures)

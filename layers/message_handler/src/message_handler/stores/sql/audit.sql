@@ -1,3 +1,11 @@
+-- What was done in a tenant.
+
+-- name: note_audit
+-- Note what was done, in the transaction of what is done.
+insert into audit (platform_id, actor, action, kind, record_id, before, after)
+values (:platform_id, :actor, :action, :kind, :record_id, cast(:before as jsonb), cast(:after as jsonb))
+
+-- name: audit
 -- What was done in a tenant, the newest first, from before an entry on.
 select id, extract(epoch from at)::float8, actor, action, kind, record_id, before, after
 from audit

@@ -1,3 +1,6 @@
+-- What tenants configured.
+
+-- name: configuration
 -- A bot with its AI core and platform, under the names that get_bot_config() serves. The default bot need not be there:
 -- its platform is.
 with cores as (
@@ -23,3 +26,87 @@ left join cores on cores.core_ai_id = bots.core_ai_id
 left join cores as fallback
     on fallback.core_ai_id = cores.meta_data ->> 'fallback_core_ai_id' and fallback.core_ai_id <> cores.core_ai_id
 where platforms.platform_id = :platform_id and (bots.bot_id is not null or :bot_id = 'default')
+
+-- name: lock_configuration
+-- Whoever changes a tenant's configuration is alone with it; who only refers to the platform isn't held up.
+select platform_id from platforms where platform_id = :platform_id for no key update
+
+-- name: bots
+-- A tenant's bots, or one of them.
+select jsonb_build_object(
+    'bot_id', bot_id, 'name', name, 'description', description, 'language', language, 'is_active', is_active,
+    'core_ai_id', core_ai_id, 'platform_id', platform_id, 'meta_data', meta_data, 'revision', revision)
+from bots
+where platform_id = :platform_id and (cast(:id as text) is null or bot_id = :id)
+order by bot_id collate "C"
+
+-- name: core_ai
+-- A tenant's AI cores, or one of them.
+select jsonb_build_object(
+    'core_ai_id', core_ai_id, 'name', name, 'api_endpoint', api_endpoint, 'auth_required', auth_required,
+    'auth_token', auth_token, 'auth_host', auth_host, 'timeout_seconds', timeout_seconds, 'meta_data', meta_data,
+    'revision', revision)
+from core_ai
+where platform_id = :platform_id and (cast(:id as text) is null or core_ai_id = :id)
+order by core_ai_id collate "C"
+
+-- name: platforms
+-- A tenant's own platform.
+select jsonb_build_object(
+    'platform_id', platform_id, 'name', name, 'description', description, 'base_url', base_url,
+    'auth_required', auth_required, 'meta_data', meta_data, 'revision', revision)
+from platforms
+where platform_id = :platform_id and (cast(:id as text) is null or platform_id = :id)
+
+-- name: put_bots
+-- Write a bot whole; whether it is a new one, for only a row that nothing was updated in has no `xmax`.
+insert into bots (platform_id, bot_id, name, description, language, is_active, core_ai_id, meta_data)
+values (:platform_id, :bot_id, :name, :description, :language, :is_active, :core_ai_id, cast(:meta_data as jsonb))
+on conflict (platform_id, bot_id) do update
+set name = excluded.name, description = excluded.description, language = excluded.language,
+    is_active = excluded.is_active, core_ai_id = excluded.core_ai_id, meta_data = excluded.meta_data,
+    updated_at = now()
+returning xmax = 0
+
+-- name: put_core_ai
+-- Write an AI core whole; see put_bots.
+insert into core_ai (platform_id, core_ai_id, name, api_endpoint, auth_required, auth_token, auth_host,
+                     timeout_seconds, meta_data)
+values (:platform_id, :core_ai_id, :name, :api_endpoint, :auth_required, :auth_token, :auth_host,
+        :timeout_seconds, cast(:meta_data as jsonb))
+on conflict (platform_id, core_ai_id) do update
+set name = excluded.name, api_endpoint = excluded.api_endpoint, auth_required = excluded.auth_required,
+    auth_token = excluded.auth_token, auth_host = excluded.auth_host, timeout_seconds = excluded.timeout_seconds,
+    meta_data = excluded.meta_data, updated_at = now()
+returning xmax = 0
+
+-- name: put_platforms
+-- Write a platform whole; see put_bots. Another address or other keys may be what makes a platform's webhook work: it is tried at once.
+insert into platforms (platform_id, name, description, base_url, auth_required, meta_data)
+values (:platform_id, :name, :description, :base_url, :auth_required, cast(:meta_data as jsonb))
+on conflict (platform_id) do update
+set name = excluded.name, description = excluded.description, base_url = excluded.base_url,
+    auth_required = excluded.auth_required, meta_data = excluded.meta_data, updated_at = now(),
+    (webhook_failures, webhook_retry_at, webhook_suspect) = (
+        select case when same then platforms.webhook_failures else 0 end,
+               case when same then platforms.webhook_retry_at else '-infinity' end,
+               case when same then platforms.webhook_suspect end
+        from (
+            select (platforms.base_url, platforms.meta_data->'webhook_path', platforms.meta_data->'webhook_secrets')
+                is not distinct from
+                (excluded.base_url, excluded.meta_data->'webhook_path', excluded.meta_data->'webhook_secrets') as same
+        ) as webhook
+    )
+returning xmax = 0
+
+-- name: delete_bots
+-- Delete a bot.
+delete from bots where platform_id = :platform_id and bot_id = :id
+
+-- name: delete_core_ai
+-- Delete an AI core.
+delete from core_ai where platform_id = :platform_id and core_ai_id = :id
+
+-- name: delete_platforms
+-- Delete a platform.
+delete from platforms where platform_id = :platform_id and platform_id = :id

@@ -1,0 +1,46 @@
+-- A conversation's row, its turns and what is settled in it.
+
+-- name: lock_conversation
+-- The row lock under which a fence is taken or a cancel decided; what follows in the transaction sees all
+-- that its earlier holders committed.
+insert into conversations (platform_id, conversation_id, bot_id)
+values (:platform_id, :conversation_id, :bot_id)
+on conflict (platform_id, conversation_id) do update set updated_at = now()
+
+-- name: take_fences
+-- Permission for runs, of several for those whose conversations nobody else holds: see functions/take_fences_v2.sql.
+select number, raised, settled_by, newest, human, erased_until, waiting, bot
+from take_fences_v2(free_jobs_v2(cast(:jobs as json), true))
+
+-- name: raise_fence
+-- Shut out the run that goes on.
+update conversations set fence = fence + 1, updated_at = now()
+where platform_id = :platform_id and conversation_id = :conversation_id
+
+-- name: settled_of
+-- Which of these ids need no answer any more, the job that settled each, and how.
+select message_id, cast(job_id as text), kind from settled
+where platform_id = :platform_id and conversation_id = :conversation_id and message_id = any(cast(:ids as text[]))
+
+-- name: settled_by
+-- The job that settled a message; no row while it is open.
+select cast(job_id as text) from settled
+where platform_id = :platform_id and conversation_id = :conversation_id and message_id = :message_id
+
+-- name: conversation
+-- A conversation's bot, its turns in their order (nulls where it has none), and what is held of it.
+select conversations.bot_id, turns.role, turns.content, turns.message_id, extract(epoch from turns.created_at)::float8,
+       cast(turns.job_id as text), conversations.handed_off,
+       (select array_agg(held.message_id) from held
+        where held.platform_id = :platform_id and held.conversation_id = :conversation_id and answered_by is null
+          and not exists (
+              select from settled
+              where settled.platform_id = :platform_id and settled.conversation_id = :conversation_id
+                and settled.message_id = any(held.message_id || held.aliases)))
+from conversations left join turns using (platform_id, conversation_id)
+where platform_id = :platform_id and conversation_id = :conversation_id
+order by turns.position
+
+-- name: bot_of
+-- The bot that a conversation belongs to.
+select bot_id from conversations where platform_id = :platform_id and conversation_id = :conversation_id

@@ -1,1 +1,0 @@
-delete from core_ai where platform_id = :platform_id and core_ai_id = :id

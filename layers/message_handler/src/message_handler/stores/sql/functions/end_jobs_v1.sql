@@ -1,0 +1,111 @@
+-- The one end of jobs: a commit, an archived end, a failure and a cancel are written here and nowhere else. No two of the
+-- jobs are of one conversation.
+--
+-- With a `fence` this is a commit: it waits for the conversation's row, as take_fences does, and sees the newest fence there.
+-- Nothing is written unless that is the job's, and unless the job was noted and has not ended. Without a `fence` the caller
+-- holds the row and has decided. Then the fence is raised, so that the run that goes on commits nothing; a job that has no
+-- row gets one; and turns that were said after `finished_at` stay behind those of the job.
+--
+-- `ids` are settled: all ids of those messages that the end answers, fails or cancels. One that is settled already violates
+-- settled's primary key, and nothing of all this has happened. `roles`, `contents` and `turn_ids` are what was said. A
+-- platform may have been told of the end already, as that of `run_id`: it is told under the same id, unless another end was.
+-- Times are Unix seconds; without a `finished_at` the job ends now.
+--
+-- Returns the jobs that were ended, and whether their platforms are to be told.
+create or replace function end_jobs_v1(ended_jobs json) returns table (number integer, told boolean)
+language plpgsql
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+as $$
+declare
+    job record;
+    new_fence bigint;
+    said_before bigint;
+    said_later bigint;
+    ended_at timestamptz;
+    told_at timestamptz;
+begin
+    for job in
+        select * from json_to_recordset(ended_jobs) as job(
+            number integer, platform_id text, conversation_id text, job_id uuid, run_id uuid, fence bigint, status text,
+            document jsonb, message_ids text[], ids text[], given_ids text[], created_at float8, started_at float8,
+            finished_at float8, roles text[], contents text[], turn_ids text[])
+        order by platform_id, conversation_id
+    loop
+        ended_at := coalesce(to_timestamp(job.finished_at), now());
+        -- What is archived may have ended long ago, and has a day from now on to be delivered.
+        told_at := case when job.fence is null then now() else ended_at end;
+
+        update conversations
+        set fence = coalesce(job.fence, fence + 1), turn_count = turn_count + cardinality(job.roles), updated_at = now()
+        where platform_id = job.platform_id and conversation_id = job.conversation_id
+          and (job.fence is null or fence = job.fence)
+        returning fence, turn_count - cardinality(job.roles) into new_fence, said_before;
+        continue when not found;
+
+        -- By its conversation too: the index of all jobs that run would else be read whole for one of them.
+        update jobs
+        set status = job.status, fence = new_fence, message_ids = job.message_ids,
+            document = job_document(jobs) || job.document,
+            started_at = coalesce(started_at, to_timestamp(job.started_at)), finished_at = ended_at
+        where platform_id = job.platform_id and conversation_id = job.conversation_id and job_id = job.job_id
+          and status = 'processing';
+        if not found then
+            continue when job.fence is not null;
+            insert into jobs (platform_id, job_id, conversation_id, status, fence, message_ids, document, created_at,
+                              started_at, finished_at)
+            values (job.platform_id, job.job_id, job.conversation_id, job.status, new_fence, job.message_ids,
+                    job.document, to_timestamp(job.created_at), to_timestamp(job.started_at), ended_at)
+            on conflict do nothing;
+        end if;
+
+        insert into settled (platform_id, conversation_id, message_id, job_id, kind)
+        select distinct job.platform_id, job.conversation_id, message_id, job.job_id,
+               case job.status when 'completed' then 'answered' else job.status end
+        from unnest(job.ids) as message_id;
+
+        if job.fence is null then
+            select min(position) into said_later
+            from turns
+            where platform_id = job.platform_id and conversation_id = job.conversation_id
+              and created_at > to_timestamp(job.finished_at);
+            if said_later is not null then
+                said_before := said_later - 1;
+                -- In two steps, because a position is unique at every moment.
+                update turns set position = -position
+                where platform_id = job.platform_id and conversation_id = job.conversation_id
+                  and position >= said_later;
+                update turns set position = -position + cardinality(job.roles)
+                where platform_id = job.platform_id and conversation_id = job.conversation_id and position < 0;
+            end if;
+        end if;
+        insert into turns (platform_id, conversation_id, position, role, content, message_id, job_id, created_at)
+        select job.platform_id, job.conversation_id, said_before + turn.number, role, content, message_id, job.job_id,
+               ended_at
+        from unnest(job.roles, job.contents, job.turn_ids) with ordinality as turn(role, content, message_id, number);
+
+        insert into outbox (platform_id, job_id, conversation_id, webhook_id, message_ids, created_at, give_up_at)
+        select platform_id, job.job_id, job.conversation_id,
+               'msg_' || case when job.run_id <> job.job_id and exists (
+                   select from outbox
+                   where outbox.platform_id = job.platform_id and webhook_id = 'msg_' || job.run_id
+               ) then job.job_id else job.run_id end,
+               job.given_ids, told_at, told_at + interval '1 day'
+        from platforms
+        where platform_id = job.platform_id
+          and job.status <> 'cancelled'
+          and base_url <> '';
+        told := found;
+
+        if exists (select from jobs
+                   where platform_id = job.platform_id and conversation_id = job.conversation_id
+                     and status = 'processing' and superseded_by is not null)
+        then
+            perform end_superseded_v2(job.platform_id, job.conversation_id);
+        end if;
+
+        number := job.number;
+        return next;
+    end loop;
+end
+$$;

@@ -1,0 +1,90 @@
+-- For each of the jobs, no two of which are of one conversation: raise the fence and note the run, unless the job has
+-- ended, a message of it is settled or void, or a human answers. The function waits for the conversation's row first, and
+-- each statement sees what was committed before the statement began: so it sees all that the row's earlier holders did. The
+-- rows are taken in the same order always, so that no two groups wait for each other.
+--
+-- Returns `raised`, the fence, or null; `settled_by`, the job that settled each of the ids; `newest`, the last turns;
+-- whether a `human` answers; `erased_until` (Unix seconds, rounded up); `waiting`, the line in the Postgres tier with those
+-- of its messages that are settled, for a job that drains it; and the conversation's `bot`.
+create or replace function take_fences_v2(asked_jobs json) returns table (
+    number integer, raised bigint, settled_by json, newest json, human boolean, erased_until float8, waiting json, bot text)
+language plpgsql
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+as $$
+declare
+    job record;
+    erased record;
+    has_ended boolean;
+    is_settled boolean;
+begin
+    for job in
+        select * from json_to_recordset(asked_jobs) as job(
+            number integer, platform_id text, conversation_id text, name_hash text, job_id uuid, bot_id text,
+            document jsonb, oldest float8, message_ids text[], ids text[], created_at float8, started_at float8,
+            turns integer, drains boolean)
+        order by platform_id, conversation_id
+    loop
+        insert into conversations (platform_id, conversation_id, bot_id)
+        values (job.platform_id, job.conversation_id, job.bot_id)
+        on conflict (platform_id, conversation_id) do update set updated_at = now()
+        returning handed_off, bot_id into human, bot;
+
+        select fence, erased_at, erased_at >= to_timestamp(job.oldest) as voids into erased
+        from erasures
+        where platform_id = job.platform_id and name_hash = job.name_hash;
+
+        select status <> 'processing' into has_ended
+        from jobs
+        where platform_id = job.platform_id and job_id = job.job_id;
+
+        select json_object_agg(message_id, job_id), bool_or(message_id = any(job.message_ids))
+        into settled_by, is_settled
+        from settled
+        where platform_id = job.platform_id and conversation_id = job.conversation_id and message_id = any(job.ids);
+
+        raised := null;
+        if not human
+           and has_ended is not true
+           and is_settled is not true
+           and erased.voids is not true
+        then
+            update conversations set fence = greatest(fence, coalesce(erased.fence, 0)) + 1
+            where platform_id = job.platform_id and conversation_id = job.conversation_id
+            returning fence into raised;
+
+            insert into jobs (platform_id, job_id, conversation_id, status, fence, message_ids, document, created_at,
+                              started_at)
+            values (job.platform_id, job.job_id, job.conversation_id, 'processing', raised, job.message_ids,
+                    job.document, to_timestamp(job.created_at), to_timestamp(job.started_at))
+            on conflict (platform_id, job_id) do update
+            set fence = excluded.fence, message_ids = excluded.message_ids,
+                document = job_document(jobs) || excluded.document,
+                started_at = coalesce(jobs.started_at, excluded.started_at);
+        end if;
+
+        select json_agg(json_build_object('role', role, 'content', content, 'message_id', message_id) order by position)
+        into newest
+        from (select * from turns
+              where platform_id = job.platform_id and conversation_id = job.conversation_id
+              order by position desc limit job.turns) as last_turns;
+
+        waiting := null;
+        if job.drains then
+            select json_build_array(fields, array(
+                select message_id from settled
+                where settled.platform_id = line_states.platform_id
+                  and settled.conversation_id = line_states.conversation_id
+                  and message_id = any(line_states.message_ids)))
+            into waiting
+            from line_states
+            where platform_id = job.platform_id and conversation_id = job.conversation_id
+              and due_at is not null;
+        end if;
+
+        number := job.number;
+        erased_until := extract(epoch from erased.erased_at) + 0.001;
+        return next;
+    end loop;
+end
+$$;

@@ -1,0 +1,111 @@
+-- What is kept while a human answers.
+
+-- name: handoff_state
+-- Who answers the conversation, and its row lock.
+select bot_id, handed_off, handoffs from conversations
+where platform_id = :platform_id and conversation_id = :conversation_id
+for update
+
+-- name: hand_off
+-- Silence the bot, and shut out the run that goes on.
+update conversations set handed_off = true, handoffs = handoffs + 1, fence = fence + 1, updated_at = now()
+where platform_id = :platform_id and conversation_id = :conversation_id
+
+-- name: hand_back
+-- The bot answers again. What a human has answered need not be known any more.
+with back as (
+    update conversations set handed_off = false, updated_at = now()
+    where platform_id = :platform_id and conversation_id = :conversation_id
+    returning platform_id
+), answered as (
+    delete from held
+    where platform_id = :platform_id and conversation_id = :conversation_id and answered_by is not null
+)
+select exists (select from back)
+
+-- name: note_sale
+-- Archive what a human said.
+with place as (
+    update conversations set turn_count = turn_count + 1
+    where platform_id = :platform_id and conversation_id = :conversation_id
+    returning turn_count - 1 as position
+)
+insert into turns (platform_id, conversation_id, position, role, content, message_id, created_at)
+select :platform_id, :conversation_id, place.position + 1, 'sale', :content, :turn_id, now()
+from place
+
+-- name: noted_sales
+-- Archived SALE turns that may be those of a request.
+select message_id, content from turns
+where platform_id = :platform_id and conversation_id = :conversation_id and role = 'sale'
+  and (message_id = any(cast(:turn_ids as text[])) or content = any(cast(:contents as text[])))
+
+-- name: hold_messages
+-- Hold these, in this order; of one that is held already take over what is newly known. What is held counts as accepted
+-- at `held_at`: whoever holds it right after an erasure means to keep it, though its margin is not over. And something has
+-- happened in the conversation: who is about to purge it must see that.
+with touched as (
+    update conversations set updated_at = now()
+    where platform_id = :platform_id and conversation_id = :conversation_id
+)
+insert into held (platform_id, conversation_id, message_id, content, given, aliases, context, resources, job_id,
+                  answered_by, held_at)
+select :platform_id, :conversation_id, kept.message_id, kept.content, kept.given, kept.aliases, kept.context,
+       kept.resources, kept.job_id, kept.answered_by,
+       greatest(now(), (select erased_at + interval '2 milliseconds' from erasures
+                        where platform_id = :platform_id and name_hash = :name_hash))
+from rows from (json_to_recordset(cast(:held as json)) as (
+         message_id text, content text, given boolean, aliases text[], context text, resources text, job_id uuid,
+         answered_by uuid)) with ordinality as kept(message_id, content, given, aliases, context, resources, job_id,
+                                                   answered_by, number)
+order by kept.number
+on conflict (platform_id, conversation_id, message_id) do update
+set given = excluded.given, aliases = excluded.aliases, job_id = excluded.job_id
+
+-- name: held_messages
+-- What is held, oldest first, unless it needs no answer any more.
+select message_id, content, given, aliases, context, resources, cast(job_id as text), cast(answered_by as text),
+       extract(epoch from held_at)::float8
+from held
+where platform_id = :platform_id and conversation_id = :conversation_id
+  and (answered_by is not null or not exists (
+      select from settled
+      where settled.platform_id = held.platform_id and settled.conversation_id = held.conversation_id
+        and settled.message_id = any(held.message_id || held.aliases)))
+order by number
+
+-- name: is_held
+-- Whether a message waits here while a human answers.
+select exists (
+    select from held join conversations using (platform_id, conversation_id)
+    where platform_id = :platform_id and conversation_id = :conversation_id and handed_off and answered_by is null
+      and :message_id = any(held.message_id || held.aliases))
+
+-- name: settle_also
+-- Further ids of what a human has answered.
+insert into settled (platform_id, conversation_id, message_id, job_id, kind)
+select :platform_id, :conversation_id, message_id, cast(:job_id as uuid), 'cancelled'
+from unnest(cast(:ids as text[])) as message_id
+on conflict do nothing
+
+-- name: drop_held
+-- These are held no longer.
+delete from held
+where platform_id = :platform_id and conversation_id = :conversation_id
+  and message_id = any(cast(:message_ids as text[]))
+
+-- name: drop_settled_held
+-- What is held need not be, once it is settled.
+delete from held
+where platform_id = :platform_id and conversation_id = :conversation_id and answered_by is null
+  and exists (
+      select from settled
+      where settled.platform_id = held.platform_id and settled.conversation_id = held.conversation_id
+        and settled.message_id = any(held.message_id || held.aliases))
+
+-- name: to_give_back
+-- Conversations that the bot answers again, but of which something is still held.
+select distinct platform_id, conversation_id
+from held join conversations using (platform_id, conversation_id)
+where not handed_off and answered_by is null
+limit 100

@@ -1,0 +1,83 @@
+-- The lines of the Postgres tier (stores/line_documents.py). `clock`: a test's own, in Unix seconds; null for the server's.
+
+-- name: save_lines
+-- Compare and set lines: see functions/save_lines_v2.sql.
+select * from save_lines_v2(cast(:saves as json))
+
+-- name: read_lines
+-- The fields of lines, in their order; of :names alone, if there are any.
+select (select jsonb_object_agg(key, value) from jsonb_each(fields)
+        where cast(:names as text[]) is null or key = any(cast(:names as text[])))
+from unnest(cast(:platform_ids as text[]), cast(:conversation_ids as text[]))
+     with ordinality as named(platform_id, conversation_id, number)
+left join line_states on line_states.platform_id = named.platform_id
+     and line_states.conversation_id = named.conversation_id
+     and (expires_at is null
+          or expires_at > coalesce(cast(:clock as float8), extract(epoch from clock_timestamp())))
+order by number
+
+-- name: remembered
+-- What is remembered of the messages of a conversation, or of :message_id alone.
+select key, value
+from line_states, jsonb_each_text(remembered)
+where platform_id = :platform_id and conversation_id = :conversation_id
+  and (cast(:message_id as text) is null or key = :message_id)
+  and (expires_at is null
+       or expires_at > coalesce(cast(:clock as float8), extract(epoch from clock_timestamp())))
+
+-- name: find_job
+-- Where a job is: as it ended in this tier, or in the line where it waits or runs.
+select null, null, document
+from ended_jobs
+where job_id = cast(:job_id as uuid)
+  and expires_at > coalesce(cast(:clock as float8), extract(epoch from clock_timestamp()))
+union all
+select platform_id, conversation_id, null from line_states where job_ids @> array[cast(:job_id as uuid)]
+
+-- name: keep_job
+-- The archive has the job's end now: its messages' text goes.
+update ended_jobs
+set document = :document,
+    expires_at = coalesce(cast(:clock as float8), extract(epoch from clock_timestamp())) + cast(:seconds as float8)
+where job_id = cast(:job_id as uuid)
+
+-- name: live_lines
+-- The tenant's conversations in which a job waits.
+select conversation_id from line_states where platform_id = :platform_id and due_at is not null
+
+-- name: due_lines
+-- Conversations that a sweep looks at: nobody came or came back in time, or the lock is older than it may be.
+select platform_id, conversation_id
+from line_states,
+     coalesce(cast(:clock as float8), extract(epoch from clock_timestamp())) as now
+where due_at <= now or due_at is not null and cast(fields ->> 'acquired_at' as float8) + cast(:older_than as float8) <= now
+order by due_at
+
+-- name: drop_ended
+-- What this tier need not know any more: idle lines and ends past their hour, and lines that were answered on another tier.
+-- One that a live worker holds is left to it, which learns that at the fence. Rows that a step has locked wait for the next
+-- sweep. Lines of the release before are answered from their records, and go a day after.
+with now as (
+    select coalesce(cast(:clock as float8), extract(epoch from clock_timestamp())) as at
+), ended as (
+    delete from ended_jobs using now where expires_at <= now.at
+), before as (
+    delete from lines using now where greatest(acquired_at, heartbeat_at) < now.at - 86400
+), over as (
+    select platform_id, conversation_id
+    from line_states, now
+    where expires_at <= now.at
+       or due_at is not null
+          and coalesce(cast(fields ->> 'heartbeat_at' as float8), 0) <= now.at - cast(:heartbeat_stale as float8)
+          and not exists (
+              select from unnest(message_ids) as waiting(message_id)
+              where not exists (
+                  select from settled
+                  where settled.platform_id = line_states.platform_id
+                    and settled.conversation_id = line_states.conversation_id
+                    and settled.message_id = waiting.message_id))
+    order by platform_id, conversation_id
+    for update of line_states skip locked
+)
+delete from line_states using over
+where line_states.platform_id = over.platform_id and line_states.conversation_id = over.conversation_id

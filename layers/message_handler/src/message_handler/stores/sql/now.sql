@@ -1,2 +1,0 @@
--- The server's clock.
-select extract(epoch from clock_timestamp())::float8

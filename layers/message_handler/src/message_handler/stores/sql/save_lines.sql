@@ -1,2 +1,0 @@
--- See migrations/0012_line_states.sql.
-select * from save_lines(cast(:saves as json))

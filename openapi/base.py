@@ -1,0 +1,33 @@
+"""What all answers' models are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.fields import FieldInfo
+
+Text = Annotated[str, Field(min_length=1)]
+Count = Annotated[int, Field(ge=0)]
+Moment = Annotated[
+    str,
+    Field(
+        pattern=r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{3}Z$",
+        description="RFC 3339 in UTC, to the millisecond.",
+        examples=["2026-06-15T09:30:00.000Z"],
+    ),
+]
+JobId = Annotated[str, Field(json_schema_extra={"format": "uuid"})]
+
+
+def one_of(values: Iterable[str]) -> FieldInfo:
+    """One of values that the layer lists; a `Literal` wants them written out."""
+    field: FieldInfo = Field(json_schema_extra={"enum": [*values]})
+    return field
+
+
+class Answer(BaseModel):
+    """Has these fields and no others."""
+
+    model_config = ConfigDict(extra="forbid")

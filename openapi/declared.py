@@ -1,0 +1,55 @@
+"""Models of answers, made of the declarations of a job's fields: a new field is in the schema of each of its places."""
+
+from __future__ import annotations
+
+import types
+from dataclasses import MISSING, Field, fields, is_dataclass
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+from pydantic import create_model
+
+from message_handler.models import Job, Place
+from message_handler.stores.documents import declared
+from openapi.base import Answer, Count, JobId, Moment, Text
+
+
+def fields_of_job(place: Place) -> type[Answer]:
+    """The base of a model: what goes to a place as it is. What that place writes in its own way, the model declares."""
+    hints = get_type_hints(Job)
+    # A job has all of its fields in an answer, if only as null.
+    named: dict[str, Any] = {field.name: (_type(field, hints[field.name]), ...) for field in declared(place)}
+    return create_model(f"JobFieldsOf{place.title()}", __base__=Answer, **named)
+
+
+def _type(field: Field[Any], hint: Any) -> Any:
+    """A field's type in a schema. What ends with `_at` is a time."""
+    choices = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+    shown = tuple(None if it is type(None) else _plain(field.name, it) for it in choices)
+    return Union[shown]  # noqa: UP007  made of what was found
+
+
+def _plain(name: str, kind: Any) -> Any:
+    if name in ("job_id", "superseded_by"):
+        return JobId
+    if name.endswith("_at"):
+        return Moment
+    if is_dataclass(kind):
+        return _part(kind)
+    return {int: Count, str: Text}.get(kind, kind)
+
+
+_parts: dict[type, type[Answer]] = {}
+
+
+def _part(kind: Any) -> type[Answer]:
+    """The model of a part of a job. A field with a default may be missing, and is never null."""
+    if kind not in _parts:
+        hints = get_type_hints(kind)
+        named: dict[str, Any] = {}
+        for field in fields(kind):
+            shown = _type(field, hints[field.name])
+            if field.default is not MISSING:
+                shown = Union[tuple(it for it in get_args(shown) if it is not type(None))]  # noqa: UP007
+            named[field.name] = (shown, ... if field.default is MISSING else "")
+        _parts[kind] = create_model(kind.__name__, __base__=Answer, __doc__=kind.__doc__, **named)
+    return _parts[kind]

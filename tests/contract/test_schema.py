@@ -1,0 +1,18 @@
+"""`schema.sql` says what the migrations and functions make."""
+
+from __future__ import annotations
+
+from pg8000.native import Connection, identifier
+
+from local import schema
+from local.stores import Server
+
+
+def test_it_is_what_is_made(postgres: Server, sql: Connection) -> None:
+    name = "schema_of_all"
+    sql.run(f"create database {identifier(name)}")
+    try:
+        written = schema.written(postgres.url.rsplit("/", 1)[0] + f"/{name}")
+    finally:
+        sql.run(f"drop database {identifier(name)} (force)")
+    assert schema.FILE.read_text() == written, "run `make schema`"

@@ -1,1 +1,0 @@
-delete from bots where platform_id = :platform_id and bot_id = :id
