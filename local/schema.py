@@ -59,7 +59,7 @@ def written(url: str) -> str:
     database = Database(connector(Settings(database_url=SecretStr(url))))
     database.migrate()
     database.close()
-    command = [folder / "pg_dump", "--schema-only", "--no-owner", "--no-privileges", "--dbname", url]
+    command: list[str | Path] = [folder / "pg_dump", "--schema-only", "--no-owner", "--no-privileges", "--dbname", url]
     dumped = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     return _HEAD + re.sub(r"\n{3,}", "\n\n", _NOISE.sub("", dumped)).strip() + "\n"
 
