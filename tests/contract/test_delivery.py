@@ -272,6 +272,7 @@ class TestEvents:
                 "notice": None,
                 "error": None,
                 "correlation_id": "corr-1",
+                "provenance": None,
             },
         }
         assert office.rows() == [(told.webhook_id, "delivered", 1, None)]

@@ -165,6 +165,7 @@ def bot(bot_id: str, **changes: Any) -> dict[str, Any]:
         "core_ai_id": None,
         "platform_id": "default",
         "meta_data": {},
+        "revision": 3,
         "core_ai": None,
         "platform": platform,
     }

@@ -20,7 +20,7 @@ from tests.unit.service import CANARY, KEY, ConfiguredArchive, Output, bot
 
 pytestmark = pytest.mark.usefixtures("output")
 
-BOT = {"bot_id", "name", "description", "language", "is_active", "core_ai_id", "platform_id", "meta_data"}
+BOT = {"bot_id", "name", "description", "language", "is_active", "core_ai_id", "platform_id", "meta_data", "revision"}
 CORE_AI = {
     "core_ai_id",
     "name",
@@ -30,6 +30,7 @@ CORE_AI = {
     "auth_host",
     "timeout_seconds",
     "meta_data",
+    "revision",
     "fallback",
 }
 PLATFORM = {"platform_id", "name", "description", "base_url", "auth_required", "meta_data"}
@@ -42,6 +43,7 @@ CORE = {
     "auth_host": "ai.example",
     "timeout_seconds": 20,
     "meta_data": {},
+    "revision": 5,
     "fallback": None,
 }
 SPARE = {name: value for name, value in CORE.items() if name != "fallback"} | {

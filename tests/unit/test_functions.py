@@ -57,6 +57,7 @@ JOB = {
     "error",
     "superseded_by",
     "usage",
+    "provenance",
 }
 LOCK = {
     "conversation_id",

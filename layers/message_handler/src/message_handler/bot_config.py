@@ -66,8 +66,8 @@ class BotConfigService:
         """The configuration of the bot that answers a conversation; with `bot_id`, of that one if it may answer.
 
         A bot's fields (`bot_id`, `name`, `description`, `language`, `is_active`, `core_ai_id`, `platform_id`,
-        `meta_data`) with the records `core_ai` and `platform` inside; secrets are redacted. Raises NotFound for
-        an unknown bot, Conflict for an inactive one or one that the conversation doesn't belong to.
+        `meta_data`, `revision`) with the records `core_ai` and `platform` inside; secrets are redacted. Raises NotFound
+        for an unknown bot, Conflict for an inactive one or one that the conversation doesn't belong to.
         """
         owner = self._bot_of(ConversationKey(platform_id, conversation_id), bot_id)
         if bot_id and owner and bot_id != owner:
@@ -128,6 +128,7 @@ class BotConfigService:
             "core_ai_id": None,
             "platform_id": DEFAULT_PLATFORM,
             "meta_data": {},
+            "revision": None,
             "core_ai": {
                 "core_ai_id": None,
                 "name": "Simulated AI",
@@ -137,6 +138,7 @@ class BotConfigService:
                 "auth_host": None,
                 "timeout_seconds": 30,
                 "meta_data": {},
+                "revision": None,
                 "fallback": None,
             },
             "platform": {

@@ -194,6 +194,21 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
+class Provenance:
+    """What answered a job: the bot and the AI core that were asked, each in the revision that was read for it.
+
+    Without an id or a revision it was the default, which nobody configured, or the copy of an earlier version.
+    """
+
+    bot_id: str
+    bot_revision: int | None
+    core_ai_id: str | None
+    core_ai_revision: int | None
+    model: str | None
+    simulated: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Progress:
     """How far the run that goes on is: characters of the reply so far, and the text itself where the bot shows it."""
 
@@ -247,6 +262,8 @@ class Job:
     reply: str | None = field(default=None, metadata=goes_to("end", "view", "export", "webhook"))
     error: JobError | None = field(default=None, metadata=goes_to("end", "view"))
     usage: Usage | None = field(default=None, metadata=goes_to("end", "view"))
+    #: None until an AI was asked.
+    provenance: Provenance | None = field(default=None, metadata=goes_to("end", "view", "export", "webhook"))
     progress: Progress | None = None
     superseded_by: str | None = field(default=None, metadata=goes_to("end", "view", "list", "export"))
     #: Of the request that created it: runs through logs, provider call and webhook.

@@ -28,7 +28,18 @@ from message_handler.errors import (
     Unavailable,
 )
 from message_handler.metrics import Meter
-from message_handler.models import ArchiveRecord, Committed, Fence, Job, JobError, JobStatus, Progress, Request, Turn
+from message_handler.models import (
+    ArchiveRecord,
+    Committed,
+    Fence,
+    Job,
+    JobError,
+    JobStatus,
+    Progress,
+    Provenance,
+    Request,
+    Turn,
+)
 from message_handler.notices import failure_notice
 from message_handler.queues import Queue
 from message_handler.settings import Settings
@@ -203,6 +214,7 @@ class Run:
         Raises _Stopped or _Joined.
         """
         done, error, limit, began = None, None, self.settings.ai_timeout, self.clock()
+        asked: Provenance | None = None
         config = self.bots.default
         try:
             if fence and fence.bot_id:
@@ -226,7 +238,10 @@ class Run:
                 "correlation_id": job.correlation_id,
             }
             _log.info("asking the AI", extra={"ai_job_id": job.job_id} | about)
+            asked = _provenance(config, config["core_ai"])
             done = self._complete(config["core_ai"], prompt, watch)
+            if done.by_fallback:
+                asked = _provenance(config, config["core_ai"]["fallback"])
         except AIError as failure:
             error = JobError(failure.code, str(failure), failure_notice(config))
         except Contended:
@@ -239,7 +254,7 @@ class Run:
             self.meter.add("AITime", 1000 * (now - began))
         status = JobStatus.FAILED if error else JobStatus.COMPLETED
         reply, usage = (_storable(done.text), done.usage) if done else (None, None)
-        ended = replace(job, status=status, reply=reply, error=error, usage=usage, finished_at=now)
+        ended = replace(job, status=status, reply=reply, error=error, usage=usage, provenance=asked, finished_at=now)
         return ended, limit + COMMIT_SECONDS
 
     def _complete(self, core_ai: dict[str, Any], prompt: Prompt, watch: Watch) -> Completion:
@@ -398,6 +413,18 @@ def _prompt(job: Job, fence: Fence | None, config: dict[str, Any], timeout: floa
         request_id,
         job.key.platform_id,
         job.correlation_id,
+    )
+
+
+def _provenance(config: dict[str, Any], core_ai: dict[str, Any]) -> Provenance:
+    """Who is about to be asked. What an earlier version shared of a configuration has no revision."""
+    return Provenance(
+        config["bot_id"],
+        config.get("revision"),
+        core_ai["core_ai_id"],
+        core_ai.get("revision"),
+        core_ai["meta_data"].get("model"),
+        simulated=core_ai["api_endpoint"].lower().startswith("simulated://"),
     )
 
 

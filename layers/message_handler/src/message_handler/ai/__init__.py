@@ -38,6 +38,8 @@ class Completion:
 
     text: str
     usage: Usage | None = None
+    #: Whether the fallback gave it, because the first provider gave none.
+    by_fallback: bool = False
 
 
 class AI(Protocol):

@@ -49,7 +49,8 @@ class Answering:
             if total <= 0:
                 break
             try:
-                return _tried(provider, prompt, watched, total, tries=1 if number else _TRIES)
+                completion = _tried(provider, prompt, watched, total, tries=1 if number else _TRIES)
+                return replace(completion, by_fallback=number > 0)
             except AIError as error:
                 if watched.stopped:
                     raise

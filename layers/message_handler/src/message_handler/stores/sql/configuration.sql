@@ -7,14 +7,14 @@ with cores as (
     select core_ai_id, meta_data, jsonb_build_object(
         'core_ai_id', core_ai_id, 'name', name, 'api_endpoint', api_endpoint, 'auth_required', auth_required,
         'auth_token', auth_token, 'auth_host', auth_host, 'timeout_seconds', timeout_seconds,
-        'meta_data', meta_data) as record
+        'meta_data', meta_data, 'revision', revision) as record
     from core_ai
     where platform_id = :platform_id
 )
 select jsonb_build_object(
     'bot_id', bots.bot_id, 'name', bots.name, 'description', bots.description, 'language', bots.language,
     'is_active', bots.is_active, 'core_ai_id', bots.core_ai_id, 'platform_id', platforms.platform_id,
-    'meta_data', bots.meta_data,
+    'meta_data', bots.meta_data, 'revision', bots.revision,
     'core_ai', cores.record || jsonb_build_object('fallback', fallback.record),
     'platform', jsonb_build_object(
         'platform_id', platforms.platform_id, 'name', platforms.name, 'description', platforms.description,

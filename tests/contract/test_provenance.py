@@ -1,0 +1,161 @@
+"""What a job says of who answered it: pinned when the AI was asked, and shown wherever the job is."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from pg8000.native import Connection
+
+from message_handler import webhooks
+from message_handler.ai import Completion, Prompt, Watch
+from message_handler.ai.answering import Answering, Provider
+from message_handler.ai.failures import Failure
+from message_handler.ai.watched import Limits
+from message_handler.export import export
+from message_handler.models import ConversationKey, Job, Provenance
+from message_handler.settings import Settings
+from message_handler.stores.memory import MemoryTier
+from message_handler.stores.port import Archive, Retention
+from message_handler.stores.postgres_archive import PostgresArchive
+from message_handler.stores.postgres_retention import PostgresRetention
+from tests.contract.chat import Clock
+from tests.contract.test_archive import Conversation
+from tests.contract.world import World
+
+KEY = ConversationKey("clinic", "patient-1")
+ASKED = Provenance("nurse", 3, "gpt", 5, "gpt-4o", simulated=False)
+DEFAULT = Provenance("default", None, None, None, None, simulated=True)
+CONFIGURED = [
+    "insert into platforms (platform_id, name) values ('clinic', 'Clinic') on conflict do nothing",
+    "insert into core_ai (platform_id, core_ai_id, name, api_endpoint, meta_data, revision) values"
+    " ('clinic', 'gpt', 'GPT', 'https://ai.example/v1',"
+    ' \'{"model": "gpt-4o", "fallback_core_ai_id": "spare"}\', 5),'
+    " ('clinic', 'spare', 'Spare', 'SIMULATED://', '{}', 7)",
+    "insert into bots (platform_id, bot_id, name, core_ai_id, revision) values ('clinic', 'nurse', 'Nurse', 'gpt', 3)",
+]
+
+
+@pytest.fixture
+def world(postgres_archive: PostgresArchive, sql: Connection, settings: Settings, clock: Clock) -> World:
+    for statement in ("delete from bots", "delete from core_ai", *CONFIGURED):
+        sql.run(statement)
+    return World(MemoryTier(settings, clock), postgres_archive, lambda _: None, clock, settings, KEY)
+
+
+def answered(world: World, **options: Any) -> Job:
+    """The job of a message, once a worker has had its record."""
+    world.posts("m0", bot_id="nurse", **options)
+    world.delivers()
+    return world.job(world.told["m0"][0])
+
+
+class TestWhatIsPinned:
+    def test_the_bot_and_its_core_ai_in_their_revisions(self, world: World) -> None:
+        assert answered(world).provenance == ASKED
+
+    def test_where_nothing_is_configured_the_simulated_default(self, world: World) -> None:
+        world.posts("m0")
+        world.delivers()
+        assert world.job(world.told["m0"][0]).provenance == DEFAULT
+
+    def test_what_is_changed_while_the_ai_answers_does_not_count(self, world: World, sql: Connection) -> None:
+        world.ai.meanwhile = lambda: sql.run('update core_ai set meta_data = \'{"model": "gpt-5"}\'')
+        assert answered(world).provenance == ASKED
+        world.clock.advance(world.settings.configuration_ttl)
+        world.posts("m1")
+        world.settles()
+        later = world.end_of("m1").provenance
+        assert later is not None
+        assert (later.model, later.bot_revision) == ("gpt-5", 3)
+        assert later.core_ai_revision is not None
+        assert later.core_ai_revision > 5
+
+    def test_a_run_that_starts_again_says_who_was_asked_last(self, world: World, sql: Connection) -> None:
+        def changes() -> None:
+            world.posts("m1")
+            sql.run("update core_ai set meta_data = '{\"model\": \"gpt-5\"}' where core_ai_id = 'gpt'")
+            world.clock.advance(world.settings.configuration_ttl)
+            world.ai.meanwhile = lambda: None
+
+        world.ai.meanwhile = changes
+        job = answered(world)
+        assert (job.restarts, job.provenance and job.provenance.model) == (1, "gpt-5")
+
+    def test_the_fallback_where_that_has_answered(self, world: World) -> None:
+        def fails(prompt: Prompt, watch: Watch, limits: Limits) -> Completion:
+            raise Failure("ai_failed")
+
+        def answers(prompt: Prompt, watch: Watch, limits: Limits) -> Completion:
+            return Completion("Rest.")
+
+        ai = Answering([Provider("gpt", 30.0, fails), Provider("spare", 30.0, answers)])
+        world.worker = replace(world.worker, ai=lambda _: ai)
+        assert answered(world).provenance == Provenance("nurse", 3, "spare", 7, None, simulated=True)
+
+    def test_who_was_asked_in_vain(self, world: World) -> None:
+        job = answered(world, text="[fail]")
+        assert job.error is not None
+        assert job.provenance == ASKED
+
+    def test_nobody_where_nobody_was_asked(self, world: World, sql: Connection) -> None:
+        world.posts("m0", bot_id="nurse")
+        sql.run("update bots set is_active = false")
+        world.clock.advance(world.settings.configuration_ttl)
+        world.delivers()
+        job = world.job(world.told["m0"][0])
+        assert job.error is not None
+        assert (job.error.code, job.provenance) == ("bot_unavailable", None)
+
+    def test_an_end_that_is_archived_late_keeps_it(self, world: World) -> None:
+        world.posts("m0", bot_id="nurse")
+        world.ai.meanwhile = lambda: world.postgres(away=True)
+        world.delivers()
+        world.postgres(away=False)
+        assert world.job(world.told["m0"][0]).provenance == ASKED
+        world.settles()
+        assert world.checked().job(world.told["m0"][0]).provenance == ASKED
+
+
+class TestWhereItIsShown:
+    @pytest.fixture
+    def shown(self) -> dict[str, Any]:
+        return {
+            "bot_id": "nurse",
+            "bot_revision": 3,
+            "core_ai_id": "gpt",
+            "core_ai_revision": 5,
+            "model": "gpt-4o",
+            "simulated": False,
+        }
+
+    def test_every_archive_keeps_it(self, archive: Archive) -> None:
+        talk = Conversation(archive)
+        job = replace(talk.job(1, "m0"), provenance=ASKED)
+        assert archive.commit(talk.completed(job), talk.number(talk.job(1, "m0")))
+        assert talk.archived(1).provenance == ASKED
+
+    def test_who_asks_for_the_job(self, world: World, shown: dict[str, Any]) -> None:
+        job = answered(world)
+        view = world.jobs.get_job_status(job.job_id)
+        assert view is not None
+        assert view["provenance"] == shown
+
+    def test_the_export(self, world: World, shown: dict[str, Any], migrated_retention: Retention) -> None:
+        answered(world)
+        world.posts("m1", bot_id="nurse")
+        world.clock.advance(1)
+        records = export(migrated_retention, world.tiers, KEY)["records"]
+        (job,) = (record for record in records if record["kind"] == "job")
+        assert job["provenance"] == shown
+
+    def test_the_platform(self, world: World, shown: dict[str, Any]) -> None:
+        event = json.loads(webhooks.event(answered(world), ["m0"]))
+        assert event["data"]["provenance"] == shown
+
+
+@pytest.fixture
+def migrated_retention(postgres_archive: PostgresArchive) -> Retention:
+    return PostgresRetention(postgres_archive._database)
