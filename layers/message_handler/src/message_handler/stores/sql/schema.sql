@@ -112,7 +112,7 @@ begin
         returning fence, turn_count - cardinality(job.roles) into new_fence, said_before;
         continue when not found;
 
-        -- By its conversation too: the index of all jobs that run would else be read whole for one of them.
+        -- By its conversation too, as in take_fences: an index over more would else be read whole for one job.
         update jobs
         set status = job.status, fence = new_fence, message_ids = job.message_ids,
             document = job_document(jobs) || job.document,
@@ -690,9 +690,10 @@ begin
         from erasures
         where platform_id = job.platform_id and name_hash = job.name_hash;
 
+        -- By its conversation too: an index that begins with the platform would else be read whole for one job.
         select status <> 'processing' into has_ended
         from jobs
-        where platform_id = job.platform_id and job_id = job.job_id;
+        where platform_id = job.platform_id and conversation_id = job.conversation_id and job_id = job.job_id;
 
         select json_object_agg(message_id, job_id), bool_or(message_id = any(job.message_ids))
         into settled_by, is_settled

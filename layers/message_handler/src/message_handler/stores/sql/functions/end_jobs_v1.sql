@@ -43,7 +43,7 @@ begin
         returning fence, turn_count - cardinality(job.roles) into new_fence, said_before;
         continue when not found;
 
-        -- By its conversation too: the index of all jobs that run would else be read whole for one of them.
+        -- By its conversation too, as in take_fences: an index over more would else be read whole for one job.
         update jobs
         set status = job.status, fence = new_fence, message_ids = job.message_ids,
             document = job_document(jobs) || job.document,

@@ -34,9 +34,10 @@ begin
         from erasures
         where platform_id = job.platform_id and name_hash = job.name_hash;
 
+        -- By its conversation too: an index that begins with the platform would else be read whole for one job.
         select status <> 'processing' into has_ended
         from jobs
-        where platform_id = job.platform_id and job_id = job.job_id;
+        where platform_id = job.platform_id and conversation_id = job.conversation_id and job_id = job.job_id;
 
         select json_object_agg(message_id, job_id), bool_or(message_id = any(job.message_ids))
         into settled_by, is_settled
