@@ -31,6 +31,22 @@ COMMIT = (Path(__file__).parent / "commit.sql").read_text()
 CONTENT = "I have had a headache since yesterday, may I take another tablet?"
 REPLY = f"[Simulated AI] Healthcare Assistant answers 1 message:\n> {CONTENT}"
 
+#: What the product tells of the job.
+DOCUMENT = {
+    "bot_id": "default",
+    "attempts": 1,
+    "reply": REPLY,
+    "usage": {"input_tokens": 12, "output_tokens": 20},
+    "provenance": {
+        "bot_id": "default",
+        "bot_revision": None,
+        "core_ai_id": None,
+        "core_ai_revision": None,
+        "model": None,
+        "simulated": True,
+    },
+}
+
 Job = tuple[str, str, str]
 
 
@@ -112,9 +128,7 @@ def values(conversation_id: str, job_id: str, message_id: str) -> dict[str, Any]
         "bot_id": "default",
         "status": "completed",
         "kind": "answered",
-        "document": json.dumps(
-            {"bot_id": "default", "attempts": 1, "reply": REPLY, "usage": {"input_tokens": 12, "output_tokens": 20}}
-        ),
+        "document": json.dumps(DOCUMENT),
         "message_ids": [message_id],
         "ids": [message_id],
         "given_ids": [message_id],
