@@ -69,55 +69,15 @@ STARTS = (
 )
 
 CLIENT = (
-    *(
-        Guard(
-            name,
-            "issue 6: redis-py's ways, shorter",
-            f"contract/test_redis_client.py::{test}",
-            (Removal("stores/redis_client.py", *removal),),
-        )
-        for name, test, *removal in (
-            (
-                "a closed connection is sent nothing",
-                "TestConnections::test_one_that_is_closed_is_noticed_before_anything_is_sent",
-                "if _is_quiet(connection) and ",
-                "if ",
+    Guard(
+        "nothing but texts is sent the short way",
+        "issue 6: redis-py's ways, shorter",
+        "contract/test_redis_client.py::TestCommands::test_what_redis_py_refuses_is_refused",
+        (
+            Removal(
+                "stores/redis_client.py", "        if type(word) is not str:\n", "        if type(word) is bytes:\n"
             ),
-            (
-                "an answer is given to nobody else",
-                "TestConnections::test_an_answer_that_nobody_waited_for_is_nobody_elses",
-                "return not poll.poll(0)",
-                "return True",
-            ),
-            (
-                "no connection is shared after a fork",
-                "TestConnections::test_after_a_fork_none_is_shared",
-                " and connection.pid == os.getpid():",
-                ":",
-            ),
-            (
-                "kept connections are closed with the others",
-                "TestConnections::test_those_that_are_kept_are_closed_with_the_others",
-                "                super().release(self._kept.pop())\n",
-                "                raise IndexError\n",
-            ),
-            (
-                "an answer that came in pieces is read to its end",
-                "TestAnswers::test_a_text_comes_as_it_is_whatever_is_in_it",
-                " and len(data) == head + 4 + int(data[1:head])",
-            ),
-            (
-                "answers that came at once are told apart",
-                "TestAnswers::test_several_that_come_at_once_are_told_apart",
-                " and not buffer.unread_bytes()",
-            ),
-            (
-                "nothing but texts is sent the short way",
-                "TestCommands::test_what_redis_py_refuses_is_refused",
-                "        if type(word) is not str:\n",
-                "        if type(word) is bytes:\n",
-            ),
-        )
+        ),
     ),
 )
 

@@ -189,16 +189,4 @@ GUARDS = (
         "contract/test_outages.py::TestPostgresAway::test_a_record_whose_end_is_not_archived_yet_is_kept[memory]",
         (Removal("runs.py", "job = self.job if self.committed else None", "job = self.job"),),
     ),
-    *(
-        Guard(
-            f"a connection is used again only if nothing of it is unread: {rest}",
-            "invariant 8",
-            f"contract/test_redis.py::TestAway::test_a_connection_with_something_unread_is_made_anew[{rest}]",
-            (Removal("stores/redis_client.py", text, new),),
-        )
-        for rest, text, new in (
-            ("parser", " and not connection._parser._buffer.unread_bytes()", ""),
-            ("socket", "isinstance(socket, ssl.SSLSocket) and socket.pending()", "False"),
-        )
-    ),
 )

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import io
-import os
-import select
 import ssl
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 from types import TracebackType
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import redis
-from redis._parsers import _RESP2Parser
 from redis.backoff import NoBackoff
 from redis.connection import ConnectionPool
 from redis.exceptions import (
@@ -24,7 +19,6 @@ from redis.exceptions import (
     TryAgainError,
 )
 from redis.retry import Retry
-from redis.utils import SENTINEL
 
 from message_handler.errors import SettingsError, Unavailable
 from message_handler.settings import Settings
@@ -60,7 +54,6 @@ def connect(settings: Settings) -> redis.Redis:
         "decode_responses": True,
         # RESP 3 would cost a round trip more to connect, and a server could then lengthen our timeouts.
         "protocol": 2,
-        "parser_class": _Reader,
     }
     if settings.redis_password:
         options["password"] = settings.redis_password.get_secret_value()
@@ -125,68 +118,8 @@ def packed(args: tuple[Any, ...]) -> list[bytes] | None:
     return [b"".join(pieces)]
 
 
-class _Reader(_RESP2Parser):
-    """redis-py's, but what is one text and comes in one piece, as a script's answer does, is taken as it is."""
-
-    def read_response(self, disable_decoding: bool = False, timeout: Any = SENTINEL) -> Any:
-        buffer: Any = self._buffer
-        if buffer and not disable_decoding and timeout is SENTINEL and not buffer.unread_bytes():
-            socket: Any = self._sock
-            data = socket.recv(self.socket_read_size)
-            head = data.find(b"\r\n")
-            if data[:1] == b"$" and head > 0 and len(data) == head + 4 + int(data[1:head]):
-                encoder: Any = self.encoder
-                return encoder.decode(data[head + 2 : -2])
-            # Nothing is unread: this is all that the buffer has to hold for redis-py's own way.
-            buffer._buffer = io.BytesIO(data)
-        return super().read_response(disable_decoding, timeout)
-
-
-class Pool(ConnectionPool):
-    """redis-py's, but whoever needs a connection gets the one that was used last at once, unless something is the
-    matter with it: what redis-py does each time takes longer than to send a command.
-    """
-
-    def __init__(self, *args: Any, **named: Any) -> None:
-        super().__init__(*args, **named)
-        #: To redis-py they are in use. Adding and taking away are each one step for all threads.
-        self._kept: list[Any] = []
-
-    def get_connection(self, command_name: str | None = None, *keys: Any, **options: Any) -> Any:
-        try:
-            connection = self._kept.pop()
-        except IndexError:
-            return super().get_connection()
-        if _is_quiet(connection) and connection.pid == os.getpid():
-            return connection
-        # Closed by the server or by us, or not ours since a fork: redis-py makes it anew.
-        super().release(connection)
-        return super().get_connection()
-
-    def release(self, connection: Any) -> None:
-        self._kept.append(connection)
-
-    def disconnect(self, inuse_connections: bool = True) -> None:
-        with suppress(IndexError):  # other threads take from it at the same time
-            while True:
-                super().release(self._kept.pop())
-        super().disconnect(inuse_connections)
-
-
-def _is_quiet(connection: Any) -> bool:
-    """Whether a connection is open, and has nothing to read: neither an answer that nobody waited for nor its end."""
-    socket = connection._get_socket()
-    if socket is None:
-        return False
-    if isinstance(socket, ssl.SSLSocket) and socket.pending():
-        return False  # it has been decrypted, so that the system no longer knows of it
-    poll = select.poll()
-    poll.register(socket, select.POLLIN)
-    return not poll.poll(0) and not connection._parser._buffer.unread_bytes()
-
-
 def _pool(url: str, options: dict[str, Any]) -> ConnectionPool:
-    pool: ConnectionPool = Pool.from_url(url, **options)
+    pool: ConnectionPool = ConnectionPool.from_url(url, **options)
     if "credential_provider" in options:
         kind = pool.connection_class
         # Whether it speaks TLS, the URL has decided.
