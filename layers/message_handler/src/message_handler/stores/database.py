@@ -7,18 +7,17 @@ out to be dead when it is used again is replaced once, silently: whatever runs h
 from __future__ import annotations
 
 import logging
+import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from functools import cache
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from ipaddress import ip_address
-from struct import Struct
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from pg8000.core import EXECUTE_MSG, SYNC_MSG, Context, make_params
+from pg8000.converters import make_params
 from pg8000.exceptions import DatabaseError, InterfaceError
 from pg8000.native import Connection
 
@@ -27,6 +26,7 @@ from message_handler.settings import Settings
 from message_handler.stores import migrations
 from message_handler.stores.breaker import CircuitBreaker
 from message_handler.stores.credentials import Credentials, KeptLogin, Login, rds_login
+from message_handler.stores.postgres_driver import close
 from message_handler.stores.statements import statement
 
 _log = logging.getLogger(__name__)
@@ -46,8 +46,8 @@ _IDLE_SECONDS = 60.0
 #: A migration may take longer than a request; as long as the function has, unless somebody waits for it.
 _MIGRATION_SECONDS = 50.0
 _OUTDATED_SCHEMA = "the database's schema (the admin function's action `migrate` makes it)"
-
-_INT16, _INT32 = Struct("!h").pack, Struct("!i").pack
+#: What the protocol calls a prepared statement without a name.
+_UNNAMED = b"\0"
 
 
 def connector(settings: Settings) -> Callable[..., Connection]:
@@ -78,14 +78,14 @@ def connector(settings: Settings) -> Callable[..., Connection]:
         if arguments["ssl_context"] is False:
             raise SettingsError("bad settings: DATABASE_URL: DATABASE_IAM needs sslmode=verify-full or require")
         return _logging_in(arguments, rds_login(user, host, port))
-    return lambda **changed: Connection(**arguments | changed)
+    return lambda **changed: _connection(**arguments | changed)
 
 
 def _logging_in(arguments: dict[str, Any], credentials: Credentials) -> Callable[..., Connection]:
     """Connects with a login that may change: once more where the server refuses what meanwhile was rotated."""
 
     def connect(login: Login, changed: dict[str, Any]) -> Connection:
-        return Connection(**arguments | changed | {"user": login.user, "password": login.password})
+        return _connection(**arguments | changed | {"user": login.user, "password": login.password})
 
     def connected(**changed: Any) -> Connection:
         login = credentials.login()
@@ -100,6 +100,22 @@ def _logging_in(arguments: dict[str, Any], credentials: Credentials) -> Callable
         return connect(renewed, changed)
 
     return connected
+
+
+def _connection(*, host: str, port: int, timeout: float, **arguments: Any) -> Connection:
+    """A connection whose messages leave at once.
+
+    pg8000 leaves Nagle's algorithm on: the end of what it writes in pieces would wait 40 ms for the server to confirm
+    the piece before.
+    """
+    stream = socket.create_connection((host, port), timeout)
+    try:
+        stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        stream.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        return Connection(host=host, sock=stream, **arguments)
+    except BaseException:
+        stream.close()
+        raise
 
 
 def _is_loopback(host: str) -> bool:
@@ -181,7 +197,7 @@ class Database:
             connection, used_at = self._idle.pop() if self._idle else (None, 0.0)
         if connection and used_at + _IDLE_SECONDS < time.monotonic():
             # The others are older still.
-            _close(connection)
+            close(connection)
             self.close()
             connection = None
         if connection:
@@ -212,7 +228,7 @@ class Database:
                 with self._mutex:
                     self._idle.append((connection, time.monotonic()))
             else:
-                _close(connection)
+                close(connection)
 
     def execute(self, values: dict[str, Any], *statements: str) -> list[Any]:
         """See `execute`: a transaction in one round trip."""
@@ -241,7 +257,7 @@ class Database:
                 raise Unavailable("a table that somebody else holds: try again") from None
             raise
         finally:
-            _close(connection)
+            close(connection)
         self._outdated_until = 0.0
         return applied
 
@@ -250,7 +266,7 @@ class Database:
         with self._mutex:
             idle, self._idle = self._idle, []
         for connection, _ in idle:
-            _close(connection)
+            close(connection)
 
 
 @contextmanager
@@ -274,34 +290,19 @@ def execute(connection: Connection, values: dict[str, Any], *statements: str) ->
 
     One round trip, and unless a transaction is open it is one: no row stays locked for a client that is stopped.
     (`Connection.run` makes three for each statement, to parse, to describe and to execute.)
+
+    Values go as parameters. Written into the text, a patient's words would be in the server's log after an error.
     """
-    context = Context(" ".join(statements))
-    messages: list[bytes] = []
-    for text, parameters in map(statement, statements):
-        messages += _parse(text), _bind(make_params(connection.py_types, parameters(values))), EXECUTE_MSG
-    connection._sock.write(b"".join((*messages, SYNC_MSG)))
-    connection._sock.flush()
-    connection.handle_messages(context)
-    return list(context.rows or ())
-
-
-@cache
-def _parse(text: str) -> bytes:
-    """The messages that prepare a statement, without a name, and ask for its columns' types."""
-    return _message(b"P", b"\0" + text.encode() + b"\0\0\0") + _message(b"D", b"S\0")
-
-
-def _bind(parameters: Sequence[str | None]) -> bytes:
-    """The message with a statement's parameters. (pg8000's own asks the server to answer each message by itself.)"""
-    parts = [b"\0\0\0\0", _INT16(len(parameters))]
-    for parameter in parameters:
-        text = None if parameter is None else parameter.encode()
-        parts += (_INT32(-1),) if text is None else (_INT32(len(text)), text)
-    return _message(b"B", b"".join((*parts, b"\0\0")))
-
-
-def _message(code: bytes, content: bytes) -> bytes:
-    return code + _INT32(len(content) + 4) + content
+    prepared = [(text, make_params(connection.py_types, taken(values))) for text, taken in map(statement, statements)]
+    for number, (text, parameters) in enumerate(prepared, 1):
+        connection.send_PARSE(_UNNAMED, text)
+        connection.send_DESCRIBE_STATEMENT(_UNNAMED)
+        if number < len(prepared):
+            connection.send_BIND(_UNNAMED, parameters)
+            connection.send_EXECUTE()
+    # Binds and executes the last one, sends them all, and reads the answers to all.
+    answered = connection.execute_named(_UNNAMED, parameters, None, None, " ".join(statements))
+    return list(answered.rows or ())
 
 
 class _TimedOut(Unavailable):
@@ -338,12 +339,3 @@ def _to_be_mended(error: Exception) -> str | None:
 def _sqlstate(error: DatabaseError) -> str:
     details = error.args[0] if error.args and isinstance(error.args[0], dict) else {}
     return str(details.get("C", "unknown"))
-
-
-def _close(connection: Connection) -> None:
-    # Of a connection that died pg8000 leaves the stream, and with it the descriptor, to the garbage collector.
-    stream = connection._sock
-    for close in (connection.close, stream.close):
-        # There may be nobody left to say goodbye to.
-        with suppress(InterfaceError, OSError):
-            close()

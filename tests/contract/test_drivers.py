@@ -1,0 +1,97 @@
+"""What a driver must do that its documentation doesn't promise. A failure here means: look before you upgrade it.
+
+redis-py is used through public names alone; what it must do stands in test_redis_client.py and test_redis.py.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pg8000.exceptions import DatabaseError, InterfaceError
+from pg8000.native import Connection
+
+from message_handler.settings import Settings
+from message_handler.stores import database
+from message_handler.stores.database import connector, execute
+from message_handler.stores.postgres_driver import close
+
+PG8000 = f"pg8000 {version('pg8000')}"
+
+
+@pytest.fixture
+def statements(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three statements: one with a row for each of `words`, one without rows, one that Postgres refuses."""
+    texts: dict[str, tuple[str, Callable[[dict[str, Any]], tuple[Any, ...]]]] = {
+        "each": ("select unnest(cast($1 as text[]))", lambda values: (values["words"],)),
+        "none": ("set local work_mem = '4MB'", lambda values: ()),
+        "wrong": ("select cast($1 as integer)", lambda values: (values["words"][0],)),
+    }
+    monkeypatch.setattr(database, "statement", texts.__getitem__)
+
+
+@pytest.fixture
+def connection(migrated: Settings) -> Iterator[Connection]:
+    connection = connector(migrated)()
+    yield connection
+    with suppress(InterfaceError):
+        connection.close()
+
+
+@pytest.mark.usefixtures("statements")
+class TestStatements:
+    @pytest.mark.parametrize("size", [1, 1_000_000])
+    def test_several_share_one_wait_and_each_ones_rows_come_in_turn(
+        self, connection: Connection, size: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        waits, wait = list[object](), Connection.handle_messages
+
+        def count(connection: Connection, context: Any) -> None:
+            waits.append(context)
+            wait(connection, context)
+
+        monkeypatch.setattr(Connection, "handle_messages", count)
+        words = ["ạ" * size, "b", "c' \\ :d"]
+        assert execute(connection, {"words": words}, "each", "none", "each") == [[word] for word in words] * 2
+        assert execute(connection, {"words": words}, "none") == []
+        assert len(waits) == 2, f"{PG8000} asks the server in between"
+
+    def test_one_that_is_refused_takes_the_others_along_and_the_connection_goes_on(
+        self, connection: Connection
+    ) -> None:
+        connection.run("create temporary table words (word text)")
+        with pytest.raises(DatabaseError):
+            execute(connection, {"words": ["a"]}, "each", "wrong", "each")
+        assert execute(connection, {"words": ["a"]}, "each") == [["a"]]
+
+
+class TestSockets:
+    def test_messages_leave_at_once(self, migrated: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+        given: dict[str, Any] = {}
+        monkeypatch.setattr(database, "Connection", lambda **arguments: given.update(arguments))
+        connector(migrated)(timeout=3)
+        with given["sock"] as used:
+            assert used.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+            assert used.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+            assert used.gettimeout() == 3
+
+    def test_one_whose_server_has_gone_is_closed_whole(self, connection: Connection, sql: Connection) -> None:
+        """While its error, which knows the file, is still looked at. The goodbye that can't be sent troubles nobody."""
+        before = descriptors()
+        (pid,) = connection.run("select pg_backend_pid()")[0]
+        sql.run("select pg_terminate_backend(:pid, 5000)", pid=pid)
+        for _ in range(2):  # what is sent first still finds the server's farewell
+            with pytest.raises(InterfaceError) as gone:
+                connection.run("select 1")
+        close(connection)
+        assert descriptors() == before - 1, f"{PG8000} keeps a descriptor"
+        assert gone.value.__traceback__
+
+
+def descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
