@@ -58,9 +58,9 @@ bench: .venv/synced $(BUILT) $(PEERS:%=.venv-peer-%/synced) ## measure how fast 
 screenshots: .venv/synced ## take the README's pictures of the console anew (wants Debian's chromium)
 	@SCREENSHOTS=1 exec .venv/bin/python -m pytest tests/console/test_screenshots.py $(ARGS)
 
-lint: .venv/synced ## check style, formatting, types, the direction of imports, and for what is dangerous
+lint: .venv/synced ## check style, formatting, types, imports, others' private names, and for what is dangerous
 	@failed=; for check in 'ruff check .' 'ruff format --check .' mypy $(APPS:%='mypy %') 'lint-imports --no-logo' \
-		'bandit -q -c pyproject.toml -r layers functions local'; do \
+		'python -m tests.private_names' 'bandit -q -c pyproject.toml -r layers functions local'; do \
 		echo "$$check"; $$check || failed="$$failed [$$check]"; done; \
 	[ -z "$$failed" ] || { echo "Failed:$$failed" >&2; exit 1; }
 

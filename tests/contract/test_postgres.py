@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import socket
 import ssl
 import subprocess
 import sys
@@ -61,6 +60,7 @@ class Connections:
     """Makes connections, unless the server is away."""
 
     connector: Callable[..., Connection]
+    options: dict[str, Any] = field(default_factory=dict)
     made: list[Connection] = field(default_factory=list)
     asked: int = 0
     away: bool = False
@@ -69,7 +69,7 @@ class Connections:
         self.asked += 1
         if self.away:
             raise ConnectionRefusedError
-        self.made.append(self.connector(**changed))
+        self.made.append(self.connector(**self.options | changed))
         return self.made[-1]
 
 
@@ -231,10 +231,10 @@ class TestBreaker:
         database.close()
 
     def test_a_dead_connection_that_can_be_replaced_opens_it_not(
-        self, database: Database, connections: Connections, caplog: pytest.LogCaptureFixture
+        self, database: Database, connections: Connections, sql: Connection, caplog: pytest.LogCaptureFixture
     ) -> None:
         database.ping()
-        connections.made[-1]._usock.shutdown(socket.SHUT_RDWR)
+        sql.run("select pg_terminate_backend(:pid, 5000)", pid=backend(connections.made[-1]))
         database.ping()
         assert not database.breaker.is_open
         assert len(connections.made) == 2
@@ -260,9 +260,9 @@ class TestBreaker:
         self, database: Database, connections: Connections, now: list[float]
     ) -> None:
         """A dead connection says so at once; a second try, or one of each old connection, would multiply the wait."""
+        connections.options["timeout"] = 0.5
         pids = database.run(lambda outer: database.run(lambda inner: [backend(outer), backend(inner)]))
-        for connection in connections.made:
-            connection._usock.settimeout(0.05)
+        connections.options.clear()
         for pid in pids:
             os.kill(pid, signal.SIGSTOP)
         try:

@@ -165,6 +165,29 @@ GUARDS = (
         f"contract/test_redis.py::{UNREAD}[redis_tls_client]",
         (Removal("stores/redis_client.py", "            connection.disconnect()  # type: ignore[no-untyped-call]\n"),),
     ),
+    *(
+        Guard(
+            name,
+            "public names of drivers",
+            f"contract/test_drivers.py::TestSockets::{test}",
+            (Removal(*removal),),
+        )
+        for name, test, *removal in (
+            (
+                "a connection that died gives its descriptor back",
+                "test_one_whose_server_has_gone_is_closed_whole",
+                "stores/postgres_driver.py",
+                "(connection.close, file.close)",
+                "(connection.close,)",
+            ),
+            (
+                "what is sent to Postgres waits for no confirmation",
+                "test_messages_leave_at_once",
+                "stores/database.py",
+                "        stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)\n",
+            ),
+        )
+    ),
     Guard(
         "who has no lock gives none back",
         "issue 6",

@@ -17,7 +17,7 @@ from pg8000.native import Connection
 
 def close(connection: Connection) -> None:
     """Close it whole, whether the server is there or not."""
-    file = connection._sock
+    file = connection._sock  # noqa: SLF001  see above
     for close in (connection.close, file.close):
         # There may be nobody left to say goodbye to.
         with suppress(InterfaceError, OSError):
