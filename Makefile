@@ -14,7 +14,7 @@ export PYTHON
 export SAM_CLI_TELEMETRY := 0
 
 # An environment is made again if this folder was moved or its Python is gone: its scripts name both by their path.
-$(shell for e in .venv .venv-sam .venv-checkov .venv-mock-ai .venv-peer-*; do \
+$(shell for e in .venv .venv-sam .venv-checkov .venv-lowest .venv-mock-ai .venv-peer-*; do \
 	[ ! -f $$e/synced ] || { [ "$$(cat $$e/synced)" = "$$(pwd -P)" ] && $$e/bin/python -c '' 2>/dev/null; } || rm -rf $$e; done)
 
 # Each process has servers of its own, which a file's tests share. The files with the longest waits come first: they stay
@@ -43,7 +43,7 @@ psql: .venv/synced ## open a prompt on the database of the running `make run`
 migrate: .venv/synced ## bring a database's schema up to date: DATABASE_URL's, or that of the running `make run` (ARGS=--help)
 	@exec .venv/bin/python -m local.migrate $(ARGS)
 
-test: .venv/synced .venv-mock-ai/synced ## run the tests (ARGS="-k burst" for some of them, ARGS=-n0 in one process)
+test: .venv/synced .venv-lowest/synced .venv-mock-ai/synced ## run the tests (ARGS="-k burst" for some of them, ARGS=-n0 in one process)
 	@exec .venv/bin/python -m pytest $(IN_PARALLEL) $(ARGS)
 
 test-chaos: .venv/synced ## break parts under load for minutes (ARGS="--minutes 20 --seed 1"; ARGS=--help)
@@ -93,6 +93,7 @@ invoke: ## run a built function with an event (FUNCTION=IntakeFunction EVENT=eve
 lock: ## resolve the requirements again (ARGS=--upgrade for newer versions)
 	@requirements/sync.sh --uv >/dev/null
 	$(COMPILE) -c requirements/runtime.in layers/message_handler/pyproject.toml -o requirements/runtime.txt
+	$(COMPILE) --resolution lowest-direct layers/message_handler/pyproject.toml -o requirements/lowest.txt
 	$(COMPILE) requirements/dev.in -o requirements/dev.txt
 	$(COMPILE) requirements/sam.in -o requirements/sam.txt
 	$(COMPILE) requirements/checkov.in -o requirements/checkov.txt
@@ -101,7 +102,7 @@ lock: ## resolve the requirements again (ARGS=--upgrade for newer versions)
 	set -e; for peer in $(PEERS); do $(COMPILE) requirements/peer-$$peer.in -o requirements/peer-$$peer.txt; done
 
 clean: ## remove all that make made
-	rm -rf .venv .venv-sam .venv-checkov .venv-mock-ai .venv-peer-* .uv .uv-pip .aws-sam .local .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv .venv-sam .venv-checkov .venv-lowest .venv-mock-ai .venv-peer-* .uv .uv-pip .aws-sam .local .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name .git -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Versions for every platform, with hashes, and without the address of an index.
@@ -116,6 +117,10 @@ COMPILE = UV_SYSTEM_CERTS=1 UV_PYTHON_DOWNLOADS=never uv pip compile --quiet --u
 
 .venv-checkov/synced: requirements/checkov.txt requirements/sync.sh
 	@requirements/sync.sh .venv-checkov requirements/checkov.txt
+
+# The lowest versions that the layer says it works with: tests start the functions with them.
+.venv-lowest/synced: requirements/lowest.txt requirements/sync.sh
+	@requirements/sync.sh .venv-lowest requirements/lowest.txt
 
 .venv-mock-ai/synced: requirements/mock-ai.txt requirements/sync.sh
 	@requirements/sync.sh .venv-mock-ai requirements/mock-ai.txt
