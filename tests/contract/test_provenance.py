@@ -24,6 +24,7 @@ from message_handler.stores.postgres_retention import PostgresRetention
 from tests.contract.chat import Clock
 from tests.contract.test_archive import Conversation
 from tests.contract.world import World
+from tests.servers import emptied
 
 KEY = ConversationKey("clinic", "patient-1")
 ASKED = Provenance("nurse", 3, "gpt", 5, "gpt-4o", simulated=False)
@@ -40,7 +41,8 @@ CONFIGURED = [
 
 @pytest.fixture
 def world(postgres_archive: PostgresArchive, sql: Connection, settings: Settings, clock: Clock) -> World:
-    for statement in ("delete from bots", "delete from core_ai", *CONFIGURED):
+    sql.execute_simple(emptied("conversations", "turns", "outbox", "jobs", "settled", "bots", "core_ai"))
+    for statement in CONFIGURED:
         sql.run(statement)
     return World(MemoryTier(settings, clock), postgres_archive, lambda _: None, clock, settings, KEY)
 
