@@ -294,12 +294,6 @@ class TestFunctions:
         database.ping()
         assert database.migrate() == []
 
-    def test_each_is_named_by_its_version(self) -> None:
-        for part in migrations.functions():
-            name = part.name.removesuffix(".sql")
-            assert f"create or replace function {name}(" in part.text
-            assert name.rpartition("_v")[2].isdigit()
-
 
 class Before:
     """What an earlier release does, against the schema of today: its statements, with the values that it gave them."""
