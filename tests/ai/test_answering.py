@@ -298,7 +298,7 @@ def test_where_the_first_gives_no_answer_the_fallback_does(
     server.scripts = [script]
     fallback = record(other.url, core_ai_id="spare", auth_token="0ther-t0k3n", auth_host=at(other))
     first = record(server.url, auth_token=TOKEN, auth_host=at(server), timeout_seconds=2)
-    assert complete(first, fallback, timeout=20) == Completion("From the other.", Usage(7, 5))
+    assert complete(first, fallback, timeout=20) == Completion("From the other.", Usage(7, 5), by_fallback=True)
     assert len(server.calls) <= tries
     (call,) = other.calls
     assert call.headers["authorization"] == "Bearer 0ther-t0k3n"
