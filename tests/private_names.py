@@ -4,7 +4,8 @@
 
 Ruff doesn't tell ours, which tests may read, from theirs, and looks at nothing that a subclass reads on `self`. Here a
 name that begins with one underscore is a third party's unless we define it: for `self` in its class or a base of ours,
-for all else in the same file or in what the tests test.
+for all else in the same file or in what the tests test. So a test may read a third party's name if a file of ours
+defines the same one.
 """
 
 from __future__ import annotations

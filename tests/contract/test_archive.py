@@ -18,6 +18,7 @@ from message_handler.models import (
     JobError,
     JobStatus,
     Message,
+    Provenance,
     Turn,
     Verdict,
     shard_of_job,
@@ -28,6 +29,7 @@ from tests.contract.chat import BOT, job_id_of, named
 KEY = ConversationKey("clinic", "patient-1")
 STARTED = 1_790_000_000.25
 ENDED = STARTED + 2.5
+PROVENANCE = Provenance("nurse", 3, "gpt", 5, "gpt-4o", simulated=False)
 
 
 @dataclass
@@ -108,6 +110,29 @@ def at_once(*calls: Callable[[], Any]) -> list[Any]:
 
     with ThreadPoolExecutor(len(calls)) as threads:
         return list(threads.map(meet, calls))
+
+
+class TestTheDocument:
+    """What is told of a job is that of its newest run, and its end."""
+
+    def test_a_run_that_answered_nothing_leaves_nothing(self, talk: Conversation) -> None:
+        talk.number(talk.job(1, "m0", restarts=2, attempts=3))
+        job = talk.job(1, "m0", restarts=0, attempts=1)
+        fence = talk.number(job)
+        assert talk.archive.commit(talk.failed(job), fence)
+        assert (talk.archived(1).restarts, talk.archived(1).attempts) == (0, 1)
+
+    def test_a_cancel_leaves_what_is_known_of_a_job_that_settles_nothing(self, talk: Conversation) -> None:
+        talk.answer(1, "m0")
+        job = talk.job(2, "m0", restarts=2, attempts=3, correlation_id="c-1")
+        assert not talk.archive.cancel(job).cancelled
+        found = talk.archived(2)
+        assert (found.restarts, found.attempts, found.correlation_id, found.started_at) == (2, 3, "c-1", STARTED)
+
+    def test_an_end_that_is_archived_keeps_its_first_start(self, talk: Conversation) -> None:
+        talk.number(talk.job(1, "m0"))
+        assert talk.archive.archive(talk.completed(talk.job(1, "m0", started_at=STARTED + 9)))
+        assert talk.archived(1).started_at == STARTED
 
 
 class TestFence:

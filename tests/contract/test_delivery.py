@@ -190,6 +190,14 @@ class TestOutbox:
         assert not office.archive.commit(taken, talk.number(job))
         assert len(office.rows()) == 1
 
+    def test_what_is_archived_late_has_a_day_from_then_on(self, office: Office) -> None:
+        office.platform()
+        talk = office.talk()
+        long_ago = replace(talk.completed(talk.job(1, "m0")), finished_at=ENDED - 100 * DAY)
+        assert office.archive.archive(long_ago)
+        ((left,),) = office.sql.run("select extract(epoch from give_up_at - now())::float8 from outbox") or ()
+        assert left > DAY - 3600
+
     def test_nothing_is_delivered_for_what_was_cancelled(self, office: Office) -> None:
         office.platform()
         talk = office.talk()

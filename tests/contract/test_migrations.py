@@ -29,7 +29,7 @@ from message_handler.stores.postgres_outbox import PostgresOutbox
 from message_handler.stores.redis import RedisTier
 from tests.contract.chat import BOT, Clock, job_id_of, named
 from tests.contract.conftest import age_keys, database_of
-from tests.contract.test_archive import Conversation
+from tests.contract.test_archive import PROVENANCE, Conversation
 from tests.contract.world import World
 
 #: Each version that a database may have, but for the newest.
@@ -274,7 +274,16 @@ class TestTheCommandLine:
         assert capsys.readouterr().err == "migrate: Postgres is not available\n"
 
 
+RELEASED = dict(
+    line.split() for line in (Path(__file__).parents[1] / "migrations" / "released.txt").read_text().splitlines()
+)
+
+
 class TestFunctions:
+    @pytest.mark.parametrize("part", [*migrations.migrations(), *migrations.functions()], ids=lambda part: part.name)
+    def test_one_that_was_released_never_changes(self, part: migrations.Part) -> None:
+        assert RELEASED.get(part.name, part.digest) == part.digest, "give it another version, or add a migration"
+
     def test_one_that_was_changed_before_its_release_is_made_anew(
         self, database: Database, direct: Connection, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -440,6 +449,25 @@ class TestTheCodeBefore:
             error_.code if error_ else None, error_.message if error_ else None, error_.notice if error_ else None,
             usage.input_tokens if usage else None, usage.output_tokens if usage else None, found.correlation_id,
         ]  # fmt: skip
+
+    def test_a_run_of_the_release_before_leaves_nothing_of_a_run_of_this_one(
+        self, before: Before, talk: Conversation
+    ) -> None:
+        talk.number(talk.job(1, "m0", restarts=2, attempts=3, correlation_id="c-1"))
+        job = talk.job(1, "m0", attempts=1)
+        assert before.commit(talk.completed(job), before.fence(job))
+        found = talk.archived(1)
+        assert (found.restarts, found.attempts, found.correlation_id, found.reply) == (0, 1, "", "Rest.")
+
+    def test_a_copy_of_the_release_before_tells_what_its_original_does(
+        self, before: Before, talk: Conversation
+    ) -> None:
+        done = replace(talk.completed(talk.job(1, "m0")), provenance=PROVENANCE)
+        assert talk.archive.commit(done, talk.number(talk.job(1, "m0")))
+        talk.number(talk.job(2, "m1"))
+        values = {"platform_id": "default", "job_id": job_id(2), "successor_id": job_id(1), "copy_id": job_id(3)}
+        before.execute(values, "copy_successor")
+        assert talk.archived(3).provenance == PROVENANCE
 
 
 class TestTheCodeAfter:

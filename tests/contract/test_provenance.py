@@ -10,7 +10,7 @@ import pytest
 from pg8000.native import Connection
 
 from message_handler import webhooks
-from message_handler.ai import Completion, Prompt, Watch
+from message_handler.ai import Completion, Prompt, Watch, model_of
 from message_handler.ai.answering import Answering, Provider
 from message_handler.ai.failures import Failure
 from message_handler.ai.watched import Limits
@@ -22,6 +22,7 @@ from message_handler.stores.port import Archive, Retention
 from message_handler.stores.postgres_archive import PostgresArchive
 from message_handler.stores.postgres_retention import PostgresRetention
 from tests.contract.chat import Clock
+from tests.contract.stories import on
 from tests.contract.test_archive import Conversation
 from tests.contract.world import World
 from tests.servers import emptied
@@ -119,6 +120,37 @@ class TestWhatIsPinned:
         assert world.job(world.told["m0"][0]).provenance == ASKED
         world.settles()
         assert world.checked().job(world.told["m0"][0]).provenance == ASKED
+
+    def test_none_of_a_run_that_lost_its_lock(self, world: World, sql: Connection) -> None:
+        """Postgres comes back before the seal: the lost run takes a fence late, and answers nothing."""
+        world.posts("m0", bot_id="nurse")
+        world.postgres(away=True)
+        on(world, "before", "tier.seal", lambda: world.postgres(away=False))
+        on(world, "after", "archive.fence", world.releases)
+        world.delivers()
+        sql.run("update bots set is_active = false")
+        world.clock.advance(world.settings.configuration_ttl)
+        world.settles()
+        job = world.job(world.told["m0"][0])
+        assert job.error is not None
+        assert (job.error.code, job.provenance) == ("bot_unavailable", None)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "named", "model"),
+    [
+        ("https://ai.example/v1", "gpt-4o", "gpt-4o"),
+        ("https://ai.example/openai/deployments/nurse-4/chat?api-version=1", None, "nurse-4"),
+        ("https://ai.example/openai/deployments/nurse-4", None, "nurse-4"),
+        ("https://ai.example/v1", None, None),
+        ("bedrock://anthropic.claude-3-haiku-v1:0", "gpt-4o", "anthropic.claude-3-haiku-v1:0"),
+        ("BEDROCK://arn:aws:bedrock:eu:1:inference-profile/a", None, "arn:aws:bedrock:eu:1:inference-profile/a"),
+        ("simulated://", "gpt-4o", None),
+    ],
+)
+def test_the_model_is_that_which_the_endpoint_is_asked_for(endpoint: str, named: str | None, model: str | None) -> None:
+    meta_data = {"model": named} if named else {}
+    assert model_of({"api_endpoint": endpoint, "meta_data": meta_data}) == model
 
 
 class TestWhereItIsShown:

@@ -198,7 +198,20 @@ UPDATING = (
         "this release reads what the one before has ended",
         "update",
         f"{MIXED}[12-the one before-completed]",
-        (Removal(DOCUMENTS, "coalesce(old.document, '{}') || job_document(new)", "old.document"),),
+        (Removal(DOCUMENTS, " || job_document(new)", ""),),
+    ),
+    Guard(
+        "a run of the release before leaves nothing of a run of this one",
+        "update",
+        "contract/test_migrations.py::TestTheCodeBefore::"
+        "test_a_run_of_the_release_before_leaves_nothing_of_a_run_of_this_one[12]",
+        (Removal(DOCUMENTS, "'restarts', 'attempts', 'reply', 'error', 'usage', 'correlation_id']", "'reply']"),),
+    ),
+    Guard(
+        "what is archived late has a day from then on",
+        "step archive",
+        "contract/test_delivery.py::TestOutbox::test_what_is_archived_late_has_a_day_from_then_on",
+        (Removal(END, "case when job.fence is null then now() else ended_at end", "ended_at"),),
     ),
     Guard(
         "a job from before the documents keeps what its columns say",

@@ -168,7 +168,7 @@ WITHOUT_POSTGRES = (
         (
             Removal(
                 RUNS,
-                "late = self.archive.fence(running, successor_id=run.key.new_job_id(), turns=0)",
+                "late = self.archive.fence(run.before_its_end(), successor_id=run.key.new_job_id(), turns=0)",
                 'raise Unavailable("Postgres")',
             ),
         ),

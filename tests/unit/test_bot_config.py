@@ -287,6 +287,20 @@ class TestSecrets:
         assert bots.config_of_job(job_of("nurse"))["core_ai"]["auth_token"] == CORE["auth_token"]
 
 
+def test_a_copy_without_revisions_is_not_what_an_answer_is_given_with(
+    tier: SharedTier, archive: ConfiguredArchive, clock: Clock
+) -> None:
+    """An earlier version shared it. Postgres is asked, if it is there."""
+    archive.bots["nurse"] = bot("nurse", core_ai=CORE | {"auth_token": None, "auth_required": False})
+    shared = {name: value for name, value in archive.bots["nurse"].items() if name != "revision"}
+    text = json.dumps({"until": clock() + 5, "bot": shared})
+    tier.cache("bot:default/nurse", text, 60)
+    assert another_process(tier, archive, clock).config_of_job(job_of("nurse"))["revision"] == 3
+    tier.cache("bot:default/nurse", text, 60)
+    archive.gone = True
+    assert "revision" not in another_process(tier, archive, clock).config_of_job(job_of("nurse"))
+
+
 class TestWhich:
     def test_an_unknown_bot_is_not_found(self, bots: BotConfigService) -> None:
         with pytest.raises(NotFound) as refused:

@@ -143,6 +143,10 @@ class TestOtherVersions:
         assert (job.attempts, job.context_turns, job.messages[0].kept) == (1, 4, "d1")
         assert from_text(line_to_text(line_of(KEY, {"line": self.LINE}))) == from_text(self.LINE)
 
+    def test_a_job_of_which_the_release_before_left_no_message(self) -> None:
+        (job,) = line_of(KEY, {"line": '{"current":{"job_id":"j","status":"processing","created_at":1.0}}'}).jobs()
+        assert (job.messages, job.created_at) == ((), 1.0)
+
     def test_what_a_newer_one_has_added_is_left_out(self) -> None:
         value = self.END | {"added": 1, "usage": {"input_tokens": 7, "output_tokens": 9, "cached_tokens": 5}}
         assert job_from_json(value).usage == Usage(7, 9)

@@ -216,8 +216,8 @@ class Progress:
     text: str | None = None
 
 
-#: Where a field of a job goes: into its line while it lives, and into the document of its end; to who asks for the job
-#: (`view`) or lists the tenant's (`list`), into a conversation's export, and to the platform.
+#: Where a field of a job goes: into its line while it lives, into the document of its end, into the answer to a client
+#: (`view`), an operator's list, a conversation's export, and the event for the platform.
 Place = Literal["line", "end", "view", "list", "export", "webhook"]
 
 
@@ -287,6 +287,19 @@ class Job:
     def accepted_at(self) -> float:
         """When the oldest of its messages was accepted (Unix seconds)."""
         return min((message.accepted_at for message in self.messages), default=math.inf)
+
+    def before_its_end(self) -> Job:
+        """The job as it runs, without what only its end has."""
+        return replace(
+            self,
+            status=JobStatus.PROCESSING,
+            unarchived=False,
+            finished_at=None,
+            reply=None,
+            error=None,
+            usage=None,
+            provenance=None,
+        )
 
     def being_cancelled(self) -> Job:
         """The job with those messages alone that its cancel covers."""

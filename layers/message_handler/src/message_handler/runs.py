@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from message_handler import history
-from message_handler.ai import AI, Completion, Prompt, Watch
+from message_handler.ai import AI, Completion, Prompt, Watch, model_of
 from message_handler.bot_config import BotConfigService
 from message_handler.errors import (
     PASSING,
@@ -319,8 +319,7 @@ class Run:
         number = fence.number if fence else None
         if number is None:
             try:
-                running = replace(run, status=JobStatus.PROCESSING, reply=None, error=None, finished_at=None)
-                late = self.archive.fence(running, successor_id=run.key.new_job_id(), turns=0)
+                late = self.archive.fence(run.before_its_end(), successor_id=run.key.new_job_id(), turns=0)
             except Unavailable:
                 return self._end_unarchived(run)
             if late.number is None:
@@ -385,7 +384,7 @@ class Run:
         return Ended()
 
     def _help_cancel(self, job: Job) -> Ended:
-        """Postgres decides a cancel; whoever finds one begun brings it to its end."""
+        """Postgres decides a cancel; the worker that finds one begun brings it to its end."""
         job = job.being_cancelled()
         ended = replace(self.archive.cancel(job).job, messages=job.messages)
         waiting = self.tier.finish(job.key, None, ended).waiting
@@ -417,13 +416,13 @@ def _prompt(job: Job, fence: Fence | None, config: dict[str, Any], timeout: floa
 
 
 def _provenance(config: dict[str, Any], core_ai: dict[str, Any]) -> Provenance:
-    """Who is about to be asked. What an earlier version shared of a configuration has no revision."""
+    """What is about to be asked. A configuration that an earlier version shared has no revision."""
     return Provenance(
         config["bot_id"],
         config.get("revision"),
         core_ai["core_ai_id"],
         core_ai.get("revision"),
-        core_ai["meta_data"].get("model"),
+        model_of(core_ai),
         simulated=core_ai["api_endpoint"].lower().startswith("simulated://"),
     )
 

@@ -43,7 +43,7 @@ _IN_THE_WAY = ("55P03", "40001", "40P01")
 _OUTDATED_SECONDS = 60.0
 #: A connection that nobody used for so long is made anew: firewalls and balancers drop idle ones without a word.
 _IDLE_SECONDS = 60.0
-#: A migration may take longer than a request; as long as the function has, unless somebody waits for it.
+#: A migration may take longer than a request; as long as the function has.
 _MIGRATION_SECONDS = 50.0
 _OUTDATED_SCHEMA = "the database's schema (the admin function's action `migrate` makes it)"
 #: What the protocol calls a prepared statement without a name.
@@ -245,7 +245,7 @@ class Database:
         """Apply the migrations and functions that this database lacks, all or none; returns their names.
 
         Takes at most `seconds`, on a connection of its own, for that may be longer than a request may take. Raises
-        Unavailable, also where somebody holds a table: whatever waits for that one keeps all others waiting behind it.
+        Unavailable, also where a transaction holds a table: waiting for it would keep all others waiting behind it.
         """
         with _reaching_postgres():
             connection = self._connect(timeout=seconds)
@@ -254,7 +254,7 @@ class Database:
                 applied = migrations.apply(connection, seconds)
         except Refused as refused:
             if refused.code in _IN_THE_WAY:
-                raise Unavailable("a table that somebody else holds: try again") from None
+                raise Unavailable("a table that another transaction holds: try again") from None
             raise
         finally:
             close(connection)
@@ -286,7 +286,7 @@ def transaction(connection: Connection) -> Iterator[None]:
 
 
 def execute(connection: Connection, values: dict[str, Any], *statements: str) -> list[Any]:
-    """The rows of these statements in turn, each of which takes those of the values that it names.
+    """The rows of these statements in turn. Each takes from `values` what it names.
 
     One round trip, and unless a transaction is open it is one: no row stays locked for a client that is stopped.
     (`Connection.run` makes three for each statement, to parse, to describe and to execute.)
@@ -318,7 +318,7 @@ def _reaching_postgres() -> Iterator[None]:
         if code.startswith(_PASSING):
             raise Unavailable("Postgres") from None
         if code.startswith(_REFUSING):
-            # Until somebody mends it, or a rotation has come to its end, the work goes on without Postgres.
+            # Until a person mends it, or a rotation has come to its end, the work goes on without Postgres.
             raise Unavailable(f"Postgres ({_REFUSES_LOGIN})") from None
         raise Refused(code) from None
     except (InterfaceError, OSError) as error:

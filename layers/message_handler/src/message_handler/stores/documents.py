@@ -13,7 +13,7 @@ from pydantic_core import from_json, to_json
 
 from message_handler.models import ConversationKey, Job, Message, Place, Turn
 
-#: What a row of Postgres has a column for: statements compare it, or order by it. Everything else is in its document.
+#: What is not in a row's document: what has a column, because statements compare it or order by it; and `unarchived`.
 COLUMNS = frozenset({"job_id", "status", "unarchived", "superseded_by", "created_at", "started_at", "finished_at"})
 
 

@@ -120,7 +120,10 @@ def _job_of(line: Line, value: dict[str, Any] | None) -> Job | None:
     context, resources = value.pop("context", None), value.pop("resources", None)
     return job_of(
         line.key,
-        [Message(id_, "", given, tuple(aliases), at, kept) for id_, kept, given, aliases, at in value["messages"]],
+        [
+            Message(id_, "", given, tuple(aliases), at, kept)
+            for id_, kept, given, aliases, at in value.get("messages", ())
+        ],
         value,
         bot_id=line.bot_id,
         kept_context=TextRef(*context) if context else None,

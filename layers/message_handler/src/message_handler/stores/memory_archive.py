@@ -140,7 +140,7 @@ class MemoryArchive:
                 return False
             if (job.key.platform_id, job.job_id) in self._reopened:
                 return False
-            known = self._note(replace(job, reply=None, error=None, finished_at=None, unarchived=False))
+            known = self._note(job.before_its_end())
             archived.fence += 1
             end = replace(job, messages=open_, unarchived=False, superseded_by=known.superseded_by)
             if known.status.ended or len(open_) < len(job.messages):
@@ -415,8 +415,7 @@ class MemoryArchive:
 
     def _note(self, job: Job) -> Job:
         """The job as archived; one that never got as far as a fence is noted, so that it can be linked or ended."""
-        noted = replace(job, status=JobStatus.PROCESSING)
-        return self._jobs.setdefault((job.key.platform_id, job.job_id), (noted, None))[0]
+        return self._jobs.setdefault((job.key.platform_id, job.job_id), (job.before_its_end(), None))[0]
 
     def _note_end(self, job: Job) -> None:
         """The end of the job's chain, where it is just a name: so that it can be linked, and ended."""

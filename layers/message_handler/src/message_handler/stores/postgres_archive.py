@@ -93,7 +93,7 @@ class PostgresArchive:
                 ended, successor = _job(connection, job), None
                 assert ended is not None
                 if open_ and not fence.held:
-                    # Nothing is linked behind a run: whoever asks may have lost the lock to it (an interruption).
+                    # Nothing is linked behind a run: the worker that asks may have lost the lock to it (interrupt).
                     running = execute(connection, values, "running_successor")
                     successor = (running or execute(connection, values, "supersede_job", "chain_end"))[0][0]
                 elif not open_ and job.messages and not ended.status.ended:
@@ -133,7 +133,7 @@ class PostgresArchive:
         return [ALONE] * len(jobs)
 
     def archive(self, job: Job) -> bool:
-        values = job_values(job) | {"successor_id": job.key.new_job_id()}
+        values = job_values(job.before_its_end()) | {"successor_id": job.key.new_job_id()}
 
         def work(connection: Connection) -> bool:
             with transaction(connection):
@@ -169,7 +169,7 @@ class PostgresArchive:
                 settled = {id_: (by, kind) for id_, by, kind in execute(connection, values, "settled_of")}
                 open_ = tuple(m for m in live if m.message_id not in settled)
                 if open_:
-                    end = end_values(replace(job, status=JobStatus.CANCELLED), open_, settled=settled)
+                    end = end_values(replace(job, status=JobStatus.CANCELLED, finished_at=None), open_, settled=settled)
                     execute(connection, numbered([end]), "end_jobs")
                 ended = execute(connection, values, "note_job", "end_job", "end_settled", "job")[0][0]
                 before = any(settled.get(m.message_id) == (job.job_id, "cancelled") for m in live)
@@ -329,7 +329,7 @@ class PostgresArchive:
 
 
 def _take_fences(connection: Connection, jobs: list[Values]) -> list[list[Any] | Alone]:
-    """What `take_fences` found for each of the jobs. Of several, those go alone whose conversations somebody holds."""
+    """What `take_fences` found for each of the jobs. Of several, those go alone whose conversations are held."""
     rows = execute(connection, numbered(jobs), "take_fences")
     found = {number: row for number, *row in rows}
     return [found.get(number, ALONE) for number in range(len(jobs))]

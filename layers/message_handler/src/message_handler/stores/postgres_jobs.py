@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Container, Sequence
 from typing import Any
 
-from message_handler.models import ConversationKey, Job, JobStatus, Message
+from message_handler.models import ConversationKey, Job, Message
 from message_handler.stores.documents import as_text, job_document
 
 type Values = dict[str, Any]
@@ -40,8 +40,7 @@ def end_values(job: Job, messages: Sequence[Message] | None = None, *, settled: 
     return job_values(job) | {
         "run_id": job.job_id,
         "status": job.status.value,
-        # The server's clock says when a job was cancelled, for nobody else has said so.
-        "finished_at": None if job.status is JobStatus.CANCELLED else job.finished_at,
+        "finished_at": job.finished_at,
         "ids": [id_ for message in messages for id_ in message.ids if id_ not in settled],
         "roles": [role for role, _, _ in said],
         "contents": [content for _, content, _ in said],

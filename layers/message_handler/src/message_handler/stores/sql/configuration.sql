@@ -28,7 +28,7 @@ left join cores as fallback
 where platforms.platform_id = :platform_id and (bots.bot_id is not null or :bot_id = 'default')
 
 -- name: lock_configuration
--- Whoever changes a tenant's configuration is alone with it; who only refers to the platform isn't held up.
+-- One transaction at a time changes a tenant's configuration. A row that only refers to the platform isn't held up.
 select platform_id from platforms where platform_id = :platform_id for no key update
 
 -- name: bots
@@ -81,7 +81,7 @@ set name = excluded.name, api_endpoint = excluded.api_endpoint, auth_required = 
 returning xmax = 0
 
 -- name: put_platforms
--- Write a platform whole; see put_bots. Another address or other keys may be what makes a platform's webhook work: it is tried at once.
+-- Write a platform whole; see put_bots. Another address or other keys may make its webhook work: it is tried at once.
 insert into platforms (platform_id, name, description, base_url, auth_required, meta_data)
 values (:platform_id, :name, :description, :base_url, :auth_required, cast(:meta_data as jsonb))
 on conflict (platform_id) do update

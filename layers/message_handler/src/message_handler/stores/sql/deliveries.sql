@@ -1,7 +1,7 @@
 -- What platforms are still to be told. Times are Unix seconds by the clock of the caller.
 
 -- name: lock_platform
--- Whoever hands out or reports a platform's deliveries does so alone, and locks this row before any of the outbox.
+-- One worker at a time hands out or reports a platform's deliveries. It locks this row before any row of the outbox.
 -- No row is returned: what follows in the transaction returns its own.
 select 1
 from (select from platforms where platform_id = :platform_id for no key update) as locked
@@ -41,7 +41,7 @@ with head as (
     update outbox set claim_id = cast(:claim_id as uuid), claimed_until = to_timestamp(cast(:until as float8))
     from due
     where outbox.platform_id = due.platform_id and outbox.job_id = due.job_id and refused_until is null
-      and status = 'pending'  -- who expires deliveries locks no platform
+      and status = 'pending'  -- expire_deliveries locks no platform
     returning outbox.*
 )
 select extract(epoch from due.refused_until)::float8, claimed.webhook_id, claimed.message_ids, claimed.attempts,
@@ -133,8 +133,8 @@ order by sequence
 limit cast(:most as integer)
 
 -- name: touch_dead_deliveries
--- Whoever is about to purge one of the conversations in which something is redriven must see that it goes on. Before the
--- rows of the outbox are locked, as a purge locks them. No row is returned.
+-- A purge that is about to delete one of the conversations in which something is redriven must see that it goes on. Run
+-- this before the rows of the outbox are locked, for a purge locks them in that order. No row is returned.
 update conversations set updated_at = now()
 where platform_id = :platform_id
   and conversation_id in (select conversation_id from outbox where platform_id = :platform_id and status = 'dead')

@@ -42,8 +42,8 @@ where platform_id = :platform_id and conversation_id = :conversation_id and role
 
 -- name: hold_messages
 -- Hold these, in this order; of one that is held already take over what is newly known. What is held counts as accepted
--- at `held_at`: whoever holds it right after an erasure means to keep it, though its margin is not over. And something has
--- happened in the conversation: who is about to purge it must see that.
+-- at `held_at`: a request that holds it right after an erasure means to keep it, though its margin is not over. And
+-- something has happened in the conversation: a purge must see that.
 with touched as (
     update conversations set updated_at = now()
     where platform_id = :platform_id and conversation_id = :conversation_id

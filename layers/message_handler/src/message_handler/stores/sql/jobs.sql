@@ -19,9 +19,9 @@ select exists (
 
 -- name: note_job
 -- A job that never got as far as a fence, so that it can be linked to its successor.
-insert into jobs (platform_id, job_id, conversation_id, status, message_ids, document, created_at)
+insert into jobs (platform_id, job_id, conversation_id, status, message_ids, document, created_at, started_at)
 values (:platform_id, cast(:job_id as uuid), :conversation_id, 'processing', cast(:message_ids as text[]),
-        jsonb_build_object('bot_id', cast(:bot_id as text)), to_timestamp(cast(:created_at as float8)))
+        cast(:document as jsonb), to_timestamp(cast(:created_at as float8)), to_timestamp(cast(:started_at as float8)))
 on conflict do nothing
 
 -- name: end_job
@@ -30,8 +30,8 @@ update jobs set status = 'cancelled', finished_at = now()
 where platform_id = :platform_id and job_id = cast(:job_id as uuid) and status = 'processing'
 
 -- name: interrupt_job
--- A job gave its messages to another one before its reply was sealed: it ends, unless it has ended. Whoever still runs
--- it takes no fence and commits nothing any more.
+-- A job gave its messages to another one before its reply was sealed: it ends, unless it has ended. A worker that
+-- still runs it takes no fence and commits nothing any more.
 update jobs
 set status = 'cancelled', finished_at = now(),
     superseded_by = coalesce(superseded_by, cast(:successor_id as uuid))

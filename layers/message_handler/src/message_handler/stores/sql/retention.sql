@@ -70,8 +70,8 @@ limit cast(:most as integer)
 
 -- name: purge_conversations
 -- Delete those of these conversations that nobody works on and in which nothing has happened since :before (Unix seconds),
--- or is under way; whoever waits for the row finds it gone, and begins anew. Deliveries go with their jobs. Returns how
--- many. (What is under way is what idle_conversations says. Whoever begins it while this runs has the row, or has
+-- or is under way. A transaction that waits for the row finds it gone, and begins anew. Deliveries go with their jobs. Returns how
+-- many. (What is under way is what idle_conversations says. A step that begins while this runs has the row, or has
 -- changed its time.)
 with idle as (
     select platform_id, conversation_id
@@ -175,8 +175,8 @@ select extract(epoch from erased_at)::float8 + 0.001 from erasures
 where platform_id = :platform_id and name_hash = :name_hash
 
 -- name: drop_empty_conversation
--- Under the row lock: a row that was made for what turned out to be void. Whoever took a fence since, silenced the bot,
--- said something, has something held or was told of a job needs it.
+-- Under the row lock: a row that was made for what turned out to be void. It is needed if since then a fence was taken,
+-- the bot was silenced, something was said or is held, or a job was told.
 delete from conversations
 where platform_id = :platform_id and conversation_id = :conversation_id
   and turn_count = 0 and not handed_off

@@ -114,8 +114,7 @@ begin
 
         -- By its conversation too, as in take_fences: an index over more would else be read whole for one job.
         update jobs
-        set status = job.status, fence = new_fence, message_ids = job.message_ids,
-            document = job_document(jobs) || job.document,
+        set status = job.status, fence = new_fence, message_ids = job.message_ids, document = job.document,
             started_at = coalesce(started_at, to_timestamp(job.started_at)), finished_at = ended_at
         where platform_id = job.platform_id and conversation_id = job.conversation_id and job_id = job.job_id
           and status = 'processing';
@@ -365,6 +364,8 @@ $$;
 CREATE FUNCTION public.keep_columns_and_document() RETURNS trigger
     LANGUAGE plpgsql
     AS $$
+declare
+    known jsonb;
 begin
     if new.document is distinct from old.document then
         new.bot_id := new.document ->> 'bot_id';
@@ -378,8 +379,12 @@ begin
         new.output_tokens := cast(new.document #>> '{usage,output_tokens}' as bigint);
         new.correlation_id := coalesce(new.document ->> 'correlation_id', '');
     else
+        -- A copy has what its original has, also what the release before does not know.
+        known := coalesce(old.document, (
+            select document from jobs where platform_id = new.platform_id and job_id = new.copy_of), '{}');
         new.document := null;
-        new.document := coalesce(old.document, '{}') || job_document(new);
+        new.document := known
+            - array['bot_id', 'restarts', 'attempts', 'reply', 'error', 'usage', 'correlation_id'] || job_document(new);
     end if;
     return new;
 end
@@ -715,8 +720,7 @@ begin
             values (job.platform_id, job.job_id, job.conversation_id, 'processing', raised, job.message_ids,
                     job.document, to_timestamp(job.created_at), to_timestamp(job.started_at))
             on conflict (platform_id, job_id) do update
-            set fence = excluded.fence, message_ids = excluded.message_ids,
-                document = job_document(jobs) || excluded.document,
+            set fence = excluded.fence, message_ids = excluded.message_ids, document = excluded.document,
                 started_at = coalesce(jobs.started_at, excluded.started_at);
         end if;
 

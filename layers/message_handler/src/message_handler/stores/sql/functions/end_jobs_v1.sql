@@ -6,10 +6,10 @@
 -- holds the row and has decided. Then the fence is raised, so that the run that goes on commits nothing; a job that has no
 -- row gets one; and turns that were said after `finished_at` stay behind those of the job.
 --
--- `ids` are settled: all ids of those messages that the end answers, fails or cancels. One that is settled already violates
--- settled's primary key, and nothing of all this has happened. `roles`, `contents` and `turn_ids` are what was said. A
--- platform may have been told of the end already, as that of `run_id`: it is told under the same id, unless another end was.
--- Times are Unix seconds; without a `finished_at` the job ends now.
+-- `ids` are the ids that the end settles. If one of them is settled already, `settled` refuses it, and nothing at all is
+-- written. `roles`, `contents` and `turn_ids` are what was said. `run_id` is the job under which the end was decided: its
+-- platform may have been told of it under that name, and is told under the same. If another end was told so, the job's own
+-- name is taken. Times are Unix seconds. Without a `finished_at` the job ends now.
 --
 -- Returns the jobs that were ended, and whether their platforms are to be told.
 create or replace function end_jobs_v1(ended_jobs json) returns table (number integer, told boolean)
@@ -45,8 +45,7 @@ begin
 
         -- By its conversation too, as in take_fences: an index over more would else be read whole for one job.
         update jobs
-        set status = job.status, fence = new_fence, message_ids = job.message_ids,
-            document = job_document(jobs) || job.document,
+        set status = job.status, fence = new_fence, message_ids = job.message_ids, document = job.document,
             started_at = coalesce(started_at, to_timestamp(job.started_at)), finished_at = ended_at
         where platform_id = job.platform_id and conversation_id = job.conversation_id and job_id = job.job_id
           and status = 'processing';

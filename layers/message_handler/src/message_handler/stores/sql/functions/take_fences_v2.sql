@@ -59,8 +59,7 @@ begin
             values (job.platform_id, job.job_id, job.conversation_id, 'processing', raised, job.message_ids,
                     job.document, to_timestamp(job.created_at), to_timestamp(job.started_at))
             on conflict (platform_id, job_id) do update
-            set fence = excluded.fence, message_ids = excluded.message_ids,
-                document = job_document(jobs) || excluded.document,
+            set fence = excluded.fence, message_ids = excluded.message_ids, document = excluded.document,
                 started_at = coalesce(jobs.started_at, excluded.started_at);
         end if;
 

@@ -19,6 +19,8 @@ $$;
 -- The release before reads and writes a column for each of these facts. Until no such release runs any more, a row has
 -- both, and they say the same.
 create function keep_columns_and_document() returns trigger language plpgsql as $$
+declare
+    known jsonb;
 begin
     if new.document is distinct from old.document then
         new.bot_id := new.document ->> 'bot_id';
@@ -32,8 +34,12 @@ begin
         new.output_tokens := cast(new.document #>> '{usage,output_tokens}' as bigint);
         new.correlation_id := coalesce(new.document ->> 'correlation_id', '');
     else
+        -- A copy has what its original has, also what the release before does not know.
+        known := coalesce(old.document, (
+            select document from jobs where platform_id = new.platform_id and job_id = new.copy_of), '{}');
         new.document := null;
-        new.document := coalesce(old.document, '{}') || job_document(new);
+        new.document := known
+            - array['bot_id', 'restarts', 'attempts', 'reply', 'error', 'usage', 'correlation_id'] || job_document(new);
     end if;
     return new;
 end
