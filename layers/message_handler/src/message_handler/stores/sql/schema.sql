@@ -379,11 +379,13 @@ begin
         new.output_tokens := cast(new.document #>> '{usage,output_tokens}' as bigint);
         new.correlation_id := coalesce(new.document ->> 'correlation_id', '');
     else
-        -- A copy has what its original has, also what the release before does not know.
-        known := coalesce(old.document, (
-            select document from jobs where platform_id = new.platform_id and job_id = new.copy_of), '{}');
+        known := old.document;
+        if tg_op = 'INSERT' and new.copy_of is not null then
+            -- It has what its original has, also what the release before does not know.
+            select document into known from jobs where platform_id = new.platform_id and job_id = new.copy_of;
+        end if;
         new.document := null;
-        new.document := known
+        new.document := coalesce(known, '{}')
             - array['bot_id', 'restarts', 'attempts', 'reply', 'error', 'usage', 'correlation_id'] || job_document(new);
     end if;
     return new;
