@@ -27,7 +27,7 @@ from tests.contract.test_archive import Conversation
 from tests.contract.world import World
 from tests.servers import emptied
 
-KEY = ConversationKey("clinic", "patient-1")
+KEY = ConversationKey("clinic", "asked-1")
 ASKED = Provenance("nurse", 3, "gpt", 5, "gpt-4o", simulated=False)
 DEFAULT = Provenance("default", None, None, None, None, simulated=True)
 CONFIGURED = [
@@ -42,7 +42,9 @@ CONFIGURED = [
 
 @pytest.fixture
 def world(postgres_archive: PostgresArchive, sql: Connection, settings: Settings, clock: Clock) -> World:
-    sql.execute_simple(emptied("conversations", "turns", "outbox", "jobs", "settled", "bots", "core_ai"))
+    sql.execute_simple(
+        emptied("conversations", "turns", "outbox", "jobs", "settled", "held", "erasures", "bots", "core_ai")
+    )
     for statement in CONFIGURED:
         sql.run(statement)
     return World(MemoryTier(settings, clock), postgres_archive, lambda _: None, clock, settings, KEY)
