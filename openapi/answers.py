@@ -94,12 +94,22 @@ class Progress(Answer):
     text: str = ""
 
 
+class JobMessage(Answer):
+    """A message that was promised the job, and the job in which it waits or has ended."""
+
+    message_id: Text
+    status: Literal["pending", "processing", "answered", "failed", "cancelled"]
+    job_id: JobId
+
+
 class Job(fields_of_job("view")):  # type: ignore[misc]  # made of the declarations
     """One answer in the making, or as it ended."""
 
     conversation_id: Text
     status: Literal["pending", "processing", "completed", "failed", "cancelled"]
     consolidated_messages: Count
+    messages: list[JobMessage]
+    answered_by: JobId | None
     progress: Progress
     reply: Reply | None
 

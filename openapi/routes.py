@@ -18,7 +18,11 @@ WAIT: Schema = {
     "type": "integer",
     "minimum": 0,
     "maximum": 25,
-    "description": "Seconds to wait for the job to end.",
+    "description": "Seconds to wait for the job, or with `message_id` for that message, to end.",
+}
+MESSAGE_ID: Schema = {
+    "type": "string",
+    "description": "Show this one of the messages that were promised the job.",
 }
 
 ROUTES: tuple[Route, ...] = (
@@ -68,7 +72,7 @@ ROUTES: tuple[Route, ...] = (
         "messages",
         {200: (answers.Job,)},
         (404, 503),
-        query={"wait": WAIT},
+        query={"wait": WAIT, "message_id": MESSAGE_ID},
     ),
     Route("DELETE", JOB, "Cancel a job", "messages", {200: (answers.Job,)}, (404, 409, 503)),
     *admin_routes.ROUTES,

@@ -184,6 +184,7 @@ def sweep(max_age_hours: Any) -> int:
     if deliveries := parts().deliveries:
         deliveries.sweep()
     count = maintenance.sweep(parts().tiers, parts().queue, max_age_hours=max_age_hours)
+    maintenance.end_answered(parts().archive)
     count += handoff.give_back_the_rest(parts().tiers, parts().archive, parts().intake.accept)
     meter.add("ConversationsSwept", count)
     meter.add("RecordsRedriven", maintenance.redrive(parts().worker, parts().queue))

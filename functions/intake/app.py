@@ -83,14 +83,12 @@ def get_job(call: Call) -> tuple[int, dict[str, Any]]:
     if not re.fullmatch(r"[0-9]{1,2}", wait) or int(wait) > MAX_WAIT_SECONDS:
         raise InvalidRequest(f"must be a whole number of seconds from 0 to {MAX_WAIT_SECONDS}", field="wait")
     seconds = min(int(wait), parts().settings.max_wait_seconds)
-    return HTTPStatus.OK, jobs(call).wait_for(call.path("job_id"), seconds)
+    return HTTPStatus.OK, jobs(call).wait_for(call.path("job_id"), seconds, call.query("message_id"))
 
 
 def delete_job(call: Call) -> tuple[int, dict[str, Any]]:
-    from message_handler.jobs import job_view
-
-    job = jobs(call).cancel(call.path("job_id"))
-    return HTTPStatus.OK, job_view(job, now=parts().intake.clock())
+    manager = jobs(call)
+    return HTTPStatus.OK, manager.view(manager.cancel(call.path("job_id")))
 
 
 def jobs(call: Call) -> BackgroundJobManager:

@@ -18,7 +18,7 @@ from message_handler.ai import Completion, Prompt, Watch
 from message_handler.bot_config import BotConfigService
 from message_handler.errors import Conflict, NotFound, Unavailable
 from message_handler.intake import parse_request
-from message_handler.jobs import BackgroundJobManager, job_view
+from message_handler.jobs import BackgroundJobManager
 from message_handler.models import (
     Claim,
     Committed,
@@ -332,7 +332,7 @@ class TestCancel:
         world.posts("m0")
         job = world.cancels(told(world, "m0"))
         assert job is not None
-        assert job_view(job, now=0)["status"] == "cancelled"
+        assert world.jobs.view(job)["status"] == "cancelled"
         world.settles()
         assert world.ai.prompts == []
         assert world.end_of("m0").status is JobStatus.CANCELLED

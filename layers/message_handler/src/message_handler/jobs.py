@@ -6,16 +6,17 @@ import logging
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from message_handler.errors import Conflict, NotFound, Unavailable
+from message_handler.errors import PASSING, Conflict, NotFound, Unavailable
 from message_handler.intake import Intake, conversation_key, request_of
 from message_handler.models import (
     DEFAULT_PLATFORM,
     ConversationKey,
     Job,
     JobStatus,
+    Settled,
     shard_of_job,
 )
 from message_handler.queues import Queue
@@ -26,17 +27,53 @@ from message_handler.stores.port import Archive, Tier
 _log = logging.getLogger(__name__)
 
 
-def job_view(job: Job, *, now: float) -> dict[str, Any]:
-    """A job as `GET /jobs/{job_id}` shows it. Times are RFC 3339 in UTC, `progress.seconds` is its age in the run."""
-    # A cancel that has begun is no state of its own for callers: it ends as cancelled, or as what came first.
-    status = JobStatus.PROCESSING if job.status is JobStatus.CANCELLING else job.status
+def end_answered(archive: Archive, job: Job) -> Job:
+    """An archived job that runs nowhere, as it is once it has ended if other jobs settled all of its messages.
+
+    That is the check of a record, for a record that was lost, or that is late.
+    """
+    settled = archive.settled(job.key, [message.message_id for message in job.messages])
+    if not job.messages or len(settled) < len(job.messages):
+        return job
+    archive.supersede(job, settled[job.messages[-1].message_id].job_id)
+    return archive.job(job.key.platform_id, job.job_id) or job
+
+
+@dataclass(frozen=True, slots=True)
+class MessageState:
+    """A message that was promised a job: `pending`, `processing`, or how it ended, and the job that says so."""
+
+    message_id: str
+    status: str
+    job_id: str
+
+    @property
+    def ended(self) -> bool:
+        return self.status not in ("pending", "processing")
+
+
+def job_view(job: Job, messages: Sequence[MessageState], *, now: float) -> dict[str, Any]:
+    """A job as `GET /jobs/{job_id}` shows it, with these messages.
+
+    Times are RFC 3339 in UTC, `progress.seconds` is its age in the run. `answered_by` is the job in which all of the
+    messages ended; None while one is open, or where they ended in several.
+    """
+    ends = {message.job_id if message.ended else None for message in messages}
+    status = _shown_status(job)
     return shown(job, "view") | {
         "conversation_id": job.key.conversation_id,
         "status": status.value,
         "consolidated_messages": len(job.messages),
+        "messages": [asdict(message) for message in messages],
+        "answered_by": ends.pop() if len(ends) == 1 else None,
         "progress": _progress_view(job, status, now),
         "reply": {"role": "assistant", "content": job.reply} if job.reply is not None else None,
     }
+
+
+def _shown_status(job: Job) -> JobStatus:
+    # A cancel that has begun is no state of its own for callers: it ends as cancelled, or as what came first.
+    return JobStatus.PROCESSING if job.status is JobStatus.CANCELLING else job.status
 
 
 def _progress_view(job: Job, status: JobStatus, now: float) -> dict[str, Any]:
@@ -103,6 +140,8 @@ class BackgroundJobManager:
                 raise
             return job
         found = archived if archived and (archived.status.ended or job is None) else job
+        if found and found is archived and not found.status.ended:
+            found = end_answered(self._archive, found)
         if found:
             return found
         if away:
@@ -126,16 +165,19 @@ class BackgroundJobManager:
     def get_job_status(self, job_id: str) -> dict[str, Any] | None:
         """The job as `GET /jobs/{job_id}` shows it, or None."""
         try:
-            return job_view(self.find(job_id), now=self._intake.clock())
+            return self.view(self.find(job_id))
         except NotFound:
             return None
 
-    def wait_for(self, job_id: str, seconds: float) -> dict[str, Any]:
-        """The job's status as soon as it has ended, or after `seconds`. Raises NotFound."""
+    def wait_for(self, job_id: str, seconds: float, message_id: str | None = None) -> dict[str, Any]:
+        """The job's status as soon as it has ended, or after `seconds`. Raises NotFound.
+
+        With a `message_id` that the job was promised for: as soon as that message has, in whichever job.
+        """
         clock = self._intake.clock
         until, pause = clock() + seconds, 0.05
         job = self.find(job_id)
-        while not job.status.ended and (left := until - clock()) > 0:
+        while not self._is_over(job, message_id) and (left := until - clock()) > 0:
             time.sleep(min(pause, left))
             pause = min(2 * pause, 0.4)
             # As long as the tier has it under way, Postgres need not be asked.
@@ -143,7 +185,51 @@ class BackgroundJobManager:
             with suppress(Unavailable):
                 live = self._live(job_id)
             job = live if live and not live.status.ended else self.find(job_id)
-        return job_view(job, now=clock())
+        return self.view(job, message_id)
+
+    def _is_over(self, job: Job, message_id: str | None) -> bool:
+        return job.status.ended if message_id is None else self._messages(job, message_id)[0].ended
+
+    def view(self, job: Job, message_id: str | None = None) -> dict[str, Any]:
+        """The job as it is shown, with all of its messages or one. Raises NotFound for one that was not promised it."""
+        return job_view(job, self._messages(job, message_id), now=self._intake.clock())
+
+    def _messages(self, job: Job, message_id: str | None) -> list[MessageState]:
+        """What has become of the messages that were promised the job."""
+        own = {id_: message.message_id for message in job.messages for id_ in message.ids}
+        ids = list(dict.fromkeys([*own.values(), *job.promised]))
+        if message_id is not None:
+            ids = [own.get(message_id, message_id)]
+            if ids[0] not in own and message_id not in job.promised:
+                raise NotFound("the job was not promised for this message", field="message_id")
+        if not job.status.ended and not job.promised and self._is_live(job):
+            return [MessageState(id_, _shown_status(job).value, job.job_id) for id_ in ids]
+        settled: dict[str, Settled] = {}
+        with suppress(Unavailable):
+            settled = self._archive.settled(job.key, ids)
+        states = {id_: MessageState(id_, end.kind, end.job_id) for id_, end in settled.items()}
+        if states.keys() < set(ids):
+            states = self._waiting(job) | states
+        return [states.get(id_) or MessageState(id_, "pending", job.job_id) for id_ in ids]
+
+    def _is_live(self, job: Job) -> bool:
+        with suppress(Unavailable):
+            return self._live(job.job_id) is not None
+        return False
+
+    def _waiting(self, job: Job) -> dict[str, MessageState]:
+        """What the tiers have of its conversation's messages: where they wait, or the end that is not archived."""
+        states: dict[str, MessageState] = {}
+        if job.status.ended and (job.unarchived or self._archive.name == "none"):
+            kind = "answered" if job.status is JobStatus.COMPLETED else job.status.value
+            states = {m.message_id: MessageState(m.message_id, kind, job.job_id) for m in job.messages}
+        with suppress(*PASSING):
+            for jobs in self._tiers.each(lambda tier: tier.jobs(job.key)):
+                for other in jobs:
+                    for message in other.messages:
+                        state = MessageState(message.message_id, _shown_status(other).value, other.job_id)
+                        states.setdefault(message.message_id, state)
+        return states
 
     def cancel_job(self, job_id: str) -> bool:
         """Cancel a job that is not sealed yet; False if it is unknown, sealed or ended."""

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import asdict, replace
 from typing import Any
 
-from message_handler import handoff
+from message_handler import handoff, jobs
 from message_handler.delivery import Deliveries
 from message_handler.errors import Conflict, InvalidRequest, MessageHandlerError, Unavailable
 from message_handler.models import ArchiveRecord, AuditEntry, ConversationKey, DeliveryRecord, Job, JobStatus
@@ -24,6 +24,8 @@ DEFAULT_MAX_AGE_HOURS = 24.0
 MAX_AGE_HOURS = 100_000
 #: So long one sweep looks through the dead letters; well below the function's 60 s and the API's 29 s.
 _REDRIVE_SECONDS = 10.0
+#: Jobs that one sweep ends because others answered their messages: they are few, for commits do it.
+_MOST_ENDED = 100
 #: A dead letter's job is failed within so many seconds, or at the next sweep.
 _GIVE_UP_SECONDS = 10.0
 
@@ -43,11 +45,11 @@ def sweep(
     seconds = checked_hours(max_age_hours) * 3600
     found = tiers.each(lambda tier: tier.sweep(older_than=seconds, platform_id=platform_id))
     # A conversation may wait on two tiers; one record wakes it, the fence brings both together.
-    jobs: dict[ConversationKey, Job] = {}
+    waiting: dict[ConversationKey, Job] = {}
     for job in (job for swept in found for job in swept):
-        jobs.setdefault(job.key, job)
+        waiting.setdefault(job.key, job)
     refused = None
-    for job in jobs.values():
+    for job in waiting.values():
         try:
             wake(queue, job)
         except Unavailable as error:
@@ -55,9 +57,18 @@ def sweep(
             refused = error
     if refused:
         raise refused
-    if jobs:
-        _log.info("swept", extra={"conversations": len(jobs)})
-    return len(jobs)
+    if waiting:
+        _log.info("swept", extra={"conversations": len(waiting)})
+    return len(waiting)
+
+
+def end_answered(archive: Archive) -> int:
+    """End the jobs that wait for a run which nobody needs any more; returns how many."""
+    ended = 0
+    with suppress(Unavailable):  # at the next sweep
+        for job in archive.unfinished(most=_MOST_ENDED):
+            ended += jobs.end_answered(archive, job).status.ended
+    return ended
 
 
 def redrive(worker: Worker, queue: Queue) -> int:

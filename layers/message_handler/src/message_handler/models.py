@@ -119,6 +119,8 @@ class Message:
     accepted_at: float = field(default=0.0, compare=False)
     #: The digest of the content, if known; in a line it stands for a content that lies beside it.
     kept: str = field(default="", compare=False)
+    #: The jobs that its platform was told, beside the one that it is in: each of them leads to its answer.
+    promised: tuple[str, ...] = field(default=(), compare=False)
 
     @property
     def digest(self) -> str:
@@ -129,6 +131,11 @@ class Message:
     def ids(self) -> tuple[str, ...]:
         return (self.message_id, *self.aliases)
 
+    def told(self, *job_ids: str) -> Message:
+        """The message, which was promised these jobs too."""
+        new = [job_id for job_id in job_ids if job_id not in self.promised]
+        return replace(self, promised=(*self.promised, *new)) if new else self
+
     def to_json(self) -> dict[str, Any]:
         value: dict[str, Any] = {"message_id": self.message_id, "content": self.content}
         if self.given:
@@ -137,6 +144,8 @@ class Message:
             value["aliases"] = self.aliases
         if self.accepted_at:
             value["accepted_at"] = self.accepted_at
+        if self.promised:
+            value["promised"] = self.promised
         return value
 
     @staticmethod
@@ -147,6 +156,7 @@ class Message:
             value.get("given", False),
             tuple(value.get("aliases", ())),
             value.get("accepted_at", 0.0),
+            promised=tuple(value.get("promised", ())),
         )
 
 
@@ -265,6 +275,8 @@ class Job:
     #: None until an AI was asked.
     provenance: Provenance | None = field(default=None, metadata=goes_to("end", "view", "export", "webhook"))
     progress: Progress | None = None
+    #: Messages that were promised this job, beside its own, and that another one runs or has answered.
+    promised: tuple[str, ...] = field(default=(), metadata=goes_to("end"))
     superseded_by: str | None = field(default=None, metadata=goes_to("end", "view", "list", "export"))
     #: Of the request that created it: runs through logs, provider call and webhook.
     correlation_id: str = field(default="", metadata=goes_to("line", "end", "export", "webhook"))
@@ -300,6 +312,21 @@ class Job:
             usage=None,
             provenance=None,
         )
+
+    @property
+    def told(self) -> tuple[Message, ...]:
+        """Its messages, which were promised this job."""
+        return tuple(message.told(self.job_id) for message in self.messages)
+
+    @property
+    def promises(self) -> dict[str, list[str]]:
+        """The other jobs that its messages were promised, each with the ids of those messages."""
+        found: dict[str, list[str]] = {}
+        for message in self.messages:
+            for job_id in message.promised:
+                if job_id != self.job_id:
+                    found.setdefault(job_id, []).append(message.message_id)
+        return found
 
     def being_cancelled(self) -> Job:
         """The job with those messages alone that its cancel covers."""
@@ -532,6 +559,13 @@ class Fence:
     erased_until: float | None = None
     #: The bot that the conversation belongs to, where the archive says so.
     bot_id: str | None = None
+
+
+class Settled(NamedTuple):
+    """How a message ended: the job that settled it, and whether as `answered`, `failed` or `cancelled`."""
+
+    job_id: str
+    kind: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,6 +105,8 @@ def decode(body: str, sent_at: float = 0.0) -> AnyRecord:
         ),
         redriven=redriven,
     )
+    own = tuple(m.told(record.job_id) if m.message_id == record.message_id else m for m in record.request.messages)
+    record = replace(record, request=replace(record.request, messages=own))
     if record.accepted_at:
         # What an earlier version took in before has a record of its own, which says more than this one can.
         return record

@@ -84,7 +84,7 @@ def accept(
     assert line.current is not None
     own = line.current if _holds(line.current, canonical[-1]) else line.next
     assert own is not None
-    pending = line.current.messages if own is line.current else line.waiting()
+    pending = tuple(message for job in line.jobs() for message in job.told if own is not line.current or job is own)
     lock = lock_id if locked else None
     return Accepted(own.job_id, canonical[-1], lock, not new[-1], len(own.messages), pending, posted, interrupted)
 
@@ -144,6 +144,7 @@ def _interrupt(line: Line, job_id: str, now: float) -> Job | None:
         created_at=now,
         ready_at=0.0,
         started_at=None,
+        messages=job.told,  # guard: invariant 2, promised before an interruption
     )
     ended = replace(job, status=JobStatus.CANCELLED, finished_at=now, superseded_by=job_id)
     line.interrupted, line.ends = job.job_id, (*line.ends, ended)
@@ -208,12 +209,17 @@ def _holds(job: Job, message_id: str) -> bool:
 def _learn_ids(line: Line, pairs: list[tuple[Message, Message]], *, again: bool) -> None:
     """Let known messages answer to further ids, which the platform gives or a record brings: (known, incoming).
 
-    Not in a sealed job: its reply may have been committed under the ids that it had.
+    And let them know further jobs that they were promised. Not in a sealed job: its reply may have been committed under
+    the ids that it had.
     """
     learned: dict[str, Message] = {}
+    job_of = {message.message_id: job.job_id for job in line.jobs() for message in job.messages}
     for known, incoming in pairs:
+        id_ = known.message_id
         if (incoming.given or again) and not (set(incoming.ids) <= set(known.ids) and known.given >= incoming.given):
-            learned[known.message_id] = with_alias(learned.get(known.message_id, known), incoming)
+            learned[id_] = with_alias(learned.get(id_, known), incoming)
+        if new := set(incoming.promised) - {*known.promised, job_of.get(id_)}:  # guard: invariant 2, a record's promise
+            learned[id_] = learned.get(id_, known).told(*sorted(new))
     for name in ("current", "next") if learned else ():
         job: Job | None = getattr(line, name)
         if job is None:

@@ -107,6 +107,8 @@ def ended_of(text: str) -> Ended:
 def _job_to_json(job: Job) -> dict[str, Any]:
     value = job_fields(job, "line")
     value["messages"] = [(m.message_id, m.digest, m.given, m.aliases, m.accepted_at) for m in job.messages]
+    if promises := job.promises:
+        value["promises"] = promises
     if job.kept_context:
         value["context"] = job.kept_context
     if job.kept_resources:
@@ -118,10 +120,14 @@ def _job_of(line: Line, value: dict[str, Any] | None) -> Job | None:
     if value is None:
         return None
     context, resources = value.pop("context", None), value.pop("resources", None)
+    promised: dict[str, tuple[str, ...]] = {}
+    for job_id, message_ids in value.get("promises", {}).items():
+        for message_id in message_ids:
+            promised[message_id] = (*promised.get(message_id, ()), job_id)
     return job_of(
         line.key,
         [
-            Message(id_, "", given, tuple(aliases), at, kept)
+            Message(id_, "", given, tuple(aliases), at, kept, promised.get(id_, ()))
             for id_, kept, given, aliases, at in value.get("messages", ())
         ],
         value,

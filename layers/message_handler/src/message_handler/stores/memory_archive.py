@@ -24,6 +24,7 @@ from message_handler.models import (
     JobStatus,
     Message,
     Minute,
+    Settled,
     Turn,
     Verdict,
 )
@@ -106,7 +107,9 @@ class MemoryArchive:
                 started_at, superseded_by = known.started_at or job.started_at, known.superseded_by
                 run = replace(job, status=JobStatus.PROCESSING, started_at=started_at, superseded_by=superseded_by)
                 self._put(run, archived.fence)
+                self._link_promises(archived, job, job.job_id)
                 return Fence(archived.fence, settled, newest)
+            self._link_promises(archived, job, None)
             end_id, held = None, archived.handoff.human and bool(open_)
             if open_ and not held:
                 # Nothing is linked behind a run: whoever asks may have lost the lock to it (an interruption).
@@ -126,7 +129,8 @@ class MemoryArchive:
             if fence != archived.fence or any(id_ in archived.settled for id_ in ids):
                 return None
             archived.settle(job, job.messages)
-            self._put(replace(job, superseded_by=known.superseded_by), fence)
+            self._put(replace(job, superseded_by=known.superseded_by, promised=known.promised), fence)
+            self._link_promises(archived, job, job.job_id)
             self._end_superseded(archived, job.key)
             return Committed()
 
@@ -150,6 +154,7 @@ class MemoryArchive:
                 end = replace(end, started_at=known.started_at)
             archived.settle(end, open_, late=True)
             self._put(end, archived.fence)
+            self._link_promises(archived, end, end.job_id)
             self._end_superseded(archived, job.key)
             return True
 
@@ -203,6 +208,25 @@ class MemoryArchive:
             archived = self._conversations.get(key)
             return archived.settled.get(message_id) if archived else None
 
+    def settled(self, key: ConversationKey, message_ids: Sequence[str]) -> dict[str, Settled]:
+        with self._mutex:
+            archived = self._conversations.get(key)
+            found = {id_: archived.settled[id_] for id_ in message_ids if id_ in archived.settled} if archived else {}
+            return {id_: Settled(job_id, self._kind(key, job_id)) for id_, job_id in found.items()}
+
+    def _kind(self, key: ConversationKey, job_id: str) -> str:
+        status = self._jobs[key.platform_id, job_id][0].status
+        return "answered" if status is JobStatus.COMPLETED else status.value
+
+    def unfinished(self, *, most: int) -> list[Job]:
+        with self._mutex:
+            running = [job for job, _ in self._jobs.values() if not job.status.ended]
+            return [job for job in running if not self._is_open(job)][:most]
+
+    def _is_open(self, job: Job) -> bool:
+        archived = self._conversations[job.key]
+        return any(archived.is_open(message) for message in job.messages)
+
     def job(self, platform_id: str, job_id: str) -> Job | None:
         with self._mutex:
             return self._jobs.get((platform_id, job_id), (None, None))[0]
@@ -223,6 +247,7 @@ class MemoryArchive:
             for job in known
             if job.job_id not in self._copies
             and (status is None or job.status.value == status)
+            and (status != "cancelled" or job.superseded_by is None)
             and (conversation_id is None or job.key.conversation_id == conversation_id)
         ]
         wanted.sort(key=lambda job: (job.created, job.job_id), reverse=True)
@@ -419,7 +444,7 @@ class MemoryArchive:
 
     def _note_end(self, job: Job) -> None:
         """The end of the job's chain, where it is just a name: so that it can be linked, and ended."""
-        self._note(replace(job, job_id=self._chain(job.key.platform_id, job.job_id)[-1]))
+        self._note(replace(job, job_id=self._chain(job.key.platform_id, job.job_id)[-1], superseded_by=None))
 
     def _copy(self, job: Job, successor_id: str) -> None:
         """Where the successor's own chain leads into the job's, this one ends with a copy of the successor."""
@@ -446,6 +471,21 @@ class MemoryArchive:
         for job, _ in list(self._jobs.values()):
             if job.key == key and job.superseded_by and not any(archived.is_open(m) for m in job.messages):
                 self._cancel(job)
+
+    def _link_promises(self, archived: _Archived, job: Job, running: str | None) -> None:
+        """Let the other jobs that its messages were promised lead to the job that settled these, or that runs them."""
+        for job_id, message_ids in job.promises.items():
+            settled = [archived.settled[id_] for id_ in message_ids if id_ in archived.settled]
+            answering = settled[-1] if settled else running
+            if answering is None or answering == job_id:
+                continue
+            told = tuple(message for message in job.messages if message.message_id in message_ids)
+            noted = self._note(Job(job_id, job.key, JobStatus.PROCESSING, told, job.bot_id, created_at=time.time()))
+            own = {message.message_id for message in noted.messages}
+            promised = tuple(dict.fromkeys((*noted.promised, *(id_ for id_ in message_ids if id_ not in own))))
+            self._put(replace(noted, promised=promised), self._jobs[job.key.platform_id, job_id][1])
+            self._note_end(noted)
+            self._link(noted, answering)
 
     def _put(self, job: Job, fence: int | None) -> Job:
         self._jobs[job.key.platform_id, job.job_id] = (job, fence)
@@ -488,7 +528,7 @@ def _minute(at: float) -> int:
 
 
 def _minute_of(at: int, created: int, ended: Sequence[Job]) -> Minute:
-    by = Counter(job.status for job in ended)
+    by = Counter(job.status for job in ended if job.status is not JobStatus.CANCELLED or not job.superseded_by)
     spent = [job.finished_at - job.created_at for job in ended if job.finished_at and job.status == JobStatus.COMPLETED]
     # As Postgres counts, between the two neighbours; a single value has none.
     parts = quantiles(spent * 2 if len(spent) == 1 else spent, n=100, method="inclusive") if spent else None

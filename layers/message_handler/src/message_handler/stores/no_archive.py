@@ -18,6 +18,7 @@ from message_handler.models import (
     Job,
     Message,
     Minute,
+    Settled,
     Turn,
     Verdict,
 )
@@ -59,6 +60,12 @@ class NoArchive:
 
     def supersede(self, job: Job, successor_id: str) -> None:
         raise Unavailable("Postgres")
+
+    def settled(self, key: ConversationKey, message_ids: Sequence[str]) -> dict[str, Settled]:
+        return {}
+
+    def unfinished(self, *, most: int) -> list[Job]:
+        return []
 
     def settled_by(self, key: ConversationKey, message_id: str) -> str | None:
         return None

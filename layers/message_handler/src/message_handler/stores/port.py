@@ -31,6 +31,7 @@ from message_handler.models import (
     Progress,
     Refused,
     Request,
+    Settled,
     Turn,
     Verdict,
 )
@@ -368,6 +369,8 @@ class Archive(Protocol):
     def fence(self, job: Job, *, successor_id: str, turns: int, drain: bool = False) -> Fence:
         """Permit a run: raise the fence and note the job's messages, unless it has ended or some are settled.
 
+        The other jobs that its messages were promised lead to it from now on (see `supersede`).
+
         Otherwise the fence stays. If the job has not ended it does now, as cancelled. Where messages are
         left, the end of its chain of successors is linked to `successor_id` (a name that was linked before
         but never ran is used first), and the caller asks again for that job with the rest; where none is
@@ -418,6 +421,12 @@ class Archive(Protocol):
 
     def settled_by(self, key: ConversationKey, message_id: str) -> str | None:
         """The job that settled a message; None while it is open."""
+
+    def settled(self, key: ConversationKey, message_ids: Sequence[str]) -> dict[str, Settled]:
+        """How those of these messages ended that are not open."""
+
+    def unfinished(self, *, most: int) -> list[Job]:
+        """Jobs of all tenants that have not ended, although none of their messages is open."""
 
     def job(self, platform_id: str, job_id: str) -> Job | None: ...
 

@@ -23,6 +23,7 @@ from message_handler.models import (
     JobStatus,
     Message,
     Minute,
+    Settled,
     Turn,
     Verdict,
 )
@@ -205,6 +206,13 @@ class PostgresArchive:
         rows = self._database.execute(key_values(key) | {"message_id": message_id}, "settled_by")
         return rows[0][0] if rows else None
 
+    def settled(self, key: ConversationKey, message_ids: Sequence[str]) -> dict[str, Settled]:
+        rows = self._database.execute(key_values(key) | {"ids": list(message_ids)}, "settled_of")
+        return {message_id: Settled(job_id, kind) for message_id, job_id, kind in rows}
+
+    def unfinished(self, *, most: int) -> list[Job]:
+        return [job_from_json(row[0]) for row in self._database.execute({"most": most}, "unfinished_jobs")]
+
     def job(self, platform_id: str, job_id: str) -> Job | None:
         rows = self._database.execute({"platform_id": platform_id, "job_id": job_id}, "job")
         return job_from_json(rows[0][0]) if rows else None
@@ -348,10 +356,10 @@ def _fence(job: Job, row: list[Any]) -> Fence:
         return Fence(None, {}, erased_until=erased)
     own = {id_ for message in job.messages for id_ in message.ids}
     fields, settled_there = line or ({}, ())
-    texts = texts_of(fields)
+    texts, told = texts_of(fields), tuple(m for other in line_of(job.key, fields).jobs() for m in other.told)
     waiting = tuple(
         message
-        for message in with_texts(line_of(job.key, fields).waiting(), texts)
+        for message in with_texts(told, texts)
         if message.message_id not in settled_there
         and own.isdisjoint(message.ids)
         and (erased is None or message.accepted_at > erased)

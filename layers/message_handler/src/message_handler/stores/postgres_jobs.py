@@ -25,6 +25,7 @@ def job_values(job: Job) -> Values:
         "created_at": job.created_at,
         "started_at": job.started_at,
         "document": job_document(job),
+        "promises": job.promises or None,
     }
 
 

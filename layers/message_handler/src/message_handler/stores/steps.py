@@ -82,7 +82,8 @@ def adopt(line: Line, lock_id: str, settled_ids: Iterable[str], ended: Job | Non
     if ended:
         assert ended.superseded_by is not None
         line.ends = (*line.ends, ended)
-        line.current = replace(line.current, job_id=ended.superseded_by, created_at=now)
+        messages = line.current.told  # guard: invariant 2, promised before it was renamed -> line.current.messages
+        line.current = replace(line.current, job_id=ended.superseded_by, messages=messages, created_at=now)
     return line.current
 
 
@@ -225,6 +226,10 @@ def _postpone(line: Line, job: Job, messages: tuple[Message, ...], next_id: str,
         job.kept_resources,
         created_at=now,
         correlation_id=job.correlation_id,
+    )
+    messages = tuple(
+        message.told(job.job_id)  # guard: invariant 2, promised before it was postponed -> message
+        for message in messages
     )
     line.next = replace(waiting, messages=(*messages, *waiting.messages))
 

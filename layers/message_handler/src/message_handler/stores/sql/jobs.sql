@@ -44,6 +44,11 @@ where platform_id = :platform_id and status = 'processing'
   and job_id in (select job_id from chain_of_v1(:platform_id, cast(:job_id as uuid)))
   and not is_open_v1(jobs)
 
+-- name: unfinished_jobs
+-- Jobs that wait for a run which nobody needs any more: none of their messages is open. The check of a record ends such a
+-- job, unless that record was lost.
+select job_json_v1(jobs) from jobs where status = 'processing' and not is_open_v1(jobs) limit cast(:most as integer)
+
 -- name: supersede_job
 -- Link the end of the job's chain to the successor, unless the successor's own chain leads there: never a circle.
 with onward as (
@@ -109,6 +114,7 @@ select job_json_v1(jobs) - 'reply'
 from jobs
 where platform_id = :platform_id and copy_of is null
   and (cast(:status as text) is null or status = cast(:status as text))
+  and (cast(:status as text) is distinct from 'cancelled' or superseded_by is null)
   and (cast(:conversation_id as text) is null or conversation_id = cast(:conversation_id as text))
   and (cast(:created as bigint) is null
        or (created_at, job_id) < (timestamptz 'epoch' + cast(:created as bigint) * interval '1 microsecond',
@@ -124,7 +130,8 @@ select max(extract(epoch from finished_at)::float8) from (
 where status in ('completed', 'failed')
 
 -- name: minutes
--- What came and went of a tenant's jobs, minute by minute; no row for a minute in which nothing did.
+-- What came and went of a tenant's jobs, minute by minute; no row for a minute in which nothing did. A job whose messages
+-- another one answers was not cancelled.
 with begun as (
     select date_bin('1 minute', created_at, timestamptz 'epoch') as minute, count(*) as created
     from jobs
@@ -135,7 +142,7 @@ with begun as (
     select date_bin('1 minute', finished_at, timestamptz 'epoch') as minute,
            count(*) filter (where status = 'completed') as completed,
            count(*) filter (where status = 'failed') as failed,
-           count(*) filter (where status = 'cancelled') as cancelled,
+           count(*) filter (where status = 'cancelled' and superseded_by is null) as cancelled,
            percentile_cont(array[0.5, 0.95]) within group (order by finished_at - created_at)
                filter (where status = 'completed') as spent
     from jobs

@@ -97,8 +97,8 @@ begin
     for job in
         select * from json_to_recordset(ended_jobs) as job(
             number integer, platform_id text, conversation_id text, job_id uuid, run_id uuid, fence bigint, status text,
-            document jsonb, message_ids text[], ids text[], given_ids text[], created_at float8, started_at float8,
-            finished_at float8, roles text[], contents text[], turn_ids text[])
+            bot_id text, document jsonb, promises json, message_ids text[], ids text[], given_ids text[],
+            created_at float8, started_at float8, finished_at float8, roles text[], contents text[], turn_ids text[])
         order by platform_id, conversation_id
     loop
         ended_at := coalesce(to_timestamp(job.finished_at), now());
@@ -114,7 +114,8 @@ begin
 
         -- By its conversation too, as in take_fences: an index over more would else be read whole for one job.
         update jobs
-        set status = job.status, fence = new_fence, message_ids = job.message_ids, document = job.document,
+        set status = job.status, fence = new_fence, message_ids = job.message_ids,
+            document = job.document || jsonb_strip_nulls(jsonb_build_object('promised', jobs.document -> 'promised')),
             started_at = coalesce(started_at, to_timestamp(job.started_at)), finished_at = ended_at
         where platform_id = job.platform_id and conversation_id = job.conversation_id and job_id = job.job_id
           and status = 'processing';
@@ -165,6 +166,9 @@ begin
           and base_url <> '';
         told := found;
 
+        if json_typeof(job.promises) = 'object' then
+            perform link_promises_v1(job.platform_id, job.conversation_id, job.bot_id, job.promises, job.job_id);
+        end if;
         if exists (select from jobs
                    where platform_id = job.platform_id and conversation_id = job.conversation_id
                      and status = 'processing' and superseded_by is not null)
@@ -389,6 +393,58 @@ begin
             - array['bot_id', 'restarts', 'attempts', 'reply', 'error', 'usage', 'correlation_id'] || job_document(new);
     end if;
     return new;
+end
+$$;
+
+CREATE FUNCTION public.link_promises_v1(of_platform text, of_conversation text, of_bot text, promises json, running uuid) RETURNS void
+    LANGUAGE plpgsql
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    AS $$
+declare
+    promise record;
+    answering uuid;
+begin
+    for promise in
+        select cast(key as uuid) as job_id, array(select json_array_elements_text(value)) as message_ids
+        from json_each(promises)
+        order by key
+    loop
+        answering := coalesce((
+            select job_id from settled
+            where platform_id = of_platform and conversation_id = of_conversation
+              and message_id = any(promise.message_ids)
+            order by settled_at desc limit 1), running);
+        continue when answering is null or answering = promise.job_id;
+
+        insert into jobs (platform_id, job_id, conversation_id, status, message_ids, document, created_at)
+        values (of_platform, promise.job_id, of_conversation, 'processing', promise.message_ids,
+                jsonb_build_object('bot_id', of_bot), now())
+        on conflict (platform_id, job_id) do update
+        set document = job_document(jobs) || jsonb_build_object('promised', (
+            select jsonb_agg(distinct message_id)
+            from (select unnest(promise.message_ids)
+                  union all
+                  select jsonb_array_elements_text(job_document(jobs) -> 'promised')) as told(message_id)))
+        where not promise.message_ids <@ jobs.message_ids
+          and not coalesce(job_document(jobs) -> 'promised' @> to_jsonb(promise.message_ids), false);
+
+        -- The chain may end with a mere name, under which nothing ran.
+        insert into jobs (platform_id, job_id, conversation_id, status, message_ids, document, created_at)
+        select of_platform, chain.superseded_by, of_conversation, 'processing', promise.message_ids,
+               jsonb_build_object('bot_id', of_bot), now()
+        from chain_of_v1(of_platform, promise.job_id) as chain
+        where chain.superseded_by is not null
+        on conflict do nothing;
+
+        update jobs set superseded_by = answering
+        where platform_id = of_platform
+          and job_id in (select chain.job_id from chain_of_v1(of_platform, promise.job_id) as chain
+                         where chain.superseded_by is null)
+          and job_id <> answering
+          and job_id not in (select onward.superseded_by from chain_of_v1(of_platform, answering) as onward
+                             where onward.superseded_by is not null);
+    end loop;
 end
 $$;
 
@@ -685,7 +741,7 @@ begin
         select * from json_to_recordset(asked_jobs) as job(
             number integer, platform_id text, conversation_id text, name_hash text, job_id uuid, bot_id text,
             document jsonb, oldest float8, message_ids text[], ids text[], created_at float8, started_at float8,
-            turns integer, drains boolean)
+            promises json, turns integer, drains boolean)
         order by platform_id, conversation_id
     loop
         insert into conversations (platform_id, conversation_id, bot_id)
@@ -722,8 +778,14 @@ begin
             values (job.platform_id, job.job_id, job.conversation_id, 'processing', raised, job.message_ids,
                     job.document, to_timestamp(job.created_at), to_timestamp(job.started_at))
             on conflict (platform_id, job_id) do update
-            set fence = excluded.fence, message_ids = excluded.message_ids, document = excluded.document,
+            set fence = excluded.fence, message_ids = excluded.message_ids,
+                document = excluded.document || jsonb_strip_nulls(jsonb_build_object('promised', jobs.document -> 'promised')),
                 started_at = coalesce(jobs.started_at, excluded.started_at);
+        end if;
+
+        if json_typeof(job.promises) = 'object' then
+            perform link_promises_v1(job.platform_id, job.conversation_id, job.bot_id, job.promises,
+                                     case when raised is not null then job.job_id end);
         end if;
 
         select json_agg(json_build_object('role', role, 'content', content, 'message_id', message_id) order by position)

@@ -28,8 +28,8 @@ begin
     for job in
         select * from json_to_recordset(ended_jobs) as job(
             number integer, platform_id text, conversation_id text, job_id uuid, run_id uuid, fence bigint, status text,
-            document jsonb, message_ids text[], ids text[], given_ids text[], created_at float8, started_at float8,
-            finished_at float8, roles text[], contents text[], turn_ids text[])
+            bot_id text, document jsonb, promises json, message_ids text[], ids text[], given_ids text[],
+            created_at float8, started_at float8, finished_at float8, roles text[], contents text[], turn_ids text[])
         order by platform_id, conversation_id
     loop
         ended_at := coalesce(to_timestamp(job.finished_at), now());
@@ -45,7 +45,8 @@ begin
 
         -- By its conversation too, as in take_fences: an index over more would else be read whole for one job.
         update jobs
-        set status = job.status, fence = new_fence, message_ids = job.message_ids, document = job.document,
+        set status = job.status, fence = new_fence, message_ids = job.message_ids,
+            document = job.document || jsonb_strip_nulls(jsonb_build_object('promised', jobs.document -> 'promised')),
             started_at = coalesce(started_at, to_timestamp(job.started_at)), finished_at = ended_at
         where platform_id = job.platform_id and conversation_id = job.conversation_id and job_id = job.job_id
           and status = 'processing';
@@ -96,6 +97,9 @@ begin
           and base_url <> '';
         told := found;
 
+        if json_typeof(job.promises) = 'object' then
+            perform link_promises_v1(job.platform_id, job.conversation_id, job.bot_id, job.promises, job.job_id);
+        end if;
         if exists (select from jobs
                    where platform_id = job.platform_id and conversation_id = job.conversation_id
                      and status = 'processing' and superseded_by is not null)

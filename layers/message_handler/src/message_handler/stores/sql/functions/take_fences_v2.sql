@@ -22,7 +22,7 @@ begin
         select * from json_to_recordset(asked_jobs) as job(
             number integer, platform_id text, conversation_id text, name_hash text, job_id uuid, bot_id text,
             document jsonb, oldest float8, message_ids text[], ids text[], created_at float8, started_at float8,
-            turns integer, drains boolean)
+            promises json, turns integer, drains boolean)
         order by platform_id, conversation_id
     loop
         insert into conversations (platform_id, conversation_id, bot_id)
@@ -59,8 +59,14 @@ begin
             values (job.platform_id, job.job_id, job.conversation_id, 'processing', raised, job.message_ids,
                     job.document, to_timestamp(job.created_at), to_timestamp(job.started_at))
             on conflict (platform_id, job_id) do update
-            set fence = excluded.fence, message_ids = excluded.message_ids, document = excluded.document,
+            set fence = excluded.fence, message_ids = excluded.message_ids,
+                document = excluded.document || jsonb_strip_nulls(jsonb_build_object('promised', jobs.document -> 'promised')),
                 started_at = coalesce(jobs.started_at, excluded.started_at);
+        end if;
+
+        if json_typeof(job.promises) = 'object' then
+            perform link_promises_v1(job.platform_id, job.conversation_id, job.bot_id, job.promises,
+                                     case when raised is not null then job.job_id end);
         end if;
 
         select json_agg(json_build_object('role', role, 'content', content, 'message_id', message_id) order by position)

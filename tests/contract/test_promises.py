@@ -1,0 +1,184 @@
+"""The job that a message was promised leads to its answer at once: links are written with fences and commits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from message_handler import maintenance
+from message_handler.errors import NotFound
+from message_handler.models import JobStatus, Message, Settled
+from message_handler.stores.port import Archive
+from tests.contract.chat import named
+from tests.contract.stories import told
+from tests.contract.test_archive import Conversation
+from tests.contract.world import World
+
+
+@pytest.fixture
+def talk(archive: Archive) -> Conversation:
+    return Conversation(archive)
+
+
+def promised(talk: Conversation, message_id: str, *numbers: int) -> Message:
+    return named(message_id).told(*(talk.id(number) for number in numbers))
+
+
+class TestLinks:
+    def test_a_fence_leads_a_job_that_never_ran_to_the_run(self, talk: Conversation) -> None:
+        talk.number(talk.job(2, promised(talk, "m0", 1)))
+        assert talk.end(1) == (JobStatus.PROCESSING, None, None, talk.id(2))
+        assert [message.message_id for message in talk.archived(1).messages] == ["m0"]
+
+    def test_a_commit_ends_it(self, talk: Conversation) -> None:
+        job = talk.job(2, promised(talk, "m0", 1))
+        assert talk.archive.commit(talk.completed(job), talk.number(job))
+        assert talk.end(1) == (JobStatus.CANCELLED, None, None, talk.id(2))
+
+    def test_a_commit_leads_to_itself_what_its_fence_did_not_know(self, talk: Conversation) -> None:
+        fence = talk.number(talk.job(2, "m0"))
+        assert talk.archive.commit(talk.completed(talk.job(2, promised(talk, "m0", 1))), fence)
+        assert talk.end(1) == (JobStatus.CANCELLED, None, None, talk.id(2))
+
+    def test_so_does_an_archived_end(self, talk: Conversation) -> None:
+        ended = replace(talk.completed(talk.job(2, promised(talk, "m0", 1))), unarchived=True)
+        assert talk.archive.archive(ended)
+        assert talk.end(1) == (JobStatus.CANCELLED, None, None, talk.id(2))
+
+    def test_a_job_that_answered_another_message_leads_on(self, talk: Conversation) -> None:
+        talk.answer(1, "m0")
+        job = talk.job(2, promised(talk, "m1", 1))
+        fence = talk.number(job)
+        assert talk.end(1) == (JobStatus.COMPLETED, "Rest.", None, talk.id(2))
+        assert talk.archive.commit(talk.completed(job), fence)
+        assert talk.archived(1).promised == ("m1",)
+        assert [message.message_id for message in talk.archived(1).messages] == ["m0"]
+
+    def test_what_is_settled_leads_to_the_job_that_settled_it_though_nothing_runs(self, talk: Conversation) -> None:
+        talk.answer(2, "m0")
+        assert talk.fence(talk.job(3, promised(talk, "m0", 1))).number is None
+        assert talk.end(1)[3] == talk.id(2)
+
+    def test_each_of_several_promises_is_kept(self, talk: Conversation) -> None:
+        job = talk.job(9, promised(talk, "m0", 1, 2), promised(talk, "m1", 2, 3), "m2")
+        assert talk.archive.commit(talk.completed(job), talk.number(job))
+        assert [talk.end(number)[0] for number in (1, 2, 3)] == [JobStatus.CANCELLED] * 3
+        chains = [talk.archived(number).superseded_by for number in (1, 2, 3)]
+        assert set(chains) <= {talk.id(9), *(talk.id(number) for number in (1, 2, 3))}
+        assert chains[0] == talk.id(9)
+
+    def test_its_own_name_is_no_promise(self, talk: Conversation) -> None:
+        job = talk.job(1, promised(talk, "m0", 1))
+        assert talk.archive.commit(talk.completed(job), talk.number(job))
+        assert talk.end(1) == (JobStatus.COMPLETED, "Rest.", None, None)
+
+    def test_no_link_closes_a_circle(self, talk: Conversation) -> None:
+        first = talk.job(1, promised(talk, "m0", 2))
+        assert talk.archive.commit(talk.completed(first), talk.number(first))
+        second = talk.job(2, promised(talk, "m1", 1))
+        talk.fence(second)
+        third = talk.job(3, promised(talk, "m1", 1, 2))
+        assert talk.archive.commit(talk.completed(third), talk.number(third))
+        seen, job_id = set[str](), talk.id(2)
+        while job_id:
+            assert job_id not in seen
+            seen.add(job_id)
+            found = talk.archive.job(talk.key.platform_id, job_id)
+            job_id = found.superseded_by or "" if found else ""
+        assert talk.id(3) in seen
+
+    def test_how_messages_ended_is_told_together(self, talk: Conversation) -> None:
+        talk.answer(1, "m0")
+        failed = talk.job(2, "m1")
+        assert talk.archive.commit(talk.failed(failed), talk.number(failed))
+        assert talk.archive.cancel(talk.job(3, "m2")).cancelled
+        assert talk.archive.settled(talk.key, ["m0", "m1", "m2", "m3"]) == {
+            "m0": Settled(talk.id(1), "answered"),
+            "m1": Settled(talk.id(2), "failed"),
+            "m2": Settled(talk.id(3), "cancelled"),
+        }
+
+    def test_a_job_that_another_answered_is_not_listed_as_cancelled(self, talk: Conversation) -> None:
+        job = talk.job(2, promised(talk, "m0", 1))
+        assert talk.archive.commit(talk.completed(job), talk.number(job))
+        assert talk.archive.cancel(talk.job(3, "m1")).cancelled
+        found = talk.archive.jobs(talk.key.platform_id, status="cancelled", conversation_id=None, behind=None, most=9)
+        assert [job.job_id for job in found] == [talk.id(3)]
+
+
+class TestClients:
+    """What a client sees who asks for the job that it was promised."""
+
+    def test_a_message_that_came_too_late_is_told_where_it_is_answered(self, world: World) -> None:
+        """The first job's door is closed: m1 waits for the next one, and is told so."""
+        world.steps.hooks["before", "archive.commit"] = [lambda: world.posts("m1") and None]
+        world.posts("m0")
+        world.delivers()
+        first, second = told(world, "m0"), told(world, "m1")
+        shown = world.jobs.get_job_status(first)
+        assert shown is not None
+        assert shown["messages"] == [{"message_id": "m0", "status": "answered", "job_id": first}]
+        assert shown["answered_by"] == first
+        shown = world.jobs.get_job_status(second)
+        assert shown is not None
+        assert shown["messages"] == [{"message_id": "m1", "status": "answered", "job_id": second}]
+
+    def test_a_message_that_was_postponed_leads_from_the_job_that_it_was_promised(self, world: World) -> None:
+        """The run may not start again: m1, which joined it, waits for the next one (counterexample 5)."""
+        posted = iter(range(1, world.settings.max_restarts + 3))
+
+        def types() -> None:
+            if (number := next(posted, None)) is not None:
+                world.posts(f"m{number}")
+
+        world.ai.meanwhile = types
+        world.posts("m0")
+        world.settles()
+        world.checked()
+        for message_id, (job_id, *_) in world.told.items():
+            shown = world.jobs.wait_for(job_id, 0, message_id)
+            (message,) = shown["messages"]
+            assert message["status"] == "answered"
+            assert shown["answered_by"] == message["job_id"]
+            assert world.end_of(message_id).job_id == message["job_id"]
+
+    def test_an_open_message_says_where_it_waits(self, world: World) -> None:
+        world.posts("m0")
+        world.posts("m1")
+        shown = world.jobs.get_job_status(told(world, "m0"))
+        assert shown is not None
+        assert [message["status"] for message in shown["messages"]] == ["pending", "pending"]
+        assert shown["answered_by"] is None
+
+    def test_a_message_that_was_not_promised_it_is_not_found(self, world: World) -> None:
+        world.posts("m0")
+        with pytest.raises(NotFound, match="message_id"):
+            world.jobs.wait_for(told(world, "m0"), 0, "m9")
+
+    @pytest.mark.parametrize("ending", ["reads", "sweeps"])
+    def test_what_a_lost_record_would_have_ended_is_ended(self, world: World, ending: str) -> None:
+        """A promise that no message carried: the record of an earlier release was lost with what it knew."""
+        talk = Conversation(world.archive, world.key)
+        talk.number(talk.job(1, "m0"))
+        later = replace(talk.job(2, "m0"), messages=(named("m0"),))
+        assert world.archive.archive(replace(talk.completed(later), unarchived=True))
+        assert not talk.archived(1).status.ended
+        if ending == "sweeps":
+            assert maintenance.end_answered(world.archive) == 1
+            assert talk.archived(1).status.ended
+        shown = world.jobs.get_job_status(talk.id(1))
+        assert shown is not None
+        assert (shown["status"], shown["superseded_by"], shown["answered_by"]) == (
+            "cancelled", talk.id(2), talk.id(2),
+        )  # fmt: skip
+        assert maintenance.end_answered(world.archive) == 0
+
+
+def test_a_record_carries_what_its_messages_were_promised(world: World, new_world: Callable[[], World]) -> None:
+    """Redis is lost: the record of m1 alone brings both messages back, each with its promise (counterexample 6)."""
+    world.steps.hooks["before", "archive.commit"] = [lambda: world.posts("m1") and None]
+    world.posts("m0")
+    record = world.queue.waiting[-1].record
+    assert [message.promised for message in record.request.messages] == [(told(world, "m0"),)]  # type: ignore[union-attr]
