@@ -11,7 +11,7 @@ from message_handler import maintenance
 from message_handler.errors import NotFound
 from message_handler.models import JobStatus, Message, Settled
 from message_handler.stores.port import Archive
-from tests.contract.chat import named
+from tests.contract.chat import Chat, named
 from tests.contract.stories import told
 from tests.contract.test_archive import Conversation
 from tests.contract.world import World
@@ -106,6 +106,61 @@ class TestLinks:
         assert talk.archive.cancel(talk.job(3, "m1")).cancelled
         found = talk.archive.jobs(talk.key.platform_id, status="cancelled", conversation_id=None, behind=None, most=9)
         assert [job.job_id for job in found] == [talk.id(3)]
+
+
+class TestInTheLine:
+    """Each message knows the jobs that it was promised, beside the one that it is in, whatever becomes of its own."""
+
+    def promises(self, chat: Chat) -> list[dict[str, list[str]]]:
+        return [job.promises for job in chat.tier.jobs(chat.key)]
+
+    def test_one_that_is_where_it_was_promised_says_nothing_more(self, chat: Chat) -> None:
+        first = chat.says("one")
+        chat.says("two")
+        assert self.promises(chat) == [{}]
+        chat.record_arrives(first.job_id, *first.pending)
+        assert self.promises(chat) == [{}]
+
+    def test_one_whose_job_is_interrupted(self, chat: Chat) -> None:
+        first = chat.says("one")
+        chat.claimed()
+        second = chat.accept(replace(chat.request("two"), double_texting="interrupt"))
+        assert second.job_id != first.job_id
+        assert self.promises(chat) == [{first.job_id: [first.message_id]}]
+
+    def test_one_that_is_postponed_to_the_next_job(self, chat: Chat) -> None:
+        first = chat.says("one")
+        chat.claimed()
+        second = chat.says("two")
+        ids, next_id = [first.message_id], chat.job_id(70)
+        sealed = chat.tier.seal(chat.key, "worker", ids, next_id=next_id, fenced=True, may_restart=False)
+        assert sealed.verdict == "sealed"
+        assert self.promises(chat) == [{}, {first.job_id: [second.message_id]}]
+
+    def test_one_whose_job_is_renamed_at_the_fence(self, chat: Chat) -> None:
+        first = chat.says("one")
+        job = chat.claimed()
+        ended = replace(job, status=JobStatus.CANCELLED, superseded_by=chat.job_id(70))
+        chat.adopt("worker", [], ended)
+        assert self.promises(chat) == [{first.job_id: [first.message_id]}]
+
+    def test_one_that_a_record_brings_under_another_name(self, chat: Chat) -> None:
+        chat.says(named("m0", "one"))
+        other = named("m0", "one").told(chat.job_id(80))
+        chat.record_arrives(chat.job_id(80), other)
+        assert self.promises(chat) == [{chat.job_id(80): ["m0"]}]
+        chat.record_arrives(chat.job_id(80), other)
+        assert self.promises(chat) == [{chat.job_id(80): ["m0"]}]
+
+    def test_a_record_tells_what_each_of_its_messages_was_promised(self, chat: Chat) -> None:
+        first = chat.says("one")
+        chat.claimed()
+        chat.seal([first.message_id])
+        second = chat.says("two")
+        assert [(m.message_id, m.promised) for m in second.pending] == [
+            (first.message_id, (first.job_id,)),
+            (second.message_id, (second.job_id,)),
+        ]
 
 
 class TestClients:

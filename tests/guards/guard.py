@@ -21,6 +21,7 @@ _IN_MEMORY = (
     "contract/test_line_tier.py",
     "contract/test_tier.py",
     "contract/test_double_texting.py",
+    "contract/test_promises.py",
     "contract/test_handoff.py",
     "unit/test_failover.py",
     "contract/test_outages.py",

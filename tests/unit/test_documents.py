@@ -55,6 +55,7 @@ FULL = Job(
     error=JobError("ai_failed", "The AI gave no answer.", "Please call us."),
     usage=Usage(7, 9),
     provenance=Provenance("nurse", 3, "gpt", 5, "gpt-4o", simulated=False),
+    promised=("m2",),
     superseded_by=KEY.new_job_id(),
     correlation_id="c-1",
 )

@@ -47,6 +47,8 @@ JOB = {
     "conversation_id",
     "status",
     "consolidated_messages",
+    "messages",
+    "answered_by",
     "restarts",
     "attempts",
     "progress",

@@ -60,7 +60,11 @@ def encode(record: AnyRecord) -> str:
             "job_id": record.job_id,
             "message_id": record.message_id,
             "bot_id": request.bot_id,
-            "messages": [message.to_json() for message in request.messages],
+            # What was promised the record's own job alone doesn't say so.
+            "messages": [
+                replace(message, promised=() if message.promised == (record.job_id,) else message.promised).to_json()
+                for message in request.messages
+            ],
             "context": turns_to_json(request.context),
             "resources": request.resources,
             "correlation_id": request.correlation_id,
@@ -105,8 +109,8 @@ def decode(body: str, sent_at: float = 0.0) -> AnyRecord:
         ),
         redriven=redriven,
     )
-    own = tuple(m.told(record.job_id) if m.message_id == record.message_id else m for m in record.request.messages)
-    record = replace(record, request=replace(record.request, messages=own))
+    told = tuple(m if m.promised else m.told(record.job_id) for m in record.request.messages)
+    record = replace(record, request=replace(record.request, messages=told))
     if record.accepted_at:
         # What an earlier version took in before has a record of its own, which says more than this one can.
         return record
