@@ -149,9 +149,8 @@ LINKING = (
         "TestSupersede::test_a_linked_job_ends_with_the_last_of_its_messages",
         Removal(
             MEMORY,
-            "            self._put(replace(job, superseded_by=known.superseded_by), fence)\n"
-            "            self._end_superseded(archived, job.key)\n",
-            "            self._put(replace(job, superseded_by=known.superseded_by), fence)\n",
+            "            self._end_superseded(archived, job.key)\n            return Committed()\n",
+            "            return Committed()\n",
         ),
         Removal(END, "            perform end_superseded_v2(job.platform_id, job.conversation_id);\n"),
     ),
@@ -182,6 +181,33 @@ LINKING = (
             statement("end_settled"),
             "\n  and not is_open_v1(jobs)",
         ),
+    ),
+)
+
+in_promises = each_in("contract/test_promises.py", "memory", "postgres")
+PROMISES = (
+    *in_promises(
+        "a fence leads the promised jobs to its run",
+        "counterexample 5",
+        "TestLinks::test_a_fence_leads_a_job_that_never_ran_to_the_run",
+        Removal(
+            MEMORY,
+            "                self._link_promises(archived, job, job.job_id)\n                return Fence",
+            "                return Fence",
+        ),
+        Removal(FENCES, "case when raised is not null then job.job_id end", "null"),
+    ),
+    *in_promises(
+        "a commit leads the promised jobs to itself",
+        "counterexample 5",
+        "TestLinks::test_a_commit_leads_to_itself_what_its_fence_did_not_know",
+        Removal(
+            MEMORY,
+            "            self._link_promises(archived, job, job.job_id)\n            self._end_superseded(archived, job.key)\n"
+            "            return Committed()",
+            "            self._end_superseded(archived, job.key)\n            return Committed()",
+        ),
+        Removal(END, "job.promises, job.job_id);", "'{}', job.job_id);"),
     ),
 )
 
@@ -242,4 +268,4 @@ OTHERS = (
     ),
 )
 
-GUARDS = (*COMMITTING, *FENCING, *CANCELLING, *ARCHIVING, *LINKING, *UPDATING, *OTHERS)
+GUARDS = (*COMMITTING, *FENCING, *CANCELLING, *ARCHIVING, *LINKING, *PROMISES, *UPDATING, *OTHERS)

@@ -162,7 +162,7 @@ ERASING = (
         "what an earlier version took in before is not woken as new",
         "erasure",
         f"{ERASED}::TestEarlierVersions::test_what_a_tier_kept_that_was_away_is_not_sent_as_new[redis and postgres]",
-        (Removal("processing.py", "dated(job.messages, job.created_at)", "job.messages"),),
+        (Removal("processing.py", "dated(job.told, job.created_at)", "job.told"),),
     ),
     Guard(
         "what an earlier version took in before is not new with what joins it",

@@ -197,7 +197,7 @@ GUARDS = (
     Guard(
         "a record is asked about unless its message was committed under the promised job",
         "counterexample 5",
-        f"{WORKER}::test_one_that_was_promised_another_job_is_asked_about[memory]",
+        f"{WORKER}::test_what_ended_is_known_to_have_settled_its_own_messages_under_its_own_name",
         (Removal("runs.py", "job.job_id == job_id and any(", "any("),),
     ),
     Guard(

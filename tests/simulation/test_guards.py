@@ -113,7 +113,9 @@ def delete_by_message(patch: pytest.MonkeyPatch) -> None:
 
 
 def link_to_the_job_that_answered(patch: pytest.MonkeyPatch) -> None:
+    """Neither the transactions that decide write a link, nor the check of a record."""
     patch.setattr(MemoryArchive, "supersede", lambda *_: None)
+    patch.setattr(MemoryArchive, "_link_promises", lambda *_: None)
 
 
 def maybe_committed_waits(patch: pytest.MonkeyPatch) -> None:
