@@ -203,7 +203,8 @@ PROMISES = (
         "TestLinks::test_a_commit_leads_to_itself_what_its_fence_did_not_know",
         Removal(
             MEMORY,
-            "            self._link_promises(archived, job, job.job_id)\n            self._end_superseded(archived, job.key)\n"
+            "            self._link_promises(archived, job, job.job_id)\n"
+            "            self._end_superseded(archived, job.key)\n"
             "            return Committed()",
             "            self._end_superseded(archived, job.key)\n            return Committed()",
         ),
