@@ -8,6 +8,7 @@ import struct
 from urllib.parse import SplitResult, urlsplit
 
 from local.errors import StoreStartError
+from local.stores import too_old
 
 TIMEOUT_SECONDS = 3.0
 _GLANCE_SECONDS = 0.5
@@ -34,7 +35,10 @@ def redis_version(url: str, password: str) -> str:
     except (redis.RedisError, OSError, ValueError) as error:
         raise StoreStartError(f"REDIS_URL: no Redis at {address[0]}:{address[1]} ({_reason(error, url)})") from None
     name = "Valkey" if "valkey_version" in info else "Redis"
-    return f"{name} {info.get('valkey_version', info['redis_version'])}"
+    version = f"{name} {info.get('valkey_version', info['redis_version'])}"
+    if too_old(version):
+        raise StoreStartError(f"REDIS_URL: {too_old(version)}")
+    return version
 
 
 def check_postgres(url: str) -> None:

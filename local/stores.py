@@ -24,6 +24,8 @@ from local.processes import Account, end, spawn
 
 START_SECONDS = 30.0  # for a loaded CI machine; a warm laptop needs one
 _USER = _DATABASE = "message_handler"
+#: The oldest major version of each store.
+OLDEST = {"PostgreSQL": 15, "Redis": 7, "Valkey": 7}
 
 # fsync is off: a crash of the machine may corrupt the data, which lives as long as the host. A killed server
 # loses no commit, because synchronous_commit stays on. Terse errors keep row values (patients' words) out of
@@ -114,7 +116,7 @@ def start_postgres_with(
             shutil.rmtree(home.scratch, ignore_errors=True)
         raise
     url = f"postgresql://{_USER}:{password}@127.0.0.1:{chosen}/{_DATABASE}"
-    return Server("postgres", version, url, process, signal.SIGQUIT, home.scratch)
+    return _new_enough(Server("postgres", version, url, process, signal.SIGQUIT, home.scratch))
 
 
 def start_valkey(directory: Path, port: int | None = None) -> Server:
@@ -141,7 +143,7 @@ def start_valkey_with(options: Callable[[], Iterable[str]], directory: Path, por
         port,
         signal.SIGKILL,
     )
-    return Server("valkey", version, f"redis://127.0.0.1:{chosen}/0", process, signal.SIGKILL)
+    return _new_enough(Server("valkey", version, f"redis://127.0.0.1:{chosen}/0", process, signal.SIGKILL))
 
 
 @dataclass(frozen=True)
@@ -282,6 +284,20 @@ def _valkey_version(port: int, pid: int) -> str:
 def _last_line(log: Path) -> str:
     lines = log.read_text(errors="replace").split("\n")
     return next((line for line in reversed(lines) if line.strip()), "its log is empty")
+
+
+def too_old(version: str) -> str | None:
+    """What to say of a store's version ("Redis 6.2.14") that the service doesn't work with; None of all others."""
+    name, _, number = version.partition(" ")
+    oldest = OLDEST.get(name, 0)
+    return f"{version} is too old: at least {oldest} is needed" if int(number.split(".")[0]) < oldest else None
+
+
+def _new_enough(server: Server) -> Server:
+    if reason := too_old(server.version):
+        server.stop()
+        raise StoreUnavailableError(reason)
+    return server
 
 
 def free_port() -> int:

@@ -23,12 +23,15 @@ class Certificates:
     key: Path
 
 
-def certify(directory: Path) -> Certificates:
-    """Write the certificates of a new authority into the directory; nobody else trusts it."""
+def certify(directory: Path, *, strict: bool = True) -> Certificates:
+    """Write the certificates of a new authority into the directory; nobody else trusts it.
+
+    One that isn't `strict` does not say what its key may be used for, as those that were made by hand often don't.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     files = Certificates(directory / "authority.crt", directory / "server.crt", directory / "server.key")
     authority_key, server_key = generate_private_key(SECP256R1()), generate_private_key(SECP256R1())
-    authority = _authority(authority_key)
+    authority = _authority(authority_key, strict=strict)
     files.authority.write_bytes(authority.public_bytes(Encoding.PEM))
     files.server.write_bytes(_server(server_key, authority, authority_key).public_bytes(Encoding.PEM))
     files.key.touch(mode=0o600)
@@ -36,7 +39,7 @@ def certify(directory: Path) -> Certificates:
     return files
 
 
-def _authority(key: EllipticCurvePrivateKey) -> x509.Certificate:
+def _authority(key: EllipticCurvePrivateKey, *, strict: bool) -> x509.Certificate:
     name = _name("Test authority")
     identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
     usage = x509.KeyUsage(
@@ -50,13 +53,12 @@ def _authority(key: EllipticCurvePrivateKey) -> x509.Certificate:
         encipher_only=False,
         decipher_only=False,
     )
-    return (
+    certificate = (
         _valid_today(name, name, key)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(usage, critical=True)
         .add_extension(identifier, critical=False)
-        .sign(key, SHA256())
     )
+    return (certificate.add_extension(usage, critical=True) if strict else certificate).sign(key, SHA256())
 
 
 def _server(

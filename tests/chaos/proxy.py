@@ -94,10 +94,11 @@ class Proxy:
         credentials = parts.netloc.rpartition("@")[0]
         return urlunsplit(parts._replace(netloc=f"{credentials}{'@' if credentials else ''}127.0.0.1:{self.port}"))
 
-    def aim(self, target: int) -> None:
-        """Send new connections to another port of loopback, and cut those that there are."""
+    def aim(self, target: int, *, cut: bool = True) -> None:
+        """Send new connections to another port of loopback, and cut those that there are, unless a name would not."""
         self._target = target
-        self.cut()
+        if cut:
+            self.cut()
 
     def cut(self) -> None:
         """End all connections; new ones are served."""

@@ -8,6 +8,7 @@ import signal
 import ssl
 import subprocess
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
@@ -23,7 +24,7 @@ from pydantic import SecretStr
 from local import migrate
 from local.stores import Server
 from message_handler.egress import host_of
-from message_handler.errors import MessageHandlerError, SettingsError, Unavailable
+from message_handler.errors import MessageHandlerError, ReadOnly, SettingsError, Unavailable
 from message_handler.models import Job, JobStatus, Message
 from message_handler.settings import Settings
 from message_handler.stores import migrations
@@ -256,26 +257,69 @@ class TestBreaker:
         database.ping()
         assert not database.breaker.is_open
 
-    def test_a_server_that_says_nothing_is_waited_for_once(
-        self, database: Database, connections: Connections, now: list[float]
-    ) -> None:
-        """A dead connection says so at once; a second try, or one of each old connection, would multiply the wait."""
+    @pytest.fixture
+    def silent(self, database: Database, connections: Connections) -> Iterator[list[int]]:
+        """Two connections whose server processes are stopped."""
         connections.options["timeout"] = 0.5
         pids = database.run(lambda outer: database.run(lambda inner: [backend(outer), backend(inner)]))
         connections.options.clear()
         for pid in pids:
             os.kill(pid, signal.SIGSTOP)
+        yield pids
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+
+    @pytest.mark.usefixtures("silent")
+    def test_a_server_that_says_nothing_is_waited_for_once_and_then_asked_whether_it_is_alive(
+        self, database: Database, connections: Connections, postgres: Server, now: list[float]
+    ) -> None:
+        """A dead connection says so at once; a second try, or one of each old connection, would multiply the wait."""
+        postgres.process.send_signal(signal.SIGSTOP)
         try:
             with pytest.raises(Unavailable):
                 database.ping()
             assert database.breaker.is_open
-            assert len(connections.made) == 2
-            now[0] += 5.0
-            database.ping()
-            assert len(connections.made) == 3
+            assert connections.asked == 3
+            with pytest.raises(Unavailable):
+                database.ping()
+            assert connections.asked == 3
         finally:
-            for pid in pids:
-                os.kill(pid, signal.SIGCONT)
+            postgres.process.send_signal(signal.SIGCONT)
+        now[0] += 5.0
+        database.ping()
+
+    @pytest.mark.usefixtures("silent")
+    def test_one_that_lets_others_in_is_alive_and_its_old_connections_are_dropped(
+        self, database: Database, connections: Connections
+    ) -> None:
+        with pytest.raises(Unavailable, match="takes too long"):
+            database.ping()
+        assert not database.breaker.is_open
+        made = len(connections.made)
+        database.ping()
+        assert len(connections.made) == made + 1
+
+    def test_a_slow_statement_opens_it_not(
+        self, database: Database, connections: Connections, sql: Connection, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        connections.options["timeout"] = 0.5
+        with pytest.raises(Unavailable, match="takes too long"):
+            database.run(lambda connection: connection.run("select pg_sleep(30)"))
+        assert not database.breaker.is_open
+        database.ping()
+        assert caplog.records == []
+        # The server would go on for nobody.
+        sql.run("select pg_terminate_backend(pid, 5000) from pg_stat_activity where query = 'select pg_sleep(30)'")
+
+    def test_nor_does_one_that_the_server_or_an_operator_ends(
+        self, database: Database, connections: Connections
+    ) -> None:
+        slow = "set statement_timeout = '50ms'; select pg_sleep(30)"  # in one transaction, which is undone whole
+        with pytest.raises(Unavailable, match="takes too long"):
+            database.run(lambda connection: connection.execute_simple(slow))
+        assert not database.breaker.is_open
+        database.ping()
+        assert len(connections.made) == 1  # it is alive, and so is the connection
 
     def test_what_the_server_refuses_opens_it_not(self, database: Database) -> None:
         for statement in ("select 1/0", "select from no_such_table"):
@@ -292,6 +336,60 @@ class TestBreaker:
         with pytest.raises(Unavailable):
             archive.ping()
         assert archive.away
+
+
+class TestReadOnly:
+    def test_what_is_given_back_meanwhile_is_not_asked(
+        self, migrated: Settings, sql: Connection, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Another thread has a connection to the old primary, and gives it back as a probe begins.
+
+        probe: drop idle connections ──────────────────────────────── ask on a new one ──▶ the new primary
+        other thread:                   give back one to the old one
+        """
+        now, connections = [100.0], Connections(connector(migrated))
+        database = Database(connections.connect, CircuitBreaker("Postgres", 5.0, lambda: now[0]))
+        refusing = "set default_transaction_read_only = on"
+
+        def becomes_a_replica(connection: Connection) -> None:
+            connection.run(refusing)
+            monkeypatch.setattr(connections, "connector", lambda **changed: replica(connector(migrated)(**changed)))
+
+        def replica(connection: Connection) -> Connection:
+            connection.run(refusing)
+            return connection
+
+        database.run(becomes_a_replica)
+        with pytest.raises(ReadOnly):
+            database.ping()
+        monkeypatch.setattr(connections, "connector", connector(migrated))
+        now[0] += 5.0
+
+        def of_another_thread(old: Connection) -> None:
+            close = database.close
+
+            def closes_and_is_given_one() -> None:
+                close()
+                database._idle.append((old, time.monotonic(), time.monotonic()))
+
+            with monkeypatch.context() as patch:
+                patch.setattr(database, "close", closes_and_is_given_one)
+                database.run(lambda connection: connection.run("select 1"))
+
+        of_another_thread(replica(connector(migrated)()))
+        assert not database.away
+        database.ping()
+        database.close()
+
+    @pytest.mark.usefixtures("postgres_database")
+    def test_a_migration_says_so(self, migrated: Settings) -> None:
+        def refusing(**changed: Any) -> Connection:
+            connection = connector(migrated)(**changed)
+            connection.run("set default_transaction_read_only = on")
+            return connection
+
+        with pytest.raises(ReadOnly, match="read-only"):
+            Database(refusing).migrate()
 
 
 class TestTLS:
@@ -372,13 +470,14 @@ class TestTLS:
         assert self.SECRET not in "".join(traceback.format_exception(caught.value))
 
 
-def test_a_connection_that_nobody_used_for_long_is_made_anew(
-    migrated: Settings, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("limit", ["_IDLE_SECONDS", "_LIFE_SECONDS"])
+def test_a_connection_that_nobody_used_for_long_or_that_is_old_is_made_anew(
+    migrated: Settings, monkeypatch: pytest.MonkeyPatch, limit: str
 ) -> None:
-    """What stands between may have dropped it without a word."""
+    """What stands between may have dropped it without a word, or its name leads elsewhere."""
     database = database_of(migrated)
     used = [database.run(lambda connection: connection.run("select pg_backend_pid()")[0][0]) for _ in range(2)]
-    monkeypatch.setattr("message_handler.stores.database._IDLE_SECONDS", -1)
+    monkeypatch.setattr(f"message_handler.stores.database.{limit}", -1)
     used.append(database.run(lambda connection: connection.run("select pg_backend_pid()")[0][0]))
     assert used[0] == used[1] != used[2]
     database.close()

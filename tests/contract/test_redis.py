@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -16,7 +17,7 @@ from pydantic import SecretStr
 from redis.crc import key_slot
 
 from local.stores import Server, start_valkey
-from message_handler.errors import SettingsError, Unavailable
+from message_handler.errors import ReadOnly, SettingsError, Unavailable
 from message_handler.locks import MessageLockManager
 from message_handler.models import ConversationKey, JobStatus
 from message_handler.settings import Settings
@@ -25,8 +26,9 @@ from message_handler.stores.failover import Failover
 from message_handler.stores.port import LIVE_TTL_SECONDS, MOST_REMEMBERED
 from message_handler.stores.redis import RedisTier
 from message_handler.stores.redis_client import connect
+from tests.chaos.proxy import Proxy
 from tests.contract.chat import Chat, Clock, named
-from tests.servers import SecuredRedis
+from tests.servers import SecuredRedis, port_of
 
 DAY = 24 * 3600.0
 THREADS = 16
@@ -292,6 +294,71 @@ class TestAway:
         finally:
             tier.close()
             server.stop()
+
+    def test_a_command_that_takes_too_long_opens_no_breaker_where_the_server_is_alive(self, valkey: Server) -> None:
+        proxy = Proxy(port_of(valkey.url))
+        settings = Settings(redis_url=SecretStr(proxy.url(valkey.url)), redis_timeout_ms=500)
+        breaker = CircuitBreaker("Redis", retry_after=60)
+        tier = RedisTier(connect(settings), settings, breaker=breaker)
+        over = threading.Event()
+        try:
+            tier.ping()
+            proxy.when("up", lambda chunk: b"EVALSHA" in chunk, lambda: over.wait(30))
+            with pytest.raises(Unavailable, match="takes too long"):
+                Chat(tier, Clock()).says("a")
+            assert not breaker.is_open
+            tier.ping()
+        finally:
+            over.set()
+            tier.close()
+            proxy.close()
+
+    def test_a_probe_goes_to_whom_the_name_leads_to_then(self, valkey: Server, tmp_path: Path) -> None:
+        """A read was under way when the old primary refused a write; its connection comes back to the pool later."""
+        new = start_valkey(tmp_path)
+        proxy = Proxy(port_of(valkey.url))
+        settings = Settings(redis_url=SecretStr(proxy.url(valkey.url)), redis_timeout_ms=10_000)
+        now = [100.0]
+        tier = RedisTier(connect(settings), settings, breaker=CircuitBreaker("Redis", 5, lambda: now[0]))
+        try:
+            pool = tier.store.client.connection_pool
+            under_way = pool.get_connection()
+            with redis.Redis.from_url(valkey.url) as client, demoted(client):
+                with pytest.raises(ReadOnly):
+                    tier.ping()
+                pool.release(under_way)
+                proxy.aim(port_of(new.url), cut=False)
+                now[0] += 5
+                tier.ping()
+        finally:
+            tier.close()
+            proxy.close()
+            new.stop()
+
+    @pytest.mark.parametrize(
+        ("word", "kind"),
+        [
+            ("READONLY You can't write against a read only replica.", ReadOnly),
+            ("OOM command not allowed when used memory > 'maxmemory'.", ReadOnly),
+            ("MISCONF Redis is configured to save RDB snapshots, but is unable to persist on disk.", ReadOnly),
+            ("NOREPLICAS Not enough good replicas to write.", ReadOnly),
+            ("LOADING Redis is loading the dataset in memory", Unavailable),
+            ("MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.", Unavailable),
+            ("BUSY Redis is busy running a script.", Unavailable),
+        ],
+    )
+    @pytest.mark.parametrize(
+        "wrapped", ["{}", "ERR Error running script (call to f_c0ffee): @user_script:7: @user_script: 7: -{}"]
+    )
+    def test_what_a_server_says_inside_of_a_script_is_read_also_as_old_ones_wrap_it(
+        self, redis_client: redis.Redis, word: str, kind: type[Unavailable], wrapped: str
+    ) -> None:
+        lines = RedisTier(redis_client, Settings(), breaker=CircuitBreaker("Redis", retry_after=60)).store
+        text = wrapped.format(word)
+        with pytest.raises((Unavailable, redis.ResponseError)) as refused, lines._reaching(writes=True):
+            redis_client.eval("return redis.error_reply(ARGV[1])", 0, text)
+        assert type(refused.value) is kind
+        assert lines._breaker.is_open
 
     @pytest.mark.parametrize("client", ["redis_client", "redis_tls_client"])
     def test_an_answer_that_nobody_waits_for_any_more_is_no_other_commands(

@@ -162,12 +162,24 @@ class SettingsError(MessageHandlerError):
 
 
 class Unavailable(MessageHandlerError):
-    """A store or the queue did not answer in time: nothing was promised, try again after `retry_after` seconds."""
+    """A store or the queue did not answer in time: nothing was promised, try again after `retry_after` seconds.
 
-    def __init__(self, what: str, *, retry_after: int = 5) -> None:
+    `reason` is for operators: what it is away for, if more is known than that it is.
+    """
+
+    def __init__(self, what: str, *, retry_after: int = 5, reason: str | None = None) -> None:
         super().__init__(f"{what} is not available")
         self.what = what
         self.retry_after = retry_after
+        self.reason = reason or what
+
+
+class ReadOnly(Unavailable):
+    """The store answers, and refuses to write: it is a replica, or full. Another may have its name by now."""
+
+
+class TooOld(Unavailable):
+    """The store is there, in a version that this release does not work with: a person's to mend."""
 
 
 #: What passes: the same step may be taken again later, and what is left undone meanwhile is found again.

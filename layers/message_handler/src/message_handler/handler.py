@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 
 from message_handler import handoff, maintenance
-from message_handler.errors import Unavailable
+from message_handler.errors import SettingsError, TooOld, Unavailable
 from message_handler.intake import conversation_key, parse_request
 from message_handler.jobs import BackgroundJobManager
 from message_handler.locks import MessageLockManager
@@ -37,9 +36,17 @@ class MessageHandler:
         self.jobs = BackgroundJobManager(parts.tiers, parts.archive, parts.queue, parts.intake, platform_id=platform_id)
 
     def initialize(self) -> None:
-        """Bring the database's schema up to date, if it is there. What is away is said by `get_handler_status()`."""
-        with suppress(Unavailable):
-            self._parts.archive.migrate()
+        """Bring the database's schema up to date, if it is there. What is away is said by `get_handler_status()`.
+
+        Raises SettingsError for a store of a version that is too old.
+        """
+        for reach in (self._parts.archive.migrate, *(tier.ping for tier in self._parts.tiers.tiers)):
+            try:
+                reach()
+            except TooOld as error:
+                raise SettingsError(error.what) from None
+            except Unavailable:
+                continue
 
     def close(self) -> None:
         """Stop the background threads, after the jobs that they work on, and close the connections."""
@@ -108,5 +115,8 @@ class MessageHandler:
         return count + handoff.give_back_the_rest(parts.tiers, parts.archive, parts.intake.accept)
 
     def get_handler_status(self) -> dict[str, Any]:
-        """`{"status": "healthy" | "degraded" | "unhealthy", "components": {…}}`; nothing configured is healthy."""
+        """`{"status": "healthy" | "degraded" | "unhealthy", "components": {…}}`; nothing configured is healthy.
+
+        Where a store isn't up: `"tiers": {"postgres": "read_only" | "away", …}, "reasons": {"postgres": "…"}`.
+        """
         return maintenance.status(self._parts.tiers, self._parts.archive, self._parts.queue)

@@ -7,12 +7,13 @@ out to be dead when it is used again is replaced once, silently: whatever runs h
 from __future__ import annotations
 
 import logging
+import os
 import socket
 import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from ipaddress import ip_address
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -21,18 +22,29 @@ from pg8000.converters import make_params
 from pg8000.exceptions import DatabaseError, InterfaceError
 from pg8000.native import Connection
 
-from message_handler.errors import MessageHandlerError, RequestError, SettingsError, Unavailable
+from message_handler.errors import MessageHandlerError, ReadOnly, RequestError, SettingsError, TooOld, Unavailable
 from message_handler.settings import Settings
 from message_handler.stores import migrations
 from message_handler.stores.breaker import CircuitBreaker
 from message_handler.stores.credentials import Credentials, KeptLogin, Login, rds_login
 from message_handler.stores.postgres_driver import close
 from message_handler.stores.statements import statement
+from message_handler.stores.unreachable import why_unreachable, why_untrusted
 
 _log = logging.getLogger(__name__)
 
-#: SQLSTATE classes that pass by themselves: connection, resources, operator intervention, rollback.
-_PASSING = ("08", "53", "57")
+#: SQLSTATE classes that pass by themselves, and what they are to operators.
+_PASSING = {
+    "08": "connection lost",
+    "53": "short of resources",
+    "57": "shutting down or starting",
+    "58": "its system fails",
+}
+#: What refuses writes alone: a replica, or a primary that was told so; and a full disk.
+_REPLICA = "25006"
+_READ_ONLY = {_REPLICA: "read-only", "53100": "read-only: disk full"}
+#: The server, or an operator, ended a statement that took too long.
+_SLOW = "57014"
 #: The SQLSTATE class of a login that is refused: 28P01 a password, 28000 anything else of it.
 _REFUSING = "28"
 _REFUSES_LOGIN = "it refuses the login: see DATABASE_URL, DATABASE_SECRET_ARN or DATABASE_IAM"
@@ -43,11 +55,16 @@ _IN_THE_WAY = ("55P03", "40001", "40P01")
 _OUTDATED_SECONDS = 60.0
 #: A connection that nobody used for so long is made anew: firewalls and balancers drop idle ones without a word.
 _IDLE_SECONDS = 60.0
+#: So is one that is so old: who only reads is never told that the name leads to another server by now.
+_LIFE_SECONDS = 300.0
 #: A migration may take longer than a request; as long as the function has.
 _MIGRATION_SECONDS = 50.0
 _OUTDATED_SCHEMA = "the database's schema (the admin function's action `migrate` makes it)"
 #: What the protocol calls a prepared statement without a name.
 _UNNAMED = b"\0"
+#: How long a server may take for a connection that only tells whether it is alive.
+_PING_SECONDS = 1.0
+_OLDEST_MAJOR = 15
 
 
 def connector(settings: Settings) -> Callable[..., Connection]:
@@ -114,7 +131,9 @@ def _connection(*, host: str, port: int, timeout: float, **arguments: Any) -> Co
         stream.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         return Connection(host=host, sock=stream, **arguments)
     except BaseException:
-        stream.close()
+        # `close` would leave it open for the file that pg8000 has made of it, until that is collected.
+        if (descriptor := stream.detach()) >= 0:
+            os.close(descriptor)
         raise
 
 
@@ -154,37 +173,73 @@ class Refused(MessageHandlerError):
 
 
 class Database:
-    """As many connections as threads use at once, the one used last first; behind one circuit breaker."""
+    """As many connections as threads use at once, the one used last first; behind one circuit breaker.
+
+    A server that refuses writes alone is away for these, and goes on to read. Whoever writes is told ReadOnly. Until
+    writes are taken again, one call in `retry_after` seconds asks on a new connection, for the name may lead to a new
+    primary:
+
+        old primary ── made a replica ── write refused on an old connection ── once more on a new one ──▶ new primary
+                                              └─ refused there too ──▶ read-only ── asked anew ──▶ writes again
+    """
 
     def __init__(self, connect: Callable[..., Connection], breaker: CircuitBreaker | None = None) -> None:
         self.breaker = breaker or CircuitBreaker("Postgres", retry_after=5.0)
-        self._connect = connect
-        #: Each with the time at which it was given back (monotonic seconds).
-        self._idle: list[tuple[Connection, float]] = []
+        #: Open while it refuses writes.
+        self._writes = CircuitBreaker(self.breaker.name, self.breaker.retry_after, self.breaker.clock)
+        self._new_connection = connect
+        self._known_to_be_new = False
+        #: Each with the times at which it was made and given back (monotonic seconds).
+        self._idle: list[tuple[Connection, float, float]] = []
         self._mutex = threading.Lock()
         self._outdated_until = 0.0
 
     @property
     def away(self) -> bool:
-        """Whether it did not answer when it was last asked, or has an older schema than this code."""
-        return self.breaker.is_open or time.monotonic() < self._outdated_until
+        """Whether it did not answer when it was last asked, refused a write, or has an older schema than this code."""
+        return self.breaker.is_open or self._writes.is_open or time.monotonic() < self._outdated_until
 
     def run[T](self, work: Callable[[Connection], T]) -> T:
         """`work` on a connection, once more on a new one if the connection was an old one and is dead.
 
-        Raises Unavailable, also where the schema is missing or a lock is in the way (both open no breaker: the
-        server has answered), or Refused.
+        Raises Unavailable, also where the schema is missing, a lock is in the way or a statement takes too long (they
+        open no breaker: the server has answered), ReadOnly or Refused.
         """
+        if self._writes.is_open:
+            self._ask_whether_it_writes()
+        return self._reach(work)
+
+    def _reach[T](self, work: Callable[[Connection], T], *, anew: bool = False) -> T:
         try:
             with self.breaker.guard():
-                return self._run(work)
+                return self._run(work, anew=anew)
         except Refused as refused:
-            if refused.code in _OUTDATED:
-                self._is_outdated()
-                raise Unavailable(_OUTDATED_SCHEMA) from None
-            if refused.code in _IN_THE_WAY:
-                raise Unavailable("Postgres, where a lock is in the way,") from None
-            raise
+            raise self._meaning(refused) from None
+
+    def _meaning(self, refused: Refused) -> MessageHandlerError:
+        if refused.code in _OUTDATED:
+            self._is_outdated()
+            return Unavailable(_OUTDATED_SCHEMA)
+        if refused.code in _IN_THE_WAY:
+            return Unavailable("Postgres, where a lock is in the way,")
+        if refused.code == _SLOW:
+            return Unavailable("Postgres, where a statement takes too long,")
+        if reason := _READ_ONLY.get(refused.code):
+            why = ReadOnly(f"Postgres ({reason})", reason=reason)
+            if refused.code != _REPLICA or not self._writes.is_open:
+                # A replica is asked when it is time. Of a full disk only the writes themselves tell: while they are
+                # refused nobody asks.
+                self._writes.turn(why)
+            return why
+        return refused
+
+    def _ask_whether_it_writes(self) -> None:
+        with suppress(Unavailable), self._writes.guard():
+            try:
+                self._reach(migrations.is_up_to_date, anew=True)
+            except Unavailable as error:
+                # One that can't be asked now is what it was.
+                raise (error if isinstance(error, ReadOnly) else self._writes.why or error) from None
 
     def _is_outdated(self) -> None:
         now = time.monotonic()
@@ -192,28 +247,51 @@ class Database:
             _log.warning("the database's schema is older than this code", extra={"mend": "migrate"})
         self._outdated_until = now + _OUTDATED_SECONDS
 
-    def _run[T](self, work: Callable[[Connection], T]) -> T:
+    def _run[T](self, work: Callable[[Connection], T], *, anew: bool) -> T:
+        if anew:
+            self.close()
         with self._mutex:
-            connection, used_at = self._idle.pop() if self._idle else (None, 0.0)
-        if connection and used_at + _IDLE_SECONDS < time.monotonic():
+            # With `anew`, also none that another thread has given back since.
+            connection, made_at, used_at = self._idle.pop() if self._idle and not anew else (None, 0.0, 0.0)
+        now = time.monotonic()
+        if connection and used_at + _IDLE_SECONDS < now:
             # The others are older still.
             close(connection)
             self.close()
             connection = None
+        if connection and made_at + _LIFE_SECONDS < now:
+            close(connection)
+            connection = None
         if connection:
             try:
-                return self._use(connection, work)
+                return self._use(connection, made_at, work)
             except Unavailable as error:
                 # The other idle ones are of the same age: one surprise is enough.
                 self.close()
                 if isinstance(error, _TimedOut):
                     # A dead connection says so at once; who says nothing is the server, and its time is up.
                     raise
+            except Refused as refused:
+                if refused.code != _REPLICA or self._writes.is_open:
+                    raise
+                self.close()
         with _reaching_postgres():
             connection = self._connect()
-        return self._use(connection, work)
+        return self._use(connection, now, work)
 
-    def _use[T](self, connection: Connection, work: Callable[[Connection], T]) -> T:
+    def _connect(self, **changed: Any) -> Connection:
+        """A new connection. Raises TooOld, of the first that this process makes."""
+        connection = self._new_connection(**changed)
+        if not self._known_to_be_new:
+            try:
+                _check_version(connection)
+            except BaseException:
+                close(connection)
+                raise
+            self._known_to_be_new = True
+        return connection
+
+    def _use[T](self, connection: Connection, made_at: float, work: Callable[[Connection], T]) -> T:
         alive = False
         try:
             with _reaching_postgres():
@@ -223,23 +301,42 @@ class Database:
         except (Refused, RequestError):
             alive = True
             raise
+        except _TimedOut:
+            # What stands between may have dropped all that are as old, without a word.
+            self.close()
+            if self._is_alive():
+                raise Refused(_SLOW) from None
+            raise
         finally:
             if alive:
                 with self._mutex:
-                    self._idle.append((connection, time.monotonic()))
+                    self._idle.append((connection, made_at, time.monotonic()))
             else:
                 close(connection)
+
+    def _is_alive(self) -> bool:
+        """Whether it answers another connection: then it was the statement that took too long."""
+        with suppress(MessageHandlerError), _reaching_postgres():
+            connection = self._connect(timeout=_PING_SECONDS)
+            try:
+                connection.run("select 1")  # a proxy lets us in by itself
+                return True
+            finally:
+                close(connection)
+        return False
 
     def execute(self, values: dict[str, Any], *statements: str) -> list[Any]:
         """See `execute`: a transaction in one round trip."""
         return self.run(lambda connection: execute(connection, values, *statements))
 
     def ping(self) -> None:
-        """Raises Unavailable if there is no server, or no schema of ours in it, or an older one."""
+        """Raises Unavailable if there is no server, or no schema of ours in it, or an older one; ReadOnly."""
         if not self.run(migrations.is_up_to_date):
             self._is_outdated()
             raise Unavailable(_OUTDATED_SCHEMA)
         self._outdated_until = 0.0
+        if why := self._writes.why:
+            raise why
 
     def migrate(self, seconds: float = _MIGRATION_SECONDS) -> list[str]:
         """Apply the migrations and functions that this database lacks, all or none; returns their names.
@@ -255,7 +352,7 @@ class Database:
         except Refused as refused:
             if refused.code in _IN_THE_WAY:
                 raise Unavailable("a table that another transaction holds: try again") from None
-            raise
+            raise self._meaning(refused) from None
         finally:
             close(connection)
         self._outdated_until = 0.0
@@ -265,7 +362,7 @@ class Database:
         """Close what nobody uses at this moment; a connection is made again when it is needed."""
         with self._mutex:
             idle, self._idle = self._idle, []
-        for connection, _ in idle:
+        for connection, *_ in idle:
             close(connection)
 
 
@@ -315,22 +412,32 @@ def _reaching_postgres() -> Iterator[None]:
         yield
     except DatabaseError as error:
         code = _sqlstate(error)
-        if code.startswith(_PASSING):
-            raise Unavailable("Postgres") from None
         if code.startswith(_REFUSING):
             # Until a person mends it, or a rotation has come to its end, the work goes on without Postgres.
-            raise Unavailable(f"Postgres ({_REFUSES_LOGIN})") from None
+            raise Unavailable(f"Postgres ({_REFUSES_LOGIN})", reason=f"login: {_REFUSES_LOGIN}") from None
+        if code[:2] in _PASSING and code != _SLOW and code not in _READ_ONLY:
+            raise Unavailable("Postgres", reason=f"{_PASSING[code[:2]]} (SQLSTATE {code})") from None
         raise Refused(code) from None
     except (InterfaceError, OSError) as error:
         timed_out = isinstance(error, TimeoutError) or isinstance(error.__cause__, TimeoutError)
-        what = f"Postgres ({mend})" if (mend := _to_be_mended(error)) else "Postgres"
-        raise (_TimedOut if timed_out else Unavailable)(what) from error
+        mend, reason = _to_be_mended(error), why_unreachable(error)
+        what = f"Postgres ({mend})" if mend else "Postgres"
+        raise (_TimedOut if timed_out else Unavailable)(what, reason=mend or reason) from error
+
+
+def _check_version(connection: Connection) -> None:
+    """Raises TooOld."""
+    # A proxy may tell a version of its own when it lets somebody in; this one comes from the server itself.
+    ((number,),) = connection.run("show server_version_num")
+    major = int(number) // 10_000
+    if major < _OLDEST_MAJOR:
+        raise TooOld(f"Postgres (it is version {major}; at least {_OLDEST_MAJOR} is needed)")
 
 
 def _to_be_mended(error: Exception) -> str | None:
     """What a person has to do about TLS, which is asked for unless the URL says otherwise."""
     if isinstance(error, ssl.SSLCertVerificationError):
-        return "its certificate isn't trusted: DATABASE_URL may name the authority, ?sslrootcert=<file>"
+        return why_untrusted(error, "DATABASE_URL with ?sslrootcert=<file>")
     if "refuses SSL" in str(error):
         return "it speaks no TLS: DATABASE_URL may say ?sslmode=disable"
     return None

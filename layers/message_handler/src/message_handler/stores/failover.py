@@ -33,7 +33,7 @@ class Failover:
             try:
                 return tier, step(tier)
             except Unavailable:
-                # Its breaker is open now, and has said so.
+                # Its breaker has said so, or this step alone took too long.
                 continue
         return last, step(last)
 

@@ -74,7 +74,7 @@ class RedisLines:
         self._used_at = time.monotonic()
         self._breaker = breaker or CircuitBreaker("Redis", settings.store_retry_after)
         self._clock = clock
-        self._reach = Reaching(self._breaker)
+        self._reach = Reaching(self._breaker, self._anew, self._answers)
 
     def ping(self) -> None:
         """Whether it can be written to, on as many of a cluster's nodes as so many slots are on."""
@@ -204,14 +204,28 @@ class RedisLines:
 
     def _reaching(self, *, writes: bool = False) -> Reaching:
         now = time.monotonic()
-        if self._used_at + IDLE_SECONDS < now:
-            for pool in getattr(self.client, "pools", [self.client.connection_pool]):
-                pool.disconnect(inuse_connections=False)
+        if self._used_at + IDLE_SECONDS < now or self._breaker.is_open:
+            # While it is open, commands that were under way give their connections back, to the server as it was.
+            self._anew()
         self._used_at = now
         if self._breaker.is_open and not writes:
             # One that is full, or a replica since a moment ago, still reads: only a write tells that it is back.
             self.ping()
         return self._reach
+
+    def _anew(self) -> None:
+        """Let each connection be made anew that nobody uses at this moment."""
+        for pool in getattr(self.client, "pools", [self.client.connection_pool]):
+            pool.disconnect(inuse_connections=False)
+
+    def _answers(self) -> bool:
+        """Whether the server is alive, asked once on a new connection. Of a cluster, any node may be the silent one."""
+        if hasattr(self.client, "pools"):
+            return False
+        try:
+            return bool(self.client.ping())
+        except redis.RedisError:
+            return False
 
     def _text(self, name: str) -> str | None:
         """The client decodes every answer, which its types don't know."""

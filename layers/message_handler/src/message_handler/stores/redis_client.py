@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 import threading
 from collections.abc import Callable
@@ -14,27 +15,48 @@ from redis.backoff import NoBackoff
 from redis.connection import ConnectionPool
 from redis.exceptions import (
     AskError,
+    BusyLoadingError,
     ClusterDownError,
+    MasterDownError,
     NoPermissionError,
     TryAgainError,
 )
 from redis.retry import Retry
 
-from message_handler.errors import SettingsError, Unavailable
+from message_handler.errors import ReadOnly, SettingsError, TooOld, Unavailable
 from message_handler.settings import Settings
 from message_handler.stores.breaker import CircuitBreaker
 from message_handler.stores.credentials import Credentials, KeptLogin, Login, elasticache_login
+from message_handler.stores.unreachable import why_unreachable, why_untrusted
 
-#: A server that can't be reached, or that can't write now: full, failing over, or a replica since a moment ago.
-_PASSING = (
-    redis.ConnectionError,
-    redis.TimeoutError,
-    redis.ReadOnlyError,
-    redis.OutOfMemoryError,
-    ClusterDownError,
-    TryAgainError,
-)
-_PASSING_WORDS = ("BUSY", "MISCONF", "NOREPLICAS")
+#: What a server says that refuses writes alone, and what that is to operators.
+_READ_ONLY = {
+    "READONLY": "read-only",
+    "OOM": "read-only: out of memory",
+    "MISCONF": "read-only: it can't save to its disk",
+    "NOREPLICAS": "read-only: too few replicas",
+}
+#: What one says that can do nothing now.
+_PASSING = {
+    "LOADING": "loading",
+    "MASTERDOWN": "a replica without its primary",
+    "CLUSTERDOWN": "the cluster is down",
+    "TRYAGAIN": "slots move",
+    "BUSY": "a script blocks it",
+}
+#: redis-py makes kinds of errors of these words, and takes them out of the text.
+_KINDS: dict[type[redis.RedisError], str] = {
+    redis.ReadOnlyError: "READONLY",
+    redis.OutOfMemoryError: "OOM",
+    BusyLoadingError: "LOADING",
+    MasterDownError: "MASTERDOWN",
+    ClusterDownError: "CLUSTERDOWN",
+    TryAgainError: "TRYAGAIN",
+}
+#: Where a script met the refusal, a server wraps it, unless it is of version 7 or later.
+_WORD = re.compile(rf"(?:(?:ERR )?Error running script .*?: ?-?)?({'|'.join((*_READ_ONLY, *_PASSING))})\b", re.DOTALL)
+_OLDEST_MAJOR = 7
+_VERSION = re.compile(r"^redis_version:(\d+)", re.MULTILINE)
 
 
 def connect(settings: Settings) -> redis.Redis:
@@ -54,6 +76,7 @@ def connect(settings: Settings) -> redis.Redis:
         "decode_responses": True,
         # RESP 3 would cost a round trip more to connect, and a server could then lengthen our timeouts.
         "protocol": 2,
+        "redis_connect_func": _Greeting(),
     }
     if settings.redis_password:
         options["password"] = settings.redis_password.get_secret_value()
@@ -142,6 +165,33 @@ def _without_user(url: str) -> str:
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
+class _TooOld(redis.ConnectionError):
+    """As an error that a connection closes itself for."""
+
+
+class _Greeting:
+    """Begins a connection as redis-py does; the first one's server, in this process, is asked for its version too.
+
+    Valkey tells the version of Redis that it is as good as.
+    """
+
+    def __init__(self) -> None:
+        self._known = False
+
+    def __call__(self, connection: Any) -> None:
+        connection.on_connect()
+        if self._known:
+            return
+        connection.send_command("INFO", "server", check_health=False)
+        try:
+            told = _VERSION.search(str(connection.read_response()))
+        except redis.ResponseError:
+            told = None  # its user may not ask: then we don't know
+        if told and int(told[1]) < _OLDEST_MAJOR:
+            raise _TooOld(f"it is version {told[1]}; at least {_OLDEST_MAJOR} is needed")
+        self._known = True
+
+
 class _Provider(redis.CredentialProvider):
     """Credentials as redis-py asks for them: for each connection that it makes."""
 
@@ -184,11 +234,21 @@ class _Renewing:
 class Reaching:
     """Redis is called inside, behind its breaker; where it is away, redis-py's errors become Unavailable.
 
+    `anew` lets connections be made anew, for another server may have the name of one that is away or refuses.
+    `answers` tells whether a server is alive that has said nothing in time: then the breaker stays as it is.
+
     Keeps nothing between its calls, so that one serves all threads. (`contextmanager` would take longer than the rest.)
     """
 
-    def __init__(self, breaker: CircuitBreaker) -> None:
+    def __init__(
+        self,
+        breaker: CircuitBreaker,
+        anew: Callable[[], None] = lambda: None,
+        answers: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._breaker = breaker
+        self._anew = anew
+        self._answers = answers
 
     def __enter__(self) -> None:
         self._breaker.__enter__()
@@ -204,29 +264,49 @@ class Reaching:
 
     def told(self, error: redis.RedisError) -> Exception:
         """Let the breaker know of an error, also of one call among others; what the error means."""
-        means = _away(error) or error
+        away = _away(error)
+        if away:
+            self._anew()
+            if isinstance(error, redis.TimeoutError) and self._answers():
+                return Unavailable("Redis, where a command takes too long,")
+        means = away or error
         self._breaker.__exit__(type(means), means, None)
         return means
 
 
 def _away(error: redis.RedisError) -> Unavailable | None:
     """What an error means that passes, or is a person's to mend; None for all else."""
+    if isinstance(error, _TooOld):
+        return TooOld(f"Redis ({error})")
     if mend := _to_be_mended(error):
-        return Unavailable(f"Redis ({mend})")
-    if isinstance(error, _PASSING) or str(error).startswith(_PASSING_WORDS):
-        return Unavailable("Redis")
+        return Unavailable(f"Redis ({mend})", reason=mend)
+    if word := _word(error):
+        if reason := _READ_ONLY.get(word):
+            return ReadOnly(f"Redis ({reason})", reason=reason)
+        return Unavailable("Redis", reason=_PASSING[word])
+    if isinstance(error, redis.ConnectionError | redis.TimeoutError):
+        return Unavailable("Redis", reason=why_unreachable(error))
     return None
+
+
+def _word(error: redis.RedisError) -> str | None:
+    """What a server begins a refusal with, if that passes."""
+    for kind, word in _KINDS.items():
+        if isinstance(error, kind):
+            return word
+    told = _WORD.match(str(error)) if isinstance(error, redis.ResponseError) else None
+    return told and told[1]
 
 
 def _to_be_mended(error: Exception) -> str | None:
     """What a person has to do, if no waiting helps. Until then the work goes on without Redis."""
     # Of a client that has not logged in a server reads no long command.
     if isinstance(error, redis.AuthenticationError) or "unauthenticated" in str(error):
-        return "it refuses the password: see REDIS_PASSWORD, REDIS_SECRET_ARN or REDIS_IAM_CACHE"
+        return "login: it refuses the password, see REDIS_PASSWORD, REDIS_SECRET_ARN or REDIS_IAM_CACHE"
     if isinstance(error, NoPermissionError):
         return "it doesn't permit its user all that is needed"
     if isinstance(error.__context__, ssl.SSLCertVerificationError):
-        return "its certificate isn't trusted: REDIS_URL may name the authority, ?ssl_ca_certs=<file>"
+        return why_untrusted(error.__context__, "REDIS_URL with ?ssl_ca_certs=<file>")
     if isinstance(error, AskError):
         return "it is a cluster: set REDIS_CLUSTER=true"
     if "cluster support disabled" in str(error):

@@ -96,7 +96,7 @@ class ClusterClient(redis.Redis):
         """Who failed inside may have been replaced: the next command asks for the slots again."""
         try:
             yield
-        except (redis.ConnectionError, redis.TimeoutError, ClusterDownError):
+        except (redis.ConnectionError, redis.TimeoutError, redis.ReadOnlyError, ClusterDownError):
             self._slots = {}
             raise
 
