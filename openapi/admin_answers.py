@@ -90,9 +90,12 @@ class Status(Answer):
     status: Literal["healthy", "degraded", "unhealthy"]
     components: Components
     tiers: Annotated[
-        dict[Literal["redis", "postgres", "memory"], Literal["up", "away"]],
-        Field(min_length=1, description="Whether each answers, the best first."),
+        dict[Literal["redis", "postgres", "memory"], Literal["up", "away", "read_only"]],
+        Field(min_length=1, description="How each is, the best first. `read_only`: it reads, and refuses writes."),
     ]
+    reasons: dict[Literal["redis", "postgres", "memory"], Text] = Field(
+        default_factory=dict, description="Why each that isn't up isn't; missing where all are."
+    )
     queue: QueueDepth
     worker: WorkerStatus
 

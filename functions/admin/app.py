@@ -179,16 +179,30 @@ def redrive_dead_letters(call: Call) -> tuple[int, dict[str, Any]]:
     return HTTPStatus.OK, {"redriven": deliveries.redrive(call.platform_id) if deliveries else 0}
 
 
-def sweep(max_age_hours: Any) -> int:
-    """What the schedule does, for all tenants: wake what waits, and redrive what an outage left behind."""
-    if deliveries := parts().deliveries:
-        deliveries.sweep()
-    count = maintenance.sweep(parts().tiers, parts().queue, max_age_hours=max_age_hours)
-    maintenance.end_answered(parts().archive)
-    count += handoff.give_back_the_rest(parts().tiers, parts().archive, parts().intake.accept)
+def sweep(max_age_hours: Any) -> dict[str, Any]:
+    """What the schedule does, for all tenants: wake what waits, and redrive what an outage left behind.
+
+    What can't be done while a store is away keeps nothing else from being done: `left` names it, and says why. Raises
+    Unavailable where no store that other processes know of could be swept: then it was no sweep.
+    """
+    its = parts()
+    if its.deliveries:
+        its.deliveries.sweep()
+    found = maintenance.reached(its.tiers)
+    meter.add("StoresReadOnly", sum(tier.state == "read_only" for tier in found.values()))
+    shared = {name: tier for name, tier in found.items() if name != "memory"}
+    left = {name: tier.reason for name, tier in shared.items() if tier.state != "up"}
+    count = maintenance.sweep(its.tiers, its.queue, max_age_hours=max_age_hours)
+    if shared and len(left) == len(shared):
+        raise Unavailable("every store")
+    maintenance.end_answered(its.archive)
+    try:
+        count += handoff.give_back_the_rest(its.tiers, its.archive, its.intake.accept)
+    except Unavailable as error:
+        left["hand_backs"] = error.reason
     meter.add("ConversationsSwept", count)
-    meter.add("RecordsRedriven", maintenance.redrive(parts().worker, parts().queue))
-    return count
+    meter.add("RecordsRedriven", maintenance.redrive(its.worker, its.queue))
+    return {"swept": count} | ({"left": left} if left else {})
 
 
 def etag(shown: Shown) -> Headers:
@@ -271,7 +285,7 @@ ROUTES: dict[tuple[str, str], Route] = {
 }
 
 ACTIONS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
-    "sweep": lambda event: {"swept": sweep(event.get("max_age_hours", maintenance.DEFAULT_MAX_AGE_HOURS))},
+    "sweep": lambda event: sweep(event.get("max_age_hours", maintenance.DEFAULT_MAX_AGE_HOURS)),
     "migrate": lambda _: {"applied": migrate()},
     "purge": lambda _: {"purged": purge()},
     "status": lambda _: status(),

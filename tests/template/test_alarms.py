@@ -22,7 +22,7 @@ from pydantic import SecretStr
 
 from local.intrinsics import Resolver
 from local.stores import Server
-from message_handler import maintenance
+from message_handler import handoff, maintenance
 from message_handler.ai.failures import Failure
 from message_handler.delivery import OVERDUE_SECONDS, Deliveries
 from message_handler.egress import Egress
@@ -39,7 +39,19 @@ from message_handler.stores.postgres_outbox import PostgresOutbox
 from tests.contract.receiver import Receiver
 from tests.servers import ALL_TAKEN, emptied
 from tests.template.conftest import Expanded
-from tests.unit.service import CANARY, FUNCTIONS, HeldQueue, Output, ScriptedAI, Service, load_function, parts_of, quote
+from tests.unit.service import (
+    CANARY,
+    FUNCTIONS,
+    KEY,
+    HeldQueue,
+    Output,
+    ScriptedAI,
+    Service,
+    load_function,
+    parts_of,
+    quote,
+)
+from tests.unit.test_failover import Away, tier
 
 OPERATIONS = Path(__file__).parents[2] / "docs" / "operations.md"
 DAY = 24 * 3600
@@ -409,6 +421,35 @@ class TestOwnMetrics:
         assert rings(alarm, service.output)
         service.invoke("admin", {"action": "sweep"})
         assert not rings(alarm, service.output)
+
+    @pytest.mark.parametrize(("redis", "postgres"), [("up", "away"), ("away", "up"), ("away", "away")])
+    def test_a_sweep_that_finds_no_store_at_all(
+        self, expanded: Expanded, service: Service, redis: str, postgres: str
+    ) -> None:
+        """With one of them it does a part of its work, and says what is left."""
+        kinds = {"up": MemoryTier, "away": Away}
+        service.use(tiers=Failover(tier("redis", kinds[redis]), tier("postgres", kinds[postgres]), tier("memory")))
+        away = {name: name for name, state in (("redis", redis), ("postgres", postgres)) if state == "away"}
+        if len(away) == 2:
+            with pytest.raises(Unavailable, match="every store"):
+                service.invoke("admin", {"action": "sweep"})
+        else:
+            assert service.invoke("admin", {"action": "sweep"}) == {"swept": 0, "left": away}
+        assert rings(own(expanded)["SweepStoppedAlarm"], service.output) is (len(away) == 2)
+
+    def test_a_sweep_without_the_archive_wakes_what_waits(
+        self, expanded: Expanded, service: Service, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        service.post({"history": f"<USER>{CANARY}</USER><br>"})
+        service.parts.tiers.tiers[0].claim(KEY, "a worker")
+
+        def fails(*_: object) -> int:
+            raise Unavailable("Postgres")
+
+        monkeypatch.setattr(handoff, "give_back_the_rest", fails)
+        told = service.invoke("admin", {"action": "sweep", "max_age_hours": 0})
+        assert told == {"swept": 1, "left": {"hand_backs": "Postgres"}}
+        assert not rings(own(expanded)["SweepStoppedAlarm"], service.output)
 
 
 def test_the_dashboard_shows_metrics_that_exist(expanded: Expanded) -> None:

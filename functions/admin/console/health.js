@@ -90,6 +90,15 @@ function explained() {
   if (status.status === "unhealthy") return ["bad", "Unhealthy", "No store answers: nobody knows what waits or runs."];
   const redis = tiers.redis === "away";
   const postgres = tiers.postgres === "away" || (!components.database_connected && "postgres" in tiers);
+  const readOnly = Object.keys(tiers).filter((name) => tiers[name] === "read_only");
+  if (readOnly.length && !redis && tiers.postgres !== "away") {
+    const names = readOnly.map((name) => ({ redis: "Redis", postgres: "Postgres" })[name]).join(" and ");
+    return [
+      "warn",
+      "Degraded",
+      `${names} can be read and refuses to write. Messages are taken and answered, as if it were away.`,
+    ];
+  }
   if (redis && postgres) {
     return [
       "warn",

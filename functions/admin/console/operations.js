@@ -88,7 +88,7 @@ function parts({ status, components, tiers, queue, worker }) {
   const store = (tier, name, duty) => {
     if (!(tier in tiers)) return { name, level: "off", state: "not configured", note: duty };
     const up = tiers[tier] === "up";
-    return { name, level: up ? "good" : "warn", state: up ? "up" : "away", note: uses(tier) || duty };
+    return { name, level: up ? "good" : "warn", state: tiers[tier].replace("_", "-"), note: uses(tier) || duty };
   };
   const known = (number) => number ?? "?";
   const silent = worker.state === "silent";

@@ -128,12 +128,13 @@ def deployment_status(
 ) -> dict[str, Any]:
     """`maintenance.status`, and what somebody needs to know who is called at night.
 
-    `tiers`: whether each answers. `queue`: about how many records are `visible`, `in_flight` and `delayed`, of all
-    tenants, and how many `dead_letters`; None where that is unknown. `worker`: the tenant's own, see `worker_status`.
+    `tiers`: whether each is up, away, or read_only: it reads, and refuses writes. `queue`: about how many records are
+    `visible`, `in_flight` and `delayed`, of all tenants, and how many `dead_letters`; None where that is unknown.
+    `worker`: the tenant's own, see `worker_status`.
     Where its patients wait in vain, the whole is unhealthy.
     """
-    up = maintenance.reached(tiers)
-    status = maintenance.status(tiers, archive, queue, up)
+    found = maintenance.reached(tiers)
+    status = maintenance.status(tiers, archive, queue, found)
     locks = None
     try:
         locks = [lock for found in tiers.each(lambda tier: tier.locks(platform_id)) for lock in found]
@@ -144,7 +145,7 @@ def deployment_status(
         status["status"] = "unhealthy"
     unknown: dict[str, int | None] = {"visible": None, "in_flight": None, "delayed": None}
     return status | {
-        "tiers": {name: "up" if answers else "away" for name, answers in up.items()},
+        "tiers": {name: tier.state for name, tier in found.items()},
         "queue": unknown | (_known(queue.depth) or {}) | {"dead_letters": _known(queue.count_dead_letters)},
         "worker": worker,
     }

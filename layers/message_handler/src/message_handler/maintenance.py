@@ -6,11 +6,11 @@ import logging
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, replace
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 from message_handler import handoff, jobs
 from message_handler.delivery import Deliveries
-from message_handler.errors import Conflict, InvalidRequest, MessageHandlerError, Unavailable
+from message_handler.errors import Conflict, InvalidRequest, MessageHandlerError, ReadOnly, Unavailable
 from message_handler.models import ArchiveRecord, AuditEntry, ConversationKey, DeliveryRecord, Job, JobStatus
 from message_handler.processing import Worker, wake
 from message_handler.queues import DeadLetter, Queue
@@ -183,23 +183,47 @@ def dead_letters(deliveries: Deliveries | None, platform_id: str) -> dict[str, A
     return {"deliveries": [asdict(delivery) | {"created_at": timestamp(delivery.created_at)} for delivery in dead]}
 
 
-def reached(tiers: Failover) -> dict[str, bool]:
-    """Each tier, the best first, and whether it answers."""
-    return {tier.name: _answers(tier.ping) for tier in tiers.tiers}
+class Reached(NamedTuple):
+    """How a tier is, and for one that isn't up, why, as far as that is known."""
+
+    state: Literal["up", "away", "read_only"]
+    reason: str = ""
 
 
-def status(tiers: Failover, archive: Archive, queue: Queue, up: dict[str, bool] | None = None) -> dict[str, Any]:
+def reached(tiers: Failover) -> dict[str, Reached]:
+    """Each tier, the best first, as it is found now."""
+    return {tier.name: _reached(tier.ping) for tier in tiers.tiers}
+
+
+def _reached(ping: Callable[[], None]) -> Reached:
+    try:
+        ping()
+    except ReadOnly as error:
+        return Reached("read_only", error.reason)
+    except Unavailable as error:
+        return Reached("away", error.reason)
+    except MessageHandlerError as error:
+        # There, and refusing us: of no use either way.
+        return Reached("away", str(error))
+    return Reached("up")
+
+
+def status(tiers: Failover, archive: Archive, queue: Queue, found: dict[str, Reached] | None = None) -> dict[str, Any]:
     """How each part is. What isn't configured isn't missed: a single process in memory is healthy.
 
     Degraded: messages are taken and answered, on a lower tier or without Postgres. Unhealthy: the queue is away, so
-    that nothing can be accepted. `up`: what `reached` has found already.
+    that nothing can be accepted. `found`: what `reached` has found already. Where not all are up, `tiers` says which
+    are, and `reasons` why the others aren't.
     """
-    up = up or reached(tiers)
-    archive_up, queue_up = _answers(archive.ping), _answers(queue.ping)
+    found = found or reached(tiers)
+    up = {name: tier.state == "up" for name, tier in found.items()}
+    archive_up, queue_up = _reached(archive.ping).state == "up", _reached(queue.ping).state == "up"
     current = next((name for name, answers in up.items() if answers), "memory")
     degraded = current != tiers.expected or not archive_up
     working = "degraded" if degraded else "healthy"
-    return {
+    reasons = {name: tier.reason for name, tier in found.items() if tier.state != "up"}
+    states = {name: tier.state for name, tier in found.items()}
+    return ({"tiers": states, "reasons": reasons} if reasons else {}) | {
         "status": working if queue_up else "unhealthy",
         "components": {
             "redis_connected": up.get("redis", False),
@@ -210,12 +234,3 @@ def status(tiers: Failover, archive: Archive, queue: Queue, up: dict[str, bool] 
             "queue": queue.name if queue_up else "unavailable",
         },
     }
-
-
-def _answers(ping: Callable[[], None]) -> bool:
-    try:
-        ping()
-    except MessageHandlerError:
-        # Away, or there and refusing us (a wrong password): of no use either way.
-        return False
-    return True

