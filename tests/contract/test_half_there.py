@@ -28,7 +28,8 @@ from local.stores import Server, start_postgres, start_valkey, start_valkey_with
 from message_handler import MessageHandler
 from message_handler.models import ConversationKey
 from message_handler.settings import Settings
-from message_handler.stores.database import connector
+from message_handler.stores.breaker import CircuitBreaker
+from message_handler.stores.database import Database, connector
 from tests.chaos.proxy import Proxy
 from tests.conftest import _started as started
 from tests.servers import port_of
@@ -196,6 +197,44 @@ class TestPostgres:
         house.names["postgres"].aim(port_of(standby.url), cut=False)
         assert house.commits(standby)
         assert warnings() == []
+
+    def test_a_process_that_only_reads_follows_too_and_says_meanwhile_that_it_is_degraded(
+        self, house: House, standby: Server
+    ) -> None:
+        """As intake does while Redis is up: nothing is refused to it."""
+        name = SecretStr(house.names["postgres"].url(house.servers["postgres"].url))
+        database = Database(connector(Settings(database_url=name)), CircuitBreaker("Postgres", 0.5))
+
+        def port() -> int:
+            ((found,),) = database.run(lambda connection: connection.run("select inet_server_port()"))
+            return int(found)
+
+        assert port() == port_of(house.servers["postgres"].url)
+        house.sql("alter system set default_transaction_read_only = on")
+        house.sql("select pg_reload_conf()")
+        eventually(lambda: port() and database.away)
+        house.sql("select pg_promote()", standby)
+        house.names["postgres"].aim(port_of(standby.url), cut=False)
+        eventually(lambda: port() == port_of(standby.url) and not database.away)
+        database.close()
+
+    def test_a_reader_leaves_a_server_that_has_become_a_replica(self, house: House, standby: Server) -> None:
+        """Its name leads to the new one already: it was never degraded."""
+        name = SecretStr(house.names["postgres"].url(house.servers["postgres"].url))
+        database = Database(connector(Settings(database_url=name)), CircuitBreaker("Postgres", 60))
+        database.ping()
+        house.sql("select pg_promote()", standby)
+        house.names["postgres"].aim(port_of(standby.url), cut=False)
+        house.sql("alter system set default_transaction_read_only = on")
+        house.sql("select pg_reload_conf()")
+
+        def port() -> int:
+            ((found,),) = database.run(lambda connection: connection.run("select inet_server_port()"))
+            return int(found)
+
+        eventually(lambda: port() == port_of(standby.url))
+        assert not database.away
+        database.close()
 
     def test_one_whose_disk_is_full(self, house: House, warnings: Callable[[], Any]) -> None:
         house.answers(1)

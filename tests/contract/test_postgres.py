@@ -370,7 +370,7 @@ class TestReadOnly:
 
             def closes_and_is_given_one() -> None:
                 close()
-                database._idle.append((old, time.monotonic(), time.monotonic()))
+                database._idle.append((old, time.monotonic()))
 
             with monkeypatch.context() as patch:
                 patch.setattr(database, "close", closes_and_is_given_one)
@@ -470,14 +470,13 @@ class TestTLS:
         assert self.SECRET not in "".join(traceback.format_exception(caught.value))
 
 
-@pytest.mark.parametrize("limit", ["_IDLE_SECONDS", "_LIFE_SECONDS"])
-def test_a_connection_that_nobody_used_for_long_or_that_is_old_is_made_anew(
-    migrated: Settings, monkeypatch: pytest.MonkeyPatch, limit: str
+def test_a_connection_that_nobody_used_for_long_is_made_anew(
+    migrated: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What stands between may have dropped it without a word, or its name leads elsewhere."""
+    """What stands between may have dropped it without a word."""
     database = database_of(migrated)
     used = [database.run(lambda connection: connection.run("select pg_backend_pid()")[0][0]) for _ in range(2)]
-    monkeypatch.setattr(f"message_handler.stores.database.{limit}", -1)
+    monkeypatch.setattr("message_handler.stores.database._IDLE_SECONDS", -1)
     used.append(database.run(lambda connection: connection.run("select pg_backend_pid()")[0][0]))
     assert used[0] == used[1] != used[2]
     database.close()

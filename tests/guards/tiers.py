@@ -154,6 +154,30 @@ HALF_THERE = (
         (Removal("stores/database.py", "if self._idle and not anew else", "if self._idle else"),),
     ),
     Guard(
+        "a process that only reads says that Postgres refuses writes",
+        "half there",
+        f"{_POSTGRES}test_a_process_that_only_reads_follows_too_and_says_meanwhile_that_it_is_degraded",
+        (
+            Removal(
+                "stores/database.py",
+                "        if _refuses_writes(connection) and not self._writes.is_open:",
+                "        if False:",
+            ),
+        ),
+    ),
+    Guard(
+        "a process that only reads leaves a server that has become a replica",
+        "half there",
+        f"{_POSTGRES}test_a_reader_leaves_a_server_that_has_become_a_replica",
+        (
+            Removal(
+                "stores/database.py",
+                "if alive and _refuses_writes(connection) and not self._writes.is_open:",
+                "if False:",
+            ),
+        ),
+    ),
+    Guard(
         "what is given back to Redis' pool while its breaker is open is dropped",
         "half there",
         "contract/test_redis.py::TestAway::test_a_probe_goes_to_whom_the_name_leads_to_then",

@@ -55,8 +55,6 @@ _IN_THE_WAY = ("55P03", "40001", "40P01")
 _OUTDATED_SECONDS = 60.0
 #: A connection that nobody used for so long is made anew: firewalls and balancers drop idle ones without a word.
 _IDLE_SECONDS = 60.0
-#: So is one that is so old: who only reads is never told that the name leads to another server by now.
-_LIFE_SECONDS = 300.0
 #: A migration may take longer than a request; as long as the function has.
 _MIGRATION_SECONDS = 50.0
 _OUTDATED_SCHEMA = "the database's schema (the admin function's action `migrate` makes it)"
@@ -175,9 +173,8 @@ class Refused(MessageHandlerError):
 class Database:
     """As many connections as threads use at once, the one used last first; behind one circuit breaker.
 
-    A server that refuses writes alone is away for these, and goes on to read. Whoever writes is told ReadOnly. Until
-    writes are taken again, one call in `retry_after` seconds asks on a new connection, for the name may lead to a new
-    primary:
+    A server that refuses writes is away for these, and its reads go on. A write raises ReadOnly. Until writes are taken
+    again, one call in `retry_after` seconds asks on a new connection, for the name may lead to a new primary:
 
         old primary ── made a replica ── write refused on an old connection ── once more on a new one ──▶ new primary
                                               └─ refused there too ──▶ read-only ── asked anew ──▶ writes again
@@ -189,8 +186,8 @@ class Database:
         self._writes = CircuitBreaker(self.breaker.name, self.breaker.retry_after, self.breaker.clock)
         self._new_connection = connect
         self._known_to_be_new = False
-        #: Each with the times at which it was made and given back (monotonic seconds).
-        self._idle: list[tuple[Connection, float, float]] = []
+        #: Each with the time at which it was given back (monotonic seconds).
+        self._idle: list[tuple[Connection, float]] = []
         self._mutex = threading.Lock()
         self._outdated_until = 0.0
 
@@ -227,8 +224,8 @@ class Database:
         if reason := _READ_ONLY.get(refused.code):
             why = ReadOnly(f"Postgres ({reason})", reason=reason)
             if refused.code != _REPLICA or not self._writes.is_open:
-                # A replica is asked when it is time. Of a full disk only the writes themselves tell: while they are
-                # refused nobody asks.
+                # A replica is asked when it is time. Of a full disk only the writes themselves tell: each that is
+                # refused puts off the question, which the server would answer well.
                 self._writes.turn(why)
             return why
         return refused
@@ -238,7 +235,7 @@ class Database:
             try:
                 self._reach(migrations.is_up_to_date, anew=True)
             except Unavailable as error:
-                # One that can't be asked now is what it was.
+                # A server that can't be asked now is what it was.
                 raise (error if isinstance(error, ReadOnly) else self._writes.why or error) from None
 
     def _is_outdated(self) -> None:
@@ -252,19 +249,15 @@ class Database:
             self.close()
         with self._mutex:
             # With `anew`, also none that another thread has given back since.
-            connection, made_at, used_at = self._idle.pop() if self._idle and not anew else (None, 0.0, 0.0)
-        now = time.monotonic()
-        if connection and used_at + _IDLE_SECONDS < now:
+            connection, used_at = self._idle.pop() if self._idle and not anew else (None, 0.0)
+        if connection and used_at + _IDLE_SECONDS < time.monotonic():
             # The others are older still.
             close(connection)
             self.close()
             connection = None
-        if connection and made_at + _LIFE_SECONDS < now:
-            close(connection)
-            connection = None
         if connection:
             try:
-                return self._use(connection, made_at, work)
+                return self._use(connection, work)
             except Unavailable as error:
                 # The other idle ones are of the same age: one surprise is enough.
                 self.close()
@@ -277,7 +270,7 @@ class Database:
                 self.close()
         with _reaching_postgres():
             connection = self._connect()
-        return self._use(connection, now, work)
+        return self._use(connection, work)
 
     def _connect(self, **changed: Any) -> Connection:
         """A new connection. Raises TooOld, of the first that this process makes."""
@@ -289,9 +282,12 @@ class Database:
                 close(connection)
                 raise
             self._known_to_be_new = True
+        if _refuses_writes(connection) and not self._writes.is_open:
+            # Also a process that only reads shall say so.
+            self._writes.turn(ReadOnly("Postgres", reason=_READ_ONLY[_REPLICA]))
         return connection
 
-    def _use[T](self, connection: Connection, made_at: float, work: Callable[[Connection], T]) -> T:
+    def _use[T](self, connection: Connection, work: Callable[[Connection], T]) -> T:
         alive = False
         try:
             with _reaching_postgres():
@@ -308,9 +304,13 @@ class Database:
                 raise Refused(_SLOW) from None
             raise
         finally:
+            if alive and _refuses_writes(connection) and not self._writes.is_open:
+                # It has become a replica since it was connected to: the name may lead to another server by now.
+                self.close()
+                alive = False
             if alive:
                 with self._mutex:
-                    self._idle.append((connection, made_at, time.monotonic()))
+                    self._idle.append((connection, time.monotonic()))
             else:
                 close(connection)
 
@@ -362,7 +362,7 @@ class Database:
         """Close what nobody uses at this moment; a connection is made again when it is needed."""
         with self._mutex:
             idle, self._idle = self._idle, []
-        for connection, *_ in idle:
+        for connection, _ in idle:
             close(connection)
 
 
@@ -425,9 +425,15 @@ def _reaching_postgres() -> Iterator[None]:
         raise (_TimedOut if timed_out else Unavailable)(what, reason=mend or reason) from error
 
 
+def _refuses_writes(connection: Connection) -> bool:
+    """Whether its server has said so: at the login, or with an answer since then (from Postgres 14 on)."""
+    told = connection.parameter_statuses
+    return "on" in (told.get("in_hot_standby"), told.get("default_transaction_read_only"))
+
+
 def _check_version(connection: Connection) -> None:
     """Raises TooOld."""
-    # A proxy may tell a version of its own when it lets somebody in; this one comes from the server itself.
+    # A proxy may tell a version of its own at the login; this one comes from the server itself.
     ((number,),) = connection.run("show server_version_num")
     major = int(number) // 10_000
     if major < _OLDEST_MAJOR:

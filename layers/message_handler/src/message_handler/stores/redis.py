@@ -214,7 +214,7 @@ class RedisLines:
         return self._reach
 
     def _anew(self) -> None:
-        """Let each connection be made anew that nobody uses at this moment."""
+        """Let each connection be made anew that is not in use."""
         for pool in getattr(self.client, "pools", [self.client.connection_pool]):
             pool.disconnect(inuse_connections=False)
 

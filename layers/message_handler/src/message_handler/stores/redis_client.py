@@ -186,7 +186,7 @@ class _Greeting:
         try:
             told = _VERSION.search(str(connection.read_response()))
         except redis.ResponseError:
-            told = None  # its user may not ask: then we don't know
+            told = None  # the user has no permission to ask: the version stays unknown
         if told and int(told[1]) < _OLDEST_MAJOR:
             raise _TooOld(f"it is version {told[1]}; at least {_OLDEST_MAJOR} is needed")
         self._known = True
