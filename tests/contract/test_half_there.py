@@ -26,6 +26,7 @@ from pydantic import SecretStr
 from local import binaries
 from local.stores import Server, start_postgres, start_valkey, start_valkey_with
 from message_handler import MessageHandler
+from message_handler.errors import ReadOnly
 from message_handler.models import ConversationKey
 from message_handler.settings import Settings
 from message_handler.stores.breaker import CircuitBreaker
@@ -63,12 +64,13 @@ class House:
         self.handler = opened.enter_context(MessageHandler(settings))
         self._numbers = count()
 
-    def sql(self, statement: str, server: Server | None = None) -> list[Any]:
-        """Past the name, on a connection that may write whatever the server was told."""
+    def sql(self, statement: str, server: Server | None = None, *, writes: bool = True) -> list[Any]:
+        """Past the name, on a connection that may write whatever the server was told, unless it need not."""
         url = (server or self.servers["postgres"]).url
         connection: Connection = connector(Settings(database_url=SecretStr(url)))()
         try:
-            connection.run("set default_transaction_read_only = off")
+            if writes:
+                connection.run("set default_transaction_read_only = off")
             return connection.run(statement) or []
         finally:
             connection.close()
@@ -170,10 +172,15 @@ class TestPostgres:
         house.is_told("postgres", "read_only", "read-only")
         assert house.handler._parts.archive.conversation(ConversationKey("default", conversation))
 
-    def test_a_ping_is_enough_to_know(self, house: House) -> None:
-        """The process that tells the status answers nobody."""
+    def test_a_ping_is_enough_to_know_although_a_proxy_keeps_the_servers_word_for_itself(
+        self, house: House, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The process that tells the status writes nothing else."""
+        monkeypatch.setattr("message_handler.stores.database._refuses_writes", lambda connection: False)
         house.sql("alter system set default_transaction_read_only = on")
         house.sql("select pg_reload_conf()")
+        eventually(lambda: house.sql("show default_transaction_read_only", writes=False) == [["on"]])
+        assert house.status()["status"] == "degraded"
         house.is_told("postgres", "read_only", "read-only")
 
     def test_another_one_that_was_promoted_behind_its_name(self, house: House, standby: Server) -> None:
@@ -234,6 +241,25 @@ class TestPostgres:
 
         eventually(lambda: port() == port_of(standby.url))
         assert not database.away
+        database.close()
+
+    def test_a_write_that_an_old_connections_server_refuses_is_done_on_a_new_one(
+        self, house: House, standby: Server
+    ) -> None:
+        name = SecretStr(house.names["postgres"].url(house.servers["postgres"].url))
+        database = Database(connector(Settings(database_url=name)), CircuitBreaker("Postgres", 60))
+        database.ping()
+        house.sql("select pg_promote()", standby)
+        house.names["postgres"].aim(port_of(standby.url), cut=False)
+        house.sql("alter system set default_transaction_read_only = on")
+        house.sql("select pg_reload_conf()")
+        eventually(lambda: house.sql("show default_transaction_read_only", writes=False) == [["on"]])
+        told = []
+        try:
+            database.ping()
+        except ReadOnly as error:
+            told.append(error)
+        assert told == []
         database.close()
 
     def test_one_whose_disk_is_full(self, house: House, warnings: Callable[[], Any]) -> None:

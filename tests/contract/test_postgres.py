@@ -388,8 +388,9 @@ class TestReadOnly:
             connection.run("set default_transaction_read_only = on")
             return connection
 
-        with pytest.raises(ReadOnly, match="read-only"):
+        with pytest.raises(MessageHandlerError) as told:
             Database(refusing).migrate()
+        assert isinstance(told.value, ReadOnly)
 
 
 class TestTLS:

@@ -121,18 +121,17 @@ ALONE = (
 )
 
 _POSTGRES = "contract/test_half_there.py::TestPostgres::"
-_REDIS = "contract/test_half_there.py::TestRedis::"
 HALF_THERE = (
     Guard(
         "a Postgres that refuses writes counts as away for them",
         "half there",
-        f"{_POSTGRES}test_one_that_was_told_to_refuse_writes",
+        "contract/test_postgres.py::TestReadOnly::test_a_migration_says_so",
         (Removal("stores/database.py", "if reason := _READ_ONLY.get(refused.code):", "if reason := None:"),),
     ),
     Guard(
         "a write that an old connection's server refuses is tried on a new one",
         "half there",
-        f"{_POSTGRES}test_a_switch_that_is_over_before_the_next_message_is_not_even_noticed",
+        f"{_POSTGRES}test_a_write_that_an_old_connections_server_refuses_is_done_on_a_new_one",
         (Removal("stores/database.py", "if refused.code != _REPLICA or self._writes.is_open:", "if True:"),),
     ),
     Guard(
@@ -178,7 +177,7 @@ HALF_THERE = (
         ),
     ),
     Guard(
-        "what is given back to Redis' pool while its breaker is open is dropped",
+        "a probe of Redis goes to a new connection",
         "half there",
         "contract/test_redis.py::TestAway::test_a_probe_goes_to_whom_the_name_leads_to_then",
         (Removal("stores/redis.py", " or self._breaker.is_open:", ":"),),
@@ -186,7 +185,7 @@ HALF_THERE = (
     Guard(
         "Postgres' ping writes",
         "half there",
-        f"{_POSTGRES}test_a_ping_is_enough_to_know",
+        f"{_POSTGRES}test_a_ping_is_enough_to_know_although_a_proxy_keeps_the_servers_word_for_itself",
         (Removal("stores/migrations.py", "with written as (update schema_functions set name = name where false)"),),
     ),
     Guard(
@@ -200,12 +199,6 @@ HALF_THERE = (
                 "if not self._writes.is_open:",
             ),
         ),
-    ),
-    Guard(
-        "connections to a Redis that refuses are dropped",
-        "half there",
-        f"{_REDIS}test_another_one_that_was_promoted_behind_its_name",
-        (Removal("stores/redis_client.py", "            self._anew()\n"),),
     ),
     Guard(
         "what old servers wrap is read",

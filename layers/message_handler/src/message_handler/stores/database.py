@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import socket
 import ssl
 import threading
@@ -433,6 +434,9 @@ def _refuses_writes(connection: Connection) -> bool:
 
 def _check_version(connection: Connection) -> None:
     """Raises TooOld."""
+    told = re.match(r"\d+", connection.parameter_statuses.get("server_version", ""))
+    if told and int(told[0]) >= _OLDEST_MAJOR:
+        return
     # A proxy may tell a version of its own at the login; this one comes from the server itself.
     ((number,),) = connection.run("show server_version_num")
     major = int(number) // 10_000

@@ -74,7 +74,7 @@ class RedisLines:
         self._used_at = time.monotonic()
         self._breaker = breaker or CircuitBreaker("Redis", settings.store_retry_after)
         self._clock = clock
-        self._reach = Reaching(self._breaker, self._anew, self._answers)
+        self._reach = Reaching(self._breaker, self._answers)
 
     def ping(self) -> None:
         """Whether it can be written to, on as many of a cluster's nodes as so many slots are on."""
@@ -205,7 +205,8 @@ class RedisLines:
     def _reaching(self, *, writes: bool = False) -> Reaching:
         now = time.monotonic()
         if self._used_at + IDLE_SECONDS < now or self._breaker.is_open:
-            # While it is open, commands that were under way give their connections back, to the server as it was.
+            # While it is open: the name may lead to another server by now. Commands that were under way give back
+            # connections to the one before until then.
             self._anew()
         self._used_at = now
         if self._breaker.is_open and not writes:
@@ -222,6 +223,7 @@ class RedisLines:
         """Whether the server is alive, asked once on a new connection. Of a cluster, any node may be the silent one."""
         if hasattr(self.client, "pools"):
             return False
+        self._anew()
         try:
             return bool(self.client.ping())
         except redis.RedisError:

@@ -234,20 +234,13 @@ class _Renewing:
 class Reaching:
     """Redis is called inside, behind its breaker; where it is away, redis-py's errors become Unavailable.
 
-    `anew` lets connections be made anew, for another server may have the name of one that is away or refuses.
     `answers` tells whether a server is alive that has said nothing in time: then the breaker stays as it is.
 
     Keeps nothing between its calls, so that one serves all threads. (`contextmanager` would take longer than the rest.)
     """
 
-    def __init__(
-        self,
-        breaker: CircuitBreaker,
-        anew: Callable[[], None] = lambda: None,
-        answers: Callable[[], bool] = lambda: False,
-    ) -> None:
+    def __init__(self, breaker: CircuitBreaker, answers: Callable[[], bool]) -> None:
         self._breaker = breaker
-        self._anew = anew
         self._answers = answers
 
     def __enter__(self) -> None:
@@ -264,12 +257,9 @@ class Reaching:
 
     def told(self, error: redis.RedisError) -> Exception:
         """Let the breaker know of an error, also of one call among others; what the error means."""
-        away = _away(error)
-        if away:
-            self._anew()
-            if isinstance(error, redis.TimeoutError) and self._answers():
-                return Unavailable("Redis, where a command takes too long,")
-        means = away or error
+        if isinstance(error, redis.TimeoutError) and self._answers():
+            return Unavailable("Redis, where a command takes too long,")
+        means = _away(error) or error
         self._breaker.__exit__(type(means), means, None)
         return means
 
