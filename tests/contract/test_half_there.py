@@ -75,6 +75,12 @@ class House:
         finally:
             connection.close()
 
+    def refuses_writes(self) -> None:
+        """From now on, Postgres does. A server takes a moment to hear of its configuration."""
+        self.sql("alter system set default_transaction_read_only = on")
+        self.sql("select pg_reload_conf()")
+        eventually(lambda: self.sql("show default_transaction_read_only", writes=False) == [["on"]])
+
     def redis(self, server: Server | None = None) -> redis.Redis:
         return redis.Redis.from_url((server or self.servers["redis"]).url, decode_responses=True)
 
@@ -144,8 +150,7 @@ def warnings(caplog: pytest.LogCaptureFixture) -> Callable[[], list[tuple[str, s
 class TestPostgres:
     def test_one_that_was_told_to_refuse_writes(self, house: House, warnings: Callable[[], Any]) -> None:
         house.answers(1)
-        house.sql("alter system set default_transaction_read_only = on")
-        house.sql("select pg_reload_conf()")
+        house.refuses_writes()
         house.answers()
         house.is_told("postgres", "read_only", "read-only")
         assert house.status()["components"]["database_connected"] is False
@@ -158,16 +163,14 @@ class TestPostgres:
 
     def test_without_redis_too_messages_are_answered_in_memory(self, house: House) -> None:
         house.answers(1)
-        house.sql("alter system set default_transaction_read_only = on")
-        house.sql("select pg_reload_conf()")
+        house.refuses_writes()
         house.names["redis"].refuse()
         house.answers()
         house.is_told("postgres", "read_only", "read-only", tier="memory")
 
     def test_what_it_has_is_still_read(self, house: House) -> None:
         (conversation,) = house.answers(1)
-        house.sql("alter system set default_transaction_read_only = on")
-        house.sql("select pg_reload_conf()")
+        house.refuses_writes()
         house.answers(1)
         house.is_told("postgres", "read_only", "read-only")
         assert house.handler._parts.archive.conversation(ConversationKey("default", conversation))
@@ -177,17 +180,14 @@ class TestPostgres:
     ) -> None:
         """The process that tells the status writes nothing else."""
         monkeypatch.setattr("message_handler.stores.database._refuses_writes", lambda connection: False)
-        house.sql("alter system set default_transaction_read_only = on")
-        house.sql("select pg_reload_conf()")
-        eventually(lambda: house.sql("show default_transaction_read_only", writes=False) == [["on"]])
+        house.refuses_writes()
         assert house.status()["status"] == "degraded"
         house.is_told("postgres", "read_only", "read-only")
 
     def test_another_one_that_was_promoted_behind_its_name(self, house: House, standby: Server) -> None:
         """Connections to the old primary live on: it is there, and refuses to write."""
         house.answers(1)
-        house.sql("alter system set default_transaction_read_only = on")
-        house.sql("select pg_reload_conf()")
+        house.refuses_writes()
         house.answers()
         house.is_told("postgres", "read_only", "read-only")
         house.sql("select pg_promote()", standby)
@@ -199,8 +199,7 @@ class TestPostgres:
     ) -> None:
         house.answers(1)
         house.sql("select pg_promote()", standby)
-        house.sql("alter system set default_transaction_read_only = on")
-        house.sql("select pg_reload_conf()")
+        house.refuses_writes()
         house.names["postgres"].aim(port_of(standby.url), cut=False)
         assert house.commits(standby)
         assert warnings() == []
@@ -217,8 +216,7 @@ class TestPostgres:
             return int(found)
 
         assert port() == port_of(house.servers["postgres"].url)
-        house.sql("alter system set default_transaction_read_only = on")
-        house.sql("select pg_reload_conf()")
+        house.refuses_writes()
         eventually(lambda: port() and database.away)
         house.sql("select pg_promote()", standby)
         house.names["postgres"].aim(port_of(standby.url), cut=False)
@@ -232,8 +230,7 @@ class TestPostgres:
         database.ping()
         house.sql("select pg_promote()", standby)
         house.names["postgres"].aim(port_of(standby.url), cut=False)
-        house.sql("alter system set default_transaction_read_only = on")
-        house.sql("select pg_reload_conf()")
+        house.refuses_writes()
 
         def port() -> int:
             ((found,),) = database.run(lambda connection: connection.run("select inet_server_port()"))
@@ -251,9 +248,7 @@ class TestPostgres:
         database.ping()
         house.sql("select pg_promote()", standby)
         house.names["postgres"].aim(port_of(standby.url), cut=False)
-        house.sql("alter system set default_transaction_read_only = on")
-        house.sql("select pg_reload_conf()")
-        eventually(lambda: house.sql("show default_transaction_read_only", writes=False) == [["on"]])
+        house.refuses_writes()
         told = []
         try:
             database.ping()
