@@ -203,7 +203,8 @@ def test_so_is_that_of_redis(lax: Certificates) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor() as server:
 
         def shakes_hands() -> None:
-            with suppress(OSError), context.wrap_socket(listener.accept()[0], server_side=True):
+            accepted, _ = listener.accept()
+            with suppress(OSError), accepted, context.wrap_socket(accepted, server_side=True):
                 pass
 
         server.submit(shakes_hands)
