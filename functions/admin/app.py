@@ -180,12 +180,13 @@ def redrive_dead_letters(call: Call) -> tuple[int, dict[str, Any]]:
 
 
 def sweep(max_age_hours: Any) -> dict[str, Any]:
-    """What the schedule does, for all tenants: wake what waits, and redrive what an outage left behind.
+    """What the schedule does, for all tenants: archive and redrive what an outage left behind, and wake what waits.
 
     What can't be done while a store is away keeps nothing else from being done: `left` names it, and says why. Raises
     Unavailable where no store that other processes know of could be swept: then it was no sweep.
     """
     its = parts()
+    maintenance.rescue(its.worker)
     if its.deliveries:
         its.deliveries.sweep()
     found = maintenance.reached(its.tiers)

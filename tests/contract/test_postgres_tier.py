@@ -341,7 +341,7 @@ class TestSweep:
         clock.advance(13 * DAY)
         chat.tier.sweep(older_than=DAY)
         assert chat.words(ended.job_id) == ["it hurts"]
-        chat.tier.archived(ended.job_id)
+        chat.tier.archived(chat.key, ended.job_id)
         job = chat.tier.job(ended.job_id)
         assert job is not None
         assert (job.unarchived, job.reply, chat.words(job)) == (False, "Rest.", [""])

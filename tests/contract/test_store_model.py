@@ -31,7 +31,7 @@ STORIES = {"redis": (60, 40), "postgres": (40, 30)}
 
 text = st.sampled_from(TEXTS)
 some_ids = st.lists(st.sampled_from(IDS), unique=True)
-kinds = st.sampled_from(("save", "save", "save", "save", "beat", "erase", "keep", "time", "time"))
+kinds = st.sampled_from(("save", "save", "save", "save", "beat", "erase", "archived", "time", "time"))
 
 
 class Story:
@@ -49,9 +49,10 @@ class Story:
         kind, key = self.draw(kinds), self.draw(st.sampled_from((KEYS[0], KEYS[0], KEYS[1])))
         if kind == "time":
             self.clock.advance(self.draw(st.sampled_from(self.seconds)))
-        elif kind == "keep":
+        elif kind == "archived":
             job_id = self.ended_id(key)
-            self.alike(lambda store: store.keep(job_id, f'{{"kept": "{job_id}"}}', 60))
+            document = f'{{"kept": "{job_id}"}}' if self.draw(st.booleans()) else None
+            self.alike(lambda store: store.archived(key, job_id, document, 60))
         else:
             save = self.save(key, kind)
             self.alike(lambda store: store.save([save]))
@@ -68,13 +69,15 @@ class Story:
         save.jobs = (
             {self.ended_id(key): ('{"ended": true}', 60.0)} if self.draw(st.booleans()) else {job_id_of(key, 1): None}
         )
+        if any(save.jobs.values()) and self.draw(st.booleans()):
+            save.unarchived = list(save.jobs)
         if kind == "erase":
             save.erases, save.jobs = True, dict.fromkeys(save.jobs)
             return save
         save.due_at = self.clock() + self.draw(st.sampled_from((-1.0, 30.0)))
         save.ttl = 14 * 24 * 3600.0
         if kind == "beat":
-            save.jobs = {}
+            save.jobs, save.unarchived = {}, []
             save.fields = {
                 "heartbeat_at": repr(self.clock()),
                 "progress": self.draw(st.sampled_from((None, "[1,null]"))),
@@ -88,7 +91,7 @@ class Story:
         save.taken = self.draw(st.integers(0, len(save.names)))
         save.wanted = ["line", "text:1", "version"] if self.draw(st.booleans()) else []
         if self.draw(st.integers(0, 4)) == 0:
-            save.jobs, save.due_at = {}, "as it is"  # it only compares
+            save.jobs, save.unarchived, save.due_at = {}, [], "as it is"  # it only compares
             return save
         again = fields.get("version") if self.draw(st.integers(0, 9)) == 0 else None
         save.fields = {"version": again or f"00000000-0000-4000-8000-{next(self.numbers):012}", "line": self.draw(text)}
@@ -118,6 +121,9 @@ class Story:
         self.alike(lambda store: [store.remembered(KEYS[0]), store.remembered(KEYS[0], IDS[2])])
         self.alike(lambda store: sorted(key.conversation_id for key in store.live("clinic")))
         self.alike(lambda store: sorted(key.platform_id for key in store.due(45.0)))
+        self.alike(
+            lambda store: sorted((end for end in store.unarchived() if isinstance(store.find(end[1]), str)), key=repr)
+        )
         self.alike(lambda store: [isinstance(store.find(job_id_of(KEYS[0], n)), str) for n in (1, 2, 3)])
 
     def alike(self, ask: Any) -> None:

@@ -295,6 +295,7 @@ class World:
 
     def sweeps(self) -> int:
         try:
+            maintenance.rescue(self.worker)
             return maintenance.sweep(self.tiers, self.sender)
         except (Crash, Unavailable):
             return 0

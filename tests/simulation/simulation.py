@@ -151,6 +151,7 @@ class Simulation(World):
             process = Process(self, "sweep")
             while True:
                 try:
+                    maintenance.rescue(process.worker)
                     with suppress(Unavailable):  # its function fails, and the next minute brings the next sweep
                         maintenance.sweep(process.tiers, process.queue)
                         maintenance.redrive(process.worker, process.queue)

@@ -111,6 +111,7 @@ class MessageHandler:
     def cleanup_old_locks(self, max_age_hours: float = maintenance.DEFAULT_MAX_AGE_HOURS) -> int:
         """Sweep now, over all platforms; returns how many conversations were freed or woken."""
         parts = self._parts
+        maintenance.rescue(parts.worker)
         count = maintenance.sweep(parts.tiers, parts.queue, max_age_hours=max_age_hours)
         return count + handoff.give_back_the_rest(parts.tiers, parts.archive, parts.intake.accept)
 

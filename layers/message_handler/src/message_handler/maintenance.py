@@ -22,6 +22,8 @@ _log = logging.getLogger(__name__)
 
 DEFAULT_MAX_AGE_HOURS = 24.0
 MAX_AGE_HOURS = 100_000
+#: So long one sweep archives what Postgres lacks.
+_RESCUE_SECONDS = 10.0
 #: So long one sweep looks through the dead letters; well below the function's 60 s and the API's 29 s.
 _REDRIVE_SECONDS = 10.0
 #: Jobs that one sweep ends because others answered their messages: they are few, for commits do it.
@@ -69,6 +71,13 @@ def end_answered(archive: Archive) -> int:
         for job in archive.unfinished(most=_MOST_ENDED):
             ended += jobs.end_answered(archive, job).status.ended
     return ended
+
+
+def rescue(worker: Worker) -> int:
+    """Archive the ends of jobs that were decided while Postgres was away; returns how many."""
+    with suppress(Unavailable):  # at the next sweep
+        return worker.rescue.push(worker.clock() + _RESCUE_SECONDS)
+    return 0
 
 
 def redrive(worker: Worker, queue: Queue) -> int:

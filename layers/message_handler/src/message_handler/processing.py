@@ -10,7 +10,6 @@ import math
 import time
 import uuid
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,6 +33,7 @@ from message_handler.models import (
     dated,
 )
 from message_handler.queues import MAX_RECEIVE_COUNT, PATIENCE_SECONDS, Queue
+from message_handler.rescue import Rescue
 from message_handler.runs import Ended, Run
 from message_handler.settings import Settings
 from message_handler.stores.failover import Failover
@@ -49,7 +49,7 @@ MAX_RETRY_SECONDS = 720.0
 PATIENT_FROM = 3
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Worker:
     """The use case of the worker function; the adapters are its ports."""
 
@@ -64,6 +64,10 @@ class Worker:
     sleep: Callable[[float], None] = time.sleep
     #: None: there is no Postgres to deliver from.
     deliveries: Deliveries | None = None
+    rescue: Rescue = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.rescue = Rescue(self.tiers, self.archive, self.queue, self.clock, self.meter)
 
     def process(self, record: AnyRecord, deadline: float, receive_count: int = 1) -> Outcome:
         """Work on the record's conversation until `deadline` (Unix seconds) at the latest.
@@ -78,8 +82,8 @@ class Worker:
             return Outcome(None)
         try:
             if isinstance(record, ArchiveRecord):
-                self._archive(record.job)
-                return Outcome(None)
+                return Outcome(None if self.rescue.take(record, deadline) else self.retry_after(receive_count))
+            self.rescue.push_if_due(deadline)
             retry = self.retry_after(receive_count)
             last = receive_count >= MAX_RECEIVE_COUNT
             patience = PATIENCE_SECONDS if receive_count < PATIENT_FROM else math.inf
@@ -105,7 +109,7 @@ class Worker:
         Raises Unavailable.
         """
         if isinstance(record, ArchiveRecord):
-            self._archive(record.job)
+            self.rescue.archived(record.job)
             return True
         own = {id_ for message in record.request.messages for id_ in message.ids}
         found = self.tiers.find(lambda tier: tier.waiting(record.request.key))
@@ -224,6 +228,7 @@ class Worker:
         if job is None:
             return
         ended.append(job)
+        self.rescue.due |= job.unarchived
         self.meter.add(f"Jobs{job.status.value.capitalize()}")
         if job.finished_at and job.status is JobStatus.COMPLETED:
             self.meter.add("TimeToReply", 1000 * (job.finished_at - job.created_at))
@@ -253,24 +258,11 @@ class Worker:
         ended = tier.job(ended_by)
         if ended and ended.unarchived:
             # Its archive record may be on its way, or have been lost with its sender.
-            self._archive(ended)
+            self.rescue.archived(ended)
         if self.is_settled(record):
             return None
         tier.forget(key, record.message_id)
         return wait
-
-    def _archive(self, job: Job) -> None:
-        """Give Postgres a job's end that was decided while it was away."""
-        if not self.archive.archive(job):
-            _log.info("an end was archived before, or another came first", extra={"ai_job_id": job.job_id})
-            self.meter.add("RepliesInConflict")
-            if self.archive.erased(job.key, job.accepted_at):
-                # (A tier that knows nothing of it has a new line at most.)
-                self.tiers.each(lambda tier: tier.job(job.job_id) and tier.erase(job.key, [job.job_id]))
-                return
-        # What can't be told forgets by itself.
-        with suppress(*PASSING):
-            self.tiers.each(lambda tier: tier.archived(job.job_id))
 
 
 def _promised(record: Record, now: float) -> Job:

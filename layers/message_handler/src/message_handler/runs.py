@@ -42,6 +42,7 @@ from message_handler.models import (
 )
 from message_handler.notices import failure_notice
 from message_handler.queues import Queue
+from message_handler.rescue import RECORD_SECONDS
 from message_handler.settings import Settings
 from message_handler.stores.port import Archive, Sealed, Tier
 
@@ -355,9 +356,9 @@ class Run:
         if kept:
             self.meter.add("RepliesUnarchived")
             try:
-                self.queue.send(ArchiveRecord(run))
+                self.queue.send(ArchiveRecord(run), delay=RECORD_SECONDS)
             except (Unavailable, PayloadTooLarge):
-                # The messages' own records come back until they are settled, and find it in the tier.
+                # It is in the tier's index, and the messages' own records come back until they are settled.
                 _log.warning("an archive record was not sent", extra={"ai_job_id": run.job_id})
         return Ended(run, finished.waiting)
 

@@ -279,11 +279,11 @@ class LineTier:
             self._pause(tried)
         raise Contended
 
-    def archived(self, job_id: str) -> None:
-        ended = self.job(job_id)
+    def archived(self, key: ConversationKey, job_id: str) -> None:
+        ended, document = self.job(job_id), None
         if ended and ended.unarchived:
             document = as_text(job_to_json(replace(ended, unarchived=False)))
-            self.store.keep(job_id, document, self._settings.job_ttl)
+        self.store.archived(key, job_id, document, self._settings.job_ttl)
 
     # What others look at.
 
@@ -367,6 +367,9 @@ class LineTier:
 
     def close(self) -> None:
         self.store.close()
+
+    def unarchived(self) -> list[tuple[ConversationKey, str]]:
+        return self.store.unarchived()
 
     def cached(self, name: str) -> str | None:
         return self.store.cached(name)
@@ -471,6 +474,7 @@ class LineTier:
             ttl = LIVE_TTL_SECONDS if job.unarchived else job_ttl  # guard: invariant 1, unarchived -> job_ttl
             save.jobs[job.job_id] = (as_text(job_to_json(job)), ttl)
             save.remembered_ttl = max(save.remembered_ttl, ttl)
+        save.unarchived = [job.job_id for job in line.ends if job.unarchived]
         save.waiting = tuple([message.message_id for job in jobs for message in job.messages])
         save.line_jobs = tuple([job.job_id for job in jobs])
 

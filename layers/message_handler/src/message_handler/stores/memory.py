@@ -63,6 +63,8 @@ class MemoryLines:
         self.ends = Expiring[ConversationKey, dict[str, str]](clock)
         #: The documents of jobs that ended, or the conversations whose they are.
         self.jobs = Expiring[str, str | ConversationKey](clock)
+        #: The index of unarchived ends.
+        self.lacking: dict[str, ConversationKey] = {}
 
     def ping(self) -> None:
         """A process reaches its own memory."""
@@ -88,6 +90,7 @@ class MemoryLines:
                 kept.pop(key, None)
             for job_id in save.jobs:
                 self.jobs.kept.pop(job_id, None)
+                self.lacking.pop(job_id, None)
             return Saved({})
         # A caller may want a text that goes with this save.
         there = fields | {name: text for name, text in save.fields.items() if text is not None}
@@ -106,6 +109,7 @@ class MemoryLines:
             self.ends.put(key, _changed(known, save.remembered), max(left, save.remembered_ttl))
         for job_id, end in save.jobs.items():
             self.jobs.put(job_id, *(end or (key, LIVE_TTL_SECONDS)))
+        self.lacking |= dict.fromkeys(save.unarchived, key)
         return Saved(brought)
 
     def _line(self, key: ConversationKey) -> dict[str, str]:
@@ -131,10 +135,15 @@ class MemoryLines:
         with self._mutex:
             return self.jobs.get(job_id)
 
-    def keep(self, job_id: str, document: str, seconds: float) -> None:
+    def archived(self, key: ConversationKey, job_id: str, document: str | None, seconds: float) -> None:
         with self._mutex:
-            if self.jobs.get(job_id):
+            self.lacking.pop(job_id, None)
+            if document is not None and self.jobs.get(job_id):
                 self.jobs.put(job_id, document, seconds)
+
+    def unarchived(self) -> list[tuple[ConversationKey, str]]:
+        with self._mutex:
+            return [(key, job_id) for job_id, key in self.lacking.items()]
 
     def live(self, platform_id: str) -> list[ConversationKey]:
         with self._mutex:

@@ -158,7 +158,7 @@ class Tier(Protocol):
     def finish(self, key: ConversationKey, lock_id: str | None, job: Job) -> Finished:
         """End `job` as it says. `lock_id` None: Postgres has decided already, no owner is compared.
 
-        A job that is `unarchived` is kept with its messages' text until `archived` is called.
+        A job that is `unarchived` is kept with its messages' text, and indexed, until `archived` is called.
         """
 
     def give_back(self, key: ConversationKey, lock_id: str) -> bool:
@@ -167,8 +167,14 @@ class Tier(Protocol):
         False, and nothing changed, if the lock is not one's own.
         """
 
-    def archived(self, job_id: str) -> None:
-        """Postgres has the end of an `unarchived` job: its messages' text need not be kept any more."""
+    def archived(self, key: ConversationKey, job_id: str) -> None:
+        """Postgres has the end of an `unarchived` job: its messages' text need not be kept any more.
+
+        From then on `unarchived` does not name it, even if its end is gone.
+        """
+
+    def unarchived(self) -> list[tuple[ConversationKey, str]]:
+        """Jobs whose ends Postgres may lack, those of one conversation as they ended; not all, if there are many."""
 
     def ended_by(self, key: ConversationKey, message_id: str) -> str | None:
         """The job that ended with a message not long ago; a cache, Postgres' `settled_by` is the truth."""
@@ -226,7 +232,7 @@ class Tier(Protocol):
     def admit(self, platform_id: str, per_minute: int) -> float:
         """Take one of the messages that the tenant may send; 0, or the seconds until there is one to take.
 
-        Redis counts for all processes, the other tiers each for its own.
+        Redis counts for all processes, the other tiers each for its own. A name that is no tenant's has its own count.
         """
 
     def close(self) -> None: ...
@@ -264,6 +270,8 @@ class Save:
     remembered_ttl: float = 0.0
     #: Documents of jobs that ended, each for so many seconds; None for one that is in the line now.
     jobs: dict[str, tuple[str, float] | None] = field(default_factory=dict)
+    #: Those of `jobs` whose ends Postgres lacks: they are indexed.
+    unarchived: Collection[str] = ()
     #: The messages that wait, by their ids, and the line's jobs: for a store whose statements look for them.
     waiting: tuple[str, ...] = ()
     line_jobs: tuple[str, ...] = ()
@@ -333,8 +341,11 @@ class LineStore(Protocol):
     def find(self, job_id: str) -> ConversationKey | str | None:
         """The conversation in whose line a job may be, or the document of how it ended."""
 
-    def keep(self, job_id: str, document: str, seconds: float) -> None:
-        """Replace the document of a job that ended, if it is still there."""
+    def archived(self, key: ConversationKey, job_id: str, document: str | None, seconds: float) -> None:
+        """Take a job out of the index of unarchived ends. With a `document`, replace its own, if it is still there."""
+
+    def unarchived(self) -> list[tuple[ConversationKey, str]]:
+        """What that index has, those of one conversation as they ended. Of many, a bounded part."""
 
     def live(self, platform_id: str) -> list[ConversationKey]:
         """The tenant's conversations in which a job waits."""

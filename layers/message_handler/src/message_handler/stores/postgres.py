@@ -20,6 +20,9 @@ from message_handler.stores.line_documents import STRUCTURE
 from message_handler.stores.line_tier import LineTier
 from message_handler.stores.port import CLOCK_MARGIN, MOST_REMEMBERED, Save, Saved, Snapshot, TierName
 
+#: So many of a tenant's unarchived ends are looked at together, the oldest: the others when these are archived.
+MOST_UNARCHIVED = 500
+
 
 class PostgresLines:
     """See `LineStore`. `clock`: None for the server's, or the test's own (Unix seconds)."""
@@ -67,8 +70,12 @@ class PostgresLines:
             return document if platform_id is None else ConversationKey(platform_id, conversation_id)
         return None
 
-    def keep(self, job_id: str, document: str, seconds: float) -> None:
-        self._execute("keep_job", job_id=job_id, document=document, seconds=seconds)
+    def archived(self, key: ConversationKey, job_id: str, document: str | None, seconds: float) -> None:
+        self._execute("archived_end", platform_id=key.platform_id, job_id=job_id, document=document, seconds=seconds)
+
+    def unarchived(self) -> list[tuple[ConversationKey, str]]:
+        rows = self._execute("unarchived_ends", most=MOST_UNARCHIVED)
+        return [(ConversationKey(*key), str(job_id)) for *key, job_id in rows]
 
     def live(self, platform_id: str) -> list[ConversationKey]:
         rows = self._execute("live_lines", platform_id=platform_id)
@@ -120,6 +127,7 @@ def _values(save: Save) -> dict[str, Any]:
         "remembered": {id_: text for id_, text in save.remembered.items() if text is not None},
         "forgotten": [id_ for id_, text in save.remembered.items() if text is None],
         "ended": {job_id: end for job_id, end in save.jobs.items() if end},
+        "unarchived": save.unarchived,
         "job_ids": None if beats else save.line_jobs,
         "message_ids": None if beats else save.waiting,
         "erased": list(save.jobs) if save.erases else None,

@@ -3,6 +3,7 @@
     mh:{17}:state:<platform>/<conversation>   the line's fields (see line_documents.py)
     mh:{17}:ended:<platform>/<conversation>   what duplicates of ended jobs are recognised by
     mh:{17}:sweep                             the shard's index for the sweep
+    mh:{17}:unarchived                        the shard's index of ends that Postgres lacks
     mh:{17}:job:<job id>                      ">" + the conversation while the job lives, its end afterwards
     mh:{<platform>}:rate                      how many messages the tenant may still send, if there is a limit
 
@@ -39,6 +40,8 @@ from message_handler.stores.redis_client import Reaching
 
 #: Slots that a ping writes to.
 PINGED = 16
+#: So many of a shard's unarchived ends are looked at together, the oldest: the others when these are archived.
+MOST_UNARCHIVED = 50
 #: A connection that nobody used for so many seconds is made anew: firewalls and balancers drop idle ones silently.
 IDLE_SECONDS = 60.0
 
@@ -99,16 +102,17 @@ class RedisLines:
     def _words(self, save: Save) -> list[str]:
         """The script's keys and arguments, after their number."""
         shard, member = f"mh:{{{save.key.shard}}}", _member(save.key)
-        keys = [f"{shard}:state:{member}", f"{shard}:ended:{member}", f"{shard}:sweep"]
+        keys = [f"{shard}:state:{member}", f"{shard}:ended:{member}", f"{shard}:sweep", f"{shard}:unarchived"]
         keys += [f"{shard}:job:{job_id}" for job_id in (*save.names, *save.jobs)]
         if save.erases:
             keys.append(f"{shard}:line:{member}")  # the line as the release before kept it
         set_, gone = _set_and_gone(save.fields)
         remembered, forgotten = _set_and_gone(save.remembered)
         jobs: list[str] = []
-        for end in save.jobs.values():
+        for job_id, end in save.jobs.items():
             document, seconds = end or (f">{member}", LIVE_TTL_SECONDS)
-            jobs += document, str(math.ceil(seconds))
+            indexed = save.erases or job_id in save.unarchived
+            jobs += document, str(math.ceil(seconds)), f"{job_id} {member}" if indexed else "-"
         due_at = "-" if save.due_at is None else "=" if save.due_at == "as it is" else repr(save.due_at)
         ids, names = len(save.ids), len(save.names)
         return [
@@ -165,11 +169,21 @@ class RedisLines:
         found = None if shard is None else self._text(_job_key(shard, job_id))
         return _key_of(found[1:]) if found and found.startswith(">") else found
 
-    def keep(self, job_id: str, document: str, seconds: float) -> None:
-        shard = shard_of_job(job_id)
-        if shard is not None:
-            with self._reaching():
-                self.client.set(_job_key(shard, job_id), document, ex=math.ceil(seconds), xx=True)
+    def archived(self, key: ConversationKey, job_id: str, document: str | None, seconds: float) -> None:
+        pipeline = self.client.pipeline(transaction=False)
+        if document is not None:
+            pipeline.set(_job_key(key.shard, job_id), document, ex=math.ceil(seconds), xx=True)
+        pipeline.zrem(_index_key(key.shard), f"{job_id} {_member(key)}")
+        with self._reaching():
+            pipeline.execute()
+
+    def unarchived(self) -> list[tuple[ConversationKey, str]]:
+        pipeline = self.client.pipeline(transaction=False)
+        for shard in range(SHARDS):
+            pipeline.zrange(_index_key(shard), 0, MOST_UNARCHIVED - 1)
+        with self._reaching():
+            entries = [entry.split(" ", 1) for shard in pipeline.execute() for entry in shard]
+        return [(_key_of(member), job_id) for job_id, member in entries]
 
     def live(self, platform_id: str) -> list[ConversationKey]:
         return [key for key in self._indexed(math.inf) if key.platform_id == platform_id]
@@ -279,6 +293,10 @@ def _ended_key(key: ConversationKey) -> str:
 
 def _job_key(shard: int, job_id: str) -> str:
     return f"mh:{{{shard}}}:job:{job_id}"
+
+
+def _index_key(shard: int) -> str:
+    return f"mh:{{{shard}}}:unarchived"
 
 
 def _key_of(member: str) -> ConversationKey:

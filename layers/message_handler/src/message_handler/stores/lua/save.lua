@@ -2,8 +2,10 @@
 --
 -- KEYS[1]  hash: the line's fields          KEYS[2]  hash: what is remembered of messages, by their ids
 -- KEYS[3]  sorted set of the shard: conversation -> Unix seconds at which the sweep should look at it
--- KEYS[4…] a string for each name that is looked up, then for each job that is written: its end, or '>' + the line's name
--- ARGV[1…] as below ('-' for none), then as many as `counts` says: ids, wanted, then what is set, gone, remembered, forgotten, and jobs
+-- KEYS[4]  sorted set of the shard: a job whose end Postgres lacks and its conversation -> Unix seconds at which it ended
+-- KEYS[5…] a string for each name that is looked up, then for each job that is written: its end, or '>' + the line's name
+-- ARGV[1…] as below ('-' for none), then as many as `counts` says: ids, wanted, then what is set, gone, remembered, forgotten, and
+--          jobs (each its text, for how many seconds, and how that index names it, '-' if it has not to)
 -- Returns  'saved', or {'saved', the wanted fields}; or {'met', time, structure, what is remembered, which names are taken}
 
 local member, seen, head, counts = unpack(ARGV, 1, 4)
@@ -46,7 +48,7 @@ for index = 1, unknown_ids do
 end
 local taken = {}
 for index = 1, names do
-  local job = redis.call('GET', KEYS[3 + index])
+  local job = redis.call('GET', KEYS[4 + index])
   taken[index] = job and string.sub(job, 1, 1) ~= '>' and 1 or 0
   allowed = allowed and (taken[index] == 0 or index > tonumber(unknown_names))
 end
@@ -58,8 +60,11 @@ if not allowed and not repeated then
 end
 if erases == '1' then
   redis.call('ZREM', KEYS[3], member)
+  for index = 1, jobs do
+    redis.call('ZREM', KEYS[4], ARGV[at + 3 * index])
+  end
   for index, key in ipairs(KEYS) do
-    if index ~= 3 then
+    if index ~= 3 and index ~= 4 then
       redis.call('DEL', key)
     end
   end
@@ -99,7 +104,11 @@ if not repeated then
   end
   each('HDEL', KEYS[2], forgotten)
   for index = 1, jobs do
-    redis.call('SET', KEYS[3 + names + index], ARGV[at + 2 * index - 1], 'EX', ARGV[at + 2 * index])
+    local text, seconds, entry = unpack(ARGV, at + 3 * index - 2, at + 3 * index)
+    redis.call('SET', KEYS[4 + names + index], text, 'EX', seconds)
+    if entry ~= '-' then
+      redis.call('ZADD', KEYS[4], time, entry)
+    end
   end
 end
 if wanted == '0' then

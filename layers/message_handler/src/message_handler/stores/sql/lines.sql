@@ -34,12 +34,24 @@ where job_id = cast(:job_id as uuid)
 union all
 select platform_id, conversation_id, null from line_states where job_ids @> array[cast(:job_id as uuid)]
 
--- name: keep_job
--- The archive has the job's end now: its messages' text goes.
+-- name: archived_end
+-- The archive has the job's end now: with a :document its messages' text goes.
 update ended_jobs
-set document = :document,
-    expires_at = coalesce(cast(:clock as float8), extract(epoch from clock_timestamp())) + cast(:seconds as float8)
-where job_id = cast(:job_id as uuid)
+set lacking = null,
+    document = coalesce(cast(:document as text), document),
+    expires_at = case when cast(:document as text) is null then expires_at
+                 else coalesce(cast(:clock as float8), extract(epoch from clock_timestamp())) + cast(:seconds as float8) end
+where job_id = cast(:job_id as uuid) and platform_id = :platform_id
+
+-- name: unarchived_ends
+-- Jobs whose ends the archive lacks, as they ended: the :most oldest of each tenant.
+select platform_id, lacking, job_id
+from (select *, row_number() over (partition by platform_id order by expires_at) as number
+      from ended_jobs
+      where lacking is not null
+        and expires_at > coalesce(cast(:clock as float8), extract(epoch from clock_timestamp()))) as ends
+where number <= :most
+order by expires_at
 
 -- name: live_lines
 -- The tenant's conversations in which a job waits.

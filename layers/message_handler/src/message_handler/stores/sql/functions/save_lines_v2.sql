@@ -17,7 +17,7 @@ begin
             number integer, platform_id text, conversation_id text, compared text, seen text, version text,
             heartbeat_at text, now float8, clock float8, margin float8, most integer, ids text[], unknown_ids text[],
             names uuid[], unknown_names uuid[], structure text[], set_fields jsonb, gone text[], due_at float8,
-            ttl float8, remembered jsonb, forgotten text[], ended jsonb, job_ids uuid[],
+            ttl float8, remembered jsonb, forgotten text[], ended jsonb, unarchived uuid[], job_ids uuid[],
             message_ids text[], erased uuid[], wanted text[])
         order by platform_id, conversation_id
     loop
@@ -82,12 +82,13 @@ begin
                     expires_at = case when save.due_at is null then coalesce(server_time + save.ttl, line.expires_at) end
                 where line_states.platform_id = save.platform_id
                   and line_states.conversation_id = save.conversation_id;
-                insert into ended_jobs (platform_id, job_id, document, expires_at)
+                insert into ended_jobs (platform_id, job_id, document, expires_at, lacking)
                 select save.platform_id, cast(ended.key as uuid), ended.value ->> 0,
-                       server_time + cast(ended.value ->> 1 as float8)
+                       server_time + cast(ended.value ->> 1 as float8),
+                       case when cast(ended.key as uuid) = any(save.unarchived) then save.conversation_id end
                 from jsonb_each(save.ended) as ended
                 on conflict (job_id, platform_id) do update
-                set document = excluded.document, expires_at = excluded.expires_at;
+                set document = excluded.document, expires_at = excluded.expires_at, lacking = coalesce(excluded.lacking, ended_jobs.lacking);
             end if;
         end if;
         wanted := coalesce((select jsonb_object_agg(key, value) from jsonb_each(line.fields)
