@@ -152,6 +152,8 @@ class Simulation(World):
             while True:
                 try:
                     maintenance.rescue(process.worker)
+                    if self.postgres_was_away and not process.worker.rescue.due:
+                        self.lacks_nothing()
                     with suppress(Unavailable):  # its function fails, and the next minute brings the next sweep
                         maintenance.sweep(process.tiers, process.queue)
                         maintenance.redrive(process.worker, process.queue)

@@ -64,17 +64,19 @@ class SharedLines(MemoryLines):
 
     def flush(self) -> None:
         self.lines.kept, self.due_at, self.ends.kept, self.jobs.kept, self._owners = {}, {}, {}, {}, {}
+        self.lacking = {}
 
     def remember(self) -> None:
         """Keep a copy of everything, as a replica that falls behind does."""
-        self._snapshots.append(tuple(map(dict, (self.lines.kept, self.due_at, self.ends.kept, self.jobs.kept))))
+        kept = (self.lines.kept, self.due_at, self.ends.kept, self.jobs.kept, self.lacking)
+        self._snapshots.append(tuple(map(dict, kept)))
         del self._snapshots[:-_REMEMBERED]
 
     def roll_back(self, steps: int) -> None:
         """Forget the newest saves: a stale replica was promoted."""
         if self._snapshots:
             del self._snapshots[max(1, len(self._snapshots) - steps) :]
-            self.lines.kept, self.due_at, self.ends.kept, self.jobs.kept = self._snapshots.pop()
+            self.lines.kept, self.due_at, self.ends.kept, self.jobs.kept, self.lacking = self._snapshots.pop()
         # Who owns what now, only the tier itself can know.
         self._owners = {}
 

@@ -52,6 +52,7 @@ def live(seeds: range) -> dict[int, str]:
             broken[seed] = str(violation)
         LIVES.runs += 1
         LIVES.counts.update({f"fault: {fault}": number for fault, number in simulation.counts.items()})
+        LIVES.counts["outages made up for"] += simulation.made_up_for
         LIVES.counts["messages told 202"] += len(simulation.told)
         LIVES.counts["cancels told 200"] += len(simulation.cancelled)
         LIVES.counts["steps"] += simulation.scheduler.steps

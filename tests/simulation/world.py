@@ -20,11 +20,14 @@ from tests.simulation.sqs import SimulatedQueue
 from tests.simulation.stores import Doing, SharedArchive, SharedLines
 
 #: They only ask how things are: no step of their own, or a run would consist of them.
-QUIET = frozenset({"ping", "close", "cached", "cache", "bot_of", "configuration", "lock", "dead_letters", "remove"})
+QUIET = frozenset(
+    {"ping", "close", "cached", "cache", "bot_of", "configuration", "lock", "dead_letters", "remove", "admit"}
+)
 #: Long enough for a claim to go stale, the sweep to come and others to do the work.
 PAUSES = (90.0, 16.0, 5.0, 400.0)
 OUTAGE_SECONDS = (20.0, 0.05, 0.3, 2.0, 90.0, 400.0, 2_000.0)
-MAX_STEPS = 6_000
+#: An archive record comes back every 5 s: an outage of an hour takes thousands.
+MAX_STEPS = 60_000
 #: The stores of lines, whose calls are parts of a tier's steps.
 TIERS = ("redis", "postgres", "memory")
 
@@ -44,6 +47,7 @@ class World:
         self.ai = SlowAI(self, naps)
         self.trace: list[tuple[float, str, str, tuple[Any, ...], Any]] = []
         self.counts: Counter[str] = Counter()
+        self.made_up_for = 0
         self._doing: dict[str, Doing] = {}
         #: When something went wrong, and when the sweep or an operator then took a conversation from its worker.
         self.faults_at: list[float] = []
@@ -52,12 +56,18 @@ class World:
         self.contents: dict[str, str] = {}
         #: The messages that Redis took in, in the order in which they came.
         self.accepted: list[str] = []
-        self.redis_lost = self.redis_split = self.postgres_was_away = False
+        self.redis_lost = self.redis_split = self.postgres_was_away = self._was_beyond = False
 
     @property
     def beyond_the_limits(self) -> bool:
-        """Whether two replies may have been shown: Postgres was away, and Redis was lost or split."""
-        return self.postgres_was_away and (self.redis_lost or self.redis_split)
+        """Whether two replies may have been shown: Postgres was away, and Redis was lost or split before it had all."""
+        return self._was_beyond or (self.postgres_was_away and (self.redis_lost or self.redis_split))
+
+    def lacks_nothing(self) -> None:
+        """Postgres is back, and has all ends: from here on Redis may be lost."""
+        self._was_beyond = self.beyond_the_limits
+        self.postgres_was_away = False
+        self.made_up_for += 1
 
     def step(
         self,
@@ -113,6 +123,8 @@ class World:
     def does(self, label: str, name: str, call: Callable[[], Any], arguments: tuple[Any, ...]) -> Any:
         """A step of a tier, by its parts."""
         actor, outcome = self._actor, None
+        if name == "finish" and arguments[2].unarchived:
+            self.postgres_was_away = True
         before, doing = self._doing.get(actor), Doing(name, arguments)
         self._doing[actor] = doing
         try:
