@@ -22,7 +22,7 @@ from message_handler.models import (
     shard_of_job,
 )
 from message_handler.settings import Settings
-from message_handler.stores.port import Finished, Sealed, Tier
+from message_handler.stores.port import LIVE_TTL_SECONDS, Finished, Sealed, Tier
 from tests.contract.chat import BOT, Chat, Clock, named
 
 DAY = 24 * 3600.0
@@ -1316,6 +1316,68 @@ class TestForget:
         chat.says(named("m1"))
         chat.tier.forget(chat.key, "m1")
         assert chat.says(named("m1")).duplicate
+
+
+class TestUnarchived:
+    """The index of ends that Postgres lacks."""
+
+    def ends(self, chat: Chat, number: int, *, unarchived: bool = True) -> Job:
+        chat.says(named(f"m{number}", "it hurts"))
+        ended = chat.end(chat.claimed(), reply="Rest.", unarchived=unarchived)
+        assert chat.finish("worker", ended).done
+        chat.clock.advance(1)
+        return ended
+
+    def test_it_names_them_until_postgres_has_them(self, chat: Chat) -> None:
+        jobs = [self.ends(chat, number) for number in range(3)]
+        self.ends(chat, 3, unarchived=False)
+        assert chat.tier.unarchived() == [(chat.key, job.job_id) for job in jobs]
+        chat.tier.archived(chat.key, jobs[1].job_id)
+        assert chat.tier.unarchived() == [(chat.key, jobs[0].job_id), (chat.key, jobs[2].job_id)]
+        assert chat.words(jobs[0].job_id) == ["it hurts"]
+        assert chat.words(jobs[1].job_id) == [""]
+
+    def test_archived_twice_is_archived_once(self, chat: Chat) -> None:
+        ended = self.ends(chat, 1)
+        for _ in range(2):
+            chat.tier.archived(chat.key, ended.job_id)
+        job = chat.tier.job(ended.job_id)
+        assert job is not None
+        assert (job.status, job.reply, job.unarchived) == (ended.status, "Rest.", False)
+        assert chat.tier.unarchived() == []
+
+    def test_one_whose_end_is_gone_can_be_dropped(self, chat: Chat, clock: Clock) -> None:
+        ended = self.ends(chat, 1)
+        clock.advance(LIVE_TTL_SECONDS + 1)
+        assert chat.tier.job(ended.job_id) is None
+        chat.tier.archived(chat.key, ended.job_id)
+        assert chat.tier.unarchived() == []
+        assert chat.tier.job(ended.job_id) is None
+
+    def test_a_job_that_lives_is_left_as_it_is(self, chat: Chat) -> None:
+        job_id = chat.says("a").job_id
+        chat.tier.archived(chat.key, job_id)
+        assert chat.head is not None
+        assert chat.tier.job(job_id) == chat.head
+
+    def test_what_is_erased_is_in_no_index(self, chat: Chat) -> None:
+        other = Chat(chat.tier, chat.clock, ConversationKey("clinic", "patient-2"))
+        self.ends(chat, 1)
+        kept = self.ends(other, 1)
+        chat.tier.erase(chat.key)
+        assert chat.tier.unarchived() == [(other.key, kept.job_id)]
+
+    def test_many_keep_no_other_tenants_out_of_sight(self, chat: Chat, monkeypatch: pytest.MonkeyPatch) -> None:
+        for store in ("redis", "postgres"):
+            monkeypatch.setattr(f"message_handler.stores.{store}.MOST_UNARCHIVED", 2)
+        jobs = [self.ends(chat, number).job_id for number in range(4)]
+        other = Chat(chat.tier, chat.clock, ConversationKey("lab", "patient-2"))
+        theirs = self.ends(other, 1)
+        found = chat.tier.unarchived()
+        assert (other.key, theirs.job_id) in found
+        assert [job_id for key, job_id in found if key == chat.key][:2] == jobs[:2]
+        if chat.tier.name != "memory":
+            assert len(found) == 3
 
 
 class TestLock:

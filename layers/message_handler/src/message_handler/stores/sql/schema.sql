@@ -565,7 +565,7 @@ begin
             number integer, platform_id text, conversation_id text, compared text, seen text, version text,
             heartbeat_at text, now float8, clock float8, margin float8, most integer, ids text[], unknown_ids text[],
             names uuid[], unknown_names uuid[], structure text[], set_fields jsonb, gone text[], due_at float8,
-            ttl float8, remembered jsonb, forgotten text[], ended jsonb, job_ids uuid[],
+            ttl float8, remembered jsonb, forgotten text[], ended jsonb, unarchived uuid[], job_ids uuid[],
             message_ids text[], erased uuid[], wanted text[])
         order by platform_id, conversation_id
     loop
@@ -630,12 +630,13 @@ begin
                     expires_at = case when save.due_at is null then coalesce(server_time + save.ttl, line.expires_at) end
                 where line_states.platform_id = save.platform_id
                   and line_states.conversation_id = save.conversation_id;
-                insert into ended_jobs (platform_id, job_id, document, expires_at)
+                insert into ended_jobs (platform_id, job_id, document, expires_at, lacking)
                 select save.platform_id, cast(ended.key as uuid), ended.value ->> 0,
-                       server_time + cast(ended.value ->> 1 as float8)
+                       server_time + cast(ended.value ->> 1 as float8),
+                       case when cast(ended.key as uuid) = any(save.unarchived) then save.conversation_id end
                 from jsonb_each(save.ended) as ended
                 on conflict (job_id, platform_id) do update
-                set document = excluded.document, expires_at = excluded.expires_at;
+                set document = excluded.document, expires_at = excluded.expires_at, lacking = coalesce(excluded.lacking, ended_jobs.lacking);
             end if;
         end if;
         wanted := coalesce((select jsonb_object_agg(key, value) from jsonb_each(line.fields)
@@ -882,7 +883,8 @@ CREATE TABLE public.ended_jobs (
     platform_id text NOT NULL,
     job_id uuid NOT NULL,
     document text NOT NULL,
-    expires_at double precision NOT NULL
+    expires_at double precision NOT NULL,
+    lacking text
 );
 
 CREATE TABLE public.erasures (
@@ -1077,6 +1079,8 @@ CREATE INDEX audit_by_time ON public.audit USING btree (at);
 CREATE INDEX conversations_by_activity ON public.conversations USING btree (updated_at);
 
 CREATE INDEX ended_jobs_by_end ON public.ended_jobs USING btree (expires_at);
+
+CREATE INDEX ended_jobs_lacking ON public.ended_jobs USING btree (platform_id, expires_at) WHERE (lacking IS NOT NULL);
 
 CREATE INDEX erasures_by_time ON public.erasures USING btree (erased_at);
 
