@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -259,6 +260,33 @@ class TestWhenItIsDue:
         house.clock.now -= 1
         house.rescue.push_if_due(FAR)
         assert house.archive.asked == []
+
+    def test_the_records_of_a_batch_wait_for_the_one_that_asks(self, house: House) -> None:
+        """Meanwhile the breaker refuses all others: they would go on as if Postgres were away still."""
+        asked, answers, passed = threading.Event(), threading.Event(), threading.Event()
+
+        def ping() -> None:
+            asked.set()
+            answers.wait(30)
+            house.archive.is_away = False
+
+        def comes_second() -> None:
+            house.rescue.push_if_due(FAR)
+            passed.set()
+
+        house.archive.is_away = True
+        house.archive.ping = ping  # type: ignore[method-assign]
+        first = threading.Thread(target=house.rescue.push_if_due, args=(FAR,))
+        first.start()
+        assert asked.wait(30)
+        second = threading.Thread(target=comes_second)
+        second.start()
+        assert not passed.wait(0.2)
+        answers.set()
+        for thread in (first, second):
+            thread.join(30)
+        assert passed.is_set()
+        assert not house.archive.is_away
 
     def test_a_record_waits_no_longer_than_a_moment_for_it(self, house: House) -> None:
         for number in range(9):

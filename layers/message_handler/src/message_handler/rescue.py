@@ -49,14 +49,24 @@ class Rescue:
     #: Whether ends may be waiting, as far as this process has seen.
     due: bool = False
     _next_look: float = 0.0
+    _looking: threading.Lock = field(default_factory=threading.Lock)
     _at_it: threading.Lock = field(default_factory=threading.Lock)
 
     def push_if_due(self, deadline: float) -> None:
         """If Postgres was away and is back, push what it lacks, but not for long."""
-        now = self.clock()
         self.due = self.due or self.archive.away
-        if self.due and now >= self._next_look:
+        if not self.due:
+            return
+        with self._looking:
+            # The breaker lets one call through, and refuses others meanwhile: a batch's other records would go on
+            # without Postgres. Here they wait for that one.
+            now = self.clock()
+            if now < self._next_look:
+                return
             self._next_look = now + LOOK_SECONDS
+            with suppress(Unavailable):
+                self.archive.ping()
+        if not self.archive.away:
             with suppress(*PASSING):
                 self.push(min(deadline, now + PUSH_SECONDS))
 
@@ -66,7 +76,7 @@ class Rescue:
         Raises Unavailable where Postgres is away; nothing is asked of a tier then.
         """
         if not self._at_it.acquire(blocking=False):
-            return 0  # another thread pushes
+            return 0
         count = 0
         try:
             self.archive.ping()
