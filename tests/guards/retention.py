@@ -214,7 +214,7 @@ ERASING = (
         "a late end that is void leaves a new line alone",
         "erasure",
         f"{ERASED}::TestTheNewOnesWork::test_so_does_an_end_that_comes_late[redis and postgres]",
-        (Removal("processing.py", "tier.job(job.job_id) and tier.erase", "tier.erase"),),
+        (Removal("rescue.py", "tier.job(job.job_id) and tier.erase", "tier.erase"),),
     ),
     Guard(
         "who erases waits for who takes a fence",
@@ -246,7 +246,7 @@ ERASING = (
         f"{ERASED}::TestOutages::test_an_end_that_waits_to_be_archived_is_void[redis and postgres-before]",
         (
             Removal(
-                "processing.py",
+                "rescue.py",
                 "            if self.archive.erased(job.key, job.accepted_at):\n",
                 "            if False:\n",
             ),

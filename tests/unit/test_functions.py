@@ -23,7 +23,16 @@ from message_handler.errors import AIError, Conflict, InvalidRequest, Unavailabl
 from message_handler.jobs import BackgroundJobManager
 from message_handler.locks import MessageLockManager
 from message_handler.metrics import Meter
-from message_handler.models import Claim, ConversationKey, DeliveryRecord, Message, Record, Request, shard_of_job
+from message_handler.models import (
+    Claim,
+    ConversationKey,
+    DeliveryRecord,
+    JobStatus,
+    Message,
+    Record,
+    Request,
+    shard_of_job,
+)
 from message_handler.notices import failure_notice
 from message_handler.queues import SqsQueue, decode, encode
 from message_handler.settings import Settings
@@ -727,6 +736,18 @@ class TestAdmin:
         service.http("intake", service.event("intake-post-message"))
         assert service.invoke("admin", service.event("admin-schedule")) == {"swept": 0}
         assert service.output.metrics["ConversationsSwept"] == [0]
+
+    def test_the_schedule_archives_what_postgres_lacks(self, service: Service) -> None:
+        service.http("intake", service.event("intake-post-message"))
+        tier = service.parts.tiers.tiers[0]
+        claim = tier.claim(KEY, "a worker")
+        assert isinstance(claim, Claim)
+        ended = replace(claim.job, status=JobStatus.COMPLETED, reply="Rest.", unarchived=True)
+        assert tier.finish(KEY, "a worker", ended).done
+        service.invoke("admin", service.event("admin-schedule"))
+        message_id = ended.messages[0].message_id
+        assert service.parts.archive.settled_by(KEY, message_id) == ended.job_id
+        assert tier.unarchived() == []
 
     def test_an_erased_conversation_is_gone_and_then_not_found(self, service: Service) -> None:
         event = service.event("admin-erase-conversation")

@@ -474,7 +474,7 @@ class LineTier:
             ttl = LIVE_TTL_SECONDS if job.unarchived else job_ttl  # guard: invariant 1, unarchived -> job_ttl
             save.jobs[job.job_id] = (as_text(job_to_json(job)), ttl)
             save.remembered_ttl = max(save.remembered_ttl, ttl)
-        save.unarchived = [job.job_id for job in line.ends if job.unarchived]
+        save.unarchived = [job.job_id for job in line.ends if job.unarchived]  # guard: step archive, index -> []
         save.waiting = tuple([message.message_id for job in jobs for message in job.messages])
         save.line_jobs = tuple([job.job_id for job in jobs])
 

@@ -51,3 +51,8 @@ create trigger keep_columns_and_document
     before insert or update of document, bot_id, restarts, attempts, reply, error_code, error_message, error_notice,
                                input_tokens, output_tokens, correlation_id
     on jobs for each row execute function keep_columns_and_document();
+
+-- The index of ends that were decided while the archive could not be written: `lacking` is the conversation of such a job.
+alter table ended_jobs add column lacking text;
+
+create index ended_jobs_lacking on ended_jobs (platform_id, expires_at) where lacking is not null;

@@ -1,0 +1,172 @@
+"""The guards of what brings ends to Postgres that were decided while it was away: the index, pushes, and bounds."""
+
+from __future__ import annotations
+
+from tests.guards.guard import Guard, Removal, each_in, function
+
+RESCUE = "rescue.py"
+UNIT = "unit/test_rescue.py"
+OUTAGES = "contract/test_outages.py::TestPostgresIsBack"
+SAVE = "stores/lua/save.lua"
+
+in_memory = each_in("contract/test_tier.py", "memory")
+in_redis = each_in("contract/test_tier.py", "redis")
+in_postgres = each_in("contract/test_tier.py", "postgres")
+
+
+def alone(name: str, test: str, old: str, new: str = "", *, file: str = RESCUE) -> Guard:
+    return Guard(name, "step archive", test, (Removal(file, old, new),))
+
+
+INDEX = (
+    *in_redis(
+        "an unarchived end is indexed",
+        "step archive",
+        "TestUnarchived::test_it_names_them_until_postgres_has_them",
+        Removal(SAVE, "redis.call('ZADD', KEYS[4], time, entry)", ""),
+    ),
+    *in_postgres(
+        "an unarchived end is indexed",
+        "step archive",
+        "TestUnarchived::test_it_names_them_until_postgres_has_them",
+        Removal(function("save_lines_v2"), "= any(save.unarchived) then", "= any(save.unarchived) and false then"),
+    ),
+    *in_redis(
+        "what is erased leaves the index",
+        "erasure",
+        "TestUnarchived::test_what_is_erased_is_in_no_index",
+        Removal(SAVE, "    redis.call('ZREM', KEYS[4], ARGV[at + 3 * index])\n"),
+    ),
+    *in_memory(
+        "what is erased leaves the index",
+        "erasure",
+        "TestUnarchived::test_what_is_erased_is_in_no_index",
+        Removal(
+            "stores/memory.py",
+            "                self.lacking.pop(job_id, None)\n            return",
+            "            return",
+        ),
+    ),
+    *in_postgres(
+        "a tenant's many ends keep no other's out of sight",
+        "invariant 13",
+        "TestUnarchived::test_many_keep_no_other_tenants_out_of_sight",
+        Removal("stores/sql/lines.sql", "(partition by platform_id order by expires_at)", "(order by expires_at)"),
+    ),
+    *in_memory(
+        "a job that has not ended is no end to be archived",
+        "step archive",
+        "TestUnarchived::test_a_job_that_lives_is_left_as_it_is",
+        Removal("stores/line_tier.py", "        if ended and ended.unarchived:\n", "        if ended:\n"),
+    ),
+)
+
+WHO = (
+    alone(
+        "a worker pushes before it works on its record",
+        f"{OUTAGES}::test_it_comes_before_that_record_is_worked_on[memory]",
+        "            self.rescue.push_if_due(deadline)\n",
+        file="processing.py",
+    ),
+    alone(
+        "each sweep pushes",
+        f"{OUTAGES}::test_without_traffic_the_sweep_brings_it[memory]",
+        "return worker.rescue.push(worker.clock() + _RESCUE_SECONDS)",
+        "return 0",
+        file="maintenance.py",
+    ),
+    alone(
+        "an archive record comes back as a new one",
+        f"{OUTAGES}::test_its_archive_record_comes_back_for_as_long_as_it_takes[memory]",
+        "return self._comes_again(record)",
+        "return False",
+    ),
+    alone(
+        "an archive record tells of others",
+        f"{UNIT}::TestWhenItIsDue::test_an_archive_record_tells_of_others_that_wait",
+        "        self.due = True\n        self.push_if_due(deadline)\n",
+        "        self.push_if_due(deadline)\n",
+    ),
+    alone(
+        "the records of a batch wait for the one that asks",
+        f"{UNIT}::TestWhenItIsDue::test_the_records_of_a_batch_wait_for_the_one_that_asks",
+        "with self._looking:",
+        "if True:",
+    ),
+)
+
+BOUNDS = (
+    alone(
+        "few of a tenant's archive records come back soon",
+        f"{UNIT}::TestArchiveRecords::test_no_tenant_fills_the_queue_with_them",
+        "delay=LATER_SECONDS if wait else RECORD_SECONDS",
+        "delay=RECORD_SECONDS",
+    ),
+    alone(
+        "a push has an end",
+        f"{UNIT}::TestPush::test_it_takes_no_longer_than_it_may",
+        "count >= MOST_PUSHED or self.clock() >= until",
+        "count >= MOST_PUSHED",
+    ),
+    alone(
+        "a push has a number",
+        f"{UNIT}::TestPush::test_tenants_take_turns_and_what_is_left_goes_next",
+        "count >= MOST_PUSHED or self.clock() >= until",
+        "self.clock() >= until",
+    ),
+    alone(
+        "tenants take turns",
+        f"{UNIT}::TestPush::test_tenants_take_turns_and_what_is_left_goes_next",
+        "tenants[key.platform_id].setdefault",
+        'tenants[""].setdefault',
+    ),
+    alone(
+        "a worker looks seldom while Postgres is away",
+        f"{UNIT}::TestWhenItIsDue::test_it_looks_no_more_often_than_it_may",
+        "if now < self._next_look:",
+        "if False:",
+    ),
+    alone(
+        "no tier is asked while Postgres is away",
+        f"{UNIT}::TestPush::test_while_postgres_is_away_no_tier_is_asked",
+        "            self.archive.ping()\n            # What ends",
+        "            # What ends",
+    ),
+    alone(
+        "one thread pushes at a time",
+        f"{UNIT}::TestPush::test_threads_do_not_do_the_same_at_the_same_time",
+        "if not self._at_it.acquire(blocking=False):",
+        "if self._at_it.acquire(blocking=False) and False:",
+    ),
+    alone(
+        "what another process has archived is not asked again",
+        f"{UNIT}::TestPush::test_what_another_process_has_archived_is_not_asked_again",
+        "if ended is None or not ended.unarchived:",
+        "if ended is None:",
+    ),
+    alone(
+        "an entry whose end is gone is dropped",
+        f"{UNIT}::TestPush::test_an_entry_whose_end_is_gone_is_dropped",
+        "            tier.archived(key, job_id)\n",
+    ),
+    alone(
+        "an end that can't be archived keeps no other from it",
+        f"{UNIT}::TestPush::test_one_that_can_not_be_archived_keeps_no_other_from_it",
+        "except Exception as error:",
+        "except ZeroDivisionError as error:",
+    ),
+    alone(
+        "what is left makes it due again",
+        f"{UNIT}::TestPush::test_a_tier_that_is_away_is_asked_later_and_the_others_now",
+        "            except PASSING:\n                self.due = True\n                continue",
+        "            except PASSING:\n                continue",
+    ),
+    alone(
+        "the same end again is no conflict",
+        f"{UNIT}::TestTwiceIsOnce::test_the_same_end_again_is_no_conflict",
+        "if any(self.archive.settled_by(job.key, message.message_id) != job.job_id for message in job.messages):",
+        "if True:",
+    ),
+)
+
+GUARDS = (*INDEX, *WHO, *BOUNDS)
