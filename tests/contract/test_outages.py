@@ -265,6 +265,8 @@ class TestPostgresAway:
         world.delivers()
         assert not archive_records(world)
         world.postgres(away=False)
+        world.worker.rescue.due = False  # another process, which saw no outage
+        world.delivers(records(world)[0])
         world.settles()
         assert len(world.ai.prompts) == 1
         assert world.answered("m0")

@@ -135,8 +135,8 @@ BOUNDS = (
     alone(
         "one thread pushes at a time",
         f"{UNIT}::TestPush::test_threads_do_not_do_the_same_at_the_same_time",
-        "if not self._at_it.acquire(blocking=False):",
-        "if self._at_it.acquire(blocking=False) and False:",
+        "_at_it: threading.Lock = field(default_factory=threading.Lock)",
+        "_at_it: threading.RLock = field(default_factory=threading.RLock)",
     ),
     alone(
         "what another process has archived is not asked again",

@@ -119,7 +119,8 @@ class Rescue:
                 tenants[key.platform_id].setdefault(key, []).append((tier, key, job_id))
         waiting = []
         for conversations in tenants.values():
-            drawn = random.sample(list(conversations.values()), len(conversations))
+            drawn = list(conversations.values())
+            random.shuffle(drawn)  # nosec B311  # no secret
             waiting.append(iter([end for ends in drawn for end in ends]))
         while waiting:
             for ends in tuple(waiting):
