@@ -75,7 +75,7 @@ def database_of(settings: Settings) -> Database:
 
 @pytest.fixture
 def settings() -> Settings:
-    return Settings()
+    return Settings(debounce_ms=0)  # a test that waits for a patient says for how long
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -15,6 +16,8 @@ from message_handler.errors import Rejected, Unavailable
 from message_handler.models import Claim, DoubleTexting, Job, JobStatus, Message, Progress, Refused, Request
 from message_handler.processing import PATIENT_FROM
 from message_handler.queues import MAX_RECEIVE_COUNT
+from message_handler.runs import COMMIT_SECONDS
+from message_handler.settings import Settings
 from tests.contract.chat import Chat, named
 from tests.contract.stories import on, told
 from tests.contract.world import AI_SECONDS, World
@@ -356,29 +359,36 @@ def _progress(chat: Chat, job: Job) -> Progress | None:
 
 class TestDebounce:
     def test_the_first_run_waits_until_the_patient_is_quiet(self, world: World) -> None:
-        on(world, "after", "tier.claim", lambda: world.posts("m1", debounce_ms=2000))
-        world.posts("m0", debounce_ms=2000)
+        on(world, "after", "tier.claim", lambda: world.posts("m1", debounce_ms=900))
+        world.posts("m0", debounce_ms=900)
+        world.clock.advance(0.5)
         began = world.clock()
         world.settles().checked()
         assert world.answered("m0 m1")
         assert world.ai.closed == []
-        assert world.job(told(world, "m0")).started_at == pytest.approx(began + 2, abs=0.01)
+        assert world.job(told(world, "m0")).started_at == pytest.approx(began + 0.9, abs=0.01)
 
     def test_typing_without_end_is_waited_for_no_longer_than_the_bot_says(self, world: World) -> None:
         began = world.clock()
-        world.worker = _with_sleep(world, lambda: world.posts(f"m{len(world.contents)}", debounce_ms=2000))
-        world.posts("m0", debounce_ms=2000)
+        world.worker = _with_sleep(world, lambda: world.posts(f"m{len(world.contents)}", debounce_ms=1900))
+        world.posts("m0", debounce_ms=1900)
         world.delivers()
         started_at = world.job(told(world, "m0")).started_at
         assert started_at is not None
         assert 9 < started_at - began <= 10.001
         world.settles().checked()
 
-    def test_a_long_one_is_waited_for_by_the_queue(self, world: World) -> None:
-        world.posts("m0", debounce_ms=6500)
-        assert [delay for _, delay in world.queue.sent] == [6]
+    @pytest.mark.parametrize(("debounce_ms", "seconds"), [(500, 0), (999, 0), (1000, 1), (2500, 2), (6500, 6)])
+    def test_whole_seconds_of_it_are_waited_for_by_the_queue(
+        self, world: World, debounce_ms: int, seconds: int
+    ) -> None:
+        began = world.clock()
+        world.posts("m0", debounce_ms=debounce_ms)
+        world.posts("m1", debounce_ms=debounce_ms)
+        assert [delay for _, delay in world.queue.sent] == [seconds, world.settings.join_delay]
         world.settles().checked()
         assert world.most_receives == 1
+        assert world.job(told(world, "m0")).started_at == pytest.approx(began + debounce_ms / 1000, abs=0.01)
 
     def test_it_uses_up_no_deliveries(self, world: World) -> None:
         """Typing on for half a minute, each time just before the patient would have been quiet for long enough."""
@@ -407,6 +417,78 @@ class TestDebounce:
         assert first.finished_at is not None
         assert second.started_at is not None
         assert 6 <= second.started_at - first.finished_at < 8
+
+    def test_it_is_half_a_second_unless_the_service_its_bot_or_the_request_says_otherwise(self, world: World) -> None:
+        def waited(message_id: str, **options: Any) -> float:
+            came = world.clock()
+            world.posts(message_id, **options)
+            world.settles().checked()
+            started_at = world.end_of(message_id).started_at
+            assert started_at is not None
+            return round(started_at - came, 2)
+
+        assert waited("m0") == 0, "these tests' own setting"
+        world.intake = replace(world.intake, settings=Settings())
+        assert waited("m1") == 0.5
+        assert waited("m2", debounce_ms=0) == 0
+        assert waited("m3", double_texting="enqueue") == 0.5
+        assert waited("m4", double_texting="interrupt") == 0.5
+        assert waited("m5", double_texting="reject") == 0
+        assert waited("m6", double_texting="reject", debounce_ms=900) == 0
+        _configured(world, debounce_ms=800)
+        assert waited("m7") == 0.8
+        assert waited("m8", debounce_ms=100) == 0.1
+        _configured(world, debounce_max_ms=300)
+        assert waited("m9") == 0.3
+        assert waited("m10", debounce_ms=9_000) == 0.3
+        _configured(world, debounce_ms=0)
+        assert waited("m11") == 0
+
+    def test_a_record_that_is_accepted_again_waits_for_nobody(self, world: World) -> None:
+        world.posts("m0", debounce_ms=5000)
+        world.tier_lost()
+        due = world.clock() + 5
+        world.delivers()
+        assert world.answered("m0")
+        assert world.job(told(world, "m0")).started_at == pytest.approx(due, abs=0.01)
+
+    @pytest.mark.parametrize("policy", ["enqueue", "interrupt"])
+    def test_what_was_typed_in_one_go_is_answered_in_one_go(self, world: World, policy: DoubleTexting) -> None:
+        """Under every policy that takes it: nothing runs yet that could be interrupted, or waited for."""
+        for number in range(3):
+            world.posts(f"m{number}", debounce_ms=800, double_texting=policy)
+            world.clock.advance(0.5)
+        world.settles().checked()
+        assert world.answered("m0 m1 m2")
+        assert len(world.ai.prompts) == 1
+
+    def test_a_burst_that_interrupts_does_so_once(self, world: World) -> None:
+        def type_on() -> None:
+            for number in range(1, 5):
+                world.posts(f"m{number}", debounce_ms=800, double_texting="interrupt")
+                world.clock.advance(0.5)
+
+        on(world, "after", "tier.heartbeat", type_on)
+        world.posts("m0", double_texting="interrupt")
+        world.settles().checked()
+        assert world.answered("m0 m1 m2 m3 m4")
+        assert len(world.ai.prompts) == 2
+
+    def test_a_burst_that_waits_for_a_reply_is_one_answer(self, world: World) -> None:
+        """The first of it came long before: what has to wait anyway uses up none of the bot's patience."""
+        began = world.clock()
+
+        def type_on() -> None:
+            if world.clock() - began in (2, 6):
+                world.posts(f"m{len(world.contents)}")
+
+        _configured(world, debounce_ms=900, debounce_max_ms=1_500, double_texting="enqueue")
+        world.ai.meanwhile = type_on
+        world.posts("m0", debounce_ms=0)
+        world.worker = _with_sleep(world, lambda: len(world.contents) < 4 and world.posts("m3"))
+        world.settles().checked()
+        assert world.answered("m0", "m1 m2 m3")
+        assert len(world.ai.prompts) == 2
 
     def test_it_can_be_cancelled_meanwhile(self, world: World) -> None:
         world.posts("m0", debounce_ms=5000)
@@ -437,6 +519,122 @@ class TestDebounce:
         assert chat.words(claim.job) == ["one", "two"]
 
 
+class TestQuiet:
+    """A run that newer messages have stopped waits for the same quiet before it asks again."""
+
+    def test_it_asks_again_when_the_patient_is_quiet(self, world: World) -> None:
+        world.worker = _with_sleep(world, lambda: len(world.contents) < 6 and world.posts(f"m{len(world.contents)}"))
+        _typed_while_it_is_asked(world, debounce_ms=1_000)
+        world.settles().checked()
+        assert world.answered("m0 m1 m2 m3 m4 m5")
+        assert len(world.ai.prompts) == 2
+        assert world.end_of("m0").restarts == 1
+        last = max(message.accepted_at for message in world.ai.prompts[1].messages)
+        assert world.ai.asked[1] - last == pytest.approx(1.0, abs=0.01)
+
+    def test_a_reply_in_the_hand_waits_as_well(self, world: World) -> None:
+        _configured(world, debounce_ms=900)
+        on(world, "before", "tier.seal", lambda: world.posts("m1"))
+        world.posts("m0", debounce_ms=0)
+        world.settles().checked()
+        assert world.answered("m0 m1")
+        assert world.ai.asked[1] - world.ai.prompts[1].messages[-1].accepted_at == pytest.approx(0.9, abs=0.01)
+
+    def test_without_a_debounce_it_asks_at_once(self, world: World) -> None:
+        _typed_while_it_is_asked(world, debounce_ms=0)
+        world.settles().checked()
+        assert world.answered("m0 m1")
+        assert world.ai.asked[1] == world.ai.closed[0]
+
+    @pytest.mark.parametrize("share", [0.5, 1.0], ids=["in between", "at its end"])
+    def test_typing_without_end_is_waited_for_no_longer_than_the_bot_says(self, world: World, share: float) -> None:
+        """Also if a message comes at the very moment at which the wait would end."""
+
+        def sleep(seconds: float) -> None:
+            world.clock.advance(seconds * share)
+            world.posts(f"m{len(world.contents)}")
+            world.clock.advance(seconds * (1 - share))
+
+        world.worker = replace(world.worker, sleep=sleep)
+        _typed_while_it_is_asked(world, debounce_ms=1_000, debounce_max_ms=4_000)
+        world.settles().checked()
+        first = world.ai.prompts[1].messages[1].accepted_at
+        assert 3.5 < world.ai.asked[1] - first <= 4.001
+        assert len(world.ai.prompts) == 2
+
+    def test_it_leaves_the_time_for_an_answer(self, world: World) -> None:
+        """The patient would be quiet in 30 s, but then too little would be left of the run."""
+        _typed_while_it_is_asked(world, debounce_ms=10_000, debounce_max_ms=30_000)
+        world.worker = _with_sleep(world, lambda: world.posts(f"m{len(world.contents)}"))
+        began = world.clock()
+        world.delivers(seconds=60.0)
+        needs = 30.0 + COMMIT_SECONDS
+        assert world.ai.asked[1] - began == pytest.approx(60.0 - needs, abs=0.01)
+        assert world.replies()
+
+    def test_its_worker_lives_while_it_waits(self, world: World) -> None:
+        """A sweep that comes meanwhile takes nobody for dead, and a record that comes claims nothing."""
+        _typed_while_it_is_asked(world, debounce_ms=10_000, debounce_max_ms=30_000)
+        began, swept = world.clock(), list[int]()
+
+        def sleep(seconds: float) -> None:
+            world.clock.advance(seconds)
+            if len(world.contents) < 4 and world.clock() > began + 9 * (len(world.contents) - 1):
+                world.posts(f"m{len(world.contents)}")
+            swept.append(world.sweeps())
+
+        world.worker = replace(world.worker, sleep=sleep)
+        world.delivers()
+        assert world.answered("m0 m1 m2 m3")
+        assert world.ai.asked[1] - world.ai.closed[0] > world.settings.heartbeat_stale
+        assert set(swept) == {0}
+        world.settles().checked()
+
+    def test_it_can_be_cancelled_meanwhile(self, world: World) -> None:
+        _typed_while_it_is_asked(world, debounce_ms=1_000)
+        world.worker = _with_sleep(world, lambda: world.cancels(told(world, "m0")))
+        world.settles().checked()
+        assert world.end_of("m0").status is JobStatus.CANCELLED
+        assert len(world.ai.prompts) == 1
+
+    def test_it_stops_if_its_lock_is_taken_away(self, world: World) -> None:
+        _typed_while_it_is_asked(world, debounce_ms=1_000)
+        released: list[bool] = []
+        world.worker = _with_sleep(world, lambda: released or released.append(world.releases()))
+        world.delivers()
+        assert released == [True]
+        assert len(world.ai.prompts) == 1
+        world.settles().checked()
+        assert world.answered("m0 m1")
+
+    def test_a_tier_that_is_away_meanwhile_costs_no_answer(self, world: World) -> None:
+        _typed_while_it_is_asked(world, debounce_ms=1_000)
+
+        def sleep(seconds: float) -> None:
+            world.clock.advance(seconds / 2)
+            world.redis(away=True)
+            world.clock.advance(seconds / 2)
+
+        world.worker = replace(world.worker, sleep=sleep)
+        # (Its first fence is the one of the run that m1 stopped.)
+        back = partial(world.redis, away=False)
+        on(world, "before", "archive.fence", lambda: on(world, "before", "archive.fence", back))
+        world.delivers()
+        assert world.answered("m0 m1")
+
+
+def _typed_while_it_is_asked(world: World, **meta_data: Any) -> None:
+    """The AI has been asked about m0 for a second when m1 comes."""
+    _configured(world, **meta_data)
+    world.posts("m0", debounce_ms=0)
+
+    def once() -> None:
+        world.ai.meanwhile = lambda: None
+        world.posts("m1")
+
+    world.ai.meanwhile = once
+
+
 def _configured(world: World, **meta_data: Any) -> None:
     """The conversation's bot says how long it waits for its patient."""
 
@@ -453,9 +651,10 @@ def _configured(world: World, **meta_data: Any) -> None:
 
 def _with_sleep(world: World, meanwhile: Callable[[], Any]) -> Any:
     def sleep(seconds: float) -> None:
+        end = world.clock() + seconds
         world.clock.advance(seconds / 2)
         meanwhile()
-        world.clock.advance(seconds / 2)
+        world.clock.advance(end - world.clock())
 
     return replace(world.worker, sleep=sleep)
 

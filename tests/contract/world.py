@@ -153,6 +153,8 @@ class ScriptedAI:
 
     clock: Clock
     prompts: list[Prompt] = field(default_factory=list)
+    #: When it was asked.
+    asked: list[float] = field(default_factory=list)
     #: Seconds between two looks, and what happens before each.
     tick: float = 1.0
     meanwhile: Callable[[], None] = lambda: None
@@ -163,6 +165,7 @@ class ScriptedAI:
 
     def complete(self, prompt: Prompt, watch: Watch) -> Completion:
         self.prompts.append(prompt)
+        self.asked.append(self.clock())
         asked = [message.content for message in prompt.messages]
         said = [turn.content for turn in prompt.context if turn.role == "user"]
         assert len(set(asked + said)) == len(asked + said), "the AI is told the same twice"

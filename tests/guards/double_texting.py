@@ -6,7 +6,45 @@ from tests.guards.guard import Guard, Removal, statement
 
 TEST = "contract/test_double_texting.py"
 
+QUIET = f"{TEST}::TestQuiet"
+
 GUARDS = (
+    Guard(
+        "a run that was stopped waits for the patient to be quiet",
+        "debounce_ms",
+        f"{QUIET}::test_it_asks_again_when_the_patient_is_quiet[memory]",
+        (Removal("runs.py", "job = self._until_quiet(sealed.job, self.deadline - needs)", "job = sealed.job"),),
+    ),
+    Guard(
+        "a run that waits for the patient leaves the time for an answer",
+        "invariant 9",
+        f"{QUIET}::test_it_leaves_the_time_for_an_answer[memory]",
+        (Removal("runs.py", "min(job.ready_at, latest)", "job.ready_at"),),
+    ),
+    Guard(
+        "a run that waits for the patient is alive",
+        "step heartbeat",
+        f"{QUIET}::test_its_worker_lives_while_it_waits[memory]",
+        (
+            Removal(
+                "runs.py",
+                "held = self.tier.heartbeat(job.key, self.lock_id, seen=len(job.messages))",
+                "held = self.tier.look(job.key, self.lock_id, seen=len(job.messages))",
+            ),
+        ),
+    ),
+    Guard(
+        "a tier that is away while a run waits costs no answer",
+        "debounce_ms",
+        f"{QUIET}::test_a_tier_that_is_away_meanwhile_costs_no_answer[memory]",
+        (
+            Removal(
+                "runs.py",
+                "with suppress(*PASSING):\n                held = self.tier.heartbeat(job.key",
+                "with suppress():\n                held = self.tier.heartbeat(job.key",
+            ),
+        ),
+    ),
     Guard(
         "an interrupted job ends in Postgres",
         "policy interrupt",

@@ -106,7 +106,7 @@ RUNNING = (
         "a lost claim ends the AI call",
         "step heartbeat",
         f"{WORKER}::TestWhileTheAIRuns::test_a_lost_lock_ends_the_ai_call[memory]",
-        (Removal(RUNS, "                    raise _Stopped\n", "                    pass\n"),),
+        (Removal(RUNS, "raise _Stopped\n\n        return watch", "pass\n\n        return watch"),),
     ),
     Guard(
         "what is sealed by another is not committed",

@@ -37,8 +37,8 @@ def output(capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture)
 def service(output: Output, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
     """The three functions over parts in memory; the queue holds what is sent until it is delivered."""
     queue, ai = HeldQueue(), ScriptedAI(quote)
-    meter = Meter()
-    service = Service(output, parts_of(Settings(auth_required=False), queue, ai, meter=meter), queue, ai, meter)
+    meter, settings = Meter(), Settings(auth_required=False, debounce_ms=0)
+    service = Service(output, parts_of(settings, queue, ai, meter=meter), queue, ai, meter)
     monkeypatch.setenv("POWERTOOLS_METRICS_NAMESPACE", "MessageHandler")
     layer = logging.getLogger("message_handler")
     before = (layer.handlers, layer.level, layer.propagate)

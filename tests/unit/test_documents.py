@@ -49,6 +49,7 @@ FULL = Job(
     cancelled=("m1",),
     created_at=1.25,
     ready_at=2.25,
+    typing_at=1.75,
     started_at=3.25,
     finished_at=4.25,
     reply="Rest. 💊",

@@ -21,7 +21,7 @@ def test_an_empty_environment_is_enough() -> None:
     assert (settings.lock_ttl, settings.heartbeat_every, settings.heartbeat_stale) == (300, 5, 15)
     assert (settings.job_ttl, settings.ai_timeout, settings.run_seconds) == (3600, 30, 120)
     assert (settings.join_delay, settings.redis_timeout_ms, settings.max_restarts) == (150, 200, 3)
-    assert (settings.simulated_ai_delay_ms, settings.max_wait_seconds) == ("800", 25)
+    assert (settings.simulated_ai_delay_ms, settings.max_wait_seconds, settings.debounce_ms) == ("800", 25, 500)
 
 
 def test_the_environment_is_read_in_capitals(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,6 +81,8 @@ def test_settings_are_frozen_and_hide_their_secrets() -> None:
         ("LOCK_TTL", "inf"),
         ("LOCK_TTL", SECRET),
         ("JOIN_DELAY", "901"),
+        ("DEBOUNCE_MS", "10001"),
+        ("DEBOUNCE_MS", "-1"),
         ("REDIS_SECRET_ARN", SECRET),
         ("DATABASE_SECRET_ARN", f"arn:aws:s3:::{SECRET}"),
         ("DATABASE_IAM", SECRET),

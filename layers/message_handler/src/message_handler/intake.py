@@ -38,7 +38,7 @@ from message_handler.models import (
     new_id,
     new_message,
 )
-from message_handler.queues import PATIENCE_SECONDS, Queue
+from message_handler.queues import Queue
 from message_handler.settings import Settings
 from message_handler.stores.failover import Failover
 from message_handler.stores.port import Archive, Tier
@@ -224,7 +224,7 @@ class Intake:
                 request.resources,
                 correlation_id,
                 bounded=True,
-                **_policy(request, limits),
+                **_policy(request, limits, self.settings),
             )
             try:
                 if self._human_answers(accepting, context):
@@ -322,8 +322,8 @@ class Intake:
         )
         # No worker shares this process's memory: a record that waited there for its job would wait in vain.
         alone = tier.name == "memory" and not self.queue.in_process
-        # While the patient may still be typing a worker would have to wait; SQS does that for nothing.
-        quiet = int(request.debounce) if request.debounce >= PATIENCE_SECONDS else 0
+        # While the patient may still be typing a worker would have to wait: SQS waits for nothing, but counts seconds.
+        quiet = int(request.debounce)
         try:
             self.queue.send(record, delay=quiet if accepted.lock_id or alone else self.settings.join_delay)
         except (Unavailable, PayloadTooLarge):
@@ -345,12 +345,16 @@ class Intake:
             self.meter.add("MessagesConsolidated")
 
 
-def _policy(request: MessageRequest, configured: dict[str, Any]) -> dict[str, Any]:
-    """What becomes of messages that come together: as the request says, else as its bot does."""
+def _policy(request: MessageRequest, configured: dict[str, Any], settings: Settings) -> dict[str, Any]:
+    """What becomes of messages that come together: as the request says, else as its bot does, else as usual."""
     policy = request.double_texting or configured.get("double_texting", "consolidate")
-    quiet = request.debounce_ms if request.debounce_ms is not None else configured.get("debounce_ms", 0)
-    longest = max(quiet, configured.get("debounce_max_ms", DEFAULT_DEBOUNCE_MAX_MS))
-    return {"double_texting": policy, "debounce": quiet / 1000, "debounce_max": longest / 1000}
+    quiet, longest = request.debounce_ms, configured.get("debounce_max_ms", DEFAULT_DEBOUNCE_MAX_MS)
+    if quiet is None:
+        quiet = configured.get("debounce_ms", settings.debounce_ms)
+    if policy == "reject":  # guard: policy reject, no debounce
+        # What comes meanwhile would be rejected: there is nothing to wait for.
+        quiet = 0
+    return {"double_texting": policy, "debounce": min(quiet, longest) / 1000, "debounce_max": longest / 1000}
 
 
 def rejection(job_id: str) -> dict[str, Any]:

@@ -265,8 +265,9 @@ class Job:
     #: The messages that a cancel which has begun covers: what comes later is not cancelled with them.
     cancelled: tuple[str, ...] = field(default=(), metadata=goes_to("line"))
     created_at: float = field(default=0.0, metadata=goes_to("line", "end", "view", "list", "export"))
-    #: Its first run waits for this: the patient may still be typing.
+    #: A run waits for this before it asks the AI: the patient may still be typing, and has been since `typing_at`.
     ready_at: float = field(default=0.0, metadata=goes_to("line"))
+    typing_at: float = field(default=0.0, metadata=goes_to("line"))
     started_at: float | None = field(default=None, metadata=goes_to("line", "end", "view", "list", "export"))
     finished_at: float | None = field(default=None, metadata=goes_to("end", "view", "list", "export"))
     reply: str | None = field(default=None, metadata=goes_to("end", "view", "export", "webhook"))
@@ -337,7 +338,7 @@ class Job:
 class Request:
     """What intake accepts: the patient's unanswered messages, oldest first, and the turns before them.
 
-    `debounce`: so many seconds a job that was not run yet waits for more, and no more than `debounce_max` in all.
+    `debounce`: so many seconds the patient must be quiet before the AI is asked; `debounce_max`: in all, of one burst.
     """
 
     key: ConversationKey

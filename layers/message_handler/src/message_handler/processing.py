@@ -221,6 +221,7 @@ class Worker:
             self.meter,
             claim.lock_id,
             deadline,
+            self.sleep,
         )
 
     def _ended(self, end: Ended, ended: list[Job], deadline: float) -> None:

@@ -10,6 +10,7 @@ the sweep. While Postgres is away the run goes on without a fence, guarded by th
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -72,7 +73,11 @@ class _Erased(Exception):
 
 
 class _Joined(Exception):
-    """Messages came that the run has not seen: it starts again with them."""
+    """Messages came that the run has not seen: it starts again with them, and `needs` so many seconds for that."""
+
+    def __init__(self, needs: float) -> None:
+        super().__init__()
+        self.needs = needs
 
 
 @dataclass(slots=True)
@@ -117,6 +122,7 @@ class Run:
     meter: Meter
     lock_id: str
     deadline: float
+    sleep: Callable[[float], None] = time.sleep
 
     def to_its_end(self, job: Job) -> Ended:
         """Bring the claimed job to its end, or stop where that is no longer ours. Raises Unavailable."""
@@ -144,12 +150,15 @@ class Run:
                 run, needs = self._ask(job, fence, pulse)
                 # A reply in the hand is not given up for a run that could not end in time.
                 sealed = self._seal(job, fence, may_restart=self.deadline - self.clock() >= needs)
-            except _Joined:
-                run, sealed = job, self._seal(job, fence, may_seal=False)
+            except _Joined as joined:
+                run, needs, sealed = job, joined.needs, self._seal(job, fence, may_seal=False)
             except _Stopped:
                 return self._stopped(job)
             if sealed.verdict == "again" and sealed.job:
-                job = sealed.job
+                try:
+                    job = self._until_quiet(sealed.job, self.deadline - needs)
+                except _Stopped:
+                    return self._stopped(sealed.job)
                 continue
             if sealed.verdict == "cancelling" and sealed.job:
                 return self._help_cancel(sealed.job)
@@ -206,6 +215,28 @@ class Run:
             # Whether what joined since is open, only Postgres knows.
             elif fence.number is not None and asked.issuperset(message.message_id for message in job.messages):
                 return fence, job
+
+    def _until_quiet(self, job: Job, latest: float) -> Job:
+        """Wait until the patient stops typing, but not past `latest`; the job with what came meanwhile.
+
+            m1 stops the run ── waits ── m2 joins ── waits ── quiet: asks with m0, m1, m2
+
+        Raises _Stopped.
+        """
+        began = job.typing_at
+        while (
+            job.typing_at == began  # guard: debounce_max_ms, of one burst
+            and (wait := min(job.ready_at, latest) - self.clock()) > 0
+        ):
+            self.sleep(min(wait, LOOK_SECONDS))
+            # A tier that is away for a moment changes nothing: the fence and the seal see what came.
+            with suppress(*PASSING):
+                held = self.tier.heartbeat(job.key, self.lock_id, seen=len(job.messages))
+                if held in ("lost", "cancelling"):  # guard: step cancel, a run that waits for the patient
+                    raise _Stopped
+                head = self.tier.waiting(job.key) if held == "newer" else None
+                job = head if head and head.job_id == job.job_id else job
+        return job
 
     # The AI.
 
@@ -285,8 +316,8 @@ class Run:
                 return
             pulse.looked = now
             # There is no reply in the hand yet: half of a run's time is enough to ask again, if it must be.
-            enough = self.deadline - now >= min(needs, self.settings.run_seconds / 2)
-            restartable = job.restarts < self.settings.max_restarts and enough
+            enough = min(needs, self.settings.run_seconds / 2)
+            restartable = job.restarts < self.settings.max_restarts and self.deadline - now >= enough
             # A tier that is away for a moment costs no answer: the next look asks again, and the seal decides.
             with suppress(*PASSING):
                 if now - pulse.beaten >= (PROGRESS_SECONDS if len(text) != shown else self.settings.heartbeat_every):
@@ -296,7 +327,7 @@ class Run:
                 else:
                     held = self.tier.look(job.key, self.lock_id, seen=seen)
                 if held == "newer" and restartable:
-                    raise _Joined
+                    raise _Joined(enough)
                 if held in ("lost", "cancelling"):
                     raise _Stopped
 

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, f
 
 from message_handler.errors import SettingsError
 from message_handler.secrets import is_arn
+from message_handler.validation import MAX_DEBOUNCE_MS
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -69,6 +70,8 @@ class Settings(BaseModel):
     #: Messages of one conversation that may wait for an answer; a request that would exceed it gets a 429.
     max_waiting: Annotated[int, Field(ge=1)] = 1_000
     wake_after: Seconds = 60.0
+    #: How long a patient must be quiet before an AI is asked, unless the bot or the request says otherwise.
+    debounce_ms: Annotated[int, Field(ge=0, le=MAX_DEBOUNCE_MS)] = 500
     configuration_ttl: Seconds = 5.0
 
     # Days; 0 is for ever. A conversation stays longer than any record of it that may still be in a queue.

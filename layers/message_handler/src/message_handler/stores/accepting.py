@@ -143,6 +143,7 @@ def _interrupt(line: Line, job_id: str, now: float) -> Job | None:
         attempts=0,
         created_at=now,
         ready_at=0.0,
+        typing_at=0.0,
         started_at=None,
         messages=job.told,  # guard: invariant 2, promised before an interruption
     )
@@ -167,11 +168,11 @@ def _take_in(
     offset = 0 if target == "current" else _size(line.current)
     local = [index - offset if index is not None and 0 <= index - offset < _size(job) else None for index in found]
     messages = fold(job.messages if job else (), request.messages, local, new)
-    created_at = job.created_at if job else now
+    typing_at = _typing_since(job, target, now)
     # Until the patient has been quiet for so long, and not for ever.
     ready_at = min(
         now + request.debounce,
-        created_at + request.debounce_max,  # guard: debounce_max_ms -> math.inf
+        typing_at + request.debounce_max,  # guard: debounce_max_ms -> math.inf
     )
     debounces = debounced and request.debounce > 0
     if job is None:
@@ -185,12 +186,13 @@ def _take_in(
             request.resources,
             created_at=now,
             ready_at=ready_at if debounces else 0.0,
+            typing_at=typing_at if debounces else 0.0,
             correlation_id=request.correlation_id,
         )
     else:
         changes: dict[str, Any] = {"messages": messages}
         if debounces:
-            changes["ready_at"] = ready_at
+            changes |= {"ready_at": ready_at, "typing_at": typing_at}
         if len(request.context) >= job.context_turns:
             changes |= {"context": request.context, "kept_context": None}
         if request.resources:
@@ -200,6 +202,19 @@ def _take_in(
         line.current = job
     else:
         line.next = job
+
+
+def _typing_since(job: Job | None, target: Literal["current", "next"], now: float) -> float:
+    """When the patient began to type what comes now."""
+    if job is None or not job.typing_at:
+        return now
+    # What waits for another job's end waits anyway.
+    if target == "next":  # guard: debounce_max_ms, the next job
+        return now
+    # A run that has begun asked for all that came before: its newcomers are a burst of their own.
+    if job.attempts > 0 and job.ready_at <= now:  # guard: debounce_max_ms, a run that has begun
+        return now
+    return job.typing_at
 
 
 def _holds(job: Job, message_id: str) -> bool:
