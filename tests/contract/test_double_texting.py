@@ -623,6 +623,37 @@ class TestQuiet:
         assert world.answered("m0 m1")
 
 
+class TestMetrics:
+    def test_each_answered_message_without_an_ai_call_of_its_own_is_one_saved(self, world: World) -> None:
+        def counted(name: str) -> list[float]:
+            found: list[float] = []
+            world.worker.meter.publish(lambda metric, _, value: metric == name and found.append(value))
+            return found
+
+        world.posts("m0")
+        world.settles()
+        assert counted("AICallsSaved") == []
+        for message_id in ("m1", "m2", "m3"):
+            world.posts(message_id, debounce_ms=500)
+        world.settles()
+        assert counted("AICallsSaved") == [2]
+        on(world, "before", "tier.seal", lambda: [world.posts(message_id) for message_id in ("m5", "m6")])
+        world.posts("m4")
+        world.settles()
+        assert counted("AICallsSaved") == [1], "three messages, and a second call for two of them"
+        world.contents |= {"m7": "[fail] one", "m8": "two"}
+        world.posts("m7", "m8")
+        world.settles()
+        assert counted("AICallsSaved") == [], "nothing was answered"
+
+    def test_waiting_for_the_patient_is_no_waiting_in_the_queue(self, world: World) -> None:
+        waits: list[float] = []
+        world.posts("m0", debounce_ms=700)
+        world.settles()
+        world.worker.meter.publish(lambda metric, _, value: metric == "QueueWait" and waits.append(value))
+        assert waits == [pytest.approx(0, abs=1)]
+
+
 def _typed_while_it_is_asked(world: World, **meta_data: Any) -> None:
     """The AI has been asked about m0 for a second when m1 comes."""
     _configured(world, **meta_data)

@@ -23,6 +23,7 @@ UNITS: dict[str, Unit] = {
     "JobsFailed": "Count",
     "JobsCancelled": "Count",
     "JobsInterrupted": "Count",
+    "AICallsSaved": "Count",
     "InputTokens": "Count",
     "OutputTokens": "Count",
     "JobsFencedOut": "Count",

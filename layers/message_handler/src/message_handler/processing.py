@@ -233,6 +233,9 @@ class Worker:
         self.meter.add(f"Jobs{job.status.value.capitalize()}")
         if job.finished_at and job.status is JobStatus.COMPLETED:
             self.meter.add("TimeToReply", 1000 * (job.finished_at - job.created_at))
+            # Each claim asked the AI once, and each restart once more.
+            if (saved := len(job.messages) - job.attempts - job.restarts) > 0:
+                self.meter.add("AICallsSaved", saved)
         if job.usage:
             self.meter.add("InputTokens", job.usage.input_tokens)
             self.meter.add("OutputTokens", job.usage.output_tokens)

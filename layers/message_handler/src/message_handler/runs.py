@@ -129,7 +129,8 @@ class Run:
         if job.status is JobStatus.CANCELLING:
             return self._help_cancel(job)
         if job.attempts == 1 and job.started_at:
-            self.meter.add("QueueWait", 1000 * max(0.0, job.started_at - job.created_at))
+            # Waiting for the patient is no waiting in a queue.
+            self.meter.add("QueueWait", 1000 * max(0.0, job.started_at - max(job.created_at, job.ready_at)))
         elif job.attempts > 1:
             self.meter.add("JobsRecovered")
         pulse = _Pulse(self.clock(), self.clock())
