@@ -15,6 +15,7 @@ MODULES = (
     "cold_start",
     "commits",
     "batches",
+    "bursts",
     "throughput",
     "history",
     "seeds",

@@ -58,6 +58,7 @@ def variables(stores: Stores, name: str, **changed: str) -> dict[str, str]:
         "POWERTOOLS_SERVICE_NAME": name,
         "POWERTOOLS_METRICS_NAMESPACE": "MessageHandler/benchmarks",
         "POWERTOOLS_LOG_LEVEL": "INFO",
+        "DEBOUNCE_MS": "0",  # the figures of bursts have their own
         **changed,
     }
 

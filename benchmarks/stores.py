@@ -103,6 +103,7 @@ class Stores:
             "redis_timeout_ms": 10_000,
             "database_url": SecretStr(self.database_url),
             "database_timeout": 30.0,
+            "debounce_ms": 0,
         }
         return Settings(**given | changed)
 
