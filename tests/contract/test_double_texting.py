@@ -490,6 +490,17 @@ class TestDebounce:
         assert world.answered("m0", "m1 m2 m3")
         assert len(world.ai.prompts) == 2
 
+    def test_while_postgres_is_away_it_is_waited_for_as_well(self, world: World) -> None:
+        world.postgres(away=True)
+        began = world.clock()
+        world.posts("m0", debounce_ms=900)
+        world.posts("m1", debounce_ms=900)
+        world.delivers()
+        assert world.ai.asked == [pytest.approx(began + 0.9, abs=0.01)]
+        world.postgres(away=False)
+        world.settles().checked()
+        assert world.answered("m0 m1")
+
     def test_it_can_be_cancelled_meanwhile(self, world: World) -> None:
         world.posts("m0", debounce_ms=5000)
         assert world.cancels(told(world, "m0")) is not None
@@ -531,6 +542,21 @@ class TestQuiet:
         assert world.end_of("m0").restarts == 1
         last = max(message.accepted_at for message in world.ai.prompts[1].messages)
         assert world.ai.asked[1] - last == pytest.approx(1.0, abs=0.01)
+
+    def test_a_burst_long_after_the_first_is_waited_for_as_long(self, world: World) -> None:
+        """What the patient typed before the run began uses up none of the bot's patience with what comes now."""
+        _configured(world, debounce_ms=900, debounce_max_ms=2_000)
+        world.posts("m0")
+        began = world.clock()
+
+        def late() -> None:
+            if world.clock() > began + 4 and len(world.contents) == 1:
+                world.posts("m1")
+
+        world.ai.meanwhile = late
+        world.settles().checked()
+        assert world.answered("m0 m1")
+        assert world.ai.asked[1] - world.ai.prompts[1].messages[-1].accepted_at == pytest.approx(0.9, abs=0.01)
 
     def test_a_reply_in_the_hand_waits_as_well(self, world: World) -> None:
         _configured(world, debounce_ms=900)
@@ -598,12 +624,12 @@ class TestQuiet:
         assert len(world.ai.prompts) == 1
 
     def test_it_stops_if_its_lock_is_taken_away(self, world: World) -> None:
-        _typed_while_it_is_asked(world, debounce_ms=1_000)
-        released: list[bool] = []
-        world.worker = _with_sleep(world, lambda: released or released.append(world.releases()))
+        _typed_while_it_is_asked(world, debounce_ms=5_000)
+        released: list[float] = []
+        world.worker = _with_sleep(world, lambda: released.append(world.clock()) if world.releases() else None)
         world.delivers()
-        assert released == [True]
         assert len(world.ai.prompts) == 1
+        assert world.clock() - released[0] < 1, "at once, not when the patient is quiet"
         world.settles().checked()
         assert world.answered("m0 m1")
 

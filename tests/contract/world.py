@@ -386,7 +386,9 @@ class World:
 
     def answered(self, *groups: str) -> bool:
         """Whether the replies answer exactly these messages: ids separated by blanks, a reply a string."""
-        return self.replies() == [[self.contents[message_id] for message_id in group.split()] for group in groups]
+        return self.replies() == [
+            [self.contents.get(message_id, message_id) for message_id in group.split()] for group in groups
+        ]
 
     def job(self, job_id: str) -> Job:
         return self.jobs.find(job_id)

@@ -288,6 +288,8 @@ class Run:
         status = JobStatus.FAILED if error else JobStatus.COMPLETED
         reply, usage = (_storable(done.text), done.usage) if done else (None, None)
         ended = replace(job, status=status, reply=reply, error=error, usage=usage, provenance=asked, finished_at=now)
+        # An end waits for nobody, and no record of one says so.
+        ended = replace(ended, ready_at=0.0, typing_at=0.0)
         return ended, limit + COMMIT_SECONDS
 
     def _complete(self, core_ai: dict[str, Any], prompt: Prompt, watch: Watch) -> Completion:
