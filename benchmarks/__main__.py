@@ -18,7 +18,7 @@ from benchmarks.picture import picture
 from benchmarks.run import measure
 from benchmarks.stores import AWS, Stores
 
-_DESCRIPTION = """Measure how fast it is, each figure beside a peer or a limit in the same run. All take about five
+_DESCRIPTION = """Measure how fast it is, each figure beside a peer or a limit in the same run. All take about six
 minutes, and want the machine for themselves.
 
 Exit code 0 if everything could be measured, whether its target is met or not; else 1. 2: wrong usage;

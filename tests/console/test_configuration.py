@@ -52,7 +52,7 @@ def test_what_is_wrong_is_said_at_its_field_and_mended_there(page: Page, bot: st
     expect(debounce).to_have_attribute("aria-invalid", "true")
     expect(debounce).to_be_focused()
     expect(debounce).to_have_accessible_description(
-        "How long the patient must be quiet: 0 to 10000. must be a valid integer"
+        "How long the patient must be quiet: 0 to 10000. Not set: 500. 0: off. must be a valid integer"
     )
     debounce.fill("900")
     quiet.fill("5")
