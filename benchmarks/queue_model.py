@@ -92,6 +92,7 @@ class Job:
     created: float
     messages: list[float] = field(default_factory=list)  # when each was accepted
     ready: float = 0.0
+    typing: float = 0.0  # since when the patient types what no run asked about
     restarts: int = 0
     attempts: int = 0
     running: Processing | None = None
@@ -221,9 +222,10 @@ class Simulation:
             job = line.next = line.next or Job(self.now)
         job.messages.append(self.now)
         line.open.add(self.now)
-        job.ready = min(self.now + world.debounce, job.created + world.debounce_max)
-        quiet = int(world.debounce) if world.debounce >= PATIENCE_SECONDS else 0
-        self._after(quiet if created else world.join_delay, self._show, Record(line, self.now))
+        if not job.typing or job is line.next or (job.attempts and job.ready <= self.now):
+            job.typing = self.now
+        job.ready = min(self.now + world.debounce, job.typing + world.debounce_max)
+        self._after(int(world.debounce) if created else world.join_delay, self._show, Record(line, self.now))
         if self._counts:
             self.seen.messages += 1
             self.seen.jobs += created
@@ -380,7 +382,7 @@ class Simulation:
         job = processing.record.line.current
         if call != processing.call or processing.invocation.died or job is None or job.running is not processing:
             return
-        if self._restartable(processing, job):
+        if processing.called < self.now and self._restartable(processing, job):
             self._restart(processing, job)
 
     def _restartable(self, processing: Processing, job: Job) -> bool:
@@ -390,7 +392,19 @@ class Simulation:
     def _restart(self, processing: Processing, job: Job) -> None:
         job.restarts += 1
         self.seen.dropped += self._counts
-        self._ask(processing)
+        processing.call += 1
+        processing.called = math.inf
+        self._quiet(processing, job)
+
+    def _quiet(self, processing: Processing, job: Job) -> None:
+        """Wait until the patient stops typing, but leave the time for an answer: runs.py"""
+        if processing.invocation.died or job.running is not processing:
+            return
+        latest = processing.claimed + self.world.run_seconds - self.world.ai_timeout - COMMIT_SECONDS
+        if (wait := min(job.ready, latest) - self.now) > 0:
+            self._after(wait, self._quiet, processing, job)
+        else:
+            self._ask(processing)
 
     def _answered(self, processing: Processing, call: int, answers: bool) -> None:
         """Seal, commit, finish; and the follow-up, if messages wait and there is time."""

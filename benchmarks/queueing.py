@@ -158,8 +158,8 @@ def capacity(seconds: float, seed: int) -> Rows:
 def consolidation(seconds: float, seed: int) -> Rows:
     settings: tuple[tuple[str, dict[str, Any]], ...] = (
         ("each message by itself", {"consolidates": False}),
-        ("consolidate", {}),
-        *((f"debounce_ms {1000 * pause}", {"debounce": float(pause)}) for pause in (1, 2, 4, 6)),
+        ("consolidate, debounce_ms 0", {}),
+        *((f"debounce_ms {1000 * pause:.0f}", {"debounce": pause}) for pause in (0.5, 1.0, 2.0, 4.0, 6.0)),
     )
     for name, changed in settings:
         seen = simulate(steady(MEAN * PEAK, concurrency=100, **changed), seconds, seed)

@@ -97,6 +97,15 @@ def test_a_debounce_waits_for_the_patient_and_asks_once() -> None:
     assert [round(answered, 1) for answered in seen.answered] == [6.0, 5.0, 4.0]
 
 
+def test_a_run_that_was_stopped_waits_for_the_patient_too() -> None:
+    def calls(debounce: float) -> int:
+        pauses = iter((1.0, 0.4, 0.4, 0.0))
+        world = replace(_one_burst(4, every=0.0, debounce=debounce), typing=lambda _: next(pauses))
+        return _Burst(world).run(100.0).calls
+
+    assert (calls(0.0), calls(0.5)) == (4, 2)
+
+
 def test_what_a_dead_worker_left_is_found_by_the_sweep() -> None:
     class Dies(_Burst):
         def _invoke(self, records: list[Record]) -> Invocation:
@@ -139,8 +148,8 @@ def test_a_batch_is_held_by_its_slowest_record() -> None:
 def test_prints_a_table_and_draws_a_picture(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert queueing.main(["consolidation", "--seconds", "20"]) == 0
     told = capsys.readouterr().out
-    assert "| consolidate |" in told
-    assert told.count("\n| ") == 7
+    assert "| consolidate, debounce_ms 0 |" in told
+    assert told.count("\n| ") == 8
     with pytest.raises(SystemExit) as wrong:
         queueing.main(["nonsense"])
     assert wrong.value.code == 2
