@@ -6,7 +6,9 @@ redis-py is used through public names alone; what it must do stands in test_redi
 from __future__ import annotations
 
 import socket
+import struct
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
@@ -15,6 +17,7 @@ from typing import Any
 import pytest
 from pg8000.exceptions import DatabaseError, InterfaceError
 from pg8000.native import Connection
+from pydantic import SecretStr
 
 from message_handler.settings import Settings
 from message_handler.stores import database
@@ -79,6 +82,28 @@ class TestSockets:
             assert used.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
             assert used.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
             assert used.gettimeout() == 3
+
+    def test_one_whose_server_goes_in_its_login_is_closed_whole(self, migrated: Settings) -> None:
+        assert migrated.database_url
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            port = server.getsockname()[1]
+            url = f"postgresql://me@127.0.0.1:{port}/none"
+            connect = connector(migrated.model_copy(update={"database_url": SecretStr(url)}))
+            before = descriptors()
+
+            def hang_up() -> None:
+                accepted, _ = server.accept()
+                # The connection is reset, so that not even a goodbye can be sent.
+                accepted.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                accepted.close()
+
+            with ThreadPoolExecutor(1) as other:
+                hung_up = other.submit(hang_up)
+                with pytest.raises((InterfaceError, OSError)) as gone:
+                    connect(timeout=5)
+                hung_up.result(10)
+            assert descriptors() == before, f"{PG8000} keeps a descriptor"
+            assert gone.value.__traceback__
 
     def test_one_whose_server_has_gone_is_closed_whole(self, connection: Connection, sql: Connection) -> None:
         """While its error, which knows the file, is still looked at. The goodbye that can't be sent troubles nobody."""

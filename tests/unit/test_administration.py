@@ -194,8 +194,14 @@ class TestRetry:
             "status": "retried",
             "ai_job_id": successor,
         }
-        assert job(operated, job_id) == before | {"superseded_by": successor}
+        pending = [{"message_id": "m-1", "status": "pending", "job_id": successor}]
+        assert job(operated, job_id) == before | {
+            "superseded_by": successor,
+            "messages": pending,
+            "answered_by": None,
+        }
         operated.deliver()
+        assert job(operated, job_id)["answered_by"] == successor
         ended = job(operated, successor)
         assert (ended["status"], ended["consolidated_messages"]) == ("completed", 1)
         assert ended["reply"]["content"] == f"{CANARY} help"

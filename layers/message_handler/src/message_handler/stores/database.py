@@ -7,7 +7,6 @@ out to be dead when it is used again is replaced once, silently: whatever runs h
 from __future__ import annotations
 
 import logging
-import os
 import re
 import socket
 import ssl
@@ -21,14 +20,13 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from pg8000.converters import make_params
 from pg8000.exceptions import DatabaseError, InterfaceError
-from pg8000.native import Connection
 
 from message_handler.errors import MessageHandlerError, ReadOnly, RequestError, SettingsError, TooOld, Unavailable
 from message_handler.settings import Settings
 from message_handler.stores import migrations
 from message_handler.stores.breaker import CircuitBreaker
 from message_handler.stores.credentials import Credentials, KeptLogin, Login, rds_login
-from message_handler.stores.postgres_driver import close
+from message_handler.stores.postgres_driver import Connection, close
 from message_handler.stores.statements import statement
 from message_handler.stores.unreachable import why_unreachable, why_untrusted
 
@@ -130,9 +128,7 @@ def _connection(*, host: str, port: int, timeout: float, **arguments: Any) -> Co
         stream.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         return Connection(host=host, sock=stream, **arguments)
     except BaseException:
-        # `close` would leave it open for the file that pg8000 has made of it, until that is collected.
-        if (descriptor := stream.detach()) >= 0:
-            os.close(descriptor)
+        stream.close()
         raise
 
 
