@@ -75,16 +75,21 @@ class World:
     run_seconds: float = 117.0  # RUN_SECONDS without what the function keeps to report
     max_restarts: int = 3
     join_delay: float = 150.0
-    heartbeat_stale: float = 15.0
-    visibility: float = 720.0
+    heartbeat_stale: float = 8.0
+    hiding: float = 10.0  # HIDING_SECONDS; from the third delivery on as long as a record is handed on
     sweep_every: float = 60.0
     wake_after: float = 60.0
     notice: float = 0.3  # until a run sees that a message joined
 
 
 #: runs.py, processing.py, answering.py, queues.py
-COMMIT_SECONDS, FOLLOW_UP_SECONDS, PATIENCE_SECONDS = 5.0, 60.0, 5.0
+COMMIT_SECONDS, FOLLOW_UP_SECONDS, PATIENCE_SECONDS, ALONE_FROM = 5.0, 60.0, 5.0, 3
+HAND_ON_SECONDS = (10.0, 20.0, 60.0, 240.0, 720.0)
 TRIES, BACKOFF_SECONDS, REFUSAL_SECONDS = 3, 0.5, 0.2
+
+
+def _hand_on(record: Record) -> float:
+    return HAND_ON_SECONDS[min(record.received, len(HAND_ON_SECONDS)) - 1]
 
 
 @dataclass(slots=True)
@@ -317,7 +322,8 @@ class Simulation:
         invocation.died = self.now
         self.seen.deaths += self._counts
         for record in invocation.records:
-            self._at(invocation.began + self.world.visibility, self._show, record)
+            hidden = self.world.hiding if record.received < ALONE_FROM else _hand_on(record)
+            self._after(hidden - self._deaths.uniform(0.0, 2.0), self._show, record)  # it was hidden anew every 2 s
             job = record.line.current
             if job and job.running and job.running.invocation is invocation:
                 self._sweep(self.now + self.world.heartbeat_stale, record.line, job, job.running)
@@ -435,4 +441,4 @@ class Simulation:
                 self._claim(processing)
                 return
             self._show(Record(line, line.current.messages[-1]))
-        self._checked(processing, (self.world.heartbeat_stale + 1) * 4.0 ** (processing.record.received - 1))
+        self._checked(processing, _hand_on(processing.record))

@@ -5,17 +5,16 @@ from __future__ import annotations
 import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from functools import cache
 from typing import Any
 
 from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.logging.utils import copy_config_to_registered_loggers
 
-from message_handler.errors import Unavailable
 from message_handler.metrics import Meter
 from message_handler.models import DeliveryRecord, Job, Outcome
-from message_handler.queues import SqsQueue, decode, sent_at
+from message_handler.processing import FOLLOW_UP_SECONDS
+from message_handler.queues import ALONE_FROM, MAX_RECEIVE_COUNT, Hiding, decode, hand_on, sent_at
 from message_handler.rest import log_crash
 from message_handler.wiring import Parts, build
 
@@ -45,47 +44,80 @@ def threads() -> ThreadPoolExecutor:
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     deadline = time.time() + context.get_remaining_time_in_millis() / 1000 - REPORT_SECONDS
     records = event["Records"]
-    parts()  # before there are threads: each would build its own
-    outcomes = list(threads().map(lambda record: process(record, deadline), records))
-    for outcome in outcomes:
+    queue = parts().hasty_queue  # built before there are threads: each would build its own
+    if queue and not are_deliveries(records):
+        with Hiding(queue, {record["receiptHandle"]: receive_count(record) for record in records}) as hiding:
+            outcomes = work(records, deadline, hiding)
+    else:
+        outcomes = work(records, deadline, None)
+    for outcome in outcomes.values():
         for job in outcome.ended if outcome else ():
             report(job)
     meter.publish(metrics.add_metric)
-    return {
-        "batchItemFailures": [
-            {"itemIdentifier": record["messageId"]}
-            for record, outcome in zip(records, outcomes, strict=True)
-            if outcome is None or outcome.back is not None
-        ]
-    }
+    back = [id_ for id_, outcome in outcomes.items() if outcome is None or outcome.back is not None]
+    return {"batchItemFailures": [{"itemIdentifier": id_} for id_ in back]}
+
+
+def are_deliveries(records: list[dict[str, Any]]) -> bool:
+    """Whether the batch comes from the queue of deliveries. Nothing waits for one of these to come back soon."""
+    name = (parts().settings.delivery_queue_url or "/").rpartition("/")[2]
+    return any(name and record["eventSourceARN"].rpartition(":")[2] == name for record in records)
+
+
+def id_of(record: dict[str, Any]) -> str:
+    return str(record["messageId"])
+
+
+def receive_count(record: dict[str, Any]) -> int:
+    return int(record["attributes"]["ApproximateReceiveCount"])
+
+
+def work(records: list[dict[str, Any]], deadline: float, hiding: Hiding | None) -> dict[str, Outcome | None]:
+    """What became of each record, by its id; None of one that can't be worked on."""
+
+    def one(record: dict[str, Any]) -> Outcome | None:
+        outcome = process(record, deadline)
+        seconds = outcome.back if outcome else hand_on(receive_count(record))
+        if hiding and seconds is not None:
+            hiding.hand_on(record["receiptHandle"], seconds)
+        return outcome
+
+    together = [record for record in records if receive_count(record) < ALONE_FROM]
+    outcomes = dict(zip(map(id_of, together), threads().map(one, together), strict=True))
+    for record in alone(records):
+        if time.time() + FOLLOW_UP_SECONDS <= deadline:
+            outcomes[id_of(record)] = one(record)
+        else:
+            outcomes[id_of(record)] = None
+            if hiding:
+                hiding.hand_on(record["receiptHandle"], hand_on(receive_count(record)))
+    return outcomes
+
+
+def alone(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The records that are worked on after all others, one by one, in this order: one of them may kill this process.
+
+        third delivery:  a  b  poison ── dies        a and b are answered
+        fourth:          d  c  poison ── dies        so are c and d
+
+    One that comes for the last time is the first: if another killed the process, it would rest in the dead letters.
+    """
+    suspects = [record for record in records if receive_count(record) >= ALONE_FROM]
+    backwards = max(map(receive_count, suspects), default=0) % 2 == 0
+    suspects.sort(key=id_of, reverse=backwards)
+    return sorted(suspects, key=lambda record: receive_count(record) < MAX_RECEIVE_COUNT)
 
 
 def process(record: dict[str, Any], deadline: float) -> Outcome | None:
     """None for a record that can't be worked on: after so many tries it rests in the dead letters."""
-    receive_count = int(record["attributes"]["ApproximateReceiveCount"])
     decoded = None
     try:
         decoded = decode(record["body"], sent_at(record["attributes"]))
-        outcome = parts().worker.process(decoded, deadline, receive_count)
+        return parts().worker.process(decoded, deadline, receive_count(record))
     except Exception as error:  # noqa: BLE001  the batch's other records go on
         log_crash(error, sqs_message_id=record["messageId"])
-        if isinstance(decoded, DeliveryRecord):
-            return Outcome(None)  # the sweep wakes its conversation again
-        hide(record, parts().worker.retry_after(receive_count))
-        return None
-    if outcome.back is not None:
-        hide(record, outcome.back)
-    return outcome
-
-
-def hide(record: dict[str, Any], seconds: float) -> None:
-    queue, deliveries = parts().queue, parts().settings.delivery_queue_url
-    if deliveries and record["eventSourceARN"].rpartition(":")[2] == deliveries.rpartition("/")[2]:
-        return  # the job queue knows nothing of its receipt: it comes back by itself
-    if isinstance(queue, SqsQueue):
-        # If SQS refuses, the record comes back after the queue's own visibility timeout.
-        with suppress(Unavailable):
-            queue.hide(record["receiptHandle"], seconds)
+        # The sweep wakes a delivery's conversation again.
+        return Outcome(None) if isinstance(decoded, DeliveryRecord) else None
 
 
 def report(job: Job) -> None:

@@ -106,7 +106,7 @@ def test_a_run_that_was_stopped_waits_for_the_patient_too() -> None:
     assert (calls(0.0), calls(0.5)) == (4, 2)
 
 
-def test_what_a_dead_worker_left_is_found_by_the_sweep() -> None:
+def test_what_a_dead_worker_left_comes_back_in_seconds() -> None:
     class Dies(_Burst):
         def _invoke(self, records: list[Record]) -> Invocation:
             invocation = super()._invoke(records)
@@ -115,11 +115,10 @@ def test_what_a_dead_worker_left_is_found_by_the_sweep() -> None:
             return invocation
 
     seen = Dies(_one_burst(1, every=1.0)).run(1000.0)
-    assert seen.deaths == seen.woken == 1
-    # The first delivery, the sweep's record, and after its visibility timeout the first one again, for nothing.
-    assert (seen.records, seen.idle_records) == (3, 1)
-    # Silent for 15 s at the first sweep, after a minute; then the AI once more.
-    assert seen.answered[0] == pytest.approx(62.0, abs=0.1)
+    assert (seen.deaths, seen.woken) == (1, 0)
+    assert (seen.records, seen.idle_records) == (2, 0)
+    # It is hidden for 8 to 10 s after the death; then the AI once more.
+    assert 1.0 + 8.0 + 2.0 <= seen.answered[0] <= 1.0 + 10.0 + 2.1
 
 
 def test_what_nobody_comes_for_is_woken_after_one_two_and_four_minutes() -> None:
@@ -174,7 +173,8 @@ def test_its_numbers_are_the_products() -> None:
     assert f"BatchSize: {world.batch} " in template
     assert "MaximumBatchingWindowInSeconds" not in template
     assert world.window == 0
-    assert f"VisibilityTimeout: {world.visibility:.0f} " in template
+    assert world.hiding == queues.HIDING_SECONDS
+    assert (queue_model.ALONE_FROM, queue_model.HAND_ON_SECONDS) == (queues.ALONE_FROM, queues.HAND_ON_SECONDS)
     assert world.run_seconds == settings.run_seconds - 3  # REPORT_SECONDS of functions/worker
     for name in ("ai_timeout", "max_restarts", "join_delay", "heartbeat_stale", "wake_after"):
         assert getattr(world, name) == getattr(settings, name), name

@@ -6,14 +6,16 @@ between two sweeps.
 
 from __future__ import annotations
 
+import statistics
 import time
 from pathlib import Path
 
 from tests.chaos.clients import new_name
 from tests.chaos.deployment import Deployment
 
-LIMIT_SECONDS = 90
-_KILLS = 6
+#: Seconds from the kill to the answer: for half of the patients, and for each.
+MEDIAN_SECONDS, LIMIT_SECONDS = 12, 25
+_KILLS = 10
 _EVERY_SECONDS = 11.0
 _SETTINGS = {"SIMULATED_AI_DELAY_MS": "3000"}
 
@@ -24,18 +26,18 @@ def measure_dead_worker(template: Path) -> int:
         killed = {}
         for number in range(_KILLS):
             conversation, message = new_name("dead"), new_name("m")
-            posted = deployment.platform.hand_in(conversation, message)
+            deployment.platform.hand_in(conversation, message)
             process = deployment.working_on(conversation)
             time.sleep(1.5)
             process.kill()
-            killed[message] = posted.until
+            killed[message] = time.time()
             print(f"worker {number + 1} of {_KILLS} killed", flush=True)
             time.sleep(_EVERY_SECONDS - 1.5)
-        waiting = deployment.await_settled(2 * LIMIT_SECONDS)
+        waiting = deployment.await_settled(4 * LIMIT_SECONDS)
         settled = deployment.settled()
-    for message, at in killed.items():
-        took = f"{settled[message].at - at:.1f} s" if message in settled else "never"
-        print(f"answered after {took}", flush=True)
-    times = [settled[message].at - at for message, at in killed.items() if message in settled]
-    print(f"longest {max(times, default=0):.1f} s, limit {LIMIT_SECONDS} s, unanswered {len(waiting)}")
-    return 1 if waiting or max(times) > LIMIT_SECONDS else 0
+    times = sorted(settled[message].at - at for message, at in killed.items() if message in settled)
+    print("answered after", ", ".join(f"{took:.1f}" for took in times), "s")
+    median, longest = (statistics.median(times), times[-1]) if times else (0.0, 0.0)
+    print(f"p50 {median:.1f} s, limit {MEDIAN_SECONDS} s; longest {longest:.1f} s, limit {LIMIT_SECONDS} s")
+    print(f"unanswered {len(waiting)}")
+    return 1 if waiting or median > MEDIAN_SECONDS or longest > LIMIT_SECONDS else 0

@@ -17,7 +17,7 @@ from pg8000.native import Connection
 
 from message_handler import maintenance
 from message_handler.conversations import conversation_view
-from message_handler.errors import Conflict, Unavailable
+from message_handler.errors import Conflict, Contended, Unavailable
 from message_handler.models import ArchiveRecord, ConversationKey, JobStatus, Record
 from message_handler.processing import Worker
 from message_handler.queues import MAX_RECEIVE_COUNT, DeadLetter
@@ -698,6 +698,34 @@ class TestDrain:
         world.settles()
         world.orderly = False
         world.checked()
+
+
+class TestBackOff:
+    @pytest.mark.parametrize("stale", [8.0, 60.0])
+    def test_a_record_waits_ever_longer_for_a_store_however_soon_a_dead_worker_is_noticed(
+        self, world: World, stale: float
+    ) -> None:
+        settings = world.settings.model_copy(update={"heartbeat_stale": stale})
+        world.worker = replace(world.worker, settings=settings)
+        world.posts("m0")
+        (delivery,) = world.queue.waiting
+        backs = []
+        for receives in range(1, MAX_RECEIVE_COUNT + 1):
+            on(world, "before", "archive.settled_by", is_away)
+            on(world, "before", "archive.fence", is_away)
+            on(world, "before", "tier.seal", is_away)
+            backs.append(world.worker.process(delivery.record, world.clock() + 120, receives).back)
+            world.clock.advance(61)
+        assert backs == [16, 64, 256, 720, 720]
+
+    def test_one_whose_conversation_others_change_is_handed_on(self, world: World) -> None:
+        def contended() -> None:
+            raise Contended
+
+        world.posts("m0")
+        (delivery,) = world.queue.waiting
+        on(world, "before", "tier.claim", contended)
+        assert world.worker.process(delivery.record, world.clock() + 120, 2).back == 20
 
 
 class TestPoison:

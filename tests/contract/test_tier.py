@@ -546,8 +546,20 @@ class TestClaim:
         chat.claimed()
         assert chat.claim("another") == Refused(settings.run_seconds)
         clock.advance(settings.heartbeat_stale - 1)
-        assert chat.claim("another") == Refused(settings.run_seconds - settings.heartbeat_stale + 1)
+        assert chat.claim("another") == Refused(settings.run_seconds - settings.heartbeat_stale + 1, overdue=1)
         assert chat.heartbeat() == "held"
+
+    def test_a_holder_that_has_missed_two_heartbeats_is_overdue(
+        self, chat: Chat, clock: Clock, settings: Settings
+    ) -> None:
+        chat.says("a")
+        chat.claimed()
+        clock.advance(2 * settings.heartbeat_every)
+        assert chat.claim("another") == Refused(settings.run_seconds - 2 * settings.heartbeat_every)
+        clock.advance(0.5)
+        refused = chat.claim("another")
+        assert isinstance(refused, Refused)
+        assert refused.overdue == settings.heartbeat_stale - 2 * settings.heartbeat_every - 0.5
 
     def test_a_holder_past_its_deadline_is_waited_for_until_its_claim_can_be_taken_over(
         self, chat: Chat, clock: Clock, settings: Settings
@@ -651,6 +663,16 @@ class TestHeartbeatAndOwner:
 
 
 class TestAdopt:
+    def test_after_a_slow_fence_it_says_that_its_worker_lives(
+        self, chat: Chat, clock: Clock, settings: Settings
+    ) -> None:
+        chat.says(named("m1"))
+        chat.claimed()
+        clock.advance(settings.heartbeat_stale - 1)
+        assert chat.adopt("worker", [])
+        clock.advance(settings.heartbeat_stale - 1)
+        assert isinstance(chat.claim("another"), Refused)
+
     def test_with_everything_open_the_run_goes_on(self, chat: Chat, clock: Clock) -> None:
         chat.says(named("m1"), named("m2"))
         chat.claimed()
@@ -733,6 +755,16 @@ class TestAdopt:
 
 
 class TestSeal:
+    def test_before_a_slow_commit_it_says_that_its_worker_lives(
+        self, chat: Chat, clock: Clock, settings: Settings
+    ) -> None:
+        first = chat.says("a")
+        chat.claimed()
+        clock.advance(settings.heartbeat_stale - 1)
+        assert chat.seal([first.message_id], fenced=True).verdict == "sealed"
+        clock.advance(settings.heartbeat_stale - 1)
+        assert isinstance(chat.claim("another"), Refused)
+
     def test_with_nothing_new_the_door_closes(self, chat: Chat) -> None:
         first = chat.says("a")
         job = chat.claimed()

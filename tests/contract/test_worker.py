@@ -32,7 +32,7 @@ from message_handler.models import (
     Turn,
 )
 from message_handler.notices import failure_notice
-from message_handler.queues import MAX_RECORD_BYTES
+from message_handler.queues import MAX_RECORD_BYTES, hand_on
 from message_handler.runs import Ended
 from tests.contract.stories import (
     Event,
@@ -830,6 +830,7 @@ class TestIntake:
         on(world, "after", "archive.commit", dies)
         world.posts("m0")
         world.delivers()
+        world.lock_is_free()
 
         def joins() -> None:
             with world.steps.silently():
@@ -870,7 +871,7 @@ class TestRecords:
             assert world.tier.finish(world.key, "another", ended).done
         outcome = world.delivers()
         assert outcome is not None
-        assert outcome.back == world.settings.heartbeat_stale + 1
+        assert outcome.back == hand_on(1)
         world.delivers()
         assert world.answered("m0")
         world.checked()
@@ -880,10 +881,58 @@ class TestRecords:
         with world.steps.silently():
             claim = world.tier.claim(world.key, "another")
         assert isinstance(claim, Claim)
-        world.clock.advance(10)
+        world.clock.advance(world.settings.heartbeat_every)
         outcome = world.delivers()
         assert outcome is not None
-        assert (outcome.back, outcome.ended) == (world.settings.run_seconds - 10, ())
+        assert (outcome.back, outcome.ended) == (world.settings.run_seconds - world.settings.heartbeat_every, ())
+
+    def test_one_that_comes_before_the_claim_of_its_dead_worker_is_stale_waits_for_that(self, world: World) -> None:
+        """It died right after a heartbeat, and a while after its record was hidden the last time."""
+        world.posts("m0")
+        on(world, "after", "tier.seal", dies)
+        (delivery,) = world.queue.waiting
+        world.delivers()
+        died, stale = world.clock(), world.settings.heartbeat_stale
+        delivery.visible_at = died + stale - 0.5
+        outcome = world.delivers()
+        assert (outcome and outcome.back, world.most_receives) == (None, 2)
+        assert world.answered("m0")
+        assert world.clock() <= died + stale + AI_SECONDS + 1
+        world.checked()
+
+    def test_it_does_not_wait_for_a_holder_that_only_was_slow_to_say_that_it_lives(self, world: World) -> None:
+        world.posts("m0")
+        with world.steps.silently():
+            assert isinstance(world.tier.claim(world.key, "another"), Claim)
+        world.clock.advance(world.settings.heartbeat_stale - 1)
+        slept = world.clock()
+
+        def sleep(seconds: float) -> None:
+            world.clock.advance(seconds / 2)
+            assert world.store.target.heartbeat(world.key, "another") == "held"
+            world.clock.advance(seconds / 2)
+
+        world.worker = replace(world.worker, sleep=sleep)
+        outcome = world.delivers()
+        assert world.clock() == slept + 1
+        assert outcome is not None
+        assert outcome.back == world.settings.run_seconds - world.settings.heartbeat_stale
+
+    def test_a_heartbeat_that_did_not_get_through_is_sent_again_at_the_next_look(self, world: World) -> None:
+        world.ai.tick = 0.5
+        world.posts("m0")
+        tried: list[float] = []
+
+        def fails() -> None:
+            tried.append(world.clock())
+            if len(tried) < 3:
+                on(world, "before", "tier.heartbeat", fails)
+                is_away()
+
+        on(world, "before", "tier.heartbeat", fails)
+        world.delivers()
+        assert [later - tried[0] for later in tried] == [0, 0.5, 1]
+        assert world.answered("m0")
 
     def test_one_that_is_refused_is_deleted_if_its_own_message_is_settled(self, world: World) -> None:
         on(world, "after", "tier.seal", lambda: world.posts("m1"))

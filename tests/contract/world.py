@@ -6,6 +6,7 @@ Time is virtual, an AI call takes `AI_SECONDS` of it, and each call of a port is
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -19,7 +20,16 @@ from message_handler.intake import Intake, MessageRequest, parse_request, reject
 from message_handler.jobs import BackgroundJobManager
 from message_handler.models import ArchiveRecord, ConversationKey, Job, JobStatus, Outcome, Record
 from message_handler.processing import Worker
-from message_handler.queues import MAX_RECEIVE_COUNT, DeadLetter, Queue, decode, encode
+from message_handler.queues import (
+    ALONE_FROM,
+    HIDING_SECONDS,
+    MAX_RECEIVE_COUNT,
+    DeadLetter,
+    Queue,
+    decode,
+    encode,
+    hand_on,
+)
 from message_handler.settings import Settings
 from message_handler.stores.failover import Failover
 from message_handler.stores.memory import MemoryLines, MemoryTier
@@ -28,12 +38,16 @@ from message_handler.stores.port import Archive, Tier
 from tests.contract.chat import Clock
 
 AI_SECONDS = 6
-#: How long a worker function may run, and how long SQS hides a record whose worker died.
+#: How long a worker function may run.
 FUNCTION_SECONDS = 120.0
-VISIBILITY_SECONDS = 720.0
 SWEEP_SECONDS = 60.0
 
 Side = Literal["before", "after"]
+
+
+def hiding(receives: int) -> float:
+    """How long a record is hidden after its worker died, as `Hiding` has it."""
+    return HIDING_SECONDS if receives < ALONE_FROM else hand_on(receives)
 
 
 class Crash(BaseException):
@@ -220,6 +234,8 @@ class World:
     #: What the tier took in, in that order, and how often it was posted.
     accepted: dict[str, int] = field(default_factory=dict)
     most_receives: int = 0
+    #: What workers have received and not told the queue about yet.
+    in_hand: list[Delivery] = field(default_factory=list)
     orderly: bool = True
     #: The tiers to which it fails over, next best first.
     others: tuple[Tier, ...] = ()
@@ -334,11 +350,15 @@ class World:
         self.clock.advance(max(0.0, delivery.visible_at - self.clock()))
         delivery.receives += 1
         self.most_receives = max(self.most_receives, delivery.receives)
-        delivery.visible_at = self.clock() + VISIBILITY_SECONDS
+        delivery.visible_at = math.inf
+        self.in_hand.append(delivery)
         try:
             outcome = self.worker.process(delivery.record, self.clock() + seconds, delivery.receives)
         except Crash:
+            delivery.visible_at = self.clock() + hiding(delivery.receives)
             return None
+        finally:
+            self.in_hand.remove(delivery)
         self.outcomes.append(outcome)
         if outcome.back is None:
             self.queue.delete(delivery)
@@ -371,8 +391,10 @@ class World:
             return any(self.tiers.each(lambda tier: tier.lock(self.key)))
 
     def worker_pauses(self) -> None:
-        """This worker stops for longer than its claim lives; others do its work meanwhile."""
-        self.clock.advance(self.settings.heartbeat_stale + 1)
+        """This worker stops for longer than its claim lives and its record is hidden; others do its work meanwhile."""
+        for delivery in self.in_hand:
+            delivery.visible_at = self.clock() + hiding(delivery.receives)
+        self.clock.advance(max([self.settings.heartbeat_stale, *(hiding(d.receives) for d in self.in_hand)]) + 1)
         self.sweeps()
         self.delivers_all_due()
 

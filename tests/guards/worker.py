@@ -222,4 +222,107 @@ TOGETHER = (
     ),
 )
 
-GUARDS = (*RECORDS, *RUNNING, *WITHOUT_POSTGRES, *TOGETHER)
+FUNCTION, QUEUE = "../../../../functions/worker/app.py", "unit/test_queues.py::TestHiding"
+BATCH = "unit/test_functions.py::TestWorker"
+SIGNS_OF_LIFE = (
+    Guard(
+        "a batch's records are hidden again and again",
+        "invariant 9",
+        f"{QUEUE}::test_all_records_of_a_batch_are_hidden_in_one_call_again_and_again_until_it_ends",
+        (Removal("queues.py", "if self._ended.wait(EXTEND_SECONDS):", "if True:"),),
+    ),
+    Guard(
+        "nothing is hidden any more when the batch has ended",
+        "invariant 9",
+        f"{QUEUE}::test_all_records_of_a_batch_are_hidden_in_one_call_again_and_again_until_it_ends",
+        (Removal("queues.py", "        self._thread.join()\n\n    def hand_on", "\n    def hand_on"),),
+    ),
+    Guard(
+        "a record that was handed on is not hidden anew",
+        "step claim",
+        f"{QUEUE}::test_one_that_is_handed_on_is_not_hidden_anew",
+        (Removal("queues.py", "            self._seconds.pop(receipt, None)\n"),),
+    ),
+    Guard(
+        "not even by a call that was under way",
+        "step claim",
+        f"{QUEUE}::test_not_even_by_a_call_that_was_under_way",
+        (Removal("queues.py", "with self._calling, suppress(Unavailable):\n", "with suppress(Unavailable):\n"),),
+    ),
+    Guard(
+        "a failure of SQS itself lets no record go",
+        "invariant 9",
+        f"{QUEUE}::test_a_failure_of_sqs_itself_is_no_reason_to_let_a_record_go",
+        (Removal("queues.py", ' if failure["SenderFault"]}', "}"),),
+    ),
+    Guard(
+        "a record that came again and again is hidden for longer",
+        "step fail",
+        f"{QUEUE}::test_one_that_came_again_and_again_is_hidden_for_as_long_as_it_is_handed_on",
+        (Removal("queues.py", " if count < ALONE_FROM else hand_on(count)"),),
+    ),
+    Guard(
+        "the function hides its records",
+        "invariant 9",
+        f"{BATCH}::test_all_of_a_batch_stay_hidden_until_the_last_is_answered",
+        (Removal(FUNCTION, "if queue and not are_deliveries(records):", "if False:"),),
+    ),
+    Guard(
+        "deliveries are not looked for in the queue of jobs",
+        "invariant 9",
+        "unit/test_functions.py::TestDelivery::test_one_that_crashes_is_left_to_the_sweep",
+        (Removal(FUNCTION, "if queue and not are_deliveries(records):", "if queue:"),),
+    ),
+    Guard(
+        "a suspect is worked on alone",
+        "step fail",
+        f"{BATCH}::test_a_record_is_worked_on_alone_from_its_third_delivery_on",
+        (Removal(FUNCTION, "if receive_count(record) < ALONE_FROM]", "]"),),
+    ),
+    Guard(
+        "those behind a record that kills are the first the next time",
+        "step fail",
+        f"{BATCH}::test_what_kills_its_worker_leaves_its_mates_answered",
+        (Removal(FUNCTION, ", reverse=backwards"),),
+    ),
+    Guard(
+        "a last delivery comes first",
+        "step fail",
+        f"{BATCH}::test_the_last_delivery_of_one_does_not_wait_for_what_may_kill_it",
+        (Removal(FUNCTION, "receive_count(record) < MAX_RECEIVE_COUNT)", "0)"),),
+    ),
+    Guard(
+        "a suspect is not begun with too little time",
+        "invariant 9",
+        f"{BATCH}::test_one_that_is_worked_on_alone_is_handed_on_where_too_little_time_is_left",
+        (Removal(FUNCTION, "if time.time() + FOLLOW_UP_SECONDS <= deadline:", "if True:"),),
+    ),
+    Guard(
+        "an overdue holder is waited for",
+        "step claim",
+        f"{WORKER}::TestRecords"
+        "::test_one_that_comes_before_the_claim_of_its_dead_worker_is_stale_waits_for_that[memory]",
+        (Removal(PROCESSING, "(claim.overdue, math.inf) if claim.held", "(None, math.inf) if claim.held"),),
+    ),
+    Guard(
+        "a heartbeat that did not get through is sent again",
+        "step heartbeat",
+        f"{WORKER}::TestRecords::test_a_heartbeat_that_did_not_get_through_is_sent_again_at_the_next_look[memory]",
+        (
+            Removal(
+                RUNS,
+                "                    progress = Progress(len(text)",
+                "                    pulse.beaten = now\n                    progress = Progress(len(text)",
+            ),
+        ),
+    ),
+    Guard(
+        "a store's absence is waited for whatever the staleness",
+        "step check",
+        f"{OUTAGES}::TestBackOff"
+        "::test_a_record_waits_ever_longer_for_a_store_however_soon_a_dead_worker_is_noticed[memory-60.0]",
+        (Removal(PROCESSING, "self.settings.store_back_off * 4.0", "(2 * self.settings.heartbeat_stale) * 4.0"),),
+    ),
+)
+
+GUARDS = (*RECORDS, *RUNNING, *WITHOUT_POSTGRES, *TOGETHER, *SIGNS_OF_LIFE)

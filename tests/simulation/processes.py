@@ -25,6 +25,7 @@ from tests.simulation.scheduler import Violation
 from tests.simulation.stores import SharedLines
 
 if TYPE_CHECKING:
+    from tests.simulation.sqs import Delivery
     from tests.simulation.world import World
 
 SETTINGS = Settings()
@@ -90,6 +91,8 @@ class Process:
     def __init__(self, world: World, name: str) -> None:
         clock, self.name = world.clock, name
         self.alive = True
+        #: The record that it works on.
+        self.delivery: Delivery | None = None
         self.redis_away = False
         redis = CircuitBreaker("Redis", SETTINGS.store_retry_after, clock)
         postgres = CircuitBreaker("Postgres", SETTINGS.store_retry_after, clock)

@@ -185,7 +185,7 @@ class Simulation(World):
         visible = self.queue.visible()
         if not visible:
             return
-        delivery = visible[self.fate.pick(len(visible))]
+        delivery = process.delivery = visible[self.fate.pick(len(visible))]
         twice = self._goes_wrong("queue.receive", process, ("delivered twice",)) == "delivered twice"
         self.queue.receive(delivery, hidden=not twice)
         self.note("takes a record", delivery.record)
@@ -196,6 +196,8 @@ class Simulation(World):
 
     def _returns(self, process: Process, delivery: Delivery, back: float | None) -> None:
         """What the worker function tells the queue; where that is lost, the record comes back by itself."""
+        self.queue.let_go(delivery)
+        process.delivery = None
         try:
             if back is None:
                 self.step(process, "queue", "delete", None, lambda: self.queue.delete(delivery), ())

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from message_handler.models import ArchiveRecord, Record
 from message_handler.queues import DEAD_LETTER_SECONDS, MAX_RECEIVE_COUNT, DeadLetter, decode, encode
 from tests.contract.chat import Clock
-from tests.contract.world import VISIBILITY_SECONDS
+from tests.contract.world import hiding
 
 
 @dataclass(eq=False)
@@ -72,11 +72,21 @@ class SimulatedQueue:
         return [delivery for delivery in self.waiting if delivery.visible_at <= now]
 
     def receive(self, delivery: Delivery, *, hidden: bool = True) -> None:
-        """`hidden` False: another worker gets it at the same time."""
+        """Its worker hides it as long as it lives. `hidden` False: another worker gets it at the same time."""
         delivery.receives += 1
         self.most_receives = max(self.most_receives, delivery.receives)
         if hidden:
-            delivery.visible_at = self.clock() + VISIBILITY_SECONDS
+            delivery.visible_at = math.inf
+
+    def let_go(self, delivery: Delivery) -> None:
+        """Its worker hides it no longer: it has died, or stands still."""
+        if delivery.visible_at == math.inf:
+            delivery.visible_at = self.clock() + hiding(delivery.receives)
+
+    def keep(self, delivery: Delivery, receives: int) -> None:
+        """Its worker, which stood still, goes on: it hides the record again unless another has received it."""
+        if delivery.receives == receives:
+            delivery.visible_at = math.inf
 
     def delete(self, delivery: Delivery) -> None:
         self.waiting = [other for other in self.waiting if other is not delivery]

@@ -49,7 +49,7 @@ class World:
         self.counts: Counter[str] = Counter()
         self.made_up_for = 0
         self._doing: dict[str, Doing] = {}
-        #: When something went wrong, and when the sweep or an operator then took a conversation from its worker.
+        #: When something went wrong, and when the sweep, an operator or another worker took the conversation then.
         self.faults_at: list[float] = []
         self.freed_at: list[float] = []
         #: What the patient wrote, by the messages' ids.
@@ -161,7 +161,7 @@ class World:
         name, arguments = self.doing.name, self.doing.arguments
         if not isinstance(answers[0], Saved):
             return
-        if name in ("sweep", "release"):
+        if name in ("sweep", "release") or (name == "claim" and self.faults_at):
             self.freed_at.append(self.clock())
         if label != "redis":
             return
@@ -210,11 +210,18 @@ class World:
 
     def _dies(self, process: Process) -> None:
         process.alive = False
+        if process.delivery:
+            self.queue.let_go(process.delivery)
         raise Crash
 
     def _pauses(self, process: Process) -> None:
+        if delivery := process.delivery:
+            receives = delivery.receives
+            self.queue.let_go(delivery)
         self.scheduler.sleep(self.fate.seconds(*PAUSES))
         self.note("goes on")
+        if delivery:
+            self.queue.keep(delivery, receives)
         if not process.alive:
             raise Crash
 

@@ -261,6 +261,7 @@ class Service:
     ai: ScriptedAI
     meter: Meter
     functions: dict[str, ModuleType] = field(default_factory=dict)
+    remaining_ms: int = 120_000
 
     def event(self, name: str, **changes: Any) -> dict[str, Any]:
         """A file of events/, with some keys changed. Its texts may be in no log from now on."""
@@ -273,7 +274,7 @@ class Service:
         # A process of Lambda's has one function and one stdout; here the layer's logs change hands.
         module.logger.logger_handler.stream = sys.stdout
         copy_config_to_registered_loggers(module.logger, include={"message_handler"})
-        return module.handler(event, Context(function))
+        return module.handler(event, Context(function, remaining_ms=self.remaining_ms))
 
     def http(self, function: str, event: Mapping[str, Any]) -> Answer:
         """Call a function as the gateway does. Errors are problem details without anybody's words."""
@@ -309,6 +310,31 @@ class Service:
         records = [template | {"messageId": f"record-{n}", "body": body} for n, body in enumerate(bodies)]
         result: dict[str, Any] = self.invoke("worker", {"Records": records})
         return result
+
+    def send(self, *names: str) -> None:
+        """Send records of as many conversations, each of one message that ends with its name."""
+        for name in names:
+            message = {"role": "user", "content": f"{CANARY} {name}"}
+            assert self.post({"messages": [message]}, f"conv-{name}").status == 202
+
+    def receive(self, *receives: int) -> dict[str, Any]:
+        """Hand all that was sent to the worker as one batch, received so often (each, or all of them)."""
+        template = load_event("worker-one-record")["Records"][0]
+        counts = receives if len(receives) > 1 else receives * len(self.queue.sent)
+        records = [
+            template
+            | {"messageId": f"record-{n}", "receiptHandle": f"receipt-{n}", "body": body}
+            | {"attributes": template["attributes"] | {"ApproximateReceiveCount": str(count)}}
+            for n, ((body, _), count) in enumerate(zip(self.queue.sent, counts, strict=True))
+        ]
+        result: dict[str, Any] = self.invoke("worker", {"Records": records})
+        return result
+
+    def batch(self, *names: str, receives: tuple[int, ...] = (1,)) -> dict[str, Any]:
+        """Records of as many conversations as one batch."""
+        self.queue.sent = []
+        self.send(*names)
+        return self.receive(*receives)
 
     def use(self, **replaced: Any) -> None:
         """Let the functions work with other parts."""

@@ -149,7 +149,7 @@ class TestSettings:
                 "scopes": list(SCOPES),
             },
             "outages": False,
-            "stale_seconds": 15.0,
+            "stale_seconds": 8.0,
             "wake_seconds": 60.0,
         }
         assert answer.headers["Cache-Control"] == "no-cache"

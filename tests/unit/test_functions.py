@@ -8,6 +8,7 @@ import json
 import re
 import threading
 import time
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -41,6 +42,7 @@ from message_handler.stores.port import Kept
 from message_handler.wiring import Parts
 from tests.unit.service import CANARY, EVENTS, KEY, Answer, Service, load_event, load_function
 
+DELIVERIES = "https://sqs.example/1/stack-DeliveryQueue"
 ACQUIRED = {
     "success",
     "status",
@@ -520,6 +522,103 @@ class TestWorker:
         assert service.deliver() == {"batchItemFailures": []}
         assert not together.broken
 
+    def test_all_of_a_batch_stay_hidden_until_the_last_is_answered(
+        self, service: Service, sqs: SqsQueue, changed: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("message_handler.queues.EXTEND_SECONDS", 0.01)
+        first_is_answered = threading.Event()
+
+        said: list[int] = []
+
+        def script(prompt: Prompt, _watch: Watch) -> str:
+            if "slow" in prompt.messages[0].content:
+                assert first_is_answered.wait(10)
+                said.append(len(changed))
+                deadline = time.monotonic() + 10
+                while len(changed) < said[0] + 4 and time.monotonic() < deadline:
+                    time.sleep(0.01)
+                said.append(len(changed))
+            return "answered"
+
+        service.ai.script = script
+        finish = service.parts.archive.commit
+
+        def commit(*arguments: Any) -> Any:
+            try:
+                return finish(*arguments)
+            finally:
+                first_is_answered.set()
+
+        monkeypatch.setattr(service.parts.archive, "commit", commit)
+        service.use(hasty_queue=sqs)
+        assert service.batch("quick", "slow") == {"batchItemFailures": []}
+        assert {entry["ReceiptHandle"] for entry in changed[slice(*said)]} == {"receipt-0", "receipt-1"}
+        assert all(entry["VisibilityTimeout"] == 10 for entry in changed)
+
+    def test_a_record_is_worked_on_alone_from_its_third_delivery_on(self, service: Service) -> None:
+        working, met, order = set(), [], []
+
+        def script(prompt: Prompt, _watch: Watch) -> str:
+            name = prompt.messages[0].content.split()[-1]
+            working.add(name)
+            met.append(frozenset(working))
+            order.append(name)
+            threading.Event().wait(0.02)  # long enough to be met
+            working.discard(name)
+            return "answered"
+
+        service.ai.script = script
+        names = [f"s{number}" for number in range(4)]
+        assert service.batch("f0", "f1", *names, receives=(1, 2, 3, 3, 4, 3)) == {"batchItemFailures": []}
+        assert set(order[:2]) == {"f0", "f1"}
+        assert met[2:] == [frozenset({name}) for name in order[2:]]
+
+    def test_what_kills_its_worker_leaves_its_mates_answered(self, service: Service) -> None:
+        """A batch of ten comes back whole, each time that one of them kills its worker."""
+
+        class Killed(BaseException):
+            pass
+
+        answered: list[str] = []
+
+        def script(prompt: Prompt, _watch: Watch) -> str:
+            name = prompt.messages[0].content.split()[-1]
+            if name == "m4":
+                raise Killed
+            answered.append(name)
+            return "answered"
+
+        service.ai.script = script
+        names = [f"m{number}" for number in range(10)]
+        service.send(*names)
+        for receives in (3, 4):
+            with pytest.raises(Killed):
+                service.receive(receives)
+            service.parts.tiers.tiers[0].release(ConversationKey("default", "conv-m4"))  # its claim is stale
+        assert sorted(answered) == [name for name in names if name != "m4"]
+
+    def test_the_last_delivery_of_one_does_not_wait_for_what_may_kill_it(self, service: Service) -> None:
+        order: list[str] = []
+
+        def script(prompt: Prompt, _watch: Watch) -> str:
+            order.append(prompt.messages[0].content.split()[-1])
+            return "answered"
+
+        service.ai.script = script
+        for receives in ((4, 3, 5), (3, 5, 3), (5, 4, 4)):
+            order.clear()
+            assert service.batch("a", "b", "c", receives=receives) == {"batchItemFailures": []}
+            assert order[0] == "abc"[receives.index(5)]
+
+    def test_one_that_is_worked_on_alone_is_handed_on_where_too_little_time_is_left(
+        self, service: Service, sqs: SqsQueue, changed: list[dict[str, Any]]
+    ) -> None:
+        service.remaining_ms = 62_000  # 3 s of them are for the report
+        service.use(hasty_queue=sqs)
+        assert service.batch("late", receives=(4,)) == {"batchItemFailures": [{"itemIdentifier": "record-0"}]}
+        assert changed[-1]["VisibilityTimeout"] == 240
+        assert service.batch("early", receives=(2,)) == {"batchItemFailures": []}
+
     def test_a_cold_start_builds_its_parts_once_for_the_whole_batch(
         self, service: Service, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -561,23 +660,23 @@ class TestWorker:
     def test_a_record_whose_conversation_is_held_is_hidden_until_the_holders_deadline(
         self, service: Service, sqs: SqsQueue, changed: list[dict[str, Any]]
     ) -> None:
-        service.use(queue=sqs)
+        service.use(hasty_queue=sqs)
         event = service.event("worker-one-record")
         accept_again(service, event)
         assert isinstance(service.parts.tiers.tiers[0].claim(KEY, "another worker"), Claim)
         record = event["Records"][0]
         assert service.invoke("worker", event) == {"batchItemFailures": [{"itemIdentifier": record["messageId"]}]}
-        ((handle, seconds),) = [(call["ReceiptHandle"], call["VisibilityTimeout"]) for call in changed]
-        assert handle == record["receiptHandle"]
+        assert {entry["ReceiptHandle"] for entry in changed} == {record["receiptHandle"]}
+        seconds = changed[-1]["VisibilityTimeout"]
         # A second more, so that the holder is through, and never longer than the queue's own visibility timeout.
         assert service.parts.settings.run_seconds - 1 <= seconds <= 720
 
     def test_a_refused_change_of_visibility_costs_nothing_but_time(self, service: Service) -> None:
         class Refusing(SqsQueue):
-            def hide(self, receipt_handle: str, seconds: float) -> None:
+            def hide(self, seconds: Mapping[str, float]) -> set[str]:
                 raise Unavailable("the queue")
 
-        service.use(queue=Refusing(None, "https://sqs.example/queue"))
+        service.use(hasty_queue=Refusing(None, "https://sqs.example/queue"))
         event = service.event("worker-one-record")
         accept_again(service, event)
         service.parts.tiers.tiers[0].claim(KEY, "another worker")
@@ -610,7 +709,9 @@ class TestDelivery:
     def test_one_that_crashes_is_left_to_the_sweep(
         self, service: Service, sqs: SqsQueue, changed: list[dict[str, Any]]
     ) -> None:
-        service.use(queue=sqs, worker=replace(service.parts.worker, deliveries=Recorded(KeyError(CANARY))))
+        settings = service.parts.settings.model_copy(update={"delivery_queue_url": DELIVERIES})
+        crashing = replace(service.parts.worker, deliveries=Recorded(KeyError(CANARY)))
+        service.use(hasty_queue=sqs, settings=settings, worker=crashing)
         assert service.invoke("worker", service.event("worker-delivery")) == {"batchItemFailures": []}
         assert [line["error"] for line in service.output.logs if line["level"] == "ERROR"] == ["KeyError"]
         assert changed == []
@@ -618,10 +719,8 @@ class TestDelivery:
     def test_one_that_nobody_can_read_is_not_looked_for_in_the_other_queue(
         self, service: Service, sqs: SqsQueue, changed: list[dict[str, Any]]
     ) -> None:
-        settings = service.parts.settings.model_copy(
-            update={"delivery_queue_url": "https://sqs.example/1/stack-DeliveryQueue"}
-        )
-        service.use(queue=sqs, settings=settings)
+        settings = service.parts.settings.model_copy(update={"delivery_queue_url": DELIVERIES})
+        service.use(hasty_queue=sqs, settings=settings)
         event = service.event("worker-delivery")
         (record,) = event["Records"]
         record["body"] = "{"
@@ -1035,14 +1134,15 @@ class TestLogs:
 
 @pytest.fixture
 def changed() -> list[dict[str, Any]]:
-    """The calls that change a record's visibility."""
+    """What is said of each record's visibility, in that order."""
     return []
 
 
 @pytest.fixture
 def sqs(changed: list[dict[str, Any]]) -> SqsQueue:
     class Client:
-        def change_message_visibility(self, **arguments: Any) -> None:
-            changed.append(arguments)
+        def change_message_visibility_batch(self, **arguments: Any) -> dict[str, Any]:
+            changed.extend(arguments["Entries"])
+            return {}
 
     return SqsQueue(Client(), "https://sqs.example/queue")

@@ -6,7 +6,7 @@ import json
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +16,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from moto import mock_aws
 
+from message_handler import queues
 from message_handler.errors import PayloadTooLarge, Unavailable
 from message_handler.models import (
     ArchiveRecord,
@@ -34,10 +35,12 @@ from message_handler.queues import (
     MAX_RECEIVE_COUNT,
     MAX_RECORD_BYTES,
     DeadLetter,
+    Hiding,
     SqsQueue,
     ThreadQueue,
     decode,
     encode,
+    hand_on,
 )
 from tests.unit.service import CANARY, KEY, Service
 
@@ -265,16 +268,24 @@ class TestSqs:
         queue = SqsQueue(client, url)
         queue.send(a_record(CANARY))
         handle = receive(client, url)["ReceiptHandle"]
-        queue.hide(handle, 100.4)
+        assert queue.hide({handle: 100.4}) == set()
         assert waiting(client, url) == {"visible": 0, "hidden": 1, "delayed": 0}
-        queue.hide(handle, -1)
+        queue.hide({handle: -1})
         assert waiting(client, url) == {"visible": 1, "hidden": 0, "delayed": 0}
 
     def test_a_record_is_hidden_no_longer_than_sqs_allows(self, client: Any, url: str) -> None:
         queue = SqsQueue(client, url)
         queue.send(a_record(CANARY))
-        queue.hide(receive(client, url)["ReceiptHandle"], 1e9)
+        queue.hide({receive(client, url)["ReceiptHandle"]: 1e9})
         assert waiting(client, url) == {"visible": 0, "hidden": 1, "delayed": 0}
+
+    def test_those_of_a_batch_are_hidden_each_for_its_time_and_the_gone_ones_named(self, client: Any, url: str) -> None:
+        queue = SqsQueue(client, url)
+        for _ in range(12):
+            queue.send(a_record(CANARY))
+        handles = [receive(client, url)["ReceiptHandle"] for _ in range(12)]
+        assert queue.hide({handles[0]: 0, "gone": 10} | dict.fromkeys(handles[1:], 10)) == {"gone"}
+        assert waiting(client, url) == {"visible": 1, "hidden": 11, "delayed": 0}
 
     def test_a_queue_that_is_there_answers(self, client: Any, url: str) -> None:
         SqsQueue(client, url).ping()
@@ -284,9 +295,9 @@ class TestSqs:
     ) -> None:
         client.delete_queue(QueueUrl=url)
         queue = SqsQueue(client, url)
-        calls: list[Callable[[], None]] = [
+        calls: list[Callable[[], object]] = [
             lambda: queue.send(a_record(CANARY)),
-            lambda: queue.hide("handle", 1),
+            lambda: queue.hide({"handle": 1}),
             queue.ping,
         ]
         for call in calls:
@@ -311,7 +322,7 @@ class TestSqs:
 
     def test_the_worker_hides_what_it_gives_back(self, service: Service, client: Any, url: str) -> None:
         queue = SqsQueue(client, url)
-        service.use(queue=queue, intake=replace(service.parts.intake, queue=queue))
+        service.use(queue=queue, hasty_queue=queue, intake=replace(service.parts.intake, queue=queue))
         assert service.post({"history": f"<USER>{CANARY}</USER>"}).status == 202
         message = receive(client, url)
         service.parts.tiers.tiers[0].claim(KEY, "another worker")
@@ -320,6 +331,103 @@ class TestSqs:
         result = service.invoke("worker", {"Records": [template | received]})
         assert result == {"batchItemFailures": [{"itemIdentifier": "r1"}]}
         assert waiting(client, url) == {"visible": 0, "hidden": 1, "delayed": 0}
+
+
+class Calls(SqsQueue):
+    """What SQS is asked to hide, call by call, and what it answers."""
+
+    def __init__(self) -> None:
+        super().__init__(None, "https://sqs.example/jobs")
+        self.changed = threading.Condition()
+        self.calls: list[dict[str, float]] = []
+        self.answer: Callable[[Mapping[str, float]], set[str]] = lambda _: set()
+
+    def hide(self, seconds: Mapping[str, float]) -> set[str]:
+        with self.changed:
+            self.calls.append(dict(seconds))
+            self.changed.notify_all()
+        return self.answer(seconds)
+
+    def await_calls(self, count: int) -> list[dict[str, float]]:
+        with self.changed:
+            assert self.changed.wait_for(lambda: len(self.calls) >= count, 10)
+            return list(self.calls)
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
+    monkeypatch.setattr(queues, "EXTEND_SECONDS", 0.01)
+    return Calls()
+
+
+class TestHiding:
+    def test_all_records_of_a_batch_are_hidden_in_one_call_again_and_again_until_it_ends(self, calls: Calls) -> None:
+        with Hiding(calls, {"one": 1, "two": 2}):
+            assert calls.await_calls(3)[:3] == [{"one": 10, "two": 10}] * 3
+        said = len(calls.calls)
+        assert not any(thread.name == "hiding" for thread in threading.enumerate())
+        assert len(calls.calls) == said
+
+    def test_one_that_came_again_and_again_is_hidden_for_as_long_as_it_is_handed_on(self, calls: Calls) -> None:
+        with Hiding(calls, {"first": 1, "third": 3, "fifth": 5}):
+            assert calls.await_calls(1)[0] == {"first": 10, "third": 60, "fifth": 720}
+
+    def test_one_that_is_handed_on_is_not_hidden_anew(self, calls: Calls) -> None:
+        with Hiding(calls, {"kept": 1, "back": 1}) as hiding:
+            calls.await_calls(1)
+            hiding.hand_on("back", 120)
+            handed = calls.calls.index({"back": 120})
+            assert calls.await_calls(handed + 3)[handed + 1 :][:2] == [{"kept": 10}] * 2
+
+    def test_not_even_by_a_call_that_was_under_way(self, calls: Calls) -> None:
+        under_way, goes_on, ended = threading.Event(), threading.Event(), []
+
+        def slow(seconds: Mapping[str, float]) -> set[str]:
+            said = dict(seconds)
+            if len(said) == 2:
+                under_way.set()
+                goes_on.wait(10)
+            ended.append(said)
+            return set()
+
+        calls.answer = slow
+        with Hiding(calls, {"kept": 1, "back": 1}) as hiding:
+            assert under_way.wait(10)
+            handing = threading.Thread(target=hiding.hand_on, args=("back", 120))
+            handing.start()
+            handing.join(0.2)  # long enough for one that does not wait
+            goes_on.set()
+            handing.join(10)
+        assert [seconds["back"] for seconds in ended if "back" in seconds][-1] == 120
+
+    def test_what_is_gone_is_let_go(self, calls: Calls) -> None:
+        calls.answer = lambda seconds: {"gone"} & seconds.keys()
+        with Hiding(calls, {"kept": 1, "gone": 1}):
+            assert calls.await_calls(3)[1:3] == [{"kept": 10}] * 2
+
+    def test_a_call_that_is_refused_is_made_again(self, calls: Calls) -> None:
+        def refuse(_: Mapping[str, float]) -> set[str]:
+            raise Unavailable("the queue")
+
+        calls.answer = refuse
+        with Hiding(calls, {"kept": 1}) as hiding:
+            calls.await_calls(2)
+            hiding.hand_on("kept", 120)
+            assert {"kept": 120} in calls.calls
+
+    def test_a_failure_of_sqs_itself_is_no_reason_to_let_a_record_go(self) -> None:
+        failed = [{"Id": "0", "SenderFault": False, "Code": "InternalError"}]
+
+        class Client:
+            def change_message_visibility_batch(self, **_: Any) -> dict[str, Any]:
+                return {"Failed": failed}
+
+        assert SqsQueue(Client(), "https://sqs.example/jobs").hide({"kept": 10, "other": 10}) == set()
+        failed[0]["SenderFault"] = True
+        assert SqsQueue(Client(), "https://sqs.example/jobs").hide({"gone": 10, "other": 10}) == {"gone"}
+
+    def test_a_record_that_is_not_finished_comes_back_ever_later(self) -> None:
+        assert [hand_on(count) for count in range(1, 8)] == [10, 20, 60, 240, 720, 720, 720]
 
 
 class TestThreads:

@@ -18,7 +18,7 @@ def test_an_empty_environment_is_enough() -> None:
     assert settings == Settings()
     assert (settings.redis_url, settings.redis_password) == (None, None)
     assert (settings.database_url, settings.job_queue_url) == (None, None)
-    assert (settings.lock_ttl, settings.heartbeat_every, settings.heartbeat_stale) == (300, 5, 15)
+    assert (settings.lock_ttl, settings.heartbeat_every, settings.heartbeat_stale) == (300, 2, 8)
     assert (settings.job_ttl, settings.ai_timeout, settings.run_seconds) == (3600, 30, 120)
     assert (settings.join_delay, settings.redis_timeout_ms, settings.max_restarts) == (150, 200, 3)
     assert (settings.simulated_ai_delay_ms, settings.max_wait_seconds, settings.debounce_ms) == ("800", 25, 500)

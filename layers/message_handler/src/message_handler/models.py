@@ -510,10 +510,12 @@ class Refused:
     """The head can't be claimed before `wait` seconds from now.
 
     It is `held` by somebody else, whose deadline is then; or nobody holds it, and the patient may still be typing.
+    `overdue`: a holder has missed a heartbeat, and its claim is stale in so many seconds unless one comes.
     """
 
     wait: float
     held: bool = True
+    overdue: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ from message_handler.models import (
     Request,
     dated,
 )
-from message_handler.queues import MAX_RECEIVE_COUNT, PATIENCE_SECONDS, Queue
+from message_handler.queues import MAX_RECEIVE_COUNT, PATIENCE_SECONDS, Queue, hand_on
 from message_handler.rescue import Rescue
 from message_handler.runs import Ended, Run
 from message_handler.settings import Settings
@@ -43,8 +43,8 @@ _log = logging.getLogger(__name__)
 
 #: A follow-up is run at once if this many seconds are left, else it gets a record of its own.
 FOLLOW_UP_SECONDS = 60.0
-#: The longest that a record hides before it is tried again: the queue's visibility timeout.
-MAX_RETRY_SECONDS = 720.0
+#: The longest that a record waits for a store that is away.
+MAX_BACK_OFF_SECONDS = 720.0
 #: From this delivery on however long it takes: looking once more would use up the record's few deliveries.
 PATIENT_FROM = 3
 
@@ -82,26 +82,24 @@ class Worker:
             return Outcome(None)
         try:
             if isinstance(record, ArchiveRecord):
-                return Outcome(None if self.rescue.take(record, deadline) else self.retry_after(receive_count))
+                return Outcome(None if self.rescue.take(record, deadline) else self._back_off(receive_count))
             self.rescue.push_if_due(deadline)
-            retry = self.retry_after(receive_count)
+            retry = hand_on(receive_count)
             last = receive_count >= MAX_RECEIVE_COUNT
             patience = PATIENCE_SECONDS if receive_count < PATIENT_FROM else math.inf
             back = self._work(record, deadline, retry, ended, self.ai, patience=patience, give_up=last)
             return Outcome(back, tuple(ended))
         except PASSING as error:
             # The breaker has warned; one line a record would flood the log of an outage.
-            reason = error.what if isinstance(error, Unavailable) else "others change its conversation"
+            back, reason = hand_on(receive_count), "others change its conversation"
+            if isinstance(error, Unavailable):
+                back, reason = self._back_off(receive_count), error.what
             _log.info("a record waits", extra={"ai_job_id": record.job_id, "reason": reason})
-            return Outcome(self.retry_after(receive_count), tuple(ended))
+            return Outcome(back, tuple(ended))
 
-    def retry_after(self, receive_count: int) -> float:
-        """Seconds until a record that was delivered so often is tried again.
-
-        A worker that gave up looks again when its own claim has gone stale; then ever later, for an outage may last
-        longer than the record's few deliveries.
-        """
-        return min((self.settings.heartbeat_stale + 1) * 4.0 ** (receive_count - 1), MAX_RETRY_SECONDS)
+    def _back_off(self, receive_count: int) -> float:
+        """Seconds that a record waits for a store: an outage may last longer than the record's few deliveries."""
+        return min(self.settings.store_back_off * 4.0 ** (receive_count - 1), MAX_BACK_OFF_SECONDS)
 
     def give_up(self, record: Record | ArchiveRecord, deadline: float) -> bool:
         """Fail a record's job visibly, without asking the AI. False if the record must be kept: try again later.
@@ -203,11 +201,13 @@ class Worker:
     ) -> Claim | Refused | None:
         while True:
             claim, again = tier.claim(key, str(uuid.uuid4()), again), None
-            if not isinstance(claim, Refused) or claim.held or claim.wait > patience:
+            if not isinstance(claim, Refused):
                 return claim
-            if self.clock() + claim.wait + FOLLOW_UP_SECONDS > deadline:
+            # A holder that is overdue has probably died: its own record comes back just before its claim is stale.
+            wait, limit = (claim.overdue, math.inf) if claim.held else (claim.wait, patience)
+            if wait is None or wait > limit or self.clock() + wait + FOLLOW_UP_SECONDS > deadline:
                 return claim
-            self.sleep(claim.wait)
+            self.sleep(wait)
 
     def _run(self, tier: Tier, claim: Claim, deadline: float, ai: Callable[[dict[str, Any]], AI] | None) -> Run:
         return Run(

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 from message_handler.errors import PayloadTooLarge, Unavailable
 from message_handler.models import (
@@ -40,6 +40,15 @@ MAX_RECORD_BYTES = 1_000_000
 MAX_GROUP_CHARACTERS = 128
 #: After so many failed deliveries a record is given up, as the template's redrive policy has it.
 MAX_RECEIVE_COUNT = 5
+#: Seconds until a record that was not finished is tried again, by how often it was received: its few deliveries should
+#: outlast what stands in its way.
+HAND_ON_SECONDS = (10.0, 20.0, 60.0, 240.0, 720.0)
+#: For so many seconds at a time a living worker hides its records from others, and how often it does so anew.
+HIDING_SECONDS, EXTEND_SECONDS = 10.0, 2.0
+#: From this delivery on a record is worked on alone: it may be what kills its workers.
+ALONE_FROM = 3
+#: What one call of SQS takes.
+_CALL_ENTRIES = 10
 #: A worker waits for a patient who may still be typing if it takes no longer than this: SQS counts whole seconds.
 PATIENCE_SECONDS = 5.0
 #: For so long a dead letter that was looked at is hidden from the next sweep.
@@ -213,13 +222,26 @@ class SqsQueue:
     def remove(self, letter: DeadLetter) -> None:
         self._call("delete_message", QueueUrl=self._dead_letter_url, ReceiptHandle=letter.receipt)
 
-    def hide(self, receipt_handle: str, seconds: float) -> None:
-        """Let a received record come back after `seconds`. SQS counts whole ones, from the receive 12 hours at most."""
-        self._call(
-            "change_message_visibility",
-            ReceiptHandle=receipt_handle,
-            VisibilityTimeout=min(43_000, max(0, math.ceil(seconds))),
-        )
+    def hide(self, seconds: Mapping[str, float]) -> set[str]:
+        """Let each received record, by its receipt, come back after so many seconds, in one call for ten of them.
+
+        SQS counts whole ones, from the receive 12 hours at most. Returns the receipts that it does not take any more:
+        the record was deleted, or has come back already. Raises Unavailable.
+        """
+        gone: set[str] = set()
+        for some in itertools.batched(seconds, _CALL_ENTRIES):
+            entries = [
+                {
+                    "Id": str(number),
+                    "ReceiptHandle": receipt,
+                    "VisibilityTimeout": min(43_000, max(0, math.ceil(seconds[receipt]))),
+                }
+                for number, receipt in enumerate(some)
+            ]
+            answer = self._call("change_message_visibility_batch", Entries=entries)
+            # What failed through no fault of ours is tried again with the next call.
+            gone |= {some[int(failure["Id"])] for failure in answer.get("Failed", ()) if failure["SenderFault"]}
+        return gone
 
     def close(self) -> None:
         self._client.close()
@@ -239,6 +261,59 @@ class SqsQueue:
             raise Unavailable("the queue") from None
         self._refusing = False
         return answer
+
+
+def hand_on(receive_count: int) -> float:
+    """Seconds until a record that was received so often, and not finished, is tried again."""
+    return HAND_ON_SECONDS[min(receive_count, len(HAND_ON_SECONDS)) - 1]
+
+
+class Hiding:
+    """Hides a batch's records from other workers for as long as this process lives and works on the batch.
+
+        worker A: receives ── hides for 10 s ── 2 s ── hides for 10 s ── dies
+        worker B:                                                              8 to 10 s later: receives
+
+    Lambda hides a record for no less than its function may run: six times 120 s here. So the records of a worker that
+    died came back after 12 minutes. The records that are finished stay hidden too: Lambda deletes them only when the
+    whole batch has ended. One that was received again and again is hidden for longer, as it is handed on: where all
+    workers are too slow to say in time that they live, it must not come to the dead letters for that.
+    """
+
+    def __init__(self, queue: SqsQueue, receive_counts: Mapping[str, int]) -> None:
+        """`receive_counts`: how often each record was received, by its receipt."""
+        self._queue = queue
+        self._seconds = {
+            receipt: HIDING_SECONDS if count < ALONE_FROM else hand_on(count)
+            for receipt, count in receive_counts.items()
+        }
+        #: Held during a call: no record is hidden anew after it was handed on.
+        self._calling = threading.Lock()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="hiding", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Waits for a call that is under way: a process that Lambda has frozen must not go on with it later."""
+        self._ended.set()
+        self._thread.join()
+
+    def hand_on(self, receipt: str, seconds: float) -> None:
+        """Let a record come back after so many seconds. If SQS refuses, it comes back as a dead worker's does."""
+        with self._calling, suppress(Unavailable):
+            self._seconds.pop(receipt, None)
+            self._queue.hide({receipt: seconds})
+
+    def _run(self) -> None:
+        while True:
+            with self._calling, suppress(Unavailable):  # the next call may get through in time
+                for receipt in self._queue.hide(self._seconds):
+                    del self._seconds[receipt]
+            if self._ended.wait(EXTEND_SECONDS):
+                return
 
 
 def _group(platform_id: str) -> str:

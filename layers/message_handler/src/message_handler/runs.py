@@ -324,9 +324,9 @@ class Run:
             # A tier that is away for a moment costs no answer: the next look asks again, and the seal decides.
             with suppress(*PASSING):
                 if now - pulse.beaten >= (PROGRESS_SECONDS if len(text) != shown else self.settings.heartbeat_every):
-                    pulse.beaten, shown = now, len(text)
-                    progress = Progress(shown, _storable(text) if shows else None)
+                    progress = Progress(len(text), _storable(text) if shows else None)
                     held = self.tier.heartbeat(job.key, self.lock_id, progress, seen=seen)
+                    pulse.beaten, shown = now, len(text)  # one that did not get through is not waited for
                 else:
                     held = self.tier.look(job.key, self.lock_id, seen=seen)
                 if held == "newer" and restartable:

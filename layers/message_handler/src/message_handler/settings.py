@@ -36,6 +36,8 @@ class Settings(BaseModel):
     database_iam: bool = False
     database_timeout: Seconds = 2.0
     store_retry_after: Seconds = 5.0
+    #: How long a record waits for a store that is away; four times as long at each further delivery.
+    store_back_off: Seconds = 16.0
     job_queue_url: str | None = None
     delivery_queue_url: str | None = None
     dead_letter_queue_url: str | None = None
@@ -58,12 +60,13 @@ class Settings(BaseModel):
     simulated_ai_delay_ms: Annotated[str, Field(pattern=r"^\d{1,7}(-\d{1,7})?$")] = "800"
     max_wait_seconds: Annotated[int, Field(ge=0, le=25)] = 25
 
-    # Deadlines nest (each is smaller than the next): AI 30 < run 120 < lock 300 < visibility 720.
+    # Deadlines nest (each is smaller than the next): AI 30 < run 120 < lock 300 < the queue's own visibility 720.
+    # A worker's sign of life too: heartbeat every 2 < stale after 8 < a received record's hiding 10 (see Hiding).
     ai_timeout: Seconds = 30.0
     run_seconds: Seconds = 120.0
     lock_ttl: Seconds = 300.0
-    heartbeat_every: Seconds = 5.0
-    heartbeat_stale: Seconds = 15.0
+    heartbeat_every: Seconds = 2.0
+    heartbeat_stale: Seconds = 8.0
     job_ttl: Seconds = 3600.0
     join_delay: Annotated[int, Field(ge=0, le=900)] = 150
     max_restarts: Annotated[int, Field(ge=0)] = 3

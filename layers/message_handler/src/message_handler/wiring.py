@@ -63,6 +63,8 @@ class Parts(IntakeParts):
     egress: Egress
     secrets: Secrets
     audit: Audit
+    #: The queue of jobs, for what has to be said in time or not at all. None: it is this process's own.
+    hasty_queue: SqsQueue | None = None
     #: None: there is no Postgres to deliver from.
     deliveries: Deliveries | None = None
     #: None: there is no Postgres that keeps anything.
@@ -128,14 +130,12 @@ class _Building:
         its, stores = self.intake, _others(self.database, self.intake.archive)
         settings, queue = its.settings, its.queue
         egress, secrets = _egress(settings), _secrets(settings)
+        hasty = _hasty_client() if settings.job_queue_url else None
+        hasty_queue = SqsQueue(hasty, settings.job_queue_url) if hasty and settings.job_queue_url else None
         deliveries = None
         if stores.outbox:
-            hasty = (
-                _hasty_sqs(settings.delivery_queue_url)
-                if settings.job_queue_url and settings.delivery_queue_url
-                else None
-            )
-            deliveries = Deliveries(stores.outbox, hasty or queue, egress, secrets, meter=self.meter)
+            own = SqsQueue(hasty, settings.delivery_queue_url) if hasty and settings.delivery_queue_url else None
+            deliveries = Deliveries(stores.outbox, own or queue, egress, secrets, meter=self.meter)
         worker = Worker(
             its.tiers,
             its.archive,
@@ -158,6 +158,7 @@ class _Building:
             egress,
             secrets,
             stores.audit,
+            hasty_queue,
             deliveries,
             stores.retention,
         )
@@ -249,13 +250,16 @@ def _sqs(settings: Settings) -> SqsQueue:
     return SqsQueue(clients.client("sqs", config=config), settings.job_queue_url, settings.dead_letter_queue_url)
 
 
-def _hasty_sqs(url: str) -> SqsQueue:
-    """The queue of deliveries, where it has one of its own."""
+def _hasty_client() -> Any:
+    """For calls that are worth no second try.
+
+    A record that only wakes a delivery: the worker has answered, and the sweep finds what it left. And the hiding of
+    records: the next call comes before they are seen.
+    """
     from botocore.config import Config
 
-    # A record that only wakes is worth no second try: the worker has answered, and the sweep finds what it left.
     config = Config(connect_timeout=1, read_timeout=2, retries={"total_max_attempts": 1}, max_pool_connections=20)
-    return SqsQueue(clients.client("sqs", config=config), url)
+    return clients.client("sqs", config=config)
 
 
 def _egress(settings: Settings) -> Egress:

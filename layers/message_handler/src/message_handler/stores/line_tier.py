@@ -175,7 +175,8 @@ class LineTier:
 
     def adopt(self, key: ConversationKey, lock_id: str, settled_ids: Iterable[str], ended: Job | None) -> Job | None:
         settled = tuple(settled_ids)
-        return self._take(key, lambda line, now: steps.adopt(line, lock_id, settled, ended, now=now))
+        step = partial(steps.adopt, lock_id=lock_id, settled_ids=settled, ended=ended, settings=self._settings)
+        return self._take(key, lambda line, now: step(line, now=now))
 
     def heartbeat(
         self, key: ConversationKey, lock_id: str, progress: Progress | None = None, *, seen: int | None = None

@@ -26,8 +26,10 @@ def claim(line: Line, lock_id: str, *, now: float, settings: Settings) -> Claim 
         return None
     if line.hold and line.hold.heartbeat_at + settings.heartbeat_stale > now:  # guard: step claim, a live holder
         # Not before its claim can be taken over, or each look costs one of the record's few deliveries for nothing.
-        deadline = max(line.hold.claimed_at + settings.run_seconds, line.hold.heartbeat_at + settings.heartbeat_stale)
-        return Refused(wait=deadline - now)
+        stale_at = line.hold.heartbeat_at + settings.heartbeat_stale
+        missed = now - line.hold.heartbeat_at > 2 * settings.heartbeat_every
+        deadline = max(line.hold.claimed_at + settings.run_seconds, stale_at)
+        return Refused(wait=deadline - now, overdue=stale_at - now if missed else None)
     job = line.current
     if (
         job.ready_at > now  # guard: debounce_ms -> False
@@ -61,7 +63,9 @@ def owns(line: Line, lock_id: str) -> bool:
     )
 
 
-def adopt(line: Line, lock_id: str, settled_ids: Iterable[str], ended: Job | None, *, now: float) -> Job | None:
+def adopt(
+    line: Line, lock_id: str, settled_ids: Iterable[str], ended: Job | None, *, now: float, settings: Settings
+) -> Job | None:
     """Drop what the fence found settled; with `ended`, the job's end, the rest runs under the name that it leads to.
 
     Told by what is settled, not by what is open: a message that joined since the fence looked must stay.
@@ -79,6 +83,9 @@ def adopt(line: Line, lock_id: str, settled_ids: Iterable[str], ended: Job | Non
         else:
             kept.append(replace(message, aliases=tuple(alias for alias in message.aliases if alias not in settled)))
     line.current = replace(job, messages=tuple(kept), maybe_committed=False)
+    assert line.hold is not None
+    if now - line.hold.heartbeat_at >= settings.heartbeat_every:  # guard: step adopt, a sign of life
+        line.hold = line.hold._replace(heartbeat_at=now)
     if ended:
         assert ended.superseded_by is not None
         line.ends = (*line.ends, ended)
@@ -116,6 +123,9 @@ def seal(
     assert job is not None
     if job.status is JobStatus.CANCELLING:  # guard: step cancel, seal
         return Sealed("cancelling", job)
+    assert line.hold is not None
+    # The commit follows, and a slow Postgres may take longer over it than the last heartbeat lasts.
+    line.hold = line.hold._replace(heartbeat_at=now)  # guard: step seal, a sign of life
     seen = frozenset(answered)
     newer = tuple(
         message
