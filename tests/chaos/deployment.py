@@ -14,7 +14,7 @@ from typing import Any, Self
 from local.runtime import Environment
 from local.stack import FunctionError, LocalStack
 from tests.chaos.clients import Platform
-from tests.chaos.history import ENDED, Fault, History, JobRow, Part, Rest, SettledRow, TurnRow
+from tests.chaos.history import ENDED, Asked, Fault, History, JobRow, Part, Rest, SettledRow, TurnRow
 from tests.chaos.stores import FaultyPostgres, FaultyValkey
 
 #: Deadlines much shorter than production's, that nest as they do: AI 8 s < run 20 s < lock 40 s.
@@ -29,6 +29,7 @@ QUICK = {
     "JOIN_DELAY": "6",
     "REDIS_TIMEOUT_MS": "500",  # production's 200, and what the proxies cost on a machine with two cores
     "STORE_RETRY_AFTER": "1",
+    "STORE_BACK_OFF": "4",
     "DATABASE_TIMEOUT": "1",
     "CONFIGURATION_TTL": "1",
 }
@@ -42,7 +43,8 @@ class Deployment:
     """The template on the local host, its stores behind proxies; all that happens is kept in `history`.
 
     `settings` are the functions' variables; every `sweep_every` seconds the sweep runs, beside the schedule (0: by
-    the schedule alone). A record whose worker died comes back after `visibility` seconds (None: as the template says).
+    the schedule alone). A record that no worker has begun with, although it was received, comes back after `visibility`
+    seconds (None: as the template says).
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class Deployment:
         self._cleanup = ExitStack()
         self._stopping = threading.Event()
         self._receipts: dict[str, str] = {}  # of the records that workers got and that weren't deleted
+        self.receives: dict[str, int] = {}  # how often each record was received
         self.history = History()
         self.platform = Platform(self.history, self._stopping)
         self.poison = 0  # records in the dead letters that the run itself made
@@ -153,7 +156,9 @@ class Deployment:
                 )
 
     def _received(self, parsed: dict[str, Any], **_: Any) -> None:
-        self._receipts |= {message["MessageId"]: message["ReceiptHandle"] for message in parsed.get("Messages", ())}
+        for message in parsed.get("Messages", ()):
+            self._receipts[message["MessageId"]] = message["ReceiptHandle"]
+            self.receives[message["MessageId"]] = int(message["Attributes"]["ApproximateReceiveCount"])
 
     def _deleted(self, params: dict[str, Any], **_: Any) -> None:
         gone = {entry["ReceiptHandle"] for entry in params["Entries"]}
@@ -249,6 +254,12 @@ class Deployment:
         history.leaks = [leak for leak in history.leaks if not leak.endswith("log")]
         history.read_log(self.stack.log_file)
         return history
+
+    def calls(self, jobs: set[str | None]) -> list[Asked]:
+        """The AI calls for these jobs so far."""
+        seen = History()
+        seen.read_log(self.stack.log_file)
+        return [call for call in seen.asked if call.job_id in jobs]
 
     def look_at_jobs(self, conversation: str = "") -> None:
         """Ask the API for each job that clients were told and that hasn't been seen to end."""

@@ -35,8 +35,18 @@ BREAKER_SECONDS = float(QUICK["STORE_RETRY_AFTER"]) + 0.2
 
 @pytest.fixture(scope="module")
 def deployment() -> Iterator[Deployment]:
+    yield from _running(Deployment())
+
+
+@pytest.fixture
+def without_sweeps() -> Iterator[Deployment]:
+    """Nobody but the queue brings anything back, for a minute."""
+    yield from _running(Deployment(settings=QUICK | {"SIMULATED_AI_DELAY_MS": "1500"}, sweep_every=0, visibility=None))
+
+
+def _running(deployment: Deployment) -> Iterator[Deployment]:
     try:
-        with Deployment() as running:
+        with deployment as running:
             yield running
     except StoreUnavailableError as error:
         if os.environ.get("CI") == "true":
@@ -133,9 +143,7 @@ def await_calls(deployment: Deployment, jobs: set[str | None]) -> list[Asked]:
     """The AI calls for these jobs, as soon as there is one for each."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while True:
-        seen = History()
-        seen.read_log(deployment.stack.log_file)
-        calls = [call for call in seen.asked if call.job_id in jobs]
+        calls = deployment.calls(jobs)
         if {call.job_id for call in calls} >= jobs or time.monotonic() > deadline:
             return calls
         time.sleep(0.2)
@@ -209,6 +217,30 @@ def test_a_worker_stopped_in_front_of_its_commit_and_resumed_is_fenced_out(deplo
     verify(history)
 
 
+@pytest.mark.parametrize("frozen", [False, True])
+def test_the_record_of_a_worker_that_is_dead_or_frozen_comes_back_by_itself(
+    without_sweeps: Deployment, frozen: bool
+) -> None:
+    deployment, conversation = without_sweeps, new_name("back")
+    posted = deployment.platform.hand_in(conversation, new_name("m"), "[slow:3]")
+    process = deployment.working_on(conversation)
+    assert await_calls(deployment, {posted.job_id})
+    with deployment.fault("worker", "stopped" if frozen else "killed"):
+        process.send_signal(signal.SIGSTOP if frozen else signal.SIGKILL)
+        try:
+            settled(deployment, conversation)
+        finally:
+            process.send_signal(signal.SIGCONT)
+    await_idle(deployment, conversation)
+    history = settled(deployment, conversation)
+    assert list(deployment.receives.values()) == [2]
+    fences = [call.fence for call in history.asked]
+    assert fences == [1, 2]
+    assert [job.fence for job in history.jobs.values()] == [2]
+    assert len(replies(history)) == 1
+    verify(history)
+
+
 def await_idle(deployment: Deployment, conversation: str) -> None:
     """Wait until no worker has the conversation in its hands any more."""
     deadline = time.monotonic() + PATIENCE_SECONDS
@@ -251,6 +283,34 @@ def test_a_poison_record_is_dead_after_exactly_so_many_deliveries_and_its_mates_
     assert crashes() == MAX_RECEIVE_COUNT
     assert sorted(replies(history)) == sorted([record.message_id] for record in records)
     assert len(history.asked) >= 3
+    verify(history)
+
+
+def test_a_record_that_kills_its_workers_leaves_the_nine_others_of_its_batch_answered_once(
+    without_sweeps: Deployment,
+) -> None:
+    deployment, prefix = without_sweeps, new_name("batch")
+    records = [good_record(f"{prefix}-{number}") for number in range(10)]
+    killer, *mates = records
+    entries = [{"Id": str(n), "MessageBody": encode(record)} for n, record in enumerate(records)]
+    deployment.stack.sqs.send_message_batch(QueueUrl=deployment.stack.queue_url("JobQueue"), Entries=entries)
+    deployment.history.posted.extend(map(accepted_as, records))
+    kills, deadline = 0, time.monotonic() + 2 * PATIENCE_SECONDS
+    with deployment.fault("worker", "killed"):
+        while not {mate.message_id for mate in mates} <= set(deployment.settled()):
+            assert time.monotonic() < deadline, "they were never all answered"
+            if len(deployment.calls({killer.job_id})) <= kills:
+                time.sleep(0.05)
+                continue
+            deployment.working_on(killer.request.key.conversation_id).kill()
+            kills += 1
+            time.sleep(float(QUICK["HEARTBEAT_STALE"]))
+            deployment.hurry()
+    assert kills >= 2
+    deployment.hurry()
+    history = settled(deployment, prefix)
+    assert sorted(replies(history)) == sorted([record.message_id] for record in records)
+    assert deployment.count("DeadLetterQueue") == 0
     verify(history)
 
 

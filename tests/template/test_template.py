@@ -90,7 +90,7 @@ def test_the_routes_are_the_implemented_ones(stack: dict[str, Any]) -> None:
 
 
 def test_deadlines_nest(stack: dict[str, Any], parameters: dict[str, Any]) -> None:
-    """Invariant 9: the worker's timeout < the lock's TTL < the records' visibility, which is six timeouts."""
+    """Invariant 9: the worker's timeout < the lock's TTL < the queues' own visibility, which is six timeouts."""
     functions = _of_type(stack, "AWS::Lambda::Function")
     worker = functions["WorkerFunction"]["Timeout"]
     assert worker == 120
