@@ -78,7 +78,7 @@ class World:
     heartbeat_stale: float = 8.0
     hiding: float = 10.0  # HIDING_SECONDS; from the third delivery on as long as a record is handed on
     sweep_every: float = 60.0
-    wake_after: float = 60.0
+    wake_after: float = 50.0
     notice: float = 0.3  # until a run sees that a message joined
 
 

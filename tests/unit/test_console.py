@@ -150,7 +150,7 @@ class TestSettings:
             },
             "outages": False,
             "stale_seconds": 8.0,
-            "wake_seconds": 60.0,
+            "wake_seconds": 50.0,
         }
         assert answer.headers["Cache-Control"] == "no-cache"
 

@@ -72,7 +72,8 @@ class Settings(BaseModel):
     max_restarts: Annotated[int, Field(ge=0)] = 3
     #: Messages of one conversation that may wait for an answer; a request that would exceed it gets a 429.
     max_waiting: Annotated[int, Field(ge=1)] = 1_000
-    wake_after: Seconds = 60.0
+    #: Less than a sweep comes in: a message that nobody came for is found within two minutes, its answer included.
+    wake_after: Seconds = 50.0
     #: How long a patient must be quiet before an AI is asked, unless the bot or the request says otherwise.
     debounce_ms: Annotated[int, Field(ge=0, le=MAX_DEBOUNCE_MS)] = 500
     configuration_ttl: Seconds = 5.0

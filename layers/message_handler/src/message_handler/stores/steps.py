@@ -310,7 +310,7 @@ def sweep_each(keys: Iterable[ConversationKey], sweep_one: Callable[[Conversatio
 def sweep(line: Line, *, older_than: float, now: float, settings: Settings) -> Job | None:
     """The job that wants a record, if its holder is stale or nobody came for it in time.
 
-    An unheld job is woken after 60 s, then after twice that, and so on: its record may just wait in a
+    An unheld job is woken after `wake_after`, then after twice that, and so on: its record may just wait in a
     long queue, and a sweep that feeds a backlog makes it longer.
     """
     if line.current is None:
