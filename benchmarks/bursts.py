@@ -89,7 +89,7 @@ class Service:
         if outcome.back is None:
             client.delete_message(QueueUrl=self._url, ReceiptHandle=receipt)
         else:
-            cast(SqsQueue, self._parts.queue).hide(receipt, outcome.back)
+            cast(SqsQueue, self._parts.queue).hide({receipt: outcome.back})
 
     def post(self, key: ConversationKey, number: int) -> str:
         """The job that the message was promised."""
