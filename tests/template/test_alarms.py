@@ -440,7 +440,7 @@ class TestOwnMetrics:
     def test_a_sweep_without_the_archive_wakes_what_waits(
         self, expanded: Expanded, service: Service, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        service.post({"history": f"<USER>{CANARY}</USER><br>"})
+        service.post({"history": f"<USER>{CANARY}</USER><br>", "debounce_ms": 0})
         service.parts.tiers.tiers[0].claim(KEY, "a worker")
 
         def fails(*_: object) -> int:
