@@ -107,7 +107,7 @@ def test_a_sign_in_that_comes_back_leaves_nothing_in_the_log(visitor: Visitor) -
 
 def test_it_is_told_that_nobody_needs_a_token_here(visitor: Visitor) -> None:
     settings = visitor.call("GET", "/console/settings.json").json()
-    assert settings == {"sign_in": None, "outages": True, "stale_seconds": 15, "wake_seconds": 60}
+    assert settings == {"sign_in": None, "outages": True, "stale_seconds": 8, "wake_seconds": 50}
 
 
 def test_the_last_minutes_show_what_was_answered(visitor: Visitor) -> None:

@@ -40,7 +40,7 @@ print(json.dumps({name: version(name) for name in names}), file=answers, flush=T
 import app
 class Context:
     function_name, memory_limit_in_mb, invoked_function_arn, aws_request_id = "function", 1024, "arn", "id"
-    get_remaining_time_in_millis = staticmethod(lambda: 60_000)
+    get_remaining_time_in_millis = staticmethod(lambda: 120_000)
 for line in sys.stdin:
     print(json.dumps(app.handler(json.loads(line), Context())), file=answers, flush=True)
 """
