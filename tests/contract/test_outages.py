@@ -208,6 +208,23 @@ class TestRedisAway:
 
 
 class TestPostgresAway:
+    def test_an_end_that_it_lacks_though_it_was_never_away_goes_to_it_with_the_next_record(self, world: World) -> None:
+        """Commit and check took too long, which opens no breaker; the archive record is late."""
+
+        def too_slow() -> None:
+            raise Unavailable("Postgres, where a statement takes too long,")
+
+        on(world, "before", "archive.commit", too_slow)
+        on(world, "before", "archive.settled_by", too_slow)
+        world.posts("m0")
+        world.delivers()
+        assert world.archive.settled_by(world.key, "m0") is None
+        world.queue.waiting.clear()
+        world.posts("m1")
+        world.delivers()
+        assert world.archive.settled_by(world.key, "m0") == world.told["m0"][0]
+        assert len(world.ai.prompts) == 2
+
     def test_the_reply_is_given_and_archived_once_it_is_back(self, world: World) -> None:
         world.posts("m0")
         world.postgres(away=True)

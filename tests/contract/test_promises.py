@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from message_handler import maintenance
 from message_handler.errors import NotFound
-from message_handler.models import JobStatus, Message, Settled
+from message_handler.models import JobStatus, Message, Record, Settled
+from message_handler.queues import decode, encode
 from message_handler.stores.port import Archive
 from tests.contract.chat import Chat, named
 from tests.contract.stories import told
@@ -198,6 +201,63 @@ class TestClients:
             assert message["status"] == "answered"
             assert shown["answered_by"] == message["job_id"]
             assert world.end_of(message_id).job_id == message["job_id"]
+
+    def test_a_message_whose_job_ended_without_it_is_told_where_it_waits(self, world: World) -> None:
+        """m1 joins J0, whose run has no time for another one: it is postponed, and no fence knows of it yet."""
+
+        def types() -> None:
+            world.posts("m1")
+            world.clock.advance(95)
+
+        seen: list[dict[str, Any]] = []
+        look = lambda: seen.append(world.jobs.wait_for(told(world, "m1"), 0))  # noqa: E731
+        world.posts("m0")
+        world.ai.meanwhile = types
+        world.steps.hooks["before", "archive.commit"] = [look]
+        world.steps.hooks["after", "tier.finish"] = [look]
+        world.delivers()
+        world.ai.meanwhile = lambda: None
+        look()
+        first = told(world, "m0")
+        assert told(world, "m1") == first
+        for shown in seen:
+            states = {message["message_id"]: (message["status"], message["job_id"]) for message in shown["messages"]}
+            assert states["m1"][0] == "pending"
+            assert states["m1"][1] != first
+            assert shown["answered_by"] is None
+        world.settles().checked()
+        (message,) = world.jobs.wait_for(first, 0, "m1")["messages"]
+        assert (message["status"], message["job_id"]) == ("answered", world.end_of("m1").job_id)
+        assert world.end_of("m1").job_id != first
+
+    def test_while_postgres_is_away_a_completed_job_has_answered_its_messages(self, world: World) -> None:
+        world.posts("m0")
+        world.settles()
+        job_id = told(world, "m0")
+        world.postgres(away=True)
+        shown = world.jobs.wait_for(job_id, 0, "m0")
+        assert shown["messages"] == [{"message_id": "m0", "status": "answered", "job_id": job_id}]
+
+    def test_an_end_that_postgres_lacks_has_answered_its_messages(self, world: World) -> None:
+        world.posts("m0")
+        world.postgres(away=True)
+        world.delivers()
+        job_id = told(world, "m0")
+        for _ in range(2):
+            shown = world.jobs.wait_for(job_id, 0, "m0")
+            assert shown["messages"] == [{"message_id": "m0", "status": "answered", "job_id": job_id}]
+            world.postgres(away=False)
+
+    def test_a_record_of_an_earlier_version_promises_its_own_message_alone(self, world: World) -> None:
+        world.posts("m0")
+        world.posts("m1")
+        body = json.loads(encode(world.queue.waiting[-1].record))
+        for message in body["messages"]:
+            message.pop("promised", None)
+        record = decode(json.dumps(body))
+        assert isinstance(record, Record)
+        promised = [message.promised for message in record.request.messages]
+        assert promised == [(), (told(world, "m1"),)]
 
     def test_an_open_message_says_where_it_waits(self, world: World) -> None:
         world.posts("m0")

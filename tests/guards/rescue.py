@@ -18,6 +18,16 @@ def alone(name: str, test: str, old: str, new: str = "", *, file: str = RESCUE) 
     return Guard(name, "step archive", test, (Removal(file, old, new),))
 
 
+ENDS = (
+    alone(
+        "what a slow commit left is pushed with the next record",
+        "contract/test_outages.py::TestPostgresAway::"
+        "test_an_end_that_it_lacks_though_it_was_never_away_goes_to_it_with_the_next_record[memory]",
+        "        self.rescue.due |= job.unarchived\n",
+        file="processing.py",
+    ),
+)
+
 INDEX = (
     *in_redis(
         "an unarchived end is indexed",
@@ -169,4 +179,4 @@ BOUNDS = (
     ),
 )
 
-GUARDS = (*INDEX, *WHO, *BOUNDS)
+GUARDS = (*ENDS, *INDEX, *WHO, *BOUNDS)

@@ -112,6 +112,7 @@ class MessageHandler:
         """Sweep now, over all platforms; returns how many conversations were freed or woken."""
         parts = self._parts
         maintenance.rescue(parts.worker)
+        maintenance.end_answered(parts.archive)
         count = maintenance.sweep(parts.tiers, parts.queue, max_age_hours=max_age_hours)
         return count + handoff.give_back_the_rest(parts.tiers, parts.archive, parts.intake.accept)
 

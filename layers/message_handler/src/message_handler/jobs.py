@@ -16,7 +16,6 @@ from message_handler.models import (
     ConversationKey,
     Job,
     JobStatus,
-    Settled,
     shard_of_job,
 )
 from message_handler.queues import Queue
@@ -197,39 +196,37 @@ class BackgroundJobManager:
     def _messages(self, job: Job, message_id: str | None) -> list[MessageState]:
         """What has become of the messages that were promised the job."""
         own = {id_: message.message_id for message in job.messages for id_ in message.ids}
-        ids = list(dict.fromkeys([*own.values(), *job.promised]))
+        # What left the job is told by the line alone, until the job that it went to has a fence.
+        line = [(other, message) for other in self._line(job) for message in other.messages]
+        told = [message.message_id for _, message in line if job.job_id in message.promised]
+        ids = list(dict.fromkeys([*own.values(), *job.promised, *told]))
         if message_id is not None:
             ids = [own.get(message_id, message_id)]
-            if ids[0] not in own and message_id not in job.promised:
+            if ids[0] not in {*own, *job.promised, *told}:
                 raise NotFound("the job was not promised for this message", field="message_id")
-        if not job.status.ended and not job.promised and self._is_live(job):
-            return [MessageState(id_, _shown_status(job).value, job.job_id) for id_ in ids]
-        settled: dict[str, Settled] = {}
-        with suppress(Unavailable):
+        states = {
+            message.message_id: MessageState(message.message_id, _shown_status(other).value, other.job_id)
+            for other, message in reversed(line)
+        }
+        if not job.status.ended and states.keys() >= set(ids):
+            return [states[id_] for id_ in ids]
+        try:
             settled = self._archive.settled(job.key, ids)
-        states = {id_: MessageState(id_, end.kind, end.job_id) for id_, end in settled.items()}
-        if states.keys() < set(ids):
-            states = self._waiting(job) | states
+            known = not (job.unarchived or self._archive.name == "none")
+        except Unavailable:
+            settled, known = {}, False
+        if not known and job.status.ended and (job.status is not JobStatus.CANCELLED or not job.superseded_by):
+            # Its own end is what is known of its messages.
+            kind = "answered" if job.status is JobStatus.COMPLETED else job.status.value
+            states = {m.message_id: MessageState(m.message_id, kind, job.job_id) for m in job.messages} | states
+        states |= {id_: MessageState(id_, end.kind, end.job_id) for id_, end in settled.items()}
         return [states.get(id_) or MessageState(id_, "pending", job.job_id) for id_ in ids]
 
-    def _is_live(self, job: Job) -> bool:
-        with suppress(Unavailable):
-            return self._live(job.job_id) is not None
-        return False
-
-    def _waiting(self, job: Job) -> dict[str, MessageState]:
-        """What the tiers have of its conversation's messages: where they wait, or the end that is not archived."""
-        states: dict[str, MessageState] = {}
-        if job.status.ended and (job.unarchived or self._archive.name == "none"):
-            kind = "answered" if job.status is JobStatus.COMPLETED else job.status.value
-            states = {m.message_id: MessageState(m.message_id, kind, job.job_id) for m in job.messages}
+    def _line(self, job: Job) -> list[Job]:
+        """What waits in its conversation, on all tiers that are there."""
         with suppress(*PASSING):
-            for jobs in self._tiers.each(lambda tier: tier.jobs(job.key)):
-                for other in jobs:
-                    for message in other.messages:
-                        state = MessageState(message.message_id, _shown_status(other).value, other.job_id)
-                        states.setdefault(message.message_id, state)
-        return states
+            return [other for jobs in self._tiers.each(lambda tier: tier.jobs(job.key)) for other in jobs]
+        return []
 
     def cancel_job(self, job_id: str) -> bool:
         """Cancel a job that is not sealed yet; False if it is unknown, sealed or ended."""

@@ -69,11 +69,7 @@ def encode(record: AnyRecord) -> str:
             "job_id": record.job_id,
             "message_id": record.message_id,
             "bot_id": request.bot_id,
-            # What was promised the record's own job alone doesn't say so.
-            "messages": [
-                replace(message, promised=() if message.promised == (record.job_id,) else message.promised).to_json()
-                for message in request.messages
-            ],
+            "messages": [_message_to_json(record, message) for message in request.messages],
             "context": turns_to_json(request.context),
             "resources": request.resources,
             "correlation_id": request.correlation_id,
@@ -87,6 +83,13 @@ def encode(record: AnyRecord) -> str:
     if len(body.encode()) > MAX_RECORD_BYTES:
         raise PayloadTooLarge("the conversation has too much unanswered text; wait for the reply")
     return body
+
+
+def _message_to_json(record: Record, message: Message) -> dict[str, Any]:
+    """A message of the record; that its own message was promised the record's job goes without saying."""
+    if record.message_id in message.ids and message.promised == (record.job_id,):
+        message = replace(message, promised=())
+    return message.to_json()
 
 
 def decode(body: str, sent_at: float = 0.0) -> AnyRecord:
@@ -118,7 +121,8 @@ def decode(body: str, sent_at: float = 0.0) -> AnyRecord:
         ),
         redriven=redriven,
     )
-    told = tuple(m if m.promised else m.told(record.job_id) for m in record.request.messages)
+    # A record of an earlier version says of its own message alone what it was promised.
+    told = tuple(m.told(record.job_id) if record.message_id in m.ids else m for m in record.request.messages)
     record = replace(record, request=replace(record.request, messages=told))
     if record.accepted_at:
         # What an earlier version took in before has a record of its own, which says more than this one can.

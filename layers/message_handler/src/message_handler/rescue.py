@@ -49,7 +49,7 @@ class Rescue:
     #: Whether ends may be waiting, as far as this process has seen.
     due: bool = False
     _next_look: float = 0.0
-    _looking: threading.RLock = field(default_factory=threading.RLock)
+    _looking: threading.Lock = field(default_factory=threading.Lock)
     _at_it: threading.Lock = field(default_factory=threading.Lock)
 
     def push_if_due(self, deadline: float) -> None:
@@ -91,7 +91,9 @@ class Rescue:
                 except Contended:
                     self.due = True
                 except Unavailable:
-                    raise
+                    if self.archive.away:
+                        raise
+                    self.due = True  # the tier is away, or this took too long: the others go on
                 except Exception as error:  # noqa: BLE001  what is wrong with one keeps no other from being archived
                     _log.error("an end can't be archived", extra={"ai_job_id": job_id, "error": type(error).__name__})
         except Unavailable:

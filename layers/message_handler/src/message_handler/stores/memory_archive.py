@@ -221,7 +221,7 @@ class MemoryArchive:
     def unfinished(self, *, most: int) -> list[Job]:
         with self._mutex:
             running = [job for job, _ in self._jobs.values() if not job.status.ended]
-            return [job for job in running if not self._is_open(job)][:most]
+            return [job for job in running if job.messages and not self._is_open(job)][:most]
 
     def _is_open(self, job: Job) -> bool:
         archived = self._conversations[job.key]

@@ -47,7 +47,10 @@ where platform_id = :platform_id and status = 'processing'
 -- name: unfinished_jobs
 -- Jobs that wait for a run which nobody needs any more: none of their messages is open. The check of a record ends such a
 -- job, unless that record was lost.
-select job_json_v1(jobs) from jobs where status = 'processing' and not is_open_v1(jobs) limit cast(:most as integer)
+select job_json_v1(jobs)
+from jobs
+where status = 'processing' and message_ids <> '{}' and not is_open_v1(jobs)
+limit cast(:most as integer)
 
 -- name: supersede_job
 -- Link the end of the job's chain to the successor, unless the successor's own chain leads there: never a circle.
