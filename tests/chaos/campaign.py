@@ -5,15 +5,17 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from contextlib import ExitStack
+from itertools import chain
 from pathlib import Path
 
-from tests.chaos.checker import Violation, check, story
-from tests.chaos.deployment import AFTERMATH_SECONDS, Deployment
+from tests.chaos.checker import Violation, check, p99, story, tellings
+from tests.chaos.deployment import Deployment
 from tests.chaos.faults import Kind
-from tests.chaos.history import History, Rest
+from tests.chaos.history import AFTERMATH_SECONDS, History, Rest
 from tests.chaos.patients import LONGEST_PAUSE_SECONDS, Patients
+from tests.chaos.watch import Watch
 
 _PROGRESS_SECONDS = 10
 #: Longer than the longest that a record may hide: its visibility, or a few tries in an outage.
@@ -53,16 +55,18 @@ class Campaign:
         with Deployment(template=self._template, visibility=60, log_file=self._log_file) as deployment:
             print(f"{len(self._kinds)} kinds of faults, {self._patients} patients, seed {self._seed}", flush=True)
             self._began = time.monotonic()
-            patients = Patients(deployment, self._patients, self._seed)
+            watch, patients = Watch(deployment), Patients(deployment, self._patients, self._seed)
             while time.monotonic() < self._began + self._seconds:
                 self._inject(deployment, patients)
             print("All is healed; waiting for what is left to do", flush=True)
             patients.stop()
             rest = deployment.await_rest(_REST_SECONDS, self._tell_rest)
+            watch.finish()
             deployment.look_at_jobs()
             history = deployment.collect(rest)
         violations = check(history)
         tell(history, violations)
+        print("\n" + by_fault(history, violations))
         print("\n" + table(history, self._injected, violations), flush=True)
         return 1 if violations else 0
 
@@ -130,9 +134,9 @@ def table(history: History, injected: Counter[str], violations: list[Violation])
     times = [row.at - accepted[row.message_id] for row in history.settled if row.message_id in accepted]
     posts = Counter(str(event.status or "no answer") for event in history.posted)
     found = Counter(violation.promise for violation in violations)
+    told = [telling.seconds for telling in tellings(history) if telling.seconds is not None]
     kinds = Counter(row.kind for row in history.settled)
     figures: list[tuple[str, object]] = [
-        *((f"fault: {name}", count) for name, count in sorted(injected.items())),
         ("faults in all", sum(injected.values())),
         ("stores given up without a fault", _given_up_without_a_fault(history)),
         ("posts", ", ".join(f"{status}: {count}" for status, count in sorted(posts.items()))),
@@ -147,11 +151,52 @@ def table(history: History, injected: Counter[str], violations: list[Violation])
         ("stranded", found.pop("7 stranded", 0)),
         *sorted(found.items()),
         ("stale commits refused", len(history.fenced_out)),
+        ("promises told to who polled", len(told)),
+        ("… p99 after the answer", f"{p99(told):.1f} s"),
+        ("… longest", f"{max(told, default=0):.1f} s"),
         ("longest time to reply", f"{max(times, default=0):.1f} s"),
         ("median time to reply", f"{sorted(times)[len(times) // 2] if times else 0:.1f} s"),
     ]
     width = max(len(name) for name, _ in figures)
     return "\n".join(f"{name:<{width}}  {value}" for name, value in figures)
+
+
+_COLUMNS = ("times", "messages", "lost", "doubled", "stranded", "told p99", "longest")
+_NO_FAULT = "none"
+
+
+def by_fault(history: History, violations: list[Violation]) -> str:
+    """The promises of the messages in whose life each fault was; one message may have met several, or none."""
+    life: dict[str, tuple[float, float]] = {}
+    promised: dict[str, set[str]] = defaultdict(set)
+    ends = {row.message_id: row.at for row in history.settled}
+    for event in history.posted:
+        if event.accepted and event.message_id not in life:
+            life[event.message_id] = (event.at, ends.get(event.message_id, math.inf))
+        if event.job_id:
+            promised[event.job_id].add(event.message_id)
+    told = [(telling.message, telling.seconds) for telling in tellings(history)]
+    met: dict[str, set[str]] = defaultdict(set)
+    for fault in history.faults:
+        name = f"{fault.part}: {fault.name}"
+        met[name] |= {message for message, (at, end) in life.items() if fault.at <= end and fault.until >= at}
+    rows = [(name, met[name]) for name in sorted(met)]
+    rows.append((_NO_FAULT, life.keys() - set().union(*met.values())))
+    times = Counter(f"{fault.part}: {fault.name}" for fault in history.faults)
+    lines = ["".join([f"{'fault':<46}", *(f"{column:>10}" for column in _COLUMNS)])]
+    for name, messages in rows:
+        broken = Counter(
+            violation.promise
+            for violation in violations
+            if messages & {*violation.messages, *chain.from_iterable(promised[job] for job in violation.jobs)}
+        )
+        seconds = [took for message, took in told if message in messages and took is not None]
+        cells = (
+            *(times[name], len(messages), broken["1 lost"], broken["2 doubled"], broken["7 stranded"]),
+            *(f"{p99(seconds):.1f} s", f"{max(seconds, default=0):.1f} s"),
+        )
+        lines.append("".join([f"{name:<46}", *(f"{cell:>10}" for cell in cells)]))
+    return "\n".join(lines)
 
 
 def _given_up_without_a_fault(history: History) -> int:

@@ -3,6 +3,7 @@
     1 lost          an accepted message is neither answered nor failed nor cancelled, visibly
     2 doubled       a message is answered by two replies, or twice by one
     2 wrong job     the job that a client was told neither answers the message nor leads to the one that does
+    2 told late     a client that polls this job hears of the answer too late, or never
     3 stale         a commit under a fence although a later one had been given out
     5 duplicate     one message is archived as two
     6 out of order  a message is answered before one that was accepted earlier
@@ -11,17 +12,24 @@
     11 leaked       a patient's words are where they must not be
 
 Invariant 4 (owned) can't be seen from outside: its tests stand with the tiers. What the README lists as not promised
-is no violation: the order of two messages in whose life Redis was lost or away; and a second answer to a message in
-whose life both Redis and Postgres were.
+is no violation: the order of two messages in whose life Redis was lost or away; and what becomes of a reply that was
+given while both Redis and Postgres were away, or so shortly before that Postgres lacked it: a second one, another end
+of its job, or that its promised job tells it late. Postgres counts as away until it has what it lacked.
 """
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from tests.chaos.history import ENDED, History, JobRow, Part, Posted, SettledRow
+from tests.chaos.history import AFTERMATH_SECONDS, ENDED, History, JobRow, Part, Posted, Seen, SettledRow
+
+#: From a message's answer to the moment at which its promised job tells it: all but one of a hundred, and each.
+TOLD_P99_SECONDS, TOLD_LIMIT_SECONDS = 10.0, 65.0
+#: So long after its return Postgres may lack what was answered without it.
+REPAIR_SECONDS = 12.0
 
 
 @dataclass(frozen=True)
@@ -98,6 +106,30 @@ class _Index:
                     self.answered_by.setdefault(message, []).append(turn.job_id)
                     self.last_answered[message] = max(turn.at, self.last_answered.get(message, turn.at))
 
+        self.asked: dict[str, list[float]] = defaultdict(list)
+        for call in history.asked:
+            self.asked[call.job_id].append(call.at)
+        self.looks: dict[str, list[Seen]] = defaultdict(list)
+        for look in sorted(history.seen, key=lambda look: look.at):
+            self.looks[look.job_id].append(look)
+        # When a client first heard of the message's end, from any job.
+        self.first_heard: dict[str, float] = {}
+        for look in history.seen:
+            for told in look.messages:
+                if told.ended:
+                    self.first_heard[told.message_id] = min(look.at, self.first_heard.get(told.message_id, look.at))
+        self.without_both = _without_both(history)
+
+    def is_excused(self, *jobs: str) -> bool:
+        """Whether one of these jobs' replies was given when nobody could keep it: see above."""
+        said = {turn.job_id: turn.at for turn in self.history.turns if turn.role == "assistant"}
+        for job_id in jobs:
+            ended = [look.at for look in self.looks[job_id] if look.status in ENDED]
+            moments = [*self.asked[job_id], *ended[:1], *([said[job_id]] if job_id in said else [])]
+            if any(begin <= at <= end for at in moments for begin, end in self.without_both):
+                return True
+        return False
+
     def conversation_of(self, message: str) -> str:
         return self.accepted[message][0].conversation
 
@@ -123,7 +155,7 @@ def _doubled(index: _Index) -> Iterator[Violation]:
         row = index.settled.get(message)
         conversation = row.conversation if row else ""
         jobs = tuple(job for job in index.answered_by[message] if job)
-        if _was_away(index, [message], "redis") and _was_away(index, [message], "postgres"):
+        if index.is_excused(*jobs):
             continue
         if len(answers) > 1:
             yield Violation("2 doubled", f"{message} is answered {len(answers)} times", conversation, (message,), jobs)
@@ -139,6 +171,75 @@ def _wrong_job(index: _Index) -> Iterator[Violation]:
             if row and told and not _leads_to(index.history.jobs, told, row.job_id):
                 what = f"{message} was promised {told}, which doesn't lead to {row.job_id}"
                 yield Violation("2 wrong job", what, row.conversation, (message,), (told,))
+            said = [said for look in index.looks[told or ""] if (said := look.says(message))]
+            if row and told and said and not _leads_to(index.history.jobs, said[-1].job_id, row.job_id):
+                what = f"{told} said that {message} {said[-1].status} in {said[-1].job_id}, which was {row.job_id}"
+                if not index.is_excused(said[-1].job_id):
+                    yield Violation("2 wrong job", what, row.conversation, (message,), (told,))
+
+
+@dataclass(frozen=True)
+class Telling:
+    """How long a promised job took to tell its client of a message's end, in seconds; None if it never did."""
+
+    conversation: str
+    message: str
+    job_id: str
+    seconds: float | None
+
+
+def tellings(history: History) -> list[Telling]:
+    """One for each message and polled job that it was promised, but for what is excused."""
+    return list(_tellings(_Index(history)))
+
+
+def p99(seconds: Iterable[float]) -> float:
+    """The least that all but one of a hundred take; 0 for none."""
+    ordered = sorted(seconds)
+    return ordered[math.ceil(0.99 * len(ordered)) - 1] if ordered else 0.0
+
+
+def _tellings(index: _Index) -> Iterator[Telling]:
+    for message, events in index.accepted.items():
+        row = index.settled.get(message)
+        promised = {event.job_id: event.until for event in reversed(events) if event.job_id in index.history.polled}
+        if row is None:
+            continue
+        answered = min(row.at, index.first_heard.get(message, row.at))
+        for job_id, since in promised.items():
+            if job_id is None or index.is_excused(job_id, row.job_id):
+                continue
+            told = next((look.at for look in index.looks[job_id] if look.says(message)), None)
+            took = None if told is None else max(0.0, told - max(answered, since))
+            yield Telling(row.conversation, message, job_id, took)
+
+
+def _told_late(index: _Index) -> Iterator[Violation]:
+    seconds = []
+    for telling in _tellings(index):
+        shown = telling.conversation, (telling.message,), (telling.job_id,)
+        if telling.seconds is None:
+            yield Violation("2 told late", f"{telling.job_id} never told of {telling.message}", *shown)
+            continue
+        seconds.append(telling.seconds)
+        if telling.seconds > TOLD_LIMIT_SECONDS:
+            what = f"{telling.job_id} told of {telling.message} after {telling.seconds:.1f} s"
+            yield Violation("2 told late", what, *shown)
+    if p99(seconds) > TOLD_P99_SECONDS:
+        yield Violation("2 told late", f"one in a hundred took {p99(seconds):.1f} s or longer")
+
+
+def _without_both(history: History) -> list[tuple[float, float]]:
+    """When a reply that was given could be kept nowhere: from when, until when."""
+    faults = (*history.faults, *history.away)
+    lost = [fault for fault in faults if fault.part in ("redis", "both")]
+    lacking = [
+        replace(fault, until=fault.until - AFTERMATH_SECONDS + REPAIR_SECONDS)
+        for fault in faults
+        if fault.part in ("postgres", "both")
+    ]
+    overlaps = [(max(one.at, two.at), min(one.until, two.until)) for one in lost for two in lacking]
+    return [(begin - REPAIR_SECONDS, end) for begin, end in overlaps if begin <= end]
 
 
 def _stale(index: _Index) -> Iterator[Violation]:
@@ -237,7 +338,7 @@ def _changed(index: _Index) -> Iterator[Violation]:
     ends: dict[str, tuple[str, str | None, str | None]] = {}
     for event in sorted(index.history.seen, key=lambda event: event.at):
         end = (event.status, event.reply, event.error)
-        if event.job_id in ends and end != ends[event.job_id]:
+        if event.job_id in ends and end != ends[event.job_id] and not index.is_excused(event.job_id):
             what = f"job {event.job_id} had ended as {ends[event.job_id][0]} and then was {event.status}"
             yield Violation("10 changed", what, event.conversation, (), (event.job_id,))
         elif event.status in ENDED:
@@ -267,4 +368,4 @@ def _chain(jobs: dict[str, JobRow], job_id: str) -> list[str]:
     return chain
 
 
-_CHECKS = (_lost, _doubled, _wrong_job, _stale, _duplicate, _out_of_order, _stranded, _changed, _leaked)
+_CHECKS = (_lost, _doubled, _wrong_job, _told_late, _stale, _duplicate, _out_of_order, _stranded, _changed, _leaked)

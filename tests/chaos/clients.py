@@ -9,7 +9,7 @@ from typing import Any
 
 import requests
 
-from tests.chaos.history import CANARY, Cancelled, History, Posted, Seen, text_of
+from tests.chaos.history import CANARY, Cancelled, History, Posted, Seen, Told, text_of
 
 
 def new_name(prefix: str) -> str:
@@ -46,9 +46,10 @@ class Platform:
             if event.accepted or time.monotonic() > deadline or self._stopping.wait(0.5):
                 return event
 
-    def job(self, conversation: str, job_id: str, wait: int = 0) -> Seen | None:
-        """The job as the API shows it; None where it shows none."""
-        status, answer = self.call("GET", f"/jobs/{job_id}?wait={wait}")
+    def job(self, conversation: str, job_id: str, wait: int = 0, message_id: str | None = None) -> Seen | None:
+        """The job as the API shows it, or as it shows it to somebody who waits for one message; None for none."""
+        asked_for = f"&message_id={message_id}" if message_id else ""
+        status, answer = self.call("GET", f"/jobs/{job_id}?wait={wait}{asked_for}")
         if status != 200:
             return None
         reply, error = answer["reply"], answer["error"]
@@ -60,6 +61,8 @@ class Platform:
             reply["content"] if reply else None,
             error["code"] if error else None,
             answer["superseded_by"],
+            tuple(Told(**told) for told in answer["messages"]),
+            message_id,
         )
         self._history.seen.append(event)
         return event

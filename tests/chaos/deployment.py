@@ -14,7 +14,18 @@ from typing import Any, Self
 from local.runtime import Environment
 from local.stack import FunctionError, LocalStack
 from tests.chaos.clients import Platform
-from tests.chaos.history import ENDED, Asked, Fault, History, JobRow, Part, Rest, SettledRow, TurnRow
+from tests.chaos.history import (
+    AFTERMATH_SECONDS,
+    ENDED,
+    Asked,
+    Fault,
+    History,
+    JobRow,
+    Part,
+    Rest,
+    SettledRow,
+    TurnRow,
+)
 from tests.chaos.stores import FaultyPostgres, FaultyValkey
 
 #: Deadlines much shorter than production's, that nest as they do: AI 8 s < run 20 s < lock 40 s.
@@ -33,8 +44,6 @@ QUICK = {
     "DATABASE_TIMEOUT": "1",
     "CONFIGURATION_TTL": "1",
 }
-#: So long after a store has been mended a function may still do without it: its breaker, and a call on its way.
-AFTERMATH_SECONDS = 3.0
 _HURRY_EVERY_SECONDS = 5.0
 _QUEUES = ("ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible", "ApproximateNumberOfMessagesDelayed")
 

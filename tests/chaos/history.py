@@ -15,11 +15,16 @@ from typing import Any, Literal
 
 CANARY = "c4n4ry"
 ENDED = ("completed", "failed", "cancelled")
+MESSAGE_ENDED = ("answered", "failed", "cancelled")
+
+#: So long after a store has been mended a function may still do without it: its breaker, and a call on its way.
+AFTERMATH_SECONDS = 3.0
 
 #: So long after it gave a store up a function that goes on working may do without it: it asks again sooner.
 _AWAY_SECONDS = 5
 
-Part = Literal["redis", "postgres", "both", "worker", "intake"]
+#: A "pair" is the whole of two faults, each of which is there by itself too.
+Part = Literal["redis", "postgres", "both", "pair", "worker", "intake"]
 
 
 def text_of(message_id: str) -> str:
@@ -66,8 +71,21 @@ class Cancelled:
 
 
 @dataclass(frozen=True)
+class Told:
+    """What a job said of a message that was promised it, and in which job that is so."""
+
+    message_id: str
+    status: str
+    job_id: str
+
+    @property
+    def ended(self) -> bool:
+        return self.status in MESSAGE_ENDED
+
+
+@dataclass(frozen=True)
 class Seen:
-    """A job as the API showed it."""
+    """A job as the API showed it. `asked_for` is the message that the client asked for, if for one."""
 
     at: float
     conversation: str
@@ -76,9 +94,21 @@ class Seen:
     reply: str | None = None
     error: str | None = None
     superseded_by: str | None = None
+    messages: tuple[Told, ...] = ()
+    asked_for: str | None = None
+
+    def says(self, message_id: str) -> Told | None:
+        """What it tells somebody who waits for this message: how that ended; None while it waits.
+
+        A job whose messages have all ended must have ended itself, or a client that looks at its status waits on.
+        """
+        told = next((told for told in self.messages if told.message_id == message_id and told.ended), None)
+        lags = self.status not in ENDED and not self.asked_for and all(other.ended for other in self.messages)
+        return None if lags else told
 
     def __str__(self) -> str:
-        return f"GET job {self.job_id}: {self.status}, superseded by {self.superseded_by}"
+        messages = "".join(f", {told.message_id} {told.status}" for told in self.messages)
+        return f"GET job {self.job_id}: {self.status}, superseded by {self.superseded_by}{messages}"
 
 
 @dataclass(frozen=True)
@@ -181,6 +211,7 @@ class History:
     posted: list[Posted] = field(default_factory=list)
     cancelled: list[Cancelled] = field(default_factory=list)
     seen: list[Seen] = field(default_factory=list)
+    polled: set[str] = field(default_factory=set)  # the jobs that clients asked for until they told their messages
     asked: list[Asked] = field(default_factory=list)
     fenced_out: list[FencedOut] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
@@ -199,6 +230,7 @@ class History:
             posted=[event for event in self.posted if event.conversation.startswith(prefix)],
             cancelled=[event for event in self.cancelled if event.conversation.startswith(prefix)],
             seen=[event for event in self.seen if event.conversation.startswith(prefix)],
+            polled=self.polled,
             asked=[event for event in self.asked if event.job_id in jobs],
             fenced_out=[event for event in self.fenced_out if event.job_id in jobs],
             faults=self.faults,
