@@ -12,7 +12,7 @@ from typing import NoReturn
 
 from tests.chaos.campaign import Campaign
 from tests.chaos.dead_worker import measure_dead_worker
-from tests.chaos.faults import KINDS
+from tests.chaos.faults import KINDS, PAIRS
 from tests.chaos.frozen_redis import measure
 from tests.chaos.load import run_load
 
@@ -33,15 +33,15 @@ def main(arguments: list[str] | None = None) -> int:
             return measure_dead_worker(options.template)
         if options.messages:
             return run_load(options.messages, options.seed, options.template)
-        kinds = tuple(kind for kind in KINDS if re.search(options.kinds, str(kind)))
+        catalogue = (*KINDS, *PAIRS)
+        kinds = tuple(kind for kind in catalogue if re.search(options.kinds, str(kind)))
         if not kinds:
-            print(f"no kind of fault matches {options.kinds!r}; there are:", *map(str, KINDS), sep="\n  ")
+            print(f"no kind of fault matches {options.kinds!r}; there are:", *map(str, catalogue), sep="\n  ")
             return 2
         return Campaign(
             minutes=options.minutes,
             seed=options.seed,
             patients=options.patients,
-            pairs=options.pairs,
             kinds=kinds,
             template=options.template,
             log_file=options.log_file,
@@ -58,7 +58,6 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=20, help="how long faults are injected (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="draws faults and what is typed (default: %(default)s)")
     parser.add_argument("--patients", type=int, default=8, help="who type at the same time (default: %(default)s)")
-    parser.add_argument("--pairs", action="store_true", help="let two parts fail together: beyond what is promised")
     parser.add_argument("--kinds", default="", help="only the faults whose names match this regular expression")
     parser.add_argument("--template", type=Path, default=Path("template.yaml"), help="default: %(default)s")
     parser.add_argument("--log-file", type=Path, help="keep here what the functions log in a long run")

@@ -10,10 +10,10 @@ from contextlib import ExitStack
 from itertools import chain
 from pathlib import Path
 
-from tests.chaos.checker import Violation, check, p99, story, tellings
+from tests.chaos.checker import REPAIR_SECONDS, Violation, check, p99, story, tellings
 from tests.chaos.deployment import Deployment
-from tests.chaos.faults import Kind
-from tests.chaos.history import AFTERMATH_SECONDS, History, Rest
+from tests.chaos.faults import KINDS, Kind, Pair
+from tests.chaos.history import AFTERMATH_SECONDS, History, Part, Rest
 from tests.chaos.patients import LONGEST_PAUSE_SECONDS, Patients
 from tests.chaos.watch import Watch
 
@@ -24,7 +24,7 @@ _STORIES = 10
 
 
 class Campaign:
-    """`minutes` of faults drawn by `seed` from `kinds`; with `pairs`, sometimes two parts fail together."""
+    """`minutes` of faults drawn by `seed` from `kinds`."""
 
     def __init__(
         self,
@@ -32,8 +32,7 @@ class Campaign:
         minutes: float,
         seed: int,
         patients: int,
-        pairs: bool,
-        kinds: tuple[Kind, ...],
+        kinds: tuple[Kind | Pair, ...],
         template: Path,
         log_file: Path | None,
     ) -> None:
@@ -41,12 +40,11 @@ class Campaign:
         self._rng = random.Random(seed)
         self._seed = seed
         self._patients = patients
-        self._pairs = pairs
         self._kinds = kinds
         self._template = template
         self._log_file = log_file
-        self._injected: Counter[str] = Counter()
         self._redis_forgot = False
+        self._postgres_back = -math.inf
         self._began = time.monotonic()
         self._told = -math.inf
 
@@ -67,28 +65,66 @@ class Campaign:
         violations = check(history)
         tell(history, violations)
         print("\n" + by_fault(history, violations))
-        print("\n" + table(history, self._injected, violations), flush=True)
+        print("\n" + table(history, violations), flush=True)
         return 1 if violations else 0
 
     def _inject(self, deployment: Deployment, patients: Patients) -> None:
-        kinds = [self._rng.choice(self._kinds)]
-        others = [kind for kind in self._kinds if kind.part != kinds[0].part]
-        if self._pairs and others and self._rng.random() < 0.4:
-            kinds.append(self._rng.choice(others))
-        elif not self._pairs and kinds[0].part == "postgres" and self._redis_forgot:
-            # Redis forgot what it had answered, and with Postgres away nobody would know a duplicate of that. Both
-            # lost in the life of one message is a pair, too.
+        drawn = self._rng.choice(self._kinds)
+        if isinstance(drawn, Kind):
+            self._break(deployment, patients, drawn)
+        else:
+            parts: list[Part] = self._rng.sample(["redis", "postgres"], 2)
+            first, second = (self._rng.choice([kind for kind in KINDS if kind.part == part]) for part in parts)
+            self._prepare(deployment, patients, first)
+            with deployment.fault("pair", drawn.name):
+                if drawn.gap:
+                    self._break(deployment, patients, first)
+                    gap = self._rng.uniform(*drawn.gap)
+                    if second.part == "postgres":
+                        patients.begin_new_conversations()
+                        self._redis_forgot = False
+                    self._wait(deployment, gap - AFTERMATH_SECONDS, "nothing")
+                    self._break(deployment, patients, second)
+                else:
+                    self._overlap(deployment, first, second)
+
+    def _break(self, deployment: Deployment, patients: Patients, kind: Kind) -> None:
+        self._prepare(deployment, patients, kind)
+        with kind.broken(deployment):
+            self._wait(deployment, self._rng.uniform(kind.shortest, kind.longest), str(kind))
+        self._mended(kind)
+        # The next fault meets functions that know of the last one's end: what comes sooner is a pair.
+        self._wait(deployment, AFTERMATH_SECONDS, "nothing")
+
+    def _overlap(self, deployment: Deployment, first: Kind, second: Kind) -> None:
+        """Any of the two may be mended first; the other one soon after, for it is alone then and has forgotten."""
+        with ExitStack() as one, ExitStack() as other:
+            one.enter_context(first.broken(deployment))
+            self._wait(deployment, self._rng.uniform(0.2, 3), str(first))
+            other.enter_context(second.broken(deployment))
+            self._wait(deployment, self._rng.uniform(0.5, 4), f"{first} + {second}")
+            mended_first, still, stack = self._rng.choice([(first, second, one), (second, first, other)])
+            stack.close()
+            self._mended(mended_first)
+            self._wait(deployment, self._rng.uniform(0, 2), str(still))
+        self._mended(still)
+        self._wait(deployment, AFTERMATH_SECONDS, "nothing")
+
+    def _prepare(self, deployment: Deployment, patients: Patients, kind: Kind) -> None:
+        """Wait until nothing of an earlier fault makes this one a pair."""
+        if kind.part == "redis":
+            # Until Postgres has what was answered without it, Redis alone keeps that.
+            self._wait(deployment, self._postgres_back + REPAIR_SECONDS - time.monotonic(), "nothing")
+        elif kind.part == "postgres" and self._redis_forgot:
+            # Redis forgot what it had answered, and with Postgres away nobody would know a duplicate of that.
             patients.begin_new_conversations()
             self._wait(deployment, LONGEST_PAUSE_SECONDS + AFTERMATH_SECONDS, "nothing")
             self._redis_forgot = False
-        self._redis_forgot |= any(kind.part == "redis" for kind in kinds)
-        with ExitStack() as broken:
-            for kind in kinds:
-                broken.enter_context(kind.broken(deployment))
-                self._injected[str(kind)] += 1
-            self._wait(deployment, self._rng.uniform(kinds[0].shortest, kinds[0].longest), " + ".join(map(str, kinds)))
-        # The next fault meets functions that know of the last one's end: what comes sooner is a pair.
-        self._wait(deployment, AFTERMATH_SECONDS + self._rng.uniform(0, 3), "nothing")
+
+    def _mended(self, kind: Kind) -> None:
+        self._redis_forgot |= kind.part == "redis"
+        if kind.part == "postgres":
+            self._postgres_back = time.monotonic()
 
     def _tell_rest(self, rest: Rest, waiting: int) -> None:
         if self._due():
@@ -115,7 +151,7 @@ class Campaign:
                 accepted = {event.message_id for event in posted if event.accepted}
                 print(
                     f"{self._told - self._began:5.0f} of {self._seconds:.0f} s"
-                    f"  faults {sum(self._injected.values())}  posts {len(posted)}  accepted {len(accepted)}"
+                    f"  faults {len(deployment.history.faults)}  posts {len(posted)}  accepted {len(accepted)}"
                     f"  broken: {broken}",
                     flush=True,
                 )
@@ -128,7 +164,7 @@ def tell(history: History, violations: list[Violation]) -> None:
         print("\n" + story(history, violation))
 
 
-def table(history: History, injected: Counter[str], violations: list[Violation]) -> str:
+def table(history: History, violations: list[Violation]) -> str:
     """What the run came to, for people."""
     accepted = {event.message_id: event.until for event in reversed(history.posted) if event.accepted}
     times = [row.at - accepted[row.message_id] for row in history.settled if row.message_id in accepted]
@@ -137,7 +173,7 @@ def table(history: History, injected: Counter[str], violations: list[Violation])
     told = [telling.seconds for telling in tellings(history) if telling.seconds is not None]
     kinds = Counter(row.kind for row in history.settled)
     figures: list[tuple[str, object]] = [
-        ("faults in all", sum(injected.values())),
+        ("faults", sum(fault.part != "pair" for fault in history.faults)),
         ("stores given up without a fault", _given_up_without_a_fault(history)),
         ("posts", ", ".join(f"{status}: {count}" for status, count in sorted(posts.items()))),
         ("messages accepted", len(accepted)),

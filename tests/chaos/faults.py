@@ -82,6 +82,24 @@ def _stale_replica_promoted(deployment: Deployment) -> Iterator[None]:
         deployment.valkey.promote_replica()
 
 
+@contextmanager
+def _redis_became_a_replica(deployment: Deployment) -> Iterator[None]:
+    deployment.valkey.become_replica()
+    try:
+        yield
+    finally:
+        deployment.valkey.become_primary()
+
+
+@contextmanager
+def _redis_full(deployment: Deployment) -> Iterator[None]:
+    deployment.valkey.fill()
+    try:
+        yield
+    finally:
+        deployment.valkey.make_room()
+
+
 # ── Postgres ─────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -130,6 +148,15 @@ def _postgres_frozen(deployment: Deployment) -> Iterator[None]:
         yield
     finally:
         deployment.postgres.thaw()
+
+
+@contextmanager
+def _postgres_read_only(deployment: Deployment) -> Iterator[None]:
+    deployment.postgres.refuse_writes()
+    try:
+        yield
+    finally:
+        deployment.postgres.take_writes()
 
 
 # ── The network before either ────────────────────────────────────────────────────────────────────
@@ -194,17 +221,37 @@ KINDS: tuple[Kind, ...] = (
     Kind("redis", "flushed", _redis_flushed, 0.1, 0.5),
     Kind("redis", "rolled back", _redis_rolled_back),
     Kind("redis", "stale replica promoted", _stale_replica_promoted),
+    Kind("redis", "a replica, and back", _redis_became_a_replica),
+    Kind("redis", "full", _redis_full),
     *_network_faults("redis"),
     Kind("postgres", "killed, back with its data", _postgres_killed),
     Kind("postgres", "killed in a commit", _postgres_killed_in_a_commit, 1.5),
     Kind("postgres", "commit unheard", _commit_unheard, 1.5),
     Kind("postgres", "frozen", _postgres_frozen),
+    Kind("postgres", "read-only, and back", _postgres_read_only),
     *_network_faults("postgres"),
     Kind("worker", "killed", _killed("WorkerFunction"), 0.1, 0.5),
     Kind("worker", "stopped beyond its lease", _stopped("WorkerFunction"), 4.5, 8.0),
     Kind("worker", "stopped within its lease", _stopped("WorkerFunction"), 0.5, 1.5),
     Kind("intake", "killed", _killed("IntakeFunction"), 0.1, 0.5),
     Kind("intake", "stopped", _stopped("IntakeFunction"), 0.5, 3.0),
+)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One fault of each store: the second comes so many seconds after the first is mended, or before that (None)."""
+
+    name: str
+    gap: tuple[float, float] | None
+
+    def __str__(self) -> str:
+        return f"pair: {self.name}"
+
+
+PAIRS: tuple[Pair, ...] = (
+    Pair("both stores, overlapping", None),
+    Pair("the second store 15 to 30 s later", (15.0, 30.0)),
 )
 
 

@@ -47,7 +47,7 @@ def run_load(messages: int, seed: int, template: Path) -> int:
     answered = Counter(id_ for turn in history.turns if turn.role == "assistant" for id_ in turn.quotes)
     exactly_once = sum(answered[f"load-{number}"] == 1 for number in range(messages))
     tell(history, violations)
-    print("\n" + table(history, Counter(), violations))
+    print("\n" + table(history, violations))
     rate = len(posts) / accepted_after
     print(f"{len(posts)} posts in {accepted_after:.0f} s ({rate:.0f} a second), all answered after {took:.0f} s")
     print(f"{exactly_once} of {messages} messages are covered by exactly one committed reply", flush=True)

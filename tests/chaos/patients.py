@@ -64,7 +64,8 @@ class Patients:
             if job_id and rng.random() < _CANCELS:
                 self._deployment.platform.cancel(conversation, job_id)
             if job_id and rng.random() < _LOOKS:
-                self._deployment.platform.job(conversation, job_id, wait=rng.choice((0, 0, 2)))
+                asked_for = rng.choice((None, burst[0][0])) if accepted[0] == job_id and not reordered else None
+                self._deployment.platform.job(conversation, job_id, rng.choice((0, 0, 2)), asked_for)
 
     def _hand_in(self, conversation: str, posts: list[tuple[str, str]], *, reordered: bool) -> list[str | None]:
         """One after the other, or all at the same time. Returns the jobs that were told."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -19,6 +20,7 @@ from tests.chaos.proxy import Proxy
 
 #: What a key holds and how many milliseconds it has left to live (0: for ever), by its name.
 Snapshot = Mapping[bytes, tuple[bytes, int]]
+_PATIENCE_SECONDS = 20
 
 
 def port_of(server: Server) -> int:
@@ -55,6 +57,25 @@ class FaultyValkey:
     def flush(self) -> None:
         with self.client() as client:
             client.flushall()
+
+    def become_replica(self) -> None:
+        """Of a primary that is not there: what it knows is still read, and it refuses writes."""
+        with self.client() as client:
+            client.replicaof("127.0.0.1", 1)
+
+    def become_primary(self) -> None:
+        with self.client() as client:
+            client.replicaof("NO", "ONE")
+
+    def fill(self) -> None:
+        """It is out of memory from now on, and may evict nothing."""
+        with self.client() as client:
+            client.config_set("maxmemory-policy", "noeviction")
+            client.config_set("maxmemory", 1)
+
+    def make_room(self) -> None:
+        with self.client() as client:
+            client.config_set("maxmemory", 0)
 
     def snapshot(self) -> Snapshot:
         """All that it holds, to roll back to later."""
@@ -132,15 +153,38 @@ class FaultyPostgres:
     def thaw(self) -> None:
         self._signal_all(signal.SIGCONT)
 
+    def refuse_writes(self) -> None:
+        """Each transaction that begins from now on is read-only."""
+        self._configure("alter system set default_transaction_read_only = on", "on")
+
+    def take_writes(self) -> None:
+        self._configure("alter system reset default_transaction_read_only", "off")
+
+    def _configure(self, statement: str, becomes: str) -> None:
+        """Returns when new connections see it: a server takes a moment to hear of its configuration."""
+        with self._connected() as connection:
+            connection.run("set default_transaction_read_only = off")
+            connection.run(statement)
+            connection.run("select pg_reload_conf()")
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        while self.query("show default_transaction_read_only") != [[becomes]]:
+            assert time.monotonic() < deadline, "Postgres never heard of its configuration"
+            time.sleep(0.01)
+
     def query(self, sql: str, **parameters: Any) -> list[list[Any]]:
         """Read with a connection of the harness's own, past the proxy."""
-        url = urlsplit(self._server.url)
+        with self._connected() as connection:
+            rows: list[list[Any]] = connection.run(sql, **parameters)
+            return rows
+
+    @contextmanager
+    def _connected(self, server: Server | None = None) -> Iterator[Connection]:
+        url = urlsplit((server or self._server).url)
         connection = Connection(
             url.username or "", url.hostname or "", url.path[1:], url.port or 0, url.password, ssl_context=False
         )
         try:
-            rows: list[list[Any]] = connection.run(sql, **parameters)
-            return rows
+            yield connection
         finally:
             connection.close()
 

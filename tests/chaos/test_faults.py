@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
+from typing import Any
 
 import pytest
 
@@ -25,7 +26,7 @@ from tests.chaos.checker import check, story
 from tests.chaos.clients import new_name
 from tests.chaos.deployment import QUICK, Deployment
 from tests.chaos.faults import KINDS, Kind, both_stores_away, is_commit
-from tests.chaos.history import Asked, History, Posted, text_of
+from tests.chaos.history import Asked, History, Posted, Seen, text_of
 
 #: How long what was broken may take to be answered: a stale heartbeat, a sweep, a few tries, on a loaded machine.
 PATIENCE_SECONDS = 60
@@ -146,6 +147,56 @@ def await_calls(deployment: Deployment, jobs: set[str | None]) -> list[Asked]:
         calls = deployment.calls(jobs)
         if {call.job_id for call in calls} >= jobs or time.monotonic() > deadline:
             return calls
+        time.sleep(0.2)
+
+
+# ── Stores that are half there ──
+
+
+HALF_THERE = {
+    "redis: a replica, and back": ("redis", "read-only"),
+    "redis: full": ("redis", "out of memory"),
+    "postgres: read-only, and back": ("postgres", "read-only"),
+}
+
+
+@pytest.mark.parametrize("name", HALF_THERE)
+def test_with_a_store_that_refuses_writes_messages_are_answered_and_the_status_says_so(
+    deployment: Deployment, name: str
+) -> None:
+    prefix, (store, reason) = new_name("half"), HALF_THERE[name]
+    (kind,) = (kind for kind in KINDS if str(kind) == name)
+    await_status(deployment, lambda status: status["status"] == "healthy")
+    with kind.broken(deployment):
+        posts = [deployment.platform.hand_in(f"{prefix}-{number}", new_name("m"), "[slow:0.2]") for number in range(4)]
+        told = [await_told(deployment, post) for post in posts]
+        await_status(deployment, lambda status: status["tiers"][store] == "read_only")
+        await_status(deployment, lambda status: reason in status["reasons"].get(store, ""))
+    assert [seen.status for seen in told] == ["completed"] * 4
+    await_status(deployment, lambda status: status["status"] == "healthy")
+    history = settled(deployment, prefix)
+    assert sorted(replies(history)) == sorted([post.message_id] for post in posts)
+    verify(history)
+
+
+def await_told(deployment: Deployment, post: Posted) -> Seen:
+    """What a client sees who waits for this message, as soon as it has ended."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        seen = deployment.platform.job(post.conversation, post.job_id or "", wait=2, message_id=post.message_id)
+        if seen and seen.says(post.message_id):
+            return seen
+        assert time.monotonic() < deadline, f"{post.job_id} never told of its message"
+        time.sleep(0.1)
+
+
+def await_status(deployment: Deployment, check: Callable[[dict[str, Any]], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        code, status = deployment.platform.call("GET", "/admin/status")
+        if code == 200 and check(status):
+            return
+        assert time.monotonic() < deadline, f"the status is {status}"
         time.sleep(0.2)
 
 
