@@ -22,11 +22,12 @@ from local.errors import StoreUnavailableError
 from message_handler.models import ConversationKey, Record, Request, new_message
 from message_handler.queues import MAX_RECEIVE_COUNT, encode
 from message_handler.stores.redis import SAVE
-from tests.chaos.checker import check, story
+from tests.chaos.checker import check, story, tellings
 from tests.chaos.clients import new_name
 from tests.chaos.deployment import QUICK, Deployment
 from tests.chaos.faults import KINDS, Kind, both_stores_away, is_commit
 from tests.chaos.history import Asked, History, Posted, Seen, text_of
+from tests.chaos.watch import Watch
 
 #: How long what was broken may take to be answered: a stale heartbeat, a sweep, a few tries, on a loaded machine.
 PATIENCE_SECONDS = 60
@@ -423,7 +424,8 @@ PREFIXES = {str(kind): f"kind{number}" for number, kind in enumerate(KINDS)}
 
 @pytest.fixture(scope="module")
 def endured(deployment: Deployment) -> History:
-    """Every kind of fault, one after the other; the waiting is shared."""
+    """Every kind of fault, one after the other; the waiting is shared. A client polls each promised job."""
+    watch = Watch(deployment)
     for _, kinds in groupby(KINDS, key=lambda kind: kind.part):
         for kind in kinds:
             time.sleep(BREAKER_SECONDS)
@@ -431,6 +433,7 @@ def endured(deployment: Deployment) -> History:
         # The next part must not fail while this one's victims wait: that would be a pair.
         deployment.await_settled(PATIENCE_SECONDS)
     rest = deployment.await_rest(PATIENCE_SECONDS)
+    watch.finish()
     deployment.look_at_jobs()
     return deployment.collect(rest)
 
@@ -440,6 +443,7 @@ def test_a_fault_at_any_phase_of_a_messages_life_loses_and_doubles_nothing(endur
     history = endured.only(f"{PREFIXES[str(kind)]}-")
     accepted = [[event.message_id] for event in history.posted if event.accepted]
     assert len(accepted) >= 4
+    assert len(tellings(history)) >= 4
     assert sorted(replies(history)) == sorted(accepted)
     verify(history)
 

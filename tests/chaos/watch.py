@@ -20,7 +20,7 @@ class Watch:
     def __init__(self, deployment: Deployment) -> None:
         self._deployment = deployment
         self._stopping = threading.Event()
-        self._taken = 0  # of the history's posts
+        self._taken = len(deployment.history.posted)  # what was promised before is not watched over
         self._waiting: dict[str, _Promised] = {}  # by their jobs
         self._clients = ThreadPoolExecutor(_CLIENTS, thread_name_prefix="watch")
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
