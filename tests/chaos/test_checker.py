@@ -390,6 +390,18 @@ def test_a_second_answer_is_excused_only_where_a_reply_was_given_while_both_stor
     assert [violation.promise for violation in check(history)] == ([] if excused else ["2 doubled"])
 
 
+@pytest.mark.parametrize("spoil", [committed_under_an_older_fence, committed_after_a_later_fence_was_given_out])
+def test_a_fence_of_a_tier_that_forgot_is_excused_where_postgres_could_not_correct_it(
+    spoil: Callable[[History], None],
+) -> None:
+    history = good()
+    spoil(history)
+    history.faults.append(away("redis", 1, 8))
+    assert {violation.promise for violation in check(history)} == {"3 stale"}
+    history.faults.append(away("postgres", 1, 8))
+    assert check(history) == []
+
+
 def test_what_was_given_without_both_stores_may_end_otherwise_and_be_told_late() -> None:
     history = polled(answered_twice(away("both", 38, 41)))
     history.seen = [
@@ -439,7 +451,6 @@ def test_the_story_of_a_violation_is_the_shortest_that_shows_it() -> None:
         "FAULT worker: killed (for 0.5 s)",
         "GET job J0: processing, superseded by None",
         "Postgres: m1 answered by job J0",
-        "GET job J0: completed, superseded by None",
         "GET job J0: completed, superseded by None",
         "AI asked for job J1 with fence 3: 1 message(s)",
         "job J0: completed, fence 2, superseded by None",

@@ -26,7 +26,7 @@ from tests.chaos.checker import check, story, tellings
 from tests.chaos.clients import new_name
 from tests.chaos.deployment import QUICK, Deployment
 from tests.chaos.faults import KINDS, Kind, both_stores_away, is_commit
-from tests.chaos.history import Asked, History, Posted, Seen, text_of
+from tests.chaos.history import AFTERMATH_SECONDS, Asked, History, Posted, Seen, text_of
 from tests.chaos.watch import Watch
 
 #: How long what was broken may take to be answered: a stale heartbeat, a sweep, a few tries, on a loaded machine.
@@ -430,8 +430,9 @@ def endured(deployment: Deployment) -> History:
         for kind in kinds:
             time.sleep(BREAKER_SECONDS)
             meets_each_phase(deployment, kind, f"{PREFIXES[str(kind)]}-")
-        # The next part must not fail while this one's victims wait: that would be a pair.
+        # The next part must not fail while this one's victims wait, nor before all know its end: that would be a pair.
         deployment.await_settled(PATIENCE_SECONDS)
+        time.sleep(AFTERMATH_SECONDS)
     rest = deployment.await_rest(PATIENCE_SECONDS)
     watch.finish()
     deployment.look_at_jobs()
