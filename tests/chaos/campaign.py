@@ -197,7 +197,7 @@ def table(history: History, violations: list[Violation]) -> str:
     return "\n".join(f"{name:<{width}}  {value}" for name, value in figures)
 
 
-_COLUMNS = ("times", "messages", "lost", "doubled", "stranded", "told p99", "longest")
+_COLUMNS = ("times", "messages", "lost", "doubled", "stranded", "told", "told p99", "longest")
 _NO_FAULT = "none"
 
 
@@ -229,7 +229,7 @@ def by_fault(history: History, violations: list[Violation]) -> str:
         seconds = [took for message, took in told if message in messages and took is not None]
         cells = (
             *(times[name], len(messages), broken["1 lost"], broken["2 doubled"], broken["7 stranded"]),
-            *(f"{p99(seconds):.1f} s", f"{max(seconds, default=0):.1f} s"),
+            *(len(seconds), f"{p99(seconds):.1f} s", f"{max(seconds, default=0):.1f} s"),
         )
         lines.append("".join([f"{name:<46}", *(f"{cell:>10}" for cell in cells)]))
     return "\n".join(lines)

@@ -333,9 +333,9 @@ def test_each_kind_of_fault_has_the_promises_of_the_messages_in_whose_life_it_wa
     ]
     rows = [line.split("  ") for line in by_fault(history, check(history)).splitlines()[1:]]
     assert [[cell.strip() for cell in row if cell.strip()] for row in rows] == [
-        ["redis: full", "2", "2", "0", "0", "0", "0.5 s", "0.5 s"],
-        ["worker: killed", "1", "1", "1", "0", "0", "0.0 s", "0.0 s"],
-        ["none", "0", "0", "0", "0", "0", "0.0 s", "0.0 s"],
+        ["redis: full", "2", "2", "0", "0", "0", "2", "0.5 s", "0.5 s"],
+        ["worker: killed", "1", "1", "1", "0", "0", "0", "0.0 s", "0.0 s"],
+        ["none", "0", "0", "0", "0", "0", "0", "0.0 s", "0.0 s"],
     ]
 
 
