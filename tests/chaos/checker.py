@@ -8,7 +8,7 @@
     5 duplicate     one message is archived as two
     6 out of order  a message is answered before one that was accepted earlier
     7 stranded      something still waits or is locked at the end
-    10 changed      an ended job is seen with another end
+    10 changed      an ended job, or a message's end, is seen otherwise afterwards
     11 leaked       a patient's words are where they must not be
 
 Invariant 4 (owned) can't be seen from outside: its tests stand with the tiers. What the README lists as not promised
@@ -353,6 +353,16 @@ def _changed(index: _Index) -> Iterator[Violation]:
             yield Violation("10 changed", what, event.conversation, (), (event.job_id,))
         elif event.status in ENDED:
             ends[event.job_id] = end
+    for job_id, looks in index.looks.items():
+        ended: dict[str, str] = {}
+        for look in looks:
+            for told in look.messages:
+                before = ended.get(told.message_id, told.status)
+                if before != told.status and not index.is_excused(job_id, told.job_id):
+                    what = f"job {job_id} said that {told.message_id} was {before}, and then {told.status}"
+                    yield Violation("10 changed", what, look.conversation, (told.message_id,), (job_id,))
+                elif told.ended:
+                    ended[told.message_id] = told.status
     kept = {row.job_id for row in index.history.settled if row.kind == "cancelled"}
     for attempt in index.history.cancelled:
         if attempt.status == 200 and attempt.job_id not in kept:

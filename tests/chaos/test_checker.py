@@ -230,6 +230,14 @@ def an_end_that_was_taken_back(history: History) -> None:
     history.seen.append(Seen(8, "c", "J0", "processing"))
 
 
+def a_message_that_was_told_and_waits_again(history: History) -> None:
+    polled(history).seen.append(Seen(8, "c", "J0", "completed", "…", messages=(told("m0"), told("m1", "pending"))))
+
+
+def a_message_that_was_told_otherwise(history: History) -> None:
+    polled(history).seen.append(Seen(8, "c", "J0", "completed", "…", messages=(told("m0"), told("m1", "failed"))))
+
+
 def a_confirmed_cancel_that_cancelled_nothing(history: History) -> None:
     history.cancelled.append(Cancelled(6.2, 6.3, "c", "J1", 200))
 
@@ -267,6 +275,8 @@ def leaked(history: History) -> None:
         (processing_for_ever, "7 stranded"),
         (an_end_that_changed, "10 changed"),
         (an_end_that_was_taken_back, "10 changed"),
+        (a_message_that_was_told_and_waits_again, "10 changed"),
+        (a_message_that_was_told_otherwise, "10 changed"),
         (a_confirmed_cancel_that_cancelled_nothing, "10 changed"),
         (leaked, "11 leaked"),
     ],
