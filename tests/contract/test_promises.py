@@ -11,7 +11,7 @@ import pytest
 
 from message_handler import maintenance
 from message_handler.errors import NotFound
-from message_handler.models import JobStatus, Message, Record, Settled
+from message_handler.models import JobStatus, Message, Record, Request, Settled
 from message_handler.queues import decode, encode
 from message_handler.stores.port import Archive
 from tests.contract.chat import Chat, named
@@ -63,6 +63,22 @@ class TestLinks:
         talk.answer(2, "m0")
         assert talk.fence(talk.job(3, promised(talk, "m0", 1))).number is None
         assert talk.end(1)[3] == talk.id(2)
+
+    def test_a_message_that_joined_after_the_first_fence_is_the_jobs_too(self, talk: Conversation) -> None:
+        talk.answer(1, "m0")
+        assert talk.fence(talk.job(2, "m1")).number
+        assert talk.fence(talk.job(2, "m1", "m0")).number is None
+        found = talk.archived(2)
+        assert ([message.message_id for message in found.messages], found.promised) == (["m1"], ("m0",))
+
+    def test_the_check_of_a_record_tells_an_ended_job_of_its_message(self, talk: Conversation) -> None:
+        """m0 joined job 1 in a Redis that was lost. Job 1 answered m1 alone, job 2 answered m0."""
+        talk.answer(1, "m1")
+        talk.answer(2, "m0")
+        for _ in range(2):
+            talk.archive.supersede(talk.job(1, "m0"), talk.id(2))
+            found = talk.archived(1)
+            assert (found.superseded_by, found.promised) == (talk.id(2), ("m0",))
 
     def test_each_of_several_promises_is_kept(self, talk: Conversation) -> None:
         job = talk.job(9, promised(talk, "m0", 1, 2), promised(talk, "m1", 2, 3), "m2")
@@ -166,6 +182,13 @@ class TestInTheLine:
         ]
 
 
+def asked_last(world: World) -> Request:
+    """What the last record asks for."""
+    record = world.queue.waiting[-1].record
+    assert isinstance(record, Record)
+    return record.request
+
+
 class TestClients:
     """What a client sees who asks for the job that it was promised."""
 
@@ -266,6 +289,16 @@ class TestClients:
         assert shown is not None
         assert [message["status"] for message in shown["messages"]] == ["pending", "pending"]
         assert shown["answered_by"] is None
+
+    def test_a_message_that_is_settled_is_not_open_whatever_an_old_line_says(self, world: World) -> None:
+        """Redis comes back as it was before the answer."""
+        world.posts("m0")
+        before = asked_last(world)
+        world.settles()
+        with world.steps.silently():
+            world.tier.accept_again(before, job_id=told(world, "m0"), spare_id=world.key.new_job_id())
+        shown = world.jobs.wait_for(told(world, "m0"), 0, "m0")
+        assert shown["messages"][0]["status"] == "answered"
 
     def test_a_message_that_was_not_promised_it_is_not_found(self, world: World) -> None:
         world.posts("m0")

@@ -141,7 +141,7 @@ LINKING = (
             "            self._note_end(job)\n            self._link(job, successor_id)\n",
             "            self._link(job, successor_id)\n",
         ),
-        Removal(POSTGRES, '"note_job", "note_end", "supersede_job"', '"note_job", "supersede_job"'),
+        Removal(POSTGRES, '"note_promise", "note_end", "supersede_job"', '"note_promise", "supersede_job"'),
     ),
     *in_both(
         "a linked job ends with the last of its messages",

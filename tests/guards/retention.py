@@ -19,7 +19,7 @@ _NOT_GONE = "if not _is_gone(connection, job, job.accepted_at):\n"
 LATE_STEPS = (
     (
         "supersede",
-        (_GONE, "            archived = self._conversation(job)\n            self._note(job)\n"),
+        (_GONE, "            archived = self._conversation(job)\n            self._promise(job)\n"),
         (_NOT_GONE, '                    link = ("note_job",'),
     ),
     (

@@ -202,14 +202,10 @@ class BackgroundJobManager:
         ids = list(dict.fromkeys([*own.values(), *job.promised, *told]))
         if message_id is not None:
             ids = [own.get(message_id, message_id)]
-            if ids[0] not in {*own, *job.promised, *told}:
-                raise NotFound("the job was not promised for this message", field="message_id")
         states = {
             message.message_id: MessageState(message.message_id, _shown_status(other).value, other.job_id)
             for other, message in reversed(line)
         }
-        if not job.status.ended and states.keys() >= set(ids):
-            return [states[id_] for id_ in ids]
         try:
             settled = self._archive.settled(job.key, ids)
             known = not (job.unarchived or self._archive.name == "none")
@@ -219,7 +215,10 @@ class BackgroundJobManager:
             # Its own end is what is known of its messages.
             kind = "answered" if job.status is JobStatus.COMPLETED else job.status.value
             states = {m.message_id: MessageState(m.message_id, kind, job.job_id) for m in job.messages} | states
+        # A tier may have an old line, in which a settled message waits still.
         states |= {id_: MessageState(id_, end.kind, end.job_id) for id_, end in settled.items()}
+        if message_id is not None and ids[0] not in {*own, *job.promised, *told, *settled}:
+            raise NotFound("the job was not promised for this message", field="message_id")
         return [states.get(id_) or MessageState(id_, "pending", job.job_id) for id_ in ids]
 
     def _line(self, job: Job) -> list[Job]:

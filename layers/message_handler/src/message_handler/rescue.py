@@ -49,7 +49,8 @@ class Rescue:
     #: Whether ends may be waiting, as far as this process has seen.
     due: bool = False
     _next_look: float = 0.0
-    _looking: threading.Lock = field(default_factory=threading.Lock)
+    #: Reentrant, for tests let another worker's steps happen within one of ours.
+    _looking: threading.RLock = field(default_factory=threading.RLock)
     _at_it: threading.Lock = field(default_factory=threading.Lock)
 
     def push_if_due(self, deadline: float) -> None:

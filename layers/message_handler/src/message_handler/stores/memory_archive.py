@@ -110,6 +110,7 @@ class MemoryArchive:
                 self._link_promises(archived, job, job.job_id)
                 return Fence(archived.fence, settled, newest)
             self._link_promises(archived, job, None)
+            known = self._promise(job)
             end_id, held = None, archived.handoff.human and bool(open_)
             if open_ and not held:
                 # Nothing is linked behind a run: whoever asks may have lost the lock to it (an interruption).
@@ -197,7 +198,7 @@ class MemoryArchive:
             if self._is_gone(job, job.accepted_at):
                 return
             archived = self._conversation(job)
-            self._note(job)
+            self._promise(job)
             self._note_end(job)
             self._link(job, successor_id)
             self._copy(job, successor_id)
@@ -481,11 +482,16 @@ class MemoryArchive:
                 continue
             told = tuple(message for message in job.messages if message.message_id in message_ids)
             noted = self._note(Job(job_id, job.key, JobStatus.PROCESSING, told, job.bot_id, created_at=time.time()))
-            own = {message.message_id for message in noted.messages}
-            promised = tuple(dict.fromkeys((*noted.promised, *(id_ for id_ in message_ids if id_ not in own))))
-            self._put(replace(noted, promised=promised), self._jobs[job.key.platform_id, job_id][1])
+            self._promise(replace(noted, messages=told))
             self._note_end(noted)
             self._link(noted, answering)
+
+    def _promise(self, job: Job) -> Job:
+        """The job as archived, with what of these messages was promised it beside its own."""
+        noted, own = self._note(job), {message.message_id for message in self._note(job).messages}
+        beside = (message.message_id for message in job.messages if message.message_id not in own)
+        promised = tuple(dict.fromkeys((*noted.promised, *beside)))
+        return self._put(replace(noted, promised=promised), self._jobs[job.key.platform_id, job.job_id][1])
 
     def _put(self, job: Job, fence: int | None) -> Job:
         self._jobs[job.key.platform_id, job.job_id] = (job, fence)

@@ -90,7 +90,7 @@ class PostgresArchive:
                     postgres_handoff.hold(
                         connection, job.key, open_, job.context, job.resources, job_id=job.job_id, moved=True
                     )
-                execute(connection, values, "note_job")
+                execute(connection, values, "note_job", "note_promise")
                 ended, successor = _job(connection, job), None
                 assert ended is not None
                 if open_ and not fence.held:
@@ -197,7 +197,7 @@ class PostgresArchive:
         def work(connection: Connection) -> None:
             with transaction(connection):
                 if not _is_gone(connection, job, job.accepted_at):
-                    link = ("note_job", "note_end", "supersede_job", "copy_successor")
+                    link = ("note_job", "note_promise", "note_end", "supersede_job", "copy_successor")
                     execute(connection, values, *link, "end_settled")
 
         self._database.run(work)

@@ -24,6 +24,18 @@ values (:platform_id, cast(:job_id as uuid), :conversation_id, 'processing', cas
         cast(:document as jsonb), to_timestamp(cast(:created_at as float8)), to_timestamp(cast(:started_at as float8)))
 on conflict do nothing
 
+-- name: note_promise
+-- Messages that were promised a job beside its own: it shows them, though another one runs or has answered them.
+update jobs
+set document = job_document(jobs) || jsonb_build_object('promised', (
+    select jsonb_agg(distinct message_id)
+    from (select unnest(cast(:message_ids as text[]))
+          union all
+          select jsonb_array_elements_text(job_document(jobs) -> 'promised')) as told(message_id)
+    where message_id <> all(jobs.message_ids)))
+where platform_id = :platform_id and job_id = cast(:job_id as uuid)
+  and not cast(:message_ids as text[]) <@ message_ids
+
 -- name: end_job
 -- Nothing runs under this job any more: it ends as cancelled, and settles nothing.
 update jobs set status = 'cancelled', finished_at = now()
