@@ -64,7 +64,7 @@ lint: .venv/synced ## check style, formatting, types, imports, others' private n
 		echo "$$check"; $$check || failed="$$failed [$$check]"; done; \
 	[ -z "$$failed" ] || { echo "Failed:$$failed" >&2; exit 1; }
 
-schema: .venv/synced ## write stores/sql/schema.sql anew, from the migrations and functions
+schema: .venv/synced ## write sql/schema.sql anew, from the migrations and functions
 	@exec .venv/bin/python -m local.schema
 
 openapi: .venv/synced ## write openapi.json anew, from the models and the table of routes

@@ -9,10 +9,12 @@ from types import ModuleType
 from benchmarks.figure import Figure, Round, Target
 from benchmarks.functions import Context, batch, variables, warm
 from benchmarks.stores import Stores
-from message_handler.ai import Prompt
+from message_handler.ai.port import Prompt
 from message_handler.ai.simulated import SimulatedAI
-from message_handler.models import ConversationKey, Record, Request, new_message
-from message_handler.queues import encode
+from message_handler.domain.conversations import ConversationKey
+from message_handler.domain.messages import Request, new_message
+from message_handler.domain.records import Record
+from message_handler.queue.codec import encode
 
 CONTEXT = Context("WorkerFunction")
 DELAY_MS = "2000"

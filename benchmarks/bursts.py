@@ -19,14 +19,15 @@ from typing import Any, cast
 from benchmarks.figure import Figure, Round, Target
 from benchmarks.functions import variables, warm
 from benchmarks.stores import Stores
-from message_handler.ai import AI, Completion, Prompt, Watch
-from message_handler.intake import parse_request
+from message_handler.ai.port import AI, Completion, Prompt, Watch
+from message_handler.domain.conversations import ConversationKey
+from message_handler.intake.requests import parse_request
 from message_handler.jobs import BackgroundJobManager
-from message_handler.models import ConversationKey
-from message_handler.processing import Worker
-from message_handler.queues import SqsQueue, decode
+from message_handler.queue.codec import decode
+from message_handler.queue.sqs import SqsQueue
 from message_handler.settings import Settings
 from message_handler.wiring import Parts
+from message_handler.worker.worker import Worker
 
 MESSAGES = 20
 #: Conversations in which it is typed at the same time, in one round.

@@ -10,9 +10,12 @@ from dataclasses import replace
 
 from benchmarks.figure import Figure, Round, Target, alternating
 from benchmarks.stores import Stores
-from message_handler.models import ConversationKey, Job, JobStatus, Usage, new_message
-from message_handler.stores.database import Database, connector
-from message_handler.stores.postgres_archive import PostgresArchive
+from message_handler.archive.postgres import PostgresArchive
+from message_handler.domain.conversations import ConversationKey
+from message_handler.domain.jobs import Job, JobStatus, Usage
+from message_handler.domain.messages import new_message
+from message_handler.drivers.postgres import Database
+from message_handler.drivers.postgres_connection import connector
 
 REPLY = "Dạ, anh/chị uống mỗi ngày hai lần, sau khi ăn no. Nếu sau ba ngày không đỡ thì đến khám. " * 4
 QUESTION = "Thuốc này uống mấy lần một ngày?"

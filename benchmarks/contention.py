@@ -14,12 +14,14 @@ from contextlib import contextmanager
 from benchmarks.figure import Figure, Round, Target, alternating
 from benchmarks.filling import request
 from benchmarks.stores import Stores
-from message_handler.models import ConversationKey, Message, Request, new_id, new_message
+from message_handler.domain.conversations import ConversationKey
+from message_handler.domain.identifiers import new_id
+from message_handler.domain.messages import Message, Request, new_message
+from message_handler.drivers.redis import connect
+from message_handler.protocol.accepting import accept
+from message_handler.protocol.line import Line
 from message_handler.settings import Settings
-from message_handler.stores.accepting import accept
-from message_handler.stores.line import Line
-from message_handler.stores.redis import RedisTier
-from message_handler.stores.redis_client import connect
+from message_handler.tiers.redis import RedisTier
 
 FEW, MANY = 50, 1_000
 #: All of them share this machine's cores and one interpreter. A thread that waits for its turn must look neither like a

@@ -21,7 +21,7 @@ from benchmarks.filling import accept
 from benchmarks.functions import Context, batch, post, variables, warm
 from benchmarks.scale import redis_tier
 from benchmarks.stores import Stores
-from message_handler.stores.database import connector
+from message_handler.drivers.postgres_connection import connector
 
 #: A backend of Postgres that has nothing to do tells its counts after ten.
 SETTLED_SECONDS = 10.5

@@ -13,9 +13,13 @@ from typing import Any
 import redis
 
 from benchmarks.history import conversation
-from message_handler.models import Claim, ConversationKey, Job, JobStatus, Message, Request, Usage, new_message
-from message_handler.stores.database import Database
-from message_handler.stores.port import Archive, Tier
+from message_handler.domain.conversations import ConversationKey
+from message_handler.domain.jobs import Job, JobStatus, Usage
+from message_handler.domain.messages import Message, Request, new_message
+from message_handler.drivers.postgres import Database
+from message_handler.ports.archive import Archive
+from message_handler.ports.tier import Tier
+from message_handler.protocol.results import Claim
 
 QUESTION = "Dạ bác sĩ ơi, tôi bị đau đầu từ hôm qua, uống thuốc này mấy lần một ngày?"
 REPLY = "Dạ, anh/chị uống mỗi ngày hai lần, sau khi ăn no. Nếu sau ba ngày không đỡ thì đến khám. " * 4

@@ -21,7 +21,7 @@ from typing import Any, TextIO
 
 from benchmarks.history import conversation
 from benchmarks.stores import AWS, Stores
-from message_handler.history import render
+from message_handler.domain.history import render
 
 ROOT = Path(__file__).parent.parent
 #: What a request brings along: the last five turns, of which the patient's last is to be answered.

@@ -15,8 +15,8 @@ from statistics import median
 
 from benchmarks.figure import Figure, Round, Target, uncollected
 from benchmarks.stores import Stores
-from message_handler.history import merge, parse, render
-from message_handler.models import Role, Turn
+from message_handler.domain.conversations import Role, Turn
+from message_handler.domain.history import merge, parse, render
 
 PLAIN = {
     "lazy": re.compile(r"<(USER|BOT|SALE)>(.*?)</\1>", re.DOTALL),

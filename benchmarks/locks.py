@@ -13,10 +13,10 @@ from redis.connection import ConnectionPool
 from benchmarks.figure import Figure, Round, Target, alternating
 from benchmarks.recording import bare_script
 from benchmarks.stores import Stores
+from message_handler.drivers.redis import connect
 from message_handler.locks import MessageLockManager
-from message_handler.stores.failover import Failover
-from message_handler.stores.redis import RedisTier
-from message_handler.stores.redis_client import connect
+from message_handler.tiers.failover import Failover
+from message_handler.tiers.redis import RedisTier
 
 MESSAGES = ["Dạ bác sĩ ơi, tôi bị đau đầu từ hôm qua, uống thuốc này mấy lần?"]
 

@@ -21,8 +21,10 @@ from typing import Any
 from benchmarks.functions import ROOT, Context, batch, warm
 from benchmarks.peers.work import CONTENT, Order, Report, receive
 from local.template import TemplateSource
-from message_handler.models import AnyRecord, ConversationKey, Request, new_message
-from message_handler.queues import encode
+from message_handler.domain.conversations import ConversationKey
+from message_handler.domain.messages import Request, new_message
+from message_handler.domain.records import AnyRecord
+from message_handler.queue.codec import encode
 
 CONTEXT = Context("WorkerFunction")
 

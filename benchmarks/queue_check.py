@@ -20,9 +20,9 @@ from benchmarks.queue_model import Seen, Simulation, World
 from benchmarks.queueing import percentile, steady
 from benchmarks.stores import Stores
 from message_handler.ai.simulated import SimulatedAI
-from message_handler.intake import parse_request
-from message_handler.models import ConversationKey
-from message_handler.queues import ThreadQueue
+from message_handler.domain.conversations import ConversationKey
+from message_handler.intake.requests import parse_request
+from message_handler.queue.threads import ThreadQueue
 from message_handler.wiring import build
 
 SIMULATED = 20

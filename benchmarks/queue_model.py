@@ -218,7 +218,7 @@ class Simulation:
             self._at(next_burst, self._burst)
 
     def _accept(self, line: Line) -> None:
-        """stores/accepting.py, and the delays of intake.py."""
+        """protocol/accepting.py, and the delays of intake/intake.py."""
         world, job, created = self.world, line.current, line.current is None
         if job is None:
             job = line.current = Job(self.now)
@@ -280,7 +280,7 @@ class Simulation:
             self._at(sweep, self._swept, line, job, holder, wakes)
 
     def _swept(self, line: Line, job: Job, holder: Processing | None, wakes: int) -> None:
-        """As `sweep` in stores/steps.py: a job without a worker, or with a silent one, gets one record to wake it."""
+        """As `sweep` in protocol/steps.py: a job without a worker, or with a silent one, gets one record to wake it."""
         if line.current is job and job.running is holder:
             job.running = None
             self.seen.woken += self._counts
@@ -332,7 +332,7 @@ class Simulation:
     # A worker's work on one record: processing.py.
 
     def _claim(self, processing: Processing) -> None:
-        """claim of stores/steps.py"""
+        """claim of protocol/steps.py"""
         world, line = self.world, processing.record.line
         job = line.current
         if processing.invocation.died is not None:

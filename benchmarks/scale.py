@@ -26,12 +26,14 @@ from benchmarks.figure import Figure, Round, uncollected
 from benchmarks.filling import accept, answer, ended_now, fenced, fill_lines, fill_rows, request
 from benchmarks.stores import Stores
 from local.stores import start_valkey
-from message_handler.models import ConversationKey, Record
+from message_handler.archive.postgres import PostgresArchive
+from message_handler.domain.conversations import ConversationKey
+from message_handler.domain.records import Record
+from message_handler.drivers.postgres import Database
+from message_handler.drivers.postgres_connection import connector
+from message_handler.drivers.redis import connect
 from message_handler.settings import Settings
-from message_handler.stores.database import Database, connector
-from message_handler.stores.postgres_archive import PostgresArchive
-from message_handler.stores.redis import RedisTier
-from message_handler.stores.redis_client import connect
+from message_handler.tiers.redis import RedisTier
 from message_handler.wiring import build
 
 SMALL, LARGE = 1_000, 100_000

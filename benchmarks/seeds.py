@@ -17,12 +17,12 @@ from benchmarks.history import typical
 from benchmarks.locks import MESSAGES
 from benchmarks.stores import Stores
 from message_handler.bot_config import BotConfigService
-from message_handler.intake import parse_request, read_turns
+from message_handler.intake.requests import parse_request, read_turns
 from message_handler.jobs import BackgroundJobManager
 from message_handler.locks import MessageLockManager
 from message_handler.settings import Settings
-from message_handler.stores.failover import Failover
-from message_handler.stores.memory import MemoryTier
+from message_handler.tiers.failover import Failover
+from message_handler.tiers.memory import MemoryTier
 from message_handler.wiring import build
 
 

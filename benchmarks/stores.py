@@ -18,8 +18,9 @@ from pydantic import SecretStr
 
 from local.aws import start_simulator
 from local.stores import Server, start_postgres_with, start_valkey
+from message_handler.drivers.postgres import Database
+from message_handler.drivers.postgres_connection import connector
 from message_handler.settings import Settings
-from message_handler.stores.database import Database, connector
 
 DURABLE = {"fsync": "on", "full_page_writes": "on", "max_wal_size": "4GB", "checkpoint_timeout": "30min"}
 #: The stand-in of AWS takes any; a client won't be made without.

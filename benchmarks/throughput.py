@@ -28,7 +28,8 @@ import redis
 from benchmarks.figure import Figure, Round, Target
 from benchmarks.programs import ROOT, Program
 from benchmarks.stores import Stores
-from message_handler.stores.database import Database, connector
+from message_handler.drivers.postgres import Database
+from message_handler.drivers.postgres_connection import connector
 
 WARM_UP = 200
 #: How long a run is to last, warm-up excluded.

@@ -13,9 +13,10 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from local.psql import address_file
-from message_handler.errors import MessageHandlerError
+from message_handler.domain.errors import MessageHandlerError
+from message_handler.drivers.postgres import Database
+from message_handler.drivers.postgres_connection import connector
 from message_handler.settings import Settings
-from message_handler.stores.database import Database, connector
 
 #: There is no function whose time is up: an index over a large table may take as long as it does.
 _SECONDS = 3600.0

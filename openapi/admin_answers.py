@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from message_handler.administration import AUDITED, JOB_STATUSES
-from message_handler.configuration import BotMetaData, CoreAIMetaData, PlatformMetaData
+from message_handler.configuration.records import BotMetaData, CoreAIMetaData, PlatformMetaData
+from message_handler.http.lists import AUDITED, JOB_STATUSES
 from openapi.base import Answer, Count, JobId, Moment, Text, one_of
 from openapi.declared import fields_of_job
 

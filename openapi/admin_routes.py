@@ -6,9 +6,9 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from message_handler.administration import AUDITED, DEFAULT_MINUTES, JOB_STATUSES, MAX_MINUTES
-from message_handler.console import MEDIA_TYPES
-from message_handler.paging import DEFAULT_LIMIT, MAX_LIMIT
+from message_handler.http.console import MEDIA_TYPES
+from message_handler.http.lists import AUDITED, DEFAULT_MINUTES, JOB_STATUSES, MAX_MINUTES
+from message_handler.http.paging import DEFAULT_LIMIT, MAX_LIMIT
 from openapi import admin_answers as answers
 from openapi import requests
 from openapi.export_answers import Export

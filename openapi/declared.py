@@ -8,8 +8,8 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from pydantic import create_model
 
-from message_handler.models import Job, Place
-from message_handler.stores.documents import declared
+from message_handler.domain.documents import declared
+from message_handler.domain.jobs import Job, Place
 from openapi.base import Answer, Count, JobId, Moment, Text
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from message_handler.models import JobStatus
+from message_handler.domain.jobs import JobStatus
 from openapi.admin_answers import Next
 from openapi.base import Answer, Count, JobId, Moment, Text, one_of
 from openapi.declared import fields_of_job

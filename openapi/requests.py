@@ -6,9 +6,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
-from message_handler import configuration, intake
-from message_handler.maintenance import MAX_AGE_HOURS
-from message_handler.validation import Identifier, Strict
+from message_handler.configuration import records
+from message_handler.domain.validation import Identifier, Strict
+from message_handler.intake import requests
+from message_handler.operations.sweeping import MAX_AGE_HOURS
 
 __all__ = ["Bot", "Cleanup", "CoreAI", "Handoff", "MessageRequest", "Platform"]
 
@@ -21,7 +22,7 @@ def _one(given: str, schema: dict[str, Any], left_out: str) -> dict[str, Any]:
     return {"required": [given], "properties": {given: schema, left_out: {"type": "null"}}}
 
 
-class MessageRequest(intake.MessageRequest):
+class MessageRequest(requests.MessageRequest):
     """The history as text, or as a list of messages; the whole or only what is new.
 
     `double_texting` and `debounce_ms` stand in for the bot's own, for this request.
@@ -49,20 +50,20 @@ class Cleanup(Strict):
     max_age_hours: Annotated[float, Field(ge=0, le=MAX_AGE_HOURS)] = 24
 
 
-class Bot(configuration.Bot):
+class Bot(records.Bot):
     """A bot's record. What is left out gets its default; ids may only repeat the address."""
 
     bot_id: OwnId = ""
     platform_id: OwnId = ""
 
 
-class CoreAI(configuration.CoreAI):
+class CoreAI(records.CoreAI):
     """An AI core's record. `auth_token` is the ARN of a secret below the tenant's prefix, or `***`: as it is stored."""
 
     core_ai_id: OwnId = ""
 
 
-class Platform(configuration.Platform):
+class Platform(records.Platform):
     """A platform's record. Secrets are ARNs of secrets below the tenant's prefix, or `***`: as they are stored."""
 
     platform_id: OwnId = ""

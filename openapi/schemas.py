@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from message_handler.validation import IDENTIFIER_RULE
+from message_handler.domain.identifiers import IDENTIFIER_RULE
 from openapi import requests
 
 Json = dict[str, Any]

@@ -18,7 +18,7 @@ from xdist.scheduler import LoadFileScheduling
 
 from local.errors import StoreUnavailableError
 from local.stores import Server, start_postgres, start_valkey
-from message_handler import clients
+from message_handler.drivers import aws
 from tests.certificates import Certificates, certify
 from tests.servers import Cluster, SecuredRedis, start_cluster, start_postgres_15, start_redis_with_tls
 
@@ -94,9 +94,9 @@ def postgres_15(tmp_path_factory: pytest.TempPathFactory, certificates: Certific
 @pytest.fixture(autouse=True)
 def own_session() -> Iterator[None]:
     """The session of AWS's clients remembers keys, and whether moto was there when it was made."""
-    clients.session.cache_clear()
+    aws.session.cache_clear()
     yield
-    clients.session.cache_clear()
+    aws.session.cache_clear()
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ ROOT = Path(__file__).parent.parent
 TESTED = ("layers/message_handler/src", "functions", "local", "openapi", "benchmarks")
 OURS = {"app", "benchmarks", "local", "message_handler", "openapi", "tests"}
 #: The driver's file, which tests/contract/test_drivers.py holds.
-EXEMPT = "layers/message_handler/src/message_handler/stores/postgres_driver.py"
+EXEMPT = "layers/message_handler/src/message_handler/drivers/postgres_driver.py"
 #: Documented in spite of their underscore.
 PUBLIC = {"_asdict", "_exit", "_fields", "_make", "_replace"}
 

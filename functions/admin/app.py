@@ -14,19 +14,22 @@ from typing import Any
 from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.logging.utils import copy_config_to_registered_loggers
 
-from message_handler import administration, cloudformation, erasure, handoff, maintenance, retention
-from message_handler.admin_configuration import Expected, Shown
-from message_handler.configuration import KINDS
-from message_handler.console import Console
-from message_handler.errors import InvalidRequest, MessageHandlerError, NotFound, PreconditionFailed, Unavailable
-from message_handler.intake import conversation_key
+from message_handler.aws import cloudformation
+from message_handler.configuration.admin import Expected, Shown
+from message_handler.configuration.records import KINDS
+from message_handler.domain.conversations import conversation_key
+from message_handler.domain.errors import InvalidRequest, MessageHandlerError, NotFound, PreconditionFailed, Unavailable
+from message_handler.domain.validation import field_name
+from message_handler.http import lists
+from message_handler.http.console import Console
+from message_handler.http.rest import Call, Headers, Route, log_crash, serve
 from message_handler.jobs import BackgroundJobManager
 from message_handler.locks import lock_view
 from message_handler.metrics import Meter
-from message_handler.models import AuditEntry
-from message_handler.rest import Call, Headers, Route, log_crash, serve
-from message_handler.stores.port import RecordKind, Retention
-from message_handler.validation import field_name
+from message_handler.operations import dead_letters, erasure, handoff, health, interventions, retention, sweeping
+from message_handler.ports.audit import AuditEntry
+from message_handler.ports.configuration import RecordKind
+from message_handler.ports.retention import Retention
 from message_handler.wiring import Parts, build
 
 #: In the audit, for what is done to no single thing.
@@ -45,7 +48,7 @@ def parts() -> Parts:
 
 
 def status() -> dict[str, Any]:
-    return maintenance.status(parts().tiers, parts().archive, parts().queue)
+    return health.status(parts().tiers, parts().archive, parts().queue)
 
 
 def get_health(call: Call) -> tuple[int, dict[str, Any]]:
@@ -56,12 +59,12 @@ def get_health(call: Call) -> tuple[int, dict[str, Any]]:
 
 def get_status(call: Call) -> tuple[int, dict[str, Any]]:
     its = parts()
-    shown = administration.deployment_status(its.tiers, its.archive, its.queue, its.settings, call.platform_id)
+    shown = health.deployment_status(its.tiers, its.archive, its.queue, its.settings, call.platform_id)
     return HTTPStatus.OK, shown
 
 
 def get_statistics(call: Call) -> tuple[int, dict[str, Any]]:
-    return HTTPStatus.OK, administration.statistics(parts().archive, call)
+    return HTTPStatus.OK, lists.statistics(parts().archive, call)
 
 
 def list_locks(call: Call) -> tuple[int, dict[str, Any]]:
@@ -83,7 +86,7 @@ def release_lock(call: Call) -> tuple[int, dict[str, Any]]:
     if found:
         entry = AuditEntry(call.actor, "release", "locks", key.conversation_id, before=lock_view(found[1]))
         parts().audit.note(call.platform_id, entry)
-    if not found or not maintenance.release(parts().tiers, parts().archive, parts().queue, key):
+    if not found or not interventions.release(parts().tiers, parts().archive, parts().queue, key):
         raise NotFound("the conversation is not locked", field="conversation_id")
     return HTTPStatus.OK, {"released": True}
 
@@ -98,17 +101,17 @@ def cleanup_locks(call: Call) -> tuple[int, dict[str, Any]]:
         raise InvalidRequest("the body must be a JSON object")
     if unknown := sorted(set(body) - {"max_age_hours"}):
         raise InvalidRequest("there is no such field", field=field_name(unknown[:1]))
-    hours = maintenance.checked_hours(body.get("max_age_hours", maintenance.DEFAULT_MAX_AGE_HOURS))
+    hours = sweeping.checked_hours(body.get("max_age_hours", sweeping.DEFAULT_MAX_AGE_HOURS))
     entry = AuditEntry(call.actor, "cleanup", "locks", ALL, after={"max_age_hours": hours})
     parts().audit.note(call.platform_id, entry)
     # Nobody frees another tenant's locks, or learns how many there are. All else, the schedule does within a minute.
-    count = maintenance.sweep(parts().tiers, parts().queue, max_age_hours=hours, platform_id=call.platform_id)
+    count = sweeping.sweep(parts().tiers, parts().queue, max_age_hours=hours, platform_id=call.platform_id)
     meter.add("ConversationsSwept", count)
     return HTTPStatus.OK, {"cleaned": count}
 
 
 def list_jobs(call: Call) -> tuple[int, dict[str, Any]]:
-    return HTTPStatus.OK, administration.list_jobs(parts().archive, call)
+    return HTTPStatus.OK, lists.list_jobs(parts().archive, call)
 
 
 def retry_job(call: Call) -> tuple[int, dict[str, Any]]:
@@ -116,7 +119,7 @@ def retry_job(call: Call) -> tuple[int, dict[str, Any]]:
     jobs = BackgroundJobManager(its.tiers, its.archive, its.queue, its.intake, platform_id=call.platform_id)
     job = jobs.find(call.path("job_id"))
     entry = AuditEntry(call.actor, "retry", "jobs", job.job_id)
-    handed_to = maintenance.retry(
+    handed_to = interventions.retry(
         its.tiers, its.archive, its.intake.accept, job, entry, correlation_id=call.correlation_id
     )
     return HTTPStatus.ACCEPTED, {
@@ -128,11 +131,11 @@ def retry_job(call: Call) -> tuple[int, dict[str, Any]]:
 
 
 def list_audit(call: Call) -> tuple[int, dict[str, Any]]:
-    return HTTPStatus.OK, administration.list_audit(parts().audit, call)
+    return HTTPStatus.OK, lists.list_audit(parts().audit, call)
 
 
 def export_conversation(call: Call) -> tuple[int, dict[str, Any]]:
-    from message_handler.export import begins_in, export
+    from message_handler.operations.export import begins_in, export
 
     key = conversation_key(call.path("conversation_id"), call.platform_id)
     after = call.query("after")
@@ -170,7 +173,7 @@ def keeping() -> Retention:
 
 
 def list_dead_letters(call: Call) -> tuple[int, dict[str, Any]]:
-    return HTTPStatus.OK, maintenance.dead_letters(parts().deliveries, call.platform_id)
+    return HTTPStatus.OK, dead_letters.dead_letters(parts().deliveries, call.platform_id)
 
 
 def redrive_dead_letters(call: Call) -> tuple[int, dict[str, Any]]:
@@ -186,23 +189,23 @@ def sweep(max_age_hours: Any) -> dict[str, Any]:
     Unavailable where no store that other processes know of could be swept: then it was no sweep.
     """
     its = parts()
-    maintenance.rescue(its.worker)
+    sweeping.rescue(its.worker)
     if its.deliveries:
         its.deliveries.sweep()
-    found = maintenance.reached(its.tiers)
+    found = health.reached(its.tiers)
     meter.add("StoresReadOnly", sum(tier.state == "read_only" for tier in found.values()))
     shared = {name: tier for name, tier in found.items() if name != "memory"}
     left = {name: tier.reason for name, tier in shared.items() if tier.state != "up"}
-    count = maintenance.sweep(its.tiers, its.queue, max_age_hours=max_age_hours)
+    count = sweeping.sweep(its.tiers, its.queue, max_age_hours=max_age_hours)
     if shared and len(left) == len(shared):
         raise Unavailable("every store")
-    maintenance.end_answered(its.archive)
+    sweeping.end_answered(its.archive)
     try:
         count += handoff.give_back_the_rest(its.tiers, its.archive, its.intake.accept)
     except Unavailable as error:
         left["hand_backs"] = error.reason
     meter.add("ConversationsSwept", count)
-    meter.add("RecordsRedriven", maintenance.redrive(its.worker, its.queue))
+    meter.add("RecordsRedriven", dead_letters.redrive(its.worker, its.queue))
     return {"swept": count} | ({"left": left} if left else {})
 
 
@@ -286,7 +289,7 @@ ROUTES: dict[tuple[str, str], Route] = {
 }
 
 ACTIONS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
-    "sweep": lambda event: sweep(event.get("max_age_hours", maintenance.DEFAULT_MAX_AGE_HOURS)),
+    "sweep": lambda event: sweep(event.get("max_age_hours", sweeping.DEFAULT_MAX_AGE_HOURS)),
     "migrate": lambda _: {"applied": migrate()},
     "purge": lambda _: {"purged": purge()},
     "status": lambda _: status(),

@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING, Any
 from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.logging.utils import copy_config_to_registered_loggers
 
-from message_handler.errors import InvalidRequest, Rejected, RequestError, Unavailable
-from message_handler.intake import conversation_key, parse_request, rejection
+from message_handler.cold_start import prepare
+from message_handler.domain.conversations import conversation_key
+from message_handler.domain.errors import InvalidRequest, Rejected, RequestError, Unavailable
+from message_handler.http.rest import Call, serve
+from message_handler.intake.requests import parse_request
+from message_handler.intake.responses import rejection
 from message_handler.metrics import Meter
-from message_handler.rest import Call, serve
-from message_handler.starts import prepare
 from message_handler.wiring import IntakeParts, build_intake
 
 if TYPE_CHECKING:
@@ -61,14 +63,14 @@ def post_message(call: Call) -> tuple[int, dict[str, Any]]:
 
 
 def get_conversation(call: Call) -> tuple[int, dict[str, Any]]:
-    from message_handler.conversations import conversation_view
+    from message_handler.http.conversation import conversation_view
 
     key = conversation_key(call.path("conversation_id"), call.platform_id)
     return HTTPStatus.OK, conversation_view(parts().tiers, parts().archive, key)
 
 
 def post_handoff(call: Call) -> tuple[int, dict[str, Any]]:
-    from message_handler import handoff
+    from message_handler.operations import handoff
 
     p, key = parts(), conversation_key(call.path("conversation_id"), call.platform_id)
     if handoff.parse_handoff(call.body()):

@@ -11,12 +11,16 @@ from typing import Any
 from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.logging.utils import copy_config_to_registered_loggers
 
+from message_handler.domain.jobs import Job
+from message_handler.domain.records import DeliveryRecord, Outcome
+from message_handler.http.rest import log_crash
 from message_handler.metrics import Meter
-from message_handler.models import DeliveryRecord, Job, Outcome
-from message_handler.processing import FOLLOW_UP_SECONDS
-from message_handler.queues import ALONE_FROM, MAX_RECEIVE_COUNT, Hiding, decode, hand_on, sent_at
-from message_handler.rest import log_crash
+from message_handler.queue.codec import decode
+from message_handler.queue.hiding import Hiding
+from message_handler.queue.sqs import sent_at
+from message_handler.queue.timing import ALONE_FROM, MAX_RECEIVE_COUNT, hand_on
 from message_handler.wiring import Parts, build
+from message_handler.worker.worker import FOLLOW_UP_SECONDS
 
 logger = Logger()
 metrics = Metrics()

@@ -14,8 +14,9 @@ from urllib.request import urlopen
 import pytest
 
 from local.stores import free_port
-from message_handler.ai import Prompt
-from message_handler.models import Message, Turn
+from message_handler.ai.port import Prompt
+from message_handler.domain.conversations import Turn
+from message_handler.domain.messages import Message
 from tests.ai.server import Server
 from tests.unit.service import CANARY, Output
 

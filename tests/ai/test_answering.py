@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from message_handler.ai import AI, Completion
 from message_handler.ai import answering as answering_module
 from message_handler.ai.chat_completions import ChatCompletions
 from message_handler.ai.failures import Failure
-from message_handler.errors import AIError, SettingsError, Unavailable
-from message_handler.models import Usage
-from message_handler.secrets import Secrets
+from message_handler.ai.port import AI, Completion
+from message_handler.domain.errors import AIError, SettingsError, Unavailable
+from message_handler.domain.jobs import Usage
+from message_handler.drivers.secrets import Secrets
 from message_handler.settings import Settings
 from message_handler.wiring import _ai, _egress, build
 from tests.ai.conftest import TOKEN, prompt

@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 
-from message_handler import clients
-from message_handler.ai import Completion
 from message_handler.ai import bedrock as bedrock_module
 from message_handler.ai.bedrock import Bedrock
 from message_handler.ai.failures import Failure
+from message_handler.ai.port import Completion
 from message_handler.ai.watched import Limits
-from message_handler.models import Turn, Usage
+from message_handler.domain.conversations import Turn
+from message_handler.domain.jobs import Usage
+from message_handler.drivers.aws import session
 from tests.ai.conftest import prompt
 from tests.ai.server import Exchange, Script, Server
 from tests.ai.test_answering import Stopped, no_thread_is_left
@@ -276,7 +277,7 @@ def test_a_request_that_can_not_be_made_is_refused_without_its_words(server: Ser
 
 
 def test_without_credentials_nothing_is_sent(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    clients.session.cache_clear()  # it remembers credentials
+    session.cache_clear()  # it remembers credentials
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")

@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 
-from message_handler.ai import Completion
 from message_handler.ai.chat_completions import ChatCompletions
 from message_handler.ai.failures import Failure
+from message_handler.ai.port import Completion
 from message_handler.ai.watched import Limits
-from message_handler.egress import Egress
-from message_handler.models import Turn, Usage
-from message_handler.secrets import Secrets
+from message_handler.domain.conversations import Turn
+from message_handler.domain.jobs import Usage
+from message_handler.drivers.egress import Egress
+from message_handler.drivers.secrets import Secrets
 from tests.ai.conftest import TOKEN, prompt
 from tests.ai.server import Exchange, Script, Server, fails, says
 from tests.unit.service import CANARY, Output

@@ -9,9 +9,10 @@ from itertools import groupby
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from message_handler.ai import Prompt
 from message_handler.ai.messages import system_of, turns_of
-from message_handler.models import Message, Role, Turn
+from message_handler.ai.port import Prompt
+from message_handler.domain.conversations import Role, Turn
+from message_handler.domain.messages import Message
 from tests.ai.conftest import prompt
 
 TEXTS = st.text(max_size=30) | st.sampled_from(

@@ -14,11 +14,13 @@ from benchmarks.queue_check import really, rows
 from benchmarks.queueing import steady
 from benchmarks.stores import Stores
 from local.stores import Server
-from message_handler.models import ConversationKey
+from message_handler.archive.postgres import PostgresArchive
+from message_handler.domain.conversations import ConversationKey
+from message_handler.drivers.postgres import Database
+from message_handler.drivers.postgres_connection import connector
+from message_handler.drivers.postgres_errors import Refused
 from message_handler.settings import Settings
-from message_handler.stores.database import Database, Refused, connector
-from message_handler.stores.postgres_archive import PostgresArchive
-from message_handler.stores.redis import RedisTier
+from message_handler.tiers.redis import RedisTier
 
 
 @pytest.fixture

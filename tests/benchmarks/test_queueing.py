@@ -14,8 +14,10 @@ from benchmarks import queue_model, queueing
 from benchmarks.queue_model import Invocation, Outage, Record, Simulation, World
 from benchmarks.queue_picture import Line, Panel, svg
 from benchmarks.queueing import erlang_c, mean_wait_of_one, steady
-from message_handler import intake, processing, queues, runs
+from message_handler.intake import intake
+from message_handler.queue import timing
 from message_handler.settings import Settings
+from message_handler.worker import run, worker
 
 ROOT = Path(__file__).parents[2]
 
@@ -173,14 +175,14 @@ def test_its_numbers_are_the_products() -> None:
     assert f"BatchSize: {world.batch} " in template
     assert "MaximumBatchingWindowInSeconds" not in template
     assert world.window == 0
-    assert world.hiding == queues.HIDING_SECONDS
-    assert (queue_model.ALONE_FROM, queue_model.HAND_ON_SECONDS) == (queues.ALONE_FROM, queues.HAND_ON_SECONDS)
+    assert world.hiding == timing.HIDING_SECONDS
+    assert (queue_model.ALONE_FROM, queue_model.HAND_ON_SECONDS) == (timing.ALONE_FROM, timing.HAND_ON_SECONDS)
     assert world.run_seconds == settings.run_seconds - 3  # REPORT_SECONDS of functions/worker
     for name in ("ai_timeout", "max_restarts", "join_delay", "heartbeat_stale", "wake_after"):
         assert getattr(world, name) == getattr(settings, name), name
-    assert queue_model.FOLLOW_UP_SECONDS == processing.FOLLOW_UP_SECONDS
-    assert queue_model.COMMIT_SECONDS == runs.COMMIT_SECONDS
-    assert queue_model.PATIENCE_SECONDS == queues.PATIENCE_SECONDS
+    assert queue_model.FOLLOW_UP_SECONDS == worker.FOLLOW_UP_SECONDS
+    assert queue_model.COMMIT_SECONDS == run.COMMIT_SECONDS
+    assert queue_model.PATIENCE_SECONDS == timing.PATIENCE_SECONDS
     assert world.debounce_max == intake.DEFAULT_DEBOUNCE_MAX_MS / 1000
     # And those that the document says are met first.
     told = (ROOT / "docs" / "scale.md").read_text()

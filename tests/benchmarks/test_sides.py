@@ -13,12 +13,13 @@ from benchmarks.recording import bare_script
 from benchmarks.seeds import lock_in_memory
 from benchmarks.stores import Stores
 from local.stores import Server
+from message_handler.drivers.postgres import Database
+from message_handler.drivers.postgres_connection import connector
+from message_handler.drivers.redis import connect
 from message_handler.locks import MessageLockManager
 from message_handler.settings import Settings
-from message_handler.stores.database import Database, connector
-from message_handler.stores.failover import Failover
-from message_handler.stores.redis import RedisTier
-from message_handler.stores.redis_client import connect
+from message_handler.tiers.failover import Failover
+from message_handler.tiers.redis import RedisTier
 
 SAFE = ("fsync", "synchronous_commit", "full_page_writes")
 

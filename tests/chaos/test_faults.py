@@ -19,9 +19,12 @@ from typing import Any
 import pytest
 
 from local.errors import StoreUnavailableError
-from message_handler.models import ConversationKey, Record, Request, new_message
-from message_handler.queues import MAX_RECEIVE_COUNT, encode
-from message_handler.stores.redis import SAVE
+from message_handler.domain.conversations import ConversationKey
+from message_handler.domain.messages import Request, new_message
+from message_handler.domain.records import Record
+from message_handler.queue.codec import encode
+from message_handler.queue.timing import MAX_RECEIVE_COUNT
+from message_handler.tiers.redis import SAVE
 from tests.chaos.checker import check, story, tellings
 from tests.chaos.clients import new_name
 from tests.chaos.deployment import QUICK, Deployment

@@ -13,8 +13,8 @@ import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 
 from local.tokens import Issuer
-from message_handler.console import Console
-from message_handler.rest import Call
+from message_handler.http.console import Console
+from message_handler.http.rest import Call
 from message_handler.settings import Settings
 from tests.console.conftest import CANARY, ROOT, Host, Opened, opens, panes, replies, says
 from tests.integration.cognito import CLIENT_ID, Cognito, running

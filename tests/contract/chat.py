@@ -8,19 +8,11 @@ from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Any
 
-from message_handler.models import (
-    Accepted,
-    Claim,
-    ConversationKey,
-    Job,
-    JobStatus,
-    Lock,
-    Message,
-    Refused,
-    Request,
-    Turn,
-)
-from message_handler.stores.port import Finished, Held, Sealed, Tier
+from message_handler.domain.conversations import ConversationKey, Turn
+from message_handler.domain.jobs import Job, JobStatus
+from message_handler.domain.messages import Message, Request
+from message_handler.ports.tier import Tier
+from message_handler.protocol.results import Accepted, Claim, Finished, Held, Lock, Refused, Sealed
 
 BOT = "nurse"
 

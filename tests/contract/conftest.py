@@ -17,18 +17,20 @@ from pg8000.native import Connection
 from pydantic import SecretStr
 
 from local.stores import Server
-from message_handler.models import ConversationKey
+from message_handler.archive.memory import MemoryArchive
+from message_handler.archive.postgres import PostgresArchive
+from message_handler.domain.conversations import ConversationKey
+from message_handler.drivers.breaker import CircuitBreaker
+from message_handler.drivers.postgres import Database
+from message_handler.drivers.postgres_connection import connector
+from message_handler.drivers.redis import connect
+from message_handler.drivers.redis_cluster import ClusterClient
+from message_handler.ports.archive import Archive
+from message_handler.ports.tier import Tier
 from message_handler.settings import Settings
-from message_handler.stores.breaker import CircuitBreaker
-from message_handler.stores.database import Database, connector
-from message_handler.stores.memory import MemoryTier
-from message_handler.stores.memory_archive import MemoryArchive
-from message_handler.stores.port import Archive, Tier
-from message_handler.stores.postgres import PostgresTier
-from message_handler.stores.postgres_archive import PostgresArchive
-from message_handler.stores.redis import RedisTier
-from message_handler.stores.redis_client import connect
-from message_handler.stores.redis_cluster import ClusterClient
+from message_handler.tiers.memory import MemoryTier
+from message_handler.tiers.postgres import PostgresTier
+from message_handler.tiers.redis import RedisTier
 from tests.contract.chat import Chat, Clock
 from tests.contract.world import World
 from tests.servers import ALL_TAKEN, Cluster, SecuredRedis, emptied

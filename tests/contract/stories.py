@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from message_handler.errors import Unavailable
+from message_handler.domain.errors import Unavailable
 from tests.contract.world import Crash, Side, World
 
 

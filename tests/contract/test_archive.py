@@ -11,19 +11,11 @@ from typing import Any
 
 import pytest
 
-from message_handler.models import (
-    ConversationKey,
-    Fence,
-    Job,
-    JobError,
-    JobStatus,
-    Message,
-    Provenance,
-    Turn,
-    Verdict,
-    shard_of_job,
-)
-from message_handler.stores.port import Archive
+from message_handler.domain.conversations import ConversationKey, Turn
+from message_handler.domain.identifiers import shard_of_job
+from message_handler.domain.jobs import Job, JobError, JobStatus, Provenance
+from message_handler.domain.messages import Message
+from message_handler.ports.archive import Archive, Fence, Verdict
 from tests.contract.chat import BOT, job_id_of, named
 
 KEY = ConversationKey("clinic", "patient-1")

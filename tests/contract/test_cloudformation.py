@@ -18,10 +18,11 @@ from pg8000.native import Connection, identifier
 from pydantic import SecretStr
 
 from local.stores import Server
-from message_handler import cloudformation
-from message_handler.errors import InvalidRequest, SettingsError, Unavailable
+from message_handler.aws import cloudformation
+from message_handler.domain.errors import InvalidRequest, SettingsError, Unavailable
+from message_handler.drivers.postgres import Database
+from message_handler.drivers.postgres_connection import connector
 from message_handler.settings import Settings
-from message_handler.stores.database import Database, connector
 from tests.contract.conftest import database_of
 from tests.contract.test_postgres import MIGRATIONS
 

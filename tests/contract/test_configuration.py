@@ -12,10 +12,15 @@ from typing import Any, ClassVar, cast
 
 import pytest
 
-from message_handler.admin_configuration import ConfigurationAdmin, Expected
+from message_handler.archive import postgres_audit
+from message_handler.archive.postgres import PostgresArchive
+from message_handler.archive.postgres_audit import PostgresAudit
+from message_handler.archive.postgres_configuration import PostgresConfiguration, _PostgresRecords
 from message_handler.bot_config import BotConfigService
-from message_handler.egress import Egress
-from message_handler.errors import (
+from message_handler.configuration.admin import ConfigurationAdmin, Expected
+from message_handler.configuration.redaction import REDACTED
+from message_handler.domain.conversations import ConversationKey
+from message_handler.domain.errors import (
     Conflict,
     InvalidRequest,
     NotFound,
@@ -23,19 +28,16 @@ from message_handler.errors import (
     RequestError,
     Unavailable,
 )
-from message_handler.models import ConversationKey, Job, JobStatus, Message
-from message_handler.redaction import REDACTED
-from message_handler.secrets import Secrets
+from message_handler.domain.jobs import Job, JobStatus
+from message_handler.domain.messages import Message
+from message_handler.drivers.breaker import CircuitBreaker
+from message_handler.drivers.egress import Egress
+from message_handler.drivers.postgres import Database
+from message_handler.drivers.secrets import Secrets
+from message_handler.ports.configuration import RecordKind, Records
 from message_handler.settings import Settings
-from message_handler.stores import postgres_audit
-from message_handler.stores.breaker import CircuitBreaker
-from message_handler.stores.database import Database
-from message_handler.stores.failover import Failover
-from message_handler.stores.port import RecordKind, Records
-from message_handler.stores.postgres_archive import PostgresArchive
-from message_handler.stores.postgres_audit import PostgresAudit
-from message_handler.stores.postgres_configuration import PostgresConfiguration, _PostgresRecords
-from message_handler.stores.redis import RedisTier
+from message_handler.tiers.failover import Failover
+from message_handler.tiers.redis import RedisTier
 from tests.contract.test_archive import at_once
 from tests.servers import emptied
 
@@ -94,7 +96,7 @@ class Operator:
 
     def __init__(self, store: PostgresConfiguration, bots: BotConfigService, *, literals: bool = True) -> None:
         secrets = Secrets(literals=literals)
-        self.admin = ConfigurationAdmin(store, bots, Egress(["*.example", "*.example:8443"]), secrets)
+        self.admin = ConfigurationAdmin(store, bots.refresh, Egress(["*.example", "*.example:8443"]), secrets)
         self.all = self.admin.all
 
     def get(self, kind: RecordKind, platform_id: str, id_: str) -> dict[str, Any]:

@@ -24,10 +24,10 @@ import pytest
 from pg8000.native import Connection
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from message_handler import delivery as delivery_module
-from message_handler import egress as egress_module
-from message_handler import maintenance
-from message_handler.delivery import (
+from message_handler.archive.postgres import PostgresArchive
+from message_handler.archive.postgres_outbox import PostgresOutbox
+from message_handler.delivery import deliveries as delivery_module
+from message_handler.delivery.deliveries import (
     BACKOFF,
     CONNECT_SECONDS,
     LEASE_SECONDS,
@@ -41,18 +41,23 @@ from message_handler.delivery import (
     TRY_SECONDS,
     Deliveries,
 )
-from message_handler.egress import LOOK_UP_SECONDS, Egress
-from message_handler.errors import EgressRefused, Unavailable
+from message_handler.domain.conversations import ConversationKey
+from message_handler.domain.errors import EgressRefused, Unavailable
+from message_handler.domain.jobs import Job, JobError, JobStatus
+from message_handler.domain.messages import Message
+from message_handler.domain.records import DeliveryRecord
+from message_handler.drivers import egress as egress_module
+from message_handler.drivers.egress import LOOK_UP_SECONDS, Egress
+from message_handler.drivers.postgres import Database
+from message_handler.drivers.secrets import Secrets
 from message_handler.metrics import Meter
-from message_handler.models import ConversationKey, Delivery, DeliveryRecord, Job, JobError, JobStatus, Message
-from message_handler.queues import DeadLetter, Queue, SqsQueue, decode, encode
-from message_handler.secrets import Secrets
+from message_handler.operations import dead_letters
+from message_handler.ports.outbox import Delivery, Outbox
+from message_handler.ports.queue import DeadLetter, Queue
+from message_handler.queue.codec import decode, encode
+from message_handler.queue.sqs import SqsQueue
 from message_handler.settings import Settings
-from message_handler.stores.database import Database
-from message_handler.stores.memory import MemoryTier
-from message_handler.stores.port import Outbox
-from message_handler.stores.postgres_archive import PostgresArchive
-from message_handler.stores.postgres_outbox import PostgresOutbox
+from message_handler.tiers.memory import MemoryTier
 from message_handler.wiring import build
 from tests.certificates import Certificates
 from tests.contract.chat import Clock, named
@@ -1087,7 +1092,7 @@ class TestAdministration:
 
     def test_dead_deliveries_are_shown_to_their_tenant_without_text(self, office: Office) -> None:
         talk = self.buries(office)
-        shown = maintenance.dead_letters(office.deliveries, CLINIC)
+        shown = dead_letters.dead_letters(office.deliveries, CLINIC)
         assert shown == {
             "deliveries": [
                 {
@@ -1164,7 +1169,7 @@ def test_a_dead_letter_that_only_woke_is_removed(office: Office, settings: Setti
     world = World(
         MemoryTier(settings, office.clock), office.archive, lambda _: None, office.clock, settings, office.talk().key
     )
-    assert maintenance.redrive(world.worker, cast(Queue, Letters(office.clock))) == 0
+    assert dead_letters.redrive(world.worker, cast(Queue, Letters(office.clock))) == 0
     assert removed == ["receipt"]
 
 

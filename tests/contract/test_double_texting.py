@@ -10,14 +10,17 @@ from typing import Any
 
 import pytest
 
-from message_handler.ai import Completion, Prompt, Watch
+from message_handler.ai.port import Completion, Prompt, Watch
 from message_handler.bot_config import BotConfigService
-from message_handler.errors import Rejected, Unavailable
-from message_handler.models import Claim, DoubleTexting, Job, JobStatus, Message, Progress, Refused, Request
-from message_handler.processing import PATIENT_FROM
-from message_handler.queues import MAX_RECEIVE_COUNT
-from message_handler.runs import COMMIT_SECONDS
+from message_handler.domain.double_texting import DoubleTexting
+from message_handler.domain.errors import Rejected, Unavailable
+from message_handler.domain.jobs import Job, JobStatus, Progress
+from message_handler.domain.messages import Message, Request
+from message_handler.protocol.results import Claim, Refused
+from message_handler.queue.timing import MAX_RECEIVE_COUNT
 from message_handler.settings import Settings
+from message_handler.worker.run import COMMIT_SECONDS
+from message_handler.worker.worker import PATIENT_FROM
 from tests.contract.chat import Chat, named
 from tests.contract.stories import on, told
 from tests.contract.world import AI_SECONDS, World

@@ -19,10 +19,11 @@ from pg8000.exceptions import DatabaseError, InterfaceError
 from pg8000.native import Connection
 from pydantic import SecretStr
 
+from message_handler.drivers import postgres, postgres_connection
+from message_handler.drivers.postgres import execute
+from message_handler.drivers.postgres_connection import connector
+from message_handler.drivers.postgres_driver import close
 from message_handler.settings import Settings
-from message_handler.stores import database
-from message_handler.stores.database import connector, execute
-from message_handler.stores.postgres_driver import close
 
 PG8000 = f"pg8000 {version('pg8000')}"
 
@@ -35,7 +36,7 @@ def statements(monkeypatch: pytest.MonkeyPatch) -> None:
         "none": ("set local work_mem = '4MB'", lambda values: ()),
         "wrong": ("select cast($1 as integer)", lambda values: (values["words"][0],)),
     }
-    monkeypatch.setattr(database, "statement", texts.__getitem__)
+    monkeypatch.setattr(postgres, "statement", texts.__getitem__)
 
 
 @pytest.fixture
@@ -76,7 +77,7 @@ class TestStatements:
 class TestSockets:
     def test_messages_leave_at_once(self, migrated: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
         given: dict[str, Any] = {}
-        monkeypatch.setattr(database, "Connection", lambda **arguments: given.update(arguments))
+        monkeypatch.setattr(postgres_connection, "Connection", lambda **arguments: given.update(arguments))
         connector(migrated)(timeout=3)
         with given["sock"] as used:
             assert used.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)

@@ -14,20 +14,26 @@ import pytest
 import redis
 from pg8000.native import Connection, identifier
 
-from message_handler import erasure, handoff, maintenance
-from message_handler.errors import Conflict, NotFound, Unavailable
-from message_handler.intake import parse_request
-from message_handler.models import Accepted, ArchiveRecord, AuditEntry, Job, JobStatus, Message, Request
+from message_handler.archive import postgres_handoff
+from message_handler.archive.memory import MemoryArchive
+from message_handler.archive.postgres import PostgresArchive, _take_fences
+from message_handler.archive.postgres_jobs import job_values
+from message_handler.archive.postgres_outbox import PostgresOutbox
+from message_handler.domain.errors import Conflict, NotFound, Unavailable
+from message_handler.domain.jobs import Job, JobStatus
+from message_handler.domain.messages import Message, Request
+from message_handler.domain.records import ArchiveRecord
+from message_handler.drivers.postgres import execute
+from message_handler.drivers.postgres_connection import connector
+from message_handler.intake.requests import parse_request
+from message_handler.operations import erasure, handoff, interventions
+from message_handler.ports.archive import Archive
+from message_handler.ports.audit import AuditEntry
+from message_handler.ports.tier import Tier
+from message_handler.protocol.results import Accepted
 from message_handler.settings import Settings
-from message_handler.stores import postgres_handoff
-from message_handler.stores.database import connector, execute
-from message_handler.stores.memory import MemoryLines, MemoryTier
-from message_handler.stores.memory_archive import MemoryArchive
-from message_handler.stores.port import Archive, Tier
-from message_handler.stores.postgres import PostgresTier
-from message_handler.stores.postgres_archive import PostgresArchive, _take_fences
-from message_handler.stores.postgres_jobs import job_values
-from message_handler.stores.postgres_outbox import PostgresOutbox
+from message_handler.tiers.memory import MemoryLines, MemoryTier
+from message_handler.tiers.postgres import PostgresTier
 from tests.contract.chat import BOT, Chat, Clock, named
 from tests.contract.stories import on, told
 from tests.contract.test_archive import Conversation
@@ -380,7 +386,7 @@ class TestOtherSteps:
             again.append(request)
             return world.intake.accept(request)
 
-        maintenance.retry(world.tiers, world.archive, accept, job, AuditEntry("user:1", "retry", "jobs", "1"))
+        interventions.retry(world.tiers, world.archive, accept, job, AuditEntry("user:1", "retry", "jobs", "1"))
         # Whatever a queue would say of when it was sent.
         assert [world.archive.erased(world.key, m.accepted_at) for request in again for m in request.messages] == [None]
         world.settles()
@@ -627,7 +633,7 @@ class TestPostgres:
                 return execute(connection, values, *statements)
 
             with monkeypatch.context() as patch:
-                patch.setattr("message_handler.stores.postgres_archive.execute", meanwhile)
+                patch.setattr("message_handler.archive.postgres.execute", meanwhile)
                 assert talk.fence(talk.job(2, "m0")).erased_until is not None
             committing[0].join()
         assert postgres_archive.to_give_back() == [talk.key]

@@ -23,11 +23,12 @@ from pydantic import SecretStr
 
 from local.stores import Server, start_postgres, start_valkey, start_valkey_with
 from message_handler import MessageHandler
-from message_handler.errors import ReadOnly
-from message_handler.models import ConversationKey
+from message_handler.domain.conversations import ConversationKey
+from message_handler.domain.errors import ReadOnly
+from message_handler.drivers.breaker import CircuitBreaker
+from message_handler.drivers.postgres import Database
+from message_handler.drivers.postgres_connection import connector
 from message_handler.settings import Settings
-from message_handler.stores.breaker import CircuitBreaker
-from message_handler.stores.database import Database, connector
 from tests.chaos.proxy import Proxy
 from tests.chaos.stores import start_standby
 from tests.conftest import _started as started
@@ -139,7 +140,7 @@ def warnings(caplog: pytest.LogCaptureFixture) -> Callable[[], list[tuple[str, s
     """What the breakers said: a store, and the reason for which it went away, or that it is back."""
 
     def said() -> list[tuple[str, str]]:
-        records = [record for record in caplog.records if record.name == "message_handler.stores.breaker"]
+        records = [record for record in caplog.records if record.name == "message_handler.drivers.breaker"]
         return [(vars(record)["store"], vars(record).get("reason", "back")) for record in records]
 
     return said
@@ -177,7 +178,7 @@ class TestPostgres:
         self, house: House, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """The process that tells the status writes nothing else."""
-        monkeypatch.setattr("message_handler.stores.database._refuses_writes", lambda connection: False)
+        monkeypatch.setattr("message_handler.drivers.postgres._refuses_writes", lambda connection: False)
         house.refuses_writes()
         assert house.status()["status"] == "degraded"
         house.is_told("postgres", "read_only", "read-only")

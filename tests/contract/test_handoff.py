@@ -10,12 +10,15 @@ from typing import Any
 
 import pytest
 
-from message_handler import handoff, maintenance
-from message_handler.conversations import conversation_view
-from message_handler.errors import HandedOff, InvalidRequest, NotFound, PayloadTooLarge, Unavailable
-from message_handler.intake import parse_request
-from message_handler.models import ConversationKey, DoubleTexting, Job, JobStatus, Message, Turn
-from message_handler.stores.port import Archive
+from message_handler.domain.conversations import ConversationKey, Turn
+from message_handler.domain.double_texting import DoubleTexting
+from message_handler.domain.errors import HandedOff, InvalidRequest, NotFound, PayloadTooLarge, Unavailable
+from message_handler.domain.jobs import Job, JobStatus
+from message_handler.domain.messages import Message
+from message_handler.http.conversation import conversation_view
+from message_handler.intake.requests import parse_request
+from message_handler.operations import handoff, sweeping
+from message_handler.ports.archive import Archive
 from tests.contract.chat import BOT, Chat, Clock, job_id_of, named
 from tests.contract.stories import dies, is_away, on, told
 from tests.contract.world import AI_SECONDS, Crash, World
@@ -36,7 +39,7 @@ def hands_back(world: World) -> dict[str, Any]:
 def sweeps(world: World) -> None:
     """As the schedule does."""
     world.clock.advance(60)
-    maintenance.sweep(world.tiers, world.sender)
+    sweeping.sweep(world.tiers, world.sender)
     handoff.give_back_the_rest(world.tiers, world.archive, world.intake.accept)
 
 

@@ -9,12 +9,14 @@ from typing import Any, cast
 
 import pytest
 
-from message_handler.models import Claim, JobStatus, Refused
+from message_handler.domain.jobs import JobStatus
+from message_handler.drivers.combiner import ALONE
+from message_handler.ports.line_store import Save
+from message_handler.ports.tier import Tier
+from message_handler.protocol.line import Line
+from message_handler.protocol.results import Claim, Refused
 from message_handler.settings import Settings
-from message_handler.stores.combiner import ALONE
-from message_handler.stores.line import Line
-from message_handler.stores.line_tier import LineTier, _Step
-from message_handler.stores.port import Save, Tier
+from message_handler.tiers.line_tier import LineTier, _Step
 from tests.contract.chat import Chat, Clock, named
 
 DAY = 24 * 3600.0

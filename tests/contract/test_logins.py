@@ -23,14 +23,15 @@ from pg8000.native import Connection
 from pydantic import SecretStr
 
 from local.stores import Server
-from message_handler import clients
-from message_handler.errors import MessageHandlerError, SettingsError, Unavailable
-from message_handler.secrets import SecretsManager
+from message_handler.domain.errors import MessageHandlerError, SettingsError, Unavailable
+from message_handler.drivers import aws
+from message_handler.drivers.credentials import KeptLogin, Login, elasticache_login, rds_login
+from message_handler.drivers.postgres import Database
+from message_handler.drivers.postgres_connection import connector
+from message_handler.drivers.redis import connect
+from message_handler.drivers.secrets import SecretsManager
 from message_handler.settings import Settings
-from message_handler.stores.credentials import KeptLogin, Login, elasticache_login, rds_login
-from message_handler.stores.database import Database, connector
-from message_handler.stores.redis import RedisTier
-from message_handler.stores.redis_client import connect
+from message_handler.tiers.redis import RedisTier
 from tests.certificates import Certificates
 from tests.conftest import _started as started
 from tests.contract.chat import Chat, Clock
@@ -66,7 +67,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(SecretsManager, "read", counting)
     # A test rotates twice in a second.
-    monkeypatch.setattr("message_handler.stores.credentials.AGAIN_SECONDS", 0.0)
+    monkeypatch.setattr("message_handler.drivers.credentials.AGAIN_SECONDS", 0.0)
     return found
 
 
@@ -376,7 +377,7 @@ def signing(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
         at = NOW.replace(hour=NOW.hour + hours)
         monkeypatch.setattr(botocore.auth, "get_current_datetime", lambda *_, **__: at.replace(tzinfo=None))
 
-    clients.session.cache_clear()  # it remembers the keys of other tests
+    aws.session.cache_clear()  # it remembers the keys of other tests
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEYS.access_key)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", KEYS.secret_key)
     monkeypatch.setenv("AWS_SESSION_TOKEN", str(KEYS.token))

@@ -12,12 +12,16 @@ from typing import Any, cast
 
 import pytest
 
-from message_handler.errors import Contended, TooManyWaiting, Unavailable
-from message_handler.models import Claim, ConversationKey, JobStatus, Refused, Turn, new_message
+from message_handler.domain.conversations import ConversationKey, Turn
+from message_handler.domain.errors import Contended, TooManyWaiting, Unavailable
+from message_handler.domain.jobs import JobStatus
+from message_handler.domain.messages import new_message
+from message_handler.ports.line_store import Save
+from message_handler.ports.tier import Tier
+from message_handler.protocol.results import Claim, Refused
 from message_handler.settings import Settings
-from message_handler.stores import line_tier
-from message_handler.stores.line_tier import LineTier
-from message_handler.stores.port import Save, Tier
+from message_handler.tiers import line_tier
+from message_handler.tiers.line_tier import LineTier
 from tests.contract.chat import Chat, Clock, named
 from tests.contract.world import World
 

@@ -17,16 +17,20 @@ from pydantic import SecretStr
 from local import migrate
 from local.psql import address_file
 from local.stores import Server
-from message_handler.errors import Unavailable
-from message_handler.models import ConversationKey, Job, JobError, JobStatus, Message, Request, Usage
+from message_handler.archive.postgres import PostgresArchive
+from message_handler.archive.postgres_outbox import PostgresOutbox
+from message_handler.domain.conversations import ConversationKey
+from message_handler.domain.errors import Unavailable
+from message_handler.domain.jobs import Job, JobError, JobStatus, Usage
+from message_handler.domain.messages import Message, Request
+from message_handler.drivers import postgres as database_module
+from message_handler.drivers.postgres import Database, execute
+from message_handler.drivers.postgres_connection import connector
+from message_handler.drivers.postgres_errors import Refused
 from message_handler.settings import Settings
-from message_handler.stores import database as database_module
-from message_handler.stores import migrations, statements
-from message_handler.stores.database import Database, Refused, connector, execute
-from message_handler.stores.postgres import PostgresTier
-from message_handler.stores.postgres_archive import PostgresArchive
-from message_handler.stores.postgres_outbox import PostgresOutbox
-from message_handler.stores.redis import RedisTier
+from message_handler.sql import migrations, statements
+from message_handler.tiers.postgres import PostgresTier
+from message_handler.tiers.redis import RedisTier
 from tests.contract.chat import BOT, Clock, job_id_of, named
 from tests.contract.conftest import age_keys, database_of
 from tests.contract.test_archive import PROVENANCE, Conversation

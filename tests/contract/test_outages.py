@@ -15,21 +15,24 @@ import pytest
 import redis
 from pg8000.native import Connection
 
-from message_handler import maintenance
-from message_handler.conversations import conversation_view
-from message_handler.errors import Conflict, Contended, Unavailable
-from message_handler.models import ArchiveRecord, ConversationKey, JobStatus, Record
-from message_handler.processing import Worker
-from message_handler.queues import MAX_RECEIVE_COUNT, DeadLetter
-from message_handler.rescue import RECORD_SECONDS
+from message_handler.archive.memory import MemoryArchive
+from message_handler.archive.none import NoArchive
+from message_handler.archive.postgres import PostgresArchive
+from message_handler.domain.conversations import ConversationKey
+from message_handler.domain.errors import Conflict, Contended, Unavailable
+from message_handler.domain.jobs import JobStatus
+from message_handler.domain.records import ArchiveRecord, Record
+from message_handler.http.conversation import conversation_view
+from message_handler.operations import dead_letters, interventions
+from message_handler.ports.archive import ERASURE_MARGIN
+from message_handler.ports.queue import DeadLetter
+from message_handler.queue.timing import MAX_RECEIVE_COUNT
 from message_handler.settings import Settings
-from message_handler.stores.memory import MemoryTier
-from message_handler.stores.memory_archive import MemoryArchive
-from message_handler.stores.no_archive import NoArchive
-from message_handler.stores.port import ERASURE_MARGIN
-from message_handler.stores.postgres import PostgresTier
-from message_handler.stores.postgres_archive import PostgresArchive
-from message_handler.stores.redis import RedisTier
+from message_handler.tiers.memory import MemoryTier
+from message_handler.tiers.postgres import PostgresTier
+from message_handler.tiers.redis import RedisTier
+from message_handler.worker.rescue import RECORD_SECONDS
+from message_handler.worker.worker import Worker
 from tests.contract.chat import Clock
 from tests.contract.conftest import age_keys, goes_by
 from tests.contract.stories import (
@@ -447,7 +450,7 @@ class TestPostgresAway:
         world.postgres(away=True)
         assert world.cancels(world.told["m0"][0]) is None
         with pytest.raises(Unavailable):
-            maintenance.release(world.tiers, world.archive, world.sender, world.key)
+            interventions.release(world.tiers, world.archive, world.sender, world.key)
         world.postgres(away=False)
         world.settles()
         world.cancelled.add(world.told["m0"][0])  # begun, so a worker brought it to its end
@@ -803,7 +806,7 @@ class TestDeadLetters:
     def test_what_waited_out_an_outage_is_answered(self, world: World, letters: list[DeadLetter]) -> None:
         world.posts("m0")
         self.gives_up(world, letters)
-        assert maintenance.redrive(world.worker, world.sender) == 1
+        assert dead_letters.redrive(world.worker, world.sender) == 1
         assert letters == []
         world.settles()
         assert world.answered("m0")
@@ -813,23 +816,23 @@ class TestDeadLetters:
         world.posts("m0")
         self.gives_up(world, letters)
         world.postgres(away=True)
-        assert maintenance.redrive(world.worker, world.sender) == 0
+        assert dead_letters.redrive(world.worker, world.sender) == 0
         assert len(letters) == 1
 
     def test_one_whose_message_is_settled_is_removed(self, world: World, letters: list[DeadLetter]) -> None:
         world.posts("m0")
         letters.append(DeadLetter(world.queue.waiting[0].record, "receipt"))
         world.settles()
-        assert maintenance.redrive(world.worker, world.sender) == 0
+        assert dead_letters.redrive(world.worker, world.sender) == 0
         assert letters == []
         assert not world.queue.waiting
 
     def test_one_that_comes_back_again_is_failed_visibly(self, world: World, letters: list[DeadLetter]) -> None:
         world.posts("m0")
         self.gives_up(world, letters)
-        maintenance.redrive(world.worker, world.sender)
+        dead_letters.redrive(world.worker, world.sender)
         self.gives_up(world, letters)
-        assert maintenance.redrive(world.worker, world.sender) == 0
+        assert dead_letters.redrive(world.worker, world.sender) == 0
         assert letters == []
         assert world.end_of("m0").status is JobStatus.FAILED
         assert world.ai.prompts == []
@@ -838,13 +841,13 @@ class TestDeadLetters:
     def test_what_came_later_is_not_failed_with_it(self, world: World, letters: list[DeadLetter]) -> None:
         world.posts("m0")
         self.gives_up(world, letters)
-        maintenance.redrive(world.worker, world.sender)
+        dead_letters.redrive(world.worker, world.sender)
         self.gives_up(world, letters)
         world.posts("m1")
-        maintenance.redrive(world.worker, world.sender)
+        dead_letters.redrive(world.worker, world.sender)
         world.settles()
         assert world.answered("m0 m1")
-        maintenance.redrive(world.worker, world.sender)
+        dead_letters.redrive(world.worker, world.sender)
         assert letters == []
         world.checked()
 
@@ -856,7 +859,7 @@ class TestDeadLetters:
         self.gives_up(world, letters)
         letters.insert(0, letters[0])
         on(world, "before", "archive.settled_by", breaks)
-        assert maintenance.redrive(world.worker, world.sender) == 1
+        assert dead_letters.redrive(world.worker, world.sender) == 1
         world.settles()
         assert world.answered("m0")
 
@@ -866,7 +869,7 @@ class TestDeadLetters:
         world.delivers()
         self.gives_up(world, letters)
         world.postgres(away=False)
-        maintenance.redrive(world.worker, world.sender)
+        dead_letters.redrive(world.worker, world.sender)
         world.settles()
         assert world.answered("m0")
         world.checked()
@@ -881,12 +884,12 @@ class TestDeadLetters:
             return [DeadLetter(None, "receipt")]
 
         world.queue.dead_letters = dead_letters  # type: ignore[method-assign]
-        maintenance.redrive(world.worker, world.sender)
+        dead_letters.redrive(world.worker, world.sender)
         assert looks[-1] - looks[0] < 10
 
     def test_what_is_none_of_ours_stays(self, world: World, letters: list[DeadLetter]) -> None:
         letters.append(DeadLetter(None, "receipt"))
-        assert maintenance.redrive(world.worker, world.sender) == 0
+        assert dead_letters.redrive(world.worker, world.sender) == 0
         assert len(letters) == 1
 
 

@@ -10,12 +10,13 @@ from pg8000.native import Connection, identifier
 from pydantic import SecretStr
 
 from local.stores import Server
-from message_handler.models import Committed, ConversationKey
+from message_handler.archive.none import NoArchive
+from message_handler.archive.postgres import _commit_jobs, _take_fences
+from message_handler.archive.postgres_jobs import end_values, job_values
+from message_handler.domain.conversations import ConversationKey
+from message_handler.drivers.postgres_connection import connector
+from message_handler.ports.archive import Committed
 from message_handler.settings import Settings
-from message_handler.stores.database import connector
-from message_handler.stores.no_archive import NoArchive
-from message_handler.stores.postgres_archive import _commit_jobs, _take_fences
-from message_handler.stores.postgres_jobs import end_values, job_values
 from tests.contract.conftest import database_of
 from tests.contract.test_archive import Conversation
 

@@ -23,14 +23,16 @@ from pydantic import SecretStr
 
 from local import migrate
 from local.stores import Server
-from message_handler.egress import host_of
-from message_handler.errors import MessageHandlerError, ReadOnly, SettingsError, Unavailable
-from message_handler.models import Job, JobStatus, Message
+from message_handler.archive.postgres import PostgresArchive
+from message_handler.domain.errors import MessageHandlerError, ReadOnly, SettingsError, Unavailable
+from message_handler.domain.jobs import Job, JobStatus
+from message_handler.domain.messages import Message
+from message_handler.drivers.breaker import CircuitBreaker
+from message_handler.drivers.egress import host_of
+from message_handler.drivers.postgres import Database, transaction
+from message_handler.drivers.postgres_connection import connector
 from message_handler.settings import Settings
-from message_handler.stores import migrations
-from message_handler.stores.breaker import CircuitBreaker
-from message_handler.stores.database import Database, connector, transaction
-from message_handler.stores.postgres_archive import PostgresArchive
+from message_handler.sql import migrations
 from tests.conftest import _started
 from tests.contract.chat import named
 from tests.contract.conftest import database_of
@@ -400,7 +402,7 @@ class TestTLS:
     def context(self, query: str, monkeypatch: pytest.MonkeyPatch) -> Any:
         """The TLS context of the connections that a URL asks for."""
         given: dict[str, Any] = {}
-        monkeypatch.setattr("message_handler.stores.database._connection", lambda **arguments: given.update(arguments))
+        monkeypatch.setattr("message_handler.drivers.postgres._connection", lambda **arguments: given.update(arguments))
         connector(Settings(database_url=SecretStr(self.URL + query)))()
         return given["ssl_context"]
 
@@ -477,7 +479,7 @@ def test_a_connection_that_nobody_used_for_long_is_made_anew(
     """What stands between may have dropped it without a word."""
     database = database_of(migrated)
     used = [database.run(lambda connection: connection.run("select pg_backend_pid()")[0][0]) for _ in range(2)]
-    monkeypatch.setattr("message_handler.stores.database._IDLE_SECONDS", -1)
+    monkeypatch.setattr("message_handler.drivers.postgres._IDLE_SECONDS", -1)
     used.append(database.run(lambda connection: connection.run("select pg_backend_pid()")[0][0]))
     assert used[0] == used[1] != used[2]
     database.close()
@@ -551,7 +553,8 @@ MIGRATE = """
 import sys
 from pydantic import SecretStr
 from message_handler.settings import Settings
-from message_handler.stores.database import Database, connector
+from message_handler.drivers.postgres import Database
+from message_handler.drivers.postgres_connection import connector
 archive = Database(connector(Settings(database_url=SecretStr(sys.argv[1]))))
 print("ready", flush=True)
 sys.stdin.readline()

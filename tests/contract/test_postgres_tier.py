@@ -12,12 +12,14 @@ import pytest
 from pg8000.exceptions import InterfaceError
 from pg8000.native import Connection
 
-from message_handler.errors import Unavailable
-from message_handler.models import ConversationKey, Job, Message
+from message_handler.archive.postgres import PostgresArchive
+from message_handler.domain.conversations import ConversationKey
+from message_handler.domain.errors import Unavailable
+from message_handler.domain.jobs import Job
+from message_handler.domain.messages import Message
+from message_handler.drivers import postgres
 from message_handler.settings import Settings
-from message_handler.stores import database, postgres_archive
-from message_handler.stores.postgres import PostgresTier
-from message_handler.stores.postgres_archive import PostgresArchive
+from message_handler.tiers.postgres import PostgresTier
 from tests.contract.chat import Chat, Clock, named
 from tests.contract.conftest import database_of
 from tests.contract.test_archive import Conversation
@@ -72,7 +74,7 @@ def test_a_process_that_was_stopped_while_the_archive_answered_has_stopped_no_ot
 
 def happens(monkeypatch: pytest.MonkeyPatch, side: str, statement: str, action: Callable[[], Any]) -> None:
     """Let something happen once, `before` or `after` the next run of a statement."""
-    execute, pending = database.execute, [action]
+    execute, pending = postgres.execute, [action]
 
     def watched(connection: Connection, values: dict[str, Any], *statements: str) -> list[Any]:
         if side == "before" and statement in statements and pending:
@@ -82,8 +84,8 @@ def happens(monkeypatch: pytest.MonkeyPatch, side: str, statement: str, action: 
             pending.pop()()
         return result
 
-    monkeypatch.setattr(database, "execute", watched)
-    monkeypatch.setattr(postgres_archive, "execute", watched)
+    monkeypatch.setattr(postgres, "execute", watched)
+    monkeypatch.setattr("message_handler.archive.postgres.execute", watched)
 
 
 def backends(sql: Connection) -> list[int]:
@@ -118,7 +120,7 @@ class TestConnectionsThatDie:
     @pytest.fixture
     def holder(self, migrated: Settings) -> Iterator[Connection]:
         """Somebody else, whose connection is not cut."""
-        connection = database.connector(migrated)()
+        connection = postgres.connector(migrated)()
         connection.run("set application_name = 'holder'")
         yield connection
         connection.close()

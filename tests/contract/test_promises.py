@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 
-from message_handler import maintenance
-from message_handler.errors import NotFound
-from message_handler.models import JobStatus, Message, Record, Request, Settled
-from message_handler.queues import decode, encode
-from message_handler.stores.port import Archive
+from message_handler.domain.errors import NotFound
+from message_handler.domain.jobs import JobStatus
+from message_handler.domain.messages import Message, Request
+from message_handler.domain.records import Record
+from message_handler.operations import sweeping
+from message_handler.ports.archive import Archive, Settled
+from message_handler.queue.codec import decode, encode
 from tests.contract.chat import Chat, named
 from tests.contract.stories import told
 from tests.contract.test_archive import Conversation
@@ -314,14 +316,14 @@ class TestClients:
         assert world.archive.archive(replace(talk.completed(later), unarchived=True))
         assert not talk.archived(1).status.ended
         if ending == "sweeps":
-            assert maintenance.end_answered(world.archive) == 1
+            assert sweeping.end_answered(world.archive) == 1
             assert talk.archived(1).status.ended
         shown = world.jobs.get_job_status(talk.id(1))
         assert shown is not None
         assert (shown["status"], shown["superseded_by"], shown["answered_by"]) == (
             "cancelled", talk.id(2), talk.id(2),
         )  # fmt: skip
-        assert maintenance.end_answered(world.archive) == 0
+        assert sweeping.end_answered(world.archive) == 0
 
 
 def test_a_record_carries_what_its_messages_were_promised(world: World, new_world: Callable[[], World]) -> None:

@@ -9,18 +9,20 @@ from typing import Any
 import pytest
 from pg8000.native import Connection
 
-from message_handler import webhooks
-from message_handler.ai import Completion, Prompt, Watch, model_of
 from message_handler.ai.answering import Answering, Provider
 from message_handler.ai.failures import Failure
+from message_handler.ai.port import Completion, Prompt, Watch, model_of
 from message_handler.ai.watched import Limits
-from message_handler.export import export
-from message_handler.models import ConversationKey, Job, Provenance
+from message_handler.archive.postgres import PostgresArchive
+from message_handler.archive.postgres_retention import PostgresRetention
+from message_handler.delivery import webhooks
+from message_handler.domain.conversations import ConversationKey
+from message_handler.domain.jobs import Job, Provenance
+from message_handler.operations.export import export
+from message_handler.ports.archive import Archive
+from message_handler.ports.retention import Retention
 from message_handler.settings import Settings
-from message_handler.stores.memory import MemoryTier
-from message_handler.stores.port import Archive, Retention
-from message_handler.stores.postgres_archive import PostgresArchive
-from message_handler.stores.postgres_retention import PostgresRetention
+from message_handler.tiers.memory import MemoryTier
 from tests.contract.chat import Clock
 from tests.contract.stories import on
 from tests.contract.test_archive import Conversation

@@ -10,10 +10,10 @@ import redis
 from hypothesis import given
 from hypothesis import strategies as st
 
+from message_handler.ports.tier import Tier
 from message_handler.settings import Settings
-from message_handler.stores.buckets import Buckets
-from message_handler.stores.port import Tier
-from message_handler.stores.redis import RedisTier
+from message_handler.tiers.buckets import Buckets
+from message_handler.tiers.redis import RedisTier
 from tests.contract.chat import Clock
 
 CLINIC = "clinic-a"

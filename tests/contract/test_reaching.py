@@ -18,13 +18,16 @@ from pydantic import SecretStr
 from local import reachable, stores
 from local.errors import StoreStartError, StoreUnavailableError
 from local.stores import Server, start_valkey
-from message_handler import MessageHandler, maintenance
-from message_handler.errors import SettingsError, TooOld, Unavailable
+from message_handler import MessageHandler
+from message_handler.domain.errors import SettingsError, TooOld, Unavailable
+from message_handler.drivers import postgres
+from message_handler.drivers import redis as redis_driver
+from message_handler.drivers.postgres import Database
+from message_handler.drivers.postgres_connection import connector
+from message_handler.drivers.redis import connect
+from message_handler.operations import health
 from message_handler.settings import Settings
-from message_handler.stores import database, redis_client
-from message_handler.stores.database import Database, connector
-from message_handler.stores.redis import RedisTier
-from message_handler.stores.redis_client import connect
+from message_handler.tiers.redis import RedisTier
 from message_handler.wiring import build
 from tests.certificates import Certificates, certify
 from tests.chaos.proxy import Proxy
@@ -77,8 +80,8 @@ def reasons(caplog: pytest.LogCaptureFixture) -> Callable[[], list[tuple[str, st
 @pytest.fixture
 def old(monkeypatch: pytest.MonkeyPatch) -> None:
     """Time has gone by: the servers that there are, are too old."""
-    monkeypatch.setattr(database, "_OLDEST_MAJOR", 99)
-    monkeypatch.setattr(redis_client, "_OLDEST_MAJOR", 99)
+    monkeypatch.setattr("message_handler.drivers.postgres.OLDEST_MAJOR", 99)
+    monkeypatch.setattr("message_handler.drivers.redis.OLDEST_MAJOR", 99)
     monkeypatch.setattr(stores, "OLDEST", {"PostgreSQL": 99, "Redis": 99, "Valkey": 99})
 
 
@@ -90,7 +93,7 @@ class TestTooOld:
     ) -> None:
         parts = build(settings_of(name, urls[name]), deployed=True)
         try:
-            status = maintenance.status(parts.tiers, parts.archive, parts.queue)
+            status = health.status(parts.tiers, parts.archive, parts.queue)
         finally:
             parts.close()
         tier = name.lower()
@@ -123,8 +126,8 @@ class TestTheLocalHost:
 def test_which_are_new_enough() -> None:
     assert [stores.too_old(f"{name} {oldest}.0.1") for name, oldest in stores.OLDEST.items()] == [None] * 3
     assert all(stores.too_old(f"{name} {oldest - 1}.9") for name, oldest in stores.OLDEST.items())
-    assert stores.OLDEST["PostgreSQL"] == database._OLDEST_MAJOR
-    assert stores.OLDEST["Redis"] == redis_client._OLDEST_MAJOR
+    assert stores.OLDEST["PostgreSQL"] == postgres.OLDEST_MAJOR
+    assert stores.OLDEST["Redis"] == redis_driver.OLDEST_MAJOR
 
 
 def test_redis_is_asked_once_in_a_process(valkey: Server) -> None:

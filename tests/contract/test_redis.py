@@ -17,15 +17,17 @@ from pydantic import SecretStr
 from redis.crc import key_slot
 
 from local.stores import Server, start_valkey
-from message_handler.errors import ReadOnly, SettingsError, Unavailable
+from message_handler.domain.conversations import ConversationKey
+from message_handler.domain.errors import ReadOnly, SettingsError, Unavailable
+from message_handler.domain.jobs import JobStatus
+from message_handler.drivers.breaker import CircuitBreaker
+from message_handler.drivers.redis import connect
 from message_handler.locks import MessageLockManager
-from message_handler.models import ConversationKey, JobStatus
+from message_handler.ports.line_store import MOST_REMEMBERED
+from message_handler.protocol.line import LIVE_TTL_SECONDS
 from message_handler.settings import Settings
-from message_handler.stores.breaker import CircuitBreaker
-from message_handler.stores.failover import Failover
-from message_handler.stores.port import LIVE_TTL_SECONDS, MOST_REMEMBERED
-from message_handler.stores.redis import RedisTier
-from message_handler.stores.redis_client import connect
+from message_handler.tiers.failover import Failover
+from message_handler.tiers.redis import RedisTier
 from tests.chaos.proxy import Proxy
 from tests.contract.chat import Chat, Clock, named
 from tests.servers import SecuredRedis, port_of
@@ -277,7 +279,7 @@ class TestAway:
         before = redis_client.client_id()
         redis_tier.ping()
         assert redis_client.client_id() == before
-        monkeypatch.setattr("message_handler.stores.redis.IDLE_SECONDS", -1)
+        monkeypatch.setattr("message_handler.tiers.redis.IDLE_SECONDS", -1)
         redis_tier.ping()
         assert redis_client.client_id() != before
 

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from local.stores import Server
+from message_handler.drivers.redis import connect
+from message_handler.drivers.redis_client import packed
 from message_handler.settings import Settings
-from message_handler.stores.redis_client import connect, packed
 from tests.servers import SecuredRedis
 
 KEY = "test:client"

@@ -21,12 +21,13 @@ from redis.connection import ConnectionPool
 from redis.crc import key_slot
 
 from local.stores import Server
-from message_handler.errors import SettingsError, Unavailable
-from message_handler.models import ConversationKey
+from message_handler.domain.conversations import ConversationKey
+from message_handler.domain.errors import SettingsError, Unavailable
+from message_handler.drivers.breaker import CircuitBreaker
+from message_handler.drivers.redis import connect
+from message_handler.drivers.redis_client import Client
 from message_handler.settings import Settings
-from message_handler.stores.breaker import CircuitBreaker
-from message_handler.stores.redis import RedisTier
-from message_handler.stores.redis_client import Client, connect
+from message_handler.tiers.redis import RedisTier
 from tests.certificates import Certificates
 from tests.conftest import _started
 from tests.contract.chat import Chat, Clock, named

@@ -12,20 +12,22 @@ from typing import Any
 import pytest
 from pg8000.native import Connection
 
-from message_handler import retention
-from message_handler.errors import InvalidRequest, NotFound, Unavailable
-from message_handler.export import export
+from message_handler.archive.postgres import PostgresArchive
+from message_handler.archive.postgres_outbox import PostgresOutbox
+from message_handler.archive.postgres_retention import PostgresRetention
+from message_handler.domain.conversations import ConversationKey
+from message_handler.domain.errors import InvalidRequest, NotFound, Unavailable
+from message_handler.domain.jobs import Job
+from message_handler.drivers.postgres import execute
+from message_handler.drivers.postgres_connection import connector
 from message_handler.metrics import Meter
-from message_handler.models import ConversationKey, Job
+from message_handler.operations import retention
+from message_handler.operations.export import export
 from message_handler.settings import Settings
-from message_handler.stores.database import connector, execute
-from message_handler.stores.failover import Failover
-from message_handler.stores.memory import MemoryTier
-from message_handler.stores.postgres import PostgresTier
-from message_handler.stores.postgres_archive import PostgresArchive
-from message_handler.stores.postgres_outbox import PostgresOutbox
-from message_handler.stores.postgres_retention import PostgresRetention
-from message_handler.stores.redis import RedisTier
+from message_handler.tiers.failover import Failover
+from message_handler.tiers.memory import MemoryTier
+from message_handler.tiers.postgres import PostgresTier
+from message_handler.tiers.redis import RedisTier
 from tests.contract.chat import Chat, Clock, named
 from tests.contract.test_archive import Conversation, at_once
 from tests.servers import emptied

@@ -11,10 +11,14 @@ from functools import partial
 
 import pytest
 
-from message_handler import handoff, maintenance
-from message_handler.errors import Conflict, Unavailable
-from message_handler.models import ArchiveRecord, AuditEntry, ConversationKey, Job, JobError, JobStatus, Message
-from message_handler.stores.port import Archive
+from message_handler.domain.conversations import ConversationKey
+from message_handler.domain.errors import Conflict, Unavailable
+from message_handler.domain.jobs import Job, JobError, JobStatus
+from message_handler.domain.messages import Message
+from message_handler.domain.records import ArchiveRecord
+from message_handler.operations import handoff, interventions
+from message_handler.ports.archive import Archive
+from message_handler.ports.audit import AuditEntry
 from tests.contract.stories import dies, on, told
 from tests.contract.test_archive import at_once
 from tests.contract.world import Crash, World
@@ -39,7 +43,7 @@ def is_mended(world: World) -> None:
 
 
 def retries(world: World, job_id: str) -> str | None:
-    return maintenance.retry(world.tiers, world.archive, world.intake.accept, world.job(job_id), ENTRY)
+    return interventions.retry(world.tiers, world.archive, world.intake.accept, world.job(job_id), ENTRY)
 
 
 def sweeps(world: World) -> None:
@@ -218,7 +222,7 @@ def test_the_tier_forgets_everything_meanwhile(world: World) -> None:
 def test_one_whose_end_is_not_archived_is_refused_and_nobody_takes_postgres_for_away(world: World) -> None:
     world.posts("m0")
     with pytest.raises(Conflict, match="not in Postgres"):
-        maintenance.retry(world.tiers, world.archive, world.intake.accept, _failed(world, told(world, "m0")), ENTRY)
+        interventions.retry(world.tiers, world.archive, world.intake.accept, _failed(world, told(world, "m0")), ENTRY)
     assert not world.archive.away
     world.settles()
     assert world.answered("m0")
@@ -230,7 +234,7 @@ def test_postgres_goes_away_and_it_is_retried_later(world: World) -> None:
     is_mended(world)
     world.postgres(away=True)
     with pytest.raises(Unavailable):
-        maintenance.retry(world.tiers, world.archive, world.intake.accept, _failed(world, job_id), ENTRY)
+        interventions.retry(world.tiers, world.archive, world.intake.accept, _failed(world, job_id), ENTRY)
     world.postgres(away=False)
     retries(world, job_id)
     world.settles()

@@ -7,9 +7,9 @@ import redis
 from pydantic import SecretStr
 
 from local.stores import Server
+from message_handler.drivers.postgres import Database
+from message_handler.drivers.redis import connect
 from message_handler.settings import Settings
-from message_handler.stores.database import Database
-from message_handler.stores.redis_client import connect
 from tests.servers import SecuredRedis, port_of
 
 

@@ -18,12 +18,12 @@ import snapshot_restore_py
 from pydantic import SecretStr
 
 from local.stores import Server
-from message_handler import starts
-from message_handler.models import ConversationKey
-from message_handler.queues import SqsQueue
+from message_handler import cold_start
+from message_handler.archive.postgres import PostgresArchive
+from message_handler.domain.conversations import ConversationKey
+from message_handler.queue.sqs import SqsQueue
 from message_handler.settings import Settings
-from message_handler.stores.postgres_archive import PostgresArchive
-from message_handler.stores.redis import RedisLines, RedisTier
+from message_handler.tiers.redis import RedisLines, RedisTier
 from message_handler.wiring import IntakeParts, build_intake
 
 INTAKE = Path(__file__).parents[2] / "functions" / "intake"
@@ -80,7 +80,7 @@ def restore(monkeypatch: pytest.MonkeyPatch, parts: IntakeParts) -> Any:
     registered: list[Any] = []
     monkeypatch.setattr(snapshot_restore_py, "_after_restore_registry", registered)
     monkeypatch.setenv("AWS_LAMBDA_INITIALIZATION_TYPE", "snap-start")
-    starts.prepare(lambda: parts)
+    cold_start.prepare(lambda: parts)
 
     def restored() -> None:
         for function, arguments, named in registered:

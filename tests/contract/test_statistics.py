@@ -7,10 +7,11 @@ from dataclasses import replace
 import pytest
 from pg8000.native import Connection
 
-from message_handler.models import ConversationKey, JobStatus, Minute
-from message_handler.stores import database
-from message_handler.stores.port import Archive
-from message_handler.stores.statements import statement
+from message_handler.domain.conversations import ConversationKey
+from message_handler.domain.jobs import JobStatus
+from message_handler.drivers import postgres
+from message_handler.ports.archive import Archive, Minute
+from message_handler.sql.statements import statement
 from tests.contract.test_archive import KEY, Conversation
 
 #: The beginning of a minute.
@@ -112,9 +113,9 @@ def test_they_are_found_without_looking_at_every_job(
         now=NOON,
     )
     sql.run("analyze jobs")
-    monkeypatch.setattr(database, "statement", lambda name: (f"explain analyze {(it := statement(name))[0]}", it[1]))
+    monkeypatch.setattr(postgres, "statement", lambda name: (f"explain analyze {(it := statement(name))[0]}", it[1]))
     values = {"platform_id": "clinic-7", "since": NOON - 6000, "until": NOON}
-    plan = [row[0] for row in database.execute(sql, values, "minutes")]
+    plan = [row[0] for row in postgres.execute(sql, values, "minutes")]
     used = "\n".join(plan)
     assert "Seq Scan" not in used
     assert "jobs_by_creation" in used

@@ -13,11 +13,11 @@ import pytest
 from hypothesis import HealthCheck
 from hypothesis import strategies as st
 
-from message_handler.models import ConversationKey
+from message_handler.domain.conversations import ConversationKey
+from message_handler.ports.line_store import LineStore, Save
 from message_handler.settings import Settings
-from message_handler.stores.line_tier import LineTier
-from message_handler.stores.memory import MemoryLines
-from message_handler.stores.port import LineStore, Save
+from message_handler.tiers.line_tier import LineTier
+from message_handler.tiers.memory import MemoryLines
 from tests.contract.chat import Clock, job_id_of
 from tests.contract.conftest import TIERS, empty
 
@@ -136,7 +136,7 @@ def test_memory_and_another_store_tell_the_same_story(
     name: str, clock: Clock, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert max(key.shard for key in KEYS) < SHARDS
-    monkeypatch.setattr("message_handler.stores.redis.SHARDS", SHARDS)
+    monkeypatch.setattr("message_handler.tiers.redis.SHARDS", SHARDS)
     tier: LineTier = request.getfixturevalue(f"{name}_tier")
     examples, steps = STORIES.get(name, (10, 30))
 

@@ -9,20 +9,15 @@ from typing import Any
 
 import pytest
 
-from message_handler.errors import Conflict
-from message_handler.models import (
-    ConversationKey,
-    Job,
-    JobError,
-    JobStatus,
-    Lock,
-    Message,
-    Refused,
-    Turn,
-    shard_of_job,
-)
+from message_handler.domain.conversations import ConversationKey, Turn
+from message_handler.domain.errors import Conflict
+from message_handler.domain.identifiers import shard_of_job
+from message_handler.domain.jobs import Job, JobError, JobStatus
+from message_handler.domain.messages import Message
+from message_handler.ports.tier import Tier
+from message_handler.protocol.line import LIVE_TTL_SECONDS
+from message_handler.protocol.results import Finished, Lock, Refused, Sealed
 from message_handler.settings import Settings
-from message_handler.stores.port import LIVE_TTL_SECONDS, Finished, Sealed, Tier
 from tests.contract.chat import BOT, Chat, Clock, named
 
 DAY = 24 * 3600.0
@@ -1401,7 +1396,7 @@ class TestUnarchived:
 
     def test_many_keep_no_other_tenants_out_of_sight(self, chat: Chat, monkeypatch: pytest.MonkeyPatch) -> None:
         for store in ("redis", "postgres"):
-            monkeypatch.setattr(f"message_handler.stores.{store}.MOST_UNARCHIVED", 2)
+            monkeypatch.setattr(f"message_handler.tiers.{store}.MOST_UNARCHIVED", 2)
         jobs = [self.ends(chat, number).job_id for number in range(4)]
         other = Chat(chat.tier, chat.clock, ConversationKey("lab", "patient-2"))
         theirs = self.ends(other, 1)

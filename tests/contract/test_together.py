@@ -17,30 +17,27 @@ from pg8000.native import Connection
 from pydantic import SecretStr
 
 from local.stores import Server
-from message_handler.errors import OtherBot, Unavailable
-from message_handler.models import (
-    Accepted,
-    AnyRecord,
-    ArchiveRecord,
-    Committed,
-    ConversationKey,
-    Job,
-    JobStatus,
-    Outcome,
-    Request,
-    new_message,
-)
+from message_handler.archive.postgres import PostgresArchive, _commit_jobs
+from message_handler.archive.postgres_jobs import end_values
+from message_handler.domain.conversations import ConversationKey
+from message_handler.domain.errors import OtherBot, Unavailable
+from message_handler.domain.jobs import Job, JobStatus
+from message_handler.domain.messages import Request, new_message
+from message_handler.domain.records import AnyRecord, ArchiveRecord, Outcome
+from message_handler.drivers import combiner
+from message_handler.drivers.breaker import CircuitBreaker
+from message_handler.drivers.postgres import Database
+from message_handler.drivers.postgres_connection import connector
+from message_handler.drivers.postgres_errors import Refused
+from message_handler.drivers.redis import connect
+from message_handler.ports.archive import Committed
+from message_handler.ports.line_store import Save
+from message_handler.ports.tier import Tier
+from message_handler.protocol.results import Accepted, Again
 from message_handler.settings import Settings
-from message_handler.stores import combiner
-from message_handler.stores.breaker import CircuitBreaker
-from message_handler.stores.database import Database, Refused, connector
-from message_handler.stores.line_tier import LineTier
-from message_handler.stores.port import Again, Save, Tier
-from message_handler.stores.postgres import PostgresTier
-from message_handler.stores.postgres_archive import PostgresArchive, _commit_jobs
-from message_handler.stores.postgres_jobs import end_values
-from message_handler.stores.redis import RedisTier
-from message_handler.stores.redis_client import connect
+from message_handler.tiers.line_tier import LineTier
+from message_handler.tiers.postgres import PostgresTier
+from message_handler.tiers.redis import RedisTier
 from message_handler.wiring import build
 from tests.contract.chat import BOT, Chat, Clock, named
 from tests.contract.test_archive import Conversation

@@ -13,27 +13,22 @@ from typing import Any
 
 import pytest
 
-from message_handler import maintenance
-from message_handler.ai import Completion, Prompt, Watch
+from message_handler.ai.port import Completion, Prompt, Watch
 from message_handler.bot_config import BotConfigService
-from message_handler.errors import Conflict, NotFound, Unavailable
-from message_handler.intake import parse_request
+from message_handler.domain.conversations import ConversationKey, Turn
+from message_handler.domain.errors import Conflict, NotFound, Unavailable
+from message_handler.domain.jobs import Job, JobStatus
+from message_handler.domain.messages import Message, Request
+from message_handler.domain.notices import failure_notice
+from message_handler.domain.records import Record
+from message_handler.intake.requests import parse_request
 from message_handler.jobs import BackgroundJobManager
-from message_handler.models import (
-    Claim,
-    Committed,
-    ConversationKey,
-    Job,
-    JobStatus,
-    Message,
-    Record,
-    Refused,
-    Request,
-    Turn,
-)
-from message_handler.notices import failure_notice
-from message_handler.queues import MAX_RECORD_BYTES, hand_on
-from message_handler.runs import Ended
+from message_handler.operations import sweeping
+from message_handler.ports.archive import Committed
+from message_handler.protocol.results import Claim, Refused
+from message_handler.queue.codec import MAX_RECORD_BYTES
+from message_handler.queue.timing import hand_on
+from message_handler.worker.run import Ended
 from tests.contract.stories import (
     Event,
     Story,
@@ -1143,7 +1138,7 @@ class TestTheSweep:
                 request = Request(key, (Message(uuid.uuid4().hex, content),), (), "default")
                 world.tier.accept(request, job_id=key.new_job_id(), lock_id="lock")
         world.clock.advance(world.settings.wake_after)
-        maintenance.sweep(world.tiers, world.queue)
+        sweeping.sweep(world.tiers, world.queue)
         woken = {record.request.key.conversation_id for record, _ in world.queue.sent}
         assert woken == {"other-0", "other-2"}
 
@@ -1156,7 +1151,7 @@ class TestTheSweep:
         world.clock.advance(world.settings.wake_after)
         on(world, "before", "queue.send", is_away)
         with pytest.raises(Unavailable):
-            maintenance.sweep(world.tiers, world.sender)
+            sweeping.sweep(world.tiers, world.sender)
         assert len(world.queue.sent) == 2
 
     def test_a_released_conversation_gets_one_record(self, world: World) -> None:

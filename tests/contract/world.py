@@ -12,29 +12,27 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, cast
 
-from message_handler import maintenance
-from message_handler.ai import AI, Completion, Prompt, Watch
+from message_handler.ai.port import AI, Completion, Prompt, Watch
+from message_handler.archive.memory import MemoryArchive
 from message_handler.bot_config import BotConfigService
-from message_handler.errors import AIError, Conflict, NotFound, Rejected, Unavailable
-from message_handler.intake import Intake, MessageRequest, parse_request, rejection
+from message_handler.domain.conversations import ConversationKey
+from message_handler.domain.errors import AIError, Conflict, NotFound, Rejected, Unavailable
+from message_handler.domain.jobs import Job, JobStatus
+from message_handler.domain.records import ArchiveRecord, Outcome, Record
+from message_handler.intake.intake import Intake
+from message_handler.intake.requests import MessageRequest, parse_request
+from message_handler.intake.responses import rejection
 from message_handler.jobs import BackgroundJobManager
-from message_handler.models import ArchiveRecord, ConversationKey, Job, JobStatus, Outcome, Record
-from message_handler.processing import Worker
-from message_handler.queues import (
-    ALONE_FROM,
-    HIDING_SECONDS,
-    MAX_RECEIVE_COUNT,
-    DeadLetter,
-    Queue,
-    decode,
-    encode,
-    hand_on,
-)
+from message_handler.operations import interventions, sweeping
+from message_handler.ports.archive import Archive
+from message_handler.ports.queue import DeadLetter, Queue
+from message_handler.ports.tier import Tier
+from message_handler.queue.codec import decode, encode
+from message_handler.queue.timing import ALONE_FROM, HIDING_SECONDS, MAX_RECEIVE_COUNT, hand_on
 from message_handler.settings import Settings
-from message_handler.stores.failover import Failover
-from message_handler.stores.memory import MemoryLines, MemoryTier
-from message_handler.stores.memory_archive import MemoryArchive
-from message_handler.stores.port import Archive, Tier
+from message_handler.tiers.failover import Failover
+from message_handler.tiers.memory import MemoryLines, MemoryTier
+from message_handler.worker.worker import Worker
 from tests.contract.chat import Clock
 
 AI_SECONDS = 6
@@ -314,14 +312,14 @@ class World:
 
     def sweeps(self) -> int:
         try:
-            maintenance.rescue(self.worker)
-            return maintenance.sweep(self.tiers, self.sender)
+            sweeping.rescue(self.worker)
+            return sweeping.sweep(self.tiers, self.sender)
         except (Crash, Unavailable):
             return 0
 
     def releases(self) -> bool:
         try:
-            return maintenance.release(self.tiers, self.archive, self.sender, self.key)
+            return interventions.release(self.tiers, self.archive, self.sender, self.key)
         except (Crash, Unavailable):
             return False
 

@@ -13,11 +13,11 @@ WHICH = "unit/test_bot_config.py::TestWhich"
 UNIT = "unit/test_administration.py"
 APART = f"{RETRY}::TestTheArchive::test_tenants_with_the_same_ids_are_reopened_apart[postgres]"
 LISTED = f"{RETRY}::TestTheArchive::test_tenants_list_their_own[postgres]"
-ADMIN = "admin_configuration.py"
-POSTGRES = "stores/postgres_archive.py"
-MEMORY = "stores/memory_archive.py"
+ADMIN = "configuration/admin.py"
+POSTGRES = "archive/postgres.py"
+MEMORY = "archive/memory.py"
 BOTS = "bot_config.py"
-STORED = "stores/postgres_configuration.py"
+STORED = "archive/postgres_configuration.py"
 
 CHANGES = (
     Guard(
@@ -44,7 +44,7 @@ CHANGES = (
         f"{CONFIGURATION}::TestTheAudit::test_a_change_that_can_not_be_noted_is_not_made[postgres]",
         (
             Removal(
-                "stores/postgres_configuration.py",
+                "archive/postgres_configuration.py",
                 "postgres_audit.note(self.connection, self.platform_id, entry)",
                 "...",
             ),
@@ -56,7 +56,7 @@ CHANGES = (
         f"{CONFIGURATION}::TestTheAudit::test_a_change_that_can_not_be_noted_is_not_made[postgres]",
         (
             Removal(
-                "stores/postgres_configuration.py",
+                "archive/postgres_configuration.py",
                 "            with transaction(connection):\n"
                 '                execute(connection, {"platform_id": platform_id}, "lock_configuration")\n'
                 "                return step(",
@@ -72,7 +72,7 @@ CHANGES = (
         f"{CONFIGURATION}::TestTheAudit::test_no_secret_is_in_its_table[postgres]",
         (
             Removal(
-                "redaction.py",
+                "configuration/redaction.py",
                 '    if record.get("auth_token") and record["auth_token"] not in known:\n'
                 '        copy["auth_token"] = NEW_SECRET\n',
                 '    copy["auth_token"] = record.get("auth_token")\n',
@@ -137,7 +137,7 @@ MIGRATIONS = (
         "a migration whose time is up holds no table",
         "administration",
         "contract/test_postgres.py::TestMigrations::test_one_that_takes_too_long_holds_no_table_when_its_time_is_up",
-        (Removal("stores/migrations.py", "set local statement_timeout = {int(seconds * 1000)}", "select 1"),),
+        (Removal("sql/migrations.py", "set local statement_timeout = {int(seconds * 1000)}", "select 1"),),
     ),
 )
 
@@ -164,13 +164,13 @@ RETRIES = (
         "only what has failed is retried",
         "invariant 10, administration",
         f"{RETRY}::test_what_is_answered_is_not_asked_again[memory]",
-        (Removal("stores/holding.py", 'if status != "failed":', "if False:"),),
+        (Removal("archive/parking.py", 'if status != "failed":', "if False:"),),
     ),
     Guard(
         "what a retry opened is no duplicate of the failure",
         "administration",
         f"{RETRY}::test_who_dies_on_the_way_strands_nothing[memory-after archive.reopen-then the sweep]",
-        (Removal("handoff.py", "    _forget_failures(tiers, archive, key, back.held)\n"),),
+        (Removal("operations/handoff.py", "    _forget_failures(tiers, archive, key, back.held)\n"),),
     ),
     Guard(
         "a failure that comes late does not undo a retry",
@@ -188,7 +188,7 @@ RETRIES = (
         "a failed job leads to the answer that was faster than its retry",
         "administration",
         f"{RETRY}::test_one_that_is_answered_meanwhile_leads_to_that_answer[memory]",
-        (Removal("maintenance.py", "        archive.supersede(job, answered_by)\n", "        pass\n"),),
+        (Removal("operations/interventions.py", "        archive.supersede(job, answered_by)\n", "        pass\n"),),
     ),
 )
 
@@ -224,7 +224,7 @@ SIGN_IN = (
         f"{LOGIN}::TestWhatIsRefused::test_a_callback_of_another_sign_in",
         (
             Removal(
-                "commands/login.py",
+                "cli/login.py",
                 'if not hmac.compare_digest(found.get("state", [""])[0].encode(), state.encode()):',
                 "if False:",
             ),
@@ -234,31 +234,31 @@ SIGN_IN = (
         "a code is worth something only to who asked for it",
         "administration, RFC 7636",
         f"{LOGIN}::TestLogin::test_no_two_share_a_state_or_a_challenge",
-        (Removal("commands/login.py", "secrets.token_urlsafe(48)", '"a" * 64'),),
+        (Removal("cli/login.py", "secrets.token_urlsafe(48)", '"a" * 64'),),
     ),
     Guard(
         "who asked for a code shows it",
         "administration, RFC 7636",
         f"{LOGIN}::TestLogin::test_a_person_signs_in_with_a_browser_and_is_signed_in",
-        (Removal("commands/tokens.py", '            "code_verifier": verifier,\n'),),
+        (Removal("cli/tokens.py", '            "code_verifier": verifier,\n'),),
     ),
     Guard(
         "no other user reads a token",
         "administration",
         f"{LOGIN}::TestLogin::test_only_this_user_can_read_what_is_kept",
-        (Removal("commands/sessions.py", "os.O_EXCL, 0o600", "os.O_EXCL, 0o666"),),
+        (Removal("cli/sessions.py", "os.O_EXCL, 0o600", "os.O_EXCL, 0o666"),),
     ),
     Guard(
         "no other user looks into its folder",
         "administration",
         f"{LOGIN}::TestLogin::test_only_this_user_can_read_what_is_kept",
-        (Removal("commands/sessions.py", "        self._folder.chmod(0o700)  # it may have been there\n"),),
+        (Removal("cli/sessions.py", "        self._folder.chmod(0o700)  # it may have been there\n"),),
     ),
     Guard(
         "a token is refreshed once",
         "administration",
         f"{LOGIN}::TestAnEndedToken::test_that_no_refreshing_helps_is_said[0]",
-        (Removal("commands/client.py", " and not self._is_refreshed:", ":"),),
+        (Removal("cli/client.py", " and not self._is_refreshed:", ":"),),
     ),
 )
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from tests.guards.guard import Guard, Removal, each_in, function, statement
 
-MEMORY = "stores/memory_archive.py"
-POSTGRES = "stores/postgres_archive.py"
+MEMORY = "archive/memory.py"
+POSTGRES = "archive/postgres.py"
 FENCES, END = function("take_fences_v2"), function("end_jobs_v1")
 
 
@@ -213,7 +213,7 @@ PROMISES = (
 )
 
 MIXED = "contract/test_migrations.py::TestTheCodeBefore::test_each_reads_whole_what_the_other_has_ended"
-DOCUMENTS = "stores/sql/migrations/0013_job_documents.sql"
+DOCUMENTS = "sql/migrations/0013_job_documents.sql"
 UPDATING = (
     Guard(
         "the release before reads what this one has ended",

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from tests.guards.guard import Guard, Removal
 
-IDENTITY = "identity.py"
-INTAKE = "intake.py"
+IDENTITY = "http/identity.py"
 MATRIX = "unit/test_authorisation.py::test_nobody_gets_further_than_they_may"
 REFUSALS = "unit/test_identity.py::TestRefusals"
 LIMIT = "unit/test_rate_limit.py::TestPosting"
@@ -56,19 +55,19 @@ GUARDS = (
         "a tenant's clean-up is its own",
         "invariant 13",
         f"{MATRIX}[POST /admin/locks/cleanup]",
-        (Removal("maintenance.py", "older_than=seconds, platform_id=platform_id", "older_than=seconds"),),
+        (Removal("operations/sweeping.py", "older_than=seconds, platform_id=platform_id", "older_than=seconds"),),
     ),
     Guard(
         "a message over the limit is refused",
         "DESIGN, the HTTP contract",
         f"{LIMIT}::test_nothing_of_it_is_stored",
-        (Removal(INTAKE, "if wait > 0:", "if False:"),),
+        (Removal("intake/intake.py", "if wait > 0:", "if False:"),),
     ),
     Guard(
         "a request is counted once",
         "DESIGN, the HTTP contract",
         f"{LIMIT}::test_a_request_that_is_sent_round_to_the_conversations_bot_counts_once",
-        (Removal(INTAKE, "counted = True", "counted = False"),),
+        (Removal("intake/intake.py", "counted = True", "counted = False"),),
     ),
     Guard(
         "a limit that can't be kept blocks nobody",
@@ -76,7 +75,9 @@ GUARDS = (
         f"{LIMIT}::test_a_limit_that_can_not_be_kept_blocks_no_message[error1]",
         (
             Removal(
-                INTAKE, "except Exception as error:  # noqa: BLE001  a limit", "except Unavailable as error:  # a limit"
+                "intake/intake.py",
+                "except Exception as error:  # noqa: BLE001  a limit",
+                "except Unavailable as error:  # a limit",
             ),
         ),
     ),
@@ -84,7 +85,7 @@ GUARDS = (
         "a tenant's group is one that SQS takes",
         "invariant 1",
         "unit/test_queues.py::TestSqs::test_two_tenants_have_two_groups_that_sqs_takes[255]",
-        (Removal("queues.py", "if len(platform_id) <= MAX_GROUP_CHARACTERS:", "if True:"),),
+        (Removal("queue/sqs.py", "if len(platform_id) <= MAX_GROUP_CHARACTERS:", "if True:"),),
     ),
     Guard(
         "a bot's platform is there before it",
@@ -92,7 +93,7 @@ GUARDS = (
         "unit/test_authorisation.py::test_a_bot_needs_its_platforms_record_first",
         (
             Removal(
-                "admin_configuration.py",
+                "configuration/admin.py",
                 'if kind != "platforms" and records.get("platforms", platform_id) is None:',
                 "if False:",
             ),

@@ -6,7 +6,7 @@ from tests.guards.guard import Guard, Removal, statement
 
 UNIT = "unit/test_console.py"
 OUTAGES = "local/test_outages.py"
-CONSOLE = "console.py"
+CONSOLE = "http/console.py"
 HOST = "../../../../local/outages.py"
 
 GUARDS: tuple[Guard, ...] = (

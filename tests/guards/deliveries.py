@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from tests.guards.guard import Guard, Removal, function, statement
 
-DELIVERY = "delivery.py"
-WEBHOOKS = "webhooks.py"
+DELIVERY = "delivery/deliveries.py"
+WEBHOOKS = "delivery/webhooks.py"
 CLAIM = statement("claim_delivery")
 TESTS = "contract/test_delivery.py"
 
@@ -13,7 +13,7 @@ _LEASE = """      and (claimed_until is null or claimed_until <= to_timestamp(ca
 """
 _CLAIMED = "claimed_until is null or claimed_until <= to_timestamp(cast(:now as float8))"
 POISON = f"{TESTS}::TestPoison"
-OUTBOX = "stores/postgres_outbox.py"
+OUTBOX = "archive/postgres_outbox.py"
 
 GUARDS = (
     Guard(
@@ -172,19 +172,19 @@ GUARDS = (
         "that there is no webhook is asked each time",
         "invariant 7",
         "contract/test_delivery.py::TestWorkers::test_the_first_reply_after_a_webhook_was_configured_wakes_at_once",
-        (Removal("delivery.py", "if found and found[1] and found[0]", "if found and found[0]"),),
+        (Removal("delivery/deliveries.py", "if found and found[1] and found[0]", "if found and found[0]"),),
     ),
     Guard(
         "a look-up of an address has a limit",
         "invariant 9",
         "unit/test_egress.py::test_a_resolver_that_says_nothing_is_not_waited_for",
-        (Removal("egress.py", "answer.get(timeout=LOOK_UP_SECONDS)", "answer.get()"),),
+        (Removal("drivers/egress.py", "answer.get(timeout=LOOK_UP_SECONDS)", "answer.get()"),),
     ),
     Guard(
         "a secret ends before its newline",
         "deliveries",
         "unit/test_secrets.py::test_the_newline_that_an_editor_left_at_its_end_is_none_of_it",
-        (Removal("secrets.py", '["SecretString"]).strip()', '["SecretString"])'),),
+        (Removal("drivers/secrets.py", '["SecretString"]).strip()', '["SecretString"])'),),
     ),
     Guard(
         "another address or key ends its platform's pause",

@@ -13,13 +13,13 @@ GUARDS = (
         "a run that was stopped waits for the patient to be quiet",
         "debounce_ms",
         f"{QUIET}::test_it_asks_again_when_the_patient_is_quiet[memory]",
-        (Removal("runs.py", "job = self._until_quiet(sealed.job, self.deadline - needs)", "job = sealed.job"),),
+        (Removal("worker/run.py", "job = self._until_quiet(sealed.job, self.deadline - needs)", "job = sealed.job"),),
     ),
     Guard(
         "a run that waits for the patient leaves the time for an answer",
         "invariant 9",
         f"{QUIET}::test_it_leaves_the_time_for_an_answer[memory]",
-        (Removal("runs.py", "min(job.ready_at, latest)", "job.ready_at"),),
+        (Removal("worker/run.py", "min(job.ready_at, latest)", "job.ready_at"),),
     ),
     Guard(
         "a run that waits for the patient is alive",
@@ -27,7 +27,7 @@ GUARDS = (
         f"{QUIET}::test_its_worker_lives_while_it_waits[memory]",
         (
             Removal(
-                "runs.py",
+                "worker/run.py",
                 "held = self.tier.heartbeat(job.key, self.lock_id, seen=len(job.messages))",
                 "held = self.tier.look(job.key, self.lock_id, seen=len(job.messages))",
             ),
@@ -39,7 +39,7 @@ GUARDS = (
         f"{QUIET}::test_a_tier_that_is_away_meanwhile_costs_no_answer[memory]",
         (
             Removal(
-                "runs.py",
+                "worker/run.py",
                 "with suppress(*PASSING):\n                held = self.tier.heartbeat(job.key",
                 "with suppress():\n                held = self.tier.heartbeat(job.key",
             ),
@@ -49,7 +49,7 @@ GUARDS = (
         "an interrupted job ends in Postgres",
         "policy interrupt",
         f"{TEST}::TestInterrupted::test_a_worker_that_slept_through_it_commits_nothing[memory]",
-        (Removal("intake.py", "self.archive.interrupt(accepted.interrupted)", "pass"),),
+        (Removal("intake/intake.py", "self.archive.interrupt(accepted.interrupted)", "pass"),),
     ),
     Guard(
         "an ended job stays as it ended",
@@ -63,7 +63,7 @@ GUARDS = (
         f"{TEST}::TestDebounce::test_it_uses_up_no_deliveries[memory]",
         (
             Removal(
-                "processing.py", "PATIENCE_SECONDS if receive_count < PATIENT_FROM else math.inf", "PATIENCE_SECONDS"
+                "worker/worker.py", "PATIENCE_SECONDS if receive_count < PATIENT_FROM else math.inf", "PATIENCE_SECONDS"
             ),
         ),
     ),
@@ -71,18 +71,18 @@ GUARDS = (
         "what waits for a patient to be quiet gets a record",
         "invariant 7",
         f"{TEST}::TestDebounce::test_what_waited_for_the_reply_is_answered_when_the_patient_is_quiet[memory]",
-        (Removal("processing.py", "wake(self.queue, head, delay=math.ceil(claim.wait))", "pass"),),
+        (Removal("worker/worker.py", "wake(self.queue, head, delay=math.ceil(claim.wait))", "pass"),),
     ),
     Guard(
         "nothing is linked behind a run",
         "policy interrupt",
         f"{TEST}::TestInterrupted::test_a_worker_that_slept_before_its_fence_leads_nobody_astray[memory]",
-        (Removal("stores/memory_archive.py", "self._running_successor(job) or "),),
+        (Removal("archive/memory.py", "self._running_successor(job) or "),),
     ),
     Guard(
         "nothing is linked behind a run",
         "policy interrupt",
         f"{TEST}::TestInterrupted::test_a_worker_that_slept_before_its_fence_leads_nobody_astray[postgres alone]",
-        (Removal("stores/postgres_archive.py", "(running or execute(", "(execute("),),
+        (Removal("archive/postgres.py", "(running or execute(", "(execute("),),
     ),
 )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from message_handler.stores import statements
+from message_handler.sql import statements
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 #: Where the files of the guards are; their names in the list are below it.
@@ -32,16 +32,14 @@ _IN_MEMORY = (
 def statement(name: str) -> str:
     """Where an SQL statement is: its file, and behind a `#` its name."""
     (file,) = (
-        file
-        for file in (REPOSITORY / PACKAGE / "stores/sql").glob("*.sql")
-        if name in statements.named(file.read_text())
+        file for file in (REPOSITORY / PACKAGE / "sql").glob("*.sql") if name in statements.named(file.read_text())
     )
-    return f"stores/sql/{file.name}#{name}"
+    return f"sql/{file.name}#{name}"
 
 
 def function(name: str) -> str:
     """The file of an SQL function."""
-    return f"stores/sql/functions/{name}.sql"
+    return f"sql/functions/{name}.sql"
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from tests.guards.guard import Guard, Removal, each_in, function, statement
 
-HANDOFF = "handoff.py"
-INTAKE = "intake.py"
-RUNS = "runs.py"
-MEMORY = "stores/memory_archive.py"
-POSTGRES = "stores/postgres_handoff.py"
+HANDOFF = "operations/handoff.py"
+RUNS = "worker/run.py"
+MEMORY = "archive/memory.py"
+POSTGRES = "archive/postgres_handoff.py"
 TEST = "contract/test_handoff.py"
 
 
@@ -59,7 +58,7 @@ SILENCE = (
         "a record goes once its message is held",
         "step check",
         f"{TEST}::TestHandingOff::test_the_job_is_cancelled_and_its_message_waits[memory-tier.claim]",
-        (Removal("processing.py", "return self.archive.is_held(key, record.message_id) or", "return"),),
+        (Removal("worker/worker.py", "return self.archive.is_held(key, record.message_id) or", "return"),),
     ),
 )
 
@@ -68,7 +67,7 @@ HOLDING = (
         "what the bot answered is not held again",
         "invariant 5",
         f"{TEST}::TestDuplicates::test_an_older_history_of_what_the_bot_answered_is_one[memory]",
-        (Removal(INTAKE, "request.messages[silent.answered :]", "request.messages"),),
+        (Removal("intake/intake.py", "request.messages[silent.answered :]", "request.messages"),),
     ),
     Guard(
         "what is settled is not held",
@@ -76,7 +75,7 @@ HOLDING = (
         f"{TEST}::TestDuplicates::test_of_what_the_bot_answered_are_told_so[memory]",
         (
             Removal(
-                "stores/holding.py",
+                "archive/parking.py",
                 "[new for new in messages if settled.isdisjoint(new.message.ids)]",
                 "list(messages)",
             ),
@@ -163,26 +162,26 @@ SPEAKING = (
         "a human's turn hands off",
         "step hand off",
         f"{TEST}::TestAHumanSpeaks::test_a_human_turn_after_the_bots_silences_the_bot[memory]",
-        (Removal(INTAKE, "if self._human_answers(accepting, context):", "if False:"),),
+        (Removal("intake/intake.py", "if self._human_answers(accepting, context):", "if False:"),),
     ),
     Guard(
         "a human's turn counts once",
         "step hand off",
         f"{TEST}::TestAHumanSpeaks"
         "::test_the_same_history_after_handing_back_does_not_silence_the_bot_again[memory-with an id]",
-        (Removal("stores/holding.py", 'if said[n].role == "sale" and noted(said[n])', "if False"),),
+        (Removal("archive/parking.py", 'if said[n].role == "sale" and noted(said[n])', "if False"),),
     ),
     Guard(
         "what a human answered is found under its other id",
         "invariant 2",
         f"{TEST}::TestAHumanSpeaks::test_what_the_human_answered_is_not_answered_by_the_bot[memory]",
-        (Removal("stores/holding.py", "if moved or not kept.answered_by", "if not kept.answered_by"),),
+        (Removal("archive/parking.py", "if moved or not kept.answered_by", "if not kept.answered_by"),),
     ),
     Guard(
         "the same words said again are held",
         "invariant 1",
         f"{TEST}::TestAHumanSpeaks::test_the_same_words_again_are_new[memory]",
-        (Removal("stores/holding.py", "[kept for kept in held if moved or not kept.answered_by]", "list(held)"),),
+        (Removal("archive/parking.py", "[kept for kept in held if moved or not kept.answered_by]", "list(held)"),),
     ),
     Guard(
         "what was held is settled by the human's answer",
@@ -190,7 +189,7 @@ SPEAKING = (
         f"{TEST}::TestAHumanSpeaks::test_nor_what_was_held_when_the_human_answered[memory]",
         (
             Removal(
-                "stores/holding.py",
+                "archive/parking.py",
                 "open_.append(with_alias(waiting[index].message, message))",
                 "open_.append(message)",
             ),

@@ -48,6 +48,6 @@ GUARDS = (
         "Postgres away",
         "contract/test_migrations.py::TestTheCodeAfter::"
         "test_a_commit_of_a_run_that_began_before_goes_through_once_it_is_migrated[7]",
-        (Removal("stores/database.py", ', "42883")', ")"),),
+        (Removal("drivers/postgres_errors.py", ', "42883")', ")"),),
     ),
 )

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from tests.guards.guard import Guard, Removal, each_in, function
 
-RESCUE = "rescue.py"
+RESCUE = "worker/rescue.py"
 UNIT = "unit/test_rescue.py"
 OUTAGES = "contract/test_outages.py::TestPostgresIsBack"
-SAVE = "stores/lua/save.lua"
+SAVE = "tiers/lua/save.lua"
 
 in_memory = each_in("contract/test_tier.py", "memory")
 in_redis = each_in("contract/test_tier.py", "redis")
@@ -24,7 +24,7 @@ ENDS = (
         "contract/test_outages.py::TestPostgresAway::"
         "test_an_end_that_it_lacks_though_it_was_never_away_goes_to_it_with_the_next_record[memory]",
         "        self.rescue.due |= job.unarchived\n",
-        file="processing.py",
+        file="worker/worker.py",
     ),
 )
 
@@ -52,7 +52,7 @@ INDEX = (
         "erasure",
         "TestUnarchived::test_what_is_erased_is_in_no_index",
         Removal(
-            "stores/memory.py",
+            "tiers/memory.py",
             "                self.lacking.pop(job_id, None)\n            return",
             "            return",
         ),
@@ -61,13 +61,13 @@ INDEX = (
         "a tenant's many ends keep no other's out of sight",
         "invariant 13",
         "TestUnarchived::test_many_keep_no_other_tenants_out_of_sight",
-        Removal("stores/sql/lines.sql", "(partition by platform_id order by expires_at)", "(order by expires_at)"),
+        Removal("sql/lines.sql", "(partition by platform_id order by expires_at)", "(order by expires_at)"),
     ),
     *in_memory(
         "a job that has not ended is no end to be archived",
         "step archive",
         "TestUnarchived::test_a_job_that_lives_is_left_as_it_is",
-        Removal("stores/line_tier.py", "        if ended and ended.unarchived:\n", "        if ended:\n"),
+        Removal("tiers/line_tier.py", "        if ended and ended.unarchived:\n", "        if ended:\n"),
     ),
 )
 
@@ -76,14 +76,14 @@ WHO = (
         "a worker pushes before it works on its record",
         f"{OUTAGES}::test_it_comes_before_that_record_is_worked_on[memory]",
         "            self.rescue.push_if_due(deadline)\n",
-        file="processing.py",
+        file="worker/worker.py",
     ),
     alone(
         "each sweep pushes",
         f"{OUTAGES}::test_without_traffic_the_sweep_brings_it[memory]",
         "return worker.rescue.push(worker.clock() + _RESCUE_SECONDS)",
         "return 0",
-        file="maintenance.py",
+        file="operations/sweeping.py",
     ),
     alone(
         "an archive record comes back as a new one",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from tests.guards.guard import Guard, Removal, each_in, function, statement
 
-MEMORY = "stores/memory_archive.py"
-POSTGRES = "stores/postgres_archive.py"
+MEMORY = "archive/memory.py"
+POSTGRES = "archive/postgres.py"
 ERASED = "contract/test_erasure.py"
 KEPT = "contract/test_retention.py"
 
@@ -144,7 +144,11 @@ ERASING = (
         "what an earlier version sent is not void",
         "invariant 1",
         f"{ERASED}::TestEarlierVersions::test_what_it_sent_after_an_erasure_is_answered[redis and postgres]",
-        (Removal("queues.py", "messages=dated(record.request.messages, sent_at)", "messages=record.request.messages"),),
+        (
+            Removal(
+                "queue/codec.py", "messages=dated(record.request.messages, sent_at)", "messages=record.request.messages"
+            ),
+        ),
     ),
     Guard(
         "a worker is told when a record was sent",
@@ -156,19 +160,19 @@ ERASING = (
         "a dead letter of an earlier version is redriven with its age",
         "invariant 1",
         "unit/test_queues.py::TestSqs::test_a_dead_letter_of_an_earlier_version_is_as_old_as_it_is",
-        (Removal("queues.py", '            MessageSystemAttributeNames=["SentTimestamp"],\n'),),
+        (Removal("queue/sqs.py", '            MessageSystemAttributeNames=["SentTimestamp"],\n'),),
     ),
     Guard(
         "what an earlier version took in before is not woken as new",
         "erasure",
         f"{ERASED}::TestEarlierVersions::test_what_a_tier_kept_that_was_away_is_not_sent_as_new[redis and postgres]",
-        (Removal("processing.py", "dated(job.told, job.created_at)", "job.told"),),
+        (Removal("queue/wake.py", "dated(job.told, job.created_at)", "job.told"),),
     ),
     Guard(
         "what an earlier version took in before is not new with what joins it",
         "erasure",
         f"{ERASED}::TestEarlierVersions::test_nor_with_what_joins_it[redis and postgres]",
-        (Removal("queues.py", "    if record.accepted_at:\n", "    if False:\n"),),
+        (Removal("queue/codec.py", "    if record.accepted_at:\n", "    if False:\n"),),
     ),
     *(
         Guard(
@@ -206,7 +210,7 @@ ERASING = (
         f"{ERASED}::TestTheNewOnesWork::test_a_worker_that_was_slow_leaves_a_new_line_alone[redis and postgres]",
         (
             Removal(
-                "processing.py", "if any(job.accepted_at <= end.erased_until for job in tier.jobs(key)):", "if True:"
+                "worker/worker.py", "if any(job.accepted_at <= end.erased_until for job in tier.jobs(key)):", "if True:"
             ),
         ),
     ),
@@ -214,7 +218,7 @@ ERASING = (
         "a late end that is void leaves a new line alone",
         "erasure",
         f"{ERASED}::TestTheNewOnesWork::test_so_does_an_end_that_comes_late[redis and postgres]",
-        (Removal("rescue.py", "tier.job(job.job_id) and tier.erase", "tier.erase"),),
+        (Removal("worker/rescue.py", "tier.job(job.job_id) and tier.erase", "tier.erase"),),
     ),
     Guard(
         "who erases waits for who takes a fence",
@@ -238,7 +242,7 @@ ERASING = (
         "a tier forgets what turns out to be erased",
         "erasure",
         f"{ERASED}::TestOutages::test_nor_is_what_its_sweep_finds_there[redis and postgres]",
-        (Removal("processing.py", "                    tier.erase(key)\n", "                    pass\n"),),
+        (Removal("worker/worker.py", "                    tier.erase(key)\n", "                    pass\n"),),
     ),
     Guard(
         "a tier forgets an end that was erased",
@@ -246,7 +250,7 @@ ERASING = (
         f"{ERASED}::TestOutages::test_an_end_that_waits_to_be_archived_is_void[redis and postgres-before]",
         (
             Removal(
-                "rescue.py",
+                "worker/rescue.py",
                 "            if self.archive.erased(job.key, job.accepted_at):\n",
                 "            if False:\n",
             ),
@@ -256,7 +260,7 @@ ERASING = (
         "a dead letter of what was erased is removed",
         "erasure",
         f"{ERASED}::TestErasing::test_a_record_that_rests_in_the_dead_letters_is_not_redriven[redis and postgres]",
-        (Removal("processing.py", " or self._is_erased(record)"),),
+        (Removal("worker/worker.py", " or self._is_erased(record)"),),
     ),
     Guard(
         "what is accepted with an erasure ends visibly",
@@ -264,7 +268,7 @@ ERASING = (
         f"{ERASED}::TestErasing::test_what_is_accepted_in_the_same_moment_ends_as_cancelled[redis and postgres]",
         (
             Removal(
-                "processing.py",
+                "worker/worker.py",
                 "            self.archive.cancel(_promised(record, self.clock()))\n",
                 "            pass\n",
             ),
@@ -274,7 +278,7 @@ ERASING = (
         "what is given again is no longer void",
         "invariant 1",
         f"{ERASED}::TestOutages::test_but_what_the_platform_sends_again_is[redis and postgres]",
-        (Removal("intake.py", "replace(m, accepted_at=now) if m.message_id in given else m for", "m for"),),
+        (Removal("intake/intake.py", "replace(m, accepted_at=now) if m.message_id in given else m for", "m for"),),
     ),
     Guard(
         "no clock that is ahead saves what was erased",
@@ -350,7 +354,7 @@ PURGING = (
         "who redrives deliveries is seen by who purges",
         "retention",
         f"{KEPT}::TestConversations::test_nor_is_what_is_redriven_meanwhile_deleted_unsent",
-        (Removal("stores/postgres_outbox.py", ' "touch_dead_deliveries",'),),
+        (Removal("archive/postgres_outbox.py", ' "touch_dead_deliveries",'),),
     ),
     Guard(
         "no conversation goes with messages in the Postgres tier",
@@ -364,7 +368,7 @@ PURGING = (
         f"{KEPT}::TestConversations::test_what_is_under_way_stays",
         (
             Removal(
-                "retention.py",
+                "operations/retention.py",
                 "keys = [it.key for it in batch if not _waits(tiers, it.key)]",
                 "keys = [it.key for it in batch]",
             ),
@@ -386,7 +390,11 @@ PURGING = (
         "a run's time is bounded",
         "retention",
         f"{KEPT}::TestConversations::test_it_goes_in_batches_and_the_next_run_goes_on",
-        (Removal("retention.py", "    while clock() < until:\n        idle", "    while True:\n        idle"),),
+        (
+            Removal(
+                "operations/retention.py", "    while clock() < until:\n        idle", "    while True:\n        idle"
+            ),
+        ),
     ),
 )
 
@@ -395,13 +403,17 @@ ANSWERING = (
         "no answer goes to another host",
         "migrations",
         "contract/test_cloudformation.py::TestAnswering::test_an_address_that_is_none_of_cloudformations_is_not_contacted",
-        (Removal("cloudformation.py", " and host.endswith(_HOSTS)"),),
+        (Removal("aws/cloudformation.py", " and host.endswith(_HOSTS)"),),
     ),
     Guard(
         "an answer comes before the time is up",
         "migrations",
         "contract/test_cloudformation.py::TestFailing::test_a_database_that_says_nothing_at_all_is_told_in_time",
-        (Removal("cloudformation.py", "thread.join(max(0.0, seconds))", "thread.join(seconds + 2 * ANSWER_SECONDS)"),),
+        (
+            Removal(
+                "aws/cloudformation.py", "thread.join(max(0.0, seconds))", "thread.join(seconds + 2 * ANSWER_SECONDS)"
+            ),
+        ),
     ),
 )
 

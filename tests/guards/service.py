@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from tests.guards.guard import Guard, Removal
 
-INTAKE = "intake.py"
-RUNS = "runs.py"
+RUNS = "worker/run.py"
 JOBS = "jobs.py"
-MAINTENANCE = "maintenance.py"
 WORKER = "contract/test_worker.py"
 OUTAGES = "contract/test_outages.py"
 
@@ -18,7 +16,9 @@ ACCEPTING = (
         f"{WORKER}::TestCounterexamples::test_1_a_duplicate_sends_the_record_again[memory]",
         (
             Removal(
-                INTAKE, "            self.queue.send(record", "            accepted.duplicate or self.queue.send(record"
+                "intake/intake.py",
+                "            self.queue.send(record",
+                "            accepted.duplicate or self.queue.send(record",
             ),
         ),
     ),
@@ -26,13 +26,13 @@ ACCEPTING = (
         "a refused send is undone",
         "step undo",
         f"{WORKER}::TestIntake::test_a_refused_record_leaves_nothing_behind[memory]",
-        (Removal(INTAKE, "tier.undo(key, accepted.posted)", "pass"),),
+        (Removal("intake/intake.py", "tier.undo(key, accepted.posted)", "pass"),),
     ),
     Guard(
         "a record brings all that waits",
         "counterexample 6",
         f"{WORKER}::TestCounterexamples::test_6_a_later_record_brings_the_earlier_messages_along[memory]",
-        (Removal(INTAKE, "messages = tuple(pending) or (own,)", "messages = (own,)"),),
+        (Removal("intake/intake.py", "messages = tuple(pending) or (own,)", "messages = (own,)"),),
     ),
     Guard(
         "a job has the same id on every tier",
@@ -41,7 +41,7 @@ ACCEPTING = (
         "::test_an_accept_that_was_applied_but_unheard_promises_the_same_job_on_the_next_tier[memory]",
         (
             Removal(
-                INTAKE,
+                "intake/intake.py",
                 "tier.accept(request, job_id=job_id, lock_id=lock_id)",
                 "tier.accept(request, job_id=key.new_job_id(), lock_id=lock_id)",
             ),
@@ -58,7 +58,7 @@ OPERATING = (
             Removal(
                 JOBS,
                 "verdict = self._archive.cancel(cancelling)",
-                "from message_handler.models import Verdict; "
+                "from message_handler.ports.archive import Verdict; "
                 "verdict = Verdict(replace(cancelling, status=JobStatus.CANCELLED), True)",
             ),
         ),
@@ -81,7 +81,7 @@ OPERATING = (
         f"{WORKER}::TestCancel::test_what_came_after_it_had_begun_is_answered[memory]",
         (
             Removal(
-                "models.py",
+                "domain/jobs.py",
                 "return replace(self, messages=tuple(m for m in self.messages if m.message_id in self.cancelled))",
                 "return self",
             ),
@@ -113,13 +113,13 @@ OPERATING = (
         "a refused record keeps nobody else asleep",
         "invariant 7",
         f"{WORKER}::TestTheSweep::test_a_refused_record_does_not_keep_the_others_asleep[memory]",
-        (Removal(MAINTENANCE, "            refused = error\n", "            raise\n"),),
+        (Removal("operations/sweeping.py", "            refused = error\n", "            raise\n"),),
     ),
     Guard(
         "a release raises the fence",
         "step admin release",
         f"{WORKER}::TestAStaleWorker::test_so_does_a_release_by_an_operator[memory]",
-        (Removal(MAINTENANCE, "    archive.raise_fence(key)\n"),),
+        (Removal("operations/interventions.py", "    archive.raise_fence(key)\n"),),
     ),
     Guard(
         "a release raises the fence before it empties the holder",
@@ -127,7 +127,7 @@ OPERATING = (
         f"{WORKER}::TestTheSweep::test_without_postgres_nothing_is_released[memory]",
         (
             Removal(
-                MAINTENANCE,
+                "operations/interventions.py",
                 "    archive.raise_fence(key)\n"
                 "    released = [job for job in tiers.each(lambda tier: tier.release(key)) if job]\n",
                 "    released = [job for job in tiers.each(lambda tier: tier.release(key)) if job]\n"

@@ -9,7 +9,7 @@ TEXTS = tuple(
         f"the short way to turns refuses {what}",
         "issue 6; bad input",
         "unit/test_texts.py::test_both_ways_take_and_refuse_the_same",
-        (Removal("intake.py", *removal),),
+        (Removal("intake/requests.py", *removal),),
     )
     for what, *removal in (
         ("U+0000", ' or "\\x00" in text or not text.strip()', " or not text.strip()"),
@@ -34,7 +34,7 @@ STARTS = (
         "a restored environment draws its own jitter",
         "issue 6: ready for SnapStart",
         "contract/test_starts.py::test_two_that_are_restored_from_one_snapshot_draw_differently",
-        (Removal("starts.py", "    random.seed()\n"),),
+        (Removal("cold_start.py", "    random.seed()\n"),),
     ),
     *(
         Guard(
@@ -52,7 +52,7 @@ STARTS = (
         "the collector works after a start",
         "issue 6: a start's imports",
         "contract/test_starts.py::test_in_lambda_the_parts_are_there_before_the_first_call",
-        (Removal("starts.py", "    gc.freeze()\n    gc.enable()\n", "    gc.freeze()\n"),),
+        (Removal("cold_start.py", "    gc.freeze()\n    gc.enable()\n", "    gc.freeze()\n"),),
     ),
     Guard(
         "a bad setting doesn't end a start",
@@ -60,7 +60,7 @@ STARTS = (
         "contract/test_starts.py::test_a_bad_setting_is_told_by_the_first_call[{'AWS_ENDPOINT_URL': 'nowhere'}]",
         (
             Removal(
-                "starts.py",
+                "cold_start.py",
                 "        with suppress(Exception):\n            parts()\n",
                 "        with suppress(TypeError):\n            parts()\n",
             ),
@@ -75,7 +75,7 @@ CLIENT = (
         "contract/test_redis_client.py::TestCommands::test_what_redis_py_refuses_is_refused",
         (
             Removal(
-                "stores/redis_client.py", "        if type(word) is not str:\n", "        if type(word) is bytes:\n"
+                "drivers/redis_client.py", "        if type(word) is not str:\n", "        if type(word) is bytes:\n"
             ),
         ),
     ),

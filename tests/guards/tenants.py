@@ -29,6 +29,6 @@ GUARDS = (
         "no platform but one's own is written",
         "invariant 13",
         "contract/test_configuration.py::TestReferences::test_what_is_not_there_is_not_found[postgres]",
-        (Removal("admin_configuration.py", 'if kind == "platforms" and id_ != platform_id:', "if False:"),),
+        (Removal("configuration/admin.py", 'if kind == "platforms" and id_ != platform_id:', "if False:"),),
     ),
 )

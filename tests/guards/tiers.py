@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.guards.guard import Guard, Removal, each_in, function, statement
 
-SAVE = "stores/lua/save.lua"
+SAVE = "tiers/lua/save.lua"
 FUNCTION = function("save_lines_v2")
 _ENDED = "select from ended_jobs where ended_jobs.job_id = any(save.unknown_names)"
 
@@ -64,7 +64,7 @@ ALONE = (
         "contract/test_tier.py::TestRelease::test_what_may_be_committed_is_remembered[memory]",
         (
             Removal(
-                "stores/steps.py",
+                "protocol/steps.py",
                 "replace(line.current, status=status, sealed=False)",
                 "replace(line.current, status=status, sealed=False, maybe_committed=False)",
             ),
@@ -76,7 +76,7 @@ ALONE = (
         "contract/test_postgres_tier.py::TestSweep::test_a_line_that_was_answered_on_another_tier_wakes_nobody",
         (
             Removal(
-                "stores/postgres.py",
+                "tiers/postgres.py",
                 'self._execute("drop_ended", heartbeat_stale=self._settings.heartbeat_stale)',
                 "pass",
             ),
@@ -100,7 +100,7 @@ ALONE = (
         "unit/test_failover.py::TestFailover::test_what_the_tier_that_is_away_may_know_is_not_unknown",
         (
             Removal(
-                "stores/failover.py",
+                "tiers/failover.py",
                 "        if away:\n            raise away\n        return None\n",
                 "        return None\n",
             ),
@@ -110,13 +110,13 @@ ALONE = (
         "a breaker opens",
         "Redis away",
         "unit/test_failover.py::TestCircuitBreaker::test_a_store_that_went_away_is_called_once",
-        (Removal("stores/breaker.py", "if now < self._probe_at:", "if False:"),),
+        (Removal("drivers/breaker.py", "if now < self._probe_at:", "if False:"),),
     ),
     Guard(
         "one probes at a time",
         "Redis away",
         "unit/test_failover.py::TestCircuitBreaker::test_while_a_probe_is_under_way_nobody_else_waits",
-        (Removal("stores/breaker.py", "self._probe_at = now + self.retry_after", "pass"),),
+        (Removal("drivers/breaker.py", "self._probe_at = now + self.retry_after", "pass"),),
     ),
 )
 
@@ -126,13 +126,13 @@ HALF_THERE = (
         "a Postgres that refuses writes counts as away for them",
         "half there",
         "contract/test_postgres.py::TestReadOnly::test_a_migration_says_so",
-        (Removal("stores/database.py", "if reason := _READ_ONLY.get(refused.code):", "if reason := None:"),),
+        (Removal("drivers/postgres.py", "if reason := READ_ONLY.get(refused.code):", "if reason := None:"),),
     ),
     Guard(
         "a write that an old connection's server refuses is tried on a new one",
         "half there",
         f"{_POSTGRES}test_a_write_that_an_old_connections_server_refuses_is_done_on_a_new_one",
-        (Removal("stores/database.py", "if refused.code != _REPLICA or self._writes.is_open:", "if True:"),),
+        (Removal("drivers/postgres.py", "if refused.code != REPLICA or self._writes.is_open:", "if True:"),),
     ),
     Guard(
         "whether a new primary has the name is asked on a new connection",
@@ -140,7 +140,7 @@ HALF_THERE = (
         f"{_POSTGRES}test_another_one_that_was_promoted_behind_its_name",
         (
             Removal(
-                "stores/database.py",
+                "drivers/postgres.py",
                 "self._reach(migrations.is_up_to_date, anew=True)",
                 "self._reach(migrations.is_up_to_date)",
             ),
@@ -150,7 +150,7 @@ HALF_THERE = (
         "… and on none that another thread gives back meanwhile",
         "half there",
         "contract/test_postgres.py::TestReadOnly::test_what_is_given_back_meanwhile_is_not_asked",
-        (Removal("stores/database.py", "if self._idle and not anew else", "if self._idle else"),),
+        (Removal("drivers/postgres.py", "if self._idle and not anew else", "if self._idle else"),),
     ),
     Guard(
         "a process that only reads says that Postgres refuses writes",
@@ -158,7 +158,7 @@ HALF_THERE = (
         f"{_POSTGRES}test_a_process_that_only_reads_follows_too_and_says_meanwhile_that_it_is_degraded",
         (
             Removal(
-                "stores/database.py",
+                "drivers/postgres.py",
                 "        if _refuses_writes(connection) and not self._writes.is_open:",
                 "        if False:",
             ),
@@ -170,7 +170,7 @@ HALF_THERE = (
         f"{_POSTGRES}test_a_reader_leaves_a_server_that_has_become_a_replica",
         (
             Removal(
-                "stores/database.py",
+                "drivers/postgres.py",
                 "if alive and _refuses_writes(connection) and not self._writes.is_open:",
                 "if False:",
             ),
@@ -180,13 +180,13 @@ HALF_THERE = (
         "a probe of Redis goes to a new connection",
         "half there",
         "contract/test_redis.py::TestAway::test_a_probe_goes_to_whom_the_name_leads_to_then",
-        (Removal("stores/redis.py", " or self._breaker.is_open:", ":"),),
+        (Removal("tiers/redis.py", " or self._breaker.is_open:", ":"),),
     ),
     Guard(
         "Postgres' ping writes",
         "half there",
         f"{_POSTGRES}test_a_ping_is_enough_to_know_although_a_proxy_keeps_the_servers_word_for_itself",
-        (Removal("stores/migrations.py", "with written as (update schema_functions set name = name where false)"),),
+        (Removal("sql/migrations.py", "with written as (update schema_functions set name = name where false)"),),
     ),
     Guard(
         "while writes are refused for want of room, a ping that needs none closes nothing",
@@ -194,8 +194,8 @@ HALF_THERE = (
         f"{_POSTGRES}test_one_whose_disk_is_full",
         (
             Removal(
-                "stores/database.py",
-                "if refused.code != _REPLICA or not self._writes.is_open:",
+                "drivers/postgres.py",
+                "if refused.code != REPLICA or not self._writes.is_open:",
                 "if not self._writes.is_open:",
             ),
         ),
@@ -204,30 +204,30 @@ HALF_THERE = (
         "what old servers wrap is read",
         "half there",
         "contract/test_redis.py::TestAway::test_what_a_server_says_inside_of_a_script_is_read_also_as_old_ones_wrap_it",
-        (Removal("stores/redis_client.py", r"(?:(?:ERR )?Error running script .*?: ?-?)?", ""),),
+        (Removal("drivers/redis.py", r"(?:(?:ERR )?Error running script .*?: ?-?)?", ""),),
     ),
     Guard(
         "a statement that the server ended opens no breaker",
         "half there",
         "contract/test_postgres.py::TestBreaker::test_nor_does_one_that_the_server_or_an_operator_ends",
-        (Removal("stores/database.py", "code[:2] in _PASSING and code != _SLOW and", "code[:2] in _PASSING and"),),
+        (
+            Removal(
+                "drivers/postgres_errors.py", "code[:2] in _PASSING and code != SLOW and", "code[:2] in _PASSING and"
+            ),
+        ),
     ),
     Guard(
         "a silent Postgres is asked whether it is alive",
         "half there",
         "contract/test_postgres.py::TestBreaker::test_a_slow_statement_opens_it_not",
-        (Removal("stores/database.py", "if self._is_alive():", "if False:"),),
+        (Removal("drivers/postgres.py", "if self._is_alive():", "if False:"),),
     ),
     Guard(
         "a silent Redis is asked whether it is alive",
         "half there",
         "contract/test_redis.py::TestAway"
         "::test_a_command_that_takes_too_long_opens_no_breaker_where_the_server_is_alive",
-        (
-            Removal(
-                "stores/redis_client.py", "if isinstance(error, redis.TimeoutError) and self._answers():", "if False:"
-            ),
-        ),
+        (Removal("drivers/redis.py", "if isinstance(error, redis.TimeoutError) and self._answers():", "if False:"),),
     ),
 )
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from tests.guards.guard import Guard, Removal, function, statement
 
-COMBINER = "stores/combiner.py"
-POSTGRES = "stores/postgres_archive.py"
+COMBINER = "drivers/combiner.py"
+POSTGRES = "archive/postgres.py"
 FREE = function("free_jobs_v2")
 ARCHIVE = "contract/test_together.py::TestPostgres"
 TIER = "contract/test_together.py::TestTier"
-LINE_TIER = "stores/line_tier.py"
+LINE_TIER = "tiers/line_tier.py"
 INTERRUPTS = "unit/test_combiner.py::TestInterrupts"
 HELD = f"{ARCHIVE}::test_one_whose_conversation_somebody_holds_keeps_no_other_waiting"
 UNREAD = "TestAway::test_an_answer_that_nobody_waits_for_any_more_is_no_other_commands"
@@ -139,17 +139,17 @@ GUARDS = (
             (
                 "Redis",
                 "test_one_that_fails_is_no_others_concern[False]",
-                Removal("stores/redis.py", "        return error\n", "        raise error\n"),
+                Removal("tiers/redis.py", "        return error\n", "        raise error\n"),
             ),
             (
                 "a cluster",
                 "test_a_node_of_a_cluster_that_is_away_is_no_other_nodes_concern",
-                Removal("stores/redis_cluster.py", "told = [error] * len(numbers)", "raise"),
+                Removal("drivers/redis_cluster.py", "told = [error] * len(numbers)", "raise"),
             ),
             (
                 "Postgres",
                 "test_what_postgres_refuses_of_one_is_no_others_concern",
-                Removal("stores/postgres.py", "return [refused] if len(saves) == 1 else", "raise\n            return"),
+                Removal("tiers/postgres.py", "return [refused] if len(saves) == 1 else", "raise\n            return"),
             ),
         )
     ),
@@ -157,13 +157,13 @@ GUARDS = (
         "a cluster that is not said to be one is told",
         "issue 6",
         f"{TIER}::test_a_cluster_that_is_not_said_to_be_one_is_a_persons_to_mend",
-        (Removal("stores/redis_client.py", "if isinstance(error, AskError):", "if False:"),),
+        (Removal("drivers/redis.py", "if isinstance(error, AskError):", "if False:"),),
     ),
     Guard(
         "a connection with an answer to come is never used again",
         "invariant 8",
         f"contract/test_redis.py::{UNREAD}[redis_tls_client]",
-        (Removal("stores/redis_client.py", "            connection.disconnect()  # type: ignore[no-untyped-call]\n"),),
+        (Removal("drivers/redis_client.py", "            connection.disconnect()  # type: ignore[no-untyped-call]\n"),),
     ),
     *(
         Guard(
@@ -176,14 +176,14 @@ GUARDS = (
             (
                 "a connection that died gives its descriptor back",
                 "test_one_whose_server_has_gone_is_closed_whole",
-                "stores/postgres_driver.py",
+                "drivers/postgres_driver.py",
                 "                    file.close()\n",
                 "                    pass\n",
             ),
             (
                 "what is sent to Postgres waits for no confirmation",
                 "test_messages_leave_at_once",
-                "stores/database.py",
+                "drivers/postgres.py",
                 "        stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)\n",
             ),
         )
@@ -198,18 +198,18 @@ GUARDS = (
         "a record is asked about unless its message was committed under the promised job",
         "counterexample 5",
         f"{WORKER}::test_what_ended_is_known_to_have_settled_its_own_messages_under_its_own_name",
-        (Removal("runs.py", "job.job_id == job_id and any(", "any("),),
+        (Removal("worker/run.py", "job.job_id == job_id and any(", "any("),),
     ),
     Guard(
         "a record whose message was not committed is asked about",
         "step check",
         f"{WORKER}::test_what_ended_is_known_to_have_settled_its_own_messages_under_its_own_name",
-        (Removal("runs.py", " and any(message_id in m.ids for m in job.messages)"),),
+        (Removal("worker/run.py", " and any(message_id in m.ids for m in job.messages)"),),
     ),
     Guard(
         "an end that is not archived is asked about",
         "step check",
         "contract/test_outages.py::TestPostgresAway::test_a_record_whose_end_is_not_archived_yet_is_kept[memory]",
-        (Removal("runs.py", "job = self.job if self.committed else None", "job = self.job"),),
+        (Removal("worker/run.py", "job = self.job if self.committed else None", "job = self.job"),),
     ),
 )

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 from tests.guards.guard import Guard, Removal, function
 
-PROCESSING = "processing.py"
-RUNS = "runs.py"
-MAINTENANCE = "maintenance.py"
+RUNS = "worker/run.py"
 WORKER = "contract/test_worker.py"
 OUTAGES = "contract/test_outages.py"
 
@@ -19,7 +17,11 @@ RECORDS = (
         "a worker accepts the record again",
         "step re-accept",
         f"{WORKER}::TestCounterexamples::test_5_a_job_that_the_tier_forgot_leads_to_the_answer[memory]",
-        (Removal(PROCESSING, "again = Again(record.request, record.job_id, key.new_job_id())", "again = None"),),
+        (
+            Removal(
+                "worker/worker.py", "again = Again(record.request, record.job_id, key.new_job_id())", "again = None"
+            ),
+        ),
     ),
     Guard(
         "a record is deleted when its own message is settled",
@@ -27,7 +29,7 @@ RECORDS = (
         f"{WORKER}::TestRecords::test_one_that_is_refused_is_deleted_if_its_own_message_is_settled[memory]",
         (
             Removal(
-                PROCESSING,
+                "worker/worker.py",
                 "None if settled else self._check(tier, record, claim.wait if isinstance(claim, Refused) else retry)",
                 "None",
             ),
@@ -39,7 +41,7 @@ RECORDS = (
         f"{WORKER}::TestRecords::test_one_is_kept_whatever_the_tier_says_about_its_job[memory]",
         (
             Removal(
-                PROCESSING,
+                "worker/worker.py",
                 "        tier.forget(key, record.message_id)\n        return wait\n",
                 "        return None\n",
             ),
@@ -49,7 +51,7 @@ RECORDS = (
         "an end that Postgres doesn't know is forgotten",
         "step check",
         f"{WORKER}::TestRecords::test_one_is_kept_whatever_the_tier_says_about_its_job[memory]",
-        (Removal(PROCESSING, "        tier.forget(key, record.message_id)\n"),),
+        (Removal("worker/worker.py", "        tier.forget(key, record.message_id)\n"),),
     ),
     Guard(
         "only what had ended before Postgres was asked is forgotten",
@@ -57,7 +59,7 @@ RECORDS = (
         f"{OUTAGES}::TestRecordsThatMeet::test_an_end_that_came_while_postgres_was_asked_is_not_forgotten[memory]",
         (
             Removal(
-                PROCESSING,
+                "worker/worker.py",
                 "        if self.is_settled(record):\n            return None\n        tier.forget",
                 "        tier.forget",
             ),
@@ -67,25 +69,25 @@ RECORDS = (
         "the promised job leads to the one that answered",
         "counterexample 5",
         f"{WORKER}::TestCounterexamples::test_5_a_job_that_the_tier_forgot_leads_to_the_answer[memory]",
-        (Removal(PROCESSING, "if settled_by != record.job_id:", "if False:"),),
+        (Removal("worker/worker.py", "if settled_by != record.job_id:", "if False:"),),
     ),
     Guard(
         "the follow-up is run or woken",
         "invariant 7",
         f"{WORKER}::TestWhileTheAIRuns::test_with_too_little_time_left_the_next_job_gets_one_record[memory]",
-        (Removal(PROCESSING, "                    wake(self.queue, head)\n", "                    pass\n"),),
+        (Removal("worker/worker.py", "                    wake(self.queue, head)\n", "                    pass\n"),),
     ),
     Guard(
         "a poison record's job is failed at its last delivery",
         "step fail",
         f"{OUTAGES}::TestPoison::test_at_the_last_delivery_its_job_is_failed_visibly_and_the_lock_is_free[memory]",
-        (Removal(PROCESSING, "                if give_up:\n", "                if False:\n"),),
+        (Removal("worker/worker.py", "                if give_up:\n", "                if False:\n"),),
     ),
     Guard(
         "a dead letter that comes back again is failed",
         "step fail",
         f"{OUTAGES}::TestDeadLetters::test_one_that_comes_back_again_is_failed_visibly[memory]",
-        (Removal(MAINTENANCE, " or record.redriven:\n", ":\n"),),
+        (Removal("operations/dead_letters.py", " or record.redriven:\n", ":\n"),),
     ),
     Guard(
         "what waits with a dead letter is not failed untried",
@@ -93,7 +95,7 @@ RECORDS = (
         f"{OUTAGES}::TestDeadLetters::test_what_came_later_is_not_failed_with_it[memory]",
         (
             Removal(
-                PROCESSING,
+                "worker/worker.py",
                 "if found and any(own.isdisjoint(message.ids)",
                 "if False and any(own.isdisjoint(message.ids)",
             ),
@@ -189,7 +191,7 @@ WITHOUT_POSTGRES = (
         "an end that was not sent is archived from the tier",
         "step check",
         f"{OUTAGES}::TestPostgresAway::test_an_end_whose_archive_record_was_not_sent_stays_what_it_is[memory]",
-        (Removal(PROCESSING, "if ended and ended.unarchived:", "if False:"),),
+        (Removal("worker/worker.py", "if ended and ended.unarchived:", "if False:"),),
     ),
 )
 
@@ -201,7 +203,7 @@ TOGETHER = (
         f"{WORKER}::TestAStaleWorker::test_it_does_not_answer_again_what_another_job_answered[memory]",
         (
             Removal(
-                "stores/memory_archive.py",
+                "archive/memory.py",
                 "if fence != archived.fence or any(id_ in archived.settled for id_ in ids):",
                 "if False:",
             ),
@@ -229,37 +231,37 @@ SIGNS_OF_LIFE = (
         "a batch's records are hidden again and again",
         "invariant 9",
         f"{QUEUE}::test_all_records_of_a_batch_are_hidden_in_one_call_again_and_again_until_it_ends",
-        (Removal("queues.py", "if self._ended.wait(EXTEND_SECONDS):", "if True:"),),
+        (Removal("queue/hiding.py", "if self._ended.wait(EXTEND_SECONDS):", "if True:"),),
     ),
     Guard(
         "nothing is hidden any more when the batch has ended",
         "invariant 9",
         f"{QUEUE}::test_all_records_of_a_batch_are_hidden_in_one_call_again_and_again_until_it_ends",
-        (Removal("queues.py", "        self._thread.join()\n\n    def hand_on", "\n    def hand_on"),),
+        (Removal("queue/hiding.py", "        self._thread.join()\n\n    def hand_on", "\n    def hand_on"),),
     ),
     Guard(
         "a record that was handed on is not hidden anew",
         "step claim",
         f"{QUEUE}::test_one_that_is_handed_on_is_not_hidden_anew",
-        (Removal("queues.py", "            self._seconds.pop(receipt, None)\n"),),
+        (Removal("queue/hiding.py", "            self._seconds.pop(receipt, None)\n"),),
     ),
     Guard(
         "not even by a call that was under way",
         "step claim",
         f"{QUEUE}::test_not_even_by_a_call_that_was_under_way",
-        (Removal("queues.py", "with self._calling, suppress(Unavailable):\n", "with suppress(Unavailable):\n"),),
+        (Removal("queue/hiding.py", "with self._calling, suppress(Unavailable):\n", "with suppress(Unavailable):\n"),),
     ),
     Guard(
         "a failure of SQS itself lets no record go",
         "invariant 9",
         f"{QUEUE}::test_a_failure_of_sqs_itself_is_no_reason_to_let_a_record_go",
-        (Removal("queues.py", ' if failure["SenderFault"]}', "}"),),
+        (Removal("queue/sqs.py", ' if failure["SenderFault"]}', "}"),),
     ),
     Guard(
         "a record that came again and again is hidden for longer",
         "step fail",
         f"{QUEUE}::test_one_that_came_again_and_again_is_hidden_for_as_long_as_it_is_handed_on",
-        (Removal("queues.py", " if count < ALONE_FROM else hand_on(count)"),),
+        (Removal("queue/hiding.py", " if count < ALONE_FROM else hand_on(count)"),),
     ),
     Guard(
         "the function hides its records",
@@ -302,7 +304,7 @@ SIGNS_OF_LIFE = (
         "step claim",
         f"{WORKER}::TestRecords"
         "::test_one_that_comes_before_the_claim_of_its_dead_worker_is_stale_waits_for_that[memory]",
-        (Removal(PROCESSING, "(claim.overdue, math.inf) if claim.held", "(None, math.inf) if claim.held"),),
+        (Removal("worker/worker.py", "(claim.overdue, math.inf) if claim.held", "(None, math.inf) if claim.held"),),
     ),
     Guard(
         "a heartbeat that did not get through is sent again",
@@ -321,7 +323,11 @@ SIGNS_OF_LIFE = (
         "step check",
         f"{OUTAGES}::TestBackOff"
         "::test_a_record_waits_ever_longer_for_a_store_however_soon_a_dead_worker_is_noticed[memory-60.0]",
-        (Removal(PROCESSING, "self.settings.store_back_off * 4.0", "(2 * self.settings.heartbeat_stale) * 4.0"),),
+        (
+            Removal(
+                "worker/worker.py", "self.settings.store_back_off * 4.0", "(2 * self.settings.heartbeat_stale) * 4.0"
+            ),
+        ),
     ),
 )
 

@@ -13,8 +13,8 @@ from pg8000.native import Connection
 from standardwebhooks import Webhook
 
 from local.stack import LocalStack
+from message_handler.drivers.postgres_connection import connector
 from message_handler.settings import Settings
-from message_handler.stores.database import connector
 from tests.contract.receiver import Answer, Receiver, Told
 from tests.integration.conftest import CANARY, Api
 

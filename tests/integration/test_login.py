@@ -282,7 +282,7 @@ class TestWhatIsRefused:
         assert "ApiUrl" in told(2, person.login(*person.where, MESSAGE_HANDLER_URL=""))
 
     def test_nobody_waits_for_ever(self, person: Person) -> None:
-        impatient = "from message_handler.commands import login, main; login.PATIENCE = 0.5; raise SystemExit(main())"
+        impatient = "from message_handler.cli import login, main; login.PATIENCE = 0.5; raise SystemExit(main())"
         code, line = person.ends(person.begins(sys.executable, "-c", impatient))
         assert code == 4
         assert "nobody came back within 0.5 seconds: try again" in line
@@ -373,7 +373,7 @@ class TestLogout:
             "import pathlib\n"
             "def home(): raise RuntimeError('none')\n"
             "pathlib.Path.home = home\n"
-            "from message_handler.commands import main\nraise SystemExit(main())"
+            "from message_handler.cli import main\nraise SystemExit(main())"
         )
         for arguments, code, line in (
             (["status"], 4, "sign in: message-handler login"),

@@ -22,8 +22,8 @@ from pydantic import SecretStr
 from local.aws import start_simulator
 from local.stores import Server
 from local.variables import simulated_aws
+from message_handler.drivers.postgres_connection import connector
 from message_handler.settings import Settings
-from message_handler.stores.database import connector
 from tests.servers import SecuredRedis
 from tests.unit.service import load_event
 from tests.unit.test_requirements import lower_bounds

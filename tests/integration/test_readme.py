@@ -16,7 +16,7 @@ from standardwebhooks import Webhook
 
 from local.invoke import BUILT
 from local.stack import LocalStack
-from message_handler.configuration import KINDS
+from message_handler.configuration.records import KINDS
 from message_handler.metrics import UNITS
 from message_handler.settings import Settings
 from tests.contract.receiver import Receiver

@@ -9,8 +9,8 @@ import pytest
 from pg8000.native import Connection
 
 from local.stack import LocalStack
+from message_handler.drivers.postgres_connection import connector
 from message_handler.settings import Settings
-from message_handler.stores.database import connector
 from tests.integration.conftest import CANARY, Api, assert_private
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from message_handler.models import DoubleTexting
+from message_handler.domain.double_texting import DoubleTexting
 from tests.simulation.checks import check
 from tests.simulation.fate import Chance
 from tests.simulation.simulation import Simulation

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 
-from message_handler.models import Job, JobStatus
-from message_handler.queues import MAX_RECEIVE_COUNT
-from message_handler.stores.line_tier import LineTier
+from message_handler.domain.jobs import Job, JobStatus
+from message_handler.queue.timing import MAX_RECEIVE_COUNT
+from message_handler.tiers.line_tier import LineTier
 from tests.simulation.processes import KEY, SETTINGS
 from tests.simulation.scheduler import Violation
 from tests.simulation.simulation import Simulation

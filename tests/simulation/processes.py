@@ -6,20 +6,21 @@ import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
-from message_handler.ai import AI, Completion, Prompt, Watch
+from message_handler.ai.port import AI, Completion, Prompt, Watch
 from message_handler.bot_config import BotConfigService
-from message_handler.errors import AIError
-from message_handler.intake import Intake
+from message_handler.domain.conversations import ConversationKey
+from message_handler.domain.errors import AIError
+from message_handler.drivers.breaker import CircuitBreaker
+from message_handler.intake.intake import Intake
 from message_handler.jobs import BackgroundJobManager
-from message_handler.models import ConversationKey
-from message_handler.processing import Worker
-from message_handler.queues import Queue
+from message_handler.ports.archive import Archive
+from message_handler.ports.queue import Queue
+from message_handler.ports.tier import Tier
 from message_handler.settings import Settings
-from message_handler.stores.breaker import CircuitBreaker
-from message_handler.stores.failover import Failover
-from message_handler.stores.line_tier import LineTier
-from message_handler.stores.memory import MemoryLines
-from message_handler.stores.port import Archive, Tier
+from message_handler.tiers.failover import Failover
+from message_handler.tiers.line_tier import LineTier
+from message_handler.tiers.memory import MemoryLines
+from message_handler.worker.worker import Worker
 from tests.contract.world import AI_SECONDS
 from tests.simulation.scheduler import Violation
 from tests.simulation.stores import SharedLines

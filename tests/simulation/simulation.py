@@ -10,10 +10,11 @@ import math
 from collections.abc import Callable
 from contextlib import suppress
 
-from message_handler import maintenance
-from message_handler.errors import Conflict, NotFound, Rejected, Unavailable
-from message_handler.intake import parse_request
-from message_handler.models import DoubleTexting, Job
+from message_handler.domain.double_texting import DoubleTexting
+from message_handler.domain.errors import Conflict, NotFound, Rejected, Unavailable
+from message_handler.domain.jobs import Job
+from message_handler.intake.requests import parse_request
+from message_handler.operations import dead_letters, interventions, sweeping
 from tests.contract.world import FUNCTION_SECONDS, SWEEP_SECONDS, Crash
 from tests.simulation.fate import Fate
 from tests.simulation.processes import KEY, Process
@@ -119,7 +120,7 @@ class Simulation(World):
         def release() -> None:
             process = Process(self, "operator")
             try:
-                maintenance.release(process.tiers, process.archive, process.queue, KEY)
+                interventions.release(process.tiers, process.archive, process.queue, KEY)
             except (Unavailable, Crash):
                 return
 
@@ -151,12 +152,12 @@ class Simulation(World):
             process = Process(self, "sweep")
             while True:
                 try:
-                    maintenance.rescue(process.worker)
+                    sweeping.rescue(process.worker)
                     if self.postgres_was_away and not process.worker.rescue.due:
                         self.lacks_nothing()
                     with suppress(Unavailable):  # its function fails, and the next minute brings the next sweep
-                        maintenance.sweep(process.tiers, process.queue)
-                        maintenance.redrive(process.worker, process.queue)
+                        sweeping.sweep(process.tiers, process.queue)
+                        dead_letters.redrive(process.worker, process.queue)
                 except Crash:
                     process = Process(self, "sweep")
                 self.scheduler.pause(next_at())

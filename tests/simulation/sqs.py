@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-from message_handler.models import ArchiveRecord, Record
-from message_handler.queues import DEAD_LETTER_SECONDS, MAX_RECEIVE_COUNT, DeadLetter, decode, encode
+from message_handler.domain.records import ArchiveRecord, Record
+from message_handler.ports.queue import DeadLetter
+from message_handler.queue.codec import decode, encode
+from message_handler.queue.timing import DEAD_LETTER_SECONDS, MAX_RECEIVE_COUNT
 from tests.contract.chat import Clock
 from tests.contract.world import hiding
 

@@ -10,13 +10,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from message_handler.models import Committed, ConversationKey, Fence, Job, Message
+from message_handler.archive.memory import MemoryArchive
+from message_handler.domain.conversations import ConversationKey
+from message_handler.domain.jobs import Job
+from message_handler.domain.messages import Message
+from message_handler.ports.archive import Committed, Fence
+from message_handler.ports.line_store import Save, Saved, Snapshot
+from message_handler.protocol.line import Line
+from message_handler.protocol.line_documents import line_of, texts_of, with_texts
+from message_handler.protocol.results import Finished, Sealed, TierName
 from message_handler.settings import Settings
-from message_handler.stores.line import Line
-from message_handler.stores.line_documents import line_of, texts_of, with_texts
-from message_handler.stores.memory import MemoryLines
-from message_handler.stores.memory_archive import MemoryArchive
-from message_handler.stores.port import Finished, Save, Saved, Sealed, Snapshot, TierName
+from message_handler.tiers.memory import MemoryLines
 from tests.simulation.scheduler import Violation
 
 #: The saves that may be undone by a rollback, newest last.

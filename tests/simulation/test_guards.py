@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 
-from message_handler.intake import Intake
-from message_handler.models import Record, Request
-from message_handler.processing import Worker
-from message_handler.stores import accepting, steps
-from message_handler.stores.line import Line
-from message_handler.stores.memory_archive import MemoryArchive
-from message_handler.stores.port import Save
+from message_handler.archive.memory import MemoryArchive
+from message_handler.domain.messages import Request
+from message_handler.domain.records import Record
+from message_handler.intake.intake import Intake
+from message_handler.ports.line_store import Save
+from message_handler.protocol import accepting, steps
+from message_handler.protocol.line import Line
+from message_handler.worker.worker import Worker
 from tests.simulation.exhaustive import Bounds, explore
 from tests.simulation.scopes import a_message_after_the_fault_and_one_after_the_recovery
 

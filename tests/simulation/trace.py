@@ -4,21 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from message_handler.ai import Prompt
-from message_handler.models import (
-    Accepted,
-    ArchiveRecord,
-    Claim,
-    Committed,
-    Fence,
-    Job,
-    Message,
-    Record,
-    Refused,
-    Request,
-    Verdict,
-)
-from message_handler.stores.port import Again, Finished, Saved, Sealed, Snapshot
+from message_handler.ai.port import Prompt
+from message_handler.domain.jobs import Job
+from message_handler.domain.messages import Message, Request
+from message_handler.domain.records import ArchiveRecord, Record
+from message_handler.ports.archive import Committed, Fence, Verdict
+from message_handler.ports.line_store import Saved, Snapshot
+from message_handler.protocol.results import Accepted, Again, Claim, Finished, Refused, Sealed
 from tests.simulation.simulation import Simulation
 
 

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 
-from message_handler.errors import Unavailable
-from message_handler.models import Accepted
-from message_handler.stores.breaker import CircuitBreaker
-from message_handler.stores.port import Saved
+from message_handler.domain.errors import Unavailable
+from message_handler.drivers.breaker import CircuitBreaker
+from message_handler.ports.line_store import Saved
+from message_handler.protocol.results import Accepted
 from tests.contract.chat import Clock
 from tests.contract.world import Crash
 from tests.simulation.fate import Fate, Fault, possible

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from message_handler.commands import login
-from message_handler.console import SCOPES
+from message_handler.cli import login
+from message_handler.http.console import SCOPES
 from message_handler.settings import Settings
 from tests.template.conftest import TEMPLATE, Expanded
 

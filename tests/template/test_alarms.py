@@ -22,20 +22,21 @@ from pydantic import SecretStr
 
 from local.intrinsics import Resolver
 from local.stores import Server
-from message_handler import handoff, maintenance
 from message_handler.ai.failures import Failure
-from message_handler.delivery import OVERDUE_SECONDS, Deliveries
-from message_handler.egress import Egress
-from message_handler.errors import Unavailable
+from message_handler.archive.none import NoArchive
+from message_handler.archive.postgres import PostgresArchive
+from message_handler.archive.postgres_outbox import PostgresOutbox
+from message_handler.delivery.deliveries import OVERDUE_SECONDS, Deliveries
+from message_handler.domain.errors import Unavailable
+from message_handler.drivers.egress import Egress
+from message_handler.drivers.postgres import Database
+from message_handler.drivers.postgres_connection import connector
+from message_handler.drivers.secrets import Secrets
 from message_handler.metrics import UNITS, Meter
-from message_handler.secrets import Secrets
+from message_handler.operations import handoff, sweeping
 from message_handler.settings import Settings
-from message_handler.stores.database import Database, connector
-from message_handler.stores.failover import Failover
-from message_handler.stores.memory import MemoryTier
-from message_handler.stores.no_archive import NoArchive
-from message_handler.stores.postgres_archive import PostgresArchive
-from message_handler.stores.postgres_outbox import PostgresOutbox
+from message_handler.tiers.failover import Failover
+from message_handler.tiers.memory import MemoryTier
 from tests.contract.receiver import Receiver
 from tests.servers import ALL_TAKEN, emptied
 from tests.template.conftest import Expanded
@@ -415,7 +416,7 @@ class TestOwnMetrics:
             raise Unavailable("Redis")
 
         with monkeypatch.context() as broken:
-            broken.setattr(maintenance, "sweep", fails)
+            broken.setattr(sweeping, "sweep", fails)
             with pytest.raises(Unavailable):
                 service.invoke("admin", {"action": "sweep"})
         assert rings(alarm, service.output)

@@ -10,16 +10,17 @@ import pytest
 from pydantic import SecretStr
 
 from local.stores import Server
+from message_handler.archive.postgres import PostgresArchive
+from message_handler.archive.postgres_audit import PostgresAudit
+from message_handler.archive.postgres_configuration import PostgresConfiguration
+from message_handler.archive.postgres_retention import PostgresRetention
 from message_handler.bot_config import BotConfigService
-from message_handler.egress import Egress
+from message_handler.drivers.egress import Egress
+from message_handler.drivers.postgres import Database
+from message_handler.drivers.postgres_connection import connector
+from message_handler.drivers.secrets import Secrets
 from message_handler.metrics import Meter
-from message_handler.secrets import Secrets
 from message_handler.settings import Settings
-from message_handler.stores.database import Database, connector
-from message_handler.stores.postgres_archive import PostgresArchive
-from message_handler.stores.postgres_audit import PostgresAudit
-from message_handler.stores.postgres_configuration import PostgresConfiguration
-from message_handler.stores.postgres_retention import PostgresRetention
 from tests.servers import ALL_TAKEN, emptied
 from tests.unit.service import FUNCTIONS, HeldQueue, Output, ScriptedAI, Service, load_function, parts_of, quote
 

@@ -18,22 +18,24 @@ from typing import Any
 import pytest
 from aws_lambda_powertools.logging.utils import copy_config_to_registered_loggers
 
-from message_handler.ai import Completion, Prompt, Watch
+from message_handler.ai.port import Completion, Prompt, Watch
+from message_handler.archive.memory import MemoryArchive
+from message_handler.archive.none import NoConfiguration
 from message_handler.bot_config import BotConfigService
-from message_handler.egress import Egress
-from message_handler.errors import MessageHandlerError, Unavailable
-from message_handler.intake import Intake
+from message_handler.domain.conversations import ConversationKey
+from message_handler.domain.errors import MessageHandlerError, Unavailable
+from message_handler.domain.records import ArchiveRecord, Record
+from message_handler.drivers.egress import Egress
+from message_handler.drivers.secrets import Secrets
+from message_handler.intake.intake import Intake
 from message_handler.metrics import Meter
-from message_handler.models import ArchiveRecord, ConversationKey, Record
-from message_handler.processing import Worker
-from message_handler.queues import DeadLetter, Queue, encode
-from message_handler.secrets import Secrets
+from message_handler.ports.queue import DeadLetter, Queue
+from message_handler.queue.codec import encode
 from message_handler.settings import Settings
-from message_handler.stores.failover import Failover
-from message_handler.stores.memory import MemoryTier
-from message_handler.stores.memory_archive import MemoryArchive
-from message_handler.stores.no_archive import NoConfiguration
+from message_handler.tiers.failover import Failover
+from message_handler.tiers.memory import MemoryTier
 from message_handler.wiring import Parts
+from message_handler.worker.worker import Worker
 from tests.published import assert_published, body_of
 
 CANARY = "c4n4ry"

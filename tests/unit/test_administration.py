@@ -11,14 +11,17 @@ from typing import Any
 
 import pytest
 
-from message_handler.administration import AUDITED, worker_status
-from message_handler.ai import Prompt, Watch
-from message_handler.configuration import KINDS
-from message_handler.errors import AIError, Unavailable
-from message_handler.models import AuditEntry, ConversationKey, Lock
-from message_handler.paging import cursor
+from message_handler.ai.port import Prompt, Watch
+from message_handler.archive.none import NoArchive, NoAudit
+from message_handler.configuration.records import KINDS
+from message_handler.domain.conversations import ConversationKey
+from message_handler.domain.errors import AIError, Unavailable
+from message_handler.http.lists import AUDITED
+from message_handler.http.paging import cursor
+from message_handler.operations.health import worker_status
+from message_handler.ports.audit import AuditEntry
+from message_handler.protocol.results import Lock
 from message_handler.settings import Settings
-from message_handler.stores.no_archive import NoArchive, NoAudit
 from tests.unit.service import CANARY, KEY, Answer, Service
 
 #: An id of `KEY`'s shard that no job has. The same in every run, for tests are named after it.
@@ -244,7 +247,7 @@ class TestRetry:
     def test_another_tenants_is_not_found(self, operated: Service, monkeypatch: pytest.MonkeyPatch) -> None:
         job_id = failed_job(operated)
         with monkeypatch.context() as other:
-            other.setattr("message_handler.identity.DEFAULT_PLATFORM", "other")
+            other.setattr("message_handler.http.identity.DEFAULT_PLATFORM", "other")
             assert retry(operated, job_id).status == 404
             assert get(operated, "admin-list-jobs").body["jobs"] == []
         assert retry(operated, job_id).status == 202

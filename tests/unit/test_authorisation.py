@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from local.template import TemplateSource
-from message_handler.models import ConversationKey
+from message_handler.domain.conversations import ConversationKey
 from message_handler.settings import Settings
 from tests.authorisation import CONVERSATION, MARK, ROWS, Answer, Matrix, Name, Token
 from tests.published import assert_published, body_of

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from message_handler.bot_config import BotConfigService
-from message_handler.models import DEFAULT_PLATFORM, ConversationKey
+from message_handler.domain.conversations import ConversationKey
+from message_handler.domain.identifiers import DEFAULT_PLATFORM
 from tests.unit.service import CANARY, Answer, ConfiguredArchive, Service, bot, load_event
 
 POST, JOB = "/conversations/{conversation_id}/messages", "/jobs/{job_id}"

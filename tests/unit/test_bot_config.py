@@ -10,12 +10,14 @@ from typing import Any
 import pytest
 
 from message_handler.bot_config import BotConfigService
-from message_handler.errors import Conflict, NotFound, Unavailable
-from message_handler.models import ConversationKey, Job, JobStatus, Message
-from message_handler.redaction import REDACTED
+from message_handler.configuration.redaction import REDACTED
+from message_handler.domain.conversations import ConversationKey
+from message_handler.domain.errors import Conflict, NotFound, Unavailable
+from message_handler.domain.jobs import Job, JobStatus
+from message_handler.domain.messages import Message
 from message_handler.settings import Settings
-from message_handler.stores.failover import Failover
-from message_handler.stores.memory import MemoryTier
+from message_handler.tiers.failover import Failover
+from message_handler.tiers.memory import MemoryTier
 from tests.unit.service import CANARY, KEY, ConfiguredArchive, Output, bot
 
 pytestmark = pytest.mark.usefixtures("output")

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from message_handler.errors import Unavailable
-from message_handler.stores import combiner
-from message_handler.stores.combiner import ALONE, Alone, Combiner, _Asked
+from message_handler.domain.errors import Unavailable
+from message_handler.drivers import combiner
+from message_handler.drivers.combiner import ALONE, Alone, Combiner, _Asked
 
 
 class Store:

@@ -8,14 +8,10 @@ from typing import Any
 
 import pytest
 
-from message_handler.configuration import (
-    KINDS,
-    parse_record,
-    usable,
-)
-from message_handler.errors import InvalidRequest
-from message_handler.redaction import REDACTED, is_complete, redacted, shareable, unredacted
-from message_handler.stores.port import RecordKind
+from message_handler.configuration.records import KINDS, parse_record, usable
+from message_handler.configuration.redaction import REDACTED, is_complete, redacted, shareable, unredacted
+from message_handler.domain.errors import InvalidRequest
+from message_handler.ports.configuration import RecordKind
 from tests.unit.service import CANARY
 
 ARN = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:chat/webhook-Ab1+2"

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from message_handler.console import SCOPES, Console
-from message_handler.rest import Call, serve
+from message_handler.http.console import SCOPES, Console
+from message_handler.http.rest import Call, serve
 from message_handler.settings import Settings
 from tests.unit.service import CANARY, Answer, Service
 

@@ -8,8 +8,8 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from message_handler.consolidation import answered_before, fold, match, with_alias
-from message_handler.models import Message
+from message_handler.domain.consolidation import answered_before, fold, match, with_alias
+from message_handler.domain.messages import Message
 
 #: (content, number of the platform's id), oldest first.
 type Told = list[tuple[str, int | None]]

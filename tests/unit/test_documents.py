@@ -7,21 +7,9 @@ from typing import Any, ClassVar, get_args
 
 import pytest
 
-from message_handler.models import (
-    ArchiveRecord,
-    ConversationKey,
-    Job,
-    JobError,
-    JobStatus,
-    Message,
-    Place,
-    Provenance,
-    Usage,
-    new_message,
-)
-from message_handler.queues import decode, encode
-from message_handler.stores import documents
-from message_handler.stores.documents import (
+from message_handler.domain import documents
+from message_handler.domain.conversations import ConversationKey
+from message_handler.domain.documents import (
     as_text,
     declared,
     from_text,
@@ -30,8 +18,12 @@ from message_handler.stores.documents import (
     job_to_json,
     shown,
 )
-from message_handler.stores.line import Line
-from message_handler.stores.line_documents import line_of, line_to_text
+from message_handler.domain.jobs import Job, JobError, JobStatus, Place, Provenance, Usage
+from message_handler.domain.messages import Message, new_message
+from message_handler.domain.records import ArchiveRecord
+from message_handler.protocol.line import Line
+from message_handler.protocol.line_documents import line_of, line_to_text
+from message_handler.queue.codec import decode, encode
 
 KEY = ConversationKey("clinic", "patient-1")
 #: A value of its own for each field, none of which is its default.

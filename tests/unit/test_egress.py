@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from message_handler import egress
-from message_handler.egress import Egress
-from message_handler.errors import EgressFailed, EgressRefused, SettingsError
+from message_handler.domain.errors import EgressFailed, EgressRefused, SettingsError
+from message_handler.drivers import egress
+from message_handler.drivers.egress import Egress
 from tests.certificates import Certificates
 
 PUBLIC = "8.8.8.8"

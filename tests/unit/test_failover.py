@@ -9,14 +9,14 @@ from dataclasses import replace
 
 import pytest
 
-from message_handler.errors import Unavailable
+from message_handler.domain.errors import Unavailable
+from message_handler.domain.messages import Message, Request
+from message_handler.drivers.breaker import CircuitBreaker
 from message_handler.metrics import UNITS, Meter
-from message_handler.models import Message, Request
+from message_handler.ports.tier import Tier
 from message_handler.settings import Settings
-from message_handler.stores.breaker import CircuitBreaker
-from message_handler.stores.failover import Failover
-from message_handler.stores.memory import MemoryTier
-from message_handler.stores.port import Tier
+from message_handler.tiers.failover import Failover
+from message_handler.tiers.memory import MemoryTier
 from tests.unit.service import CANARY, KEY, Service
 
 
@@ -124,7 +124,7 @@ class TestCircuitBreaker:
     def test_each_change_of_state_is_one_warning(
         self, store: Store, clock: Clock, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        logger, warnings = logging.getLogger("message_handler.stores.breaker"), []
+        logger, warnings = logging.getLogger("message_handler.drivers.breaker"), []
         monkeypatch.setattr(logger, "warning", lambda message, **_: warnings.append(message))
         store.up = False
         for _ in range(20):

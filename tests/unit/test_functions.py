@@ -17,28 +17,25 @@ from urllib.parse import unquote
 
 import pytest
 
-from message_handler import cloudformation
-from message_handler.ai import Prompt, Watch
-from message_handler.egress import Egress
-from message_handler.errors import AIError, Conflict, InvalidRequest, Unavailable
+from message_handler.ai.port import Prompt, Watch
+from message_handler.archive.none import NoArchive
+from message_handler.aws import cloudformation
+from message_handler.domain.conversations import ConversationKey
+from message_handler.domain.errors import AIError, Conflict, InvalidRequest, Unavailable
+from message_handler.domain.identifiers import shard_of_job
+from message_handler.domain.jobs import JobStatus
+from message_handler.domain.messages import Message, Request
+from message_handler.domain.notices import failure_notice
+from message_handler.domain.records import DeliveryRecord, Record
+from message_handler.drivers.egress import Egress
 from message_handler.jobs import BackgroundJobManager
 from message_handler.locks import MessageLockManager
 from message_handler.metrics import Meter
-from message_handler.models import (
-    Claim,
-    ConversationKey,
-    DeliveryRecord,
-    JobStatus,
-    Message,
-    Record,
-    Request,
-    shard_of_job,
-)
-from message_handler.notices import failure_notice
-from message_handler.queues import SqsQueue, decode, encode
+from message_handler.ports.retention import Kept
+from message_handler.protocol.results import Claim
+from message_handler.queue.codec import decode, encode
+from message_handler.queue.sqs import SqsQueue
 from message_handler.settings import Settings
-from message_handler.stores.no_archive import NoArchive
-from message_handler.stores.port import Kept
 from message_handler.wiring import Parts
 from tests.unit.service import CANARY, EVENTS, KEY, Answer, Service, load_event, load_function
 
@@ -525,7 +522,7 @@ class TestWorker:
     def test_all_of_a_batch_stay_hidden_until_the_last_is_answered(
         self, service: Service, sqs: SqsQueue, changed: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("message_handler.queues.EXTEND_SECONDS", 0.01)
+        monkeypatch.setattr("message_handler.queue.hiding.EXTEND_SECONDS", 0.01)
         first_is_answered = threading.Event()
 
         said: list[int] = []

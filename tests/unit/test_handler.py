@@ -17,9 +17,9 @@ from pydantic import SecretStr
 
 import message_handler
 from message_handler import BackgroundJobManager, BotConfigService, MessageHandler, MessageLockManager, aio
-from message_handler.ai import Completion, Prompt, Watch
+from message_handler.ai.port import Completion, Prompt, Watch
 from message_handler.ai.simulated import SimulatedAI
-from message_handler.errors import Conflict, InvalidRequest, NotFound, OtherBot, Rejected, Unavailable
+from message_handler.domain.errors import Conflict, InvalidRequest, NotFound, OtherBot, Rejected, Unavailable
 from message_handler.settings import Settings
 from tests.unit.service import CANARY
 

@@ -6,9 +6,9 @@ from bisect import bisect_left
 
 import pytest
 
-from message_handler import history
-from message_handler.history import merge, parse, render, split, trim
-from message_handler.models import Turn
+from message_handler.domain import history
+from message_handler.domain.conversations import Turn
+from message_handler.domain.history import merge, parse, render, split, trim
 
 
 def user(content: str, message_id: str | None = None) -> Turn:

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Sequence
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from message_handler.history import merge, parse, render, split, trim
-from message_handler.models import Role, Turn
+from message_handler.domain.conversations import Role, Turn
+from message_handler.domain.history import merge, parse, render, split, trim
 
 ROLES: dict[str, Role] = {"USER": "user", "BOT": "assistant", "SALE": "sale"}
 TAGS = [f"<{slash}{name}>" for name in ROLES for slash in ("", "/")]

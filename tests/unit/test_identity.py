@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from message_handler.errors import Forbidden, InvalidRequest, RequestError, Unauthenticated
-from message_handler.identity import Caller, identify
-from message_handler.rest import Call, serve
+from message_handler.domain.errors import Forbidden, InvalidRequest, RequestError, Unauthenticated
+from message_handler.http.identity import Caller, identify
+from message_handler.http.rest import Call, serve
 from message_handler.settings import Settings
 from tests.unit.claims import PERSON, of_client, of_person
 

@@ -10,15 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from message_handler.models import (
-    SHARDS,
-    ConversationKey,
-    JobStatus,
-    Message,
-    is_identifier,
-    new_message,
-    shard_of_job,
-)
+from message_handler.domain.conversations import ConversationKey
+from message_handler.domain.identifiers import SHARDS, is_identifier, shard_of_job
+from message_handler.domain.jobs import JobStatus
+from message_handler.domain.messages import Message, new_message
 
 IDENTIFIERS = st.text(string.ascii_letters + string.digits + "._:@-", min_size=1, max_size=255)
 KEYS = st.builds(ConversationKey, IDENTIFIERS, IDENTIFIERS)

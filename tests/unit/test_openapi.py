@@ -15,7 +15,7 @@ from jsonschema import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator, validate
 
 from local.template import TemplateSource
-from message_handler.stores.postgres_retention import PostgresRetention
+from message_handler.archive.postgres_retention import PostgresRetention
 from openapi.document import written
 from tests.published import DOCUMENT, assert_published, resolved, routes
 from tests.unit.service import CANARY, EVENTS, KEY, Service, load_event

@@ -16,32 +16,18 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from moto import mock_aws
 
-from message_handler import queues
-from message_handler.errors import PayloadTooLarge, Unavailable
-from message_handler.models import (
-    ArchiveRecord,
-    ConversationKey,
-    DeliveryRecord,
-    Job,
-    JobStatus,
-    Message,
-    Outcome,
-    Record,
-    Request,
-    Role,
-    Turn,
-)
-from message_handler.queues import (
-    MAX_RECEIVE_COUNT,
-    MAX_RECORD_BYTES,
-    DeadLetter,
-    Hiding,
-    SqsQueue,
-    ThreadQueue,
-    decode,
-    encode,
-    hand_on,
-)
+from message_handler.domain.conversations import ConversationKey, Role, Turn
+from message_handler.domain.errors import PayloadTooLarge, Unavailable
+from message_handler.domain.jobs import Job, JobStatus
+from message_handler.domain.messages import Message, Request
+from message_handler.domain.records import ArchiveRecord, DeliveryRecord, Outcome, Record
+from message_handler.ports.queue import DeadLetter
+from message_handler.queue import hiding
+from message_handler.queue.codec import MAX_RECORD_BYTES, decode, encode
+from message_handler.queue.hiding import Hiding
+from message_handler.queue.sqs import SqsQueue
+from message_handler.queue.threads import ThreadQueue
+from message_handler.queue.timing import MAX_RECEIVE_COUNT, hand_on
 from tests.unit.service import CANARY, KEY, Service
 
 pytestmark = pytest.mark.usefixtures("output")
@@ -305,7 +291,7 @@ class TestSqs:
                 call()
             assert str(refused.value) == "the queue is not available"
             assert refused.value.__suppress_context__
-        codes = {vars(record)["error"] for record in caplog.records if record.name == "message_handler.queues"}
+        codes = {vars(record)["error"] for record in caplog.records if record.name.startswith("message_handler.queue")}
         assert codes == {"AWS.SimpleQueueService.NonExistentQueue"}
 
     def test_a_request_that_is_no_request_is_unavailable_too(self, client: Any) -> None:
@@ -356,7 +342,7 @@ class Calls(SqsQueue):
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
-    monkeypatch.setattr(queues, "EXTEND_SECONDS", 0.01)
+    monkeypatch.setattr(hiding, "EXTEND_SECONDS", 0.01)
     return Calls()
 
 

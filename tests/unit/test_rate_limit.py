@@ -9,10 +9,10 @@ import pytest
 
 from message_handler import MessageHandler
 from message_handler.bot_config import BotConfigService
-from message_handler.errors import Contended, RateLimited, Unavailable
-from message_handler.stores.failover import Failover
-from message_handler.stores.line_tier import LineTier
-from message_handler.stores.memory import MemoryTier
+from message_handler.domain.errors import Contended, RateLimited, Unavailable
+from message_handler.tiers.failover import Failover
+from message_handler.tiers.line_tier import LineTier
+from message_handler.tiers.memory import MemoryTier
 from tests.unit.service import CANARY, Answer, ConfiguredArchive, Service, bot
 
 

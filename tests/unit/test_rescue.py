@@ -9,17 +9,20 @@ from typing import Any, cast
 
 import pytest
 
-from message_handler import rescue
-from message_handler.errors import Contended, Unavailable
+from message_handler.archive.memory import MemoryArchive
+from message_handler.domain.conversations import ConversationKey
+from message_handler.domain.errors import Contended, Unavailable
+from message_handler.domain.jobs import Job
+from message_handler.domain.records import ArchiveRecord
 from message_handler.metrics import Meter
-from message_handler.models import ArchiveRecord, ConversationKey, Job
-from message_handler.queues import Queue
-from message_handler.rescue import LATER_SECONDS, RECORD_SECONDS, Rescue
+from message_handler.ports.archive import Archive
+from message_handler.ports.queue import Queue
+from message_handler.ports.tier import Tier
 from message_handler.settings import Settings
-from message_handler.stores.failover import Failover
-from message_handler.stores.memory import MemoryTier
-from message_handler.stores.memory_archive import MemoryArchive
-from message_handler.stores.port import Archive, Tier
+from message_handler.tiers.failover import Failover
+from message_handler.tiers.memory import MemoryTier
+from message_handler.worker import rescue
+from message_handler.worker.rescue import LATER_SECONDS, RECORD_SECONDS, Rescue
 from tests.contract.chat import Chat, Clock, named
 from tests.contract.world import FakeQueue
 

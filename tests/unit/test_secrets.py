@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from message_handler.errors import SecretRefused, Unavailable
-from message_handler.secrets import Secrets, SecretsManager
+from message_handler.domain.errors import SecretRefused, Unavailable
+from message_handler.drivers.secrets import Secrets, SecretsManager
 from message_handler.settings import Settings
 from message_handler.wiring import build
 from tests.unit.service import Output

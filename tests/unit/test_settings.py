@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from message_handler.errors import SettingsError
+from message_handler.domain.errors import SettingsError
 from message_handler.settings import Settings
 
 SECRET = "pa55w0rd"

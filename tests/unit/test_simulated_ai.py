@@ -6,10 +6,11 @@ from itertools import pairwise
 
 import pytest
 
-from message_handler.ai import Prompt
+from message_handler.ai.port import Prompt
 from message_handler.ai.simulated import SimulatedAI
-from message_handler.errors import AIError
-from message_handler.models import Message, Turn
+from message_handler.domain.conversations import Turn
+from message_handler.domain.errors import AIError
+from message_handler.domain.messages import Message
 from tests.unit.service import CANARY
 
 pytestmark = pytest.mark.usefixtures("output")

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from message_handler.stores import migrations, statements
+from message_handler.sql import migrations, statements
 
 PACKAGE = Path(statements.__file__).parents[1]
-SQL = PACKAGE / "stores" / "sql"
+SQL = PACKAGE / "sql"
 THEMES = [file for file in sorted(SQL.glob("*.sql")) if file.name != "schema.sql"]
 STATEMENTS = {name: text for file in THEMES for name, text in statements.named(file.read_text()).items()}
 SOURCE = "\n".join(file.read_text() for file in PACKAGE.rglob("*.py"))
-#: A table's records have statements of these names (stores/postgres_configuration.py).
+#: A table's records have statements of these names (archive/postgres_configuration.py).
 OF_RECORDS = re.compile(r"(put_|delete_)?(bots|core_ai|platforms)")
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from message_handler.errors import Unavailable
-from message_handler.models import ConversationKey, Job, JobStatus
-from message_handler.stores.steps import sweep_each
+from message_handler.domain.conversations import ConversationKey
+from message_handler.domain.errors import Unavailable
+from message_handler.domain.jobs import Job, JobStatus
+from message_handler.protocol.steps import sweep_each
 
 KEYS = [ConversationKey("default", name) for name in ("one", "two", "three")]
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from message_handler.errors import RequestError
-from message_handler.intake import MAX_HISTORY_BYTES, MAX_UNANSWERED, read_turns, request_of, texts_of
-from message_handler.models import Turn
+from message_handler.domain.conversations import Turn
+from message_handler.domain.errors import RequestError
+from message_handler.intake.requests import MAX_HISTORY_BYTES, MAX_UNANSWERED, read_turns, request_of, texts_of
 
 WORDS = st.sampled_from(["Hello", "xin chào", " ", "", "\x00", "a\x00b", "\ud800", 7, None, b"bytes", ["nested"]])
 

@@ -1,5 +1,5 @@
-"""`python -m message_handler`: see `message_handler.commands`."""
+"""`python -m message_handler`: see `message_handler.cli`."""
 
-from message_handler.commands import main
+from message_handler.cli import main
 
 raise SystemExit(main())

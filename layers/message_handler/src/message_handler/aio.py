@@ -7,8 +7,9 @@ from types import TracebackType
 from typing import Any, Self
 
 from message_handler import handler
-from message_handler.maintenance import DEFAULT_MAX_AGE_HOURS
-from message_handler.models import DEFAULT_PLATFORM, DoubleTexting
+from message_handler.domain.double_texting import DoubleTexting
+from message_handler.domain.identifiers import DEFAULT_PLATFORM
+from message_handler.operations.sweeping import DEFAULT_MAX_AGE_HOURS
 from message_handler.settings import Settings
 
 

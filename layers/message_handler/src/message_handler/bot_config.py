@@ -9,14 +9,16 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any
 
-from message_handler.errors import Conflict, NotFound, Unavailable
-from message_handler.models import DEFAULT_PLATFORM, ConversationKey, Job
-from message_handler.redaction import copied, is_complete, redacted, shareable, unredacted
+from message_handler.configuration.redaction import copied, is_complete, redacted, shareable, unredacted
+from message_handler.domain.conversations import DEFAULT_BOT, ConversationKey
+from message_handler.domain.errors import Conflict, NotFound, Unavailable
+from message_handler.domain.identifiers import DEFAULT_PLATFORM
+from message_handler.domain.jobs import Job
+from message_handler.ports.archive import Archive
+from message_handler.ports.configuration import RecordKind
 from message_handler.settings import Settings
-from message_handler.stores.failover import Failover
-from message_handler.stores.port import Archive, RecordKind
+from message_handler.tiers.failover import Failover
 
-DEFAULT_BOT = "default"
 #: Entries in the process's own caches; past it they start anew.
 _MAX_CACHED = 10_000
 #: How long Redis keeps a configuration, for when Postgres is away.
@@ -184,8 +186,8 @@ class BotConfigService:
         if configuration is None:
             return None
         # Its models cost a start 12 ms, and most find what another process has shared.
-        from message_handler.configuration import usable
-        from message_handler.egress import is_at
+        from message_handler.configuration.records import usable
+        from message_handler.drivers.egress import is_at
 
         if configuration["bot_id"] is None:
             # Nobody configured the default bot; the platform that it answers for is there.

@@ -5,12 +5,14 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Any, Self
 
-from message_handler import handoff, maintenance
-from message_handler.errors import SettingsError, TooOld, Unavailable
-from message_handler.intake import conversation_key, parse_request
+from message_handler.domain.conversations import conversation_key
+from message_handler.domain.double_texting import DoubleTexting
+from message_handler.domain.errors import SettingsError, TooOld, Unavailable
+from message_handler.domain.identifiers import DEFAULT_PLATFORM
+from message_handler.intake.requests import parse_request
 from message_handler.jobs import BackgroundJobManager
 from message_handler.locks import MessageLockManager
-from message_handler.models import DEFAULT_PLATFORM, DoubleTexting
+from message_handler.operations import handoff, health, interventions, sweeping
 from message_handler.settings import Settings
 from message_handler.wiring import build
 
@@ -106,14 +108,14 @@ class MessageHandler:
     def release_conversation_lock(self, conversation_id: str) -> bool:
         """Free a conversation whose worker is stuck; its messages are answered by another. False if it was free."""
         parts, key = self._parts, conversation_key(conversation_id, self._platform_id)
-        return maintenance.release(parts.tiers, parts.archive, parts.queue, key)
+        return interventions.release(parts.tiers, parts.archive, parts.queue, key)
 
-    def cleanup_old_locks(self, max_age_hours: float = maintenance.DEFAULT_MAX_AGE_HOURS) -> int:
+    def cleanup_old_locks(self, max_age_hours: float = sweeping.DEFAULT_MAX_AGE_HOURS) -> int:
         """Sweep now, over all platforms; returns how many conversations were freed or woken."""
         parts = self._parts
-        maintenance.rescue(parts.worker)
-        maintenance.end_answered(parts.archive)
-        count = maintenance.sweep(parts.tiers, parts.queue, max_age_hours=max_age_hours)
+        sweeping.rescue(parts.worker)
+        sweeping.end_answered(parts.archive)
+        count = sweeping.sweep(parts.tiers, parts.queue, max_age_hours=max_age_hours)
         return count + handoff.give_back_the_rest(parts.tiers, parts.archive, parts.intake.accept)
 
     def get_handler_status(self) -> dict[str, Any]:
@@ -121,4 +123,4 @@ class MessageHandler:
 
         Where a store isn't up: `"tiers": {"postgres": "read_only" | "away", …}, "reasons": {"postgres": "…"}`.
         """
-        return maintenance.status(self._parts.tiers, self._parts.archive, self._parts.queue)
+        return health.status(self._parts.tiers, self._parts.archive, self._parts.queue)

@@ -9,19 +9,18 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from message_handler.errors import PASSING, Conflict, NotFound, Unavailable
-from message_handler.intake import Intake, conversation_key, request_of
-from message_handler.models import (
-    DEFAULT_PLATFORM,
-    ConversationKey,
-    Job,
-    JobStatus,
-    shard_of_job,
-)
-from message_handler.queues import Queue
-from message_handler.stores.documents import shown
-from message_handler.stores.failover import Failover
-from message_handler.stores.port import Archive, Tier
+from message_handler.domain.conversations import ConversationKey, conversation_key
+from message_handler.domain.documents import shown
+from message_handler.domain.errors import PASSING, Conflict, NotFound, Unavailable
+from message_handler.domain.identifiers import DEFAULT_PLATFORM, shard_of_job
+from message_handler.domain.jobs import Job, JobStatus
+from message_handler.intake.intake import Intake
+from message_handler.intake.requests import request_of
+from message_handler.ports.archive import Archive
+from message_handler.ports.queue import Queue
+from message_handler.ports.tier import Tier
+from message_handler.queue.wake import wake
+from message_handler.tiers.failover import Failover
 
 _log = logging.getLogger(__name__)
 
@@ -274,8 +273,6 @@ class BackgroundJobManager:
         """A record for what waited behind the cancelled job. It has records of its own: without this one it is late."""
         try:
             if head := tier.waiting(key):
-                from message_handler.processing import wake  # with all that a worker needs
-
                 wake(self._queue, head)
         except Unavailable:
             _log.warning("a waiting job was not woken")

@@ -6,11 +6,13 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from message_handler.bot_config import DEFAULT_BOT
-from message_handler.intake import conversation_key, texts_of
-from message_handler.models import DEFAULT_PLATFORM, Lock, Request, new_id, new_message
-from message_handler.stores.documents import timestamp
-from message_handler.stores.failover import Failover
+from message_handler.domain.conversations import DEFAULT_BOT, conversation_key
+from message_handler.domain.documents import timestamp
+from message_handler.domain.identifiers import DEFAULT_PLATFORM, new_id
+from message_handler.domain.messages import Request, new_message
+from message_handler.intake.requests import texts_of
+from message_handler.protocol.results import Lock
+from message_handler.tiers.failover import Failover
 
 
 def lock_view(lock: Lock) -> dict[str, Any]:

@@ -9,9 +9,9 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
-from message_handler.errors import SettingsError
-from message_handler.secrets import is_arn
-from message_handler.validation import MAX_DEBOUNCE_MS
+from message_handler.domain.errors import SettingsError
+from message_handler.domain.identifiers import is_arn
+from message_handler.domain.validation import MAX_DEBOUNCE_MS
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 

@@ -8,26 +8,33 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from message_handler import clients
 from message_handler.bot_config import BotConfigService
-from message_handler.intake import Intake
+from message_handler.drivers import aws
+from message_handler.drivers.breaker import CircuitBreaker
+from message_handler.intake.intake import Intake
 from message_handler.metrics import Meter
-from message_handler.queues import Queue, SqsQueue, ThreadQueue
+from message_handler.ports.archive import Archive
+from message_handler.ports.audit import Audit
+from message_handler.ports.configuration import ConfigurationStore
+from message_handler.ports.outbox import Outbox
+from message_handler.ports.queue import Queue
+from message_handler.ports.retention import Retention
+from message_handler.ports.tier import Tier
+from message_handler.queue.sqs import SqsQueue
+from message_handler.queue.threads import ThreadQueue
 from message_handler.settings import Settings
-from message_handler.stores.breaker import CircuitBreaker
-from message_handler.stores.failover import Failover
-from message_handler.stores.port import Archive, Audit, ConfigurationStore, Outbox, Retention, Tier
+from message_handler.tiers.failover import Failover
 
 if TYPE_CHECKING:
-    from message_handler.admin_configuration import ConfigurationAdmin
-    from message_handler.ai import AI, Completion
     from message_handler.ai.answering import Ask
-    from message_handler.delivery import Deliveries
-    from message_handler.egress import Egress
-    from message_handler.models import AnyRecord, Outcome
-    from message_handler.processing import Worker
-    from message_handler.secrets import Secrets
-    from message_handler.stores.database import Database
+    from message_handler.ai.port import AI, Completion
+    from message_handler.configuration.admin import ConfigurationAdmin
+    from message_handler.delivery.deliveries import Deliveries
+    from message_handler.domain.records import AnyRecord, Outcome
+    from message_handler.drivers.egress import Egress
+    from message_handler.drivers.postgres import Database
+    from message_handler.drivers.secrets import Secrets
+    from message_handler.worker.worker import Worker
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +80,9 @@ class Parts(IntakeParts):
     @property
     def configuration(self) -> ConfigurationAdmin:
         """What operators write. Only they wait for its import."""
-        from message_handler.admin_configuration import ConfigurationAdmin
+        from message_handler.configuration.admin import ConfigurationAdmin
 
-        return ConfigurationAdmin(self.configurations, self.bots, self.egress, self.secrets)
+        return ConfigurationAdmin(self.configurations, self.bots.refresh, self.egress, self.secrets)
 
 
 def build(settings: Settings | None = None, *, deployed: bool = False, meter: Meter | None = None) -> Parts:
@@ -124,8 +131,8 @@ class _Building:
         return self.whole().worker.process(record, time.time() + run_seconds, receive_count)
 
     def _finished(self) -> Parts:
-        from message_handler.delivery import Deliveries
-        from message_handler.processing import Worker
+        from message_handler.delivery.deliveries import Deliveries
+        from message_handler.worker.worker import Worker
 
         its, stores = self.intake, _others(self.database, self.intake.archive)
         settings, queue = its.settings, its.queue
@@ -167,38 +174,39 @@ class _Building:
 def _database(settings: Settings) -> Database | None:
     if not settings.database_url:
         return None
-    from message_handler.stores.database import Database, connector
+    from message_handler.drivers.postgres import Database
+    from message_handler.drivers.postgres_connection import connector
 
     return Database(connector(settings), CircuitBreaker("Postgres", settings.store_retry_after))
 
 
 def _archive(settings: Settings, database: Database | None, *, deployed: bool) -> Archive:
     if database:
-        from message_handler.stores.postgres_archive import PostgresArchive
+        from message_handler.archive.postgres import PostgresArchive
 
         # Elsewhere threads may be interrupted, as by Ctrl-C: whoever goes for others must not be.
         return PostgresArchive(database, together=deployed)
     if deployed or settings.redis_url or settings.job_queue_url:
-        from message_handler.stores.no_archive import NoArchive
+        from message_handler.archive.none import NoArchive
 
         return NoArchive()
-    from message_handler.stores.memory_archive import MemoryArchive
+    from message_handler.archive.memory import MemoryArchive
 
     return MemoryArchive()
 
 
 def _tiers(settings: Settings, database: Database | None, *, deployed: bool) -> Failover:
     """The tiers that there may be, best first."""
-    from message_handler.stores.memory import MemoryTier
+    from message_handler.tiers.memory import MemoryTier
 
     tiers: list[Tier] = []
     if settings.redis_url:
-        from message_handler.stores.redis import RedisTier
-        from message_handler.stores.redis_client import connect
+        from message_handler.drivers.redis import connect
+        from message_handler.tiers.redis import RedisTier
 
         tiers.append(RedisTier(connect(settings), settings, together=deployed))
     if database:
-        from message_handler.stores.postgres import PostgresTier
+        from message_handler.tiers.postgres import PostgresTier
 
         tiers.append(PostgresTier(database, settings, together=deployed))
     # Whoever works in another process never finishes what waits in this one's memory.
@@ -218,10 +226,10 @@ class _Others(NamedTuple):
 
 def _others(database: Database | None, archive: Archive) -> _Others:
     if database:
-        from message_handler.stores.postgres_audit import PostgresAudit
-        from message_handler.stores.postgres_configuration import PostgresConfiguration
-        from message_handler.stores.postgres_outbox import PostgresOutbox
-        from message_handler.stores.postgres_retention import PostgresRetention
+        from message_handler.archive.postgres_audit import PostgresAudit
+        from message_handler.archive.postgres_configuration import PostgresConfiguration
+        from message_handler.archive.postgres_outbox import PostgresOutbox
+        from message_handler.archive.postgres_retention import PostgresRetention
 
         return _Others(
             PostgresConfiguration(database),
@@ -229,8 +237,8 @@ def _others(database: Database | None, archive: Archive) -> _Others:
             PostgresOutbox(database),
             PostgresRetention(database),
         )
-    from message_handler.stores.memory_archive import MemoryArchive
-    from message_handler.stores.no_archive import NoAudit, NoConfiguration
+    from message_handler.archive.memory import MemoryArchive
+    from message_handler.archive.none import NoAudit, NoConfiguration
 
     return _Others(NoConfiguration(), archive.audit if isinstance(archive, MemoryArchive) else NoAudit())
 
@@ -247,7 +255,7 @@ def _sqs(settings: Settings) -> SqsQueue:
         max_pool_connections=20,
     )
     assert settings.job_queue_url
-    return SqsQueue(clients.client("sqs", config=config), settings.job_queue_url, settings.dead_letter_queue_url)
+    return SqsQueue(aws.client("sqs", config=config), settings.job_queue_url, settings.dead_letter_queue_url)
 
 
 def _hasty_client() -> Any:
@@ -259,18 +267,18 @@ def _hasty_client() -> Any:
     from botocore.config import Config
 
     config = Config(connect_timeout=1, read_timeout=2, retries={"total_max_attempts": 1}, max_pool_connections=20)
-    return clients.client("sqs", config=config)
+    return aws.client("sqs", config=config)
 
 
 def _egress(settings: Settings) -> Egress:
-    from message_handler.egress import Egress
+    from message_handler.drivers.egress import Egress
 
     hosts = [host.strip() for host in settings.egress_allowed_hosts.split(",") if host.strip()]
     return Egress(hosts, allow_loopback=settings.egress_allow_loopback)
 
 
 def _secrets(settings: Settings) -> Secrets:
-    from message_handler.secrets import Secrets
+    from message_handler.drivers.secrets import Secrets
 
     return Secrets(settings.secrets_prefix, literals=settings.allow_literal_secrets)
 

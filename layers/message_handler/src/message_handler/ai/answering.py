@@ -9,10 +9,10 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from message_handler.ai import Completion, Prompt, Watch
 from message_handler.ai.failures import Failure
+from message_handler.ai.port import Completion, Prompt, Watch
 from message_handler.ai.watched import TICK_SECONDS, Limits
-from message_handler.errors import AIError
+from message_handler.domain.errors import AIError
 
 _log = logging.getLogger(__name__)
 

@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from message_handler import clients
-from message_handler.ai import Completion, Prompt, Watch
 from message_handler.ai.failures import Failure, of_status
 from message_handler.ai.messages import system_of, turns_of
+from message_handler.ai.port import Completion, Prompt, Watch
 from message_handler.ai.reply import Reply, usage_of
 from message_handler.ai.watched import Limits, Line, attend
-from message_handler.egress import exchange, parse, resolve
-from message_handler.errors import EgressFailed, EgressRefused, MessageHandlerError
+from message_handler.domain.errors import EgressFailed, EgressRefused, MessageHandlerError
+from message_handler.drivers import aws
+from message_handler.drivers.egress import exchange, parse, resolve
 
 _STOPS = {
     "end_turn": None,
@@ -126,7 +126,7 @@ class Bedrock:
 def _client(region: str | None) -> Any:
     from botocore.config import Config
 
-    client = clients.client("bedrock-runtime", region_name=region, config=Config(retries={"total_max_attempts": 1}))
+    client = aws.client("bedrock-runtime", region_name=region, config=Config(retries={"total_max_attempts": 1}))
     client.meta.events.register("before-send.bedrock-runtime.*", _send)
     return client
 

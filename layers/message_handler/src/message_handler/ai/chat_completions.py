@@ -7,16 +7,16 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from message_handler.ai import Completion, Prompt, Watch
 from message_handler.ai.events import Events
 from message_handler.ai.failures import Failure, of_status
 from message_handler.ai.messages import system_of, turns_of
+from message_handler.ai.port import Completion, Prompt, Watch
 from message_handler.ai.reply import Reply, usage_of
 from message_handler.ai.watched import Limits, Line, attend
-from message_handler.egress import Egress, is_at
-from message_handler.errors import EgressFailed, EgressRefused, SecretRefused, Unavailable
-from message_handler.models import Usage
-from message_handler.secrets import Secrets
+from message_handler.domain.errors import EgressFailed, EgressRefused, SecretRefused, Unavailable
+from message_handler.domain.jobs import Usage
+from message_handler.drivers.egress import Egress, is_at
+from message_handler.drivers.secrets import Secrets
 
 if TYPE_CHECKING:
     from urllib3 import HTTPResponse

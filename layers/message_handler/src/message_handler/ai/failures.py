@@ -6,7 +6,7 @@ import math
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-from message_handler.errors import AIError
+from message_handler.domain.errors import AIError
 
 _MESSAGES = {
     "ai_timeout": "The AI did not answer in time.",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any, Literal
 
-from message_handler.ai import Prompt
+from message_handler.ai.port import Prompt
 
 #: A provider's role and the text.
 type Said = tuple[Literal["user", "assistant"], str]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Self
 
-from message_handler.ai import Completion
 from message_handler.ai.failures import Failure
-from message_handler.models import Usage
+from message_handler.ai.port import Completion
+from message_handler.domain.jobs import Usage
 
 #: Of everything that a provider sends for one answer.
 _MAX_BYTES = 4 * 1024 * 1024

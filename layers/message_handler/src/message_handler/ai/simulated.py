@@ -7,9 +7,9 @@ import re
 import time
 from collections.abc import Callable
 
-from message_handler.ai import Completion, Prompt, Watch
-from message_handler.errors import AIError
-from message_handler.models import Usage
+from message_handler.ai.port import Completion, Prompt, Watch
+from message_handler.domain.errors import AIError
+from message_handler.domain.jobs import Usage
 
 _SLOW = re.compile(r"\[slow:(\d{1,4}(?:\.\d{1,3})?)\]")
 _TICK_SECONDS = 0.1

@@ -17,8 +17,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 
-from message_handler.ai import Watch
 from message_handler.ai.failures import Failure
+from message_handler.ai.port import Watch
 
 #: The longest that the caller does not look elsewhere; Watch promises a quarter of a second.
 TICK_SECONDS = 0.2

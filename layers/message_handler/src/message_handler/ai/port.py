@@ -1,0 +1,63 @@
+"""The port behind which AI providers stand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from message_handler.domain.conversations import Turn
+from message_handler.domain.identifiers import DEFAULT_PLATFORM
+from message_handler.domain.jobs import Usage
+from message_handler.domain.messages import Message
+
+#: Called with the text so far, at least every quarter of a second while an answer is awaited. It raises to stop the
+#: call: the provider's connection is then closed, and the exception passes through.
+Watch = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What the AI is asked: the turns before, and the patient's messages that want an answer, oldest first.
+
+    `timeout` is what is left for the whole answer with all tries, in seconds. `request_id` is the same whenever the
+    same run asks again: providers that know idempotency keys take it as one.
+    """
+
+    bot_name: str
+    context: tuple[Turn, ...]
+    messages: tuple[Message, ...]
+    timeout: float
+    resources: dict[str, Any] = field(default_factory=dict)
+    request_id: str = ""
+    #: The tenant: whose secrets may be used.
+    platform_id: str = DEFAULT_PLATFORM
+    correlation_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """A whole reply; never the beginning of one that was cut off."""
+
+    text: str
+    usage: Usage | None = None
+    #: Whether the fallback gave it, because the first provider gave none.
+    by_fallback: bool = False
+
+
+def model_of(core_ai: dict[str, Any]) -> str | None:
+    """The model that a `core_ai` record asks; None for the simulated AI. Azure names it in a deployment's address."""
+    scheme, _, rest = core_ai["api_endpoint"].partition("://")
+    if scheme.lower() == "bedrock":
+        return str(rest)
+    if scheme.lower() == "simulated":
+        return None
+    _, _, deployment = rest.partition("/deployments/")
+    return core_ai["meta_data"].get("model") or deployment.partition("?")[0].partition("/")[0] or None
+
+
+class AI(Protocol):
+    """Answers a prompt."""
+
+    def complete(self, prompt: Prompt, watch: Watch) -> Completion:
+        """The whole reply. Raises AIError if there is none within the prompt's timeout."""

@@ -1,0 +1,145 @@
+"""In place of Postgres where none is configured: nothing is archived, and every run goes on without a fence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+from message_handler.domain.conversations import ConversationKey, Turn
+from message_handler.domain.errors import Unavailable
+from message_handler.domain.handoff import HandedBack, Holding
+from message_handler.domain.jobs import Job
+from message_handler.domain.messages import Message
+from message_handler.ports.archive import Committed, Conversation, Erased, Fence, Minute, Noted, Settled, Verdict
+from message_handler.ports.audit import AuditEntry
+from message_handler.ports.configuration import Records
+
+
+class NoArchive:
+    """Knows nothing, permits nothing. Replies are guarded by the tier alone, and remembered by it for an hour."""
+
+    name: Literal["postgres", "memory", "none"] = "none"
+    away = True
+
+    def ping(self) -> None:
+        raise Unavailable("Postgres")
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+    def migrate(self) -> list[str]:
+        raise Unavailable("Postgres")
+
+    def fence(self, job: Job, *, successor_id: str, turns: int, drain: bool = False) -> Fence:
+        raise Unavailable("Postgres")
+
+    def commit(self, job: Job, fence: int) -> Committed | None:
+        raise Unavailable("Postgres")
+
+    def archive(self, job: Job) -> bool:
+        raise Unavailable("Postgres")
+
+    def interrupt(self, job: Job) -> None:
+        raise Unavailable("Postgres")
+
+    def cancel(self, job: Job) -> Verdict:
+        raise Unavailable("Postgres")
+
+    def raise_fence(self, key: ConversationKey) -> None:
+        raise Unavailable("Postgres")
+
+    def supersede(self, job: Job, successor_id: str) -> None:
+        raise Unavailable("Postgres")
+
+    def settled(self, key: ConversationKey, message_ids: Sequence[str]) -> dict[str, Settled]:
+        return {}
+
+    def unfinished(self, *, most: int) -> list[Job]:
+        return []
+
+    def settled_by(self, key: ConversationKey, message_id: str) -> str | None:
+        return None
+
+    def job(self, platform_id: str, job_id: str) -> Job | None:
+        return None
+
+    def jobs(
+        self,
+        platform_id: str,
+        *,
+        status: str | None,
+        conversation_id: str | None,
+        behind: tuple[int, str] | None,
+        most: int,
+    ) -> list[Job]:
+        raise Unavailable("Postgres")
+
+    def last_end(self, platform_id: str) -> float | None:
+        raise Unavailable("Postgres")
+
+    def minutes(self, platform_id: str, *, since: float, until: float) -> list[Minute]:
+        raise Unavailable("Postgres")
+
+    def reopen(self, job: Job, entry: AuditEntry) -> bool:
+        raise Unavailable("Postgres")
+
+    def conversation(self, key: ConversationKey) -> Conversation | None:
+        return None
+
+    def bot_of(self, key: ConversationKey) -> str | None:
+        return None
+
+    def hand_off(self, key: ConversationKey, bot_id: str) -> None:
+        raise Unavailable("Postgres")
+
+    def note_sale(self, key: ConversationKey, bot_id: str, said: Sequence[Turn]) -> Noted:
+        raise Unavailable("Postgres")
+
+    def hold(
+        self, key: ConversationKey, messages: Sequence[Message], context: Sequence[Turn], resources: dict[str, Any]
+    ) -> Holding | None:
+        raise Unavailable("Postgres")
+
+    def is_held(self, key: ConversationKey, message_id: str) -> bool:
+        return False
+
+    def hand_back(self, key: ConversationKey) -> bool:
+        raise Unavailable("Postgres")
+
+    def held(self, key: ConversationKey) -> HandedBack | None:
+        raise Unavailable("Postgres")
+
+    def given_back(self, key: ConversationKey, back: HandedBack, job_id: str) -> None:
+        raise Unavailable("Postgres")
+
+    def to_give_back(self) -> list[ConversationKey]:
+        return []
+
+    def erase(self, key: ConversationKey, entry: AuditEntry | None = None) -> Erased:
+        raise Unavailable("Postgres")
+
+    def erased(self, key: ConversationKey, accepted_at: float) -> float | None:
+        return None
+
+    def configuration(self, platform_id: str, bot_id: str) -> dict[str, Any] | None:
+        raise Unavailable("Postgres")
+
+
+class NoAudit:
+    """In place of Postgres' audit: what must be in it can't be done."""
+
+    def note(self, platform_id: str, entry: AuditEntry) -> None:
+        raise Unavailable("Postgres, which keeps the audit,")
+
+    def entries(self, platform_id: str, *, kind: str | None, before_id: int | None, most: int) -> list[AuditEntry]:
+        raise Unavailable("Postgres")
+
+
+class NoConfiguration:
+    """In place of Postgres' configuration: there is none to show, and nowhere to keep one."""
+
+    def read[T](self, platform_id: str, look: Callable[[Records], T]) -> T:
+        raise Unavailable("Postgres")
+
+    def change[T](self, platform_id: str, step: Callable[[Records], T]) -> T:
+        raise Unavailable("Postgres")

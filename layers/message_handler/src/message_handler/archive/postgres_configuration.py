@@ -1,0 +1,61 @@
+"""What tenants configured, in Postgres."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from pg8000.native import Connection
+
+from message_handler.archive import postgres_audit
+from message_handler.drivers.postgres import Database, execute, transaction
+from message_handler.ports.audit import AuditEntry
+from message_handler.ports.configuration import RecordKind, Records
+
+
+@dataclass(frozen=True, slots=True)
+class _PostgresRecords:
+    """A tenant's rows, on one connection; each kind has its statements under its table's name."""
+
+    connection: Connection
+    platform_id: str
+
+    def all(self, kind: RecordKind) -> list[dict[str, Any]]:
+        return [row[0] for row in self._execute(kind, id=None)]
+
+    def get(self, kind: RecordKind, id_: str) -> dict[str, Any] | None:
+        rows = self._execute(kind, id=id_)
+        return rows[0][0] if rows else None
+
+    def put(self, kind: RecordKind, record: dict[str, Any]) -> bool:
+        values = record | {"meta_data": json.dumps(record["meta_data"])}
+        return bool(self._execute(f"put_{kind}", **values)[0][0])
+
+    def delete(self, kind: RecordKind, id_: str) -> None:
+        self._execute(f"delete_{kind}", id=id_)
+
+    def note(self, entry: AuditEntry) -> None:
+        postgres_audit.note(self.connection, self.platform_id, entry)
+
+    def _execute(self, statement: str, **values: Any) -> list[Any]:
+        return execute(self.connection, values | {"platform_id": self.platform_id}, statement)
+
+
+class PostgresConfiguration:
+    """Keeps what tenants configured."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def read[T](self, platform_id: str, look: Callable[[Records], T]) -> T:
+        return self._database.run(lambda connection: look(_PostgresRecords(connection, platform_id)))
+
+    def change[T](self, platform_id: str, step: Callable[[Records], T]) -> T:
+        def work(connection: Connection) -> T:
+            with transaction(connection):
+                execute(connection, {"platform_id": platform_id}, "lock_configuration")
+                return step(_PostgresRecords(connection, platform_id))
+
+        return self._database.run(work)

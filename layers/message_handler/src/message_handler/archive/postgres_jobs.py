@@ -1,0 +1,58 @@
+"""Jobs as the statements of Postgres take them: values by name."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Sequence
+from typing import Any
+
+from message_handler.domain.conversations import ConversationKey
+from message_handler.domain.documents import as_text, job_document
+from message_handler.domain.jobs import Job
+from message_handler.domain.messages import Message
+
+type Values = dict[str, Any]
+
+
+def key_values(key: ConversationKey) -> Values:
+    return {"platform_id": key.platform_id, "conversation_id": key.conversation_id, "name_hash": key.name_hash}
+
+
+def job_values(job: Job) -> Values:
+    return key_values(job.key) | {
+        "job_id": job.job_id,
+        "bot_id": job.bot_id,
+        "oldest": job.accepted_at,
+        "message_ids": [message.message_id for message in job.messages],
+        "ids": [id_ for message in job.messages for id_ in message.ids],
+        "created_at": job.created_at,
+        "started_at": job.started_at,
+        "document": job_document(job),
+        "promises": job.promises or None,
+    }
+
+
+def end_values(job: Job, messages: Sequence[Message] | None = None, *, settled: Container[str] = ()) -> Values:
+    """An ended job for `end_jobs`, which settles these of its messages, or all.
+
+    Ids that were `settled` alone stay with the job that settled them.
+    """
+    messages = job.messages if messages is None else messages
+    said = [("user", m.content, m.message_id if m.given else None) for m in messages]
+    if job.reply is not None:
+        said.append(("assistant", job.reply, None))
+    return job_values(job) | {
+        "run_id": job.job_id,
+        "status": job.status.value,
+        "finished_at": job.finished_at,
+        "ids": [id_ for message in messages for id_ in message.ids if id_ not in settled],
+        "roles": [role for role, _, _ in said],
+        "contents": [content for _, content, _ in said],
+        "turn_ids": [turn_id for _, _, turn_id in said],
+        "given_ids": list(job.given_ids),
+    }
+
+
+def numbered(jobs: Sequence[Values]) -> Values:
+    """Jobs as a function takes them, all at once. JSON has no infinity, which is how old nothing is."""
+    rows = [job | {"number": number, "oldest": str(job["oldest"])} for number, job in enumerate(jobs)]
+    return {"jobs": as_text(rows)}

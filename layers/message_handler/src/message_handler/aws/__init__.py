@@ -1,0 +1,1 @@
+"""What AWS itself asks of the functions, beside HTTP and queues."""

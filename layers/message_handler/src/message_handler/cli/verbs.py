@@ -1,0 +1,240 @@
+"""What each command does: calls the API, and prints what it said."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+from argparse import Namespace
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from message_handler.cli.client import Answer, Client
+from message_handler.cli.tables import fields, printable, table
+
+Verb = Callable[[Client, Namespace], int | None]
+
+_ID_FIELDS = {"bots": "bot_id", "core-ai": "core_ai_id", "platforms": "platform_id"}
+_RECORD_COLUMNS = {
+    "bots": ("bot_id", "name", "language", "is_active", "core_ai_id"),
+    "core-ai": ("core_ai_id", "name", "api_endpoint", "auth_required", "timeout_seconds"),
+    "platforms": ("platform_id", "name", "base_url"),
+}
+_LOCK_COLUMNS = ("conversation_id", "ai_job_id", "acquired_at", "heartbeat_at", "consolidated_messages", "tier")
+_JOB_COLUMNS = ("job_id", "conversation_id", "status", "created_at", "finished_at", "error_code", "superseded_by")
+_DELIVERY_COLUMNS = ("webhook_id", "conversation_id", "job_id", "attempts", "created_at", "last_error")
+_AUDIT_COLUMNS = ("id", "at", "actor", "action", "kind", "record_id")
+
+
+class Declined(Exception):
+    """Whoever was asked did not want it."""
+
+
+class NoTerminal(Exception):
+    """Nobody can be asked."""
+
+
+def confirm(options: Namespace, what: str) -> None:
+    """Ask before something is done that can't be undone."""
+    if options.yes:
+        return
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise NoTerminal(f"{what}: there is no terminal to ask at; say --yes")
+    sys.stderr.write(f"{printable(what)}? [y/N] ")
+    sys.stderr.flush()
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise Declined("nothing was done")
+
+
+def say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+
+
+def show(options: Namespace, answer: Answer, text: str | None = None) -> None:
+    """An answer, as JSON or for people."""
+    say(json.dumps(answer.body, ensure_ascii=False, indent=2) if options.json else text or fields(answer.body))
+
+
+def page(options: Namespace, answer: Answer, name: str, columns: Sequence[str]) -> None:
+    """A list, and how to go on where there is more."""
+    show(options, answer, table(answer.body[name], columns))
+    if not options.json and answer.body.get("next"):
+        sys.stderr.write(f"there are more: --next {printable(answer.body['next'])}\n")
+
+
+def status(client: Client, options: Namespace) -> int:
+    answer = client.call("GET", "admin", "status")
+    show(options, answer)
+    return 1 if answer.body.get("status") == "unhealthy" else 0
+
+
+def health(client: Client, options: Namespace) -> int:
+    answer = client.call("GET", "health", accept=(503,), signed_in=False)
+    show(options, answer, printable(str(answer.body.get("status", "down"))))
+    return 0 if answer.status == 200 else 1
+
+
+# Locks.
+
+
+def list_locks(client: Client, options: Namespace) -> None:
+    page(options, client.call("GET", "admin", "locks"), "locks", _LOCK_COLUMNS)
+
+
+def show_lock(client: Client, options: Namespace) -> None:
+    show(options, client.call("GET", "admin", "locks", options.conversation_id))
+
+
+def release_lock(client: Client, options: Namespace) -> None:
+    confirm(options, f"Release the lock of {options.conversation_id}, and let another worker answer")
+    show(options, client.call("DELETE", "admin", "locks", options.conversation_id))
+
+
+def clean_up_locks(client: Client, options: Namespace) -> None:
+    confirm(options, f"Free all locks that are older than {options.max_age_hours:g} hours")
+    body = {"max_age_hours": options.max_age_hours}
+    show(options, client.call("POST", "admin", "locks", "cleanup", body=body))
+
+
+# Jobs.
+
+
+def list_jobs(client: Client, options: Namespace) -> None:
+    query = {
+        "status": options.status,
+        "conversation_id": options.conversation,
+        "limit": options.limit,
+        "next": options.next,
+    }
+    page(options, client.call("GET", "admin", "jobs", query=query), "jobs", _JOB_COLUMNS)
+
+
+def show_job(client: Client, options: Namespace) -> None:
+    show(options, client.call("GET", "jobs", options.job_id))
+
+
+def retry_job(client: Client, options: Namespace) -> None:
+    show(options, client.call("POST", "admin", "jobs", options.job_id, "retry"))
+
+
+def cancel_job(client: Client, options: Namespace) -> None:
+    confirm(options, f"Cancel the job {options.job_id}, and leave its messages unanswered")
+    show(options, client.call("DELETE", "jobs", options.job_id))
+
+
+# Dead letters.
+
+
+def list_dead_letters(client: Client, options: Namespace) -> None:
+    answer = client.call("GET", "admin", "dead-letters")
+    records = answer.body.get("records")
+    about = "" if records is None else f"\n\nrecords in the dead letters, of all tenants: {records}"
+    show(options, answer, table(answer.body["deliveries"], _DELIVERY_COLUMNS) + about)
+
+
+def redrive_dead_letters(client: Client, options: Namespace) -> None:
+    confirm(options, "Try all deliveries that were given up for another day")
+    show(options, client.call("POST", "admin", "dead-letters", "redrive"))
+
+
+# Configuration.
+
+
+def list_records(client: Client, options: Namespace) -> None:
+    name = options.noun.replace("-", "_")
+    page(options, client.call("GET", "admin", options.noun), name, _RECORD_COLUMNS[options.noun])
+
+
+def show_record(client: Client, options: Namespace) -> None:
+    answer = client.call("GET", "admin", options.noun, options.id)
+    show(options, answer, fields(answer.body | {"revision": (answer.etag or "").strip('"')}))
+
+
+def put_record(client: Client, options: Namespace) -> None:
+    text = sys.stdin.read() if options.file == "-" else Path(options.file).read_text(encoding="utf-8")
+    headers = {"If-None-Match": "*"} if options.new else _if_match(options)
+    show(options, client.call("PUT", "admin", options.noun, options.id, body=_record(text), headers=headers))
+
+
+def delete_record(client: Client, options: Namespace) -> None:
+    confirm(options, f"Delete {options.id} of the {options.noun}")
+    show(options, client.call("DELETE", "admin", options.noun, options.id, headers=_if_match(options)))
+
+
+def edit_record(client: Client, options: Namespace) -> None:
+    """Show a record in the user's editor, and write it back if nobody else has changed it meanwhile."""
+    answer = client.call("GET", "admin", options.noun, options.id)
+    before = json.dumps(answer.body, ensure_ascii=False, indent=2) + "\n"
+    editor = os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi"
+    with tempfile.TemporaryDirectory() as directory:  # nobody else may look into it
+        file = Path(directory) / f"{_ID_FIELDS[options.noun]}.json"
+        file.write_text(before, encoding="utf-8")
+        if subprocess.run([*shlex.split(editor), str(file)], check=False).returncode != 0:  # noqa: S603  the user's own
+            raise Declined("the editor failed: nothing was done")
+        after = file.read_text(encoding="utf-8")
+    if after == before:
+        raise Declined("nothing was changed")
+    headers = {"If-Match": answer.etag} if answer.etag else {}
+    show(options, client.call("PUT", "admin", options.noun, options.id, body=_record(after), headers=headers))
+
+
+def _record(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        # Not chained, and without its text: there may be a token in it.
+        raise ValueError("the record is not JSON") from None
+
+
+def _if_match(options: Namespace) -> dict[str, str]:
+    return {} if options.if_match is None else {"If-Match": f'"{options.if_match}"'}
+
+
+# Conversations.
+
+
+def show_conversation(client: Client, options: Namespace) -> None:
+    answer = client.call("GET", "conversations", options.conversation_id)
+    turns = table(answer.body["turns"], ("created_at", "role", "content"))
+    about = {name: value for name, value in answer.body.items() if name != "turns"}
+    show(options, answer, f"{fields(about)}\n\n{turns}")
+
+
+def export_conversation(client: Client, options: Namespace) -> None:
+    """Always JSON, and whole: it is for the patient, or for another system."""
+    records: list[Any] = []
+    query: dict[str, Any] = {}
+    while True:
+        found = client.call("GET", "admin", "conversations", options.conversation_id, "export", query=query).body
+        records += found["records"]
+        if found["next"] is None:
+            break
+        query = {"after": found["next"]}
+    whole = {"conversation_id": options.conversation_id, "records": records}
+    text = json.dumps(whole, ensure_ascii=False, indent=2) + "\n"
+    if options.output is None:
+        sys.stdout.write(text)
+        return
+    # A patient's data: nobody else may read it, and nothing is overwritten.
+    file = os.open(options.output, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(file, "w", encoding="utf-8") as stream:
+        stream.write(text)
+
+
+def erase_conversation(client: Client, options: Namespace) -> None:
+    confirm(options, f"Erase the conversation {options.conversation_id} everywhere, for good")
+    show(options, client.call("DELETE", "admin", "conversations", options.conversation_id))
+
+
+def hand_off(client: Client, options: Namespace) -> None:
+    body = {"to": options.to}
+    show(options, client.call("POST", "conversations", options.conversation_id, "handoff", body=body))
+
+
+def list_audit(client: Client, options: Namespace) -> None:
+    query = {"kind": options.kind, "limit": options.limit, "next": options.next}
+    page(options, client.call("GET", "admin", "audit", query=query), "entries", _AUDIT_COLUMNS)

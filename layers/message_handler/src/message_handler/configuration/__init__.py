@@ -1,0 +1,1 @@
+"""What tenants configure: the records' rules, their redaction, and how operators change them."""

@@ -1,0 +1,266 @@
+"""What operators do with configuration: show, write and delete records, each checked against the others.
+
+Each change is in the audit, written in the same transaction. Who names the revision that was seen changes that one or
+nothing.
+
+A token never moves to another host than the one that it was stored for: not with a new address, not with a record
+that was read, changed and written back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from message_handler.configuration.records import KINDS, parse_record, usable
+from message_handler.configuration.redaction import REDACTED, redacted, redacted_change
+from message_handler.domain.conversations import DEFAULT_BOT
+from message_handler.domain.errors import (
+    Conflict,
+    EgressRefused,
+    InvalidRequest,
+    NotFound,
+    PreconditionFailed,
+    SecretRefused,
+)
+from message_handler.domain.identifiers import DEFAULT_PLATFORM, IDENTIFIER_RULE, is_identifier
+from message_handler.drivers.egress import Egress, host_of
+from message_handler.drivers.secrets import Secrets
+from message_handler.ports.audit import AuditEntry
+from message_handler.ports.configuration import ConfigurationStore, RecordKind, Records
+
+_FALLBACK = "fallback_core_ai_id"
+
+#: What a record must be for a write: at this revision, not there, there at any revision; or whatever it is.
+Expected = int | Literal["new", "there"] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A record as operators see it, and its revision."""
+
+    record: dict[str, Any]
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigurationAdmin:
+    """Each tenant sees and changes its own records. Raises RequestError, or Unavailable without Postgres."""
+
+    store: ConfigurationStore
+    #: Shares the configuration of these bots of a tenant as it is now.
+    refresh: Callable[[str, Iterable[str]], None]
+    egress: Egress
+    secrets: Secrets
+
+    def all(self, kind: RecordKind, platform_id: str) -> list[dict[str, Any]]:
+        """Every record of a kind, ordered by id, without secrets."""
+        found = self.store.read(platform_id, lambda records: records.all(kind))
+        return [_shown(kind, record) for record in found]
+
+    def get(self, kind: RecordKind, platform_id: str, id_: str) -> Shown:
+        """One record, without secrets."""
+        _check_id(kind, id_)
+        stored = _found(kind, self.store.read(platform_id, lambda records: records.get(kind, id_)))
+        return Shown(_shown(kind, stored), stored["revision"])
+
+    def put(
+        self, kind: RecordKind, platform_id: str, id_: str, body: Any, *, actor: str, expected: Expected = None
+    ) -> tuple[bool, Shown]:
+        """Write a whole record; whether it is a new one, and the record without secrets.
+
+        What the body leaves out gets its default. A secret given as `***` stays as it is stored. Raises
+        PreconditionFailed, and changes nothing, if the record is not as `expected`.
+        """
+        _check_id(kind, id_)
+        if kind == "platforms" and id_ != platform_id:
+            raise NotFound("there is no such platform", field="platform_id")
+        ids = {KINDS[kind].id_field: id_} | ({"platform_id": platform_id} if kind == "bots" else {})
+        record = parse_record(kind, body, ids)
+        self._check_address(record, "api_endpoint")
+        self._check_address(record, "base_url")
+
+        def step(records: Records) -> tuple[bool, dict[str, Any], list[str]]:
+            if kind != "platforms" and records.get("platforms", platform_id) is None:
+                raise Conflict("your platform has no record yet: write that first", field="platform_id")
+            was = records.get(kind, id_)
+            _check_expected(was, expected)
+            whole = _complete(kind, record, was, records)
+            self._check_secrets(whole, platform_id)
+            created = records.put(kind, whole)
+            if expected == "new" and not created:
+                # Two at once saw none: without a platform's row there is nothing to lock.
+                raise PreconditionFailed("there is one already")
+            stored = _found(kind, records.get(kind, id_))
+            records.note(AuditEntry(actor, "put", kind, id_, was and _shown(kind, was), _noted(kind, stored, was)))
+            return created, stored, _answering(kind, id_, records)
+
+        created, stored, answering = self.store.change(platform_id, step)
+        self.refresh(platform_id, answering)
+        return created, Shown(_shown(kind, stored), stored["revision"])
+
+    def delete(self, kind: RecordKind, platform_id: str, id_: str, *, actor: str, expected: Expected = None) -> None:
+        """Delete a record that nothing refers to. Raises Conflict where something does, or PreconditionFailed."""
+        _check_id(kind, id_)
+
+        def step(records: Records) -> None:
+            was = _found(kind, records.get(kind, id_))
+            _check_expected(was, expected)
+            if user := _user(kind, id_, records):
+                raise Conflict(user, field=KINDS[kind].id_field)
+            records.delete(kind, id_)
+            records.note(AuditEntry(actor, "delete", kind, id_, _shown(kind, was)))
+
+        self.store.change(platform_id, step)
+        # What may be deleted answers nobody but, if it is one, as a bot.
+        self.refresh(platform_id, [id_] if kind == "bots" else [])
+
+    def _check_address(self, record: dict[str, Any], field: str) -> None:
+        url = record.get(field)
+        if url is None or (field == "api_endpoint" and url.startswith(("simulated://", "bedrock://"))):
+            return
+        try:
+            self.egress.check(url)
+        except EgressRefused as refused:
+            raise InvalidRequest(str(refused), field=field) from None
+
+    def _check_secrets(self, record: dict[str, Any], platform_id: str) -> None:
+        """Those that are kept as they were stored too: they may be from before, and are not used any more."""
+        secrets = [("auth_token", record.get("auth_token"))]
+        secrets += [("meta_data.webhook_secrets", each) for each in record["meta_data"].get("webhook_secrets") or ()]
+        for field, secret in secrets:
+            try:
+                self.secrets.check(secret or "", platform_id)
+            except SecretRefused as refused:
+                if secret:
+                    raise InvalidRequest(str(refused), field=field) from None
+
+
+def _shown(kind: RecordKind, record: dict[str, Any]) -> dict[str, Any]:
+    """Of what somebody wrote into a table by hand only what can be used: who knows what else is in it."""
+    return _visible(redacted(_known(kind, record)))
+
+
+def _noted(kind: RecordKind, record: dict[str, Any], was: dict[str, Any] | None) -> dict[str, Any]:
+    """As `_shown`, and telling which secrets are new."""
+    return _visible(redacted_change(_known(kind, record), was and _known(kind, was)))
+
+
+def _known(kind: RecordKind, record: dict[str, Any]) -> dict[str, Any]:
+    known, _ = usable(kind, record["meta_data"])
+    return record | {"meta_data": known}
+
+
+def _visible(record: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in record.items() if name not in ("auth_host", "revision")}
+
+
+def _check_expected(stored: dict[str, Any] | None, expected: Expected) -> None:
+    """Whether it is new, the write itself tells."""
+    if expected == "there" and stored is None:
+        raise PreconditionFailed("there is none")
+    if isinstance(expected, int) and (stored is None or stored["revision"] != expected):
+        raise PreconditionFailed("somebody has changed it since: look at it again")
+
+
+def _check_id(kind: RecordKind, id_: str) -> None:
+    if not is_identifier(id_):
+        raise InvalidRequest(IDENTIFIER_RULE, field=KINDS[kind].id_field)
+
+
+def _found(kind: RecordKind, record: dict[str, Any] | None) -> dict[str, Any]:
+    if record is None:
+        raise NotFound(f"there is no such {KINDS[kind].noun}", field=KINDS[kind].id_field)
+    return record
+
+
+# Complete a record with what is stored, and check it against the others.
+
+
+def _complete(
+    kind: RecordKind, record: dict[str, Any], stored: dict[str, Any] | None, records: Records
+) -> dict[str, Any]:
+    if kind == "platforms":
+        return _with_webhook_secrets(record, stored)
+    if kind == "core_ai":
+        _check_fallback(record, records)
+        return _with_token(record, stored)
+    if record["core_ai_id"] is not None and not records.get("core_ai", record["core_ai_id"]):
+        raise InvalidRequest("there is no such AI core", field="core_ai_id")
+    return record
+
+
+def _check_fallback(record: dict[str, Any], records: Records) -> None:
+    """One step and no further: so a call has an end, and no cores lead in a circle."""
+    own, fallback_id, field = record["core_ai_id"], record["meta_data"].get(_FALLBACK), f"meta_data.{_FALLBACK}"
+    if fallback_id is None:
+        return
+    fallback = records.get("core_ai", fallback_id)
+    if fallback_id == own:
+        raise InvalidRequest("must be another AI core", field=field)
+    if fallback is None:
+        raise InvalidRequest("there is no such AI core", field=field)
+    if _fallback_of(fallback):
+        raise InvalidRequest("must be an AI core that has no fallback of its own", field=field)
+    if any(_fallback_of(core_ai) == own for core_ai in records.all("core_ai")):
+        raise InvalidRequest("must be left out: this AI core is another one's fallback", field=field)
+
+
+def _with_token(record: dict[str, Any], stored: dict[str, Any] | None) -> dict[str, Any]:
+    """The record with its token, and the host that the token is for."""
+    token = record["auth_token"]
+    host = host_of(record["api_endpoint"]) if token else None
+    if token == REDACTED:
+        if stored is None or stored["auth_token"] is None:
+            raise InvalidRequest("stands for a stored token, and none is stored", field="auth_token")
+        if stored["auth_host"] != host:
+            raise InvalidRequest("was stored for another host: give it anew for this one", field="auth_token")
+        token = stored["auth_token"]
+    return record | {"auth_token": token, "auth_host": host}
+
+
+def _with_webhook_secrets(record: dict[str, Any], stored: dict[str, Any] | None) -> dict[str, Any]:
+    """The first `***` is the first stored secret, the second the second: so a new one may be put before an old one."""
+    secrets = record["meta_data"].get("webhook_secrets") or ()
+    if REDACTED not in secrets:
+        return record
+    known = iter(usable("platforms", stored["meta_data"] if stored else None)[0].get("webhook_secrets", ()))
+    kept = [next(known, None) if secret == REDACTED else secret for secret in secrets]
+    if None in kept:
+        raise InvalidRequest("stands for a stored secret, and none is stored", field="meta_data.webhook_secrets")
+    return record | {"meta_data": record["meta_data"] | {"webhook_secrets": kept}}
+
+
+# Who refers to whom.
+
+
+def _fallback_of(core_ai: dict[str, Any]) -> Any:
+    meta_data = core_ai["meta_data"]
+    return meta_data.get(_FALLBACK) if isinstance(meta_data, dict) else None
+
+
+def _user(kind: RecordKind, id_: str, records: Records) -> str | None:
+    """What needs a record."""
+    if kind == "core_ai":
+        if any(bot["core_ai_id"] == id_ for bot in records.all("bots")):
+            return "a bot answers with it: change that first"
+        if any(_fallback_of(core_ai) == id_ for core_ai in records.all("core_ai")):
+            return "it is the fallback of another AI core: change that first"
+    if kind == "platforms":
+        if id_ == DEFAULT_PLATFORM:
+            return "it is the default platform, which stays"
+        if records.all("bots") or records.all("core_ai"):
+            return "it has bots or AI cores: delete these first"
+    return None
+
+
+def _answering(kind: RecordKind, id_: str, records: Records) -> list[str]:
+    """The bots whose configuration has the record in it."""
+    if kind == "bots":
+        return [id_]
+    bots = records.all("bots")
+    if kind == "core_ai":
+        cores = {id_} | {core_ai["core_ai_id"] for core_ai in records.all("core_ai") if _fallback_of(core_ai) == id_}
+        return [bot["bot_id"] for bot in bots if bot["core_ai_id"] in cores]
+    return list(dict.fromkeys([*(bot["bot_id"] for bot in bots), DEFAULT_BOT]))

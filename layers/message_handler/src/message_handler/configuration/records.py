@@ -1,0 +1,254 @@
+"""What may be configured of a bot, an AI core and a platform.
+
+Whoever writes a record is told of what is wrong with it, before a patient waits for it. What somebody wrote into a
+table by hand is used as far as it can be: `usable`.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_core import PydanticCustomError
+from pydantic_core.core_schema import ValidationInfo
+
+from message_handler.configuration.redaction import REDACTED
+from message_handler.domain.errors import InvalidRequest
+from message_handler.domain.identifiers import is_arn
+from message_handler.domain.validation import MAX_DEBOUNCE_MS, Identifier, Strict, check_json, field_name, validated
+from message_handler.ports.configuration import RecordKind
+
+_WEBHOOK_SECRET = "whsec_"  # noqa: S105  how Standard Webhooks' secrets begin
+
+_LANGUAGE = r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$"
+_TOKEN = r"^[!-~]{1,4096}$"  # noqa: S105  what one looks like
+_MODEL = r"^[!-~]{1,512}$"
+_REGION = r"^[a-z]{2}(-[a-z]+)+-[0-9]{1,2}$"
+#: RFC 3986's characters of a path and a query. `//` would name another host.
+_PATH = r"^/([A-Za-z0-9._~!$&'()*+,;=:@%-][A-Za-z0-9._~!$&'()*+,;=:@%/?-]{0,1000})?$"
+_ADVICE = {
+    _LANGUAGE: "must be a language, such as vi or pt-BR",
+    _TOKEN: "must be 1 to 4096 printable ASCII characters without spaces, or a Secrets Manager ARN",
+    _MODEL: "must be 1 to 512 printable ASCII characters without spaces",
+    _REGION: "must be an AWS region, such as eu-central-1",
+    _PATH: "must be a path that starts with one /, such as /webhooks/messages",
+}
+
+Name = Annotated[str, Field(min_length=1, max_length=200)]
+Description = Annotated[str, Field(max_length=2_000)]
+Characters = Annotated[int, Field(ge=0, le=1_000_000)]
+Tokens = Annotated[int, Field(ge=1, le=1_000_000)]
+Notice = Annotated[str, Field(min_length=1, max_length=2_000)]
+
+
+def _wrong(advice: str) -> PydanticCustomError:
+    # The advice is all of the message: nothing is formatted into it.
+    return PydanticCustomError("wrong", "{advice}", {"advice": advice})
+
+
+class BotMetaData(Strict):
+    """How a bot answers. What is None is not set: its readers know the defaults."""
+
+    double_texting: Literal["consolidate", "enqueue", "interrupt", "reject"] | None = None
+    debounce_ms: Annotated[int, Field(ge=0, le=MAX_DEBOUNCE_MS)] | None = None
+    debounce_max_ms: Annotated[int, Field(ge=0, le=30_000)] | None = None
+    max_context_messages: Annotated[int, Field(ge=0, le=1_000)] | None = None
+    max_context_characters: Characters | None = None
+    show_partial_reply: bool | None = None
+    failure_message: Any = None
+
+    @field_validator("debounce_max_ms")
+    @classmethod
+    def _bounds_the_debounce(cls, value: int | None, info: ValidationInfo) -> int | None:
+        if value is not None and value < (info.data.get("debounce_ms") or 0):
+            raise _wrong("must not be less than debounce_ms")
+        return value
+
+    @field_validator("failure_message")
+    @classmethod
+    def _is_text_in_languages(cls, value: Any) -> Any:
+        texts = list(value.values()) if isinstance(value, dict) else [value]
+        languages = value if isinstance(value, dict) else ()
+        if value is not None and not (
+            texts
+            and all(isinstance(text, str) and text.strip() and len(text) <= 2_000 for text in texts)
+            and all(re.fullmatch(_LANGUAGE, language) for language in languages)
+        ):
+            raise _wrong("must be a text of 1 to 2000 characters, or an object with one for each language")
+        return value
+
+
+class CoreAIMetaData(Strict):
+    """What a provider is asked for."""
+
+    model: Annotated[str, Field(pattern=_MODEL)] | None = None
+    temperature: Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)] | None = None
+    top_p: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] | None = None
+    max_tokens: Tokens | None = None
+    max_completion_tokens: Tokens | None = None
+    system_prompt: Annotated[str, Field(min_length=1, max_length=100_000)] | None = None
+    max_reply_characters: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    max_resources_characters: Characters | None = None
+    auth_header: Literal["authorization", "api-key"] | None = None
+    region: Annotated[str, Field(pattern=_REGION)] | None = None
+    fallback_core_ai_id: Identifier | None = None
+
+    @field_validator("max_completion_tokens")
+    @classmethod
+    def _is_the_only_limit(cls, value: int | None, info: ValidationInfo) -> int | None:
+        if value is not None and info.data.get("max_tokens") is not None:
+            raise _wrong("give either max_tokens or max_completion_tokens: providers take one")
+        return value
+
+
+class PlatformMetaData(Strict):
+    """How a platform is told of replies, and how much it may send."""
+
+    rate_limit_per_minute: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    webhook_path: Annotated[str, Field(pattern=_PATH)] | None = None
+    webhook_secrets: Annotated[list[str], Field(min_length=1, max_length=2)] | None = None
+
+    @field_validator("webhook_secrets")
+    @classmethod
+    def _are_secrets(cls, values: list[str] | None) -> list[str] | None:
+        if not all(value == REDACTED or is_arn(value) or _is_webhook_secret(value) for value in values or ()):
+            raise _wrong("must be whsec_ with the base64 of 24 to 64 bytes, or a Secrets Manager ARN, each")
+        return values
+
+
+class Bot(Strict):
+    """A bot's record, without its ids."""
+
+    name: Name
+    description: Description = ""
+    language: Annotated[str, Field(pattern=_LANGUAGE)] = "vi"
+    is_active: bool = True
+    core_ai_id: Identifier | None = None
+    meta_data: BotMetaData = BotMetaData()
+
+
+class CoreAI(Strict):
+    """An AI core's record, without its id. `auth_required` is whether it has a token, unless it says so itself."""
+
+    name: Name
+    api_endpoint: Annotated[str, Field(min_length=1, max_length=2_000)]
+    auth_required: bool | None = None
+    auth_token: Annotated[str, Field(pattern=_TOKEN)] | None = None
+    timeout_seconds: Annotated[int, Field(ge=1, le=100)] = 30
+    meta_data: CoreAIMetaData = CoreAIMetaData()
+
+    @field_validator("auth_token")
+    @classmethod
+    def _is_no_half_arn(cls, value: str | None) -> str | None:
+        if value and value.startswith("arn:") and not is_arn(value):
+            raise _wrong("is not the ARN of a secret in Secrets Manager")
+        return value
+
+
+class Platform(Strict):
+    """A platform's record, without its id."""
+
+    name: Name
+    description: Description = ""
+    base_url: Annotated[str, Field(min_length=1, max_length=2_000)] | None = None
+    auth_required: bool = False
+    meta_data: PlatformMetaData = PlatformMetaData()
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of record: the field that names one, what people call it, and what may be in it."""
+
+    id_field: str
+    noun: str
+    record: type[Strict]
+    meta_data: type[Strict]
+
+
+KINDS: dict[RecordKind, Kind] = {
+    "bots": Kind("bot_id", "bot", Bot, BotMetaData),
+    "core_ai": Kind("core_ai_id", "AI core", CoreAI, CoreAIMetaData),
+    "platforms": Kind("platform_id", "platform", Platform, PlatformMetaData),
+}
+
+
+def parse_record(kind: RecordKind, body: Any, ids: dict[str, str]) -> dict[str, Any]:
+    """A whole record of what somebody wrote, with `ids`: those of its address, which the body may only repeat.
+
+    Raises InvalidRequest.
+    """
+    body = dict(check_json(body))
+    for name, id_ in ids.items():
+        if body.pop(name, id_) != id_:
+            raise InvalidRequest("is not the one of the address", field=name)
+    record = validated(KINDS[kind].record, body, _ADVICE).model_dump()
+    record["meta_data"] = {name: value for name, value in record["meta_data"].items() if value is not None}
+    if kind == "core_ai":
+        _check_core_ai(record)
+    if kind == "platforms" and record["base_url"] is not None:
+        _check_base_url(record["base_url"])
+    return record | ids
+
+
+def _check_core_ai(record: dict[str, Any]) -> None:
+    """What depends on the endpoint, and on whether there is a token."""
+    scheme, _, rest = record["api_endpoint"].partition("://")
+    model, token = record["meta_data"].get("model"), record["auth_token"]
+    if scheme not in ("https", "http", "bedrock", "simulated") or "://" not in record["api_endpoint"]:
+        raise InvalidRequest("must start with https://, bedrock:// or simulated://", field="api_endpoint")
+    if not re.fullmatch(r"[^?#]*(\?api-version=[A-Za-z0-9.-]+)?", rest):
+        raise InvalidRequest("may have no query but api-version: it is shown to whoever reads it", field="api_endpoint")
+    if scheme == "bedrock" and not re.fullmatch(_MODEL, rest):
+        raise InvalidRequest("must be bedrock:// and a model's id or an inference profile's ARN", field="api_endpoint")
+    # Azure names the model in the address of its deployment.
+    if scheme in ("https", "http") and not model and "/deployments/" not in rest:
+        raise InvalidRequest("is missing: this endpoint wants to know which model", field="meta_data.model")
+    if record["auth_required"] is None:
+        record["auth_required"] = token is not None
+    if token and scheme in ("bedrock", "simulated"):
+        raise InvalidRequest("must be left out: this endpoint takes no token", field="auth_token")
+    if record["auth_required"] and not token and scheme in ("https", "http"):
+        raise InvalidRequest("is missing, where auth_required is true", field="auth_token")
+
+
+def _check_base_url(url: str) -> None:
+    try:
+        more = urlsplit(url).query or urlsplit(url).fragment or url.endswith(("?", "#"))
+    except ValueError:
+        raise InvalidRequest("is not a URL", field="base_url") from None
+    if more:
+        raise InvalidRequest("must end with its host or path: webhook_path follows", field="base_url")
+
+
+def usable(kind: RecordKind, meta_data: Any) -> tuple[dict[str, Any], list[str]]:
+    """What can be used of `meta_data` that nobody has checked, and the names of the keys that can't.
+
+    A wrong value counts as not set: the bot must go on answering.
+    """
+    values = meta_data if isinstance(meta_data, dict) else {}
+    values = {name: value for name, value in values.items() if value is not None}
+    left_out: list[str] = [] if isinstance(meta_data, dict) else ["meta_data"]
+    while True:
+        try:
+            KINDS[kind].meta_data.model_validate(values)
+        except ValidationError as error:
+            names = {str(one["loc"][0]) for one in error.errors(include_url=False, include_input=False)}
+            left_out += sorted(field_name([name]) for name in names)
+            values = {name: value for name, value in values.items() if name not in names}
+        else:
+            return values, left_out
+
+
+def _is_webhook_secret(value: str) -> bool:
+    if not value.startswith(_WEBHOOK_SECRET):
+        return False
+    try:
+        key = base64.b64decode(value.removeprefix(_WEBHOOK_SECRET), validate=True)
+    except (binascii.Error, ValueError):
+        return False
+    return 24 <= len(key) <= 64

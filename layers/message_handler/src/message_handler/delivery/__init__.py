@@ -1,0 +1,1 @@
+"""How platforms are told what became of a job."""

@@ -1,0 +1,176 @@
+"""Redis in cluster mode: each command goes to the node that serves its key's slot.
+
+redis-py has a client for clusters too. It isn't used, because a step must not cost more than its timeout: that client
+connects when it is made, asks all nodes for the slots one after the other when one of them is silent (a timeout each,
+one thread after the other), and sends what failed in a pipeline again, command by command.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import redis
+from redis.client import Pipeline
+from redis.connection import ConnectionPool
+from redis.crc import key_slot
+from redis.exceptions import AskError, ClusterDownError, MovedError
+
+from message_handler.drivers.redis_client import Client
+
+#: To how many nodes a command is sent: the one that had its slot, the one that has it, and the one that will have it.
+HOPS = 3
+
+Command = tuple[tuple[Any, ...], dict[str, Any]]
+
+
+class ClusterClient(redis.Redis):
+    """As `redis.Redis`, for commands of one key or of keys in one slot; those without any go to the node that `pool`,
+    which makes one anew at each call, connects to.
+
+    That node is asked for the slots too: at the first command, and again after a failure, because whoever failed may
+    have been replaced. So that is what outlives a node, such as ElastiCache's endpoint. Besides what `redis.Redis`
+    raises: ClusterDownError if nobody serves the slot, or if the nodes don't agree on who does.
+    """
+
+    def __init__(self, pool: Callable[[], ConnectionPool]) -> None:
+        self._new_pool = pool
+        super().__init__(connection_pool=pool())
+        self._guide = Client(connection_pool=self.connection_pool)
+        named = self.connection_pool.connection_kwargs
+        # ElastiCache Serverless is one node under the name that the URL has: one connection is enough.
+        self._nodes = {(named.get("host", "localhost"), named.get("port", 6379)): self._guide}
+        self._slots: dict[int, redis.Redis] = {}
+
+    @property
+    def pools(self) -> list[ConnectionPool]:
+        """The connections, by node."""
+        return [node.connection_pool for node in self._nodes.values()]
+
+    def close(self) -> None:
+        for pool in self.pools:
+            pool.disconnect()
+
+    def execute_command(self, *args: Any, **options: Any) -> Any:
+        slot = _slot(args)
+        if slot is None:
+            return _send(self._guide, (args, options))
+        with self._doubting():
+            return self._follow(self._serving(slot), (args, options))
+
+    def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Pipeline:
+        assert not transaction, "a transaction can't span nodes"
+        return _ClusterPipeline(self)
+
+    def execute_each(self, commands: list[Command], *, raise_on_error: bool) -> list[Any]:
+        """The answers to `commands`, for one round trip to each node; raises the first error among them, if it should.
+
+        A node that fails is its own commands' error, and no others'.
+        """
+        with self._doubting():
+            shares: dict[redis.Redis, list[int]] = defaultdict(list)
+            for number, (args, _) in enumerate(commands):
+                shares[self._serving(_slot(args))].append(number)
+            answers: dict[int, Any] = {}
+            for node, numbers in shares.items():
+                try:
+                    with self._doubting():
+                        told = _send_all(node, [commands[number] for number in numbers])
+                except redis.RedisError as error:
+                    told = [error] * len(numbers)
+                answers |= zip(numbers, told, strict=True)
+            for number, command in enumerate(commands):
+                if isinstance(answers[number], AskError):
+                    try:
+                        answers[number] = self._follow(self._serving(_slot(command[0])), command)
+                    except redis.RedisError as error:
+                        answers[number] = error
+                if raise_on_error and isinstance(answers[number], Exception):
+                    raise answers[number]
+            return [answers[number] for number in range(len(commands))]
+
+    @contextmanager
+    def _doubting(self) -> Iterator[None]:
+        """Who failed inside may have been replaced: the next command asks for the slots again."""
+        try:
+            yield
+        except (redis.ConnectionError, redis.TimeoutError, redis.ReadOnlyError, ClusterDownError):
+            self._slots = {}
+            raise
+
+    def _serving(self, slot: int | None) -> redis.Redis:
+        slots = self._slots
+        if not slots:
+            # In one piece, because other threads read it meanwhile.
+            slots = self._slots = {
+                number: self._node(host, port, self._guide)
+                for first, last, (host, port, *_), *_replicas in _send(self._guide, (("CLUSTER SLOTS",), {}))
+                for number in range(first, last + 1)
+            }
+        if slot not in slots:
+            raise ClusterDownError(f"no node serves slot {slot}")
+        return slots[slot]
+
+    def _node(self, host: str | None, port: int, teller: redis.Redis) -> redis.Redis:
+        """The client of a node; `teller` told its address, and means its own host if it names none."""
+        address = (host or teller.connection_pool.connection_kwargs.get("host", "localhost"), port)
+        if address not in self._nodes:
+            pool = self._new_pool()
+            pool.connection_kwargs.update(host=address[0], port=port)
+            return self._nodes.setdefault(address, Client(connection_pool=pool))
+        return self._nodes[address]
+
+    def _follow(self, node: redis.Redis, command: Command) -> Any:
+        """Send the command to the node, or to whom it names: for good (MOVED), or for this once (ASK)."""
+        asking = False
+        for _ in range(HOPS):
+            try:
+                return _ask(node, command) if asking else _send(node, command)
+            except AskError as told:
+                asking = not isinstance(told, MovedError)
+                if not asking:
+                    self._slots = {}
+                node = self._node(told.host, told.port, node)
+        raise ClusterDownError("the nodes don't agree on who serves the slot")
+
+
+class _ClusterPipeline(Pipeline):
+    """Collects commands as its parent does, and lets the cluster's client send them."""
+
+    def __init__(self, client: ClusterClient) -> None:
+        super().__init__(client.connection_pool, client.response_callbacks, transaction=False, shard_hint=None)
+        self._client = client
+
+    def execute(self, raise_on_error: bool = True) -> list[Any]:
+        commands, self.command_stack = self.command_stack, []
+        return self._client.execute_each(commands, raise_on_error=raise_on_error)
+
+
+def _send(node: redis.Redis, command: Command) -> Any:
+    args, options = command
+    return node.execute_command(*args, **options)  # type: ignore[no-untyped-call]
+
+
+def _send_all(node: redis.Redis, commands: list[Command]) -> list[Any]:
+    """The answers of one node, errors among them: raised by the pipeline, an error would quote its command."""
+    pipeline = node.pipeline(transaction=False)
+    for args, options in commands:
+        pipeline.execute_command(*args, **options)  # type: ignore[no-untyped-call]
+    return pipeline.execute(raise_on_error=False)
+
+
+def _ask(node: redis.Redis, command: Command) -> Any:
+    """Send the command to a node that doesn't have the slot yet."""
+    _, answer = _send_all(node, [(("ASKING",), {}), command])
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
+
+
+def _slot(args: tuple[Any, ...]) -> int | None:
+    match args:
+        case ("EVAL" | "EVALSHA", _, _, str(key), *_) | (_, str(key), *_):
+            return key_slot(key.encode())
+    return None

@@ -1,0 +1,1 @@
+"""The HTTP edge: calls, callers, pages and lists."""

@@ -1,0 +1,50 @@
+"""A conversation as its platform sees it: the archived turns, and what waits for an answer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from message_handler.domain.conversations import ConversationKey
+from message_handler.domain.documents import timestamp
+from message_handler.domain.errors import NotFound, Unavailable
+from message_handler.domain.jobs import Job
+from message_handler.ports.archive import Archive, Conversation
+from message_handler.tiers.failover import Failover
+
+
+def conversation_view(tiers: Failover, archive: Archive, key: ConversationKey) -> dict[str, Any]:
+    """The body of `GET /conversations/{conversation_id}`.
+
+    Raises NotFound until something was accepted for it, Unavailable while the archived turns can't be read.
+    """
+    waiting, away = None, None
+    try:
+        found = tiers.find(lambda tier: tier.waiting(key))
+        waiting = found[1] if found else None
+    except Unavailable as error:
+        away = error
+    archived = archive.conversation(key)
+    if waiting is None and archived is None:
+        if away:
+            raise away
+        raise NotFound("there is no such conversation", field="conversation_id")
+    return {
+        "conversation_id": key.conversation_id,
+        "bot_id": waiting.bot_id if waiting else archived.bot_id if archived else None,
+        "status": "handed_off" if archived and archived.handed_off else "active",
+        "turns": [
+            {"role": turn.role, "content": turn.content, "created_at": timestamp(said_at), "job_id": job_id}
+            for turn, said_at, job_id in (archived.turns if archived else ())
+        ],
+        "pending": _pending(waiting, archived),
+    }
+
+
+def _pending(waiting: Job | None, archived: Conversation | None) -> dict[str, Any] | None:
+    """What waits for an answer: for a job's, or while a human answers for the conversation to be handed back."""
+    held = set(archived.held) if archived else set()
+    ids = held.union(message.message_id for message in waiting.messages) if waiting else held
+    if waiting is None and not ids:
+        return None
+    job_id = waiting.job_id if waiting and not (archived and archived.handed_off) else None
+    return {"job_id": job_id, "consolidated_messages": len(ids)}

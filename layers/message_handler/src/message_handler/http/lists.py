@@ -1,0 +1,116 @@
+"""What operators list, page by page: jobs, minutes and the audit."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from typing import Any
+
+from message_handler.domain.conversations import conversation_key
+from message_handler.domain.documents import shown, timestamp
+from message_handler.domain.errors import InvalidRequest
+from message_handler.domain.identifiers import shard_of_job
+from message_handler.domain.jobs import Job
+from message_handler.http import paging
+from message_handler.http.rest import Call
+from message_handler.ports.archive import Archive, Minute
+from message_handler.ports.audit import Audit, AuditEntry
+
+#: As Postgres knows them: what waits for its first run is a lock.
+JOB_STATUSES = ("processing", "completed", "failed", "cancelled")
+#: Of the statistics.
+DEFAULT_MINUTES = 15
+MAX_MINUTES = 60
+#: What may be changed, as the audit names it.
+AUDITED = ("bots", "core_ai", "platforms", "locks", "jobs", "dead_letters", "conversations")
+
+
+def list_jobs(archive: Archive, call: Call) -> dict[str, Any]:
+    """A page of the tenant's jobs, the newest first: `{"jobs": […], "next": cursor | None}`. No text.
+
+    Raises InvalidRequest or Unavailable.
+    """
+    status, conversation_id = call.query("status"), call.query("conversation_id")
+    if status is not None and status not in JOB_STATUSES:
+        raise InvalidRequest(f"must be one of {', '.join(JOB_STATUSES)}", field="status")
+    if conversation_id is not None:
+        conversation_key(conversation_id)
+    limit, place = paging.limit_of(call), paging.behind(call, int, str)
+    if place and shard_of_job(str(place[1])) is None:
+        raise InvalidRequest("is not one that an answer gave", field="next")
+    jobs = archive.jobs(
+        call.platform_id,
+        status=status,
+        conversation_id=conversation_id,
+        behind=(int(place[0]), str(place[1])) if place else None,
+        most=limit + 1,
+    )
+    more = paging.cursor(jobs[limit - 1].created, jobs[limit - 1].job_id) if len(jobs) > limit else None
+    return {"jobs": [job_summary_view(job) for job in jobs[:limit]], "next": more}
+
+
+def job_summary_view(job: Job) -> dict[str, Any]:
+    """A job as it is listed: ids, status, times and the error's code."""
+    return shown(job, "list") | {
+        "conversation_id": job.key.conversation_id,
+        "consolidated_messages": len(job.messages),
+        "error_code": job.error.code if job.error else None,
+    }
+
+
+def statistics(archive: Archive, call: Call, *, clock: Callable[[], float] = time.time) -> dict[str, Any]:
+    """The tenant's last minutes, oldest first, the one under way among them: `{"minutes": [{"at", …}]}`. No text.
+
+    Each has the jobs `created` (begun, that is: what waits for its first run is not known yet), `completed`, `failed`
+    and `cancelled`, and `median_seconds` and `p95_seconds` of those completed, None without any.
+    Raises InvalidRequest or Unavailable.
+    """
+    given = call.query("minutes")
+    text = str(DEFAULT_MINUTES) if given is None else given
+    if not re.fullmatch(r"[0-9]{1,2}", text) or not 1 <= int(text) <= MAX_MINUTES:
+        raise InvalidRequest(f"must be a whole number from 1 to {MAX_MINUTES}", field="minutes")
+    until = int(clock() // 60) * 60 + 60
+    since = until - 60 * int(text)
+    found = {minute.at: minute for minute in archive.minutes(call.platform_id, since=since, until=until)}
+    return {"minutes": [_minute_view(found.get(at) or Minute(at)) for at in range(since, until, 60)]}
+
+
+def _minute_view(minute: Minute) -> dict[str, Any]:
+    return {
+        "at": timestamp(minute.at),
+        "created": minute.created,
+        "completed": minute.completed,
+        "failed": minute.failed,
+        "cancelled": minute.cancelled,
+        "median_seconds": minute.median_seconds and round(minute.median_seconds, 3),
+        "p95_seconds": minute.p95_seconds and round(minute.p95_seconds, 3),
+    }
+
+
+def list_audit(audit: Audit, call: Call) -> dict[str, Any]:
+    """A page of what was done in the tenant, the newest first: `{"entries": […], "next": cursor | None}`.
+
+    Raises InvalidRequest or Unavailable.
+    """
+    kind = call.query("kind")
+    if kind is not None and kind not in AUDITED:
+        raise InvalidRequest(f"must be one of {', '.join(AUDITED)}", field="kind")
+    limit, place = paging.limit_of(call), paging.behind(call, int)
+    before_id = int(place[0]) if place else None
+    entries = audit.entries(call.platform_id, kind=kind, before_id=before_id, most=limit + 1)
+    more = paging.cursor(entries[limit - 1].id) if len(entries) > limit else None
+    return {"entries": [_entry_view(entry) for entry in entries[:limit]], "next": more}
+
+
+def _entry_view(entry: AuditEntry) -> dict[str, Any]:
+    return {
+        "id": entry.id,
+        "at": timestamp(entry.at),
+        "actor": entry.actor,
+        "action": entry.action,
+        "kind": entry.kind,
+        "record_id": entry.record_id,
+        "before": entry.before,
+        "after": entry.after,
+    }

@@ -1,0 +1,55 @@
+"""Lists that are too long for one answer: `?limit=` and `?next=`, an opaque cursor that the answer before gave.
+
+A cursor says behind which entry the page begins. It holds no tenant: whose entries are listed, the call says.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+from collections.abc import Sequence
+
+from message_handler.domain.errors import InvalidRequest
+from message_handler.http.rest import Call
+
+DEFAULT_LIMIT = 50
+MAX_LIMIT = 100
+_MAX_CURSOR = 200
+#: Postgres makes a time of microseconds by way of a float8: they are exact up to here, until the year 2255.
+_MAX_NUMBER = 2**53
+
+
+def limit_of(call: Call) -> int:
+    """How many entries at most. Raises InvalidRequest."""
+    text = call.query("limit")
+    if text is None:
+        return DEFAULT_LIMIT
+    if not re.fullmatch(r"[0-9]{1,3}", text) or not 1 <= int(text) <= MAX_LIMIT:
+        raise InvalidRequest(f"must be a whole number from 1 to {MAX_LIMIT}", field="limit")
+    return int(text)
+
+
+def cursor(*values: int | str) -> str:
+    """The `next` of an answer whose last entry these values name."""
+    return base64.urlsafe_b64encode(json.dumps(values).encode()).decode().rstrip("=")
+
+
+def behind(call: Call, *kinds: type[int] | type[str]) -> Sequence[int | str] | None:
+    """The values of the call's `next`, of these types; None on the first page. Raises InvalidRequest."""
+    text = call.query("next")
+    if text is None:
+        return None
+    try:
+        values = json.loads(base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True))
+    except (binascii.Error, ValueError, RecursionError):
+        values = None
+    if (
+        len(text) > _MAX_CURSOR
+        or not isinstance(values, list)
+        or [type(value) for value in values] != list(kinds)
+        or any(isinstance(value, int) and not 0 <= value < _MAX_NUMBER for value in values)
+    ):
+        raise InvalidRequest("is not one that an answer gave", field="next")
+    return values

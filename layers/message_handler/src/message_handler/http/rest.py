@@ -1,0 +1,208 @@
+"""API Gateway's proxy events in and out: the caller, the body, and errors as problem details (RFC 9457).
+
+Routes are looked up by the `resource` that the gateway has matched already, so that both always agree.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import logging
+import math
+import traceback
+from collections import Counter
+from collections.abc import Callable, Container, Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import unquote
+
+from message_handler.domain.errors import (
+    InvalidRequest,
+    PayloadTooLarge,
+    RequestError,
+    TooManyRequests,
+    Unauthenticated,
+    Unavailable,
+)
+from message_handler.domain.identifiers import is_identifier
+from message_handler.domain.validation import field_name
+from message_handler.http.identity import Caller, Scope, identify
+from message_handler.settings import Settings
+
+_log = logging.getLogger(__name__)
+
+#: Well above the largest history and resources, each character escaped: nobody pays for parsing more.
+MAX_BODY_CHARACTERS = 2 * 1024 * 1024
+
+Response = dict[str, Any]
+Headers = dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call of the API: who calls, and what it carries. `caller` is None on open routes alone."""
+
+    event: Mapping[str, Any]
+    caller: Caller | None
+
+    @property
+    def platform_id(self) -> str:
+        """The tenant that the caller acts for. An open route has none to ask for."""
+        assert self.caller
+        return self.caller.platform_id
+
+    @property
+    def actor(self) -> str:
+        """Who calls, for the audit: `client:<client_id>`, `user:<sub>`, or `anyone` where no token is required."""
+        assert self.caller
+        return self.caller.actor
+
+    def header(self, name: str) -> str | None:
+        """A header, whatever its case; None where it is missing."""
+        wanted, found = name.lower(), None
+        for key, value in (self.event.get("headers") or {}).items():
+            if key.lower() == wanted:
+                found = value
+        return None if found is None else str(found)
+
+    @property
+    def correlation_id(self) -> str:
+        """What follows the request through logs, provider and webhook: the caller's own id, else the gateway's."""
+        own = self.header("x-correlation-id")
+        if is_identifier(own):
+            return str(own)
+        return str((self.event.get("requestContext") or {}).get("requestId") or "")
+
+    def path(self, name: str) -> str:
+        """A path parameter, decoded. Gateways disagree on who decodes it; no id of ours holds a percent sign."""
+        return unquote((self.event.get("pathParameters") or {}).get(name) or "")
+
+    def query(self, name: str) -> str | None:
+        """A query parameter, None where it is missing. Raises InvalidRequest where it is repeated."""
+        if len((self.event.get("multiValueQueryStringParameters") or {}).get(name) or ()) > 1:
+            raise InvalidRequest("is given more than once", field=name)
+        return (self.event.get("queryStringParameters") or {}).get(name)
+
+    def body(self) -> Any:
+        """The body's JSON value, None for an empty body. Raises InvalidRequest or PayloadTooLarge."""
+        text = self.event.get("body")
+        if not text:
+            return None
+        if len(text) > MAX_BODY_CHARACTERS:
+            raise PayloadTooLarge(f"the body is larger than {MAX_BODY_CHARACTERS // 1024 // 1024} MiB")
+        try:
+            if self.event.get("isBase64Encoded"):
+                text = base64.b64decode(text, validate=True).decode()
+            return json.loads(
+                text, parse_constant=_refuse_constant, parse_float=_finite, object_pairs_hook=_without_repeats
+            )
+        except InvalidRequest:
+            raise
+        except (binascii.Error, UnicodeDecodeError):
+            raise InvalidRequest("the body is not UTF-8") from None
+        except RecursionError:
+            raise InvalidRequest("the body is nested too deeply") from None
+        except json.JSONDecodeError:
+            # Not chained: the parser's error holds the whole text.
+            raise InvalidRequest("the body is not JSON") from None
+        except ValueError:
+            raise InvalidRequest("the body holds a number that is too large") from None
+
+
+#: What a route returns: the status, the body, and headers of its own if it has any. Text is sent as it is, with a type
+#: of its own.
+Answer = tuple[int, dict[str, Any]] | tuple[int, dict[str, Any] | str, Headers]
+Route = Callable[[Call], Answer]
+
+
+def _refuse_constant(_name: str) -> None:
+    raise InvalidRequest("the body holds NaN or Infinity, which JSON doesn't have")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise InvalidRequest("the body holds a number that is too large")
+    return number
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Of two fields of one name each parser takes another: what was meant can't be known."""
+    result = dict(pairs)
+    if len(result) < len(pairs):
+        repeated, _ = Counter(name for name, _ in pairs).most_common(1)[0]
+        raise InvalidRequest("is given more than once", field=field_name([repeated]))
+    return result
+
+
+def serve(
+    routes: Mapping[tuple[str, str], Route],
+    event: Mapping[str, Any],
+    settings: Callable[[], Settings],
+    *,
+    scope: Scope,
+    open_routes: Container[tuple[str, str]] = (),
+) -> Response:
+    """Answer one call: what its route returns, or the problem that it raised.
+
+    Every route needs a token with `scope` and a tenant, but those in `open_routes`.
+    """
+    try:
+        name = (str(event.get("httpMethod")), str(event.get("resource")))
+        route = routes.get(name)
+        if route is None:
+            return problem(HTTPStatus.NOT_FOUND, "Not Found", "There is no such route.")
+        call = Call(event, None if name in open_routes else identify(event, settings(), scope))
+        status, body, *headers = route(call)
+        own = {"X-Correlation-ID": call.correlation_id} | (headers[0] if headers else {})
+        return _response(status, body, "application/json", own)
+    except RequestError as error:
+        return problem(error.status, error.title, str(error), field=error.field, headers=_headers_of(error))
+    except Unavailable as error:
+        _log.warning("not available", extra={"what": error.what})
+        return problem(
+            HTTPStatus.SERVICE_UNAVAILABLE,
+            "Service Unavailable",
+            f"{error.what[:1].upper()}{error.what[1:]} is not available. Send the same request again later.",
+            headers={"Retry-After": str(error.retry_after)},
+        )
+    except Exception as error:  # noqa: BLE001  the last one who can answer
+        log_crash(error)
+        return problem(
+            HTTPStatus.INTERNAL_SERVER_ERROR,
+            "Internal Server Error",
+            "The service could not answer. The request may be sent again.",
+        )
+
+
+def _headers_of(error: RequestError) -> Headers:
+    """What HTTP wants beside an error's status (RFC 9110; RFC 6585)."""
+    if isinstance(error, Unauthenticated):
+        return {"WWW-Authenticate": "Bearer"}
+    return {"Retry-After": str(error.retry_after)} if isinstance(error, TooManyRequests) else {}
+
+
+def log_crash(error: Exception, **about: str) -> None:
+    """Where an unexpected error came from. Its text stays out of the log: it may quote a patient."""
+    frames = traceback.extract_tb(error.__traceback__)
+    where = [f"{frame.filename.rsplit('/', 1)[-1]}:{frame.lineno} {frame.name}" for frame in frames]
+    _log.error("unexpected error", extra={"error": type(error).__name__, "where": where, **about})
+
+
+def problem(
+    status: int, title: str, detail: str, *, field: str | None = None, headers: Headers | None = None
+) -> Response:
+    """An error's answer; `field` names what is to be mended, never its value."""
+    body = {"type": "about:blank", "title": title, "status": int(status), "detail": detail}
+    return _response(status, body | ({"field": field} if field else {}), "application/problem+json", headers)
+
+
+def _response(status: int, body: dict[str, Any] | str, content_type: str, headers: Headers | None = None) -> Response:
+    return {
+        "statusCode": int(status),
+        "headers": {"Content-Type": content_type, "Cache-Control": "no-store"} | (headers or {}),
+        "body": body if isinstance(body, str) else json.dumps(body, ensure_ascii=False),
+        "isBase64Encoded": False,
+    }

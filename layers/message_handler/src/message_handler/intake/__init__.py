@@ -1,0 +1,1 @@
+"""What happens to a patient's messages before the `202`."""

@@ -1,0 +1,57 @@
+"""The bodies with which intake answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from message_handler.domain.handoff import Holding
+from message_handler.protocol.results import Accepted
+
+
+def rejection(job_id: str) -> dict[str, Any]:
+    """The body of the `409`: nothing was stored. `job_id` is the job that is in the way."""
+    return {
+        "success": False,
+        "status": "locked",
+        "action": "rejected",
+        "message": "Another message is being answered; send this one again after the reply",
+        "ai_job_id": job_id,
+    }
+
+
+def response(accepted: Accepted, bot_name: str, *, degraded: bool = False) -> dict[str, Any]:
+    """The body of a `202`."""
+    extra = {"degraded": True} if degraded else {}
+    if accepted.lock_id:
+        return {
+            "success": True,
+            "status": "ai_processing_started",
+            "action": "interrupted" if accepted.interrupted else "lock_acquired",
+            "ai_job_id": accepted.job_id,
+            "lock_id": accepted.lock_id,
+            "consolidated_messages": accepted.consolidated_messages,
+            "bot_name": bot_name,
+        } | extra
+    body = {
+        "success": True,
+        "status": "locked",
+        "action": "lock_exists",
+        "message": "Message being processed by another request",
+        "ai_job_id": accepted.job_id,
+        "consolidated_messages": accepted.consolidated_messages,
+    }
+    return body | ({"duplicate": True} if accepted.duplicate else {}) | extra
+
+
+def held_response(held: Holding, waiting: Sequence[str], *, degraded: bool = False) -> dict[str, Any]:
+    """The body of a `202` while a human answers; `waiting` are messages that a tier has still to hand over."""
+    body = {
+        "success": True,
+        "status": "handed_off",
+        "action": "stored",
+        "message": "A human answers this conversation; the bot answers what waits when it is handed back",
+        "ai_job_id": None,
+        "consolidated_messages": len({*held.message_ids, *waiting}),
+    }
+    return body | ({"duplicate": True} if held.duplicate else {}) | ({"degraded": True} if degraded else {})

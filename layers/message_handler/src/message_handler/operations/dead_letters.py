@@ -1,0 +1,75 @@
+"""Records and deliveries that were tried too often: shown, and given another life."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import suppress
+from dataclasses import asdict, replace
+from typing import Any
+
+from message_handler.delivery.deliveries import Deliveries
+from message_handler.domain.documents import timestamp
+from message_handler.domain.errors import Unavailable
+from message_handler.domain.records import ArchiveRecord, DeliveryRecord
+from message_handler.ports.queue import DeadLetter, Queue
+from message_handler.worker.worker import Worker
+
+_log = logging.getLogger(__name__)
+#: So long one sweep looks through the dead letters; well below the function's 60 s and the API's 29 s.
+_REDRIVE_SECONDS = 10.0
+#: A dead letter's job is failed within so many seconds, or at the next sweep.
+_GIVE_UP_SECONDS = 10.0
+
+
+def redrive(worker: Worker, queue: Queue) -> int:
+    """Give the dead letters that waited out an outage of Postgres another life; returns how many.
+
+    One whose message is settled is removed, and an archive record is archived. One that comes back a second time has
+    not waited for Postgres, it breaks its workers: its job is failed visibly. What is no record of ours stays, for
+    people to look at.
+    """
+    count, until = 0, worker.clock() + _REDRIVE_SECONDS
+    with suppress(Unavailable):  # Postgres or the queue is away: at the next sweep
+        while worker.clock() < until:
+            letters = queue.dead_letters()
+            for letter in letters:
+                try:
+                    count += _redrive(worker, queue, letter)
+                except Unavailable:
+                    raise
+                except Exception as error:  # noqa: BLE001  what broke its workers may break us; the others go on
+                    _log.error("a dead letter can't be settled", extra={"error": type(error).__name__})
+            if not letters:
+                break
+    if count:
+        _log.info("redriven", extra={"records": count})
+    return count
+
+
+def _redrive(worker: Worker, queue: Queue, letter: DeadLetter) -> bool:
+    record = letter.record
+    if record is None:
+        return False
+    if isinstance(record, DeliveryRecord):
+        # It only woke somebody: what was to be delivered is in the outbox, for the deliveries' own sweep.
+        queue.remove(letter)
+        return False
+    if isinstance(record, ArchiveRecord) or record.redriven:
+        if worker.give_up(record, worker.clock() + _GIVE_UP_SECONDS):
+            queue.remove(letter)
+        return False
+    if worker.is_settled(record):
+        queue.remove(letter)
+        return False
+    queue.send(replace(record, redriven=1))
+    queue.remove(letter)
+    return True
+
+
+def dead_letters(deliveries: Deliveries | None, platform_id: str) -> dict[str, Any]:
+    """The tenant's deliveries that were given up, without any text. Raises Unavailable.
+
+    The queue's own dead letters are nobody's alone: what they count is the deployment's, not a tenant's, to know.
+    """
+    dead = deliveries.dead(platform_id) if deliveries else []
+    return {"deliveries": [asdict(delivery) | {"created_at": timestamp(delivery.created_at)} for delivery in dead]}

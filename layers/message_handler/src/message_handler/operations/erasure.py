@@ -1,0 +1,38 @@
+"""A patient's conversation is erased: from the archive first, then from each tier.
+
+Postgres voids what was accepted until then, in the transaction that deletes the rows. Whoever still has some of it (a
+queue, a worker that runs, a tier that is away) brings nothing back, for Postgres decides what is written there:
+
+    erase   Postgres: void, rows deleted ── tiers: line and jobs deleted
+    worker  fence ── AI ── … ── commit: its job is gone, refused
+    record                      … ── taken in ── fence: void ── the tier forgets it again, the record is deleted
+"""
+
+from __future__ import annotations
+
+from message_handler.domain.conversations import ConversationKey
+from message_handler.domain.errors import PASSING, NotFound
+from message_handler.ports.archive import Archive
+from message_handler.ports.audit import AuditEntry
+from message_handler.tiers.failover import Failover
+
+
+def erase(tiers: Failover, archive: Archive, key: ConversationKey, entry: AuditEntry | None = None) -> None:
+    """Erase a conversation everywhere; what its patient says from then on begins a new one.
+
+    `entry` tells the audit who asked. Raises NotFound where nothing was found. Raises Unavailable while Postgres is
+    away, and then nothing has happened; or while a tier is: what that one keeps is left, is never archived, and goes
+    when this is asked again.
+    """
+    erased = archive.erase(key, entry)
+    found = erased.found
+    away: Exception | None = None
+    for tier in tiers.tiers:
+        try:
+            found = tier.erase(key, erased.job_ids) or found
+        except PASSING as error:
+            away = error
+    if away:
+        raise away
+    if not found:
+        raise NotFound("there is no such conversation", field="conversation_id")

@@ -1,0 +1,87 @@
+"""All that is stored about a patient's conversation, as JSON, a page at a time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from message_handler.domain.conversations import ConversationKey
+from message_handler.domain.documents import defaults, timestamp, turns_to_json
+from message_handler.domain.errors import InvalidRequest, NotFound
+from message_handler.domain.jobs import Job
+from message_handler.ports.retention import Retention
+from message_handler.tiers.failover import Failover
+
+#: Lambda answers with 6 MB at most, in which escaping may make five bytes of one.
+MOST_RECORDS = 1_000
+MOST_BYTES = 1024 * 1024
+
+#: What a page may begin in, in their order.
+_SECTIONS = ("conversation", "turn", "job", "settled", "held", "delivery")
+
+
+def export(
+    retention: Retention,
+    tiers: Failover,
+    key: ConversationKey,
+    *,
+    after: str | None = None,
+    most: int = MOST_RECORDS,
+    most_bytes: int = MOST_BYTES,
+) -> dict[str, Any]:
+    """A page of the body of `GET /admin/conversations/{conversation_id}/export`, from behind `after` on.
+
+    `records` are objects with a `kind`: `conversation`, `turn`, `job`, `settled`, `held`, `delivery`, then `waiting`, a
+    job as a tier has it. `next` is the `after` of the following page, None on the last. Raises NotFound where nothing
+    is stored, InvalidRequest, and Unavailable while a store is away: an export is whole.
+    """
+    kept = retention.kept(key, _position(after), most=most, most_bytes=most_bytes)
+    # Where a job says nothing of a field, Postgres has nothing of it.
+    absent = defaults("export")
+    records = [absent | it.record if it.record["kind"] == "job" else it.record for it in kept]
+    if kept:
+        return {
+            "conversation_id": key.conversation_id,
+            "records": records,
+            "next": f"{kept[-1].section}.{kept[-1].key}",
+        }
+    for tier in tiers.tiers:
+        records += [_waiting(tier.name, job) for job in tier.jobs(key)]
+    if not records and after is None:
+        raise NotFound("there is no such conversation", field="conversation_id")
+    return {"conversation_id": key.conversation_id, "records": records, "next": None}
+
+
+def begins_in(after: str) -> str:
+    """The `kind` of the record behind which a page begins: what the audit tells of it. Raises InvalidRequest."""
+    return _SECTIONS[_position(after)[0]]
+
+
+def _position(after: str | None) -> tuple[int, str]:
+    if after is None:
+        return -1, ""
+    section, dot, last = after.partition(".")
+    if not dot or section not in map(str, range(len(_SECTIONS))) or not last.isascii() or "\x00" in last:
+        raise InvalidRequest("must be the `next` of an earlier page", field="after")
+    return int(section), last
+
+
+def _waiting(tier: str, job: Job) -> dict[str, Any]:
+    return {
+        "kind": "waiting",
+        "tier": tier,
+        "job_id": job.job_id,
+        "bot_id": job.bot_id,
+        "status": job.status.value,
+        "messages": [
+            {
+                "message_id": message.message_id,
+                "content": message.content,
+                "aliases": list(message.aliases),
+                "accepted_at": timestamp(message.accepted_at),
+            }
+            for message in job.messages
+        ],
+        "context": turns_to_json(job.context),
+        "resources": job.resources,
+        "created_at": timestamp(job.created_at),
+    }

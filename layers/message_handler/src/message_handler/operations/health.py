@@ -1,0 +1,139 @@
+"""How each part is, and how the whole deployment is."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+from message_handler.domain.documents import timestamp
+from message_handler.domain.errors import MessageHandlerError, ReadOnly, Unavailable
+from message_handler.ports.archive import Archive
+from message_handler.ports.queue import Queue
+from message_handler.protocol.results import Lock
+from message_handler.settings import Settings
+from message_handler.tiers.failover import Failover
+
+
+class Reached(NamedTuple):
+    """How a tier is, and for one that isn't up, why, as far as that is known."""
+
+    state: Literal["up", "away", "read_only"]
+    reason: str = ""
+
+
+def reached(tiers: Failover) -> dict[str, Reached]:
+    """Each tier, the best first, as it is found now."""
+    return {tier.name: _reached(tier.ping) for tier in tiers.tiers}
+
+
+def _reached(ping: Callable[[], None]) -> Reached:
+    try:
+        ping()
+    except ReadOnly as error:
+        return Reached("read_only", error.reason)
+    except Unavailable as error:
+        return Reached("away", error.reason)
+    except MessageHandlerError as error:
+        # There, and refusing us: of no use either way.
+        return Reached("away", str(error))
+    return Reached("up")
+
+
+def status(tiers: Failover, archive: Archive, queue: Queue, found: dict[str, Reached] | None = None) -> dict[str, Any]:
+    """How each part is. What isn't configured isn't missed: a single process in memory is healthy.
+
+    Degraded: messages are taken and answered, on a lower tier or without Postgres. Unhealthy: the queue is away, so
+    that nothing can be accepted. `found`: what `reached` has found already. Where not all are up, `tiers` says which
+    are, and `reasons` why the others aren't.
+    """
+    found = found or reached(tiers)
+    up = {name: tier.state == "up" for name, tier in found.items()}
+    archive_up, queue_up = _reached(archive.ping).state == "up", _reached(queue.ping).state == "up"
+    current = next((name for name, answers in up.items() if answers), "memory")
+    degraded = current != tiers.expected or not archive_up
+    working = "degraded" if degraded else "healthy"
+    reasons = {name: tier.reason for name, tier in found.items() if tier.state != "up"}
+    states = {name: tier.state for name, tier in found.items()}
+    return ({"tiers": states, "reasons": reasons} if reasons else {}) | {
+        "status": working if queue_up else "unhealthy",
+        "components": {
+            "redis_connected": up.get("redis", False),
+            "database_connected": archive.name == "postgres" and archive_up,
+            "tier": current,
+            "lock_manager": "healthy" if current == tiers.expected else "degraded",
+            "job_manager": working if queue_up else "unhealthy",
+            "queue": queue.name if queue_up else "unavailable",
+        },
+    }
+
+
+def deployment_status(
+    tiers: Failover,
+    archive: Archive,
+    queue: Queue,
+    settings: Settings,
+    platform_id: str,
+    *,
+    clock: Callable[[], float] = time.time,
+) -> dict[str, Any]:
+    """`health.status`, and what somebody needs to know who is called at night.
+
+    `tiers`: whether each is up, away, or read_only: it reads, and refuses writes. `queue`: about how many records are
+    `visible`, `in_flight` and `delayed`, of all tenants, and how many `dead_letters`; None where that is unknown.
+    `worker`: the tenant's own, see `worker_status`.
+    Where its patients wait in vain, the whole is unhealthy.
+    """
+    found = reached(tiers)
+    shown = status(tiers, archive, queue, found)
+    locks = None
+    try:
+        locks = [lock for found in tiers.each(lambda tier: tier.locks(platform_id)) for lock in found]
+    except Unavailable:
+        shown["status"] = "unhealthy"
+    worker = worker_status(locks, _known(lambda: archive.last_end(platform_id)), settings, clock())
+    if worker["state"] == "silent":
+        shown["status"] = "unhealthy"
+    unknown: dict[str, int | None] = {"visible": None, "in_flight": None, "delayed": None}
+    return shown | {
+        "tiers": {name: tier.state for name, tier in found.items()},
+        "queue": unknown | (_known(queue.depth) or {}) | {"dead_letters": _known(queue.count_dead_letters)},
+        "worker": worker,
+    }
+
+
+def worker_status(locks: list[Lock] | None, last_end: float | None, settings: Settings, now: float) -> dict[str, Any]:
+    """Whether somebody answers a tenant's patients, from its locks and the end of its last job.
+
+    `idle`: nothing waits. `ok`: somebody is at work, or will have to be within a moment. `silent`: what waits is older
+    than the sweep leaves anything alone, or its worker is, and nobody else shows a sign of life. `unknown`: no tier
+    answers.
+    """
+    beats = [lock.heartbeat_at for lock in locks or () if lock.heartbeat_at is not None]
+    waits = [lock.acquired_at for lock in locks or () if lock.heartbeat_at is None]
+    last_beat = max(beats, default=None)
+    alive = last_beat is not None and now - last_beat <= settings.heartbeat_stale
+    lately = last_end is not None and now - last_end <= settings.wake_after
+    overdue = (bool(beats) and not alive) or (bool(waits) and now - min(waits) > settings.wake_after)
+    if locks is None:
+        state = "unknown"
+    elif not locks:
+        state = "idle"
+    else:
+        state = "silent" if overdue and not alive and not lately else "ok"
+    return {
+        "state": state,
+        "running": None if locks is None else len(beats),
+        "waiting": None if locks is None else len(waits),
+        "oldest_waiting_at": timestamp(min(waits, default=None)),
+        "last_heartbeat_at": timestamp(last_beat),
+        "last_finished_at": timestamp(last_end),
+    }
+
+
+def _known[T](look: Callable[[], T]) -> T | None:
+    """What a part says, None while it is away."""
+    try:
+        return look()
+    except Unavailable:
+        return None

@@ -1,0 +1,216 @@
+"""Lines as the stores keep them: a hash of opaque texts, of which a save writes those that changed.
+
+`version`: the random token of the save that wrote last.
+`line`: the line with its jobs as JSON, without any text.
+`holder`, `heartbeat_at`: the claim's lock_id, which a heartbeat compares, and when its worker was last heard of.
+`acquired_at`, `progress`: for operators and readers.
+`text:<digest>`: contents, contexts and resources, each written once, and gone with the last job that has it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from message_handler.domain.conversations import ConversationKey
+from message_handler.domain.documents import as_text, from_text, job_fields, job_of, turns_from_json, turns_to_json
+from message_handler.domain.identifiers import digest_of
+from message_handler.domain.jobs import Job, Progress, TextRef
+from message_handler.domain.messages import Message
+from message_handler.protocol.line import Ended, Hold, Last, Line
+from message_handler.protocol.results import Accepted, Claim, Sealed
+
+#: The fields of a line's structure, which every step needs.
+STRUCTURE = ("version", "line", "holder", "heartbeat_at", "acquired_at", "progress")
+
+#: A save's fields: their new texts, None for one that goes.
+type Fields = dict[str, str | None]
+
+
+def line_of(key: ConversationKey, fields: Mapping[str, str]) -> Line:
+    value = from_text(fields.get("line", "{}"))
+    line = Line(
+        key,
+        bot_id=value.get("bot_id", ""),
+        lock_id=value.get("lock_id", ""),
+        acquired_at=float(fields.get("acquired_at", 0.0)),
+        hold=Hold(value["claimed_at"], float(fields["heartbeat_at"])) if "heartbeat_at" in fields else None,
+        progress=Progress(*from_text(fields["progress"])) if "progress" in fields else None,
+        due_at=value.get("due_at", 0.0),
+        wakes=value.get("wakes", 0),
+        handed_off=value.get("handed_off", False),
+        posts=value.get("posts", {}),
+        interrupted=value.get("interrupted", ""),
+    )
+    line.current, line.next = (_job_of(line, value.get(name)) for name in ("current", "next"))
+    if last := value.get("last"):
+        job_id, ids, digests, ended_at = last
+        line.last = Last(job_id, tuple(ids), tuple(digests), ended_at)
+    return line
+
+
+def line_to_text(line: Line) -> str:
+    """The line without what other fields tell, and without what is as in an empty line."""
+    value = {
+        "bot_id": line.bot_id,
+        "lock_id": line.lock_id,
+        "claimed_at": line.hold.claimed_at if line.hold else None,
+        "due_at": line.due_at,
+        "wakes": line.wakes,
+        "handed_off": line.handed_off,
+        "posts": line.posts,
+        "interrupted": line.interrupted,
+        "last": line.last,
+        "current": _job_to_json(line.current) if line.current else None,
+        "next": _job_to_json(line.next) if line.next else None,
+    }
+    return as_text({name: item for name, item in value.items() if item})
+
+
+def changed_fields(before: Line, text: str, after: Line) -> Fields:
+    """What a save writes, beside its version; `text` is that of `before`."""
+    fields: Fields = {}
+    if (new_text := line_to_text(after)) != text:
+        fields["line"] = new_text
+        kept, needed = _texts(before), _texts(after)
+        fields |= {text_field(digest): needed[digest] for digest in needed if digest not in kept}
+        fields |= {text_field(digest): None for digest in kept if digest not in needed}
+    if after.hold != before.hold:
+        fields["holder"] = after.lock_id if after.hold else None
+        fields["heartbeat_at"] = repr(after.hold.heartbeat_at) if after.hold else None
+    if after.acquired_at != before.acquired_at:
+        fields["acquired_at"] = repr(after.acquired_at)
+    if after.progress != before.progress or after.hold != before.hold:
+        fields["progress"] = progress_to_text(after.progress)
+    return fields
+
+
+def progress_to_text(progress: Progress | None) -> str | None:
+    return as_text([progress.characters, progress.text]) if progress else None
+
+
+def ended_to_text(ended: Ended) -> str:
+    return as_text(ended)
+
+
+def ended_of(text: str) -> Ended:
+    return Ended(*from_text(text))
+
+
+def _job_to_json(job: Job) -> dict[str, Any]:
+    value = job_fields(job, "line")
+    value["messages"] = [(m.message_id, m.digest, m.given, m.aliases, m.accepted_at) for m in job.messages]
+    if promises := job.promises:
+        value["promises"] = promises
+    if job.kept_context:
+        value["context"] = job.kept_context
+    if job.kept_resources:
+        value["resources"] = job.kept_resources
+    return value
+
+
+def _job_of(line: Line, value: dict[str, Any] | None) -> Job | None:
+    if value is None:
+        return None
+    context, resources = value.pop("context", None), value.pop("resources", None)
+    promised: dict[str, tuple[str, ...]] = {}
+    for job_id, message_ids in value.get("promises", {}).items():
+        for message_id in message_ids:
+            promised[message_id] = (*promised.get(message_id, ()), job_id)
+    return job_of(
+        line.key,
+        [
+            Message(id_, "", given, tuple(aliases), at, kept, promised.get(id_, ()))
+            for id_, kept, given, aliases, at in value.get("messages", ())
+        ],
+        value,
+        bot_id=line.bot_id,
+        kept_context=TextRef(*context) if context else None,
+        kept_resources=TextRef(*resources) if resources else None,
+    )
+
+
+# Texts.
+
+
+def text_field(digest: str) -> str:
+    return f"text:{digest}"
+
+
+def texts_of(fields: Mapping[str, str]) -> dict[str, str]:
+    """The texts among a line's fields, by their digests."""
+    return {name.removeprefix("text:"): text for name, text in fields.items()}
+
+
+def _texts(line: Line) -> dict[str, str]:
+    """What digests stand for in the line's jobs; empty where it was not read."""
+    texts = {}
+    for job in line.jobs():
+        for message in job.messages:
+            texts[message.digest] = message.content
+        if job.kept_context:
+            texts[job.kept_context.digest] = as_text(turns_to_json(job.context))
+        if job.kept_resources:
+            texts[job.kept_resources.digest] = as_text(job.resources)
+    return texts
+
+
+def keep_contexts(line: Line) -> None:
+    """Give digests to the contexts and resources that a step has brought."""
+    line.current, line.next = (job and _with_kept(job) for job in (line.current, line.next))
+
+
+def _with_kept(job: Job) -> Job:
+    if job.context and not job.kept_context:
+        job = replace(job, kept_context=_kept(turns_to_json(job.context)))
+    if job.resources and not job.kept_resources:
+        job = replace(job, kept_resources=_kept(job.resources))
+    return job
+
+
+def _kept(value: list[Any] | dict[str, Any]) -> TextRef:
+    return TextRef(digest_of(as_text(value)), len(value))
+
+
+def digests_of(result: object) -> Iterator[str]:
+    """The digests in a step's result whose texts were not read: its caller wants them."""
+    match result:
+        case Job():
+            yield from digests_of(result.messages)
+            if result.kept_context and not result.context:
+                yield result.kept_context.digest
+            if result.kept_resources and not result.resources:
+                yield result.kept_resources.digest
+        case Message():
+            if result.kept and not result.content:
+                yield result.kept
+        case Accepted():
+            yield from digests_of((*result.pending, *filter(None, [result.interrupted])))
+        case Claim(job=part) | Sealed(job=part):
+            yield from digests_of(part)
+        case tuple() | list():
+            for part in result:
+                yield from digests_of(part)
+
+
+def with_texts(result: Any, texts: Mapping[str, str]) -> Any:
+    """A step's result with the texts in their places."""
+    match result:
+        case Job():
+            changes: dict[str, Any] = {"messages": with_texts(result.messages, texts)}
+            if (context := result.kept_context) and not result.context:
+                changes["context"] = turns_from_json(from_text(texts[context.digest]))
+            if (resources := result.kept_resources) and not result.resources:
+                changes["resources"] = from_text(texts[resources.digest])
+            return replace(result, **changes)
+        case Message():
+            return replace(result, content=texts[result.kept]) if result.kept and not result.content else result
+        case Accepted():
+            interrupted = with_texts(result.interrupted, texts)
+            return replace(result, pending=with_texts(result.pending, texts), interrupted=interrupted)
+        case Claim(job=part) | Sealed(job=part):
+            return replace(result, job=with_texts(part, texts))
+        case tuple():
+            return tuple([with_texts(part, texts) for part in result])
+    return result

@@ -1,0 +1,1 @@
+"""Where records wait: SQS, or threads of this process."""

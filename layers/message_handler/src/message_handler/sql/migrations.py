@@ -1,0 +1,108 @@
+"""How the schema comes to be: by migrations and by functions. Once it was released, neither file ever changes.
+
+Two releases call the functions at the same time while an update shifts traffic between them. So a function that takes,
+does or returns anything else has another version in its name, and a file of its own. The database keeps the version
+that the release before calls.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from hashlib import sha256
+from typing import TYPE_CHECKING, NamedTuple
+
+from message_handler.sql.statements import SQL
+
+if TYPE_CHECKING:
+    from pg8000.native import Connection
+
+#: The migrations' own lock, held to the end of their transaction.
+_LOCK = 7_220_441
+#: How long a client may hold locks and say nothing.
+_IDLE_IN_TRANSACTION = "10s"
+_TABLES = """
+create table if not exists schema_migrations (
+    version integer primary key, name text not null, applied_at timestamptz not null default now());
+create table if not exists schema_functions (name text primary key, digest text not null)
+"""
+
+
+class Part(NamedTuple):
+    """A file that the schema is made of."""
+
+    name: str
+    text: str
+
+    @property
+    def version(self) -> int:
+        """Of a migration."""
+        return int(self.name.split("_")[0])
+
+    @property
+    def digest(self) -> str:
+        return sha256(self.text.encode()).hexdigest()
+
+
+@cache
+def migrations() -> tuple[Part, ...]:
+    """Oldest first."""
+    return _parts("migrations")
+
+
+@cache
+def functions() -> tuple[Part, ...]:
+    """Those that this release calls."""
+    return _parts("functions")
+
+
+def _parts(folder: str) -> tuple[Part, ...]:
+    return tuple(sorted(Part(file.name, file.read_text()) for file in (SQL / folder).iterdir()))
+
+
+def is_up_to_date(connection: Connection) -> bool:
+    """Whether the schema has all that this release needs. What a newer one has added is no hindrance.
+
+    A server that takes no writes refuses: what would be written is asked for, of no row.
+    """
+    ((version, known),) = connection.run(
+        "with written as (update schema_functions set name = name where false)"
+        " select (select max(version) from schema_migrations),"
+        " (select count(*) from schema_functions where digest = any(cast(:digests as text[])))",
+        digests=[function.digest for function in functions()],
+    )
+    return bool((version or 0) >= migrations()[-1].version and known == len(functions()))
+
+
+def apply(connection: Connection, seconds: float) -> list[str]:
+    """Apply what the database lacks, in the transaction that is open; returns the files' names."""
+    connection.run("set local lock_timeout = '2s'")
+    # The server goes on with a statement whose client has gone, and holds its tables until that ends.
+    connection.run(f"set local statement_timeout = {int(seconds * 1000)}")
+    connection.run("select pg_advisory_xact_lock(:lock)", lock=_LOCK)
+    connection.execute_simple(_TABLES)
+    applied = []
+    versions = {row[0] for row in connection.run("select version from schema_migrations")}
+    for part in migrations():
+        if part.version not in versions:
+            connection.execute_simple(part.text)
+            connection.run(
+                "insert into schema_migrations (version, name) values (:version, :name)",
+                version=part.version,
+                name=part.name,
+            )
+            applied.append(part.name)
+    digests = {row[0] for row in connection.run("select digest from schema_functions")}
+    for part in functions():
+        if part.digest not in digests:
+            connection.execute_simple(part.text)
+            connection.run(
+                "insert into schema_functions (name, digest) values (:name, :digest)"
+                " on conflict (name) do update set digest = excluded.digest",
+                name=part.name,
+                digest=part.digest,
+            )
+            applied.append(part.name)
+    if connection.run("show idle_in_transaction_session_timeout") != [[_IDLE_IN_TRANSACTION]]:
+        # For the sessions that begin from now on.
+        connection.run(f"alter role current_user set idle_in_transaction_session_timeout = '{_IDLE_IN_TRANSACTION}'")
+    return applied

@@ -1,0 +1,42 @@
+"""The SQL statements by their names: each stands in a file below `sql/`, under a line `-- name: …` and a sentence."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from pg8000.native import to_statement
+
+SQL = files("message_handler.sql")
+_NAME = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
+
+#: A statement as Postgres wants it, and what takes its parameters out of values by name.
+type Statement = tuple[str, Callable[[dict[str, Any]], tuple[Any, ...]]]
+
+
+@cache
+def statement(name: str) -> Statement:
+    """The statement of this name. Raises KeyError if there is none."""
+    return prepared(_texts()[name])
+
+
+def prepared(text: str) -> Statement:
+    """A statement's text without its comments: parameters would be looked for in them."""
+    lines = (line.partition("-- ")[0] for line in text.splitlines())
+    made: Statement = to_statement("\n".join(line for line in lines if line.strip()))
+    return made
+
+
+def named(text: str) -> dict[str, str]:
+    """The statements of a file, by their names; each still has its sentence."""
+    _, *parts = _NAME.split(text)
+    return dict(zip(parts[::2], parts[1::2], strict=True))
+
+
+@cache
+def _texts() -> dict[str, str]:
+    themes = [file for file in SQL.iterdir() if file.name.endswith(".sql") and file.name != "schema.sql"]
+    return {name: text for file in themes for name, text in named(file.read_text()).items()}

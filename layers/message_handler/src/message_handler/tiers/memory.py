@@ -1,0 +1,182 @@
+"""The memory tier: for library users, unit tests, and as the last resort.
+
+Across processes it excludes nobody, and says so by its name wherever a status is shown.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+
+from message_handler.domain.conversations import ConversationKey
+from message_handler.ports.line_store import MOST_REMEMBERED, Save, Saved, Snapshot
+from message_handler.protocol.line import LIVE_TTL_SECONDS
+from message_handler.protocol.line_documents import STRUCTURE
+from message_handler.protocol.results import TierName
+from message_handler.settings import Settings
+from message_handler.tiers.buckets import Buckets
+from message_handler.tiers.line_tier import LineTier
+
+
+@dataclass
+class Expiring[Key, Value]:
+    """Values that are gone after a while: each that is put lets two others be looked at, in turn."""
+
+    clock: Callable[[], float]
+    kept: dict[Key, tuple[Value, float]] = field(default_factory=dict)
+
+    def put(self, key: Key, value: Value, seconds: float) -> None:
+        self.kept.pop(key, None)
+        now = self.clock()
+        self.kept[key] = (value, now + seconds)
+        for other in [*islice(self.kept, 2)]:
+            kept = self.kept.pop(other)
+            if kept[1] > now:
+                self.kept[other] = kept
+
+    def get(self, key: Key) -> Value | None:
+        value, until = self.kept.get(key, (None, 0.0))
+        return value if until > self.clock() else None
+
+
+class MemoryLines:
+    """Lines in dictionaries under one mutex: what a store of lines is, in the fewest words.
+
+    `unheld_seconds`: what nobody here has claimed after so long is dropped, for it has a record, and other processes
+    answer it. Else each message of a long outage would carry all earlier ones along again.
+    """
+
+    name: TierName = "memory"
+
+    def __init__(
+        self, settings: Settings, clock: Callable[[], float] = time.time, *, unheld_seconds: float = math.inf
+    ) -> None:
+        self._settings = settings
+        self._unheld_seconds = unheld_seconds
+        self.clock = clock
+        self._buckets = Buckets(clock)
+        self._mutex = threading.Lock()
+        self.lines = Expiring[ConversationKey, dict[str, str]](clock)
+        self.due_at: dict[ConversationKey, float] = {}
+        self.ends = Expiring[ConversationKey, dict[str, str]](clock)
+        #: The documents of jobs that ended, or the conversations whose they are.
+        self.jobs = Expiring[str, str | ConversationKey](clock)
+        #: The index of unarchived ends.
+        self.lacking: dict[str, ConversationKey] = {}
+
+    def ping(self) -> None:
+        """A process reaches its own memory."""
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+    def save(self, saves: Sequence[Save]) -> list[Saved | Snapshot | Exception]:
+        with self._mutex:
+            return [self._save(save) for save in saves]
+
+    def _save(self, save: Save) -> Saved | Snapshot:
+        key, now = save.key, self.clock()
+        fields, ends = self._line(key), self.ends.get(key) or {}
+        remembered = {id_: ends[id_] for id_ in save.ids if id_ in ends}
+        taken = frozenset(name for name in save.names if isinstance(self.jobs.get(name), str))
+        if save.is_repeated(fields):  # guard: one atomic step, repeated
+            return Saved({name: fields[name] for name in save.wanted if name in fields})
+        if not save.is_allowed(fields, remembered, taken, now):
+            return Snapshot({name: fields[name] for name in STRUCTURE if name in fields}, now, remembered, taken)
+        if save.erases:
+            for kept in (self.lines.kept, self.ends.kept, self.due_at):
+                kept.pop(key, None)
+            for job_id in save.jobs:
+                self.jobs.kept.pop(job_id, None)
+                self.lacking.pop(job_id, None)
+            return Saved({})
+        # A caller may want a text that goes with this save.
+        there = fields | {name: text for name, text in save.fields.items() if text is not None}
+        brought = {name: there[name] for name in save.wanted if name in there}
+        if save.fields:
+            fields = _changed(fields, save.fields)
+            left = self.lines.kept[key][1] - now if save.ttl is None else save.ttl
+            self.lines.put(key, fields, left)
+        if save.due_at is None:
+            self.due_at.pop(key, None)
+        elif save.due_at != "as it is":
+            self.due_at[key] = save.due_at
+        if save.remembered:
+            known = {} if len(ends) + len(save.remembered) > MOST_REMEMBERED else ends
+            left = self.ends.kept.get(key, (known, now))[1] - now
+            self.ends.put(key, _changed(known, save.remembered), max(left, save.remembered_ttl))
+        for job_id, end in save.jobs.items():
+            self.jobs.put(job_id, *(end or (key, LIVE_TTL_SECONDS)))
+        self.lacking |= dict.fromkeys(save.unarchived, key)
+        return Saved(brought)
+
+    def _line(self, key: ConversationKey) -> dict[str, str]:
+        fields = self.lines.get(key) or {}
+        seen_at = float(fields.get("heartbeat_at", fields.get("acquired_at", 0.0)))
+        if key in self.due_at and seen_at + self._unheld_seconds <= self.clock():  # guard: both stores away, unheld
+            del self.due_at[key]
+            self.lines.kept.pop(key, None)
+            return {}
+        return fields
+
+    def read(self, keys: Sequence[ConversationKey], names: Sequence[str] | None = None) -> list[dict[str, str]]:
+        with self._mutex:
+            lines = [self._line(key) for key in keys]
+        return [line if names is None else {name: line[name] for name in names if name in line} for line in lines]
+
+    def remembered(self, key: ConversationKey, message_id: str | None = None) -> dict[str, str]:
+        with self._mutex:
+            ends = self.ends.get(key) or {}
+            return dict(ends) if message_id is None else {id_: ends[id_] for id_ in (message_id,) if id_ in ends}
+
+    def find(self, job_id: str) -> ConversationKey | str | None:
+        with self._mutex:
+            return self.jobs.get(job_id)
+
+    def archived(self, key: ConversationKey, job_id: str, document: str | None, seconds: float) -> None:
+        with self._mutex:
+            self.lacking.pop(job_id, None)
+            if document is not None and self.jobs.get(job_id):
+                self.jobs.put(job_id, document, seconds)
+
+    def unarchived(self) -> list[tuple[ConversationKey, str]]:
+        with self._mutex:
+            return [(key, job_id) for job_id, key in self.lacking.items()]
+
+    def live(self, platform_id: str) -> list[ConversationKey]:
+        with self._mutex:
+            return [key for key in self.due_at if key.platform_id == platform_id]
+
+    def due(self, older_than: float) -> list[ConversationKey]:
+        with self._mutex:
+            now = self.clock()
+            acquired = {key: float(self._line(key).get("acquired_at", "inf")) for key in list(self.due_at)}
+            return [key for key, due_at in self.due_at.items() if min(due_at, acquired[key] + older_than) <= now]
+
+    def cached(self, name: str) -> str | None:
+        """Nothing: the process has its own cache in front of this one."""
+        return None
+
+    def cache(self, name: str, text: str, seconds: float) -> None:
+        """See `cached`."""
+
+    def admit(self, platform_id: str, per_minute: int) -> float:
+        return self._buckets.take(platform_id, per_minute)
+
+
+def _changed(values: dict[str, str], changes: dict[str, str | None]) -> dict[str, str]:
+    """In a new dictionary: whoever has the old one keeps it as it was."""
+    return {name: value for name, value in {**values, **changes}.items() if value is not None}
+
+
+class MemoryTier(LineTier):
+    """A tier over lines in memory, of which all processes but this one know nothing."""
+
+    def __init__(
+        self, settings: Settings, clock: Callable[[], float] = time.time, *, unheld_seconds: float = math.inf
+    ) -> None:
+        super().__init__(MemoryLines(settings, clock, unheld_seconds=unheld_seconds), settings, clock)

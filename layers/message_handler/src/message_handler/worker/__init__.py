@@ -1,0 +1,1 @@
+"""What happens to a record: runs, and the rescue of ends that Postgres lacks."""

@@ -1,0 +1,180 @@
+"""How the ends of jobs that were decided while Postgres was away come to it, soon after it is back.
+
+Until then a tier alone has them, and a tier may forget everything: then their messages would be answered again.
+
+    job ends in the tier, which indexes it ──┬─ the process that finds Postgres back pushes what the tiers have
+                                             ├─ so does each sweep
+                                             └─ its archive record comes back every 5 s, should the tier be lost
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from message_handler.domain.conversations import ConversationKey
+from message_handler.domain.errors import PASSING, Contended, PayloadTooLarge, Unavailable
+from message_handler.domain.jobs import Job
+from message_handler.domain.records import ArchiveRecord
+from message_handler.metrics import Meter
+from message_handler.ports.archive import Archive
+from message_handler.ports.queue import Queue
+from message_handler.ports.tier import Tier
+from message_handler.tiers.failover import Failover
+
+_log = logging.getLogger(__name__)
+
+#: Seconds after which an archive record comes back while Postgres is away: while so many of a tenant's come in a
+#: minute. The others come back later, lest an outage fill the queue with them.
+RECORD_SECONDS, RECORDS_PER_MINUTE, LATER_SECONDS = 5, 600, 720
+#: A process looks whether Postgres is back at most once in so many seconds; its breaker may ask for more.
+LOOK_SECONDS = 2.0
+#: A worker that has found Postgres back pushes for so many seconds at most, before it goes on with its record.
+PUSH_SECONDS = 2.0
+#: So many ends are pushed at once. The next record, or the next sweep, goes on.
+MOST_PUSHED = 5_000
+
+
+@dataclass(slots=True)
+class Rescue:
+    """What one process does about it; safe to call from several threads."""
+
+    tiers: Failover
+    archive: Archive
+    queue: Queue
+    clock: Callable[[], float]
+    meter: Meter
+    #: Whether ends may be waiting, as far as this process has seen.
+    due: bool = False
+    _next_look: float = 0.0
+    #: Reentrant, for tests let another worker's steps happen within one of ours.
+    _looking: threading.RLock = field(default_factory=threading.RLock)
+    _at_it: threading.Lock = field(default_factory=threading.Lock)
+
+    def push_if_due(self, deadline: float) -> None:
+        """If Postgres was away and is back, push what it lacks, but not for long."""
+        self.due = self.due or self.archive.away
+        if not self.due:
+            return
+        with self._looking:
+            # The breaker lets one call through, and refuses others meanwhile: a batch's other records would go on
+            # without Postgres. Here they wait for that one.
+            now = self.clock()
+            if now < self._next_look:
+                return
+            self._next_look = now + LOOK_SECONDS
+            with suppress(Unavailable):
+                self.archive.ping()
+        if not self.archive.away:
+            with suppress(*PASSING):
+                self.push(min(deadline, now + PUSH_SECONDS))
+
+    def push(self, until: float) -> int:
+        """Archive the ends that the tiers have, until then (Unix seconds) at the latest; returns how many.
+
+        Raises Unavailable where Postgres is away; nothing is asked of a tier then.
+        """
+        if not self._at_it.acquire(blocking=False):
+            return 0
+        count = 0
+        try:
+            self.archive.ping()
+            # What ends unarchived from here on makes it due again.
+            self.due = False
+            for tier, key, job_id in self._in_turn():
+                if count >= MOST_PUSHED or self.clock() >= until:
+                    self.due = True
+                    break
+                try:
+                    count += self._push(tier, key, job_id)
+                except Contended:
+                    self.due = True
+                except Unavailable:
+                    if self.archive.away:
+                        raise
+                    self.due = True  # the tier is away, or this took too long: the others go on
+                except Exception as error:  # noqa: BLE001  what is wrong with one keeps no other from being archived
+                    _log.error("an end can't be archived", extra={"ai_job_id": job_id, "error": type(error).__name__})
+        except Unavailable:
+            self.due = True
+            raise
+        finally:
+            self._at_it.release()
+        if count:
+            _log.info("archived what Postgres lacked", extra={"jobs": count})
+        return count
+
+    def _in_turn(self) -> Iterator[tuple[Tier, ConversationKey, str]]:
+        """The ends that the tiers have: one of each tenant in turn, those of a conversation as they ended.
+
+        Conversations are drawn: of processes that begin at the same moment each then begins with others.
+        """
+        tenants: dict[str, dict[ConversationKey, list[tuple[Tier, ConversationKey, str]]]] = defaultdict(dict)
+        for tier in self.tiers.tiers:
+            try:
+                found = tier.unarchived()
+            except PASSING:
+                self.due = True
+                continue
+            for key, job_id in found:
+                tenants[key.platform_id].setdefault(key, []).append((tier, key, job_id))
+        waiting = []
+        for conversations in tenants.values():
+            drawn = list(conversations.values())
+            random.shuffle(drawn)  # nosec B311  # no secret
+            waiting.append(iter([end for ends in drawn for end in ends]))
+        while waiting:
+            for ends in tuple(waiting):
+                end = next(ends, None)
+                if end is None:
+                    waiting.remove(ends)
+                else:
+                    yield end
+
+    def _push(self, tier: Tier, key: ConversationKey, job_id: str) -> bool:
+        ended = tier.job(job_id)
+        if ended is None or not ended.unarchived:
+            # Its end is gone, or another process has archived it.
+            tier.archived(key, job_id)
+            return False
+        self.archived(ended)
+        return True
+
+    def archived(self, job: Job) -> None:
+        """Give Postgres a job's end that was decided while it was away. Raises Unavailable."""
+        if not self.archive.archive(job):
+            if self.archive.erased(job.key, job.accepted_at):
+                # (A tier that knows nothing of it has a new line at most.)
+                self.tiers.each(lambda tier: tier.job(job.job_id) and tier.erase(job.key, [job.job_id]))
+                return
+            if any(self.archive.settled_by(job.key, message.message_id) != job.job_id for message in job.messages):
+                _log.info("another end came first", extra={"ai_job_id": job.job_id})
+                self.meter.add("RepliesInConflict")
+        # What can't be told forgets by itself.
+        with suppress(*PASSING):
+            self.tiers.each(lambda tier: tier.archived(job.key, job.job_id))
+
+    def take(self, record: ArchiveRecord, deadline: float) -> bool:
+        """Archive a record's end, and what else waits. False: Postgres is away, and no other record carries it now."""
+        self.due = True
+        self.push_if_due(deadline)
+        try:
+            self.archived(record.job)
+        except PASSING:
+            return self._comes_again(record)
+        return True
+
+    def _comes_again(self, record: ArchiveRecord) -> bool:
+        """Send the record anew, for SQS delivers one a few times only, and an outage may last longer."""
+        name = f"archive records of {record.job.key.platform_id}"
+        try:
+            _, wait = self.tiers.first(lambda tier: tier.admit(name, RECORDS_PER_MINUTE))
+            self.queue.send(record, delay=LATER_SECONDS if wait else RECORD_SECONDS)
+        except (Unavailable, PayloadTooLarge):
+            return False
+        return True
