@@ -58,8 +58,8 @@ def get_health(call: Call) -> tuple[int, dict[str, Any]]:
 
 
 def get_status(call: Call) -> tuple[int, dict[str, Any]]:
-    its = parts()
-    shown = health.deployment_status(its.tiers, its.archive, its.queue, its.settings, call.platform_id)
+    built = parts()
+    shown = health.deployment_status(built.tiers, built.archive, built.queue, built.settings, call.platform_id)
     return HTTPStatus.OK, shown
 
 
@@ -86,7 +86,7 @@ def release_lock(call: Call) -> tuple[int, dict[str, Any]]:
     if found:
         entry = AuditEntry(call.actor, "release", "locks", key.conversation_id, before=lock_view(found[1]))
         parts().audit.note(call.platform_id, entry)
-    if not found or not interventions.release(parts().tiers, parts().archive, parts().queue, key):
+    if not found or not interventions.force_release(parts().tiers, parts().archive, parts().queue, key):
         raise NotFound("the conversation is not locked", field="conversation_id")
     return HTTPStatus.OK, {"released": True}
 
@@ -115,12 +115,12 @@ def list_jobs(call: Call) -> tuple[int, dict[str, Any]]:
 
 
 def retry_job(call: Call) -> tuple[int, dict[str, Any]]:
-    its = parts()
-    jobs = BackgroundJobManager(its.tiers, its.archive, its.queue, its.intake, platform_id=call.platform_id)
+    built = parts()
+    jobs = BackgroundJobManager(built.tiers, built.archive, built.queue, built.intake, platform_id=call.platform_id)
     job = jobs.find(call.path("job_id"))
     entry = AuditEntry(call.actor, "retry", "jobs", job.job_id)
     handed_to = interventions.retry(
-        its.tiers, its.archive, its.intake.accept, job, entry, correlation_id=call.correlation_id
+        built.tiers, built.archive, built.intake.accept, job, entry, correlation_id=call.correlation_id
     )
     return HTTPStatus.ACCEPTED, {
         "job_id": job.job_id,
@@ -188,24 +188,24 @@ def sweep(max_age_hours: Any) -> dict[str, Any]:
     What can't be done while a store is away keeps nothing else from being done: `left` names it, and says why. Raises
     Unavailable where no store that other processes know of could be swept: then it was no sweep.
     """
-    its = parts()
-    sweeping.rescue(its.worker)
-    if its.deliveries:
-        its.deliveries.sweep()
-    found = health.reached(its.tiers)
+    built = parts()
+    sweeping.rescue(built.worker)
+    if built.deliveries:
+        built.deliveries.sweep()
+    found = health.reached(built.tiers)
     meter.add("StoresReadOnly", sum(tier.state == "read_only" for tier in found.values()))
     shared = {name: tier for name, tier in found.items() if name != "memory"}
     left = {name: tier.reason for name, tier in shared.items() if tier.state != "up"}
-    count = sweeping.sweep(its.tiers, its.queue, max_age_hours=max_age_hours)
+    count = sweeping.sweep(built.tiers, built.queue, max_age_hours=max_age_hours)
     if shared and len(left) == len(shared):
         raise Unavailable("every store")
-    sweeping.end_answered(its.archive)
+    sweeping.end_answered(built.archive)
     try:
-        count += handoff.give_back_the_rest(its.tiers, its.archive, its.intake.accept)
+        count += handoff.unpark_the_rest(built.tiers, built.archive, built.intake.accept)
     except Unavailable as error:
         left["hand_backs"] = error.reason
     meter.add("ConversationsSwept", count)
-    meter.add("RecordsRedriven", dead_letters.redrive(its.worker, its.queue))
+    meter.add("RecordsRedriven", dead_letters.redrive(built.worker, built.queue))
     return {"swept": count} | ({"left": left} if left else {})
 
 

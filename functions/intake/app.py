@@ -75,7 +75,7 @@ def post_handoff(call: Call) -> tuple[int, dict[str, Any]]:
     p, key = parts(), conversation_key(call.path("conversation_id"), call.platform_id)
     if handoff.parse_handoff(call.body()):
         return HTTPStatus.OK, handoff.hand_off(p.tiers, p.archive, p.queue, key)
-    back = handoff.hand_back(p.tiers, p.archive, p.intake.accept, key, correlation_id=call.correlation_id)
+    back = handoff.resume(p.tiers, p.archive, p.intake.accept, key, correlation_id=call.correlation_id)
     return HTTPStatus.OK, back
 
 

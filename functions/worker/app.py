@@ -48,7 +48,7 @@ def threads() -> ThreadPoolExecutor:
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     deadline = time.time() + context.get_remaining_time_in_millis() / 1000 - REPORT_SECONDS
     records = event["Records"]
-    queue = parts().hasty_queue  # built before there are threads: each would build its own
+    queue = parts().single_try_queue  # built before there are threads: each would build its own
     if queue and not are_deliveries(records):
         with Hiding(queue, {record["receiptHandle"]: receive_count(record) for record in records}) as hiding:
             outcomes = work(records, deadline, hiding)

@@ -13,7 +13,7 @@ import pytest
 
 from message_handler.ai import answering as answering_module
 from message_handler.ai.chat_completions import ChatCompletions
-from message_handler.ai.failures import Failure
+from message_handler.ai.failures import ProviderFailure
 from message_handler.ai.port import AI, Completion
 from message_handler.domain.errors import AIError, SettingsError, Unavailable
 from message_handler.domain.jobs import Usage
@@ -325,7 +325,9 @@ def test_whatever_breaks_in_a_provider_its_fallback_answers(
     assert re.fullmatch(r"test_answering\.py:\d+ broken", line["where"])
 
 
-@pytest.mark.parametrize("error", [Stopped(), ValueError("x"), Failure("ai_unreachable", again=True), Unavailable("x")])
+@pytest.mark.parametrize(
+    "error", [Stopped(), ValueError("x"), ProviderFailure("ai_unreachable", again=True), Unavailable("x")]
+)
 def test_what_the_watch_raises_is_nobodys_failure(server: Server, other: Server, error: BaseException) -> None:
     told: list[str] = []
 

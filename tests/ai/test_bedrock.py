@@ -12,7 +12,7 @@ import pytest
 
 from message_handler.ai import bedrock as bedrock_module
 from message_handler.ai.bedrock import Bedrock
-from message_handler.ai.failures import Failure
+from message_handler.ai.failures import ProviderFailure
 from message_handler.ai.port import Completion
 from message_handler.ai.watched import Limits
 from message_handler.domain.conversations import Turn
@@ -108,9 +108,9 @@ def ask(
     return Bedrock(core_ai).ask(prompt(**asked), watch, Limits.of(60, 60))
 
 
-def failure(server: Server, script: Script, **asked: Any) -> Failure:
+def failure(server: Server, script: Script, **asked: Any) -> ProviderFailure:
     server.scripts = [script]
-    with pytest.raises(Failure) as failed:
+    with pytest.raises(ProviderFailure) as failed:
         ask(**asked)
     assert CANARY not in str(failed.value)
     return failed.value
@@ -267,10 +267,10 @@ def test_what_the_watch_raises_ends_the_call_and_its_connection(server: Server, 
 
 
 def test_a_request_that_can_not_be_made_is_refused_without_its_words(server: Server) -> None:
-    with pytest.raises(Failure) as failed:
+    with pytest.raises(ProviderFailure) as failed:
         ask(meta_data={"temperature": CANARY})
     assert failed.value.code == "ai_refused_request"
-    with pytest.raises(Failure) as failed:
+    with pytest.raises(ProviderFailure) as failed:
         ask(meta_data={"region": "x.evil.org/"})
     assert failed.value.code == "ai_refused_request"
     assert server.calls == []
@@ -283,7 +283,7 @@ def test_without_credentials_nothing_is_sent(server: Server, monkeypatch: pytest
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
     monkeypatch.setenv("AWS_CONFIG_FILE", "/dev/null")
-    with pytest.raises(Failure) as failed:
+    with pytest.raises(ProviderFailure) as failed:
         ask()
     assert failed.value.code == "ai_credentials_missing"
     assert server.calls == []

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from message_handler.ai.chat_completions import ChatCompletions
-from message_handler.ai.failures import Failure
+from message_handler.ai.failures import ProviderFailure
 from message_handler.ai.port import Completion
 from message_handler.ai.watched import Limits
 from message_handler.domain.conversations import Turn
@@ -44,9 +44,9 @@ def ask(core_ai: dict[str, Any], egress: Egress | None = None, **asked: Any) -> 
     return ChatCompletions(core_ai, egress, Secrets(literals=True)).ask(prompt(**asked), lambda _: None, LIMITS)
 
 
-def failure(server: Server, script: Script, **fields: Any) -> Failure:
+def failure(server: Server, script: Script, **fields: Any) -> ProviderFailure:
     server.scripts = [script]
-    with pytest.raises(Failure) as failed:
+    with pytest.raises(ProviderFailure) as failed:
         ask(record(server.url, **fields))
     assert CANARY not in str(failed.value)
     return failed.value
@@ -119,14 +119,14 @@ def test_a_query_such_as_azures_is_kept(server: Server) -> None:
     "host", [None, "", "127.0.0.1", "127.0.0.1:1", "api.example.com", "user@127.0.0.1", "localhost"]
 )
 def test_a_token_is_sent_to_no_other_host_than_it_was_stored_for(server: Server, host: str | None) -> None:
-    with pytest.raises(Failure) as failed:
+    with pytest.raises(ProviderFailure) as failed:
         ask(record(server.url, auth_token=TOKEN, auth_host=host))
     assert (failed.value.code, failed.value.again) == ("ai_credentials_missing", False)
     assert server.calls == []
 
 
 def test_without_the_token_that_it_needs_nothing_is_sent(server: Server) -> None:
-    with pytest.raises(Failure) as failed:
+    with pytest.raises(ProviderFailure) as failed:
         ask(record(server.url, auth_required=True))
     assert (failed.value.code, failed.value.again) == ("ai_credentials_missing", False)
     assert server.calls == []
@@ -134,7 +134,7 @@ def test_without_the_token_that_it_needs_nothing_is_sent(server: Server) -> None
 
 def test_a_token_that_is_written_out_is_not_sent_where_none_may_be(server: Server) -> None:
     core_ai = record(server.url, auth_token=TOKEN, auth_host=at(server))
-    with pytest.raises(Failure) as failed:
+    with pytest.raises(ProviderFailure) as failed:
         ChatCompletions(core_ai, EGRESS, Secrets()).ask(prompt(), lambda _: None, LIMITS)
     assert (failed.value.code, failed.value.again) == ("ai_credentials_missing", False)
     assert server.calls == []
@@ -143,7 +143,7 @@ def test_a_token_that_is_written_out_is_not_sent_where_none_may_be(server: Serve
 def test_a_token_of_another_tenant_is_not_sent(server: Server, vault: Any) -> None:
     arn = vault.create_secret(Name="message-handler/clinic/ai", SecretString=TOKEN)["ARN"]
     core_ai = record(server.url, auth_token=arn, auth_host=at(server))
-    with pytest.raises(Failure) as failed:
+    with pytest.raises(ProviderFailure) as failed:
         ask(core_ai, platform_id="other")
     assert failed.value.code == "ai_credentials_missing"
     assert server.calls == []
@@ -176,7 +176,7 @@ class TestRotation:
         server.scripts = [fails(401), says("Still here.")]
         try:
             said = self.ask(server, arn, secrets).text
-        except Failure as failed:
+        except ProviderFailure as failed:
             said = failed.code
         assert said == "Still here."
         assert self.tokens(server) == [TOKEN, TOKEN, self.ROTATED]
@@ -192,7 +192,7 @@ class TestRotation:
             vault.put_secret_value(SecretId=arn, SecretString=self.ROTATED)
         clock.now += 2
         server.scripts = [fails(401)]
-        with pytest.raises(Failure) as failed:
+        with pytest.raises(ProviderFailure) as failed:
             self.ask(server, arn, secrets)
         assert (failed.value.code, failed.value.again) == ("ai_unauthorized", False)
         assert self.tokens(server) == ([TOKEN, self.ROTATED] if rotated else [TOKEN])
@@ -205,7 +205,7 @@ class TestRotation:
         clock.now += 2
         server.scripts = [fails(401), Exchange.stall]
         core_ai = record(server.url, auth_token=arn, auth_host=at(server))
-        with pytest.raises(Failure) as failed:
+        with pytest.raises(ProviderFailure) as failed:
             ChatCompletions(core_ai, EGRESS, secrets).ask(prompt(), lambda _: None, Limits(0.5, 0.5, 1.0))
         assert failed.value.code == "ai_timeout"
         assert server.calls[1].closed.wait(5)
@@ -216,14 +216,14 @@ def test_where_the_secret_can_not_be_read_nothing_is_sent(server: Server, monkey
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
     arn = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:message-handler/default/x"
-    with pytest.raises(Failure) as failed:
+    with pytest.raises(ProviderFailure) as failed:
         ask(record(server.url, auth_token=arn, auth_host=at(server)))
     assert failed.value.code == "ai_credentials_missing"
     assert server.calls == []
 
 
 def test_an_address_that_is_not_allowed_is_not_asked(server: Server) -> None:
-    with pytest.raises(Failure) as failed:
+    with pytest.raises(ProviderFailure) as failed:
         ask(record(server.url), Egress(["api.example.com"]))
     assert (failed.value.code, failed.value.again) == ("ai_address_refused", False)
     assert server.calls == []
@@ -232,7 +232,7 @@ def test_an_address_that_is_not_allowed_is_not_asked(server: Server) -> None:
 def test_nobody_there_is_worth_another_try(server: Server) -> None:
     url = server.url
     server.stop()
-    with pytest.raises(Failure) as failed:
+    with pytest.raises(ProviderFailure) as failed:
         ask(record(url))
     assert (failed.value.code, failed.value.again) == ("ai_unreachable", True)
 
@@ -338,7 +338,7 @@ def test_a_character_that_comes_in_two_halves_is_one_and_a_half_alone_is_none(se
 
 @pytest.mark.parametrize("token", ["tok\u00e9n", "to\rken", "to\x00ken", " \n"])
 def test_a_token_that_no_header_holds_is_missing(server: Server, token: str) -> None:
-    with pytest.raises(Failure) as failed:
+    with pytest.raises(ProviderFailure) as failed:
         ask(record(server.url, auth_token=token, auth_required=True, auth_host=at(server)))
     assert failed.value.code == "ai_credentials_missing"
     assert server.calls == []
@@ -549,6 +549,6 @@ def test_a_server_that_others_wrote_is_understood(mock_ai: str) -> None:
     ],
 )
 def test_its_errors_are_understood_too(mock_ai: str, scenario: str, code: str) -> None:
-    with pytest.raises(Failure) as failed:
+    with pytest.raises(ProviderFailure) as failed:
         ask(record(mock_ai, meta_data={"model": f"gpt-4.1:{scenario}"}))
     assert failed.value.code == code

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from message_handler.ai import events as events_module
 from message_handler.ai.events import _LINE_END, Events
-from message_handler.ai.failures import Failure
+from message_handler.ai.failures import ProviderFailure
 
 ENDS = st.sampled_from((b"\n", b"\r\n", b"\r"))
 #: No line ends of any kind that a data line could have.
@@ -83,7 +83,7 @@ def test_a_line_as_long_as_it_may_be_is_one_and_a_longer_is_given_up() -> None:
     most = b"data: ".ljust(events_module._MAX_LINE_BYTES, b"x")
     assert fed(most[:9], most[9:] + b"\n\ndata: y\n\n") == [most[6:].decode(), "y"]
     for pieces in ([most, b"x"], [b"\n" + most, b"x\n"]):
-        with pytest.raises(Failure) as failed:
+        with pytest.raises(ProviderFailure) as failed:
             fed(*pieces)
         assert failed.value.code == "ai_too_long"
 

@@ -18,7 +18,7 @@ from message_handler.archive.postgres import PostgresArchive
 from message_handler.domain.conversations import ConversationKey
 from message_handler.drivers.postgres import Database
 from message_handler.drivers.postgres_connection import connector
-from message_handler.drivers.postgres_errors import Refused
+from message_handler.drivers.postgres_errors import StatementRefused
 from message_handler.settings import Settings
 from message_handler.tiers.redis import RedisTier
 
@@ -85,7 +85,7 @@ def test_a_copied_row_is_the_one_that_commit_leaves(stores: Stores) -> None:
         assert its_model
         assert (job.status, job.reply, job.usage) == (its_model.status, its_model.reply, its_model.usage)
         assert len(archive.jobs("default", status=None, conversation_id=None, behind=None, most=100)) == 30
-    with pytest.raises(Refused, match="3D000"):  # dropped afterwards
+    with pytest.raises(StatementRefused, match="3D000"):  # dropped afterwards
         archive.conversation(ConversationKey("default", "filled-17"))
 
 

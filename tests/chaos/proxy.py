@@ -116,13 +116,13 @@ class Proxy:
         self.cut()
 
     def stall(self, *directions: Direction) -> None:
-        """Hold back what goes `up` (the store hears nothing) or `down` (it isn't heard), or both."""
+        """Lease back what goes `up` (the store hears nothing) or `down` (it isn't heard), or both."""
         with self._changed:
             self._stalled = set(directions)
             self._changed.notify_all()
 
     def delay(self, seconds: float) -> None:
-        """Hold every chunk back for so long."""
+        """Lease every chunk back for so long."""
         self._delay = seconds
 
     def heal(self) -> None:

@@ -12,7 +12,7 @@ from message_handler.domain.conversations import ConversationKey, Turn
 from message_handler.domain.jobs import Job, JobStatus
 from message_handler.domain.messages import Message, Request
 from message_handler.ports.tier import Tier
-from message_handler.protocol.results import Accepted, Claim, Finished, Held, Lock, Refused, Sealed
+from message_handler.protocol.results import Accepted, Claim, ClaimRefused, Finished, LeaseState, Lock, Sealed
 
 BOT = "nurse"
 
@@ -89,7 +89,7 @@ class Chat:
     def undo(self, accepted: Accepted) -> None:
         self.tier.undo(self.key, accepted.posted)
 
-    def claim(self, lock_id: str = "worker") -> Claim | Refused | None:
+    def claim(self, lock_id: str = "worker") -> Claim | ClaimRefused | None:
         return self.tier.claim(self.key, lock_id)
 
     def claimed(self, lock_id: str = "worker") -> Job:
@@ -98,7 +98,7 @@ class Chat:
         assert claim.lock_id == lock_id
         return claim.job
 
-    def heartbeat(self, lock_id: str = "worker") -> Held:
+    def heartbeat(self, lock_id: str = "worker") -> LeaseState:
         return self.tier.heartbeat(self.key, lock_id)
 
     def adopt(self, lock_id: str, settled_ids: Iterable[str], ended: Job | None = None) -> Job | None:

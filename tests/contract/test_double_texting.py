@@ -16,7 +16,7 @@ from message_handler.domain.double_texting import DoubleTexting
 from message_handler.domain.errors import Rejected, Unavailable
 from message_handler.domain.jobs import Job, JobStatus, Progress
 from message_handler.domain.messages import Message, Request
-from message_handler.protocol.results import Claim, Refused
+from message_handler.protocol.results import Claim, ClaimRefused
 from message_handler.queue.timing import MAX_RECEIVE_COUNT
 from message_handler.settings import Settings
 from message_handler.worker.run import COMMIT_SECONDS
@@ -350,7 +350,7 @@ class TestProgress:
         assert chat.seal([message.message_id for message in job.messages]).verdict == "again"
         assert _progress(chat, job) is None
         chat.tier.heartbeat(chat.key, "worker", Progress(9))
-        chat.tier.release(chat.key)
+        chat.tier.force_release(chat.key)
         assert _progress(chat, job) is None
 
 
@@ -513,20 +513,20 @@ class TestDebounce:
     def test_nobody_holds_what_is_waited_for(self, chat: Chat) -> None:
         request = chat.request("one")
         chat.accept(replace(request, debounce=3.0, debounce_max=5.0))
-        assert chat.claim() == Refused(pytest.approx(3.0), held=False)
+        assert chat.claim() == ClaimRefused(pytest.approx(3.0), leased=False)
         chat.clock.advance(2)
         chat.accept(replace(chat.request("two"), debounce=3.0, debounce_max=5.0))
-        assert chat.claim() == Refused(pytest.approx(3.0), held=False)
+        assert chat.claim() == ClaimRefused(pytest.approx(3.0), leased=False)
         chat.clock.advance(2)
         chat.accept(replace(chat.request("three"), debounce=3.0, debounce_max=5.0))
-        assert chat.claim() == Refused(pytest.approx(1.0), held=False)
+        assert chat.claim() == ClaimRefused(pytest.approx(1.0), leased=False)
         chat.clock.advance(1.01)
         assert chat.words(chat.claimed()) == ["one", "two", "three"]
 
     def test_a_run_that_was_begun_before_waits_for_nobody(self, chat: Chat) -> None:
         chat.says("one")
         chat.claimed("dead worker")
-        chat.tier.release(chat.key)
+        chat.tier.force_release(chat.key)
         chat.accept(replace(chat.request("two"), debounce=3.0))
         claim = chat.claim()
         assert isinstance(claim, Claim), "it waits for a patient who was waited for before"
@@ -734,7 +734,7 @@ class TestTheTier:
         first = chat.says("one")
         chat.claimed("dead worker")
         chat.seal([first.message_id], "dead worker", fenced=True)
-        chat.tier.release(chat.key)
+        chat.tier.force_release(chat.key)
         chat.claimed()
         accepted = chat.accept(replace(chat.request("two"), double_texting="interrupt"))
         assert (accepted.interrupted, accepted.job_id) == (None, first.job_id)

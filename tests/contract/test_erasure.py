@@ -351,7 +351,7 @@ class TestOtherSteps:
             with world.steps.silently():
                 world.archive.hand_off(world.key, "default")
 
-        on(world, "before", "archive.hold", happens)
+        on(world, "before", "archive.park", happens)
         world.posts("m1", text=f"{CANARY} one")
         world.settles()
         assert CANARY not in kept()
@@ -368,7 +368,7 @@ class TestOtherSteps:
         stored = world.intake.handle(world.key, parse_request(body))
         assert stored["action"] == "stored"
         assert stored["consolidated_messages"] == 1
-        handoff.hand_back(world.tiers, world.archive, world.intake.accept, world.key)
+        handoff.resume(world.tiers, world.archive, world.intake.accept, world.key)
         world.settles()
         assert world.replies() == [["m1"]]
 
@@ -392,7 +392,7 @@ class TestOtherSteps:
         world.settles()
         assert world.replies() == [["[fail] one"]]
 
-    @pytest.mark.parametrize("step", ["archive.held", "tier.accept", "archive.given_back"])
+    @pytest.mark.parametrize("step", ["archive.parked", "tier.accept", "archive.unparked"])
     @pytest.mark.parametrize("side", ["before", "after"])
     def test_a_hand_back_in_flight_brings_nothing_back(
         self, world: World, kept: Callable[[], str], step: str, side: Any
@@ -404,7 +404,7 @@ class TestOtherSteps:
         world.posts("m1", text=f"{CANARY} one")
         assert CANARY in kept()
         on(world, side, step, lambda: erases(world))
-        handoff.hand_back(world.tiers, world.archive, world.intake.accept, world.key)
+        handoff.resume(world.tiers, world.archive, world.intake.accept, world.key)
         world.settles()
         assert not world.steps.hooks
         assert CANARY not in kept()
@@ -545,14 +545,14 @@ class TestTheArchive:
         old = talk.job(5, "m5")
         talk.archive.erase(talk.key)
         talk.archive.hand_off(talk.key, BOT)
-        assert talk.archive.hold(talk.key, [replace(named("m6"), accepted_at=9e9)], (), {})
-        assert talk.archive.hand_back(talk.key)
+        assert talk.archive.park(talk.key, [replace(named("m6"), accepted_at=9e9)], (), {})
+        assert talk.archive.resume(talk.key)
         # Whoever hands back has not come to the end yet.
         assert talk.fence(old).erased_until is not None
-        assert talk.archive.to_give_back() == [talk.key]
-        back = talk.archive.held(talk.key)
+        assert talk.archive.to_unpark() == [talk.key]
+        back = talk.archive.parked(talk.key)
         assert back is not None
-        assert [kept.message.message_id for kept in back.held] == ["m6"]
+        assert [kept.message.message_id for kept in back.parked] == ["m6"]
 
     def test_a_job_that_ended_with_it_keeps_its_conversation(self, talk: Conversation) -> None:
         # Else no purge would ever find it.
@@ -619,7 +619,7 @@ class TestPostgres:
         talk.answer(1, "m0")
         postgres_archive.erase(talk.key)
         postgres_archive.hand_off(talk.key, BOT)
-        postgres_archive.hand_back(talk.key)
+        postgres_archive.resume(talk.key)
         committing: list[Timer] = []
         with closing(connector(migrated)()) as holder:
 
@@ -627,7 +627,7 @@ class TestPostgres:
                 if "drop_empty_conversation" in statements:
                     holder.execute_simple("begin")
                     execute(holder, values, "handoff_state")
-                    postgres_handoff.hold(holder, talk.key, [named("m1")], (), {})
+                    postgres_handoff.park(holder, talk.key, [named("m1")], (), {})
                     committing.append(Timer(0.3, holder.execute_simple, ["commit"]))
                     committing[0].start()
                 return execute(connection, values, *statements)
@@ -636,7 +636,7 @@ class TestPostgres:
                 patch.setattr("message_handler.archive.postgres.execute", meanwhile)
                 assert talk.fence(talk.job(2, "m0")).erased_until is not None
             committing[0].join()
-        assert postgres_archive.to_give_back() == [talk.key]
+        assert postgres_archive.to_unpark() == [talk.key]
 
     def test_who_takes_a_fence_at_the_same_time_is_waited_for(
         self, postgres_archive: PostgresArchive, migrated: Settings, sql: Connection

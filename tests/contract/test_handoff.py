@@ -33,14 +33,14 @@ def hands_off(world: World) -> dict[str, Any]:
 
 
 def hands_back(world: World) -> dict[str, Any]:
-    return handoff.hand_back(world.tiers, world.archive, world.intake.accept, world.key)
+    return handoff.resume(world.tiers, world.archive, world.intake.accept, world.key)
 
 
 def sweeps(world: World) -> None:
     """As the schedule does."""
     world.clock.advance(60)
     sweeping.sweep(world.tiers, world.sender)
-    handoff.give_back_the_rest(world.tiers, world.archive, world.intake.accept)
+    handoff.unpark_the_rest(world.tiers, world.archive, world.intake.accept)
 
 
 def view(world: World) -> dict[str, Any]:
@@ -178,7 +178,7 @@ class TestHandingOff:
         assert (stored["action"], stored["consolidated_messages"]) == ("stored", 3)
         assert world.ai.prompts == []
 
-    @pytest.mark.parametrize("step", ["archive.fence", "tier.finish", "tier.hand_off", "archive.is_held"])
+    @pytest.mark.parametrize("step", ["archive.fence", "tier.finish", "tier.hand_off", "archive.is_parked"])
     @pytest.mark.parametrize("side", ["before", "after"])
     def test_a_worker_that_dies_while_it_holds_loses_and_doubles_nothing(
         self, world: World, side: Any, step: str
@@ -314,7 +314,7 @@ class TestHandingBack:
         assert world.answered("m0 m1 m2")
         assert world.job(back["ai_job_id"]).status is JobStatus.COMPLETED
         assert world.chain(told(world, "m0"))[-1].job_id == back["ai_job_id"]
-        assert world.archive.to_give_back() == []
+        assert world.archive.to_unpark() == []
 
     def test_with_nothing_waiting_nothing_starts(self, world: World) -> None:
         world.posts("m0")
@@ -341,7 +341,7 @@ class TestHandingBack:
         assert world.ai.prompts[-1].resources == {"n": [1]}
         assert "Hi." in [turn.content for turn in world.ai.prompts[-1].context]
 
-    STEPS = ("archive.hand_back", "tier.hand_off", "archive.held", "tier.accept", "queue.send", "archive.given_back")
+    STEPS = ("archive.resume", "tier.hand_off", "archive.parked", "tier.accept", "queue.send", "archive.unparked")
 
     @pytest.mark.parametrize("step", STEPS)
     @pytest.mark.parametrize("side", ["before", "after"])
@@ -353,14 +353,14 @@ class TestHandingBack:
         on(world, side, step, dies)
         with pytest.raises(Crash):
             hands_back(world)
-        if (side, step) == ("before", "archive.hand_back"):
+        if (side, step) == ("before", "archive.resume"):
             hands_back(world)
         sweeps(world)
         world.settles()
         assert world.answered("m0 m1")
         assert len(world.ai.prompts) == 1
         assert world.chain(told(world, "m0"))[-1].status is JobStatus.COMPLETED
-        assert world.archive.to_give_back() == []
+        assert world.archive.to_unpark() == []
 
     def test_a_queue_that_is_away_strands_nothing(self, world: World) -> None:
         world.posts("m0")
@@ -393,7 +393,7 @@ class TestHandingBack:
             with world.steps.silently():
                 world.delivers_all_due()
 
-        on(world, "before", "archive.given_back", again)
+        on(world, "before", "archive.unparked", again)
         hands_back(world)
         world.settles()
         assert view(world)["pending"] == {"job_id": None, "consolidated_messages": 1}
@@ -410,9 +410,9 @@ class TestHandingBack:
             hands_off(world)
             with world.steps.silently():
                 world.delivers_all_due()
-                world.archive.hand_back(world.key)
+                world.archive.resume(world.key)
 
-        on(world, "before", "archive.given_back", again)
+        on(world, "before", "archive.unparked", again)
         hands_back(world)
         sweeps(world)
         world.settles()
@@ -451,7 +451,7 @@ class TestHandingBack:
         world.settles()
         hands_off(world)
         with world.steps.silently():
-            world.archive.hand_back(world.key)
+            world.archive.resume(world.key)
         accepted = world.posts("m1")
         assert accepted is not None
         assert accepted["action"] == "lock_acquired"
@@ -473,7 +473,7 @@ class TestHandingBack:
 
         def sweep() -> None:
             with world.steps.silently():
-                handoff.give_back_the_rest(world.tiers, world.archive, world.intake.accept)
+                handoff.unpark_the_rest(world.tiers, world.archive, world.intake.accept)
 
         on(world, "after", "tier.seal", sweep)
         world.delivers(world.queue.next())
@@ -503,12 +503,12 @@ class TestHandingBack:
         world.settles()
         hands_off(world)
         world.posts("m1")
-        world.archive.hand_back(world.key)
+        world.archive.resume(world.key)
 
         def too_large(*_: Any) -> Any:
             raise PayloadTooLarge("too much")
 
-        assert handoff.give_back_the_rest(world.tiers, world.archive, too_large) == 0
+        assert handoff.unpark_the_rest(world.tiers, world.archive, too_large) == 0
         assert [record.getMessage() for record in caplog.records] == ["too large to hand back now"]
         assert world.contents["m1"] not in str([vars(record) for record in caplog.records])
         sweeps(world)
@@ -621,7 +621,7 @@ class TestAHumanSpeaks:
         sends(world, ("user", "one"), ("sale", "First."))
         assert [turn["content"] for turn in view(world)["turns"]] == ["one", "First."]
 
-    @pytest.mark.parametrize("step", ["archive.note_sale", "tier.hand_off", "tier.release", "archive.hold"])
+    @pytest.mark.parametrize("step", ["archive.note_sale", "tier.hand_off", "tier.force_release", "archive.park"])
     @pytest.mark.parametrize("side", ["before", "after"])
     def test_a_process_that_dies_before_its_202_is_asked_again(self, world: World, side: Any, step: str) -> None:
         request = [("user", "text of m0", "m0"), ("sale", "I am here.", "s1"), ("user", "text of m1", "m1")]
@@ -709,7 +709,7 @@ class TestTheTier:
     def test_what_ended_because_it_is_held_is_not_remembered(self, chat: Chat) -> None:
         chat.says(named("m0"), named("m1"))
         job = chat.claimed()
-        assert chat.finish("worker", replace(chat.end(job, JobStatus.CANCELLED), held=True)).done
+        assert chat.finish("worker", replace(chat.end(job, JobStatus.CANCELLED), parked=True)).done
         assert chat.tier.ended_by(chat.key, "m0") is None
         again = chat.says(named("m0"), named("m1"))
         assert (again.duplicate, again.consolidated_messages) == (False, 2)
@@ -734,16 +734,16 @@ class TestTheArchive:
     def held_ids(self, archive: Archive) -> list[str]:
         conversation = archive.conversation(KEY)
         assert conversation is not None
-        return sorted(conversation.held)
+        return sorted(conversation.parked)
 
     def test_it_permits_no_run_and_holds_what_is_open(self, archive: Archive) -> None:
         archive.hand_off(KEY, BOT)
         fence = self.fence(archive, job(1, named("m0"), named("m1")))
-        assert (fence.number, fence.successor_id, fence.held) == (None, None, True)
+        assert (fence.number, fence.successor_id, fence.parked) == (None, None, True)
         assert fence.ended.status is JobStatus.CANCELLED
         assert self.held_ids(archive) == ["m0", "m1"]
         assert archive.settled_by(KEY, "m0") is None
-        assert self.fence(archive, job(1, named("m0"), named("m1"))).held
+        assert self.fence(archive, job(1, named("m0"), named("m1"))).parked
         assert self.held_ids(archive) == ["m0", "m1"]
 
     def test_what_is_settled_is_not_held(self, archive: Archive) -> None:
@@ -755,57 +755,57 @@ class TestTheArchive:
         assert fence.ended.status is JobStatus.COMPLETED
         assert self.held_ids(archive) == ["m1"]
         fence = self.fence(archive, job(2, named("m0")))
-        assert not fence.held
+        assert not fence.parked
         assert fence.ended.superseded_by == first.job_id
 
     def test_the_run_that_goes_on_is_shut_out(self, archive: Archive) -> None:
         running = job(1, named("m0"))
         number = self.fence(archive, running).number
         archive.hand_off(KEY, BOT)
-        archive.hand_back(KEY)
+        archive.resume(KEY)
         assert not archive.commit(replace(running, status=JobStatus.COMPLETED, reply="…", finished_at=1.0), number)
 
     def test_an_empty_job_ends(self, archive: Archive) -> None:
         archive.hand_off(KEY, BOT)
         fence = self.fence(archive, job(1))
-        assert (fence.number, fence.held, fence.ended.status) == (None, False, JobStatus.CANCELLED)
+        assert (fence.number, fence.parked, fence.ended.status) == (None, False, JobStatus.CANCELLED)
 
     def test_a_message_counts_as_held_under_all_its_ids_while_a_human_answers(self, archive: Archive) -> None:
         archive.hand_off(KEY, BOT)
-        archive.hold(KEY, [Message("m0", "text", True, ("alias",))], (), {})
-        assert archive.is_held(KEY, "m0")
-        assert archive.is_held(KEY, "alias")
-        assert not archive.is_held(KEY, "m1")
-        archive.hand_back(KEY)
-        assert not archive.is_held(KEY, "m0")
+        archive.park(KEY, [Message("m0", "text", True, ("alias",))], (), {})
+        assert archive.is_parked(KEY, "m0")
+        assert archive.is_parked(KEY, "alias")
+        assert not archive.is_parked(KEY, "m1")
+        archive.resume(KEY)
+        assert not archive.is_parked(KEY, "m0")
 
     def test_nothing_is_held_where_the_bot_answers(self, archive: Archive) -> None:
-        assert archive.hold(KEY, [named("m0")], (), {}) is None
+        assert archive.park(KEY, [named("m0")], (), {}) is None
         archive.hand_off(KEY, BOT)
-        archive.hand_back(KEY)
-        assert archive.hold(KEY, [named("m0")], (), {}) is None
-        assert archive.to_give_back() == []
+        archive.resume(KEY)
+        assert archive.park(KEY, [named("m0")], (), {}) is None
+        assert archive.to_unpark() == []
 
     def test_texts_come_back_as_they_were(self, archive: Archive) -> None:
         texts = ['{"a": [1]}', "it's \\ 💊 <b> 100%", '{},"NULL"', "  "]
         messages = [Message(f"m{n}", text, n % 2 == 0, (f"a{n},{{}}",)) for n, text in enumerate(texts)]
         context, resources = (Turn("sale", texts[0], "s"), Turn("user", texts[1])), {"n": [1, None, texts[2]]}
         archive.hand_off(KEY, BOT)
-        archive.hold(KEY, messages, context, resources)
-        assert archive.held(KEY) is None
-        archive.hand_back(KEY)
-        back = archive.held(KEY)
+        archive.park(KEY, messages, context, resources)
+        assert archive.parked(KEY) is None
+        archive.resume(KEY)
+        back = archive.parked(KEY)
         assert back is not None
-        assert [kept.message for kept in back.held] == messages
-        assert (back.bot_id, back.held[-1].context, back.held[-1].resources) == (BOT, context, resources)
+        assert [kept.message for kept in back.parked] == messages
+        assert (back.bot_id, back.parked[-1].context, back.parked[-1].resources) == (BOT, context, resources)
 
     def test_another_tenants_conversation_is_another(self, archive: Archive) -> None:
         other = ConversationKey("other", KEY.conversation_id)
         archive.hand_off(KEY, BOT)
-        archive.hold(KEY, [named("m0")], (), {})
-        assert archive.hold(other, [named("m0")], (), {}) is None
-        assert not archive.is_held(other, "m0")
-        assert not archive.hand_back(other)
+        archive.park(KEY, [named("m0")], (), {})
+        assert archive.park(other, [named("m0")], (), {}) is None
+        assert not archive.is_parked(other, "m0")
+        assert not archive.resume(other)
         assert self.fence(archive, replace(job(1, named("m0")), key=other)).number is not None
 
     def test_tenants_with_the_same_ids_hand_over_and_hold_apart(self, archive: Archive) -> None:
@@ -815,22 +815,22 @@ class TestTheArchive:
         for key in (other, KEY):
             # What the one's human said is news to the other's bot; so is what the one's patient said.
             assert archive.note_sale(key, BOT, said) == "new"
-            holding = archive.hold(key, [named("m0", f"to {key.platform_id}")], (), {})
+            holding = archive.park(key, [named("m0", f"to {key.platform_id}")], (), {})
             assert holding is not None
             assert (holding.message_ids, holding.duplicate) == (("m0",), False)
         before = archive.conversation(other)
         archive.hand_off(KEY, BOT)
-        assert archive.hand_back(KEY)
-        back = archive.held(KEY)
+        assert archive.resume(KEY)
+        back = archive.parked(KEY)
         assert back is not None
-        assert [kept.message.content for kept in back.held] == [f"to {KEY.platform_id}"]
-        archive.given_back(KEY, back, job_id_of(KEY, 1))
+        assert [kept.message.content for kept in back.parked] == [f"to {KEY.platform_id}"]
+        archive.unparked(KEY, back, job_id_of(KEY, 1))
         ours, theirs, uninvolved = (archive.conversation(key) for key in (KEY, other, third))
         assert ours is not None
         assert uninvolved is not None
-        assert (ours.handed_off, ours.held) == (False, ())
+        assert (ours.handed_off, ours.parked) == (False, ())
         assert theirs == before
-        assert archive.is_held(other, "m0")
+        assert archive.is_parked(other, "m0")
         assert not uninvolved.handed_off
 
     def test_of_two_that_come_at_once_one_notes_what_the_human_said(self, archive: Archive) -> None:
@@ -855,7 +855,7 @@ class TestTheArchive:
         def hold(number: int) -> bool:
             together.wait()
             text = f"text {number % 2} of round {number // 6}"
-            holding = archive.hold(KEY, [Message(f"minted-{number}", text)], (), {})
+            holding = archive.park(KEY, [Message(f"minted-{number}", text)], (), {})
             assert holding is not None
             return holding.duplicate
 

@@ -14,7 +14,7 @@ from message_handler.drivers.combiner import ALONE
 from message_handler.ports.line_store import Save
 from message_handler.ports.tier import Tier
 from message_handler.protocol.line import Line
-from message_handler.protocol.results import Claim, Refused
+from message_handler.protocol.results import Claim, ClaimRefused
 from message_handler.settings import Settings
 from message_handler.tiers.line_tier import LineTier, _Step
 from tests.contract.chat import Chat, Clock, named
@@ -49,7 +49,7 @@ class TestAClockThatIsWrong:
         clock.advance(settings.heartbeat_stale - 5)
         host.ahead = 10
         refused = host.chat.claim("another")
-        assert isinstance(refused, Refused)
+        assert isinstance(refused, ClaimRefused)
         assert refused.wait == pytest.approx(settings.run_seconds - settings.heartbeat_stale + 5, abs=0.01)
         assert chat.heartbeat() == "held"
 
@@ -126,7 +126,7 @@ class TestASaveThatIsRepeated:
 class TestEnds:
     def test_a_cancel_waits_for_no_patient_who_may_still_be_typing(self, chat: Chat) -> None:
         job_id = chat.accept(replace(chat.request("a"), debounce=5.0, debounce_max=10.0)).job_id
-        assert isinstance(chat.claim(), Refused)
+        assert isinstance(chat.claim(), ClaimRefused)
         chat.cancel(job_id)
         claim = chat.claim()
         assert isinstance(claim, Claim)
@@ -135,7 +135,7 @@ class TestEnds:
     def test_what_a_human_will_answer_was_not_answered(self, chat: Chat) -> None:
         """A worker's commit was not heard of; what joined since is held. The job has ended as completed."""
         chat.says("a")
-        chat.finish("worker", chat.end(chat.claimed(), reply="Rest.", held=True))
+        chat.finish("worker", chat.end(chat.claimed(), reply="Rest.", parked=True))
         chat.says("a", "b")
         assert chat.words(chat.head) == ["a", "b"]
 

@@ -18,7 +18,7 @@ from message_handler.domain.jobs import JobStatus
 from message_handler.domain.messages import new_message
 from message_handler.ports.line_store import Save
 from message_handler.ports.tier import Tier
-from message_handler.protocol.results import Claim, Refused
+from message_handler.protocol.results import Claim, ClaimRefused
 from message_handler.settings import Settings
 from message_handler.tiers import line_tier
 from message_handler.tiers.line_tier import LineTier
@@ -121,7 +121,7 @@ class TestTwo:
         other_process.tier.look(chat.key, "worker")  # it has seen the line
         clock.advance(settings.heartbeat_stale)
         saves.append(chat.heartbeat)
-        assert isinstance(other_process.claim("another"), Refused)
+        assert isinstance(other_process.claim("another"), ClaimRefused)
         assert chat.heartbeat() == "held"
 
     def test_messages_that_join_do_not_starve_a_heartbeat(
@@ -168,7 +168,7 @@ class TestTwo:
         chat.says("a")
         chat.claimed()
         before = tier.store.read([chat.key])
-        assert isinstance(chat.claim("another"), Refused)
+        assert isinstance(chat.claim("another"), ClaimRefused)
         assert chat.heartbeat("another") == "lost"
         assert chat.seal(["minted-0"], "another").verdict == "lost"
         chat.tier.forget(chat.key, "unknown")

@@ -26,7 +26,7 @@ from message_handler.domain.messages import Message, Request
 from message_handler.drivers import postgres as database_module
 from message_handler.drivers.postgres import Database, execute
 from message_handler.drivers.postgres_connection import connector
-from message_handler.drivers.postgres_errors import Refused
+from message_handler.drivers.postgres_errors import StatementRefused
 from message_handler.settings import Settings
 from message_handler.sql import migrations, statements
 from message_handler.tiers.postgres import PostgresTier
@@ -229,9 +229,9 @@ class TestUpdating:
 
     def test_what_is_held_is_handed_back(self, updated: PostgresArchive, version: int) -> None:
         key = ConversationKey("default", "patient-3")
-        assert updated.hand_back(key) is (version >= 5)
-        back = updated.held(key)
-        assert [kept.message.message_id for kept in (back.held if back else ())] == (["m3"] if version >= 5 else [])
+        assert updated.resume(key) is (version >= 5)
+        back = updated.parked(key)
+        assert [kept.message.message_id for kept in (back.parked if back else ())] == (["m3"] if version >= 5 else [])
 
     def test_what_is_to_be_told_is_told(self, updated: PostgresArchive, database: Database, version: int) -> None:
         now, claim = time.time() + 1, job_id(99)
@@ -529,7 +529,7 @@ class TestTheCodeAfter:
         archive: Any = world.kept.target
         talk = Conversation(archive, KEY)
         before = rows(direct)
-        with pytest.raises((Unavailable, Refused), match="migrate"):
+        with pytest.raises((Unavailable, StatementRefused), match="migrate"):
             archive.commit(talk.completed(talk.job(2, "m1")), 5)
         assert rows(direct) == before
         database.migrate()

@@ -450,7 +450,7 @@ class TestPostgresAway:
         world.postgres(away=True)
         assert world.cancels(world.told["m0"][0]) is None
         with pytest.raises(Unavailable):
-            interventions.release(world.tiers, world.archive, world.sender, world.key)
+            interventions.force_release(world.tiers, world.archive, world.sender, world.key)
         world.postgres(away=False)
         world.settles()
         world.cancelled.add(world.told["m0"][0])  # begun, so a worker brought it to its end
@@ -877,13 +877,13 @@ class TestDeadLetters:
     def test_a_sweep_looks_at_them_no_longer_than_it_may_run(self, world: World) -> None:
         looks: list[float] = []
 
-        def dead_letters() -> list[DeadLetter]:
+        def found() -> list[DeadLetter]:
             looks.append(world.clock())
             assert len(looks) < 50, "it goes on for ever"
             world.clock.advance(3)
             return [DeadLetter(None, "receipt")]
 
-        world.queue.dead_letters = dead_letters  # type: ignore[method-assign]
+        world.queue.dead_letters = found  # type: ignore[method-assign]
         dead_letters.redrive(world.worker, world.sender)
         assert looks[-1] - looks[0] < 10
 

@@ -402,7 +402,9 @@ class TestTLS:
     def context(self, query: str, monkeypatch: pytest.MonkeyPatch) -> Any:
         """The TLS context of the connections that a URL asks for."""
         given: dict[str, Any] = {}
-        monkeypatch.setattr("message_handler.drivers.postgres._connection", lambda **arguments: given.update(arguments))
+        monkeypatch.setattr(
+            "message_handler.drivers.postgres_connection._connection", lambda **arguments: given.update(arguments)
+        )
         connector(Settings(database_url=SecretStr(self.URL + query)))()
         return given["ssl_context"]
 

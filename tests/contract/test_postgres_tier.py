@@ -18,6 +18,7 @@ from message_handler.domain.errors import Unavailable
 from message_handler.domain.jobs import Job
 from message_handler.domain.messages import Message
 from message_handler.drivers import postgres
+from message_handler.drivers.postgres_connection import connector
 from message_handler.settings import Settings
 from message_handler.tiers.postgres import PostgresTier
 from tests.contract.chat import Chat, Clock, named
@@ -120,7 +121,7 @@ class TestConnectionsThatDie:
     @pytest.fixture
     def holder(self, migrated: Settings) -> Iterator[Connection]:
         """Somebody else, whose connection is not cut."""
-        connection = postgres.connector(migrated)()
+        connection = connector(migrated)()
         connection.run("set application_name = 'holder'")
         yield connection
         connection.close()

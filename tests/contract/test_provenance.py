@@ -10,7 +10,7 @@ import pytest
 from pg8000.native import Connection
 
 from message_handler.ai.answering import Answering, Provider
-from message_handler.ai.failures import Failure
+from message_handler.ai.failures import ProviderFailure
 from message_handler.ai.port import Completion, Prompt, Watch, model_of
 from message_handler.ai.watched import Limits
 from message_handler.archive.postgres import PostgresArchive
@@ -93,7 +93,7 @@ class TestWhatIsPinned:
 
     def test_the_fallback_where_that_has_answered(self, world: World) -> None:
         def fails(prompt: Prompt, watch: Watch, limits: Limits) -> Completion:
-            raise Failure("ai_failed")
+            raise ProviderFailure("ai_failed")
 
         def answers(prompt: Prompt, watch: Watch, limits: Limits) -> Completion:
             return Completion("Rest.")

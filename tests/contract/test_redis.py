@@ -261,7 +261,7 @@ class TestAway:
                 lambda: chat.seal(["minted-0"]),
                 lambda: chat.finish("worker", chat.end(job)),
                 lambda: chat.cancel(job.job_id),
-                lambda: chat.tier.release(chat.key),
+                lambda: chat.tier.force_release(chat.key),
                 chat.tier.ping,
                 # It would be answered; but what can't write is not back.
                 lambda: chat.head,

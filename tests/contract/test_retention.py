@@ -100,7 +100,7 @@ class TestConversations:
             talk.answer(1, "m0")
         running.number(running.job(2, "m1"))
         postgres_archive.hand_off(holding.key, "nurse")
-        postgres_archive.hold(holding.key, [named("m1")], (), {})
+        postgres_archive.park(holding.key, [named("m1")], (), {})
         sql.run(
             "insert into outbox (platform_id, job_id, conversation_id, webhook_id, message_ids, created_at, give_up_at)"
             " values ('default', cast(:id as uuid), 'patient-3', 'msg_1', '{}', now(), now())",
@@ -219,9 +219,9 @@ class TestConversations:
         postgres_archive.hand_off(talk.key, "nurse")
         ages(sql, talk)
         (idle,) = keeping.idle(before=time.time() - 86_400, after="-infinity", most=10)
-        assert postgres_archive.hold(talk.key, [named("m1")], (), {})
+        assert postgres_archive.park(talk.key, [named("m1")], (), {})
         assert keeping.purge_conversations([idle.key], before=time.time() - 86_400) == 0
-        assert postgres_archive.is_held(talk.key, "m1")
+        assert postgres_archive.is_parked(talk.key, "m1")
         sql.run("delete from held")
         assert keeping.purge_conversations([idle.key], before=time.time() - 86_400) == 0
 
@@ -430,7 +430,7 @@ class TestExport:
         talk = patient(postgres_archive, 1)
         talk.answer(1, "m0")
         postgres_archive.hand_off(talk.key, "nurse")
-        postgres_archive.hold(talk.key, [named("m1")], (), {"user_id": "u1"})
+        postgres_archive.park(talk.key, [named("m1")], (), {"user_id": "u1"})
         sql.run(
             "insert into outbox (platform_id, job_id, conversation_id, webhook_id, message_ids, created_at, give_up_at)"
             " values ('default', cast(:id as uuid), 'patient-1', 'msg_1', '{}', now(), now())",

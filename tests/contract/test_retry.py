@@ -49,7 +49,7 @@ def retries(world: World, job_id: str) -> str | None:
 def sweeps(world: World) -> None:
     """What the schedule does, hand-backs that were broken off included."""
     world.sweeps()
-    handoff.give_back_the_rest(world.tiers, world.archive, world.intake.accept)
+    handoff.unpark_the_rest(world.tiers, world.archive, world.intake.accept)
 
 
 def test_its_messages_are_answered_by_one_job_that_it_leads_to(world: World) -> None:
@@ -102,8 +102,8 @@ def test_newer_messages_keep_their_reply_and_the_old_ones_get_theirs_after_it(wo
         ("after", "tier.accept"),
         ("before", "queue.send"),
         ("after", "queue.send"),
-        ("before", "archive.given_back"),
-        ("after", "archive.given_back"),
+        ("before", "archive.unparked"),
+        ("after", "archive.unparked"),
     ],
     ids=" ".join,
 )
@@ -272,11 +272,11 @@ class TestTheArchive:
         assert archive.reopen(job, ENTRY) is True
         assert archive.reopen(job, ENTRY) is False
         assert [archive.settled_by(key, id_) for id_ in ("m0", "m1", "m1-again")] == [None] * 3
-        back = archive.held(key)
+        back = archive.parked(key)
         assert back
-        held = [(kept.message.message_id, kept.message.content, kept.job_id) for kept in back.held]
+        held = [(kept.message.message_id, kept.message.content, kept.job_id) for kept in back.parked]
         assert held == [("m0", "clinic 0", job.job_id), ("m1", "clinic 1", job.job_id)]
-        assert back.held[1].message == Message("m1", "clinic 1", True, ("m1-again",))
+        assert back.parked[1].message == Message("m1", "clinic 1", True, ("m1-again",))
         conversation = archive.conversation(key)
         assert conversation
         assert list(conversation.turns) == []
@@ -298,7 +298,7 @@ class TestTheArchive:
         conversation = archive.conversation(theirs.key)
         assert conversation
         assert [turn.content for turn, _, _ in conversation.turns] == ["other 0", "other 1"]
-        assert archive.held(theirs.key).held == ()  # type: ignore[union-attr]
+        assert archive.parked(theirs.key).parked == ()  # type: ignore[union-attr]
         assert self.reopens(archive, theirs) is True
         third = self.failed(archive, ConversationKey("third", "patient"), name)
         late = replace(third, messages=(*third.messages, Message("m2", "third 2")))

@@ -16,7 +16,7 @@ from message_handler.domain.jobs import Job, JobError, JobStatus
 from message_handler.domain.messages import Message
 from message_handler.ports.tier import Tier
 from message_handler.protocol.line import LIVE_TTL_SECONDS
-from message_handler.protocol.results import Finished, Lock, Refused, Sealed
+from message_handler.protocol.results import ClaimRefused, Finished, Lock, Sealed
 from message_handler.settings import Settings
 from tests.contract.chat import BOT, Chat, Clock, named
 
@@ -330,7 +330,7 @@ class TestBotAndRequest:
         again = chat.seal([first.message_id]).job
         adopted = chat.adopt("worker", ["minted-0", "minted-1"])
         chat.says("c", resources=resources)
-        released = chat.tier.release(chat.key)
+        released = chat.tier.force_release(chat.key)
         for seen in (job, again, adopted, released, chat.head):
             assert seen is not None
             assert json.dumps(seen.resources) == json.dumps(resources)
@@ -483,7 +483,7 @@ class TestUndo:
         chat.claimed()
         chat.seal([first.message_id])
         second = chat.says("b")
-        chat.tier.release(chat.key)
+        chat.tier.force_release(chat.key)
         chat.undo(first)
         assert chat.head is not None
         assert chat.head.job_id == second.job_id
@@ -527,7 +527,7 @@ class TestClaim:
         job = chat.claimed()
         sealed = chat.seal([first.message_id])
         second = chat.says("b")
-        chat.tier.release(chat.key)
+        chat.tier.force_release(chat.key)
         assert chat.claimed("rescuer").job_id == first.job_id
         assert sealed.job is not None
         chat.finish("rescuer", chat.end(sealed.job))
@@ -539,9 +539,9 @@ class TestClaim:
     ) -> None:
         chat.says("a")
         chat.claimed()
-        assert chat.claim("another") == Refused(settings.run_seconds)
+        assert chat.claim("another") == ClaimRefused(settings.run_seconds)
         clock.advance(settings.heartbeat_stale - 1)
-        assert chat.claim("another") == Refused(settings.run_seconds - settings.heartbeat_stale + 1, overdue=1)
+        assert chat.claim("another") == ClaimRefused(settings.run_seconds - settings.heartbeat_stale + 1, overdue=1)
         assert chat.heartbeat() == "held"
 
     def test_a_holder_that_has_missed_two_heartbeats_is_overdue(
@@ -550,10 +550,10 @@ class TestClaim:
         chat.says("a")
         chat.claimed()
         clock.advance(2 * settings.heartbeat_every)
-        assert chat.claim("another") == Refused(settings.run_seconds - 2 * settings.heartbeat_every)
+        assert chat.claim("another") == ClaimRefused(settings.run_seconds - 2 * settings.heartbeat_every)
         clock.advance(0.5)
         refused = chat.claim("another")
-        assert isinstance(refused, Refused)
+        assert isinstance(refused, ClaimRefused)
         assert refused.overdue == settings.heartbeat_stale - 2 * settings.heartbeat_every - 0.5
 
     def test_a_holder_past_its_deadline_is_waited_for_until_its_claim_can_be_taken_over(
@@ -565,7 +565,7 @@ class TestClaim:
             clock.advance(settings.run_seconds / 3)
             chat.heartbeat()
         refused = chat.claim("another")
-        assert refused == Refused(settings.heartbeat_stale)
+        assert refused == ClaimRefused(settings.heartbeat_stale)
         clock.advance(settings.heartbeat_stale)
         assert chat.claimed("another").attempts == 2
 
@@ -598,7 +598,7 @@ class TestClaim:
         job = chat.claimed()
         assert job.status is JobStatus.CANCELLING
         assert job.attempts == 0
-        assert isinstance(chat.claim("another"), Refused)
+        assert isinstance(chat.claim("another"), ClaimRefused)
         clock.advance(settings.heartbeat_stale)
         assert chat.claimed("another").status is JobStatus.CANCELLING
 
@@ -613,7 +613,7 @@ class TestHeartbeatAndOwner:
         assert chat.lock is not None
         assert chat.lock.heartbeat_at == clock.now
         assert chat.tier.sweep(older_than=DAY) == []
-        assert isinstance(chat.claim("another"), Refused)
+        assert isinstance(chat.claim("another"), ClaimRefused)
 
     def test_only_the_claims_own_lock_id_extends_it(self, chat: Chat) -> None:
         accepted = chat.says("a")
@@ -635,7 +635,7 @@ class TestHeartbeatAndOwner:
         chat.claimed()
         clock.advance(settings.heartbeat_stale * 2)
         assert chat.heartbeat() == "held"
-        assert isinstance(chat.claim("another"), Refused)
+        assert isinstance(chat.claim("another"), ClaimRefused)
 
     def test_the_lock_is_its_takers_until_a_worker_claims_it(self, chat: Chat) -> None:
         accepted = chat.says("a")
@@ -644,7 +644,7 @@ class TestHeartbeatAndOwner:
         chat.claimed()
         assert chat.tier.owner(chat.key, "lock-1") is None
         assert chat.tier.owner(chat.key, "worker") == accepted.job_id
-        chat.tier.release(chat.key)
+        chat.tier.force_release(chat.key)
         assert chat.tier.owner(chat.key, "worker") is None
 
     def test_no_lock_has_no_owner(self, chat: Chat) -> None:
@@ -653,7 +653,7 @@ class TestHeartbeatAndOwner:
         chat.answered()
         assert chat.tier.owner(chat.key, "worker") is None
         chat.says("b")
-        chat.tier.release(chat.key)
+        chat.tier.force_release(chat.key)
         assert chat.tier.owner(chat.key, "") is None
 
 
@@ -666,13 +666,13 @@ class TestAdopt:
         clock.advance(settings.heartbeat_stale - 1)
         assert chat.adopt("worker", [])
         clock.advance(settings.heartbeat_stale - 1)
-        assert isinstance(chat.claim("another"), Refused)
+        assert isinstance(chat.claim("another"), ClaimRefused)
 
     def test_with_everything_open_the_run_goes_on(self, chat: Chat, clock: Clock) -> None:
         chat.says(named("m1"), named("m2"))
         chat.claimed()
         chat.seal(["m1", "m2"], fenced=True)
-        chat.tier.release(chat.key)
+        chat.tier.force_release(chat.key)
         job = chat.claimed()
         assert job.maybe_committed
         adopted = chat.adopt("worker", [])
@@ -683,7 +683,7 @@ class TestAdopt:
         chat.says(named("m0"))
         first = chat.claimed()
         chat.seal(["m0"], fenced=True)
-        chat.tier.release(chat.key)
+        chat.tier.force_release(chat.key)
         chat.says(named("m1"))
         assert chat.head is not None
         ended = chat.end(first, reply="Rest.", superseded_by=chat.job_id(50))
@@ -758,7 +758,7 @@ class TestSeal:
         clock.advance(settings.heartbeat_stale - 1)
         assert chat.seal([first.message_id], fenced=True).verdict == "sealed"
         clock.advance(settings.heartbeat_stale - 1)
-        assert isinstance(chat.claim("another"), Refused)
+        assert isinstance(chat.claim("another"), ClaimRefused)
 
     def test_with_nothing_new_the_door_closes(self, chat: Chat) -> None:
         first = chat.says("a")
@@ -1083,7 +1083,7 @@ class TestGiveBack:
     def test_all_of_the_job_ends_as_cancelled(self, chat: Chat) -> None:
         accepted = chat.says(named("m1"), "two", context=[Turn("user", "before")], resources={"user": 1})
         chat.says(named("m3"))
-        assert chat.tier.give_back(chat.key, "lock-1")
+        assert chat.tier.release(chat.key, "lock-1")
         assert (chat.head, chat.lock) == (None, None)
         job = chat.tier.job(accepted.job_id)
         assert job
@@ -1101,22 +1101,22 @@ class TestGiveBack:
         chat.claimed()
         chat.seal(["m1"])
         second = chat.says(named("m2"))
-        assert chat.tier.give_back(chat.key, "worker")
+        assert chat.tier.release(chat.key, "worker")
         assert chat.words(chat.head) == ["text of m2"]
         assert chat.claimed("another").job_id == second.job_id
 
     def test_nobody_but_the_owner_gives_it_back(self, chat: Chat) -> None:
-        assert not chat.tier.give_back(chat.key, "lock-1")
+        assert not chat.tier.release(chat.key, "lock-1")
         chat.says(named("m1"))
         before = snapshot(chat, chat.job_id(1))
         for lock_id in ("", "another"):
-            assert not chat.tier.give_back(chat.key, lock_id)
-        assert not chat.tier.give_back(ConversationKey("clinic-2", "patient-1"), "lock-1")
+            assert not chat.tier.release(chat.key, lock_id)
+        assert not chat.tier.release(ConversationKey("clinic-2", "patient-1"), "lock-1")
         assert snapshot(chat, chat.job_id(1)) == before
         chat.claimed()
-        assert not chat.tier.give_back(chat.key, "lock-1")
-        assert chat.tier.give_back(chat.key, "worker")
-        assert not chat.tier.give_back(chat.key, "worker")
+        assert not chat.tier.release(chat.key, "lock-1")
+        assert chat.tier.release(chat.key, "worker")
+        assert not chat.tier.release(chat.key, "worker")
 
 
 class TestCancel:
@@ -1194,7 +1194,7 @@ class TestRelease:
     def test_the_holder_is_emptied_and_the_job_waits_again(self, chat: Chat) -> None:
         chat.says("a")
         job = chat.claimed()
-        released = chat.tier.release(chat.key)
+        released = chat.tier.force_release(chat.key)
         assert released == chat.head == replace(job, status=JobStatus.PENDING)
         assert chat.heartbeat() == "lost"
         assert chat.seal(["minted-0"]).verdict == "lost"
@@ -1204,7 +1204,7 @@ class TestRelease:
         chat.says("a")
         chat.claimed()
         chat.seal(["minted-0"], fenced=True)
-        released = chat.tier.release(chat.key)
+        released = chat.tier.force_release(chat.key)
         assert released is not None
         assert released.maybe_committed
         assert not released.sealed
@@ -1213,15 +1213,15 @@ class TestRelease:
         accepted = chat.says("a")
         chat.claimed()
         chat.cancel(accepted.job_id)
-        released = chat.tier.release(chat.key)
+        released = chat.tier.force_release(chat.key)
         assert released is not None
         assert released.status is JobStatus.CANCELLING
 
     def test_without_a_lock_there_is_nothing_to_release(self, chat: Chat) -> None:
-        assert chat.tier.release(chat.key) is None
+        assert chat.tier.force_release(chat.key) is None
         chat.says("a")
         chat.answered()
-        assert chat.tier.release(chat.key) is None
+        assert chat.tier.force_release(chat.key) is None
 
 
 class TestSweep:
@@ -1467,7 +1467,7 @@ class TestIsolation:
         assert not theirs.finish(None, ours.end(before[2])).done
         assert theirs.cancel(first.job_id) is None
         assert theirs.tier.owner(other, "worker") is None
-        assert theirs.tier.release(other) is None
+        assert theirs.tier.force_release(other) is None
         theirs.undo(first)
         theirs.tier.forget(other, "m1")
         assert snapshot(ours, first.job_id) == before

@@ -28,7 +28,7 @@ from message_handler.drivers import combiner
 from message_handler.drivers.breaker import CircuitBreaker
 from message_handler.drivers.postgres import Database
 from message_handler.drivers.postgres_connection import connector
-from message_handler.drivers.postgres_errors import Refused
+from message_handler.drivers.postgres_errors import StatementRefused
 from message_handler.drivers.redis import connect
 from message_handler.ports.archive import Committed
 from message_handler.ports.line_store import Save
@@ -496,7 +496,7 @@ class TestTier:
         claims = self.at_once(chats, self.claim, monkeypatch)
         assert [claim.job.key for claim in claims] == [chat.key for chat in chats]
         assert trips == [1, MOST - 1]
-        chats[4].tier.release(chats[4].key)
+        chats[4].tier.force_release(chats[4].key)
         chats[5].says("More.")
         answered = [[message.message_id for message in claim.job.messages] for claim in claims]
 
@@ -576,7 +576,7 @@ class TestTier:
             for n, chat in enumerate(chats)
         ]
         answers = self.at_once(chats, lambda chat: chat.accept(said[chats.index(chat)]), monkeypatch)
-        assert [type(answer) for answer in answers] == [Accepted, Accepted, Refused, Accepted]
+        assert [type(answer) for answer in answers] == [Accepted, Accepted, StatementRefused, Accepted]
 
     def test_a_server_that_goes_away_is_away_for_each(
         self, redis_client: redis.Redis, settings: Settings, clock: Clock, monkeypatch: pytest.MonkeyPatch
@@ -727,7 +727,7 @@ class TestClaimingAgain:
         chat.claimed("another")
         request = chat.request("More.")
         refused: Any = chat.tier.claim(chat.key, "worker", Again(request, chat.job_id(1), chat.job_id(2)))
-        assert refused.held
+        assert refused.leased
         assert [message.content for message in chat.tier.jobs(chat.key)[0].messages] == ["Hello.", "More."]
         assert chat.heartbeat("another") == "held"
 

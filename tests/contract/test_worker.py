@@ -25,10 +25,10 @@ from message_handler.intake.requests import parse_request
 from message_handler.jobs import BackgroundJobManager
 from message_handler.operations import sweeping
 from message_handler.ports.archive import Committed
-from message_handler.protocol.results import Claim, Refused
+from message_handler.protocol.results import Claim, ClaimRefused
 from message_handler.queue.codec import MAX_RECORD_BYTES
 from message_handler.queue.timing import hand_on
-from message_handler.worker.run import Ended
+from message_handler.worker.run import RunResult
 from tests.contract.stories import (
     Event,
     Story,
@@ -953,7 +953,7 @@ class TestRecords:
         assert outcome.back is not None
         world.clock.advance(outcome.back)
         with world.steps.silently():
-            assert not isinstance(world.tier.claim(world.key, "another"), Refused)
+            assert not isinstance(world.tier.claim(world.key, "another"), ClaimRefused)
 
     def test_a_late_duplicate_costs_a_record_and_no_ai_call(self, world: World) -> None:
         world.posts("m0")
@@ -1049,10 +1049,10 @@ class TestRecords:
     def test_what_ended_is_known_to_have_settled_its_own_messages_under_its_own_name(self) -> None:
         key = ConversationKey("default", "patient")
         job = Job("J", key, JobStatus.COMPLETED, (Message("m0", "a", aliases=("a0",)), Message("m1", "b")), "default")
-        ended = Ended(job, committed=Committed())
+        ended = RunResult(job, committed=Committed())
         asked = [("J", "m0"), ("J", "a0"), ("J", "m1"), ("J", "m2"), ("K", "m0")]
         assert [ended.settles(*each) for each in asked] == [True, True, True, False, False]
-        assert not Ended(job).settles("J", "m0"), "the archive doesn't have it"
+        assert not RunResult(job).settles("J", "m0"), "the archive doesn't have it"
 
 
 class TestJobs:
@@ -1170,7 +1170,7 @@ class TestTheSweep:
         world.posts("m0")
         on(world, "before", "archive.raise_fence", is_away)
         assert not world.releases()
-        assert "tier.release" not in world.steps.names
+        assert "tier.force_release" not in world.steps.names
 
 
 # Anything that can happen, at every step of every story.

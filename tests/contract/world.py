@@ -208,7 +208,7 @@ class SettlingTier(MemoryTier):
         store = cast(MemoryLines, self.store)
         for key in list(store.due_at):
             (line,) = self._lines([key])
-            alive = line.hold and line.hold.heartbeat_at + self._settings.heartbeat_stale > self._clock()
+            alive = line.lease and line.lease.heartbeat_at + self._settings.heartbeat_stale > self._clock()
             if not alive and all(self._archive.settled_by(key, m.message_id) for m in line.waiting()):
                 del store.due_at[key], store.lines.kept[key]
         return super().sweep(older_than=older_than, platform_id=platform_id)
@@ -319,14 +319,14 @@ class World:
 
     def releases(self) -> bool:
         try:
-            return interventions.release(self.tiers, self.archive, self.sender, self.key)
+            return interventions.force_release(self.tiers, self.archive, self.sender, self.key)
         except (Crash, Unavailable):
             return False
 
     def lock_is_free(self) -> None:
         """The holder is silent and its lock was taken away, but nobody has claimed the job since."""
         with self.steps.silently():
-            self.tier.release(self.key)
+            self.tier.force_release(self.key)
 
     def tier_lost(self) -> None:
         """The tier forgets everything."""

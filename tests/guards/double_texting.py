@@ -71,7 +71,7 @@ GUARDS = (
         "what waits for a patient to be quiet gets a record",
         "invariant 7",
         f"{TEST}::TestDebounce::test_what_waited_for_the_reply_is_answered_when_the_patient_is_quiet[memory]",
-        (Removal("worker/worker.py", "wake(self.queue, head, delay=math.ceil(claim.wait))", "pass"),),
+        (Removal("worker/worker.py", "wake(worker.queue, head, delay=math.ceil(claim.wait))", "pass"),),
     ),
     Guard(
         "nothing is linked behind a run",

@@ -46,7 +46,7 @@ SILENCE = (
         "a hand-off stops the AI call",
         "step hand off",
         f"{TEST}::TestHandingOff::test_the_ai_call_is_ended[memory]",
-        (Removal(HANDOFF, "tiers.each(lambda tier: tier.release(key))", "()"),),
+        (Removal("intake/silence.py", "tiers.each(lambda tier: tier.force_release(key))", "()"),),
     ),
     Guard(
         "a tier that forgot is told",
@@ -58,7 +58,7 @@ SILENCE = (
         "a record goes once its message is held",
         "step check",
         f"{TEST}::TestHandingOff::test_the_job_is_cancelled_and_its_message_waits[memory-tier.claim]",
-        (Removal("worker/worker.py", "return self.archive.is_held(key, record.message_id) or", "return"),),
+        (Removal("worker/worker.py", "return self.archive.is_parked(key, record.message_id) or", "return"),),
     ),
 )
 
@@ -91,7 +91,7 @@ HOLDING = (
         "what is held counts while a human answers, no longer",
         "invariant 1",
         f"{TEST}::TestTheArchive::test_a_message_counts_as_held_under_all_its_ids_while_a_human_answers[postgres]",
-        (Removal(statement("is_held"), " and handed_off"),),
+        (Removal(statement("is_parked"), " and handed_off"),),
     ),
     Guard(
         "messages that come at once are compared under the row lock",
@@ -109,8 +109,8 @@ BACK = (
         (
             Removal(
                 HANDOFF,
-                "tuple(kept for kept in back.held if not carried.isdisjoint(kept.message.ids))",
-                "back.held",
+                "tuple(kept for kept in back.parked if not carried.isdisjoint(kept.message.ids))",
+                "back.parked",
             ),
         ),
     ),
@@ -139,7 +139,7 @@ BACK = (
         Removal(MEMORY, "self._link(Job(kept.job_id, key, JobStatus.PENDING, (), back.bot_id), job_id)", "pass"),
         Removal(
             POSTGRES,
-            "for promised in dict.fromkeys(kept.job_id for kept in back.held if kept.job_id):",
+            "for promised in dict.fromkeys(kept.job_id for kept in back.parked if kept.job_id):",
             "for promised in ():",
         ),
     ),
@@ -153,7 +153,7 @@ BACK = (
         "the sweep ends what was broken off",
         "invariant 7",
         "unit/test_functions.py::TestHandoff::test_the_sweep_hands_back_what_a_process_left_behind",
-        (Removal(HANDOFF, "for key in archive.to_give_back():", "for key in ():"),),
+        (Removal(HANDOFF, "for key in archive.to_unpark():", "for key in ():"),),
     ),
 )
 

@@ -23,7 +23,7 @@ ENDS = (
         "what a slow commit left is pushed with the next record",
         "contract/test_outages.py::TestPostgresAway::"
         "test_an_end_that_it_lacks_though_it_was_never_away_goes_to_it_with_the_next_record[memory]",
-        "        self.rescue.due |= job.unarchived\n",
+        "        worker.rescue.due |= job.unarchived\n",
         file="worker/worker.py",
     ),
 )

@@ -36,7 +36,7 @@ ERASING = (
         "TestTheArchive::test_a_run_of_what_is_void_is_not_even_noted",
         Removal(
             MEMORY,
-            "            if self._is_void(job.key, job.accepted_at):\n"
+            "            if is_void(self._erased_until(job.key), job.accepted_at):\n"
             "                return Fence(None, {}, erased_until=self._erasures[job.key.name_hash][0])\n",
         ),
         Removal(function("take_fences_v2"), "\n           and erased.voids is not true"),
@@ -56,10 +56,13 @@ ERASING = (
         "no late end of what was erased is archived",
         "erasure",
         "TestTheArchive::test_a_late_end_is_not_archived",
-        Removal(MEMORY, "            if self._is_void(job.key, job.accepted_at):\n                return False\n"),
+        Removal(
+            MEMORY,
+            "            if is_void(self._erased_until(job.key), job.accepted_at):\n                return False\n",
+        ),
         Removal(
             POSTGRES,
-            'if _is_void(execute(connection, values, "erased_until"), job.accepted_at):',
+            "if is_void(_erased_until(connection, values), job.accepted_at):",
             "if False:",
         ),
     ),
@@ -78,18 +81,18 @@ ERASING = (
         "no late step leaves a trace of what was erased: cancel",
         "erasure",
         "TestTheArchive::test_no_late_step_leaves_a_trace_of_it",
-        Removal(MEMORY, "if self._is_gone(job, newest, -1):", "if False:"),
-        Removal(POSTGRES, "if _is_gone(connection, job, newest, -1):", "if False:"),
+        Removal(MEMORY, "if self._is_gone(job, newest, is_void_by_its_own_time):", "if False:"),
+        Removal(POSTGRES, "if _is_gone(connection, job, newest, is_void_by_its_own_time):", "if False:"),
     ),
     *in_both(
         "a job of a new conversation is not taken for an erased one",
         "invariant 2",
         "TestTheArchive::test_a_job_of_a_new_conversation_is_linked_whatever_it_knows_of_its_age",
-        Removal(MEMORY, "return not known and self._is_void", "return self._is_void"),
+        Removal(MEMORY, "return not known and rule(self._erased_until", "return rule(self._erased_until"),
         Removal(
             POSTGRES,
-            "_is_void(erased, accepted_at, margins) and _job(connection, job) is None",
-            "_is_void(erased, accepted_at, margins)",
+            "accepted_at) and _job(connection, job) is None",
+            "accepted_at)",
         ),
     ),
     *in_each(
@@ -98,12 +101,12 @@ ERASING = (
         "TestErasing::test_what_is_accepted_in_the_same_moment_ends_as_cancelled",
         Removal(
             MEMORY,
-            "live = tuple(m for m in job.messages if not self._is_void(job.key, m.accepted_at))",
+            "live = tuple(m for m in job.messages if not is_void(self._erased_until(job.key), m.accepted_at))",
             "live = job.messages",
         ),
         Removal(
             POSTGRES,
-            "live = tuple(m for m in job.messages if not _is_void(erased, m.accepted_at))",
+            "live = tuple(m for m in job.messages if not is_void(until, m.accepted_at))",
             "live = job.messages",
         ),
     ),
@@ -112,11 +115,13 @@ ERASING = (
         "erasure",
         "TestOtherSteps::test_a_hold_in_flight_keeps_no_words",
         Removal(
-            MEMORY, "live = [m for m in messages if not self._is_void(key, m.accepted_at, -2)]", "live = list(messages)"
+            MEMORY,
+            "live = [m for m in messages if not is_void_on_any_clock(self._erased_until(key), m.accepted_at)]",
+            "live = list(messages)",
         ),
         Removal(
             POSTGRES,
-            "live = [message for message in messages if not _is_void(erased, message.accepted_at, -2)]",
+            "live = [message for message in messages if not is_void_on_any_clock(until, message.accepted_at)]",
             "live = list(messages)",
         ),
     ),
@@ -124,21 +129,21 @@ ERASING = (
         "what is held right after an erasure is kept",
         "invariant 1",
         "TestOtherSteps::test_what_is_held_right_after_it_is_answered_when_it_is_handed_back",
-        Removal(MEMORY, "self._is_void(key, m.accepted_at, -2)", "self._is_void(key, m.accepted_at)"),
-        Removal(POSTGRES, "_is_void(erased, message.accepted_at, -2)", "_is_void(erased, message.accepted_at)"),
+        Removal(MEMORY, "not is_void_on_any_clock(", "not is_void("),
+        Removal(POSTGRES, "not is_void_on_any_clock(", "not is_void("),
     ),
     *in_each_at_once(
         "what is held right after an erasure is no longer void",
         "invariant 1",
         "TestOtherSteps::test_what_is_held_right_after_it_is_answered_when_it_is_handed_back",
         Removal(MEMORY, "accepted_at=max(m.accepted_at, until + 0.001)", "accepted_at=m.accepted_at"),
-        Removal(statement("hold_messages"), " + interval '2 milliseconds'", " - interval '5 seconds'"),
+        Removal(statement("park_messages"), " + interval '2 milliseconds'", " - interval '5 seconds'"),
     ),
     Guard(
         "what failed is no longer void when it is retried",
         "invariant 1",
         f"{ERASED}::TestOtherSteps::test_what_failed_right_after_it_can_be_retried[memory]",
-        (Removal(MEMORY, "to_hold(self._since_erased(job.key, messages),", "to_hold(messages,"),),
+        (Removal(MEMORY, "to_park(self._since_erased(job.key, messages),", "to_park(messages,"),),
     ),
     Guard(
         "what an earlier version sent is not void",
@@ -260,7 +265,7 @@ ERASING = (
         "a dead letter of what was erased is removed",
         "erasure",
         f"{ERASED}::TestErasing::test_a_record_that_rests_in_the_dead_letters_is_not_redriven[redis and postgres]",
-        (Removal("worker/worker.py", " or self._is_erased(record)"),),
+        (Removal("worker/worker.py", " or self.is_erased(record)"),),
     ),
     Guard(
         "what is accepted with an erasure ends visibly",
@@ -348,7 +353,7 @@ PURGING = (
         "who holds a message is seen by who purges",
         "retention",
         f"{KEPT}::TestConversations::test_what_is_held_meanwhile_is_not_left_without_its_conversation",
-        (Removal(statement("hold_messages"), "set updated_at = now()", "set updated_at = updated_at"),),
+        (Removal(statement("park_messages"), "set updated_at = now()", "set updated_at = updated_at"),),
     ),
     Guard(
         "who redrives deliveries is seen by who purges",

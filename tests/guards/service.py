@@ -93,7 +93,9 @@ OPERATING = (
         f"{OUTAGES}::TestRedisAway::test_an_end_that_was_told_is_not_told_again_by_who_completes_a_cancel[memory]",
         (
             Removal(
-                RUNS, "Ended(ended if ended.status is JobStatus.CANCELLED else None, waiting)", "Ended(ended, waiting)"
+                RUNS,
+                "RunResult(ended if ended.status is JobStatus.CANCELLED else None, waiting)",
+                "RunResult(ended, waiting)",
             ),
         ),
     ),
@@ -129,8 +131,8 @@ OPERATING = (
             Removal(
                 "operations/interventions.py",
                 "    archive.raise_fence(key)\n"
-                "    released = [job for job in tiers.each(lambda tier: tier.release(key)) if job]\n",
-                "    released = [job for job in tiers.each(lambda tier: tier.release(key)) if job]\n"
+                "    released = [job for job in tiers.each(lambda tier: tier.force_release(key)) if job]\n",
+                "    released = [job for job in tiers.each(lambda tier: tier.force_release(key)) if job]\n"
                 "    archive.raise_fence(key)\n",
             ),
         ),

@@ -18,7 +18,7 @@ STORE = "contract/test_configuration.py::TestStore::test_tenants_never_see_each_
 GUARDS = (
     isolated("no conversation is silenced", "hand_off", HANDOFF),
     isolated("nothing that a human said is known", "noted_sales", HANDOFF),
-    isolated("nothing is held no longer", "drop_held", HANDOFF),
+    isolated("nothing is held no longer", "drop_parked", HANDOFF),
     isolated(
         "no job is interrupted",
         "interrupt_job",

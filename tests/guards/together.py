@@ -183,7 +183,7 @@ GUARDS = (
             (
                 "what is sent to Postgres waits for no confirmation",
                 "test_messages_leave_at_once",
-                "drivers/postgres.py",
+                "drivers/postgres_connection.py",
                 "        stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)\n",
             ),
         )

@@ -30,7 +30,7 @@ RECORDS = (
         (
             Removal(
                 "worker/worker.py",
-                "None if settled else self._check(tier, record, claim.wait if isinstance(claim, Refused) else retry)",
+                "None if settled else self._check(tier, claim.wait if isinstance(claim, ClaimRefused) else self.retry)",
                 "None",
             ),
         ),
@@ -60,7 +60,7 @@ RECORDS = (
         (
             Removal(
                 "worker/worker.py",
-                "        if self.is_settled(record):\n            return None\n        tier.forget",
+                "        if worker.is_settled(record):\n            return None\n        tier.forget",
                 "        tier.forget",
             ),
         ),
@@ -75,13 +75,13 @@ RECORDS = (
         "the follow-up is run or woken",
         "invariant 7",
         f"{WORKER}::TestWhileTheAIRuns::test_with_too_little_time_left_the_next_job_gets_one_record[memory]",
-        (Removal("worker/worker.py", "                    wake(self.queue, head)\n", "                    pass\n"),),
+        (Removal("worker/worker.py", "                    wake(worker.queue, head)\n", "                    pass\n"),),
     ),
     Guard(
         "a poison record's job is failed at its last delivery",
         "step fail",
         f"{OUTAGES}::TestPoison::test_at_the_last_delivery_its_job_is_failed_visibly_and_the_lock_is_free[memory]",
-        (Removal("worker/worker.py", "                if give_up:\n", "                if False:\n"),),
+        (Removal("worker/worker.py", "                if self.give_up:\n", "                if False:\n"),),
     ),
     Guard(
         "a dead letter that comes back again is failed",
@@ -304,7 +304,7 @@ SIGNS_OF_LIFE = (
         "step claim",
         f"{WORKER}::TestRecords"
         "::test_one_that_comes_before_the_claim_of_its_dead_worker_is_stale_waits_for_that[memory]",
-        (Removal("worker/worker.py", "(claim.overdue, math.inf) if claim.held", "(None, math.inf) if claim.held"),),
+        (Removal("worker/worker.py", "(claim.overdue, math.inf) if claim.leased", "(None, math.inf) if claim.leased"),),
     ),
     Guard(
         "a heartbeat that did not get through is sent again",

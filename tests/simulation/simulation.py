@@ -120,7 +120,7 @@ class Simulation(World):
         def release() -> None:
             process = Process(self, "operator")
             try:
-                interventions.release(process.tiers, process.archive, process.queue, KEY)
+                interventions.force_release(process.tiers, process.archive, process.queue, KEY)
             except (Unavailable, Crash):
                 return
 

@@ -102,7 +102,7 @@ class SharedLines(MemoryLines):
         """What was answered on another tier, nobody need be woken for."""
         for key in list(self.due_at):
             line = self.line(key)
-            held = line.hold and line.hold.heartbeat_at + self._settings.heartbeat_stale > self.clock()
+            held = line.lease and line.lease.heartbeat_at + self._settings.heartbeat_stale > self.clock()
             ids = [message.message_id for message in line.waiting()]
             if ids and not held and all(self.is_settled(key, id_) for id_ in ids):
                 for job in line.jobs():
@@ -127,7 +127,7 @@ class SharedLines(MemoryLines):
         if any(job.restarts > self._settings.max_restarts for job in line.jobs()):
             raise Violation("unbounded: a job was restarted too often")
         doing.owned = lock_id is None or self._owners.get(key, lock_id) == lock_id
-        if line.hold is None:
+        if line.lease is None:
             self._owners[key] = None
 
 

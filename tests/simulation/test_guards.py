@@ -15,7 +15,7 @@ from message_handler.intake.intake import Intake
 from message_handler.ports.line_store import Save
 from message_handler.protocol import accepting, steps
 from message_handler.protocol.line import Line
-from message_handler.worker.worker import Worker
+from message_handler.worker.worker import Attempt
 from tests.simulation.exhaustive import Bounds, explore
 from tests.simulation.scopes import a_message_after_the_fault_and_one_after_the_recovery
 
@@ -41,7 +41,7 @@ def owner_comparison(patch: pytest.MonkeyPatch) -> None:
     """Any worker is believed to hold the lock."""
 
     def owns(line: Line, lock_id: str) -> bool:
-        return line.current is not None and line.hold is not None
+        return line.current is not None and line.lease is not None
 
     patch.setattr(steps, "owns", owns)
     comparison(patch, "holder")
@@ -104,13 +104,13 @@ def always_send_the_record(patch: pytest.MonkeyPatch) -> None:
 
 def delete_by_message(patch: pytest.MonkeyPatch) -> None:
     """A record is deleted once its worker is through with the job."""
-    before = Worker._check
+    before = Attempt._check
 
-    def check(worker: Worker, tier: Any, record: Record, wait: float) -> float | None:
-        before(worker, tier, record, wait)
+    def check(attempt: Attempt, tier: Any, wait: float) -> float | None:
+        before(attempt, tier, wait)
         return None
 
-    patch.setattr(Worker, "_check", check)
+    patch.setattr(Attempt, "_check", check)
 
 
 def link_to_the_job_that_answered(patch: pytest.MonkeyPatch) -> None:

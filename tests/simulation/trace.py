@@ -10,7 +10,7 @@ from message_handler.domain.messages import Message, Request
 from message_handler.domain.records import ArchiveRecord, Record
 from message_handler.ports.archive import Committed, Fence, Verdict
 from message_handler.ports.line_store import Saved, Snapshot
-from message_handler.protocol.results import Accepted, Again, Claim, Finished, Refused, Sealed
+from message_handler.protocol.results import Accepted, Again, Claim, ClaimRefused, Finished, Sealed
 from tests.simulation.simulation import Simulation
 
 
@@ -64,7 +64,7 @@ def _said(value: Any, names: Names) -> str:
             return f"{kind} {names.of(value.job_id, 'J')}, pending {_ids(value.pending)}"
         case Claim():
             return f"claim {names.of(value.lock_id, 'L')} on {_said(value.job, names)}"
-        case Refused():
+        case ClaimRefused():
             return f"refused for {value.wait:g} s"
         case Fence():
             waiting = f", waiting {_ids(value.waiting)}" if value.waiting else ""

@@ -22,7 +22,7 @@ from pydantic import SecretStr
 
 from local.intrinsics import Resolver
 from local.stores import Server
-from message_handler.ai.failures import Failure
+from message_handler.ai.failures import ProviderFailure
 from message_handler.archive.none import NoArchive
 from message_handler.archive.postgres import PostgresArchive
 from message_handler.archive.postgres_outbox import PostgresOutbox
@@ -377,7 +377,7 @@ class TestOwnMetrics:
 
     def test_an_ai_that_gives_no_answers(self, expanded: Expanded, service: Service) -> None:
         def fails(*_: object) -> str:
-            raise Failure("ai_unavailable")
+            raise ProviderFailure("ai_unavailable")
 
         service.ai.script = fails
         alarm = own(expanded)["JobsFailedAlarm"]
@@ -447,7 +447,7 @@ class TestOwnMetrics:
         def fails(*_: object) -> int:
             raise Unavailable("Postgres")
 
-        monkeypatch.setattr(handoff, "give_back_the_rest", fails)
+        monkeypatch.setattr(handoff, "unpark_the_rest", fails)
         told = service.invoke("admin", {"action": "sweep", "max_age_hours": 0})
         assert told == {"swept": 1, "left": {"hand_backs": "Postgres"}}
         assert not rings(own(expanded)["SweepStoppedAlarm"], service.output)

@@ -188,7 +188,7 @@ class TestHandoff:
 
     def test_the_sweep_hands_back_what_a_process_left_behind(self, taken: Service) -> None:
         taken.deliver()
-        taken.parts.archive.hand_back(KEY)
+        taken.parts.archive.resume(KEY)
         assert taken.invoke("admin", taken.event("admin-schedule")) == {"swept": 1}
         taken.deliver()
         shown = taken.http("intake", taken.event("intake-get-conversation")).body
@@ -547,7 +547,7 @@ class TestWorker:
                 first_is_answered.set()
 
         monkeypatch.setattr(service.parts.archive, "commit", commit)
-        service.use(hasty_queue=sqs)
+        service.use(single_try_queue=sqs)
         assert service.batch("quick", "slow") == {"batchItemFailures": []}
         assert {entry["ReceiptHandle"] for entry in changed[slice(*said)]} == {"receipt-0", "receipt-1"}
         assert all(entry["VisibilityTimeout"] == 10 for entry in changed)
@@ -591,7 +591,7 @@ class TestWorker:
         for receives in (3, 4):
             with pytest.raises(Killed):
                 service.receive(receives)
-            service.parts.tiers.tiers[0].release(ConversationKey("default", "conv-m4"))  # its claim is stale
+            service.parts.tiers.tiers[0].force_release(ConversationKey("default", "conv-m4"))  # its claim is stale
         assert sorted(answered) == [name for name in names if name != "m4"]
 
     def test_the_last_delivery_of_one_does_not_wait_for_what_may_kill_it(self, service: Service) -> None:
@@ -611,7 +611,7 @@ class TestWorker:
         self, service: Service, sqs: SqsQueue, changed: list[dict[str, Any]]
     ) -> None:
         service.remaining_ms = 62_000  # 3 s of them are for the report
-        service.use(hasty_queue=sqs)
+        service.use(single_try_queue=sqs)
         assert service.batch("late", receives=(4,)) == {"batchItemFailures": [{"itemIdentifier": "record-0"}]}
         assert changed[-1]["VisibilityTimeout"] == 240
         assert service.batch("early", receives=(2,)) == {"batchItemFailures": []}
@@ -657,7 +657,7 @@ class TestWorker:
     def test_a_record_whose_conversation_is_held_is_hidden_until_the_holders_deadline(
         self, service: Service, sqs: SqsQueue, changed: list[dict[str, Any]]
     ) -> None:
-        service.use(hasty_queue=sqs)
+        service.use(single_try_queue=sqs)
         event = service.event("worker-one-record")
         accept_again(service, event)
         assert isinstance(service.parts.tiers.tiers[0].claim(KEY, "another worker"), Claim)
@@ -673,7 +673,7 @@ class TestWorker:
             def hide(self, seconds: Mapping[str, float]) -> set[str]:
                 raise Unavailable("the queue")
 
-        service.use(hasty_queue=Refusing(None, "https://sqs.example/queue"))
+        service.use(single_try_queue=Refusing(None, "https://sqs.example/queue"))
         event = service.event("worker-one-record")
         accept_again(service, event)
         service.parts.tiers.tiers[0].claim(KEY, "another worker")
@@ -708,7 +708,7 @@ class TestDelivery:
     ) -> None:
         settings = service.parts.settings.model_copy(update={"delivery_queue_url": DELIVERIES})
         crashing = replace(service.parts.worker, deliveries=Recorded(KeyError(CANARY)))
-        service.use(hasty_queue=sqs, settings=settings, worker=crashing)
+        service.use(single_try_queue=sqs, settings=settings, worker=crashing)
         assert service.invoke("worker", service.event("worker-delivery")) == {"batchItemFailures": []}
         assert [line["error"] for line in service.output.logs if line["level"] == "ERROR"] == ["KeyError"]
         assert changed == []
@@ -717,7 +717,7 @@ class TestDelivery:
         self, service: Service, sqs: SqsQueue, changed: list[dict[str, Any]]
     ) -> None:
         settings = service.parts.settings.model_copy(update={"delivery_queue_url": DELIVERIES})
-        service.use(hasty_queue=sqs, settings=settings)
+        service.use(single_try_queue=sqs, settings=settings)
         event = service.event("worker-delivery")
         (record,) = event["Records"]
         record["body"] = "{"

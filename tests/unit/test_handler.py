@@ -407,7 +407,7 @@ class TestMessageLockManager:
     def test_nobody_owns_a_freed_lock(self, handler: MessageHandler) -> None:
         locks = handler.locks
         acquired = locks.check_and_acquire_lock("conv_123", [CANARY])
-        handler._parts.tiers.tiers[0].release(handler.jobs.find(acquired["ai_job_id"]).key)
+        handler._parts.tiers.tiers[0].force_release(handler.jobs.find(acquired["ai_job_id"]).key)
         for lock_id in (acquired["lock_id"], ""):
             assert locks.release_lock("conv_123", lock_id) is False
             assert locks.update_lock_with_ai_job("conv_123", lock_id, acquired["ai_job_id"]) is False

@@ -308,7 +308,7 @@ class TestSqs:
 
     def test_the_worker_hides_what_it_gives_back(self, service: Service, client: Any, url: str) -> None:
         queue = SqsQueue(client, url)
-        service.use(queue=queue, hasty_queue=queue, intake=replace(service.parts.intake, queue=queue))
+        service.use(queue=queue, single_try_queue=queue, intake=replace(service.parts.intake, queue=queue))
         assert service.post({"history": f"<USER>{CANARY}</USER>"}).status == 202
         message = receive(client, url)
         service.parts.tiers.tiers[0].claim(KEY, "another worker")

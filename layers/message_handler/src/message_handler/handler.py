@@ -108,7 +108,7 @@ class MessageHandler:
     def release_conversation_lock(self, conversation_id: str) -> bool:
         """Free a conversation whose worker is stuck; its messages are answered by another. False if it was free."""
         parts, key = self._parts, conversation_key(conversation_id, self._platform_id)
-        return interventions.release(parts.tiers, parts.archive, parts.queue, key)
+        return interventions.force_release(parts.tiers, parts.archive, parts.queue, key)
 
     def cleanup_old_locks(self, max_age_hours: float = sweeping.DEFAULT_MAX_AGE_HOURS) -> int:
         """Sweep now, over all platforms; returns how many conversations were freed or woken."""
@@ -116,7 +116,7 @@ class MessageHandler:
         sweeping.rescue(parts.worker)
         sweeping.end_answered(parts.archive)
         count = sweeping.sweep(parts.tiers, parts.queue, max_age_hours=max_age_hours)
-        return count + handoff.give_back_the_rest(parts.tiers, parts.archive, parts.intake.accept)
+        return count + handoff.unpark_the_rest(parts.tiers, parts.archive, parts.intake.accept)
 
     def get_handler_status(self) -> dict[str, Any]:
         """`{"status": "healthy" | "degraded" | "unhealthy", "components": {…}}`; nothing configured is healthy.

@@ -67,7 +67,7 @@ class MessageLockManager:
         key = conversation_key(conversation_id, self._platform_id)
         if not (isinstance(lock_id, str) and lock_id.isascii()):
             return False  # none of ours (whoever did not acquire it has None), and maybe no text that a store takes
-        return self._tiers.find(lambda tier: tier.give_back(key, lock_id) or None) is not None
+        return self._tiers.find(lambda tier: tier.release(key, lock_id) or None) is not None
 
     def get_lock_info(self, conversation_id: str) -> dict[str, Any] | None:
         """The lock as operators see it; times are RFC 3339 in UTC. None if the conversation is free."""

@@ -71,7 +71,7 @@ class Parts(IntakeParts):
     secrets: Secrets
     audit: Audit
     #: The queue of jobs, for what has to be said in time or not at all. None: it is this process's own.
-    hasty_queue: SqsQueue | None = None
+    single_try_queue: SqsQueue | None = None
     #: None: there is no Postgres to deliver from.
     deliveries: Deliveries | None = None
     #: None: there is no Postgres that keeps anything.
@@ -134,20 +134,26 @@ class _Building:
         from message_handler.delivery.deliveries import Deliveries
         from message_handler.worker.worker import Worker
 
-        its, stores = self.intake, _others(self.database, self.intake.archive)
-        settings, queue = its.settings, its.queue
+        shared, stores = self.intake, _stores(self.database, self.intake.archive)
+        settings, queue = shared.settings, shared.queue
         egress, secrets = _egress(settings), _secrets(settings)
-        hasty = _hasty_client() if settings.job_queue_url else None
-        hasty_queue = SqsQueue(hasty, settings.job_queue_url) if hasty and settings.job_queue_url else None
+        single_try = _single_try_client() if settings.job_queue_url else None
+        single_try_queue = (
+            SqsQueue(single_try, settings.job_queue_url) if single_try and settings.job_queue_url else None
+        )
         deliveries = None
         if stores.outbox:
-            own = SqsQueue(hasty, settings.delivery_queue_url) if hasty and settings.delivery_queue_url else None
+            own = (
+                SqsQueue(single_try, settings.delivery_queue_url)
+                if single_try and settings.delivery_queue_url
+                else None
+            )
             deliveries = Deliveries(stores.outbox, own or queue, egress, secrets, meter=self.meter)
         worker = Worker(
-            its.tiers,
-            its.archive,
+            shared.tiers,
+            shared.archive,
             queue,
-            its.bots,
+            shared.bots,
             lambda core_ai: _ai(core_ai, settings, egress, secrets),
             settings,
             meter=self.meter,
@@ -155,17 +161,17 @@ class _Building:
         )
         return Parts(
             settings,
-            its.tiers,
-            its.archive,
+            shared.tiers,
+            shared.archive,
             queue,
-            its.bots,
-            its.intake,
+            shared.bots,
+            shared.intake,
             worker,
             stores.configuration,
             egress,
             secrets,
             stores.audit,
-            hasty_queue,
+            single_try_queue,
             deliveries,
             stores.retention,
         )
@@ -215,7 +221,7 @@ def _tiers(settings: Settings, database: Database | None, *, deployed: bool) -> 
     return Failover(*tiers, expected="redis" if deployed else None)
 
 
-class _Others(NamedTuple):
+class _Stores(NamedTuple):
     """What else Postgres keeps."""
 
     configuration: ConfigurationStore
@@ -224,14 +230,14 @@ class _Others(NamedTuple):
     retention: Retention | None = None
 
 
-def _others(database: Database | None, archive: Archive) -> _Others:
+def _stores(database: Database | None, archive: Archive) -> _Stores:
     if database:
         from message_handler.archive.postgres_audit import PostgresAudit
         from message_handler.archive.postgres_configuration import PostgresConfiguration
         from message_handler.archive.postgres_outbox import PostgresOutbox
         from message_handler.archive.postgres_retention import PostgresRetention
 
-        return _Others(
+        return _Stores(
             PostgresConfiguration(database),
             PostgresAudit(database),
             PostgresOutbox(database),
@@ -240,7 +246,7 @@ def _others(database: Database | None, archive: Archive) -> _Others:
     from message_handler.archive.memory import MemoryArchive
     from message_handler.archive.none import NoAudit, NoConfiguration
 
-    return _Others(NoConfiguration(), archive.audit if isinstance(archive, MemoryArchive) else NoAudit())
+    return _Stores(NoConfiguration(), archive.audit if isinstance(archive, MemoryArchive) else NoAudit())
 
 
 def _sqs(settings: Settings) -> SqsQueue:
@@ -258,7 +264,7 @@ def _sqs(settings: Settings) -> SqsQueue:
     return SqsQueue(aws.client("sqs", config=config), settings.job_queue_url, settings.dead_letter_queue_url)
 
 
-def _hasty_client() -> Any:
+def _single_try_client() -> Any:
     """For calls that are worth no second try.
 
     A record that only wakes a delivery: the worker has answered, and the sweep finds what it left. And the hiding of
@@ -316,9 +322,9 @@ def _ask(core_ai: dict[str, Any], settings: Settings, egress: Egress, secrets: S
         simulated = SimulatedAI(settings.simulated_ai_delay_ms)
         return lambda prompt, watch, _limits: simulated.complete(prompt, watch)
 
-    from message_handler.ai.failures import Failure
+    from message_handler.ai.failures import ProviderFailure
 
     def unsupported(*_: object) -> Completion:
-        raise Failure("ai_unsupported")
+        raise ProviderFailure("ai_unsupported")
 
     return unsupported

@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from message_handler.ai.failures import Failure
+from message_handler.ai.failures import ProviderFailure
 from message_handler.ai.port import Completion, Prompt, Watch
 from message_handler.ai.watched import TICK_SECONDS, Limits
 from message_handler.domain.errors import AIError
@@ -20,7 +20,7 @@ _log = logging.getLogger(__name__)
 _TRIES = 3
 _BACKOFF_SECONDS = 0.5
 
-#: One try at a provider. Raises AIError; a Failure says whether another is worth it.
+#: One try at a provider. Raises AIError; a ProviderFailure says whether another is worth it.
 type Ask = Callable[[Prompt, Watch, Limits], Completion]
 
 
@@ -55,7 +55,7 @@ class Answering:
                 if watched.stopped:
                     raise
                 first = first or error
-        raise first or Failure("ai_timeout")
+        raise first or ProviderFailure("ai_timeout")
 
 
 @dataclass(slots=True)
@@ -82,7 +82,7 @@ def _tried(provider: Provider, prompt: Prompt, watch: _Watched, total: float, tr
         except AIError as error:
             if watch.stopped:
                 raise
-            again, asked = isinstance(error, Failure) and error.again, getattr(error, "retry_after", None)
+            again, asked = isinstance(error, ProviderFailure) and error.again, getattr(error, "retry_after", None)
             _log.warning(
                 "an AI gave no answer",
                 extra={
@@ -102,7 +102,10 @@ def _tried(provider: Provider, prompt: Prompt, watch: _Watched, total: float, tr
 
 
 def _asked(provider: Provider, prompt: Prompt, watch: _Watched, limits: Limits) -> Completion:
-    """One try. What breaks in a provider is a Failure, for its fallback to be asked; what `watch` raises passes."""
+    """One try. Whatever breaks in a provider becomes a ProviderFailure, so that its fallback is asked.
+
+    What `watch` raises passes through.
+    """
     try:
         return provider.ask(prompt, watch, limits)
     except Exception as error:
@@ -113,7 +116,7 @@ def _asked(provider: Provider, prompt: Prompt, watch: _Watched, limits: Limits) 
         where = f"{place.filename.rsplit('/', 1)[-1]}:{place.lineno} {place.name}"
         extra = {"error": type(error).__name__, "where": where, "core_ai_id": provider.core_ai_id}
         _log.error("the AI broke", extra=extra)
-        raise Failure("ai_failed") from None
+        raise ProviderFailure("ai_failed") from None
 
 
 def _wait(seconds: float, watch: Watch) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from message_handler.ai.failures import Failure, of_status
+from message_handler.ai.failures import ProviderFailure, of_status
 from message_handler.ai.messages import system_of, turns_of
 from message_handler.ai.port import Completion, Prompt, Watch
 from message_handler.ai.reply import Reply, usage_of
@@ -52,7 +52,7 @@ class Bedrock:
     core_ai: dict[str, Any]
 
     def ask(self, prompt: Prompt, watch: Watch, limits: Limits) -> Completion:
-        """One try. Raises Failure."""
+        """One try. Raises ProviderFailure."""
         return attend(lambda line: self._answer(prompt, line, limits), watch, limits)
 
     def _answer(self, prompt: Prompt, line: Line, limits: Limits) -> Generator[str, None, Completion]:
@@ -73,22 +73,22 @@ class Bedrock:
                     raise
                 except Exception:  # noqa: BLE001  nobody knows all shapes that are no event's
                     # Its text would quote the answer.
-                    raise Failure("ai_protocol", again=True) from None
+                    raise ProviderFailure("ai_protocol", again=True) from None
         except EgressRefused:
-            raise Failure("ai_address_refused") from None
+            raise ProviderFailure("ai_address_refused") from None
         except EgressFailed:
-            raise Failure("ai_unreachable", again=True) from None
+            raise ProviderFailure("ai_unreachable", again=True) from None
         except NoCredentialsError:
-            raise Failure("ai_credentials_missing") from None
+            raise ProviderFailure("ai_credentials_missing") from None
         except ClientError as error:
             answered = error.response.get("ResponseMetadata", {})
             status = _STATUS.get(error.response["Error"]["Code"]) or answered.get("HTTPStatusCode", 500)
             raise of_status(status, answered.get("HTTPHeaders", {}).get("retry-after")) from None
         except ParserError:
-            raise Failure("ai_protocol", again=True) from None
+            raise ProviderFailure("ai_protocol", again=True) from None
         except BotoCoreError:
             # Its text would quote the prompt.
-            raise Failure("ai_refused_request") from None
+            raise ProviderFailure("ai_refused_request") from None
 
     def _request(self, prompt: Prompt) -> dict[str, Any]:
         meta_data = self.core_ai["meta_data"]
@@ -116,9 +116,9 @@ class Bedrock:
             if cost := event.get("metadata", {}).get("usage"):
                 usage = usage_of(cost.get("inputTokens"), cost.get("outputTokens"))
         if stopped is None:
-            raise Failure("ai_unreachable", again=True)
+            raise ProviderFailure("ai_unreachable", again=True)
         if code := _STOPS.get(stopped, "ai_protocol"):
-            raise Failure(code)
+            raise ProviderFailure(code)
         return reply.whole(usage)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from message_handler.ai.events import Events
-from message_handler.ai.failures import Failure, of_status
+from message_handler.ai.failures import ProviderFailure, of_status
 from message_handler.ai.messages import system_of, turns_of
 from message_handler.ai.port import Completion, Prompt, Watch
 from message_handler.ai.reply import Reply, usage_of
@@ -35,14 +35,14 @@ class ChatCompletions:
     secrets: Secrets
 
     def ask(self, prompt: Prompt, watch: Watch, limits: Limits) -> Completion:
-        """One try. Raises Failure."""
+        """One try. Raises ProviderFailure."""
         return attend(lambda line: self._answer(prompt, line, limits), watch, limits)
 
     def _answer(self, prompt: Prompt, line: Line, limits: Limits) -> Generator[str, None, Completion]:
         token = self._token(prompt.platform_id)
         try:
             return (yield from self._exchange(prompt, token, line, limits))
-        except Failure as failure:
+        except ProviderFailure as failure:
             if failure.status != _UNAUTHORIZED or token is None:
                 raise
             # It may have been rotated since it was read: then the provider has forgotten the old one first.
@@ -68,9 +68,9 @@ class ChatCompletions:
                 yield ""
                 return (yield from self._read(response))
         except EgressRefused:
-            raise Failure("ai_address_refused") from None
+            raise ProviderFailure("ai_address_refused") from None
         except EgressFailed:
-            raise Failure("ai_unreachable", again=True) from None
+            raise ProviderFailure("ai_unreachable", again=True) from None
 
     def _headers(self, prompt: Prompt, token: str | None) -> dict[str, str]:
         headers = {
@@ -90,17 +90,17 @@ class ChatCompletions:
         stored = self.core_ai["auth_token"]
         if not stored:
             if self.core_ai["auth_required"]:
-                raise Failure("ai_credentials_missing")
+                raise ProviderFailure("ai_credentials_missing")
             return None
         if not is_at(self.core_ai["api_endpoint"], self.core_ai.get("auth_host")):
-            raise Failure("ai_credentials_missing")
+            raise ProviderFailure("ai_credentials_missing")
         try:
             # Who keeps a token in a file keeps a line end with it.
             token = self.secrets.reveal(stored, platform_id).strip()
         except (SecretRefused, Unavailable):
-            raise Failure("ai_credentials_missing") from None
+            raise ProviderFailure("ai_credentials_missing") from None
         if not (token and token.isascii() and token.isprintable()):
-            raise Failure("ai_credentials_missing")  # no header holds it, or it is empty
+            raise ProviderFailure("ai_credentials_missing")  # no header holds it, or it is empty
         return token
 
     def _body(self, prompt: Prompt) -> bytes:
@@ -119,7 +119,7 @@ class ChatCompletions:
             raise of_status(response.status, response.headers.get("Retry-After"))
         kind = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
         if kind != "text/event-stream" or response.headers.get("Content-Encoding", "identity") != "identity":
-            raise Failure("ai_protocol", status=200)
+            raise ProviderFailure("ai_protocol", status=200)
         answer = _Answer(Reply.limited(self.core_ai["meta_data"]))
         events = Events()
         while not answer.done and (piece := response.read1(65536)):
@@ -128,13 +128,13 @@ class ChatCompletions:
                 yield "".join(map(answer.take, events.feed(piece)))
             except (ValueError, TypeError, AttributeError, RecursionError, OverflowError):
                 # Its text would quote the answer.
-                raise Failure("ai_protocol", again=True, status=200) from None
+                raise ProviderFailure("ai_protocol", again=True, status=200) from None
         # Without a length, an end can't be told from a cut.
         delimited = response.chunked or "Content-Length" in response.headers
         if answer.stopped is None or not (answer.done or delimited):
-            raise Failure("ai_unreachable", again=True, status=200)
+            raise ProviderFailure("ai_unreachable", again=True, status=200)
         if code := _STOPS.get(answer.stopped, "ai_protocol"):
-            raise Failure(code, status=200)
+            raise ProviderFailure(code, status=200)
         return answer.reply.whole(answer.usage)
 
 
@@ -148,7 +148,10 @@ class _Answer:
     done: bool = False
 
     def take(self, data: str) -> str:
-        """The text that one event adds. Raises Failure, or whatever its shape leads to where it isn't a chunk."""
+        """The text that one event adds. Raises ProviderFailure.
+
+        What is no chunk raises whatever its shape leads to.
+        """
         if self.done:
             return ""
         if data.strip() == "[DONE]":
@@ -156,7 +159,7 @@ class _Answer:
             return ""
         chunk = json.loads(data)
         if chunk.get("error"):
-            raise Failure("ai_unavailable", again=True, status=200)
+            raise ProviderFailure("ai_unavailable", again=True, status=200)
         if usage := chunk.get("usage"):
             self.usage = usage_of(usage.get("prompt_tokens"), usage.get("completion_tokens"))
         text = ""
@@ -165,7 +168,7 @@ class _Answer:
                 continue
             delta = choice.get("delta") or {}
             if delta.get("refusal"):
-                raise Failure("ai_refused", status=200)
+                raise ProviderFailure("ai_refused", status=200)
             text += delta.get("content") or ""
             reason = choice.get("finish_reason")
             if reason is not None and not isinstance(reason, str):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from message_handler.ai.failures import Failure
+from message_handler.ai.failures import ProviderFailure
 
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 _BOM = b"\xef\xbb\xbf"
@@ -27,7 +27,7 @@ class Events:
     def feed(self, piece: bytes) -> Iterator[str]:
         """The data of the events that `piece` completes.
 
-        Raises UnicodeDecodeError where one is no UTF-8, and Failure ai_too_long for a line that does not end.
+        Raises UnicodeDecodeError where one is no UTF-8, and ProviderFailure ai_too_long for a line that does not end.
         """
         if self._after_cr and piece:
             # \r ended a line already; with it, \n is the same line's end.
@@ -40,7 +40,7 @@ class Events:
         self._rest.append(first)
         self._rest_bytes += len(first)
         if self._rest_bytes > _MAX_LINE_BYTES:
-            raise Failure("ai_too_long")
+            raise ProviderFailure("ai_too_long")
         if not others:
             return
         lines = [b"".join(self._rest), *others[:-1]]

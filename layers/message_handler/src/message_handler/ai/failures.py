@@ -27,7 +27,7 @@ _MESSAGES = {
 }
 
 
-class Failure(AIError):
+class ProviderFailure(AIError):
     """One try that gave no answer. `again`: another may. `retry_after`: not sooner than in so many seconds."""
 
     def __init__(
@@ -39,16 +39,16 @@ class Failure(AIError):
         self.retry_after = retry_after
 
 
-def of_status(status: int, retry_after: str | None = None) -> Failure:
+def of_status(status: int, retry_after: str | None = None) -> ProviderFailure:
     """What an HTTP status that is no answer means."""
     if status in (401, 403):
-        return Failure("ai_unauthorized", status=status)
+        return ProviderFailure("ai_unauthorized", status=status)
     if status == 429:
-        return Failure("ai_rate_limited", again=True, status=status, retry_after=_seconds(retry_after))
+        return ProviderFailure("ai_rate_limited", again=True, status=status, retry_after=_seconds(retry_after))
     # 424: Bedrock's model failed.
     if status in (408, 409, 424) or status >= 500:
-        return Failure("ai_unavailable", again=True, status=status, retry_after=_seconds(retry_after))
-    return Failure("ai_refused_request" if status >= 400 else "ai_protocol", status=status)
+        return ProviderFailure("ai_unavailable", again=True, status=status, retry_after=_seconds(retry_after))
+    return ProviderFailure("ai_refused_request" if status >= 400 else "ai_protocol", status=status)
 
 
 def _seconds(retry_after: str | None) -> float | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Self
 
-from message_handler.ai.failures import Failure
+from message_handler.ai.failures import ProviderFailure
 from message_handler.ai.port import Completion
 from message_handler.domain.jobs import Usage
 
@@ -23,7 +23,7 @@ def usage_of(input_tokens: object, output_tokens: object) -> Usage | None:
 
 @dataclass(slots=True)
 class Reply:
-    """Text that is added to. Raises Failure ai_too_long as soon as it is: nobody waits for the rest."""
+    """Text that is added to. Raises ProviderFailure ai_too_long as soon as it is: nobody waits for the rest."""
 
     max_characters: int
     text: str = ""
@@ -40,7 +40,7 @@ class Reply:
         """Bytes that came, whatever is in them."""
         self._bytes += received
         if self._bytes > _MAX_BYTES:
-            raise Failure("ai_too_long")
+            raise ProviderFailure("ai_too_long")
 
     def add(self, text: str) -> str:
         """What is added: without U+0000 and halves of characters, which no store holds."""
@@ -50,11 +50,11 @@ class Reply:
         text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").replace("\0", "")
         self.text += text
         if len(self.text) > self.max_characters:
-            raise Failure("ai_too_long")
+            raise ProviderFailure("ai_too_long")
         return text
 
     def whole(self, usage: Usage | None) -> Completion:
-        """The completion, once the provider said that this is all. Raises Failure ai_empty."""
+        """The completion, once the provider said that this is all. Raises ProviderFailure ai_empty."""
         if not self.text.strip():
-            raise Failure("ai_empty", again=True)
+            raise ProviderFailure("ai_empty", again=True)
         return Completion(self.text, usage)

@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 
-from message_handler.ai.failures import Failure
+from message_handler.ai.failures import ProviderFailure
 from message_handler.ai.port import Watch
 
 #: The longest that the caller does not look elsewhere; Watch promises a quarter of a second.
@@ -79,7 +79,7 @@ class _Returned[R]:
 def attend[R](produce: Callable[[Line], Generator[str, None, R]], watch: Watch, limits: Limits) -> R:
     """What `produce` returns; what it yields are pieces of a text that `watch` is told, or "" for a sign of life.
 
-    Whatever `watch` raises ends the call, as does a limit (Failure ai_timeout).
+    Whatever `watch` raises ends the call, as does a limit (ProviderFailure ai_timeout).
     """
     line = Line()
     pieces: SimpleQueue[str | _Returned[R] | BaseException] = SimpleQueue()
@@ -108,7 +108,7 @@ def attend[R](produce: Callable[[Line], Generator[str, None, R]], watch: Watch, 
             watch(text)
             now = time.monotonic()
             if now >= min(due, end):
-                raise Failure("ai_timeout", again=True)
+                raise ProviderFailure("ai_timeout", again=True)
             try:
                 piece = pieces.get(timeout=min(TICK_SECONDS, due - now, end - now))
             except Empty:

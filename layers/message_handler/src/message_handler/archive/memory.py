@@ -12,10 +12,11 @@ from statistics import quantiles
 from typing import Any, Literal
 
 from message_handler.archive import parking
+from message_handler.archive.erasures import Rule, is_void, is_void_by_its_own_time, is_void_on_any_clock
 from message_handler.archive.memory_audit import MemoryAudit
 from message_handler.archive.memory_handoff import Handoff
 from message_handler.domain.conversations import ConversationKey, Turn
-from message_handler.domain.handoff import HandedBack, Holding
+from message_handler.domain.handoff import ParkedMessages, ParkResult
 from message_handler.domain.jobs import Job, JobStatus
 from message_handler.domain.messages import Message
 from message_handler.ports.archive import (
@@ -90,7 +91,7 @@ class MemoryArchive:
 
     def fence(self, job: Job, *, successor_id: str, turns: int, drain: bool = False) -> Fence:
         with self._mutex:
-            if self._is_void(job.key, job.accepted_at):
+            if is_void(self._erased_until(job.key), job.accepted_at):
                 return Fence(None, {}, erased_until=self._erasures[job.key.name_hash][0])
             archived = self._conversation(job)
             archived.fence = max(archived.fence, self._erasures.get(job.key.name_hash, (0.0, 0))[1])
@@ -98,8 +99,8 @@ class MemoryArchive:
             newest = tuple(turn for turn, _, _ in archived.turns[-turns:]) if turns else ()
             known, open_ = self._note(job), [m for m in job.messages if archived.is_open(m)]
             if archived.handoff.human:
-                moved = parking.to_hold(open_, job.context, job.resources, job.job_id)
-                archived.handoff.hold(archived.settled, moved, moved=True)
+                moved = parking.to_park(open_, job.context, job.resources, job.job_id)
+                archived.handoff.park(archived.settled, moved, moved=True)
             elif not known.status.ended and len(open_) == len(job.messages):
                 archived.fence += 1
                 started_at, superseded_by = known.started_at or job.started_at, known.superseded_by
@@ -115,7 +116,7 @@ class MemoryArchive:
                 end_id = self._running_successor(job) or self._link(job, successor_id)
             elif job.messages and not open_ and not known.status.ended:
                 self._link(job, settled[job.messages[-1].message_id])
-            return Fence(None, settled, newest, self._cancel(known), end_id, held=held)
+            return Fence(None, settled, newest, self._cancel(known), end_id, parked=held)
 
     def commit(self, job: Job, fence: int) -> Committed | None:
         with self._mutex:
@@ -135,7 +136,7 @@ class MemoryArchive:
 
     def archive(self, job: Job) -> bool:
         with self._mutex:
-            if self._is_void(job.key, job.accepted_at):
+            if is_void(self._erased_until(job.key), job.accepted_at):
                 return False
             archived = self._conversation(job)
             open_ = tuple(m for m in job.messages if archived.is_open(m))
@@ -170,10 +171,10 @@ class MemoryArchive:
     def cancel(self, job: Job) -> Verdict:
         newest = max((message.accepted_at for message in job.messages), default=math.inf)
         with self._mutex:
-            if self._is_gone(job, newest, -1):
+            if self._is_gone(job, newest, is_void_by_its_own_time):
                 return Verdict(replace(job, status=JobStatus.CANCELLED, finished_at=time.time()), True)
             archived = self._conversation(job)
-            live = tuple(m for m in job.messages if not self._is_void(job.key, m.accepted_at))
+            live = tuple(m for m in job.messages if not is_void(self._erased_until(job.key), m.accepted_at))
             job = replace(job, messages=tuple(m if m in live else replace(m, content="") for m in job.messages))
             self._note(job)
             open_ = tuple(m for m in live if archived.is_open(m))
@@ -287,8 +288,8 @@ class MemoryArchive:
             )
             archived.turns = [kept for kept in archived.turns if kept[2] != job.job_id or kept[0].role != "user"]
             archived.settled = {id_: by for id_, by in archived.settled.items() if by != job.job_id}
-            held = parking.to_hold(self._since_erased(job.key, messages), (), {}, job.job_id)
-            archived.handoff.hold(archived.settled, held, moved=True)
+            held = parking.to_park(self._since_erased(job.key, messages), (), {}, job.job_id)
+            archived.handoff.park(archived.settled, held, moved=True)
             self._reopened.add(name)
             self.audit.note(job.key.platform_id, entry)
             return True
@@ -323,7 +324,7 @@ class MemoryArchive:
                 self._answered_by_human(key, archived, exchange.messages)
                 archived.turns.append((exchange.sale, time.time(), None))
             if not new:
-                return "known" if archived.handoff.human else "handed back"
+                return "known" if archived.handoff.human else "resumed"
             self._silence(archived)
             return "new"
 
@@ -341,25 +342,25 @@ class MemoryArchive:
             if kept.job_id:
                 self._link(replace(job, job_id=kept.job_id), job_id)
 
-    def hold(
+    def park(
         self, key: ConversationKey, messages: Sequence[Message], context: Sequence[Turn], resources: dict[str, Any]
-    ) -> Holding | None:
+    ) -> ParkResult | None:
         with self._mutex:
             archived = self._conversations.get(key)
             if archived is None or not archived.handoff.human:
                 return None
-            live = [m for m in messages if not self._is_void(key, m.accepted_at, -2)]
-            return archived.handoff.hold(
-                archived.settled, parking.to_hold(self._since_erased(key, live), context, resources)
+            live = [m for m in messages if not is_void_on_any_clock(self._erased_until(key), m.accepted_at)]
+            return archived.handoff.park(
+                archived.settled, parking.to_park(self._since_erased(key, live), context, resources)
             )
 
-    def is_held(self, key: ConversationKey, message_id: str) -> bool:
+    def is_parked(self, key: ConversationKey, message_id: str) -> bool:
         with self._mutex:
             archived = self._conversations.get(key)
             held = archived.handoff.messages.values() if archived and archived.handoff.human else ()
             return any(message_id in kept.message.ids and not kept.answered_by for kept in held)
 
-    def hand_back(self, key: ConversationKey) -> bool:
+    def resume(self, key: ConversationKey) -> bool:
         with self._mutex:
             archived = self._conversations.get(key)
             if archived:
@@ -368,28 +369,28 @@ class MemoryArchive:
                 handoff.messages = {id_: kept for id_, kept in handoff.messages.items() if not kept.answered_by}
             return archived is not None
 
-    def held(self, key: ConversationKey) -> HandedBack | None:
+    def parked(self, key: ConversationKey) -> ParkedMessages | None:
         with self._mutex:
             archived = self._conversations.get(key)
             if archived is None or archived.handoff.human:
                 return None
             waiting = archived.handoff.waiting(archived.settled)
             archived.handoff.messages = {kept.message.message_id: kept for kept in waiting}
-            return HandedBack(archived.bot_id, archived.handoff.handoffs, waiting)
+            return ParkedMessages(archived.bot_id, archived.handoff.handoffs, waiting)
 
-    def given_back(self, key: ConversationKey, back: HandedBack, job_id: str) -> None:
+    def unparked(self, key: ConversationKey, back: ParkedMessages, job_id: str) -> None:
         with self._mutex:
             archived = self._conversations.get(key)
             if archived is None:
                 return  # it was erased
             if archived.handoff.human or archived.handoff.handoffs != back.handoffs:
                 return
-            for kept in back.held:
+            for kept in back.parked:
                 if kept.job_id:
                     self._link(Job(kept.job_id, key, JobStatus.PENDING, (), back.bot_id), job_id)
                 archived.handoff.messages.pop(kept.message.message_id, None)
 
-    def to_give_back(self) -> list[ConversationKey]:
+    def to_unpark(self) -> list[ConversationKey]:
         with self._mutex:
             return [
                 key
@@ -414,16 +415,17 @@ class MemoryArchive:
 
     def erased(self, key: ConversationKey, accepted_at: float) -> float | None:
         with self._mutex:
-            return self._erasures[key.name_hash][0] if self._is_void(key, accepted_at) else None
+            until = self._erased_until(key)
+            return until if is_void(until, accepted_at) else None
 
-    def _is_void(self, key: ConversationKey, accepted_at: float, margins: int = 0) -> bool:
-        """With -1 by the erasure's own time, with -2 only if no clock can be that wrong."""
-        return accepted_at <= self._erasures.get(key.name_hash, (-math.inf, 0))[0] + margins * ERASURE_MARGIN
+    def _erased_until(self, key: ConversationKey) -> float | None:
+        erasure = self._erasures.get(key.name_hash)
+        return erasure[0] if erasure else None
 
-    def _is_gone(self, job: Job, accepted_at: float, margins: int = 0) -> bool:
+    def _is_gone(self, job: Job, accepted_at: float, rule: Rule = is_void) -> bool:
         """Whether the job was erased: one that is there belongs to what has begun since."""
         known = (job.key.platform_id, job.job_id) in self._jobs
-        return not known and self._is_void(job.key, accepted_at, margins)
+        return not known and rule(self._erased_until(job.key), accepted_at)
 
     def _since_erased(self, key: ConversationKey, messages: Sequence[Message]) -> list[Message]:
         """What is held counts as accepted after an erasure, though its margin may not be over."""

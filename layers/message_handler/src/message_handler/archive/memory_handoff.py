@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from message_handler.archive import parking
-from message_handler.domain.handoff import HeldMessage, Holding
+from message_handler.domain.handoff import ParkedMessage, ParkResult
 from message_handler.domain.messages import Message
 
 
@@ -16,9 +16,9 @@ class Handoff:
 
     human: bool = False
     handoffs: int = 0
-    messages: dict[str, HeldMessage] = field(default_factory=dict)
+    messages: dict[str, ParkedMessage] = field(default_factory=dict)
 
-    def waiting(self, settled: dict[str, str]) -> tuple[HeldMessage, ...]:
+    def waiting(self, settled: dict[str, str]) -> tuple[ParkedMessage, ...]:
         """What waits for the bot."""
         return tuple(
             kept
@@ -26,25 +26,25 @@ class Handoff:
             if not kept.answered_by and not any(id_ in settled for id_ in kept.message.ids)
         )
 
-    def hold(
+    def park(
         self,
         settled: dict[str, str],
-        messages: Sequence[HeldMessage],
+        messages: Sequence[ParkedMessage],
         *,
         moved: bool = False,
-    ) -> Holding:
+    ) -> ParkResult:
         known = [*self.waiting(settled), *(kept for kept in self.messages.values() if kept.answered_by)]
-        decided = parking.sort(known, settled.keys(), messages, moved=moved)
+        decided = parking.decide(known, settled.keys(), messages, moved=moved)
         self.messages |= {kept.message.message_id: kept for kept in decided.kept}
         for message, answered in decided.answered:
             assert answered.answered_by is not None
             settled |= {id_: answered.answered_by for id_ in message.ids if id_ not in settled}
             del self.messages[answered.message.message_id]
-        return Holding(tuple(kept.message.message_id for kept in self.waiting(settled)), decided.duplicate)
+        return ParkResult(tuple(kept.message.message_id for kept in self.waiting(settled)), decided.duplicate)
 
     def answer(
         self, settled: dict[str, str], messages: Sequence[Message], job_id: str
-    ) -> tuple[tuple[Message, ...], tuple[HeldMessage, ...]]:
+    ) -> tuple[tuple[Message, ...], tuple[ParkedMessage, ...]]:
         """Those of the messages that a human has answered under this job, and what was held of them."""
         open_, found = parking.answered(self.waiting(settled), settled, messages)
         for kept in found:
@@ -52,5 +52,5 @@ class Handoff:
         known = {kept.message.message_id for kept in found}
         for message in open_:
             if message.message_id not in known:
-                self.messages[message.message_id] = HeldMessage(message, answered_by=job_id)
+                self.messages[message.message_id] = ParkedMessage(message, answered_by=job_id)
         return open_, found

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from message_handler.domain.conversations import ConversationKey, Turn
 from message_handler.domain.errors import Unavailable
-from message_handler.domain.handoff import HandedBack, Holding
+from message_handler.domain.handoff import ParkedMessages, ParkResult
 from message_handler.domain.jobs import Job
 from message_handler.domain.messages import Message
 from message_handler.ports.archive import Committed, Conversation, Erased, Fence, Minute, Noted, Settled, Verdict
@@ -95,24 +95,24 @@ class NoArchive:
     def note_sale(self, key: ConversationKey, bot_id: str, said: Sequence[Turn]) -> Noted:
         raise Unavailable("Postgres")
 
-    def hold(
+    def park(
         self, key: ConversationKey, messages: Sequence[Message], context: Sequence[Turn], resources: dict[str, Any]
-    ) -> Holding | None:
+    ) -> ParkResult | None:
         raise Unavailable("Postgres")
 
-    def is_held(self, key: ConversationKey, message_id: str) -> bool:
+    def is_parked(self, key: ConversationKey, message_id: str) -> bool:
         return False
 
-    def hand_back(self, key: ConversationKey) -> bool:
+    def resume(self, key: ConversationKey) -> bool:
         raise Unavailable("Postgres")
 
-    def held(self, key: ConversationKey) -> HandedBack | None:
+    def parked(self, key: ConversationKey) -> ParkedMessages | None:
         raise Unavailable("Postgres")
 
-    def given_back(self, key: ConversationKey, back: HandedBack, job_id: str) -> None:
+    def unparked(self, key: ConversationKey, back: ParkedMessages, job_id: str) -> None:
         raise Unavailable("Postgres")
 
-    def to_give_back(self) -> list[ConversationKey]:
+    def to_unpark(self) -> list[ConversationKey]:
         return []
 
     def erase(self, key: ConversationKey, entry: AuditEntry | None = None) -> Erased:

@@ -13,7 +13,7 @@ from typing import Any
 from message_handler.domain.consolidation import match, with_alias
 from message_handler.domain.conversations import Turn
 from message_handler.domain.errors import Conflict
-from message_handler.domain.handoff import HeldMessage
+from message_handler.domain.handoff import ParkedMessage
 from message_handler.domain.messages import Message, new_message
 
 
@@ -47,9 +47,9 @@ def exchanges(said: Sequence[Turn], noted: Callable[[Turn], bool]) -> list[Excha
 
 
 def answered(
-    held: Sequence[HeldMessage], settled: Collection[str], messages: Sequence[Message]
-) -> tuple[tuple[Message, ...], tuple[HeldMessage, ...]]:
-    """Those of the messages that a human has answered now, under all their ids; and what was held of them."""
+    held: Sequence[ParkedMessage], settled: Collection[str], messages: Sequence[Message]
+) -> tuple[tuple[Message, ...], tuple[ParkedMessage, ...]]:
+    """Those of the messages that a human has answered now, under all their ids; and what was parked of them."""
     waiting = [kept for kept in held if not kept.answered_by]
     open_, found = [], []
     for message, index in zip(messages, match([kept.message for kept in waiting], messages), strict=True):
@@ -61,11 +61,11 @@ def answered(
     return tuple(open_), tuple(found)
 
 
-def to_hold(
+def to_park(
     messages: Sequence[Message], context: Sequence[Turn], resources: dict[str, Any], job_id: str | None = None
-) -> list[HeldMessage]:
+) -> list[ParkedMessage]:
     """The messages with what a job for them needs, which the last of them carries."""
-    held = [HeldMessage(message, job_id=job_id) for message in messages]
+    held = [ParkedMessage(message, job_id=job_id) for message in messages]
     return [*held[:-1], *(replace(last, context=tuple(context), resources=resources) for last in held[-1:])]
 
 
@@ -97,25 +97,25 @@ def reopened(
 
 
 @dataclass(frozen=True, slots=True)
-class Sorted:
-    """What becomes of messages that are to be held.
+class Decision:
+    """What becomes of messages that are to be parked.
 
-    `kept` are new ones, and those that are held already with what is newly known of them; `answered` are those that
+    `kept` are new ones, and those that are parked already with what is newly known of them; `answered` are those that
     a human has answered under another id, with the job that says so. `duplicate`: the last was known.
     """
 
-    kept: tuple[HeldMessage, ...]
-    answered: tuple[tuple[Message, HeldMessage], ...]
+    kept: tuple[ParkedMessage, ...]
+    answered: tuple[tuple[Message, ParkedMessage], ...]
     duplicate: bool
 
 
-def sort(
-    held: Sequence[HeldMessage],
+def decide(
+    held: Sequence[ParkedMessage],
     settled: AbstractSet[str],
-    messages: Sequence[HeldMessage],
+    messages: Sequence[ParkedMessage],
     *,
     moved: bool,
-) -> Sorted:
+) -> Decision:
     """`moved`: from a tier, where a message may wait under another id than the one under which a human answered it."""
     known = [kept for kept in held if moved or not kept.answered_by]
     open_ = [new for new in messages if settled.isdisjoint(new.message.ids)]
@@ -130,4 +130,4 @@ def sort(
         else:
             kept.append(replace(was, message=with_alias(was.message, new.message), job_id=was.job_id or new.job_id))
     is_new = not messages or (bool(open_) and open_[-1] is messages[-1] and found[-1] is None)
-    return Sorted(tuple(kept), tuple(done), duplicate=not is_new)
+    return Decision(tuple(kept), tuple(done), duplicate=not is_new)

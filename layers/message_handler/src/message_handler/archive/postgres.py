@@ -11,15 +11,16 @@ from typing import Any, Literal
 from pg8000.native import Connection
 
 from message_handler.archive import parking, postgres_audit, postgres_handoff
+from message_handler.archive.erasures import Rule, is_void, is_void_by_its_own_time, is_void_on_any_clock
 from message_handler.archive.postgres_jobs import Values, end_values, job_values, key_values, numbered
 from message_handler.domain.conversations import ConversationKey, Turn
 from message_handler.domain.documents import job_from_json
-from message_handler.domain.handoff import HandedBack, Holding
+from message_handler.domain.handoff import ParkedMessages, ParkResult
 from message_handler.domain.jobs import Job, JobStatus
 from message_handler.domain.messages import Message
 from message_handler.drivers.combiner import ALONE, MOST, Alone, Combiner
 from message_handler.drivers.postgres import Database, execute, transaction
-from message_handler.drivers.postgres_errors import Refused
+from message_handler.drivers.postgres_errors import StatementRefused
 from message_handler.ports.archive import (
     ERASURE_MARGIN,
     Committed,
@@ -84,15 +85,15 @@ class PostgresArchive:
                 if fence.number is not None or fence.erased_until is not None:
                     return fence
                 open_ = tuple(message for message in job.messages if message.message_id not in fence.settled)
-                if fence.held:
-                    postgres_handoff.hold(connection, job.key, fence.waiting, (), {}, moved=True)
-                    postgres_handoff.hold(
+                if fence.parked:
+                    postgres_handoff.park(connection, job.key, fence.waiting, (), {}, moved=True)
+                    postgres_handoff.park(
                         connection, job.key, open_, job.context, job.resources, job_id=job.job_id, moved=True
                     )
                 execute(connection, values, "note_job", "note_promise")
                 ended, successor = _job(connection, job), None
                 assert ended is not None
-                if open_ and not fence.held:
+                if open_ and not fence.parked:
                     # Nothing is linked behind a run: the worker that asks may have lost the lock to it (interrupt).
                     running = execute(connection, values, "running_successor")
                     successor = (running or execute(connection, values, "supersede_job", "chain_end"))[0][0]
@@ -100,8 +101,8 @@ class PostgresArchive:
                     settled_by = fence.settled[job.messages[-1].message_id]
                     execute(connection, values | {"successor_id": settled_by}, "supersede_job")
                 execute(connection, values, "end_job")
-                held = fence.held and bool(open_)
-                return replace(fence, ended=_job(connection, job), successor_id=successor, held=held)
+                held = fence.parked and bool(open_)
+                return replace(fence, ended=_job(connection, job), successor_id=successor, parked=held)
 
         return self._database.run(end)
 
@@ -109,7 +110,7 @@ class PostgresArchive:
         values = end_values(job) | {"fence": fence}
         try:
             committed = self._commits.ask(values, job.key)
-        except Refused as refused:
+        except StatementRefused as refused:
             if refused.code != _UNIQUE_VIOLATION:
                 raise
             return None
@@ -138,7 +139,7 @@ class PostgresArchive:
         def work(connection: Connection) -> bool:
             with transaction(connection):
                 execute(connection, values, "lock_conversation")
-                if _is_void(execute(connection, values, "erased_until"), job.accepted_at):
+                if is_void(_erased_until(connection, values), job.accepted_at):
                     execute(connection, values, "drop_empty_conversation")
                     return False
                 settled = {row[0] for row in execute(connection, values, "settled_of")}
@@ -162,10 +163,10 @@ class PostgresArchive:
 
         def work(connection: Connection) -> Verdict:
             with transaction(connection):
-                if _is_gone(connection, job, newest, -1):
+                if _is_gone(connection, job, newest, is_void_by_its_own_time):
                     return Verdict(replace(job, status=JobStatus.CANCELLED, finished_at=time.time()), True)
-                erased = execute(connection, values, "erased_until")
-                live = tuple(m for m in job.messages if not _is_void(erased, m.accepted_at))
+                until = _erased_until(connection, values)
+                live = tuple(m for m in job.messages if not is_void(until, m.accepted_at))
                 settled = {id_: (by, kind) for id_, by, kind in execute(connection, values, "settled_of")}
                 open_ = tuple(m for m in live if m.message_id not in settled)
                 if open_:
@@ -250,7 +251,7 @@ class PostgresArchive:
                     return False
                 ids, contents, given_ids = execute(connection, values, "reopen_job")[0]
                 messages = parking.reopened(message_ids, contents or (), given_ids or (), ids or ())
-                postgres_handoff.hold(connection, job.key, messages, (), {}, job_id=job.job_id, moved=True)
+                postgres_handoff.park(connection, job.key, messages, (), {}, job_id=job.job_id, moved=True)
                 postgres_audit.note(connection, job.key.platform_id, entry)
                 return True
 
@@ -265,7 +266,7 @@ class PostgresArchive:
             for _, role, content, message_id, said_at, job_id, *_ in rows
             if role is not None
         ]
-        return Conversation(key, rows[0][0], turns, handed_off=rows[0][6], held=tuple(rows[0][7] or ()))
+        return Conversation(key, rows[0][0], turns, handed_off=rows[0][6], parked=tuple(rows[0][7] or ()))
 
     def bot_of(self, key: ConversationKey) -> str | None:
         rows = self._database.execute(key_values(key), "bot_of")
@@ -281,41 +282,41 @@ class PostgresArchive:
 
         return self._database.run(work)
 
-    def hold(
+    def park(
         self, key: ConversationKey, messages: Sequence[Message], context: Sequence[Turn], resources: dict[str, Any]
-    ) -> Holding | None:
-        def work(connection: Connection) -> Holding | None:
+    ) -> ParkResult | None:
+        def work(connection: Connection) -> ParkResult | None:
             with transaction(connection):
                 if not postgres_handoff.handed_off(connection, key):
                     return None
-                erased = execute(connection, key_values(key), "erased_until")
-                live = [message for message in messages if not _is_void(erased, message.accepted_at, -2)]
-                return postgres_handoff.hold(connection, key, live, context, resources)
+                until = _erased_until(connection, key_values(key))
+                live = [message for message in messages if not is_void_on_any_clock(until, message.accepted_at)]
+                return postgres_handoff.park(connection, key, live, context, resources)
 
         return self._database.run(work)
 
-    def is_held(self, key: ConversationKey, message_id: str) -> bool:
-        return bool(self._database.execute(key_values(key) | {"message_id": message_id}, "is_held")[0][0])
+    def is_parked(self, key: ConversationKey, message_id: str) -> bool:
+        return bool(self._database.execute(key_values(key) | {"message_id": message_id}, "is_parked")[0][0])
 
-    def hand_back(self, key: ConversationKey) -> bool:
-        return bool(self._database.execute(key_values(key), "hand_back")[0][0])
+    def resume(self, key: ConversationKey) -> bool:
+        return bool(self._database.execute(key_values(key), "resume")[0][0])
 
-    def held(self, key: ConversationKey) -> HandedBack | None:
-        def work(connection: Connection) -> HandedBack | None:
+    def parked(self, key: ConversationKey) -> ParkedMessages | None:
+        def work(connection: Connection) -> ParkedMessages | None:
             with transaction(connection):
-                return postgres_handoff.held(connection, key)
+                return postgres_handoff.parked(connection, key)
 
         return self._database.run(work)
 
-    def given_back(self, key: ConversationKey, back: HandedBack, job_id: str) -> None:
+    def unparked(self, key: ConversationKey, back: ParkedMessages, job_id: str) -> None:
         def work(connection: Connection) -> None:
             with transaction(connection):
-                postgres_handoff.given_back(connection, key, back, job_id)
+                postgres_handoff.unparked(connection, key, back, job_id)
 
         self._database.run(work)
 
-    def to_give_back(self) -> list[ConversationKey]:
-        return [ConversationKey(*row) for row in self._database.execute({}, "to_give_back")]
+    def to_unpark(self) -> list[ConversationKey]:
+        return [ConversationKey(*row) for row in self._database.execute({}, "to_unpark")]
 
     def erase(self, key: ConversationKey, entry: AuditEntry | None = None) -> Erased:
         values = key_values(key) | {"bot_id": "", "margin": ERASURE_MARGIN}
@@ -327,8 +328,8 @@ class PostgresArchive:
         return Erased(found, tuple(job_ids))
 
     def erased(self, key: ConversationKey, accepted_at: float) -> float | None:
-        erased = self._database.execute(key_values(key), "erased_until")
-        return float(erased[0][0]) if _is_void(erased, accepted_at) else None
+        until = self._database.run(lambda connection: _erased_until(connection, key_values(key)))
+        return until if is_void(until, accepted_at) else None
 
     def configuration(self, platform_id: str, bot_id: str) -> dict[str, Any] | None:
         rows = self._database.execute({"platform_id": platform_id, "bot_id": bot_id}, "configuration")
@@ -364,28 +365,25 @@ def _fence(job: Job, row: list[Any]) -> Fence:
         and (erased is None or message.accepted_at > erased)
     )
     turns = tuple(Turn(turn["role"], turn["content"], turn["message_id"]) for turn in newest or ())
-    return Fence(number, settled or {}, turns, waiting=waiting, held=handed_off, bot_id=bot_id)
+    return Fence(number, settled or {}, turns, waiting=waiting, parked=handed_off, bot_id=bot_id)
 
 
-def _is_void(erased: list[Any], accepted_at: float, margins: int = 0) -> bool:
-    """What `erased_until` found says of something that was accepted then.
-
-    By the rule that adds a margin to the erasure; with -1, -2 by its own time, or only if no clock can be that wrong.
-    """
-    return bool(erased) and accepted_at <= erased[0][0] + margins * ERASURE_MARGIN
-
-
-def _is_gone(connection: Connection, job: Job, accepted_at: float, margins: int = 0) -> bool:
+def _is_gone(connection: Connection, job: Job, accepted_at: float, rule: Rule = is_void) -> bool:
     """Take the row lock; whether the job was erased, and nothing may be noted of it: what was accepted then is void.
 
-    One that is there belongs to what has begun since. `margins`: see `_is_void`.
+    One that is there belongs to what has begun since.
     """
     values = job_values(job)
-    erased = execute(connection, values, "lock_conversation", "erased_until")
-    gone = _is_void(erased, accepted_at, margins) and _job(connection, job) is None
+    gone = rule(_erased_until(connection, values, "lock_conversation"), accepted_at) and _job(connection, job) is None
     if gone:
         execute(connection, values, "drop_empty_conversation")
     return gone
+
+
+def _erased_until(connection: Connection, values: Values, *before: str) -> float | None:
+    """Until when what was accepted is void, once the statements `before` it have run; None where nothing was erased."""
+    rows = execute(connection, values, *before, "erased_until")
+    return float(rows[0][0]) if rows else None
 
 
 def _job(connection: Connection, job: Job) -> Job | None:

@@ -11,7 +11,7 @@ from message_handler.archive import parking
 from message_handler.archive.postgres_jobs import end_values, key_values, numbered
 from message_handler.domain.conversations import ConversationKey, Turn
 from message_handler.domain.documents import as_text, turns_from_json, turns_to_json
-from message_handler.domain.handoff import HandedBack, HeldMessage, Holding
+from message_handler.domain.handoff import ParkedMessage, ParkedMessages, ParkResult
 from message_handler.domain.jobs import Job, JobStatus
 from message_handler.domain.messages import Message
 from message_handler.drivers.postgres import execute
@@ -29,7 +29,7 @@ def note_sale(connection: Connection, key: ConversationKey, bot_id: str, said: S
     archived = execute(connection, values | wanted, "lock_conversation", "noted_sales")
     new = parking.exchanges(said, lambda turn: parking.is_noted(turn, archived))
     if not new:
-        return "known" if handed_off(connection, key) else "handed back"
+        return "known" if handed_off(connection, key) else "resumed"
     for exchange in new:
         if exchange.messages:
             _answered_by_human(connection, key, bot_id, exchange.messages)
@@ -53,13 +53,13 @@ def _answered_by_human(
     for kept in found:
         if kept.job_id:
             execute(connection, key_values(key) | {"job_id": kept.job_id, "successor_id": job_id}, "supersede_job")
-    execute(connection, key_values(key) | {"message_ids": [kept.message.message_id for kept in found]}, "drop_held")
+    execute(connection, key_values(key) | {"message_ids": [kept.message.message_id for kept in found]}, "drop_parked")
     known = {kept.message.message_id for kept in found}
-    elsewhere = [HeldMessage(message, answered_by=job_id) for message in open_ if message.message_id not in known]
+    elsewhere = [ParkedMessage(message, answered_by=job_id) for message in open_ if message.message_id not in known]
     _keep(connection, key, elsewhere)
 
 
-def hold(
+def park(
     connection: Connection,
     key: ConversationKey,
     messages: Sequence[Message],
@@ -68,18 +68,18 @@ def hold(
     *,
     job_id: str | None = None,
     moved: bool = False,
-) -> Holding:
+) -> ParkResult:
     """Keep what is not settled. `moved`: from a tier, with the job that it was promised there."""
-    new = parking.to_hold(messages, context, resources, job_id)
+    new = parking.to_park(messages, context, resources, job_id)
     was = _held(connection, key)
-    decided = parking.sort(was, _settled(connection, key, messages), new, moved=moved)
+    decided = parking.decide(was, _settled(connection, key, messages), new, moved=moved)
     _keep(connection, key, decided.kept)
     for message, answered in decided.answered:
         execute(connection, key_values(key) | {"job_id": answered.answered_by, "ids": list(message.ids)}, "settle_also")
     done = [answered.message.message_id for _, answered in decided.answered]
-    execute(connection, key_values(key) | {"message_ids": done}, "drop_held")
+    execute(connection, key_values(key) | {"message_ids": done}, "drop_parked")
     waiting = dict.fromkeys(kept.message.message_id for kept in (*was, *decided.kept) if not kept.answered_by)
-    return Holding(tuple(waiting), decided.duplicate)
+    return ParkResult(tuple(waiting), decided.duplicate)
 
 
 def handed_off(connection: Connection, key: ConversationKey) -> bool:
@@ -88,16 +88,16 @@ def handed_off(connection: Connection, key: ConversationKey) -> bool:
     return bool(rows and rows[0][1])
 
 
-def held(connection: Connection, key: ConversationKey) -> HandedBack | None:
+def parked(connection: Connection, key: ConversationKey) -> ParkedMessages | None:
     """See the port."""
-    rows = execute(connection, key_values(key), "handoff_state", "drop_settled_held")
+    rows = execute(connection, key_values(key), "handoff_state", "drop_settled_parked")
     if not rows or rows[0][1]:
         return None
     waiting = tuple(kept for kept in _held(connection, key) if not kept.answered_by)
-    return HandedBack(rows[0][0], rows[0][2], waiting)
+    return ParkedMessages(rows[0][0], rows[0][2], waiting)
 
 
-def given_back(connection: Connection, key: ConversationKey, back: HandedBack, job_id: str) -> None:
+def unparked(connection: Connection, key: ConversationKey, back: ParkedMessages, job_id: str) -> None:
     """See the port."""
     rows = execute(connection, key_values(key), "handoff_state")
     if not rows:
@@ -105,15 +105,15 @@ def given_back(connection: Connection, key: ConversationKey, back: HandedBack, j
     (_, silent, handoffs), *_ = rows
     if silent or handoffs != back.handoffs:
         return
-    for promised in dict.fromkeys(kept.job_id for kept in back.held if kept.job_id):
+    for promised in dict.fromkeys(kept.job_id for kept in back.parked if kept.job_id):
         execute(connection, key_values(key) | {"job_id": promised, "successor_id": job_id}, "supersede_job")
-    ids = [kept.message.message_id for kept in back.held]
-    execute(connection, key_values(key) | {"message_ids": ids}, "drop_held")
+    ids = [kept.message.message_id for kept in back.parked]
+    execute(connection, key_values(key) | {"message_ids": ids}, "drop_parked")
 
 
-def _held(connection: Connection, key: ConversationKey) -> list[HeldMessage]:
+def _held(connection: Connection, key: ConversationKey) -> list[ParkedMessage]:
     return [
-        HeldMessage(
+        ParkedMessage(
             Message(message_id, content, given, tuple(aliases), held_at),
             turns_from_json(json.loads(context)),
             json.loads(resources),
@@ -121,12 +121,12 @@ def _held(connection: Connection, key: ConversationKey) -> list[HeldMessage]:
             answered_by,
         )
         for message_id, content, given, aliases, context, resources, job_id, answered_by, held_at in execute(
-            connection, key_values(key), "held_messages"
+            connection, key_values(key), "parked_messages"
         )
     ]
 
 
-def _keep(connection: Connection, key: ConversationKey, kept: Sequence[HeldMessage]) -> None:
+def _keep(connection: Connection, key: ConversationKey, kept: Sequence[ParkedMessage]) -> None:
     rows = [
         {
             "message_id": it.message.message_id,
@@ -141,7 +141,7 @@ def _keep(connection: Connection, key: ConversationKey, kept: Sequence[HeldMessa
         for it in kept
     ]
     if rows:
-        execute(connection, key_values(key) | {"held": as_text(rows)}, "hold_messages")
+        execute(connection, key_values(key) | {"held": as_text(rows)}, "park_messages")
 
 
 def _settled(connection: Connection, key: ConversationKey, messages: Sequence[Message]) -> set[str]:

@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from message_handler.cli.client import Client, Refused
+from message_handler.cli.client import ApiRefused, Client
 from message_handler.cli.connection import NotSignedIn, Unreachable
 from message_handler.cli.parser import parse
 from message_handler.cli.tables import printable
@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         code = options.run(Client(options.url, os.environ, platform_id=options.platform), options)
         sys.stdout.flush()
-    except (Refused, Declined) as error:
+    except (ApiRefused, Declined) as error:
         return _failed(error, REFUSED)
     except (NoTerminal, ValueError, OSError) as error:
         if isinstance(error, BrokenPipeError):

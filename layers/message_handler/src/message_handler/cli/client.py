@@ -15,7 +15,7 @@ from message_handler.cli.sessions import SIGN_IN_AGAIN, Kept, Session
 DEFAULT_URL = "http://127.0.0.1:3000"
 
 
-class Refused(Exception):
+class ApiRefused(Exception):
     """The API answered, and not with what was asked for."""
 
 
@@ -74,9 +74,9 @@ class Client:
         if response.status == 401:
             raise NotSignedIn(_told(answer) + self._advice(token))
         if response.status >= 400 and response.status not in accept:
-            raise Refused(_told(answer))
+            raise ApiRefused(_told(answer))
         if not isinstance(answer.body, dict):
-            raise Refused("what answers there is no MessageHandler: look at --url")
+            raise ApiRefused("what answers there is no MessageHandler: look at --url")
         return answer
 
     def _token(self) -> dict[str, str]:

@@ -18,6 +18,7 @@ from pydantic_core import PydanticCustomError
 from pydantic_core.core_schema import ValidationInfo
 
 from message_handler.configuration.redaction import REDACTED
+from message_handler.domain.double_texting import DoubleTexting
 from message_handler.domain.errors import InvalidRequest
 from message_handler.domain.identifiers import is_arn
 from message_handler.domain.validation import MAX_DEBOUNCE_MS, Identifier, Strict, check_json, field_name, validated
@@ -54,7 +55,7 @@ def _wrong(advice: str) -> PydanticCustomError:
 class BotMetaData(Strict):
     """How a bot answers. What is None is not set: its readers know the defaults."""
 
-    double_texting: Literal["consolidate", "enqueue", "interrupt", "reject"] | None = None
+    double_texting: DoubleTexting | None = None
     debounce_ms: Annotated[int, Field(ge=0, le=MAX_DEBOUNCE_MS)] | None = None
     debounce_max_ms: Annotated[int, Field(ge=0, le=30_000)] | None = None
     max_context_messages: Annotated[int, Field(ge=0, le=1_000)] | None = None

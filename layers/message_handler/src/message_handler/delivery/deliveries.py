@@ -74,7 +74,7 @@ Webhook = tuple[str, dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
-class Failure:
+class DeliveryFailure:
     """Why a try failed. `final`: it wants no further try.
 
     `platform`: any other delivery to it would fail too; it may be this one's own fault unless that is `certain`.
@@ -225,7 +225,7 @@ class Deliveries:
         if wait <= DELAYED_SECONDS:
             self.wake(key, wait)
 
-    def _try(self, delivery: Delivery, target: _Target | Failure) -> bool:
+    def _try(self, delivery: Delivery, target: _Target | DeliveryFailure) -> bool:
         """Post one delivery and report what became of it. Whether the next one of the conversation may follow."""
         key = delivery.job.key
         failure = self._post(target, delivery.webhook_id, delivery.job, delivery.message_ids)
@@ -283,9 +283,11 @@ class Deliveries:
         self._webhooks[platform_id] = (self.clock() + FRESH_SECONDS, webhook)
         return webhook
 
-    def _post(self, target: _Target | Failure, webhook_id: str, job: Job, message_ids: Sequence[str]) -> Failure | None:
+    def _post(
+        self, target: _Target | DeliveryFailure, webhook_id: str, job: Job, message_ids: Sequence[str]
+    ) -> DeliveryFailure | None:
         """One try; None if the platform has taken it."""
-        failure = target if isinstance(target, Failure) else self._answer(target, webhook_id, job, message_ids)
+        failure = target if isinstance(target, DeliveryFailure) else self._answer(target, webhook_id, job, message_ids)
         about = {"ai_job_id": job.job_id, "correlation_id": job.correlation_id}
         if failure is None:
             _log.info("delivered", extra=about)
@@ -295,7 +297,7 @@ class Deliveries:
             self.meter.add("DeliveriesFailed")
         return failure
 
-    def _answer(self, target: _Target, webhook_id: str, job: Job, message_ids: Sequence[str]) -> Failure | None:
+    def _answer(self, target: _Target, webhook_id: str, job: Job, message_ids: Sequence[str]) -> DeliveryFailure | None:
         body = event(job, message_ids)
         try:
             headers = {"Content-Type": "application/json"} | signed(target.keys, webhook_id, int(self.clock()), body)
@@ -303,13 +305,13 @@ class Deliveries:
                 headers["X-Correlation-ID"] = job.correlation_id
             return self._exchange(target.url, headers, body)
         except Unsigned:
-            return Failure("webhook_unsigned")
+            return DeliveryFailure("webhook_unsigned")
         except EgressRefused:
-            return Failure("address_refused")
+            return DeliveryFailure("address_refused")
         except EgressFailed:
-            return Failure("no_answer")
+            return DeliveryFailure("no_answer")
 
-    def _exchange(self, url: str, headers: dict[str, str], body: bytes) -> Failure | None:
+    def _exchange(self, url: str, headers: dict[str, str], body: bytes) -> DeliveryFailure | None:
         limit = _Limit()
         timeouts = {"connect_timeout": CONNECT_SECONDS, "read_timeout": TOTAL_SECONDS}
         try:
@@ -323,19 +325,19 @@ class Deliveries:
             limit.end()
 
 
-def _target(webhook: Webhook | None, secrets: Secrets, platform_id: str) -> _Target | Failure:
+def _target(webhook: Webhook | None, secrets: Secrets, platform_id: str) -> _Target | DeliveryFailure:
     """What a try needs to know; why there can be none."""
     if webhook is None:
-        return Failure("webhook_missing")
+        return DeliveryFailure("webhook_missing")
     base_url, meta_data = webhook
     try:
         keys = tuple(signing_key(secrets.reveal(secret, platform_id)) for secret in _secrets_of(meta_data))
     except SecretRefused:
-        return Failure("secret_refused")
+        return DeliveryFailure("secret_refused")
     except Unavailable:
-        return Failure("secret_unavailable")
+        return DeliveryFailure("secret_unavailable")
     except Unsigned:
-        return Failure("webhook_unsigned")
+        return DeliveryFailure("webhook_unsigned")
     return _Target(_address(base_url, meta_data), keys)
 
 
@@ -352,16 +354,16 @@ def _address(base_url: str, meta_data: dict[str, Any]) -> str:
     return f"{base_url.rstrip('/')}/{path}" if path else base_url
 
 
-def _failure(status: int, retry_after: str | None) -> Failure | None:
+def _failure(status: int, retry_after: str | None) -> DeliveryFailure | None:
     if 200 <= status < 300:
         return None
     code, busy = f"http_{status}", status == 429 or status >= 500
     if not busy:
-        return Failure(code, platform=False, final=status == 410)
+        return DeliveryFailure(code, platform=False, final=status == 410)
     # (A date is allowed too, and rare: the backoff will do.)
     seconds = float(retry_after) if retry_after and retry_after.isascii() and retry_after.isdigit() else 0.0
     certain = status == 429 or (status == 503 and retry_after is not None)
-    return Failure(code, certain=certain, retry_after=min(seconds, MAX_RETRY_AFTER_SECONDS))
+    return DeliveryFailure(code, certain=certain, retry_after=min(seconds, MAX_RETRY_AFTER_SECONDS))
 
 
 def _pause(failures: int) -> float:

@@ -10,7 +10,7 @@ from message_handler.domain.messages import Message
 
 
 @dataclass(frozen=True, slots=True)
-class HeldMessage:
+class ParkedMessage:
     """A message that waits in Postgres while a human answers, with what a job for it needs.
 
     `job_id`: the job that it had been promised, if any. `answered_by` is set for what a human has answered already: it
@@ -25,7 +25,7 @@ class HeldMessage:
 
 
 @dataclass(frozen=True, slots=True)
-class Holding:
+class ParkResult:
     """The archive's answer to a hold: all that waits now, and whether the last of the messages was there before."""
 
     message_ids: tuple[str, ...]
@@ -33,9 +33,9 @@ class Holding:
 
 
 @dataclass(frozen=True, slots=True)
-class HandedBack:
+class ParkedMessages:
     """What waits for the bot, oldest first. `handoffs`: how often the conversation was handed off until now."""
 
     bot_id: str
     handoffs: int
-    held: tuple[HeldMessage, ...]
+    parked: tuple[ParkedMessage, ...]

@@ -108,7 +108,7 @@ class Job:
     #: Ended in the tier while Postgres was away: an `archive` record carries its end there.
     unarchived: bool = field(default=False, metadata=goes_to("end"))
     #: Ended because a human answers: its open messages wait in Postgres, and no tier may take them for ended.
-    held: bool = False
+    parked: bool = False
     #: The messages that a cancel which has begun covers: what comes later is not cancelled with them.
     cancelled: tuple[str, ...] = field(default=(), metadata=goes_to("line"))
     created_at: float = field(default=0.0, metadata=goes_to("line", "end", "view", "list", "export"))

@@ -32,7 +32,7 @@ from message_handler.drivers.postgres_errors import (
     READ_ONLY,
     REPLICA,
     SLOW,
-    Refused,
+    StatementRefused,
     TimedOut,
     reaching_postgres,
 )
@@ -85,7 +85,7 @@ class Database:
         """`work` on a connection, once more on a new one if the connection was an old one and is dead.
 
         Raises Unavailable, also where the schema is missing, a lock is in the way or a statement takes too long (they
-        open no breaker: the server has answered), ReadOnly or Refused.
+        open no breaker: the server has answered), ReadOnly or StatementRefused.
         """
         if self._writes.is_open:
             self._ask_whether_it_writes()
@@ -95,10 +95,10 @@ class Database:
         try:
             with self.breaker.guard():
                 return self._run(work, anew=anew)
-        except Refused as refused:
+        except StatementRefused as refused:
             raise self._meaning(refused) from None
 
-    def _meaning(self, refused: Refused) -> MessageHandlerError:
+    def _meaning(self, refused: StatementRefused) -> MessageHandlerError:
         if refused.code in OUTDATED:
             self._is_outdated()
             return Unavailable(_OUTDATED_SCHEMA)
@@ -149,7 +149,7 @@ class Database:
                 if isinstance(error, TimedOut):
                     # A dead connection says so at once; who says nothing is the server, and its time is up.
                     raise
-            except Refused as refused:
+            except StatementRefused as refused:
                 if refused.code != REPLICA or self._writes.is_open:
                     raise
                 self.close()
@@ -179,14 +179,14 @@ class Database:
                 result = work(connection)
             alive = True
             return result
-        except (Refused, RequestError):
+        except (StatementRefused, RequestError):
             alive = True
             raise
         except TimedOut:
             # What stands between may have dropped all that are as old, without a word.
             self.close()
             if self._is_alive():
-                raise Refused(SLOW) from None
+                raise StatementRefused(SLOW) from None
             raise
         finally:
             if alive and _refuses_writes(connection) and not self._writes.is_open:
@@ -234,7 +234,7 @@ class Database:
         try:
             with reaching_postgres(), transaction(connection):
                 applied = migrations.apply(connection, seconds)
-        except Refused as refused:
+        except StatementRefused as refused:
             if refused.code in IN_THE_WAY:
                 raise Unavailable("a table that another transaction holds: try again") from None
             raise self._meaning(refused) from None

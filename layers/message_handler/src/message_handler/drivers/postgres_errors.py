@@ -31,7 +31,7 @@ OUTDATED = ("42P01", "42703", "42883")
 IN_THE_WAY = ("55P03", "40001", "40P01")
 
 
-class Refused(MessageHandlerError):
+class StatementRefused(MessageHandlerError):
     """Postgres refused a statement. Only the SQLSTATE is told: the server's own text quotes values."""
 
     def __init__(self, code: str) -> None:
@@ -54,7 +54,7 @@ def reaching_postgres() -> Iterator[None]:
             raise Unavailable(f"Postgres ({_REFUSES_LOGIN})", reason=f"login: {_REFUSES_LOGIN}") from None
         if code[:2] in _PASSING and code != SLOW and code not in READ_ONLY:
             raise Unavailable("Postgres", reason=f"{_PASSING[code[:2]]} (SQLSTATE {code})") from None
-        raise Refused(code) from None
+        raise StatementRefused(code) from None
     except (InterfaceError, OSError) as error:
         timed_out = isinstance(error, TimeoutError) or isinstance(error.__cause__, TimeoutError)
         mend, reason = _to_be_mended(error), why_unreachable(error)

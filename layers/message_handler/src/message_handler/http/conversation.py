@@ -42,7 +42,7 @@ def conversation_view(tiers: Failover, archive: Archive, key: ConversationKey) -
 
 def _pending(waiting: Job | None, archived: Conversation | None) -> dict[str, Any] | None:
     """What waits for an answer: for a job's, or while a human answers for the conversation to be handed back."""
-    held = set(archived.held) if archived else set()
+    held = set(archived.parked) if archived else set()
     ids = held.union(message.message_id for message in waiting.messages) if waiting else held
     if waiting is None and not ids:
         return None

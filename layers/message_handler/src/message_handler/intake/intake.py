@@ -13,6 +13,7 @@ from typing import Any
 from message_handler.bot_config import BotConfigService
 from message_handler.domain import history
 from message_handler.domain.conversations import ConversationKey, Turn
+from message_handler.domain.double_texting import POLICIES, DoubleTexting
 from message_handler.domain.errors import (
     PASSING,
     HandedOff,
@@ -26,7 +27,7 @@ from message_handler.domain.identifiers import new_id
 from message_handler.domain.messages import Request, new_message
 from message_handler.domain.records import Record
 from message_handler.intake.requests import MessageRequest, read_turns
-from message_handler.intake.responses import held_response, response
+from message_handler.intake.responses import parked_response, response
 from message_handler.intake.silence import silence
 from message_handler.metrics import TIER_VALUES, Meter
 from message_handler.ports.archive import Archive
@@ -126,9 +127,9 @@ class Intake:
         noted = self.archive.note_sale(request.key, request.bot_id, said)
         if noted == "new":
             silence(self.tiers, self.queue, request.key)
-        elif noted == "handed back" and not request.messages:
+        elif noted == "resumed" and not request.messages:
             raise InvalidRequest("the history ends with a reply: there is nothing to answer", field="history")
-        return noted != "handed back"
+        return noted != "resumed"
 
     def _hold(self, request: Request, silent: HandedOff) -> dict[str, Any] | None:
         """Keep a request's messages while a human answers; None if the bot does, whatever the tier believes.
@@ -136,7 +137,7 @@ class Intake:
         Raises Unavailable: nothing is promised that is not durable.
         """
         messages = request.messages[silent.answered :]
-        held = self.archive.hold(request.key, messages, request.context, request.resources)
+        held = self.archive.park(request.key, messages, request.context, request.resources)
         if held is None:
             with suppress(*PASSING):
                 self.tiers.each(lambda tier: tier.hand_off(request.key, human=False))
@@ -145,7 +146,7 @@ class Intake:
             self.meter.add("MessagesAccepted")
         if held.duplicate:
             self.meter.add("MessagesDuplicate")
-        return held_response(held, silent.waiting, degraded=self.bots.degraded)
+        return parked_response(held, silent.waiting, degraded=self.bots.degraded)
 
     def accept(self, request: Request) -> tuple[Tier, Accepted]:
         """Take the messages in and send their record, or undo; returns the tier that took them too.
@@ -203,11 +204,10 @@ class Intake:
 
 def _policy(request: MessageRequest, configured: dict[str, Any], settings: Settings) -> dict[str, Any]:
     """What becomes of messages that come together: as the request says, else as its bot does, else as usual."""
-    policy = request.double_texting or configured.get("double_texting", "consolidate")
+    policy: DoubleTexting = request.double_texting or configured.get("double_texting", "consolidate")
     quiet, longest = request.debounce_ms, configured.get("debounce_max_ms", DEFAULT_DEBOUNCE_MAX_MS)
     if quiet is None:
         quiet = configured.get("debounce_ms", settings.debounce_ms)
-    if policy == "reject":  # guard: policy reject, no debounce
-        # What comes meanwhile would be rejected: there is nothing to wait for.
+    if not POLICIES[policy].waits:  # guard: policy reject, no debounce
         quiet = 0
     return {"double_texting": policy, "debounce": min(quiet, longest) / 1000, "debounce_max": longest / 1000}

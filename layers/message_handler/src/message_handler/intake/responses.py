@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from message_handler.domain.handoff import Holding
+from message_handler.domain.handoff import ParkResult
 from message_handler.protocol.results import Accepted
 
 
@@ -44,7 +44,7 @@ def response(accepted: Accepted, bot_name: str, *, degraded: bool = False) -> di
     return body | ({"duplicate": True} if accepted.duplicate else {}) | extra
 
 
-def held_response(held: Holding, waiting: Sequence[str], *, degraded: bool = False) -> dict[str, Any]:
+def parked_response(held: ParkResult, waiting: Sequence[str], *, degraded: bool = False) -> dict[str, Any]:
     """The body of a `202` while a human answers; `waiting` are messages that a tier has still to hand over."""
     body = {
         "success": True,

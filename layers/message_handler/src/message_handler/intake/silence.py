@@ -16,6 +16,6 @@ def silence(tiers: Failover, queue: Queue, key: ConversationKey) -> None:
     # Each may fail: a worker learns it at its fence, and tells the tier.
     with suppress(*PASSING):
         tiers.each(lambda tier: tier.hand_off(key, human=True))
-        released = [job for job in tiers.each(lambda tier: tier.release(key)) if job]
+        released = [job for job in tiers.each(lambda tier: tier.force_release(key)) if job]
         if released:
             wake(queue, released[0])

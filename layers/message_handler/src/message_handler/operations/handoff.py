@@ -20,7 +20,7 @@ from typing import Any
 
 from message_handler.domain.conversations import ConversationKey
 from message_handler.domain.errors import PASSING, Contended, HandedOff, InvalidRequest, NotFound, PayloadTooLarge
-from message_handler.domain.handoff import HeldMessage
+from message_handler.domain.handoff import ParkedMessage
 from message_handler.domain.jobs import JobStatus
 from message_handler.domain.messages import Request
 from message_handler.intake.silence import silence
@@ -63,32 +63,32 @@ def hand_off(tiers: Failover, archive: Archive, queue: Queue, key: ConversationK
     return _view(key, "handed_off", None)
 
 
-def hand_back(
+def resume(
     tiers: Failover, archive: Archive, accept: Accept, key: ConversationKey, *, correlation_id: str = ""
 ) -> dict[str, Any]:
     """Let the bot answer again: one job for all that waited. Raises NotFound or Unavailable."""
-    if not archive.hand_back(key):
+    if not archive.resume(key):
         raise _not_found()
-    job_id = give_back(tiers, archive, accept, key, correlation_id=correlation_id)
+    job_id = unpark(tiers, archive, accept, key, correlation_id=correlation_id)
     return _view(key, "active", job_id)
 
 
-def give_back(
+def unpark(
     tiers: Failover, archive: Archive, accept: Accept, key: ConversationKey, *, correlation_id: str = ""
 ) -> str | None:
     """Let a job answer what is held of a conversation that the bot answers again; returns its id, if anything was."""
     with suppress(*PASSING):  # one that goes on believing it asks Postgres before it turns anybody away
         tiers.each(lambda tier: tier.hand_off(key, human=False))
-    back = archive.held(key)
-    if back is None or not back.held:
+    back = archive.parked(key)
+    if back is None or not back.parked:
         return None
-    back = replace(back, held=_first_of(back.held))
-    _forget_failures(tiers, archive, key, back.held)
-    contexts = [kept.context for kept in back.held]
-    resources = [kept.resources for kept in back.held if kept.resources]
+    back = replace(back, parked=_first_of(back.parked))
+    _forget_failures(tiers, archive, key, back.parked)
+    contexts = [kept.context for kept in back.parked]
+    resources = [kept.resources for kept in back.parked if kept.resources]
     request = Request(
         key,
-        tuple(kept.message for kept in back.held),
+        tuple(kept.message for kept in back.parked),
         max(contexts, key=len),
         back.bot_id,
         resources[-1] if resources else {},
@@ -100,18 +100,18 @@ def give_back(
         # A human has taken it again: it stays where it is.
         return None
     # Of the messages that its record does not carry nothing may be forgotten: the sweep brings them.
-    carried = {id_ for message in accepted.pending for id_ in message.ids} | set(back.held[-1].message.ids)
-    sent = tuple(kept for kept in back.held if not carried.isdisjoint(kept.message.ids))
-    archive.given_back(key, replace(back, held=sent), accepted.job_id)
+    carried = {id_ for message in accepted.pending for id_ in message.ids} | set(back.parked[-1].message.ids)
+    sent = tuple(kept for kept in back.parked if not carried.isdisjoint(kept.message.ids))
+    archive.unparked(key, replace(back, parked=sent), accepted.job_id)
     return accepted.job_id
 
 
-def give_back_the_rest(tiers: Failover, archive: Archive, accept: Accept) -> int:
+def unpark_the_rest(tiers: Failover, archive: Archive, accept: Accept) -> int:
     """What the sweep does for those whose hand-back was broken off; returns how many conversations."""
     count = 0
-    for key in archive.to_give_back():
+    for key in archive.to_unpark():
         try:
-            count += give_back(tiers, archive, accept, key) is not None
+            count += unpark(tiers, archive, accept, key) is not None
         except Contended:
             continue  # at the next sweep
         except PayloadTooLarge:
@@ -120,7 +120,7 @@ def give_back_the_rest(tiers: Failover, archive: Archive, accept: Accept) -> int
     return count
 
 
-def _forget_failures(tiers: Failover, archive: Archive, key: ConversationKey, held: tuple[HeldMessage, ...]) -> None:
+def _forget_failures(tiers: Failover, archive: Archive, key: ConversationKey, held: tuple[ParkedMessage, ...]) -> None:
     """What failed and was opened again is no duplicate for a tier that remembers the failed job's end."""
     for job_id in {kept.job_id for kept in held if kept.job_id}:
         job = archive.job(key.platform_id, job_id)
@@ -137,7 +137,7 @@ def _forget(tier: Tier, key: ConversationKey, ids: list[str], job_id: str) -> No
             tier.forget(key, id_)
 
 
-def _first_of(held: tuple[HeldMessage, ...]) -> tuple[HeldMessage, ...]:
+def _first_of(held: tuple[ParkedMessage, ...]) -> tuple[ParkedMessage, ...]:
     """The oldest ones that fit into one record; one at least."""
     size = 0
     for number, kept in enumerate(held[:MAX_BACK_MESSAGES]):

@@ -13,7 +13,7 @@ from message_handler.queue.wake import wake
 from message_handler.tiers.failover import Failover
 
 
-def release(tiers: Failover, archive: Archive, queue: Queue, key: ConversationKey) -> bool:
+def force_release(tiers: Failover, archive: Archive, queue: Queue, key: ConversationKey) -> bool:
     """Free a conversation whose worker is stuck; another answers its messages. False if it was free.
 
     The fence goes up first: whatever the stuck worker still does, it commits nothing. Raises Unavailable.
@@ -21,7 +21,7 @@ def release(tiers: Failover, archive: Archive, queue: Queue, key: ConversationKe
     if tiers.find(lambda tier: tier.lock(key)) is None:
         return False
     archive.raise_fence(key)
-    released = [job for job in tiers.each(lambda tier: tier.release(key)) if job]
+    released = [job for job in tiers.each(lambda tier: tier.force_release(key)) if job]
     if released:
         wake(queue, released[0])
     return bool(released)
@@ -44,9 +44,9 @@ def retry(
     if job.status is not JobStatus.FAILED:
         raise Conflict("the job has not failed", field="job_id")
     archive.reopen(job, entry)
-    handoff.give_back(tiers, archive, accept, job.key, correlation_id=correlation_id)
+    handoff.unpark(tiers, archive, accept, job.key, correlation_id=correlation_id)
     own = job.messages[-1].message_id
-    if archive.is_held(job.key, own):
+    if archive.is_parked(job.key, own):
         return None
     answered_by = archive.settled_by(job.key, own)
     if answered_by and answered_by != job.job_id:

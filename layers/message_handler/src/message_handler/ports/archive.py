@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol
 
 from message_handler.domain.conversations import ConversationKey, Turn
-from message_handler.domain.handoff import HandedBack, Holding
+from message_handler.domain.handoff import ParkedMessages, ParkResult
 from message_handler.domain.jobs import Job
 from message_handler.domain.messages import Message
 from message_handler.ports.audit import AuditEntry
@@ -44,8 +44,8 @@ class Fence:
     `number` is None if nothing may run under this job: it had ended, or it ends now because some of its
     messages are settled; `ended` is then the job as archived, and `successor_id` names the job under which
     the rest runs, if there is any. `turns` are the archived turns, oldest first. `waiting` are the open messages
-    that wait in the Postgres tier and aren't the job's. `held`: a human answers the conversation, and what was open of
-    the job waits in Postgres now.
+    that wait in the Postgres tier and aren't the job's. `parked`: a human answers the conversation, and the job's open
+    messages wait in Postgres now.
     """
 
     number: int | None
@@ -54,7 +54,7 @@ class Fence:
     ended: Job | None = None
     successor_id: str | None = None
     waiting: tuple[Message, ...] = ()
-    held: bool = False
+    parked: bool = False
     #: Set if a message of the job is void: the conversation was erased, and so is what was accepted until then (Unix
     #: seconds). Nothing was noted.
     erased_until: float | None = None
@@ -89,21 +89,21 @@ class Erased:
 class Conversation:
     """The archived side of a conversation; `turns` are (turn, created_at, job_id), oldest first.
 
-    `handed_off`: a human answers it. `held` are the ids of the messages that wait until the bot does again.
+    `handed_off`: a human answers it. `parked` are the ids of the messages that wait until the bot does again.
     """
 
     key: ConversationKey
     bot_id: str
     turns: Sequence[tuple[Turn, float, str | None]]
     handed_off: bool = False
-    held: tuple[str, ...] = ()
+    parked: tuple[str, ...] = ()
 
 
 #: The clocks of hosts differ by less (seconds): what is accepted so soon after an erasure is void with it.
 ERASURE_MARGIN = 5.0
 #: A human's turn as the archive knows it: new, so that the bot is silent from now on; or known already, and the human
 #: still answers, or has handed back.
-Noted = Literal["new", "known", "handed back"]
+Noted = Literal["new", "known", "resumed"]
 
 
 class Archive(Protocol):
@@ -231,31 +231,31 @@ class Archive(Protocol):
         archived, and the patient's messages in it are settled, for a human has answered them.
         """
 
-    def hold(
+    def park(
         self, key: ConversationKey, messages: Sequence[Message], context: Sequence[Turn], resources: dict[str, Any]
-    ) -> Holding | None:
+    ) -> ParkResult | None:
         """Keep messages, oldest first, until the bot answers again, each once; None if the bot does answer.
 
         Of what comes with an erasure, or right after it, all that no clock tells to be from before: a request brings it
         now. It counts as accepted later.
         """
 
-    def is_held(self, key: ConversationKey, message_id: str) -> bool:
+    def is_parked(self, key: ConversationKey, message_id: str) -> bool:
         """Whether a message is kept here while a human answers: then no record need stand for it."""
 
-    def hand_back(self, key: ConversationKey) -> bool:
+    def resume(self, key: ConversationKey) -> bool:
         """Let the bot answer again; False if nothing is known of the conversation."""
 
-    def held(self, key: ConversationKey) -> HandedBack | None:
+    def parked(self, key: ConversationKey) -> ParkedMessages | None:
         """What waits for the bot; None while a human answers."""
 
-    def given_back(self, key: ConversationKey, back: HandedBack, job_id: str) -> None:
+    def unparked(self, key: ConversationKey, back: ParkedMessages, job_id: str) -> None:
         """Keep what was handed back no longer, for a record brings it to this job; what it was promised leads there.
 
         Unless it was handed off again meanwhile: then it stays, for that record may have gone because it was held.
         """
 
-    def to_give_back(self) -> list[ConversationKey]:
+    def to_unpark(self) -> list[ConversationKey]:
         """Conversations that the bot answers again, but of which something is still held."""
 
     def erase(self, key: ConversationKey, entry: AuditEntry | None = None) -> Erased:

@@ -8,7 +8,17 @@ from typing import Protocol
 from message_handler.domain.conversations import ConversationKey
 from message_handler.domain.jobs import Job, Progress
 from message_handler.domain.messages import Request
-from message_handler.protocol.results import Accepted, Again, Claim, Finished, Held, Lock, Refused, Sealed, TierName
+from message_handler.protocol.results import (
+    Accepted,
+    Again,
+    Claim,
+    ClaimRefused,
+    Finished,
+    LeaseState,
+    Lock,
+    Sealed,
+    TierName,
+)
 
 
 class Tier(Protocol):
@@ -36,7 +46,7 @@ class Tier(Protocol):
     def undo(self, key: ConversationKey, message_ids: Iterable[str]) -> None:
         """Take back an accept whose record was refused; messages that others posted too stay."""
 
-    def claim(self, key: ConversationKey, lock_id: str, again: Again | None = None) -> Claim | Refused | None:
+    def claim(self, key: ConversationKey, lock_id: str, again: Again | None = None) -> Claim | ClaimRefused | None:
         """Take the head of the line under a lock id of one's own; None if nothing waits.
 
         With `again`, what that record says is accepted again before, as by `accept_again`, in the same step. (That is
@@ -56,10 +66,10 @@ class Tier(Protocol):
 
     def heartbeat(
         self, key: ConversationKey, lock_id: str, progress: Progress | None = None, *, seen: int | None = None
-    ) -> Held:
+    ) -> LeaseState:
         """Extend one's own claim, and show how far its run is; else as `look`."""
 
-    def look(self, key: ConversationKey, lock_id: str, *, seen: int | None = None) -> Held:
+    def look(self, key: ConversationKey, lock_id: str, *, seen: int | None = None) -> LeaseState:
         """Look at one's own claim, whose run has `seen` so many messages; changes nothing."""
 
     def seal(
@@ -85,7 +95,7 @@ class Tier(Protocol):
         A job that is `unarchived` is kept with its messages' text, and indexed, until `archived` is called.
         """
 
-    def give_back(self, key: ConversationKey, lock_id: str) -> bool:
+    def release(self, key: ConversationKey, lock_id: str) -> bool:
         """End the job of one's own lock as cancelled, with all of its messages; what waits behind it moves up.
 
         False, and nothing changed, if the lock is not one's own.
@@ -126,7 +136,7 @@ class Tier(Protocol):
     def locks(self, platform_id: str) -> list[Lock]:
         """All locks of a tenant, oldest first."""
 
-    def release(self, key: ConversationKey) -> Job | None:
+    def force_release(self, key: ConversationKey) -> Job | None:
         """An operator's step: empty the holder, put its job back to `pending`, return it; None without a lock."""
 
     def hand_off(self, key: ConversationKey, *, human: bool) -> None:

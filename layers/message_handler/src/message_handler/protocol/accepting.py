@@ -11,11 +11,11 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from message_handler.domain.consolidation import answered_before, fold, match, with_alias
-from message_handler.domain.double_texting import DoubleTexting
+from message_handler.domain.double_texting import POLICIES, Policy
 from message_handler.domain.errors import HandedOff, OtherBot, Rejected, TooManyWaiting
 from message_handler.domain.jobs import Job, JobStatus
 from message_handler.domain.messages import Message, Request
-from message_handler.protocol.line import Ended, Line
+from message_handler.protocol.line import AnsweredMessage, Line
 from message_handler.protocol.results import Accepted, Again
 from message_handler.settings import Settings
 
@@ -31,10 +31,10 @@ def accept(
     Raises OtherBot, HandedOff, Rejected or TooManyWaiting; then nothing has changed.
     """
     again = lock_id is None
-    policy = request.double_texting
-    if again and policy != "enqueue":  # guard: step re-accept
+    policy = POLICIES[request.double_texting]
+    if again:  # guard: step re-accept
         # It was accepted once: it is not rejected any more, and interrupts nobody who began later.
-        policy = "consolidate"
+        policy = replace(policy, rejects=False, interrupts=False)
     if line.bot_id and line.bot_id != request.bot_id and not again:  # guard: step accept, another bot
         raise OtherBot(line.bot_id)
     incoming, waiting = request.messages, line.waiting()
@@ -48,7 +48,7 @@ def accept(
     if own_ended:
         return Accepted(own_ended.job_id, own_ended.message_id, None, True, own_ended.consolidated_messages, ())
 
-    if policy == "reject" and line.current:  # guard: policy reject
+    if policy.rejects and line.current:  # guard: policy reject
         if new[-1]:
             raise Rejected(line.current.job_id)
         new = [False] * len(new)
@@ -66,12 +66,12 @@ def accept(
     line.bot_id = line.bot_id or request.bot_id
     created, interrupted = line.current is None, None
     if any(new):
-        if policy == "interrupt" and target == "current":
+        if policy.interrupts and target == "current":
             interrupted = _interrupt(line, job_id, now)
         _take_in(line, target, request, found, new, job_id, now, debounced=not again)
     locked = created or interrupted is not None
     if locked:
-        line.lock_id, line.acquired_at, line.hold, line.progress = lock_id or "", now, None, None
+        line.lock_id, line.acquired_at, line.lease, line.progress = lock_id or "", now, None, None
         line.due_at, line.wakes = now + settings.wake_after, 0
     canonical = [
         message.message_id if index is None else waiting[index].message_id
@@ -93,9 +93,9 @@ def accept(
 
 def _ended(
     line: Line, incoming: tuple[Message, ...], found: list[int | None], answered: int, not_before: float
-) -> list[Ended | None]:
+) -> list[AnsweredMessage | None]:
     """For each incoming message that does not wait: what is remembered of it from an ended job."""
-    result: list[Ended | None] = []
+    result: list[AnsweredMessage | None] = []
     for index, message in enumerate(incoming):
         remembered = [line.ended[id_] for id_ in message.ids if id_ in line.ended and found[index] is None]
         if line.last and index < answered:
@@ -109,7 +109,7 @@ def _size(job: Job | None) -> int:
     return len(job.messages) if job else 0
 
 
-def _target(line: Line, policy: DoubleTexting, settings: Settings) -> Literal["current", "next"]:
+def _target(line: Line, policy: Policy, settings: Settings) -> Literal["current", "next"]:
     """Which job a new message joins or creates."""
     job = line.current
     if job is None:
@@ -123,7 +123,7 @@ def _target(line: Line, policy: DoubleTexting, settings: Settings) -> Literal["c
         return "current"
     if job.restarts >= settings.max_restarts:  # guard: invariant 8, accept
         return "next"
-    return "current" if job.status is JobStatus.PROCESSING and policy != "enqueue" else "next"
+    return "current" if job.status is JobStatus.PROCESSING and policy.joins else "next"
 
 
 def _interrupt(line: Line, job_id: str, now: float) -> Job | None:

@@ -23,14 +23,14 @@ from message_handler.settings import Settings
 LIVE_TTL_SECONDS = 14 * 24 * 3600
 
 
-class Hold(NamedTuple):
+class Lease(NamedTuple):
     """A worker's claim. Times are Unix seconds."""
 
     claimed_at: float
     heartbeat_at: float
 
 
-class Ended(NamedTuple):
+class AnsweredMessage(NamedTuple):
     """What is remembered of an ended job's message: a late duplicate of it starts nothing.
 
     For an hour from `ended_at` on; that lies ahead where the end waits to be archived.
@@ -50,8 +50,8 @@ class Last(NamedTuple):
     digests: tuple[str, ...]
     ended_at: float
 
-    def ended(self, index: int) -> Ended:
-        return Ended(self.job_id, self.ids[index], self.ended_at, len(self.ids))
+    def ended(self, index: int) -> AnsweredMessage:
+        return AnsweredMessage(self.job_id, self.ids[index], self.ended_at, len(self.ids))
 
 
 @dataclass(slots=True)
@@ -64,7 +64,7 @@ class Line:
     next: Job | None = None
     lock_id: str = ""
     acquired_at: float = 0.0
-    hold: Hold | None = None
+    lease: Lease | None = None
     progress: Progress | None = None
     due_at: float = 0.0
     wakes: int = 0
@@ -77,7 +77,7 @@ class Line:
     interrupted: str = ""
 
     # What is looked up for a step, by the ids that it names.
-    ended: dict[str, Ended] = field(default_factory=dict)
+    ended: dict[str, AnsweredMessage] = field(default_factory=dict)
     #: Of the names that the step asked for: those under which a job has ended.
     taken: frozenset[str] = frozenset()
     #: The jobs that ended in the step, as their readers find them for a while.
@@ -92,7 +92,7 @@ class Line:
             self.next,
             self.lock_id,
             self.acquired_at,
-            self.hold,
+            self.lease,
             self.progress,
             self.due_at,
             self.wakes,
@@ -122,7 +122,7 @@ class Line:
     def lock(self, tier: TierName, settings: Settings) -> Lock | None:
         if self.current is None:
             return None
-        beat = self.hold.heartbeat_at if self.hold else None
+        beat = self.lease.heartbeat_at if self.lease else None
         return Lock(
             self.key,
             self.current.job_id,
@@ -136,4 +136,4 @@ class Line:
     def promote(self, job: Job | None, due_at: float) -> None:
         """Let a job, or none, be the one to be claimed; nobody comes after it."""
         self.current, self.next = job, None
-        self.lock_id, self.hold, self.progress, self.due_at, self.wakes = "", None, None, due_at, 0
+        self.lock_id, self.lease, self.progress, self.due_at, self.wakes = "", None, None, due_at, 0

@@ -18,7 +18,7 @@ from message_handler.domain.documents import as_text, from_text, job_fields, job
 from message_handler.domain.identifiers import digest_of
 from message_handler.domain.jobs import Job, Progress, TextRef
 from message_handler.domain.messages import Message
-from message_handler.protocol.line import Ended, Hold, Last, Line
+from message_handler.protocol.line import AnsweredMessage, Last, Lease, Line
 from message_handler.protocol.results import Accepted, Claim, Sealed
 
 #: The fields of a line's structure, which every step needs.
@@ -35,7 +35,7 @@ def line_of(key: ConversationKey, fields: Mapping[str, str]) -> Line:
         bot_id=value.get("bot_id", ""),
         lock_id=value.get("lock_id", ""),
         acquired_at=float(fields.get("acquired_at", 0.0)),
-        hold=Hold(value["claimed_at"], float(fields["heartbeat_at"])) if "heartbeat_at" in fields else None,
+        lease=Lease(value["claimed_at"], float(fields["heartbeat_at"])) if "heartbeat_at" in fields else None,
         progress=Progress(*from_text(fields["progress"])) if "progress" in fields else None,
         due_at=value.get("due_at", 0.0),
         wakes=value.get("wakes", 0),
@@ -55,7 +55,7 @@ def line_to_text(line: Line) -> str:
     value = {
         "bot_id": line.bot_id,
         "lock_id": line.lock_id,
-        "claimed_at": line.hold.claimed_at if line.hold else None,
+        "claimed_at": line.lease.claimed_at if line.lease else None,
         "due_at": line.due_at,
         "wakes": line.wakes,
         "handed_off": line.handed_off,
@@ -76,12 +76,12 @@ def changed_fields(before: Line, text: str, after: Line) -> Fields:
         kept, needed = _texts(before), _texts(after)
         fields |= {text_field(digest): needed[digest] for digest in needed if digest not in kept}
         fields |= {text_field(digest): None for digest in kept if digest not in needed}
-    if after.hold != before.hold:
-        fields["holder"] = after.lock_id if after.hold else None
-        fields["heartbeat_at"] = repr(after.hold.heartbeat_at) if after.hold else None
+    if after.lease != before.lease:
+        fields["holder"] = after.lock_id if after.lease else None
+        fields["heartbeat_at"] = repr(after.lease.heartbeat_at) if after.lease else None
     if after.acquired_at != before.acquired_at:
         fields["acquired_at"] = repr(after.acquired_at)
-    if after.progress != before.progress or after.hold != before.hold:
+    if after.progress != before.progress or after.lease != before.lease:
         fields["progress"] = progress_to_text(after.progress)
     return fields
 
@@ -90,12 +90,12 @@ def progress_to_text(progress: Progress | None) -> str | None:
     return as_text([progress.characters, progress.text]) if progress else None
 
 
-def ended_to_text(ended: Ended) -> str:
+def ended_to_text(ended: AnsweredMessage) -> str:
     return as_text(ended)
 
 
-def ended_of(text: str) -> Ended:
-    return Ended(*from_text(text))
+def ended_of(text: str) -> AnsweredMessage:
+    return AnsweredMessage(*from_text(text))
 
 
 def _job_to_json(job: Job) -> dict[str, Any]:

@@ -40,15 +40,15 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class ClaimRefused:
     """The head can't be claimed before `wait` seconds from now.
 
-    It is `held` by somebody else, whose deadline is then; or nobody holds it, and the patient may still be typing.
+    It is `leased` to another worker, whose deadline is then; or to none, and the patient may still be typing.
     `overdue`: a holder has missed a heartbeat, and its claim is stale in so many seconds unless one comes.
     """
 
     wait: float
-    held: bool = True
+    leased: bool = True
     overdue: float | None = None
 
 
@@ -68,7 +68,7 @@ class Lock:
 TierName = Literal["redis", "postgres", "memory"]
 #: What a worker learns when it looks at its own claim: still its own, somebody else's, being cancelled, or joined by
 #: messages that it has not seen.
-Held = Literal["held", "lost", "cancelling", "newer"]
+LeaseState = Literal["held", "lost", "cancelling", "newer"]
 
 
 @dataclass(frozen=True, slots=True)

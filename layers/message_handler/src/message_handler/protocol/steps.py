@@ -15,30 +15,30 @@ from message_handler.domain.conversations import ConversationKey
 from message_handler.domain.errors import Contended, Unavailable
 from message_handler.domain.jobs import Job, JobStatus
 from message_handler.domain.messages import Message
-from message_handler.protocol.line import LIVE_TTL_SECONDS, Ended, Hold, Last, Line
-from message_handler.protocol.results import Claim, Finished, Held, Refused, Sealed
+from message_handler.protocol.line import LIVE_TTL_SECONDS, AnsweredMessage, Last, Lease, Line
+from message_handler.protocol.results import Claim, ClaimRefused, Finished, LeaseState, Sealed
 from message_handler.settings import Settings
 
 _log = logging.getLogger(__name__)
 
 
-def claim(line: Line, lock_id: str, *, now: float, settings: Settings) -> Claim | Refused | None:
+def claim(line: Line, lock_id: str, *, now: float, settings: Settings) -> Claim | ClaimRefused | None:
     """Take the head of the line, whatever job woke us (counterexample 3), unless a live worker holds it."""
     if line.current is None:
         return None
-    if line.hold and line.hold.heartbeat_at + settings.heartbeat_stale > now:  # guard: step claim, a live holder
+    if line.lease and line.lease.heartbeat_at + settings.heartbeat_stale > now:  # guard: step claim, a live holder
         # Not before its claim can be taken over, or each look costs one of the record's few deliveries for nothing.
-        stale_at = line.hold.heartbeat_at + settings.heartbeat_stale
-        missed = now - line.hold.heartbeat_at > 2 * settings.heartbeat_every
-        deadline = max(line.hold.claimed_at + settings.run_seconds, stale_at)
-        return Refused(wait=deadline - now, overdue=stale_at - now if missed else None)
+        stale_at = line.lease.heartbeat_at + settings.heartbeat_stale
+        missed = now - line.lease.heartbeat_at > 2 * settings.heartbeat_every
+        deadline = max(line.lease.claimed_at + settings.run_seconds, stale_at)
+        return ClaimRefused(wait=deadline - now, overdue=stale_at - now if missed else None)
     job = line.current
     if (
         job.ready_at > now  # guard: debounce_ms -> False
         and job.attempts == 0  # guard: debounce_ms, a first run alone
         and job.status is not JobStatus.CANCELLING  # guard: step cancel, a debounced job
     ):
-        return Refused(wait=job.ready_at - now, held=False)
+        return ClaimRefused(wait=job.ready_at - now, leased=False)
     if job.status is not JobStatus.CANCELLING:  # guard: step cancel, claim -> True
         job = replace(
             job,
@@ -52,7 +52,7 @@ def claim(line: Line, lock_id: str, *, now: float, settings: Settings) -> Claim 
                 or line.handed_off  # guard: step hand off, claim
             ),
         )
-    line.current, line.lock_id, line.hold, line.progress = job, lock_id, Hold(now, now), None
+    line.current, line.lock_id, line.lease, line.progress = job, lock_id, Lease(now, now), None
     return Claim(job, lock_id)
 
 
@@ -60,7 +60,7 @@ def owns(line: Line, lock_id: str) -> bool:
     """Whether `lock_id` is a worker's own, current claim."""
     return (
         line.current is not None
-        and line.hold is not None  # guard: invariant 4, a worker's
+        and line.lease is not None  # guard: invariant 4, a worker's
         and line.lock_id == lock_id  # guard: invariant 4, its own
     )
 
@@ -85,9 +85,9 @@ def adopt(
         else:
             kept.append(replace(message, aliases=tuple(alias for alias in message.aliases if alias not in settled)))
     line.current = replace(job, messages=tuple(kept), maybe_committed=False)
-    assert line.hold is not None
-    if now - line.hold.heartbeat_at >= settings.heartbeat_every:  # guard: step adopt, a sign of life
-        line.hold = line.hold._replace(heartbeat_at=now)
+    assert line.lease is not None
+    if now - line.lease.heartbeat_at >= settings.heartbeat_every:  # guard: step adopt, a sign of life
+        line.lease = line.lease._replace(heartbeat_at=now)
     if ended:
         assert ended.superseded_by is not None
         line.ends = (*line.ends, ended)
@@ -96,7 +96,7 @@ def adopt(
     return line.current
 
 
-def look(line: Line, lock_id: str, seen: int | None) -> Held:
+def look(line: Line, lock_id: str, seen: int | None) -> LeaseState:
     """Learn whether the worker should go on. One taken out and one added look like none: the seal compares ids."""
     if not owns(line, lock_id):  # guard: invariant 4, look
         return "lost"
@@ -125,9 +125,9 @@ def seal(
     assert job is not None
     if job.status is JobStatus.CANCELLING:  # guard: step cancel, seal
         return Sealed("cancelling", job)
-    assert line.hold is not None
+    assert line.lease is not None
     # The commit follows, and a slow Postgres may take longer over it than the last heartbeat lasts.
-    line.hold = line.hold._replace(heartbeat_at=now)  # guard: step seal, a sign of life
+    line.lease = line.lease._replace(heartbeat_at=now)  # guard: step seal, a sign of life
     seen = frozenset(answered)
     newer = tuple(
         message
@@ -175,7 +175,7 @@ def finish(line: Line, lock_id: str | None, job: Job, *, spare_id: str, now: flo
         return Finished(False)
     covered, ended_at = _end(line, line.current, job, spare_id, now, settings)
     if (
-        not job.held  # guard: invariant 1, held and answered last
+        not job.parked  # guard: invariant 1, held and answered last
         and job.status is not JobStatus.CANCELLED  # guard: invariant 1, cancelled and answered last
     ):
         ids, digests = tuple(m.message_id for m in covered), tuple(m.digest for m in covered)
@@ -185,7 +185,7 @@ def finish(line: Line, lock_id: str | None, job: Job, *, spare_id: str, now: flo
     return Finished(True, waiting=line.current is not None)
 
 
-def give_back(line: Line, lock_id: str, *, now: float, settings: Settings) -> bool:
+def release(line: Line, lock_id: str, *, now: float, settings: Settings) -> bool:
     """End the job of one's own lock as cancelled, with all of its messages; False: it is another's."""
     if line.current is None:
         return False
@@ -203,7 +203,7 @@ def _end(
     ended_at = now + (LIVE_TTL_SECONDS - settings.job_ttl) if end.unarchived else now
     for message in covered:
         line.posts.pop(message.message_id, None)
-        if not end.held:  # guard: invariant 1, held and remembered -> True
+        if not end.parked:  # guard: invariant 1, held and remembered -> True
             _remember(line, message, job.job_id, len(covered), ended_at)
     if late:  # guard: counterexample 2, what joined late
         _postpone(line, job, late, spare_id, now)
@@ -214,7 +214,7 @@ def _end(
 def _remember(line: Line, message: Message, job_id: str, count: int, now: float) -> None:
     line.posts.pop(message.message_id, None)
     for id_ in message.ids:
-        line.ended[id_] = Ended(job_id, message.message_id, now, count)
+        line.ended[id_] = AnsweredMessage(job_id, message.message_id, now, count)
 
 
 def forget(line: Line, message_id: str) -> None:
@@ -275,13 +275,13 @@ def hand_off(line: Line, *, human: bool) -> bool:
     return changed
 
 
-def release(line: Line) -> Job | None:
+def force_release(line: Line) -> Job | None:
     """Empty the holder; `maybe_committed` stays, for the stuck worker may have committed."""
     if line.current is None:
         return None
     status = JobStatus.CANCELLING if line.current.status is JobStatus.CANCELLING else JobStatus.PENDING
     line.current = replace(line.current, status=status, sealed=False)
-    line.lock_id, line.hold, line.progress = "", None, None
+    line.lock_id, line.lease, line.progress = "", None, None
     return line.current
 
 
@@ -317,14 +317,15 @@ def sweep(line: Line, *, older_than: float, now: float, settings: Settings) -> J
     """
     if line.current is None:
         return None
-    if line.hold:
+    if line.lease:
         over_age = line.acquired_at + older_than <= now
-        if line.hold.heartbeat_at + settings.heartbeat_stale > now and not over_age:  # guard: step sweep, a live holder
+        stale_at = line.lease.heartbeat_at + settings.heartbeat_stale
+        if stale_at > now and not over_age:  # guard: step sweep, a live holder
             return None
         line.wakes = 0
     elif line.due_at > now:  # guard: step sweep, once
         return None
-    job = release(line)
+    job = force_release(line)
     line.due_at = now + settings.wake_after * 2 ** min(line.wakes, 6)
     line.wakes += 1
     return job

@@ -11,7 +11,7 @@ for update
 update conversations set handed_off = true, handoffs = handoffs + 1, fence = fence + 1, updated_at = now()
 where platform_id = :platform_id and conversation_id = :conversation_id
 
--- name: hand_back
+-- name: resume
 -- The bot answers again. What a human has answered need not be known any more.
 with back as (
     update conversations set handed_off = false, updated_at = now()
@@ -40,7 +40,7 @@ select message_id, content from turns
 where platform_id = :platform_id and conversation_id = :conversation_id and role = 'sale'
   and (message_id = any(cast(:turn_ids as text[])) or content = any(cast(:contents as text[])))
 
--- name: hold_messages
+-- name: park_messages
 -- Hold these, in this order; of one that is held already take over what is newly known. What is held counts as accepted
 -- at `held_at`: a request that holds it right after an erasure means to keep it, though its margin is not over. And
 -- something has happened in the conversation: a purge must see that.
@@ -62,7 +62,7 @@ order by kept.number
 on conflict (platform_id, conversation_id, message_id) do update
 set given = excluded.given, aliases = excluded.aliases, job_id = excluded.job_id
 
--- name: held_messages
+-- name: parked_messages
 -- What is held, oldest first, unless it needs no answer any more.
 select message_id, content, given, aliases, context, resources, cast(job_id as text), cast(answered_by as text),
        extract(epoch from held_at)::float8
@@ -74,7 +74,7 @@ where platform_id = :platform_id and conversation_id = :conversation_id
         and settled.message_id = any(held.message_id || held.aliases)))
 order by number
 
--- name: is_held
+-- name: is_parked
 -- Whether a message waits here while a human answers.
 select exists (
     select from held join conversations using (platform_id, conversation_id)
@@ -88,13 +88,13 @@ select :platform_id, :conversation_id, message_id, cast(:job_id as uuid), 'cance
 from unnest(cast(:ids as text[])) as message_id
 on conflict do nothing
 
--- name: drop_held
+-- name: drop_parked
 -- These are held no longer.
 delete from held
 where platform_id = :platform_id and conversation_id = :conversation_id
   and message_id = any(cast(:message_ids as text[]))
 
--- name: drop_settled_held
+-- name: drop_settled_parked
 -- What is held need not be, once it is settled.
 delete from held
 where platform_id = :platform_id and conversation_id = :conversation_id and answered_by is null
@@ -103,7 +103,7 @@ where platform_id = :platform_id and conversation_id = :conversation_id and answ
       where settled.platform_id = held.platform_id and settled.conversation_id = held.conversation_id
         and settled.message_id = any(held.message_id || held.aliases))
 
--- name: to_give_back
+-- name: to_unpark
 -- Conversations that the bot answers again, but of which something is still held.
 select distinct platform_id, conversation_id
 from held join conversations using (platform_id, conversation_id)

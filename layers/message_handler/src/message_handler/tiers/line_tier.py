@@ -46,7 +46,7 @@ from message_handler.protocol.line_documents import (
     texts_of,
     with_texts,
 )
-from message_handler.protocol.results import Accepted, Again, Claim, Finished, Held, Lock, Refused, Sealed
+from message_handler.protocol.results import Accepted, Again, Claim, ClaimRefused, Finished, LeaseState, Lock, Sealed
 from message_handler.settings import Settings
 
 #: A step that met another so often is given up. With the pauses below that takes some 18 s; a request has 29 s.
@@ -151,14 +151,14 @@ class LineTier:
         posted = tuple(message_ids)
         self._take(key, lambda line, _: accepting.undo(line, posted))
 
-    def claim(self, key: ConversationKey, lock_id: str, again: Again | None = None) -> Claim | Refused | None:
-        def step(line: Line, now: float) -> Claim | Refused | None:
+    def claim(self, key: ConversationKey, lock_id: str, again: Again | None = None) -> Claim | ClaimRefused | None:
+        def step(line: Line, now: float) -> Claim | ClaimRefused | None:
             if again:
                 self._accept_again(again, line, now)
             return steps.claim(line, lock_id, now=now, settings=self._settings)
 
         ids, name = (_ids_of(again.request), again.job_id) if again else ((), None)
-        claim: Claim | Refused | None = self._take(
+        claim: Claim | ClaimRefused | None = self._take(
             key,
             step,
             ids=ids,
@@ -174,21 +174,21 @@ class LineTier:
 
     def heartbeat(
         self, key: ConversationKey, lock_id: str, progress: Progress | None = None, *, seen: int | None = None
-    ) -> Held:
+    ) -> LeaseState:
         beat: tuple[str, float] | None = self._retried(key, _Beat(lock_id, progress)) if lock_id else None
         if beat is None:
             return "lost"
         version, at = beat
         line = self._line_at(key, version)
         known = self._seen.get(key)
-        if known and known.version == version and line.hold and line.lock_id == lock_id:
+        if known and known.version == version and line.lease and line.lock_id == lock_id:
             # Another thread may be at a step on the line that was seen: it stays as it is.
             beaten = line.copy()
-            beaten.hold, beaten.progress = line.hold._replace(heartbeat_at=at), progress
+            beaten.lease, beaten.progress = line.lease._replace(heartbeat_at=at), progress
             self._remember(key, _Seen(beaten, known.text, version))
         return steps.look(line, lock_id, seen)
 
-    def look(self, key: ConversationKey, lock_id: str, *, seen: int | None = None) -> Held:
+    def look(self, key: ConversationKey, lock_id: str, *, seen: int | None = None) -> LeaseState:
         version = self._looks.ask(key).get("version", "")
         return steps.look(self._line_at(key, version), lock_id, seen)
 
@@ -219,8 +219,8 @@ class LineTier:
         step = partial(steps.finish, lock_id=lock_id, job=job, spare_id=key.new_job_id(), settings=self._settings)
         return self._take(key, lambda line, now: step(line, now=now))
 
-    def give_back(self, key: ConversationKey, lock_id: str) -> bool:
-        step = partial(steps.give_back, lock_id=lock_id, settings=self._settings)
+    def release(self, key: ConversationKey, lock_id: str) -> bool:
+        step = partial(steps.release, lock_id=lock_id, settings=self._settings)
         return self._take(key, lambda line, now: step(line, now=now))
 
     def cancel(self, key: ConversationKey, job_id: str) -> Job | None:
@@ -232,8 +232,8 @@ class LineTier:
     def hand_off(self, key: ConversationKey, *, human: bool) -> None:
         self._take(key, lambda line, _: steps.hand_off(line, human=human))
 
-    def release(self, key: ConversationKey) -> Job | None:
-        return self._take(key, lambda line, _: steps.release(line))
+    def force_release(self, key: ConversationKey) -> Job | None:
+        return self._take(key, lambda line, _: steps.force_release(line))
 
     def sweep(self, *, older_than: float, platform_id: str | None = None) -> list[Job]:
         def step(line: Line, now: float) -> Job | None:
@@ -436,7 +436,7 @@ class LineTier:
         save.ids, save.known = [*(ids - known), *known], len(known)
         save.names, save.taken = [*(names - taken), *taken], len(taken)
         if any(step.looks_at_heartbeat for step in asked):
-            save.heartbeat_at = repr(before.hold.heartbeat_at) if before.hold else ""
+            save.heartbeat_at = repr(before.lease.heartbeat_at) if before.lease else ""
         self._write(save, before, seen.text, line)
         save.wanted = [text_field(digest) for digest in {*digests_of(results)}]
         return _Try(save, line, save.fields.get("line") or seen.text, results, at)
@@ -451,7 +451,7 @@ class LineTier:
             return
         fields["version"] = new_id()
         save.fields = fields
-        due_at = line.hold.heartbeat_at + self._settings.heartbeat_stale if line.hold else line.due_at
+        due_at = line.lease.heartbeat_at + self._settings.heartbeat_stale if line.lease else line.due_at
         save.due_at = due_at if line.current else None
         job_ttl, jobs = self._settings.job_ttl, line.jobs()
         waits = (
@@ -499,7 +499,7 @@ class LineTier:
             texts = texts_of(answer.fields)
             results = [with_texts(result, texts) for result in results]
             # A worker asks for them again at each step of its run.
-            if line.hold and line.current and {*digests_of(line.current)} <= texts.keys():
+            if line.lease and line.current and {*digests_of(line.current)} <= texts.keys():
                 line.current = with_texts(line.current, texts)
         self._remember(key, _Seen(line, made.text, save.fields.get("version") or save.seen))
         return results

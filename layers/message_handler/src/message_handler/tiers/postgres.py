@@ -15,7 +15,7 @@ from message_handler.domain.conversations import ConversationKey
 from message_handler.domain.documents import as_text
 from message_handler.domain.identifiers import shard_of_job
 from message_handler.drivers.postgres import Database
-from message_handler.drivers.postgres_errors import Refused
+from message_handler.drivers.postgres_errors import StatementRefused
 from message_handler.ports.line_store import CLOCK_MARGIN, MOST_REMEMBERED, Save, Saved, Snapshot
 from message_handler.protocol.line_documents import STRUCTURE
 from message_handler.protocol.results import TierName
@@ -49,7 +49,7 @@ class PostgresLines:
         values = [_values(save) | {"number": number, "clock": clock} for number, save in enumerate(saves)]
         try:
             rows = self._execute("save_lines", saves=as_text(values))
-        except Refused as refused:
+        except StatementRefused as refused:
             # What Postgres refuses of one has undone all: each goes by itself.
             return [refused] if len(saves) == 1 else [answer for save in saves for answer in self.save([save])]
         answers = {number: _answer(*row) for number, *row in rows}

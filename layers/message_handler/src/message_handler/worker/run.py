@@ -83,7 +83,7 @@ class _Pulse:
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class RunResult:
     """How a run ended: the job if it was ended here, and whether a next one moved up.
 
     `committed`: what Postgres has said when it settled the job's messages. `erased_until`: it didn't run, for what was
@@ -118,7 +118,7 @@ class Run:
     deadline: float
     sleep: Callable[[float], None] = time.sleep
 
-    def to_its_end(self, job: Job) -> Ended:
+    def to_its_end(self, job: Job) -> RunResult:
         """Bring the claimed job to its end, or stop where that is no longer ours. Raises Unavailable."""
         if job.status is JobStatus.CANCELLING:
             return self._help_cancel(job)
@@ -132,12 +132,12 @@ class Run:
             try:
                 permitted = self._permit(job)
             except _Erased as erased:
-                return Ended(erased_until=erased.until)
+                return RunResult(erased_until=erased.until)
             if permitted is None:
-                return Ended()
+                return RunResult()
             fence, job = permitted
             if fence and fence.number is None:
-                return self._finish(job) if not job.held else self._hold(job)
+                return self._finish(job) if not job.parked else self._hold(job)
             if not job.messages:
                 # The only one that was left has been undone.
                 return self._help_cancel(job)
@@ -190,7 +190,7 @@ class Run:
                 raise _Erased(fence.erased_until)
             ended = fence.ended
             if ended and fence.successor_id is None:
-                return fence, replace(ended, messages=job.messages, held=fence.held)
+                return fence, replace(ended, messages=job.messages, parked=fence.parked)
             # The tier runs the rest under the last name of the chain: those in between have ended.
             renamed = replace(ended, superseded_by=fence.successor_id) if ended else None
             adopted = self.tier.adopt(job.key, self.lock_id, fence.settled, renamed)
@@ -343,7 +343,7 @@ class Run:
 
     # The end.
 
-    def _end(self, run: Job, fence: Fence | None) -> Ended:
+    def _end(self, run: Job, fence: Fence | None) -> RunResult:
         """Commit a sealed run, or where Postgres is away end it in the tier."""
         number = fence.number if fence else None
         if number is None:
@@ -366,12 +366,12 @@ class Run:
             return self._end_unarchived(run)
         return self._finish(run, committed) if committed else self._fenced_out(run)
 
-    def _fenced_out(self, run: Job) -> Ended:
+    def _fenced_out(self, run: Job) -> RunResult:
         _log.warning("fenced out", extra={"ai_job_id": run.job_id})
         self.meter.add("JobsFencedOut")
-        return Ended()
+        return RunResult()
 
-    def _end_unarchived(self, run: Job) -> Ended:
+    def _end_unarchived(self, run: Job) -> RunResult:
         """The commit point while Postgres is away: the tier compares the owner; then the end is sent to the archive.
 
         Where no Postgres is configured there is nothing to send to.
@@ -388,37 +388,37 @@ class Run:
             except (Unavailable, PayloadTooLarge):
                 # It is in the tier's index, and the messages' own records come back until they are settled.
                 _log.warning("an archive record was not sent", extra={"ai_job_id": run.job_id})
-        return Ended(run, finished.waiting)
+        return RunResult(run, finished.waiting)
 
-    def _finish(self, job: Job, committed: Committed | None = None) -> Ended:
+    def _finish(self, job: Job, committed: Committed | None = None) -> RunResult:
         try:
             finished = self.tier.finish(job.key, self.lock_id, job)
         except PASSING:
             if not committed:
                 raise
             # Answered is answered. The next claimer of what is left in the tier finds it settled.
-            return Ended(job, committed=committed)
-        return Ended(job if committed else None, finished.waiting, committed=committed)
+            return RunResult(job, committed=committed)
+        return RunResult(job if committed else None, finished.waiting, committed=committed)
 
-    def _hold(self, job: Job) -> Ended:
+    def _hold(self, job: Job) -> RunResult:
         """A human answers: the job's messages wait in Postgres. So will what comes, if the tier had forgotten that."""
         ended = self._finish(job)
         self.tier.hand_off(job.key, human=True)
         return ended
 
-    def _stopped(self, job: Job) -> Ended:
+    def _stopped(self, job: Job) -> RunResult:
         head = self.tier.waiting(job.key)
         if head and head.job_id == job.job_id and head.status is JobStatus.CANCELLING:
             return self._help_cancel(head)
-        return Ended()
+        return RunResult()
 
-    def _help_cancel(self, job: Job) -> Ended:
+    def _help_cancel(self, job: Job) -> RunResult:
         """Postgres decides a cancel; the worker that finds one begun brings it to its end."""
         job = job.being_cancelled()
         ended = replace(self.archive.cancel(job).job, messages=job.messages)
         waiting = self.tier.finish(job.key, None, ended).waiting
         # One that another had completed was that one's to report.
-        return Ended(ended if ended.status is JobStatus.CANCELLED else None, waiting)
+        return RunResult(ended if ended.status is JobStatus.CANCELLED else None, waiting)
 
 
 def _prompt(job: Job, fence: Fence | None, config: dict[str, Any], timeout: float) -> Prompt:

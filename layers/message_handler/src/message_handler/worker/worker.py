@@ -16,7 +16,6 @@ from typing import Any
 from message_handler.ai.port import AI
 from message_handler.bot_config import BotConfigService
 from message_handler.delivery.deliveries import Deliveries
-from message_handler.domain.conversations import ConversationKey
 from message_handler.domain.errors import PASSING, Unavailable
 from message_handler.domain.jobs import Job, JobStatus
 from message_handler.domain.records import AnyRecord, ArchiveRecord, DeliveryRecord, Outcome, Record
@@ -24,13 +23,13 @@ from message_handler.metrics import TIER_VALUES, Meter
 from message_handler.ports.archive import ERASURE_MARGIN, Archive
 from message_handler.ports.queue import Queue
 from message_handler.ports.tier import Tier
-from message_handler.protocol.results import Again, Claim, Refused
+from message_handler.protocol.results import Again, Claim, ClaimRefused
 from message_handler.queue.timing import MAX_RECEIVE_COUNT, PATIENCE_SECONDS, hand_on
 from message_handler.queue.wake import wake
 from message_handler.settings import Settings
 from message_handler.tiers.failover import Failover
 from message_handler.worker.rescue import Rescue
-from message_handler.worker.run import Ended, Run
+from message_handler.worker.run import Run, RunResult
 
 _log = logging.getLogger(__name__)
 #: A follow-up is run at once if this many seconds are left, else it gets a record of its own.
@@ -67,27 +66,26 @@ class Worker:
         `receive_count`: how often the queue has delivered the record, this time included. What it raises is
         unexpected; at the record's last delivery its job has then been failed visibly.
         """
-        ended: list[Job] = []
         if isinstance(record, DeliveryRecord):
             if self.deliveries:
                 self.deliveries.deliver(record.key, deadline)
             return Outcome(None)
+        attempt = None
         try:
             if isinstance(record, ArchiveRecord):
                 return Outcome(None if self.rescue.take(record, deadline) else self._back_off(receive_count))
             self.rescue.push_if_due(deadline)
-            retry = hand_on(receive_count)
-            last = receive_count >= MAX_RECEIVE_COUNT
             patience = PATIENCE_SECONDS if receive_count < PATIENT_FROM else math.inf
-            back = self._work(record, deadline, retry, ended, self.ai, patience=patience, give_up=last)
-            return Outcome(back, tuple(ended))
+            last = receive_count >= MAX_RECEIVE_COUNT
+            attempt = Attempt(self, record, deadline, self.ai, hand_on(receive_count), patience, give_up=last)
+            return Outcome(attempt.work(), tuple(attempt.ended))
         except PASSING as error:
             # The breaker has warned; one line a record would flood the log of an outage.
             back, reason = hand_on(receive_count), "others change its conversation"
             if isinstance(error, Unavailable):
                 back, reason = self._back_off(receive_count), error.what
             _log.info("a record waits", extra={"ai_job_id": record.job_id, "reason": reason})
-            return Outcome(back, tuple(ended))
+            return Outcome(back, tuple(attempt.ended) if attempt else ())
 
     def _back_off(self, receive_count: int) -> float:
         """Seconds that a record waits for a store: an outage may last longer than the record's few deliveries."""
@@ -106,7 +104,7 @@ class Worker:
         if found and any(own.isdisjoint(message.ids) for message in found[1].messages):
             # Others wait with it that were not tried so often; whoever runs them settles it, or they end here too.
             return self.is_settled(record)
-        return self._work(record, deadline, 0.0, [], None, patience=math.inf, give_up=False) is None
+        return Attempt(self, record, deadline, ai=None).work() is None
 
     def is_settled(self, record: Record) -> bool:
         """Whether nothing waits for the record any more; then what it was promised leads to what it got.
@@ -116,12 +114,12 @@ class Worker:
         key = record.request.key
         settled_by = self.archive.settled_by(key, record.message_id)
         if settled_by is None:
-            return self.archive.is_held(key, record.message_id) or self._is_erased(record)
+            return self.archive.is_parked(key, record.message_id) or self.is_erased(record)
         if settled_by != record.job_id:
             self.archive.supersede(_promised(record, self.clock()), settled_by)
         return True
 
-    def _is_erased(self, record: Record) -> bool:
+    def is_erased(self, record: Record) -> bool:
         """Whether the record's own message is void. One that came with the erasure, or right after it, ends visibly."""
         key = record.request.key
         until = self.archive.erased(key, record.accepted_at)
@@ -129,37 +127,42 @@ class Worker:
             self.archive.cancel(_promised(record, self.clock()))
         return until is not None
 
-    def _work(
-        self,
-        record: Record,
-        deadline: float,
-        retry: float,
-        ended: list[Job],
-        ai: Callable[[dict[str, Any]], AI] | None,
-        *,
-        patience: float,
-        give_up: bool,
-    ) -> float | None:
-        """Run what waits in the record's conversation; None if the record's own message is settled then.
 
-        A patient who may still be typing is waited for if that takes no longer than `patience` (seconds).
-        Without an `ai`, and at an unexpected error if it is time to `give_up`, what waits is failed.
-        """
-        key = record.request.key
+@dataclass(slots=True)
+class Attempt:
+    """One delivery of a record: run what waits in its conversation, until the record's own message is settled."""
+
+    worker: Worker
+    record: Record
+    deadline: float
+    #: None: what waits fails without being tried.
+    ai: Callable[[dict[str, Any]], AI] | None
+    #: Seconds until the record comes back where its message is not settled.
+    retry: float = 0.0
+    #: Seconds that a patient who may still be typing is waited for at most.
+    patience: float = math.inf
+    #: At an unexpected error, fail what waits.
+    give_up: bool = False
+    #: The jobs that were ended here, also where `work` has raised in the end.
+    ended: list[Job] = field(default_factory=list)
+
+    def work(self) -> float | None:
+        """Run what waits in the conversation; None if the record's own message is settled then, else when to retry."""
+        worker, record, key = self.worker, self.record, self.record.request.key
         again = Again(record.request, record.job_id, key.new_job_id())
-        tier, claim = self.tiers.first(lambda tier: self._claim(tier, key, deadline, patience, again))
-        self.meter.add("Tier", TIER_VALUES[tier.name])
+        tier, claim = worker.tiers.first(lambda tier: self._claim(tier, again))
+        worker.meter.add("Tier", TIER_VALUES[tier.name])
         settled = False
         while isinstance(claim, Claim):
             try:
-                end = self._run(tier, claim, deadline, ai).to_its_end(claim.job)
+                end = self._run(tier, claim, self.ai).to_its_end(claim.job)
             except PASSING:
                 raise
             except Exception:
-                if give_up:
+                if self.give_up:
                     _log.error("a record is given up", extra={"ai_job_id": record.job_id})
-                    self.meter.add("RecordsPoisoned")
-                    self._ended(self._run(tier, claim, deadline, None).to_its_end(claim.job), ended, deadline)
+                    worker.meter.add("RecordsPoisoned")
+                    self._note(self._run(tier, claim, None).to_its_end(claim.job))
                 raise
             if end.erased_until is not None:
                 # The tier has what Postgres was to forget, from a record or from before. Each message that was accepted
@@ -169,72 +172,73 @@ class Worker:
                     tier.erase(key)
                 live = record.accepted_after(end.erased_until)
                 if live is None:
-                    self._is_erased(record)
+                    worker.is_erased(record)
                     return None
-                return self._work(live, deadline, retry, ended, ai, patience=patience, give_up=give_up)
-            self._ended(end, ended, deadline)
+                self.record = live
+                return self.work()
+            self._note(end)
             # What Postgres has just said need not be asked: the record's own message is settled, and by the very job
             # that it was promised, so that there is nothing to link either. All else is asked, as before.
             settled = settled or end.settles(record.job_id, record.message_id)
             if not end.waiting:
                 break
-            if deadline - self.clock() < FOLLOW_UP_SECONDS:
+            if self.deadline - worker.clock() < FOLLOW_UP_SECONDS:
                 if head := tier.waiting(key):
-                    wake(self.queue, head)
+                    wake(worker.queue, head)
                 break
-            claim = self._claim(tier, key, deadline, patience)
-            if isinstance(claim, Refused) and not claim.held and (head := tier.waiting(key)):
+            claim = self._claim(tier)
+            if isinstance(claim, ClaimRefused) and not claim.leased and (head := tier.waiting(key)):
                 # Its messages' own records come late, for they joined; and this record is settled by now.
-                wake(self.queue, head, delay=math.ceil(claim.wait))
-        return None if settled else self._check(tier, record, claim.wait if isinstance(claim, Refused) else retry)
+                wake(worker.queue, head, delay=math.ceil(claim.wait))
+        return None if settled else self._check(tier, claim.wait if isinstance(claim, ClaimRefused) else self.retry)
 
-    def _claim(
-        self, tier: Tier, key: ConversationKey, deadline: float, patience: float, again: Again | None = None
-    ) -> Claim | Refused | None:
+    def _claim(self, tier: Tier, again: Again | None = None) -> Claim | ClaimRefused | None:
         while True:
-            claim, again = tier.claim(key, str(uuid.uuid4()), again), None
-            if not isinstance(claim, Refused):
+            claim, again = tier.claim(self.record.request.key, str(uuid.uuid4()), again), None
+            if not isinstance(claim, ClaimRefused):
                 return claim
             # A holder that is overdue has probably died: its own record comes back just before its claim is stale.
-            wait, limit = (claim.overdue, math.inf) if claim.held else (claim.wait, patience)
-            if wait is None or wait > limit or self.clock() + wait + FOLLOW_UP_SECONDS > deadline:
+            wait, limit = (claim.overdue, math.inf) if claim.leased else (claim.wait, self.patience)
+            if wait is None or wait > limit or self.worker.clock() + wait + FOLLOW_UP_SECONDS > self.deadline:
                 return claim
-            self.sleep(wait)
+            self.worker.sleep(wait)
 
-    def _run(self, tier: Tier, claim: Claim, deadline: float, ai: Callable[[dict[str, Any]], AI] | None) -> Run:
+    def _run(self, tier: Tier, claim: Claim, ai: Callable[[dict[str, Any]], AI] | None) -> Run:
+        worker = self.worker
         return Run(
             tier,
-            self.archive,
-            self.queue,
-            self.bots,
+            worker.archive,
+            worker.queue,
+            worker.bots,
             ai,
-            self.settings,
-            self.clock,
-            self.meter,
+            worker.settings,
+            worker.clock,
+            worker.meter,
             claim.lock_id,
-            deadline,
-            self.sleep,
+            self.deadline,
+            worker.sleep,
         )
 
-    def _ended(self, end: Ended, ended: list[Job], deadline: float) -> None:
-        job = end.job
+    def _note(self, end: RunResult) -> None:
+        """Measure a job's end, and have its platform told."""
+        worker, job = self.worker, end.job
         if job is None:
             return
-        ended.append(job)
-        self.rescue.due |= job.unarchived
-        self.meter.add(f"Jobs{job.status.value.capitalize()}")
+        self.ended.append(job)
+        worker.rescue.due |= job.unarchived
+        worker.meter.add(f"Jobs{job.status.value.capitalize()}")
         if job.finished_at and job.status is JobStatus.COMPLETED:
-            self.meter.add("TimeToReply", 1000 * (job.finished_at - job.created_at))
+            worker.meter.add("TimeToReply", 1000 * (job.finished_at - job.created_at))
             # Each claim asked the AI once, and each restart once more.
             if (saved := len(job.messages) - job.attempts - job.restarts) > 0:
-                self.meter.add("AICallsSaved", saved)
+                worker.meter.add("AICallsSaved", saved)
         if job.usage:
-            self.meter.add("InputTokens", job.usage.input_tokens)
-            self.meter.add("OutputTokens", job.usage.output_tokens)
-        if self.deliveries and (end.committed is None or end.committed.told is not False):
-            self.deliveries.ended(job, deadline)
+            worker.meter.add("InputTokens", job.usage.input_tokens)
+            worker.meter.add("OutputTokens", job.usage.output_tokens)
+        if worker.deliveries and (end.committed is None or end.committed.told is not False):
+            worker.deliveries.ended(job, self.deadline)
 
-    def _check(self, tier: Tier, record: Record, wait: float) -> float | None:
+    def _check(self, tier: Tier, wait: float) -> float | None:
         """None if the record's own message is settled, else the seconds after which it should come back.
 
             A: not settled, says Postgres ── …                                        ── forgets the end in the tier
@@ -242,11 +246,11 @@ class Worker:
 
         So what the tier remembers is read before Postgres is asked for the last time, and nothing newer is forgotten.
         """
-        key = record.request.key
-        if self.archive.name == "none":
+        worker, record, key = self.worker, self.record, self.record.request.key
+        if worker.archive.name == "none":
             # Without Postgres the tier's memory of an hour is all there is.
             return None if tier.ended_by(key, record.message_id) else wait
-        if self.is_settled(record):
+        if worker.is_settled(record):
             return None
         ended_by = tier.ended_by(key, record.message_id)
         if ended_by is None:
@@ -254,8 +258,8 @@ class Worker:
         ended = tier.job(ended_by)
         if ended and ended.unarchived:
             # Its archive record may be on its way, or have been lost with its sender.
-            self.rescue.archived(ended)
-        if self.is_settled(record):
+            worker.rescue.archived(ended)
+        if worker.is_settled(record):
             return None
         tier.forget(key, record.message_id)
         return wait
