@@ -1,4 +1,7 @@
-"""docs/architecture.md is true: its tree is the package's, its directions are import-linter's, and its files exist."""
+"""docs/architecture.md is true: its tree is the package's, its directions are import-linter's, and its files exist.
+
+docs/glossary.md has each word once.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "layers" / "message_handler" / "src" / "message_handler"
 PAGE = (ROOT / "docs" / "architecture.md").read_text()
+GLOSSARY = (ROOT / "docs" / "glossary.md").read_text()
 #: `worker/run.py`, `sql/functions/`
 FILE = re.compile(r"`([\w./-]+(?:/|\.(?:py|sql|lua|md|yaml|json|toml)))`")
 #: `ROUTES`
@@ -75,3 +79,17 @@ def test_each_name_that_an_answer_has_is_in_its_file() -> None:
         files = [path for name in FILE.findall(row) for path in (PACKAGE / name, ROOT / name) if path.is_file()]
         text = "".join(file.read_text() for file in files)
         assert all(re.search(rf"\b{name}\b", text) for name in NAME.findall(row)), row
+
+
+def test_each_word_stands_once_in_the_glossary_and_is_found_by_its_first_letter() -> None:
+    sections = GLOSSARY.split("\n## ")[1:]
+    words = {
+        section.partition("\n")[0]: re.findall(r"^\| (?!---)(.+?) \|", section, re.MULTILINE)[1:]
+        for section in sections
+    }
+    every = [word for section in words.values() for word in section]
+    assert len(every) > 60
+    assert len(every) == len(set(every))
+    del words["A run's steps"]  # in the order of a run
+    for section in words.values():
+        assert section == sorted(section, key=lambda word: word.strip("`").lower())
