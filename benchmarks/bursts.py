@@ -87,10 +87,10 @@ class Service:
         receipt, count = message["ReceiptHandle"], int(message["Attributes"]["ApproximateReceiveCount"])
         worker: Worker = self._worker
         outcome = worker.process(decode(message["Body"]), time.time() + RUN_SECONDS, count)
-        if outcome.back is None:
+        if outcome.retry_in is None:
             client.delete_message(QueueUrl=self._url, ReceiptHandle=receipt)
         else:
-            cast(SqsQueue, self._parts.queue).hide({receipt: outcome.back})
+            cast(SqsQueue, self._parts.queue).hide({receipt: outcome.retry_in})
 
     def post(self, key: ConversationKey, number: int) -> str:
         """The job that the message was promised."""

@@ -151,7 +151,7 @@ def columns(stores: Stores, messages: int) -> dict[str, Spent]:
         assert tier.claim(key, "worker")
         with meters.spent(spent["a look"]):
             for _ in range(LOOKS):
-                assert tier.look(key, "worker", seen=1) == "held"
+                assert tier.look(key, "worker", seen=1) == "valid"
     spent["a look"].counts = {what: value / LOOKS for what, value in spent["a look"].counts.items()}
     meters.close()
     sqs.close()

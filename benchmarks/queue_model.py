@@ -84,12 +84,12 @@ class World:
 
 #: runs.py, processing.py, answering.py, queues.py
 COMMIT_SECONDS, FOLLOW_UP_SECONDS, PATIENCE_SECONDS, ALONE_FROM = 5.0, 60.0, 5.0, 3
-HAND_ON_SECONDS = (10.0, 20.0, 60.0, 240.0, 720.0)
+RETRY_SECONDS = (10.0, 20.0, 60.0, 240.0, 720.0)
 TRIES, BACKOFF_SECONDS, REFUSAL_SECONDS = 3, 0.5, 0.2
 
 
-def _hand_on(record: Record) -> float:
-    return HAND_ON_SECONDS[min(record.received, len(HAND_ON_SECONDS)) - 1]
+def _retry_delay(record: Record) -> float:
+    return RETRY_SECONDS[min(record.received, len(RETRY_SECONDS)) - 1]
 
 
 @dataclass(slots=True)
@@ -322,7 +322,7 @@ class Simulation:
         invocation.died = self.now
         self.seen.deaths += self._counts
         for record in invocation.records:
-            hidden = self.world.hiding if record.received < ALONE_FROM else _hand_on(record)
+            hidden = self.world.hiding if record.received < ALONE_FROM else _retry_delay(record)
             self._after(hidden - self._deaths.uniform(0.0, 2.0), self._show, record)  # it was hidden anew every 2 s
             job = record.line.current
             if job and job.running and job.running.invocation is invocation:
@@ -441,4 +441,4 @@ class Simulation:
                 self._claim(processing)
                 return
             self._show(Record(line, line.current.messages[-1]))
-        self._checked(processing, _hand_on(processing.record))
+        self._checked(processing, _retry_delay(processing.record))

@@ -275,7 +275,7 @@ def _work(redis_url: str, database_url: str, orders: Connection) -> None:
             assert orders.recv() == "go"
             deadline = time.time() + 100.0
             outcomes = list(threads.map(lambda record: parts.worker.process(record, deadline), records))  # noqa: B023
-            orders.send(sum(1 for outcome in outcomes if outcome.back is None and outcome.ended))
+            orders.send(sum(1 for outcome in outcomes if outcome.retry_in is None and outcome.ended))
 
 
 def _memory_figure(name: str, title: str, ours: str, left: Callable[..., None]) -> Figure:

@@ -18,7 +18,7 @@ from message_handler.metrics import Meter
 from message_handler.queue.codec import decode
 from message_handler.queue.hiding import Hiding
 from message_handler.queue.sqs import sent_at
-from message_handler.queue.timing import ALONE_FROM, MAX_RECEIVE_COUNT, hand_on
+from message_handler.queue.timing import ALONE_FROM, MAX_RECEIVE_COUNT, retry_delay
 from message_handler.wiring import Parts, build
 from message_handler.worker.worker import FOLLOW_UP_SECONDS
 
@@ -58,7 +58,7 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
         for job in outcome.ended if outcome else ():
             report(job)
     meter.publish(metrics.add_metric)
-    back = [id_ for id_, outcome in outcomes.items() if outcome is None or outcome.back is not None]
+    back = [id_ for id_, outcome in outcomes.items() if outcome is None or outcome.retry_in is not None]
     return {"batchItemFailures": [{"itemIdentifier": id_} for id_ in back]}
 
 
@@ -81,9 +81,9 @@ def work(records: list[dict[str, Any]], deadline: float, hiding: Hiding | None) 
 
     def one(record: dict[str, Any]) -> Outcome | None:
         outcome = process(record, deadline)
-        seconds = outcome.back if outcome else hand_on(receive_count(record))
+        seconds = outcome.retry_in if outcome else retry_delay(receive_count(record))
         if hiding and seconds is not None:
-            hiding.hand_on(record["receiptHandle"], seconds)
+            hiding.return_after(record["receiptHandle"], seconds)
         return outcome
 
     together = [record for record in records if receive_count(record) < ALONE_FROM]
@@ -94,7 +94,7 @@ def work(records: list[dict[str, Any]], deadline: float, hiding: Hiding | None) 
         else:
             outcomes[id_of(record)] = None
             if hiding:
-                hiding.hand_on(record["receiptHandle"], hand_on(receive_count(record)))
+                hiding.return_after(record["receiptHandle"], retry_delay(receive_count(record)))
     return outcomes
 
 

@@ -176,7 +176,7 @@ def test_its_numbers_are_the_products() -> None:
     assert "MaximumBatchingWindowInSeconds" not in template
     assert world.window == 0
     assert world.hiding == timing.HIDING_SECONDS
-    assert (queue_model.ALONE_FROM, queue_model.HAND_ON_SECONDS) == (timing.ALONE_FROM, timing.HAND_ON_SECONDS)
+    assert (queue_model.ALONE_FROM, queue_model.RETRY_SECONDS) == (timing.ALONE_FROM, timing.RETRY_SECONDS)
     assert world.run_seconds == settings.run_seconds - 3  # REPORT_SECONDS of functions/worker
     for name in ("ai_timeout", "max_restarts", "join_delay", "heartbeat_stale", "wake_after"):
         assert getattr(world, name) == getattr(settings, name), name

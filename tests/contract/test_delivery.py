@@ -1236,7 +1236,7 @@ class TestWorkers:
         assert office.states() == ["pending"]
         record = self.next_delivery(office)
         assert record == DeliveryRecord(world.key)
-        assert world.worker.process(record, office.clock() + 120).back is None
+        assert world.worker.process(record, office.clock() + 120).retry_in is None
         assert receiver.replies == ['["text of m0"]']
 
     def test_the_first_reply_after_a_webhook_was_configured_wakes_at_once(self, office: Office) -> None:

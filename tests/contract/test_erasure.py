@@ -172,7 +172,7 @@ class TestErasing:
         erases(world)
         outcome = world.delivers()
         assert outcome is not None
-        assert outcome.back is None
+        assert outcome.retry_in is None
         assert world.ai.prompts == []
         assert CANARY not in kept()
 
@@ -278,7 +278,7 @@ class TestTheNewOnesWork:
         world.tier.claim(world.key, "another")
         outcome = world.delivers(late)
         assert outcome is not None
-        assert outcome.back is None
+        assert outcome.retry_in is None
         assert world.tier.owner(world.key, "another") == told(world, "m1")
 
 

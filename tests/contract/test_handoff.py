@@ -213,7 +213,7 @@ class TestHandingOff:
         world.kept.away = True
         outcome = world.delivers(world.queue.next())
         assert outcome is not None
-        assert outcome.back is not None
+        assert outcome.retry_in is not None
         assert world.ai.prompts == []
         world.kept.away = False
         world.settles()

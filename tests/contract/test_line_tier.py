@@ -51,7 +51,7 @@ class TestAClockThatIsWrong:
         refused = host.chat.claim("another")
         assert isinstance(refused, ClaimRefused)
         assert refused.wait == pytest.approx(settings.run_seconds - settings.heartbeat_stale + 5, abs=0.01)
-        assert chat.heartbeat() == "held"
+        assert chat.heartbeat() == "valid"
 
     def test_a_host_that_is_behind_claims_for_as_long_as_any_other(self, chat: Chat, host: Host, clock: Clock) -> None:
         chat.says("a")
@@ -62,7 +62,7 @@ class TestAClockThatIsWrong:
         assert chat.lock.heartbeat_at == pytest.approx(clock.now, abs=0.01)
         host.ahead = -20
         clock.advance(1)
-        assert host.chat.heartbeat() == "held"
+        assert host.chat.heartbeat() == "valid"
         assert chat.lock.heartbeat_at == pytest.approx(clock.now, abs=0.01)
 
     def test_a_sweep_that_was_frozen_before_its_save_looks_again(
@@ -111,7 +111,7 @@ class TestASaveThatIsRepeated:
         job = lost().claimed()
         assert job.attempts == 1
         assert [message.content for message in job.messages] == ["text of m1"], "it comes with either answer"
-        assert lost().heartbeat() == "held"
+        assert lost().heartbeat() == "valid"
         assert lost().seal(["m1"]).verdict == "sealed"
         chat = lost()
         assert chat.finish("worker", chat.end(job, reply="Rest.")).done

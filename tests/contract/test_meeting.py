@@ -105,7 +105,7 @@ class TestTwo:
         saves.append(meanwhile)
         assert not chat.finish("stopped", ended).done
         assert chat.tier.job(ended.job_id) == chat.head
-        assert chat.heartbeat("faster") == "held"
+        assert chat.heartbeat("faster") == "valid"
 
     def test_a_holder_that_comes_to_life_meanwhile_keeps_its_claim(
         self,
@@ -122,7 +122,7 @@ class TestTwo:
         clock.advance(settings.heartbeat_stale)
         saves.append(chat.heartbeat)
         assert isinstance(other_process.claim("another"), ClaimRefused)
-        assert chat.heartbeat() == "held"
+        assert chat.heartbeat() == "valid"
 
     def test_messages_that_join_do_not_starve_a_heartbeat(
         self, chat: Chat, other_process: Chat, saves: list[Callable[[], Any]]
@@ -162,7 +162,7 @@ class TestTwo:
         second = chat.says(named("m1"))
         assert chat.adopt("worker", ["m0"]) is not None
         chat.undo(second)
-        assert chat.heartbeat() == "held"
+        assert chat.heartbeat() == "valid"
 
     def test_what_changes_nothing_writes_nothing(self, tier: LineTier, chat: Chat) -> None:
         chat.says("a")
@@ -210,7 +210,7 @@ class TestSweep:
         clock.advance(settings.wake_after)
         meanwhile(other_process.claimed)
         assert chat.tier.sweep(older_than=DAY) == []
-        assert chat.heartbeat() == "held"
+        assert chat.heartbeat() == "valid"
 
     def test_a_worker_that_comes_to_life_meanwhile_keeps_its_claim(
         self,
@@ -225,7 +225,7 @@ class TestSweep:
         clock.advance(settings.heartbeat_stale)
         meanwhile(other_process.heartbeat)
         assert chat.tier.sweep(older_than=DAY) == []
-        assert chat.heartbeat() == "held"
+        assert chat.heartbeat() == "valid"
 
     def test_of_two_sweeps_at_once_one_wakes_a_conversation(
         self,

@@ -68,7 +68,7 @@ def new_world(request: pytest.FixtureRequest, settings: Settings) -> Callable[[]
 
     def in_memory() -> World:
         clock, archive = Clock(), MemoryArchive()
-        own = MemoryTier(settings, clock, unheld_seconds=settings.heartbeat_stale)
+        own = MemoryTier(settings, clock, unclaimed_seconds=settings.heartbeat_stale)
 
         def forget(world: World) -> None:
             world.store.target = named_tier("redis", settings, clock)
@@ -88,7 +88,7 @@ def new_world(request: pytest.FixtureRequest, settings: Settings) -> Callable[[]
         client.flushall()
         sql.execute_simple(emptied("line_states", "ended_jobs"))
         clock = Clock(followers=[lambda seconds: age_keys(client, seconds)])
-        own = MemoryTier(settings, clock, unheld_seconds=settings.heartbeat_stale)
+        own = MemoryTier(settings, clock, unclaimed_seconds=settings.heartbeat_stale)
         goes_by(postgres_tier, clock)
         tier, key = RedisTier(client, settings, clock), ConversationKey("default", f"patient-{next(numbers)}")
         lose = lambda _: client.flushall()  # noqa: E731
@@ -180,7 +180,7 @@ class TestRedisAway:
         on(world, "before", "tier.finish", is_away)
         outcome = world.delivers()
         assert outcome is not None
-        assert (outcome.back, [job.status for job in outcome.ended]) == (None, [JobStatus.COMPLETED])
+        assert (outcome.retry_in, [job.status for job in outcome.ended]) == (None, [JobStatus.COMPLETED])
         world.settles()
         assert len(world.ai.prompts) == 1
         world.checked()
@@ -259,7 +259,7 @@ class TestPostgresAway:
         for delivery in pair:
             outcome = world.delivers(delivery)
             assert outcome is not None
-            assert outcome.back is None
+            assert outcome.retry_in is None
         assert world.answered("m0")
         world.settles().checked()
 
@@ -341,7 +341,7 @@ class TestPostgresAway:
         outcome = world.delivers()
         assert outcome is not None
         assert [job.unarchived for job in outcome.ended] == [True]
-        assert outcome.back is not None
+        assert outcome.retry_in is not None
 
     def test_a_run_that_began_without_it_takes_a_fence_when_it_is_back_at_the_commit(self, world: World) -> None:
         world.posts("m0")
@@ -523,7 +523,7 @@ class TestPostgresIsBack:
             assert waiting.visible_at - world.clock() <= RECORD_SECONDS
             outcome = world.delivers(waiting)
             assert outcome is not None
-            assert outcome.back is None
+            assert outcome.retry_in is None
             assert waiting.receives == 1
         world.tier_lost()
         world.postgres(away=False)
@@ -539,7 +539,7 @@ class TestPostgresIsBack:
         on(world, "before", "queue.send", is_away)
         outcome = world.delivers(archive_records(world)[0])
         assert outcome is not None
-        assert outcome.back is not None
+        assert outcome.retry_in is not None
         assert len(archive_records(world)) == 1
         world.postgres(away=False)
         world.settles().checked()
@@ -734,7 +734,7 @@ class TestBackOff:
             on(world, "before", "archive.settled_by", is_away)
             on(world, "before", "archive.fence", is_away)
             on(world, "before", "tier.seal", is_away)
-            backs.append(world.worker.process(delivery.record, world.clock() + 120, receives).back)
+            backs.append(world.worker.process(delivery.record, world.clock() + 120, receives).retry_in)
             world.clock.advance(61)
         assert backs == [16, 64, 256, 720, 720]
 
@@ -745,7 +745,7 @@ class TestBackOff:
         world.posts("m0")
         (delivery,) = world.queue.waiting
         on(world, "before", "tier.claim", contended)
-        assert world.worker.process(delivery.record, world.clock() + 120, 2).back == 20
+        assert world.worker.process(delivery.record, world.clock() + 120, 2).retry_in == 20
 
 
 class TestPoison:

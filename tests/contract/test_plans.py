@@ -87,7 +87,7 @@ def answer(connection: Connection, name: str, *, size: int) -> None:
     asked = [job_values(job) | {"turns": 100, "drains": True} for job in jobs]
     assert [fence for fence, *_ in _take_fences(connection, asked)] == [1] * size
     ends = [end_values(talk.completed(job)) | {"fence": 1} for talk, job in zip(talks, jobs, strict=True)]
-    assert _commit_jobs(connection, ends) == [Committed(told=True)] * size
+    assert _commit_jobs(connection, ends) == [Committed(delivers=True)] * size
 
 
 @pytest.mark.parametrize("before", ["new", "emptied", "small", "large"])

@@ -116,7 +116,7 @@ class TestConnectionsThatDie:
         chat.says(named("m1"))
         happens(monkeypatch, "before", "save_lines", lambda: cut(sql))
         assert chat.claimed("worker").attempts == 1
-        assert chat.heartbeat() == "held"
+        assert chat.heartbeat() == "valid"
 
     @pytest.fixture
     def holder(self, migrated: Settings) -> Iterator[Connection]:
@@ -181,7 +181,7 @@ class TestConnectionsThatDie:
         assert (accepted.lock_id, accepted.duplicate) == ("lock-1", False)
         happens(monkeypatch, "after", "save_lines", lost)
         assert chat.claimed("worker").attempts == 1
-        assert chat.heartbeat("worker") == "held"
+        assert chat.heartbeat("worker") == "valid"
 
     def test_an_answer_that_is_lost_twice_is_told_and_the_step_is_whole(
         self, chat: Chat, monkeypatch: pytest.MonkeyPatch
@@ -192,7 +192,7 @@ class TestConnectionsThatDie:
         with pytest.raises(Unavailable):
             chat.claim("worker")
         assert attempts(chat) == 1
-        assert chat.heartbeat("worker") == "held"
+        assert chat.heartbeat("worker") == "valid"
 
 
 def blocked(sql: Connection) -> bool:
@@ -291,7 +291,7 @@ class TestSweep:
         chat.claimed()
         talk.answer(900, "m0")
         chat.tier.sweep(older_than=DAY)
-        assert chat.heartbeat() == "held"
+        assert chat.heartbeat() == "valid"
         clock.advance(settings.heartbeat_stale)
         assert chat.tier.sweep(older_than=DAY) == []
         assert chat.heartbeat() == "lost"
@@ -359,7 +359,7 @@ class TestSweep:
         clock.advance(settings.wake_after)
         happens(monkeypatch, "after", "due_lines", lambda: other_process.claimed("worker"))
         assert chat.tier.sweep(older_than=DAY) == []
-        assert chat.heartbeat("worker") == "held"
+        assert chat.heartbeat("worker") == "valid"
 
 
 class TestDrain:

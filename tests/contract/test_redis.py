@@ -162,7 +162,7 @@ class TestScripts:
         redis_client.script_flush()
         chat.claimed()
         redis_client.script_flush()
-        assert chat.heartbeat() == "held"
+        assert chat.heartbeat() == "valid"
 
     def test_the_tier_survives_a_restart_of_its_server(self, valkey: Server, tmp_path: Path, clock: Clock) -> None:
         server = start_valkey(tmp_path)
@@ -191,7 +191,7 @@ class TestScripts:
         before = time.time()
         chat.says("a")
         job = chat.claimed()
-        assert chat.heartbeat() == "held"
+        assert chat.heartbeat() == "valid"
         lock = chat.lock
         assert lock is not None
         assert lock.heartbeat_at is not None

@@ -476,7 +476,7 @@ class TestUndo:
         chat.undo(second)
         assert chat.tier.job(second.job_id) is None
         assert chat.words(chat.head) == ["a"]
-        assert chat.heartbeat() == "held"
+        assert chat.heartbeat() == "valid"
 
     def test_the_next_job_moves_up_where_the_head_goes(self, chat: Chat) -> None:
         first = chat.says("a")
@@ -542,7 +542,7 @@ class TestClaim:
         assert chat.claim("another") == ClaimRefused(settings.run_seconds)
         clock.advance(settings.heartbeat_stale - 1)
         assert chat.claim("another") == ClaimRefused(settings.run_seconds - settings.heartbeat_stale + 1, overdue=1)
-        assert chat.heartbeat() == "held"
+        assert chat.heartbeat() == "valid"
 
     def test_a_holder_that_has_missed_two_heartbeats_is_overdue(
         self, chat: Chat, clock: Clock, settings: Settings
@@ -576,7 +576,7 @@ class TestClaim:
         job = chat.claimed("another")
         assert (job.attempts, job.started_at) == (2, started)
         assert chat.heartbeat() == "lost"
-        assert chat.heartbeat("another") == "held"
+        assert chat.heartbeat("another") == "valid"
 
     def test_a_takeover_reopens_what_was_sealed_and_remembers_that_it_may_be_committed(
         self, chat: Chat, clock: Clock, settings: Settings
@@ -609,7 +609,7 @@ class TestHeartbeatAndOwner:
         chat.claimed()
         for _ in range(4):
             clock.advance(settings.heartbeat_stale - 1)
-            assert chat.heartbeat() == "held"
+            assert chat.heartbeat() == "valid"
         assert chat.lock is not None
         assert chat.lock.heartbeat_at == clock.now
         assert chat.tier.sweep(older_than=DAY) == []
@@ -634,7 +634,7 @@ class TestHeartbeatAndOwner:
         chat.says("a")
         chat.claimed()
         clock.advance(settings.heartbeat_stale * 2)
-        assert chat.heartbeat() == "held"
+        assert chat.heartbeat() == "valid"
         assert isinstance(chat.claim("another"), ClaimRefused)
 
     def test_the_lock_is_its_takers_until_a_worker_claims_it(self, chat: Chat) -> None:
@@ -696,7 +696,7 @@ class TestAdopt:
         assert successor.messages == (named("m1"),)
         assert successor.created_at == clock.now
         assert not successor.maybe_committed
-        assert chat.heartbeat("rescuer") == "held"
+        assert chat.heartbeat("rescuer") == "valid"
         old = chat.tier.job(first.job_id)
         assert old is not None
         assert (old.status, old.superseded_by, old.reply) == (JobStatus.COMPLETED, chat.job_id(50), "Rest.")
@@ -766,7 +766,7 @@ class TestSeal:
         sealed = chat.seal([first.message_id], fenced=False)
         assert sealed == Sealed("sealed", replace(job, sealed=True))
         assert chat.head == sealed.job
-        assert chat.heartbeat() == "held"
+        assert chat.heartbeat() == "valid"
 
     @pytest.mark.parametrize("fenced", [True, False])
     def test_what_was_fenced_may_be_committed(self, chat: Chat, fenced: bool) -> None:
@@ -997,7 +997,7 @@ class TestFinish:
         read = chat.tier.job(second.job_id)
         assert read is not None
         assert read.status is JobStatus.CANCELLED
-        assert chat.heartbeat() == "held"
+        assert chat.heartbeat() == "valid"
         assert chat.head is not None
         assert chat.head.job_id == first.job_id
         late = chat.says(named("m2"))
@@ -1246,7 +1246,7 @@ class TestSweep:
             clock.advance(settings.heartbeat_stale / 2)
             chat.heartbeat()
             assert chat.tier.sweep(older_than=DAY) == []
-        assert chat.heartbeat() == "held"
+        assert chat.heartbeat() == "valid"
 
     def test_an_unheld_job_is_woken_ever_less_often(self, chat: Chat, clock: Clock, settings: Settings) -> None:
         """Nothing is stranded, and a sweep doesn't feed a backlog."""
@@ -1298,7 +1298,7 @@ class TestSweep:
         chat.claimed()
         assert chat.tier.sweep(older_than=3600) == []
         clock.advance(1)
-        assert chat.heartbeat() == "held"
+        assert chat.heartbeat() == "valid"
         assert len(chat.tier.sweep(older_than=3600)) == 1
         assert chat.heartbeat() == "lost"
 
@@ -1320,7 +1320,7 @@ class TestSweep:
             chat.says("a")
             chat.claimed()
         assert [job.key for job in tier.sweep(older_than=0, platform_id="clinic")] == [ours.key]
-        assert (ours.heartbeat(), theirs.heartbeat()) == ("lost", "held")
+        assert (ours.heartbeat(), theirs.heartbeat()) == ("lost", "valid")
         clock.advance(2 * settings.wake_after)
         assert [job.key for job in tier.sweep(older_than=DAY, platform_id="lab")] == [theirs.key]
 

@@ -33,7 +33,7 @@ from message_handler.drivers.redis import connect
 from message_handler.ports.archive import Committed
 from message_handler.ports.line_store import Save
 from message_handler.ports.tier import Tier
-from message_handler.protocol.results import Accepted, Again
+from message_handler.protocol.results import AcceptAgain, Accepted
 from message_handler.settings import Settings
 from message_handler.tiers.line_tier import LineTier
 from message_handler.tiers.postgres import PostgresTier
@@ -150,7 +150,7 @@ class TestPostgres:
         fences = self.fences(talks, jobs, threads, monkeypatch)
         assert [fence.number for fence in fences] == [1] * MOST
         ends = [talk.completed(job, f"to {talk.key}") for talk, job in zip(talks, jobs, strict=True)]
-        assert self.commits(talks, ends, threads, monkeypatch) == [Committed(told=False)] * MOST
+        assert self.commits(talks, ends, threads, monkeypatch) == [Committed(delivers=False)] * MOST
         assert len(trips) == 4
         for talk in talks:
             assert talk.turns() == [("user", "text of m0"), ("assistant", f"to {talk.key}")]
@@ -264,7 +264,7 @@ class TestPostgres:
         ends[4] = replace(ends[4], reply="half a letter: \ud800")
         committed = self.commits(talks, ends, threads, monkeypatch, numbers)
         assert [number for number, each in enumerate(committed) if isinstance(each, ValueError)] == [4]
-        assert [each for each in committed if each == Committed(told=False)] == [Committed(told=False)] * 9
+        assert [each for each in committed if each == Committed(delivers=False)] == [Committed(delivers=False)] * 9
 
     def test_who_is_refused_with_the_others_goes_at_the_same_time_as_they(
         self, talks: list[Conversation], jobs: list[Job], threads: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
@@ -286,7 +286,7 @@ class TestPostgres:
         with monkeypatch.context() as patch:
             patch.setattr(Connection, "handle_messages", meets)
             committed = self.commits(talks, ends, threads, monkeypatch, numbers)
-        done = Committed(told=False)
+        done = Committed(delivers=False)
         assert committed == [*[done] * 4, None, *[done] * 5]
         assert len(going) == 1 + 1 + 9
         assert len(set(going[2:])) == 9
@@ -319,7 +319,7 @@ class TestPostgres:
         committed = self.commits(talks, ends, threads, monkeypatch, numbers)
         assert [n for n, each in enumerate(committed) if isinstance(each, Unavailable)] == [lost]
         assert committed[4] is None
-        assert sum(each == Committed(told=False) for each in committed) == 8
+        assert sum(each == Committed(delivers=False) for each in committed) == 8
 
     def test_a_stale_one_is_refused_and_the_others_commit(
         self, talks: list[Conversation], jobs: list[Job], threads: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
@@ -386,7 +386,7 @@ class TestPostgres:
             monkeypatch.setattr(Connection, "handle_messages", is_cut)
             pairs = zip(ends, numbers, strict=True)
             first, *others = door.together(threads, *(lambda e=e, n=n: archive.commit(e, n) for e, n in pairs))
-        assert first == Committed(told=False)
+        assert first == Committed(delivers=False)
         assert all(isinstance(each, Unavailable) for each in others)
         # The first one, then all others: on its connection, and once more because that is an old one.
         assert made == ["commit_jobs"] * 3
@@ -439,7 +439,7 @@ class TestPostgres:
         number, end = talk.number(talk.job(1, "m0")), talk.completed(talk.job(1, "m0"))
         with closing(connector(migrated)()) as other, closing(connector(migrated)()) as third:
             other.run("begin")
-            assert _commit_jobs(other, [end_values(end) | {"fence": number}]) == [Committed(told=False)]
+            assert _commit_jobs(other, [end_values(end) | {"fence": number}]) == [Committed(delivers=False)]
             fencing = ThreadPoolExecutor(1).submit(talk.fence, talk.job(2, "m0"))
             until(lambda: is_blocked(third))
             other.run("commit")
@@ -488,7 +488,7 @@ class TestTier:
 
     def claim(self, chat: Chat) -> Any:
         request = chat.request("Hello.")
-        return chat.tier.claim(chat.key, "worker", Again(request, chat.job_id(1), chat.job_id(2)))
+        return chat.tier.claim(chat.key, "worker", AcceptAgain(request, chat.job_id(1), chat.job_id(2)))
 
     def test_each_gets_its_own_answer(
         self, chats: list[Chat], trips: list[int], monkeypatch: pytest.MonkeyPatch
@@ -665,7 +665,7 @@ def test_one_whose_conversation_somebody_holds_is_the_only_one_that_runs_without
         return [lambda number=number: work(number) for number in range(MOST)]  # type: ignore[misc]
 
     assert not any(threads.map(lambda work: work(), working("m0")))
-    assert all(outcomes.pop(number).back is None for number in range(MOST))
+    assert all(outcomes.pop(number).retry_in is None for number in range(MOST))
     with closing(connector(migrated)()) as other, closing(connector(migrated)()) as third:
         other.run("begin")
         other.run("select from conversations where conversation_id = :id for update", id=keys[4].conversation_id)
@@ -686,9 +686,9 @@ def test_one_whose_conversation_somebody_holds_is_the_only_one_that_runs_without
     parts.close()
     held = outcomes.pop(4)
     assert [[job.unarchived for job in outcome.ended] for outcome in outcomes.values()] == [[False]] * (MOST - 1)
-    assert [outcome.back for outcome in outcomes.values()] == [None] * (MOST - 1)
+    assert [outcome.retry_in for outcome in outcomes.values()] == [None] * (MOST - 1)
     assert [job.unarchived for job in held.ended] == [True]
-    assert held.back is not None
+    assert held.retry_in is not None
     assert [type(record) for record in queue.records] == [ArchiveRecord]
 
 
@@ -708,7 +708,7 @@ class TestClaimingAgain:
 
     def test_what_was_forgotten_is_claimed(self, chat: Chat) -> None:
         request = chat.request("Hello.")
-        claim: Any = chat.tier.claim(chat.key, "worker", Again(request, chat.job_id(1), chat.job_id(2)))
+        claim: Any = chat.tier.claim(chat.key, "worker", AcceptAgain(request, chat.job_id(1), chat.job_id(2)))
         assert claim.job.job_id == chat.job_id(1)
         assert [message.content for message in claim.job.messages] == ["Hello."]
         assert claim.lock_id == "worker"
@@ -717,19 +717,19 @@ class TestClaimingAgain:
     def test_what_waits_is_claimed_once(self, chat: Chat) -> None:
         accepted = chat.says("Hello.")
         request = replace(chat.request("Hello."), messages=accepted.pending)
-        claim: Any = chat.tier.claim(chat.key, "worker", Again(request, accepted.job_id, chat.job_id(2)))
+        claim: Any = chat.tier.claim(chat.key, "worker", AcceptAgain(request, accepted.job_id, chat.job_id(2)))
         assert claim.job.job_id == accepted.job_id
         assert len(claim.job.messages) == 1
-        assert chat.heartbeat("worker") == "held"
+        assert chat.heartbeat("worker") == "valid"
 
     def test_where_another_holds_it_the_record_is_taken_in_nevertheless(self, chat: Chat) -> None:
         chat.says("Hello.")
         chat.claimed("another")
         request = chat.request("More.")
-        refused: Any = chat.tier.claim(chat.key, "worker", Again(request, chat.job_id(1), chat.job_id(2)))
+        refused: Any = chat.tier.claim(chat.key, "worker", AcceptAgain(request, chat.job_id(1), chat.job_id(2)))
         assert refused.leased
         assert [message.content for message in chat.tier.jobs(chat.key)[0].messages] == ["Hello.", "More."]
-        assert chat.heartbeat("another") == "held"
+        assert chat.heartbeat("another") == "valid"
 
     def test_a_name_that_is_taken_is_not_given_again(self, chat: Chat) -> None:
         ended = chat.answered("Rest.", "worker") if chat.says("Hello.") else None
@@ -737,5 +737,5 @@ class TestClaimingAgain:
         job_id = chat.tier.ended_by(chat.key, "minted-0")
         assert job_id
         request = chat.request("More.")
-        claim: Any = chat.tier.claim(chat.key, "worker", Again(request, job_id, chat.job_id(2)))
+        claim: Any = chat.tier.claim(chat.key, "worker", AcceptAgain(request, job_id, chat.job_id(2)))
         assert claim.job.job_id == chat.job_id(2)

@@ -27,7 +27,7 @@ from message_handler.operations import sweeping
 from message_handler.ports.archive import Committed
 from message_handler.protocol.results import Claim, ClaimRefused
 from message_handler.queue.codec import MAX_RECORD_BYTES
-from message_handler.queue.timing import hand_on
+from message_handler.queue.timing import retry_delay
 from message_handler.worker.run import RunResult
 from tests.contract.stories import (
     Event,
@@ -58,7 +58,7 @@ class TestTheStraightPath:
         world.posts("m0")
         outcome = world.delivers()
         assert outcome is not None
-        assert outcome.back is None
+        assert outcome.retry_in is None
         assert [job.job_id for job in outcome.ended] == [told(world, "m0")]
         assert world.answered("m0")
         assert world.checked().job(told(world, "m0")).status is JobStatus.COMPLETED
@@ -196,7 +196,7 @@ class TestWhileTheAIRuns:
         outcome = world.delivers(world.queue.next())
         assert outcome is not None
         assert outcome.ended == ()
-        assert outcome.back is not None
+        assert outcome.retry_in is not None
         assert world.replies() == []
         world.settles()
         assert world.answered("m0")
@@ -339,7 +339,7 @@ class TestCancel:
         on(world, "before", "ai.complete", lambda: world.cancels(told(world, "m0")))
         outcome = world.delivers()
         assert outcome is not None
-        assert outcome.back is None
+        assert outcome.retry_in is None
         assert world.clock() - before == 1
         assert "tier.seal" not in world.steps.names
         assert world.end_of("m0").status is JobStatus.CANCELLED
@@ -673,7 +673,7 @@ class TestCounterexamples:
         on(world, "after", "archive.fence", lambda: world.posts("m1"))
         outcome = world.delivers()
         assert outcome is not None
-        assert outcome.back is None
+        assert outcome.retry_in is None
         assert world.answered("m0", "m1")
         world.settles().checked()
 
@@ -689,7 +689,7 @@ class TestCounterexamples:
         world.queue.waiting = [record]
         outcome = world.delivers()
         assert outcome is not None
-        assert outcome.back is None
+        assert outcome.retry_in is None
         assert world.answered("m0", "m1")
         world.checked()
 
@@ -866,7 +866,7 @@ class TestRecords:
             assert world.tier.finish(world.key, "another", ended).done
         outcome = world.delivers()
         assert outcome is not None
-        assert outcome.back == hand_on(1)
+        assert outcome.retry_in == retry_delay(1)
         world.delivers()
         assert world.answered("m0")
         world.checked()
@@ -879,7 +879,7 @@ class TestRecords:
         world.clock.advance(world.settings.heartbeat_every)
         outcome = world.delivers()
         assert outcome is not None
-        assert (outcome.back, outcome.ended) == (world.settings.run_seconds - world.settings.heartbeat_every, ())
+        assert (outcome.retry_in, outcome.ended) == (world.settings.run_seconds - world.settings.heartbeat_every, ())
 
     def test_one_that_comes_before_the_claim_of_its_dead_worker_is_stale_waits_for_that(self, world: World) -> None:
         """It died right after a heartbeat, and a while after its record was hidden the last time."""
@@ -890,7 +890,7 @@ class TestRecords:
         died, stale = world.clock(), world.settings.heartbeat_stale
         delivery.visible_at = died + stale - 0.5
         outcome = world.delivers()
-        assert (outcome and outcome.back, world.most_receives) == (None, 2)
+        assert (outcome and outcome.retry_in, world.most_receives) == (None, 2)
         assert world.answered("m0")
         assert world.clock() <= died + stale + AI_SECONDS + 1
         world.checked()
@@ -904,14 +904,14 @@ class TestRecords:
 
         def sleep(seconds: float) -> None:
             world.clock.advance(seconds / 2)
-            assert world.store.target.heartbeat(world.key, "another") == "held"
+            assert world.store.target.heartbeat(world.key, "another") == "valid"
             world.clock.advance(seconds / 2)
 
         world.worker = replace(world.worker, sleep=sleep)
         outcome = world.delivers()
         assert world.clock() == slept + 1
         assert outcome is not None
-        assert outcome.back == world.settings.run_seconds - world.settings.heartbeat_stale
+        assert outcome.retry_in == world.settings.run_seconds - world.settings.heartbeat_stale
 
     def test_a_heartbeat_that_did_not_get_through_is_sent_again_at_the_next_look(self, world: World) -> None:
         world.ai.tick = 0.5
@@ -942,7 +942,7 @@ class TestRecords:
             delivery.visible_at = world.clock()
             outcome = world.delivers(delivery)
             assert outcome is not None
-            backs[delivery.record.message_id] = outcome.back
+            backs[delivery.record.message_id] = outcome.retry_in
         assert backs == {"m0": None, "m1": world.settings.run_seconds}
 
     def test_a_worker_that_gave_up_comes_back_when_its_own_claim_is_stale(self, world: World) -> None:
@@ -950,8 +950,8 @@ class TestRecords:
         on(world, "before", "tier.seal", is_away)
         outcome = world.delivers()
         assert outcome is not None
-        assert outcome.back is not None
-        world.clock.advance(outcome.back)
+        assert outcome.retry_in is not None
+        world.clock.advance(outcome.retry_in)
         with world.steps.silently():
             assert not isinstance(world.tier.claim(world.key, "another"), ClaimRefused)
 
@@ -1022,7 +1022,7 @@ class TestRecords:
         on(world, "before", "archive.settled_by", is_away)
         outcome = world.delivers(world.queue.waiting[-1], seconds=60)
         assert outcome is not None
-        assert outcome.back is not None
+        assert outcome.retry_in is not None
         assert [job.job_id for job in outcome.ended] == [told(world, "m0")]
         world.settles().checked()
 

@@ -28,7 +28,7 @@ from message_handler.ports.archive import Archive
 from message_handler.ports.queue import DeadLetter, Queue
 from message_handler.ports.tier import Tier
 from message_handler.queue.codec import decode, encode
-from message_handler.queue.timing import ALONE_FROM, HIDING_SECONDS, MAX_RECEIVE_COUNT, hand_on
+from message_handler.queue.timing import ALONE_FROM, HIDING_SECONDS, MAX_RECEIVE_COUNT, retry_delay
 from message_handler.settings import Settings
 from message_handler.tiers.failover import Failover
 from message_handler.tiers.memory import MemoryLines, MemoryTier
@@ -45,7 +45,7 @@ Side = Literal["before", "after"]
 
 def hiding(receives: int) -> float:
     """How long a record is hidden after its worker died, as `Hiding` has it."""
-    return HIDING_SECONDS if receives < ALONE_FROM else hand_on(receives)
+    return HIDING_SECONDS if receives < ALONE_FROM else retry_delay(receives)
 
 
 class Crash(BaseException):
@@ -358,10 +358,10 @@ class World:
         finally:
             self.in_hand.remove(delivery)
         self.outcomes.append(outcome)
-        if outcome.back is None:
+        if outcome.retry_in is None:
             self.queue.delete(delivery)
         else:
-            delivery.visible_at = self.clock() + outcome.back
+            delivery.visible_at = self.clock() + outcome.retry_in
         return outcome
 
     def delivers_all_due(self) -> None:

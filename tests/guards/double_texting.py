@@ -40,7 +40,7 @@ GUARDS = (
         (
             Removal(
                 "worker/run.py",
-                "with suppress(*PASSING):\n                held = self.tier.heartbeat(job.key",
+                "with suppress(*TRANSIENT):\n                held = self.tier.heartbeat(job.key",
                 "with suppress():\n                held = self.tier.heartbeat(job.key",
             ),
         ),

@@ -53,7 +53,7 @@ INDEX = (
         "TestUnarchived::test_what_is_erased_is_in_no_index",
         Removal(
             "tiers/memory.py",
-            "                self.lacking.pop(job_id, None)\n            return",
+            "                self.unarchived_ends.pop(job_id, None)\n            return",
             "            return",
         ),
     ),
@@ -168,8 +168,8 @@ BOUNDS = (
     alone(
         "what is left makes it due again",
         f"{UNIT}::TestPush::test_a_tier_that_is_away_is_asked_later_and_the_others_now",
-        "            except PASSING:\n                self.due = True\n                continue",
-        "            except PASSING:\n                continue",
+        "            except TRANSIENT:\n                self.due = True\n                continue",
+        "            except TRANSIENT:\n                continue",
     ),
     alone(
         "the same end again is no conflict",

@@ -171,7 +171,7 @@ ERASING = (
         "what an earlier version took in before is not woken as new",
         "erasure",
         f"{ERASED}::TestEarlierVersions::test_what_a_tier_kept_that_was_away_is_not_sent_as_new[redis and postgres]",
-        (Removal("queue/wake.py", "dated(job.told, job.created_at)", "job.told"),),
+        (Removal("queue/wake.py", "dated(job.promised_messages, job.created_at)", "job.promised_messages"),),
     ),
     Guard(
         "what an earlier version took in before is not new with what joins it",

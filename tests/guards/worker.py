@@ -19,7 +19,9 @@ RECORDS = (
         f"{WORKER}::TestCounterexamples::test_5_a_job_that_the_tier_forgot_leads_to_the_answer[memory]",
         (
             Removal(
-                "worker/worker.py", "again = Again(record.request, record.job_id, key.new_job_id())", "again = None"
+                "worker/worker.py",
+                "again = AcceptAgain(record.request, record.job_id, key.new_job_id())",
+                "again = None",
             ),
         ),
     ),
@@ -237,7 +239,7 @@ SIGNS_OF_LIFE = (
         "nothing is hidden any more when the batch has ended",
         "invariant 9",
         f"{QUEUE}::test_all_records_of_a_batch_are_hidden_in_one_call_again_and_again_until_it_ends",
-        (Removal("queue/hiding.py", "        self._thread.join()\n\n    def hand_on", "\n    def hand_on"),),
+        (Removal("queue/hiding.py", "        self._thread.join()\n\n    def return_after", "\n    def return_after"),),
     ),
     Guard(
         "a record that was handed on is not hidden anew",
@@ -261,7 +263,7 @@ SIGNS_OF_LIFE = (
         "a record that came again and again is hidden for longer",
         "step fail",
         f"{QUEUE}::test_one_that_came_again_and_again_is_hidden_for_as_long_as_it_is_handed_on",
-        (Removal("queue/hiding.py", " if count < ALONE_FROM else hand_on(count)"),),
+        (Removal("queue/hiding.py", " if count < ALONE_FROM else retry_delay(count)"),),
     ),
     Guard(
         "the function hides its records",

@@ -97,7 +97,7 @@ class Process:
         self.redis_away = False
         redis = CircuitBreaker("Redis", SETTINGS.store_retry_after, clock)
         postgres = CircuitBreaker("Postgres", SETTINGS.store_retry_after, clock)
-        memory = MemoryLines(SETTINGS, clock, unheld_seconds=SETTINGS.heartbeat_stale)
+        memory = MemoryLines(SETTINGS, clock, unclaimed_seconds=SETTINGS.heartbeat_stale)
 
         def port(label: str, target: Any, breaker: CircuitBreaker | None = None) -> Any:
             return Port(world, self, label, target, breaker)

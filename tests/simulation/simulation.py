@@ -193,7 +193,7 @@ class Simulation(World):
         deadline = self.clock() + FUNCTION_SECONDS
         outcome = process.worker.process(delivery.record, deadline, delivery.receives)
         self.shown.extend(outcome.ended)
-        self._returns(process, delivery, outcome.back)
+        self._returns(process, delivery, outcome.retry_in)
 
     def _returns(self, process: Process, delivery: Delivery, back: float | None) -> None:
         """What the worker function tells the queue; where that is lost, the record comes back by itself."""

@@ -68,11 +68,11 @@ class SharedLines(MemoryLines):
 
     def flush(self) -> None:
         self.lines.kept, self.due_at, self.ends.kept, self.jobs.kept, self._owners = {}, {}, {}, {}, {}
-        self.lacking = {}
+        self.unarchived_ends = {}
 
     def remember(self) -> None:
         """Keep a copy of everything, as a replica that falls behind does."""
-        kept = (self.lines.kept, self.due_at, self.ends.kept, self.jobs.kept, self.lacking)
+        kept = (self.lines.kept, self.due_at, self.ends.kept, self.jobs.kept, self.unarchived_ends)
         self._snapshots.append(tuple(map(dict, kept)))
         del self._snapshots[:-_REMEMBERED]
 
@@ -80,7 +80,7 @@ class SharedLines(MemoryLines):
         """Forget the newest saves: a stale replica was promoted."""
         if self._snapshots:
             del self._snapshots[max(1, len(self._snapshots) - steps) :]
-            self.lines.kept, self.due_at, self.ends.kept, self.jobs.kept, self.lacking = self._snapshots.pop()
+            self.lines.kept, self.due_at, self.ends.kept, self.jobs.kept, self.unarchived_ends = self._snapshots.pop()
         # Who owns what now, only the tier itself can know.
         self._owners = {}
 

@@ -10,7 +10,7 @@ from message_handler.domain.messages import Message, Request
 from message_handler.domain.records import ArchiveRecord, Record
 from message_handler.ports.archive import Committed, Fence, Verdict
 from message_handler.ports.line_store import Saved, Snapshot
-from message_handler.protocol.results import Accepted, Again, Claim, ClaimRefused, Finished, Sealed
+from message_handler.protocol.results import AcceptAgain, Accepted, Claim, ClaimRefused, Finished, Sealed
 from tests.simulation.simulation import Simulation
 
 
@@ -55,7 +55,7 @@ def _said(value: Any, names: Names) -> str:
             return f"archive record of {_said(value.job, names)}"
         case Request():
             return _ids(value.messages)
-        case Again():
+        case AcceptAgain():
             return f"again {_ids(value.request.messages)} for {names.of(value.job_id, 'J')}"
         case Committed():
             return "committed"

@@ -357,7 +357,7 @@ class TestAudit:
             service.event("admin-list-audit"),
         ):
             assert service.http("admin", event).status == 503
-        assert service.parts.tiers.tiers[0].look(KEY, "a worker") == "held"
+        assert service.parts.tiers.tiers[0].look(KEY, "a worker") == "valid"
 
     def test_each_entry_is_on_one_page(self, operated: Service) -> None:
         for number in range(5):

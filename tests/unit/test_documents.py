@@ -134,7 +134,7 @@ class TestOtherVersions:
 
     def test_a_line_of_the_release_before(self) -> None:
         (job,) = line_of(KEY, {"line": self.LINE}).jobs()
-        assert (job.attempts, job.context_turns, job.messages[0].kept) == (1, 4, "d1")
+        assert (job.attempts, job.context_turns, job.messages[0].known_digest) == (1, 4, "d1")
         assert from_text(line_to_text(line_of(KEY, {"line": self.LINE}))) == from_text(self.LINE)
 
     def test_a_job_of_which_the_release_before_left_no_message(self) -> None:

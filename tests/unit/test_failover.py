@@ -202,7 +202,7 @@ class TestMemoryAsTheLastResort:
     """Workers of other processes never finish what waits in this one's memory."""
 
     def test_what_nobody_here_claims_is_dropped(self, clock: Clock) -> None:
-        tier = MemoryTier(Settings(), clock, unheld_seconds=15)
+        tier = MemoryTier(Settings(), clock, unclaimed_seconds=15)
         job_id = accepts(tier)
         clock.now += 14
         assert tier.job(job_id) is not None
@@ -212,15 +212,15 @@ class TestMemoryAsTheLastResort:
         assert tier.job(job_id) is None
 
     def test_what_a_live_worker_holds_is_kept(self, clock: Clock) -> None:
-        tier = MemoryTier(Settings(), clock, unheld_seconds=15)
+        tier = MemoryTier(Settings(), clock, unclaimed_seconds=15)
         accepts(tier)
         tier.claim(KEY, "worker")
         for _ in range(5):
             clock.now += 14
-            assert tier.heartbeat(KEY, "worker") == "held"
+            assert tier.heartbeat(KEY, "worker") == "valid"
 
     def test_what_was_answered_here_is_remembered(self, clock: Clock) -> None:
-        tier = MemoryTier(Settings(), clock, unheld_seconds=15)
+        tier = MemoryTier(Settings(), clock, unclaimed_seconds=15)
         job_id = accepts(tier)
         tier.claim(KEY, "worker")
         sealed = tier.seal(KEY, "worker", ["m0"], next_id="", fenced=False)

@@ -27,7 +27,7 @@ from message_handler.queue.codec import MAX_RECORD_BYTES, decode, encode
 from message_handler.queue.hiding import Hiding
 from message_handler.queue.sqs import SqsQueue
 from message_handler.queue.threads import ThreadQueue
-from message_handler.queue.timing import MAX_RECEIVE_COUNT, hand_on
+from message_handler.queue.timing import MAX_RECEIVE_COUNT, retry_delay
 from tests.unit.service import CANARY, KEY, Service
 
 pytestmark = pytest.mark.usefixtures("output")
@@ -361,7 +361,7 @@ class TestHiding:
     def test_one_that_is_handed_on_is_not_hidden_anew(self, calls: Calls) -> None:
         with Hiding(calls, {"kept": 1, "back": 1}) as hiding:
             calls.await_calls(1)
-            hiding.hand_on("back", 120)
+            hiding.return_after("back", 120)
             handed = calls.calls.index({"back": 120})
             assert calls.await_calls(handed + 3)[handed + 1 :][:2] == [{"kept": 10}] * 2
 
@@ -379,7 +379,7 @@ class TestHiding:
         calls.answer = slow
         with Hiding(calls, {"kept": 1, "back": 1}) as hiding:
             assert under_way.wait(10)
-            handing = threading.Thread(target=hiding.hand_on, args=("back", 120))
+            handing = threading.Thread(target=hiding.return_after, args=("back", 120))
             handing.start()
             handing.join(0.2)  # long enough for one that does not wait
             goes_on.set()
@@ -398,7 +398,7 @@ class TestHiding:
         calls.answer = refuse
         with Hiding(calls, {"kept": 1}) as hiding:
             calls.await_calls(2)
-            hiding.hand_on("kept", 120)
+            hiding.return_after("kept", 120)
             assert {"kept": 120} in calls.calls
 
     def test_a_failure_of_sqs_itself_is_no_reason_to_let_a_record_go(self) -> None:
@@ -413,7 +413,7 @@ class TestHiding:
         assert SqsQueue(Client(), "https://sqs.example/jobs").hide({"gone": 10, "other": 10}) == {"gone"}
 
     def test_a_record_that_is_not_finished_comes_back_ever_later(self) -> None:
-        assert [hand_on(count) for count in range(1, 8)] == [10, 20, 60, 240, 720, 720, 720]
+        assert [retry_delay(count) for count in range(1, 8)] == [10, 20, 60, 240, 720, 720, 720]
 
 
 class TestThreads:

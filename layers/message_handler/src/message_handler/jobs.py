@@ -11,7 +11,7 @@ from typing import Any
 
 from message_handler.domain.conversations import ConversationKey, conversation_key
 from message_handler.domain.documents import shown
-from message_handler.domain.errors import PASSING, Conflict, NotFound, Unavailable
+from message_handler.domain.errors import TRANSIENT, Conflict, NotFound, Unavailable
 from message_handler.domain.identifiers import DEFAULT_PLATFORM, shard_of_job
 from message_handler.domain.jobs import Job, JobStatus
 from message_handler.intake.intake import Intake
@@ -222,7 +222,7 @@ class BackgroundJobManager:
 
     def _line(self, job: Job) -> list[Job]:
         """What waits in its conversation, on all tiers that are there."""
-        with suppress(*PASSING):
+        with suppress(*TRANSIENT):
             return [other for jobs in self._tiers.each(lambda tier: tier.jobs(job.key)) for other in jobs]
         return []
 

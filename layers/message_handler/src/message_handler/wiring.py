@@ -216,8 +216,8 @@ def _tiers(settings: Settings, database: Database | None, *, deployed: bool) -> 
 
         tiers.append(PostgresTier(database, settings, together=deployed))
     # Whoever works in another process never finishes what waits in this one's memory.
-    unheld_seconds = settings.heartbeat_stale if settings.job_queue_url else math.inf
-    tiers.append(MemoryTier(settings, unheld_seconds=unheld_seconds))
+    unclaimed_seconds = settings.heartbeat_stale if settings.job_queue_url else math.inf
+    tiers.append(MemoryTier(settings, unclaimed_seconds=unclaimed_seconds))
     return Failover(*tiers, expected="redis" if deployed else None)
 
 

@@ -356,7 +356,10 @@ def _fence(job: Job, row: list[Any]) -> Fence:
         return Fence(None, {}, erased_until=erased)
     own = {id_ for message in job.messages for id_ in message.ids}
     fields, settled_there = line or ({}, ())
-    texts, told = texts_of(fields), tuple(m for other in line_of(job.key, fields).jobs() for m in other.told)
+    texts, told = (
+        texts_of(fields),
+        tuple(m for other in line_of(job.key, fields).jobs() for m in other.promised_messages),
+    )
     waiting = tuple(
         message
         for message in with_texts(told, texts)

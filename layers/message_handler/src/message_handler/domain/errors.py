@@ -183,7 +183,7 @@ class TooOld(Unavailable):
 
 
 #: What passes: the same step may be taken again later, and what is left undone meanwhile is found again.
-PASSING = (Unavailable, Contended)
+TRANSIENT = (Unavailable, Contended)
 
 
 class SecretRefused(MessageHandlerError):

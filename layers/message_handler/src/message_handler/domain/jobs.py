@@ -99,8 +99,8 @@ class Job:
     context: tuple[Turn, ...] = ()
     resources: dict[str, Any] = field(default_factory=dict)
     #: In a line they stand for context and resources, which lie beside it.
-    kept_context: TextRef | None = field(default=None, compare=False)
-    kept_resources: TextRef | None = field(default=None, compare=False)
+    context_ref: TextRef | None = field(default=None, compare=False)
+    resources_ref: TextRef | None = field(default=None, compare=False)
     restarts: int = field(default=0, metadata=goes_to("line", "end", "view", "list", "export"))
     attempts: int = field(default=0, metadata=goes_to("line", "end", "view", "list", "export"))
     sealed: bool = field(default=False, metadata=goes_to("line"))
@@ -136,7 +136,7 @@ class Job:
 
     @property
     def context_turns(self) -> int:
-        return self.kept_context.items if self.kept_context else len(self.context)
+        return self.context_ref.items if self.context_ref else len(self.context)
 
     @property
     def given_ids(self) -> tuple[str, ...]:
@@ -162,9 +162,9 @@ class Job:
         )
 
     @property
-    def told(self) -> tuple[Message, ...]:
+    def promised_messages(self) -> tuple[Message, ...]:
         """Its messages, which were promised this job."""
-        return tuple(message.told(self.job_id) for message in self.messages)
+        return tuple(message.with_promises(self.job_id) for message in self.messages)
 
     @property
     def promises(self) -> dict[str, list[str]]:

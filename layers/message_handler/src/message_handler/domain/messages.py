@@ -29,20 +29,20 @@ class Message:
     #: version took it in, see `dated`; it counts as long ago.
     accepted_at: float = field(default=0.0, compare=False)
     #: The digest of the content, if known; in a line it stands for a content that lies beside it.
-    kept: str = field(default="", compare=False)
+    known_digest: str = field(default="", compare=False)
     #: The jobs that its platform was told, beside the one that it is in: each of them leads to its answer.
     promised: tuple[str, ...] = field(default=(), compare=False)
 
     @property
     def digest(self) -> str:
         """Stands for the content where messages without ids are compared."""
-        return self.kept or digest_of(self.content)
+        return self.known_digest or digest_of(self.content)
 
     @property
     def ids(self) -> tuple[str, ...]:
         return (self.message_id, *self.aliases)
 
-    def told(self, *job_ids: str) -> Message:
+    def with_promises(self, *job_ids: str) -> Message:
         """The message, which was promised these jobs too."""
         new = [job_id for job_id in job_ids if job_id not in self.promised]
         return replace(self, promised=(*self.promised, *new)) if new else self

@@ -62,7 +62,7 @@ AnyRecord = Record | ArchiveRecord | DeliveryRecord
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a record. `back`: None to delete it, else the seconds until it should be seen again."""
+    """What became of a record. `retry_in`: None to delete it, else the seconds until it should be seen again."""
 
-    back: float | None
+    retry_in: float | None
     ended: tuple[Job, ...] = ()

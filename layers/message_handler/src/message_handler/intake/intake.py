@@ -15,7 +15,7 @@ from message_handler.domain import history
 from message_handler.domain.conversations import ConversationKey, Turn
 from message_handler.domain.double_texting import POLICIES, DoubleTexting
 from message_handler.domain.errors import (
-    PASSING,
+    TRANSIENT,
     HandedOff,
     InvalidRequest,
     OtherBot,
@@ -139,7 +139,7 @@ class Intake:
         messages = request.messages[silent.answered :]
         held = self.archive.park(request.key, messages, request.context, request.resources)
         if held is None:
-            with suppress(*PASSING):
+            with suppress(*TRANSIENT):
                 self.tiers.each(lambda tier: tier.hand_off(request.key, human=False))
             return None
         if messages:
@@ -185,7 +185,7 @@ class Intake:
             self.queue.send(record, delay=quiet if accepted.lock_id or alone else self.settings.join_delay)
         except (Unavailable, PayloadTooLarge):
             # What a tier that went away meanwhile keeps is woken by the sweep: answered, though it was refused.
-            with suppress(*PASSING):
+            with suppress(*TRANSIENT):
                 tier.undo(key, accepted.posted)
             raise
         if accepted.interrupted:

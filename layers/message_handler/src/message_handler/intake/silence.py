@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 
 from message_handler.domain.conversations import ConversationKey
-from message_handler.domain.errors import PASSING
+from message_handler.domain.errors import TRANSIENT
 from message_handler.ports.queue import Queue
 from message_handler.queue.wake import wake
 from message_handler.tiers.failover import Failover
@@ -14,7 +14,7 @@ from message_handler.tiers.failover import Failover
 def silence(tiers: Failover, queue: Queue, key: ConversationKey) -> None:
     """Tell the tiers that Postgres has silenced the bot: its run stops, and a worker comes to hold what it answered."""
     # Each may fail: a worker learns it at its fence, and tells the tier.
-    with suppress(*PASSING):
+    with suppress(*TRANSIENT):
         tiers.each(lambda tier: tier.hand_off(key, human=True))
         released = [job for job in tiers.each(lambda tier: tier.force_release(key)) if job]
         if released:

@@ -11,7 +11,7 @@ queue, a worker that runs, a tier that is away) brings nothing back, for Postgre
 from __future__ import annotations
 
 from message_handler.domain.conversations import ConversationKey
-from message_handler.domain.errors import PASSING, NotFound
+from message_handler.domain.errors import TRANSIENT, NotFound
 from message_handler.ports.archive import Archive
 from message_handler.ports.audit import AuditEntry
 from message_handler.tiers.failover import Failover
@@ -30,7 +30,7 @@ def erase(tiers: Failover, archive: Archive, key: ConversationKey, entry: AuditE
     for tier in tiers.tiers:
         try:
             found = tier.erase(key, erased.job_ids) or found
-        except PASSING as error:
+        except TRANSIENT as error:
             away = error
     if away:
         raise away

@@ -19,7 +19,7 @@ from functools import partial
 from typing import Any
 
 from message_handler.domain.conversations import ConversationKey
-from message_handler.domain.errors import PASSING, Contended, HandedOff, InvalidRequest, NotFound, PayloadTooLarge
+from message_handler.domain.errors import TRANSIENT, Contended, HandedOff, InvalidRequest, NotFound, PayloadTooLarge
 from message_handler.domain.handoff import ParkedMessage
 from message_handler.domain.jobs import JobStatus
 from message_handler.domain.messages import Request
@@ -77,7 +77,7 @@ def unpark(
     tiers: Failover, archive: Archive, accept: Accept, key: ConversationKey, *, correlation_id: str = ""
 ) -> str | None:
     """Let a job answer what is held of a conversation that the bot answers again; returns its id, if anything was."""
-    with suppress(*PASSING):  # one that goes on believing it asks Postgres before it turns anybody away
+    with suppress(*TRANSIENT):  # one that goes on believing it asks Postgres before it turns anybody away
         tiers.each(lambda tier: tier.hand_off(key, human=False))
     back = archive.parked(key)
     if back is None or not back.parked:
@@ -127,7 +127,7 @@ def _forget_failures(tiers: Failover, archive: Archive, key: ConversationKey, he
         if not job or job.status is not JobStatus.FAILED:
             continue
         ids = [id_ for kept in held if kept.job_id == job_id for id_ in kept.message.ids]
-        with suppress(*PASSING):  # a worker finds at its record that the message is open, and forgets the end then
+        with suppress(*TRANSIENT):  # a worker finds at its record that the message is open, and forgets the end then
             tiers.each(partial(_forget, key=key, ids=ids, job_id=job_id))
 
 

@@ -31,9 +31,9 @@ class Minute:
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """That a job's end was committed. `told`: whether there is a delivery of it; None where that isn't known."""
+    """That a job's end was committed. `delivers`: whether there is a delivery of it; None where that isn't known."""
 
-    told: bool | None = None
+    delivers: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

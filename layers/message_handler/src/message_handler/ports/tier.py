@@ -9,8 +9,8 @@ from message_handler.domain.conversations import ConversationKey
 from message_handler.domain.jobs import Job, Progress
 from message_handler.domain.messages import Request
 from message_handler.protocol.results import (
+    AcceptAgain,
     Accepted,
-    Again,
     Claim,
     ClaimRefused,
     Finished,
@@ -46,7 +46,9 @@ class Tier(Protocol):
     def undo(self, key: ConversationKey, message_ids: Iterable[str]) -> None:
         """Take back an accept whose record was refused; messages that others posted too stay."""
 
-    def claim(self, key: ConversationKey, lock_id: str, again: Again | None = None) -> Claim | ClaimRefused | None:
+    def claim(
+        self, key: ConversationKey, lock_id: str, again: AcceptAgain | None = None
+    ) -> Claim | ClaimRefused | None:
         """Take the head of the line under a lock id of one's own; None if nothing waits.
 
         With `again`, what that record says is accepted again before, as by `accept_again`, in the same step. (That is

@@ -16,7 +16,7 @@ from message_handler.domain.errors import HandedOff, OtherBot, Rejected, TooMany
 from message_handler.domain.jobs import Job, JobStatus
 from message_handler.domain.messages import Message, Request
 from message_handler.protocol.line import AnsweredMessage, Line
-from message_handler.protocol.results import Accepted, Again
+from message_handler.protocol.results import AcceptAgain, Accepted
 from message_handler.settings import Settings
 
 
@@ -86,7 +86,9 @@ def accept(
     assert line.current is not None
     own = line.current if _holds(line.current, canonical[-1]) else line.next
     assert own is not None
-    pending = tuple(message for job in line.jobs() for message in job.told if own is not line.current or job is own)
+    pending = tuple(
+        message for job in line.jobs() for message in job.promised_messages if own is not line.current or job is own
+    )
     lock = lock_id if locked else None
     return Accepted(own.job_id, canonical[-1], lock, not new[-1], len(own.messages), pending, posted, interrupted)
 
@@ -97,9 +99,9 @@ def _ended(
     """For each incoming message that does not wait: what is remembered of it from an ended job."""
     result: list[AnsweredMessage | None] = []
     for index, message in enumerate(incoming):
-        remembered = [line.ended[id_] for id_ in message.ids if id_ in line.ended and found[index] is None]
+        remembered = [line.answered[id_] for id_ in message.ids if id_ in line.answered and found[index] is None]
         if line.last and index < answered:
-            remembered = [line.last.ended(index)]
+            remembered = [line.last.answered(index)]
         known = next((was for was in remembered if was.ended_at > not_before), None)  # guard: invariant 5 -> None
         result.append(known)
     return result
@@ -147,7 +149,7 @@ def _interrupt(line: Line, job_id: str, now: float) -> Job | None:
         ready_at=0.0,
         typing_at=0.0,
         started_at=None,
-        messages=job.told,  # guard: invariant 2, promised before an interruption
+        messages=job.promised_messages,  # guard: invariant 2, promised before an interruption
     )
     ended = replace(job, status=JobStatus.CANCELLED, finished_at=now, superseded_by=job_id)
     line.interrupted, line.ends = job.job_id, (*line.ends, ended)
@@ -196,9 +198,9 @@ def _take_in(
         if debounces:
             changes |= {"ready_at": ready_at, "typing_at": typing_at}
         if len(request.context) >= job.context_turns:
-            changes |= {"context": request.context, "kept_context": None}
+            changes |= {"context": request.context, "context_ref": None}
         if request.resources:
-            changes |= {"resources": request.resources, "kept_resources": None}
+            changes |= {"resources": request.resources, "resources_ref": None}
         job = replace(job, **changes)
     if target == "current":
         line.current = job
@@ -236,7 +238,7 @@ def _learn_ids(line: Line, pairs: list[tuple[Message, Message]], *, again: bool)
         if (incoming.given or again) and not (set(incoming.ids) <= set(known.ids) and known.given >= incoming.given):
             learned[id_] = with_alias(learned.get(id_, known), incoming)
         if new := set(incoming.promised) - {*known.promised, job_of.get(id_)}:  # guard: invariant 2, a record's promise
-            learned[id_] = learned.get(id_, known).told(*sorted(new))
+            learned[id_] = learned.get(id_, known).with_promises(*sorted(new))
     for name in ("current", "next") if learned else ():
         job: Job | None = getattr(line, name)
         if job is None:
@@ -247,7 +249,7 @@ def _learn_ids(line: Line, pairs: list[tuple[Message, Message]], *, again: bool)
         setattr(line, name, replace(job, messages=messages))
 
 
-def accept_again(line: Line, again: Again, *, now: float, settings: Settings) -> None:
+def accept_again(line: Line, again: AcceptAgain, *, now: float, settings: Settings) -> None:
     """Accept what a record says, in case the tier forgot: under the promised name, if no other job has it or had it."""
     name = again.job_id
     if (

@@ -50,7 +50,7 @@ class Last(NamedTuple):
     digests: tuple[str, ...]
     ended_at: float
 
-    def ended(self, index: int) -> AnsweredMessage:
+    def answered(self, index: int) -> AnsweredMessage:
         return AnsweredMessage(self.job_id, self.ids[index], self.ended_at, len(self.ids))
 
 
@@ -77,7 +77,7 @@ class Line:
     interrupted: str = ""
 
     # What is looked up for a step, by the ids that it names.
-    ended: dict[str, AnsweredMessage] = field(default_factory=dict)
+    answered: dict[str, AnsweredMessage] = field(default_factory=dict)
     #: Of the names that the step asked for: those under which a job has ended.
     taken: frozenset[str] = frozenset()
     #: The jobs that ended in the step, as their readers find them for a while.
@@ -100,7 +100,7 @@ class Line:
             dict(self.posts),
             self.last,
             self.interrupted,
-            dict(self.ended),
+            dict(self.answered),
             self.taken,
         )
 

@@ -90,11 +90,11 @@ def progress_to_text(progress: Progress | None) -> str | None:
     return as_text([progress.characters, progress.text]) if progress else None
 
 
-def ended_to_text(ended: AnsweredMessage) -> str:
+def answered_to_text(ended: AnsweredMessage) -> str:
     return as_text(ended)
 
 
-def ended_of(text: str) -> AnsweredMessage:
+def answered_of(text: str) -> AnsweredMessage:
     return AnsweredMessage(*from_text(text))
 
 
@@ -103,10 +103,10 @@ def _job_to_json(job: Job) -> dict[str, Any]:
     value["messages"] = [(m.message_id, m.digest, m.given, m.aliases, m.accepted_at) for m in job.messages]
     if promises := job.promises:
         value["promises"] = promises
-    if job.kept_context:
-        value["context"] = job.kept_context
-    if job.kept_resources:
-        value["resources"] = job.kept_resources
+    if job.context_ref:
+        value["context"] = job.context_ref
+    if job.resources_ref:
+        value["resources"] = job.resources_ref
     return value
 
 
@@ -126,8 +126,8 @@ def _job_of(line: Line, value: dict[str, Any] | None) -> Job | None:
         ],
         value,
         bot_id=line.bot_id,
-        kept_context=TextRef(*context) if context else None,
-        kept_resources=TextRef(*resources) if resources else None,
+        context_ref=TextRef(*context) if context else None,
+        resources_ref=TextRef(*resources) if resources else None,
     )
 
 
@@ -149,10 +149,10 @@ def _texts(line: Line) -> dict[str, str]:
     for job in line.jobs():
         for message in job.messages:
             texts[message.digest] = message.content
-        if job.kept_context:
-            texts[job.kept_context.digest] = as_text(turns_to_json(job.context))
-        if job.kept_resources:
-            texts[job.kept_resources.digest] = as_text(job.resources)
+        if job.context_ref:
+            texts[job.context_ref.digest] = as_text(turns_to_json(job.context))
+        if job.resources_ref:
+            texts[job.resources_ref.digest] = as_text(job.resources)
     return texts
 
 
@@ -162,10 +162,10 @@ def keep_contexts(line: Line) -> None:
 
 
 def _with_kept(job: Job) -> Job:
-    if job.context and not job.kept_context:
-        job = replace(job, kept_context=_kept(turns_to_json(job.context)))
-    if job.resources and not job.kept_resources:
-        job = replace(job, kept_resources=_kept(job.resources))
+    if job.context and not job.context_ref:
+        job = replace(job, context_ref=_kept(turns_to_json(job.context)))
+    if job.resources and not job.resources_ref:
+        job = replace(job, resources_ref=_kept(job.resources))
     return job
 
 
@@ -178,13 +178,13 @@ def digests_of(result: object) -> Iterator[str]:
     match result:
         case Job():
             yield from digests_of(result.messages)
-            if result.kept_context and not result.context:
-                yield result.kept_context.digest
-            if result.kept_resources and not result.resources:
-                yield result.kept_resources.digest
+            if result.context_ref and not result.context:
+                yield result.context_ref.digest
+            if result.resources_ref and not result.resources:
+                yield result.resources_ref.digest
         case Message():
-            if result.kept and not result.content:
-                yield result.kept
+            if result.known_digest and not result.content:
+                yield result.known_digest
         case Accepted():
             yield from digests_of((*result.pending, *filter(None, [result.interrupted])))
         case Claim(job=part) | Sealed(job=part):
@@ -199,13 +199,17 @@ def with_texts(result: Any, texts: Mapping[str, str]) -> Any:
     match result:
         case Job():
             changes: dict[str, Any] = {"messages": with_texts(result.messages, texts)}
-            if (context := result.kept_context) and not result.context:
+            if (context := result.context_ref) and not result.context:
                 changes["context"] = turns_from_json(from_text(texts[context.digest]))
-            if (resources := result.kept_resources) and not result.resources:
+            if (resources := result.resources_ref) and not result.resources:
                 changes["resources"] = from_text(texts[resources.digest])
             return replace(result, **changes)
         case Message():
-            return replace(result, content=texts[result.kept]) if result.kept and not result.content else result
+            return (
+                replace(result, content=texts[result.known_digest])
+                if result.known_digest and not result.content
+                else result
+            )
         case Accepted():
             interrupted = with_texts(result.interrupted, texts)
             return replace(result, pending=with_texts(result.pending, texts), interrupted=interrupted)

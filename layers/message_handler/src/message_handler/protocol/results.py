@@ -68,11 +68,11 @@ class Lock:
 TierName = Literal["redis", "postgres", "memory"]
 #: What a worker learns when it looks at its own claim: still its own, somebody else's, being cancelled, or joined by
 #: messages that it has not seen.
-LeaseState = Literal["held", "lost", "cancelling", "newer"]
+LeaseState = Literal["valid", "lost", "cancelling", "newer"]
 
 
 @dataclass(frozen=True, slots=True)
-class Again:
+class AcceptAgain:
     """What a record says, for a tier that may have forgotten it: the arguments of `accept_again`."""
 
     request: Request

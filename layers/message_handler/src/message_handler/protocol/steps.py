@@ -91,8 +91,9 @@ def adopt(
     if ended:
         assert ended.superseded_by is not None
         line.ends = (*line.ends, ended)
-        messages = line.current.told  # guard: invariant 2, promised before it was renamed -> line.current.messages
-        line.current = replace(line.current, job_id=ended.superseded_by, messages=messages, created_at=now)
+        rest = line.current
+        messages = rest.promised_messages  # guard: invariant 2, promised before it was renamed -> rest.messages
+        line.current = replace(rest, job_id=ended.superseded_by, messages=messages, created_at=now)
     return line.current
 
 
@@ -103,7 +104,7 @@ def look(line: Line, lock_id: str, seen: int | None) -> LeaseState:
     assert line.current is not None
     if line.current.status is JobStatus.CANCELLING:  # guard: step cancel, look
         return "cancelling"
-    return "newer" if seen is not None and len(line.current.messages) > seen else "held"
+    return "newer" if seen is not None and len(line.current.messages) > seen else "valid"
 
 
 def seal(
@@ -214,12 +215,12 @@ def _end(
 def _remember(line: Line, message: Message, job_id: str, count: int, now: float) -> None:
     line.posts.pop(message.message_id, None)
     for id_ in message.ids:
-        line.ended[id_] = AnsweredMessage(job_id, message.message_id, now, count)
+        line.answered[id_] = AnsweredMessage(job_id, message.message_id, now, count)
 
 
 def forget(line: Line, message_id: str) -> None:
     """Drop what is remembered of a message whose job ended without settling it."""
-    was = line.ended.pop(message_id, None)
+    was = line.answered.pop(message_id, None)
     if line.last and (was.message_id if was else message_id) in line.last.ids:
         line.last = None
 
@@ -234,13 +235,13 @@ def _postpone(line: Line, job: Job, messages: tuple[Message, ...], next_id: str,
         job.bot_id,
         job.context,
         job.resources,
-        job.kept_context,
-        job.kept_resources,
+        job.context_ref,
+        job.resources_ref,
         created_at=now,
         correlation_id=job.correlation_id,
     )
     messages = tuple(
-        message.told(job.job_id)  # guard: invariant 2, promised before it was postponed -> message
+        message.with_promises(job.job_id)  # guard: invariant 2, promised before it was postponed -> message
         for message in messages
     )
     line.next = replace(waiting, messages=(*messages, *waiting.messages))

@@ -83,7 +83,7 @@ def decode(body: str, sent_at: float = 0.0) -> AnyRecord:
         redriven=redriven,
     )
     # A record of an earlier version says of its own message alone what it was promised.
-    told = tuple(m.told(record.job_id) if record.message_id in m.ids else m for m in record.request.messages)
+    told = tuple(m.with_promises(record.job_id) if record.message_id in m.ids else m for m in record.request.messages)
     record = replace(record, request=replace(record.request, messages=told))
     if record.accepted_at:
         # What an earlier version took in before has a record of its own, which says more than this one can.

@@ -9,7 +9,7 @@ from typing import Self
 
 from message_handler.domain.errors import Unavailable
 from message_handler.queue.sqs import SqsQueue
-from message_handler.queue.timing import ALONE_FROM, EXTEND_SECONDS, HIDING_SECONDS, hand_on
+from message_handler.queue.timing import ALONE_FROM, EXTEND_SECONDS, HIDING_SECONDS, retry_delay
 
 
 class Hiding:
@@ -28,7 +28,7 @@ class Hiding:
         """`receive_counts`: how often each record was received, by its receipt."""
         self._queue = queue
         self._seconds = {
-            receipt: HIDING_SECONDS if count < ALONE_FROM else hand_on(count)
+            receipt: HIDING_SECONDS if count < ALONE_FROM else retry_delay(count)
             for receipt, count in receive_counts.items()
         }
         #: Held during a call: no record is hidden anew after it was handed on.
@@ -45,7 +45,7 @@ class Hiding:
         self._ended.set()
         self._thread.join()
 
-    def hand_on(self, receipt: str, seconds: float) -> None:
+    def return_after(self, receipt: str, seconds: float) -> None:
         """Let a record come back after so many seconds. If SQS refuses, it comes back as a dead worker's does."""
         with self._calling, suppress(Unavailable):
             self._seconds.pop(receipt, None)

@@ -87,7 +87,7 @@ class ThreadQueue:
         while (item := self._next()) is not None:
             receive_count, record = item
             try:
-                again = self._work(record, receive_count).back
+                again = self._work(record, receive_count).retry_in
             except Exception as error:  # noqa: BLE001  the thread must live on for other records
                 # A worker function would report the record as failed; the type is all that may be told.
                 _log.error("a job failed unexpectedly", extra={"error": type(error).__name__})

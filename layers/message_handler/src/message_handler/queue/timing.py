@@ -6,7 +6,7 @@ from __future__ import annotations
 MAX_RECEIVE_COUNT = 5
 #: Seconds until a record that was not finished is tried again, by how often it was received: its few deliveries should
 #: outlast what stands in its way.
-HAND_ON_SECONDS = (10.0, 20.0, 60.0, 240.0, 720.0)
+RETRY_SECONDS = (10.0, 20.0, 60.0, 240.0, 720.0)
 #: For so many seconds at a time a living worker hides its records from others, and how often it does so anew.
 HIDING_SECONDS = 10.0
 EXTEND_SECONDS = 2.0
@@ -18,6 +18,6 @@ PATIENCE_SECONDS = 5.0
 DEAD_LETTER_SECONDS = 50
 
 
-def hand_on(receive_count: int) -> float:
+def retry_delay(receive_count: int) -> float:
     """Seconds until a record that was received so often, and not finished, is tried again."""
-    return HAND_ON_SECONDS[min(receive_count, len(HAND_ON_SECONDS)) - 1]
+    return RETRY_SECONDS[min(receive_count, len(RETRY_SECONDS)) - 1]

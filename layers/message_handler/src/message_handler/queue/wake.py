@@ -15,7 +15,7 @@ _log = logging.getLogger(__name__)
 
 def wake(queue: Queue, job: Job, *, delay: int = 0) -> None:
     """Send one record that stands for all messages of a job; its own is the last. Raises Unavailable."""
-    messages = dated(job.told, job.created_at)
+    messages = dated(job.promised_messages, job.created_at)
     request = Request(job.key, messages, job.context, job.bot_id, job.resources, job.correlation_id)
     if not job.messages:
         return  # all of it has been undone

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from message_handler.domain.errors import PASSING, Unavailable
+from message_handler.domain.errors import TRANSIENT, Unavailable
 from message_handler.ports.tier import Tier
 from message_handler.protocol.results import TierName
 
@@ -44,7 +44,7 @@ class Failover:
         for tier in self.tiers:
             try:
                 found = look(tier)
-            except PASSING as error:
+            except TRANSIENT as error:
                 away = error
                 continue
             if found is not None:
@@ -60,7 +60,7 @@ class Failover:
         for tier in self.tiers:
             try:
                 done.append(step(tier))
-            except PASSING as error:
+            except TRANSIENT as error:
                 away = error
         if away and not done:
             raise away

@@ -35,10 +35,10 @@ from message_handler.protocol import accepting, steps
 from message_handler.protocol.line import LIVE_TTL_SECONDS, Line
 from message_handler.protocol.line_documents import (
     STRUCTURE,
+    answered_of,
+    answered_to_text,
     changed_fields,
     digests_of,
-    ended_of,
-    ended_to_text,
     keep_contexts,
     line_of,
     progress_to_text,
@@ -46,7 +46,16 @@ from message_handler.protocol.line_documents import (
     texts_of,
     with_texts,
 )
-from message_handler.protocol.results import Accepted, Again, Claim, ClaimRefused, Finished, LeaseState, Lock, Sealed
+from message_handler.protocol.results import (
+    AcceptAgain,
+    Accepted,
+    Claim,
+    ClaimRefused,
+    Finished,
+    LeaseState,
+    Lock,
+    Sealed,
+)
 from message_handler.settings import Settings
 
 #: A step that met another so often is given up. With the pauses below that takes some 18 s; a request has 29 s.
@@ -141,17 +150,19 @@ class LineTier:
         return self._take(request.key, lambda line, now: step(line, now=now), ids=_ids_of(request))
 
     def accept_again(self, request: Request, *, job_id: str, spare_id: str) -> None:
-        again = Again(request, job_id, spare_id)
+        again = AcceptAgain(request, job_id, spare_id)
         self._take(request.key, partial(self._accept_again, again), ids=_ids_of(request), name=job_id)
 
-    def _accept_again(self, again: Again, line: Line, now: float) -> None:
+    def _accept_again(self, again: AcceptAgain, line: Line, now: float) -> None:
         accepting.accept_again(line, again, now=now, settings=self._settings)
 
     def undo(self, key: ConversationKey, message_ids: Iterable[str]) -> None:
         posted = tuple(message_ids)
         self._take(key, lambda line, _: accepting.undo(line, posted))
 
-    def claim(self, key: ConversationKey, lock_id: str, again: Again | None = None) -> Claim | ClaimRefused | None:
+    def claim(
+        self, key: ConversationKey, lock_id: str, again: AcceptAgain | None = None
+    ) -> Claim | ClaimRefused | None:
         def step(line: Line, now: float) -> Claim | ClaimRefused | None:
             if again:
                 self._accept_again(again, line, now)
@@ -259,7 +270,7 @@ class LineTier:
         for tried in range(MAX_TRIES):
             (fields,), remembered = self.store.read([key], STRUCTURE), self.store.remembered(key)
             line = line_of(key, fields)
-            known = named | {ended_of(text).job_id for text in remembered.values()} | {line.interrupted} - {""}
+            known = named | {answered_of(text).job_id for text in remembered.values()} | {line.interrupted} - {""}
             known |= {job.job_id for job in (*line.jobs(), line.last) if job}
             found = found or bool(fields or remembered) or any(self._has_ended(key, job_id) for job_id in named)
             at = self._clock()
@@ -284,7 +295,7 @@ class LineTier:
 
     def ended_by(self, key: ConversationKey, message_id: str) -> str | None:
         was = self.store.remembered(key, message_id).get(message_id)
-        return ended_of(was).job_id if was else None
+        return answered_of(was).job_id if was else None
 
     def job(self, job_id: str) -> Job | None:
         # A job may end between the two reads: then its end is found at the second look.
@@ -342,7 +353,7 @@ class LineTier:
     def _see(self, key: ConversationKey, fields: dict[str, str], looked_up: Snapshot | None = None) -> _Seen:
         line = line_of(key, fields)
         if looked_up:
-            line.ended = {id_: ended_of(text) for id_, text in looked_up.remembered.items()}
+            line.answered = {id_: answered_of(text) for id_, text in looked_up.remembered.items()}
             line.taken = looked_up.taken
         return self._remember(key, _Seen(line, fields.get("line", "{}"), fields.get("version", "")))
 
@@ -432,7 +443,7 @@ class LineTier:
         keep_contexts(line)
         save = Save(key, seen.version, now)
         ids, names = {id_ for step in asked for id_ in step.ids}, {step.name for step in asked if step.name}
-        known, taken = ids & before.ended.keys(), names & before.taken
+        known, taken = ids & before.answered.keys(), names & before.taken
         save.ids, save.known = [*(ids - known), *known], len(known)
         save.names, save.taken = [*(names - taken), *taken], len(taken)
         if any(step.looks_at_heartbeat for step in asked):
@@ -443,9 +454,9 @@ class LineTier:
 
     def _write(self, save: Save, before: Line, text: str, line: Line) -> None:
         """What the steps have changed, if they have."""
-        fields, known = changed_fields(before, text, line), before.ended
-        save.remembered = {id_: ended_to_text(was) for id_, was in line.ended.items() if known.get(id_) != was}
-        save.remembered |= dict.fromkeys(known.keys() - line.ended.keys())
+        fields, known = changed_fields(before, text, line), before.answered
+        save.remembered = {id_: answered_to_text(was) for id_, was in line.answered.items() if known.get(id_) != was}
+        save.remembered |= dict.fromkeys(known.keys() - line.answered.keys())
         if not fields and not save.remembered:
             save.due_at = "as it is" if line.current else None
             return
@@ -494,7 +505,7 @@ class LineTier:
             return [_CONFLICT] * len(results)
         if save.compared == "holder":
             return [(answer.fields.get("version", ""), save.now)]
-        line.ended, line.taken, line.ends = {}, frozenset(), ()
+        line.answered, line.taken, line.ends = {}, frozenset(), ()
         if save.wanted:
             texts = texts_of(answer.fields)
             results = [with_texts(result, texts) for result in results]

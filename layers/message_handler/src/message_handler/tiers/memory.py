@@ -46,17 +46,17 @@ class Expiring[Key, Value]:
 class MemoryLines:
     """Lines in dictionaries under one mutex: what a store of lines is, in the fewest words.
 
-    `unheld_seconds`: what nobody here has claimed after so long is dropped, for it has a record, and other processes
+    `unclaimed_seconds`: what nobody here has claimed after so long is dropped, for it has a record, and other processes
     answer it. Else each message of a long outage would carry all earlier ones along again.
     """
 
     name: TierName = "memory"
 
     def __init__(
-        self, settings: Settings, clock: Callable[[], float] = time.time, *, unheld_seconds: float = math.inf
+        self, settings: Settings, clock: Callable[[], float] = time.time, *, unclaimed_seconds: float = math.inf
     ) -> None:
         self._settings = settings
-        self._unheld_seconds = unheld_seconds
+        self._unclaimed_seconds = unclaimed_seconds
         self.clock = clock
         self._buckets = Buckets(clock)
         self._mutex = threading.Lock()
@@ -66,7 +66,7 @@ class MemoryLines:
         #: The documents of jobs that ended, or the conversations whose they are.
         self.jobs = Expiring[str, str | ConversationKey](clock)
         #: The index of unarchived ends.
-        self.lacking: dict[str, ConversationKey] = {}
+        self.unarchived_ends: dict[str, ConversationKey] = {}
 
     def ping(self) -> None:
         """A process reaches its own memory."""
@@ -92,7 +92,7 @@ class MemoryLines:
                 kept.pop(key, None)
             for job_id in save.jobs:
                 self.jobs.kept.pop(job_id, None)
-                self.lacking.pop(job_id, None)
+                self.unarchived_ends.pop(job_id, None)
             return Saved({})
         # A caller may want a text that goes with this save.
         there = fields | {name: text for name, text in save.fields.items() if text is not None}
@@ -111,13 +111,13 @@ class MemoryLines:
             self.ends.put(key, _changed(known, save.remembered), max(left, save.remembered_ttl))
         for job_id, end in save.jobs.items():
             self.jobs.put(job_id, *(end or (key, LIVE_TTL_SECONDS)))
-        self.lacking |= dict.fromkeys(save.unarchived, key)
+        self.unarchived_ends |= dict.fromkeys(save.unarchived, key)
         return Saved(brought)
 
     def _line(self, key: ConversationKey) -> dict[str, str]:
         fields = self.lines.get(key) or {}
         seen_at = float(fields.get("heartbeat_at", fields.get("acquired_at", 0.0)))
-        if key in self.due_at and seen_at + self._unheld_seconds <= self.clock():  # guard: both stores away, unheld
+        if key in self.due_at and seen_at + self._unclaimed_seconds <= self.clock():  # guard: both stores away, unheld
             del self.due_at[key]
             self.lines.kept.pop(key, None)
             return {}
@@ -139,13 +139,13 @@ class MemoryLines:
 
     def archived(self, key: ConversationKey, job_id: str, document: str | None, seconds: float) -> None:
         with self._mutex:
-            self.lacking.pop(job_id, None)
+            self.unarchived_ends.pop(job_id, None)
             if document is not None and self.jobs.get(job_id):
                 self.jobs.put(job_id, document, seconds)
 
     def unarchived(self) -> list[tuple[ConversationKey, str]]:
         with self._mutex:
-            return [(key, job_id) for job_id, key in self.lacking.items()]
+            return [(key, job_id) for job_id, key in self.unarchived_ends.items()]
 
     def live(self, platform_id: str) -> list[ConversationKey]:
         with self._mutex:
@@ -177,6 +177,6 @@ class MemoryTier(LineTier):
     """A tier over lines in memory, of which all processes but this one know nothing."""
 
     def __init__(
-        self, settings: Settings, clock: Callable[[], float] = time.time, *, unheld_seconds: float = math.inf
+        self, settings: Settings, clock: Callable[[], float] = time.time, *, unclaimed_seconds: float = math.inf
     ) -> None:
-        super().__init__(MemoryLines(settings, clock, unheld_seconds=unheld_seconds), settings, clock)
+        super().__init__(MemoryLines(settings, clock, unclaimed_seconds=unclaimed_seconds), settings, clock)

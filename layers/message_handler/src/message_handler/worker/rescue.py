@@ -18,7 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from message_handler.domain.conversations import ConversationKey
-from message_handler.domain.errors import PASSING, Contended, PayloadTooLarge, Unavailable
+from message_handler.domain.errors import TRANSIENT, Contended, PayloadTooLarge, Unavailable
 from message_handler.domain.jobs import Job
 from message_handler.domain.records import ArchiveRecord
 from message_handler.metrics import Meter
@@ -71,7 +71,7 @@ class Rescue:
             with suppress(Unavailable):
                 self.archive.ping()
         if not self.archive.away:
-            with suppress(*PASSING):
+            with suppress(*TRANSIENT):
                 self.push(min(deadline, now + PUSH_SECONDS))
 
     def push(self, until: float) -> int:
@@ -118,7 +118,7 @@ class Rescue:
         for tier in self.tiers.tiers:
             try:
                 found = tier.unarchived()
-            except PASSING:
+            except TRANSIENT:
                 self.due = True
                 continue
             for key, job_id in found:
@@ -156,7 +156,7 @@ class Rescue:
                 _log.info("another end came first", extra={"ai_job_id": job.job_id})
                 self.meter.add("RepliesInConflict")
         # What can't be told forgets by itself.
-        with suppress(*PASSING):
+        with suppress(*TRANSIENT):
             self.tiers.each(lambda tier: tier.archived(job.key, job.job_id))
 
     def take(self, record: ArchiveRecord, deadline: float) -> bool:
@@ -165,7 +165,7 @@ class Rescue:
         self.push_if_due(deadline)
         try:
             self.archived(record.job)
-        except PASSING:
+        except TRANSIENT:
             return self._comes_again(record)
         return True
 

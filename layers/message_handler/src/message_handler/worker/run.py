@@ -21,7 +21,7 @@ from message_handler.bot_config import BotConfigService
 from message_handler.domain import history
 from message_handler.domain.conversations import Turn
 from message_handler.domain.errors import (
-    PASSING,
+    TRANSIENT,
     AIError,
     Contended,
     MessageHandlerError,
@@ -225,7 +225,7 @@ class Run:
         ):
             self.sleep(min(wait, LOOK_SECONDS))
             # A tier that is away for a moment changes nothing: the fence and the seal see what came.
-            with suppress(*PASSING):
+            with suppress(*TRANSIENT):
                 held = self.tier.heartbeat(job.key, self.lock_id, seen=len(job.messages))
                 if held in ("lost", "cancelling"):  # guard: step cancel, a run that waits for the patient
                     raise _Stopped
@@ -316,7 +316,7 @@ class Run:
             enough = min(needs, self.settings.run_seconds / 2)
             restartable = job.restarts < self.settings.max_restarts and self.deadline - now >= enough
             # A tier that is away for a moment costs no answer: the next look asks again, and the seal decides.
-            with suppress(*PASSING):
+            with suppress(*TRANSIENT):
                 if now - pulse.beaten >= (PROGRESS_SECONDS if len(text) != shown else self.settings.heartbeat_every):
                     progress = Progress(len(text), _storable(text) if shows else None)
                     held = self.tier.heartbeat(job.key, self.lock_id, progress, seen=seen)
@@ -393,7 +393,7 @@ class Run:
     def _finish(self, job: Job, committed: Committed | None = None) -> RunResult:
         try:
             finished = self.tier.finish(job.key, self.lock_id, job)
-        except PASSING:
+        except TRANSIENT:
             if not committed:
                 raise
             # Answered is answered. The next claimer of what is left in the tier finds it settled.

@@ -16,15 +16,15 @@ from typing import Any
 from message_handler.ai.port import AI
 from message_handler.bot_config import BotConfigService
 from message_handler.delivery.deliveries import Deliveries
-from message_handler.domain.errors import PASSING, Unavailable
+from message_handler.domain.errors import TRANSIENT, Unavailable
 from message_handler.domain.jobs import Job, JobStatus
 from message_handler.domain.records import AnyRecord, ArchiveRecord, DeliveryRecord, Outcome, Record
 from message_handler.metrics import TIER_VALUES, Meter
 from message_handler.ports.archive import ERASURE_MARGIN, Archive
 from message_handler.ports.queue import Queue
 from message_handler.ports.tier import Tier
-from message_handler.protocol.results import Again, Claim, ClaimRefused
-from message_handler.queue.timing import MAX_RECEIVE_COUNT, PATIENCE_SECONDS, hand_on
+from message_handler.protocol.results import AcceptAgain, Claim, ClaimRefused
+from message_handler.queue.timing import MAX_RECEIVE_COUNT, PATIENCE_SECONDS, retry_delay
 from message_handler.queue.wake import wake
 from message_handler.settings import Settings
 from message_handler.tiers.failover import Failover
@@ -77,11 +77,11 @@ class Worker:
             self.rescue.push_if_due(deadline)
             patience = PATIENCE_SECONDS if receive_count < PATIENT_FROM else math.inf
             last = receive_count >= MAX_RECEIVE_COUNT
-            attempt = Attempt(self, record, deadline, self.ai, hand_on(receive_count), patience, give_up=last)
+            attempt = Attempt(self, record, deadline, self.ai, retry_delay(receive_count), patience, give_up=last)
             return Outcome(attempt.work(), tuple(attempt.ended))
-        except PASSING as error:
+        except TRANSIENT as error:
             # The breaker has warned; one line a record would flood the log of an outage.
-            back, reason = hand_on(receive_count), "others change its conversation"
+            back, reason = retry_delay(receive_count), "others change its conversation"
             if isinstance(error, Unavailable):
                 back, reason = self._back_off(receive_count), error.what
             _log.info("a record waits", extra={"ai_job_id": record.job_id, "reason": reason})
@@ -149,14 +149,14 @@ class Attempt:
     def work(self) -> float | None:
         """Run what waits in the conversation; None if the record's own message is settled then, else when to retry."""
         worker, record, key = self.worker, self.record, self.record.request.key
-        again = Again(record.request, record.job_id, key.new_job_id())
+        again = AcceptAgain(record.request, record.job_id, key.new_job_id())
         tier, claim = worker.tiers.first(lambda tier: self._claim(tier, again))
         worker.meter.add("Tier", TIER_VALUES[tier.name])
         settled = False
         while isinstance(claim, Claim):
             try:
                 end = self._run(tier, claim, self.ai).to_its_end(claim.job)
-            except PASSING:
+            except TRANSIENT:
                 raise
             except Exception:
                 if self.give_up:
@@ -192,7 +192,7 @@ class Attempt:
                 wake(worker.queue, head, delay=math.ceil(claim.wait))
         return None if settled else self._check(tier, claim.wait if isinstance(claim, ClaimRefused) else self.retry)
 
-    def _claim(self, tier: Tier, again: Again | None = None) -> Claim | ClaimRefused | None:
+    def _claim(self, tier: Tier, again: AcceptAgain | None = None) -> Claim | ClaimRefused | None:
         while True:
             claim, again = tier.claim(self.record.request.key, str(uuid.uuid4()), again), None
             if not isinstance(claim, ClaimRefused):
@@ -235,7 +235,7 @@ class Attempt:
         if job.usage:
             worker.meter.add("InputTokens", job.usage.input_tokens)
             worker.meter.add("OutputTokens", job.usage.output_tokens)
-        if worker.deliveries and (end.committed is None or end.committed.told is not False):
+        if worker.deliveries and (end.committed is None or end.committed.delivers is not False):
             worker.deliveries.ended(job, self.deadline)
 
     def _check(self, tier: Tier, wait: float) -> float | None:
