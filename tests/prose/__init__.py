@@ -1,0 +1,1 @@
+"""Plain English, as far as it can be counted."""
