@@ -12,7 +12,7 @@ import pytest
 
 from message_handler.ai.port import Completion, Prompt, Watch
 from message_handler.bot_config import BotConfigService
-from message_handler.domain.double_texting import DoubleTexting
+from message_handler.domain.double_texting import POLICIES, DoubleTexting
 from message_handler.domain.errors import Rejected, Unavailable
 from message_handler.domain.jobs import Job, JobStatus, Progress
 from message_handler.domain.messages import Message, Request
@@ -24,8 +24,6 @@ from message_handler.worker.worker import PATIENT_FROM
 from tests.contract.chat import Chat, named
 from tests.contract.stories import on, told
 from tests.contract.world import AI_SECONDS, World
-
-POLICIES: tuple[DoubleTexting, ...] = ("consolidate", "enqueue", "interrupt", "reject")
 
 #: Where the message comes: the step before or after which it is posted.
 MOMENTS = {

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from message_handler.domain.conversations import ConversationKey, Turn
-from message_handler.domain.double_texting import DoubleTexting
+from message_handler.domain.double_texting import POLICIES, DoubleTexting
 from message_handler.domain.errors import HandedOff, InvalidRequest, NotFound, PayloadTooLarge, Unavailable
 from message_handler.domain.jobs import Job, JobStatus
 from message_handler.domain.messages import Message
@@ -655,7 +655,7 @@ class TestTheTier:
         assert silent.value.waiting == ("m0",)
         assert chat.head == before
 
-    @pytest.mark.parametrize("policy", ["consolidate", "enqueue", "interrupt", "reject"])
+    @pytest.mark.parametrize("policy", POLICIES)
     def test_whatever_the_bots_policy_is(self, chat: Chat, policy: DoubleTexting) -> None:
         chat.says(named("m0"))
         running = chat.claimed()

@@ -10,6 +10,7 @@ import pytest
 
 from message_handler.configuration.records import KINDS, parse_record, usable
 from message_handler.configuration.redaction import REDACTED, is_complete, redacted, shareable, unredacted
+from message_handler.domain.double_texting import POLICIES
 from message_handler.domain.errors import InvalidRequest
 from message_handler.ports.configuration import RecordKind
 from tests.unit.service import CANARY
@@ -98,7 +99,7 @@ class TestRecords:
 
 GOOD: dict[RecordKind, dict[str, list[Any]]] = {
     "bots": {
-        "double_texting": ["consolidate", "enqueue", "interrupt", "reject"],
+        "double_texting": list(POLICIES),
         "debounce_ms": [0, 10_000],
         "debounce_max_ms": [0, 30_000],
         "max_context_messages": [0, 1_000],

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from message_handler.domain.double_texting import POLICIES
 from message_handler.http.console import SCOPES, Console
 from message_handler.http.rest import Call, serve
 from message_handler.settings import Settings
@@ -49,6 +50,11 @@ class TestFiles:
             answer = ask(closed, "admin-console-file", file.name)
             assert (answer.status, answer.body) == (200, file.read_text()), file.name
             assert answer.headers["Content-Type"] == f"{types[file.suffix]}; charset=utf-8"
+
+    @pytest.mark.parametrize("file", ["pane.js", "records.js"])
+    def test_each_double_texting_policy_can_be_chosen(self, file: str) -> None:
+        said = (FOLDER / file).read_text()
+        assert [policy for policy in POLICIES if policy not in said] == []
 
     @pytest.mark.parametrize(
         "name",
