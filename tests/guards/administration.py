@@ -121,7 +121,7 @@ ERASED = (
     Guard(
         "each page of an export is in the audit",
         "administration",
-        "unit/test_functions.py::TestAdmin::test_an_export_is_shown_page_by_page",
+        "unit/test_operations.py::test_an_export_is_shown_page_by_page",
         (
             Removal(
                 "../../../../functions/admin/app.py",

@@ -152,7 +152,7 @@ BACK = (
     Guard(
         "the sweep ends what was broken off",
         "invariant 7",
-        "unit/test_functions.py::TestHandoff::test_the_sweep_hands_back_what_a_process_left_behind",
+        "unit/test_handoff.py::test_the_sweep_hands_back_what_a_process_left_behind",
         (Removal(HANDOFF, "for key in archive.to_unpark():", "for key in ():"),),
     ),
 )

@@ -158,7 +158,7 @@ ERASING = (
     Guard(
         "a worker is told when a record was sent",
         "invariant 1",
-        "unit/test_functions.py::TestWorker::test_a_record_of_an_earlier_version_was_accepted_when_it_was_sent",
+        "unit/test_worker.py::test_a_record_of_an_earlier_version_was_accepted_when_it_was_sent",
         (Removal("../../../../functions/worker/app.py", ', sent_at(record["attributes"]))', ")"),),
     ),
     Guard(

@@ -227,7 +227,7 @@ TOGETHER = (
 )
 
 FUNCTION, QUEUE = "../../../../functions/worker/app.py", "unit/test_queues.py::TestHiding"
-BATCH = "unit/test_functions.py::TestWorker"
+BATCH = "unit/test_worker.py"
 SIGNS_OF_LIFE = (
     Guard(
         "a batch's records are hidden again and again",
@@ -274,7 +274,7 @@ SIGNS_OF_LIFE = (
     Guard(
         "deliveries are not looked for in the queue of jobs",
         "invariant 9",
-        "unit/test_functions.py::TestDelivery::test_one_that_crashes_is_left_to_the_sweep",
+        "unit/test_delivery.py::test_one_that_crashes_is_left_to_the_sweep",
         (Removal(FUNCTION, "if queue and not are_deliveries(records):", "if queue:"),),
     ),
     Guard(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from pydantic import SecretStr
@@ -20,6 +21,7 @@ from message_handler.drivers.postgres import Database
 from message_handler.drivers.postgres_connection import connector
 from message_handler.drivers.secrets import Secrets
 from message_handler.metrics import Meter
+from message_handler.queue.sqs import SqsQueue
 from message_handler.settings import Settings
 from tests.servers import ALL_TAKEN, emptied
 from tests.unit.service import FUNCTIONS, HeldQueue, Output, ScriptedAI, Service, load_function, parts_of, quote
@@ -82,3 +84,19 @@ def configured(service: Service, postgres: Server) -> Iterator[Service]:
         )
     )
     database.close()
+
+
+@pytest.fixture
+def changed() -> list[dict[str, Any]]:
+    """What is said of each record's visibility, in that order."""
+    return []
+
+
+@pytest.fixture
+def sqs(changed: list[dict[str, Any]]) -> SqsQueue:
+    class Client:
+        def change_message_visibility_batch(self, **arguments: Any) -> dict[str, Any]:
+            changed.extend(arguments["Entries"])
+            return {}
+
+    return SqsQueue(Client(), "https://sqs.example/queue")

@@ -30,7 +30,7 @@ from message_handler.drivers.secrets import Secrets
 from message_handler.intake.intake import Intake
 from message_handler.metrics import Meter
 from message_handler.ports.queue import DeadLetter, Queue
-from message_handler.queue.codec import encode
+from message_handler.queue.codec import decode, encode
 from message_handler.settings import Settings
 from message_handler.tiers.failover import Failover
 from message_handler.tiers.memory import MemoryTier
@@ -43,6 +43,10 @@ ROOT = Path(__file__).parents[2]
 EVENTS = ROOT / "events"
 FUNCTIONS = ("intake", "worker", "admin")
 KEY = ConversationKey("default", "conv_123")
+#: The kinds of configured records, as the files in events/ name them.
+NOUNS = ("bot", "core-ai", "platform")
+#: The fields of an answer to a message that has joined others.
+JOINED = {"success", "status", "action", "message", "ai_job_id", "consolidated_messages"}
 
 
 class Output:
@@ -352,3 +356,16 @@ def load_function(name: str) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def says(words: str, message_id: str | None = None, **more: Any) -> dict[str, Any]:
+    """A request with one new message."""
+    return {"history": f"<USER>{CANARY} {words}</USER><br>", "message_id": message_id} | more
+
+
+def accept_again(service: Service, event: dict[str, Any]) -> Record:
+    """Put a record's messages into the tier, under the record's own job, without answering them."""
+    record = decode(event["Records"][0]["body"])
+    key = record.request.key
+    service.parts.tiers.tiers[0].accept_again(record.request, job_id=record.job_id, spare_id=key.new_job_id())
+    return record

@@ -1,0 +1,72 @@
+"""The worker function has deliveries attempted; the schedule looks for those that are due."""
+
+import time
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from message_handler.domain.conversations import ConversationKey
+from message_handler.queue.sqs import SqsQueue
+from tests.unit.service import CANARY, KEY, Service
+
+DELIVERIES = "https://sqs.example/1/stack-DeliveryQueue"
+
+
+@dataclass
+class Recorded:
+    """In place of deliveries, which need a Postgres: what they were asked for."""
+
+    error: Exception | None = None
+    delivered: list[tuple[ConversationKey, float]] = field(default_factory=list)
+    swept: int = 0
+
+    def deliver(self, key: ConversationKey, deadline: float) -> None:
+        if self.error:
+            raise self.error
+        self.delivered.append((key, deadline))
+
+    def sweep(self) -> None:
+        self.swept += 1
+
+
+def test_a_delivery_record_has_its_conversation_delivered_in_the_functions_time(service: Service) -> None:
+    service.use(worker=replace(service.parts.worker, deliveries=(asked := Recorded())))
+    before = time.time()
+    assert service.invoke("worker", service.event("worker-delivery")) == {"batchItemFailures": []}
+    ((key, deadline),) = asked.delivered
+    assert key == KEY
+    assert before + 100 < deadline < time.time() + 120
+
+
+def test_one_that_crashes_is_left_to_the_sweep(service: Service, sqs: SqsQueue, changed: list[dict[str, Any]]) -> None:
+    settings = service.parts.settings.model_copy(update={"delivery_queue_url": DELIVERIES})
+    crashing = replace(service.parts.worker, deliveries=Recorded(KeyError(CANARY)))
+    service.use(single_try_queue=sqs, settings=settings, worker=crashing)
+    assert service.invoke("worker", service.event("worker-delivery")) == {"batchItemFailures": []}
+    assert [line["error"] for line in service.output.logs if line["level"] == "ERROR"] == ["KeyError"]
+    assert changed == []
+
+
+def test_one_that_nobody_can_read_is_not_looked_for_in_the_other_queue(
+    service: Service, sqs: SqsQueue, changed: list[dict[str, Any]]
+) -> None:
+    settings = service.parts.settings.model_copy(update={"delivery_queue_url": DELIVERIES})
+    service.use(single_try_queue=sqs, settings=settings)
+    event = service.event("worker-delivery")
+    (record,) = event["Records"]
+    record["body"] = "{"
+    assert service.invoke("worker", event) == {"batchItemFailures": [{"itemIdentifier": record["messageId"]}]}
+    assert changed == []
+
+
+def test_without_postgres_there_is_nothing_to_deliver(service: Service) -> None:
+    assert service.invoke("worker", service.event("worker-delivery")) == {"batchItemFailures": []}
+    shown = service.http("admin", service.event("admin-dead-letters"))
+    assert (shown.status, shown.body) == (200, {"deliveries": []})
+    redriven = service.http("admin", service.event("admin-redrive-dead-letters"))
+    assert (redriven.status, redriven.body) == (200, {"redriven": 0})
+
+
+def test_the_schedule_sweeps_deliveries_too(service: Service) -> None:
+    service.use(deliveries=(asked := Recorded()))
+    service.invoke("admin", service.event("admin-schedule"))
+    assert asked.swept == 1
