@@ -103,7 +103,10 @@ class JobMessage(Answer):
 
 
 class Job(fields_of_job("view")):  # type: ignore[misc]  # made of the declarations
-    """One answer in the making, or as it ended."""
+    """One answer in the making, or as it ended.
+
+    `degraded`: Postgres could not be asked. The job or a message may have ended already.
+    """
 
     conversation_id: Text
     status: Literal["pending", "processing", "completed", "failed", "cancelled"]
@@ -112,6 +115,7 @@ class Job(fields_of_job("view")):  # type: ignore[misc]  # made of the declarati
     answered_by: JobId | None
     progress: Progress
     reply: Reply | None
+    degraded: Literal[True] = True
 
 
 class Turn(Answer):

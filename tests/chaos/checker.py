@@ -348,6 +348,8 @@ def _changed(index: _Index) -> Iterator[Violation]:
     ends: dict[str, tuple[str, str | None, str | None]] = {}
     for event in sorted(index.history.seen, key=lambda event: event.at):
         end = (event.status, event.reply, event.error)
+        if event.degraded and event.status not in ENDED:
+            continue  # it says itself that the job may have ended
         if event.job_id in ends and end != ends[event.job_id] and not index.is_excused(event.job_id):
             what = f"job {event.job_id} had ended as {ends[event.job_id][0]} and then was {event.status}"
             yield Violation("10 changed", what, event.conversation, (), (event.job_id,))
@@ -357,6 +359,8 @@ def _changed(index: _Index) -> Iterator[Violation]:
         ended: dict[str, str] = {}
         for look in looks:
             for told in look.messages:
+                if look.degraded and not told.ended:
+                    continue
                 before = ended.get(told.message_id, told.status)
                 if before != told.status and not index.is_excused(job_id, told.job_id):
                     what = f"job {job_id} said that {told.message_id} was {before}, and then {told.status}"

@@ -63,6 +63,7 @@ class Platform:
             answer["superseded_by"],
             tuple(Told(**told) for told in answer["messages"]),
             message_id,
+            bool(answer.get("degraded")),
         )
         self._history.seen.append(event)
         return event

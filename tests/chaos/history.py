@@ -85,7 +85,10 @@ class Told:
 
 @dataclass(frozen=True)
 class Seen:
-    """A job as the API showed it. `asked_for` is the message that the client asked for, if for one."""
+    """A job as the API showed it. `asked_for` is the message that the client asked for, if for one.
+
+    `degraded`: the API said that it could not ask Postgres, so what it shows may be older than what it showed before.
+    """
 
     at: float
     conversation: str
@@ -96,6 +99,7 @@ class Seen:
     superseded_by: str | None = None
     messages: tuple[Told, ...] = ()
     asked_for: str | None = None
+    degraded: bool = False
 
     def says(self, message_id: str) -> Told | None:
         """What it tells somebody who waits for this message: how that ended; None while it waits.
@@ -108,7 +112,8 @@ class Seen:
 
     def __str__(self) -> str:
         messages = "".join(f", {told.message_id} {told.status}" for told in self.messages)
-        return f"GET job {self.job_id}: {self.status}, superseded by {self.superseded_by}{messages}"
+        degraded = ", degraded" if self.degraded else ""
+        return f"GET job {self.job_id}: {self.status}, superseded by {self.superseded_by}{messages}{degraded}"
 
 
 @dataclass(frozen=True)

@@ -78,6 +78,15 @@ def test_a_good_history_has_no_violation() -> None:
     assert check(good()) == []
 
 
+def test_a_look_that_says_it_could_not_ask_may_be_older_than_the_one_before() -> None:
+    history = polled(good())
+    open_again = (told("m0", "pending"), told("m1", "processing"))
+    history.seen.append(Seen(8, "c", "J0", "processing", messages=open_again, degraded=True))
+    assert check(history) == []
+    history.seen.append(Seen(9, "c", "J0", "processing", messages=open_again))
+    assert {violation.promise for violation in check(history)} == {"10 changed"}
+
+
 def lost(history: History) -> None:
     history.settled = [row for row in history.settled if row.message_id != "m2"]
     history.turns = history.turns[:3]

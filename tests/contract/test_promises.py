@@ -302,6 +302,23 @@ class TestClients:
         shown = world.jobs.wait_for(told(world, "m0"), 0, "m0")
         assert shown["messages"][0]["status"] == "answered"
 
+    def test_what_is_shown_while_postgres_is_away_is_marked_for_it_may_have_ended(self, world: World) -> None:
+        """Redis comes back as it was before the answer, and then Postgres goes away."""
+        world.posts("m0")
+        before = asked_last(world)
+        world.settles()
+        job_id = told(world, "m0")
+        world.tier_lost()
+        with world.steps.silently():
+            world.tier.accept_again(before, job_id=job_id, spare_id=world.key.new_job_id())
+        assert "degraded" not in world.jobs.wait_for(job_id, 0)
+        world.postgres(away=True)
+        shown = world.jobs.wait_for(job_id, 0)
+        assert (shown["status"], shown["degraded"]) == ("pending", True)
+        world.postgres(away=False)
+        shown = world.jobs.wait_for(job_id, 0)
+        assert (shown["status"], shown.get("degraded")) == ("completed", None)
+
     def test_a_message_that_was_not_promised_it_is_not_found(self, world: World) -> None:
         world.posts("m0")
         with pytest.raises(NotFound, match="message_id"):

@@ -16,7 +16,7 @@ from message_handler.domain.identifiers import DEFAULT_PLATFORM, shard_of_job
 from message_handler.domain.jobs import Job, JobStatus
 from message_handler.intake.intake import Intake
 from message_handler.intake.requests import request_of
-from message_handler.ports.archive import Archive
+from message_handler.ports.archive import Archive, Settled
 from message_handler.ports.queue import Queue
 from message_handler.ports.tier import Tier
 from message_handler.queue.wake import wake
@@ -50,11 +50,12 @@ class MessageState:
         return self.status not in ("pending", "processing")
 
 
-def job_view(job: Job, messages: Sequence[MessageState], *, now: float) -> dict[str, Any]:
+def job_view(job: Job, messages: Sequence[MessageState], *, now: float, degraded: bool = False) -> dict[str, Any]:
     """A job as `GET /jobs/{job_id}` shows it, with these messages.
 
     Times are RFC 3339 in UTC, `progress.seconds` is its age in the run. `answered_by` is the job in which all of the
-    messages ended; None while one is open, or where they ended in several.
+    messages ended; None while one is open, or where they ended in several. `degraded`: Postgres could not be asked.
+    The tier may not have heard yet how the job or a message ended.
     """
     ends = {message.job_id if message.ended else None for message in messages}
     status = _shown_status(job)
@@ -66,6 +67,7 @@ def job_view(job: Job, messages: Sequence[MessageState], *, now: float) -> dict[
         "answered_by": ends.pop() if len(ends) == 1 else None,
         "progress": _progress_view(job, status, now),
         "reply": {"role": "assistant", "content": job.reply} if job.reply is not None else None,
+        **({"degraded": True} if degraded else {}),
     }
 
 
@@ -124,6 +126,10 @@ class BackgroundJobManager:
         Of an ended job Postgres knows best: a successor may have been added to it, and a tier that forgot it
         may be about to give its name to a message that it was promised.
         """
+        return self._find(job_id)[0]
+
+    def _find(self, job_id: str) -> tuple[Job, bool]:
+        """The job, and whether Postgres could not be asked: then it may have ended already. Raises as `find` does."""
         if shard_of_job(job_id) is None:
             raise NotFound("there is no such job", field="job_id")
         away = None
@@ -136,12 +142,12 @@ class BackgroundJobManager:
         except Unavailable:
             if job is None:
                 raise
-            return job
+            return job, True
         found = archived if archived and (archived.status.ended or job is None) else job
         if found and found is archived and not found.status.ended:
             found = end_answered(self._archive, found)
         if found:
-            return found
+            return found, False
         if away:
             raise away
         raise NotFound("there is no such job", field="job_id")
@@ -163,7 +169,7 @@ class BackgroundJobManager:
     def get_job_status(self, job_id: str) -> dict[str, Any] | None:
         """The job as `GET /jobs/{job_id}` shows it, or None."""
         try:
-            return self.view(self.find(job_id))
+            return self.wait_for(job_id, 0)
         except NotFound:
             return None
 
@@ -174,7 +180,7 @@ class BackgroundJobManager:
         """
         clock = self._intake.clock
         until, pause = clock() + seconds, 0.05
-        job = self.find(job_id)
+        job, degraded = self._find(job_id)
         while not self._is_over(job, message_id) and (left := until - clock()) > 0:
             time.sleep(min(pause, left))
             pause = min(2 * pause, 0.4)
@@ -182,18 +188,26 @@ class BackgroundJobManager:
             live = None
             with suppress(Unavailable):
                 live = self._live(job_id)
-            job = live if live and not live.status.ended else self.find(job_id)
-        return self.view(job, message_id)
+            if live and not live.status.ended:
+                job = live
+            else:
+                job, degraded = self._find(job_id)
+        return self._view(job, message_id, degraded)
 
     def _is_over(self, job: Job, message_id: str | None) -> bool:
-        return job.status.ended if message_id is None else self._messages(job, message_id)[0].ended
+        return job.status.ended if message_id is None else self._messages(job, message_id)[0][0].ended
 
-    def view(self, job: Job, message_id: str | None = None) -> dict[str, Any]:
-        """The job as it is shown, with all of its messages or one. Raises NotFound for one that was not promised it."""
-        return job_view(job, self._messages(job, message_id), now=self._intake.clock())
+    def view(self, job: Job) -> dict[str, Any]:
+        """The job as it is shown, with all of its messages."""
+        return self._view(job, None, degraded=False)
 
-    def _messages(self, job: Job, message_id: str | None) -> list[MessageState]:
-        """What has become of the messages that were promised the job."""
+    def _view(self, job: Job, message_id: str | None, degraded: bool) -> dict[str, Any]:
+        """With all of its messages or one. Raises NotFound for a message that was not promised the job."""
+        messages, known = self._messages(job, message_id)
+        return job_view(job, messages, now=self._intake.clock(), degraded=degraded or not known)
+
+    def _messages(self, job: Job, message_id: str | None) -> tuple[list[MessageState], bool]:
+        """What has become of the messages that were promised the job, and whether Postgres could be asked."""
         own = {id_: message.message_id for message in job.messages for id_ in message.ids}
         # What left the job is told by the line alone, until the job that it went to has a fence.
         line = [(other, message) for other in self._line(job) for message in other.messages]
@@ -205,11 +219,11 @@ class BackgroundJobManager:
             message.message_id: MessageState(message.message_id, _shown_status(other).value, other.job_id)
             for other, message in reversed(line)
         }
-        try:
-            settled = self._archive.settled(job.key, ids)
-            known = not (job.unarchived or self._archive.name == "none")
-        except Unavailable:
-            settled, known = {}, False
+        settled: dict[str, Settled] = {}
+        asked = False
+        with suppress(Unavailable):
+            settled, asked = self._archive.settled(job.key, ids), True
+        known = asked and not job.unarchived and self._archive.name != "none"
         if not known and job.status.ended and (job.status is not JobStatus.CANCELLED or not job.superseded_by):
             # Its own end is what is known of its messages.
             kind = "answered" if job.status is JobStatus.COMPLETED else job.status.value
@@ -218,7 +232,7 @@ class BackgroundJobManager:
         states |= {id_: MessageState(id_, end.kind, end.job_id) for id_, end in settled.items()}
         if message_id is not None and ids[0] not in {*own, *job.promised, *told, *settled}:
             raise NotFound("the job was not promised for this message", field="message_id")
-        return [states.get(id_) or MessageState(id_, "pending", job.job_id) for id_ in ids]
+        return [states.get(id_) or MessageState(id_, "pending", job.job_id) for id_ in ids], asked
 
     def _line(self, job: Job) -> list[Job]:
         """What waits in its conversation, on all tiers that are there."""
