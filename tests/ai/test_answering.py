@@ -15,11 +15,12 @@ from message_handler.ai import answering as answering_module
 from message_handler.ai.chat_completions import ChatCompletions
 from message_handler.ai.failures import ProviderFailure
 from message_handler.ai.port import AI, Completion
+from message_handler.ai.providers import Tools, ai_of
 from message_handler.domain.errors import AIError, SettingsError, Unavailable
 from message_handler.domain.jobs import Usage
 from message_handler.drivers.secrets import Secrets
 from message_handler.settings import Settings
-from message_handler.wiring import _ai, _egress, build
+from message_handler.wiring import _egress, build
 from tests.ai.conftest import TOKEN, prompt
 from tests.ai.server import Exchange, Script, Server, fails, says
 from tests.ai.test_chat_completions import _date, at, record
@@ -47,7 +48,7 @@ def other() -> Iterator[Server]:
 
 
 def ai(core_ai: dict[str, Any], fallback: dict[str, Any] | None = None) -> AI:
-    return _ai(core_ai | {"fallback": fallback}, SETTINGS, _egress(SETTINGS), Secrets(literals=True))
+    return ai_of(core_ai | {"fallback": fallback}, Tools(SETTINGS, _egress(SETTINGS), Secrets(literals=True)))
 
 
 def complete(

@@ -104,8 +104,7 @@ def refuses(status: int, code: str, **headers: str) -> Script:
 def ask(
     model: str = MODEL, meta_data: dict[str, Any] | None = None, watch: Any = lambda _: None, **asked: Any
 ) -> Completion:
-    core_ai = {"core_ai_id": "b", "api_endpoint": f"bedrock://{model}", "meta_data": meta_data or {}}
-    return Bedrock(core_ai).ask(prompt(**asked), watch, Limits.of(60, 60))
+    return Bedrock(model, meta_data or {}).ask(prompt(**asked), watch, Limits.of(60, 60))
 
 
 def failure(server: Server, script: Script, **asked: Any) -> ProviderFailure:

@@ -39,9 +39,12 @@ def record(url: str, **fields: Any) -> dict[str, Any]:
     }
 
 
-def ask(core_ai: dict[str, Any], egress: Egress | None = None, **asked: Any) -> Completion:
-    egress = egress or Egress([], allow_loopback=True)
-    return ChatCompletions(core_ai, egress, Secrets(literals=True)).ask(prompt(**asked), lambda _: None, LIMITS)
+def provider(core_ai: dict[str, Any], secrets: Secrets, egress: Egress = EGRESS) -> ChatCompletions:
+    return ChatCompletions(core_ai, core_ai["api_endpoint"], egress, secrets)
+
+
+def ask(core_ai: dict[str, Any], egress: Egress = EGRESS, **asked: Any) -> Completion:
+    return provider(core_ai, Secrets(literals=True), egress).ask(prompt(**asked), lambda _: None, LIMITS)
 
 
 def failure(server: Server, script: Script, **fields: Any) -> ProviderFailure:
@@ -135,7 +138,7 @@ def test_without_the_token_that_it_needs_nothing_is_sent(server: Server) -> None
 def test_a_token_that_is_written_out_is_not_sent_where_none_may_be(server: Server) -> None:
     core_ai = record(server.url, auth_token=TOKEN, auth_host=at(server))
     with pytest.raises(ProviderFailure) as failed:
-        ChatCompletions(core_ai, EGRESS, Secrets()).ask(prompt(), lambda _: None, LIMITS)
+        provider(core_ai, Secrets()).ask(prompt(), lambda _: None, LIMITS)
     assert (failed.value.code, failed.value.again) == ("ai_credentials_missing", False)
     assert server.calls == []
 
@@ -162,7 +165,7 @@ class TestRotation:
 
     def ask(self, server: Server, arn: str, secrets: Secrets) -> Completion:
         core_ai = record(server.url, auth_token=arn, auth_host=at(server))
-        return ChatCompletions(core_ai, EGRESS, secrets).ask(prompt(), lambda _: None, LIMITS)
+        return provider(core_ai, secrets).ask(prompt(), lambda _: None, LIMITS)
 
     def tokens(self, server: Server) -> list[str]:
         return [call.headers["authorization"].removeprefix("Bearer ") for call in server.calls]
@@ -206,7 +209,7 @@ class TestRotation:
         server.scripts = [fails(401), Exchange.stall]
         core_ai = record(server.url, auth_token=arn, auth_host=at(server))
         with pytest.raises(ProviderFailure) as failed:
-            ChatCompletions(core_ai, EGRESS, secrets).ask(prompt(), lambda _: None, Limits(0.5, 0.5, 1.0))
+            provider(core_ai, secrets).ask(prompt(), lambda _: None, Limits(0.5, 0.5, 1.0))
         assert failed.value.code == "ai_timeout"
         assert server.calls[1].closed.wait(5)
 
@@ -327,9 +330,7 @@ def test_a_character_that_comes_in_two_halves_is_one_and_a_half_alone_is_none(se
 
     seen: list[str] = []
     server.scripts = [halves]
-    said = ChatCompletions(record(server.url), Egress([], allow_loopback=True), Secrets()).ask(
-        prompt(), seen.append, LIMITS
-    )
+    said = provider(record(server.url), Secrets()).ask(prompt(), seen.append, LIMITS)
     assert said.text == "Well \U0001f642, \ufffd "
     for text in (*seen, said.text):
         assert "\0" not in text

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from pg8000.native import Connection
 
-from message_handler.ai.answering import Answering, Provider
+from message_handler.ai.answering import AICore, Answering
 from message_handler.ai.failures import ProviderFailure
-from message_handler.ai.port import Completion, Prompt, Watch, model_of
+from message_handler.ai.port import Completion, Prompt, Watch
+from message_handler.ai.providers import provider_of
 from message_handler.ai.watched import Limits
 from message_handler.archive.postgres import PostgresArchive
 from message_handler.archive.postgres_retention import PostgresRetention
@@ -98,7 +99,7 @@ class TestWhatIsPinned:
         def answers(prompt: Prompt, watch: Watch, limits: Limits) -> Completion:
             return Completion("Rest.")
 
-        ai = Answering([Provider("gpt", 30.0, fails), Provider("spare", 30.0, answers)])
+        ai = Answering([AICore("gpt", 30.0, fails), AICore("spare", 30.0, answers)])
         world.worker = replace(world.worker, ai=lambda _: ai)
         assert answered(world).provenance == Provenance("nurse", 3, "spare", 7, None, simulated=True)
 
@@ -154,7 +155,8 @@ class TestWhatIsPinned:
 )
 def test_the_model_is_that_which_the_endpoint_is_asked_for(endpoint: str, named: str | None, model: str | None) -> None:
     meta_data = {"model": named} if named else {}
-    assert model_of({"api_endpoint": endpoint, "meta_data": meta_data}) == model
+    core_ai = {"api_endpoint": endpoint, "meta_data": meta_data}
+    assert provider_of(core_ai).model(core_ai) == model
 
 
 class TestWhereItIsShown:

@@ -52,7 +52,7 @@ GUARDS = (
     guard(
         "a token that a provider refuses is asked for again",
         "ai/test_chat_completions.py::TestRotation::test_the_patient_notices_nothing",
-        "ai/chat_completions.py",
+        "ai/http_provider.py",
         "failure.status != _UNAUTHORIZED or",
         "True or",
     ),

@@ -186,6 +186,7 @@ class BotConfigService:
         if configuration is None:
             return None
         # Its models cost a start 12 ms, and most find what another process has shared.
+        from message_handler.ai.providers import provider_of
         from message_handler.configuration.records import usable
         from message_handler.drivers.egress import is_at
 
@@ -205,7 +206,10 @@ class BotConfigService:
             part["meta_data"], left_out = usable(kind, part["meta_data"])
             self._warn(bot_id, left_out)
         for kind, part in parts:
-            if kind == "core_ai" and part["auth_token"] and not is_at(part["api_endpoint"], part.get("auth_host")):
+            if kind != "core_ai" or not part["auth_token"]:
+                continue
+            url = provider_of(part).url(part)
+            if url is None or not is_at(url, part.get("auth_host")):
                 part.update(auth_token=None, auth_required=True)
                 self._warn(bot_id, ["auth_token"])
         return unredacted(configuration)

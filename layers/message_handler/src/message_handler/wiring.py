@@ -26,8 +26,6 @@ from message_handler.settings import Settings
 from message_handler.tiers.failover import Failover
 
 if TYPE_CHECKING:
-    from message_handler.ai.answering import Ask
-    from message_handler.ai.port import AI, Completion
     from message_handler.configuration.admin import ConfigurationAdmin
     from message_handler.delivery.deliveries import Deliveries
     from message_handler.domain.records import AnyRecord, Outcome
@@ -131,12 +129,14 @@ class _Building:
         return self.whole().worker.process(record, time.time() + run_seconds, receive_count)
 
     def _finished(self) -> Parts:
+        from message_handler.ai.providers import Tools, ai_of
         from message_handler.delivery.deliveries import Deliveries
         from message_handler.worker.worker import Worker
 
         shared, stores = self.intake, _stores(self.database, self.intake.archive)
         settings, queue = shared.settings, shared.queue
         egress, secrets = _egress(settings), _secrets(settings)
+        tools = Tools(settings, egress, secrets)
         single_try = _single_try_client() if settings.job_queue_url else None
         single_try_queue = (
             SqsQueue(single_try, settings.job_queue_url) if single_try and settings.job_queue_url else None
@@ -154,7 +154,7 @@ class _Building:
             shared.archive,
             queue,
             shared.bots,
-            lambda core_ai: _ai(core_ai, settings, egress, secrets),
+            lambda core_ai: ai_of(core_ai, tools),
             settings,
             meter=self.meter,
             deliveries=deliveries,
@@ -287,44 +287,3 @@ def _secrets(settings: Settings) -> Secrets:
     from message_handler.drivers.secrets import Secrets
 
     return Secrets(settings.secrets_prefix, literals=settings.allow_literal_secrets)
-
-
-def _ai(core_ai: dict[str, Any], settings: Settings, egress: Egress, secrets: Secrets) -> AI:
-    """The AI that a configuration asks for, with the one that answers where the first does not."""
-    from message_handler.ai.answering import Answering, Provider
-
-    records = [core_ai, *filter(None, [core_ai.get("fallback")])]
-    return Answering(
-        [
-            Provider(
-                record["core_ai_id"],
-                float(record["timeout_seconds"] or settings.ai_timeout),
-                _ask(record, settings, egress, secrets),
-            )
-            for record in records
-        ]
-    )
-
-
-def _ask(core_ai: dict[str, Any], settings: Settings, egress: Egress, secrets: Secrets) -> Ask:
-    scheme = core_ai["api_endpoint"].partition("://")[0].lower()
-    if scheme in ("https", "http"):  # whether it may be http, the egress knows
-        from message_handler.ai.chat_completions import ChatCompletions
-
-        return ChatCompletions(core_ai, egress, secrets).ask
-    if scheme == "bedrock":
-        from message_handler.ai.bedrock import Bedrock
-
-        return Bedrock(core_ai).ask
-    if scheme == "simulated":
-        from message_handler.ai.simulated import SimulatedAI
-
-        simulated = SimulatedAI(settings.simulated_ai_delay_ms)
-        return lambda prompt, watch, _limits: simulated.complete(prompt, watch)
-
-    from message_handler.ai.failures import ProviderFailure
-
-    def unsupported(*_: object) -> Completion:
-        raise ProviderFailure("ai_unsupported")
-
-    return unsupported

@@ -25,8 +25,8 @@ type Ask = Callable[[Prompt, Watch, Limits], Completion]
 
 
 @dataclass(frozen=True, slots=True)
-class Provider:
-    """A provider as configured; `timeout` is what it may take in seconds, with all tries."""
+class AICore:
+    """An AI core, ready to be asked. `timeout`: the seconds that all its tries together may take."""
 
     core_ai_id: str | None
     timeout: float
@@ -35,21 +35,21 @@ class Provider:
 
 @dataclass(frozen=True, slots=True)
 class Answering:
-    """Answers from the first provider, or from the next if the first gives none."""
+    """Answers from the first AI core, or from the next one if the first gives no answer."""
 
-    providers: Sequence[Provider]
+    cores: Sequence[AICore]
 
     def complete(self, prompt: Prompt, watch: Watch) -> Completion:
-        """The whole reply. Raises the first provider's AIError if none of them gives one."""
+        """The whole reply. Raises the first core's AIError if no core gives a reply."""
         end = time.monotonic() + prompt.timeout
         watched = _Watched(watch)
         first: AIError | None = None
-        for number, provider in enumerate(self.providers):
-            total = min(provider.timeout, end - time.monotonic())
+        for number, core in enumerate(self.cores):
+            total = min(core.timeout, end - time.monotonic())
             if total <= 0:
                 break
             try:
-                completion = _tried(provider, prompt, watched, total, tries=1 if number else _TRIES)
+                completion = _tried(core, prompt, watched, total, tries=1 if number else _TRIES)
                 return replace(completion, by_fallback=number > 0)
             except AIError as error:
                 if watched.stopped:
@@ -73,12 +73,12 @@ class _Watched:
             raise
 
 
-def _tried(provider: Provider, prompt: Prompt, watch: _Watched, total: float, tries: int) -> Completion:
+def _tried(core: AICore, prompt: Prompt, watch: _Watched, total: float, tries: int) -> Completion:
     end = time.monotonic() + total
     for number in range(tries):
         left = end - time.monotonic()
         try:
-            return _asked(provider, replace(prompt, timeout=left), watch, Limits.of(total, left))
+            return _asked(core, replace(prompt, timeout=left), watch, Limits.of(total, left))
         except AIError as error:
             if watch.stopped:
                 raise
@@ -88,7 +88,7 @@ def _tried(provider: Provider, prompt: Prompt, watch: _Watched, total: float, tr
                 extra={
                     "code": error.code,
                     "status": getattr(error, "status", None),
-                    "core_ai_id": provider.core_ai_id,
+                    "core_ai_id": core.core_ai_id,
                     "correlation_id": prompt.correlation_id,
                 },
             )
@@ -101,20 +101,20 @@ def _tried(provider: Provider, prompt: Prompt, watch: _Watched, total: float, tr
     raise AssertionError("unreachable")
 
 
-def _asked(provider: Provider, prompt: Prompt, watch: _Watched, limits: Limits) -> Completion:
+def _asked(core: AICore, prompt: Prompt, watch: _Watched, limits: Limits) -> Completion:
     """One try. Whatever breaks in a provider becomes a ProviderFailure, so that its fallback is asked.
 
     What `watch` raises passes through.
     """
     try:
-        return provider.ask(prompt, watch, limits)
+        return core.ask(prompt, watch, limits)
     except Exception as error:
         if watch.stopped or isinstance(error, AIError):
             raise
         # Its type and place alone: the text of a foreign error may quote the prompt.
         place = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{place.filename.rsplit('/', 1)[-1]}:{place.lineno} {place.name}"
-        extra = {"error": type(error).__name__, "where": where, "core_ai_id": provider.core_ai_id}
+        extra = {"error": type(error).__name__, "where": where, "core_ai_id": core.core_ai_id}
         _log.error("the AI broke", extra=extra)
         raise ProviderFailure("ai_failed") from None
 

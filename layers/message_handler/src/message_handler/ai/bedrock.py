@@ -44,12 +44,13 @@ _making = threading.Lock()
 
 @dataclass(frozen=True, slots=True)
 class Bedrock:
-    """One `core_ai` record whose `api_endpoint` is ``bedrock://`` and a model's id or an inference profile's ARN.
+    """One AI core. `model` is a model's id or an inference profile's ARN.
 
-    Credentials and region (unless `meta_data` names one) are the function's own.
+    Credentials are the function's own, and so is the region unless `meta_data` names one.
     """
 
-    core_ai: dict[str, Any]
+    model: str
+    meta_data: dict[str, Any]
 
     def ask(self, prompt: Prompt, watch: Watch, limits: Limits) -> Completion:
         """One try. Raises ProviderFailure."""
@@ -64,7 +65,7 @@ class Bedrock:
             with ExitStack() as connection:
                 _current.call = (line, limits, connection)
                 with _making:  # boto3's own session is for one thread
-                    bedrock = _client(self.core_ai["meta_data"].get("region"))
+                    bedrock = _client(self.meta_data.get("region"))
                 answer = bedrock.converse_stream(**self._request(prompt))
                 yield ""
                 try:
@@ -91,21 +92,21 @@ class Bedrock:
             raise ProviderFailure("ai_refused_request") from None
 
     def _request(self, prompt: Prompt) -> dict[str, Any]:
-        meta_data = self.core_ai["meta_data"]
+        meta_data = self.meta_data
         inference = {
             "maxTokens": meta_data.get("max_completion_tokens") or meta_data.get("max_tokens"),
             "temperature": meta_data.get("temperature"),
             "topP": meta_data.get("top_p"),
         }
         return {
-            "modelId": self.core_ai["api_endpoint"].removeprefix("bedrock://"),
+            "modelId": self.model,
             "system": [{"text": system_of(prompt, meta_data)}],
             "messages": [{"role": role, "content": [{"text": text}]} for role, text in turns_of(prompt)],
             "inferenceConfig": {name: value for name, value in inference.items() if value is not None},
         }
 
     def _read(self, events: Any) -> Generator[str, None, Completion]:
-        reply = Reply.limited(self.core_ai["meta_data"])
+        reply = Reply.limited(self.meta_data)
         stopped, usage = None, None
         for event in events:
             text = event.get("contentBlockDelta", {}).get("delta", {}).get("text", "")

@@ -22,7 +22,7 @@ _MESSAGES = {
     "ai_truncated": "The AI's answer was cut at its token limit: raise the AI core's max_tokens.",
     "ai_refused": "The AI, or a filter of its provider, refused to answer.",
     "ai_credentials_missing": "The AI's credentials are missing, can't be read, aren't allowed, or for another host.",
-    "ai_unsupported": "This AI endpoint is not supported: use https:// or bedrock://.",
+    "ai_unsupported": "No AI provider has the scheme of the AI core's endpoint: write the endpoint anew.",
     "ai_address_refused": "Nothing may be sent to the AI's address: check EGRESS_ALLOWED_HOSTS.",
 }
 

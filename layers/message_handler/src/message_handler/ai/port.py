@@ -45,17 +45,6 @@ class Completion:
     by_fallback: bool = False
 
 
-def model_of(core_ai: dict[str, Any]) -> str | None:
-    """The model that a `core_ai` record asks; None for the simulated AI. Azure names it in a deployment's address."""
-    scheme, _, rest = core_ai["api_endpoint"].partition("://")
-    if scheme.lower() == "bedrock":
-        return str(rest)
-    if scheme.lower() == "simulated":
-        return None
-    _, _, deployment = rest.partition("/deployments/")
-    return core_ai["meta_data"].get("model") or deployment.partition("?")[0].partition("/")[0] or None
-
-
 class AI(Protocol):
     """Answers a prompt."""
 

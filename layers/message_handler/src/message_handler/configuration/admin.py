@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from message_handler.ai.providers import provider_of
 from message_handler.configuration.records import KINDS, parse_record, usable
 from message_handler.configuration.redaction import REDACTED, redacted, redacted_change
 from message_handler.domain.conversations import DEFAULT_BOT
@@ -78,8 +79,10 @@ class ConfigurationAdmin:
             raise NotFound("there is no such platform", field="platform_id")
         ids = {KINDS[kind].id_field: id_} | ({"platform_id": platform_id} if kind == "bots" else {})
         record = parse_record(kind, body, ids)
-        self._check_address(record, "api_endpoint")
-        self._check_address(record, "base_url")
+        if kind == "core_ai":
+            self._check_address(provider_of(record).url(record), "api_endpoint")
+        if kind == "platforms":
+            self._check_address(record["base_url"], "base_url")
 
         def step(records: Records) -> tuple[bool, dict[str, Any], list[str]]:
             if kind != "platforms" and records.get("platforms", platform_id) is None:
@@ -116,9 +119,8 @@ class ConfigurationAdmin:
         # What may be deleted answers nobody but, if it is one, as a bot.
         self.refresh(platform_id, [id_] if kind == "bots" else [])
 
-    def _check_address(self, record: dict[str, Any], field: str) -> None:
-        url = record.get(field)
-        if url is None or (field == "api_endpoint" and url.startswith(("simulated://", "bedrock://"))):
+    def _check_address(self, url: str | None, field: str) -> None:
+        if url is None:
             return
         try:
             self.egress.check(url)
@@ -210,7 +212,8 @@ def _check_fallback(record: dict[str, Any], records: Records) -> None:
 def _with_token(record: dict[str, Any], stored: dict[str, Any] | None) -> dict[str, Any]:
     """The record with its token, and the host that the token is for."""
     token = record["auth_token"]
-    host = host_of(record["api_endpoint"]) if token else None
+    url = provider_of(record).url(record)
+    host = host_of(url) if token and url else None
     if token == REDACTED:
         if stored is None or stored["auth_token"] is None:
             raise InvalidRequest("stands for a stored token, and none is stored", field="auth_token")

@@ -17,6 +17,7 @@ from pydantic import Field, ValidationError, field_validator
 from pydantic_core import PydanticCustomError
 from pydantic_core.core_schema import ValidationInfo
 
+from message_handler.ai.providers import MODEL, check_core_ai
 from message_handler.configuration.redaction import REDACTED
 from message_handler.domain.double_texting import DoubleTexting
 from message_handler.domain.errors import InvalidRequest
@@ -28,14 +29,13 @@ _WEBHOOK_SECRET = "whsec_"  # noqa: S105  how Standard Webhooks' secrets begin
 
 _LANGUAGE = r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$"
 _TOKEN = r"^[!-~]{1,4096}$"  # noqa: S105  what one looks like
-_MODEL = r"^[!-~]{1,512}$"
 _REGION = r"^[a-z]{2}(-[a-z]+)+-[0-9]{1,2}$"
 #: RFC 3986's characters of a path and a query. `//` would name another host.
 _PATH = r"^/([A-Za-z0-9._~!$&'()*+,;=:@%-][A-Za-z0-9._~!$&'()*+,;=:@%/?-]{0,1000})?$"
 _ADVICE = {
     _LANGUAGE: "must be a language, such as vi or pt-BR",
     _TOKEN: "must be 1 to 4096 printable ASCII characters without spaces, or a Secrets Manager ARN",
-    _MODEL: "must be 1 to 512 printable ASCII characters without spaces",
+    MODEL: "must be 1 to 512 printable ASCII characters without spaces",
     _REGION: "must be an AWS region, such as eu-central-1",
     _PATH: "must be a path that starts with one /, such as /webhooks/messages",
 }
@@ -87,7 +87,7 @@ class BotMetaData(Strict):
 class CoreAIMetaData(Strict):
     """What a provider is asked for."""
 
-    model: Annotated[str, Field(pattern=_MODEL)] | None = None
+    model: Annotated[str, Field(pattern=MODEL)] | None = None
     temperature: Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] | None = None
     max_tokens: Tokens | None = None
@@ -190,31 +190,12 @@ def parse_record(kind: RecordKind, body: Any, ids: dict[str, str]) -> dict[str, 
     record = validated(KINDS[kind].record, body, _ADVICE).model_dump()
     record["meta_data"] = {name: value for name, value in record["meta_data"].items() if value is not None}
     if kind == "core_ai":
-        _check_core_ai(record)
+        if record["auth_required"] is None:
+            record["auth_required"] = record["auth_token"] is not None
+        check_core_ai(record)
     if kind == "platforms" and record["base_url"] is not None:
         _check_base_url(record["base_url"])
     return record | ids
-
-
-def _check_core_ai(record: dict[str, Any]) -> None:
-    """What depends on the endpoint, and on whether there is a token."""
-    scheme, _, rest = record["api_endpoint"].partition("://")
-    model, token = record["meta_data"].get("model"), record["auth_token"]
-    if scheme not in ("https", "http", "bedrock", "simulated") or "://" not in record["api_endpoint"]:
-        raise InvalidRequest("must start with https://, bedrock:// or simulated://", field="api_endpoint")
-    if not re.fullmatch(r"[^?#]*(\?api-version=[A-Za-z0-9.-]+)?", rest):
-        raise InvalidRequest("may have no query but api-version: it is shown to whoever reads it", field="api_endpoint")
-    if scheme == "bedrock" and not re.fullmatch(_MODEL, rest):
-        raise InvalidRequest("must be bedrock:// and a model's id or an inference profile's ARN", field="api_endpoint")
-    # Azure names the model in the address of its deployment.
-    if scheme in ("https", "http") and not model and "/deployments/" not in rest:
-        raise InvalidRequest("is missing: this endpoint wants to know which model", field="meta_data.model")
-    if record["auth_required"] is None:
-        record["auth_required"] = token is not None
-    if token and scheme in ("bedrock", "simulated"):
-        raise InvalidRequest("must be left out: this endpoint takes no token", field="auth_token")
-    if record["auth_required"] and not token and scheme in ("https", "http"):
-        raise InvalidRequest("is missing, where auth_required is true", field="auth_token")
 
 
 def _check_base_url(url: str) -> None:

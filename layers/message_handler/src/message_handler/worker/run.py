@@ -16,7 +16,8 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
-from message_handler.ai.port import AI, Completion, Prompt, Watch, model_of
+from message_handler.ai.port import AI, Completion, Prompt, Watch
+from message_handler.ai.providers import provider_of
 from message_handler.bot_config import BotConfigService
 from message_handler.domain import history
 from message_handler.domain.conversations import Turn
@@ -446,13 +447,14 @@ def _prompt(job: Job, fence: Fence | None, config: dict[str, Any], timeout: floa
 
 def _provenance(config: dict[str, Any], core_ai: dict[str, Any]) -> Provenance:
     """What is about to be asked. A configuration that an earlier version shared has no revision."""
+    provider = provider_of(core_ai)
     return Provenance(
         config["bot_id"],
         config.get("revision"),
         core_ai["core_ai_id"],
         core_ai.get("revision"),
-        model_of(core_ai),
-        simulated=core_ai["api_endpoint"].lower().startswith("simulated://"),
+        provider.model(core_ai),
+        simulated=provider.simulated,
     )
 
 
