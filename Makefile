@@ -55,7 +55,7 @@ test-guards: .venv/synced ## take the protocol's guards away one by one: each mu
 bench: .venv/synced $(BUILT) $(PEERS:%=.venv-peer-%/synced) ## measure how fast it is, about 5 minutes (ARGS="--only history"; ARGS=--help)
 	@exec .venv/bin/python -m benchmarks $(ARGS)
 
-screenshots: .venv/synced ## take the README's pictures of the console anew (wants Debian's chromium)
+screenshots: .venv/synced ## take the pages' pictures of the console anew (wants Debian's chromium)
 	@SCREENSHOTS=1 exec .venv/bin/python -m pytest tests/console/test_screenshots.py $(ARGS)
 
 lint: .venv/synced ## check style, formatting, types, imports, others' private names, and for what is dangerous

@@ -1,4 +1,4 @@
-"""The picture for the README: a bar for each ratio, as long as its share of the target. It has no scripts."""
+"""The picture for docs/performance.md: a bar for each ratio, as long as its share of the target. It has no scripts."""
 
 from __future__ import annotations
 

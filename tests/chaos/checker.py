@@ -11,11 +11,11 @@
     10 changed      an ended job, or a message's end, is seen otherwise afterwards
     11 leaked       a patient's words are where they must not be
 
-Invariant 4 (owned) can't be seen from outside: its tests stand with the tiers. What the README lists as not promised
-is no violation: the order of two messages in whose life Redis was lost or away; and what becomes of a reply that was
-given while both Redis and Postgres were away, or so shortly before that Postgres lacked it: a second one, another end
-of its job, a fence of a tier that forgot, or that its promised job tells it late. Postgres counts as away until it has
-what it lacked.
+Invariant 4 (owned) can't be seen from outside: its tests stand with the tiers. What docs/guarantees.md lists as not
+promised is no violation. That is the order of two messages while Redis was lost or away. It is also what becomes of a
+reply that was given while both Redis and Postgres were away, or so shortly before that Postgres lacked it: a second
+reply, another end of its job, a fence of a tier that forgot, or a promised job that tells the reply late. Postgres
+counts as away until it has what it lacked.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The README's pictures, taken of the running service: `make screenshots` writes them to docs/images.
+"""The pages' pictures, taken of the running service: `make screenshots` writes them to docs/images.
 
 Without SCREENSHOTS they are taken all the same, and thrown away, so that whoever changes the console hears of it here.
 """

@@ -18,7 +18,8 @@ from local.stack import LocalStack
 from local.tokens import Issuer
 from tests.authorisation import MARK, REFUSED, ROWS, Answer, Matrix, Name, Token
 from tests.integration.conftest import PATIENCE
-from tests.integration.test_readme import blocks, shell
+from tests.integration.test_pages import shell
+from tests.pages import blocks
 from tests.published import assert_published, body_of
 
 
@@ -127,7 +128,7 @@ def test_over_its_rate_a_tenant_is_told_when_to_come_again(
     assert matrix.ask("POST", resource, Token(matrix.b, "messages"), body).status == 202
 
 
-def test_a_token_is_made_and_used_as_the_readme_says(guarded: LocalStack) -> None:
+def test_a_token_is_made_and_used_as_the_page_says(guarded: LocalStack) -> None:
     (script,) = blocks("token")
     script = script.replace("http://127.0.0.1:3000", guarded.url).replace("clinic-a", f"clinic-{uuid.uuid4().hex}")
     *_, written, accepted = shell(re.sub(r"(-d '.*')$", r"\1; echo", script, flags=re.MULTILINE))

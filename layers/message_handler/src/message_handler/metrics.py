@@ -8,7 +8,7 @@ from typing import Literal
 
 Unit = Literal["Count", "Milliseconds", "None"]
 
-#: Every metric with its unit; the README says what each tells. None has a dimension that names a patient.
+#: Every metric with its unit; docs/monitoring.md says what each tells. None has a dimension that names a patient.
 UNITS: dict[str, Unit] = {
     "MessagesAccepted": "Count",
     "MessagesConsolidated": "Count",
