@@ -25,7 +25,7 @@ from pydantic import SecretStr
 from local.stores import Server
 from message_handler.domain.errors import MessageHandlerError, SettingsError, Unavailable
 from message_handler.drivers import aws
-from message_handler.drivers.credentials import KeptLogin, Login, elasticache_login, rds_login
+from message_handler.drivers.credentials import Login, SecretLogin, elasticache_login, rds_login
 from message_handler.drivers.postgres import Database
 from message_handler.drivers.postgres_connection import connector
 from message_handler.drivers.redis import connect
@@ -67,7 +67,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(SecretsManager, "read", counting)
     # A test rotates twice in a second.
-    monkeypatch.setattr("message_handler.drivers.credentials.AGAIN_SECONDS", 0.0)
+    monkeypatch.setattr("message_handler.drivers.credentials.REREAD_SECONDS", 0.0)
     return found
 
 
@@ -472,7 +472,7 @@ class TestKept:
     """The secret itself, apart from servers."""
 
     def test_it_is_read_when_it_is_needed_and_not_before(self, vault: Any, asked: list[str]) -> None:
-        login = KeptLogin(keep(vault, FIRST), "Postgres")
+        login = SecretLogin(keep(vault, FIRST), "Postgres")
         assert asked == []
         assert [login.login() for _ in range(3)] == [Login(USER, FIRST)] * 3
         assert len(asked) == 1
@@ -481,7 +481,7 @@ class TestKept:
     def test_what_is_refused_for_good_is_asked_for_once_a_second_at_most(self, vault: Any) -> None:
         now = [10.0]
         arn = keep(vault, FIRST)
-        login = KeptLogin(arn, "Postgres", clock=lambda: now[0])
+        login = SecretLogin(arn, "Postgres", clock=lambda: now[0])
         known = login.login()
         vault.put_secret_value(SecretId=arn, SecretString=written(SECOND))
         assert login.renewed(known) is None  # it was read just now
@@ -502,7 +502,7 @@ class TestKept:
 
         arn = keep(vault, FIRST)
         vault.delete_secret(SecretId=arn, ForceDeleteWithoutRecovery=True)
-        login = KeptLogin(arn, "Postgres", manager=Away(), clock=lambda: now[0])
+        login = SecretLogin(arn, "Postgres", manager=Away(), clock=lambda: now[0])
         for _ in range(3):
             with pytest.raises(Unavailable, match="Secrets Manager"):
                 login.login()
@@ -514,7 +514,7 @@ class TestKept:
 
     def test_while_secrets_manager_is_away_what_is_known_goes_on(self, vault: Any, asked: list[str]) -> None:
         arn = keep(vault, FIRST)
-        login = KeptLogin(arn, "Postgres")
+        login = SecretLogin(arn, "Postgres")
         known = login.login()
         vault.delete_secret(SecretId=arn, ForceDeleteWithoutRecovery=True)
         assert login.renewed(known) is None

@@ -465,12 +465,12 @@ class TestSecured:
     ) -> None:
         redis_tls_client.acl_setuser("reader", enabled=True, passwords=["+its-secret"], keys=["*"], commands=["+get"])
         url = secured_redis.url.replace("//", "//reader:its-secret@")
-        assert "doesn't permit" in self.refused(url)
+        assert "denies its user" in self.refused(url)
 
     @pytest.mark.parametrize(
         ("option", "reason"),
         [
-            ("ssl_ca_certs=/nowhere/authority.pem", "ssl_ca_certs is no readable file"),
+            ("ssl_ca_certs=/nowhere/authority.pem", "ssl_ca_certs is not a readable file"),
             ("ssl_ca_cert=/etc/ssl/cert.pem", "unknown or wrong"),
             ("ssl_cert_reqs=perhaps", "unknown or wrong"),
             ("socket_timeout=soon", "unknown or wrong"),

@@ -42,7 +42,8 @@ GUARDS = (
         (
             Removal(
                 COMBINER,
-                "            finally:\n                # Also where this thread is told to end: nobody waits for it.\n",
+                "            finally:\n"
+                "                # Also if this thread is interrupted: no other thread may be left waiting for it.\n",
                 "            except Exception:\n                raise\n            else:\n",
             ),
         ),
@@ -144,7 +145,7 @@ GUARDS = (
             (
                 "a cluster",
                 "test_a_node_of_a_cluster_that_is_away_is_no_other_nodes_concern",
-                Removal("drivers/redis_cluster.py", "told = [error] * len(numbers)", "raise"),
+                Removal("drivers/redis_cluster.py", "received = [error] * len(numbers)", "raise"),
             ),
             (
                 "Postgres",

@@ -1,1 +1,1 @@
-"""How Postgres, Redis, AWS and other hosts are reached, and what their errors mean."""
+"""Connections to Postgres, Redis, AWS and other hosts, and what their errors mean."""

@@ -1,6 +1,6 @@
-"""Clients of AWS, all of one session of botocore's.
+"""Clients of AWS services. They share one session of botocore.
 
-boto3 would be the same with 20 ms more of import in every start, for resources and transfers that nobody here uses.
+boto3 would add 20 ms of import to every start, for resources and transfers that this package does not use.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ _creating = threading.Lock()
 
 @cache
 def session() -> Any:
-    """The process's own session: its credentials, its region, and what it has read of botocore's files."""
+    """The process's session. It holds the credentials, the region and the service descriptions read so far."""
     from botocore.session import Session
 
     return Session()
 
 
 def client(service: str, **options: Any) -> Any:
-    """A client as `boto3.client` makes it, for all threads; connects to nothing yet."""
-    # The session itself is for one at a time.
+    """A client as `boto3.client` makes it. All threads may share it. It does not connect yet."""
+    # The session is not safe for several threads; the clients are.
     with _creating:
         return session().create_client(service, **options)

@@ -1,11 +1,11 @@
-"""A circuit breaker: a store that went away costs one timeout, and then nothing until it is probed.
+"""A circuit breaker: a store that is away costs one timeout, and then nothing until the next probe.
 
     closed ── a call fails ──▶ open ── after `retry_after` one call goes through ──▶ closed, or open again
 
-It opens for an outage. A store that refuses one thing has answered: that is told as another error than Unavailable.
+Only an outage opens it. A store that refuses a command has answered: such an error is not an Unavailable.
 
-State is the process's own. Nothing runs in the background, because a Lambda function is frozen between calls: the
-probe is somebody's call.
+Each process has its own state. A Lambda function is frozen between calls, so nothing can run in the background:
+an ordinary call serves as the probe.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _log = logging.getLogger(__name__)
 
 
 class CircuitBreaker:
-    """Guards one store. `name` is what people call it, `retry_after` seconds, `clock` in seconds."""
+    """Guards one store. `name` is for messages, `retry_after` is in seconds, `clock` returns seconds."""
 
     def __init__(self, name: str, retry_after: float, clock: Callable[[], float] = time.monotonic) -> None:
         self.name = name
@@ -40,23 +40,26 @@ class CircuitBreaker:
 
     @property
     def why(self) -> Unavailable | None:
-        """What is raised while it is open, with what the store was away for when it was last called; None if closed."""
-        # A new one each time: one that was raised holds on to whatever was at work.
+        """The error that calls raise while the breaker is open, with the last known reason; None while it is closed."""
+        # A new error each time: a raised one keeps the frames that it passed through alive.
         why = self._why
         return why and type(why)(self.name, reason=why.reason)
 
     def guard(self) -> Self:
-        """Call the store inside. Raises Unavailable without calling while open; one raised inside opens."""
+        """Call the store inside this context.
+
+        While the breaker is open, entering raises Unavailable. An Unavailable raised inside opens the breaker.
+        """
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if isinstance(error, Unavailable):
-            self.turn(error)
+            self.record(error)
         elif error is None or isinstance(error, Exception):
-            # It answered, and be it with a refusal. (A process that is told to end learned nothing of the store.)
-            self.turn(None)
+            # The store answered, if only with a refusal. A process that is being ended learned nothing of the store.
+            self.record(None)
 
     def __enter__(self) -> None:
         if self._why is None:
@@ -66,11 +69,11 @@ class CircuitBreaker:
                 now = self.clock()
                 if now < self._probe_at:
                     raise why
-                # This call is the probe; who comes while it is under way is refused.
+                # This call is the probe. Calls that come while it is under way are refused.
                 self._probe_at = now + self.retry_after
 
-    def turn(self, why: Unavailable | None) -> None:
-        """Open it because of `why`, or close it: the store was called elsewhere than inside `guard`."""
+    def record(self, why: Unavailable | None) -> None:
+        """Open the breaker because of `why`, or close it if None. For calls that were not made inside `guard`."""
         if why is None and self._why is None:
             return
         with self._mutex:

@@ -1,13 +1,12 @@
-"""What several threads ask of one store at the same moment goes there together, as commits do within databases.
+"""Combines what several threads ask of one store at the same moment, as databases combine commits.
 
-    thread 1  asks ── goes at once, alone ──┐ heard
-    thread 2      asks ── waits ────────────┴─ goes for all that wait ──┐ heard
-    thread 3         asks ── waits ─────────────────────────────────────┘ heard
+    thread 1  asks ── goes at once, alone ──┐ answered
+    thread 2      asks ── waits ────────────┴─ goes for all that wait ──┐ answered
+    thread 3         asks ── waits ─────────────────────────────────────┘ answered
 
-The records of a batch take their steps at about the same time: ten of them are one round trip, and one transaction.
-Whoever is alone waits for nobody, and nobody waits long for a round trip that doesn't end: after `COMPANY_SECONDS` it
-goes by itself. Nor is one's trouble another's: whoever got no answer with the others asks again, alone, in its own
-thread.
+The records of a batch take their steps at about the same time: ten of them need one round trip, and one transaction.
+A thread that is alone waits for no other. A thread waits at most `COMPANY_SECONDS` for another's round trip; then it
+goes itself. One thread's trouble is not another's: a thread that got no answer with the others asks again, alone.
 """
 
 from __future__ import annotations
@@ -19,18 +18,18 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Final
 
-#: So many go together at most: the records of a full batch.
+#: At most this many items go together: the records of a full batch.
 MOST = 10
-#: The longest that one waits for others' round trip before it goes too.
+#: The longest that a thread waits for another's round trip before it goes itself.
 COMPANY_SECONDS = 0.05
-#: The longest that one waits for an answer after others went for it too: longer than any store's timeout.
+#: The longest that a thread waits once another has gone with its item: longer than any store's timeout.
 TAKEN_SECONDS = 60.0
-#: So long whoever goes next lets the threads run that are on their way here, if there were any the last time.
+#: A thread that is about to go yields this long to others on their way here, if the last round trip had company.
 YIELD_SECONDS = 0.00005
 
 
 class Alone(Enum):
-    """No answer: this one has to go by itself."""
+    """In place of an answer: this item must go by itself."""
 
     ALONE = "alone"
 
@@ -40,41 +39,41 @@ ALONE: Final = Alone.ALONE
 
 @dataclass(slots=True, eq=False)
 class _Asked:
-    """What one thread asks."""
+    """One thread's item, and its answer."""
 
     item: Any
     key: Hashable
     answer: Any = ALONE
-    #: Those that this one goes for too.
+    #: The other threads' items that this thread takes along.
     followers: list[_Asked] = field(default_factory=list)
-    #: Held until its thread has to wake up: it leads, or nobody goes for it any more.
+    #: Locked while its thread sleeps. It is released once the thread leads, or once its leader is done.
     sleeping: threading.Lock = field(default_factory=threading.Lock)
 
 
 class Combiner[Item, Answer]:
-    """Combines calls of `run`, which answers each of the items that it is given, or raises for all of them.
+    """Combines calls of `run`, which returns an answer for each of its items, or raises for all of them.
 
-    Of two items with the same key, unless that is None, the later one waits for the next round trip. With `most` 1 each
-    goes by itself.
+    Two items with the same key never go together: the later one waits for the next round trip. A key of None equals no
+    other. With a `most` of 1 each item goes by itself.
     """
 
     def __init__(self, run: Callable[[list[Item]], list[Answer | Alone | Exception]], most: int = MOST) -> None:
         self._run = run
         self._most = most
         self._mutex = threading.Lock()
-        # Under the mutex each that asks is in one of the two, or in a leading one's followers.
+        # Under the mutex. Each open item is in one of these two, or among the followers of a leading one.
         self._waiting: list[_Asked] = []
         self._leading: set[_Asked] = set()
         self._crowded = False
 
     def ask(self, item: Item, key: Hashable = None) -> Answer:
-        """The answer to `item`. Raises what `run` raised, or has answered for it."""
+        """The answer to `item`. Raises what `run` raised, or the error that it returned for this item."""
         mine = _Asked(item, key)
         if self._most > 1:
             try:
                 self._go_or_wait(mine)
             finally:
-                # Also where this thread is told to end: nobody waits for it.
+                # Also if this thread is interrupted: no other thread may be left waiting for it.
                 self._leave(mine)
         if mine.answer is ALONE:
             (mine.answer,) = self._run([item])
@@ -107,20 +106,20 @@ class Combiner[Item, Answer]:
             mine.sleeping.acquire(timeout=TAKEN_SECONDS)
 
     def _go(self, mine: _Asked) -> None:
-        """Go, with all that wait, and note each one's answer."""
+        """Go with all that wait, and note each one's answer."""
         self._let_others_come()
         with self._mutex:
             self._take(mine)
         group = [mine, *mine.followers]
         try:
             answers = self._run([asked.item for asked in group])
-        except Exception as error:  # noqa: BLE001  each of them raises it
+        except Exception as error:  # noqa: BLE001  each thread raises it
             answers = [error] * len(group)
         for asked, answer in zip(group, answers, strict=True):
             asked.answer = answer
 
     def _leave(self, mine: _Asked) -> None:
-        """Wait and lead no longer: who waits longest goes next if nobody goes, and those that followed wake up."""
+        """Stop waiting and leading. Wake the followers, and if no thread leads now, the one that waited longest."""
         with self._mutex:
             if mine in self._waiting:
                 self._waiting.remove(mine)
@@ -135,9 +134,9 @@ class Combiner[Item, Answer]:
                 follower.sleeping.release()
 
     def _let_others_come(self) -> None:
-        """Give way to the threads that are able to run, until none of them has come.
+        """Yield to threads that are ready to run, until no further one has come.
 
-        Without the mutex: whoever comes needs it, and a count that is read an instant too early costs one turn more.
+        Without the mutex, which the coming threads need. A count that is read too early only costs one more turn.
         """
         came = -1
         while self._crowded and came < len(self._waiting) < self._most - 1:
@@ -146,7 +145,7 @@ class Combiner[Item, Answer]:
         self._crowded = self._crowded and came != 0
 
     def _take(self, leader: _Asked) -> None:
-        """Take those out of the waiting that can go together with who leads."""
+        """Move the waiting items that may go together with the leader's to its followers."""
         keys, taken, left = {leader.key} - {None}, list[_Asked](), list[_Asked]()
         for asked in self._waiting:
             if len(taken) < self._most - 1 and asked.key not in keys:

@@ -1,4 +1,4 @@
-"""How the service logs in at its stores where no URL holds the password: a secret that rotates, or a token of IAM."""
+"""Logins at the stores whose URL holds no password: from a secret that rotates, or with an IAM token."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from urllib.parse import urlencode
 
 from message_handler.domain.errors import SettingsError, Unavailable
 from message_handler.drivers.aws import session
-from message_handler.drivers.secrets import AGAIN_SECONDS, SecretsManager
+from message_handler.drivers.secrets import REREAD_SECONDS, SecretsManager
 
-#: How long a server takes a token, which is as long as AWS allows; a connection that has begun goes on without it.
+#: How long a token is valid: the longest that AWS allows. An open connection outlives it.
 TOKEN_SECONDS = 900
 
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """A user, None for the server's default one, and the password, which it doesn't show."""
+    """A user (None: the server's default one) and a password, which `repr` leaves out."""
 
     user: str | None
     password: str = field(repr=False)
@@ -34,14 +34,14 @@ class Credentials(Protocol):
         """Raises Unavailable."""
 
     def renewed(self, refused: Login) -> Login | None:
-        """Another login than the one that the server `refused`, if there is one by now. Raises nothing."""
+        """A login other than the `refused` one, if there is one by now, else None. Raises nothing."""
 
 
-class KeptLogin:
-    """The login in a secret of Secrets Manager, read when it is first needed and whenever a server refuses it.
+class SecretLogin:
+    """A login kept in Secrets Manager. It is read at its first use, and again when a server refuses it.
 
-    The secret is JSON with `password` and perhaps `username`, as RDS and Secrets Manager write it, or the password
-    alone; `user` where it names none. `of` is whose it is, for people.
+    The secret is the password alone, or JSON with `password` and optionally `username`, as RDS and Secrets Manager
+    write it. `user` is used if the secret has no `username`. `of` names the store in error texts.
     """
 
     def __init__(
@@ -64,15 +64,15 @@ class KeptLogin:
 
     def login(self) -> Login:
         with self._mutex:
-            if self._known is None and self._clock() < self._read_at + AGAIN_SECONDS:
-                # Whoever waited for one who asked in vain would wait as long again, one after the other.
+            if self._known is None and self._clock() < self._read_at + REREAD_SECONDS:
+                # Fail fast: threads queued behind a failed read would each repeat its timeout.
                 raise Unavailable("Secrets Manager")
             return self._known or self._read()
 
     def renewed(self, refused: Login) -> Login | None:
-        # One at a time, and not at once again: all connections are refused together, and may be for good.
+        # One thread at a time, and at most once a second: a server may refuse all connections at once, and for good.
         with self._mutex:
-            if self._known in (None, refused) and self._clock() >= self._read_at + AGAIN_SECONDS:
+            if self._known in (None, refused) and self._clock() >= self._read_at + REREAD_SECONDS:
                 try:
                     self._read()
                 except Unavailable:
@@ -85,7 +85,7 @@ class KeptLogin:
         finally:
             self._read_at = self._clock()
         if self._known is None:
-            raise Unavailable(f"the password of {self._of}, which its secret lacks,")
+            raise Unavailable(f"the password of {self._of} (its secret has none)")
         return self._known
 
 
@@ -101,17 +101,17 @@ def _parsed(secret: str, user: str | None) -> Login | None:
 
 
 class IamLogin:
-    """A token of IAM in place of a password, signed anew for each connection, here and without asking anybody.
+    """An IAM token in place of a password. It is signed in this process, anew for each connection.
 
-    `url` and `query` are what the token says that is asked of `service`; `setting` is what wants it, for people.
-    Raises SettingsError where no region is known.
+    The token is a signed request of `url` and `query` to the AWS service `service`. `setting` is the setting to name
+    in errors. Raises SettingsError if no region is set.
     """
 
     def __init__(self, user: str, service: str, url: str, query: dict[str, str], setting: str) -> None:
         self._user = user
         self._service = service
         self._url = f"{url}/?{urlencode(query)}"
-        # The process's own, which the queue's client needs too.
+        # The process's session, which the queue's client uses too.
         self._session: Any = session()
         self._region = self._session.get_config_variable("region")
         if not self._region:
@@ -124,7 +124,7 @@ class IamLogin:
         from botocore.exceptions import BotoCoreError
 
         try:
-            with self._mutex:  # the session is for one thread
+            with self._mutex:  # the session is not safe for several threads
                 credentials = self._session.get_credentials()
             if credentials is None:
                 raise Unavailable("AWS credentials to sign a token with")
@@ -132,7 +132,7 @@ class IamLogin:
             SigV4QueryAuth(credentials.get_frozen_credentials(), self._service, self._region, TOKEN_SECONDS).add_auth(
                 request
             )
-        except BotoCoreError:  # whoever hands the credentials out did not answer
+        except BotoCoreError:  # the source of the credentials did not answer
             raise Unavailable("AWS credentials to sign a token with") from None
         return Login(self._user, str(request.url).partition("://")[2])
 
@@ -141,7 +141,7 @@ class IamLogin:
 
 
 def rds_login(user: str, host: str, port: int) -> IamLogin:
-    """For RDS and its proxy: what `generate_db_auth_token` makes, without loading the description of all of RDS.
+    """For RDS and RDS Proxy. Does what `generate_db_auth_token` does, without loading the description of all of RDS.
 
     https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/UsingWithRDS.IAMDBAuth.Connecting.html
     """

@@ -1,10 +1,10 @@
-"""The only way out: HTTPS to hosts that the deployment names, at addresses that are nobody's inner network.
+"""The only way out: HTTPS to hosts that the deployment allows, at public addresses.
 
-A URL in a configuration record is somebody's input: without this it could make the service fetch from where only
-the service can reach, such as the metadata service that hands out its credentials. A name is resolved once, and the
-connection goes to exactly the addresses that were checked:
+A URL in a configuration record is a tenant's input. Unchecked, it could point at places that only this service can
+reach, such as the metadata service that hands out its credentials. A name is resolved once, and the connection goes to
+exactly the addresses that were checked. A second look-up could give another answer (DNS rebinding):
 
-    check:   api.example.com → 203.0.113.7, public     connect: api.example.com → 127.0.0.1     (asked twice: rebound)
+    check:   api.example.com → 203.0.113.7, public     connect: api.example.com → 127.0.0.1
 """
 
 from __future__ import annotations
@@ -29,25 +29,25 @@ from message_handler.domain.errors import EgressFailed, EgressRefused, SettingsE
 if TYPE_CHECKING:
     from urllib3 import HTTPResponse
 
-#: As the sockets take it: the family, and the host's and port's numbers.
+#: An address as sockets take it: its family, then the numbers of host and port.
 type Address = tuple[int, Any]
 
 _HTTPS = 443
 #: A resolver may take half a minute to give up.
 LOOK_UP_SECONDS = 3.0
 _NAME = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?:\.(?!-)[a-z0-9_-]{1,63})*", re.ASCII)
-#: What resolvers take for an IPv4 address, whatever its other labels are: 2130706433, 0x7f.1, 0177.0.0.1.
+#: Names that resolvers may read as an IPv4 address: 2130706433, 0x7f.1, 0177.0.0.1. The last label decides.
 _NUMBER = re.compile(r"(?:.*\.)?(?:[0-9]+|0x[0-9a-f]*)", re.ASCII)
 _UNICAST = IPv6Network("2000::/3")
 _NAT64 = IPv6Network("64:ff9b::/96")
 _DOCUMENTATION = IPv6Network("3fff::/20")
-#: A public address that inside of Azure is the machine's own host; and relays to wherever that nobody runs any more.
+#: 168.63.129.16 is the virtual machine's host inside Azure. 192.88.99.0/24 was for 6to4 relays, which are gone.
 _UNROUTED = (IPv4Network("168.63.129.16/32"), IPv4Network("192.88.99.0/24"))
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What a URL names. `host` is as names are compared: lower case, IDNA, an IPv6 address without its brackets."""
+    """A URL's parts. `host` is in the form that is compared: lower case, IDNA, an IPv6 address without brackets."""
 
     scheme: str
     host: str
@@ -56,16 +56,17 @@ class Target:
 
     @property
     def authority(self) -> str:
-        """The host, with the port unless it is the scheme's own: `api.example.com`, `localhost:8000`."""
+        """The host, with the port unless it is the scheme's default: `api.example.com`, `localhost:8000`."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == {"https": _HTTPS, "http": 80}[self.scheme] else f"{host}:{self.port}"
 
 
 class Egress:
-    """Sends requests to `allowed_hosts`: hosts, ``*.example.com`` for all below one, with a ``:port`` unless it is 443.
+    """Sends requests to `allowed_hosts` only.
 
-    `allow_loopback` (development) allows this machine as well, at any port and without TLS. Raises SettingsError for
-    a host that can't be one. Connects to nothing yet.
+    Each entry is a host (``api.example.com``) or all hosts below one (``*.example.com``), with a ``:port`` unless that
+    is 443. `allow_loopback` (development) also allows this machine, at any port and without TLS. Raises SettingsError
+    for an entry that is not a host. Does not connect yet.
     """
 
     def __init__(self, allowed_hosts: Sequence[str], *, allow_loopback: bool = False) -> None:
@@ -73,10 +74,7 @@ class Egress:
         self._allow_loopback = allow_loopback
 
     def check(self, url: str) -> None:
-        """Whether something may be sent to this URL, as far as it can be told without asking for its address.
-
-        Raises EgressRefused.
-        """
+        """Check a URL without resolving its host. Raises EgressRefused if nothing may be sent to it."""
         self._target(url)
 
     @contextmanager
@@ -91,13 +89,14 @@ class Egress:
         read_timeout: float,
         connected: Callable[[socket.socket], None] | None = None,
     ) -> Iterator[HTTPResponse]:
-        """The answer, whatever its status: no redirect is followed, nothing is tried twice.
+        """The response, whatever its status. Follows no redirect, tries nothing twice.
 
-        Timeouts are seconds: for the connection with TLS, after `LOOK_UP_SECONDS` at most, and for each wait for bytes.
-        Its body is read with `read1` and neither decoded nor bounded. The connection ends with the context.
-        `connected` gets the socket before anything is said, for another thread to shut it down.
+        Looking up the host takes at most `LOOK_UP_SECONDS`. `connect_timeout` (seconds) then bounds connecting with
+        TLS, and `read_timeout` each wait for bytes. Read the body with `read1`; it is neither decoded nor bounded.
+        The connection ends with the context. `connected` gets the socket before anything is sent, so that another
+        thread can shut it down.
 
-        Raises EgressRefused, or EgressFailed, also from within the context where the answer breaks off.
+        Raises EgressRefused or EgressFailed, the latter also inside the context if the response breaks off.
         """
         target = self._target(url)
         addresses = self._addresses(target)
@@ -115,28 +114,28 @@ class Egress:
 
     def _target(self, url: str) -> Target:
         target = parse(url)
-        if self._allow_loopback and _is_here(target.host):
+        if self._allow_loopback and _is_loopback(target.host):
             return target
         if target.scheme != "https":
-            raise EgressRefused("only https:// may be sent to")
+            raise EgressRefused("the URL must begin with https://")
         for host, port in self._allowed:
-            below = host.startswith("*.") and target.host.endswith(host[1:])
-            if (below or target.host == host) and target.port == port:
+            is_below = host.startswith("*.") and target.host.endswith(host[1:])
+            if (is_below or target.host == host) and target.port == port:
                 return target
-        raise EgressRefused("the host and port are not among EGRESS_ALLOWED_HOSTS")
+        raise EgressRefused("the host and port are not in EGRESS_ALLOWED_HOSTS")
 
     def _addresses(self, target: Target) -> list[Address]:
         addresses = resolve(target.host, target.port)
         numbers = [ip_address(address[0]) for _, address in addresses]
         if self._allow_loopback and all(number.is_loopback for number in numbers):
             return addresses
-        if _is_here(target.host) or not all(map(is_public, numbers)):
-            raise EgressRefused("the host has an address that is not what may be sent to")
+        if _is_loopback(target.host) or not all(map(is_public, numbers)):
+            raise EgressRefused("the host has an address that is not public")
         return addresses
 
 
 def is_public(address: IPv4Address | IPv6Address) -> bool:
-    """Whether an address is one of the internet's, and so is the one inside of it, if it only wraps another."""
+    """Whether an address is on the public internet. An IPv6 address that wraps an IPv4 one is judged by that one."""
     if isinstance(address, IPv6Address):
         inner = address.ipv4_mapped or address.sixtofour
         if address in _NAT64:
@@ -148,16 +147,16 @@ def is_public(address: IPv4Address | IPv6Address) -> bool:
 
 
 def resolve(host: str, port: int) -> list[Address]:
-    """All addresses of a host, best first, within `LOOK_UP_SECONDS`. Raises EgressFailed.
+    """All addresses of a host, best first. Raises EgressFailed, at the latest after `LOOK_UP_SECONDS`.
 
-    A look-up can't be interrupted: one that takes longer ends in its own thread, by the resolver's own limits.
+    A look-up can't be interrupted. A slow one ends later, in its own thread, by the resolver's limits.
     """
     answer: SimpleQueue[list[Any] | Exception] = SimpleQueue()
 
     def ask() -> None:
         try:
             answer.put(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
-        except Exception as error:  # noqa: BLE001  whoever waits for it raises it
+        except Exception as error:  # noqa: BLE001  the waiting thread raises it
             answer.put(error)
 
     threading.Thread(target=ask, name="look-up", daemon=True).start()
@@ -184,7 +183,7 @@ def exchange(
     read_timeout: float,
     connected: Callable[[socket.socket], None] | None = None,
 ) -> Iterator[HTTPResponse]:
-    """One request on a connection of its own to one of the addresses, which nobody checks any more.
+    """One request, on a new connection to one of the addresses. The caller has checked these.
 
     Raises EgressRefused or EgressFailed.
     """
@@ -195,21 +194,21 @@ def exchange(
     with closing(connection):
         try:
             connection.sock = _connect(target, addresses, connect_timeout, connected)
-            everything = {"User-Agent": "MessageHandler", **headers, "Host": target.authority}
+            all_headers = {"User-Agent": "MessageHandler", **headers, "Host": target.authority}
             connection.request(
-                method, target.path, body=body, headers=everything, preload_content=False, decode_content=False
+                method, target.path, body=body, headers=all_headers, preload_content=False, decode_content=False
             )
             response = connection.getresponse()
         except (OSError, HTTPError, HTTPException) as error:
-            raise EgressFailed(f"the service could not be reached ({_what(error)})") from None
+            raise EgressFailed(f"the service could not be reached ({_kind(error)})") from None
         except ValueError:
-            # Its text would quote the header.
+            # The error's text would quote the header.
             raise EgressRefused("a header has characters that can't be sent") from None
         with closing(response):
             try:
                 yield response
             except HTTPError as error:
-                raise EgressFailed(f"the service's answer broke off ({_what(error)})") from None
+                raise EgressFailed(f"the service's answer broke off ({_kind(error)})") from None
 
 
 def _connect(
@@ -234,7 +233,7 @@ def _connect(
 
 
 def _first(addresses: Sequence[Address], deadline: float) -> socket.socket:
-    """A connection to the first address that takes one; one that says nothing leaves time for the others."""
+    """A connection to the first address that accepts one. A silent address gets only its share of the time."""
     failure = OSError("no address")
     for tried, (family, address) in enumerate(addresses):
         plain = socket.socket(family, socket.SOCK_STREAM)
@@ -251,22 +250,22 @@ def _first(addresses: Sequence[Address], deadline: float) -> socket.socket:
 
 @cache
 def _tls() -> ssl.SSLContext:
-    """One for all: making it reads the system's authorities, which takes longer than a handshake."""
+    """One context for all connections: making one reads the system's authorities, which is slower than a handshake."""
     return ssl.create_default_context()
 
 
-def _what(error: Exception) -> str:
-    """Its type: a foreign error's text may quote the address or the path."""
+def _kind(error: Exception) -> str:
+    """The error's type. A foreign error's text may quote the address or the path."""
     return "timeout" if isinstance(error, TimeoutError) else type(error).__name__
 
 
 def host_of(url: str) -> str:
-    """Whom a URL names, as hosts are compared: with the port unless it is 443. Raises EgressRefused."""
+    """The host of a URL, in the form that is compared, with the port unless it is 443. Raises EgressRefused."""
     return replace(parse(url), scheme="https").authority
 
 
 def is_at(url: str, host: str | None) -> bool:
-    """Whether a URL names the host that something was stored for: the URL may be somebody else's change."""
+    """Whether a URL still names the host that a token was stored for. The URL may have been changed since."""
     try:
         return host_of(url) == host
     except EgressRefused:
@@ -274,19 +273,19 @@ def is_at(url: str, host: str | None) -> bool:
 
 
 def parse(url: str) -> Target:
-    """A URL that is beyond doubt. Raises EgressRefused."""
-    # Where parsers disagree about what a URL names, one checks and another connects: such characters are refused.
+    """The parts of a URL that all parsers read alike. Raises EgressRefused for any other."""
+    # Parsers disagree about URLs with such characters: one host would be checked, and another connected to.
     if re.search(r"[\s\x00-\x20\x7f\\]", url):
-        raise EgressRefused("the URL has characters that no URL has")
+        raise EgressRefused("the URL has a space, a backslash or a control character")
     try:
         parts = urlsplit(url)
         port, host = parts.port, _host(parts)
     except ValueError:
         raise EgressRefused("the address is not a URL") from None
     if parts.scheme not in ("https", "http"):
-        raise EgressRefused("only https:// may be sent to")
+        raise EgressRefused("the URL must begin with https://")
     if "@" in parts.netloc:
-        raise EgressRefused("the URL has a user name or a password in it")
+        raise EgressRefused("the URL must not hold a user name or a password")
     if port == 0:
         raise EgressRefused("the address is not a URL")
     path = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
@@ -296,7 +295,7 @@ def parse(url: str) -> Target:
 
 
 def _host(parts: SplitResult) -> str:
-    """The host as names are compared. Raises ValueError."""
+    """The host in the form that is compared. Raises ValueError."""
     host = parts.hostname or ""
     if ":" in host:
         return str(IPv6Address(host))
@@ -306,8 +305,8 @@ def _host(parts: SplitResult) -> str:
     return name
 
 
-def _is_here(host: str) -> bool:
-    """Whether a host can only be this machine."""
+def _is_loopback(host: str) -> bool:
+    """Whether a host always means this machine."""
     try:
         return ip_address(host).is_loopback
     except ValueError:
@@ -315,8 +314,8 @@ def _is_here(host: str) -> bool:
 
 
 def _allowed(number: int, entry: str) -> tuple[str, int]:
-    """An allowed host with its port; one for all below it begins with `*.`."""
-    every = "*." if entry.startswith("*.") else ""  # never for addresses: they have no names below them
+    """An allowed host and its port. `*.` in front stands for all hosts below it."""
+    wildcard = "*." if entry.startswith("*.") else ""  # not for IP addresses, which have no hosts below them
     try:
         parts = urlsplit(f"//{entry.removeprefix('*.')}")
         host, port = _host(parts), parts.port
@@ -325,7 +324,7 @@ def _allowed(number: int, entry: str) -> tuple[str, int]:
             or parts.query
             or parts.fragment
             or "@" in parts.netloc
-            or (every and (":" in host or _NUMBER.fullmatch(host)))
+            or (wildcard and (":" in host or _NUMBER.fullmatch(host)))
         ):
             raise ValueError("more than a host")
     except ValueError:
@@ -333,4 +332,4 @@ def _allowed(number: int, entry: str) -> tuple[str, int]:
             f"bad settings: EGRESS_ALLOWED_HOSTS: entry {number} is not a host, such as api.example.com, "
             "*.example.com or api.example.com:8443"
         ) from None
-    return every + host, port or _HTTPS
+    return wildcard + host, port or _HTTPS

@@ -1,7 +1,7 @@
-"""One Postgres database: how it is reached, what its errors mean, and how its schema comes to be.
+"""One Postgres database: its connections, the meaning of its errors, and its migrations.
 
-What is done for each answer is a function, whose plans a connection keeps (`sql/functions/`). A connection that turns
-out to be dead when it is used again is replaced once, silently: whatever runs here may be repeated without harm.
+The steps that every answer takes are functions (`sql/functions/`), because a connection keeps their plans. A kept
+connection may turn out to be dead. It is replaced once, silently: all work that runs here may be repeated without harm.
 """
 
 from __future__ import annotations
@@ -41,25 +41,26 @@ from message_handler.sql.statements import statement
 
 _log = logging.getLogger(__name__)
 
-#: How long after a refusal the schema counts as outdated: until some process has migrated it.
+#: How long the schema counts as outdated after a refusal. Any process may migrate it meanwhile.
 _OUTDATED_SECONDS = 60.0
-#: A connection that nobody used for so long is made anew: firewalls and balancers drop idle ones without a word.
+#: A connection that was idle for longer is replaced: firewalls and load balancers drop idle ones silently.
 _IDLE_SECONDS = 60.0
-#: A migration may take longer than a request; as long as the function has.
+#: A migration may take longer than a request: nearly as long as the admin function may run.
 _MIGRATION_SECONDS = 50.0
-_OUTDATED_SCHEMA = "the database's schema (the admin function's action `migrate` makes it)"
-#: What the protocol calls a prepared statement without a name.
+_OUTDATED_SCHEMA = "the database's schema (run the admin function's action `migrate`)"
+#: The protocol's name for the unnamed prepared statement.
 _UNNAMED = b"\0"
-#: How long a server may take for a connection that only tells whether it is alive.
+#: The timeout of a connection that only tells whether the server is alive.
 _PING_SECONDS = 1.0
 OLDEST_MAJOR = 15
 
 
 class Database:
-    """As many connections as threads use at once, the one used last first; behind one circuit breaker.
+    """The connections to one database, as many as threads use at once, behind one circuit breaker.
 
-    A server that refuses writes is away for these, and its reads go on. A write raises ReadOnly. Until writes are taken
-    again, one call in `retry_after` seconds asks on a new connection, for the name may lead to a new primary:
+    The connection that was used last is used first. A server that refuses writes still serves reads; a write raises
+    ReadOnly. Until it takes writes again, one call in `retry_after` seconds asks for that on a new connection, because
+    the host name may lead to a new primary by then:
 
         old primary ── made a replica ── write refused on an old connection ── once more on a new one ──▶ new primary
                                               └─ refused there too ──▶ read-only ── asked anew ──▶ writes again
@@ -67,25 +68,25 @@ class Database:
 
     def __init__(self, connect: Callable[..., Connection], breaker: CircuitBreaker | None = None) -> None:
         self.breaker = breaker or CircuitBreaker("Postgres", retry_after=5.0)
-        #: Open while it refuses writes.
+        #: Open while the server refuses writes.
         self._writes = CircuitBreaker(self.breaker.name, self.breaker.retry_after, self.breaker.clock)
         self._new_connection = connect
-        self._known_to_be_new = False
-        #: Each with the time at which it was given back (monotonic seconds).
+        self._is_version_checked = False
+        #: Unused connections, each with the time of its last use (monotonic seconds).
         self._idle: list[tuple[Connection, float]] = []
         self._mutex = threading.Lock()
         self._outdated_until = 0.0
 
     @property
     def away(self) -> bool:
-        """Whether it did not answer when it was last asked, refused a write, or has an older schema than this code."""
+        """Whether the server did not answer, refuses writes, or has an older schema than this code needs."""
         return self.breaker.is_open or self._writes.is_open or time.monotonic() < self._outdated_until
 
     def run[T](self, work: Callable[[Connection], T]) -> T:
-        """`work` on a connection, once more on a new one if the connection was an old one and is dead.
+        """Run `work` on a connection. If that is an old one, and dead, run it once more on a new one.
 
-        Raises Unavailable, also where the schema is missing, a lock is in the way or a statement takes too long (they
-        open no breaker: the server has answered), ReadOnly or StatementRefused.
+        Raises ReadOnly, StatementRefused, or Unavailable. The latter also if the schema is missing, a lock is in the
+        way or a statement takes too long; these open no breaker, because the server has answered.
         """
         if self._writes.is_open:
             self._ask_whether_it_writes()
@@ -100,18 +101,18 @@ class Database:
 
     def _meaning(self, refused: StatementRefused) -> MessageHandlerError:
         if refused.code in OUTDATED:
-            self._is_outdated()
+            self._note_outdated()
             return Unavailable(_OUTDATED_SCHEMA)
         if refused.code in IN_THE_WAY:
-            return Unavailable("Postgres, where a lock is in the way,")
+            return Unavailable("Postgres (a lock is in the way)")
         if refused.code == SLOW:
-            return Unavailable("Postgres, where a statement takes too long,")
+            return Unavailable("Postgres (a statement takes too long)")
         if reason := READ_ONLY.get(refused.code):
             why = ReadOnly(f"Postgres ({reason})", reason=reason)
             if refused.code != REPLICA or not self._writes.is_open:
-                # A replica is asked when it is time. Of a full disk only the writes themselves tell: each that is
-                # refused puts off the question, which the server would answer well.
-                self._writes.turn(why)
+                # Ask a replica again when it is time. A full disk shows only in the writes themselves, for the server
+                # answers the question well: so each refused write puts the question off.
+                self._writes.record(why)
             return why
         return refused
 
@@ -120,10 +121,10 @@ class Database:
             try:
                 self._reach(migrations.is_up_to_date, anew=True)
             except Unavailable as error:
-                # A server that can't be asked now is what it was.
+                # A server that can't be asked now keeps its state.
                 raise (error if isinstance(error, ReadOnly) else self._writes.why or error) from None
 
-    def _is_outdated(self) -> None:
+    def _note_outdated(self) -> None:
         now = time.monotonic()
         if now >= self._outdated_until:
             _log.warning("the database's schema is older than this code", extra={"mend": "migrate"})
@@ -133,10 +134,10 @@ class Database:
         if anew:
             self.close()
         with self._mutex:
-            # With `anew`, also none that another thread has given back since.
+            # With `anew`, skip also a connection that another thread has put back since.
             connection, used_at = self._idle.pop() if self._idle and not anew else (None, 0.0)
         if connection and used_at + _IDLE_SECONDS < time.monotonic():
-            # The others are older still.
+            # The other idle connections are older still.
             close(connection)
             self.close()
             connection = None
@@ -144,10 +145,10 @@ class Database:
             try:
                 return self._use(connection, work)
             except Unavailable as error:
-                # The other idle ones are of the same age: one surprise is enough.
+                # The other idle connections are as old, and probably dead too.
                 self.close()
                 if isinstance(error, TimedOut):
-                    # A dead connection says so at once; who says nothing is the server, and its time is up.
+                    # A dead connection fails at once. Here the server is silent, and its time is up.
                     raise
             except StatementRefused as refused:
                 if refused.code != REPLICA or self._writes.is_open:
@@ -158,18 +159,18 @@ class Database:
         return self._use(connection, work)
 
     def _connect(self, **changed: Any) -> Connection:
-        """A new connection. Raises TooOld, of the first that this process makes."""
+        """A new connection. The first one of a process raises TooOld if the server's version is too old."""
         connection = self._new_connection(**changed)
-        if not self._known_to_be_new:
+        if not self._is_version_checked:
             try:
                 _check_version(connection)
             except BaseException:
                 close(connection)
                 raise
-            self._known_to_be_new = True
+            self._is_version_checked = True
         if _refuses_writes(connection) and not self._writes.is_open:
-            # Also a process that only reads shall say so.
-            self._writes.turn(ReadOnly("Postgres", reason=READ_ONLY[REPLICA]))
+            # So that a process that only reads reports it too.
+            self._writes.record(ReadOnly("Postgres", reason=READ_ONLY[REPLICA]))
         return connection
 
     def _use[T](self, connection: Connection, work: Callable[[Connection], T]) -> T:
@@ -183,14 +184,14 @@ class Database:
             alive = True
             raise
         except TimedOut:
-            # What stands between may have dropped all that are as old, without a word.
+            # A firewall between may have dropped all connections of this age silently.
             self.close()
             if self._is_alive():
                 raise StatementRefused(SLOW) from None
             raise
         finally:
             if alive and _refuses_writes(connection) and not self._writes.is_open:
-                # It has become a replica since it was connected to: the name may lead to another server by now.
+                # The server has become a replica since. The host name may lead to another server by now.
                 self.close()
                 alive = False
             if alive:
@@ -200,34 +201,34 @@ class Database:
                 close(connection)
 
     def _is_alive(self) -> bool:
-        """Whether it answers another connection: then it was the statement that took too long."""
+        """Whether the server answers on another connection: then only the statement took too long."""
         with suppress(MessageHandlerError), reaching_postgres():
             connection = self._connect(timeout=_PING_SECONDS)
             try:
-                connection.run("select 1")  # a proxy lets us in by itself
+                connection.run("select 1")  # logging in is not enough: a proxy answers that itself
                 return True
             finally:
                 close(connection)
         return False
 
     def execute(self, values: dict[str, Any], *statements: str) -> list[Any]:
-        """See `execute`: a transaction in one round trip."""
+        """Run statements as one transaction, in one round trip. See the function `execute`."""
         return self.run(lambda connection: execute(connection, values, *statements))
 
     def ping(self) -> None:
-        """Raises Unavailable if there is no server, or no schema of ours in it, or an older one; ReadOnly."""
+        """Raise Unavailable if the server or the schema is missing, or the schema outdated; ReadOnly if writes fail."""
         if not self.run(migrations.is_up_to_date):
-            self._is_outdated()
+            self._note_outdated()
             raise Unavailable(_OUTDATED_SCHEMA)
         self._outdated_until = 0.0
         if why := self._writes.why:
             raise why
 
     def migrate(self, seconds: float = _MIGRATION_SECONDS) -> list[str]:
-        """Apply the migrations and functions that this database lacks, all or none; returns their names.
+        """Apply the migrations and functions that this database lacks, all or none. Returns their names.
 
-        Takes at most `seconds`, on a connection of its own, for that may be longer than a request may take. Raises
-        Unavailable, also where a transaction holds a table: waiting for it would keep all others waiting behind it.
+        Takes at most `seconds`. That may be longer than a request's timeout, hence a connection of its own. Raises
+        Unavailable, also if another transaction has locked a table: waiting for it would hold up all work behind it.
         """
         with reaching_postgres():
             connection = self._connect(timeout=seconds)
@@ -236,7 +237,7 @@ class Database:
                 applied = migrations.apply(connection, seconds)
         except StatementRefused as refused:
             if refused.code in IN_THE_WAY:
-                raise Unavailable("a table that another transaction holds: try again") from None
+                raise Unavailable("a table (another transaction has locked it; try again)") from None
             raise self._meaning(refused) from None
         finally:
             close(connection)
@@ -244,7 +245,7 @@ class Database:
         return applied
 
     def close(self) -> None:
-        """Close what nobody uses at this moment; a connection is made again when it is needed."""
+        """Close the idle connections. New ones are made when they are needed."""
         with self._mutex:
             idle, self._idle = self._idle, []
         for connection, _ in idle:
@@ -253,10 +254,11 @@ class Database:
 
 @contextmanager
 def transaction(connection: Connection) -> Iterator[None]:
-    """What runs inside happens whole or not at all; a connection that dies rolls back.
+    """The statements inside take effect together, or not at all. A connection that dies rolls back.
 
-    So does a client that is stopped in the middle, after ten seconds, for its locks would hold up others. The user's
-    own settings say that (`migrations.apply`): a `set` in here would pin the session to its connection of RDS Proxy.
+    Postgres also rolls back for a client that stops in the middle, after ten seconds, so that its locks hold up no
+    other client. That is a setting of the database user (`migrations.apply`): a `set` here would pin the session to one
+    connection of RDS Proxy.
     """
     connection.run("begin")
     try:
@@ -268,37 +270,37 @@ def transaction(connection: Connection) -> Iterator[None]:
 
 
 def execute(connection: Connection, values: dict[str, Any], *statements: str) -> list[Any]:
-    """The rows of these statements in turn. Each takes from `values` what it names.
+    """Run statements by their names and return all their rows. Each takes the parameters that it names from `values`.
 
-    One round trip, and unless a transaction is open it is one: no row stays locked for a client that is stopped.
-    (`Connection.run` makes three for each statement, to parse, to describe and to execute.)
+    It takes one round trip; `Connection.run` takes three for each statement, to parse, to describe and to execute. If
+    no transaction is open, the statements are one: a client that stops leaves no row locked.
 
-    Values go as parameters. Written into the text, a patient's words would be in the server's log after an error.
+    Values are sent as parameters. Inside the text, a patient's words would reach the server's log after an error.
     """
-    prepared = [(text, make_params(connection.py_types, taken(values))) for text, taken in map(statement, statements)]
+    prepared = [(text, make_params(connection.py_types, pick(values))) for text, pick in map(statement, statements)]
     for number, (text, parameters) in enumerate(prepared, 1):
         connection.send_PARSE(_UNNAMED, text)
         connection.send_DESCRIBE_STATEMENT(_UNNAMED)
         if number < len(prepared):
             connection.send_BIND(_UNNAMED, parameters)
             connection.send_EXECUTE()
-    # Binds and executes the last one, sends them all, and reads the answers to all.
-    answered = connection.execute_named(_UNNAMED, parameters, None, None, " ".join(statements))
-    return list(answered.rows or ())
+    # Binds and executes the last statement, sends them all, and reads the answers to all.
+    answer = connection.execute_named(_UNNAMED, parameters, None, None, " ".join(statements))
+    return list(answer.rows or ())
 
 
 def _refuses_writes(connection: Connection) -> bool:
-    """Whether its server has said so: at the login, or with an answer since then (from Postgres 14 on)."""
-    told = connection.parameter_statuses
-    return "on" in (told.get("in_hot_standby"), told.get("default_transaction_read_only"))
+    """Whether the server has reported that it is read-only, at the login or with a later answer (Postgres 14 on)."""
+    reported = connection.parameter_statuses
+    return "on" in (reported.get("in_hot_standby"), reported.get("default_transaction_read_only"))
 
 
 def _check_version(connection: Connection) -> None:
-    """Raises TooOld."""
-    told = re.match(r"\d+", connection.parameter_statuses.get("server_version", ""))
-    if told and int(told[0]) >= OLDEST_MAJOR:
+    """Raise TooOld if the server's version is below `OLDEST_MAJOR`."""
+    reported = re.match(r"\d+", connection.parameter_statuses.get("server_version", ""))
+    if reported and int(reported[0]) >= OLDEST_MAJOR:
         return
-    # A proxy may tell a version of its own at the login; this one comes from the server itself.
+    # At the login a proxy may report another version than the server's, so ask the server itself.
     ((number,),) = connection.run("show server_version_num")
     major = int(number) // 10_000
     if major < OLDEST_MAJOR:

@@ -1,4 +1,4 @@
-"""How a connection to Postgres is made, from `DATABASE_URL`."""
+"""Makes connections to Postgres, from `DATABASE_URL`."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from pg8000.exceptions import DatabaseError
 
 from message_handler.domain.errors import SettingsError
-from message_handler.drivers.credentials import Credentials, KeptLogin, Login, rds_login
+from message_handler.drivers.credentials import Credentials, Login, SecretLogin, rds_login
 from message_handler.drivers.postgres_driver import Connection
-from message_handler.drivers.postgres_errors import REFUSING, sqlstate
+from message_handler.drivers.postgres_errors import LOGIN_REFUSED, sqlstate
 from message_handler.settings import Settings
 
 
 def connector(settings: Settings) -> Callable[..., Connection]:
-    """How to connect, from `DATABASE_URL`: call it, with a `timeout` in seconds unless it is `DATABASE_TIMEOUT`.
+    """A function that connects as `DATABASE_URL` says. Its argument `timeout` (seconds) overrides `DATABASE_TIMEOUT`.
 
-    Raises SettingsError, which never quotes the URL.
+    `?sslmode=` is `disable`, `require` or `verify-full`. The default is `verify-full`, or `disable` if the server is on
+    this machine. `&sslrootcert=` is a file of authorities, against which the server's certificate is verified in place
+    of the system's. RDS' authorities are in no system's file; those of RDS Proxy are.
 
-    `?sslmode=` is `disable`, `require` or `verify-full`, which is the default unless the server is on this machine;
-    `&sslrootcert=` is a file with the authorities that the server's certificate is verified against, in place of the
-    system's. RDS' own are in no system's; those of its proxy are.
+    Raises SettingsError, whose text never quotes the URL.
     """
     assert settings.database_url is not None
     url = urlsplit(settings.database_url.get_secret_value())
@@ -41,7 +41,7 @@ def connector(settings: Settings) -> Callable[..., Connection]:
         "ssl_context": _tls(parse_qs(url.query), "disable" if _is_loopback(host) else "verify-full"),
     }
     if settings.database_secret_arn:
-        return _logging_in(arguments, KeptLogin(settings.database_secret_arn, "Postgres", user))
+        return _logging_in(arguments, SecretLogin(settings.database_secret_arn, "Postgres", user))
     if settings.database_iam:
         if arguments["ssl_context"] is False:
             raise SettingsError("bad settings: DATABASE_URL: DATABASE_IAM needs sslmode=verify-full or require")
@@ -50,7 +50,7 @@ def connector(settings: Settings) -> Callable[..., Connection]:
 
 
 def _logging_in(arguments: dict[str, Any], credentials: Credentials) -> Callable[..., Connection]:
-    """Connects with a login that may change: once more where the server refuses what meanwhile was rotated."""
+    """Connects with a login that may rotate. If the server refuses it, connects once more with the renewed one."""
 
     def connect(login: Login, changed: dict[str, Any]) -> Connection:
         return _connection(**arguments | changed | {"user": login.user, "password": login.password})
@@ -60,7 +60,7 @@ def _logging_in(arguments: dict[str, Any], credentials: Credentials) -> Callable
         try:
             return connect(login, changed)
         except DatabaseError as error:
-            if not sqlstate(error).startswith(REFUSING):
+            if not sqlstate(error).startswith(LOGIN_REFUSED):
                 raise
             renewed = credentials.renewed(login)
             if renewed is None:
@@ -71,10 +71,10 @@ def _logging_in(arguments: dict[str, Any], credentials: Credentials) -> Callable
 
 
 def _connection(*, host: str, port: int, timeout: float, **arguments: Any) -> Connection:
-    """A connection whose messages leave at once.
+    """A connection that sends every message at once.
 
-    pg8000 leaves Nagle's algorithm on: the end of what it writes in pieces would wait 40 ms for the server to confirm
-    the piece before.
+    pg8000 leaves Nagle's algorithm on. It writes messages in pieces, and the last piece would wait 40 ms until the
+    server has confirmed the one before.
     """
     stream = socket.create_connection((host, port), timeout)
     try:
@@ -94,10 +94,10 @@ def _is_loopback(host: str) -> bool:
 
 
 def _tls(query: dict[str, list[str]], default: str) -> ssl.SSLContext | bool:
-    """One context for all connections, for making one costs 24 ms; False for none."""
+    """The TLS context for all connections, because making one costs 24 ms. False for no TLS."""
     mode, authorities = query.get("sslmode", [default])[0], query.get("sslrootcert", [None])[0]
     if mode not in ("disable", "require", "verify-full"):
-        raise SettingsError("bad settings: DATABASE_URL: sslmode is disable, require or verify-full")
+        raise SettingsError("bad settings: DATABASE_URL: sslmode must be disable, require or verify-full")
     if mode == "disable":
         if authorities is not None:
             raise SettingsError("bad settings: DATABASE_URL: sslrootcert needs sslmode=verify-full or require")
@@ -105,8 +105,8 @@ def _tls(query: dict[str, list[str]], default: str) -> ssl.SSLContext | bool:
     try:
         context = ssl.create_default_context(cafile=authorities)
     except OSError:
-        raise SettingsError("bad settings: DATABASE_URL: sslrootcert is no readable file of certificates") from None
-    # As libpq does: with a file of authorities `require` verifies the certificate too, but not whose it is.
+        raise SettingsError("bad settings: DATABASE_URL: sslrootcert is not a readable file of certificates") from None
+    # As in libpq: `require` with a file of authorities verifies the certificate, but not which host it is for.
     context.check_hostname = mode == "verify-full"
     if mode == "require" and authorities is None:
         context.verify_mode = ssl.CERT_NONE

@@ -1,10 +1,10 @@
-"""The one private name of pg8000 that is read: `Connection._sock`, to close a connection whole.
+"""The only use of a private name of pg8000: `Connection._sock`, to close a connection completely.
 
 `_sock` is the file through which a connection reads and writes. pg8000's `close` writes a goodbye into it, and closes
-the socket below. If the server has gone, the goodbye stays in the file. The garbage collector then tries to send it
-again, prints the error, and only then gives the descriptor back. No public name leads to the file.
+the socket below. If the server has gone, the goodbye stays in the file. The garbage collector later tries to send it
+again, prints the error, and only then frees the descriptor. No public name leads to the file.
 
-All else goes through public names, see `database.execute`. tests/contract/test_drivers.py holds both.
+All other code uses public names of pg8000, see `postgres.execute`. tests/contract/test_drivers.py checks both.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pg8000.exceptions import InterfaceError
 
 
 class Connection(native.Connection):  # type: ignore[misc]  # it has no types
-    """pg8000's, but its `close` leaves nothing open. pg8000 calls that too, where a login fails."""
+    """A pg8000 connection whose `close` leaves nothing open. pg8000 also calls it when a login fails."""
 
     def close(self) -> None:
         file = self._sock
@@ -29,7 +29,7 @@ class Connection(native.Connection):  # type: ignore[misc]  # it has no types
 
 
 def close(connection: Connection) -> None:
-    """Close it, whether the server is there or not."""
-    # There may be nobody left to say goodbye to.
+    """Close a connection, even if its server has gone."""
+    # The goodbye to the server may fail.
     with suppress(InterfaceError, OSError):
         connection.close()

@@ -1,4 +1,4 @@
-"""What Postgres' errors mean: who is away, who refuses, and what a person has to mend."""
+"""What Postgres' errors mean: an outage, a refusal, or something that an operator must mend."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from pg8000.exceptions import DatabaseError, InterfaceError
 from message_handler.domain.errors import MessageHandlerError, Unavailable
 from message_handler.drivers.unreachable import why_unreachable, why_untrusted
 
-#: SQLSTATE classes that pass by themselves, and what they are to operators.
+#: SQLSTATE classes of outages that pass by themselves, with the reason that operators see.
 _PASSING = {
     "08": "connection lost",
     "53": "short of resources",
     "57": "shutting down or starting",
-    "58": "its system fails",
+    "58": "its operating system fails",
 }
-#: What refuses writes alone: a replica, or a primary that was told so; and a full disk.
+#: SQLSTATEs that refuse writes alone: of a replica or a primary made read-only, and of a full disk.
 REPLICA = "25006"
 READ_ONLY = {REPLICA: "read-only", "53100": "read-only: disk full"}
 #: The server, or an operator, ended a statement that took too long.
 SLOW = "57014"
-#: The SQLSTATE class of a login that is refused: 28P01 a password, 28000 anything else of it.
-REFUSING = "28"
-_REFUSES_LOGIN = "it refuses the login: see DATABASE_URL, DATABASE_SECRET_ARN or DATABASE_IAM"
-#: The server answered, but not with what was asked: a schema older than this code; a lock or a deadlock in the way.
+#: The SQLSTATE class of a refused login: 28P01 is a wrong password, 28000 is any other fault.
+LOGIN_REFUSED = "28"
+_LOGIN_REFUSED = "it refuses the login: check DATABASE_URL, DATABASE_SECRET_ARN or DATABASE_IAM"
+#: The server answered, but could not do the work: its schema is older than this code, or a lock is in the way.
 OUTDATED = ("42P01", "42703", "42883")
 IN_THE_WAY = ("55P03", "40001", "40P01")
 
 
 class StatementRefused(MessageHandlerError):
-    """Postgres refused a statement. Only the SQLSTATE is told: the server's own text quotes values."""
+    """Postgres refused a statement. The error holds only the SQLSTATE, because the server's text quotes values."""
 
     def __init__(self, code: str) -> None:
         super().__init__(f"Postgres refused a statement (SQLSTATE {code})")
@@ -40,7 +40,7 @@ class StatementRefused(MessageHandlerError):
 
 
 class TimedOut(Unavailable):
-    """The server said nothing for the whole timeout."""
+    """The server sent nothing for the whole timeout."""
 
 
 @contextmanager
@@ -49,28 +49,29 @@ def reaching_postgres() -> Iterator[None]:
         yield
     except DatabaseError as error:
         code = sqlstate(error)
-        if code.startswith(REFUSING):
-            # Until a person mends it, or a rotation has come to its end, the work goes on without Postgres.
-            raise Unavailable(f"Postgres ({_REFUSES_LOGIN})", reason=f"login: {_REFUSES_LOGIN}") from None
+        if code.startswith(LOGIN_REFUSED):
+            # The work goes on without Postgres until an operator mends it, or a rotation is complete.
+            raise Unavailable(f"Postgres ({_LOGIN_REFUSED})", reason=f"login: {_LOGIN_REFUSED}") from None
         if code[:2] in _PASSING and code != SLOW and code not in READ_ONLY:
             raise Unavailable("Postgres", reason=f"{_PASSING[code[:2]]} (SQLSTATE {code})") from None
         raise StatementRefused(code) from None
     except (InterfaceError, OSError) as error:
         timed_out = isinstance(error, TimeoutError) or isinstance(error.__cause__, TimeoutError)
-        mend, reason = _to_be_mended(error), why_unreachable(error)
-        what = f"Postgres ({mend})" if mend else "Postgres"
-        raise (TimedOut if timed_out else Unavailable)(what, reason=mend or reason) from error
+        remedy, reason = _tls_remedy(error), why_unreachable(error)
+        what = f"Postgres ({remedy})" if remedy else "Postgres"
+        raise (TimedOut if timed_out else Unavailable)(what, reason=remedy or reason) from error
 
 
-def _to_be_mended(error: Exception) -> str | None:
-    """What a person has to do about TLS, which is asked for unless the URL says otherwise."""
+def _tls_remedy(error: Exception) -> str | None:
+    """What an operator must do about TLS, if that is what failed."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return why_untrusted(error, "DATABASE_URL with ?sslrootcert=<file>")
     if "refuses SSL" in str(error):
-        return "it speaks no TLS: DATABASE_URL may say ?sslmode=disable"
+        return "it speaks no TLS: turn that on, or set ?sslmode=disable in DATABASE_URL"
     return None
 
 
 def sqlstate(error: DatabaseError) -> str:
+    """The five characters that name the error (`"28P01"`), or `"unknown"`."""
     details = error.args[0] if error.args and isinstance(error.args[0], dict) else {}
     return str(details.get("C", "unknown"))

@@ -1,4 +1,4 @@
-"""How Redis is reached, and what its errors mean: one timeout, no hidden retry, no credential in any text."""
+"""Makes clients for Redis, and tells what its errors mean. One timeout, no hidden retry, no credential in any text."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ from redis.retry import Retry
 
 from message_handler.domain.errors import ReadOnly, SettingsError, TooOld, Unavailable
 from message_handler.drivers.breaker import CircuitBreaker
-from message_handler.drivers.credentials import Credentials, KeptLogin, Login, elasticache_login
+from message_handler.drivers.credentials import Credentials, Login, SecretLogin, elasticache_login
 from message_handler.drivers.redis_client import Client
 from message_handler.drivers.unreachable import why_unreachable, why_untrusted
 from message_handler.settings import Settings
 
-#: What a server says that refuses writes alone, and what that is to operators.
+#: The first word of a server's error if it refuses writes alone, with the reason that operators see.
 _READ_ONLY = {
     "READONLY": "read-only",
     "OOM": "read-only: out of memory",
     "MISCONF": "read-only: it can't save to its disk",
     "NOREPLICAS": "read-only: too few replicas",
 }
-#: What one says that can do nothing now.
+#: The first word if the server can't serve any command now.
 _PASSING = {
     "LOADING": "loading",
     "MASTERDOWN": "a replica without its primary",
@@ -45,7 +45,7 @@ _PASSING = {
     "TRYAGAIN": "slots move",
     "BUSY": "a script blocks it",
 }
-#: redis-py makes kinds of errors of these words, and takes them out of the text.
+#: For these words redis-py has error classes, and leaves the word out of the text.
 _KINDS: dict[type[redis.RedisError], str] = {
     redis.ReadOnlyError: "READONLY",
     redis.OutOfMemoryError: "OOM",
@@ -54,17 +54,17 @@ _KINDS: dict[type[redis.RedisError], str] = {
     ClusterDownError: "CLUSTERDOWN",
     TryAgainError: "TRYAGAIN",
 }
-#: Where a script met the refusal, a server wraps it, unless it is of version 7 or later.
+#: Servers before version 7 wrap the error that a script met.
 _WORD = re.compile(rf"(?:(?:ERR )?Error running script .*?: ?-?)?({'|'.join((*_READ_ONLY, *_PASSING))})\b", re.DOTALL)
 OLDEST_MAJOR = 7
 _VERSION = re.compile(r"^redis_version:(\d+)", re.MULTILINE)
 
 
 def connect(settings: Settings) -> redis.Redis:
-    """A client that connects when it is used, and gives up after one timeout: the caller decides what then happens.
+    """A client that connects when it is used. It gives up after one timeout; the caller decides what happens then.
 
-    `rediss://` in `REDIS_URL` is TLS; `?ssl_ca_certs=` is a file with authorities to verify the server's certificate
-    against, beside the system's. Raises SettingsError, which never quotes the URL.
+    `rediss://` in `REDIS_URL` means TLS. `?ssl_ca_certs=` is a file of authorities that are trusted beside the
+    system's. Raises SettingsError, whose text never quotes the URL.
     """
     assert settings.redis_url is not None
     timeout = settings.redis_timeout_ms / 1000
@@ -75,7 +75,7 @@ def connect(settings: Settings) -> redis.Redis:
         "health_check_interval": 0,
         "retry": Retry(NoBackoff(), 0),
         "decode_responses": True,
-        # RESP 3 would cost a round trip more to connect, and a server could then lengthen our timeouts.
+        # RESP 3 would add a round trip to each connect, and would let a server lengthen our timeouts.
         "protocol": 2,
         "redis_connect_func": _Greeting(),
     }
@@ -88,16 +88,18 @@ def connect(settings: Settings) -> redis.Redis:
     try:
         client = _client(settings.redis_cluster, lambda: _pool(url, options))
         pool = client.connection_pool
-        pool.connection_class(**pool.connection_kwargs)  # connects to nothing yet, but looks at its options
+        pool.connection_class(**pool.connection_kwargs)  # does not connect yet, but checks the options
     except (TypeError, ValueError, redis.RedisError):
-        raise SettingsError("bad settings: REDIS_URL: an option after its ? is unknown or wrong") from None
+        raise SettingsError("bad settings: REDIS_URL: an option after ? is unknown or wrong") from None
     if settings.redis_cluster and pool.connection_kwargs.get("db"):
-        raise SettingsError("bad settings: REDIS_URL: a cluster has no other database than 0")
+        raise SettingsError("bad settings: REDIS_URL: a cluster has only database 0")
     if authorities := pool.connection_kwargs.get("ssl_ca_certs"):
         try:
             ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(authorities)
         except OSError:
-            raise SettingsError("bad settings: REDIS_URL: ssl_ca_certs is no readable file of certificates") from None
+            raise SettingsError(
+                "bad settings: REDIS_URL: ssl_ca_certs is not a readable file of certificates"
+            ) from None
     return client
 
 
@@ -112,17 +114,17 @@ def _client(cluster: bool, pool: Callable[[], ConnectionPool]) -> redis.Redis:
 def _pool(url: str, options: dict[str, Any]) -> ConnectionPool:
     pool: ConnectionPool = ConnectionPool.from_url(url, **options)
     if "credential_provider" in options:
+        # The URL has decided whether this class speaks TLS.
         kind = pool.connection_class
-        # Whether it speaks TLS, the URL has decided.
         pool.connection_class = type(f"Renewing{kind.__name__}", (_Renewing, kind), {})
     return pool
 
 
 def _credentials(settings: Settings, url: str) -> Credentials | None:
-    """What the URL's own user and password, if any, do not say."""
+    """The source of the login, if the URL's user and password are not used. None if they are."""
     user = unquote(urlsplit(url).username or "")
     if settings.redis_secret_arn:
-        return KeptLogin(settings.redis_secret_arn, "Redis", user or None)
+        return SecretLogin(settings.redis_secret_arn, "Redis", user or None)
     if settings.redis_iam_cache:
         return elasticache_login(user, settings.redis_iam_cache)
     return None
@@ -134,34 +136,34 @@ def _without_user(url: str) -> str:
 
 
 class _TooOld(redis.ConnectionError):
-    """As an error that a connection closes itself for."""
+    """The server's version is too old. A ConnectionError, so that the connection closes itself."""
 
 
 class _Greeting:
-    """Begins a connection as redis-py does; the first one's server, in this process, is asked for its version too.
+    """Begins a connection as redis-py does, and checks the server's version on the first one of this process.
 
-    Valkey tells the version of Redis that it is as good as.
+    Valkey reports the version of Redis that it is compatible with.
     """
 
     def __init__(self) -> None:
-        self._known = False
+        self._is_version_checked = False
 
     def __call__(self, connection: Any) -> None:
         connection.on_connect()
-        if self._known:
+        if self._is_version_checked:
             return
         connection.send_command("INFO", "server", check_health=False)
         try:
-            told = _VERSION.search(str(connection.read_response()))
+            reported = _VERSION.search(str(connection.read_response()))
         except redis.ResponseError:
-            told = None  # the user has no permission to ask: the version stays unknown
-        if told and int(told[1]) < OLDEST_MAJOR:
-            raise _TooOld(f"it is version {told[1]}; at least {OLDEST_MAJOR} is needed")
-        self._known = True
+            reported = None  # the user may not ask, so the version stays unknown
+        if reported and int(reported[1]) < OLDEST_MAJOR:
+            raise _TooOld(f"it is version {reported[1]}; at least {OLDEST_MAJOR} is needed")
+        self._is_version_checked = True
 
 
 class _Provider(redis.CredentialProvider):
-    """Credentials as redis-py asks for them: for each connection that it makes."""
+    """Gives redis-py the login for each connection that it makes."""
 
     def __init__(self, credentials: Credentials) -> None:
         self.credentials = credentials
@@ -169,7 +171,7 @@ class _Provider(redis.CredentialProvider):
 
     @property
     def used(self) -> Login | None:
-        """What the connection that this thread made last has logged in with."""
+        """The login of the connection that this thread made last."""
         return getattr(self._used, "login", None)
 
     def get_credentials(self) -> tuple[str] | tuple[str, str]:
@@ -177,16 +179,16 @@ class _Provider(redis.CredentialProvider):
         try:
             self._used.login = login = self.credentials.login()
         except Unavailable as away:
-            # As an error that a connection closes itself for: it must not be used without a login.
-            raise redis.ConnectionError(f"{away.what} can't be had") from None
+            # A ConnectionError makes the connection close itself: it must not be used without a login.
+            raise redis.ConnectionError(str(away)) from None
         return (login.user, login.password) if login.user else (login.password,)
 
 
 class _Renewing:
-    """A connection that is made once more where the server refuses what meanwhile was rotated.
+    """A connection that tries once more if the server refuses its login and the login was rotated meanwhile.
 
-    One that is open is not asked to log in again. ElastiCache ends one by IAM after 12 h; that is noticed before the
-    next command is sent, and a new one is made.
+    An open connection never logs in again. ElastiCache ends a connection with an IAM login after 12 h. The pool notices
+    that before the next command is sent, and makes a new one.
     """
 
     def connect(self: Any) -> None:
@@ -199,12 +201,13 @@ class _Renewing:
             super().connect()  # type: ignore[misc]
 
 
-class Reaching:
-    """Redis is called inside, behind its breaker; where it is away, redis-py's errors become Unavailable.
+class ReachingRedis:
+    """A context to call Redis in, behind its breaker. If Redis is away, redis-py's errors become Unavailable.
 
-    `answers` tells whether a server is alive that has said nothing in time: then the breaker stays as it is.
+    After a timeout `answers` tells whether the server is alive. If it is, the breaker does not change.
 
-    Keeps nothing between its calls, so that one serves all threads. (`contextmanager` would take longer than the rest.)
+    It keeps no state between calls, so one object serves all threads. (`contextmanager` would cost more time than all
+    the rest.)
     """
 
     def __init__(self, breaker: CircuitBreaker, answers: Callable[[], bool]) -> None:
@@ -218,26 +221,26 @@ class Reaching:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if isinstance(error, redis.RedisError):
-            if (means := self.told(error)) is not error:
-                raise means from error
+            if (meaning := self.meaning(error)) is not error:
+                raise meaning from error
         else:
             self._breaker.__exit__(kind, error, trace)
 
-    def told(self, error: redis.RedisError) -> Exception:
-        """Let the breaker know of an error, also of one call among others; what the error means."""
+    def meaning(self, error: redis.RedisError) -> Exception:
+        """What an error means, be it of one command among others. The breaker records it."""
         if isinstance(error, redis.TimeoutError) and self._answers():
-            return Unavailable("Redis, where a command takes too long,")
-        means = _away(error) or error
-        self._breaker.__exit__(type(means), means, None)
-        return means
+            return Unavailable("Redis (a command takes too long)")
+        meaning = _away(error) or error
+        self._breaker.__exit__(type(meaning), meaning, None)
+        return meaning
 
 
 def _away(error: redis.RedisError) -> Unavailable | None:
-    """What an error means that passes, or is a person's to mend; None for all else."""
+    """The outage behind an error, which passes or which an operator must mend. None if it is no outage."""
     if isinstance(error, _TooOld):
         return TooOld(f"Redis ({error})")
-    if mend := _to_be_mended(error):
-        return Unavailable(f"Redis ({mend})", reason=mend)
+    if remedy := _remedy(error):
+        return Unavailable(f"Redis ({remedy})", reason=remedy)
     if word := _word(error):
         if reason := _READ_ONLY.get(word):
             return ReadOnly(f"Redis ({reason})", reason=reason)
@@ -248,25 +251,25 @@ def _away(error: redis.RedisError) -> Unavailable | None:
 
 
 def _word(error: redis.RedisError) -> str | None:
-    """What a server begins a refusal with, if that passes."""
+    """The word that a server's refusal begins with, if it is one of those that pass."""
     for kind, word in _KINDS.items():
         if isinstance(error, kind):
             return word
-    told = _WORD.match(str(error)) if isinstance(error, redis.ResponseError) else None
-    return told and told[1]
+    found = _WORD.match(str(error)) if isinstance(error, redis.ResponseError) else None
+    return found and found[1]
 
 
-def _to_be_mended(error: Exception) -> str | None:
-    """What a person has to do, if no waiting helps. Until then the work goes on without Redis."""
-    # Of a client that has not logged in a server reads no long command.
+def _remedy(error: Exception) -> str | None:
+    """What an operator must do, if waiting does not help. Until then the work goes on without Redis."""
+    # A server rejects long commands of a client that has not logged in with "unauthenticated".
     if isinstance(error, redis.AuthenticationError) or "unauthenticated" in str(error):
-        return "login: it refuses the password, see REDIS_PASSWORD, REDIS_SECRET_ARN or REDIS_IAM_CACHE"
+        return "login: it refuses the password: check REDIS_PASSWORD, REDIS_SECRET_ARN or REDIS_IAM_CACHE"
     if isinstance(error, NoPermissionError):
-        return "it doesn't permit its user all that is needed"
+        return "it denies its user a command or key: extend the user's permissions"
     if isinstance(error.__context__, ssl.SSLCertVerificationError):
         return why_untrusted(error.__context__, "REDIS_URL with ?ssl_ca_certs=<file>")
     if isinstance(error, AskError):
         return "it is a cluster: set REDIS_CLUSTER=true"
     if "cluster support disabled" in str(error):
-        return "it is no cluster: unset REDIS_CLUSTER"
+        return "it is not a cluster: unset REDIS_CLUSTER"
     return None

@@ -1,4 +1,4 @@
-"""redis-py's client, by its shortest way to a server and back."""
+"""redis-py's client, on the shortest way to a server and back."""
 
 from __future__ import annotations
 
@@ -8,21 +8,22 @@ import redis
 
 
 class Client(redis.Redis):
-    """redis-py's, without what it puts around each command: retries, which `connect` turns off, and measurements that
-    nobody reads. That takes as long as all the rest.
+    """A redis-py client without the retries and measurements that redis-py puts around each command.
+
+    `connect` turns the retries off, and nothing reads the measurements. Both take as long as all the rest.
     """
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
         pool = self.connection_pool
-        # What the server has closed meanwhile is made anew here.
+        # The pool replaces a connection that the server has closed meanwhile.
         connection = pool.get_connection()
         try:
             connection.send_packed_command(packed(args) or connection.pack_command(*args), check_health=False)  # type: ignore[no-untyped-call]
             return self.parse_response(connection, args[0], **options)  # type: ignore[no-untyped-call]
         except redis.ResponseError:
-            raise  # the answer: it has been read whole
+            raise  # this is the answer, and it has been read completely
         except BaseException:
-            # Where this thread is told to end, the answer is still to come, and would be the next command's.
+            # After an interruption the answer is still to come. The next command would take it for its own.
             connection.disconnect()  # type: ignore[no-untyped-call]
             raise
         finally:
@@ -30,7 +31,7 @@ class Client(redis.Redis):
 
 
 def packed(args: tuple[Any, ...]) -> list[bytes] | None:
-    """A command of nothing but texts as it is sent; None for others. Its name may be of several words."""
+    """A command as bytes, if all its arguments are `str`, else None. A name of several words is split."""
     for word in args:
         if type(word) is not str:
             return None

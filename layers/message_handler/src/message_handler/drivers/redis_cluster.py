@@ -1,8 +1,11 @@
 """Redis in cluster mode: each command goes to the node that serves its key's slot.
 
-redis-py has a client for clusters too. It isn't used, because a step must not cost more than its timeout: that client
-connects when it is made, asks all nodes for the slots one after the other when one of them is silent (a timeout each,
-one thread after the other), and sends what failed in a pipeline again, command by command.
+redis-py has a client for clusters too, but with it a step could take longer than its timeout:
+
+- It connects when it is made.
+- If a node is silent, it asks all nodes for the slots, one after the other and one thread after the other. Each may
+  cost a timeout.
+- It sends the failed commands of a pipeline again, one by one.
 """
 
 from __future__ import annotations
@@ -20,33 +23,35 @@ from redis.exceptions import AskError, ClusterDownError, MovedError
 
 from message_handler.drivers.redis_client import Client
 
-#: To how many nodes a command is sent: the one that had its slot, the one that has it, and the one that will have it.
+#: A command is sent to at most 3 nodes: the one that had its slot, the one that has it, the one that will have it.
 HOPS = 3
 
 Command = tuple[tuple[Any, ...], dict[str, Any]]
 
 
 class ClusterClient(redis.Redis):
-    """As `redis.Redis`, for commands of one key or of keys in one slot; those without any go to the node that `pool`,
-    which makes one anew at each call, connects to.
+    """A `redis.Redis` for commands whose keys are all in one slot.
 
-    That node is asked for the slots too: at the first command, and again after a failure, because whoever failed may
-    have been replaced. So that is what outlives a node, such as ElastiCache's endpoint. Besides what `redis.Redis`
-    raises: ClusterDownError if nobody serves the slot, or if the nodes don't agree on who does.
+    Each call of `pool` makes a new pool for the address in `REDIS_URL`. Commands without a key go there. So does the
+    question which node serves which slots: at the first command, and after each failure, because the failed node may
+    have been replaced. So the address must outlive a single node, as ElastiCache's endpoint does.
+
+    Raises what `redis.Redis` raises; and ClusterDownError if no node serves the slot, or if the nodes don't agree on
+    which one does.
     """
 
     def __init__(self, pool: Callable[[], ConnectionPool]) -> None:
         self._new_pool = pool
         super().__init__(connection_pool=pool())
         self._guide = Client(connection_pool=self.connection_pool)
-        named = self.connection_pool.connection_kwargs
-        # ElastiCache Serverless is one node under the name that the URL has: one connection is enough.
-        self._nodes = {(named.get("host", "localhost"), named.get("port", 6379)): self._guide}
+        options = self.connection_pool.connection_kwargs
+        # ElastiCache Serverless is one node, under the URL's own name. It needs no second connection.
+        self._nodes = {(options.get("host", "localhost"), options.get("port", 6379)): self._guide}
         self._slots: dict[int, redis.Redis] = {}
 
     @property
     def pools(self) -> list[ConnectionPool]:
-        """The connections, by node."""
+        """The connection pools, one for each node."""
         return [node.connection_pool for node in self._nodes.values()]
 
     def close(self) -> None:
@@ -65,9 +70,9 @@ class ClusterClient(redis.Redis):
         return _ClusterPipeline(self)
 
     def execute_each(self, commands: list[Command], *, raise_on_error: bool) -> list[Any]:
-        """The answers to `commands`, for one round trip to each node; raises the first error among them, if it should.
+        """The answers to `commands`, with one round trip to each node.
 
-        A node that fails is its own commands' error, and no others'.
+        If a node fails, only its own commands fail. With `raise_on_error` the first error is raised.
         """
         with self._doubting():
             shares: dict[redis.Redis, list[int]] = defaultdict(list)
@@ -77,10 +82,10 @@ class ClusterClient(redis.Redis):
             for node, numbers in shares.items():
                 try:
                     with self._doubting():
-                        told = _send_all(node, [commands[number] for number in numbers])
+                        received = _send_all(node, [commands[number] for number in numbers])
                 except redis.RedisError as error:
-                    told = [error] * len(numbers)
-                answers |= zip(numbers, told, strict=True)
+                    received = [error] * len(numbers)
+                answers |= zip(numbers, received, strict=True)
             for number, command in enumerate(commands):
                 if isinstance(answers[number], AskError):
                     try:
@@ -93,7 +98,7 @@ class ClusterClient(redis.Redis):
 
     @contextmanager
     def _doubting(self) -> Iterator[None]:
-        """Who failed inside may have been replaced: the next command asks for the slots again."""
+        """Forget the slots if a node fails inside: it may have been replaced. The next command asks for them again."""
         try:
             yield
         except (redis.ConnectionError, redis.TimeoutError, redis.ReadOnlyError, ClusterDownError):
@@ -103,7 +108,7 @@ class ClusterClient(redis.Redis):
     def _serving(self, slot: int | None) -> redis.Redis:
         slots = self._slots
         if not slots:
-            # In one piece, because other threads read it meanwhile.
+            # Replaced as a whole, because other threads read it meanwhile.
             slots = self._slots = {
                 number: self._node(host, port, self._guide)
                 for first, last, (host, port, *_), *_replicas in _send(self._guide, (("CLUSTER SLOTS",), {}))
@@ -113,9 +118,9 @@ class ClusterClient(redis.Redis):
             raise ClusterDownError(f"no node serves slot {slot}")
         return slots[slot]
 
-    def _node(self, host: str | None, port: int, teller: redis.Redis) -> redis.Redis:
-        """The client of a node; `teller` told its address, and means its own host if it names none."""
-        address = (host or teller.connection_pool.connection_kwargs.get("host", "localhost"), port)
+    def _node(self, host: str | None, port: int, source: redis.Redis) -> redis.Redis:
+        """The client of a node. Without a `host`, the node is on the host of `source`, which named it."""
+        address = (host or source.connection_pool.connection_kwargs.get("host", "localhost"), port)
         if address not in self._nodes:
             pool = self._new_pool()
             pool.connection_kwargs.update(host=address[0], port=port)
@@ -123,21 +128,21 @@ class ClusterClient(redis.Redis):
         return self._nodes[address]
 
     def _follow(self, node: redis.Redis, command: Command) -> Any:
-        """Send the command to the node, or to whom it names: for good (MOVED), or for this once (ASK)."""
+        """Send the command to the node, then to the nodes that it names: for good (MOVED), or for this once (ASK)."""
         asking = False
         for _ in range(HOPS):
             try:
                 return _ask(node, command) if asking else _send(node, command)
-            except AskError as told:
-                asking = not isinstance(told, MovedError)
+            except AskError as redirection:
+                asking = not isinstance(redirection, MovedError)
                 if not asking:
                     self._slots = {}
-                node = self._node(told.host, told.port, node)
-        raise ClusterDownError("the nodes don't agree on who serves the slot")
+                node = self._node(redirection.host, redirection.port, node)
+        raise ClusterDownError("the nodes don't agree on which one serves the slot")
 
 
 class _ClusterPipeline(Pipeline):
-    """Collects commands as its parent does, and lets the cluster's client send them."""
+    """Collects commands as its parent does. The cluster's client sends them."""
 
     def __init__(self, client: ClusterClient) -> None:
         super().__init__(client.connection_pool, client.response_callbacks, transaction=False, shard_hint=None)
@@ -154,7 +159,7 @@ def _send(node: redis.Redis, command: Command) -> Any:
 
 
 def _send_all(node: redis.Redis, commands: list[Command]) -> list[Any]:
-    """The answers of one node, errors among them: raised by the pipeline, an error would quote its command."""
+    """The answers of one node. Errors are among them: if the pipeline raised one, it would quote the command."""
     pipeline = node.pipeline(transaction=False)
     for args, options in commands:
         pipeline.execute_command(*args, **options)  # type: ignore[no-untyped-call]
@@ -162,7 +167,7 @@ def _send_all(node: redis.Redis, commands: list[Command]) -> list[Any]:
 
 
 def _ask(node: redis.Redis, command: Command) -> Any:
-    """Send the command to a node that doesn't have the slot yet."""
+    """Send the command to a node that does not own the slot yet."""
     _, answer = _send_all(node, [(("ASKING",), {}), command])
     if isinstance(answer, Exception):
         raise answer

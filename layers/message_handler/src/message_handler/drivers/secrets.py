@@ -1,7 +1,9 @@
-"""Secrets, kept in AWS Secrets Manager and named by their ARN. Only in development one may be written out instead.
+"""Tenants' secrets. A configuration holds the ARN of one in AWS Secrets Manager; in development also the secret itself.
 
-message-handler/acme/openai     may be named by the tenant acme and by nobody else
-└ SECRETS_PREFIX ┘└ platform_id/
+A secret's name says whose it is. Only the tenant acme may use this one:
+
+    message-handler/acme/openai
+    └ the prefix    └ the tenant's id
 """
 
 from __future__ import annotations
@@ -17,13 +19,13 @@ from message_handler.domain.errors import SecretRefused, Unavailable
 from message_handler.domain.identifiers import SECRET_ARN, is_arn
 from message_handler.drivers import aws
 
-#: How long a value is taken for what it is there, so that a rotated one is seen.
+#: How long a value is used before it is read again. A rotated one is seen after that.
 _FRESH_SECONDS = 300.0
-#: How long it is before Secrets Manager is asked again after it did not answer.
+#: The pause after Secrets Manager did not answer.
 _RETRY_SECONDS = 30.0
-#: It is not asked sooner than that again for what somebody refuses: whoever refuses may do so for good.
-AGAIN_SECONDS = 1.0
-#: Answers, not outages: whoever took the secret or the permission away meant it.
+#: The shortest time between two readings of a secret that a server refuses: the server may refuse it for good.
+REREAD_SECONDS = 1.0
+#: These are answers, not outages: an operator has removed the secret or the permission.
 _FINAL = frozenset(
     {"AccessDeniedException", "ResourceNotFoundException", "InvalidRequestException", "DecryptionFailure"}
 )
@@ -32,7 +34,7 @@ _log = logging.getLogger(__name__)
 
 
 class Unread(Unavailable):
-    """A secret couldn't be read; `final`: because it, or the permission, was taken away."""
+    """A secret couldn't be read. `final`: the secret, or the permission to read it, was removed."""
 
     def __init__(self, *, final: bool) -> None:
         super().__init__("Secrets Manager")
@@ -40,20 +42,20 @@ class Unread(Unavailable):
 
 
 class SecretsManager:
-    """AWS Secrets Manager. Connects to nothing, and imports nothing, before it is asked."""
+    """AWS Secrets Manager. Does not connect, or import its client, before the first read."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._clients: dict[str, Any] = {}
 
     def read(self, arn: str) -> str:
-        """The secret as it is now. Raises Unread; why is logged, with the ARN."""
+        """The secret as it is now. Raises Unread, and logs the reason with the ARN."""
         from botocore.exceptions import BotoCoreError, ClientError
 
         reason = "not an ARN"
         try:
             if found := SECRET_ARN.fullmatch(arn):
-                # Files and editors end with a newline, which no header may hold.
+                # Files and editors add a newline at the end. No header may hold one.
                 return str(self._client(found["region"]).get_secret_value(SecretId=arn)["SecretString"]).strip()
         except ClientError as error:
             reason = str(error.response["Error"]["Code"])
@@ -77,16 +79,16 @@ class SecretsManager:
 @dataclass(frozen=True, slots=True)
 class _Known:
     secret: str = field(repr=False)
-    #: When it was read, and until when it is taken for fresh (seconds).
+    #: When it was read, and until when it is used without reading it again (seconds).
     read_at: float
     until: float
 
 
 class Secrets:
-    """The secrets of the tenants' configuration, each asked for once in 300 s.
+    """The secrets in the tenants' configuration. Each is read once in 300 s.
 
-    While Secrets Manager is away the last known value goes on. `prefix` begins the names of all secrets that may be
-    named, and the tenant's id follows; `literals`: development, secrets may be written out.
+    While Secrets Manager is away, the last known value is used. The name of a tenant's secret must begin with `prefix`
+    and the tenant's id. `literals` (development): a configuration may hold a secret itself.
     """
 
     def __init__(
@@ -105,20 +107,20 @@ class Secrets:
         self._renewing = threading.Lock()
 
     def check(self, value: str, platform_id: str) -> None:
-        """Raises SecretRefused, which says what to do instead, if a tenant's configuration may not hold this."""
+        """Raise SecretRefused if a tenant's configuration may not hold this value. Its text says what to do."""
         names = f"{self._prefix}{platform_id}/"
         if arn := SECRET_ARN.fullmatch(value):
             if not arn["name"].startswith(names) or arn["name"] == names:
                 raise SecretRefused(f"must be the ARN of a secret whose name begins with {names}")
         elif not self._literals:
             raise SecretRefused(
-                f"must not be written out: store it in AWS Secrets Manager as {names}… and give its ARN"
+                f"must not be the secret itself: store it in AWS Secrets Manager as {names}… and give its ARN"
             )
 
     def reveal(self, value: str, platform_id: str) -> str:
-        """The secret behind a Secrets Manager ARN; whatever else is the secret itself.
+        """The secret that a Secrets Manager ARN names. Any other value is itself the secret.
 
-        Raises SecretRefused (whoever wrote it into a table by hand was not checked) or Unavailable.
+        Raises Unavailable, or SecretRefused: an operator may have written a value into a table, past the check.
         """
         self.check(value, platform_id)
         if not is_arn(value):
@@ -129,15 +131,15 @@ class Secrets:
         return self._read(value, known)
 
     def renewed(self, value: str, platform_id: str, refused: str) -> str | None:
-        """Another secret than the one that was `refused`, if there is one by now: it was rotated. Raises nothing."""
+        """The secret after a rotation: one other than the `refused` one, else None. Raises nothing."""
         try:
             self.check(value, platform_id)
-            # One at a time: who waited takes what the first one was told.
+            # One thread at a time: the threads that waited take what the first one has read.
             with self._renewing:
                 known = self._known.get(value)
                 if not is_arn(value) or known is None:
                     return None
-                if known.secret == refused and known.read_at + AGAIN_SECONDS <= self._clock():
+                if known.secret == refused and known.read_at + REREAD_SECONDS <= self._clock():
                     self._read(value, known)
                 secret = self._known[value].secret
         except (SecretRefused, Unavailable):

@@ -1,18 +1,19 @@
-"""Why a store could not be reached, in words for operators: never an address, a name or a credential."""
+"""Reasons why a store could not be reached, in words for operators, without addresses, names or credentials."""
 
 from __future__ import annotations
 
 import socket
 import ssl
 
-#: OpenSSL's codes. No authority that is known has issued the certificate:
+# OpenSSL's codes.
+#: The certificate was issued by an unknown authority.
 _UNKNOWN_AUTHORITY = {2, 18, 19, 20, 21}
 _OUT_OF_DATE = {9, 10}
 _OF_ANOTHER_NAME = {62, 64}
 
 
 def why_unreachable(error: BaseException) -> str:
-    """What the network or the system says, from the error that a driver has made of it."""
+    """The reason that the network or the system gave, found among the causes of a driver's error."""
     causes: list[BaseException] = []
     cause: BaseException | None = error
     while cause is not None and cause not in causes:
@@ -31,15 +32,15 @@ def why_unreachable(error: BaseException) -> str:
 
 
 def why_untrusted(error: ssl.SSLCertVerificationError, authority: str) -> str:
-    """OpenSSL's own reason, and what a person has to do; `authority` says how a setting names one."""
+    """OpenSSL's reason, and what an operator must do. `authority` names the setting for a trusted authority."""
     code = error.verify_code
     if code in _OF_ANOTHER_NAME:
-        # Its reason quotes the host.
-        return "its certificate isn't trusted (it is for another host): the URL must name the host that it is for"
+        # OpenSSL's reason quotes the host.
+        return "its certificate isn't trusted (it is for another host): use the host that it is for in the URL"
     if code in _UNKNOWN_AUTHORITY:
-        mend = f"{authority} may name the authority"
+        remedy = f"name its authority in {authority}"
     elif code in _OUT_OF_DATE:
-        mend = "it has to be renewed"
+        remedy = "renew it"
     else:
-        mend = "its authority must issue it, or itself, anew, for Python 3.13 asks for all that RFC 5280 does"
-    return f"its certificate isn't trusted ({error.verify_message}): {mend}"
+        remedy = "issue it, or its authority's own, anew: Python 3.13 demands all that RFC 5280 does"
+    return f"its certificate isn't trusted ({error.verify_message}): {remedy}"

@@ -25,7 +25,7 @@ from redis.exceptions import NoScriptError
 from message_handler.domain.conversations import ConversationKey
 from message_handler.domain.identifiers import SHARDS, shard_of_job
 from message_handler.drivers.breaker import CircuitBreaker
-from message_handler.drivers.redis import Reaching
+from message_handler.drivers.redis import ReachingRedis
 from message_handler.ports.line_store import CLOCK_MARGIN, MOST_REMEMBERED, Save, Saved, Snapshot
 from message_handler.protocol.line import LIVE_TTL_SECONDS
 from message_handler.protocol.line_documents import STRUCTURE
@@ -72,7 +72,7 @@ class RedisLines:
         self._used_at = time.monotonic()
         self._breaker = breaker or CircuitBreaker("Redis", settings.store_retry_after)
         self._clock = clock
-        self._reach = Reaching(self._breaker, self._answers)
+        self._reach = ReachingRedis(self._breaker, self._answers)
 
     def ping(self) -> None:
         """Whether it can be written to, on as many of a cluster's nodes as so many slots are on."""
@@ -140,7 +140,7 @@ class RedisLines:
             case ["met", now, structure, remembered, taken]:
                 names = frozenset(name for name, is_taken in zip(save.names, taken, strict=True) if is_taken)
                 return Snapshot(_present(STRUCTURE, structure), float(now), _present(save.ids, remembered), names)
-        error: Exception = self._reach.told(answer)
+        error: Exception = self._reach.meaning(answer)
         return error
 
     def read(self, keys: Sequence[ConversationKey], names: Sequence[str] | None = None) -> list[dict[str, str]]:
@@ -211,7 +211,7 @@ class RedisLines:
             words = ["1", f"mh:{{{platform_id}}}:rate", str(per_minute), clock]
             return float(self._call(Script.named("admit"), words))
 
-    def _reaching(self, *, writes: bool = False) -> Reaching:
+    def _reaching(self, *, writes: bool = False) -> ReachingRedis:
         now = time.monotonic()
         if self._used_at + IDLE_SECONDS < now or self._breaker.is_open:
             # While it is open: the name may lead to another server by now. Commands that were under way give back
