@@ -146,7 +146,7 @@ class TestOtherVersions:
         assert job_from_json(value).usage == Usage(7, 9)
 
     def test_what_is_none_of_ours_is_refused_without_a_word_of_it(self) -> None:
-        with pytest.raises(ValueError, match=r"^no job$"):
+        with pytest.raises(ValueError, match=r"^not a job$"):
             job_from_json(self.END | {"attempts": "It hurts."})
         with pytest.raises((ValueError, KeyError, TypeError)):
             decode(as_text({"archive": {"job_id": "j"}}))

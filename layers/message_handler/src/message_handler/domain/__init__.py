@@ -1,1 +1,1 @@
-"""The words of the domain as frozen values. Nothing in here reads a clock, an environment or a store."""
+"""The domain's values and rules, frozen and pure: nothing in this folder reads a clock, an environment or a store."""

@@ -1,15 +1,16 @@
-"""Several messages, one answer: which utterances are the same, and in which order they stand.
+"""Several messages, one answer: which messages are the same utterance, and in which order they stand.
 
-A platform may send each message alone, or the whole history each time; with ids, without, or with an id
-for the last message only; and all of it in any order. These rules keep every message once:
+A platform may send each message alone, or the whole history each time. It may send ids, no ids, or an id for the
+last message only. Requests may arrive in any order. Three rules keep every message exactly once:
 
-* Two messages with the platform's ids are the same if the ids are.
-* A message without an id is the same as the first waiting message with the same content that no other
-  message of the request stands for; so ``yes, yes`` sent as one history are two messages, and an identical
-  request while its job lives is a duplicate.
-* A request without ids that begins with everything the last answered job answered, and goes on, was made
-  before that reply was seen: what was answered is not answered again. So was one of two or more messages
-  that is a true beginning of it. Anything else, once answered, is new: a person may say the same again.
+1. Two messages that both have an id from the platform are the same if their ids are the same.
+2. A message without an id is compared by its content. It is the same as the first waiting message with that content
+   that no other message of the request has matched. So ``yes, yes`` in one history are two messages, and a request
+   that is repeated while its job lives is a duplicate.
+3. A request without ids may have been made before the platform saw the last reply. This is assumed if the request
+   begins with all messages that the last job answered, and has more after them. It is also assumed if the request has
+   two or more messages, and that job's messages begin with them and go on. These messages are not answered
+   again. Any other repetition of an answered message is new: a person may say the same again.
 """
 
 from __future__ import annotations
@@ -22,16 +23,17 @@ from message_handler.domain.messages import Message
 
 
 def match(waiting: Sequence[Message], incoming: Sequence[Message]) -> list[int | None]:
-    """For each incoming message the index of the waiting one that is the same utterance, or None.
+    """For each incoming message: the index of the waiting message that is the same utterance, or None.
 
-    Linear: each waiting message enters a queue of its content's once, and leaves it once.
+    Takes linear time: each waiting message enters a queue for its content once, and leaves it once.
     """
     if not waiting:
         return [None] * len(incoming)
     by_id = {message_id: index for index, message in enumerate(waiting) for message_id in message.ids}
     found = [next((by_id[id_] for id_ in message.ids if id_ in by_id), None) for message in incoming]
     taken = {index for index in found if index is not None}
-    # One that the platform named is never the same as another that it named: such a one looks at the unnamed alone.
+    # By content, and by whether the incoming message has the platform's id. Two messages with different ids of the
+    # platform are never the same. So an incoming message with such an id is compared only with messages without one.
     same_content: dict[tuple[str, bool], deque[int]] = {}
     for index, message in enumerate(waiting):
         if index not in taken:
@@ -49,9 +51,10 @@ def match(waiting: Sequence[Message], incoming: Sequence[Message]) -> list[int |
 
 
 def answered_before(last: Sequence[str], incoming: Sequence[Message]) -> int:
-    """How many of the incoming messages the last answered job has answered; `last` are its contents' digests.
+    """How many of the first incoming messages the last job has answered already (rule 3 above).
 
-    See the third rule above: 0 or all of `last`, or all of a shorter request.
+    `last` are the digests of that job's contents, in order. The result is 0, all of `last`, or all of `incoming` if
+    that is shorter.
     """
     compared = min(len(last), len(incoming))
     if compared == 0 or len(last) == len(incoming) or (len(incoming) < len(last) and compared < 2):
@@ -65,10 +68,11 @@ def answered_before(last: Sequence[str], incoming: Sequence[Message]) -> int:
 def fold(
     waiting: Sequence[Message], incoming: Sequence[Message], found: Sequence[int | None], new: Sequence[bool]
 ) -> tuple[Message, ...]:
-    """The waiting messages with the new ones among `incoming` put where the request has them.
+    """The waiting messages, with the new messages of the request inserted where the request has them.
 
-    A run of new messages goes before the waiting message that follows it in the request; the last run goes
-    to the end, as it came. `found` are indexes into `waiting` (None: not among them).
+    `found` has for each incoming message its index in `waiting`, or None. `new` says which incoming messages to insert.
+    A run of new messages goes before the waiting message that follows the run in the request. A run with no waiting
+    message after it goes to the end.
     """
     before: dict[int, list[Message]] = {}
     run: list[Message] = []
@@ -86,6 +90,6 @@ def fold(
 
 
 def with_alias(message: Message, incoming: Message) -> Message:
-    """Let a known utterance answer to the incoming one's ids too."""
+    """The known message, which from now on is also found by the ids of the incoming one."""
     aliases = dict.fromkeys(id_ for id_ in (*message.aliases, *incoming.ids) if id_ != message.message_id)
     return replace(message, given=message.given or incoming.given, aliases=tuple(aliases))

@@ -1,4 +1,4 @@
-"""Jobs as JSON: one codec writes and reads all places that a job's fields go to, by the declarations of `Job`."""
+"""Jobs as JSON. One codec writes and reads each place that a job's fields go to, by the declarations in `Job`."""
 
 from __future__ import annotations
 
@@ -15,16 +15,18 @@ from message_handler.domain.conversations import ConversationKey, Turn
 from message_handler.domain.jobs import Job, Place
 from message_handler.domain.messages import Message
 
-#: What is not in a row's document: what has a column, because statements compare it or order by it; and `unarchived`.
+#: Fields of a job's end that are not in the row's JSON document. They have columns, because SQL statements compare or
+#: order by them. (`unarchived` has none: a row is archived.)
 COLUMNS = frozenset({"job_id", "status", "unarchived", "superseded_by", "created_at", "started_at", "finished_at"})
 
 
 def as_text(value: Any) -> str:
-    """As JSON without blanks. (pydantic's own serializer takes a fifth of `json.dumps`' time.)"""
+    """The value as JSON without blanks. (pydantic's serializer takes a fifth of the time of `json.dumps`.)"""
     return to_json(value).decode()
 
 
 def from_text(text: str) -> Any:
+    """See `as_text`. Raises ValueError for text that is not JSON."""
     return from_json(text)
 
 
@@ -40,68 +42,71 @@ def turns_from_json(values: list[dict[str, Any]]) -> tuple[Turn, ...]:
 
 
 def timestamp(seconds: float | None) -> str | None:
-    """Unix seconds in UTC as RFC 3339 has it, to the millisecond."""
+    """A time in Unix seconds as RFC 3339 text in UTC, with milliseconds; None for None."""
     if seconds is None:
         return None
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-# By the declarations.
+# What follows from the declarations in `Job`.
 
 
 @cache
 def declared(place: Place) -> tuple[Field[Any], ...]:
-    """The fields of a job that go to a place."""
+    """The fields of `Job` that are declared for a place."""
     return tuple(field for field in fields(Job) if place in field.metadata.get("places", ()))
 
 
 @cache
 def _codec() -> TypeAdapter[dict[str, Any]]:
-    """Of all that goes anywhere. (pydantic looks at a whole `Job` for twice as long, in each start.)"""
+    """Writes and reads all fields that are declared for any place.
+
+    (An adapter for the whole of `Job` would take pydantic twice as long to build, at each cold start.)
+    """
     hints = get_type_hints(Job)
-    named = {field.name: hints[field.name] for field in fields(Job) if field.metadata}
-    return TypeAdapter(TypedDict("JobFields", named, total=False))  # type: ignore[operator]  # made of what was found
+    types = {field.name: hints[field.name] for field in fields(Job) if field.metadata}
+    return TypeAdapter(TypedDict("JobFields", types, total=False))  # type: ignore[operator]  # its fields are computed
 
 
 def job_fields(job: Job, place: Place, without: frozenset[str] = frozenset()) -> dict[str, Any]:
-    """What goes to a place, as JSON has it; without what is as its default."""
-    said = {
+    """The fields of a job for a place, as JSON values. Fields that have their default are left out."""
+    values = {
         field.name: value
         for field in declared(place)
         if field.name not in without and (value := getattr(job, field.name)) != field.default
     }
-    document: dict[str, Any] = _codec().dump_python(said, mode="json", exclude_defaults=True)
+    document: dict[str, Any] = _codec().dump_python(values, mode="json", exclude_defaults=True)
     return document
 
 
 def job_of(key: ConversationKey, messages: Iterable[Message], value: dict[str, Any], **others: Any) -> Job:
-    """The job of which `value` has fields; those that this version doesn't know are left out.
+    """The job whose fields `value` has as JSON, with `others` set directly. Unknown fields are ignored.
 
-    Raises ValueError or TypeError for what is none of ours, which quote nothing of it.
+    Raises ValueError or TypeError if `value` is not a job. The error's text quotes nothing of it (invariant 11).
     """
     try:
-        said = _codec().validate_python(value)
+        values = _codec().validate_python(value)
     except ValidationError:
-        raise ValueError("no job") from None
-    return Job(key=key, messages=tuple(messages), **said | others)
+        raise ValueError("not a job") from None
+    return Job(key=key, messages=tuple(messages), **values | others)
 
 
 def shown(job: Job, place: Place) -> dict[str, Any]:
-    """What is shown of a job in an answer or an event: all fields that go there, times as RFC 3339 in UTC."""
-    value = defaults(place) | job_fields(job, place)
-    return {name: timestamp(it) if name.endswith("_at") else it for name, it in value.items()}
+    """A job as an answer or an event shows it: all fields of that place, with times as RFC 3339 text in UTC."""
+    fields_shown = defaults(place) | job_fields(job, place)
+    return {name: timestamp(value) if name.endswith("_at") else value for name, value in fields_shown.items()}
 
 
 def defaults(place: Place) -> dict[str, Any]:
-    """What a job that says nothing of them has for the fields of a place."""
+    """The default of each field of a place; None for a field without one."""
     return {field.name: None if field.default is MISSING else field.default for field in declared(place)}
 
 
-# The end of a job, as tiers remember it for an hour, archive records carry it, and rows of Postgres are read.
+# The end of a job. Tiers remember it for an hour, archive records carry it, and Postgres keeps it in a row.
 
 
 def job_to_json(job: Job) -> dict[str, Any]:
-    """Without its messages' text, which has moved to the archive, unless it has not been archived."""
+    """A job's end as JSON, without its messages' text: the archive has it. Only an `unarchived` job keeps it."""
     return job_fields(job, "end") | {
         "platform_id": job.key.platform_id,
         "conversation_id": job.key.conversation_id,
@@ -112,11 +117,11 @@ def job_to_json(job: Job) -> dict[str, Any]:
 
 
 def job_from_json(value: dict[str, Any]) -> Job:
-    """See `job_to_json`. Raises KeyError, TypeError or ValueError for what is none of ours."""
+    """See `job_to_json`. Raises KeyError, TypeError or ValueError if `value` is not a job's end."""
     messages = [Message.from_json(message) for message in value["messages"]]
     return job_of(ConversationKey(value["platform_id"], value["conversation_id"]), messages, value)
 
 
 def job_document(job: Job) -> dict[str, Any]:
-    """What a row of Postgres has no columns for."""
+    """The fields of a job's end that go into its row's JSON document: those without a column."""
     return job_fields(job, "end", COLUMNS)

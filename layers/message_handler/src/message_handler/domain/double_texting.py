@@ -1,4 +1,4 @@
-"""What becomes of a message that comes while another is being answered: one row of `POLICIES` for each policy."""
+"""What happens to a message that comes while a job of its conversation runs: one row of `POLICIES` for each policy."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ DoubleTexting = Literal["consolidate", "enqueue", "interrupt", "reject"]
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What `accept` and intake ask of a policy."""
+    """A double-texting policy, as `accept` and intake read it."""
 
-    #: The message joins the job that runs, which starts again with it. Else it waits for the next job.
+    #: True: the message joins the running job, which starts again with it. False: the message waits for the next job.
     joins: bool = True
-    #: The job that runs ends as cancelled, and a new one takes its messages.
+    #: The running job ends as cancelled, and a new job takes its messages.
     interrupts: bool = False
     #: The message is refused with `409`.
     rejects: bool = False
-    #: A run waits until the patient has been quiet for the debounce.
+    #: A run starts only when the patient has been quiet for the debounce.
     waits: bool = True
 
 
@@ -26,5 +26,5 @@ POLICIES: dict[DoubleTexting, Policy] = {
     "consolidate": Policy(),
     "enqueue": Policy(joins=False),
     "interrupt": Policy(interrupts=True),
-    "reject": Policy(rejects=True, waits=False),  # what comes meanwhile is rejected: there is nothing to wait for
+    "reject": Policy(rejects=True, waits=False),  # a second message would be rejected, so waiting for it is no use
 }

@@ -1,7 +1,7 @@
-"""Every error the layer raises. The class tells its catcher what to do.
+"""Every error that the layer raises. The class says what its catcher should do.
 
     MessageHandlerError
-    ├── RequestError            refuse: the caller's to mend, never retried (HTTP 4xx)
+    ├── RequestError            refuse: only the caller can correct it, so it is never retried here (HTTP 4xx)
     │   ├── InvalidRequest          400, names the field
     │   ├── Unauthenticated         401
     │   ├── Forbidden               403
@@ -10,20 +10,20 @@
     │   ├── PreconditionFailed      412
     │   ├── Conflict                409
     │   │   ├── OtherBot                the conversation belongs to `bot_id`
-    │   │   ├── HandedOff               a human answers it: keep in Postgres what is said
-    │   │   └── Rejected                the bot takes no message while it answers another
-    │   └── TooManyRequests         429: send it again after `retry_after` seconds
-    │       ├── RateLimited             the tenant has sent more than it may
-    │       ├── TooManyWaiting          too many of the conversation's messages wait for an answer
+    │   │   ├── HandedOff               a human answers the conversation: park the messages in Postgres
+    │   │   └── Rejected                the bot accepts no message while it answers another one
+    │   └── TooManyRequests         429: the caller may send the request again after `retry_after` seconds
+    │       ├── RateLimited             the tenant has sent more messages than it may
+    │       ├── TooManyWaiting          too many messages of the conversation wait for an answer
     │       └── Contended               too many processes change the conversation at the same moment
     ├── SettingsError           stop: the deployment's configuration is wrong
     ├── Unavailable             retry later: a store or the queue did not answer (HTTP 503)
-    ├── SecretRefused           stop: a tenant's configuration may not name or hold that secret
-    ├── EgressRefused           stop: this deployment does not let anything be sent to that address
-    ├── EgressFailed            retry later: another service did not answer, or not to the end
-    └── AIError                 fail the job visibly: no answer could be made
+    ├── SecretRefused           stop: a tenant's configuration may not name or contain that secret
+    ├── EgressRefused           stop: this deployment sends nothing to that address
+    ├── EgressFailed            retry later: another service did not answer, or its answer broke off
+    └── AIError                 fail the job visibly: the AI gave no answer
 
-No message of these may hold a patient's words, a token or a credential: they go to logs and callers.
+Error texts go to logs and callers. So none may contain a patient's words, a token or a credential (invariant 11).
 """
 
 from __future__ import annotations
@@ -32,13 +32,14 @@ from collections.abc import Iterable
 
 
 class MessageHandlerError(Exception):
-    """The root; catch it to catch everything of this package."""
+    """The base class of all errors of this package."""
 
 
 class RequestError(MessageHandlerError):
-    """The request is refused and nothing was stored. `status` is its HTTP status, `title` the problem's.
+    """The request is refused, and nothing was stored.
 
-    Its text is `field: detail`, or the detail alone where no field is to blame.
+    `status` and `title` are those of the HTTP problem. The text is `field: detail`, or `detail` alone if no field is
+    wrong.
     """
 
     status = 400
@@ -51,53 +52,53 @@ class RequestError(MessageHandlerError):
 
 
 class InvalidRequest(RequestError):
-    """Something in the request can't be accepted; `field` says where."""
+    """A value in the request is not valid; `field` names it."""
 
 
 class Unauthenticated(RequestError):
-    """Nobody knows who calls: no access token, or one that has expired. Its text names the claim, never its value."""
+    """The access token is missing, wrong or expired, so the caller is unknown. The text quotes no value of it."""
 
     status = 401
     title = "Unauthorized"
 
 
 class Forbidden(RequestError):
-    """The token does not allow this: a scope or the tenant is missing from it."""
+    """The access token does not allow this: it lacks a scope or the tenant."""
 
     status = 403
     title = "Forbidden"
 
 
 class PayloadTooLarge(RequestError):
-    """More text than one conversation may send or keep waiting."""
+    """A request is larger than allowed, or its conversation keeps more text waiting than a record can hold."""
 
     status = 413
     title = "Content Too Large"
 
 
 class NotFound(RequestError):
-    """No such bot, job, conversation or route for this tenant."""
+    """This tenant has no such bot, job, conversation or route."""
 
     status = 404
     title = "Not Found"
 
 
 class PreconditionFailed(RequestError):
-    """Somebody else has changed the thing since the caller saw it: look at it again, then decide again."""
+    """Another caller has changed the resource since this caller read it. Read it again, then decide again."""
 
     status = 412
     title = "Precondition Failed"
 
 
 class Conflict(RequestError):
-    """The thing exists, but not in a state that allows this."""
+    """The resource exists, but its state does not allow this."""
 
     status = 409
     title = "Conflict"
 
 
 class OtherBot(Conflict):
-    """The conversation belongs to another bot than the request's: to `bot_id`."""
+    """The conversation belongs to the bot `bot_id`, but the request names another."""
 
     def __init__(self, bot_id: str) -> None:
         super().__init__("the conversation belongs to another bot", field="bot_id")
@@ -105,10 +106,10 @@ class OtherBot(Conflict):
 
 
 class HandedOff(Conflict):
-    """A human answers the conversation: a tier takes nothing in for the bot.
+    """A human answers the conversation, so a tier accepts nothing for the bot.
 
-    The first `answered` messages of the request are ones that the bot's last job answered; `waiting` are the ids of
-    those that the tier has still to hand over.
+    The bot's last job has answered the first `answered` messages of the request. `waiting` are the ids of messages
+    that still wait in the tier: a worker will park them.
     """
 
     def __init__(self, answered: int, waiting: Iterable[str]) -> None:
@@ -118,15 +119,15 @@ class HandedOff(Conflict):
 
 
 class Rejected(Conflict):
-    """The bot takes no message while it answers another: `job_id` says which."""
+    """The bot accepts no message while the job `job_id` answers another one."""
 
     def __init__(self, job_id: str) -> None:
-        super().__init__("another message is being answered; send it again after the reply")
+        super().__init__("another message is being answered; send this one again after the reply")
         self.job_id = job_id
 
 
 class TooManyRequests(RequestError):
-    """Send it again after `retry_after` whole seconds."""
+    """The caller may send the request again after `retry_after` whole seconds."""
 
     status = 429
     title = "Too Many Requests"
@@ -137,34 +138,34 @@ class TooManyRequests(RequestError):
 
 
 class RateLimited(TooManyRequests):
-    """The tenant has sent more than its `rate_limit_per_minute`."""
+    """The tenant has sent more messages than its `rate_limit_per_minute`."""
 
     def __init__(self, retry_after: int) -> None:
         super().__init__("more messages than the platform's rate_limit_per_minute", retry_after)
 
 
 class TooManyWaiting(TooManyRequests):
-    """As many messages of the conversation wait for an answer as may wait."""
+    """The conversation has `most` messages that wait for an answer, the most that is allowed."""
 
     def __init__(self, most: int, retry_after: int) -> None:
         super().__init__(f"{most} messages of this conversation wait for an answer already", retry_after)
 
 
 class Contended(TooManyRequests):
-    """Each try met a change by another process. It concerns this conversation alone: its store is there."""
+    """Each try of a step met a change by another process. The store works: only this conversation is affected."""
 
     def __init__(self) -> None:
         super().__init__("too many requests change this conversation at the same moment", 1)
 
 
 class SettingsError(MessageHandlerError):
-    """A setting is missing or wrong; the message names it, never its value."""
+    """A setting is missing or wrong. The text names the setting, never its value."""
 
 
 class Unavailable(MessageHandlerError):
-    """A store or the queue did not answer in time: nothing was promised, try again after `retry_after` seconds.
+    """A store or the queue, `what`, did not answer in time. The caller may try again after `retry_after` seconds.
 
-    `reason` is for operators: what it is away for, if more is known than that it is.
+    `reason` tells operators why it is away, if that is known; else it is `what`.
     """
 
     def __init__(self, what: str, *, retry_after: int = 5, reason: str | None = None) -> None:
@@ -175,31 +176,31 @@ class Unavailable(MessageHandlerError):
 
 
 class ReadOnly(Unavailable):
-    """The store answers, and refuses to write: it is a replica, or full. Another may have its name by now."""
+    """The store answers but refuses writes: it is a replica, or full. Its name may lead to another server by now."""
 
 
 class TooOld(Unavailable):
-    """The store is there, in a version that this release does not work with: a person's to mend."""
+    """The store's version is too old for this release. Only a person can correct that."""
 
 
-#: What passes: the same step may be taken again later, and what is left undone meanwhile is found again.
+#: Errors that pass by themselves. The same step may be taken again later, and the sweep finds what was left undone.
 TRANSIENT = (Unavailable, Contended)
 
 
 class SecretRefused(MessageHandlerError):
-    """A secret that a tenant's configuration may not name or hold. Its text says what to do, and never quotes it."""
+    """A tenant's configuration may not name or contain this secret. The text says what to do and never quotes it."""
 
 
 class EgressRefused(MessageHandlerError):
-    """An address that nothing may be sent to: no connection was made. Its text names the rule, never the address."""
+    """Nothing may be sent to this address, so no connection was made. The text names the rule, never the address."""
 
 
 class EgressFailed(MessageHandlerError):
-    """Another service could not be reached, or stopped answering. What was sent may have arrived."""
+    """Another service could not be reached, or its answer broke off. The request may have arrived there."""
 
 
 class AIError(MessageHandlerError):
-    """The AI gave no answer; `code` is stable and for programs, the message for people."""
+    """The AI gave no answer. `code` is stable and for programs; the message is for people."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)

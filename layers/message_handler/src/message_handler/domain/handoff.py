@@ -1,4 +1,4 @@
-"""Messages that wait while a human answers."""
+"""Parked messages: they wait in Postgres while a human answers their conversation."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from message_handler.domain.messages import Message
 
 @dataclass(frozen=True, slots=True)
 class ParkedMessage:
-    """A message that waits in Postgres while a human answers, with what a job for it needs.
+    """A message that waits in Postgres while a human answers, with everything that a job for it needs.
 
-    `job_id`: the job that it had been promised, if any. `answered_by` is set for what a human has answered already: it
-    waits for nothing, but a tier may have it under another id, and must not bring it back.
+    `job_id` is the job that the message was promised, if any. `answered_by` is set once a human has answered it. Such a
+    message does not wait, but stays known: a tier may have it under another id, and must not bring it back.
     """
 
     message: Message
@@ -26,7 +26,7 @@ class ParkedMessage:
 
 @dataclass(frozen=True, slots=True)
 class ParkResult:
-    """The archive's answer to a hold: all that waits now, and whether the last of the messages was there before."""
+    """The archive's answer to `park`: the ids of all messages that wait now, and whether the last one was known."""
 
     message_ids: tuple[str, ...]
     duplicate: bool
@@ -34,7 +34,7 @@ class ParkResult:
 
 @dataclass(frozen=True, slots=True)
 class ParkedMessages:
-    """What waits for the bot, oldest first. `handoffs`: how often the conversation was handed off until now."""
+    """The messages that wait for the bot, oldest first. `handoffs`: how often the conversation was handed off."""
 
     bot_id: str
     handoffs: int

@@ -1,7 +1,7 @@
-"""What was said: reading and writing the platform's format, and making the AI's context out of it.
+"""Histories: reads and writes the platform's format, and makes the AI's context. All functions are pure.
 
-The platform's format is ``<USER>…</USER><br><BOT>…</BOT><br><SALE>…</SALE><br>``, in which ``&`` and ``<``
-are written ``&amp;`` and ``&lt;``. SALE is a human agent. All functions are pure.
+The platform's format is ``<USER>…</USER><br><BOT>…</BOT><br><SALE>…</SALE><br>``. SALE is a human agent. In a
+turn's text ``&`` is written ``&amp;``, and ``<`` is written ``&lt;``.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from message_handler.domain.conversations import Role, Turn
 _ROLES: dict[str, Role] = {"USER": "user", "BOT": "assistant", "SALE": "sale"}
 _TAGS = {role: tag for tag, role in _ROLES.items()}
 
-# A turn, and the separator that the platform puts after it. Every repetition is possessive and `<` alone decides
-# how it goes on, so no input makes it go back, and nothing searches ahead for a closing tag that may be missing.
+# A turn, and the separator that the platform puts after it. Every repetition is possessive, and each next step depends
+# on `<` alone. So the expression never backtracks, and never searches ahead for a closing tag that may be missing.
 _TURN = re.compile(
     r"<(USER|BOT|SALE)>"
     r"([^<]*+(?:<(?!/\1>|(?:USER|BOT|SALE)>)[^<]*+)*+)"
@@ -27,18 +27,18 @@ _TURN = re.compile(
 )
 _BETWEEN = re.compile(r"<br ?/?>|</(?:USER|BOT|SALE)>")
 
-#: A text said more than twice this often is looked for among this many of its occurrences on either
-#: side of where it would be if both histories began, or ended, at the same turn.
+#: Bounds the comparisons of a text that occurs more than twice this often. It is expected where it would be if both
+#: histories began, or ended, at the same turn. Up to this many occurrences before and after that place are compared.
 REACH = 8
 
-#: Role, content, and whether only a turn without an id can be the same.
-type _Alike = tuple[Role, str, bool]
-#: An archived and a request position, and the matches after them.
+#: Equal for turns that may be the same: role, content, and whether only a turn without an id can match.
+type _MatchKey = tuple[Role, str, bool]
+#: An archived position, its request position, and the matches after them.
 type _Chain = tuple[int, int, _Chain | None]
 
 
 class _Draft:
-    """A turn while it is filled in: a frozen dataclass's `__init__` takes longer than all the rest of parsing."""
+    """A turn while its fields are set. A frozen dataclass's `__init__` takes longer than all the rest of parsing."""
 
     __slots__ = Turn.__slots__
     role: Role
@@ -47,17 +47,17 @@ class _Draft:
 
 
 def parse(text: str) -> tuple[Turn, ...]:
-    """The turns of a history in the platform's format, without ids. Never raises; linear in time and memory.
+    """The turns of a history in the platform's format, without ids. Never raises. Takes linear time and memory.
 
-    - Tags are upper case and bare, as above. Content is kept as it stands between them, blanks and all, but
-      ``&amp;`` and ``&lt;``, and only these, are undone: ``parse(render(turns))`` gives all roles and contents.
-    - A turn ends at its own closing tag. An opening tag of any role inside of it means that the closing tag
-      was forgotten, as ``<`` in text is escaped: the turn ends there. The last turn may stay open to the end.
-    - All else inside a turn is text: another role's closing tag, ``<br>``, HTML.
-    - Between turns, ``<br>``, ``<br/>``, ``<br />`` and stray closing tags separate, and blanks around them are
-      dropped. All else that stands there somebody typed: each piece becomes a patient's turn of its own.
+    - Tags are upper case and have no attributes. The text between them is kept as it is, with its blanks. Only
+      ``&amp;`` and ``&lt;`` are unescaped. So ``parse(render(turns))`` has the same roles and contents as ``turns``.
+    - A turn ends at its own closing tag. Because ``<`` in text is escaped, an opening tag inside a turn means that the
+      closing tag was forgotten: the turn ends there. The last turn may have no closing tag.
+    - Everything else inside a turn is text: another role's closing tag, ``<br>``, HTML.
+    - Between turns, ``<br>``, ``<br/>``, ``<br />`` and stray closing tags are separators. Blanks around them are
+      dropped. A person typed the rest: each piece of other text becomes a patient's turn.
 
-    Raw text that was pasted between tags can't be told from tags: roles are safe where the platform escapes.
+    Roles can't be forged if the platform escapes (invariant 12). Text that is pasted in raw looks like tags.
     """
     pieces = iter(_TURN.split(text))
     before = next(pieces)
@@ -84,13 +84,13 @@ def _unescape(text: str) -> str:
 
 
 def render(turns: Iterable[Turn]) -> str:
-    """The turns in the platform's format, each followed by ``<br>``; ids are left out."""
+    """The turns in the platform's format, each with ``<br>`` after it. Ids are left out."""
     texts = ((_TAGS[turn.role], turn.content.replace("&", "&amp;").replace("<", "&lt;")) for turn in turns)
     return "".join(f"<{tag}>{text}</{tag}><br>" for tag, text in texts)
 
 
 def split(turns: Sequence[Turn]) -> tuple[tuple[Turn, ...], tuple[Turn, ...]]:
-    """The context and the patient's messages: the user turns after the last assistant or sale turn, if any."""
+    """The context, and the patient's unanswered messages: the user turns after the last assistant or sale turn."""
     end = len(turns)
     while end and turns[end - 1].role == "user":
         end -= 1
@@ -98,7 +98,7 @@ def split(turns: Sequence[Turn]) -> tuple[tuple[Turn, ...], tuple[Turn, ...]]:
 
 
 def since_the_bot(context: Sequence[Turn]) -> tuple[Turn, ...]:
-    """The turns after the last assistant turn, up to the newest sale turn; nothing if there is none."""
+    """The turns after the last assistant turn, up to the newest sale turn. Empty if no sale turn follows."""
     begin = max((n + 1 for n, turn in enumerate(context) if turn.role == "assistant"), default=0)
     end = max((n + 1 for n, turn in enumerate(context) if turn.role == "sale"), default=0)
     return tuple(context[begin:end])
@@ -107,10 +107,10 @@ def since_the_bot(context: Sequence[Turn]) -> tuple[Turn, ...]:
 def trim(
     context: Sequence[Turn], pending: Sequence[Turn], *, max_messages: int = 20, max_characters: int = 10_000
 ) -> tuple[Turn, ...]:
-    """What the model gets: the newest context that fits, then all pending turns.
+    """What the model gets: the newest part of the context that fits, then all pending turns.
 
-    Pending turns are never trimmed and count first. Of the context only whole turns are taken, from the end up
-    to the first that does not fit; blank ones are skipped and count for nothing.
+    Pending turns are never trimmed, and count first. The context's turns are taken whole, newest first, until one does
+    not fit. Blank turns are skipped and do not count.
     """
     messages = max_messages - len(pending)
     characters = max_characters - sum(len(turn.content) for turn in pending)
@@ -127,49 +127,51 @@ def trim(
 
 
 def merge(archived: Sequence[Turn], turns: Sequence[Turn]) -> tuple[Turn, ...]:
-    """One conversation out of our archive and the request's version of it.
+    """One conversation, made of the archived turns and the request's version of it.
 
-    Every archived turn is kept, in order, once, with its own text. A turn of the request is known if
+    Every archived turn is kept once, in order, with its archived text. A turn of the request is known if one of these
+    is true:
 
-    - an archived turn has its role and `message_id`, whatever the text and the place; or
-    - one has its role and content, unless both have ids, in the same order. Of all ways to match in order one
-      with the most matches is taken (a longest common subsequence): an odd match costs no more than itself; or
-    - as before but out of order: a patient's turn that the request has once, in an exchange that both have.
-      Messages typed at once may have been archived as they arrived; or
-    - it is in a run of unknown assistant turns, and between the same two matches the archive has one that the
-      request lacks: that is the platform's version of our reply, edited or stripped of formatting. Runs are
-      paired one to one from the match before them (before the first match: from that one, backwards).
+    - An archived turn has the same role and `message_id`. Text and place do not matter.
+    - An archived turn has the same role and content, in the same order, and at least one of the two has no id. The most
+      matches that are possible in order are taken (a longest common subsequence). So one odd match spoils no other.
+    - The same is true out of order. The turn must be a patient's, occur once in the request, and be in an exchange
+      that both sides have. For messages typed at the same moment may be archived as they arrived.
+    - The turn is in a run of unknown assistant turns, and the archive has such a run between the same two matches.
+      Then the run is the platform's version of our reply, edited or without its formatting. Runs are paired one to one,
+      counted from the match before them. Runs before the first match are counted backwards from that match.
 
-    All others are kept, between the matches that they stand between in the request and after the archive's own
-    turns there. So what a request has before its first match comes first only if the archive has nothing there:
-    else the request is a window, and what it begins with is newer than what it left out.
-    If nothing matches, all of the request follows the archive: it is only what is new, or a window that begins
-    after our last turn. (It is older only where the messages that it was sent for are archived already.)
+    Every other turn of the request is new. It goes between the same two matches, after the archive's own turns there.
+    This also holds before the first match: the request is then a window onto a longer history, and what it begins with
+    is newer than what it left out. If nothing matches, the whole request follows the archive. It has only new turns, or
+    is a window that begins after our last turn. (It is older only if its own messages are archived already.)
 
-    Merging the same turns again changes nothing. Takes O(n log n), for which there is a limit: of a text said
-    more than twice `REACH` times, only occurrences about the expected places are compared, and a turn missed
-    there is kept twice. So is, without ids, one that is both repeated and out of order; and one that only
-    repeats an earlier turn can be taken for it.
+    Merging the same turns again changes nothing. It takes O(n log n) time, which has a price:
+
+    - For a text that occurs more than twice `REACH` times, only occurrences near the expected places are compared. A
+      turn that is missed there is kept twice.
+    - A turn without an id that is both repeated and out of order is kept twice.
+    - A new turn that repeats an earlier one can be taken for that one.
     """
-    turns = _once(turns)
-    named = _named(archived, turns)
-    anchors = _in_order(archived, turns, named)
+    turns = _without_repeated_ids(turns)
+    same_id = _match_by_id(archived, turns)
+    anchors = _match_in_order(archived, turns, same_id)
     if not anchors:
         return (*archived, *turns)
-    moved = _moved(archived, turns, named, anchors)
-    places = {i: j for j, i in moved.items()}
+    moved = _match_out_of_order(archived, turns, same_id, anchors)
+    request_places = {i: j for j, i in moved.items()}
     merged: list[Turn] = []
     i = j = 0
     for next_i, next_j in (*anchors, (len(archived), len(turns))):
-        ours = _around_replies(archived, range(i, next_i), places)
-        theirs = _around_replies(turns, [n for n in range(j, next_j) if n not in moved], {})
-        runs = min(len(ours), len(theirs))
-        ours, theirs = (_shorten(chunks, runs, from_end=not merged) for chunks in (ours, theirs))
+        ours = _split_at_replies(archived, range(i, next_i), request_places)
+        theirs = _split_at_replies(turns, [n for n in range(j, next_j) if n not in moved], {})
+        count = min(len(ours), len(theirs))
+        ours, theirs = (_join_outermost(chunks, count, from_end=not merged) for chunks in (ours, theirs))
         for number, (kept, new) in enumerate(zip(ours, theirs, strict=True)):
-            # ours that the request has after the next match stay beside it: one exchange stays one
-            late = next((n for n, known in enumerate(kept) if places.get(known, -1) > next_j), len(kept))
+            # Archived turns that the request has after the next match stay beside it, so that one exchange stays one.
+            late = next((n for n, known in enumerate(kept) if request_places.get(known, -1) > next_j), len(kept))
             merged += [archived[n] for n in kept[:late]]
-            if number % 2 == 0:  # odd chunks are replies, of which ours stand
+            if number % 2 == 0:  # odd chunks are replies: the archived ones stay
                 merged += [turns[n] for n in new]
             merged += [archived[n] for n in kept[late:]]
         merged += archived[next_i : next_i + 1]
@@ -177,16 +179,16 @@ def merge(archived: Sequence[Turn], turns: Sequence[Turn]) -> tuple[Turn, ...]:
     return tuple(merged)
 
 
-def _once(turns: Iterable[Turn]) -> list[Turn]:
-    """Without those whose role and id came before."""
+def _without_repeated_ids(turns: Iterable[Turn]) -> list[Turn]:
+    """The turns, without those whose role and id an earlier turn has."""
     first: dict[object, Turn] = {}
     for number, turn in enumerate(turns):
         first.setdefault(number if turn.message_id is None else (turn.role, turn.message_id), turn)
     return list(first.values())
 
 
-def _named(archived: Sequence[Turn], turns: Sequence[Turn]) -> dict[int, int]:
-    """Request positions to archived ones of the same role and id."""
+def _match_by_id(archived: Sequence[Turn], turns: Sequence[Turn]) -> dict[int, int]:
+    """Request positions, each with the archived position of the same role and id."""
     ids: dict[tuple[Role, str | None], int] = {
         (turn.role, turn.message_id): i for i, turn in enumerate(archived) if turn.message_id is not None
     }
@@ -194,35 +196,40 @@ def _named(archived: Sequence[Turn], turns: Sequence[Turn]) -> dict[int, int]:
     return {j: ids[name] for j, name in enumerate(names) if name in ids}
 
 
-def _wanted(turn: Turn) -> _Alike:
+def _request_key(turn: Turn) -> _MatchKey:
+    """The key by which a turn of the request is looked up among the archived ones."""
     return turn.role, turn.content, turn.message_id is not None
 
 
-def _offered(turn: Turn) -> Iterator[_Alike]:
+def _archived_keys(turn: Turn) -> Iterator[_MatchKey]:
+    """The keys under which an archived turn is found."""
     yield turn.role, turn.content, False
     if turn.message_id is None:
         yield turn.role, turn.content, True
 
 
-def _in_order(archived: Sequence[Turn], turns: Sequence[Turn], named: dict[int, int]) -> list[tuple[int, int]]:
-    """The most (archived, request) positions of same turns so that both ascend (Hunt and Szymanski, 1977)."""
-    alike: defaultdict[_Alike, list[int]] = defaultdict(list)
-    by_id = set(named.values())
+def _match_in_order(archived: Sequence[Turn], turns: Sequence[Turn], same_id: dict[int, int]) -> list[tuple[int, int]]:
+    """The longest list of (archived, request) positions of same turns in which both ascend.
+
+    The algorithm is that of Hunt and Szymanski (1977).
+    """
+    positions: defaultdict[_MatchKey, list[int]] = defaultdict(list)
+    by_id = set(same_id.values())
     for i, turn in enumerate(archived):
         if i not in by_id:
-            for key in _offered(turn):
-                alike[key].append(i)
-    total = Counter(_wanted(turn) for j, turn in enumerate(turns) if j not in named)
-    after: Counter[_Alike] = Counter()
-    # From the end: heads[n] is the latest archived position that n matches can follow, negated to ascend.
+            for key in _archived_keys(turn):
+                positions[key].append(i)
+    total = Counter(_request_key(turn) for j, turn in enumerate(turns) if j not in same_id)
+    after: Counter[_MatchKey] = Counter()
+    # From the end: heads[n] is the latest archived position that n matches can follow. It is negated to ascend.
     heads: list[int] = []
     chains: list[_Chain] = []
     for j in reversed(range(len(turns))):
-        if j in named:
-            candidates = [named[j]]
+        if j in same_id:
+            candidates = [same_id[j]]
         else:
-            key = _wanted(turns[j])
-            candidates = _near(alike.get(key, []), total[key] - after[key] - 1, after[key])
+            key = _request_key(turns[j])
+            candidates = _near_expected(positions.get(key, []), total[key] - after[key] - 1, after[key])
             after[key] += 1
         for i in candidates:
             length = bisect_left(heads, -i)
@@ -236,44 +243,51 @@ def _in_order(archived: Sequence[Turn], turns: Sequence[Turn], named: dict[int, 
     return anchors
 
 
-def _near(positions: list[int], before: int, after: int) -> list[int]:
-    """Those about the place with so many of the same `before`, or `after`; all if they are few."""
+def _near_expected(positions: list[int], before: int, after: int) -> list[int]:
+    """The positions of a text to compare: those near where `before` of the same come earlier, or `after` come later.
+
+    If there are few positions, all of them.
+    """
     if len(positions) <= 2 * REACH:
         return positions
     places = (before, max(0, len(positions) - 1 - after))
     return sorted({i for place in places for i in positions[max(0, place - REACH) : place + REACH]})
 
 
-def _moved(
-    archived: Sequence[Turn], turns: Sequence[Turn], named: dict[int, int], anchors: Sequence[tuple[int, int]]
+def _match_out_of_order(
+    archived: Sequence[Turn], turns: Sequence[Turn], same_id: dict[int, int], anchors: Sequence[tuple[int, int]]
 ) -> dict[int, int]:
-    """Request positions to archived ones of the same turns that stand elsewhere: by id, or in one exchange."""
+    """Request positions of turns that are archived at another place, each with that place.
+
+    They are the same by their ids, or by their content within one exchange.
+    """
     in_order = {j for _, j in anchors}
-    moved = {j: i for j, i in named.items() if j not in in_order}
-    by_id = set(named.values())
-    # An exchange is what a patient says between two other turns. Ours is theirs if it is nobody else's.
+    moved = {j: i for j, i in same_id.items() if j not in in_order}
+    by_id = set(same_id.values())
+    # An exchange is what a patient says between two other turns. An archived exchange is the same as the request's
+    # if it shares matches with that one alone.
     our_exchange = list(accumulate(turn.role != "user" for turn in archived))
     their_exchange = list(accumulate(turn.role != "user" and j not in moved for j, turn in enumerate(turns)))
     shared = {(our_exchange[i], their_exchange[j]) for i, j in anchors if turns[j].role == "user"}
     times = Counter(our for our, _ in shared)
     same_exchange = {our: their for our, their in shared if times[our] == 1}
 
-    waiting: defaultdict[tuple[int | None, _Alike], list[int]] = defaultdict(list)
+    candidates: defaultdict[tuple[int | None, _MatchKey], list[int]] = defaultdict(list)
     for i, turn in enumerate(archived):
         if turn.role == "user" and i not in by_id:
-            for key in _offered(turn):
-                waiting[same_exchange.get(our_exchange[i]), key].append(i)
-    said = Counter(turn.content for turn in turns if turn.role == "user")
+            for key in _archived_keys(turn):
+                candidates[same_exchange.get(our_exchange[i]), key].append(i)
+    times_said = Counter(turn.content for turn in turns if turn.role == "user")
     for j, turn in enumerate(turns):
-        if said[turn.content] == 1 and j not in in_order and j not in moved:
-            found = waiting.get((their_exchange[j], _wanted(turn)))
+        if times_said[turn.content] == 1 and j not in in_order and j not in moved:
+            found = candidates.get((their_exchange[j], _request_key(turn)))
             if found:
                 moved[j] = found[-1]
     return moved
 
 
-def _around_replies(turns: Sequence[Turn], gap: Iterable[int], known: Container[int]) -> list[list[int]]:
-    """The positions in `gap` in chunks: others, run of unknown replies, others, …, others; an odd number."""
+def _split_at_replies(turns: Sequence[Turn], gap: Iterable[int], known: Container[int]) -> list[list[int]]:
+    """The positions in `gap` in chunks: others, unknown replies, others, …, others. Their number is odd."""
     chunks: list[list[int]] = [[]]
     for replies, run in groupby(gap, lambda n: turns[n].role == "assistant" and n not in known):
         if replies:
@@ -283,9 +297,9 @@ def _around_replies(turns: Sequence[Turn], gap: Iterable[int], known: Container[
     return chunks
 
 
-def _shorten(chunks: list[list[int]], length: int, *, from_end: bool) -> list[list[int]]:
-    """To `length` chunks, counted from the end or the start, by joining the rest to the outermost."""
+def _join_outermost(chunks: list[list[int]], count: int, *, from_end: bool) -> list[list[int]]:
+    """The chunks, reduced to `count` by joining the first ones (`from_end`) or the last ones into one."""
     if from_end:
-        rest = len(chunks) - length + 1
+        rest = len(chunks) - count + 1
         return [[*chain.from_iterable(chunks[:rest])], *chunks[rest:]]
-    return [*chunks[: length - 1], [*chain.from_iterable(chunks[length - 1 :])]]
+    return [*chunks[: count - 1], [*chain.from_iterable(chunks[count - 1 :])]]

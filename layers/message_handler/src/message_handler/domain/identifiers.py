@@ -1,4 +1,4 @@
-"""What names things: platforms, conversations, jobs and messages."""
+"""Identifiers of platforms, conversations, bots, jobs and messages: their rules, and how new ones are made."""
 
 from __future__ import annotations
 
@@ -8,57 +8,61 @@ import re
 import uuid
 from functools import lru_cache
 
-#: Every key of a shard carries its number as hash tag, so that one conversation stays in one cluster slot.
+#: Each Redis key of a conversation has the number of its shard as hash tag. So all of them are in one cluster slot.
 SHARDS = 1024
+#: The tenant of a request that names none.
 DEFAULT_PLATFORM = "default"
 #: A regular expression for the ids of conversations, platforms and bots.
 IDENTIFIER = r"[A-Za-z0-9._:@-]{1,255}"
-IDENTIFIER_RULE = "must be 1 to 255 of A-Z a-z 0-9 . _ : @ -"
+IDENTIFIER_RULE = "must be 1 to 255 characters out of A-Z a-z 0-9 . _ : @ -"
 _IDENTIFIER = re.compile(IDENTIFIER, re.ASCII)
-#: A whole ARN of a secret in Secrets Manager.
+#: The full ARN of a secret in Secrets Manager.
 SECRET_ARN = re.compile(
     r"arn:aws[a-z-]*:secretsmanager:(?P<region>[a-z0-9-]+):\d{12}:secret:(?P<name>[A-Za-z0-9/_+=.@-]+)", re.ASCII
 )
 
 
 def is_identifier(value: object) -> bool:
-    """Whether `value` can name a conversation, platform or bot: 1 to 255 of ``A-Z a-z 0-9 . _ : @ -``."""
+    """Whether `value` can be the id of a conversation, platform or bot (see `IDENTIFIER_RULE`)."""
     return isinstance(value, str) and _IDENTIFIER.fullmatch(value) is not None
 
 
 def new_id() -> str:
-    """A UUIDv4, as `uuid.uuid4()` makes it in four times the time.
+    """A UUIDv4. (`uuid.uuid4()` takes four times as long.)
 
-    From the system's own randomness: a process that was restored from a snapshot, or forked, repeats none.
+    It comes from the system's randomness. So processes that were forked, or restored from one snapshot, never make the
+    same id.
     """
     return uuid_of(os.urandom(16), "4")
 
 
 def uuid_of(bits: bytes, version: str) -> str:
+    """The UUID of 16 bytes, with the version and the variant set (RFC 9562)."""
     digits = bits.hex()
     variant = "89ab"[bits[8] & 3]
     return f"{digits[:8]}-{digits[8:12]}-{version}{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
 
 
-@lru_cache(1000)  # each step asks for that of its keys
+@lru_cache(1000)  # each step needs the shard of its conversation
 def shard_of(name: str) -> int:
+    """The shard of a conversation, 0 to 1023; `name` is its key as one text."""
     return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=2).digest()) % SHARDS
 
 
 def shard_of_job(job_id: str) -> int | None:
-    """The shard that a job id names, or None where the id is none of ours."""
+    """The shard that a job's id names (see `ConversationKey.new_job_id`); None for an id of another kind."""
     try:
         value = uuid.UUID(job_id)
-    except (ValueError, TypeError, AttributeError):  # no UUID, no text
+    except (ValueError, TypeError, AttributeError):  # not a UUID, or not text
         return None
     return value.int >> 118 if value.version == 8 and str(value) == job_id else None
 
 
 def digest_of(text: str) -> str:
-    """Stands for a text: 32 hexadecimal digits."""
+    """The digest that stands for a text: 32 hexadecimal digits."""
     return hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=16).hexdigest()
 
 
 def is_arn(value: str) -> bool:
-    """Whether a value names a secret in Secrets Manager: then it is none itself."""
+    """Whether a value is the ARN of a secret in Secrets Manager. Then it names a secret, and is not one itself."""
     return SECRET_ARN.fullmatch(value) is not None

@@ -1,4 +1,4 @@
-"""A job: one answer in the making, and how it ended."""
+"""A job: the work on one answer, from the first accepted message to its end."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from message_handler.domain.messages import Message
 
 
 class TextRef(NamedTuple):
-    """Stands for a long value in a line: the digest of its JSON, which is kept beside the line, and its items."""
+    """Stands for a long value that lies beside its line: the digest of its JSON, and its number of items."""
 
     digest: str
     items: int
@@ -28,17 +28,20 @@ class JobStatus(StrEnum):
 
     @property
     def ended(self) -> bool:
-        """Terminal: status, reply and error never change again; only `superseded_by` may be added."""
+        """Whether the status is terminal. Then status, reply and error never change again (invariant 10).
+
+        Only `superseded_by` may still be added.
+        """
         return self in (JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED)
 
 
 @dataclass(frozen=True, slots=True)
 class JobError:
-    """Why a job failed: a stable `code` for programs, a `message` for people; never a patient's words."""
+    """Why a job failed: a stable `code` for programs, and a `message` for people without a patient's words."""
 
     code: str
     message: str
-    #: What the patient is told, in the bot's language.
+    #: The notice that the patient gets, in the bot's language.
     notice: str | None = None
 
 
@@ -52,9 +55,9 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """What answered a job: the bot and the AI core that were asked, each in the revision that was read for it.
+    """What answered a job: the bot and the AI core that were asked, each with the revision that was read.
 
-    Without an id or a revision it was the default, which nobody configured, or the copy of an earlier version.
+    An id or revision is None for the default, which no tenant configured, and for an answer of an earlier release.
     """
 
     bot_id: str
@@ -67,28 +70,28 @@ class Provenance:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far the run that goes on is: characters of the reply so far, and the text itself where the bot shows it."""
+    """How far the current run is: characters of the reply so far, and its text if the bot's configuration shows it."""
 
     characters: int
     text: str | None = None
 
 
-#: Where a field of a job goes: into its line while it lives, into the document of its end, into the answer to a client
-#: (`view`), an operator's list, a conversation's export, and the event for the platform.
+#: Where a field of a job goes. While the job lives: its `line`. Afterwards: the document of its `end`. For readers: the
+#: answer to a client (`view`), an operator's `list`, the `export` of a conversation, and the `webhook`'s event.
 Place = Literal["line", "end", "view", "list", "export", "webhook"]
 
 
 def goes_to(*places: Place) -> dict[str, frozenset[Place]]:
-    """The metadata of a job's field: documents, rows, answers and their schemas follow from that alone."""
+    """The metadata of a job's field. Documents, rows, answers and their schemas follow from it alone."""
     return {"places": frozenset(places)}
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One answer in the making. What ends with `_at` is a time, in Unix seconds.
+    """The work on one answer. Fields that end with `_at` are times in Unix seconds.
 
-    A field that `goes_to` places is written and read there by its declaration (`documents.py`). What each place
-    writes in a way of its own (the key, messages and long texts) is declared without.
+    A field that `goes_to` places is written and read there by its declaration (see `documents.py`). Fields without a
+    declaration (the key, messages, long texts) are written by each place in its own way.
     """
 
     job_id: str = field(metadata=goes_to("line", "end", "view", "list", "export", "webhook"))
@@ -98,21 +101,21 @@ class Job:
     bot_id: str = field(metadata=goes_to("end", "list", "export", "webhook"))
     context: tuple[Turn, ...] = ()
     resources: dict[str, Any] = field(default_factory=dict)
-    #: In a line they stand for context and resources, which lie beside it.
+    #: In a line, these stand for context and resources, which lie beside it.
     context_ref: TextRef | None = field(default=None, compare=False)
     resources_ref: TextRef | None = field(default=None, compare=False)
     restarts: int = field(default=0, metadata=goes_to("line", "end", "view", "list", "export"))
     attempts: int = field(default=0, metadata=goes_to("line", "end", "view", "list", "export"))
     sealed: bool = field(default=False, metadata=goes_to("line"))
     maybe_committed: bool = field(default=False, metadata=goes_to("line"))
-    #: Ended in the tier while Postgres was away: an `archive` record carries its end there.
+    #: The job ended in the tier while Postgres was away. An `archive` record brings its end to Postgres.
     unarchived: bool = field(default=False, metadata=goes_to("end"))
-    #: Ended because a human answers: its open messages wait in Postgres, and no tier may take them for ended.
+    #: The job ended because a human answers. Its open messages wait in Postgres: no tier may remember them as answered.
     parked: bool = False
-    #: The messages that a cancel which has begun covers: what comes later is not cancelled with them.
+    #: The ids of the messages that a begun cancel covers. It does not cover messages that come later.
     cancelled: tuple[str, ...] = field(default=(), metadata=goes_to("line"))
     created_at: float = field(default=0.0, metadata=goes_to("line", "end", "view", "list", "export"))
-    #: A run waits for this before it asks the AI: the patient may still be typing, and has been since `typing_at`.
+    #: A run asks the AI from this time on: the patient may still be typing, and has been since `typing_at`.
     ready_at: float = field(default=0.0, metadata=goes_to("line"))
     typing_at: float = field(default=0.0, metadata=goes_to("line"))
     started_at: float | None = field(default=None, metadata=goes_to("line", "end", "view", "list", "export"))
@@ -120,36 +123,37 @@ class Job:
     reply: str | None = field(default=None, metadata=goes_to("end", "view", "export", "webhook"))
     error: JobError | None = field(default=None, metadata=goes_to("end", "view"))
     usage: Usage | None = field(default=None, metadata=goes_to("end", "view"))
-    #: None until an AI was asked.
+    #: None until an AI was asked for the job.
     provenance: Provenance | None = field(default=None, metadata=goes_to("end", "view", "export", "webhook"))
     progress: Progress | None = None
-    #: Messages that were promised this job, beside its own, and that another one runs or has answered.
+    #: Ids of further messages that were promised this job. Another job runs them or has answered them.
     promised: tuple[str, ...] = field(default=(), metadata=goes_to("end"))
     superseded_by: str | None = field(default=None, metadata=goes_to("end", "view", "list", "export"))
-    #: Of the request that created it: runs through logs, provider call and webhook.
+    #: Comes from the request that created the job. Logs, the call to the provider and the webhook carry it.
     correlation_id: str = field(default="", metadata=goes_to("line", "end", "export", "webhook"))
 
     @property
     def created(self) -> int:
-        """`created_at` in whole microseconds, as exact as Postgres keeps it."""
+        """`created_at` in whole microseconds, which is Postgres' precision."""
         return round(self.created_at * 1_000_000)
 
     @property
     def context_turns(self) -> int:
+        """The number of turns in its context, whether the context was read or not."""
         return self.context_ref.items if self.context_ref else len(self.context)
 
     @property
     def given_ids(self) -> tuple[str, ...]:
-        """The ids of those of its messages that the platform named."""
+        """The ids of its messages that came from the platform."""
         return tuple(id_ for message in self.messages if message.given for id_ in message.ids)
 
     @property
     def accepted_at(self) -> float:
-        """When the oldest of its messages was accepted (Unix seconds)."""
+        """When its oldest message was accepted (Unix seconds); infinity without messages."""
         return min((message.accepted_at for message in self.messages), default=math.inf)
 
     def before_its_end(self) -> Job:
-        """The job as it runs, without what only its end has."""
+        """The job as it was while it ran, without the fields that only its end has."""
         return replace(
             self,
             status=JobStatus.PROCESSING,
@@ -163,12 +167,12 @@ class Job:
 
     @property
     def promised_messages(self) -> tuple[Message, ...]:
-        """Its messages, which were promised this job."""
+        """Its messages, each with this job among the jobs that it was promised."""
         return tuple(message.with_promises(self.job_id) for message in self.messages)
 
     @property
     def promises(self) -> dict[str, list[str]]:
-        """The other jobs that its messages were promised, each with the ids of those messages."""
+        """The ids of the other jobs that its messages were promised, each with the ids of those messages."""
         found: dict[str, list[str]] = {}
         for message in self.messages:
             for job_id in message.promised:
@@ -177,5 +181,5 @@ class Job:
         return found
 
     def being_cancelled(self) -> Job:
-        """The job with those messages alone that its cancel covers."""
+        """The job with only the messages that its begun cancel covers."""
         return replace(self, messages=tuple(m for m in self.messages if m.message_id in self.cancelled))

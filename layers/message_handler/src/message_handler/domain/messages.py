@@ -1,4 +1,4 @@
-"""A patient's messages, and the request that brings them."""
+"""A patient's message, and the request that brings messages."""
 
 from __future__ import annotations
 
@@ -14,40 +14,42 @@ from message_handler.domain.identifiers import digest_of
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A patient's utterance that wants an answer.
+    """A patient's utterance that needs an answer.
 
-    `given` tells the platform's own ids from those that intake mints. `aliases` are further ids of the
-    same utterance: a platform that sends whole histories names only the last message, so the same words
-    may arrive first without an id and then with one.
+    `given`: whether the id came from the platform; otherwise intake minted it. `aliases` are further ids of the same
+    utterance: a platform that sends whole histories may give an id to the last message only. Then the same words come
+    with an id once, and without one later.
     """
 
     message_id: str
     content: str
     given: bool = False
     aliases: tuple[str, ...] = ()
-    #: When intake was given it, in Unix seconds: an erasure voids what was accepted before it. 0: an earlier
-    #: version took it in, see `dated`; it counts as long ago.
+    #: When intake received it, in Unix seconds. An erasure voids what was accepted before it. 0: an earlier release
+    #: accepted it and did not note the time (see `dated`). It counts as accepted long ago.
     accepted_at: float = field(default=0.0, compare=False)
-    #: The digest of the content, if known; in a line it stands for a content that lies beside it.
+    #: The digest of the content, if it is known. In a line it stands for the content, which lies beside the line.
     known_digest: str = field(default="", compare=False)
-    #: The jobs that its platform was told, beside the one that it is in: each of them leads to its answer.
+    #: The ids of further jobs that responses named for this message. Each of them leads to its answer (invariant 2).
     promised: tuple[str, ...] = field(default=(), compare=False)
 
     @property
     def digest(self) -> str:
-        """Stands for the content where messages without ids are compared."""
+        """Stands for the content where messages without ids are compared: 32 hexadecimal digits."""
         return self.known_digest or digest_of(self.content)
 
     @property
     def ids(self) -> tuple[str, ...]:
+        """All ids under which the message is known."""
         return (self.message_id, *self.aliases)
 
     def with_promises(self, *job_ids: str) -> Message:
-        """The message, which was promised these jobs too."""
+        """The message, with these jobs among those that it was promised."""
         new = [job_id for job_id in job_ids if job_id not in self.promised]
         return replace(self, promised=(*self.promised, *new)) if new else self
 
     def to_json(self) -> dict[str, Any]:
+        """The message as records and a job's end have it. Fields that have their default are left out."""
         value: dict[str, Any] = {"message_id": self.message_id, "content": self.content}
         if self.given:
             value["given"] = True
@@ -61,6 +63,7 @@ class Message:
 
     @staticmethod
     def from_json(value: dict[str, Any]) -> Message:
+        """See `to_json`. Raises KeyError or TypeError if `value` is not a message."""
         return Message(
             value["message_id"],
             value["content"],
@@ -72,12 +75,12 @@ class Message:
 
 
 def dated(messages: Iterable[Message], at: float) -> tuple[Message, ...]:
-    """The messages, those of a version that did not note when they were accepted as of `at` (Unix seconds)."""
+    """The messages; any without a time of acceptance, from an earlier release, gets the time `at` (Unix seconds)."""
     return tuple(message if message.accepted_at else replace(message, accepted_at=at) for message in messages)
 
 
 def new_message(content: str, message_id: str | None, accepted_at: float = 0.0) -> Message:
-    """A message under the platform's id, or under a minted one."""
+    """A message with the platform's id, or with a minted id if `message_id` is None."""
     id_, given = message_id or os.urandom(16).hex(), message_id is not None
     return Message(id_, content, given, (), accepted_at, digest_of(content))
 
@@ -86,7 +89,8 @@ def new_message(content: str, message_id: str | None, accepted_at: float = 0.0) 
 class Request:
     """What intake accepts: the patient's unanswered messages, oldest first, and the turns before them.
 
-    `debounce`: so many seconds the patient must be quiet before the AI is asked; `debounce_max`: in all, of one burst.
+    `debounce`: for how many seconds the patient must be quiet before the AI is asked. `debounce_max`: for how many
+    seconds of one burst a run waits at most.
     """
 
     key: ConversationKey
@@ -96,8 +100,8 @@ class Request:
     resources: dict[str, Any] = field(default_factory=dict)
     correlation_id: str = ""
     double_texting: DoubleTexting = "consolidate"
-    # For the first accept alone: no record carries them.
+    # The next three count at the first accept only: no record carries them.
     debounce: float = field(default=0.0, compare=False)
     debounce_max: float = field(default=10.0, compare=False)
-    #: Whether it is refused where too many messages wait. What was promised once is taken in, however many there are.
+    #: Whether the request is refused if too many messages wait. Messages that were accepted before are never refused.
     bounded: bool = field(default=False, compare=False)

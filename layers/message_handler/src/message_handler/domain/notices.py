@@ -1,10 +1,10 @@
-"""What a patient is told where no answer could be made, in the bot's language."""
+"""The notice that a patient gets if no answer could be made, in the bot's language."""
 
 from __future__ import annotations
 
 from typing import Any
 
-#: By language (ISO 639-1); English where none fits.
+#: By language (ISO 639-1). English serves every other language.
 _NOTICES = {
     "de": "Ihre Nachricht konnte gerade nicht beantwortet werden. Bitte versuchen Sie es später noch einmal.",
     "en": "Your message could not be answered just now. Please try again later.",
@@ -15,7 +15,7 @@ _NOTICES = {
 
 
 def failure_notice(config: dict[str, Any]) -> str:
-    """The notice of a bot's configuration: its `failure_message` (a text, or one by language), or ours."""
+    """The notice for a bot: its configured `failure_message` (a text, or a text for each language), else our own."""
     language = str(config["language"]).lower().split("-")[0]
     own = config["meta_data"].get("failure_message")
     if isinstance(own, dict):

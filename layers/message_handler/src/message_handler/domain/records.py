@@ -1,4 +1,4 @@
-"""What a queue keeps: records, each of which wakes a conversation."""
+"""The records that a queue keeps. Each of them wakes a conversation."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from message_handler.domain.messages import Request
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What SQS keeps: everything needed to answer, should every store forget.
+    """A record of an accepted request. It has everything that is needed to answer, even if every store forgets.
 
-    `job_id` is the job that was promised, `message_id` the record's own message: only when that one is
-    settled may the record be deleted. `redriven`: how often it came back from the dead letters.
+    `job_id` is the job that was promised. `message_id` is the record's own message: the record may be deleted only when
+    that message is settled. `redriven`: how often the record came back from the dead letters.
     """
 
     job_id: str
@@ -29,7 +29,7 @@ class Record:
         return max(message.accepted_at for message in own or self.request.messages)
 
     def accepted_after(self, moment: float) -> Record | None:
-        """The record without what was accepted until then; None if its own message was."""
+        """The record without the messages accepted until `moment` (Unix seconds); None if its own is one of them."""
         if self.accepted_at <= moment:
             return None
         live = tuple(message for message in self.request.messages if message.accepted_at > moment)
@@ -38,7 +38,7 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class ArchiveRecord:
-    """A job's end that was decided while Postgres was away, with its messages' text: for Postgres, once it is back."""
+    """Brings a job's end to Postgres, with its messages' text. It was decided in a tier while Postgres was away."""
 
     job: Job
     redriven: int = 0
@@ -50,19 +50,22 @@ class ArchiveRecord:
 
 @dataclass(frozen=True, slots=True)
 class DeliveryRecord:
-    """Wakes the deliveries of a conversation. What is to be delivered, the outbox knows."""
+    """Wakes the deliveries of a conversation. The outbox knows what to deliver."""
 
     key: ConversationKey
     redriven: int = 0
 
 
-#: All that may be in a queue.
+#: Every kind of record that a queue may hold.
 AnyRecord = Record | ArchiveRecord | DeliveryRecord
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a record. `retry_in`: None to delete it, else the seconds until it should be seen again."""
+    """What a worker did with a record: the jobs that it `ended`, and whether the record is done.
+
+    `retry_in`: None if the record may be deleted, else the seconds until it should be received again.
+    """
 
     retry_in: float | None
     ended: tuple[Job, ...] = ()

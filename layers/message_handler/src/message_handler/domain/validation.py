@@ -1,6 +1,6 @@
-"""What comes from outside, checked: JSON of any shape in, a pydantic model or an `InvalidRequest` out.
+"""Checks JSON from outside, of any shape: gives a pydantic model, or raises `InvalidRequest`.
 
-A refusal names the field, never its value: values are patients' words and credentials.
+The error names the field, never its value: values may be patients' words or credentials (invariant 11).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from message_handler.domain.errors import InvalidRequest
 from message_handler.domain.identifiers import IDENTIFIER, IDENTIFIER_RULE
 
-#: Objects and lists within each other. Some JSON parsers behind us give up where Python's does not.
+#: The deepest nesting of objects and lists. Other JSON parsers, which get our JSON later, allow less than Python's.
 MAX_DEPTH = 32
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,40}", re.ASCII)
@@ -23,10 +23,10 @@ _NAME = re.compile(r"[A-Za-z0-9_-]{1,40}", re.ASCII)
 _IDENTIFIER = f"^{IDENTIFIER}$"
 Identifier = Annotated[str, Field(pattern=_IDENTIFIER)]
 
-#: A patient is waited for no longer than this after each message.
+#: The longest debounce that a bot may have: for so many milliseconds a run waits after each message.
 MAX_DEBOUNCE_MS = 10_000
 
-#: What to mend, by the kind of the error or the pattern that didn't match.
+#: What to correct, by the kind of the error or the pattern that didn't match.
 _ADVICE = {
     "extra_forbidden": "there is no such field",
     "missing": "is missing",
@@ -39,34 +39,37 @@ _ADVICE = {
 
 
 class Strict(BaseModel):
-    """Takes no type for another, and no field that it doesn't have."""
+    """A model that converts no type into another, and refuses unknown fields."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 def validated[M: BaseModel](model: type[M], value: Any, advice: Mapping[str, str] | None = None) -> M:
-    """`value` as a `model`. Raises InvalidRequest that names the first field that is wrong.
+    """`value` as a `model`. Raises InvalidRequest that names the first wrong field.
 
-    `advice`: what to mend where one of the model's own patterns doesn't match.
+    `advice`: what to correct, by each of the model's own patterns.
     """
     try:
         return model.model_validate(value)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         kind = first.get("ctx", {}).get("pattern", first["type"])
-        told = (_ADVICE | dict(advice or {})).get(kind) or re.sub(r"^\w+ should ", "must ", first["msg"])
-        raise InvalidRequest(told, field=field_name(first["loc"])) from None
+        detail = (_ADVICE | dict(advice or {})).get(kind) or re.sub(r"^\w+ should ", "must ", first["msg"])
+        raise InvalidRequest(detail, field=field_name(first["loc"])) from None
 
 
 def field_name(location: Sequence[str | int]) -> str:
-    """`messages.0.content`. An unknown field's name is the caller's own text: told only if it looks like a name."""
+    """A place in the body, such as `messages.0.content`.
+
+    The name of an unknown field is the caller's own text, so it is shown only if it looks like a name.
+    """
     return ".".join(str(part) if _NAME.fullmatch(str(part)) else "?" for part in location)
 
 
 def check_json(body: Any) -> dict[str, Any]:
-    """The body, if it is an object without what JSON, Postgres or UTF-8 can't hold, wherever that hides.
+    """The body, if it is an object and JSON, Postgres and UTF-8 can hold every value and key in it.
 
-    A library's caller may hand in anything. Raises InvalidRequest.
+    A caller of the library may pass anything. Raises InvalidRequest.
     """
     if not isinstance(body, dict):
         raise InvalidRequest("the body must be a JSON object")
@@ -74,7 +77,7 @@ def check_json(body: Any) -> dict[str, Any]:
     while waiting:
         value, field, depth = waiting.pop()
         if depth > MAX_DEPTH:
-            raise InvalidRequest(f"is nested more than {MAX_DEPTH} deep", field=field)
+            raise InvalidRequest(f"is nested more than {MAX_DEPTH} levels deep", field=field)
         if isinstance(value, str):
             _check_text(value, field)
         elif isinstance(value, dict):
@@ -86,9 +89,9 @@ def check_json(body: Any) -> dict[str, Any]:
             waiting.extend((item, field, depth + 1) for item in value)
         elif isinstance(value, int | float):
             if not abs(value) <= sys.float_info.max:  # NaN compares with nothing
-                raise InvalidRequest("holds NaN or a number that is too large", field=field)
+                raise InvalidRequest("contains NaN, or a number that is too large", field=field)
         elif value is not None:
-            raise InvalidRequest("holds something that JSON can't", field=field)
+            raise InvalidRequest("contains a value that JSON does not have", field=field)
     return body
 
 
@@ -96,8 +99,8 @@ def _check_text(text: str, field: str) -> None:
     if text.isascii() and "\x00" not in text:
         return
     if "\x00" in text:
-        raise InvalidRequest("holds U+0000", field=field)
+        raise InvalidRequest("contains the character U+0000; remove it", field=field)
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise InvalidRequest("holds a lone surrogate", field=field) from None
+        raise InvalidRequest("contains a lone surrogate; remove it", field=field) from None
