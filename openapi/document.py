@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import tomllib
 from http import HTTPStatus
+from pathlib import Path
 
 from openapi import headers
 from openapi.answers import Problem
@@ -21,6 +23,9 @@ EXAMPLES = {
     "platform_id": "default",
     "file": "app.js",
 }
+ROOT = Path(__file__).parents[1]
+#: The package's: one version covers the API, the library and the template.
+VERSION: str = tomllib.loads((ROOT / "layers/message_handler/pyproject.toml").read_text())["project"]["version"]
 _DESCRIPTION = (
     "Between a chat platform and an AI: no message is lost, doubled or leaked. `202` means that the message will be"
     " answered; `GET /jobs/{job_id}` or a signed webhook tells the reply."
@@ -61,7 +66,7 @@ def document() -> Json:
     answers = [model for route in ROUTES for models in route.answers.values() for model in models]
     return {
         "openapi": "3.1.0",
-        "info": {"title": "MessageHandler", "version": "1", "description": _DESCRIPTION},
+        "info": {"title": "MessageHandler", "version": VERSION, "description": _DESCRIPTION},
         "servers": [{"url": "https://{host}/v1", "variables": {"host": {"default": "api.example.com"}}}],
         "security": [],
         "paths": _paths(),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import shlex
 import subprocess
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from message_handler.metrics import UNITS
 from message_handler.settings import Settings
 from openapi import export_answers
 from tests.pages import DOCS, PAGES, README, ROOT, all_blocks, anchors, first_cells, marked_blocks, page, without_code
+from tests.published import DOCUMENT
 
 MOST_LINES_OF_README = 199
 
@@ -41,8 +43,8 @@ def leads_somewhere(link: str, origin: Path) -> bool:
 def mentions() -> Iterator[tuple[Path, str]]:
     """(file, mention) of each page of docs/ that a file outside of the pages names."""
     tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    # The tests of the prose make up names of pages.
-    for path in (ROOT / name for name in tracked.splitlines() if name != "tests/unit/test_prose.py"):
+    made_up = {"tests/unit/test_prose.py", "tests/unit/test_pages.py"}
+    for path in (ROOT / name for name in tracked.splitlines() if name not in made_up):
         if path.suffix in {".py", ".yaml", ".toml", ".sql", ".html", ".js", ".json"} and path.is_file():
             for mention in re.findall(r"\bdocs/[\w-]+\.md(?:#[\w-]+)?", path.read_text()):
                 yield path.relative_to(ROOT), mention
@@ -97,6 +99,12 @@ class TestCommands:
         for call in calls:
             _, *arguments = shlex.split(re.split(r" [|>]", call)[0], comments=True)
             assert callable(parser.parse(arguments).run), call
+
+
+def test_the_newest_release_is_the_version_of_the_package_and_of_the_api() -> None:
+    releases = re.findall(r"^## \[([\d.]+)\] – \d{4}-\d\d-\d\d$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    package = tomllib.loads((ROOT / "layers" / "message_handler" / "pyproject.toml").read_text())["project"]
+    assert releases[0] == package["version"] == DOCUMENT["info"]["version"]
 
 
 class TestTables:
