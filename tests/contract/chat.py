@@ -15,6 +15,7 @@ from message_handler.ports.tier import Tier
 from message_handler.protocol.results import Accepted, Claim, ClaimRefused, Finished, LeaseState, Lock, Sealed
 
 BOT = "nurse"
+DAY = 24 * 3600.0
 
 
 @dataclass
@@ -146,3 +147,7 @@ class Chat:
         """The contents of a job's messages, in order; of the job with this id; of none."""
         job = self.tier.job(job) if isinstance(job, str) else job
         return [message.content for message in job.messages] if job else []
+
+    def snapshot(self, *job_ids: str) -> list[Any]:
+        """All that can be seen of the conversation, and of these jobs."""
+        return [self.head, self.lock, *(self.tier.job(job_id) for job_id in job_ids)]

@@ -2,106 +2,24 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import pytest
 
 from message_handler.domain.conversations import ConversationKey, Turn
 from message_handler.domain.identifiers import shard_of_job
-from message_handler.domain.jobs import Job, JobError, JobStatus, Provenance
+from message_handler.domain.jobs import Job, JobError, JobStatus
 from message_handler.domain.messages import Message
-from message_handler.ports.archive import Archive, Fence, Verdict
-from tests.contract.chat import BOT, job_id_of, named
-
-KEY = ConversationKey("clinic", "patient-1")
-STARTED = 1_790_000_000.25
-ENDED = STARTED + 2.5
-PROVENANCE = Provenance("nurse", 3, "gpt", 5, "gpt-4o", simulated=False)
-
-
-@dataclass
-class Conversation:
-    """A conversation as its workers see the archive."""
-
-    archive: Archive
-    key: ConversationKey = KEY
-    names: Iterable[int] = field(default_factory=lambda: iter(range(500, 10_000)))
-
-    def id(self, number: int) -> str:
-        return job_id_of(self.key, number)
-
-    def job(self, number: int, *messages: str | Message, **changes: Any) -> Job:
-        """The n-th job, being run, with these messages (named by the platform where only an id is given)."""
-        said = tuple(m if isinstance(m, Message) else named(m) for m in messages)
-        job = Job(self.id(number), self.key, JobStatus.PROCESSING, said, BOT, created_at=STARTED, started_at=STARTED)
-        return replace(job, **changes)
-
-    def fence(self, job: Job, *, successor: int | None = None, turns: int = 100) -> Fence:
-        successor_id = self.id(successor or next(iter(self.names)))
-        return self.archive.fence(job, successor_id=successor_id, turns=turns)
-
-    def number(self, job: Job) -> int:
-        number = self.fence(job).number
-        assert number is not None
-        return number
-
-    def completed(self, job: Job, reply: str = "Rest.") -> Job:
-        return replace(job, status=JobStatus.COMPLETED, reply=reply, finished_at=ENDED)
-
-    def failed(self, job: Job) -> Job:
-        error = JobError("ai_failed", "The AI gave no answer.")
-        return replace(job, status=JobStatus.FAILED, error=error, finished_at=ENDED)
-
-    def answer(self, number: int, *messages: str | Message, reply: str = "Rest.") -> Job:
-        """The n-th job runs and commits."""
-        job = self.job(number, *messages)
-        ended, fence = self.completed(job, reply), self.number(job)
-        assert self.archive.commit(ended, fence)
-        return ended
-
-    def archived(self, number: int) -> Job:
-        found = self.archive.job(self.key.platform_id, self.id(number))
-        assert found is not None
-        return found
-
-    def end(self, number: int) -> tuple[JobStatus, str | None, JobError | None, str | None]:
-        job = self.archived(number)
-        return job.status, job.reply, job.error, job.superseded_by
-
-    def turns(self) -> list[tuple[str, str]]:
-        found = self.archive.conversation(self.key)
-        assert found is not None
-        return [(turn.role, turn.content) for turn, _, _ in found.turns]
-
-    def settled(self, *message_ids: str) -> list[str | None]:
-        return [self.archive.settled_by(self.key, message_id) for message_id in message_ids]
-
-    def snapshot(self, *numbers: int) -> list[Any]:
-        """All that can be seen of it."""
-        jobs = [self.archive.job(self.key.platform_id, self.id(number)) for number in numbers]
-        return [jobs, self.archive.conversation(self.key), self.settled("m0", "m1", "m2", "m3")]
+from message_handler.ports.archive import Archive, Verdict
+from tests.contract.chat import BOT, named
+from tests.contract.conversation import ENDED, KEY, STARTED, Conversation
+from tests.contract.threads import at_once
 
 
 @pytest.fixture
 def talk(archive: Archive) -> Conversation:
     return Conversation(archive)
-
-
-def at_once(*calls: Callable[[], Any]) -> list[Any]:
-    """The results of the calls, made at the same moment by as many threads."""
-    barrier = threading.Barrier(len(calls))
-
-    def meet(call: Callable[[], Any]) -> Any:
-        barrier.wait(10)
-        return call()
-
-    with ThreadPoolExecutor(len(calls)) as threads:
-        return list(threads.map(meet, calls))
 
 
 class TestTheDocument:

@@ -38,7 +38,7 @@ from message_handler.ports.configuration import RecordKind, Records
 from message_handler.settings import Settings
 from message_handler.tiers.failover import Failover
 from message_handler.tiers.redis import RedisTier
-from tests.contract.test_archive import at_once
+from tests.contract.threads import at_once
 from tests.servers import emptied
 
 CANARY = "canary-7f3a"

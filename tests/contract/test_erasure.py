@@ -35,8 +35,8 @@ from message_handler.settings import Settings
 from message_handler.tiers.memory import MemoryLines, MemoryTier
 from message_handler.tiers.postgres import PostgresTier
 from tests.contract.chat import BOT, Chat, Clock, named
+from tests.contract.conversation import Conversation
 from tests.contract.stories import on, told
-from tests.contract.test_archive import Conversation
 from tests.contract.world import World
 
 CANARY = "canary-4c1e"

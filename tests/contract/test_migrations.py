@@ -33,7 +33,7 @@ from message_handler.tiers.postgres import PostgresTier
 from message_handler.tiers.redis import RedisTier
 from tests.contract.chat import BOT, Clock, job_id_of, named
 from tests.contract.conftest import age_keys, database_of
-from tests.contract.test_archive import PROVENANCE, Conversation
+from tests.contract.conversation import PROVENANCE, Conversation
 from tests.contract.world import World
 
 #: Each version that a database may have, but for the newest.

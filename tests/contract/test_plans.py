@@ -18,7 +18,7 @@ from message_handler.drivers.postgres_connection import connector
 from message_handler.ports.archive import Committed
 from message_handler.settings import Settings
 from tests.contract.conftest import database_of
-from tests.contract.test_archive import Conversation
+from tests.contract.conversation import Conversation
 
 MANY = 2000
 #: Of a table so many are read for a job at most: each of its own a few times.

@@ -36,7 +36,8 @@ from message_handler.sql import migrations
 from tests.conftest import _started
 from tests.contract.chat import named
 from tests.contract.conftest import database_of
-from tests.contract.test_archive import KEY, Conversation, at_once
+from tests.contract.conversation import KEY, Conversation
+from tests.contract.threads import at_once
 from tests.servers import emptied
 
 CANARY = "canary-7f3a"

@@ -23,7 +23,7 @@ from message_handler.settings import Settings
 from message_handler.tiers.postgres import PostgresTier
 from tests.contract.chat import Chat, Clock, named
 from tests.contract.conftest import database_of
-from tests.contract.test_archive import Conversation
+from tests.contract.conversation import Conversation
 
 KEY = ConversationKey("clinic", "patient-1")
 DAY = 24 * 3600.0

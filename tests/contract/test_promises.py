@@ -9,16 +9,21 @@ from typing import Any
 
 import pytest
 
-from message_handler.domain.errors import NotFound
+from message_handler.domain.errors import NotFound, Unavailable
 from message_handler.domain.jobs import JobStatus
 from message_handler.domain.messages import Message, Request
 from message_handler.domain.records import Record
+from message_handler.jobs import BackgroundJobManager
 from message_handler.operations import sweeping
 from message_handler.ports.archive import Archive, Settled
 from message_handler.queue.codec import decode, encode
 from tests.contract.chat import Chat, named
-from tests.contract.stories import told
-from tests.contract.test_archive import Conversation
+from tests.contract.conversation import Conversation
+from tests.contract.stories import (
+    is_away,
+    on,
+    told,
+)
 from tests.contract.world import World
 
 
@@ -28,7 +33,7 @@ def talk(archive: Archive) -> Conversation:
 
 
 def promised(talk: Conversation, message_id: str, *numbers: int) -> Message:
-    return named(message_id).told(*(talk.id(number) for number in numbers))
+    return named(message_id).with_promises(*(talk.id(number) for number in numbers))
 
 
 class TestLinks:
@@ -167,7 +172,7 @@ class TestInTheLine:
 
     def test_one_that_a_record_brings_under_another_name(self, chat: Chat) -> None:
         chat.says(named("m0", "one"))
-        other = named("m0", "one").told(chat.job_id(80))
+        other = named("m0", "one").with_promises(chat.job_id(80))
         chat.record_arrives(chat.job_id(80), other)
         assert self.promises(chat) == [{chat.job_id(80): ["m0"]}]
         chat.record_arrives(chat.job_id(80), other)
@@ -349,3 +354,50 @@ def test_a_record_carries_what_its_messages_were_promised(world: World, new_worl
     world.posts("m0")
     record = world.queue.waiting[-1].record
     assert [message.promised for message in record.request.messages] == [(told(world, "m0"),)]  # type: ignore[union-attr]
+
+
+class TestJobs:
+    def test_an_ended_job_is_never_seen_running_again(self, world: World) -> None:
+        """The tier forgot J0, and the record of m1, which was promised J0 too, brings the name back."""
+        on(world, "after", "archive.commit", lambda: world.posts("m1"))
+        world.posts("m0")
+        with world.steps.silently():
+            head = world.tier.waiting(world.key)
+        assert head is not None
+        world.settles()
+        ended = world.job(head.job_id)
+        world.tier_lost()
+        with world.steps.silently():
+            record = world.queue.sent[0][0]
+            again = replace(record.request, messages=(Message("m2", "text of m2", given=True),))
+            world.tier.accept_again(again, job_id=head.job_id, spare_id=world.key.new_job_id())
+            live = world.tier.job(head.job_id)
+            assert live is not None
+            assert not live.status.ended
+        assert world.job(head.job_id) == ended
+
+    def test_without_postgres_the_tier_still_tells(self, world: World) -> None:
+        world.posts("m0")
+        on(world, "before", "archive.job", is_away)
+        assert world.job(told(world, "m0")).status is JobStatus.PENDING
+
+    def test_what_only_postgres_can_know_is_unknown_without_it(self, world: World) -> None:
+        world.posts("m0")
+        world.settles()
+        world.tier_lost()
+        on(world, "before", "archive.job", is_away)
+        with pytest.raises(Unavailable):
+            world.job(told(world, "m0"))
+        assert world.job(told(world, "m0")).reply == '["text of m0"]'
+
+    def test_another_tenants_job_is_unknown(self, world: World) -> None:
+        world.posts("m0")
+        job_id = told(world, "m0")
+        others = BackgroundJobManager(world.tiers, world.archive, world.queue, world.intake, platform_id="other")
+        for _ in range(2):
+            with pytest.raises(NotFound):
+                others.find(job_id)
+            assert others.get_job_status(job_id) is None
+            assert not others.cancel_job(job_id)
+            world.settles()
+        assert world.checked().answered("m0")

@@ -25,8 +25,8 @@ from message_handler.ports.retention import Retention
 from message_handler.settings import Settings
 from message_handler.tiers.memory import MemoryTier
 from tests.contract.chat import Clock
+from tests.contract.conversation import Conversation
 from tests.contract.stories import on
-from tests.contract.test_archive import Conversation
 from tests.contract.world import World
 from tests.servers import emptied
 

@@ -29,7 +29,8 @@ from message_handler.tiers.memory import MemoryTier
 from message_handler.tiers.postgres import PostgresTier
 from message_handler.tiers.redis import RedisTier
 from tests.contract.chat import Chat, Clock, named
-from tests.contract.test_archive import Conversation, at_once
+from tests.contract.conversation import Conversation
+from tests.contract.threads import at_once
 from tests.servers import emptied
 
 SETTINGS = Settings(retention_conversations_days=100)

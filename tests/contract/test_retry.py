@@ -20,7 +20,7 @@ from message_handler.operations import handoff, interventions
 from message_handler.ports.archive import Archive
 from message_handler.ports.audit import AuditEntry
 from tests.contract.stories import dies, on, told
-from tests.contract.test_archive import at_once
+from tests.contract.threads import at_once
 from tests.contract.world import Crash, World
 
 ENTRY = AuditEntry("user:1", "retry", "jobs", "job")

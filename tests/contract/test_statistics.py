@@ -12,7 +12,7 @@ from message_handler.domain.jobs import JobStatus
 from message_handler.drivers import postgres
 from message_handler.ports.archive import Archive, Minute
 from message_handler.sql.statements import statement
-from tests.contract.test_archive import KEY, Conversation
+from tests.contract.conversation import KEY, Conversation
 
 #: The beginning of a minute.
 NOON = 1_790_000_040

@@ -40,7 +40,7 @@ from message_handler.tiers.postgres import PostgresTier
 from message_handler.tiers.redis import RedisTier
 from message_handler.wiring import build
 from tests.contract.chat import BOT, Chat, Clock, named
-from tests.contract.test_archive import Conversation
+from tests.contract.conversation import Conversation
 from tests.contract.test_redis_cluster import chat_on, slot_of
 from tests.servers import Cluster
 

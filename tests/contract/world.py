@@ -470,3 +470,13 @@ class World:
 def last_message(record: Record) -> Record:
     """A record as an older one would be: without what came before its own message."""
     return replace(record, request=replace(record.request, messages=record.request.messages[-1:]))
+
+
+def records(world: World) -> list[Delivery]:
+    """What waits in the queue for a worker to answer it."""
+    return [delivery for delivery in world.queue.waiting if isinstance(delivery.record, Record)]
+
+
+def archive_records(world: World) -> list[Delivery]:
+    """What waits in the queue for Postgres."""
+    return [delivery for delivery in world.queue.waiting if isinstance(delivery.record, ArchiveRecord)]

@@ -237,7 +237,7 @@ UPDATING = (
     Guard(
         "what is archived late has a day from then on",
         "step archive",
-        "contract/test_delivery.py::TestOutbox::test_what_is_archived_late_has_a_day_from_then_on",
+        "contract/delivery/test_outbox.py::TestOutbox::test_what_is_archived_late_has_a_day_from_then_on",
         (Removal(END, "case when job.fence is null then now() else ended_at end", "ended_at"),),
     ),
     Guard(

@@ -23,7 +23,8 @@ GUARDS = (
     ),
     guard(
         "what is in a table is checked when it is used",
-        "contract/test_delivery.py::TestKeys::test_a_secret_that_may_not_be_used_signs_nothing[of another tenant]",
+        "contract/delivery/test_signatures.py::TestKeys"
+        "::test_a_secret_that_may_not_be_used_signs_nothing[of another tenant]",
         "drivers/secrets.py",
         "        self.check(value, platform_id)\n        if not is_arn(value):",
         "        if not is_arn(value):",

@@ -7,37 +7,36 @@ from tests.guards.guard import Guard, Removal, function, statement
 DELIVERY = "delivery/deliveries.py"
 WEBHOOKS = "delivery/webhooks.py"
 CLAIM = statement("claim_delivery")
-TESTS = "contract/test_delivery.py"
 
 _LEASE = """      and (claimed_until is null or claimed_until <= to_timestamp(cast(:now as float8)))
 """
 _CLAIMED = "claimed_until is null or claimed_until <= to_timestamp(cast(:now as float8))"
-POISON = f"{TESTS}::TestPoison"
+POISON = "contract/delivery/test_isolation.py::TestPoison"
 OUTBOX = "archive/postgres_outbox.py"
 
 GUARDS = (
     Guard(
         "a platform without a webhook has no deliveries",
         "step commit",
-        f"{TESTS}::TestOutbox::test_a_platform_without_a_webhook_has_no_deliveries[]",
+        "contract/delivery/test_outbox.py::TestOutbox::test_a_platform_without_a_webhook_has_no_deliveries[]",
         (Removal(function("end_jobs_v1"), "\n          and base_url <> ''"),),
     ),
     Guard(
         "what is archived late keeps the id of its run",
         "step archive",
-        f"{TESTS}::TestOutbox::test_what_is_archived_late_is_delivered_under_the_id_of_the_run",
+        "contract/delivery/test_outbox.py::TestOutbox::test_what_is_archived_late_is_delivered_under_the_id_of_the_run",
         (Removal(function("end_jobs_v1"), "else job.run_id end", "else job.job_id end"),),
     ),
     Guard(
         "the oldest delivery is claimed first",
         "invariant 6",
-        f"{TESTS}::TestEvents::test_the_replies_of_a_conversation_leave_in_the_order_of_their_commits",
+        "contract/delivery/test_events.py::TestEvents::test_the_replies_of_a_conversation_leave_in_the_order_of_their_commits",
         (Removal(CLAIM, "order by sequence limit 1", "order by sequence desc limit 1"),),
     ),
     Guard(
         "nothing overtakes one that waits for its next try",
         "invariant 6",
-        f"{TESTS}::TestFailures::test_one_delivery_that_is_refused_holds_up_its_own_conversation_alone",
+        "contract/delivery/test_failures.py::TestFailures::test_one_delivery_that_is_refused_holds_up_its_own_conversation_alone",
         (
             Removal(
                 CLAIM,
@@ -49,20 +48,20 @@ GUARDS = (
     Guard(
         "a delivery that somebody has is nobody else's",
         "invariant 6",
-        f"{TESTS}::TestRaces::test_nobody_overtakes_a_reply_that_is_being_delivered",
+        "contract/delivery/test_races.py::TestRaces::test_nobody_overtakes_a_reply_that_is_being_delivered",
         (Removal(CLAIM, _LEASE),),
     ),
     Guard(
         "a lease ends",
         "invariant 1",
-        f"{TESTS}::TestRaces::test_a_worker_that_died_is_followed_after_its_lease",
+        "contract/delivery/test_races.py::TestRaces::test_a_worker_that_died_is_followed_after_its_lease",
         (Removal(CLAIM, _CLAIMED, "claimed_until is null"),),
     ),
     *(
         Guard(
             f"a worker past its lease reports nothing: {file}",
             "invariant 3",
-            f"{TESTS}::TestRaces::test_a_worker_that_paused_past_its_lease_marks_nothing[{status}]",
+            f"contract/delivery/test_races.py::TestRaces::test_a_worker_that_paused_past_its_lease_marks_nothing[{status}]",
             (Removal(statement(file), " and claim_id = cast(:claim_id as uuid)\n", " and :claim_id <> ''\n"),),
         )
         for file, status in (("delivered", 200), ("undelivered", 500))
@@ -70,25 +69,25 @@ GUARDS = (
     Guard(
         "of a platform that fails one worker takes one delivery",
         "deliveries",
-        f"{TESTS}::TestFailures::test_of_many_workers_one_asks_whether_a_platform_is_back",
+        "contract/delivery/test_failures.py::TestFailures::test_of_many_workers_one_asks_whether_a_platform_is_back",
         (Removal(CLAIM, " and refused_until is null and due.webhook_failures > 0", " and false"),),
     ),
     Guard(
         "a platform that fails is left alone for a while",
         "deliveries",
-        f"{TESTS}::TestFailures::test_a_platform_that_is_down_is_asked_for_one_delivery_at_a_time",
+        "contract/delivery/test_failures.py::TestFailures::test_a_platform_that_is_down_is_asked_for_one_delivery_at_a_time",
         (Removal(DELIVERY, "retry_at=now + pause if failure.platform else None", "retry_at=None"),),
     ),
     Guard(
         "what one delivery's content is refused for is not the platform's failure",
         "deliveries",
-        f"{TESTS}::TestFailures::test_one_delivery_that_is_refused_holds_up_its_own_conversation_alone",
+        "contract/delivery/test_failures.py::TestFailures::test_one_delivery_that_is_refused_holds_up_its_own_conversation_alone",
         (Removal(DELIVERY, "platform=False, final=status == 410", "final=status == 410"),),
     ),
     Guard(
         "a delivery that asks whether its platform is back does so every five minutes",
         "deliveries",
-        f"{TESTS}::TestFailures::test_what_100_replies_found_down_arrives_when_the_platform_is_back",
+        "contract/delivery/test_failures.py::TestFailures::test_what_100_replies_found_down_arrives_when_the_platform_is_back",
         (Removal(DELIVERY, "wait = min(wait, MAX_ASKING_SECONDS)", "pass"),),
     ),
     Guard(
@@ -144,20 +143,20 @@ GUARDS = (
     Guard(
         "a platform has so many deliveries on their way at most",
         "deliveries",
-        f"{TESTS}::TestIsolation::test_a_slow_platform_delays_no_other",
+        "contract/delivery/test_isolation.py::TestIsolation::test_a_slow_platform_delays_no_other",
         (Removal(CLAIM, ">= cast(:most as integer)", ">= 100 * cast(:most as integer)"),),
     ),
     Guard(
         "a conversation whose platform is slow holds no worker",
         "deliveries",
-        f"{TESTS}::TestIsolation::test_a_conversation_whose_platform_is_slow_goes_to_the_queues_end",
+        "contract/delivery/test_isolation.py::TestIsolation::test_a_conversation_whose_platform_is_slow_goes_to_the_queues_end",
         (Removal(DELIVERY, "if self.clock() - now > SLOW_SECONDS:", "if False:"),),
     ),
     *(
         Guard(
             f"each locks its platform before a delivery: {file}",
             "deliveries",
-            f"{TESTS}::TestRaces::test_each_locks_its_platform_before_a_delivery[{step}]",
+            f"contract/delivery/test_races.py::TestRaces::test_each_locks_its_platform_before_a_delivery[{step}]",
             (Removal(OUTBOX, f'"lock_platform", "{file}"', f'"{file}"'),),
         )
         for file, step in (("undelivered", "undelivered"), ("touch_dead_deliveries", "redrive"))
@@ -165,13 +164,13 @@ GUARDS = (
     Guard(
         "the time of a request begins with the look-up of its address",
         "invariant 9",
-        f"{TESTS}::TestRaces::test_the_time_of_a_request_begins_with_the_look_up_of_its_address",
+        "contract/delivery/test_races.py::TestRaces::test_the_time_of_a_request_begins_with_the_look_up_of_its_address",
         (Removal(DELIVERY, "max(0.0, self._end - time.monotonic())", "TOTAL_SECONDS"),),
     ),
     Guard(
         "that there is no webhook is asked each time",
         "invariant 7",
-        "contract/test_delivery.py::TestWorkers::test_the_first_reply_after_a_webhook_was_configured_wakes_at_once",
+        "contract/delivery/test_workers.py::TestWorkers::test_the_first_reply_after_a_webhook_was_configured_wakes_at_once",
         (Removal("delivery/deliveries.py", "if found and found[1] and found[0]", "if found and found[0]"),),
     ),
     Guard(
@@ -202,13 +201,13 @@ GUARDS = (
     Guard(
         "of a platform that fails the sweep wakes one conversation",
         "deliveries",
-        f"{TESTS}::TestIsolation::test_a_dead_platform_delays_no_other",
+        "contract/delivery/test_isolation.py::TestIsolation::test_a_dead_platform_delays_no_other",
         (Removal(statement("due_deliveries"), "where place = 1 or webhook_failures = 0\n"),),
     ),
     Guard(
         "the sweep takes the platforms in turn",
         "deliveries",
-        f"{TESTS}::TestIsolation::test_the_sweep_takes_the_platforms_in_turn",
+        "contract/delivery/test_isolation.py::TestIsolation::test_the_sweep_takes_the_platforms_in_turn",
         (
             Removal(
                 statement("due_deliveries"),
@@ -220,49 +219,49 @@ GUARDS = (
     Guard(
         "a delivery that is being made is not woken",
         "deliveries",
-        f"{TESTS}::TestRaces::test_a_worker_that_died_is_followed_after_its_lease",
+        "contract/delivery/test_races.py::TestRaces::test_a_worker_that_died_is_followed_after_its_lease",
         (Removal(statement("due_deliveries"), _LEASE),),
     ),
     Guard(
         "nothing is sent unsigned",
         "deliveries",
-        f"{TESTS}::TestKeys::test_nothing_is_sent_unsigned[secrets0]",
+        "contract/delivery/test_signatures.py::TestKeys::test_nothing_is_sent_unsigned[secrets0]",
         (Removal(WEBHOOKS, "    if not keys:\n        raise Unsigned\n"),),
     ),
     Guard(
         "a key is as long as the specification wants it",
         "deliveries",
-        f"{TESTS}::TestKeys::test_nothing_is_sent_unsigned[secrets6]",
+        "contract/delivery/test_signatures.py::TestKeys::test_nothing_is_sent_unsigned[secrets6]",
         (Removal(WEBHOOKS, "not 24 <= len(key) <= 64", "not key"),),
     ),
     Guard(
         "the whole answer has a limit",
         "invariant 9",
-        f"{TESTS}::TestFailures::test_an_answer_byte_by_byte_gets_no_more_time[False]",
+        "contract/delivery/test_failures.py::TestFailures::test_an_answer_byte_by_byte_gets_no_more_time[False]",
         (Removal(DELIVERY, "                if limit.exceeded:\n", "                if False:\n"),),
     ),
     Guard(
         "also where TLS took the descriptor from its socket",
         "invariant 9",
-        f"{TESTS}::TestFailures::test_an_answer_byte_by_byte_gets_no_more_time[True]",
+        "contract/delivery/test_failures.py::TestFailures::test_an_answer_byte_by_byte_gets_no_more_time[True]",
         (Removal(DELIVERY, "self._connection = connection.dup()", "self._connection = connection"),),
     ),
     Guard(
         "a Retry-After is honoured for an hour at most",
         "deliveries",
-        f"{TESTS}::TestFailures::test_but_not_for_longer_than_an_hour",
+        "contract/delivery/test_failures.py::TestFailures::test_but_not_for_longer_than_an_hour",
         (Removal(DELIVERY, "min(seconds, MAX_RETRY_AFTER_SECONDS)", "min(seconds, 1e9)"),),
     ),
     Guard(
         "a try that can't end in time is not begun",
         "invariant 9",
-        f"{TESTS}::TestRaces::test_without_time_left_another_goes_on",
+        "contract/delivery/test_races.py::TestRaces::test_without_time_left_another_goes_on",
         (Removal(DELIVERY, "if deadline - now < TRY_SECONDS:", "if False:"),),
     ),
     Guard(
         "nor is one for a reply that is not archived yet",
         "invariant 9",
-        f"{TESTS}::TestWorkers::test_what_has_no_time_left_is_left_to_the_archive",
+        "contract/delivery/test_workers.py::TestWorkers::test_what_has_no_time_left_is_left_to_the_archive",
         (Removal(DELIVERY, "if deadline - self.clock() >= TRY_SECONDS:", "if True:"),),
     ),
 )

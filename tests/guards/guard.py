@@ -19,12 +19,12 @@ IN_MEMORY = "the tier's contract, in memory"
 _IN_MEMORY = (
     "contract/test_meeting.py",
     "contract/test_line_tier.py",
-    "contract/test_tier.py",
+    "contract/steps",
     "contract/test_double_texting.py",
     "contract/test_promises.py",
     "contract/test_handoff.py",
     "unit/test_failover.py",
-    "contract/test_outages.py",
+    "contract/outages",
 )
 
 

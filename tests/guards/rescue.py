@@ -6,12 +6,12 @@ from tests.guards.guard import Guard, Removal, each_in, function
 
 RESCUE = "worker/rescue.py"
 UNIT = "unit/test_rescue.py"
-OUTAGES = "contract/test_outages.py::TestPostgresIsBack"
+POSTGRES_IS_BACK = "contract/outages/test_postgres_back.py::TestPostgresIsBack"
 SAVE = "tiers/lua/save.lua"
 
-in_memory = each_in("contract/test_tier.py", "memory")
-in_redis = each_in("contract/test_tier.py", "redis")
-in_postgres = each_in("contract/test_tier.py", "postgres")
+in_memory = each_in("contract/steps/test_finish.py", "memory")
+in_redis = each_in("contract/steps/test_finish.py", "redis")
+in_postgres = each_in("contract/steps/test_finish.py", "postgres")
 
 
 def alone(name: str, test: str, old: str, new: str = "", *, file: str = RESCUE) -> Guard:
@@ -21,7 +21,7 @@ def alone(name: str, test: str, old: str, new: str = "", *, file: str = RESCUE) 
 ENDS = (
     alone(
         "what a slow commit left is pushed with the next record",
-        "contract/test_outages.py::TestPostgresAway::"
+        "contract/outages/test_postgres_away.py::TestPostgresAway::"
         "test_an_end_that_it_lacks_though_it_was_never_away_goes_to_it_with_the_next_record[memory]",
         "        worker.rescue.due |= job.unarchived\n",
         file="worker/worker.py",
@@ -74,20 +74,20 @@ INDEX = (
 WHO = (
     alone(
         "a worker pushes before it works on its record",
-        f"{OUTAGES}::test_it_comes_before_that_record_is_worked_on[memory]",
+        f"{POSTGRES_IS_BACK}::test_it_comes_before_that_record_is_worked_on[memory]",
         "            self.rescue.push_if_due(deadline)\n",
         file="worker/worker.py",
     ),
     alone(
         "each sweep pushes",
-        f"{OUTAGES}::test_without_traffic_the_sweep_brings_it[memory]",
+        f"{POSTGRES_IS_BACK}::test_without_traffic_the_sweep_brings_it[memory]",
         "return worker.rescue.push(worker.clock() + _RESCUE_SECONDS)",
         "return 0",
         file="operations/sweeping.py",
     ),
     alone(
         "an archive record comes back as a new one",
-        f"{OUTAGES}::test_its_archive_record_comes_back_for_as_long_as_it_takes[memory]",
+        f"{POSTGRES_IS_BACK}::test_its_archive_record_comes_back_for_as_long_as_it_takes[memory]",
         "return self._comes_again(record)",
         "return False",
     ),

@@ -6,14 +6,12 @@ from tests.guards.guard import Guard, Removal
 
 RUNS = "worker/run.py"
 JOBS = "jobs.py"
-WORKER = "contract/test_worker.py"
-OUTAGES = "contract/test_outages.py"
 
 ACCEPTING = (
     Guard(
         "the record is sent for a duplicate too",
         "counterexample 1",
-        f"{WORKER}::TestCounterexamples::test_1_a_duplicate_sends_the_record_again[memory]",
+        "contract/test_counterexamples.py::TestCounterexamples::test_1_a_duplicate_sends_the_record_again[memory]",
         (
             Removal(
                 "intake/intake.py",
@@ -25,19 +23,19 @@ ACCEPTING = (
     Guard(
         "a refused send is undone",
         "step undo",
-        f"{WORKER}::TestIntake::test_a_refused_record_leaves_nothing_behind[memory]",
+        "contract/test_intake.py::TestIntake::test_a_refused_record_leaves_nothing_behind[memory]",
         (Removal("intake/intake.py", "tier.undo(key, accepted.posted)", "pass"),),
     ),
     Guard(
         "a record brings all that waits",
         "counterexample 6",
-        f"{WORKER}::TestCounterexamples::test_6_a_later_record_brings_the_earlier_messages_along[memory]",
+        "contract/test_counterexamples.py::TestCounterexamples::test_6_a_later_record_brings_the_earlier_messages_along[memory]",
         (Removal("intake/intake.py", "messages = tuple(pending) or (own,)", "messages = (own,)"),),
     ),
     Guard(
         "a job has the same id on every tier",
         "counterexample 5",
-        f"{OUTAGES}::TestRedisAway"
+        "contract/outages/test_redis_away.py::TestRedisAway"
         "::test_an_accept_that_was_applied_but_unheard_promises_the_same_job_on_the_next_tier[memory]",
         (
             Removal(
@@ -53,7 +51,7 @@ OPERATING = (
     Guard(
         "Postgres decides a cancel",
         "counterexample 4",
-        f"{WORKER}::TestCancel::test_a_pending_job_is_never_run[memory]",
+        "contract/test_cancelling.py::TestCancel::test_a_pending_job_is_never_run[memory]",
         (
             Removal(
                 JOBS,
@@ -66,7 +64,7 @@ OPERATING = (
     Guard(
         "whoever completes a cancel asks Postgres too",
         "counterexample 4",
-        f"{WORKER}::TestCancel::test_one_that_was_begun_is_brought_to_its_end_by_a_worker[memory]",
+        "contract/test_cancelling.py::TestCancel::test_one_that_was_begun_is_brought_to_its_end_by_a_worker[memory]",
         (
             Removal(
                 RUNS,
@@ -78,7 +76,7 @@ OPERATING = (
     Guard(
         "Postgres is asked for what the cancel covers alone",
         "step cancel",
-        f"{WORKER}::TestCancel::test_what_came_after_it_had_begun_is_answered[memory]",
+        "contract/test_cancelling.py::TestCancel::test_what_came_after_it_had_begun_is_answered[memory]",
         (
             Removal(
                 "domain/jobs.py",
@@ -90,7 +88,7 @@ OPERATING = (
     Guard(
         "who completes a cancel tells of no other end",
         "invariant 6",
-        f"{OUTAGES}::TestRedisAway::test_an_end_that_was_told_is_not_told_again_by_who_completes_a_cancel[memory]",
+        "contract/outages/test_redis_away.py::TestRedisAway::test_an_end_that_was_told_is_not_told_again_by_who_completes_a_cancel[memory]",
         (
             Removal(
                 RUNS,
@@ -102,31 +100,31 @@ OPERATING = (
     Guard(
         "what the tier lost is not cancelled",
         "counterexample 4",
-        f"{WORKER}::TestCancel::test_one_that_the_tier_lost_is_unknown_for_its_record_brings_it_back[memory]",
+        "contract/test_cancelling.py::TestCancel::test_one_that_the_tier_lost_is_unknown_for_its_record_brings_it_back[memory]",
         (Removal(JOBS, '            raise Unavailable("the job")\n', "            pass\n"),),
     ),
     Guard(
         "what waits behind a cancelled job is woken",
         "invariant 7",
-        f"{WORKER}::TestCancel::test_what_waits_behind_it_is_woken[memory]",
+        "contract/test_cancelling.py::TestCancel::test_what_waits_behind_it_is_woken[memory]",
         (Removal(JOBS, "        if finished.waiting:\n", "        if False:\n"),),
     ),
     Guard(
         "a refused record keeps nobody else asleep",
         "invariant 7",
-        f"{WORKER}::TestTheSweep::test_a_refused_record_does_not_keep_the_others_asleep[memory]",
+        "contract/test_sweeping.py::TestTheSweep::test_a_refused_record_does_not_keep_the_others_asleep[memory]",
         (Removal("operations/sweeping.py", "            refused = error\n", "            raise\n"),),
     ),
     Guard(
         "a release raises the fence",
         "step admin release",
-        f"{WORKER}::TestAStaleWorker::test_so_does_a_release_by_an_operator[memory]",
+        "contract/test_stale_workers.py::TestAStaleWorker::test_so_does_a_release_by_an_operator[memory]",
         (Removal("operations/interventions.py", "    archive.raise_fence(key)\n"),),
     ),
     Guard(
         "a release raises the fence before it empties the holder",
         "step admin release",
-        f"{WORKER}::TestTheSweep::test_without_postgres_nothing_is_released[memory]",
+        "contract/test_sweeping.py::TestTheSweep::test_without_postgres_nothing_is_released[memory]",
         (
             Removal(
                 "operations/interventions.py",

@@ -39,13 +39,13 @@ COMPARED = (
     ),
     *compared(
         "what is remembered",
-        "test_tier.py::TestFinish::test_a_late_duplicate_starts_nothing_for_an_hour",
+        "steps/test_finish.py::TestFinish::test_a_late_duplicate_starts_nothing_for_an_hour",
         ("allowed and not found[index]", "allowed"),
         ("line.remembered ?| save.unknown_ids", "false"),
     ),
     *compared(
         "the names of jobs that have ended",
-        "test_tier.py::TestAcceptAgain::test_a_promised_name_that_is_taken_gives_way_to_a_spare",
+        "steps/test_accept_again.py::TestAcceptAgain::test_a_promised_name_that_is_taken_gives_way_to_a_spare",
         ("(taken[index] == 0 or index > tonumber(unknown_names))", "true"),
         (_ENDED, f"{_ENDED} and false"),
     ),
@@ -61,7 +61,7 @@ ALONE = (
     Guard(
         "a release and the sweep keep what may be committed",
         "counterexample 10",
-        "contract/test_tier.py::TestRelease::test_what_may_be_committed_is_remembered[memory]",
+        "contract/steps/test_release.py::TestForceRelease::test_what_may_be_committed_is_remembered[memory]",
         (
             Removal(
                 "protocol/steps.py",

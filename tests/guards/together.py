@@ -14,7 +14,7 @@ INTERRUPTS = "unit/test_combiner.py::TestInterrupts"
 HELD = f"{ARCHIVE}::test_one_whose_conversation_somebody_holds_keeps_no_other_waiting"
 UNREAD = "TestAway::test_an_answer_that_nobody_waits_for_any_more_is_no_other_commands"
 RELEASE = "unit/test_handler.py::TestMessageLockManager::test_only_the_owner_releases"
-WORKER = "contract/test_worker.py::TestRecords"
+RECORDS = "contract/test_records.py::TestRecords"
 
 GUARDS = (
     Guard(
@@ -198,19 +198,19 @@ GUARDS = (
     Guard(
         "a record is asked about unless its message was committed under the promised job",
         "counterexample 5",
-        f"{WORKER}::test_what_ended_is_known_to_have_settled_its_own_messages_under_its_own_name",
+        f"{RECORDS}::test_what_ended_is_known_to_have_settled_its_own_messages_under_its_own_name",
         (Removal("worker/run.py", "job.job_id == job_id and any(", "any("),),
     ),
     Guard(
         "a record whose message was not committed is asked about",
         "step check",
-        f"{WORKER}::test_what_ended_is_known_to_have_settled_its_own_messages_under_its_own_name",
+        f"{RECORDS}::test_what_ended_is_known_to_have_settled_its_own_messages_under_its_own_name",
         (Removal("worker/run.py", " and any(message_id in m.ids for m in job.messages)"),),
     ),
     Guard(
         "an end that is not archived is asked about",
         "step check",
-        "contract/test_outages.py::TestPostgresAway::test_a_record_whose_end_is_not_archived_yet_is_kept[memory]",
+        "contract/outages/test_postgres_away.py::TestPostgresAway::test_a_record_whose_end_is_not_archived_yet_is_kept[memory]",
         (Removal("worker/run.py", "job = self.job if self.committed else None", "job = self.job"),),
     ),
 )

@@ -9,14 +9,12 @@ from __future__ import annotations
 from tests.guards.guard import Guard, Removal, function
 
 RUNS = "worker/run.py"
-WORKER = "contract/test_worker.py"
-OUTAGES = "contract/test_outages.py"
 
 RECORDS = (
     Guard(
         "a worker accepts the record again",
         "step re-accept",
-        f"{WORKER}::TestCounterexamples::test_5_a_job_that_the_tier_forgot_leads_to_the_answer[memory]",
+        "contract/test_counterexamples.py::TestCounterexamples::test_5_a_job_that_the_tier_forgot_leads_to_the_answer[memory]",
         (
             Removal(
                 "worker/worker.py",
@@ -28,7 +26,7 @@ RECORDS = (
     Guard(
         "a record is deleted when its own message is settled",
         "counterexample 2",
-        f"{WORKER}::TestRecords::test_one_that_is_refused_is_deleted_if_its_own_message_is_settled[memory]",
+        "contract/test_records.py::TestRecords::test_one_that_is_refused_is_deleted_if_its_own_message_is_settled[memory]",
         (
             Removal(
                 "worker/worker.py",
@@ -40,7 +38,7 @@ RECORDS = (
     Guard(
         "a record is kept whatever the tier says about its job",
         "counterexample 2",
-        f"{WORKER}::TestRecords::test_one_is_kept_whatever_the_tier_says_about_its_job[memory]",
+        "contract/test_records.py::TestRecords::test_one_is_kept_whatever_the_tier_says_about_its_job[memory]",
         (
             Removal(
                 "worker/worker.py",
@@ -52,13 +50,13 @@ RECORDS = (
     Guard(
         "an end that Postgres doesn't know is forgotten",
         "step check",
-        f"{WORKER}::TestRecords::test_one_is_kept_whatever_the_tier_says_about_its_job[memory]",
+        "contract/test_records.py::TestRecords::test_one_is_kept_whatever_the_tier_says_about_its_job[memory]",
         (Removal("worker/worker.py", "        tier.forget(key, record.message_id)\n"),),
     ),
     Guard(
         "only what had ended before Postgres was asked is forgotten",
         "step check",
-        f"{OUTAGES}::TestRecordsThatMeet::test_an_end_that_came_while_postgres_was_asked_is_not_forgotten[memory]",
+        "contract/outages/test_postgres_away.py::TestRecordsThatMeet::test_an_end_that_came_while_postgres_was_asked_is_not_forgotten[memory]",
         (
             Removal(
                 "worker/worker.py",
@@ -70,31 +68,31 @@ RECORDS = (
     Guard(
         "the promised job leads to the one that answered",
         "counterexample 5",
-        f"{WORKER}::TestCounterexamples::test_5_a_job_that_the_tier_forgot_leads_to_the_answer[memory]",
+        "contract/test_counterexamples.py::TestCounterexamples::test_5_a_job_that_the_tier_forgot_leads_to_the_answer[memory]",
         (Removal("worker/worker.py", "if settled_by != record.job_id:", "if False:"),),
     ),
     Guard(
         "the follow-up is run or woken",
         "invariant 7",
-        f"{WORKER}::TestWhileTheAIRuns::test_with_too_little_time_left_the_next_job_gets_one_record[memory]",
+        "contract/test_answering.py::TestWhileTheAIRuns::test_with_too_little_time_left_the_next_job_gets_one_record[memory]",
         (Removal("worker/worker.py", "                    wake(worker.queue, head)\n", "                    pass\n"),),
     ),
     Guard(
         "a poison record's job is failed at its last delivery",
         "step fail",
-        f"{OUTAGES}::TestPoison::test_at_the_last_delivery_its_job_is_failed_visibly_and_the_lock_is_free[memory]",
+        "contract/outages/test_failing_records.py::TestPoison::test_at_the_last_delivery_its_job_is_failed_visibly_and_the_lock_is_free[memory]",
         (Removal("worker/worker.py", "                if self.give_up:\n", "                if False:\n"),),
     ),
     Guard(
         "a dead letter that comes back again is failed",
         "step fail",
-        f"{OUTAGES}::TestDeadLetters::test_one_that_comes_back_again_is_failed_visibly[memory]",
+        "contract/outages/test_dead_letters.py::TestDeadLetters::test_one_that_comes_back_again_is_failed_visibly[memory]",
         (Removal("operations/dead_letters.py", " or record.redriven:\n", ":\n"),),
     ),
     Guard(
         "what waits with a dead letter is not failed untried",
         "step fail",
-        f"{OUTAGES}::TestDeadLetters::test_what_came_later_is_not_failed_with_it[memory]",
+        "contract/outages/test_dead_letters.py::TestDeadLetters::test_what_came_later_is_not_failed_with_it[memory]",
         (
             Removal(
                 "worker/worker.py",
@@ -109,44 +107,44 @@ RUNNING = (
     Guard(
         "a lost claim ends the AI call",
         "step heartbeat",
-        f"{WORKER}::TestWhileTheAIRuns::test_a_lost_lock_ends_the_ai_call[memory]",
+        "contract/test_answering.py::TestWhileTheAIRuns::test_a_lost_lock_ends_the_ai_call[memory]",
         (Removal(RUNS, "raise _Stopped\n\n        return watch", "pass\n\n        return watch"),),
     ),
     Guard(
         "what is sealed by another is not committed",
         "step seal",
-        f"{WORKER}::TestAStaleWorker::test_it_leaves_the_claim_of_its_successor_alone[memory-tier.seal-archive.commit]",
+        "contract/test_stale_workers.py::TestAStaleWorker::test_it_leaves_the_claim_of_its_successor_alone[memory-tier.seal-archive.commit]",
         (Removal(RUNS, 'if sealed.verdict == "lost":', "if False:"),),
     ),
     Guard(
         "a refused commit ends nothing",
         "step commit",
-        f"{WORKER}::TestAStaleWorker::test_what_was_not_committed_has_not_ended_in_the_tier_either[memory]",
+        "contract/test_stale_workers.py::TestAStaleWorker::test_what_was_not_committed_has_not_ended_in_the_tier_either[memory]",
         (Removal(RUNS, "if committed else self._fenced_out(run)"),),
     ),
     Guard(
         "a late id of a message is settled with it",
         "invariant 5",
-        f"{WORKER}::TestWhileTheAIRuns::test_a_late_id_of_a_message_is_settled_with_it[memory]",
+        "contract/test_answering.py::TestWhileTheAIRuns::test_a_late_id_of_a_message_is_settled_with_it[memory]",
         (Removal(RUNS, "tuple(known.get(message.message_id, message) for message in run.messages)", "run.messages"),),
     ),
     Guard(
         "what joined between the fence and the run is fenced too",
         "step fence",
-        f"{WORKER}::TestRecords"
+        "contract/test_records.py::TestRecords"
         "::test_a_duplicate_that_joins_between_the_fence_and_the_run_is_not_answered_again[memory]",
         (Removal(RUNS, " and asked.issuperset(message.message_id for message in job.messages)"),),
     ),
     Guard(
         "what waits in the Postgres tier joins",
         "counterexample 8",
-        f"{OUTAGES}::TestDrain::test_8_the_first_reply_answers_both_in_order[servers]",
+        "contract/outages/test_redis_away.py::TestDrain::test_8_the_first_reply_answers_both_in_order[servers]",
         (Removal(RUNS, 'drain=self.tier.name != "postgres"', "drain=False"),),
     ),
     Guard(
         "a committed end survives a tier that goes away",
         "step finish",
-        f"{OUTAGES}::TestRedisAway::test_a_committed_end_is_told_although_it_went_away_at_the_finish[memory]",
+        "contract/outages/test_redis_away.py::TestRedisAway::test_a_committed_end_is_told_although_it_went_away_at_the_finish[memory]",
         (Removal(RUNS, "            if not committed:\n                raise\n", "            raise\n"),),
     ),
 )
@@ -155,7 +153,7 @@ WITHOUT_POSTGRES = (
     Guard(
         "what may be committed waits for Postgres",
         "counterexample 10",
-        f"{OUTAGES}::TestPostgresAway::test_what_an_earlier_owner_may_have_committed_waits_for_postgres[memory]",
+        "contract/outages/test_postgres_away.py::TestPostgresAway::test_what_an_earlier_owner_may_have_committed_waits_for_postgres[memory]",
         (
             Removal(
                 RUNS,
@@ -167,7 +165,7 @@ WITHOUT_POSTGRES = (
     Guard(
         "an unfenced run takes a fence at its commit",
         "counterexample 9",
-        f"{OUTAGES}::TestPostgresAway"
+        "contract/outages/test_postgres_away.py::TestPostgresAway"
         "::test_a_run_that_began_without_it_takes_a_fence_when_it_is_back_at_the_commit[memory]",
         (
             Removal(
@@ -180,19 +178,19 @@ WITHOUT_POSTGRES = (
     Guard(
         "the owner is compared again after that fence",
         "counterexample 9",
-        f"{OUTAGES}::TestPostgresAway::test_nor_does_one_that_lost_it_while_it_took_its_fence[memory]",
+        "contract/outages/test_postgres_away.py::TestPostgresAway::test_nor_does_one_that_lost_it_while_it_took_its_fence[memory]",
         (Removal(RUNS, 'if again.verdict != "sealed":', "if False:"),),
     ),
     Guard(
         "the tier compares the owner before an unarchived end counts",
         "step commit",
-        f"{OUTAGES}::TestPostgresAway::test_an_unfenced_worker_that_lost_its_lock_gives_nothing[memory]",
+        "contract/outages/test_postgres_away.py::TestPostgresAway::test_an_unfenced_worker_that_lost_its_lock_gives_nothing[memory]",
         (Removal(RUNS, "if not finished.done:", "if False:"),),
     ),
     Guard(
         "an end that was not sent is archived from the tier",
         "step check",
-        f"{OUTAGES}::TestPostgresAway::test_an_end_whose_archive_record_was_not_sent_stays_what_it_is[memory]",
+        "contract/outages/test_postgres_away.py::TestPostgresAway::test_an_end_whose_archive_record_was_not_sent_stays_what_it_is[memory]",
         (Removal("worker/worker.py", "if ended and ended.unarchived:", "if False:"),),
     ),
 )
@@ -202,7 +200,7 @@ TOGETHER = (
     Guard(
         "the fence and what is settled, both",
         "invariant 2",
-        f"{WORKER}::TestAStaleWorker::test_it_does_not_answer_again_what_another_job_answered[memory]",
+        "contract/test_stale_workers.py::TestAStaleWorker::test_it_does_not_answer_again_what_another_job_answered[memory]",
         (
             Removal(
                 "archive/memory.py",
@@ -214,7 +212,8 @@ TOGETHER = (
     Guard(
         "the fence and what is settled, both",
         "invariant 2",
-        f"{WORKER}::TestAStaleWorker::test_it_does_not_answer_again_what_another_job_answered[redis and postgres]",
+        "contract/test_stale_workers.py::TestAStaleWorker"
+        "::test_it_does_not_answer_again_what_another_job_answered[redis and postgres]",
         (
             Removal(function("end_jobs_v1"), "\n          and (job.fence is null or fence = job.fence)"),
             Removal(
@@ -304,14 +303,14 @@ SIGNS_OF_LIFE = (
     Guard(
         "an overdue holder is waited for",
         "step claim",
-        f"{WORKER}::TestRecords"
+        "contract/test_records.py::TestRecords"
         "::test_one_that_comes_before_the_claim_of_its_dead_worker_is_stale_waits_for_that[memory]",
         (Removal("worker/worker.py", "(claim.overdue, math.inf) if claim.leased", "(None, math.inf) if claim.leased"),),
     ),
     Guard(
         "a heartbeat that did not get through is sent again",
         "step heartbeat",
-        f"{WORKER}::TestRecords::test_a_heartbeat_that_did_not_get_through_is_sent_again_at_the_next_look[memory]",
+        "contract/test_records.py::TestRecords::test_a_heartbeat_that_did_not_get_through_is_sent_again_at_the_next_look[memory]",
         (
             Removal(
                 RUNS,
@@ -323,7 +322,7 @@ SIGNS_OF_LIFE = (
     Guard(
         "a store's absence is waited for whatever the staleness",
         "step check",
-        f"{OUTAGES}::TestBackOff"
+        "contract/outages/test_failing_records.py::TestBackOff"
         "::test_a_record_waits_ever_longer_for_a_store_however_soon_a_dead_worker_is_noticed[memory-60.0]",
         (
             Removal(

@@ -1,0 +1,124 @@
+"""Dead letters go back to the queue, once what they waited for is there."""
+
+from __future__ import annotations
+
+import pytest
+
+from message_handler.domain.jobs import JobStatus
+from message_handler.operations import dead_letters
+from message_handler.ports.queue import DeadLetter
+from tests.contract.stories import (
+    on,
+)
+from tests.contract.world import World
+
+
+class TestDeadLetters:
+    @pytest.fixture
+    def letters(self, world: World, monkeypatch: pytest.MonkeyPatch) -> list[DeadLetter]:
+        """What rests in the dead letters."""
+        letters: list[DeadLetter] = []
+        shown: list[bool] = []
+
+        def dead_letters() -> list[DeadLetter]:
+            shown.append(True)
+            return list(letters) if len(shown) % 2 else []
+
+        world.queue.dead_letters = dead_letters  # type: ignore[method-assign]
+        world.queue.remove = letters.remove  # type: ignore[method-assign]
+        return letters
+
+    def gives_up(self, world: World, letters: list[DeadLetter]) -> None:
+        """The queue's patience is at its end."""
+        for delivery in list(world.queue.waiting):
+            letters.append(DeadLetter(delivery.record, "receipt"))
+            world.queue.delete(delivery)
+
+    def test_what_waited_out_an_outage_is_answered(self, world: World, letters: list[DeadLetter]) -> None:
+        world.posts("m0")
+        self.gives_up(world, letters)
+        assert dead_letters.redrive(world.worker, world.sender) == 1
+        assert letters == []
+        world.settles()
+        assert world.answered("m0")
+        world.checked()
+
+    def test_while_postgres_is_away_they_rest(self, world: World, letters: list[DeadLetter]) -> None:
+        world.posts("m0")
+        self.gives_up(world, letters)
+        world.postgres(away=True)
+        assert dead_letters.redrive(world.worker, world.sender) == 0
+        assert len(letters) == 1
+
+    def test_one_whose_message_is_settled_is_removed(self, world: World, letters: list[DeadLetter]) -> None:
+        world.posts("m0")
+        letters.append(DeadLetter(world.queue.waiting[0].record, "receipt"))
+        world.settles()
+        assert dead_letters.redrive(world.worker, world.sender) == 0
+        assert letters == []
+        assert not world.queue.waiting
+
+    def test_one_that_comes_back_again_is_failed_visibly(self, world: World, letters: list[DeadLetter]) -> None:
+        world.posts("m0")
+        self.gives_up(world, letters)
+        dead_letters.redrive(world.worker, world.sender)
+        self.gives_up(world, letters)
+        assert dead_letters.redrive(world.worker, world.sender) == 0
+        assert letters == []
+        assert world.end_of("m0").status is JobStatus.FAILED
+        assert world.ai.prompts == []
+        world.checked()
+
+    def test_what_came_later_is_not_failed_with_it(self, world: World, letters: list[DeadLetter]) -> None:
+        world.posts("m0")
+        self.gives_up(world, letters)
+        dead_letters.redrive(world.worker, world.sender)
+        self.gives_up(world, letters)
+        world.posts("m1")
+        dead_letters.redrive(world.worker, world.sender)
+        world.settles()
+        assert world.answered("m0 m1")
+        dead_letters.redrive(world.worker, world.sender)
+        assert letters == []
+        world.checked()
+
+    def test_one_that_breaks_us_keeps_no_other_from_coming_back(self, world: World, letters: list[DeadLetter]) -> None:
+        def breaks() -> None:
+            raise ZeroDivisionError
+
+        world.posts("m0")
+        self.gives_up(world, letters)
+        letters.insert(0, letters[0])
+        on(world, "before", "archive.settled_by", breaks)
+        assert dead_letters.redrive(world.worker, world.sender) == 1
+        world.settles()
+        assert world.answered("m0")
+
+    def test_an_archive_record_reaches_postgres_from_there_too(self, world: World, letters: list[DeadLetter]) -> None:
+        world.posts("m0")
+        world.postgres(away=True)
+        world.delivers()
+        self.gives_up(world, letters)
+        world.postgres(away=False)
+        dead_letters.redrive(world.worker, world.sender)
+        world.settles()
+        assert world.answered("m0")
+        world.checked()
+
+    def test_a_sweep_looks_at_them_no_longer_than_it_may_run(self, world: World) -> None:
+        looks: list[float] = []
+
+        def found() -> list[DeadLetter]:
+            looks.append(world.clock())
+            assert len(looks) < 50, "it goes on for ever"
+            world.clock.advance(3)
+            return [DeadLetter(None, "receipt")]
+
+        world.queue.dead_letters = found  # type: ignore[method-assign]
+        dead_letters.redrive(world.worker, world.sender)
+        assert looks[-1] - looks[0] < 10
+
+    def test_what_is_none_of_ours_stays(self, world: World, letters: list[DeadLetter]) -> None:
+        letters.append(DeadLetter(None, "receipt"))
+        assert dead_letters.redrive(world.worker, world.sender) == 0
+        assert len(letters) == 1
