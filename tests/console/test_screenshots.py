@@ -55,7 +55,7 @@ def test_the_readme_shows_the_chat(still: Page, folder: Path) -> None:
     takes(page, folder / "console-chat.png")
 
 
-def test_the_readme_shows_the_operations_in_an_outage(still: Page, folder: Path) -> None:
+def test_the_page_on_administration_shows_the_operations_in_an_outage(still: Page, folder: Path) -> None:
     page = still
     pane = panes(page).first
     says(pane, "How often may I take it?")
