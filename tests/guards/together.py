@@ -20,17 +20,17 @@ GUARDS = (
     Guard(
         "two of one conversation never go together",
         "step fence",
-        "unit/test_combiner.py::TestTogether::test_two_with_one_key_never",
+        "unit/test_combiner.py::TestTogether::test_two_with_one_key_never_go_together",
         (Removal(COMBINER, " and asked.key not in keys"),),
     ),
     Guard(
-        "nobody waits for a round trip that does not end",
+        "no thread waits for a round trip that does not end",
         "invariant 9",
-        "unit/test_combiner.py::test_a_round_trip_that_does_not_end_holds_nobody_up",
+        "unit/test_combiner.py::test_a_round_trip_that_does_not_end_keeps_no_other_waiting",
         (Removal(COMBINER, "acquire(timeout=COMPANY_SECONDS)", "acquire()"),),
     ),
     Guard(
-        "whoever got no answer with the others asks alone",
+        "a thread that got no answer with the others asks alone",
         "step commit",
         f"{INTERRUPTS}::test_on_its_way_for_all",
         (Removal(COMBINER, "    answer: Any = ALONE\n", "    answer: Any = None\n"),),
@@ -38,7 +38,7 @@ GUARDS = (
     Guard(
         "a thread that is told to end leads no longer",
         "invariant 9",
-        f"{INTERRUPTS}::test_before_it_goes[_let_others_come]",
+        f"{INTERRUPTS}::test_at_any_line[leader]",
         (
             Removal(
                 COMBINER,
@@ -51,7 +51,7 @@ GUARDS = (
     Guard(
         "a thread that is told to end waits no longer",
         "invariant 9",
-        f"{INTERRUPTS}::test_while_it_waits[False]",
+        f"{INTERRUPTS}::test_at_any_line[leader]",
         (
             Removal(
                 COMBINER,
@@ -62,9 +62,9 @@ GUARDS = (
         ),
     ),
     Guard(
-        "nobody waits without an end for whoever goes for it",
+        "no thread waits without an end for the one that goes for it",
         "invariant 9",
-        f"{INTERRUPTS}::test_whoever_is_never_told_goes_alone",
+        f"{INTERRUPTS}::test_a_thread_whose_leader_never_ends_goes_alone",
         (Removal(COMBINER, "acquire(timeout=TAKEN_SECONDS)", "acquire()"),),
     ),
     Guard(
