@@ -20,7 +20,7 @@ from message_handler.drivers.combiner import ALONE, Alone, Combiner
 
 
 class Store:
-    """Answers a number with ten times as much, a negative one with an error. The first round trip waits for `let_go`."""
+    """Answers a number with ten times as much, a negative one with an error. Its first trip waits for `let_go`."""
 
     def __init__(self) -> None:
         self.trips: list[list[int]] = []
@@ -182,8 +182,8 @@ class TestTogether:
 def ask_and_end(combined: Combiner[int, int], item: int, end_at: int) -> int:
     """Ask in a thread that is told to end at the n-th line it runs in the combiner, before the combiner cleans up.
 
-    The clean-up is the last step of `ask`: all that its first step calls comes before it. Lines with `with` are left out:
-    Python does not release a lock if the interrupt comes at the end of its block.
+    The clean-up is the last step of `ask`: all that its first step calls comes before it. Lines with `with` are left
+    out: Python does not release a lock if the interrupt comes at the end of its block.
     """
     source = Path(combiner.__file__).read_text().splitlines()
     lines, first_step = 0, None
