@@ -43,7 +43,7 @@ psql: .venv/synced ## open a prompt on the database of the running `make run`
 migrate: .venv/synced ## bring a database's schema up to date: DATABASE_URL's, or that of the running `make run` (ARGS=--help)
 	@exec .venv/bin/python -m local.migrate $(ARGS)
 
-test: .venv/synced .venv-lowest/synced .venv-mock-ai/synced ## run the tests (ARGS="-k burst" for some of them, ARGS=-n0 in one process)
+test: .venv/synced .venv-lowest/synced .venv-mock-ai/synced .npm-openapi/synced ## run the tests (ARGS="-k burst" for some of them, ARGS=-n0 in one process)
 	@exec .venv/bin/python -m pytest $(IN_PARALLEL) $(ARGS)
 
 test-chaos: .venv/synced ## break parts under load for minutes (ARGS="--minutes 20 --seed 1"; ARGS=--help)
@@ -99,10 +99,11 @@ lock: ## resolve the requirements again (ARGS=--upgrade for newer versions)
 	$(COMPILE) requirements/checkov.in -o requirements/checkov.txt
 	$(COMPILE) requirements/mock-ai.in -o requirements/mock-ai.txt
 	$(COMPILE) requirements/uv.in -o requirements/uv.txt
+	cd tests/openapi && npm install --silent --package-lock-only --omit-lockfile-registry-resolved
 	set -e; for peer in $(PEERS); do $(COMPILE) requirements/peer-$$peer.in -o requirements/peer-$$peer.txt; done
 
 clean: ## remove all that make made
-	rm -rf .venv .venv-sam .venv-checkov .venv-lowest .venv-mock-ai .venv-peer-* .uv .uv-pip .aws-sam .local .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv .venv-sam .venv-checkov .venv-lowest .venv-mock-ai .venv-peer-* .npm-openapi .uv .uv-pip .aws-sam .local .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name .git -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Versions for every platform, with hashes, and without the address of an index.
@@ -124,6 +125,13 @@ COMPILE = UV_SYSTEM_CERTS=1 UV_PYTHON_DOWNLOADS=never uv pip compile --quiet --u
 
 .venv-mock-ai/synced: requirements/mock-ai.txt requirements/sync.sh
 	@requirements/sync.sh .venv-mock-ai requirements/mock-ai.txt
+
+# The tools that tests read openapi.json with. No script of a package runs. Without npm these tests skip, or fail in CI.
+.npm-openapi/synced: tests/openapi/package.json tests/openapi/package-lock.json
+	@if ! command -v npm >/dev/null; then echo "npm is missing: some tests of openapi.json are skipped" >&2; exit; fi; \
+	echo "Setting up $(@D) with npm $$(npm --version), once and after each change of its lock" >&2; \
+	rm -rf $(@D) && mkdir $(@D) && cp $^ $(@D) && \
+	npm ci --prefix $(@D) --silent --ignore-scripts --no-audit --no-fund --no-update-notifier && touch $@
 
 # What benchmarks compare with, each by itself: `make .venv-peer-arq/synced`.
 .venv-peer-%/synced: requirements/peer-%.txt requirements/sync.sh

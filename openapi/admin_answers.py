@@ -1,7 +1,4 @@
-"""What operators are answered: how the service is, what is under way, what was done, and what is configured.
-
-As in `openapi.answers`, a field with a default is one that may be missing.
-"""
+"""The answers to operators: state, jobs, audit and configuration. A field with a default may be missing."""
 
 from __future__ import annotations
 
@@ -15,17 +12,17 @@ from openapi.base import Answer, Count, JobId, Moment, Text, one_of
 from openapi.declared import fields_of_job
 
 Seconds = Annotated[float, Field(ge=0)]
-Next = Annotated[str | None, Field(description="What the request for the following page takes; null on the last one.")]
+Next = Annotated[str | None, Field(description="Send this to get the next page; null on the last page.")]
 
 
 class Health(Answer):
-    """Whether messages are taken."""
+    """Whether messages are accepted."""
 
     status: Literal["up", "down"]
 
 
 class SignIn(Answer):
-    """Where people sign in, and the client that they do it with: authorization code with PKCE."""
+    """Where people sign in, and with which client: authorization code with PKCE."""
 
     authorize_url: Text
     token_url: Text
@@ -35,16 +32,16 @@ class SignIn(Answer):
 
 
 class PastedToken(Answer):
-    """A token is wanted, and is got elsewhere."""
+    """A token is needed; the operator pastes one that was issued elsewhere."""
 
     paste: Literal[True]
 
 
 class ConsoleSettings(Answer):
-    """How one signs in; null where nobody needs a token. `outages`: the host can stop its parts, to try it.
+    """How operators sign in; `sign_in` is null if no token is needed. `outages`: the host can stop its own parts.
 
-    A worker that is silent for longer than `stale_seconds` loses its claim; what waits for one longer than
-    `wake_seconds` is woken.
+    A worker that is silent for longer than `stale_seconds` loses its claim. A job that waits for a worker for longer
+    than `wake_seconds` is woken.
     """
 
     sign_in: SignIn | PastedToken | None
@@ -54,7 +51,7 @@ class ConsoleSettings(Answer):
 
 
 class Components(Answer):
-    """How each part is."""
+    """The state of each part."""
 
     redis_connected: bool
     database_connected: bool
@@ -65,7 +62,7 @@ class Components(Answer):
 
 
 class QueueDepth(Answer):
-    """About how many records there are, of all tenants; null where that is unknown."""
+    """Roughly how many records there are, of all tenants; null if that is unknown."""
 
     visible: Count | None
     in_flight: Count | None
@@ -74,7 +71,7 @@ class QueueDepth(Answer):
 
 
 class WorkerStatus(Answer):
-    """Whether somebody answers the tenant's patients. `silent`: they wait in vain. `unknown`: no tier answers."""
+    """Whether a worker answers the tenant's patients. `silent`: no worker does. `unknown`: no tier answers."""
 
     state: Literal["idle", "ok", "silent", "unknown"]
     running: Count | None
@@ -85,23 +82,26 @@ class WorkerStatus(Answer):
 
 
 class Status(Answer):
-    """How the service is. Degraded: on a lower tier than configured, or without Postgres; said aloud."""
+    """The state of the service. `degraded`: it works on a lower tier than configured, or without Postgres."""
 
     status: Literal["healthy", "degraded", "unhealthy"]
     components: Components
     tiers: Annotated[
         dict[Literal["redis", "postgres", "memory"], Literal["up", "away", "read_only"]],
-        Field(min_length=1, description="How each is, the best first. `read_only`: it reads, and refuses writes."),
+        Field(
+            min_length=1,
+            description="The state of each tier, the best first. `read_only`: it reads but refuses writes.",
+        ),
     ]
     reasons: dict[Literal["redis", "postgres", "memory"], Text] = Field(
-        default_factory=dict, description="Why each that isn't up isn't; missing where all are."
+        default_factory=dict, description="For each tier that is not up: the reason. Missing if all are up."
     )
     queue: QueueDepth
     worker: WorkerStatus
 
 
 class Minute(Answer):
-    """What came and went of the tenant's jobs in the minute that begins `at`; seconds are of those completed in it."""
+    """The tenant's jobs in the minute that begins `at`. The seconds are those of jobs completed in it."""
 
     at: Moment
     created: Count
@@ -113,13 +113,13 @@ class Minute(Answer):
 
 
 class Statistics(Answer):
-    """The last minutes, oldest first, the one under way among them."""
+    """The last minutes, oldest first; the last one is the current minute."""
 
     minutes: list[Minute]
 
 
 class Lock(Answer):
-    """A conversation's lock: no text, and no `lock_id`."""
+    """A conversation's lock, without text and without its `lock_id`."""
 
     conversation_id: Text
     ai_job_id: JobId
@@ -137,7 +137,7 @@ class Locks(Answer):
 
 
 class Released(Answer):
-    """The lock is free, and what waited is answered by another worker."""
+    """The lock was released. Another worker answers the messages that wait."""
 
     released: Literal[True]
 
@@ -149,7 +149,7 @@ class Cleaned(Answer):
 
 
 class JobSummary(fields_of_job("list")):  # type: ignore[misc]  # made of the declarations
-    """A job as it is listed, without text."""
+    """A job in a list, without text."""
 
     conversation_id: Text
     status: Annotated[str, one_of(JOB_STATUSES)]
@@ -158,14 +158,14 @@ class JobSummary(fields_of_job("list")):  # type: ignore[misc]  # made of the de
 
 
 class Jobs(Answer):
-    """A page of the tenant's jobs, the newest first."""
+    """A page of the tenant's jobs, newest first."""
 
     jobs: list[JobSummary]
     next: Next
 
 
 class Retried(Answer):
-    """Another job, `ai_job_id`, answers what the failed one did not; null while a human answers."""
+    """The job `ai_job_id` answers the messages of the failed one; null while a human answers."""
 
     job_id: JobId
     conversation_id: Text
@@ -174,11 +174,11 @@ class Retried(Answer):
 
 
 class AuditEntry(Answer):
-    """What somebody did. `before` and `after` are records without their secrets."""
+    """One action of an operator. `before` and `after` hold the record, without its secrets."""
 
     id: Annotated[int, Field(ge=1)]
     at: Moment
-    actor: Annotated[str, Field(min_length=1, description="`client:…` or `user:…`, as the token says.")]
+    actor: Annotated[str, Field(min_length=1, description="`client:…` or `user:…`, from the token.")]
     action: Text
     kind: Annotated[str, one_of(AUDITED)]
     record_id: Text
@@ -187,20 +187,20 @@ class AuditEntry(Answer):
 
 
 class AuditEntries(Answer):
-    """A page of what was done in the tenant, the newest first."""
+    """A page of the tenant's audit, newest first."""
 
     entries: list[AuditEntry]
     next: Next
 
 
 class Erased(Answer):
-    """The conversation is gone everywhere, and what is under way brings nothing back."""
+    """The conversation was erased from every store. Work that still runs for it commits nothing."""
 
     erased: Literal[True]
 
 
 class DeadDelivery(Answer):
-    """A delivery that was given up, without text."""
+    """A webhook delivery that was given up, without text."""
 
     webhook_id: Text
     conversation_id: Text
@@ -211,13 +211,13 @@ class DeadDelivery(Answer):
 
 
 class DeadLetters(Answer):
-    """The tenant's deliveries that were given up."""
+    """The tenant's webhook deliveries that were given up."""
 
     deliveries: list[DeadDelivery]
 
 
 class Redriven(Answer):
-    """How many deliveries are tried for another day."""
+    """How many deliveries are tried again, for another day."""
 
     redriven: Count
 
@@ -242,7 +242,7 @@ class Bots(Answer):
 
 
 class CoreAI(Answer):
-    """An AI core's record; its token is shown as `***`."""
+    """An AI core's record. Its token is shown as `***`."""
 
     core_ai_id: Text
     name: str
@@ -260,7 +260,7 @@ class CoreAIs(Answer):
 
 
 class Platform(Answer):
-    """A platform's record; its secrets are shown as `***`."""
+    """A platform's record. Its secrets are shown as `***`."""
 
     platform_id: Text
     name: str
@@ -277,6 +277,6 @@ class Platforms(Answer):
 
 
 class Deleted(Answer):
-    """The record is gone."""
+    """The record was deleted."""
 
     deleted: Literal[True]

@@ -1,4 +1,4 @@
-"""The routes for operators. `openapi.routes` has them all."""
+"""The routes for operators, and those that are open. `openapi.routes` has all routes."""
 
 from __future__ import annotations
 
@@ -24,28 +24,54 @@ ERASURE = "/admin/conversations/{conversation_id}"
 EXPORT = f"{ERASURE}/export"
 RETRY = "/admin/jobs/{job_id}/retry"
 
-#: Of the lists that come in pages.
+#: The query of each list that comes in pages.
 PAGE: dict[str, Schema] = {
-    "limit": {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT},
-    "next": {"type": "string", "description": "The `next` of the page before."},
+    "limit": {
+        "type": "integer",
+        "minimum": 1,
+        "maximum": MAX_LIMIT,
+        "default": DEFAULT_LIMIT,
+        "description": "The most entries on a page.",
+    },
+    "next": {"type": "string", "description": "`next` of the previous page; absent for the first page."},
 }
 
 
 def records(path: str, id_field: str, noun: str, one: Any, all_: Any, body: Any, example: Schema) -> tuple[Route, ...]:
     """The routes of a kind of configuration record."""
     record = f"{path}/{{{id_field}}}"
-    # A tenant writes its own platform alone, and no bots or AI cores before that.
-    refused = 404 if id_field == "platform_id" else 409
+    plural = f"{noun.partition(' ')[2]}s"
+    own = id_field == "platform_id"
+    # A tenant writes its own platform only, and no bot or AI core before that.
+    refused = 404 if own else 409
+    first = (
+        "This is the first record that a new tenant writes."
+        if own
+        else "`409` until the tenant has written its own platform."
+    )
     written: dict[int, tuple[type[BaseModel], ...]] = {200: (one,), 201: (one,)}
     deleted: dict[int, tuple[type[BaseModel], ...]] = {200: (answers.Deleted,)}
     following = (f"GET {record}", f"DELETE {record}")
     return (
-        Route("GET", path, f"List every {noun}", "admin", {200: (all_,)}, (503,)),
-        Route("GET", record, f"Show one {noun}", "admin", {200: (one,)}, (404, 503), revised=True),
+        Route(
+            "GET", path, f"List the {plural}", f"All {plural} of the tenant, by id.", "admin", {200: (all_,)}, (503,)
+        ),
+        Route(
+            "GET",
+            record,
+            f"Show {noun}",
+            "The record, with `***` in place of each secret. The header `ETag` holds its revision.",
+            "admin",
+            {200: (one,)},
+            (404, 503),
+            revised=True,
+        ),
         Route(
             "PUT",
             record,
-            f"Write one {noun}",
+            f"Write {noun}",
+            "Creates the record (`201`) or replaces all of it (`200`). With `If-Match` it is written only if its "
+            f"revision is still that one, else `412`. {first}",
             "admin",
             written,
             (refused, 503),
@@ -57,7 +83,9 @@ def records(path: str, id_field: str, noun: str, one: Any, all_: Any, body: Any,
         Route(
             "DELETE",
             record,
-            f"Delete one {noun} that nothing refers to",
+            f"Delete {noun}",
+            "`409` while another record refers to it. With `If-Match` it is deleted only if its revision is still that "
+            "one, else `412`.",
             "admin",
             deleted,
             (404, 409, 503),
@@ -67,37 +95,100 @@ def records(path: str, id_field: str, noun: str, one: Any, all_: Any, body: Any,
 
 
 ROUTES: tuple[Route, ...] = (
-    Route("GET", "/health", "Whether messages are taken", None, {200: (answers.Health,), 503: (answers.Health,)}),
-    Route("GET", "/console", "The operators' page", None, {}, media_types=("text/html",)),
-    Route("GET", "/console/settings.json", "How one signs in there", None, {200: (answers.ConsoleSettings,)}),
+    Route(
+        "GET",
+        "/health",
+        "Say whether the service accepts messages",
+        "For load balancers and monitors. `503` means that no message can be accepted now.",
+        None,
+        {200: (answers.Health,), 503: (answers.Health,)},
+    ),
+    Route(
+        "GET",
+        "/console",
+        "Open the operators' page",
+        "An HTML page without data. It reads all data from this API, with the token of the operator who signs in.",
+        None,
+        {},
+        media_types=("text/html",),
+    ),
+    Route(
+        "GET",
+        "/console/settings.json",
+        "Say how operators sign in",
+        "The sign-in addresses and the times that the page needs before an operator has signed in.",
+        None,
+        {200: (answers.ConsoleSettings,)},
+    ),
     Route(
         "GET",
         "/console/{file}",
-        "A file of the operators' page",
+        "Load a file of the operators' page",
+        "A script, style sheet or picture. The files hold no data of any tenant.",
         None,
         {},
         (404,),
         media_types=tuple(type_ for type_ in MEDIA_TYPES.values() if type_ != "text/html"),
     ),
-    Route("GET", "/admin/status", "How each part is", "admin", {200: (answers.Status,)}),
+    Route(
+        "GET",
+        "/admin/status",
+        "Show the state of the service",
+        "The state of each part, the depth of the queue, and whether a worker answers the tenant's messages.",
+        "admin",
+        {200: (answers.Status,)},
+    ),
     Route(
         "GET",
         "/admin/statistics",
-        "Show what the last minutes were like",
+        "Show the last minutes",
+        "For each minute: how many of the tenant's jobs began and ended, and how long the completed ones took.",
         "admin",
         {200: (answers.Statistics,)},
         (503,),
         query={
-            "minutes": {"type": "integer", "minimum": 1, "maximum": MAX_MINUTES, "default": DEFAULT_MINUTES},
+            "minutes": {
+                "type": "integer",
+                "minimum": 1,
+                "maximum": MAX_MINUTES,
+                "default": DEFAULT_MINUTES,
+                "description": "How many minutes, the current one included.",
+            },
         },
     ),
-    Route("GET", "/admin/locks", "List the locks", "admin", {200: (answers.Locks,)}, (503,)),
-    Route("GET", LOCK, "Show a conversation's lock", "admin", {200: (answers.Lock,)}, (404, 503)),
-    Route("DELETE", LOCK, "Release a conversation's lock", "admin", {200: (answers.Released,)}, (404, 503)),
+    Route(
+        "GET",
+        "/admin/locks",
+        "List the locks",
+        "All locks of the tenant's conversations, oldest first.",
+        "admin",
+        {200: (answers.Locks,)},
+        (503,),
+    ),
+    Route(
+        "GET",
+        LOCK,
+        "Show a conversation's lock",
+        "The job that holds the conversation, and the last heartbeat of its worker. `404` if there is no lock.",
+        "admin",
+        {200: (answers.Lock,)},
+        (404, 503),
+    ),
+    Route(
+        "DELETE",
+        LOCK,
+        "Release a conversation's lock",
+        "The worker that held the lock can no longer commit. Another worker answers the waiting messages.",
+        "admin",
+        {200: (answers.Released,)},
+        (404, 503),
+    ),
     Route(
         "POST",
         "/admin/locks/cleanup",
         "Sweep now",
+        "Releases the tenant's locks that are too old or whose worker is silent, and wakes what waits. "
+        "The schedule does the same once a minute.",
         "admin",
         {200: (answers.Cleaned,)},
         (503,),
@@ -108,16 +199,25 @@ ROUTES: tuple[Route, ...] = (
     Route(
         "GET",
         "/admin/jobs",
-        "List the jobs, the newest first",
+        "List the jobs",
+        "The tenant's jobs, newest first, without the text of any message. A job that still waits for its first run "
+        "is among the locks instead.",
         "admin",
         {200: (answers.Jobs,)},
         (503,),
-        query={"status": {"type": "string", "enum": [*JOB_STATUSES]}, "conversation_id": IDENTIFIER, **PAGE},
+        query={
+            "status": {"type": "string", "enum": [*JOB_STATUSES], "description": "Only jobs with this status."},
+            "conversation_id": IDENTIFIER | {"description": "Only jobs of this conversation."},
+            **PAGE,
+        },
     ),
     Route(
         "POST",
         RETRY,
-        "Let another job answer what one that failed did not",
+        "Retry a failed job",
+        "The failed job stays failed. A new job, `ai_job_id`, answers its messages. A second retry names the same new "
+        "job. `409` if the job has not failed, or its failure is not archived yet. "
+        "While a human answers, the messages are stored and `ai_job_id` is null.",
         "admin",
         {202: (answers.Retried,)},
         (404, 409, 503),
@@ -125,32 +225,64 @@ ROUTES: tuple[Route, ...] = (
     Route(
         "GET",
         "/admin/audit",
-        "List what was done, the newest first",
+        "List the audit",
+        "Who changed or read what in the tenant, newest first. No entry holds a patient's words.",
         "admin",
         {200: (answers.AuditEntries,)},
         (503,),
-        query={"kind": {"type": "string", "enum": [*AUDITED]}, **PAGE},
+        query={
+            "kind": {"type": "string", "enum": [*AUDITED], "description": "Only entries about this kind of thing."},
+            **PAGE,
+        },
     ),
     Route(
         "GET",
         EXPORT,
-        "Show all that is stored about a conversation",
+        "Export a conversation",
+        "All that is stored about the conversation, in pages. Repeat the request with `after` until `next` is null. "
+        "`503` if a store is away: an export is complete or refused.",
         "admin",
         {200: (Export,)},
         (404, 503),
-        query={"after": {"type": "string", "description": "The `next` of the page before."}},
+        query={
+            "after": {"type": "string", "description": "`next` of the previous page; absent for the first page."},
+        },
     ),
-    Route("DELETE", ERASURE, "Erase a conversation everywhere", "admin", {200: (answers.Erased,)}, (404, 503)),
-    *records("/admin/bots", "bot_id", "bot", answers.Bot, answers.Bots, requests.Bot, BOT),
-    *records("/admin/core-ai", "core_ai_id", "AI core", answers.CoreAI, answers.CoreAIs, requests.CoreAI, CORE_AI),
+    Route(
+        "DELETE",
+        ERASURE,
+        "Erase a conversation",
+        "Deletes the conversation from every store. A worker that still runs for it commits nothing. "
+        "After `503` send the request again until it answers `200` or `404`.",
+        "admin",
+        {200: (answers.Erased,)},
+        (404, 503),
+    ),
+    *records("/admin/bots", "bot_id", "a bot", answers.Bot, answers.Bots, requests.Bot, BOT),
+    *records("/admin/core-ai", "core_ai_id", "an AI core", answers.CoreAI, answers.CoreAIs, requests.CoreAI, CORE_AI),
     *records(
-        "/admin/platforms", "platform_id", "platform", answers.Platform, answers.Platforms, requests.Platform, PLATFORM
+        "/admin/platforms",
+        "platform_id",
+        "a platform",
+        answers.Platform,
+        answers.Platforms,
+        requests.Platform,
+        PLATFORM,
     ),
-    Route("GET", "/admin/dead-letters", "List what was given up", "admin", {200: (answers.DeadLetters,)}, (503,)),
+    Route(
+        "GET",
+        "/admin/dead-letters",
+        "List the dead letters",
+        "The tenant's webhook deliveries that were given up, without the text of any message.",
+        "admin",
+        {200: (answers.DeadLetters,)},
+        (503,),
+    ),
     Route(
         "POST",
         "/admin/dead-letters/redrive",
-        "Try given up deliveries for another day",
+        "Redrive the dead letters",
+        "Tries all of these deliveries again, for another day.",
         "admin",
         {200: (answers.Redriven,)},
         (503,),

@@ -1,6 +1,6 @@
-"""What platforms are answered, as the functions write it. A field with a default is one that may be missing.
+"""The answers to platforms. A field with a default may be missing.
 
-These models only describe: a patient doesn't wait for their import. That the functions keep to them, the tests see.
+The functions do not import these models, because a patient would wait for it. Tests compare each answer with them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from openapi.declared import fields_of_job
 
 
 class Problem(Answer):
-    """An error (RFC 9457). `field` names what is to be mended, never its value."""
+    """An error (RFC 9457). `field` names the wrong field, never its value."""
 
     type: Literal["about:blank"]
     title: Text
@@ -23,11 +23,11 @@ class Problem(Answer):
     field: Text = ""
 
 
-# A message.
+# Answers to a message.
 
 
 class Taken(Answer):
-    """The conversation was free: a job was made for the message."""
+    """The conversation was free: a new job answers the message."""
 
     success: Literal[True]
     status: Literal["ai_processing_started"]
@@ -40,7 +40,7 @@ class Taken(Answer):
 
 
 class Joined(Answer):
-    """A job that is under way or waits answers the message too."""
+    """The message joined a job that runs or waits: that job answers it too."""
 
     success: Literal[True]
     status: Literal["locked"]
@@ -52,8 +52,8 @@ class Joined(Answer):
     degraded: Literal[True] = True
 
 
-class Held(Answer):
-    """A human answers the conversation: the message waits until it is handed back."""
+class Parked(Answer):
+    """A human answers the conversation: the message waits until the conversation is resumed."""
 
     success: Literal[True]
     status: Literal["handed_off"]
@@ -66,7 +66,7 @@ class Held(Answer):
 
 
 class Rejection(Answer):
-    """The bot takes no message while it answers another: nothing was stored."""
+    """The bot accepts no message while it answers another one. Nothing was stored."""
 
     success: Literal[False]
     status: Literal["locked"]
@@ -75,18 +75,18 @@ class Rejection(Answer):
     ai_job_id: JobId
 
 
-# A job and a conversation.
+# Jobs and conversations.
 
 
 class Reply(Answer):
-    """What the patient is told."""
+    """The reply to the patient."""
 
     role: Literal["assistant"]
     content: str
 
 
 class Progress(Answer):
-    """How far the job is; `text` is there where the bot shows its reply while it is written."""
+    """The progress of a running job. `text` is present if the bot has `show_partial_reply`."""
 
     state: Text
     seconds: Annotated[float, Field(ge=0)]
@@ -95,7 +95,7 @@ class Progress(Answer):
 
 
 class JobMessage(Answer):
-    """A message that was promised the job, and the job in which it waits or has ended."""
+    """A message that was promised this job. `job_id` is the job in which it waits or has ended."""
 
     message_id: Text
     status: Literal["pending", "processing", "answered", "failed", "cancelled"]
@@ -103,7 +103,7 @@ class JobMessage(Answer):
 
 
 class Job(fields_of_job("view")):  # type: ignore[misc]  # made of the declarations
-    """One answer in the making, or as it ended.
+    """One answer to one or more messages: in progress, or as it ended.
 
     `degraded`: Postgres could not be asked. The job or a message may have ended already.
     """
@@ -119,7 +119,7 @@ class Job(fields_of_job("view")):  # type: ignore[misc]  # made of the declarati
 
 
 class Turn(Answer):
-    """What was said, by a patient, the bot or a human colleague."""
+    """One utterance of a patient (`user`), the bot (`assistant`) or a human colleague (`sale`)."""
 
     role: Literal["user", "assistant", "sale"]
     content: str
@@ -128,14 +128,14 @@ class Turn(Answer):
 
 
 class Pending(Answer):
-    """What waits for an answer: of a job, or of a human."""
+    """The messages that wait for an answer, by the job `job_id` or by a human (`job_id` is null)."""
 
     job_id: JobId | None
     consolidated_messages: Count
 
 
 class Conversation(Answer):
-    """The archived turns, oldest first, and what is pending."""
+    """The archived turns, oldest first, and the messages that wait for an answer."""
 
     conversation_id: Text
     bot_id: Text | None
@@ -145,7 +145,7 @@ class Conversation(Answer):
 
 
 class Handoff(Answer):
-    """Who answers now. `ai_job_id`: the job for what waited, if anything did."""
+    """Who answers now: the bot (`active`) or a human (`handed_off`). `ai_job_id` answers the messages that waited."""
 
     conversation_id: Text
     status: Literal["active", "handed_off"]

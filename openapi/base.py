@@ -1,4 +1,4 @@
-"""What all answers' models are made of."""
+"""The parts that all models of answers are built from."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ JobId = Annotated[str, Field(json_schema_extra={"format": "uuid"})]
 
 
 def one_of(values: Iterable[str]) -> FieldInfo:
-    """One of values that the layer lists; a `Literal` wants them written out."""
+    """A field that holds one of these values. For values that the layer lists; a `Literal` cannot refer to a list."""
     field: FieldInfo = Field(json_schema_extra={"enum": [*values]})
     return field
 
 
 class Answer(BaseModel):
-    """Has these fields and no others."""
+    """An answer has the fields of its model and no others."""
 
     model_config = ConfigDict(extra="forbid")

@@ -1,4 +1,4 @@
-"""Models of answers, made of the declarations of a job's fields: a new field is in the schema of each of its places."""
+"""Builds models of answers from the declared fields of a job, so that a new field appears in each schema by itself."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from openapi.base import Answer, Count, JobId, Moment, Text
 
 
 def fields_of_job(place: Place) -> type[Answer]:
-    """The base of a model: what goes to a place as it is. What that place writes in its own way, the model declares."""
+    """The base of a model: the fields that this place shows unchanged. The model declares the others itself."""
     hints = get_type_hints(Job)
-    # A job has all of its fields in an answer, if only as null.
+    # An answer has all fields of a job; a missing value is null.
     named: dict[str, Any] = {field.name: (_type(field, hints[field.name]), ...) for field in declared(place)}
     return create_model(f"JobFieldsOf{place.title()}", __base__=Answer, **named)
 
 
 def _type(field: Field[Any], hint: Any) -> Any:
-    """A field's type in a schema. What ends with `_at` is a time."""
+    """A field's type in a schema. A name that ends with `_at` is a time."""
     choices = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
     shown = tuple(None if it is type(None) else _plain(field.name, it) for it in choices)
-    return Union[shown]  # noqa: UP007  made of what was found
+    return Union[shown]  # noqa: UP007  the members are known at run time only
 
 
 def _plain(name: str, kind: Any) -> Any:
@@ -42,7 +42,7 @@ _parts: dict[type, type[Answer]] = {}
 
 
 def _part(kind: Any) -> type[Answer]:
-    """The model of a part of a job. A field with a default may be missing, and is never null."""
+    """The model of a part of a job. A field with a default may be missing, but is never null."""
     if kind not in _parts:
         hints = get_type_hints(kind)
         named: dict[str, Any] = {}

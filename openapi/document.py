@@ -1,20 +1,21 @@
-"""The OpenAPI document, made of the table of routes and of the models' own schemas."""
+"""The OpenAPI document, made of the table of routes and the models' schemas."""
 
 from __future__ import annotations
 
 import json
 import re
 import tomllib
+from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 
 from openapi import headers
 from openapi.answers import Problem
-from openapi.route import Route
+from openapi.route import Route, Scope
 from openapi.routes import ROUTES
 from openapi.schemas import FILE_NAME, IDENTIFIER, REF, Json, answer_name, request_name, schemas
 
-#: By the name of a path's parameter.
+#: Of the path parameters, by name.
 EXAMPLES = {
     "conversation_id": "conv_123",
     "job_id": "361f1a3a-0dbe-8854-9d6e-3cf972894b32",
@@ -24,26 +25,52 @@ EXAMPLES = {
     "file": "app.js",
 }
 ROOT = Path(__file__).parents[1]
-#: The package's: one version covers the API, the library and the template.
+#: The package's version; the API, the library and the template share it.
 VERSION: str = tomllib.loads((ROOT / "layers/message_handler/pyproject.toml").read_text())["project"]["version"]
 _DESCRIPTION = (
-    "Between a chat platform and an AI: no message is lost, doubled or leaked. `202` means that the message will be"
-    " answered; `GET /jobs/{job_id}` or a signed webhook tells the reply."
+    "Stands between a chat platform and an AI, and loses, doubles or leaks no message. `202` promises that the message"
+    " will be answered. Read the reply with `GET /jobs/{job_id}`, or receive it by a signed webhook."
 )
+#: The repository has no licence file: all rights are reserved. SPDX calls an own licence `LicenseRef-…`.
+_LICENCE = {"name": "All rights reserved", "identifier": "LicenseRef-All-rights-reserved"}
+_CONTACT = "The maintainers, through the repository (vulnerabilities: privately, as SECURITY.md describes)"
+
+
+@dataclass(frozen=True)
+class Audience:
+    """The callers that a scope is for: the tag of its routes."""
+
+    name: str
+    description: str
+
+
+AUDIENCES: dict[Scope, Audience] = {
+    "messages": Audience(
+        "Platforms",
+        "For a chat platform's server: hand in patients' messages and read the answers."
+        " The token needs the scope `message-handler/messages`.",
+    ),
+    "admin": Audience(
+        "Operators",
+        "For the people who run the service: state, locks, jobs, configuration, and a patient's data."
+        " The token needs the scope `message-handler/admin`.",
+    ),
+    None: Audience("Public", "Open without a token: whether the service is up, and the files of the operators' page."),
+}
 _SCOPES = {
     "message-handler/messages": "Hand in messages and read the answers",
-    "message-handler/admin": "Look after the service and its configuration",
+    "message-handler/admin": "Operate the service and change its configuration",
 }
 _SIGN_IN = "https://example.auth.eu-central-1.amazoncognito.com/oauth2"
-#: The addresses are examples: OpenAPI has variables for servers alone.
+#: The addresses are examples: OpenAPI allows variables in `servers` only.
 _TOKEN: Json = {
     "type": "oauth2",
     "description": (
-        "An access token (a JWT) of the stack's Cognito user pool, as `Authorization: Bearer …`; the stack's outputs"
-        " `TokenUrl` and `SignInUrl` say where its own is got. A platform's server signs in with its client's"
-        " credentials and asks for its tenant's scope too, `tenant/{platform_id}`. People sign in with an authorization"
-        " code and PKCE, and are in their tenants' groups of that name. Of a token's several tenants `X-Platform-Id`"
-        " names the one that is meant. What is another tenant's is `404`."
+        "An access token (a JWT) of the stack's Cognito user pool, sent as `Authorization: Bearer …`. The stack's"
+        " outputs `TokenUrl` and `SignInUrl` name the addresses that issue it. A platform's server uses client"
+        " credentials and also asks for the scope of its tenant, `tenant/{platform_id}`. A person uses an authorization"
+        " code with PKCE and is in the group of that name. If a token holds several tenants, the header `X-Platform-Id`"
+        " selects one. Another tenant's things answer `404`."
     ),
     "flows": {
         "clientCredentials": {"tokenUrl": f"{_SIGN_IN}/token", "scopes": _SCOPES},
@@ -56,8 +83,8 @@ _TOKEN: Json = {
 }
 
 
-def written() -> str:
-    """The document as its file has it."""
+def as_text() -> str:
+    """The document as its file holds it."""
     return json.dumps(document(), ensure_ascii=False, indent=1) + "\n"
 
 
@@ -66,8 +93,15 @@ def document() -> Json:
     answers = [model for route in ROUTES for models in route.answers.values() for model in models]
     return {
         "openapi": "3.1.0",
-        "info": {"title": "MessageHandler", "version": VERSION, "description": _DESCRIPTION},
+        "info": {
+            "title": "MessageHandler",
+            "version": VERSION,
+            "description": _DESCRIPTION,
+            "contact": {"name": _CONTACT},
+            "license": _LICENCE,
+        },
         "servers": [{"url": "https://{host}/v1", "variables": {"host": {"default": "api.example.com"}}}],
+        "tags": [{"name": each.name, "description": each.description} for each in AUDIENCES.values()],
         "security": [],
         "paths": _paths(),
         "components": {
@@ -90,7 +124,9 @@ def _paths() -> Json:
 def _operation(route: Route) -> Json:
     operation: Json = {
         "operationId": _operation_id(route),
+        "tags": [AUDIENCES[route.scope].name],
         "summary": route.summary,
+        "description": route.description,
         "security": [{"token": [f"message-handler/{route.scope}"]}] if route.scope else [],
         "parameters": [*_path_parameters(route), *_query_parameters(route), *headers.parameters(route)],
         "responses": {str(status): answer for status, answer in sorted(_answers(route).items())},
@@ -107,14 +143,14 @@ def _operation_id(route: Route) -> str:
 
 
 def _links(route: Route) -> Json:
-    """What may follow: by a job that the answer names, or by the path's own parameter."""
+    """The operations that may follow, for the job that the answer names or for the path's own parameter."""
     links: Json = {}
     for method, path in (link.split(" ") for link in route.links):
         (to,) = [each for each in ROUTES if (each.method, each.path) == (method, path)]
         (name,) = re.findall(r"{(\w+)}", to.path)
         value = f"$request.path.{name}" if f"{{{name}}}" in route.path else f"$response.body#/ai_{name}"
         parameters = {name: value}
-        if route.tells_revision and to.compares_revision:
+        if route.sends_revision and to.compares_revision:
             parameters["If-Match"] = "$response.header.ETag"
         links[_operation_id(to)] = {"operationId": _operation_id(to), "parameters": parameters}
     return {"links": links} if links else {}
@@ -134,7 +170,7 @@ def _query_parameters(route: Route) -> list[Json]:
 
 
 def _answers(route: Route) -> dict[int, Json]:
-    """By status. One may be an answer in some cases and a problem in others: the media type tells them apart."""
+    """The answers by status. If a status may be an answer or a problem, the media type says which of them it is."""
     found: dict[int, Json] = {status: {"$ref": f"#/components/responses/{status}"} for status in route.all_problems}
     for status, models in route.answers.items():
         refs = [{"$ref": f"{REF}{answer_name(model)}"} for model in models]
@@ -155,13 +191,13 @@ _PROBLEM: Json = {"application/problem+json": {"schema": {"$ref": f"{REF}{answer
 
 
 def _problems() -> Json:
-    """Every problem that is nothing else, by its status."""
+    """The problems that routes share, by status."""
     statuses = {status for route in ROUTES for status in set(route.all_problems) - set(route.answers)}
     return {str(status): _answer(status, _PROBLEM, headers.of_problem(status)) for status in sorted(statuses)}
 
 
 def _answer(status: int, content: Json, headers: Json) -> Json:
-    # Python 3.12 has an older phrase for 413.
+    # Python 3.12 has an older phrase for 413 than 3.13.
     phrase = "Content Too Large" if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE else HTTPStatus(status).phrase
     return (
         {"description": phrase} | ({"headers": headers} if headers else {}) | ({"content": content} if content else {})

@@ -1,6 +1,6 @@
-"""What an export shows of a conversation: a record for each thing that is stored about it, named by its `kind`.
+"""The answer to an export: one record for each stored thing, with its `kind`.
 
-What Postgres writes itself has its times to the microsecond, where everything else has milliseconds.
+Times that Postgres writes have microseconds; all other times have milliseconds.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ StoredAt = Annotated[
 
 
 class ContextTurn(Answer):
-    """A turn that a request brought along."""
+    """A turn that a request sent as context."""
 
     role: Literal["user", "assistant", "sale"]
     content: str
@@ -43,7 +43,7 @@ class ConversationRecord(Answer):
 
 
 class TurnRecord(Answer):
-    """What somebody said."""
+    """An archived turn."""
 
     kind: Literal["turn"]
     role: Literal["user", "assistant", "sale"]
@@ -54,7 +54,7 @@ class TurnRecord(Answer):
 
 
 class JobRecord(fields_of_job("export")):  # type: ignore[misc]  # made of the declarations
-    """A job as it is archived."""
+    """An archived job."""
 
     kind: Literal["job"]
     status: Literal["processing", "completed", "failed", "cancelled"]
@@ -72,7 +72,7 @@ class JobRecord(fields_of_job("export")):  # type: ignore[misc]  # made of the d
 
 
 class SettledRecord(Answer):
-    """A message that needs no answer any more, and by which job."""
+    """A message that is settled, and the job that settled it."""
 
     kind: Literal["settled"]
     message_id: Text
@@ -81,8 +81,8 @@ class SettledRecord(Answer):
     settled_at: StoredAt
 
 
-class HeldRecord(Answer):
-    """A message that waits until a human hands back."""
+class ParkedRecord(Answer):
+    """A message that waits while a human answers."""
 
     kind: Literal["held"]
     message_id: Text
@@ -96,7 +96,7 @@ class HeldRecord(Answer):
 
 
 class DeliveryRecord(Answer):
-    """A reply on its way to the platform."""
+    """A webhook delivery to the platform."""
 
     kind: Literal["delivery"]
     webhook_id: Text
@@ -119,7 +119,7 @@ class WaitingMessage(Answer):
 
 
 class WaitingRecord(Answer):
-    """A job as a tier has it."""
+    """A job that waits or runs, as its tier stores it."""
 
     kind: Literal["waiting"]
     tier: Literal["redis", "postgres", "memory"]
@@ -133,13 +133,13 @@ class WaitingRecord(Answer):
 
 
 Stored = Annotated[
-    ConversationRecord | TurnRecord | JobRecord | SettledRecord | HeldRecord | DeliveryRecord | WaitingRecord,
+    ConversationRecord | TurnRecord | JobRecord | SettledRecord | ParkedRecord | DeliveryRecord | WaitingRecord,
     Field(discriminator="kind"),
 ]
 
 
 class Export(Answer):
-    """A page of all that is stored about a conversation, in one order."""
+    """A page of all records of a conversation, in a fixed order."""
 
     conversation_id: Text
     records: list[Stored]

@@ -1,10 +1,10 @@
-"""What the API takes: the functions' own models, and what they check without one."""
+"""The bodies of requests: the functions' own models, and a model for each body that they check without one."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import Field, RootModel
 
 from message_handler.configuration import records
 from message_handler.domain.validation import Identifier, Strict
@@ -14,56 +14,54 @@ from message_handler.operations.sweeping import MAX_AGE_HOURS
 __all__ = ["Bot", "Cleanup", "CoreAI", "Handoff", "MessageRequest", "Platform"]
 
 
-#: An id of the address: the body may leave it out.
+#: An id that stands in the address: the body may omit it.
 OwnId = Annotated[Identifier, Field(json_schema_extra=lambda schema: schema.pop("default", None))]
 
 
-def _one(given: str, schema: dict[str, Any], left_out: str) -> dict[str, Any]:
-    return {"required": [given], "properties": {given: schema, left_out: {"type": "null"}}}
+class HistoryRequest(requests.MessageRequest):
+    """A message whose history is one text. `double_texting` and `debounce_ms` replace the bot's own values."""
+
+    history: Annotated[str, Field(min_length=1)]
+    messages: None = None
 
 
-class MessageRequest(requests.MessageRequest):
-    """The history as text, or as a list of messages; the whole or only what is new.
+class MessagesRequest(requests.MessageRequest):
+    """A message whose history is a list. `double_texting` and `debounce_ms` replace the bot's own values."""
 
-    `double_texting` and `debounce_ms` stand in for the bot's own, for this request.
-    """
+    messages: Annotated[list[requests.MessageBody], Field(min_length=1)]
+    history: None = None
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "oneOf": [
-                _one("history", {"type": "string", "minLength": 1}, "messages"),
-                _one("messages", {"type": "array", "minItems": 1}, "history"),
-            ]
-        }
-    )
+
+class MessageRequest(RootModel[HistoryRequest | MessagesRequest]):
+    """A patient's message and the history before it: all of it, or only the new part."""
 
 
 class Handoff(Strict):
-    """Who shall answer."""
+    """Who answers from now on."""
 
     to: Literal["human", "bot"]
 
 
 class Cleanup(Strict):
-    """Locks that are older than this are freed, beside those whose worker is silent."""
+    """Locks that are older than this are released, besides those whose worker is silent."""
 
     max_age_hours: Annotated[float, Field(ge=0, le=MAX_AGE_HOURS)] = 24
 
 
 class Bot(records.Bot):
-    """A bot's record. What is left out gets its default; ids may only repeat the address."""
+    """A bot's record. An omitted field gets its default. An id must equal the one in the address."""
 
     bot_id: OwnId = ""
     platform_id: OwnId = ""
 
 
 class CoreAI(records.CoreAI):
-    """An AI core's record. `auth_token` is the ARN of a secret below the tenant's prefix, or `***`: as it is stored."""
+    """An AI core's record. `auth_token` is a secret's ARN below the tenant's prefix; `***` keeps the stored one."""
 
     core_ai_id: OwnId = ""
 
 
 class Platform(records.Platform):
-    """A platform's record. Secrets are ARNs of secrets below the tenant's prefix, or `***`: as they are stored."""
+    """A platform's record. A secret is the ARN of one below the tenant's prefix; `***` keeps the stored one."""
 
     platform_id: OwnId = ""

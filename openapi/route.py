@@ -1,4 +1,4 @@
-"""One route of the API: what it is for, what it takes, and each status that it answers with."""
+"""One route of the API: its purpose, its request, and each status that it answers with."""
 
 from __future__ import annotations
 
@@ -7,27 +7,32 @@ from typing import Literal
 
 from pydantic import BaseModel
 
-#: The statuses that the gateway and its firewall answer with by themselves, or any function where something breaks.
+#: Any route may answer with these: the gateway and its firewall do so by themselves, and a function that breaks does.
 COMMON = (400, 403, 413, 429, 500, 502, 504)
 
 Models = tuple[type[BaseModel], ...]
 Schema = dict[str, object]
+#: The scope that a token needs; None: the route is open to every caller.
+Scope = Literal["messages", "admin"] | None
 
 
 @dataclass(frozen=True)
 class Route:
-    """One route. `answers` are its bodies by status, `problems` the errors beside those of COMMON.
+    """One route.
 
-    `scope`: None is open to everybody. `body`: what it takes, with an `example`, and whether it may be left out.
-    `query`: parameters by name, with their schemas. `revised`: it is about a record with a revision, which it tells
-    (GET, PUT) and may be asked to compare first (PUT, DELETE). `links`: the operations that may follow, on what this
-    one named or made. `media_types`: it answers with a file, which is of one of them.
+    - `answers`: the models of its bodies, by status. `problems`: the statuses of its errors, beside those of COMMON.
+    - `body`: the model of its request, with an `example`. `body_required`: whether a request must have one.
+    - `query`: the schemas of its query parameters, by name.
+    - `revised`: its record has a revision. GET and PUT send it as `ETag`; PUT and DELETE accept `If-Match`.
+    - `links`: operations that may follow, such as `GET /jobs/{job_id}`.
+    - `media_types`: the route answers with a file of one of these types.
     """
 
     method: Literal["GET", "POST", "PUT", "DELETE"]
     path: str
     summary: str
-    scope: Literal["messages", "admin"] | None
+    description: str
+    scope: Scope
     answers: dict[int, Models]
     problems: tuple[int, ...] = ()
     body: type[BaseModel] | None = None
@@ -39,7 +44,7 @@ class Route:
     media_types: tuple[str, ...] = ()
 
     @property
-    def tells_revision(self) -> bool:
+    def sends_revision(self) -> bool:
         return self.revised and self.method in ("GET", "PUT")
 
     @property

@@ -18,11 +18,11 @@ WAIT: Schema = {
     "type": "integer",
     "minimum": 0,
     "maximum": 25,
-    "description": "Seconds to wait for the job, or with `message_id` for that message, to end.",
+    "description": "Longest wait for the end of the job, in seconds. With `message_id`: for the end of that message.",
 }
 MESSAGE_ID: Schema = {
     "type": "string",
-    "description": "Show this one of the messages that were promised the job.",
+    "description": "Follow this message, one of those that were promised the job, to the job in which it ends.",
 }
 
 ROUTES: tuple[Route, ...] = (
@@ -30,8 +30,12 @@ ROUTES: tuple[Route, ...] = (
         "POST",
         f"{CONVERSATION}/messages",
         "Accept a patient's message",
+        "`202` promises an answer: the message is in a durable queue. `ai_job_id` names the job that will answer it. "
+        "Read the reply with `GET /jobs/{job_id}`, or receive it by webhook. The same message sent again returns the "
+        "same job and starts nothing. While a human answers, the message is stored and `ai_job_id` is null. "
+        "`409` with `action: rejected`: the bot's policy is `reject` and it is busy. Nothing was stored: try again.",
         "messages",
-        {202: (answers.Taken, answers.Joined, answers.Held), 409: (answers.Rejection,)},
+        {202: (answers.Taken, answers.Joined, answers.Parked), 409: (answers.Rejection,)},
         (404, 409, 503),
         requests.MessageRequest,
         example=MESSAGE,
@@ -50,7 +54,9 @@ ROUTES: tuple[Route, ...] = (
     Route(
         "GET",
         CONVERSATION,
-        "Show the archived turns and what is pending",
+        "Show a conversation",
+        "The archived turns, oldest first, and the messages that wait for an answer. "
+        "`404` until the first message of the conversation was accepted.",
         "messages",
         {200: (answers.Conversation,)},
         (404, 503),
@@ -58,7 +64,9 @@ ROUTES: tuple[Route, ...] = (
     Route(
         "POST",
         HANDOFF,
-        "Silence the bot, or hand back to it",
+        "Hand a conversation to a human, or back to the bot",
+        '`{"to": "human"}` silences the bot: its running job is cancelled, and later messages are stored. '
+        '`{"to": "bot"}` resumes: one job, `ai_job_id`, answers all messages that were stored meanwhile.',
         "messages",
         {200: (answers.Handoff,)},
         (404, 409, 503),
@@ -69,11 +77,21 @@ ROUTES: tuple[Route, ...] = (
         "GET",
         JOB,
         "Show a job, or wait for its end",
+        "The job's status, its messages, and its reply or error. With `wait` the request stays open until the job ends "
+        "or the time is over. If another job answered the messages, `answered_by` names it.",
         "messages",
         {200: (answers.Job,)},
         (404, 503),
         query={"wait": WAIT, "message_id": MESSAGE_ID},
     ),
-    Route("DELETE", JOB, "Cancel a job", "messages", {200: (answers.Job,)}, (404, 409, 503)),
+    Route(
+        "DELETE",
+        JOB,
+        "Cancel a job",
+        "Its messages get no answer. `409` if the job has ended or its reply is being committed.",
+        "messages",
+        {200: (answers.Job,)},
+        (404, 409, 503),
+    ),
     *admin_routes.ROUTES,
 )

@@ -1,4 +1,4 @@
-"""The document's schemas: the models' own, without what says nothing."""
+"""The document's schemas: those of the models, without entries that repeat what is already known."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ Json = dict[str, Any]
 Model = type[BaseModel]
 
 REF = "#/components/schemas/"
-#: The lengths and letters that identifiers have, in paths and headers too.
+#: An identifier in a path or a header.
 IDENTIFIER: dict[str, object] = {
     "type": "string",
     "pattern": "^[A-Za-z0-9._:@-]{1,255}$",
     "description": IDENTIFIER_RULE,
 }
 FILE_NAME: dict[str, object] = {"type": "string", "pattern": r"^[a-z0-9][a-z0-9-]*\.[a-z]+$"}
-#: Titles repeat names, and the defaults of answers say only what may be missing.
+#: A title repeats a name. A default of an answer only marks a field that may be missing, as does null anywhere.
 _NOISE = frozenset({"title"})
 _NOISE_OF_ANSWERS = _NOISE | {"default"}
 _REQUESTS: list[Model] = [getattr(requests, name) for name in requests.__all__]
 
 
 def schemas(answers: Iterable[Model]) -> Json:
-    """By name, those of requests and of these answers."""
+    """The schemas of all requests and of these answers, by name."""
     found: Json = {}
-    # The metadata of records is in both, and the same: its models have no default but null.
+    # Requests and answers share the metadata of records. It has no default but null, so both schemas are equal.
     found |= _described(_REQUESTS, request_name, _NOISE)
     found |= _described(list(dict.fromkeys(answers)), answer_name, _NOISE_OF_ANSWERS)
     return dict(sorted(found.items()))
 
 
 def request_name(model: Model) -> str:
-    """The name of a request's schema: answers have the plain one."""
+    """The name of a request's schema. It ends with `Request`, because an answer may have the same name without it."""
     return model.__name__ if model.__name__.endswith("Request") else f"{model.__name__}Request"
 
 
@@ -61,5 +61,5 @@ def _without(noise: frozenset[str], schema: Any, *, properties: bool = False) ->
     return {
         name: _without(noise, each, properties=name == "properties")
         for name, each in schema.items()
-        if properties or name not in noise
+        if properties or not (name in noise or (name == "default" and each is None))
     }

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import cache
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.logging.utils import copy_config_to_registered_loggers
@@ -32,7 +32,9 @@ from message_handler.ports.configuration import RecordKind
 from message_handler.ports.retention import Retention
 from message_handler.wiring import Parts, build
 
-#: In the audit, for what is done to no single thing.
+#: The scope that a token needs for each route that is not open.
+SCOPE: Final = "admin"
+#: The audit's `record_id` of an action that concerns no single record.
 ALL = "*"
 
 logger = Logger()
@@ -302,7 +304,7 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     """A call of the API, CloudFormation's custom resource, or an `{"action": …}` from a schedule or an operator."""
     try:
         if "httpMethod" in event:
-            return serve(ROUTES, event, lambda: parts().settings, scope="admin", open_routes=OPEN_ROUTES)
+            return serve(ROUTES, event, lambda: parts().settings, scope=SCOPE, open_routes=OPEN_ROUTES)
         return resource(event, context) if cloudformation.is_custom_resource(event) else act(event)
     finally:
         meter.publish(metrics.add_metric)

@@ -11,7 +11,7 @@ import re
 import warnings
 from functools import cache
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.logging.utils import copy_config_to_registered_loggers
@@ -34,6 +34,8 @@ meter = Meter()
 copy_config_to_registered_loggers(logger, include={"message_handler"})
 warnings.filterwarnings("ignore", "No application metrics to publish")  # most calls have none
 
+#: The scope that a token needs for each route.
+SCOPE: Final = "messages"
 MAX_WAIT_SECONDS = 25
 
 
@@ -113,7 +115,7 @@ ROUTES = {
 @metrics.log_metrics
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     try:
-        return serve(ROUTES, event, lambda: parts().settings, scope="messages")
+        return serve(ROUTES, event, lambda: parts().settings, scope=SCOPE)
     finally:
         meter.publish(metrics.add_metric)
 
