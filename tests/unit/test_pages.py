@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from local.template import TemplateSource
+from message_handler import ai
 from message_handler.cli import parser
 from message_handler.configuration.records import KINDS
 from message_handler.metrics import UNITS
@@ -150,6 +151,21 @@ class TestTables:
         for kind in KINDS.values():
             (fields,) = re.findall(rf"^\| {kind.noun} \| (.*) \|$", records, re.MULTILINE)
             assert {name for name in re.findall(r"`(\w+)`", fields) if name != "vi"} == set(kind.record.model_fields)
+
+    def test_every_code_of_an_ais_failure_is_there(self) -> None:
+        sources = "".join(file.read_text() for file in Path(ai.__file__).parent.glob("*.py"))
+        assert set(re.findall(r"^\| `(ai_\w+)` \|", page("providers"), re.MULTILINE)) == set(
+            re.findall(r'"(ai_[a-z_]+)"', sources)
+        )
+
+    def test_every_parameter_that_is_named_is_one_of_the_template(self) -> None:
+        sections = re.split(r"^(?=\w)", (ROOT / "template.yaml").read_text(), flags=re.MULTILINE)
+        (section,) = [section for section in sections if section.startswith("Parameters:")]
+        parameters = set(re.findall(r"^  (\w+):$", section, re.MULTILINE))
+        for name in ("settings", "deploy"):
+            named = set(re.findall(r"`([A-Z][a-z]+[A-Z]\w*)(?:=\w+)?`", page(name)))
+            assert named, "nothing is found any more"
+            assert named <= parameters, name
 
     def test_every_record_of_an_export_is_there_with_its_fields(self) -> None:
         rows = dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", page("privacy"), re.MULTILINE))
