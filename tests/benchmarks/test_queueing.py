@@ -17,7 +17,7 @@ from benchmarks.queueing import erlang_c, mean_wait_of_one, steady
 from message_handler.intake import intake
 from message_handler.queue import timing
 from message_handler.settings import Settings
-from message_handler.worker import run, worker
+from message_handler.worker import asking, worker
 
 ROOT = Path(__file__).parents[2]
 
@@ -181,7 +181,7 @@ def test_its_numbers_are_the_products() -> None:
     for name in ("ai_timeout", "max_restarts", "join_delay", "heartbeat_stale", "wake_after"):
         assert getattr(world, name) == getattr(settings, name), name
     assert queue_model.FOLLOW_UP_SECONDS == worker.FOLLOW_UP_SECONDS
-    assert queue_model.COMMIT_SECONDS == run.COMMIT_SECONDS
+    assert queue_model.COMMIT_SECONDS == asking.COMMIT_SECONDS
     assert queue_model.PATIENCE_SECONDS == timing.PATIENCE_SECONDS
     assert world.debounce_max == intake.DEFAULT_DEBOUNCE_MAX_MS / 1000
     # And those that the document says are met first.

@@ -19,7 +19,7 @@ from message_handler.domain.messages import Message, Request
 from message_handler.protocol.results import Claim, ClaimRefused
 from message_handler.queue.timing import MAX_RECEIVE_COUNT
 from message_handler.settings import Settings
-from message_handler.worker.run import COMMIT_SECONDS
+from message_handler.worker.asking import COMMIT_SECONDS
 from message_handler.worker.worker import PATIENT_FROM
 from tests.contract.chat import Chat, named
 from tests.contract.stories import on, told

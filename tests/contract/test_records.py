@@ -12,7 +12,7 @@ from message_handler.domain.records import Record
 from message_handler.ports.archive import Committed
 from message_handler.protocol.results import Claim, ClaimRefused
 from message_handler.queue.timing import retry_delay
-from message_handler.worker.run import RunResult
+from message_handler.worker.ending import RunResult
 from tests.contract.stories import (
     dies,
     is_away,

@@ -13,7 +13,7 @@ GUARDS = (
         "a run that was stopped waits for the patient to be quiet",
         "debounce_ms",
         f"{QUIET}::test_it_asks_again_when_the_patient_is_quiet[memory]",
-        (Removal("worker/run.py", "job = self._until_quiet(sealed.job, self.deadline - needs)", "job = sealed.job"),),
+        (Removal("worker/run.py", "job = self._until_quiet(job, self.deadline - answer.needs)", "pass"),),
     ),
     Guard(
         "a run that waits for the patient leaves the time for an answer",
@@ -28,8 +28,8 @@ GUARDS = (
         (
             Removal(
                 "worker/run.py",
-                "held = self.tier.heartbeat(job.key, self.lock_id, seen=len(job.messages))",
-                "held = self.tier.look(job.key, self.lock_id, seen=len(job.messages))",
+                "lease = self.tier.heartbeat(job.key, self.lock_id, seen=len(job.messages))",
+                "lease = self.tier.look(job.key, self.lock_id, seen=len(job.messages))",
             ),
         ),
     ),
@@ -40,8 +40,8 @@ GUARDS = (
         (
             Removal(
                 "worker/run.py",
-                "with suppress(*TRANSIENT):\n                held = self.tier.heartbeat(job.key",
-                "with suppress():\n                held = self.tier.heartbeat(job.key",
+                "with suppress(*TRANSIENT):\n                lease = self.tier.heartbeat(job.key",
+                "with suppress():\n                lease = self.tier.heartbeat(job.key",
             ),
         ),
     ),

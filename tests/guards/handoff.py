@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.guards.guard import Guard, Removal, each_in, function, statement
 
 HANDOFF = "operations/handoff.py"
-RUNS = "worker/run.py"
+ENDING = "worker/ending.py"
 MEMORY = "archive/memory.py"
 POSTGRES = "archive/postgres_handoff.py"
 TEST = "contract/test_handoff.py"
@@ -52,7 +52,7 @@ SILENCE = (
         "a tier that forgot is told",
         "step fence",
         f"{TEST}::TestHandingOff::test_a_tier_that_forgot_is_told_by_the_worker[memory]",
-        (Removal(RUNS, "        self.tier.hand_off(job.key, human=True)\n"),),
+        (Removal(ENDING, "        self.tier.hand_off(job.key, human=True)\n"),),
     ),
     Guard(
         "a record goes once its message is held",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.guards.guard import Guard, Removal
 
-RUNS = "worker/run.py"
+ENDING = "worker/ending.py"
 JOBS = "jobs.py"
 
 ACCEPTING = (
@@ -67,7 +67,7 @@ OPERATING = (
         "contract/test_cancelling.py::TestCancel::test_one_that_was_begun_is_brought_to_its_end_by_a_worker[memory]",
         (
             Removal(
-                RUNS,
+                ENDING,
                 "ended = replace(self.archive.cancel(job).job, messages=job.messages)",
                 "ended = replace(job, status=JobStatus.CANCELLED)",
             ),
@@ -91,7 +91,7 @@ OPERATING = (
         "contract/outages/test_redis_away.py::TestRedisAway::test_an_end_that_was_told_is_not_told_again_by_who_completes_a_cancel[memory]",
         (
             Removal(
-                RUNS,
+                ENDING,
                 "RunResult(ended if ended.status is JobStatus.CANCELLED else None, waiting)",
                 "RunResult(ended, waiting)",
             ),

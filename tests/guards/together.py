@@ -199,18 +199,18 @@ GUARDS = (
         "a record is asked about unless its message was committed under the promised job",
         "counterexample 5",
         f"{RECORDS}::test_what_ended_is_known_to_have_settled_its_own_messages_under_its_own_name",
-        (Removal("worker/run.py", "job.job_id == job_id and any(", "any("),),
+        (Removal("worker/ending.py", "job.job_id == job_id and any(", "any("),),
     ),
     Guard(
         "a record whose message was not committed is asked about",
         "step check",
         f"{RECORDS}::test_what_ended_is_known_to_have_settled_its_own_messages_under_its_own_name",
-        (Removal("worker/run.py", " and any(message_id in m.ids for m in job.messages)"),),
+        (Removal("worker/ending.py", " and any(message_id in m.ids for m in job.messages)"),),
     ),
     Guard(
         "an end that is not archived is asked about",
         "step check",
         "contract/outages/test_postgres_away.py::TestPostgresAway::test_a_record_whose_end_is_not_archived_yet_is_kept[memory]",
-        (Removal("worker/run.py", "job = self.job if self.committed else None", "job = self.job"),),
+        (Removal("worker/ending.py", "job = self.job if self.committed else None", "job = self.job"),),
     ),
 )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from tests.guards.guard import Guard, Removal, function
 
-RUNS = "worker/run.py"
+RUN, FENCING, ASKING, ENDING = (f"worker/{name}.py" for name in ("run", "fencing", "asking", "ending"))
 
 RECORDS = (
     Guard(
@@ -108,44 +108,50 @@ RUNNING = (
         "a lost claim ends the AI call",
         "step heartbeat",
         "contract/test_answering.py::TestWhileTheAIRuns::test_a_lost_lock_ends_the_ai_call[memory]",
-        (Removal(RUNS, "raise _Stopped\n\n        return watch", "pass\n\n        return watch"),),
+        (Removal(ASKING, "raise Stopped\n\n        return watch", "pass\n\n        return watch"),),
     ),
     Guard(
         "what is sealed by another is not committed",
         "step seal",
         "contract/test_stale_workers.py::TestAStaleWorker::test_it_leaves_the_claim_of_its_successor_alone[memory-tier.seal-archive.commit]",
-        (Removal(RUNS, 'if sealed.verdict == "lost":', "if False:"),),
+        (Removal(RUN, 'if sealed.verdict == "lost":', "if False:"),),
     ),
     Guard(
         "a refused commit ends nothing",
         "step commit",
         "contract/test_stale_workers.py::TestAStaleWorker::test_what_was_not_committed_has_not_ended_in_the_tier_either[memory]",
-        (Removal(RUNS, "if committed else self._fenced_out(run)"),),
+        (Removal(ENDING, "if committed else self.fenced_out(job)"),),
     ),
     Guard(
         "a late id of a message is settled with it",
         "invariant 5",
         "contract/test_answering.py::TestWhileTheAIRuns::test_a_late_id_of_a_message_is_settled_with_it[memory]",
-        (Removal(RUNS, "tuple(known.get(message.message_id, message) for message in run.messages)", "run.messages"),),
+        (
+            Removal(
+                RUN,
+                "tuple(known.get(message.message_id, message) for message in answered.messages)",
+                "answered.messages",
+            ),
+        ),
     ),
     Guard(
         "what joined between the fence and the run is fenced too",
         "step fence",
         "contract/test_records.py::TestRecords"
         "::test_a_duplicate_that_joins_between_the_fence_and_the_run_is_not_answered_again[memory]",
-        (Removal(RUNS, " and asked.issuperset(message.message_id for message in job.messages)"),),
+        (Removal(FENCING, "elif fenced.issuperset(message.message_id for message in job.messages):", "else:"),),
     ),
     Guard(
         "what waits in the Postgres tier joins",
         "counterexample 8",
         "contract/outages/test_redis_away.py::TestDrain::test_8_the_first_reply_answers_both_in_order[servers]",
-        (Removal(RUNS, 'drain=self.tier.name != "postgres"', "drain=False"),),
+        (Removal(FENCING, 'drain=self.tier.name != "postgres"', "drain=False"),),
     ),
     Guard(
         "a committed end survives a tier that goes away",
         "step finish",
         "contract/outages/test_redis_away.py::TestRedisAway::test_a_committed_end_is_told_although_it_went_away_at_the_finish[memory]",
-        (Removal(RUNS, "            if not committed:\n                raise\n", "            raise\n"),),
+        (Removal(ENDING, "            if not committed:\n                raise\n", "            raise\n"),),
     ),
 )
 
@@ -156,7 +162,7 @@ WITHOUT_POSTGRES = (
         "contract/outages/test_postgres_away.py::TestPostgresAway::test_what_an_earlier_owner_may_have_committed_waits_for_postgres[memory]",
         (
             Removal(
-                RUNS,
+                FENCING,
                 "                if job.maybe_committed:\n",
                 "                job = replace(job, maybe_committed=False)\n                if False:\n",
             ),
@@ -169,8 +175,8 @@ WITHOUT_POSTGRES = (
         "::test_a_run_that_began_without_it_takes_a_fence_when_it_is_back_at_the_commit[memory]",
         (
             Removal(
-                RUNS,
-                "late = self.archive.fence(run.before_its_end(), successor_id=run.key.new_job_id(), turns=0)",
+                ENDING,
+                "late = self.archive.fence(job.before_its_end(), successor_id=job.key.new_job_id(), turns=0)",
                 'raise Unavailable("Postgres")',
             ),
         ),
@@ -179,13 +185,13 @@ WITHOUT_POSTGRES = (
         "the owner is compared again after that fence",
         "counterexample 9",
         "contract/outages/test_postgres_away.py::TestPostgresAway::test_nor_does_one_that_lost_it_while_it_took_its_fence[memory]",
-        (Removal(RUNS, 'if again.verdict != "sealed":', "if False:"),),
+        (Removal(ENDING, 'if again.verdict != "sealed":', "if False:"),),
     ),
     Guard(
         "the tier compares the owner before an unarchived end counts",
         "step commit",
         "contract/outages/test_postgres_away.py::TestPostgresAway::test_an_unfenced_worker_that_lost_its_lock_gives_nothing[memory]",
-        (Removal(RUNS, "if not finished.done:", "if False:"),),
+        (Removal(ENDING, "if not finished.done:", "if False:"),),
     ),
     Guard(
         "an end that was not sent is archived from the tier",
@@ -313,9 +319,9 @@ SIGNS_OF_LIFE = (
         "contract/test_records.py::TestRecords::test_a_heartbeat_that_did_not_get_through_is_sent_again_at_the_next_look[memory]",
         (
             Removal(
-                RUNS,
+                ASKING,
                 "                    progress = Progress(len(text)",
-                "                    pulse.beaten = now\n                    progress = Progress(len(text)",
+                "                    self._beaten_at = now\n                    progress = Progress(len(text)",
             ),
         ),
     ),

@@ -28,8 +28,9 @@ from message_handler.queue.timing import MAX_RECEIVE_COUNT, PATIENCE_SECONDS, re
 from message_handler.queue.wake import wake
 from message_handler.settings import Settings
 from message_handler.tiers.failover import Failover
+from message_handler.worker.ending import RunResult
 from message_handler.worker.rescue import Rescue
-from message_handler.worker.run import Run, RunResult
+from message_handler.worker.run import Run
 
 _log = logging.getLogger(__name__)
 #: A follow-up is run at once if this many seconds are left, else it gets a record of its own.
