@@ -1,1 +1,1 @@
-"""A conversation's line, step by step. Every step is a pure function."""
+"""The protocol: what each step does to a conversation's line of jobs, as pure functions."""

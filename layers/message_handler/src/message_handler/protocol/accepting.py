@@ -1,6 +1,6 @@
-"""A tier's first step: a request's messages join a conversation's line, each once, and may be taken back.
+"""The first step of the protocol: a request's messages join a conversation's line, each once. Undo takes them out.
 
-As in `steps.py` these are plain functions over the line.
+As in `steps.py`, these are pure functions over the line. docs/protocol.md ("Taking messages in") has their rules.
 """
 
 from __future__ import annotations
@@ -23,30 +23,31 @@ from message_handler.settings import Settings
 def accept(
     line: Line, request: Request, *, job_id: str, lock_id: str | None, now: float, settings: Settings
 ) -> Accepted:
-    """Take each of the request's messages in, once. `lock_id` None: a worker accepts a record again.
+    """Put each of the request's messages into the line, once. `lock_id` is None if a worker accepts a record again.
 
-    accept m0 ── creates J and takes the lock      accept m1 ── joins J, or if J is sealed creates the next
+    accept m0 ── creates J and takes the lock      accept m1 ── joins J, or creates the next job if J is sealed
 
-    Or as the bot's policy has it while J runs: m1 waits for the next job, J is interrupted, or m1 is rejected.
-    Raises OtherBot, HandedOff, Rejected or TooManyWaiting; then nothing has changed.
+    While J runs, the bot's policy may decide otherwise: m1 waits for the next job, J is interrupted, or m1 is rejected.
+    `job_id` and `lock_id` are used if a job is created. `now` is in Unix seconds.
+    Raises OtherBot, HandedOff, Rejected or TooManyWaiting. Then nothing has changed.
     """
     again = lock_id is None
     policy = POLICIES[request.double_texting]
     if again:  # guard: step re-accept
-        # It was accepted once: it is not rejected any more, and interrupts nobody who began later.
+        # The record was accepted once. So it is not rejected now, and interrupts no job that began later.
         policy = replace(policy, rejects=False, interrupts=False)
     if line.bot_id and line.bot_id != request.bot_id and not again:  # guard: step accept, another bot
         raise OtherBot(line.bot_id)
     incoming, waiting = request.messages, line.waiting()
-    answered = 0 if again or line.last is None else answered_before(line.last.digests, incoming)
+    repeated = 0 if again or line.last is None else answered_before(line.last.digests, incoming)
     if line.handed_off and not again:  # guard: step hand off, accept
-        raise HandedOff(answered, (message.message_id for message in waiting))
-    found = [None] * answered + match(waiting, incoming[answered:])  # guard: invariant 5 -> [None] * len(incoming)
-    ended = _ended(line, incoming, found, answered, now - settings.job_ttl)
-    new = [index is None and was is None for index, was in zip(found, ended, strict=True)]
-    own_index, own_ended = found[-1], ended[-1]
-    if own_ended:
-        return Accepted(own_ended.job_id, own_ended.message_id, None, True, own_ended.consolidated_messages, ())
+        raise HandedOff(repeated, (message.message_id for message in waiting))
+    found = [None] * repeated + match(waiting, incoming[repeated:])  # guard: invariant 5 -> [None] * len(incoming)
+    answered = _answered(line, incoming, found, repeated, now - settings.job_ttl)
+    new = [index is None and known is None for index, known in zip(found, answered, strict=True)]
+    own_index, own = found[-1], answered[-1]
+    if own:
+        return Accepted(own.job_id, own.message_id, None, True, own.consolidated_messages, ())
 
     if policy.rejects and line.current:  # guard: policy reject
         if new[-1]:
@@ -61,14 +62,14 @@ def accept(
         raise TooManyWaiting(settings.max_waiting, math.ceil(settings.ai_timeout))
     target = _target(line, policy, settings)
     if own_index is not None and (own_index >= _size(line.current)) != (target == "next"):  # guard: invariant 2, rides
-        # The record is deleted when its own message is settled: nothing may ride on it into another job.
+        # The record is deleted when its own message is settled. So it may not carry new messages into another job.
         new = [False] * len(new)
     line.bot_id = line.bot_id or request.bot_id
     created, interrupted = line.current is None, None
     if any(new):
         if policy.interrupts and target == "current":
             interrupted = _interrupt(line, job_id, now)
-        _take_in(line, target, request, found, new, job_id, now, debounced=not again)
+        _add(line, target, request, found, new, job_id, now, debounced=not again)
     locked = created or interrupted is not None
     if locked:
         line.lock_id, line.acquired_at, line.lease, line.progress = lock_id or "", now, None, None
@@ -84,23 +85,26 @@ def accept(
     _learn_ids(line, [(waiting[at], m) for m, at in zip(incoming, found, strict=True) if at is not None], again=again)
 
     assert line.current is not None
-    own = line.current if _holds(line.current, canonical[-1]) else line.next
-    assert own is not None
-    pending = tuple(
-        message for job in line.jobs() for message in job.promised_messages if own is not line.current or job is own
-    )
-    lock = lock_id if locked else None
-    return Accepted(own.job_id, canonical[-1], lock, not new[-1], len(own.messages), pending, posted, interrupted)
+    own_job = line.current if _has(line.current, canonical[-1]) else line.next
+    assert own_job is not None
+    # What waits before the own message, or with it: its job's messages, and those of the job in front of it.
+    ahead = (own_job,) if own_job is line.current else line.jobs()
+    pending = tuple(message for job in ahead for message in job.promised_messages)
+    lock, duplicate, count = lock_id if locked else None, not new[-1], len(own_job.messages)
+    return Accepted(own_job.job_id, canonical[-1], lock, duplicate, count, pending, posted, interrupted)
 
 
-def _ended(
-    line: Line, incoming: tuple[Message, ...], found: list[int | None], answered: int, not_before: float
+def _answered(
+    line: Line, incoming: tuple[Message, ...], found: list[int | None], repeated: int, not_before: float
 ) -> list[AnsweredMessage | None]:
-    """For each incoming message that does not wait: what is remembered of it from an ended job."""
+    """For each incoming message: what is remembered of it from an ended job, or None; None for a waiting message.
+
+    The last answered job has answered the first `repeated` messages. What ended until `not_before` is forgotten.
+    """
     result: list[AnsweredMessage | None] = []
     for index, message in enumerate(incoming):
         remembered = [line.answered[id_] for id_ in message.ids if id_ in line.answered and found[index] is None]
-        if line.last and index < answered:
+        if line.last and index < repeated:
             remembered = [line.last.answered(index)]
         known = next((was for was in remembered if was.ended_at > not_before), None)  # guard: invariant 5 -> None
         result.append(known)
@@ -112,13 +116,13 @@ def _size(job: Job | None) -> int:
 
 
 def _target(line: Line, policy: Policy, settings: Settings) -> Literal["current", "next"]:
-    """Which job a new message joins or creates."""
+    """Which of the line's two jobs a new message joins or creates."""
     job = line.current
     if job is None:
         return "current"
     if job.sealed:  # guard: step accept, a closed door
         return "next"
-    # A newcomer in a reopened job would overtake those that wait for the next (counterexample 7).
+    # In a job that was reopened, a new message would overtake those that wait for the next job (counterexample 7).
     if line.next:  # guard: counterexample 7, accept
         return "next"
     if job.status is JobStatus.PENDING:
@@ -129,10 +133,10 @@ def _target(line: Line, policy: Policy, settings: Settings) -> Literal["current"
 
 
 def _interrupt(line: Line, job_id: str, now: float) -> Job | None:
-    """Give the messages of the job that runs to a new one; returns how the old one ended.
+    """Give the messages of the running job to a new job. Returns the running job as it ended, or None if it goes on.
 
-    Its worker learns that the lock is another's, and the archive that the job has ended. Not one that may have been
-    committed by an earlier worker: the new message joins it, and the fence tells them apart.
+    Its worker learns at its next look that the lock is lost; intake tells the archive that the job has ended. A job
+    that an earlier worker may have committed goes on: the new message joins it, and the fence tells what is settled.
     """
     job = line.current
     if job is None or job.status is not JobStatus.PROCESSING:
@@ -156,7 +160,7 @@ def _interrupt(line: Line, job_id: str, now: float) -> Job | None:
     return ended
 
 
-def _take_in(
+def _add(
     line: Line,
     target: Literal["current", "next"],
     request: Request,
@@ -167,13 +171,13 @@ def _take_in(
     *,
     debounced: bool,
 ) -> None:
-    """Put the new messages into the job that will answer them, with the longest history and the newest resources."""
+    """Put the new messages into the job that will answer them. It keeps the longest context and newest resources."""
     job = line.current if target == "current" else line.next
     offset = 0 if target == "current" else _size(line.current)
     local = [index - offset if index is not None and 0 <= index - offset < _size(job) else None for index in found]
     messages = fold(job.messages if job else (), request.messages, local, new)
     typing_at = _typing_since(job, target, now)
-    # Until the patient has been quiet for so long, and not for ever.
+    # A run waits until the patient has been quiet for the debounce, but no longer than the bound for one burst.
     ready_at = min(
         now + request.debounce,
         typing_at + request.debounce_max,  # guard: debounce_max_ms -> math.inf
@@ -209,27 +213,27 @@ def _take_in(
 
 
 def _typing_since(job: Job | None, target: Literal["current", "next"], now: float) -> float:
-    """When the patient began to type what comes now."""
+    """When the burst of messages that the new one belongs to began (Unix seconds)."""
     if job is None or not job.typing_at:
         return now
-    # What waits for another job's end waits anyway.
+    # A message for the next job waits for the current job's end anyway.
     if target == "next":  # guard: debounce_max_ms, the next job
         return now
-    # A run that has begun asked for all that came before: its newcomers are a burst of their own.
+    # A run that has begun has asked with all earlier messages: what comes now is a burst of its own.
     if job.attempts > 0 and job.ready_at <= now:  # guard: debounce_max_ms, a run that has begun
         return now
     return job.typing_at
 
 
-def _holds(job: Job, message_id: str) -> bool:
+def _has(job: Job, message_id: str) -> bool:
     return any(message.message_id == message_id for message in job.messages)
 
 
 def _learn_ids(line: Line, pairs: list[tuple[Message, Message]], *, again: bool) -> None:
-    """Let known messages answer to further ids, which the platform gives or a record brings: (known, incoming).
+    """Add to known messages the further ids, and the further promised jobs, that their repetitions bring.
 
-    And let them know further jobs that they were promised. Not in a sealed job: its reply may have been committed under
-    the ids that it had.
+    `pairs` are (known, incoming) messages. Further ids count if the platform gave them, or if a record brings them
+    (`again`). A sealed job's messages stay as they are: its reply may have been committed under the ids that they have.
     """
     learned: dict[str, Message] = {}
     job_of = {message.message_id: job.job_id for job in line.jobs() for message in job.messages}
@@ -250,7 +254,11 @@ def _learn_ids(line: Line, pairs: list[tuple[Message, Message]], *, again: bool)
 
 
 def accept_again(line: Line, again: AcceptAgain, *, now: float, settings: Settings) -> None:
-    """Accept what a record says, in case the tier forgot: under the promised name, if no other job has it or had it."""
+    """Accept what a record says, in case the tier has forgotten it.
+
+    A job that is created gets the promised name `again.job_id`. If another job has or had that name, the created job is
+    named `again.spare_id`.
+    """
     name = again.job_id
     if (
         name in line.taken  # guard: invariant 10, the name of an ended job
@@ -261,7 +269,10 @@ def accept_again(line: Line, again: AcceptAgain, *, now: float, settings: Settin
 
 
 def undo(line: Line, message_ids: Iterable[str]) -> None:
-    """Take back an accept whose record was refused, unless somebody else posted the same (counterexample 11)."""
+    """Take the messages of an accept out again, because the queue refused its record.
+
+    A message that another request posted too stays (counterexample 11), and so does one in a sealed job.
+    """
     job_of = {message.message_id: job for job in line.jobs() for message in job.messages}
     gone = set()
     for message_id in message_ids:
@@ -287,8 +298,8 @@ def undo(line: Line, message_ids: Iterable[str]) -> None:
 
 
 def _without(job: Job | None, message_ids: set[str]) -> Job | None:
-    """The job without these messages, if it has any of them; None if nothing is left of it."""
-    kept = tuple(m for m in job.messages if m.message_id not in message_ids) if job else ()
-    if job is None or len(kept) == len(job.messages):
+    """The job without these messages; None if no message is left."""
+    rest = tuple(m for m in job.messages if m.message_id not in message_ids) if job else ()
+    if job is None or len(rest) == len(job.messages):
         return job
-    return replace(job, messages=kept) if kept else None
+    return replace(job, messages=rest) if rest else None

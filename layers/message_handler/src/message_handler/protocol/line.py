@@ -1,11 +1,11 @@
-"""What a tier keeps of one conversation: its line of jobs, and what was answered not long ago.
+"""The line of one conversation: the state that a tier keeps, and that each step of the protocol changes.
 
-A line is what waits for answers in one conversation: `current`, the job that is or will be run, and `next`, the job of
-those messages that came too late for it. A worker's hold on the line is `hold`; between a job's creation and its claim
-the line is locked, but held by nobody.
+A line has at most two jobs. `current` is the head: the job that runs, or that runs next. `next` has the messages that
+came too late for `current`. The line is locked as long as it has a `current` job. While a worker runs that job, the
+worker has a `lease` on the line. Between a job's creation and its claim, the line is locked but has no lease.
 
-Its jobs have no text: messages, context and resources are digests, and what they stand for lies beside the line
-(`line_documents.py`). What a step adds has its text until the tier puts it there.
+Jobs in a line have no text. Digests stand for the contents of messages, for contexts and for resources; the texts lie
+beside the line (`line_documents.py`). Only what a step has just added has its text, until the tier stores it there.
 """
 
 from __future__ import annotations
@@ -19,21 +19,22 @@ from message_handler.domain.messages import Message
 from message_handler.protocol.results import Lock, TierName
 from message_handler.settings import Settings
 
-#: Work in progress is kept as long as SQS keeps its records (seconds).
+#: For so many seconds a line with work in progress is kept: as long as SQS keeps records.
 LIVE_TTL_SECONDS = 14 * 24 * 3600
 
 
 class Lease(NamedTuple):
-    """A worker's claim. Times are Unix seconds."""
+    """A worker's hold on a line: when it claimed the line, and when it was last heard of. Times are Unix seconds."""
 
     claimed_at: float
     heartbeat_at: float
 
 
 class AnsweredMessage(NamedTuple):
-    """What is remembered of an ended job's message: a late duplicate of it starts nothing.
+    """What a tier remembers of an ended job's message, so that a late duplicate of it starts nothing (invariant 5).
 
-    For an hour from `ended_at` on; that lies ahead where the end waits to be archived.
+    It is remembered until an hour after `ended_at` (Unix seconds). That time lies in the future while the job's end
+    waits to be archived.
     """
 
     job_id: str
@@ -43,7 +44,7 @@ class AnsweredMessage(NamedTuple):
 
 
 class Last(NamedTuple):
-    """The job answered last: its messages' ids and the digests of their contents, in order."""
+    """The job that was answered last: the ids of its messages and the digests of their contents, in order."""
 
     job_id: str
     ids: tuple[str, ...]
@@ -56,35 +57,40 @@ class Last(NamedTuple):
 
 @dataclass(slots=True)
 class Line:
-    """One conversation's work in progress, and what a duplicate is recognised by for an hour after it."""
+    """One conversation's work in progress, and for an hour after it, what is needed to recognise duplicates.
+
+    `acquired_at` and `due_at` (when the sweep should look at the line) are Unix seconds.
+    """
 
     key: ConversationKey
     bot_id: str = ""
     current: Job | None = None
     next: Job | None = None
+    #: Of the request that created `current`, until a worker claims it: then the worker's. "" while it has no owner.
     lock_id: str = ""
     acquired_at: float = 0.0
     lease: Lease | None = None
     progress: Progress | None = None
     due_at: float = 0.0
+    #: How often the sweep has woken `current` since a worker last had it.
     wakes: int = 0
-    #: A human answers, as far as this tier knows: Postgres has the truth.
+    #: A human answers, as far as this tier knows. Postgres decides.
     handed_off: bool = False
-    #: How often a message was posted that waits, unless once.
+    #: How often each waiting message was posted, by its id, if more than once (counterexample 11).
     posts: dict[str, int] = field(default_factory=dict)
     last: Last | None = None
-    #: The job that was interrupted last: no message names it any more.
+    #: The id of the job that was interrupted last. No message names it any more.
     interrupted: str = ""
 
-    # What is looked up for a step, by the ids that it names.
+    # The next three are not part of the stored line. The tier looks up the first two for a step's messages and names.
     answered: dict[str, AnsweredMessage] = field(default_factory=dict)
-    #: Of the names that the step asked for: those under which a job has ended.
+    #: Names that the step wants to give to a job, and under which a job has ended.
     taken: frozenset[str] = frozenset()
-    #: The jobs that ended in the step, as their readers find them for a while.
+    #: The jobs that ended in the step. Readers find their ends for an hour.
     ends: tuple[Job, ...] = ()
 
     def copy(self) -> Line:
-        """A line that a step may change."""
+        """A copy that a step may change. It has no `ends`."""
         return Line(
             self.key,
             self.bot_id,
@@ -105,21 +111,24 @@ class Line:
         )
 
     def waiting(self) -> tuple[Message, ...]:
+        """All messages that wait for an answer, in the order of the line."""
         return tuple(m for job in self.jobs() for m in job.messages)
 
     def jobs(self) -> tuple[Job, ...]:
+        """Its jobs, the head first."""
         return tuple(job for job in (self.current, self.next) if job)
 
     def job(self, job_id: str) -> Job | None:
-        """One of its jobs as readers see it: with the progress of the run that goes on."""
+        """One of its jobs as readers see it, with the progress of the current run."""
         found = next((job for job in self.jobs() if job.job_id == job_id), None)
         return replace(found, progress=self.progress) if found and found is self.current else found
 
     def locked_by(self, lock_id: str) -> bool:
-        """Whether `lock_id` is its taker's or its holder's; "" stands for nobody."""
+        """Whether `lock_id` is the line's: of the request that took the lock, or of the worker with the lease."""
         return self.current is not None and lock_id != "" and self.lock_id == lock_id
 
     def lock(self, tier: TierName, settings: Settings) -> Lock | None:
+        """The line's lock as people may see it; None if no job waits."""
         if self.current is None:
             return None
         beat = self.lease.heartbeat_at if self.lease else None
@@ -134,6 +143,6 @@ class Line:
         )
 
     def promote(self, job: Job | None, due_at: float) -> None:
-        """Let a job, or none, be the one to be claimed; nobody comes after it."""
+        """Make `job`, or no job, the head of the line, without an owner and without a next job."""
         self.current, self.next = job, None
         self.lock_id, self.lease, self.progress, self.due_at, self.wakes = "", None, None, due_at, 0

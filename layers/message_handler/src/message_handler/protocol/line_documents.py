@@ -1,10 +1,11 @@
-"""Lines as the stores keep them: a hash of opaque texts, of which a save writes those that changed.
+"""Lines as stores keep them: a hash of fields whose texts a store does not read. A save writes the changed ones.
 
-`version`: the random token of the save that wrote last.
+`version`: the random token of the last save.
 `line`: the line with its jobs as JSON, without any text.
-`holder`, `heartbeat_at`: the claim's lock_id, which a heartbeat compares, and when its worker was last heard of.
+`holder`: the `lock_id` of the lease, which a heartbeat compares.
+`heartbeat_at`: when the worker with the lease was last heard of (Unix seconds).
 `acquired_at`, `progress`: for operators and readers.
-`text:<digest>`: contents, contexts and resources, each written once, and gone with the last job that has it.
+`text:<digest>`: a content, context or resources. It is written once, and removed with the last job that has it.
 """
 
 from __future__ import annotations
@@ -21,14 +22,15 @@ from message_handler.domain.messages import Message
 from message_handler.protocol.line import AnsweredMessage, Last, Lease, Line
 from message_handler.protocol.results import Accepted, Claim, Sealed
 
-#: The fields of a line's structure, which every step needs.
+#: The fields of a line without its texts. Every step needs them.
 STRUCTURE = ("version", "line", "holder", "heartbeat_at", "acquired_at", "progress")
 
-#: A save's fields: their new texts, None for one that goes.
+#: What a save writes: the new text of each field, or None to remove it.
 type Fields = dict[str, str | None]
 
 
 def line_of(key: ConversationKey, fields: Mapping[str, str]) -> Line:
+    """The line that a store's `fields` describe; an empty line if there are none."""
     value = from_text(fields.get("line", "{}"))
     line = Line(
         key,
@@ -51,7 +53,7 @@ def line_of(key: ConversationKey, fields: Mapping[str, str]) -> Line:
 
 
 def line_to_text(line: Line) -> str:
-    """The line without what other fields tell, and without what is as in an empty line."""
+    """The text of the field `line`: what no other field has, without values that an empty line has too."""
     value = {
         "bot_id": line.bot_id,
         "lock_id": line.lock_id,
@@ -69,13 +71,13 @@ def line_to_text(line: Line) -> str:
 
 
 def changed_fields(before: Line, text: str, after: Line) -> Fields:
-    """What a save writes, beside its version; `text` is that of `before`."""
+    """The fields that a save writes, apart from the version. `text` is the field `line` of `before`."""
     fields: Fields = {}
     if (new_text := line_to_text(after)) != text:
         fields["line"] = new_text
-        kept, needed = _texts(before), _texts(after)
-        fields |= {text_field(digest): needed[digest] for digest in needed if digest not in kept}
-        fields |= {text_field(digest): None for digest in kept if digest not in needed}
+        stored, needed = _texts(before), _texts(after)
+        fields |= {text_field(digest): needed[digest] for digest in needed if digest not in stored}
+        fields |= {text_field(digest): None for digest in stored if digest not in needed}
     if after.lease != before.lease:
         fields["holder"] = after.lock_id if after.lease else None
         fields["heartbeat_at"] = repr(after.lease.heartbeat_at) if after.lease else None
@@ -87,14 +89,17 @@ def changed_fields(before: Line, text: str, after: Line) -> Fields:
 
 
 def progress_to_text(progress: Progress | None) -> str | None:
+    """The text of the field `progress`."""
     return as_text([progress.characters, progress.text]) if progress else None
 
 
-def answered_to_text(ended: AnsweredMessage) -> str:
-    return as_text(ended)
+def answered_to_text(message: AnsweredMessage) -> str:
+    """What a store remembers of a message, as text."""
+    return as_text(message)
 
 
 def answered_of(text: str) -> AnsweredMessage:
+    """See `answered_to_text`."""
     return AnsweredMessage(*from_text(text))
 
 
@@ -121,8 +126,8 @@ def _job_of(line: Line, value: dict[str, Any] | None) -> Job | None:
     return job_of(
         line.key,
         [
-            Message(id_, "", given, tuple(aliases), at, kept, promised.get(id_, ()))
-            for id_, kept, given, aliases, at in value.get("messages", ())
+            Message(id_, "", given, tuple(aliases), at, digest, promised.get(id_, ()))
+            for id_, digest, given, aliases, at in value.get("messages", ())
         ],
         value,
         bot_id=line.bot_id,
@@ -131,10 +136,11 @@ def _job_of(line: Line, value: dict[str, Any] | None) -> Job | None:
     )
 
 
-# Texts.
+# Texts: contents, contexts and resources.
 
 
 def text_field(digest: str) -> str:
+    """The name of the field that has the text with this digest."""
     return f"text:{digest}"
 
 
@@ -144,7 +150,7 @@ def texts_of(fields: Mapping[str, str]) -> dict[str, str]:
 
 
 def _texts(line: Line) -> dict[str, str]:
-    """What digests stand for in the line's jobs; empty where it was not read."""
+    """The texts of the line's jobs, by their digests. A text that was not read is empty."""
     texts = {}
     for job in line.jobs():
         for message in job.messages:
@@ -156,25 +162,25 @@ def _texts(line: Line) -> dict[str, str]:
     return texts
 
 
-def keep_contexts(line: Line) -> None:
-    """Give digests to the contexts and resources that a step has brought."""
-    line.current, line.next = (job and _with_kept(job) for job in (line.current, line.next))
+def add_references(line: Line) -> None:
+    """Add references to the contexts and resources that a step has brought."""
+    line.current, line.next = (job and _with_references(job) for job in (line.current, line.next))
 
 
-def _with_kept(job: Job) -> Job:
+def _with_references(job: Job) -> Job:
     if job.context and not job.context_ref:
-        job = replace(job, context_ref=_kept(turns_to_json(job.context)))
+        job = replace(job, context_ref=_reference(turns_to_json(job.context)))
     if job.resources and not job.resources_ref:
-        job = replace(job, resources_ref=_kept(job.resources))
+        job = replace(job, resources_ref=_reference(job.resources))
     return job
 
 
-def _kept(value: list[Any] | dict[str, Any]) -> TextRef:
+def _reference(value: list[Any] | dict[str, Any]) -> TextRef:
     return TextRef(digest_of(as_text(value)), len(value))
 
 
 def digests_of(result: object) -> Iterator[str]:
-    """The digests in a step's result whose texts were not read: its caller wants them."""
+    """The digests in a step's result whose texts were not read. The step's caller needs these texts."""
     match result:
         case Job():
             yield from digests_of(result.messages)
@@ -187,15 +193,15 @@ def digests_of(result: object) -> Iterator[str]:
                 yield result.known_digest
         case Accepted():
             yield from digests_of((*result.pending, *filter(None, [result.interrupted])))
-        case Claim(job=part) | Sealed(job=part):
-            yield from digests_of(part)
+        case Claim(job=job) | Sealed(job=job):
+            yield from digests_of(job)
         case tuple() | list():
-            for part in result:
-                yield from digests_of(part)
+            for item in result:
+                yield from digests_of(item)
 
 
 def with_texts(result: Any, texts: Mapping[str, str]) -> Any:
-    """A step's result with the texts in their places."""
+    """A step's result, with the texts put in for their digests. `texts` must have every digest of `digests_of`."""
     match result:
         case Job():
             changes: dict[str, Any] = {"messages": with_texts(result.messages, texts)}
@@ -213,8 +219,8 @@ def with_texts(result: Any, texts: Mapping[str, str]) -> Any:
         case Accepted():
             interrupted = with_texts(result.interrupted, texts)
             return replace(result, pending=with_texts(result.pending, texts), interrupted=interrupted)
-        case Claim(job=part) | Sealed(job=part):
-            return replace(result, job=with_texts(part, texts))
+        case Claim(job=job) | Sealed(job=job):
+            return replace(result, job=with_texts(job, texts))
         case tuple():
-            return tuple([with_texts(part, texts) for part in result])
+            return tuple([with_texts(item, texts) for item in result])
     return result

@@ -1,4 +1,4 @@
-"""What the steps of the protocol answer."""
+"""The answers that the steps of the protocol give."""
 
 from __future__ import annotations
 
@@ -12,13 +12,16 @@ from message_handler.domain.messages import Message, Request
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """The tier's answer to an accept.
+    """The answer to an accept: the job that will answer the request's own (last) message, or has answered it.
 
-    `lock_id` is set for whoever took the lock. `message_id` is the id under which the request's own (last)
-    message is known, `pending` are all messages that waited when it was accepted, its own among them,
-    oldest first (empty where the job has ended): with them a record alone can redo the work. `posted` are
-    the ids to take back if the record can't be sent. `interrupted` is the job that was running and gave its messages
-    to this one, as it ended.
+    `message_id`: the id under which the own message is known.
+    `lock_id`: the lock's id if this request took the lock, else None.
+    `duplicate`: whether the own message was known before.
+    `consolidated_messages`: the number of messages in the job.
+    `pending`: all messages that waited when this one was accepted, itself included, oldest first. With them the record
+    alone can redo the work (counterexample 6). Empty if the job has ended.
+    `posted`: the ids of the messages to take back if the record can't be sent.
+    `interrupted`: the job that was running and gave its messages to this one, as it ended.
     """
 
     job_id: str
@@ -33,7 +36,7 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A worker's hold on the head of a conversation's line."""
+    """The answer to a claim: the worker now has the lease, under `lock_id`, and runs `job`, the head of the line."""
 
     job: Job
     lock_id: str
@@ -41,10 +44,10 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class ClaimRefused:
-    """The head can't be claimed before `wait` seconds from now.
+    """The answer to a claim that came too early: the head can't be claimed for the next `wait` seconds.
 
-    It is `leased` to another worker, whose deadline is then; or to none, and the patient may still be typing.
-    `overdue`: a holder has missed a heartbeat, and its claim is stale in so many seconds unless one comes.
+    `leased`: another worker has the lease, and `wait` ends at its deadline. If False, the patient may still be typing.
+    `overdue`: the other worker has missed heartbeats. Its lease is stale after so many seconds unless one comes.
     """
 
     wait: float
@@ -54,7 +57,7 @@ class ClaimRefused:
 
 @dataclass(frozen=True, slots=True)
 class Lock:
-    """A conversation's lock as people may see it: no text, no `lock_id`. Times are Unix seconds."""
+    """A conversation's lock as people may see it, without text and without its `lock_id`. Times are Unix seconds."""
 
     key: ConversationKey
     job_id: str
@@ -66,14 +69,14 @@ class Lock:
 
 
 TierName = Literal["redis", "postgres", "memory"]
-#: What a worker learns when it looks at its own claim: still its own, somebody else's, being cancelled, or joined by
-#: messages that it has not seen.
+#: What a worker learns about its lease. `valid`: go on. `lost`: another owner has the line. `cancelling`: the job is
+#: being cancelled. `newer`: messages have joined that the run has not seen.
 LeaseState = Literal["valid", "lost", "cancelling", "newer"]
 
 
 @dataclass(frozen=True, slots=True)
 class AcceptAgain:
-    """What a record says, for a tier that may have forgotten it: the arguments of `accept_again`."""
+    """What a record says, for a tier that may have forgotten it. See `accept_again` for the fields."""
 
     request: Request
     job_id: str
@@ -84,8 +87,9 @@ class AcceptAgain:
 class Sealed:
     """The answer to a seal.
 
-    `sealed`: what comes from now on waits for the next job. `again`: run again, `job` has all messages, the newer ones
-    too. `cancelling` and `lost`: stop, this run's reply is worth nothing.
+    `sealed`: commit. Messages that come from now on wait for the next job.
+    `again`: run again. `job` has all messages, also the newer ones.
+    `cancelling` or `lost`: stop. This run's reply must not be used.
     """
 
     verdict: Literal["sealed", "again", "cancelling", "lost"]
@@ -94,7 +98,7 @@ class Sealed:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """`done` is False if the lock was lost (nothing changed); `waiting` tells that a next job moved up."""
+    """The answer to a finish. `done`: False if the lock was lost and nothing changed. `waiting`: a job moved up."""
 
     done: bool
     waiting: bool = False

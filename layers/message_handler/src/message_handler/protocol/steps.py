@@ -1,8 +1,8 @@
-"""The protocol of one conversation: each step as a plain function over its line.
+"""The protocol of one conversation: each step is a pure function over its line. docs/protocol.md says what each is for.
 
-Read `line.py` (the state) first, then `accepting.py` (the first step). `LineTier` takes these steps for every tier: it
-loads the line, takes the step on it, and writes it back if no other process was faster. So a step is atomic, and it
-either does all that it says or raises before it has changed anything. docs/protocol.md tells what each is for.
+Read `line.py` (the state) first, then `accepting.py` (the first step). `LineTier` takes these steps for every tier. It
+loads the line, takes the step on it, and writes the line back if no other process was faster. So a step is atomic: it
+does all that it says, or it raises before it has changed anything. `now` is always in Unix seconds.
 """
 
 from __future__ import annotations
@@ -23,11 +23,14 @@ _log = logging.getLogger(__name__)
 
 
 def claim(line: Line, lock_id: str, *, now: float, settings: Settings) -> Claim | ClaimRefused | None:
-    """Take the head of the line, whatever job woke us (counterexample 3), unless a live worker holds it."""
+    """Take the head of the line, even if another job's record woke the worker (counterexample 3).
+
+    None if no job waits. A ClaimRefused if another live worker has the lease, or the patient may still be typing.
+    """
     if line.current is None:
         return None
     if line.lease and line.lease.heartbeat_at + settings.heartbeat_stale > now:  # guard: step claim, a live holder
-        # Not before its claim can be taken over, or each look costs one of the record's few deliveries for nothing.
+        # A record has few deliveries. So it should not come back before the lease can be taken over.
         stale_at = line.lease.heartbeat_at + settings.heartbeat_stale
         missed = now - line.lease.heartbeat_at > 2 * settings.heartbeat_every
         deadline = max(line.lease.claimed_at + settings.run_seconds, stale_at)
@@ -48,7 +51,7 @@ def claim(line: Line, lock_id: str, *, now: float, settings: Settings) -> Claim 
             started_at=job.started_at or now,
             maybe_committed=(
                 job.maybe_committed
-                # Whether the bot may answer again, only Postgres knows.
+                # Only Postgres knows whether the bot may answer again.
                 or line.handed_off  # guard: step hand off, claim
             ),
         )
@@ -57,7 +60,7 @@ def claim(line: Line, lock_id: str, *, now: float, settings: Settings) -> Claim 
 
 
 def owns(line: Line, lock_id: str) -> bool:
-    """Whether `lock_id` is a worker's own, current claim."""
+    """Whether the worker with this `lock_id` has the lease (invariant 4)."""
     return (
         line.current is not None
         and line.lease is not None  # guard: invariant 4, a worker's
@@ -68,23 +71,25 @@ def owns(line: Line, lock_id: str) -> bool:
 def adopt(
     line: Line, lock_id: str, settled_ids: Iterable[str], ended: Job | None, *, now: float, settings: Settings
 ) -> Job | None:
-    """Drop what the fence found settled; with `ended`, the job's end, the rest runs under the name that it leads to.
+    """Remove the messages that the fence found settled. Returns the job to run; None if the lease was lost.
 
-    Told by what is settled, not by what is open: a message that joined since the fence looked must stay.
+    With `ended`, the job's end, the rest runs under the successor's name that the end has. The caller names what is
+    settled, not what is open: a message that joined since the fence looked must stay.
     """
     if not owns(line, lock_id):  # guard: invariant 4, adopt
         return None
     assert line.current is not None
     job, settled = line.current, frozenset(settled_ids)
-    kept = []
+    open_messages = []
     for message in job.messages:
         if message.message_id in settled:  # guard: step adopt, what is settled
             _remember(line, message, job.job_id, len(job.messages), now)
         elif settled.isdisjoint(message.aliases):
-            kept.append(message)
+            open_messages.append(message)
         else:
-            kept.append(replace(message, aliases=tuple(alias for alias in message.aliases if alias not in settled)))
-    line.current = replace(job, messages=tuple(kept), maybe_committed=False)
+            aliases = tuple(alias for alias in message.aliases if alias not in settled)
+            open_messages.append(replace(message, aliases=aliases))
+    line.current = replace(job, messages=tuple(open_messages), maybe_committed=False)
     assert line.lease is not None
     if now - line.lease.heartbeat_at >= settings.heartbeat_every:  # guard: step adopt, a sign of life
         line.lease = line.lease._replace(heartbeat_at=now)
@@ -98,7 +103,10 @@ def adopt(
 
 
 def look(line: Line, lock_id: str, seen: int | None) -> LeaseState:
-    """Learn whether the worker should go on. One taken out and one added look like none: the seal compares ids."""
+    """Learn whether the worker should go on; its run has `seen` so many messages.
+
+    Only the number is compared. If one message was undone and another joined, the seal notices: it compares ids.
+    """
     if not owns(line, lock_id):  # guard: invariant 4, look
         return "lost"
     assert line.current is not None
@@ -119,7 +127,13 @@ def seal(
     now: float,
     settings: Settings,
 ) -> Sealed:
-    """The last look before the commit and the closing of the door, in one step: nothing fits in between."""
+    """Close the job for new messages, unless the run has not seen all of them (`answered` are the ids that it has).
+
+    The check and the closing are one step, so that no message can join between them. If newer messages have joined, the
+    job runs again with them. At the limit of restarts, and unless it `may_restart`, they go to the next job instead,
+    which is named `next_id` if it is new. `may_seal` False: the run stopped without a reply. `fenced`: the commit
+    follows under a fence, so the job may be committed from now on (counterexample 10).
+    """
     if not owns(line, lock_id):  # guard: invariant 4, seal
         return Sealed("lost")
     job = line.current
@@ -127,7 +141,7 @@ def seal(
     if job.status is JobStatus.CANCELLING:  # guard: step cancel, seal
         return Sealed("cancelling", job)
     assert line.lease is not None
-    # The commit follows, and a slow Postgres may take longer over it than the last heartbeat lasts.
+    # The commit follows. With a slow Postgres it may take longer than the last heartbeat is good for.
     line.lease = line.lease._replace(heartbeat_at=now)  # guard: step seal, a sign of life
     seen = frozenset(answered)
     newer = tuple(
@@ -146,10 +160,10 @@ def seal(
         return Sealed("again", job)
     if newer:  # guard: invariant 1, seal
         _postpone(line, job, newer, next_id, now)
-    kept = tuple(m for m in job.messages if m.message_id in seen)
+    sealed = tuple(m for m in job.messages if m.message_id in seen)
     line.current = replace(
         job,
-        messages=kept,
+        messages=sealed,
         sealed=True,
         maybe_committed=(
             job.maybe_committed  # guard: counterexample 10, an earlier seal
@@ -160,9 +174,10 @@ def seal(
 
 
 def finish(line: Line, lock_id: str | None, job: Job, *, spare_id: str, now: float, settings: Settings) -> Finished:
-    """The job has ended as `job` says: remember the messages that it names, let the next one move up.
+    """End a job as `job` says: remember the messages that it names, and let the next job move up.
 
-    What joined after the end was decided is not named: it waits for the next job, `spare_id` if there is none.
+    `lock_id` None: Postgres has decided already, so no owner is compared. A message that joined after the end was
+    decided is not named. It waits for the next job, which is named `spare_id` if it is new (counterexample 2).
     """
     if line.next and line.next.job_id == job.job_id and lock_id is None:
         mine, line.next = line.next, None
@@ -187,7 +202,7 @@ def finish(line: Line, lock_id: str | None, job: Job, *, spare_id: str, now: flo
 
 
 def release(line: Line, lock_id: str, *, now: float, settings: Settings) -> bool:
-    """End the job of one's own lock as cancelled, with all of its messages; False: it is another's."""
+    """End the job of the caller's own lock as cancelled, with all its messages. False if the lock is another's."""
     if line.current is None:
         return False
     job = replace(line.current, status=JobStatus.CANCELLED)
@@ -197,10 +212,11 @@ def release(line: Line, lock_id: str, *, now: float, settings: Settings) -> bool
 def _end(
     line: Line, job: Job, end: Job, spare_id: str, now: float, settings: Settings
 ) -> tuple[tuple[Message, ...], float]:
-    """The messages that ended with the job, and when an hour of remembering them begins."""
+    """End `job` as `end` says. Returns the messages that ended, and from when they are remembered for an hour."""
     named = {id_ for message in end.messages for id_ in message.ids}
     covered = tuple(m for m in job.messages if not named.isdisjoint(m.ids))
     late = tuple(m for m in job.messages if named.isdisjoint(m.ids))
+    # An end that Postgres lacks is remembered as long as its record may live.
     ended_at = now + (LIVE_TTL_SECONDS - settings.job_ttl) if end.unarchived else now
     for message in covered:
         line.posts.pop(message.message_id, None)
@@ -219,14 +235,14 @@ def _remember(line: Line, message: Message, job_id: str, count: int, now: float)
 
 
 def forget(line: Line, message_id: str) -> None:
-    """Drop what is remembered of a message whose job ended without settling it."""
+    """Forget the end of a message, because its job ended without settling it."""
     was = line.answered.pop(message_id, None)
     if line.last and (was.message_id if was else message_id) in line.last.ids:
         line.last = None
 
 
 def _postpone(line: Line, job: Job, messages: tuple[Message, ...], next_id: str, now: float) -> None:
-    """Put messages of `job` at the head of the next one."""
+    """Move messages of `job` to the head of the next job, which is named `next_id` if it is new."""
     waiting = line.next or Job(
         next_id,
         job.key,
@@ -248,7 +264,10 @@ def _postpone(line: Line, job: Job, messages: tuple[Message, ...], next_id: str,
 
 
 def cancel(line: Line, job_id: str) -> Job | None:
-    """Stop a job that is not sealed yet. Postgres decides; a worker that dies here leaves it to the next claimer."""
+    """Mark an unsealed job as `cancelling`, and note which messages that covers. None if there is no such job.
+
+    Postgres decides. If the caller dies now, the worker that claims the job next completes the cancel.
+    """
     for name in ("current", "next"):
         job: Job | None = getattr(line, name)
         if (
@@ -264,10 +283,10 @@ def cancel(line: Line, job_id: str) -> Job | None:
 
 
 def hand_off(line: Line, *, human: bool) -> bool:
-    """Take nothing in for the bot any more, or again; whether that is new.
+    """Note that a human answers, or that the bot does again. Returns whether that is new.
 
-    What was held meanwhile comes back under the ids that it was held with: nothing of it may pass for what the bot
-    answered last.
+    The messages that were parked meanwhile come back with the ids that they were parked with. None of them may be taken
+    for a repetition of what the bot answered last, so `last` is forgotten.
     """
     changed = line.handed_off != human
     line.handed_off = human
@@ -277,7 +296,10 @@ def hand_off(line: Line, *, human: bool) -> bool:
 
 
 def force_release(line: Line) -> Job | None:
-    """Empty the holder; `maybe_committed` stays, for the stuck worker may have committed."""
+    """Take the lock from its owner, and make the job claimable again. Returns the job; None if no job waits.
+
+    `maybe_committed` stays as it is: the worker that is stuck may have committed.
+    """
     if line.current is None:
         return None
     status = JobStatus.CANCELLING if line.current.status is JobStatus.CANCELLING else JobStatus.PENDING
@@ -287,10 +309,10 @@ def force_release(line: Line) -> Job | None:
 
 
 def sweep_each(keys: Iterable[ConversationKey], sweep_one: Callable[[ConversationKey], Job | None]) -> list[Job]:
-    """Sweep one after the other; returns the jobs that want a record.
+    """Sweep the conversations one after the other. Returns the jobs that need a record.
 
-    One that can't be swept keeps nobody else asleep, and what was put back already is woken although the store goes
-    away. Raises Unavailable only if nothing was.
+    A conversation that can't be swept does not keep the others from it. If the store goes away, the jobs found so far
+    are returned. Raises Unavailable only if there are none.
     """
     jobs: list[Job] = []
     for key in keys:
@@ -301,9 +323,9 @@ def sweep_each(keys: Iterable[ConversationKey], sweep_one: Callable[[Conversatio
                 raise
             break
         except Contended:
-            continue  # it is at work; at the next sweep
-        except Exception as error:  # noqa: BLE001  whatever its state is like, the others are not to blame
-            _log.error("a conversation can't be swept", extra={"error": type(error).__name__})
+            continue  # other processes work on it; the next sweep looks again
+        except Exception as error:  # noqa: BLE001  a conversation in a broken state must not stop the sweep
+            _log.error("a conversation can't be swept; the sweep goes on", extra={"error": type(error).__name__})
             continue
         if job:
             jobs.append(job)
@@ -311,10 +333,11 @@ def sweep_each(keys: Iterable[ConversationKey], sweep_one: Callable[[Conversatio
 
 
 def sweep(line: Line, *, older_than: float, now: float, settings: Settings) -> Job | None:
-    """The job that wants a record, if its holder is stale or nobody came for it in time.
+    """Put the job back if its lease is stale, or if no worker came in time. Returns the job: it needs a record.
 
-    An unheld job is woken after `wake_after`, then after twice that, and so on: its record may just wait in a
-    long queue, and a sweep that feeds a backlog makes it longer.
+    A lock that is older than `older_than` seconds is taken from its owner too. A job without a lease is woken after
+    `wake_after`, then after twice that time, and so on. For its record may just wait in a long queue, and a sweep that
+    adds records makes that queue longer.
     """
     if line.current is None:
         return None

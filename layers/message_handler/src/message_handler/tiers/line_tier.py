@@ -35,11 +35,11 @@ from message_handler.protocol import accepting, steps
 from message_handler.protocol.line import LIVE_TTL_SECONDS, Line
 from message_handler.protocol.line_documents import (
     STRUCTURE,
+    add_references,
     answered_of,
     answered_to_text,
     changed_fields,
     digests_of,
-    keep_contexts,
     line_of,
     progress_to_text,
     text_field,
@@ -440,7 +440,7 @@ class LineTier:
                 results.append(step.take(line, now))
             except RequestError as refused:  # it has changed nothing
                 results.append(refused)
-        keep_contexts(line)
+        add_references(line)
         save = Save(key, seen.version, now)
         ids, names = {id_ for step in asked for id_ in step.ids}, {step.name for step in asked if step.name}
         known, taken = ids & before.answered.keys(), names & before.taken
