@@ -33,7 +33,7 @@ class Program:
         python = ROOT / environment / "bin/python"
         self._said = tempfile.TemporaryFile()  # noqa: SIM115  closed by __exit__
         try:
-            self._process = subprocess.Popen(
+            self.process = subprocess.Popen(
                 [python, "-m", module],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -50,28 +50,28 @@ class Program:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._process.kill()
-        self._process.wait()
-        for stream in (self._process.stdin, self._process.stdout, self._said):
+        self.process.kill()
+        self.process.wait()
+        for stream in (self.process.stdin, self.process.stdout, self._said):
             assert stream
             with suppress(BrokenPipeError):  # what it was still to read
                 stream.close()
 
     def ask(self, order: dict[str, Any]) -> dict[str, Any]:
         """Its answer. Raises RuntimeError if it ends without one, or gives none in time."""
-        assert self._process.stdin and self._process.stdout
+        assert self.process.stdin and self.process.stdout
         late = threading.Event()
 
         def end() -> None:
             late.set()
-            self._process.kill()
+            self.process.kill()
 
         timer = threading.Timer(self._timeout, end)
         timer.start()
         try:
-            self._process.stdin.write(json.dumps(order) + "\n")
-            self._process.stdin.flush()
-            answer = self._process.stdout.readline()
+            self.process.stdin.write(json.dumps(order) + "\n")
+            self.process.stdin.flush()
+            answer = self.process.stdout.readline()
         except BrokenPipeError:
             answer = ""
         finally:
@@ -79,7 +79,7 @@ class Program:
         if late.is_set():
             raise RuntimeError(f"{self._module} gave no answer within {self._timeout:g} s")
         if not answer:
-            self._process.wait()
+            self.process.wait()
             raise RuntimeError(f"{self._module} failed: {self._last_words()}")
         told: dict[str, Any] = json.loads(answer)
         return told
@@ -87,4 +87,4 @@ class Program:
     def _last_words(self) -> str:
         self._said.seek(0)
         lines = self._said.read().decode(errors="replace").strip().splitlines()
-        return lines[-1] if lines else f"exit code {self._process.returncode}"
+        return lines[-1] if lines else f"exit code {self.process.returncode}"

@@ -140,24 +140,24 @@ class Bench:
             "warm_up": min(WARM_UP, count // 2 // 10 * 10),
             "settings": worker.settings | settings,
         }
-        self._empty()
+        self.empty()
         with Program(worker.environment, worker.module, folder=worker.folder) as program:
             told = program.ask(order)
-        if (done := self._answered(prefix)) != count:
+        if (done := self.answered(prefix)) != count:
             raise RuntimeError(f"{worker.name} answered {done} of {count} jobs")
         processor_ms = 1000 * told["processor_seconds"] / told["measured"]
         return Speed(told["measured"] / told["seconds"], processor_ms, told["versions"])
 
-    def _empty(self) -> None:
+    def empty(self) -> None:
         self._redis.flushall()
-        self._execute("truncate conversations, jobs, settled, turns, outbox")
+        self.execute("truncate conversations, jobs, settled, turns, outbox")
         # What came before is written to disk now, and not while somebody is measured.
-        self._execute("checkpoint")
+        self.execute("checkpoint")
 
-    def _answered(self, prefix: str) -> int:
+    def answered(self, prefix: str) -> int:
         """How many of the jobs are there whole: ended with a reply, their message settled, both turns kept."""
         return int(
-            self._execute(
+            self.execute(
                 """
                 select count(*) from jobs join settled using (platform_id, conversation_id, job_id)
                 where jobs.status = 'completed' and jobs.reply is not null and jobs.message_ids = array[message_id]
@@ -169,7 +169,7 @@ class Bench:
             )[0][0]
         )
 
-    def _execute(self, statement: str, **values: Any) -> list[Any]:
+    def execute(self, statement: str, **values: Any) -> list[Any]:
         rows: list[Any] = self._database.run(lambda connection: connection.run(statement, **values))
         return rows
 

@@ -71,7 +71,7 @@ def test_one_ends_with_whoever_asked_it(peer: Path) -> None:
     order = {"redis_url": "", "database_url": "", "jobs": [["c", "j", "m"]] * 2, "warm_up": 1, "settings": {}}
     with Program(sys.prefix, "peer", folder=peer.parent) as program:
         program.ask(order)
-        process = program._process
+        process = program.process
         assert process.poll() is None
         assert process.stdin
         process.stdin.close()

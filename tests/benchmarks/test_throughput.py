@@ -54,7 +54,7 @@ def rows(bench: Bench, conversation_id: str) -> dict[str, list[dict[str, Any]]]:
     found = {}
     for table in ("conversations", "jobs", "settled", "turns", "outbox", "erasures", "held"):
         name = "to_jsonb(t) ->> 'conversation_id' = :name"
-        told = bench._execute(f"select to_jsonb(t) from {table} as t where {name} order by 1", name=conversation_id)
+        told = bench.execute(f"select to_jsonb(t) from {table} as t where {name} order by 1", name=conversation_id)
         found[table] = [
             {
                 column: value is not None if column in TIMES or column in OF_THE_JOB else value
@@ -68,7 +68,7 @@ def rows(bench: Bench, conversation_id: str) -> dict[str, list[dict[str, Any]]]:
 
 def test_a_peer_writes_the_same_rows_as_the_worker(bench: Bench, stores: Stores) -> None:
     bench.run(OURS, 20)
-    (ours,) = bench._execute("select conversation_id from conversations limit 1")
+    (ours,) = bench.execute("select conversation_id from conversations limit 1")
     with closing(Commit(stores.database_url, "pg8000")) as commit:
         commit("theirs", "361f1a3a-0dbe-8854-9d6e-3cf972894b32", "m")
     written = rows(bench, ours[0])
@@ -77,10 +77,10 @@ def test_a_peer_writes_the_same_rows_as_the_worker(bench: Bench, stores: Stores)
 
 
 def test_a_peers_commit_counts_as_done(bench: Bench, stores: Stores) -> None:
-    bench._empty()
+    bench.empty()
     with closing(Commit(stores.database_url, "pg8000")) as commit:
         commit("c-1", "361f1a3a-0dbe-8854-9d6e-3cf972894b32", "p-m-1")
-    assert (bench._answered("p"), bench._answered("q")) == (1, 0)
+    assert (bench.answered("p"), bench.answered("q")) == (1, 0)
 
 
 def test_our_worker_answers_all_that_it_is_timed_for(bench: Bench) -> None:

@@ -56,10 +56,17 @@ def service(output: Output, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service
 
 
 @pytest.fixture
-def configured(service: Service, postgres: Server) -> Iterator[Service]:
-    """The three functions over a Postgres with nothing configured in it."""
+def database(postgres: Server) -> Iterator[Database]:
+    """A Postgres with today's schema."""
     database = Database(connector(Settings(database_url=SecretStr(postgres.url), database_timeout=30)))
     database.migrate()
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def configured(service: Service, database: Database) -> Iterator[Service]:
+    """The three functions over a Postgres with nothing configured in it."""
     tables = ("conversations", "outbox", "jobs", "settled", "turns", "held", "bots", "core_ai", "audit", "erasures")
     clean = f"{emptied(*tables)}; {ALL_TAKEN}; update platforms set meta_data = '{{}}'"
     database.run(lambda connection: connection.execute_simple(clean))
@@ -83,7 +90,6 @@ def configured(service: Service, postgres: Server) -> Iterator[Service]:
             clean + ", name = 'Default platform', description = '', base_url = null"
         )
     )
-    database.close()
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from message_handler.archive.none import NoArchive, NoAudit
 from message_handler.configuration.records import KINDS
 from message_handler.domain.conversations import ConversationKey
 from message_handler.domain.errors import AIError, Unavailable
+from message_handler.drivers.postgres import Database
 from message_handler.http.lists import AUDITED
 from message_handler.http.paging import cursor
 from message_handler.operations.health import worker_status
@@ -264,9 +265,9 @@ class TestRetry:
         assert job(operated, back)["reply"]["content"] == f"{CANARY} help"
         assert job(operated, job_id)["superseded_by"] == back
 
-    def test_what_is_not_kept_any_more_can_not_be_asked_again(self, configured: Service) -> None:
+    def test_what_is_not_kept_any_more_can_not_be_asked_again(self, configured: Service, database: Database) -> None:
         job_id = failed_job(configured)
-        configured.parts.archive._database.run(lambda connection: connection.run("delete from turns"))
+        database.run(lambda connection: connection.run("delete from turns"))
         answer = retry(configured, job_id)
         assert (answer.status, answer.body["field"]) == (409, "job_id")
         assert audit(configured) == []
@@ -425,15 +426,15 @@ class TestRevisions:
         assert self.put(configured, "three", If_None_Match='"1"').status == 400
         assert self.shown(configured).body["name"] == "two"
 
-    def test_a_change_by_hand_is_a_change(self, configured: Service) -> None:
+    def test_a_change_by_hand_is_a_change(self, configured: Service, database: Database) -> None:
         tag = self.put(configured, "one").headers["ETag"]
-        configured.parts.archive._database.run(lambda connection: connection.run("update core_ai set name = 'by hand'"))
+        database.run(lambda connection: connection.run("update core_ai set name = 'by hand'"))
         assert self.put(configured, "two", If_Match=tag).status == 412
 
-    def test_what_deliveries_note_of_a_platform_is_none(self, configured: Service) -> None:
+    def test_what_deliveries_note_of_a_platform_is_none(self, configured: Service, database: Database) -> None:
         event = configured.event("admin-get-platform")
         tag = configured.http("admin", event).headers["ETag"]
-        configured.parts.archive._database.run(
+        database.run(
             lambda connection: connection.run("update platforms set webhook_failures = 0, webhook_suspect = null")
         )
         assert configured.http("admin", event).headers["ETag"] == tag

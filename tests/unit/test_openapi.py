@@ -16,6 +16,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator, validate
 
 from local.template import TemplateSource
 from message_handler.archive.postgres_retention import PostgresRetention
+from message_handler.drivers.postgres import Database
 from openapi.document import as_text
 from tests.published import DOCUMENT, assert_published, resolved, routes
 from tests.unit.service import CANARY, EVENTS, KEY, Service, load_event
@@ -100,9 +101,8 @@ def test_every_route_has_an_example() -> None:
 
 
 @pytest.fixture
-def whole(configured: Service) -> Iterator[Service]:
+def whole(configured: Service, database: Database) -> Iterator[Service]:
     """The functions over all that Postgres keeps, erasures too."""
-    database = configured.parts.archive._database
     configured.use(retention=PostgresRetention(database))
     yield configured
     database.run(lambda connection: connection.run("delete from erasures"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -416,6 +417,14 @@ class TestHiding:
         assert [retry_delay(count) for count in range(1, 8)] == [10, 20, 60, 240, 720, 720, 720]
 
 
+def is_open(queue: ThreadQueue) -> bool:
+    try:
+        queue.ping()
+    except Unavailable:
+        return False
+    return True
+
+
 class TestThreads:
     def test_what_waits_is_counted(self) -> None:
         begun, go_on = threading.Event(), threading.Event()
@@ -465,11 +474,13 @@ class TestThreads:
         queue = ThreadQueue(work, threads=2)
         queue.send(replace(a_record(CANARY), message_id="first"))
         assert done.acquire(timeout=30)
-        while not queue._idle:
+        while queue.depth()["in_flight"]:
             time.sleep(0.01)
-        with queue._changed:  # nobody wakes up in between
-            queue.send(a_record(f"{CANARY} one"))
-            queue.send(a_record(f"{CANARY} two"))
+        before = sys.getswitchinterval()
+        sys.setswitchinterval(10)  # the idle thread does not run before both are sent
+        queue.send(a_record(f"{CANARY} one"))
+        queue.send(a_record(f"{CANARY} two"))
+        sys.setswitchinterval(before)
         for _ in range(2):
             assert done.acquire(timeout=30)
         queue.close()
@@ -557,7 +568,7 @@ class TestThreads:
         assert working.wait(30)
         closer = threading.Thread(target=queue.close)
         closer.start()
-        while not queue._closed:
+        while is_open(queue):
             time.sleep(0.01)
         closing.set()
         closer.join(30)

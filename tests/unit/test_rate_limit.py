@@ -55,7 +55,8 @@ class TestPosting:
     def test_a_request_that_is_sent_round_to_the_conversations_bot_counts_once(self, service: Service) -> None:
         limit(service, 3)
         assert post(service, "m0", bot_id="nurse").status == 202
-        service.parts.bots._conversations.clear()
+        forgetful = BotConfigService(service.parts.tiers, service.parts.archive, service.parts.settings)
+        service.use(bots=forgetful, intake=replace(service.parts.intake, bots=forgetful))
         assert [post(service, f"m{n}").status for n in (1, 2, 3)] == [202, 202, 429]
 
     def test_a_request_that_is_wrong_counts_for_nothing(self, service: Service) -> None:

@@ -1,4 +1,4 @@
-"""Secrets: read where they are kept, seen when they change, never told."""
+"""Secrets are read in AWS Secrets Manager, renewed when they change, and never shown."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from message_handler.domain.errors import SecretRefused, Unavailable
+from message_handler.drivers import aws
 from message_handler.drivers.secrets import Secrets, SecretsManager
 from message_handler.settings import Settings
 from message_handler.wiring import build
@@ -36,9 +37,34 @@ def clock() -> Clock:
 
 @pytest.fixture
 def kept(vault: Any, output: Output) -> Any:
-    """The client of whoever keeps the secrets. None of them is ever printed or logged."""
+    """The client of a Secrets Manager. None of its secrets is ever printed or logged."""
     output.private |= {SECRET, ROTATED}
     return vault
+
+
+class Endpoint:
+    """A client of the same Secrets Manager, which may be away. It counts what it is asked."""
+
+    def __init__(self, client: Any) -> None:
+        self.client = client
+        self.is_away = False
+        self.asked = 0
+
+    def get_secret_value(self, SecretId: str) -> Any:  # noqa: N803
+        from botocore.exceptions import EndpointConnectionError
+
+        self.asked += 1
+        if self.is_away:
+            raise EndpointConnectionError(endpoint_url=SECRET)
+        return self.client.get_secret_value(SecretId=SecretId)
+
+
+@pytest.fixture
+def endpoint(kept: Any, monkeypatch: pytest.MonkeyPatch) -> Endpoint:
+    """The client that the package makes for itself."""
+    endpoint = Endpoint(kept)
+    monkeypatch.setattr(aws, "client", lambda *_, **__: endpoint)
+    return endpoint
 
 
 def keep(kept: Any, value: str | bytes) -> str:
@@ -92,42 +118,27 @@ def test_a_secret_that_was_taken_away_is_used_no_longer(kept: Any, clock: Clock,
         assert SECRET not in str(gone.value)
 
 
-def test_while_nobody_answers_the_last_known_secret_goes_on(
-    kept: Any, clock: Clock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+def test_while_secrets_manager_is_away_the_last_known_secret_is_used(
+    kept: Any, endpoint: Endpoint, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     arn, secrets = keep(kept, SECRET), Secrets(clock=clock)
     assert secrets.reveal(arn, TENANT) == SECRET
-    away = _Away()
-    monkeypatch.setattr(secrets._manager, "_client", lambda _: away)
+    endpoint.is_away = True
     clock.now += 301
     assert [secrets.reveal(arn, TENANT) for _ in range(5)] == [SECRET] * 5
-    assert away.asked == 1  # not at every call
+    assert endpoint.asked == 2  # not at every call
     clock.now += 31
     assert secrets.reveal(arn, TENANT) == SECRET
-    assert away.asked == 2
+    assert endpoint.asked == 3
     assert caplog.get_records("call")[-1].levelno == logging.WARNING
-    monkeypatch.undo()
+    endpoint.is_away = False
     kept.put_secret_value(SecretId=arn, SecretString=ROTATED)
     clock.now += 31
     assert secrets.reveal(arn, TENANT) == ROTATED
 
 
-class _Away:
-    """A client of an endpoint where nobody listens."""
-
-    def __init__(self) -> None:
-        self.asked = 0
-
-    def get_secret_value(self, SecretId: str) -> Any:  # noqa: N803
-        from botocore.exceptions import EndpointConnectionError
-
-        self.asked += 1
-        raise EndpointConnectionError(endpoint_url=SECRET)
-
-
-def test_a_secret_that_nobody_ever_told_is_not_available(kept: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    secrets = Secrets()
-    monkeypatch.setattr(secrets._manager, "_client", lambda _: _Away())
+def test_a_secret_that_was_never_read_is_not_available(kept: Any, endpoint: Endpoint) -> None:
+    secrets, endpoint.is_away = Secrets(), True
     with pytest.raises(Unavailable, match="Secrets Manager") as away:
         secrets.reveal(keep(kept, SECRET), TENANT)
     assert SECRET not in str(away.value)
@@ -241,16 +252,14 @@ class TestRenewed:
             thread.join()
         assert (found, manager.asked) == ([ROTATED] * 8, 2)
 
-    def test_what_is_written_out_or_gone_is_what_it_is(
-        self, kept: Any, clock: Clock, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_what_is_written_out_or_gone_is_what_it_is(self, kept: Any, endpoint: Endpoint, clock: Clock) -> None:
         arn, secrets = keep(kept, SECRET), Secrets(literals=True, clock=clock)
         assert secrets.renewed(SECRET, TENANT, SECRET) is None
         secrets.reveal(arn, TENANT)
         clock.now += 1
-        monkeypatch.setattr(secrets._manager, "_client", lambda _: _Away())
+        endpoint.is_away = True
         assert secrets.renewed(arn, TENANT, SECRET) is None
-        monkeypatch.undo()
+        endpoint.is_away = False
         kept.delete_secret(SecretId=arn, ForceDeleteWithoutRecovery=True)
         clock.now += 1
         assert secrets.renewed(arn, TENANT, SECRET) is None
