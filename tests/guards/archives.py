@@ -41,7 +41,7 @@ COMMITTING = (
         "the same end again is a success",
         "step commit",
         "TestCommit::test_the_same_end_twice_under_one_fence_is_one_commit",
-        Removal(MEMORY, "return Committed() if again else None", "return None"),
+        Removal(MEMORY, "return Committed() if same_end else None", "return None"),
         Removal(POSTGRES, 'committed is None and self._database.execute(values, "was_committed")[0][0]', "False"),
     ),
 )
@@ -138,8 +138,8 @@ LINKING = (
         "TestSupersede::test_a_chain_that_ends_with_a_mere_name_is_linked_and_ended",
         Removal(
             MEMORY,
-            "            self._note_end(job)\n            self._link(job, successor_id)\n",
-            "            self._link(job, successor_id)\n",
+            "            self._jobs.note_end(job)\n            self._jobs.link(job, successor_id)\n",
+            "            self._jobs.link(job, successor_id)\n",
         ),
         Removal(POSTGRES, '"note_promise", "note_end", "supersede_job"', '"note_promise", "supersede_job"'),
     ),
@@ -158,7 +158,7 @@ LINKING = (
         "where a link would close a circle a copy ends the chain",
         "counterexample 5",
         "TestSupersede::test_where_a_link_would_close_a_circle_the_chain_ends_with_a_copy",
-        Removal(MEMORY, "            self._copy(job, successor_id)\n"),
+        Removal(MEMORY, "            self._jobs.copy(job, successor_id)\n"),
         Removal(POSTGRES, ', "copy_successor")', ")"),
     ),
     *in_both(
@@ -167,8 +167,8 @@ LINKING = (
         "TestSupersede::test_a_run_that_nobody_needs_any_more_ends",
         Removal(
             MEMORY,
-            "self._copy(job, successor_id)\n            self._end_settled(archived, job)\n",
-            "self._copy(job, successor_id)\n",
+            "self._jobs.copy(job, successor_id)\n            self._end_settled(archived, job)\n",
+            "self._jobs.copy(job, successor_id)\n",
         ),
         Removal(POSTGRES, '*link, "end_settled")', "*link)"),
     ),
@@ -176,7 +176,7 @@ LINKING = (
         "a job that is needed goes on",
         "step check",
         "TestSupersede::test_a_run_that_goes_on_for_other_messages_may_still_commit",
-        Removal(MEMORY, " and not any(archived.is_open(message) for message in noted.messages)"),
+        Removal(MEMORY, " and not archived.has_open(noted)"),
         Removal(
             statement("end_settled"),
             "\n  and not is_open_v1(jobs)",

@@ -77,7 +77,7 @@ GUARDS = (
         "nothing is linked behind a run",
         "policy interrupt",
         f"{TEST}::TestInterrupted::test_a_worker_that_slept_before_its_fence_leads_nobody_astray[memory]",
-        (Removal("archive/memory.py", "self._running_successor(job) or "),),
+        (Removal("archive/memory.py", "self._jobs.running_successor(job) or "),),
     ),
     Guard(
         "nothing is linked behind a run",

@@ -13,13 +13,13 @@ in_both = each_in(ERASED, "memory", "postgres")
 in_each = each_in(ERASED, "memory", "redis and postgres")
 in_each_at_once = each_in(ERASED, "memory-1", "redis and postgres-1")
 
-_GONE = "            if self._is_gone(job, job.accepted_at):\n                return\n"
+_GONE = "            if self._was_erased(job, job.accepted_at):\n                return\n"
 _NOT_GONE = "if not _is_gone(connection, job, job.accepted_at):\n"
 #: Steps that come after an erasure: what they ask in memory and in Postgres, each with what follows.
 LATE_STEPS = (
     (
         "supersede",
-        (_GONE, "            archived = self._conversation(job)\n            self._promise(job)\n"),
+        (_GONE, "            archived = self._conversation(job)\n            self._jobs.note_promise(job)\n"),
         (_NOT_GONE, '                    link = ("note_job",'),
     ),
     (
@@ -81,7 +81,7 @@ ERASING = (
         "no late step leaves a trace of what was erased: cancel",
         "erasure",
         "TestTheArchive::test_no_late_step_leaves_a_trace_of_it",
-        Removal(MEMORY, "if self._is_gone(job, newest, is_void_by_its_own_time):", "if False:"),
+        Removal(MEMORY, "if self._was_erased(job, newest, is_void_by_its_own_time):", "if False:"),
         Removal(POSTGRES, "if _is_gone(connection, job, newest, is_void_by_its_own_time):", "if False:"),
     ),
     *in_both(

@@ -178,7 +178,7 @@ class SharedArchive(MemoryArchive):
 
     def _look(self) -> None:
         """Invariant 10: what has ended never changes."""
-        for job, _ in self._jobs.values():
+        for job in self._jobs:
             if job.status.ended:
                 end = (job.status, job.reply, job.error, job.finished_at)
                 if self._ends.setdefault(job.job_id, end) != end:

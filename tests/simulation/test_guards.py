@@ -56,11 +56,11 @@ def fence_and_settled_comparison(patch: pytest.MonkeyPatch) -> None:
 
     def commit(archive: MemoryArchive, job: Any, fence: int) -> bool:
         archived = archive._conversation(job)
-        known, _ = archive._jobs.get((job.key.platform_id, job.job_id), (None, None))
+        known = archive.job(job.key.platform_id, job.job_id)
         if known is None or known.status.ended:
             return known is not None and known.status is job.status
         archived.settle(job, job.messages)
-        archive._put(replace(job, superseded_by=known.superseded_by), fence)
+        archive._jobs.put(replace(job, superseded_by=known.superseded_by), fence)
         return True
 
     patch.setattr(MemoryArchive, "commit", commit)

@@ -1,1 +1,1 @@
-"""What is kept for good, and which messages are settled: in Postgres, in memory, or nowhere."""
+"""The archives: what is kept for good, and which messages are settled. In Postgres, in memory, or nowhere."""

@@ -1,20 +1,19 @@
-"""The archive of a single process: it knows what this process knows, and forgets it with the process."""
+"""The archive of a single process. It lives and ends with the process."""
 
 from __future__ import annotations
 
 import math
 import threading
 import time
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from statistics import quantiles
 from typing import Any, Literal
 
 from message_handler.archive import parking
 from message_handler.archive.erasures import Rule, is_void, is_void_by_its_own_time, is_void_on_any_clock
 from message_handler.archive.memory_audit import MemoryAudit
 from message_handler.archive.memory_handoff import Handoff
+from message_handler.archive.memory_jobs import MemoryJobs
 from message_handler.domain.conversations import ConversationKey, Turn
 from message_handler.domain.handoff import ParkedMessages, ParkResult
 from message_handler.domain.jobs import Job, JobStatus
@@ -35,7 +34,11 @@ from message_handler.ports.audit import AuditEntry
 
 @dataclass(slots=True)
 class _Archived:
-    """One conversation as the archive keeps it."""
+    """One conversation as the archive keeps it.
+
+    `settled`: the job that settled each message id. `cancelled`: the ids of the messages that a cancel settled.
+    `turns`: (turn, time, job_id), oldest first.
+    """
 
     bot_id: str
     fence: int = 0
@@ -47,8 +50,15 @@ class _Archived:
     def is_open(self, message: Message) -> bool:
         return message.message_id not in self.settled
 
+    def has_open(self, job: Job) -> bool:
+        """Whether a message of the job is open."""
+        return any(self.is_open(message) for message in job.messages)
+
     def settle(self, job: Job, messages: tuple[Message, ...], *, late: bool = False) -> None:
-        """`late`: what was said after it may be archived already, and stays behind it."""
+        """Settle messages under a job, and add its turns.
+
+        `late`: turns that were said after the job ended may be here already. They stay behind its turns.
+        """
         at, said = job.finished_at or 0.0, []
         for message in messages:
             for id_ in message.ids:
@@ -56,13 +66,13 @@ class _Archived:
             said.append(Turn("user", message.content, message.message_id if message.given else None))
         if job.reply is not None:
             said.append(Turn("assistant", job.reply))
-        later = (n for n, (_, said_at, _) in enumerate(self.turns) if late and said_at > at)
+        later = (index for index, (_, said_at, _) in enumerate(self.turns) if late and said_at > at)
         place = next(later, len(self.turns))
         self.turns[place:place] = [(turn, at, job.job_id) for turn in said]
 
 
 class MemoryArchive:
-    """The arbiter of a single process: what `Archive` promises, for as long as the process lives."""
+    """Keeps the promises of `Archive` within one process, for as long as it lives."""
 
     name: Literal["postgres", "memory", "none"] = "memory"
     away = False
@@ -70,14 +80,11 @@ class MemoryArchive:
     def __init__(self) -> None:
         self._mutex = threading.Lock()
         self._conversations: dict[ConversationKey, _Archived] = {}
-        #: Each with the fence of its last run.
-        self._jobs: dict[tuple[str, str], tuple[Job, int | None]] = {}
-        #: Of a copy, the job that it copies.
-        self._copies: dict[str, str] = {}
-        #: Jobs whose messages were opened again.
+        self._jobs = MemoryJobs()
+        #: Jobs whose messages were reopened, by tenant and id.
         self._reopened: set[tuple[str, str]] = set()
         self.audit = MemoryAudit()
-        #: Until when what was accepted for a conversation is void, and a fence that no run before that exceeded.
+        #: By `name_hash`: what was accepted until this time is void, and no fence before the erasure was higher.
         self._erasures: dict[str, tuple[float, int]] = {}
 
     def ping(self) -> None:
@@ -97,39 +104,39 @@ class MemoryArchive:
             archived.fence = max(archived.fence, self._erasures.get(job.key.name_hash, (0.0, 0))[1])
             settled = {id_: archived.settled[id_] for m in job.messages for id_ in m.ids if id_ in archived.settled}
             newest = tuple(turn for turn, _, _ in archived.turns[-turns:]) if turns else ()
-            known, open_ = self._note(job), [m for m in job.messages if archived.is_open(m)]
+            known, open_ = self._jobs.note(job), [m for m in job.messages if archived.is_open(m)]
             if archived.handoff.human:
-                moved = parking.to_park(open_, job.context, job.resources, job.job_id)
-                archived.handoff.park(archived.settled, moved, moved=True)
+                parked = parking.to_park(open_, job.context, job.resources, job.job_id)
+                archived.handoff.park(archived.settled, parked, moved=True)
             elif not known.status.ended and len(open_) == len(job.messages):
                 archived.fence += 1
                 started_at, superseded_by = known.started_at or job.started_at, known.superseded_by
                 run = replace(job, status=JobStatus.PROCESSING, started_at=started_at, superseded_by=superseded_by)
-                self._put(run, archived.fence)
+                self._jobs.put(run, archived.fence)
                 self._link_promises(archived, job, job.job_id)
                 return Fence(archived.fence, settled, newest)
             self._link_promises(archived, job, None)
-            known = self._promise(job)
-            end_id, held = None, archived.handoff.human and bool(open_)
-            if open_ and not held:
-                # Nothing is linked behind a run: whoever asks may have lost the lock to it (an interruption).
-                end_id = self._running_successor(job) or self._link(job, successor_id)
+            known = self._jobs.note_promise(job)
+            end_id, waits_parked = None, archived.handoff.human and bool(open_)
+            if open_ and not waits_parked:
+                # Nothing is linked behind a run: the worker that asks may have lost the lock to it (an interruption).
+                end_id = self._jobs.running_successor(job) or self._jobs.link(job, successor_id)
             elif job.messages and not open_ and not known.status.ended:
-                self._link(job, settled[job.messages[-1].message_id])
-            return Fence(None, settled, newest, self._cancel(known), end_id, parked=held)
+                self._jobs.link(job, settled[job.messages[-1].message_id])
+            return Fence(None, settled, newest, self._jobs.cancel(known), end_id, parked=waits_parked)
 
     def commit(self, job: Job, fence: int) -> Committed | None:
         with self._mutex:
             archived = self._conversations.get(job.key, _Archived(job.bot_id))
-            known, fenced = self._jobs.get((job.key.platform_id, job.job_id), (None, None))
+            known = self._jobs.get(job.key.platform_id, job.job_id)
             if known is None or known.status.ended:
-                again = known is not None and known.status is job.status and fence == fenced
-                return Committed() if again else None
+                same_end = known is not None and known.status is job.status and fence == self._jobs.fence_of(job)
+                return Committed() if same_end else None
             ids = [id_ for message in job.messages for id_ in message.ids]
             if fence != archived.fence or any(id_ in archived.settled for id_ in ids):
                 return None
             archived.settle(job, job.messages)
-            self._put(replace(job, superseded_by=known.superseded_by, promised=known.promised), fence)
+            self._jobs.put(replace(job, superseded_by=known.superseded_by, promised=known.promised), fence)
             self._link_promises(archived, job, job.job_id)
             self._end_superseded(archived, job.key)
             return Committed()
@@ -144,46 +151,46 @@ class MemoryArchive:
                 return False
             if (job.key.platform_id, job.job_id) in self._reopened:
                 return False
-            known = self._note(job.before_its_end())
+            known = self._jobs.note(job.before_its_end())
             archived.fence += 1
             end = replace(job, messages=open_, unarchived=False, superseded_by=known.superseded_by)
             if known.status.ended or len(open_) < len(job.messages):
-                end = replace(end, job_id=self._link(job, job.key.new_job_id()), superseded_by=None)
-                self._cancel(known)
+                end = replace(end, job_id=self._jobs.link(job, job.key.new_job_id()), superseded_by=None)
+                self._jobs.cancel(known)
             elif known.started_at:
                 end = replace(end, started_at=known.started_at)
             archived.settle(end, open_, late=True)
-            self._put(end, archived.fence)
+            self._jobs.put(end, archived.fence)
             self._link_promises(archived, end, end.job_id)
             self._end_superseded(archived, job.key)
             return True
 
     def interrupt(self, job: Job) -> None:
         with self._mutex:
-            if self._is_gone(job, job.accepted_at):
+            if self._was_erased(job, job.accepted_at):
                 return
             self._conversation(job)
-            noted = self._note(job)
+            noted = self._jobs.note(job)
             if not noted.status.ended:
-                self._put(replace(noted, superseded_by=noted.superseded_by or job.superseded_by), None)
-                self._cancel(job)
+                self._jobs.put(replace(noted, superseded_by=noted.superseded_by or job.superseded_by), None)
+                self._jobs.cancel(job)
 
     def cancel(self, job: Job) -> Verdict:
         newest = max((message.accepted_at for message in job.messages), default=math.inf)
         with self._mutex:
-            if self._is_gone(job, newest, is_void_by_its_own_time):
+            if self._was_erased(job, newest, is_void_by_its_own_time):
                 return Verdict(replace(job, status=JobStatus.CANCELLED, finished_at=time.time()), True)
             archived = self._conversation(job)
             live = tuple(m for m in job.messages if not is_void(self._erased_until(job.key), m.accepted_at))
             job = replace(job, messages=tuple(m if m in live else replace(m, content="") for m in job.messages))
-            self._note(job)
+            self._jobs.note(job)
             open_ = tuple(m for m in live if archived.is_open(m))
             if open_:
                 archived.fence += 1
                 archived.settle(replace(job, finished_at=time.time()), open_)
                 archived.cancelled.update(m.message_id for m in open_)
             mine = {m.message_id for m in live if archived.settled[m.message_id] == job.job_id}
-            ended = self._cancel(job)
+            ended = self._jobs.cancel(job)
             self._end_settled(archived, job)
             return Verdict(ended, len(live) < len(job.messages) or not archived.cancelled.isdisjoint(mine))
 
@@ -194,13 +201,13 @@ class MemoryArchive:
 
     def supersede(self, job: Job, successor_id: str) -> None:
         with self._mutex:
-            if self._is_gone(job, job.accepted_at):
+            if self._was_erased(job, job.accepted_at):
                 return
             archived = self._conversation(job)
-            self._promise(job)
-            self._note_end(job)
-            self._link(job, successor_id)
-            self._copy(job, successor_id)
+            self._jobs.note_promise(job)
+            self._jobs.note_end(job)
+            self._jobs.link(job, successor_id)
+            self._jobs.copy(job, successor_id)
             self._end_settled(archived, job)
 
     def settled_by(self, key: ConversationKey, message_id: str) -> str | None:
@@ -215,21 +222,18 @@ class MemoryArchive:
             return {id_: Settled(job_id, self._kind(key, job_id)) for id_, job_id in found.items()}
 
     def _kind(self, key: ConversationKey, job_id: str) -> str:
-        status = self._jobs[key.platform_id, job_id][0].status
-        return "answered" if status is JobStatus.COMPLETED else status.value
+        job = self._jobs.get(key.platform_id, job_id)
+        assert job is not None
+        return "answered" if job.status is JobStatus.COMPLETED else job.status.value
 
     def unfinished(self, *, most: int) -> list[Job]:
         with self._mutex:
-            running = [job for job, _ in self._jobs.values() if not job.status.ended]
-            return [job for job in running if job.messages and not self._is_open(job)][:most]
-
-    def _is_open(self, job: Job) -> bool:
-        archived = self._conversations[job.key]
-        return any(archived.is_open(message) for message in job.messages)
+            running = [job for job in self._jobs if not job.status.ended]
+            return [job for job in running if job.messages and not self._conversations[job.key].has_open(job)][:most]
 
     def job(self, platform_id: str, job_id: str) -> Job | None:
         with self._mutex:
-            return self._jobs.get((platform_id, job_id), (None, None))[0]
+            return self._jobs.get(platform_id, job_id)
 
     def jobs(
         self,
@@ -241,40 +245,23 @@ class MemoryArchive:
         most: int,
     ) -> list[Job]:
         with self._mutex:
-            known = [job for (tenant, _), (job, _) in self._jobs.items() if tenant == platform_id]
-        wanted = [
-            replace(job, reply=None)
-            for job in known
-            if job.job_id not in self._copies
-            and (status is None or job.status.value == status)
-            and (status != "cancelled" or job.superseded_by is None)
-            and (conversation_id is None or job.key.conversation_id == conversation_id)
-        ]
-        wanted.sort(key=lambda job: (job.created, job.job_id), reverse=True)
-        return [job for job in wanted if behind is None or (job.created, job.job_id) < behind][:most]
+            return self._jobs.listed(
+                platform_id, status=status, conversation_id=conversation_id, behind=behind, most=most
+            )
 
     def last_end(self, platform_id: str) -> float | None:
-        by_worker = (JobStatus.COMPLETED, JobStatus.FAILED)
         with self._mutex:
-            jobs = [job for (tenant, _), (job, _) in self._jobs.items() if tenant == platform_id]
-        return max((job.finished_at for job in jobs if job.finished_at and job.status in by_worker), default=None)
+            return self._jobs.last_end(platform_id)
 
     def minutes(self, platform_id: str, *, since: float, until: float) -> list[Minute]:
         with self._mutex:
-            jobs = [job for (tenant, _), (job, _) in self._jobs.items() if tenant == platform_id]
-        jobs = [job for job in jobs if job.job_id not in self._copies]
-        begun = Counter(_minute(job.created_at) for job in jobs if since <= job.created_at < until)
-        ended: dict[int, list[Job]] = {}
-        for job in jobs:
-            if job.finished_at is not None and since <= job.finished_at < until:
-                ended.setdefault(_minute(job.finished_at), []).append(job)
-        return [_minute_of(at, begun[at], ended.get(at, ())) for at in sorted(begun.keys() | ended.keys())]
+            return self._jobs.minutes(platform_id, since=since, until=until)
 
     def reopen(self, job: Job, entry: AuditEntry) -> bool:
         with self._mutex:
             name = (job.key.platform_id, job.job_id)
-            known = self._jobs.get(name, (None, None))[0]
-            parking.check_reopen(known.status.value if known else "processing", self._copies.get(job.job_id))
+            known = self._jobs.get(*name)
+            parking.check_reopen(known.status.value if known else "processing", self._jobs.copy_of(job.job_id))
             if known is None or name in self._reopened:
                 return False
             archived = self._conversations[known.key]
@@ -288,8 +275,8 @@ class MemoryArchive:
             )
             archived.turns = [kept for kept in archived.turns if kept[2] != job.job_id or kept[0].role != "user"]
             archived.settled = {id_: by for id_, by in archived.settled.items() if by != job.job_id}
-            held = parking.to_park(self._since_erased(job.key, messages), (), {}, job.job_id)
-            archived.handoff.park(archived.settled, held, moved=True)
+            parked = parking.to_park(self._since_erased(job.key, messages), (), {}, job.job_id)
+            archived.handoff.park(archived.settled, parked, moved=True)
             self._reopened.add(name)
             self.audit.note(job.key.platform_id, entry)
             return True
@@ -299,8 +286,8 @@ class MemoryArchive:
             archived = self._conversations.get(key)
             if archived is None:
                 return None
-            held = tuple(kept.message.message_id for kept in archived.handoff.waiting(archived.settled))
-            return Conversation(key, archived.bot_id, tuple(archived.turns), archived.handoff.human, held)
+            waiting = tuple(parked.message.message_id for parked in archived.handoff.waiting(archived.settled))
+            return Conversation(key, archived.bot_id, tuple(archived.turns), archived.handoff.human, waiting)
 
     def bot_of(self, key: ConversationKey) -> str | None:
         with self._mutex:
@@ -329,7 +316,7 @@ class MemoryArchive:
             return "new"
 
     def _answered_by_human(self, key: ConversationKey, archived: _Archived, messages: tuple[Message, ...]) -> None:
-        """Settle them under a job of their own, which ends as cancelled: the bot was not needed."""
+        """Settle the messages under a new job that ends as cancelled: a human has answered them."""
         job_id, now = key.new_job_id(), time.time()
         open_, found = archived.handoff.answer(archived.settled, messages, job_id)
         if not open_:
@@ -337,10 +324,10 @@ class MemoryArchive:
         job = Job(job_id, key, JobStatus.CANCELLED, open_, archived.bot_id, created_at=now, finished_at=now)
         archived.settle(job, open_)
         archived.cancelled.update(message.message_id for message in open_)
-        self._put(job, None)
-        for kept in found:
-            if kept.job_id:
-                self._link(replace(job, job_id=kept.job_id), job_id)
+        self._jobs.put(job, None)
+        for parked in found:
+            if parked.job_id:
+                self._jobs.link(replace(job, job_id=parked.job_id), job_id)
 
     def park(
         self, key: ConversationKey, messages: Sequence[Message], context: Sequence[Turn], resources: dict[str, Any]
@@ -357,8 +344,8 @@ class MemoryArchive:
     def is_parked(self, key: ConversationKey, message_id: str) -> bool:
         with self._mutex:
             archived = self._conversations.get(key)
-            held = archived.handoff.messages.values() if archived and archived.handoff.human else ()
-            return any(message_id in kept.message.ids and not kept.answered_by for kept in held)
+            parked = archived.handoff.messages.values() if archived and archived.handoff.human else ()
+            return any(message_id in each.message.ids and not each.answered_by for each in parked)
 
     def resume(self, key: ConversationKey) -> bool:
         with self._mutex:
@@ -366,7 +353,7 @@ class MemoryArchive:
             if archived:
                 handoff = archived.handoff
                 handoff.human = False
-                handoff.messages = {id_: kept for id_, kept in handoff.messages.items() if not kept.answered_by}
+                handoff.messages = {id_: parked for id_, parked in handoff.messages.items() if not parked.answered_by}
             return archived is not None
 
     def parked(self, key: ConversationKey) -> ParkedMessages | None:
@@ -375,20 +362,20 @@ class MemoryArchive:
             if archived is None or archived.handoff.human:
                 return None
             waiting = archived.handoff.waiting(archived.settled)
-            archived.handoff.messages = {kept.message.message_id: kept for kept in waiting}
+            archived.handoff.messages = {parked.message.message_id: parked for parked in waiting}
             return ParkedMessages(archived.bot_id, archived.handoff.handoffs, waiting)
 
     def unparked(self, key: ConversationKey, back: ParkedMessages, job_id: str) -> None:
         with self._mutex:
             archived = self._conversations.get(key)
             if archived is None:
-                return  # it was erased
+                return  # the conversation was erased
             if archived.handoff.human or archived.handoff.handoffs != back.handoffs:
                 return
-            for kept in back.parked:
-                if kept.job_id:
-                    self._link(Job(kept.job_id, key, JobStatus.PENDING, (), back.bot_id), job_id)
-                archived.handoff.messages.pop(kept.message.message_id, None)
+            for parked in back.parked:
+                if parked.job_id:
+                    self._jobs.link(Job(parked.job_id, key, JobStatus.PENDING, (), back.bot_id), job_id)
+                archived.handoff.messages.pop(parked.message.message_id, None)
 
     def to_unpark(self) -> list[ConversationKey]:
         with self._mutex:
@@ -403,9 +390,7 @@ class MemoryArchive:
             if entry:
                 self.audit.note(key.platform_id, entry)
             archived = self._conversations.pop(key, None)
-            jobs = [job for job, _ in self._jobs.values() if job.key == key]
-            for job in jobs:
-                del self._jobs[key.platform_id, job.job_id]
+            jobs = self._jobs.delete(key)
             _, fence = self._erasures.get(key.name_hash, (0.0, 0))
             self._erasures[key.name_hash] = (
                 time.time() + ERASURE_MARGIN,
@@ -422,122 +407,46 @@ class MemoryArchive:
         erasure = self._erasures.get(key.name_hash)
         return erasure[0] if erasure else None
 
-    def _is_gone(self, job: Job, accepted_at: float, rule: Rule = is_void) -> bool:
-        """Whether the job was erased: one that is there belongs to what has begun since."""
-        known = (job.key.platform_id, job.job_id) in self._jobs
+    def _was_erased(self, job: Job, accepted_at: float, rule: Rule = is_void) -> bool:
+        """Whether the job was erased. An archived job was not: it began after the erasure."""
+        known = self._jobs.get(job.key.platform_id, job.job_id)
         return not known and rule(self._erased_until(job.key), accepted_at)
 
     def _since_erased(self, key: ConversationKey, messages: Sequence[Message]) -> list[Message]:
-        """What is held counts as accepted after an erasure, though its margin may not be over."""
+        """The messages as if accepted after the erasure, if there was one: what is parked now must not be void."""
         until, _ = self._erasures.get(key.name_hash, (-math.inf, 0))
         return [replace(m, accepted_at=max(m.accepted_at, until + 0.001)) for m in messages]
 
     def configuration(self, platform_id: str, bot_id: str) -> dict[str, Any] | None:
-        """Nothing is configured in memory: every bot but the default one is unknown."""
+        """None: nothing is configured in memory. Every bot but the default one is unknown."""
         return None
 
     def _conversation(self, job: Job) -> _Archived:
         return self._conversations.setdefault(job.key, _Archived(job.bot_id))
 
-    def _note(self, job: Job) -> Job:
-        """The job as archived; one that never got as far as a fence is noted, so that it can be linked or ended."""
-        return self._jobs.setdefault((job.key.platform_id, job.job_id), (job.before_its_end(), None))[0]
-
-    def _note_end(self, job: Job) -> None:
-        """The end of the job's chain, where it is just a name: so that it can be linked, and ended."""
-        self._note(replace(job, job_id=self._chain(job.key.platform_id, job.job_id)[-1], superseded_by=None))
-
-    def _copy(self, job: Job, successor_id: str) -> None:
-        """Where the successor's own chain leads into the job's, this one ends with a copy of the successor."""
-        platform_id = job.key.platform_id
-        chain = self._chain(platform_id, job.job_id)
-        if any(successor_id in (id_, self._copies.get(id_)) for id_ in chain):
-            return
-        end, successor = self._jobs.get((platform_id, chain[-1])), self._jobs.get((platform_id, successor_id))
-        if end and successor and successor[0].status.ended:
-            copy_id = job.key.new_job_id()
-            self._copies[copy_id] = successor_id
-            self._put(replace(successor[0], job_id=copy_id, superseded_by=None), successor[1])
-            self._put(replace(end[0], superseded_by=copy_id), end[1])
-
     def _end_settled(self, archived: _Archived, job: Job) -> None:
-        """End those jobs of a chain that wait for a run, but of which no message is open any more."""
-        for job_id in self._chain(job.key.platform_id, job.job_id):
-            noted, _ = self._jobs.get((job.key.platform_id, job_id), (None, None))
-            if noted and not any(archived.is_open(message) for message in noted.messages):
-                self._cancel(noted)
+        """End the jobs of a chain that wait for a run, but have no open message any more."""
+        for job_id in self._jobs.chain(job):
+            noted = self._jobs.get(job.key.platform_id, job_id)
+            if noted and not archived.has_open(noted):
+                self._jobs.cancel(noted)
 
     def _end_superseded(self, archived: _Archived, key: ConversationKey) -> None:
-        """End the conversation's jobs that lead to another one and wait for a run that nobody needs any more."""
-        for job, _ in list(self._jobs.values()):
-            if job.key == key and job.superseded_by and not any(archived.is_open(m) for m in job.messages):
-                self._cancel(job)
+        """End the jobs of a conversation that have a successor and no open message: they need no run any more."""
+        for job in self._jobs.of(key):
+            if job.superseded_by and not archived.has_open(job):
+                self._jobs.cancel(job)
 
     def _link_promises(self, archived: _Archived, job: Job, running: str | None) -> None:
-        """Let the other jobs that its messages were promised lead to the job that settled these, or that runs them."""
+        """Link the promised jobs of the messages to the job that settled these, or to the `running` one."""
         for job_id, message_ids in job.promises.items():
             settled = [archived.settled[id_] for id_ in message_ids if id_ in archived.settled]
             answering = settled[-1] if settled else running
             if answering is None or answering == job_id:
                 continue
-            told = tuple(message for message in job.messages if message.message_id in message_ids)
-            noted = self._note(Job(job_id, job.key, JobStatus.PROCESSING, told, job.bot_id, created_at=time.time()))
-            self._promise(replace(noted, messages=told))
-            self._note_end(noted)
-            self._link(noted, answering)
-
-    def _promise(self, job: Job) -> Job:
-        """The job as archived, with what of these messages was promised it beside its own."""
-        noted, own = self._note(job), {message.message_id for message in self._note(job).messages}
-        beside = (message.message_id for message in job.messages if message.message_id not in own)
-        promised = tuple(dict.fromkeys((*noted.promised, *beside)))
-        return self._put(replace(noted, promised=promised), self._jobs[job.key.platform_id, job.job_id][1])
-
-    def _put(self, job: Job, fence: int | None) -> Job:
-        self._jobs[job.key.platform_id, job.job_id] = (job, fence)
-        return job
-
-    def _cancel(self, job: Job) -> Job:
-        noted, fence = self._jobs[job.key.platform_id, job.job_id]
-        if noted.status.ended:
-            return noted
-        at = time.time()
-        return self._put(
-            replace(job, status=JobStatus.CANCELLED, finished_at=at, superseded_by=noted.superseded_by), fence
-        )
-
-    def _chain(self, platform_id: str, job_id: str) -> list[str]:
-        """A job and its successors; the last one may be just a name."""
-        chain = [job_id]
-        while (following := self._jobs.get((platform_id, chain[-1]))) and following[0].superseded_by:
-            chain.append(following[0].superseded_by)
-        return chain
-
-    def _running_successor(self, job: Job) -> str | None:
-        """The run that goes on, or may, at the end of an ended job's chain."""
-        platform_id = job.key.platform_id
-        end_id = self._chain(platform_id, job.job_id)[-1]
-        end = self._jobs.get((platform_id, end_id))
-        return end_id if end and end_id != job.job_id and not end[0].status.ended else None
-
-    def _link(self, job: Job, successor_id: str) -> str:
-        """Link the end of the job's chain, unless that leads in a circle; returns what the chain ends with now."""
-        platform_id = job.key.platform_id
-        end_id = self._chain(platform_id, job.job_id)[-1]
-        if (end := self._jobs.get((platform_id, end_id))) and end_id not in self._chain(platform_id, successor_id):
-            self._put(replace(end[0], superseded_by=successor_id), end[1])
-        return self._chain(platform_id, job.job_id)[-1]
-
-
-def _minute(at: float) -> int:
-    return int(at // 60) * 60
-
-
-def _minute_of(at: int, created: int, ended: Sequence[Job]) -> Minute:
-    by = Counter(job.status for job in ended if job.status is not JobStatus.CANCELLED or not job.superseded_by)
-    spent = [job.finished_at - job.created_at for job in ended if job.finished_at and job.status == JobStatus.COMPLETED]
-    # As Postgres counts, between the two neighbours; a single value has none.
-    parts = quantiles(spent * 2 if len(spent) == 1 else spent, n=100, method="inclusive") if spent else None
-    median, p95 = (parts[49], parts[94]) if parts else (None, None)
-    completed, failed, cancelled = by[JobStatus.COMPLETED], by[JobStatus.FAILED], by[JobStatus.CANCELLED]
-    return Minute(at, created, completed, failed, cancelled, median, p95)
+            promised = tuple(message for message in job.messages if message.message_id in message_ids)
+            unknown = Job(job_id, job.key, JobStatus.PROCESSING, promised, job.bot_id, created_at=time.time())
+            noted = self._jobs.note(unknown)
+            self._jobs.note_promise(replace(noted, messages=promised))
+            self._jobs.note_end(noted)
+            self._jobs.link(noted, answering)

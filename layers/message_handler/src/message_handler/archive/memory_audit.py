@@ -1,4 +1,4 @@
-"""The audit of a single process, as long as it lives."""
+"""The audit of a single process. It lives and ends with the process."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from dataclasses import replace
 
 from message_handler.ports.audit import AuditEntry
 
-#: Then the oldest are forgotten: it is for a process that keeps nothing.
+#: At most this many entries; the oldest are dropped first. Such a process keeps nothing for good.
 _KEPT = 10_000
 
 
 class MemoryAudit:
-    """What `Audit` promises, for as long as the process lives."""
+    """Keeps the promises of `Audit` within one process, for as long as it lives."""
 
     def __init__(self) -> None:
         self._mutex = threading.Lock()

@@ -1,4 +1,4 @@
-"""What the memory archive keeps while a human answers, under its mutex."""
+"""What the memory archive keeps while a human answers. Under the archive's mutex."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from message_handler.domain.messages import Message
 
 @dataclass(slots=True)
 class Handoff:
-    """One conversation's part of it; `messages` by their ids, in their order."""
+    """Whether a human answers a conversation, how often it was handed off, and its parked messages by id, in order."""
 
     human: bool = False
     handoffs: int = 0
     messages: dict[str, ParkedMessage] = field(default_factory=dict)
 
     def waiting(self, settled: dict[str, str]) -> tuple[ParkedMessage, ...]:
-        """What waits for the bot."""
+        """The parked messages that wait for the bot."""
         return tuple(
-            kept
-            for kept in self.messages.values()
-            if not kept.answered_by and not any(id_ in settled for id_ in kept.message.ids)
+            parked
+            for parked in self.messages.values()
+            if not parked.answered_by and not any(id_ in settled for id_ in parked.message.ids)
         )
 
     def park(
@@ -33,24 +33,28 @@ class Handoff:
         *,
         moved: bool = False,
     ) -> ParkResult:
-        known = [*self.waiting(settled), *(kept for kept in self.messages.values() if kept.answered_by)]
-        decided = parking.decide(known, settled.keys(), messages, moved=moved)
-        self.messages |= {kept.message.message_id: kept for kept in decided.kept}
-        for message, answered in decided.answered:
+        """Park messages that are not settled. For `moved` see `parking.decide`."""
+        known = [*self.waiting(settled), *(parked for parked in self.messages.values() if parked.answered_by)]
+        decision = parking.decide(known, settled.keys(), messages, moved=moved)
+        self.messages |= {parked.message.message_id: parked for parked in decision.kept}
+        for message, answered in decision.answered:
             assert answered.answered_by is not None
             settled |= {id_: answered.answered_by for id_ in message.ids if id_ not in settled}
             del self.messages[answered.message.message_id]
-        return ParkResult(tuple(kept.message.message_id for kept in self.waiting(settled)), decided.duplicate)
+        return ParkResult(tuple(parked.message.message_id for parked in self.waiting(settled)), decision.duplicate)
 
     def answer(
         self, settled: dict[str, str], messages: Sequence[Message], job_id: str
     ) -> tuple[tuple[Message, ...], tuple[ParkedMessage, ...]]:
-        """Those of the messages that a human has answered under this job, and what was held of them."""
+        """Take note that a human has answered messages under this job.
+
+        Returns those of the messages that were open, and those that were parked.
+        """
         open_, found = parking.answered(self.waiting(settled), settled, messages)
-        for kept in found:
-            del self.messages[kept.message.message_id]
-        known = {kept.message.message_id for kept in found}
+        for parked in found:
+            del self.messages[parked.message.message_id]
+        were_parked = {parked.message.message_id for parked in found}
         for message in open_:
-            if message.message_id not in known:
+            if message.message_id not in were_parked:
                 self.messages[message.message_id] = ParkedMessage(message, answered_by=job_id)
         return open_, found

@@ -1,4 +1,4 @@
-"""In place of Postgres where none is configured: nothing is archived, and every run goes on without a fence."""
+"""Stands in for Postgres if none is configured. Nothing is archived, and runs go on without a fence."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from message_handler.ports.configuration import Records
 
 
 class NoArchive:
-    """Knows nothing, permits nothing. Replies are guarded by the tier alone, and remembered by it for an hour."""
+    """Knows nothing and permits nothing. The tier alone guards the replies, and remembers them for an hour."""
 
     name: Literal["postgres", "memory", "none"] = "none"
     away = True
@@ -126,17 +126,17 @@ class NoArchive:
 
 
 class NoAudit:
-    """In place of Postgres' audit: what must be in it can't be done."""
+    """Stands in for Postgres' audit. Actions that must be audited are refused."""
 
     def note(self, platform_id: str, entry: AuditEntry) -> None:
-        raise Unavailable("Postgres, which keeps the audit,")
+        raise Unavailable("Postgres (it keeps the audit)")
 
     def entries(self, platform_id: str, *, kind: str | None, before_id: int | None, most: int) -> list[AuditEntry]:
         raise Unavailable("Postgres")
 
 
 class NoConfiguration:
-    """In place of Postgres' configuration: there is none to show, and nowhere to keep one."""
+    """Stands in for Postgres' configuration. There is none to read, and no place to keep one."""
 
     def read[T](self, platform_id: str, look: Callable[[Records], T]) -> T:
         raise Unavailable("Postgres")

@@ -1,6 +1,6 @@
-"""What a human's turn changes: which of a patient's messages it answers, and which wait for the bot.
+"""Rules of a handoff: which of a patient's messages a human's turn answers, and which wait for the bot.
 
-Both archives decide by these functions, under their own lock.
+Both archives use these functions, each under its own lock.
 """
 
 from __future__ import annotations
@@ -19,25 +19,31 @@ from message_handler.domain.messages import Message, new_message
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """What a patient said, and what a human said to that."""
+    """A patient's messages, and the human's turn (role `sale`) that answers them."""
 
     messages: tuple[Message, ...]
     sale: Turn
 
 
 def is_noted(sale: Turn, archived: Iterable[tuple[str | None, str]]) -> bool:
-    """Whether a SALE turn is one of those archived, (id, content): by its id, where one has none by its content."""
+    """Whether a SALE turn is among the archived ones, each (id, content).
+
+    Compared by id; by content if one of the two has no id.
+    """
     return any(
         id_ == sale.message_id if id_ and sale.message_id else content == sale.content for id_, content in archived
     )
 
 
 def exchanges(said: Sequence[Turn], noted: Callable[[Turn], bool]) -> list[Exchange]:
-    """What is new of a request's turns up to its newest SALE turn, under ids; nothing if that one was noted before."""
-    begin = next((n + 1 for n in range(len(said) - 1, -1, -1) if said[n].role == "sale" and noted(said[n])), 0)
+    """The new exchanges in a request's turns: those after the last SALE turn that was `noted` before.
+
+    Turns after the newest SALE turn are left out. Messages without an id get one.
+    """
+    last_noted = next((n for n in range(len(said) - 1, -1, -1) if said[n].role == "sale" and noted(said[n])), -1)
     new: list[Exchange] = []
     messages: list[Message] = []
-    for turn in said[begin:]:
+    for turn in said[last_noted + 1 :]:
         if turn.role == "sale":
             new.append(Exchange(tuple(messages), turn))
             messages = []
@@ -47,12 +53,12 @@ def exchanges(said: Sequence[Turn], noted: Callable[[Turn], bool]) -> list[Excha
 
 
 def answered(
-    held: Sequence[ParkedMessage], settled: Collection[str], messages: Sequence[Message]
+    parked: Sequence[ParkedMessage], settled: Collection[str], messages: Sequence[Message]
 ) -> tuple[tuple[Message, ...], tuple[ParkedMessage, ...]]:
-    """Those of the messages that a human has answered now, under all their ids; and what was parked of them."""
-    waiting = [kept for kept in held if not kept.answered_by]
+    """Of messages that a human has answered: those that were open, with all their ids, and those that were parked."""
+    waiting = [each for each in parked if not each.answered_by]
     open_, found = [], []
-    for message, index in zip(messages, match([kept.message for kept in waiting], messages), strict=True):
+    for message, index in zip(messages, match([each.message for each in waiting], messages), strict=True):
         if index is not None:
             found.append(waiting[index])
             open_.append(with_alias(waiting[index].message, message))
@@ -64,32 +70,32 @@ def answered(
 def to_park(
     messages: Sequence[Message], context: Sequence[Turn], resources: dict[str, Any], job_id: str | None = None
 ) -> list[ParkedMessage]:
-    """The messages with what a job for them needs, which the last of them carries."""
-    held = [ParkedMessage(message, job_id=job_id) for message in messages]
-    return [*held[:-1], *(replace(last, context=tuple(context), resources=resources) for last in held[-1:])]
+    """Messages to be parked. The last one carries the context and resources that a job for them needs."""
+    parked = [ParkedMessage(message, job_id=job_id) for message in messages]
+    return [*parked[:-1], *(replace(last, context=tuple(context), resources=resources) for last in parked[-1:])]
 
 
 def check_reopen(status: str, copy_of: str | None) -> None:
-    """Whether a job that is archived so may be retried. Raises Conflict."""
+    """Raise Conflict unless an archived job with this status may be retried."""
     if status == "processing":
-        # It ended while Postgres was away, and a record brings the news; or the conversation was erased meanwhile.
-        raise Conflict("its end is not in Postgres, or not yet: try again in a minute", field="job_id")
+        # The job ended while Postgres was away, and a record will bring its end. Or the conversation was erased.
+        raise Conflict("its end is not in Postgres yet: try again in a minute", field="job_id")
     if status != "failed":
         raise Conflict("the job has not failed", field="job_id")
     if copy_of:
-        raise Conflict(f"it is a copy of the job {copy_of}: retry that one", field="job_id")
+        raise Conflict(f"it is a copy of job {copy_of}: retry that one", field="job_id")
 
 
 def reopened(
     message_ids: Sequence[str], contents: Sequence[str], given_ids: Sequence[str | None], ids: Collection[str]
 ) -> tuple[Message, ...]:
-    """A failed job's messages out of what is archived of them, in their order; `ids` are all ids that were settled.
+    """A failed job's messages, in order, from what is archived of them. `ids` are all the ids that it settled.
 
-    Whose aliases the others are nobody knows any more: all of it goes to one job, so that any will do. Raises Conflict
-    if what was said is not kept any more.
+    An id that is no message's own is an alias. The archive does not say of which message, so the last one gets them
+    all: the messages stay together in one job. Raises Conflict if the texts were deleted meanwhile.
     """
     if not message_ids or len(message_ids) != len(contents):
-        raise Conflict("what the patient said is not kept any more", field="job_id")
+        raise Conflict("the patient's messages were deleted meanwhile", field="job_id")
     aliases = tuple(sorted(set(ids) - set(message_ids)))
     pairs = zip(message_ids, contents, given_ids, strict=True)
     messages = [Message(id_, content, given is not None) for id_, content, given in pairs]
@@ -98,10 +104,11 @@ def reopened(
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What becomes of messages that are to be parked.
+    """What happens to messages that are to be parked.
 
-    `kept` are new ones, and those that are parked already with what is newly known of them; `answered` are those that
-    a human has answered under another id, with the job that says so. `duplicate`: the last was known.
+    `kept`: to be stored, either as new, or in place of a parked message that gets further ids or a job. `answered`: a
+    human has answered these under another id; each comes with the parked message that says so. `duplicate`: the last
+    message was known before.
     """
 
     kept: tuple[ParkedMessage, ...]
@@ -110,24 +117,28 @@ class Decision:
 
 
 def decide(
-    held: Sequence[ParkedMessage],
+    parked: Sequence[ParkedMessage],
     settled: AbstractSet[str],
     messages: Sequence[ParkedMessage],
     *,
     moved: bool,
 ) -> Decision:
-    """`moved`: from a tier, where a message may wait under another id than the one under which a human answered it."""
-    known = [kept for kept in held if moved or not kept.answered_by]
+    """Decide what happens to messages that are to be parked, given those that are parked already.
+
+    `moved`: they come from a tier. There a message may wait under another id than the one that a human answered.
+    """
+    known = [each for each in parked if moved or not each.answered_by]
     open_ = [new for new in messages if settled.isdisjoint(new.message.ids)]
-    found = match([kept.message for kept in known], [new.message for new in open_])
-    kept, done = [], []
+    found = match([each.message for each in known], [new.message for new in open_])
+    kept, answered = [], []
     for new, index in zip(open_, found, strict=True):
-        was = known[index] if index is not None else None
-        if was is None:
+        before = known[index] if index is not None else None
+        if before is None:
             kept.append(new)
-        elif was.answered_by:
-            done.append((new.message, was))
+        elif before.answered_by:
+            answered.append((new.message, before))
         else:
-            kept.append(replace(was, message=with_alias(was.message, new.message), job_id=was.job_id or new.job_id))
+            message = with_alias(before.message, new.message)
+            kept.append(replace(before, message=message, job_id=before.job_id or new.job_id))
     is_new = not messages or (bool(open_) and open_[-1] is messages[-1] and found[-1] is None)
-    return Decision(tuple(kept), tuple(done), duplicate=not is_new)
+    return Decision(tuple(kept), tuple(answered), duplicate=not is_new)

@@ -1,4 +1,4 @@
-"""The audit in Postgres: what was done, written in the transaction of what is done."""
+"""The audit in Postgres. An entry is written in the same transaction as the action that it records."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 
 def note(connection: Connection, platform_id: str, entry: AuditEntry) -> None:
-    """Note in the transaction that is open on this connection."""
+    """Write an entry in the open transaction of this connection."""
     execute(connection, values(platform_id, entry), "note_audit")
 
 
 def values(platform_id: str, entry: AuditEntry) -> dict[str, Any]:
-    """What the statement `note_audit` takes."""
+    """The parameters of the statement `note_audit`."""
     return {
         "platform_id": platform_id,
         "actor": entry.actor,
@@ -35,7 +35,7 @@ def _json(record: dict[str, Any] | None) -> str | None:
 
 
 class PostgresAudit:
-    """Keeps for each tenant what was done in it."""
+    """Keeps a log of actions for each tenant."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

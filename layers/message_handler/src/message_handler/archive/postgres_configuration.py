@@ -1,4 +1,4 @@
-"""What tenants configured, in Postgres."""
+"""The tenants' configuration in Postgres."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from message_handler.ports.configuration import RecordKind, Records
 
 @dataclass(frozen=True, slots=True)
 class _PostgresRecords:
-    """A tenant's rows, on one connection; each kind has its statements under its table's name."""
+    """A tenant's records, on one connection. The statements of a kind are named after its table."""
 
     connection: Connection
     platform_id: str
@@ -44,7 +44,7 @@ class _PostgresRecords:
 
 
 class PostgresConfiguration:
-    """Keeps what tenants configured."""
+    """Keeps the tenants' configuration."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

@@ -1,4 +1,4 @@
-"""What Postgres keeps while a human answers: statements on a connection, under the conversation's row lock."""
+"""What Postgres keeps while a human answers. Each function runs in an open transaction, under the row lock."""
 
 from __future__ import annotations
 
@@ -42,21 +42,21 @@ def note_sale(connection: Connection, key: ConversationKey, bot_id: str, said: S
 def _answered_by_human(
     connection: Connection, key: ConversationKey, bot_id: str, messages: tuple[Message, ...]
 ) -> None:
-    """Settle them under a job of their own, which ends as cancelled: the bot was not needed."""
+    """Settle the messages under a new job that ends as cancelled: a human has answered them."""
     settled = _settled(connection, key, messages)
-    open_, found = parking.answered(_held(connection, key), settled, messages)
+    open_, found = parking.answered(_parked_messages(connection, key), settled, messages)
     if not open_:
         return
     job_id = key.new_job_id()
     job = Job(job_id, key, JobStatus.CANCELLED, open_, bot_id, created_at=time.time())
     execute(connection, numbered([end_values(job, settled=settled)]), "end_jobs")
-    for kept in found:
-        if kept.job_id:
-            execute(connection, key_values(key) | {"job_id": kept.job_id, "successor_id": job_id}, "supersede_job")
-    execute(connection, key_values(key) | {"message_ids": [kept.message.message_id for kept in found]}, "drop_parked")
-    known = {kept.message.message_id for kept in found}
-    elsewhere = [ParkedMessage(message, answered_by=job_id) for message in open_ if message.message_id not in known]
-    _keep(connection, key, elsewhere)
+    for parked in found:
+        if parked.job_id:
+            execute(connection, key_values(key) | {"job_id": parked.job_id, "successor_id": job_id}, "supersede_job")
+    were_parked = [parked.message.message_id for parked in found]
+    execute(connection, key_values(key) | {"message_ids": were_parked}, "drop_parked")
+    others = [message for message in open_ if message.message_id not in were_parked]
+    _store(connection, key, [ParkedMessage(message, answered_by=job_id) for message in others])
 
 
 def park(
@@ -69,21 +69,21 @@ def park(
     job_id: str | None = None,
     moved: bool = False,
 ) -> ParkResult:
-    """Keep what is not settled. `moved`: from a tier, with the job that it was promised there."""
+    """Park messages that are not settled. `moved`: from a tier, where they were promised the job `job_id`."""
     new = parking.to_park(messages, context, resources, job_id)
-    was = _held(connection, key)
-    decided = parking.decide(was, _settled(connection, key, messages), new, moved=moved)
-    _keep(connection, key, decided.kept)
-    for message, answered in decided.answered:
+    before = _parked_messages(connection, key)
+    decision = parking.decide(before, _settled(connection, key, messages), new, moved=moved)
+    _store(connection, key, decision.kept)
+    for message, answered in decision.answered:
         execute(connection, key_values(key) | {"job_id": answered.answered_by, "ids": list(message.ids)}, "settle_also")
-    done = [answered.message.message_id for _, answered in decided.answered]
+    done = [answered.message.message_id for _, answered in decision.answered]
     execute(connection, key_values(key) | {"message_ids": done}, "drop_parked")
-    waiting = dict.fromkeys(kept.message.message_id for kept in (*was, *decided.kept) if not kept.answered_by)
-    return ParkResult(tuple(waiting), decided.duplicate)
+    waiting = dict.fromkeys(each.message.message_id for each in (*before, *decision.kept) if not each.answered_by)
+    return ParkResult(tuple(waiting), decision.duplicate)
 
 
 def handed_off(connection: Connection, key: ConversationKey) -> bool:
-    """Whether a human answers; takes the row lock."""
+    """Whether a human answers. Takes the row lock."""
     rows = execute(connection, key_values(key), "handoff_state")
     return bool(rows and rows[0][1])
 
@@ -93,7 +93,7 @@ def parked(connection: Connection, key: ConversationKey) -> ParkedMessages | Non
     rows = execute(connection, key_values(key), "handoff_state", "drop_settled_parked")
     if not rows or rows[0][1]:
         return None
-    waiting = tuple(kept for kept in _held(connection, key) if not kept.answered_by)
+    waiting = tuple(each for each in _parked_messages(connection, key) if not each.answered_by)
     return ParkedMessages(rows[0][0], rows[0][2], waiting)
 
 
@@ -101,47 +101,47 @@ def unparked(connection: Connection, key: ConversationKey, back: ParkedMessages,
     """See the port."""
     rows = execute(connection, key_values(key), "handoff_state")
     if not rows:
-        return  # it was erased
-    (_, silent, handoffs), *_ = rows
-    if silent or handoffs != back.handoffs:
+        return  # the conversation was erased
+    (_, human, handoffs), *_ = rows
+    if human or handoffs != back.handoffs:
         return
-    for promised in dict.fromkeys(kept.job_id for kept in back.parked if kept.job_id):
+    for promised in dict.fromkeys(each.job_id for each in back.parked if each.job_id):
         execute(connection, key_values(key) | {"job_id": promised, "successor_id": job_id}, "supersede_job")
-    ids = [kept.message.message_id for kept in back.parked]
+    ids = [each.message.message_id for each in back.parked]
     execute(connection, key_values(key) | {"message_ids": ids}, "drop_parked")
 
 
-def _held(connection: Connection, key: ConversationKey) -> list[ParkedMessage]:
+def _parked_messages(connection: Connection, key: ConversationKey) -> list[ParkedMessage]:
     return [
         ParkedMessage(
-            Message(message_id, content, given, tuple(aliases), held_at),
+            Message(message_id, content, given, tuple(aliases), parked_at),
             turns_from_json(json.loads(context)),
             json.loads(resources),
             job_id,
             answered_by,
         )
-        for message_id, content, given, aliases, context, resources, job_id, answered_by, held_at in execute(
+        for message_id, content, given, aliases, context, resources, job_id, answered_by, parked_at in execute(
             connection, key_values(key), "parked_messages"
         )
     ]
 
 
-def _keep(connection: Connection, key: ConversationKey, kept: Sequence[ParkedMessage]) -> None:
+def _store(connection: Connection, key: ConversationKey, parked: Sequence[ParkedMessage]) -> None:
     rows = [
         {
-            "message_id": it.message.message_id,
-            "content": it.message.content,
-            "given": it.message.given,
-            "aliases": list(it.message.aliases),
-            "context": as_text(turns_to_json(it.context)),
-            "resources": as_text(it.resources),
-            "job_id": it.job_id,
-            "answered_by": it.answered_by,
+            "message_id": each.message.message_id,
+            "content": each.message.content,
+            "given": each.message.given,
+            "aliases": list(each.message.aliases),
+            "context": as_text(turns_to_json(each.context)),
+            "resources": as_text(each.resources),
+            "job_id": each.job_id,
+            "answered_by": each.answered_by,
         }
-        for it in kept
+        for each in parked
     ]
     if rows:
-        execute(connection, key_values(key) | {"held": as_text(rows)}, "park_messages")
+        execute(connection, key_values(key) | {"messages": as_text(rows)}, "park_messages")
 
 
 def _settled(connection: Connection, key: ConversationKey, messages: Sequence[Message]) -> set[str]:

@@ -1,4 +1,4 @@
-"""Jobs as the statements of Postgres take them: values by name."""
+"""Jobs as parameters of SQL statements: values by name."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ def job_values(job: Job) -> Values:
 
 
 def end_values(job: Job, messages: Sequence[Message] | None = None, *, settled: Container[str] = ()) -> Values:
-    """An ended job for `end_jobs`, which settles these of its messages, or all.
+    """An ended job as a parameter of `end_jobs`. It settles these of the job's messages, by default all.
 
-    Ids that were `settled` alone stay with the job that settled them.
+    Ids in `settled` are left out: they stay with the job that settled them.
     """
     messages = job.messages if messages is None else messages
     said = [("user", m.content, m.message_id if m.given else None) for m in messages]
@@ -53,6 +53,6 @@ def end_values(job: Job, messages: Sequence[Message] | None = None, *, settled: 
 
 
 def numbered(jobs: Sequence[Values]) -> Values:
-    """Jobs as a function takes them, all at once. JSON has no infinity, which is how old nothing is."""
+    """Several jobs as one parameter of an SQL function. JSON has no infinity, so `oldest` is a text."""
     rows = [job | {"number": number, "oldest": str(job["oldest"])} for number, job in enumerate(jobs)]
     return {"jobs": as_text(rows)}

@@ -1,4 +1,4 @@
-"""What platforms are still to be told, in Postgres. The rows are written by the commits themselves."""
+"""The webhook deliveries in Postgres. A commit writes the delivery of its reply in the same transaction."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from message_handler.ports.outbox import DeadDelivery, Delivery
 
 
 class PostgresOutbox:
-    """Hands out each conversation's deliveries in order, each to one worker at a time."""
+    """Hands out a conversation's deliveries in order, each to one worker at a time."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

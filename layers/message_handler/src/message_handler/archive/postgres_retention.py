@@ -1,4 +1,4 @@
-"""What Postgres keeps of patients: shown whole, and deleted in bounded steps when its time is over."""
+"""Retention in Postgres: exports all that is kept of a conversation, and deletes old data in bounded steps."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from message_handler.ports.retention import Idle, Kept
 
 
 class PostgresRetention:
-    """See the port. Times are Unix seconds by whoever asks; days are too long for clocks to matter."""
+    """See the port. Times are Unix seconds by the caller's clock: over days, small differences don't matter."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def kept(self, key: ConversationKey, after: tuple[int, str], *, most: int, most_bytes: int) -> list[Kept]:
-        section, last = after
+        section, last_key = after
         values = {
             "platform_id": key.platform_id,
             "conversation_id": key.conversation_id,
             "section": section,
-            "key": last,
+            "key": last_key,
         }
         limits = {"most": most, "most_bytes": most_bytes}
         return [Kept(*row) for row in self._database.execute(values | limits, "export_conversation")]

@@ -54,7 +54,7 @@ select :platform_id, :conversation_id, kept.message_id, kept.content, kept.given
        kept.resources, kept.job_id, kept.answered_by,
        greatest(now(), (select erased_at + interval '2 milliseconds' from erasures
                         where platform_id = :platform_id and name_hash = :name_hash))
-from rows from (json_to_recordset(cast(:held as json)) as (
+from rows from (json_to_recordset(cast(:messages as json)) as (
          message_id text, content text, given boolean, aliases text[], context text, resources text, job_id uuid,
          answered_by uuid)) with ordinality as kept(message_id, content, given, aliases, context, resources, job_id,
                                                    answered_by, number)
