@@ -52,6 +52,14 @@ FULL = Job(
     superseded_by=KEY.new_job_id(),
     correlation_id="c-1",
 )
+_OF_EVERY_JOB = "job_id status restarts attempts created_at started_at finished_at superseded_by"
+#: What clients, operators and platforms are shown of a job. A list is without text.
+SHOWN: dict[Place, str] = {
+    "view": f"{_OF_EVERY_JOB} reply error usage provenance",
+    "list": f"{_OF_EVERY_JOB} bot_id",
+    "export": f"{_OF_EVERY_JOB} bot_id reply provenance correlation_id",
+    "webhook": "job_id bot_id reply provenance correlation_id",
+}
 
 
 def same(one: Job, other: Job, place: Place) -> bool:
@@ -63,11 +71,15 @@ class TestDeclarations:
         places = {place for field in fields(Job) for place in field.metadata.get("places", ())}
         assert places == set(get_args(Place))
 
+    @pytest.mark.parametrize("place", SHOWN)
+    def test_each_place_shows_what_its_readers_know(self, place: Place) -> None:
+        assert {field.name for field in declared(place)} == set(SHOWN[place].split())
+
     @pytest.mark.parametrize("place", ["line", "end"])
     def test_the_full_job_has_no_default_in_what_is_kept(self, place: Place) -> None:
         assert [field.name for field in declared(place) if getattr(FULL, field.name) == field.default] == []
 
-    @pytest.mark.parametrize("place", ["view", "list", "export", "webhook"])
+    @pytest.mark.parametrize("place", SHOWN)
     def test_what_is_shown_is_there_if_only_as_null(self, place: Place) -> None:
         empty = Job("j", KEY, JobStatus.PENDING, (), "nurse")
         assert shown(empty, place).keys() == shown(FULL, place).keys() == {field.name for field in declared(place)}
