@@ -1,4 +1,4 @@
-"""One answer within one deadline: tries on the first provider, then one on its fallback. Nobody else retries."""
+"""One answer within one deadline: a few tries at the AI core, then one at its fallback. Only this module retries."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from message_handler.domain.errors import AIError
 
 _log = logging.getLogger(__name__)
 
-#: Tries on the first provider.
+#: Tries at the first AI core. Its fallback gets one.
 _TRIES = 3
 _BACKOFF_SECONDS = 0.5
 
-#: One try at a provider. Raises AIError; a ProviderFailure says whether another is worth it.
+#: One try at an AI core. Raises AIError. A ProviderFailure says whether another try may help.
 type Ask = Callable[[Prompt, Watch, Limits], Completion]
 
 
@@ -42,25 +42,25 @@ class Answering:
     def complete(self, prompt: Prompt, watch: Watch) -> Completion:
         """The whole reply. Raises the first core's AIError if no core gives a reply."""
         end = time.monotonic() + prompt.timeout
-        watched = _Watched(watch)
+        watch = _CheckedWatch(watch)
         first: AIError | None = None
         for number, core in enumerate(self.cores):
             total = min(core.timeout, end - time.monotonic())
             if total <= 0:
                 break
             try:
-                completion = _tried(core, prompt, watched, total, tries=1 if number else _TRIES)
+                completion = _completion_in_tries(core, prompt, watch, total, tries=1 if number else _TRIES)
                 return replace(completion, by_fallback=number > 0)
             except AIError as error:
-                if watched.stopped:
+                if watch.stopped:
                     raise
                 first = first or error
         raise first or ProviderFailure("ai_timeout")
 
 
 @dataclass(slots=True)
-class _Watched:
-    """A watch of which is known whether it raised: then nothing that is raised is a provider's."""
+class _CheckedWatch:
+    """A watch that remembers whether it raised. If it did, an exception comes from it and not from a provider."""
 
     watch: Watch
     stopped: bool = False
@@ -73,16 +73,18 @@ class _Watched:
             raise
 
 
-def _tried(core: AICore, prompt: Prompt, watch: _Watched, total: float, tries: int) -> Completion:
+def _completion_in_tries(core: AICore, prompt: Prompt, watch: _CheckedWatch, total: float, tries: int) -> Completion:
+    """The core's reply, from one of its tries within `total` seconds. Raises the last try's AIError."""
     end = time.monotonic() + total
     for number in range(tries):
         left = end - time.monotonic()
         try:
-            return _asked(core, replace(prompt, timeout=left), watch, Limits.of(total, left))
+            return _completion(core, replace(prompt, timeout=left), watch, Limits.of(total, left))
         except AIError as error:
             if watch.stopped:
                 raise
-            again, asked = isinstance(error, ProviderFailure) and error.again, getattr(error, "retry_after", None)
+            again = isinstance(error, ProviderFailure) and error.again
+            retry_after = getattr(error, "retry_after", None)
             _log.warning(
                 "an AI gave no answer",
                 extra={
@@ -92,26 +94,26 @@ def _tried(core: AICore, prompt: Prompt, watch: _Watched, total: float, tries: i
                     "correlation_id": prompt.correlation_id,
                 },
             )
-            # Jittered, lest all that failed together come back together.
+            # Jitter: calls that failed together must not come back together.
             jitter = random.uniform(0.5, 1.5)  # noqa: S311  # nosec B311  # no secret
-            pause = asked if asked is not None else _BACKOFF_SECONDS * 2**number * jitter
+            pause = retry_after if retry_after is not None else _BACKOFF_SECONDS * 2**number * jitter
             if not again or number == tries - 1 or time.monotonic() + pause >= end:
                 raise
         _wait(pause, watch)
     raise AssertionError("unreachable")
 
 
-def _asked(core: AICore, prompt: Prompt, watch: _Watched, limits: Limits) -> Completion:
-    """One try. Whatever breaks in a provider becomes a ProviderFailure, so that its fallback is asked.
+def _completion(core: AICore, prompt: Prompt, watch: _CheckedWatch, limits: Limits) -> Completion:
+    """The reply of one try. A provider that breaks raises ProviderFailure too, so that the fallback is asked.
 
-    What `watch` raises passes through.
+    An exception of `watch` passes through.
     """
     try:
         return core.ask(prompt, watch, limits)
     except Exception as error:
         if watch.stopped or isinstance(error, AIError):
             raise
-        # Its type and place alone: the text of a foreign error may quote the prompt.
+        # Only the error's type and place: the text of a foreign error may quote the prompt.
         place = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{place.filename.rsplit('/', 1)[-1]}:{place.lineno} {place.name}"
         extra = {"error": type(error).__name__, "where": where, "core_ai_id": core.core_ai_id}
@@ -120,7 +122,7 @@ def _asked(core: AICore, prompt: Prompt, watch: _Watched, limits: Limits) -> Com
 
 
 def _wait(seconds: float, watch: Watch) -> None:
-    """A sleep; what a try had said so far is taken back."""
+    """Sleep. The watch hears an empty text: what the failed try had said is taken back."""
     end = time.monotonic() + seconds
     while (left := end - time.monotonic()) > 0:
         watch("")

@@ -1,7 +1,7 @@
 """Models of Amazon Bedrock, through boto3's Converse API, streamed.
 
-boto3 signs the request and reads the event stream. What goes over the network goes through our own connection, by its
-`before-send` event: a call of botocore's own can be ended by nobody before its answer begins.
+botocore signs the request and reads the event stream. Its `before-send` event sends the request through our own
+connection, because no other thread can end a call of botocore's own before its answer begins.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from message_handler.ai.failures import ProviderFailure, of_status
 from message_handler.ai.messages import system_of, turns_of
 from message_handler.ai.port import Completion, Prompt, Watch
 from message_handler.ai.reply import Reply, usage_of
-from message_handler.ai.watched import Limits, Line, attend
+from message_handler.ai.watched import Connection, Limits, attend
 from message_handler.domain.errors import EgressFailed, EgressRefused, MessageHandlerError
 from message_handler.drivers import aws
 from message_handler.drivers.egress import exchange, parse, resolve
@@ -30,7 +30,7 @@ _STOPS = {
     "content_filtered": "ai_refused",
     "guardrail_intervened": "ai_refused",
 }
-#: In the midst of a stream an error has a name and no status of its own.
+#: An error within a stream has a name, and no status of its own.
 _STATUS = {
     "throttlingException": 429,
     "modelStreamErrorException": 424,
@@ -38,8 +38,9 @@ _STATUS = {
     "serviceUnavailableException": 503,
     "validationException": 400,
 }
+#: The call that this thread is in: its connection, its limits, and the stack that closes its exchange.
 _current = threading.local()
-_making = threading.Lock()
+_creating_client = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,17 +55,17 @@ class Bedrock:
 
     def ask(self, prompt: Prompt, watch: Watch, limits: Limits) -> Completion:
         """One try. Raises ProviderFailure."""
-        return attend(lambda line: self._answer(prompt, line, limits), watch, limits)
+        return attend(lambda connection: self._answer(prompt, connection, limits), watch, limits)
 
-    def _answer(self, prompt: Prompt, line: Line, limits: Limits) -> Generator[str, None, Completion]:
+    def _answer(self, prompt: Prompt, connection: Connection, limits: Limits) -> Generator[str, None, Completion]:
         from botocore.eventstream import ParserError
         from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
         from urllib3.exceptions import HTTPError
 
         try:
-            with ExitStack() as connection:
-                _current.call = (line, limits, connection)
-                with _making:  # boto3's own session is for one thread
+            with ExitStack() as exchanges:
+                _current.call = (connection, limits, exchanges)
+                with _creating_client:
                     bedrock = _client(self.meta_data.get("region"))
                 answer = bedrock.converse_stream(**self._request(prompt))
                 yield ""
@@ -72,8 +73,8 @@ class Bedrock:
                     return (yield from self._read(answer["stream"]))
                 except (MessageHandlerError, HTTPError, ClientError, BotoCoreError, ParserError):
                     raise
-                except Exception:  # noqa: BLE001  nobody knows all shapes that are no event's
-                    # Its text would quote the answer.
+                except Exception:  # noqa: BLE001  data that is no event can fail in any way
+                    # The error's text would quote the answer.
                     raise ProviderFailure("ai_protocol", again=True) from None
         except EgressRefused:
             raise ProviderFailure("ai_address_refused") from None
@@ -88,7 +89,7 @@ class Bedrock:
         except ParserError:
             raise ProviderFailure("ai_protocol", again=True) from None
         except BotoCoreError:
-            # Its text would quote the prompt.
+            # The error's text would quote the prompt.
             raise ProviderFailure("ai_refused_request") from None
 
     def _request(self, prompt: Prompt) -> dict[str, Any]:
@@ -113,7 +114,7 @@ class Bedrock:
             yield reply.add(text)
             stopped = event.get("messageStop", {}).get("stopReason", stopped)
             if not isinstance(stopped, str | None):
-                raise TypeError("stopReason is no text")
+                raise TypeError("stopReason is not a text")
             if cost := event.get("metadata", {}).get("usage"):
                 usage = usage_of(cost.get("inputTokens"), cost.get("outputTokens"))
         if stopped is None:
@@ -133,12 +134,12 @@ def _client(region: str | None) -> Any:
 
 
 def _send(request: Any, **_: Any) -> Any:
-    """Send what botocore has signed; the host is AWS's own, and may be a private endpoint of it."""
+    """Send a request that botocore has signed. Its host is AWS's own, maybe at a private endpoint's inner address."""
     from botocore.awsrequest import AWSResponse
 
-    line, limits, connection = _current.call
+    connection, limits, exchanges = _current.call
     target = parse(request.url)
-    response = connection.enter_context(
+    response = exchanges.enter_context(
         exchange(
             request.method,
             target,
@@ -149,7 +150,7 @@ def _send(request: Any, **_: Any) -> Any:
             body=request.body,
             connect_timeout=limits.connect,
             read_timeout=limits.gap + 1,
-            connected=line.hold,
+            connected=connection.opened,
         )
     )
     return AWSResponse(request.url, response.status, response.headers, response)

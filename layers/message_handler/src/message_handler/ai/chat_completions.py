@@ -71,7 +71,7 @@ class _Answer:
             text += delta.get("content") or ""
             reason = choice.get("finish_reason")
             if reason is not None and not isinstance(reason, str):
-                raise TypeError("finish_reason is no text")
+                raise TypeError("finish_reason is not a text")
             self.stopped = reason or self.stopped
         return self.reply.add(text)
 

@@ -1,4 +1,4 @@
-"""Server-sent events, as the HTML standard has them, from bytes that come in any pieces."""
+"""Server-sent events, as the HTML standard defines them, from bytes that come in pieces of any size."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from message_handler.ai.failures import ProviderFailure
 
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 _BOM = b"\xef\xbb\xbf"
-#: Many times what a provider says in one event.
+#: Far longer than any line that a provider sends.
 _MAX_LINE_BYTES = 1024 * 1024
 
 
 class Events:
-    """Takes a stream's bytes as they come, and gives the data of each event that is complete."""
+    """Takes a stream's bytes as they come, and gives the data of each complete event."""
 
     def __init__(self) -> None:
-        #: The line that has not ended yet, in the pieces in which it came.
+        #: The pieces of the line that has not ended yet.
         self._rest: list[bytes] = []
         self._rest_bytes = 0
         self._data: list[bytes] = []
@@ -27,10 +27,10 @@ class Events:
     def feed(self, piece: bytes) -> Iterator[str]:
         """The data of the events that `piece` completes.
 
-        Raises UnicodeDecodeError where one is no UTF-8, and ProviderFailure ai_too_long for a line that does not end.
+        Raises UnicodeDecodeError for data that is not UTF-8, and ProviderFailure ai_too_long for an endless line.
         """
         if self._after_cr and piece:
-            # \r ended a line already; with it, \n is the same line's end.
+            # The \r has ended its line already. This \n belongs to the same line end.
             piece = piece.removeprefix(b"\n")
             self._after_cr = False
         if not piece:

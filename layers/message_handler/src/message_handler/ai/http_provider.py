@@ -11,7 +11,7 @@ from message_handler.ai.events import Events
 from message_handler.ai.failures import ProviderFailure, of_status
 from message_handler.ai.port import Completion, Prompt, Watch
 from message_handler.ai.reply import Reply
-from message_handler.ai.watched import Limits, Line, attend
+from message_handler.ai.watched import Connection, Limits, attend
 from message_handler.domain.errors import EgressFailed, EgressRefused, SecretRefused, Unavailable
 from message_handler.drivers.egress import Egress, is_at
 from message_handler.drivers.secrets import Secrets
@@ -67,12 +67,12 @@ class HttpProvider(ABC):
 
     def ask(self, prompt: Prompt, watch: Watch, limits: Limits) -> Completion:
         """One try. Raises ProviderFailure."""
-        return attend(lambda line: self._answer(prompt, line, limits), watch, limits)
+        return attend(lambda connection: self._answer(prompt, connection, limits), watch, limits)
 
-    def _answer(self, prompt: Prompt, line: Line, limits: Limits) -> Generator[str, None, Completion]:
+    def _answer(self, prompt: Prompt, connection: Connection, limits: Limits) -> Generator[str, None, Completion]:
         token = self._token(prompt.platform_id)
         try:
-            return (yield from self._exchange(prompt, token, line, limits))
+            return (yield from self._exchange(prompt, token, connection, limits))
         except ProviderFailure as failure:
             if failure.status != _UNAUTHORIZED or token is None:
                 raise
@@ -80,11 +80,11 @@ class HttpProvider(ABC):
             renewed = self.secrets.renewed(self.core_ai["auth_token"], prompt.platform_id, token)
             if renewed is None:
                 raise
-        line.release()
-        return (yield from self._exchange(prompt, renewed, line, limits))
+        connection.forget()
+        return (yield from self._exchange(prompt, renewed, connection, limits))
 
     def _exchange(
-        self, prompt: Prompt, token: str | None, line: Line, limits: Limits
+        self, prompt: Prompt, token: str | None, connection: Connection, limits: Limits
     ) -> Generator[str, None, Completion]:
         try:
             with self.egress.request(
@@ -94,7 +94,7 @@ class HttpProvider(ABC):
                 body=self._body(prompt),
                 connect_timeout=limits.connect,
                 read_timeout=limits.gap + 1,  # `attend` is the first to notice a gap that is too long
-                connected=line.hold,
+                connected=connection.opened,
             ) as response:
                 yield ""
                 return (yield from self._read(response))

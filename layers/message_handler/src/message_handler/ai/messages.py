@@ -1,4 +1,4 @@
-"""A prompt as the turns that providers take: who said what is said by a turn's role, never by its text."""
+"""A prompt as the turns that providers accept. A turn's role says who spoke; a turn's text never does."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ _COLLEAGUES = (
     "Stand by what they said, and never begin a turn like that yourself."
 )
 _LEFT_OUT = "What the platform told about this conversation is left out, because it is too long."
-#: Providers refuse a conversation that the assistant begins. Its own first words stay its own: as instructions they
-#: would carry more weight, and they may quote a patient.
+#: Providers refuse a conversation that the assistant begins, so this user turn goes before it. As instructions, the
+#: assistant's first words would carry more weight, and they may quote a patient.
 _EARLIER = "[The conversation began earlier.]"
 #: Providers refuse a turn without text.
 _NO_TEXT = "[No text]"
 
 
 def system_of(prompt: Prompt, meta_data: dict[str, Any]) -> str:
-    """The instructions: the configured ones, what turns of human colleagues are, and the request's resources.
+    """The instructions: the configured ones, how to read a human colleague's turns, and the request's resources.
 
-    Resources beyond `max_resources_characters` (4,000) are left out whole: half a JSON object misleads.
+    Resources longer than `max_resources_characters` (default: 4,000) are left out whole: half a JSON object misleads.
     """
     parts = [str(meta_data.get("system_prompt") or _default(prompt))]
     if any(turn.role == "sale" for turn in prompt.context):
@@ -39,9 +39,9 @@ def system_of(prompt: Prompt, meta_data: dict[str, Any]) -> str:
 
 
 def turns_of(prompt: Prompt) -> list[Said]:
-    """The turns, in order: a user's first and last, and never two of the same role in a row.
+    """The turns, in order. The first and the last are a user's, and roles alternate.
 
-    What was said in a row is one turn, because providers refuse two.
+    Turns of the same role in a row become one turn, because providers refuse two.
     """
     said: list[Said] = []
     for turn in prompt.context:

@@ -1,4 +1,4 @@
-"""The port behind which AI providers stand."""
+"""The port of AI providers."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from message_handler.domain.identifiers import DEFAULT_PLATFORM
 from message_handler.domain.jobs import Usage
 from message_handler.domain.messages import Message
 
-#: Called with the text so far, at least every quarter of a second while an answer is awaited. It raises to stop the
-#: call: the provider's connection is then closed, and the exception passes through.
+#: Called with the text so far, at least every quarter of a second while an answer is awaited. An exception that it
+#: raises stops the call: the provider's connection is closed, and the exception passes through.
 Watch = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What the AI is asked: the turns before, and the patient's messages that want an answer, oldest first.
+    """What the AI is asked: the earlier turns, and the patient's unanswered messages, oldest first.
 
-    `timeout` is what is left for the whole answer with all tries, in seconds. `request_id` is the same whenever the
-    same run asks again: providers that know idempotency keys take it as one.
+    `timeout`: the seconds that are left for the whole answer with all tries. `request_id`: the same in each try of a
+    run; providers that support idempotency keys get it as one.
     """
 
     bot_name: str
@@ -30,18 +30,18 @@ class Prompt:
     timeout: float
     resources: dict[str, Any] = field(default_factory=dict)
     request_id: str = ""
-    #: The tenant: whose secrets may be used.
+    #: The tenant, whose secrets may be used.
     platform_id: str = DEFAULT_PLATFORM
     correlation_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """A whole reply; never the beginning of one that was cut off."""
+    """A whole reply, never a part of one that was cut off."""
 
     text: str
     usage: Usage | None = None
-    #: Whether the fallback gave it, because the first provider gave none.
+    #: Whether the fallback gave it, because the first AI core gave no answer.
     by_fallback: bool = False
 
 

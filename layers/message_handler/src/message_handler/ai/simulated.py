@@ -1,4 +1,4 @@
-"""An AI that quotes what it was asked: for trying out, for tests, and wherever no provider is configured."""
+"""An AI that quotes what it was asked: for first trials, for tests, and for bots without an AI core."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ _TICK_SECONDS = 0.1
 
 
 class SimulatedAI:
-    """Waits `delay_ms` ("800", or "400-1200" to draw from), then quotes each unanswered message on a line.
+    """Waits `delay_ms`, then quotes each unanswered message on a line of its own.
 
-    A message with ``[fail]`` makes the call fail; ``[slow:SECONDS]`` makes it take that long.
+    `delay_ms` is a number, or a range such as "400-1200" to draw from. A message with ``[fail]`` makes the call fail.
+    A message with ``[slow:SECONDS]`` makes it take that long.
     """
 
     def __init__(
@@ -37,11 +38,10 @@ class SimulatedAI:
         quotes = "\n".join(f"> {' '.join(message.content.splitlines())}" for message in prompt.messages)
         reply = f"[Simulated AI] {prompt.bot_name} answers {count} message{'s' * (count != 1)}:\n{quotes}"
         slow = [float(found) for message in prompt.messages for found in _SLOW.findall(message.content)]
-        # Nothing secret is drawn here.
         wait = max(slow) if slow else random.uniform(*self._delay)  # noqa: S311  # nosec B311  # no secret
         end = self._clock() + min(wait, prompt.timeout)
         while (left := end - self._clock()) > 0:
-            # As if it came word by word.
+            # The text grows over time, like that of a model.
             watch(reply[: int(len(reply) * max(0.0, 1 - left / wait))])
             self._sleep(min(_TICK_SECONDS, left))
         if wait > prompt.timeout:

@@ -1,10 +1,10 @@
-"""A call that blocks, in a thread of its own, so that its caller can look elsewhere and end it at any moment.
+"""A call that blocks runs in a thread of its own: its caller can look elsewhere meanwhile, and end it at any moment.
 
     caller   watch("") ─ watch("Drink") ─ watch raises ─ shuts the socket down ─ the exception passes on
     thread   connect ─── "Drink" ──────── waits for bytes ─────────────────────┴─ fails, closes, ends
 
-Closing a socket wakes nobody who reads from it, and a response's own lock is held by its reader: a shutdown does, and
-needs no lock.
+Closing a socket does not wake the thread that reads from it, and a response's own lock is held by that thread. A
+shutdown wakes it, and needs no lock.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from queue import Empty, SimpleQueue
 from message_handler.ai.failures import ProviderFailure
 from message_handler.ai.port import Watch
 
-#: The longest that the caller does not look elsewhere; Watch promises a quarter of a second.
+#: The longest time between two calls of a watch. Watch promises a quarter of a second.
 TICK_SECONDS = 0.2
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Seconds: to connect, to the first and between any two pieces of an answer, and for all of it."""
+    """Seconds: to connect, to wait for the first and for each further piece of an answer, and for all of it."""
 
     connect: float
     gap: float
@@ -34,37 +34,37 @@ class Limits:
 
     @staticmethod
     def of(total: float, left: float) -> Limits:
-        """The limits of one try with `left` of `total` seconds: one that hangs leaves time for another."""
+        """The limits of one try with `left` of `total` seconds. A try that hangs leaves time for another one."""
         return Limits(min(total / 6, left), min(total / 2, left), left)
 
 
-class Line:
-    """The connection of one call, for whoever has to cut it from another thread."""
+class Connection:
+    """The connection of one call, which another thread can cut."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._socket: socket.socket | None = None
         self._cut = False
 
-    def hold(self, connected: socket.socket) -> None:
-        """Remember the call's socket. Raises OSError if the call has been cut: nothing must be sent any more."""
+    def opened(self, connected: socket.socket) -> None:
+        """Remember the call's socket. Raises OSError if the call has been cut: nothing may be sent any more."""
         with self._lock:
             if self._cut:
                 raise ConnectionAbortedError("cut")
-            # A descriptor of our own: the call's may be closed, and its number used again, at any time.
+            # A descriptor of our own: the call may close its own at any time, and its number may be used again.
             self._socket = connected.dup()
 
     def cut(self) -> None:
-        """End the connection: whoever reads from it finds it closed."""
+        """End the connection: the thread that reads from it finds it closed."""
         with self._lock:
             self._cut = True
             if self._socket:
                 with suppress(OSError):  # the other side was faster
                     self._socket.shutdown(socket.SHUT_RDWR)
-        self.release()
+        self.forget()
 
-    def release(self) -> None:
-        """Forget the socket; the call closes its own."""
+    def forget(self) -> None:
+        """Close our descriptor. The call closes its own."""
         with self._lock:
             if self._socket:
                 self._socket.close()
@@ -76,29 +76,15 @@ class _Returned[R]:
     value: R
 
 
-def attend[R](produce: Callable[[Line], Generator[str, None, R]], watch: Watch, limits: Limits) -> R:
-    """What `produce` returns; what it yields are pieces of a text that `watch` is told, or "" for a sign of life.
+def attend[R](produce: Callable[[Connection], Generator[str, None, R]], watch: Watch, limits: Limits) -> R:
+    """Run `produce` in a thread, and return what it returns.
 
-    Whatever `watch` raises ends the call, as does a limit (ProviderFailure ai_timeout).
+    It yields the pieces of a text, or "" for a sign of life; `watch` is called with the text so far. An exception of
+    `watch` ends the call. So does a limit, as ProviderFailure ai_timeout.
     """
-    line = Line()
+    connection = Connection()
     pieces: SimpleQueue[str | _Returned[R] | BaseException] = SimpleQueue()
-
-    def run() -> None:
-        try:
-            generator = produce(line)
-            while True:
-                try:
-                    pieces.put(next(generator))
-                except StopIteration as end:
-                    pieces.put(_Returned(end.value))
-                    return
-        except BaseException as error:  # noqa: BLE001  it is the caller's
-            pieces.put(error)
-        finally:
-            line.release()
-
-    thread = threading.Thread(target=run, name="ai-call", daemon=True)
+    thread = threading.Thread(target=_run, args=(produce, connection, pieces), name="ai-call", daemon=True)
     text = ""
     end = time.monotonic() + limits.total
     due = time.monotonic() + limits.gap
@@ -120,5 +106,25 @@ def attend[R](produce: Callable[[Line], Generator[str, None, R]], watch: Watch, 
             text += piece
             due = time.monotonic() + limits.gap
     except BaseException:
-        line.cut()
+        connection.cut()
         raise
+
+
+def _run[R](
+    produce: Callable[[Connection], Generator[str, None, R]],
+    connection: Connection,
+    pieces: SimpleQueue[str | _Returned[R] | BaseException],
+) -> None:
+    """Put all that `produce` yields into `pieces`, then what it returns or raises."""
+    try:
+        generator = produce(connection)
+        while True:
+            try:
+                pieces.put(next(generator))
+            except StopIteration as end:
+                pieces.put(_Returned(end.value))
+                return
+    except BaseException as error:  # noqa: BLE001  the caller raises it
+        pieces.put(error)
+    finally:
+        connection.forget()
