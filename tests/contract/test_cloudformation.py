@@ -158,7 +158,7 @@ class TestFailing:
 
             answer = run(receiver, migrate, seconds=1)
             assert answer["Status"] == "FAILED"
-            assert "longer than the function may" in answer["Reason"]
+            assert "more time than the function has" in answer["Reason"]
 
     def test_a_table_that_is_in_the_way_is_told_at_once_and_leaves_nothing(
         self, receiver: Receiver, empty: str

@@ -252,7 +252,7 @@ SIGN_IN = (
         "no other user looks into its folder",
         "administration",
         f"{LOGIN}::TestLogin::test_only_this_user_can_read_what_is_kept",
-        (Removal("cli/sessions.py", "        self._folder.chmod(0o700)  # it may have been there\n"),),
+        (Removal("cli/sessions.py", "        self._folder.chmod(0o700)  # it may have been there, open to others\n"),),
     ),
     Guard(
         "a token is refreshed once",

@@ -293,7 +293,7 @@ class TestSigningIn:
 
     def test_who_is_not_signed_in_is_told_so(self, service: Service) -> None:
         operator = Operator(service.url)
-        assert "MESSAGE_HANDLER_TOKEN_URL is missing" in operator.fails(4, "locks", "list", **self.CREDENTIALS)
+        assert "MESSAGE_HANDLER_TOKEN_URL is not set" in operator.fails(4, "locks", "list", **self.CREDENTIALS)
         assert operator.fails(4, "locks", "list", MESSAGE_HANDLER_TOKEN=f"two\n{CANARY}").count(CANARY) == 0
         service.token_status = 400
         more = self.CREDENTIALS | {"MESSAGE_HANDLER_TOKEN_URL": service.url + "/token"}

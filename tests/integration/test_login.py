@@ -174,7 +174,7 @@ class TestLogin:
 
     def test_what_the_environment_holds_goes_before(self, person: Person) -> None:
         done = person.login(MESSAGE_HANDLER_TOKEN="another")
-        assert done.stderr.endswith("MESSAGE_HANDLER_TOKEN is set, and goes before: unset it\n")
+        assert done.stderr.endswith("MESSAGE_HANDLER_TOKEN is set and takes precedence over this session: unset it\n")
         done = person.run("status", MESSAGE_HANDLER_TOKEN="another")
         assert (done.returncode, done.stderr) == (4, "message-handler: 401 Unauthorized\n")
 
@@ -241,7 +241,7 @@ class TestWhatIsRefused:
 
     @pytest.mark.parametrize(
         ("refusal", "what"),
-        [("access_denied", "declined"), ("invalid_scope", "OperatorClientId"), (f"\x1b{CANARY}", "try again")],
+        [("access_denied", "access was denied"), ("invalid_scope", "OperatorClientId"), (f"\x1b{CANARY}", "try again")],
     )
     def test_who_is_not_let_in_is_told_what_to_do(self, person: Person, refusal: str, what: str) -> None:
         person.cognito.refusal = refusal
@@ -256,7 +256,7 @@ class TestWhatIsRefused:
         come_back(f"{person.cognito.callback_url}?code=stolen&state={state}")
         assert person.ends(process) == (
             4,
-            "message-handler: the sign-in is not valid any more: sign in again: message-handler login",
+            "message-handler: the session has ended: sign in again: message-handler login",
         )
 
     def test_a_server_that_fails(self, person: Person) -> None:
@@ -270,7 +270,7 @@ class TestWhatIsRefused:
         port = urlsplit(person.cognito.callback_url).port
         with socket.create_server(("127.0.0.1", port or 0)):
             line = told(4, person.login())
-        assert f"the port {port} is in use" in line
+        assert f"port {port} is in use" in line
         assert "--callback-url" in line
         assert person.cognito.authorized == []
 
@@ -285,7 +285,7 @@ class TestWhatIsRefused:
         impatient = "from message_handler.cli import login, main; login.PATIENCE = 0.5; raise SystemExit(main())"
         code, line = person.ends(person.begins(sys.executable, "-c", impatient))
         assert code == 4
-        assert "nobody came back within 0.5 seconds: try again" in line
+        assert "the browser did not come back within 0.5 seconds: try again" in line
 
     def test_an_interrupted_one_leaves_nothing(self, person: Person) -> None:
         process = person.begins()

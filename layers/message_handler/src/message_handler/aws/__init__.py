@@ -1,1 +1,1 @@
-"""What AWS itself asks of the functions, beside HTTP and queues."""
+"""Calls of the functions by AWS itself, besides HTTP and queues."""

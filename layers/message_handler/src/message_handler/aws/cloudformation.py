@@ -1,10 +1,10 @@
-"""Migrations as a stack asks for them: a custom resource of CloudFormation.
+"""Runs migrations for a stack: as a custom resource of CloudFormation.
 
-CloudFormation invokes the function and waits, for an hour, until its answer is put where the event says: so there is
-one before the function's time is up, whatever the database does. Creating and updating the resource migrates, deleting
-it leaves the database as it is.
+CloudFormation invokes the function, then waits up to an hour for an answer at the event's address. So the function
+answers before its own time is over, whatever the database does. Creating or updating the resource migrates. Deleting
+it leaves the database unchanged.
 
-The event and the answer are as in the AWS CloudFormation User Guide, "Custom resource request types".
+The AWS CloudFormation User Guide describes event and answer under "Custom resource request types".
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from message_handler.domain.errors import InvalidRequest, MessageHandlerError, U
 
 _log = logging.getLogger(__name__)
 
-#: What is left of the function's time for the answer.
+#: Seconds of the function's time that are kept for the answer.
 ANSWER_SECONDS = 12.0
-#: A database that is just being made is asked again so often.
+#: Seconds between two tries, while a new database is not up yet.
 PAUSE_SECONDS = 2.0
-#: Tries to put the answer, each with its own timeout, and the pause before the next.
+#: Tries to send the answer, and the timeout of each.
 TRIES = 3
 PUT_SECONDS = 3.0
-#: CloudFormation takes no more than 4 KiB in all.
+#: Characters. CloudFormation accepts an answer of 4 KiB at most.
 MAX_REASON = 1_000
-#: Where CloudFormation takes answers: at S3, in whatever region and partition.
+#: CloudFormation's addresses are those of S3, in any region and partition.
 _HOSTS = (".amazonaws.com", ".amazonaws.com.cn")
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def is_custom_resource(event: Mapping[str, Any]) -> bool:
-    """Whether an event is one of CloudFormation's."""
+    """Whether an event comes from CloudFormation."""
     return "RequestType" in event and "ResponseURL" in event
 
 
@@ -47,10 +47,10 @@ def run(
     remaining: Callable[[], float],
     allow_loopback: Callable[[], bool] = lambda: False,
 ) -> dict[str, Any]:
-    """Do what the event asks for, and put the answer where it says; returns the answer.
+    """Do what the event asks for, and send the answer to its address. Returns the answer.
 
-    `remaining`: seconds left of the function's time. Raises InvalidRequest for an address that is none of
-    CloudFormation's (nothing was done), or Unavailable if the answer could not be put: CloudFormation then goes on
+    `remaining`: the seconds that are left of the function's time. Raises InvalidRequest, before anything is done, if
+    the address is not CloudFormation's. Raises Unavailable if the answer could not be sent: CloudFormation goes on
     waiting.
     """
     url = _checked(event["ResponseURL"], allow_loopback=allow_loopback)
@@ -67,7 +67,7 @@ def run(
     answer = {
         "Status": status,
         "Reason": reason[:MAX_REASON],
-        # The same for as long as the resource lives: with another one CloudFormation would delete the first.
+        # The same for all of the resource's life: CloudFormation would delete the resource of another id.
         "PhysicalResourceId": event.get("PhysicalResourceId") or event["LogicalResourceId"],
         "StackId": event["StackId"],
         "RequestId": event["RequestId"],
@@ -79,7 +79,10 @@ def run(
 
 
 def _checked(url: Any, *, allow_loopback: Callable[[], bool]) -> str:
-    """The address, which is as secret as a password: whoever has it may answer. Raises InvalidRequest."""
+    """The address, if it is CloudFormation's. It is as secret as a password: it lets any caller answer.
+
+    Raises InvalidRequest.
+    """
     try:
         parts = urlsplit(str(url))
         host, port = parts.hostname or "", parts.port
@@ -88,12 +91,12 @@ def _checked(url: Any, *, allow_loopback: Callable[[], bool]) -> str:
     ours = parts.scheme == "https" and port in (None, 443) and host.endswith(_HOSTS) and parts.username is None
     local = parts.scheme in ("http", "https") and host in _LOOPBACK
     if not ours and not (local and allow_loopback()):
-        raise InvalidRequest("must be an address of CloudFormation's", field="ResponseURL")
+        raise InvalidRequest("must be an address of CloudFormation", field="ResponseURL")
     return str(url)
 
 
 def _in_time(migrate: Callable[[], list[str]], seconds: float) -> list[str] | str:
-    """What was applied, or why it wasn't: said after `seconds` at the latest, even if a server says nothing at all."""
+    """The applied migrations, or the reason of a failure. Returns within `seconds`, even if a server hangs."""
     outcomes: list[list[str] | str] = []
     until = time.monotonic() + seconds
     tried: list[str] = []
@@ -112,7 +115,7 @@ def _in_time(migrate: Callable[[], list[str]], seconds: float) -> list[str] | st
             except MessageHandlerError as error:
                 outcomes.append(str(error))
                 return
-            except Exception as error:  # noqa: BLE001  CloudFormation must be told; the text may quote what it must not
+            except Exception as error:  # noqa: BLE001  CloudFormation must get an answer; the error's text may quote data
                 outcomes.append(f"unexpected error: {type(error).__name__}")
                 return
 
@@ -124,29 +127,29 @@ def _in_time(migrate: Callable[[], list[str]], seconds: float) -> list[str] | st
     return (
         tried[-1]
         if tried
-        else "Postgres says nothing, or the migration takes longer than the function may: `make migrate`"
+        else "Postgres does not answer, or the migration needs more time than the function has: run `make migrate`"
     )
 
 
 def _put(url: str, body: bytes, remaining: Callable[[], float]) -> None:
-    import urllib3  # only deployments wait for it
+    import urllib3  # here, because only deployments need it
 
-    # An empty type is part of what the address was signed for.
+    # The address was signed for an empty content type.
     headers = {"Content-Type": "", "Content-Length": str(len(body))}
     with urllib3.PoolManager(retries=False, timeout=PUT_SECONDS) as pool:
         for number in range(TRIES):
             try:
                 status = pool.request("PUT", url, body=body, headers=headers, redirect=False).status
             except urllib3.exceptions.HTTPError as error:
-                # Its text quotes the address.
+                # The error's text quotes the address.
                 status, failure = 0, type(error).__name__
             else:
                 failure = f"HTTP {status}"
             if 200 <= status < 300:
                 return
-            _log.warning("CloudFormation's answer was not taken", extra={"error": failure, "try": number + 1})
+            _log.warning("CloudFormation did not accept the answer", extra={"error": failure, "try": number + 1})
             pause = 0.5 * 2.0**number
             if number + 1 == TRIES or remaining() < pause + PUT_SECONDS:
                 break
             time.sleep(pause)
-    raise Unavailable("the address for CloudFormation's answer")
+    raise Unavailable("CloudFormation's address for the answer")

@@ -1,6 +1,6 @@
-"""The command line of operators: what they do to a deployment, through its HTTP API.
+"""The operators' command line, which works through the HTTP API.
 
-It needs nothing but the API's address and a token, and knows nothing that the API doesn't say.
+It needs only the API's address and a token, and knows only what the API answers.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from message_handler.cli.parser import parse
 from message_handler.cli.tables import printable
 from message_handler.cli.verbs import Declined, NoTerminal
 
-#: The exit codes. What argparse refuses is a wrong usage too.
+#: The exit codes. argparse exits with USAGE too.
 REFUSED, USAGE, UNREACHABLE, NOT_SIGNED_IN, INTERRUPTED = 1, 2, 3, 4, 130
 
 
@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _failed(error, REFUSED)
     except (NoTerminal, ValueError, OSError) as error:
         if isinstance(error, BrokenPipeError):
-            # Whoever read it has enough. Python would complain once more when it closes the stream.
+            # The reader of the pipe has closed it. Python would report that again when it closes the stream.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
         return _failed(error, USAGE)

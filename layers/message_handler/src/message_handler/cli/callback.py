@@ -1,4 +1,4 @@
-"""The one request with which a browser comes back from signing in, at a port of this machine (RFC 8252, 7.3)."""
+"""Receives the browser's request after signing in, at a port of this machine (RFC 8252, 7.3)."""
 
 from __future__ import annotations
 
@@ -18,25 +18,27 @@ _PAGE = b"You may close this page.\n"
 
 
 class _Server(ThreadingTCPServer):
-    """Threads: browsers open connections ahead, on which nothing comes."""
+    """With a thread for each connection: browsers open some in advance and send nothing on them."""
 
     allow_reuse_address = True
     daemon_threads = True
 
     def handle_error(self, *_: Any) -> None:
-        """A browser that hangs up is told nothing, and nobody is told of it."""
+        """Stay silent when a browser closes its connection."""
 
 
 @contextmanager
 def waiting_at(callback_url: str) -> Iterator[Callable[[float], str]]:
-    """Listens, and gives the function that waits so many seconds for the first callback, and returns its query.
+    """Listen for callbacks. Yields a function that waits up to a number of seconds and returns the first one's query.
 
-    Raises ValueError for an address that is none of this machine's, NotSignedIn if the port is taken; what it gives
-    raises NotSignedIn if nobody comes.
+    Raises ValueError if the address is not on this machine, and NotSignedIn if the port is taken. The function raises
+    NotSignedIn if no callback comes in time.
     """
     parts = urlsplit(callback_url)
     if parts.scheme != "http" or parts.hostname not in ("localhost", "127.0.0.1") or not parts.port or parts.query:
-        raise ValueError("--callback-url must be http://localhost:PORT/…, as it stands in OperatorCallbackUrls")
+        raise ValueError(
+            "--callback-url must be http://localhost:PORT/…, exactly as in the parameter OperatorCallbackUrls"
+        )
     queries: SimpleQueue[str] = SimpleQueue()
 
     class Handler(BaseHTTPRequestHandler):
@@ -47,14 +49,14 @@ def waiting_at(callback_url: str) -> Iterator[Callable[[float], str]]:
             if path == (parts.path or "/"):
                 self._answer(200)
                 queries.put(query)
-            else:  # an icon
+            else:  # browsers also ask for an icon
                 self._answer(404)
 
         def send_error(self, code: int, *_: Any) -> None:
             self._answer(code)
 
         def _answer(self, status: int) -> None:
-            """Nothing of what was asked for: anybody may send a browser here."""
+            """The same page always, with nothing of the request in it: any web page may send a browser here."""
             self.send_response_only(status)
             self.send_header("Content-Type", "text/plain; charset=utf-8")
             self.send_header("Content-Length", str(len(_PAGE)))
@@ -64,24 +66,24 @@ def waiting_at(callback_url: str) -> Iterator[Callable[[float], str]]:
             self.wfile.write(_PAGE)
 
         def log_message(self, *_: Any) -> None:
-            """The code is in it."""
+            """Log nothing: the request holds the code."""
 
     def wait(seconds: float) -> str:
         try:
             return queries.get(timeout=seconds)
         except Empty:
             raise NotSignedIn(
-                f"nobody came back within {seconds:g} seconds: try again. If the browser showed an error, look at "
-                "--client-id, and at the stack's OperatorCallbackUrls"
+                f"the browser did not come back within {seconds:g} seconds: try again. If it showed an error, check "
+                "--client-id and the stack's parameter OperatorCallbackUrls"
             ) from None
 
     try:
         server = _Server(("127.0.0.1", parts.port), Handler)
     except OSError as error:
-        why = "is in use" if error.errno == errno.EADDRINUSE else "can't be had"
+        why = "is in use" if error.errno == errno.EADDRINUSE else "can't be opened"
         raise NotSignedIn(
-            f"the port {parts.port} {why}: end what listens there, or name another address of the stack's "
-            "OperatorCallbackUrls by --callback-url"
+            f"port {parts.port} {why}: stop the program that uses it, or name another address of the stack's "
+            "OperatorCallbackUrls with --callback-url"
         ) from None
     thread = threading.Thread(target=server.serve_forever, args=(0.1,), daemon=True)
     thread.start()

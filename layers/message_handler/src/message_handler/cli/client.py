@@ -1,4 +1,4 @@
-"""One call of the API, signed in."""
+"""Calls the API with a token."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ DEFAULT_URL = "http://127.0.0.1:3000"
 
 
 class ApiRefused(Exception):
-    """The API answered, and not with what was asked for."""
+    """The API refused the request, or the answer is not one of this API."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the API said: JSON, and the record's revision if it has one."""
+    """An answer of the API: JSON, and the record's revision if it has one."""
 
     status: int
     body: Any
@@ -29,11 +29,15 @@ class Answer:
 
 
 class Client:
-    """Calls the API at `url`. Tokens never come from arguments, which are shown to every user by `ps`.
+    """Calls the API at `url`. No token is ever a command-line argument, because `ps` shows those to every user.
 
-    `MESSAGE_HANDLER_TOKEN`; or `MESSAGE_HANDLER_CLIENT_ID`, `MESSAGE_HANDLER_CLIENT_SECRET` and
-    `MESSAGE_HANDLER_TOKEN_URL` for client credentials; or who has signed in, whose access token is refreshed once where
-    it has ended. Without any, no token is sent. Raises ValueError for an address that a token must not be sent to.
+    The token comes from the first of these that is there:
+
+    - `MESSAGE_HANDLER_TOKEN`
+    - client credentials: `MESSAGE_HANDLER_CLIENT_ID`, `MESSAGE_HANDLER_CLIENT_SECRET`, `MESSAGE_HANDLER_TOKEN_URL`
+    - the session of `message-handler login`, whose access token is refreshed once if it has expired
+
+    Without any of them no token is sent. Raises ValueError if `url` is an address that a token must not be sent to.
     """
 
     def __init__(self, url: str, environment: Mapping[str, str], *, platform_id: str | None = None) -> None:
@@ -56,33 +60,33 @@ class Client:
         accept: tuple[int, ...] = (),
         signed_in: bool = True,
     ) -> Answer:
-        """Call a route, each part of its path as it is. Statuses from 400 on raise, unless they are in `accept`."""
-        asked = {name: value for name, value in (query or {}).items() if value is not None}
+        """Call a route; each part of its path is escaped. Statuses of 400 and above raise, unless `accept` has them."""
+        parameters = {name: value for name, value in (query or {}).items() if value is not None}
         url = f"{self.url}/{'/'.join(quote(part, safe='') for part in path)}" + (
-            f"?{urlencode(asked)}" if asked else ""
+            f"?{urlencode(parameters)}" if parameters else ""
         )
         content = None if body is None else json.dumps(body).encode()
-        about = {"Accept": "application/json", "Content-Type": "application/json"} | dict(headers or {})
+        own = {"Accept": "application/json", "Content-Type": "application/json"} | dict(headers or {})
         if self._platform_id:
-            about["X-Platform-Id"] = self._platform_id
+            own["X-Platform-Id"] = self._platform_id
         token = self._token() if signed_in else {}
-        response = self.connection.request(method, url, body=content, headers=about | token)
+        response = self.connection.request(method, url, body=content, headers=own | token)
         if response.status == 401 and self._session is not None and not self._is_refreshed:
             token = self._refreshed()
-            response = self.connection.request(method, url, body=content, headers=about | token)
+            response = self.connection.request(method, url, body=content, headers=own | token)
         answer = Answer(response.status, json_of(response), response.headers.get("ETag"))
         if response.status == 401:
-            raise NotSignedIn(_told(answer) + self._advice(token))
+            raise NotSignedIn(_in_one_line(answer) + self._advice(token))
         if response.status >= 400 and response.status not in accept:
-            raise ApiRefused(_told(answer))
+            raise ApiRefused(_in_one_line(answer))
         if not isinstance(answer.body, dict):
-            raise ApiRefused("what answers there is no MessageHandler: look at --url")
+            raise ApiRefused("this address is not a MessageHandler: check --url")
         return answer
 
     def _token(self) -> dict[str, str]:
         if token := self._environment.get("MESSAGE_HANDLER_TOKEN"):
             return _bearer(token)
-        # Either belongs to nothing else: who forgot the other isn't somebody else meanwhile.
+        # One of these alone is a mistake. Report it rather than silently act as the person who has signed in.
         if any(self._environment.get(f"MESSAGE_HANDLER_{name}") for name in ("CLIENT_SECRET", "TOKEN_URL")):
             return _bearer(tokens.for_secret(self.connection, self._environment))
         self._session = self.kept.read()
@@ -105,12 +109,12 @@ class Client:
 
 def _bearer(token: str) -> dict[str, str]:
     if not (token.isascii() and token.isprintable() and " " not in token):
-        raise NotSignedIn("the token is none: MESSAGE_HANDLER_TOKEN holds one line of ASCII")
+        raise NotSignedIn("this is not a token: MESSAGE_HANDLER_TOKEN must be one line of ASCII without spaces")
     return {"Authorization": f"Bearer {token}"}
 
 
-def _told(answer: Answer) -> str:
+def _in_one_line(answer: Answer) -> str:
     """A problem (RFC 9457) in one line."""
     body = answer.body if isinstance(answer.body, dict) else {}
-    about = [str(body[name]) for name in ("title", "detail") if body.get(name)]
-    return " ".join([str(answer.status), ": ".join(about or [str(body.get("message", ""))])]).strip()
+    texts = [str(body[name]) for name in ("title", "detail") if body.get(name)]
+    return " ".join([str(answer.status), ": ".join(texts or [str(body.get("message", ""))])]).strip()

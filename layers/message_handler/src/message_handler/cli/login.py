@@ -1,4 +1,4 @@
-"""Signing in as a person: authorization code with PKCE, in a browser (RFC 7636, RFC 8252)."""
+"""Signs a person in with a browser: authorization code with PKCE (RFC 7636, RFC 8252)."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ from message_handler.cli.verbs import show
 
 CALLBACK_URL = "http://localhost:8976/callback"
 SCOPES = "openid message-handler/admin message-handler/messages"
-#: Seconds: a password, and a code from a telephone.
+#: Seconds to sign in: to type a password, and a code from a telephone.
 PATIENCE = 180
 
-#: What a server may say that lets nobody in (RFC 6749, 4.1.2.1), and what to do. Its own words stay where they are.
+#: A server's error codes (RFC 6749, 4.1.2.1), and what to do. The server's own text is not shown.
 _REFUSALS = {
-    "access_denied": "it was declined, or you may not: try again, or ask who looks after the user pool",
-    "invalid_scope": "the client may not ask for these scopes: look at --client-id, it is the output OperatorClientId",
-    "unauthorized_client": "the client may not sign people in: look at --client-id, it is the output OperatorClientId",
+    "access_denied": "access was denied: try again, or ask the administrator of the user pool",
+    "invalid_scope": "this client may not use these scopes: check --client-id, the stack's output OperatorClientId",
+    "unauthorized_client": "this client may not sign people in: check --client-id, the stack's output OperatorClientId",
     "server_error": "the server failed: try again",
     "temporarily_unavailable": "the server is busy: try again",
 }
 
 
 def log_in(client: Client, options: Namespace) -> None:
-    """Let a browser sign in, and keep what it brings back for the next commands at this API."""
-    sign_in_url, client_id = _where(client, options)
-    client.kept.prepare()  # else all of it is in vain
+    """Sign in with a browser, and keep the session for the next commands at this API."""
+    sign_in_url, client_id = _server_and_client(client, options)
+    client.kept.prepare()  # first: without a place to keep the session, signing in is useless
     verifier, state = secrets.token_urlsafe(48), secrets.token_urlsafe(32)
-    asked = {
+    parameters = {
         "response_type": "code",
         "client_id": client_id,
         "redirect_uri": options.callback_url,
@@ -48,12 +48,12 @@ def log_in(client: Client, options: Namespace) -> None:
         "code_challenge": urlsafe_b64encode(sha256(verifier.encode()).digest()).rstrip(b"=").decode(),
         "code_challenge_method": "S256",
     }
-    address = f"{sign_in_url}?{urlencode(asked, quote_via=quote)}"
+    address = f"{sign_in_url}?{urlencode(parameters, quote_via=quote)}"
     with waiting_at(options.callback_url) as wait:
         sys.stderr.write(f"sign in at this address:\n{address}\n")
         sys.stderr.flush()
         if not options.no_browser:
-            # Some browsers only come back when they are closed.
+            # In a thread, because with some browsers the call returns only when they are closed.
             threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
         code = _code(wait(PATIENCE), state)
     session = tokens.for_code(
@@ -63,28 +63,30 @@ def log_in(client: Client, options: Namespace) -> None:
     show(options, Answer(200, {"signed_in": True, "url": client.url}), f"signed in at {client.url}")
     for name in ("MESSAGE_HANDLER_TOKEN", "MESSAGE_HANDLER_CLIENT_SECRET", "MESSAGE_HANDLER_TOKEN_URL"):
         if os.environ.get(name):
-            sys.stderr.write(f"{name} is set, and goes before: unset it\n")
+            sys.stderr.write(f"{name} is set and takes precedence over this session: unset it\n")
 
 
 def log_out(client: Client, options: Namespace) -> None:
-    """Forget the session, whoever answers, and end it where its server does."""
+    """Delete the session here in any case, and end it at the server if that can be reached."""
     session = client.kept.read()
     client.kept.delete()
     if session is not None and not tokens.revoke(client.connection, session):
-        sys.stderr.write("the server did not end the session: what was given ends by itself, within 12 hours\n")
+        sys.stderr.write("the server did not end the session: its tokens expire by themselves, within 12 hours\n")
     show(options, Answer(200, {"signed_in": False, "url": client.url}), f"not signed in at {client.url}")
 
 
-def _where(client: Client, options: Namespace) -> tuple[str, str]:
-    """The address to sign in at and the client: as named, or as the last time."""
+def _server_and_client(client: Client, options: Namespace) -> tuple[str, str]:
+    """The address to sign in at, and the client id: from options or environment, else those of the last session."""
     if client.url == DEFAULT_URL:
-        raise ValueError("name the API by --url or MESSAGE_HANDLER_URL: it is the stack's output ApiUrl")
+        raise ValueError("name the API with --url or MESSAGE_HANDLER_URL: it is the stack's output ApiUrl")
     last = client.kept.read()
-    of_secret = os.environ.get("MESSAGE_HANDLER_CLIENT_SECRET")  # then it is a platform's client
+    has_secret = os.environ.get(
+        "MESSAGE_HANDLER_CLIENT_SECRET"
+    )  # then MESSAGE_HANDLER_CLIENT_ID is a platform's client
     sign_in_url = options.sign_in_url or os.environ.get("MESSAGE_HANDLER_SIGN_IN_URL") or (last and last.sign_in_url)
     client_id = (
         options.client_id
-        or (not of_secret and os.environ.get("MESSAGE_HANDLER_CLIENT_ID"))
+        or (not has_secret and os.environ.get("MESSAGE_HANDLER_CLIENT_ID"))
         or (last and last.client_id)
     )
     if not sign_in_url:
@@ -98,12 +100,12 @@ def _where(client: Client, options: Namespace) -> tuple[str, str]:
 
 
 def _code(query: str, state: str) -> str:
-    """The code of a callback. First its state: only who has our address knows it (RFC 6749, 10.12)."""
+    """The code of a callback. Its state is checked first: it proves that we began this sign-in (RFC 6749, 10.12)."""
     found = parse_qs(query)
     if not hmac.compare_digest(found.get("state", [""])[0].encode(), state.encode()):
-        raise NotSignedIn("what came back belongs to another sign-in: close other tabs, and try again")
+        raise NotSignedIn("the browser's answer belongs to another sign-in: close other tabs and try again")
     if "error" in found:
-        raise NotSignedIn(_REFUSALS.get(found["error"][0], "the server did not let you in: try again"))
+        raise NotSignedIn(_REFUSALS.get(found["error"][0], "the server refused to sign you in: try again"))
     if "code" not in found:
-        raise NotSignedIn("no code came back: try again")
+        raise NotSignedIn("the server sent no code: try again")
     return found["code"][0]

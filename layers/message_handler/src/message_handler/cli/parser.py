@@ -1,4 +1,4 @@
-"""What the command line understands: nouns, verbs, and their help."""
+"""The commands: nouns, verbs, options and their help."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from message_handler.cli.client import DEFAULT_URL
 from message_handler.cli.verbs import Verb
 
 _ABOUT = """\
-sign in by `message-handler login`, or by the environment (arguments are shown to every user of a machine):
+sign in with `message-handler login`, or set in the environment (other users of a machine can see arguments):
   MESSAGE_HANDLER_TOKEN           an access token, or
   MESSAGE_HANDLER_CLIENT_ID, MESSAGE_HANDLER_CLIENT_SECRET, MESSAGE_HANDLER_TOKEN_URL
                                   for client credentials
 
 exit codes:
   0  done            3  the API can't be reached
-  1  refused, failed, or `status` found it unhealthy
+  1  refused or failed, or `status` says unhealthy
   2  wrong usage     4  not signed in
 
 examples:
@@ -30,22 +30,22 @@ examples:
 """
 _CONVERSATION = ("conversation_id", {"help": "the platform's id of the conversation"})
 _JOB = ("job_id", {"help": "the job's id"})
-_YES = ("--yes", {"action": "store_true", "help": "don't ask"})
+_YES = ("--yes", {"action": "store_true", "help": "do not ask for confirmation"})
 _PAGE: tuple[tuple[str, dict[str, Any]], ...] = (
-    ("--limit", {"type": int, "metavar": "N", "help": "so many at most, 1 to 100 (default 50)"}),
-    ("--next", {"metavar": "CURSOR", "help": "the next page, as the one before named it"}),
+    ("--limit", {"type": int, "metavar": "N", "help": "the most entries to show, 1 to 100 (default 50)"}),
+    ("--next", {"metavar": "CURSOR", "help": "show the page after this cursor, which the previous page printed"}),
 )
-_IF_MATCH = ("--if-match", {"type": int, "metavar": "REVISION", "help": "only if it is still at this revision"})
+_IF_MATCH = ("--if-match", {"type": int, "metavar": "REVISION", "help": "only if the record still has this revision"})
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """The command, with its `run`. Exits with 2, and says why, where it is none."""
+    """The options of a command; `run` is its function. A wrong command exits with 2 and says why."""
     common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--url", default=argparse.SUPPRESS, help=f"the API (MESSAGE_HANDLER_URL, else {DEFAULT_URL})")
-    common.add_argument("--platform", default=argparse.SUPPRESS, help="the tenant, for who may act in several")
     common.add_argument(
-        "--json", action="store_true", default=argparse.SUPPRESS, help="for machines: what the API says"
+        "--url", default=argparse.SUPPRESS, help=f"the API's address (default: MESSAGE_HANDLER_URL, else {DEFAULT_URL})"
     )
+    common.add_argument("--platform", default=argparse.SUPPRESS, help="the tenant, if your token holds several")
+    common.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print the API's answer as JSON")
     parser = argparse.ArgumentParser(
         prog="message-handler",
         description="Administer a MessageHandler.",
@@ -55,25 +55,32 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     )
     nouns = _Nouns(parser.add_subparsers(metavar="COMMAND", required=True), common)
     _login(nouns)
-    nouns.verb("status", verbs.status, "how each part is; exits with 1 if patients wait in vain", "status --json")
-    nouns.verb("health", verbs.health, "whether messages are taken; needs no token", "health")
-    _locks(nouns.noun("locks", "conversations that are being answered, or wait"))
-    _jobs(nouns.noun("jobs", "answers in the making, and how they ended"))
-    _dead_letters(nouns.noun("dead-letters", "deliveries that were given up"))
+    nouns.verb(
+        "status", verbs.status, "show the state of the service; exits with 1 if it is unhealthy", "status --json"
+    )
+    nouns.verb("health", verbs.health, "say whether messages are accepted; needs no token", "health")
+    _locks(nouns.noun("locks", "the locks of conversations that wait or are being answered"))
+    _jobs(nouns.noun("jobs", "the jobs that answer messages"))
+    _dead_letters(nouns.noun("dead-letters", "webhook deliveries that were given up"))
     for noun, what in (
-        ("bots", "who answers patients"),
+        ("bots", "the bots that answer patients"),
         ("core-ai", "the AI cores that bots answer with"),
-        ("platforms", "tenants"),
+        ("platforms", "the tenant's platform"),
     ):
         _records(nouns.noun(noun, what), noun)
-    _conversations(nouns.noun("conversations", "what patients and bots said"))
+    _conversations(nouns.noun("conversations", "the conversations of patients"))
     to = ("to", {"choices": ("human", "bot"), "help": "who answers from now on"})
     nouns.verb(
-        "handoff", verbs.hand_off, "let a human answer, or the bot again", "handoff c-1 human", _CONVERSATION, to
+        "handoff",
+        verbs.hand_off,
+        "hand a conversation to a human, or back to the bot",
+        "handoff c-1 human",
+        _CONVERSATION,
+        to,
     )
-    audit = nouns.noun("audit", "who did what")
-    kind = ("--kind", {"help": "bots, core_ai, platforms, locks, jobs, dead_letters or conversations"})
-    audit.verb("list", verbs.list_audit, "the newest first", "audit list --kind bots", kind, *_PAGE)
+    audit = nouns.noun("audit", "the record of who did what")
+    kind = ("--kind", {"help": "only this kind: bots, core_ai, platforms, locks, jobs, dead_letters or conversations"})
+    audit.verb("list", verbs.list_audit, "list the entries, newest first", "audit list --kind bots", kind, *_PAGE)
     options = parser.parse_args(arguments)
     options.url = getattr(options, "url", os.environ.get("MESSAGE_HANDLER_URL") or DEFAULT_URL)
     options.platform, options.json = getattr(options, "platform", None), getattr(options, "json", False)
@@ -88,99 +95,136 @@ def _login(nouns: _Nouns) -> None:
         "login --url https://….amazonaws.com/v1 --client-id 4fqp… \\\n"
         "      --sign-in-url https://….amazoncognito.com/oauth2/authorize",
         ("--sign-in-url", {"metavar": "URL", "help": "the stack's output SignInUrl (MESSAGE_HANDLER_SIGN_IN_URL)"}),
-        ("--client-id", {"metavar": "ID", "help": "its OperatorClientId (MESSAGE_HANDLER_CLIENT_ID without a secret)"}),
+        ("--client-id", {"metavar": "ID", "help": "its output OperatorClientId (MESSAGE_HANDLER_CLIENT_ID)"}),
         (
             "--callback-url",
             {
                 "metavar": "URL",
                 "default": login.CALLBACK_URL,
-                "help": f"one of its OperatorCallbackUrls (default {login.CALLBACK_URL})",
+                "help": f"one of its parameter OperatorCallbackUrls (default {login.CALLBACK_URL})",
             },
         ),
         ("--no-browser", {"action": "store_true", "help": "only print the address to sign in at"}),
     )
-    nouns.verb("logout", login.log_out, "forget who signed in at this API, and end it there", "logout")
+    nouns.verb("logout", login.log_out, "end the session at this API and delete it here", "logout")
 
 
 def _locks(locks: _Nouns) -> None:
-    hours = ("--max-age-hours", {"type": float, "default": 24.0, "metavar": "H", "help": "(default 24)"})
-    locks.verb("list", verbs.list_locks, "the oldest first", "locks list")
-    locks.verb("show", verbs.show_lock, "one conversation's", "locks show c-1", _CONVERSATION)
+    hours = ("--max-age-hours", {"type": float, "default": 24.0, "metavar": "H", "help": "in hours (default 24)"})
+    locks.verb("list", verbs.list_locks, "list the locks, oldest first", "locks list")
+    locks.verb("show", verbs.show_lock, "show a conversation's lock", "locks show c-1", _CONVERSATION)
     locks.verb(
-        "release", verbs.release_lock, "let another worker answer", "locks release c-1 --yes", _CONVERSATION, _YES
+        "release",
+        verbs.release_lock,
+        "release a lock, so that another worker answers",
+        "locks release c-1 --yes",
+        _CONVERSATION,
+        _YES,
     )
-    locks.verb("cleanup", verbs.clean_up_locks, "free old ones", "locks cleanup --max-age-hours 1 --yes", hours, _YES)
+    locks.verb(
+        "cleanup", verbs.clean_up_locks, "release old locks", "locks cleanup --max-age-hours 1 --yes", hours, _YES
+    )
 
 
 def _jobs(jobs: _Nouns) -> None:
-    status = ("--status", {"choices": ("processing", "completed", "failed", "cancelled"), "help": "only these"})
-    conversation = ("--conversation", {"metavar": "ID", "help": "only this conversation's"})
-    jobs.verb("list", verbs.list_jobs, "the newest first", "jobs list --status failed", status, conversation, *_PAGE)
-    jobs.verb("show", verbs.show_job, "status and reply", "jobs show 361f1a3a-0dbe-8854-9d6e-3cf972894b32", _JOB)
+    status = (
+        "--status",
+        {"choices": ("processing", "completed", "failed", "cancelled"), "help": "only jobs with this status"},
+    )
+    conversation = ("--conversation", {"metavar": "ID", "help": "only jobs of this conversation"})
+    jobs.verb(
+        "list",
+        verbs.list_jobs,
+        "list the jobs, newest first",
+        "jobs list --status failed",
+        status,
+        conversation,
+        *_PAGE,
+    )
+    jobs.verb(
+        "show", verbs.show_job, "show a job's status and reply", "jobs show 361f1a3a-0dbe-8854-9d6e-3cf972894b32", _JOB
+    )
     jobs.verb(
         "retry",
         verbs.retry_job,
-        "let another job answer what a failed one did not",
+        "let a new job answer the messages of a failed one",
         "jobs retry 361f1a3a-0dbe-8854-9d6e-3cf972894b32",
         _JOB,
     )
     jobs.verb(
-        "cancel", verbs.cancel_job, "stop one", "jobs cancel 361f1a3a-0dbe-8854-9d6e-3cf972894b32 --yes", _JOB, _YES
+        "cancel",
+        verbs.cancel_job,
+        "cancel a job: its messages get no answer",
+        "jobs cancel 361f1a3a-0dbe-8854-9d6e-3cf972894b32 --yes",
+        _JOB,
+        _YES,
     )
 
 
 def _dead_letters(letters: _Nouns) -> None:
-    letters.verb("list", verbs.list_dead_letters, "without any text", "dead-letters list")
-    letters.verb("redrive", verbs.redrive_dead_letters, "try them for another day", "dead-letters redrive --yes", _YES)
+    letters.verb("list", verbs.list_dead_letters, "list them, without the text of any message", "dead-letters list")
+    letters.verb(
+        "redrive", verbs.redrive_dead_letters, "try them again, for another day", "dead-letters redrive --yes", _YES
+    )
 
 
 def _records(records: _Nouns, noun: str) -> None:
     record = ("id", {"help": "the record's id"})
-    file = ("file", {"metavar": "FILE", "help": "the whole record as JSON; - is the standard input"})
-    new = ("--new", {"action": "store_true", "help": "only if there is none yet"})
-    records.verb("list", verbs.list_records, "all", f"{noun} list", noun=noun)
-    records.verb("show", verbs.show_record, "one, and its revision", f"{noun} show x --json", record, noun=noun)
+    file = ("file", {"metavar": "FILE", "help": "the whole record as JSON; - reads standard input"})
+    new = ("--new", {"action": "store_true", "help": "only if the record does not exist yet"})
+    records.verb("list", verbs.list_records, "list them", f"{noun} list", noun=noun)
+    records.verb("show", verbs.show_record, "show one with its revision", f"{noun} show x --json", record, noun=noun)
     records.verb(
         "put", verbs.put_record, "write one", f"{noun} put x x.json --new", record, file, new, _IF_MATCH, noun=noun
     )
     records.verb(
-        "edit", verbs.edit_record, "change one in $EDITOR, if nobody else does", f"{noun} edit x", record, noun=noun
+        "edit",
+        verbs.edit_record,
+        "change one in $EDITOR; refused if it was changed meanwhile",
+        f"{noun} edit x",
+        record,
+        noun=noun,
     )
     records.verb("delete", verbs.delete_record, "delete one", f"{noun} delete x", record, _YES, _IF_MATCH, noun=noun)
 
 
 def _conversations(conversations: _Nouns) -> None:
-    output = ("--output", {"metavar": "FILE", "help": "a new file, for nobody else's eyes; else the standard output"})
-    conversations.verb("show", verbs.show_conversation, "its turns", "conversations show c-1", _CONVERSATION)
+    output = ("--output", {"metavar": "FILE", "help": "a new file that only you can read (default: standard output)"})
+    conversations.verb("show", verbs.show_conversation, "show its turns", "conversations show c-1", _CONVERSATION)
     conversations.verb(
         "export",
         verbs.export_conversation,
-        "all that is kept of a patient, as JSON",
+        "print all that is stored about a conversation, as JSON",
         "conversations export c-1 --output c-1.json",
         _CONVERSATION,
         output,
     )
     conversations.verb(
-        "erase", verbs.erase_conversation, "for good, everywhere", "conversations erase c-1", _CONVERSATION, _YES
+        "erase",
+        verbs.erase_conversation,
+        "erase a conversation from every store, for good",
+        "conversations erase c-1",
+        _CONVERSATION,
+        _YES,
     )
 
 
 class _Nouns:
-    """Where commands are added, each with the options that all have, and an example."""
+    """Adds commands, each with the common options and an example."""
 
     def __init__(self, parsers: Any, common: argparse.ArgumentParser) -> None:
         self._parsers = parsers
         self._common = common
 
     def noun(self, name: str, about: str) -> _Nouns:
-        """A command of commands."""
+        """Add a command that has commands of its own."""
         parser = self._parsers.add_parser(name, help=about, description=f"{about[:1].upper()}{about[1:]}.")
         return _Nouns(parser.add_subparsers(metavar="COMMAND", required=True), self._common)
 
     def verb(
         self, name: str, run: Verb, about: str, example: str, *arguments: tuple[str, dict[str, Any]], **known: Any
     ) -> None:
-        """A command that does something."""
+        """Add a command that calls `run`."""
         parser = self._parsers.add_parser(
             name,
             help=about,

@@ -1,4 +1,4 @@
-"""Who is signed in, kept for the next command in a file that nobody else can read."""
+"""Keeps the session of a signed-in person for the next command, in a file that only this user can read."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from pathlib import Path
 
 SIGN_IN_AGAIN = "sign in again: message-handler login"
 
-#: A token that ends within so many seconds might not outlive the call.
+#: Seconds: a token that expires sooner might not outlive the call.
 _MARGIN = 30
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """What signing in gave, and where: `expires_at` in seconds since 1970, by this machine's clock."""
+    """The tokens, and the server that issued them. `expires_at`: seconds since 1970, by this machine's clock."""
 
     sign_in_url: str
     client_id: str
@@ -44,7 +44,7 @@ class Kept:
         return self._folder and self._folder / f"{sha256(self._url.encode()).hexdigest()}.json"
 
     def read(self) -> Session | None:
-        """The session. None if nobody has signed in, or where the file is none of ours."""
+        """The session; None if there is none, or if the file holds something else."""
         if self._file is None:
             return None
         try:
@@ -60,15 +60,15 @@ class Kept:
             return None
 
     def prepare(self) -> Path:
-        """Make the folder, and return the file's path. Raises ValueError without a home, and OSError."""
+        """Make the folder and return the file's path. Raises ValueError without a home directory, and OSError."""
         if self._folder is None or self._file is None:
-            raise ValueError("there is no home to keep the session in: set XDG_STATE_HOME")
+            raise ValueError("there is no home directory to keep the session in: set XDG_STATE_HOME")
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._folder.chmod(0o700)  # it may have been there
+        self._folder.chmod(0o700)  # it may have been there, open to others
         return self._file
 
     def write(self, session: Session) -> None:
-        """Keep it, whole or not at all. Raises as `prepare` does."""
+        """Write the file, all of it or nothing. Raises as `prepare` does."""
         kept = self.prepare()
         written = kept.with_suffix(f".{secrets.token_hex(8)}")
         try:
@@ -86,7 +86,7 @@ class Kept:
 
 def _folder(environment: Mapping[str, str]) -> Path | None:
     state = Path(environment.get("XDG_STATE_HOME", ""))
-    if not state.is_absolute():  # its specification ignores such
+    if not state.is_absolute():  # its specification says to ignore such a value
         try:
             state = Path.home() / ".local" / "state"
         except RuntimeError:  # a container's user may have none

@@ -1,4 +1,4 @@
-"""Answers as people read them: aligned columns, and where the terminal is too narrow, one line a field."""
+"""Shows answers to people: as aligned columns, or as one line for each field if the terminal is too narrow."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _TIME = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)(\.\d+)?Z")
 
 
 def printable(text: str) -> str:
-    """Without what a terminal would obey: names and errors come from elsewhere."""
+    """The text without control characters, which a terminal would obey: it comes from elsewhere."""
     return "".join(character if character.isprintable() else "�" for character in text)
 
 
 def cell(value: Any) -> str:
-    """A value as it stands in a table; times are UTC, to the second."""
+    """A value as a table shows it. Times are UTC, to the second."""
     if value is None:
         return "-"
     if isinstance(value, bool):
@@ -31,7 +31,7 @@ def cell(value: Any) -> str:
 
 
 def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
-    """The rows under their columns; blocks of one line a field where a row is wider than the terminal."""
+    """The rows under their column names. If a row is wider than the terminal, each is a block of lines instead."""
     if not rows:
         return "nothing"
     heads = [column.upper().replace("_", " ") for column in columns]
@@ -47,7 +47,7 @@ def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
 
 
 def fields(record: Mapping[str, Any], indent: str = "") -> str:
-    """A record, one line a field; what is inside it is indented."""
+    """A record with one line for each field. Records inside it are indented."""
     width = max((len(name) for name in record), default=0)
     lines = []
     for name, value in record.items():

@@ -1,4 +1,4 @@
-"""What each command does: calls the API, and prints what it said."""
+"""The functions of the commands. Each calls the API and prints its answer."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ _AUDIT_COLUMNS = ("id", "at", "actor", "action", "kind", "record_id")
 
 
 class Declined(Exception):
-    """Whoever was asked did not want it."""
+    """The operator declined, or changed nothing."""
 
 
 class NoTerminal(Exception):
-    """Nobody can be asked."""
+    """There is no terminal to ask the operator at."""
 
 
 def confirm(options: Namespace, what: str) -> None:
-    """Ask before something is done that can't be undone."""
+    """Ask before an action that can't be undone. Raises Declined or NoTerminal."""
     if options.yes:
         return
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise NoTerminal(f"{what}: there is no terminal to ask at; say --yes")
+        raise NoTerminal(f"{what}: there is no terminal to confirm this at; add --yes")
     sys.stderr.write(f"{printable(what)}? [y/N] ")
     sys.stderr.flush()
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
@@ -55,15 +55,15 @@ def say(text: str) -> None:
 
 
 def show(options: Namespace, answer: Answer, text: str | None = None) -> None:
-    """An answer, as JSON or for people."""
+    """Print an answer, as JSON or for people."""
     say(json.dumps(answer.body, ensure_ascii=False, indent=2) if options.json else text or fields(answer.body))
 
 
 def page(options: Namespace, answer: Answer, name: str, columns: Sequence[str]) -> None:
-    """A list, and how to go on where there is more."""
+    """Print a list, and how to get its next page."""
     show(options, answer, table(answer.body[name], columns))
     if not options.json and answer.body.get("next"):
-        sys.stderr.write(f"there are more: --next {printable(answer.body['next'])}\n")
+        sys.stderr.write(f"there is more: add --next {printable(answer.body['next'])}\n")
 
 
 def status(client: Client, options: Namespace) -> int:
@@ -90,12 +90,12 @@ def show_lock(client: Client, options: Namespace) -> None:
 
 
 def release_lock(client: Client, options: Namespace) -> None:
-    confirm(options, f"Release the lock of {options.conversation_id}, and let another worker answer")
+    confirm(options, f"Release the lock of {options.conversation_id}, so that another worker answers")
     show(options, client.call("DELETE", "admin", "locks", options.conversation_id))
 
 
 def clean_up_locks(client: Client, options: Namespace) -> None:
-    confirm(options, f"Free all locks that are older than {options.max_age_hours:g} hours")
+    confirm(options, f"Release all locks that are older than {options.max_age_hours:g} hours")
     body = {"max_age_hours": options.max_age_hours}
     show(options, client.call("POST", "admin", "locks", "cleanup", body=body))
 
@@ -122,7 +122,7 @@ def retry_job(client: Client, options: Namespace) -> None:
 
 
 def cancel_job(client: Client, options: Namespace) -> None:
-    confirm(options, f"Cancel the job {options.job_id}, and leave its messages unanswered")
+    confirm(options, f"Cancel the job {options.job_id} and leave its messages unanswered")
     show(options, client.call("DELETE", "jobs", options.job_id))
 
 
@@ -137,7 +137,7 @@ def list_dead_letters(client: Client, options: Namespace) -> None:
 
 
 def redrive_dead_letters(client: Client, options: Namespace) -> None:
-    confirm(options, "Try all deliveries that were given up for another day")
+    confirm(options, "Try all dead deliveries again, for another day")
     show(options, client.call("POST", "admin", "dead-letters", "redrive"))
 
 
@@ -161,20 +161,20 @@ def put_record(client: Client, options: Namespace) -> None:
 
 
 def delete_record(client: Client, options: Namespace) -> None:
-    confirm(options, f"Delete {options.id} of the {options.noun}")
+    confirm(options, f"Delete {options.id} from the {options.noun}")
     show(options, client.call("DELETE", "admin", options.noun, options.id, headers=_if_match(options)))
 
 
 def edit_record(client: Client, options: Namespace) -> None:
-    """Show a record in the user's editor, and write it back if nobody else has changed it meanwhile."""
+    """Open a record in the user's editor. It is written back only if it was not changed meanwhile."""
     answer = client.call("GET", "admin", options.noun, options.id)
     before = json.dumps(answer.body, ensure_ascii=False, indent=2) + "\n"
     editor = os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi"
-    with tempfile.TemporaryDirectory() as directory:  # nobody else may look into it
+    with tempfile.TemporaryDirectory() as directory:  # only this user can read it
         file = Path(directory) / f"{_ID_FIELDS[options.noun]}.json"
         file.write_text(before, encoding="utf-8")
         if subprocess.run([*shlex.split(editor), str(file)], check=False).returncode != 0:  # noqa: S603  the user's own
-            raise Declined("the editor failed: nothing was done")
+            raise Declined("the editor failed, nothing was done")
         after = file.read_text(encoding="utf-8")
     if after == before:
         raise Declined("nothing was changed")
@@ -186,7 +186,7 @@ def _record(text: str) -> Any:
     try:
         return json.loads(text)
     except ValueError:
-        # Not chained, and without its text: there may be a token in it.
+        # Not chained, and without the text, which may hold a token.
         raise ValueError("the record is not JSON") from None
 
 
@@ -205,7 +205,7 @@ def show_conversation(client: Client, options: Namespace) -> None:
 
 
 def export_conversation(client: Client, options: Namespace) -> None:
-    """Always JSON, and whole: it is for the patient, or for another system."""
+    """Print all pages as one JSON document, also without --json: it is for the patient, or for another system."""
     records: list[Any] = []
     query: dict[str, Any] = {}
     while True:
@@ -219,14 +219,14 @@ def export_conversation(client: Client, options: Namespace) -> None:
     if options.output is None:
         sys.stdout.write(text)
         return
-    # A patient's data: nobody else may read it, and nothing is overwritten.
+    # It is a patient's data: only this user can read the file, and no file is overwritten.
     file = os.open(options.output, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(file, "w", encoding="utf-8") as stream:
         stream.write(text)
 
 
 def erase_conversation(client: Client, options: Namespace) -> None:
-    confirm(options, f"Erase the conversation {options.conversation_id} everywhere, for good")
+    confirm(options, f"Erase the conversation {options.conversation_id} from every store, for good")
     show(options, client.call("DELETE", "admin", "conversations", options.conversation_id))
 
 
