@@ -372,7 +372,7 @@ def test_the_simulated_ai_may_be_the_fallback(server: Server) -> None:
     assert complete(record(server.url), record("simulated://")).text.startswith("[Simulated AI]")
 
 
-@pytest.mark.parametrize("url", ["ftp://example.com/", "openai", "", "anthropic://x"])
+@pytest.mark.parametrize("url", ["ftp://example.com/", "openai", "", "morse://x"])
 def test_an_endpoint_of_another_kind_is_not_supported_and_its_fallback_answers(url: str, other: Server) -> None:
     with pytest.raises(AIError) as failed:
         complete(record(url))

@@ -61,7 +61,7 @@ class TestRules:
         assert scheme in provider_of(core_ai).schemes
 
     def test_an_unknown_scheme_is_refused_with_the_known_ones(self) -> None:
-        refused = refusal(f"anthropic://{CANARY}")
+        refused = refusal(f"morse://{CANARY}")
         assert (refused.field, refused.detail) == (
             "api_endpoint",
             "must start with https://, bedrock:// or simulated://",
@@ -101,7 +101,7 @@ class TestStarts:
             ("https://ai.example/v1", "message_handler.ai.chat_completions"),
             ("bedrock://model", "message_handler.ai.bedrock"),
             ("simulated://", "message_handler.ai.simulated"),
-            ("anthropic://model", None),
+            ("morse://model", None),
         ],
     )
     def test_only_the_provider_that_is_used_is_loaded(self, endpoint: str, loaded: str | None) -> None:

@@ -58,7 +58,7 @@ export const KINDS = {
       text(
         "api_endpoint",
         "Endpoint",
-        "https:// and the whole address of chat completions, bedrock:// and a model, or simulated://",
+        "Its scheme chooses the provider, such as https:// and the whole address of chat completions, or bedrock:// and a model.",
       ),
       {
         name: "auth_token",
