@@ -85,10 +85,8 @@ class Story:
             save.wanted = ["version"]
             return save
         save.heartbeat_at = self.draw(st.sampled_from((None, None, fields.get("heartbeat_at", ""), "1.0")))
-        save.ids = self.draw(some_ids)
-        save.known = self.draw(st.integers(0, len(save.ids)))
-        save.names = [self.ended_id(key)] if self.draw(st.booleans()) else []
-        save.taken = self.draw(st.integers(0, len(save.names)))
+        save.unknown_ids, save.known_ids = self.parted(self.draw(some_ids))
+        save.unused_names, save.taken_names = self.parted([self.ended_id(key)] if self.draw(st.booleans()) else [])
         save.wanted = ["line", "text:1", "version"] if self.draw(st.booleans()) else []
         if self.draw(st.integers(0, 4)) == 0:
             save.jobs, save.unarchived, save.due_at = {}, [], "as it is"  # it only compares
@@ -110,6 +108,10 @@ class Story:
             save.due_at, save.ttl, save.line_jobs, save.waiting = None, self.draw(st.sampled_from((60.0, None))), (), ()
             save.ttl = save.ttl if version else 60.0
         return save
+
+    def parted(self, names: list[str]) -> tuple[list[str], list[str]]:
+        place = self.draw(st.integers(0, len(names)))
+        return names[:place], names[place:]
 
     def ended_id(self, key: ConversationKey) -> str:
         """The name of a job that may have ended; the first one lives in the line."""

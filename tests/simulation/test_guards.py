@@ -27,8 +27,8 @@ def comparison(patch: pytest.MonkeyPatch, compared: str) -> None:
     before = Save.is_allowed
 
     def is_allowed(save: Save, fields: dict[str, str], *found: Any) -> bool:
-        seen = fields.get(compared, "") if save.compared == compared else save.seen
-        return before(replace(save, seen=seen), fields, *found)
+        expected = fields.get(compared, "") if save.compared == compared else save.expected
+        return before(replace(save, expected=expected), fields, *found)
 
     patch.setattr(Save, "is_allowed", is_allowed)
 

@@ -1,1 +1,1 @@
-"""What the use cases ask of the outside: each port is a contract that its adapters keep."""
+"""The ports: for each thing that the use cases ask of the outside, the contract that its adapters keep."""

@@ -1,4 +1,4 @@
-"""The port of the archive, which knows what is settled and keeps conversations and jobs."""
+"""The port of the archive, which knows which messages are settled, and keeps conversations and jobs."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from message_handler.ports.audit import AuditEntry
 
 @dataclass(frozen=True, slots=True)
 class Minute:
-    """What came and went of a tenant's jobs in a minute that begins `at`, in Unix seconds.
+    """The numbers of a tenant's jobs that were created and that ended in one minute, which begins `at` (Unix seconds).
 
-    `median_seconds`, `p95_seconds`: from a job's beginning to its end, of those that were completed in it.
+    `median_seconds` and `p95_seconds` are the times from the creation to the end of the jobs that were completed in it.
     """
 
     at: int
@@ -31,21 +31,21 @@ class Minute:
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """That a job's end was committed. `delivers`: whether there is a delivery of it; None where that isn't known."""
+    """A job's end was committed. `delivers`: whether the outbox has a delivery of it; None if that is not known."""
 
     delivers: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Fence:
-    """Postgres' permission to run: the number that the commit is compared with, and what is left to answer.
+    """Postgres' permission to run a job: the number that the commit is compared with, and what is left to answer.
 
-    `settled` are those of the job's message ids that need no answer any more, with the job that settled each.
-    `number` is None if nothing may run under this job: it had ended, or it ends now because some of its
-    messages are settled; `ended` is then the job as archived, and `successor_id` names the job under which
-    the rest runs, if there is any. `turns` are the archived turns, oldest first. `waiting` are the open messages
-    that wait in the Postgres tier and aren't the job's. `parked`: a human answers the conversation, and the job's open
-    messages wait in Postgres now.
+    `number` is None if the job may not run: it had ended, or it ends now because some of its messages are settled.
+    Then `ended` is the job as archived. `successor_id` names the job under which the rest runs, if there is a rest.
+    `settled`: the ids of the job's messages that need no answer any more, each with the job that settled it.
+    `turns`: the archived turns, oldest first.
+    `waiting`: the open messages that wait in the Postgres tier and are not the job's.
+    `parked`: a human answers the conversation, and the job's open messages are parked now.
     """
 
     number: int | None
@@ -55,10 +55,10 @@ class Fence:
     successor_id: str | None = None
     waiting: tuple[Message, ...] = ()
     parked: bool = False
-    #: Set if a message of the job is void: the conversation was erased, and so is what was accepted until then (Unix
-    #: seconds). Nothing was noted.
+    #: Set if the conversation was erased and a message of the job is void. What was accepted until this time (Unix
+    #: seconds) is void, and the fence has noted nothing.
     erased_until: float | None = None
-    #: The bot that the conversation belongs to, where the archive says so.
+    #: The bot that the conversation belongs to, if the archive knows it.
     bot_id: str | None = None
 
 
@@ -71,7 +71,7 @@ class Settled(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Postgres' answer to a cancel: the job as it ended, and whether that kept any of its messages unanswered."""
+    """Postgres' answer to a cancel: the job as it ended, and whether any of its messages was cancelled."""
 
     job: Job
     cancelled: bool
@@ -79,7 +79,7 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Erased:
-    """What an erasure found in the archive: whether there was anything, and the ids of the jobs that were there."""
+    """What an erasure found in the archive: whether there was anything, and the ids of the conversation's jobs."""
 
     found: bool
     job_ids: tuple[str, ...] = ()
@@ -87,9 +87,10 @@ class Erased:
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """The archived side of a conversation; `turns` are (turn, created_at, job_id), oldest first.
+    """The archived side of a conversation.
 
-    `handed_off`: a human answers it. `parked` are the ids of the messages that wait until the bot does again.
+    `turns` are (turn, created_at in Unix seconds, job_id), oldest first. `handed_off`: a human answers it. `parked` are
+    the ids of the messages that wait until the bot answers again.
     """
 
     key: ConversationKey
@@ -99,89 +100,95 @@ class Conversation:
     parked: tuple[str, ...] = ()
 
 
-#: The clocks of hosts differ by less (seconds): what is accepted so soon after an erasure is void with it.
+#: The clocks of hosts differ by less than this (seconds). So what is accepted so soon after an erasure is void too.
 ERASURE_MARGIN = 5.0
-#: A human's turn as the archive knows it: new, so that the bot is silent from now on; or known already, and the human
-#: still answers, or has handed back.
+#: What the archive knew of a human's turn. `new`: it was not known, and the bot is silent from now on. `known`: it was,
+#: and the human still answers. `resumed`: it was known, and the bot answers again since.
 Noted = Literal["new", "known", "resumed"]
 
 
 class Archive(Protocol):
-    """Knows which messages are settled: the only truth. Keeps conversations, jobs and configuration."""
+    """Decides which messages are settled, and keeps conversations, jobs and configuration.
 
-    #: "none": no Postgres is configured; then nothing is archived, and nothing can be fenced.
+    Each method raises Unavailable if the archive is away.
+    """
+
+    #: "none": no Postgres is configured. Then nothing is archived, and runs have no fence.
     name: Literal["postgres", "memory", "none"]
 
     @property
     def away(self) -> bool:
-        """Whether it did not answer when it was last asked."""
+        """Whether the archive did not answer its last caller."""
 
     def ping(self) -> None: ...
 
     def migrate(self) -> list[str]:
-        """Bring the schema up to date; returns the names of the migrations applied."""
+        """Bring the schema up to date. Returns the names of the migrations that were applied."""
 
     def fence(self, job: Job, *, successor_id: str, turns: int, drain: bool = False) -> Fence:
-        """Permit a run: raise the fence and note the job's messages, unless it has ended or some are settled.
+        """Permit a run: raise the fence and note the job's messages. See step *fence* in docs/protocol.md.
 
-        The other jobs that its messages were promised lead to it from now on (see `supersede`).
+        The other jobs that its messages were promised lead to this job from now on (see `supersede`).
 
-        Otherwise the fence stays. If the job has not ended it does now, as cancelled. Where messages are
-        left, the end of its chain of successors is linked to `successor_id` (a name that was linked before
-        but never ran is used first), and the caller asks again for that job with the rest; where none is
-        left, to the job that settled the last one. `turns`: how many of the newest archived turns to return.
-        `drain`: return the open messages too that wait for this conversation in the Postgres tier.
+        No run is permitted, and the fence stays, in three cases:
 
-        While a human answers nothing is permitted: what is open of the job, and what was drained, is held. Nor is a job
-        with a message that was erased: nothing is noted then, and `erased_until` is set.
+        - The job has ended, or some of its messages are settled. Then the job ends, as cancelled unless it has ended.
+          If open messages are left, the end of its chain of successors is linked to `successor_id`, and the caller asks
+          again for that job. (A successor that was linked before and never ran is used first.) If none is left, the
+          chain is linked to the job that settled the last one.
+        - A human answers. Then the job's open messages, and those that were drained, are parked.
+        - A message of the job was erased. Then nothing is noted, and `erased_until` is set.
+
+        `turns`: how many of the newest archived turns to return. `drain`: also return the open messages that wait for
+        this conversation in the Postgres tier (counterexample 8).
         """
 
     def commit(self, job: Job, fence: int) -> Committed | None:
-        """Settle the job's messages and archive its end (status, reply or error and `finished_at` are filled in).
+        """Settle the job's messages and archive its end, in one transaction. `job` has its status, reply or error.
 
-        One transaction; None, and nothing changed, unless `fence` is the newest, all messages are unsettled
-        and the job has not ended. Committing the same end twice under one fence is committed.
+        Returns None, and nothing has changed, unless `fence` is the newest, all messages are unsettled and the job has
+        not ended (invariants 2 and 3). The same end may be committed again under the same fence: that succeeds.
         """
 
     def archive(self, job: Job) -> bool:
-        """Archive the end of a job that was decided while Postgres was away, and shut out the run that goes on.
+        """Archive a job's end that was decided while Postgres was away, and raise the fence, so that no run commits.
 
-        Settles those of its messages that are open. Where the job has ended already, or some of its messages
-        are settled, the first answer stays: what is open is settled under a successor with this job's end. False
-        if nothing was open: another answer came first, or this very end was archived before.
+        Its open messages are settled. If the job has ended already, or some of its messages are settled, the first
+        answer stays: the open messages are settled under a successor, which has this job's end. False if no message was
+        open: another answer came first, or this end was archived before.
         """
 
     def interrupt(self, job: Job) -> None:
-        """End a job that runs as cancelled and link it to the one that took its messages, its `superseded_by`.
+        """End an interrupted job as cancelled, and link it to the job that took its messages, its `superseded_by`.
 
-        Settles nothing. One that has ended already stays as it is.
+        No message is settled. A job that has ended already stays as it is.
         """
 
     def cancel(self, job: Job) -> Verdict:
-        """Settle those of the job's messages that are open as cancelled, and shut out the run that goes on.
+        """Settle the job's open messages as cancelled, and raise the fence, so that its run commits nothing.
 
-        The job ends as cancelled, or keeps the end that came first. Repeating it changes nothing.
+        The job ends as cancelled, or keeps the end that came first (invariant 10). Repeating it changes nothing.
         """
 
     def raise_fence(self, key: ConversationKey) -> None:
-        """Shut out whoever runs now."""
+        """Raise the fence, so that the current run of the conversation commits nothing."""
 
     def supersede(self, job: Job, successor_id: str) -> None:
-        """Link the end of the job's chain of successors to the job that settled a message promised to `job`.
+        """Link the end of the job's chain of successors to `successor_id`, which settled a message promised to `job`.
 
-        A link stays once it is written, and none is written that would lead in a circle: the chain then ends with
-        a copy of that job, which shows the same end under a name of its own. Jobs of the chain of which nothing is
-        open any more end as cancelled; a run that goes on for other messages is left alone.
+        A link never changes once it is written. A link that would close a circle is not written: the chain then ends
+        with a copy of the successor, which shows the same end under a name of its own. Jobs of the chain without open
+        messages end as cancelled. A run for other messages goes on.
         """
 
     def settled_by(self, key: ConversationKey, message_id: str) -> str | None:
-        """The job that settled a message; None while it is open."""
+        """The id of the job that settled a message; None while the message is open."""
 
     def settled(self, key: ConversationKey, message_ids: Sequence[str]) -> dict[str, Settled]:
-        """How those of these messages ended that are not open."""
+        """How each of these messages ended, by its id. Open messages are left out."""
 
     def unfinished(self, *, most: int) -> list[Job]:
-        """Jobs of all tenants that have not ended, although none of their messages is open."""
+        """Up to `most` jobs of all tenants that have not ended, although none of their messages is open."""
 
     def job(self, platform_id: str, job_id: str) -> Job | None: ...
 
@@ -194,86 +201,92 @@ class Archive(Protocol):
         behind: tuple[int, str] | None,
         most: int,
     ) -> list[Job]:
-        """A tenant's jobs without replies, the newest first: those of a status or a conversation, if one is named.
+        """Up to `most` of a tenant's jobs without their replies, newest first.
 
-        From `behind` a job on, which is named by its `created` and its id.
+        `status` and `conversation_id` select, unless they are None. `behind`: only jobs that follow the one with this
+        `created` and id in that order.
         """
 
     def last_end(self, platform_id: str) -> float | None:
-        """When the newest of the tenant's answered or failed jobs ended, in Unix seconds."""
+        """When the tenant's newest completed or failed job ended (Unix seconds); None if there is none."""
 
     def minutes(self, platform_id: str, *, since: float, until: float) -> list[Minute]:
-        """What came and went of the tenant's jobs between two times, in Unix seconds, oldest minute first.
+        """The numbers of the tenant's jobs in each minute between two times (Unix seconds), oldest first.
 
-        None for a minute in which nothing did. A job comes with its first run: what waits for one isn't here yet.
+        Minutes without a job are left out. The archive knows a job from its first run on, so waiting jobs do not count.
         """
 
     def reopen(self, job: Job, entry: AuditEntry) -> bool:
-        """Open the messages of a failed job again, and hold them for another; once: False if they were before.
+        """Open a failed job's messages again and park them for another job. False if that was done before.
 
-        One transaction, with `entry` in the audit. What the patient said in them leaves the archive, and comes back
-        with the answer. The job itself stays as it ended; what is held leads from it to the job that gets it. Raises
-        Conflict if it has not failed, or if what was said is not kept any more.
+        It is one transaction with `entry` in the audit. The messages' turns leave the archive and come back with the
+        answer. The job itself stays as it ended; later it leads to the job that answers. Raises Conflict if it has not
+        failed, or if the text of its messages is not kept any more.
         """
 
     def conversation(self, key: ConversationKey) -> Conversation | None: ...
 
     def bot_of(self, key: ConversationKey) -> str | None:
-        """The bot that a conversation belongs to; None while nothing was archived for it."""
+        """The bot that a conversation belongs to; None if nothing is archived for it."""
 
     def hand_off(self, key: ConversationKey, bot_id: str) -> None:
-        """Let a human answer: no run is permitted any more, and whoever runs now is shut out."""
+        """Let a human answer. No run is permitted from now on, and the current run commits nothing."""
 
     def note_sale(self, key: ConversationKey, bot_id: str, said: Sequence[Turn]) -> Noted:
-        """Hand off if a human has spoken: `said` are a request's turns after the bot's last, up to a human's newest.
+        """Hand the conversation off if a human has said something new.
 
-        Nothing is changed if that turn is known (by its id, without one by its content). Else what is new of `said` is
-        archived, and the patient's messages in it are settled, for a human has answered them.
+        `said` are the request's turns after the bot's last turn, up to the human's newest. If that newest turn is known
+        (by its id, or without one by its content), nothing changes. Else the new turns of `said` are archived, and the
+        patient's messages among them are settled, because a human has answered them.
         """
 
     def park(
         self, key: ConversationKey, messages: Sequence[Message], context: Sequence[Turn], resources: dict[str, Any]
     ) -> ParkResult | None:
-        """Keep messages, oldest first, until the bot answers again, each once; None if the bot does answer.
+        """Keep each of these messages, oldest first, until the bot answers again. None if the bot does answer.
 
-        Of what comes with an erasure, or right after it, all that no clock tells to be from before: a request brings it
-        now. It counts as accepted later.
+        A message is left out if it is older than an erasure by any host's clock. A message within the erasure's margin
+        is kept, because a request brings it now. It counts as accepted after the erasure.
         """
 
     def is_parked(self, key: ConversationKey, message_id: str) -> bool:
-        """Whether a message is kept here while a human answers: then no record need stand for it."""
+        """Whether a message is parked here while a human answers. Then it needs no record."""
 
     def resume(self, key: ConversationKey) -> bool:
-        """Let the bot answer again; False if nothing is known of the conversation."""
+        """Let the bot answer again. False if the archive does not know the conversation."""
 
     def parked(self, key: ConversationKey) -> ParkedMessages | None:
-        """What waits for the bot; None while a human answers."""
+        """The messages that wait for the bot; None while a human answers."""
 
     def unparked(self, key: ConversationKey, back: ParkedMessages, job_id: str) -> None:
-        """Keep what was handed back no longer, for a record brings it to this job; what it was promised leads there.
+        """Remove parked messages, because a record now brings them to the job `job_id`. Their promised jobs lead there.
 
-        Unless it was handed off again meanwhile: then it stays, for that record may have gone because it was held.
+        If the conversation was handed off again meanwhile, they stay. A worker may have deleted that record because its
+        message was parked.
         """
 
     def to_unpark(self) -> list[ConversationKey]:
-        """Conversations that the bot answers again, but of which something is still held."""
+        """The conversations that the bot answers again, but that still have parked messages."""
 
     def erase(self, key: ConversationKey, entry: AuditEntry | None = None) -> Erased:
-        """Delete all of a conversation, and void what was accepted for it until now, wherever that still is.
+        """Delete all of a conversation, and void every message accepted for it until now, wherever that still is.
 
-        `entry` tells the audit who asked. No run that goes on commits any more; a fence, a cancel, a hold, a link or an
-        archived end of what is void does nothing, and leaves nothing. (A cancel of what was accepted within the margin
-        is noted, without its text: somebody may ask for that job.)
+        `entry` tells the audit who asked. No current run commits from now on. A fence, a cancel, a park, a link or an
+        archived end of a void message changes nothing and leaves no trace. (One exception: the cancel of a message that
+        was accepted within the margin is noted, without its text, because a client may ask for that job.)
         """
 
     def erased(self, key: ConversationKey, accepted_at: float) -> float | None:
-        """If what was accepted for a conversation at that time is void: until when it is (both in Unix seconds)."""
+        """Until when messages of the conversation are void, if one accepted at `accepted_at` is. Both are Unix seconds.
+
+        None if it is not void.
+        """
 
     def configuration(self, platform_id: str, bot_id: str) -> dict[str, Any] | None:
-        """The bot's record with its `core_ai` and `platform` records inside; None if there is no such bot.
+        """The bot's record, with its `core_ai` and `platform` records inside; None if there is no such bot.
 
-        `core_ai` has the record of its `fallback` inside, or None. For the default bot, where only its platform is
-        there, the record has a `bot_id` of None and the platform's record.
+        `core_ai` has the record of its `fallback` inside, or None. If the default bot is asked for, and only its
+        platform has a record, the result has that record, and a `bot_id` of None.
         """
 
     def close(self) -> None: ...

@@ -1,4 +1,4 @@
-"""The port of the audit: what was done in each tenant, and by whom."""
+"""The port of the audit, which keeps what was done in each tenant, and by whom (invariant 14)."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from typing import Any, Protocol
 
 @dataclass(frozen=True, slots=True)
 class AuditEntry:
-    """What somebody did: `action` to the `record_id` of a `kind`. Records are without their secrets; no text.
+    """One thing that was done: `actor` did `action` to the record `record_id` of a `kind`.
 
-    `actor` says who, as its token does (`client:…`, `user:…`). `id` and `at` (Unix seconds) are the store's.
+    `actor` is named as its token does (`client:…`, `user:…`). `before` and `after` are the record without its secrets,
+    and have no patient's words. The store sets `id` and `at` (Unix seconds).
     """
 
     actor: str
@@ -24,10 +25,10 @@ class AuditEntry:
 
 
 class Audit(Protocol):
-    """What was done in each tenant, by whom. Nothing is ever changed in it."""
+    """Keeps what was done in each tenant, and by whom. Its entries never change."""
 
     def note(self, platform_id: str, entry: AuditEntry) -> None:
-        """Keep what is about to be done. Raises Unavailable: then it may not be done."""
+        """Keep an entry for what is about to be done. If this raises Unavailable, the caller may not do it."""
 
     def entries(self, platform_id: str, *, kind: str | None, before_id: int | None, most: int) -> list[AuditEntry]:
-        """The newest first; of one kind, if it is named, and from before an entry on."""
+        """Up to `most` entries, newest first: those of `kind`, unless it is None, with an id below `before_id`."""

@@ -1,4 +1,4 @@
-"""The port of the store that keeps what tenants configured."""
+"""The port of the store that keeps the tenants' configuration."""
 
 from __future__ import annotations
 
@@ -7,37 +7,37 @@ from typing import Any, Literal, Protocol
 
 from message_handler.ports.audit import AuditEntry
 
-#: What is configured, by the names of its tables.
+#: The kinds of configuration records, named as their tables.
 RecordKind = Literal["bots", "core_ai", "platforms"]
 
 
 class Records(Protocol):
-    """One tenant's configuration, within one transaction. Secrets are in it as they were written.
+    """One tenant's configuration, within one transaction. Its secrets are as they were written.
 
-    Each record has a `revision`, a number that goes up with each write.
+    Each record has a `revision`, a number that each write raises.
     """
 
     def all(self, kind: RecordKind) -> list[dict[str, Any]]:
-        """Ordered by their ids."""
+        """All records of a kind, ordered by their ids."""
 
     def get(self, kind: RecordKind, id_: str) -> dict[str, Any] | None: ...
 
     def put(self, kind: RecordKind, record: dict[str, Any]) -> bool:
-        """Write a whole record; whether it is a new one."""
+        """Write a whole record. Returns whether it is new."""
 
     def delete(self, kind: RecordKind, id_: str) -> None: ...
 
     def note(self, entry: AuditEntry) -> None:
-        """Put into the audit what is done in this transaction."""
+        """Add an entry to the audit, in this transaction."""
 
 
 class ConfigurationStore(Protocol):
-    """Keeps what tenants configured. Raises Unavailable where it is away."""
+    """Keeps the tenants' configuration. Each method raises Unavailable if the store is away."""
 
     def read[T](self, platform_id: str, look: Callable[[Records], T]) -> T: ...
 
     def change[T](self, platform_id: str, step: Callable[[Records], T]) -> T:
-        """Take a step alone with the tenant's configuration; one that raises has changed nothing.
+        """Take a step on the tenant's configuration, in a transaction that excludes other changes.
 
-        It may be taken twice, where a connection turns out to be dead.
+        A step that raises changes nothing. A step may run twice, if the first connection turns out to be dead.
         """

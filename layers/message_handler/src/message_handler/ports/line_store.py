@@ -1,4 +1,4 @@
-"""The port of the stores in which the tiers keep their lines."""
+"""The port of the stores in which tiers keep their lines."""
 
 from __future__ import annotations
 
@@ -9,84 +9,93 @@ from typing import Literal, Protocol
 from message_handler.domain.conversations import ConversationKey
 from message_handler.protocol.results import TierName
 
-#: The clocks of a process and of its store may differ by so much (seconds): far less than any deadline.
+#: A process's clock and its store's may differ by up to this (seconds), which is far less than any deadline.
 CLOCK_MARGIN = 0.25
-#: What of a conversation's ended messages is remembered: beyond it a duplicate costs a record, not an AI call.
+#: A store remembers the jobs of up to so many ended messages of a conversation. Beyond that, a duplicate costs a
+#: record, but no AI call.
 MOST_REMEMBERED = 2_000
 
 
 @dataclass(slots=True)
 class Save:
-    """What one save compares, what it writes if that is as it was seen, and what it brings.
+    """One save of a line: what it compares, what it writes if all of that is as expected, and what it reads.
 
-    It compares the field `compared` with `seen` ("" where it was absent), `heartbeat_at` where a step has looked at it,
-    and the time that the step was computed with. It also compares that nothing is remembered of the messages `ids`, but
-    of the last `known` of them, and that no job of the names `names` has ended, but of the last `taken` of them.
+    It compares the field `compared` with `expected` ("" if the field is absent); `heartbeat_at`, if a step depends on
+    it; and the time `now` (Unix seconds) that the step was computed with. Nothing may be remembered of the messages
+    `unknown_ids`, and no job may have ended under the names `unused_names`.
     """
 
     key: ConversationKey
-    seen: str
+    expected: str
     now: float
     compared: Literal["version", "holder"] = "version"
-    #: None: whatever it is.
+    #: None: it is not compared.
     heartbeat_at: str | None = None
-    #: Messages that the steps look up, and names of jobs.
-    ids: Sequence[str] = ()
-    known: int = 0
-    names: Sequence[str] = ()
-    taken: int = 0
+    #: The ids of messages and the names of jobs that the steps look up, as far as the process knows of them.
+    unknown_ids: Sequence[str] = ()
+    known_ids: Sequence[str] = ()
+    unused_names: Sequence[str] = ()
+    taken_names: Sequence[str] = ()
 
-    #: By name; None for one that goes. The new version is among them, unless nothing else changes.
+    #: The new texts, by their fields; None removes a field. The new version is among them, unless nothing changes.
     fields: dict[str, str | None] = field(default_factory=dict)
-    #: When the sweep should look at the line (Unix seconds); None where no job waits, "as it is" where that stays.
+    #: When the sweep should look at the line (Unix seconds). None: no job waits. "as it is": the time stays.
     due_at: float | Literal["as it is"] | None = None
-    #: The line is forgotten after so many seconds; None: when it would have been.
+    #: The line is forgotten after so many seconds. None: that time stays.
     ttl: float | None = None
-    #: What is remembered of messages, by their ids, for `remembered_ttl` seconds; None for what is forgotten.
+    #: What to remember of messages for `remembered_ttl` seconds, by their ids; None forgets a message.
     remembered: dict[str, str | None] = field(default_factory=dict)
     remembered_ttl: float = 0.0
-    #: Documents of jobs that ended, each for so many seconds; None for one that is in the line now.
+    #: By the job's id: the document of a job that ended, and its life in seconds; None for a job that is in the line.
     jobs: dict[str, tuple[str, float] | None] = field(default_factory=dict)
-    #: Those of `jobs` whose ends Postgres lacks: they are indexed.
+    #: Those of `jobs` whose ends Postgres lacks. They go into the index of unarchived ends.
     unarchived: Collection[str] = ()
-    #: The messages that wait, by their ids, and the line's jobs: for a store whose statements look for them.
+    #: The ids of the waiting messages and of the line's jobs, for a store whose statements look for them.
     waiting: tuple[str, ...] = ()
     line_jobs: tuple[str, ...] = ()
-    #: Forget the line, all that is remembered of it, and `jobs`.
+    #: Forget the line, everything that is remembered of it, and `jobs`.
     erases: bool = False
 
-    #: The fields that are wanted once it is saved.
+    #: The fields to read, as they are after the save.
     wanted: Sequence[str] = ()
 
+    @property
+    def ids(self) -> list[str]:
+        return [*self.unknown_ids, *self.known_ids]
+
+    @property
+    def names(self) -> list[str]:
+        return [*self.unused_names, *self.taken_names]
+
     def is_repeated(self, fields: dict[str, str]) -> bool:
-        """Whether it was saved before, and its answer was lost."""
+        """Whether this save was made before, and its answer was lost."""
         return "version" in self.fields and fields.get("version") == self.fields["version"]
 
     def is_allowed(
         self, fields: dict[str, str], remembered: Collection[str], taken: Collection[str], now: float
     ) -> bool:
-        """What a store compares: the line's fields, and what was looked up."""
+        """Whether everything is as expected: the line's fields, the store's time, and what was looked up."""
         return (
-            fields.get(self.compared, "") == self.seen  # guard: one atomic step, version and holder
+            fields.get(self.compared, "") == self.expected  # guard: one atomic step, version and holder
             and self.heartbeat_at in (None, fields.get("heartbeat_at", ""))  # guard: one atomic step, heartbeat
             and abs(now - self.now) <= CLOCK_MARGIN  # guard: one atomic step, clock
-            and set(remembered).isdisjoint(self.ids[: len(self.ids) - self.known])  # guard: one atomic step, ended
-            and set(taken).isdisjoint(self.names[: len(self.names) - self.taken])  # guard: one atomic step, names
+            and set(remembered).isdisjoint(self.unknown_ids)  # guard: one atomic step, ended
+            and set(taken).isdisjoint(self.unused_names)  # guard: one atomic step, names
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """The fields that were wanted."""
+    """A save succeeded. `fields` are the ones that it wanted."""
 
     fields: dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A line as it is at the server's time `now` (Unix seconds), where a save met another than it had seen.
+    """A save was refused, because something was not as expected: the line at the server's time `now` (Unix seconds).
 
-    `fields` are its structure; `remembered` and `taken` what there is of the save's `ids` and `names`.
+    `fields` are the line's structure. `remembered` and `taken` are what the store has of the save's `ids` and `names`.
     """
 
     fields: dict[str, str]
@@ -96,7 +105,10 @@ class Snapshot:
 
 
 class LineStore(Protocol):
-    """Keeps lines for a `LineTier`, whose they are: hashes of opaque texts, compared and set."""
+    """Keeps lines for a `LineTier`, as hashes of fields that the store compares and sets, but does not interpret.
+
+    Each method raises Unavailable if the store is away.
+    """
 
     name: TierName
 
@@ -104,31 +116,35 @@ class LineStore(Protocol):
         """Raises Unavailable if the store is away."""
 
     def save(self, saves: Sequence[Save]) -> list[Saved | Snapshot | Exception]:
-        """Take each save alone: all of it, or nothing where it met another line than it had seen.
+        """Make each save by itself: all of it, or nothing if something was not as expected.
 
-        Raises Unavailable where nobody knows of any of them; what went wrong with one is its answer.
+        The answers are in the order of the saves. An error of one save is its answer. Raises Unavailable if no save got
+        an answer; each of them may then have been made.
         """
 
     def read(self, keys: Sequence[ConversationKey], names: Sequence[str] | None = None) -> list[dict[str, str]]:
-        """The named fields of each line that are there, in one round trip; None for all of them."""
+        """The fields `names` of each line, as far as it has them, in one round trip; with None, all fields."""
 
     def remembered(self, key: ConversationKey, message_id: str | None = None) -> dict[str, str]:
-        """What is remembered of a message, or of all of the conversation's."""
+        """What is remembered of a message, or of all messages of the conversation, by their ids."""
 
     def find(self, job_id: str) -> ConversationKey | str | None:
-        """The conversation in whose line a job may be, or the document of how it ended."""
+        """The conversation in whose line the job may be, or the document of the job's end; None if it is unknown."""
 
     def archived(self, key: ConversationKey, job_id: str, document: str | None, seconds: float) -> None:
-        """Take a job out of the index of unarchived ends. With a `document`, replace its own, if it is still there."""
+        """Take a job out of the index of unarchived ends.
+
+        With a `document`, it replaces the one of the job's end, if that is still there, and lives for `seconds`.
+        """
 
     def unarchived(self) -> list[tuple[ConversationKey, str]]:
-        """What that index has, those of one conversation as they ended. Of many, a bounded part."""
+        """The entries of that index, a conversation's in the order of their ends. A bounded part, if there are many."""
 
     def live(self, platform_id: str) -> list[ConversationKey]:
         """The tenant's conversations in which a job waits."""
 
     def due(self, older_than: float) -> list[ConversationKey]:
-        """The conversations at which the sweep should look, and those whose lock is older than so many seconds."""
+        """The conversations at which the sweep should look, and those whose lock is older than `older_than` seconds."""
 
     def cached(self, name: str) -> str | None: ...
 

@@ -1,4 +1,4 @@
-"""The port of the outbox: what platforms are still to be told."""
+"""The port of the outbox, which keeps the webhook deliveries until they have arrived."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from message_handler.domain.jobs import Job
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """A job's end on its way to the platform, claimed for one try; `claim_id` is compared when that is reported.
+    """The delivery of a job's end to its platform, claimed for one try.
 
-    `message_ids` are the platform's own. From `give_up_at` (Unix seconds) on a failed try is the last one.
-    `failures` are the platform's in a row.
+    `claim_id` is compared when the result of the try is reported. `message_ids` are the ids that the platform gave. A
+    try that fails after `give_up_at` (Unix seconds) is the last one. `failures`: how often the platform failed in a
+    row.
     """
 
     job: Job
@@ -28,7 +29,7 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class DeadDelivery:
-    """A delivery that was given up, as people may see it: no text. `created_at` is in Unix seconds."""
+    """A delivery that was given up, as people may see it, without text. `created_at` is in Unix seconds."""
 
     webhook_id: str
     conversation_id: str
@@ -39,23 +40,27 @@ class DeadDelivery:
 
 
 class Outbox(Protocol):
-    """What platforms are still to be told. An archive's commits fill it, in the same transactions."""
+    """Keeps deliveries. An archive's commit adds one in its own transaction. Times are in Unix seconds.
+
+    Each method raises Unavailable if the store is away.
+    """
 
     def webhook(self, platform_id: str) -> tuple[str, dict[str, Any]] | None:
-        """A platform's `base_url` and `meta_data`, secrets included; None if it has no webhook."""
+        """A platform's `base_url` and `meta_data`, with their secrets; None if it has no webhook."""
 
     def claim(
         self, key: ConversationKey, claim_id: str, *, now: float, until: float, most: int, busy_until: float
     ) -> Delivery | float | None:
-        """The conversation's oldest delivery for one try, if it is due and nobody has it; never one behind it.
+        """Claim the conversation's oldest delivery for one try, if it is due and no other worker has it (invariant 6).
 
-        Whoever has not reported by `until` may have lost it to another. Of a platform that fails nothing is handed
-        out until it may be tried again, and then one delivery; of any other no more than `most` at the same time. What
-        is due but not handed out may be asked for again at the moment that is returned: `busy_until` if it is `most`.
+        A worker that has not reported by `until` may lose the delivery to another one. At the same time, a platform has
+        at most `most` claimed deliveries. A platform that fails has none until it may be tried again, and then one. If
+        the delivery is due but may not be claimed, the result is when to ask again: `busy_until` if `most` is reached.
+        None if nothing is due.
         """
 
     def delivered(self, delivery: Delivery, *, now: float) -> bool:
-        """It has arrived; its platform is back, if it had failed. False, and nothing changed: the claim was lost."""
+        """Note that a delivery has arrived, so its platform works. False, and nothing changed: the claim was lost."""
 
     def undelivered(
         self,
@@ -67,23 +72,24 @@ class Outbox(Protocol):
         retry_at: float | None,
         certain: bool,
     ) -> bool:
-        """The try has failed: once more at `next_attempt_at`, or never if `dead`. False if the claim was lost.
+        """Note that a try has failed. The next one is at `next_attempt_at`, or never if `dead`.
 
-        With `retry_at` the platform itself has failed, and nothing is sent to it before: if that is `certain`, if it
-        failed before, or if this is the second conversation in a row that failed.
+        False, and nothing changed, if the claim was lost. `retry_at` is set if the platform itself may have failed.
+        Then no delivery is sent to it before that time. This takes effect if the failure is `certain`, if the platform
+        failed before, or if a second conversation in a row fails.
         """
 
     def due(self, platform_id: str | None = None, *, now: float, most: int) -> list[ConversationKey]:
-        """Conversations with something to deliver now, in turn one of each platform; of one that fails a single one.
+        """Up to `most` conversations with a delivery that is due: one of each platform in turn, never tried ones first.
 
-        Those of one platform alone if it is named; first those that were never tried.
+        A platform that fails has only one of them. `platform_id`: only that platform's.
         """
 
     def expire(self, *, now: float, overdue: float) -> list[str]:
-        """Give up deliveries whose time had ended by `overdue`; returns their jobs."""
+        """Give up the deliveries whose time had ended by `overdue`. Returns the ids of their jobs."""
 
     def dead(self, platform_id: str, *, most: int) -> list[DeadDelivery]:
-        """The tenant's deliveries that were given up, oldest first."""
+        """Up to `most` of the tenant's deliveries that were given up, oldest first."""
 
     def redrive(self, platform_id: str, *, now: float) -> list[ConversationKey]:
-        """Let the tenant's deliveries that were given up be tried for another day; a conversation for each."""
+        """Try the tenant's given-up deliveries for another day. Returns their conversations, one for each delivery."""

@@ -1,4 +1,4 @@
-"""The port through which what is kept of patients is shown and deleted."""
+"""The port through which stored patients' data is exported, and deleted when it is old."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from message_handler.domain.conversations import ConversationKey
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """Something that is stored of a conversation, as JSON with a `kind`, and its place in the order of all that is."""
+    """A stored record of a conversation as JSON, with its `kind`. (`section`, `key`) is its place in the export."""
 
     section: int
     key: str
@@ -20,7 +20,7 @@ class Kept:
 
 @dataclass(frozen=True, slots=True)
 class Idle:
-    """A conversation in which nothing has happened since `updated_at` (as Postgres writes it); it has so many turns."""
+    """A conversation with so many turns, in which nothing has happened since `updated_at` (as Postgres writes it)."""
 
     key: ConversationKey
     turns: int
@@ -28,25 +28,31 @@ class Idle:
 
 
 class Retention(Protocol):
-    """What Postgres keeps of patients. Times are Unix seconds; each call deletes a bounded number of rows."""
+    """Reads and deletes what Postgres keeps of patients. Times are Unix seconds.
+
+    Each call deletes a bounded number of rows, and returns how many. Each raises Unavailable if Postgres is away.
+    """
 
     def kept(self, key: ConversationKey, after: tuple[int, str], *, most: int, most_bytes: int) -> list[Kept]:
-        """What is stored of a conversation behind a place (section, key), in order.
+        """The stored records of a conversation that follow the place `after` (section, key), in order.
 
-        Not more than `most` records and `most_bytes` of JSON, but one if there is any.
+        At most `most` records and `most_bytes` of JSON, but always one if there is one.
         """
 
     def idle(self, *, before: float, after: str, most: int) -> list[Idle]:
-        """Conversations in which nothing has happened since `before` and nothing is under way, the longest idle first.
+        """Up to `most` conversations without work in which nothing has happened since `before`, longest idle first.
 
-        From behind `after` on, an `updated_at`.
+        Only those that follow `after`, an `updated_at`, in that order.
         """
 
     def purge_conversations(self, keys: Sequence[ConversationKey], *, before: float) -> int:
-        """Delete those in which nothing has happened since `before`, unless somebody is at work on them; how many."""
+        """Delete those conversations in which nothing has happened since `before`, and that have no work."""
 
-    def purge_deliveries(self, *, delivered_before: float, dead_before: float, most: int) -> int: ...
+    def purge_deliveries(self, *, delivered_before: float, dead_before: float, most: int) -> int:
+        """Delete deliveries that arrived, or that were given up, before these times."""
 
-    def purge_erasures(self, *, before: float, most: int) -> int: ...
+    def purge_erasures(self, *, before: float, most: int) -> int:
+        """Delete what is noted of erasures older than `before`."""
 
-    def purge_audit(self, *, before: float, most: int) -> int: ...
+    def purge_audit(self, *, before: float, most: int) -> int:
+        """Delete entries of the audit older than `before`."""

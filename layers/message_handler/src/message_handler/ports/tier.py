@@ -22,7 +22,11 @@ from message_handler.protocol.results import (
 
 
 class Tier(Protocol):
-    """Coordinates the work in progress of conversations; may forget everything at any time."""
+    """Coordinates the work in progress of conversations. It may forget everything at any time.
+
+    Most methods take one step of the protocol atomically (docs/protocol.md). Each raises Unavailable if the store is
+    away, and a step raises Contended if other processes keep changing the conversation.
+    """
 
     name: TierName
 
@@ -30,49 +34,50 @@ class Tier(Protocol):
         """Raises Unavailable if the store is away."""
 
     def accept(self, request: Request, *, job_id: str, lock_id: str) -> Accepted:
-        """Intake's step: suppress what is known, take or join the lock, create or extend the job.
+        """Accept a request (intake): recognise known messages, and put the new ones into a job of the line.
 
-        `job_id` and `lock_id` are used if a job or a lock is created. Raises OtherBot if the
-        conversation belongs to another bot than the request's, HandedOff if a human answers it, Rejected where its
-        policy is to reject.
+        `job_id` and `lock_id` are used if a job is created or the lock is taken. Raises OtherBot if the conversation
+        belongs to another bot, HandedOff if a human answers it, Rejected if the policy rejects the message, and
+        TooManyWaiting if too many messages wait.
         """
 
     def accept_again(self, request: Request, *, job_id: str, spare_id: str) -> None:
-        """A worker's step: accept what a record says, in case the tier forgot. Compares ids only, can't be undone.
+        """Accept what a record says (worker), in case the tier has forgotten it. This can't be undone.
 
-        `job_id` is the job that the record was promised; `spare_id` names the job where that one has ended.
+        `job_id` is the job that the record was promised. If that name is in use, a new job is named `spare_id`.
         """
 
     def undo(self, key: ConversationKey, message_ids: Iterable[str]) -> None:
-        """Take back an accept whose record was refused; messages that others posted too stay."""
+        """Take messages of an accept out again, because the queue refused its record.
+
+        A message that another request posted too stays (counterexample 11).
+        """
 
     def claim(
         self, key: ConversationKey, lock_id: str, again: AcceptAgain | None = None
     ) -> Claim | ClaimRefused | None:
-        """Take the head of the line under a lock id of one's own; None if nothing waits.
+        """Take the head of the line, whatever job the record names (counterexample 3). None if no job waits.
 
-        With `again`, what that record says is accepted again before, as by `accept_again`, in the same step. (That is
-        one of the orders in which the two steps could be taken by themselves: nothing comes in between.)
+        `lock_id` is a new id of the worker's own. With `again`, that record is accepted again first, in the same step.
 
-        A claimed job may be `cancelling`: its claimer then helps the cancel to its end instead of running it. A job
-        that was not run yet is refused while the patient may still be typing.
+        A claimed job may be `cancelling`: then the worker completes the cancel instead of running the job. The claim is
+        refused while another live worker has the lease, or before a first run while the patient may still be typing.
         """
 
     def adopt(self, key: ConversationKey, lock_id: str, settled_ids: Iterable[str], ended: Job | None) -> Job | None:
-        """Run what the fence left open: messages that are settled leave the job; None if the lock was lost.
+        """Remove the messages that the fence found settled. Returns the job to run; None if the lock was lost.
 
-        Those that joined since the fence looked stay.
-
-        With `ended`, the job as the archive ended it, the rest runs under the name that supersedes it.
+        Messages that joined since the fence looked stay. With `ended`, the job as the archive ended it, the rest runs
+        under the name that supersedes it.
         """
 
     def heartbeat(
         self, key: ConversationKey, lock_id: str, progress: Progress | None = None, *, seen: int | None = None
     ) -> LeaseState:
-        """Extend one's own claim, and show how far its run is; else as `look`."""
+        """Renew the worker's own lease, and show how far its run is. Returns the same as `look`."""
 
     def look(self, key: ConversationKey, lock_id: str, *, seen: int | None = None) -> LeaseState:
-        """Look at one's own claim, whose run has `seen` so many messages; changes nothing."""
+        """Look at the worker's own lease; nothing changes. `seen`: the number of messages that its run has."""
 
     def seal(
         self,
@@ -85,90 +90,98 @@ class Tier(Protocol):
         may_restart: bool = True,
         may_seal: bool = True,
     ) -> Sealed:
-        """Close the job for newcomers, or learn of those that came.
+        """Close the job for new messages, or learn which ones have joined. `answered`: the ids that the run has seen.
 
-        At the limit of restarts, and unless it `may_restart`, they move to the next job, `next_id`. Without a reply in
-        the hand it may not seal: should the newcomers be gone again, it runs again with what is left.
+        At the limit of restarts, and unless it `may_restart`, newer messages move to the next job, which is named
+        `next_id` if it is new. A run that stopped without a reply passes `may_seal=False`: if the newer messages are
+        gone again, it runs again with the rest. `fenced`: the commit follows under a fence (counterexample 10).
         """
 
     def finish(self, key: ConversationKey, lock_id: str | None, job: Job) -> Finished:
-        """End `job` as it says. `lock_id` None: Postgres has decided already, no owner is compared.
+        """End a job as `job` says. `lock_id` None: Postgres has decided already, so no owner is compared.
 
-        A job that is `unarchived` is kept with its messages' text, and indexed, until `archived` is called.
+        An `unarchived` job is kept with its messages' text, and listed by `unarchived`, until `archived` is called.
         """
 
     def release(self, key: ConversationKey, lock_id: str) -> bool:
-        """End the job of one's own lock as cancelled, with all of its messages; what waits behind it moves up.
+        """End the job of the caller's own lock as cancelled, with all of its messages. The next job moves up.
 
-        False, and nothing changed, if the lock is not one's own.
+        False, and nothing changed, if the lock is another's (invariant 4).
         """
 
     def archived(self, key: ConversationKey, job_id: str) -> None:
-        """Postgres has the end of an `unarchived` job: its messages' text need not be kept any more.
+        """Note that Postgres has the end of an `unarchived` job. Its messages' text is not kept any longer.
 
-        From then on `unarchived` does not name it, even if its end is gone.
+        From now on, `unarchived` does not list it, even if its end is gone.
         """
 
     def unarchived(self) -> list[tuple[ConversationKey, str]]:
-        """Jobs whose ends Postgres may lack, those of one conversation as they ended; not all, if there are many."""
+        """The jobs whose ends Postgres may lack, as (conversation, job's id). Not all of them, if there are many.
+
+        Those of one conversation are in the order in which they ended.
+        """
 
     def ended_by(self, key: ConversationKey, message_id: str) -> str | None:
-        """The job that ended with a message not long ago; a cache, Postgres' `settled_by` is the truth."""
+        """The id of the job that ended with a message within the last hour. Only Postgres' `settled_by` is certain."""
 
     def cancel(self, key: ConversationKey, job_id: str) -> Job | None:
-        """Mark a pending or running job as `cancelling` and return it; None if it is sealed, ended or unknown."""
+        """Mark a pending or running job as `cancelling`. Returns it, or None if it is sealed, ended or unknown."""
 
     def forget(self, key: ConversationKey, message_id: str) -> None:
-        """Drop the duplicate entry of a message whose job ended without settling it."""
+        """Forget the end of a message, because its job ended without settling it."""
 
     def job(self, job_id: str) -> Job | None:
-        """A job by its id, live or ended within the last hour."""
+        """A job by its id, if it lives or has ended within the last hour; else None."""
 
     def waiting(self, key: ConversationKey) -> Job | None:
-        """The head of the conversation's line, if it has one."""
+        """The job at the head of the conversation's line; None if no job waits."""
 
     def jobs(self, key: ConversationKey) -> tuple[Job, ...]:
-        """All of the conversation's line, its head first."""
+        """The jobs of the conversation's line, the head first."""
 
     def owner(self, key: ConversationKey, lock_id: str) -> str | None:
-        """The job of the conversation's lock if `lock_id` is the lock's."""
+        """The id of the locked job if `lock_id` is the conversation's lock; else None."""
 
-    def lock(self, key: ConversationKey) -> Lock | None: ...
+    def lock(self, key: ConversationKey) -> Lock | None:
+        """The conversation's lock; None if no job waits."""
 
     def locks(self, platform_id: str) -> list[Lock]:
-        """All locks of a tenant, oldest first."""
+        """All locks of a tenant's conversations, oldest first."""
 
     def force_release(self, key: ConversationKey) -> Job | None:
-        """An operator's step: empty the holder, put its job back to `pending`, return it; None without a lock."""
+        """Take the lock from its owner (operator), and make its job `pending` again. Returns the job; None: no lock."""
 
     def hand_off(self, key: ConversationKey, *, human: bool) -> None:
-        """Note that a human answers the conversation, or the bot again: while one does, `accept` raises HandedOff.
+        """Note that a human answers the conversation, or that the bot does again.
 
-        A cache like everything here: the archive's fence decides whether the bot answers. Workers take records in.
+        While a human answers, `accept` raises HandedOff. (`accept_again` does not: the archive's fence decides whether
+        the bot answers. A tier may have forgotten the handoff.)
         """
 
     def erase(self, key: ConversationKey, job_ids: Iterable[str] = ()) -> bool:
-        """Forget all of a conversation, its ended jobs too; whether there was anything.
+        """Forget all of a conversation, its ended jobs too. Returns whether there was anything.
 
-        `job_ids`: those of its jobs that the archive had, should the tier have forgotten whose they are.
+        `job_ids`: the jobs that the archive had, because the tier may have forgotten to which conversation they belong.
         """
 
     def sweep(self, *, older_than: float, platform_id: str | None = None) -> list[Job]:
-        """Put back jobs of stale holders and of locks older than `older_than` seconds; return what wants a record.
+        """Put back the jobs with a stale lease, or with a lock older than `older_than` seconds.
 
-        Of all tenants, or with `platform_id` of that one alone.
+        Returns the jobs that need a record: these, and the ones that no worker came for in time. `platform_id`: only
+        that tenant's.
         """
 
     def cached(self, name: str) -> str | None:
-        """A text that some process kept under `name` not long ago."""
+        """The text that a process cached under `name`; None if it is gone."""
 
     def cache(self, name: str, text: str, seconds: float) -> None:
-        """Keep a text for other processes; it may be gone at any time, and holds no secret."""
+        """Cache a text for other processes, for up to `seconds`. It may be gone at any time, and contains no secret."""
 
     def admit(self, platform_id: str, per_minute: int) -> float:
-        """Take one of the messages that the tenant may send; 0, or the seconds until there is one to take.
+        """Count one message against the tenant's rate limit. Returns 0, or the seconds until it may send the next one.
 
-        Redis counts for all processes, the other tiers each for its own. A name that is no tenant's has its own count.
+        Redis counts for all processes; the other tiers count for one process each. The caller may also count under a
+        name that is no tenant's.
         """
 
     def close(self) -> None: ...

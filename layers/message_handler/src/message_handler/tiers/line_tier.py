@@ -444,8 +444,8 @@ class LineTier:
         save = Save(key, seen.version, now)
         ids, names = {id_ for step in asked for id_ in step.ids}, {step.name for step in asked if step.name}
         known, taken = ids & before.answered.keys(), names & before.taken
-        save.ids, save.known = [*(ids - known), *known], len(known)
-        save.names, save.taken = [*(names - taken), *taken], len(taken)
+        save.unknown_ids, save.known_ids = [*(ids - known)], [*known]
+        save.unused_names, save.taken_names = [*(names - taken)], [*taken]
         if any(step.looks_at_heartbeat for step in asked):
             save.heartbeat_at = repr(before.lease.heartbeat_at) if before.lease else ""
         self._write(save, before, seen.text, line)
@@ -470,7 +470,7 @@ class LineTier:
             or line.current
         )
         save.ttl = LIVE_TTL_SECONDS if waits else job_ttl
-        if save.seen and not before.current and not line.current and line.handed_off is before.handed_off:
+        if save.expected and not before.current and not line.current and line.handed_off is before.handed_off:
             # An idle line is forgotten an hour after its last job ended, whatever comes late.
             save.ttl = None
         save.remembered_ttl = job_ttl
@@ -500,7 +500,7 @@ class LineTier:
             self._ahead = answer.now - made.at
             if save.compared == "holder":
                 # Of its own lock only the time can have been another.
-                return [_CONFLICT if answer.fields.get("holder") == save.seen else None]
+                return [_CONFLICT if answer.fields.get("holder") == save.expected else None]
             self._see(key, answer.fields, answer)
             return [_CONFLICT] * len(results)
         if save.compared == "holder":
@@ -512,7 +512,7 @@ class LineTier:
             # A worker asks for them again at each step of its run.
             if line.lease and line.current and {*digests_of(line.current)} <= texts.keys():
                 line.current = with_texts(line.current, texts)
-        self._remember(key, _Seen(line, made.text, save.fields.get("version") or save.seen))
+        self._remember(key, _Seen(line, made.text, save.fields.get("version") or save.expected))
         return results
 
 

@@ -109,19 +109,18 @@ class RedisLines:
             indexed = save.erases or job_id in save.unarchived
             jobs += document, str(math.ceil(seconds)), f"{job_id} {member}" if indexed else "-"
         due_at = "-" if save.due_at is None else "=" if save.due_at == "as it is" else repr(save.due_at)
-        ids, names = len(save.ids), len(save.names)
         return [
             str(len(keys)),
             *keys,
             member,
-            save.seen,
+            save.expected,
             f"{save.compared} {save.fields.get('version') or '-'}"
             f" {'*' if save.heartbeat_at is None else save.heartbeat_at or '-'} {save.now!r}"
             f" {repr(self._clock()) if self._clock else '-'} {due_at}"
             f" {'-' if save.ttl is None else math.ceil(save.ttl)}"
             f" {math.ceil(save.remembered_ttl)} {CLOCK_MARGIN} {MOST_REMEMBERED}",
-            f"{ids} {ids - save.known} {names} {names - save.taken} {len(save.wanted)} {len(set_)} {len(gone)}"
-            f" {len(remembered)} {len(forgotten)} {len(save.jobs)} {save.erases:d}",
+            f"{len(save.ids)} {len(save.unknown_ids)} {len(save.names)} {len(save.unused_names)} {len(save.wanted)}"
+            f" {len(set_)} {len(gone)} {len(remembered)} {len(forgotten)} {len(save.jobs)} {save.erases:d}",
             *save.ids,
             *save.wanted,
             *set_,
