@@ -1,1 +1,1 @@
-"""How fast it is: each figure a ratio to a peer or a limit that is measured in the same run. `make bench`."""
+"""How fast it is. `make bench` measures each figure beside a peer or a limit in the same run."""

@@ -18,19 +18,18 @@ from benchmarks.picture import picture
 from benchmarks.run import measure
 from benchmarks.stores import AWS, Stores
 
-_DESCRIPTION = """Measure how fast it is, each figure beside a peer or a limit in the same run. All take about six
-minutes, and want the machine for themselves.
+_DESCRIPTION = """Measure how fast it is, each figure beside a peer or a limit in the same run. All figures take about
+six minutes. Run nothing else on the machine meanwhile.
 
-Exit code 0 if everything could be measured, whether its target is met or not; else 1. 2: wrong usage;
-130: interrupted."""
+Exit code 0 if each figure was measured, also if it misses its target; else 1. 2: wrong usage; 130: interrupted."""
 
 RESULTS = Path("benchmarks")
-#: Where a look goes that isn't the whole report, or isn't to be believed, so that it doesn't replace it.
+#: The folder for a part of the report, or for one from a busy machine: neither replaces the whole report.
 LOOKS = Path(".local/benchmarks")
 
 
 def main(arguments: list[str] | None = None, figures: list[Figure] | None = None) -> int:
-    """Returns the exit code. `figures`: default, all that there are."""
+    """Returns the exit code. Without `figures`, all are measured."""
     figures = all_figures() if figures is None else figures
     parser = _parser()
     options = parser.parse_args(arguments)
@@ -98,7 +97,7 @@ def _isolate_from_aws() -> None:
 
 def _stop(_number: int, _frame: FrameType | None) -> NoReturn:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)  # a second Ctrl-C must not leave half of it behind
+        signal.signal(number, signal.SIG_IGN)  # a second Ctrl-C must not interrupt the clean-up
     raise KeyboardInterrupt
 
 

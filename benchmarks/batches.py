@@ -1,4 +1,4 @@
-"""Ten records in one batch: a worker waits for ten AIs at once, and its bill is for one wait."""
+"""Ten records in one batch: a worker waits for ten AI calls at once and pays for one wait."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ RECORDS = 10
 def answering(stores: Stores) -> Iterator[Round]:
     prompt = Prompt("Healthcare Assistant", (), (new_message("Hello", None),), timeout=30)
     with warm(variables(stores, "worker", SIMULATED_AI_DELAY_MS=DELAY_MS), "worker") as app:
-        _answer(app, 1)  # what the first batch connects is no part of what follows
+        _answer(app, 1)  # the first batch opens connections, which is not measured
         while True:
             ours = _answer(app, RECORDS)
             start = time.perf_counter()
@@ -33,7 +33,7 @@ def answering(stores: Stores) -> Iterator[Round]:
 
 
 def _answer(app: ModuleType, count: int) -> float:
-    """Seconds from a batch of so many conversations' records until all are answered."""
+    """Seconds until a batch is answered. Each of its `count` records is of another conversation."""
     event = batch([_record(number) for number in range(count)])
     start = time.perf_counter()
     assert app.handler(event, CONTEXT) == {"batchItemFailures": []}

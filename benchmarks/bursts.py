@@ -1,8 +1,8 @@
-"""A patient types twenty messages: what that costs, as it is deployed and with what every bot has from the start.
+"""A patient types twenty messages: what that costs with the deployed settings and a bot's defaults.
 
-Messages are accepted by intake at the moments of the burst, their records go through the stand-in of SQS, and workers
-receive them there, answer, delete, or hide them, as the worker function does. The AI is asked through a wrapper that
-counts, and takes two seconds. It has ended when each message's job has.
+Intake accepts messages at the moments of the burst. Their records go through the stand-in of SQS. Workers receive them
+there and answer, delete or hide them, as the worker function does. The AI takes two seconds, and a wrapper counts its
+calls. A burst has ended when the job of each message has ended.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from message_handler.wiring import Parts
 from message_handler.worker.worker import Worker
 
 MESSAGES = 20
-#: Conversations in which it is typed at the same time, in one round.
+#: Conversations with a burst at the same time, in one round.
 BURSTS = 3
 PAUSE_SECONDS = 0.06
 AI_DELAY_MS = "2000"
@@ -39,7 +39,7 @@ RECEIVERS = 2
 
 
 class _Counted:
-    """An AI that says how often it was asked in each conversation."""
+    """An AI that counts how often it is asked in each conversation."""
 
     def __init__(self, ai: AI, asked: list[str]) -> None:
         self._ai = ai
@@ -51,7 +51,7 @@ class _Counted:
 
 
 class Service:
-    """Intake and workers over one queue; `asked` has an entry for each time that the AI was asked."""
+    """Intake and workers over one queue. `asked` has an entry for each call of the AI."""
 
     def __init__(self, stores: Stores, parts: Parts) -> None:
         self.asked: list[str] = []
@@ -103,7 +103,7 @@ class Service:
         return told
 
     def await_ended(self, key: ConversationKey, jobs: set[str]) -> int:
-        """Wait until each of the jobs has ended; how many replies the conversation has."""
+        """Wait until each of the jobs has ended. Returns the number of replies in the conversation."""
         deadline = time.monotonic() + RUN_SECONDS
         while not all(self._jobs.find(job_id).status.ended for job_id in jobs):
             if time.monotonic() > deadline:
@@ -119,7 +119,7 @@ def _service(stores: Stores, debounce_ms: int) -> Iterator[Service]:
     with warm(environment, "worker") as app:
         service = Service(stores, app.parts())
         try:
-            service.await_ended(key := _conversation(), {service.post(key, 0)})  # what connects is no part of a burst
+            service.await_ended(key := _conversation(), {service.post(key, 0)})  # opens connections
             yield service
         finally:
             service.close()
@@ -138,7 +138,7 @@ def _at_once(_number: int) -> float:
 
 
 def bursts(at: Callable[[int], float], debounce_ms: int) -> Callable[[Stores], Iterator[Round]]:
-    """AI calls or replies for each burst, of whichever there are more. Message n comes `at(n)` seconds."""
+    """AI calls or replies for each burst, whichever are more. Message n comes after `at(n)` seconds."""
 
     def measure(stores: Stores) -> Iterator[Round]:
         with _service(stores, debounce_ms) as service, ThreadPoolExecutor(BURSTS * MESSAGES) as patients:
@@ -162,7 +162,7 @@ def bursts(at: Callable[[int], float], debounce_ms: int) -> Callable[[Stores], I
 
 
 def single(stores: Stores) -> Iterator[Round]:
-    """Seconds until one message alone is answered; the AI's two are among them."""
+    """Seconds until one message alone is answered. Two of them are the AI's."""
     while True:
         taken: list[float] = []
         for debounce_ms in (DEFAULT_MS, 0):

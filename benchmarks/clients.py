@@ -1,7 +1,7 @@
-"""Sixteen clients at the same time, each a process of one thread, as Lambda's environments are.
+"""Sixteen clients at the same time. Each is a process with one thread, like an environment of Lambda.
 
-A client calls, then pauses for as long as a draw says: without, the figure would be the length of the queue for this
-machine's processors. Threads of one process would measure its interpreter's lock.
+A client calls, then pauses for a random time: without the pause, the figure would be the length of the queue for this
+machine's processors. Threads of one process would measure the interpreter's lock.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 
 COUNT = 16
 PAUSE_SECONDS = 0.05
-#: Before they count.
+#: The first calls of each client are not counted.
 WARM_CALLS = 5
 
 #: What a client does over and over, once it is set up.
@@ -27,7 +27,7 @@ Work = Callable[[], object]
 
 
 class Clients:
-    """The processes; all of them do the same work at a time."""
+    """The processes. All of them do the same work at a time."""
 
     def __init__(self, environment: dict[str, str]) -> None:
         spawning = multiprocessing.get_context("spawn")
@@ -42,11 +42,11 @@ class Clients:
             self._processes.append(process)
 
     def set_up(self, work: Callable[[], Work]) -> None:
-        """`work` makes it in each process: a function of a module. What was set up before is dropped."""
+        """Let each process make its work with `work`, a module's function. Earlier work is dropped."""
         self._ask(work)
 
     def calls(self, seconds: float) -> list[float]:
-        """What every call took, in seconds, of all clients in so long a time."""
+        """The seconds of each call of all clients, who call for this many seconds."""
         return [taken for each in self._ask(seconds) for taken in each]
 
     def close(self) -> None:
@@ -67,7 +67,7 @@ class Clients:
 
 def _serve(pipe: Connection, environment: dict[str, str]) -> None:
     os.environ.update(environment)
-    call: Work = lambda: None  # noqa: E731  until it is told
+    call: Work = lambda: None  # noqa: E731  until the first order
     with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):
         while True:
             try:
@@ -83,7 +83,7 @@ def _serve(pipe: Connection, environment: dict[str, str]) -> None:
                 answer = _calls(call, time.monotonic() + asked)
             try:
                 pipe.send(answer)
-            except OSError:  # who asked was interrupted
+            except OSError:  # the asking process was interrupted
                 return
 
 
@@ -107,9 +107,9 @@ class _Body:
 
 
 def without_server(sqs: Any) -> None:
-    """Let a client of SQS have its answers from here: all of its own work is done, and no server's.
+    """Answer a client of SQS within this process: it does all of its own work, and no server works.
 
-    The stand-in serves one request at a time, in Python; SQS does not.
+    The stand-in serves one request at a time, in Python. SQS serves many.
     """
     from botocore.awsrequest import AWSResponse
 

@@ -1,8 +1,8 @@
-"""The first invocation of a new environment, as it is built: what a patient waits for who comes first.
+"""The first invocation of a new environment, as built: the time that the first patient waits for it.
 
-Each side is a fresh process of the same interpreter that finds what Lambda would give it, and nothing else: ours the
-built function, its layer, and the runtime's own packages; the other those alone. Nothing is compiled on the way, for
-Lambda can't write beside the code. The clock starts when Python is up, and stops when the answer is there.
+Each side is a fresh process of the same interpreter with the files that Lambda would give it. Ours has the built
+function, its layer and the runtime's packages; the other side has the runtime's packages alone. Python writes no
+bytecode here, because Lambda can't write beside the code. The clock starts when Python is up and stops with the answer.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The fenced commit of a reply, one statement that compares, settles and archives, beside a row's plain update."""
+"""The fenced commit of a reply beside a plain update of one row. The commit compares, settles and archives at once."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def _running() -> Job:
 
 
 def _ended(archive: PostgresArchive) -> tuple[Job, int]:
-    """A job that was answered, and the fence of its run."""
+    """An answered job, and the fence of its run."""
     job = _running()
     fence = archive.fence(job, successor_id=job.key.new_job_id(), turns=100)
     assert fence.number is not None

@@ -1,6 +1,6 @@
-"""Much for one conversation: many processes that change it at the same moment, and many messages that wait in it.
+"""One busy conversation: many processes change it at the same moment, and many messages wait in it.
 
-Each process is a thread here with a tier and a connection of its own, so that nothing is folded before it goes out.
+Each process is a thread here with its own tier and connection, so that no two steps share a round trip.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from message_handler.settings import Settings
 from message_handler.tiers.redis import RedisTier
 
 FEW, MANY = 50, 1_000
-#: All of them share this machine's cores and one interpreter. A thread that waits for its turn must look neither like a
-#: server that is away, nor like a host that was frozen: so its clock stands still.
+#: All threads share this machine's cores and one interpreter. A thread that waits for its turn must not look like a
+#: server that is away or a host that was frozen. So the timeouts are long and the clock stands still.
 PATIENCE_MS, NOW = 60_000, time.time()
 
 
@@ -41,7 +41,7 @@ def processes(stores: Stores, count: int) -> Iterator[list[RedisTier]]:
 
 
 def at_once(tiers: list[RedisTier], asked: Callable[[int], Request]) -> float:
-    """The seconds until the last of all messages is accepted."""
+    """Seconds until the last of all messages is accepted."""
     begin, requests = threading.Barrier(len(tiers) + 1), [asked(number) for number in range(len(tiers))]
     failed: list[Exception] = []
 
@@ -50,7 +50,7 @@ def at_once(tiers: list[RedisTier], asked: Callable[[int], Request]) -> float:
         try:
             accepted = requests[number]
             tiers[number].accept(accepted, job_id=accepted.key.new_job_id(), lock_id=new_id())
-        except Exception as error:  # noqa: BLE001  each would be a figure of something else
+        except Exception as error:  # noqa: BLE001  any error makes the figure void
             failed.append(error)
 
     threads = [threading.Thread(target=accept, args=(number,)) for number in range(len(tiers))]
@@ -88,7 +88,7 @@ def scripts(stores: Stores) -> Iterator[Round]:
 
 
 def equal_texts(_: Stores) -> Iterator[Round]:
-    """A patient who types the same word again and again, without ids of the platform's."""
+    """A patient types the same word again and again. The platform sends no message ids."""
     lines = {}
     for count in (1_000, 10_000):
         lines[count] = Line(ConversationKey("default", "patient"))

@@ -1,7 +1,7 @@
-"""`python -m benchmarks.costs`: what one message costs each part, as docs/scale.md multiplies it.
+"""`python -m benchmarks.costs`: what one message costs each part. docs/scale.md multiplies these costs.
 
-Messages go the whole way: the intake function's handler, the stand-in of SQS, the worker function's handler, with an AI
-that answers at once. Commands, transactions and bytes are the stores' own counts; milliseconds are the functions'.
+Messages go the whole way: the intake function's handler, the stand-in of SQS, the worker function's handler. The AI
+answers at once. Commands, transactions and bytes are the stores' own counts; milliseconds are the functions'.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from benchmarks.scale import redis_tier
 from benchmarks.stores import Stores
 from message_handler.drivers.postgres_connection import connector
 
-#: A backend of Postgres that has nothing to do tells its counts after ten.
+#: An idle backend of Postgres publishes its counts after ten seconds.
 SETTLED_SECONDS = 10.5
 LOOKS = 2_000
 TABLES = ("conversations", "jobs", "settled", "turns")
@@ -31,13 +31,13 @@ TABLES = ("conversations", "jobs", "settled", "turns")
 
 @dataclass
 class Spent:
-    """Of one stretch of work, over all of its messages."""
+    """What one stretch of work cost, over all of its messages."""
 
     counts: dict[str, float] = field(default_factory=dict)
 
 
 class Meters:
-    """What the stores, the queue's clients and this process say of themselves."""
+    """The counters of the stores, of the queue's clients and of this process."""
 
     def __init__(self, stores: Stores) -> None:
         self._redis = redis.Redis.from_url(stores.redis_url, decode_responses=True)
@@ -72,7 +72,7 @@ class Meters:
     @contextmanager
     def spent(self, on: Spent) -> Iterator[None]:
         time.sleep(SETTLED_SECONDS)
-        before, own = self.read(), self.read()  # reading them costs too, the same each time
+        before, own = self.read(), self.read()  # each reading costs the same, and is subtracted
         cpu, clock = time.process_time(), time.perf_counter()
         yield
         cpu, clock = time.process_time() - cpu, time.perf_counter() - clock
@@ -95,8 +95,10 @@ class Meters:
 
 
 def columns(stores: Stores, messages: int) -> dict[str, Spent]:
-    """What `messages` cost: taken in; answered one by one, or ten at once; what joined, when it is
-    looked at; and one look whether something joined, which a worker takes four times a second while the AI works."""
+    """What `messages` cost in intake, in batches of one, in batches of ten, and as records that joined a job.
+
+    The last column is one look for messages that joined. A worker looks while the AI works.
+    """
     spent = {
         name: Spent()
         for name in ("intake", "worker, batches of one", "worker, batches of ten", "a joined record", "a look")
@@ -130,7 +132,7 @@ def columns(stores: Stores, messages: int) -> dict[str, Spent]:
         while len(one) < messages:
             one += received()
         ten = accepted(app, "cost-ten", messages)
-        joined = accepted(app, "cost-ten", messages)  # their conversations are waiting: these join
+        joined = accepted(app, "cost-ten", messages)  # in conversations with a waiting job: these join it
     with warm(variables(stores, "worker", **environment), "worker") as app:
         app.handler(batch(one[:1]), Context("WorkerFunction"))
         app.handler(batch(ten[:10]), Context("WorkerFunction"))

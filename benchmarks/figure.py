@@ -1,7 +1,7 @@
-"""What is measured: figures, their rounds, and what the rounds come to.
+"""Figures, their rounds, and their results.
 
-A round measures our side and what it is held against one right after the other, so that whatever else the machine
-does slows both; the ratio is taken within the round. The median of the rounds' ratios is the figure.
+A round measures both sides one right after the other, so that other load on the machine slows both. The ratio is taken
+within the round. The figure is the median of the rounds' ratios.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """Both sides in the figure's unit; `against` None: there is nothing to hold it against, `ours` is the figure.
+    """Both sides in the figure's unit. Without `against`, `ours` is the figure.
 
-    `note` says what the numbers can't, such as which of several peers was the best.
+    `note` says what the numbers don't, such as the best of several peers.
     """
 
     ours: float
@@ -32,7 +32,7 @@ class Round:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What a ratio, or a figure without one, must be."""
+    """The bound of a ratio, or of a figure without one."""
 
     relation: Literal["≤", "<", "≥"]
     value: float
@@ -50,8 +50,8 @@ class Target:
 class Figure:
     """One row of the report.
 
-    `measure` yields rounds for as long as it is asked for more; what it needs, it takes from the stores. It is closed
-    after `rounds` of them or after `seconds`, whatever comes first, but not before three rounds.
+    `measure` yields rounds, and takes what it needs from the stores. It is closed after `rounds` or after `seconds`,
+    whichever comes first, but not before three rounds.
     """
 
     name: str
@@ -67,7 +67,7 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """A figure's rounds; `error` says why there are none."""
+    """A figure's rounds. `error` says why there are none."""
 
     figure: Figure
     rounds: tuple[Round, ...] = ()
@@ -87,7 +87,7 @@ class Result:
 
     @property
     def values(self) -> list[float]:
-        """Of each round the ratio, or where there is none our own side."""
+        """The ratio of each round; without `against`, our side of each."""
         return [round_.ours / round_.against if round_.against else round_.ours for round_ in self.rounds]
 
     @property
@@ -105,7 +105,7 @@ class Result:
 
     @property
     def met(self) -> bool | None:
-        """None where there is no target, or nothing was measured."""
+        """Whether the target is met. None without a target or a round."""
         if self.figure.target is None or not self.rounds:
             return None
         return self.figure.target.met(self.value)
@@ -117,7 +117,7 @@ class Result:
 
 @contextmanager
 def uncollected() -> Iterator[None]:
-    """The collector of garbage waits, as it does in `timeit`: what it costs, everything else that lives decides."""
+    """Without the garbage collector, as in `timeit`: its cost depends on all the other live objects."""
     gc.collect()
     gc.disable()
     try:
@@ -127,9 +127,9 @@ def uncollected() -> Iterator[None]:
 
 
 def alternating(ours: Callable[[], object], against: Callable[[], object], times: int, *, scale: float = 1e6) -> Round:
-    """One round of calls that take turns, `times` of each: the median call of both, in 1/`scale` seconds.
+    """One round of alternating calls, `times` of each: the median call of both sides, in 1/`scale` seconds.
 
-    Who begins alternates too, for the second of two calls finds warmer caches.
+    The two sides begin in turns too, because the second of two calls finds warmer caches.
     """
     taken: tuple[list[float], list[float]] = ([], [])
     with uncollected():
@@ -143,6 +143,6 @@ def alternating(ours: Callable[[], object], against: Callable[[], object], times
 
 
 def percentile(values: list[float], share: float) -> float:
-    """The smallest value that at least this share of them doesn't exceed."""
+    """The smallest value that at least this share of all values don't exceed."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, max(0, -int(-share * len(ordered) // 1) - 1))]

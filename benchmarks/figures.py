@@ -6,7 +6,7 @@ from importlib import import_module
 
 from benchmarks.figure import Figure
 
-#: Each has `FIGURES`. A module joins the report by its line here.
+#: Each module has `FIGURES`. A line here adds it to the report.
 MODULES = (
     "locks",
     "contention",
@@ -31,7 +31,7 @@ def all_figures() -> list[Figure]:
 
 
 def chosen(figures: list[Figure], names: list[str]) -> list[Figure]:
-    """Those of these names; `history` is also each whose name begins with `history-`. Raises ValueError."""
+    """The figures of these names. `history` also chooses all `history-…`. Raises ValueError."""
     for name in names:
         if not any(_is_called(figure, name) for figure in figures):
             raise ValueError(f"no figure is called {name!r}")

@@ -1,7 +1,7 @@
-"""Stores as full as years of traffic leave them: one conversation goes through the product, the others are its copies.
+"""Fill the stores as years of traffic would: one conversation goes through the product, the others are its copies.
 
-A copy has the same keys, fields, rows and times to live as what accept and commit leave, under names of its own; that
-the product reads it as one of its own is checked on the last.
+A copy has the keys, fields, rows and times to live that accept and commit leave, under its own names. The product must
+read the last copy as one of its own.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from message_handler.protocol.results import Claim
 
 QUESTION = "Dạ bác sĩ ơi, tôi bị đau đầu từ hôm qua, uống thuốc này mấy lần một ngày?"
 REPLY = "Dạ, anh/chị uống mỗi ngày hai lần, sau khi ăn no. Nếu sau ba ngày không đỡ thì đến khám. " * 4
-#: What a request brings along beside its own message.
+#: The earlier turns that a request contains.
 CONTEXT = tuple(conversation(4))
 #: Lines written in one round trip.
 AT_ONCE = 500
 
 
 def request(name: str) -> tuple[Request, str]:
-    """A patient's message of a conversation of this name, and the id of the job that it gets."""
+    """A patient's message in a conversation of this name, and the id of its job."""
     key = ConversationKey("default", name)
     message = new_message(QUESTION, f"m-{name}", time.time())
     return Request(key, (message,), CONTEXT, "default", {"user_id": "user_456"}, "c-1"), key.new_job_id()
@@ -44,7 +44,7 @@ def accept(tier: Tier, name: str) -> ConversationKey:
 
 
 def answer(tier: Tier, key: ConversationKey, lock_id: str = "worker") -> Job:
-    """The steps of a worker in the tier: claim, seal, finish; the job as it ended."""
+    """The steps of a worker in the tier: claim, seal, finish. Returns the ended job."""
     claim = tier.claim(key, lock_id)
     assert isinstance(claim, Claim)
     job = claim.job
@@ -62,7 +62,7 @@ def ended_now(job: Job) -> Job:
 
 
 def fill_lines(client: redis.Redis, tier: Tier, count: int) -> None:
-    """So many conversations with a message that waits: the line, the sweep's index, the pointer of the job."""
+    """Add `count` conversations with a waiting message: the line, the entry in the sweep's index, the job's pointer."""
     model = accept(tier, "filled-model")
     (held,) = tier.jobs(model)
     line, pointer = (
@@ -90,18 +90,18 @@ def fill_lines(client: redis.Redis, tier: Tier, count: int) -> None:
     assert tier.job(job_id) == copied
     assert copied.job_id == job_id
     assert copied.messages[0].content == QUESTION
-    # It is answered and forgotten as any other.
+    # The product answers the last copy and forgets it, like any conversation.
     assert answer(tier, key).job_id == job_id
     accept(tier, f"{key.conversation_id}-again")
 
 
-#: What a copy has for its own; all other columns are the model's.
+#: A copy's own columns. All others are the model's.
 _OWN = {
     "conversation_id": "'filled-' || number",
     "job_id": "md5(number::text)::uuid",
     "message_id": "message_id || '-' || number",
     "message_ids": "array[message_ids[1] || '-' || number]",
-    # One a second: in an index over times they have places of their own.
+    # One second apart, so that each has its own place in an index over times.
     **{
         column: f"{column} - number * interval '1 second'"
         for column in ("created_at", "started_at", "finished_at", "settled_at", "updated_at")
@@ -110,7 +110,7 @@ _OWN = {
 
 
 def fill_rows(database: Database, archive: Archive, count: int) -> None:
-    """So many answered conversations: each with its job, what is settled of it, and two turns."""
+    """Add `count` answered conversations, each with its job, its settled message and two turns."""
     model = commit(archive, "filled-model")
     for table in ("conversations", "jobs", "settled", "turns"):
         rows = database.run(
@@ -138,7 +138,7 @@ def fill_rows(database: Database, archive: Archive, count: int) -> None:
 
 
 def commit(archive: Archive, name: str) -> ConversationKey:
-    """A conversation's message answered: the fence, then the commit."""
+    """Answer a message of a conversation: the fence, then the commit."""
     job, fence = fenced(archive, name)
     assert archive.commit(ended_now(job), fence)
     return job.key

@@ -1,7 +1,7 @@
-"""A function of the service in this process, kept warm as Lambda does, with the events that the gateway sends it.
+"""A function of the service in this process, kept warm like Lambda's, with the events that the gateway sends.
 
-It is configured as a deployed one, over Valkey, Postgres and the stand-in of SQS in processes of their own. What it
-prints, logs and metrics, goes nowhere, as fast as a pipe would take it.
+It has the settings of a deployed function. Valkey, Postgres and the stand-in of SQS are processes of their own. Its
+logs and metrics go to /dev/null, as fast as into a pipe.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from benchmarks.stores import AWS, Stores
 from message_handler.domain.history import render
 
 ROOT = Path(__file__).parent.parent
-#: What a request brings along: the last five turns, of which the patient's last is to be answered.
+#: The last five turns. The last one is the patient's new message.
 HISTORY = render(conversation(5))
 
 
 @dataclass(frozen=True)
 class Context:
-    """What a handler gets from Lambda."""
+    """The context that Lambda gives to a handler."""
 
     function_name: str
     memory_limit_in_mb: int = 1024
@@ -50,7 +50,7 @@ def variables(stores: Stores, name: str, **changed: str) -> dict[str, str]:
         **AWS,
         "AWS_ENDPOINT_URL": stores.sqs_endpoint,
         "REDIS_URL": stores.redis_url,
-        "REDIS_TIMEOUT_MS": "10000",  # a loaded machine must not look like a dead server
+        "REDIS_TIMEOUT_MS": "10000",  # so that a loaded machine does not look like a dead server
         "DATABASE_URL": stores.database_url,
         "DATABASE_TIMEOUT": "30",
         "JOB_QUEUE_URL": stores.queue_url("jobs"),
@@ -58,14 +58,14 @@ def variables(stores: Stores, name: str, **changed: str) -> dict[str, str]:
         "POWERTOOLS_SERVICE_NAME": name,
         "POWERTOOLS_METRICS_NAMESPACE": "MessageHandler/benchmarks",
         "POWERTOOLS_LOG_LEVEL": "INFO",
-        "DEBOUNCE_MS": "0",  # the figures of bursts have their own
+        "DEBOUNCE_MS": "0",  # the figures of bursts set another
         **changed,
     }
 
 
 @contextmanager
 def warm(environment: dict[str, str], name: str) -> Iterator[ModuleType]:
-    """The function's module, imported under this environment, and silent."""
+    """The function's module, imported with this environment. It prints nothing."""
     before = dict(os.environ)
     os.environ.update(environment)
     with redirect_stdout(_nowhere()):
@@ -82,12 +82,12 @@ def warm(environment: dict[str, str], name: str) -> Iterator[ModuleType]:
 
 @cache
 def _nowhere() -> TextIO:
-    """Open as long as the process is: the logger keeps it for every function that comes after."""
+    """A file that stays open until the process ends: the logger keeps it for each later function."""
     return Path(os.devnull).open("w")
 
 
 def load(name: str) -> ModuleType:
-    """The function's module; it reads the environment when it is first invoked."""
+    """The function's module. It reads the environment at its first invocation."""
     spec = importlib.util.spec_from_file_location(f"benchmarked_{name}", ROOT / "functions" / name / "app.py")
     assert spec
     assert spec.loader
@@ -111,7 +111,7 @@ def post(conversation_id: str) -> dict[str, Any]:
 
 
 def batch(bodies: list[str]) -> dict[str, Any]:
-    """The event source mapping's event for records of the queue."""
+    """The event with which the event source mapping sends records."""
     (record,) = json.loads(_example("worker-one-record"))["Records"]
     return {"Records": [record | {"messageId": str(uuid.uuid4()), "body": body} for body in bodies]}
 

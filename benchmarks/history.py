@@ -1,7 +1,6 @@
-"""How fast a history is parsed and merged, and whether time grows with size alone.
+"""How fast a history is parsed and merged, and whether the time grows in proportion to the size.
 
-In processor time, with the collector of garbage waiting. The fastest plain `re` pass is the fastest of those that find
-the same turns in the same text.
+Processor time, without the garbage collector. Only plain `re` passes that find the same turns in the same text compete.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ PLAIN = {
     "no <": re.compile(r"<(USER|BOT|SALE)>([^<]*)</\1>"),
     "no <, any end": re.compile(r"<(USER|BOT|SALE)>([^<]*)</"),
 }
-#: Repeated to size. What they have of openings without an end would make a search for the end quadratic.
+#: Each text is repeated up to the size. Tags that open without an end would make a search for the end quadratic.
 SOUPS = {
     "<USER>": "<USER>",
     "</USER>": "</USER>",
@@ -42,7 +41,7 @@ WORDS = ["dạ", "bác", "sĩ", "ơi", "tôi", "bị", "đau", "đầu", "từ",
 
 
 def conversation(count: int, seed: int = 0) -> list[Turn]:
-    """Turns as people write them: short questions, longer answers, `&` or `<` in one of fifty."""
+    """Turns as people write them: short questions, longer answers, and `&` or `<` in one of fifty."""
     choose = random.Random(seed)
     roles: tuple[Role, ...] = ("user", "assistant", "user", "assistant", "user", "sale")
     turns = []
@@ -56,14 +55,14 @@ def conversation(count: int, seed: int = 0) -> list[Turn]:
 
 
 def typical(size: int) -> str:
-    """A conversation's history of so many characters."""
+    """A conversation's history of `size` characters."""
     turns = render(conversation(2000))
     turns *= size // len(turns) + 1
     return turns[: turns.rindex("<br>", 0, size - 4) + 4].ljust(size)
 
 
 def soups(size: int) -> Iterator[tuple[str, str]]:
-    """What nobody types who means well, by its name."""
+    """Hostile texts, each with its name."""
     for name, soup in SOUPS.items():
         yield name, (soup * (size // len(soup) + 1))[:size]
         yield f"<BOT> {name}", ("<BOT>" + soup * (size // len(soup) + 1))[:size]
@@ -98,7 +97,7 @@ def parsing(_stores: Stores) -> Iterator[Round]:
         yield Round(megabytes / ours, megabytes / taken[best], f"the fastest plain pass is {PLAIN[best].pattern!r}")
 
 
-#: One side of a growth's figure and the other: seconds of processor time.
+#: Both sides of a figure about growth: seconds of processor time.
 Pair = tuple[float, float]
 WORST_ROUNDS = 3
 
@@ -117,9 +116,7 @@ def merging(_stores: Stores) -> Iterator[Round]:
 
 
 def worst(kinds: Mapping[str, Callable[[], Pair]]) -> Iterator[Round]:
-    """The rounds, in milliseconds, of the kind that grows most by its median. (Each round's own worst would be the
-    unluckiest.)
-    """
+    """The rounds, in milliseconds, of the kind whose median grows most. The worst of each round would be chance."""
     measured: dict[str, list[Pair]] = {name: [] for name in kinds}
     for _ in range(WORST_ROUNDS):
         for name, measure in kinds.items():
@@ -134,7 +131,7 @@ def _ratio(pair: Pair) -> float:
 
 
 def _parses(tenth: str, whole: str) -> Pair:
-    """Of a whole text, and of a text of a tenth: of ten such, so that the processor's caches help neither more."""
+    """Times of the whole text and of a tenth. The tenth is parsed ten times, so that both use the caches alike."""
     tenths = [f"{tenth[:-1]}{number}" for number in range(10)]
     with uncollected():
         times = max(1, int(0.005 / seconds(parse, tenth)))

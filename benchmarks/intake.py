@@ -40,7 +40,7 @@ def _accepted(app: ModuleType, event: dict[str, Any]) -> None:
 
 
 def _floor(app: ModuleType, redis: Any, sqs: Any, name: str) -> Callable[[], None]:
-    """The two calls with which a message of this conversation is accepted, as if it had not been."""
+    """The two calls that accept a message of this conversation, as a function without arguments."""
     with recorded(sqs, "send_message") as sent:
         script = bare_script(redis, lambda: _accepted(app, post(name)))
     (message,) = sent

@@ -1,4 +1,4 @@
-"""What the lock costs beyond the one call of Redis that it is, and beside the lock that redis-py brings along."""
+"""The cost of the lock beside its single Redis call, and beside redis-py's own lock."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MESSAGES = ["Dạ bác sĩ ơi, tôi bị đau đầu từ hôm qua, uống thu�
 
 
 class _Same(ConnectionPool):
-    """redis-py's own pool, of one connection that is there already."""
+    """redis-py's own pool with one connection, which is already open."""
 
     def __init__(self, connection: Any) -> None:
         super().__init__()
@@ -33,7 +33,7 @@ class _Same(ConnectionPool):
 
 
 def stock(client: Any) -> redis.Redis:
-    """redis-py's client as everybody has it, with its own pool, over the connection that ours uses."""
+    """redis-py's usual client with its own pool, over the connection that our client uses."""
     connection = client.connection_pool.get_connection()
     client.connection_pool.release(connection)
     return redis.Redis(connection_pool=_Same(connection))
@@ -41,7 +41,7 @@ def stock(client: Any) -> redis.Redis:
 
 @contextmanager
 def manager(stores: Stores) -> Iterator[tuple[MessageLockManager, Any]]:
-    """The lock manager over an empty Redis, and the client that it has."""
+    """The lock manager over an empty Redis, and its client."""
     settings = stores.settings()
     client = connect(settings)
     client.flushall()
@@ -67,7 +67,7 @@ def cycling(stores: Stores) -> Iterator[Round]:
     times = 50 if stores.quick else 200
     with manager(stores) as (locks, _):
         names = (f"conversation-{number:07}" for number in itertools.count())
-        # As everybody has it, with the settings that are its fastest here: RESP 3 and bytes take longer.
+        # The usual client at its fastest settings: RESP 3 and bytes take longer here.
         plain = redis.Redis.from_url(stores.redis_url, protocol=2, decode_responses=True)
 
         def ours() -> None:

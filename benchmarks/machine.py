@@ -1,4 +1,4 @@
-"""What figures were measured on, without which they say nothing."""
+"""The machine that figures were measured on: without it they mean nothing."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-#: Whose versions matter.
+#: The packages whose versions the report names.
 PACKAGES = ("redis", "pg8000", "boto3", "pydantic", "aws-lambda-powertools", "moto")
 
 
 def describe(stores: list[str]) -> dict[str, str]:
-    """`stores`: the versions of those that were started."""
+    """The machine and the versions. `stores` are the names and versions of the started stores."""
     packages = [f"{name} {version(name)}" for name in PACKAGES]
     return {
         "measured": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
@@ -27,7 +27,7 @@ def describe(stores: list[str]) -> dict[str, str]:
 
 
 def load() -> float:
-    """How many processes wanted to run in the last minute, on average; above the number of cores, figures are noisy."""
+    """The average number of runnable processes in the last minute. Above the number of cores, figures are noisy."""
     return os.getloadavg()[0]
 
 
@@ -37,7 +37,7 @@ def _processor() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     except OSError:
-        pass  # no Linux
+        pass  # not Linux
     return platform.processor() or platform.machine()
 
 

@@ -1,13 +1,12 @@
-"""The worker function beside its peers: asked as they are (peers/work.py), in the product's own environment.
+"""The worker function beside its peers, asked like them (peers/work.py), in the product's own environment.
 
-Its jobs were accepted before the clock runs: locks and jobs are in Redis, records on hand as invocations, as many in
-each as the template's mapping has (`BatchSize`). AWS' event source mapping polls SQS outside of the function's process;
-what a peer spends on fetching a job from Redis, ours spends on accepting its record again and claiming it there.
+Its jobs are accepted before the clock runs: locks and jobs are in Redis. The records are on hand as invocations with
+the template's `BatchSize`. AWS' event source mapping polls SQS outside of the function's process. A peer spends time on
+fetching a job from Redis; our worker spends it on accepting the record again and claiming it there.
 
-What is timed is all that the process then does: it reads the event, and the handler with its threads does for each
-record all that it always does: accept again, claim, fence, the simulated AI without delay, seal, commit, finish, and
-the look whether the record may be deleted. One batch after the other, as one Lambda environment has them. Nothing is
-logged, as with the peers.
+The clock covers all that the process then does. It reads the event. For each record the handler accepts again, claims,
+takes the fence, asks the simulated AI (no delay), seals, commits, finishes, and checks whether to delete the record.
+Batches follow one another, as in one Lambda environment. Neither side logs.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ CONTEXT = Context("WorkerFunction")
 
 
 class _Kept:
-    """A queue that only keeps what is sent."""
+    """A queue that keeps what is sent and delivers nothing."""
 
     name = "kept"
     in_process = False
@@ -56,7 +55,7 @@ def _environment(order: Order) -> dict[str, str]:
     return {
         "REDIS_URL": order.redis_url,
         "DATABASE_URL": order.database_url,
-        # A loaded machine must not look like a dead store.
+        # So that a loaded machine does not look like a dead store.
         "REDIS_TIMEOUT_MS": "10000",
         "DATABASE_TIMEOUT": "30",
         "SIMULATED_AI_DELAY_MS": "0",
@@ -66,14 +65,14 @@ def _environment(order: Order) -> dict[str, str]:
 
 
 def batch_size() -> int:
-    """How many records of the job queue one invocation gets, by the template."""
+    """The number of job records in one invocation, from the template."""
     events = TemplateSource(ROOT / "template.yaml").own_resources["WorkerFunction"]["Properties"]["Events"]
     (mapping,) = (event["Properties"] for event in events.values() if "JobQueue" in str(event["Properties"]["Queue"]))
     return int(mapping["BatchSize"])
 
 
 def accept(app: ModuleType, order: Order) -> list[str]:
-    """A message in each job's conversation, as intake accepts it; the bodies of the records that it sends."""
+    """Accept a message in each job's conversation, as intake does. Returns the bodies of its records."""
     parts, queue = app.parts(), _Kept()
     intake = replace(parts.intake, queue=queue)
     for conversation_id, _, message_id in order.jobs:
@@ -84,7 +83,7 @@ def accept(app: ModuleType, order: Order) -> list[str]:
 
 
 def work(app: Any, batches: list[str], report: Report) -> None:
-    """Each record must be answered at once: one that is sent back is an error."""
+    """Answer each record at once. Raises RuntimeError if one is sent back."""
     for text in batches:
         event = json.loads(text)
         failures = app.handler(event, CONTEXT)["batchItemFailures"]

@@ -1,4 +1,4 @@
-"""The picture for docs/performance.md: a bar for each ratio, as long as its share of the target. It has no scripts."""
+"""The picture for docs/performance.md: a bar for each ratio. Its length is the ratio's share of the target."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ text { font: 13px system-ui, -apple-system, "Segoe UI", sans-serif; fill: #1f232
 
 
 def picture(results: list[Result]) -> str:
-    """SVG of the ratios that have a target; first those that are to be small, then those that are to be large."""
+    """SVG of the ratios with a target: first those with an upper bound, then those with a lower one."""
     shown = [result for result in results if result.is_ratio and result.figure.target]
     shown.sort(key=lambda result: result.figure.target is not None and result.figure.target.relation == "≥")
     height = _ROW * (len(shown) + 2)

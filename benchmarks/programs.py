@@ -1,6 +1,6 @@
-"""Programs of other environments: each is a process of its own that is asked on its stdin and answers on its stdout.
+"""Programs of other environments. Each is a process that is asked on its stdin and answers on its stdout.
 
-One JSON object a line, both ways. A program ends when its stdin does; one that has been told enough is ended.
+Both ways, a line is one JSON object. A program ends when its stdin does, or is killed at the end of its `with` block.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from types import TracebackType
 from typing import Any, Self
 
 ROOT = Path(__file__).parents[1]
-#: No answer takes longer; a program that gives none is stuck.
+#: The longest time for an answer. A program without one by then is stuck.
 TIMEOUT_SECONDS = 120.0
-#: What a program may see of this process's environment: no credentials.
+#: The only environment variables that a program gets. There are no credentials among them.
 PASSED_ON = ("PATH", "HOME", "LANG", "TMPDIR")
 
 
 class Program:
-    """A running `python -m module` of an environment beside .venv, in a folder where the module is found.
+    """A running `python -m module` of an environment beside .venv, in the module's folder.
 
     Raises RuntimeError if the environment is not there.
     """
@@ -54,11 +54,11 @@ class Program:
         self.process.wait()
         for stream in (self.process.stdin, self.process.stdout, self._said):
             assert stream
-            with suppress(BrokenPipeError):  # what it was still to read
+            with suppress(BrokenPipeError):  # it has not read all of it
                 stream.close()
 
     def ask(self, order: dict[str, Any]) -> dict[str, Any]:
-        """Its answer. Raises RuntimeError if it ends without one, or gives none in time."""
+        """The program's answer. Raises RuntimeError if it ends without one, or gives none in time."""
         assert self.process.stdin and self.process.stdout
         late = threading.Event()
 

@@ -1,4 +1,4 @@
-"""What a person sees on stderr while figures are measured: a line that moves on a terminal, else a line a figure."""
+"""The progress on stderr while figures are measured: a moving line on a terminal, else a line for each figure."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """`python -m benchmarks.queue_check`: one real run of the product beside the simulation of the same traffic.
 
-Patients type in bursts for a minute; intake, worker threads, Valkey and Postgres are the product's own, only the AI's
-seconds are drawn. A thread takes one record at a time, so that the simulation has batches of one.
+Patients type in bursts for a minute. Intake, worker threads, Valkey and Postgres are real. Only the AI's seconds are
+random. A thread takes one record at a time, so the simulation has batches of one.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SIMULATED = 20
 
 
 def typed(world: World, seconds: float, chance: Random) -> list[tuple[float, ConversationKey, str]]:
-    """When which message comes, in seconds from the beginning."""
+    """The messages, each with its time in seconds from the beginning."""
     posts: list[tuple[float, ConversationKey, str]] = []
     at = 0.0
     for burst in itertools.count():
@@ -44,7 +44,7 @@ def typed(world: World, seconds: float, chance: Random) -> list[tuple[float, Con
 
 
 def really(stores: Stores, world: World, seconds: float, seed: int) -> Seen:
-    """What the product makes of such traffic, as far as it can be seen from outside."""
+    """What is seen of the product from outside under this traffic."""
     parts, seen, drawn, mutex = build(stores.settings()), Seen(), Random(f"{seed} answers"), threading.Lock()
     queue = ThreadQueue(
         lambda record, count: worker.process(record, time.time() + world.run_seconds, count),
@@ -80,7 +80,7 @@ def really(stores: Stores, world: World, seconds: float, seed: int) -> Seen:
 
 
 def rows(product: Seen, simulated: list[Seen]) -> Iterator[tuple[str, str, str]]:
-    """What was seen, and of the simulations the median and within which bounds all of them are."""
+    """A row for each quantity: the product's, and the median and bounds of the simulations'."""
     reads: dict[str, Callable[[Seen], float]] = {
         "messages": lambda seen: seen.messages,
         "AI calls a message": lambda seen: seen.calls / seen.messages,

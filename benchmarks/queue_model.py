@@ -1,9 +1,11 @@
-"""The product's queueing as a discrete-event simulation: who waits for whom, in simulated seconds.
+"""The product's queueing as a discrete-event simulation: what waits for what, in simulated seconds.
 
-It has what makes messages wait, and nothing else: bursts of typing, a record for each message, batches, a limit of
-invocations at the same time, one job a conversation, restarts by newer messages, an AI that takes seconds and may be
-down, workers that die, and the sweep that finds what they left. The rules are those of processing.py, runs.py and
-stores/, their numbers those of settings.py; each is named where it is modelled. A conversation here is one burst.
+It models only what makes messages wait. Patients type in bursts. Each message has a record, and records come in
+batches. The number of invocations is limited, and a conversation has one job at a time. Newer messages restart a run.
+The AI takes seconds and may be down. Workers die, and the sweep finds what they left.
+
+The rules are those of `worker/`, `protocol/` and `intake/`, the numbers those of settings.py. Each is named where it is
+modelled. A conversation here is one burst.
 """
 
 from __future__ import annotations
@@ -24,15 +26,15 @@ def lognormal(median: float, sigma: float) -> Distribution:
     return lambda chance: chance.lognormvariate(math.log(median), sigma)
 
 
-#: One try of the AI: half of them take up to two seconds, one of a hundred more than ten; the mean is 2.56.
+#: One try of the AI: half of the tries take up to two seconds, one of a hundred more than ten. The mean is 2.56.
 AI_SECONDS = lognormal(2.0, 0.7)
-#: How often a burst has one, two, … messages: 2.05 in the mean.
+#: The shares of bursts with one, two, … messages. The mean is 2.05.
 BURST_SIZES = (0.45, 0.25, 0.15, 0.10, 0.05)
 
 
 @dataclass(frozen=True, slots=True)
 class Outage:
-    """Between `start` and `end` (seconds) each call of the AI hangs until its timeout, is refused at once, or no
+    """An outage from `start` to `end` (seconds): AI calls hang until their timeout, are refused at once, or no
     invocation begins (`stopped`)."""
 
     start: float
@@ -47,7 +49,7 @@ class Outage:
 class World:
     """What is simulated. Times are seconds; the defaults of the second half are the template's and settings.py's."""
 
-    #: Bursts a second at a time, and no more than `most_bursts` at any.
+    #: Bursts a second at this time. It is never above `most_bursts`.
     bursts: Callable[[float], float]
     most_bursts: float
     sizes: tuple[float, ...] = BURST_SIZES
@@ -57,7 +59,7 @@ class World:
     error_rate: float = 0.01
     outage: Outage | None = None
     death_rate: float = 0.0  # of invocations
-    #: Seconds of what a record costs beside the AI: a look, and a run from claim to finish.
+    #: The seconds of a record beside the AI's: one look, and a run from claim to finish.
     look: float = 0.005
     run: float = 0.020
 
@@ -67,22 +69,22 @@ class World:
     debounce: float = 0.0
     debounce_max: float = 10.0
     consolidates: bool = True  # False: each message is a conversation of its own, for the comparison
-    #: Lambda begins with so many batches at a time and adds so many a second while there is more (300 a minute).
+    #: Lambda begins with this many batches at a time, and adds this many a second (300 a minute) while records wait.
     pollers: int = 5
     pollers_per_second: float = 5.0
 
     ai_timeout: float = 30.0
-    run_seconds: float = 117.0  # RUN_SECONDS without what the function keeps to report
+    run_seconds: float = 117.0  # RUN_SECONDS minus the function's time to report
     max_restarts: int = 3
     join_delay: float = 150.0
     heartbeat_stale: float = 8.0
-    hiding: float = 10.0  # HIDING_SECONDS; from the third delivery on as long as a record is handed on
+    hiding: float = 10.0  # HIDING_SECONDS; longer from the third delivery on
     sweep_every: float = 60.0
     wake_after: float = 50.0
     notice: float = 0.3  # until a run sees that a message joined
 
 
-#: runs.py, processing.py, answering.py, queues.py
+#: Constants of worker/, ai/answering.py and queue/timing.py.
 COMMIT_SECONDS, FOLLOW_UP_SECONDS, PATIENCE_SECONDS, ALONE_FROM = 5.0, 60.0, 5.0, 3
 RETRY_SECONDS = (10.0, 20.0, 60.0, 240.0, 720.0)
 TRIES, BACKOFF_SECONDS, REFUSAL_SECONDS = 3, 0.5, 0.2
@@ -97,7 +99,7 @@ class Job:
     created: float
     messages: list[float] = field(default_factory=list)  # when each was accepted
     ready: float = 0.0
-    typing: float = 0.0  # since when the patient types what no run asked about
+    typing: float = 0.0  # since when the patient has typed messages that no run asked about
     restarts: int = 0
     attempts: int = 0
     running: Processing | None = None
@@ -114,7 +116,7 @@ class Line:
 
 @dataclass(slots=True)
 class Record:
-    """`own`: when its message was accepted, which names it."""
+    """A message's record. `own` is the time at which the message was accepted, and names the message."""
 
     line: Line
     own: float
@@ -132,7 +134,7 @@ class Invocation:
 
 @dataclass(slots=True)
 class Processing:
-    """A record in the hands of an invocation. `call` numbers its AI calls: an event of an earlier one is void."""
+    """A record in an invocation. `call` numbers its AI calls: an event of an earlier call is void."""
 
     record: Record
     invocation: Invocation
@@ -143,7 +145,7 @@ class Processing:
 
 @dataclass(slots=True)
 class Seen:
-    """What came of it, of what was accepted after the warm-up; times in seconds."""
+    """The results for what was accepted after the warm-up. Times are in seconds."""
 
     answered: list[float] = field(default_factory=list)  # from accept to reply, each message
     waited: list[float] = field(default_factory=list)  # from accept to the AI's first call, each job
@@ -162,18 +164,18 @@ class Seen:
 
 
 class Simulation:
-    """Events in a heap. `run` simulates `seconds`, then lets what is there come to its end."""
+    """Events in a heap. `run` simulates `seconds`, then lets the remaining work end."""
 
     def __init__(self, world: World, seed: int = 1, warm_up: float = 0.0) -> None:
         self.world, self.warm_up = world, warm_up
         self.now, self.busy, self.allowed = 0.0, 0, float(min(world.pollers, world.concurrency))
         self.seen = Seen()
-        # One stream for each cause: more concurrency must not change who types when.
+        # One random stream for each cause: more concurrency must not change when patients type.
         causes = ("arrivals", "answers", "deaths", "gathers")
         self._arrivals, self._answers, self._deaths, self._gathers = (Random(f"{seed} {cause}") for cause in causes)
         self._events: list[tuple[float, int, Callable[..., None], tuple[object, ...]]] = []
         self._numbers = count()
-        # With a window each poller gathers for itself; without one nobody can tell them apart.
+        # With a window each poller gathers its own records. Without one, one lane stands for all pollers.
         self._lanes: list[deque[Record]] = [deque() for _ in range(world.pollers if world.window else 1)]
         self._growing = False
         self._end = math.inf
@@ -202,7 +204,7 @@ class Simulation:
     # Patients.
 
     def _next_burst(self, time: float) -> float:
-        """Thinning: candidates at the highest rate, kept as often as the rate of their time asks for."""
+        """Thinning: candidates come at the highest rate, and are kept in proportion to the rate at their time."""
         while True:
             time += self._arrivals.expovariate(self.world.most_bursts)
             if self._arrivals.random() * self.world.most_bursts < self.world.bursts(time):
@@ -274,20 +276,20 @@ class Simulation:
             self._after(1.0, self._look_at_queue)
 
     def _sweep(self, at: float, line: Line, job: Job, holder: Processing | None, wakes: int = 0) -> None:
-        """Let the first sweep from `at` on see whether the job still waits, or is still held by whom it was then."""
+        """Let the first sweep from `at` on see whether the job still waits or still has the same holder."""
         if math.isfinite(at):
             sweep = math.ceil(at / self.world.sweep_every) * self.world.sweep_every
             self._at(sweep, self._swept, line, job, holder, wakes)
 
     def _swept(self, line: Line, job: Job, holder: Processing | None, wakes: int) -> None:
-        """As `sweep` in protocol/steps.py: a job without a worker, or with a silent one, gets one record to wake it."""
+        """As `sweep` in protocol/steps.py: a job with no worker or a silent one gets one record that wakes it."""
         if line.current is job and job.running is holder:
             job.running = None
             self.seen.woken += self._counts
             self._show(Record(line, job.messages[-1]))
             self._sweep(self.now + self.world.wake_after * 2 ** min(wakes, 6), line, job, None, wakes + 1)
 
-    # An invocation: its records at the same time, and it lasts as long as the slowest.
+    # An invocation. It works on its records at the same time and lasts as long as the slowest.
 
     def _invoke(self, records: list[Record]) -> Invocation:
         self.busy += 1
@@ -303,7 +305,7 @@ class Simulation:
         return invocation
 
     def _ended(self, processing: Processing, back: float | None = None) -> None:
-        """A record's thread is done with it: it is deleted, or comes back after so many seconds."""
+        """The end of a record's thread: the record is deleted, or comes back after `back` seconds."""
         if back is not None:
             self._after(math.ceil(back), self._show, processing.record)
         processing.invocation.left -= 1
@@ -323,16 +325,16 @@ class Simulation:
         self.seen.deaths += self._counts
         for record in invocation.records:
             hidden = self.world.hiding if record.received < ALONE_FROM else _retry_delay(record)
-            self._after(hidden - self._deaths.uniform(0.0, 2.0), self._show, record)  # it was hidden anew every 2 s
+            self._after(hidden - self._deaths.uniform(0.0, 2.0), self._show, record)  # each 2 s it was hidden again
             job = record.line.current
             if job and job.running and job.running.invocation is invocation:
                 self._sweep(self.now + self.world.heartbeat_stale, record.line, job, job.running)
         self._closed(invocation)
 
-    # A worker's work on one record: processing.py.
+    # A worker's work on one record: worker/worker.py.
 
     def _claim(self, processing: Processing) -> None:
-        """claim of protocol/steps.py"""
+        """As `claim` in protocol/steps.py."""
         world, line = self.world, processing.record.line
         job = line.current
         if processing.invocation.died is not None:
@@ -357,12 +359,12 @@ class Simulation:
             self._ask(processing)
 
     def _checked(self, processing: Processing, wait: float) -> None:
-        """Deleted if its own message is settled."""
+        """Delete the record if its own message is settled."""
         record = processing.record
         self._ended(processing, wait if record.own in record.line.open else None)
 
     def _ask(self, processing: Processing) -> None:
-        """Ask the AI with all messages that there are; what comes of it is known, and when."""
+        """Ask the AI with all waiting messages. Its result and the time of the result are drawn now."""
         processing.call += 1
         processing.called = self.now
         self.seen.calls += self._counts
@@ -370,7 +372,7 @@ class Simulation:
         self._after(self.world.run + took, self._answered, processing, processing.call, answers)
 
     def _answer(self) -> tuple[float, bool]:
-        """Seconds that the AI takes with all its tries, and whether it answers: ai/answering.py."""
+        """The seconds of all tries of the AI, and whether it answers: ai/answering.py."""
         world, outage, took = self.world, self.world.outage, 0.0
         for number in range(TRIES):
             if outage and outage.holds(self.now + took, "hangs"):
@@ -384,7 +386,7 @@ class Simulation:
         return took, False
 
     def _notice(self, processing: Processing, call: int) -> None:
-        """A message joined while the AI was at work: it is asked again with all of them, while there is time."""
+        """A message joined while the AI worked: ask again with all messages, if there is time."""
         job = processing.record.line.current
         if call != processing.call or processing.invocation.died or job is None or job.running is not processing:
             return
@@ -403,7 +405,7 @@ class Simulation:
         self._quiet(processing, job)
 
     def _quiet(self, processing: Processing, job: Job) -> None:
-        """Wait until the patient stops typing, but leave the time for an answer: runs.py"""
+        """Wait until the patient stops typing, but leave time for an answer: worker/run.py."""
         if processing.invocation.died or job.running is not processing:
             return
         latest = processing.claimed + self.world.run_seconds - self.world.ai_timeout - COMMIT_SECONDS
@@ -413,7 +415,7 @@ class Simulation:
             self._ask(processing)
 
     def _answered(self, processing: Processing, call: int, answers: bool) -> None:
-        """Seal, commit, finish; and the follow-up, if messages wait and there is time."""
+        """Seal, commit and finish. If messages wait and there is time, begin the follow-up."""
         line = processing.record.line
         if call != processing.call or processing.invocation.died:
             return

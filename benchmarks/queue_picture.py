@@ -1,4 +1,4 @@
-"""Lines in an SVG, for the simulation's results: no library, readable on light and dark pages."""
+"""Line charts in SVG for the simulation's results. They are readable on light and dark pages."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from html import escape
 
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 460, 300, 56, 16, 44, 46
-#: Distinct for colour-blind eyes too (Okabe and Ito).
+#: Colour-blind people can tell these apart (Okabe and Ito).
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """`dashed`: of the same colour as the line before it."""
+    """A line of a panel. A `dashed` one has the colour of the line before it."""
 
     name: str
     points: Sequence[tuple[float, float]]
@@ -23,7 +23,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """`bounds` (low, high) of the vertical axis, which is logarithmic if `low` is above 0."""
+    """A chart. `bounds` are (low, high) of the vertical axis, which is logarithmic if `low` is above 0."""
 
     title: str
     across: str
@@ -33,7 +33,7 @@ class Panel:
 
 
 def svg(panels: Sequence[Panel]) -> str:
-    """The panels beside each other."""
+    """SVG of the panels, side by side."""
     style = "text{font:12px sans-serif;fill:#555}.title{font-weight:bold}.grid{stroke:#8886;fill:none}"
     drawn = "".join(f'<g transform="translate({number * WIDTH},0)">{_panel(p)}</g>' for number, p in enumerate(panels))
     titles = escape("; ".join(panel.title for panel in panels))
@@ -85,7 +85,7 @@ def _ticks(low: float, high: float) -> list[float]:
 
 
 def _round_numbers(first: float, last: float) -> list[float]:
-    """Five to ten of them."""
+    """Five to ten round numbers between the two."""
     step = 10.0 ** math.floor(math.log10(last - first))
     step = next(part for part in (step, step / 2, step / 5, step / 10) if (last - first) / part >= 5)
     return [number * step for number in range(math.ceil(first / step), math.floor(last / step) + 1)]

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.queueing`: what docs/scale.md says of waiting, from a simulation of the product's queueing."""
+"""`python -m benchmarks.queueing`: the waiting times in docs/scale.md, from a simulation of the product's queueing."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from benchmarks.queue_model import BURST_SIZES, Outage, Seen, Simulation, World,
 from benchmarks.queue_picture import Line, Panel, svg
 
 _DESCRIPTION = """Simulate how messages wait: bursts of typing, one job a conversation, batches of SQS records,
-a limit of workers at the same time, an AI that takes seconds or is down. Seeded: the same tables in every run."""
+a limit of workers at the same time, an AI that takes seconds or is down. Each run prints the same tables."""
 
 MESSAGES = sum(number * share for number, share in enumerate(BURST_SIZES, 1))
-#: A million messages a day, in the mean and in the busiest hour, which has three times as many.
+#: A million messages a day: a second's mean, and the factor of the busiest hour.
 MEAN, PEAK = 1e6 / 86_400, 3.0
 WARM_UP = 200.0
-#: Of the compressed day: exp(k cos) is three times its mean at the peak.
+#: The shape of the compressed day: at the peak, exp(k cos) is three times its mean.
 _SHARPNESS, _SCALE = 1.75, 1.925
 
 type Rows = Iterator[tuple[object, ...]]
@@ -40,7 +40,7 @@ def steady(messages_per_second: float, **changed: Any) -> World:
 
 
 def day(messages_per_second: float, seconds: float, **changed: Any) -> World:
-    """A day with its peak, run through in `seconds`: queues settle within seconds, so that an hour need not be one."""
+    """A day with its peak, compressed into `seconds`. Queues settle within seconds, so a short hour is enough."""
     rate = messages_per_second / MESSAGES
 
     def bursts(at: float) -> float:
@@ -62,7 +62,7 @@ def told(seconds: float) -> str:
 
 
 def waits(seen: Seen) -> tuple[str, ...]:
-    """Until the AI is asked, and until the reply is there: half of them and all but one in a hundred."""
+    """The p50 and p99 of the time until the AI is asked, and of the time until the reply."""
     return tuple(told(percentile(values, p)) for values in (seen.waited, seen.answered) for p in (50, 99))
 
 
@@ -72,7 +72,7 @@ WAITS = ("AI asked after p50", "p99", "reply after p50", "p99")
 
 
 def erlang_c(servers: int, load: float) -> float:
-    """How likely an arrival must wait, with `load` = rate x mean service."""
+    """The probability that an arrival must wait. `load` is rate x mean service."""
     blocked = 1.0
     for number in range(1, servers + 1):
         blocked = load * blocked / (number + load * blocked)
@@ -80,17 +80,17 @@ def erlang_c(servers: int, load: float) -> float:
 
 
 def mean_wait_of_many(rate: float, service: float, servers: int) -> float:
-    """M/M/c."""
+    """The mean wait of M/M/c."""
     return erlang_c(servers, rate * service) * service / (servers - rate * service)
 
 
 def mean_wait_of_one(rate: float, service: float, squared: float) -> float:
-    """M/G/1, Pollaczek and Khinchine; `squared`: the mean of the service time's square."""
+    """The mean wait of M/G/1 (Pollaczek and Khinchine). `squared` is the mean of the service time's square."""
     return rate * squared / (2 * (1 - rate * service))
 
 
 def bare(rate: float, servers: int, ai: Callable[..., float], batch: int = 1) -> World:
-    """Without all that theory doesn't have: one message a burst, nothing fails, nothing but the AI takes time."""
+    """A world as simple as the theory's: one message a burst, no failures, and only the AI takes time."""
     return steady(
         rate,
         sizes=(1.0,),
@@ -107,11 +107,11 @@ def bare(rate: float, servers: int, ai: Callable[..., float], batch: int = 1) ->
 
 
 def theory(seconds: float, seed: int) -> Rows:
-    """With the rate and the mean service that came of chance: waiting magnifies the least of their noise."""
+    """Compare with theory, at the drawn rate and mean service: waiting magnifies their smallest noise."""
     arrivals, service = 100.0 * seconds, 0.02
 
     def theirs(rate: float, servers: int, ai: Callable[..., float]) -> tuple[Seen, float, float]:
-        """What came of it, and the rate and the mean service that did."""
+        """The results, the drawn rate and the drawn mean service."""
         seen = Simulation(bare(rate, servers, ai), seed, warm_up=1.0).run(1.0 + arrivals / rate)
         return seen, seen.messages * rate / arrivals, seen.billed / seen.invocations
 
@@ -144,7 +144,7 @@ def waiting(seconds: float, seed: int) -> Rows:
 
 
 def capacity(seconds: float, seed: int) -> Rows:
-    """Bisected: the largest load with which the AI is asked within five seconds for 99 of 100 jobs."""
+    """The largest load at which 99 of 100 jobs reach the AI within five seconds, by bisection."""
     for batch in (1, 5, 10, 20):
         for concurrency in (10, 20, 30):
             low, high = 0.0, concurrency * min(batch, 5) / 1.5
@@ -172,7 +172,7 @@ def outages(seconds: float, seed: int) -> Rows:
         ("the AI hangs", "hangs", {}),
         ("the AI refuses", "refuses", {}),
         ("no worker runs", "stopped", {}),
-        ("no worker runs, and the sweep wakes nobody", "stopped", {"wake_after": math.inf}),
+        ("no worker runs, and the sweep is off", "stopped", {"wake_after": math.inf}),
     )
     for what, kind, changed in worlds:
         for concurrency in (30, 50, 100):
@@ -187,7 +187,7 @@ OUTAGE_START, OUTAGE_END = 300.0, 900.0
 
 
 def outage(kind: Any, concurrency: int, seconds: float, seed: int, **changed: Any) -> Seen:
-    """Ten minutes of it; simulated until twice `seconds` after its end."""
+    """An outage of ten minutes, simulated until twice `seconds` after its end."""
     world = steady(MEAN * PEAK, concurrency=concurrency, outage=Outage(OUTAGE_START, OUTAGE_END, kind), **changed)
     return Simulation(world, seed, warm_up=WARM_UP).run(OUTAGE_END + 2 * seconds)
 
@@ -200,7 +200,7 @@ def deaths(seconds: float, seed: int) -> Rows:
 
 
 def batches(seconds: float, seed: int) -> Rows:
-    """As many records at the same time, in few large batches or in many small ones."""
+    """The same number of records at the same time, in few large batches or in many small ones."""
     for sigma, tail in ((0.0, "always 2 s"), (0.7, "as above"), (1.0, "p99 of 20 s")):
         for batch in (1, 2, 5, 10, 20):
             world = steady(MEAN * PEAK, concurrency=200 // batch, batch=batch, ai=lognormal(2.0, sigma))

@@ -1,4 +1,4 @@
-"""What our code asks of a client, so that the bare call can be made again with the same words."""
+"""Record the calls of our code on a client, so that a benchmark can repeat the bare call with the same arguments."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Call:
 
 @contextmanager
 def recorded(client: Any, operation: str) -> Iterator[list[Call]]:
-    """The calls of one of the client's methods, which are made all the same."""
+    """The calls of one method of the client. The method still makes them."""
     calls: list[Call] = []
     real = getattr(client, operation)
 
@@ -28,14 +28,14 @@ def recorded(client: Any, operation: str) -> Iterator[list[Call]]:
     try:
         yield calls
     finally:
-        delattr(client, operation)  # the class's own is left
+        delattr(client, operation)  # so that the class's own is used again
 
 
 def bare_script(client: Any, step: Callable[[], object], by: Any = None) -> Callable[[], object]:
-    """The one script that a step over Redis runs, to be run again with the same keys and arguments `by` some client, or
-    by the same.
+    """A function that repeats the single script of a step over Redis with the same keys and arguments.
 
-    The step is done, and what it wrote is deleted: to the script all will be as it was for the step.
+    `by` is the client that runs it; the default is the step's own. The step runs once, and what it wrote is deleted:
+    the script finds Redis as the step did.
     """
     again = by or client
     with recorded(client, "execute_command") as calls:

@@ -1,4 +1,4 @@
-"""The lock beside Pottery's Redlock, which runs in a process and an environment of its own, over the same Valkey."""
+"""The lock beside Pottery's Redlock over the same Valkey. Redlock runs in its own process and environment."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from benchmarks.locks import MESSAGES, manager
 from benchmarks.programs import Program
 from benchmarks.stores import Stores
 
-#: So many calls of one side, then of the other: each is alone, and both find the same machine.
+#: The calls of one side before the other's turn: each runs alone, and both find the same machine.
 CALLS = 20
 
 
@@ -30,7 +30,7 @@ def cycling(stores: Stores) -> Iterator[Round]:
             assert lock_id and locks.release_lock(name, lock_id)
             return time.perf_counter() - start
 
-        for _ in range(2):  # what the first calls connect and load is no part of what follows
+        for _ in range(2):  # the first calls connect and load
             cycle()
             redlock.ask({"times": 1})
         while True:

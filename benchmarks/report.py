@@ -1,4 +1,4 @@
-"""The report: a table for the terminal and for Markdown, and everything as JSON."""
+"""The report: a table for the terminal and for Markdown, and all data as JSON."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ HEAD = ("figure", "ours", "held against", "median", "quartiles", "target", "met"
 
 
 def number(value: float) -> str:
-    """Three digits that matter."""
+    """The number with three significant digits."""
     if abs(value) >= 100:
         return f"{value:,.0f}"
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}" if abs(value) >= 0.1 else f"{value:.2g}"
@@ -38,7 +38,7 @@ def row(result: Result) -> tuple[str, ...]:
 
 
 def table(results: list[Result]) -> str:
-    """For a terminal."""
+    """The table for a terminal."""
     rows = [HEAD, *map(row, results)]
     widths = [max(len(cells[column]) for cells in rows) for column in range(len(HEAD))]
     lines = [
@@ -52,7 +52,7 @@ def table(results: list[Result]) -> str:
 
 
 def markdown(results: list[Result], machine: dict[str, str]) -> str:
-    """The whole report, as `results.md` has it."""
+    """The whole report: `results.md`."""
     lines = ["# What was measured", "", "By `make bench`, which writes this anew.", "", "| | |", "|---|---|"]
     lines += [f"| {name} | {text} |" for name, text in machine.items()]
     lines += ["", f"| {' | '.join(HEAD)} |", f"|---|{'---:|' * (len(HEAD) - 1)}"]
@@ -71,7 +71,7 @@ def markdown(results: list[Result], machine: dict[str, str]) -> str:
 
 
 def document(results: list[Result], machine: dict[str, str]) -> dict[str, Any]:
-    """The same for machines, with each round."""
+    """The report as data, with each round: `results.json`."""
     return {"machine": machine, "figures": [_figure(result) for result in results]}
 
 

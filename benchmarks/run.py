@@ -1,4 +1,4 @@
-"""Measuring figures, one after the other."""
+"""Measure figures, one after the other."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LEAST_ROUNDS = 3
 
 
 def measure(figures: list[Figure], stores: Stores, stream: TextIO = sys.stderr) -> list[Result]:
-    """A figure that can't be measured is told with its error, and doesn't keep the others from it."""
+    """Measure each figure. One that fails is reported with its error, and the next one follows."""
     progress, results = Progress(len(figures), stream), []
     for figure in figures:
         progress.begins(figure.name)
@@ -34,7 +34,7 @@ def _measured(figure: Figure, stores: Stores, progress: Progress) -> Result:
         with closing(figure.measure(stores)) as measured:  # type: ignore[type-var]
             end = None
             for round_ in measured:
-                # What the first round needed to be set up is not its time.
+                # The set-up of the first round doesn't count.
                 end = end or time.monotonic() + figure.seconds
                 rounds.append(round_)
                 progress.round(figure.name, len(rounds), most)
@@ -42,7 +42,7 @@ def _measured(figure: Figure, stores: Stores, progress: Progress) -> Result:
                     break
         if not rounds:
             raise RuntimeError("no round was measured")
-    except Exception as error:  # noqa: BLE001  whatever it is, the report says so and the exit code tells
+    except Exception as error:  # noqa: BLE001  the report has the error, and the exit code says so
         traceback.print_exc()
         return Result(figure, error=f"{type(error).__name__}: {error}".splitlines()[0])
     return Result(figure, tuple(rounds))

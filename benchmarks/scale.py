@@ -1,7 +1,7 @@
-"""Whether it stays as fast when the stores fill up, when workers are added, and what a conversation keeps in Redis.
+"""The speed over full stores, the speed with more workers, and the memory of a conversation in Redis.
 
-`python -m benchmarks.scale --sizes 1000 10000 100000 1000000` shows each step at each size; the figures compare the
-first of them with what fills in seconds. Steps take turns over all sizes, so that the hour's noise slows all alike.
+`python -m benchmarks.scale --sizes 1000 10000 100000 1000000` shows each step at each size. The figures of the report
+use sizes that fill in seconds. Steps take turns over all sizes, so that noise slows all alike.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ from message_handler.tiers.redis import RedisTier
 from message_handler.wiring import build
 
 SMALL, LARGE = 1_000, 100_000
-#: Jobs that each worker process answers in a round.
+#: The jobs of each worker process in a round.
 JOBS = 100
-#: How long Redis keeps what was answered, in seconds.
+#: How long Redis keeps an ended job, in seconds.
 JOB_TTL = Settings().job_ttl
 
 type Step = Callable[[], object]
@@ -49,11 +49,11 @@ type Step = Callable[[], object]
 
 
 def memory(stores: Stores, left: Callable[[RedisTier, redis.Redis, list[ConversationKey]], None]) -> Iterator[Round]:
-    """Bytes that a conversation holds when `left` has done with it."""
+    """The bytes of a conversation in Redis after `left` has run."""
     count = 300 if stores.quick else 500
     with redis_tier(stores.redis_url) as (client, tier):
         for number in itertools.count():
-            # Or what is freed meanwhile would be counted.
+            # Synchronous, or memory that is freed later would be counted.
             client.execute_command("FLUSHALL", "SYNC")  # type: ignore[no-untyped-call]
             accept(tier, "the scripts are loaded by the first")
             before = used(client)
@@ -79,14 +79,14 @@ def _ended(tier: RedisTier, _client: redis.Redis, keys: list[ConversationKey]) -
 
 
 def _expired(tier: RedisTier, client: redis.Redis, keys: list[ConversationKey]) -> None:
-    """As if the hour were over: whatever the answer left to live no longer than that is gone."""
+    """As if the hour were over: delete what lives no longer than that."""
     _ended(tier, client, keys)
     names = list(client.scan_iter(count=1000))
     pipeline = client.pipeline(transaction=False)
     for name in names:
         pipeline.ttl(name)
     passing = [name for name, left in zip(names, pipeline.execute(), strict=True) if 0 <= left <= JOB_TTL]
-    assert len(passing) == 3 * len(keys)  # the line, its job, the ids that duplicates are known by
+    assert len(passing) == 3 * len(keys)  # the line, its job, the known message ids
     for name in passing:
         pipeline.pexpire(name, 1)
     pipeline.execute()
@@ -104,7 +104,7 @@ def redis_tier(url: str) -> Iterator[tuple[redis.Redis, RedisTier]]:
 
 @contextmanager
 def full_redis(stores: Stores, sizes: Sequence[int]) -> Iterator[dict[int, RedisTier]]:
-    """A Valkey for each size, with so many live conversations."""
+    """A Valkey for each size, with that number of live conversations."""
     with ExitStack() as open_:
         tiers = {}
         for size in sizes:
@@ -130,7 +130,7 @@ def cycling(tier: RedisTier) -> Step:
 
 @contextmanager
 def full_postgres(stores: Stores, sizes: Sequence[int]) -> Iterator[dict[int, PostgresArchive]]:
-    """A database for each size, with so many answered conversations; all are dropped afterwards."""
+    """A database for each size, with that number of answered conversations. All are dropped afterwards."""
     url = stores.database_url
     with ExitStack() as open_:
         archives = {}
@@ -159,7 +159,7 @@ def fencing(archive: PostgresArchive) -> Step:
 
 
 def committing(archive: PostgresArchive) -> Step:
-    """The next answer of a conversation that was there: each time of another one."""
+    """The next answer of an archived conversation, each time of another one."""
     names = (f"committed-{number}" for number in itertools.count())
 
     def prepared() -> object:
@@ -181,7 +181,7 @@ def listing(archive: PostgresArchive) -> Step:
 
 
 def on_disk(archive: PostgresArchive) -> int:
-    """Bytes of all tables that grow with conversations, and of their indexes."""
+    """The bytes of all tables that grow with conversations, with their indexes."""
     sizes = " + ".join(f"pg_total_relation_size('{table}')" for table in ("conversations", "jobs", "settled", "turns"))
     return int(archive._database.run(lambda connection: connection.run(f"select {sizes}"))[0][0])
 
@@ -190,7 +190,7 @@ def on_disk(archive: PostgresArchive) -> int:
 
 
 def in_turns(steps: dict[int, Step], times: int) -> dict[int, list[float]]:
-    """Seconds of each step, which take turns."""
+    """The seconds of each step. The steps take turns."""
     taken: dict[int, list[float]] = {size: [] for size in steps}
     with uncollected():
         for number in range(times):
@@ -203,7 +203,7 @@ def in_turns(steps: dict[int, Step], times: int) -> dict[int, list[float]]:
 
 
 def flat[S](stores: Stores, full: Callable[..., Any], step: Callable[[S], Step], times: int) -> Iterator[Round]:
-    """The step over a full store, held against the same over one with a thousandth of it or so."""
+    """The step over a full store, against the same step over a nearly empty one."""
     large = SMALL * 10 if stores.quick else LARGE
     with full(stores, (SMALL, large)) as opened:
         steps = {size: step(store) for size, store in opened.items()}
@@ -217,7 +217,7 @@ def flat[S](stores: Stores, full: Callable[..., Any], step: Callable[[S], Step],
 
 
 def workers(stores: Stores, count: int) -> Iterator[Round]:
-    """Jobs a second that so many processes end, held against one of them."""
+    """Jobs a second of `count` processes, against those of one."""
     with ExitStack() as open_:
         processes = [open_.enter_context(_worker(stores)) for _ in range(count)]
         while True:
@@ -225,7 +225,7 @@ def workers(stores: Stores, count: int) -> Iterator[Round]:
 
 
 def _answered(processes: list[Connection]) -> float:
-    """Jobs a second: all get theirs at once, and the last to end ends it."""
+    """Jobs a second, until the last process has ended. All begin at the same time."""
     for process in processes:
         process.send(str(uuid.uuid4()))
     for process in processes:
@@ -253,7 +253,7 @@ def _worker(stores: Stores) -> Iterator[Connection]:
 
 
 def _work(redis_url: str, database_url: str, orders: Connection) -> None:
-    """A worker process: takes its messages in, and when told to go answers them, ten at once as the function does."""
+    """A worker process: accepts its messages, then answers them on order, ten at once as the function does."""
     parts = build(
         Settings(
             redis_url=SecretStr(redis_url),

@@ -1,6 +1,6 @@
-"""The first targets that were set, in milliseconds: what 99 of 100 calls of sixteen clients at once don't exceed.
+"""The project's first targets: the p99 of calls by sixteen clients at once, in milliseconds.
 
-All on this one machine, stores and clients together. The stand-in of SQS is left out, its client is not.
+Stores and clients share this one machine. The SQS client works, but its stand-in server is left out.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from message_handler.wiring import build
 
 
 def names() -> Iterator[str]:
-    """Conversations that no other process has."""
+    """Ids of conversations that no other process uses."""
     start = time.perf_counter_ns()
     return (f"conversation-{os.getpid()}-{start}-{number}" for number in itertools.count())
 
@@ -43,7 +43,7 @@ def lock_in_memory() -> Work:
 
 
 def configuration() -> Work:
-    """Nothing of it in the process's memory: Redis is asked, then Postgres for the bot and for the conversation's."""
+    """The process has nothing in memory: it asks Redis, then Postgres for the bot and the conversation's bot."""
     parts, fresh = build(deployed=True), names()
     bots = BotConfigService(parts.tiers, parts.archive, parts.settings.model_copy(update={"configuration_ttl": 1e-6}))
     return lambda: bots.get_bot_config(next(fresh))
@@ -51,7 +51,7 @@ def configuration() -> Work:
 
 def parsed_history() -> Work:
     """From a request's body to its turns: 64 KiB, a few hundred turns."""
-    text = typical(50_000)  # characters: of some, UTF-8 has two or three bytes
+    text = typical(50_000)  # characters, some of two or three bytes in UTF-8
     text = text[: text.rindex("<BOT>")]
     return lambda: read_turns(parse_request({"history": text}))
 

@@ -1,7 +1,7 @@
-"""The real stores that figures are measured over, each started when the first figure asks for it.
+"""The real stores of the benchmarks. Each starts when the first figure asks for it.
 
-Valkey, Postgres and the stand-in of SQS are processes of their own on loopback, without TLS. Unlike the local host's,
-Postgres is durable here: a commit waits for the disk, as it does where it is deployed.
+Valkey, Postgres and the stand-in of SQS are processes of their own on loopback, without TLS. Unlike on the local host,
+Postgres is durable here: a commit waits for the disk, as in a deployment.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from message_handler.drivers.postgres_connection import connector
 from message_handler.settings import Settings
 
 DURABLE = {"fsync": "on", "full_page_writes": "on", "max_wal_size": "4GB", "checkpoint_timeout": "30min"}
-#: The stand-in of AWS takes any; a client won't be made without.
+#: A client needs some credentials. The stand-in of AWS takes any.
 AWS = {
     "AWS_ACCESS_KEY_ID": "benchmarks",
     "AWS_SECRET_ACCESS_KEY": "benchmarks",
@@ -37,12 +37,12 @@ class Closable(Protocol):
 
 
 class Stores:
-    """`quick`: a look is enough, so what is large may be smaller."""
+    """The stores of a run. With `quick`, figures may use less data."""
 
     def __init__(self, *, quick: bool = False) -> None:
         self.quick = quick
         self._cleanup = ExitStack()
-        #: Of what has been started.
+        #: The names and versions of the started stores.
         self.versions: list[str] = []
         self._shared: dict[str, Any] = {}
 
@@ -62,7 +62,7 @@ class Stores:
 
     @cached_property
     def database_url(self) -> str:
-        """A durable database with our schema."""
+        """The address of a durable database with our schema."""
         url = self._started(start_postgres_with(self.folder / "postgres", options=DURABLE))
         database = Database(connector(Settings(database_url=SecretStr(url))))
         database.migrate()
@@ -76,21 +76,21 @@ class Stores:
         return simulator.endpoint
 
     def sqs_client(self) -> Any:
-        """A client of the stand-in, with the settings of none of ours."""
+        """A client of the stand-in with botocore's own settings."""
         import boto3
 
         keys = {"aws_access_key_id": "benchmarks", "aws_secret_access_key": "benchmarks"}
         return boto3.client("sqs", endpoint_url=self.sqs_endpoint, region_name="eu-central-1", **keys)
 
     def queue_url(self, name: str) -> str:
-        """A queue of this name, new or not."""
+        """The address of the queue with this name. It is made if it is not there."""
         client = self.sqs_client()
         url: str = client.create_queue(QueueName=name)["QueueUrl"]
         client.close()
         return url
 
     def shared[T: Closable](self, name: str, make: Callable[[], T]) -> T:
-        """What several figures use, made by the first and closed with the stores."""
+        """An object that several figures share. The first one makes it, and the stores close it."""
         if name not in self._shared:
             self._shared[name] = made = make()
             self._cleanup.callback(made.close)
@@ -98,7 +98,7 @@ class Stores:
         return found
 
     def settings(self, **changed: Any) -> Settings:
-        """Of one process over Valkey and Postgres. A loaded machine must not look like a dead server."""
+        """The settings of a process over Valkey and Postgres. A loaded machine must not look like a dead server."""
         given: dict[str, Any] = {
             "redis_url": SecretStr(self.redis_url),
             "redis_timeout_ms": 10_000,

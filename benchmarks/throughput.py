@@ -1,12 +1,12 @@
-"""Jobs that do nothing, per second: the worker beside task queues that make the same commit, one process each.
+"""No-op jobs per second: the worker beside task queues that make the same commit, one process each.
 
-A peer's program is a process in its own environment, ours one in the product's. Each is asked for jobs over the same
-Valkey and the same durable Postgres, which are emptied before; all jobs are on hand before the clock runs, and the
-first of them don't count. Afterwards Postgres is asked: what it doesn't have was not done. Both sides write the same
-rows; ours in two transactions, for it takes a fence, a peer in one.
+Each program runs in its own environment, over the same Valkey and the same durable Postgres. Both are emptied before.
+All jobs are on hand before the clock runs, and the first of them don't count. Only jobs that Postgres has afterwards
+count as done. Both sides write the same rows. Our worker needs two transactions because it takes a fence; a peer needs
+one.
 
-The target is held against the best peer at its best settings, with the fastest driver that it can use. Through pg8000,
-which is ours, the best of them is shown as well.
+The target compares with the best peer at its best settings, with its fastest driver. A second figure compares with the
+best peer through pg8000, which is our driver.
 
     python -m benchmarks.throughput arq --tried 'max_jobs=[10,20]'      # compare a peer's settings
 """
@@ -32,28 +32,28 @@ from message_handler.drivers.postgres import Database
 from message_handler.drivers.postgres_connection import connector
 
 WARM_UP = 200
-#: How long a run is to last, warm-up excluded.
+#: The planned seconds of a run, without the warm-up.
 SECONDS = 1.5
-#: Peers that are slower than this share of the best are not asked again.
+#: Peers below this share of the best peer's speed run only once.
 IN_REACH = 0.7
 
 
 @dataclass(frozen=True)
 class Worker:
-    """A program that speaks as peers/work.py has it, at its best `settings`; `tried` were compared."""
+    """A program that follows peers/work.py, at its best `settings`. The settings in `tried` were compared."""
 
     name: str
     module: str
     environment: str
     settings: dict[str, Any] = field(default_factory=dict)
     tried: dict[str, list[Any]] = field(default_factory=dict)
-    #: With which it is seen how fast it is.
+    #: The jobs of the first run, which estimates the speed.
     first_jobs: int = 600
     folder: Path = ROOT
 
 
 def _peer(name: str, settings: dict[str, Any], *, slow: bool = False, **tried: list[Any]) -> Worker:
-    """`settings`: the fastest of all that was tried, see the program."""
+    """`settings` are the fastest of all that were tried. See the program."""
     module, environment = f"benchmarks.peers.{name}", f".venv-peer-{name}"
     return Worker(name, module, environment, settings, tried, first_jobs=200 if slow else 600)
 
@@ -107,7 +107,7 @@ PEERS = (
 
 @dataclass(frozen=True)
 class Speed:
-    """What a run came to; `processor_ms` is what the worker's own process used for a job."""
+    """The result of a run. `processor_ms` is the processor time of the worker's own process for a job."""
 
     jobs_per_second: float
     processor_ms: float
@@ -115,7 +115,7 @@ class Speed:
 
 
 class Bench:
-    """The stores of all runs, empty at the start of each."""
+    """The stores of all runs. Each run begins with empty ones."""
 
     def __init__(self, stores: Stores) -> None:
         self._redis_url, self._database_url = stores.redis_url, stores.database_url
@@ -130,7 +130,7 @@ class Bench:
         self._database.close()
 
     def run(self, worker: Worker, count: int, **settings: Any) -> Speed:
-        """So many jobs of a worker. Raises RuntimeError if it fails, or did less than it says."""
+        """Run `count` jobs of a worker. Raises RuntimeError if it fails or did fewer than it says."""
         prefix = uuid.uuid4().hex[:8]
         jobs = [(f"{prefix}-{number}", str(uuid.uuid4()), f"{prefix}-m-{number}") for number in range(count)]
         order = {
@@ -151,11 +151,11 @@ class Bench:
     def empty(self) -> None:
         self._redis.flushall()
         self.execute("truncate conversations, jobs, settled, turns, outbox")
-        # What came before is written to disk now, and not while somebody is measured.
+        # Earlier changes are written to disk now, and not during the measurement.
         self.execute("checkpoint")
 
     def answered(self, prefix: str) -> int:
-        """How many of the jobs are there whole: ended with a reply, their message settled, both turns kept."""
+        """The number of complete jobs: ended with a reply, their message settled, both turns kept."""
         return int(
             self.execute(
                 """
@@ -175,17 +175,17 @@ class Bench:
 
 
 def measure(stores: Stores) -> Iterator[Round]:
-    """Everybody once; then in each round ours and those that were not far behind the best."""
+    """First each worker once. Then, in each round, ours and the peers that are near the best."""
     with Bench(stores) as bench:
         first = [(worker, bench.run(worker, worker.first_jobs)) for worker in (OURS, *PEERS)]
         (ours, *peers) = first
         best = max(speed.jobs_per_second for _, speed in peers)
         near = [(peer, speed) for peer, speed in peers if speed.jobs_per_second >= IN_REACH * best]
-        yield from _rounds(bench, [ours, *near], _told(first))
+        yield from _rounds(bench, [ours, *near], _described(first))
 
 
 def through_our_driver(stores: Stores) -> Iterator[Round]:
-    """Dramatiq is the fastest through pg8000 too, and stays so while all others spend as much in it."""
+    """Ours against Dramatiq. It is the fastest peer through pg8000 too, if all peers spend the same time in it."""
     dramatiq = next(peer for peer in PEERS if peer.name == "dramatiq")
     peer = replace(dramatiq, settings=dramatiq.settings | {"driver": "pg8000"})
     with Bench(stores) as bench:
@@ -193,7 +193,7 @@ def through_our_driver(stores: Stores) -> Iterator[Round]:
 
 
 def _rounds(bench: Bench, first: list[tuple[Worker, Speed]], note: str) -> Iterator[Round]:
-    """Jobs per second of ours, the first, and of the best of the others; each takes about as long as any other."""
+    """Jobs per second of ours and of the best peer. Each worker gets jobs for about the same time."""
     counts = [WARM_UP + int(SECONDS * speed.jobs_per_second) // 10 * 10 for _, speed in first]
     turn = [(worker, count) for (worker, _), count in zip(first, counts, strict=True)]
     for number in itertools.count():
@@ -203,7 +203,7 @@ def _rounds(bench: Bench, first: list[tuple[Worker, Speed]], note: str) -> Itera
         yield Round(ours, max(speed for worker, speed in speeds if worker is not OURS), note)
 
 
-def _told(first: list[tuple[Worker, Speed]]) -> str:
+def _described(first: list[tuple[Worker, Speed]]) -> str:
     """All workers with their settings and versions, the fastest first."""
     told = []
     for worker, speed in sorted(first, key=lambda item: -item[1].jobs_per_second):
@@ -243,10 +243,10 @@ FIGURES = (
 
 
 def main() -> None:
-    """Compare a peer's settings: each combination in turns, the median of each, the fastest last."""
+    """Compare a peer's settings: all combinations in turns. Prints the median of each, the fastest last."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("peer", choices=list(dict.fromkeys(peer.name for peer in PEERS)))
-    parser.add_argument("--tried", nargs="+", metavar="NAME=JSON", help="in place of all that were compared before")
+    parser.add_argument("--tried", nargs="+", metavar="NAME=JSON", help="in place of the settings compared before")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--jobs", type=int, default=2_000)
     options = parser.parse_args()

@@ -1,8 +1,9 @@
-"""Task queues that others wrote, each a small program in an environment of its own: see work.py for how they are asked.
+"""Other projects' task queues, each a small program in its own environment. work.py says how they are asked.
 
-What a peer's task does is the product's commit: the same rows (the conversation, the job, the settled message and two
-turns) in one transaction that is on disk when it returns, through the fastest driver that the peer can use. Its
-settings were the fastest of those that each program's docstring names, compared on two cores that others used too;
-`python -m benchmarks.throughput arq` compares them again. All are set to what the product promises: at least once (a
-job leaves the queue after its task), one process, no logging, and no results kept where the peer can do without.
+A peer's task is the product's commit. It writes the same rows: the conversation, the job, the settled message and two
+turns. They are one transaction, which is on disk when it returns, through the fastest driver that the peer can use.
+
+A peer's settings are the fastest of those in its program's docstring, compared on two busy cores. `python -m
+benchmarks.throughput arq` compares them again. All peers promise what the product promises: at least once (a job leaves
+the queue after its task). Each is one process without logging, and keeps no results if it can do without.
 """

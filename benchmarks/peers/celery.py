@@ -1,8 +1,8 @@
 """Celery: one process with its pool of threads; Redis. At least once: acknowledged late.
 
 Tried: the pools threads, gevent and solo; 4 to 50 jobs at once; a prefetch of 1, 4 and 50 for each; psycopg and pg8000.
-Ten threads that prefetch 50 were the fastest; gevent had half of their speed, solo a fifth. No results, events, gossip,
-heartbeats, remote control or rate limits.
+Ten threads that prefetch 50 were the fastest. gevent had half of their speed, solo a fifth. Results, events, gossip,
+heartbeats, remote control and rate limits are off.
 """
 
 from __future__ import annotations

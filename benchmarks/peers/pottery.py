@@ -1,10 +1,10 @@
-"""Pottery's Redlock over one Valkey: it is told how often, and tells how long each acquire and release took.
+"""Pottery's Redlock over one Valkey. It gets a number, and answers with the seconds of that many acquires and releases.
 
     stdin    {"redis_url"}, then {"times"} again and again
     stdout   {"versions": {…}}, then {"seconds": [each]}
 
-A lock is made, acquired and released for a name that is new each time, as ours is; its lease is ours, 300 s. It asks
-its masters from a pool of threads, also where it has one master only: it is made for several.
+Each time it makes, acquires and releases a lock with a new name, as ours does. Its lease is ours, 300 s. It asks its
+masters from a pool of threads, even if there is only one.
 """
 
 from __future__ import annotations

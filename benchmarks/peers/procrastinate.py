@@ -1,8 +1,8 @@
 """Procrastinate: coroutines on one event loop (uvloop); its queue is in Postgres, the same as the commit's.
 
-Tried: 5 and 20 jobs at once; 5 and 10 connections of the queue; ended jobs deleted and kept; a queue whose own commits
-wait for the disk, and one whose don't; asyncpg, and pg8000 in threads. Twenty at once, five connections, and a queue
-that doesn't wait were the fastest: it fetches jobs one by one, in a transaction each.
+Tried: 5 and 20 jobs at once; 5 and 10 connections of the queue; ended jobs deleted and kept; asyncpg, and pg8000 in
+threads. The queue's own commits waited for the disk, or not. Twenty jobs at once, five connections and a queue that
+doesn't wait were the fastest: it fetches each job in its own transaction.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ async def main() -> None:
     order, report = receive("procrastinate", "psycopg", "asyncpg", "uvloop")
     commit, settings = async_commit(order), order.settings
     complete = asyncio.Event()
-    # What it loses of its own queue in a crash, it does again; the task's commit is another connection's, and waits.
+    # What its queue loses in a crash is done again. The task's commit has its own connection, and waits for the disk.
     options = {} if settings["durable_queue"] else {"kwargs": {"options": "-c synchronous_commit=off"}}
     connections = settings["connections"]
     app = App(

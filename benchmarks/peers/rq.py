@@ -1,7 +1,7 @@
 """RQ: one job at a time in its SimpleWorker, which doesn't fork; Redis.
 
-Tried: pickle and JSON; timeouts by signal and by timer; psycopg and pg8000. JSON was the fastest. It waits for the disk
-at each job, and has nothing else to do meanwhile. Results are not kept.
+Tried: pickle and JSON; timeouts by signal and by timer; psycopg and pg8000. JSON was the fastest. At each job it waits
+for the disk and does nothing else meanwhile. Results are not kept.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def answer(*job: str) -> None:
 
 
 def main() -> None:
-    # Under its own name, not __main__'s: RQ imports tasks by theirs.
+    # Under the module's own name instead of __main__: RQ imports tasks by the names of their modules.
     sys.modules["benchmarks.peers.rq"] = sys.modules["__main__"]
     serializer = JSONSerializer if order.settings.get("json") else None
     queue = rq.Queue(connection=Redis.from_url(order.redis_url), serializer=serializer)

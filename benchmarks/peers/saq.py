@@ -1,6 +1,6 @@
-"""SAQ: coroutines on one event loop (uvloop); Redis. At least once: what is active and not finished is swept back.
+"""SAQ: coroutines on one event loop (uvloop); Redis. At least once: a sweep returns unfinished jobs to the queue.
 
-Tried: 5 to 100 jobs at once; 20 and 100 operations on Redis at once; asyncpg, and pg8000 in threads. Twenty and twenty
+Tried: 5 to 100 jobs at once; 20 and 100 operations on Redis at once; asyncpg, and pg8000 in threads. Twenty of both
 were the fastest. Neither jobs nor results are kept (`ttl=-1`).
 """
 

@@ -1,11 +1,11 @@
-"""How a peer is asked, what its task does, and how its speed is told.
+"""How a peer is asked, what its task does, and how it reports its speed.
 
     stdin    one JSON object: {"redis_url", "database_url", "jobs": [[conversation_id, job_id, message_id], …],
                                "warm_up": jobs that don't count, "settings": {…}}
     stdout   one JSON object: {"jobs": all that were done, "measured", "seconds": from the last of the warm-up to the
                                last job, "processor_seconds": what the process used of them, "versions": {…}}
 
-This runs in the peer's own environment, where nothing of the product is.
+This runs in the peer's own environment, which has nothing of the product.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from urllib.parse import unquote, urlsplit
 
 #: The rows that the product writes for a job, in one statement.
 COMMIT = (Path(__file__).parent / "commit.sql").read_text()
-#: What a patient says, and what the simulated AI answers it.
+#: A patient's message, and the reply of the simulated AI.
 CONTENT = "I have had a headache since yesterday, may I take another tablet?"
 REPLY = f"[Simulated AI] Healthcare Assistant answers 1 message:\n> {CONTENT}"
 
-#: What the product tells of the job.
+#: The job as the product shows it.
 DOCUMENT = {
     "bot_id": "default",
     "attempts": 1,
@@ -52,7 +52,7 @@ Job = tuple[str, str, str]
 
 @dataclass(frozen=True)
 class Order:
-    """What is asked of a peer: work through `jobs`, of which the first `warm_up` don't count."""
+    """A peer's order: do all `jobs`. The first `warm_up` of them don't count."""
 
     redis_url: str
     database_url: str
@@ -62,7 +62,7 @@ class Order:
 
 
 class Report:
-    """Tells when jobs ended, on the stdout that the program began with; whatever else is printed goes nowhere."""
+    """Notes the ends of jobs, and reports them on the program's original stdout. Other output is dropped."""
 
     def __init__(self, order: Order, output: Any, packages: tuple[str, ...]) -> None:
         self._order, self._output, self._packages = order, output, packages
@@ -71,7 +71,7 @@ class Report:
         self.complete = threading.Event()
 
     def ended(self) -> bool:
-        """One more job is committed; whether it was the last."""
+        """Note that one more job is committed. Returns whether it was the last."""
         self._ended.append(time.perf_counter())
         if len(self._ended) == self._order.warm_up:
             self._used = -time.process_time()
@@ -98,9 +98,9 @@ class Report:
 
 
 def receive(*packages: str) -> tuple[Order, Report]:
-    """The order on stdin, and where to report on it, with the versions of these packages.
+    """The order on stdin, and the report for it with the versions of these packages.
 
-    The process ends when its stdin does: some workers run for ever, and whoever asked may have been killed.
+    The process ends when its stdin does: some workers run for ever, and the asking process may have been killed.
     """
     output = os.fdopen(os.dup(1), "w")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
@@ -112,14 +112,14 @@ def receive(*packages: str) -> tuple[Order, Report]:
 
 
 def _end_with_stdin() -> None:
-    # By its descriptor: a stream's lock, held at the end of the program, would be fatal.
+    # By its descriptor: a stream would hold its lock at the end of the program, which is fatal.
     while os.read(0, 1024):
         pass
     os._exit(0)
 
 
 def values(conversation_id: str, job_id: str, message_id: str) -> dict[str, Any]:
-    """What the product commits for a job with one message."""
+    """The product's values in the commit of a job with one message."""
     now = time.time()
     return {
         "platform_id": "default",
@@ -159,11 +159,11 @@ STATEMENT, NAMES = _numbered()
 
 
 class NotCommitted(Exception):
-    """The statement ran and wrote nothing."""
+    """The statement ran, and wrote no row."""
 
 
 class AsyncCommit:
-    """The commit through asyncpg, prepared once on each of as many connections as are used at the same time."""
+    """The commit through asyncpg, prepared once on each connection. Each commit at the same time has its own one."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -185,15 +185,15 @@ class AsyncCommit:
         return await connection.prepare(STATEMENT)
 
     async def connect(self, count: int) -> None:
-        """Be ready for so many at the same time."""
+        """Open connections for `count` commits at the same time."""
         self._idle += await asyncio.gather(*[self._prepare() for _ in range(count)])
 
 
 class Commit:
-    """The commit through psycopg, in C and prepared, or through pg8000: as many connections as are used at once."""
+    """The commit through psycopg (in C, prepared) or pg8000. Each commit at the same time has its own connection."""
 
     def __init__(self, url: str, driver: str = "psycopg") -> None:
-        # Kept together, not by thread: gevent's are new for each task.
+        # One list for all threads: gevent makes a new one for each task.
         self._idle: list[Callable[[dict[str, Any]], bool]] = []
         self._connections: list[Any] = []
         self._connect = self._psycopg(url) if driver == "psycopg" else self._pg8000(url)
@@ -249,7 +249,7 @@ class Commit:
 
 
 def async_commit(order: Order) -> Callable[..., Awaitable[None]]:
-    """The commit of a task that is a coroutine, as `settings` have it: asyncpg, or a driver in threads."""
+    """The commit for tasks that are coroutines. `settings` choose asyncpg, or a driver in threads."""
     driver = order.settings.get("driver", "asyncpg")
     if driver == "asyncpg":
         return AsyncCommit(order.database_url)
