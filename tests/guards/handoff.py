@@ -67,7 +67,7 @@ HOLDING = (
         "what the bot answered is not held again",
         "invariant 5",
         f"{TEST}::TestDuplicates::test_an_older_history_of_what_the_bot_answered_is_one[memory]",
-        (Removal("intake/intake.py", "request.messages[silent.answered :]", "request.messages"),),
+        (Removal("intake/intake.py", "request.messages[handed_off.answered :]", "request.messages"),),
     ),
     Guard(
         "what is settled is not held",

@@ -1,4 +1,4 @@
-"""What intake does with a request: configure, accept, send, answer."""
+"""What intake does with a request: find its bot's configuration, accept its messages, send their record, answer."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from message_handler.settings import Settings
 from message_handler.tiers.failover import Failover
 
 _log = logging.getLogger(__name__)
-#: A patient is waited for no longer than this in all, unless the bot says so.
+#: The longest wait for a patient who goes on typing, unless the bot has its own `debounce_max_ms`.
 DEFAULT_DEBOUNCE_MAX_MS = 10_000
 
 
@@ -55,9 +55,9 @@ class Intake:
     meter: Meter = field(default_factory=Meter)
 
     def handle(self, key: ConversationKey, request: MessageRequest, *, correlation_id: str = "") -> dict[str, Any]:
-        """Accept a message: the body of the `202`.
+        """Accept a request's messages, and return the body of the `202`.
 
-        Raises RequestError (Rejected where the bot's policy is to), or Unavailable; then nothing was accepted.
+        Raises RequestError (Rejected, if the bot's policy is to reject) or Unavailable; then nothing was accepted.
         """
         context, messages = read_turns(request)
         bot_id, counted, now = request.bot_id, False, self.clock()
@@ -67,23 +67,15 @@ class Intake:
             if not counted:
                 self._count(key.platform_id, config["platform"]["meta_data"].get("rate_limit_per_minute"))
                 counted = True
-            limits = config["meta_data"]
-            # More than the AI will see need not be kept in Redis and in the record.
-            kept = history.trim(
-                context,
-                (),
-                max_messages=int(limits.get("max_context_messages", 20)),
-                max_characters=int(limits.get("max_context_characters", 10_000)),
-            )
             accepting = Request(
                 key,
                 new,
-                kept,
+                _trimmed(context, config["meta_data"]),
                 config["bot_id"],
                 request.resources,
                 correlation_id,
                 bounded=True,
-                **_policy(request, limits, self.settings),
+                **_policy(request, config["meta_data"], self.settings),
             )
             try:
                 if self._human_answers(accepting, context):
@@ -92,34 +84,34 @@ class Intake:
             except OtherBot as other:
                 if bot_id:
                     raise
-                # The conversation's first message is still on its way to Postgres: the tier knew better.
+                # The conversation's first message is still on its way to Postgres: only the tier knows its bot.
                 bot_id = other.bot_id
                 self.bots.belongs_to(key, bot_id)
                 continue
-            except HandedOff as silent:
-                if told := self._hold(accepting, silent):
-                    return told
+            except HandedOff as handed_off:
+                if body := self._park(accepting, handed_off):
+                    return body
                 continue
             degraded = tier.name != self.tiers.expected or self.bots.degraded
             return response(accepted, config["name"], degraded=degraded)
 
     def _count(self, platform_id: str, per_minute: int | None) -> None:
-        """Count a request of the tenant, duplicates too: they cost as much. Raises RateLimited."""
+        """Count a request of the tenant. Duplicates count too, because they cost as much. Raises RateLimited."""
         if per_minute is None:
             return
         try:
             _, wait = self.tiers.first(lambda tier: tier.admit(platform_id, per_minute))
-        except Exception as error:  # noqa: BLE001  a limit that can't be kept keeps no patient waiting
-            _log.warning("the rate limit can't be kept", extra={"error": type(error).__name__})
+        except Exception as error:  # noqa: BLE001  a limit that can't be checked must not stop a patient
+            _log.warning("the rate limit can't be checked: the request passes", extra={"error": type(error).__name__})
             return
         if wait > 0:
             self.meter.add("MessagesThrottled")
             raise RateLimited(math.ceil(wait))
 
     def _human_answers(self, request: Request, context: tuple[Turn, ...]) -> bool:
-        """Whether a human has spoken since the bot's last turn and not handed back: the bot is silent then.
+        """Whether a human has spoken since the bot's last turn, and the bot has not been resumed: it is silent then.
 
-        Raises Unavailable, and InvalidRequest for a mere notification of what was noted before it was handed back.
+        Raises Unavailable. Raises InvalidRequest for a request that only repeats a human's turn from before the resume.
         """
         said = history.since_the_bot(context)
         if not said:
@@ -128,63 +120,52 @@ class Intake:
         if noted == "new":
             silence(self.tiers, self.queue, request.key)
         elif noted == "resumed" and not request.messages:
-            raise InvalidRequest("the history ends with a reply: there is nothing to answer", field="history")
+            raise InvalidRequest("ends with a reply: there is nothing to answer", field="history")
         return noted != "resumed"
 
-    def _hold(self, request: Request, silent: HandedOff) -> dict[str, Any] | None:
-        """Keep a request's messages while a human answers; None if the bot does, whatever the tier believes.
+    def _park(self, request: Request, handed_off: HandedOff) -> dict[str, Any] | None:
+        """Park a request's messages while a human answers. None if the bot answers, whatever the tier believes.
 
-        Raises Unavailable: nothing is promised that is not durable.
+        Raises Unavailable, because only a durable message may be promised an answer.
         """
-        messages = request.messages[silent.answered :]
-        held = self.archive.park(request.key, messages, request.context, request.resources)
-        if held is None:
+        messages = request.messages[handed_off.answered :]
+        parked = self.archive.park(request.key, messages, request.context, request.resources)
+        if parked is None:
             with suppress(*TRANSIENT):
                 self.tiers.each(lambda tier: tier.hand_off(request.key, human=False))
             return None
         if messages:
             self.meter.add("MessagesAccepted")
-        if held.duplicate:
+        if parked.duplicate:
             self.meter.add("MessagesDuplicate")
-        return parked_response(held, silent.waiting, degraded=self.bots.degraded)
+        return parked_response(parked, handed_off.waiting, degraded=self.bots.degraded)
 
     def accept(self, request: Request) -> tuple[Tier, Accepted]:
-        """Take the messages in and send their record, or undo; returns the tier that took them too.
+        """Take the messages in and send their record, or undo. Returns the tier that has taken them, and its answer.
 
-        The record is sent for a duplicate too: whoever accepted it first may have died before it was sent
-        (counterexample 1).
+        The record is sent for a duplicate too: the process that accepted the message first may have died before it
+        sent one (counterexample 1).
         """
         key, began = request.key, self.clock()
-        # The same names on every tier: one that did it and could not say so leaves no second job.
+        # The same ids on every tier: a tier that took the messages, and could not say so, leaves no second job.
         job_id, lock_id = key.new_job_id(), new_id()
         tier, accepted = self.tiers.first(lambda tier: tier.accept(request, job_id=job_id, lock_id=lock_id))
         self.meter.add("TimeToLock", 1000 * (self.clock() - began))
         if accepted.interrupted:
-            # Whatever becomes of the record. While Postgres is away the tier alone keeps the old run from its commit.
+            # Even if the record can't be sent. While Postgres is away, only the tier stops the old run's commit.
             with suppress(Unavailable):
                 self.archive.interrupt(accepted.interrupted)
-        # A job that has ended keeps nothing waiting: its record stands for the request's own message alone,
-        # under the name that was answered.
-        own = request.messages[-1]
-        if own.message_id != accepted.message_id:
-            own = replace(own, message_id=accepted.message_id)
-        # What the platform gives again was accepted now: an erasure since the first time does not void it.
-        given, now = set(accepted.posted), own.accepted_at
-        pending = [replace(m, accepted_at=now) if m.message_id in given else m for m in accepted.pending]
-        messages = tuple(pending) or (own,)
-        record = Record(
-            accepted.job_id,
-            accepted.message_id,
-            replace(request, messages=messages),
-        )
-        # No worker shares this process's memory: a record that waited there for its job would wait in vain.
+        record = _record(request, accepted)
+        # A worker in another process can't see this process's memory: its record must not wait for the job there.
         alone = tier.name == "memory" and not self.queue.in_process
-        # While the patient may still be typing a worker would have to wait: SQS waits for nothing, but counts seconds.
+        # While the patient may still be typing, the record waits in SQS, where waiting costs nothing. SQS counts whole
+        # seconds.
         quiet = int(request.debounce)
         try:
             self.queue.send(record, delay=quiet if accepted.lock_id or alone else self.settings.join_delay)
         except (Unavailable, PayloadTooLarge):
-            # What a tier that went away meanwhile keeps is woken by the sweep: answered, though it was refused.
+            # If the tier has gone away meanwhile, it keeps the messages. The sweep wakes them: they are answered,
+            # although the request was refused.
             with suppress(*TRANSIENT):
                 tier.undo(key, accepted.posted)
             raise
@@ -202,8 +183,33 @@ class Intake:
             self.meter.add("MessagesConsolidated")
 
 
+def _trimmed(context: tuple[Turn, ...], limits: dict[str, Any]) -> tuple[Turn, ...]:
+    """As much of the context as the AI will see. Redis and the record need not keep more."""
+    return history.trim(
+        context,
+        (),
+        max_messages=int(limits.get("max_context_messages", 20)),
+        max_characters=int(limits.get("max_context_characters", 10_000)),
+    )
+
+
+def _record(request: Request, accepted: Accepted) -> Record:
+    """The record of accepted messages: all that wait, so that a record alone can redo the work.
+
+    No message waits for a job that has ended. Its record has the request's own message, under the id that was answered.
+    """
+    own = request.messages[-1]
+    if own.message_id != accepted.message_id:
+        own = replace(own, message_id=accepted.message_id)
+    # A message that the platform sends again was accepted now: an erasure since the first time does not void it.
+    given, now = set(accepted.posted), own.accepted_at
+    pending = [replace(m, accepted_at=now) if m.message_id in given else m for m in accepted.pending]
+    messages = tuple(pending) or (own,)
+    return Record(accepted.job_id, accepted.message_id, replace(request, messages=messages))
+
+
 def _policy(request: MessageRequest, configured: dict[str, Any], settings: Settings) -> dict[str, Any]:
-    """What becomes of messages that come together: as the request says, else as its bot does, else as usual."""
+    """What happens to messages that come together: as the request says, else as its bot says, else the default."""
     policy: DoubleTexting = request.double_texting or configured.get("double_texting", "consolidate")
     quiet, longest = request.debounce_ms, configured.get("debounce_max_ms", DEFAULT_DEBOUNCE_MAX_MS)
     if quiet is None:

@@ -1,4 +1,4 @@
-"""A request's body: checked, and read as turns and messages."""
+"""Checks a request's body, and reads it as turns and messages."""
 
 from __future__ import annotations
 
@@ -11,10 +11,7 @@ from pydantic import Field
 from message_handler.domain import history
 from message_handler.domain.conversations import Turn
 from message_handler.domain.double_texting import DoubleTexting
-from message_handler.domain.errors import (
-    InvalidRequest,
-    PayloadTooLarge,
-)
+from message_handler.domain.errors import InvalidRequest, PayloadTooLarge
 from message_handler.domain.identifiers import is_identifier
 from message_handler.domain.validation import MAX_DEBOUNCE_MS, Identifier, Strict, check_json, validated
 
@@ -25,6 +22,7 @@ _MESSAGE_ID = r"^[!-~]{1,255}$"
 #: The platform's own ids: anything printable without spaces.
 MessageId = Annotated[str, Field(pattern=_MESSAGE_ID)]
 _ADVICE = {_MESSAGE_ID: "must be 1 to 255 printable ASCII characters without spaces"}
+_OTHER_ID = "must be the message_id of the last message, or be left out"
 
 
 class MessageBody(Strict):
@@ -36,9 +34,9 @@ class MessageBody(Strict):
 
 
 class MessageRequest(Strict):
-    """The body of a request: the history as text, or as a list of messages; the whole or only what is new.
+    """The body of a request. The history is a text or a list of messages: the whole history, or only what is new.
 
-    `double_texting` and `debounce_ms` stand in for the bot's own, for this request.
+    `double_texting` and `debounce_ms` replace the bot's own for this request.
     """
 
     history: str | None = None
@@ -69,9 +67,10 @@ def request_of(messages: Sequence[str], bot_id: str | None = None) -> MessageReq
 
 
 def texts_of(messages: Sequence[str], bot_id: str | None = None) -> tuple[Turn, ...]:
-    """What a patient said, as turns; the same as `read_turns(request_of(…))`, in a fifth of the time.
+    """What a patient said, as turns: the same as `read_turns(request_of(…))`, in a fifth of the time.
 
-    What is plainly right is taken; what isn't is read as a request, to say what is wrong. Raises RequestError.
+    Texts that are plainly right become turns at once. Others are read as a request, which says what is wrong. Raises
+    RequestError.
     """
     if _are_plain(messages) and (bot_id is None or is_identifier(bot_id)):
         return tuple([Turn("user", text) for text in messages])
@@ -79,7 +78,7 @@ def texts_of(messages: Sequence[str], bot_id: str | None = None) -> tuple[Turn, 
 
 
 def _are_plain(messages: Sequence[str]) -> bool:
-    """Whether all are texts that say something, and that JSON, Postgres, UTF-8 and a request can hold."""
+    """Whether all are texts that are not blank, and that JSON, Postgres, UTF-8 and a request can hold."""
     if type(messages) is not list or not 0 < len(messages) <= MAX_UNANSWERED:
         return False
     size = 0
@@ -96,38 +95,38 @@ def _are_plain(messages: Sequence[str]) -> bool:
 def read_turns(request: MessageRequest) -> tuple[tuple[Turn, ...], tuple[Turn, ...]]:
     """The context and the patient's unanswered messages of a request. Raises RequestError.
 
-    No messages only where it ends with a human's turn.
+    There are no messages only if the request ends with a human's turn.
     """
     if request.history is not None:
         field, contents = "history", [request.history]
     else:
         field, contents = "messages", [message.content for message in request.messages or ()]
     if sum(map(len, map(str.encode, contents))) > MAX_HISTORY_BYTES:
-        raise PayloadTooLarge(f"more than {MAX_HISTORY_BYTES // 1024} KiB of history", field=field)
+        raise PayloadTooLarge(f"must not be longer than {MAX_HISTORY_BYTES // 1024} KiB", field=field)
     if request.history is not None:
         turns = history.parse(request.history)
     else:
         turns = tuple(Turn(m.role, m.content, m.message_id) for m in request.messages or ())
     if request.resources and len(json.dumps(request.resources, ensure_ascii=False).encode()) > MAX_RESOURCES_BYTES:
-        raise PayloadTooLarge(f"more than {MAX_RESOURCES_BYTES // 1024} KiB of resources", field="resources")
+        raise PayloadTooLarge(f"must not be larger than {MAX_RESOURCES_BYTES // 1024} KiB", field="resources")
     context, messages = history.split(turns)
     if not messages and turns and turns[-1].role == "sale":
         return _human_turn_with_own_id(context, request.message_id), ()
     if not messages:
-        ended = "the history ends with a reply: there is nothing to answer"
-        raise InvalidRequest(ended if turns else "there is no patient's message", field=field)
+        ended = "ends with a reply: there is nothing to answer"
+        raise InvalidRequest(ended if turns else "has no message of a patient", field=field)
     if any(not message.content.strip() for message in messages):
-        raise InvalidRequest("a patient's message is blank", field=field)
+        raise InvalidRequest("has a blank message of a patient", field=field)
     if len(messages) > MAX_UNANSWERED:
-        raise PayloadTooLarge(f"more than {MAX_UNANSWERED} unanswered messages", field=field)
+        raise PayloadTooLarge(f"must not have more than {MAX_UNANSWERED} unanswered messages", field=field)
     return context, _with_own_id(messages, request.message_id)
 
 
 def _human_turn_with_own_id(context: tuple[Turn, ...], message_id: str | None) -> tuple[Turn, ...]:
-    """As `_with_own_id` does, where a human's turn is the last."""
+    """As `_with_own_id`, for a history that ends with a human's turn."""
     sale = context[-1]
     if message_id and sale.message_id not in (None, message_id):
-        raise InvalidRequest("names another message than the last one's own message_id", field="message_id")
+        raise InvalidRequest(_OTHER_ID, field="message_id")
     return (*context[:-1], Turn("sale", sale.content, message_id or sale.message_id))
 
 
@@ -135,10 +134,10 @@ def _with_own_id(messages: tuple[Turn, ...], message_id: str | None) -> tuple[Tu
     """The request's `message_id` names its last message."""
     own = messages[-1]
     if message_id and own.message_id not in (None, message_id):
-        raise InvalidRequest("names another message than the last one's own message_id", field="message_id")
+        raise InvalidRequest(_OTHER_ID, field="message_id")
     if message_id and message_id != own.message_id:
         messages = (*messages[:-1], Turn(own.role, own.content, message_id))
     ids = [message.message_id for message in messages if message.message_id]
     if len(set(ids)) < len(ids):
-        raise InvalidRequest("two messages have the same message_id", field="message_id")
+        raise InvalidRequest("is the same for two messages", field="message_id")
     return messages

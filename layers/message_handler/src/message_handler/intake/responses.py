@@ -1,4 +1,4 @@
-"""The bodies with which intake answers."""
+"""The bodies of intake's answers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from message_handler.protocol.results import Accepted
 
 
 def rejection(job_id: str) -> dict[str, Any]:
-    """The body of the `409`: nothing was stored. `job_id` is the job that is in the way."""
+    """The body of the `409`: nothing was stored. `job_id` is the job that answers another message now."""
     return {
         "success": False,
         "status": "locked",
@@ -44,14 +44,14 @@ def response(accepted: Accepted, bot_name: str, *, degraded: bool = False) -> di
     return body | ({"duplicate": True} if accepted.duplicate else {}) | extra
 
 
-def parked_response(held: ParkResult, waiting: Sequence[str], *, degraded: bool = False) -> dict[str, Any]:
-    """The body of a `202` while a human answers; `waiting` are messages that a tier has still to hand over."""
+def parked_response(parked: ParkResult, waiting: Sequence[str], *, degraded: bool = False) -> dict[str, Any]:
+    """The body of a `202` while a human answers. `waiting`: ids of messages that a tier has not handed over yet."""
     body = {
         "success": True,
         "status": "handed_off",
         "action": "stored",
-        "message": "A human answers this conversation; the bot answers what waits when it is handed back",
+        "message": "A human answers this conversation; the bot answers the waiting messages when it is resumed",
         "ai_job_id": None,
-        "consolidated_messages": len({*held.message_ids, *waiting}),
+        "consolidated_messages": len({*parked.message_ids, *waiting}),
     }
-    return body | ({"duplicate": True} if held.duplicate else {}) | ({"degraded": True} if degraded else {})
+    return body | ({"duplicate": True} if parked.duplicate else {}) | ({"degraded": True} if degraded else {})

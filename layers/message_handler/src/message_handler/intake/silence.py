@@ -1,4 +1,4 @@
-"""How the tiers are told that a human answers."""
+"""Tells the tiers that a human answers."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from message_handler.tiers.failover import Failover
 
 
 def silence(tiers: Failover, queue: Queue, key: ConversationKey) -> None:
-    """Tell the tiers that Postgres has silenced the bot: its run stops, and a worker comes to hold what it answered."""
-    # Each may fail: a worker learns it at its fence, and tells the tier.
+    """Tell the tiers that Postgres has silenced the bot. Its run stops, and a worker comes to park its messages."""
+    # Each call may fail: a worker hears of it at its fence, and tells the tier.
     with suppress(*TRANSIENT):
         tiers.each(lambda tier: tier.hand_off(key, human=True))
         released = [job for job in tiers.each(lambda tier: tier.force_release(key)) if job]
