@@ -88,7 +88,7 @@ WHO = (
     alone(
         "an archive record comes back as a new one",
         f"{POSTGRES_IS_BACK}::test_its_archive_record_comes_back_for_as_long_as_it_takes[memory]",
-        "return self._comes_again(record)",
+        "return self._send_again(record)",
         "return False",
     ),
     alone(
@@ -139,14 +139,14 @@ BOUNDS = (
     alone(
         "no tier is asked while Postgres is away",
         f"{UNIT}::TestPush::test_while_postgres_is_away_no_tier_is_asked",
-        "            self.archive.ping()\n            # What ends",
-        "            # What ends",
+        "            self.archive.ping()\n            # A job that ends",
+        "            # A job that ends",
     ),
     alone(
         "one thread pushes at a time",
         f"{UNIT}::TestPush::test_threads_do_not_do_the_same_at_the_same_time",
-        "_at_it: threading.Lock = field(default_factory=threading.Lock)",
-        "_at_it: threading.RLock = field(default_factory=threading.RLock)",
+        "_pushing: threading.Lock = field(default_factory=threading.Lock)",
+        "_pushing: threading.RLock = field(default_factory=threading.RLock)",
     ),
     alone(
         "what another process has archived is not asked again",

@@ -213,11 +213,7 @@ ERASING = (
         "who finds something void leaves a new line alone",
         "erasure",
         f"{ERASED}::TestTheNewOnesWork::test_a_worker_that_was_slow_leaves_a_new_line_alone[redis and postgres]",
-        (
-            Removal(
-                "worker/worker.py", "if any(job.accepted_at <= end.erased_until for job in tier.jobs(key)):", "if True:"
-            ),
-        ),
+        (Removal("worker/worker.py", "if any(job.accepted_at <= until for job in tier.jobs(key)):", "if True:"),),
     ),
     Guard(
         "a late end that is void leaves a new line alone",
@@ -247,7 +243,7 @@ ERASING = (
         "a tier forgets what turns out to be erased",
         "erasure",
         f"{ERASED}::TestOutages::test_nor_is_what_its_sweep_finds_there[redis and postgres]",
-        (Removal("worker/worker.py", "                    tier.erase(key)\n", "                    pass\n"),),
+        (Removal("worker/worker.py", "            tier.erase(key)\n", "            pass\n"),),
     ),
     Guard(
         "a tier forgets an end that was erased",

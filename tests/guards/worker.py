@@ -81,7 +81,7 @@ RECORDS = (
         "a poison record's job is failed at its last delivery",
         "step fail",
         "contract/outages/test_failing_records.py::TestPoison::test_at_the_last_delivery_its_job_is_failed_visibly_and_the_lock_is_free[memory]",
-        (Removal("worker/worker.py", "                if self.give_up:\n", "                if False:\n"),),
+        (Removal("worker/worker.py", "            if self.give_up:\n", "            if False:\n"),),
     ),
     Guard(
         "a dead letter that comes back again is failed",

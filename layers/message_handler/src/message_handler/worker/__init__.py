@@ -1,1 +1,1 @@
-"""What happens to a record: runs, and the rescue of ends that Postgres lacks."""
+"""What a worker does with a record: it runs its conversation's jobs, and rescues the ends that Postgres lacks."""

@@ -1,6 +1,6 @@
-"""How the ends of jobs that were decided while Postgres was away come to it, soon after it is back.
+"""Brings Postgres the ends of jobs that were decided while it was away, soon after it is back.
 
-Until then a tier alone has them, and a tier may forget everything: then their messages would be answered again.
+Until then only a tier has them. A tier may forget everything, and then their messages would be answered again.
 
     job ends in the tier, which indexes it ──┬─ the process that finds Postgres back pushes what the tiers have
                                              ├─ so does each sweep
@@ -29,41 +29,41 @@ from message_handler.tiers.failover import Failover
 
 _log = logging.getLogger(__name__)
 
-#: Seconds after which an archive record comes back while Postgres is away: while so many of a tenant's come in a
-#: minute. The others come back later, lest an outage fill the queue with them.
+#: Seconds after which an archive record comes back while Postgres is away, for up to `RECORDS_PER_MINUTE` records of a
+#: tenant. Its other records come back after `LATER_SECONDS`, so that an outage does not fill the queue.
 RECORD_SECONDS, RECORDS_PER_MINUTE, LATER_SECONDS = 5, 600, 720
-#: A process looks whether Postgres is back at most once in so many seconds; its breaker may ask for more.
+#: The shortest time between two looks of a process whether Postgres is back. Its breaker may require more.
 LOOK_SECONDS = 2.0
-#: A worker that has found Postgres back pushes for so many seconds at most, before it goes on with its record.
+#: The longest time that a worker pushes ends before it goes on with its record.
 PUSH_SECONDS = 2.0
-#: So many ends are pushed at once. The next record, or the next sweep, goes on.
+#: The most ends that are pushed at once. The next record, or the next sweep, goes on.
 MOST_PUSHED = 5_000
 
 
 @dataclass(slots=True)
 class Rescue:
-    """What one process does about it; safe to call from several threads."""
+    """One process's part in the rescue. Safe to call from several threads."""
 
     tiers: Failover
     archive: Archive
     queue: Queue
     clock: Callable[[], float]
     meter: Meter
-    #: Whether ends may be waiting, as far as this process has seen.
+    #: Whether ends may be waiting, as far as this process knows.
     due: bool = False
     _next_look: float = 0.0
-    #: Reentrant, for tests let another worker's steps happen within one of ours.
+    #: Reentrant, because tests run another worker's steps within a step of ours.
     _looking: threading.RLock = field(default_factory=threading.RLock)
-    _at_it: threading.Lock = field(default_factory=threading.Lock)
+    _pushing: threading.Lock = field(default_factory=threading.Lock)
 
     def push_if_due(self, deadline: float) -> None:
-        """If Postgres was away and is back, push what it lacks, but not for long."""
+        """If Postgres was away and is back, push the ends that it lacks, for `PUSH_SECONDS` at most."""
         self.due = self.due or self.archive.away
         if not self.due:
             return
         with self._looking:
-            # The breaker lets one call through, and refuses others meanwhile: a batch's other records would go on
-            # without Postgres. Here they wait for that one.
+            # The breaker lets one call through, and refuses all others meanwhile. The other records of a batch would
+            # go on without Postgres. Here they wait for that call.
             now = self.clock()
             if now < self._next_look:
                 return
@@ -75,16 +75,16 @@ class Rescue:
                 self.push(min(deadline, now + PUSH_SECONDS))
 
     def push(self, until: float) -> int:
-        """Archive the ends that the tiers have, until then (Unix seconds) at the latest; returns how many.
+        """Archive the ends that the tiers have, until `until` (Unix seconds) at the latest. Returns how many.
 
-        Raises Unavailable where Postgres is away; nothing is asked of a tier then.
+        Raises Unavailable while Postgres is away; then no tier was asked.
         """
-        if not self._at_it.acquire(blocking=False):
+        if not self._pushing.acquire(blocking=False):
             return 0
         count = 0
         try:
             self.archive.ping()
-            # What ends unarchived from here on makes it due again.
+            # A job that ends unarchived from here on makes it due again.
             self.due = False
             for tier, key, job_id in self._in_turn():
                 if count >= MOST_PUSHED or self.clock() >= until:
@@ -97,22 +97,22 @@ class Rescue:
                 except Unavailable:
                     if self.archive.away:
                         raise
-                    self.due = True  # the tier is away, or this took too long: the others go on
-                except Exception as error:  # noqa: BLE001  what is wrong with one keeps no other from being archived
+                    self.due = True  # the tier is away, or this end took too long: go on with the others
+                except Exception as error:  # noqa: BLE001  one bad end must not stop the others
                     _log.error("an end can't be archived", extra={"ai_job_id": job_id, "error": type(error).__name__})
         except Unavailable:
             self.due = True
             raise
         finally:
-            self._at_it.release()
+            self._pushing.release()
         if count:
-            _log.info("archived what Postgres lacked", extra={"jobs": count})
+            _log.info("archived ends that Postgres lacked", extra={"jobs": count})
         return count
 
     def _in_turn(self) -> Iterator[tuple[Tier, ConversationKey, str]]:
-        """The ends that the tiers have: one of each tenant in turn, those of a conversation as they ended.
+        """The ends that the tiers have: one of each tenant in turn, and those of a conversation in their order.
 
-        Conversations are drawn: of processes that begin at the same moment each then begins with others.
+        Conversations come in random order, so that processes that begin at the same moment begin with different ones.
         """
         tenants: dict[str, dict[ConversationKey, list[tuple[Tier, ConversationKey, str]]]] = defaultdict(dict)
         for tier in self.tiers.tiers:
@@ -149,28 +149,31 @@ class Rescue:
         """Give Postgres a job's end that was decided while it was away. Raises Unavailable."""
         if not self.archive.archive(job):
             if self.archive.erased(job.key, job.accepted_at):
-                # (A tier that knows nothing of it has a new line at most.)
+                # (A tier without this job has a new line, if any.)
                 self.tiers.each(lambda tier: tier.job(job.job_id) and tier.erase(job.key, [job.job_id]))
                 return
             if any(self.archive.settled_by(job.key, message.message_id) != job.job_id for message in job.messages):
                 _log.info("another end came first", extra={"ai_job_id": job.job_id})
                 self.meter.add("RepliesInConflict")
-        # What can't be told forgets by itself.
+        # A tier that can't be told forgets the end by itself in time.
         with suppress(*TRANSIENT):
             self.tiers.each(lambda tier: tier.archived(job.key, job.job_id))
 
     def take(self, record: ArchiveRecord, deadline: float) -> bool:
-        """Archive a record's end, and what else waits. False: Postgres is away, and no other record carries it now."""
+        """Archive a record's end, and the other ends that wait. False: Postgres is away, so the record must be kept."""
         self.due = True
         self.push_if_due(deadline)
         try:
             self.archived(record.job)
         except TRANSIENT:
-            return self._comes_again(record)
+            return self._send_again(record)
         return True
 
-    def _comes_again(self, record: ArchiveRecord) -> bool:
-        """Send the record anew, for SQS delivers one a few times only, and an outage may last longer."""
+    def _send_again(self, record: ArchiveRecord) -> bool:
+        """Send the record as a new one: SQS delivers a record only a few times, and an outage may last longer.
+
+        Returns whether it was sent.
+        """
         name = f"archive records of {record.job.key.platform_id}"
         try:
             _, wait = self.tiers.first(lambda tier: tier.admit(name, RECORDS_PER_MINUTE))

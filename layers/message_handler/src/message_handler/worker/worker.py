@@ -1,6 +1,6 @@
-"""What a worker does with a record: take it in, run the head of its conversation's line, and look whether it is done.
+"""What a worker does with a record: it claims the head of the conversation's line, runs it, and checks the record.
 
-A record wakes its conversation, not its job, and is deleted only when its own message is settled.
+A record wakes its conversation, not its job. It is deleted only when its own message is settled.
 """
 
 from __future__ import annotations
@@ -33,11 +33,12 @@ from message_handler.worker.rescue import Rescue
 from message_handler.worker.run import Run
 
 _log = logging.getLogger(__name__)
-#: A follow-up is run at once if this many seconds are left, else it gets a record of its own.
+#: The next job is run at once if this many seconds are left, else a record of its own wakes it.
 FOLLOW_UP_SECONDS = 60.0
 #: The longest that a record waits for a store that is away.
 MAX_BACK_OFF_SECONDS = 720.0
-#: From this delivery on however long it takes: looking once more would use up the record's few deliveries.
+#: From this delivery on, a worker waits for a patient who is typing as long as it takes. To come back later would use
+#: up the record's few deliveries.
 PATIENT_FROM = 3
 
 
@@ -64,8 +65,8 @@ class Worker:
     def process(self, record: AnyRecord, deadline: float, receive_count: int = 1) -> Outcome:
         """Work on the record's conversation until `deadline` (Unix seconds) at the latest.
 
-        `receive_count`: how often the queue has delivered the record, this time included. What it raises is
-        unexpected; at the record's last delivery its job has then been failed visibly.
+        `receive_count`: how often the queue has delivered the record, this time included. An error is unexpected. At
+        the record's last delivery, its job has been failed visibly before the error is raised.
         """
         if isinstance(record, DeliveryRecord):
             if self.deliveries:
@@ -81,19 +82,19 @@ class Worker:
             attempt = Attempt(self, record, deadline, self.ai, retry_delay(receive_count), patience, give_up=last)
             return Outcome(attempt.work(), tuple(attempt.ended))
         except TRANSIENT as error:
-            # The breaker has warned; one line a record would flood the log of an outage.
-            back, reason = retry_delay(receive_count), "others change its conversation"
+            # Information, not a warning: the breaker has warned, and a warning a record would flood an outage's log.
+            back, reason = retry_delay(receive_count), "too many processes change its conversation"
             if isinstance(error, Unavailable):
                 back, reason = self._back_off(receive_count), error.what
             _log.info("a record waits", extra={"ai_job_id": record.job_id, "reason": reason})
             return Outcome(back, tuple(attempt.ended) if attempt else ())
 
     def _back_off(self, receive_count: int) -> float:
-        """Seconds that a record waits for a store: an outage may last longer than the record's few deliveries."""
+        """The seconds that a record waits for a store. An outage may last longer than the record's few deliveries."""
         return min(self.settings.store_back_off * 4.0 ** (receive_count - 1), MAX_BACK_OFF_SECONDS)
 
     def give_up(self, record: Record | ArchiveRecord, deadline: float) -> bool:
-        """Fail a record's job visibly, without asking the AI. False if the record must be kept: try again later.
+        """Fail a record's job visibly, without asking the AI. False: keep the record and try again later.
 
         Raises Unavailable.
         """
@@ -103,14 +104,15 @@ class Worker:
         own = {id_ for message in record.request.messages for id_ in message.ids}
         found = self.tiers.find(lambda tier: tier.waiting(record.request.key))
         if found and any(own.isdisjoint(message.ids) for message in found[1].messages):
-            # Others wait with it that were not tried so often; whoever runs them settles it, or they end here too.
+            # Other messages wait with it that were not tried as often. The run that answers them settles it too, or
+            # their own records end here one day.
             return self.is_settled(record)
         return Attempt(self, record, deadline, ai=None).work() is None
 
     def is_settled(self, record: Record) -> bool:
-        """Whether nothing waits for the record any more; then what it was promised leads to what it got.
+        """Whether the record may be deleted, because its own message is settled, parked or erased.
 
-        Nor does anything if a human answers and Postgres keeps the message, or if it was erased. Raises Unavailable.
+        A settled message's promised job then leads to the job that settled it. Raises Unavailable.
         """
         key = record.request.key
         settled_by = self.archive.settled_by(key, record.message_id)
@@ -121,7 +123,7 @@ class Worker:
         return True
 
     def is_erased(self, record: Record) -> bool:
-        """Whether the record's own message is void. One that came with the erasure, or right after it, ends visibly."""
+        """Whether the record's own message is void. A message that came about the time of the erasure ends visibly."""
         key = record.request.key
         until = self.archive.erased(key, record.accepted_at)
         if until is not None and record.accepted_at > until - ERASURE_MARGIN:
@@ -131,55 +133,36 @@ class Worker:
 
 @dataclass(slots=True)
 class Attempt:
-    """One delivery of a record: run what waits in its conversation, until the record's own message is settled."""
+    """One delivery of a record: run the jobs of its conversation until the record's own message is settled."""
 
     worker: Worker
     record: Record
     deadline: float
-    #: None: what waits fails without being tried.
+    #: None: the jobs fail without being tried.
     ai: Callable[[dict[str, Any]], AI] | None
-    #: Seconds until the record comes back where its message is not settled.
+    #: Seconds until the record comes back if its message is not settled.
     retry: float = 0.0
-    #: Seconds that a patient who may still be typing is waited for at most.
+    #: The longest wait, in seconds, for a patient who may still be typing.
     patience: float = math.inf
-    #: At an unexpected error, fail what waits.
+    #: After an unexpected error, fail the job that raised it.
     give_up: bool = False
-    #: The jobs that were ended here, also where `work` has raised in the end.
+    #: The jobs that this delivery has ended, even if `work` raises afterwards.
     ended: list[Job] = field(default_factory=list)
 
     def work(self) -> float | None:
-        """Run what waits in the conversation; None if the record's own message is settled then, else when to retry."""
+        """Run the conversation's jobs. None: the record's own message is settled. Else: seconds until the next try."""
         worker, record, key = self.worker, self.record, self.record.request.key
         again = AcceptAgain(record.request, record.job_id, key.new_job_id())
         tier, claim = worker.tiers.first(lambda tier: self._claim(tier, again))
         worker.meter.add("Tier", TIER_VALUES[tier.name])
         settled = False
         while isinstance(claim, Claim):
-            try:
-                end = self._run(tier, claim, self.ai).to_its_end(claim.job)
-            except TRANSIENT:
-                raise
-            except Exception:
-                if self.give_up:
-                    _log.error("a record is given up", extra={"ai_job_id": record.job_id})
-                    worker.meter.add("RecordsPoisoned")
-                    self._note(self._run(tier, claim, None).to_its_end(claim.job))
-                raise
+            end = self._run_or_give_up(tier, claim)
             if end.erased_until is not None:
-                # The tier has what Postgres was to forget, from a record or from before. Each message that was accepted
-                # since then has a record of its own, and comes back with that.
-                # (A line without any of it is a new one already, under another worker.)
-                if any(job.accepted_at <= end.erased_until for job in tier.jobs(key)):
-                    tier.erase(key)
-                live = record.accepted_after(end.erased_until)
-                if live is None:
-                    worker.is_erased(record)
-                    return None
-                self.record = live
-                return self.work()
+                return self._work_after_erasure(tier, end.erased_until)
             self._note(end)
-            # What Postgres has just said need not be asked: the record's own message is settled, and by the very job
-            # that it was promised, so that there is nothing to link either. All else is asked, as before.
+            # Postgres has just said that the record's own message is settled by the very job that it was promised:
+            # there is nothing to ask and nothing to link. In all other cases `_check` asks.
             settled = settled or end.settles(record.job_id, record.message_id)
             if not end.waiting:
                 break
@@ -189,16 +172,44 @@ class Attempt:
                 break
             claim = self._claim(tier)
             if isinstance(claim, ClaimRefused) and not claim.leased and (head := tier.waiting(key)):
-                # Its messages' own records come late, for they joined; and this record is settled by now.
+                # Its messages have joined, so their own records come late. This record is settled by now.
                 wake(worker.queue, head, delay=math.ceil(claim.wait))
         return None if settled else self._check(tier, claim.wait if isinstance(claim, ClaimRefused) else self.retry)
+
+    def _run_or_give_up(self, tier: Tier, claim: Claim) -> RunResult:
+        try:
+            return self._run(tier, claim, self.ai).to_its_end(claim.job)
+        except TRANSIENT:
+            raise
+        except Exception:
+            if self.give_up:
+                _log.error("a record is given up", extra={"ai_job_id": self.record.job_id})
+                self.worker.meter.add("RecordsPoisoned")
+                self._note(self._run(tier, claim, None).to_its_end(claim.job))
+            raise
+
+    def _work_after_erasure(self, tier: Tier, until: float) -> float | None:
+        """Erase from the tier what Postgres has erased, and go on with what the record holds from after `until`.
+
+        Each message that was accepted since then has a record of its own, and comes back with it.
+        """
+        key = self.record.request.key
+        # (A line without any erased message is a new one already, under another worker.)
+        if any(job.accepted_at <= until for job in tier.jobs(key)):
+            tier.erase(key)
+        live = self.record.accepted_after(until)
+        if live is None:
+            self.worker.is_erased(self.record)
+            return None
+        self.record = live
+        return self.work()
 
     def _claim(self, tier: Tier, again: AcceptAgain | None = None) -> Claim | ClaimRefused | None:
         while True:
             claim, again = tier.claim(self.record.request.key, str(uuid.uuid4()), again), None
             if not isinstance(claim, ClaimRefused):
                 return claim
-            # A holder that is overdue has probably died: its own record comes back just before its claim is stale.
+            # A worker whose heartbeat is overdue has probably died. Its record comes back just before the claim is stale.
             wait, limit = (claim.overdue, math.inf) if claim.leased else (claim.wait, self.patience)
             if wait is None or wait > limit or self.worker.clock() + wait + FOLLOW_UP_SECONDS > self.deadline:
                 return claim
@@ -221,7 +232,7 @@ class Attempt:
         )
 
     def _note(self, end: RunResult) -> None:
-        """Measure a job's end, and have its platform told."""
+        """Measure a job's end, and have it delivered to its platform."""
         worker, job = self.worker, end.job
         if job is None:
             return
@@ -245,11 +256,11 @@ class Attempt:
             A: not settled, says Postgres ── …                                        ── forgets the end in the tier
             B:                                archives or commits just that, finishes
 
-        So what the tier remembers is read before Postgres is asked for the last time, and nothing newer is forgotten.
+        So this worker reads the tier before it asks Postgres for the last time. It forgets nothing that is newer.
         """
         worker, record, key = self.worker, self.record, self.record.request.key
         if worker.archive.name == "none":
-            # Without Postgres the tier's memory of an hour is all there is.
+            # Without Postgres, only the tier remembers, for an hour.
             return None if tier.ended_by(key, record.message_id) else wait
         if worker.is_settled(record):
             return None
@@ -258,7 +269,7 @@ class Attempt:
             return wait
         ended = tier.job(ended_by)
         if ended and ended.unarchived:
-            # Its archive record may be on its way, or have been lost with its sender.
+            # The end's archive record may be on its way, or may have been lost with its sender.
             worker.rescue.archived(ended)
         if worker.is_settled(record):
             return None
@@ -267,7 +278,7 @@ class Attempt:
 
 
 def _promised(record: Record, now: float) -> Job:
-    """The job that a record's message was promised, should Postgres never have heard of it."""
+    """The job that a record's message was promised, in case Postgres has never heard of it."""
     request = record.request
     messages = tuple(m for m in request.messages if record.message_id in m.ids)
     return Job(record.job_id, request.key, JobStatus.PENDING, messages, request.bot_id, created_at=now)
