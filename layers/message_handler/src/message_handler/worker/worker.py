@@ -209,7 +209,7 @@ class Attempt:
             claim, again = tier.claim(self.record.request.key, str(uuid.uuid4()), again), None
             if not isinstance(claim, ClaimRefused):
                 return claim
-            # A worker whose heartbeat is overdue has probably died. Its record comes back just before the claim is stale.
+            # An overdue worker has probably died. Its record comes back just before its claim is stale.
             wait, limit = (claim.overdue, math.inf) if claim.leased else (claim.wait, self.patience)
             if wait is None or wait > limit or self.worker.clock() + wait + FOLLOW_UP_SECONDS > self.deadline:
                 return claim
