@@ -16,9 +16,10 @@ from pg8000.native import Connection, identifier
 
 from message_handler.archive import postgres_handoff
 from message_handler.archive.memory import MemoryArchive
-from message_handler.archive.postgres import PostgresArchive, _take_fences
+from message_handler.archive.postgres import PostgresArchive
 from message_handler.archive.postgres_jobs import job_values
 from message_handler.archive.postgres_outbox import PostgresOutbox
+from message_handler.archive.postgres_steps import take_fences
 from message_handler.domain.errors import Conflict, NotFound, Unavailable
 from message_handler.domain.jobs import Job, JobStatus
 from message_handler.domain.messages import Message, Request
@@ -633,7 +634,7 @@ class TestPostgres:
                 return execute(connection, values, *statements)
 
             with monkeypatch.context() as patch:
-                patch.setattr("message_handler.archive.postgres.execute", meanwhile)
+                patch.setattr("message_handler.drivers.postgres.execute", meanwhile)
                 assert talk.fence(talk.job(2, "m0")).erased_until is not None
             committing[0].join()
         assert postgres_archive.to_unpark() == [talk.key]
@@ -646,7 +647,7 @@ class TestPostgres:
         values = job_values(talk.job(1, "m0")) | {"turns": 0, "drains": False}
         with closing(connector(migrated)()) as worker:
             worker.execute_simple("begin")
-            ((number, *_),) = _take_fences(worker, [values])
+            ((number, *_),) = take_fences(worker, [values])
             with ThreadPoolExecutor(1) as others:
                 erasing = others.submit(postgres_archive.erase, talk.key)
                 with pytest.raises(TimeoutError):

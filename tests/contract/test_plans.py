@@ -11,8 +11,8 @@ from pydantic import SecretStr
 
 from local.stores import Server
 from message_handler.archive.none import NoArchive
-from message_handler.archive.postgres import _commit_jobs, _take_fences
 from message_handler.archive.postgres_jobs import end_values, job_values
+from message_handler.archive.postgres_steps import commit_jobs, take_fences
 from message_handler.domain.conversations import ConversationKey
 from message_handler.drivers.postgres_connection import connector
 from message_handler.ports.archive import Committed
@@ -85,9 +85,9 @@ def answer(connection: Connection, name: str, *, size: int) -> None:
         )
         connection.run("select end_superseded_v2('clinic', :name)", name=talk.key.conversation_id)
     asked = [job_values(job) | {"turns": 100, "drains": True} for job in jobs]
-    assert [fence for fence, *_ in _take_fences(connection, asked)] == [1] * size
+    assert [fence for fence, *_ in take_fences(connection, asked)] == [1] * size
     ends = [end_values(talk.completed(job)) | {"fence": 1} for talk, job in zip(talks, jobs, strict=True)]
-    assert _commit_jobs(connection, ends) == [Committed(delivers=True)] * size
+    assert commit_jobs(connection, ends) == [Committed(delivers=True)] * size
 
 
 @pytest.mark.parametrize("before", ["new", "emptied", "small", "large"])

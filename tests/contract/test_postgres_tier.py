@@ -86,7 +86,7 @@ def happens(monkeypatch: pytest.MonkeyPatch, side: str, statement: str, action: 
         return result
 
     monkeypatch.setattr(postgres, "execute", watched)
-    monkeypatch.setattr("message_handler.archive.postgres.execute", watched)
+    monkeypatch.setattr("message_handler.archive.postgres_steps.execute", watched)
 
 
 def backends(sql: Connection) -> list[int]:

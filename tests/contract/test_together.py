@@ -17,8 +17,9 @@ from pg8000.native import Connection
 from pydantic import SecretStr
 
 from local.stores import Server
-from message_handler.archive.postgres import PostgresArchive, _commit_jobs
+from message_handler.archive.postgres import PostgresArchive
 from message_handler.archive.postgres_jobs import end_values
+from message_handler.archive.postgres_steps import commit_jobs
 from message_handler.domain.conversations import ConversationKey
 from message_handler.domain.errors import OtherBot, Unavailable
 from message_handler.domain.jobs import Job, JobStatus
@@ -439,7 +440,7 @@ class TestPostgres:
         number, end = talk.number(talk.job(1, "m0")), talk.completed(talk.job(1, "m0"))
         with closing(connector(migrated)()) as other, closing(connector(migrated)()) as third:
             other.run("begin")
-            assert _commit_jobs(other, [end_values(end) | {"fence": number}]) == [Committed(delivers=False)]
+            assert commit_jobs(other, [end_values(end) | {"fence": number}]) == [Committed(delivers=False)]
             fencing = ThreadPoolExecutor(1).submit(talk.fence, talk.job(2, "m0"))
             until(lambda: is_blocked(third))
             other.run("commit")

@@ -14,7 +14,7 @@ UNIT = "unit/test_administration.py"
 APART = f"{RETRY}::TestTheArchive::test_tenants_with_the_same_ids_are_reopened_apart[postgres]"
 LISTED = f"{RETRY}::TestTheArchive::test_tenants_list_their_own[postgres]"
 ADMIN = "configuration/admin.py"
-POSTGRES = "archive/postgres.py"
+STEPS = "archive/postgres_steps.py"
 MEMORY = "archive/memory.py"
 BOTS = "bot_config.py"
 STORED = "archive/postgres_configuration.py"
@@ -152,13 +152,13 @@ RETRIES = (
         "a job is retried once",
         "administration",
         f"{UNIT}::TestRetry::test_done_twice_it_is_done_once[postgres]",
-        (Removal(POSTGRES, "                if reopened:\n                    return False\n"),),
+        (Removal(STEPS, "    if was_reopened:\n        return False\n"),),
     ),
     Guard(
         "a retry is in the audit",
         "administration",
         f"{UNIT}::TestRetry::test_done_twice_it_is_done_once[postgres]",
-        (Removal(POSTGRES, "                postgres_audit.note(connection, job.key.platform_id, entry)\n"),),
+        (Removal(STEPS, "    postgres_audit.note(connection, job.key.platform_id, entry)\n"),),
     ),
     Guard(
         "only what has failed is retried",
@@ -182,7 +182,7 @@ RETRIES = (
         "a failure that comes late does not undo a retry",
         "administration",
         f"{RETRY}::test_a_late_copy_of_its_archive_record_does_not_fail_it_again[redis and postgres]",
-        (Removal(POSTGRES, ' and execute(connection, values, "was_reopened")[0][0]:', " and False:"),),
+        (Removal(STEPS, ' and execute(connection, values, "was_reopened")[0][0]:', " and False:"),),
     ),
     Guard(
         "a failed job leads to the answer that was faster than its retry",

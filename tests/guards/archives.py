@@ -8,7 +8,7 @@ from __future__ import annotations
 from tests.guards.guard import Guard, Removal, each_in, function, statement
 
 MEMORY = "archive/memory.py"
-POSTGRES = "archive/postgres.py"
+POSTGRES, STEPS = "archive/postgres.py", "archive/postgres_steps.py"
 FENCES, END = function("take_fences_v2"), function("end_jobs_v1")
 
 
@@ -88,7 +88,7 @@ CANCELLING = (
             "open_ = tuple(m for m in live if archived.is_open(m))",
             "open_ = live",
         ),
-        Removal(POSTGRES, "open_ = tuple(m for m in live if m.message_id not in settled)", "open_ = live"),
+        Removal(STEPS, "open_ = tuple(m for m in live if m.message_id not in settled)", "open_ = live"),
     ),
     *in_both(
         "a cancel ends the successor that waited for a run",
@@ -99,7 +99,7 @@ CANCELLING = (
             "            self._end_settled(archived, job)\n            return Verdict",
             "            return Verdict",
         ),
-        Removal(POSTGRES, '"end_job", "end_settled", "job")', '"end_job", "job")'),
+        Removal(STEPS, '"end_job", "end_settled", "job")', '"end_job", "job")'),
     ),
 )
 
@@ -109,7 +109,7 @@ ARCHIVING = (
         "step archive",
         "TestArchive::test_where_another_answered_all_the_first_answer_stays",
         Removal(MEMORY, "            if not open_:\n                return False\n"),
-        Removal(POSTGRES, "                if not open_:\n                    return False\n"),
+        Removal(STEPS, "    if not open_:\n        return False\n"),
     ),
     Guard(
         "an archived end shuts out who runs",
@@ -141,7 +141,7 @@ LINKING = (
             "            self._jobs.note_end(job)\n            self._jobs.link(job, successor_id)\n",
             "            self._jobs.link(job, successor_id)\n",
         ),
-        Removal(POSTGRES, '"note_promise", "note_end", "supersede_job"', '"note_promise", "supersede_job"'),
+        Removal(STEPS, '"note_promise", "note_end", "supersede_job"', '"note_promise", "supersede_job"'),
     ),
     *in_both(
         "a linked job ends with the last of its messages",
@@ -159,7 +159,7 @@ LINKING = (
         "counterexample 5",
         "TestSupersede::test_where_a_link_would_close_a_circle_the_chain_ends_with_a_copy",
         Removal(MEMORY, "            self._jobs.copy(job, successor_id)\n"),
-        Removal(POSTGRES, ', "copy_successor")', ")"),
+        Removal(STEPS, ', "copy_successor")', ")"),
     ),
     *in_both(
         "a job that nobody needs any more ends",
@@ -170,7 +170,7 @@ LINKING = (
             "self._jobs.copy(job, successor_id)\n            self._end_settled(archived, job)\n",
             "self._jobs.copy(job, successor_id)\n",
         ),
-        Removal(POSTGRES, '*link, "end_settled")', "*link)"),
+        Removal(STEPS, '*link, "end_settled")', "*link)"),
     ),
     *in_both(
         "a job that is needed goes on",
@@ -259,7 +259,7 @@ OTHERS = (
         "the fence brings nothing along that is settled",
         "counterexample 8",
         "contract/test_postgres_tier.py::TestDrain::test_what_is_settled_stays_where_it_is",
-        (Removal(POSTGRES, "message.message_id not in settled_there\n        and "),),
+        (Removal(STEPS, "message.message_id not in settled_there\n        and "),),
     ),
     Guard(
         "links never form a circle",

@@ -83,6 +83,6 @@ GUARDS = (
         "nothing is linked behind a run",
         "policy interrupt",
         f"{TEST}::TestInterrupted::test_a_worker_that_slept_before_its_fence_leads_nobody_astray[postgres alone]",
-        (Removal("archive/postgres.py", "(running or execute(", "(execute("),),
+        (Removal("archive/postgres_steps.py", "(running or execute(", "(execute("),),
     ),
 )

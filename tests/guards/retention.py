@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.guards.guard import Guard, Removal, each_in, function, statement
 
 MEMORY = "archive/memory.py"
-POSTGRES = "archive/postgres.py"
+POSTGRES, STEPS = "archive/postgres.py", "archive/postgres_steps.py"
 ERASED = "contract/test_erasure.py"
 KEPT = "contract/test_retention.py"
 
@@ -13,19 +13,19 @@ in_both = each_in(ERASED, "memory", "postgres")
 in_each = each_in(ERASED, "memory", "redis and postgres")
 in_each_at_once = each_in(ERASED, "memory-1", "redis and postgres-1")
 
-_GONE = "            if self._was_erased(job, job.accepted_at):\n                return\n"
-_NOT_GONE = "if not _is_gone(connection, job, job.accepted_at):\n"
+_ERASED = "            if self._was_erased(job, job.accepted_at):\n                return\n"
+_NOT_ERASED = "if not was_erased(connection, job, job.accepted_at):\n"
 #: Steps that come after an erasure: what they ask in memory and in Postgres, each with what follows.
 LATE_STEPS = (
     (
         "supersede",
-        (_GONE, "            archived = self._conversation(job)\n            self._jobs.note_promise(job)\n"),
-        (_NOT_GONE, '                    link = ("note_job",'),
+        (_ERASED, "            archived = self._conversation(job)\n            self._jobs.note_promise(job)\n"),
+        (_NOT_ERASED, "        values = job_values(job)"),
     ),
     (
         "interrupt",
-        (_GONE, "            self._conversation(job)\n            noted = "),
-        (_NOT_GONE, '                    execute(connection, values, "note_job", "interrupt_job")'),
+        (_ERASED, "            self._conversation(job)\n            noted = "),
+        (_NOT_ERASED, "        execute(connection, job_values(job)"),
     ),
 )
 
@@ -61,8 +61,8 @@ ERASING = (
             "            if is_void(self._erased_until(job.key), job.accepted_at):\n                return False\n",
         ),
         Removal(
-            POSTGRES,
-            "if is_void(_erased_until(connection, values), job.accepted_at):",
+            STEPS,
+            "if is_void(erased_until(connection, values), job.accepted_at):",
             "if False:",
         ),
     ),
@@ -74,7 +74,7 @@ ERASING = (
             "erasure",
             "TestTheArchive::test_no_late_step_leaves_a_trace_of_it",
             Removal(MEMORY, in_memory + kept_in_memory, kept_in_memory),
-            Removal(POSTGRES, in_postgres + kept_in_postgres, "if True:\n" + kept_in_postgres),
+            Removal(STEPS, in_postgres + kept_in_postgres, "if True:\n" + kept_in_postgres),
         )
     ),
     *each_in(ERASED, "memory-cancel", "postgres-cancel")(
@@ -82,7 +82,7 @@ ERASING = (
         "erasure",
         "TestTheArchive::test_no_late_step_leaves_a_trace_of_it",
         Removal(MEMORY, "if self._was_erased(job, newest, is_void_by_its_own_time):", "if False:"),
-        Removal(POSTGRES, "if _is_gone(connection, job, newest, is_void_by_its_own_time):", "if False:"),
+        Removal(STEPS, "if was_erased(connection, job, newest, is_void_by_its_own_time):", "if False:"),
     ),
     *in_both(
         "a job of a new conversation is not taken for an erased one",
@@ -90,8 +90,8 @@ ERASING = (
         "TestTheArchive::test_a_job_of_a_new_conversation_is_linked_whatever_it_knows_of_its_age",
         Removal(MEMORY, "return not known and rule(self._erased_until", "return rule(self._erased_until"),
         Removal(
-            POSTGRES,
-            "accepted_at) and _job(connection, job) is None",
+            STEPS,
+            "accepted_at) and archived_job(connection, job) is None",
             "accepted_at)",
         ),
     ),
@@ -105,7 +105,7 @@ ERASING = (
             "live = job.messages",
         ),
         Removal(
-            POSTGRES,
+            STEPS,
             "live = tuple(m for m in job.messages if not is_void(until, m.accepted_at))",
             "live = job.messages",
         ),
@@ -204,8 +204,8 @@ ERASING = (
         (
             Removal(
                 POSTGRES,
-                'execute(connection, values, "lock_conversation", "drop_empty_conversation")',
-                'execute(connection, values, "drop_empty_conversation")',
+                'execute(values, "lock_conversation", "drop_empty_conversation")',
+                'execute(values, "drop_empty_conversation")',
             ),
         ),
     ),
@@ -237,7 +237,7 @@ ERASING = (
         "nothing that was erased is taken along",
         "erasure",
         f"{ERASED}::TestPostgres::test_a_run_takes_nothing_along_that_was_erased_and_waits_in_the_tier",
-        (Removal(POSTGRES, "        and (erased is None or message.accepted_at > erased)\n"),),
+        (Removal(STEPS, "        and (erased is None or message.accepted_at > erased)\n"),),
     ),
     Guard(
         "a tier forgets what turns out to be erased",

@@ -126,7 +126,7 @@ GUARDS = (
         "what a group did not commit is no refusal yet",
         "step commit",
         f"{HELD}[commit]",
-        (Removal(POSTGRES, "ALONE if len(jobs) > 1 else None", "None"),),
+        (Removal("archive/postgres_steps.py", "ALONE if len(jobs) > 1 else None", "None"),),
     ),
     Guard(
         "a step that fails is no other step's concern: in a process",

@@ -1,1 +1,1 @@
-"""All SQL: statements by theme, versioned functions, migrations, and the schema that they make."""
+"""All SQL: statements by theme, versioned functions, migrations, and the schema that these make."""

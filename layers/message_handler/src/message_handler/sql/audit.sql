@@ -1,12 +1,12 @@
--- What was done in a tenant.
+-- The log of actions in a tenant.
 
 -- name: note_audit
--- Note what was done, in the transaction of what is done.
+-- Record an action, in the same transaction.
 insert into audit (platform_id, actor, action, kind, record_id, before, after)
 values (:platform_id, :actor, :action, :kind, :record_id, cast(:before as jsonb), cast(:after as jsonb))
 
 -- name: audit
--- What was done in a tenant, the newest first, from before an entry on.
+-- The entries of a tenant, newest first, older than :before_id if that is given.
 select id, extract(epoch from at)::float8, actor, action, kind, record_id, before, after
 from audit
 where platform_id = :platform_id

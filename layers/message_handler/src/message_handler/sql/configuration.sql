@@ -1,8 +1,8 @@
--- What tenants configured.
+-- The tenants' configuration.
 
 -- name: configuration
--- A bot with its AI core and platform, under the names that get_bot_config() serves. The default bot need not be there:
--- its platform is.
+-- A bot with its AI core and platform, under the names that get_bot_config() serves. The default bot may have no row; then
+-- only its platform is returned.
 with cores as (
     select core_ai_id, meta_data, jsonb_build_object(
         'core_ai_id', core_ai_id, 'name', name, 'api_endpoint', api_endpoint, 'auth_required', auth_required,
@@ -28,11 +28,11 @@ left join cores as fallback
 where platforms.platform_id = :platform_id and (bots.bot_id is not null or :bot_id = 'default')
 
 -- name: lock_configuration
--- One transaction at a time changes a tenant's configuration. A row that only refers to the platform isn't held up.
+-- Let one transaction at a time change a tenant's configuration. Rows that only refer to the platform need not wait.
 select platform_id from platforms where platform_id = :platform_id for no key update
 
 -- name: bots
--- A tenant's bots, or one of them.
+-- A tenant's bots, or the one with :id.
 select jsonb_build_object(
     'bot_id', bot_id, 'name', name, 'description', description, 'language', language, 'is_active', is_active,
     'core_ai_id', core_ai_id, 'platform_id', platform_id, 'meta_data', meta_data, 'revision', revision)
@@ -41,7 +41,7 @@ where platform_id = :platform_id and (cast(:id as text) is null or bot_id = :id)
 order by bot_id collate "C"
 
 -- name: core_ai
--- A tenant's AI cores, or one of them.
+-- A tenant's AI cores, or the one with :id.
 select jsonb_build_object(
     'core_ai_id', core_ai_id, 'name', name, 'api_endpoint', api_endpoint, 'auth_required', auth_required,
     'auth_token', auth_token, 'auth_host', auth_host, 'timeout_seconds', timeout_seconds, 'meta_data', meta_data,
@@ -59,7 +59,7 @@ from platforms
 where platform_id = :platform_id and (cast(:id as text) is null or platform_id = :id)
 
 -- name: put_bots
--- Write a bot whole; whether it is a new one, for only a row that nothing was updated in has no `xmax`.
+-- Write a whole bot. Returns whether it is new: only the row of an insert has no `xmax`.
 insert into bots (platform_id, bot_id, name, description, language, is_active, core_ai_id, meta_data)
 values (:platform_id, :bot_id, :name, :description, :language, :is_active, :core_ai_id, cast(:meta_data as jsonb))
 on conflict (platform_id, bot_id) do update
@@ -69,7 +69,7 @@ set name = excluded.name, description = excluded.description, language = exclude
 returning xmax = 0
 
 -- name: put_core_ai
--- Write an AI core whole; see put_bots.
+-- Write a whole AI core; see put_bots.
 insert into core_ai (platform_id, core_ai_id, name, api_endpoint, auth_required, auth_token, auth_host,
                      timeout_seconds, meta_data)
 values (:platform_id, :core_ai_id, :name, :api_endpoint, :auth_required, :auth_token, :auth_host,
@@ -81,7 +81,7 @@ set name = excluded.name, api_endpoint = excluded.api_endpoint, auth_required = 
 returning xmax = 0
 
 -- name: put_platforms
--- Write a platform whole; see put_bots. Another address or other keys may make its webhook work: it is tried at once.
+-- Write a whole platform; see put_bots. A new address or new keys may mend its webhook, so that is tried again at once.
 insert into platforms (platform_id, name, description, base_url, auth_required, meta_data)
 values (:platform_id, :name, :description, :base_url, :auth_required, cast(:meta_data as jsonb))
 on conflict (platform_id) do update

@@ -1,34 +1,34 @@
--- A conversation's row, its turns and what is settled in it.
+-- A conversation: its row, its turns, and its settled messages.
 
 -- name: lock_conversation
--- The row lock under which a fence is taken or a cancel decided; what follows in the transaction sees all
--- that its earlier holders committed.
+-- Lock the conversation's row, and make it if it is missing. Later statements of the transaction see all that the previous
+-- holders of the lock committed.
 insert into conversations (platform_id, conversation_id, bot_id)
 values (:platform_id, :conversation_id, :bot_id)
 on conflict (platform_id, conversation_id) do update set updated_at = now()
 
 -- name: take_fences
--- Permission for runs, of several for those whose conversations nobody else holds: see functions/take_fences_v2.sql.
+-- Permit runs; among several, only those whose conversation is not locked elsewhere: see functions/take_fences_v2.sql.
 select number, raised, settled_by, newest, human, erased_until, waiting, bot
 from take_fences_v2(free_jobs_v2(cast(:jobs as json), true))
 
 -- name: raise_fence
--- Shut out the run that goes on.
+-- Make the current run unable to commit.
 update conversations set fence = fence + 1, updated_at = now()
 where platform_id = :platform_id and conversation_id = :conversation_id
 
 -- name: settled_of
--- Which of these ids need no answer any more, the job that settled each, and how.
+-- Those of the :ids that are settled, each with the job that settled it, and how.
 select message_id, cast(job_id as text), kind from settled
 where platform_id = :platform_id and conversation_id = :conversation_id and message_id = any(cast(:ids as text[]))
 
 -- name: settled_by
--- The job that settled a message; no row while it is open.
+-- The job that settled a message; no row while the message is open.
 select cast(job_id as text) from settled
 where platform_id = :platform_id and conversation_id = :conversation_id and message_id = :message_id
 
 -- name: conversation
--- A conversation's bot, its turns in their order (nulls where it has none), and what is held of it.
+-- A conversation's bot, its turns in order (one row of nulls if it has none), and the ids of its parked messages.
 select conversations.bot_id, turns.role, turns.content, turns.message_id, extract(epoch from turns.created_at)::float8,
        cast(turns.job_id as text), conversations.handed_off,
        (select array_agg(held.message_id) from held

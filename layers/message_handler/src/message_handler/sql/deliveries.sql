@@ -1,21 +1,21 @@
--- What platforms are still to be told. Times are Unix seconds by the clock of the caller.
+-- Webhook deliveries to platforms. Times are Unix seconds by the clock of the caller.
 
 -- name: lock_platform
--- One worker at a time hands out or reports a platform's deliveries. It locks this row before any row of the outbox.
--- No row is returned: what follows in the transaction returns its own.
+-- Let one worker at a time claim a platform's deliveries, or report on them. It locks this row before any row of the
+-- outbox. Returns no row, so that only the following statement's rows are returned.
 select 1
 from (select from platforms where platform_id = :platform_id for no key update) as locked
 having count(*) < 0
 
 -- name: webhook
--- Where a platform is told of its replies, and what that is signed with.
+-- The address of a platform's webhook, and the record that holds its keys.
 select base_url, case when jsonb_typeof(meta_data) = 'object' then meta_data else '{}' end
 from platforms
 where platform_id = :platform_id and base_url <> ''
 
 -- name: claim_delivery
--- The conversation's oldest pending delivery, for one worker, if it is due: never one behind it. If its platform is left
--- alone for now, or has as many on their way as it may, until when. After lock_platform: what is counted stays so.
+-- Claim the conversation's oldest pending delivery for one worker, if it is due; never a later one. If its platform is
+-- paused, or has :most deliveries under way, returns until when. After lock_platform, so that the count stays true.
 with head as (
     select platform_id, job_id, next_attempt_at, claimed_until from outbox
     where platform_id = :platform_id and conversation_id = :conversation_id and status = 'pending'
@@ -49,8 +49,9 @@ select extract(epoch from due.refused_until)::float8, claimed.webhook_id, claime
 from due left join claimed using (platform_id, job_id) left join jobs using (platform_id, job_id)
 
 -- name: delivered
--- A delivery has arrived, says its claim's owner: its platform is not the one that fails. (Each of the others keeps the
--- time of its own next try: what failed for itself would else be the first to fail again.) After lock_platform.
+-- A delivery has arrived, so its platform works again. The platform's other deliveries keep the time of their next try:
+-- one that fails for its own reason would otherwise be the first to fail again. Only for the owner of the claim. After
+-- lock_platform.
 with done as (
     update outbox
     set status = 'delivered', attempts = attempts + 1, delivered_at = to_timestamp(cast(:now as float8)),
@@ -66,9 +67,9 @@ with done as (
 select exists (select from done)
 
 -- name: undelivered
--- A try has failed, says its claim's owner: once more later, or never again. With `retry_at` its platform may be what
--- failed: it is left alone until then if that is `certain`, if it failed before, or if another conversation's delivery
--- failed last. After lock_platform.
+-- A try has failed: it is repeated later, or the delivery is given up. With :retry_at the platform may be the cause. It is
+-- paused until then if that is :certain, if the platform failed before, or if the previous failure was in another
+-- conversation. Only for the owner of the claim. After lock_platform.
 with failed as (
     update outbox
     set status = :status, attempts = attempts + 1, next_attempt_at = to_timestamp(cast(:next_attempt_at as float8)),
@@ -95,8 +96,8 @@ with failed as (
 select exists (select from failed)
 
 -- name: due_deliveries
--- Conversations whose oldest pending delivery is due, of one platform if one is named: in turn one of each platform, and
--- of one that fails no second. What was never tried, or whose time came first, is first.
+-- Conversations whose oldest pending delivery is due; of one platform, if one is named. Platforms take turns, and a failing
+-- platform gets only one. The delivery that has been due for longest comes first.
 with heads as (
     select distinct on (platform_id, conversation_id)
            platform_id, conversation_id, sequence, next_attempt_at, claimed_until
@@ -117,7 +118,7 @@ order by place, next_attempt_at, sequence
 limit cast(:most as integer)
 
 -- name: expire_deliveries
--- Give up what had no try of its own at the end of its time, because its platform answered nobody.
+-- Give up deliveries whose time is over and that got no last try, because their platform was paused.
 update outbox
 set status = 'dead', claim_id = null, claimed_until = null, last_error = coalesce(last_error, 'expired')
 where status = 'pending' and give_up_at <= to_timestamp(cast(:overdue as float8))
@@ -125,7 +126,7 @@ where status = 'pending' and give_up_at <= to_timestamp(cast(:overdue as float8)
 returning cast(job_id as text)
 
 -- name: dead_deliveries
--- A tenant's deliveries that were given up, oldest first. No text.
+-- A tenant's deliveries that were given up, oldest first, without their text.
 select webhook_id, conversation_id, cast(job_id as text), attempts, extract(epoch from created_at)::float8, last_error
 from outbox
 where platform_id = :platform_id and status = 'dead'
@@ -133,14 +134,14 @@ order by sequence
 limit cast(:most as integer)
 
 -- name: touch_dead_deliveries
--- A purge that is about to delete one of the conversations in which something is redriven must see that it goes on. Run
--- this before the rows of the outbox are locked, for a purge locks them in that order. No row is returned.
+-- Mark the conversations of these deliveries as active, so that a purge at this moment does not delete them. A purge locks
+-- conversations before the outbox, so this runs first. Returns no row.
 update conversations set updated_at = now()
 where platform_id = :platform_id
   and conversation_id in (select conversation_id from outbox where platform_id = :platform_id and status = 'dead')
 
 -- name: redrive_deliveries
--- Another day for all of a tenant's deliveries that were given up, from now on. After lock_platform.
+-- Give all of a tenant's deliveries that were given up another day from now. After lock_platform.
 with tried as (
     update platforms set webhook_failures = 0, webhook_retry_at = '-infinity', webhook_suspect = null
     where platform_id = :platform_id

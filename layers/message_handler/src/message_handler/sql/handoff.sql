@@ -1,18 +1,18 @@
--- What is kept while a human answers.
+-- Handoffs: who answers a conversation, and its parked messages (table `held`).
 
 -- name: handoff_state
--- Who answers the conversation, and its row lock.
+-- Lock the conversation's row, and return who answers it.
 select bot_id, handed_off, handoffs from conversations
 where platform_id = :platform_id and conversation_id = :conversation_id
 for update
 
 -- name: hand_off
--- Silence the bot, and shut out the run that goes on.
+-- Silence the bot, and make the current run unable to commit.
 update conversations set handed_off = true, handoffs = handoffs + 1, fence = fence + 1, updated_at = now()
 where platform_id = :platform_id and conversation_id = :conversation_id
 
 -- name: resume
--- The bot answers again. What a human has answered need not be known any more.
+-- Let the bot answer again. What a human has answered is not needed any more.
 with back as (
     update conversations set handed_off = false, updated_at = now()
     where platform_id = :platform_id and conversation_id = :conversation_id
@@ -24,7 +24,7 @@ with back as (
 select exists (select from back)
 
 -- name: note_sale
--- Archive what a human said.
+-- Archive a human's turn.
 with place as (
     update conversations set turn_count = turn_count + 1
     where platform_id = :platform_id and conversation_id = :conversation_id
@@ -35,15 +35,15 @@ select :platform_id, :conversation_id, place.position + 1, 'sale', :content, :tu
 from place
 
 -- name: noted_sales
--- Archived SALE turns that may be those of a request.
+-- The archived SALE turns that may be the same as those of a request.
 select message_id, content from turns
 where platform_id = :platform_id and conversation_id = :conversation_id and role = 'sale'
   and (message_id = any(cast(:turn_ids as text[])) or content = any(cast(:contents as text[])))
 
 -- name: park_messages
--- Hold these, in this order; of one that is held already take over what is newly known. What is held counts as accepted
--- at `held_at`: a request that holds it right after an erasure means to keep it, though its margin is not over. And
--- something has happened in the conversation: a purge must see that.
+-- Park these messages, in this order. One that is parked already gets further ids or a job. A parked message counts as
+-- accepted at `held_at`, which is after any erasure: a request right after one means to keep its messages, though the
+-- margin is not over. The conversation counts as active, so that a purge spares it.
 with touched as (
     update conversations set updated_at = now()
     where platform_id = :platform_id and conversation_id = :conversation_id
@@ -63,7 +63,7 @@ on conflict (platform_id, conversation_id, message_id) do update
 set given = excluded.given, aliases = excluded.aliases, job_id = excluded.job_id
 
 -- name: parked_messages
--- What is held, oldest first, unless it needs no answer any more.
+-- The parked messages, oldest first, without those that are settled.
 select message_id, content, given, aliases, context, resources, cast(job_id as text), cast(answered_by as text),
        extract(epoch from held_at)::float8
 from held
@@ -75,27 +75,27 @@ where platform_id = :platform_id and conversation_id = :conversation_id
 order by number
 
 -- name: is_parked
--- Whether a message waits here while a human answers.
+-- Whether a message is parked, and a human answers.
 select exists (
     select from held join conversations using (platform_id, conversation_id)
     where platform_id = :platform_id and conversation_id = :conversation_id and handed_off and answered_by is null
       and :message_id = any(held.message_id || held.aliases))
 
 -- name: settle_also
--- Further ids of what a human has answered.
+-- Settle further ids of a message that a human has answered.
 insert into settled (platform_id, conversation_id, message_id, job_id, kind)
 select :platform_id, :conversation_id, message_id, cast(:job_id as uuid), 'cancelled'
 from unnest(cast(:ids as text[])) as message_id
 on conflict do nothing
 
 -- name: drop_parked
--- These are held no longer.
+-- Delete these parked messages.
 delete from held
 where platform_id = :platform_id and conversation_id = :conversation_id
   and message_id = any(cast(:message_ids as text[]))
 
 -- name: drop_settled_parked
--- What is held need not be, once it is settled.
+-- Delete the parked messages that are settled.
 delete from held
 where platform_id = :platform_id and conversation_id = :conversation_id and answered_by is null
   and exists (
@@ -104,7 +104,7 @@ where platform_id = :platform_id and conversation_id = :conversation_id and answ
         and settled.message_id = any(held.message_id || held.aliases))
 
 -- name: to_unpark
--- Conversations that the bot answers again, but of which something is still held.
+-- Conversations that the bot answers again, but that still have parked messages.
 select distinct platform_id, conversation_id
 from held join conversations using (platform_id, conversation_id)
 where not handed_off and answered_by is null

@@ -1,16 +1,16 @@
--- A job's life, what its chain of successors leads to, and what operators ask about jobs. What ends as cancelled here was
--- answered, or is, under another name; every other end is end_jobs'.
+-- Jobs: their ends, their chains of successors, and what operators ask about them. A job that ends as cancelled here is
+-- answered under another job. Every other end is written by end_jobs.
 
 -- name: end_jobs
--- End a job whose conversation's row this transaction holds: see functions/end_jobs_v1.sql.
+-- End a job. The transaction must have locked the conversation's row: see functions/end_jobs_v1.sql.
 select number, told from end_jobs_v1(cast(:jobs as json))
 
 -- name: commit_jobs
--- Commit the ends of jobs under their fences, of several those whose conversations nobody else holds.
+-- Commit the ends of jobs under their fences; among several, only those whose conversation is not locked elsewhere.
 select number, told from end_jobs_v1(free_jobs_v2(cast(:jobs as json), false))
 
 -- name: was_committed
--- Whether this very end was committed before: the answer to the first commit may have been lost.
+-- Whether this same end was committed before: the server's answer to the first commit may have been lost.
 select exists (
     select from jobs
     where platform_id = :platform_id and job_id = cast(:job_id as uuid)
@@ -18,14 +18,14 @@ select exists (
 )
 
 -- name: note_job
--- A job that never got as far as a fence, so that it can be linked to its successor.
+-- Note a job that never got a fence, so that it can be linked to its successor.
 insert into jobs (platform_id, job_id, conversation_id, status, message_ids, document, created_at, started_at)
 values (:platform_id, cast(:job_id as uuid), :conversation_id, 'processing', cast(:message_ids as text[]),
         cast(:document as jsonb), to_timestamp(cast(:created_at as float8)), to_timestamp(cast(:started_at as float8)))
 on conflict do nothing
 
 -- name: note_promise
--- Messages that were promised a job beside its own: it shows them, though another one runs or has answered them.
+-- Note messages that were promised this job beside its own. It shows them, though another job answers them.
 update jobs
 set document = job_document(jobs) || jsonb_build_object('promised', (
     select jsonb_agg(distinct message_id)
@@ -37,35 +37,35 @@ where platform_id = :platform_id and job_id = cast(:job_id as uuid)
   and not cast(:message_ids as text[]) <@ message_ids
 
 -- name: end_job
--- Nothing runs under this job any more: it ends as cancelled, and settles nothing.
+-- End a job as cancelled if it has not ended. It settles nothing.
 update jobs set status = 'cancelled', finished_at = now()
 where platform_id = :platform_id and job_id = cast(:job_id as uuid) and status = 'processing'
 
 -- name: interrupt_job
--- A job gave its messages to another one before its reply was sealed: it ends, unless it has ended. A worker that
--- still runs it takes no fence and commits nothing any more.
+-- End a job that gave its messages to another one before its reply was sealed, unless it has ended. A worker that still
+-- runs it gets no fence and commits nothing.
 update jobs
 set status = 'cancelled', finished_at = now(),
     superseded_by = coalesce(superseded_by, cast(:successor_id as uuid))
 where platform_id = :platform_id and job_id = cast(:job_id as uuid) and status = 'processing'
 
 -- name: end_settled
--- End those jobs of a chain that wait for a run, but of which no message is open any more.
+-- End the jobs of a chain that wait for a run, but have no open message any more.
 update jobs set status = 'cancelled', finished_at = now()
 where platform_id = :platform_id and status = 'processing'
   and job_id in (select job_id from chain_of_v1(:platform_id, cast(:job_id as uuid)))
   and not is_open_v1(jobs)
 
 -- name: unfinished_jobs
--- Jobs that wait for a run which nobody needs any more: none of their messages is open. The check of a record ends such a
--- job, unless that record was lost.
+-- Jobs that wait for a run, but have no open message. The check of their record ends such jobs, unless the record was
+-- lost.
 select job_json_v1(jobs)
 from jobs
 where status = 'processing' and message_ids <> '{}' and not is_open_v1(jobs)
 limit cast(:most as integer)
 
 -- name: supersede_job
--- Link the end of the job's chain to the successor, unless the successor's own chain leads there: never a circle.
+-- Link the last job of the chain to the successor, unless the successor's chain leads back there: never a circle.
 with onward as (
     select cast(:successor_id as uuid) as job_id
     union
@@ -77,8 +77,8 @@ where platform_id = :platform_id
   and job_id not in (select job_id from onward)
 
 -- name: copy_successor
--- Where the job's chain could not be linked to the successor, because the successor's own chain leads into it: two jobs
--- answered what the other was promised, and one pointer a job can't say both. The chain then ends with a copy.
+-- End the job's chain with a copy of the successor, if the successor's own chain leads into it: such a link would close a
+-- circle. It happens if two jobs each answered a message that was promised the other.
 with chain as (
     select * from chain_of_v1(:platform_id, cast(:job_id as uuid))
 ), copied as (
@@ -96,7 +96,7 @@ from copied
 where platform_id = :platform_id and jobs.job_id in (select job_id from chain where superseded_by is null)
 
 -- name: note_end
--- The end of a job's chain, where it is just a name: so that it can be linked, and ended.
+-- Note the last job of a chain if it is a mere name, which has no row, so that it can be linked and ended.
 insert into jobs (platform_id, job_id, conversation_id, status, message_ids, document, created_at)
 select :platform_id, superseded_by, :conversation_id, 'processing', cast(:message_ids as text[]),
        jsonb_build_object('bot_id', cast(:bot_id as text)), to_timestamp(cast(:created_at as float8))
@@ -105,7 +105,7 @@ where superseded_by is not null
 on conflict do nothing
 
 -- name: chain_end
--- What a job's chain of successors ends with; it may be just a name.
+-- The last job of a job's chain. It may be a mere name, which has no row.
 with chain as (
     select * from chain_of_v1(:platform_id, cast(:job_id as uuid))
 )
@@ -113,18 +113,19 @@ select cast(coalesce(superseded_by, job_id) as text) from chain
 where superseded_by is null or superseded_by not in (select job_id from chain)
 
 -- name: running_successor
--- The run that goes on, or may, at the end of an ended job's chain.
+-- The last job of an ended job's chain, if that runs or may still run.
 select cast(job_id as text) from jobs
 where platform_id = :platform_id
   and job_id in (select job_id from chain_of_v1(:platform_id, cast(:job_id as uuid)) where superseded_by is null)
   and job_id <> cast(:job_id as uuid) and status = 'processing'
 
 -- name: job
--- A job as it is archived.
+-- An archived job.
 select job_json_v1(jobs) from jobs where platform_id = :platform_id and job_id = cast(:job_id as uuid)
 
 -- name: jobs
--- A tenant's jobs, the newest first, from behind one on (`created`: its time in microseconds). Without their replies.
+-- A tenant's jobs without their replies, newest first; only those after the job :behind, if one is named. :created is that
+-- job's time in microseconds.
 select job_json_v1(jobs) - 'reply'
 from jobs
 where platform_id = :platform_id and copy_of is null
@@ -138,15 +139,15 @@ order by created_at desc, job_id desc
 limit cast(:most as integer)
 
 -- name: last_end
--- When a worker ended a job of a tenant last, as far as its newest jobs tell.
+-- When a worker last ended a job of a tenant, among the newest 100 jobs.
 select max(extract(epoch from finished_at)::float8) from (
     select finished_at, status from jobs where platform_id = :platform_id order by created_at desc, job_id desc limit 100
 ) as newest
 where status in ('completed', 'failed')
 
 -- name: minutes
--- What came and went of a tenant's jobs, minute by minute; no row for a minute in which nothing did. A job whose messages
--- another one answers was not cancelled.
+-- How many of a tenant's jobs began and ended in each minute; no row for a minute without any. A job whose messages
+-- another job answers does not count as cancelled.
 with begun as (
     select date_bin('1 minute', created_at, timestamptz 'epoch') as minute, count(*) as created
     from jobs
@@ -171,20 +172,21 @@ from begun full join ended using (minute)
 order by minute
 
 -- name: job_to_reopen
--- Whether a job's messages can be opened again: how it ended, what it is a copy of, whether they were before.
+-- What decides whether a job's messages can be reopened: its status, its original if it is a copy, and whether they were
+-- reopened before.
 select status, cast(copy_of as text), retried_at is not null, message_ids
 from jobs
 where platform_id = :platform_id and job_id = cast(:job_id as uuid)
 
 -- name: was_reopened
--- Whether a job's messages were opened again: then its end is an old story.
+-- Whether a job's messages were reopened. Then its end is not archived again.
 select exists (
     select from jobs
     where platform_id = :platform_id and job_id = cast(:job_id as uuid) and retried_at is not null)
 
 -- name: reopen_job
--- Under the row lock, of a failed job that this was not done to before: open its messages again. Returns all their ids,
--- and what the patient said in them: it leaves the archive, and comes back with its answer.
+-- Reopen a failed job's messages, once, under the row lock. Returns all their ids, and the patient's turns. These leave the
+-- archive, and come back with their answer.
 with reopened as (
     update jobs set retried_at = now()
     where platform_id = :platform_id and job_id = cast(:job_id as uuid)

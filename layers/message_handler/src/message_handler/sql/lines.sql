@@ -1,11 +1,12 @@
--- The lines of the Postgres tier (stores/line_documents.py). `clock`: a test's own, in Unix seconds; null for the server's.
+-- The lines of the Postgres tier (protocol/line_documents.py). :clock is a test's time in Unix seconds; null means the
+-- server's time.
 
 -- name: save_lines
--- Compare and set lines: see functions/save_lines_v2.sql.
+-- Compare and save lines: see functions/save_lines_v2.sql.
 select * from save_lines_v2(cast(:saves as json))
 
 -- name: read_lines
--- The fields of lines, in their order; of :names alone, if there are any.
+-- The fields of each line, in the order of the ids; only :names, if these are given.
 select (select jsonb_object_agg(key, value) from jsonb_each(fields)
         where cast(:names as text[]) is null or key = any(cast(:names as text[])))
 from unnest(cast(:platform_ids as text[]), cast(:conversation_ids as text[]))
@@ -17,7 +18,7 @@ left join line_states on line_states.platform_id = named.platform_id
 order by number
 
 -- name: remembered
--- What is remembered of the messages of a conversation, or of :message_id alone.
+-- What is remembered of a conversation's messages of ended jobs, or of :message_id alone.
 select key, value
 from line_states, jsonb_each_text(remembered)
 where platform_id = :platform_id and conversation_id = :conversation_id
@@ -26,7 +27,7 @@ where platform_id = :platform_id and conversation_id = :conversation_id
        or expires_at > coalesce(cast(:clock as float8), extract(epoch from clock_timestamp())))
 
 -- name: find_job
--- Where a job is: as it ended in this tier, or in the line where it waits or runs.
+-- Where a job is: its end in this tier, or the line in which it waits or runs.
 select null, null, document
 from ended_jobs
 where job_id = cast(:job_id as uuid)
@@ -35,7 +36,7 @@ union all
 select platform_id, conversation_id, null from line_states where job_ids @> array[cast(:job_id as uuid)]
 
 -- name: archived_end
--- The archive has the job's end now: with a :document its messages' text goes.
+-- Note that the archive has the job's end now. With a :document, which has no texts, that replaces the stored end.
 update ended_jobs
 set lacking = null,
     document = coalesce(cast(:document as text), document),
@@ -44,7 +45,7 @@ set lacking = null,
 where job_id = cast(:job_id as uuid) and platform_id = :platform_id
 
 -- name: unarchived_ends
--- Jobs whose ends the archive lacks, as they ended: the :most oldest of each tenant.
+-- Jobs whose ends the archive lacks: the :most oldest of each tenant.
 select platform_id, lacking, job_id
 from (select *, row_number() over (partition by platform_id order by expires_at) as number
       from ended_jobs
@@ -58,7 +59,7 @@ order by expires_at
 select conversation_id from line_states where platform_id = :platform_id and due_at is not null
 
 -- name: due_lines
--- Conversations that a sweep looks at: nobody came or came back in time, or the lock is older than it may be.
+-- Conversations that a sweep looks at: no worker came or reported in time, or the lock is older than :older_than.
 select platform_id, conversation_id
 from line_states,
      coalesce(cast(:clock as float8), extract(epoch from clock_timestamp())) as now
@@ -66,9 +67,9 @@ where due_at <= now or due_at is not null and cast(fields ->> 'acquired_at' as f
 order by due_at
 
 -- name: drop_ended
--- What this tier need not know any more: idle lines and ends past their hour, and lines that were answered on another tier.
--- One that a live worker holds is left to it, which learns that at the fence. Rows that a step has locked wait for the next
--- sweep. Lines of the release before are answered from their records, and go a day after.
+-- Delete what this tier does not need any more: expired lines and ends, and lines that were answered on another tier. A
+-- line that a live worker holds stays; that worker learns it at the fence. Rows that a step has locked wait for the next
+-- sweep. Lines of the previous release are answered from their records, and deleted a day later.
 with now as (
     select coalesce(cast(:clock as float8), extract(epoch from clock_timestamp())) as at
 ), ended as (

@@ -1,8 +1,8 @@
-"""How the schema comes to be: by migrations and by functions. Once it was released, neither file ever changes.
+"""Makes the schema, from migrations and functions. A file of either kind never changes once it was released.
 
-Two releases call the functions at the same time while an update shifts traffic between them. So a function that takes,
-does or returns anything else has another version in its name, and a file of its own. The database keeps the version
-that the release before calls.
+While an update shifts traffic, two releases call functions at the same time. So a function that takes, does or returns
+anything else gets a new version in its name, and a new file. The database keeps the version that the previous release
+calls.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from message_handler.sql.statements import SQL
 if TYPE_CHECKING:
     from pg8000.native import Connection
 
-#: The migrations' own lock, held to the end of their transaction.
+#: An advisory lock: one process migrates at a time. It is released at the end of the transaction.
 _LOCK = 7_220_441
-#: How long a client may hold locks and say nothing.
+#: After this time Postgres rolls back the transaction of a silent client, and so frees its locks.
 _IDLE_IN_TRANSACTION = "10s"
 _TABLES = """
 create table if not exists schema_migrations (
@@ -28,14 +28,14 @@ create table if not exists schema_functions (name text primary key, digest text 
 
 
 class Part(NamedTuple):
-    """A file that the schema is made of."""
+    """A migration or a function: the name and text of its file."""
 
     name: str
     text: str
 
     @property
     def version(self) -> int:
-        """Of a migration."""
+        """The number of a migration."""
         return int(self.name.split("_")[0])
 
     @property
@@ -45,13 +45,13 @@ class Part(NamedTuple):
 
 @cache
 def migrations() -> tuple[Part, ...]:
-    """Oldest first."""
+    """All migrations, oldest first."""
     return _parts("migrations")
 
 
 @cache
 def functions() -> tuple[Part, ...]:
-    """Those that this release calls."""
+    """The functions that this release calls."""
     return _parts("functions")
 
 
@@ -60,9 +60,9 @@ def _parts(folder: str) -> tuple[Part, ...]:
 
 
 def is_up_to_date(connection: Connection) -> bool:
-    """Whether the schema has all that this release needs. What a newer one has added is no hindrance.
+    """Whether the schema has all that this release needs. Additions of a newer release don't matter.
 
-    A server that takes no writes refuses: what would be written is asked for, of no row.
+    The statement contains an update of no row, so that a read-only server refuses it.
     """
     ((version, known),) = connection.run(
         "with written as (update schema_functions set name = name where false)"
@@ -74,9 +74,12 @@ def is_up_to_date(connection: Connection) -> bool:
 
 
 def apply(connection: Connection, seconds: float) -> list[str]:
-    """Apply what the database lacks, in the transaction that is open; returns the files' names."""
+    """Apply what the database lacks, in the open transaction. Returns the names of the files.
+
+    `seconds` is the most that one statement may take.
+    """
     connection.run("set local lock_timeout = '2s'")
-    # The server goes on with a statement whose client has gone, and holds its tables until that ends.
+    # Otherwise the server would finish a statement even if its client has gone, and keep its tables locked until then.
     connection.run(f"set local statement_timeout = {int(seconds * 1000)}")
     connection.run("select pg_advisory_xact_lock(:lock)", lock=_LOCK)
     connection.execute_simple(_TABLES)
@@ -103,6 +106,6 @@ def apply(connection: Connection, seconds: float) -> list[str]:
             )
             applied.append(part.name)
     if connection.run("show idle_in_transaction_session_timeout") != [[_IDLE_IN_TRANSACTION]]:
-        # For the sessions that begin from now on.
+        # It applies to sessions that begin from now on.
         connection.run(f"alter role current_user set idle_in_transaction_session_timeout = '{_IDLE_IN_TRANSACTION}'")
     return applied

@@ -1,8 +1,8 @@
--- What is kept for how long, shown whole, and erased.
+-- Retention: export, purge and erasure.
 
 -- name: export_conversation
--- All that is kept of a conversation, in one order: its row, turns, jobs, settled messages, what is held, deliveries. From
--- behind (:section, :key) on, at most so many records, and bytes unless the first has more.
+-- All that is kept of a conversation, in a fixed order: its row, turns, jobs, settled messages, parked messages and
+-- deliveries. Returns the records after (:section, :key): at most :most, and at most :most_bytes, but always the first.
 with kept as (
     select 0 as section, '' as key, json_build_object(
         'kind', 'conversation', 'bot_id', bot_id, 'handed_off', handed_off,
@@ -14,7 +14,7 @@ with kept as (
         'created_at', created_at)
     from turns where platform_id = :platform_id and conversation_id = :conversation_id
     union all
-    -- Named as they were when each had a column.
+    -- These names are those of the columns that held each fact in earlier releases.
     select 2, job_id::text, cast((job_json_v1(jobs) - array['platform_id', 'conversation_id', 'messages', 'error', 'usage'])
         || jsonb_build_object(
             'kind', 'job', 'message_ids', message_ids, 'error_code', job_document(jobs) #> '{error,code}',
@@ -52,8 +52,8 @@ where number = 1 or (number <= cast(:most as integer) and size <= cast(:most_byt
 order by section, key collate "C"
 
 -- name: idle_conversations
--- Conversations in which nothing happened since :before (Unix seconds) and nothing is under way, the longest idle first,
--- from behind :after on; each with the number of its turns.
+-- Conversations with no activity since :before (Unix seconds) and nothing under way, each with its number of turns. The one
+-- that is idle for longest comes first; only those after the time :after.
 select platform_id, conversation_id, turn_count, cast(updated_at as text)
 from conversations
 where updated_at < to_timestamp(cast(:before as float8)) and updated_at > cast(:after as timestamptz)
@@ -69,10 +69,10 @@ order by updated_at
 limit cast(:most as integer)
 
 -- name: purge_conversations
--- Delete those of these conversations that nobody works on and in which nothing has happened since :before (Unix seconds),
--- or is under way. A transaction that waits for the row finds it gone, and begins anew. Deliveries go with their jobs. Returns how
--- many. (What is under way is what idle_conversations says. A step that begins while this runs has the row, or has
--- changed its time.)
+-- Delete those of these conversations that are idle since :before (Unix seconds), and not locked. Idle is what
+-- idle_conversations says. A step that begins at this moment has locked the row, or has changed its time. A transaction
+-- that waits for the row finds it gone, and makes a new one. Deliveries are deleted with their jobs. Returns how many
+-- conversations were deleted.
 with idle as (
     select platform_id, conversation_id
     from conversations
@@ -117,7 +117,7 @@ where (platform_id, job_id) in (
 returning true
 
 -- name: purge_erasures
--- Forget erasures from before :before (Unix seconds): no queue has anything that old.
+-- Forget erasures before :before (Unix seconds): no queue has a record that old.
 delete from erasures
 where (platform_id, name_hash) in (
     select platform_id, name_hash from erasures
@@ -128,7 +128,7 @@ where (platform_id, name_hash) in (
 returning true
 
 -- name: purge_audit
--- Delete what was noted before :before (Unix seconds).
+-- Delete audit entries before :before (Unix seconds).
 delete from audit
 where (platform_id, id) in (
     select platform_id, id from audit
@@ -139,8 +139,7 @@ where (platform_id, id) in (
 returning true
 
 -- name: note_erasure
--- Under the row lock: from now on what was accepted before is void. The margin is for the clocks of the hosts that say
--- when that was.
+-- Void what was accepted until now, under the row lock. The margin covers differences between the hosts' clocks.
 insert into erasures (platform_id, name_hash, erased_at, fence)
 select :platform_id, :name_hash, clock_timestamp() + make_interval(secs => cast(:margin as float8)), fence
 from conversations
@@ -149,8 +148,8 @@ on conflict (platform_id, name_hash) do update
 set erased_at = excluded.erased_at, fence = greatest(erasures.fence, excluded.fence)
 
 -- name: erase_conversation
--- Delete all that there is of a conversation; deliveries go with their jobs. Returns whether there was anything (a row
--- that this very transaction has made to lock it is nothing), and the ids of the jobs that a tier may still know.
+-- Delete all that is kept of a conversation. Deliveries are deleted with their jobs. Returns whether there was anything
+-- (except a row that this transaction made to lock it), and the ids of the jobs that a tier may still know.
 with gone as (
     delete from conversations where platform_id = :platform_id and conversation_id = :conversation_id
     returning created_at <> now() as known
@@ -170,13 +169,14 @@ select exists (select from gone where known) or exists (select from ended),
        array(select job_id from ended where finished_at is null or finished_at > now() - interval '14 days')
 
 -- name: erased_until
--- Until when what was accepted for a conversation is void (Unix seconds, rounded up); no row if it never was erased.
+-- The time until which what was accepted for a conversation is void (Unix seconds, rounded up). No row if it was never
+-- erased.
 select extract(epoch from erased_at)::float8 + 0.001 from erasures
 where platform_id = :platform_id and name_hash = :name_hash
 
 -- name: drop_empty_conversation
--- Under the row lock: a row that was made for what turned out to be void. It is needed if since then a fence was taken,
--- the bot was silenced, something was said or is held, or a job was told.
+-- Delete a row that was made for something void, under the row lock. It stays if it has been used since: for a fence, a
+-- turn, a handoff, a parked message or a job.
 delete from conversations
 where platform_id = :platform_id and conversation_id = :conversation_id
   and turn_count = 0 and not handed_off

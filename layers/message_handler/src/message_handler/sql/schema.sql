@@ -102,7 +102,7 @@ begin
         order by platform_id, conversation_id
     loop
         ended_at := coalesce(to_timestamp(job.finished_at), now());
-        -- What is archived may have ended long ago, and has a day from now on to be delivered.
+        -- A job may be archived long after its end. Its delivery has a day from now.
         told_at := case when job.fence is null then now() else ended_at end;
 
         update conversations
@@ -112,7 +112,7 @@ begin
         returning fence, turn_count - cardinality(job.roles) into new_fence, said_before;
         continue when not found;
 
-        -- By its conversation too, as in take_fences: an index over more would else be read whole for one job.
+        -- By its conversation too, as in take_fences. Otherwise an index over more would be read whole for one job.
         update jobs
         set status = job.status, fence = new_fence, message_ids = job.message_ids,
             document = job.document || jsonb_strip_nulls(jsonb_build_object('promised', jobs.document -> 'promised')),
@@ -140,7 +140,7 @@ begin
               and created_at > to_timestamp(job.finished_at);
             if said_later is not null then
                 said_before := said_later - 1;
-                -- In two steps, because a position is unique at every moment.
+                -- In two steps, because a position must be unique at every moment.
                 update turns set position = -position
                 where platform_id = job.platform_id and conversation_id = job.conversation_id
                   and position >= said_later;
@@ -385,7 +385,7 @@ begin
     else
         known := old.document;
         if tg_op = 'INSERT' and new.copy_of is not null then
-            -- It has what its original has, also what the release before does not know.
+            -- A copy has all that its original has, also what the previous release does not know.
             select document into known from jobs where platform_id = new.platform_id and job_id = new.copy_of;
         end if;
         new.document := null;
@@ -429,7 +429,7 @@ begin
         where not promise.message_ids <@ jobs.message_ids
           and not coalesce(job_document(jobs) -> 'promised' @> to_jsonb(promise.message_ids), false);
 
-        -- The chain may end with a mere name, under which nothing ran.
+        -- The chain may end with a mere name, which has no row.
         insert into jobs (platform_id, job_id, conversation_id, status, message_ids, document, created_at)
         select of_platform, chain.superseded_by, of_conversation, 'processing', promise.message_ids,
                jsonb_build_object('bot_id', of_bot), now()
@@ -579,7 +579,7 @@ begin
         where line_states.platform_id = save.platform_id and line_states.conversation_id = save.conversation_id
         for update;
         is_there := found;
-        -- Not before the row was there to be had: its holder may have kept it for long.
+        -- Taken after the lock: another transaction may have held the row for long.
         server_time := coalesce(save.clock, extract(epoch from clock_timestamp()));
         is_there := is_there and coalesce(line.expires_at, 'infinity') > server_time;
         if not is_there then
@@ -754,7 +754,7 @@ begin
         from erasures
         where platform_id = job.platform_id and name_hash = job.name_hash;
 
-        -- By its conversation too: an index that begins with the platform would else be read whole for one job.
+        -- By its conversation too. Otherwise an index that begins with the platform would be read whole for one job.
         select status <> 'processing' into has_ended
         from jobs
         where platform_id = job.platform_id and conversation_id = job.conversation_id and job_id = job.job_id;

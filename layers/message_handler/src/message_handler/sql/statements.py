@@ -1,4 +1,4 @@
-"""The SQL statements by their names: each stands in a file below `sql/`, under a line `-- name: …` and a sentence."""
+"""The SQL statements, by name. Each stands in a file of `sql/`, below a line `-- name: …` and a comment."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pg8000.native import to_statement
 SQL = files("message_handler.sql")
 _NAME = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
 
-#: A statement as Postgres wants it, and what takes its parameters out of values by name.
+#: A statement with numbered parameters, and a function that picks these from values by name.
 type Statement = tuple[str, Callable[[dict[str, Any]], tuple[Any, ...]]]
 
 
@@ -24,14 +24,14 @@ def statement(name: str) -> Statement:
 
 
 def prepared(text: str) -> Statement:
-    """A statement's text without its comments: parameters would be looked for in them."""
+    """A statement, ready to execute. Its comments are removed: a `:word` in one would count as a parameter."""
     lines = (line.partition("-- ")[0] for line in text.splitlines())
     made: Statement = to_statement("\n".join(line for line in lines if line.strip()))
     return made
 
 
 def named(text: str) -> dict[str, str]:
-    """The statements of a file, by their names; each still has its sentence."""
+    """The statements in a file's text, by name, each with its comment."""
     _, *parts = _NAME.split(text)
     return dict(zip(parts[::2], parts[1::2], strict=True))
 

@@ -1,4 +1,4 @@
--- A job and the successors that it leads to. The last one may be just a name, which no row has.
+-- The rows of a job and its chain of successors. The chain may end with a mere name, which has no row.
 create or replace function chain_of_v1(of_platform text, of_job uuid)
 returns table (job_id uuid, superseded_by uuid, copy_of uuid) language sql stable as $$
     with recursive chain as (

@@ -1,17 +1,18 @@
--- The one end of jobs: a commit, an archived end, a failure and a cancel are written here and nowhere else. No two of the
--- jobs are of one conversation.
+-- End jobs. Every commit, archived end, failure and cancel is written here and nowhere else. No two of the jobs are in the
+-- same conversation.
 --
--- With a `fence` this is a commit: it waits for the conversation's row, as take_fences does, and sees the newest fence there.
--- Nothing is written unless that is the job's, and unless the job was noted and has not ended. Without a `fence` the caller
--- holds the row and has decided. Then the fence is raised, so that the run that goes on commits nothing; a job that has no
--- row gets one; and turns that were said after `finished_at` stay behind those of the job.
+-- With a `fence` this is a commit. It waits for the conversation's row, as take_fences does, and reads the newest fence
+-- there. It writes nothing unless that is the job's fence, and the job was noted and has not ended.
 --
--- `ids` are the ids that the end settles. If one of them is settled already, `settled` refuses it, and nothing at all is
--- written. `roles`, `contents` and `turn_ids` are what was said. `run_id` is the job under which the end was decided: its
--- platform may have been told of it under that name, and is told under the same. If another end was told so, the job's own
--- name is taken. Times are Unix seconds. Without a `finished_at` the job ends now.
+-- Without a `fence` the caller has locked the row and decided. Then the fence is raised, so that the current run commits
+-- nothing. A job that has no row gets one. Turns that were said after `finished_at` stay behind those of the job.
 --
--- Returns the jobs that were ended, and whether their platforms are to be told.
+-- `ids` are the ids that the end settles. If one of them is settled already, the table `settled` refuses it, and nothing
+-- at all is written. `roles`, `contents` and `turn_ids` describe the turns. `run_id` is the job under which the end was
+-- decided. The platform may know the delivery under that id, so the delivery keeps it, unless another end has used it.
+-- Times are Unix seconds. Without a `finished_at` the job ends now.
+--
+-- Returns the jobs that were ended, and for each whether there is a delivery.
 create or replace function end_jobs_v1(ended_jobs json) returns table (number integer, told boolean)
 language plpgsql
 set plan_cache_mode = force_generic_plan
@@ -33,7 +34,7 @@ begin
         order by platform_id, conversation_id
     loop
         ended_at := coalesce(to_timestamp(job.finished_at), now());
-        -- What is archived may have ended long ago, and has a day from now on to be delivered.
+        -- A job may be archived long after its end. Its delivery has a day from now.
         told_at := case when job.fence is null then now() else ended_at end;
 
         update conversations
@@ -43,7 +44,7 @@ begin
         returning fence, turn_count - cardinality(job.roles) into new_fence, said_before;
         continue when not found;
 
-        -- By its conversation too, as in take_fences: an index over more would else be read whole for one job.
+        -- By its conversation too, as in take_fences. Otherwise an index over more would be read whole for one job.
         update jobs
         set status = job.status, fence = new_fence, message_ids = job.message_ids,
             document = job.document || jsonb_strip_nulls(jsonb_build_object('promised', jobs.document -> 'promised')),
@@ -71,7 +72,7 @@ begin
               and created_at > to_timestamp(job.finished_at);
             if said_later is not null then
                 said_before := said_later - 1;
-                -- In two steps, because a position is unique at every moment.
+                -- In two steps, because a position must be unique at every moment.
                 update turns set position = -position
                 where platform_id = job.platform_id and conversation_id = job.conversation_id
                   and position >= said_later;

@@ -1,5 +1,5 @@
--- End those jobs of a conversation that lead to another one, and wait for a run that nobody needs any more: the last of
--- their messages has just been settled under another name.
+-- End the jobs of a conversation that have a successor and no open message: the last one was just settled under another
+-- job, so they need no run any more.
 create or replace function end_superseded_v2(of_platform text, of_conversation text) returns void
 language plpgsql
 set plan_cache_mode = force_generic_plan

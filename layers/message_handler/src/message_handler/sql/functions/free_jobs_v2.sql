@@ -1,6 +1,8 @@
--- Of several jobs those whose conversations nobody else holds, and these are held from now on: a job that waits for one
--- would let the others wait. Conversations that aren't there yet are made, if `make_missing` says so; the one who makes the
--- same one at this moment is waited for, not longer than `lock_timeout`. One job alone waits later, where it is worked on.
+-- Lock the conversations of several jobs, and return the jobs whose conversation could be locked. One that is locked
+-- elsewhere is skipped, because waiting for it would make all the other jobs wait.
+--
+-- With `make_missing`, a conversation that has no row gets one. If another transaction makes the same row at this moment,
+-- this one waits for it, up to `lock_timeout`. A single job is returned unlocked: its step waits for the row itself.
 create or replace function free_jobs_v2(asked json, make_missing boolean) returns json
 language plpgsql
 set plan_cache_mode = force_generic_plan

@@ -1,4 +1,4 @@
--- Whether a message of a job wants an answer still.
+-- Whether a message of a job is open: no job has settled it.
 create or replace function is_open_v1(job jobs) returns boolean language sql stable as $$
     select exists (
         select from unnest(job.message_ids) as noted(message_id)

@@ -1,4 +1,5 @@
--- A job as stores keep the end of one (stores/documents.py). Times are Unix seconds. What was said in it is among the turns.
+-- A job as a document, as all stores keep the end of one (domain/documents.py). Times are Unix seconds. Texts of messages
+-- are left out: they stand in the turns.
 create or replace function job_json_v1(job jobs) returns jsonb language sql stable as $$
     select job_document(job) || jsonb_build_object(
         'platform_id', job.platform_id,

@@ -1,9 +1,9 @@
--- Let the jobs that messages were promised lead to the job that settled these messages, or else to the one that runs them now
--- (null if none does). `promises`: by the id of a job, the ids of the messages that were promised it. A job that never got as
--- far as a fence is noted. Under the conversation's row.
+-- Link the promised jobs of messages to the job that settled these, or else to the `running` one (null if none runs).
+-- `promises`: for each promised job, the ids of its messages. A promised job that never got a fence is noted. The
+-- transaction must have locked the conversation's row.
 --
--- A link goes behind the end of the promised job's chain, and none closes a circle: what is left then, the check of the
--- message's record brings about (copy_successor).
+-- A link is added at the end of the promised job's chain. A link that would close a circle is left out; the check of the
+-- message's record then adds a copy (copy_successor).
 create or replace function link_promises_v1(
     of_platform text, of_conversation text, of_bot text, promises json, running uuid) returns void
 language plpgsql
@@ -38,7 +38,7 @@ begin
         where not promise.message_ids <@ jobs.message_ids
           and not coalesce(job_document(jobs) -> 'promised' @> to_jsonb(promise.message_ids), false);
 
-        -- The chain may end with a mere name, under which nothing ran.
+        -- The chain may end with a mere name, which has no row.
         insert into jobs (platform_id, job_id, conversation_id, status, message_ids, document, created_at)
         select of_platform, chain.superseded_by, of_conversation, 'processing', promise.message_ids,
                jsonb_build_object('bot_id', of_bot), now()

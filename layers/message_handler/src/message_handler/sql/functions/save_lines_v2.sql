@@ -1,6 +1,8 @@
--- Compare and set lines: for each of the saves, no two of which are of one line, what Save in stores/port.py says. Each
--- line's row is locked from its comparison on until this ends, in the same order always. A row that has expired counts as
--- none. Returns for each save its number and the fields that are wanted, or where it met another line than was seen, the
+-- Compare and save lines, as `Save` in ports/line_store.py describes. No two saves are of the same line. Each line's row
+-- stays locked from its comparison until the function ends. Rows are always locked in the same order. An expired row counts
+-- as missing.
+--
+-- Returns each save's number, and the wanted fields if it was saved. If the line was not the one that was seen, returns the
 -- server's time, the line's structure, what is remembered of the ids, and which of the names are taken.
 create or replace function save_lines_v2(saves json) returns table (
     number integer, wanted jsonb, met_at float8, structure jsonb, known jsonb, taken text[])
@@ -31,7 +33,7 @@ begin
         where line_states.platform_id = save.platform_id and line_states.conversation_id = save.conversation_id
         for update;
         is_there := found;
-        -- Not before the row was there to be had: its holder may have kept it for long.
+        -- Taken after the lock: another transaction may have held the row for long.
         server_time := coalesce(save.clock, extract(epoch from clock_timestamp()));
         is_there := is_there and coalesce(line.expires_at, 'infinity') > server_time;
         if not is_there then

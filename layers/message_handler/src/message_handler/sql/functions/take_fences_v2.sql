@@ -1,11 +1,18 @@
--- For each of the jobs, no two of which are of one conversation: raise the fence and note the run, unless the job has
--- ended, a message of it is settled or void, or a human answers. The function waits for the conversation's row first, and
--- each statement sees what was committed before the statement began: so it sees all that the row's earlier holders did. The
--- rows are taken in the same order always, so that no two groups wait for each other.
+-- Permit runs: raise the fence of each job's conversation, and note the run. No run is permitted if the job has ended, if
+-- one of its messages is settled or void, or if a human answers. No two of the jobs are in the same conversation.
 --
--- Returns `raised`, the fence, or null; `settled_by`, the job that settled each of the ids; `newest`, the last turns;
--- whether a `human` answers; `erased_until` (Unix seconds, rounded up); `waiting`, the line in the Postgres tier with those
--- of its messages that are settled, for a job that drains it; and the conversation's `bot`.
+-- The function first waits for the conversation's row. Each later statement sees all that was committed before it began,
+-- and so all that the previous holders of the row did. The rows are always locked in the same order, so that no two groups
+-- wait for each other.
+--
+-- Returns for each job:
+--   raised        the fence; null if no run is permitted
+--   settled_by    for each settled id the job that settled it
+--   newest        the last turns
+--   human         whether a human answers
+--   erased_until  the time of the erasure with its margin (Unix seconds, rounded up)
+--   waiting       if the job drains it: the line in the Postgres tier, and the ids of its settled messages
+--   bot           the conversation's bot
 create or replace function take_fences_v2(asked_jobs json) returns table (
     number integer, raised bigint, settled_by json, newest json, human boolean, erased_until float8, waiting json, bot text)
 language plpgsql
@@ -34,7 +41,7 @@ begin
         from erasures
         where platform_id = job.platform_id and name_hash = job.name_hash;
 
-        -- By its conversation too: an index that begins with the platform would else be read whole for one job.
+        -- By its conversation too. Otherwise an index that begins with the platform would be read whole for one job.
         select status <> 'processing' into has_ended
         from jobs
         where platform_id = job.platform_id and conversation_id = job.conversation_id and job_id = job.job_id;

@@ -1,8 +1,8 @@
--- What a job is shown with, and no statement looks for, is one document (stores/documents.py). A new fact of a job needs no
--- migration any more.
+-- Facts of a job that are shown, but that no statement searches by, are one document (domain/documents.py). A new fact needs
+-- no migration any more.
 alter table jobs add column document jsonb;
 
--- A job's document. A row that was written before this migration has none: then it is made of the columns.
+-- A job's document. A row from before this migration has none; then it is made from the columns.
 create function job_document(job jobs) returns jsonb language sql stable as $$
     select coalesce(job.document, jsonb_strip_nulls(jsonb_build_object(
         'bot_id', job.bot_id,
@@ -16,8 +16,8 @@ create function job_document(job jobs) returns jsonb language sql stable as $$
         'correlation_id', nullif(job.correlation_id, ''))))
 $$;
 
--- The release before reads and writes a column for each of these facts. Until no such release runs any more, a row has
--- both, and they say the same.
+-- The previous release reads and writes a column for each of these facts. As long as it may run, a row has both, and they
+-- say the same.
 create function keep_columns_and_document() returns trigger language plpgsql as $$
 declare
     known jsonb;
@@ -36,7 +36,7 @@ begin
     else
         known := old.document;
         if tg_op = 'INSERT' and new.copy_of is not null then
-            -- It has what its original has, also what the release before does not know.
+            -- A copy has all that its original has, also what the previous release does not know.
             select document into known from jobs where platform_id = new.platform_id and job_id = new.copy_of;
         end if;
         new.document := null;
@@ -52,7 +52,7 @@ create trigger keep_columns_and_document
                                input_tokens, output_tokens, correlation_id
     on jobs for each row execute function keep_columns_and_document();
 
--- The index of ends that were decided while the archive could not be written: `lacking` is the conversation of such a job.
+-- Ends that were decided while the archive could not be written. `lacking` is the conversation of such a job.
 alter table ended_jobs add column lacking text;
 
 create index ended_jobs_lacking on ended_jobs (platform_id, expires_at) where lacking is not null;

@@ -1,0 +1,182 @@
+"""The steps of a job in Postgres: what each reads and writes. Each function runs in an open transaction."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from message_handler.archive import parking, postgres_audit, postgres_handoff
+from message_handler.archive.erasures import Rule, is_void, is_void_by_its_own_time
+from message_handler.archive.postgres_jobs import Values, end_values, job_values, numbered
+from message_handler.domain.conversations import Turn
+from message_handler.domain.documents import job_from_json
+from message_handler.domain.jobs import Job, JobStatus
+from message_handler.drivers.combiner import ALONE, Alone
+from message_handler.drivers.postgres import execute
+from message_handler.ports.archive import Committed, Fence, Verdict
+from message_handler.ports.audit import AuditEntry
+from message_handler.protocol.line_documents import line_of, texts_of, with_texts
+
+if TYPE_CHECKING:
+    from pg8000.native import Connection
+
+
+def take_fences(connection: Connection, jobs: list[Values]) -> list[list[Any] | Alone]:
+    """The row of `take_fences` for each of the jobs.
+
+    Among several jobs, one whose conversation is locked elsewhere gets no row: it must go alone.
+    """
+    rows = execute(connection, numbered(jobs), "take_fences")
+    found = {number: row for number, *row in rows}
+    return [found.get(number, ALONE) for number in range(len(jobs))]
+
+
+def commit_jobs(connection: Connection, jobs: list[Values]) -> list[Committed | Alone | None]:
+    """The outcome for each of the jobs; None if it was not committed. Among several, such a job must go alone."""
+    committed = {number: Committed(delivers) for number, delivers in execute(connection, numbered(jobs), "commit_jobs")}
+    return [committed.get(number, ALONE if len(jobs) > 1 else None) for number in range(len(jobs))]
+
+
+def fence_of(job: Job, row: list[Any]) -> Fence:
+    """The fence that a row of `take_fences` describes."""
+    number, settled, newest, handed_off, erased, line, bot_id = row
+    if erased is not None and job.accepted_at <= erased:
+        return Fence(None, {}, erased_until=erased)
+    own = {id_ for message in job.messages for id_ in message.ids}
+    fields, settled_there = line or ({}, ())
+    texts = texts_of(fields)
+    waiting = tuple(
+        message
+        for other in line_of(job.key, fields).jobs()
+        for message in with_texts(other.promised_messages, texts)
+        if message.message_id not in settled_there
+        and own.isdisjoint(message.ids)
+        and (erased is None or message.accepted_at > erased)
+    )
+    turns = tuple(Turn(turn["role"], turn["content"], turn["message_id"]) for turn in newest or ())
+    return Fence(number, settled or {}, turns, waiting=waiting, parked=handed_off, bot_id=bot_id)
+
+
+def fence_or_end(connection: Connection, job: Job, values: Values) -> Fence:
+    """Take the fence if it is permitted by now. If not, end the job, and link or park its open messages.
+
+    An ended job stays ended, and a settled message settled. But since the last question a human may have handed the
+    conversation back.
+    """
+    fence = fence_of(job, execute(connection, numbered([values]), "take_fences")[0][1:])
+    if fence.erased_until is not None:
+        execute(connection, values, "drop_empty_conversation")
+    if fence.number is not None or fence.erased_until is not None:
+        return fence
+    open_ = tuple(message for message in job.messages if message.message_id not in fence.settled)
+    if fence.parked:
+        postgres_handoff.park(connection, job.key, fence.waiting, (), {}, moved=True)
+        postgres_handoff.park(connection, job.key, open_, job.context, job.resources, job_id=job.job_id, moved=True)
+    execute(connection, values, "note_job", "note_promise")
+    noted, successor = archived_job(connection, job), None
+    assert noted is not None
+    if open_ and not fence.parked:
+        # Nothing is linked behind a run: the worker that asks may have lost the lock to it (an interruption).
+        running = execute(connection, values, "running_successor")
+        successor = (running or execute(connection, values, "supersede_job", "chain_end"))[0][0]
+    elif not open_ and job.messages and not noted.status.ended:
+        settled_by = fence.settled[job.messages[-1].message_id]
+        execute(connection, values | {"successor_id": settled_by}, "supersede_job")
+    execute(connection, values, "end_job")
+    ended, waits_parked = archived_job(connection, job), fence.parked and bool(open_)
+    return replace(fence, ended=ended, successor_id=successor, parked=waits_parked)
+
+
+def archive(connection: Connection, job: Job, spare_id: str) -> bool:
+    """See `Archive.archive`. `spare_id` is for a successor, if one is needed."""
+    values = job_values(job.before_its_end()) | {"successor_id": spare_id}
+    execute(connection, values, "lock_conversation")
+    if is_void(erased_until(connection, values), job.accepted_at):
+        execute(connection, values, "drop_empty_conversation")
+        return False
+    settled = {row[0] for row in execute(connection, values, "settled_of")}
+    open_ = tuple(message for message in job.messages if message.message_id not in settled)
+    if not open_:
+        return False
+    known, job_id = archived_job(connection, job), job.job_id
+    if known and known.status.ended and execute(connection, values, "was_reopened")[0][0]:
+        return False
+    if len(open_) < len(job.messages) or (known and known.status.ended):
+        job_id = execute(connection, values, "note_job", "supersede_job", "end_job", "chain_end")[0][0]
+    end = end_values(replace(job, job_id=job_id, messages=open_), settled=settled) | {"run_id": job.job_id}
+    execute(connection, numbered([end]), "end_jobs")
+    return True
+
+
+def cancel(connection: Connection, job: Job) -> Verdict:
+    """See `Archive.cancel`."""
+    values = job_values(job)
+    newest = max((message.accepted_at for message in job.messages), default=math.inf)
+    if was_erased(connection, job, newest, is_void_by_its_own_time):
+        return Verdict(replace(job, status=JobStatus.CANCELLED, finished_at=time.time()), True)
+    until = erased_until(connection, values)
+    live = tuple(m for m in job.messages if not is_void(until, m.accepted_at))
+    settled = {id_: (by, kind) for id_, by, kind in execute(connection, values, "settled_of")}
+    open_ = tuple(m for m in live if m.message_id not in settled)
+    if open_:
+        end = end_values(replace(job, status=JobStatus.CANCELLED, finished_at=None), open_, settled=settled)
+        execute(connection, numbered([end]), "end_jobs")
+    ended = execute(connection, values, "note_job", "end_job", "end_settled", "job")[0][0]
+    cancelled_before = any(settled.get(m.message_id) == (job.job_id, "cancelled") for m in live)
+    return Verdict(job_from_json(ended), bool(open_) or len(live) < len(job.messages) or cancelled_before)
+
+
+def interrupt(connection: Connection, job: Job) -> None:
+    """See `Archive.interrupt`."""
+    if not was_erased(connection, job, job.accepted_at):
+        execute(connection, job_values(job) | {"successor_id": job.superseded_by}, "note_job", "interrupt_job")
+
+
+def supersede(connection: Connection, job: Job, successor_id: str, copy_id: str) -> None:
+    """See `Archive.supersede`. `copy_id` is for a copy of the successor, if one is needed."""
+    if not was_erased(connection, job, job.accepted_at):
+        values = job_values(job) | {"successor_id": successor_id, "copy_id": copy_id}
+        link = ("note_job", "note_promise", "note_end", "supersede_job", "copy_successor")
+        execute(connection, values, *link, "end_settled")
+
+
+def reopen(connection: Connection, job: Job, entry: AuditEntry) -> bool:
+    """See `Archive.reopen`."""
+    values = job_values(job)
+    rows = execute(connection, values, "lock_conversation", "job_to_reopen")
+    status, copy_of, was_reopened, message_ids = rows[0] if rows else ("processing", None, False, ())
+    parking.check_reopen(status, copy_of)
+    if was_reopened:
+        return False
+    ids, contents, given_ids = execute(connection, values, "reopen_job")[0]
+    messages = parking.reopened(message_ids, contents or (), given_ids or (), ids or ())
+    postgres_handoff.park(connection, job.key, messages, (), {}, job_id=job.job_id, moved=True)
+    postgres_audit.note(connection, job.key.platform_id, entry)
+    return True
+
+
+def was_erased(connection: Connection, job: Job, accepted_at: float, rule: Rule = is_void) -> bool:
+    """Take the row lock. Whether the job was erased, so that nothing of it may be noted.
+
+    An archived job was not: it began after the erasure.
+    """
+    values = job_values(job)
+    until = erased_until(connection, values, "lock_conversation")
+    erased = rule(until, accepted_at) and archived_job(connection, job) is None
+    if erased:
+        execute(connection, values, "drop_empty_conversation")
+    return erased
+
+
+def erased_until(connection: Connection, values: Values, *before: str) -> float | None:
+    """Until when what was accepted is void; None if nothing was erased. The statements `before` run first."""
+    rows = execute(connection, values, *before, "erased_until")
+    return float(rows[0][0]) if rows else None
+
+
+def archived_job(connection: Connection, job: Job) -> Job | None:
+    """The job as it is archived."""
+    rows = execute(connection, {"platform_id": job.key.platform_id, "job_id": job.job_id}, "job")
+    return job_from_json(rows[0][0]) if rows else None
