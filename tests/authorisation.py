@@ -1,7 +1,7 @@
-"""The authorisation matrix: what each route answers to whom. Tests run it over the functions and over the whole stack.
+"""The authorisation matrix: each route's answer to each caller. Tests run it over the functions and the whole stack.
 
-Two tenants, A and B, have a conversation of the same id and records of the same ids; A's have a job under way and a
-name that nobody else may see. A route of template.yaml without a row here fails a test.
+Two tenants, A and B, have a conversation of the same id and records of the same ids. A's have a running job and a name
+that only A may see. A route of template.yaml without a row here fails a test.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, Literal
 Scope = Literal["messages", "admin"]
 Name = tuple[str, str]
 
-#: In all that is A's, and in nothing that B may be told.
+#: A mark in all data of A. No answer to B may have it.
 MARK = "confidential of A"
 CONVERSATION = "conv_123"
 HELLO = {"messages": [{"role": "user", "content": f"[slow:20] hello {MARK}"}]}
@@ -22,7 +22,7 @@ HELLO = {"messages": [{"role": "user", "content": f"[slow:20] hello {MARK}"}]}
 
 @dataclass(frozen=True)
 class Token:
-    """What somebody brings along; `tenant` None: a token that names none."""
+    """A caller's access token. `tenant` is None if it names none."""
 
     tenant: str | None
     scope: Scope
@@ -45,10 +45,10 @@ Call = Callable[[str, str, dict[str, str], Any, Token | None], Answer]
 
 @dataclass(frozen=True)
 class Row:
-    """A route: the scope that it needs (None: it is open), and what it answers to the tenant itself (`right`).
+    """A route: the scope that it needs (None: it is open), and its status for the tenant itself (`right`).
 
-    `other`: what B is answered who names A's thing: 404 where it has none of its own, else what it does to its own.
-    `told`: the whole of that answer.
+    `other` is its status for B with an id of A's: 404 if B has no such thing, else that of B's own thing. `told` is the
+    whole body of that answer.
     """
 
     scope: Scope | None
@@ -95,13 +95,13 @@ ROWS: dict[Name, Row] = {
     ("POST", "/admin/dead-letters/redrive"): Row("admin", 200, 200, told={"redriven": 0}),
 }
 
-#: Who is refused everywhere but on open routes, with what.
+#: The callers that each route refuses unless it is open, and the status.
 REFUSED = {"no token": 401, "expired": 401, "wrong scope": 403, "no tenant": 403}
 
 
 @dataclass
 class Matrix:
-    """The two tenants, and how the API is called."""
+    """The two tenants, and the way to call the API."""
 
     call: Call
     a: str
@@ -109,7 +109,7 @@ class Matrix:
     ids: dict[str, str] = field(default_factory=dict)
 
     def prepare(self) -> None:
-        """Let A have one of everything; B is a platform that has nothing yet."""
+        """Let A have one of everything. B is a platform that has nothing yet."""
         self.ids = {"conversation_id": CONVERSATION, "platform_id": self.a, "bot_id": "nurse", "core_ai_id": "trial"}
         self.ids["file"] = "app.js"
         for kind, body in (
@@ -131,7 +131,7 @@ class Matrix:
         return self.call(method, resource, self.ids, body, token)
 
     def tokens(self, row: Row) -> Iterator[tuple[str, Token | None]]:
-        """Those who are refused."""
+        """The tokens that a route refuses, each with its name."""
         scope = row.scope or "admin"
         right = Token(self.a, scope)
         yield "no token", None
@@ -140,7 +140,7 @@ class Matrix:
         yield "no tenant", replace(right, tenant=None)
 
     def all_of_a(self) -> dict[str, Any]:
-        """All that A can see, without what passes by itself."""
+        """All data that A can see, without fields that change by themselves."""
         seen = {}
         for (method, resource), row in ROWS.items():
             if method == "GET" and row.scope and resource not in UNSTEADY:
@@ -151,7 +151,7 @@ class Matrix:
         return seen
 
     def check(self, name: Name) -> None:
-        """One line of the matrix: nobody gets further than they may, and nothing of A changes until A comes."""
+        """Check one row: each caller gets its status, and only A's own call changes data of A."""
         row, before = ROWS[name], self.all_of_a()
         for who, token in self.tokens(row):
             answer = self.ask(*name, token, row.body)
@@ -167,9 +167,9 @@ class Matrix:
         assert right.status == row.right, right.text
 
 
-#: What changes by itself, or because one looks.
+#: Routes whose answers change by themselves, or with each request.
 UNSTEADY = {"/admin/status", "/admin/statistics", "/admin/audit"}
-#: What changes while a worker is at it.
+#: Fields that change while a worker runs the job.
 _PASSING = {"progress", "started_at", "attempts", "heartbeat_at", "expires_at", "usage"}
 
 

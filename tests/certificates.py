@@ -1,4 +1,4 @@
-"""A certificate authority for one test run, and a certificate of it for servers on this machine."""
+"""A certificate authority for one test run, and its certificate for servers on this machine."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 @dataclass(frozen=True)
 class Certificates:
-    """Files in PEM. Who trusts `authority` trusts `server`, whose key is `key`, as 127.0.0.1 and localhost."""
+    """PEM files. A client that trusts `authority` trusts `server` as 127.0.0.1 and localhost. `key` is its key."""
 
     authority: Path
     server: Path
@@ -24,9 +24,9 @@ class Certificates:
 
 
 def certify(directory: Path, *, strict: bool = True) -> Certificates:
-    """Write the certificates of a new authority into the directory; nobody else trusts it.
+    """Write the certificates of a new authority into the directory. No other client trusts it.
 
-    One that isn't `strict` does not say what its key may be used for, as those that were made by hand often don't.
+    Without `strict`, the authority lacks the usage of its key, like many that were made by hand.
     """
     directory.mkdir(parents=True, exist_ok=True)
     files = Certificates(directory / "authority.crt", directory / "server.crt", directory / "server.key")

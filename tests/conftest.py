@@ -1,7 +1,6 @@
-"""Shared by all tests: real servers for whoever asks, each started once, empty, and ended with the run.
+"""Shared by all tests: real servers. Each starts empty when the first test asks for it, and ends with the run.
 
-Without its program a test skips and says what is missing; under CI=true it fails, so that nothing stays
-untested unnoticed.
+If a server's program is missing, its tests skip and say so. Under CI=true they fail, so that no gap stays unnoticed.
 """
 
 from __future__ import annotations
@@ -22,13 +21,13 @@ from message_handler.drivers import aws
 from tests.certificates import Certificates, certify
 from tests.servers import Cluster, SecuredRedis, start_cluster, start_postgres_15, start_redis_with_tls
 
-# The same examples in every run: a change is judged, not luck. --hypothesis-profile=default looks for new ones.
+# The same examples in every run: a failure comes from a change. --hypothesis-profile=default looks for new examples.
 settings.register_profile("repeatable", derandomize=True, database=None, deadline=None)
 settings.load_profile("repeatable")
 
 
 class OneConsole(LoadFileScheduling):  # type: ignore[misc]  # xdist has no types
-    """As `--dist loadfile`, but one process has all files of tests/console: they share a service and a browser."""
+    """As `--dist loadfile`, but one process runs all files of tests/console: they share a service and a browser."""
 
     def _split_scope(self, nodeid: str) -> str:
         folder = "tests/console/"
@@ -93,7 +92,7 @@ def postgres_15(tmp_path_factory: pytest.TempPathFactory, certificates: Certific
 
 @pytest.fixture(autouse=True)
 def own_session() -> Iterator[None]:
-    """The session of AWS's clients remembers keys, and whether moto was there when it was made."""
+    """Renew the session of AWS clients for each test: it keeps credentials, and whether moto was active."""
     aws.session.cache_clear()
     yield
     aws.session.cache_clear()
@@ -101,7 +100,7 @@ def own_session() -> Iterator[None]:
 
 @pytest.fixture
 def vault(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """The client of whoever keeps secrets in a Secrets Manager of this process."""
+    """A client of a Secrets Manager within this process."""
     import boto3
     from moto import mock_aws
 

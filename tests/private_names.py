@@ -2,10 +2,10 @@
 
     python -m tests.private_names              # exit code 1 if there is one
 
-Ruff doesn't tell ours, which tests may read, from theirs, and looks at nothing that a subclass reads on `self`. Here a
-name that begins with one underscore is a third party's unless we define it: for `self` in its class or a base of ours,
-for all else in the same file or in what the tests test. So a test may read a third party's name if a file of ours
-defines the same one.
+Ruff treats our private names, which tests may read, like a third party's. It also ignores names that a subclass reads
+on `self`. Here a name with one underscore in front is a third party's unless we define it. On `self`, the class or a
+base of ours must define it; elsewhere, the same file or the tested code. So a test may read a third party's name if our
+code defines the same one.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 TESTED = ("layers/message_handler/src", "functions", "local", "openapi", "benchmarks")
 OURS = {"app", "benchmarks", "local", "message_handler", "openapi", "tests"}
-#: The driver's file, which tests/contract/test_drivers.py holds.
+#: The driver's file may read private names. tests/contract/test_drivers.py checks it.
 EXEMPT = "layers/message_handler/src/message_handler/drivers/postgres_driver.py"
-#: Documented in spite of their underscore.
+#: These are documented in spite of their underscore.
 PUBLIC = {"_asdict", "_exit", "_fields", "_make", "_replace"}
 
 
@@ -31,7 +31,7 @@ def is_private(name: str) -> bool:
 
 
 def defined(tree: ast.AST) -> set[str]:
-    """The functions, classes, variables, fields and attributes of `self`."""
+    """The names of all functions, classes, variables, fields and attributes of `self`."""
     found = set()
     for node in ast.walk(tree):
         match node:
@@ -45,7 +45,7 @@ def defined(tree: ast.AST) -> set[str]:
 
 
 class Members:
-    """What our classes define, each with those of its bases that are ours."""
+    """The names that each of our classes defines, with those of our base classes."""
 
     def __init__(self) -> None:
         self._bases, self._own = defaultdict[str, set[str]](set), defaultdict[str, set[str]](set)
@@ -66,7 +66,7 @@ class Members:
 
 
 def reads(tree: ast.AST, inside: str | None = None) -> Iterator[tuple[int, str, str | None]]:
-    """Line and name of each private attribute that is read or set, and for one of `self` the class."""
+    """Line and name of each private attribute that is read or set. For one of `self`, also the class."""
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.Attribute) and is_private(node.attr):
             own = ast.unparse(node.value) in ("self", "cls", "super()")
@@ -91,7 +91,7 @@ def imports(tree: ast.AST) -> Iterator[tuple[int, str]]:
 
 
 def found_in(trees: Mapping[str, ast.Module]) -> list[str]:
-    """What is wrong in these files, one a line."""
+    """The faults in these files, one a line."""
     members, here = Members(), {file: defined(tree) for file, tree in trees.items()}
     tested = set[str]().union(*(names for file, names in here.items() if not file.startswith("tests/")))
     for tree in trees.values():

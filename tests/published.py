@@ -1,4 +1,4 @@
-"""Whether an answer of the API is one that `openapi.json` announces: its status, media type, headers and body."""
+"""Whether `openapi.json` announces an answer of the API: its status, media type, headers and body."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ DOCUMENT = json.loads((Path(__file__).parents[1] / "openapi.json").read_text(enc
 
 
 def routes() -> set[tuple[str, str]]:
-    """(method, path) of every route that is published."""
+    """(method, path) of every published route."""
     return {(method.upper(), path) for path, operations in DOCUMENT["paths"].items() for method in operations}
 
 
 def route_of(method: str, path: str) -> str:
-    """The published path that a request's path is one of, or the path itself."""
+    """The published path that matches a request's path, or the path itself."""
     return next((known for verb, known in sorted(routes()) if verb == method and _pattern(known).fullmatch(path)), path)
 
 
@@ -30,7 +30,7 @@ def _pattern(path: str) -> re.Pattern[str]:
 
 
 def resolved(value: dict[str, Any]) -> dict[str, Any]:
-    """Itself, or the component that it refers to."""
+    """The value itself, or the component that it refers to."""
     while "$ref" in value:
         found = DOCUMENT
         for name in value["$ref"].removeprefix("#/").split("/"):
@@ -39,7 +39,7 @@ def resolved(value: dict[str, Any]) -> dict[str, Any]:
     return value
 
 
-#: The headers that the description must know where an answer has them.
+#: If an answer has one of these headers, the description must name it.
 _TOLD = {"etag", "retry-after", "www-authenticate", "x-correlation-id"}
 
 
@@ -58,13 +58,13 @@ def _validator(method: str, path: str, status: int, media_type: str) -> Draft202
 
 
 def body_of(headers: Mapping[str, str], text: str) -> Any:
-    """An answer's body: a JSON value, or the text of a file."""
+    """An answer's body: the JSON value, or the text of a file."""
     types = [value for name, value in headers.items() if name.lower() == "content-type"]
     return json.loads(text) if types and types[0].partition(";")[0].endswith("json") else text
 
 
 def assert_published(method: str, path: str, status: int, headers: Mapping[str, str], body: Any) -> None:
-    """Raises AssertionError that names what differs. A route that isn't there may answer 404 alone."""
+    """Raises AssertionError, which names the difference. A path that is no route may only answer 404."""
     if (method, path) not in routes():
         assert status == 404, f"{method} {path} is not published"
         return
@@ -78,7 +78,9 @@ def assert_published(method: str, path: str, status: int, headers: Mapping[str, 
         assert name in published, f"{method} {path} {status} has a {name}, which is not published"
         assert name in sent or not published[name].get("required"), f"{method} {path} {status} lacks its {name}"
         if name in sent:
-            assert Draft202012Validator(published[name]["schema"]).is_valid(sent[name]), f"{name} is not as published"
+            assert Draft202012Validator(published[name]["schema"]).is_valid(sent[name]), (
+                f"{name} does not match its published schema"
+            )
     errors = list(validator.iter_errors(body))
     assert not errors, (
         f"{method} {path} {status}: {errors[0].json_path} {errors[0].validator}: {errors[0].message[:200]}"

@@ -18,14 +18,14 @@ from local.stores import START_SECONDS, Server, free_port, start, start_postgres
 from tests.certificates import Certificates
 
 SLOTS = 16_384
-#: No platform has failed to take a reply. Which tests came before in this process, and left one so, varies.
+#: Let no platform have failed deliveries: earlier tests of this process may have left some.
 ALL_TAKEN = "update platforms set webhook_failures = 0, webhook_retry_at = '-infinity', webhook_suspect = null"
 
 
 def emptied(*tables: str) -> str:
-    """The statements that empty tables of a few rows. To truncate them costs fifty times as much as to delete these.
+    """The statements that empty these tables of few rows. Deleting is fifty times as fast as truncating them.
 
-    A table that refers to another one comes before it.
+    Name a table before those that it refers to.
     """
     return "; ".join(f"delete from {table}" for table in tables)
 
@@ -52,7 +52,7 @@ class Cluster:
 
 
 def start_cluster(directory: Path, size: int = 3, timeout_ms: int = 15_000) -> Cluster:
-    """Start a cluster; a node that says nothing for `timeout_ms` is down for the others.
+    """Start a cluster. A node that is silent for `timeout_ms` is down for the others.
 
     Raises StoreUnavailableError or StoreStartError.
     """
@@ -67,9 +67,9 @@ def start_cluster(directory: Path, size: int = 3, timeout_ms: int = 15_000) -> C
 
 
 def start_node(directory: Path, port: int | None = None, timeout_ms: int = 15_000) -> Server:
-    """One node of a cluster; in the directory of an earlier one, and with its port, it takes that one's place.
+    """Start one node of a cluster. With the directory and port of an earlier node it takes that node's place.
 
-    Its bus has a port of its own, because the usual one, 10,000 above, may be none.
+    Its bus has a separate port, because the usual one, 10,000 above, may be too high.
     """
     directory.mkdir(parents=True, exist_ok=True)
     bus = directory / "bus.port"
@@ -78,20 +78,20 @@ def start_node(directory: Path, port: int | None = None, timeout_ms: int = 15_00
         if port is None:
             bus.write_text(str(free_port()))
         words = ["--cluster-enabled", "yes", "--cluster-port", bus.read_text()]
-        # A node that is to become a replica isn't made to wait for others.
+        # A new replica does not wait until others want to synchronise too.
         return [*words, "--cluster-node-timeout", str(timeout_ms), "--repl-diskless-sync-delay", "0"]
 
     return start_valkey_with(options, directory, port)
 
 
 def _join(nodes: list[Server]) -> None:
-    """Share the slots out, introduce the nodes to each other, and wait until each of them sees a whole cluster."""
+    """Distribute the slots, introduce the nodes to each other, and wait until each node sees the whole cluster."""
     with ExitStack() as open_clients:
         clients = [open_clients.enter_context(redis.Redis.from_url(node.url)) for node in nodes]
         for number, client in enumerate(clients):
             first, last = SLOTS * number // len(nodes), SLOTS * (number + 1) // len(nodes) - 1
             client.execute_command("CLUSTER ADDSLOTSRANGE", first, last)
-            # Without epochs of their own, nodes that meet sort out who is who first, which takes seconds.
+            # Nodes with the same epoch resolve that conflict first, which takes seconds.
             client.execute_command("CLUSTER SET-CONFIG-EPOCH", number + 1)
         for node in nodes[1:]:
             introduce(node, clients[0])
@@ -103,14 +103,14 @@ def _join(nodes: list[Server]) -> None:
 
 
 def introduce(node: Server, known: redis.Redis) -> None:
-    """Let a node join the cluster of a known one; they find each other in their own time."""
+    """Let a node join the cluster of a known one. Does not wait until they have found each other."""
     with redis.Redis.from_url(node.url, decode_responses=True) as client:
         bus = int(client.config_get("cluster-port")["cluster-port"])
     known.execute_command("CLUSTER MEET", "127.0.0.1", port_of(node.url), bus)
 
 
 def sees_its_cluster(client: redis.Redis, state: str, size: int) -> bool:
-    """Whether the cluster is `ok` or `fail` to this node, with slots on `size` nodes."""
+    """Whether this node sees the cluster in this state (`ok` or `fail`), with slots on `size` nodes."""
     told = client.execute_command("CLUSTER INFO")
     assert isinstance(told, dict)
     return told["cluster_state"] == state and int(told["cluster_size"]) == size
@@ -118,7 +118,7 @@ def sees_its_cluster(client: redis.Redis, state: str, size: int) -> bool:
 
 @dataclass(frozen=True)
 class SecuredRedis:
-    """A Redis that speaks TLS only and wants a password, which `url` doesn't hold."""
+    """A Redis that speaks only TLS and needs a password. `url` does not contain it."""
 
     server: Server
     password: str
@@ -132,7 +132,7 @@ class SecuredRedis:
 
 
 def start_redis_with_tls(directory: Path, certificates: Certificates, *, cluster: bool = False) -> SecuredRedis:
-    """Start Debian's Redis; as a cluster it has all slots, which is how ElastiCache Serverless looks.
+    """Start Debian's Redis. As a cluster, this one node has all slots, like ElastiCache Serverless.
 
     Raises StoreUnavailableError or StoreStartError.
     """
@@ -158,7 +158,7 @@ def start_redis_with_tls(directory: Path, certificates: Certificates, *, cluster
 
     def command(port: int) -> list[str | Path]:
         words = options | {"tls-port": str(port)} | ({"cluster-port": str(free_port())} if cluster else {})
-        # In a file, because a command line can be read by everybody.
+        # In a file, because every user of the machine can read a command line.
         file = directory / "redis.conf"
         file.touch(mode=0o600)
         file.write_text("".join(f'{name} "{value}"\n' for name, value in words.items()))
@@ -184,14 +184,14 @@ def start_redis_with_tls(directory: Path, certificates: Certificates, *, cluster
 
 
 def start_postgres_15(directory: Path, certificates: Certificates) -> Server:
-    """Start Debian's Postgres 15 with a certificate; its URL asks for `verify-full` against our authority.
+    """Start Debian's Postgres 15 with a certificate. Its URL asks for `verify-full` with our authority.
 
     Raises StoreUnavailableError or StoreStartError.
     """
     programs = Path("/usr/lib/postgresql/15/bin")
     if not (programs / "postgres").exists():
         raise StoreUnavailableError("no Postgres 15: install Debian's postgresql-15")
-    # The names are where Postgres looks by itself.
+    # Postgres looks for files with these names by default.
     secrets = {"server.crt": certificates.server.read_text(), "server.key": certificates.key.read_text()}
     server = start_postgres_with(directory, programs=programs, options={"ssl": "on"}, secrets=secrets)
     return replace(server, url=f"{server.url}?sslmode=verify-full&sslrootcert={certificates.authority}")

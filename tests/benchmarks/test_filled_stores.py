@@ -1,4 +1,4 @@
-"""The figures over full stores mean something only if the copies in them are what the product leaves."""
+"""The copies in the benchmarks' full stores must equal what the product leaves."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def redis_client(valkey: Server) -> Iterator[redis.Redis]:
 
 @pytest.fixture
 def stores(valkey: Server, postgres: Server) -> Iterator[Stores]:
-    """The benchmarks' own kind of stores, over servers that run."""
+    """The benchmarks' stores over the running servers."""
     stores = Stores(quick=True)
     stores.__dict__ |= {"redis_url": valkey.url, "database_url": postgres.url}
     database = Database(connector(stores.settings()))
@@ -43,7 +43,7 @@ def stores(valkey: Server, postgres: Server) -> Iterator[Stores]:
 
 
 def _shape(client: redis.Redis, tier: RedisTier, key: ConversationKey) -> dict[str, object]:
-    """Of all keys of a conversation: type, fields and remaining life."""
+    """The type, fields and remaining life of each key of a conversation."""
     (job,) = tier.jobs(key)
     line, pointer = (
         f"mh:{{{key.shard}}}:{name}" for name in (f"state:default/{key.conversation_id}", f"job:{job.job_id}")
@@ -98,7 +98,7 @@ def test_filling_notices_that_the_tables_have_changed(stores: Stores) -> None:
 
 
 class _Forgetful(PostgresArchive):
-    """Commits what nobody reads again."""
+    """An archive that finds no conversation again."""
 
     def conversation(self, key: ConversationKey) -> None:
         return None
@@ -108,7 +108,7 @@ class _Forgetful(PostgresArchive):
 def test_memory_is_counted_by_conversation(stores: Stores, name: str) -> None:
     (figure,) = (figure for figure in scale.FIGURES if figure.name == name)
     measured = next(iter(figure.measure(stores)))
-    # What the server uses for itself is in it, and with so few conversations counts for hundreds of bytes each.
+    # The server's own memory is included: with so few conversations it is hundreds of bytes for each.
     low, high = {"memory-live": (1_500, 5_000), "memory-ended": (1_000, 5_000), "memory-expired": (-900, 900)}[name]
     assert low < measured.ours < high
 

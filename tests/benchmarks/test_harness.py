@@ -1,6 +1,6 @@
-"""The harness of the benchmarks: what it makes of rounds, what it writes, and what its exit code says.
+"""The harness of the benchmarks: its results from rounds, its report and its exit code.
 
-What figures are is asserted nowhere: on a loaded machine each test would measure the others.
+No test asserts a measured figure: on a loaded machine each test would measure the others.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from benchmarks.progress import Progress
 from benchmarks.run import measure
 from benchmarks.stores import Stores
 
-#: What issue 6 says must hold. A figure may be reported without a target; none of these may lose its own.
+#: The project's targets. Other figures may be reported without a target; these may not.
 TARGETS = {
     "lock-acquire": "≤ 1.25",
     "lock-cycle": "≤ 1.5",
@@ -48,7 +48,7 @@ type Measure = Callable[[Stores], Iterator[Round]]
 
 
 def figure(name: str, *rounds: Round, target: Target | None = None, unit: str = "ms") -> Figure:
-    """One that yields these rounds, again and again."""
+    """A figure that yields these rounds again and again."""
 
     def endless(_stores: Stores) -> Iterator[Round]:
         while True:
@@ -67,7 +67,7 @@ def failing(name: str, error: Exception) -> Figure:
 
 @pytest.fixture
 def folders(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> tuple[Path, Path]:
-    """Where the whole report goes, and where a look goes."""
+    """The folder of the whole report, and the folder of a look."""
     monkeypatch.setattr(command, "RESULTS", tmp_path / "results")
     monkeypatch.setattr(command, "LOOKS", tmp_path / "looks")
     monkeypatch.setattr(machine, "load", lambda: 0.0)
@@ -80,7 +80,7 @@ def test_the_ratio_is_taken_within_each_round_and_its_median_is_the_figure() -> 
     result = Result(figure("slow", *rounds, target=Target("≤", 3)), rounds)
     assert result.values == [2, 3, 4]
     assert (result.value, result.spread, result.met) == (3, (2.5, 3.5), True)
-    assert result.ours / (result.against or 0) == 4  # what the medians of both sides would have said
+    assert result.ours / (result.against or 0) == 4  # the ratio of both sides' medians
 
 
 def test_without_another_side_the_median_of_ours_is_the_figure() -> None:
@@ -123,7 +123,7 @@ def test_a_figure_is_closed_when_it_has_rounds_enough() -> None:
             closed.append(True)
 
     def measured(_stores: Stores) -> Iterator[Round]:
-        held.append(endless())  # so that nobody else closes it
+        held.append(endless())  # so that the garbage collector does not close it
         return held[-1]
 
     few = Figure("few", "few", "", "", None, measured, rounds=5)
@@ -179,7 +179,7 @@ def test_the_picture_has_each_ratio_and_no_script(folders: tuple[Path, Path]) ->
 def test_a_report_of_a_machine_that_others_use_replaces_none(
     folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Unless somebody names the folder."""
+    """It does if the caller names the folder."""
     results, looks = folders
     monkeypatch.setattr(machine, "load", lambda: (os.cpu_count() or 1) + 1.0)
     assert command.main([], [figure("lock", Round(1, 1))]) == 0

@@ -1,4 +1,4 @@
-"""What benchmarks compare with: programs in environments of their own, asked and answering in JSON."""
+"""The benchmarks' peers: programs in their own environments that read and answer JSON."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PROGRAMS = sorted(path.stem for path in ROOT.glob("benchmarks/peers/*.py") if pa
 
 @pytest.fixture
 def peer(tmp_path: Path) -> Path:
-    """A module `peer` that a program runs; the test writes it."""
+    """The file of a module `peer`, which the test writes and a program runs."""
     return tmp_path / "peer.py"
 
 
@@ -37,19 +37,19 @@ def test_a_program_answers_each_order_with_a_line(peer: Path) -> None:
     assert asked(peer, {"asked": 1}, {"asked": 2}) == [{"told": 1}, {"told": 2}]
 
 
-def test_one_that_fails_is_told_with_its_last_words(peer: Path) -> None:
+def test_a_program_that_fails_is_reported_with_its_last_line(peer: Path) -> None:
     peer.write_text("raise SystemExit('no such broker')")
     with pytest.raises(RuntimeError, match="peer failed: no such broker"):
         asked(peer, {})
 
 
-def test_one_that_says_nothing_is_ended_in_time(peer: Path) -> None:
+def test_a_program_that_answers_nothing_is_ended_in_time(peer: Path) -> None:
     peer.write_text("import time; time.sleep(600)")
     with pytest.raises(RuntimeError, match=r"no answer within 0\.3 s"):
         asked(peer, {}, timeout=0.3)
 
 
-def test_one_is_ended_with_its_benchmark(peer: Path) -> None:
+def test_a_program_is_ended_with_its_benchmark(peer: Path) -> None:
     peer.write_text("import os, time\ninput(); print('{\"pid\": %d}' % os.getpid(), flush=True); time.sleep(600)")
     with Program(sys.prefix, "peer", folder=peer.parent) as program:
         pid = program.ask({})["pid"]
@@ -57,8 +57,8 @@ def test_one_is_ended_with_its_benchmark(peer: Path) -> None:
     assert not Path(f"/proc/{pid}").exists()
 
 
-def test_one_ends_with_whoever_asked_it(peer: Path) -> None:
-    """Also where that one was killed: a worker that runs for ever would go on beside the next one's."""
+def test_a_program_ends_with_the_process_that_asked_it(peer: Path) -> None:
+    """Also if that process was killed: a worker that runs for ever would run on beside the next one."""
     peer.write_text(
         "import sys, time\n"
         f"sys.path.insert(0, {str(ROOT)!r})\n"
@@ -78,7 +78,7 @@ def test_one_ends_with_whoever_asked_it(peer: Path) -> None:
         assert process.wait(10) == 0
 
 
-def test_one_sees_nothing_of_the_environment_that_it_does_not_need(peer: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_program_sees_only_the_environment_that_it_needs(peer: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     peer.write_text("import json, os\ninput(); print(json.dumps(dict(os.environ)), flush=True)")
     (seen,) = asked(peer, {})
@@ -91,7 +91,7 @@ def test_an_environment_that_is_not_there_is_named() -> None:
 
 
 def test_a_report_counts_from_the_end_of_the_warm_up(peer: Path) -> None:
-    """What is printed beside it, such as a worker's banner, doesn't get in between."""
+    """Other output, such as a worker's banner, is left out."""
     peer.write_text(
         "import sys, time\n"
         f"sys.path.insert(0, {str(ROOT)!r})\n"

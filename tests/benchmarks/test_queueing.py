@@ -1,4 +1,4 @@
-"""The simulation behind docs/scale.md: it agrees with theory where there is one, and with the product's own rules."""
+"""The simulation behind docs/scale.md agrees with queueing theory and with the product's own rules."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_waits_as_theory_has_it() -> None:
 def test_theory_itself_is_right_where_it_is_known() -> None:
     assert erlang_c(1, 0.7) == pytest.approx(0.7)  # one server: as likely as it is busy
     assert erlang_c(2, 1.0) == pytest.approx(1 / 3)
-    # M/M/1 by the formula for any service: the square of an exponential's mean, twice.
+    # M/M/1 by the formula for any service: the mean square of an exponential time is twice its squared mean.
     assert mean_wait_of_one(0.5, 1.0, 2.0) == pytest.approx(1.0)
 
 
@@ -61,14 +61,14 @@ def test_nothing_accepted_is_lost(world: World) -> None:
 
 
 def _one_burst(messages: int, every: float, **changed: object) -> World:
-    """A single burst, for the second one is too far away to come."""
+    """A world with a single burst: the second one would come after the end."""
     sizes = (0.0,) * (messages - 1) + (1.0,)
     world = World(bursts=lambda _: 1e-9, most_bursts=1e-9, sizes=sizes, typing=lambda _: every, ai=lambda _: 2.0)
     return replace(world, error_rate=0.0, **changed)  # type: ignore[arg-type]
 
 
 class _Burst(Simulation):
-    """Begins with a burst, whatever the rate."""
+    """A simulation that begins with a burst at any rate."""
 
     _began = False
 
@@ -82,7 +82,7 @@ def test_messages_that_come_while_the_ai_is_at_work_are_answered_together() -> N
     assert seen.jobs == 1
     assert seen.calls == 3
     assert seen.dropped == 2
-    # All three with the reply that the last of them began.
+    # One reply, begun by the last message, answers all three.
     assert [round(answered, 1) for answered in seen.answered] == [4.3, 3.3, 2.3]
 
 
@@ -119,15 +119,15 @@ def test_what_a_dead_worker_left_comes_back_in_seconds() -> None:
     seen = Dies(_one_burst(1, every=1.0)).run(1000.0)
     assert (seen.deaths, seen.woken) == (1, 0)
     assert (seen.records, seen.idle_records) == (2, 0)
-    # It is hidden for 8 to 10 s after the death; then the AI once more.
+    # The record is hidden for 8 to 10 s after the death. Then the AI takes its 2 s again.
     assert 1.0 + 8.0 + 2.0 <= seen.answered[0] <= 1.0 + 10.0 + 2.1
 
 
-def test_what_nobody_comes_for_is_woken_after_one_two_and_four_minutes() -> None:
+def test_the_sweep_wakes_a_waiting_job_after_one_two_and_four_minutes() -> None:
     world = _one_burst(1, every=1.0, outage=Outage(0.0, 290.0, "stopped"))
     seen = _Burst(world).run(1000.0)
     assert seen.woken == 3  # at 60, 120 and 240 s
-    # All four are received at once; three find it held, and come back when it is answered.
+    # All four records are received at once. Three find the job held, and come back when it is answered.
     assert (seen.records, seen.idle_records, seen.calls) == (4 + 3, 3, 1)
 
 
@@ -184,7 +184,7 @@ def test_its_numbers_are_the_products() -> None:
     assert queue_model.COMMIT_SECONDS == asking.COMMIT_SECONDS
     assert queue_model.PATIENCE_SECONDS == timing.PATIENCE_SECONDS
     assert world.debounce_max == intake.DEFAULT_DEBOUNCE_MAX_MS / 1000
-    # And those that the document says are met first.
+    # And the limits that the document says are met first.
     told = (ROOT / "docs" / "scale.md").read_text()
     _, _, limits = told.partition("## Which limit is met first")
     named = re.findall(r"^\| [^|]* \| [^|]*`(\w+)=(\d+)`", limits, re.MULTILINE)

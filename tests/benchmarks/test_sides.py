@@ -1,4 +1,4 @@
-"""The sides of a figure do what they say: the bare call does all that the step does, on real stores."""
+"""Both sides of a figure do the same work: the bare call does all that the step does, on real stores."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_the_bare_script_takes_the_very_lock_again(valkey: Server) -> None:
 
     try:
         again = bare_script(client, take)
-        assert locks.get_lock_info("bare") is None  # it will be as if it had not been taken
+        assert locks.get_lock_info("bare") is None  # the recorded step left no trace
         again()
         lock = locks.get_lock_info("bare")
         assert lock

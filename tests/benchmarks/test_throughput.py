@@ -1,4 +1,4 @@
-"""What the benchmark of throughput counts: jobs that Postgres has, the same rows from both sides."""
+"""The benchmark of throughput counts jobs that Postgres has, and both sides write the same rows."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from benchmarks.stores import Stores
 from benchmarks.throughput import OURS, Bench, Worker
 from local.errors import StoreUnavailableError
 
-#: Differ from job to job, and from run to run.
+#: These differ between jobs and between runs.
 OF_THE_JOB = {"job_id", "conversation_id", "message_id", "message_ids"}
 TIMES = {"created_at", "started_at", "finished_at", "updated_at", "settled_at"}
 LAZY = """
@@ -50,7 +50,7 @@ def bench(stores: Stores) -> Iterator[Bench]:
 
 
 def rows(bench: Bench, conversation_id: str) -> dict[str, list[dict[str, Any]]]:
-    """All that Postgres has of a conversation, but for names and times; those of the latter that are there are True."""
+    """All rows of a conversation. In place of a name or time there is whether it is set."""
     found = {}
     for table in ("conversations", "jobs", "settled", "turns", "outbox", "erasures", "held"):
         name = "to_jsonb(t) ->> 'conversation_id' = :name"

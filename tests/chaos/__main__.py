@@ -16,10 +16,9 @@ from tests.chaos.faults import KINDS, PAIRS
 from tests.chaos.frozen_redis import measure
 from tests.chaos.load import run_load
 
-_DESCRIPTION = """Break the service's parts under load, then check that no promise was broken.
+_DESCRIPTION = """Break parts of the service under load, then check that it kept its promises.
 
-Without an option for something else: random faults for some minutes. Exit code 0 if every promise was kept, else 1;
-130 if it was interrupted."""
+By default, random faults come for some minutes. Exit code 0 if every promise was kept, else 1; 130 if interrupted."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -56,26 +55,26 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         prog="python -m tests.chaos", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--minutes", type=float, default=20, help="how long faults are injected (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=1, help="draws faults and what is typed (default: %(default)s)")
-    parser.add_argument("--patients", type=int, default=8, help="who type at the same time (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=1, help="seed of the faults and messages (default: %(default)s)")
+    parser.add_argument("--patients", type=int, default=8, help="patients at the same time (default: %(default)s)")
     parser.add_argument("--kinds", default="", help="only the faults whose names match this regular expression")
     parser.add_argument("--template", type=Path, default=Path("template.yaml"), help="default: %(default)s")
-    parser.add_argument("--log-file", type=Path, help="keep here what the functions log in a long run")
+    parser.add_argument("--log-file", type=Path, help="file for the functions' logs of a long run")
     parser.add_argument(
-        "--messages", type=int, help="instead: so many messages with duplicates and reordering, without faults"
+        "--messages", type=int, help="instead: send this many messages with duplicates and reordering, without faults"
     )
     parser.add_argument(
         "--frozen-redis", action="store_true", help="instead: measure requests while Redis is stopped under load"
     )
     parser.add_argument(
-        "--dead-worker", action="store_true", help="instead: measure how long patients wait whose worker was killed"
+        "--dead-worker", action="store_true", help="instead: measure patients' waits after their worker is killed"
     )
     return parser.parse_args(arguments)
 
 
 def _stop(_number: int, _frame: FrameType | None) -> NoReturn:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)  # a second Ctrl-C must not leave half of it behind
+        signal.signal(number, signal.SIG_IGN)  # a second Ctrl-C must not interrupt the clean-up
     raise KeyboardInterrupt
 
 

@@ -1,4 +1,4 @@
-"""The long form: random faults under continuous load, then everything is healed and the whole record is checked."""
+"""The long form: random faults under continuous load. Then every part is mended, and the whole record is checked."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.chaos.patients import LONGEST_PAUSE_SECONDS, Patients
 from tests.chaos.watch import Watch
 
 _PROGRESS_SECONDS = 10
-#: Longer than the longest that a record may hide: its visibility, or a few tries in an outage.
+#: Longer than a record may be hidden: its visibility, or a few tries in an outage.
 _REST_SECONDS = 300
 _STORIES = 10
 
@@ -56,7 +56,7 @@ class Campaign:
             watch, patients = Watch(deployment), Patients(deployment, self._patients, self._seed)
             while time.monotonic() < self._began + self._seconds:
                 self._inject(deployment, patients)
-            print("All is healed; waiting for what is left to do", flush=True)
+            print("All parts are mended; waiting until the remaining work is done", flush=True)
             patients.stop()
             rest = deployment.await_rest(_REST_SECONDS, self._tell_rest)
             watch.finish()
@@ -93,11 +93,11 @@ class Campaign:
         with kind.broken(deployment):
             self._wait(deployment, self._rng.uniform(kind.shortest, kind.longest), str(kind))
         self._mended(kind)
-        # The next fault meets functions that know of the last one's end: what comes sooner is a pair.
+        # The next fault begins when the functions know that the last one has ended. Before that the two are a pair.
         self._wait(deployment, AFTERMATH_SECONDS, "nothing")
 
     def _overlap(self, deployment: Deployment, first: Kind, second: Kind) -> None:
-        """Any of the two may be mended first; the other one soon after, for it is alone then and has forgotten."""
+        """Mend either of the two first. The other follows soon: a store that is left alone may have forgotten."""
         with ExitStack() as one, ExitStack() as other:
             one.enter_context(first.broken(deployment))
             self._wait(deployment, self._rng.uniform(0.2, 3), str(first))
@@ -111,12 +111,12 @@ class Campaign:
         self._wait(deployment, AFTERMATH_SECONDS, "nothing")
 
     def _prepare(self, deployment: Deployment, patients: Patients, kind: Kind) -> None:
-        """Wait until nothing of an earlier fault makes this one a pair."""
+        """Wait until no earlier fault makes this one a pair."""
         if kind.part == "redis":
-            # Until Postgres has what was answered without it, Redis alone keeps that.
+            # Redis alone keeps what was answered without Postgres, until Postgres has it.
             self._wait(deployment, self._postgres_back + REPAIR_SECONDS - time.monotonic(), "nothing")
         elif kind.part == "postgres" and self._redis_forgot:
-            # Redis forgot what it had answered, and with Postgres away nobody would know a duplicate of that.
+            # Redis has forgotten its answers. With Postgres away too, a duplicate of them would not be recognised.
             patients.begin_new_conversations()
             self._wait(deployment, LONGEST_PAUSE_SECONDS + AFTERMATH_SECONDS, "nothing")
             self._redis_forgot = False
@@ -136,7 +136,7 @@ class Campaign:
             )
 
     def _due(self) -> bool:
-        """Whether it is time for a line of progress."""
+        """Whether to print a line of progress now."""
         if time.monotonic() - self._told < _PROGRESS_SECONDS:
             return False
         self._told = time.monotonic()
@@ -158,14 +158,14 @@ class Campaign:
 
 
 def tell(history: History, violations: list[Violation]) -> None:
-    """Print the story of one violation of each promise in each conversation, up to so many."""
+    """Print the stories of some violations: one of each promise in each conversation."""
     distinct = {(violation.promise, violation.conversation): violation for violation in reversed(violations)}
     for violation in list(reversed(distinct.values()))[:_STORIES]:
         print("\n" + story(history, violation))
 
 
 def table(history: History, violations: list[Violation]) -> str:
-    """What the run came to, for people."""
+    """The results of the run, as a table."""
     accepted = {event.message_id: event.until for event in reversed(history.posted) if event.accepted}
     times = [row.at - accepted[row.message_id] for row in history.settled if row.message_id in accepted]
     posts = Counter(str(event.status or "no answer") for event in history.posted)
@@ -202,7 +202,7 @@ _NO_FAULT = "none"
 
 
 def by_fault(history: History, violations: list[Violation]) -> str:
-    """The promises of the messages in whose life each fault was; one message may have met several, or none."""
+    """The results by fault. A message counts for each fault during its life: for several, or for none."""
     life: dict[str, tuple[float, float]] = {}
     promised: dict[str, set[str]] = defaultdict(set)
     ends = {row.message_id: row.at for row in history.settled}
@@ -236,7 +236,7 @@ def by_fault(history: History, violations: list[Violation]) -> str:
 
 
 def _given_up_without_a_fault(history: History) -> int:
-    """How often functions lost a store that nobody broke: the machine was too slow for the timeouts."""
+    """How often functions lost a store without a fault: the machine was too slow for the timeouts."""
     return sum(
         not any(
             fault.at <= away.until and fault.until >= away.at and fault.part in (away.part, "both")

@@ -1,21 +1,22 @@
-"""Verifies DESIGN's invariants 1 to 7, 10 and 11 over a history, as far as they can be seen from outside.
+"""Checks the invariants 1 to 7, 10 and 11 over a history, as far as they can be seen from outside.
 
     1 lost          an accepted message is neither answered nor failed nor cancelled, visibly
     2 doubled       a message is answered by two replies, or twice by one
-    2 wrong job     the job that a client was told neither answers the message nor leads to the one that does
+    2 wrong job     the client's job neither answers the message nor leads to the job that does
     2 told late     a client that polls this job hears of the answer too late, or never
-    3 stale         a commit under a fence although a later one had been given out
+    3 stale         a commit under a fence although a later fence was taken
     5 duplicate     one message is archived as two
     6 out of order  a message is answered before one that was accepted earlier
-    7 stranded      something still waits or is locked at the end
-    10 changed      an ended job, or a message's end, is seen otherwise afterwards
+    7 stranded      a message still waits or a conversation is locked at the end
+    10 changed      an ended job, or a message's end, is shown differently afterwards
     11 leaked       a patient's words are where they must not be
 
-Invariant 4 (owned) can't be seen from outside: its tests stand with the tiers. What docs/guarantees.md lists as not
-promised is no violation. That is the order of two messages while Redis was lost or away. It is also what becomes of a
-reply that was given while both Redis and Postgres were away, or so shortly before that Postgres lacked it: a second
-reply, another end of its job, a fence of a tier that forgot, or a promised job that tells the reply late. Postgres
-counts as away until it has what it lacked.
+Invariant 4 (owned) can't be seen from outside: its tests are those of the tiers.
+
+What docs/guarantees.md lists as not promised is no violation. One case is the order of two messages while Redis was
+lost or away. The other is a reply that was given while both Redis and Postgres were away, or shortly before, so that
+Postgres lacked it. Then these are excused: a second reply, another end of its job, a fence of a tier that forgot, or a
+promised job that tells the reply late. Postgres counts as away until it has what it lacked.
 """
 
 from __future__ import annotations
@@ -28,15 +29,15 @@ from itertools import pairwise
 
 from tests.chaos.history import AFTERMATH_SECONDS, ENDED, History, JobRow, Part, Posted, Seen, SettledRow
 
-#: From a message's answer to the moment at which its promised job tells it: all but one of a hundred, and each.
+#: The longest time from a message's answer until its promised job tells it: the p99, and the limit for each.
 TOLD_P99_SECONDS, TOLD_LIMIT_SECONDS = 10.0, 65.0
-#: So long after its return Postgres may lack what was answered without it.
+#: After its return, Postgres may lack for this long what was answered without it.
 REPAIR_SECONDS = 12.0
 
 
 @dataclass(frozen=True)
 class Violation:
-    """A broken promise; `messages` and `jobs` are those that show it."""
+    """A broken promise, with the messages and jobs that show it."""
 
     promise: str
     what: str
@@ -49,13 +50,13 @@ class Violation:
 
 
 def check(history: History) -> list[Violation]:
-    """Every violation that the history shows; none if all promises were kept."""
+    """Every violation in the history."""
     index = _Index(history)
     return [violation for look in _CHECKS for violation in look(index)]
 
 
 def story(history: History, violation: Violation) -> str:
-    """The shortest history that shows the violation: what happened to its messages and jobs, in order."""
+    """The part of the history that shows the violation: the events of its messages and jobs, in order."""
     jobs = set(violation.jobs)
     lines: list[tuple[float, str]] = []
     for message in violation.messages:
@@ -71,10 +72,10 @@ def story(history: History, violation: Violation) -> str:
         first, last = min(lines)[0], max(lines)[0]
         faults = (*history.faults, *history.away)
         lines += [(fault.at, str(fault)) for fault in faults if fault.until >= first and fault.at <= last]
-    # Every job is looked at once more when all is over, which is no time of interest for faults.
+    # Each job is read once more at the end. Faults at that time don't matter.
     for job_id in jobs:
         looks = sorted((event.at, str(event)) for event in history.seen if event.job_id == job_id)
-        # Who polls sees the same again and again.
+        # A client that polls sees the same state again and again.
         lines += [look for before, look in pairwise([(0.0, ""), *looks]) if look[1] != before[1]]
     text = [str(violation)]
     text += [f"  {at:.3f}  {line}" for at, line in sorted(set(lines))]
@@ -100,7 +101,7 @@ class _Index:
             if event.accepted:
                 self.accepted.setdefault(event.message_id, []).append(event)
         self.settled: dict[str, SettledRow] = {row.message_id: row for row in history.settled}
-        # Where each reply quotes what: message → (position of the reply, place in it).
+        # The replies that quote a message: message → (position of the reply, place in it).
         self.answers: dict[str, list[tuple[int, int]]] = {}
         self.answered_by: dict[str, list[str | None]] = {}
         self.last_answered = {row.message_id: row.at for row in history.settled}
@@ -129,7 +130,7 @@ class _Index:
         self.without_both = _without_both(history)
 
     def is_excused(self, *jobs: str) -> bool:
-        """Whether one of these jobs' replies was given when nobody could keep it: see above."""
+        """Whether one of these jobs' replies was given when no store could keep it: see above."""
         for job_id in jobs:
             ended = [look.at for look in self.looks[job_id] if look.status in ENDED]
             moments = [*self.asked[job_id], *ended[:1], *self.said[job_id]]
@@ -150,11 +151,11 @@ def _lost(index: _Index) -> Iterator[Violation]:
             continue
         job = index.history.jobs.get(row.job_id)
         if row.kind == "answered" and message not in index.answers:
-            yield Violation("1 lost", f"{message} counts as answered, in no reply", conversation, (message,))
+            yield Violation("1 lost", f"{message} counts as answered, but no reply quotes it", conversation, (message,))
         if row.kind == "failed" and (job is None or job.status != "failed" or not job.error):
-            yield Violation("1 lost", f"{message} failed, which no job shows", conversation, (message,))
+            yield Violation("1 lost", f"{message} failed, but no job shows it", conversation, (message,))
         if row.kind == "cancelled" and conversation not in cancelled:
-            yield Violation("1 lost", f"{message} was cancelled by nobody", conversation, (message,))
+            yield Violation("1 lost", f"{message} was cancelled, but no client asked for it", conversation, (message,))
 
 
 def _doubled(index: _Index) -> Iterator[Violation]:
@@ -187,7 +188,7 @@ def _wrong_job(index: _Index) -> Iterator[Violation]:
 
 @dataclass(frozen=True)
 class Telling:
-    """How long a promised job took to tell its client of a message's end, in seconds; None if it never did."""
+    """The seconds until a promised job told its client of a message's end. None if it never did."""
 
     conversation: str
     message: str
@@ -196,12 +197,12 @@ class Telling:
 
 
 def tellings(history: History) -> list[Telling]:
-    """One for each message and polled job that it was promised, but for what is excused."""
+    """One for each message and each polled job that it was promised. Excused ones are left out."""
     return list(_tellings(_Index(history)))
 
 
 def p99(seconds: Iterable[float]) -> float:
-    """The least that all but one of a hundred take; 0 for none."""
+    """The 99th percentile; 0 without values."""
     ordered = sorted(seconds)
     return ordered[math.ceil(0.99 * len(ordered)) - 1] if ordered else 0.0
 
@@ -233,11 +234,11 @@ def _told_late(index: _Index) -> Iterator[Violation]:
             what = f"{telling.job_id} told of {telling.message} after {telling.seconds:.1f} s"
             yield Violation("2 told late", what, *shown)
     if len(seconds) >= 100 and p99(seconds) > TOLD_P99_SECONDS:
-        yield Violation("2 told late", f"one in a hundred took {p99(seconds):.1f} s or longer")
+        yield Violation("2 told late", f"the p99 of the times until clients were told is {p99(seconds):.1f} s")
 
 
 def _without_both(history: History) -> list[tuple[float, float]]:
-    """When a reply that was given could be kept nowhere: from when, until when."""
+    """The times, each from and until, at which no store could keep a reply."""
     faults = (*history.faults, *history.away)
     lost = [fault for fault in faults if fault.part in ("redis", "both")]
     lacking = [
@@ -250,9 +251,9 @@ def _without_both(history: History) -> list[tuple[float, float]]:
 
 
 def _stale(index: _Index) -> Iterator[Violation]:
-    """Two looks: replies stand in the order of their fences; no AI was asked under a later fence before a commit.
+    """Two checks: replies are in the order of their fences, and no AI was asked under a later fence before a commit.
 
-    A reply that Postgres could not take stands where it was said, and gets another fence when it is archived.
+    A reply that Postgres could not take keeps its place, and gets another fence when it is archived.
     """
     history = index.history
     fences: dict[str, set[int | None]] = defaultdict(set)
@@ -283,7 +284,7 @@ def _stale(index: _Index) -> Iterator[Violation]:
             # The log's clock counts milliseconds.
             later = call.fence is not None and job.fence is not None and call.fence > job.fence and call.at + 0.002 < at
             if later and not index.is_excused(job.job_id):
-                what = f"fence {job.fence} was committed when {call.fence} had been given out"
+                what = f"fence {job.fence} was committed after fence {call.fence} was taken"
                 yield Violation("3 stale", what, job.conversation, (), (job.job_id, call.job_id))
 
 
@@ -300,7 +301,7 @@ def _duplicate(index: _Index) -> Iterator[Violation]:
 
 
 def _out_of_order(index: _Index) -> Iterator[Violation]:
-    """Each message against the latest-answered of those that were accepted before it was first sent."""
+    """Compare each message with those that were accepted before it was first sent: none may be answered later."""
     conversations: dict[str, list[str]] = defaultdict(list)
     for message in index.accepted:
         if len(index.answers.get(message, ())) == 1:
@@ -317,7 +318,7 @@ def _out_of_order(index: _Index) -> Iterator[Violation]:
 
 
 def _was_away(index: _Index, messages: Iterable[str], part: Part) -> bool:
-    """Whether the part was broken, or so slow that a function gave it up, in the life of these messages."""
+    """Whether the part was broken in the life of these messages, or so slow that a function gave it up."""
     lives = [(index.first_sent.get(message, 0.0), index.last_answered.get(message, 0.0)) for message in messages]
     begin, end = min(life[0] for life in lives), max(life[1] for life in lives)
     faults = [fault for fault in (*index.history.faults, *index.history.away) if fault.part in (part, "both")]
@@ -349,7 +350,7 @@ def _changed(index: _Index) -> Iterator[Violation]:
     for event in sorted(index.history.seen, key=lambda event: event.at):
         end = (event.status, event.reply, event.error)
         if event.degraded and event.status not in ENDED:
-            continue  # it says itself that the job may have ended
+            continue  # this answer says that the job may have ended
         if event.job_id in ends and end != ends[event.job_id] and not index.is_excused(event.job_id):
             what = f"job {event.job_id} had ended as {ends[event.job_id][0]} and then was {event.status}"
             yield Violation("10 changed", what, event.conversation, (), (event.job_id,))
@@ -370,7 +371,7 @@ def _changed(index: _Index) -> Iterator[Violation]:
     kept = {row.job_id for row in index.history.settled if row.kind == "cancelled"}
     for attempt in index.history.cancelled:
         if attempt.status == 200 and attempt.job_id not in kept:
-            what = f"cancelling job {attempt.job_id} was confirmed and cancelled no message"
+            what = f"the cancel of job {attempt.job_id} was confirmed, but cancelled no message"
             yield Violation("10 changed", what, attempt.conversation, (), (attempt.job_id,))
 
 
@@ -380,7 +381,7 @@ def _leaked(index: _Index) -> Iterator[Violation]:
 
 
 def _leads_to(jobs: dict[str, JobRow], job_id: str, end_id: str) -> bool:
-    """Whether following a job one comes by another, or by its copy."""
+    """Whether a job leads to another one, or to a copy of it."""
     return any(end_id in (id_, jobs[id_].copy_of if id_ in jobs else None) for id_ in _chain(jobs, job_id))
 
 

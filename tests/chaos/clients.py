@@ -1,4 +1,4 @@
-"""The chat platform: what it hands in and asks for, and the record of what it was told."""
+"""The chat platform: it posts messages, asks for jobs, and records the answers."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from tests.chaos.history import CANARY, Cancelled, History, Posted, Seen, Told, 
 
 
 def new_name(prefix: str) -> str:
-    """A name that no other conversation or message has."""
+    """A unique name for a conversation or message."""
     return f"{prefix}-{uuid.uuid4().hex[:10]}"
 
 
 class Platform:
-    """Calls the API, from any thread. `url` is where it is; once `stopping` is set, nothing is tried again."""
+    """Calls the API at `url`, from any thread. Once `stopping` is set, it tries nothing again."""
 
     def __init__(self, history: History, stopping: threading.Event) -> None:
         self.url = ""
@@ -27,7 +27,7 @@ class Platform:
         self._sessions = threading.local()
 
     def post(self, conversation: str, message_id: str, words: str = "") -> Posted:
-        """Hand in a message once, whatever comes of it. `words` go to the simulated AI."""
+        """Post a message once. `words` go to the simulated AI."""
         body = {"history": f"<USER>{text_of(message_id)} {words}</USER><br>", "message_id": message_id}
         at = time.time()
         status, answer = self.call("POST", f"/conversations/{conversation}/messages", body)
@@ -39,7 +39,7 @@ class Platform:
         return event
 
     def hand_in(self, conversation: str, message_id: str, words: str = "", seconds: float = 30) -> Posted:
-        """Hand in a message as a platform does: again and again until it is accepted, or for so long."""
+        """Post a message as a platform does: again and again until it is accepted, for `seconds` at most."""
         deadline = time.monotonic() + seconds
         while True:
             event = self.post(conversation, message_id, words)
@@ -47,7 +47,7 @@ class Platform:
                 return event
 
     def job(self, conversation: str, job_id: str, wait: int = 0, message_id: str | None = None) -> Seen | None:
-        """The job as the API shows it, or as it shows it to somebody who waits for one message; None for none."""
+        """The job as the API shows it, to a client that waits for `message_id` if given. None if there is no answer."""
         asked_for = f"&message_id={message_id}" if message_id else ""
         status, answer = self.call("GET", f"/jobs/{job_id}?wait={wait}{asked_for}")
         if status != 200:
@@ -86,5 +86,5 @@ class Platform:
         if response.status_code >= 400 and CANARY in response.text:
             self._history.leaks.append(f"the body of a {response.status_code} of {method}")
         if response.status_code >= 500 and response.status_code != 503:
-            return None, {}  # the function died or was cut off: nobody knows what it had done
+            return None, {}  # the function died or was cut off: it may have acted
         return response.status_code, response.json() if response.text else {}

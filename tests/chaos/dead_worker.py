@@ -1,7 +1,7 @@
-"""How long a patient waits whose worker was killed in the middle of the AI's answer, with production's settings.
+"""How long a patient waits after a worker was killed in the middle of the AI's answer, with production's settings.
 
-No new message comes to help, and nobody calls the sweep but its schedule. The kills are spread over the time between
-two signs of life. Some records are received by a process that dies before it begins with them: these the sweep finds.
+No new message arrives, and only its schedule runs the sweep. The kills are spread over the time between two heartbeats.
+Some records are received by a process that dies before it begins with them: the sweep finds these.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from pathlib import Path
 from tests.chaos.clients import new_name
 from tests.chaos.deployment import Deployment
 
-#: Seconds from the kill to the answer, the AI's own included: for half of the patients, and for each.
+#: Seconds from the kill to the answer, with the AI's own: the median, and the limit for each patient.
 MEDIAN_SECONDS, LIMIT_SECONDS = 12, 25
-#: And where no worker had begun with the record: as it is found by the sweep.
+#: The limit if no worker had begun with the record: the sweep finds it.
 NEVER_BEGUN_SECONDS = 120
 AI_SECONDS = 2.0
 _KILLS, _NEVER_BEGUN = 10, 3
@@ -23,7 +23,7 @@ _EVERY_SECONDS = 11.0
 
 
 def measure_dead_worker(template: Path) -> int:
-    """Print the figures. Returns 0 if each was answered within the limit."""
+    """Print the figures. Returns 0 if each message was answered within the limit."""
     settings = {"SIMULATED_AI_DELAY_MS": str(round(1000 * AI_SECONDS))}
     with Deployment(template=template, settings=settings, sweep_every=0, visibility=None) as deployment:
         never_begun = _received_by_a_process_that_dies(deployment)
@@ -54,7 +54,10 @@ def measure_dead_worker(template: Path) -> int:
 
 
 def _received_by_a_process_that_dies(deployment: Deployment) -> dict[str, float]:
-    """Messages whose records were received and hidden for as long as the queue says; when that process died."""
+    """Messages whose records were received by a process that died, each with the time of its death.
+
+    Their records are hidden for the queue's own visibility timeout.
+    """
     stack, died = deployment.stack, {}
     stack.parts.change("worker", "stopped")
     for _ in range(_NEVER_BEGUN):

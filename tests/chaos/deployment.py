@@ -1,4 +1,4 @@
-"""The whole product over stores and processes that can be broken, and the record of all that happened."""
+"""The whole product over stores and processes that tests can break, and the record of all events."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.chaos.history import (
 )
 from tests.chaos.stores import FaultyPostgres, FaultyValkey
 
-#: Deadlines much shorter than production's, that nest as they do: AI 8 s < run 20 s < lock 40 s.
+#: Deadlines much shorter than production's. They nest alike: AI 8 s < run 20 s < lock 40 s.
 QUICK = {
     "SIMULATED_AI_DELAY_MS": "300-900",
     "AI_TIMEOUT": "8",
@@ -38,7 +38,7 @@ QUICK = {
     "HEARTBEAT_STALE": "3",
     "WAKE_AFTER": "5",
     "JOIN_DELAY": "6",
-    "REDIS_TIMEOUT_MS": "500",  # production's 200, and what the proxies cost on a machine with two cores
+    "REDIS_TIMEOUT_MS": "500",  # production's 200, and the cost of the proxies on a machine with two cores
     "STORE_RETRY_AFTER": "1",
     "STORE_BACK_OFF": "4",
     "DATABASE_TIMEOUT": "1",
@@ -49,11 +49,11 @@ _QUEUES = ("ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible
 
 
 class Deployment:
-    """The template on the local host, its stores behind proxies; all that happens is kept in `history`.
+    """The template on the local host, its stores behind proxies. `history` keeps all events.
 
-    `settings` are the functions' variables; every `sweep_every` seconds the sweep runs, beside the schedule (0: by
-    the schedule alone). A record that no worker has begun with, although it was received, comes back after `visibility`
-    seconds (None: as the template says).
+    `settings` are the functions' variables. The sweep runs on its schedule and every `sweep_every` seconds (0: on its
+    schedule alone). A record that was received, but that no worker began with, comes back after `visibility` seconds
+    (None: the template's).
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Deployment:
         self._log_file = log_file
         self._cleanup = ExitStack()
         self._stopping = threading.Event()
-        self._receipts: dict[str, str] = {}  # of the records that workers got and that weren't deleted
+        self._receipts: dict[str, str] = {}  # of received records that are not deleted
         self.receives: dict[str, int] = {}  # how often each record was received
         self.history = History()
         self.platform = Platform(self.history, self._stopping)
@@ -119,7 +119,7 @@ class Deployment:
 
     @contextmanager
     def fault(self, part: Part, name: str) -> Iterator[None]:
-        """Record that something is broken inside."""
+        """Record a fault for the length of the `with` block."""
         at = time.time()
         try:
             yield
@@ -127,12 +127,12 @@ class Deployment:
             self.history.faults.append(Fault(at, time.time() + AFTERMATH_SECONDS, part, name))
 
     def processes(self, function: str, conversation: str = "") -> list[Environment]:
-        """The function's processes; with a conversation, those that are working on it."""
+        """The function's processes; with `conversation`, those that work on it."""
         found = self.stack.environments(function)
         return [each for each in found if not conversation or conversation.encode() in (each.event or b"")]
 
     def working_on(self, conversation: str, seconds: float = 15) -> Environment:
-        """The worker process that has the conversation in its hands, as soon as there is one."""
+        """Wait for a worker process that works on the conversation, and return it."""
         deadline = time.monotonic() + seconds
         while not (found := self.processes("WorkerFunction", conversation)):
             assert time.monotonic() < deadline, f"no worker came for {conversation}"
@@ -152,9 +152,9 @@ class Deployment:
             self.sweep()
 
     def hurry(self) -> None:
-        """Bring back at once what workers put back for later, and what they died with: time is all that it waits for.
+        """Show all hidden records at once: those put back for later, and those whose worker died.
 
-        For a record that is being worked on this is one more delivery.
+        A record that a worker is working on is delivered once more.
         """
         from botocore.exceptions import ClientError
 
@@ -182,7 +182,7 @@ class Deployment:
     # ── How it ends ──────────────────────────────────────────────────────────────────────────────
 
     def settled(self) -> dict[str, SettledRow]:
-        """The messages that need no answer any more, by their ids."""
+        """The settled messages, by their ids."""
         rows = self.postgres.query(
             "select conversation_id, message_id, cast(job_id as text), kind, extract(epoch from settled_at)::float8"
             " from settled"
@@ -190,11 +190,14 @@ class Deployment:
         return {row[1]: SettledRow(*row) for row in rows}
 
     def waiting(self) -> set[str]:
-        """The accepted messages that Postgres doesn't know to be settled."""
+        """The accepted messages that are not settled in Postgres."""
         return {event.message_id for event in tuple(self.history.posted) if event.accepted} - set(self.settled())
 
     def await_settled(self, seconds: float, prefix: str = "") -> set[str]:
-        """Wait until all accepted messages (of such conversations) are settled; returns those that aren't."""
+        """Wait until all accepted messages are settled, in conversations whose names begin with `prefix`.
+
+        Returns those that are not.
+        """
         deadline = time.monotonic() + seconds
         while True:
             accepted = {
@@ -206,12 +209,10 @@ class Deployment:
             time.sleep(0.25)
 
     def await_rest(self, seconds: float, tell: Callable[[Rest, int], None] = lambda rest, waiting: None) -> Rest:
-        """Wait until nothing is left to do: all settled, no lock, empty queues. Returns how it stands.
+        """Wait until the work is done: all settled, no lock, empty queues. Returns the state at the end.
 
-        Dead letters that waited out an outage are left to the sweep, which brings them back or removes them.
-
-        Records that find their messages settled are hurried. Meanwhile `tell` hears how it stands and how many
-        messages wait.
+        The sweep brings back or removes the dead letters of an outage. Hidden records are shown at once when all
+        messages are settled. Meanwhile `tell` gets the state and the number of waiting messages.
         """
         deadline = time.monotonic() + seconds
         hurried = time.monotonic()
@@ -235,13 +236,13 @@ class Deployment:
         )
 
     def count(self, queue: str) -> int:
-        """The records in a queue: waiting, delayed or received."""
+        """The number of records in a queue: visible, delayed or hidden."""
         url = self.stack.queue_url(queue)
         found = self.stack.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=list(_QUEUES))["Attributes"]
         return sum(int(found[name]) for name in _QUEUES)
 
     def collect(self, rest: Rest) -> History:
-        """The history with what Postgres and the log know at the end."""
+        """The history, with the data of Postgres and the log at the end."""
         history = self.history
         history.rest = rest
         history.settled = list(self.settled().values())
@@ -271,7 +272,7 @@ class Deployment:
         return [call for call in seen.asked if call.job_id in jobs]
 
     def look_at_jobs(self, conversation: str = "") -> None:
-        """Ask the API for each job that clients were told and that hasn't been seen to end."""
+        """Ask the API for each job that was promised to a client and not yet seen ended."""
         ended = {event.job_id for event in self.history.seen if event.status in ENDED}
         told = {
             (event.conversation, event.job_id)

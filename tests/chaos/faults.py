@@ -1,4 +1,4 @@
-"""The catalogue of faults: each breaks one part as a context manager, and mends it at the end.
+"""The catalogue of faults. Each is a context manager that breaks one part, and mends it at the end.
 
 with KINDS[…].broken(deployment): …
 """
@@ -19,7 +19,7 @@ Break = Callable[[Deployment], AbstractContextManager[None]]
 
 @dataclass(frozen=True)
 class Kind:
-    """A way to break a part; `shortest` and `longest` are the seconds that it may last."""
+    """A way to break a part. It lasts from `shortest` to `longest` seconds."""
 
     part: Part
     name: str
@@ -32,7 +32,7 @@ class Kind:
 
     @contextmanager
     def broken(self, deployment: Deployment) -> Iterator[None]:
-        """Break it, and record that it was."""
+        """Break the part, and record the fault."""
         with deployment.fault(self.part, self.name), self.breaks(deployment):
             yield
 
@@ -131,7 +131,7 @@ def _postgres_killed_in_a_commit(deployment: Deployment) -> Iterator[None]:
 
 @contextmanager
 def _commit_unheard(deployment: Deployment) -> Iterator[None]:
-    """The commit goes through, its answer doesn't, nor does any other from then on."""
+    """The commit reaches Postgres, but neither its answer nor any later one comes back."""
     proxy = deployment.postgres.proxy
     proxy.when("up", is_commit, lambda: proxy.stall("down"))
     try:
@@ -161,7 +161,7 @@ def _postgres_read_only(deployment: Deployment) -> Iterator[None]:
 
 @contextmanager
 def _another_postgres_promoted(deployment: Deployment) -> Iterator[None]:
-    """As in a switch: the primary refuses writes, and then its name leads to what was its standby."""
+    """As in a planned failover: the primary refuses writes, then its name leads to its former standby."""
     deployment.postgres.attach_standby()
     deployment.postgres.refuse_writes()
     try:
@@ -213,7 +213,7 @@ def _killed(function: str) -> Break:
 def _stopped(function: str) -> Break:
     @contextmanager
     def broken(deployment: Deployment) -> Iterator[None]:
-        """Those that are busy; where none is, the rest of them."""
+        """Stop the busy processes; if none is busy, all of them."""
         processes = [each for each in deployment.processes(function) if each.event] or deployment.processes(function)
         for process in processes:
             process.send_signal(signal.SIGSTOP)
@@ -252,7 +252,7 @@ KINDS: tuple[Kind, ...] = (
 
 @dataclass(frozen=True)
 class Pair:
-    """One fault of each store: the second comes so many seconds after the first is mended, or before that (None)."""
+    """One fault of each store. The second begins `gap` seconds after the first is mended; None: before that."""
 
     name: str
     gap: tuple[float, float] | None
@@ -269,7 +269,7 @@ PAIRS: tuple[Pair, ...] = (
 
 @contextmanager
 def both_stores_away(deployment: Deployment) -> Iterator[None]:
-    """Redis and Postgres refuse. What the next calls learn, they learn before this begins."""
+    """Redis and Postgres refuse connections until the end of the `with` block."""
     with deployment.fault("both", "both stores away"):
         deployment.valkey.proxy.refuse()
         deployment.postgres.proxy.refuse()

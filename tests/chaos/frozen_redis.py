@@ -1,8 +1,8 @@
-"""What a POST costs while Redis is stopped (SIGSTOP), against a stack that never had one. Figures, no verdict.
+"""The time of a POST while Redis is stopped (SIGSTOP), beside a stack without Redis. It prints figures, no verdict.
 
-A function that finds Redis gone waits for one timeout; from then on it costs nothing, except that one call in every
-five seconds probes. So the slowest request is to take one timeout and what Postgres takes, and the median what it is
-without Redis. Both stacks run at the same time and are measured in turns, so that they meet the same machine.
+A function that finds Redis away waits for one timeout. From then on only one call in five seconds waits: it probes. So
+the slowest request should take one timeout and Postgres' time. The median should be that of the stack without Redis.
+Both stacks run at the same time and are measured in turns, on the same machine.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tests.chaos.history import text_of
 _CLIENTS = 4
 _ROUNDS = 5
 _ROUND_SECONDS = 6.0
-#: Production's own, but for the AI.
+#: Production's settings, except the AI's.
 _SETTINGS = {"SIMULATED_AI_DELAY_MS": "100"}
 
 
@@ -36,7 +36,7 @@ def measure(template: Path) -> int:
     with tempfile.TemporaryDirectory(prefix="message-handler-chaos-") as folder:
         valkey = start_valkey(Path(folder))
         try:
-            # With a Postgres each; their processes idle while the other stack is measured.
+            # Each has its own Postgres. Its processes are idle while the other stack is measured.
             with (
                 LocalStack(template, environment={"REDIS_URL": valkey.url}, settings=_SETTINGS) as frozen,
                 LocalStack(template, environment={}, settings=_SETTINGS, redis=False) as without,
@@ -75,7 +75,7 @@ def _compare(frozen: LocalStack, without: LocalStack, send: Callable[[signal.Sig
 
 
 class _Requests:
-    """The milliseconds of those that were accepted, and how many weren't."""
+    """The milliseconds of accepted requests, and the number of others."""
 
     def __init__(self) -> None:
         self.milliseconds: list[float] = []
@@ -90,7 +90,7 @@ class _Requests:
 
 
 def _load(stack: LocalStack) -> _Requests:
-    """One round: each client posts to conversations of its own, one request after the other."""
+    """One round: each client posts to its own conversations, one request after the other."""
     found, mutex, until = _Requests(), threading.Lock(), time.monotonic() + _ROUND_SECONDS
 
     def client(_number: int) -> None:

@@ -1,7 +1,7 @@
-"""What was seen of a run: by its clients, in the functions' log, and at the end in Postgres.
+"""The record of a run: from its clients, from the functions' log, and at the end from Postgres.
 
-Times are Unix seconds. A message's text is its id and the canary (`text_of`), so that a reply, which quotes
-what it answers, tells which messages those were.
+Times are Unix seconds. A message's text is its id and the canary (`text_of`). A reply quotes the messages that it
+answers, and so names them.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ CANARY = "c4n4ry"
 ENDED = ("completed", "failed", "cancelled")
 MESSAGE_ENDED = ("answered", "failed", "cancelled")
 
-#: So long after a store has been mended a function may still do without it: its breaker, and a call on its way.
+#: A function may still do without a store for this long after it is mended: its breaker, and a call under way.
 AFTERMATH_SECONDS = 3.0
 
-#: So long after it gave a store up a function that goes on working may do without it: it asks again sooner.
+#: A working function may do without a store for this long after it gave it up. It asks again sooner.
 _AWAY_SECONDS = 5
 
-#: A "pair" is the whole of two faults, each of which is there by itself too.
+#: A "pair" is two faults together. Each of them is recorded by itself too.
 Part = Literal["redis", "postgres", "both", "pair", "worker", "intake"]
 
 
 def text_of(message_id: str) -> str:
-    """What the patient says in this message. A test may add words that the simulated AI obeys."""
+    """The text of this message. A test may add words that the simulated AI obeys."""
     return f"{message_id} {CANARY}"
 
 
 @dataclass(frozen=True)
 class Posted:
-    """One try to hand in a message. `status` is None where nobody knows what became of it (no answer came)."""
+    """One try to post a message. `status` is None if no answer came: the message may have been accepted."""
 
     at: float
     until: float
@@ -72,7 +72,7 @@ class Cancelled:
 
 @dataclass(frozen=True)
 class Told:
-    """What a job said of a message that was promised it, and in which job that is so."""
+    """What a promised job told of its message, and the job in which the message ended."""
 
     message_id: str
     status: str
@@ -85,9 +85,9 @@ class Told:
 
 @dataclass(frozen=True)
 class Seen:
-    """A job as the API showed it. `asked_for` is the message that the client asked for, if for one.
+    """A job as the API showed it. `asked_for` is the message that the client asked for, if any.
 
-    `degraded`: the API said that it could not ask Postgres, so what it shows may be older than what it showed before.
+    `degraded`: the API could not ask Postgres, so this may be older than what it showed before.
     """
 
     at: float
@@ -102,9 +102,9 @@ class Seen:
     degraded: bool = False
 
     def says(self, message_id: str) -> Told | None:
-        """What it tells somebody who waits for this message: how that ended; None while it waits.
+        """What the job tells a client that waits for this message: its end, or None while the message waits.
 
-        A job whose messages have all ended must have ended itself, or a client that looks at its status waits on.
+        A job whose messages have all ended must have ended too: a client that looks at its status would wait on.
         """
         told = next((told for told in self.messages if told.message_id == message_id and told.ended), None)
         lags = self.status not in ENDED and not self.asked_for and all(other.ended for other in self.messages)
@@ -118,7 +118,7 @@ class Seen:
 
 @dataclass(frozen=True)
 class Asked:
-    """An AI call. `fence` is None if it was made without one."""
+    """An AI call. `fence` is None if the run had none."""
 
     at: float
     job_id: str
@@ -143,7 +143,7 @@ class FencedOut:
 
 @dataclass(frozen=True)
 class Fault:
-    """Something was broken. `until` is when all of it was as before, the functions' knowledge of it included."""
+    """A broken part. At `until` it was mended and the functions knew it."""
 
     at: float
     until: float
@@ -170,7 +170,7 @@ class JobRow:
 
 @dataclass(frozen=True)
 class SettledRow:
-    """A message that needs no answer any more, in Postgres."""
+    """A settled message in Postgres."""
 
     conversation: str
     message_id: str
@@ -184,7 +184,7 @@ class SettledRow:
 
 @dataclass(frozen=True)
 class TurnRow:
-    """An archived turn; `position` orders a conversation's."""
+    """An archived turn. A conversation's turns are ordered by `position`."""
 
     conversation: str
     position: int
@@ -202,34 +202,34 @@ class TurnRow:
 
 @dataclass
 class Rest:
-    """How it stood at the end."""
+    """The state at the end."""
 
     locked: list[str] = field(default_factory=list)  # conversations
-    queued: int = 0  # records, waiting, delayed or being worked on
-    dead_letters: int = 0  # without those that the run itself made
+    queued: int = 0  # records: visible, delayed or hidden
+    dead_letters: int = 0  # without those that the run made on purpose
 
 
 @dataclass
 class History:
-    """All of it. The recorder's threads append, the checker reads afterwards."""
+    """The whole record of a run. Threads append to it, and the checker reads it afterwards."""
 
     posted: list[Posted] = field(default_factory=list)
     cancelled: list[Cancelled] = field(default_factory=list)
     seen: list[Seen] = field(default_factory=list)
-    polled: set[str] = field(default_factory=set)  # the jobs that clients asked for until they told their messages
+    polled: set[str] = field(default_factory=set)  # the jobs that clients asked for until they told the message's end
     asked: list[Asked] = field(default_factory=list)
     fenced_out: list[FencedOut] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
-    away: list[Fault] = field(default_factory=list)  # what functions found broken: those faults, or a loaded machine
+    away: list[Fault] = field(default_factory=list)  # stores that functions gave up: a fault, or a loaded machine
     jobs: dict[str, JobRow] = field(default_factory=dict)
     settled: list[SettledRow] = field(default_factory=list)
     turns: list[TurnRow] = field(default_factory=list)
-    leaks: list[str] = field(default_factory=list)  # where a patient's words were, without them
+    leaks: list[str] = field(default_factory=list)  # the places of a patient's words, without the words
     rest: Rest = field(default_factory=Rest)
     mutex: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def only(self, prefix: str) -> History:
-        """What concerns the conversations whose names begin so, and the faults."""
+        """The history of the conversations whose names begin with `prefix`, with all faults."""
         jobs = {id_: job for id_, job in self.jobs.items() if job.conversation.startswith(prefix)}
         return History(
             posted=[event for event in self.posted if event.conversation.startswith(prefix)],
@@ -247,7 +247,7 @@ class History:
         )
 
     def read_log(self, log: Path) -> None:
-        """Take the AI calls, refused commits and lost stores from what the functions logged; look for leaks."""
+        """Read the AI calls, refused commits and lost stores from the functions' log. Look for leaks in it."""
         with log.open(encoding="utf-8") as lines:
             for number, line in enumerate(lines, 1):
                 if CANARY in line:
@@ -264,7 +264,7 @@ class History:
                     self.fenced_out.append(FencedOut(_time(entry), entry["ai_job_id"], entry.get("fence")))
 
     def _gave_up(self, part: Part, at: float) -> None:
-        """One process's loss after the other is one."""
+        """Record the loss of a store. Losses in several processes at about the same time are one."""
         for known in self.away:
             if known.part == part and known.at <= at <= known.until:
                 self.away.remove(known)

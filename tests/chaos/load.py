@@ -1,4 +1,4 @@
-"""Many messages through the whole stack with duplicates and reordering: one committed reply covers each."""
+"""Many messages, duplicated and reordered, through the whole stack: exactly one committed reply covers each."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.chaos.deployment import QUICK, Deployment
 _CLIENTS = 16
 _PER_CONVERSATION = 10
 _DUPLICATES = 0.1
-#: How far from its place a post may come.
+#: The most places by which a post may move.
 _REORDERED_WITHIN = 200
 _REST_SECONDS = 900
 

@@ -1,4 +1,4 @@
-"""Continuous load: patients who type in bursts, a platform that repeats and reorders, and now and then a cancel."""
+"""Continuous load: patients type in bursts, and the platform repeats, reorders and sometimes cancels."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ _DUPLICATES = 0.1
 _REORDERED_BURSTS = 0.3
 _CANCELS = 0.03
 _LOOKS = 0.3
-#: The patient's next message begins a new conversation.
+#: The probability that a patient's next message begins a new conversation.
 _NEW_CONVERSATION = 0.06
-#: What the simulated AI obeys.
+#: Words that the simulated AI obeys, as often as here.
 _WORDS = ("",) * 90 + ("[slow:2.5]",) * 6 + ("[slow:0.1]",) * 3 + ("[fail]",)
 
 
 class Patients:
-    """`count` patients, each a thread, until `stop`. The same seed types the same."""
+    """`count` patients, each a thread, who type until `stop`. The seed decides what they type."""
 
     def __init__(self, deployment: Deployment, count: int, seed: int) -> None:
         self._deployment = deployment
@@ -35,11 +35,11 @@ class Patients:
             thread.start()
 
     def begin_new_conversations(self) -> None:
-        """With their next bursts."""
+        """Let each patient begin a new conversation with the next burst."""
         self._generation += 1
 
     def stop(self) -> None:
-        """Returns when the last message is handed in, or given up."""
+        """Stop. Returns when the last message is accepted or given up."""
         self._stopping.set()
         for thread in self._threads:
             thread.join()
@@ -68,7 +68,7 @@ class Patients:
                 self._deployment.platform.job(conversation, job_id, rng.choice((0, 0, 2)), asked_for)
 
     def _hand_in(self, conversation: str, posts: list[tuple[str, str]], *, reordered: bool) -> list[str | None]:
-        """One after the other, or all at the same time. Returns the jobs that were told."""
+        """Post one after the other, or all at the same time if `reordered`. Returns the promised jobs."""
 
         def hand_in(post: tuple[str, str]) -> str | None:
             return self._deployment.platform.hand_in(conversation, *post).job_id

@@ -1,10 +1,10 @@
-"""A TCP proxy on loopback that stands before a store, and breaks the network between them on demand.
+"""A TCP proxy on loopback in front of a store. It breaks the network between them on demand.
 
     function ── up: requests ──▶ proxy ──▶ store
              ◀── down: answers ──
 
-A connection whose bytes are held back is not closed: whoever waits behind it runs into its own timeout, as
-behind a network that swallows packets. What is held back goes on when the proxy is healed.
+A connection whose bytes are held back stays open: its client runs into its own timeout, as behind a network that drops
+packets. The bytes go on when the proxy is healed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _CHUNK = 256 * 1024
 
 
 class Trigger:
-    """Calls `action` once, before a chunk of bytes that `matches` goes on its way; that chunk waits meanwhile."""
+    """Calls `action` once, before the first chunk of bytes that `matches` goes on. The chunk waits meanwhile."""
 
     def __init__(self, direction: Direction, matches: Callable[[bytes], bool], action: Callable[[], object]) -> None:
         self.direction = direction
@@ -58,12 +58,12 @@ class _Link:
     def close(self) -> None:
         self.closed = True
         for end in self._sockets:
-            with suppress(OSError):  # it is closed already
+            with suppress(OSError):  # already closed
                 end.shutdown(socket.SHUT_RDWR)  # wakes the pumps, which closing alone would not
             end.close()
 
     def _pump(self, direction: Direction, source: socket.socket, sink: socket.socket) -> None:
-        with suppress(OSError):  # the other end is told by closing
+        with suppress(OSError):  # closing tells the other end
             while chunk := source.recv(_CHUNK):
                 self._proxy.pass_on(self, direction, chunk)
                 if self.closed:
@@ -73,10 +73,10 @@ class _Link:
 
 
 class Proxy:
-    """Listens on `port` of loopback for one store."""
+    """A proxy for one store. It listens on `port` of loopback."""
 
     def __init__(self, target: int) -> None:
-        """`target` is the store's port. The proxy is healed at first."""
+        """`target` is the store's port. At first the proxy breaks nothing."""
         self._target = target
         self._changed = threading.Condition()
         self._links: set[_Link] = set()
@@ -95,13 +95,13 @@ class Proxy:
         return urlunsplit(parts._replace(netloc=f"{credentials}{'@' if credentials else ''}127.0.0.1:{self.port}"))
 
     def aim(self, target: int, *, cut: bool = True) -> None:
-        """Send new connections to another port of loopback, and cut those that there are, unless a name would not."""
+        """Send new connections to another port of loopback. With `cut`, end the present ones too."""
         self._target = target
         if cut:
             self.cut()
 
     def cut(self) -> None:
-        """End all connections; new ones are served."""
+        """End all connections. New ones are served."""
         with self._changed:
             links, self._links = self._links, set()
             self._changed.notify_all()
@@ -116,13 +116,13 @@ class Proxy:
         self.cut()
 
     def stall(self, *directions: Direction) -> None:
-        """Lease back what goes `up` (the store hears nothing) or `down` (it isn't heard), or both."""
+        """Hold back bytes `up` (the store gets no requests), `down` (its answers don't arrive), or both."""
         with self._changed:
             self._stalled = set(directions)
             self._changed.notify_all()
 
     def delay(self, seconds: float) -> None:
-        """Lease every chunk back for so long."""
+        """Hold each chunk back for `seconds`."""
         self._delay = seconds
 
     def heal(self) -> None:
@@ -133,7 +133,7 @@ class Proxy:
             self._changed.notify_all()
 
     def when(self, direction: Direction, matches: Callable[[bytes], bool], action: Callable[[], object]) -> Trigger:
-        """Call `action` as soon as bytes that `matches` are on their way, before they go on. Once."""
+        """Call `action` once, before the first bytes that `matches` go on."""
         trigger = Trigger(direction, matches, action)
         self._triggers.append(trigger)
         return trigger
@@ -181,4 +181,4 @@ class Proxy:
             with self._changed:
                 self._links.add(_Link(self, client, store))
             if self._refusing:
-                self.cut()  # it came in between
+                self.cut()  # a connection that came in between

@@ -1,4 +1,4 @@
-"""Valkey and Postgres that may be killed, frozen, emptied and rolled back, each behind a proxy."""
+"""A Valkey and a Postgres, each behind a proxy, that tests kill, freeze, empty and roll back."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from local.processes import end
 from local.stores import Server, start_postgres, start_valkey
 from tests.chaos.proxy import Proxy
 
-#: What a key holds and how many milliseconds it has left to live (0: for ever), by its name.
+#: Each key's dumped value and its remaining milliseconds (0: no end), by its name.
 Snapshot = Mapping[bytes, tuple[bytes, int]]
 _PATIENCE_SECONDS = 20
 
@@ -34,7 +34,7 @@ def port_of(server: Server) -> int:
 
 
 class FaultyValkey:
-    """Redis as the functions see it. A killed one comes back empty."""
+    """The functions' Redis. After a kill it comes back empty."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -48,7 +48,7 @@ class FaultyValkey:
         self.proxy.cut()
 
     def restart(self) -> None:
-        """Start it again, empty, after a kill."""
+        """Start it again after a kill. It is empty."""
         self._server = start_valkey(self._folder)
         self.proxy.aim(port_of(self._server))
 
@@ -63,7 +63,7 @@ class FaultyValkey:
             client.flushall()
 
     def become_replica(self) -> None:
-        """Of a primary that is not there: what it knows is still read, and it refuses writes."""
+        """Make it a replica of a primary that does not exist. It serves reads and refuses writes."""
         with self.client() as client:
             client.replicaof("127.0.0.1", 1)
 
@@ -72,7 +72,7 @@ class FaultyValkey:
             client.replicaof("NO", "ONE")
 
     def fill(self) -> None:
-        """It is out of memory from now on, and may evict nothing."""
+        """Let it be out of memory from now on. It may evict nothing."""
         with self.client() as client:
             client.config_set("maxmemory-policy", "noeviction")
             client.config_set("maxmemory", 1)
@@ -82,7 +82,7 @@ class FaultyValkey:
             client.config_set("maxmemory", 0)
 
     def snapshot(self) -> Snapshot:
-        """All that it holds, to roll back to later."""
+        """All its keys, for `roll_back`."""
         with self.client() as client:
             found = {key: (client.dump(key), max(0, int(client.pttl(key)))) for key in client.scan_iter(count=1000)}
         return {key: (value, left) for key, (value, left) in found.items() if isinstance(value, bytes)}
@@ -96,7 +96,7 @@ class FaultyValkey:
             pipeline.execute()
 
     def detach_replica(self) -> None:
-        """Copy what there is now to a replica, which then hears nothing more."""
+        """Copy all keys to a replica, which then gets no more changes."""
         self._replica = start_valkey(self._folder / "replica")
         with self.client() as primary, self.client(self._replica) as replica:
             primary.config_set("repl-diskless-sync-delay", 0)
@@ -105,7 +105,7 @@ class FaultyValkey:
             replica.replicaof("NO", "ONE")
 
     def promote_replica(self) -> None:
-        """The replica takes over, with what it knew when it was detached; the primary is gone."""
+        """Let the replica take over, with the keys of the time when it was detached. The primary is gone."""
         assert self._replica is not None, "detach_replica comes first"
         dead, self._server, self._replica = self._server, self._replica, None
         self.proxy.aim(port_of(self._server))
@@ -132,7 +132,7 @@ def _await_copy(replica: redis.Redis) -> None:
 
 
 def start_standby(primary: Server, folder: Path) -> Server:
-    """A hot standby that streams from it, in a new folder which its account may enter.
+    """Start a hot standby that streams from `primary`, in a new folder that its account may enter.
 
     Raises StoreUnavailableError or StoreStartError.
     """
@@ -155,7 +155,7 @@ def start_standby(primary: Server, folder: Path) -> Server:
 
 
 class FaultyPostgres:
-    """Postgres as the functions see it. A killed one comes back with all that was committed."""
+    """The functions' Postgres. After a kill it comes back with all that was committed."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = self._first_folder = folder
@@ -167,13 +167,13 @@ class FaultyPostgres:
         self.url = self.proxy.url(self._server.url)
 
     def kill(self) -> None:
-        """Kill all of it at once: the postmaster alone would leave its servers to finish what they do."""
+        """Kill all its processes at once. If only the postmaster died, its servers would finish their work."""
         self._signal_all(signal.SIGKILL)
         end(self._server.process, signal.SIGKILL, grace_seconds=5)
         self.proxy.cut()
 
     def restart(self) -> None:
-        """Start it again after a kill, on its data."""
+        """Start it again after a kill, with its data."""
         self._server = start_postgres(self._folder)
         self.proxy.aim(port_of(self._server))
 
@@ -184,7 +184,7 @@ class FaultyPostgres:
         self._signal_all(signal.SIGCONT)
 
     def refuse_writes(self) -> None:
-        """Each transaction that begins from now on is read-only."""
+        """Make each new transaction read-only."""
         self._configure("alter system set default_transaction_read_only = on", "on")
 
     def take_writes(self) -> None:
@@ -196,7 +196,7 @@ class FaultyPostgres:
         self._standby = start_standby(self._server, self._folder)
 
     def promote_standby(self) -> None:
-        """The name leads to the standby, which has all. Connections to the read-only former one live on."""
+        """Let the name lead to the standby, which has all data. Connections to the former, read-only primary stay."""
         standby, self._standby = self._standby, None
         assert standby is not None, "attach_standby comes first"
         ((written,),) = self.query("select cast(pg_current_wal_lsn() as text)")
@@ -213,14 +213,14 @@ class FaultyPostgres:
         self.proxy.aim(port_of(standby), cut=False)
 
     def _configure(self, statement: str, becomes: str) -> None:
-        """Returns when new connections see it: a server takes a moment to hear of its configuration."""
+        """Change the configuration. Returns when new connections see it, which takes the server a moment."""
         with self._connected() as connection:
             connection.run("set default_transaction_read_only = off")
             connection.run(statement)
             connection.run("select pg_reload_conf()")
         deadline = time.monotonic() + _PATIENCE_SECONDS
         while self.query("show default_transaction_read_only") != [[becomes]]:
-            assert time.monotonic() < deadline, "Postgres never heard of its configuration"
+            assert time.monotonic() < deadline, "Postgres never read its configuration"
             time.sleep(0.01)
 
     def query(self, sql: str, **parameters: Any) -> list[list[Any]]:
@@ -250,7 +250,7 @@ class FaultyPostgres:
     def _signal_all(self, number: signal.Signals) -> None:
         try:
             postmaster = psutil.Process(self._server.process.pid)
-            # The postmaster first: it starts no more servers, and doesn't see the others die.
+            # The postmaster first: then it starts no more servers, and does not see the others die.
             for process in (postmaster, *postmaster.children()):
                 _signal(process, number)
         except psutil.NoSuchProcess:

@@ -1,4 +1,4 @@
-"""The checker finds each kind of broken promise in a made-up history, and none in good ones."""
+"""The checker finds each kind of broken promise in a made-up history, and no violation in a good one."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def replied(position: int, job_id: str, *messages: str) -> TurnRow:
 
 
 def good() -> History:
-    """m0 and m1 are answered by J0; m2, a second later, by J1; m1 came twice; a POST got no answer."""
+    """J0 answers m0 and m1; a second later, J1 answers m2. m1 came twice, and a POST got no answer."""
     return History(
         posted=[
             posted(1, "m0", "J0"),
@@ -172,7 +172,7 @@ def processing_for_ever(history: History) -> None:
 
 
 def polled(history: History) -> History:
-    """A client polled both jobs, and heard of each end within a second."""
+    """The history of a client that polled both jobs, and heard of each end within a second."""
     history.polled = {"J0", "J1"}
     history.seen += [
         Seen(4.5, "c", "J0", "completed", "…", messages=(told("m0"), told("m1"))),
@@ -202,7 +202,7 @@ def two_in_a_hundred_told_late(history: History) -> None:
 
 
 def add_told(history: History, number: int, at: float) -> None:
-    """One more message in a conversation of its own, answered at 7 and told at that time."""
+    """Add a message in a conversation of its own. It is answered at 7, and the client hears of it at `at`."""
     name, message, job_id = f"c{number}", f"n{number}", f"K{number}"
     history.polled.add(job_id)
     history.posted.append(replace(posted(6, message, job_id), conversation=name))
@@ -213,7 +213,7 @@ def add_told(history: History, number: int, at: float) -> None:
 
 
 def told_late_of_what_another_job_told(history: History) -> None:
-    """Postgres hears of the answer later than a client does: the client's time counts."""
+    """Postgres gets the answer later than a client does: the client's time counts."""
     polled(history).posted.append(posted(6.2, "m2", "J7"))
     history.jobs["J7"] = job("J7", status="cancelled", superseded_by="J1")
     history.polled.add("J7")
@@ -367,7 +367,7 @@ def test_the_order_is_promised_except_where_redis_was_lost_meanwhile(part: Part)
 
 
 def answered_twice(*faults: Fault) -> History:
-    """m1 is answered at 40, and again at 70."""
+    """A history in which m1 is answered at 40, and again at 70."""
     history = good()
     doubled(history)
     history.asked = [Asked(39, "J0", 2, 2), Asked(69, "J1", 3, 1)]
@@ -378,7 +378,7 @@ def answered_twice(*faults: Fault) -> History:
 
 
 def away(part: Part, at: float, until: float) -> Fault:
-    """Broken from then, and mended then."""
+    """A fault of this part from `at` to `until`."""
     return Fault(at, until + AFTERMATH_SECONDS, part, "…")
 
 
@@ -390,14 +390,14 @@ def away(part: Part, at: float, until: float) -> Fault:
         ((away("pair", 38, 41),), False),
         ((away("both", 38, 41),), True),
         ((away("redis", 38, 41), away("postgres", 40, 42)), True),
-        # The reply was given before Redis went, and Postgres had not got it yet.
+        # The reply was given before Redis was away, and Postgres did not have it yet.
         ((away("postgres", 38, 41), away("redis", 48, 49)), True),
         ((away("postgres", 28, 32), away("redis", 43.9, 45)), True),
         # Postgres was back for long enough.
         ((away("postgres", 28, 32), away("redis", 44.1, 45)), False),
         ((away("postgres", 30, 41), away("redis", 56, 57)), False),
         ((away("redis", 20, 25), away("postgres", 40, 43)), False),
-        # Both were away in the message's life, but not when a reply was given.
+        # Both stores were away in the message's life, but not when a reply was given.
         ((away("redis", 10, 12), away("postgres", 10, 12)), False),
         ((away("redis", 53, 55), away("postgres", 53, 55)), False),
     ],

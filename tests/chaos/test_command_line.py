@@ -1,4 +1,4 @@
-"""The long form as a person uses it: it can be interrupted, and leaves nothing behind."""
+"""The command line of the long form: an interruption ends it, and it leaves nothing behind."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Real processes that are killed, stopped, cut off and emptied: every promise is kept.
 
-One deployment for all; each test has conversations of its own. The long form is `make test-chaos`.
+All tests share one deployment, and each has its own conversations. The long form is `make test-chaos`.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from tests.chaos.faults import KINDS, Kind, both_stores_away, is_commit
 from tests.chaos.history import AFTERMATH_SECONDS, Asked, History, Posted, Seen, text_of
 from tests.chaos.watch import Watch
 
-#: How long what was broken may take to be answered: a stale heartbeat, a sweep, a few tries, on a loaded machine.
+#: The longest time until messages of a fault are answered: a stale heartbeat, a sweep and a few tries.
 PATIENCE_SECONDS = 60
-#: So long a function does without a store that failed once.
+#: A function does without a store for this long after its failure.
 BREAKER_SECONDS = float(QUICK["STORE_RETRY_AFTER"]) + 0.2
 
 
@@ -45,7 +45,7 @@ def deployment() -> Iterator[Deployment]:
 
 @pytest.fixture
 def without_sweeps() -> Iterator[Deployment]:
-    """Nobody but the queue brings anything back, for a minute."""
+    """A deployment in which only the queue brings records back: the sweep is a minute away."""
     yield from _running(Deployment(settings=QUICK | {"SIMULATED_AI_DELAY_MS": "1500"}, sweep_every=0, visibility=None))
 
 
@@ -65,38 +65,38 @@ def verify(history: History) -> None:
 
 
 def settled(deployment: Deployment, prefix: str) -> History:
-    """The history of these conversations, once all that was accepted in them is settled."""
+    """The history of these conversations, once all their accepted messages are settled."""
     waiting = deployment.await_settled(PATIENCE_SECONDS, prefix)
     assert not waiting, f"never settled: {waiting}"
     return deployment.collect(deployment.history.rest).only(prefix)
 
 
 def replies(history: History) -> list[list[str]]:
-    """What each reply answers."""
+    """The messages that each reply answers."""
     return [turn.quotes for turn in history.turns if turn.role == "assistant"]
 
 
 # ── Redis forgets between two steps ──────────────────────────────────────────────────────────────
 
 
-#: What a worker's or an intake's save has that no other step's has.
+#: Bytes that tell this step's save from those of all other steps.
 STEPS = {
     "accept": rb'"status":"pending"',
     "claim": rb'"status":"processing".*\r\nholder\r\n',
-    "adopt": rb"\r\nversion [0-9a-f-]{36} - ",  # it compares the line, and changes nothing
+    "adopt": rb"\r\nversion [0-9a-f-]{36} - ",  # it compares the version, and changes nothing
     "seal": rb'"sealed":true',
     "finish": rb'"status":"completed"',
 }
 
 
 def is_step(step: str, conversation: str) -> Callable[[bytes], bool]:
-    """Whether this step of the conversation is on its way to Redis, alone or together with others."""
+    """Whether a chunk has this step of the conversation, alone or together with others."""
     pattern = re.compile(STEPS[step], re.DOTALL)
     return lambda chunk: SAVE.sha.encode() in chunk and conversation.encode() in chunk and bool(pattern.search(chunk))
 
 
 def losing(deployment: Deployment, loss: str) -> Callable[[], None]:
-    """What makes Redis lose what it learns from now on."""
+    """An action after which Redis loses what it learns."""
     valkey = deployment.valkey
     before = valkey.snapshot()
 
@@ -118,7 +118,7 @@ def test_redis_lost_between_any_two_steps_costs_no_message_and_doubles_none(depl
             assert deployment.platform.hand_in(conversation, new_name("m"), "[slow:0.2]").accepted
             assert trigger.fired.wait(PATIENCE_SECONDS), f"no {step} came"
         if loss == "killed":
-            time.sleep(BREAKER_SECONDS)  # else the next one would go by Postgres
+            time.sleep(BREAKER_SECONDS)  # or Postgres would coordinate the next one
     history = settled(deployment, prefix)
     assert len(replies(history)) == 5
     verify(history)
@@ -185,7 +185,7 @@ def test_with_a_store_that_refuses_writes_messages_are_answered_and_the_status_s
 
 
 def await_told(deployment: Deployment, post: Posted) -> Seen:
-    """What a client sees who waits for this message, as soon as it has ended."""
+    """What a client of this message sees as soon as the message has ended."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while True:
         seen = deployment.platform.job(post.conversation, post.job_id or "", wait=2, message_id=post.message_id)
@@ -298,10 +298,10 @@ def test_the_record_of_a_worker_that_is_dead_or_frozen_comes_back_by_itself(
 
 
 def await_idle(deployment: Deployment, conversation: str) -> None:
-    """Wait until no worker has the conversation in its hands any more."""
+    """Wait until no worker works on the conversation."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while deployment.processes("WorkerFunction", conversation):
-        assert time.monotonic() < deadline, "a worker never let go"
+        assert time.monotonic() < deadline, "a worker never stopped working on it"
         time.sleep(0.05)
 
 
@@ -332,7 +332,7 @@ def test_a_poison_record_is_dead_after_exactly_so_many_deliveries_and_its_mates_
         return sum(poison in line for line in deployment.stack.log_file.read_text().splitlines())
 
     while crashes() < MAX_RECEIVE_COUNT and time.monotonic() < deadline:
-        time.sleep(0.1)  # it was hurried: the last delivery may still be in a worker's hands
+        time.sleep(0.1)  # it was shown early: a worker may still have the last delivery
     for record in records:
         deployment.history.posted.append(accepted_as(record))
     history = settled(deployment, prefix)
@@ -385,9 +385,9 @@ def accepted_as(record: Record) -> Posted:
 
 
 def meets_each_phase(deployment: Deployment, kind: Kind, prefix: str) -> None:
-    """Break a part in the moment in which one message commits, one is with the AI, and one is being accepted.
+    """Break a part at the moment when one message commits, one is with the AI, and one is being accepted.
 
-    A fourth comes while it is broken.
+    A fourth message comes while it is broken.
     """
     reached, broken = threading.Event(), threading.Event()
     committing = f"{prefix}-committing"
@@ -407,7 +407,7 @@ def meets_each_phase(deployment: Deployment, kind: Kind, prefix: str) -> None:
             platform.submit(deployment.platform.hand_in, conversation, new_name("m"), words)
 
         say(f"{prefix}-running", "[slow:1.5]")
-        # While a function's breaker probes one call, another goes by the other store: then once more.
+        # While a function's breaker probes with one call, another call uses the other store: then try again.
         for attempt in range(10):
             say(f"{committing}-{attempt}", "[slow:0.2]")
             if reached.wait(2):
@@ -427,13 +427,14 @@ PREFIXES = {str(kind): f"kind{number}" for number, kind in enumerate(KINDS)}
 
 @pytest.fixture(scope="module")
 def endured(deployment: Deployment) -> History:
-    """Every kind of fault, one after the other; the waiting is shared. A client polls each promised job."""
+    """The history of all kinds of faults, one after the other. A client polls each promised job."""
     watch = Watch(deployment)
     for _, kinds in groupby(KINDS, key=lambda kind: kind.part):
         for kind in kinds:
             time.sleep(BREAKER_SECONDS)
             meets_each_phase(deployment, kind, f"{PREFIXES[str(kind)]}-")
-        # The next part must not fail while this one's victims wait, nor before all know its end: that would be a pair.
+        # The next fault waits until the messages of this one are answered and all processes know its end. Before that
+        # the two would be a pair.
         deployment.await_settled(PATIENCE_SECONDS)
         time.sleep(AFTERMATH_SECONDS)
     rest = deployment.await_rest(PATIENCE_SECONDS)
