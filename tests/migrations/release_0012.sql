@@ -51,25 +51,13 @@ from place, unnest(cast(:roles as text[]), cast(:contents as text[]), cast(:turn
      with ordinality as turn(role, content, message_id, number)
 
 -- name: audit
--- What was done in a tenant, the newest first, from before an entry on.
-select id, extract(epoch from at)::float8, actor, action, kind, record_id, before, after
-from audit
-where platform_id = :platform_id
-  and (cast(:kind as text) is null or kind = cast(:kind as text))
-  and (cast(:before_id as bigint) is null or id < cast(:before_id as bigint))
-order by id desc
-limit cast(:most as integer)
+-- The same in the next release: 81a55fac2295
 
 -- name: bot_of
-select bot_id from conversations where platform_id = :platform_id and conversation_id = :conversation_id
+-- The same in the next release: ad587f053ae2
 
 -- name: bots
-select jsonb_build_object(
-    'bot_id', bot_id, 'name', name, 'description', description, 'language', language, 'is_active', is_active,
-    'core_ai_id', core_ai_id, 'platform_id', platform_id, 'meta_data', meta_data, 'revision', revision)
-from bots
-where platform_id = :platform_id and (cast(:id as text) is null or bot_id = :id)
-order by bot_id collate "C"
+-- The same in the next release: 5491e169c51e
 
 -- name: cancel_job
 -- Under the row lock: settle what is open as cancelled, archive its text, shut out the run that goes on, end the job.
@@ -198,17 +186,7 @@ left join cores as fallback
 where platforms.platform_id = :platform_id and (bots.bot_id is not null or :bot_id = 'default')
 
 -- name: conversation
-select conversations.bot_id, turns.role, turns.content, turns.message_id, extract(epoch from turns.created_at)::float8,
-       cast(turns.job_id as text), conversations.handed_off,
-       (select array_agg(held.message_id) from held
-        where held.platform_id = :platform_id and held.conversation_id = :conversation_id and answered_by is null
-          and not exists (
-              select from settled
-              where settled.platform_id = :platform_id and settled.conversation_id = :conversation_id
-                and settled.message_id = any(held.message_id || held.aliases)))
-from conversations left join turns using (platform_id, conversation_id)
-where platform_id = :platform_id and conversation_id = :conversation_id
-order by turns.position
+-- The same in the next release: 6842ee375b25
 
 -- name: copy_successor
 -- Where the job's chain could not be linked to the successor, because the successor's own chain leads into it: two jobs
@@ -236,136 +214,43 @@ from copied
 where platform_id = :platform_id and jobs.job_id in (select job_id from chain where superseded_by is null)
 
 -- name: core_ai
-select jsonb_build_object(
-    'core_ai_id', core_ai_id, 'name', name, 'api_endpoint', api_endpoint, 'auth_required', auth_required,
-    'auth_token', auth_token, 'auth_host', auth_host, 'timeout_seconds', timeout_seconds, 'meta_data', meta_data,
-    'revision', revision)
-from core_ai
-where platform_id = :platform_id and (cast(:id as text) is null or core_ai_id = :id)
-order by core_ai_id collate "C"
+-- The same in the next release: edba4ef1a06d
 
 -- name: dead_deliveries
--- A tenant's deliveries that were given up, oldest first. No text.
-select webhook_id, conversation_id, cast(job_id as text), attempts, extract(epoch from created_at)::float8, last_error
-from outbox
-where platform_id = :platform_id and status = 'dead'
-order by sequence
-limit cast(:most as integer)
+-- The same in the next release: 3ca9e19d9e32
 
 -- name: delete_bots
-delete from bots where platform_id = :platform_id and bot_id = :id
+-- The same in the next release: f72fd0c60a9c
 
 -- name: delete_core_ai
-delete from core_ai where platform_id = :platform_id and core_ai_id = :id
+-- The same in the next release: 9c2c6ded0835
 
 -- name: delete_platforms
-delete from platforms where platform_id = :platform_id and platform_id = :id
+-- The same in the next release: 319e06c496ec
 
 -- name: delivered
--- A delivery has arrived, says its claim's owner: its platform is not the one that fails. (Each of the others keeps the
--- time of its own next try: what failed for itself would else be the first to fail again.) After lock_platform.
-with done as (
-    update outbox
-    set status = 'delivered', attempts = attempts + 1, delivered_at = to_timestamp(cast(:now as float8)),
-        claim_id = null, claimed_until = null, last_error = null
-    where platform_id = :platform_id and webhook_id = :webhook_id and claim_id = cast(:claim_id as uuid)
-      and status = 'pending'
-    returning platform_id
-), back as (
-    update platforms set webhook_failures = 0, webhook_retry_at = '-infinity', webhook_suspect = null
-    from done
-    where platforms.platform_id = done.platform_id and (webhook_failures > 0 or webhook_suspect is not null)
-)
-select exists (select from done)
+-- The same in the next release: 30e59d1d11ac
 
 -- name: drop_empty_conversation
--- Under the row lock: a row that was made for what turned out to be void. Whoever took a fence since, silenced the bot,
--- said something, has something held or was told of a job needs it.
-delete from conversations
-where platform_id = :platform_id and conversation_id = :conversation_id
-  and turn_count = 0 and not handed_off
-  and fence <= (select fence from erasures where platform_id = :platform_id and name_hash = :name_hash)
-  and not exists (select from held where platform_id = :platform_id and conversation_id = :conversation_id)
-  and not exists (select from jobs where platform_id = :platform_id and conversation_id = :conversation_id)
+-- The same in the next release: 3508a7b2ee87
 
 -- name: drop_ended
--- What this tier need not know any more: idle lines and ends past their hour, and lines that were answered on another tier.
--- One that a live worker holds is left to it, which learns that at the fence. Rows that a step has locked wait for the next
--- sweep. Lines of the release before are answered from their records, and go a day after.
-with now as (
-    select coalesce(cast(:clock as float8), extract(epoch from clock_timestamp())) as at
-), ended as (
-    delete from ended_jobs using now where expires_at <= now.at
-), before as (
-    delete from lines using now where greatest(acquired_at, heartbeat_at) < now.at - 86400
-), over as (
-    select platform_id, conversation_id
-    from line_states, now
-    where expires_at <= now.at
-       or due_at is not null
-          and coalesce(cast(fields ->> 'heartbeat_at' as float8), 0) <= now.at - cast(:heartbeat_stale as float8)
-          and not exists (
-              select from unnest(message_ids) as waiting(message_id)
-              where not exists (
-                  select from settled
-                  where settled.platform_id = line_states.platform_id
-                    and settled.conversation_id = line_states.conversation_id
-                    and settled.message_id = waiting.message_id))
-    order by platform_id, conversation_id
-    for update of line_states skip locked
-)
-delete from line_states using over
-where line_states.platform_id = over.platform_id and line_states.conversation_id = over.conversation_id
+-- The same in the next release: 3687af3d1563
 
 -- name: drop_held
--- These are held no longer.
-delete from held
-where platform_id = :platform_id and conversation_id = :conversation_id
-  and message_id = any(cast(:message_ids as text[]))
+-- The same in the next release, as drop_parked: 23fad702f8ae
 
 -- name: drop_settled_held
--- What is held need not be, once it is settled.
-delete from held
-where platform_id = :platform_id and conversation_id = :conversation_id and answered_by is null
-  and exists (
-      select from settled
-      where settled.platform_id = held.platform_id and settled.conversation_id = held.conversation_id
-        and settled.message_id = any(held.message_id || held.aliases))
+-- The same in the next release, as drop_settled_parked: df8e4bdedfbc
 
 -- name: due_deliveries
--- Conversations whose oldest pending delivery is due, of one platform if one is named: in turn one of each platform, and
--- of one that fails no second. What was never tried, or whose time came first, is first.
-with heads as (
-    select distinct on (platform_id, conversation_id)
-           platform_id, conversation_id, sequence, next_attempt_at, claimed_until
-    from outbox
-    where status = 'pending' and (cast(:platform_id as text) is null or platform_id = cast(:platform_id as text))
-    order by platform_id, conversation_id, sequence
-), due as (
-    select platform_id, conversation_id, sequence, next_attempt_at, webhook_failures,
-           row_number() over (partition by platform_id order by next_attempt_at, sequence) as place
-    from heads join platforms using (platform_id)
-    where next_attempt_at <= to_timestamp(cast(:now as float8))
-      and (claimed_until is null or claimed_until <= to_timestamp(cast(:now as float8)))
-      and webhook_retry_at <= to_timestamp(cast(:now as float8))
-)
-select platform_id, conversation_id from due
-where place = 1 or webhook_failures = 0
-order by place, next_attempt_at, sequence
-limit cast(:most as integer)
+-- The same in the next release: 335711061ce7
 
 -- name: due_lines
--- Conversations that a sweep looks at: nobody came or came back in time, or the lock is older than it may be.
-select platform_id, conversation_id
-from line_states,
-     coalesce(cast(:clock as float8), extract(epoch from clock_timestamp())) as now
-where due_at <= now or due_at is not null and cast(fields ->> 'acquired_at' as float8) + cast(:older_than as float8) <= now
-order by due_at
+-- The same in the next release: a93b127dc857
 
 -- name: end_job
--- Nothing runs under this job any more.
-update jobs set status = 'cancelled', finished_at = now()
-where platform_id = :platform_id and job_id = cast(:job_id as uuid) and status = 'processing'
+-- The same in the next release: cd76e1637f76
 
 -- name: end_settled
 -- End those jobs of a chain that wait for a run, but of which no message is open any more.
@@ -390,38 +275,13 @@ where platform_id = :platform_id and status = 'processing' and job_id in (select
 select end_superseded(:platform_id, :conversation_id)
 
 -- name: erase_conversation
--- Delete all that there is of a conversation; deliveries go with their jobs. Returns whether there was anything (a row
--- that this very transaction has made to lock it is nothing), and the ids of the jobs that a tier may still know.
-with gone as (
-    delete from conversations where platform_id = :platform_id and conversation_id = :conversation_id
-    returning created_at <> now() as known
-), said as (
-    delete from turns where platform_id = :platform_id and conversation_id = :conversation_id
-), settled_once as (
-    delete from settled where platform_id = :platform_id and conversation_id = :conversation_id
-), kept as (
-    delete from held where platform_id = :platform_id and conversation_id = :conversation_id
-), lines_of_the_release_before as (
-    delete from lines where platform_id = :platform_id and conversation_id = :conversation_id
-), ended as (
-    delete from jobs where platform_id = :platform_id and conversation_id = :conversation_id
-    returning cast(job_id as text) as job_id, finished_at
-)
-select exists (select from gone where known) or exists (select from ended),
-       array(select job_id from ended where finished_at is null or finished_at > now() - interval '14 days')
+-- The same in the next release: b87d146b4337
 
 -- name: erased_until
--- Until when what was accepted for a conversation is void (Unix seconds, rounded up); no row if it never was erased.
-select extract(epoch from erased_at)::float8 + 0.001 from erasures
-where platform_id = :platform_id and name_hash = :name_hash
+-- The same in the next release: f29524415c01
 
 -- name: expire_deliveries
--- Give up what had no try of its own at the end of its time, because its platform answered nobody.
-update outbox
-set status = 'dead', claim_id = null, claimed_until = null, last_error = coalesce(last_error, 'expired')
-where status = 'pending' and give_up_at <= to_timestamp(cast(:overdue as float8))
-  and (claimed_until is null or claimed_until <= to_timestamp(cast(:now as float8)))
-returning cast(job_id as text)
+-- The same in the next release: 58d7c3d93217
 
 -- name: export_conversation
 -- All that is kept of a conversation, in one order: its row, turns, jobs, settled messages, what is held, deliveries. From
@@ -472,102 +332,31 @@ where number = 1 or (number <= cast(:most as integer) and size <= cast(:most_byt
 order by section, key collate "C"
 
 -- name: find_job
--- Where a job is: as it ended in this tier, or in the line where it waits or runs.
-select null, null, document
-from ended_jobs
-where job_id = cast(:job_id as uuid)
-  and expires_at > coalesce(cast(:clock as float8), extract(epoch from clock_timestamp()))
-union all
-select platform_id, conversation_id, null from line_states where job_ids @> array[cast(:job_id as uuid)]
+-- The same in the next release: 69735979deb3
 
 -- name: hand_back
--- The bot answers again. What a human has answered need not be known any more.
-with back as (
-    update conversations set handed_off = false, updated_at = now()
-    where platform_id = :platform_id and conversation_id = :conversation_id
-    returning platform_id
-), answered as (
-    delete from held
-    where platform_id = :platform_id and conversation_id = :conversation_id and answered_by is not null
-)
-select exists (select from back)
+-- The same in the next release, as resume: df6f08d8ad9c
 
 -- name: hand_off
--- Silence the bot, and shut out the run that goes on.
-update conversations set handed_off = true, handoffs = handoffs + 1, fence = fence + 1, updated_at = now()
-where platform_id = :platform_id and conversation_id = :conversation_id
+-- The same in the next release: b89da51a7909
 
 -- name: handoff_state
--- Who answers the conversation, and its row lock.
-select bot_id, handed_off, handoffs from conversations
-where platform_id = :platform_id and conversation_id = :conversation_id
-for update
+-- The same in the next release: 1de00d614573
 
 -- name: held_messages
--- What is held, oldest first, unless it needs no answer any more.
-select message_id, content, given, aliases, context, resources, cast(job_id as text), cast(answered_by as text),
-       extract(epoch from held_at)::float8
-from held
-where platform_id = :platform_id and conversation_id = :conversation_id
-  and (answered_by is not null or not exists (
-      select from settled
-      where settled.platform_id = held.platform_id and settled.conversation_id = held.conversation_id
-        and settled.message_id = any(held.message_id || held.aliases)))
-order by number
+-- The same in the next release, as parked_messages: a6e73948e0f7
 
 -- name: hold_messages
--- Hold these, in this order; of one that is held already take over what is newly known. What is held counts as accepted
--- at `held_at`: whoever holds it right after an erasure means to keep it, though its margin is not over. And something has
--- happened in the conversation: who is about to purge it must see that.
-with touched as (
-    update conversations set updated_at = now()
-    where platform_id = :platform_id and conversation_id = :conversation_id
-)
-insert into held (platform_id, conversation_id, message_id, content, given, aliases, context, resources, job_id,
-                  answered_by, held_at)
-select :platform_id, :conversation_id, kept.message_id, kept.content, kept.given, kept.aliases, kept.context,
-       kept.resources, kept.job_id, kept.answered_by,
-       greatest(now(), (select erased_at + interval '2 milliseconds' from erasures
-                        where platform_id = :platform_id and name_hash = :name_hash))
-from rows from (json_to_recordset(cast(:held as json)) as (
-         message_id text, content text, given boolean, aliases text[], context text, resources text, job_id uuid,
-         answered_by uuid)) with ordinality as kept(message_id, content, given, aliases, context, resources, job_id,
-                                                   answered_by, number)
-order by kept.number
-on conflict (platform_id, conversation_id, message_id) do update
-set given = excluded.given, aliases = excluded.aliases, job_id = excluded.job_id
+-- The same in the next release, as park_messages: 06a6e53ef364
 
 -- name: idle_conversations
--- Conversations in which nothing happened since :before (Unix seconds) and nothing is under way, the longest idle first,
--- from behind :after on; each with the number of its turns.
-select platform_id, conversation_id, turn_count, cast(updated_at as text)
-from conversations
-where updated_at < to_timestamp(cast(:before as float8)) and updated_at > cast(:after as timestamptz)
-  and not exists (select from jobs where jobs.platform_id = conversations.platform_id
-                  and jobs.conversation_id = conversations.conversation_id and jobs.status = 'processing')
-  and not exists (select from held where held.platform_id = conversations.platform_id
-                  and held.conversation_id = conversations.conversation_id)
-  and not exists (select from outbox where outbox.platform_id = conversations.platform_id
-                  and outbox.conversation_id = conversations.conversation_id and outbox.status = 'pending')
-  and not exists (select from line_states where line_states.platform_id = conversations.platform_id
-                  and line_states.conversation_id = conversations.conversation_id and due_at is not null)
-order by updated_at
-limit cast(:most as integer)
+-- The same in the next release: f010d67cafdd
 
 -- name: interrupt_job
--- A job gave its messages to another one before its reply was sealed: it ends, unless it has ended. Whoever still runs
--- it takes no fence and commits nothing any more.
-update jobs
-set status = 'cancelled', finished_at = now(),
-    superseded_by = coalesce(superseded_by, cast(:successor_id as uuid))
-where platform_id = :platform_id and job_id = cast(:job_id as uuid) and status = 'processing'
+-- The same in the next release: 57f2092d0d64
 
 -- name: is_held
--- Whether a message waits here while a human answers.
-select exists (
-    select from held join conversations using (platform_id, conversation_id)
-    where platform_id = :platform_id and conversation_id = :conversation_id and handed_off and answered_by is null
-      and :message_id = any(held.message_id || held.aliases))
+-- The same in the next release, as is_parked: c5d0c9d3e2e0
 
 -- name: job
 select cast(job_id as text), conversation_id, bot_id, status, message_ids, restarts, attempts, reply, error_code,
@@ -578,10 +367,7 @@ from jobs
 where platform_id = :platform_id and job_id = cast(:job_id as uuid)
 
 -- name: job_to_reopen
--- Whether a job's messages can be opened again: how it ended, what it is a copy of, whether they were before.
-select status, cast(copy_of as text), retried_at is not null, message_ids
-from jobs
-where platform_id = :platform_id and job_id = cast(:job_id as uuid)
+-- The same in the next release: 2b952024285e
 
 -- name: jobs
 -- A tenant's jobs, the newest first, from behind one on. No text. `created` is in microseconds, as exact as it is kept.
@@ -606,32 +392,19 @@ set document = :document,
 where job_id = cast(:job_id as uuid)
 
 -- name: last_end
--- When a worker ended a job of a tenant last, as far as its newest jobs tell.
-select max(extract(epoch from finished_at)::float8) from (
-    select finished_at, status from jobs where platform_id = :platform_id order by created_at desc, job_id desc limit 100
-) as newest
-where status in ('completed', 'failed')
+-- The same in the next release: 2351477695a5
 
 -- name: live_lines
-select conversation_id from line_states where platform_id = :platform_id and due_at is not null
+-- The same in the next release: 7757a09f86a6
 
 -- name: lock_configuration
--- Whoever changes a tenant's configuration is alone with it; who only refers to the platform isn't held up.
-select platform_id from platforms where platform_id = :platform_id for no key update
+-- The same in the next release: 6e8f975ab79c
 
 -- name: lock_conversation
--- The row lock under which a fence is taken or a cancel decided; what follows in the transaction sees all
--- that its earlier holders committed.
-insert into conversations (platform_id, conversation_id, bot_id)
-values (:platform_id, :conversation_id, :bot_id)
-on conflict (platform_id, conversation_id) do update set updated_at = now()
+-- The same in the next release: dfc6f4974178
 
 -- name: lock_platform
--- Whoever hands out or reports a platform's deliveries does so alone, and locks this row before any of the outbox.
--- No row is returned: what follows in the transaction returns its own.
-select 1
-from (select from platforms where platform_id = :platform_id for no key update) as locked
-having count(*) < 0
+-- The same in the next release: 55667180288e
 
 -- name: minutes
 -- What came and went of a tenant's jobs, minute by minute; no row for a minute in which nothing did.
@@ -669,8 +442,7 @@ where platform_id = :platform_id and conversation_id = :conversation_id
         and created_at > to_timestamp(cast(:finished_at as float8)))
 
 -- name: note_audit
-insert into audit (platform_id, actor, action, kind, record_id, before, after)
-values (:platform_id, :actor, :action, :kind, :record_id, cast(:before as jsonb), cast(:after as jsonb))
+-- The same in the next release: 2bf3d3fab687
 
 -- name: note_end
 -- The end of a job's chain, where it is just a name: so that it can be linked, and ended.
@@ -688,14 +460,7 @@ from chain where superseded_by is not null
 on conflict do nothing
 
 -- name: note_erasure
--- Under the row lock: from now on what was accepted before is void. The margin is for the clocks of the hosts that say
--- when that was.
-insert into erasures (platform_id, name_hash, erased_at, fence)
-select :platform_id, :name_hash, clock_timestamp() + make_interval(secs => cast(:margin as float8)), fence
-from conversations
-where platform_id = :platform_id and conversation_id = :conversation_id
-on conflict (platform_id, name_hash) do update
-set erased_at = excluded.erased_at, fence = greatest(erasures.fence, excluded.fence)
+-- The same in the next release: 77c959fca2d0
 
 -- name: note_job
 -- A job that never got as far as a fence, so that it can be linked to its successor.
@@ -705,21 +470,10 @@ values (:platform_id, cast(:job_id as uuid), :conversation_id, :bot_id, 'process
 on conflict do nothing
 
 -- name: note_sale
--- Archive what a human said.
-with place as (
-    update conversations set turn_count = turn_count + 1
-    where platform_id = :platform_id and conversation_id = :conversation_id
-    returning turn_count - 1 as position
-)
-insert into turns (platform_id, conversation_id, position, role, content, message_id, created_at)
-select :platform_id, :conversation_id, place.position + 1, 'sale', :content, :turn_id, now()
-from place
+-- The same in the next release: b50ed4e6c90a
 
 -- name: noted_sales
--- Archived SALE turns that may be those of a request.
-select message_id, content from turns
-where platform_id = :platform_id and conversation_id = :conversation_id and role = 'sale'
-  and (message_id = any(cast(:turn_ids as text[])) or content = any(cast(:contents as text[])))
+-- The same in the next release: ba6c7be3c175
 
 -- name: now
 -- The server's clock.
@@ -731,183 +485,43 @@ update turns set position = -position + cardinality(cast(:roles as text[]))
 where platform_id = :platform_id and conversation_id = :conversation_id and position < 0
 
 -- name: platforms
--- A tenant sees its own.
-select jsonb_build_object(
-    'platform_id', platform_id, 'name', name, 'description', description, 'base_url', base_url,
-    'auth_required', auth_required, 'meta_data', meta_data, 'revision', revision)
-from platforms
-where platform_id = :platform_id and (cast(:id as text) is null or platform_id = :id)
+-- The same in the next release: 46206608bb0c
 
 -- name: purge_audit
--- Delete what was noted before :before (Unix seconds).
-delete from audit
-where (platform_id, id) in (
-    select platform_id, id from audit
-    where at < to_timestamp(cast(:before as float8))
-    limit cast(:most as integer)
-    for update skip locked
-)
-returning true
+-- The same in the next release: 9a63cb1d4ced
 
 -- name: purge_conversations
--- Delete those of these conversations that nobody works on and in which nothing has happened since :before (Unix seconds),
--- or is under way; whoever waits for the row finds it gone, and begins anew. Deliveries go with their jobs. Returns how
--- many. (What is under way is what idle_conversations says. Whoever begins it while this runs has the row, or has
--- changed its time.)
-with idle as (
-    select platform_id, conversation_id
-    from conversations
-    join unnest(cast(:platform_ids as text[]), cast(:conversation_ids as text[])) as named(platform_id, conversation_id)
-         using (platform_id, conversation_id)
-    where updated_at < to_timestamp(cast(:before as float8))
-      and not exists (select from jobs where jobs.platform_id = conversations.platform_id
-                      and jobs.conversation_id = conversations.conversation_id and jobs.status = 'processing')
-      and not exists (select from held where held.platform_id = conversations.platform_id
-                      and held.conversation_id = conversations.conversation_id)
-      and not exists (select from outbox where outbox.platform_id = conversations.platform_id
-                      and outbox.conversation_id = conversations.conversation_id and outbox.status = 'pending')
-      and not exists (select from line_states where line_states.platform_id = conversations.platform_id
-                      and line_states.conversation_id = conversations.conversation_id and due_at is not null)
-    for update of conversations skip locked
-), said as (
-    delete from turns using idle
-    where turns.platform_id = idle.platform_id and turns.conversation_id = idle.conversation_id
-), settled_once as (
-    delete from settled using idle
-    where settled.platform_id = idle.platform_id and settled.conversation_id = idle.conversation_id
-), ended as (
-    delete from jobs using idle
-    where jobs.platform_id = idle.platform_id and jobs.conversation_id = idle.conversation_id
-), gone as (
-    delete from conversations using idle
-    where conversations.platform_id = idle.platform_id and conversations.conversation_id = idle.conversation_id
-    returning true
-)
-select count(*) from gone
+-- The same in the next release: e5c1b0c7ad6e
 
 -- name: purge_deliveries
--- Delete deliveries that arrived before :delivered_before, or were given up before :dead_before (Unix seconds).
-delete from outbox
-where (platform_id, job_id) in (
-    select platform_id, job_id from outbox
-    where (status = 'delivered' and coalesce(delivered_at, give_up_at) < to_timestamp(cast(:delivered_before as float8)))
-       or (status = 'dead' and coalesce(delivered_at, give_up_at) < to_timestamp(cast(:dead_before as float8)))
-    limit cast(:most as integer)
-    for update skip locked
-)
-returning true
+-- The same in the next release: b7a7468006c6
 
 -- name: purge_erasures
--- Forget erasures from before :before (Unix seconds): no queue has anything that old.
-delete from erasures
-where (platform_id, name_hash) in (
-    select platform_id, name_hash from erasures
-    where erased_at < to_timestamp(cast(:before as float8))
-    limit cast(:most as integer)
-    for update skip locked
-)
-returning true
+-- The same in the next release: 49037b9e623a
 
 -- name: put_bots
--- Whether it is a new one: only a row that nothing was updated in has no `xmax`.
-insert into bots (platform_id, bot_id, name, description, language, is_active, core_ai_id, meta_data)
-values (:platform_id, :bot_id, :name, :description, :language, :is_active, :core_ai_id, cast(:meta_data as jsonb))
-on conflict (platform_id, bot_id) do update
-set name = excluded.name, description = excluded.description, language = excluded.language,
-    is_active = excluded.is_active, core_ai_id = excluded.core_ai_id, meta_data = excluded.meta_data,
-    updated_at = now()
-returning xmax = 0
+-- The same in the next release: 593c71b2cb15
 
 -- name: put_core_ai
--- See put_bots.
-insert into core_ai (platform_id, core_ai_id, name, api_endpoint, auth_required, auth_token, auth_host,
-                     timeout_seconds, meta_data)
-values (:platform_id, :core_ai_id, :name, :api_endpoint, :auth_required, :auth_token, :auth_host,
-        :timeout_seconds, cast(:meta_data as jsonb))
-on conflict (platform_id, core_ai_id) do update
-set name = excluded.name, api_endpoint = excluded.api_endpoint, auth_required = excluded.auth_required,
-    auth_token = excluded.auth_token, auth_host = excluded.auth_host, timeout_seconds = excluded.timeout_seconds,
-    meta_data = excluded.meta_data, updated_at = now()
-returning xmax = 0
+-- The same in the next release: 99915706b7d6
 
 -- name: put_platforms
--- See put_bots. Another address or other keys may be what makes a platform's webhook work: it is tried at once.
-insert into platforms (platform_id, name, description, base_url, auth_required, meta_data)
-values (:platform_id, :name, :description, :base_url, :auth_required, cast(:meta_data as jsonb))
-on conflict (platform_id) do update
-set name = excluded.name, description = excluded.description, base_url = excluded.base_url,
-    auth_required = excluded.auth_required, meta_data = excluded.meta_data, updated_at = now(),
-    (webhook_failures, webhook_retry_at, webhook_suspect) = (
-        select case when same then platforms.webhook_failures else 0 end,
-               case when same then platforms.webhook_retry_at else '-infinity' end,
-               case when same then platforms.webhook_suspect end
-        from (
-            select (platforms.base_url, platforms.meta_data->'webhook_path', platforms.meta_data->'webhook_secrets')
-                is not distinct from
-                (excluded.base_url, excluded.meta_data->'webhook_path', excluded.meta_data->'webhook_secrets') as same
-        ) as webhook
-    )
-returning xmax = 0
+-- The same in the next release: 44b8273e9965
 
 -- name: raise_fence
-update conversations set fence = fence + 1, updated_at = now()
-where platform_id = :platform_id and conversation_id = :conversation_id
+-- The same in the next release: 1591e73a9f08
 
 -- name: read_lines
--- The fields of lines, in their order; of :names alone, if there are any.
-select (select jsonb_object_agg(key, value) from jsonb_each(fields)
-        where cast(:names as text[]) is null or key = any(cast(:names as text[])))
-from unnest(cast(:platform_ids as text[]), cast(:conversation_ids as text[]))
-     with ordinality as named(platform_id, conversation_id, number)
-left join line_states on line_states.platform_id = named.platform_id
-     and line_states.conversation_id = named.conversation_id
-     and (expires_at is null
-          or expires_at > coalesce(cast(:clock as float8), extract(epoch from clock_timestamp())))
-order by number
+-- The same in the next release: 4b9dbc70d21d
 
 -- name: redrive_deliveries
--- Another day for all of a tenant's deliveries that were given up, from now on. After lock_platform.
-with tried as (
-    update platforms set webhook_failures = 0, webhook_retry_at = '-infinity', webhook_suspect = null
-    where platform_id = :platform_id
-)
-update outbox
-set status = 'pending', attempts = 0, next_attempt_at = '-infinity',
-    give_up_at = to_timestamp(cast(:now as float8)) + interval '1 day'
-where platform_id = :platform_id and status = 'dead'
-returning conversation_id
+-- The same in the next release: 79d787ab1368
 
 -- name: remembered
--- What is remembered of the messages of a conversation, or of :message_id alone.
-select key, value
-from line_states, jsonb_each_text(remembered)
-where platform_id = :platform_id and conversation_id = :conversation_id
-  and (cast(:message_id as text) is null or key = :message_id)
-  and (expires_at is null
-       or expires_at > coalesce(cast(:clock as float8), extract(epoch from clock_timestamp())))
+-- The same in the next release: 1d13a18fdfb3
 
 -- name: reopen_job
--- Under the row lock, of a failed job that this was not done to before: open its messages again. Returns all their ids,
--- and what the patient said in them: it leaves the archive, and comes back with its answer.
-with reopened as (
-    update jobs set retried_at = now()
-    where platform_id = :platform_id and job_id = cast(:job_id as uuid)
-      and conversation_id = :conversation_id
-    returning job_id
-), opened as (
-    delete from settled using reopened
-    where settled.platform_id = :platform_id and settled.conversation_id = :conversation_id
-      and settled.job_id = reopened.job_id and settled.kind = 'failed'
-    returning settled.message_id
-), said as (
-    delete from turns using reopened
-    where turns.platform_id = :platform_id and turns.conversation_id = :conversation_id
-      and turns.job_id = reopened.job_id and turns.role = 'user'
-    returning turns.position, turns.content, turns.message_id
-)
-select (select array_agg(message_id) from opened),
-       (select array_agg(content order by position) from said),
-       (select array_agg(message_id order by position) from said)
+-- The same in the next release: e58ac13ad12f
 
 -- name: running_successor
 -- The run that goes on, or may, at the end of an ended job's chain.
@@ -927,15 +541,10 @@ where platform_id = :platform_id and job_id in (select job_id from chain where s
 select * from save_lines(cast(:saves as json))
 
 -- name: settle_also
--- Further ids of what a human has answered.
-insert into settled (platform_id, conversation_id, message_id, job_id, kind)
-select :platform_id, :conversation_id, message_id, cast(:job_id as uuid), 'cancelled'
-from unnest(cast(:ids as text[])) as message_id
-on conflict do nothing
+-- The same in the next release: 95f9c77db053
 
 -- name: settled_by
-select cast(job_id as text) from settled
-where platform_id = :platform_id and conversation_id = :conversation_id and message_id = :message_id
+-- The same in the next release: f2bf9c0591c0
 
 -- name: settled_of
 -- Which of these messages need no answer any more.
@@ -980,64 +589,19 @@ join json_to_recordset(cast(:jobs as json)) as asked(
     number integer, platform_id text, conversation_id text, drains boolean) on asked.number = fences.number
 
 -- name: to_give_back
--- Conversations that the bot answers again, but of which something is still held.
-select distinct platform_id, conversation_id
-from held join conversations using (platform_id, conversation_id)
-where not handed_off and answered_by is null
-limit 100
+-- The same in the next release, as to_unpark: 786a303d2a2b
 
 -- name: touch_dead_deliveries
--- Whoever is about to purge one of the conversations in which something is redriven must see that it goes on. Before the
--- rows of the outbox are locked, as a purge locks them. No row is returned.
-update conversations set updated_at = now()
-where platform_id = :platform_id
-  and conversation_id in (select conversation_id from outbox where platform_id = :platform_id and status = 'dead')
+-- The same in the next release: d6d125be1c9d
 
 -- name: undelivered
--- A try has failed, says its claim's owner: once more later, or never again. With `retry_at` its platform may be what
--- failed: it is left alone until then if that is `certain`, if it failed before, or if another conversation's delivery
--- failed last. After lock_platform.
-with failed as (
-    update outbox
-    set status = :status, attempts = attempts + 1, next_attempt_at = to_timestamp(cast(:next_attempt_at as float8)),
-        claim_id = null, claimed_until = null, last_error = :code
-    where platform_id = :platform_id and webhook_id = :webhook_id and claim_id = cast(:claim_id as uuid)
-      and status = 'pending'
-    returning platform_id, conversation_id
-), judged as (
-    select failed.platform_id, conversation_id,
-           cast(:certain as boolean) or webhook_failures > 0 or webhook_suspect <> conversation_id as failing
-    from failed join platforms using (platform_id)
-    where cast(:retry_at as float8) is not null
-), paused as (
-    update platforms
-    set webhook_failures = webhook_failures + 1,
-        webhook_retry_at = greatest(webhook_retry_at, to_timestamp(cast(:retry_at as float8)))
-    from judged
-    where platforms.platform_id = judged.platform_id and failing
-), suspected as (
-    update platforms set webhook_suspect = conversation_id
-    from judged
-    where platforms.platform_id = judged.platform_id and failing is not true
-)
-select exists (select from failed)
+-- The same in the next release: 5c2e969db0c6
 
 -- name: was_committed
--- Whether this very end was committed before: the answer to the first commit may have been lost.
-select exists (
-    select from jobs
-    where platform_id = :platform_id and job_id = cast(:job_id as uuid)
-      and status = :status and fence = cast(:fence as bigint)
-)
+-- The same in the next release: 05b600ec0654
 
 -- name: was_reopened
--- Whether a job's messages were opened again: then its end is an old story.
-select exists (
-    select from jobs
-    where platform_id = :platform_id and job_id = cast(:job_id as uuid) and retried_at is not null)
+-- The same in the next release: e89c2de16b80
 
 -- name: webhook
--- Where a platform is told of its replies, and what that is signed with.
-select base_url, case when jsonb_typeof(meta_data) = 'object' then meta_data else '{}' end
-from platforms
-where platform_id = :platform_id and base_url <> ''
+-- The same in the next release: f30381465130

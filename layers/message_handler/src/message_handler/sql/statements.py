@@ -20,7 +20,7 @@ type Statement = tuple[str, Callable[[dict[str, Any]], tuple[Any, ...]]]
 @cache
 def statement(name: str) -> Statement:
     """The statement of this name. Raises KeyError if there is none."""
-    return prepared(_texts()[name])
+    return prepared(texts()[name])
 
 
 def prepared(text: str) -> Statement:
@@ -37,6 +37,7 @@ def named(text: str) -> dict[str, str]:
 
 
 @cache
-def _texts() -> dict[str, str]:
+def texts() -> dict[str, str]:
+    """The text of every statement, by name."""
     themes = [file for file in SQL.iterdir() if file.name.endswith(".sql") and file.name != "schema.sql"]
     return {name: text for file in themes for name, text in named(file.read_text()).items()}
