@@ -39,7 +39,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> OneConsole |
     return OneConsole(config, log) if config.getoption("dist") == "loadfile" else None
 
 
-def _started[S](start: Callable[[Path], S], directory: Path) -> S:
+def started[S](start: Callable[[Path], S], directory: Path) -> S:
+    """A server that `start` starts in the directory. Without its program the test skips, or under CI=true fails."""
     try:
         return start(directory)
     except StoreUnavailableError as error:
@@ -50,14 +51,14 @@ def _started[S](start: Callable[[Path], S], directory: Path) -> S:
 
 @pytest.fixture(scope="session")
 def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    server = _started(start_valkey, tmp_path_factory.mktemp("valkey"))
+    server = started(start_valkey, tmp_path_factory.mktemp("valkey"))
     yield server
     server.stop()
 
 
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    server = _started(start_postgres, tmp_path_factory.mktemp("postgres"))
+    server = started(start_postgres, tmp_path_factory.mktemp("postgres"))
     yield server
     server.stop()
 
@@ -69,15 +70,15 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    started = _started(start_cluster, tmp_path_factory.mktemp("cluster"))
-    yield started
-    started.stop()
+    cluster = started(start_cluster, tmp_path_factory.mktemp("cluster"))
+    yield cluster
+    cluster.stop()
 
 
 @pytest.fixture(scope="session")
 def secured_redis(tmp_path_factory: pytest.TempPathFactory, certificates: Certificates) -> Iterator[SecuredRedis]:
     start = partial(start_redis_with_tls, certificates=certificates)
-    server = _started(start, tmp_path_factory.mktemp("redis"))
+    server = started(start, tmp_path_factory.mktemp("redis"))
     yield server
     server.stop()
 
@@ -85,7 +86,7 @@ def secured_redis(tmp_path_factory: pytest.TempPathFactory, certificates: Certif
 @pytest.fixture(scope="session")
 def postgres_15(tmp_path_factory: pytest.TempPathFactory, certificates: Certificates) -> Iterator[Server]:
     start = partial(start_postgres_15, certificates=certificates)
-    server = _started(start, tmp_path_factory.mktemp("postgres-15"))
+    server = started(start, tmp_path_factory.mktemp("postgres-15"))
     yield server
     server.stop()
 

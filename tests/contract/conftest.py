@@ -44,7 +44,7 @@ def nodes_of(client: redis.Redis) -> Collection[redis.Redis]:
     if not isinstance(client, ClusterClient):
         return (client,)
     client.get("any key: it is now known who has which slots")
-    return client._nodes.values()
+    return [redis.Redis(connection_pool=pool) for pool in client.pools]
 
 
 def age_keys(client: redis.Redis, seconds: float) -> None:
@@ -138,19 +138,7 @@ def redis_tls_tier(redis_tls_client: redis.Redis, settings: Settings, clock: Clo
     return _redis_tier(redis_tls_client, settings, clock)
 
 
-def goes_by(tier: Any, clock: Clock) -> None:
-    """Let a tier go by another clock, and its store."""
-    tier._clock = tier.store.clock = clock
-
-
-def _rest(database: Database) -> None:
-    """Keep one connection at most of those that the last test needed."""
-    if len(database._idle) > 1:
-        database.close()
-
-
 def _postgres_tier(database: Database, settings: Settings, clock: Clock) -> PostgresTier:
-    _rest(database)
     tier = PostgresTier(database, settings, clock)
     empty(tier)
     return tier
@@ -219,7 +207,6 @@ def memory_archive() -> MemoryArchive:
 
 
 def _postgres_archive(database: Database) -> PostgresArchive:
-    _rest(database)
     tables = ("conversations", "outbox", "jobs", "settled", "turns", "held", "erasures", "bots", "core_ai")
     database.run(lambda connection: connection.execute_simple(f"{emptied(*tables)}; {ALL_TAKEN}"))
     return PostgresArchive(database)
@@ -264,7 +251,8 @@ def new_world(request: pytest.FixtureRequest, settings: Settings) -> Callable[[]
     archive: PostgresArchive = request.getfixturevalue("postgres_archive")
     sql: Connection = request.getfixturevalue("sql")
     if request.param == "postgres alone":
-        postgres_tier: PostgresTier = request.getfixturevalue("postgres_tier")
+        database: Database = request.getfixturevalue("postgres_database")
+        request.getfixturevalue("postgres_tier")  # emptied
 
         def lose_all(_: World | None = None) -> None:
             sql.execute_simple(emptied("line_states", "ended_jobs"))
@@ -272,9 +260,8 @@ def new_world(request: pytest.FixtureRequest, settings: Settings) -> Callable[[]
         def in_postgres() -> World:
             lose_all()
             clock = Clock()
-            goes_by(postgres_tier, clock)
             key = ConversationKey("default", f"patient-{next(numbers)}")
-            return World(postgres_tier, archive, lose_all, clock, settings, key)
+            return World(PostgresTier(database, settings, clock), archive, lose_all, clock, settings, key)
 
         return in_postgres
     client: redis.Redis = request.getfixturevalue("redis_client")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import urllib3
 from pg8000.native import Connection, identifier
 from pydantic import SecretStr
 
@@ -237,7 +238,7 @@ class TestAnswering:
     def test_an_address_that_is_none_of_cloudformations_is_not_contacted(
         self, url: str | None, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(cloudformation, "_put", lambda *_: pytest.fail("it was contacted"))
+        monkeypatch.setattr(urllib3, "PoolManager", lambda **_: pytest.fail("it was contacted"))
         event = EVENT | {"ResponseURL": url}
         with pytest.raises(InvalidRequest, match="CloudFormation") as refused:
             cloudformation.run(event, forbidden, remaining=lambda: 60.0, allow_loopback=lambda: True)
@@ -257,6 +258,11 @@ class TestAnswering:
     )
     def test_those_of_cloudformation_are(self, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
         put: list[str] = []
-        monkeypatch.setattr(cloudformation, "_put", lambda url, *_: put.append(url))
+
+        def taken(_pool: urllib3.PoolManager, _method: str, url: str, **_: Any) -> urllib3.HTTPResponse:
+            put.append(url)
+            return urllib3.HTTPResponse(status=200)
+
+        monkeypatch.setattr(urllib3.PoolManager, "request", taken)
         cloudformation.run(EVENT | {"ResponseURL": url}, list, remaining=lambda: 60.0)
         assert put == [url]

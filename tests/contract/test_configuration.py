@@ -166,13 +166,15 @@ class TestStore:
         found = store.read(TENANT, lambda records: records.all("core_ai"))
         assert [record["core_ai_id"] for record in found] == sorted(names)
 
-    def test_a_change_that_is_refused_has_changed_nothing(self, store: PostgresConfiguration) -> None:
+    def test_a_change_that_is_refused_has_changed_nothing(
+        self, store: PostgresConfiguration, database: Database
+    ) -> None:
         def step(records: Records) -> None:
             records.put("core_ai", self.RECORD)
             raise Conflict("after all")
 
         def backend() -> Any:
-            return store._database.run(lambda connection: connection.run("select pg_backend_pid()"))
+            return database.run(lambda connection: connection.run("select pg_backend_pid()"))
 
         before = backend()
         assert refusal(lambda: store.change(TENANT, step), Conflict) is None

@@ -24,7 +24,7 @@ from message_handler.domain.errors import Conflict, NotFound, Unavailable
 from message_handler.domain.jobs import Job, JobStatus
 from message_handler.domain.messages import Message, Request
 from message_handler.domain.records import ArchiveRecord
-from message_handler.drivers.postgres import execute
+from message_handler.drivers.postgres import Database, execute
 from message_handler.drivers.postgres_connection import connector
 from message_handler.intake.requests import parse_request
 from message_handler.operations import erasure, handoff, interventions
@@ -673,7 +673,9 @@ class TestPostgres:
 
 
 class TestDeliveries:
-    def test_one_in_flight_has_nothing_to_report_to(self, postgres_archive: PostgresArchive, sql: Connection) -> None:
+    def test_one_in_flight_has_nothing_to_report_to(
+        self, postgres_archive: PostgresArchive, postgres_database: Database, sql: Connection
+    ) -> None:
         talk = Conversation(postgres_archive, replace(Conversation(postgres_archive).key, platform_id="default"))
         sql.run(
             "update platforms set base_url = 'https://chat.example', webhook_failures = 0,"
@@ -681,7 +683,7 @@ class TestDeliveries:
         )
         try:
             talk.answer(1, "m0")
-            outbox = PostgresOutbox(postgres_archive._database)
+            outbox = PostgresOutbox(postgres_database)
             now = time.time() + 1
             claim = "6e5d7c1a-0000-4000-8000-000000000001"
             delivery = outbox.claim(talk.key, claim, now=now, until=now + 30, most=4, busy_until=now)

@@ -23,7 +23,6 @@ from pydantic import SecretStr
 
 from local.stores import Server, start_postgres, start_valkey, start_valkey_with
 from message_handler import MessageHandler
-from message_handler.domain.conversations import ConversationKey
 from message_handler.domain.errors import ReadOnly
 from message_handler.drivers.breaker import CircuitBreaker
 from message_handler.drivers.postgres import Database
@@ -31,7 +30,7 @@ from message_handler.drivers.postgres_connection import connector
 from message_handler.settings import Settings
 from tests.chaos.proxy import Proxy
 from tests.chaos.stores import start_standby
-from tests.conftest import _started as started
+from tests.conftest import started
 from tests.servers import port_of
 
 #: A store that takes writes again is used again within so many seconds.
@@ -168,17 +167,21 @@ class TestPostgres:
         house.is_told("postgres", "read_only", "read-only", tier="memory")
 
     def test_what_it_has_is_still_read(self, house: House) -> None:
-        (conversation,) = house.answers(1)
+        _, job_id = house.asks()
+        eventually(lambda: house.is_answered(job_id))
         house.refuses_writes()
         house.answers(1)
         house.is_told("postgres", "read_only", "read-only")
-        assert house.handler._parts.archive.conversation(ConversationKey("default", conversation))
+        job = house.handler.get_job_status(job_id)
+        assert job is not None
+        assert (job["status"], "degraded" in job) == ("completed", False)
 
     def test_a_ping_is_enough_to_know_although_a_proxy_keeps_the_servers_word_for_itself(
         self, house: House, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """The process that tells the status writes nothing else."""
-        monkeypatch.setattr("message_handler.drivers.postgres._refuses_writes", lambda connection: False)
+        unheard = property(lambda connection: {}, lambda connection, reported: None)
+        monkeypatch.setattr(Connection, "parameter_statuses", unheard, raising=False)
         house.refuses_writes()
         assert house.status()["status"] == "degraded"
         house.is_told("postgres", "read_only", "read-only")
@@ -279,9 +282,12 @@ class TestPostgres:
         """It lets nobody in, and waits for those to leave who are in; then it ends, and comes back."""
         house.answers(1)
         server = house.servers["postgres"]
+        house.sql(
+            "select pg_terminate_backend(pid, 5000) from pg_stat_activity"
+            " where application_name <> '' and pid <> pg_backend_pid()"
+        )
         with connected(server):
             server.process.send_signal(signal.SIGTERM)  # a smart shutdown
-            house.handler._parts.archive.close()
             house.answers()
             house.is_told("postgres", "away", "shutting down")
         server.process.wait(20)

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, cast
 
 import pytest
 
+from message_handler.domain.conversations import ConversationKey
 from message_handler.domain.jobs import JobStatus
-from message_handler.drivers.combiner import ALONE
 from message_handler.ports.line_store import Save
 from message_handler.ports.tier import Tier
+from message_handler.protocol import accepting
 from message_handler.protocol.line import Line
-from message_handler.protocol.results import Claim, ClaimRefused
+from message_handler.protocol.results import Accepted, Claim, ClaimRefused
 from message_handler.settings import Settings
-from message_handler.tiers.line_tier import LineTier, _Step
+from message_handler.tiers.line_tier import LineTier
 from tests.contract.chat import Chat, Clock, named
+from tests.contract.gate import Gate
 
 DAY = 24 * 3600.0
 
@@ -140,16 +143,28 @@ class TestEnds:
         assert chat.words(chat.head) == ["a", "b"]
 
 
-def test_a_step_that_fails_is_no_other_steps_concern(tier: LineTier, chat: Chat) -> None:
+def test_a_step_that_fails_is_no_other_steps_concern(
+    tier: LineTier, settings: Settings, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Steps of several conversations go together, those on one conversation as one."""
+    accept = accepting.accept
 
-    def breaks(line: Line, _: float) -> None:
-        raise ZeroDivisionError(line.key)
+    def breaks(line: Line, **arguments: Any) -> Accepted:
+        accepted = accept(line, **arguments)
+        if accepted.pending[-1].content == "broken":
+            raise ZeroDivisionError
+        return accepted
 
-    good, broken = _Step(lambda line, _: line.key), _Step(breaks)
-    keys = [replace(chat.key, conversation_id=name) for name in ("a", "b", "c")]
-    answers: list[Any] = []
-    with suppress(ZeroDivisionError):
-        answers = tier._try_each([(keys[0], good), (keys[1], broken), (keys[2], broken), (keys[2], good)])
-    told = [type(answer) if isinstance(answer, Exception) else answer for answer in answers]
-    assert told == [keys[0], ZeroDivisionError, ALONE, ALONE]
+    monkeypatch.setattr(accepting, "accept", breaks)
+    gate = Gate(monkeypatch)
+    together = cast(Tier, LineTier(tier.store, settings, clock, together=True))
+    steps = [("first", "good"), ("a", "good"), ("b", "broken"), ("c", "broken"), ("c", "good")]
+    calls = [
+        partial(
+            Chat(together, clock, ConversationKey("clinic", name), accepts=number).says, named(f"m{number}", content)
+        )
+        for number, (name, content) in enumerate(steps)
+    ]
+    with ThreadPoolExecutor(len(calls)) as threads:
+        answers = gate.together(threads, *calls)
+    assert [type(answer) for answer in answers] == [Accepted, Accepted, ZeroDivisionError, ZeroDivisionError, Accepted]

@@ -25,6 +25,7 @@ from pydantic import SecretStr
 from local.stores import Server
 from message_handler.domain.errors import MessageHandlerError, SettingsError, Unavailable
 from message_handler.drivers import aws
+from message_handler.drivers.breaker import CircuitBreaker
 from message_handler.drivers.credentials import Login, SecretLogin, elasticache_login, rds_login
 from message_handler.drivers.postgres import Database
 from message_handler.drivers.postgres_connection import connector
@@ -33,7 +34,7 @@ from message_handler.drivers.secrets import SecretsManager
 from message_handler.settings import Settings
 from message_handler.tiers.redis import RedisTier
 from tests.certificates import Certificates
-from tests.conftest import _started as started
+from tests.conftest import started
 from tests.contract.chat import Chat, Clock
 from tests.contract.conftest import database_of
 from tests.servers import SecuredRedis, start_redis_with_tls
@@ -203,11 +204,10 @@ class TestRedis:
         arn = keep(vault, secured_redis.password, bare=True)
         vault.delete_secret(SecretId=arn, ForceDeleteWithoutRecovery=True)
         settings = Settings(redis_url=SecretStr(secured_redis.url), redis_secret_arn=arn)
-        tier = RedisTier(connect(settings), settings)
+        tier = RedisTier(connect(settings), settings, breaker=CircuitBreaker("Redis", retry_after=0))
         for _ in range(2):
             with pytest.raises(Unavailable):
                 Chat(tier, Clock()).says("a")
-            tier.store._breaker._probe_at = 0  # the next call probes
         tier.close()
 
     def test_a_token_of_iam_is_a_password_to_it(

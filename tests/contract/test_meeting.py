@@ -258,11 +258,11 @@ class TestSweep:
 
 class TestContention:
     def test_a_step_that_always_meets_another_is_refused_for_this_conversation_alone(
-        self, chat: Chat, other_process: Chat, saves: list[Callable[[], Any]], monkeypatch: pytest.MonkeyPatch
+        self, tier: LineTier, settings: Settings, clock: Clock, other_process: Chat, saves: list[Callable[[], Any]]
     ) -> None:
-        chat.says("a")
         pauses: list[float] = []
-        monkeypatch.setattr(chat.tier, "_sleep", pauses.append)
+        chat = Chat(cast(Tier, LineTier(tier.store, settings, clock, sleep=pauses.append)), clock)
+        chat.says("a")
         words = iter(range(10_000))
 
         def interferes() -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 import ssl
 import subprocess
 import sys
-import time
+import threading
 import traceback
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from importlib.resources import files
@@ -33,7 +35,7 @@ from message_handler.drivers.postgres import Database, transaction
 from message_handler.drivers.postgres_connection import connector
 from message_handler.settings import Settings
 from message_handler.sql import migrations
-from tests.conftest import _started
+from tests.conftest import started
 from tests.contract.chat import named
 from tests.contract.conftest import database_of
 from tests.contract.conversation import KEY, Conversation
@@ -116,6 +118,10 @@ def uses(talk: Conversation) -> dict[str, Callable[[], Any]]:
 
 
 class TestConnections:
+    @pytest.fixture(autouse=True)
+    def _none_of_earlier_tests(self, postgres_database: Database) -> None:
+        postgres_database.close()
+
     def test_one_that_died_between_two_uses_is_replaced_silently(
         self, talk: Conversation, sql: Connection, caplog: pytest.LogCaptureFixture
     ) -> None:
@@ -163,7 +169,7 @@ class TestConnections:
         # A server of this test's own: pytest's own folder is closed to other users, and a root's server isn't root.
         from local.stores import start_postgres
 
-        server = _started(start_postgres, tmp_path)
+        server = started(start_postgres, tmp_path)
         try:
             settings = Settings(database_url=SecretStr(server.url), database_timeout=5)
             archive = PostgresArchive(database_of(settings))
@@ -179,11 +185,11 @@ class TestConnections:
             assert secret not in "".join(traceback.format_exception(caught.value)), name
         archive.close()
 
-    def test_a_database_that_starts_or_is_full_is_away(self, talk: Conversation, sql: Connection) -> None:
+    def test_a_database_that_starts_or_is_full_is_away(self, talk: Conversation, postgres_database: Database) -> None:
         """A condition that passes by itself is not an error of ours."""
         for code in ("53300", "57P03", "57014", "40P01", "08006"):
             with pytest.raises(Unavailable):
-                talk.archive._database.run(  # type: ignore[attr-defined]
+                postgres_database.run(
                     lambda connection, code=code: connection.run(
                         f"do $$ begin raise exception 'x' using errcode = '{code}'; end $$"
                     )
@@ -362,24 +368,30 @@ class TestReadOnly:
             connection.run(refusing)
             return connection
 
+        has_one, gives_back = threading.Event(), threading.Event()
+
+        def works(connection: Connection) -> None:
+            replica(connection)
+            has_one.set()
+            assert gives_back.wait(10)
+
+        other_thread = ThreadPoolExecutor(1).submit(database.run, works)
+        assert has_one.wait(10)
         database.run(becomes_a_replica)
         with pytest.raises(ReadOnly):
             database.ping()
         monkeypatch.setattr(connections, "connector", connector(migrated))
         now[0] += 5.0
+        close = database.close
 
-        def of_another_thread(old: Connection) -> None:
-            close = database.close
+        def closes_and_is_given_one() -> None:
+            close()
+            gives_back.set()
+            other_thread.result(10)
 
-            def closes_and_is_given_one() -> None:
-                close()
-                database._idle.append((old, time.monotonic()))
-
-            with monkeypatch.context() as patch:
-                patch.setattr(database, "close", closes_and_is_given_one)
-                database.run(lambda connection: connection.run("select 1"))
-
-        of_another_thread(replica(connector(migrated)()))
+        with monkeypatch.context() as patch:
+            patch.setattr(database, "close", closes_and_is_given_one)
+            database.run(lambda connection: connection.run("select 1"))
         assert not database.away
         database.ping()
         database.close()
@@ -404,9 +416,11 @@ class TestTLS:
         """The TLS context of the connections that a URL asks for."""
         given: dict[str, Any] = {}
         monkeypatch.setattr(
-            "message_handler.drivers.postgres_connection._connection", lambda **arguments: given.update(arguments)
+            "message_handler.drivers.postgres_connection.Connection", lambda **arguments: given.update(arguments)
         )
-        connector(Settings(database_url=SecretStr(self.URL + query)))()
+        with socket.socket() as unconnected:
+            monkeypatch.setattr(socket, "create_connection", lambda *_: unconnected)
+            connector(Settings(database_url=SecretStr(self.URL + query)))()
         return given["ssl_context"]
 
     @pytest.fixture

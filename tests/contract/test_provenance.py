@@ -19,6 +19,7 @@ from message_handler.archive.postgres_retention import PostgresRetention
 from message_handler.delivery import webhooks
 from message_handler.domain.conversations import ConversationKey
 from message_handler.domain.jobs import Job, Provenance
+from message_handler.drivers.postgres import Database
 from message_handler.operations.export import export
 from message_handler.ports.archive import Archive
 from message_handler.ports.retention import Retention
@@ -197,5 +198,5 @@ class TestWhereItIsShown:
 
 
 @pytest.fixture
-def migrated_retention(postgres_archive: PostgresArchive) -> Retention:
-    return PostgresRetention(postgres_archive._database)
+def migrated_retention(postgres_archive: PostgresArchive, postgres_database: Database) -> Retention:
+    return PostgresRetention(postgres_database)

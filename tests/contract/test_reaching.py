@@ -31,7 +31,7 @@ from message_handler.tiers.redis import RedisTier
 from message_handler.wiring import build
 from tests.certificates import Certificates, certify
 from tests.chaos.proxy import Proxy
-from tests.conftest import _started as started
+from tests.conftest import started
 from tests.servers import start_postgres_15
 
 NAMES = ("Redis", "Postgres")

@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -362,14 +363,23 @@ class TestAway:
         "wrapped", ["{}", "ERR Error running script (call to f_c0ffee): @user_script:7: @user_script: 7: -{}"]
     )
     def test_what_a_server_says_inside_of_a_script_is_read_also_as_old_ones_wrap_it(
-        self, redis_client: redis.Redis, word: str, kind: type[Unavailable], wrapped: str
+        self,
+        redis_client: redis.Redis,
+        monkeypatch: pytest.MonkeyPatch,
+        word: str,
+        kind: type[Unavailable],
+        wrapped: str,
     ) -> None:
-        lines = RedisTier(redis_client, Settings(), breaker=CircuitBreaker("Redis", retry_after=60)).store
-        text = wrapped.format(word)
-        with pytest.raises((Unavailable, redis.ResponseError)) as refused, lines._reaching(writes=True):
-            redis_client.eval("return redis.error_reply(ARGV[1])", 0, text)
+        breaker, execute = CircuitBreaker("Redis", retry_after=60), redis_client.execute_command
+
+        def refuses(*_: Any) -> Any:
+            return execute("EVAL", "return redis.error_reply(ARGV[1])", 0, wrapped.format(word))
+
+        monkeypatch.setattr(redis_client, "execute_command", refuses)
+        with pytest.raises((Unavailable, redis.ResponseError)) as refused:
+            Chat(RedisTier(redis_client, Settings(), breaker=breaker), Clock()).says("a")
         assert type(refused.value) is kind
-        assert lines._breaker.is_open
+        assert breaker.is_open
 
     @pytest.mark.parametrize("client", ["redis_client", "redis_tls_client"])
     def test_an_answer_that_nobody_waits_for_any_more_is_no_other_commands(

@@ -29,7 +29,7 @@ from message_handler.drivers.redis_client import Client
 from message_handler.settings import Settings
 from message_handler.tiers.redis import RedisTier
 from tests.certificates import Certificates
-from tests.conftest import _started
+from tests.conftest import started
 from tests.contract.chat import Chat, Clock, named
 from tests.contract.test_redis import lenient_breaker
 from tests.local.conftest import eventually
@@ -51,7 +51,7 @@ DAY = 24 * 3600.0
 @pytest.fixture
 def fragile(tmp_path: Path) -> Iterator[Cluster]:
     """A cluster of the test's own."""
-    cluster = _started(start_cluster, tmp_path)
+    cluster = started(start_cluster, tmp_path)
     yield cluster
     cluster.stop()
 
@@ -144,7 +144,7 @@ class TestRouting:
             assert chat.words(chat.claimed()) == ["a"]
             assert [lock.key for lock in tier.locks("clinic")] == [chat.key]
             client = tier.store.client
-            assert [node.connection_pool for node in client._nodes.values()] == [client.connection_pool]
+            assert client.pools == [client.connection_pool]
 
     def test_a_mistake_of_ours_in_a_look_at_all_conversations_is_not_an_outage(
         self, redis_cluster_tier: RedisTier
@@ -386,6 +386,6 @@ class TestSettings:
 def serverless(tmp_path_factory: pytest.TempPathFactory, certificates: Certificates) -> Iterator[SecuredRedis]:
     """One node has all slots, with TLS and a password: so ElastiCache Serverless looks."""
     start = partial(start_redis_with_tls, certificates=certificates, cluster=True)
-    server = _started(start, tmp_path_factory.mktemp("serverless"))
+    server = started(start, tmp_path_factory.mktemp("serverless"))
     yield server
     server.stop()

@@ -18,7 +18,7 @@ from message_handler.archive.postgres_retention import PostgresRetention
 from message_handler.domain.conversations import ConversationKey
 from message_handler.domain.errors import InvalidRequest, NotFound, Unavailable
 from message_handler.domain.jobs import Job
-from message_handler.drivers.postgres import execute
+from message_handler.drivers.postgres import Database, execute
 from message_handler.drivers.postgres_connection import connector
 from message_handler.metrics import Meter
 from message_handler.operations import retention
@@ -38,9 +38,9 @@ OLD = "now() - interval '101 days'"
 
 
 @pytest.fixture
-def keeping(postgres_archive: PostgresArchive, sql: Connection) -> PostgresRetention:
+def keeping(postgres_archive: PostgresArchive, postgres_database: Database, sql: Connection) -> PostgresRetention:
     sql.execute_simple(emptied("lines", "ended_jobs", "audit"))
-    return PostgresRetention(postgres_archive._database)
+    return PostgresRetention(postgres_database)
 
 
 @pytest.fixture
@@ -118,9 +118,14 @@ class TestConversations:
         assert left(sql) == ["patient-1", "patient-2", "patient-3", "patient-4"]
 
     def test_what_waits_in_the_postgres_tier_stays(
-        self, postgres_archive: PostgresArchive, keeping: PostgresRetention, settings: Settings, sql: Connection
+        self,
+        postgres_archive: PostgresArchive,
+        postgres_database: Database,
+        keeping: PostgresRetention,
+        settings: Settings,
+        sql: Connection,
     ) -> None:
-        tier = PostgresTier(postgres_archive._database, settings)
+        tier = PostgresTier(postgres_database, settings)
         talk = patient(postgres_archive, 1)
         talk.answer(1, "m0")
         Chat(tier, Clock(), talk.key).says(named("m1"))
@@ -227,7 +232,11 @@ class TestConversations:
         assert keeping.purge_conversations([idle.key], before=time.time() - 86_400) == 0
 
     def test_nor_is_what_is_redriven_meanwhile_deleted_unsent(
-        self, postgres_archive: PostgresArchive, keeping: PostgresRetention, sql: Connection
+        self,
+        postgres_archive: PostgresArchive,
+        postgres_database: Database,
+        keeping: PostgresRetention,
+        sql: Connection,
     ) -> None:
         talks = [patient(postgres_archive, number) for number in (1, 2, 3)]
         for talk, status in zip(talks, ("dead", "dead", "delivered"), strict=True):
@@ -242,7 +251,7 @@ class TestConversations:
         ages(sql, *talks)
         listed = [idle.key for idle in keeping.idle(before=time.time() - 86_400, after="-infinity", most=10)]
         assert len(listed) == 3
-        assert len(PostgresOutbox(postgres_archive._database).redrive("default", now=time.time())) == 2
+        assert len(PostgresOutbox(postgres_database).redrive("default", now=time.time())) == 2
         sql.run("update outbox set status = 'delivered' where webhook_id = 'patient-2'")  # by a fast worker
         assert keeping.purge_conversations(listed, before=time.time() - 86_400) == 1
         assert left(sql) == ["patient-1", "patient-2"]

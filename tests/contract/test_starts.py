@@ -7,7 +7,7 @@ import os
 import random
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -15,11 +15,11 @@ from typing import Any, cast
 
 import pytest
 import snapshot_restore_py
+from pg8000.native import Connection
 from pydantic import SecretStr
 
 from local.stores import Server
 from message_handler import cold_start
-from message_handler.archive.postgres import PostgresArchive
 from message_handler.domain.conversations import ConversationKey
 from message_handler.queue.sqs import SqsQueue
 from message_handler.settings import Settings
@@ -78,34 +78,49 @@ def parts(valkey: Server, migrated: Settings, sqs: str) -> Iterator[IntakeParts]
 def restore(monkeypatch: pytest.MonkeyPatch, parts: IntakeParts) -> Any:
     """What Lambda calls after a restore, of a function whose parts these are."""
     registered: list[Any] = []
-    monkeypatch.setattr(snapshot_restore_py, "_after_restore_registry", registered)
+    monkeypatch.setattr(snapshot_restore_py, "register_after_restore", lambda *call: registered.append(call))
     monkeypatch.setenv("AWS_LAMBDA_INITIALIZATION_TYPE", "snap-start")
     cold_start.prepare(lambda: parts)
 
     def restored() -> None:
-        for function, arguments, named in registered:
-            function(*arguments, **named)
+        for function, *arguments in registered:
+            function(*arguments)
 
     assert registered
     return restored
 
 
-def connections(parts: IntakeParts) -> tuple[Any, ...]:
-    """What the stores and the queue take each connection for, as it is used now."""
-    tier, archive = cast(RedisTier, parts.tiers.tiers[0]), cast(PostgresArchive, parts.archive)
-    redis_id = cast(RedisLines, tier.store).client.client_id()
-    postgres_id = archive._database.run(lambda connection: connection.run("select pg_backend_pid()"))[0][0]
-    cast(SqsQueue, parts.queue).ping()
-    return redis_id, postgres_id, Sqs.callers[-1]
+@pytest.fixture
+def connections(parts: IntakeParts, monkeypatch: pytest.MonkeyPatch) -> Callable[[], tuple[Any, ...]]:
+    """Tells which connection to each store, and to the queue, is used now."""
+    used: list[Connection] = []
+    wait = Connection.handle_messages
+
+    def noted(connection: Connection, context: Any) -> None:
+        used.append(connection)
+        wait(connection, context)
+
+    monkeypatch.setattr(Connection, "handle_messages", noted)
+
+    def found() -> tuple[Any, ...]:
+        tier = cast(RedisTier, parts.tiers.tiers[0])
+        redis_id = cast(RedisLines, tier.store).client.client_id()
+        parts.archive.ping()
+        cast(SqsQueue, parts.queue).ping()
+        return redis_id, used[-1], Sqs.callers[-1]
+
+    return found
 
 
-def test_every_connection_is_made_anew_after_a_restore(parts: IntakeParts, restore: Any) -> None:
-    before = connections(parts)
-    assert connections(parts) == before
+def test_every_connection_is_made_anew_after_a_restore(
+    connections: Callable[[], tuple[Any, ...]], restore: Any
+) -> None:
+    before = connections()
+    assert connections() == before
     restore()
-    after = connections(parts)
+    after = connections()
     assert all(new != old for new, old in zip(after, before, strict=True))
-    assert connections(parts) == after
+    assert connections() == after
 
 
 def test_two_that_are_restored_from_one_snapshot_draw_differently(restore: Any) -> None:

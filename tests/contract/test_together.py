@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
@@ -25,12 +25,12 @@ from message_handler.domain.errors import OtherBot, Unavailable
 from message_handler.domain.jobs import Job, JobStatus
 from message_handler.domain.messages import Request, new_message
 from message_handler.domain.records import AnyRecord, ArchiveRecord, Outcome
-from message_handler.drivers import combiner
 from message_handler.drivers.breaker import CircuitBreaker
 from message_handler.drivers.postgres import Database
 from message_handler.drivers.postgres_connection import connector
 from message_handler.drivers.postgres_errors import StatementRefused
 from message_handler.drivers.redis import connect
+from message_handler.drivers.redis_cluster import ClusterClient
 from message_handler.ports.archive import Committed
 from message_handler.ports.line_store import Save
 from message_handler.ports.tier import Tier
@@ -42,16 +42,16 @@ from message_handler.tiers.redis import RedisTier
 from message_handler.wiring import build
 from tests.contract.chat import BOT, Chat, Clock, named
 from tests.contract.conversation import Conversation
-from tests.contract.test_redis_cluster import chat_on, slot_of
-from tests.servers import Cluster
+from tests.contract.gate import Gate, until
+from tests.contract.test_redis_cluster import chat_on
+from tests.servers import Cluster, port_of
 
 MOST = 10
 
 
-@pytest.fixture(autouse=True)
-def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody gets tired of waiting for the others before the test is done."""
-    monkeypatch.setattr(combiner, "COMPANY_SECONDS", 60)
+@pytest.fixture
+def gate(monkeypatch: pytest.MonkeyPatch) -> Gate:
+    return Gate(monkeypatch)
 
 
 @pytest.fixture
@@ -61,8 +61,9 @@ def threads() -> Iterator[ThreadPoolExecutor]:
 
 
 @pytest.fixture
-def talks(postgres_archive: PostgresArchive) -> list[Conversation]:
-    return [Conversation(postgres_archive, ConversationKey("clinic", f"patient-{number}")) for number in range(MOST)]
+def talks(postgres_archive: PostgresArchive, postgres_database: Database, gate: Gate) -> list[Conversation]:
+    archive = PostgresArchive(postgres_database)
+    return [Conversation(archive, ConversationKey("clinic", f"patient-{number}")) for number in range(MOST)]
 
 
 @pytest.fixture
@@ -79,49 +80,13 @@ def trips(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return made
 
 
-def until(condition: Callable[[], bool]) -> None:
-    for _ in range(2000):
-        if condition():
-            return
-        time.sleep(0.005)
-    pytest.fail("it never came")
-
-
-class Door:
-    """Holds the next round trip up, so that what is asked behind it goes together."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, asks: combiner.Combiner[Any, Any]) -> None:
-        self.asks = asks
-        self._opened, run = threading.Event(), asks._run
-
-        def held(items: list[Any]) -> list[Any]:
-            assert self._opened.wait(30)
-            return run(items)
-
-        monkeypatch.setattr(asks, "_run", held)
-
-    def together[T](self, threads: ThreadPoolExecutor, first: Callable[[], T], *calls: Callable[[], T]) -> list[Any]:
-        """What each call returns, or raises: the first one alone, then all others in one."""
-        asked: list[Future[T]] = [threads.submit(first)]
-        until(lambda: len(self.asks._leading) == 1)
-        for number, call in enumerate(calls, 1):
-            asked.append(threads.submit(call))
-            until(lambda number=number: len(self.asks._waiting) == number)  # type: ignore[misc]
-        self._opened.set()
-        return [each.exception(30) or each.result() for each in asked]
-
-
 class TestPostgres:
     @pytest.fixture
     def jobs(self, talks: list[Conversation]) -> list[Job]:
         return [talk.job(1, "m0") for talk in talks]
 
-    def fences(
-        self, talks: list[Conversation], jobs: list[Job], threads: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
-    ) -> list[Any]:
-        archive: Any = talks[0].archive
-        door = Door(monkeypatch, archive._fences)
-        return door.together(
+    def fences(self, talks: list[Conversation], jobs: list[Job], threads: ThreadPoolExecutor, gate: Gate) -> list[Any]:
+        return gate.together(
             threads, *(lambda talk=talk, job=job: talk.fence(job) for talk, job in zip(talks, jobs, strict=True))
         )
 
@@ -130,15 +95,11 @@ class TestPostgres:
         talks: list[Conversation],
         ends: list[Job],
         threads: ThreadPoolExecutor,
-        monkeypatch: pytest.MonkeyPatch,
+        gate: Gate,
         numbers: Iterable[int] = (1,) * MOST,
     ) -> list[Any]:
-        archive: Any = talks[0].archive
-        door = Door(monkeypatch, archive._commits)
-        pairs = zip(ends, numbers, strict=True)
-        return door.together(
-            threads, *(lambda end=end, fence=fence: archive.commit(end, fence) for end, fence in pairs)
-        )
+        commit, pairs = talks[0].archive.commit, zip(ends, numbers, strict=True)
+        return gate.together(threads, *(lambda end=end, fence=fence: commit(end, fence) for end, fence in pairs))
 
     def test_a_batch_is_fenced_and_committed_in_a_few_round_trips(
         self,
@@ -146,52 +107,52 @@ class TestPostgres:
         jobs: list[Job],
         trips: list[str],
         threads: ThreadPoolExecutor,
-        monkeypatch: pytest.MonkeyPatch,
+        gate: Gate,
     ) -> None:
-        fences = self.fences(talks, jobs, threads, monkeypatch)
+        fences = self.fences(talks, jobs, threads, gate)
         assert [fence.number for fence in fences] == [1] * MOST
         ends = [talk.completed(job, f"to {talk.key}") for talk, job in zip(talks, jobs, strict=True)]
-        assert self.commits(talks, ends, threads, monkeypatch) == [Committed(delivers=False)] * MOST
+        assert self.commits(talks, ends, threads, gate) == [Committed(delivers=False)] * MOST
         assert len(trips) == 4
         for talk in talks:
             assert talk.turns() == [("user", "text of m0"), ("assistant", f"to {talk.key}")]
 
     def test_one_that_may_not_run_keeps_no_other_from_it(
-        self, talks: list[Conversation], jobs: list[Job], threads: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+        self, talks: list[Conversation], jobs: list[Job], threads: ThreadPoolExecutor, gate: Gate
     ) -> None:
         talks[4].answer(7, "m0")
-        fences = self.fences(talks, jobs, threads, monkeypatch)
+        fences = self.fences(talks, jobs, threads, gate)
         assert [fence.number for fence in fences] == [1] * 4 + [None] + [1] * 5
         assert fences[4].settled == {"m0": talks[4].id(7)}
         assert fences[4].ended.status is JobStatus.CANCELLED
 
     def test_each_is_told_of_its_own_turns_alone(
-        self, talks: list[Conversation], threads: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+        self, talks: list[Conversation], threads: ThreadPoolExecutor, gate: Gate
     ) -> None:
         for number, talk in enumerate(talks):
             talk.answer(1, "m0", reply=f"reply {number}")
-        fences = self.fences(talks, [talk.job(2, "m1") for talk in talks], threads, monkeypatch)
+        fences = self.fences(talks, [talk.job(2, "m1") for talk in talks], threads, gate)
         replies = [[turn.content for turn in fence.turns if turn.role == "assistant"] for fence in fences]
         assert replies == [[f"reply {number}"] for number in range(MOST)]
 
     def test_one_whose_message_was_settled_by_another_keeps_no_other_from_its_commit(
-        self, talks: list[Conversation], jobs: list[Job], threads: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+        self, talks: list[Conversation], jobs: list[Job], threads: ThreadPoolExecutor, gate: Gate
     ) -> None:
         """It violates a unique key, and with that the whole transaction."""
         talks[4].answer(9, "other")
         numbers = [talk.number(job) for talk, job in zip(talks, jobs, strict=True)]
         ends = [talk.completed(job) for talk, job in zip(talks, jobs, strict=True)]
         ends[4] = replace(ends[4], messages=(*ends[4].messages, named("other")))
-        committed = self.commits(talks, ends, threads, monkeypatch, numbers)
+        committed = self.commits(talks, ends, threads, gate, numbers)
         assert [bool(each) for each in committed] == [True] * 4 + [False] + [True] * 5
         assert talks[4].settled("m0", "other") == [None, talks[4].id(9)]
         assert all(talk.settled("m0") == [talk.id(1)] for talk in talks if talk is not talks[4])
 
     def test_what_postgres_refuses_of_one_is_raised_for_that_one(
-        self, talks: list[Conversation], jobs: list[Job], threads: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+        self, talks: list[Conversation], jobs: list[Job], threads: ThreadPoolExecutor, gate: Gate
     ) -> None:
         jobs[4] = replace(jobs[4], attempts=2**40)
-        fences = self.fences(talks, jobs, threads, monkeypatch)
+        fences = self.fences(talks, jobs, threads, gate)
         assert [number for number, fence in enumerate(fences) if isinstance(fence, Exception)] == [4]
         assert str(fences[4]) == "Postgres refused a statement (SQLSTATE 22003)"
         assert [fence.number for fence in (*fences[:4], *fences[5:])] == [1] * 9
@@ -208,7 +169,7 @@ class TestPostgres:
         jobs: list[Job],
         migrated: Settings,
         threads: ThreadPoolExecutor,
-        monkeypatch: pytest.MonkeyPatch,
+        gate: Gate,
         trips: list[str],
         step: str,
         made: bool,
@@ -230,10 +191,8 @@ class TestPostgres:
             pairs = list(zip(talks, jobs, strict=True))
             trips.clear()
             if step == "take_fences":
-                door = Door(monkeypatch, archive._fences)
                 calls: list[Callable[[], Any]] = [lambda talk=t, job=j: talk.fence(job) for t, j in pairs]
             else:
-                door = Door(monkeypatch, archive._commits)
                 calls = [lambda talk=t, job=j: archive.commit(talk.completed(job), 1) for t, j in pairs]
             answered: list[int] = []
 
@@ -245,7 +204,7 @@ class TestPostgres:
 
             noting = [lambda number=n, call=call: noted(number, call) for n, call in enumerate(calls)]
             with ThreadPoolExecutor(1) as group:
-                asking = group.submit(door.together, threads, *noting)  # type: ignore[arg-type]
+                asking = group.submit(gate.together, threads, *noting)  # type: ignore[arg-type]
                 until(lambda: len(answered) == MOST - 1)
                 assert 4 not in answered
                 free = third.run("select conversation_id from conversations for update skip locked")
@@ -257,18 +216,23 @@ class TestPostgres:
         assert trips.count(step) == asked
 
     def test_what_no_other_has_to_do_with_is_done_alone(
-        self, talks: list[Conversation], jobs: list[Job], threads: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+        self, talks: list[Conversation], jobs: list[Job], threads: ThreadPoolExecutor, gate: Gate
     ) -> None:
         """A text that can't be sent at all, and with it the whole transaction's."""
         numbers = [talk.number(job) for talk, job in zip(talks, jobs, strict=True)]
         ends = [talk.completed(job) for talk, job in zip(talks, jobs, strict=True)]
         ends[4] = replace(ends[4], reply="half a letter: \ud800")
-        committed = self.commits(talks, ends, threads, monkeypatch, numbers)
+        committed = self.commits(talks, ends, threads, gate, numbers)
         assert [number for number, each in enumerate(committed) if isinstance(each, ValueError)] == [4]
         assert [each for each in committed if each == Committed(delivers=False)] == [Committed(delivers=False)] * 9
 
     def test_who_is_refused_with_the_others_goes_at_the_same_time_as_they(
-        self, talks: list[Conversation], jobs: list[Job], threads: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+        self,
+        talks: list[Conversation],
+        jobs: list[Job],
+        threads: ThreadPoolExecutor,
+        monkeypatch: pytest.MonkeyPatch,
+        gate: Gate,
     ) -> None:
         """Each in its own thread: ten commits of which one is refused take two round trips, one after the other."""
         talks[4].answer(9, "other")
@@ -286,7 +250,7 @@ class TestPostgres:
 
         with monkeypatch.context() as patch:
             patch.setattr(Connection, "handle_messages", meets)
-            committed = self.commits(talks, ends, threads, monkeypatch, numbers)
+            committed = self.commits(talks, ends, threads, gate, numbers)
         done = Committed(delivers=False)
         assert committed == [*[done] * 4, None, *[done] * 5]
         assert len(going) == 1 + 1 + 9
@@ -298,7 +262,7 @@ class TestPostgres:
         talks: list[Conversation],
         jobs: list[Job],
         threads: ThreadPoolExecutor,
-        monkeypatch: pytest.MonkeyPatch,
+        gate: Gate,
         lost: int,
     ) -> None:
         """The group is refused, each goes alone at the same time, and one's connection is lost."""
@@ -306,42 +270,45 @@ class TestPostgres:
         numbers = [talk.number(job) for talk, job in zip(talks, jobs, strict=True)]
         ends = [talk.completed(job) for talk, job in zip(talks, jobs, strict=True)]
         ends[4] = replace(ends[4], messages=(*ends[4].messages, named("other")))
-        archive: Any = talks[0].archive
-        together, alone = archive._commits._run, threading.Barrier(MOST - 1)
+        alone = threading.Barrier(MOST - 1)
 
-        def run(items: list[Any]) -> list[Any]:
+        def meet(items: list[Any]) -> None:
             if len(items) == 1 and items[0]["conversation_id"] != talks[0].key.conversation_id:
                 alone.wait(10)  # all at once, each on its own thread
                 if items[0]["conversation_id"] == talks[lost].key.conversation_id:
                     raise Unavailable("Postgres")
-            return together(items)  # type: ignore[no-any-return]
 
-        monkeypatch.setattr(archive._commits, "_run", run)
-        committed = self.commits(talks, ends, threads, monkeypatch, numbers)
+        gate.meanwhile = meet
+        committed = self.commits(talks, ends, threads, gate, numbers)
         assert [n for n, each in enumerate(committed) if isinstance(each, Unavailable)] == [lost]
         assert committed[4] is None
         assert sum(each == Committed(delivers=False) for each in committed) == 8
 
     def test_a_stale_one_is_refused_and_the_others_commit(
-        self, talks: list[Conversation], jobs: list[Job], threads: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+        self, talks: list[Conversation], jobs: list[Job], threads: ThreadPoolExecutor, gate: Gate
     ) -> None:
         for talk, job in zip(talks, jobs, strict=True):
             talk.number(job)
         talks[4].number(jobs[4])
         ends = [talk.completed(job) for talk, job in zip(talks, jobs, strict=True)]
-        committed = self.commits(talks, ends, threads, monkeypatch)
+        committed = self.commits(talks, ends, threads, gate)
         assert [bool(each) for each in committed] == [True] * 4 + [False] + [True] * 5
 
     def test_jobs_of_one_conversation_go_one_after_the_other(
-        self, talks: list[Conversation], threads: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+        self, talks: list[Conversation], threads: ThreadPoolExecutor, gate: Gate
     ) -> None:
         talk = talks[0]
         jobs = [talk.job(number, f"m{number}") for number in range(1, 5)]
-        fences = self.fences([talk] * 4, jobs, threads, monkeypatch)
+        fences = self.fences([talk] * 4, jobs, threads, gate)
         assert [fence.number for fence in fences] == [1, 2, 3, 4]
 
     def test_a_commit_that_nobody_heard_of_is_one_when_it_is_repeated(
-        self, talks: list[Conversation], jobs: list[Job], threads: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+        self,
+        talks: list[Conversation],
+        jobs: list[Job],
+        threads: ThreadPoolExecutor,
+        monkeypatch: pytest.MonkeyPatch,
+        gate: Gate,
     ) -> None:
         """Whoever went for all is cut off between the commit and its answer."""
         for talk, job in zip(talks, jobs, strict=True):
@@ -355,7 +322,7 @@ class TestPostgres:
 
         with monkeypatch.context() as patch:
             patch.setattr(Connection, "handle_messages", is_cut)
-            committed = self.commits(talks, ends, threads, monkeypatch)
+            committed = self.commits(talks, ends, threads, gate)
         assert all(isinstance(each, Unavailable) for each in committed)
         assert all(talk.settled("m0") == [talk.id(1)] for talk in talks)
         assert all(talks[0].archive.commit(end, 1) for end in ends)
@@ -369,6 +336,7 @@ class TestPostgres:
         migrated: Settings,
         threads: ThreadPoolExecutor,
         monkeypatch: pytest.MonkeyPatch,
+        gate: Gate,
     ) -> None:
         """Postgres is away, and its breaker says so to each: nobody waits for it a second time."""
         ends = [talk.completed(job) for talk, job in zip(talks, jobs, strict=True)]
@@ -383,10 +351,9 @@ class TestPostgres:
 
         with closing(Database(connector(migrated), CircuitBreaker("Postgres", retry_after=60))) as database:
             archive = PostgresArchive(database)
-            door = Door(monkeypatch, archive._commits)
             monkeypatch.setattr(Connection, "handle_messages", is_cut)
             pairs = zip(ends, numbers, strict=True)
-            first, *others = door.together(threads, *(lambda e=e, n=n: archive.commit(e, n) for e, n in pairs))
+            first, *others = gate.together(threads, *(lambda e=e, n=n: archive.commit(e, n) for e, n in pairs))
         assert first == Committed(delivers=False)
         assert all(isinstance(each, Unavailable) for each in others)
         # The first one, then all others: on its connection, and once more because that is an old one.
@@ -399,7 +366,7 @@ class TestPostgres:
         jobs: list[Job],
         migrated: Settings,
         threads: ThreadPoolExecutor,
-        monkeypatch: pytest.MonkeyPatch,
+        gate: Gate,
         step: str,
     ) -> None:
         """Each takes the rows in the same order: while it waits for the first, it has none of the others.
@@ -418,13 +385,11 @@ class TestPostgres:
             spare = Conversation(archive, ConversationKey("clinic", "spare"))
             if step == "fence":
                 calls: list[Callable[[], Any]] = [lambda n=n: talks[n].fence(jobs[n]) for n in backwards]
-                door = Door(monkeypatch, archive._fences)  # type: ignore[attr-defined]
                 ahead: Callable[[], Any] = lambda: spare.fence(spare.job(1, "m0"))  # noqa: E731
             else:
                 calls = [lambda n=n: archive.commit(ends[n], 1) for n in backwards]
-                door = Door(monkeypatch, archive._commits)  # type: ignore[attr-defined]
                 ahead = lambda: archive.commit(spare.completed(spare.job(1, "m0")), 1)  # noqa: E731
-            group = ThreadPoolExecutor(1).submit(door.together, threads, ahead, *calls)
+            group = ThreadPoolExecutor(1).submit(gate.together, threads, ahead, *calls)
             until(lambda: is_blocked(third))
             third.run("begin")
             free = third.run(lock, id=last.key.conversation_id)
@@ -460,7 +425,7 @@ class TestTier:
     """What the workers of a batch do at the same moment, over every store."""
 
     @pytest.fixture
-    def together(self, tier: LineTier, settings: Settings, clock: Clock) -> LineTier:
+    def together(self, tier: LineTier, settings: Settings, clock: Clock, gate: Gate) -> LineTier:
         return LineTier(tier.store, settings, clock, together=True)
 
     @pytest.fixture
@@ -481,20 +446,16 @@ class TestTier:
         monkeypatch.setattr(together.store, "save", counted)
         return sizes
 
-    def at_once(self, chats: list[Chat], call: Callable[[Chat], Any], monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-        tier: Any = chats[0].tier
-        door = Door(monkeypatch, tier._steps)
+    def at_once(self, chats: list[Chat], call: Callable[[Chat], Any], gate: Gate) -> list[Any]:
         with ThreadPoolExecutor(len(chats)) as threads:
-            return door.together(threads, *(lambda chat=chat: call(chat) for chat in chats))
+            return gate.together(threads, *(lambda chat=chat: call(chat) for chat in chats))
 
     def claim(self, chat: Chat) -> Any:
         request = chat.request("Hello.")
         return chat.tier.claim(chat.key, "worker", AcceptAgain(request, chat.job_id(1), chat.job_id(2)))
 
-    def test_each_gets_its_own_answer(
-        self, chats: list[Chat], trips: list[int], monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        claims = self.at_once(chats, self.claim, monkeypatch)
+    def test_each_gets_its_own_answer(self, chats: list[Chat], trips: list[int], gate: Gate) -> None:
+        claims = self.at_once(chats, self.claim, gate)
         assert [claim.job.key for claim in claims] == [chat.key for chat in chats]
         assert trips == [1, MOST - 1]
         chats[4].tier.force_release(chats[4].key)
@@ -505,18 +466,18 @@ class TestTier:
         assert verdicts == ["sealed"] * 4 + ["lost", "again"] + ["sealed"] * 4
 
     def test_steps_on_one_conversation_are_one_save(
-        self, chats: list[Chat], clock: Clock, trips: list[int], monkeypatch: pytest.MonkeyPatch
+        self, chats: list[Chat], clock: Clock, trips: list[int], gate: Gate
     ) -> None:
         first, *_ = chats
         others = [Chat(first.tier, clock, first.key, accepts=number) for number in range(MOST)]
-        accepted = self.at_once(others, lambda chat: chat.says(named(f"m{chat.accepts}")), monkeypatch)
+        accepted = self.at_once(others, lambda chat: chat.says(named(f"m{chat.accepts}")), gate)
         assert trips == [1, 1]
         assert [answer.lock_id for answer in accepted] == ["lock-1"] + [None] * (MOST - 1)
         assert sorted(answer.consolidated_messages for answer in accepted) == list(range(1, MOST + 1))
         assert len(first.words(first.head)) == MOST
 
     def test_one_that_is_refused_changes_nothing_for_the_others(
-        self, chats: list[Chat], clock: Clock, monkeypatch: pytest.MonkeyPatch
+        self, chats: list[Chat], clock: Clock, gate: Gate
     ) -> None:
         first, *_ = chats
         others = [Chat(first.tier, clock, first.key, accepts=number) for number in range(4)]
@@ -524,12 +485,12 @@ class TestTier:
         def says(chat: Chat) -> Any:
             return chat.says(named(f"m{chat.accepts}"), bot="another" if chat.accepts == 2 else BOT)
 
-        answers = self.at_once(others, says, monkeypatch)
+        answers = self.at_once(others, says, gate)
         assert [type(answer) for answer in answers] == [Accepted, Accepted, OtherBot, Accepted]
         assert first.words(first.head) == ["text of m0", "text of m1", "text of m3"]
 
     def test_a_conflict_on_one_costs_the_others_nothing(
-        self, chats: list[Chat], settings: Settings, clock: Clock, trips: list[int], monkeypatch: pytest.MonkeyPatch
+        self, chats: list[Chat], settings: Settings, clock: Clock, trips: list[int], gate: Gate
     ) -> None:
         claims = [self.claim(chat) for chat in chats]
         another = LineTier(cast(LineTier, chats[4].tier).store, settings, clock)
@@ -540,7 +501,7 @@ class TestTier:
             seen = [message.message_id for message in claims[chats.index(chat)].job.messages]
             return chat.tier.seal(chat.key, "worker", seen, next_id=chat.job_id(9), fenced=True).verdict
 
-        assert self.at_once(chats, seals, monkeypatch) == ["sealed"] * 4 + ["again"] + ["sealed"] * 5
+        assert self.at_once(chats, seals, gate) == ["sealed"] * 4 + ["again"] + ["sealed"] * 5
         assert trips == [1, MOST - 1, 1]
 
     @pytest.mark.parametrize("forgotten", [False, True])
@@ -549,7 +510,7 @@ class TestTier:
         redis_client: redis.Redis,
         settings: Settings,
         clock: Clock,
-        monkeypatch: pytest.MonkeyPatch,
+        gate: Gate,
         forgotten: bool,
     ) -> None:
         redis_client.flushall()
@@ -559,7 +520,7 @@ class TestTier:
         redis_client.set(f"mh:{{{broken.shard}}}:state:{broken.platform_id}/{broken.conversation_id}", "no hash")
         if forgotten:
             redis_client.script_flush()
-        claims = self.at_once(chats, self.claim, monkeypatch)
+        claims = self.at_once(chats, self.claim, gate)
         assert [number for number, claim in enumerate(claims) if isinstance(claim, Exception)] == [4]
         assert isinstance(claims[4], redis.ResponseError)
         assert str(claims[4]).startswith("WRONGTYPE")
@@ -568,7 +529,7 @@ class TestTier:
         ]
 
     def test_what_postgres_refuses_of_one_is_no_others_concern(
-        self, postgres_tier: PostgresTier, settings: Settings, clock: Clock, monkeypatch: pytest.MonkeyPatch
+        self, postgres_tier: PostgresTier, settings: Settings, clock: Clock, gate: Gate
     ) -> None:
         tier = cast(Tier, LineTier(postgres_tier.store, settings, clock, together=True))
         chats = [Chat(tier, clock, ConversationKey("clinic", f"patient-{number}")) for number in range(4)]
@@ -576,11 +537,11 @@ class TestTier:
             chat.request(named("m0", "no text of Postgres': \x00" if n == 2 else "Hello."))
             for n, chat in enumerate(chats)
         ]
-        answers = self.at_once(chats, lambda chat: chat.accept(said[chats.index(chat)]), monkeypatch)
+        answers = self.at_once(chats, lambda chat: chat.accept(said[chats.index(chat)]), gate)
         assert [type(answer) for answer in answers] == [Accepted, Accepted, StatementRefused, Accepted]
 
     def test_a_server_that_goes_away_is_away_for_each(
-        self, redis_client: redis.Redis, settings: Settings, clock: Clock, monkeypatch: pytest.MonkeyPatch
+        self, redis_client: redis.Redis, settings: Settings, clock: Clock, monkeypatch: pytest.MonkeyPatch, gate: Gate
     ) -> None:
         def gone(*_: Any, **__: Any) -> None:
             raise redis.ConnectionError("gone")
@@ -588,38 +549,43 @@ class TestTier:
         tier = cast(Tier, RedisTier(redis_client, settings, clock, together=True))
         chats = [Chat(tier, clock, ConversationKey("clinic", f"patient-{number}")) for number in range(MOST)]
         monkeypatch.setattr(redis_client.connection_pool, "get_connection", gone)
-        claims = self.at_once(chats, self.claim, monkeypatch)
+        claims = self.at_once(chats, self.claim, gate)
         assert all(isinstance(claim, Unavailable) for claim in claims)
 
     def test_a_cluster_that_is_not_said_to_be_one_is_a_persons_to_mend(
-        self, cluster: Cluster, clock: Clock, monkeypatch: pytest.MonkeyPatch
+        self, cluster: Cluster, clock: Clock, gate: Gate
     ) -> None:
         """Not a crash of each record in the hour in which several come at once."""
         settings = Settings(redis_url=SecretStr(cluster.url), redis_timeout_ms=10_000)
         tier = RedisTier(connect(settings), settings, together=True)
         chats = [Chat(cast(Tier, tier), clock, ConversationKey("clinic", f"patient-{n}")) for n in range(MOST)]
-        mended, *claims = self.at_once(chats, self.claim, monkeypatch)
+        mended, *claims = self.at_once(chats, self.claim, gate)
         tier.close()
         assert str(mended) == "Redis (it is a cluster: set REDIS_CLUSTER=true) is not available"
         assert {type(claim) for claim in claims} == {Unavailable}
 
     def test_a_node_of_a_cluster_that_is_away_is_no_other_nodes_concern(
-        self, redis_cluster_tier: RedisTier, settings: Settings, clock: Clock, monkeypatch: pytest.MonkeyPatch
+        self,
+        redis_cluster_tier: RedisTier,
+        cluster: Cluster,
+        settings: Settings,
+        clock: Clock,
+        monkeypatch: pytest.MonkeyPatch,
+        gate: Gate,
     ) -> None:
         tier = LineTier(redis_cluster_tier.store, settings, clock, together=True)
         chats = [chat_on(cast(Any, tier), number % 3, clock) for number in range(3)]
         for chat in chats:
             chat.says("a")  # it is known who serves which slots
-        client: Any = cast(Any, redis_cluster_tier.store).client
-        gone = client._serving(slot_of(chats[1].key))
+        client: ClusterClient = cast(Any, redis_cluster_tier.store).client
+        port = port_of(cluster.nodes[1].url)
+        (gone,) = (pool for pool in client.pools if pool.connection_kwargs["port"] == port)
 
         def lost(*_: Any, **__: Any) -> None:
             raise redis.ConnectionError("gone")
 
-        monkeypatch.setattr(gone.connection_pool, "get_connection", lost)
-        claims = self.at_once(
-            [chats[0], *chats], lambda chat: chat.claim(f"worker of {chats.index(chat)}"), monkeypatch
-        )
+        monkeypatch.setattr(gone, "get_connection", lost)
+        claims = self.at_once([chats[0], *chats], lambda chat: chat.claim(f"worker of {chats.index(chat)}"), gate)
         assert [isinstance(claim, Unavailable) for claim in claims[1:]] == [False, True, False]
 
 
@@ -643,13 +609,13 @@ def test_one_whose_conversation_somebody_holds_is_the_only_one_that_runs_without
     valkey: Server,
     redis_client: redis.Redis,
     threads: ThreadPoolExecutor,
-    monkeypatch: pytest.MonkeyPatch,
+    gate: Gate,
 ) -> None:
     """Ten records of a batch, and somebody holds one's row for longer than its worker has the patience to wait."""
     redis_client.flushall()
     changes = {"redis_url": SecretStr(valkey.url), "redis_timeout_ms": 10_000, "database_timeout": 30.0}
     parts = build(migrated.model_copy(update=changes | {"simulated_ai_delay_ms": "0"}), deployed=True)
-    queue, archive = Posted(), cast(Any, parts.archive)
+    queue = Posted()
     intake, worker = (replace(part, queue=cast(Any, queue)) for part in (parts.intake, parts.worker))
     keys = [ConversationKey("default", f"patient-{number}") for number in range(MOST)]
     outcomes: dict[int, Outcome] = {}
@@ -671,8 +637,8 @@ def test_one_whose_conversation_somebody_holds_is_the_only_one_that_runs_without
         other.run("begin")
         other.run("select from conversations where conversation_id = :id for update", id=keys[4].conversation_id)
         with ThreadPoolExecutor(1) as group:
-            door = Door(monkeypatch, archive._fences)
-            asking = group.submit(door.together, threads, *working("m1"))
+            gate.holds = lambda items: "turns" in items[0]  # a fence
+            asking = group.submit(gate.together, threads, *working("m1"))
             until(lambda: len(outcomes) == MOST - 1)
             assert 4 not in outcomes
             while not asking.done():
@@ -694,14 +660,13 @@ def test_one_whose_conversation_somebody_holds_is_the_only_one_that_runs_without
 
 
 @pytest.mark.parametrize("deployed", [True, False])
-def test_only_what_is_deployed_goes_together(migrated: Settings, valkey: Server, deployed: bool) -> None:
+def test_only_what_is_deployed_goes_together(migrated: Settings, valkey: Server, deployed: bool, gate: Gate) -> None:
     """Elsewhere a thread may be interrupted, as by Ctrl-C: then it must not be on its way for others."""
     parts = build(migrated.model_copy(update={"redis_url": SecretStr(valkey.url)}), deployed=deployed)
-    archive: Any = parts.archive
-    tier: Any = parts.tiers.tiers[0]
-    assert (archive._fences._most, archive._commits._most) == ((MOST, MOST) if deployed else (1, 1))
-    assert (tier._steps._most > 1) is deployed
     parts.close()
+    # The archive's fences and commits, and each tier's steps and looks, of which those in memory cost no round trip.
+    together = [size for size in gate.group_sizes if size > 1]
+    assert (len(together), len(gate.group_sizes)) == (6 if deployed else 0, 8)
 
 
 class TestClaimingAgain:

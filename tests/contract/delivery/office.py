@@ -64,7 +64,6 @@ class Office:
             url=base_url,
             meta=json.dumps({"webhook_secrets": [SECRET]} | meta_data),
         )
-        self.deliveries._webhooks.clear()
 
     def talk(self, name: str = "patient-1", platform_id: str = CLINIC) -> Conversation:
         return Conversation(self.archive, ConversationKey(platform_id, name))

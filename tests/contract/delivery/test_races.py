@@ -6,8 +6,10 @@ import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -151,18 +153,28 @@ class TestRaces:
         assert [record for record, _ in office.queue.sent] == [DeliveryRecord(talk.key)]
 
     def test_the_time_of_a_request_begins_with_the_look_up_of_its_address(
-        self, monkeypatch: pytest.MonkeyPatch
+        self, office: Office, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(delivery_module, "TOTAL_SECONDS", 0.0)
-        limit = delivery_module._Limit()
-        monkeypatch.setattr(delivery_module, "TOTAL_SECONDS", 600.0)
-        here, there = socket.socketpair()
-        with here, there:
-            limit.start(here)
-            assert limit._timer
-            limit._timer.join(10)
-            limit.end()
-        assert limit.exceeded
+        receiver, talk, now = office.platform(), office.talk(), [0.0]
+        talk.answer(1, "m0")
+        monkeypatch.setattr(delivery_module, "time", SimpleNamespace(monotonic=lambda: now[0]))
+        look_up = socket.getaddrinfo
+
+        def slowly(*address: Any, **options: Any) -> Any:
+            now[0] += TOTAL_SECONDS
+            return look_up(*address, **options)
+
+        monkeypatch.setattr(socket, "getaddrinfo", slowly)
+
+        def answer(_told: Told, handler: BaseHTTPRequestHandler) -> Answer:
+            with suppress(TimeoutError):
+                handler.connection.settimeout(1)
+                handler.rfile.read(1)  # until the caller has given up
+            return 200, {}
+
+        receiver.answer = answer
+        office.works(talk.key)
+        assert office.rows()[0][1:] == ("pending", 1, "no_answer")
 
     def test_deadlines_nest(self) -> None:
         assert LOOK_UP_SECONDS + CONNECT_SECONDS < TOTAL_SECONDS < TRY_SECONDS < LEASE_SECONDS

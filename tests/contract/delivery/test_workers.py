@@ -40,12 +40,20 @@ class TestParts:
     def test_each_queue_has_its_own_url(self, migrated: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
         jobs, deliveries = "https://sqs.example/jobs", "https://sqs.example/deliveries"
+        made: dict[object, tuple[Any, str]] = {}
+
+        class Noted(SqsQueue):
+            def __init__(self, client: Any, url: str, dead_letter_url: str | None = None) -> None:
+                super().__init__(client, url, dead_letter_url)
+                made[self] = client, url
+
+        monkeypatch.setattr("message_handler.wiring.SqsQueue", Noted)
         for url, expected in ((deliveries, deliveries), (None, jobs)):
             parts = build(migrated.model_copy(update={"job_queue_url": jobs, "delivery_queue_url": url}))
             assert parts.deliveries
             queues = cast(SqsQueue, parts.queue), cast(SqsQueue, parts.deliveries.queue)
-            assert tuple(queue._url for queue in queues) == (jobs, expected)
-            limits = queues[1]._client.meta.config
+            assert [made[queue][1] for queue in queues] == [jobs, expected]
+            limits = made[queues[1]][0].meta.config
             if url:  # a commit waits no longer for a record that only wakes
                 assert limits.connect_timeout + limits.read_timeout <= 3
                 assert limits.retries["total_max_attempts"] == 1

@@ -13,12 +13,13 @@ from pg8000.native import Connection
 from message_handler.archive.memory import MemoryArchive
 from message_handler.archive.postgres import PostgresArchive
 from message_handler.domain.conversations import ConversationKey
+from message_handler.drivers.postgres import Database
 from message_handler.settings import Settings
 from message_handler.tiers.memory import MemoryTier
 from message_handler.tiers.postgres import PostgresTier
 from message_handler.tiers.redis import RedisTier
 from tests.contract.chat import Clock
-from tests.contract.conftest import age_keys, goes_by
+from tests.contract.conftest import age_keys
 from tests.contract.world import SettlingTier, World
 from tests.servers import emptied
 
@@ -49,7 +50,7 @@ def new_world(request: pytest.FixtureRequest, settings: Settings) -> Callable[[]
         return in_memory
     client: redis.Redis = request.getfixturevalue("redis_client")
     archive: PostgresArchive = request.getfixturevalue("postgres_archive")
-    postgres_tier: PostgresTier = request.getfixturevalue("postgres_tier")
+    database: Database = request.getfixturevalue("postgres_database")
     sql: Connection = request.getfixturevalue("sql")
     numbers = count()
 
@@ -58,9 +59,8 @@ def new_world(request: pytest.FixtureRequest, settings: Settings) -> Callable[[]
         sql.execute_simple(emptied("line_states", "ended_jobs"))
         clock = Clock(followers=[lambda seconds: age_keys(client, seconds)])
         own = MemoryTier(settings, clock, unclaimed_seconds=settings.heartbeat_stale)
-        goes_by(postgres_tier, clock)
         tier, key = RedisTier(client, settings, clock), ConversationKey("default", f"patient-{next(numbers)}")
         lose = lambda _: client.flushall()  # noqa: E731
-        return World(tier, archive, lose, clock, settings, key, others=(postgres_tier, own))
+        return World(tier, archive, lose, clock, settings, key, others=(PostgresTier(database, settings, clock), own))
 
     return on_servers

@@ -11,12 +11,13 @@ from message_handler.archive.postgres import PostgresArchive
 from message_handler.domain.conversations import ConversationKey
 from message_handler.domain.errors import Conflict, Unavailable
 from message_handler.domain.jobs import JobStatus
+from message_handler.drivers.postgres import Database
 from message_handler.http.conversation import conversation_view
 from message_handler.settings import Settings
 from message_handler.tiers.postgres import PostgresTier
 from message_handler.tiers.redis import RedisTier
 from tests.contract.chat import Clock
-from tests.contract.conftest import age_keys, goes_by
+from tests.contract.conftest import age_keys
 from tests.contract.stories import (
     dies,
     is_away,
@@ -176,13 +177,14 @@ class TestDrain:
     def world(self, request: pytest.FixtureRequest, settings: Settings) -> World:
         client: redis.Redis = request.getfixturevalue("redis_client")
         archive: PostgresArchive = request.getfixturevalue("postgres_archive")
-        postgres_tier: PostgresTier = request.getfixturevalue("postgres_tier")
+        database: Database = request.getfixturevalue("postgres_database")
+        request.getfixturevalue("postgres_tier")  # emptied
         client.flushall()
         clock = Clock(followers=[lambda seconds: age_keys(client, seconds)])
-        goes_by(postgres_tier, clock)
         tier = RedisTier(client, settings, clock)
         key = ConversationKey("default", "patient")
-        return World(tier, archive, lambda _: None, clock, settings, key, others=(postgres_tier,))
+        others = (PostgresTier(database, settings, clock),)
+        return World(tier, archive, lambda _: None, clock, settings, key, others=others)
 
     def test_8_the_first_reply_answers_both_in_order(self, world: World) -> None:
         world.redis(away=True)

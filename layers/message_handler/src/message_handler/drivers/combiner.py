@@ -66,6 +66,11 @@ class Combiner[Item, Answer]:
         self._leading: set[_Asked] = set()
         self._crowded = False
 
+    @property
+    def waiting(self) -> int:
+        """How many items wait for the next round trip."""
+        return len(self._waiting)
+
     def ask(self, item: Item, key: Hashable = None) -> Answer:
         """The answer to `item`. Raises what `run` raised, or the error that it returned for this item."""
         mine = _Asked(item, key)
@@ -139,8 +144,8 @@ class Combiner[Item, Answer]:
         Without the mutex, which the coming threads need. A count that is read too early only costs one more turn.
         """
         came = -1
-        while self._crowded and came < len(self._waiting) < self._most - 1:
-            came = len(self._waiting)
+        while self._crowded and came < self.waiting < self._most - 1:
+            came = self.waiting
             time.sleep(YIELD_SECONDS)
         self._crowded = self._crowded and came != 0
 

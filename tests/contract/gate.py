@@ -1,0 +1,74 @@
+"""Lets the calls of several threads meet in one round trip to their store, as the workers of a batch do."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from message_handler.drivers import combiner
+from message_handler.drivers.combiner import MOST, Combiner
+
+
+def until(condition: Callable[[], bool]) -> None:
+    for _ in range(2000):
+        if condition():
+            return
+        time.sleep(0.005)
+    pytest.fail("it never came")
+
+
+class Gate:
+    """Holds a round trip up, so that all that is asked meanwhile goes together in the next one.
+
+    Archives and tiers that are made after it send their round trips through it.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        #: How many items each of their combiners lets go together.
+        self.group_sizes: list[int] = []
+        #: Which round trips are held up while the gate is shut.
+        self.holds: Callable[[list[Any]], bool] = lambda items: True
+        #: Is called with the items of each round trip before it is made.
+        self.meanwhile: Callable[[list[Any]], None] = lambda items: None
+        self._held: Combiner[Any, Any] | None = None
+        self._opened = threading.Event()
+        self._opened.set()
+        gate = self
+
+        class Gated[Item, Answer](Combiner[Item, Answer]):
+            def __init__(self, run: Callable[[list[Item]], list[Any]], most: int = MOST) -> None:
+                super().__init__(lambda items: gate.passed(self, run, items), most)
+                gate.group_sizes.append(most)
+
+        for module in ("archive.postgres", "tiers.line_tier"):
+            monkeypatch.setattr(f"message_handler.{module}.Combiner", Gated)
+        # No thread gets tired of waiting for the others before the test is done.
+        monkeypatch.setattr(combiner, "COMPANY_SECONDS", 60)
+
+    def passed(
+        self, combined: Combiner[Any, Any], run: Callable[[list[Any]], list[Any]], items: list[Any]
+    ) -> list[Any]:
+        if not self._opened.is_set() and self.holds(items):
+            self._held = combined
+            assert self._opened.wait(30)
+        self.meanwhile(items)
+        return run(items)
+
+    def together[T](self, threads: ThreadPoolExecutor, first: Callable[[], T], *calls: Callable[[], T]) -> list[Any]:
+        """What each call returns, or raises: the first one goes alone, then all others together."""
+        self._held = None
+        self._opened.clear()
+        try:
+            asked: list[Future[T]] = [threads.submit(first)]
+            until(lambda: self._held is not None)
+            for number, call in enumerate(calls, 1):
+                asked.append(threads.submit(call))
+                until(lambda number=number: self._held is not None and self._held.waiting == number)  # type: ignore[misc]
+        finally:
+            self._opened.set()
+        return [each.exception(30) or each.result() for each in asked]
