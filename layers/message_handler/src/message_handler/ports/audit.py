@@ -1,4 +1,4 @@
-"""The port of the audit, which keeps what was done in each tenant, and by whom (invariant 14)."""
+"""The port of the audit, which keeps what was done in each tenant, and by whom."""
 
 from __future__ import annotations
 
