@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.guards.guard import Guard, Removal, function, statement
 
 DELIVERY = "delivery/deliveries.py"
+POSTING = "delivery/posting.py"
 WEBHOOKS = "delivery/webhooks.py"
 CLAIM = statement("claim_delivery")
 
@@ -82,7 +83,7 @@ GUARDS = (
         "what one delivery's content is refused for is not the platform's failure",
         "deliveries",
         "contract/delivery/test_failures.py::TestFailures::test_one_delivery_that_is_refused_holds_up_its_own_conversation_alone",
-        (Removal(DELIVERY, "platform=False, final=status == 410", "final=status == 410"),),
+        (Removal(POSTING, "platform=False, final=status == 410", "final=status == 410"),),
     ),
     Guard(
         "a delivery that asks whether its platform is back does so every five minutes",
@@ -138,7 +139,7 @@ GUARDS = (
         "who sees that a platform is back wakes what waits",
         "deliveries",
         f"{POISON}::test_who_sees_that_a_platform_is_back_wakes_what_waits",
-        (Removal(DELIVERY, "            if delivery.failures:\n", "            if False:\n"),),
+        (Removal(DELIVERY, "        if delivery.failures:\n", "        if False:\n"),),
     ),
     Guard(
         "a platform has so many deliveries on their way at most",
@@ -165,7 +166,7 @@ GUARDS = (
         "the time of a request begins with the look-up of its address",
         "invariant 9",
         "contract/delivery/test_races.py::TestRaces::test_the_time_of_a_request_begins_with_the_look_up_of_its_address",
-        (Removal(DELIVERY, "max(0.0, self._end - time.monotonic())", "TOTAL_SECONDS"),),
+        (Removal(POSTING, "max(0.0, self._end - time.monotonic())", "TOTAL_SECONDS"),),
     ),
     Guard(
         "that there is no webhook is asked each time",
@@ -238,19 +239,19 @@ GUARDS = (
         "the whole answer has a limit",
         "invariant 9",
         "contract/delivery/test_failures.py::TestFailures::test_an_answer_byte_by_byte_gets_no_more_time[False]",
-        (Removal(DELIVERY, "                if limit.exceeded:\n", "                if False:\n"),),
+        (Removal(POSTING, "            if limit.exceeded:\n", "            if False:\n"),),
     ),
     Guard(
         "also where TLS took the descriptor from its socket",
         "invariant 9",
         "contract/delivery/test_failures.py::TestFailures::test_an_answer_byte_by_byte_gets_no_more_time[True]",
-        (Removal(DELIVERY, "self._connection = connection.dup()", "self._connection = connection"),),
+        (Removal(POSTING, "self._connection = connection.dup()", "self._connection = connection"),),
     ),
     Guard(
         "a Retry-After is honoured for an hour at most",
         "deliveries",
         "contract/delivery/test_failures.py::TestFailures::test_but_not_for_longer_than_an_hour",
-        (Removal(DELIVERY, "min(seconds, MAX_RETRY_AFTER_SECONDS)", "min(seconds, 1e9)"),),
+        (Removal(POSTING, "min(seconds, MAX_RETRY_AFTER_SECONDS)", "min(seconds, 1e9)"),),
     ),
     Guard(
         "a try that can't end in time is not begun",

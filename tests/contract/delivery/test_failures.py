@@ -13,7 +13,7 @@ from ssl import create_default_context
 
 import pytest
 
-from message_handler.delivery import deliveries as delivery_module
+from message_handler.delivery import posting as posting_module
 from message_handler.delivery.deliveries import (
     BACKOFF,
     MOST_WOKEN,
@@ -189,7 +189,7 @@ class TestFailures:
     def test_an_answer_that_comes_too_late_is_a_failure_and_it_is_told_again_under_the_same_id(
         self, office: Office, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(delivery_module, "TOTAL_SECONDS", 0.2)
+        monkeypatch.setattr(posting_module, "TOTAL_SECONDS", 0.2)
         receiver = office.platform()
         talk = office.talk()
         talk.answer(1, "m0")
@@ -215,7 +215,7 @@ class TestFailures:
         self, office: Office, certificates: Certificates, monkeypatch: pytest.MonkeyPatch, tls: bool
     ) -> None:
         """Each byte comes in time; the whole never would."""
-        monkeypatch.setattr(delivery_module, "TOTAL_SECONDS", 0.5)
+        monkeypatch.setattr(posting_module, "TOTAL_SECONDS", 0.5)
         monkeypatch.setattr(egress_module, "_tls", lambda: create_default_context(cafile=certificates.authority))
         receiver = Receiver(certificates=certificates if tls else None)
         office.receivers.append(receiver)

@@ -14,13 +14,9 @@ from typing import Any, cast
 
 import pytest
 
-from message_handler.delivery import deliveries as delivery_module
-from message_handler.delivery.deliveries import (
-    CONNECT_SECONDS,
-    LEASE_SECONDS,
-    TOTAL_SECONDS,
-    TRY_SECONDS,
-)
+from message_handler.delivery import posting as posting_module
+from message_handler.delivery.deliveries import LEASE_SECONDS, TRY_SECONDS
+from message_handler.delivery.posting import CONNECT_SECONDS, TOTAL_SECONDS
 from message_handler.domain.errors import Unavailable
 from message_handler.domain.records import DeliveryRecord
 from message_handler.drivers.egress import LOOK_UP_SECONDS
@@ -157,7 +153,7 @@ class TestRaces:
     ) -> None:
         receiver, talk, now = office.platform(), office.talk(), [0.0]
         talk.answer(1, "m0")
-        monkeypatch.setattr(delivery_module, "time", SimpleNamespace(monotonic=lambda: now[0]))
+        monkeypatch.setattr(posting_module, "time", SimpleNamespace(monotonic=lambda: now[0]))
         look_up = socket.getaddrinfo
 
         def slowly(*address: Any, **options: Any) -> Any:

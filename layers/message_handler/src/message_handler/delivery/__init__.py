@@ -1,1 +1,1 @@
-"""How platforms are told what became of a job."""
+"""How a job's end is delivered to its platform."""

@@ -1,4 +1,4 @@
-"""What a platform is told, and how it knows who told it: Standard Webhooks (https://www.standardwebhooks.com)."""
+"""A webhook's body and its signature, by Standard Webhooks (https://www.standardwebhooks.com)."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from message_handler.domain.jobs import Job
 
 
 class Unsigned(Exception):
-    """There is no key that could sign."""
+    """The webhook can't be signed: it has no key, or no valid one."""
 
 
 def event(job: Job, message_ids: Sequence[str]) -> bytes:
-    """What the platform is told of a job's end. Every try of one delivery says the same, byte for byte."""
+    """The body that tells a platform of a job's end. It is the same in every try of a delivery, byte for byte."""
     data = shown(job, "webhook") | {
         "conversation_id": job.key.conversation_id,
         "message_ids": list(message_ids),
@@ -46,9 +46,9 @@ def signing_key(secret: str) -> bytes:
 
 
 def signed(keys: Sequence[bytes], webhook_id: str, timestamp: int, body: bytes) -> dict[str, str]:
-    """The headers by which a receiver knows who sends: one signature a key, so that keys can be replaced.
+    """The headers that prove the sender to a receiver: one signature for each key, so that keys can be replaced.
 
-    Raises Unsigned without one.
+    Raises Unsigned without a key.
     """
     if not keys:
         raise Unsigned
