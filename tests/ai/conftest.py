@@ -1,4 +1,4 @@
-"""Providers on this machine, and what was logged about them."""
+"""AI providers on this machine, and the log of their calls."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MOCK_AI = Path(__file__).parents[2] / ".venv-mock-ai" / "bin" / "python"
 
 @pytest.fixture(autouse=True)
 def output(capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> Iterator[Output]:
-    """What the test prints and logs; no words, token or address of anybody may be in it when the test has ended."""
+    """The test's output and log. At its end they may not contain a patient's words, a token or an address."""
     caplog.set_level(logging.DEBUG, "message_handler")
     output = Output(capsys, caplog)
     output.private |= {TOKEN, "/v1/chat"}
@@ -43,7 +43,7 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture(scope="session")
 def mock_ai(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of a chat completions server that others wrote."""
+    """The URL of another project's chat completions server."""
     if not MOCK_AI.exists():
         reason = "mock-ai-api is not installed: make .venv-mock-ai/synced"
         if os.environ.get("CI") == "true":
@@ -69,7 +69,7 @@ def mock_ai(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def prompt(*contents: str, context: tuple[Turn, ...] = (), timeout: float = 10, **more: object) -> Prompt:
-    """Every text that somebody says in these tests has the canary in it."""
+    """A prompt. Each of its texts contains the canary."""
     messages = tuple(Message(f"m{number}", f"{CANARY} {content}") for number, content in enumerate(contents or ("Hi",)))
     given = {"request_id": "job:1", "correlation_id": "corr-1", **more}
     return Prompt("Nurse Lan", context, messages, timeout, **given)  # type: ignore[arg-type]

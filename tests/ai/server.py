@@ -1,4 +1,4 @@
-"""A provider of streamed chat completions on this machine that does as it is told, also what none should."""
+"""A provider of streamed chat completions on this machine. It follows scripts, also those that break the protocol."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-#: Far more than any test needs: a test that fails ends nevertheless.
+#: Far longer than any test needs, so that a failing test ends too.
 PATIENCE_SECONDS = 20.0
 
 type Script = Callable[[Exchange], None]
@@ -19,7 +19,7 @@ type Script = Callable[[Exchange], None]
 
 @dataclass
 class Call:
-    """One request as it came. `closed`: the client has ended its connection, or never will."""
+    """One request. `closed` is set when the client has ended the connection, or can't any more."""
 
     path: str
     headers: dict[str, str]
@@ -32,7 +32,7 @@ class Call:
 
 
 class Exchange:
-    """One answer in the making."""
+    """One answer, while it is sent."""
 
     def __init__(self, handler: BaseHTTPRequestHandler, call: Call) -> None:
         self.call = call
@@ -62,19 +62,19 @@ class Exchange:
         self.event({"choices": [{"index": 0, "delta": {"content": content}, "finish_reason": finish}]})
 
     def end(self) -> None:
-        """The proper end of the body."""
+        """End the body properly."""
         if self._chunked:
             self._handler.wfile.write(b"0\r\n\r\n")
 
     def stall(self) -> None:
-        """Say nothing until the client ends the connection."""
+        """Send nothing until the client ends the connection."""
         ready, _, _ = select.select([self._handler.connection], [], [], PATIENCE_SECONDS)
         if ready and self._handler.connection.recv(1) == b"":
             self.call.closed.set()
 
 
 def says(*texts: str, finish: str = "stop", usage: tuple[int, int] | None = (7, 5)) -> Script:
-    """A whole answer in so many chunks."""
+    """A whole answer, with a chunk for each text."""
 
     def script(exchange: Exchange) -> None:
         exchange.start()
@@ -90,7 +90,7 @@ def says(*texts: str, finish: str = "stop", usage: tuple[int, int] | None = (7, 
 
 
 def fails(status: int, **headers: str) -> Script:
-    """An error; its body repeats the request, as some providers' do."""
+    """An error. Its body repeats the request, as some providers' bodies do."""
 
     def script(exchange: Exchange) -> None:
         exchange.start(status, "application/json", **headers)
@@ -101,7 +101,7 @@ def fails(status: int, **headers: str) -> Script:
 
 
 class Server(ThreadingHTTPServer):
-    """Plays its scripts one a request, the last one for all that come after."""
+    """Plays one script for each request, and the last one for all later requests."""
 
     daemon_threads = True
 
@@ -125,7 +125,7 @@ class Server(ThreadingHTTPServer):
         self.server_close()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that has gone is what many tests are about."""
+        """Print nothing: in many tests the client ends the connection."""
 
 
 class _Handler(BaseHTTPRequestHandler):

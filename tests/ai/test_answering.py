@@ -1,4 +1,4 @@
-"""One deadline, one budget of tries, and a call that ends as soon as nobody waits for it."""
+"""All tries share one deadline and one budget, and a call ends as soon as its worker no longer waits."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SETTINGS = Settings(egress_allow_loopback=True, simulated_ai_delay_ms="0")
 
 
 class Stopped(BaseException):
-    """What the watch raises; nothing on its way may take it for an error of its own."""
+    """Raised by the watch. No code on the way may treat it as its own error."""
 
 
 @pytest.fixture(autouse=True)
@@ -61,7 +61,7 @@ def complete(
 
 
 def stalls(exchange: Exchange) -> None:
-    """Nothing comes, not even a status."""
+    """Send nothing, not even a status."""
     exchange.stall()
 
 
@@ -174,7 +174,7 @@ def test_a_pause_is_watched_too(server: Server) -> None:
     assert seen[1] - seen[0] >= 6  # 12, if nothing else has the processor
 
 
-def test_a_pause_ends_when_nobody_waits_for_the_answer(server: Server, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_pause_ends_when_the_worker_no_longer_waits(server: Server, caplog: pytest.LogCaptureFixture) -> None:
     server.scripts = [fails(429, Retry_After="30"), says("Late.")]
 
     def watch(_text: str) -> None:
@@ -329,7 +329,7 @@ def test_whatever_breaks_in_a_provider_its_fallback_answers(
 @pytest.mark.parametrize(
     "error", [Stopped(), ValueError("x"), ProviderFailure("ai_unreachable", again=True), Unavailable("x")]
 )
-def test_what_the_watch_raises_is_nobodys_failure(server: Server, other: Server, error: BaseException) -> None:
+def test_what_the_watch_raises_is_no_providers_failure(server: Server, other: Server, error: BaseException) -> None:
     told: list[str] = []
 
     def watch(text: str) -> None:

@@ -1,4 +1,4 @@
-"""One try at a model of Bedrock: botocore against a server that sends what Bedrock sends, byte for byte."""
+"""One try with a model of Bedrock: botocore against a server that sends the same bytes as Bedrock."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ KIND = "application/vnd.amazon.eventstream"
 
 @pytest.fixture(autouse=True)
 def aws(monkeypatch: pytest.MonkeyPatch, server: Server) -> Iterator[None]:
-    """Bedrock is this machine's server."""
+    """Let botocore use this machine's server as Bedrock."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
@@ -276,7 +276,7 @@ def test_a_request_that_can_not_be_made_is_refused_without_its_words(server: Ser
 
 
 def test_without_credentials_nothing_is_sent(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    session.cache_clear()  # it remembers credentials
+    session.cache_clear()  # it keeps credentials
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
@@ -288,7 +288,7 @@ def test_without_credentials_nothing_is_sent(server: Server, monkeypatch: pytest
     assert server.calls == []
 
 
-def test_nobody_there_is_worth_another_try(server: Server) -> None:
+def test_a_provider_that_does_not_answer_is_worth_another_try(server: Server) -> None:
     server.stop()
     failed = failure(server, Exchange.stall)
     assert (failed.code, failed.again) == ("ai_unreachable", True)

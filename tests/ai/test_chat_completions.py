@@ -1,4 +1,4 @@
-"""One try at a provider of chat completions: what it is sent, and what of its answers is an answer."""
+"""One try with a provider of chat completions: what is sent to it, and which of its responses are answers."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ def test_a_token_of_another_tenant_is_not_sent(server: Server, vault: Any) -> No
 
 
 class TestRotation:
-    """A token that was rotated while this process still has the old one."""
+    """A token was rotated, and this process still has the old one."""
 
     ROTATED = "r0t4t3d-t0k3n"
 
@@ -232,7 +232,7 @@ def test_an_address_that_is_not_allowed_is_not_asked(server: Server) -> None:
     assert server.calls == []
 
 
-def test_nobody_there_is_worth_another_try(server: Server) -> None:
+def test_a_provider_that_does_not_answer_is_worth_another_try(server: Server) -> None:
     url = server.url
     server.stop()
     with pytest.raises(ProviderFailure) as failed:
@@ -443,7 +443,7 @@ def test_another_kind_of_content_is_no_answer(server: Server, kind: str) -> None
     assert (failed.code, failed.again) == ("ai_protocol", False)
 
 
-def test_an_encoding_that_nobody_asked_for_is_no_answer(server: Server) -> None:
+def test_an_encoding_that_was_not_asked_for_is_no_answer(server: Server) -> None:
     def script(exchange: Exchange) -> None:
         exchange.start(Content_Encoding="gzip")
         exchange.end()
@@ -528,7 +528,7 @@ def test_when_to_come_back_is_read_as_seconds_or_a_date(
         assert low <= after <= high
 
 
-# A server that others wrote.
+# Another project's server.
 
 
 def test_a_server_that_others_wrote_is_understood(mock_ai: str) -> None:

@@ -1,4 +1,4 @@
-"""Server-sent events in any pieces."""
+"""Server-sent events are read whole, in whatever pieces they come."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from message_handler.ai.events import _LINE_END, Events
 from message_handler.ai.failures import ProviderFailure
 
 ENDS = st.sampled_from((b"\n", b"\r\n", b"\r"))
-#: No line ends of any kind that a data line could have.
+#: Lines without the characters that end a line of an event.
 LINES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\n"), max_size=20)
 
 

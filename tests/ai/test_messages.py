@@ -1,4 +1,4 @@
-"""Who said what is said by roles, and no text changes them."""
+"""Roles say who said what, and no text changes the roles."""
 
 from __future__ import annotations
 

@@ -120,7 +120,7 @@ print(*sys.modules)
         assert not modules & {"boto3", "botocore"}
 
 
-# One more provider, as CONTRIBUTING.md describes it.
+# One more provider, added as CONTRIBUTING.md says.
 
 
 class Parrot(Provider):

@@ -1,7 +1,7 @@
-"""The console in a real browser, over the real service: `python -m local`, driven by headless Chromium.
+"""The console in headless Chromium, over the real service of `python -m local`.
 
-Whatever a test is about, no page of it may have run a script that isn't the console's, shown a dialog of the browser's,
-or broken its Content-Security-Policy; and no word of a patient's may be where it outlives the tab.
+In each test, no page may run another script than the console's, show a dialog of the browser, or break its
+Content-Security-Policy. No word of a patient may be stored where it outlives the tab.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from local.stack import LocalStack
 from local.tokens import Issuer
 
 ROOT = Path(__file__).parents[2]
-#: In each message that a test types; nowhere else may it be found.
+#: A word in each message that a test types. No other place may have it.
 CANARY = "c4n4ry"
-#: A loaded machine with two cores takes its time.
+#: Long enough for a loaded machine with two cores.
 PATIENCE_MS = 30_000
-#: As `make run` has it; but what the service waits for before it looks again comes within seconds.
+#: As in `make run`, but the service repeats its checks within seconds.
 SETTINGS = {
     "EGRESS_ALLOW_LOOPBACK": "true",
     "ALLOW_LITERAL_SECRETS": "true",
@@ -45,7 +45,7 @@ expect.set_options(timeout=PATIENCE_MS)
 
 
 class Host:
-    """The service on this machine, with its console."""
+    """The service on this machine with its console."""
 
     def __init__(self, stack: LocalStack) -> None:
         self._stack = stack
@@ -61,7 +61,7 @@ class Host:
             return session.request(method, f"{self.url}/{path}", timeout=30, **arguments)
 
     def change(self, statement: str, **values: Any) -> int:
-        """Do to the database what only time would; how many rows that were."""
+        """Change the database as time would. Returns the number of changed rows."""
         url = urlsplit(str(self._stack.database_url))
         login = {"user": url.username, "password": url.password, "database": url.path.strip("/")}
         with pg8000.native.Connection(host=url.hostname, port=url.port, **login) as connection:
@@ -69,8 +69,8 @@ class Host:
             return int(connection.row_count)
 
 
-#: What these tests share: started for the first that wants it, and ended behind the last of them. (A scope of pytest's
-#: would last until the end of all tests, and a browser's event loop keeps others from theirs.)
+#: Shared by these tests: started for the first test that needs it, and ended after the last one. (A session fixture
+#: would last until the end of all tests, and a browser's event loop prevents other event loops.)
 _shared: dict[str, Any] = {}
 _ends = ExitStack()
 
@@ -101,7 +101,7 @@ def running(issuer: Issuer | None = None) -> Iterator[Host]:
 
 @pytest.fixture
 def host() -> Host:
-    """The service, open to everybody."""
+    """The service without tokens."""
     return shared("host", running)
 
 
@@ -112,7 +112,7 @@ def issuer(tmp_path_factory: pytest.TempPathFactory) -> Issuer:
 
 @pytest.fixture
 def guarded_host(issuer: Issuer) -> Host:
-    """The service that wants tokens of the issuer's."""
+    """The service that needs tokens of this issuer."""
     return shared("guarded host", lambda: running(issuer))
 
 
@@ -135,14 +135,14 @@ def browser() -> Browser:
 @contextmanager
 def launched(program: str) -> Iterator[Browser]:
     with sync_playwright() as playwright:
-        # What a test answers itself has no address: as the internet's it would be cut off from this machine.
+        # A page that a test serves itself has no address. As an internet page it could not reach this machine.
         without = ["--disable-features=LocalNetworkAccessChecks"]
         browser = playwright.chromium.launch(executable_path=program, args=without)
         yield browser
         browser.close()
 
 
-#: Kept in the page: what its Content-Security-Policy refused.
+#: A script that keeps, in the page, what its Content-Security-Policy refused.
 _WATCH = """
 window.refused = [];
 addEventListener("securitypolicyviolation", (event) => refused.push(`${event.violatedDirective} ${event.blockedURI}`));
@@ -150,7 +150,7 @@ addEventListener("securitypolicyviolation", (event) => refused.push(`${event.vio
 
 
 class Opened:
-    """A tab, and what went wrong in it."""
+    """A tab, and the errors in it."""
 
     def __init__(self, page: Page) -> None:
         self.page = page
@@ -162,7 +162,7 @@ class Opened:
         page.on("console", self._told)
 
     def _told(self, message: Any) -> None:
-        # What the API refuses, and a store that is away, the browser reports by itself.
+        # The browser reports each answer with an error status by itself.
         if message.type == "error" and not message.text.startswith("Failed to load resource"):
             self.wrong.append(f"console: {message.text}")
 
@@ -173,7 +173,7 @@ class Opened:
 
 @pytest.fixture
 def page(browser: Browser, host: Host) -> Iterator[Page]:
-    """A tab of its own, with the console in it."""
+    """A new tab with the console."""
     context = browser.new_context(viewport={"width": 1280, "height": 900})
     opened = Opened(context.new_page())
     opened.page.goto(host.console)
@@ -183,7 +183,7 @@ def page(browser: Browser, host: Host) -> Iterator[Page]:
     context.close()
 
 
-# Where things are, as a person finds them: by role and name.
+# Things in the console, found as a person finds them: by role and name.
 
 
 def panes(page: Page) -> Locator:
@@ -198,7 +198,7 @@ def add_pane(page: Page, conversation_id: str = "") -> Locator:
 
 
 def says(pane: Locator, *texts: str) -> None:
-    """Type messages, one after the other, as fast as one can."""
+    """Type messages one after the other, as fast as possible."""
     box = pane.get_by_role("textbox", name="Message in")
     for text in texts:
         box.fill(text)
@@ -206,7 +206,7 @@ def says(pane: Locator, *texts: str) -> None:
 
 
 def groups(pane: Locator) -> Locator:
-    """What one job answers: its messages, and the reply beneath."""
+    """The groups of messages that one job answers, each with its reply."""
     return pane.locator("section.group")
 
 

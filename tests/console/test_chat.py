@@ -1,4 +1,4 @@
-"""The chat view: what a newcomer sees of consolidation, and that it is what happened."""
+"""The chat view shows a newcomer how messages are joined, and shows what really happened."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_a_duplicate_starts_nothing(page: Page) -> None:
 
 
 def test_a_message_that_its_job_forgot_is_not_called_answered_before_the_archive_has_it(page: Page) -> None:
-    """As where Redis came back empty: the job's later records bring back what it had not heard of."""
+    """After Redis came back empty, the job's later records bring back the messages that it forgot."""
     archived = False
 
     def forgets(route: Route) -> None:
@@ -120,7 +120,7 @@ def test_what_is_said_while_a_human_answers_is_held_and_answered_when_it_is_hand
     expect(pane.locator(".state").last).to_have_text("held for a human")
     pane.get_by_role("button", name="Hand back to the bot").click()
     expect(pane.locator(".job-head").last).to_contain_text("2 messages")
-    pane.get_by_role("button", name="Cancel").click()  # its 20 seconds are nobody's wish
+    pane.get_by_role("button", name="Cancel").click()  # no need to wait for its 20 seconds
 
 
 def test_the_text_so_far_is_shown_where_the_bot_shows_it(page: Page, host: Host) -> None:

@@ -1,4 +1,4 @@
-"""The configuration view: records are written as they were seen, and what is wrong is said where it is."""
+"""The configuration view: an edit never overwrites another one, and an error is shown at its field."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def bot(host: Host) -> Iterator[str]:
 def edits(page: Page, name: str) -> Locator:
     opens(page, "Configuration").get_by_role("button", name=f"Edit bot {name}").click()
     editor = page.locator("dialog.editor")
-    expect(editor).to_be_visible()  # as it was seen before whatever happens next
+    expect(editor).to_be_visible()  # so that the test sees the record as it is now
     return editor
 
 
@@ -36,7 +36,7 @@ def test_a_bot_is_edited_and_the_next_reply_has_changed(page: Page, bot: str) ->
     expect(editor).to_be_hidden()
     expect(opens(page, "Configuration").get_by_role("status")).to_contain_text("is saved")
     opens(page, "Chat")
-    known = 1  # replies; for some seconds a configuration may be used that was asked for before
+    known = 1  # replies; an earlier configuration may be used for some seconds
     while "Night Pharmacy answers" not in replies(pane).last.inner_text():
         assert known < 20, "the edited bot never answers"
         says(pane, f"And now? {CANARY}")

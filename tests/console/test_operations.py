@@ -1,4 +1,4 @@
-"""The operations view: what an operator sees at night, and does about it."""
+"""The operations view: what an operator sees in an incident, and can do."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_a_failed_job_is_found_by_its_state_and_retried(page: Page) -> None:
     row.get_by_role("button", name="Retry").click()
     dialog.get_by_role("button", name="Retry it").click()
     expect(operations.get_by_role("status")).to_contain_text("answers in its place")
-    assert len(retries) == 1, "what was left was not done"
+    assert len(retries) == 1, "the remaining job was not retried"
     expect(row.first.get_by_role("cell").nth(3)).to_contain_text("→")
     successor = row.first.get_by_role("cell").nth(3).inner_text()[-6:]
     opens(page, "Chat")
@@ -50,7 +50,7 @@ def test_the_last_minutes_are_drawn_and_told(page: Page) -> None:
 
 
 def test_dead_letters_are_shown_and_redriven(page: Page, host: Host) -> None:
-    """A platform that nobody answers at: its delivery is given up, here by hand, as after a day."""
+    """The platform does not answer. The test gives its delivery up, as the service does after a day."""
     path = "admin/platforms/default"
     secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8GKYo="
     webhook = {"name": "P", "base_url": "http://127.0.0.1:9", "meta_data": {"webhook_secrets": [secret]}}

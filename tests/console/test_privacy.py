@@ -1,4 +1,4 @@
-"""What patients and operators type stays text, and stays in the tab."""
+"""Texts of patients and operators stay text, and stay in the tab."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.console.conftest import CANARY, Host, add_pane, opens, panes, replies, says
 
-#: Ways into pages that make HTML of what people type. Each would call alert, and so be seen by the fixture.
+#: Texts that run a script in a page that makes HTML of them. Each calls alert, which the fixture sees.
 INJECTIONS = [
     "<script>alert(1)</script>",
     "<img src=x onerror=alert(1)>",
@@ -40,7 +40,7 @@ INJECTIONS = [
 
 @pytest.fixture
 def elements(page: Page) -> set[str]:
-    """The kinds of elements that the console is made of."""
+    """The kinds of elements in the console."""
     expect(opens(page, "Operations").get_by_role("img", name="Time to the reply")).to_be_visible()
     expect(opens(page, "Configuration").get_by_role("button", name="Edit platform default")).to_be_visible()
     opens(page, "Chat")
@@ -84,7 +84,7 @@ def test_names_and_descriptions_are_text_wherever_they_are_shown(page: Page, hos
         editor = page.locator("dialog.editor")
         expect(editor.get_by_role("heading")).to_have_text(f"{INJECTIONS[0]} (bot)")
         expect(editor.get_by_label("Description")).to_have_value(INJECTIONS[0])
-        # A refusal, a conflict and a confirmation show them too.
+        # A refusal, a conflict and a confirmation show the names too.
         assert host.call("PUT", f"admin/bots/{bots[0]}", json={"name": INJECTIONS[1], "language": "en"}).ok
         editor.get_by_role("button", name="Save").click()
         expect(editor.get_by_role("alert").filter(has_text="Somebody")).to_contain_text(INJECTIONS[1])
@@ -110,7 +110,7 @@ def test_an_id_that_is_no_id_is_refused_and_shown_as_it_is(page: Page, elements:
     assert kinds(page) <= elements
 
 
-def test_the_address_says_nothing_that_anybody_typed(page: Page, host: Host) -> None:
+def test_the_address_has_nothing_that_people_typed(page: Page, host: Host) -> None:
     for address in ("<script>alert(1)</script>", "chat?code=1&state=2", "constructor"):
         page.goto(f"{host.console}#{address}")
         page.reload()
@@ -144,8 +144,8 @@ def test_no_word_of_a_patient_outlives_the_tab_or_is_in_its_address(page: Page) 
     assert not [address for address in addresses if word in address]
 
 
-def test_a_script_of_somebody_elses_would_not_run_nor_reach_anybody(browser: Browser, host: Host) -> None:
-    """The policy is what is left if all else fails: it is seen to hold in the browser, not only in a header."""
+def test_a_foreign_script_would_not_run_nor_reach_a_server(browser: Browser, host: Host) -> None:
+    """The policy is the last defence. The browser must enforce it: a header alone proves nothing."""
     context = browser.new_context()
     page = context.new_page()
     page.goto(host.console)

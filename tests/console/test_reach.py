@@ -1,4 +1,4 @@
-"""Everybody gets everywhere: by keyboard, on a small screen, in the dark, with a screen reader, over a thin line."""
+"""The console works by keyboard, on small screens, in dark mode, with screen readers and over slow connections."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ def sum_of(sizes: Any) -> int:
 
 @pytest.fixture
 def lived_in(page: Page) -> Page:
-    """The console with something of everything in it."""
+    """The console with data in each view."""
     talk(page)
     return page
 
 
 def talk(page: Page) -> None:
-    """A conversation with each kind of thing in it."""
+    """Make a conversation with a message in each state."""
     first = panes(page).first
     says(first, f"Hello {CANARY}", f"and {CANARY}")
     expect(replies(first)).to_have_count(1)
@@ -54,7 +54,7 @@ def talk(page: Page) -> None:
 
 
 def works(page: Page) -> Locator:
-    """A conversation with a job under way, for as long as a test may need."""
+    """A conversation with a running job, which lasts longer than a test."""
     pane = add_pane(page)
     says(pane, f"[slow:25] {CANARY}")
     expect(pane.locator(".job-head")).to_contain_text("the AI is at work")
@@ -88,7 +88,7 @@ def test_axe_finds_nothing_in_any_view(lived_in: Page) -> None:
 
 
 def assert_accessible(page: Page) -> None:
-    """In both of its colours."""
+    """Let axe check the page in light and dark mode."""
     for scheme in ("light", "dark"):
         page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
         found = Axe().run(page)
@@ -110,7 +110,7 @@ def test_no_view_scrolls_sideways_however_narrow_or_wide(lived_in: Page) -> None
 
 
 def sideways(page: Page) -> list[str]:
-    """What reaches beyond the page, or cuts its own text off."""
+    """The elements that reach beyond the page or cut off their own text."""
     found: list[str] = page.evaluate(
         """() => [...document.querySelectorAll("body *:not(.skip, .unseen, .unseen *, option, svg *, thead, thead *)")]
             .filter((node) => node.checkVisibility() && (node.getBoundingClientRect().right > innerWidth + 1
@@ -160,7 +160,7 @@ def test_all_of_it_can_be_done_by_keyboard(page: Page) -> None:
 
 
 def walk_to(page: Page, name: str) -> None:
-    """Press Tab until what has the focus is called so; wherever it stops, the focus is seen."""
+    """Press Tab until the element of this name has the focus. Each element on the way must show its focus."""
     for _ in range(60):
         page.keyboard.press("Tab")
         called, outlined = page.evaluate(
@@ -170,7 +170,7 @@ def walk_to(page: Page, name: str) -> None:
                 return [name, node === document.body || getComputedStyle(node).outlineStyle !== "none"];
             }"""
         )
-        assert outlined, f"nobody sees that {called} has the focus"
+        assert outlined, f"{called} does not show its focus"
         if name in called:
             return
     pytest.fail(f"Tab never comes to {name}")

@@ -1,6 +1,6 @@
-"""The pages' pictures, taken of the running service: `make screenshots` writes them to docs/images.
+"""The pages' pictures of the running service. `make screenshots` writes them to docs/images.
 
-Without SCREENSHOTS they are taken all the same, and thrown away, so that whoever changes the console hears of it here.
+Without SCREENSHOTS they are taken too, and thrown away: a change of the console that breaks them fails here.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.console.conftest import ROOT, Host, Opened, add_pane, opens, panes, replies, says
 
-#: No larger than what people wait for on a page that they read.
+#: The largest picture that loads fast enough in a page.
 MAXIMUM_BYTES = 250_000
 
 

@@ -86,7 +86,7 @@ def test_an_expired_token_ends_in_the_sign_in(tab: Page, guarded_host: Host, iss
     expect(tab.get_by_role("alert")).to_have_text("Your sign-in has ended.")
 
 
-def test_a_token_that_somebody_else_signed_ends_in_the_sign_in(tab: Page, guarded_host: Host, tmp_path: Path) -> None:
+def test_a_token_of_another_issuer_ends_in_the_sign_in(tab: Page, guarded_host: Host, tmp_path: Path) -> None:
     signs_in(tab, guarded_host, token(Issuer(tmp_path / "key.pem"), "messages", "admin"))
     expect(tab.get_by_role("alert")).to_have_text("Your sign-in has ended.")
     expect(panes(tab)).to_have_count(0)
@@ -101,7 +101,7 @@ def test_a_token_of_no_tenant_is_shown_nothing_and_told_why(tab: Page, guarded_h
     expect(tab.get_by_role("table")).to_have_count(0)
 
 
-def test_of_what_was_shown_nothing_stays_when_the_sign_in_ends(tab: Page, guarded_host: Host, issuer: Issuer) -> None:
+def test_nothing_that_was_shown_stays_when_the_sign_in_ends(tab: Page, guarded_host: Host, issuer: Issuer) -> None:
     signed_in(tab, guarded_host, token(issuer, "messages", "admin"))
     pane = panes(tab).first
     says(pane, f"Hello {CANARY}")
@@ -113,7 +113,7 @@ def test_of_what_was_shown_nothing_stays_when_the_sign_in_ends(tab: Page, guarde
     assert tab.evaluate("Object.keys(sessionStorage)") == []
 
 
-def test_who_is_of_several_tenants_chooses_one(tab: Page, guarded_host: Host, issuer: Issuer) -> None:
+def test_an_operator_of_several_tenants_chooses_one(tab: Page, guarded_host: Host, issuer: Issuer) -> None:
     signed_in(tab, guarded_host, token(issuer, "messages", "admin", tenants=("default", "clinic-b")))
     asked: list[str | None] = []
     tab.on("request", lambda request: "/admin/" in request.url and asked.append(request.headers.get("x-platform-id")))
@@ -125,7 +125,7 @@ def test_who_is_of_several_tenants_chooses_one(tab: Page, guarded_host: Host, is
 
 
 class Provider(Cognito):
-    """Its tokens are such as the local host takes."""
+    """A Cognito whose tokens the local host accepts."""
 
     def __init__(self, callback_url: str, issuer: Issuer) -> None:
         super().__init__(callback_url)
@@ -137,8 +137,9 @@ class Provider(Cognito):
 
 @pytest.fixture
 def provider(tab: Page, guarded_host: Host, issuer: Issuer) -> Iterator[Provider]:
-    """A Cognito of another origin. The page is told of it by the stage's variables, as in AWS, and served by the
-    function's own code; all else is the running service's.
+    """A Cognito of another origin. As on AWS, the stage's variables name it.
+
+    The function's own code serves the page. All else is the running service's.
     """
     with running(Provider(guarded_host.console, issuer)) as provider:
         variables = {"signIn": provider.url, "operatorClient": CLIENT_ID}
@@ -152,7 +153,7 @@ def provider(tab: Page, guarded_host: Host, issuer: Issuer) -> Iterator[Provider
             route.fulfill(status=status, body=text, headers={"Content-Type": "application/json"} | headers)
 
         def leads(route: Route) -> None:
-            # By a script, for a redirection would lead past `serves`.
+            # By a script, because a redirect would bypass `serves`.
             _, _, headers = provider.authorize(dict(parse_qsl(urlsplit(route.request.url).query)))
             script = f"<script>location.replace({json.dumps(headers['Location'])})</script>"
             route.fulfill(body=script, content_type="text/html")
@@ -174,7 +175,7 @@ def test_a_sign_in_at_cognito_leaves_no_code_in_the_address_bar(
     assert asked["redirect_uri"] == guarded_host.console
     assert tab.evaluate("Object.keys(sessionStorage)") == ["message-handler.tokens"]
     assert tab.evaluate("localStorage.length") == 0
-    # An access token lasts an hour, a shift longer: the next one comes by itself.
+    # An access token lasts an hour, and a shift is longer: the page renews the token by itself.
     tab.evaluate(
         """(expired) => {
             const kept = JSON.parse(sessionStorage.getItem("message-handler.tokens"));
@@ -210,7 +211,7 @@ def test_the_page_reaches_its_cognito_and_no_other_server(
         )
         assert reached == ["TypeError", [f"connect-src {other.url}/oauth2/token"]]
         assert other.posted == []
-        assert {"violates" in told for told in opened.wrong} == {True}  # as the browser says it, too
+        assert {"violates" in told for told in opened.wrong} == {True}  # the browser reports it too
         opened.wrong.clear()
 
 

@@ -1,5 +1,7 @@
-"""Parts are taken away in the middle of the work: the last of these tests, for functions leave a store that was away
-alone for some seconds, and what was accepted on one tier is no duplicate on another until then.
+"""Parts are stopped during the work.
+
+These are the last tests of the folder. Functions do without a store for some seconds after it was away. Until then a
+message that was accepted on one tier is not recognised as a duplicate on another.
 """
 
 from __future__ import annotations
@@ -57,8 +59,8 @@ def test_an_outage_of_redis_in_the_middle_of_a_burst_loses_and_doubles_nothing(p
         opens(page, "Chat")
         pane.get_by_role("button", name="50 at once").click()
         expect(pane.locator(".message .badge", has_text="degraded").first).to_be_attached()
-        # A record that met a live holder comes back at that holder's deadline, two minutes after its claim. Only then
-        # does the job that it was promised lead to the answer.
+        # A record that met a live holder comes back at the holder's deadline, two minutes after the claim. Only then
+        # does its promised job lead to the answer.
         expect(pane.locator('.message[data-state="answered"]')).to_have_count(100, timeout=150_000)
     finally:
         opens(page, "Operations").get_by_role("button", name="Start Redis").click()
@@ -68,4 +70,4 @@ def test_an_outage_of_redis_in_the_middle_of_a_burst_loses_and_doubles_nothing(p
     turns = host.call("GET", f"conversations/{name}").json()["turns"]
     quoted = Counter(line for turn in turns if turn["role"] == "assistant" for line in turn["content"].splitlines()[1:])
     wrong = {line: times for line, times in quoted.items() if times != 2}
-    assert not wrong and len(quoted) == 50, f"each message is in exactly one reply: {wrong}"
+    assert not wrong and len(quoted) == 50, f"these messages are not in exactly one reply: {wrong}"

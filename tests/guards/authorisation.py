@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.guards.guard import Guard, Removal
 
 IDENTITY = "http/identity.py"
-MATRIX = "unit/test_authorisation.py::test_nobody_gets_further_than_they_may"
+MATRIX = "unit/test_authorisation.py::test_each_caller_gets_only_what_it_may"
 REFUSALS = "unit/test_identity.py::TestRefusals"
 LIMIT = "unit/test_rate_limit.py::TestPosting"
 

@@ -67,19 +67,19 @@ GUARDS: tuple[Guard, ...] = (
     Guard(
         "another page stops nothing here",
         "console",
-        f"{OUTAGES}::test_nobody_elses_page_may",
+        f"{OUTAGES}::test_no_other_page_may",
         (Removal(HOST, 'if foreign or set(_values(request, "sec-fetch-site")) - _OWN_SITES:', "if False:"),),
     ),
     Guard(
         "a name that leads to this machine is not this machine",
         "console",
-        f"{OUTAGES}::test_nobody_elses_page_may",
+        f"{OUTAGES}::test_no_other_page_may",
         (Removal(HOST, "if not hosts or any(", "if not hosts or False and any("),),
     ),
     Guard(
         "a form stops nothing here",
         "console",
-        f"{OUTAGES}::test_nobody_elses_page_may",
+        f"{OUTAGES}::test_no_other_page_may",
         (Removal(HOST, '!= ["application/json"]', "== []"),),
     ),
     Guard(
@@ -97,7 +97,7 @@ GUARDS: tuple[Guard, ...] = (
     Guard(
         "nobody gets the port of a store that is stopped",
         "console",
-        f"{OUTAGES}::TestStores::test_while_one_is_stopped_nobody_else_gets_its_port",
+        f"{OUTAGES}::TestStores::test_while_a_store_is_stopped_no_other_process_gets_its_port",
         (Removal("../../../../local/parts.py", "if self._place is None:", "if False:"),),
     ),
     Guard(

@@ -97,13 +97,13 @@ GUARDS = (
     _guard(
         "the firewall's log has no path",
         "invariant 11",
-        f"{HIPAA}::test_the_firewall_keeps_nobody_s_words",
+        f"{HIPAA}::test_the_firewall_keeps_no_patients_words",
         "        - UriPath: {}\n",
     ),
     _guard(
         "the firewall refuses nobody for what he writes",
         "invariant 1",
-        f"{HIPAA}::test_the_firewall_refuses_nobody_for_what_he_writes",
+        f"{HIPAA}::test_the_firewall_refuses_no_patient_for_a_text",
         "                - {Name: CrossSiteScripting_BODY, ActionToUse: {Count: {}}}\n",
     ),
     _guard(

@@ -1,6 +1,6 @@
-"""What a stack's Cognito and API do for operators, on this machine: codes for challenges, tokens for codes.
+"""A stand-in of a stack's Cognito and API for operators: it gives codes for challenges, and tokens for codes.
 
-As AWS documents the endpoints /oauth2/authorize, /oauth2/token and /oauth2/revoke for a public client.
+It follows AWS' pages on /oauth2/authorize, /oauth2/token and /oauth2/revoke for a public client.
 """
 
 from __future__ import annotations
@@ -28,27 +28,27 @@ Reply = tuple[int, dict[str, Any] | None, dict[str, str]]
 
 @dataclass
 class Cognito:
-    """Its tokens all hold the canary. What tests change makes it answer as they need it."""
+    """All its tokens contain the canary. Tests change its fields to change its answers."""
 
-    #: Where the client may return to.
+    #: The only address to which it sends a browser back.
     callback_url: str
-    #: An error in place of a code, and a state in place of the one that came.
+    #: An error in place of a code, and a state in place of the client's.
     refusal: str | None = None
     state: str | None = None
-    #: Seconds that an access token is said to last.
+    #: The lifetime of access tokens, in seconds.
     lifetime: int = 3600
     #: A status in place of any answer of /oauth2/token and /oauth2/revoke.
     status: int | None = None
-    #: /oauth2/token waits for it.
+    #: /oauth2/token waits for this event.
     may_answer: threading.Event = field(default_factory=threading.Event)
     url: str = ""
     codes: dict[str, dict[str, str]] = field(default_factory=dict)
     access_tokens: set[str] = field(default_factory=set)
     refresh_tokens: set[str] = field(default_factory=set)
-    #: What was sent to /oauth2/authorize, and to the other two.
+    #: The requests to /oauth2/authorize, and to the other two endpoints.
     authorized: list[dict[str, str]] = field(default_factory=list)
     posted: list[dict[str, str]] = field(default_factory=list)
-    #: What was sent to /logout.
+    #: The requests to /logout.
     left: list[dict[str, str]] = field(default_factory=list)
 
     @property
@@ -133,7 +133,7 @@ def running(cognito: Cognito) -> Iterator[Cognito]:
                 reply = cognito.revoke(asked)
             elif parts.path in routes and (self.command == "POST") == parts.path.endswith("token"):
                 reply = routes[parts.path](asked)
-                # So that a page of another origin may read it.
+                # Lets a page of another origin read the answer.
                 reply[2]["Access-Control-Allow-Origin"] = "*"
             elif self.command == "GET" and parts.path == "/logout":
                 reply = cognito.logout(asked)
@@ -166,7 +166,7 @@ def running(cognito: Cognito) -> Iterator[Cognito]:
 
 
 def until(what: Any, seconds: float = 30) -> None:
-    """Waits until it is so."""
+    """Wait until `what` is true."""
     end = time.monotonic() + seconds
     while not what():
         assert time.monotonic() < end, "it did not come so far in time"

@@ -1,7 +1,6 @@
-"""The whole product, as it is deployed: the template on the local host, shared by all of these tests.
+"""The whole product as deployed: the template on the local host. All these tests share it.
 
-Every message in these tests carries `CANARY`, and when they are done it must be in no log line, metric or
-error body.
+Each message in these tests contains `CANARY`. At the end no log line, metric or error body may contain it.
 """
 
 from __future__ import annotations
@@ -18,16 +17,16 @@ from local.stack import LocalStack
 from tests.published import assert_published, route_of
 
 CANARY = "c4n4ry"
-#: Long enough to look around while the AI is at work, on a machine with two cores.
+#: Long enough for a test's requests while the AI works, on a machine with two cores.
 AI_DELAY_MS = 5_000
-#: A loaded machine must not look like dead servers.
+#: Long timeouts, so that a loaded machine does not look like dead servers.
 PATIENCE = {"REDIS_TIMEOUT_MS": "10000", "DATABASE_TIMEOUT": "10"}
-#: As `make run` has it: platforms' webhooks are on this machine, and secrets are written out. Limits are the defaults.
+#: As in `make run`: platforms' webhooks are on this machine, and configuration holds secrets. Limits are the defaults.
 SETTINGS = {"EGRESS_ALLOW_LOOPBACK": "true", "ALLOW_LITERAL_SECRETS": "true", **PATIENCE}
 
 
 class Api:
-    """Calls the API, from any thread; remembers the errors' bodies, and holds each answer against the description."""
+    """Calls the API from any thread, keeps the bodies of errors, and compares each answer with the description."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -46,14 +45,14 @@ class Api:
         return response
 
     def post(self, conversation_id: str, **body: Any) -> dict[str, Any]:
-        """Post a message that is accepted; its answer."""
+        """Post a message, which must be accepted. Returns the answer."""
         response = self.call("POST", f"/conversations/{conversation_id}/messages", json=body)
         assert response.status_code == 202, response.text
         result: dict[str, Any] = response.json()
         return result
 
     def ended(self, job_id: str) -> dict[str, Any]:
-        """The job once it has ended; follows no chain."""
+        """Wait until this job has ended, and return it. Follows no `superseded_by`."""
         for _ in range(6):
             job: dict[str, Any] = self.call("GET", f"/jobs/{job_id}?wait=20").json()
             if job["status"] in ("completed", "failed", "cancelled"):

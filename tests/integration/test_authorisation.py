@@ -1,4 +1,4 @@
-"""The authorisation matrix over the whole stack, as `AUTH=1 make run` starts it: gateway, functions, real stores."""
+"""The authorisation matrix over the whole stack of `AUTH=1 make run`: gateway, functions, real stores."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.published import assert_published, body_of
 
 @pytest.fixture(scope="module")
 def issuer() -> Issuer:
-    return Issuer()  # the folder's, as `make token` takes it
+    return Issuer()  # the template folder's, as with `make token`
 
 
 @pytest.fixture(scope="module")
@@ -38,13 +38,13 @@ def guarded(issuer: Issuer) -> Iterator[LocalStack]:
 @pytest.fixture(scope="module")
 def session() -> Iterator[requests.Session]:
     with requests.Session() as session:
-        session.trust_env = False  # no proxy stands before this machine
+        session.trust_env = False  # without a proxy, for addresses of this machine
         yield session
 
 
 @pytest.fixture
 def matrix(guarded: LocalStack, issuer: Issuer, session: requests.Session) -> Iterator[Matrix]:
-    """Two tenants that nobody has heard of, for one test."""
+    """Two new tenants for one test."""
 
     def call(method: str, resource: str, ids: dict[str, str], body: Any, token: Token | None) -> Answer:
         path = resource.format_map({name: quote(id_, safe="") for name, id_ in ids.items()})
@@ -64,7 +64,7 @@ def matrix(guarded: LocalStack, issuer: Issuer, session: requests.Session) -> It
     matrix.prepare()
     while matrix.ask("GET", "/jobs/{job_id}", Token(matrix.a, "messages")).body["status"] == "pending":
         time.sleep(0.05)
-    # The worker has come; what it does first, it does within a moment.
+    # The worker has begun. Its first steps take a moment.
     before = None
     while before != (now := matrix.all_of_a()):
         before = now
@@ -79,7 +79,7 @@ def test_the_gateway_asks_for_each_routes_scope_itself(guarded: LocalStack) -> N
 
 
 @pytest.mark.parametrize("name", ROWS, ids=" ".join)
-def test_nobody_gets_further_than_they_may(matrix: Matrix, name: Name) -> None:
+def test_each_caller_gets_only_what_it_may(matrix: Matrix, name: Name) -> None:
     matrix.check(name)
 
 
@@ -111,7 +111,7 @@ def test_an_operator_of_two_tenants_names_the_one_that_is_meant(
 def test_over_its_rate_a_tenant_is_told_when_to_come_again(
     matrix: Matrix, guarded: LocalStack, session: requests.Session
 ) -> None:
-    """Counted in Redis, whichever process takes the message in; the other tenant goes on."""
+    """Redis counts for all processes. The other tenant goes on."""
     limited = {"name": MARK, "meta_data": {"rate_limit_per_minute": 2}}
     operator, platform = Token(matrix.a, "admin"), Token(matrix.a, "messages")
     assert matrix.ask("PUT", "/admin/platforms/{platform_id}", operator, limited).status == 200

@@ -1,9 +1,9 @@
 """The burst: many messages at the same time, one job, one reply that answers each of them once.
 
-A run starts anew for messages that it has not seen, three times at most. So that no burst takes longer than that on a
-machine that is slow, its worker stands still meanwhile:
+A run restarts for new messages at most three times. On a slow machine a burst could take longer than that. So the
+worker is stopped during the burst:
 
-    first message ── worker: asks the AI ── stands still ─────────── starts anew, with all of them ── one reply
+    first message ── worker: asks the AI ── stopped ──────────────── restarts, with all of them ── one reply
     the others                                  all at once
 """
 
@@ -30,7 +30,7 @@ Body = dict[str, Any]
 
 
 class Provider(Server):
-    """Is at work for as long as it may not answer, then quotes each message that it was asked about."""
+    """A provider that waits until it may answer, then quotes each message of the request."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -66,7 +66,7 @@ def standing_still(stack: LocalStack, function: str) -> Iterator[None]:
 
 
 def at_once(api: Api, stack: LocalStack, provider: Provider, posts: list[tuple[str, Body]]) -> list[dict[str, Any]]:
-    """The answers. All but the first one of each conversation come while the AI is at work, however long that takes."""
+    """Post all messages, and return the answers. All but each conversation's first come while the AI works."""
     provider.may_answer.clear()
     asked, first = len(provider.calls), dict[str, int]()
     for number, (conversation_id, _) in enumerate(posts):
@@ -88,7 +88,7 @@ def at_once(api: Api, stack: LocalStack, provider: Provider, posts: list[tuple[s
 
 @pytest.fixture(scope="module")
 def provider(api: Api) -> Iterator[Provider]:
-    """What the bot `burst` asks."""
+    """The provider of the bot `burst`."""
     provider = Provider()
     put(api, "core-ai/burst", name="P", api_endpoint=provider.url, timeout_seconds=60, meta_data={"model": "small"})
     put(api, "bots/burst", name="Nurse", core_ai_id="burst")
@@ -98,7 +98,7 @@ def provider(api: Api) -> Iterator[Provider]:
 
 @pytest.fixture(scope="module", autouse=True)
 def warm(api: Api) -> None:
-    """As many intake processes as will be used, so that the burst measures no cold start."""
+    """Start all intake processes that the burst will use."""
     with ThreadPoolExecutor(32) as pool:
         list(pool.map(lambda _: api.call("GET", "/jobs/none"), range(64)))
 
@@ -110,7 +110,7 @@ def test_fifty_messages_at_once_are_one_job_and_one_reply(api: Api, stack: Local
         (conversation_id, {"history": f"<USER>{text}</USER><br>", "message_id": f"m-{text.split()[1]}"})
         for text in texts
     ]
-    # One in ten comes twice, with the others.
+    # One in ten comes twice, at the same time.
     duplicates = random.Random(50).sample(posts, 5)
     answers = at_once(api, stack, provider, [*posts, *duplicates])
 
@@ -182,7 +182,7 @@ def test_twenty_messages_in_shuffled_order_are_each_answered_once(
         found = quotes(job["reply"]["content"])
         assert sorted(found) == sorted(texts)
         if shape in (whole_histories, whole_histories_with_ids):
-            assert found == texts, "whole histories say in which order the messages stand"
+            assert found == texts, "whole histories give the order of the messages"
         said = [turn["content"] for turn in api.turns(conversation_id) if turn["role"] == "user"]
         assert sorted(said[-20:]) == sorted(texts)
         assert len(said) == 20 + with_turns

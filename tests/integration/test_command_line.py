@@ -1,4 +1,4 @@
-"""The operators' command line, as they run it, against the whole product; and signing in, against a server of ours."""
+"""The operators' command line against the whole product, and its tokens and errors against a server of ours."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Operator:
         return json.loads(done.stdout)
 
     def fails(self, code: int, *arguments: str, given: str = "", **more: str) -> str:
-        """The one line that says why."""
+        """The single line of the error."""
         done = self.run(*arguments, given=given, **more)
         assert done.returncode == code, done.stderr + done.stdout
         assert "Traceback" not in done.stderr
@@ -95,7 +95,7 @@ class TestAgainstTheProduct:
         assert table[1].index("cli-retry") == table[0].index("CONVERSATION ID")
         successor = operator.json("jobs", "retry", job_id)["ai_job_id"]
         assert operator.json("jobs", "retry", job_id)["ai_job_id"] == successor
-        assert api.ended(successor)["status"] == "failed"  # it still asks to fail
+        assert api.ended(successor)["status"] == "failed"  # its message still asks to fail
         assert operator.json("jobs", "show", job_id)["superseded_by"] == successor
         entry = operator.json("audit", "list", "--kind", "jobs", "--limit", "1")["entries"][0]
         assert (entry["action"], entry["record_id"]) == ("retry", job_id)
@@ -202,7 +202,7 @@ class TestAgainstTheProduct:
 
 
 def at_a_terminal(url: str, typed: str, *arguments: str, **more: str) -> tuple[int, str]:
-    """The exit code and all that a person sees."""
+    """The exit code, and all that the terminal shows."""
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
         [*COMMAND, *arguments], stdin=theirs, stdout=theirs, stderr=theirs, env=environment(url, **more)
@@ -214,7 +214,7 @@ def at_a_terminal(url: str, typed: str, *arguments: str, **more: str) -> tuple[i
         while select.select([ours], [], [], SECONDS)[0]:
             try:
                 part = os.read(ours, 65536)
-            except OSError:  # nobody is there any more
+            except OSError:  # the command has ended
                 break
             if not part:
                 break
@@ -226,7 +226,7 @@ def at_a_terminal(url: str, typed: str, *arguments: str, **more: str) -> tuple[i
 
 @dataclass
 class Service:
-    """Answers as it is told, with each of `first` once; remembers what it was asked: method, path, headers, body."""
+    """Answers with each of `first` once, then as set. It keeps its requests: method, path, headers, body."""
 
     status: int = 200
     answer: bytes = b'{"status": "healthy", "locks": []}'
@@ -301,7 +301,7 @@ class TestSigningIn:
         service.status, service.answer = 401, b'{"message": "Unauthorized"}'
         assert operator.fails(4, "locks", "list").endswith("401 Unauthorized: sign in: message-handler login")
 
-    def test_a_token_is_sent_to_nobody_who_may_be_overheard(self) -> None:
+    def test_a_token_is_never_sent_in_plain_http_to_another_machine(self) -> None:
         assert "https" in Operator("http://api.example").fails(2, "locks", "list", MESSAGE_HANDLER_TOKEN="t")
         more = self.CREDENTIALS | {"MESSAGE_HANDLER_TOKEN_URL": "http://auth.example/token"}
         assert "MESSAGE_HANDLER_TOKEN_URL" in Operator("http://127.0.0.1:1").fails(2, "locks", "list", **more)
@@ -330,7 +330,7 @@ class TestAnswers:
         done = subprocess.run([installed, "health"], capture_output=True, env=environment(service.url), timeout=SECONDS)
         assert (done.returncode, done.stdout) == (0, b"healthy\n")
 
-    def test_nobody_there_is_another(self) -> None:
+    def test_an_api_that_does_not_answer_is_another_exit_code(self) -> None:
         assert "can't be reached" in Operator("http://127.0.0.1:1").fails(3, "status")
 
     def test_an_answer_moves_no_cursor(self, service: Service) -> None:
@@ -344,7 +344,9 @@ class TestAnswers:
         Operator(service.url).run("locks", "show", "../bots?x#y")
         assert service.asked[0][1] == "/admin/locks/..%2Fbots%3Fx%23y"
 
-    def test_an_export_is_for_nobody_elses_eyes_and_overwrites_nothing(self, service: Service, tmp_path: Path) -> None:
+    def test_an_export_is_readable_for_its_owner_alone_and_overwrites_nothing(
+        self, service: Service, tmp_path: Path
+    ) -> None:
         exported = {"conversation_id": "c-1", "records": [{"kind": "turn", "content": "đau đầu"}]}
         service.answer = json.dumps(exported | {"next": None}).encode()
         file = tmp_path / "patient.json"

@@ -1,4 +1,4 @@
-"""What the console calls, over the whole product: its files, the last minutes, outages in the middle of the work."""
+"""The console's requests over the whole product: its files, its statistics, and outages during the work."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from tests.integration.conftest import CANARY, SETTINGS, Api, assert_private
 from tests.published import assert_published, body_of
 
 ROOT = Path(__file__).parents[2]
-#: Seconds that a process leaves a store alone that went away.
+#: Seconds for which a process does without a store that went away.
 RETRY_AFTER = 1
 FILES = ROOT / "functions" / "admin" / "console"
 
 
 @pytest.fixture(scope="module")
 def own() -> Iterator[LocalStack]:
-    """With stores of its own, which may be stopped."""
+    """A product with its own stores, which tests stop."""
     environment = {"SIMULATED_AI_DELAY_MS": "2000"}
-    # What joined a job that Redis forgot is answered when its own record comes, which is 150 s later elsewhere.
+    # If Redis forgets a job, a message that joined it is answered when its own record comes: by default 150 s later.
     settings = SETTINGS | {"JOIN_DELAY": "10", "STORE_RETRY_AFTER": str(RETRY_AFTER)}
     with LocalStack(environment=environment, settings=settings) as running:
         if running.missing:
@@ -45,10 +45,10 @@ def eventually(check: Callable[[], bool], seconds: float) -> None:
 
 
 class Visitor(Api):
-    """Somebody at the page."""
+    """A person who uses the console."""
 
     def get(self, path: str, **headers: str) -> Any:
-        """A file, whose answer is held against the description."""
+        """Get a file, and compare the answer with the description."""
         response = requests.get(self.url + path, headers=headers, timeout=60)
         route = "/console" if path.partition("?")[0] == "/console" else "/console/{file}"
         told = body_of(response.headers, response.text)
@@ -61,7 +61,7 @@ class Visitor(Api):
         assert (answer.status_code, answer.json()["state"]) == (200, state), answer.text
 
     def reply(self, job_id: str) -> str:
-        """What a message's job came to, or the job that it leads to."""
+        """The reply of a message's job, or of the job that it leads to."""
         job = self.ended(job_id)
         while job["superseded_by"]:
             job = self.ended(job["superseded_by"])
@@ -77,7 +77,7 @@ def visitor(own: LocalStack) -> Iterator[Visitor]:
     for name in ("redis", "postgres", "worker"):
         visitor.change(name, "running")
     eventually(lambda: visitor.call("GET", "/admin/status").json()["status"] == "healthy", 30)
-    time.sleep(2 * RETRY_AFTER)  # that was one process: now each of the others looks again with its next call
+    time.sleep(2 * RETRY_AFTER)  # one process has seen it; each of the others looks again with its next call
     assert_private("an error body", "\n".join(visitor.problems))
 
 
@@ -105,7 +105,7 @@ def test_a_sign_in_that_comes_back_leaves_nothing_in_the_log(visitor: Visitor) -
     assert visitor.get(f"/console?code={CANARY}&state={CANARY}").status_code == 200  # `own` reads the log
 
 
-def test_it_is_told_that_nobody_needs_a_token_here(visitor: Visitor) -> None:
+def test_the_settings_say_that_no_token_is_needed(visitor: Visitor) -> None:
     settings = visitor.call("GET", "/console/settings.json").json()
     assert settings == {"sign_in": None, "outages": True, "stale_seconds": 8, "wake_seconds": 50}
 
@@ -121,7 +121,7 @@ def test_the_last_minutes_show_what_was_answered(visitor: Visitor) -> None:
 
 
 def test_with_redis_killed_in_the_middle_of_a_burst_each_message_is_answered_once(visitor: Visitor) -> None:
-    """As a visitor does it: some messages, the button, some more."""
+    """A person types some messages, stops Redis with the button, and types some more."""
     names = [f"{CANARY} {number}." for number in range(20)]
     for number, content in enumerate(names):
         if number == 10:

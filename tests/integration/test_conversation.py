@@ -1,4 +1,4 @@
-"""A conversation between a real provider and a real platform: what the one is asked and the other is told."""
+"""A conversation between a provider and a platform over the whole product: requests of one, deliveries to the other."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def receiver(api: Api) -> Iterator[Receiver]:
 
 @pytest.fixture
 def bot(api: Api, provider: Server) -> str:
-    """A bot that asks the provider; its name is new in each test, so no process knows an earlier one."""
+    """A bot that asks the provider. Its name is new in each test, so no process has it cached."""
     name = f"bot-{uuid.uuid4().hex}"
     put(
         api,
@@ -91,7 +91,7 @@ def test_a_message_that_comes_while_the_model_speaks_is_answered_with_the_first(
     assert (progress["state"], progress["characters"], progress["text"]) == ("processing", 6, "Drink ")
     second = api.post(conversation_id, **asks(bot, "m1", double_texting=policy))
     assert second["action"] == {"consolidate": "lock_exists", "interrupt": "interrupted"}[policy]
-    assert provider.calls[0].closed.wait(20), "the provider goes on speaking, and is paid for it"
+    assert provider.calls[0].closed.wait(20), "the provider still generates, which costs money"
 
     job = api.ended(second["ai_job_id"])
     assert (job["status"], job["restarts"], job["consolidated_messages"]) == ("completed", 1, 2)

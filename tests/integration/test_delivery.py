@@ -1,4 +1,4 @@
-"""A reply reaches its platform through everything that is deployed: queue, worker, Postgres, HTTP."""
+"""A reply reaches its platform through all deployed parts: queue, worker, Postgres, HTTP."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_a_reply_is_told_to_its_platform_again_and_again_until_it_is_taken(
     job = api.ended(api.post(conversation_id, messages=messages)["ai_job_id"])
 
     def told_twice() -> bool:
-        stack.invoke("AdminFunction", {"action": "sweep"})  # its next minute may be long in coming
+        stack.invoke("AdminFunction", {"action": "sweep"})  # its schedule may be a minute away
         return len(receiver.told_of(conversation_id)) == 2
 
     eventually(told_twice)

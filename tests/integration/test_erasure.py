@@ -1,4 +1,4 @@
-"""A patient's data over the API: shown whole, and erased."""
+"""A patient's data over the API: exported and erased."""
 
 from __future__ import annotations
 
@@ -36,6 +36,6 @@ def test_a_conversation_is_exported_and_then_erased(api: Api) -> None:
 def test_one_that_is_being_answered_does_not_come_back(api: Api) -> None:
     job_id = api.post("patient-in-flight", history=f"<USER>{CANARY} hello</USER><br>")["ai_job_id"]
     assert api.call("DELETE", "/admin/conversations/patient-in-flight").json() == {"erased": True}
-    time.sleep(AI_DELAY_MS / 1000 + 3)  # its worker has had its answer, and its record was seen
+    time.sleep(AI_DELAY_MS / 1000 + 3)  # the AI has answered, and the record was delivered
     assert api.call("GET", f"/jobs/{job_id}").status_code == 404
     assert api.call("GET", "/conversations/patient-in-flight").status_code == 404

@@ -1,6 +1,6 @@
-"""Thousands of requests that somebody else's program makes of the published description, good and bad ones.
+"""Thousands of good and bad requests, which schemathesis makes from the published description.
 
-On a service of their own, for they configure whatever they like; it may reach nobody, not even on this machine.
+They have their own service, because they change its configuration. It may send to no host, not even to this machine.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from tests.published import DOCUMENT, routes
 
 PROGRAM = Path(sys.executable).with_name("schemathesis")
 SEED = 20260615
-#: For each route and phase. All of it takes some 40 s on two cores.
+#: Requests for each route and phase. All of them take about 40 s on two cores.
 EXAMPLES_EACH = 30
-#: For a loaded machine.
+#: The longest run, on a loaded machine.
 SECONDS = 240
 PHASES = "examples,coverage,fuzzing,stateful"
 CHECKS = (
@@ -46,7 +46,7 @@ NEVER = {("DELETE", "/admin/platforms/{platform_id}")}
 
 
 class Target:
-    """A running service, and a token for it where it wants one."""
+    """A running service, and a token if it needs one."""
 
     def __init__(self, url: str, token: str | None = None) -> None:
         self.url = url
@@ -65,7 +65,7 @@ class Target:
         return job_id
 
     def document(self) -> dict[str, Any]:
-        """The description with examples that there are; what ends something has one of its own."""
+        """The description with ids of existing things. A route that ends a thing has its own."""
         for bot_id, core_ai_id in ((EXAMPLES["bot_id"], EXAMPLES["core_ai_id"]), ("deleted", "deleted")):
             self.call("PUT", f"/admin/core-ai/{core_ai_id}", CORE_AI)
             self.call("PUT", f"/admin/bots/{bot_id}", BOT)
@@ -88,7 +88,7 @@ class Target:
             ("delete", "/admin/core-ai/{core_ai_id}", "deleted"),
         ):
             document["paths"][path][method]["parameters"][0]["example"] = example
-        # Of a tenant that no token names, every route says the same.
+        # For a tenant that no token names, every route answers the same.
         document["components"]["parameters"]["X-Platform-Id"]["schema"] = {"enum": [TENANT, "another"]}
         return document
 
@@ -132,7 +132,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
 
 
 def answered(report: Path) -> set[tuple[str, str]]:
-    """(method, path) of what was answered as it was meant, at least once."""
+    """(method, path) of each route that succeeded at least once."""
     found = set()
     for line in report.read_text().splitlines():
         recorder = json.loads(line).get("ScenarioFinished", {}).get("recorder", {})
@@ -151,7 +151,7 @@ def test_nothing_that_is_sent_breaks_it_or_its_promises(target: Target, tmp_path
 
 def test_nor_where_tokens_are_wanted(guarded: Target, tmp_path: Path) -> None:
     document = guarded.document()
-    # With both headers, as this program likes to send them, no record is looked at.
+    # With both headers at once, which schemathesis often sends, the API reads no record.
     for operations in document["paths"].values():
         for operation in operations.values():
             operation["parameters"] = [

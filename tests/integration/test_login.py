@@ -1,4 +1,4 @@
-"""Signing in on the command line, as operators do: a process, a browser, and a server that plays Cognito."""
+"""Operators sign in on the command line: a process, a browser, and a stand-in of Cognito."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from tests.integration.cognito import CLIENT_ID, Cognito, running, until
 from tests.integration.conftest import CANARY
 from tests.integration.test_command_line import COMMAND, SECONDS, environment
 
-#: What it prints before the address.
+#: The line before the address.
 SIGN_IN = "sign in at this address:\n"
 
 
 @dataclass
 class Person:
-    """An operator with a home and a browser. All that commands print is seen, and is looked through for tokens."""
+    """An operator with a home and a browser. No token may be in what its commands print."""
 
     cognito: Cognito
     home: Path
@@ -52,7 +52,7 @@ class Person:
         return self.run("login", "--callback-url", self.cognito.callback_url, *(arguments or self.where), **more)
 
     def begins(self, *command: str) -> subprocess.Popen[str]:
-        """`login` without a browser; in place of this person the test does what the browser would."""
+        """Start `login` without a browser. The test does the browser's part."""
         return subprocess.Popen(
             [*(command or COMMAND), "login", *self.where, "--callback-url", self.cognito.callback_url, "--no-browser"],
             stdout=subprocess.PIPE,
@@ -62,7 +62,7 @@ class Person:
         )
 
     def ends(self, process: subprocess.Popen[str]) -> tuple[int, str]:
-        """The exit code, and the last line."""
+        """Wait for the end. Returns the exit code and the last line."""
         output = process.communicate(timeout=SECONDS)
         self.seen += output
         assert "Traceback" not in "".join(output)
@@ -73,13 +73,13 @@ class Person:
         return [path for path in (self.home / "message-handler").glob("*") if path.is_file()]
 
     def keeps(self, **changes: object) -> None:
-        """Changes what is in the file."""
+        """Change fields in the session's file."""
         (file,) = self.files
         file.write_text(json.dumps(json.loads(file.read_text()) | changes))
 
 
 def told(code: int, done: subprocess.CompletedProcess[str]) -> str:
-    """The one line that says why a command failed."""
+    """The single line of a failed command's error."""
     assert done.returncode == code, done.stderr + done.stdout
     assert "Traceback" not in done.stderr
     line = done.stderr.splitlines()[-1]
@@ -94,7 +94,7 @@ def address(process: subprocess.Popen[str]) -> str:
 
 
 def come_back(url: str) -> requests.Response:
-    """As a browser does: follows what it is told."""
+    """Open the address and follow its redirects, as a browser does."""
     session = requests.Session()
     session.trust_env = False
     return session.get(url, timeout=SECONDS)
@@ -182,7 +182,7 @@ class TestLogin:
         process = person.begins()
         url = address(process)
         parts = urlsplit(person.cognito.callback_url)
-        idle = socket.create_connection(("127.0.0.1", parts.port or 0))  # browsers open some ahead
+        idle = socket.create_connection(("127.0.0.1", parts.port or 0))  # browsers open idle connections
         connection = http.client.HTTPConnection("127.0.0.1", parts.port, timeout=SECONDS)
         for method, path, status in (("GET", f"/{CANARY}", 404), (f"X{CANARY}", "/callback", 501)):
             connection.request(method, path)
@@ -281,7 +281,7 @@ class TestWhatIsRefused:
             assert "--sign-in-url" in told(2, person.login("--sign-in-url", given, "--client-id", CLIENT_ID))
         assert "ApiUrl" in told(2, person.login(*person.where, MESSAGE_HANDLER_URL=""))
 
-    def test_nobody_waits_for_ever(self, person: Person) -> None:
+    def test_a_sign_in_that_never_comes_back_is_given_up(self, person: Person) -> None:
         impatient = "from message_handler.cli import login, main; login.PATIENCE = 0.5; raise SystemExit(main())"
         code, line = person.ends(person.begins(sys.executable, "-c", impatient))
         assert code == 4
@@ -333,7 +333,7 @@ class TestAnEndedToken:
         person.keeps(expires_at=0)
         person.cognito.refresh_tokens.clear()
         assert told(4, person.run("status")).endswith("sign in again: message-handler login")
-        assert person.login("--json").returncode == 0  # it knows where
+        assert person.login("--json").returncode == 0  # it remembers the address
         assert person.run("status").returncode == 0
 
     def test_a_server_that_is_away_is_another_thing(self, person: Person) -> None:
@@ -359,7 +359,7 @@ class TestLogout:
         assert person.run("status").returncode == 4
         assert person.run("logout").returncode == 0
 
-    def test_where_nobody_answers_it_is_forgotten_all_the_same(self, person: Person) -> None:
+    def test_if_the_server_is_away_the_session_is_forgotten_too(self, person: Person) -> None:
         assert person.login().returncode == 0
         person.cognito.status = 503
         done = person.run("logout")
@@ -368,7 +368,7 @@ class TestLogout:
         assert person.files == []
 
     def test_no_home_is_no_session(self, person: Person) -> None:
-        """As in a container whose user the machine doesn't know."""
+        """A container's user may have no home."""
         homeless = (
             "import pathlib\n"
             "def home(): raise RuntimeError('none')\n"

@@ -1,6 +1,6 @@
 """Each function starts and works with the lowest versions that the layer asks for, over real stores and a queue.
 
-They are installed in an environment of their own (requirements/lowest.txt), whose Python runs the functions.
+Their own environment has them (requirements/lowest.txt). Its Python runs the functions.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from tests.unit.test_requirements import lower_bounds
 
 ROOT = Path(__file__).parents[2]
 PYTHON = ROOT / ".venv-lowest" / "bin" / "python"
-#: Prints the versions that are installed, then the answer to each event that it reads; all else goes to stderr.
+#: Prints the installed versions, then the answer to each event on stdin. Other output goes to stderr.
 PROGRAM = """
 import json, sys
 from importlib.metadata import version
@@ -47,7 +47,7 @@ for line in sys.stdin:
 
 
 class Function:
-    """One environment of a function, as Lambda starts it."""
+    """One execution environment of a function."""
 
     def __init__(self, name: str, variables: dict[str, str], log: Path) -> None:
         folder, source = ROOT / "functions" / name, ROOT / "layers" / "message_handler" / "src"
@@ -78,7 +78,7 @@ class Function:
 
 @pytest.fixture(params=["plain", "TLS"])
 def stores(request: pytest.FixtureRequest) -> dict[str, str]:
-    """The variables that name the stores: over TLS with passwords, as AWS has them, or not."""
+    """The variables that name the stores, with TLS and passwords as on AWS, or without."""
     secured = request.param == "TLS"
     postgres: Server = request.getfixturevalue("postgres_15" if secured else "postgres")
     redis: SecuredRedis | Server = request.getfixturevalue("secured_redis" if secured else "valkey")

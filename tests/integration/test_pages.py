@@ -102,7 +102,7 @@ def test_the_benchmarks_run_as_the_page_says() -> None:
     first, some = re.findall(r"^make bench.*?(?= +#)", script, re.MULTILINE)
     assert first == "make bench"
     assert re.findall(r"--only (\w+)", some) == ["lock", "intake"]
-    # A look: what is measured while other tests run says nothing.
+    # A quick look: figures measured beside other tests mean nothing.
     table = shell(f"{first} --silent ARGS='--quick --only history'")
     assert [line.split("  ")[0] for line in table if "/" in line][:2] == [
         "history parsing / a plain re pass",

@@ -1,7 +1,4 @@
-"""What a patient types in one go, through all that is deployed and as it is deployed: with the default bot.
-
-Nothing is configured, not even for how long the service waits for a patient.
-"""
+"""A patient types many messages in one go, over all deployed parts with their default settings and the default bot."""
 
 from __future__ import annotations
 
@@ -34,7 +31,7 @@ def test_twenty_messages_typed_in_one_go_cost_one_ai_call_and_one_reply(api: Api
         thread.start()
     for thread in threads:
         thread.join()
-    # On a machine that is too busy to type quickly the patient has been quiet in between.
+    # On a busy machine the typing may be slow, with a pause that counts as quiet.
     order = sorted(sent)
     pauses = sum(1 for one, other in pairwise(order) if taken[other] - sent[one] >= QUIET_SECONDS)
 

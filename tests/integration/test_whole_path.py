@@ -1,4 +1,4 @@
-"""One message in, one reply out, through everything that is deployed."""
+"""One message in, one reply out, through all deployed parts."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_a_message_is_answered_and_both_turns_are_archived(api: Api, stack: Loca
 
 
 def archived(stack: LocalStack, conversation_id: str) -> list[tuple[str, str]]:
-    """What Postgres has, read past the product."""
+    """The turns in Postgres, read without the product."""
     assert stack.database_url
     connection: Connection = connector(Settings.from_environment({"DATABASE_URL": stack.database_url}))()
     try:
@@ -81,7 +81,7 @@ def test_a_conversation_that_is_being_answered_shows_its_lock_and_what_is_pendin
         *("expires_at", "consolidated_messages", "tier"),
     }
     assert (lock["ai_job_id"], lock["tier"]) == (job_id, "redis")
-    # Not the whole lock: a heartbeat may have come between.
+    # Not the whole lock: a heartbeat may have changed it.
     assert job_id in [one["ai_job_id"] for one in api.call("GET", "/admin/locks").json()["locks"]]
     pending = api.call("GET", f"/conversations/{conversation_id}").json()["pending"]
     assert pending == {"job_id": job_id, "consolidated_messages": 2}

@@ -1,4 +1,4 @@
-"""One running application for all tests that only talk to it: `app/`, without stores."""
+"""One running application for all tests that only call it: `app/`, without stores."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from local.template import Function
 from local.tokens import Issuer
 
 APP = Path(__file__).parent / "app"
-#: Some installations of Python don't start without the latter.
+#: Some installations of Python need LD_LIBRARY_PATH to start.
 PYTHON_NEEDS = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ}
 
 
@@ -66,7 +66,7 @@ def issuer(tmp_path_factory: pytest.TempPathFactory) -> Issuer:
 
 @pytest.fixture(scope="session")
 def guarded(issuer: Issuer) -> Iterator[LocalStack]:
-    """The same application, which wants tokens of `issuer`."""
+    """The same application. It needs tokens of `issuer`."""
     template = APP / "template.yaml"
     with LocalStack(template, environment={}, concurrency=2, redis=False, postgres=False, issuer=issuer) as running:
         yield running
@@ -80,7 +80,7 @@ def client(stack: LocalStack) -> Iterator[Client]:
 
 
 def eventually(check: Callable[[], Any], seconds: float = 20) -> Any:
-    """Ask until the answer is true; the bound is for a machine under load."""
+    """Repeat the check until it is true. The bound is for a loaded machine."""
     deadline = time.monotonic() + seconds
     while not (answer := check()):
         assert time.monotonic() < deadline, "this never came true"
@@ -89,7 +89,7 @@ def eventually(check: Callable[[], Any], seconds: float = 20) -> Any:
 
 
 class Pools:
-    """Makes pools of a function whose code is given as text."""
+    """Makes pools of a function from its code, given as text."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

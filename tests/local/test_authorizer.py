@@ -1,4 +1,4 @@
-"""Tokens on this machine: made like Cognito's, looked at like API Gateway's authoriser does."""
+"""Tokens on this machine: made like Cognito's, and checked like API Gateway's authoriser does."""
 
 from __future__ import annotations
 

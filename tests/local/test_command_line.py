@@ -1,4 +1,4 @@
-"""`python -m local` as a person uses it: clear failures, and nothing left behind."""
+"""The command line of `python -m local`: its failures are clear, and it leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SECRET = "hunter2-is-a-secret"
 
 
 class Host:
-    """A host process, with a temporary folder of its own to see what it leaves."""
+    """A host process. Its own temporary folder shows what it leaves behind."""
 
     def __init__(self, arguments: Sequence[str], folder: Path, environment: dict[str, str]) -> None:
         self.folder = folder
@@ -58,7 +58,7 @@ class Host:
         return [child.pid for child in psutil.Process(self.process.pid).children(recursive=True)]
 
     def failure(self) -> str:
-        """The one line of a host that couldn't start."""
+        """The single line of a host that can't start."""
         assert self.process.wait(60) == 2
         lines = self.errors.read_text().splitlines()
         host_lines = [line for line in lines if line.startswith("local: ")]
@@ -76,7 +76,7 @@ class Hosts:
         self._started: list[Host] = []
 
     def start(self, *arguments: str, template: Path | None = None, **environment: str) -> Host:
-        # Not in pytest's folder: as root, Postgres runs as another user, who may not enter that.
+        # Not in pytest's folder: under root, Postgres runs as another user, which may not enter it.
         folder = Path(tempfile.mkdtemp(prefix="message-handler-test-"))
         folder.chmod(0o755)
         log = folder.with_suffix(".log")
@@ -141,7 +141,9 @@ def test_a_run_from_the_greeting_to_ctrl_c(hosts: Hosts) -> None:
     children = host.children()
     assert len(children) > 5
     with socket.create_connection(("127.0.0.1", int(url.rsplit(":", 1)[1]))) as connection:
-        connection.sendall(b"GET /echo/x?sleep=60 HTTP/1.1\r\nHost: x\r\n\r\n")  # a running function is no obstacle
+        connection.sendall(
+            b"GET /echo/x?sleep=60 HTTP/1.1\r\nHost: x\r\n\r\n"
+        )  # a running function does not prevent the end
         host.process.send_signal(signal.SIGINT)
         host.process.send_signal(signal.SIGINT)  # an impatient second one changes nothing
         assert host.process.wait(20) == 0
@@ -172,7 +174,7 @@ def test_sigterm_in_the_middle_of_the_start_leaves_nothing(hosts: Hosts) -> None
 
 
 def test_a_signal_is_noted_and_interrupts_nothing() -> None:
-    """An exception out of it, in the middle of an import, left that module's lock to a thread that waited for ever."""
+    """If the handler raised during an import, another thread would wait for that module's lock for ever."""
     code = "import os, local.__main__ as m; stop = m._Stop(); print(stop()); os.kill(os.getpid(), 15); print(stop())"
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert result.stdout.split() == ["False", "True"], result.stderr

@@ -1,4 +1,4 @@
-"""`python -m local.expand`: what the scanners look at."""
+"""`python -m local.expand` prints the template for the scanners."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_what_sam_makes_of_a_resource_is_skipped_for_its_reasons(template: Path)
     assert "Metadata" not in resources["FRole"]
 
 
-def test_and_nothing_that_only_has_a_name_like_it(template: Path) -> None:
+def test_a_resource_with_a_similar_name_is_not_skipped(template: Path) -> None:
     assert "Metadata" not in expand(template)["Resources"]["ApiLog"]
 
 

@@ -1,4 +1,4 @@
-"""The front: HTTP to REST proxy events and back, and what the gateway answers by itself."""
+"""The gateway turns HTTP requests into REST proxy events and back, and gives some answers by itself."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def test_a_function_that_takes_too_long_is_an_integration_timeout(app: Path) -> 
     gateway = Gateway(template, {"EchoFunction": cast(Pool, stuck)}, integration_seconds=0.01)
     response = gateway.handle(Request("GET", "/echo/x", "", [], b"", "127.0.0.1"))
     assert (response.status, response.body) == (504, b'{"status":504}')
-    assert stuck.outcome.cancelled()  # it hadn't begun, and nobody waits for it any longer
+    assert stuck.outcome.cancelled()  # it had not begun, and the gateway no longer waits
 
 
 # ── Over HTTP ────────────────────────────────────────────────────────────────────────────────────
@@ -169,14 +169,14 @@ def test_an_unknown_route_is_the_templates_gateway_response(client: Client, meth
     assert answer.status == 404
     assert answer.headers["Content-Type"] == "application/problem+json"
     assert answer.body == (b"" if method == "HEAD" else b'{"status":404}')
-    assert client.request("GET", "/echo/x").status == 200  # the connection is as good as before
+    assert client.request("GET", "/echo/x").status == 200  # the connection still works
 
 
 @pytest.mark.parametrize("query", ["raise=secret", "exit=1", "malformed=1", "sleep=10"])
 def test_a_function_that_fails_crashes_or_times_out_is_a_default_5xx(client: Client, query: str) -> None:
     answer = client.request("GET", f"/echo/x?{query}")
     assert (answer.status, answer.body) == (500, b'{"status":500}')
-    assert client.request("GET", "/echo/x").status == 200  # by a fresh environment
+    assert client.request("GET", "/echo/x").status == 200  # from a new environment
 
 
 def test_a_body_over_10_mb_is_refused(client: Client, stack: LocalStack) -> None:

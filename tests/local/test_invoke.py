@@ -1,4 +1,4 @@
-"""`python -m local.invoke`: one built function, with what it was built with and no more."""
+"""`python -m local.invoke` runs one built function with only the modules that were built in."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def built(tmp_path: Path) -> Path:
-    """The application as `sam build` leaves it: the layer's modules are in `python`."""
+    """The application as built by `sam build`: the layer's modules are in `python`."""
     folder = tmp_path / "build"
     shutil.copytree(APP, folder)
     (folder / "layer" / "src").rename(folder / "layer" / "python")

@@ -1,4 +1,4 @@
-"""Stopping parts of the running host: real processes, killed and back; and who may not ask for it."""
+"""Parts of the running host are stopped and started: real processes are killed. Only some callers may ask for it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ JSON = {"Content_Type": "application/json"}
 
 @pytest.fixture(scope="module")
 def whole() -> Iterator[LocalStack]:
-    """With stores of its own."""
+    """A host with its own stores."""
     with LocalStack(APP / "template.yaml", environment={}, concurrency=2) as running:
         if running.missing:
             pytest.skip("; ".join(running.missing))
@@ -60,13 +60,13 @@ def states(client: Client) -> dict[str, str]:
 
 
 def ours(url: str | None) -> tuple[int, psutil.Process]:
-    """The port of a store's URL, and the process of this host that listens there."""
+    """The port of a store's URL, and this host's process that listens there."""
     port = urlsplit(url or "").port
     assert port
     for process in psutil.Process().children(recursive=True):
         if any(it.laddr.port == port and it.status == psutil.CONN_LISTEN for it in process.net_connections()):
             return port, process
-    raise AssertionError("nobody listens there")
+    raise AssertionError("no process listens there")
 
 
 def refuses(port: int) -> bool:
@@ -108,7 +108,7 @@ class TestStores:
         connection.run("insert into kept values (8)")  # never committed
         assert change(visitor, "postgres", "stopped").status == 200
         assert not [each for each in everything if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
-        with suppress(InterfaceError):  # nobody is there to say goodbye to
+        with suppress(InterfaceError):  # its server is stopped
             connection.close()
         assert refuses(port)
         assert states(visitor)["postgres"] == "stopped"
@@ -118,7 +118,7 @@ class TestStores:
         again.close()
         assert ours(whole.database_url)[0] == port
 
-    def test_while_one_is_stopped_nobody_else_gets_its_port(self, whole: LocalStack, visitor: Client) -> None:
+    def test_while_a_store_is_stopped_no_other_process_gets_its_port(self, whole: LocalStack, visitor: Client) -> None:
         port, _ = ours(whole.redis_url)
         change(visitor, "redis", "stopped")
         with socket.socket() as other, pytest.raises(OSError, match="in use"):
@@ -168,7 +168,7 @@ class TestWorker:
         def seen(name: str) -> int:
             return whole.log_file.read_text().count(name)
 
-        # Polls that end meanwhile take records and give them back, which counts as a receive each time.
+        # Polls that end meanwhile receive records and return them. Each of these counts as a receive.
         policy = {"deadLetterTargetArn": "arn:aws:sqs:us-east-1:123456789012:DeadLetterQueue", "maxReceiveCount": 10}
         more = {"VisibilityTimeout": "4", "RedrivePolicy": json.dumps(policy)}
         whole.sqs.set_queue_attributes(QueueUrl=whole.queue_url("JobQueue"), Attributes=more)
@@ -202,7 +202,7 @@ def test_whatever_is_stopped_when_the_host_ends_nothing_is_left() -> None:
 
 
 class Switch:
-    """A part that remembers what was asked of it."""
+    """A part that keeps the requests to it."""
 
     ours = True
 
@@ -284,13 +284,13 @@ def test_the_consoles_own_page_may(parts: Parts, switch: Switch, headers: dict[s
     ],
     ids=str,
 )
-def test_nobody_elses_page_may(parts: Parts, switch: Switch, headers: dict[str, str | None], status: int) -> None:
+def test_no_other_page_may(parts: Parts, switch: Switch, headers: dict[str, str | None], status: int) -> None:
     answer = put(Outages(parts, None), headers=headers)
     assert answer.status == status
     assert switch.asked == []
     assert dict(answer.headers)["Content-Type"] == "application/problem+json"
     assert not any(name.lower().startswith("access-control") for name, _ in answer.headers)
-    if status == HTTPStatus.FORBIDDEN:  # nor look
+    if status == HTTPStatus.FORBIDDEN:  # it may not read either
         get = put(Outages(parts, None), b"", path="/local/parts", method="GET", headers=headers)
         assert get.status == status
 

@@ -1,4 +1,4 @@
-"""Execution environments: real processes, with Lambda's timeouts, crashes and limits."""
+"""Execution environments are real processes with Lambda's timeouts, crashes and limits."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def value(outcome: Future[Outcome]) -> object:
 
 
 def test_a_warm_environment_answers_one_invocation_after_the_other(pools: Pools) -> None:
-    pool = pools.make(PID, concurrency=1)  # a second one starts for whoever asks before the first asks for more
+    pool = pools.make(PID, concurrency=1)  # or a second one could start before the first asks for its next event
     pool.warm()
     assert pool.await_warm(30) is None
     assert len({value(pool.submit(b"{}")) for _ in range(5)}) == 1
@@ -43,7 +43,7 @@ def test_concurrent_invocations_get_environments_of_their_own_up_to_the_limit(po
     assert len({value(outcome) for outcome in outcomes}) == 2  # the other four waited
 
 
-def test_an_invocation_that_nobody_waits_for_is_not_run(pools: Pools) -> None:
+def test_an_invocation_whose_caller_has_given_up_is_not_run(pools: Pools) -> None:
     pool = pools.make("def handler(event, context):\n    print(event)\n", concurrency=1)
     running, waiting = pool.submit(b'"first"'), pool.submit(b'"second"')
     waiting.cancel()
@@ -85,7 +85,7 @@ def test_an_environment_that_dies_idle_is_replaced(pools: Pools) -> None:
     assert isinstance(first, int)
     os.kill(first, 9)
     eventually(lambda: not is_running(first))
-    outcome = pool.submit(b"{}").result(30)  # in the moment of its death it may still be given one
+    outcome = pool.submit(b"{}").result(30)  # an environment may get an event while it dies
     assert outcome.failed or json.loads(outcome.payload) != first
     assert value(pool.submit(b"{}")) != first
 

@@ -25,7 +25,7 @@ from .conftest import eventually
 
 
 class Records:
-    """Sends records with an id of their own, and finds in the log how often the worker got each."""
+    """Sends records, each with its own id. The log shows how often the worker got each."""
 
     def __init__(self, stack: LocalStack) -> None:
         self._stack = stack
@@ -112,7 +112,7 @@ def test_a_standard_queue_takes_a_message_group_and_a_delay(stack: LocalStack, r
 
 
 def test_nothing_is_lost_or_doubled_when_many_send_at_once(records: Records) -> None:
-    records.hide_for(30)  # on a busy machine a record may take a second to get to the worker
+    records.hide_for(30)  # on a busy machine a record may need a second to reach the worker
     sent: list[str] = []
     threads = [threading.Thread(target=lambda: sent.extend(records.send() for _ in range(25))) for _ in range(8)]
     for thread in threads:
@@ -132,7 +132,7 @@ def test_the_event_is_what_lambda_sends(stack: LocalStack) -> None:
 
 
 class EndlessQueue:
-    """A queue that always has a message, and remembers what was deleted."""
+    """A queue that always has a message, and keeps the receipts of deleted ones."""
 
     def __init__(self) -> None:
         self.deleted: list[str] = []
@@ -167,7 +167,7 @@ def test_batches_run_at_the_same_time_up_to_the_limit(maximum: int | None, concu
     mapper.start()
     eventually(lambda: len(pool.outcomes) == at_once)
     pool.outcomes[0].set_result(Outcome(b"null"))
-    eventually(lambda: len(pool.outcomes) == at_once + 1)  # only now there is a place for the next
+    eventually(lambda: len(pool.outcomes) == at_once + 1)  # only now is there room for the next one
     assert queue.deleted == ["0"]
     mapper.stop()
     for outcome in pool.outcomes[1:]:
@@ -175,7 +175,7 @@ def test_batches_run_at_the_same_time_up_to_the_limit(maximum: int | None, concu
 
 
 class LatePoll(EndlessQueue):
-    """A queue whose poll ends with a message when the test says so."""
+    """A queue whose poll ends with a message when the test wants it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -233,7 +233,7 @@ def test_partial_failures(result: str, done: set[str]) -> None:
 
 
 class Box:
-    """A WSGI application that can't stand two requests at once, like moto's queues."""
+    """A WSGI application that fails on two requests at once, like moto's queues."""
 
     def __init__(self) -> None:
         self.messages: list[str] = []
@@ -265,7 +265,7 @@ def ask(application: OneAtATime, action: str, **request: Any) -> dict[str, Any]:
     return answer
 
 
-def test_a_long_poll_ends_when_a_message_comes_and_keeps_nobody_from_sending() -> None:
+def test_a_long_poll_ends_when_a_message_comes_and_lets_others_send() -> None:
     application = OneAtATime(Box())
     answers: list[dict[str, Any]] = []
     poll = threading.Thread(target=lambda: answers.append(ask(application, "ReceiveMessage", WaitTimeSeconds=20)))

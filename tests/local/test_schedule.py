@@ -1,4 +1,4 @@
-"""Schedules: the input arrives, again and again."""
+"""A schedule invokes its function with its input again and again."""
 
 from __future__ import annotations
 

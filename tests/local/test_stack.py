@@ -1,4 +1,4 @@
-"""The whole, with stores that are given or missing; what a function sees of the environment."""
+"""The whole host with given or missing stores, and the environment that a function sees."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_given_stores_are_used_and_reach_the_functions(valkey: Server, postgres:
 
 
 def test_the_password_of_a_given_redis_reaches_the_functions_that_of_no_redis_does_not(valkey: Server) -> None:
-    """The template has none: in AWS there is IAM or a secret."""
+    """The template has no password: AWS uses IAM or a secret."""
     url = valkey.url.replace("redis://", "redis://somebody@")
     admin = redis.Redis.from_url(valkey.url)
     admin.acl_setuser("somebody", enabled=True, passwords=["+pw"], commands=["+@all"], keys=["*"])
@@ -103,11 +103,11 @@ def test_a_start_that_is_interrupted_between_any_two_steps_leaves_nothing(
         try:
             stack.start(lambda answers=answers: next(answers, False))
         except StartInterruptedError:
-            assert not hasattr(stack, "url")  # it answered nobody
+            assert not hasattr(stack, "url")  # it never had an address
         else:
             ended = True
             stack.stop()
-        # All that it starts is a child of ours; what other tests' servers start at any time, such as a vacuum, is not.
+        # Its processes are children of this one. Those of other tests' servers, such as a vacuum, are not.
         assert set(psutil.Process().children()) <= others
         assert list(tmp_path.iterdir()) == []
     assert asked_for > 7

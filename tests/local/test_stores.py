@@ -1,4 +1,4 @@
-"""Postgres and Valkey of our own."""
+"""The local host's own Postgres and Valkey."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from .test_pool import is_running
 
 @pytest.fixture
 def open_folder() -> Iterator[Path]:
-    """A folder that every account may enter; pytest's own may be entered by its owner only."""
+    """A folder that every account may enter. Only its owner may enter pytest's."""
     folder = Path(tempfile.mkdtemp(prefix="message-handler-test-"))
     folder.chmod(0o711)
     yield folder
@@ -88,7 +88,7 @@ def test_a_port_that_is_asked_for_but_taken_is_an_error(tmp_path: Path) -> None:
         start_valkey(tmp_path, port=taken.getsockname()[1])
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root has to become somebody else")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has to become another user")
 def test_as_root_a_closed_folder_and_an_unreadable_wheel_are_no_obstacle(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,4 +1,4 @@
-"""The template reader: what a deployment would make of the template is what runs here."""
+"""The local host reads the template as a deployment would."""
 
 from __future__ import annotations
 

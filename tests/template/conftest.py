@@ -1,4 +1,4 @@
-"""template.yaml as CloudFormation gets it: expanded by AWS's own translator, and resolved for given parameters."""
+"""template.yaml as CloudFormation gets it: expanded by AWS' translator, and resolved for given parameters."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TEMPLATE = Path(__file__).parents[2] / "template.yaml"
 
 
 class _Resolver(Resolver):
-    """With an ARN of the real form where the template takes one apart."""
+    """A resolver with ARNs of the real form, because the template takes some apart."""
 
     def _attribute(self, resource: str, attribute: str) -> str:
         if attribute == "DBProxyArn":
@@ -26,7 +26,7 @@ class _Resolver(Resolver):
 
 @dataclass(frozen=True)
 class Expanded:
-    """The expanded template. `resolved` is what there is of it with some parameters' values beside the defaults."""
+    """The expanded template. `resolved` gives its resources for some parameters and the others' defaults."""
 
     document: dict[str, Any]
 
@@ -35,11 +35,11 @@ class Expanded:
         return dict(self.document["Resources"])
 
     def of_type(self, kind: str) -> dict[str, dict[str, Any]]:
-        """The properties of the resources of a type, as they are written."""
+        """The properties of the resources of a type, as written."""
         return {name: it.get("Properties", {}) for name, it in self.resources.items() if it["Type"] == kind}
 
     def resolved(self, kind: str, **parameters: str) -> dict[str, dict[str, Any]]:
-        """The properties of those that exist with these parameters, without any intrinsic function."""
+        """The properties of a type's resources that exist with these parameters, without intrinsic functions."""
         resolver = _Resolver(self.document, parameters, "https://sqs/")
         return {
             name: resolver.resolve(it.get("Properties", {}))
@@ -50,7 +50,7 @@ class Expanded:
 
 @pytest.fixture(scope="session")
 def expanded() -> Expanded:
-    # As text and back: nothing in it is shared, and whoever changes it changes only one place.
+    # To text and back: then its parts share no objects, and a change in one place changes no other.
     return Expanded(json.loads(json.dumps(expand(TEMPLATE))))
 
 

@@ -1,4 +1,4 @@
-"""Who may do what: routes and their scopes, clients and what they may ask for, functions and their roles."""
+"""Permissions: the scopes of routes, the scopes of clients, and the roles of functions."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from tests.template.conftest import TEMPLATE, Expanded
 
 MESSAGES, ADMIN = "message-handler/messages", "message-handler/admin"
 
-#: Statements whose resource is everything, each with why AWS has no narrower one.
+#: Statements for all resources, each with the reason why AWS has no narrower one.
 WITHOUT_A_NARROWER_RESOURCE = {
     "SendTraces": "X-Ray has no resources for it",
     "LetLambdaEnterTheNetwork": "network interfaces that don't exist yet",
     "LookAtAlarms": "lists",
     "FindTheFlowLog": "lists",
 }
-#: And those whose resource ends with a wildcard.
+#: Statements whose resource ends with a wildcard.
 OPEN_ENDED = {
     "ReadTokensOfProviders": "secrets that operators make later, by their prefix",
     "MoveAliases": "a function's own versions and aliases",
 }
 
 
-#: They hold nothing of anybody's.
+#: These routes have no tenant's data.
 OPEN = {"/health", "/console", "/console/settings.json", "/console/{file}"}
 
 
@@ -100,7 +100,7 @@ class TestClients:
         assert client["EnableTokenRevocation"] is True
 
     @pytest.mark.parametrize("client", ["PlatformClient", "OperatorClient"])
-    def test_nobody_gets_a_token_for_a_password_alone(self, expanded: Expanded, client: str) -> None:
+    def test_no_client_gets_a_token_for_a_password_alone(self, expanded: Expanded, client: str) -> None:
         found = expanded.resolved("AWS::Cognito::UserPoolClient")[client]
         assert found["ExplicitAuthFlows"] == ["ALLOW_REFRESH_TOKEN_AUTH"]
 
@@ -113,7 +113,7 @@ class TestClients:
 
 
 def statements(expanded: Expanded, role: str) -> list[dict[str, Any]]:
-    """What a role is allowed, of policies of ours."""
+    """The statements of our policies for a role."""
     parameters = {"BedrockModelArns": "arn:aws:bedrock:us-east-1::foundation-model/m"}
     policies = expanded.resolved("AWS::IAM::ManagedPolicy", **parameters)
     attached = expanded.resolved("AWS::IAM::Role", **parameters)[role]["ManagedPolicyArns"]
@@ -122,7 +122,7 @@ def statements(expanded: Expanded, role: str) -> list[dict[str, Any]]:
 
 
 def allowed(expanded: Expanded, function: str, service: str) -> set[tuple[str, str]]:
-    """Resource and action of what a function may do with a service of AWS."""
+    """The resources and actions of an AWS service that a function may use."""
     role = expanded.of_type("AWS::Lambda::Function")[function]["Role"]["Fn::GetAtt"][0]
     return {
         (resource.rpartition(":")[2], action)
@@ -181,7 +181,7 @@ class TestRoles:
         assert "AskModels" in str(expanded.resolved("AWS::IAM::ManagedPolicy", BedrockModelArns="arn")["WorkerPolicy"])
         assert "BedrockEndpoint" not in expanded.resolved("AWS::EC2::SecurityGroup")
 
-    def test_everybody_signs_in_to_the_stores_as_one_user_of_one_store(self, expanded: Expanded) -> None:
+    def test_each_function_signs_in_to_the_stores_as_one_user_of_one_store(self, expanded: Expanded) -> None:
         for function in ("IntakeFunction", "WorkerFunction", "AdminFunction"):
             assert allowed(expanded, function, "elasticache") == {
                 ("Cache", "elasticache:Connect"),
@@ -201,7 +201,7 @@ class TestRoles:
         assert "connect" not in str(policy).lower()
 
     def test_no_statement_is_wider_than_it_must_be(self, expanded: Expanded) -> None:
-        """And whoever is, says why: here and in the template."""
+        """A wide statement has its reason, here and in the template."""
         lines = TEMPLATE.read_text(encoding="utf-8").splitlines()
         for name, policy in expanded.resolved("AWS::IAM::ManagedPolicy", NatGateways="true").items():
             for statement in policy["PolicyDocument"]["Statement"]:
@@ -272,19 +272,19 @@ class TestEnvironment:
     def test_can_be_read_by_the_functions(self, expanded: Expanded) -> None:
         for function in expanded.resolved("AWS::Lambda::Function").values():
             variables = function["Environment"]["Variables"]
-            cache = variables["REDIS_IAM_CACHE"].lower()  # as ElastiCache names it
+            cache = variables["REDIS_IAM_CACHE"].lower()  # ElastiCache makes the name lower case
             settings = Settings.from_environment(variables | {"REDIS_IAM_CACHE": cache})
             assert settings.job_queue_url == "https://sqs/JobQueue"
             assert settings.redis_url is not None
             assert settings.redis_url.get_secret_value() == "rediss://CacheUser@Cache.PrimaryEndPoint.Address:6379/0"
 
 
-#: Addresses of stores brought along: the next release takes them.
+#: Addresses of the customer's own stores. A change of one makes no new version: it is live with the next release.
 LATER = {"RedisUrl", "RedisCluster", "RedisSecretArn", "DatabaseUrl", "DatabaseSecretArn"}
 
 
 class TestVersions:
-    """Calls go to an alias. What changes only a parameter must make a version, or it would never be live."""
+    """Calls go to an alias. A change of a parameter alone must make a new version, or it would never be live."""
 
     def test_each_parameter_of_a_function_makes_a_new_version_of_it(self, expanded: Expanded) -> None:
         versions = expanded.of_type("AWS::Lambda::Version")
@@ -314,7 +314,7 @@ class TestVersions:
         assert migration["Properties"]["Release"] == {"Ref": layer}
         functions = expanded.of_type("AWS::Lambda::Function")
         waiting = {name for name, it in functions.items() if "{'Ref': 'Migration'}" in str(it["Tags"])}
-        assert waiting == {"IntakeFunction", "WorkerFunction"}  # the admin function takes the tables along
+        assert waiting == {"IntakeFunction", "WorkerFunction"}  # the admin function updates the tables itself
 
     def test_the_way_to_the_database_is_there_before_the_tables(self, expanded: Expanded) -> None:
         named = set(re.findall(r"'Ref': '(\w+)'", str(expanded.resources["Migration"]["Properties"])))

@@ -1,8 +1,8 @@
-"""The alarms would ring: on what the functions really print, and on metrics that AWS really has.
+"""The alarms would ring, for the metrics that the functions print and for the metrics that AWS has.
 
-Nothing here evaluates an alarm as CloudWatch does, and no simulator does either. So for our own metrics the condition
-is provoked with the real functions, and what they print is put into the alarm by hand; for AWS' metrics names and
-dimensions are compared with a table made from AWS' documentation.
+No simulator evaluates alarms as CloudWatch does. So tests provoke the conditions of our own metrics with the real
+functions, and put the printed values into the alarm's expression. For AWS' metrics, names and dimensions are compared
+with a table from AWS' documentation.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ from tests.unit.test_failover import Away, tier
 
 OPERATIONS = Path(__file__).parents[2] / "docs" / "operations.md"
 DAY = 24 * 3600
-#: Our own metrics': the functions' environment says the same.
+#: The namespace of our own metrics, as in the functions' environment.
 NAMESPACE = "MessageHandler/local"
 COMPARE = {
     "GreaterThanOrEqualToThreshold": operator.ge,
@@ -65,7 +65,7 @@ COMPARE = {
 }
 STATISTICS: dict[str, Callable[[list[float]], float]] = {"Sum": sum, "Maximum": max, "SampleCount": len}
 
-#: What AWS measures, by namespace and metric: the dimensions, and the page of AWS' documentation that says so.
+#: AWS' metrics, by namespace and name: the dimensions, and the page of AWS' documentation.
 AWS_METRICS = {
     ("AWS/SQS", "ApproximateAgeOfOldestMessage"): ({"QueueName"}, "Available CloudWatch metrics for Amazon SQS"),
     ("AWS/SQS", "ApproximateNumberOfMessagesVisible"): ({"QueueName"}, "Available CloudWatch metrics for Amazon SQS"),
@@ -79,7 +79,7 @@ AWS_METRICS = {
     ("AWS/RDS", "CPUUtilization"): ({"DBInstanceIdentifier"}, "Amazon CloudWatch metrics for Amazon RDS"),
     ("AWS/RDS", "FreeableMemory"): ({"DBInstanceIdentifier"}, "Amazon CloudWatch metrics for Amazon RDS"),
     ("AWS/RDS", "FreeStorageSpace"): ({"DBInstanceIdentifier"}, "Amazon CloudWatch metrics for Amazon RDS"),
-    # Its sum over all that has ProxyName: the proxy reports from several hosts.
+    # The sum over all hosts of the proxy, which share ProxyName.
     ("AWS/RDS", "DatabaseConnectionsCurrentlySessionPinned"): (
         {"ProxyName"},
         "Monitoring RDS Proxy metrics with Amazon CloudWatch",
@@ -91,7 +91,7 @@ AWS_METRICS = {
 
 @dataclass(frozen=True)
 class Measured:
-    """One metric that an alarm looks at."""
+    """One metric of an alarm."""
 
     namespace: str
     name: str
@@ -104,7 +104,7 @@ def alarms(expanded: Expanded) -> dict[str, dict[str, Any]]:
 
 
 def measured(alarm: dict[str, Any]) -> dict[str, Measured]:
-    """By the id that the alarm's expression knows it by; without an expression there is one, called `watched`."""
+    """The alarm's metrics by their ids in its expression. Without an expression there is one, `watched`."""
     if "MetricName" in alarm:
         dimensions = {it["Name"]: it["Value"] for it in alarm["Dimensions"]}
         return {"watched": Measured(alarm["Namespace"], alarm["MetricName"], dimensions, alarm["Statistic"])}
@@ -129,7 +129,7 @@ def kebab(name: str) -> str:
 
 
 class TestEveryAlarm:
-    def test_tells_somebody_when_it_begins_and_when_it_ends(self, expanded: Expanded) -> None:
+    def test_notifies_when_it_begins_and_when_it_ends(self, expanded: Expanded) -> None:
         topic = [{"Ref": "AlarmTopic"}]
         for alarm in expanded.of_type("AWS::CloudWatch::Alarm").values():
             assert alarm["AlarmActions"] == alarm["OKActions"] == topic
@@ -149,7 +149,7 @@ class TestEveryAlarm:
         assert {kebab(name.removesuffix("Alarm")) for name in alarms(expanded)} <= anchors
 
     def test_has_thought_of_silence(self, expanded: Expanded) -> None:
-        """Nothing is measured where nobody writes. Only the sweep runs anyhow: its silence is the alarm."""
+        """Without messages there are no measurements, and no alarm. Only the sweep always runs: its silence rings."""
         breaching = {name for name, alarm in alarms(expanded).items() if alarm["TreatMissingData"] == "breaching"}
         others = {alarm["TreatMissingData"] for name, alarm in alarms(expanded).items() if name not in breaching}
         assert (breaching, others) == ({"SweepStoppedAlarm"}, {"notBreaching"})
@@ -179,7 +179,7 @@ class TestEveryAlarm:
             "Stage": {"v1"},
             "DBInstanceIdentifier": {"Database"},
             "ProxyName": {"DatabaseProxy"},
-            "CacheClusterId": {"Cache-001", "Cache-002"},  # the members of a replication group
+            "CacheClusterId": {"Cache-001", "Cache-002"},  # a replication group's members
         }
         (api,) = expanded.of_type("AWS::ApiGateway::RestApi").values()
         assert api["Body"]["info"]["title"] == {"Ref": "AWS::StackName"}
@@ -227,7 +227,7 @@ def output(capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture)
 
 @pytest.fixture
 def service(output: Output, expanded: Expanded, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
-    """The three functions, whose namespace and service are those of the template's environment."""
+    """The three functions, with the namespace and service from the template's environment."""
     queue, ai, meter = HeldQueue(), ScriptedAI(quote), Meter()
     parts = parts_of(Settings(auth_required=False), queue, ai, meter=meter)
     only_redis = MemoryTier(Settings())
@@ -256,7 +256,7 @@ def service(output: Output, expanded: Expanded, monkeypatch: pytest.MonkeyPatch)
 
 @dataclass
 class Delivering:
-    """The service with a Postgres, a platform, and a clock for what is delivered."""
+    """The service with a Postgres, a platform, and a clock for deliveries."""
 
     service: Service
     receiver: Receiver
@@ -264,7 +264,7 @@ class Delivering:
     late: float = 0.0
 
     def answer_somebody(self) -> None:
-        """One message, its answer, and one try to deliver it."""
+        """Answer one message, and try once to deliver the reply."""
         self.service.post({"history": f"<USER>{CANARY}</USER><br>", "message_id": "m-1"})
         self.service.deliver()
         self.service.deliver()
@@ -300,7 +300,7 @@ def delivering(service: Service, postgres: Server) -> Iterator[Delivering]:
 
 
 def rings(alarm: dict[str, Any], output: Output) -> bool:
-    """Whether one period with all that was printed would be over the alarm's threshold."""
+    """Whether all that was printed, taken as one period, crosses the alarm's threshold."""
     values: dict[str, float | None] = {}
     for id_, metric in measured(alarm).items():
         found = list(_values(metric, output))
@@ -313,7 +313,7 @@ def rings(alarm: dict[str, Any], output: Output) -> bool:
 
 
 def _values(metric: Measured, output: Output) -> Iterator[float]:
-    """What CloudWatch would file under this namespace, name and exactly these dimensions."""
+    """The values that CloudWatch would store under this namespace, name and exactly these dimensions."""
     for line in output.lines:
         for directive in line.get("_aws", {}).get("CloudWatchMetrics", ()):
             for dimensions in directive["Dimensions"]:
@@ -369,7 +369,7 @@ class TestOwnMetrics:
 
     def test_a_reply_without_postgres(self, expanded: Expanded, service: Service) -> None:
         gone = NoArchive()
-        gone.name = "postgres"  # there is one, and it doesn't answer
+        gone.name = "postgres"  # it is configured, and does not answer
         service.use(worker=replace(service.parts.worker, archive=gone))
         service.post({"history": f"<USER>{CANARY}</USER><br>"})
         service.deliver()
@@ -399,7 +399,7 @@ class TestOwnMetrics:
         assert rings(own(expanded)["DeliveriesDeadAlarm"], delivering.service.output)
 
     def test_a_reply_that_never_had_its_turn(self, expanded: Expanded, delivering: Delivering) -> None:
-        """The sweep gives it up, in the admin function."""
+        """The sweep in the admin function gives it up."""
         delivering.service.post({"history": f"<USER>{CANARY}</USER><br>", "message_id": "m-1"})
         delivering.service.deliver()
         delivering.late = DAY + OVERDUE_SECONDS + 1
@@ -427,7 +427,7 @@ class TestOwnMetrics:
     def test_a_sweep_that_finds_no_store_at_all(
         self, expanded: Expanded, service: Service, redis: str, postgres: str
     ) -> None:
-        """With one of them it does a part of its work, and says what is left."""
+        """With one store, the sweep does a part of its work and reports the rest."""
         kinds = {"up": MemoryTier, "away": Away}
         service.use(tiers=Failover(tier("redis", kinds[redis]), tier("postgres", kinds[postgres]), tier("memory")))
         away = {name: name for name, state in (("redis", redis), ("postgres", postgres)) if state == "away"}

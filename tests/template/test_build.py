@@ -1,4 +1,4 @@
-"""What `make build` left for Lambda."""
+"""The files that `make build` makes for Lambda."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from local.invoke import BUILT
 
 ROOT = Path(__file__).parents[2]
-#: How bytecode of Python 3.13, the functions' runtime, begins.
+#: The first bytes of a bytecode file of Python 3.13, the functions' runtime.
 MAGIC = (3571).to_bytes(2, "little") + b"\r\n"
 
 
@@ -29,7 +29,7 @@ def test_the_operators_page_goes_along(build: Path) -> None:
 
 
 def test_the_layer_is_for_both_processors(build: Path) -> None:
-    """Which one a deployment chooses is not known when it is built."""
+    """The build does not know which processor a deployment chooses."""
     modules = [file.name.split(".cpython-313-") for file in build.glob("MessageHandlerLayer/**/*.so")]
     found = {processor: {name for name, it in modules if it == processor} for _, processor in modules}
     assert found.keys() == {"x86_64-linux-gnu.so", "aarch64-linux-gnu.so"}
@@ -37,7 +37,7 @@ def test_the_layer_is_for_both_processors(build: Path) -> None:
 
 
 def test_botocore_knows_the_services_that_are_called_and_no_more(build: Path) -> None:
-    """All 440 were most of the layer, and each start would look through them."""
+    """All 440 services would be most of the layer, and each start would search them."""
     sources = [*(ROOT / "layers/message_handler/src").rglob("*.py"), *(ROOT / "functions").rglob("*.py")]
     called = {name for file in sources for name in re.findall(r'\bclient\(\s*"([^"]+)"', file.read_text())}
     assert "sqs" in called

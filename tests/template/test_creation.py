@@ -1,7 +1,7 @@
-"""The expanded template, created: by moto, as far as it knows the types.
+"""moto creates the expanded template, as far as it knows the types.
 
-What it doesn't know is listed here exactly, and left out with all that refers to it replaced by a text. Nothing is so
-checked of these but what cfn-lint, checkov and the other tests here look at.
+The types that it does not know are listed here. Their resources are left out, and references to them become texts. Only
+cfn-lint, checkov and the other tests here check these resources.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from moto.cloudformation.parsing import resource_class_from_type
 from local.intrinsics import Resolver
 from tests.template.conftest import Expanded
 
-#: No support for these in moto's CloudFormation.
+#: moto's CloudFormation does not support these.
 NOT_IN_MOTO = {
     "AWS::ApiGateway::Account", "AWS::ApiGateway::Stage", "AWS::CloudWatch::Alarm", "AWS::CodeDeploy::Application",
     "AWS::CodeDeploy::DeploymentGroup", "AWS::Cognito::UserPool", "AWS::Cognito::UserPoolClient",
@@ -34,26 +34,26 @@ NOT_IN_MOTO = {
     "AWS::SQS::QueuePolicy", "AWS::WAFv2::LoggingConfiguration", "AWS::WAFv2::WebACL",
     "AWS::WAFv2::WebACLAssociation",
 }  # fmt: skip
-#: Types that it knows, and fails to make.
+#: moto knows these types, and fails to make them.
 MISTAKEN = {
-    "Custom::Migration": "would run the function, in Docker",
+    "Custom::Migration": "would run the function in Docker",
     "AWS::ApiGateway::Deployment": "finds no methods, for it doesn't look into the API's Body",
     "AWS::RDS::DBParameterGroup": "what a Ref to it gives is no text",
 }
-#: What it doesn't tell of what it makes.
+#: An attribute that moto doesn't give.
 NO_ATTRIBUTE = {"MasterUserSecret.SecretArn"}
 REGION = "us-east-1"
 
 
 def without_nothing(value: Any) -> Any:
-    """With all that is AWS::NoValue left out of lists, of which moto makes null."""
+    """The value without AWS::NoValue in lists: moto would make null of it."""
     if isinstance(value, list):
         return [without_nothing(item) for item in value if item != {"Ref": "AWS::NoValue"}]
     return {key: without_nothing(item) for key, item in value.items()} if isinstance(value, dict) else value
 
 
 def chosen_of(value: Any, resolver: Resolver) -> Any:
-    """With one side in place of each Fn::If, and the networks of each Fn::Cidr, which moto doesn't know."""
+    """The value with each Fn::If decided, and with the networks of each Fn::Cidr: moto doesn't know that function."""
     if isinstance(value, list):
         return [chosen_of(item, resolver) for item in value]
     if not isinstance(value, dict):
@@ -69,7 +69,7 @@ def chosen_of(value: Any, resolver: Resolver) -> Any:
 
 
 def made_up(value: Any, missing: dict[str, str | None]) -> Any:
-    """With a text in place of each reference to what is missing; for an alias, with its function."""
+    """The value with a text for each reference to a missing resource, or with the function for an alias."""
     if isinstance(value, list):
         return [made_up(item, missing) for item in value]
     if not isinstance(value, dict):
@@ -103,7 +103,7 @@ def is_known(kind: str) -> bool:
 
 
 def known(document: dict[str, Any], **parameters: str) -> tuple[dict[str, Any], set[str]]:
-    """The template without what moto doesn't know, and the types of that."""
+    """The template without the resources that moto doesn't know, and their types."""
     unknown = {
         name: it["Properties"]["FunctionName"]["Ref"] if it["Type"] == "AWS::Lambda::Alias" else None
         for name, it in document["Resources"].items()
@@ -134,7 +134,7 @@ def cloudformation(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         monkeypatch.setenv(name, "nobody")
     with mock_aws():
         s3 = boto3.client("s3", region_name=REGION)
-        s3.create_bucket(Bucket="local")  # where expanding puts the code
+        s3.create_bucket(Bucket="local")  # the expanded template refers to code in it
         for name in ("IntakeFunction", "WorkerFunction", "AdminFunction", "MessageHandlerLayer"):
             s3.put_object(Bucket="local", Key=name, Body=empty_zip())
         rds = boto3.client("rds", region_name=REGION)
@@ -149,7 +149,7 @@ def test_what_moto_does_not_make_is_listed(expanded: Expanded) -> None:
     assert not [kind for kind in MISTAKEN if resource_class_from_type(kind) is None]
 
 
-@pytest.mark.filterwarnings("ignore")  # moto's own
+@pytest.mark.filterwarnings("ignore")  # warnings of moto
 @pytest.mark.parametrize(
     ("chosen", "nat_gateways"),
     [({}, 0), ({"NatGateways": "true", "MultiAz": "false"}, 1), ({"NatGateways": "true"}, 2)],
@@ -169,7 +169,7 @@ def test_the_template_creates(
     made = {it.get("LogicalResourceId") for it in found}
     resolver = Resolver(expanded.document, chosen, "")
     expected = {name for name, it in template["Resources"].items() if resolver.exists(it)}
-    assert expected - made <= {"InternetGatewayAttachment"}  # made, and not told of
+    assert expected - made <= {"InternetGatewayAttachment"}  # made, but not listed
     assert len([name for name in made if name and name.startswith("NatGateway")]) == nat_gateways
     functions = boto3.client("lambda", region_name=REGION).list_functions()["Functions"]
     assert sorted(it["FunctionName"].split("-")[1] for it in functions) == [

@@ -1,7 +1,7 @@
-"""The rules of cdk-nag's pack HIPAA.Security that apply to what this stack has, over the expanded template.
+"""The rules of cdk-nag's pack HIPAA.Security that apply to this stack, over the expanded template.
 
-The names are the pack's own. Each rule of it on a kind of resource that we have is here: as a check of all resources of
-the kind, or as an exception with its reason. Everything is looked at as production has it, with NAT gateways.
+The names are the pack's own. Each rule on a kind of resource in this stack is here. It is a check of all resources of
+the kind, or an exception with its reason. The template is resolved as for production, with NAT gateways.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ YEAR = 365
 
 
 def every(kind: str, holds: Callable[[Properties], bool]) -> Callable[[Expanded], Iterable[str]]:
-    """The resources of a kind for which the rule does not hold. There must be one at least."""
+    """A check that names the resources of a kind that break the rule. There must be at least one of the kind."""
 
     def broken(expanded: Expanded) -> Iterable[str]:
         found = expanded.resolved(kind, NatGateways="true")
@@ -45,7 +45,7 @@ def listed(value: Any) -> list[Any]:
 
 
 def is_closed(group: Properties) -> bool:
-    """Nobody from outside comes in: what may, are named groups, in resources of their own."""
+    """Whether the group lets in no address. Separate resources let named groups in."""
     return not group.get("SecurityGroupIngress")
 
 
@@ -125,7 +125,7 @@ def test_no_rule_is_both_kept_and_excepted() -> None:
 
 
 class TestExceptions:
-    """What the reasons say is so."""
+    """The reasons of the exceptions are true."""
 
     def test_no_route_is_answered_from_a_cache(self, expanded: Expanded) -> None:
         (stage,) = expanded.resolved("AWS::ApiGateway::Stage").values()
@@ -216,7 +216,7 @@ def test_postgres_writes_no_rows_and_values_into_its_log(expanded: Expanded) -> 
 
 
 def test_logs_of_aws_are_ours_too(expanded: Expanded) -> None:
-    """A service that finds no log group makes one: without the key, and for ever."""
+    """A service that finds no log group makes one, without the key and without an end."""
     groups = {it["LogGroupName"] for it in expanded.resolved("AWS::Logs::LogGroup").values()}
     (database,) = expanded.resolved("AWS::RDS::DBInstance").values()
     (proxy,) = expanded.resolved("AWS::RDS::DBProxy").values()
@@ -238,7 +238,7 @@ def test_queues_and_topic_are_reached_by_tls_only(expanded: Expanded) -> None:
 
 
 def test_access_logs_name_no_conversation(expanded: Expanded) -> None:
-    """`$context.path` and the like would: the path has the conversation's id, the query may have anything."""
+    """`$context.path` and the like would: a path has the conversation's id, and a query may have any text."""
     (stage,) = expanded.resolved("AWS::ApiGateway::Stage").values()
     logged = set(re.findall(r"\$context\.[A-Za-z_.]+", stage["AccessLogSetting"]["Format"]))
     assert logged == {
@@ -251,7 +251,7 @@ def test_access_logs_name_no_conversation(expanded: Expanded) -> None:
     assert all(method["LoggingLevel"] == "ERROR" for method in settings(stage))  # INFO has the paths
 
 
-def test_the_firewall_keeps_nobody_s_words(expanded: Expanded) -> None:
+def test_the_firewall_keeps_no_patients_words(expanded: Expanded) -> None:
     (acl,) = expanded.resolved("AWS::WAFv2::WebACL").values()
     visible = [acl["VisibilityConfig"], *[rule["VisibilityConfig"] for rule in acl["Rules"]]]
     assert all(it["SampledRequestsEnabled"] is False for it in visible)
@@ -261,13 +261,13 @@ def test_the_firewall_keeps_nobody_s_words(expanded: Expanded) -> None:
     assert logging["RedactedFields"][2] == {"SingleHeader": {"Name": "authorization"}}
 
 
-def test_the_firewall_refuses_nobody_for_what_he_writes(expanded: Expanded) -> None:
-    """A patient who pastes `<script>` or 100 kB gets an answer, not a 403."""
+def test_the_firewall_refuses_no_patient_for_a_text(expanded: Expanded) -> None:
+    """A patient who sends `<script>` or 100 kB gets an answer, and no 403."""
     (acl,) = expanded.resolved("AWS::WAFv2::WebACL").values()
     (common,) = [rule for rule in acl["Rules"] if rule["Name"] == "Common"]
     overrides = common["Statement"]["ManagedRuleGroupStatement"]["RuleActionOverrides"]
     counted = {it["Name"] for it in overrides if it["ActionToUse"] == {"Count": {}}}
-    # All rules of AWSManagedRulesCommonRuleSet on bodies, by AWS WAF's page "Baseline rule groups".
+    # All rules of AWSManagedRulesCommonRuleSet on bodies, from AWS WAF's page "Baseline rule groups".
     assert counted >= {
         "SizeRestrictions_BODY", "CrossSiteScripting_BODY", "GenericLFI_BODY", "GenericRFI_BODY",
         "EC2MetaDataSSRF_BODY",
@@ -282,7 +282,7 @@ def test_the_firewall_stands_before_the_stage(expanded: Expanded) -> None:
 
 
 def test_only_the_worker_gets_out(expanded: Expanded) -> None:
-    """By its security group, and by its subnets' route; the others' routes lead nowhere but to S3."""
+    """Its security group and its subnets' route let it out. The others' routes lead only to S3."""
     functions = expanded.resolved("AWS::Lambda::Function", NatGateways="true")
     routes = expanded.resolved("AWS::EC2::Route", NatGateways="true").values()
     leading_out = {route["RouteTableId"] for route in routes if route["DestinationCidrBlock"] == "0.0.0.0/0"}
@@ -304,7 +304,7 @@ def test_only_the_worker_gets_out(expanded: Expanded) -> None:
     assert in_it == {"WorkerFunction"}
 
 
-def test_without_nat_gateways_nobody_gets_out(expanded: Expanded) -> None:
+def test_without_nat_gateways_no_function_gets_out(expanded: Expanded) -> None:
     assert expanded.resolved("AWS::EC2::Route") == {}
     groups = expanded.resolved("AWS::EC2::SecurityGroup", S3PrefixListId="pl-63a5400a").values()
     assert not [rule for group in groups for rule in group["SecurityGroupEgress"] if rule.get("CidrIp") == "0.0.0.0/0"]
@@ -325,7 +325,7 @@ def test_redis_and_postgres_let_in_the_functions_alone(expanded: Expanded) -> No
 
 
 def test_what_a_security_group_says_is_what_ec2_accepts(expanded: Expanded) -> None:
-    """No scanner looks at its characters, and EC2 refuses an apostrophe."""
+    """EC2 refuses an apostrophe in a description, and no scanner checks that."""
     accepted = re.compile(r"[a-zA-Z0-9 ._\-:/()#,@\[\]+=&;{}!$*]{1,255}")
     groups = expanded.resolved("AWS::EC2::SecurityGroup", NatGateways="true", BedrockModelArns="arn")
     texts = [group["GroupDescription"] for group in groups.values()]
@@ -351,7 +351,7 @@ OWN_NETWORK = {
 
 
 class TestBroughtAlong:
-    """A network and stores that are there already: nothing of ours is beside them, and nothing of ours is needed."""
+    """With the customer's own network and stores, the stack makes none."""
 
     def test_no_network_is_made(self, expanded: Expanded) -> None:
         for kind in ("VPC", "Subnet", "RouteTable", "VPCEndpoint", "NatGateway", "FlowLog"):

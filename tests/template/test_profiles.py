@@ -1,4 +1,4 @@
-"""samconfig.toml: what each profile asks of the template, and that production asks for no less than its defaults."""
+"""samconfig.toml: the parameters of each profile, and that production is no weaker than the defaults."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class TestEachProfile:
     def test_may_make_the_roles_that_the_template_has(
         self, samconfig: dict[str, Any], expanded: Expanded, profile: str
     ) -> None:
-        """CAPABILITY_IAM is for roles and policies without names of our own."""
+        """CAPABILITY_IAM allows only roles and policies that CloudFormation names."""
         assert samconfig[profile]["deploy"]["parameters"]["capabilities"] == "CAPABILITY_IAM"
         for kind, name in (("Role", "RoleName"), ("ManagedPolicy", "ManagedPolicyName")):
             assert all(name not in it for it in expanded.of_type(f"AWS::IAM::{kind}").values())
@@ -55,7 +55,7 @@ class TestEachProfile:
     def test_keeps_secrets_and_people_s_data_encrypted(
         self, samconfig: dict[str, Any], expanded: Expanded, profile: str
     ) -> None:
-        """Cheap is smaller, not open: this holds for development too."""
+        """It holds for development too, which is smaller but as safe."""
         chosen = overrides(samconfig, profile)
         (database,) = expanded.resolved("AWS::RDS::DBInstance", **chosen).values()
         (cache,) = expanded.resolved("AWS::ElastiCache::ReplicationGroup", **chosen).values()
@@ -88,7 +88,7 @@ class TestProduction:
 def test_development_has_one_of_everything_and_nothing_that_it_can_do_without(
     samconfig: dict[str, Any], expanded: Expanded
 ) -> None:
-    """What samconfig.toml says it costs is counted from this."""
+    """samconfig.toml's estimate of the cost counts on this."""
     chosen = overrides(samconfig, "default")
     assert not expanded.resolved("AWS::EC2::NatGateway", **chosen)
     assert not expanded.resolved("AWS::WAFv2::WebACL", **chosen)
@@ -103,7 +103,7 @@ def test_development_has_one_of_everything_and_nothing_that_it_can_do_without(
 
 class TestParameters:
     def test_each_has_a_default_and_all_but_the_plain_ones_a_description(self, parameters: dict[str, Any]) -> None:
-        """`sam deploy --guided` goes through with Enter alone."""
+        """`sam deploy --guided` works with the Enter key alone."""
         assert [name for name, it in parameters.items() if "Default" not in it] == []
         assert {name for name, it in parameters.items() if not it.get("Description")} <= {
             "LogLevel",

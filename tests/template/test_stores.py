@@ -1,4 +1,4 @@
-"""What the template asks of the stores is enough for the functions, tried on real servers."""
+"""The functions work on real servers with the rights and settings of the template's stores."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PASSWORD = "in place of IAM's token"
 
 @pytest.fixture
 def restricted(expanded: Expanded, valkey: Server) -> Iterator[str]:
-    """The URL of a Valkey for a user with the access string of the template's."""
+    """The URL of a Valkey for a user with the template's access string."""
     (user,) = expanded.resolved("AWS::ElastiCache::User").values()
     admin = redis.Redis.from_url(valkey.url)
     admin.execute_command("ACL", "SETUSER", "restricted", "reset", f">{PASSWORD}", *user["AccessString"].split())
@@ -33,7 +33,7 @@ def restricted(expanded: Expanded, valkey: Server) -> Iterator[str]:
 
 
 def test_the_user_of_redis_may_do_all_that_the_service_does(restricted: str, caplog: pytest.LogCaptureFixture) -> None:
-    """A command that it may not would end on the next tier."""
+    """A request with a forbidden command would go to the next tier."""
     settings = Settings(redis_url=SecretStr(restricted), redis_timeout_ms=2000, simulated_ai_delay_ms="300")
     with MessageHandler(settings) as handler:
         first = handler.handle_message_request("c", "<USER>Hello</USER><br>")

@@ -1,4 +1,4 @@
-"""What template.yaml promises, read from what CloudFormation would get: as AWS's own translator expands it."""
+"""The promises of template.yaml, checked in the template that CloudFormation gets from AWS' translator."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 LOCK_TTL_SECONDS = 300
-#: To one platform (`delivery.MOST_AT_ONCE`).
+#: Deliveries to one platform at the same time (`delivery.MOST_AT_ONCE`).
 MOST_DELIVERIES_AT_ONCE = 4
 API_TIMEOUT_SECONDS = 29
 
@@ -32,7 +32,7 @@ def test_each_finding_that_is_skipped_is_skipped_beside_its_resource_for_a_reaso
     assert {finding for finding, _ in skipped} == {
         "CKV_AWS_23", "CKV_AWS_31", "CKV_AWS_111", "CKV_AWS_120", "CKV_AWS_157", "CKV_AWS_173",
     }  # fmt: skip
-    assert ("CKV_AWS_120", "ApiStage") in skipped  # what SAM made of the API
+    assert ("CKV_AWS_120", "ApiStage") in skipped  # SAM makes it from the API
     makefile = (ROOT / "Makefile").read_text()
     assert "--skip-check" not in makefile
     assert re.findall(r"--ignore-checks (\S+)", makefile) == ["W2001"]

@@ -79,7 +79,7 @@ def test_every_route_of_the_template_has_a_row(functions: dict[Name, str]) -> No
 
 
 @pytest.mark.parametrize("name", ROWS, ids=" ".join)
-def test_nobody_gets_further_than_they_may(matrix: Matrix, name: Name) -> None:
+def test_each_caller_gets_only_what_it_may(matrix: Matrix, name: Name) -> None:
     matrix.check(name)
 
 

@@ -1,4 +1,4 @@
-"""Migrates, or doesn't."""
+"""Migrates, or fails to."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""Answers with the event it got, or does what the query says."""
+"""Answers with its event, or does what the query says."""
 
 import json
 import os
