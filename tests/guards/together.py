@@ -21,7 +21,7 @@ GUARDS = (
         "two of one conversation never go together",
         "step fence",
         "unit/test_combiner.py::TestTogether::test_two_with_one_key_never_go_together",
-        (Removal(COMBINER, " and asked.key not in keys"),),
+        (Removal(COMBINER, " and entry.key not in keys"),),
     ),
     Guard(
         "no thread waits for a round trip that does not end",
@@ -55,9 +55,9 @@ GUARDS = (
         (
             Removal(
                 COMBINER,
-                "            if mine in self._waiting:\n                self._waiting.remove(mine)\n"
-                "            if mine not in self._leading:\n",
-                "            if mine not in self._leading:\n",
+                "            if own in self._waiting:\n                self._waiting.remove(own)\n"
+                "            if own not in self._leading:\n",
+                "            if own not in self._leading:\n",
             ),
         ),
     ),

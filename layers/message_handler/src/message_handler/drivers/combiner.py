@@ -24,7 +24,7 @@ MOST = 10
 COMPANY_SECONDS = 0.05
 #: The longest that a thread waits once another has gone with its item: longer than any store's timeout.
 TAKEN_SECONDS = 60.0
-#: A thread that is about to go yields this long to others on their way here, if the last round trip had company.
+#: How long a thread that is about to go yields at a time to others on their way here.
 YIELD_SECONDS = 0.00005
 
 
@@ -38,14 +38,14 @@ ALONE: Final = Alone.ALONE
 
 
 @dataclass(slots=True, eq=False)
-class _Asked:
+class _Entry:
     """One thread's item, and its answer."""
 
     item: Any
     key: Hashable
     answer: Any = ALONE
-    #: The other threads' items that this thread takes along.
-    followers: list[_Asked] = field(default_factory=list)
+    #: The entries of other threads that this thread takes along.
+    followers: list[_Entry] = field(default_factory=list)
     #: Locked while its thread sleeps. It is released once the thread leads, or once its leader is done.
     sleeping: threading.Lock = field(default_factory=threading.Lock)
 
@@ -62,9 +62,9 @@ class Combiner[Item, Answer]:
         self._most = most
         self._mutex = threading.Lock()
         # Under the mutex. Each open item is in one of these two, or among the followers of a leading one.
-        self._waiting: list[_Asked] = []
-        self._leading: set[_Asked] = set()
-        self._crowded = False
+        self._waiting: list[_Entry] = []
+        self._leading: set[_Entry] = set()
+        self._had_company = False
 
     @property
     def waiting(self) -> int:
@@ -73,69 +73,69 @@ class Combiner[Item, Answer]:
 
     def ask(self, item: Item, key: Hashable = None) -> Answer:
         """The answer to `item`. Raises what `run` raised, or the error that it returned for this item."""
-        mine = _Asked(item, key)
+        own = _Entry(item, key)
         if self._most > 1:
             try:
-                self._go_or_wait(mine)
+                self._go_or_wait(own)
             finally:
                 # Also if this thread is interrupted: no other thread may be left waiting for it.
-                self._leave(mine)
-        if mine.answer is ALONE:
-            (mine.answer,) = self._run([item])
-        if isinstance(mine.answer, Exception):
-            raise mine.answer
-        answer: Answer = mine.answer
+                self._leave(own)
+        if own.answer is ALONE:
+            (own.answer,) = self._run([item])
+        if isinstance(own.answer, Exception):
+            raise own.answer
+        answer: Answer = own.answer
         return answer
 
-    def _go_or_wait(self, mine: _Asked) -> None:
+    def _go_or_wait(self, own: _Entry) -> None:
         with self._mutex:
             if self._leading:
-                self._crowded = True
-                mine.sleeping.acquire()
-                self._waiting.append(mine)
+                self._had_company = True
+                own.sleeping.acquire()
+                self._waiting.append(own)
             else:
-                self._leading.add(mine)
-        if mine not in self._leading:
-            self._wait(mine)
-        if mine in self._leading:
-            self._go(mine)
+                self._leading.add(own)
+        if own not in self._leading:
+            self._wait(own)
+        if own in self._leading:
+            self._go(own)
 
-    def _wait(self, mine: _Asked) -> None:
-        if mine.sleeping.acquire(timeout=COMPANY_SECONDS):
+    def _wait(self, own: _Entry) -> None:
+        if own.sleeping.acquire(timeout=COMPANY_SECONDS):
             return
         with self._mutex:
-            if mine in self._waiting:
-                self._waiting.remove(mine)
-                self._leading.add(mine)
-        if mine not in self._leading:
-            mine.sleeping.acquire(timeout=TAKEN_SECONDS)
+            if own in self._waiting:
+                self._waiting.remove(own)
+                self._leading.add(own)
+        if own not in self._leading:
+            own.sleeping.acquire(timeout=TAKEN_SECONDS)
 
-    def _go(self, mine: _Asked) -> None:
+    def _go(self, own: _Entry) -> None:
         """Go with all that wait, and note each one's answer."""
         self._let_others_come()
         with self._mutex:
-            self._take(mine)
-        group = [mine, *mine.followers]
+            self._take(own)
+        group = [own, *own.followers]
         try:
-            answers = self._run([asked.item for asked in group])
+            answers = self._run([entry.item for entry in group])
         except Exception as error:  # noqa: BLE001  each thread raises it
             answers = [error] * len(group)
-        for asked, answer in zip(group, answers, strict=True):
-            asked.answer = answer
+        for entry, answer in zip(group, answers, strict=True):
+            entry.answer = answer
 
-    def _leave(self, mine: _Asked) -> None:
+    def _leave(self, own: _Entry) -> None:
         """Stop waiting and leading. Wake the followers, and if no thread leads now, the one that waited longest."""
         with self._mutex:
-            if mine in self._waiting:
-                self._waiting.remove(mine)
-            if mine not in self._leading:
+            if own in self._waiting:
+                self._waiting.remove(own)
+            if own not in self._leading:
                 return
-            self._leading.remove(mine)
+            self._leading.remove(own)
             if self._waiting and not self._leading:
                 following = self._waiting.pop(0)
                 self._leading.add(following)
                 following.sleeping.release()
-            for follower in mine.followers:
+            for follower in own.followers:
                 follower.sleeping.release()
 
     def _let_others_come(self) -> None:
@@ -144,18 +144,18 @@ class Combiner[Item, Answer]:
         Without the mutex, which the coming threads need. A count that is read too early only costs one more turn.
         """
         came = -1
-        while self._crowded and came < self.waiting < self._most - 1:
+        while self._had_company and came < self.waiting < self._most - 1:
             came = self.waiting
             time.sleep(YIELD_SECONDS)
-        self._crowded = self._crowded and came != 0
+        self._had_company = self._had_company and came != 0
 
-    def _take(self, leader: _Asked) -> None:
+    def _take(self, leader: _Entry) -> None:
         """Move the waiting items that may go together with the leader's to its followers."""
-        keys, taken, left = {leader.key} - {None}, list[_Asked](), list[_Asked]()
-        for asked in self._waiting:
-            if len(taken) < self._most - 1 and asked.key not in keys:
-                keys |= {asked.key} - {None}
-                taken.append(asked)
+        keys, taken, left = {leader.key} - {None}, list[_Entry](), list[_Entry]()
+        for entry in self._waiting:
+            if len(taken) < self._most - 1 and entry.key not in keys:
+                keys |= {entry.key} - {None}
+                taken.append(entry)
             else:
-                left.append(asked)
+                left.append(entry)
         leader.followers, self._waiting = taken, left

@@ -43,10 +43,11 @@ class ClusterClient(redis.Redis):
     def __init__(self, pool: Callable[[], ConnectionPool]) -> None:
         self._new_pool = pool
         super().__init__(connection_pool=pool())
-        self._guide = Client(connection_pool=self.connection_pool)
+        #: The node at the address in `REDIS_URL`.
+        self._first_node = Client(connection_pool=self.connection_pool)
         options = self.connection_pool.connection_kwargs
         # ElastiCache Serverless is one node, under the URL's own name. It needs no second connection.
-        self._nodes = {(options.get("host", "localhost"), options.get("port", 6379)): self._guide}
+        self._nodes = {(options.get("host", "localhost"), options.get("port", 6379)): self._first_node}
         self._slots: dict[int, redis.Redis] = {}
 
     @property
@@ -61,8 +62,8 @@ class ClusterClient(redis.Redis):
     def execute_command(self, *args: Any, **options: Any) -> Any:
         slot = _slot(args)
         if slot is None:
-            return _send(self._guide, (args, options))
-        with self._doubting():
+            return _send(self._first_node, (args, options))
+        with self._forgetting_slots_on_failure():
             return self._follow(self._serving(slot), (args, options))
 
     def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Pipeline:
@@ -74,14 +75,14 @@ class ClusterClient(redis.Redis):
 
         If a node fails, only its own commands fail. With `raise_on_error` the first error is raised.
         """
-        with self._doubting():
+        with self._forgetting_slots_on_failure():
             shares: dict[redis.Redis, list[int]] = defaultdict(list)
             for number, (args, _) in enumerate(commands):
                 shares[self._serving(_slot(args))].append(number)
             answers: dict[int, Any] = {}
             for node, numbers in shares.items():
                 try:
-                    with self._doubting():
+                    with self._forgetting_slots_on_failure():
                         received = _send_all(node, [commands[number] for number in numbers])
                 except redis.RedisError as error:
                     received = [error] * len(numbers)
@@ -97,7 +98,7 @@ class ClusterClient(redis.Redis):
             return [answers[number] for number in range(len(commands))]
 
     @contextmanager
-    def _doubting(self) -> Iterator[None]:
+    def _forgetting_slots_on_failure(self) -> Iterator[None]:
         """Forget the slots if a node fails inside: it may have been replaced. The next command asks for them again."""
         try:
             yield
@@ -110,8 +111,8 @@ class ClusterClient(redis.Redis):
         if not slots:
             # Replaced as a whole, because other threads read it meanwhile.
             slots = self._slots = {
-                number: self._node(host, port, self._guide)
-                for first, last, (host, port, *_), *_replicas in _send(self._guide, (("CLUSTER SLOTS",), {}))
+                number: self._node(host, port, self._first_node)
+                for first, last, (host, port, *_), *_replicas in _send(self._first_node, (("CLUSTER SLOTS",), {}))
                 for number in range(first, last + 1)
             }
         if slot not in slots:

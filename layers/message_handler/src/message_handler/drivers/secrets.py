@@ -1,4 +1,4 @@
-"""Tenants' secrets. A configuration holds the ARN of one in AWS Secrets Manager; in development also the secret itself.
+"""Tenants' secrets. A configuration holds the ARN of one in AWS Secrets Manager. In development it may hold the secret.
 
 A secret's name says whose it is. Only the tenant acme may use this one:
 
@@ -33,7 +33,7 @@ _FINAL = frozenset(
 _log = logging.getLogger(__name__)
 
 
-class Unread(Unavailable):
+class SecretUnreadable(Unavailable):
     """A secret couldn't be read. `final`: the secret, or the permission to read it, was removed."""
 
     def __init__(self, *, final: bool) -> None:
@@ -49,7 +49,7 @@ class SecretsManager:
         self._clients: dict[str, Any] = {}
 
     def read(self, arn: str) -> str:
-        """The secret as it is now. Raises Unread, and logs the reason with the ARN."""
+        """The secret as it is now. Raises SecretUnreadable, and logs the reason with the ARN."""
         from botocore.exceptions import BotoCoreError, ClientError
 
         reason = "not an ARN"
@@ -64,7 +64,7 @@ class SecretsManager:
         except KeyError:
             reason = "no text in it"
         _log.warning("a secret can't be read", extra={"secret": arn, "reason": reason})
-        raise Unread(final=reason in _FINAL)
+        raise SecretUnreadable(final=reason in _FINAL)
 
     def _client(self, region: str) -> Any:
         from botocore.config import Config
@@ -149,8 +149,8 @@ class Secrets:
     def _read(self, arn: str, known: _Known | None) -> str:
         try:
             secret, seconds = self._manager.read(arn), _FRESH_SECONDS
-        except Unread as unread:
-            if known is None or unread.final:
+        except SecretUnreadable as error:
+            if known is None or error.final:
                 self._known.pop(arn, None)
                 raise
             secret, seconds = known.secret, _RETRY_SECONDS

@@ -31,7 +31,7 @@ set document = job_document(jobs) || jsonb_build_object('promised', (
     select jsonb_agg(distinct message_id)
     from (select unnest(cast(:message_ids as text[]))
           union all
-          select jsonb_array_elements_text(job_document(jobs) -> 'promised')) as told(message_id)
+          select jsonb_array_elements_text(job_document(jobs) -> 'promised')) as promised(message_id)
     where message_id <> all(jobs.message_ids)))
 where platform_id = :platform_id and job_id = cast(:job_id as uuid)
   and not cast(:message_ids as text[]) <@ message_ids

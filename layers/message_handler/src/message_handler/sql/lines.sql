@@ -36,7 +36,7 @@ union all
 select platform_id, conversation_id, null from line_states where job_ids @> array[cast(:job_id as uuid)]
 
 -- name: archived_end
--- Note that the archive has the job's end now. With a :document, which has no texts, that replaces the stored end.
+-- Note that the archive has the job's end now. A :document, which has no texts, replaces the stored one for :seconds.
 update ended_jobs
 set lacking = null,
     document = coalesce(cast(:document as text), document),
@@ -68,8 +68,8 @@ order by due_at
 
 -- name: drop_ended
 -- Delete what this tier does not need any more: expired lines and ends, and lines that were answered on another tier. A
--- line that a live worker holds stays; that worker learns it at the fence. Rows that a step has locked wait for the next
--- sweep. Lines of the previous release are answered from their records, and deleted a day later.
+-- line with a living worker stays; at the fence that worker learns that it was answered. Rows that a step has locked wait
+-- for the next sweep. Lines of the previous release are answered from their records, and deleted a day later.
 with now as (
     select coalesce(cast(:clock as float8), extract(epoch from clock_timestamp())) as at
 ), ended as (

@@ -34,7 +34,7 @@ begin
             select jsonb_agg(distinct message_id)
             from (select unnest(promise.message_ids)
                   union all
-                  select jsonb_array_elements_text(job_document(jobs) -> 'promised')) as told(message_id)))
+                  select jsonb_array_elements_text(job_document(jobs) -> 'promised')) as promised(message_id)))
         where not promise.message_ids <@ jobs.message_ids
           and not coalesce(job_document(jobs) -> 'promised' @> to_jsonb(promise.message_ids), false);
 
