@@ -483,7 +483,7 @@ class TestHandingBack:
         assert world.answered("m0", "m2", "m1")
 
     def test_what_is_too_much_for_one_record_comes_in_turn(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(handoff, "MAX_BACK_MESSAGES", 2)
+        monkeypatch.setattr(handoff, "MAX_UNPARKED_MESSAGES", 2)
         world.posts("m0")
         world.settles()
         hands_off(world)
@@ -509,7 +509,9 @@ class TestHandingBack:
             raise PayloadTooLarge("too much")
 
         assert handoff.unpark_the_rest(world.tiers, world.archive, too_large) == 0
-        assert [record.getMessage() for record in caplog.records] == ["too large to hand back now"]
+        assert [record.getMessage() for record in caplog.records] == [
+            "parked messages are too large to be accepted now"
+        ]
         assert world.contents["m1"] not in str([vars(record) for record in caplog.records])
         sweeps(world)
         world.settles()

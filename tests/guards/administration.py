@@ -170,7 +170,7 @@ RETRIES = (
         "what a retry opened is no duplicate of the failure",
         "administration",
         f"{RETRY}::test_who_dies_on_the_way_strands_nothing[memory-after archive.reopen-then the sweep]",
-        (Removal("operations/handoff.py", "    _forget_failures(tiers, archive, key, back.parked)\n"),),
+        (Removal("operations/handoff.py", "    _forget_failures(tiers, archive, key, found.parked)\n"),),
     ),
     Guard(
         "a failure that comes late does not undo a retry",

@@ -109,8 +109,8 @@ BACK = (
         (
             Removal(
                 HANDOFF,
-                "tuple(kept for kept in back.parked if not carried.isdisjoint(kept.message.ids))",
-                "back.parked",
+                "tuple(parked for parked in found.parked if not carried.isdisjoint(parked.message.ids))",
+                "found.parked",
             ),
         ),
     ),

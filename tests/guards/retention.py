@@ -370,8 +370,8 @@ PURGING = (
         (
             Removal(
                 "operations/retention.py",
-                "keys = [it.key for it in batch if not _waits(tiers, it.key)]",
-                "keys = [it.key for it in batch]",
+                "keys = [conversation.key for conversation in batch if not _waits(tiers, conversation.key)]",
+                "keys = [conversation.key for conversation in batch]",
             ),
         ),
     ),

@@ -1,1 +1,1 @@
-"""What keeps conversations moving and patients' data in order: the sweep, and operators' steps."""
+"""What operators and the schedule do: sweep, hand off, retry, redrive, export, erase, purge, and show the health."""

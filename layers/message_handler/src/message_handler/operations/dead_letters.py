@@ -1,4 +1,4 @@
-"""Records and deliveries that were tried too often: shown, and given another life."""
+"""Records and deliveries that failed too often: they are shown, and tried again."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from message_handler.ports.queue import DeadLetter, Queue
 from message_handler.worker.worker import Worker
 
 _log = logging.getLogger(__name__)
-#: So long one sweep looks through the dead letters; well below the function's 60 s and the API's 29 s.
+#: The longest time that one sweep spends on the dead letters: well below the function's 60 s and the API's 29 s.
 _REDRIVE_SECONDS = 10.0
-#: A dead letter's job is failed within so many seconds, or at the next sweep.
+#: The longest time for failing a dead letter's job. The next sweep tries again.
 _GIVE_UP_SECONDS = 10.0
 
 
 def redrive(worker: Worker, queue: Queue) -> int:
-    """Give the dead letters that waited out an outage of Postgres another life; returns how many.
+    """Send dead letters again that were dead because Postgres was away. Returns how many.
 
-    One whose message is settled is removed, and an archive record is archived. One that comes back a second time has
-    not waited for Postgres, it breaks its workers: its job is failed visibly. What is no record of ours stays, for
-    people to look at.
+    A dead letter whose message is settled is removed. An archive record is archived. A record that comes back a second
+    time has not waited for Postgres: it breaks its workers, so its job is failed visibly. A letter that is no record of
+    ours stays for people to look at.
     """
     count, until = 0, worker.clock() + _REDRIVE_SECONDS
-    with suppress(Unavailable):  # Postgres or the queue is away: at the next sweep
+    with suppress(Unavailable):  # Postgres or the queue is away: the next sweep goes on
         while worker.clock() < until:
             letters = queue.dead_letters()
             for letter in letters:
@@ -37,7 +37,7 @@ def redrive(worker: Worker, queue: Queue) -> int:
                     count += _redrive(worker, queue, letter)
                 except Unavailable:
                     raise
-                except Exception as error:  # noqa: BLE001  what broke its workers may break us; the others go on
+                except Exception as error:  # noqa: BLE001  it may break us as it broke its workers: go on with the others
                     _log.error("a dead letter can't be settled", extra={"error": type(error).__name__})
             if not letters:
                 break
@@ -51,7 +51,7 @@ def _redrive(worker: Worker, queue: Queue, letter: DeadLetter) -> bool:
     if record is None:
         return False
     if isinstance(record, DeliveryRecord):
-        # It only woke somebody: what was to be delivered is in the outbox, for the deliveries' own sweep.
+        # The record only wakes a conversation. The outbox has its deliveries, and their own sweep wakes it again.
         queue.remove(letter)
         return False
     if isinstance(record, ArchiveRecord) or record.redriven:
@@ -69,7 +69,7 @@ def _redrive(worker: Worker, queue: Queue, letter: DeadLetter) -> bool:
 def dead_letters(deliveries: Deliveries | None, platform_id: str) -> dict[str, Any]:
     """The tenant's deliveries that were given up, without any text. Raises Unavailable.
 
-    The queue's own dead letters are nobody's alone: what they count is the deployment's, not a tenant's, to know.
+    The queue's own dead letters belong to all tenants: their number is the deployment's to know, not a tenant's.
     """
     dead = deliveries.dead(platform_id) if deliveries else []
     return {"deliveries": [asdict(delivery) | {"created_at": timestamp(delivery.created_at)} for delivery in dead]}

@@ -1,7 +1,7 @@
 """A patient's conversation is erased: from the archive first, then from each tier.
 
-Postgres voids what was accepted until then, in the transaction that deletes the rows. Whoever still has some of it (a
-queue, a worker that runs, a tier that is away) brings nothing back, for Postgres decides what is written there:
+Postgres voids what was accepted until then, in the transaction that deletes the rows. A queue, a running worker or a
+tier that is away may still have some of it. None of them brings it back, because Postgres decides what is written:
 
     erase   Postgres: void, rows deleted ── tiers: line and jobs deleted
     worker  fence ── AI ── … ── commit: its job is gone, refused
@@ -18,11 +18,11 @@ from message_handler.tiers.failover import Failover
 
 
 def erase(tiers: Failover, archive: Archive, key: ConversationKey, entry: AuditEntry | None = None) -> None:
-    """Erase a conversation everywhere; what its patient says from then on begins a new one.
+    """Erase a conversation everywhere. What its patient says from then on begins a new conversation.
 
-    `entry` tells the audit who asked. Raises NotFound where nothing was found. Raises Unavailable while Postgres is
-    away, and then nothing has happened; or while a tier is: what that one keeps is left, is never archived, and goes
-    when this is asked again.
+    `entry` tells the audit who asked. Raises NotFound if nothing was stored. Raises Unavailable while Postgres is away;
+    then nothing was erased. Also raises Unavailable while a tier is away. That tier keeps its part, which is never
+    archived and is erased when the request is sent again.
     """
     erased = archive.erase(key, entry)
     found = erased.found

@@ -11,11 +11,11 @@ from message_handler.domain.jobs import Job
 from message_handler.ports.retention import Retention
 from message_handler.tiers.failover import Failover
 
-#: Lambda answers with 6 MB at most, in which escaping may make five bytes of one.
+#: Lambda answers with at most 6 MB, and escaping may turn one byte into five.
 MOST_RECORDS = 1_000
 MOST_BYTES = 1024 * 1024
 
-#: What a page may begin in, in their order.
+#: The kinds of archived records, in the order of an export. A page may begin within each of them.
 _SECTIONS = ("conversation", "turn", "job", "settled", "held", "delivery")
 
 
@@ -28,16 +28,17 @@ def export(
     most: int = MOST_RECORDS,
     most_bytes: int = MOST_BYTES,
 ) -> dict[str, Any]:
-    """A page of the body of `GET /admin/conversations/{conversation_id}/export`, from behind `after` on.
+    """The page of `GET /admin/conversations/{conversation_id}/export` that begins behind `after`.
 
-    `records` are objects with a `kind`: `conversation`, `turn`, `job`, `settled`, `held`, `delivery`, then `waiting`, a
-    job as a tier has it. `next` is the `after` of the following page, None on the last. Raises NotFound where nothing
-    is stored, InvalidRequest, and Unavailable while a store is away: an export is whole.
+    `records` are objects with a `kind`: `conversation`, `turn`, `job`, `settled`, `held`, `delivery`, and last
+    `waiting`, a job as a tier has it. `next` is the `after` of the following page, and None on the last page. Raises
+    NotFound if nothing is stored, or InvalidRequest. Raises Unavailable while a store is away, because an export must
+    be complete.
     """
     kept = retention.kept(key, _position(after), most=most, most_bytes=most_bytes)
-    # Where a job says nothing of a field, Postgres has nothing of it.
+    # A field that a job's record lacks is empty in Postgres. The export shows its default value.
     absent = defaults("export")
-    records = [absent | it.record if it.record["kind"] == "job" else it.record for it in kept]
+    records = [absent | stored.record if stored.record["kind"] == "job" else stored.record for stored in kept]
     if kept:
         return {
             "conversation_id": key.conversation_id,
@@ -52,7 +53,7 @@ def export(
 
 
 def begins_in(after: str) -> str:
-    """The `kind` of the record behind which a page begins: what the audit tells of it. Raises InvalidRequest."""
+    """The `kind` of the record behind which a page begins, for the audit. Raises InvalidRequest."""
     return _SECTIONS[_position(after)[0]]
 
 

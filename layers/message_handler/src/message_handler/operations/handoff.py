@@ -1,12 +1,13 @@
-"""A human takes a conversation over, and hands it back to the bot.
+"""A human takes a conversation over, and later the bot is resumed.
 
-Postgres has the truth. A tier that knows takes nothing in; one that doesn't is put right by the next worker's fence:
+Postgres has the truth. A tier that knows of the human accepts no messages. The next worker's fence tells a tier that
+does not know:
 
-    hand off   Postgres: silent, fence + 1 ── tiers: flag, holder emptied ── a worker: fence ── messages are held
-    hand back  Postgres: not silent ── tiers: no flag ── accept what is held, as one request ── hold it no longer
+    hand off   Postgres: silent, fence + 1 ── tiers: flag, lease emptied ── a worker: fence ── messages are parked
+    resume     Postgres: not silent ── tiers: no flag ── accept what is parked, as one request ── no longer parked
 
-Whoever dies in between strands nothing: what is still held of a conversation that the bot answers is handed back by the
-sweep, under the same ids.
+A process that dies between two steps strands nothing. The bot answers the conversation again, but messages are still
+parked: the sweep has them accepted, under the same ids.
 """
 
 from __future__ import annotations
@@ -32,26 +33,26 @@ from message_handler.tiers.failover import Failover
 
 _log = logging.getLogger(__name__)
 
-#: So much is handed back at once, that it fits into one record; the sweep brings what is left.
-MAX_BACK_BYTES = 256 * 1024
-MAX_BACK_MESSAGES = 1_000
+#: The most that is accepted at once, so that it fits into one record. The sweep brings the rest.
+MAX_UNPARKED_BYTES = 256 * 1024
+MAX_UNPARKED_MESSAGES = 1_000
 
 Accept = Callable[[Request], tuple[Tier, Accepted]]
 
 
 def parse_handoff(body: Any) -> bool:
-    """Whether a human shall answer, from `{"to": "human"}` or `{"to": "bot"}`. Raises InvalidRequest."""
+    """Read `{"to": "human"}` as True, and `{"to": "bot"}` as False. Raises InvalidRequest."""
     if not isinstance(body, dict):
         raise InvalidRequest("the body must be a JSON object")
     if set(body) - {"to"}:
-        raise InvalidRequest("is the only field that there is", field="to")
+        raise InvalidRequest("must be the only field", field="to")
     if body.get("to") not in ("human", "bot"):
         raise InvalidRequest("must be human or bot", field="to")
     return bool(body["to"] == "human")
 
 
 def hand_off(tiers: Failover, archive: Archive, queue: Queue, key: ConversationKey) -> dict[str, Any]:
-    """Silence the bot. Raises NotFound until something was accepted for the conversation, or Unavailable."""
+    """Silence the bot. Raises NotFound until a message was accepted for the conversation, or Unavailable."""
     bot_id = archive.bot_of(key)
     if bot_id is None:
         found = tiers.find(lambda tier: tier.waiting(key))
@@ -66,7 +67,7 @@ def hand_off(tiers: Failover, archive: Archive, queue: Queue, key: ConversationK
 def resume(
     tiers: Failover, archive: Archive, accept: Accept, key: ConversationKey, *, correlation_id: str = ""
 ) -> dict[str, Any]:
-    """Let the bot answer again: one job for all that waited. Raises NotFound or Unavailable."""
+    """Let the bot answer again, with one job for all parked messages. Raises NotFound or Unavailable."""
     if not archive.resume(key):
         raise _not_found()
     job_id = unpark(tiers, archive, accept, key, correlation_id=correlation_id)
@@ -76,38 +77,38 @@ def resume(
 def unpark(
     tiers: Failover, archive: Archive, accept: Accept, key: ConversationKey, *, correlation_id: str = ""
 ) -> str | None:
-    """Let a job answer what is held of a conversation that the bot answers again; returns its id, if anything was."""
-    with suppress(*TRANSIENT):  # one that goes on believing it asks Postgres before it turns anybody away
+    """Have a job answer the parked messages of a conversation that the bot answers again. None: nothing is parked."""
+    with suppress(*TRANSIENT):  # a tier that was not told asks Postgres before it refuses a message
         tiers.each(lambda tier: tier.hand_off(key, human=False))
-    back = archive.parked(key)
-    if back is None or not back.parked:
+    found = archive.parked(key)
+    if found is None or not found.parked:
         return None
-    back = replace(back, parked=_first_of(back.parked))
-    _forget_failures(tiers, archive, key, back.parked)
-    contexts = [kept.context for kept in back.parked]
-    resources = [kept.resources for kept in back.parked if kept.resources]
+    found = replace(found, parked=_oldest(found.parked))
+    _forget_failures(tiers, archive, key, found.parked)
+    contexts = [parked.context for parked in found.parked]
+    resources = [parked.resources for parked in found.parked if parked.resources]
     request = Request(
         key,
-        tuple(kept.message for kept in back.parked),
+        tuple(parked.message for parked in found.parked),
         max(contexts, key=len),
-        back.bot_id,
+        found.bot_id,
         resources[-1] if resources else {},
         correlation_id,
     )
     try:
         _, accepted = accept(request)
     except HandedOff:
-        # A human has taken it again: it stays where it is.
+        # A human has taken the conversation over again: the messages stay parked.
         return None
-    # Of the messages that its record does not carry nothing may be forgotten: the sweep brings them.
-    carried = {id_ for message in accepted.pending for id_ in message.ids} | set(back.parked[-1].message.ids)
-    sent = tuple(kept for kept in back.parked if not carried.isdisjoint(kept.message.ids))
-    archive.unparked(key, replace(back, parked=sent), accepted.job_id)
+    # A message that the job's record does not carry must stay parked: the sweep brings it.
+    carried = {id_ for message in accepted.pending for id_ in message.ids} | set(found.parked[-1].message.ids)
+    sent = tuple(parked for parked in found.parked if not carried.isdisjoint(parked.message.ids))
+    archive.unparked(key, replace(found, parked=sent), accepted.job_id)
     return accepted.job_id
 
 
 def unpark_the_rest(tiers: Failover, archive: Archive, accept: Accept) -> int:
-    """What the sweep does for those whose hand-back was broken off; returns how many conversations."""
+    """Finish each resume that was broken off, as the sweep does. Returns for how many conversations."""
     count = 0
     for key in archive.to_unpark():
         try:
@@ -115,19 +116,21 @@ def unpark_the_rest(tiers: Failover, archive: Archive, accept: Accept) -> int:
         except Contended:
             continue  # at the next sweep
         except PayloadTooLarge:
-            # With what waits there it is too much for one record: when that is answered.
-            _log.warning("too large to hand back now")
+            # Together with the waiting messages they are too much for one record. They go when those are answered.
+            _log.warning("parked messages are too large to be accepted now")
     return count
 
 
-def _forget_failures(tiers: Failover, archive: Archive, key: ConversationKey, held: tuple[ParkedMessage, ...]) -> None:
-    """What failed and was opened again is no duplicate for a tier that remembers the failed job's end."""
-    for job_id in {kept.job_id for kept in held if kept.job_id}:
+def _forget_failures(
+    tiers: Failover, archive: Archive, key: ConversationKey, messages: tuple[ParkedMessage, ...]
+) -> None:
+    """Have the tiers forget how a failed job ended, so that its reopened messages are no duplicates for them."""
+    for job_id in {parked.job_id for parked in messages if parked.job_id}:
         job = archive.job(key.platform_id, job_id)
         if not job or job.status is not JobStatus.FAILED:
             continue
-        ids = [id_ for kept in held if kept.job_id == job_id for id_ in kept.message.ids]
-        with suppress(*TRANSIENT):  # a worker finds at its record that the message is open, and forgets the end then
+        ids = [id_ for parked in messages if parked.job_id == job_id for id_ in parked.message.ids]
+        with suppress(*TRANSIENT):  # else the worker that gets the record finds the message open, and forgets the end
             tiers.each(partial(_forget, key=key, ids=ids, job_id=job_id))
 
 
@@ -137,14 +140,14 @@ def _forget(tier: Tier, key: ConversationKey, ids: list[str], job_id: str) -> No
             tier.forget(key, id_)
 
 
-def _first_of(held: tuple[ParkedMessage, ...]) -> tuple[ParkedMessage, ...]:
-    """The oldest ones that fit into one record; one at least."""
+def _oldest(messages: tuple[ParkedMessage, ...]) -> tuple[ParkedMessage, ...]:
+    """The oldest messages that fit into one record, and at least one."""
     size = 0
-    for number, kept in enumerate(held[:MAX_BACK_MESSAGES]):
-        size += len(kept.message.content.encode())
-        if number and size > MAX_BACK_BYTES:
-            return held[:number]
-    return held[:MAX_BACK_MESSAGES]
+    for number, parked in enumerate(messages[:MAX_UNPARKED_MESSAGES]):
+        size += len(parked.message.content.encode())
+        if number and size > MAX_UNPARKED_BYTES:
+            return messages[:number]
+    return messages[:MAX_UNPARKED_MESSAGES]
 
 
 def _not_found() -> NotFound:

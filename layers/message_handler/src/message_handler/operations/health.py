@@ -16,14 +16,14 @@ from message_handler.tiers.failover import Failover
 
 
 class Reached(NamedTuple):
-    """How a tier is, and for one that isn't up, why, as far as that is known."""
+    """The state of a tier, and why it is not up, as far as that is known."""
 
     state: Literal["up", "away", "read_only"]
     reason: str = ""
 
 
 def reached(tiers: Failover) -> dict[str, Reached]:
-    """Each tier, the best first, as it is found now."""
+    """The state of each tier now, the best tier first."""
     return {tier.name: _reached(tier.ping) for tier in tiers.tiers}
 
 
@@ -35,17 +35,17 @@ def _reached(ping: Callable[[], None]) -> Reached:
     except Unavailable as error:
         return Reached("away", error.reason)
     except MessageHandlerError as error:
-        # There, and refusing us: of no use either way.
+        # The store is there, but refuses us: it is of no use either way.
         return Reached("away", str(error))
     return Reached("up")
 
 
 def status(tiers: Failover, archive: Archive, queue: Queue, found: dict[str, Reached] | None = None) -> dict[str, Any]:
-    """How each part is. What isn't configured isn't missed: a single process in memory is healthy.
+    """The state of each part. A part that is not configured counts as healthy, as in a single process in memory.
 
-    Degraded: messages are taken and answered, on a lower tier or without Postgres. Unhealthy: the queue is away, so
-    that nothing can be accepted. `found`: what `reached` has found already. Where not all are up, `tiers` says which
-    are, and `reasons` why the others aren't.
+    Degraded: messages are accepted and answered, on a lower tier or without Postgres. Unhealthy: the queue is away, so
+    no message can be accepted. `found`: the result of `reached`, if it is known. If a tier is not up, `tiers` has all
+    states, and `reasons` says why.
     """
     found = found or reached(tiers)
     up = {name: tier.state == "up" for name, tier in found.items()}
@@ -77,12 +77,11 @@ def deployment_status(
     *,
     clock: Callable[[], float] = time.time,
 ) -> dict[str, Any]:
-    """`health.status`, and what somebody needs to know who is called at night.
+    """`health.status`, and what an operator on call needs to know.
 
-    `tiers`: whether each is up, away, or read_only: it reads, and refuses writes. `queue`: about how many records are
-    `visible`, `in_flight` and `delayed`, of all tenants, and how many `dead_letters`; None where that is unknown.
-    `worker`: the tenant's own, see `worker_status`.
-    Where its patients wait in vain, the whole is unhealthy.
+    `tiers`: the state of each: up, away, or read_only (it refuses writes). `queue`: about how many records are
+    `visible`, `in_flight` and `delayed`, of all tenants, and how many `dead_letters`. None: the number is unknown.
+    `worker`: the tenant's own, see `worker_status`. If it is silent, the whole is unhealthy.
     """
     found = reached(tiers)
     shown = status(tiers, archive, queue, found)
@@ -103,11 +102,11 @@ def deployment_status(
 
 
 def worker_status(locks: list[Lock] | None, last_end: float | None, settings: Settings, now: float) -> dict[str, Any]:
-    """Whether somebody answers a tenant's patients, from its locks and the end of its last job.
+    """Whether workers answer a tenant's patients, judged by its locks and the end of its last job.
 
-    `idle`: nothing waits. `ok`: somebody is at work, or will have to be within a moment. `silent`: what waits is older
-    than the sweep leaves anything alone, or its worker is, and nobody else shows a sign of life. `unknown`: no tier
-    answers.
+    `idle`: no message waits. `ok`: a worker is at work, or is due within a moment. `silent`: a message waits longer
+    than the sweep allows, or its worker has stopped, and no other worker of the tenant shows a sign of life.
+    `unknown`: no tier answers.
     """
     beats = [lock.heartbeat_at for lock in locks or () if lock.heartbeat_at is not None]
     waits = [lock.acquired_at for lock in locks or () if lock.heartbeat_at is None]
@@ -132,7 +131,7 @@ def worker_status(locks: list[Lock] | None, last_end: float | None, settings: Se
 
 
 def _known[T](look: Callable[[], T]) -> T | None:
-    """What a part says, None while it is away."""
+    """What a store or the queue says. None: it is away."""
     try:
         return look()
     except Unavailable:

@@ -1,4 +1,4 @@
-"""What operators do to one conversation or job: release its lock, retry it."""
+"""What operators do to one conversation or job: release the lock, or retry the job."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from message_handler.tiers.failover import Failover
 
 
 def force_release(tiers: Failover, archive: Archive, queue: Queue, key: ConversationKey) -> bool:
-    """Free a conversation whose worker is stuck; another answers its messages. False if it was free.
+    """Free a conversation whose worker is stuck: another worker answers its messages. False: it was free.
 
-    The fence goes up first: whatever the stuck worker still does, it commits nothing. Raises Unavailable.
+    The fence goes up first, so that the stuck worker can commit nothing any more. Raises Unavailable.
     """
     if tiers.find(lambda tier: tier.lock(key)) is None:
         return False
@@ -30,16 +30,16 @@ def force_release(tiers: Failover, archive: Archive, queue: Queue, key: Conversa
 def retry(
     tiers: Failover, archive: Archive, accept: handoff.Accept, job: Job, entry: AuditEntry, *, correlation_id: str = ""
 ) -> str | None:
-    """Let another job answer the messages of one that has failed; returns its id, None while a human answers.
+    """Have another job answer the messages of a failed one. Returns its id, or None while a human answers.
 
-    Ended is ended: the failed job stays as it is, and leads to the other by its `superseded_by`. Its messages are
-    opened and held in one transaction, and go on as what was held for a human does:
+    The failed job stays as it ended, and its `superseded_by` leads to the other job. Its messages are reopened and
+    parked in one transaction. Then they go on like messages that were parked for a human:
 
-        Postgres: not settled, held ── (1) ── tiers forget the end ── accept, send ── (2) ── linked, held no longer
+        Postgres: not settled, parked ── (1) ── tiers forget the end ── accept, send ── (2) ── linked, not parked
 
-    Whoever dies at (1) or (2) strands nothing: the sweep hands back what is held, and a retry begun again does the
-    same, once. What the failed job's request brought along, its earlier turns and `resources`, is not archived and
-    doesn't come back. Raises Conflict or Unavailable.
+    A process that dies at (1) or (2) strands nothing: the sweep goes on with what is parked, and so does a second
+    retry, once. The earlier turns and the `resources` of the failed job's request are not archived and do not come
+    back. Raises Conflict or Unavailable.
     """
     if job.status is not JobStatus.FAILED:
         raise Conflict("the job has not failed", field="job_id")
@@ -50,15 +50,15 @@ def retry(
         return None
     answered_by = archive.settled_by(job.key, own)
     if answered_by and answered_by != job.job_id:
-        # Maybe the platform had sent it again meanwhile, and was faster.
+        # Maybe the platform has sent the message again meanwhile, and was faster than this retry.
         archive.supersede(job, answered_by)
     return _successor(archive, job)
 
 
 def _successor(archive: Archive, job: Job) -> str | None:
-    """What the job leads to in the end: maybe a job that Postgres knows by its name alone."""
-    name, known = job.job_id, archive.job(job.key.platform_id, job.job_id)
+    """The id of the last job that this job leads to. Postgres may know nothing else of it."""
+    job_id, known = job.job_id, archive.job(job.key.platform_id, job.job_id)
     while known and known.superseded_by:
-        name = known.superseded_by
-        known = archive.job(job.key.platform_id, name)
-    return name if name != job.job_id else None
+        job_id = known.superseded_by
+        known = archive.job(job.key.platform_id, job_id)
+    return job_id if job_id != job.job_id else None

@@ -1,8 +1,8 @@
-"""What is kept for how long: the schedule deletes what has had its time, a bounded batch at a time.
+"""How long data is kept: the schedule deletes what is too old, in batches of bounded size.
 
-Nothing that is under way goes: a conversation with a job that runs, a message that is held, a reply that is still to be
-delivered, or messages that wait in a tier. A conversation goes whole, with its turns, jobs and settled messages: a late
-duplicate of one of these is a new message then.
+A conversation under way stays: one with a running job, a parked message, a reply that is still to be delivered, or
+messages that wait in a tier. A conversation is deleted as a whole, with its turns, jobs and settled messages. A late
+duplicate of such a message is a new message then.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from message_handler.ports.retention import Idle, Retention
 from message_handler.settings import Settings
 from message_handler.tiers.failover import Failover
 
-#: One statement deletes no more conversations, and no more turns unless a single one has more.
+#: The most conversations that one statement deletes, and the most turns unless a single conversation has more.
 MOST_CONVERSATIONS = 100
 MOST_TURNS = 2_000
-#: One statement deletes no more of other rows.
+#: The most other rows that one statement deletes.
 MOST_ROWS = 1_000
-#: A run's time: well below the function's, and the next one goes on.
+#: The longest time of one run: well below the function's own. The next run goes on.
 PURGE_SECONDS = 25.0
-#: No record is older: 14 days in the queue, and as many again when the sweep has redriven it.
+#: Longer than any record lives: 14 days in the queue, and 14 more after the sweep has redriven it.
 ERASURE_DAYS = 90
 
 _DAY = 86_400.0
@@ -38,13 +38,13 @@ def purge(
     clock: Callable[[], float],
     until: float,
 ) -> dict[str, int]:
-    """Delete what has had its time, until `until` (Unix seconds) at the latest; the next run goes on from there.
+    """Delete what is too old, until `until` (Unix seconds) at the latest. The next run goes on from there.
 
-    Returns how many `conversations`, `deliveries`, `erasures` and entries of the `audit`. Raises Unavailable: what was
-    deleted stays deleted.
+    Returns how many `conversations`, `deliveries`, `erasures` and entries of the `audit` were deleted. Raises
+    Unavailable; what was deleted before stays deleted.
     """
     now = clock()
-    gone = {"conversations": 0, "deliveries": 0, "erasures": 0, "audit": 0}
+    deleted = {"conversations": 0, "deliveries": 0, "erasures": 0, "audit": 0}
     delivered_before = _before(now, settings.retention_delivered_days)
     dead_before = _before(now, settings.retention_dead_days)
 
@@ -60,19 +60,19 @@ def purge(
     for name, step in (("deliveries", deliveries), ("erasures", erasures), ("audit", audit)):
         while clock() < until:
             count = step()
-            gone[name] += count
+            deleted[name] += count
             if count < MOST_ROWS:
                 break
-    meter.add("DeliveriesPurged", gone["deliveries"])
+    meter.add("DeliveriesPurged", deleted["deliveries"])
     if settings.retention_conversations_days:
         before = _before(now, settings.retention_conversations_days)
-        gone["conversations"] = _purge_conversations(retention, tiers, before, clock, until)
-        meter.add("ConversationsPurged", gone["conversations"])
-    return gone
+        deleted["conversations"] = _purge_conversations(retention, tiers, before, clock, until)
+        meter.add("ConversationsPurged", deleted["conversations"])
+    return deleted
 
 
 def _before(now: float, days: int) -> float:
-    """0 days: for ever."""
+    """The moment `days` ago. 0 days means for ever: nothing is older."""
     return now - days * _DAY if days else -math.inf
 
 
@@ -84,23 +84,24 @@ def _purge_conversations(
         idle = retention.idle(before=before, after=after, most=MOST_CONVERSATIONS)
         if not idle:
             break
-        batch = _first_of(idle)
+        batch = _within_most_turns(idle)
         after = batch[-1].updated_at
-        keys = [it.key for it in batch if not _waits(tiers, it.key)]
+        keys = [conversation.key for conversation in batch if not _waits(tiers, conversation.key)]
         if keys:
             count += retention.purge_conversations(keys, before=before)
     return count
 
 
-def _first_of(idle: list[Idle]) -> list[Idle]:
+def _within_most_turns(idle: list[Idle]) -> list[Idle]:
+    """The first conversations that have `MOST_TURNS` together, and at least one."""
     turns = 0
-    for number, it in enumerate(idle):
-        turns += it.turns
+    for number, conversation in enumerate(idle):
+        turns += conversation.turns
         if number and turns > MOST_TURNS:
             return idle[:number]
     return idle
 
 
 def _waits(tiers: Failover, key: ConversationKey) -> bool:
-    """Whether messages wait in a tier. Raises Unavailable if none knows and one is away: then nobody can know."""
+    """Whether messages wait in a tier. Raises Unavailable if no tier says so and one is away: it may have some."""
     return tiers.find(lambda tier: tier.waiting(key)) is not None

@@ -1,4 +1,4 @@
-"""What the schedule does each minute: it frees locks, wakes conversations and ends jobs that nobody needs."""
+"""What the schedule does each minute: it frees locks, wakes conversations, and ends jobs without open messages."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from message_handler.worker.worker import Worker
 _log = logging.getLogger(__name__)
 DEFAULT_MAX_AGE_HOURS = 24.0
 MAX_AGE_HOURS = 100_000
-#: So long one sweep archives what Postgres lacks.
+#: The longest time that one sweep archives ends that Postgres lacks.
 _RESCUE_SECONDS = 10.0
-#: Jobs that one sweep ends because others answered their messages: they are few, for commits do it.
+#: The most jobs that one sweep ends because other jobs answered their messages. They are few: commits end most.
 _MOST_ENDED = 100
 
 
@@ -31,14 +31,14 @@ def sweep(
     max_age_hours: float = DEFAULT_MAX_AGE_HOURS,
     platform_id: str | None = None,
 ) -> int:
-    """Free locks whose worker is silent or that are older than `max_age_hours`; wake what nobody came for.
+    """Free locks with a silent worker or older than `max_age_hours`, and wake conversations that no worker came for.
 
-    Of all tenants, or with `platform_id` of that one alone. Each freed or waiting conversation gets one record.
-    Returns how many did. Raises InvalidRequest or Unavailable.
+    With `platform_id`, only those of that tenant. Each freed or waiting conversation gets one record. Returns how many
+    records were sent. Raises InvalidRequest or Unavailable.
     """
     seconds = checked_hours(max_age_hours) * 3600
     found = tiers.each(lambda tier: tier.sweep(older_than=seconds, platform_id=platform_id))
-    # A conversation may wait on two tiers; one record wakes it, the fence brings both together.
+    # A conversation may wait on two tiers. One record wakes it, and the fence brings both together.
     waiting: dict[ConversationKey, Job] = {}
     for job in (job for swept in found for job in swept):
         waiting.setdefault(job.key, job)
@@ -47,7 +47,7 @@ def sweep(
         try:
             wake(queue, job)
         except Unavailable as error:
-            # One refusal must not keep all others asleep.
+            # One record that can't be sent must not keep the other conversations asleep.
             refused = error
     if refused:
         raise refused
@@ -57,23 +57,23 @@ def sweep(
 
 
 def end_answered(archive: Archive) -> int:
-    """End the jobs that wait for a run which nobody needs any more; returns how many."""
+    """End the jobs that wait for a run although other jobs have answered their messages. Returns how many."""
     ended = 0
-    with suppress(Unavailable):  # at the next sweep
+    with suppress(Unavailable):  # the next sweep tries again
         for job in archive.unfinished(most=_MOST_ENDED):
             ended += jobs.end_answered(archive, job).status.ended
     return ended
 
 
 def rescue(worker: Worker) -> int:
-    """Archive the ends of jobs that were decided while Postgres was away; returns how many."""
-    with suppress(Unavailable):  # at the next sweep
+    """Archive the ends of jobs that were decided while Postgres was away. Returns how many."""
+    with suppress(Unavailable):  # the next sweep tries again
         return worker.rescue.push(worker.clock() + _RESCUE_SECONDS)
     return 0
 
 
 def checked_hours(value: object) -> float:
-    """A lock's age in hours. Raises InvalidRequest."""
+    """A number of hours. Raises InvalidRequest."""
     if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= MAX_AGE_HOURS:
         return value
     raise InvalidRequest(f"must be a number of hours from 0 to {MAX_AGE_HOURS}", field="max_age_hours")
