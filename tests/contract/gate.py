@@ -45,7 +45,7 @@ class Gate:
                 super().__init__(lambda items: gate.passed(self, run, items), most)
                 gate.group_sizes.append(most)
 
-        for module in ("archive.postgres", "tiers.line_tier"):
+        for module in ("archive.postgres", "tiers.stepper"):
             monkeypatch.setattr(f"message_handler.{module}.Combiner", Gated)
         # No thread gets tired of waiting for the others before the test is done.
         monkeypatch.setattr(combiner, "COMPANY_SECONDS", 60)

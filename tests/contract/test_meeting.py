@@ -20,7 +20,7 @@ from message_handler.ports.line_store import Save
 from message_handler.ports.tier import Tier
 from message_handler.protocol.results import Claim, ClaimRefused
 from message_handler.settings import Settings
-from message_handler.tiers import line_tier
+from message_handler.tiers import stepper
 from message_handler.tiers.line_tier import LineTier
 from tests.contract.chat import Chat, Clock, named
 from tests.contract.world import World
@@ -276,8 +276,8 @@ class TestContention:
         saves.clear()
         assert refused.value.status == 429
         assert not isinstance(refused.value, Unavailable), "it is no outage, and no other tier takes over"
-        assert len(pauses) == (line_tier.MAX_TRIES - 1) // 2
-        assert all(pause <= line_tier.LONGEST_PAUSE for pause in pauses)
+        assert len(pauses) == (stepper.MAX_TRIES - 1) // 2
+        assert all(pause <= stepper.LONGEST_PAUSE for pause in pauses)
         assert len(set(pauses)) > len(pauses) // 2, "processes that meet go on at different moments"
         assert chat.claimed().attempts == 1
 

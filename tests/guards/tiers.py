@@ -22,13 +22,13 @@ COMPARED = (
     *compared(
         "the version, or the holder",
         "test_meeting.py::TestTwo::test_a_step_between_the_load_and_the_save_of_another_is_seen_by_it",
-        ("(is[1] or '') == seen", "true"),
+        ("(stored[1] or '') == expected", "true"),
         ("coalesce(line.fields ->> save.compared, '') <> save.seen", "false"),
     ),
     *compared(
         "the heartbeat",
         "test_meeting.py::TestTwo::test_a_holder_that_comes_to_life_meanwhile_keeps_its_claim",
-        ("(heartbeat_at == '*' or (is[2] or '-') == heartbeat_at)", "true"),
+        ("(heartbeat_at == '*' or (stored[2] or '-') == heartbeat_at)", "true"),
         ("coalesce(line.fields ->> 'heartbeat_at', '') <> save.heartbeat_at", "false"),
     ),
     *compared(
@@ -52,7 +52,7 @@ COMPARED = (
     *compared(
         "whether it is repeated",
         "test_line_tier.py::TestASaveThatIsRepeated::test_it_is_known_for_the_same",
-        ("local repeated = is[3] == version", "local repeated = false"),
+        ("local repeated = stored[3] == version", "local repeated = false"),
         ("(line.fields ->> 'version') is distinct from save.version or", "true or"),
     ),
 )

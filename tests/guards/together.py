@@ -9,7 +9,7 @@ POSTGRES = "archive/postgres.py"
 FREE = function("free_jobs_v2")
 ARCHIVE = "contract/test_together.py::TestPostgres"
 TIER = "contract/test_together.py::TestTier"
-LINE_TIER = "tiers/line_tier.py"
+STEPPER = "tiers/stepper.py"
 INTERRUPTS = "unit/test_combiner.py::TestInterrupts"
 HELD = f"{ARCHIVE}::test_one_whose_conversation_somebody_holds_keeps_no_other_waiting"
 UNREAD = "TestAway::test_an_answer_that_nobody_waits_for_any_more_is_no_other_commands"
@@ -132,7 +132,7 @@ GUARDS = (
         "a step that fails is no other step's concern: in a process",
         "step claim",
         "contract/test_line_tier.py::test_a_step_that_fails_is_no_other_steps_concern[memory]",
-        (Removal(LINE_TIER, "answers[numbers[0]] = error if len(numbers) == 1 else ALONE", "raise"),),
+        (Removal(STEPPER, "answers[numbers[0]] = error if len(numbers) == 1 else ALONE", "raise"),),
     ),
     *(
         Guard(f"a step that fails is no other step's concern: in {store}", "step claim", f"{TIER}::{test}", (removal,))

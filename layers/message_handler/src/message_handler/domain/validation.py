@@ -23,7 +23,7 @@ _NAME = re.compile(r"[A-Za-z0-9_-]{1,40}", re.ASCII)
 _IDENTIFIER = f"^{IDENTIFIER}$"
 Identifier = Annotated[str, Field(pattern=_IDENTIFIER)]
 
-#: The longest debounce that a bot may have: for so many milliseconds a run waits after each message.
+#: The longest debounce that a bot may have: how long a run waits after each message (milliseconds).
 MAX_DEBOUNCE_MS = 10_000
 
 #: What to correct, by the kind of the error or the pattern that didn't match.

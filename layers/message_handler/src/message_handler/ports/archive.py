@@ -100,7 +100,7 @@ class Conversation:
     parked: tuple[str, ...] = ()
 
 
-#: The clocks of hosts differ by less than this (seconds). So what is accepted so soon after an erasure is void too.
+#: The clocks of hosts differ by less than this (seconds). What is accepted within it after an erasure is void too.
 ERASURE_MARGIN = 5.0
 #: What the archive knew of a human's turn. `new`: it was not known, and the bot is silent from now on. `known`: it was,
 #: and the human still answers. `resumed`: it was known, and the bot answers again since.

@@ -11,8 +11,8 @@ from message_handler.protocol.results import TierName
 
 #: A process's clock and its store's may differ by up to this (seconds), which is far less than any deadline.
 CLOCK_MARGIN = 0.25
-#: A store remembers the jobs of up to so many ended messages of a conversation. Beyond that, a duplicate costs a
-#: record, but no AI call.
+#: The most ended messages of a conversation that a store remembers. Beyond that, a duplicate costs a record, but no AI
+#: call.
 MOST_REMEMBERED = 2_000
 
 
@@ -41,7 +41,7 @@ class Save:
     fields: dict[str, str | None] = field(default_factory=dict)
     #: When the sweep should look at the line (Unix seconds). None: no job waits. "as it is": the time stays.
     due_at: float | Literal["as it is"] | None = None
-    #: The line is forgotten after so many seconds. None: that time stays.
+    #: The line is forgotten after this time (seconds). None: that time stays as it is.
     ttl: float | None = None
     #: What to remember of messages for `remembered_ttl` seconds, by their ids; None forgets a message.
     remembered: dict[str, str | None] = field(default_factory=dict)

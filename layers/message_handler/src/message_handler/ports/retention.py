@@ -20,7 +20,7 @@ class Kept:
 
 @dataclass(frozen=True, slots=True)
 class Idle:
-    """A conversation with so many turns, in which nothing has happened since `updated_at` (as Postgres writes it)."""
+    """A conversation with `turns` turns, in which nothing has happened since `updated_at` (text from Postgres)."""
 
     key: ConversationKey
     turns: int

@@ -19,7 +19,7 @@ from message_handler.domain.messages import Message
 from message_handler.protocol.results import Lock, TierName
 from message_handler.settings import Settings
 
-#: For so many seconds a line with work in progress is kept: as long as SQS keeps records.
+#: How long a line with work in progress is kept (seconds): as long as SQS keeps records.
 LIVE_TTL_SECONDS = 14 * 24 * 3600
 
 

@@ -47,7 +47,7 @@ class ClaimRefused:
     """The answer to a claim that came too early: the head can't be claimed for the next `wait` seconds.
 
     `leased`: another worker has the lease, and `wait` ends at its deadline. If False, the patient may still be typing.
-    `overdue`: the other worker has missed heartbeats. Its lease is stale after so many seconds unless one comes.
+    `overdue`: the other worker has missed heartbeats. Its lease is stale in this many seconds, unless one comes.
     """
 
     wait: float

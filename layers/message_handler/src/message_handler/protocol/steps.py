@@ -103,7 +103,7 @@ def adopt(
 
 
 def look(line: Line, lock_id: str, seen: int | None) -> LeaseState:
-    """Learn whether the worker should go on; its run has `seen` so many messages.
+    """Learn whether the worker should go on. `seen` is the number of messages that its run has.
 
     Only the number is compared. If one message was undone and another joined, the seal notices: it compares ids.
     """

@@ -1,1 +1,1 @@
-"""Where records wait: SQS, or threads of this process."""
+"""The queue: where records wait for a worker, in SQS or for threads of this process, and when they come back."""

@@ -1,4 +1,4 @@
-"""A record as JSON, which holds everything that is needed to answer, because every store may forget."""
+"""Records as JSON. A record has everything that is needed to answer, because every store may forget."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from message_handler.domain.errors import PayloadTooLarge
 from message_handler.domain.messages import Message, Request, dated
 from message_handler.domain.records import AnyRecord, ArchiveRecord, DeliveryRecord, Record
 
-#: What one record may hold: SQS takes 1 MiB, and needs some of it for attributes.
+#: The largest record. SQS accepts 1 MiB, of which attributes need a part.
 MAX_RECORD_BYTES = 1_000_000
 
 
 def encode(record: AnyRecord) -> str:
-    """The record as JSON. Raises PayloadTooLarge where a conversation keeps more text waiting than a record holds."""
+    """The record as JSON. Raises PayloadTooLarge if a conversation keeps more text waiting than a record can hold."""
     if isinstance(record, ArchiveRecord):
         value: dict[str, Any] = {"archive": job_to_json(record.job)}
     elif isinstance(record, DeliveryRecord):
@@ -39,28 +39,29 @@ def encode(record: AnyRecord) -> str:
     if record.redriven:
         value["redriven"] = record.redriven
     body = as_text(value)
-    # All of JSON's text but these two may be in an SQS message; a third of the bytes of escaping everything.
+    # SQS allows all characters of the JSON but these two. Escaping every character outside ASCII would triple the size.
     body = body.replace("\ufffe", "\\ufffe").replace("\uffff", "\\uffff")
     if len(body.encode()) > MAX_RECORD_BYTES:
-        raise PayloadTooLarge("the conversation has too much unanswered text; wait for the reply")
+        raise PayloadTooLarge("the conversation has too much unanswered text; send it again after the reply")
     return body
 
 
 def _message_to_json(record: Record, message: Message) -> dict[str, Any]:
-    """A message of the record; that its own message was promised the record's job goes without saying."""
+    """A message of the record. That its own message was promised the record's job is not written again."""
     if record.message_id in message.ids and message.promised == (record.job_id,):
         message = replace(message, promised=())
     return message.to_json()
 
 
 def decode(body: str, sent_at: float = 0.0) -> AnyRecord:
-    """The record in an SQS message's body. Raises ValueError, KeyError or TypeError for one that is none of ours.
+    """The record in an SQS message's body. Raises ValueError, KeyError or TypeError if the body is not a record.
 
-    One of an earlier version does not say when its messages were accepted: then when it was sent (Unix seconds).
+    A record of an earlier release does not say when its messages were accepted. They get the time at which the record
+    was sent, `sent_at` (Unix seconds).
     """
     value: dict[str, Any] = json.loads(body)
     if not isinstance(value, dict):
-        raise ValueError("no record")
+        raise ValueError("not a record")
     redriven = value.get("redriven", 0)
     if "archive" in value:
         job = job_from_json(value["archive"])
@@ -76,17 +77,20 @@ def decode(body: str, sent_at: float = 0.0) -> AnyRecord:
             context=turns_from_json(value["context"]),
             bot_id=value["bot_id"],
             resources=value["resources"],
-            # Records of an earlier version have neither.
+            # Records of an earlier release have neither.
             correlation_id=value.get("correlation_id", ""),
             double_texting=value.get("double_texting", "consolidate"),
         ),
         redriven=redriven,
     )
-    # A record of an earlier version says of its own message alone what it was promised.
-    told = tuple(m.with_promises(record.job_id) if record.message_id in m.ids else m for m in record.request.messages)
-    record = replace(record, request=replace(record.request, messages=told))
+    # Its own message was promised its job, see `_message_to_json`.
+    messages = tuple(
+        message.with_promises(record.job_id) if record.message_id in message.ids else message
+        for message in record.request.messages
+    )
+    record = replace(record, request=replace(record.request, messages=messages))
     if record.accepted_at:
-        # What an earlier version took in before has a record of its own, which says more than this one can.
+        # A message without a time was accepted by an earlier release. Its own record was sent then, and dates it.
         return record
     return replace(record, request=replace(record.request, messages=dated(record.request.messages, sent_at)))
 

@@ -1,4 +1,4 @@
-"""Hiding a batch's records from other workers for as long as their worker lives."""
+"""Hides a batch's records from other workers while their worker lives."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from message_handler.queue.timing import ALONE_FROM, EXTEND_SECONDS, HIDING_SECO
 
 
 class Hiding:
-    """Hides a batch's records from other workers for as long as this process lives and works on the batch.
+    """Hides a batch's records from other workers while this process lives and works on the batch (invariant 9).
 
         worker A: receives ── hides for 10 s ── 2 s ── hides for 10 s ── dies
         worker B:                                                              8 to 10 s later: receives
 
-    Lambda hides a record for no less than its function may run: six times 120 s here. So the records of a worker that
-    died came back after 12 minutes. The records that are finished stay hidden too: Lambda deletes them only when the
-    whole batch has ended. One that was received again and again is hidden for longer, as it is handed on: where all
-    workers are too slow to say in time that they live, it must not come to the dead letters for that.
+    The queue's own visibility must be longer than the function may run: it is 720 s. With it alone, a dead worker's
+    records would come back only after 12 minutes. Finished records stay hidden too, because Lambda deletes them only
+    when the whole batch is done. From its third receive on, a record is hidden for its retry delay, which is longer.
+    For workers may all be too slow to renew the hiding time, and that alone must not make a record a dead letter.
     """
 
     def __init__(self, queue: SqsQueue, receive_counts: Mapping[str, int]) -> None:
-        """`receive_counts`: how often each record was received, by its receipt."""
+        """`receive_counts`: how often each record of the batch was received, by its receipt."""
         self._queue = queue
         self._seconds = {
             receipt: HIDING_SECONDS if count < ALONE_FROM else retry_delay(count)
             for receipt, count in receive_counts.items()
         }
-        #: Held during a call: no record is hidden anew after it was handed on.
+        #: Locked during a call, so that no record is hidden again after `return_after`.
         self._calling = threading.Lock()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="hiding", daemon=True)
@@ -41,19 +41,19 @@ class Hiding:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Waits for a call that is under way: a process that Lambda has frozen must not go on with it later."""
+        """Wait for the current call: a process that Lambda freezes now must not go on with it later."""
         self._ended.set()
         self._thread.join()
 
     def return_after(self, receipt: str, seconds: float) -> None:
-        """Let a record come back after so many seconds. If SQS refuses, it comes back as a dead worker's does."""
+        """Let a worker receive a record again in `seconds`. If SQS refuses, it comes back as a dead worker's does."""
         with self._calling, suppress(Unavailable):
             self._seconds.pop(receipt, None)
             self._queue.hide({receipt: seconds})
 
     def _run(self) -> None:
         while True:
-            with self._calling, suppress(Unavailable):  # the next call may get through in time
+            with self._calling, suppress(Unavailable):  # the next call may still be in time
                 for receipt in self._queue.hide(self._seconds):
                     del self._seconds[receipt]
             if self._ended.wait(EXTEND_SECONDS):

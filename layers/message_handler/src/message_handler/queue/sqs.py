@@ -1,4 +1,4 @@
-"""The queue in SQS."""
+"""The queue port in SQS."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from message_handler.queue.codec import decode, encode, key_of
 from message_handler.queue.timing import DEAD_LETTER_SECONDS
 
 _log = logging.getLogger(__name__)
-#: What SQS takes as MessageGroupId; all characters of an identifier are allowed.
+#: The longest MessageGroupId that SQS accepts. It allows every character of an identifier.
 MAX_GROUP_CHARACTERS = 128
-#: What one call of SQS takes.
+#: The most entries that one call of SQS accepts.
 _CALL_ENTRIES = 10
 
 
 class SqsQueue:
-    """A standard queue; `MessageGroupId` is the tenant, so that none starves another (fair queue)."""
+    """See the port `Queue`. It is a standard queue with the tenant as `MessageGroupId`: a fair queue (invariant 13)."""
 
     name = "sqs"
     in_process = False
@@ -55,7 +55,7 @@ class SqsQueue:
             VisibilityTimeout=DEAD_LETTER_SECONDS,
             MessageSystemAttributeNames=["SentTimestamp"],
         )
-        return [DeadLetter(_readable(m), m["ReceiptHandle"]) for m in answer.get("Messages", ())]
+        return [DeadLetter(_record_in(m), m["ReceiptHandle"]) for m in answer.get("Messages", ())]
 
     def count_dead_letters(self) -> int | None:
         if self._dead_letter_url is None:
@@ -74,10 +74,10 @@ class SqsQueue:
         self._call("delete_message", QueueUrl=self._dead_letter_url, ReceiptHandle=letter.receipt)
 
     def hide(self, seconds: Mapping[str, float]) -> set[str]:
-        """Let each received record, by its receipt, come back after so many seconds, in one call for ten of them.
+        """Hide each received record for its number of seconds, by its receipt. One call serves ten records.
 
-        SQS counts whole ones, from the receive 12 hours at most. Returns the receipts that it does not take any more:
-        the record was deleted, or has come back already. Raises Unavailable.
+        SQS counts whole seconds, and hides a record for at most 12 hours after its receive. Returns the receipts that
+        SQS no longer accepts: the record was deleted, or has come back already. Raises Unavailable.
         """
         gone: set[str] = set()
         for some in itertools.batched(seconds, _CALL_ENTRIES):
@@ -90,7 +90,7 @@ class SqsQueue:
                 for number, receipt in enumerate(some)
             ]
             answer = self._call("change_message_visibility_batch", Entries=entries)
-            # What failed through no fault of ours is tried again with the next call.
+            # An entry that failed by SQS' own fault is tried again with the next call.
             gone |= {some[int(failure["Id"])] for failure in answer.get("Failed", ()) if failure["SenderFault"]}
         return gone
 
@@ -103,11 +103,12 @@ class SqsQueue:
         try:
             answer = getattr(self._client, operation)(**{"QueueUrl": self._url} | arguments)
         except (BotoCoreError, ClientError) as error:
-            # Not chained, and its code alone: botocore's errors may quote the request.
+            # The error is not chained, and only its code is logged: botocore's errors may quote the request (invariant
+            # 11).
             response = error.response if isinstance(error, ClientError) else {}
             code = response.get("Error", {}).get("Code", type(error).__name__)
-            if not self._refusing:  # one line an outage
-                _log.warning("the queue refused", extra={"operation": operation, "error": code})
+            if not self._refusing:  # one log line for each outage
+                _log.warning("SQS refused a call, or did not answer", extra={"operation": operation, "error": code})
             self._refusing = True
             raise Unavailable("the queue") from None
         self._refusing = False
@@ -115,19 +116,19 @@ class SqsQueue:
 
 
 def _group(platform_id: str) -> str:
-    """The tenant's group. A platform's id may be longer than the 128 characters that SQS takes."""
+    """The tenant's MessageGroupId. An id that is too long for SQS is replaced by its digest."""
     if len(platform_id) <= MAX_GROUP_CHARACTERS:
         return platform_id
     return hashlib.blake2b(platform_id.encode(), digest_size=32).hexdigest()
 
 
 def sent_at(attributes: Mapping[str, Any]) -> float:
-    """When SQS took a message (Unix seconds), of its attributes; it stays so among the dead letters."""
+    """When SQS accepted a message (Unix seconds), by its attributes. A dead letter keeps that time."""
     return int(attributes.get("SentTimestamp", 0)) / 1000
 
 
-def _readable(message: Mapping[str, Any]) -> AnyRecord | None:
+def _record_in(message: Mapping[str, Any]) -> AnyRecord | None:
     try:
         return decode(message["Body"], sent_at(message.get("Attributes", {})))
-    except Exception:  # noqa: BLE001  anybody may have put anything there
+    except Exception:  # noqa: BLE001  other senders may have put anything into the queue
         return None

@@ -1,4 +1,4 @@
-"""The queue of a process without SQS: its own threads."""
+"""The queue port in a process without SQS: its own threads are the workers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _log = logging.getLogger(__name__)
 
 
 class ThreadQueue:
-    """Records in this process's memory, worked on by its own threads; all of it ends with the process."""
+    """See the port `Queue`. Records are in memory, and threads of this process work on them. Both end with it."""
 
     name = "threads"
     in_process = True
@@ -36,16 +36,16 @@ class ThreadQueue:
         self._closed = False
 
     def ping(self) -> None:
-        """A process reaches its own threads, until it has closed them."""
+        """Raises Unavailable once the queue was closed."""
         if self._closed:
             raise Unavailable("the queue")
 
     def send(self, record: AnyRecord, *, delay: int = 0) -> None:
-        encode(record)  # the same bound as SQS, so that nothing works here that fails there
+        encode(record)  # raises if the record is too large for SQS, so that both queues accept the same
         self._put(record, delay, 1)
 
     def dead_letters(self) -> list[DeadLetter]:
-        """None: what is given up here is gone, and said so."""
+        """Always empty: a record that is given up here is lost, and a log line says so."""
         return []
 
     def count_dead_letters(self) -> int | None:
@@ -63,7 +63,7 @@ class ThreadQueue:
         """See `dead_letters`."""
 
     def close(self) -> None:
-        """Stop after what is being worked on; what waits is dropped."""
+        """Stop once the current records are done. Waiting records are dropped."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -76,7 +76,7 @@ class ThreadQueue:
                 raise Unavailable("the queue")
             item = (time.monotonic() + delay, next(self._numbers), receive_count, record)
             heapq.heappush(self._waiting, item)
-            # An idle thread that was notified stays idle until it runs: it must not be counted on twice.
+            # A notified thread counts as idle until it runs. So compare with the number of waiting records.
             if len(self._waiting) > self._idle and len(self._threads) < self._limit:
                 thread = threading.Thread(target=self._run, name="message-handler-worker", daemon=True)
                 self._threads.append(thread)
@@ -87,15 +87,16 @@ class ThreadQueue:
         while (item := self._next()) is not None:
             receive_count, record = item
             try:
-                again = self._work(record, receive_count).retry_in
-            except Exception as error:  # noqa: BLE001  the thread must live on for other records
-                # A worker function would report the record as failed; the type is all that may be told.
-                _log.error("a job failed unexpectedly", extra={"error": type(error).__name__})
-                again = 5.0
-            if again is not None and receive_count < MAX_RECEIVE_COUNT:
-                with suppress(Unavailable):  # closed: what waits is dropped
-                    self._put(record, again, receive_count + 1)
-            elif again is not None:
+                retry_in = self._work(record, receive_count).retry_in
+            except Exception as error:  # noqa: BLE001  the thread must go on with other records
+                # A worker function would report the record as failed. Only the error's type may be logged (invariant
+                # 11).
+                _log.error("a record failed unexpectedly; it is tried again", extra={"error": type(error).__name__})
+                retry_in = 5.0
+            if retry_in is not None and receive_count < MAX_RECEIVE_COUNT:
+                with suppress(Unavailable):  # the queue was closed: waiting records are dropped
+                    self._put(record, retry_in, receive_count + 1)
+            elif retry_in is not None:
                 job_id = None if isinstance(record, DeliveryRecord) else record.job_id
                 _log.error("a record was given up", extra={"ai_job_id": job_id})
 

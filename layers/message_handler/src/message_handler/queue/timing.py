@@ -1,23 +1,23 @@
-"""How long a record is hidden, how often it is tried, and when it comes back."""
+"""How often a record is received, how long it is hidden, and when it comes back."""
 
 from __future__ import annotations
 
-#: After so many failed deliveries a record is given up, as the template's redrive policy has it.
+#: A record is given up after it was received this often without success. The template's redrive policy has this number.
 MAX_RECEIVE_COUNT = 5
-#: Seconds until a record that was not finished is tried again, by how often it was received: its few deliveries should
-#: outlast what stands in its way.
+#: Seconds until an unfinished record is received again, by how often it was received before. They grow, so that the few
+#: receives outlast an outage.
 RETRY_SECONDS = (10.0, 20.0, 60.0, 240.0, 720.0)
-#: For so many seconds at a time a living worker hides its records from others, and how often it does so anew.
+#: The hiding time: how long a living worker hides its records from other workers at once, and how often it renews that.
 HIDING_SECONDS = 10.0
 EXTEND_SECONDS = 2.0
-#: From this delivery on a record is worked on alone: it may be what kills its workers.
+#: From this receive on, a record is worked on alone: it may be the one that kills its workers.
 ALONE_FROM = 3
-#: A worker waits for a patient who may still be typing if it takes no longer than this: SQS counts whole seconds.
+#: A worker itself waits up to this time for a patient who may still be typing. SQS could wait only whole seconds.
 PATIENCE_SECONDS = 5.0
-#: For so long a dead letter that was looked at is hidden from the next sweep.
+#: How long a dead letter that a sweep has received is hidden from the next sweep.
 DEAD_LETTER_SECONDS = 50
 
 
 def retry_delay(receive_count: int) -> float:
-    """Seconds until a record that was received so often, and not finished, is tried again."""
+    """Seconds until an unfinished record that was received this often is received again."""
     return RETRY_SECONDS[min(receive_count, len(RETRY_SECONDS)) - 1]

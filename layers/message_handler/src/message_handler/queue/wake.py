@@ -1,4 +1,4 @@
-"""Waking a conversation: one record that stands for all messages of a job."""
+"""Wakes a conversation by one record that carries all messages of a job."""
 
 from __future__ import annotations
 
@@ -14,13 +14,16 @@ _log = logging.getLogger(__name__)
 
 
 def wake(queue: Queue, job: Job, *, delay: int = 0) -> None:
-    """Send one record that stands for all messages of a job; its own is the last. Raises Unavailable."""
+    """Send one record with all messages of a job, the last of them as its own. Raises Unavailable.
+
+    `delay`: seconds until a worker receives it.
+    """
     messages = dated(job.promised_messages, job.created_at)
     request = Request(job.key, messages, job.context, job.bot_id, job.resources, job.correlation_id)
     if not job.messages:
-        return  # all of it has been undone
+        return  # all its messages were undone
     try:
         queue.send(Record(job.job_id, job.messages[-1].message_id, request), delay=delay)
     except PayloadTooLarge:
-        # The messages have records of their own: without this one they are late.
-        _log.error("too large to wake", extra={"ai_job_id": job.job_id})
+        # The messages also have records of their own. Without this one, they are only answered later.
+        _log.error("a job is too large for a record; its own records answer it", extra={"ai_job_id": job.job_id})

@@ -1,1 +1,1 @@
-"""Who coordinates a conversation: the tier port over lines in Redis, Postgres or memory."""
+"""The tiers: Redis, Postgres or memory coordinates a conversation, and all take the same steps over their own lines."""

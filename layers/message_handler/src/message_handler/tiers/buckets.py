@@ -1,7 +1,7 @@
-"""How many messages each tenant may still send, as one process knows it. lua/admit.lua does the same for all of them.
+"""Rate limits of one process: how many messages each tenant may still send. lua/admit.lua does it for all processes.
 
-A bucket holds a minute's messages, is full at the start, and refills evenly: so many at once, then one every
-60 / `per_minute` seconds.
+Each tenant has a bucket with one minute's messages. It is full at the start and refills evenly. So a tenant may send
+`per_minute` messages at once, and then one every 60 / `per_minute` seconds.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ import threading
 import time
 from collections.abc import Callable
 
-#: Tenants of which a process knows; past it the buckets start anew.
+#: The most tenants whose buckets a process keeps. Beyond that, all buckets start full again.
 _MAX_BUCKETS = 10_000
-#: What of one message may be lost to rounding.
+#: From here on a bucket has a whole message: rounding may have lost the rest.
 _WHOLE = 0.999999
 
 
 class Buckets:
-    """Safe to call from several threads. `clock`: Unix seconds."""
+    """The buckets of one process. Threads may share them. `clock` gives Unix seconds."""
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
@@ -25,11 +25,11 @@ class Buckets:
         self._buckets: dict[str, tuple[float, float]] = {}
 
     def take(self, platform_id: str, per_minute: int) -> float:
-        """Take one message; 0, or the seconds until there is one to take."""
+        """Take one message from a tenant's bucket. Returns 0, or the seconds until there is one to take."""
         with self._mutex:
             now = self._clock()
             tokens, at = self._buckets.get(platform_id, (float(per_minute), now))
-            # A clock that was set back refills nothing twice.
+            # If the clock is set back, the same time must not refill the bucket twice.
             now = max(now, at)
             tokens = min(per_minute, tokens + (now - at) * per_minute / 60)
             if tokens < _WHOLE:

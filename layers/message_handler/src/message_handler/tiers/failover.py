@@ -1,14 +1,13 @@
-"""Which tier coordinates: Redis, while it is away Postgres, while both are away this process's memory.
+"""Chooses the tier: Redis; Postgres while Redis is away; this process's memory while both are away.
 
-Each process decides for itself, at each request or record, by the stores' circuit breakers. Nothing is copied from
-one tier to another, neither on leaving nor on coming back:
+Each process decides for itself, for each request or record, by the stores' circuit breakers. No line is copied from one
+tier to another, neither when Redis goes away nor when it is back:
 
     Redis J{m0} ── Redis away ── m0's record ──▶ Postgres J{m0} ── answered ──▶ settled in Postgres
     Redis back: J{m0} is swept there, claimed, and its fence says that m0 is settled
 
-That is safe because every record carries its messages, and because whatever tier a worker claimed on, the fence is
-taken and the reply committed in Postgres. A worker stays on the tier on which it claimed: each call here is for a
-whole piece of work.
+This is safe, because every record carries its messages, and because the fence is taken and the reply committed in
+Postgres, on whatever tier the worker claimed. A worker stays on that tier until its work is done.
 """
 
 from __future__ import annotations
@@ -21,25 +20,31 @@ from message_handler.protocol.results import TierName
 
 
 class Failover:
-    """The tiers of one process, best first. `expected`: the one on which nothing is degraded (default, the first)."""
+    """The tiers of one process, best first. On the tier `expected`, by default the first, nothing is `degraded`."""
 
     def __init__(self, *tiers: Tier, expected: TierName | None = None) -> None:
         self.tiers = tiers
         self.expected = expected or tiers[0].name
 
     def first[T](self, step: Callable[[Tier], T]) -> tuple[Tier, T]:
-        """Take a step on the best tier that is there; returns that tier too. Raises Unavailable if none is."""
+        """Take a step on the best tier that is available. Returns that tier and the step's result.
+
+        Raises Unavailable if no tier is available.
+        """
         *better, last = self.tiers
         for tier in better:
             try:
                 return tier, step(tier)
             except Unavailable:
-                # Its breaker has said so, or this step alone took too long.
+                # Its circuit breaker is open, or this step took too long.
                 continue
         return last, step(last)
 
     def find[T](self, look: Callable[[Tier], T | None]) -> tuple[Tier, T] | None:
-        """The first tier that knows, with what it knows. Raises Unavailable if none does but one is away."""
+        """The first tier for which `look` finds something, with what it found; None if no tier does.
+
+        Raises Unavailable or Contended if no tier finds something and one of them could not be asked.
+        """
         away: Exception | None = None
         for tier in self.tiers:
             try:
@@ -54,7 +59,7 @@ class Failover:
         return None
 
     def each[T](self, step: Callable[[Tier], T]) -> list[T]:
-        """Take a step on every tier that is there. Raises Unavailable if none is."""
+        """Take a step on every tier that is available. Returns their results. Raises Unavailable if no tier is."""
         done: list[T] = []
         away: Exception | None = None
         for tier in self.tiers:

@@ -1,6 +1,6 @@
-"""The memory tier: for library users, unit tests, and as the last resort.
+"""The memory tier: for library users, unit tests, and as the last resort of a deployment.
 
-Across processes it excludes nobody, and says so by its name wherever a status is shown.
+It excludes no other process. Its name says so wherever a status is shown.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from message_handler.tiers.line_tier import LineTier
 
 @dataclass
 class Expiring[Key, Value]:
-    """Values that are gone after a while: each that is put lets two others be looked at, in turn."""
+    """Values with an expiry. Each `put` also checks two others, in turn, and drops the expired ones."""
 
     clock: Callable[[], float]
     kept: dict[Key, tuple[Value, float]] = field(default_factory=dict)
@@ -44,10 +44,10 @@ class Expiring[Key, Value]:
 
 
 class MemoryLines:
-    """Lines in dictionaries under one mutex: what a store of lines is, in the fewest words.
+    """A `LineStore` of dictionaries under one mutex: the shortest description of what a store must do.
 
-    `unclaimed_seconds`: what nobody here has claimed after so long is dropped, for it has a record, and other processes
-    answer it. Else each message of a long outage would carry all earlier ones along again.
+    `unclaimed_seconds`: after this time a line that no worker of this process has claimed is dropped. Its messages have
+    records, so other processes answer them. Otherwise each message of a long outage would carry all earlier ones along.
     """
 
     name: TierName = "memory"
@@ -63,13 +63,13 @@ class MemoryLines:
         self.lines = Expiring[ConversationKey, dict[str, str]](clock)
         self.due_at: dict[ConversationKey, float] = {}
         self.ends = Expiring[ConversationKey, dict[str, str]](clock)
-        #: The documents of jobs that ended, or the conversations whose they are.
+        #: By the job's id: the document of its end, or its conversation while it lives.
         self.jobs = Expiring[str, str | ConversationKey](clock)
-        #: The index of unarchived ends.
+        #: The index of unarchived ends, by the job's id.
         self.unarchived_ends: dict[str, ConversationKey] = {}
 
     def ping(self) -> None:
-        """A process reaches its own memory."""
+        """Never raises: a process reaches its own memory."""
 
     def close(self) -> None:
         """Nothing to close."""
@@ -94,9 +94,9 @@ class MemoryLines:
                 self.jobs.kept.pop(job_id, None)
                 self.unarchived_ends.pop(job_id, None)
             return Saved({})
-        # A caller may want a text that goes with this save.
-        there = fields | {name: text for name, text in save.fields.items() if text is not None}
-        brought = {name: there[name] for name in save.wanted if name in there}
+        # A step's caller may want a text that this save removes. So removals come last.
+        readable = fields | {name: text for name, text in save.fields.items() if text is not None}
+        wanted = {name: readable[name] for name in save.wanted if name in readable}
         if save.fields:
             fields = _changed(fields, save.fields)
             left = self.lines.kept[key][1] - now if save.ttl is None else save.ttl
@@ -112,7 +112,7 @@ class MemoryLines:
         for job_id, end in save.jobs.items():
             self.jobs.put(job_id, *(end or (key, LIVE_TTL_SECONDS)))
         self.unarchived_ends |= dict.fromkeys(save.unarchived, key)
-        return Saved(brought)
+        return Saved(wanted)
 
     def _line(self, key: ConversationKey) -> dict[str, str]:
         fields = self.lines.get(key) or {}
@@ -158,7 +158,7 @@ class MemoryLines:
             return [key for key, due_at in self.due_at.items() if min(due_at, acquired[key] + older_than) <= now]
 
     def cached(self, name: str) -> str | None:
-        """Nothing: the process has its own cache in front of this one."""
+        """Always None: each process has a cache of its own in front of this one."""
         return None
 
     def cache(self, name: str, text: str, seconds: float) -> None:
@@ -169,12 +169,12 @@ class MemoryLines:
 
 
 def _changed(values: dict[str, str], changes: dict[str, str | None]) -> dict[str, str]:
-    """In a new dictionary: whoever has the old one keeps it as it was."""
+    """The values with these changes, in a new dictionary, because readers may still have the old one."""
     return {name: value for name, value in {**values, **changes}.items() if value is not None}
 
 
 class MemoryTier(LineTier):
-    """A tier over lines in memory, of which all processes but this one know nothing."""
+    """A tier over lines in memory, which only this process sees."""
 
     def __init__(
         self, settings: Settings, clock: Callable[[], float] = time.time, *, unclaimed_seconds: float = math.inf

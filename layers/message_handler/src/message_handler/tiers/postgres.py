@@ -1,8 +1,8 @@
-"""Lines in Postgres, for the tier that takes over while Redis is away: one function compares and sets a line's row.
+"""Lines in Postgres, for the tier that takes over while Redis is away. An SQL function compares and sets a line's row.
 
-A row is locked within one statement alone: a process that is stopped in the middle of a step stops nobody else, a
-connection that dies there leaves all or nothing, and no session state pins a proxy's connection. Times come from the
-server's clock.
+A row is locked only within one statement. So a process that stops in the middle of a step stops no other process, and a
+connection that breaks leaves all or nothing. No session state pins a proxy's connection. Times come from the server's
+clock.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from message_handler.settings import Settings
 from message_handler.tiers.buckets import Buckets
 from message_handler.tiers.line_tier import LineTier
 
-#: So many of a tenant's unarchived ends are looked at together, the oldest: the others when these are archived.
+#: The index shows the oldest of a tenant's unarchived ends, up to this number. The rest follow once these are archived.
 MOST_UNARCHIVED = 500
 
 
 class PostgresLines:
-    """See `LineStore`. `clock`: None for the server's, or the test's own (Unix seconds)."""
+    """See the port `LineStore`. `clock`: a test's own (Unix seconds), or None for the server's."""
 
     name: TierName = "postgres"
 
@@ -50,7 +50,7 @@ class PostgresLines:
         try:
             rows = self._execute("save_lines", saves=as_text(values))
         except StatementRefused as refused:
-            # What Postgres refuses of one has undone all: each goes by itself.
+            # One save that Postgres refuses has rolled back all of them. So each is made by itself.
             return [refused] if len(saves) == 1 else [answer for save in saves for answer in self.save([save])]
         answers = {number: _answer(*row) for number, *row in rows}
         return [answers[number] for number in range(len(saves))]
@@ -85,12 +85,12 @@ class PostgresLines:
         return [ConversationKey(platform_id, conversation_id) for (conversation_id,) in rows]
 
     def due(self, older_than: float) -> list[ConversationKey]:
-        """See the port. Forgets what was answered on another tier first: nobody need be woken for that."""
+        """See the port. First drops the lines whose messages were all answered on another tier: they need no record."""
         self._execute("drop_ended", heartbeat_stale=self._settings.heartbeat_stale)
         return [ConversationKey(*row) for row in self._execute("due_lines", older_than=older_than)]
 
     def cached(self, name: str) -> str | None:
-        """Nothing: configuration comes from the same database, and the process has its own cache in front of it."""
+        """Always None: configuration comes from this same database, and each process has a cache of its own."""
         return None
 
     def cache(self, name: str, text: str, seconds: float) -> None:
@@ -108,8 +108,8 @@ def _key_values(key: ConversationKey) -> dict[str, Any]:
 
 
 def _values(save: Save) -> dict[str, Any]:
-    """A save as `save_lines` takes it, by name."""
-    beats = save.compared == "holder"
+    """A save as the SQL function `save_lines` takes it."""
+    is_heartbeat = save.compared == "holder"
     return _key_values(save.key) | {
         "compared": save.compared,
         "seen": save.expected,
@@ -131,8 +131,8 @@ def _values(save: Save) -> dict[str, Any]:
         "forgotten": [id_ for id_, text in save.remembered.items() if text is None],
         "ended": {job_id: end for job_id, end in save.jobs.items() if end},
         "unarchived": save.unarchived,
-        "job_ids": None if beats else save.line_jobs,
-        "message_ids": None if beats else save.waiting,
+        "job_ids": None if is_heartbeat else save.line_jobs,
+        "message_ids": None if is_heartbeat else save.waiting,
         "erased": list(save.jobs) if save.erases else None,
         "wanted": save.wanted,
     }
@@ -147,7 +147,7 @@ def _answer(
 
 
 class PostgresTier(LineTier):
-    """A tier over lines in Postgres. `clock`: None for the server's, or the test's own (Unix seconds)."""
+    """A tier over lines in Postgres. `clock`: a test's own (Unix seconds), or None for the server's."""
 
     def __init__(
         self,

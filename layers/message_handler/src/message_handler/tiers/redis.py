@@ -1,13 +1,14 @@
-"""Lines in Redis: a hash for each, compared and set by one script, every key of a conversation in one cluster slot.
+"""Lines in Redis: each is a hash that one script compares and sets. All keys of a conversation are in one cluster slot.
 
     mh:{17}:state:<platform>/<conversation>   the line's fields (see line_documents.py)
-    mh:{17}:ended:<platform>/<conversation>   what duplicates of ended jobs are recognised by
+    mh:{17}:ended:<platform>/<conversation>   what is remembered of ended messages, to recognise duplicates
     mh:{17}:sweep                             the shard's index for the sweep
     mh:{17}:unarchived                        the shard's index of ends that Postgres lacks
     mh:{17}:job:<job id>                      ">" + the conversation while the job lives, its end afterwards
-    mh:{<platform>}:rate                      how many messages the tenant may still send, if there is a limit
+    mh:{<platform>}:rate                      how many messages the tenant may still send, if it has a limit
 
-A script's keys are all declared, for ElastiCache Serverless insists on it. Times come from the server's clock.
+Each script declares all keys that it uses, because ElastiCache Serverless demands it. Times come from the server's
+clock.
 """
 
 from __future__ import annotations
@@ -33,22 +34,23 @@ from message_handler.protocol.results import TierName
 from message_handler.settings import Settings
 from message_handler.tiers.line_tier import LineTier
 
-#: Slots that a ping writes to.
+#: The number of slots that a ping writes to.
 PINGED = 16
-#: So many of a shard's unarchived ends are looked at together, the oldest: the others when these are archived.
+#: The index shows the oldest of a shard's unarchived ends, up to this number. The rest follow once these are archived.
 MOST_UNARCHIVED = 50
-#: A connection that nobody used for so many seconds is made anew: firewalls and balancers drop idle ones silently.
+#: Connections are replaced after this time without use (seconds): firewalls and load balancers drop idle ones silently.
 IDLE_SECONDS = 60.0
 
 
 class Script(NamedTuple):
-    """A script, and what Redis knows it by."""
+    """A Lua script, and the SHA-1 by which Redis knows it."""
 
     sha: str
     text: str
 
     @staticmethod
     def named(name: str) -> Script:
+        """The script in `lua/<name>.lua`."""
         text = (Path(__file__).with_name("lua") / f"{name}.lua").read_text()
         return Script(sha1(text.encode(), usedforsecurity=False).hexdigest(), text)
 
@@ -57,7 +59,7 @@ SAVE = Script.named("save")
 
 
 class RedisLines:
-    """See `LineStore`. `clock`: None for the server's, or the test's own (Unix seconds)."""
+    """See the port `LineStore`. `clock`: a test's own (Unix seconds), or None for the server's."""
 
     name: TierName = "redis"
 
@@ -72,10 +74,10 @@ class RedisLines:
         self._used_at = time.monotonic()
         self._breaker = breaker or CircuitBreaker("Redis", settings.store_retry_after)
         self._clock = clock
-        self._reach = ReachingRedis(self._breaker, self._answers)
+        self._reach = ReachingRedis(self._breaker, self._is_alive)
 
     def ping(self) -> None:
-        """Whether it can be written to, on as many of a cluster's nodes as so many slots are on."""
+        """See the port. It writes to 16 slots, which lie on several nodes of a cluster."""
         pipeline = self.client.pipeline(transaction=False)
         for shard in range(0, SHARDS, SHARDS // PINGED):
             pipeline.set(f"mh:{{{shard}}}:ping", 1, px=1000)
@@ -88,19 +90,19 @@ class RedisLines:
     def save(self, saves: Sequence[Save]) -> list[Saved | Snapshot | Exception]:
         answers: list[Any]
         with self._reaching(writes=True):
-            calls = [self._words(save) for save in saves]
+            calls = [self._script_words(save) for save in saves]
             answers = [self._call(SAVE, calls[0])] if len(calls) == 1 else self._call_each(SAVE, calls)
             if all(isinstance(answer, redis.RedisError) for answer in answers):
                 raise answers[0]
         return [self._answer(save, answer) for save, answer in zip(saves, answers, strict=True)]
 
-    def _words(self, save: Save) -> list[str]:
-        """The script's keys and arguments, after their number."""
+    def _script_words(self, save: Save) -> list[str]:
+        """The words that follow the script in a call: the number of keys, the keys and the arguments (lua/save.lua)."""
         shard, member = f"mh:{{{save.key.shard}}}", _member(save.key)
         keys = [f"{shard}:state:{member}", f"{shard}:ended:{member}", f"{shard}:sweep", f"{shard}:unarchived"]
         keys += [f"{shard}:job:{job_id}" for job_id in (*save.names, *save.jobs)]
         if save.erases:
-            keys.append(f"{shard}:line:{member}")  # the line as the release before kept it
+            keys.append(f"{shard}:line:{member}")  # the line as an earlier release kept it
         set_, gone = _set_and_gone(save.fields)
         remembered, forgotten = _set_and_gone(save.remembered)
         jobs: list[str] = []
@@ -189,7 +191,7 @@ class RedisLines:
         return list(dict.fromkeys([*self._indexed(now), *old]))
 
     def _indexed(self, until: float) -> list[ConversationKey]:
-        """The conversations that the sweep's index has up to `until`, over all shards in one round trip."""
+        """The conversations that the sweep's index has up to `until` (Unix seconds), over all shards in one trip."""
         pipeline = self.client.pipeline(transaction=False)
         for shard in range(SHARDS):
             pipeline.zrangebyscore(f"mh:{{{shard}}}:sweep", "-inf", until)
@@ -213,35 +215,37 @@ class RedisLines:
     def _reaching(self, *, writes: bool = False) -> ReachingRedis:
         now = time.monotonic()
         if self._used_at + IDLE_SECONDS < now or self._breaker.is_open:
-            # While it is open: the name may lead to another server by now. Commands that were under way give back
-            # connections to the one before until then.
-            self._anew()
+            # While the breaker is open, Redis' name may come to lead to another server. Until then, commands that end
+            # return connections to the old server to the pool.
+            self._drop_idle_connections()
         self._used_at = now
         if self._breaker.is_open and not writes:
-            # One that is full, or a replica since a moment ago, still reads: only a write tells that it is back.
+            # A server that is full, or has just become a replica, still reads. Only a write proves that Redis is back.
             self.ping()
         return self._reach
 
-    def _anew(self) -> None:
-        """Let each connection be made anew that is not in use."""
+    def _drop_idle_connections(self) -> None:
+        """Close each connection that is not in use. The next command opens a new one."""
         for pool in getattr(self.client, "pools", [self.client.connection_pool]):
             pool.disconnect(inuse_connections=False)
 
-    def _answers(self) -> bool:
-        """Whether the server is alive, asked once on a new connection. Of a cluster, any node may be the silent one."""
+    def _is_alive(self) -> bool:
+        """Whether the server answers a ping on a new connection.
+
+        False for a cluster: the ping may go to another node than the one that was silent.
+        """
         if hasattr(self.client, "pools"):
             return False
-        self._anew()
+        self._drop_idle_connections()
         try:
             return bool(self.client.ping())
         except redis.RedisError:
             return False
 
     def _text(self, name: str) -> str | None:
-        """The client decodes every answer, which its types don't know."""
         with self._reaching():
             text = self.client.get(name)
-        assert not isinstance(text, bytes)
+        assert not isinstance(text, bytes), "the client decodes every answer"
         return text
 
     def _now(self) -> float:
@@ -255,11 +259,11 @@ class RedisLines:
         try:
             return self.client.execute_command("EVALSHA", script.sha, *words)  # type: ignore[no-untyped-call]
         except NoScriptError:
-            # This server never had it, or lost it (restart, failover); from now on it has it.
+            # The server does not have the script, or lost it (restart, failover). EVAL also gives it the script.
             return self.client.execute_command("EVAL", script.text, *words)  # type: ignore[no-untyped-call]
 
     def _call_each(self, script: Script, calls: list[list[str]]) -> list[Any]:
-        """The answers to all of the calls, errors among them, in one round trip."""
+        """The answers to all calls, in one round trip. An error is an answer too."""
         pipeline = self.client.pipeline(transaction=False)
         for words in calls:
             pipeline.execute_command("EVALSHA", script.sha, *words)  # type: ignore[no-untyped-call]
@@ -298,7 +302,7 @@ def _key_of(member: str) -> ConversationKey:
 
 
 def _set_and_gone(values: dict[str, str | None]) -> tuple[list[str], list[str]]:
-    """The names and texts of what is set, and the names of what goes."""
+    """The names and texts to set, as one flat list, and the names to remove."""
     set_: list[str] = []
     gone: list[str] = []
     for name, text in values.items():
@@ -310,11 +314,12 @@ def _set_and_gone(values: dict[str, str | None]) -> tuple[list[str], list[str]]:
 
 
 def _present(names: Sequence[str], values: Sequence[str | None]) -> dict[str, str]:
+    """The values that are there, by their names."""
     return {name: value for name, value in zip(names, values, strict=True) if value is not None}
 
 
 class RedisTier(LineTier):
-    """A tier over lines in Redis. `clock`: None for the server's, or the test's own (Unix seconds)."""
+    """A tier over lines in Redis. `clock`: a test's own (Unix seconds), or None for the server's."""
 
     def __init__(
         self,

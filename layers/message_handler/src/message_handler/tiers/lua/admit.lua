@@ -1,8 +1,9 @@
--- Take one message out of a tenant's bucket (see ../buckets.py), over all processes.
+-- Takes one message out of a tenant's bucket, for all processes (see ../buckets.py).
 --
--- KEYS[1]  hash: tokens (what is left) and at (Unix seconds); gone after a minute, when the bucket would be full again
--- ARGV[1]  messages per minute          ARGV[2]  now (Unix seconds; empty: the server's clock)
--- Returns  the seconds until there is one to take, as text; 0 if one was taken
+-- Key 1: a hash of `tokens` (what is left) and `at` (Unix seconds). It expires after a minute, when the bucket is full
+-- again.
+-- Argument 1: messages per minute. Argument 2: the time (Unix seconds), or empty for the server's clock.
+-- Returns as text: '0' if a message was taken, else the seconds until there is one to take.
 
 local per_minute, now = tonumber(ARGV[1]), tonumber(ARGV[2])
 if not now then

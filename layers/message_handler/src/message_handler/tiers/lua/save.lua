@@ -1,21 +1,32 @@
--- Compare and set one line (see Save in ../port.py, which says what is compared and written).
+-- Compares and sets one line. See Save in ports/line_store.py for what is compared and written.
 --
--- KEYS[1]  hash: the line's fields          KEYS[2]  hash: what is remembered of messages, by their ids
--- KEYS[3]  sorted set of the shard: conversation -> Unix seconds at which the sweep should look at it
--- KEYS[4]  sorted set of the shard: a job whose end Postgres lacks and its conversation -> Unix seconds at which it ended
--- KEYS[5…] a string for each name that is looked up, then for each job that is written: its end, or '>' + the line's name
--- ARGV[1…] as below ('-' for none), then as many as `counts` says: ids, wanted, then what is set, gone, remembered, forgotten, and
---          jobs (each its text, for how many seconds, and how that index names it, '-' if it has not to)
--- Returns  'saved', or {'saved', the wanted fields}; or {'met', time, structure, what is remembered, which names are taken}
+-- Keys:
+--   1     Hash: the line's fields.
+--   2     Hash: what is remembered of messages, by their ids.
+--   3     Sorted set of the shard. Members: conversations. Scores: when the sweep should look (Unix seconds).
+--   4     Sorted set of the shard. Members: jobs whose ends Postgres lacks. Scores: when they ended (Unix seconds).
+--   5…    Strings. First the jobs that are looked up by their names, then the jobs to write. Each has the end of its
+--         job, or '>' and the conversation.
+--
+-- Arguments, with '-' for a value that is absent:
+--   1     The conversation, as a member of key 3.
+--   2     What the compared field must be.
+--   3     Single values, see below.
+--   4     How many words of each kind follow.
+--   5…    These words: ids, wanted fields, fields to set, fields to remove, messages to remember, messages to forget, and
+--         jobs. A job has three words: its text, its life in seconds, and its member of key 4.
+--
+-- Returns 'saved', or {'saved', the wanted fields}.
+-- If something is not as expected: {'met', time, the line's structure, what is remembered, which names are taken}.
 
-local member, seen, head, counts = unpack(ARGV, 1, 4)
+local member, expected, head, counts = unpack(ARGV, 1, 4)
 local compared, version, heartbeat_at, now, clock, due_at, ttl, remembered_ttl, margin, most =
   string.match(head, '(%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+)')
 local ids, unknown_ids, names, unknown_names, wanted, set, gone, remembered, forgotten, jobs, erases =
   string.match(counts, '(%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+)')
 local at = 4
 
--- Call a command with the next `count` words, in pieces that fit onto Lua's stack; all that it returned.
+-- Calls a command with the next `count` words, in pieces that fit onto Lua's stack. Returns all answers.
 local function each(command, key, count)
   local answers, last = {}, at + count
   while at < last do
@@ -33,13 +44,13 @@ local function each(command, key, count)
   return answers
 end
 
-local is = redis.call('HMGET', KEYS[1], compared, 'heartbeat_at', 'version')
-local repeated = is[3] == version
-local allowed = (is[1] or '') == seen and (heartbeat_at == '*' or (is[2] or '-') == heartbeat_at)
+local stored = redis.call('HMGET', KEYS[1], compared, 'heartbeat_at', 'version')
+local repeated = stored[3] == version
+local allowed = (stored[1] or '') == expected and (heartbeat_at == '*' or (stored[2] or '-') == heartbeat_at)
 local time = clock
 if clock == '-' then
-  local told = redis.call('TIME')
-  time = told[1] .. string.format('.%06d', told[2])
+  local server_time = redis.call('TIME')
+  time = server_time[1] .. string.format('.%06d', server_time[2])
 end
 allowed = allowed and math.abs(time - now) <= tonumber(margin)
 local found = each('HMGET', KEYS[2], ids)
@@ -75,10 +86,10 @@ at = at + wanted
 if not repeated then
   each('HSET', KEYS[1], set)
 end
--- A caller may want a text that goes with this save.
+-- A step's caller may want a text that this save removes. So it is read before the removal.
 local after_set = at
 at = first_wanted
-local brought = each('HMGET', KEYS[1], wanted)
+local wanted_texts = each('HMGET', KEYS[1], wanted)
 at = after_set
 if not repeated then
   each('HDEL', KEYS[1], gone)
@@ -91,14 +102,14 @@ if not repeated then
     redis.call('ZADD', KEYS[3], due_at, member)
   end
   if remembered ~= '0' then
-    -- It is a cache: past its bound it starts anew.
-    local held = redis.call('HLEN', KEYS[2])
-    if held + remembered / 2 > tonumber(most) then
+    -- This hash is a cache. At its bound it is emptied.
+    local size = redis.call('HLEN', KEYS[2])
+    if size + remembered / 2 > tonumber(most) then
       redis.call('DEL', KEYS[2])
-      held = 0
+      size = 0
     end
     each('HSET', KEYS[2], remembered)
-    if held == 0 or redis.call('TTL', KEYS[2]) < tonumber(remembered_ttl) then
+    if size == 0 or redis.call('TTL', KEYS[2]) < tonumber(remembered_ttl) then
       redis.call('EXPIRE', KEYS[2], remembered_ttl)
     end
   end
@@ -114,4 +125,4 @@ end
 if wanted == '0' then
   return 'saved'
 end
-return {'saved', brought}
+return {'saved', wanted_texts}
