@@ -84,7 +84,7 @@ class MemoryArchive:
         #: Jobs whose messages were reopened, by tenant and id.
         self._reopened: set[tuple[str, str]] = set()
         self.audit = MemoryAudit()
-        #: By `name_hash`: what was accepted until this time is void, and no fence before the erasure was higher.
+        #: By `name_hash`: the time until which accepted messages are void, and the highest fence before the erasure.
         self._erasures: dict[str, tuple[float, int]] = {}
 
     def ping(self) -> None:
@@ -413,7 +413,7 @@ class MemoryArchive:
         return not known and rule(self._erased_until(job.key), accepted_at)
 
     def _since_erased(self, key: ConversationKey, messages: Sequence[Message]) -> list[Message]:
-        """The messages as if accepted after the erasure, if there was one: what is parked now must not be void."""
+        """The messages, dated after the last erasure, because what is parked now must not be void."""
         until, _ = self._erasures.get(key.name_hash, (-math.inf, 0))
         return [replace(m, accepted_at=max(m.accepted_at, until + 0.001)) for m in messages]
 

@@ -46,9 +46,9 @@ class Handoff:
     def answer(
         self, settled: dict[str, str], messages: Sequence[Message], job_id: str
     ) -> tuple[tuple[Message, ...], tuple[ParkedMessage, ...]]:
-        """Take note that a human has answered messages under this job.
+        """Record that a human has answered messages, under this job.
 
-        Returns those of the messages that were open, and those that were parked.
+        Returns the messages that were open, and those that were parked.
         """
         open_, found = parking.answered(self.waiting(settled), settled, messages)
         for parked in found:

@@ -1,4 +1,4 @@
-"""The jobs of the memory archive, what each job leads to, and what operators ask about them. Under its mutex."""
+"""The jobs of the memory archive, their chains of successors, and what operators ask. Under the archive's mutex."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from message_handler.ports.archive import Minute
 class MemoryJobs:
     """Jobs by tenant and id, each with the fence of its last run.
 
-    A job's `superseded_by` is a link to its successor. Links form a chain. Its last id may be a mere name: an id that
-    a response promised, but under which nothing was noted yet.
+    A job's `superseded_by` links it to its successor. These links form a chain. The last id of a chain may be a mere
+    name: a response has promised it, but no job is noted under it yet.
     """
 
     def __init__(self) -> None:
@@ -161,7 +161,7 @@ def _minute(at: float) -> int:
 def _statistics(at: int, created: int, ended: Sequence[Job]) -> Minute:
     by = Counter(job.status for job in ended if job.status is not JobStatus.CANCELLED or not job.superseded_by)
     spent = [job.finished_at - job.created_at for job in ended if job.finished_at and job.status == JobStatus.COMPLETED]
-    # As Postgres counts, between the two neighbours. A single value has none.
+    # As Postgres counts: interpolated between two neighbours, which a single value lacks.
     percentiles = quantiles(spent * 2 if len(spent) == 1 else spent, n=100, method="inclusive") if spent else None
     median, p95 = (percentiles[49], percentiles[94]) if percentiles else (None, None)
     completed, failed, cancelled = by[JobStatus.COMPLETED], by[JobStatus.FAILED], by[JobStatus.CANCELLED]

@@ -39,8 +39,8 @@ _UNIQUE_VIOLATION = "23505"
 class PostgresArchive:
     """Keeps the promises of `Archive` in Postgres.
 
-    `together`: what several threads ask at the same moment becomes one transaction. Only for processes in which no
-    thread is ever interrupted.
+    `together`: what several threads ask at the same moment becomes one transaction. Only for processes that
+    never interrupt a thread.
     """
 
     name: Literal["postgres", "memory", "none"] = "postgres"

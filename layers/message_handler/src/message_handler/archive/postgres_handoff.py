@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def note_sale(connection: Connection, key: ConversationKey, bot_id: str, said: Sequence[Turn]) -> Noted:
-    """See the port."""
+    """See `Archive.note_sale`."""
     values = key_values(key) | {"bot_id": bot_id}
     sales = [turn for turn in said if turn.role == "sale"]
     wanted = {"turn_ids": [turn.message_id for turn in sales], "contents": [turn.content for turn in sales]}
@@ -89,7 +89,7 @@ def handed_off(connection: Connection, key: ConversationKey) -> bool:
 
 
 def parked(connection: Connection, key: ConversationKey) -> ParkedMessages | None:
-    """See the port."""
+    """See `Archive.parked`."""
     rows = execute(connection, key_values(key), "handoff_state", "drop_settled_parked")
     if not rows or rows[0][1]:
         return None
@@ -98,7 +98,7 @@ def parked(connection: Connection, key: ConversationKey) -> ParkedMessages | Non
 
 
 def unparked(connection: Connection, key: ConversationKey, back: ParkedMessages, job_id: str) -> None:
-    """See the port."""
+    """See `Archive.unparked`."""
     rows = execute(connection, key_values(key), "handoff_state")
     if not rows:
         return  # the conversation was erased

@@ -11,7 +11,7 @@ from message_handler.ports.retention import Idle, Kept
 
 
 class PostgresRetention:
-    """See the port. Times are Unix seconds by the caller's clock: over days, small differences don't matter."""
+    """Keeps the promises of `Retention`. Times are Unix seconds by the caller's clock; it may be a little off."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

@@ -1,4 +1,7 @@
-"""The steps of a job in Postgres: what each reads and writes. Each function runs in an open transaction."""
+"""The steps of a job in Postgres: what each reads and writes.
+
+They need an open transaction; only `take_fences` and `commit_jobs` do not, for each is a single statement.
+"""
 
 from __future__ import annotations
 
@@ -24,9 +27,9 @@ if TYPE_CHECKING:
 
 
 def take_fences(connection: Connection, jobs: list[Values]) -> list[list[Any] | Alone]:
-    """The row of `take_fences` for each of the jobs.
+    """The row that the statement `take_fences` returns for each of the jobs.
 
-    Among several jobs, one whose conversation is locked elsewhere gets no row: it must go alone.
+    Among several jobs, one whose conversation is locked elsewhere gets no row. It must go alone.
     """
     rows = execute(connection, numbered(jobs), "take_fences")
     found = {number: row for number, *row in rows}
@@ -62,8 +65,8 @@ def fence_of(job: Job, row: list[Any]) -> Fence:
 def fence_or_end(connection: Connection, job: Job, values: Values) -> Fence:
     """Take the fence if it is permitted by now. If not, end the job, and link or park its open messages.
 
-    An ended job stays ended, and a settled message settled. But since the last question a human may have handed the
-    conversation back.
+    An ended job stays ended, and a settled message settled. But since the fence was refused, a human may have given the
+    conversation back to the bot.
     """
     fence = fence_of(job, execute(connection, numbered([values]), "take_fences")[0][1:])
     if fence.erased_until is not None:
@@ -158,7 +161,7 @@ def reopen(connection: Connection, job: Job, entry: AuditEntry) -> bool:
 
 
 def was_erased(connection: Connection, job: Job, accepted_at: float, rule: Rule = is_void) -> bool:
-    """Take the row lock. Whether the job was erased, so that nothing of it may be noted.
+    """Take the row lock, and return whether the job was erased. Nothing of an erased job may be noted.
 
     An archived job was not: it began after the erasure.
     """
@@ -171,7 +174,7 @@ def was_erased(connection: Connection, job: Job, accepted_at: float, rule: Rule 
 
 
 def erased_until(connection: Connection, values: Values, *before: str) -> float | None:
-    """Until when what was accepted is void; None if nothing was erased. The statements `before` run first."""
+    """The time until which accepted messages are void; None if nothing was erased. Runs `before` first."""
     rows = execute(connection, values, *before, "erased_until")
     return float(rows[0][0]) if rows else None
 

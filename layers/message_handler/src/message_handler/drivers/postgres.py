@@ -85,8 +85,8 @@ class Database:
     def run[T](self, work: Callable[[Connection], T]) -> T:
         """Run `work` on a connection. If that is an old one, and dead, run it once more on a new one.
 
-        Raises ReadOnly, StatementRefused, or Unavailable. The latter also if the schema is missing, a lock is in the
-        way or a statement takes too long; these open no breaker, because the server has answered.
+        Raises ReadOnly, StatementRefused or Unavailable. A missing schema, a lock in the way and a slow statement are
+        Unavailable too, but open no breaker, because the server has answered.
         """
         if self._writes.is_open:
             self._ask_whether_it_writes()
@@ -110,8 +110,8 @@ class Database:
         if reason := READ_ONLY.get(refused.code):
             why = ReadOnly(f"Postgres ({reason})", reason=reason)
             if refused.code != REPLICA or not self._writes.is_open:
-                # Ask a replica again when it is time. A full disk shows only in the writes themselves, for the server
-                # answers the question well: so each refused write puts the question off.
+                # A replica is asked again when it is time. A full disk shows only in real writes; the server would say
+                # yes to the question. So each refused write postpones it.
                 self._writes.record(why)
             return why
         return refused
@@ -184,7 +184,7 @@ class Database:
             alive = True
             raise
         except TimedOut:
-            # A firewall between may have dropped all connections of this age silently.
+            # A firewall in between may have dropped all connections of this age silently.
             self.close()
             if self._is_alive():
                 raise StatementRefused(SLOW) from None

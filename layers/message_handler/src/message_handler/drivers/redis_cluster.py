@@ -36,8 +36,8 @@ class ClusterClient(redis.Redis):
     question which node serves which slots: at the first command, and after each failure, because the failed node may
     have been replaced. So the address must outlive a single node, as ElastiCache's endpoint does.
 
-    Raises what `redis.Redis` raises; and ClusterDownError if no node serves the slot, or if the nodes don't agree on
-    which one does.
+    Raises what `redis.Redis` raises. Raises ClusterDownError if no node serves the slot, or if the nodes don't agree
+    on which one does.
     """
 
     def __init__(self, pool: Callable[[], ConnectionPool]) -> None:

@@ -36,7 +36,7 @@ def why_untrusted(error: ssl.SSLCertVerificationError, authority: str) -> str:
     code = error.verify_code
     if code in _OF_ANOTHER_NAME:
         # OpenSSL's reason quotes the host.
-        return "its certificate isn't trusted (it is for another host): use the host that it is for in the URL"
+        return "its certificate isn't trusted (it is for another host): the URL must name the host that it is for"
     if code in _UNKNOWN_AUTHORITY:
         remedy = f"name its authority in {authority}"
     elif code in _OUT_OF_DATE:
