@@ -88,7 +88,7 @@ CHANGES = (
     Guard(
         "what was read is shared until so long after it was asked for",
         "administration",
-        f"{CACHE}::test_so_is_one_that_a_slow_reader_of_the_old_one_overtakes[False]",
+        f"{CACHE}::test_a_change_is_seen_though_a_slow_reader_shares_the_old_one[False]",
         (
             Removal(
                 BOTS,

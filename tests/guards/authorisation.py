@@ -18,7 +18,7 @@ def asked(what: str, test: str, old: str, new: str = "if False:") -> Guard:
 GUARDS = (
     asked(
         "at all",
-        f"{REFUSALS}::test_without_claims_nobody_is_known[event0]",
+        f"{REFUSALS}::test_without_claims_no_caller_is_known[event0]",
         "if not settings.auth_required:",
         "if True:",
     ),

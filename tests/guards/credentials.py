@@ -31,14 +31,14 @@ GUARDS = (
     ),
     guard(
         "no secret of another tenant is named",
-        f"{SECRETS}TestWhose::test_nobody_names_a_secret_of_another[False-message-handler/other/openai]",
+        f"{SECRETS}TestWhose::test_no_tenant_names_a_secret_of_another[False-message-handler/other/openai]",
         "drivers/secrets.py",
         'names = f"{self._prefix}{platform_id}/"',
         "names = self._prefix",
     ),
     guard(
         "nor of a tenant whose id begins like one's own",
-        f"{SECRETS}TestWhose::test_nobody_names_a_secret_of_another[False-message-handler/clinic-2/openai]",
+        f"{SECRETS}TestWhose::test_no_tenant_names_a_secret_of_another[False-message-handler/clinic-2/openai]",
         "drivers/secrets.py",
         'names = f"{self._prefix}{platform_id}/"',
         'names = f"{self._prefix}{platform_id}"',

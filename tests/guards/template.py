@@ -123,7 +123,7 @@ GUARDS = (
     _guard(
         "the user of Redis may do nothing dangerous",
         "no passwords",
-        "template/test_stores.py::test_and_nothing_that_it_does_not[FLUSHALL]",
+        "template/test_stores.py::test_the_user_of_redis_may_do_nothing_else[FLUSHALL]",
         "+time -@dangerous",
         "+time",
     ),

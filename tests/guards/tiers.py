@@ -115,7 +115,7 @@ ALONE = (
     Guard(
         "one probes at a time",
         "Redis away",
-        "unit/test_failover.py::TestCircuitBreaker::test_while_a_probe_is_under_way_nobody_else_waits",
+        "unit/test_failover.py::TestCircuitBreaker::test_while_a_probe_is_under_way_no_other_call_waits",
         (Removal("drivers/breaker.py", "self._probe_at = now + self.retry_after", "pass"),),
     ),
 )

@@ -249,13 +249,13 @@ SIGNS_OF_LIFE = (
     Guard(
         "a record that was handed on is not hidden anew",
         "step claim",
-        f"{QUEUE}::test_one_that_is_handed_on_is_not_hidden_anew",
+        f"{QUEUE}::test_a_record_that_is_handed_on_is_not_hidden_again",
         (Removal("queue/hiding.py", "            self._seconds.pop(receipt, None)\n"),),
     ),
     Guard(
         "not even by a call that was under way",
         "step claim",
-        f"{QUEUE}::test_not_even_by_a_call_that_was_under_way",
+        f"{QUEUE}::test_a_call_under_way_does_not_hide_what_is_handed_on",
         (Removal("queue/hiding.py", "with self._calling, suppress(Unavailable):\n", "with suppress(Unavailable):\n"),),
     ),
     Guard(
@@ -267,7 +267,7 @@ SIGNS_OF_LIFE = (
     Guard(
         "a record that came again and again is hidden for longer",
         "step fail",
-        f"{QUEUE}::test_one_that_came_again_and_again_is_hidden_for_as_long_as_it_is_handed_on",
+        f"{QUEUE}::test_a_record_that_came_often_is_hidden_for_as_long_as_it_is_handed_on",
         (Removal("queue/hiding.py", " if count < ALONE_FROM else retry_delay(count)"),),
     ),
     Guard(
@@ -279,7 +279,7 @@ SIGNS_OF_LIFE = (
     Guard(
         "deliveries are not looked for in the queue of jobs",
         "invariant 9",
-        "unit/test_delivery.py::test_one_that_crashes_is_left_to_the_sweep",
+        "unit/test_delivery.py::test_a_delivery_that_crashes_is_left_to_the_sweep",
         (Removal(FUNCTION, "if queue and not are_deliveries(records):", "if queue:"),),
     ),
     Guard(
@@ -297,13 +297,13 @@ SIGNS_OF_LIFE = (
     Guard(
         "a last delivery comes first",
         "step fail",
-        f"{BATCH}::test_the_last_delivery_of_one_does_not_wait_for_what_may_kill_it",
+        f"{BATCH}::test_a_records_last_delivery_does_not_wait_for_one_that_may_kill_its_worker",
         (Removal(FUNCTION, "receive_count(record) < MAX_RECEIVE_COUNT)", "0)"),),
     ),
     Guard(
         "a suspect is not begun with too little time",
         "invariant 9",
-        f"{BATCH}::test_one_that_is_worked_on_alone_is_handed_on_where_too_little_time_is_left",
+        f"{BATCH}::test_a_record_that_is_worked_on_alone_is_handed_on_if_too_little_time_is_left",
         (Removal(FUNCTION, "if time.time() + FOLLOW_UP_SECONDS <= deadline:", "if True:"),),
     ),
     Guard(

@@ -140,7 +140,7 @@ def test_a_provider_that_is_down_fails_the_job_with_one_notice_and_frees_the_loc
     assert api.call("GET", f"/admin/locks/{conversation_id}").status_code == 404
 
 
-def test_then_its_fallback_answers(api: Api, provider: Server, bot: str) -> None:
+def test_a_provider_that_is_down_is_replaced_by_its_fallback(api: Api, provider: Server, bot: str) -> None:
     other = Server()
     try:
         fallback = f"{bot}-fallback"

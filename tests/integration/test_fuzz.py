@@ -149,7 +149,7 @@ def test_nothing_that_is_sent_breaks_it_or_its_promises(target: Target, tmp_path
     assert answered(tmp_path / REPORT) == routes() - NEVER
 
 
-def test_nor_where_tokens_are_wanted(guarded: Target, tmp_path: Path) -> None:
+def test_nothing_that_is_sent_breaks_a_service_with_tokens(guarded: Target, tmp_path: Path) -> None:
     document = guarded.document()
     # With both headers at once, which schemathesis often sends, the API reads no record.
     for operations in document["paths"].values():

@@ -314,7 +314,7 @@ class TestAnEndedToken:
         assert file.stat().st_mode & 0o777 == 0o600
         assert json.loads(file.read_text())["refresh_token"] in person.cognito.refresh_tokens
 
-    def test_so_is_one_that_the_api_refuses(self, person: Person) -> None:
+    def test_a_token_that_the_api_refuses_is_refreshed_too(self, person: Person) -> None:
         person.cognito.access_tokens.clear()
         assert person.run("status").returncode == 0
         assert len(person.cognito.posted) == 1

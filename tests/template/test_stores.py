@@ -65,7 +65,7 @@ def test_the_user_of_redis_may_do_all_that_the_service_does(restricted: str, cap
         "SET other 1",
     ],
 )
-def test_and_nothing_that_it_does_not(restricted: str, command: str) -> None:
+def test_the_user_of_redis_may_do_nothing_else(restricted: str, command: str) -> None:
     client = redis.Redis.from_url(restricted)
     with pytest.raises(redis.exceptions.NoPermissionError):
         client.execute_command(*command.split())

@@ -1,4 +1,4 @@
-"""Claims of access tokens, as API Gateway's Cognito authoriser puts them into an event."""
+"""Claims of access tokens, as API Gateway's Cognito authoriser adds them to an event."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ PERSON = "b1946ac9-0000-4000-8000-000000000001"
 
 
 def of_client(tenant: str, *scopes: str, expires: float = 3600) -> dict[str, str]:
-    """Those of a platform, by client credentials; good for `expires` seconds."""
+    """The claims of a platform's token, from client credentials. It is valid for `expires` seconds."""
     granted = [*(f"message-handler/{scope}" for scope in scopes), f"tenant/{tenant}"]
     return _claims(f"client-of-{tenant}", f"client-of-{tenant}", granted, expires)
 
 
 def of_person(groups: Sequence[str], *scopes: str, expires: float = 3600) -> dict[str, str]:
-    """Those of somebody who signed in."""
+    """The claims of a signed-in person's token."""
     claims = _claims(PERSON, "operators", [f"message-handler/{scope}" for scope in scopes], expires)
     return claims | {"username": "ana", "cognito:groups": ",".join(groups)}
 

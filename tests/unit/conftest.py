@@ -1,4 +1,4 @@
-"""The service in one process, open to everybody, and what it prints."""
+"""The service in one process, without tokens, and its output."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tests.unit.service import FUNCTIONS, HeldQueue, Output, ScriptedAI, Service
 
 @pytest.fixture
 def output(capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> Iterator[Output]:
-    """What the test prints and logs; nobody's words may be in it when the test has ended."""
+    """The test's output and log. At its end they may not contain a patient's words."""
     caplog.set_level(logging.DEBUG, "message_handler")
     output = Output(capsys, caplog)
     yield output
@@ -38,7 +38,7 @@ def output(capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture)
 
 @pytest.fixture
 def service(output: Output, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
-    """The three functions over parts in memory; the queue holds what is sent until it is delivered."""
+    """The three functions over parts in memory. The queue keeps records until the test delivers them."""
     queue, ai = HeldQueue(), ScriptedAI(quote)
     meter, settings = Meter(), Settings(auth_required=False, debounce_ms=0)
     service = Service(output, parts_of(settings, queue, ai, meter=meter), queue, ai, meter)
@@ -66,7 +66,7 @@ def database(postgres: Server) -> Iterator[Database]:
 
 @pytest.fixture
 def configured(service: Service, database: Database) -> Iterator[Service]:
-    """The three functions over a Postgres with nothing configured in it."""
+    """The three functions over a Postgres without configuration."""
     tables = ("conversations", "outbox", "jobs", "settled", "turns", "held", "bots", "core_ai", "audit", "erasures")
     clean = f"{emptied(*tables)}; {ALL_TAKEN}; update platforms set meta_data = '{{}}'"
     database.run(lambda connection: connection.execute_simple(clean))
@@ -94,7 +94,7 @@ def configured(service: Service, database: Database) -> Iterator[Service]:
 
 @pytest.fixture
 def changed() -> list[dict[str, Any]]:
-    """What is said of each record's visibility, in that order."""
+    """The changes of records' visibility that SQS was asked for, in their order."""
     return []
 
 

@@ -1,6 +1,6 @@
-"""The three functions in this process, over one set of parts, with everything that they print.
+"""The three functions in this process, over one set of parts, with all their output.
 
-Every message in these tests carries `CANARY`; when a test ends, it must be in no log line, metric or error body.
+Each message in these tests contains `CANARY`. When a test ends, no log line, metric or error body may contain it.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ FUNCTIONS = ("intake", "worker", "admin")
 KEY = ConversationKey("default", "conv_123")
 #: The kinds of configured records, as the files in events/ name them.
 NOUNS = ("bot", "core-ai", "platform")
-#: The fields of an answer to a message that has joined others.
+#: The fields of the answer to a message that joined others.
 JOINED = {"success", "status", "action", "message", "ai_job_id", "consolidated_messages"}
 
 
 class Output:
-    """All that was printed and logged so far, and the words that may not be in it."""
+    """All that was printed and logged so far, and the words that it may not contain."""
 
     def __init__(self, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> None:
         self._capsys = capsys
@@ -66,13 +66,13 @@ class Output:
 
     @property
     def logged(self) -> str:
-        """What went through the standard logging, with everything that the records carry."""
+        """The standard log, with all fields of its records."""
         records = [*self._caplog.get_records("setup"), *self._caplog.get_records("call")]
         return "\n".join(f"{logging.Formatter().format(record)} {vars(record)}" for record in records)
 
     @property
     def lines(self) -> list[dict[str, Any]]:
-        """The functions' output: logs and metrics, each line one JSON object."""
+        """The functions' output: logs and metrics. Each line is a JSON object."""
         return [json.loads(line) for line in self.printed.splitlines()]
 
     @property
@@ -81,7 +81,7 @@ class Output:
 
     @property
     def metrics(self) -> dict[str, list[float]]:
-        """The values of each metric, over all that was printed."""
+        """The values of each metric in the whole output."""
         found: dict[str, list[float]] = {}
         for line in self.lines:
             for directive in line.get("_aws", {}).get("CloudWatchMetrics", ()):
@@ -90,7 +90,7 @@ class Output:
         return found
 
     def assert_private(self, text: str | None = None) -> None:
-        """Nobody's words are in `text`, or in all that was printed and logged."""
+        """Check that no private words are in `text`, by default all that was printed and logged."""
         text = self.printed + self.logged if text is None else text
         for words in self.private:
             assert words not in text
@@ -98,7 +98,7 @@ class Output:
 
 
 class HeldQueue:
-    """Keeps what is sent, as the text that SQS would keep, until a test delivers it. Refuses while `error` is set."""
+    """Keeps records as the text that SQS would keep, until a test delivers them. Refuses while `error` is set."""
 
     name = "held"
     in_process = True
@@ -137,7 +137,7 @@ class HeldQueue:
 
 
 class ConfiguredArchive(MemoryArchive):
-    """An archive with bots in it."""
+    """An archive with configured bots."""
 
     def __init__(self, **bots: dict[str, Any]) -> None:
         super().__init__()
@@ -153,7 +153,7 @@ class ConfiguredArchive(MemoryArchive):
 
 
 def bot(bot_id: str, **changes: Any) -> dict[str, Any]:
-    """A bot's configuration as Postgres has it."""
+    """A bot's configuration as in Postgres."""
     platform: dict[str, Any] = {
         "platform_id": "default",
         "name": "Clinic",
@@ -180,7 +180,7 @@ def bot(bot_id: str, **changes: Any) -> dict[str, Any]:
 
 @dataclass
 class ScriptedAI:
-    """Answers as the test says."""
+    """An AI that answers with the test's script."""
 
     script: Callable[[Prompt, Watch], str]
 
@@ -194,7 +194,7 @@ def quote(prompt: Prompt, _watch: Watch) -> str:
 
 @dataclass
 class Context:
-    """What a handler gets from Lambda, as far as ours look at it."""
+    """Lambda's context, with the fields that our handlers use."""
 
     function_name: str
     memory_limit_in_mb: int = 1024
@@ -225,7 +225,7 @@ def parts_of(
     archive: MemoryArchive | None = None,
     meter: Meter | None = None,
 ) -> Parts:
-    """Everything in memory, with the test's own queue and AI."""
+    """All parts in memory, with the test's queue and AI."""
     tiers, archive, meter = Failover(MemoryTier(settings)), archive or MemoryArchive(), meter or Meter()
     no_configuration, egress = NoConfiguration(), Egress(())
     bots = BotConfigService(tiers, archive, settings)
@@ -242,7 +242,7 @@ def load_event(name: str) -> dict[str, Any]:
 
 
 def texts_of(event: Mapping[str, Any]) -> set[str]:
-    """A patient's words in an event: those of a request's body, and those of records."""
+    """A patient's words in an event: in a request's body and in records."""
     bodies = [event.get("body"), *(record["body"] for record in event.get("Records", ()))]
     found = set()
     for body in bodies:
@@ -259,7 +259,7 @@ def texts_of(event: Mapping[str, Any]) -> set[str]:
 
 @dataclass
 class Service:
-    """The three functions; `parts` is what all of them work with."""
+    """The three functions. They share `parts`."""
 
     output: Output
     parts: Parts
@@ -270,20 +270,20 @@ class Service:
     remaining_ms: int = 120_000
 
     def event(self, name: str, **changes: Any) -> dict[str, Any]:
-        """A file of events/, with some keys changed. Its texts may be in no log from now on."""
+        """A file of events/ with some keys changed. From now on no log may contain its texts."""
         event = load_event(name) | changes
         self.output.private |= texts_of(event)
         return event
 
     def invoke(self, function: str, event: Mapping[str, Any]) -> Any:
         module = self.functions[function]
-        # A process of Lambda's has one function and one stdout; here the layer's logs change hands.
+        # In Lambda a process has one function and one stdout. Here the layer's logs go to the invoked function's.
         module.logger.logger_handler.stream = sys.stdout
         copy_config_to_registered_loggers(module.logger, include={"message_handler"})
         return module.handler(event, Context(function, remaining_ms=self.remaining_ms))
 
     def http(self, function: str, event: Mapping[str, Any]) -> Answer:
-        """Call a function as the gateway does. Errors are problem details without anybody's words."""
+        """Call a function as the gateway does. Errors must be problem details without a patient's words."""
         response = self.invoke(function, event)
         assert set(response) == {"statusCode", "headers", "body", "isBase64Encoded"}
         assert response["isBase64Encoded"] is False
@@ -301,7 +301,7 @@ class Service:
         return answer
 
     def post(self, body: Any, conversation_id: str = KEY.conversation_id, **changes: Any) -> Answer:
-        """Post a request; a `body` that isn't text becomes JSON."""
+        """Post a request. A `body` that isn't text becomes JSON."""
         text = body if isinstance(body, str | None) else json.dumps(body)
         event = load_event("intake-post-message") | {
             "pathParameters": {"conversation_id": conversation_id},
@@ -310,7 +310,7 @@ class Service:
         return self.http("intake", event | changes)
 
     def deliver(self) -> dict[str, Any]:
-        """Hand everything that was sent to the worker, as one batch; returns its answer."""
+        """Deliver all sent records to the worker as one batch. Returns its answer."""
         bodies, self.queue.sent = [body for body, _ in self.queue.sent], []
         template = load_event("worker-one-record")["Records"][0]
         records = [template | {"messageId": f"record-{n}", "body": body} for n, body in enumerate(bodies)]
@@ -318,13 +318,13 @@ class Service:
         return result
 
     def send(self, *names: str) -> None:
-        """Send records of as many conversations, each of one message that ends with its name."""
+        """Send a record for each name: one message, which ends with the name, in its own conversation."""
         for name in names:
             message = {"role": "user", "content": f"{CANARY} {name}"}
             assert self.post({"messages": [message]}, f"conv-{name}").status == 202
 
     def receive(self, *receives: int) -> dict[str, Any]:
-        """Hand all that was sent to the worker as one batch, received so often (each, or all of them)."""
+        """Deliver all sent records as one batch. `receives` are their receive counts, or one count for all."""
         template = load_event("worker-one-record")["Records"][0]
         counts = receives if len(receives) > 1 else receives * len(self.queue.sent)
         records = [
@@ -337,19 +337,19 @@ class Service:
         return result
 
     def batch(self, *names: str, receives: tuple[int, ...] = (1,)) -> dict[str, Any]:
-        """Records of as many conversations as one batch."""
+        """Send a record for each name, and deliver them as one batch."""
         self.queue.sent = []
         self.send(*names)
         return self.receive(*receives)
 
     def use(self, **replaced: Any) -> None:
-        """Let the functions work with other parts."""
+        """Replace some parts of the functions."""
         self.parts = replace(self.parts, **replaced)
 
 
 def load_function(name: str) -> ModuleType:
-    """A function's module, new, as in a cold start."""
-    # Powertools keeps a logger and its stream for the life of the process; here each test has its own.
+    """A new module of a function, as in a cold start."""
+    # Powertools keeps a logger and its stream until the process ends. Here each test has its own.
     logging.root.manager.loggerDict.pop(name, None)
     spec = importlib.util.spec_from_file_location(f"function_{name}", ROOT / "functions" / name / "app.py")
     assert spec and spec.loader

@@ -1,4 +1,4 @@
-"""What operators do through the admin function, and what is kept of it."""
+"""What operators do through the admin function, and the audit of it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from message_handler.protocol.results import Lock
 from message_handler.settings import Settings
 from tests.unit.service import CANARY, KEY, Answer, Service
 
-#: An id of `KEY`'s shard that no job has. The same in every run, for tests are named after it.
+#: An id of `KEY`'s shard that no job has. It is the same in every run, because tests are named after it.
 UNKNOWN_JOB = "361f1a3a-0dbe-8854-9d6e-3cf972894b32"
 COUNTS = ("created", "completed", "failed", "cancelled")
 
@@ -38,7 +38,7 @@ def get(service: Service, name: str, **query: str) -> Answer:
 
 
 def audit(service: Service, **query: str) -> list[tuple[str, str, str]]:
-    """Action, kind and record of what was done, the newest first."""
+    """The action, kind and record of each audit entry, the newest first."""
     entries = get(service, "admin-list-audit", **query).body["entries"]
     return [(entry["action"], entry["kind"], entry["record_id"]) for entry in entries]
 
@@ -48,7 +48,7 @@ def fail(_prompt: Prompt, _watch: Watch) -> str:
 
 
 def failed_job(service: Service, conversation_id: str = "conv_123", words: str = "help", **more: Any) -> str:
-    """A job whose AI gave no answer."""
+    """The id of a job whose AI gave no answer."""
     before, service.ai.script = service.ai.script, fail
     body = {"history": f"<USER>{CANARY} {words}</USER><br>"} | more
     job_id: str = service.post(body, conversation_id).body["ai_job_id"]
@@ -68,7 +68,7 @@ def job(service: Service, job_id: str) -> dict[str, Any]:
 
 @pytest.fixture(params=["memory", "postgres"])
 def operated(request: pytest.FixtureRequest, service: Service) -> Service:
-    """The service over either archive."""
+    """The service over each archive in turn."""
     return service if request.param == "memory" else request.getfixturevalue("configured")  # type: ignore[no-any-return]
 
 

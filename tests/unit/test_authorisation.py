@@ -1,6 +1,6 @@
-"""The authorisation matrix over the functions themselves, with claims as API Gateway passes them.
+"""The authorisation matrix over the functions alone, with claims as API Gateway passes them.
 
-Whatever becomes of the authoriser in the template: each function asks for itself.
+Each function checks the claims itself, even if the template's authoriser is missing.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ TEMPLATE = Path(__file__).parents[2] / "template.yaml"
 def event_of(
     method: str, resource: str, ids: dict[str, str], body: Any, claims: dict[str, str] | None, **headers: str
 ) -> dict[str, Any]:
-    """A call as API Gateway passes it on."""
+    """The event of a call, as API Gateway sends it."""
     event = load_event("intake-post-message")
     context = event["requestContext"] | ({} if claims is None else {"authorizer": {"claims": claims}})
     return event | {
@@ -40,14 +40,14 @@ def event_of(
 
 @pytest.fixture(scope="module")
 def functions() -> dict[Name, str]:
-    """Which function serves each route of the template."""
+    """The function of each route in the template."""
     routes = TemplateSource(TEMPLATE).resolve({}, queue_url_prefix="").routes
     return {(route.method, route.path): route.function.removesuffix("Function").lower() for route in routes}
 
 
 @pytest.fixture
 def closed(configured: Service) -> Service:
-    """The three functions as they are deployed: a token is wanted."""
+    """The three functions as deployed: they need a token."""
     configured.use(settings=Settings(auth_required=True))
     return configured
 
@@ -84,7 +84,7 @@ def test_each_caller_gets_only_what_it_may(matrix: Matrix, name: Name) -> None:
 
 
 def test_a_tenant_sees_and_moves_its_own_thing_of_the_same_id_alone(matrix: Matrix) -> None:
-    """B posts under A's conversation id: two conversations, two jobs, two locks."""
+    """B posts with A's conversation id: there are two conversations, two jobs and two locks."""
     before, token = matrix.all_of_a(), Token("clinic-b", "messages")
     posted = matrix.ask("POST", "/conversations/{conversation_id}/messages", token, {"history": "<USER>B</USER><br>"})
     assert (posted.status, posted.body["action"]) == (202, "lock_acquired")

@@ -1,4 +1,4 @@
-"""What is refused, how that is said, and that nothing of it is kept or repeated."""
+"""Bad requests are refused by the field's name, and nothing of them is kept or repeated."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ KIB = 1024
 
 @dataclass(frozen=True)
 class Row:
-    """A request and its refusal. `body` is the text of a POST; `name` is the field's, None where none is to blame."""
+    """A request and its refusal. `body` is the text of a POST, and `name` the wrong field (None: no single one)."""
 
     status: int
     name: str | None
@@ -57,7 +57,7 @@ ROWS = {
     "an integer of 4,000 digits": Row(400, "resources", f'{{"history": "{TURN}", "resources": {{"n": {"9" * 4000}}}}}'),
     "5,000 nested brackets": Row(400, None, "[" * 5000 + f'"{CANARY}"' + "]" * 5000),
     "100,000 nested brackets": Row(400, None, "[" * 100_000),
-    # As many as every Python's parser still reads: deeper ones are refused before there is a field.
+    # Each Python's parser reads this depth. Deeper ones are refused before there is a field.
     "500 brackets in the resources": Row(
         400, "resources", f'{{"history": "{TURN}", "resources": {{"n": {"[" * 500}"{CANARY}"{"]" * 500}}}}}'
     ),
@@ -66,7 +66,7 @@ ROWS = {
         400, "content", f'{{"messages": [{{"role": "user", "content": "{CANARY}", "content": "other"}}]}}'
     ),
     "an unknown field": refused(400, "histori", {"history": TURN, "histori": TURN}),
-    "an unknown field that somebody typed": refused(400, "?", {"history": TURN, f"I feel {CANARY}": 1}),
+    "an unknown field with a patient's words": refused(400, "?", {"history": TURN, f"I feel {CANARY}": 1}),
     "an unknown field of a message": refused(400, "messages.0.attachments", {"messages": [SAID | {"attachments": []}]}),
     "invalid UTF-8": Row(
         400,
@@ -159,7 +159,7 @@ ROWS = {
 
 @pytest.fixture
 def configured(service: Service) -> Service:
-    """The service with one bot, that isn't active."""
+    """The service with one bot, which isn't active."""
     archive = ConfiguredArchive(asleep=bot("asleep", is_active=False))
     parts = service.parts
     bots = BotConfigService(parts.tiers, archive, parts.settings)
@@ -169,7 +169,7 @@ def configured(service: Service) -> Service:
 
 
 def assert_refused(service: Service, answer: Answer, status: int, name: str | None) -> None:
-    """The refusal as promised; that it holds nobody's words is looked at where it is received."""
+    """Check the refusal. `Service.http` checks that it has no patient's words."""
     assert (answer.status, answer.body.get("field")) == (status, name)
     assert answer.body["detail"]
     assert service.queue.sent == []

@@ -1,4 +1,4 @@
-"""Which bot answers, and from where its configuration comes."""
+"""Which bot answers, and which store its configuration comes from."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Clock:
 
 
 class SharedTier(MemoryTier):
-    """A tier with a cache that several processes share, as Redis has one."""
+    """A tier with a cache that several processes share, like Redis."""
 
     def __init__(self, clock: Clock) -> None:
         super().__init__(Settings())
@@ -109,7 +109,7 @@ def another_process(tier: SharedTier, archive: ConfiguredArchive, clock: Clock) 
 
 
 def answered(archive: ConfiguredArchive, bot_id: str) -> None:
-    """The conversation has a turn in the archive."""
+    """Let the conversation have a turn in the archive."""
     job = Job(KEY.new_job_id(), KEY, JobStatus.PROCESSING, (Message("m", CANARY),), bot_id)
     fence = archive.fence(job, successor_id=KEY.new_job_id(), turns=0)
     assert fence.number is not None
@@ -152,7 +152,7 @@ def job_of(bot_id: str) -> Job:
 class TestSecrets:
     @pytest.fixture
     def archive(self, output: Output) -> ConfiguredArchive:
-        """With one bot that has every secret there is."""
+        """An archive with one bot, which has all kinds of secrets."""
         secrets = PLATFORM_RECORD["meta_data"]["webhook_secrets"]
         output.private.add(secrets[0])
         return ConfiguredArchive(nurse=bot("nurse", core_ai=CORE | {"fallback": SPARE}, platform=PLATFORM_RECORD))
@@ -271,7 +271,7 @@ class TestSecrets:
         caplog: pytest.LogCaptureFixture,
         changed: dict[str, Any],
     ) -> None:
-        """Somebody wrote another address into the table."""
+        """An operator has changed the address in the table by hand."""
         moved = bot("nurse", core_ai=CORE | changed, platform=PLATFORM_RECORD)
         archive.bots["nurse"] = moved
         archive.bots["other"] = bot("other", core_ai=CORE | {"fallback": SPARE | changed | {"auth_required": False}})
@@ -292,7 +292,7 @@ class TestSecrets:
 def test_a_copy_without_revisions_is_not_what_an_answer_is_given_with(
     tier: SharedTier, archive: ConfiguredArchive, clock: Clock
 ) -> None:
-    """An earlier version shared it. Postgres is asked, if it is there."""
+    """An earlier version shared the copy. The service asks Postgres, if it is there."""
     archive.bots["nurse"] = bot("nurse", core_ai=CORE | {"auth_token": None, "auth_required": False})
     shared = {name: value for name, value in archive.bots["nurse"].items() if name != "revision"}
     text = json.dumps({"until": clock() + 5, "bot": shared})
@@ -341,7 +341,7 @@ class TestWhich:
     def test_one_that_is_erased_and_begins_again_with_another_bot_belongs_to_that(
         self, bots: BotConfigService, archive: ConfiguredArchive, tier: SharedTier, clock: Clock
     ) -> None:
-        """Both processes know the bot of before."""
+        """Both processes have the earlier bot cached."""
         worker = another_process(tier, archive, clock)
         archive.bots["doctor"] = bot("doctor")
         answered(archive, "nurse")
@@ -435,7 +435,7 @@ class TestCache:
         bots.get_bot_config("conv_123", bot_id="nurse")
         archive.bots["nurse"] = bot("nurse", name="New name")
         clock.now += 4.9
-        late.get_bot_config("conv_123", bot_id="nurse")  # the old one, out of the shared cache
+        late.get_bot_config("conv_123", bot_id="nurse")  # the old one, from the shared cache
         late.config_of_job(job_of("nurse"))
         assert bots.get_bot_config("conv_123", bot_id="nurse")["name"] == "Bot nurse"
         clock.now += 0.1
@@ -444,7 +444,7 @@ class TestCache:
             assert service.config_of_job(job_of("nurse"))["name"] == "New name"
 
     @pytest.mark.parametrize("refreshing", [False, True])
-    def test_so_is_one_that_a_slow_reader_of_the_old_one_overtakes(
+    def test_a_change_is_seen_though_a_slow_reader_shares_the_old_one(
         self,
         bots: BotConfigService,
         archive: ConfiguredArchive,
@@ -453,7 +453,7 @@ class TestCache:
         monkeypatch: pytest.MonkeyPatch,
         refreshing: bool,
     ) -> None:
-        """slow: asks Postgres ─ pauses ── operator: writes, shares ── slow: shares the old one ── others take that."""
+        """slow: asks Postgres ── pauses ── operator: writes, shares ── slow: shares the old one ── others read that."""
         slow = another_process(tier, archive, clock)
         asked = archive.configuration
         changed_at = 0.0
@@ -482,7 +482,7 @@ class TestCache:
         for service in (slow, bots, *others):
             assert service.get_bot_config("conv_123", bot_id="nurse")["name"] == "New name"
 
-    def test_so_is_one_while_redis_is_away(
+    def test_a_change_is_seen_while_redis_is_away(
         self, bots: BotConfigService, archive: ConfiguredArchive, tier: SharedTier, clock: Clock, monkeypatch: Any
     ) -> None:
         def away(*_: Any) -> Any:
@@ -524,7 +524,7 @@ class TestChanges:
         bots.config_of_job(job_of("nurse"))
         clock.now += 4.9
         late = another_process(tier, archive, clock)
-        late.get_bot_config("conv_123", bot_id="nurse")  # the old one, out of the shared cache
+        late.get_bot_config("conv_123", bot_id="nurse")  # the old one, from the shared cache
         archive.bots["nurse"] = bot("nurse", name="New name")
         bots.refresh("default", ["nurse"])
         assert bots.get_bot_config("conv_123", bot_id="nurse")["name"] == "New name"
@@ -533,7 +533,7 @@ class TestChanges:
         clock.now += 5
         assert late.get_bot_config("conv_123", bot_id="nurse")["name"] == "New name"
 
-    def test_so_is_one_that_is_gone(
+    def test_a_deleted_bot_is_gone_everywhere_after_a_refresh(
         self, bots: BotConfigService, archive: ConfiguredArchive, tier: SharedTier, clock: Clock
     ) -> None:
         bots.get_bot_config("conv_123", bot_id="nurse")
@@ -553,7 +553,7 @@ class TestChanges:
         clock.now += 5
         assert bots.get_bot_config("conv_123", bot_id="nurse")["name"] == "New name"
 
-    def test_the_default_bot_answers_for_its_platform_where_nobody_configured_it(
+    def test_the_default_bot_answers_for_its_platform_if_it_is_not_configured(
         self, bots: BotConfigService, archive: ConfiguredArchive
     ) -> None:
         archive.bots["default"] = bot("default", platform=PLATFORM_RECORD) | {"bot_id": None}
@@ -562,7 +562,7 @@ class TestChanges:
 
 
 class TestWrittenByHand:
-    """Somebody writes into a table. A patient's answer must not wait for it to be right."""
+    """An operator writes into a table by hand. Patients get answers even if the record has errors."""
 
     def test_what_is_right_is_served(self, bots: BotConfigService, archive: ConfiguredArchive) -> None:
         meta_data = {"max_context_messages": 5, "max_context_characters": 0, "double_texting": "enqueue"}

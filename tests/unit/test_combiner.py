@@ -1,4 +1,4 @@
-"""Threads that ask a store at the same moment share a round trip, and the trouble of one is its own."""
+"""Threads that ask a store at the same moment share a round trip, and a failure of one harms no other."""
 
 from __future__ import annotations
 

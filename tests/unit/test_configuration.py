@@ -1,4 +1,4 @@
-"""What a configuration record may say: each field, its bounds, and that no refusal repeats a value."""
+"""The fields of a configuration record and their bounds. No refusal repeats a value."""
 
 from __future__ import annotations
 
@@ -306,7 +306,7 @@ class TestEndpoints:
             "bedrock://anthropic.claude-3:0",
         ],
     )
-    def test_where_the_address_names_it_or_nobody_asks_it_is_not(self, endpoint: str) -> None:
+    def test_no_model_is_needed_if_the_address_names_it_or_none_is_asked(self, endpoint: str) -> None:
         parse("core_ai", CORE | {"api_endpoint": endpoint, "meta_data": {}})
 
     def test_a_token_is_required_unless_it_says_otherwise(self) -> None:
@@ -344,7 +344,7 @@ class TestSecrets:
         assert CANARY not in json.dumps(shared)
         assert shared["platform"]["meta_data"]["webhook_secrets"] == [REDACTED, ARN]
 
-    def test_what_was_left_out_is_known_and_claimed_by_nobody(self) -> None:
+    def test_a_copy_without_its_secrets_is_known_to_be_incomplete(self) -> None:
         whole = self.configuration()
         assert is_complete(whole)
         assert not is_complete(shareable(whole))

@@ -37,7 +37,7 @@ def put(service: Service, name: str, **changes: Any) -> Answer:
 
 def test_records_are_created_shown_and_deleted(configured: Service) -> None:
     answers = {noun: configured.http("admin", configured.event(f"admin-put-{noun}")) for noun in ("core-ai", *NOUNS)}
-    assert [answers[noun].status for noun in NOUNS] == [201, 200, 200]  # the platform is there, the AI core now too
+    assert [answers[noun].status for noun in NOUNS] == [201, 200, 200]  # the platform and the AI core exist already
     for noun, shape in zip(NOUNS, (BOT_RECORD, CORE_AI_RECORD, PLATFORM_RECORD), strict=True):
         assert set(answers[noun].body) == shape
         shown = configured.http("admin", configured.event(f"admin-get-{noun}"))
@@ -69,7 +69,7 @@ def test_a_bot_answers_as_it_was_configured(configured: Service) -> None:
 
 
 def test_secrets_are_never_shown(configured: Service) -> None:
-    """That they are in no log and no error is looked at where the test ends."""
+    """At its end the `output` fixture checks that no log and no error has them."""
     secret = "whsec_" + base64.b64encode(CANARY.encode() * 4).decode()
     configured.output.private |= {secret}
     meta_data = {"webhook_secrets": [secret]}

@@ -1,4 +1,4 @@
-"""The operators' page as the admin function serves it: which files, with which headers, and what it is told."""
+"""The admin function serves the operators' console: its files, their headers and its settings."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FOLDER = Path(__file__).parents[2] / "functions" / "admin" / "console"
 
 
 def policy(answer: Answer) -> dict[str, str]:
-    """The content security policy, by directive."""
+    """The Content-Security-Policy, by directive."""
     parts = (part.strip().partition(" ") for part in answer.headers["Content-Security-Policy"].split(";"))
     return {name: value for name, _, value in parts}
 
@@ -31,7 +31,7 @@ def ask(service: Service, name: str = "admin-console", file: str | None = None, 
 
 @pytest.fixture
 def closed(service: Service) -> Service:
-    """As it is deployed: a token is wanted, and nobody here has one."""
+    """The service as deployed: it needs a token, and these requests have none."""
     service.use(settings=Settings(auth_required=True))
     return service
 
@@ -161,11 +161,11 @@ class TestSettings:
         assert answer.headers["Cache-Control"] == "no-cache"
 
     @pytest.mark.parametrize("variables", [None, {}, {"signIn": SIGN_IN}, {"operatorClient": "c"}])
-    def test_where_nobody_gives_tokens_out_one_is_pasted(self, closed: Service, variables: Any) -> None:
+    def test_without_a_login_server_a_token_is_pasted(self, closed: Service, variables: Any) -> None:
         answer = closed.http("admin", closed.event("admin-console-settings", stageVariables=variables))
         assert answer.body["sign_in"] == {"paste": True}
 
-    def test_where_nobody_needs_one_nobody_is_asked(self, service: Service) -> None:
+    def test_without_authorisation_no_token_is_asked_for(self, service: Service) -> None:
         assert ask(service, "admin-console-settings").body["sign_in"] is None
 
     def test_outages_are_for_the_host_that_has_them(self, service: Service) -> None:
@@ -186,4 +186,4 @@ def test_the_code_that_a_sign_in_brings_back_is_in_no_log(closed: Service) -> No
         queryStringParameters=query,
         multiValueQueryStringParameters={name: [value] for name, value in query.items()},
     )
-    assert closed.http("admin", event).status == 200  # `output` looks through all that was printed
+    assert closed.http("admin", event).status == 200  # `output` searches all that was printed

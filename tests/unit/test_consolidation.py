@@ -1,4 +1,4 @@
-"""Every message once, where it was said: the properties of match, fold and answered_before."""
+"""Each message is kept once, in its place: the properties of match, fold and answered_before."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from message_handler.domain.messages import Message
 type Told = list[tuple[str, int | None]]
 
 words = st.sampled_from("ab")
-#: A few words and a few ids, so that both meet again and again.
+#: A few words and a few ids, so that both repeat often.
 told = st.lists(st.tuples(words, st.none() | st.integers(1, 6)), max_size=6, unique_by=lambda told: told[1] or object())
 whole = st.lists(words, min_size=1, max_size=5).map("".join)
 
 
 def messages(told: Sequence[tuple[str, int | None]], prefix: str) -> tuple[Message, ...]:
-    """Messages of one side: without an id of the platform's they get one that only this side knows."""
+    """Messages of one side. Those without a platform's id get one that only this side knows."""
     return tuple(
         Message(f"{prefix}{n}", content) if given_id is None else Message(f"m{given_id}", content, given=True)
         for n, (content, given_id) in enumerate(told)
@@ -29,7 +29,7 @@ def messages(told: Sequence[tuple[str, int | None]], prefix: str) -> tuple[Messa
 
 
 def take_in(waiting: tuple[Message, ...], incoming: Sequence[Message]) -> tuple[Message, ...]:
-    """What waits after a request came, as the tiers do it."""
+    """The waiting messages after a request, as the tiers join them."""
     found = match(waiting, incoming)
     learned = list(waiting)
     for message, index in zip(incoming, found, strict=True):
@@ -44,7 +44,7 @@ def text(waiting: Sequence[Message]) -> str:
 
 class TestMatch:
     @given(told, told)
-    def test_nobody_stands_for_two(self, ours: Told, theirs: Told) -> None:
+    def test_no_message_stands_for_two(self, ours: Told, theirs: Told) -> None:
         waiting, incoming = messages(ours, "w"), messages(theirs, "i")
         found = [index for index in match(waiting, incoming) if index is not None]
         assert len(set(found)) == len(found)
@@ -121,7 +121,7 @@ class TestFold:
 
 
 class TestGrowingHistories:
-    """A platform sends the whole history each time, and the network delivers it in any order, twice or not."""
+    """A platform sends the whole history each time. The network delivers in any order, sometimes twice."""
 
     @given(whole, st.data())
     def test_without_ids_they_end_as_the_longest(self, history: str, data: st.DataObject) -> None:
@@ -153,7 +153,7 @@ class TestGrowingHistories:
         for start in starts:
             end = data.draw(st.integers(start + 1, len(named)))
             waiting = take_in(waiting, named[start:end])
-        # Parts that came in order are in order; a whole history brings what is missing to its place.
+        # Parts that came in order stay in order. A whole history puts the missing messages into their places.
         in_order = [message.message_id for message in waiting] == sorted(m.message_id for m in waiting)
         waiting = take_in(waiting, named)
         assert sorted(message.message_id for message in waiting) == [message.message_id for message in named]

@@ -1,4 +1,4 @@
-"""The worker function has deliveries attempted; the schedule looks for those that are due."""
+"""The worker function attempts deliveries, and the schedule finds those that are due."""
 
 import time
 from dataclasses import dataclass, field, replace
@@ -13,7 +13,7 @@ DELIVERIES = "https://sqs.example/1/stack-DeliveryQueue"
 
 @dataclass
 class Recorded:
-    """In place of deliveries, which need a Postgres: what they were asked for."""
+    """Stands in for deliveries, which need a Postgres. It records what it is asked for."""
 
     error: Exception | None = None
     delivered: list[tuple[ConversationKey, float]] = field(default_factory=list)
@@ -37,7 +37,9 @@ def test_a_delivery_record_has_its_conversation_delivered_in_the_functions_time(
     assert before + 100 < deadline < time.time() + 120
 
 
-def test_one_that_crashes_is_left_to_the_sweep(service: Service, sqs: SqsQueue, changed: list[dict[str, Any]]) -> None:
+def test_a_delivery_that_crashes_is_left_to_the_sweep(
+    service: Service, sqs: SqsQueue, changed: list[dict[str, Any]]
+) -> None:
     settings = service.parts.settings.model_copy(update={"delivery_queue_url": DELIVERIES})
     crashing = replace(service.parts.worker, deliveries=Recorded(KeyError(CANARY)))
     service.use(single_try_queue=sqs, settings=settings, worker=crashing)
@@ -46,7 +48,7 @@ def test_one_that_crashes_is_left_to_the_sweep(service: Service, sqs: SqsQueue, 
     assert changed == []
 
 
-def test_one_that_nobody_can_read_is_not_looked_for_in_the_other_queue(
+def test_an_unreadable_record_is_not_hidden_in_the_other_queue(
     service: Service, sqs: SqsQueue, changed: list[dict[str, Any]]
 ) -> None:
     settings = service.parts.settings.model_copy(update={"delivery_queue_url": DELIVERIES})

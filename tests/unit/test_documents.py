@@ -1,4 +1,4 @@
-"""What the codec promises of each place that a job's fields go to."""
+"""The codec of a job's fields, for each place that they go to."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from message_handler.protocol.line_documents import line_of, line_to_text
 from message_handler.queue.codec import decode, encode
 
 KEY = ConversationKey("clinic", "patient-1")
-#: A value of its own for each field, none of which is its default.
+#: A job with a different value in each field. None is the default.
 FULL = Job(
     job_id=KEY.new_job_id(),
     key=KEY,
@@ -53,7 +53,7 @@ FULL = Job(
     correlation_id="c-1",
 )
 _OF_EVERY_JOB = "job_id status restarts attempts created_at started_at finished_at superseded_by"
-#: What clients, operators and platforms are shown of a job. A list is without text.
+#: The fields of a job that clients, operators and platforms see. A list shows no text.
 SHOWN: dict[Place, str] = {
     "view": f"{_OF_EVERY_JOB} reply error usage provenance",
     "list": f"{_OF_EVERY_JOB} bot_id",
@@ -116,9 +116,9 @@ class TestKept:
 
 
 class TestOtherVersions:
-    """While an update shifts traffic, each version reads what the other has written."""
+    """While an update shifts traffic, each version reads documents of the other."""
 
-    #: As the release before wrote them.
+    #: Documents of the previous release.
     END: ClassVar[dict[str, Any]] = {
         "job_id": FULL.job_id, "platform_id": "clinic", "conversation_id": "patient-1", "status": "failed",
         "bot_id": "nurse", "messages": [{"message_id": "m1", "content": ""}], "restarts": 0, "attempts": 2,

@@ -1,4 +1,4 @@
-"""The only way out: where nothing may be sent, no connection is made. Counted at the socket."""
+"""Egress makes no connection to an address that is not allowed. The tests count connections at the socket."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ ALLOWED = ("api.example.com", "*.partner.example", "odd.example.com:8443", "büc
 
 
 class Network:
-    """A resolver that answers in turns what it is told, and every connection that the test tries to make.
+    """A resolver with prepared answers, and a record of each connection that the test tries to make.
 
-    Threads that were there before go their own ways: other tests' servers still run in this process.
+    Threads of earlier tests are not affected: their servers may still run in this process.
     """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,7 +84,7 @@ REFUSED = [
     *("http://api.example.com:443/", "https://api.example.com/é"),
     *("http://api.example.com/", "HTTP://api.example.com/", "ftp://api.example.com/", "file:///etc/passwd"),
     *("gopher://api.example.com/", "//api.example.com/", "api.example.com", "", "https://", "https:///x"),
-    # whom the password is for depends on the parser
+    # parsers differ in the host behind the password
     *(f"https://user:{SECRET}@api.example.com/", "https://api.example.com@evil.org/", "https://@api.example.com/"),
     *("https://api.example.com\\@evil.org/", "https://evil.org\\.partner.example/", "https://evil.org#@api.example.com/"),
     *("https://api.example.com\t.evil.org/", "https://api.example.com /", "https://api.example.com/\r\nX: y"),
@@ -250,7 +250,7 @@ def test_a_host_that_can_not_be_one_is_refused_at_the_start(entry: str) -> None:
 
 
 class TestOnLoopback:
-    """Development: this machine, and nothing else."""
+    """In development, this machine may be reached too."""
 
     @pytest.mark.parametrize("host", ["localhost", "app.localhost", "127.0.0.1", "127.3.2.1", "[::1]"])
     @pytest.mark.parametrize("scheme", ["http", "https"])
@@ -278,7 +278,7 @@ class TestOnLoopback:
 
 
 class Answers(BaseHTTPRequestHandler):
-    """Sends whoever asks for /moved elsewhere, cuts /cut short, and notes everyone."""
+    """A server that redirects /moved, breaks off /cut, and records each request."""
 
     protocol_version = "HTTP/1.1"
     seen: list[tuple[str, str | None]]
@@ -299,7 +299,7 @@ class Answers(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def serve() -> Iterator[Callable[..., str]]:
-    """Starts a server on this machine, with TLS if it gets certificates; returns its authority."""
+    """Starts a server on this machine, with TLS if it gets certificates. Returns its authority."""
     started: list[ThreadingHTTPServer] = []
 
     def start(certificates: Certificates | None = None) -> str:
@@ -326,7 +326,7 @@ def test_a_redirect_is_an_answer_and_not_followed(serve: Callable[..., str]) -> 
     assert Answers.seen == [("/moved", authority)]
 
 
-def test_a_refused_address_is_not_reached_even_where_somebody_listens(serve: Callable[..., str]) -> None:
+def test_a_refused_address_is_not_reached_even_if_a_server_listens(serve: Callable[..., str]) -> None:
     authority = serve()
     with pytest.raises(EgressRefused):
         send(Egress([authority]), f"https://{authority}/")
@@ -373,7 +373,7 @@ class TestTls:
     def test_a_server_with_another_name_is_told_nothing(
         self, serve: Callable[..., str], trusted: Certificates, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """The certificate is good for localhost and 127.0.0.1, which is also where the connection goes."""
+        """The certificate is valid for localhost and 127.0.0.1, where the connection really goes."""
         port = serve(trusted).partition(":")[2]
         here = (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", int(port)))
         monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [here])

@@ -1,4 +1,4 @@
-"""The files in `events/`, with which developers invoke the functions: each is used, and is what AWS sends."""
+"""The files in `events/`, which developers invoke the functions with: tests use each, and each is what AWS sends."""
 
 import hashlib
 from pathlib import Path

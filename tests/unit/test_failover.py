@@ -1,4 +1,4 @@
-"""Which store serves: the circuit breaker, the order of the tiers, and what is said when one is away."""
+"""Which store serves: the circuit breaker, the order of the tiers, and the reports when one is away."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Clock:
 
 
 class Store:
-    """Counts its calls; away while `up` is False."""
+    """A store that counts its calls. It is away while `up` is False."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self.breaker = CircuitBreaker("the store", 5, clock)
@@ -84,7 +84,7 @@ class TestCircuitBreaker:
         assert not store.breaker.is_open
         assert store.call() == "answer"
 
-    def test_while_a_probe_is_under_way_nobody_else_waits(self, clock: Clock) -> None:
+    def test_while_a_probe_is_under_way_no_other_call_waits(self, clock: Clock) -> None:
         breaker, probing, answered = CircuitBreaker("the store", 5, clock), threading.Event(), threading.Event()
         with pytest.raises(Unavailable), breaker.guard():
             raise Unavailable("the store")
@@ -183,7 +183,7 @@ class TestFailover:
         with pytest.raises(Unavailable, match="redis"):
             Failover(tier("redis", Away), tier("memory")).find(lambda tier: tier.waiting(KEY))
 
-    def test_what_nobody_knows_is_unknown(self) -> None:
+    def test_what_no_tier_knows_is_unknown(self) -> None:
         assert Failover(tier("redis"), tier("memory")).find(lambda tier: tier.waiting(KEY)) is None
 
     def test_every_tier_that_is_there_is_asked(self) -> None:
@@ -199,9 +199,9 @@ class TestFailover:
 
 
 class TestMemoryAsTheLastResort:
-    """Workers of other processes never finish what waits in this one's memory."""
+    """Workers of other processes never see the messages in this process's memory."""
 
-    def test_what_nobody_here_claims_is_dropped(self, clock: Clock) -> None:
+    def test_what_no_worker_here_claims_is_dropped(self, clock: Clock) -> None:
         tier = MemoryTier(Settings(), clock, unclaimed_seconds=15)
         job_id = accepts(tier)
         clock.now += 14
@@ -239,7 +239,7 @@ class TestMeter:
         meter.publish(lambda *value: published.append(value))
         assert published == [("TimeToLock", "Milliseconds", 1.5), ("MessagesAccepted", "Count", 1)]
 
-    def test_what_nobody_publishes_does_not_grow_without_end(self) -> None:
+    def test_unpublished_metrics_do_not_grow_without_end(self) -> None:
         meter, published = Meter(), []
         for number in range(25_000):
             meter.add("AITime", number)

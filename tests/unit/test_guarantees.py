@@ -1,4 +1,4 @@
-"""The promises by their numbers: each that is cited exists, each that is made has tests, and each of these exists."""
+"""Promises by their numbers: each cited one exists, each promise names tests, and each of these tests exists."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PROTOCOL, GUARANTEES = ROOT / "docs" / "protocol.md", ROOT / "docs" / "guarantees.md"
 
-#: Where the numbers are cited.
+#: The folders that cite numbers.
 FOLDERS = ("layers", "functions", "tests", "local", "benchmarks", "docs")
 SUFFIXES = (".py", ".lua", ".sql", ".yaml", ".md", ".js")
 
@@ -33,7 +33,7 @@ def cited(text: str) -> Iterator[Promise]:
 
 
 def sections(text: str) -> dict[Promise, str]:
-    """The text of each promise that has a heading of its own."""
+    """The text of each promise with its own heading."""
     parts = SECTION.split(re.sub(r"^## .*", "### ", text, flags=re.MULTILINE))
     return {
         (kind.lower(), int(number)): body.split("\n### ")[0]
@@ -42,7 +42,7 @@ def sections(text: str) -> dict[Promise, str]:
 
 
 def promised() -> dict[Path, set[Promise]]:
-    """What each of the two pages lists."""
+    """The promises that each of the two pages lists."""
     protocol = PROTOCOL.read_text()
     table = protocol.split("\n## Invariants\n")[1].split("\n## ")[0]
     invariants = {("invariant", int(number)) for number in re.findall(r"^\| (\d+) \|", table, re.MULTILINE)}
@@ -56,7 +56,7 @@ def files() -> Iterator[Path]:
 
 @cache
 def nodes_of(file: str) -> frozenset[str]:
-    """The tests in a file, as pytest names them without parameters; none if there is no such file."""
+    """The tests in a file by their pytest names without parameters. None if there is no such file."""
     path = ROOT / file
     return frozenset(_tests(ast.parse(path.read_text()), file)) if path.is_file() else frozenset()
 

@@ -1,4 +1,4 @@
-"""The list of the protocol's guards is true, and only a test that saw the lack of a guard has caught it."""
+"""The list of the protocol's guards is true, and only a failed assertion shows that a test catches a missing guard."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ class TestOutcome:
         failed = "FAILED tests/test_a.py::test_it[a b] - AssertionError: assert ['a'] == []\n1 failed in 0.1s"
         assert Outcome(1, failed).caught
 
-    def test_so_has_an_error_that_was_expected_and_did_not_come(self) -> None:
+    def test_an_expected_error_that_did_not_come_has_caught_it(self) -> None:
         failed = "FAILED tests/test_a.py::test_it - Failed: DID NOT RAISE <class 'Unavailable'>\n1 failed in 0.1s"
         assert Outcome(1, failed).caught
 
@@ -135,7 +135,7 @@ class TestOutcome:
         ],
         ids=["it passes", "it breaks", "no server", "it hangs", "no syntax", "no such test", "nothing ran"],
     )
-    def test_nothing_else_has(self, code: int, output: str) -> None:
+    def test_no_other_outcome_has_caught_it(self, code: int, output: str) -> None:
         outcome = Outcome(code, output)
         assert not outcome.caught
         assert outcome.why

@@ -1,4 +1,4 @@
-"""The Python contract: the names that are promised, and what they give."""
+"""The Python library's contract: its public names, arguments and results."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def until_processing(handler: MessageHandler, job_id: str) -> None:
 
 @pytest.fixture
 def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
-    """The AI answers when this is set; it goes on looking for news meanwhile, as an AI does."""
+    """An event. The AI answers when it is set, and checks for new messages meanwhile."""
     gate, complete = threading.Event(), SimulatedAI.complete
 
     def wait_and_complete(self: SimulatedAI, prompt: Prompt, watch: Watch) -> Completion:
@@ -306,7 +306,7 @@ class TestOneAnswer:
 class TestLife:
     def test_close_ends_the_threads_and_accepts_nothing_more(self) -> None:
         def workers() -> set[threading.Thread]:
-            """Threads of handlers: this process's other threads may come and go meanwhile."""
+            """The threads of handlers. Other threads of this process may change meanwhile."""
             return {thread for thread in threading.enumerate() if thread.name == "message-handler-worker"}
 
         before = workers()
@@ -355,7 +355,7 @@ class TestLife:
             handler.handle_message_request("conv_123", HELLO)
 
     def test_with_no_store_that_answers_it_works_on_in_memory_and_says_so(self) -> None:
-        """Nobody listens on port 1."""
+        """No server listens on port 1."""
         settings = Settings(
             redis_url=SecretStr(f"redis://:{CANARY}@127.0.0.1:1"),
             database_url=SecretStr(f"postgresql://{CANARY}@127.0.0.1:1/x"),
@@ -393,7 +393,7 @@ class TestMessageLockManager:
         locks = handler.locks
         lock_id = locks.check_and_acquire_lock("conv_123", [CANARY])["lock_id"]
         assert locks.release_lock("conv_123", "somebody else's") is False
-        # What who didn't acquire it was given, and what can be no lock's at all.
+        # The lock_id of a client that didn't acquire it, and values that no lock has.
         for no_lock in (None, 7, b"lock", "\ud800"):
             try:
                 assert locks.release_lock("conv_123", cast(Any, no_lock)) is False
@@ -404,7 +404,7 @@ class TestMessageLockManager:
         assert locks.release_lock("conv_123", lock_id) is False
         assert locks.get_lock_info("conv_123") is None
 
-    def test_nobody_owns_a_freed_lock(self, handler: MessageHandler) -> None:
+    def test_a_freed_lock_has_no_owner(self, handler: MessageHandler) -> None:
         locks = handler.locks
         acquired = locks.check_and_acquire_lock("conv_123", [CANARY])
         handler._parts.tiers.tiers[0].force_release(handler.jobs.find(acquired["ai_job_id"]).key)
@@ -537,7 +537,7 @@ class TestBotConfigService:
 
 
 class TestImports:
-    """A cold start pays for what it uses. In processes of their own, for this one has imported everything."""
+    """A cold start imports only what it uses. The tests start new processes, because this one has imported all."""
 
     @staticmethod
     def imported(code: str, *names: str) -> set[str]:

@@ -22,7 +22,7 @@ from tests.unit.service import (
 
 @pytest.fixture
 def taken(service: Service) -> Service:
-    """A conversation that a human has taken over while its first message waited."""
+    """The service with a conversation that a human took over while its first message waited."""
     service.http("intake", service.event("intake-post-message"))
     answer = service.http("intake", service.event("intake-handoff"))
     assert answer.status == 200
@@ -35,7 +35,7 @@ def hand(service: Service, body: Any, conversation_id: str = KEY.conversation_id
     return service.http("intake", event | {"body": body if isinstance(body, str | None) else json.dumps(body)})
 
 
-def test_what_comes_is_stored_and_nobody_else_answers_it(taken: Service) -> None:
+def test_what_comes_is_stored_and_the_bot_does_not_answer_it(taken: Service) -> None:
     taken.deliver()
     stored = taken.post(says("more", "m-2"))
     assert stored.status == 202
@@ -106,7 +106,7 @@ def test_a_bad_body_is_refused_by_the_fields_name(taken: Service, body: dict[str
 
 
 @pytest.mark.parametrize("body", [None, "", "[]", f'"{CANARY}"', "{"])
-def test_so_is_one_that_is_no_object(taken: Service, body: str | None) -> None:
+def test_a_body_that_is_no_object_is_refused(taken: Service, body: str | None) -> None:
     assert hand(taken, body).status == 400
 
 

@@ -1,4 +1,4 @@
-"""What the rules of the history mean, by example; what holds for any input is in test_history_properties.py."""
+"""Examples of the rules for histories. test_history_properties.py tests any input."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ class TestParse:
         ],
     )
     def test_a_megabyte_of_any_soup_is_read_in_one_pass(self, start: str, soup: str) -> None:
-        # Its time is measured in benchmarks/history.py; to search for each missing end anew takes a minute.
+        # benchmarks/history.py measures the time. A search for each missing end would take a minute.
         text = start + soup * (1_000_000 // len(soup))
         assert len(parse(text)) <= text.count("<USER>") + text.count("<br>") + 1
 

@@ -1,4 +1,4 @@
-"""What holds for any history, however its platform wrote it."""
+"""Properties of any history, in whatever way its platform writes it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ typed = soups | any_text
 roles = st.sampled_from(sorted(ROLES.values()))
 spoken = st.lists(st.builds(Turn, roles, typed), max_size=8)
 
-# Few texts and few ids, so that much is alike, and as often by chance as by right.
+# Few texts and few ids, so that many turns are alike: the same ones, or others by chance.
 alike = st.builds(Turn, roles, st.sampled_from("xyz"))
 any_turn = st.builds(Turn, roles, st.sampled_from("xyz"), st.none() | st.sampled_from("12345"))
 few_alike = st.lists(alike, max_size=10)
@@ -36,7 +36,7 @@ thorough = settings(max_examples=200, deadline=None)
 
 
 def slowly(text: str) -> tuple[Turn, ...]:
-    """What `parse` promises, one character after the other."""
+    """The result of `parse`, read one character after the other."""
     turns: list[Turn] = []
     role: Role | None = None
     content, position = "", 0
@@ -63,7 +63,7 @@ def slowly(text: str) -> tuple[Turn, ...]:
 
 
 def is_part(part: Iterable[Turn], whole: Iterable[Turn]) -> bool:
-    """Whether these very turns are in the whole, each once, in this order."""
+    """Whether these turns are in the whole, each once, in this order."""
     rest = iter(whole)
     return all(any(turn is other for other in rest) for turn in part)
 
@@ -199,7 +199,7 @@ class TestMerge:
         counted = Counter(turn.message_id for turn in merged)
         assert set(counted.values()) <= {1}
         missing = {turn.message_id for turn, _ in turns} - set(counted)
-        # What may be missing is the platform's version of a reply of ours that it lacks; it lacks none.
+        # Only the platform's version of a reply could be missing, and here the archive has all replies.
         assert not missing
 
 

@@ -1,4 +1,4 @@
-"""Who calls, and for which tenant: from the claims that API Gateway passes, which are all text."""
+"""The caller and its tenant, from the claims that API Gateway passes. All claims are text."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class TestCallers:
         assert identify(event(claims), CLOSED, "admin") == Caller(f"user:{PERSON}", "clinic-a")
 
     def test_a_person_gets_no_tenant_by_asking_for_a_scope(self) -> None:
-        """Any member of the pool may ask the operators' client for all of its scopes."""
+        """Each member of the pool may ask for all scopes of the operators' client."""
         asked = of_person(["tenant/clinic-a"], "messages") | {"scope": "message-handler/messages tenant/clinic-b"}
         assert identify(event(asked), CLOSED, "messages").platform_id == "clinic-a"
         assert "clinic-b" not in str(refusal(asked, x_platform_id="clinic-b"))
@@ -76,12 +76,12 @@ class TestRefusals:
             {"headers": {"Authorization": "Bearer x"}},
         ],
     )
-    def test_without_claims_nobody_is_known(self, event: Mapping[str, Any]) -> None:
+    def test_without_claims_no_caller_is_known(self, event: Mapping[str, Any]) -> None:
         with pytest.raises(Unauthenticated):
             identify(event, CLOSED, "messages")
 
     @pytest.mark.parametrize("missing", ["exp", "token_use", "sub", "client_id"])
-    def test_without_a_claim_that_every_access_token_has_nobody_is_known(self, missing: str) -> None:
+    def test_without_a_claim_that_every_access_token_has_no_caller_is_known(self, missing: str) -> None:
         claims = of_client("clinic-a", "messages")
         del claims[missing]
         assert refusal(claims).status == 401
@@ -167,7 +167,7 @@ class TestCalls:
         assert (call.platform_id, call.actor) == ("clinic-a", "client:client-of-clinic-a")
 
     def test_an_open_route_that_asks_for_a_tenant_gets_none(self) -> None:
-        """Not the default one: it would be shown to everybody."""
+        """It must not be the default tenant, whose name every caller would see."""
 
         def route(call: Call) -> tuple[int, dict[str, Any]]:
             return 200, {"tenant": call.platform_id}
@@ -179,7 +179,7 @@ class TestCalls:
 
 
 class TestWithoutAuthentication:
-    def test_everybody_is_the_default_tenant(self) -> None:
+    def test_every_caller_is_the_default_tenant(self) -> None:
         for scope in ("messages", "admin"):
             assert identify({}, OPEN, scope) == Caller("anyone", "default")  # type: ignore[arg-type]
 

@@ -153,7 +153,7 @@ def test_the_same_message_id_is_the_same_job_and_starts_nothing(service: Service
     assert again.body["duplicate"] is True
     assert again.body["ai_job_id"] == first.body["ai_job_id"]
     assert again.body["consolidated_messages"] == 1
-    # Whoever was first may have died before its record was sent: each sends one.
+    # The first process may have died before it sent its record: so each sends one.
     assert [decode(body).message_id for body, _ in service.queue.sent] == ["m-1001", "m-1001"]
     late_record = service.queue.sent.pop()
     assert service.deliver() == {"batchItemFailures": []}

@@ -1,4 +1,4 @@
-"""What the functions log and measure, and that no text of a patient is in it."""
+"""The functions' logs and metrics, which never have a patient's words."""
 
 import json
 from typing import Any
@@ -94,4 +94,4 @@ def test_events_are_never_logged_whatever_the_environment_says(
     monkeypatch.setattr(service.functions[function], "parts", lambda: service.parts)
     service.invoke(function, service.event("intake-post-message" if function == "intake" else "worker-batch"))
     assert service.output.logs
-    # The output fixture looks for the events' texts.
+    # The `output` fixture searches the log for the events' texts.

@@ -1,4 +1,4 @@
-"""Keys, ids and messages."""
+"""Conversation keys, ids and messages."""
 
 from __future__ import annotations
 

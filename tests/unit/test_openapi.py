@@ -1,6 +1,6 @@
-"""The published description is what is served: no route too many, none missing, and no answer that it doesn't know.
+"""The published description matches the service: it has the same routes, and describes each answer.
 
-`Service.http` holds every answer of every test in this folder against it; here it is every example event.
+`Service.http` compares each answer of each test in this folder with it. Here the tests call each example event.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def operation(method: str, path: str) -> dict[str, Any]:
 
 def test_what_the_gateway_answers_by_itself_is_published_for_every_route() -> None:
     responses = TemplateSource(ROOT / "template.yaml").resolve({}, "http://127.0.0.1/").gateway_responses
-    # No request of a published route leads to these: the others' statuses may come before any function is asked.
+    # No request of a published route leads to these. The gateway may answer the others before it asks a function.
     never = {"MISSING_AUTHENTICATION_TOKEN", "RESOURCE_NOT_FOUND", "UNSUPPORTED_MEDIA_TYPE"}
     for method, path in routes():
         known = operation(method, path)
@@ -102,7 +102,7 @@ def test_every_route_has_an_example() -> None:
 
 @pytest.fixture
 def whole(configured: Service, database: Database) -> Iterator[Service]:
-    """The functions over all that Postgres keeps, erasures too."""
+    """The functions over all that Postgres keeps, with erasures."""
     configured.use(retention=PostgresRetention(database))
     yield configured
     database.run(lambda connection: connection.run("delete from erasures"))
@@ -110,7 +110,7 @@ def whole(configured: Service, database: Database) -> Iterator[Service]:
 
 @pytest.mark.parametrize("name", CALLS)
 def test_every_example_is_answered_as_it_says(whole: Service, name: str) -> None:
-    """Once before there is anything, once while a message waits, and once when it is answered."""
+    """First without data, then while a message waits, then after its answer."""
     function = name.partition("-")[0]
     for example in ("admin-put-core-ai", "admin-put-bot", "admin-put-platform", "intake-post-message"):
         whole.http(function, whole.event(name))
@@ -121,7 +121,7 @@ def test_every_example_is_answered_as_it_says(whole: Service, name: str) -> None
 
 
 def test_an_export_is_answered_as_it_says_whatever_is_in_it(whole: Service) -> None:
-    """Of each kind of record one, with and without what may be missing."""
+    """A record of each kind, with and without its optional fields."""
     kinds = set()
 
     def export() -> None:
@@ -151,7 +151,7 @@ def test_an_export_is_answered_as_it_says_whatever_is_in_it(whole: Service) -> N
         ({"headers": {"Content-Type": "text/plain"}}, "as text/plain"),
         ({"headers": {"Content-Type": "application/json"}}, "lacks its x-correlation-id"),
         ({"headers": JSON | {"ETag": '"1"'}}, "has a etag"),
-        ({"status": 429, "headers": PROBLEM | {"Retry-After": "soon"}}, "retry-after is not as published"),
+        ({"status": 429, "headers": PROBLEM | {"Retry-After": "soon"}}, "retry-after does not match its published schema"),
         ({"body": {"success": True}}, "oneOf"),
         ({"path": "/nowhere"}, "/nowhere is not published"),
     ],

@@ -1,4 +1,4 @@
-"""What `make lint` finds: names of others that begin with an underscore, and none of ours."""
+"""`make lint` finds a third party's names that begin with an underscore, and none of ours."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def found(text: str, file: str = "local/new.py") -> list[str]:
         ("x = connection.inner()._sock", "_sock"),
         ("connection._timeout = 3", "_timeout"),
         ("class Pool(ConnectionPool):\n    def get(self):\n        return self._lock", "_lock"),
-        # Another class of ours has one of this name.
+        # Another class of ours defines this name.
         ("class Pool(ConnectionPool):\n    def get(self):\n        return self._kept", "_kept"),
         ("class Pool(ConnectionPool):\n    def get(self):\n        return super()._get()", "_get"),
     ],

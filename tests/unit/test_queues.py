@@ -1,4 +1,4 @@
-"""The queue: what a record holds, and what happens when it can't be sent."""
+"""The queue: its records, refusals to send, hiding, and the threads in place of SQS."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from tests.unit.service import CANARY, KEY, Service
 
 pytestmark = pytest.mark.usefixtures("output")
 
-#: Whatever intake accepts: all of Unicode but U+0000 and surrogates.
+#: All texts that intake accepts: Unicode without U+0000 and surrogates.
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"))
 ROLES: st.SearchStrategy[Role] = st.sampled_from(("user", "assistant", "sale"))
 NAMES = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1, max_size=30)
@@ -65,7 +65,7 @@ def a_record(text: str, context: str = "") -> Record:
 
 
 def sqs_takes(character: str) -> bool:
-    """The characters that an SQS message may hold, as its API reference has them."""
+    """Whether an SQS message may hold the character, by its API reference."""
     code = ord(character)
     return code in (0x9, 0xA, 0xD) or 0x20 <= code <= 0xD7FF or 0xE000 <= code <= 0xFFFD or code >= 0x10000
 
@@ -120,7 +120,7 @@ class TestRecords:
 
 
 class TestRefusals:
-    """Intake promises nothing that the queue hasn't got."""
+    """Intake promises a message only if the queue has it."""
 
     def test_more_text_than_a_record_holds_is_refused_and_undone(self, service: Service) -> None:
         def post(number: int) -> Any:
@@ -201,7 +201,7 @@ class TestSqs:
         assert decode(message["Body"]) == record
         assert message["Attributes"]["MessageGroupId"] == "clinic"
 
-    def test_so_is_one_that_wakes_deliveries(self, client: Any, url: str) -> None:
+    def test_a_record_that_wakes_deliveries_is_sent_in_its_tenants_group(self, client: Any, url: str) -> None:
         record = DeliveryRecord(ConversationKey("clinic", "conv_123"))
         SqsQueue(client, url).send(record)
         message = receive(client, url)
@@ -210,7 +210,7 @@ class TestSqs:
 
     @pytest.mark.parametrize("length", [1, 128, 129, 255])
     def test_two_tenants_have_two_groups_that_sqs_takes(self, client: Any, url: str, length: int) -> None:
-        """moto doesn't look: 128 letters, digits and punctuation, says the API of SendMessage."""
+        """SendMessage takes 128 letters, digits and punctuation marks. moto does not check that."""
         queue, groups = SqsQueue(client, url), []
         for platform_id in ("a" * length, "a" * (length - 1) + ":"):
             for conversation_id in ("conv_1", "conv_2"):
@@ -321,7 +321,7 @@ class TestSqs:
 
 
 class Calls(SqsQueue):
-    """What SQS is asked to hide, call by call, and what it answers."""
+    """Records each call that hides records, and answers it."""
 
     def __init__(self) -> None:
         super().__init__(None, "https://sqs.example/jobs")
@@ -355,18 +355,18 @@ class TestHiding:
         assert not any(thread.name == "hiding" for thread in threading.enumerate())
         assert len(calls.calls) == said
 
-    def test_one_that_came_again_and_again_is_hidden_for_as_long_as_it_is_handed_on(self, calls: Calls) -> None:
+    def test_a_record_that_came_often_is_hidden_for_as_long_as_it_is_handed_on(self, calls: Calls) -> None:
         with Hiding(calls, {"first": 1, "third": 3, "fifth": 5}):
             assert calls.await_calls(1)[0] == {"first": 10, "third": 60, "fifth": 720}
 
-    def test_one_that_is_handed_on_is_not_hidden_anew(self, calls: Calls) -> None:
+    def test_a_record_that_is_handed_on_is_not_hidden_again(self, calls: Calls) -> None:
         with Hiding(calls, {"kept": 1, "back": 1}) as hiding:
             calls.await_calls(1)
             hiding.return_after("back", 120)
             handed = calls.calls.index({"back": 120})
             assert calls.await_calls(handed + 3)[handed + 1 :][:2] == [{"kept": 10}] * 2
 
-    def test_not_even_by_a_call_that_was_under_way(self, calls: Calls) -> None:
+    def test_a_call_under_way_does_not_hide_what_is_handed_on(self, calls: Calls) -> None:
         under_way, goes_on, ended = threading.Event(), threading.Event(), []
 
         def slow(seconds: Mapping[str, float]) -> set[str]:
@@ -382,7 +382,7 @@ class TestHiding:
             assert under_way.wait(10)
             handing = threading.Thread(target=hiding.return_after, args=("back", 120))
             handing.start()
-            handing.join(0.2)  # long enough for one that does not wait
+            handing.join(0.2)  # long enough for a thread that does not wait
             goes_on.set()
             handing.join(10)
         assert [seconds["back"] for seconds in ended if "back" in seconds][-1] == 120
@@ -444,7 +444,7 @@ class TestThreads:
         go_on.set()
         queue.close()
 
-    """Where no queue is configured, the process works on its records itself."""
+    """Without a configured queue, the process works on its records itself."""
 
     def test_records_are_worked_on_at_the_same_time(self) -> None:
         together, done = threading.Barrier(5), threading.Semaphore(0)

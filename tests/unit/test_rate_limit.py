@@ -1,4 +1,4 @@
-"""A tenant that sends more than its platform allows is told so, and nothing of it is kept."""
+"""A tenant above its rate limit gets a 429, and its message is not kept."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.unit.service import CANARY, Answer, ConfiguredArchive, Service, bot
 
 
 def limit(service: Service, per_minute: int | None) -> None:
-    """Let the tenant's platform allow so many."""
+    """Set the rate limit of the tenant's platform."""
     platform = bot("default")["platform"] | {"meta_data": {"rate_limit_per_minute": per_minute} if per_minute else {}}
     archive = ConfiguredArchive(default=bot("default", platform=platform), nurse=bot("nurse", platform=platform))
     tiers = service.parts.tiers
@@ -71,7 +71,7 @@ class TestPosting:
         for _ in range(3):
             assert service.http("intake", service.event("intake-get-conversation")).status == 200
 
-    def test_without_a_limit_nobody_counts(self, service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_without_a_limit_no_store_is_asked(self, service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
         limit(service, None)
         monkeypatch.setattr(MemoryTier, "admit", lambda *_: pytest.fail("it asks a store"))
         assert post(service, "m0").status == 202
@@ -101,7 +101,7 @@ class TestPosting:
 
 
 class TestOneConversation:
-    """What is too much for one conversation is refused there, and no store counts as away."""
+    """Too much for one conversation is a 429 for that conversation. No store counts as away."""
 
     def test_too_many_requests_at_the_same_moment(self, service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
         def contended(*_: object, **__: object) -> None:

@@ -1,4 +1,4 @@
-"""The lowest versions that tests start the functions with are those that the layer asks for."""
+"""The lowest versions in the tests are the lower bounds that the layer declares."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def lower_bounds() -> dict[str, str]:
-    """The version in requirements/lowest.txt of each package that the layer itself asks for."""
+    """The version in requirements/lowest.txt of each package that the layer itself requires."""
     locked = dict(re.findall(r"^([\w-]+)==(\S+)", (ROOT / "requirements" / "lowest.txt").read_text(), re.MULTILINE))
     return {requirement.name: locked[requirement.name] for requirement in declared()}
 

@@ -1,4 +1,4 @@
-"""Ends that were decided while Postgres was away come to it in turn, in bounds, and once."""
+"""Ends that were decided while Postgres was away are archived later: in turn, within bounds, and once."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ FAR = 1e12
 
 
 class Stores(MemoryArchive):
-    """Postgres, with what happens when it is asked."""
+    """Stands in for Postgres, and can fail when it is asked."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ class Stores(MemoryArchive):
 
 
 class House:
-    """A process with one tier, in which jobs of several tenants ended while Postgres was away."""
+    """A process with one tier. Jobs of several tenants ended in it while Postgres was away."""
 
     def __init__(self) -> None:
         self.clock, self.archive = Clock(), Stores()
@@ -69,7 +69,7 @@ class House:
         return Rescue(Failover(*cast(list[Tier], tiers)), archive, queue, self.clock, self.meter)
 
     def ends(self, platform_id: str, conversation_id: str = "patient", words: str = "Rest.") -> Job:
-        """A job ends in the tier, and Postgres lacks its end."""
+        """Let a job end in the tier. Postgres lacks its end."""
         self.numbers += 1
         chat = Chat(self.tier, self.clock, ConversationKey(platform_id, conversation_id), accepts=self.numbers)
         chat.says(named(f"m{self.numbers}"))
@@ -138,7 +138,7 @@ class TestPush:
         assert house.archive.asked == []
 
     def test_what_another_process_has_archived_is_not_asked_again(self, house: House) -> None:
-        """Both looked at the index before either had archived anything."""
+        """Both processes read the index before either archives an end."""
         house.ends("clinic")
 
         class Late(MemoryTier):
@@ -267,7 +267,7 @@ class TestWhenItIsDue:
         assert house.archive.asked == []
 
     def test_the_records_of_a_batch_wait_for_the_one_that_asks(self, house: House) -> None:
-        """Meanwhile the breaker refuses all others: they would go on as if Postgres were away still."""
+        """Meanwhile the breaker refuses all others: they would go on as if Postgres were still away."""
         asked, answers, passed = threading.Event(), threading.Event(), threading.Event()
 
         def ping() -> None:

@@ -1,4 +1,4 @@
-"""A route stands in three places, which agree on its method, path, function and scope.
+"""A route is in three places, which agree on its method, path, function and scope.
 
 - template.yaml: SAM wants an event for each route. `sam validate`, `sam local` and the local host read them there.
 - `ROUTES` of a function: each route needs the Python function that answers it.

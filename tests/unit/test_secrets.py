@@ -150,7 +150,7 @@ def test_a_secret_without_text_is_not_available(kept: Any) -> None:
 
 
 class TestWhose:
-    """What a tenant's configuration may name: what is kept below its own prefix, and nothing that is written out."""
+    """A tenant's configuration may name secrets below its own prefix, and may hold no secret itself."""
 
     ARN = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:"
 
@@ -176,7 +176,7 @@ class TestWhose:
         ],
     )
     @pytest.mark.parametrize("literals", [False, True])
-    def test_nobody_names_a_secret_of_another(self, kept: Any, name: str, literals: bool) -> None:
+    def test_no_tenant_names_a_secret_of_another(self, kept: Any, name: str, literals: bool) -> None:
         arn = kept.create_secret(Name=name, SecretString=SECRET)["ARN"] if name[-1] != "/" else self.ARN + name
         secrets = Secrets(literals=literals)
         with pytest.raises(SecretRefused, match="whose name begins with message-handler/clinic/") as refused:
@@ -202,7 +202,7 @@ class TestWhose:
 
 
 class _Counting(SecretsManager):
-    """Counts how often it is asked."""
+    """A Secrets Manager that counts its reads."""
 
     asked = 0
 
@@ -212,7 +212,7 @@ class _Counting(SecretsManager):
 
 
 class TestRenewed:
-    """A provider that refuses a token may know before us that it was rotated."""
+    """A provider that refuses a token may know of its rotation before this process does."""
 
     def test_it_is_asked_for_again(self, kept: Any, clock: Clock) -> None:
         arn, secrets = keep(kept, SECRET), Secrets(clock=clock)

@@ -1,4 +1,4 @@
-"""Settings: read once, checked, and never repeated where somebody could read them."""
+"""Settings are read once and checked. Errors name variables without their values, and secrets stay hidden."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def test_urls_that_postgres_takes_are_fine(url: str) -> None:
 
 
 def test_under_sam_local_a_queue_is_only_a_name() -> None:
-    """`sam local` has no queues: it puts a queue's logical id where its URL would be."""
+    """`sam local` has no queues: it gives a queue's logical id in place of its URL."""
     environment = {"JOB_QUEUE_URL": "JobQueue", "DEAD_LETTER_QUEUE_URL": "DeadLetterQueue"}
     assert Settings.from_environment(environment | {"AWS_SAM_LOCAL": "true"}).job_queue_url is None
     with pytest.raises(SettingsError, match="JOB_QUEUE_URL"):
@@ -166,7 +166,7 @@ def test_two_ways_to_log_in_at_one_store_are_named(one: str, other: str) -> None
 
 
 @pytest.mark.parametrize("name", [name for name in LOGINS if name != "REDIS_PASSWORD"])
-def test_so_is_a_password_in_the_url_beside_another_way(name: str) -> None:
+def test_a_password_in_the_url_beside_another_way_is_named(name: str) -> None:
     url = f"{name.partition('_')[0]}_URL"
     value = (REDIS | DATABASE)[url].replace("handler", f"handler:{SECRET}")
     with pytest.raises(SettingsError, match=f"{name} and the password in {url}") as refused:
@@ -186,11 +186,11 @@ def test_a_token_of_iam_is_sent_to_redis_in_tls_alone() -> None:
         Settings.from_environment({"REDIS_URL": "redis://handler@cache.example", "REDIS_IAM_CACHE": "cache"})
 
 
-def test_secrets_are_written_out_nowhere_unless_somebody_says_so() -> None:
+def test_literal_secrets_are_refused_unless_a_setting_allows_them() -> None:
     assert (Settings().allow_literal_secrets, Settings().secrets_prefix) == (False, "message-handler/")
 
 
-def test_a_token_is_wanted_unless_somebody_says_otherwise() -> None:
+def test_a_token_is_needed_unless_a_setting_says_otherwise() -> None:
     """`sam local` skips the authoriser: no caller could have one there."""
     assert Settings.from_environment({}).auth_required is True
     assert Settings.from_environment({"AUTH_REQUIRED": "false"}).auth_required is False

@@ -1,4 +1,4 @@
-"""The AI that quotes what it was asked."""
+"""The simulated AI quotes the messages that it answers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.usefixtures("output")
 
 
 class Clock:
-    """Seconds that pass only while somebody sleeps."""
+    """A clock whose seconds pass only while the AI sleeps."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -32,7 +32,7 @@ class Clock:
 
 
 class Stopped(Exception):
-    """What the watch raises."""
+    """Raised by the watch."""
 
 
 @pytest.fixture

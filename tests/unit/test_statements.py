@@ -1,4 +1,4 @@
-"""The SQL as people find it: statements by theme, each once and under a sentence; functions by their versions."""
+"""The layout of the SQL: each statement is once in a file of its theme, below a sentence. Functions have versions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SQL = PACKAGE / "sql"
 THEMES = [file for file in sorted(SQL.glob("*.sql")) if file.name != "schema.sql"]
 STATEMENTS = {name: text for file in THEMES for name, text in statements.named(file.read_text()).items()}
 SOURCE = "\n".join(file.read_text() for file in PACKAGE.rglob("*.py"))
-#: A table's records have statements of these names (archive/postgres_configuration.py).
+#: The names of statements for a table's records (archive/postgres_configuration.py).
 OF_RECORDS = re.compile(r"(put_|delete_)?(bots|core_ai|platforms)")
 
 

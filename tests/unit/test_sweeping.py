@@ -1,4 +1,4 @@
-"""A sweep over many conversations: one that can't be swept, or a store that goes away, costs no other its record."""
+"""A sweep over many conversations. If it fails for one, or a store goes away, the others get their records."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ KEYS = [ConversationKey("default", name) for name in ("one", "two", "three")]
 
 
 def sweeping(broken: ConversationKey, error: Exception) -> list[str]:
-    """The conversations that get a record although this one raises."""
+    """The conversations that get a record although `broken` raises."""
 
     def sweep_one(key: ConversationKey) -> Job:
         if key == broken:

@@ -1,4 +1,4 @@
-"""The short way from a patient's texts to turns says the same as the long one, through a request."""
+"""The library's short way from a patient's texts to turns gives the same result as a whole request."""
 
 from __future__ import annotations
 

@@ -110,7 +110,7 @@ def test_a_record_is_worked_on_alone_from_its_third_delivery_on(service: Service
 
 
 def test_what_kills_its_worker_leaves_its_mates_answered(service: Service) -> None:
-    """A batch of ten comes back whole, each time that one of them kills its worker."""
+    """A batch of ten comes back whole each time one record kills its worker."""
 
     class Killed(BaseException):
         pass
@@ -134,7 +134,7 @@ def test_what_kills_its_worker_leaves_its_mates_answered(service: Service) -> No
     assert sorted(answered) == [name for name in names if name != "m4"]
 
 
-def test_the_last_delivery_of_one_does_not_wait_for_what_may_kill_it(service: Service) -> None:
+def test_a_records_last_delivery_does_not_wait_for_one_that_may_kill_its_worker(service: Service) -> None:
     order: list[str] = []
 
     def script(prompt: Prompt, _watch: Watch) -> str:
@@ -148,10 +148,10 @@ def test_the_last_delivery_of_one_does_not_wait_for_what_may_kill_it(service: Se
         assert order[0] == "abc"[receives.index(5)]
 
 
-def test_one_that_is_worked_on_alone_is_handed_on_where_too_little_time_is_left(
+def test_a_record_that_is_worked_on_alone_is_handed_on_if_too_little_time_is_left(
     service: Service, sqs: SqsQueue, changed: list[dict[str, Any]]
 ) -> None:
-    service.remaining_ms = 62_000  # 3 s of them are for the report
+    service.remaining_ms = 62_000  # of which 3 s are for the report
     service.use(single_try_queue=sqs)
     assert service.batch("late", receives=(4,)) == {"batchItemFailures": [{"itemIdentifier": "record-0"}]}
     assert changed[-1]["VisibilityTimeout"] == 240
@@ -166,7 +166,7 @@ def test_a_cold_start_builds_its_parts_once_for_the_whole_batch(
     built = []
 
     def build(*, deployed: bool, meter: Meter) -> Parts:
-        threading.Event().wait(0.1)  # long enough for every thread to want its own
+        threading.Event().wait(0.1)  # long enough for each thread to need them
         built.append(service.parts)
         return service.parts
 
@@ -210,7 +210,7 @@ def test_a_record_whose_conversation_is_held_is_hidden_until_the_holders_deadlin
     assert service.invoke("worker", event) == {"batchItemFailures": [{"itemIdentifier": record["messageId"]}]}
     assert {entry["ReceiptHandle"] for entry in changed} == {record["receiptHandle"]}
     seconds = changed[-1]["VisibilityTimeout"]
-    # A second more, so that the holder is through, and never longer than the queue's own visibility timeout.
+    # One second longer, so that the holder has finished. Never longer than the queue's own visibility timeout.
     assert service.parts.settings.run_seconds - 1 <= seconds <= 720
 
 
