@@ -228,7 +228,7 @@ def expected(call: Call) -> Expected:
         return "there"
     ours = re.fullmatch(r'"([0-9]{1,18})"', match.strip())
     if ours is None:
-        raise PreconditionFailed("somebody has changed it since: look at it again")
+        raise PreconditionFailed("it has been changed since you read it: read it again")
     return int(ours[1])
 
 

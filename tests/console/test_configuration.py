@@ -106,7 +106,7 @@ def test_an_ai_core_is_created_given_to_a_bot_and_kept_while_the_bot_needs_it(pa
     configuration.get_by_role("button", name="Edit AI core trial").click()
     editor.get_by_role("button", name="Delete this AI core").click()
     page.get_by_role("button", name="Delete it").click()
-    expect(editor.get_by_text("a bot answers with it: change that first")).to_be_visible()
+    expect(editor.get_by_text("a bot answers with it: change that bot first")).to_be_visible()
     editor.get_by_role("button", name="Cancel").click()
 
     editor = edits(page, bot)

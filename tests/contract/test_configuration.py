@@ -361,7 +361,7 @@ class TestTokens:
         assert self.stored(store) == (SECURED["auth_token"], "ai.example")
         # Not in two steps either: without a token there is none to be kept.
         admin.put("core_ai", TENANT, "gpt", CORE | {"api_endpoint": endpoint})
-        with pytest.raises(InvalidRequest, match="none is stored"):
+        with pytest.raises(InvalidRequest, match="no token is stored"):
             admin.put("core_ai", TENANT, "gpt", moved)
 
     def test_nor_by_another_ai_core_or_one_that_is_new(self, admin: Operator) -> None:

@@ -82,7 +82,7 @@ class TestRecords:
         ids = {"bot_id": "nurse", "platform_id": "default"}
         assert parse_record("bots", BOT | ids, ids) == parse_record("bots", BOT, ids)
         for name in ids:
-            with pytest.raises(InvalidRequest, match="is not the one of the address") as refused:
+            with pytest.raises(InvalidRequest, match="must be the one in the address") as refused:
                 parse_record("bots", BOT | {name: CANARY}, ids)
             assert refused.value.field == name
             assert CANARY not in str(refused.value)

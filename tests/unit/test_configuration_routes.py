@@ -140,7 +140,7 @@ def test_another_platform_is_not_found(configured: Service, verb: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("noun", "reason"), [("core-ai", "a bot answers with it"), ("platform", "it is the default platform")]
+    ("noun", "reason"), [("core-ai", "a bot answers with it"), ("platform", "the default platform can't be deleted")]
 )
 def test_what_is_needed_is_not_deleted(configured: Service, noun: str, reason: str) -> None:
     configured.http("admin", configured.event("admin-put-core-ai"))

@@ -1,1 +1,1 @@
-"""What tenants configure: the records' rules, their redaction, and how operators change them."""
+"""What tenants configure: the rules for records, copies without secrets, and how operators change records."""

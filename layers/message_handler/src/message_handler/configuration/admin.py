@@ -1,10 +1,10 @@
 """What operators do with configuration: show, write and delete records, each checked against the others.
 
-Each change is in the audit, written in the same transaction. Who names the revision that was seen changes that one or
-nothing.
+Each change is written into the audit in the same transaction. An operator who names the revision that was read changes
+that revision or nothing.
 
-A token never moves to another host than the one that it was stored for: not with a new address, not with a record
-that was read, changed and written back.
+A token is only ever sent to the host that it was stored for. Neither a new address nor a record that was read, changed
+and written back moves it to another host.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from message_handler.ports.configuration import ConfigurationStore, RecordKind, 
 
 _FALLBACK = "fallback_core_ai_id"
 
-#: What a record must be for a write: at this revision, not there, there at any revision; or whatever it is.
+#: The state in which a record must be for a write: at this revision, not there yet, there at any revision, or any.
 Expected = int | Literal["new", "there"] | None
 
 
@@ -50,7 +50,7 @@ class ConfigurationAdmin:
     """Each tenant sees and changes its own records. Raises RequestError, or Unavailable without Postgres."""
 
     store: ConfigurationStore
-    #: Shares the configuration of these bots of a tenant as it is now.
+    #: Shares the current configuration of these bots of a tenant with the other processes.
     refresh: Callable[[str, Iterable[str]], None]
     egress: Egress
     secrets: Secrets
@@ -69,9 +69,9 @@ class ConfigurationAdmin:
     def put(
         self, kind: RecordKind, platform_id: str, id_: str, body: Any, *, actor: str, expected: Expected = None
     ) -> tuple[bool, Shown]:
-        """Write a whole record; whether it is a new one, and the record without secrets.
+        """Write a whole record. Returns whether it is a new one, and the record without secrets.
 
-        What the body leaves out gets its default. A secret given as `***` stays as it is stored. Raises
+        A field that the body leaves out gets its default. A secret given as `***` stays as it is stored. Raises
         PreconditionFailed, and changes nothing, if the record is not as `expected`.
         """
         _check_id(kind, id_)
@@ -93,30 +93,31 @@ class ConfigurationAdmin:
             self._check_secrets(whole, platform_id)
             created = records.put(kind, whole)
             if expected == "new" and not created:
-                # Two at once saw none: without a platform's row there is nothing to lock.
-                raise PreconditionFailed("there is one already")
+                # Two writers at the same moment: both saw no record, because a platform that is not there has no row
+                # to lock.
+                raise PreconditionFailed("it exists already")
             stored = _found(kind, records.get(kind, id_))
             records.note(AuditEntry(actor, "put", kind, id_, was and _shown(kind, was), _noted(kind, stored, was)))
-            return created, stored, _answering(kind, id_, records)
+            return created, stored, _bots_with(kind, id_, records)
 
-        created, stored, answering = self.store.change(platform_id, step)
-        self.refresh(platform_id, answering)
+        created, stored, bot_ids = self.store.change(platform_id, step)
+        self.refresh(platform_id, bot_ids)
         return created, Shown(_shown(kind, stored), stored["revision"])
 
     def delete(self, kind: RecordKind, platform_id: str, id_: str, *, actor: str, expected: Expected = None) -> None:
-        """Delete a record that nothing refers to. Raises Conflict where something does, or PreconditionFailed."""
+        """Delete a record. Raises Conflict if another record refers to it, or PreconditionFailed."""
         _check_id(kind, id_)
 
         def step(records: Records) -> None:
             was = _found(kind, records.get(kind, id_))
             _check_expected(was, expected)
-            if user := _user(kind, id_, records):
-                raise Conflict(user, field=KINDS[kind].id_field)
+            if reason := _why_kept(kind, id_, records):
+                raise Conflict(reason, field=KINDS[kind].id_field)
             records.delete(kind, id_)
             records.note(AuditEntry(actor, "delete", kind, id_, _shown(kind, was)))
 
         self.store.change(platform_id, step)
-        # What may be deleted answers nobody but, if it is one, as a bot.
+        # No bot refers to a core or a platform that may be deleted, so only a deleted bot changes what is shared.
         self.refresh(platform_id, [id_] if kind == "bots" else [])
 
     def _check_address(self, url: str | None, field: str) -> None:
@@ -128,7 +129,7 @@ class ConfigurationAdmin:
             raise InvalidRequest(str(refused), field=field) from None
 
     def _check_secrets(self, record: dict[str, Any], platform_id: str) -> None:
-        """Those that are kept as they were stored too: they may be from before, and are not used any more."""
+        """Check all secrets, also those that stay as stored: they may be older than a rule that forbids them."""
         secrets = [("auth_token", record.get("auth_token"))]
         secrets += [("meta_data.webhook_secrets", each) for each in record["meta_data"].get("webhook_secrets") or ()]
         for field, secret in secrets:
@@ -140,12 +141,15 @@ class ConfigurationAdmin:
 
 
 def _shown(kind: RecordKind, record: dict[str, Any]) -> dict[str, Any]:
-    """Of what somebody wrote into a table by hand only what can be used: who knows what else is in it."""
+    """The record as operators see it: without secrets, and without values past the API that can't be used.
+
+    Such values may hold anything, also secrets.
+    """
     return _visible(redacted(_known(kind, record)))
 
 
 def _noted(kind: RecordKind, record: dict[str, Any], was: dict[str, Any] | None) -> dict[str, Any]:
-    """As `_shown`, and telling which secrets are new."""
+    """As `_shown`, but it says which secrets are new."""
     return _visible(redacted_change(_known(kind, record), was and _known(kind, was)))
 
 
@@ -159,11 +163,11 @@ def _visible(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check_expected(stored: dict[str, Any] | None, expected: Expected) -> None:
-    """Whether it is new, the write itself tells."""
+    """Check all but "new", which only the write itself can tell."""
     if expected == "there" and stored is None:
-        raise PreconditionFailed("there is none")
+        raise PreconditionFailed("it does not exist")
     if isinstance(expected, int) and (stored is None or stored["revision"] != expected):
-        raise PreconditionFailed("somebody has changed it since: look at it again")
+        raise PreconditionFailed("it has been changed since you read it: read it again")
 
 
 def _check_id(kind: RecordKind, id_: str) -> None:
@@ -177,7 +181,7 @@ def _found(kind: RecordKind, record: dict[str, Any] | None) -> dict[str, Any]:
     return record
 
 
-# Complete a record with what is stored, and check it against the others.
+# Complete a record with its stored secrets, and check it against the others.
 
 
 def _complete(
@@ -194,7 +198,7 @@ def _complete(
 
 
 def _check_fallback(record: dict[str, Any], records: Records) -> None:
-    """One step and no further: so a call has an end, and no cores lead in a circle."""
+    """A fallback has no fallback of its own: so a call has an end, and cores can't form a circle."""
     own, fallback_id, field = record["core_ai_id"], record["meta_data"].get(_FALLBACK), f"meta_data.{_FALLBACK}"
     if fallback_id is None:
         return
@@ -206,7 +210,7 @@ def _check_fallback(record: dict[str, Any], records: Records) -> None:
     if _fallback_of(fallback):
         raise InvalidRequest("must be an AI core that has no fallback of its own", field=field)
     if any(_fallback_of(core_ai) == own for core_ai in records.all("core_ai")):
-        raise InvalidRequest("must be left out: this AI core is another one's fallback", field=field)
+        raise InvalidRequest("must be left out: this AI core is the fallback of another one", field=field)
 
 
 def _with_token(record: dict[str, Any], stored: dict[str, Any] | None) -> dict[str, Any]:
@@ -216,26 +220,31 @@ def _with_token(record: dict[str, Any], stored: dict[str, Any] | None) -> dict[s
     host = host_of(url) if token and url else None
     if token == REDACTED:
         if stored is None or stored["auth_token"] is None:
-            raise InvalidRequest("stands for a stored token, and none is stored", field="auth_token")
+            raise InvalidRequest("is ***, but no token is stored: give the token", field="auth_token")
         if stored["auth_host"] != host:
-            raise InvalidRequest("was stored for another host: give it anew for this one", field="auth_token")
+            raise InvalidRequest("was stored for another host: give the token again", field="auth_token")
         token = stored["auth_token"]
     return record | {"auth_token": token, "auth_host": host}
 
 
 def _with_webhook_secrets(record: dict[str, Any], stored: dict[str, Any] | None) -> dict[str, Any]:
-    """The first `***` is the first stored secret, the second the second: so a new one may be put before an old one."""
+    """The record with its secrets. The first `***` is the first stored secret, and the second `***` the second.
+
+    So an operator can put a new secret before an old one.
+    """
     secrets = record["meta_data"].get("webhook_secrets") or ()
     if REDACTED not in secrets:
         return record
     known = iter(usable("platforms", stored["meta_data"] if stored else None)[0].get("webhook_secrets", ()))
     kept = [next(known, None) if secret == REDACTED else secret for secret in secrets]
     if None in kept:
-        raise InvalidRequest("stands for a stored secret, and none is stored", field="meta_data.webhook_secrets")
+        raise InvalidRequest(
+            "has more *** than secrets are stored: give the secrets", field="meta_data.webhook_secrets"
+        )
     return record | {"meta_data": record["meta_data"] | {"webhook_secrets": kept}}
 
 
-# Who refers to whom.
+# Which record refers to which.
 
 
 def _fallback_of(core_ai: dict[str, Any]) -> Any:
@@ -243,23 +252,23 @@ def _fallback_of(core_ai: dict[str, Any]) -> Any:
     return meta_data.get(_FALLBACK) if isinstance(meta_data, dict) else None
 
 
-def _user(kind: RecordKind, id_: str, records: Records) -> str | None:
-    """What needs a record."""
+def _why_kept(kind: RecordKind, id_: str, records: Records) -> str | None:
+    """Why a record must not be deleted. None: it may be."""
     if kind == "core_ai":
         if any(bot["core_ai_id"] == id_ for bot in records.all("bots")):
-            return "a bot answers with it: change that first"
+            return "a bot answers with it: change that bot first"
         if any(_fallback_of(core_ai) == id_ for core_ai in records.all("core_ai")):
-            return "it is the fallback of another AI core: change that first"
+            return "it is the fallback of another AI core: change that AI core first"
     if kind == "platforms":
         if id_ == DEFAULT_PLATFORM:
-            return "it is the default platform, which stays"
+            return "the default platform can't be deleted"
         if records.all("bots") or records.all("core_ai"):
             return "it has bots or AI cores: delete these first"
     return None
 
 
-def _answering(kind: RecordKind, id_: str, records: Records) -> list[str]:
-    """The bots whose configuration has the record in it."""
+def _bots_with(kind: RecordKind, id_: str, records: Records) -> list[str]:
+    """The ids of the bots whose configuration contains the record."""
     if kind == "bots":
         return [id_]
     bots = records.all("bots")

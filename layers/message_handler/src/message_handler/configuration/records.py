@@ -1,7 +1,7 @@
-"""What may be configured of a bot, an AI core and a platform.
+"""The rules for the records of bots, AI cores and platforms.
 
-Whoever writes a record is told of what is wrong with it, before a patient waits for it. What somebody wrote into a
-table by hand is used as far as it can be: `usable`.
+`parse_record` refuses a wrong record when an operator writes it, before a patient needs it. Records that were written
+into a table past the API are used as far as possible: see `usable`.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from message_handler.domain.identifiers import is_arn
 from message_handler.domain.validation import MAX_DEBOUNCE_MS, Identifier, Strict, check_json, field_name, validated
 from message_handler.ports.configuration import RecordKind
 
-_WEBHOOK_SECRET = "whsec_"  # noqa: S105  how Standard Webhooks' secrets begin
+_WEBHOOK_SECRET = "whsec_"  # noqa: S105  the beginning of Standard Webhooks' secrets
 
 _LANGUAGE = r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$"
-_TOKEN = r"^[!-~]{1,4096}$"  # noqa: S105  what one looks like
+_TOKEN = r"^[!-~]{1,4096}$"  # noqa: S105  a pattern
 _REGION = r"^[a-z]{2}(-[a-z]+)+-[0-9]{1,2}$"
-#: RFC 3986's characters of a path and a query. `//` would name another host.
+#: The characters of a path and a query in RFC 3986. A path that begins with `//` would name another host.
 _PATH = r"^/([A-Za-z0-9._~!$&'()*+,;=:@%-][A-Za-z0-9._~!$&'()*+,;=:@%/?-]{0,1000})?$"
 _ADVICE = {
     _LANGUAGE: "must be a language, such as vi or pt-BR",
@@ -48,12 +48,12 @@ Notice = Annotated[str, Field(min_length=1, max_length=2_000)]
 
 
 def _wrong(advice: str) -> PydanticCustomError:
-    # The advice is all of the message: nothing is formatted into it.
+    # The message is the advice alone: no value is formatted into it.
     return PydanticCustomError("wrong", "{advice}", {"advice": advice})
 
 
 class BotMetaData(Strict):
-    """How a bot answers. What is None is not set: its readers know the defaults."""
+    """How a bot answers. A field that is left out, or null, has its default."""
 
     double_texting: DoubleTexting | None = None
     debounce_ms: Annotated[int, Field(ge=0, le=MAX_DEBOUNCE_MS)] | None = None
@@ -80,12 +80,12 @@ class BotMetaData(Strict):
             and all(isinstance(text, str) and text.strip() and len(text) <= 2_000 for text in texts)
             and all(re.fullmatch(_LANGUAGE, language) for language in languages)
         ):
-            raise _wrong("must be a text of 1 to 2000 characters, or an object with one for each language")
+            raise _wrong("must be a text of 1 to 2000 characters, or an object with such a text for each language")
         return value
 
 
 class CoreAIMetaData(Strict):
-    """What a provider is asked for."""
+    """How an AI provider is asked."""
 
     model: Annotated[str, Field(pattern=MODEL)] | None = None
     temperature: Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)] | None = None
@@ -103,12 +103,12 @@ class CoreAIMetaData(Strict):
     @classmethod
     def _is_the_only_limit(cls, value: int | None, info: ValidationInfo) -> int | None:
         if value is not None and info.data.get("max_tokens") is not None:
-            raise _wrong("give either max_tokens or max_completion_tokens: providers take one")
+            raise _wrong("must be left out, because max_tokens is given: providers accept only one of the two")
         return value
 
 
 class PlatformMetaData(Strict):
-    """How a platform is told of replies, and how much it may send."""
+    """How a platform is told of replies, and how many messages it may send."""
 
     rate_limit_per_minute: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     webhook_path: Annotated[str, Field(pattern=_PATH)] | None = None
@@ -118,7 +118,7 @@ class PlatformMetaData(Strict):
     @classmethod
     def _are_secrets(cls, values: list[str] | None) -> list[str] | None:
         if not all(value == REDACTED or is_arn(value) or _is_webhook_secret(value) for value in values or ()):
-            raise _wrong("must be whsec_ with the base64 of 24 to 64 bytes, or a Secrets Manager ARN, each")
+            raise _wrong("must each be whsec_ with the base64 of 24 to 64 bytes, or a Secrets Manager ARN")
         return values
 
 
@@ -134,7 +134,7 @@ class Bot(Strict):
 
 
 class CoreAI(Strict):
-    """An AI core's record, without its id. `auth_required` is whether it has a token, unless it says so itself."""
+    """An AI core's record, without its id. `auth_required` is True by default if there is a token."""
 
     name: Name
     api_endpoint: Annotated[str, Field(min_length=1, max_length=2_000)]
@@ -163,7 +163,7 @@ class Platform(Strict):
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A kind of record: the field that names one, what people call it, and what may be in it."""
+    """A kind of record: the field with its id, the word for it in texts, and the fields of a record."""
 
     id_field: str
     noun: str
@@ -179,14 +179,14 @@ KINDS: dict[RecordKind, Kind] = {
 
 
 def parse_record(kind: RecordKind, body: Any, ids: dict[str, str]) -> dict[str, Any]:
-    """A whole record of what somebody wrote, with `ids`: those of its address, which the body may only repeat.
+    """Read the body of a write as a whole record. `ids` are those in the address; the body may only repeat them.
 
     Raises InvalidRequest.
     """
     body = dict(check_json(body))
     for name, id_ in ids.items():
         if body.pop(name, id_) != id_:
-            raise InvalidRequest("is not the one of the address", field=name)
+            raise InvalidRequest("must be the one in the address, or be left out", field=name)
     record = validated(KINDS[kind].record, body, _ADVICE).model_dump()
     record["meta_data"] = {name: value for name, value in record["meta_data"].items() if value is not None}
     if kind == "core_ai":
@@ -200,17 +200,17 @@ def parse_record(kind: RecordKind, body: Any, ids: dict[str, str]) -> dict[str, 
 
 def _check_base_url(url: str) -> None:
     try:
-        more = urlsplit(url).query or urlsplit(url).fragment or url.endswith(("?", "#"))
+        goes_on = urlsplit(url).query or urlsplit(url).fragment or url.endswith(("?", "#"))
     except ValueError:
         raise InvalidRequest("is not a URL", field="base_url") from None
-    if more:
-        raise InvalidRequest("must end with its host or path: webhook_path follows", field="base_url")
+    if goes_on:
+        raise InvalidRequest("must have no query and no fragment: webhook_path is added to it", field="base_url")
 
 
 def usable(kind: RecordKind, meta_data: Any) -> tuple[dict[str, Any], list[str]]:
-    """What can be used of `meta_data` that nobody has checked, and the names of the keys that can't.
+    """The usable part of an unchecked `meta_data`, and the names of the keys that can't be used.
 
-    A wrong value counts as not set: the bot must go on answering.
+    A wrong value counts as not set, because the bot must go on answering.
     """
     values = meta_data if isinstance(meta_data, dict) else {}
     values = {name: value for name, value in values.items() if value is not None}

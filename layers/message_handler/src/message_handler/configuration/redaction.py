@@ -1,4 +1,4 @@
-"""Configuration records without their secrets: as they may be shown, and as they may be shared with other processes."""
+"""Copies of configuration records without their secrets: to show them, and to share them with other processes."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from message_handler.domain.identifiers import is_arn
 
 #: Stands for a secret wherever a record is shown or shared.
 REDACTED = "***"
-#: Stands for one in the audit that was not there before.
+#: Stands for a secret in the audit that was not there before.
 NEW_SECRET = "*** (new)"  # noqa: S105
 
 
 def redacted(record: dict[str, Any]) -> dict[str, Any]:
-    """A copy that may be shown: of an AI core, a platform, or a bot with both inside."""
+    """A copy that may be shown, of an AI core, a platform, or a bot with both inside."""
     return _without_secrets(record, arns=False)
 
 
 def redacted_change(record: dict[str, Any], before: dict[str, Any] | None) -> dict[str, Any]:
-    """A copy that may be kept of a changed AI core, platform or bot: tells which secrets are new, and none of them."""
+    """A copy for the audit, of a changed AI core, platform or bot. It says which secrets are new, but shows none."""
     known, copy = (_secrets(before) if before else set()), redacted(record)
     if record.get("auth_token") and record["auth_token"] not in known:
         copy["auth_token"] = NEW_SECRET
@@ -33,14 +33,14 @@ def _secrets(record: dict[str, Any]) -> set[str]:
 
 
 def shareable(configuration: dict[str, Any]) -> dict[str, Any]:
-    """A copy that may leave the process: without literal secrets. A secret's ARN is none."""
+    """A copy that may leave the process. It has no literal secrets; the ARN of a secret stays."""
     return _without_secrets(configuration, arns=True)
 
 
 def unredacted(configuration: dict[str, Any]) -> dict[str, Any]:
-    """A copy of a shared configuration that claims no secret which it doesn't hold."""
+    """A copy of a shared configuration, without the marks of secrets that were left out."""
     copy = copied(configuration)
-    for record in _secretive(copy):
+    for record in _parts_with_secrets(copy):
         if record.get("auth_token") == REDACTED:
             record.update(auth_token=None, auth_required=True)
         if secrets := record["meta_data"].get("webhook_secrets"):
@@ -49,7 +49,7 @@ def unredacted(configuration: dict[str, Any]) -> dict[str, Any]:
 
 
 def is_complete(configuration: dict[str, Any]) -> bool:
-    """Whether no secret was left out of it."""
+    """Whether the shared configuration has all of its secrets."""
     return unredacted(configuration) == configuration
 
 
@@ -58,7 +58,7 @@ def _without_secrets(record: dict[str, Any], *, arns: bool) -> dict[str, Any]:
         return secret if secret is None or (arns and is_arn(secret)) else REDACTED
 
     copy = copied(record)
-    for part in _secretive(copy):
+    for part in _parts_with_secrets(copy):
         if "auth_token" in part:
             part["auth_token"] = hidden(part["auth_token"])
         secrets = part["meta_data"].get("webhook_secrets")
@@ -67,14 +67,14 @@ def _without_secrets(record: dict[str, Any], *, arns: bool) -> dict[str, Any]:
     return copy
 
 
-def _secretive(record: dict[str, Any]) -> list[dict[str, Any]]:
-    """The records that may hold secrets: this one, and those inside."""
+def _parts_with_secrets(record: dict[str, Any]) -> list[dict[str, Any]]:
+    """The records that may hold secrets: this one, and those inside it."""
     core_ai = record.get("core_ai") or {}
     return [part for part in (record, core_ai, core_ai.get("fallback"), record.get("platform")) if part]
 
 
 def copied[T](value: T) -> T:
-    """A copy of what JSON can hold, in a sixth of `deepcopy`'s time: each request and each job needs one."""
+    """A copy of a JSON value. It takes a sixth of `deepcopy`'s time, and each request and each job needs one."""
     if isinstance(value, dict):
         return {name: copied(item) for name, item in value.items()}  # type: ignore[return-value]
     return [copied(item) for item in value] if isinstance(value, list) else value  # type: ignore[return-value]
