@@ -1,4 +1,4 @@
-"""One conversation over any tier, said in few words, and the clock that it runs by."""
+"""One conversation over any tier, with short names for each step, and the clock that it runs by."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ DAY = 24 * 3600.0
 
 @dataclass
 class Clock:
-    """The time as the tiers are told it (Unix seconds); it moves only when a test says so."""
+    """The tiers' time in Unix seconds. It moves only when a test says so."""
 
     now: float = 1_790_000_000.0
-    #: What else must age by so many seconds: the keys of a server that expires them by its own clock.
+    #: Called with the seconds that pass, for servers that expire keys by their own clock.
     followers: list[Callable[[float], None]] = field(default_factory=list)
 
     def __call__(self) -> float:
@@ -41,7 +41,7 @@ def named(message_id: str, content: str | None = None) -> Message:
 
 
 def job_id_of(key: ConversationKey, number: int) -> str:
-    """What `key.new_job_id()` gives, but the same in every run."""
+    """As `key.new_job_id()`, but the same id in every run."""
     return str(uuid.UUID(int=(key.shard << 118) | (8 << 76) | (2 << 62) | number))
 
 
@@ -49,8 +49,8 @@ def job_id_of(key: ConversationKey, number: int) -> str:
 class Chat:
     """A conversation as its intake, its workers and its operators see it.
 
-    The n-th accept brings the job id `job_id(n)` and the lock id `lock-n`. Words without an id of the
-    platform's get a minted one.
+    The n-th accept offers the job id `job_id(n)` and the lock id `lock-n`. A message that is given as plain text gets
+    a minted id.
     """
 
     tier: Tier
@@ -80,11 +80,11 @@ class Chat:
         return self.tier.accept(request, job_id=self.job_id(self.accepts), lock_id=f"lock-{self.accepts}")
 
     def says(self, *words: str | Message, **request: Any) -> Accepted:
-        """The platform hands in these words, oldest first, the last of them the request's own."""
+        """The platform sends these words, oldest first. The last one is the request's own message."""
         return self.accept(self.request(*words, **request))
 
     def record_arrives(self, job_id: str, *words: str | Message, spare: int = 900, **request: Any) -> None:
-        """A worker gets a record in which these words were promised the job."""
+        """A worker receives a record that promised this job to these words."""
         self.tier.accept_again(self.request(*words, **request), job_id=job_id, spare_id=self.job_id(spare))
 
     def undo(self, accepted: Accepted) -> None:
@@ -111,19 +111,19 @@ class Chat:
         return self.tier.seal(self.key, lock_id, answered, next_id=self.job_id(next_number), fenced=fenced)
 
     def end(self, job: Job, status: JobStatus = JobStatus.COMPLETED, **changes: Any) -> Job:
-        """The job with the end filled in that its finish will say."""
+        """The job as its finish will end it."""
         return replace(job, status=status, finished_at=self.clock.now, **changes)
 
     def finish(self, lock_id: str | None, ended: Job) -> Finished:
         return self.tier.finish(self.key, lock_id, ended)
 
     def answered(self, reply: str = "Rest.", lock_id: str = "worker") -> Job:
-        """A worker answers the head of the line; returns the job as it ended."""
+        """A worker answers the head of the line. Returns the ended job."""
         self.claimed(lock_id)
         return self.sealed_and_ended(reply, lock_id)
 
     def sealed_and_ended(self, reply: str, lock_id: str = "worker") -> Job:
-        """The worker that holds the line answers all that is in its job."""
+        """The worker that holds the line answers all messages of its job. Returns the ended job."""
         assert self.head is not None
         sealed = self.seal([message.message_id for message in self.head.messages], lock_id)
         assert sealed.verdict == "sealed"
@@ -144,7 +144,7 @@ class Chat:
         return self.tier.lock(self.key)
 
     def words(self, job: Job | str | None) -> list[str]:
-        """The contents of a job's messages, in order; of the job with this id; of none."""
+        """The contents of a job's messages, in order. `job` is a job or its id."""
         job = self.tier.job(job) if isinstance(job, str) else job
         return [message.content for message in job.messages] if job else []
 

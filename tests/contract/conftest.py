@@ -1,8 +1,8 @@
-"""Every store under one name: a test that asks for `tier` or `chat` runs once for each of `TIERS`, one that asks
-for `archive` once for each of `ARCHIVES`.
+"""Every store under one name: a test that asks for `tier` or `chat` runs once for each of `TIERS`, and a test that asks
+for `archive` runs once for each of `ARCHIVES`.
 
-Another store joins by a fixture of its own that is named `<store>_tier`, and a line in `TIERS`. It reads the
-time from `clock`, and starts empty.
+To add a store, write a fixture named `<store>_tier` and add its name to `TIERS`. The tier must read the time from
+`clock`, and start empty.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ ARCHIVES = ("memory", "postgres", "postgres15_tls")
 
 
 def nodes_of(client: redis.Redis) -> Collection[redis.Redis]:
-    """A client of each server that this client speaks to."""
+    """A client for each server that this client uses."""
     if not isinstance(client, ClusterClient):
         return (client,)
     client.get("any key: it is now known who has which slots")
@@ -48,7 +48,7 @@ def nodes_of(client: redis.Redis) -> Collection[redis.Redis]:
 
 
 def age_keys(client: redis.Redis, seconds: float) -> None:
-    """Let every key's remaining life shrink, as if the time had passed for the servers too."""
+    """Shorten each key's remaining life, as if the time had passed on the servers too."""
     for node in nodes_of(client):
         keys = list(node.scan_iter(count=1000))
         pipeline = node.pipeline(transaction=False)
@@ -61,7 +61,7 @@ def age_keys(client: redis.Redis, seconds: float) -> None:
 
 
 def empty(tier: Tier) -> None:
-    """Let the tier's store forget everything."""
+    """Delete all that the tier's store has."""
     if isinstance(tier, RedisTier):
         for node in nodes_of(tier.store.client):
             node.flushall()
@@ -71,13 +71,13 @@ def empty(tier: Tier) -> None:
 
 
 def database_of(settings: Settings) -> Database:
-    """With a breaker that stays open for no time: what is back must be seen at once."""
+    """Its breaker lets each call through, so that tests see at once that a server is back."""
     return Database(connector(settings), CircuitBreaker("Postgres", retry_after=0))
 
 
 @pytest.fixture
 def settings() -> Settings:
-    return Settings(debounce_ms=0)  # a test that waits for a patient says for how long
+    return Settings(debounce_ms=0)  # a test that needs a debounce sets it
 
 
 @pytest.fixture
@@ -86,13 +86,13 @@ def clock() -> Clock:
 
 
 def _redis_client(url: str, **settings: Any) -> Iterator[redis.Redis]:
-    # A loaded machine must not look like a dead server.
+    # The timeout is long, so that a busy machine does not look like a dead server.
     client = connect(Settings(redis_url=SecretStr(url), redis_timeout_ms=10_000, **settings))
     yield client
     client.close()
 
 
-# One client for all tests, of each database too: it's the server that is emptied. To connect costs more than a test.
+# All tests share one client of each server, because connecting costs more than a test. Each test empties the server.
 
 
 @pytest.fixture(scope="session")
@@ -116,7 +116,7 @@ def memory_tier(settings: Settings, clock: Clock) -> MemoryTier:
 
 
 def _redis_tier(client: redis.Redis, settings: Settings, clock: Clock) -> RedisTier:
-    # With a breaker that stays open for no time: what is back must be seen at once.
+    # The breaker lets each call through, so that tests see at once that the server is back.
     tier = RedisTier(client, settings, clock, CircuitBreaker("Redis", retry_after=0))
     empty(tier)
     clock.followers.append(lambda seconds: age_keys(client, seconds))
@@ -178,7 +178,7 @@ def _migrated(settings: Settings) -> Iterator[Database]:
 
 @pytest.fixture(scope="session")
 def postgres_database(postgres: Server) -> Iterator[Database]:
-    """A database with our schema."""
+    """A database with the service's schema."""
     yield from _migrated(_settings_of(postgres))
 
 
@@ -189,13 +189,13 @@ def postgres_15_database(postgres_15: Server) -> Iterator[Database]:
 
 @pytest.fixture(scope="session")
 def migrated(postgres: Server, postgres_database: Database) -> Settings:
-    """The settings of a database with our schema."""
+    """The settings for a database with the service's schema."""
     return _settings_of(postgres)
 
 
 @pytest.fixture(scope="session")
 def sql(migrated: Settings) -> Iterator[Connection]:
-    """A connection of the test's own."""
+    """A connection for the test's own statements."""
     connection = connector(migrated)()
     yield connection
     connection.close()
@@ -228,13 +228,13 @@ def archive(request: pytest.FixtureRequest) -> Archive:
     return found
 
 
-#: Each a pair of a tier and an archive.
+#: Pairs of a tier and an archive.
 STORES = ("memory", "redis and postgres", "postgres alone")
 
 
 @pytest.fixture(params=STORES)
 def new_world(request: pytest.FixtureRequest, settings: Settings) -> Callable[[], World]:
-    """Makes a conversation that nothing has happened to yet."""
+    """Makes an untouched conversation over one pair of stores."""
     numbers = count()
 
     def in_memory() -> World:

@@ -1,4 +1,4 @@
-"""A conversation as its workers see the archive."""
+"""One conversation over any archive, with short names for each step."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PROVENANCE = Provenance("nurse", 3, "gpt", 5, "gpt-4o", simulated=False)
 
 @dataclass
 class Conversation:
-    """A conversation as its workers see the archive."""
+    """A conversation in an archive, as its workers use it."""
 
     archive: Archive
     key: ConversationKey = KEY
@@ -30,7 +30,7 @@ class Conversation:
         return job_id_of(self.key, number)
 
     def job(self, number: int, *messages: str | Message, **changes: Any) -> Job:
-        """The n-th job, being run, with these messages (named by the platform where only an id is given)."""
+        """The n-th job, in its run, with these messages. A string is the id of a message that the platform named."""
         said = tuple(m if isinstance(m, Message) else named(m) for m in messages)
         job = Job(self.id(number), self.key, JobStatus.PROCESSING, said, BOT, created_at=STARTED, started_at=STARTED)
         return replace(job, **changes)
@@ -52,7 +52,7 @@ class Conversation:
         return replace(job, status=JobStatus.FAILED, error=error, finished_at=ENDED)
 
     def answer(self, number: int, *messages: str | Message, reply: str = "Rest.") -> Job:
-        """The n-th job runs and commits."""
+        """The n-th job runs and commits. Returns the ended job."""
         job = self.job(number, *messages)
         ended, fence = self.completed(job, reply), self.number(job)
         assert self.archive.commit(ended, fence)
@@ -76,6 +76,6 @@ class Conversation:
         return [self.archive.settled_by(self.key, message_id) for message_id in message_ids]
 
     def snapshot(self, *numbers: int) -> list[Any]:
-        """All that can be seen of it."""
+        """All that can be seen of the conversation and these jobs."""
         jobs = [self.archive.job(self.key.platform_id, self.id(number)) for number in numbers]
         return [jobs, self.archive.conversation(self.key), self.settled("m0", "m1", "m2", "m3")]

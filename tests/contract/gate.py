@@ -19,17 +19,17 @@ def until(condition: Callable[[], bool]) -> None:
         if condition():
             return
         time.sleep(0.005)
-    pytest.fail("it never came")
+    pytest.fail("the condition was never met")
 
 
 class Gate:
     """Holds a round trip up, so that all that is asked meanwhile goes together in the next one.
 
-    Archives and tiers that are made after it send their round trips through it.
+    All archives and tiers that are made after the gate send their round trips through it.
     """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        #: How many items each of their combiners lets go together.
+        #: The largest group of each combiner that was made.
         self.group_sizes: list[int] = []
         #: Which round trips are held up while the gate is shut.
         self.holds: Callable[[list[Any]], bool] = lambda items: True
@@ -47,7 +47,7 @@ class Gate:
 
         for module in ("archive.postgres", "tiers.stepper"):
             monkeypatch.setattr(f"message_handler.{module}.Combiner", Gated)
-        # No thread gets tired of waiting for the others before the test is done.
+        # No thread gives up waiting for the others before the test is done.
         monkeypatch.setattr(combiner, "COMPANY_SECONDS", 60)
 
     def passed(

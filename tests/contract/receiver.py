@@ -1,4 +1,4 @@
-"""A chat platform's side of the webhook: a real server on loopback that remembers all that it was told."""
+"""A chat platform's webhook: a real server on loopback that remembers each request."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.certificates import Certificates
 
 @dataclass(frozen=True)
 class Told:
-    """One request, as it came in."""
+    """One request that the webhook received."""
 
     path: str
     headers: dict[str, str]
@@ -36,7 +36,7 @@ class Told:
         return self.headers["webhook-id"]
 
 
-#: What is answered: a status with headers; None if nothing is.
+#: A status with headers; None for no answer.
 type Answer = tuple[int, dict[str, str]] | None
 
 
@@ -46,12 +46,12 @@ def takes(_told: Told, _handler: BaseHTTPRequestHandler) -> Answer:
 
 @dataclass
 class Receiver:
-    """Answers as `answer` says; None ends the connection without a word."""
+    """Answers each request as `answer` says. None ends the connection without an answer."""
 
     answer: Callable[[Told, BaseHTTPRequestHandler], Answer] = takes
     told: list[Told] = field(default_factory=list)
     port: int = 0
-    #: With them it speaks TLS.
+    #: If set, the server speaks TLS.
     certificates: Certificates | None = None
 
     def __post_init__(self) -> None:
@@ -66,7 +66,7 @@ class Receiver:
         return [told.reply for told in self.told]
 
     def told_of(self, conversation_id: str) -> list[Told]:
-        """Of one conversation: others' replies may still come, from earlier tests."""
+        """The requests about one conversation. Replies of earlier tests may still arrive."""
         return [told for told in self.told if told.event["data"]["conversation_id"] == conversation_id]
 
     def answers(self, status: int, **headers: str) -> None:
@@ -90,20 +90,20 @@ class Receiver:
                 self.send_header("Content-Length", "0")
                 self.end_headers()
 
-            def do_GET(self) -> None:  # as a redirect would be followed
+            def do_GET(self) -> None:  # a client that follows a redirect would use GET
                 self.do_POST()
 
             def log_message(self, *_: Any) -> None:
-                """Nobody reads it."""
+                """Log nothing."""
 
         class Server(ThreadingHTTPServer):
-            # A handler that is held by its test ends with it, and must not hold up the end.
+            # A test may block a handler. That must not keep the server from closing.
             daemon_threads = True
             block_on_close = False
             request_queue_size = 256
 
             def handle_error(self, *_: Any) -> None:
-                """A client that has gone is what some tests want."""
+                """Print nothing: some tests want the client to disconnect."""
 
         self._server = Server(("127.0.0.1", self.port), Handler)
         self.port = self._server.server_address[1]
@@ -115,7 +115,7 @@ class Receiver:
         self._thread.start()
 
     def stops(self) -> None:
-        """Nobody listens at its port any more."""
+        """From now on connections to the port are refused."""
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()

@@ -1,6 +1,6 @@
-"""What may happen to a conversation, and how it is told: a story, and at any of its steps an event.
+"""Stories of a conversation, and events that may happen at any of their steps.
 
-Each call of a port is a step. `happens` tells one run of a story and checks every promise at its end.
+Each call of a port is a step. `happens` runs a story once and checks every promise at its end.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from tests.contract.world import Crash, Side, World
 
 
 def on(world: World, side: Side, name: str, *actions: Callable[[], Any]) -> None:
-    """The next time before or after the step of this name."""
+    """Do this the next time before or after the step of this name."""
     world.steps.hooks[side, name] = list(actions)
 
 
@@ -71,7 +71,7 @@ type Moment = tuple[Side, int, str]
 
 
 def happens(new_world: Callable[[], World], events: Mapping[str, Event], story: Story, *moments: Moment) -> World:
-    """Tell the story with the events at their moments, and check every promise."""
+    """Run the story with the events at their moments, and check every promise. Returns the world."""
     world = new_world()
     for side, number, event in moments:
         world.steps.plan[side, number] = lambda event=event: events[event](world)  # type: ignore[misc]

@@ -1,4 +1,4 @@
-"""A message is accepted, run and answered once: over each pair of stores, in virtual time."""
+"""A message is accepted, run and answered once, over each pair of stores, in virtual time."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class TestTheStraightPath:
         assert [name for name in world.steps.names if name.split(".")[1] not in CONFIGURATION] == [
             "tier.accept",
             "queue.send",
-            "tier.claim",  # which accepts the record again
+            "tier.claim",  # it accepts the record again
             "archive.fence",
             "tier.adopt",
             "ai.complete",
@@ -75,7 +75,7 @@ class TestTheStraightPath:
         world.checked()
 
 
-#: Methods that only ask how things are.
+#: Methods that only read the configuration.
 CONFIGURATION = ("bot_of", "cached", "cache", "configuration")
 
 
@@ -91,7 +91,7 @@ class TestWhileTheAIRuns:
         world.checked()
 
     def test_endless_typing_still_gets_an_answer(self, world: World) -> None:
-        """Three restarts; what comes later waits for the next job, which the same worker runs."""
+        """A run restarts three times. Later messages wait for the next job, which the same worker runs."""
         limit = world.settings.max_restarts
         typed = iter(range(1, limit + 3))
 
@@ -140,7 +140,7 @@ class TestWhileTheAIRuns:
         world.settles().checked()
 
     def test_a_late_id_of_a_message_is_settled_with_it(self, world: World) -> None:
-        """The platform hands in `hello` without an id, and with one while the answer is being made."""
+        """The platform sends the message without an id, and again with one while the AI answers."""
         request = parse_request({"messages": [{"role": "user", "content": "text of m0"}]})
         on(world, "before", "ai.complete", lambda: world.posts("m0"))
         world.intake.handle(world.key, request)
@@ -172,4 +172,4 @@ class TestWhileTheAIRuns:
         on(world, "before", "ai.complete", lambda: world.releases())
         world.delivers(world.queue.next())
         assert "tier.seal" not in world.steps.names
-        assert world.clock() - before == 1  # at its first look, of which this AI takes one a second
+        assert world.clock() - before == 1  # this AI calls `watch` once a second

@@ -23,7 +23,7 @@ def talk(archive: Archive) -> Conversation:
 
 
 class TestTheDocument:
-    """What is told of a job is that of its newest run, and its end."""
+    """A job's document tells of its newest run and of its end."""
 
     def test_a_run_that_answered_nothing_leaves_nothing(self, talk: Conversation) -> None:
         talk.number(talk.job(1, "m0", restarts=2, attempts=3))
@@ -100,7 +100,7 @@ class TestFence:
         assert talk.number(talk.job(2, "m1")) == 2
 
     def test_the_rest_of_an_ended_job_runs_under_its_successor(self, talk: Conversation) -> None:
-        """A worker commits J0{m0} and dies before it could finish; m1 joins J0 (counterexample 2)."""
+        """A worker commits J0{m0} and dies before the finish. m1 joins J0 (counterexample 2)."""
         talk.answer(1, "m0")
         fence = talk.fence(talk.job(1, "m0", "m1"), successor=50)
         assert (fence.number, fence.settled, fence.successor_id) == (None, {"m0": talk.id(1)}, talk.id(50))
@@ -109,7 +109,7 @@ class TestFence:
         assert talk.number(talk.job(50, "m1")) == 2
 
     def test_an_ended_job_runs_for_nobody_any_more(self, talk: Conversation) -> None:
-        """The tier forgot J0, and m1's record, which was promised J0, brings it back without m0."""
+        """The tier forgot J0. m1's record, which was promised J0, brings J0 back without m0."""
         talk.answer(1, "m0")
         fence = talk.fence(talk.job(1, "m1"), successor=50)
         assert (fence.number, fence.settled, fence.successor_id) == (None, {}, talk.id(50))
@@ -124,7 +124,7 @@ class TestFence:
         assert talk.end(1)[3] is None
 
     def test_a_run_that_it_ends_commits_nothing(self, talk: Conversation) -> None:
-        """J2{m1} runs; its tier is lost, and J2 comes back with m0 too, which was answered before."""
+        """J2{m1} runs and its tier is lost. J2 comes back with m0 too, which was answered before."""
         talk.answer(1, "m0")
         running = talk.job(2, "m1")
         number = talk.number(running)
@@ -310,7 +310,7 @@ class TestCancel:
         assert talk.turns() == [("user", "a")]
 
     def test_it_stays_cancelled(self, talk: Conversation) -> None:
-        """Cancelled in the tier, which is lost; the record comes back (counterexample 4)."""
+        """The job is cancelled, the tier is lost, and the record comes back (counterexample 4)."""
         job = talk.job(1, "m0")
         talk.archive.cancel(job)
         fence = talk.fence(job)
@@ -349,7 +349,7 @@ class TestCancel:
         assert (verdict.cancelled, verdict.job.status, verdict.job.error) == (False, JobStatus.FAILED, job.error)
 
     def test_a_successor_that_waited_for_a_run_ends_with_it(self, talk: Conversation) -> None:
-        """J1{m0 m1}: m0 was answered, m1's run under J2 was lost; then J1 is made again, and cancelled."""
+        """Of J1{m0 m1}, m0 was answered and m1's run under J2 was lost. Then J1 is made again, and cancelled."""
         talk.answer(1, "m0")
         talk.fence(talk.job(1, "m0", "m1"), successor=2)
         talk.number(talk.job(2, "m1"))
@@ -357,7 +357,7 @@ class TestCancel:
         assert talk.end(2)[0] is JobStatus.CANCELLED
 
     def test_what_another_answered_is_not_cancelled(self, talk: Conversation) -> None:
-        """The job ends all the same: nothing may wait for it for ever."""
+        """The job ends all the same, or others could wait for it for ever."""
         talk.answer(1, "m0")
         verdict = talk.archive.cancel(talk.job(2, "m0"))
         assert verdict == Verdict(talk.archived(2), cancelled=False)
@@ -407,13 +407,13 @@ class TestCancel:
 
 
 class TestArchive:
-    """The end of a job was decided in the tier while Postgres was away; its record comes when Postgres is back."""
+    """A tier decided a job's end while Postgres was away. The archive record comes once Postgres is back."""
 
     def ended(self, talk: Conversation, number: int, *messages: str | Message, reply: str = "Rest.") -> Job:
         return replace(talk.completed(talk.job(number, *messages, restarts=1, attempts=2), reply), unarchived=True)
 
     def successor(self, talk: Conversation, number: int) -> Job:
-        """The last job of the n-th one's chain."""
+        """The last job of the n-th job's chain."""
         job = talk.archived(number)
         while job.superseded_by:
             following = talk.archive.job(KEY.platform_id, job.superseded_by)
@@ -436,7 +436,7 @@ class TestArchive:
         assert found.turns[0] == (Turn("user", "a", "m0"), ENDED, job.job_id)
 
     def test_its_turns_stand_before_what_was_said_later(self, talk: Conversation) -> None:
-        """J1 was given while Postgres was away, J2 was committed when it was back, then J1's record came."""
+        """J1's reply was given while Postgres was away. J2 was committed once it was back. Then J1's record came."""
         talk.answer(9, "m9")
         late = replace(self.ended(talk, 1, "m0", reply="first"), finished_at=ENDED + 1)
         last = talk.job(2, "m1")
@@ -465,7 +465,7 @@ class TestArchive:
         assert talk.number(running) == number + 2
 
     def test_a_job_that_ran_under_a_fence_before_ends_once(self, talk: Conversation) -> None:
-        """Fenced, then its worker died; the next one found Postgres away."""
+        """The job was fenced and its worker died. The next worker found Postgres away."""
         running = talk.job(1, "m0", started_at=STARTED - 60)
         number = talk.number(running)
         assert talk.archive.archive(self.ended(talk, 1, "m0", "m1", reply="both"))
@@ -516,7 +516,7 @@ class TestArchive:
         assert talk.turns() == [("user", "a"), ("assistant", "first"), ("user", "b"), ("assistant", "second")]
 
     def test_where_the_job_has_ended_what_is_open_is_settled_under_a_successor(self, talk: Conversation) -> None:
-        """J1{m0} was committed, its worker died; with Postgres away J1 was answered again, m1 with it."""
+        """J1{m0} was committed and its worker died. While Postgres was away J1 was answered again, together with m1."""
         talk.answer(1, named("m0", "a"), reply="first")
         assert talk.archive.archive(self.ended(talk, 1, named("m0", "a"), named("m1", "b"), reply="second"))
         successor = self.successor(talk, 1)
@@ -673,7 +673,7 @@ class TestSupersede:
         assert [talk.end(number)[3] for number in (1, 2, 3)] == [talk.id(2), talk.id(3), None]
 
     def test_a_chain_that_ends_with_a_mere_name_is_linked_and_ended(self, talk: Conversation) -> None:
-        """J1{m0 m1} ended for J2{m1}, which never ran: its worker died; then J3 answered m1."""
+        """J1{m0 m1} ended in favour of J2{m1}. J2's worker died before it ran. Then J3 answered m1."""
         talk.answer(1, "m0")
         assert talk.fence(talk.job(1, "m0", "m1"), successor=2).successor_id == talk.id(2)
         assert talk.archive.job(KEY.platform_id, talk.id(2)) is None
@@ -691,7 +691,7 @@ class TestSupersede:
         assert [talk.end(number)[3] for number in (1, 2, 3)] == [talk.id(2), talk.id(3), None]
 
     def test_where_a_link_would_close_a_circle_the_chain_ends_with_a_copy(self, talk: Conversation) -> None:
-        """J1 answered what J2 was promised, and J2 what J1 was: both lead to what they owe."""
+        """J1 answered J2's message, and J2 answered J1's: each leads to the job that answered its own message."""
         talk.answer(1, "m1", reply="reply 1")
         talk.answer(2, "m2", reply="reply 2")
         for _ in range(3):
@@ -707,7 +707,7 @@ class TestSupersede:
         assert [content for role, content in talk.turns() if role == "assistant"] == ["reply 1", "reply 2"]
 
     def test_a_linked_job_ends_with_the_last_of_its_messages(self, talk: Conversation) -> None:
-        """J1{m0 m1} was abandoned; J2 answered m0, to which J1 leads; then J3 answers m1: nobody looks at J1 again."""
+        """J1{m0 m1} was abandoned and leads to J2, which answered m0. J3 answers m1. No worker looks at J1 again."""
         talk.number(talk.job(1, "m0", "m1"))
         talk.answer(2, "m0")
         talk.archive.supersede(talk.job(1, "m0"), talk.id(2))
@@ -730,7 +730,7 @@ class TestSupersede:
             assert links in ([one, other, None], [other, None, one])
 
     def test_a_run_that_goes_on_for_other_messages_may_still_commit(self, talk: Conversation) -> None:
-        """A late record of m0, promised J2 and answered by J1, must not end J2's run for m1."""
+        """A late record of m0 was promised J2, but J1 answered m0. The record must not end J2's run for m1."""
         talk.answer(1, "m0")
         running = talk.job(2, "m1")
         number = talk.number(running)
@@ -740,7 +740,7 @@ class TestSupersede:
         assert talk.end(2) == (JobStatus.COMPLETED, "Rest.", None, talk.id(1))
 
     def test_a_run_that_nobody_needs_any_more_ends(self, talk: Conversation) -> None:
-        """J1 ran for m0 and was lost; J2 answered m0."""
+        """J1 ran for m0 and was lost. J2 answered m0."""
         talk.number(talk.job(1, "m0"))
         talk.answer(2, "m0")
         assert talk.end(1)[0] is JobStatus.PROCESSING
@@ -787,7 +787,7 @@ class TestReads:
 class TestIsolation:
     def test_tenants_with_the_same_ids_never_see_each_other(self, archive: Archive) -> None:
         ours, theirs = (Conversation(archive, ConversationKey(name, "patient-1")) for name in ("clinic", "other"))
-        # A job id names its conversation's shard, but a store must not rely on ids of two tenants being different.
+        # A job id names its conversation's shard. A store must still tell equal ids of two tenants apart.
         job = ours.job(1, named("m0", "ours"))
         foreign = replace(job, key=theirs.key, messages=(named("m0", "theirs"),))
         number, other_number = ours.number(job), theirs.number(foreign)

@@ -1,4 +1,4 @@
-"""A job is cancelled, whatever goes wrong meanwhile: over each pair of stores, in virtual time."""
+"""A job is cancelled, whatever goes wrong meanwhile, over each pair of stores, in virtual time."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ class TestCancel:
         world.checked()
 
     def test_a_job_whose_messages_another_answered_does_not_hold_the_line(self, world: World) -> None:
-        """Nothing is left to cancel: the job ends all the same, and what comes next is answered."""
+        """There is nothing left to cancel. The job ends all the same, and the next message is answered."""
         world.posts("m0")
         world.settles()
         world.tier_lost()
@@ -139,7 +139,7 @@ class TestCancel:
         world.checked()
 
     def test_what_joined_an_answered_job_can_be_cancelled(self, world: World) -> None:
-        """J0{m0} was committed, its worker died, m1 joined J0: Postgres settles what is open, and says `200`."""
+        """J0{m0} was committed, its worker died, and m1 joined J0. Postgres settles m1, and the answer is `200`."""
         world.posts("m0")
         on(world, "after", "archive.commit", dies)
         world.delivers()
@@ -170,7 +170,7 @@ class TestCancel:
         world.checked()
 
     def test_what_came_after_it_had_begun_is_answered(self, world: World) -> None:
-        """J1 waits behind J0: its cancel begins, the canceller dies, m2 joins J1, a worker completes the cancel."""
+        """J1 waits behind J0. Its cancel begins, the process dies, m2 joins J1, and a worker completes the cancel."""
 
         def begins() -> None:
             world.posts("m1")

@@ -1,4 +1,4 @@
-"""CloudFormation always gets its answer: over a real HTTP server and a real Postgres."""
+"""CloudFormation always gets its answer, over a real HTTP server and a real Postgres."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ EVENT = json.loads((Path(__file__).parents[2] / "events" / "admin-migrate-stack.
 
 @dataclass
 class Receiver:
-    """Stands for the bucket that CloudFormation's address leads to."""
+    """Stands for the bucket behind CloudFormation's address."""
 
-    #: What it answers next; afterwards 200.
+    #: Its next statuses. Later ones are 200.
     statuses: list[int] = field(default_factory=list)
     received: list[tuple[str, dict[str, str], dict[str, Any]]] = field(default_factory=list)
     port: int = 0
@@ -84,7 +84,7 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
 def run(
     receiver: Receiver, migrate: Callable[[], list[str]], kind: str = "Create", *, seconds: float = 30.0, **changes: Any
 ) -> dict[str, Any]:
-    """Have the event worked on by a function that has so many seconds before it must answer; what was put."""
+    """A function works on the event and must answer within `seconds`. Returns what it sent to CloudFormation."""
     until = time.monotonic() + cloudformation.ANSWER_SECONDS + seconds
     event = EVENT | {"RequestType": kind, "ResponseURL": receiver.url} | changes
     answer = cloudformation.run(event, migrate, remaining=lambda: until - time.monotonic(), allow_loopback=lambda: True)

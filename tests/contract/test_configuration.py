@@ -1,4 +1,4 @@
-"""Configuration in real stores: what belongs together is kept together, and a token stays with its host."""
+"""Configuration in real stores: records that belong together change together, and a token stays with its host."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def service(tier: RedisTier, database: Database) -> BotConfigService:
 
 
 class Operator:
-    """Somebody who administers, and sees records alone."""
+    """An operator, who sees records without their secrets."""
 
     def __init__(self, store: PostgresConfiguration, bots: BotConfigService, *, literals: bool = True) -> None:
         secrets = Secrets(literals=literals)
@@ -119,7 +119,7 @@ def admin(store: PostgresConfiguration, bots: BotConfigService) -> Operator:
 
 @pytest.fixture(autouse=True)
 def private(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """No secret is in any log, whatever is done."""
+    """No test may log a secret."""
     caplog.set_level(logging.DEBUG)
     yield
     records = [*caplog.get_records("setup"), *caplog.get_records("call")]
@@ -127,7 +127,7 @@ def private(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
 
 
 def refusal(call: Callable[[], Any], kind: type[RequestError] = InvalidRequest) -> str | None:
-    """The field that is to blame."""
+    """The field that the error names."""
     with pytest.raises(RequestError) as refused:
         call()
     assert isinstance(refused.value, kind)
@@ -359,7 +359,7 @@ class TestTokens:
         moved = SECURED | {"api_endpoint": endpoint, "auth_token": REDACTED}
         assert refusal(lambda: admin.put("core_ai", TENANT, "gpt", moved)) == "auth_token"
         assert self.stored(store) == (SECURED["auth_token"], "ai.example")
-        # Not in two steps either: without a token there is none to be kept.
+        # Nor in two steps: the first step removes the token, so none is left to keep.
         admin.put("core_ai", TENANT, "gpt", CORE | {"api_endpoint": endpoint})
         with pytest.raises(InvalidRequest, match="no token is stored"):
             admin.put("core_ai", TENANT, "gpt", moved)
@@ -384,7 +384,7 @@ class TestTokens:
     def test_however_two_race_it_stays_with_the_host_that_it_was_given_for(
         self, admin: Operator, store: PostgresConfiguration
     ) -> None:
-        """One writes another host with its own token, the other keeps "the stored one" for the first host."""
+        """One operator writes another host with its token. The other keeps "the stored one" for the first host."""
         other = SECURED | {"api_endpoint": "https://other.example/v1", "auth_token": f"sk-{CANARY}-other"}
 
         def keep() -> None:
@@ -448,7 +448,7 @@ class TestTokens:
     def test_what_was_written_by_hand_is_shown_as_far_as_it_can_be_used(
         self, admin: Operator, database: Database, meta_data: str
     ) -> None:
-        """Nobody knows whether what can't be used is a secret."""
+        """A value that can't be used may still be a secret, so no answer shows it."""
         admin.put("platforms", TENANT, TENANT, {"name": "Clinic"})
         text = "update platforms set meta_data = cast(:meta_data as jsonb) where platform_id = :id"
         database.run(lambda connection: connection.run(text, id=TENANT, meta_data=meta_data))
@@ -495,7 +495,7 @@ class TestTheAudit:
 
 
 def test_of_two_who_change_what_they_saw_one_is_told_that_it_has_changed(admin: Operator) -> None:
-    """Each adds its own word: without the comparison one of the words is lost."""
+    """Each operator adds a word. Without the comparison one of the words would be lost."""
     admin.put("core_ai", TENANT, "gpt", CORE | {"name": "-"})
     seen = admin.admin.get("core_ai", TENANT, "gpt")
     refused: list[str] = []
@@ -527,7 +527,7 @@ class TestReaders:
         admin.put("bots", TENANT, "doctor", BOT | {"core_ai_id": None})
 
         def seen(bot_id: str) -> dict[str, Any]:
-            """By a process that has no copy of its own."""
+            """A process without a copy of its own reads it."""
             return service(redis_tier, database).get_bot_config("c", bot_id=bot_id, platform_id=TENANT)
 
         before = {bot_id: seen(bot_id) for bot_id in ("nurse", "doctor", "default")}

@@ -1,6 +1,6 @@
-"""The protocol's counterexamples, by their numbers: over each pair of stores, in virtual time.
+"""The protocol's counterexamples, by their numbers, over each pair of stores, in virtual time.
 
-Number 8 is in outages/test_redis_away.py, 9 and 10 are in outages/test_postgres_away.py.
+Number 8 is in outages/test_redis_away.py. Numbers 9 and 10 are in outages/test_postgres_away.py.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tests.contract.world import (
 
 class TestCounterexamples:
     def test_1_a_duplicate_sends_the_record_again(self, world: World) -> None:
-        """Intake accepts and dies before the send; the platform tries again and is told `202`."""
+        """Intake accepts and dies before the send. The platform tries again and gets `202`."""
         on(world, "after", "tier.accept", dies)
         assert world.posts("m0", tries=1) is None
         assert world.queue.sent == []
@@ -34,7 +34,7 @@ class TestCounterexamples:
         world.checked()
 
     def test_2_what_joined_an_answered_job_is_answered_by_its_successor(self, world: World) -> None:
-        """A worker commits J0{m0} and dies before the finish; m1 joins J0."""
+        """A worker commits J0{m0} and dies before the finish. m1 joins J0."""
         on(world, "after", "archive.commit", dies)
         world.posts("m0")
         world.delivers()
@@ -69,7 +69,7 @@ class TestCounterexamples:
 
     @pytest.mark.parametrize("woken_by", ["m0", "m1"])
     def test_3_any_record_wakes_the_head_of_the_line(self, world: World, woken_by: str) -> None:
-        """J0 committed, m1 waits in J1, a release drops the lock: one record, either one, moves both."""
+        """J0 was committed, m1 waits in J1, and a release drops the lock. Either record alone moves both jobs on."""
         on(world, "after", "tier.seal", lambda: world.posts("m1"))
         on(world, "after", "archive.commit", dies)
         world.posts("m0")
@@ -97,7 +97,7 @@ class TestCounterexamples:
 
     @pytest.mark.parametrize("step", ["tier.cancel", "archive.cancel", "tier.finish"])
     def test_4_a_cancelled_message_is_never_answered(self, world: World, step: str) -> None:
-        """Cancelled, the tier is lost, and the record comes back."""
+        """The job is cancelled, the tier is lost, and the record comes back."""
         world.posts("m0")
         on(world, "after", step, world.tier_lost)
         cancelled = world.cancels(told(world, "m0"))
@@ -110,7 +110,7 @@ class TestCounterexamples:
         world.checked()
 
     def test_5_a_job_that_the_tier_forgot_leads_to_the_answer(self, world: World) -> None:
-        """m1 joins J0, which the tier forgets; m1 is sent again, and told and answered by another."""
+        """m1 joins J0, and the tier forgets J0. m1 is sent again, and another job is promised and answers it."""
         world.posts("m0")
         world.posts("m1")
         promised = told(world, "m1")
@@ -147,7 +147,7 @@ class TestCounterexamples:
         world.checked()
 
     def test_7_nobody_overtakes_who_waits_for_the_next_job(self, world: World) -> None:
-        """J0 is sealed, m1 waits in J1; a crash, the sweep reopens J0, and m2 comes."""
+        """J0 is sealed and m1 waits in J1. The worker dies, the sweep reopens J0, and m2 comes."""
         on(world, "after", "tier.seal", lambda: world.posts("m1"), dies)
         world.posts("m0")
         world.delivers()
@@ -160,7 +160,7 @@ class TestCounterexamples:
         world.checked()
 
     def test_11_an_undo_leaves_what_another_request_was_promised(self, world: World) -> None:
-        """The duplicate is told `202` before the first request's send is refused."""
+        """The duplicate gets `202` before the first request's send is refused."""
         on(world, "before", "queue.send", lambda: world.posts("m0"), is_away)
         assert world.posts("m0", tries=1) is None
         job = world.job(told(world, "m0"))

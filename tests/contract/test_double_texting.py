@@ -1,4 +1,4 @@
-"""What becomes of messages that come while another is answered: each policy, at each moment, on each tier."""
+"""Messages come while another is answered: each policy, at each moment, on each tier."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.contract.chat import Chat, named
 from tests.contract.stories import on, told
 from tests.contract.world import AI_SECONDS, World
 
-#: Where the message comes: the step before or after which it is posted.
+#: The moments at which the message is posted: before or after a step.
 MOMENTS = {
     "before the claim": ("before", "tier.claim"),
     "before the first byte": ("before", "ai.complete"),
@@ -40,7 +40,7 @@ SEALED = ("between the last look and the commit", "after the commit, before the 
 
 @dataclass
 class Expected:
-    """What comes of m0 and the messages m1 … that came later."""
+    """What becomes of m0 and of the later messages m1, m2 and so on."""
 
     replies: list[list[str]]
     action: str
@@ -52,7 +52,7 @@ def expected(policy: str, moment: str, later: list[str]) -> Expected:
     together, apart = [["m0", *later]], [["m0"], later]
     if moment == "after the commit":
         if policy == "reject":
-            # The first of them is answered; it is in the way of the others.
+            # The first of them is answered, and the others are rejected meanwhile.
             return Expected([["m0"], later[:1]], "lock_acquired", rejected=len(later) - 1)
         return Expected(apart, "lock_acquired")
     if policy == "reject":
@@ -131,7 +131,7 @@ class TestRejected:
 
 class TestInterrupted:
     def test_a_worker_that_slept_through_it_commits_nothing(self, world: World) -> None:
-        """Interrupted after its last look at the tier, at the moment of its commit: the archive ended the job."""
+        """The run is interrupted after its last look at the tier, before its commit. The archive ended the job."""
         world.posts("m0")
         first = told(world, "m0")
         claim = world.tier.claim(world.key, "sleeper")
@@ -145,7 +145,7 @@ class TestInterrupted:
         assert world.job(first).status is JobStatus.CANCELLED
 
     def test_a_worker_that_slept_before_its_fence_leads_nobody_astray(self, world: World) -> None:
-        """worker A: claim J0 ── sleeps     m1 interrupts: J0 ⇒ J1     B: fence J1     A: fence J0, and owns nothing"""
+        """worker A: claim J0 ── sleeps     m1 interrupts: J0 ⇒ J1     B: fence J1     A: fence J0, is not the owner"""
         world.posts("m0")
         first = told(world, "m0")
         claim = world.tier.claim(world.key, "sleeper")
@@ -164,7 +164,7 @@ class TestInterrupted:
         assert chain == [(JobStatus.CANCELLED, first), (JobStatus.COMPLETED, told(world, "m1"))]
 
     def test_it_is_found_from_its_first_moment_on(self, chat: Chat) -> None:
-        """The save that interrupts it keeps how it ended."""
+        """The save that interrupts the job keeps its end."""
         first = chat.says("one")
         chat.claimed()
         second = chat.accept(replace(chat.request("two"), double_texting="interrupt"))
@@ -174,7 +174,7 @@ class TestInterrupted:
         assert [message.content for message in found.messages] == [""]
 
     def test_its_verdict_stands_though_the_tier_forgets_it(self, world: World) -> None:
-        """m0's own record comes back to an empty tier: it is answered by the job that took it over."""
+        """m0's own record comes back to an empty tier. The job that took m0 over answers it."""
         on(world, "before", "ai.complete", lambda: world.posts("m1", double_texting="interrupt"), world.tier_lost)
         world.posts("m0")
         world.settles().checked()
@@ -217,7 +217,7 @@ class TestInterrupted:
 
 @pytest.mark.parametrize("policy", POLICIES)
 def test_typing_without_end_gets_answers(world: World, policy: DoubleTexting) -> None:
-    """A message every 200 ms for a minute."""
+    """A message comes every 200 ms for a minute."""
     began = world.clock()
     world.ai.tick = 0.2
     world.ai.meanwhile = _types(world, policy, until=began + 60)
@@ -237,7 +237,7 @@ def test_typing_without_end_gets_answers(world: World, policy: DoubleTexting) ->
 
 
 def _types(world: World, policy: DoubleTexting, *, until: float) -> Callable[[], None]:
-    """Somebody types another message whenever this is called, and waits for nobody."""
+    """Each call posts another message from another process, without waiting."""
 
     def type_on() -> None:
         if world.clock() < until:
@@ -267,7 +267,7 @@ class TestNews:
 
         world.posts("m0")
         began = world.clock()
-        # An AI calls in every quarter of a second at least.
+        # An AI calls `watch` at least every quarter of a second.
         world.ai.tick, world.ai.meanwhile = 0.25, come
         world.settles().checked()
         assert world.ai.closed[0] - came[0] <= 0.5
@@ -280,7 +280,7 @@ class TestNews:
         assert world.settles().checked().answered("m0", "m1")
 
     def test_a_slow_provider_keeps_nobody_from_joining(self, world: World) -> None:
-        """Its timeouts are as long as a run, but there is no reply in the hand yet."""
+        """The AI's timeout is as long as a run, but the worker has no reply yet."""
 
         class Slow(BotConfigService):
             def config_of_job(self, job: Job) -> dict[str, Any]:
@@ -295,7 +295,7 @@ class TestNews:
         assert len(world.ai.closed) == 1
 
     def test_one_that_is_taken_back_again_leaves_the_run_unsealed(self, world: World) -> None:
-        """m1 was seen and its send refused: the run that stopped for it has no reply to seal."""
+        """The worker saw m1, whose send was then refused. The run that stopped for m1 has no reply to seal."""
 
         def come_and_go() -> None:
             accepted = world.tier.accept(
@@ -392,7 +392,7 @@ class TestDebounce:
         assert world.job(told(world, "m0")).started_at == pytest.approx(began + debounce_ms / 1000, abs=0.01)
 
     def test_it_uses_up_no_deliveries(self, world: World) -> None:
-        """Typing on for half a minute, each time just before the patient would have been quiet for long enough."""
+        """The patient types for half a minute, each time just before the pause would have been long enough."""
 
         def type_on() -> None:
             if world.clock() < began + 29:
@@ -455,7 +455,7 @@ class TestDebounce:
 
     @pytest.mark.parametrize("policy", ["enqueue", "interrupt"])
     def test_what_was_typed_in_one_go_is_answered_in_one_go(self, world: World, policy: DoubleTexting) -> None:
-        """Under every policy that takes it: nothing runs yet that could be interrupted, or waited for."""
+        """So it is under every policy that accepts the message: no run can be interrupted or waited for yet."""
         for number in range(3):
             world.posts(f"m{number}", debounce_ms=800, double_texting=policy)
             world.clock.advance(0.5)
@@ -476,7 +476,7 @@ class TestDebounce:
         assert len(world.ai.prompts) == 2
 
     def test_a_burst_that_waits_for_a_reply_is_one_answer(self, world: World) -> None:
-        """The first of it came long before: what has to wait anyway uses up none of the bot's patience."""
+        """Its first message came long before. The time that it had to wait anyway does not shorten the debounce."""
         began = world.clock()
 
         def type_on() -> None:
@@ -532,7 +532,7 @@ class TestDebounce:
 
 
 class TestQuiet:
-    """A run that newer messages have stopped waits for the same quiet before it asks again."""
+    """A run that newer messages stopped waits for the same pause before it asks the AI again."""
 
     def test_it_asks_again_when_the_patient_is_quiet(self, world: World) -> None:
         world.worker = _with_sleep(world, lambda: len(world.contents) < 6 and world.posts(f"m{len(world.contents)}"))
@@ -545,7 +545,7 @@ class TestQuiet:
         assert world.ai.asked[1] - last == pytest.approx(1.0, abs=0.01)
 
     def test_a_burst_long_after_the_first_is_waited_for_as_long(self, world: World) -> None:
-        """What the patient typed before the run began uses up none of the bot's patience with what comes now."""
+        """Messages from before the run began do not shorten the debounce of those that come now."""
         _configured(world, debounce_ms=900, debounce_max_ms=2_000)
         world.posts("m0")
         began = world.clock()
@@ -575,7 +575,7 @@ class TestQuiet:
 
     @pytest.mark.parametrize("share", [0.5, 1.0], ids=["in between", "at its end"])
     def test_typing_without_end_is_waited_for_no_longer_than_the_bot_says(self, world: World, share: float) -> None:
-        """Also if a message comes at the very moment at which the wait would end."""
+        """So it is also if a message comes at the very moment at which the wait would end."""
 
         def sleep(seconds: float) -> None:
             world.clock.advance(seconds * share)
@@ -590,7 +590,7 @@ class TestQuiet:
         assert len(world.ai.prompts) == 2
 
     def test_it_leaves_the_time_for_an_answer(self, world: World) -> None:
-        """The patient would be quiet in 30 s, but then too little would be left of the run."""
+        """The pause would end in 30 s, but then too little time would be left of the run."""
         _typed_while_it_is_asked(world, debounce_ms=10_000, debounce_max_ms=30_000)
         world.worker = _with_sleep(world, lambda: world.posts(f"m{len(world.contents)}"))
         began = world.clock()
@@ -600,7 +600,7 @@ class TestQuiet:
         assert world.replies()
 
     def test_its_worker_lives_while_it_waits(self, world: World) -> None:
-        """A sweep that comes meanwhile takes nobody for dead, and a record that comes claims nothing."""
+        """Meanwhile the sweep takes no worker for dead, and another record claims nothing."""
         _typed_while_it_is_asked(world, debounce_ms=10_000, debounce_max_ms=30_000)
         began, swept = world.clock(), list[int]()
 
@@ -643,7 +643,7 @@ class TestQuiet:
             world.clock.advance(seconds / 2)
 
         world.worker = replace(world.worker, sleep=sleep)
-        # (Its first fence is the one of the run that m1 stopped.)
+        # (The first fence belongs to the run that m1 stopped.)
         back = partial(world.redis, away=False)
         on(world, "before", "archive.fence", lambda: on(world, "before", "archive.fence", back))
         world.delivers()
@@ -682,7 +682,7 @@ class TestMetrics:
 
 
 def _typed_while_it_is_asked(world: World, **meta_data: Any) -> None:
-    """The AI has been asked about m0 for a second when m1 comes."""
+    """m1 comes a second after the AI was asked about m0."""
     _configured(world, **meta_data)
     world.posts("m0", debounce_ms=0)
 
@@ -694,7 +694,7 @@ def _typed_while_it_is_asked(world: World, **meta_data: Any) -> None:
 
 
 def _configured(world: World, **meta_data: Any) -> None:
-    """The conversation's bot says how long it waits for its patient."""
+    """The conversation's bot sets the debounce."""
 
     class Patient(BotConfigService):
         def get_bot_config(self, conversation_id: str, **options: Any) -> dict[str, Any]:
@@ -728,7 +728,7 @@ class TestTheTier:
         assert (chat.head.sealed, chat.head.restarts) == (False, 0)
 
     def test_an_interrupted_job_may_have_been_committed_by_an_earlier_worker(self, chat: Chat) -> None:
-        """Then the fence tells its messages apart: it is joined, not interrupted."""
+        """The fence will tell its messages apart, so the new message joins it and interrupts nothing."""
         first = chat.says("one")
         chat.claimed("dead worker")
         chat.seal([first.message_id], "dead worker", fenced=True)

@@ -1,6 +1,6 @@
-"""What a driver must do that its documentation doesn't promise. A failure here means: look before you upgrade it.
+"""What the service needs of pg8000 beyond its documentation. If a test fails, look at the driver before you upgrade it.
 
-redis-py is used through public names alone; what it must do stands in test_redis_client.py and test_redis.py.
+redis-py is used through public names only. Its tests are in test_redis_client.py and test_redis.py.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ PG8000 = f"pg8000 {version('pg8000')}"
 
 @pytest.fixture
 def statements(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three statements: one with a row for each of `words`, one without rows, one that Postgres refuses."""
+    """Three statements: the first has a row for each of `words`, the second has no rows, Postgres refuses the third."""
     texts: dict[str, tuple[str, Callable[[dict[str, Any]], tuple[Any, ...]]]] = {
         "each": ("select unnest(cast($1 as text[]))", lambda values: (values["words"],)),
         "none": ("set local work_mem = '4MB'", lambda values: ()),
@@ -94,7 +94,7 @@ class TestSockets:
 
             def hang_up() -> None:
                 accepted, _ = server.accept()
-                # The connection is reset, so that not even a goodbye can be sent.
+                # The connection is reset, so that the driver can't even send its goodbye.
                 accepted.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 accepted.close()
 
@@ -107,11 +107,11 @@ class TestSockets:
             assert gone.value.__traceback__
 
     def test_one_whose_server_has_gone_is_closed_whole(self, connection: Connection, sql: Connection) -> None:
-        """While its error, which knows the file, is still looked at. The goodbye that can't be sent troubles nobody."""
+        """So it is while an error that refers to the file is still alive. The failed goodbye raises nothing."""
         before = descriptors()
         (pid,) = connection.run("select pg_backend_pid()")[0]
         sql.run("select pg_terminate_backend(:pid, 5000)", pid=pid)
-        for _ in range(2):  # what is sent first still finds the server's farewell
+        for _ in range(2):  # the first send still finds the server's last message
             with pytest.raises(InterfaceError) as gone:
                 connection.run("select 1")
         close(connection)

@@ -1,4 +1,4 @@
-"""A conversation is erased, whatever goes on in it, and nothing that was said comes back: over each pair of stores."""
+"""A conversation is erased, whatever goes on in it, and none of its texts come back: over each pair of stores."""
 
 from __future__ import annotations
 
@@ -56,13 +56,13 @@ STEPS = [
 
 
 def tables(sql: Connection) -> Iterator[str]:
-    """All that is in each table, as text."""
+    """The content of all tables, as text."""
     for (name,) in sql.run("select tablename from pg_tables where schemaname = 'public'"):
         yield str(sql.run(f"select to_json(found)::text from {identifier(name)} as found"))
 
 
 def keys(client: redis.Redis) -> Iterator[str]:
-    """All that is in each key, as text."""
+    """The content of all keys, as text."""
     for key in client.scan_iter(count=1000):
         kind = client.type(key)
         yield key
@@ -76,7 +76,7 @@ def keys(client: redis.Redis) -> Iterator[str]:
 
 @pytest.fixture
 def kept(request: pytest.FixtureRequest, world: World) -> Callable[[], str]:
-    """All that the world's stores keep, as text."""
+    """All that the stores of this world keep, as text."""
 
     def everything() -> str:
         stores = (world.store.target, getattr(world.store.target, "store", None), world.kept.target)
@@ -91,7 +91,7 @@ def kept(request: pytest.FixtureRequest, world: World) -> Callable[[], str]:
 
 @pytest.fixture
 def world(new_world: Callable[[], World]) -> World:
-    """One whose clock is behind the servers': what it accepts now, it accepts before it is erased."""
+    """Its clock is 20 s behind the servers', so all that it accepts was accepted before an erasure."""
     world = new_world()
     world.clock.now = time.time() - 20
     return world
@@ -108,14 +108,14 @@ def erases_nothing(world: World) -> None:
 
 
 def posts_to_an_earlier_version(world: World, message_id: str, text: str) -> None:
-    """Which does not note when it took a message in."""
+    """Post to an intake of an earlier release, which does not note when it accepted a message."""
     now, world.intake = world.intake, replace(world.intake, clock=lambda: 0.0)
     world.posts(message_id, text=text)
     world.intake = now
 
 
 def later(world: World) -> None:
-    """What is accepted from now on was accepted after every erasure."""
+    """Let so much time pass that later messages were accepted after every erasure."""
     world.clock.now = max(world.clock.now, time.time() + 6)
 
 
@@ -137,7 +137,7 @@ class TestErasing:
     def test_a_job_in_flight_cannot_bring_it_back(
         self, world: World, kept: Callable[[], str], step: str, side: Any
     ) -> None:
-        # (Who is told that it is not there yet has asked before it was accepted.)
+        # (A client that gets "not there" asked before the message was accepted.)
         def happens() -> None:
             with suppress(NotFound):
                 erases(world)
@@ -193,7 +193,7 @@ class TestErasing:
         assert world.worker.is_settled(record)
 
     def test_what_is_accepted_in_the_same_moment_ends_as_cancelled(self, world: World, kept: Callable[[], str]) -> None:
-        # Which of the two was first, their hosts' clocks can't tell.
+        # The hosts' clocks can't tell which of the two was first.
         world.posts("m0")
         erases(world)
         world.clock.now = time.time() + 1
@@ -244,7 +244,7 @@ class TestErasing:
 
 
 class TestTheNewOnesWork:
-    """What is found to be void costs a new conversation nothing."""
+    """A void record costs a new conversation nothing."""
 
     def test_a_worker_that_was_slow_leaves_a_new_line_alone(self, world: World) -> None:
         # A: m0, fence: void ── …                              ── forgets
@@ -284,7 +284,7 @@ class TestTheNewOnesWork:
 
 
 class TestEarlierVersions:
-    """One that takes messages in while traffic shifts, or whose records are left, does not note when it did."""
+    """An earlier release has not noted when it accepted a message. Its records arrive while traffic shifts."""
 
     def test_what_it_sent_after_an_erasure_is_answered(self, world: World, kept: Callable[[], str]) -> None:
         world.posts("m0", text=f"{CANARY} zero")
@@ -359,8 +359,8 @@ class TestOtherSteps:
 
     @pytest.mark.parametrize("seconds", [-3, 1, 4])
     def test_what_is_held_right_after_it_is_answered_when_it_is_handed_back(self, world: World, seconds: int) -> None:
-        # A record that comes so soon is void, for nobody knows what was first; who holds a message knows. (The host
-        # whose clock is behind counts it as accepted before.)
+        # A record that comes so soon is void, because no clock can tell which was first. The transaction that parks a
+        # message can tell. (A host whose clock is behind counts the message as accepted before.)
         world.posts("m0")
         erases(world)
         world.clock.now = time.time() + seconds
@@ -388,7 +388,7 @@ class TestOtherSteps:
             return world.intake.accept(request)
 
         interventions.retry(world.tiers, world.archive, accept, job, AuditEntry("user:1", "retry", "jobs", "1"))
-        # Whatever a queue would say of when it was sent.
+        # Whenever the queue says that it was sent.
         assert [world.archive.erased(world.key, m.accepted_at) for request in again for m in request.messages] == [None]
         world.settles()
         assert world.replies() == [["[fail] one"]]
@@ -428,7 +428,7 @@ class TestOutages:
         assert CANARY in kept()
         assert len(world.queue.waiting) == 2
         if moment == "before":
-            # The tier keeps it: an end that the archive does not take is told to be forgotten there as well.
+            # The tier keeps the end until the archive, which refuses it, has the tier forget it too.
             with world.steps.silently():
                 world.archive.erase(world.key)
         else:
@@ -453,7 +453,7 @@ class TestOutages:
             erases(world)
         world.redis(away=False)
         assert CANARY in kept()
-        # It is back, and still has m0 in its line: who is accepted now joins that job.
+        # Redis is back, and m0 is still in its line: a message that is accepted now joins that job.
         later(world)
         world.posts("m1", text="new one", resources={"user_id": "u1"})
         world.settles()
@@ -548,7 +548,7 @@ class TestTheArchive:
         talk.archive.hand_off(talk.key, BOT)
         assert talk.archive.park(talk.key, [replace(named("m6"), accepted_at=9e9)], (), {})
         assert talk.archive.resume(talk.key)
-        # Whoever hands back has not come to the end yet.
+        # The process that resumes the conversation has not finished yet.
         assert talk.fence(old).erased_until is not None
         assert talk.archive.to_unpark() == [talk.key]
         back = talk.archive.parked(talk.key)
@@ -556,7 +556,7 @@ class TestTheArchive:
         assert [kept.message.message_id for kept in back.parked] == ["m6"]
 
     def test_a_job_that_ended_with_it_keeps_its_conversation(self, talk: Conversation) -> None:
-        # Else no purge would ever find it.
+        # Otherwise no purge would ever find the conversation.
         talk.answer(1, "m0")
         talk.archive.erase(talk.key)
         just = replace(named("m1"), accepted_at=time.time() + 1)
@@ -583,7 +583,7 @@ class TestTheArchive:
         assert talk.archive.job(talk.key.platform_id, talk.id(2)) is None
 
     def test_a_job_of_a_new_conversation_is_linked_whatever_it_knows_of_its_age(self, talk: Conversation) -> None:
-        # As an archived one is read: without the times of its messages.
+        # An archived job is read like this: without the times of its messages.
         talk.archive.erase(talk.key)
         talk.answer(1, replace(named("m0"), accepted_at=9e9))
         talk.archive.supersede(talk.job(1, "m0"), talk.id(2))
@@ -596,7 +596,7 @@ class TestTheArchive:
         assert talk.archive.job(talk.key.platform_id, talk.id(1)) is None
 
     def test_what_was_accepted_at_the_same_time_elsewhere_is_void_too(self, talk: Conversation) -> None:
-        # Another host's clock may be ahead.
+        # Another host's clock may be ahead of this one's.
         talk.archive.erase(talk.key)
         assert talk.archive.erased(talk.key, time.time() + 1)
         assert not talk.archive.erased(talk.key, time.time() + 30)
@@ -615,7 +615,7 @@ class TestPostgres:
     def test_who_drops_an_empty_conversation_waits_for_who_holds_a_message(
         self, postgres_archive: PostgresArchive, migrated: Settings, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        # fence: void ── a hold, by who saw that a human answered ── drop: sees no message yet, waits, drops?
+        # fence: void ── park, by an intake that saw the handoff ── drop: sees no message yet, waits, drops?
         talk = Conversation(postgres_archive)
         talk.answer(1, "m0")
         postgres_archive.erase(talk.key)

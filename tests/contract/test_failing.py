@@ -1,4 +1,4 @@
-"""A run that fails ends its job visibly: over each pair of stores, in virtual time."""
+"""A run that fails ends its job visibly, over each pair of stores, in virtual time."""
 
 from __future__ import annotations
 
@@ -118,13 +118,13 @@ class TestFailing:
         world.checked()
 
     def test_one_utterance_under_two_ids_is_committed_once(self, world: World) -> None:
-        """The tier forgets, the platform's retry comes under the id that older records have as an alias."""
+        """The tier forgets. The platform's retry comes under the id that older records know as an alias."""
         unnamed = parse_request({"messages": [{"role": "user", "content": "text of given"}]})
         world.intake.handle(world.key, unnamed)
         world.posts("given")
         world.tier_lost()
         world.posts("given")
-        # The second record first: it knows the utterance under both ids.
+        # The second record comes first. It knows the utterance under both ids.
         world.delivers(world.queue.waiting[1])
         world.settles()
         assert world.answered("given")

@@ -1,6 +1,6 @@
-"""Stores that are half there: they answer, and refuse to write; or they are about to go, or to come.
+"""Stores that are half there: they answer but refuse writes, or they are shutting down or starting.
 
-Each server is a real one of the test's own. Meanwhile messages are accepted and answered, the status says what is, and
+Each test has real servers of its own. Meanwhile messages are accepted and answered, and the status names the store.
 10 s after a store takes writes again, replies are committed there.
 """
 
@@ -33,19 +33,19 @@ from tests.chaos.stores import start_standby
 from tests.conftest import started
 from tests.servers import port_of
 
-#: A store that takes writes again is used again within so many seconds.
+#: The service uses a store again at most so many seconds after the store takes writes again.
 BACK_SECONDS = 10.0
 
 
 def eventually(check: Callable[[], Any], seconds: float = 20.0) -> None:
     deadline = time.monotonic() + seconds
     while not check():
-        assert time.monotonic() < deadline, "it has not come to that"
+        assert time.monotonic() < deadline, "the condition was not met in time"
         time.sleep(0.02)
 
 
 class House:
-    """A whole service in this process, over stores behind names that may lead elsewhere."""
+    """The whole service in this process. Proxies stand for the stores' host names, which may lead to another server."""
 
     def __init__(self, redis_server: Server, postgres_server: Server, opened: ExitStack) -> None:
         self.servers = {"redis": redis_server, "postgres": postgres_server}
@@ -63,7 +63,7 @@ class House:
         self._numbers = count()
 
     def sql(self, statement: str, server: Server | None = None, *, writes: bool = True) -> list[Any]:
-        """Past the name, on a connection that may write whatever the server was told, unless it need not."""
+        """Run a statement on the server itself. With `writes`, also where new connections are read-only."""
         url = (server or self.servers["postgres"]).url
         connection: Connection = connector(Settings(database_url=SecretStr(url)))()
         try:
@@ -74,7 +74,7 @@ class House:
             connection.close()
 
     def refuses_writes(self) -> None:
-        """From now on, Postgres does. A server takes a moment to hear of its configuration."""
+        """From now on Postgres refuses writes. Waits until the server has read its configuration."""
         self.sql("alter system set default_transaction_read_only = on")
         self.sql("select pg_reload_conf()")
         eventually(lambda: self.sql("show default_transaction_read_only", writes=False) == [["on"]])
@@ -83,7 +83,7 @@ class House:
         return redis.Redis.from_url((server or self.servers["redis"]).url, decode_responses=True)
 
     def asks(self) -> tuple[str, str]:
-        """A patient's message in a conversation of its own: that, and the job that was promised."""
+        """Post a message in a new conversation. Returns the conversation and the promised job."""
         conversation = f"patient-{next(self._numbers)}"
         return conversation, str(self.handler.handle_message_request(conversation, "<USER>hello</USER>")["ai_job_id"])
 
@@ -93,7 +93,7 @@ class House:
         return job is not None and job["status"] == "completed"
 
     def answers(self, number: int = 5) -> list[str]:
-        """That many messages are accepted and answered; their conversations."""
+        """Post `number` messages and wait for their answers. Returns their conversations."""
         asked = [self.asks() for _ in range(number)]
         for _, job_id in asked:
             eventually(lambda job_id=job_id: self.is_answered(job_id))  # type: ignore[misc]
@@ -103,7 +103,7 @@ class House:
         return self.handler.get_handler_status()
 
     def commits(self, server: Server | None = None) -> bool:
-        """Whether the reply to a new message is committed in Postgres, and the status is well again."""
+        """Whether the reply to a new message is committed in Postgres, and the status is healthy."""
         (conversation,) = self.answers(1)
         turns = f"select count(*) from turns where conversation_id = '{conversation}'"
         ((written,),) = self.sql(turns, server)
@@ -136,7 +136,7 @@ def house(tmp_path: Path) -> Iterator[House]:
 
 @pytest.fixture
 def warnings(caplog: pytest.LogCaptureFixture) -> Callable[[], list[tuple[str, str]]]:
-    """What the breakers said: a store, and the reason for which it went away, or that it is back."""
+    """What the breakers logged: each store with the reason for which it went away, or `back`."""
 
     def said() -> list[tuple[str, str]]:
         records = [record for record in caplog.records if record.name == "message_handler.drivers.breaker"]
@@ -179,7 +179,7 @@ class TestPostgres:
     def test_a_ping_is_enough_to_know_although_a_proxy_keeps_the_servers_word_for_itself(
         self, house: House, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """The process that tells the status writes nothing else."""
+        """A process that only tells the status writes nothing else."""
         unheard = property(lambda connection: {}, lambda connection, reported: None)
         monkeypatch.setattr(Connection, "parameter_statuses", unheard, raising=False)
         house.refuses_writes()
@@ -187,7 +187,7 @@ class TestPostgres:
         house.is_told("postgres", "read_only", "read-only")
 
     def test_another_one_that_was_promoted_behind_its_name(self, house: House, standby: Server) -> None:
-        """Connections to the old primary live on: it is there, and refuses to write."""
+        """Connections to the old primary stay open. The old primary answers, and refuses writes."""
         house.answers(1)
         house.refuses_writes()
         house.answers()
@@ -209,7 +209,7 @@ class TestPostgres:
     def test_a_process_that_only_reads_follows_too_and_says_meanwhile_that_it_is_degraded(
         self, house: House, standby: Server
     ) -> None:
-        """As intake does while Redis is up: nothing is refused to it."""
+        """Intake only reads Postgres while Redis is up, so Postgres refuses it nothing."""
         name = SecretStr(house.names["postgres"].url(house.servers["postgres"].url))
         database = Database(connector(Settings(database_url=name)), CircuitBreaker("Postgres", 0.5))
 
@@ -226,7 +226,7 @@ class TestPostgres:
         database.close()
 
     def test_a_reader_leaves_a_server_that_has_become_a_replica(self, house: House, standby: Server) -> None:
-        """Its name leads to the new one already: it was never degraded."""
+        """The host name leads to the new primary already, so the service is never degraded."""
         name = SecretStr(house.names["postgres"].url(house.servers["postgres"].url))
         database = Database(connector(Settings(database_url=name)), CircuitBreaker("Postgres", 60))
         database.ping()
@@ -269,7 +269,7 @@ class TestPostgres:
             house.sql(f"create trigger full_disk before insert or update on {table} execute function full_disk()")
         house.answers()
         house.is_told("postgres", "read_only", "disk full")
-        # Past the time of two probes.
+        # Long enough for two probes.
         until = time.monotonic() + 11
         while time.monotonic() < until:
             house.answers(1)
@@ -279,7 +279,7 @@ class TestPostgres:
         eventually(house.commits, BACK_SECONDS)
 
     def test_one_that_is_shutting_down(self, house: House, warnings: Callable[[], Any], tmp_path: Path) -> None:
-        """It lets nobody in, and waits for those to leave who are in; then it ends, and comes back."""
+        """It refuses new connections and waits for the open ones to end. Then it stops, and comes back."""
         house.answers(1)
         server = house.servers["postgres"]
         house.sql(
@@ -300,7 +300,7 @@ class TestPostgres:
         assert warnings()[0] == ("Postgres", "shutting down or starting (SQLSTATE 57P03)")
 
     def test_its_connections_end_at_once(self, house: House) -> None:
-        """A fast shutdown ends sessions with a word (57P01), and a promotion may do so too."""
+        """A fast shutdown ends sessions with an error (57P01). A promotion may do so too."""
         house.answers(1)
         house.sql(
             "select pg_terminate_backend(pid) from pg_stat_activity"
@@ -321,7 +321,7 @@ def connected(server: Server) -> Iterator[None]:
 @pytest.fixture
 def standby(house: House) -> Iterator[Server]:
     """A hot standby of the house's Postgres, which streams from it."""
-    # pytest's own folder is closed to other users, and a root's server isn't root.
+    # Other users can't enter pytest's folder, and a server that root starts runs as another user.
     folder = Path(tempfile.mkdtemp(prefix="standby-"))
     try:
         server = started(lambda path: start_standby(house.servers["postgres"], path), folder)
@@ -345,7 +345,7 @@ class TestRedis:
         eventually(house.coordinates, BACK_SECONDS)
 
     def test_another_one_that_was_promoted_behind_its_name(self, house: House, tmp_path: Path) -> None:
-        """Connections to the old primary live on."""
+        """Connections to the old primary stay open."""
         house.answers(1)
         new = started(start_valkey, tmp_path / "new")
         try:
@@ -369,7 +369,7 @@ class TestRedis:
 
     def test_one_that_is_still_loading(self, house: House, warnings: Callable[[], Any], tmp_path: Path) -> None:
         with house.redis() as client:
-            client.mset({f"key-{number}": "value" for number in range(2000)})  # which it takes 4 s to load
+            client.mset({f"key-{number}": "value" for number in range(2000)})  # loading it takes 4 s
             client.save()
         (tmp_path / "loading").mkdir()
         shutil.copy(tmp_path / "redis" / "dump.rdb", tmp_path / "loading")

@@ -1,4 +1,4 @@
-"""A human takes a conversation over and hands it back, whatever goes wrong meanwhile: over each pair of stores."""
+"""A human takes a conversation over and the bot resumes it, whatever goes wrong: over each pair of stores."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def hands_back(world: World) -> dict[str, Any]:
 
 
 def sweeps(world: World) -> None:
-    """As the schedule does."""
+    """Do what the schedule does."""
     world.clock.advance(60)
     sweeping.sweep(world.tiers, world.sender)
     handoff.unpark_the_rest(world.tiers, world.archive, world.intake.accept)
@@ -48,13 +48,13 @@ def view(world: World) -> dict[str, Any]:
 
 
 def sends(world: World, *turns: tuple[str, ...]) -> dict[str, Any]:
-    """The platform sends turns: (role, content), or with an id (role, content, id)."""
+    """The platform sends turns. Each is (role, content) or (role, content, id)."""
     messages = [dict(zip(("role", "content", "message_id"), turn, strict=False)) for turn in turns]
     return world.intake.handle(world.key, parse_request({"messages": messages}))
 
 
 def asked(world: World) -> list[list[str]]:
-    """What the AI was asked, call by call."""
+    """The messages of each AI call."""
     return [[message.content for message in prompt.messages] for prompt in world.ai.prompts]
 
 
@@ -145,7 +145,7 @@ class TestHandingOff:
             hands_back(world)
 
     def test_a_message_between_the_two_flags_is_held_by_the_worker(self, world: World) -> None:
-        """Postgres is silent already, the tier does not know yet."""
+        """Postgres is silent already, and the tier does not know it yet."""
         world.posts("m0")
         world.settles()
         on(world, "after", "archive.hand_off", lambda: world.posts("m1"))
@@ -261,7 +261,7 @@ class TestDuplicates:
         assert (again.get("duplicate"), again["consolidated_messages"]) == (True, 0)
 
     def test_an_older_history_of_what_the_bot_answered_is_one(self, world: World) -> None:
-        """Without ids: it begins with all that the last reply answered, so that is not held again."""
+        """The history has no ids. It begins with what the last reply answered, which is not parked again."""
         sends(world, ("user", "one"), ("user", "two"))
         world.settles()
         hands_off(world)
@@ -383,7 +383,7 @@ class TestHandingBack:
         assert world.answered("m0 m1")
 
     def test_handed_off_again_meanwhile_it_stays(self, world: World) -> None:
-        """Its record may go because the message is held: then what is held must not go because of the record."""
+        """A record may be deleted while its message is parked. So the record must not unpark the message."""
         world.posts("m0")
         hands_off(world)
         world.settles()
@@ -429,7 +429,7 @@ class TestHandingBack:
         assert world.ai.prompts == []
 
     def test_while_the_worker_still_holds_the_old_job(self, world: World) -> None:
-        """It has moved the messages, and its finish comes when they have been handed back already."""
+        """The worker has moved the messages. Its finish comes after the conversation was resumed already."""
         world.posts("m0", "m1")
         hands_off(world)
         on(world, "before", "tier.finish", lambda: hands_back(world))
@@ -460,7 +460,7 @@ class TestHandingBack:
         world.checked()
 
     def test_what_its_record_does_not_carry_is_held_on(self, world: World) -> None:
-        """The hand-back was broken off, and a duplicate of m1 is being answered: nothing may ride on it."""
+        """The resume was broken off, and a duplicate of m1 is being answered. m2 must not ride on its record."""
         world.posts("m0")
         world.settles()
         hands_off(world)
@@ -545,7 +545,7 @@ class TestAHumanSpeaks:
         assert world.ai.prompts == []
 
     def test_what_the_human_answered_is_not_answered_by_the_bot(self, world: World) -> None:
-        """Not although the tier has it under an id that the history does not tell."""
+        """So it is although the tier knows the message under an id that the history lacks."""
         world.posts("m0")
         sends(world, ("user", "text of m0"), ("sale", "I am here."), ("user", "thanks"))
         world.settles()
@@ -581,7 +581,7 @@ class TestAHumanSpeaks:
         assert world.ai.prompts == []
 
     def test_the_same_words_again_are_new(self, world: World) -> None:
-        """`yes` was answered by the human; another `yes` waits."""
+        """The human answered one `yes`. Another `yes` waits."""
         sends(world, ("user", "yes"), ("sale", "Fine."))
         stored = sends(world, ("user", "yes"))
         assert stored["consolidated_messages"] == 1
@@ -815,7 +815,7 @@ class TestTheArchive:
         assert self.fence(archive, replace(job(9, named("m9")), key=third)).number is not None
         said = (Turn("user", "one"), Turn("sale", "I am here."))
         for key in (other, KEY):
-            # What the one's human said is news to the other's bot; so is what the one's patient said.
+            # The other conversation's bot did not know what this human and this patient said.
             assert archive.note_sale(key, BOT, said) == "new"
             holding = archive.park(key, [named("m0", f"to {key.platform_id}")], (), {})
             assert holding is not None

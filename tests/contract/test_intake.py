@@ -1,4 +1,4 @@
-"""What a request leaves behind in the tier and the queue: over each pair of stores, in virtual time."""
+"""What a request leaves behind in the tier and the queue, over each pair of stores, in virtual time."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class TestIntake:
         world.checked()
 
     def test_a_late_beginning_of_what_was_answered_is_not_answered_again(self, world: World) -> None:
-        """Without ids: its record stands for the message that was answered, not for one with a new name."""
+        """The messages have no ids. The record stands for the answered message, not for a new one."""
 
         def posts(*contents: str) -> dict[str, Any]:
             turns = [{"role": "user", "content": content} for content in contents]
@@ -60,7 +60,7 @@ class TestIntake:
             assert pending == [f"m{n}" for n in range(int(record.message_id[1:]) + 1)]
 
     def test_a_newcomer_that_is_undone_under_the_workers_hands_is_not_answered(self, world: World) -> None:
-        """J0{m0} was committed and its worker died; m1 joins, the next worker fences, m1's record is refused."""
+        """J0{m0} was committed and its worker died. m1 joins, the next worker fences, and m1's record is refused."""
         on(world, "after", "archive.commit", dies)
         world.posts("m0")
         world.delivers()

@@ -1,4 +1,4 @@
-"""What a `LineTier` makes of any store of lines: how its saves compare times, repeat themselves, and end a job."""
+"""How a `LineTier` saves in any store of lines: it compares times, repeats a save, and ends a job."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ DAY = 24 * 3600.0
 
 @dataclass
 class Host:
-    """Another host. Its clock is `ahead` of the store's by so many seconds."""
+    """Another host, whose clock is `ahead` seconds ahead of the store's."""
 
     chat: Chat
     ahead: float = 0.0
@@ -41,7 +41,7 @@ def host(tier: LineTier, settings: Settings, clock: Clock) -> Host:
 
 
 class TestAClockThatIsWrong:
-    """The host knows the line already: only the time tells that its step is of another moment."""
+    """The host knows the line already. Only the time shows that its step was computed at another moment."""
 
     def test_a_host_that_is_ahead_does_not_take_a_live_holders_lock(
         self, chat: Chat, host: Host, clock: Clock, settings: Settings
@@ -71,7 +71,7 @@ class TestAClockThatIsWrong:
     def test_a_sweep_that_was_frozen_before_its_save_looks_again(
         self, chat: Chat, host: Host, clock: Clock, settings: Settings, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """What it wrote would be due at once: the time until then has passed while it was frozen."""
+        """Its job would be due at once, because the wait passed while the host was frozen."""
         chat.says("a")
         clock.advance(settings.wake_after)
         store = cast(LineTier, chat.tier).store
@@ -88,11 +88,11 @@ class TestAClockThatIsWrong:
 
 
 class TestASaveThatIsRepeated:
-    """A client sends it again because the answer was lost. It was saved, and the step is not taken twice."""
+    """The answer to a save was lost, so the client sends it again. The step is not taken twice."""
 
     @pytest.fixture
     def lost(self, tier: LineTier, chat: Chat, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Chat]:
-        """The chat, of whose next save the first answer is lost."""
+        """The chat, with the first answer to its next save lost."""
         save, losing = tier.store.save, list[bool]()
 
         def repeated(saves: Sequence[Save]) -> Any:
@@ -136,7 +136,7 @@ class TestEnds:
         assert claim.job.status is JobStatus.CANCELLING
 
     def test_what_a_human_will_answer_was_not_answered(self, chat: Chat) -> None:
-        """A worker's commit was not heard of; what joined since is held. The job has ended as completed."""
+        """A worker did not learn that its commit succeeded. Later messages are parked. The job ends as completed."""
         chat.says("a")
         chat.finish("worker", chat.end(chat.claimed(), reply="Rest.", parked=True))
         chat.says("a", "b")
@@ -146,7 +146,7 @@ class TestEnds:
 def test_a_step_that_fails_is_no_other_steps_concern(
     tier: LineTier, settings: Settings, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Steps of several conversations go together, those on one conversation as one."""
+    """Steps on several conversations go together. Steps on one conversation become one save."""
     accept = accepting.accept
 
     def breaks(line: Line, **arguments: Any) -> Accepted:

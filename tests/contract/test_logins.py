@@ -1,4 +1,4 @@
-"""Passwords of the stores that change while the service runs, and tokens of IAM in their place, on real servers."""
+"""The stores' passwords change while the service runs, or IAM tokens replace them, on real servers."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ from tests.servers import SecuredRedis, start_redis_with_tls
 
 FIRST, SECOND = "f1rst-pa55w0rd", "s3cond-pa55w0rd"
 USER = "handler"
-#: A moment at which all tokens are signed, and the keys that sign them: AWS' documentation has these.
+#: The time at which all tokens are signed, and the keys that sign them, both from AWS' documentation.
 NOW = datetime(2026, 6, 15, 9, 30, tzinfo=UTC)
 KEYS = Keys("AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY", "s3ss10n-t0k3n" * 20)
 
 
 @pytest.fixture(autouse=True)
 def private(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """No password and no token is in any log, whatever is done."""
+    """No test may log a password or a token."""
     caplog.set_level("DEBUG", "message_handler")
     yield
     logged = " ".join(str(vars(record)) for when in ("setup", "call") for record in caplog.get_records(when))
@@ -58,7 +58,7 @@ def private(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The secrets that Secrets Manager was asked for."""
+    """The secrets that were read from Secrets Manager."""
     found: list[str] = []
     read = SecretsManager.read
 
@@ -67,13 +67,13 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return read(self, arn)
 
     monkeypatch.setattr(SecretsManager, "read", counting)
-    # A test rotates twice in a second.
+    # A test rotates the secret twice in a second.
     monkeypatch.setattr("message_handler.drivers.credentials.REREAD_SECONDS", 0.0)
     return found
 
 
 def keep(vault: Any, password: str, *, bare: bool = False) -> str:
-    """A secret as RDS and Secrets Manager write it, or the password alone. Its ARN."""
+    """Store a secret as RDS and Secrets Manager write it, or the password alone. Returns its ARN."""
     return str(vault.create_secret(Name="stores/login", SecretString=written(password, bare=bare))["ARN"])
 
 
@@ -83,7 +83,7 @@ def written(password: str, *, bare: bool = False) -> str:
 
 
 def assert_silent(error: BaseException) -> None:
-    """Nothing that a log of the error could hold tells a password."""
+    """Assert that the error and its whole chain hold no password."""
     text = "".join(traceback.format_exception(error))
     assert not any(secret in text for secret in (FIRST, SECOND, "X-Amz-Signature"))
 
@@ -100,7 +100,7 @@ def cluster_with_tls(tmp_path: Path, certificates: Certificates) -> Iterator[Sec
 
 @pytest.fixture
 def acl(redis_tls_client: redis.Redis) -> Iterator[Callable[[str], None]]:
-    """Gives the user a password, and takes all others from it; who is logged in stays so."""
+    """Replaces the user's password. Open connections stay logged in."""
 
     def has(password: str) -> None:
         redis_tls_client.acl_setuser(
@@ -120,7 +120,7 @@ def redis_client(url: SecretStr, cluster: bool = False, **settings: Any) -> redi
 
 
 def user_of(client: redis.Redis) -> Any:
-    """As whom it is logged in; the error if it is not."""
+    """The user that the client is logged in as. Raises the login's error."""
     try:
         return client.acl_whoami()
     except redis.RedisError as error:
@@ -150,7 +150,7 @@ class TestRedis:
             assert user_of(client) == USER
             acl(SECOND)
             vault.put_secret_value(SecretId=arn, SecretString=written(SECOND, bare=bare))
-            assert user_of(client) == USER  # who is in stays in
+            assert user_of(client) == USER  # open connections stay logged in
             cut(redis_tls_client)
             assert user_of(client) == USER
             assert len(asked) == 2
@@ -197,7 +197,7 @@ class TestRedis:
         assert_silent(refused.value)
         with pytest.raises(Unavailable):
             Chat(tier, Clock()).says("b")
-        assert len(asked) == 2  # the breaker is open: nobody asks for each request
+        assert len(asked) == 2  # the breaker is open, so no further request reads the secret
         tier.close()
 
     def test_without_its_secret_it_is_away(self, secured_redis: SecuredRedis, vault: Any) -> None:
@@ -232,7 +232,7 @@ class TestRedis:
 
 @pytest.fixture
 def role(postgres_15_database: Database) -> Iterator[Callable[[str], None]]:
-    """Gives the role a password; who is logged in stays so."""
+    """Replaces the role's password. Open connections stay logged in."""
 
     def run(statement: str) -> None:
         postgres_15_database.run(lambda connection: connection.execute_simple(statement))
@@ -259,7 +259,7 @@ def who(connection: Connection) -> Any:
 
 
 def role_of(database: Database) -> Any:
-    """As whom it is logged in; the error if it is not."""
+    """The user that the client is logged in as. Raises the login's error."""
     try:
         return database.run(who)
     except MessageHandlerError as error:
@@ -284,7 +284,7 @@ class TestPostgres:
         assert role_of(database) == USER
         role(SECOND)
         vault.put_secret_value(SecretId=arn, SecretString=written(SECOND, bare=bare))
-        assert role_of(database) == USER  # who is in stays in
+        assert role_of(database) == USER  # open connections stay logged in
         postgres_15_database.run(cut_backends)
         assert role_of(database) == USER
         assert len(asked) == 2
@@ -332,7 +332,7 @@ class TestPostgres:
         assert_silent(refused)
         with pytest.raises(Unavailable):
             database.run(who)
-        assert len(asked) == 2  # the breaker is open: nobody asks for each request
+        assert len(asked) == 2  # the breaker is open, so no further request reads the secret
 
     @pytest.mark.parametrize("text", ["{}", '{"password": ""}', '{"password": 5}', "  "])
     def test_a_secret_without_a_password_is_said(self, postgres_15: Server, vault: Any, text: str) -> None:
@@ -371,13 +371,13 @@ class TestPostgres:
 
 @pytest.fixture
 def signing(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
-    """All is signed at NOW, or as many hours later as it is called with."""
+    """Sets the time of signatures to NOW, or to some hours later."""
 
     def hours_later(hours: int) -> None:
         at = NOW.replace(hour=NOW.hour + hours)
         monkeypatch.setattr(botocore.auth, "get_current_datetime", lambda *_, **__: at.replace(tzinfo=None))
 
-    aws.session.cache_clear()  # it remembers the keys of other tests
+    aws.session.cache_clear()  # the cached session has the keys of other tests
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEYS.access_key)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", KEYS.secret_key)
     monkeypatch.setenv("AWS_SESSION_TOKEN", str(KEYS.token))
@@ -387,7 +387,7 @@ def signing(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 
 
 def is_signed(token: str, service: str) -> bool:
-    """Whether AWS would take the token: its signature, made as its documentation says that it verifies one.
+    """Whether AWS would accept the token. The signature is computed as AWS documents it.
 
     https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html
     """
@@ -442,7 +442,7 @@ class TestTokens:
         assert login.login() == first
         signing(1)
         assert login.login() != first
-        assert login.renewed(first) is None  # what is refused was new: nobody asks again
+        assert login.renewed(first) is None  # the refused token was a new one, so no other is asked for
 
     def test_without_a_region_nothing_starts(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv("AWS_DEFAULT_REGION")
@@ -469,7 +469,7 @@ DATABASE = SecretStr(f"postgresql://{USER}@db.example/app")
 
 
 class TestKept:
-    """The secret itself, apart from servers."""
+    """The login as it is read from a secret, without servers."""
 
     def test_it_is_read_when_it_is_needed_and_not_before(self, vault: Any, asked: list[str]) -> None:
         login = SecretLogin(keep(vault, FIRST), "Postgres")
@@ -484,20 +484,20 @@ class TestKept:
         login = SecretLogin(arn, "Postgres", clock=lambda: now[0])
         known = login.login()
         vault.put_secret_value(SecretId=arn, SecretString=written(SECOND))
-        assert login.renewed(known) is None  # it was read just now
+        assert login.renewed(known) is None  # the login was read just now
         now[0] += 1
         assert login.renewed(known) == Login(USER, SECOND)
-        assert login.renewed(known) == Login(USER, SECOND)  # another connection's was the old one too
+        assert login.renewed(known) == Login(USER, SECOND)  # another connection was refused with the old login too
         assert login.renewed(Login(USER, SECOND)) is None
 
     def test_whoever_waited_for_one_who_asked_in_vain_does_not_ask_too(self, vault: Any) -> None:
-        """Each would be made to wait for Secrets Manager, one after the other."""
+        """Otherwise all connections would wait for Secrets Manager, one after the other."""
         now, asked = [10.0], []
 
         class Away(SecretsManager):
             def read(self, arn: str) -> str:
                 asked.append(arn)
-                now[0] += 3  # its timeouts
+                now[0] += 3  # the timeouts of reading it
                 return super().read(arn)
 
         arn = keep(vault, FIRST)

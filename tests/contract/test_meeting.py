@@ -1,4 +1,4 @@
-"""Steps of several processes that meet on one conversation, over every store: each is taken whole, on what is there."""
+"""Steps of several processes meet on one conversation, over every store. Each sees the ones before it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def other_process(tier: LineTier, settings: Settings, clock: Clock) -> Chat:
 
 @pytest.fixture
 def saves(tier: LineTier, monkeypatch: pytest.MonkeyPatch) -> list[Callable[[], Any]]:
-    """What happens before each save of the store to come, one after the other."""
+    """Calls to make before the next saves, one before each."""
     pending: list[Callable[[], Any]] = []
     save = tier.store.save
 
@@ -75,7 +75,7 @@ class TestTwo:
         settings: Settings,
         saves: list[Callable[[], Any]],
     ) -> None:
-        """A worker is stopped in the middle of its seal; its claim goes stale, and another answers."""
+        """A worker is stopped in the middle of its seal. Its claim goes stale, and another worker answers."""
         chat.says("a")
         chat.claimed("stopped")
 
@@ -115,10 +115,10 @@ class TestTwo:
         settings: Settings,
         saves: list[Callable[[], Any]],
     ) -> None:
-        """A heartbeat leaves the line's version as it is: the claim compares the heartbeat too."""
+        """A heartbeat does not change the line's version, so a claim compares the heartbeat too."""
         chat.says("a")
         chat.claimed()
-        other_process.tier.look(chat.key, "worker")  # it has seen the line
+        other_process.tier.look(chat.key, "worker")  # now it has seen the line
         clock.advance(settings.heartbeat_stale)
         saves.append(chat.heartbeat)
         assert isinstance(other_process.claim("another"), ClaimRefused)
@@ -142,7 +142,7 @@ class TestTwo:
         assert chat.head is None
 
     def test_a_text_that_goes_with_a_save_is_brought_all_the_same(self, chat: Chat, other_process: Chat) -> None:
-        """The job that is interrupted had another context, which the new one does not need."""
+        """The interrupted job had another context, which the new job does not need."""
         first = chat.says("a", context=[Turn("assistant", "Hello?")], resources={"user": 1})
         other_process.claimed()
         later = replace(
@@ -181,7 +181,7 @@ class TestTwo:
 
 
 class TestSweep:
-    """The sweep looks at the index first and then takes its step on each line: much can happen in between."""
+    """The sweep reads the index first and then takes its step on each line. Other steps may come in between."""
 
     @pytest.fixture
     def meanwhile(self, tier: LineTier, monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], object]], None]:
@@ -282,7 +282,7 @@ class TestContention:
         assert chat.claimed().attempts == 1
 
     def test_a_slow_store_is_no_other_clock(self, chat: Chat, clock: Clock, saves: list[Callable[[], Any]]) -> None:
-        """The way there is a part of the difference, which is the same the next time."""
+        """The network delay is part of the clock difference, and is the same the next time."""
         saves.extend([lambda: clock.advance(1.5)] * 6)
         chat.says("a")
         assert len(saves) == 4
@@ -312,7 +312,7 @@ class TestContention:
         assert refused.value.retry_after > 0
         assert chat.words(chat.head) == [f"text of m{n}" for n in range(5)]
         assert chat.accept(bounded).duplicate, "what waits already is no new message"
-        # A record, a resumed and a retried message were accepted once.
+        # A record's, a resumed and a retried message were accepted before.
         chat.record_arrives(chat.job_id(1), named("m6"))
         chat.accept(replace(one_more, bounded=False))
         assert len(chat.words(chat.head)) == 7

@@ -1,4 +1,4 @@
-"""The plans that a connection keeps find rows by an index, whatever the tables were like when the plans were made."""
+"""The plans that a connection keeps find rows by an index, however large the tables were when the plans were made."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from tests.contract.conftest import database_of
 from tests.contract.conversation import Conversation
 
 MANY = 2000
-#: Of a table so many are read for a job at most: each of its own a few times.
+#: A job reads at most so many rows of a table: each of its own rows a few times.
 ROWS_OF_A_JOB = 20
 NO_ARCHIVE = NoArchive()
 
 
 def others(name: str, count: int) -> str:
-    """Statements that make so many conversations of the same platform, each with a run that somebody has linked."""
+    """Statements that make `count` conversations of the same platform, each with a run that another job leads to."""
     return f"""
         create temporary table others as
         select 'clinic' as platform_id, '{name}-' || number as conversation_id, gen_random_uuid() as job_id
@@ -52,7 +52,7 @@ def others(name: str, count: int) -> str:
 
 @pytest.fixture
 def settings(postgres: Server, sql: Connection) -> Iterator[Settings]:
-    """The settings of a database in which there never was anything."""
+    """The settings for a database that was never used."""
     name = "plans"
     sql.run(f"create database {identifier(name)}")
     url = postgres.url.rsplit("/", 1)[0] + f"/{name}"
@@ -71,7 +71,7 @@ def connection(settings: Settings) -> Iterator[Connection]:
 
 
 def answer(connection: Connection, name: str, *, size: int) -> None:
-    """So many jobs together. Each has another one that leads to it, and ends with it."""
+    """Run and commit `size` jobs together. Each has another job that leads to it and ends with it."""
     talks = [Conversation(NO_ARCHIVE, ConversationKey("clinic", f"{name}-{number}")) for number in range(size)]
     jobs = [talk.job(1, "m0") for talk in talks]
     for talk in talks:
@@ -93,7 +93,7 @@ def answer(connection: Connection, name: str, *, size: int) -> None:
 @pytest.mark.parametrize("before", ["new", "emptied", "small", "large"])
 @pytest.mark.parametrize("size", [1, 10])
 def test_none_reads_a_table_that_has_grown_since(connection: Connection, before: str, size: int) -> None:
-    """Until the tables are analysed again the plans stay as they were made: a minute, or for good where nobody does."""
+    """The plans stay as they were made until the tables are analysed: a minute, or for ever without autovacuum."""
     if before in ("small", "large"):
         connection.execute_simple(others("earlier", 3 if before == "small" else MANY))
     if before != "new":

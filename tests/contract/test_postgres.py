@@ -1,4 +1,4 @@
-"""What only the Postgres archive promises: connections, errors, migrations, configuration."""
+"""Promises of the Postgres archive alone: connections, errors, migrations, configuration."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def talk(postgres_archive: PostgresArchive) -> Conversation:
 
 
 def backends(sql: Connection) -> list[tuple[int, str]]:
-    """Process and state of the archive's own connections."""
+    """The server processes of the archive's connections, with their states."""
     rows = sql.run(
         "select pid, state from pg_stat_activity"
         " where application_name = 'message_handler' and pid <> pg_backend_pid() and datname = current_database()"
@@ -166,7 +166,7 @@ class TestConnections:
         PostgresArchive(database_of(nowhere)).close()
 
     def test_a_stopped_server_is_away_for_every_use(self, tmp_path: Path) -> None:
-        # A server of this test's own: pytest's own folder is closed to other users, and a root's server isn't root.
+        # Other users can't enter pytest's folder, and a server that root starts runs as another user.
         from local.stores import start_postgres
 
         server = started(start_postgres, tmp_path)
@@ -186,7 +186,7 @@ class TestConnections:
         archive.close()
 
     def test_a_database_that_starts_or_is_full_is_away(self, talk: Conversation, postgres_database: Database) -> None:
-        """A condition that passes by itself is not an error of ours."""
+        """A condition that passes by itself is an outage, and no error of the service."""
         for code in ("53300", "57P03", "57014", "40P01", "08006"):
             with pytest.raises(Unavailable):
                 postgres_database.run(
@@ -224,7 +224,7 @@ class TestConnections:
 
 
 class TestBreaker:
-    """Postgres away costs one timeout, then nothing until it is probed."""
+    """A Postgres that is away costs one timeout, and then nothing until it is probed."""
 
     @pytest.fixture
     def now(self) -> Iterator[list[float]]:
@@ -282,7 +282,7 @@ class TestBreaker:
     def test_a_server_that_says_nothing_is_waited_for_once_and_then_asked_whether_it_is_alive(
         self, database: Database, connections: Connections, postgres: Server, now: list[float]
     ) -> None:
-        """A dead connection says so at once; a second try, or one of each old connection, would multiply the wait."""
+        """A dead connection fails at once. A try on each old connection would multiply the wait."""
         postgres.process.send_signal(signal.SIGSTOP)
         try:
             with pytest.raises(Unavailable):
@@ -317,18 +317,18 @@ class TestBreaker:
         assert not database.breaker.is_open
         database.ping()
         assert caplog.records == []
-        # The server would go on for nobody.
+        # Otherwise the server would go on with the statement.
         sql.run("select pg_terminate_backend(pid, 5000) from pg_stat_activity where query = 'select pg_sleep(30)'")
 
     def test_nor_does_one_that_the_server_or_an_operator_ends(
         self, database: Database, connections: Connections
     ) -> None:
-        slow = "set statement_timeout = '50ms'; select pg_sleep(30)"  # in one transaction, which is undone whole
+        slow = "set statement_timeout = '50ms'; select pg_sleep(30)"  # one transaction, which is rolled back
         with pytest.raises(Unavailable, match="takes too long"):
             database.run(lambda connection: connection.execute_simple(slow))
         assert not database.breaker.is_open
         database.ping()
-        assert len(connections.made) == 1  # it is alive, and so is the connection
+        assert len(connections.made) == 1  # the server is alive, and so is the connection
 
     def test_what_the_server_refuses_opens_it_not(self, database: Database) -> None:
         for statement in ("select 1/0", "select from no_such_table"):
@@ -351,10 +351,10 @@ class TestReadOnly:
     def test_what_is_given_back_meanwhile_is_not_asked(
         self, migrated: Settings, sql: Connection, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Another thread has a connection to the old primary, and gives it back as a probe begins.
+        """Another thread has a connection to the old primary, and puts it back while a probe begins.
 
         probe: drop idle connections ──────────────────────────────── ask on a new one ──▶ the new primary
-        other thread:                   give back one to the old one
+        other thread:                   put back one to the old primary
         """
         now, connections = [100.0], Connections(connector(migrated))
         database = Database(connections.connect, CircuitBreaker("Postgres", 5.0, lambda: now[0]))
@@ -493,7 +493,7 @@ class TestTLS:
 def test_a_connection_that_nobody_used_for_long_is_made_anew(
     migrated: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What stands between may have dropped it without a word."""
+    """A firewall in between may have dropped the connection silently."""
     database = database_of(migrated)
     used = [database.run(lambda connection: connection.run("select pg_backend_pid()")[0][0]) for _ in range(2)]
     monkeypatch.setattr("message_handler.drivers.postgres._IDLE_SECONDS", -1)
@@ -662,7 +662,7 @@ class TestMigrations:
             with pytest.raises(Unavailable):
                 database.migrate(0.5)
         applied: list[str] = []
-        with suppress(Unavailable):  # for as long as somebody holds the lock
+        with suppress(Unavailable):  # until the lock is released
             applied = database.migrate()
         assert applied == MIGRATIONS
         database.close()

@@ -1,4 +1,4 @@
-"""What only the Postgres tier promises: steps that meet, connections that die in one, what it forgets and hands on."""
+"""Promises of the Postgres tier alone: steps that meet, connections that die in a step, and what it forgets."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def attempts(chat: Chat) -> int:
 def test_a_process_that_was_stopped_while_the_archive_answered_has_stopped_no_other(
     talk: Conversation, migrated: Settings, statement: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The fence holds no row locked for a client that may never come back for it."""
+    """The fence keeps no row locked for a client that may never return."""
     other = Conversation(PostgresArchive(database_of(migrated)))
     happens(monkeypatch, "after", statement, lambda: other.answer(2, "m1"))
     job = talk.job(1, "m0")
@@ -74,7 +74,7 @@ def test_a_process_that_was_stopped_while_the_archive_answered_has_stopped_no_ot
 
 
 def happens(monkeypatch: pytest.MonkeyPatch, side: str, statement: str, action: Callable[[], Any]) -> None:
-    """Let something happen once, `before` or `after` the next run of a statement."""
+    """Lets an action happen once, `before` or `after` the next run of a statement."""
     execute, pending = postgres.execute, [action]
 
     def watched(connection: Connection, values: dict[str, Any], *statements: str) -> list[Any]:
@@ -90,7 +90,7 @@ def happens(monkeypatch: pytest.MonkeyPatch, side: str, statement: str, action: 
 
 
 def backends(sql: Connection) -> list[int]:
-    """The tier's own, and the archive's."""
+    """The tier's connections, and the archive's."""
     found = sql.run(
         "select pid from pg_stat_activity where application_name = 'message_handler'"
         " and pid <> pg_backend_pid() and datname = current_database() and state is not null"
@@ -108,7 +108,7 @@ def lost() -> None:
 
 
 class TestConnectionsThatDie:
-    """Each step is all or nothing, and one that is repeated for a dead connection is taken once."""
+    """Each step is done whole or not at all. A step that is repeated for a dead connection is taken once."""
 
     def test_between_the_read_and_the_write_of_a_step(
         self, chat: Chat, sql: Connection, monkeypatch: pytest.MonkeyPatch
@@ -120,14 +120,14 @@ class TestConnectionsThatDie:
 
     @pytest.fixture
     def holder(self, migrated: Settings) -> Iterator[Connection]:
-        """Somebody else, whose connection is not cut."""
+        """Another process, whose connection is not cut."""
         connection = connector(migrated)()
         connection.run("set application_name = 'holder'")
         yield connection
         connection.close()
 
     def test_while_it_writes(self, chat: Chat, sql: Connection, holder: Connection) -> None:
-        """Both connections are cut, the old one and the one that takes its place."""
+        """Both connections are cut: the old one and the one that replaces it."""
         chat.says(named("m1"))
         before = chat.head
         holder.run("begin")
@@ -143,7 +143,7 @@ class TestConnectionsThatDie:
         assert chat.head == before
 
     def test_right_before_the_commit(self, chat: Chat, sql: Connection) -> None:
-        """A trigger that is put off to the commit holds it there; everything has been written by then."""
+        """A deferred trigger holds the transaction at its commit, when all rows are written."""
         chat.says(named("m1"))
         chat.claimed()
         ended = chat.end(chat.head, reply="Rest.") if chat.head else None
@@ -174,7 +174,7 @@ class TestConnectionsThatDie:
         assert chat.finish("worker", ended).done
 
     def test_after_the_commit_with_the_answer_lost(self, chat: Chat, monkeypatch: pytest.MonkeyPatch) -> None:
-        """The connection is replaced and the save repeated: its own version tells that it was done."""
+        """The connection is replaced and the save repeated. The save's own version shows that it was done."""
         chat.tier.ping()
         happens(monkeypatch, "after", "save_lines", lost)
         accepted = chat.says(named("m1"))
@@ -213,11 +213,11 @@ def wait_for(condition: Callable[[], bool]) -> None:
 
 
 class TestRoundTrips:
-    """Each costs what the way to the server costs, in the middle of a patient's wait."""
+    """Each round trip makes the patient wait longer."""
 
     @pytest.fixture
     def trips(self, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-        """How often an answer was waited for."""
+        """Counts the round trips."""
         counted, wait = [0], Connection.handle_messages
 
         def count(connection: Connection, context: Any) -> None:
@@ -257,7 +257,7 @@ class TestRoundTrips:
 
 
 class TestSweep:
-    """What was answered on another tier, or by nobody for long, is forgotten."""
+    """Lines that were answered on another tier are forgotten, and so are lines that are long idle."""
 
     def test_a_line_that_was_answered_on_another_tier_wakes_nobody(
         self, chat: Chat, talk: Conversation, sql: Connection, clock: Clock, settings: Settings
@@ -363,7 +363,7 @@ class TestSweep:
 
 
 class TestDrain:
-    """Back on Redis: the fence brings along what waits here (counterexample 8)."""
+    """The service is back on Redis. The fence brings along the messages that wait here (counterexample 8)."""
 
     def waiting(self, talk: Conversation, job: Job, *, drain: bool = True) -> tuple[Message, ...]:
         fence = talk.archive.fence(job, successor_id=talk.id(50), turns=0, drain=drain)

@@ -135,7 +135,7 @@ class TestLinks:
 
 
 class TestInTheLine:
-    """Each message knows the jobs that it was promised, beside the one that it is in, whatever becomes of its own."""
+    """Each message knows the jobs that it was promised, besides the job that it is in, whatever becomes of that job."""
 
     def promises(self, chat: Chat) -> list[dict[str, list[str]]]:
         return [job.promises for job in chat.tier.jobs(chat.key)]
@@ -190,17 +190,17 @@ class TestInTheLine:
 
 
 def asked_last(world: World) -> Request:
-    """What the last record asks for."""
+    """The request of the last record."""
     record = world.queue.waiting[-1].record
     assert isinstance(record, Record)
     return record.request
 
 
 class TestClients:
-    """What a client sees who asks for the job that it was promised."""
+    """What a client sees of the job that it was promised."""
 
     def test_a_message_that_came_too_late_is_told_where_it_is_answered(self, world: World) -> None:
-        """The first job's door is closed: m1 waits for the next one, and is told so."""
+        """The first job is sealed. m1 waits for the next job, and the answer says so."""
         world.steps.hooks["before", "archive.commit"] = [lambda: world.posts("m1") and None]
         world.posts("m0")
         world.delivers()
@@ -214,7 +214,7 @@ class TestClients:
         assert shown["messages"] == [{"message_id": "m1", "status": "answered", "job_id": second}]
 
     def test_a_message_that_was_postponed_leads_from_the_job_that_it_was_promised(self, world: World) -> None:
-        """The run may not start again: m1, which joined it, waits for the next one (counterexample 5)."""
+        """The run may not restart. m1, which joined it, waits for the next job (counterexample 5)."""
         posted = iter(range(1, world.settings.max_restarts + 3))
 
         def types() -> None:
@@ -233,7 +233,7 @@ class TestClients:
             assert world.end_of(message_id).job_id == message["job_id"]
 
     def test_a_message_whose_job_ended_without_it_is_told_where_it_waits(self, world: World) -> None:
-        """m1 joins J0, whose run has no time for another one: it is postponed, and no fence knows of it yet."""
+        """m1 joins J0, whose run has no time to restart. m1 is postponed, and no fence knows of it yet."""
 
         def types() -> None:
             world.posts("m1")
@@ -331,7 +331,7 @@ class TestClients:
 
     @pytest.mark.parametrize("ending", ["reads", "sweeps"])
     def test_what_a_lost_record_would_have_ended_is_ended(self, world: World, ending: str) -> None:
-        """A promise that no message carried: the record of an earlier release was lost with what it knew."""
+        """No message carries this promise: the record of an earlier release is lost, and the promise with it."""
         talk = Conversation(world.archive, world.key)
         talk.number(talk.job(1, "m0"))
         later = replace(talk.job(2, "m0"), messages=(named("m0"),))
@@ -349,7 +349,7 @@ class TestClients:
 
 
 def test_a_record_carries_what_its_messages_were_promised(world: World, new_world: Callable[[], World]) -> None:
-    """Redis is lost: the record of m1 alone brings both messages back, each with its promise (counterexample 6)."""
+    """Redis is lost. m1's record alone brings both messages back, each with its promise (counterexample 6)."""
     world.steps.hooks["before", "archive.commit"] = [lambda: world.posts("m1") and None]
     world.posts("m0")
     record = world.queue.waiting[-1].record
@@ -358,7 +358,7 @@ def test_a_record_carries_what_its_messages_were_promised(world: World, new_worl
 
 class TestJobs:
     def test_an_ended_job_is_never_seen_running_again(self, world: World) -> None:
-        """The tier forgot J0, and the record of m1, which was promised J0 too, brings the name back."""
+        """The tier forgot J0. m1's record, which was promised J0 too, brings the name back."""
         on(world, "after", "archive.commit", lambda: world.posts("m1"))
         world.posts("m0")
         with world.steps.silently():

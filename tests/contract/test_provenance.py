@@ -1,4 +1,4 @@
-"""What a job says of who answered it: pinned when the AI was asked, and shown wherever the job is."""
+"""A job tells which bot and AI answered it. That is fixed when the AI is asked, and shown wherever the job is."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def world(postgres_archive: PostgresArchive, sql: Connection, settings: Settings
 
 
 def answered(world: World, **options: Any) -> Job:
-    """The job of a message, once a worker has had its record."""
+    """A message's job, after a worker processed the record."""
     world.posts("m0", bot_id="nurse", **options)
     world.delivers()
     return world.job(world.told["m0"][0])
@@ -128,7 +128,7 @@ class TestWhatIsPinned:
         assert world.checked().job(world.told["m0"][0]).provenance == ASKED
 
     def test_none_of_a_run_that_lost_its_lock(self, world: World, sql: Connection) -> None:
-        """Postgres comes back before the seal: the lost run takes a fence late, and answers nothing."""
+        """Postgres comes back before the seal. The lost run takes a fence late, and answers nothing."""
         world.posts("m0", bot_id="nurse")
         world.postgres(away=True)
         on(world, "before", "tier.seal", lambda: world.postgres(away=False))

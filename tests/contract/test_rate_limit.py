@@ -1,4 +1,4 @@
-"""What every tier promises of a tenant's rate limit: a minute's messages at once, then one after the other."""
+"""A tenant's rate limit, on every tier: a minute's messages at once, then one after the other."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class TestRedis:
         others = [RedisTier(redis_client, Settings()) for _ in range(4)]
         with ThreadPoolExecutor(8) as threads:
             waits = list(threads.map(lambda n: others[n % 4].admit(CLINIC, 20), range(60)))
-        # While the threads run some may be refilled: 20 a minute are one in three seconds.
+        # Some messages may be refilled while the threads run: 20 a minute are one in 3 s.
         assert 20 <= waits.count(0) <= 22
 
     def test_its_key_is_gone_after_a_minute_and_tagged_by_the_tenant(

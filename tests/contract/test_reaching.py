@@ -1,4 +1,4 @@
-"""Which stores the service works with, and what is said of one that it can't reach or won't use."""
+"""Which stores the service works with, and how it names a store that it can't reach or won't use."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def reasons(caplog: pytest.LogCaptureFixture) -> Callable[[], list[tuple[str, st
 
 @pytest.fixture
 def old(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Time has gone by: the servers that there are, are too old."""
+    """A later release refuses the servers of today as too old."""
     monkeypatch.setattr("message_handler.drivers.postgres.OLDEST_MAJOR", 99)
     monkeypatch.setattr("message_handler.drivers.redis.OLDEST_MAJOR", 99)
     monkeypatch.setattr(stores, "OLDEST", {"PostgreSQL": 99, "Redis": 99, "Valkey": 99})
@@ -109,7 +109,7 @@ class TestTooOld:
 
     def test_its_connections_are_closed(self, urls: dict[str, str], name: str) -> None:
         with pytest.raises(TooOld):
-            ping(name, urls[name])  # pytest complains of a socket that is left open
+            ping(name, urls[name])  # pytest fails a test that leaves a socket open
 
 
 @pytest.mark.usefixtures("old")
@@ -137,7 +137,7 @@ def test_redis_is_asked_once_in_a_process(valkey: Server) -> None:
         for _ in range(3):
             client.connection_pool.disconnect()
             client.ping()
-        assert observer.info("commandstats")["cmdstat_info"]["calls"] == before + 1  # the observer's own
+        assert observer.info("commandstats")["cmdstat_info"]["calls"] == before + 1  # the observer's own connection
 
 
 class TestWhy:
@@ -187,7 +187,7 @@ class TestWhy:
 
 @pytest.fixture
 def lax(tmp_path: Path) -> Certificates:
-    """An authority that has not signed all that RFC 5280 asks for."""
+    """An authority's certificate that lacks what RFC 5280 requires."""
     return certify(tmp_path / "certificates", strict=False)
 
 

@@ -37,7 +37,7 @@ class TestRecords:
         assert world.answered("m0", "m1")
 
     def test_one_is_kept_whatever_the_tier_says_about_its_job(self, world: World) -> None:
-        """The tier calls J0 ended, but Postgres knows nothing of m0: forget it there, and begin again."""
+        """The tier says that J0 has ended, but Postgres does not know m0. The tier forgets m0, and m0 is answered."""
         world.posts("m0")
         with world.steps.silently():
             claim = world.tier.claim(world.key, "another")
@@ -62,7 +62,7 @@ class TestRecords:
         assert (outcome.retry_in, outcome.ended) == (world.settings.run_seconds - world.settings.heartbeat_every, ())
 
     def test_one_that_comes_before_the_claim_of_its_dead_worker_is_stale_waits_for_that(self, world: World) -> None:
-        """It died right after a heartbeat, and a while after its record was hidden the last time."""
+        """The worker died right after a heartbeat, and a while after it last hid its record."""
         world.posts("m0")
         on(world, "after", "tier.seal", dies)
         (delivery,) = world.queue.waiting
@@ -148,7 +148,7 @@ class TestRecords:
         world.checked()
 
     def test_a_late_duplicates_record_leaves_the_run_of_another_message_alone(self, world: World) -> None:
-        """J1 was made for a duplicate of m0 and answers m1: m0's second record must not end J1's successor."""
+        """J1 was made for a duplicate of m0 and answers m1. m0's second record must not end J1's successor."""
         world.posts("m0")
         world.settles()
         world.tier_lost()
@@ -194,7 +194,7 @@ class TestRecords:
         world.checked()
 
     def test_what_ended_is_reported_although_a_store_went_away_afterwards(self, world: World) -> None:
-        """m1 waits for the next job; its record comes first, and there is no time left to answer m1 too."""
+        """m1 waits for the next job. Its record comes first, and there is no time left to answer m1 too."""
         on(world, "after", "tier.seal", lambda: world.posts("m1"), dies)
         world.posts("m0")
         world.delivers()
@@ -213,7 +213,7 @@ class TestRecords:
         world.checked()
 
     def test_one_that_was_promised_another_job_is_asked_about(self, world: World) -> None:
-        """What it was promised must lead to what it got (counterexample 5)."""
+        """The job that m0 was promised must lead to the job that answered it (counterexample 5)."""
         world.posts("m0")
         world.tier_lost()
         world.posts("m0")

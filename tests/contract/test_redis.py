@@ -1,4 +1,4 @@
-"""What only the Redis tier promises: keys that a cluster can place and that expire, scripts that survive, errors."""
+"""Promises of the Redis tier alone: keys that fit a cluster and expire, scripts that survive, errors."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ THREADS = 16
 
 
 def lenient_breaker() -> CircuitBreaker:
-    """One that lets every call through, whatever the last one met."""
+    """A breaker that lets every call through, even right after a failure."""
     return CircuitBreaker("Redis", retry_after=0)
 
 
@@ -48,7 +48,7 @@ def chat(redis_tier: RedisTier, clock: Clock) -> Chat:
 
 
 def live_through_everything(chat: Chat) -> None:
-    """Leave every kind of key behind: a live line with a next job, ended jobs, a successor, a cancelled job."""
+    """Leave every kind of key behind: a live line with a next job, ended jobs, a successor and a cancelled job."""
     chat.says(named("m1"))
     chat.answered()
     chat.says(named("m2"), named("m3"))
@@ -102,7 +102,7 @@ class TestKeys:
         chat.answered()
         chat.undo(chat.says("b"))
         clock.advance(settings.job_ttl)
-        # The pointer of the undone job stays, empty of words, as long as its record might.
+        # The pointer of the undone job, which holds no text, stays as long as its record may come.
         assert [redis_client.get(key) for key in redis_client.scan_iter()] == [">clinic/patient-1"]
 
     def test_text_is_only_where_it_is_needed(self, redis_client: redis.Redis, chat: Chat) -> None:
@@ -136,7 +136,7 @@ class TestRoundTrips:
         self, redis_client: redis.Redis, redis_tier: RedisTier
     ) -> None:
         locks = MessageLockManager(Failover(redis_tier))
-        for conversation_id in ("c-1", "c-2"):  # the first loads the scripts
+        for conversation_id in ("c-1", "c-2"):  # the first call loads the scripts
             redis_client.config_resetstat()
             taken = locks.check_and_acquire_lock(conversation_id, ["Hello"])
             assert locks.release_lock(conversation_id, taken["lock_id"])
@@ -176,7 +176,7 @@ class TestScripts:
             with pytest.raises(Unavailable):
                 chat.claim()
             server = start_valkey(tmp_path, port=int(server.url.rsplit(":", 1)[1].split("/")[0]))
-            # It has forgotten all, which the record mends.
+            # The server has forgotten all. The record mends that.
             assert chat.claim() is None
             chat.record_arrives(first.job_id, *first.pending)
             assert chat.claimed().job_id == first.job_id
@@ -211,7 +211,7 @@ class TestScripts:
 
 @contextmanager
 def configured(client: redis.Redis, **values: str) -> Iterator[None]:
-    """The server under another configuration, and back."""
+    """Gives the server another configuration inside, and restores the old one."""
     names = {name: name.replace("_", "-") for name in values}
     before = {name: str(client.config_get(name)[name]) for name in names.values()}
     for name, value in values.items():
@@ -225,7 +225,7 @@ def configured(client: redis.Redis, **values: str) -> Iterator[None]:
 
 @contextmanager
 def demoted(client: redis.Redis) -> Iterator[None]:
-    """The server as a replica of nobody: what a failover leaves behind."""
+    """Makes the server a replica of a primary that is gone, as a failover may leave it."""
     client.replicaof("127.0.0.1", 1)
     try:
         yield
@@ -264,7 +264,7 @@ class TestAway:
                 lambda: chat.cancel(job.job_id),
                 lambda: chat.tier.force_release(chat.key),
                 chat.tier.ping,
-                # It would be answered; but what can't write is not back.
+                # The server would answer. But a server that can't write is not back.
                 lambda: chat.head,
             ):
                 with pytest.raises(Unavailable):
@@ -275,7 +275,7 @@ class TestAway:
     def test_a_connection_that_nobody_used_for_long_is_made_anew(
         self, redis_tier: RedisTier, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """What stands between may have dropped it without a word."""
+        """A firewall in between may have dropped the connection silently."""
         redis_tier.ping()
         before = redis_client.client_id()
         redis_tier.ping()
@@ -298,9 +298,9 @@ class TestAway:
                 assert time.monotonic() - began < 1
             server.process.send_signal(signal.SIGCONT)
             time.sleep(0.05)
-            # An answer that comes late must not be taken for that of the next question.
+            # A late answer must not be taken for the answer to the next command.
             assert chat.cancel(chat.job_id(99)) is None
-            # Whether the step was done, nobody knew; done again, it is done once.
+            # The client could not know whether the step was done. Repeated, it is done once.
             chat.says("a")
             assert chat.words(chat.head) == ["a"]
         finally:
@@ -326,7 +326,7 @@ class TestAway:
             proxy.close()
 
     def test_a_probe_goes_to_whom_the_name_leads_to_then(self, valkey: Server, tmp_path: Path) -> None:
-        """A read was under way when the old primary refused a write; its connection comes back to the pool later."""
+        """A read was under way when the old primary refused a write. Its connection returns to the pool later."""
         new = start_valkey(tmp_path)
         proxy = Proxy(port_of(valkey.url))
         settings = Settings(redis_url=SecretStr(proxy.url(valkey.url)), redis_timeout_ms=10_000)
@@ -385,7 +385,7 @@ class TestAway:
     def test_an_answer_that_nobody_waits_for_any_more_is_no_other_commands(
         self, client: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """A thread is told to end between a command and its answer, which comes later."""
+        """A thread is interrupted between a command and its answer, which comes later."""
         redis_: redis.Redis = request.getfixturevalue(client)
         redis_.set("mine", "my own")
 
@@ -402,7 +402,7 @@ class TestAway:
     def test_a_connection_with_something_unread_is_made_anew(
         self, redis_tls_client: redis.Redis, rest: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Also what the system no longer knows of: the parser has it, or TLS has decrypted it."""
+        """So are answers that the socket no longer holds: the parser has them, or TLS has decrypted them."""
         pool = redis_tls_client.connection_pool
         if rest == "TLS":
             monkeypatch.setitem(pool.connection_kwargs, "socket_read_size", len("+PONG\r\n"))
@@ -438,10 +438,10 @@ class TestAway:
 
 
 class TestSecured:
-    """TLS and a password, as ElastiCache has them. What is wrong with them is said; what they are never is."""
+    """TLS and a password, as in ElastiCache. Errors name what is wrong, never the password."""
 
     def refused(self, url: str, password: str = "", **settings: bool) -> str:
-        """What somebody reads who finds Redis away; the stack of errors is written out, as a log would."""
+        """What a log shows of the error, with its whole chain."""
         chosen = Settings(
             redis_url=SecretStr(url), redis_password=SecretStr(password), redis_timeout_ms=10_000, **settings
         )

@@ -1,4 +1,4 @@
-"""What is quicker than redis-py's own way must not show but by the clock: in commands, in answers, in connections."""
+"""The service's client is quicker than redis-py's, and must otherwise behave the same."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from message_handler.settings import Settings
 from tests.servers import SecuredRedis
 
 KEY = "test:client"
-#: More than comes in one piece.
+#: More than arrives in one read.
 LARGE = 300_000
 TEXTS = ["", "a", "\r\n", "$1\r\na\r\n", "-ERR no error", "Dạ bác sĩ ơi", "x" * 16_384, "ạ" * LARGE]
 
@@ -41,7 +41,7 @@ def theirs(valkey: Server) -> Iterator[redis.Redis]:
 
 
 def told(call: Callable[[], Any]) -> Any:
-    """What a call answers, or the kind of its error."""
+    """The answer to a call, or the type of its error."""
     try:
         return call()
     except Exception as error:  # noqa: BLE001  each is compared
@@ -135,7 +135,7 @@ class TestConnections:
         pool = client.connection_pool
         connection: Any = pool.get_connection()
         connection.send_command("ECHO", "a secret")
-        for _ in range(2):  # then it has come
+        for _ in range(2):  # then the answer has arrived
             theirs.ping()
         pool.release(connection)
         assert client.echo("mine") == "mine"

@@ -1,7 +1,7 @@
-"""What only a cluster shows: nodes that die, slots that move, and what each of it costs.
+"""Behaviour of a cluster alone: nodes die, slots move, and what each costs.
 
-A node without a replica that dies takes its slots along. The others' stay served until these find out, which takes
-`cluster-node-timeout`; then, as servers are by default (`cluster-require-full-coverage`), the whole cluster is down.
+A node without a replica takes its slots along when it dies. The other nodes serve their slots until they notice, after
+`cluster-node-timeout`. Then, by default (`cluster-require-full-coverage`), the whole cluster is down.
 """
 
 from __future__ import annotations
@@ -58,12 +58,12 @@ def fragile(tmp_path: Path) -> Iterator[Cluster]:
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The ports of the servers that our clients asked something, in order."""
+    """The ports of the servers that the service's clients sent a command to, in order."""
     ports: list[int] = []
     get_connection = ConnectionPool.get_connection
 
     def note(pool: ConnectionPool, *args: Any, **options: Any) -> Any:
-        if pool.connection_kwargs.get("socket_keepalive"):  # not the test's own
+        if pool.connection_kwargs.get("socket_keepalive"):  # not the test's own clients
             ports.append(pool.connection_kwargs["port"])
         return get_connection(pool, *args, **options)
 
@@ -75,7 +75,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def opened(
     url: str, clock: Clock | None = None, *, breaker: CircuitBreaker | None = None, **settings: object
 ) -> Iterator[RedisTier]:
-    """A tier as a process of its own has it; a loaded machine must not look like a dead server."""
+    """A tier as in a process of its own. Its timeout is long: a busy machine must not look like a dead server."""
     chosen = Settings(redis_url=SecretStr(url), **({"redis_cluster": True, "redis_timeout_ms": 10_000} | settings))
     tier = RedisTier(connect(chosen), chosen, clock, breaker or lenient_breaker())
     yield tier
@@ -87,7 +87,7 @@ def slot_of(key: ConversationKey) -> int:
 
 
 def chat_on(tier: RedisTier, number: int, clock: Clock | None = None, size: int = 3) -> Chat:
-    """A conversation whose slot the cluster's node of this number was given."""
+    """A conversation whose slot is on the cluster's node with this number."""
     keys = (ConversationKey("clinic", f"patient-{name}") for name in range(1000))
     return Chat(tier, clock or Clock(), next(key for key in keys if slot_of(key) * size // SLOTS == number))
 
@@ -105,7 +105,7 @@ def is_to(server: Server, state: str) -> bool:
 
 @contextmanager
 def frozen(*nodes: Server) -> Iterator[None]:
-    """Not for so long that the nodes find each other dead."""
+    """The pause is too short for the nodes to take each other for dead."""
     for node in nodes:
         node.process.send_signal(signal.SIGSTOP)
     try:
@@ -133,7 +133,7 @@ class TestRouting:
             chat_on(redis_cluster_tier, number).says("a")
         asked.clear()
         assert len(redis_cluster_tier.locks("clinic")) == 3
-        # The index, then the lines that it knows.
+        # First the index, then the lines that it lists.
         assert sorted(asked) == sorted(2 * list(set(asked)))
         assert len(set(asked)) == 3
 
@@ -163,7 +163,7 @@ class TestRouting:
 
 
 def await_one_epoch(cluster: Cluster) -> None:
-    """Who takes a slot takes the next epoch with it: two that take the same one would send each other in circles."""
+    """A node that takes a slot also takes the next epoch. Two nodes with one epoch would redirect to each other."""
     deadline = time.monotonic() + 30
     with ExitStack() as opened:
         clients = [opened.enter_context(speaking(node)) for node in cluster.nodes]
@@ -174,9 +174,8 @@ def await_one_epoch(cluster: Cluster) -> None:
 
 @contextmanager
 def moving(cluster: Cluster, slot: int) -> Iterator[tuple[Callable[[], None], Callable[[], None]]]:
-    """A slot on its way from the first node to the second; gives what moves its keys, and what ends the move.
-
-    Afterwards it is empty, and the first node's again.
+    """A slot that is being moved from the first node to the second. Gives two functions: to move its keys, and to end
+    the move. Afterwards the slot is empty and on the first node again.
     """
     with speaking(cluster.nodes[0]) as old, speaking(cluster.nodes[1]) as new:
         ids = [client.execute_command("CLUSTER MYID") for client in (old, new)]
@@ -235,7 +234,7 @@ class TestSlots:
     def test_on_its_way_a_slot_can_be_read_but_a_step_waits(
         self, cluster: Cluster, redis_cluster_tier: RedisTier
     ) -> None:
-        """A step needs all its keys in one place, and some that don't exist yet are nowhere."""
+        """A step needs all its keys on one node. Keys that do not exist yet are on neither."""
         chat = chat_on(redis_cluster_tier, 0)
         chat.says("a")
         with moving(cluster, slot_of(chat.key)) as (move_keys, end):
@@ -301,7 +300,7 @@ class TestAway:
             try:
                 for node in (*survivors, again):
                     eventually(partial(is_to, node, "ok"))
-                # It has forgotten its conversations and all scripts; the others have not.
+                # This node has forgotten its conversations and all scripts. The others have not.
                 for ours in (tier, another):
                     assert ours.waiting(chats[1].key) is None
                     assert [ours.job(job_id) is None for job_id in jobs] == [False, True, False]
@@ -331,7 +330,7 @@ class TestAway:
                     chat.claim()
                 with speaking(fragile.nodes[0]) as guide:
                     eventually(lambda: str(port_of(replica.url)) in str(guide.execute_command("CLUSTER SLOTS")))
-                # It has what the dead one had, but none of its scripts.
+                # The replica has the dead node's keys, but none of its scripts.
                 assert chat.claimed().job_id == job_id
             finally:
                 replica.stop()
@@ -384,7 +383,7 @@ class TestSettings:
 
 @pytest.fixture(scope="module")
 def serverless(tmp_path_factory: pytest.TempPathFactory, certificates: Certificates) -> Iterator[SecuredRedis]:
-    """One node has all slots, with TLS and a password: so ElastiCache Serverless looks."""
+    """One node has all slots, with TLS and a password, as in ElastiCache Serverless."""
     start = partial(start_redis_with_tls, certificates=certificates, cluster=True)
     server = started(start, tmp_path_factory.mktemp("serverless"))
     yield server

@@ -1,4 +1,4 @@
-"""What Postgres keeps of patients: how long, and how it is shown whole."""
+"""How long Postgres keeps patients' data, and how an export shows all of it."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def patient(archive: PostgresArchive, number: int, platform_id: str = "default")
 
 
 def ages(sql: Connection, *talks: Conversation, by: str = OLD) -> None:
-    """As if nothing had happened in these for so long."""
+    """Make these conversations so old."""
     for talk in talks:
         sql.run(f"update conversations set updated_at = {by} where conversation_id = :id", id=talk.key.conversation_id)
 
@@ -110,9 +110,9 @@ class TestConversations:
         Chat(tiers.tiers[0], Clock(time.time()), waiting.key).says(named("m1"))
         ages(sql, *talks)
         listed = keeping.idle(before=time.time() - 86_400, after="-infinity", most=10)
-        assert [idle.key for idle in listed] == [waiting.key]  # its tier knows
+        assert [idle.key for idle in listed] == [waiting.key]  # the tier knows them
         assert purge(keeping, tiers)["conversations"] == 0
-        # Nor if it began after they were listed.
+        # Nor does one that began after the others were listed.
         others = [running.key, holding.key, telling.key]
         assert keeping.purge_conversations(others, before=time.time() - 86_400) == 0
         assert left(sql) == ["patient-1", "patient-2", "patient-3", "patient-4"]
@@ -252,7 +252,7 @@ class TestConversations:
         listed = [idle.key for idle in keeping.idle(before=time.time() - 86_400, after="-infinity", most=10)]
         assert len(listed) == 3
         assert len(PostgresOutbox(postgres_database).redrive("default", now=time.time())) == 2
-        sql.run("update outbox set status = 'delivered' where webhook_id = 'patient-2'")  # by a fast worker
+        sql.run("update outbox set status = 'delivered' where webhook_id = 'patient-2'")  # a worker was faster
         assert keeping.purge_conversations(listed, before=time.time() - 86_400) == 1
         assert left(sql) == ["patient-1", "patient-2"]
 
@@ -422,7 +422,7 @@ class TestOtherRows:
 
 
 def whole(keeping: PostgresRetention, tiers: Failover, key: ConversationKey, **limits: int) -> list[dict[str, Any]]:
-    """All pages of an export."""
+    """Reads all pages of an export."""
     records, after = [], None
     for _ in range(1_000):
         page = export(keeping, tiers, key, after=after, **limits)

@@ -1,6 +1,6 @@
-"""A failed job's messages are answered by another: whatever goes wrong, once, and nothing is stranded.
+"""Another job answers a failed job's messages once, whatever goes wrong, and no message is stranded.
 
-Postgres: not settled, held ── tiers forget the end ── accept, send ── linked, held no longer
+Postgres: not settled, parked ── tiers forget the end ── accept, send ── linked, no longer parked
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ ENTRY = AuditEntry("user:1", "retry", "jobs", "job")
 
 
 def fails(world: World, *message_ids: str) -> str:
-    """These messages are answered by a failure; returns the job."""
+    """The job of these messages fails. Returns the job."""
     for message_id in message_ids:
         world.contents[message_id] = f"[fail] {message_id}"
     world.posts(*message_ids)
@@ -38,7 +38,7 @@ def fails(world: World, *message_ids: str) -> str:
 
 
 def is_mended(world: World) -> None:
-    """From now on the AI answers what it failed at."""
+    """From now on the AI answers the messages that it failed at."""
     world.ai.fails = False
 
 
@@ -47,7 +47,7 @@ def retries(world: World, job_id: str) -> str | None:
 
 
 def sweeps(world: World) -> None:
-    """What the schedule does, hand-backs that were broken off included."""
+    """Do what the schedule does, including resumes that were broken off."""
     world.sweeps()
     handoff.unpark_the_rest(world.tiers, world.archive, world.intake.accept)
 
@@ -163,7 +163,7 @@ def test_one_that_is_answered_meanwhile_leads_to_that_answer(world: World) -> No
     is_mended(world)
 
     def sent_again() -> None:
-        world.tier_lost()  # else it would be a duplicate, whose record leads from the failed job to the answer
+        world.tier_lost()  # otherwise it would be a duplicate, whose record leads from the failed job to the answer
         world.posts("m0")
         world.settles()
 
@@ -190,7 +190,7 @@ def test_a_late_copy_of_its_record_starts_nothing(world: World) -> None:
 
 
 def test_a_late_copy_of_its_archive_record_does_not_fail_it_again(world: World) -> None:
-    """It ended while Postgres was away; SQS brings what told Postgres of it once more."""
+    """The job ended while Postgres was away. SQS delivers the archive record a second time."""
     world.contents["m0"] = "[fail] m0"
     world.posts("m0")
     on(world, "before", "archive.fence", lambda: world.postgres(away=True))

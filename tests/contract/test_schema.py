@@ -1,4 +1,4 @@
-"""`schema.sql` says what the migrations and functions make."""
+"""`schema.sql` is the schema that the migrations and functions make."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""That the servers behind the suite's names are what the names say."""
+"""The test suite's servers are what their names say."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A worker that paused past its lease commits nothing: over each pair of stores, in virtual time."""
+"""A worker that paused past its lease commits nothing, over each pair of stores, in virtual time."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.contract.world import (
 
 
 class TestAStaleWorker:
-    """Paused past its lease, it comes back and commits nothing (invariant 3)."""
+    """A worker that paused past its lease comes back and commits nothing (invariant 3)."""
 
     @pytest.mark.parametrize("side", ["before", "after"])
     @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ class TestAStaleWorker:
         world.checked()
 
     def test_the_fence_refuses_it_before_the_others_commit(self, world: World) -> None:
-        """The other has only just taken its own fence."""
+        """The other worker has only taken its own fence yet."""
         on(world, "before", "archive.commit", dies)
         world.posts("m0")
         world.delivers()
@@ -110,7 +110,7 @@ class TestAStaleWorker:
         world.checked()
 
     def test_what_was_not_committed_has_not_ended_in_the_tier_either(self, world: World) -> None:
-        """The lock is its own still, but the fence has been raised."""
+        """The worker still owns the lock, but the fence was raised."""
         on(world, "after", "tier.seal", lambda: world.archive.raise_fence(world.key))
         world.posts("m0")
         outcome = world.delivers()
@@ -125,7 +125,7 @@ class TestAStaleWorker:
         world.checked()
 
     def test_a_redis_that_was_rolled_back_changes_nothing(self, world: World) -> None:
-        """A promoted replica still says `sealed, held` although the job was finished."""
+        """A promoted replica still has the job as sealed and leased, although it was finished."""
         world.posts("m0")
         on(world, "after", "tier.seal", world.tier_lost)
         world.settles()
@@ -133,7 +133,7 @@ class TestAStaleWorker:
         world.checked()
 
     def test_it_does_not_answer_again_what_another_job_answered(self, world: World) -> None:
-        """The tier is lost, and the platform sends m0 again: two jobs for one message, and one reply."""
+        """The tier is lost, and the platform sends m0 again. Two jobs have the message, and there is one reply."""
 
         def another_answers() -> None:
             world.tier_lost()

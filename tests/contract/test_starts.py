@@ -1,4 +1,4 @@
-"""A function that starts in Lambda has its parts before its first call; one that is restored shares nothing."""
+"""A function builds its parts when Lambda starts it. Functions restored from one snapshot share nothing."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ INTAKE = Path(__file__).parents[2] / "functions" / "intake"
 
 
 class Sqs(BaseHTTPRequestHandler):
-    """Answers every call, and notes from where it came."""
+    """Answers every call, and notes the caller's address."""
 
     protocol_version = "HTTP/1.1"
     callers: list[Any] = []  # noqa: RUF012  the server's own
@@ -76,7 +76,7 @@ def parts(valkey: Server, migrated: Settings, sqs: str) -> Iterator[IntakeParts]
 
 @pytest.fixture
 def restore(monkeypatch: pytest.MonkeyPatch, parts: IntakeParts) -> Any:
-    """What Lambda calls after a restore, of a function whose parts these are."""
+    """Does what Lambda does after it restored a function with these parts."""
     registered: list[Any] = []
     monkeypatch.setattr(snapshot_restore_py, "register_after_restore", lambda *call: registered.append(call))
     monkeypatch.setenv("AWS_LAMBDA_INITIALIZATION_TYPE", "snap-start")
@@ -134,10 +134,10 @@ def test_two_that_are_restored_from_one_snapshot_draw_differently(restore: Any) 
 
 
 def start(**environment: str) -> list[Any]:
-    """Import the intake function in a process of its own, then call it; nothing is listening anywhere.
+    """Import the intake function in a process of its own and call it. No store can be reached.
 
-    Returns whether its parts were built and its status, whether the collector is on, and whether it leaves alone what
-    was imported.
+    Returns whether its parts were built at the import, the status, whether the garbage collector is on, and whether
+    the imported objects are frozen.
     """
     program = (
         "import gc, json, sys\n"
@@ -183,5 +183,5 @@ def test_elsewhere_an_import_builds_nothing() -> None:
     "wrong", [{"JOIN_DELAY": "soon"}, {"AWS_ENDPOINT_URL": "nowhere"}, {"AWS_DEFAULT_REGION": "no region"}], ids=str
 )
 def test_a_bad_setting_is_told_by_the_first_call(wrong: dict[str, str]) -> None:
-    """Also one of AWS' own, which we don't look at: a start that fails would be a `502` without a word."""
+    """Also one of AWS' own settings, which the service does not check. A failed start would be a bare `502`."""
     assert start(AWS_LAMBDA_INITIALIZATION_TYPE="on-demand", **wrong) == [0, 500, True, True]

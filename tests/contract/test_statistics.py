@@ -1,4 +1,4 @@
-"""What every archive tells of the last minutes: whose jobs, in which minute, and how long they took."""
+"""Statistics of the last minutes, from every archive: each tenant's jobs by minute, and how long they took."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HOUR = 3600
 
 
 def end(talk: Conversation, number: int, *, began: float, ended: float, status: str = "completed") -> None:
-    """The n-th job of a conversation, of one message, from its beginning to its end."""
+    """The n-th job of a conversation, with one message, from its start to its end."""
     job = talk.job(number, f"m{number}", created_at=began, started_at=began)
     done = talk.completed(job) if status == "completed" else talk.failed(job)
     assert talk.archive.commit(replace(done, finished_at=ended), talk.number(job))
@@ -103,7 +103,7 @@ def test_a_copy_counts_for_nothing(postgres_archive: Archive, sql: Connection) -
 def test_they_are_found_without_looking_at_every_job(
     postgres_archive: Archive, sql: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A hundred tenants' jobs of a month, of which those of a hundred minutes are asked for."""
+    """The archive has a month of a hundred tenants' jobs. The query asks for a hundred minutes."""
     sql.run(
         "insert into jobs (platform_id, job_id, conversation_id, bot_id, status, message_ids, created_at, finished_at)"
         " select 'clinic-' || n % 100, gen_random_uuid(), 'c', 'b', 'completed', '{}',"

@@ -1,6 +1,6 @@
-"""Every store of lines answers as memory does, whatever is saved, read and forgotten, in whatever order.
+"""Every store of lines answers as the memory store does, whatever is saved, read and forgotten, in any order.
 
-The protocol itself is one code for all stores, which the simulation explores; here it is the stores that are compared.
+All stores share the protocol's code, which the simulation explores. This file compares the stores.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from tests.contract.chat import Clock, job_id_of
 from tests.contract.conftest import TIERS, empty
 
 KEYS = (ConversationKey("clinic", "patient-620"), ConversationKey("another", "patient-620"))
-#: All of their shards are below this, so that a sweep needs to look at no more.
+#: All conversations are in shards below this, so that a sweep needs to look at no others.
 SHARDS = 16
 IDS = ("m1", "m2", "m:3 =|")
 TEXTS = ("", "a", "Dạ, 'nhức' \"đầu\" \\ 😀", "x" * 5_000)
-#: How many stories are told, and how many steps they have. What isn't named here runs a named one's code.
+#: How many stories run, with how many steps each. A store that is not named shares a named one's code.
 STORIES = {"redis": (60, 40), "postgres": (40, 30)}
 
 text = st.sampled_from(TEXTS)
@@ -35,11 +35,11 @@ kinds = st.sampled_from(("save", "save", "save", "save", "beat", "erase", "archi
 
 
 class Story:
-    """Two stores that are told the same."""
+    """The store under test and the memory store, which get the same calls."""
 
     def __init__(self, data: st.DataObject, other: LineStore, clock: Clock) -> None:
         self.draw = data.draw
-        # Postgres has one row, which forgets a line together with what is remembered of it.
+        # Postgres has one row for both, so it forgets a line together with the ids that it remembers.
         self.seconds = (0.1, 1.0) if other.name == "postgres" else (0.1, 1.0, 59.0, 61.0)
         self.clock = clock
         self.stores: tuple[LineStore, ...] = (MemoryLines(Settings(), clock), other)
@@ -89,7 +89,7 @@ class Story:
         save.unused_names, save.taken_names = self.parted([self.ended_id(key)] if self.draw(st.booleans()) else [])
         save.wanted = ["line", "text:1", "version"] if self.draw(st.booleans()) else []
         if self.draw(st.integers(0, 4)) == 0:
-            save.jobs, save.unarchived, save.due_at = {}, [], "as it is"  # it only compares
+            save.jobs, save.unarchived, save.due_at = {}, [], "as it is"  # this save only compares
             return save
         again = fields.get("version") if self.draw(st.integers(0, 9)) == 0 else None
         save.fields = {"version": again or f"00000000-0000-4000-8000-{next(self.numbers):012}", "line": self.draw(text)}
@@ -114,7 +114,7 @@ class Story:
         return names[:place], names[place:]
 
     def ended_id(self, key: ConversationKey) -> str:
-        """The name of a job that may have ended; the first one lives in the line."""
+        """The id of a job that may have ended. The first one is in the line."""
         return job_id_of(key, self.draw(st.integers(2, 3)))
 
     def looks_alike(self) -> None:

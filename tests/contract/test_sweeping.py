@@ -1,4 +1,4 @@
-"""The sweep and the operator move a conversation that waits: over each pair of stores, in virtual time."""
+"""The sweep, or an operator, moves a waiting conversation on, over each pair of stores, in virtual time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the records of a batch ask of a store together: one transaction or script, and each as if it were alone."""
+"""The records of a batch share one transaction or script of a store, and each gets the answer as if it were alone."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def talks(postgres_archive: PostgresArchive, postgres_database: Database, gate: 
 
 @pytest.fixture
 def trips(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The statements of each round trip, those of one connection at a time."""
+    """The statement of each round trip, in order."""
     made: list[str] = []
     wait = Connection.handle_messages
 
@@ -138,7 +138,7 @@ class TestPostgres:
     def test_one_whose_message_was_settled_by_another_keeps_no_other_from_its_commit(
         self, talks: list[Conversation], jobs: list[Job], threads: ThreadPoolExecutor, gate: Gate
     ) -> None:
-        """It violates a unique key, and with that the whole transaction."""
+        """Its commit violates a unique key, which rolls the whole transaction back."""
         talks[4].answer(9, "other")
         numbers = [talk.number(job) for talk, job in zip(talks, jobs, strict=True)]
         ends = [talk.completed(job) for talk, job in zip(talks, jobs, strict=True)]
@@ -159,7 +159,7 @@ class TestPostgres:
 
     @pytest.mark.parametrize(
         ("step", "made", "asked"),
-        # One, then nine together, and of these whoever got no answer: the one alone, or all where it is being made.
+        # The first one, then nine together, then those without an answer: one alone, or all nine if the row is new.
         [("take_fences", True, 1 + 1 + 1), ("take_fences", False, 1 + 1 + 9), ("commit_jobs", True, 1 + 1 + 1)],
         ids=["fence", "new", "commit"],
     )
@@ -175,7 +175,7 @@ class TestPostgres:
         made: bool,
         asked: int,
     ) -> None:
-        """Nor what it has in its hands: while the one waits, each of the other rows is free."""
+        """While the one waits, the others are answered and their rows are free."""
         if made:
             for talk, job in zip(talks, jobs, strict=True):
                 talk.number(job)
@@ -218,7 +218,7 @@ class TestPostgres:
     def test_what_no_other_has_to_do_with_is_done_alone(
         self, talks: list[Conversation], jobs: list[Job], threads: ThreadPoolExecutor, gate: Gate
     ) -> None:
-        """A text that can't be sent at all, and with it the whole transaction's."""
+        """One text can't be encoded, and so the whole transaction can't be sent."""
         numbers = [talk.number(job) for talk, job in zip(talks, jobs, strict=True)]
         ends = [talk.completed(job) for talk, job in zip(talks, jobs, strict=True)]
         ends[4] = replace(ends[4], reply="half a letter: \ud800")
@@ -234,7 +234,7 @@ class TestPostgres:
         monkeypatch: pytest.MonkeyPatch,
         gate: Gate,
     ) -> None:
-        """Each in its own thread: ten commits of which one is refused take two round trips, one after the other."""
+        """Each goes alone in its own thread. So ten commits, of which one is refused, wait for two round trips."""
         talks[4].answer(9, "other")
         numbers = [talk.number(job) for talk, job in zip(talks, jobs, strict=True)]
         ends = [talk.completed(job) for talk, job in zip(talks, jobs, strict=True)]
@@ -242,7 +242,7 @@ class TestPostgres:
         going, alone, wait = list[int](), threading.Barrier(MOST - 1), Connection.handle_messages
 
         def meets(connection: Connection, context: Any) -> None:
-            """The first one's and the group's come back at once, none of the others before all are on their way."""
+            """The first trip and the group's return at once. The others wait until all of them are under way."""
             going.append(threading.get_ident())
             if len(going) > 2:
                 alone.wait(10)
@@ -265,7 +265,7 @@ class TestPostgres:
         gate: Gate,
         lost: int,
     ) -> None:
-        """The group is refused, each goes alone at the same time, and one's connection is lost."""
+        """The group is refused. Each goes alone at the same time, and one loses its connection."""
         talks[4].answer(9, "other")
         numbers = [talk.number(job) for talk, job in zip(talks, jobs, strict=True)]
         ends = [talk.completed(job) for talk, job in zip(talks, jobs, strict=True)]
@@ -274,7 +274,7 @@ class TestPostgres:
 
         def meet(items: list[Any]) -> None:
             if len(items) == 1 and items[0]["conversation_id"] != talks[0].key.conversation_id:
-                alone.wait(10)  # all at once, each on its own thread
+                alone.wait(10)  # all at the same time, each in its own thread
                 if items[0]["conversation_id"] == talks[lost].key.conversation_id:
                     raise Unavailable("Postgres")
 
@@ -310,7 +310,7 @@ class TestPostgres:
         monkeypatch: pytest.MonkeyPatch,
         gate: Gate,
     ) -> None:
-        """Whoever went for all is cut off between the commit and its answer."""
+        """The thread that goes for all loses its connection between the commit and the answer."""
         for talk, job in zip(talks, jobs, strict=True):
             talk.number(job)
         ends = [talk.completed(job) for talk, job in zip(talks, jobs, strict=True)]
@@ -338,7 +338,7 @@ class TestPostgres:
         monkeypatch: pytest.MonkeyPatch,
         gate: Gate,
     ) -> None:
-        """Postgres is away, and its breaker says so to each: nobody waits for it a second time."""
+        """Postgres is away, and the breaker tells each thread so. No thread waits for Postgres a second time."""
         ends = [talk.completed(job) for talk, job in zip(talks, jobs, strict=True)]
         numbers = [talk.number(job) for talk, job in zip(talks, jobs, strict=True)]
         made, wait = list[str](), Connection.handle_messages
@@ -356,7 +356,7 @@ class TestPostgres:
             first, *others = gate.together(threads, *(lambda e=e, n=n: archive.commit(e, n) for e, n in pairs))
         assert first == Committed(delivers=False)
         assert all(isinstance(each, Unavailable) for each in others)
-        # The first one, then all others: on its connection, and once more because that is an old one.
+        # First one alone, then all others: on an old connection, and once more on a new one.
         assert made == ["commit_jobs"] * 3
 
     @pytest.mark.parametrize("step", ["fence", "commit"])
@@ -369,12 +369,12 @@ class TestPostgres:
         gate: Gate,
         step: str,
     ) -> None:
-        """Each takes the rows in the same order: while it waits for the first, it has none of the others.
+        """Each group takes the rows in the same order. While it waits for the first row, it has none of the others.
 
-        group 1: m0 … m9     group 2: m9 … m0     With m9 in the hand group 2 would wait for m0, and group 1 for m9.
+        group 1: m0 … m9     group 2: m9 … m0     With m9 locked, group 2 would wait for m0, and group 1 for m9.
         """
         archive, (first, *_, last) = talks[0].archive, talks
-        for talk, job in reversed(list(zip(talks, jobs, strict=True))):  # nor do they lie in that order
+        for talk, job in reversed(list(zip(talks, jobs, strict=True))):  # the rows are not stored in that order either
             talk.number(job)
         ends = [talk.completed(job) for talk, job in zip(talks, jobs, strict=True)]
         with closing(connector(migrated)()) as other, closing(connector(migrated)()) as third:
@@ -422,7 +422,7 @@ def is_blocked(connection: Connection) -> bool:
 
 
 class TestTier:
-    """What the workers of a batch do at the same moment, over every store."""
+    """The workers of a batch take steps at the same moment, over every store."""
 
     @pytest.fixture
     def together(self, tier: LineTier, settings: Settings, clock: Clock, gate: Gate) -> LineTier:
@@ -555,7 +555,7 @@ class TestTier:
     def test_a_cluster_that_is_not_said_to_be_one_is_a_persons_to_mend(
         self, cluster: Cluster, clock: Clock, gate: Gate
     ) -> None:
-        """Not a crash of each record in the hour in which several come at once."""
+        """So each record does not crash as soon as several come at once."""
         settings = Settings(redis_url=SecretStr(cluster.url), redis_timeout_ms=10_000)
         tier = RedisTier(connect(settings), settings, together=True)
         chats = [Chat(cast(Tier, tier), clock, ConversationKey("clinic", f"patient-{n}")) for n in range(MOST)]
@@ -576,7 +576,7 @@ class TestTier:
         tier = LineTier(redis_cluster_tier.store, settings, clock, together=True)
         chats = [chat_on(cast(Any, tier), number % 3, clock) for number in range(3)]
         for chat in chats:
-            chat.says("a")  # it is known who serves which slots
+            chat.says("a")  # now the client knows which node serves which slots
         client: ClusterClient = cast(Any, redis_cluster_tier.store).client
         port = port_of(cluster.nodes[1].url)
         (gone,) = (pool for pool in client.pools if pool.connection_kwargs["port"] == port)
@@ -591,7 +591,7 @@ class TestTier:
 
 @dataclass
 class Posted:
-    """A queue that keeps what it is sent."""
+    """A queue that keeps all records that it is sent."""
 
     records: list[AnyRecord] = field(default_factory=list)
     name: str = "posted"
@@ -611,7 +611,7 @@ def test_one_whose_conversation_somebody_holds_is_the_only_one_that_runs_without
     threads: ThreadPoolExecutor,
     gate: Gate,
 ) -> None:
-    """Ten records of a batch, and somebody holds one's row for longer than its worker has the patience to wait."""
+    """Another transaction locks the row of one of ten records for longer than its worker can wait."""
     redis_client.flushall()
     changes = {"redis_url": SecretStr(valkey.url), "redis_timeout_ms": 10_000, "database_timeout": 30.0}
     parts = build(migrated.model_copy(update=changes | {"simulated_ai_delay_ms": "0"}), deployed=True)
@@ -621,7 +621,7 @@ def test_one_whose_conversation_somebody_holds_is_the_only_one_that_runs_without
     outcomes: dict[int, Outcome] = {}
 
     def working(message_id: str) -> list[Callable[[], None]]:
-        """What a batch's threads do: the work on one message of each conversation."""
+        """The work of a batch's threads, each on one message of its own conversation."""
         for key in keys:
             intake.accept(Request(key, (new_message("Hello.", message_id, time.time()),), (), "default"))
         records, queue.records = queue.records, []
@@ -642,7 +642,7 @@ def test_one_whose_conversation_somebody_holds_is_the_only_one_that_runs_without
             until(lambda: len(outcomes) == MOST - 1)
             assert 4 not in outcomes
             while not asking.done():
-                # Its time is up.
+                # The worker's time is up.
                 third.run(
                     "select pg_cancel_backend(pid) from pg_stat_activity"
                     " where wait_event_type = 'Lock' and datname = current_database()"
@@ -661,16 +661,16 @@ def test_one_whose_conversation_somebody_holds_is_the_only_one_that_runs_without
 
 @pytest.mark.parametrize("deployed", [True, False])
 def test_only_what_is_deployed_goes_together(migrated: Settings, valkey: Server, deployed: bool, gate: Gate) -> None:
-    """Elsewhere a thread may be interrupted, as by Ctrl-C: then it must not be on its way for others."""
+    """Elsewhere a thread may be interrupted, for example by Ctrl-C. Then it must not be on its way for others."""
     parts = build(migrated.model_copy(update={"redis_url": SecretStr(valkey.url)}), deployed=deployed)
     parts.close()
-    # The archive's fences and commits, and each tier's steps and looks, of which those in memory cost no round trip.
+    # The archive's fences and commits, then each tier's steps and looks. The memory tier makes no round trips.
     together = [size for size in gate.group_sizes if size > 1]
     assert (len(together), len(gate.group_sizes)) == (6 if deployed else 0, 8)
 
 
 class TestClaimingAgain:
-    """A claim that accepts a record again is both steps, on every tier."""
+    """A claim can accept its record again in the same step, on every tier."""
 
     def test_what_was_forgotten_is_claimed(self, chat: Chat) -> None:
         request = chat.request("Hello.")

@@ -1,4 +1,4 @@
-"""Any event at any step of any story: nothing is lost, and nothing is answered twice."""
+"""Any event happens at any step of any story. No message is lost, and none is answered twice."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ EVENTS: dict[str, Event] = {
 
 
 class TestWhateverHappens:
-    """Nothing accepted is lost, and each message is answered once, whatever happens between any two steps."""
+    """No accepted message is lost, and each is answered once, whatever happens between any two steps."""
 
     @pytest.mark.parametrize(
         "event", ["the process dies", "the store is away", "the tier is lost", "the worker pauses"]

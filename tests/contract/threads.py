@@ -1,4 +1,4 @@
-"""Calls that several threads make at the same moment."""
+"""Calls from several threads at the same moment."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 def at_once(*calls: Callable[[], Any]) -> list[Any]:
-    """The results of the calls, made at the same moment by as many threads."""
+    """The results of the calls. Each is made in its own thread, all at the same moment."""
     barrier = threading.Barrier(len(calls))
 
     def meet(call: Callable[[], Any]) -> Any:

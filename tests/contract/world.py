@@ -1,6 +1,6 @@
-"""One conversation with everything around it: a platform, a queue, workers, the sweep, and what may go wrong.
+"""One conversation with all that surrounds it: a platform, a queue, workers, the sweep, and faults.
 
-Time is virtual, an AI call takes `AI_SECONDS` of it, and each call of a port is a step at which something can happen.
+Time is virtual. An AI call takes `AI_SECONDS` of it. Each call of a port is a step at which an event can happen.
 """
 
 from __future__ import annotations
@@ -49,18 +49,18 @@ def hiding(receives: int) -> float:
 
 
 class Crash(BaseException):
-    """The process is gone, between two steps. No `except` of ours may catch it."""
+    """The process dies between two steps. No `except` of the service may catch this."""
 
 
 @dataclass
 class Steps:
-    """Counts the calls of all ports, and lets something happen before or after any of them."""
+    """Counts the calls of all ports, and lets events happen before or after any of them."""
 
     names: list[str] = field(default_factory=list)
     plan: dict[tuple[Side, int], Callable[[], None]] = field(default_factory=dict)
     hooks: dict[tuple[Side, str], list[Callable[[], None]]] = field(default_factory=dict)
     muted: bool = False
-    #: Sees every call that came back: its name, arguments and result.
+    #: Is called with the name, arguments and result of each call that returned.
     watch: Callable[[str, tuple[Any, ...], Any], None] = lambda *_: None
 
     def call(self, name: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -84,7 +84,7 @@ class Steps:
 
     @contextmanager
     def silently(self) -> Iterator[None]:
-        """What happens inside is done by others: it is not counted, and nothing happens to it."""
+        """Calls inside are those of other processes: they are not counted, and no event happens at them."""
         before, self.muted = self.muted, True
         try:
             yield
@@ -93,7 +93,7 @@ class Steps:
 
 
 class Port:
-    """Whatever adapter stands behind a port; each of its methods is a step."""
+    """Stands for any adapter of a port. Each call of its methods is a step."""
 
     def __init__(self, label: str, target: Any, steps: Steps) -> None:
         self.label = label
@@ -116,7 +116,7 @@ class Port:
 
 @dataclass
 class Delivery:
-    """A record in the queue, from when on it is seen, and how often it was received."""
+    """A record in the queue, the time at which it becomes visible, and how often it was received."""
 
     record: Record | ArchiveRecord
     visible_at: float
@@ -125,13 +125,13 @@ class Delivery:
 
 @dataclass
 class FakeQueue:
-    """SQS in virtual time: at least once, nothing deleted before its worker said so."""
+    """SQS in virtual time. It delivers at least once, and deletes a record only when its worker says so."""
 
     clock: Clock
     waiting: list[Delivery] = field(default_factory=list)
     sent: list[tuple[Record | ArchiveRecord, int]] = field(default_factory=list)
     name: str = "fake"
-    #: The workers share the memory tier, as its shared twin would have them.
+    #: Workers and intake share one memory tier, as in a single process.
     in_process: bool = True
 
     def ping(self) -> None: ...
@@ -161,18 +161,18 @@ class FakeQueue:
 
 @dataclass
 class ScriptedAI:
-    """Answers with the JSON list of what it was asked; `[fail]` in a message makes it fail."""
+    """Answers with the JSON list of the messages. `[fail]` in a message makes the call fail."""
 
     clock: Clock
     prompts: list[Prompt] = field(default_factory=list)
-    #: When it was asked.
+    #: The times at which it was asked.
     asked: list[float] = field(default_factory=list)
-    #: Seconds between two looks, and what happens before each.
+    #: The seconds between two calls of `watch`, and what happens before each.
     tick: float = 1.0
     meanwhile: Callable[[], None] = lambda: None
-    #: When calls were closed before their end.
+    #: The times at which calls were closed before their end.
     closed: list[float] = field(default_factory=list)
-    #: Whether it fails where a message asks for it.
+    #: Whether `[fail]` makes it fail.
     fails: bool = True
 
     def complete(self, prompt: Prompt, watch: Watch) -> Completion:
@@ -180,7 +180,7 @@ class ScriptedAI:
         self.asked.append(self.clock())
         asked = [message.content for message in prompt.messages]
         said = [turn.content for turn in prompt.context if turn.role == "user"]
-        assert len(set(asked + said)) == len(asked + said), "the AI is told the same twice"
+        assert len(set(asked + said)) == len(asked + said), "the AI is sent the same message twice"
         reply = json.dumps(asked)
         looks = round(AI_SECONDS / self.tick)
         for number in range(1, looks + 1):
@@ -197,7 +197,7 @@ class ScriptedAI:
 
 
 class SettlingTier(MemoryTier):
-    """A memory tier that stands for the Postgres tier: its sweep forgets what was answered on another tier."""
+    """A memory tier in place of the Postgres tier: its sweep forgets messages that were answered on another tier."""
 
     def __init__(self, archive: MemoryArchive, settings: Settings, clock: Clock) -> None:
         super().__init__(settings, clock)
@@ -216,7 +216,7 @@ class SettlingTier(MemoryTier):
 
 @dataclass
 class World:
-    """The parts under test, with what the platform was told, and what it may expect."""
+    """The parts under test, with what the platform was told and may expect."""
 
     tier: Tier
     archive: Archive
@@ -229,13 +229,13 @@ class World:
     contents: dict[str, str] = field(default_factory=dict)
     outcomes: list[Outcome] = field(default_factory=list)
     cancelled: set[str] = field(default_factory=set)
-    #: What the tier took in, in that order, and how often it was posted.
+    #: The contents that the tier accepted, in that order, and how often each was posted.
     accepted: dict[str, int] = field(default_factory=dict)
     most_receives: int = 0
-    #: What workers have received and not told the queue about yet.
+    #: Records that workers have received and neither kept nor deleted yet.
     in_hand: list[Delivery] = field(default_factory=list)
     orderly: bool = True
-    #: The tiers to which it fails over, next best first.
+    #: The tiers that take over when the first one is away, in this order.
     others: tuple[Tier, ...] = ()
 
     def __post_init__(self) -> None:
@@ -277,10 +277,10 @@ class World:
                 if not self.accepted[content]:
                     del self.accepted[content]
 
-    # What people and machines do.
+    # What the platform, workers and operators do.
 
     def posts(self, *message_ids: str, text: str = "", tries: int = 3, **options: Any) -> dict[str, Any] | None:
-        """The platform posts messages in one request and tries again until it is told `202`, or `409`."""
+        """The platform posts messages in one request, and tries again until the answer is `202` or `409`."""
         messages = []
         for message_id in message_ids:
             content = self.contents.setdefault(message_id, text or f"text of {message_id}")
@@ -302,7 +302,7 @@ class World:
         return None
 
     def cancels(self, job_id: str) -> Job | None:
-        """The platform cancels a job; None if it was told `409`, `404` (the tier forgot), or nothing."""
+        """The platform cancels a job. None if the answer was `409` or `404` (the tier forgot), or if none came."""
         try:
             job = self.jobs.cancel(job_id)
         except (Conflict, NotFound, Crash, Unavailable):
@@ -324,7 +324,7 @@ class World:
             return False
 
     def lock_is_free(self) -> None:
-        """The holder is silent and its lock was taken away, but nobody has claimed the job since."""
+        """The lock was taken away from a silent worker, and no other worker has claimed the job yet."""
         with self.steps.silently():
             self.tier.force_release(self.key)
 
@@ -337,12 +337,12 @@ class World:
         self.store.away = away
 
     def postgres(self, *, away: bool) -> None:
-        """The archive, and the tier in the same database."""
+        """Also the tier that is in the same database."""
         for port in (self.kept, *self.fallbacks):
             port.away = away and port.label != "memory"
 
     def delivers(self, delivery: Delivery | None = None, *, seconds: float = FUNCTION_SECONDS) -> Outcome | None:
-        """A worker works on a record (the next one) and keeps or deletes it; None if it died."""
+        """A worker receives a record, by default the next one, and keeps or deletes it. None if the worker died."""
         delivery = delivery or self.queue.next()
         assert delivery is not None
         self.clock.advance(max(0.0, delivery.visible_at - self.clock()))
@@ -365,12 +365,12 @@ class World:
         return outcome
 
     def delivers_all_due(self) -> None:
-        """Other workers take every record that can be seen now, each once."""
+        """Other workers receive each visible record once."""
         for delivery in [d for d in self.queue.waiting if d.visible_at <= self.clock()]:
             self.delivers(delivery)
 
     def settles(self) -> World:
-        """Let time pass, with workers and the sweep, until nothing waits any more."""
+        """Let time pass, with workers and the sweep, until no record and no message waits."""
         swept_at = self.clock()
         for _ in range(500):
             delivery, locked = self.queue.next(), self._locked()
@@ -382,30 +382,30 @@ class World:
                 swept_at = max(self.clock(), swept_at + SWEEP_SECONDS)
                 self.clock.advance(swept_at - self.clock())
                 self.sweeps()
-        raise AssertionError("the conversation does not come to rest")
+        raise AssertionError("the conversation does not settle")
 
     def _locked(self) -> bool:
         with self.steps.silently():
             return any(self.tiers.each(lambda tier: tier.lock(self.key)))
 
     def worker_pauses(self) -> None:
-        """This worker stops for longer than its claim lives and its record is hidden; others do its work meanwhile."""
+        """The worker pauses for longer than its lease and its record's hiding time. Others do its work meanwhile."""
         for delivery in self.in_hand:
             delivery.visible_at = self.clock() + hiding(delivery.receives)
         self.clock.advance(max([self.settings.heartbeat_stale, *(hiding(d.receives) for d in self.in_hand)]) + 1)
         self.sweeps()
         self.delivers_all_due()
 
-    # What came of it.
+    # The outcome.
 
     def replies(self) -> list[list[str]]:
-        """What each archived reply answers, in order."""
+        """The contents that each archived reply answers, in order."""
         found = self.archive.conversation(self.key)
         assert found is not None
         return [json.loads(turn.content) for turn, _, _ in found.turns if turn.role == "assistant"]
 
     def answered(self, *groups: str) -> bool:
-        """Whether the replies answer exactly these messages: ids separated by blanks, a reply a string."""
+        """Whether the replies answer exactly these messages. A string has the ids of one reply, separated by blanks."""
         return self.replies() == [
             [self.contents.get(message_id, message_id) for message_id in group.split()] for group in groups
         ]
@@ -422,14 +422,14 @@ class World:
         return job
 
     def chain(self, job_id: str) -> list[Job]:
-        """A job and those it leads to."""
+        """A job and those that it leads to."""
         jobs = [self.job(job_id)]
         while (successor := jobs[-1].superseded_by) and len(jobs) < 50:
             jobs.append(self.job(successor))
         return jobs
 
     def checked(self) -> World:
-        """Every promise about accepted messages: none lost, none answered twice, all told the truth."""
+        """Assert all promises: no message is lost or answered twice, and each promised job leads to its answer."""
         self.steps.muted = True
         assert not self.queue.waiting
         assert not any(self.tiers.each(lambda tier: tier.lock(self.key)))
@@ -468,15 +468,15 @@ class World:
 
 
 def last_message(record: Record) -> Record:
-    """A record as an older one would be: without what came before its own message."""
+    """The record as an older release wrote it: with its own message alone."""
     return replace(record, request=replace(record.request, messages=record.request.messages[-1:]))
 
 
 def records(world: World) -> list[Delivery]:
-    """What waits in the queue for a worker to answer it."""
+    """The records of messages that wait in the queue."""
     return [delivery for delivery in world.queue.waiting if isinstance(delivery.record, Record)]
 
 
 def archive_records(world: World) -> list[Delivery]:
-    """What waits in the queue for Postgres."""
+    """The archive records that wait in the queue for Postgres."""
     return [delivery for delivery in world.queue.waiting if isinstance(delivery.record, ArchiveRecord)]

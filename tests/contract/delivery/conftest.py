@@ -1,4 +1,4 @@
-"""The office, as a fixture."""
+"""The `office` fixture: deliveries over a real Postgres."""
 
 from __future__ import annotations
 

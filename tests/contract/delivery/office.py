@@ -50,7 +50,7 @@ class Office:
     swept_at: float = 0.0
 
     def platform(self, platform_id: str = CLINIC, **meta_data: Any) -> Receiver:
-        """A platform with a webhook, which takes everything."""
+        """A platform with a webhook that takes every delivery."""
         receiver = Receiver()
         self.receivers.append(receiver)
         self.configure(platform_id, receiver.url, **meta_data)
@@ -73,13 +73,13 @@ class Office:
         self.deliveries.deliver(key, self.clock() + 120)
 
     def claims(self, talk: Conversation) -> Delivery | float | None:
-        """Another worker is faster."""
+        """Another worker claims the next delivery first."""
         now = self.clock()
         until = now + LEASE_SECONDS
         return self.outbox.claim(talk.key, talk.id(900), now=now, until=until, most=MOST_AT_ONCE, busy_until=now + 2)
 
     def passes(self, seconds: float) -> None:
-        """Time passes, with a worker for each record that is due and a sweep every minute, until nothing is pending."""
+        """Let time pass until no delivery is pending: workers take each due record, and the sweep runs every minute."""
         until = self.clock() + seconds
         while self.clock() <= until and self.rows("pending"):
             if self.swept_at + 60 <= self.clock():

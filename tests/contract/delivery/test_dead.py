@@ -1,4 +1,4 @@
-"""Deliveries that were given up: shown to their tenant, and sent again."""
+"""Deliveries that were given up are shown to their tenant, who can have them sent again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What platforms are told of replies and failures, and what nobody is told."""
+"""What an event tells a platform of a reply or a failure, and what no log may tell."""
 
 from __future__ import annotations
 

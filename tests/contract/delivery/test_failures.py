@@ -1,4 +1,4 @@
-"""A delivery that fails is tried again, ever later, for a day."""
+"""A failed delivery is tried again for a day, after ever longer pauses."""
 
 from __future__ import annotations
 
@@ -214,7 +214,7 @@ class TestFailures:
     def test_an_answer_byte_by_byte_gets_no_more_time(
         self, office: Office, certificates: Certificates, monkeypatch: pytest.MonkeyPatch, tls: bool
     ) -> None:
-        """Each byte comes in time; the whole never would."""
+        """Each byte comes in time, but the whole answer would never end."""
         monkeypatch.setattr(posting_module, "TOTAL_SECONDS", 0.5)
         monkeypatch.setattr(egress_module, "_tls", lambda: create_default_context(cafile=certificates.authority))
         receiver = Receiver(certificates=certificates if tls else None)

@@ -32,7 +32,7 @@ from tests.contract.world import FakeQueue
 
 
 class TestPoison:
-    """What one conversation's delivery fails for is not held against the others."""
+    """A failure of one conversation's delivery is not held against the others."""
 
     @pytest.mark.parametrize("poison", [{"bad-0": 500}, {"bad-0": 500, "bad-1": 502}, {"bad-0": 429}], ids=str)
     def test_healthy_conversations_are_told_while_others_fail_all_day(
@@ -159,7 +159,7 @@ class TestPoison:
 
 class TestIsolation:
     def test_a_slow_platform_delays_no_other(self, office: Office) -> None:
-        """It has more conversations than there are workers, and all of them came first."""
+        """The slow platform has more conversations than there are workers, and all of them came first."""
         slow, quick = office.platform(CLINIC), office.platform(LAB)
         free, all_told, over = threading.Event(), threading.Event(), threading.Event()
         ready = SimpleQueue[ConversationKey]()
@@ -175,7 +175,7 @@ class TestIsolation:
 
         class Ready(FakeQueue):
             def send(self, record: Any, *, delay: int = 0) -> None:
-                ready.put(record.key)  # whatever its delay
+                ready.put(record.key)  # at once, without the delay
 
         slow.answer, quick.answer = hold, count
         office.deliveries = replace(office.deliveries, queue=cast(Queue, Ready(office.clock)))

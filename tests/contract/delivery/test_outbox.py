@@ -1,4 +1,4 @@
-"""What a commit leaves to be delivered, in its own transaction."""
+"""A commit puts its delivery into the outbox, in the same transaction."""
 
 from __future__ import annotations
 
@@ -13,8 +13,6 @@ from tests.contract.delivery.office import CANARY, CLINIC, Office
 
 
 class TestOutbox:
-    """What a commit leaves to be delivered, in its own transaction."""
-
     def test_a_committed_reply_is_to_be_delivered(self, office: Office) -> None:
         office.platform()
         job = office.talk().answer(1, "m0")
@@ -75,7 +73,7 @@ class TestOutbox:
         assert len(office.rows()) == 2
 
     def test_what_is_archived_late_is_delivered_under_the_id_of_the_run(self, office: Office) -> None:
-        """It may have been posted with it while Postgres was away; parts of it run under another name here."""
+        """The reply may have been posted under this id while Postgres was away. Here one of its messages is settled."""
         office.platform()
         talk = office.talk()
         office.archive.archive(talk.completed(talk.job(1, "m0")))

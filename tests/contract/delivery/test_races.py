@@ -1,4 +1,4 @@
-"""Several workers deliver at once: each reply arrives once and in order."""
+"""Several workers deliver at the same time. Each reply arrives once and in order."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class TestRaces:
     def test_a_worker_that_paused_past_its_lease_marks_nothing(
         self, office: Office, status: int, caplog: pytest.LogCaptureFixture
     ) -> None:
-        """It may have told the platform twice, under one id; what became of it, the later claim decides."""
+        """The platform may be told twice, under one id. The later claim decides what became of the delivery."""
         receiver = office.platform()
         talk = office.talk()
         talk.answer(1, "m0")
@@ -95,7 +95,7 @@ class TestRaces:
 
     @pytest.mark.parametrize("step", ["claim", "delivered", "undelivered", "redrive"])
     def test_each_locks_its_platform_before_a_delivery(self, office: Office, step: str) -> None:
-        """Or two of them would wait for each other."""
+        """Otherwise two of them could wait for each other."""
         office.platform()
         talk = office.talk()
         talk.answer(1, "m0")
@@ -123,7 +123,7 @@ class TestRaces:
                 taking = threads.submit(take)
                 until = time.monotonic() + 10
                 while not office.sql.run("select from pg_locks where not granted"):
-                    assert time.monotonic() < until, "nobody waited for the platform"
+                    assert time.monotonic() < until, "no step waited for the platform's row"
                 skipped = office.sql.run("select 1 from outbox for update skip locked")
             finally:
                 office.sql.run("rollback")

@@ -1,4 +1,4 @@
-"""Each delivery is signed, with a secret that its platform may use."""
+"""Each delivery is signed with a secret that its platform may use."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.contract.receiver import Receiver, Told
 
 
 class TestSignatures:
-    """Verified as receivers do, with the specification's own package; it compares the time with its own clock."""
+    """Verified as receivers do it, with the specification's own package, which compares the time with its own clock."""
 
     @pytest.fixture(autouse=True)
     def _now(self, clock: Clock) -> None:

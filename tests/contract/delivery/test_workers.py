@@ -1,4 +1,4 @@
-"""From a run's end to the platform: who delivers, and when."""
+"""From the end of a run to the platform: which process delivers, and when."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.contract.world import FakeQueue, World
 
 
 class TestParts:
-    """Who delivers, by the settings."""
+    """The settings decide which process delivers."""
 
     def test_with_postgres_alone_the_processs_own_threads_deliver(self, migrated: Settings) -> None:
         parts = build(migrated)
@@ -54,7 +54,7 @@ class TestParts:
             queues = cast(SqsQueue, parts.queue), cast(SqsQueue, parts.deliveries.queue)
             assert [made[queue][1] for queue in queues] == [jobs, expected]
             limits = made[queues[1]][0].meta.config
-            if url:  # a commit waits no longer for a record that only wakes
+            if url:  # a commit must not wait longer for a record that only wakes a worker
                 assert limits.connect_timeout + limits.read_timeout <= 3
                 assert limits.retries["total_max_attempts"] == 1
             parts.close()
@@ -71,7 +71,7 @@ class TestParts:
 
 
 class TestWorkers:
-    """From a run's end to the platform."""
+    """From the end of a run to the platform."""
 
     @pytest.fixture
     def world(self, office: Office, settings: Settings) -> World:
@@ -139,7 +139,7 @@ class TestWorkers:
 
     @pytest.fixture
     def away(self, office: Office, world: World) -> Callable[[bool], None]:
-        """Postgres goes away, and its outbox with it; or comes back."""
+        """Lets Postgres, with its outbox, go away or come back."""
 
         class Door:
             shut = False

@@ -1,4 +1,4 @@
-"""Conversations with three tiers: Redis, then Postgres, then memory. `new_world` and `world` make them here."""
+"""In this folder `new_world` and `world` make conversations with three tiers: Redis, then Postgres, then memory."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def named_tier(name: Any, settings: Settings, clock: Clock) -> MemoryTier:
 
 @pytest.fixture(params=STORES)
 def new_world(request: pytest.FixtureRequest, settings: Settings) -> Callable[[], World]:
-    """Makes a conversation with three tiers; in memory or on Redis and Postgres."""
+    """Makes a conversation with three tiers, in memory or on real servers."""
 
     def in_memory() -> World:
         clock, archive = Clock(), MemoryArchive()

@@ -1,4 +1,4 @@
-"""Dead letters go back to the queue, once what they waited for is there."""
+"""Dead letters return to the queue once the store that they waited for is back."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.contract.world import World
 class TestDeadLetters:
     @pytest.fixture
     def letters(self, world: World, monkeypatch: pytest.MonkeyPatch) -> list[DeadLetter]:
-        """What rests in the dead letters."""
+        """The letters in the dead-letter queue."""
         letters: list[DeadLetter] = []
         shown: list[bool] = []
 
@@ -29,7 +29,7 @@ class TestDeadLetters:
         return letters
 
     def gives_up(self, world: World, letters: list[DeadLetter]) -> None:
-        """The queue's patience is at its end."""
+        """The queue moves all its records to the dead letters."""
         for delivery in list(world.queue.waiting):
             letters.append(DeadLetter(delivery.record, "receipt"))
             world.queue.delete(delivery)

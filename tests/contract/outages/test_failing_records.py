@@ -1,4 +1,4 @@
-"""A record whose work fails comes back ever later, and at its last delivery fails its job visibly."""
+"""A failed record comes back after ever longer pauses. At its last delivery its job fails visibly."""
 
 from __future__ import annotations
 

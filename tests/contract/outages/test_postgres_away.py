@@ -1,4 +1,4 @@
-"""What changes while Postgres is away, and what does not: in virtual time."""
+"""What changes while Postgres is away, and what stays, in virtual time."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.contract.world import World, archive_records, records
 
 class TestPostgresAway:
     def test_an_end_that_it_lacks_though_it_was_never_away_goes_to_it_with_the_next_record(self, world: World) -> None:
-        """Commit and check took too long, which opens no breaker; the archive record is late."""
+        """The commit and its check took too long, which opens no breaker. The archive record is late."""
 
         def too_slow() -> None:
             raise Unavailable("Postgres, where a statement takes too long,")
@@ -85,14 +85,14 @@ class TestPostgresAway:
         world.checked()
 
     def test_an_end_whose_archive_record_was_not_sent_stays_what_it_is(self, world: World) -> None:
-        """It was there for everybody to read: a second run might say something else."""
+        """Clients could read the end already, and a second run might say something else."""
         world.posts("m0")
         world.postgres(away=True)
         on(world, "after", "tier.finish", dies)
         world.delivers()
         assert not archive_records(world)
         world.postgres(away=False)
-        world.worker.rescue.due = False  # another process, which saw no outage
+        world.worker.rescue.due = False  # as in a process that saw no outage
         world.delivers(records(world)[0])
         world.settles()
         assert len(world.ai.prompts) == 1
@@ -100,7 +100,7 @@ class TestPostgresAway:
         world.checked()
 
     def test_after_hours_without_postgres_the_first_answer_stands(self, world: World) -> None:
-        """Its messages are remembered as long as its end: the record of m0 comes before the archive record."""
+        """The tier remembers messages as long as their job's end. m0's record comes before the archive record."""
         world.posts("m0")
         world.postgres(away=True)
         world.delivers()
@@ -126,7 +126,7 @@ class TestPostgresAway:
         assert ended is None or (not ended.unarchived and ended.messages[0].content == "")
 
     def test_what_an_earlier_owner_may_have_committed_waits_for_postgres(self, world: World) -> None:
-        """Counterexample 10: it committed under a fence and died; without Postgres nobody can know."""
+        """Counterexample 10: a worker committed under a fence and died. Without Postgres no worker can know."""
         world.posts("m0")
         on(world, "after", "archive.commit", dies)
         world.delivers()
@@ -162,7 +162,7 @@ class TestPostgresAway:
 
     @pytest.mark.parametrize("step", ["tier.seal", "archive.fence"])
     def test_an_unfenced_worker_that_was_replaced_commits_nothing(self, world: World, step: str) -> None:
-        """Counterexample 9: it seals and pauses; another takes over, takes a fence and commits."""
+        """Counterexample 9: a worker seals and pauses. Another worker takes over, takes a fence and commits."""
         world.posts("m0")
         world.postgres(away=True)
 
@@ -206,7 +206,7 @@ class TestPostgresAway:
         assert not archive_records(world)
 
     def test_nor_does_one_that_lost_it_while_it_took_its_fence(self, world: World) -> None:
-        """Another took over, and will end its run without Postgres: both would be shown."""
+        """Another worker took over and will end its run without Postgres. Clients would see both replies."""
         world.posts("m0")
         world.postgres(away=True)
 
@@ -260,7 +260,7 @@ class TestPostgresAway:
             interventions.force_release(world.tiers, world.archive, world.sender, world.key)
         world.postgres(away=False)
         world.settles()
-        world.cancelled.add(world.told["m0"][0])  # begun, so a worker brought it to its end
+        world.cancelled.add(world.told["m0"][0])  # the cancel was begun, so a worker completed it
         world.checked()
 
     def test_a_failed_run_is_archived_as_failed(self, world: World) -> None:
@@ -273,7 +273,7 @@ class TestPostgresAway:
         world.checked()
 
     def test_a_conversation_of_a_bot_is_still_that_bots(self, world: World) -> None:
-        """A job that was accepted under the default bot is answered by the conversation's own."""
+        """A job was accepted under the default bot. The conversation's own bot answers it."""
         world.posts("m0")
         world.settles()
         assert world.worker.bots.config_of_job(world.end_of("m0"))["bot_id"] == "default"
@@ -281,7 +281,7 @@ class TestPostgresAway:
 
 class TestRecordsThatMeet:
     def test_an_end_that_came_while_postgres_was_asked_is_not_forgotten(self, world: World) -> None:
-        """Forgotten by the tier it would be answered again, and shown, if Postgres went away.
+        """If the tier forgot m0's end and Postgres went away, m0 would be answered again and that reply shown.
 
         A: m0 is open, says Postgres ──                         ── the tier says that m0 ended: forget it?
         B:                              answers m0, finishes

@@ -1,4 +1,4 @@
-"""What was answered while Postgres was away reaches it soon after it is back: in virtual time."""
+"""Replies that were given while Postgres was away reach it soon after it is back, in virtual time."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.contract.world import World, archive_records, records
 
 
 class TestPostgresIsBack:
-    """What was answered while it was away is in it soon, for Redis may be lost next."""
+    """Replies from the outage must reach Postgres soon, because Redis may be lost next."""
 
     def answers_without_it(self, world: World) -> None:
         world.posts("m0")
@@ -41,7 +41,7 @@ class TestPostgresIsBack:
         self.is_answered_once_though_redis_is_lost(world)
 
     def test_it_comes_before_that_record_is_worked_on(self, world: World) -> None:
-        """An AI may take half a minute."""
+        """The reply does not wait for the AI, which may take half a minute."""
         self.answers_without_it(world)
         world.clock.advance(5)
         world.postgres(away=False)

@@ -1,4 +1,4 @@
-"""What changes while Redis is away, alone or with Postgres, and what does not: in virtual time."""
+"""What changes while Redis is away, alone or with Postgres, and what stays, in virtual time."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class TestRedisAway:
         world.posts("m2")
         world.settles()
         assert sorted(content for reply in world.replies() for content in reply) == sorted(world.contents.values())
-        world.orderly = False  # m1 waited where m2 was not seen
+        world.orderly = False  # m1 waited on a tier that m2 did not reach
         world.checked()
 
     def test_a_blip_at_a_heartbeat_costs_no_answer(self, world: World) -> None:
@@ -102,7 +102,7 @@ class TestRedisAway:
         world.checked()
 
     def test_an_end_that_was_told_is_not_told_again_by_who_completes_a_cancel(self, world: World) -> None:
-        """It was answered on the next tier; Redis still has it, and a canceller dies there."""
+        """m0 was answered on the next tier. Redis still has it, and a process dies while it cancels m0's job there."""
         world.posts("m0")
         world.redis(away=True)
         world.delivers()
@@ -171,7 +171,7 @@ class TestBothAway:
 
 
 class TestDrain:
-    """Counterexample 8: what waits in the Postgres tier is answered with what comes first on Redis."""
+    """Counterexample 8: messages that wait in the Postgres tier are answered with the first message on Redis."""
 
     @pytest.fixture(params=["servers"])
     def world(self, request: pytest.FixtureRequest, settings: Settings) -> World:

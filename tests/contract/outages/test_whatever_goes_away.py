@@ -1,4 +1,4 @@
-"""A store away from any step of any story on: nothing is lost, and nothing is answered twice."""
+"""A store goes away at any step of any story. No message is lost, and none is answered twice."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.contract.world import World
 
 
 def away_for_a_while(*stores: str) -> Event:
-    """The stores go away now and come back some steps later."""
+    """The stores go away now and come back `AWAY_STEPS` steps later."""
 
     def event(world: World) -> None:
         def set_away(away: bool) -> None:
@@ -38,7 +38,7 @@ def away_for_a_while(*stores: str) -> Event:
 
 
 def split_while_a_message_comes(world: World) -> None:
-    """One intake can't reach Redis, everybody else can."""
+    """One intake process can't reach Redis. All other processes can."""
     world.redis(away=True)
     world.posts("split")
     world.redis(away=False)
@@ -60,7 +60,7 @@ OUTAGES: dict[str, Event] = {
 
 
 class TestWhateverGoesAway:
-    """One store away for a while, from any step on, costs no message and no second answer."""
+    """A store is away for a while, from any step on. That costs no message and causes no second answer."""
 
     @pytest.mark.parametrize("event", ["redis is away", "postgres is away", "a process is split off"])
     def test_in_the_straight_path(self, new_world: Callable[[], World], event: str) -> None:
@@ -93,12 +93,12 @@ class TestWhateverGoesAway:
     def tell(self, new_world: Callable[[], World], story: Story, *moments: Moment) -> World:
         def unordered() -> World:
             world = new_world()
-            # The honest limit: what was accepted on one tier may be answered after what came later on another.
+            # A known limit: a later message on another tier may be answered first.
             world.orderly = False
             return world
 
         def story_and_recovery(world: World) -> None:
             story(world)
-            world.postgres(away=False)  # what is committed already doesn't wait for that
+            world.postgres(away=False)  # messages that are committed already do not wait for that
 
         return happens(unordered, OUTAGES, story_and_recovery, *moments)

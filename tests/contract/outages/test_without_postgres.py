@@ -1,4 +1,4 @@
-"""The service without a Postgres: in virtual time."""
+"""The service runs without a database, in virtual time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.contract.world import World, archive_records
 
 
 class TestWithoutPostgres:
-    """No DATABASE_URL: the tier alone guards the replies, and is their only memory."""
+    """DATABASE_URL is unset: only the tier guards the replies and remembers them."""
 
     @pytest.fixture
     def world(self, settings: Settings) -> World:

@@ -1,4 +1,4 @@
-"""Accepting a request, on every tier: what joins, what is a duplicate, and whose context, resources and bot count."""
+"""A request is accepted, on every tier: which messages join, which are duplicates, and whose context and bot count."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ class TestAccept:
 
 
 class TestWhatWasAnsweredBefore:
-    """Requests that the platform made before it saw the reply."""
+    """The platform sent these requests before it saw the reply."""
 
     def test_a_history_that_goes_on_brings_only_what_is_new(self, chat: Chat) -> None:
         first = chat.says("a", "b")

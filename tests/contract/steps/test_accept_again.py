@@ -1,4 +1,4 @@
-"""Accepting a record's messages again, on every tier: nothing changes, unless the tier forgot them."""
+"""A worker accepts its record's messages again, on every tier. That changes nothing unless the tier forgot them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tests.contract.chat import BOT, Chat, named
 
 
 class TestAcceptAgain:
-    """What a worker does with each record first: nothing, unless the tier forgot."""
+    """The first thing that a worker does with each record. It changes nothing unless the tier forgot the messages."""
 
     def test_a_known_record_changes_nothing(self, chat: Chat) -> None:
         accepted = chat.says("a", "b")
@@ -52,7 +52,7 @@ class TestAcceptAgain:
         assert chat.words(first.job_id) == ["text of m1"]
 
     def test_the_name_of_an_undone_job_is_free(self, chat: Chat) -> None:
-        # The send timed out, yet the record arrived: nobody was promised anything, but the name leads here.
+        # The send timed out, yet the record arrived. No client was promised the job, but its name leads here.
         accepted = chat.says(named("m1"))
         chat.undo(accepted)
         chat.record_arrives(accepted.job_id, named("m1"))
@@ -67,14 +67,14 @@ class TestAcceptAgain:
         assert chat.claim() is None
 
     def test_an_answered_beginning_is_not_looked_for_by_its_words(self, chat: Chat) -> None:
-        # A record's messages were new when intake accepted them; that somebody said the same before is chance.
+        # A record's messages were new when intake accepted them. The patient said the same before by chance.
         chat.says("a", "b")
         chat.answered()
         chat.record_arrives(chat.job_id(7), "a", "b", "c")
         assert chat.words(chat.head) == ["a", "b", "c"]
 
     def test_cumulative_records_bring_earlier_messages_along_in_order(self, chat: Chat) -> None:
-        """Counterexample 6: Redis is lost, the second message's record comes first."""
+        """Counterexample 6: Redis is lost, and the second message's record comes first."""
         second = [named("m1"), named("m2")]
         chat.record_arrives(chat.job_id(7), *second)
         chat.record_arrives(chat.job_id(7), named("m1"))
@@ -89,10 +89,10 @@ class TestAcceptAgain:
 
 
 class TestIdsOfOneUtterance:
-    """An utterance that came without an id, and again with one."""
+    """The same utterance comes without an id, and again with one."""
 
     def test_a_record_that_knows_more_ids_finds_the_utterance_by_any_of_them(self, chat: Chat) -> None:
-        """The tier forgot; the platform's retry comes first, under the id that is an alias in the record."""
+        """The tier forgot. The platform's retry comes first, under the id that the record knows as an alias."""
         chat.says(named("given", "hello"))
         known = Message("minted", "hello", given=True, aliases=("given",))
         chat.record_arrives(chat.job_id(7), known)

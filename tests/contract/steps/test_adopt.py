@@ -1,4 +1,4 @@
-"""Adopting what the fence said about a job's messages, on every tier."""
+"""A worker adopts what the fence said about its job's messages, on every tier."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class TestAdopt:
         assert adopted == replace(job, maybe_committed=False) == chat.head
 
     def test_the_rest_of_a_settled_job_runs_under_its_successor(self, chat: Chat, clock: Clock) -> None:
-        """Counterexample 2: J0{m0} was committed, its worker died, m1 joined it."""
+        """Counterexample 2: J0{m0} was committed, its worker died, and m1 joined J0."""
         chat.says(named("m0"))
         first = chat.claimed()
         chat.seal(["m0"], fenced=True)

@@ -1,4 +1,4 @@
-"""Cancelling a job, on every tier."""
+"""A job is cancelled, on every tier."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Claiming the head of a line and keeping the claim, on every tier."""
+"""A worker claims the head of a line and keeps its claim, on every tier."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class TestClaim:
         assert chat.head is None
 
     def test_it_is_the_head_whatever_job_woke_the_worker(self, chat: Chat) -> None:
-        """Counterexample 3: J0 was committed, its lock released; J0's record must wake J1."""
+        """Counterexample 3: J0 was committed and its lock released. J0's record must wake J1."""
         first = chat.says("a")
         job = chat.claimed()
         sealed = chat.seal([first.message_id])

@@ -1,4 +1,4 @@
-"""Finishing a job, on every tier: what is remembered of its end and of its messages, and for how long."""
+"""A job is finished, on every tier: what the tier remembers of its end and its messages, and for how long."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class TestFinish:
         assert chat.words(chat.head) == ["b"]
 
     def test_a_job_ends_once(self, chat: Chat) -> None:
-        """Terminal is terminal."""
+        """Invariant 10: an ended job never changes."""
         accepted = chat.says("a")
         job = chat.claimed()
         chat.finish("worker", chat.end(job, reply="Rest."))
@@ -127,7 +127,7 @@ class TestFinish:
         assert chat.says(named("m3")).job_id == chat.job_id(4)
 
     def test_who_joined_unseen_waits_for_the_next_job(self, chat: Chat, clock: Clock) -> None:
-        """A crash after the commit: the fence finds all settled, and m1 joins before the job is finished."""
+        """A worker died after its commit. The fence finds all settled, and m1 joins before the job is finished."""
         chat.says(named("m0"), context=[Turn("assistant", "Hello?")], resources={"user": 1})
         committed = chat.end(chat.claimed(), reply="Rest.")
         clock.advance(1)
@@ -157,7 +157,7 @@ class TestFinish:
         assert chat.words(chat.head) == ["text of m1", "text of m2"]
 
     def test_an_end_without_its_text_is_remembered_with_it(self, chat: Chat) -> None:
-        # The archive's copy of a job names its messages and leaves their text out.
+        # The archive's copy of a job names its messages without their texts.
         chat.says("a")
         job = chat.claimed()
         bare = tuple(Message(message.message_id, "") for message in job.messages)
@@ -217,7 +217,7 @@ class TestForget:
 
 
 class TestUnarchived:
-    """The index of ends that Postgres lacks."""
+    """The index of the ended jobs that Postgres does not have yet."""
 
     def ends(self, chat: Chat, number: int, *, unarchived: bool = True) -> Job:
         chat.says(named(f"m{number}", "it hurts"))

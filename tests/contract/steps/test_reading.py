@@ -1,4 +1,4 @@
-"""What a tier shows of its locks and jobs, and to whom."""
+"""What a tier shows of its locks and jobs, and to which tenant."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class TestIsolation:
         "other", [ConversationKey("clinic-2", "patient-1"), ConversationKey("clinic", "patient-2")]
     )
     def test_conversations_never_see_each_other(self, tier: Tier, clock: Clock, other: ConversationKey) -> None:
-        """The same ids in another tenant, or in another conversation, are other messages and other locks."""
+        """In another tenant or conversation the same ids name other messages and other locks."""
         ours, theirs = Chat(tier, clock), Chat(tier, clock, other)
         first = ours.says(named("m1"), resources={"user": 1})
         ours.claimed()

@@ -1,4 +1,4 @@
-"""Releasing a lock, on every tier: by its owner, or by an operator."""
+"""A lock is released, on every tier: by its owner, or by an operator."""
 
 from __future__ import annotations
 

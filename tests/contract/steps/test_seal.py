@@ -1,4 +1,4 @@
-"""Sealing a job before its commit, on every tier."""
+"""A worker seals its job before the commit, on every tier."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class TestSeal:
         assert chat.head.maybe_committed
 
     def test_newer_messages_mean_run_again_and_then_wait_for_the_next(self, chat: Chat, settings: Settings) -> None:
-        """Endless typing still gets an answer."""
+        """Endless typing still gets an answer (invariant 8)."""
         accepted = chat.says("0")
         seen = [message.message_id for message in chat.claimed().messages]
         for restart in range(1, settings.max_restarts + 1):
@@ -132,7 +132,7 @@ class TestSeal:
         assert chat.words(first.job_id) == ["a"]
 
     def test_nobody_joins_a_job_while_a_next_one_waits(self, chat: Chat, clock: Clock, settings: Settings) -> None:
-        """Counterexample 7: J0 is sealed, m1 waits in J1, the worker dies, J0 is opened again."""
+        """Counterexample 7: J0 is sealed and m1 waits in J1. The worker dies, and J0 is opened again."""
         first = chat.says("a")
         chat.claimed()
         chat.seal([first.message_id])
@@ -146,7 +146,7 @@ class TestSeal:
         assert chat.words(second.job_id) == ["b", "c", "d"]
 
     def test_nothing_rides_on_a_message_of_another_job(self, chat: Chat) -> None:
-        # The request's own message is in the sealed job: its record is deleted with that job.
+        # The request's own message is in the sealed job, so its record is deleted with that job.
         chat.says("b")
         chat.claimed()
         chat.seal(["minted-0"])

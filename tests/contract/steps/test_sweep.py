@@ -1,4 +1,4 @@
-"""Sweeping, on every tier: silent workers lose their claims, and jobs that wait are woken."""
+"""The sweep, on every tier: silent workers lose their claims, and waiting jobs are woken."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class TestSweep:
         assert chat.heartbeat() == "valid"
 
     def test_an_unheld_job_is_woken_ever_less_often(self, chat: Chat, clock: Clock, settings: Settings) -> None:
-        """Nothing is stranded, and a sweep doesn't feed a backlog."""
+        """No job is stranded, and the sweep does not feed a backlog."""
         chat.says("a")
         for wait in (1, 1, 2, 4, 8, 16, 32, 64, 64):
             clock.advance(wait * settings.wake_after - 1)

@@ -1,4 +1,4 @@
-"""Undoing what a request posted, on every tier, after the queue refused its record."""
+"""A request's messages are undone, on every tier, because the queue refused its record."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class TestUndo:
         assert chat.lock is not None
 
     def test_what_was_posted_twice_stays(self, chat: Chat) -> None:
-        """Counterexample 11: the duplicate was told 202, then the first request's send fails."""
+        """Counterexample 11: the duplicate got `202`, then the first request's send fails."""
         first = chat.says(named("m1"))
         second = chat.says(named("m1"))
         chat.undo(first)
