@@ -13,7 +13,7 @@ from openapi import admin_answers as answers
 from openapi import requests
 from openapi.export_answers import Export
 from openapi.route import Route, Schema
-from openapi.schemas import IDENTIFIER
+from openapi.schemas import CONVERSATION_ID
 
 BOT: dict[str, object] = {"name": "Pharmacy Assistant", "language": "en", "meta_data": {"max_context_messages": 30}}
 CORE_AI: dict[str, object] = {"name": "Simulated AI", "api_endpoint": "simulated://", "timeout_seconds": 20}
@@ -207,7 +207,7 @@ ROUTES: tuple[Route, ...] = (
         (503,),
         query={
             "status": {"type": "string", "enum": [*JOB_STATUSES], "description": "Only jobs with this status."},
-            "conversation_id": IDENTIFIER | {"description": "Only jobs of this conversation."},
+            "conversation_id": CONVERSATION_ID | {"description": "Only jobs of this conversation."},
             **PAGE,
         },
     ),

@@ -13,7 +13,7 @@ from openapi import headers
 from openapi.answers import Problem
 from openapi.route import Route, Scope
 from openapi.routes import ROUTES
-from openapi.schemas import FILE_NAME, IDENTIFIER, REF, Json, answer_name, request_name, schemas
+from openapi.schemas import CONVERSATION_ID, FILE_NAME, IDENTIFIER, REF, Json, answer_name, request_name, schemas
 
 #: Of the path parameters, by name.
 EXAMPLES = {
@@ -161,7 +161,7 @@ def _path_parameters(route: Route) -> list[Json]:
     return [
         {"name": name, "in": "path", "required": True, "schema": schema, "example": EXAMPLES[name]}
         for name in names
-        for schema in [FILE_NAME if name == "file" else IDENTIFIER]
+        for schema in [{"conversation_id": CONVERSATION_ID, "file": FILE_NAME}.get(name, IDENTIFIER)]
     ]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from message_handler.domain.identifiers import IDENTIFIER_RULE
+from message_handler.domain import identifiers
 from openapi import requests
 
 Json = dict[str, Any]
@@ -18,8 +18,14 @@ REF = "#/components/schemas/"
 #: An identifier in a path or a header.
 IDENTIFIER: dict[str, object] = {
     "type": "string",
-    "pattern": "^[A-Za-z0-9._:@-]{1,255}$",
-    "description": IDENTIFIER_RULE,
+    "pattern": f"^{identifiers.IDENTIFIER}$",
+    "description": identifiers.IDENTIFIER_RULE,
+}
+#: A conversation's id in a path or a query.
+CONVERSATION_ID: dict[str, object] = {
+    "type": "string",
+    "pattern": f"^{identifiers.CONVERSATION_ID}$",
+    "description": identifiers.CONVERSATION_ID_RULE,
 }
 FILE_NAME: dict[str, object] = {"type": "string", "pattern": r"^[a-z0-9][a-z0-9-]*\.[a-z]+$"}
 #: A title repeats a name. A default of an answer only marks a field that may be missing, as does null anywhere.

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+from urllib.parse import quote
 
+import pytest
 from playwright.sync_api import Page, Route, expect
 
+from tests.channel_ids import CHANNEL_IDS
 from tests.console.conftest import CANARY, Host, add_pane, groups, panes, replies, says
 
 
@@ -142,3 +145,17 @@ def test_a_conversation_that_exists_is_gone_on_with(page: Page) -> None:
     again = add_pane(page, name)
     expect(again.locator(".message")).to_contain_text(f"Remember {CANARY}")
     expect(replies(again)).to_contain_text(f"> Remember {CANARY}")
+
+
+@pytest.mark.parametrize("conversation_id", CHANNEL_IDS)
+def test_a_conversation_may_have_an_id_as_its_channel_made_it(page: Page, host: Host, conversation_id: str) -> None:
+    paths: list[str] = []
+    page.on("request", lambda request: paths.append(request.url.removeprefix(f"{host.url}/")))
+    pane = add_pane(page, conversation_id)
+    says(pane, f"Hello {CANARY}")
+    expect(replies(pane)).to_contain_text(f"> Hello {CANARY}")
+    name = quote(conversation_id, safe="!'()*~")  # as encodeURIComponent has it
+    assert {f"conversations/{name}", f"conversations/{name}/messages"} <= set(paths)
+    known = host.call("GET", f"conversations/{quote(conversation_id, safe='')}").json()
+    assert known["conversation_id"] == conversation_id
+    assert len(known["turns"]) == 2

@@ -6,12 +6,15 @@ import base64
 import json
 from dataclasses import dataclass, field, replace
 from typing import Any
+from urllib.parse import quote, unquote
 
 import pytest
 
 from message_handler.bot_config import BotConfigService
 from message_handler.domain.conversations import ConversationKey
-from message_handler.domain.identifiers import DEFAULT_PLATFORM
+from message_handler.domain.identifiers import CONVERSATION_ID_RULE, DEFAULT_PLATFORM
+from message_handler.queue.codec import decode, key_of
+from tests.channel_ids import CHANNEL_IDS, REFUSED
 from tests.unit.service import CANARY, Answer, ConfiguredArchive, Service, bot, load_event
 
 POST, JOB = "/conversations/{conversation_id}/messages", "/jobs/{job_id}"
@@ -359,3 +362,36 @@ def test_a_body_that_the_gateway_encoded_is_read(service: Service) -> None:
 @pytest.mark.parametrize("conversation_id", ["x", "A-z_0.9:@", "user@clinic", "user%40clinic", "c" * 255])
 def test_what_can_be_a_conversation_is_accepted(service: Service, conversation_id: str) -> None:
     assert service.post(history(TURN), conversation_id).status == 202
+
+
+@pytest.mark.parametrize("conversation_id", CHANNEL_IDS)
+@pytest.mark.parametrize("gateway", ["decodes", "passes on"])
+def test_an_id_is_decoded_once_whatever_the_gateway_does(service: Service, conversation_id: str, gateway: str) -> None:
+    sent = quote(conversation_id, safe="")
+    assert post_to(service, sent, conversation_id if gateway == "decodes" else sent).status == 202
+    assert key_of(decode(service.queue.sent[0][0])) == ConversationKey("default", conversation_id)
+
+
+@pytest.mark.parametrize("conversation_id", CHANNEL_IDS)
+@pytest.mark.parametrize("gateway", ["decodes", "passes on"])
+def test_an_id_that_was_encoded_twice_is_refused(service: Service, conversation_id: str, gateway: str) -> None:
+    once = quote(conversation_id, safe="")
+    twice = quote(once, safe="")
+    if once == twice:
+        return  # it has nothing to encode
+    answer = post_to(service, twice, once if gateway == "decodes" else twice)
+    assert_refused(service, answer, 400, "conversation_id")
+
+
+@pytest.mark.parametrize("character", REFUSED)
+def test_a_conversations_id_may_not_have_this_character(service: Service, character: str) -> None:
+    sent = quote(f"{CANARY}{character}1", safe="")
+    for parameter in {sent, unquote(sent)}:
+        answer = post_to(service, sent, parameter)
+        assert_refused(service, answer, 400, "conversation_id")
+        assert answer.body["detail"].endswith(CONVERSATION_ID_RULE)
+
+
+def post_to(service: Service, sent: str, parameter: str) -> Answer:
+    """Post a message to a path as it was sent; `parameter` is what the gateway made of the conversation's id."""
+    return service.post(history(TURN), parameter, path=f"/conversations/{sent}/messages")

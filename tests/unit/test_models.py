@@ -5,18 +5,21 @@ from __future__ import annotations
 import string
 import uuid
 from typing import Any
+from urllib.parse import quote, unquote
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from message_handler.domain.conversations import ConversationKey
-from message_handler.domain.identifiers import SHARDS, is_identifier, shard_of_job
+from message_handler.domain.identifiers import SHARDS, is_conversation_id, is_identifier, shard_of_job
 from message_handler.domain.jobs import JobStatus
 from message_handler.domain.messages import Message, new_message
+from tests.channel_ids import CHANNEL_IDS, REFUSED
 
 IDENTIFIERS = st.text(string.ascii_letters + string.digits + "._:@-", min_size=1, max_size=255)
-KEYS = st.builds(ConversationKey, IDENTIFIERS, IDENTIFIERS)
+CONVERSATION_IDS = st.text(string.ascii_letters + string.digits + "-._~!$&'()*+,;=:@|", min_size=1, max_size=255)
+KEYS = st.builds(ConversationKey, IDENTIFIERS, CONVERSATION_IDS)
 JOB_ID = "3616f6cf-e93b-8007-a95b-25c9aa32bfd2"
 
 
@@ -86,6 +89,25 @@ class TestKeys:
     )
     def test_what_is_no_identifier_is_none(self, value: object) -> None:
         assert not is_identifier(value)
+
+    @given(CONVERSATION_IDS)
+    def test_a_conversations_id_is_one_and_is_the_same_however_often_it_is_decoded(self, text: str) -> None:
+        assert is_conversation_id(text)
+        assert unquote(text) == text
+        assert unquote(quote(text, safe="")) == text
+
+    @pytest.mark.parametrize("value", CHANNEL_IDS)
+    def test_so_is_an_id_that_a_channel_made(self, value: str) -> None:
+        assert is_conversation_id(value)
+
+    @pytest.mark.parametrize("character", REFUSED)
+    @pytest.mark.parametrize("place", ["{}a", "a{}", "a{}b"])
+    def test_a_conversations_id_never_has_this_character(self, character: str, place: str) -> None:
+        assert not is_conversation_id(place.replace("{}", character))
+
+    @pytest.mark.parametrize("value", ["", "a" * 256, None, 1, b"a"])
+    def test_what_is_no_conversations_id_is_none(self, value: object) -> None:
+        assert not is_conversation_id(value)
 
 
 class TestMessages:

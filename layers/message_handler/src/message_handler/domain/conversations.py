@@ -9,9 +9,9 @@ from typing import Literal
 
 from message_handler.domain.errors import InvalidRequest
 from message_handler.domain.identifiers import (
+    CONVERSATION_ID_RULE,
     DEFAULT_PLATFORM,
-    IDENTIFIER_RULE,
-    is_identifier,
+    is_conversation_id,
     shard_of,
     uuid_of,
 )
@@ -56,6 +56,6 @@ class ConversationKey:
 
 def conversation_key(conversation_id: str, platform_id: str = DEFAULT_PLATFORM) -> ConversationKey:
     """The key of a conversation. Raises InvalidRequest if the id is not valid."""
-    if not is_identifier(conversation_id):
-        raise InvalidRequest(IDENTIFIER_RULE, field="conversation_id")
+    if not is_conversation_id(conversation_id):
+        raise InvalidRequest(CONVERSATION_ID_RULE, field="conversation_id")
     return ConversationKey(platform_id, conversation_id)

@@ -12,10 +12,15 @@ from functools import lru_cache
 SHARDS = 1024
 #: The tenant of a request that names none.
 DEFAULT_PLATFORM = "default"
-#: A regular expression for the ids of conversations, platforms and bots.
+#: A regular expression for the ids of platforms, bots and AI cores, and for correlation ids.
 IDENTIFIER = r"[A-Za-z0-9._:@-]{1,255}"
 IDENTIFIER_RULE = "must be 1 to 255 characters out of A-Z a-z 0-9 . _ : @ -"
 _IDENTIFIER = re.compile(IDENTIFIER, re.ASCII)
+#: A regular expression for the ids of conversations, as channels make them: what RFC 3986 allows in a segment of a
+#: path, and `|`. `%` is never part of an id, so decoding a decoded id again changes nothing.
+CONVERSATION_ID = r"[A-Za-z0-9._~!$&'()*+,;=:@|-]{1,255}"
+CONVERSATION_ID_RULE = "must be 1 to 255 characters out of A-Z a-z 0-9 . _ ~ ! $ & ' ( ) * + , ; = : @ | -"
+_CONVERSATION_ID = re.compile(CONVERSATION_ID, re.ASCII)
 #: The full ARN of a secret in Secrets Manager.
 SECRET_ARN = re.compile(
     r"arn:aws[a-z-]*:secretsmanager:(?P<region>[a-z0-9-]+):\d{12}:secret:(?P<name>[A-Za-z0-9/_+=.@-]+)", re.ASCII
@@ -23,8 +28,13 @@ SECRET_ARN = re.compile(
 
 
 def is_identifier(value: object) -> bool:
-    """Whether `value` can be the id of a conversation, platform or bot (see `IDENTIFIER_RULE`)."""
+    """Whether `value` can be the id of a platform, bot or AI core (see `IDENTIFIER_RULE`)."""
     return isinstance(value, str) and _IDENTIFIER.fullmatch(value) is not None
+
+
+def is_conversation_id(value: object) -> bool:
+    """Whether `value` can be the id of a conversation (see `CONVERSATION_ID_RULE`)."""
+    return isinstance(value, str) and _CONVERSATION_ID.fullmatch(value) is not None
 
 
 def new_id() -> str:

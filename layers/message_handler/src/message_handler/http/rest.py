@@ -76,8 +76,15 @@ class Call:
         return str((self.event.get("requestContext") or {}).get("requestId") or "")
 
     def path(self, name: str) -> str:
-        """A path parameter, decoded. Gateways disagree on who decodes it; no id of ours holds a percent sign."""
-        return unquote((self.event.get("pathParameters") or {}).get(name) or "")
+        """A path parameter, percent-decoded once.
+
+        Some gateways decode path parameters, others pass them on as they came. The event's `path` tells which: what a
+        gateway has decoded is not in `path` as it is, but equals a segment of it once that is decoded.
+        """
+        given = str((self.event.get("pathParameters") or {}).get(name) or "")
+        segments = str(self.event.get("path") or "").split("/")
+        decoded = given not in segments and given in map(unquote, segments)
+        return given if decoded else unquote(given)
 
     def query(self, name: str) -> str | None:
         """A query parameter, None where it is missing. Raises InvalidRequest where it is repeated."""
