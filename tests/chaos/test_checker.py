@@ -101,7 +101,7 @@ def failed_invisibly(history: History) -> None:
     history.turns = history.turns[:3]
 
 
-def cancelled_by_nobody(history: History) -> None:
+def cancelled_without_a_request(history: History) -> None:
     history.settled[2] = settled(7, "m2", "J1", "cancelled")
     history.turns = history.turns[:3]
 
@@ -261,7 +261,7 @@ def leaked(history: History) -> None:
         (lost, "1 lost"),
         (answered_in_no_reply, "1 lost"),
         (failed_invisibly, "1 lost"),
-        (cancelled_by_nobody, "1 lost"),
+        (cancelled_without_a_request, "1 lost"),
         (doubled, "2 doubled"),
         (doubled_in_one_reply, "2 doubled"),
         (answered_though_cancelled, "2 doubled"),

@@ -65,9 +65,7 @@ def test_what_is_wrong_is_said_at_its_field_and_mended_there(page: Page, bot: st
     expect(editor).to_be_hidden()
 
 
-def test_what_somebody_else_has_changed_is_shown_and_nothing_of_theirs_is_lost(
-    page: Page, host: Host, bot: str
-) -> None:
+def test_another_operators_change_is_shown_and_is_not_lost(page: Page, host: Host, bot: str) -> None:
     editor = edits(page, bot)
     theirs = {"name": "Theirs", "language": "en", "description": "by day"}
     assert host.call("PUT", f"admin/bots/{bot}", json=theirs).ok

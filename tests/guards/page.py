@@ -36,7 +36,7 @@ GUARDS: tuple[Guard, ...] = (
     Guard(
         "a record is written as it was seen",
         "console",
-        f"{CONFIGURATION}::test_what_somebody_else_has_changed_is_shown_and_nothing_of_theirs_is_lost",
+        f"{CONFIGURATION}::test_another_operators_change_is_shown_and_is_not_lost",
         (Removal(f"{PAGE}/editor.js", 'this.#seen ? { "If-Match": this.#seen } : { "If-None-Match": "*" }', "{}"),),
     ),
     Guard(

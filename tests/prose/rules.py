@@ -18,7 +18,10 @@ FEW_SENTENCES = 5
 _VAGUE = re.compile(r"\b((?:who(?:m|so|mso)?ever)|(?:some|any|every)(?:body|one)|nobody|no[ -]one)\b", re.IGNORECASE)
 #: Phrases that sound translated, and what to write instead.
 _AWKWARD = {
-    re.compile(r"\bso long\b(?! (?:as|that)\b)", re.IGNORECASE): "say how long what takes at most",
+    re.compile(
+        r"\bso (?:long|many)\b(?! (?:\w+ )?(?:as|that)\b)", re.IGNORECASE
+    ): "say how long, or how many, and of what",
+    re.compile(r"\bin vain\b", re.IGNORECASE): "say what failed",
     re.compile(r"\bso many as\b", re.IGNORECASE): "write “up to 3”",
     re.compile(r"\bbelongs? into\b", re.IGNORECASE): "write “must be sent in …” or “belongs in …”",
     re.compile(r"\bfor that (?:it|they|no|nothing|none)\b", re.IGNORECASE): "write “so that …”",

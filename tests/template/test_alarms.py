@@ -263,7 +263,7 @@ class Delivering:
     database: Database
     late: float = 0.0
 
-    def answer_somebody(self) -> None:
+    def answer_a_message(self) -> None:
         """Answer one message, and try once to deliver the reply."""
         self.service.post({"history": f"<USER>{CANARY}</USER><br>", "message_id": "m-1"})
         self.service.deliver()
@@ -343,7 +343,7 @@ class TestOwnMetrics:
         assert all(metric.name in UNITS for alarm in own(expanded).values() for metric in measured(alarm).values())
 
     def test_none_rings_while_all_is_well(self, expanded: Expanded, delivering: Delivering) -> None:
-        delivering.answer_somebody()
+        delivering.answer_a_message()
         delivering.service.invoke("admin", {"action": "sweep"})
         metrics = delivering.service.output.metrics
         assert (metrics["JobsCompleted"], metrics["DeliveriesSucceeded"]) == ([1], [1])
@@ -389,13 +389,13 @@ class TestOwnMetrics:
 
     def test_a_platform_that_takes_nothing(self, expanded: Expanded, delivering: Delivering) -> None:
         delivering.receiver.answers(500)
-        delivering.answer_somebody()
+        delivering.answer_a_message()
         assert rings(own(expanded)["DeliveriesFailingAlarm"], delivering.service.output)
         assert not rings(own(expanded)["DeliveriesDeadAlarm"], delivering.service.output)
 
     def test_a_platform_that_is_gone(self, expanded: Expanded, delivering: Delivering) -> None:
         delivering.receiver.answers(410)
-        delivering.answer_somebody()
+        delivering.answer_a_message()
         assert rings(own(expanded)["DeliveriesDeadAlarm"], delivering.service.output)
 
     def test_a_reply_that_never_had_its_turn(self, expanded: Expanded, delivering: Delivering) -> None:

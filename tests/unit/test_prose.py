@@ -55,7 +55,9 @@ def test_cells_and_labels_do_not_lower_the_mean(tmp_path: Path) -> None:
         "Anybody may read it.",
         "It is open to everyone.",
         "So long it is left alone at most.",
+        "It is tried again after so many seconds.",
         "Give it so many as it takes.",
+        "It asked in vain.",
         "That belongs into the body.",
         "It waits, for that it may be seen.",
         "The told ones are gone.",
@@ -75,6 +77,7 @@ def test_a_word_in_the_place_of_a_component_fails(tmp_path: Path, sentence: str)
         "The state `nobody` is one of three.",
         "It is hidden for so long that its sender asks again.",
         "It is hidden so long as its worker lives.",
+        "It has so many tries that one succeeds.",
     ],
 )
 def test_a_quoted_word_passes(tmp_path: Path, sentence: str) -> None:
