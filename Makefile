@@ -52,7 +52,7 @@ test-chaos: .venv/synced ## break parts under load for minutes (ARGS="--minutes 
 test-guards: .venv/synced ## take the protocol's guards away one by one: each must be missed (ARGS=--help)
 	@exec .venv/bin/python -m tests.guards $(ARGS)
 
-bench: .venv/synced $(BUILT) $(PEERS:%=.venv-peer-%/synced) ## measure how fast it is, about 5 minutes (ARGS="--only history"; ARGS=--help)
+bench: .venv/synced $(BUILT) $(PEERS:%=.venv-peer-%/synced) ## measure how fast it is, in about six minutes (ARGS="--only history"; ARGS=--help)
 	@exec .venv/bin/python -m benchmarks $(ARGS)
 
 screenshots: .venv/synced ## take the pages' pictures of the console anew (wants Debian's chromium)
