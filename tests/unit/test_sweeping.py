@@ -7,7 +7,7 @@ import pytest
 from message_handler.domain.conversations import ConversationKey
 from message_handler.domain.errors import Unavailable
 from message_handler.domain.jobs import Job, JobStatus
-from message_handler.protocol.steps import sweep_each
+from message_handler.tiers.line_tier import sweep_each
 
 KEYS = [ConversationKey("default", name) for name in ("one", "two", "three")]
 

@@ -9,8 +9,8 @@ last message only. Requests may arrive in any order. Three rules keep every mess
    that is repeated while its job lives is a duplicate.
 3. A request without ids may have been made before the platform saw the last reply. This is assumed if the request
    begins with all messages that the last job answered, and has more after them. It is also assumed if the request has
-   two or more messages, and that job's messages begin with them and go on. These messages are not answered
-   again. Any other repetition of an answered message is new: a person may say the same again.
+   two or more messages, and they are the first ones, but not all, of that job's messages. The repeated messages are not
+   answered again. Any other repetition of an answered message is new: a person may say the same again.
 """
 
 from __future__ import annotations

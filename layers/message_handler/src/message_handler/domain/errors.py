@@ -56,7 +56,7 @@ class InvalidRequest(RequestError):
 
 
 class Unauthenticated(RequestError):
-    """The access token is missing, wrong or expired, so the caller is unknown. The text quotes no value of it."""
+    """The access token is missing, wrong or expired. The text names the wrong claim, never its value."""
 
     status = 401
     title = "Unauthorized"
@@ -141,7 +141,7 @@ class RateLimited(TooManyRequests):
     """The tenant has sent more messages than its `rate_limit_per_minute`."""
 
     def __init__(self, retry_after: int) -> None:
-        super().__init__("more messages than the platform's rate_limit_per_minute", retry_after)
+        super().__init__("the platform has sent more messages than its rate_limit_per_minute", retry_after)
 
 
 class TooManyWaiting(TooManyRequests):

@@ -104,9 +104,13 @@ class Job:
     #: In a line, these stand for context and resources, which lie beside it.
     context_ref: TextRef | None = field(default=None, compare=False)
     resources_ref: TextRef | None = field(default=None, compare=False)
+    #: How often it was started again, for newer messages or by an interruption (invariant 8).
     restarts: int = field(default=0, metadata=goes_to("line", "end", "view", "list", "export"))
+    #: How often a worker has claimed it.
     attempts: int = field(default=0, metadata=goes_to("line", "end", "view", "list", "export"))
+    #: No message may join it any more, because its commit follows.
     sealed: bool = field(default=False, metadata=goes_to("line"))
+    #: A worker may have committed it: only Postgres knows (counterexample 10).
     maybe_committed: bool = field(default=False, metadata=goes_to("line"))
     #: The job ended in the tier while Postgres was away. An `archive` record brings its end to Postgres.
     unarchived: bool = field(default=False, metadata=goes_to("end"))
@@ -128,6 +132,7 @@ class Job:
     progress: Progress | None = None
     #: Ids of further messages that were promised this job. Another job runs them or has answered them.
     promised: tuple[str, ...] = field(default=(), metadata=goes_to("end"))
+    #: The id of the job that answers what this one did not (invariant 2).
     superseded_by: str | None = field(default=None, metadata=goes_to("end", "view", "list", "export"))
     #: Comes from the request that created the job. Logs, the call to the provider and the webhook carry it.
     correlation_id: str = field(default="", metadata=goes_to("line", "end", "export", "webhook"))

@@ -17,8 +17,8 @@ class Message:
     """A patient's utterance that needs an answer.
 
     `given`: whether the id came from the platform; otherwise intake minted it. `aliases` are further ids of the same
-    utterance: a platform that sends whole histories may give an id to the last message only. Then the same words come
-    with an id once, and without one later.
+    utterance: a platform that sends whole histories may give an id to the last message only. So the same words may come
+    once with an id and once without.
     """
 
     message_id: str

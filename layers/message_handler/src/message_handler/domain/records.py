@@ -62,9 +62,10 @@ AnyRecord = Record | ArchiveRecord | DeliveryRecord
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a worker did with a record: the jobs that it `ended`, and whether the record is done.
+    """What a worker did with a record.
 
-    `retry_in`: None if the record may be deleted, else the seconds until it should be received again.
+    `retry_in`: None if the record may be deleted, else the seconds until it should be received again. `ended`: the jobs
+    that the worker ended.
     """
 
     retry_in: float | None

@@ -38,6 +38,8 @@ def accept(
         policy = replace(policy, rejects=False, interrupts=False)
     if line.bot_id and line.bot_id != request.bot_id and not again:  # guard: step accept, another bot
         raise OtherBot(line.bot_id)
+
+    # Which messages are known? `found` are positions among the waiting ones; `answered` is what is remembered.
     incoming, waiting = request.messages, line.waiting()
     repeated = 0 if again or line.last is None else answered_before(line.last.digests, incoming)
     if line.handed_off and not again:  # guard: step hand off, accept
@@ -49,6 +51,7 @@ def accept(
     if own:
         return Accepted(own.job_id, own.message_id, None, True, own.consolidated_messages, ())
 
+    # Which of the new messages may join, and which job?
     if policy.rejects and line.current:  # guard: policy reject
         if new[-1]:
             raise Rejected(line.current.job_id)
@@ -64,6 +67,8 @@ def accept(
     if own_index is not None and (own_index >= _size(line.current)) != (target == "next"):  # guard: invariant 2, rides
         # The record is deleted when its own message is settled. So it may not carry new messages into another job.
         new = [False] * len(new)
+
+    # They join.
     line.bot_id = line.bot_id or request.bot_id
     created, interrupted = line.current is None, None
     if any(new):
@@ -74,24 +79,30 @@ def accept(
     if locked:
         line.lock_id, line.acquired_at, line.lease, line.progress = lock_id or "", now, None, None
         line.due_at, line.wakes = now + settings.wake_after, 0
-    canonical = [
+    known_as = [
         message.message_id if index is None else waiting[index].message_id
         for message, index in zip(incoming, found, strict=True)
     ]
-    posted = tuple(i for i, at, is_new in zip(canonical, found, new, strict=True) if is_new or at is not None)
-    for message_id, index in zip(canonical, found, strict=True):
+    for message_id, index in zip(known_as, found, strict=True):
         if index is not None:
             line.posts[message_id] = line.posts.get(message_id, 1) + 1  # guard: counterexample 11, accept
     _learn_ids(line, [(waiting[at], m) for m, at in zip(incoming, found, strict=True) if at is not None], again=again)
 
+    # What does the caller have to send and to answer?
     assert line.current is not None
-    own_job = line.current if _has(line.current, canonical[-1]) else line.next
+    own_job = line.current if _has(line.current, known_as[-1]) else line.next
     assert own_job is not None
-    # What waits before the own message, or with it: its job's messages, and those of the job in front of it.
     ahead = (own_job,) if own_job is line.current else line.jobs()
-    pending = tuple(message for job in ahead for message in job.promised_messages)
-    lock, duplicate, count = lock_id if locked else None, not new[-1], len(own_job.messages)
-    return Accepted(own_job.job_id, canonical[-1], lock, duplicate, count, pending, posted, interrupted)
+    return Accepted(
+        own_job.job_id,
+        known_as[-1],
+        lock_id if locked else None,
+        duplicate=not new[-1],
+        consolidated_messages=len(own_job.messages),
+        pending=tuple(message for job in ahead for message in job.promised_messages),
+        posted=tuple(i for i, at, is_new in zip(known_as, found, new, strict=True) if is_new or at is not None),
+        interrupted=interrupted,
+    )
 
 
 def _answered(

@@ -7,19 +7,14 @@ does all that it says, or it raises before it has changed anything. `now` is alw
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
 
-from message_handler.domain.conversations import ConversationKey
-from message_handler.domain.errors import Contended, Unavailable
 from message_handler.domain.jobs import Job, JobStatus
 from message_handler.domain.messages import Message
 from message_handler.protocol.line import LIVE_TTL_SECONDS, AnsweredMessage, Last, Lease, Line
 from message_handler.protocol.results import Claim, ClaimRefused, Finished, LeaseState, Sealed
 from message_handler.settings import Settings
-
-_log = logging.getLogger(__name__)
 
 
 def claim(line: Line, lock_id: str, *, now: float, settings: Settings) -> Claim | ClaimRefused | None:
@@ -191,7 +186,7 @@ def finish(line: Line, lock_id: str | None, job: Job, *, spare_id: str, now: flo
         return Finished(False)
     covered, ended_at = _end(line, line.current, job, spare_id, now, settings)
     if (
-        not job.parked  # guard: invariant 1, held and answered last
+        not job.parked  # guard: invariant 1, parked and answered last
         and job.status is not JobStatus.CANCELLED  # guard: invariant 1, cancelled and answered last
     ):
         ids, digests = tuple(m.message_id for m in covered), tuple(m.digest for m in covered)
@@ -220,7 +215,7 @@ def _end(
     ended_at = now + (LIVE_TTL_SECONDS - settings.job_ttl) if end.unarchived else now
     for message in covered:
         line.posts.pop(message.message_id, None)
-        if not end.parked:  # guard: invariant 1, held and remembered -> True
+        if not end.parked:  # guard: invariant 1, parked and remembered -> True
             _remember(line, message, job.job_id, len(covered), ended_at)
     if late:  # guard: counterexample 2, what joined late
         _postpone(line, job, late, spare_id, now)
@@ -306,30 +301,6 @@ def force_release(line: Line) -> Job | None:
     line.current = replace(line.current, status=status, sealed=False)
     line.lock_id, line.lease, line.progress = "", None, None
     return line.current
-
-
-def sweep_each(keys: Iterable[ConversationKey], sweep_one: Callable[[ConversationKey], Job | None]) -> list[Job]:
-    """Sweep the conversations one after the other. Returns the jobs that need a record.
-
-    A conversation that can't be swept does not keep the others from it. If the store goes away, the jobs found so far
-    are returned. Raises Unavailable only if there are none.
-    """
-    jobs: list[Job] = []
-    for key in keys:
-        try:
-            job = sweep_one(key)
-        except Unavailable:
-            if not jobs:
-                raise
-            break
-        except Contended:
-            continue  # other processes work on it; the next sweep looks again
-        except Exception as error:  # noqa: BLE001  a conversation in a broken state must not stop the sweep
-            _log.error("a conversation can't be swept; the sweep goes on", extra={"error": type(error).__name__})
-            continue
-        if job:
-            jobs.append(job)
-    return jobs
 
 
 def sweep(line: Line, *, older_than: float, now: float, settings: Settings) -> Job | None:

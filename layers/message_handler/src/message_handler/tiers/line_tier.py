@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -9,6 +10,7 @@ from functools import partial
 
 from message_handler.domain.conversations import ConversationKey
 from message_handler.domain.documents import as_text, from_text, job_from_json, job_to_json
+from message_handler.domain.errors import Contended, Unavailable
 from message_handler.domain.jobs import Job, Progress
 from message_handler.domain.messages import Request
 from message_handler.ports.line_store import LineStore
@@ -28,6 +30,8 @@ from message_handler.protocol.results import (
 from message_handler.settings import Settings
 from message_handler.tiers.stepper import Stepper
 
+_log = logging.getLogger(__name__)
+
 
 class LineTier:
     """See the port `Tier`. `clock` is this host's (Unix seconds); see `Stepper` for `together`."""
@@ -43,25 +47,25 @@ class LineTier:
     ) -> None:
         self.store = store
         self.name = store.name
-        self.stepper = Stepper(store, settings, clock, together=together, sleep=sleep)
+        self._stepper = Stepper(store, settings, clock, together=together, sleep=sleep)
         self._settings = settings
 
     # The steps.
 
     def accept(self, request: Request, *, job_id: str, lock_id: str) -> Accepted:
         step = partial(accepting.accept, request=request, job_id=job_id, lock_id=lock_id, settings=self._settings)
-        return self.stepper.take(request.key, lambda line, now: step(line, now=now), ids=_ids_of(request))
+        return self._stepper.take(request.key, lambda line, now: step(line, now=now), ids=_ids_of(request))
 
     def accept_again(self, request: Request, *, job_id: str, spare_id: str) -> None:
         again = AcceptAgain(request, job_id, spare_id)
-        self.stepper.take(request.key, partial(self._accept_again, again), ids=_ids_of(request), name=job_id)
+        self._stepper.take(request.key, partial(self._accept_again, again), ids=_ids_of(request), name=job_id)
 
     def _accept_again(self, again: AcceptAgain, line: Line, now: float) -> None:
         accepting.accept_again(line, again, now=now, settings=self._settings)
 
     def undo(self, key: ConversationKey, message_ids: Iterable[str]) -> None:
         posted = tuple(message_ids)
-        self.stepper.take(key, lambda line, _: accepting.undo(line, posted))
+        self._stepper.take(key, lambda line, _: accepting.undo(line, posted))
 
     def claim(
         self, key: ConversationKey, lock_id: str, again: AcceptAgain | None = None
@@ -72,7 +76,7 @@ class LineTier:
             return steps.claim(line, lock_id, now=now, settings=self._settings)
 
         ids, name = (_ids_of(again.request), again.job_id) if again else ((), None)
-        claim: Claim | ClaimRefused | None = self.stepper.take(
+        claim: Claim | ClaimRefused | None = self._stepper.take(
             key,
             step,
             ids=ids,
@@ -84,16 +88,16 @@ class LineTier:
     def adopt(self, key: ConversationKey, lock_id: str, settled_ids: Iterable[str], ended: Job | None) -> Job | None:
         settled = tuple(settled_ids)
         step = partial(steps.adopt, lock_id=lock_id, settled_ids=settled, ended=ended, settings=self._settings)
-        return self.stepper.take(key, lambda line, now: step(line, now=now))
+        return self._stepper.take(key, lambda line, now: step(line, now=now))
 
     def heartbeat(
         self, key: ConversationKey, lock_id: str, progress: Progress | None = None, *, seen: int | None = None
     ) -> LeaseState:
-        line = self.stepper.heartbeat(key, lock_id, progress)
+        line = self._stepper.heartbeat(key, lock_id, progress)
         return steps.look(line, lock_id, seen) if line else "lost"
 
     def look(self, key: ConversationKey, lock_id: str, *, seen: int | None = None) -> LeaseState:
-        return steps.look(self.stepper.newest(key), lock_id, seen)
+        return steps.look(self._stepper.newest(key), lock_id, seen)
 
     def seal(
         self,
@@ -116,34 +120,34 @@ class LineTier:
             may_seal=may_seal,
             settings=self._settings,
         )
-        return self.stepper.take(key, lambda line, now: step(line, now=now))
+        return self._stepper.take(key, lambda line, now: step(line, now=now))
 
     def finish(self, key: ConversationKey, lock_id: str | None, job: Job) -> Finished:
         step = partial(steps.finish, lock_id=lock_id, job=job, spare_id=key.new_job_id(), settings=self._settings)
-        return self.stepper.take(key, lambda line, now: step(line, now=now))
+        return self._stepper.take(key, lambda line, now: step(line, now=now))
 
     def release(self, key: ConversationKey, lock_id: str) -> bool:
         step = partial(steps.release, lock_id=lock_id, settings=self._settings)
-        return self.stepper.take(key, lambda line, now: step(line, now=now))
+        return self._stepper.take(key, lambda line, now: step(line, now=now))
 
     def cancel(self, key: ConversationKey, job_id: str) -> Job | None:
-        return self.stepper.take(key, lambda line, _: steps.cancel(line, job_id))
+        return self._stepper.take(key, lambda line, _: steps.cancel(line, job_id))
 
     def forget(self, key: ConversationKey, message_id: str) -> None:
-        self.stepper.take(key, lambda line, _: steps.forget(line, message_id), ids=(message_id,))
+        self._stepper.take(key, lambda line, _: steps.forget(line, message_id), ids=(message_id,))
 
     def hand_off(self, key: ConversationKey, *, human: bool) -> None:
-        self.stepper.take(key, lambda line, _: steps.hand_off(line, human=human))
+        self._stepper.take(key, lambda line, _: steps.hand_off(line, human=human))
 
     def force_release(self, key: ConversationKey) -> Job | None:
-        return self.stepper.take(key, lambda line, _: steps.force_release(line))
+        return self._stepper.take(key, lambda line, _: steps.force_release(line))
 
     def sweep(self, *, older_than: float, platform_id: str | None = None) -> list[Job]:
         def step(line: Line, now: float) -> Job | None:
             return steps.sweep(line, older_than=older_than, now=now, settings=self._settings)
 
         def sweep_one(key: ConversationKey) -> Job | None:
-            job: Job | None = self.stepper.take(
+            job: Job | None = self._stepper.take(
                 key,
                 step,
                 looks_at_heartbeat=True,  # guard: step sweep, heartbeat
@@ -155,10 +159,10 @@ class LineTier:
             for key in self.store.due(older_than)
             if platform_id in (None, key.platform_id)  # guard: invariant 13, sweep
         ]
-        return steps.sweep_each(due, sweep_one)
+        return sweep_each(due, sweep_one)
 
     def erase(self, key: ConversationKey, job_ids: Iterable[str] = ()) -> bool:
-        return self.stepper.erase(key, job_ids)
+        return self._stepper.erase(key, job_ids)
 
     def archived(self, key: ConversationKey, job_id: str) -> None:
         ended, document = self.job(job_id), None
@@ -232,6 +236,30 @@ class LineTier:
 
     def admit(self, platform_id: str, per_minute: int) -> float:
         return self.store.admit(platform_id, per_minute)
+
+
+def sweep_each(keys: Iterable[ConversationKey], sweep_one: Callable[[ConversationKey], Job | None]) -> list[Job]:
+    """Sweep the conversations one after the other. Returns the jobs that need a record.
+
+    A conversation that can't be swept does not keep the others from it. If the store goes away, the jobs found so far
+    are returned. Raises Unavailable only if there are none.
+    """
+    jobs: list[Job] = []
+    for key in keys:
+        try:
+            job = sweep_one(key)
+        except Unavailable:
+            if not jobs:
+                raise
+            break
+        except Contended:
+            continue  # other processes work on it; the next sweep looks again
+        except Exception as error:  # noqa: BLE001  a conversation in a broken state must not stop the sweep
+            _log.error("a conversation can't be swept; the sweep goes on", extra={"error": type(error).__name__})
+            continue
+        if job:
+            jobs.append(job)
+    return jobs
 
 
 def _ids_of(request: Request) -> list[str]:
