@@ -56,7 +56,7 @@ class Save:
     #: Forget the line, everything that is remembered of it, and `jobs`.
     erases: bool = False
 
-    #: The fields to read, as they are after the save.
+    #: The fields to read: as they are after the save, but before it removes fields.
     wanted: Sequence[str] = ()
 
     @property
