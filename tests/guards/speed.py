@@ -44,7 +44,7 @@ STARTS = (
             (Removal("wiring.py", text, new),),
         )
         for what, text, new in (
-            ("the stores", "self.tiers.close()  # Postgres is one of them", "pass"),
+            ("the stores", "self.tiers.close()  # this closes Postgres too", "pass"),
             ("SQS", "if not self.queue.in_process:", "if False:"),
         )
     ),

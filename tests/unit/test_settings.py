@@ -177,7 +177,7 @@ def test_a_password_in_the_url_beside_another_way_is_named(name: str) -> None:
 @pytest.mark.parametrize("name", ["REDIS_IAM_CACHE", "DATABASE_IAM"])
 def test_iam_is_told_who_logs_in(name: str) -> None:
     url = f"{name.partition('_')[0]}_URL"
-    with pytest.raises(SettingsError, match=f"{url} must name the user that {name}"):
+    with pytest.raises(SettingsError, match=f"{url} must contain a user name, because of {name}"):
         Settings.from_environment({url: (REDIS | DATABASE)[url].replace("handler@", ""), name: LOGINS[name]})
 
 

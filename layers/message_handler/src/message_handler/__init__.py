@@ -1,6 +1,6 @@
-"""MessageHandler: takes a patient's messages in, in any number and order, and answers each exactly once.
+"""Accepts a patient's messages, in any number and order, and answers each exactly once.
 
-`MessageHandler` is plain here and awaitable in `message_handler.aio`.
+`MessageHandler` has plain methods here, and awaitable ones in `message_handler.aio`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _MODULES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name when it is asked for: a function's cold start pays for what it uses."""
+    """Import a public name when it is first used, so that a cold start pays only for the names that it needs."""
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module

@@ -1,4 +1,4 @@
-"""The same handler, awaitable: each call runs in a thread, so that the event loop goes on."""
+"""The handler for asyncio: each call runs in a thread, so that the event loop goes on."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from message_handler.settings import Settings
 
 
 class MessageHandler:
-    """`message_handler.MessageHandler` with every method awaitable; what each does and raises stands there."""
+    """`message_handler.MessageHandler` with awaitable methods. That class says what each method does and raises."""
 
     def __init__(self, settings: Settings | None = None, *, platform_id: str = DEFAULT_PLATFORM) -> None:
         self._handler = handler.MessageHandler(settings, platform_id=platform_id)

@@ -1,4 +1,4 @@
-"""Which bot answers a conversation, and how it is configured."""
+"""Decides which bot answers a conversation, and knows its configuration."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from message_handler.ports.configuration import RecordKind
 from message_handler.settings import Settings
 from message_handler.tiers.failover import Failover
 
-#: Entries in the process's own caches; past it they start anew.
+#: The most entries of each cache in this process. A full cache is emptied.
 _MAX_CACHED = 10_000
-#: How long Redis keeps a configuration, for when Postgres is away.
+#: How long Redis keeps a configuration, for the time when Postgres is away.
 _SHARED_SECONDS = 24 * 3600.0
-#: How long an archived conversation's bot is not asked for again. It stays the same, unless somebody erases it.
+#: How long an archived conversation's bot is not asked for again. It stays the same until the conversation is erased.
 _OWNER_SECONDS = 60.0
 
 _log = logging.getLogger(__name__)
@@ -32,16 +32,16 @@ _log = logging.getLogger(__name__)
 class BotConfigService:
     """Configuration from the process's cache, then Redis, then Postgres, then the defaults.
 
-    A change in Postgres is seen within `configuration_ttl` (5 s). What was read is used until so long after it was
-    asked for, whoever shared it when, and wherever the copy went: that moment goes along with it.
+    A change in Postgres is seen within `configuration_ttl` (5 s). A configuration is used until 5 s after it was asked
+    for. Each shared copy carries that moment with it, so sharing does not make it longer.
 
         process A: asks Postgres ─ old ───────────────── shares the old one, good till 5 s after A asked
         operator:                      writes, shares the new one       process B: takes it, till then and no longer
 
-    While Postgres is away what either of them last had goes on being used, then the default configuration.
+    While Postgres is away, the last known configuration is used, else the default one.
 
-    Secrets that are written out in Postgres stay in the memory of those processes that answer: where they are
-    needed, and the shared copy lacks them, Postgres is asked.
+    Secrets that are written out in Postgres stay in the memory of processes that answer. The shared copy lacks them, so
+    a process that needs them asks Postgres.
     """
 
     def __init__(
@@ -52,24 +52,24 @@ class BotConfigService:
         self._ttl = settings.configuration_ttl
         self._clock = clock
         self._bots: dict[tuple[str, str], tuple[float, dict[str, Any] | None]] = {}
-        #: The same with their secrets, for answering alone.
+        #: The same with secrets, used only to answer.
         self._revealed: dict[tuple[str, str], tuple[float, dict[str, Any] | None]] = {}
         self._warned: set[tuple[str, str]] = set()
         self._conversations: dict[ConversationKey, tuple[float, str | None]] = {}
 
     @property
     def degraded(self) -> bool:
-        """Whether configuration is what was last known, or the default, because Postgres is away."""
+        """Whether Postgres is away, so that the last known or the default configuration is used."""
         return self._archive.away
 
     def get_bot_config(
         self, conversation_id: str, *, bot_id: str | None = None, platform_id: str = DEFAULT_PLATFORM
     ) -> dict[str, Any]:
-        """The configuration of the bot that answers a conversation; with `bot_id`, of that one if it may answer.
+        """The configuration of the bot that answers a conversation, or of `bot_id` if that bot may answer it.
 
-        A bot's fields (`bot_id`, `name`, `description`, `language`, `is_active`, `core_ai_id`, `platform_id`,
-        `meta_data`, `revision`) with the records `core_ai` and `platform` inside; secrets are redacted. Raises NotFound
-        for an unknown bot, Conflict for an inactive one or one that the conversation doesn't belong to.
+        It has a bot's fields (`bot_id`, `name`, `description`, `language`, `is_active`, `core_ai_id`, `platform_id`,
+        `meta_data`, `revision`) and the records `core_ai` and `platform`. Secrets are redacted. Raises NotFound for an
+        unknown bot, and Conflict for an inactive bot or for another bot than the conversation's.
         """
         owner = self._bot_of(ConversationKey(platform_id, conversation_id), bot_id)
         if bot_id and owner and bot_id != owner:
@@ -77,31 +77,31 @@ class BotConfigService:
         return redacted(self._active(platform_id, bot_id or owner or DEFAULT_BOT))
 
     def config_of_job(self, job: Job) -> dict[str, Any]:
-        """The configuration for answering a job, with its secrets: for the call of the AI and the webhook alone.
+        """The configuration for answering a job, with its secrets. Only the call of the AI may use them.
 
-        Where a token is needed and unknown, because Postgres is away, `auth_token` is None and `auth_required` true.
-        A job that was accepted while Postgres was away may name another bot than the conversation's: that one answers.
-        Raises NotFound or Conflict if the bot may not answer any more.
+        If a token is needed but unknown, because Postgres is away, `auth_token` is None and `auth_required` is True.
+        A job that was accepted while Postgres was away may name another bot than the conversation's. Then the
+        conversation's bot answers. Raises NotFound or Conflict if the bot may not answer any more.
         """
         owner = self._bot_of(job.key, job.bot_id)
         return copied(self._active(job.key.platform_id, owner or job.bot_id, reveal=True))
 
     def refresh(self, platform_id: str, bot_ids: Iterable[str]) -> None:
-        """Share the bots' configuration as it is now: another process sees it as soon as its own copy ends."""
+        """Share the bots' current configuration. Other processes see it as soon as their own copies are too old."""
         for bot_id in bot_ids:
             self._bots.pop((platform_id, bot_id), None)
             self._revealed.pop((platform_id, bot_id), None)
-            # What can't be read now is read when the shared copy is no longer fresh.
+            # If it can't be read now, it is read when the shared copy is too old.
             until = self._clock() + self._ttl
             with suppress(Unavailable):
                 self._share(platform_id, bot_id, self._archived(platform_id, bot_id), until)
 
     def belongs_to(self, key: ConversationKey, bot_id: str) -> None:
-        """Remember for a while the bot of a conversation that only the tier knows of yet."""
+        """Remember for a while the bot of a conversation that only the tier knows yet."""
         self._keep(self._conversations, key, bot_id, self._clock() + self._ttl)
 
     def forget(self, key: ConversationKey) -> None:
-        """Ask for a conversation's bot anew: it was erased."""
+        """Forget a conversation's bot, because the conversation was erased."""
         self._conversations.pop(key, None)
 
     def _active(self, platform_id: str, bot_id: str, *, reveal: bool = False) -> dict[str, Any]:
@@ -120,7 +120,7 @@ class BotConfigService:
         return self._get_default_bot_config()
 
     def _get_default_bot_config(self) -> dict[str, Any]:
-        """The bot that answers where nothing is configured."""
+        """The bot that answers if none is configured."""
         return {
             "bot_id": DEFAULT_BOT,
             "name": "Healthcare Assistant",
@@ -173,7 +173,7 @@ class BotConfigService:
                     return found[1]
                 if shared:
                     return unredacted(value) if value and reveal else value
-                # Under the bot's own name: whoever answers, when Postgres is back, answers as that bot.
+                # Under the bot's own id: a worker that answers after Postgres is back answers as that bot.
                 return self._get_default_bot_config() | {"bot_id": bot_id}
             self._share(platform_id, bot_id, value, until)
             value = value if reveal or value is None else shareable(value)
@@ -181,17 +181,17 @@ class BotConfigService:
         return value
 
     def _archived(self, platform_id: str, bot_id: str) -> dict[str, Any] | None:
-        """What Postgres has, as far as it can be used."""
+        """The usable part of what Postgres has."""
         configuration = self._archive.configuration(platform_id, bot_id)
         if configuration is None:
             return None
-        # Its models cost a start 12 ms, and most find what another process has shared.
+        # Imported here: the models cost a start 12 ms, and most processes find a configuration that another has shared.
         from message_handler.ai.providers import provider_of
         from message_handler.configuration.records import usable
         from message_handler.drivers.egress import is_at
 
         if configuration["bot_id"] is None:
-            # Nobody configured the default bot; the platform that it answers for is there.
+            # The default bot is not configured, but its platform is.
             configuration = self._get_default_bot_config() | {
                 "platform_id": platform_id,
                 "platform": configuration["platform"],
@@ -215,21 +215,21 @@ class BotConfigService:
         return unredacted(configuration)
 
     def _warn(self, bot_id: str, left_out: Iterable[str]) -> None:
-        """Somebody wrote it into a table by hand: say once what can't be used, by its name alone."""
+        """Log once which keys can't be used, by their names alone. Such values were written past the API."""
         for key in left_out:
             if (bot_id, key) not in self._warned and len(self._warned) < _MAX_CACHED:
                 self._warned.add((bot_id, key))
-                _log.warning("a bot's configuration can't be used: left out", extra={"bot_id": bot_id, "key": key})
+                _log.warning("a configured value is not valid: ignored", extra={"bot_id": bot_id, "key": key})
 
     def _shared(self, platform_id: str, bot_id: str) -> dict[str, Any] | None:
-        """What some process of this service kept in Redis: a bot, or that there is none, and until when it is fresh."""
+        """What a process has shared in Redis: a bot's configuration (None: no such bot), and until when it is fresh."""
         text = None
         with suppress(Unavailable):
             text = self._tiers.tiers[0].cached(f"bot:{platform_id}/{bot_id}")
         return json.loads(text) if text else None
 
     def _share(self, platform_id: str, bot_id: str, value: dict[str, Any] | None, until: float) -> None:
-        # Kept far longer than it is fresh: it serves the processes that start while Postgres is away.
+        # Kept much longer than it is fresh, for processes that start while Postgres is away.
         text = json.dumps({"until": until, "bot": shareable(value) if value else None})
         with suppress(Unavailable):
             self._tiers.tiers[0].cache(f"bot:{platform_id}/{bot_id}", text, _SHARED_SECONDS)
@@ -239,7 +239,10 @@ class BotConfigService:
         return default
 
     def _bot_of(self, key: ConversationKey, expected: str | None) -> str | None:
-        """The conversation's bot; who expects another may know better, for an erased one may begin again with that."""
+        """The conversation's bot. If the caller expects another bot, Postgres is asked again.
+
+        The conversation may have been erased, and may begin again with the expected bot.
+        """
         found = self._conversations.get(key)
         if found and found[0] > self._clock() and (not expected or found[1] in (None, expected)):
             return found[1]

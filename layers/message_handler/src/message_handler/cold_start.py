@@ -1,4 +1,4 @@
-"""How a function's environment starts in Lambda: from nothing, or from a snapshot of an earlier one (SnapStart)."""
+"""How a function's environment starts in Lambda: from nothing, or from a snapshot of an earlier start (SnapStart)."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ if TYPE_CHECKING:
 
 
 def prepare(parts: Callable[[], IntakeParts]) -> None:
-    """Build a function's `parts`, which it keeps, before its first call; call this at the end of its module.
+    """Build a function's `parts` before its first call. The function calls this at the end of its module.
 
-    Lambda gives a start more CPU than a call of it, and a snapshot has what was built before it was taken. Nothing is
-    connected to. Outside of Lambda nothing is built: whoever imports a function there need not have its settings.
+    Lambda gives a start more CPU than a call, and a snapshot contains the parts. They do not connect yet. Outside of
+    Lambda nothing is built, because a process that imports a function there may lack its settings.
 
-    A module that does `gc.disable()` before its other imports has the collector back afterwards: it would look several
-    times through what is imported, of which nothing is garbage, and now it never will.
+    A module may call `gc.disable()` before its other imports, and has the collector back afterwards. Imports make no
+    garbage, so the collector would search them several times in vain. `gc.freeze()` keeps it from them for good.
 
-    Of what a snapshot holds, every environment that is restored from it has the same: those renew what must not be.
+    Environments restored from one snapshot share its state. Whatever must be unique is regenerated after a restore.
     """
     in_lambda = "AWS_LAMBDA_INITIALIZATION_TYPE" in os.environ
     if in_lambda:
-        # Whatever is wrong, the first call finds it again, and answers with it; a start that fails says nothing.
+        # The first call meets the same error, and can answer with it. A start that fails could not.
         with suppress(Exception):
             parts()
     gc.freeze()
@@ -41,8 +41,8 @@ def prepare(parts: Callable[[], IntakeParts]) -> None:
 
 
 def _renew(parts: Callable[[], IntakeParts]) -> None:
-    # Of jitter alone: what nobody may guess or have twice comes from the system, which is told of the restore.
+    # This generator only makes jitter. Ids and secrets come from the system's, which hears of the restore.
     random.seed()
-    # By the monotonic clock, which may have stood still, a connection that is long dead is a fresh one.
-    with suppress(Exception):  # what could not be built has no connections
+    # The monotonic clock may have stood still: a connection that is long dead would look fresh.
+    with suppress(Exception):  # parts that could not be built have no connections
         parts().disconnect()

@@ -18,18 +18,18 @@ from message_handler.wiring import build
 
 
 class MessageHandler:
-    """Accepts patients' messages and answers each once; with nothing configured, whole in this process.
+    """Accepts patients' messages and answers each once. Without configuration, all of it runs in this process.
 
         with MessageHandler() as handler:
             result = handler.handle_message_request("conv_123", "<USER>I need help</USER><br>")
             job = handler.get_job_status(result["ai_job_id"])
 
-    Methods are safe to call from several threads. Where a store or the queue does not answer they raise
-    `Unavailable`; a request that can't be accepted raises a `RequestError`.
+    Methods are safe to call from several threads. They raise `Unavailable` if a store or the queue does not answer, and
+    a `RequestError` for a request that can't be accepted.
     """
 
     def __init__(self, settings: Settings | None = None, *, platform_id: str = DEFAULT_PLATFORM) -> None:
-        """`settings`: default, those of the environment. Nothing is connected to yet."""
+        """Build the handler from `settings` (default: the environment). It connects to nothing yet."""
         self._parts = build(settings)
         parts = self._parts
         self._platform_id = platform_id
@@ -38,20 +38,21 @@ class MessageHandler:
         self.jobs = BackgroundJobManager(parts.tiers, parts.archive, parts.queue, parts.intake, platform_id=platform_id)
 
     def initialize(self) -> None:
-        """Bring the database's schema up to date, if it is there. What is away is said by `get_handler_status()`.
+        """Bring the database's schema up to date, unless Postgres is away.
 
-        Raises SettingsError for a store of a version that is too old.
+        A store that is away raises nothing: `get_handler_status()` tells. Raises SettingsError for a store whose
+        version is too old.
         """
-        for reach in (self._parts.archive.migrate, *(tier.ping for tier in self._parts.tiers.tiers)):
+        for step in (self._parts.archive.migrate, *(tier.ping for tier in self._parts.tiers.tiers)):
             try:
-                reach()
+                step()
             except TooOld as error:
                 raise SettingsError(error.what) from None
             except Unavailable:
                 continue
 
     def close(self) -> None:
-        """Stop the background threads, after the jobs that they work on, and close the connections."""
+        """Stop the background threads after their present jobs, and close the connections."""
         self._parts.close()
 
     def __enter__(self) -> Self:
@@ -75,11 +76,11 @@ class MessageHandler:
         double_texting: DoubleTexting | None = None,
         debounce_ms: int | None = None,
     ) -> dict[str, Any]:
-        """Accept a message; the dictionary is the body of the API's `202`.
+        """Accept a message. The dictionary is the body of the API's `202`.
 
-        Give the `history` as the platform's text, or `messages` as a list of `{role, content, message_id?}`:
-        the whole history or only what is new. Raises RequestError (Rejected while another message is answered, if the
-        policy is to reject) or Unavailable; then nothing was stored.
+        Give the `history` as the platform's text, or `messages` as a list of `{role, content, message_id?}`: the whole
+        history, or only what is new. Raises RequestError (Rejected if the policy is to reject, and another message is
+        being answered) or Unavailable; then nothing was stored.
         """
         body = {
             "history": history,
@@ -98,7 +99,7 @@ class MessageHandler:
         return self.jobs.get_job_status(job_id)
 
     def cancel_job(self, job_id: str) -> bool:
-        """Cancel a job; False if it is unknown, has ended, or its reply is being committed."""
+        """Cancel a job. False: it is unknown, has ended, or its reply is being committed."""
         return self.jobs.cancel_job(job_id)
 
     def get_conversation_lock_info(self, conversation_id: str) -> dict[str, Any] | None:
@@ -106,12 +107,12 @@ class MessageHandler:
         return self.locks.get_lock_info(conversation_id)
 
     def release_conversation_lock(self, conversation_id: str) -> bool:
-        """Free a conversation whose worker is stuck; its messages are answered by another. False if it was free."""
+        """Free a conversation whose worker is stuck: another worker answers its messages. False: it was free."""
         parts, key = self._parts, conversation_key(conversation_id, self._platform_id)
         return interventions.force_release(parts.tiers, parts.archive, parts.queue, key)
 
     def cleanup_old_locks(self, max_age_hours: float = sweeping.DEFAULT_MAX_AGE_HOURS) -> int:
-        """Sweep now, over all platforms; returns how many conversations were freed or woken."""
+        """Sweep all platforms now. Returns how many conversations were freed or woken."""
         parts = self._parts
         sweeping.rescue(parts.worker)
         sweeping.end_answered(parts.archive)
@@ -119,8 +120,8 @@ class MessageHandler:
         return count + handoff.unpark_the_rest(parts.tiers, parts.archive, parts.intake.accept)
 
     def get_handler_status(self) -> dict[str, Any]:
-        """`{"status": "healthy" | "degraded" | "unhealthy", "components": {…}}`; nothing configured is healthy.
+        """`{"status": "healthy" | "degraded" | "unhealthy", "components": {…}}`. Without configuration it is healthy.
 
-        Where a store isn't up: `"tiers": {"postgres": "read_only" | "away", …}, "reasons": {"postgres": "…"}`.
+        If a store is not up, also `"tiers": {"postgres": "read_only" | "away", …}, "reasons": {"postgres": "…"}`.
         """
         return health.status(self._parts.tiers, self._parts.archive, self._parts.queue)

@@ -1,4 +1,4 @@
-"""The life of jobs: created, looked up, cancelled."""
+"""Jobs as callers see them: created, looked up, waited for, and cancelled."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ _log = logging.getLogger(__name__)
 
 
 def end_answered(archive: Archive, job: Job) -> Job:
-    """An archived job that runs nowhere, as it is once it has ended if other jobs settled all of its messages.
+    """End an archived job that runs nowhere, if other jobs have settled all of its messages. Returns the job as it is.
 
-    That is the check of a record, for a record that was lost, or that is late.
+    A worker does the same when it checks the job's record. This is for a record that is late or lost.
     """
     settled = archive.settled(job.key, [message.message_id for message in job.messages])
     if not job.messages or len(settled) < len(job.messages):
@@ -39,7 +39,7 @@ def end_answered(archive: Archive, job: Job) -> Job:
 
 @dataclass(frozen=True, slots=True)
 class MessageState:
-    """A message that was promised a job: `pending`, `processing`, or how it ended, and the job that says so."""
+    """The status of a message: `pending`, `processing`, or how it ended, and the job that the status comes from."""
 
     message_id: str
     status: str
@@ -53,9 +53,9 @@ class MessageState:
 def job_view(job: Job, messages: Sequence[MessageState], *, now: float, degraded: bool = False) -> dict[str, Any]:
     """A job as `GET /jobs/{job_id}` shows it, with these messages.
 
-    Times are RFC 3339 in UTC, `progress.seconds` is its age in the run. `answered_by` is the job in which all of the
-    messages ended; None while one is open, or where they ended in several. `degraded`: Postgres could not be asked.
-    The tier may not have heard yet how the job or a message ended.
+    Times are RFC 3339 in UTC. `progress.seconds` is the age of the run. `answered_by` is the job in which all of the
+    messages ended; None while a message is open, or if they ended in several jobs. `degraded`: Postgres could not be
+    asked, so the job or a message may have ended without the tier's knowledge.
     """
     ends = {message.job_id if message.ended else None for message in messages}
     status = _shown_status(job)
@@ -72,12 +72,12 @@ def job_view(job: Job, messages: Sequence[MessageState], *, now: float, degraded
 
 
 def _shown_status(job: Job) -> JobStatus:
-    # A cancel that has begun is no state of its own for callers: it ends as cancelled, or as what came first.
+    # Callers see no state for a cancel that has begun: the job ends as cancelled, or as what came first.
     return JobStatus.PROCESSING if job.status is JobStatus.CANCELLING else job.status
 
 
 def _progress_view(job: Job, status: JobStatus, now: float) -> dict[str, Any]:
-    """State, seconds in the run, characters of the reply so far; the text so far where the bot shows it."""
+    """State, seconds of the run, characters of the reply so far, and its text if the bot shows it early."""
     until, progress = job.finished_at or now, job.progress
     characters = len(job.reply) if job.reply is not None else progress.characters if progress else 0
     view = {
@@ -109,27 +109,27 @@ class BackgroundJobManager:
     def create_ai_processing_job(
         self, conversation_id: str, messages: Sequence[str], *, bot_id: str | None = None
     ) -> str:
-        """Queue a patient's messages for an answer; returns the id of the job that will give it.
+        """Queue a patient's messages for an answer. Returns the id of the job that will give it.
 
-        Where the conversation is being answered already they join that job, and its id is returned.
-        Raises RequestError or Unavailable; then nothing was stored. But while a human answers: Conflict, and they wait.
+        If a job already waits for or answers the conversation, the messages may join it. Raises RequestError or
+        Unavailable; then nothing was stored. While a human answers, the messages are parked and Conflict is raised.
         """
         key = conversation_key(conversation_id, self._platform_id)
         job_id: str | None = self._intake.handle(key, request_of(messages, bot_id))["ai_job_id"]
         if job_id is None:
-            raise Conflict("a human answers this conversation; the messages wait until it is handed back")
+            raise Conflict("a human answers this conversation; the messages wait until the bot is resumed")
         return job_id
 
     def find(self, job_id: str) -> Job:
         """A job of this platform. Raises NotFound, or Unavailable while the store that may know it is away.
 
-        Of an ended job Postgres knows best: a successor may have been added to it, and a tier that forgot it
-        may be about to give its name to a message that it was promised.
+        Postgres knows an ended job best. It may have got a successor there. A tier that forgot it may be about to
+        create it again, for a message that was promised it.
         """
         return self._find(job_id)[0]
 
     def _find(self, job_id: str) -> tuple[Job, bool]:
-        """The job, and whether Postgres could not be asked: then it may have ended already. Raises as `find` does."""
+        """The job, and whether Postgres could not be asked: then it may have ended already. Raises like `find`."""
         if shard_of_job(job_id) is None:
             raise NotFound("there is no such job", field="job_id")
         away = None
@@ -153,13 +153,13 @@ class BackgroundJobManager:
         raise NotFound("there is no such job", field="job_id")
 
     def _live(self, job_id: str) -> Job | None:
-        """What the tiers know of it. Raises Unavailable if none does but one is away."""
+        """The job as a tier knows it. Raises Unavailable if no tier knows it and one is away."""
         found = self._tiers.find(lambda tier: self._of_platform(tier.job(job_id)))
         if found is None:
             return None
         tier, job = found
         if tier.name == "memory" and not job.status.ended and not self._queue.in_process:
-            # Another instance answers it, and both stores through which we would hear of that are away.
+            # Another process answers it, and both stores through which this process would hear of it are away.
             raise Unavailable("the job's store")
         return job
 
@@ -174,9 +174,9 @@ class BackgroundJobManager:
             return None
 
     def wait_for(self, job_id: str, seconds: float, message_id: str | None = None) -> dict[str, Any]:
-        """The job's status as soon as it has ended, or after `seconds`. Raises NotFound.
+        """The job as soon as it has ended, or after `seconds`. Raises NotFound.
 
-        With a `message_id` that the job was promised for: as soon as that message has, in whichever job.
+        With a `message_id` that was promised the job: as soon as that message has ended, in whichever job.
         """
         clock = self._intake.clock
         until, pause = clock() + seconds, 0.05
@@ -184,7 +184,7 @@ class BackgroundJobManager:
         while not self._is_over(job, message_id) and (left := until - clock()) > 0:
             time.sleep(min(pause, left))
             pause = min(2 * pause, 0.4)
-            # As long as the tier has it under way, Postgres need not be asked.
+            # While the tier has the job under way, Postgres need not be asked.
             live = None
             with suppress(Unavailable):
                 live = self._live(job_id)
@@ -198,7 +198,7 @@ class BackgroundJobManager:
         return job.status.ended if message_id is None else self._messages(job, message_id)[0][0].ended
 
     def view(self, job: Job) -> dict[str, Any]:
-        """The job as it is shown, with all of its messages."""
+        """The job as callers see it, with all of its messages."""
         return self._view(job, None, degraded=False)
 
     def _view(self, job: Job, message_id: str | None, degraded: bool) -> dict[str, Any]:
@@ -207,12 +207,12 @@ class BackgroundJobManager:
         return job_view(job, messages, now=self._intake.clock(), degraded=degraded or not known)
 
     def _messages(self, job: Job, message_id: str | None) -> tuple[list[MessageState], bool]:
-        """What has become of the messages that were promised the job, and whether Postgres could be asked."""
+        """The state of each message that was promised the job, and whether Postgres could be asked."""
         own = {id_: message.message_id for message in job.messages for id_ in message.ids}
-        # What left the job is told by the line alone, until the job that it went to has a fence.
+        # Only the line knows a message that has left the job, until its new job has a fence.
         line = [(other, message) for other in self._line(job) for message in other.messages]
-        told = [message.message_id for _, message in line if job.job_id in message.promised]
-        ids = list(dict.fromkeys([*own.values(), *job.promised, *told]))
+        left = [message.message_id for _, message in line if job.job_id in message.promised]
+        ids = list(dict.fromkeys([*own.values(), *job.promised, *left]))
         if message_id is not None:
             ids = [own.get(message_id, message_id)]
         states = {
@@ -225,23 +225,23 @@ class BackgroundJobManager:
             settled, asked = self._archive.settled(job.key, ids), True
         known = asked and not job.unarchived and self._archive.name != "none"
         if not known and job.status.ended and (job.status is not JobStatus.CANCELLED or not job.superseded_by):
-            # Its own end is what is known of its messages.
+            # The job's own end is all that is known of its messages.
             kind = "answered" if job.status is JobStatus.COMPLETED else job.status.value
             states = {m.message_id: MessageState(m.message_id, kind, job.job_id) for m in job.messages} | states
-        # A tier may have an old line, in which a settled message waits still.
+        # A tier may have an old line, in which a settled message still waits.
         states |= {id_: MessageState(id_, end.kind, end.job_id) for id_, end in settled.items()}
-        if message_id is not None and ids[0] not in {*own, *job.promised, *told, *settled}:
+        if message_id is not None and ids[0] not in {*own, *job.promised, *left, *settled}:
             raise NotFound("the job was not promised for this message", field="message_id")
         return [states.get(id_) or MessageState(id_, "pending", job.job_id) for id_ in ids], asked
 
     def _line(self, job: Job) -> list[Job]:
-        """What waits in its conversation, on all tiers that are there."""
+        """The jobs that wait in the job's conversation, on all tiers. Empty while a tier is away."""
         with suppress(*TRANSIENT):
             return [other for jobs in self._tiers.each(lambda tier: tier.jobs(job.key)) for other in jobs]
         return []
 
     def cancel_job(self, job_id: str) -> bool:
-        """Cancel a job that is not sealed yet; False if it is unknown, sealed or ended."""
+        """Cancel a job that is not sealed yet. False: it is unknown, sealed or ended."""
         try:
             self.cancel(job_id)
         except (NotFound, Conflict):
@@ -249,19 +249,19 @@ class BackgroundJobManager:
         return True
 
     def cancel(self, job_id: str) -> Job:
-        """Cancel a job. Raises NotFound, Conflict (sealed or ended), or Unavailable: then nobody knows yet.
+        """Cancel a job. Raises NotFound, Conflict (it is sealed or ended), or Unavailable (it is not decided yet).
 
-        The tier stops the run, Postgres decides, the tier takes over the verdict: a cancel against a commit
-        has one winner.
+        The tier stops the run, Postgres decides, and the tier follows its verdict. So a cancel against a commit has one
+        winner.
         """
         job = self.find(job_id)
         if self._archive.name == "none":
-            # Begun, it would hold up the conversation: nobody could decide it.
+            # A cancel that has begun keeps the conversation waiting, and without Postgres nothing could decide it.
             raise Unavailable("Postgres, which decides a cancel,")
-        # Also of a job that has ended: what joined it before the tier heard of its end may still be open.
+        # An ended job too: messages that joined it before the tier heard of its end may still be open.
         found = self._cancelling(job)
         if found is None and not job.status.ended and self._live(job_id) is None:
-            # Redis lost it, its record will bring it back: what would be cancelled now would be answered then.
+            # Redis has lost the job, and its record will bring it back: a cancel now would not stop its answer then.
             raise Unavailable("the job")
         if found is None:
             raise Conflict("the job has ended, or its reply is being committed", field="job_id")
@@ -275,7 +275,7 @@ class BackgroundJobManager:
         return verdict.job
 
     def _cancelling(self, job: Job) -> tuple[Tier, Job] | None:
-        """Stop the job on the tier that has it; None if it is sealed or ended there."""
+        """Stop the job on the tier that has it. None: it is sealed or ended there."""
         try:
             return self._tiers.find(lambda tier: tier.cancel(job.key, job.job_id))
         except Unavailable:
@@ -284,7 +284,7 @@ class BackgroundJobManager:
             raise
 
     def _wake(self, tier: Tier, key: ConversationKey) -> None:
-        """A record for what waited behind the cancelled job. It has records of its own: without this one it is late."""
+        """Send a record for the job behind the cancelled one. Its messages' own records would come later."""
         try:
             if head := tier.waiting(key):
                 wake(self._queue, head)

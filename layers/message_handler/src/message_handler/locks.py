@@ -1,4 +1,4 @@
-"""The lock on a conversation, for callers who bring their own way of answering."""
+"""The lock on a conversation, for programs that answer messages in their own way."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from message_handler.tiers.failover import Failover
 
 
 def lock_view(lock: Lock) -> dict[str, Any]:
-    """A lock as it may be shown: no text, no `lock_id`."""
+    """A lock as it may be shown: without text and without `lock_id`."""
     return {
         "conversation_id": lock.key.conversation_id,
         "ai_job_id": lock.job_id,
@@ -29,10 +29,10 @@ def lock_view(lock: Lock) -> dict[str, Any]:
 
 
 class MessageLockManager:
-    """Who may answer a conversation: the one who holds the `lock_id`.
+    """Decides which caller may answer a conversation: the one with the `lock_id`.
 
-    A lock is for efficiency. A holder that was paused past its lease still believes in it, so only the
-    fence that Postgres compares at the commit makes a reply exactly-once.
+    A lock only saves work. A caller that was paused past its lease still believes that it has the lock. So only the
+    fence, which Postgres compares at the commit, makes a reply exactly-once.
     """
 
     def __init__(self, tiers: Failover, *, platform_id: str = DEFAULT_PLATFORM) -> None:
@@ -42,9 +42,9 @@ class MessageLockManager:
     def check_and_acquire_lock(
         self, conversation_id: str, messages: Sequence[str], *, bot_id: str = DEFAULT_BOT
     ) -> dict[str, Any]:
-        """Take the lock for a patient's messages, or add them to what its holder will answer; one atomic step.
+        """Take the lock for a patient's messages, or add them to the job of the lock's owner, in one atomic step.
 
-        Returns `acquired` (bool), `lock_id` (only if acquired), `ai_job_id`, `duplicate` (bool) and
+        Returns `acquired` (bool), `lock_id` (None if not acquired), `ai_job_id`, `duplicate` (bool) and
         `consolidated_messages`. Raises RequestError or Unavailable; then nothing was stored.
         """
         key = conversation_key(conversation_id, self._platform_id)
@@ -63,23 +63,22 @@ class MessageLockManager:
         }
 
     def release_lock(self, conversation_id: str, lock_id: str | None) -> bool:
-        """Give one's own lock back, with its job; what waited behind it moves up. False if it is not one's own."""
+        """Release the caller's own lock, with its job: the next job moves up. False: the lock is not the caller's."""
         key = conversation_key(conversation_id, self._platform_id)
         if not (isinstance(lock_id, str) and lock_id.isascii()):
-            return False  # none of ours (whoever did not acquire it has None), and maybe no text that a store takes
+            return False  # no id of ours (a caller without the lock has None), and maybe no text that a store accepts
         return self._tiers.find(lambda tier: tier.release(key, lock_id) or None) is not None
 
     def get_lock_info(self, conversation_id: str) -> dict[str, Any] | None:
-        """The lock as operators see it; times are RFC 3339 in UTC. None if the conversation is free."""
+        """The lock as operators see it, with times as RFC 3339 in UTC. None: the conversation is free."""
         key = conversation_key(conversation_id, self._platform_id)
         found = self._tiers.find(lambda tier: tier.lock(key))
         return lock_view(found[1]) if found else None
 
     def update_lock_with_ai_job(self, conversation_id: str, lock_id: str, job_id: str) -> bool:
-        """Whether the lock is one's own and `job_id` the job that answers under it.
+        """Whether the lock is the caller's own, and `job_id` is the job that answers under it.
 
-        A lock has its job from its first moment, so there is nothing to set: a window in which cancelling
-        would cancel nothing does not exist.
+        There is nothing to set, because a lock has its job from its first moment. So a cancel always finds the job.
         """
         key = conversation_key(conversation_id, self._platform_id)
         found = self._tiers.find(lambda tier: tier.owner(key, lock_id))

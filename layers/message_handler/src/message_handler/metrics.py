@@ -1,4 +1,4 @@
-"""What is measured, for whoever runs the service. The functions publish it; a library's user may read it."""
+"""What is measured. The functions publish it; a program that uses the library may read it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Literal
 
 Unit = Literal["Count", "Milliseconds", "None"]
 
-#: Every metric with its unit; docs/monitoring.md says what each tells. None has a dimension that names a patient.
+#: Every metric with its unit. docs/monitoring.md says what each means. No dimension names a patient.
 UNITS: dict[str, Unit] = {
     "MessagesAccepted": "Count",
     "MessagesConsolidated": "Count",
@@ -48,14 +48,14 @@ TIER_VALUES = {"redis": 0, "postgres": 1, "memory": 2}
 
 
 class Meter:
-    """Collects values, from any thread, until somebody takes them."""
+    """Collects values from all threads until they are published."""
 
     def __init__(self) -> None:
         self._mutex = threading.Lock()
         self._values: list[tuple[str, float]] = []
 
     def add(self, name: str, value: float = 1) -> None:
-        """`name` is one of UNITS. Past 10,000 values that nobody took, the oldest half goes."""
+        """Add a value; `name` is one of UNITS. If 10,000 values wait to be published, the older half is dropped."""
         assert name in UNITS, name
         with self._mutex:
             if len(self._values) >= 10_000:
@@ -63,7 +63,7 @@ class Meter:
             self._values.append((name, value))
 
     def publish(self, add: Callable[[str, Unit, float], None]) -> None:
-        """Hand over all that was added since the last time: name, unit, value."""
+        """Call `add` with name, unit and value of all that was added since the last call."""
         with self._mutex:
             taken, self._values = self._values, []
         for name, value in taken:

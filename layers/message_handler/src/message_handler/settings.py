@@ -1,4 +1,4 @@
-"""The settings of one process, read once from the environment into one frozen object."""
+"""The settings of a process, read once from its environment into one frozen object."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class Settings(BaseModel):
-    """Everything that can be set; the environment variable is the name in capitals.
+    """All settings. The environment variable of a setting is its name in capitals.
 
-    Times are seconds unless the name says `_ms`. An empty variable counts as not set.
+    Times are in seconds, or in milliseconds if the name ends with `_ms`. An empty variable counts as not set.
     """
 
     model_config = ConfigDict(frozen=True, hide_input_in_errors=True, extra="forbid")
@@ -28,7 +28,7 @@ class Settings(BaseModel):
     redis_password: SecretStr | None = None
     redis_timeout_ms: Annotated[int, Field(gt=0)] = 200
     redis_cluster: bool = False
-    #: In place of a password: a secret's ARN, or the id of the replication group that IAM lets this user into.
+    #: Instead of a password: a secret's ARN, or the id of the replication group that this user may enter with IAM.
     redis_secret_arn: str | None = None
     redis_iam_cache: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$")] | None = None
     database_url: SecretStr | None = None
@@ -36,32 +36,32 @@ class Settings(BaseModel):
     database_iam: bool = False
     database_timeout: Seconds = 2.0
     store_retry_after: Seconds = 5.0
-    #: How long a record waits for a store that is away; four times as long at each further delivery.
+    #: How long a record waits for a store that is away. It waits four times as long after each further delivery.
     store_back_off: Seconds = 16.0
     job_queue_url: str | None = None
     delivery_queue_url: str | None = None
     dead_letter_queue_url: str | None = None
 
-    #: Whether callers of the API need an access token. Without, each is the tenant `default` with every scope.
+    #: Whether callers of the API need an access token. If not, each is the tenant `default` with every scope.
     auth_required: bool = True
 
-    #: Where requests may be sent: hosts, `*.example.com` for all below one, with a `:port` unless it is 443.
+    #: The hosts to which requests may be sent, `*.example.com` for all below one, with a `:port` unless it is 443.
     egress_allowed_hosts: str = ""
-    #: Development only: also to loopback addresses, and there without TLS.
+    #: Development only: requests may be sent to loopback addresses too, and there without TLS.
     egress_allow_loopback: bool = False
 
-    #: How the names of all secrets begin that configuration may name; a tenant's id and a slash follow.
+    #: The beginning of the names of all secrets that configuration may use. A tenant's id and a slash follow.
     secrets_prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9/_+=.@-]+$")] = "message-handler/"
     #: Development only: tokens and webhook secrets may be written out in the configuration.
     allow_literal_secrets: bool = False
-    #: Development only: the host can stop its parts, and the console offers it.
+    #: Development only: the local host can stop its stores and workers, and the console offers that.
     local_outages: bool = False
 
     simulated_ai_delay_ms: Annotated[str, Field(pattern=r"^\d{1,7}(-\d{1,7})?$")] = "800"
     max_wait_seconds: Annotated[int, Field(ge=0, le=25)] = 25
 
-    # Deadlines nest (each is smaller than the next): AI 30 < run 120 < lock 300 < the queue's own visibility 720.
-    # A worker's sign of life too: heartbeat every 2 < stale after 8 < a received record's hiding 10 (see Hiding).
+    # Deadlines nest, each smaller than the next: AI 30 < run 120 < lock 300 < the queue's own visibility 720.
+    # So do signs of life: heartbeat every 2 < stale after 8 < a received record's hiding time 10 (see Hiding).
     ai_timeout: Seconds = 30.0
     run_seconds: Seconds = 120.0
     lock_ttl: Seconds = 300.0
@@ -70,15 +70,16 @@ class Settings(BaseModel):
     job_ttl: Seconds = 3600.0
     join_delay: Annotated[int, Field(ge=0, le=900)] = 150
     max_restarts: Annotated[int, Field(ge=0)] = 3
-    #: Messages of one conversation that may wait for an answer; a request that would exceed it gets a 429.
+    #: The most messages of one conversation that may wait for an answer. A request that would exceed it gets a 429.
     max_waiting: Annotated[int, Field(ge=1)] = 1_000
-    #: Less than a sweep comes in: a message that nobody came for is found within two minutes, its answer included.
+    #: How long a message may wait before the sweep wakes it. It is shorter than the minute between two sweeps, so a
+    #: message that no worker came for is answered within two minutes.
     wake_after: Seconds = 50.0
-    #: How long a patient must be quiet before an AI is asked, unless the bot or the request says otherwise.
+    #: How long a patient must be quiet before the AI is asked, unless the bot or the request says otherwise.
     debounce_ms: Annotated[int, Field(ge=0, le=MAX_DEBOUNCE_MS)] = 500
     configuration_ttl: Seconds = 5.0
 
-    # Days; 0 is for ever. A conversation stays longer than any record of it that may still be in a queue.
+    # Days; 0 means for ever. A conversation must stay longer than any of its records may be in a queue.
     retention_conversations_days: Annotated[int, Field(ge=0, le=36_500)] = 3653
     retention_delivered_days: Annotated[int, Field(ge=0, le=36_500)] = 30
     retention_dead_days: Annotated[int, Field(ge=0, le=36_500)] = 90
@@ -88,7 +89,7 @@ class Settings(BaseModel):
     @classmethod
     def _longer_than_records(cls, value: int) -> int:
         if 0 < value < 30:
-            raise ValueError("must be 0, for ever, or at least 30")
+            raise ValueError("must be at least 30, or 0 for ever")
         return value
 
     @field_validator("redis_url")
@@ -121,13 +122,13 @@ class Settings(BaseModel):
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Self:
-        """Read `environment` (default: the process's). Raises SettingsError that names each bad variable."""
+        """Read `environment` (default: the process's own). Raises SettingsError, which names each bad variable."""
         source = os.environ if environment is None else environment
         values = {name: source[name.upper()] for name in cls.model_fields if source.get(name.upper())}
         if source.get("AWS_SAM_LOCAL") == "true":
-            # Under `sam local` there is no queue: the variable holds the queue's name in the template.
+            # `sam local` has no queue: the variable holds the queue's name in the template instead of a URL.
             values = {name: value for name, value in values.items() if "queue" not in name or "://" in value}
-            # It skips the authoriser, so that nobody's token has been looked at.
+            # `sam local` skips the authoriser, so no token has been verified.
             values["auth_required"] = "false"
         try:
             return cls.model_validate(values)
@@ -138,7 +139,7 @@ class Settings(BaseModel):
     def model_post_init(self, _context: object) -> None:
         low, _, high = self.simulated_ai_delay_ms.partition("-")
         if high and int(high) < int(low):
-            raise SettingsError("bad settings: SIMULATED_AI_DELAY_MS: the range ends before it starts")
+            raise SettingsError("bad settings: SIMULATED_AI_DELAY_MS: the range must not end before it begins")
         redis: dict[str, object] = {"REDIS_SECRET_ARN": self.redis_secret_arn, "REDIS_IAM_CACHE": self.redis_iam_cache}
         _check_login("REDIS_URL", self.redis_url, {"REDIS_PASSWORD": self.redis_password} | redis, "REDIS_IAM_CACHE")
         database = {"DATABASE_SECRET_ARN": self.database_secret_arn, "DATABASE_IAM": self.database_iam}
@@ -148,19 +149,19 @@ class Settings(BaseModel):
 
 
 def _check_login(name: str, url: SecretStr | None, ways: Mapping[str, object], iam: str) -> None:
-    """Raises SettingsError where two settings say how to log in at one store, or IAM isn't told as whom."""
+    """Raise SettingsError if two settings say how to log in at one store, or if IAM has no user name."""
     parts = urlsplit(url.get_secret_value() if url else "")
     given = [way for way, value in ways.items() if value]
     if parts.password and given and given != ["REDIS_PASSWORD"]:
         given.append(f"the password in {name}")
     if len(given) > 1:
-        raise SettingsError(f"bad settings: {' and '.join(given)}: only one can say how to log in")
+        raise SettingsError(f"bad settings: {' and '.join(given)}: set only one of them to log in")
     if url and iam in given and not parts.username:
-        raise SettingsError(f"bad settings: {name} must name the user that {iam} is for")
+        raise SettingsError(f"bad settings: {name} must contain a user name, because of {iam}")
 
 
 def _scheme(url: str) -> str:
-    """The URL's scheme. Clients' own errors about the rest would quote a part of the password."""
+    """The URL's scheme. Raises ValueError here, because a client's own error would quote a part of the password."""
     try:
         parts = urlsplit(url)
         usable = parts.port != 0

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class IntakeParts:
-    """What a process needs that takes messages in and shows what becomes of them, built once and kept for its life."""
+    """What a process needs to accept messages and to show their jobs. It is built once a process."""
 
     settings: Settings
     tiers: Failover
@@ -53,57 +53,57 @@ class IntakeParts:
         self.archive.close()
 
     def disconnect(self) -> None:
-        """Close the connections; each is made anew when it is needed."""
-        self.tiers.close()  # Postgres is one of them
+        """Close the connections. Each is opened again when it is needed."""
+        self.tiers.close()  # this closes Postgres too
         if not self.queue.in_process:
             self.queue.close()
 
 
 @dataclass(frozen=True, slots=True)
 class Parts(IntakeParts):
-    """Everything of one process."""
+    """All parts of one process."""
 
     worker: Worker
     configurations: ConfigurationStore
     egress: Egress
     secrets: Secrets
     audit: Audit
-    #: The queue of jobs, for what has to be said in time or not at all. None: it is this process's own.
+    #: The queue of jobs, for calls that are worth no second try. None: the queue is in this process.
     single_try_queue: SqsQueue | None = None
-    #: None: there is no Postgres to deliver from.
+    #: None: without Postgres there is no outbox to deliver from.
     deliveries: Deliveries | None = None
-    #: None: there is no Postgres that keeps anything.
+    #: None: without Postgres nothing is kept for long.
     retention: Retention | None = None
 
     @property
     def configuration(self) -> ConfigurationAdmin:
-        """What operators write. Only they wait for its import."""
+        """How operators change the configuration. It is imported here because only they need it."""
         from message_handler.configuration.admin import ConfigurationAdmin
 
         return ConfigurationAdmin(self.configurations, self.bots.refresh, self.egress, self.secrets)
 
 
 def build(settings: Settings | None = None, *, deployed: bool = False, meter: Meter | None = None) -> Parts:
-    """The parts that `settings` (default: the environment) ask for. Connects to nothing yet.
+    """The parts for `settings` (default: the environment). They do not connect yet. Raises SettingsError.
 
-    `deployed`: Redis and Postgres are expected, and working without them is degraded; else what isn't configured
-    isn't missed. What is measured goes to `meter`. Raises SettingsError.
+    `deployed`: Redis and Postgres are expected, and a process without them is degraded. Otherwise a store that is not
+    configured is not missed. `meter` collects the metrics.
     """
-    return _Building(settings, deployed=deployed, meter=meter).whole()
+    return _Builder(settings, deployed=deployed, meter=meter).parts()
 
 
 def build_intake(
     settings: Settings | None = None, *, deployed: bool = False, meter: Meter | None = None
 ) -> IntakeParts:
-    """As `build`, without importing what a worker and operators need: a start takes a third less."""
-    return _Building(settings, deployed=deployed, meter=meter).intake
+    """As `build`, without the imports for workers and operators, so that a start takes a third less time."""
+    return _Builder(settings, deployed=deployed, meter=meter).intake
 
 
-# Each adapter's client library is imported only where it is used: a cold start is paid by patients.
+# Functions below import adapters and client libraries when they need them: a patient waits for each cold start.
 
 
-class _Building:
-    """The parts in the making."""
+class _Builder:
+    """Builds the parts: those of intake at once, and all others when they are first needed."""
 
     def __init__(self, settings: Settings | None, *, deployed: bool, meter: Meter | None) -> None:
         settings = settings or Settings.from_environment()
@@ -116,19 +116,19 @@ class _Building:
         intake = Intake(tiers, archive, queue, bots, settings, meter=self.meter)
         self.intake = IntakeParts(settings, tiers, archive, queue, bots, intake)
         self._mutex = threading.Lock()
-        self._whole: Parts | None = None
+        self._parts: Parts | None = None
 
-    def whole(self) -> Parts:
-        with self._mutex:  # the threads of a process without SQS may be the first to need a worker
-            if self._whole is None:
-                self._whole = self._finished()
-        return self._whole
+    def parts(self) -> Parts:
+        with self._mutex:  # without SQS, several threads of this process may need the worker at the same moment
+            if self._parts is None:
+                self._parts = self._build()
+        return self._parts
 
     def _work(self, record: AnyRecord, receive_count: int) -> Outcome:
         run_seconds = self.intake.settings.run_seconds
-        return self.whole().worker.process(record, time.time() + run_seconds, receive_count)
+        return self.parts().worker.process(record, time.time() + run_seconds, receive_count)
 
-    def _finished(self) -> Parts:
+    def _build(self) -> Parts:
         from message_handler.ai.providers import Tools, ai_of
         from message_handler.delivery.deliveries import Deliveries
         from message_handler.worker.worker import Worker
@@ -190,7 +190,7 @@ def _archive(settings: Settings, database: Database | None, *, deployed: bool) -
     if database:
         from message_handler.archive.postgres import PostgresArchive
 
-        # Elsewhere threads may be interrupted, as by Ctrl-C: whoever goes for others must not be.
+        # Only deployed: elsewhere Ctrl-C may interrupt a thread, and it must not be one that works for others too.
         return PostgresArchive(database, together=deployed)
     if deployed or settings.redis_url or settings.job_queue_url:
         from message_handler.archive.none import NoArchive
@@ -202,7 +202,7 @@ def _archive(settings: Settings, database: Database | None, *, deployed: bool) -
 
 
 def _tiers(settings: Settings, database: Database | None, *, deployed: bool) -> Failover:
-    """The tiers that there may be, best first."""
+    """The configured tiers, the best first. Memory is always the last."""
     from message_handler.tiers.memory import MemoryTier
 
     tiers: list[Tier] = []
@@ -215,14 +215,14 @@ def _tiers(settings: Settings, database: Database | None, *, deployed: bool) -> 
         from message_handler.tiers.postgres import PostgresTier
 
         tiers.append(PostgresTier(database, settings, together=deployed))
-    # Whoever works in another process never finishes what waits in this one's memory.
+    # A worker in another process never finishes a job that waits in this process's memory.
     unclaimed_seconds = settings.heartbeat_stale if settings.job_queue_url else math.inf
     tiers.append(MemoryTier(settings, unclaimed_seconds=unclaimed_seconds))
     return Failover(*tiers, expected="redis" if deployed else None)
 
 
 class _Stores(NamedTuple):
-    """What else Postgres keeps."""
+    """The other stores in Postgres, and what stands for them without it."""
 
     configuration: ConfigurationStore
     audit: Audit
@@ -253,7 +253,7 @@ def _sqs(settings: Settings) -> SqsQueue:
     """The queue of jobs."""
     from botocore.config import Config
 
-    # Deadlines nest: all tries together stay well below the API's 29 s.
+    # Deadlines nest: all tries together take much less than the API's 29 s.
     config = Config(
         connect_timeout=2,
         read_timeout=5,
@@ -265,10 +265,10 @@ def _sqs(settings: Settings) -> SqsQueue:
 
 
 def _single_try_client() -> Any:
-    """For calls that are worth no second try.
+    """A client for calls that are worth no second try.
 
-    A record that only wakes a delivery: the worker has answered, and the sweep finds what it left. And the hiding of
-    records: the next call comes before they are seen.
+    One sends a record that only wakes a delivery. The worker has answered already, and the sweep replaces a lost
+    record. The other hides records: its next call comes before they are seen.
     """
     from botocore.config import Config
 
