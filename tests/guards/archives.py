@@ -225,7 +225,7 @@ UPDATING = (
         "this release reads what the one before has ended",
         "update",
         f"{MIXED}[12-the one before-completed]",
-        (Removal(DOCUMENTS, " || job_document(new)", ""),),
+        (Removal(DOCUMENTS, " || job_document(new)", " || jsonb_build_object('bot_id', new.bot_id)"),),
     ),
     Guard(
         "a run of the release before leaves nothing of a run of this one",
