@@ -1,4 +1,4 @@
-"""`python -m tests.guards`: takes the protocol's guards away, one by one. `make test-guards` calls it."""
+"""`python -m tests.guards` removes the protocol's guards one by one. `make test-guards` calls it."""
 
 from __future__ import annotations
 
@@ -61,11 +61,11 @@ GUARDS: tuple[Guard, ...] = (
     *page.GUARDS,
     *template.GUARDS,
 )
-#: Copies in which guards are taken away at the same time.
+#: The number of copies that tests run in at the same time.
 COPIES = 2
 
-_DESCRIPTION = """Take the guards of the protocol away, one by one, in a scratch copy, and show that a test fails
-without each. First the tests must pass with all guards.
+_DESCRIPTION = """Remove the protocol's guards one by one in a scratch copy, and show that a test fails without each.
+First the tests must pass with all guards.
 
 Exit code 0 if every guard was caught, else 1; 130 if it was interrupted."""
 

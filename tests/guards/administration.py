@@ -1,4 +1,4 @@
-"""The guards of operators' steps: what they saw, what is kept of what they did, and what a retry may do once."""
+"""Guards of operators' steps: no change is overwritten or left out of the audit, and a job is retried once."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ CHANGES = (
         ),
     ),
     Guard(
-        "who wants a new record overwrites none",
+        "a record that is asked for as new overwrites none",
         "administration",
         f"{CONFIGURATION}::test_of_two_who_want_a_new_platform_at_once_one_gets_it[postgres]",
         (Removal(ADMIN, 'if expected == "new" and not created:', "if False:"),),
@@ -86,7 +86,7 @@ CHANGES = (
         (Removal(BOTS, 'until = shared["until"]', "until = now + self._ttl"),),
     ),
     Guard(
-        "what was read is shared until so long after it was asked for",
+        "the age of shared configuration counts from the read's start",
         "administration",
         f"{CACHE}::test_a_change_is_seen_though_a_slow_reader_shares_the_old_one[False]",
         (
@@ -113,7 +113,7 @@ ERASED = (
         (Removal(BOTS, "_OWNER_SECONDS = 60.0", "_OWNER_SECONDS = 1e9"),),
     ),
     Guard(
-        "who erases a conversation forgets its bot at once",
+        "an erasure forgets the conversation's bot at once",
         "administration",
         f"{WHICH}::test_one_that_begins_again_without_naming_a_bot_gets_the_default_within_a_minute",
         (Removal(BOTS, "        self._conversations.pop(key, None)\n", "        ...\n"),),
@@ -219,7 +219,7 @@ TENANTS = (
 
 SIGN_IN = (
     Guard(
-        "only who was sent away comes back",
+        "only the browser that began a sign-in completes it",
         "administration, RFC 6749 10.12",
         f"{LOGIN}::TestWhatIsRefused::test_a_callback_of_another_sign_in",
         (
@@ -231,13 +231,13 @@ SIGN_IN = (
         ),
     ),
     Guard(
-        "a code is worth something only to who asked for it",
+        "only the program that asked for a code can use it",
         "administration, RFC 7636",
         f"{LOGIN}::TestLogin::test_no_two_share_a_state_or_a_challenge",
         (Removal("cli/login.py", "secrets.token_urlsafe(48)", '"a" * 64'),),
     ),
     Guard(
-        "who asked for a code shows it",
+        "the program that asked for a code proves it",
         "administration, RFC 7636",
         f"{LOGIN}::TestLogin::test_a_person_signs_in_with_a_browser_and_is_signed_in",
         (Removal("cli/tokens.py", '            "code_verifier": verifier,\n'),),

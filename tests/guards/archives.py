@@ -1,6 +1,6 @@
-"""The guards of the archives: who may commit, what may be settled, and what a promised job leads to.
+"""Guards of the archives: which run may commit, which messages may be settled, and where a promised job leads.
 
-Not here, for it can't be removed alone: in memory a circle of links would never be left again.
+One guard is missing, because it can't be removed alone: in memory a circle of links would be followed for ever.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ POSTGRES, STEPS = "archive/postgres.py", "archive/postgres_steps.py"
 FENCES, END = function("take_fences_v2"), function("end_jobs_v1")
 
 
-#: The guard of a transaction in memory and in Postgres.
+#: Makes the guards of a transaction in memory and in Postgres.
 in_both = each_in("contract/test_archive.py", "memory", "postgres")
 
 COMMITTING = (
@@ -112,7 +112,7 @@ ARCHIVING = (
         Removal(STEPS, "    if not open_:\n        return False\n"),
     ),
     Guard(
-        "an archived end shuts out who runs",
+        "an archived end shuts out the run that goes on",
         "step archive",
         "contract/test_archive.py::TestArchive::test_whoever_runs_now_is_shut_out[memory]",
         (Removal(MEMORY, "archived.fence += 1\n            end = ", "end = "),),
@@ -162,7 +162,7 @@ LINKING = (
         Removal(STEPS, ', "copy_successor")', ")"),
     ),
     *in_both(
-        "a job that nobody needs any more ends",
+        "a job whose messages are all settled ends",
         "step check",
         "TestSupersede::test_a_run_that_nobody_needs_any_more_ends",
         Removal(

@@ -1,4 +1,4 @@
-"""The guards of who may call: what is asked of a token, whose things are looked at, and how much one may send."""
+"""Guards of authorisation: what a token must have, whose data a caller sees, and how much a tenant may send."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ LIMIT = "unit/test_rate_limit.py::TestPosting"
 
 
 def asked(what: str, test: str, old: str, new: str = "if False:") -> Guard:
-    """Something that is asked of a token."""
-    return Guard(f"a token is asked for {what}", "DESIGN, the HTTP contract", test, (Removal(IDENTITY, old, new),))
+    """A guard of something that a token must have."""
+    return Guard(f"a token is asked for {what}", "the HTTP contract", test, (Removal(IDENTITY, old, new),))
 
 
 GUARDS = (
@@ -59,19 +59,19 @@ GUARDS = (
     ),
     Guard(
         "a message over the limit is refused",
-        "DESIGN, the HTTP contract",
+        "the HTTP contract",
         f"{LIMIT}::test_nothing_of_it_is_stored",
         (Removal("intake/intake.py", "if wait > 0:", "if False:"),),
     ),
     Guard(
         "a request is counted once",
-        "DESIGN, the HTTP contract",
+        "the HTTP contract",
         f"{LIMIT}::test_a_request_that_is_sent_round_to_the_conversations_bot_counts_once",
         (Removal("intake/intake.py", "counted = True", "counted = False"),),
     ),
     Guard(
-        "a limit that can't be kept blocks nobody",
-        "DESIGN, the HTTP contract",
+        "while no tier can count, the rate limit blocks no request",
+        "the HTTP contract",
         f"{LIMIT}::test_a_limit_that_can_not_be_kept_blocks_no_message[error1]",
         (
             Removal(

@@ -1,4 +1,4 @@
-"""The guards of the console: what its files are, what they may do, and whose outages the local host plays."""
+"""Guards of the console: which files are served, what they may do, and which callers may stop the local stores."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ GUARDS: tuple[Guard, ...] = (
         (Removal(CONSOLE, "if name not in self.names:", "if not (self._folder / name).is_file():"),),
     ),
     Guard(
-        "a link leads out of the folder for nobody",
+        "a link out of the folder is not followed",
         "console",
         f"{UNIT}::TestFiles::test_only_files_of_the_folder_itself_that_a_page_may_have",
         (Removal(CONSOLE, " and not it.is_symlink()"),),
@@ -35,7 +35,7 @@ GUARDS: tuple[Guard, ...] = (
         (Removal(CONSOLE, "; require-trusted-types-for 'script'; trusted-types 'none'"),),
     ),
     Guard(
-        "nobody's frame holds the page",
+        "no other page may frame the console",
         "console",
         f"{UNIT}::TestHeaders::test_the_page_can_do_nothing_but_what_it_is_for[admin-console-file]",
         (Removal(CONSOLE, "frame-ancestors 'none'", "frame-ancestors *"),),
@@ -83,25 +83,25 @@ GUARDS: tuple[Guard, ...] = (
         (Removal(HOST, '!= ["application/json"]', "== []"),),
     ),
     Guard(
-        "where tokens are wanted an operator's is",
+        "where tokens are wanted, an operator's is",
         "console",
         f"{OUTAGES}::test_where_tokens_are_wanted_an_operators_is",
         (Removal(HOST, "if self._authorizer is not None:", "if False:"),),
     ),
     Guard(
-        "what is not ours is left alone",
+        "a server that the local host did not start is left alone",
         "console",
         f"{OUTAGES}::test_what_is_not_ours_is_left_alone",
         (Removal("../../../../local/parts.py", "if not part.ours:", "if False:"),),
     ),
     Guard(
-        "nobody gets the port of a store that is stopped",
+        "no process gets the port of a stopped store",
         "console",
         f"{OUTAGES}::TestStores::test_while_a_store_is_stopped_no_other_process_gets_its_port",
         (Removal("../../../../local/parts.py", "if self._place is None:", "if False:"),),
     ),
     Guard(
-        "what comes with the last poll goes back",
+        "records that come with the last poll go back",
         "console",
         "local/test_queues.py::test_what_comes_with_the_last_poll_goes_back_at_once",
         (Removal("../../../../local/queues.py", "                self._give_back(messages)\n"),),

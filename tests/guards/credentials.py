@@ -1,10 +1,10 @@
-"""The guards of secrets: who may name which, where they may be written out, and how they are seen to have rotated."""
+"""Guards of secrets: which tenant may name which, where plain text is allowed, and how a rotation is noticed."""
 
 from __future__ import annotations
 
 from tests.guards.guard import Guard, Removal
 
-RULE = "issue 5: literal tokens only in development; rotated without redeploying"
+RULE = "secrets"
 SECRETS, LOGINS = "unit/test_secrets.py::", "contract/test_logins.py::"
 RENEWAL = "test_a_rotated_password_costs_one_connection_and_no_request[json]"
 
@@ -15,14 +15,14 @@ def guard(name: str, test: str, file: str, old: str, new: str = "") -> Guard:
 
 GUARDS = (
     guard(
-        "what is written out in a table is not used in production",
+        "a plain-text secret in a table is not used in production",
         f"{SECRETS}TestWhose::test_a_secret_that_is_written_out_is_never_used[s3cr3t-t0k3n]",
         "drivers/secrets.py",
         "elif not self._literals:",
         "elif False:",
     ),
     guard(
-        "what is in a table is checked when it is used",
+        "a secret in a table is checked when it is used",
         "contract/delivery/test_signatures.py::TestKeys"
         "::test_a_secret_that_may_not_be_used_signs_nothing[of another tenant]",
         "drivers/secrets.py",
@@ -37,7 +37,7 @@ GUARDS = (
         "names = self._prefix",
     ),
     guard(
-        "nor of a tenant whose id begins like one's own",
+        "no secret is named of a tenant whose id begins like the caller's",
         f"{SECRETS}TestWhose::test_no_tenant_names_a_secret_of_another[False-message-handler/clinic-2/openai]",
         "drivers/secrets.py",
         'names = f"{self._prefix}{platform_id}/"',
@@ -58,7 +58,7 @@ GUARDS = (
         "True or",
     ),
     guard(
-        "what a provider refuses for good is not asked for at each refusal",
+        "a token that a provider refuses for good is not read again each time",
         f"{SECRETS}TestRenewed::test_one_that_was_not_rotated_is_asked_for_once_a_second_at_most",
         "drivers/secrets.py",
         "known.secret == refused and known.read_at + REREAD_SECONDS <= self._clock()",
@@ -79,13 +79,13 @@ GUARDS = (
         "            if True:\n",
     ),
     guard(
-        "what a store refuses for good is not asked for at each refusal",
+        "a login that a store refuses for good is not read again each time",
         f"{LOGINS}TestKept::test_what_is_refused_for_good_is_asked_for_once_a_second_at_most",
         "drivers/credentials.py",
         " and self._clock() >= self._read_at + REREAD_SECONDS",
     ),
     guard(
-        "who waited for one that asked in vain doesn't ask too",
+        "a thread that waited for a failed read of a secret does not read too",
         f"{LOGINS}TestKept::test_whoever_waited_for_one_who_asked_in_vain_does_not_ask_too",
         "drivers/credentials.py",
         "if self._known is None and self._clock() < self._read_at + REREAD_SECONDS:",
@@ -113,7 +113,7 @@ GUARDS = (
         "if False:",
     ),
     guard(
-        "nor to Redis",
+        "no token of IAM goes over an open line to Redis",
         "unit/test_settings.py::test_a_token_of_iam_is_sent_to_redis_in_tls_alone",
         "settings.py",
         "if self.redis_iam_cache and self.redis_url and ",

@@ -1,4 +1,4 @@
-"""The guards of deliveries: what is to be told, by whom, in which order, and how often."""
+"""Guards of deliveries: which replies are delivered, by which worker, in which order, and how often."""
 
 from __future__ import annotations
 
@@ -47,13 +47,13 @@ GUARDS = (
         ),
     ),
     Guard(
-        "a delivery that somebody has is nobody else's",
+        "a delivery that a worker has claimed is not claimed again",
         "invariant 6",
         "contract/delivery/test_races.py::TestRaces::test_nobody_overtakes_a_reply_that_is_being_delivered",
         (Removal(CLAIM, _LEASE),),
     ),
     Guard(
-        "a lease ends",
+        "a delivery's lease ends",
         "invariant 1",
         "contract/delivery/test_races.py::TestRaces::test_a_worker_that_died_is_followed_after_its_lease",
         (Removal(CLAIM, _CLAIMED, "claimed_until is null"),),
@@ -68,7 +68,7 @@ GUARDS = (
         for file, status in (("delivered", 200), ("undelivered", 500))
     ),
     Guard(
-        "of a platform that fails one worker takes one delivery",
+        "one worker takes one delivery of a failing platform",
         "deliveries",
         "contract/delivery/test_failures.py::TestFailures::test_of_many_workers_one_asks_whether_a_platform_is_back",
         (Removal(CLAIM, " and refused_until is null and due.webhook_failures > 0", " and false"),),
@@ -80,7 +80,7 @@ GUARDS = (
         (Removal(DELIVERY, "retry_at=now + pause if failure.platform else None", "retry_at=None"),),
     ),
     Guard(
-        "what one delivery's content is refused for is not the platform's failure",
+        "a refusal of one delivery's content is no failure of the platform",
         "deliveries",
         "contract/delivery/test_failures.py::TestFailures::test_one_delivery_that_is_refused_holds_up_its_own_conversation_alone",
         (Removal(POSTING, "platform=False, final=status == 410", "final=status == 410"),),
@@ -102,19 +102,19 @@ GUARDS = (
         ),
     ),
     Guard(
-        "those of two conversations in a row are",
+        "server errors of two conversations in a row are the platform's",
         "deliveries",
         f"{POISON}::test_two_conversations_in_a_row_are",
         (Removal(statement("undelivered"), " or webhook_suspect <> conversation_id as failing", " as failing"),),
     ),
     Guard(
-        "unless one succeeded in between",
+        "a success in between clears the platform of server errors",
         "deliveries",
         f"{POISON}::test_unless_one_succeeded_in_between",
         (Removal(statement("delivered"), ", webhook_suspect = null\n", "\n"),),
     ),
     Guard(
-        "what was never tried asks first whether a platform is back",
+        "an untried delivery is the first to ask whether a platform is back",
         "deliveries",
         f"{POISON}::test_who_asks_whether_a_platform_is_back_is_whoever_never_failed",
         (
@@ -136,13 +136,13 @@ GUARDS = (
         ),
     ),
     Guard(
-        "who sees that a platform is back wakes what waits",
+        "the first success after a pause wakes the waiting deliveries",
         "deliveries",
         f"{POISON}::test_who_sees_that_a_platform_is_back_wakes_what_waits",
         (Removal(DELIVERY, "        if delivery.failures:\n", "        if False:\n"),),
     ),
     Guard(
-        "a platform has so many deliveries on their way at most",
+        "a platform has at most MOST_AT_ONCE deliveries under way",
         "deliveries",
         "contract/delivery/test_isolation.py::TestIsolation::test_a_slow_platform_delays_no_other",
         (Removal(CLAIM, ">= cast(:most as integer)", ">= 100 * cast(:most as integer)"),),
@@ -169,7 +169,7 @@ GUARDS = (
         (Removal(POSTING, "max(0.0, self._end - time.monotonic())", "TOTAL_SECONDS"),),
     ),
     Guard(
-        "that there is no webhook is asked each time",
+        "a missing webhook is looked up each time",
         "invariant 7",
         "contract/delivery/test_workers.py::TestWorkers::test_the_first_reply_after_a_webhook_was_configured_wakes_at_once",
         (Removal("delivery/deliveries.py", "if found and found[1] and found[0]", "if found and found[0]"),),
@@ -200,7 +200,7 @@ GUARDS = (
         ),
     ),
     Guard(
-        "of a platform that fails the sweep wakes one conversation",
+        "the sweep wakes one conversation of a failing platform",
         "deliveries",
         "contract/delivery/test_isolation.py::TestIsolation::test_a_dead_platform_delays_no_other",
         (Removal(statement("due_deliveries"), "where place = 1 or webhook_failures = 0\n"),),
@@ -242,7 +242,7 @@ GUARDS = (
         (Removal(POSTING, "            if limit.exceeded:\n", "            if False:\n"),),
     ),
     Guard(
-        "also where TLS took the descriptor from its socket",
+        "the whole answer has a limit over TLS too",
         "invariant 9",
         "contract/delivery/test_failures.py::TestFailures::test_an_answer_byte_by_byte_gets_no_more_time[True]",
         (Removal(POSTING, "self._connection = connection.dup()", "self._connection = connection"),),
@@ -260,7 +260,7 @@ GUARDS = (
         (Removal(DELIVERY, "if deadline - now < TRY_SECONDS:", "if False:"),),
     ),
     Guard(
-        "nor is one for a reply that is not archived yet",
+        "without time for a try, an unarchived reply is not posted",
         "invariant 9",
         "contract/delivery/test_workers.py::TestWorkers::test_what_has_no_time_left_is_left_to_the_archive",
         (Removal(DELIVERY, "if deadline - self.clock() >= TRY_SECONDS:", "if True:"),),

@@ -1,4 +1,4 @@
-"""The guards of messages that come while another is answered: who may be interrupted, rejected or waited for."""
+"""Guards of messages that come while another is answered: which run may be interrupted, rejected or waited for."""
 
 from __future__ import annotations
 

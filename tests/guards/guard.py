@@ -1,4 +1,4 @@
-"""A guard of the protocol, what its removal is, and the test that fails without it."""
+"""A guard of the protocol, how it is removed, and the test that fails without it."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pathlib import Path
 from message_handler.sql import statements
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-#: Where the files of the guards are; their names in the list are below it.
+#: The folder of the guarded files. The list names files below it.
 PACKAGE = Path("layers/message_handler/src/message_handler")
-#: Where the tests are; their names in the list are below it.
+#: The folder of the tests. The list names tests below it.
 TESTS = Path("tests")
-#: In the place of a test: tests that need no server. One of them fails without a marked guard.
+#: Stands for all tests of a tier that need no server. Without a marked guard one of them must fail.
 IN_MEMORY = "the tier's contract, in memory"
 _IN_MEMORY = (
     "contract/test_meeting.py",
@@ -30,7 +30,7 @@ _IN_MEMORY = (
 
 @cache
 def statement(name: str) -> str:
-    """Where an SQL statement is: its file, and behind a `#` its name."""
+    """The place of an SQL statement: `file#name`."""
     (file,) = (
         file for file in (REPOSITORY / PACKAGE / "sql").glob("*.sql") if name in statements.named(file.read_text())
     )
@@ -44,7 +44,7 @@ def function(name: str) -> str:
 
 @dataclass(frozen=True)
 class Removal:
-    """In a file, or in one statement of it (`file#statement`), the text `old`, which is there once, becomes `new`."""
+    """Replaces `old`, which is there once, by `new` in a file or in one of its statements (`file#statement`)."""
 
     place: str
     old: str
@@ -68,8 +68,8 @@ class Removal:
 class Guard:
     """One thing that the protocol compares, checks or keeps.
 
-    `rule`: the step, the counterexample (by its number) or the invariant that it comes from. `test`: the node id of a
-    test that passes, and fails without the guard; or IN_MEMORY, of which one fails.
+    `rule`: the step, counterexample or invariant that needs the guard. `test`: the node id of a test that passes with
+    the guard and fails without it; or IN_MEMORY, of which one test fails.
     """
 
     name: str
@@ -83,21 +83,21 @@ class Guard:
 
     @property
     def chosen(self) -> tuple[str, ...]:
-        """The test as pytest is told it."""
+        """The arguments for pytest that choose the test."""
         if self.test == IN_MEMORY:
             return (*(f"{TESTS}/{file}" for file in _IN_MEMORY), "-k", "memory")
         return (f"{TESTS}/{self.test}",)
 
     def matches(self, words: str) -> bool:
-        """Whether each of these words is in its name, its files or its rule."""
+        """Whether each of these words is in the guard's name, files or rule."""
         described = f"{self.name} {self.files} {self.rule}".lower()
         return all(word in described for word in words.lower().split())
 
 
 def each_in(file: str, *stores: str) -> Callable[..., tuple[Guard, ...]]:
-    """Makes guards that stand once for each of these stores: one test of `file` catches all of them.
+    """Makes guards that each of these stores has. One test of `file`, which runs for each store, catches all of them.
 
-    What it returns takes the name, the rule, the test, and a removal for each store.
+    The returned function takes the name, the rule, the test, and a removal for each store.
     """
 
     def guards(name: str, rule: str, test: str, *removals: Removal) -> tuple[Guard, ...]:

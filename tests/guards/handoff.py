@@ -1,4 +1,4 @@
-"""The guards of a conversation that a human answers."""
+"""Guards of a conversation that a human answers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ POSTGRES = "archive/postgres_handoff.py"
 TEST = "contract/test_handoff.py"
 
 
-#: A guard that the memory stores have, and the servers.
+#: Makes guards that the memory stores and the servers both have.
 in_both = each_in(TEST, "memory", "redis and postgres")
 
 SILENCE = (
@@ -55,7 +55,7 @@ SILENCE = (
         (Removal(ENDING, "        self.tier.hand_off(job.key, human=True)\n"),),
     ),
     Guard(
-        "a record goes once its message is held",
+        "a record is deleted once its message is parked",
         "step check",
         f"{TEST}::TestHandingOff::test_the_job_is_cancelled_and_its_message_waits[memory-tier.claim]",
         (Removal("worker/worker.py", "return self.archive.is_parked(key, record.message_id) or", "return"),),
@@ -64,13 +64,13 @@ SILENCE = (
 
 HOLDING = (
     Guard(
-        "what the bot answered is not held again",
+        "a message that the bot answered is not parked",
         "invariant 5",
         f"{TEST}::TestDuplicates::test_an_older_history_of_what_the_bot_answered_is_one[memory]",
         (Removal("intake/intake.py", "request.messages[handed_off.answered :]", "request.messages"),),
     ),
     Guard(
-        "what is settled is not held",
+        "a settled message is not parked",
         "invariant 5",
         f"{TEST}::TestDuplicates::test_of_what_the_bot_answered_are_told_so[memory]",
         (
@@ -82,19 +82,19 @@ HOLDING = (
         ),
     ),
     Guard(
-        "what is held counts while a human answers, no longer",
+        "parking counts only while a human answers",
         "invariant 1",
         f"{TEST}::TestTheArchive::test_a_message_counts_as_held_under_all_its_ids_while_a_human_answers[memory]",
         (Removal(MEMORY, " if archived and archived.handoff.human else ()", " if archived else ()"),),
     ),
     Guard(
-        "what is held counts while a human answers, no longer",
+        "parking counts only while a human answers",
         "invariant 1",
         f"{TEST}::TestTheArchive::test_a_message_counts_as_held_under_all_its_ids_while_a_human_answers[postgres]",
         (Removal(statement("is_parked"), " and handed_off"),),
     ),
     Guard(
-        "messages that come at once are compared under the row lock",
+        "messages that come at the same moment are compared under the row lock",
         "invariant 5",
         f"{TEST}::TestTheArchive::test_messages_that_come_at_once_are_each_held_once[postgres]",
         (Removal(statement("handoff_state"), "\nfor update"),),
@@ -103,7 +103,7 @@ HOLDING = (
 
 BACK = (
     Guard(
-        "what is handed back is held until a record carries it",
+        "a resumed message stays parked until a record carries it",
         "invariant 1",
         f"{TEST}::TestHandingBack::test_what_its_record_does_not_carry_is_held_on[memory]",
         (
@@ -115,7 +115,7 @@ BACK = (
         ),
     ),
     *in_both(
-        "nothing goes that was handed off again",
+        "no parked message is deleted after a second handoff",
         "invariant 1",
         "TestHandingBack::test_handed_off_again_meanwhile_it_stays",
         Removal(
@@ -126,7 +126,7 @@ BACK = (
         Removal(POSTGRES, "if human or handoffs != back.handoffs:", "if False:"),
     ),
     *in_both(
-        "nor what was handed back again since",
+        "no parked message is deleted that was parked again after a resume",
         "invariant 1",
         "TestHandingBack::test_off_and_back_again_meanwhile_it_stays_until_it_is_sent_again",
         Removal(MEMORY, " or archived.handoff.handoffs != back.handoffs:", ":"),
@@ -144,13 +144,13 @@ BACK = (
         ),
     ),
     Guard(
-        "a tier that believes it still is asked after",
+        "a tier's claim that a human still answers is checked",
         "step hand back",
         f"{TEST}::TestHandingBack::test_a_tier_that_believes_it_still_turns_nobody_away[memory]",
         (Removal(MEMORY, "if archived is None or not archived.handoff.human:", "if archived is None:"),),
     ),
     Guard(
-        "the sweep ends what was broken off",
+        "the sweep completes a resume that was broken off",
         "invariant 7",
         "unit/test_handoff.py::test_the_sweep_hands_back_what_a_process_left_behind",
         (Removal(HANDOFF, "for key in archive.to_unpark():", "for key in ():"),),
@@ -178,13 +178,13 @@ SPEAKING = (
         (Removal("archive/parking.py", "if moved or not each.answered_by", "if not each.answered_by"),),
     ),
     Guard(
-        "the same words said again are held",
+        "the same words said again are parked",
         "invariant 1",
         f"{TEST}::TestAHumanSpeaks::test_the_same_words_again_are_new[memory]",
         (Removal("archive/parking.py", "[each for each in parked if moved or not each.answered_by]", "list(parked)"),),
     ),
     Guard(
-        "what was held is settled by the human's answer",
+        "the human's answer settles parked messages",
         "invariant 2",
         f"{TEST}::TestAHumanSpeaks::test_nor_what_was_held_when_the_human_answered[memory]",
         (

@@ -1,13 +1,19 @@
-"""Guards that are marked in the source, and what a line becomes without its guard.
+"""Guards that are marked in the source, and what becomes of a line when its guard is removed.
 
     if line.next:  # guard: counterexample 7, accept                   if False:
     and may_restart  # guard: invariant 9                              and True
     known = found(line)  # guard: invariant 5, ended -> None           known = None
 
-A mark is a comment behind the code of one line: `# guard: <the rule>[ -> <expression>]`. The expression replaces what
-the line holds; of an assignment, a `return` or a keyword argument it replaces the value. Without an expression, the
-condition of an `if` or a `while` becomes False, an operand of `and` True, one of `or` False, a condition of a
-comprehension True, and a statement `pass`; a keyword argument goes. A line that holds more than that can't be marked.
+A mark is a comment behind the code of one line: `# guard: <the rule>[ -> <expression>]`. The expression replaces the
+line's code. In an assignment, a `return` or a keyword argument it replaces the value. Without an expression:
+
+- The condition of an `if` or a `while` becomes False.
+- An operand of `and` becomes True, an operand of `or` False.
+- A condition of a comprehension becomes True.
+- A statement becomes `pass`.
+- A keyword argument is removed.
+
+A line that holds more than that can't be marked.
 """
 
 from __future__ import annotations
@@ -19,9 +25,9 @@ from collections.abc import Iterator
 from tests.guards.guard import IN_MEMORY, PACKAGE, REPOSITORY, Guard, Removal
 
 _MARK = re.compile(r"  # guard: (?P<rule>.+?)( -> (?P<expression>.+))?")
-#: What has a place in the source.
+#: Nodes that have a position in the source.
 _PLACED = (ast.stmt, ast.expr, ast.keyword)
-#: What may stand on a line beside that which is removed.
+#: The text that may stand on a line before and after the removed code.
 _BEFORE, _AFTER = re.compile(r" *((el)?if |while |and |or )?"), re.compile(r"[:,]?")
 
 
@@ -39,7 +45,7 @@ def guards_in(file: str, source: str) -> Iterator[Guard]:
 
 
 def _on_lines(tree: ast.Module) -> dict[int, tuple[ast.AST, ast.AST]]:
-    """For each line the outermost node that begins and ends on it, behind its parent."""
+    """For each line the outermost node that begins and ends on it, as (parent, node)."""
     found: dict[int, tuple[ast.AST, ast.AST]] = {}
     for parent in ast.walk(tree):
         for node in ast.iter_child_nodes(parent):
@@ -50,7 +56,7 @@ def _on_lines(tree: ast.Module) -> dict[int, tuple[ast.AST, ast.AST]]:
 
 
 def _without(code: str, parent: ast.AST | None, node: ast.AST | None, expression: str | None) -> str:
-    """The line without its guard. Raises ValueError if what stands there can't be removed."""
+    """The line without its guard. Raises ValueError if its code can't be removed."""
     part, new = node, expression
     match parent, node:
         case _, (ast.Assign() | ast.AnnAssign() | ast.Return() | ast.keyword()) if expression:

@@ -1,4 +1,4 @@
-"""The guards of the console's page: what a browser is not to keep, to show or to do."""
+"""Guards of the console's page: what a browser must not keep, show or do."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The guards of what Postgres keeps planned: by which rows, on which tables, and in which order."""
+"""Guards of the plans that Postgres keeps: by which index they find rows, and in which order steps lock."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from tests.guards.guard import Guard, Removal, function
 
 FENCES, END, LINKS = (function(name) for name in ("take_fences_v2", "end_jobs_v1", "end_superseded_v2"))
 GROWN = "contract/test_plans.py::test_none_reads_a_table_that_has_grown_since"
-#: What follows the head of each function.
+#: The lines behind the head of each function.
 KEPT = "\nlanguage plpgsql\nset plan_cache_mode = force_generic_plan"
 _LOCK = """        insert into conversations (platform_id, conversation_id, bot_id)
         values (job.platform_id, job.conversation_id, job.bot_id)
@@ -19,7 +19,7 @@ GUARDS = (
     *(
         Guard(
             f"a plan for small tables reads no large one: {what}",
-            "issue 6",
+            "speed",
             f"{GROWN}[10-small]",
             (Removal(file, f"{KEPT}\nset enable_seqscan = off", KEPT),),
         )
@@ -27,7 +27,7 @@ GUARDS = (
     ),
     Guard(
         "a job is found without its platform's others",
-        "issue 6",
+        "speed",
         f"{GROWN}[1-new]",
         (
             Removal(

@@ -1,4 +1,4 @@
-"""The guards of what brings ends to Postgres that were decided while it was away: the index, pushes, and bounds."""
+"""Guards of the rescue: ends that were decided while Postgres was away reach it. Its index, pushes and bounds."""
 
 from __future__ import annotations
 
@@ -113,19 +113,19 @@ BOUNDS = (
         "delay=RECORD_SECONDS",
     ),
     alone(
-        "a push has an end",
+        "a push ends in time",
         f"{UNIT}::TestPush::test_it_takes_no_longer_than_it_may",
         "count >= MOST_PUSHED or self.clock() >= until",
         "count >= MOST_PUSHED",
     ),
     alone(
-        "a push has a number",
+        "a push takes a bounded number",
         f"{UNIT}::TestPush::test_tenants_take_turns_and_what_is_left_goes_next",
         "count >= MOST_PUSHED or self.clock() >= until",
         "self.clock() >= until",
     ),
     alone(
-        "tenants take turns",
+        "a push takes the tenants in turn",
         f"{UNIT}::TestPush::test_tenants_take_turns_and_what_is_left_goes_next",
         "tenants[key.platform_id].setdefault",
         'tenants[""].setdefault',
@@ -166,7 +166,7 @@ BOUNDS = (
         "except ZeroDivisionError as error:",
     ),
     alone(
-        "what is left makes it due again",
+        "what a push leaves makes the next one due",
         f"{UNIT}::TestPush::test_a_tier_that_is_away_is_asked_later_and_the_others_now",
         "            except TRANSIENT:\n                self.due = True\n                continue",
         "            except TRANSIENT:\n                continue",

@@ -1,4 +1,4 @@
-"""The guards of erasure and retention: what must not come back, and what must not go."""
+"""Guards of erasure and retention: what must not come back, and what must not be deleted."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ in_each_at_once = each_in(ERASED, "memory-1", "redis and postgres-1")
 
 _ERASED = "            if self._was_erased(job, job.accepted_at):\n                return\n"
 _NOT_ERASED = "if not was_erased(connection, job, job.accepted_at):\n"
-#: Steps that come after an erasure: what they ask in memory and in Postgres, each with what follows.
+#: Steps after an erasure: their checks in memory and in Postgres, each with the code that follows.
 LATE_STEPS = (
     (
         "supersede",
@@ -111,7 +111,7 @@ ERASING = (
         ),
     ),
     *in_each(
-        "nothing is held that was erased",
+        "no erased message is parked",
         "erasure",
         "TestOtherSteps::test_a_hold_in_flight_keeps_no_words",
         Removal(
@@ -126,27 +126,27 @@ ERASING = (
         ),
     ),
     *in_each_at_once(
-        "what is held right after an erasure is kept",
+        "a message that is parked right after an erasure is kept",
         "invariant 1",
         "TestOtherSteps::test_what_is_held_right_after_it_is_answered_when_it_is_handed_back",
         Removal(MEMORY, "not is_void_on_any_clock(", "not is_void("),
         Removal(POSTGRES, "not is_void_on_any_clock(", "not is_void("),
     ),
     *in_each_at_once(
-        "what is held right after an erasure is no longer void",
+        "a message that is parked right after an erasure is no longer void",
         "invariant 1",
         "TestOtherSteps::test_what_is_held_right_after_it_is_answered_when_it_is_handed_back",
         Removal(MEMORY, "accepted_at=max(m.accepted_at, until + 0.001)", "accepted_at=m.accepted_at"),
         Removal(statement("park_messages"), " + interval '2 milliseconds'", " - interval '5 seconds'"),
     ),
     Guard(
-        "what failed is no longer void when it is retried",
+        "a failed message is no longer void when it is retried",
         "invariant 1",
         f"{ERASED}::TestOtherSteps::test_what_failed_right_after_it_can_be_retried[memory]",
         (Removal(MEMORY, "to_park(self._since_erased(job.key, messages),", "to_park(messages,"),),
     ),
     Guard(
-        "what an earlier version sent is not void",
+        "a record of an earlier version is not void",
         "invariant 1",
         f"{ERASED}::TestEarlierVersions::test_what_it_sent_after_an_erasure_is_answered[redis and postgres]",
         (
@@ -168,13 +168,13 @@ ERASING = (
         (Removal("queue/sqs.py", '            MessageSystemAttributeNames=["SentTimestamp"],\n'),),
     ),
     Guard(
-        "what an earlier version took in before is not woken as new",
+        "a message that an earlier version accepted before is not woken as new",
         "erasure",
         f"{ERASED}::TestEarlierVersions::test_what_a_tier_kept_that_was_away_is_not_sent_as_new[redis and postgres]",
         (Removal("queue/wake.py", "dated(job.promised_messages, job.created_at)", "job.promised_messages"),),
     ),
     Guard(
-        "what an earlier version took in before is not new with what joins it",
+        "a message that an earlier version accepted before is not new when another joins it",
         "erasure",
         f"{ERASED}::TestEarlierVersions::test_nor_with_what_joins_it[redis and postgres]",
         (Removal("queue/codec.py", "    if record.accepted_at:\n", "    if False:\n"),),
@@ -193,12 +193,12 @@ ERASING = (
             ),
         )
         for what, table, test in (
-            ("a message that is held", "held", "test_what_is_held_for_a_new_conversation_stays"),
+            ("a parked message", "held", "test_what_is_held_for_a_new_conversation_stays"),
             ("a job that ended", "jobs", "test_a_job_that_ended_with_it_keeps_its_conversation"),
         )
     ),
     Guard(
-        "who drops an empty conversation waits for who holds a message",
+        "dropping an empty conversation waits for a process that parks a message",
         "invariant 1",
         f"{ERASED}::TestPostgres::test_who_drops_an_empty_conversation_waits_for_who_holds_a_message",
         (
@@ -210,7 +210,7 @@ ERASING = (
         ),
     ),
     Guard(
-        "who finds something void leaves a new line alone",
+        "a step that finds a message void leaves a new line alone",
         "erasure",
         f"{ERASED}::TestTheNewOnesWork::test_a_worker_that_was_slow_leaves_a_new_line_alone[redis and postgres]",
         (Removal("worker/worker.py", "if any(job.accepted_at <= until for job in tier.jobs(key)):", "if True:"),),
@@ -222,7 +222,7 @@ ERASING = (
         (Removal("worker/rescue.py", "tier.job(job.job_id) and tier.erase", "tier.erase"),),
     ),
     Guard(
-        "who erases waits for who takes a fence",
+        "an erasure waits for a process that takes a fence",
         "erasure",
         f"{ERASED}::TestPostgres::test_who_takes_a_fence_at_the_same_time_is_waited_for",
         (
@@ -264,7 +264,7 @@ ERASING = (
         (Removal("worker/worker.py", " or self.is_erased(record)"),),
     ),
     Guard(
-        "what is accepted with an erasure ends visibly",
+        "a message that is accepted during an erasure ends visibly",
         "invariant 1",
         f"{ERASED}::TestErasing::test_what_is_accepted_in_the_same_moment_ends_as_cancelled[redis and postgres]",
         (
@@ -276,13 +276,13 @@ ERASING = (
         ),
     ),
     Guard(
-        "what is given again is no longer void",
+        "a message that is accepted again is no longer void",
         "invariant 1",
         f"{ERASED}::TestOutages::test_but_what_the_platform_sends_again_is[redis and postgres]",
         (Removal("intake/intake.py", "replace(m, accepted_at=now) if m.message_id in given else m for", "m for"),),
     ),
     Guard(
-        "no clock that is ahead saves what was erased",
+        "a clock that is ahead keeps no erased message",
         "erasure",
         f"{ERASED}::TestTheArchive::test_what_was_accepted_at_the_same_time_elsewhere_is_void_too[postgres]",
         (Removal(statement("note_erasure"), " + make_interval(secs => cast(:margin as float8))"),),
@@ -313,10 +313,10 @@ ERASING = (
     ),
 )
 
-#: What keeps a conversation from being purged: the beginning of each condition, which then is never met.
+#: What keeps a conversation from being purged: the first line of each condition, which the guard makes false.
 UNDER_WAY = {
     "a job that runs": "not exists (select from jobs where jobs.platform_id = conversations.platform_id\n",
-    "a message that is held": "not exists (select from held where held.platform_id = conversations.platform_id\n",
+    "a parked message": "not exists (select from held where held.platform_id = conversations.platform_id\n",
     "a reply to be delivered": "not exists (select from outbox where outbox.platform_id = conversations.platform_id\n",
 }
 
@@ -346,13 +346,13 @@ PURGING = (
         (Removal(statement("purge_conversations"), "and due_at is not null", "and false"),),
     ),
     Guard(
-        "who holds a message is seen by who purges",
+        "a purge sees a message that is being parked",
         "retention",
         f"{KEPT}::TestConversations::test_what_is_held_meanwhile_is_not_left_without_its_conversation",
         (Removal(statement("park_messages"), "set updated_at = now()", "set updated_at = updated_at"),),
     ),
     Guard(
-        "who redrives deliveries is seen by who purges",
+        "a purge sees deliveries that are being redriven",
         "retention",
         f"{KEPT}::TestConversations::test_nor_is_what_is_redriven_meanwhile_deleted_unsent",
         (Removal("archive/postgres_outbox.py", ' "touch_dead_deliveries",'),),
@@ -382,7 +382,7 @@ PURGING = (
         (Removal(statement("purge_conversations"), "updated_at < to_timestamp(cast(:before as float8))", "true"),),
     ),
     Guard(
-        "who purges waits for nobody",
+        "a purge waits for no lock",
         "retention",
         f"{KEPT}::TestConversations::test_one_that_somebody_holds_is_left_alone_and_nobody_waits",
         (Removal(statement("purge_conversations"), " skip locked"),),

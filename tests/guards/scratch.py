@@ -1,4 +1,4 @@
-"""A copy of this repository in a folder of its own, in which guards can be taken away."""
+"""A copy of this repository in its own folder, in which guards can be removed."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from pathlib import Path
 
 from tests.guards.guard import PACKAGE, Guard
 
-#: A test that hangs without a guard has not shown what the guard is for.
+#: Seconds for one test. A test that hangs without a guard has not caught it.
 HANG_SECONDS = 60
-#: How the reason of a failure begins that an assertion of a test saw.
+#: How the reason of a failed assertion begins.
 _ASSERTED = ("assert ", "AssertionError", "Failed: ")
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How pytest ended: its exit code and all that it printed."""
+    """The result of pytest: its exit code and its output."""
 
     code: int
     output: str
@@ -32,13 +32,13 @@ class Outcome:
 
     @property
     def caught(self) -> bool:
-        """Whether a test failed, and nothing else went wrong."""
+        """Whether a test's assertion failed, and nothing else went wrong."""
         reasons = [reason for _, reason in self._failures]
         return self.code == 1 and bool(reasons) and all(reason.startswith(_ASSERTED) for reason in reasons)
 
     @property
     def why(self) -> str:
-        """What was seen, in one line."""
+        """The reason for the outcome, in one line."""
         if self.passed:
             return "it passes"
         seen = [reason for _, reason in self._failures] or [line for line in self.output.splitlines() if line.strip()]
@@ -46,7 +46,7 @@ class Outcome:
 
     @property
     def _failures(self) -> list[tuple[str, str]]:
-        """The failed tests, each with its reason; an error outside of a test has none that counts."""
+        """The failed tests, each with its reason. An error outside of a test does not count as a failed assertion."""
         found = []
         for line in self.output.splitlines():
             kind, _, rest = line.partition(" ")
@@ -57,7 +57,7 @@ class Outcome:
 
 
 class Scratch:
-    """The copy. It holds what is tracked or would be, as it is now."""
+    """The copy. It has the files that Git tracks or would track, as they are now."""
 
     def __init__(self, repository: Path, directory: Path) -> None:
         self.directory = directory
@@ -70,14 +70,14 @@ class Scratch:
 
     @property
     def is_used(self) -> bool:
-        """Whether tests in the copy import the copy's package, and not the installed one."""
+        """Whether tests in the copy import the copy's package instead of the installed one."""
         command = [sys.executable, "-c", "import message_handler; print(message_handler.__file__)"]
         ran = subprocess.run(command, cwd=self.directory, env=self._environment, check=True, capture_output=True)
         return Path(os.fsdecode(ran.stdout).strip()).is_relative_to((self.directory / PACKAGE).resolve())
 
     @contextmanager
     def without(self, guard: Guard) -> Iterator[None]:
-        """Inside, the guard is gone. Raises ValueError if it is not where the list says."""
+        """Inside the context the guard is removed. Raises ValueError if it is not where the list says."""
         kept: dict[Path, str] = {}
         try:
             for removal in guard.removals:
@@ -91,7 +91,7 @@ class Scratch:
                 file.write_text(text)
 
     def run(self, chosen: Iterable[str], *options: str) -> Outcome:
-        """Run tests as pytest is told which."""
+        """Run pytest with these arguments."""
         command = [sys.executable, "-m", "pytest", "-q", "--tb=no", "-p", "no:cacheprovider", *options, *chosen]
         command += ["-o", f"faulthandler_timeout={HANG_SECONDS}"]
         ran = subprocess.run(
@@ -111,10 +111,10 @@ class Scratch:
         kept = {name: value for name, value in os.environ.items() if name != "PYTEST_ADDOPTS"}
         return kept | {
             "PYTHONPATH": str(source),
-            # A file may change twice within the second that its bytecode is dated by.
+            # Bytecode is dated by the second, and a file may change twice within a second.
             "PYTHONDONTWRITEBYTECODE": "1",
-            # No test here needs a plugin, and they take as long as a test.
+            # No test here needs these plugins, and loading them takes as long as a test.
             "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
-            # A missing server fails a test then, which would otherwise be skipped and catch nothing.
+            # So a missing server fails a test. A skipped test would catch nothing.
             "CI": "true",
         }

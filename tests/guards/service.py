@@ -1,4 +1,4 @@
-"""The guards of intake and of the operators' steps."""
+"""Guards of intake, of cancels and of operators' releases."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ OPERATING = (
         ),
     ),
     Guard(
-        "whoever completes a cancel asks Postgres too",
+        "a worker that completes a cancel asks Postgres too",
         "counterexample 4",
         "contract/test_cancelling.py::TestCancel::test_one_that_was_begun_is_brought_to_its_end_by_a_worker[memory]",
         (
@@ -86,7 +86,7 @@ OPERATING = (
         ),
     ),
     Guard(
-        "who completes a cancel tells of no other end",
+        "a worker that completes a cancel shows no other end",
         "invariant 6",
         "contract/outages/test_redis_away.py::TestRedisAway::test_an_end_that_was_told_is_not_told_again_by_who_completes_a_cancel[memory]",
         (
@@ -110,7 +110,7 @@ OPERATING = (
         (Removal(JOBS, "        if finished.waiting:\n", "        if False:\n"),),
     ),
     Guard(
-        "a refused record keeps nobody else asleep",
+        "a refused record keeps no other conversation asleep",
         "invariant 7",
         "contract/test_sweeping.py::TestTheSweep::test_a_refused_record_does_not_keep_the_others_asleep[memory]",
         (Removal("operations/sweeping.py", "            refused = error\n", "            raise\n"),),

@@ -1,4 +1,4 @@
-"""What is quick must not therefore be careless: the guards of the shorter ways."""
+"""Guards of shortcuts: the quick way must keep every check of the slow one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from tests.guards.guard import Guard, Removal
 TEXTS = tuple(
     Guard(
         f"the short way to turns refuses {what}",
-        "issue 6; bad input",
+        "shortcuts; bad input",
         "unit/test_texts.py::test_both_ways_take_and_refuse_the_same",
         (Removal("intake/requests.py", *removal),),
     )
@@ -32,14 +32,14 @@ TEXTS = tuple(
 STARTS = (
     Guard(
         "a restored environment draws its own jitter",
-        "issue 6: ready for SnapStart",
+        "SnapStart",
         "contract/test_starts.py::test_two_that_are_restored_from_one_snapshot_draw_differently",
         (Removal("cold_start.py", "    random.seed()\n"),),
     ),
     *(
         Guard(
             f"a restored environment connects to {what} anew",
-            "issue 6: ready for SnapStart",
+            "SnapStart",
             "contract/test_starts.py::test_every_connection_is_made_anew_after_a_restore",
             (Removal("wiring.py", text, new),),
         )
@@ -50,13 +50,13 @@ STARTS = (
     ),
     Guard(
         "the collector works after a start",
-        "issue 6: a start's imports",
+        "a start's imports",
         "contract/test_starts.py::test_in_lambda_the_parts_are_there_before_the_first_call",
         (Removal("cold_start.py", "    gc.freeze()\n    gc.enable()\n", "    gc.freeze()\n"),),
     ),
     Guard(
         "a bad setting doesn't end a start",
-        "issue 6: ready for SnapStart",
+        "SnapStart",
         "contract/test_starts.py::test_a_bad_setting_is_told_by_the_first_call[{'AWS_ENDPOINT_URL': 'nowhere'}]",
         (
             Removal(
@@ -71,7 +71,7 @@ STARTS = (
 CLIENT = (
     Guard(
         "nothing but texts is sent the short way",
-        "issue 6: redis-py's ways, shorter",
+        "shortcuts",
         "contract/test_redis_client.py::TestCommands::test_what_redis_py_refuses_is_refused",
         (
             Removal(

@@ -1,10 +1,10 @@
-"""The guards of the template: what keeps others out, and what tells people in time."""
+"""Guards of the template: access rights, logs, alarms and deployments."""
 
 from __future__ import annotations
 
 from tests.guards.guard import Guard, Removal
 
-TEMPLATE = "../../../../template.yaml"  # from the package
+TEMPLATE = "../../../../template.yaml"  # relative to the package
 ACCESS = "template/test_access.py"
 HIPAA = "template/test_hipaa.py"
 ALARMS = "template/test_alarms.py"
@@ -101,7 +101,7 @@ GUARDS = (
         "        - UriPath: {}\n",
     ),
     _guard(
-        "the firewall refuses nobody for what he writes",
+        "the firewall refuses no request for its text",
         "invariant 1",
         f"{HIPAA}::test_the_firewall_refuses_no_patient_for_a_text",
         "                - {Name: CrossSiteScripting_BODY, ActionToUse: {Count: {}}}\n",
@@ -149,7 +149,7 @@ GUARDS = (
         "MetricName: Tier, Dimensions: [{Name: Service, Value: worker}]}",
     ),
     _guard(
-        "an alarm looks at who prints it",
+        "an alarm looks at the function that prints it",
         "alarms",
         f"{ALARMS}::TestOwnMetrics::test_a_reply_that_never_had_its_turn",
         "MetricName: DeliveriesDead, Dimensions: [{Name: service, Value: admin}]}",

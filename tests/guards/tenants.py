@@ -1,4 +1,4 @@
-"""The guards between tenants: each statement that asks whose a row is, and what shows that another's was reached."""
+"""Guards between tenants: each statement that compares the tenant, and a test that sees another tenant's row."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ MINE = "platform_id = :platform_id and "
 
 
 def isolated(what: str, name: str, test: str, mine: str = MINE) -> Guard:
-    """A statement that no longer asks for the tenant."""
+    """Removes the comparison of the tenant from a statement."""
     return Guard(f"{what} of another tenant", "invariant 13", test, (Removal(statement(name), mine),))
 
 
@@ -18,7 +18,7 @@ STORE = "contract/test_configuration.py::TestStore::test_tenants_never_see_each_
 GUARDS = (
     isolated("no conversation is silenced", "hand_off", HANDOFF),
     isolated("nothing that a human said is known", "noted_sales", HANDOFF),
-    isolated("nothing is held no longer", "drop_parked", HANDOFF),
+    isolated("no parked message is deleted", "drop_parked", HANDOFF),
     isolated(
         "no job is interrupted",
         "interrupt_job",
@@ -26,7 +26,7 @@ GUARDS = (
     ),
     isolated("no bot is deleted", "delete_bots", STORE.format("bots")),
     Guard(
-        "no platform but one's own is written",
+        "a tenant writes no platform but its own",
         "invariant 13",
         "contract/test_configuration.py::TestReferences::test_what_is_not_there_is_not_found[postgres]",
         (Removal("configuration/admin.py", 'if kind == "platforms" and id_ != platform_id:', "if False:"),),

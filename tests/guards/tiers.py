@@ -1,4 +1,4 @@
-"""The guards of each store of lines, and of the way from one tier to the next. Most guards of steps are marked."""
+"""Guards of each store of lines, and of the failover between tiers. Most guards of steps are marked in the source."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _ENDED = "select from ended_jobs where ended_jobs.job_id = any(save.unknown_name
 
 
 def compared(what: str, test: str, in_redis: tuple[str, str], in_postgres: tuple[str, str]) -> tuple[Guard, ...]:
-    """What a save compares before it writes; in memory it is marked."""
+    """Guards of what a save compares before it writes. In memory these are marked."""
     file, name = test.split("::", 1)
     removals = Removal(SAVE, *in_redis), Removal(FUNCTION, *in_postgres)
     return each_in(f"contract/{file}", "redis", "postgres")(
@@ -113,7 +113,7 @@ ALONE = (
         (Removal("drivers/breaker.py", "if now < self._probe_at:", "if False:"),),
     ),
     Guard(
-        "one probes at a time",
+        "only one call at a time probes a store",
         "Redis away",
         "unit/test_failover.py::TestCircuitBreaker::test_while_a_probe_is_under_way_no_other_call_waits",
         (Removal("drivers/breaker.py", "self._probe_at = now + self.retry_after", "pass"),),
@@ -147,7 +147,7 @@ HALF_THERE = (
         ),
     ),
     Guard(
-        "… and on none that another thread gives back meanwhile",
+        "the new primary is not asked for on a connection that another thread puts back",
         "half there",
         "contract/test_postgres.py::TestReadOnly::test_what_is_given_back_meanwhile_is_not_asked",
         (Removal("drivers/postgres.py", "if self._idle and not anew else", "if self._idle else"),),
@@ -201,7 +201,7 @@ HALF_THERE = (
         ),
     ),
     Guard(
-        "what old servers wrap is read",
+        "errors that old servers wrap are read",
         "half there",
         "contract/test_redis.py::TestAway::test_what_a_server_says_inside_of_a_script_is_read_also_as_old_ones_wrap_it",
         (Removal("drivers/redis.py", r"(?:(?:ERR )?Error running script .*?: ?-?)?", ""),),

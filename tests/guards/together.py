@@ -1,4 +1,4 @@
-"""The guards of what goes together: each as if it were alone, and what need not be asked twice."""
+"""Guards of calls that go together: each gets the answer as if it were alone, and waits no longer than needed."""
 
 from __future__ import annotations
 
@@ -68,14 +68,14 @@ GUARDS = (
         (Removal(COMBINER, "acquire(timeout=TAKEN_SECONDS)", "acquire()"),),
     ),
     Guard(
-        "where threads may be interrupted each goes by itself",
-        "issue 6",
+        "where threads may be interrupted, each goes by itself",
+        "speed",
         "unit/test_combiner.py::test_where_threads_may_be_interrupted_each_goes_by_itself",
         (Removal(COMBINER, "        if self._most > 1:\n", "        if True:\n"),),
     ),
     Guard(
-        "only what is deployed goes together",
-        "issue 6",
+        "only deployed functions combine calls",
+        "speed",
         "contract/test_together.py::test_only_what_is_deployed_goes_together",
         (Removal("wiring.py", "PostgresArchive(database, together=deployed)", "PostgresArchive(database)"),),
     ),
@@ -86,7 +86,7 @@ GUARDS = (
         (Removal(POSTGRES, "            if len(jobs) == 1:\n", "            if True:\n"),),
     ),
     Guard(
-        "whoever was refused with the others asks in its own thread",
+        "a thread that was refused with the others asks by itself",
         "invariant 9",
         f"{ARCHIVE}::test_who_is_refused_with_the_others_goes_at_the_same_time_as_they",
         (
@@ -98,26 +98,26 @@ GUARDS = (
         ),
     ),
     Guard(
-        "who makes a conversation is waited for not long",
+        "a fence waits only shortly for a new conversation's row",
         "step fence",
         f"{HELD}[new]",
         (Removal(FREE, "set lock_timeout = '100ms'\n"),),
     ),
     Guard(
-        "who holds a conversation keeps no group waiting: a fence",
+        "a locked conversation keeps no group waiting: a fence",
         "step fence",
         f"{HELD}[fence]",
         (Removal(FREE, " skip locked"),),
     ),
     Guard(
-        "who holds a conversation leaves no other without a fence",
+        "a locked conversation leaves no other without a fence",
         "step fence",
         "contract/test_together.py::"
         "test_one_whose_conversation_somebody_holds_is_the_only_one_that_runs_without_a_fence",
         (Removal(statement("take_fences"), "free_jobs_v2(cast(:jobs as json), true)", "cast(:jobs as json)"),),
     ),
     Guard(
-        "who holds a conversation keeps no group waiting: a commit",
+        "a locked conversation keeps no group waiting: a commit",
         "step commit",
         f"{HELD}[commit]",
         (Removal(statement("commit_jobs"), "free_jobs_v2(cast(:jobs as json), false)", "cast(:jobs as json)"),),
@@ -155,8 +155,8 @@ GUARDS = (
         )
     ),
     Guard(
-        "a cluster that is not said to be one is told",
-        "issue 6",
+        "a cluster without REDIS_CLUSTER=true is named",
+        "speed",
         f"{TIER}::test_a_cluster_that_is_not_said_to_be_one_is_a_persons_to_mend",
         (Removal("drivers/redis.py", "if isinstance(error, AskError):", "if False:"),),
     ),
@@ -190,8 +190,8 @@ GUARDS = (
         )
     ),
     Guard(
-        "who has no lock gives none back",
-        "issue 6",
+        "only the owner releases a lock",
+        "speed",
         RELEASE,
         (Removal("locks.py", "isinstance(lock_id, str) and "),),
     ),

@@ -1,7 +1,7 @@
-"""The guards of the worker: when a record may go, and what a run may commit.
+"""Guards of the worker: when a record may be deleted, and what a run may commit.
 
-Not here, for they can't be removed alone: that a claim takes the head of the line (counterexample 3; a claim names no
-job), and that an unfenced run which gets no fence at its commit ends there (the commit would refuse it).
+Two guards are missing, because they can't be removed alone. A claim takes the head of the line (counterexample 3), and
+names no job. An unfenced run that gets no fence at its commit ends there, and the commit would refuse it too.
 """
 
 from __future__ import annotations
@@ -201,7 +201,7 @@ WITHOUT_POSTGRES = (
     ),
 )
 
-#: Each covers for the other where a worker of another job commits: only without both does a reply double.
+#: Each covers for the other when another job's worker commits. A reply doubles only without both.
 TOGETHER = (
     Guard(
         "the fence and what is settled, both",
@@ -253,7 +253,7 @@ SIGNS_OF_LIFE = (
         (Removal("queue/hiding.py", "            self._seconds.pop(receipt, None)\n"),),
     ),
     Guard(
-        "not even by a call that was under way",
+        "a call under way does not hide a record that was handed on",
         "step claim",
         f"{QUEUE}::test_a_call_under_way_does_not_hide_what_is_handed_on",
         (Removal("queue/hiding.py", "with self._calling, suppress(Unavailable):\n", "with suppress(Unavailable):\n"),),
@@ -289,7 +289,7 @@ SIGNS_OF_LIFE = (
         (Removal(FUNCTION, "if receive_count(record) < ALONE_FROM]", "]"),),
     ),
     Guard(
-        "those behind a record that kills are the first the next time",
+        "records behind one that kills its worker come first the next time",
         "step fail",
         f"{BATCH}::test_what_kills_its_worker_leaves_its_mates_answered",
         (Removal(FUNCTION, ", reverse=backwards"),),

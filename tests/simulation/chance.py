@@ -1,4 +1,4 @@
-"""A run of which everything is drawn by one seed: who does what and when, in which order, and what goes wrong."""
+"""A run in which one seed draws everything: which actor does what and when, in which order, and all faults."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from tests.simulation.simulation import Simulation
 
 #: When a message comes, in seconds: together, while the AI runs, and after the reply.
 _MOMENTS = (0.0, 0.0, 0.0, 0.5, 2.0, 5.0, 6.5, 20.0, 62.0, 150.0)
-#: Or earlier: after so many steps of anybody, so many seconds after a fault, or once a stuck conversation was freed.
+#: Or earlier: after so many steps of the run, so many seconds after a fault, or once a stuck conversation was freed.
 _STEPS = 60
 _POLICIES: tuple[DoubleTexting, ...] = ("consolidate", "consolidate", "consolidate", "interrupt", "enqueue", "reject")
 _AFTER_FAULTS = (0.0, 0.02, 1.0, 10.0, 55.0)
 
 
 def drawn(seed: int) -> Simulation:
-    """A day at the practice, not lived yet."""
+    """A simulation with the actors that the seed draws. It has not run yet."""
     fate = Chance(seed)
     draw = fate.random
     simulation = Simulation(fate)
@@ -42,7 +42,7 @@ def drawn(seed: int) -> Simulation:
 
 
 def lived(seed: int) -> Simulation:
-    """The run of a seed, with all its promises checked. Raises Violation."""
+    """Run the seed's simulation and check all promises. Raises Violation."""
     simulation = drawn(seed).run()
     check(simulation)
     return simulation

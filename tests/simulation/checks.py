@@ -1,4 +1,4 @@
-"""What must hold once everything has come to rest: the invariants of the design, seen from outside."""
+"""The checks at the end of a run: the design's invariants, seen from outside."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.simulation.simulation import Simulation
 
 
 def check(simulation: Simulation) -> None:
-    """Raises Violation with the promise that was broken."""
+    """Check everything. Raises Violation with the broken promise."""
     nothing_is_stranded(simulation)
     nothing_accepted_is_lost(simulation)
     replies_are_disjoint(simulation)
@@ -29,14 +29,14 @@ def promise(kept: bool, broken: str) -> None:
 
 
 def replies(simulation: Simulation) -> list[list[str]]:
-    """What each archived reply answers, in the order in which they were made: one may be archived later."""
+    """The contents that each archived reply answers, in the order in which the replies were made."""
     found = simulation.archive.conversation(KEY)
     turns = sorted(found.turns, key=lambda turn: turn[1]) if found else ()
     return [answered_by(turn.content) for turn, _, _ in turns if turn.role == "assistant"]
 
 
 def answered_by(reply: str | None) -> list[str]:
-    """The messages that the AI was asked; the last item is the answer's own number."""
+    """The contents that the AI answered. A reply is their JSON list, followed by the reply's number."""
     return json.loads(reply)[:-1] if reply else []
 
 
@@ -59,7 +59,7 @@ def end_of(simulation: Simulation, message_id: str) -> Job:
 
 
 def nothing_accepted_is_lost(simulation: Simulation) -> None:
-    """Invariants 1 and 2: answered once, visibly failed, or cancelled."""
+    """Invariants 1 and 2: each message is answered once, visibly failed, or cancelled."""
     found = simulation.archive.conversation(KEY)
     said = [turn.content for turn, _, _ in found.turns if turn.role == "user"] if found else []
     promise(len(set(said)) == len(said), f"a message is archived twice: {said}")
@@ -68,7 +68,7 @@ def nothing_accepted_is_lost(simulation: Simulation) -> None:
         end, content = end_of(simulation, message_id), simulation.contents[message_id]
         promise(content in said, f"lost: {message_id} is not in the archive")
         if simulation.archive.was_cancelled(KEY, message_id):
-            # It may have joined a job that had been answered without it: the job is completed, the message cancelled.
+            # It may have joined a job that was answered without it: the job is completed, the message cancelled.
             promise(simulation.beyond_the_limits or content not in answered, f"{message_id}: cancelled, and answered")
         elif end.status is JobStatus.COMPLETED:
             promise(content in answered_by(end.reply), f"the reply to {message_id} does not answer it")
@@ -85,11 +85,11 @@ def replies_are_disjoint(simulation: Simulation) -> None:
 
 
 def replies_are_in_order(simulation: Simulation) -> None:
-    """Where Redis was there all the time: elsewhere a message may be answered after a later one."""
+    """Checked only if Redis was there all the time. Otherwise a message may be answered after a later one."""
     if simulation.redis_lost or simulation.redis_split:
         return
     order = simulation.accepted
-    # One that was refused with 503 may be answered all the same, if another record carried it: it has no place.
+    # A message that got a 503 may be answered all the same, if another record carried it. It has no place.
     ranges = [sorted(order.index(content) for content in reply if content in order) for reply in replies(simulation)]
     places = [place for range_ in ranges for place in range_]
     promise(places == sorted(places), f"out of order: {replies(simulation)}, accepted {order}")
@@ -100,10 +100,10 @@ def every_told_job_leads_to_the_end(simulation: Simulation) -> None:
         end = end_of(simulation, message_id)
         for job_id in told:
             chain = chain_of(simulation, job_id)
-            # Of two jobs that each answered what the other was promised, one leads to a copy of the other.
+            # Two jobs may each have answered the other's message. Then one of them leads to a copy of the other.
             shown = [(job.status, job.reply, job.error) == (end.status, end.reply, end.error) for job in chain]
             promise(any(shown), f"{message_id} was told a job that leads nowhere")
-            # What goes on behind it is another message's.
+            # The jobs behind it belong to other messages.
             before = chain[: shown.index(True) + 1]
             promise(all(job.status.ended for job in before), f"{message_id} was told a job that never ends")
     for job_id in simulation.cancelled:
@@ -111,14 +111,14 @@ def every_told_job_leads_to_the_end(simulation: Simulation) -> None:
 
 
 def chain_of(simulation: Simulation, job_id: str) -> list[Job]:
-    """A job and those it leads to, as the platform sees them."""
+    """A job and those that it leads to, as the platform sees them."""
     chain: list[Job] = []
     following: str | None = job_id
     reader = LineTier(simulation.redis, SETTINGS, simulation.clock)
     while following:
         job = simulation.archive.job(KEY.platform_id, following) or reader.job(following)
         if job is None:
-            # A name under which what was left of a job should have run, but was answered elsewhere.
+            # The rest of a job was to run under this name, but another job answered it.
             break
         promise(job.job_id not in [earlier.job_id for earlier in chain], "jobs lead in a circle")
         chain.append(job)
@@ -127,7 +127,7 @@ def chain_of(simulation: Simulation, job_id: str) -> list[Job]:
 
 
 def what_was_shown_is_what_was_committed(simulation: Simulation) -> None:
-    """A worker shows the jobs that it ended: each message in one reply, and that is the archive's."""
+    """Workers show the jobs that they end. Each message is in one shown reply, and the archive has that reply."""
     if simulation.beyond_the_limits:
         return
     shown = [job for job in simulation.shown if job.status is JobStatus.COMPLETED]
@@ -139,9 +139,9 @@ def what_was_shown_is_what_was_committed(simulation: Simulation) -> None:
 
 
 def who_was_interrupted_committed_nothing(simulation: Simulation) -> None:
-    """From then on. (A tier may not have heard that the job had been answered already, on another tier.)
+    """An interrupted job commits nothing afterwards. (The tier may not know that another tier answered it before.)
 
-    Redis may forget it with all else before Postgres has heard of it.
+    Not checked if Redis was lost: it may lose the interruption before Postgres has it.
     """
     if simulation.beyond_the_limits or simulation.redis_lost:
         return

@@ -1,4 +1,4 @@
-"""How the simulations are run: quietly, and on one core."""
+"""Simulations run without logs, and on one core."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 @pytest.fixture(autouse=True, scope="module")
 def quiet() -> Iterator[None]:
-    """Thousands of outages would be thousands of warnings."""
+    """Log nothing: thousands of outages would be thousands of warnings."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     yield
@@ -20,7 +20,7 @@ def quiet() -> Iterator[None]:
 
 @pytest.fixture(autouse=True, scope="module")
 def one_core() -> Iterator[None]:
-    """Only one thread runs at a time: handing the baton over within a core takes half as long."""
+    """Run on one core. Only one thread runs at a time, and handing the baton over within a core takes half as long."""
     if not hasattr(os, "sched_setaffinity"):
         yield
         return

@@ -1,8 +1,8 @@
 """Every schedule of a small scope, each single fault at each of its steps: a search over the choices of a run.
 
-A run is repeated from its start with a longer and longer list of choices; past its end the first option is taken, which
-is to let the one go on who runs, and to let nothing go wrong. A switch away from someone who could go on costs one of
-the preemptions, a fault one of the faults: within these bounds the search is complete.
+Each run starts anew with a list of choices. After the end of the list the first option is taken: the running actor goes
+on, and nothing goes wrong. To switch away from an actor that could go on costs one preemption. A fault costs one of the
+faults. Within these bounds the search is complete.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from tests.simulation.fate import Fault
 from tests.simulation.scheduler import Actor, Violation
 from tests.simulation.simulation import Simulation
 
-#: A crash before a step is one after the step before, a pause after it one before the next.
+#: A crash before a step equals a crash after the previous step. A pause after a step equals one before the next.
 _FAULTS: tuple[Fault, ...] = (
     "crash after",
     "pause before",
@@ -28,15 +28,15 @@ _FAULTS: tuple[Fault, ...] = (
     "postgres away",
     "both away",
 )
-#: Nobody stands still for longer than so many seconds, unless it is a fault.
+#: Without a fault, no actor that can go on waits longer than this, in seconds.
 _SOON = 30.0
-#: Of things that are alike so many are tried.
+#: Of equal options at most this many are tried.
 _ALIKE = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What the search may spend in one run. `first`: each run begins with this fault, the first time at this step."""
+    """What one run may spend. `first`: each run has this fault, at the first step with this label."""
 
     preemptions: int = 0
     faults: int = 0
@@ -44,7 +44,7 @@ class Bounds:
 
 
 class Plan:
-    """The fate that a list of choices describes. `options` are how many there were at each of them."""
+    """The fate that a list of choices describes. `options` counts the options at each choice."""
 
     def __init__(self, choices: Sequence[int], bounds: Bounds) -> None:
         self.taken: list[int] = []
@@ -55,7 +55,7 @@ class Plan:
         self._first = bounds.first
 
     def who(self, able: list[Actor], running: bool, seconds: float) -> Actor | None:
-        # Workers that wait for a record are alike.
+        # Workers that wait for a record are equal options.
         different: list[Actor | None] = []
         for actor in able:
             if actor.ready not in [other.ready for other in different if other]:
@@ -102,7 +102,7 @@ class Plan:
 
 @dataclass
 class Found:
-    """What a search came to."""
+    """The outcome of a search."""
 
     runs: int = 0
     refused: int = 0
@@ -110,7 +110,7 @@ class Found:
 
 
 def explore(build: Callable[[Plan], Simulation], bounds: Bounds, *, until_broken: bool = False) -> Found:
-    """Run `build(plan)` for every plan within the bounds, depth first; `until_broken`: to the first violation."""
+    """Run `build(plan)` for every plan within the bounds, depth first. `until_broken`: stop at the first violation."""
     found = Found()
     waiting: list[list[int]] = [[]]
     while waiting and not (until_broken and found.violations):

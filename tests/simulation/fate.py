@@ -1,4 +1,4 @@
-"""What may go wrong, and who decides that it does: chance by a seed, or a plan that is worked through."""
+"""The faults of a run, and what decides them: chance by a seed, or a plan of a search."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Literal, Protocol
 from tests.simulation.scheduler import Actor
 
 Fault = Literal[
-    # Of the one who takes the step.
+    # Of the process that takes the step.
     "crash before",
     "crash after",
     "pause before",
     "pause after",
     "fail before",
-    "fail after",  # done, but the answer is lost
+    "fail after",  # the call is done, but its answer is lost
     # Of the stores.
     "redis flushed",
     "redis rolled back",
@@ -36,29 +36,29 @@ EVERYWHERE = (*CRASHES, *PAUSES, *LOSSES, *OUTAGES)
 
 
 def possible(label: str) -> tuple[Fault, ...]:
-    """What can go wrong at a step: a call that leaves the process can fail, too."""
+    """The faults that are possible at a step. A call that leaves the process can also fail."""
     if label == "queue.receive":
         return (*EVERYWHERE, *FAILURES, "delivered twice")
     return EVERYWHERE if label.startswith(("ai.", "memory.")) else (*EVERYWHERE, *FAILURES)
 
 
 class Fate(Protocol):
-    """Decides everything that a run leaves open."""
+    """Makes all decisions of a run."""
 
     def who(self, able: list[Actor], running: bool, seconds: float) -> Actor | None:
-        """Who goes on (the first in the list runs now if `running`); None to wait `seconds` for another."""
+        """The actor that goes on; None to wait `seconds` for another. With `running`, the first one is running now."""
 
     def fault(self, label: str, faults: Sequence[Fault]) -> Fault | None:
-        """What goes wrong at this step."""
+        """The fault at this step, if any."""
 
     def pick(self, number: int) -> int:
-        """One of so many, which are alike."""
+        """The number of one of `number` equal options."""
 
     def seconds(self, usual: float, *others: float) -> float:
-        """How long something takes."""
+        """A duration: `usual`, or one of the others."""
 
 
-#: Where most depends on what happens next.
+#: The steps at which a fault has the most effect.
 _CRITICAL = (
     "redis.accept",
     "queue.send",
@@ -74,7 +74,7 @@ _CRITICAL = (
 
 
 class Chance:
-    """By a seed. Each run has its own temper: how restless, how unlucky, in which ways, and where above all."""
+    """Decides by a seed. Each run draws how often it switches, how many faults it has, of which kinds, and where."""
 
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)  # nothing secret is drawn here
@@ -86,7 +86,7 @@ class Chance:
         chosen = draw.sample(groups, draw.choice([1, 1, 2, 2, 3, len(groups)]))
         self.ways = frozenset(fault for group in chosen for fault in group)
         self.critical = draw.choice((None, *_CRITICAL))
-        #: Troubles seldom come singly: for so many steps after one, another is likely.
+        #: For so many steps after a fault, another one is more likely.
         self.aftermath = draw.choice([0, 0, 12])
         self._troubled = 0
 

@@ -1,4 +1,4 @@
-"""A process of the service, as the product builds it: each call that leaves it goes through a port, and is a step."""
+"""A process of the service, built as in production. Each call that leaves it goes through a port and is a step."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ KEY = ConversationKey("default", "patient")
 
 
 class Tiers:
-    """A process's tier: each load and save that a step of it makes is a step of the simulation, under its name."""
+    """A process's tier. Each load and save of the tier's step is a step of the simulation, under that step's name."""
 
     def __init__(self, world: World, tier: LineTier) -> None:
         self._world = world
@@ -48,7 +48,7 @@ class Tiers:
 
 
 class Port:
-    """Whatever adapter stands behind a port of a process; each of its methods is a step."""
+    """Stands for any adapter of a process's port. Each call of its methods is a step."""
 
     def __init__(
         self,
@@ -87,12 +87,12 @@ class Port:
 
 
 class Process:
-    """A warm Lambda environment: its own breakers, caches and memory, which end with it."""
+    """A warm Lambda environment. Its breakers, caches and memory end with it."""
 
     def __init__(self, world: World, name: str) -> None:
         clock, self.name = world.clock, name
         self.alive = True
-        #: The record that it works on.
+        #: The record that the process works on.
         self.delivery: Delivery | None = None
         self.redis_away = False
         redis = CircuitBreaker("Redis", SETTINGS.store_retry_after, clock)
@@ -103,7 +103,7 @@ class Process:
             return Port(world, self, label, target, breaker)
 
         def tier(label: str, target: MemoryLines, breaker: CircuitBreaker | None = None) -> Tier:
-            # A pause after a conflict takes no time, but others may go on.
+            # A pause after a conflict takes no time, but other actors may go on.
             made = LineTier(port(label, target, breaker), SETTINGS, clock, sleep=lambda _: world.scheduler.pause())
             return cast(Tier, Tiers(world, made))
 
@@ -121,9 +121,9 @@ class Process:
 
 
 class SlowAI:
-    """Answers after a while, with a JSON list: what it was asked, and a number, for no two answers are the same.
+    """Answers after a while with a JSON list: the messages and a number, so that no two answers are equal.
 
-    `[fail]` in a message makes it fail.
+    `[fail]` in a message makes the call fail.
     """
 
     def __init__(self, world: World, naps: int) -> None:

@@ -1,9 +1,9 @@
 """Actors that take turns: each is a thread that runs only while it holds the baton, so a schedule is a list of choices.
 
-    worker-1 ──●  pause ─────────────────────▶●──          ● a choice: who goes on?
+    worker-1 ──●  pause ─────────────────────▶●──          ● a choice: which actor goes on?
     intake   ─────────▶●── pause ──▶ …
 
-Time is the shared clock's. It moves by a tick with each step, and leaps when all who live wait for a later moment.
+All share one clock. It moves by a tick with each step, and jumps ahead when all actors wait for a later time.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from collections.abc import Callable
 
 from tests.contract.chat import Clock
 
-#: What a step costs, in seconds: enough to put any two in an order.
+#: The duration of a step in seconds: any two steps have different times.
 TICK = 0.01
 
 
 class Stop(BaseException):
-    """The run is over: unwinds a thread that still waits. No `except` of ours may catch it."""
+    """The run is over: ends a thread that still waits. No `except` of the service may catch this."""
 
 
 class Violation(BaseException):
-    """A promise was broken. No `except` of ours may catch it on its way to the test."""
+    """A promise was broken. No `except` of the service may catch this on its way to the test."""
 
 
 def _now() -> float:
@@ -31,7 +31,7 @@ def _now() -> float:
 
 
 class Actor:
-    """Somebody who does things, one step at a time. `ready` says from when on (Unix seconds) it can go on."""
+    """Does `work` one step at a time. `ready` tells from which time on (Unix seconds) it can go on."""
 
     def __init__(self, name: str, work: Callable[[], None], ready: Callable[[], float]) -> None:
         self.name = name
@@ -43,9 +43,10 @@ class Actor:
 
 
 class Scheduler:
-    """Runs actors in the order that `choose` decides: among those who can go on, the running one first if it can.
+    """Runs actors in the order that `choose` decides.
 
-    It is told whether that is so, and after how many seconds another could; None lets that time pass.
+    `choose` gets the actors that can go on, whether the first of them is the running one, and the seconds until another
+    actor can go on. It returns an actor, or None to let that time pass.
     """
 
     def __init__(
@@ -64,15 +65,15 @@ class Scheduler:
         self._over = False
 
     def add(self, name: str, work: Callable[[], None], ready: Callable[[], float]) -> None:
-        """Somebody whose work begins once it is `ready`."""
+        """Add an actor whose work begins once it is `ready`."""
         self._actors.append(Actor(name, work, ready))
 
     def after(self, seconds: float, action: Callable[[], None]) -> None:
-        """Let something happen once so much time has passed."""
+        """Call `action` once so much time has passed."""
         self._timers.append((self.clock() + seconds, action))
 
     def run(self) -> None:
-        """Until nobody can go on any more. Raises what an actor failed with."""
+        """Run until no actor can go on any more. Raises the error of an actor that failed."""
         for actor in self._actors:
             actor.thread = threading.Thread(target=self._live, args=(actor,), name=actor.name, daemon=True)
             actor.thread.start()
@@ -88,12 +89,12 @@ class Scheduler:
             raise self.failure
 
     def pause(self, ready: Callable[[], float] | None = None) -> None:
-        """The running actor's yield point: others may go on, and it only once it is `ready` (default: now)."""
+        """A point at which other actors may go on. The running one goes on once it is `ready` (default: now)."""
         actor = self.current
         assert actor is not None
         self.steps += 1
         if self.steps > self._max_steps:
-            raise Violation(f"does not come to rest within {self._max_steps} steps")
+            raise Violation(f"does not settle within {self._max_steps} steps")
         self.clock.now += TICK
         actor.ready = ready or _now
         chosen = self._next()
@@ -109,7 +110,7 @@ class Scheduler:
         self.pause(lambda: until)
 
     def _next(self) -> Actor | None:
-        """Who goes on now; None if nobody ever will."""
+        """The actor that goes on now; None if none ever will."""
         while True:
             now = self.clock()
             for timer in [timer for timer in self._timers if timer[0] <= now]:

@@ -1,4 +1,4 @@
-"""Small scopes, few enough to be searched to the end."""
+"""Scopes that are small enough to be searched completely."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def and_a_release(fate: Fate) -> Simulation:
 
 
 def a_message_after_the_fault_and_one_after_the_recovery(fate: Fate) -> Simulation:
-    """Where it is easiest to be overtaken, or to join what is over."""
+    """The moments at which a message is most easily overtaken, or joins a job that is over."""
     simulation = Simulation(fate, naps=1, intakes=1)
     simulation.worker("worker-1")
     simulation.worker("worker-2")

@@ -1,7 +1,7 @@
-"""One conversation, and everybody who works on it at the same time: a platform, intakes, workers, operators, the sweep.
+"""One conversation, and all that work on it at the same time: a platform, intakes, workers, operators and the sweep.
 
-All of them are the product's own classes; what they call goes through a `Port`, and each such call is a step at which
-another may go on and something may go wrong.
+They are the service's own classes. Their calls go through a `Port`. Each call is a step at which another actor may go
+on, and at which a fault may happen.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from tests.simulation.world import World
 
 
 class Simulation(World):
-    """Say who does what (`platform_posts`, …), then `run`. `naps`: how often the AI looks up; `intakes`: processes."""
+    """Add actors (`platform_posts`, …), then `run`. `naps`: looks in an AI call. `intakes`: intake processes."""
 
     def __init__(self, fate: Fate, *, naps: int = 3, intakes: int = 2) -> None:
         super().__init__(fate, naps=naps)
         self._intakes = [Process(self, f"intake-{number}") for number in range(intakes)]
         self._visitors = 0
-        #: What the platform was told, and what the patient was shown.
+        #: The jobs that the platform was promised, and the jobs that workers showed.
         self.told: dict[str, list[str]] = {}
         self.cancelled: set[str] = set()
         self.interrupters: set[str] = set()
         self.shown: list[Job] = []
 
     def run(self) -> Simulation:
-        """Let all of it happen, until everything has come to rest. Raises Violation."""
+        """Run until all is settled. Raises Violation."""
         self.scheduler.run()
         return self
 
@@ -49,9 +49,9 @@ class Simulation(World):
         tries: int = 3,
         policy: DoubleTexting = "consolidate",
     ) -> None:
-        """The platform posts messages in one request, and tries again until it is told `202`, or `409`.
+        """The platform posts messages in one request, and tries again until the answer is `202` or `409`.
 
-        It begins `at` so many seconds; or at another moment that comes to be known, if that is earlier.
+        It begins `at` so many seconds, or at the moment that `after` returns, if that is earlier.
         """
         for message_id in message_ids:
             self.contents.setdefault(message_id, text or f"text of {message_id}")
@@ -76,8 +76,8 @@ class Simulation(World):
                     if answer["action"] == "interrupted":
                         self.interrupters.add(answer["ai_job_id"])
                     self.note("is told 202", answer["ai_job_id"])
-                    # The response is about the request's own message, its last. Where that is a duplicate the others
-                    # came with it before, or were rejected.
+                    # The response is about the request's own message, its last. If that is a duplicate, the others came
+                    # with it before, or were rejected.
                     for message_id in message_ids[:-1] if not answer.get("duplicate") else ():
                         self.told.setdefault(message_id, [])
                     self.told.setdefault(message_ids[-1], [])
@@ -88,7 +88,7 @@ class Simulation(World):
         self._visit(f"platform {' '.join(message_ids)}", at, post, after)
 
     def platform_cancels(self, at: float) -> None:
-        """The platform cancels one of the jobs that it was told."""
+        """The platform cancels one of the jobs that it was promised."""
 
         def cancel() -> None:
             jobs = [job_id for told in self.told.values() for job_id in told]
@@ -105,15 +105,15 @@ class Simulation(World):
         self._visit("canceller", at, cancel)
 
     def after_step(self, number: int) -> Callable[[], float]:
-        """The moment at which so many steps have been taken."""
+        """The moment after `number` steps."""
         return lambda: 0.0 if self.scheduler.steps >= number else math.inf
 
     def after_fault(self, number: int, seconds: float) -> Callable[[], float]:
-        """So long after the n-th fault."""
+        """The moment `seconds` after the n-th fault."""
         return lambda: self.faults_at[number] + seconds if len(self.faults_at) > number else math.inf
 
     def after_recovery(self, seconds: float) -> Callable[[], float]:
-        """So long after a conversation was first taken from its worker."""
+        """The moment `seconds` after the conversation was first taken from its worker."""
         return lambda: self.freed_at[0] + seconds if self.freed_at else math.inf
 
     def operator_releases(self, at: float) -> None:
@@ -127,7 +127,7 @@ class Simulation(World):
         self._visit("operator", at, release)
 
     def worker(self, name: str) -> None:
-        """A worker function: takes a record after the other, and starts anew when its process dies."""
+        """A worker function. It takes one record after the other, and starts anew when its process dies."""
 
         def work() -> None:
             while True:
@@ -142,7 +142,7 @@ class Simulation(World):
         self.scheduler.add(name, work, self.queue.next_at)
 
     def sweeper(self) -> None:
-        """The schedule: every minute, as long as anything is under way."""
+        """The schedule runs the sweep every minute, as long as anything is under way."""
 
         def next_at() -> Callable[[], float]:
             due = self.began + SWEEP_SECONDS * (1 + (self.clock() - self.began) // SWEEP_SECONDS)
@@ -155,7 +155,7 @@ class Simulation(World):
                     sweeping.rescue(process.worker)
                     if self.postgres_was_away and not process.worker.rescue.due:
                         self.lacks_nothing()
-                    with suppress(Unavailable):  # its function fails, and the next minute brings the next sweep
+                    with suppress(Unavailable):  # the function fails, and the next sweep comes a minute later
                         sweeping.sweep(process.tiers, process.queue)
                         dead_letters.redrive(process.worker, process.queue)
                 except Crash:
@@ -170,7 +170,7 @@ class Simulation(World):
         return not self.redis.locked() and not self.postgres.locked()
 
     def _visit(self, name: str, at: float, work: Callable[[], None], after: Callable[[], float] | None = None) -> None:
-        """Somebody who comes once and is done."""
+        """Add an actor that does its work once."""
         self._visitors += 1
 
         def visit() -> None:
@@ -196,7 +196,7 @@ class Simulation(World):
         self._returns(process, delivery, outcome.retry_in)
 
     def _returns(self, process: Process, delivery: Delivery, back: float | None) -> None:
-        """What the worker function tells the queue; where that is lost, the record comes back by itself."""
+        """The worker function deletes or hides its record. If that call is lost, the record comes back by itself."""
         self.queue.let_go(delivery)
         process.delivery = None
         try:

@@ -1,4 +1,4 @@
-"""SQS in virtual time: at least once, in no order, and given up after so many deliveries."""
+"""SQS in virtual time. It delivers at least once, in no order, and gives up after `MAX_RECEIVE_COUNT` receives."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.contract.world import hiding
 
 @dataclass(eq=False)
 class Delivery:
-    """A record in the queue, from when on it is seen, and how often it was received."""
+    """A record in the queue, the time at which it becomes visible, and how often it was received."""
 
     number: int
     record: Record | ArchiveRecord
@@ -25,7 +25,7 @@ class Delivery:
 
 @dataclass
 class SimulatedQueue:
-    """Behind the port `Queue`, with what Lambda's event source mapping and SQS itself do."""
+    """The `Queue` behind its port, with the work of SQS and of Lambda's event source mapping."""
 
     clock: Clock
     waiting: list[Delivery] = field(default_factory=list)
@@ -36,7 +36,7 @@ class SimulatedQueue:
     name: str = "sqs"
     in_process: bool = False
 
-    # What the product calls.
+    # The calls of the service.
 
     def ping(self) -> None: ...
 
@@ -57,13 +57,13 @@ class SimulatedQueue:
     def remove(self, letter: DeadLetter) -> None:
         self.dead = [other for other in self.dead if str(other.number) != letter.receipt]
 
-    # What workers see of it.
+    # The workers' side.
 
     def next_at(self) -> float:
         return min((delivery.visible_at for delivery in self.waiting), default=math.inf)
 
     def visible(self) -> list[Delivery]:
-        """What can be received now; what was received too often goes to the dead letters instead."""
+        """The records that can be received now. Those that were received too often move to the dead letters."""
         now = self.clock()
         for delivery in self.waiting:
             if delivery.visible_at <= now and delivery.receives >= MAX_RECEIVE_COUNT:
@@ -74,19 +74,19 @@ class SimulatedQueue:
         return [delivery for delivery in self.waiting if delivery.visible_at <= now]
 
     def receive(self, delivery: Delivery, *, hidden: bool = True) -> None:
-        """Its worker hides it as long as it lives. `hidden` False: another worker gets it at the same time."""
+        """A worker receives the record and hides it as long as it lives. If not `hidden`, another one gets it too."""
         delivery.receives += 1
         self.most_receives = max(self.most_receives, delivery.receives)
         if hidden:
             delivery.visible_at = math.inf
 
     def let_go(self, delivery: Delivery) -> None:
-        """Its worker hides it no longer: it has died, or stands still."""
+        """The worker hides the record no longer: it has died or is paused."""
         if delivery.visible_at == math.inf:
             delivery.visible_at = self.clock() + hiding(delivery.receives)
 
     def keep(self, delivery: Delivery, receives: int) -> None:
-        """Its worker, which stood still, goes on: it hides the record again unless another has received it."""
+        """The paused worker goes on. It hides the record again unless another worker has received it."""
         if delivery.receives == receives:
             delivery.visible_at = math.inf
 

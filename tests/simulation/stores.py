@@ -1,7 +1,7 @@
-"""The stores that all processes share, as they are behind the ports: they can lose what they know, and be away.
+"""The stores behind the ports, which all processes share. They can lose data and be away.
 
-Redis and the Postgres tier are stores of lines of the product, Postgres is its memory archive. Beside each stands a
-witness, who has seen every step that was applied, and says when one was let through that the protocol forbids.
+The service's memory stores stand for Redis, the Postgres tier and the archive. Beside each is a witness that sees every
+applied step, and raises Violation if the protocol forbids one.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ from message_handler.settings import Settings
 from message_handler.tiers.memory import MemoryLines
 from tests.simulation.scheduler import Violation
 
-#: The saves that may be undone by a rollback, newest last.
+#: How many of the newest saves a rollback may undo.
 _REMEMBERED = 12
 
 
 @dataclass(slots=True)
 class Doing:
-    """The step of a tier that an actor takes, of which each load and save is a step of the simulation."""
+    """A tier's step that an actor takes. Each of its loads and saves is a step of the simulation."""
 
     name: str
     arguments: tuple[Any, ...]
-    #: Whether its caller owned the line at its last save, as the witness knows it.
+    #: Whether the caller owned the line at its last save, by the witness.
     owned: bool = True
 
     @property
     def lock_id(self) -> str | None:
-        """The lock of the worker who takes it, if it names one."""
+        """The lock id that the caller passes, if any."""
         return self.arguments[1] if self.name in ("claim", "adopt", "heartbeat", "seal", "finish") else None
 
     def check(self, tier: str, outcome: Any) -> None:
@@ -51,37 +51,37 @@ class Doing:
 
 
 class SharedLines(MemoryLines):
-    """Lines that live in a server. `owners` is what the witness knows: who claimed each line last."""
+    """Lines in a server. The witness knows which lock id claimed each line last."""
 
     def __init__(self, name: TierName, settings: Settings, clock: Callable[[], float]) -> None:
         super().__init__(settings, clock)
         self.name = name
         self.away = False
-        #: Of the Postgres tier, which shares its database: whether a message needs no answer any more.
+        #: For the Postgres tier: whether the archive in the same database has settled a message.
         self.is_settled: Callable[[ConversationKey, str], bool] = lambda *_: False
         self._owners: dict[ConversationKey, str | None] = {}
         self._snapshots: list[tuple[Any, ...]] = []
-        #: The jobs as they were interrupted, by the names of those that took their messages.
+        #: The interrupted jobs, by the ids of the jobs that took their messages.
         self.interrupted: dict[str, Job] = {}
 
-    # What happens to a server.
+    # Faults of a server.
 
     def flush(self) -> None:
         self.lines.kept, self.due_at, self.ends.kept, self.jobs.kept, self._owners = {}, {}, {}, {}, {}
         self.unarchived_ends = {}
 
     def remember(self) -> None:
-        """Keep a copy of everything, as a replica that falls behind does."""
+        """Keep a copy of everything, as a replica does before it falls behind."""
         kept = (self.lines.kept, self.due_at, self.ends.kept, self.jobs.kept, self.unarchived_ends)
         self._snapshots.append(tuple(map(dict, kept)))
         del self._snapshots[:-_REMEMBERED]
 
     def roll_back(self, steps: int) -> None:
-        """Forget the newest saves: a stale replica was promoted."""
+        """Forget the newest saves, as when a stale replica is promoted."""
         if self._snapshots:
             del self._snapshots[max(1, len(self._snapshots) - steps) :]
             self.lines.kept, self.due_at, self.ends.kept, self.jobs.kept, self.unarchived_ends = self._snapshots.pop()
-        # Who owns what now, only the tier itself can know.
+        # The witness can't know the owners after that.
         self._owners = {}
 
     def locked(self) -> bool:
@@ -99,7 +99,7 @@ class SharedLines(MemoryLines):
         return super().due(older_than)
 
     def _drop_answered(self) -> None:
-        """What was answered on another tier, nobody need be woken for."""
+        """Drop lines whose messages were all answered on another tier: they need no wake."""
         for key in list(self.due_at):
             line = self.line(key)
             held = line.lease and line.lease.heartbeat_at + self._settings.heartbeat_stale > self.clock()
@@ -110,7 +110,7 @@ class SharedLines(MemoryLines):
                 del self.lines.kept[key], self.due_at[key]
 
     def take(self, doing: Doing, saves: Sequence[Save]) -> list[Saved | Snapshot | Exception]:
-        """A save, as a part of a step, which the witness sees."""
+        """Save as a part of the step `doing`, seen by the witness."""
         answers = super().save(saves)
         for save, answer in zip(saves, answers, strict=True):
             if isinstance(answer, Saved):
@@ -132,7 +132,7 @@ class SharedLines(MemoryLines):
 
 
 class SharedArchive(MemoryArchive):
-    """Postgres, which has a tier in the same database."""
+    """Postgres: the archive, with a tier in the same database."""
 
     def __init__(self, tier: SharedLines) -> None:
         super().__init__()
@@ -140,7 +140,7 @@ class SharedArchive(MemoryArchive):
         self._tier = tier
         tier.is_settled = lambda key, message_id: self.settled_by(key, message_id) is not None
         self._ends: dict[str, tuple[object, ...]] = {}
-        #: Commits that came too late and were refused.
+        #: How many late commits were refused.
         self.refused = 0
 
     def fence(self, job: Job, *, successor_id: str, turns: int, drain: bool = False) -> Fence:
@@ -177,7 +177,7 @@ class SharedArchive(MemoryArchive):
         return key in self._conversations and message_id in self._conversations[key].cancelled
 
     def _look(self) -> None:
-        """Invariant 10: what has ended never changes."""
+        """Invariant 10: an ended job never changes."""
         for job in self._jobs:
             if job.status.ended:
                 end = (job.status, job.reply, job.error, job.finished_at)

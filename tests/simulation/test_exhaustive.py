@@ -1,6 +1,6 @@
-"""Small scopes, searched to the end with the same real code.
+"""Small scopes are searched completely, with the service's own code.
 
-One preemption more everywhere, and faults combined with one, in an hour instead of seconds:
+The wide search takes an hour. It has one preemption more everywhere, and combines faults with preemptions:
 
     SIMULATION_WIDE=1 make test ARGS="tests/simulation/test_exhaustive.py -n0 -s -o faulthandler_timeout=0"
 """
@@ -28,7 +28,7 @@ from tests.simulation.scopes import (
 from tests.simulation.simulation import Simulation
 from tests.simulation.trace import written
 
-#: A worker dies at the two moments after which most is undecided; then each single fault.
+#: A worker dies at one of the two most critical moments. Then each single fault is tried.
 COMMITTED: tuple[str, Fault] = ("archive.commit", "crash after")
 SEALED: tuple[str, Fault] = ("redis.seal", "crash after")
 WIDE = bool(os.environ.get("SIMULATION_WIDE"))

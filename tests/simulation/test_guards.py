@@ -1,4 +1,4 @@
-"""The simulation can fail: each guard of the protocol is taken away once, and some run must break a promise."""
+"""The simulation can fail: each guard of the protocol is removed once, and then some run must break a promise."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Take = Callable[[pytest.MonkeyPatch], None]
 
 
 def comparison(patch: pytest.MonkeyPatch, compared: str) -> None:
-    """A save goes through, whatever this field of the line is meanwhile."""
+    """A save succeeds whatever this field of the line is meanwhile."""
     before = Save.is_allowed
 
     def is_allowed(save: Save, fields: dict[str, str], *found: Any) -> bool:
@@ -38,7 +38,7 @@ def version_comparison(patch: pytest.MonkeyPatch) -> None:
 
 
 def owner_comparison(patch: pytest.MonkeyPatch) -> None:
-    """Any worker is believed to hold the lock."""
+    """Any worker counts as the lock's owner."""
 
     def owns(line: Line, lock_id: str) -> bool:
         return line.current is not None and line.lease is not None
@@ -52,7 +52,7 @@ def owner_comparison_of_finish(patch: pytest.MonkeyPatch) -> None:
 
 
 def fence_and_settled_comparison(patch: pytest.MonkeyPatch) -> None:
-    """Each covers for the other: both are taken away."""
+    """Each of the two covers for the other, so both are removed."""
 
     def commit(archive: MemoryArchive, job: Any, fence: int) -> bool:
         archived = archive._conversation(job)
@@ -76,7 +76,7 @@ def never_join_while_a_next_exists(patch: pytest.MonkeyPatch) -> None:
 
 
 def always_send_the_record(patch: pytest.MonkeyPatch) -> None:
-    """A duplicate is told 202 and sends nothing."""
+    """A duplicate gets `202`, and no record is sent."""
     before = Intake.accept
 
     def accept(intake: Intake, request: Request) -> Any:
@@ -103,7 +103,7 @@ def always_send_the_record(patch: pytest.MonkeyPatch) -> None:
 
 
 def delete_by_message(patch: pytest.MonkeyPatch) -> None:
-    """A record is deleted once its worker is through with the job."""
+    """A record is deleted as soon as its worker is done with the job."""
     before = Attempt._check
 
     def check(attempt: Attempt, tier: Any, wait: float) -> float | None:
@@ -114,13 +114,13 @@ def delete_by_message(patch: pytest.MonkeyPatch) -> None:
 
 
 def link_to_the_job_that_answered(patch: pytest.MonkeyPatch) -> None:
-    """Neither the transactions that decide write a link, nor the check of a record."""
+    """Neither the deciding transactions nor the check of a record write a link."""
     patch.setattr(MemoryArchive, "supersede", lambda *_: None)
     patch.setattr(MemoryArchive, "_link_promises", lambda *_: None)
 
 
 def maybe_committed_waits(patch: pytest.MonkeyPatch) -> None:
-    """While Postgres is away a run goes on, though its predecessor may have committed."""
+    """While Postgres is away a run goes on, although an earlier run may have committed."""
     before = steps.seal
     patch.setattr(steps, "seal", lambda *arguments, fenced, **options: before(*arguments, fenced=False, **options))
 

@@ -1,4 +1,4 @@
-"""Seeded runs: actors, schedule and faults drawn by chance, every promise checked at the end of each.
+"""Seeded runs: a seed draws actors, schedule and faults, and each run ends with a check of every promise.
 
 make test ARGS=tests/simulation                                                      a thousand seeds, scopes searched
 SIMULATION_SEEDS=100000 make test ARGS="tests/simulation/test_simulation.py -n0 -s"  the long form, with progress
@@ -22,13 +22,13 @@ from tests.simulation.trace import written
 
 SEEDS = int(os.environ.get("SIMULATION_SEEDS", "1000"))
 ONE = os.environ.get("SIMULATION_SEED")
-#: So many a test: each has its own time limit.
+#: Seeds in one test. Each test has its own time limit.
 CHUNK = 500
 
 
 @dataclass
 class Lives:
-    """What became of all the runs."""
+    """The outcomes of all runs."""
 
     runs: int = 0
     broken: dict[int, str] = field(default_factory=dict)
@@ -42,7 +42,7 @@ LIVES = Lives()
 
 
 def live(seeds: range) -> dict[int, str]:
-    """Run the seeds; those that broke a promise, with the promise."""
+    """Run the seeds. Returns those that broke a promise, each with that promise."""
     broken = {}
     for seed in seeds:
         simulation = drawn(seed)
@@ -66,7 +66,7 @@ def live(seeds: range) -> dict[int, str]:
 
 @pytest.fixture(scope="module")
 def lives() -> Lives:
-    """All the runs; the first of them if the test is run alone."""
+    """All runs so far, or the first ones if the test runs alone."""
     if not LIVES.runs:
         live(range(min(SEEDS, CHUNK)))
     return LIVES
@@ -77,7 +77,7 @@ def replay(seed: int) -> str:
 
 
 def told_of(seed: int) -> str:
-    """How a seed's run went, to its broken promise if it has one."""
+    """The trace of a seed's run, with the broken promise if there is one."""
     simulation = drawn(seed)
     end = "every promise was kept"
     try:
@@ -110,7 +110,7 @@ class TestSeeds:
         assert lives.counts["stale commits refused"] > 0
 
     def test_records_go_to_the_dead_letters_and_come_back(self, lives: Lives) -> None:
-        """Every check holds after that: their messages are answered in the end."""
+        """All checks hold afterwards too: those messages are answered in the end."""
         assert lives.counts["records buried"] > 0
 
     def test_most_runs_are_within_the_honest_limits(self, lives: Lives) -> None:

@@ -1,4 +1,4 @@
-"""A run as a person reads it: step by step who called what, and what came back."""
+"""A run for people to read: each step with its actor, its call and the result."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.simulation.simulation import Simulation
 
 
 class Names:
-    """Short names for ids, in the order in which they appear: J1, J2, … and L1, L2, …"""
+    """Short names for ids in the order of their appearance: J1, J2, … and L1, L2, …"""
 
     def __init__(self) -> None:
         self._names: dict[str, str] = {}
@@ -29,7 +29,7 @@ class Names:
 
 
 def written(simulation: Simulation, *, newest: int = 400) -> str:
-    """The run's steps, one a line. Long ones are cut in the middle."""
+    """The run's steps, one a line. Long lines are cut in the middle."""
     names = Names()
     lines = []
     for at, actor, what, arguments, outcome in simulation.trace:

@@ -1,4 +1,4 @@
-"""What all processes share: time, stores, the queue; what a step is, and what goes wrong at it."""
+"""All that the processes share: time, stores and the queue. Here a step is taken, and its fault happens."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from tests.simulation.scheduler import Scheduler
 from tests.simulation.sqs import SimulatedQueue
 from tests.simulation.stores import Doing, SharedArchive, SharedLines
 
-#: They only ask how things are: no step of their own, or a run would consist of them.
+#: Methods that only read. They are no steps, because a run would consist of little else.
 QUIET = frozenset(
     {"ping", "close", "cached", "cache", "bot_of", "configuration", "lock", "dead_letters", "remove", "admit"}
 )
-#: Long enough for a claim to go stale, the sweep to come and others to do the work.
+#: Long enough for a claim to go stale, the sweep to come and other workers to do the work.
 PAUSES = (90.0, 16.0, 5.0, 400.0)
 OUTAGE_SECONDS = (20.0, 0.05, 0.3, 2.0, 90.0, 400.0, 2_000.0)
-#: An archive record comes back every 5 s: an outage of an hour takes thousands.
+#: An archive record comes back every 5 s, so an outage of an hour takes thousands of steps.
 MAX_STEPS = 60_000
-#: The stores of lines, whose calls are parts of a tier's steps.
+#: The stores of lines. Their calls are parts of a tier's steps.
 TIERS = ("redis", "postgres", "memory")
 
 
 class World:
-    """One conversation's surroundings."""
+    """All that surrounds one conversation."""
 
     def __init__(self, fate: Fate, *, naps: int) -> None:
         self.fate = fate
@@ -49,22 +49,22 @@ class World:
         self.counts: Counter[str] = Counter()
         self.made_up_for = 0
         self._doing: dict[str, Doing] = {}
-        #: When something went wrong, and when the sweep, an operator or another worker took the conversation then.
+        #: The times of faults, and the times at which a stuck conversation was then taken from its worker.
         self.faults_at: list[float] = []
         self.freed_at: list[float] = []
-        #: What the patient wrote, by the messages' ids.
+        #: The contents of the patient's messages, by message id.
         self.contents: dict[str, str] = {}
-        #: The messages that Redis took in, in the order in which they came.
+        #: The contents that Redis accepted, in order.
         self.accepted: list[str] = []
         self.redis_lost = self.redis_split = self.postgres_was_away = self._was_beyond = False
 
     @property
     def beyond_the_limits(self) -> bool:
-        """Whether two replies may have been shown: Postgres was away, and Redis was lost or split before it had all."""
+        """Whether two replies may be shown: Postgres was away, and Redis was lost or split before it caught up."""
         return self._was_beyond or (self.postgres_was_away and (self.redis_lost or self.redis_split))
 
     def lacks_nothing(self) -> None:
-        """Postgres is back, and has all ends: from here on Redis may be lost."""
+        """Postgres is back and has all ended jobs. From here on Redis may be lost."""
         self._was_beyond = self.beyond_the_limits
         self.postgres_was_away = False
         self.made_up_for += 1
@@ -78,7 +78,7 @@ class World:
         call: Callable[[], Any],
         arguments: tuple[Any, ...],
     ) -> Any:
-        """A call of a port. Raises Crash, Unavailable, and whatever the adapter does."""
+        """A call of a port. Raises Crash, Unavailable, and the adapter's errors."""
         if not process.alive:
             raise Crash
         if name in QUIET or (label in TIERS and self.doing.name in QUIET):
@@ -116,12 +116,12 @@ class World:
 
     @property
     def doing(self) -> Doing:
-        """The tier's step that the running actor takes."""
+        """The tier's step that the running actor takes, if any."""
         assert self.scheduler.current is not None
         return self._doing[self.scheduler.current.name]
 
     def does(self, label: str, name: str, call: Callable[[], Any], arguments: tuple[Any, ...]) -> Any:
-        """A step of a tier, by its parts."""
+        """Take a step of a tier, part by part."""
         actor, outcome = self._actor, None
         if name == "finish" and arguments[2].unarchived:
             self.postgres_was_away = True
@@ -157,7 +157,7 @@ class World:
             raise Unavailable(label)
 
     def _watch(self, label: str, answers: list[Any]) -> None:
-        """Part of a step was taken. Of Redis': in which order the messages came, as their requests have it."""
+        """A part of a step was taken. If it is Redis', note the order of the messages, as their requests have it."""
         name, arguments = self.doing.name, self.doing.arguments
         if not isinstance(answers[0], Saved):
             return
@@ -182,7 +182,7 @@ class World:
             elif message.content in waiting:
                 self.accepted.insert(following, message.content)
 
-    # What goes wrong.
+    # Faults.
 
     def _goes_wrong(self, step: str, process: Process, faults: tuple[Fault, ...]) -> Fault | None:
         fault = self.fate.fault(step, faults)
