@@ -51,7 +51,7 @@ class Meters:
         assert isinstance(stats, dict)
         cpu = self._redis.info("cpu")
         assert isinstance(cpu, dict)
-        calls = {name.removeprefix("cmdstat_"): float(told["calls"]) for name, told in scripts.items()}
+        calls = {name.removeprefix("cmdstat_"): float(counts["calls"]) for name, counts in scripts.items()}
         ((commits, wal, size),) = self._postgres.run(
             "select xact_commit, pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0'),"
             f" {' + '.join(f"pg_total_relation_size('{table}')" for table in TABLES)}"
@@ -144,8 +144,8 @@ def columns(stores: Stores, messages: int) -> dict[str, Spent]:
         ):
             with meters.spent(spent[name]):
                 for first in range(0, len(bodies), size):
-                    told = app.handler(batch(bodies[first : first + size]), Context("WorkerFunction"))
-                    assert told == {"batchItemFailures": []}
+                    answer = app.handler(batch(bodies[first : first + size]), Context("WorkerFunction"))
+                    assert answer == {"batchItemFailures": []}
             spent[name].counts = {what: value / len(bodies) for what, value in spent[name].counts.items()}
     spent["intake"].counts = {what: value / messages for what, value in spent["intake"].counts.items()}
     with redis_tier(stores.redis_url) as (_, tier):

@@ -45,9 +45,9 @@ def _bar(result: Result, y: int) -> list[str]:
     assert target is not None
     length = min(result.value / target.value, 1.6) * _UNIT
     kind, mark = ("met", "✓") if result.met else ("missed", "✗")
-    told = f"{mark} {number(result.value)} ({target})"
+    label = f"{mark} {number(result.value)} ({target})"
     return [
         f'<text x="{_LEFT - 10}" y="{y + 19}" text-anchor="end">{escape(result.figure.title)}</text>',
         f'<rect class="{kind}" x="{_LEFT}" y="{y + 6}" width="{length:.0f}" height="18" rx="3"/>',
-        f'<text x="{_LEFT + max(length, _UNIT) + 8:.0f}" y="{y + 19}">{escape(told)}</text>',
+        f'<text x="{_LEFT + max(length, _UNIT) + 8:.0f}" y="{y + 19}">{escape(label)}</text>',
     ]

@@ -81,8 +81,8 @@ class Program:
         if not answer:
             self.process.wait()
             raise RuntimeError(f"{self._module} failed: {self._last_words()}")
-        told: dict[str, Any] = json.loads(answer)
-        return told
+        parsed: dict[str, Any] = json.loads(answer)
+        return parsed
 
     def _last_words(self) -> str:
         self._said.seek(0)

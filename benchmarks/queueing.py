@@ -57,13 +57,13 @@ def percentile(values: Sequence[float], percent: int) -> float:
     return quantiles(values, n=100)[percent - 1]
 
 
-def told(seconds: float) -> str:
+def duration(seconds: float) -> str:
     return f"{seconds:.2f}" if seconds < 100 else f"{seconds:.0f}"
 
 
 def waits(seen: Seen) -> tuple[str, ...]:
     """The p50 and p99 of the time until the AI is asked, and of the time until the reply."""
-    return tuple(told(percentile(values, p)) for values in (seen.waited, seen.answered) for p in (50, 99))
+    return tuple(duration(percentile(values, p)) for values in (seen.waited, seen.answered) for p in (50, 99))
 
 
 WAITS = ("AI asked after p50", "p99", "reply after p50", "p99")

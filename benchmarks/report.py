@@ -53,7 +53,7 @@ def table(results: list[Result]) -> str:
 
 def markdown(results: list[Result], machine: dict[str, str]) -> str:
     """The whole report: `results.md`."""
-    lines = ["# What was measured", "", "By `make bench`, which writes this anew.", "", "| | |", "|---|---|"]
+    lines = ["# What was measured", "", "`make bench` writes this page.", "", "| | |", "|---|---|"]
     lines += [f"| {name} | {text} |" for name, text in machine.items()]
     lines += ["", f"| {' | '.join(HEAD)} |", f"|---|{'---:|' * (len(HEAD) - 1)}"]
     lines += [f"| {' | '.join(row(result))} |" for result in results]

@@ -142,11 +142,11 @@ class Bench:
         }
         self.empty()
         with Program(worker.environment, worker.module, folder=worker.folder) as program:
-            told = program.ask(order)
+            answer = program.ask(order)
         if (done := self.answered(prefix)) != count:
             raise RuntimeError(f"{worker.name} answered {done} of {count} jobs")
-        processor_ms = 1000 * told["processor_seconds"] / told["measured"]
-        return Speed(told["measured"] / told["seconds"], processor_ms, told["versions"])
+        processor_ms = 1000 * answer["processor_seconds"] / answer["measured"]
+        return Speed(answer["measured"] / answer["seconds"], processor_ms, answer["versions"])
 
     def empty(self) -> None:
         self._redis.flushall()
@@ -205,13 +205,13 @@ def _rounds(bench: Bench, first: list[tuple[Worker, Speed]], note: str) -> Itera
 
 def _described(first: list[tuple[Worker, Speed]]) -> str:
     """All workers with their settings and versions, the fastest first."""
-    told = []
+    described = []
     for worker, speed in sorted(first, key=lambda item: -item[1].jobs_per_second):
         about = [f"{name} {version}" for name, version in speed.versions.items()]
         about += [f"{name}={value}" for name, value in worker.settings.items()]
         took = f"{speed.jobs_per_second:,.0f} jobs/s, {speed.processor_ms:.2f} ms of its processor a job"
-        told.append(f"{worker.name}: {took} ({', '.join(about)})")
-    return f"each before the first round: {'; '.join(told)}"
+        described.append(f"{worker.name}: {took} ({', '.join(about)})")
+    return f"each before the first round: {'; '.join(described)}"
 
 
 FIGURES = (

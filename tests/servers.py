@@ -111,9 +111,9 @@ def introduce(node: Server, known: redis.Redis) -> None:
 
 def sees_its_cluster(client: redis.Redis, state: str, size: int) -> bool:
     """Whether this node sees the cluster in this state (`ok` or `fail`), with slots on `size` nodes."""
-    told = client.execute_command("CLUSTER INFO")
-    assert isinstance(told, dict)
-    return told["cluster_state"] == state and int(told["cluster_size"]) == size
+    info = client.execute_command("CLUSTER INFO")
+    assert isinstance(info, dict)
+    return info["cluster_state"] == state and int(info["cluster_size"]) == size
 
 
 @dataclass(frozen=True)

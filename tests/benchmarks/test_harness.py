@@ -142,10 +142,10 @@ def test_the_report_says_what_was_measured_on_what(folders: tuple[Path, Path]) -
         figure("bytes", Round(700), unit="bytes"),
     ]
     assert command.main([], figures) == 0
-    told = json.loads((results / "results.json").read_text())
-    assert {"processor", "memory", "Python", "packages", "stores", "measured", "load before"} <= set(told["machine"])
-    assert re.search(r"pg8000 \d", told["machine"]["packages"])
-    ratio, large, size = told["figures"]
+    report = json.loads((results / "results.json").read_text())
+    assert {"processor", "memory", "Python", "packages", "stores", "measured", "load before"} <= set(report["machine"])
+    assert re.search(r"pg8000 \d", report["machine"]["packages"])
+    ratio, large, size = report["figures"]
     assert (ratio["median"], ratio["quartiles"], ratio["met"], ratio["rounds"][0]) == (1.5, [1.5, 1.5], False, [3, 2])
     assert (large["met"], size["median"], size["met"], size["kind"]) == (True, 700, None, "value")
     text = (results / "results.md").read_text()
@@ -221,8 +221,8 @@ def test_only_the_named_figures_are_measured(folders: tuple[Path, Path], capsys:
     figures = [figure(name, Round(1, 1)) for name in ("lock", "lock-cycle", "locks", "commit", "batch")]
     assert [found.name for found in chosen(figures, ["lock", "batch"])] == ["lock", "lock-cycle", "batch"]
     assert command.main(["--only", "commit", "--only", "batch"], figures) == 0
-    told = json.loads((folders[1] / "results.json").read_text())
-    assert [found["name"] for found in told["figures"]] == ["commit", "batch"]
+    report = json.loads((folders[1] / "results.json").read_text())
+    assert [found["name"] for found in report["figures"]] == ["commit", "batch"]
 
 
 @pytest.mark.parametrize("look", [["--quick"], ["--only", "lock"], ["--quick", "--only", "lock"]])

@@ -148,9 +148,9 @@ def test_a_batch_is_held_by_its_slowest_record() -> None:
 
 def test_prints_a_table_and_draws_a_picture(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert queueing.main(["consolidation", "--seconds", "20"]) == 0
-    told = capsys.readouterr().out
-    assert "| consolidate, debounce_ms 0 |" in told
-    assert told.count("\n| ") == 8
+    output = capsys.readouterr().out
+    assert "| consolidate, debounce_ms 0 |" in output
+    assert output.count("\n| ") == 8
     with pytest.raises(SystemExit) as wrong:
         queueing.main(["nonsense"])
     assert wrong.value.code == 2
@@ -185,8 +185,8 @@ def test_its_numbers_are_the_products() -> None:
     assert queue_model.PATIENCE_SECONDS == timing.PATIENCE_SECONDS
     assert world.debounce_max == intake.DEFAULT_DEBOUNCE_MAX_MS / 1000
     # And the limits that the document says are met first.
-    told = (ROOT / "docs" / "scale.md").read_text()
-    _, _, limits = told.partition("## Which limit is met first")
+    page = (ROOT / "docs" / "scale.md").read_text()
+    _, _, limits = page.partition("## Which limit is met first")
     named = re.findall(r"^\| [^|]* \| [^|]*`(\w+)=(\d+)`", limits, re.MULTILINE)
     assert len(named) >= 5
     assert [(name, parameters.get(name)) for name, _ in named] == named

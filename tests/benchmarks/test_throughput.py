@@ -54,13 +54,15 @@ def rows(bench: Bench, conversation_id: str) -> dict[str, list[dict[str, Any]]]:
     found = {}
     for table in ("conversations", "jobs", "settled", "turns", "outbox", "erasures", "held"):
         name = "to_jsonb(t) ->> 'conversation_id' = :name"
-        told = bench.execute(f"select to_jsonb(t) from {table} as t where {name} order by 1", name=conversation_id)
+        found_rows = bench.execute(
+            f"select to_jsonb(t) from {table} as t where {name} order by 1", name=conversation_id
+        )
         found[table] = [
             {
                 column: value is not None if column in TIMES or column in OF_THE_JOB else value
                 for column, value in row.items()
             }
-            for (row,) in told
+            for (row,) in found_rows
         ]
     found["turns"].sort(key=lambda turn: turn["position"])
     return found

@@ -175,15 +175,15 @@ def _doubled(index: _Index) -> Iterator[Violation]:
 def _wrong_job(index: _Index) -> Iterator[Violation]:
     for message, events in index.accepted.items():
         row = index.settled.get(message)
-        for told in dict.fromkeys(event.job_id for event in events):
-            if row and told and not _leads_to(index.history.jobs, told, row.job_id):
-                what = f"{message} was promised {told}, which doesn't lead to {row.job_id}"
-                yield Violation("2 wrong job", what, row.conversation, (message,), (told,))
-            said = [said for look in index.looks[told or ""] if (said := look.says(message))]
-            if row and told and said and not _leads_to(index.history.jobs, said[-1].job_id, row.job_id):
-                what = f"{told} said that {message} {said[-1].status} in {said[-1].job_id}, which was {row.job_id}"
+        for promised in dict.fromkeys(event.job_id for event in events):
+            if row and promised and not _leads_to(index.history.jobs, promised, row.job_id):
+                what = f"{message} was promised {promised}, which doesn't lead to {row.job_id}"
+                yield Violation("2 wrong job", what, row.conversation, (message,), (promised,))
+            said = [said for look in index.looks[promised or ""] if (said := look.says(message))]
+            if row and promised and said and not _leads_to(index.history.jobs, said[-1].job_id, row.job_id):
+                what = f"{promised} said that {message} {said[-1].status} in {said[-1].job_id}, which was {row.job_id}"
                 if not index.is_excused(said[-1].job_id):
-                    yield Violation("2 wrong job", what, row.conversation, (message,), (told,))
+                    yield Violation("2 wrong job", what, row.conversation, (message,), (promised,))
 
 
 @dataclass(frozen=True)
@@ -217,8 +217,8 @@ def _tellings(index: _Index) -> Iterator[Telling]:
         for job_id, since in promised.items():
             if job_id is None or index.is_excused(job_id, row.job_id):
                 continue
-            told = next((look.at for look in index.looks[job_id] if look.says(message)), None)
-            took = None if told is None else max(0.0, told - max(answered, since))
+            told_at = next((look.at for look in index.looks[job_id] if look.says(message)), None)
+            took = None if told_at is None else max(0.0, told_at - max(answered, since))
             yield Telling(row.conversation, message, job_id, took)
 
 
@@ -338,8 +338,8 @@ def _stranded(index: _Index) -> Iterator[Violation]:
         yield Violation("7 stranded", f"{rest.queued} record(s) still wait in the queue")
     if rest.dead_letters:
         yield Violation("7 stranded", f"{rest.dead_letters} record(s) rest in the dead letters")
-    told = {(event.conversation, event.job_id) for event in index.history.posted if event.accepted and event.job_id}
-    for conversation, job_id in sorted(told):
+    promised = {(event.conversation, event.job_id) for event in index.history.posted if event.accepted and event.job_id}
+    for conversation, job_id in sorted(promised):
         job = index.history.jobs.get(job_id)
         if job is not None and job.status not in ENDED:
             yield Violation("7 stranded", f"job {job_id} is {job.status} for ever", conversation, (), (job_id,))

@@ -46,8 +46,8 @@ def measure_dead_worker(template: Path) -> int:
     if waiting:
         return 1
     times, others = (sorted(settled[message].at - at for message, at in died.items()) for died in (killed, never_begun))
-    median, told = statistics.median(times), ", ".join(f"{took:.1f}" for took in times)
-    print(f"answered after {told} s: p50 {median:.1f} s, limit {MEDIAN_SECONDS} s; longest limit {LIMIT_SECONDS} s")
+    median, listed = statistics.median(times), ", ".join(f"{took:.1f}" for took in times)
+    print(f"answered after {listed} s: p50 {median:.1f} s, limit {MEDIAN_SECONDS} s; longest limit {LIMIT_SECONDS} s")
     print(f"never begun: longest {others[-1]:.1f} s, limit {NEVER_BEGUN_SECONDS} s")
     kept = median <= MEDIAN_SECONDS and times[-1] <= LIMIT_SECONDS and others[-1] <= NEVER_BEGUN_SECONDS
     return 0 if kept else 1

@@ -274,11 +274,11 @@ class Deployment:
     def look_at_jobs(self, conversation: str = "") -> None:
         """Ask the API for each job that was promised to a client and not yet seen ended."""
         ended = {event.job_id for event in self.history.seen if event.status in ENDED}
-        told = {
+        promised = {
             (event.conversation, event.job_id)
             for event in tuple(self.history.posted)
             if event.accepted and event.job_id and event.conversation.startswith(conversation)
         }
-        for name, job_id in sorted(told):
+        for name, job_id in sorted(promised):
             if job_id and job_id not in ended:
                 self.platform.job(name, job_id)

@@ -51,9 +51,9 @@ class Posted:
         return self.status == 202
 
     def __str__(self) -> str:
-        told = f"{self.action} {self.job_id}" if self.accepted else ""
+        outcome = f"{self.action} {self.job_id}" if self.accepted else ""
         flags = "".join(f" {name}" for name in ("duplicate", "degraded") if getattr(self, name))
-        return f"POST {self.message_id}: {self.status or 'no answer'} {told}{flags}"
+        return f"POST {self.message_id}: {self.status or 'no answer'} {outcome}{flags}"
 
 
 @dataclass(frozen=True)
@@ -106,9 +106,9 @@ class Seen:
 
         A job whose messages have all ended must have ended too: a client that looks at its status would wait on.
         """
-        told = next((told for told in self.messages if told.message_id == message_id and told.ended), None)
+        end = next((end for end in self.messages if end.message_id == message_id and end.ended), None)
         lags = self.status not in ENDED and not self.asked_for and all(other.ended for other in self.messages)
-        return None if lags else told
+        return None if lags else end
 
     def __str__(self) -> str:
         messages = "".join(f", {told.message_id} {told.status}" for told in self.messages)

@@ -174,10 +174,10 @@ def test_with_a_store_that_refuses_writes_messages_are_answered_and_the_status_s
     await_status(deployment, lambda status: status["status"] == "healthy")
     with kind.broken(deployment):
         posts = [deployment.platform.hand_in(f"{prefix}-{number}", new_name("m"), "[slow:0.2]") for number in range(4)]
-        told = [await_told(deployment, post) for post in posts]
+        jobs = [await_told(deployment, post) for post in posts]
         await_status(deployment, lambda status: status["tiers"][store] == "read_only")
         await_status(deployment, lambda status: reason in status["reasons"].get(store, ""))
-    assert [seen.status for seen in told] == ["completed"] * 4
+    assert [seen.status for seen in jobs] == ["completed"] * 4
     await_status(deployment, lambda status: status["status"] == "healthy")
     history = settled(deployment, prefix)
     assert sorted(replies(history)) == sorted([post.message_id] for post in posts)

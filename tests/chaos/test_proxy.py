@@ -1,4 +1,4 @@
-"""The network's faults, on a server that echoes."""
+"""The proxy's network faults, in front of a server that echoes."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_a_cut_ends_the_connections_and_new_ones_are_served(proxy: Proxy, connec
 
 def test_refusing_ends_new_connections_until_it_is_healed(proxy: Proxy, connect: Callable[[], socket.socket]) -> None:
     proxy.refuse()
-    with suppress(ConnectionResetError):  # as good as the end
+    with suppress(ConnectionResetError):  # it counts as the end too
         assert connect().recv(1) == b""
     proxy.heal()
     assert ask(connect(), b"3") == b"3"

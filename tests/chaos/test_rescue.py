@@ -1,4 +1,4 @@
-"""Postgres freezes while a reply is made, goes on, and then Redis is killed: the message stays answered once."""
+"""Postgres freezes during a reply and comes back, then Redis is killed: the message is still answered once."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from tests.chaos.clients import new_name
 from tests.chaos.deployment import Deployment
 from tests.chaos.history import History
 
-#: As the code has them, but for the AI: what is tried here are the product's own times.
+#: The product's own times, except the AI's: this test is about them.
 SETTINGS = {"SIMULATED_AI_DELAY_MS": "100", "REDIS_TIMEOUT_MS": "500"}
 FROZEN_SECONDS = 5.0
-#: As it was seen, before ends were indexed: then a reply was still not archived.
+#: In an earlier version, which did not index ends, a reply was still not archived after this time.
 UNTIL_REDIS_DIES_SECONDS = 11.0
 PATIENCE_SECONDS = 60.0
 
@@ -41,7 +41,7 @@ def is_asked(deployment: Deployment, job_id: str | None) -> bool:
 
 
 def waits(what: str) -> Iterator[None]:
-    """Until the caller breaks off. Fails after a minute."""
+    """Loop until the caller breaks off. Fails after a minute."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < deadline:
         yield
@@ -54,7 +54,7 @@ def test_a_reply_given_without_postgres_survives_the_loss_of_redis(deployment: D
     prefix = new_name("rescue")
     ids = {f"{prefix}-{number}": new_name("m") for number in range(6)}
     posts = [deployment.platform.hand_in(conversation, id_, "[slow:2]") for conversation, id_ in ids.items()]
-    for _ in waits("nobody asks the AI"):
+    for _ in waits("no worker asks the AI"):
         if all(is_asked(deployment, post.job_id) for post in posts):
             break
     with deployment.fault("postgres", "frozen"):
@@ -75,7 +75,7 @@ def test_a_reply_given_without_postgres_survives_the_loss_of_redis(deployment: D
     with deployment.fault("redis", "killed"):
         deployment.valkey.kill()
         deployment.valkey.restart()
-    # Whatever happened before this, no process is left that goes on without Redis.
+    # After this pause, no process does without Redis because of an earlier outage.
     time.sleep(Settings().store_retry_after + 0.2)
     deployment.hurry()
     waiting = deployment.await_settled(PATIENCE_SECONDS, prefix)

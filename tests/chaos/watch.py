@@ -1,4 +1,4 @@
-"""A client for each promised job: it asks every second, until the job has told what became of each of its messages."""
+"""A client for each promised job. It asks each second until the job has told the end of each of its messages."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ _CLIENTS = 12
 
 
 class Watch:
-    """Polls from its creation until `finish`, beside whatever else happens. Each look is in the history."""
+    """Polls from its creation until `finish`. The history has each answer."""
 
     def __init__(self, deployment: Deployment) -> None:
         self._deployment = deployment
         self._stopping = threading.Event()
-        self._taken = len(deployment.history.posted)  # what was promised before is not watched over
+        self._taken = len(deployment.history.posted)  # earlier promises are not watched
         self._waiting: dict[str, _Promised] = {}  # by their jobs
         self._clients = ThreadPoolExecutor(_CLIENTS, thread_name_prefix="watch")
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
         self._thread.start()
 
     def finish(self) -> None:
-        """Returns when all that was answered has been told, or is told too late."""
+        """Returns when clients have heard of each answer, or it is too late."""
         deadline = time.monotonic() + TOLD_LIMIT_SECONDS + 2 * _EVERY_SECONDS
         while self._take() and time.monotonic() < deadline:
             time.sleep(_EVERY_SECONDS / 4)
@@ -44,7 +44,7 @@ class Watch:
                     self._clients.submit(self._look, job_id, promised)
 
     def _take(self) -> int:
-        """Watch over what was promised since the last time. Returns how many jobs have something to tell."""
+        """Take over the promises since the last time. Returns the number of jobs that still have to tell an end."""
         with self._deployment.history.mutex:
             posted = self._deployment.history.posted[self._taken :]
             self._taken += len(posted)
@@ -64,7 +64,7 @@ class Watch:
 
 
 class _Promised:
-    """The messages of which a job has not told yet."""
+    """The messages whose ends a job has not told yet."""
 
     def __init__(self, conversation: str) -> None:
         self.conversation = conversation

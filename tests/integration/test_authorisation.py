@@ -55,8 +55,8 @@ def matrix(guarded: LocalStack, issuer: Issuer, session: requests.Session) -> It
         response = session.request(method, guarded.url + path, json=body, headers=headers, timeout=60)
         if response.status_code >= 400:
             assert response.headers["Content-Type"] == "application/problem+json"
-        told = body_of(response.headers, response.text)
-        assert_published(method, resource, response.status_code, response.headers, told)
+        body = body_of(response.headers, response.text)
+        assert_published(method, resource, response.status_code, response.headers, body)
         return Answer(response.status_code, response.text)
 
     name = uuid.uuid4().hex

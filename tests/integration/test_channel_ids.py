@@ -1,4 +1,4 @@
-"""Conversations with ids as channels make them, over HTTP, as clients write them into a URL."""
+"""Conversations with the ids of real channels, written into URLs as HTTP clients do it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from urllib.parse import quote
 from tests.channel_ids import CHANNEL_IDS
 from tests.integration.conftest import CANARY, Api
 
-#: What clients leave as it is in a segment of a path (RFC 3986).
+#: The characters that clients don't encode in a segment of a path (RFC 3986).
 SEGMENT = "-._~!$&'()*+,;=:@"
 
 

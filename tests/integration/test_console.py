@@ -51,8 +51,8 @@ class Visitor(Api):
         """Get a file, and compare the answer with the description."""
         response = requests.get(self.url + path, headers=headers, timeout=60)
         route = "/console" if path.partition("?")[0] == "/console" else "/console/{file}"
-        told = body_of(response.headers, response.text)
-        assert_published("GET", route, response.status_code, response.headers, told)
+        body = body_of(response.headers, response.text)
+        assert_published("GET", route, response.status_code, response.headers, body)
         return response
 
     def change(self, name: str, state: str) -> None:

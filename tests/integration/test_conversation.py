@@ -113,11 +113,11 @@ def test_a_message_that_comes_while_the_model_speaks_is_answered_with_the_first(
     assert system["content"].startswith("You are a nurse.")
     assert said == {"role": "user", "content": f"{CANARY} m0\n\n{CANARY} m1"}
 
-    (told,) = eventually(lambda: receiver.told_of(conversation_id), "the webhook")
-    assert Webhook(SECRET).verify(told.body, told.headers) == told.event
-    assert told.reply == "Drink water, and rest."
-    assert told.event["data"]["message_ids"] == ["m0", "m1"]
-    assert told.event["data"]["correlation_id"] == told.headers["x-correlation-id"] == "visit-17"
+    (delivery,) = eventually(lambda: receiver.told_of(conversation_id), "the webhook")
+    assert Webhook(SECRET).verify(delivery.body, delivery.headers) == delivery.event
+    assert delivery.reply == "Drink water, and rest."
+    assert delivery.event["data"]["message_ids"] == ["m0", "m1"]
+    assert delivery.event["data"]["correlation_id"] == delivery.headers["x-correlation-id"] == "visit-17"
     assert [turn["role"] for turn in api.turns(conversation_id)] == ["user", "user", "assistant"]
 
 
@@ -135,8 +135,10 @@ def test_a_provider_that_is_down_fails_the_job_with_one_notice_and_frees_the_loc
     assert (job["status"], job["reply"]) == ("failed", None)
     assert (job["error"]["code"], job["error"]["notice"]) == ("ai_unavailable", "We are sorry.")
     assert len(provider.calls) == 3
-    told = eventually(lambda: receiver.told_of(conversation_id), "the webhook")
-    assert [(t.event["type"], t.event["data"]["notice"]) for t in told] == [("message.failed", "We are sorry.")]
+    deliveries = eventually(lambda: receiver.told_of(conversation_id), "the webhook")
+    assert [(each.event["type"], each.event["data"]["notice"]) for each in deliveries] == [
+        ("message.failed", "We are sorry.")
+    ]
     assert api.call("GET", f"/admin/locks/{conversation_id}").status_code == 404
 
 

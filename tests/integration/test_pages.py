@@ -77,9 +77,9 @@ def test_a_webhook_is_told_as_the_page_says(api: Api) -> None:
             if receiver.told:
                 break
             time.sleep(0.1)
-        told = receiver.told[0]
-        assert told.path == "/hooks"
-        assert Webhook(secret).verify(told.body, told.headers) == told.event
+        delivery = receiver.told[0]
+        assert delivery.path == "/hooks"
+        assert Webhook(secret).verify(delivery.body, delivery.headers) == delivery.event
     finally:
         api.call("PUT", "/admin/platforms/default", json={"name": "Clinic chat"})
         receiver.stops()

@@ -448,8 +448,8 @@ class TestOwnMetrics:
             raise Unavailable("Postgres")
 
         monkeypatch.setattr(handoff, "unpark_the_rest", fails)
-        told = service.invoke("admin", {"action": "sweep", "max_age_hours": 0})
-        assert told == {"swept": 1, "left": {"hand_backs": "Postgres"}}
+        outcome = service.invoke("admin", {"action": "sweep", "max_age_hours": 0})
+        assert outcome == {"swept": 1, "left": {"hand_backs": "Postgres"}}
         assert not rings(own(expanded)["SweepStoppedAlarm"], service.output)
 
 

@@ -27,7 +27,7 @@ def blocks(heading: str) -> list[list[str]]:
 
 
 def tree(lines: list[str]) -> dict[str, str]:
-    """What a tree says of each of its names."""
+    """The text beside each name in a tree."""
     return dict(re.split(r" {2,}", line.strip(), maxsplit=1) for line in lines)
 
 

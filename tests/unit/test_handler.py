@@ -271,10 +271,13 @@ class TestOneAnswer:
         first = handler.handle_message_request("conv_123", HELLO)["ai_job_id"]
         until_processing(handler, first)
         more = f"<USER>{CANARY} more</USER>"
-        told = handler.handle_message_request("conv_123", more, double_texting="interrupt", debounce_ms=0)
+        accepted = handler.handle_message_request("conv_123", more, double_texting="interrupt", debounce_ms=0)
         gate.set()
-        assert (told["action"], ended(handler, told["ai_job_id"])["consolidated_messages"]) == ("interrupted", 2)
-        assert ended(handler, first)["superseded_by"] == told["ai_job_id"]
+        assert (accepted["action"], ended(handler, accepted["ai_job_id"])["consolidated_messages"]) == (
+            "interrupted",
+            2,
+        )
+        assert ended(handler, first)["superseded_by"] == accepted["ai_job_id"]
 
     def test_a_job_that_would_be_rejected_is_no_job(
         self, handler: MessageHandler, gate: threading.Event, monkeypatch: pytest.MonkeyPatch

@@ -79,8 +79,8 @@ def test_a_history_with_a_humans_turn_hands_off(service: Service) -> None:
     human = f"<SALE>{CANARY} I take over</SALE><br>"
     stored = service.post({"history": f"<USER>{CANARY}</USER><br>{human}<USER>{CANARY} thanks</USER><br>"})
     assert (stored.body["action"], stored.body["consolidated_messages"]) == ("stored", 1)
-    told = service.post({"history": human})
-    assert (told.status, told.body["action"]) == (202, "stored")
+    answer = service.post({"history": human})
+    assert (answer.status, answer.body["action"]) == (202, "stored")
     shown = service.http("intake", service.event("intake-get-conversation")).body
     assert [turn["role"] for turn in shown["turns"]] == ["user", "sale"]
     assert shown["turns"][1] | {"created_at": None} == {

@@ -89,8 +89,10 @@ def test_what_has_a_revision_tells_it_and_lets_it_be_compared() -> None:
         known = operation(method, path)
         names = {resolved(parameter)["name"] for parameter in known["parameters"]}
         headers = [resolved(answer).get("headers", {}) for answer in known["responses"].values()]
-        told = any(resolved(each["ETag"])["schema"]["pattern"] == REVISION for each in headers if "ETag" in each)
-        assert told == (path in record and method in ("GET", "PUT")), path
+        has_revision = any(
+            resolved(each["ETag"])["schema"]["pattern"] == REVISION for each in headers if "ETag" in each
+        )
+        assert has_revision == (path in record and method in ("GET", "PUT")), path
         compares = path in record and method in ("PUT", "DELETE")
         assert ("If-Match" in names) == ("412" in known["responses"]) == compares, path
 
