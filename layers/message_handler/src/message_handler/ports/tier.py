@@ -77,7 +77,7 @@ class Tier(Protocol):
         """Renew the worker's own lease, and show how far its run is. Returns the same as `look`."""
 
     def look(self, key: ConversationKey, lock_id: str, *, seen: int | None = None) -> LeaseState:
-        """Look at the worker's own lease; nothing changes. `seen`: the number of messages that its run has."""
+        """Learn the state of the worker's own lease. Nothing changes. `seen`: the number of messages in its run."""
 
     def seal(
         self,

@@ -18,10 +18,10 @@ class Hiding:
         worker A: receives ── hides for 10 s ── 2 s ── hides for 10 s ── dies
         worker B:                                                              8 to 10 s later: receives
 
-    The queue's own visibility must be longer than the function may run: it is 720 s. With it alone, a dead worker's
-    records would come back only after 12 minutes. Finished records stay hidden too, because Lambda deletes them only
-    when the whole batch is done. From its third receive on, a record is hidden for its retry delay, which is longer.
-    For workers may all be too slow to renew the hiding time, and that alone must not make a record a dead letter.
+    The queue's own visibility is 720 s: Lambda asks for six times the function's timeout. With it alone, a dead
+    worker's records would come back only after 12 minutes. Finished records stay hidden too, because Lambda deletes
+    them only when the whole batch is done. From its third receive on, a record is hidden for its retry delay, which is
+    longer: workers that are too slow to renew the hiding time must not make it a dead letter.
     """
 
     def __init__(self, queue: SqsQueue, receive_counts: Mapping[str, int]) -> None:

@@ -89,9 +89,8 @@ class ThreadQueue:
             try:
                 retry_in = self._work(record, receive_count).retry_in
             except Exception as error:  # noqa: BLE001  the thread must go on with other records
-                # A worker function would report the record as failed. Only the error's type may be logged (invariant
-                # 11).
-                _log.error("a record failed unexpectedly; it is tried again", extra={"error": type(error).__name__})
+                # A Lambda would report the record as failed. Only the error's type may be logged (invariant 11).
+                _log.error("a record failed unexpectedly", extra={"error": type(error).__name__})
                 retry_in = 5.0
             if retry_in is not None and receive_count < MAX_RECEIVE_COUNT:
                 with suppress(Unavailable):  # the queue was closed: waiting records are dropped

@@ -117,7 +117,8 @@ class MemoryLines:
     def _line(self, key: ConversationKey) -> dict[str, str]:
         fields = self.lines.get(key) or {}
         seen_at = float(fields.get("heartbeat_at", fields.get("acquired_at", 0.0)))
-        if key in self.due_at and seen_at + self._unclaimed_seconds <= self.clock():  # guard: both stores away, claims
+        until = seen_at + self._unclaimed_seconds
+        if key in self.due_at and until <= self.clock():  # guard: both stores away, unclaimed
             del self.due_at[key]
             self.lines.kept.pop(key, None)
             return {}

@@ -98,11 +98,11 @@ class RedisLines:
 
     def _script_words(self, save: Save) -> list[str]:
         """The words that follow the script in a call: the number of keys, the keys and the arguments (lua/save.lua)."""
-        shard, member = f"mh:{{{save.key.shard}}}", _member(save.key)
-        keys = [f"{shard}:state:{member}", f"{shard}:ended:{member}", f"{shard}:sweep", f"{shard}:unarchived"]
-        keys += [f"{shard}:job:{job_id}" for job_id in (*save.names, *save.jobs)]
+        shard, member = save.key.shard, _member(save.key)
+        keys = [_line_key(save.key), _ended_key(save.key), _sweep_key(shard), _index_key(shard)]
+        keys += [_job_key(shard, job_id) for job_id in (*save.names, *save.jobs)]
         if save.erases:
-            keys.append(f"{shard}:line:{member}")  # the line as an earlier release kept it
+            keys.append(f"mh:{{{shard}}}:line:{member}")  # the line as an earlier release kept it
         set_, gone = _set_and_gone(save.fields)
         remembered, forgotten = _set_and_gone(save.remembered)
         jobs: list[str] = []
@@ -191,10 +191,10 @@ class RedisLines:
         return list(dict.fromkeys([*self._indexed(now), *old]))
 
     def _indexed(self, until: float) -> list[ConversationKey]:
-        """The conversations that the sweep's index has up to `until` (Unix seconds), over all shards in one trip."""
+        """The conversations that the sweep should look at until `until` (Unix seconds), over all shards."""
         pipeline = self.client.pipeline(transaction=False)
         for shard in range(SHARDS):
-            pipeline.zrangebyscore(f"mh:{{{shard}}}:sweep", "-inf", until)
+            pipeline.zrangebyscore(_sweep_key(shard), "-inf", until)
         with self._reaching():
             members = pipeline.execute()
         return [_key_of(member) for shard in members for member in shard]
@@ -291,6 +291,10 @@ def _ended_key(key: ConversationKey) -> str:
 
 def _job_key(shard: int, job_id: str) -> str:
     return f"mh:{{{shard}}}:job:{job_id}"
+
+
+def _sweep_key(shard: int) -> str:
+    return f"mh:{{{shard}}}:sweep"
 
 
 def _index_key(shard: int) -> str:

@@ -45,8 +45,8 @@ from message_handler.tiers.saves import SeenLine, save_of_heartbeat, save_of_ste
 #: A step is given up after this number of tries that met another process. With the pauses below, that takes about 18 s.
 #: A request has 29 s.
 MAX_TRIES = 36
-#: After every second try comes a random pause. Its bound (seconds) is the first number, then doubles each time, up to
-#: the second. Fifty processes that meet are done after 0.1 s; a thousand need seconds, or they would only meet again.
+#: After every second try comes a random pause (seconds). The first is at most `FIRST_PAUSE` long. The bound doubles
+#: each time, up to `LONGEST_PAUSE`. Fifty processes that meet are done after 0.1 s. A thousand need seconds.
 FIRST_PAUSE, LONGEST_PAUSE = 0.008, 4.0
 #: The most steps of several threads that share a round trip.
 MOST_TOGETHER = 50
@@ -144,7 +144,7 @@ class Stepper:
         return line
 
     def newest(self, key: ConversationKey) -> Line:
-        """The line as it is now. Only its version is read if this process has seen that one."""
+        """The line as it is now. Only its version is read if this process has seen that version."""
         version = self._versions.ask(key).get("version", "")
         return self._line_of_version(key, version)
 

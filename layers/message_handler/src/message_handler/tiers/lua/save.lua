@@ -6,13 +6,15 @@
 --   3     Sorted set of the shard. Members: conversations. Scores: when the sweep should look (Unix seconds).
 --   4     Sorted set of the shard. Members: jobs whose ends Postgres lacks. Scores: when they ended (Unix seconds).
 --   5…    Strings. First the jobs that are looked up by their names, then the jobs to write. Each has the end of its
---         job, or '>' and the conversation.
+--         job, or '>' and the conversation. An erasure deletes all keys but 3 and 4, and has one more: the line as an
+--         earlier release kept it.
 --
 -- Arguments, with '-' for a value that is absent:
 --   1     The conversation, as a member of key 3.
 --   2     What the compared field must be.
---   3     Single values, see below.
---   4     How many words of each kind follow.
+--   3     Single values. `version` is this save's own. `heartbeat_at` is '*' if it is not compared. `clock` is a test's
+--         time. `due_at` is '=' if it stays. Times are Unix seconds.
+--   4     How many words of each kind follow. The unknown ids and unused names come first among their kind.
 --   5…    These words: ids, wanted fields, fields to set, fields to remove, messages to remember, messages to forget, and
 --         jobs. A job has three words: its text, its life in seconds, and its member of key 4.
 --
