@@ -187,7 +187,9 @@ class TestRotation:
         assert self.tokens(server)[3:] == [self.ROTATED]
 
     @pytest.mark.parametrize("rotated", [True, False])
-    def test_who_is_still_refused_is_refused(self, server: Server, vault: Any, arn: str, rotated: bool) -> None:
+    def test_a_token_that_is_refused_again_fails_the_try(
+        self, server: Server, vault: Any, arn: str, rotated: bool
+    ) -> None:
         clock = Clock()
         secrets = Secrets(clock=clock)
         secrets.reveal(arn, "default")

@@ -82,7 +82,7 @@ class TestRules:
             assert refusal(ENDPOINTS[scheme], auth_token=CANARY).field == "auth_token"
             assert record(ENDPOINTS[scheme], auth_required=True)["auth_token"] is None
 
-    def test_who_takes_a_token_and_who_is_simulated(self) -> None:
+    def test_providers_say_whether_they_take_a_token_and_are_simulated(self) -> None:
         found = {scheme: provider_of({"api_endpoint": endpoint}) for scheme, endpoint in ENDPOINTS.items()}
         assert [scheme for scheme in found if found[scheme].takes_token] == ["https", "http"]
         assert [scheme for scheme in found if found[scheme].simulated] == ["simulated"]

@@ -166,7 +166,7 @@ def test_the_picture_is_well_formed_and_keeps_within_its_bounds() -> None:
     assert max(heights) <= 300.0
 
 
-def test_its_numbers_are_the_products() -> None:
+def test_the_simulations_numbers_are_the_products() -> None:
     world, settings = steady(1.0), Settings()
     template = (ROOT / "template.yaml").read_text()
     defaults = re.compile(r"^  (\w+):\n    Type: .*\n    Default: '?([^'\s]*)'?", re.MULTILINE)

@@ -321,7 +321,7 @@ def test_a_job_whose_other_message_waits_may_go_on() -> None:
     assert [telling.seconds for telling in tellings(history)][-1] == pytest.approx(0.2)
 
 
-def test_who_asked_for_one_message_hears_of_it_while_the_job_goes_on() -> None:
+def test_a_client_of_one_message_hears_of_it_while_the_job_goes_on() -> None:
     history = polled(good())
     mine = (told("m2", "answered", "J1"),)
     history.seen.insert(-1, Seen(7.2, "c", "J1", "processing", messages=mine, asked_for="m2"))

@@ -103,19 +103,19 @@ ERASED = (
     Guard(
         "an erased conversation may begin again with another bot",
         "administration",
-        f"{WHICH}::test_one_that_is_erased_and_begins_again_with_another_bot_belongs_to_that",
+        f"{WHICH}::test_a_conversation_that_begins_again_after_an_erasure_has_its_new_bot",
         (Removal(BOTS, " and (not expected or found[1] in (None, expected))"),),
     ),
     Guard(
         "an erased conversation's bot is forgotten",
         "administration",
-        f"{WHICH}::test_one_that_begins_again_without_naming_a_bot_gets_the_default_within_a_minute",
+        f"{WHICH}::test_a_conversation_that_begins_again_without_a_bot_gets_the_default_within_a_minute",
         (Removal(BOTS, "_OWNER_SECONDS = 60.0", "_OWNER_SECONDS = 1e9"),),
     ),
     Guard(
         "an erasure forgets the conversation's bot at once",
         "administration",
-        f"{WHICH}::test_one_that_begins_again_without_naming_a_bot_gets_the_default_within_a_minute",
+        f"{WHICH}::test_a_conversation_that_begins_again_without_a_bot_gets_the_default_within_a_minute",
         (Removal(BOTS, "        self._conversations.pop(key, None)\n", "        ...\n"),),
     ),
     Guard(

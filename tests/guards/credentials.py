@@ -59,7 +59,7 @@ GUARDS = (
     ),
     guard(
         "a token that a provider refuses for good is not read again each time",
-        f"{SECRETS}TestRenewed::test_one_that_was_not_rotated_is_asked_for_once_a_second_at_most",
+        f"{SECRETS}TestRenewed::test_a_refused_secret_is_read_at_most_once_a_second",
         "drivers/secrets.py",
         "known.secret == refused and known.read_at + REREAD_SECONDS <= self._clock()",
         "known.secret == refused",

@@ -114,7 +114,7 @@ BOUNDS = (
     ),
     alone(
         "a push ends in time",
-        f"{UNIT}::TestPush::test_it_takes_no_longer_than_it_may",
+        f"{UNIT}::TestPush::test_a_push_ends_by_its_deadline",
         "count >= MOST_PUSHED or self.clock() >= until",
         "count >= MOST_PUSHED",
     ),
@@ -132,7 +132,7 @@ BOUNDS = (
     ),
     alone(
         "a worker looks seldom while Postgres is away",
-        f"{UNIT}::TestWhenItIsDue::test_it_looks_no_more_often_than_it_may",
+        f"{UNIT}::TestWhenItIsDue::test_a_process_looks_no_more_often_than_it_may",
         "if now < self._next_look:",
         "if False:",
     ),
@@ -161,7 +161,7 @@ BOUNDS = (
     ),
     alone(
         "an end that can't be archived keeps no other from it",
-        f"{UNIT}::TestPush::test_one_that_can_not_be_archived_keeps_no_other_from_it",
+        f"{UNIT}::TestPush::test_an_end_that_can_not_be_archived_keeps_no_other_waiting",
         "except Exception as error:",
         "except ZeroDivisionError as error:",
     ),

@@ -11,7 +11,7 @@ from tests.integration.conftest import CANARY, Api
 SEGMENT = "-._~!$&'()*+,;=:@"
 
 
-def test_each_is_one_conversation_however_it_is_written_until_it_is_erased(api: Api) -> None:
+def test_each_id_is_one_conversation_in_every_spelling_until_it_is_erased(api: Api) -> None:
     jobs = {id_: api.post(quote(id_, safe=""), messages=[said(id_)])["ai_job_id"] for id_ in CHANNEL_IDS}
     for id_ in CHANNEL_IDS:
         written, encoded = quote(id_, safe=SEGMENT), quote(id_, safe="")

@@ -291,7 +291,7 @@ class TestSigningIn:
         assert Operator(service.url).run("health", MESSAGE_HANDLER_TOKEN="t").returncode == 0
         assert "Authorization" not in service.asked[0][2]
 
-    def test_who_is_not_signed_in_is_told_so(self, service: Service) -> None:
+    def test_an_operator_who_is_not_signed_in_is_told_so(self, service: Service) -> None:
         operator = Operator(service.url)
         assert "MESSAGE_HANDLER_TOKEN_URL is not set" in operator.fails(4, "locks", "list", **self.CREDENTIALS)
         assert operator.fails(4, "locks", "list", MESSAGE_HANDLER_TOKEN=f"two\n{CANARY}").count(CANARY) == 0
@@ -325,7 +325,7 @@ class TestAnswers:
         service.status, service.answer = 200, b"<html>"
         assert "--url" in Operator(service.url).fails(1, "locks", "list")
 
-    def test_it_is_installed_under_its_own_name(self, service: Service) -> None:
+    def test_the_command_is_installed_under_its_own_name(self, service: Service) -> None:
         installed = Path(sys.executable).with_name("message-handler")
         done = subprocess.run([installed, "health"], capture_output=True, env=environment(service.url), timeout=SECONDS)
         assert (done.returncode, done.stdout) == (0, b"healthy\n")

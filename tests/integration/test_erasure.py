@@ -33,7 +33,7 @@ def test_a_conversation_is_exported_and_then_erased(api: Api) -> None:
     assert api.call("GET", f"/jobs/{job_id}").status_code == 404
 
 
-def test_one_that_is_being_answered_does_not_come_back(api: Api) -> None:
+def test_a_conversation_erased_during_its_answer_does_not_come_back(api: Api) -> None:
     job_id = api.post("patient-in-flight", history=f"<USER>{CANARY} hello</USER><br>")["ai_job_id"]
     assert api.call("DELETE", "/admin/conversations/patient-in-flight").json() == {"erased": True}
     time.sleep(AI_DELAY_MS / 1000 + 3)  # the AI has answered, and the record was delivered

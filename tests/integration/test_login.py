@@ -243,7 +243,7 @@ class TestWhatIsRefused:
         ("refusal", "what"),
         [("access_denied", "access was denied"), ("invalid_scope", "OperatorClientId"), (f"\x1b{CANARY}", "try again")],
     )
-    def test_who_is_not_let_in_is_told_what_to_do(self, person: Person, refusal: str, what: str) -> None:
+    def test_a_refused_operator_is_told_what_to_do(self, person: Person, refusal: str, what: str) -> None:
         person.cognito.refusal = refusal
         line = told(4, person.login())
         assert what in line

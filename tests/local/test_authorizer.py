@@ -140,7 +140,7 @@ def test_an_event_has_claims_only_where_a_token_was_verified() -> None:
 
 
 class TestGateway:
-    def test_who_brings_the_scope_reaches_the_function_with_the_claims(self, caller: Client, issuer: Issuer) -> None:
+    def test_a_caller_with_the_scope_reaches_the_function_with_its_claims(self, caller: Client, issuer: Issuer) -> None:
         answer = get(caller, "/guarded", issuer.issue(["a"], scope="app/write"))
         assert answer.status == 200
         claims = answer.json["event"]["requestContext"]["authorizer"]["claims"]

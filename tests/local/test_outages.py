@@ -130,7 +130,7 @@ class TestStores:
             assert change(visitor, name, state).json == {"name": name, "state": state, "ours": True}
             assert states(visitor)[name] == state
 
-    def test_one_that_died_by_itself_is_seen_and_started(self, whole: LocalStack, visitor: Client) -> None:
+    def test_a_store_that_died_by_itself_is_seen_and_started(self, whole: LocalStack, visitor: Client) -> None:
         _, process = ours(whole.redis_url)
         process.kill()
         eventually(lambda: states(visitor)["redis"] == "stopped")
@@ -151,13 +151,13 @@ class TestStores:
         for server in (valkey, postgres):
             assert server.process.poll() is None
 
-    def test_one_that_is_not_there_is_no_part(self, stack: LocalStack, client: Client) -> None:
+    def test_a_store_that_is_not_there_is_no_part(self, stack: LocalStack, client: Client) -> None:
         assert states(client) == {"worker": "running"}
         assert change(client, "redis", "stopped").status == 404
 
 
 class TestWorker:
-    def test_it_is_killed_in_the_middle_and_the_record_is_worked_on_again(
+    def test_a_worker_is_killed_during_a_record_which_is_worked_on_again(
         self, whole: LocalStack, visitor: Client
     ) -> None:
         def send(**body: Any) -> str:
@@ -329,7 +329,7 @@ def test_what_makes_no_sense_is_named(parts: Parts, switch: Switch, body: bytes)
         ("OPTIONS", "/local/parts/redis"),
     ],
 )
-def test_there_is_nothing_else(parts: Parts, switch: Switch, method: str, path: str) -> None:
+def test_other_methods_and_paths_are_404(parts: Parts, switch: Switch, method: str, path: str) -> None:
     assert put(Outages(parts, None), method=method, path=path).status == 404
     assert switch.asked == []
 

@@ -77,12 +77,12 @@ class TestClients:
         assert client["AllowedOAuthFlows"] == ["code"]
         assert client["AllowedOAuthScopes"] == ["openid", ADMIN, MESSAGES]
 
-    def test_it_is_what_the_command_line_asks_for(self, expanded: Expanded) -> None:
+    def test_the_operators_client_has_the_scopes_and_address_of_the_command_line(self, expanded: Expanded) -> None:
         client = expanded.resolved("AWS::Cognito::UserPoolClient")["OperatorClient"]
         assert login.CALLBACK_URL in client["CallbackURLs"]
         assert login.SCOPES.split() == client["AllowedOAuthScopes"]
 
-    def test_it_is_what_the_console_asks_for_and_where_it_is(self, expanded: Expanded) -> None:
+    def test_the_operators_client_has_the_scopes_and_address_of_the_console(self, expanded: Expanded) -> None:
         client = expanded.resolved("AWS::Cognito::UserPoolClient", OperatorCallbackUrls="https://a/x,https://b/y")
         address = "https://Api.execute-api.us-east-1.amazonaws.com/v1/console"
         assert client["OperatorClient"]["CallbackURLs"] == [address, "https://a/x", "https://b/y"]

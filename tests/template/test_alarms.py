@@ -338,11 +338,11 @@ PROVOKED = {
 
 
 class TestOwnMetrics:
-    def test_each_alarm_on_them_is_provoked_below(self, expanded: Expanded) -> None:
+    def test_each_alarm_on_our_metrics_is_provoked_below(self, expanded: Expanded) -> None:
         assert own(expanded).keys() == PROVOKED
         assert all(metric.name in UNITS for alarm in own(expanded).values() for metric in measured(alarm).values())
 
-    def test_none_rings_while_all_is_well(self, expanded: Expanded, delivering: Delivering) -> None:
+    def test_no_alarm_rings_while_all_is_well(self, expanded: Expanded, delivering: Delivering) -> None:
         delivering.answer_a_message()
         delivering.service.invoke("admin", {"action": "sweep"})
         metrics = delivering.service.output.metrics

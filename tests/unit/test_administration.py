@@ -88,7 +88,7 @@ class TestJobs:
         assert len(get(operated, "admin-list-jobs").body["jobs"]) == 2
         assert len(get(operated, "admin-list-jobs", conversation_id="another").body["jobs"]) == 1
 
-    def test_each_is_on_one_page_the_newest_first(self, operated: Service) -> None:
+    def test_each_job_is_on_one_page_the_newest_first(self, operated: Service) -> None:
         expected = [failed_job(operated, f"c-{number}") for number in range(5)][::-1]
         found, more = [], {}
         while True:
@@ -124,7 +124,7 @@ class TestJobs:
         answer = get(service, "admin-list-jobs", **query)
         assert (answer.status, answer.body["field"]) == (400, field)
 
-    def test_none_is_behind_the_oldest_or_before_the_newest_moment(self, configured: Service) -> None:
+    def test_a_page_may_begin_behind_the_oldest_or_before_the_newest_moment(self, configured: Service) -> None:
         job_id = failed_job(configured)
         for created, found in ((0, []), (2**53 - 1, [job_id])):
             answer = get(configured, "admin-list-jobs", next=cursor(created, KEY.new_job_id()))
@@ -223,7 +223,7 @@ class TestRetry:
         operated.deliver()
         assert job(operated, third)["reply"]["content"] == f"{CANARY} help"
 
-    def test_one_that_has_not_failed_is_refused(self, operated: Service) -> None:
+    def test_a_job_that_has_not_failed_is_not_retried(self, operated: Service) -> None:
         pending = operated.post({"history": f"<USER>{CANARY}</USER>"}).body["ai_job_id"]
         assert retry(operated, pending).status == 409
         operated.deliver()
@@ -406,7 +406,7 @@ class TestRevisions:
         assert self.put(configured, "two").headers["ETag"] != tag
         assert self.put(configured, "three", If_Match=tag).status == 412
 
-    def test_one_may_ask_for_a_new_record_or_for_one_that_is_there(self, configured: Service) -> None:
+    def test_a_client_may_ask_for_a_new_record_or_an_existing_one(self, configured: Service) -> None:
         assert self.put(configured, "one", If_Match="*").status == 412
         assert self.put(configured, "one", If_None_Match="*").status == 201
         assert self.put(configured, "two", If_None_Match="*").status == 412
@@ -462,7 +462,7 @@ class TestStatus:
         if locks:
             assert status["running"] + status["waiting"] == len(locks)
 
-    def test_it_is_unhealthy_then(self, service: Service) -> None:
+    def test_a_silent_worker_makes_the_status_unhealthy(self, service: Service) -> None:
         service.post({"history": f"<USER>{CANARY}</USER>"})
         assert service.http("admin", service.event("admin-status")).body["worker"]["state"] == "ok"
         service.use(settings=service.parts.settings.model_copy(update={"wake_after": 0.0}))

@@ -112,7 +112,7 @@ def test_a_tenant_without_any_record_is_answered_by_the_default_bot(matrix: Matr
 
 
 class TestOperators:
-    def test_who_is_of_two_tenants_names_the_one_that_is_meant(self, closed: Service) -> None:
+    def test_an_operator_of_two_tenants_names_one(self, closed: Service) -> None:
         claims = of_person(["tenant/clinic-a", "tenant/clinic-b"], "admin")
         for tenant, status in (("clinic-a", 200), ("clinic-b", 200), ("clinic-c", 403), ("a b", 400)):
             event = event_of("GET", "/admin/locks", {}, None, claims, **{"x-platform-id": tenant})
@@ -120,7 +120,7 @@ class TestOperators:
         answer = closed.http("admin", event_of("GET", "/admin/locks", {}, None, claims))
         assert (answer.status, answer.body["field"]) == (400, "X-Platform-Id")
 
-    def test_who_is_not_known_is_told_what_to_bring(self, closed: Service) -> None:
+    def test_an_unknown_caller_is_told_to_bring_a_token(self, closed: Service) -> None:
         answer = closed.http("admin", event_of("GET", "/admin/locks", {}, None, None))
         assert (answer.status, answer.headers["WWW-Authenticate"]) == (401, "Bearer")
 

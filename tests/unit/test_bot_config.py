@@ -157,7 +157,7 @@ class TestSecrets:
         output.private.add(secrets[0])
         return ConfiguredArchive(nurse=bot("nurse", core_ai=CORE | {"fallback": SPARE}, platform=PLATFORM_RECORD))
 
-    def test_none_is_served_shared_or_kept_where_no_job_is_answered(
+    def test_secrets_are_not_served_shared_or_kept_if_no_job_is_answered(
         self, bots: BotConfigService, output: Output, tier: SharedTier
     ) -> None:
         served = bots.get_bot_config("conv_123", bot_id="nurse")
@@ -179,7 +179,7 @@ class TestSecrets:
         config["core_ai"]["auth_token"] = "changed"
         assert bots.config_of_job(job_of("nurse"))["core_ai"] == CORE | {"fallback": SPARE}
 
-    def test_they_are_still_neither_served_nor_shared_then(
+    def test_secrets_of_an_answered_job_are_neither_served_nor_shared(
         self, bots: BotConfigService, output: Output, tier: SharedTier
     ) -> None:
         bots.config_of_job(job_of("nurse"))
@@ -234,7 +234,7 @@ class TestSecrets:
         assert config["platform"]["meta_data"]["webhook_secrets"] == [ARN]
         assert config["name"] == "Bot nurse"
 
-    def test_one_who_was_without_has_them_when_postgres_is_back(
+    def test_a_process_without_secrets_has_them_when_postgres_is_back(
         self, bots: BotConfigService, archive: ConfiguredArchive
     ) -> None:
         bots.get_bot_config("conv_123", bot_id="nurse")
@@ -338,7 +338,7 @@ class TestWhich:
         clock.now += 5
         assert bots.get_bot_config("conv_123")["bot_id"] == "nurse"
 
-    def test_one_that_is_erased_and_begins_again_with_another_bot_belongs_to_that(
+    def test_a_conversation_that_begins_again_after_an_erasure_has_its_new_bot(
         self, bots: BotConfigService, archive: ConfiguredArchive, tier: SharedTier, clock: Clock
     ) -> None:
         """Both processes have the earlier bot cached."""
@@ -351,7 +351,7 @@ class TestWhich:
         assert worker.config_of_job(job_of("doctor"))["bot_id"] == "doctor"
         assert bots.get_bot_config("conv_123", bot_id="doctor")["bot_id"] == "doctor"
 
-    def test_one_that_begins_again_without_naming_a_bot_gets_the_default_within_a_minute(
+    def test_a_conversation_that_begins_again_without_a_bot_gets_the_default_within_a_minute(
         self, bots: BotConfigService, archive: ConfiguredArchive, tier: SharedTier, clock: Clock
     ) -> None:
         admin = another_process(tier, archive, clock)

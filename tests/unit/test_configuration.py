@@ -331,7 +331,7 @@ class TestSecrets:
         core_ai = self.CORE | {"fallback": self.CORE}
         return BOT | {"meta_data": {}, "core_ai": core_ai, "platform": self.PLATFORM}
 
-    def test_none_is_shown(self) -> None:
+    def test_no_secret_is_shown(self) -> None:
         shown = redacted(self.configuration())
         assert CANARY not in json.dumps(shown)
         assert ARN not in json.dumps(shown)
@@ -339,7 +339,7 @@ class TestSecrets:
         assert redacted(self.CORE)["auth_token"] == REDACTED
         assert redacted(self.PLATFORM)["meta_data"]["webhook_secrets"] == [REDACTED] * 2
 
-    def test_none_but_an_address_is_shared(self) -> None:
+    def test_only_the_address_of_a_secret_is_shared(self) -> None:
         shared = shareable(self.configuration())
         assert CANARY not in json.dumps(shared)
         assert shared["platform"]["meta_data"]["webhook_secrets"] == [REDACTED, ARN]

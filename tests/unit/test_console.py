@@ -95,7 +95,7 @@ class TestFiles:
         names = {file.name for file in folder.iterdir()} | {"../secret.js"}
         assert {name for name in names if status(name) == 200} == {"app.js", "page.css", "icon.svg"}
 
-    def test_who_has_it_already_is_not_sent_it_again(self, service: Service) -> None:
+    def test_a_browser_that_has_a_file_already_gets_304(self, service: Service) -> None:
         first = ask(service)
         tag = first.headers["ETag"]
         for known in (tag, f"W/{tag}", f'"other", {tag}', "*"):

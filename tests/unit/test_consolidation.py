@@ -179,7 +179,7 @@ class TestAnsweredBefore:
         assert answered_before(digests(history), plain(history)) == 0
 
     @given(whole, whole)
-    def test_it_is_the_same_words_from_the_first_or_nothing(self, answered: str, history: str) -> None:
+    def test_only_the_same_words_from_the_first_on_were_answered(self, answered: str, history: str) -> None:
         number = answered_before(digests(answered), plain(history))
         assert number in (0, len(answered), len(history))
         assert number < max(len(answered), len(history))

@@ -262,7 +262,9 @@ class TestOnLoopback:
 
     @pytest.mark.parametrize("answer", [["10.0.0.1"], ["127.0.0.1", "10.0.0.1"], ["127.0.0.1", PUBLIC], [PUBLIC]])
     @pytest.mark.parametrize("scheme", ["http", "https"])
-    def test_its_name_alone_opens_nothing(self, network: Network, answer: list[str], scheme: str) -> None:
+    def test_the_name_of_this_machine_alone_opens_nothing(
+        self, network: Network, answer: list[str], scheme: str
+    ) -> None:
         network.answers = [answer]
         with pytest.raises(EgressRefused):
             send(Egress([], allow_loopback=True), f"{scheme}://localhost/")

@@ -191,7 +191,7 @@ class TestFailover:
         assert tiers.each(lambda tier: tier.name) == ["redis", "postgres", "memory"]
         assert len(tiers.each(lambda tier: tier.locks("default"))) == 2
 
-    def test_none_that_is_there_is_unavailable(self) -> None:
+    def test_without_any_tier_it_is_unavailable(self) -> None:
         with pytest.raises(Unavailable):
             Failover(tier("redis", Away)).each(lambda tier: tier.locks("default"))
         with pytest.raises(Unavailable):

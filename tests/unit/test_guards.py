@@ -47,7 +47,7 @@ class TestRemoval:
         with pytest.raises(ValueError, match="not once"):
             Removal("steps.py", "if it:", "if False:").applied(text)
 
-    def test_one_that_removes_nothing_is_refused(self) -> None:
+    def test_a_removal_without_a_change_is_refused(self) -> None:
         with pytest.raises(ValueError, match="not once"):
             Removal("steps.py", "if it:", "if it:").applied("if it:")
 
@@ -76,7 +76,7 @@ class TestMarks:
         assert guard.removals[0].new == without
         ast.parse(guard.removals[0].applied(marked))
 
-    def test_it_is_named_by_what_stands_there(self) -> None:
+    def test_a_mark_is_named_by_its_line(self) -> None:
         (guard,) = marks.guards_in("steps.py", "a = b  # guard: invariant 4, seal -> c")
         assert (guard.name, guard.rule) == ("a = b", "invariant 4, seal")
 

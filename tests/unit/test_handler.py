@@ -380,7 +380,7 @@ class TestLife:
 
 
 class TestMessageLockManager:
-    def test_one_acquires_the_others_join(self, handler: MessageHandler) -> None:
+    def test_one_client_acquires_the_lock_and_the_others_join(self, handler: MessageHandler) -> None:
         locks = handler.locks
         assert isinstance(locks, MessageLockManager)
         first = locks.check_and_acquire_lock("conv_123", [f"{CANARY} one"])

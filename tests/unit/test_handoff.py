@@ -119,7 +119,7 @@ def test_without_postgres_it_is_unavailable(service: Service, to: str) -> None:
     assert answer.headers["Retry-After"]
 
 
-def test_the_librarys_other_doors_say_that_a_human_answers(taken: Service) -> None:
+def test_the_other_parts_of_the_library_say_that_a_human_answers(taken: Service) -> None:
     parts = taken.parts
     jobs = BackgroundJobManager(parts.tiers, parts.archive, parts.queue, parts.intake)
     with pytest.raises(Conflict, match="human"):

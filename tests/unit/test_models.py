@@ -97,7 +97,7 @@ class TestKeys:
         assert unquote(quote(text, safe="")) == text
 
     @pytest.mark.parametrize("value", CHANNEL_IDS)
-    def test_so_is_an_id_that_a_channel_made(self, value: str) -> None:
+    def test_an_id_that_a_channel_made_is_an_identifier(self, value: str) -> None:
         assert is_conversation_id(value)
 
     @pytest.mark.parametrize("character", REFUSED)

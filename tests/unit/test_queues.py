@@ -75,7 +75,7 @@ class TestRecords:
     def test_a_record_is_read_as_it_was_written(self, record: Record) -> None:
         assert decode(encode(record)) == record
 
-    def test_one_that_does_not_say_when_its_messages_were_accepted_was_sent_then(self) -> None:
+    def test_messages_of_an_old_record_were_accepted_when_it_was_sent(self) -> None:
         old = Message("m0", "zero")
         for messages, expected in [
             ((old,), [5.0]),
@@ -232,7 +232,7 @@ class TestSqs:
         assert isinstance(letter.record, Record)
         assert began - 1 <= letter.record.accepted_at <= time.time() + 1
 
-    def test_its_dead_letters_are_counted(self, client: Any, url: str) -> None:
+    def test_dead_letters_are_counted(self, client: Any, url: str) -> None:
         assert SqsQueue(client, url).count_dead_letters() is None
         queue = SqsQueue(client, "https://sqs.example/queue", url)
         assert queue.count_dead_letters() == 0
@@ -266,7 +266,9 @@ class TestSqs:
         queue.hide({receive(client, url)["ReceiptHandle"]: 1e9})
         assert waiting(client, url) == {"visible": 0, "hidden": 1, "delayed": 0}
 
-    def test_those_of_a_batch_are_hidden_each_for_its_time_and_the_gone_ones_named(self, client: Any, url: str) -> None:
+    def test_records_of_a_batch_are_hidden_each_for_its_time_and_missing_ones_are_named(
+        self, client: Any, url: str
+    ) -> None:
         queue = SqsQueue(client, url)
         for _ in range(12):
             queue.send(a_record(CANARY))

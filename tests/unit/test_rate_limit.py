@@ -31,7 +31,7 @@ def post(service: Service, message_id: str, conversation_id: str = "conv_123", *
 
 
 class TestPosting:
-    def test_one_too_many_is_429_and_told_when_to_come_again(self, service: Service) -> None:
+    def test_a_message_above_the_limit_is_429_with_a_time_to_retry(self, service: Service) -> None:
         limit(service, 3)
         assert [post(service, f"m{n}", f"conv_{n}").status for n in range(3)] == [202] * 3
         refused = post(service, "m3", "conv_3")

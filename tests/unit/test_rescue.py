@@ -102,7 +102,7 @@ class TestPush:
         for job in jobs:
             assert house.archive.settled_by(job.key, job.messages[0].message_id) == job.job_id
 
-    def test_those_of_a_conversation_go_as_they_ended(self, house: House) -> None:
+    def test_ends_of_a_conversation_are_archived_in_their_order(self, house: House) -> None:
         jobs = [house.ends("clinic").job_id for _ in range(5)]
         seen: list[str] = []
         house.archive.meanwhile = seen.append
@@ -122,7 +122,7 @@ class TestPush:
         assert not house.rescue.due
         assert house.lacking() == []
 
-    def test_it_takes_no_longer_than_it_may(self, house: House) -> None:
+    def test_a_push_ends_by_its_deadline(self, house: House) -> None:
         for number in range(6):
             house.ends("clinic", f"patient-{number}")
         house.archive.meanwhile = lambda _: house.clock.advance(1)
@@ -152,7 +152,7 @@ class TestPush:
         assert house.process(late).push(FAR) == 0
         assert house.archive.asked == ["clinic"]
 
-    def test_one_that_can_not_be_archived_keeps_no_other_from_it(self, house: House) -> None:
+    def test_an_end_that_can_not_be_archived_keeps_no_other_waiting(self, house: House) -> None:
         bad, good = house.ends("clinic"), house.ends("clinic")
 
         def breaks(job_id: str) -> None:
@@ -165,7 +165,7 @@ class TestPush:
         assert house.lacking() == [bad.job_id]
         assert house.archive.settled_by(good.key, good.messages[0].message_id) == good.job_id
 
-    def test_one_that_others_change_is_tried_again(self, house: House) -> None:
+    def test_an_end_whose_line_others_change_is_tried_again(self, house: House) -> None:
         def meets(_: str) -> None:
             house.archive.meanwhile = lambda _: None
             raise Contended
@@ -247,7 +247,7 @@ class TestWhenItIsDue:
         house.rescue.push_if_due(FAR)
         assert house.archive.asked == []
 
-    def test_one_that_saw_postgres_away_pushes_when_it_is_back(self, house: House) -> None:
+    def test_a_process_that_saw_postgres_away_pushes_when_it_is_back(self, house: House) -> None:
         house.ends("clinic")
         house.archive.is_away = True
         house.rescue.push_if_due(FAR)
@@ -257,7 +257,7 @@ class TestWhenItIsDue:
         assert house.lacking() == []
         assert not house.rescue.due
 
-    def test_it_looks_no_more_often_than_it_may(self, house: House) -> None:
+    def test_a_process_looks_no_more_often_than_it_may(self, house: House) -> None:
         house.archive.is_away = True
         house.rescue.push_if_due(FAR)
         house.archive.is_away = False
@@ -350,7 +350,9 @@ class TestArchiveRecords:
         assert self.comes_again(house, other) == RECORD_SECONDS
         assert house.tier.admit("hog", 1) == 0, "it is not the tenant's messages that are counted"
 
-    def test_one_that_can_not_be_sent_is_kept(self, house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_an_archive_record_that_can_not_be_sent_is_kept(
+        self, house: House, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         def refuses(*_: object, **__: object) -> None:
             raise Unavailable("the queue")
 

@@ -214,7 +214,7 @@ class _Counting(SecretsManager):
 class TestRenewed:
     """A provider that refuses a token may know of its rotation before this process does."""
 
-    def test_it_is_asked_for_again(self, kept: Any, clock: Clock) -> None:
+    def test_a_refused_secret_is_read_again(self, kept: Any, clock: Clock) -> None:
         arn, secrets = keep(kept, SECRET), Secrets(clock=clock)
         assert secrets.reveal(arn, TENANT) == SECRET
         kept.put_secret_value(SecretId=arn, SecretString=ROTATED)
@@ -222,7 +222,7 @@ class TestRenewed:
         assert secrets.renewed(arn, TENANT, SECRET) == ROTATED
         assert secrets.reveal(arn, TENANT) == ROTATED
 
-    def test_one_that_was_not_rotated_is_asked_for_once_a_second_at_most(self, kept: Any, clock: Clock) -> None:
+    def test_a_refused_secret_is_read_at_most_once_a_second(self, kept: Any, clock: Clock) -> None:
         manager = _Counting()
         arn, secrets = keep(kept, SECRET), Secrets(clock=clock, manager=manager)
         secrets.reveal(arn, TENANT)

@@ -23,7 +23,7 @@ def sweeping(broken: ConversationKey, error: Exception) -> list[str]:
     return [job.key.conversation_id for job in sweep_each(KEYS, sweep_one)]
 
 
-def test_one_that_can_not_be_swept_keeps_no_other_asleep() -> None:
+def test_a_conversation_that_can_not_be_swept_keeps_no_other_asleep() -> None:
     assert sweeping(KEYS[1], ValueError("a broken document")) == ["one", "three"]
 
 
