@@ -12,8 +12,8 @@ TEXTS = tuple(
         (Removal("intake/requests.py", *removal),),
     )
     for what, *removal in (
-        ("U+0000", ' or "\\x00" in text or not text.strip()', " or not text.strip()"),
-        ("blank texts", " in text or not text.strip():", " in text:"),
+        ("U+0000", ' or "\\x00" in text or is_wordless(text)', " or is_wordless(text)"),
+        ("texts without words", " in text or is_wordless(text):", " in text:"),
         (
             "lone surrogates",
             "            size += len(text.encode())\n",

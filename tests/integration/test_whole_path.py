@@ -166,11 +166,11 @@ def test_a_path_that_names_no_conversation_is_a_problem(api: Api, path: str, sta
         b"",
         b"{",
         b"\xff\xfe" + CANARY.encode(),
-        b'{"history": "<USER>' + CANARY.encode() + b'\\u0000</USER>"}',
-        b'{"history": "<USER>' + CANARY.encode() + b'\\ud800</USER>"}',
+        b'{"history": "<USER>' + CANARY.encode() + b'</USER>", "message_id": "m\\u0000"}',
+        b'{"history": "<USER>' + CANARY.encode() + b'</USER>", "message_id": "m\\ud800"}',
         b"[" * 5_000,
     ],
-    ids=["empty", "broken", "not UTF-8", "U+0000", "lone surrogate", "nested"],
+    ids=["empty", "broken", "not UTF-8", "U+0000 in an id", "lone surrogate in an id", "nested"],
 )
 def test_bytes_that_are_no_request_are_a_problem_and_store_nothing(api: Api, body: bytes) -> None:
     conversation_id = f"conv_{uuid.uuid4().hex}"

@@ -99,17 +99,17 @@ ROWS = {
     "an empty message": refused(400, "history", history(f"{TURN}<USER></USER><br>")),
     "a blank message": refused(400, "history", history(f"<USER> \t\n\u00a0 </USER><br>{TURN}")),
     "an empty message in JSON": refused(400, "messages", {"messages": [SAID, SAID | {"content": ""}]}),
+    "an invisible message": refused(400, "history", history("<USER>\u200b\ufeff\ufe0f\u00ad</USER><br>")),
     "a blank message in JSON": refused(400, "messages", {"messages": [SAID | {"content": " \n"}, SAID]}),
-    "U+0000": refused(400, "history", history(f"<USER>{CANARY}\u0000</USER>")),
-    "U+0000 in a message": refused(400, "messages", {"messages": [SAID | {"content": f"{CANARY}\u0000"}]}),
-    "U+0000 in the resources": refused(400, "resources", {"history": TURN, "resources": {"n": [f"{CANARY}\u0000"]}}),
-    "U+0000 in a key": refused(400, "resources", {"history": TURN, "resources": {f"{CANARY}\u0000": 1}}),
-    "U+0000 in a field's name": refused(400, "body", {"history": TURN, f"{CANARY}\u0000": 1}),
-    "a lone surrogate": Row(400, "history", f'{{"history": "<USER>{CANARY}\\ud800</USER>"}}'),
-    "surrogates in the wrong order": Row(400, "history", f'{{"history": "<USER>{CANARY}\\ude00\\ud83d</USER>"}}'),
-    "a lone surrogate in the resources": Row(
-        400, "resources", f'{{"history": "{TURN}", "resources": {{"n": "{CANARY}\\udfff"}}}}'
+    "U+0000 in an id": refused(400, "message_id", {"messages": [SAID], "message_id": f"{CANARY}\u0000"}),
+    "U+0000 in a turn's id": refused(
+        400, "messages.0.message_id", {"messages": [SAID | {"message_id": f"{CANARY}\0"}]}
     ),
+    "U+0000 in a bot's id": refused(400, "bot_id", {"messages": [SAID], "bot_id": f"{CANARY}\u0000"}),
+    "a lone surrogate in an id": Row(400, "message_id", f'{{"history": "{TURN}", "message_id": "{CANARY}\\ud800"}}'),
+    "U+0000 in a role": refused(400, "messages.0.role", {"messages": [SAID | {"role": "user\u0000"}]}),
+    "U+0000 in a field's name": refused(400, "body", {"history": TURN, f"{CANARY}\u0000": 1}),
+    "a lone surrogate in a field's name": Row(400, "body", f'{{"history": "{TURN}", "{CANARY}\\ud800": 1}}'),
     "an attachment": refused(
         400,
         "messages.0.content",

@@ -166,7 +166,6 @@ class TestRequests:
             ({"history": HELLO, "resources": {"n": object()}}, "resources"),
             ({"history": HELLO, "resources": {1: CANARY}}, "resources"),
             ({"history": HELLO, "resources": [CANARY]}, "resources"),
-            ({"history": f"{HELLO}\ud83d\ude00"}, "history"),
             ({"history": HELLO, "bot_id": CANARY + " "}, "bot_id"),
             ({"history": HELLO, "message_id": CANARY + " "}, "message_id"),
         ],
@@ -440,9 +439,7 @@ class TestMessageLockManager:
         assert acquired["lock_id"] not in info.values()
         assert CANARY not in str(info)
 
-    @pytest.mark.parametrize(
-        "messages", [[], [""], ["  "], CANARY, [1], [None], [f"{CANARY}\x00"], [f"{CANARY}\ud800"]]
-    )
+    @pytest.mark.parametrize("messages", [[], [""], ["  "], ["\u200b\ufe0f"], CANARY, [1], [None]])
     def test_what_is_no_message_takes_no_lock_and_starts_no_job(self, handler: MessageHandler, messages: Any) -> None:
         for call in (handler.locks.check_and_acquire_lock, handler.jobs.create_ai_processing_job):
             with pytest.raises(InvalidRequest) as refused:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from message_handler.domain.conversations import Role, Turn
 from message_handler.domain.history import merge, parse, render, split, trim
+from message_handler.domain.text import is_wordless
 
 ROLES: dict[str, Role] = {"USER": "user", "BOT": "assistant", "SALE": "sale"}
 TAGS = [f"<{slash}{name}>" for name in ROLES for slash in ("", "/")]
@@ -43,7 +44,7 @@ def slowly(text: str) -> tuple[Turn, ...]:
 
     def end_turn() -> None:
         said = content if role else content.strip()
-        if role or said:
+        if role or not is_wordless(said):
             turns.append(Turn(role or "user", said.replace("&lt;", "<").replace("&amp;", "&")))
 
     while position < len(text):

@@ -12,7 +12,9 @@ from message_handler.domain.conversations import Turn
 from message_handler.domain.errors import RequestError
 from message_handler.intake.requests import MAX_HISTORY_BYTES, MAX_UNANSWERED, read_turns, request_of, texts_of
 
-WORDS = st.sampled_from(["Hello", "xin chào", " ", "", "\x00", "a\x00b", "\ud800", 7, None, b"bytes", ["nested"]])
+WORDS = st.sampled_from(
+    ["Hello", "xin chào", " ", "", "\x00", "a\x00b", "\ud800", "\u200b", "a\u200b", 7, None, b"bytes", ["nested"]]
+)
 
 
 def by_a_request(messages: Any, bot_id: Any) -> tuple[Turn, ...]:

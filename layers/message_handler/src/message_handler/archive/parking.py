@@ -15,6 +15,7 @@ from message_handler.domain.conversations import Turn
 from message_handler.domain.errors import Conflict
 from message_handler.domain.handoff import ParkedMessage
 from message_handler.domain.messages import Message, new_message
+from message_handler.domain.text import is_wordless
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ def exchanges(said: Sequence[Turn], noted: Callable[[Turn], bool]) -> list[Excha
         if turn.role == "sale":
             new.append(Exchange(tuple(messages), turn))
             messages = []
-        elif turn.content.strip():
+        elif not is_wordless(turn.content):
             messages.append(new_message(turn.content, turn.message_id))
     return new
 

@@ -55,6 +55,10 @@ class InvalidRequest(RequestError):
     """A value in the request is not valid; `field` names it."""
 
 
+class OddCharacter(InvalidRequest):
+    """A text has U+0000 or a lone surrogate, which Postgres and UTF-8 can't hold."""
+
+
 class Unauthenticated(RequestError):
     """The access token is missing, wrong or expired. The text names the wrong claim, never its value."""
 

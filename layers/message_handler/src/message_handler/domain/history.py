@@ -14,6 +14,7 @@ from itertools import accumulate, chain, groupby
 from typing import Any
 
 from message_handler.domain.conversations import Role, Turn
+from message_handler.domain.text import is_wordless
 
 _ROLES: dict[str, Role] = {"USER": "user", "BOT": "assistant", "SALE": "sale"}
 _TAGS = {role: tag for tag, role in _ROLES.items()}
@@ -54,8 +55,8 @@ def parse(text: str) -> tuple[Turn, ...]:
     - A turn ends at its own closing tag. Because ``<`` in text is escaped, an opening tag inside a turn means that the
       closing tag was forgotten: the turn ends there. The last turn may have no closing tag.
     - Everything else inside a turn is text: another role's closing tag, ``<br>``, HTML.
-    - Between turns, ``<br>``, ``<br/>``, ``<br />`` and stray closing tags are separators. Blanks around them are
-      dropped. A person typed the rest: each piece of other text becomes a patient's turn.
+    - Between turns, ``<br>``, ``<br/>``, ``<br />`` and stray closing tags are separators. Blanks around them, and
+      pieces without words, are dropped. A person typed the rest: each piece of other text becomes a patient's turn.
 
     Roles can't be forged if the platform escapes (invariant 12). Text that is pasted in raw looks like tags.
     """
@@ -76,7 +77,7 @@ def parse(text: str) -> tuple[Turn, ...]:
 
 def _outside(text: str) -> list[Turn]:
     stripped = (piece.strip() for piece in _BETWEEN.split(text))
-    return [Turn("user", _unescape(piece)) for piece in stripped if piece]
+    return [Turn("user", _unescape(piece)) for piece in stripped if not is_wordless(piece)]
 
 
 def _unescape(text: str) -> str:
@@ -110,13 +111,13 @@ def trim(
     """What the model gets: the newest part of the context that fits, then all pending turns.
 
     Pending turns are never trimmed, and count first. The context's turns are taken whole, newest first, until one does
-    not fit. Blank turns are skipped and do not count.
+    not fit. Turns without words are skipped and do not count.
     """
     messages = max_messages - len(pending)
     characters = max_characters - sum(len(turn.content) for turn in pending)
     kept: list[Turn] = []
     for turn in reversed(context):
-        if not turn.content.strip():
+        if is_wordless(turn.content):
             continue
         messages -= 1
         characters -= len(turn.content)

@@ -12,11 +12,9 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from message_handler.domain.errors import InvalidRequest
+from message_handler.domain.errors import InvalidRequest, OddCharacter
 from message_handler.domain.identifiers import IDENTIFIER, IDENTIFIER_RULE
-
-#: The deepest nesting of objects and lists. Other JSON parsers, which get our JSON later, allow less than Python's.
-MAX_DEPTH = 32
+from message_handler.domain.text import MAX_DEPTH, is_storable
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,40}", re.ASCII)
 
@@ -69,7 +67,7 @@ def field_name(location: Sequence[str | int]) -> str:
 def check_json(body: Any) -> dict[str, Any]:
     """The body, if it is an object and JSON, Postgres and UTF-8 can hold every value and key in it.
 
-    A caller of the library may pass anything. Raises InvalidRequest.
+    A caller of the library may pass anything. Raises InvalidRequest; OddCharacter if a text can't be stored.
     """
     if not isinstance(body, dict):
         raise InvalidRequest("the body must be a JSON object")
@@ -79,7 +77,8 @@ def check_json(body: Any) -> dict[str, Any]:
         if depth > MAX_DEPTH:
             raise InvalidRequest(f"is nested more than {MAX_DEPTH} levels deep", field=field)
         if isinstance(value, str):
-            _check_text(value, field)
+            if not is_storable(value):
+                raise OddCharacter("contains the character U+0000 or a lone surrogate; remove it", field=field)
         elif isinstance(value, dict):
             if not all(isinstance(name, str) for name in value):
                 raise InvalidRequest("has a key that isn't text", field=field)
@@ -93,14 +92,3 @@ def check_json(body: Any) -> dict[str, Any]:
         elif value is not None:
             raise InvalidRequest("contains a value that JSON does not have", field=field)
     return body
-
-
-def _check_text(text: str, field: str) -> None:
-    if text.isascii() and "\x00" not in text:
-        return
-    if "\x00" in text:
-        raise InvalidRequest("contains the character U+0000; remove it", field=field)
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise InvalidRequest("contains a lone surrogate; remove it", field=field) from None

@@ -11,8 +11,9 @@ from pydantic import Field
 from message_handler.domain import history
 from message_handler.domain.conversations import Turn
 from message_handler.domain.double_texting import DoubleTexting
-from message_handler.domain.errors import InvalidRequest, PayloadTooLarge
+from message_handler.domain.errors import InvalidRequest, OddCharacter, PayloadTooLarge
 from message_handler.domain.identifiers import is_identifier
+from message_handler.domain.text import all_storable, is_wordless
 from message_handler.domain.validation import MAX_DEBOUNCE_MS, Identifier, Strict, check_json, validated
 
 MAX_HISTORY_BYTES = 256 * 1024
@@ -49,8 +50,14 @@ class MessageRequest(Strict):
 
 
 def parse_request(value: Any) -> MessageRequest:
-    """Check a request's shape. Raises InvalidRequest with the field's name, never its value."""
-    body = check_json(value)
+    """Check a request's shape. Raises InvalidRequest with the field's name, never its value.
+
+    A character that can't be stored becomes U+FFFD. (Ids with U+FFFD are refused.)
+    """
+    try:
+        body = check_json(value)
+    except OddCharacter:
+        body = check_json({name: all_storable(item) for name, item in value.items()})
     given = {name: item for name, item in body.items() if name != "resources" or item is not None}
     request = validated(MessageRequest, given, _ADVICE)
     if (request.history is None) == (request.messages is None):
@@ -78,13 +85,13 @@ def texts_of(messages: Sequence[str], bot_id: str | None = None) -> tuple[Turn, 
 
 
 def _are_plain(messages: Sequence[str]) -> bool:
-    """Whether all are texts that are not blank, and that JSON, Postgres, UTF-8 and a request can hold."""
+    """Whether all are texts with words, which JSON, Postgres, UTF-8 and a request can hold."""
     if type(messages) is not list or not 0 < len(messages) <= MAX_UNANSWERED:
         return False
     size = 0
     try:
         for text in messages:
-            if type(text) is not str or "\x00" in text or not text.strip():
+            if type(text) is not str or "\x00" in text or is_wordless(text):
                 return False
             size += len(text.encode())
     except UnicodeEncodeError:
@@ -115,8 +122,8 @@ def read_turns(request: MessageRequest) -> tuple[tuple[Turn, ...], tuple[Turn, .
     if not messages:
         ended = "ends with a reply: there is nothing to answer"
         raise InvalidRequest(ended if turns else "has no message of a patient", field=field)
-    if any(not message.content.strip() for message in messages):
-        raise InvalidRequest("has a blank message of a patient", field=field)
+    if any(is_wordless(message.content) for message in messages):
+        raise InvalidRequest("has a message of a patient without words", field=field)
     if len(messages) > MAX_UNANSWERED:
         raise PayloadTooLarge(f"must not have more than {MAX_UNANSWERED} unanswered messages", field=field)
     return context, _with_own_id(messages, request.message_id)
