@@ -20,10 +20,10 @@ from message_handler.domain.errors import AIError, SettingsError, Unavailable
 from message_handler.domain.jobs import Usage
 from message_handler.drivers.secrets import Secrets
 from message_handler.settings import Settings
-from message_handler.wiring import _egress, build
+from message_handler.wiring import build
 from tests.ai.conftest import TOKEN, prompt
 from tests.ai.server import Exchange, Script, Server, fails, says
-from tests.ai.test_chat_completions import _date, at, record
+from tests.ai.test_chat_completions import EGRESS, at, http_date, record
 from tests.unit.service import CANARY, Output
 
 SETTINGS = Settings(egress_allow_loopback=True, simulated_ai_delay_ms="0")
@@ -48,7 +48,7 @@ def other() -> Iterator[Server]:
 
 
 def ai(core_ai: dict[str, Any], fallback: dict[str, Any] | None = None) -> AI:
-    return ai_of(core_ai | {"fallback": fallback}, Tools(SETTINGS, _egress(SETTINGS), Secrets(literals=True)))
+    return ai_of(core_ai | {"fallback": fallback}, Tools(SETTINGS, EGRESS, Secrets(literals=True)))
 
 
 def complete(
@@ -234,7 +234,7 @@ def test_what_will_not_pass_is_not_tried_again(server: Server, script: Script) -
     assert len(server.calls) == 1
 
 
-@pytest.mark.parametrize("after", [lambda: "1", lambda: _date(2)])
+@pytest.mark.parametrize("after", [lambda: "1", lambda: http_date(2)])
 def test_a_provider_that_says_when_is_not_asked_before(server: Server, after: Callable[[], str]) -> None:
     times: list[float] = []
 
@@ -250,7 +250,7 @@ def test_a_provider_that_says_when_is_not_asked_before(server: Server, after: Ca
     assert times[1] - times[0] >= 0.8
 
 
-@pytest.mark.parametrize("after", [lambda: "3600", lambda: _date(3600)])
+@pytest.mark.parametrize("after", [lambda: "3600", lambda: http_date(3600)])
 def test_a_provider_that_wants_more_time_than_there_is_is_given_up_at_once(
     server: Server, after: Callable[[], str]
 ) -> None:

@@ -502,7 +502,7 @@ def test_a_redirect_is_not_followed(server: Server) -> None:
     assert len(server.calls) == 1
 
 
-def _date(seconds: float) -> str:
+def http_date(seconds: float) -> str:
     return format_datetime(datetime.now(UTC) + timedelta(seconds=seconds), usegmt=True)
 
 
@@ -512,8 +512,8 @@ def _date(seconds: float) -> str:
         (lambda: "7", 7, 7),
         (lambda: "0", 0, 0),
         (lambda: "-5", 0, 0),
-        (lambda: _date(100), 50, 101),
-        (lambda: _date(-100), 0, 0),
+        (lambda: http_date(100), 50, 101),
+        (lambda: http_date(-100), 0, 0),
         (lambda: "soon", None, None),
         (lambda: "nan", None, None),
         (lambda: "Mon, 01 Jan 99999999999999999999 00:00:00 GMT", None, None),
