@@ -13,6 +13,12 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from botocore.awsrequest import AWSResponse
+from botocore.config import Config
+from botocore.eventstream import ParserError
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
+from urllib3.exceptions import HTTPError
+
 from message_handler.ai.failures import ProviderFailure, of_status
 from message_handler.ai.messages import system_of, turns_of
 from message_handler.ai.port import Completion, Prompt, Watch
@@ -58,10 +64,6 @@ class Bedrock:
         return attend(lambda connection: self._answer(prompt, connection, limits), watch, limits)
 
     def _answer(self, prompt: Prompt, connection: Connection, limits: Limits) -> Generator[str, None, Completion]:
-        from botocore.eventstream import ParserError
-        from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
-        from urllib3.exceptions import HTTPError
-
         try:
             with ExitStack() as exchanges:
                 _current.call = (connection, limits, exchanges)
@@ -126,8 +128,6 @@ class Bedrock:
 
 @cache
 def _client(region: str | None) -> Any:
-    from botocore.config import Config
-
     client = aws.client("bedrock-runtime", region_name=region, config=Config(retries={"total_max_attempts": 1}))
     client.meta.events.register("before-send.bedrock-runtime.*", _send)
     return client
@@ -135,8 +135,6 @@ def _client(region: str | None) -> Any:
 
 def _send(request: Any, **_: Any) -> Any:
     """Send a request that botocore has signed. Its host is AWS's own, maybe at a private endpoint's inner address."""
-    from botocore.awsrequest import AWSResponse
-
     connection, limits, exchanges = _current.call
     target = parse(request.url)
     response = exchanges.enter_context(

@@ -11,12 +11,11 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from message_handler.ai.answering import AICore, Answering, Ask
-from message_handler.ai.failures import ProviderFailure
-from message_handler.ai.port import AI, Completion
 from message_handler.domain.errors import InvalidRequest
 
 if TYPE_CHECKING:
+    from message_handler.ai.answering import Ask
+    from message_handler.ai.port import AI, Completion
     from message_handler.drivers.egress import Egress
     from message_handler.drivers.secrets import Secrets
     from message_handler.settings import Settings
@@ -119,6 +118,8 @@ class _Unsupported(Provider):
     """Stands for the provider of an unknown scheme, which a record can only have from a write past the API."""
 
     def build(self, core_ai: dict[str, Any], tools: Tools) -> Ask:
+        from message_handler.ai.failures import ProviderFailure
+
         def fail(*_: object) -> Completion:
             raise ProviderFailure("ai_unsupported")
 
@@ -153,6 +154,9 @@ def check_core_ai(core_ai: dict[str, Any]) -> None:
 
 def ai_of(core_ai: dict[str, Any], tools: Tools) -> AI:
     """The AI of a configuration: its core, and the fallback that answers where the core does not."""
+    # Imported here: intake and operators start with the rules alone.
+    from message_handler.ai.answering import AICore, Answering
+
     records = [core_ai, *filter(None, [core_ai.get("fallback")])]
     return Answering(
         [
