@@ -27,7 +27,7 @@ class TestTheStraightPath:
         assert world.answered("m0")
         assert world.checked().job(told(world, "m0")).status is JobStatus.COMPLETED
 
-    def test_its_steps_stand_in_the_protocols_order(self, world: World) -> None:
+    def test_the_steps_are_taken_in_the_protocols_order(self, world: World) -> None:
         world.posts("m0")
         world.delivers()
         assert [name for name in world.steps.names if name.split(".")[1] not in CONFIGURATION] == [
@@ -43,7 +43,7 @@ class TestTheStraightPath:
             "tier.finish",
         ]
 
-    def test_who_takes_the_lock_is_worked_on_at_once_and_who_joins_later(self, world: World) -> None:
+    def test_a_message_that_takes_the_lock_is_worked_on_at_once_and_one_that_joins_later(self, world: World) -> None:
         world.posts("m0")
         world.posts("m1")
         assert [delay for _, delay in world.queue.sent] == [0, world.settings.join_delay]

@@ -32,7 +32,7 @@ class TestTheDocument:
         assert talk.archive.commit(talk.failed(job), fence)
         assert (talk.archived(1).restarts, talk.archived(1).attempts) == (0, 1)
 
-    def test_a_cancel_leaves_what_is_known_of_a_job_that_settles_nothing(self, talk: Conversation) -> None:
+    def test_a_cancel_that_settles_nothing_keeps_what_is_known_of_the_job(self, talk: Conversation) -> None:
         talk.answer(1, "m0")
         job = talk.job(2, "m0", restarts=2, attempts=3, correlation_id="c-1")
         assert not talk.archive.cancel(job).cancelled
@@ -108,7 +108,7 @@ class TestFence:
         assert talk.end(1) == (JobStatus.COMPLETED, "Rest.", None, talk.id(50))
         assert talk.number(talk.job(50, "m1")) == 2
 
-    def test_an_ended_job_runs_for_nobody_any_more(self, talk: Conversation) -> None:
+    def test_an_ended_job_never_runs_again(self, talk: Conversation) -> None:
         """The tier forgot J0. m1's record, which was promised J0, brings J0 back without m0."""
         talk.answer(1, "m0")
         fence = talk.fence(talk.job(1, "m1"), successor=50)
@@ -140,7 +140,7 @@ class TestFence:
         assert talk.fence(job, successor=51).successor_id == talk.id(50)
         assert talk.end(1)[3] == talk.id(50)
 
-    def test_after_one_that_ended_comes_another(self, talk: Conversation) -> None:
+    def test_after_a_successor_that_ended_comes_another(self, talk: Conversation) -> None:
         talk.answer(1, "m0")
         job = talk.job(1, "m0", "m1", "m2")
         talk.fence(job, successor=50)
@@ -203,7 +203,7 @@ class TestCommit:
         assert not talk.archive.commit(talk.completed(job, "stale"), stale)
         assert talk.end(1)[:2] == (JobStatus.COMPLETED, "fresh")
 
-    def test_another_jobs_newer_fence_shuts_it_out_too(self, talk: Conversation) -> None:
+    def test_another_jobs_newer_fence_shuts_a_run_out_too(self, talk: Conversation) -> None:
         paused = talk.job(1, "m0")
         number = talk.number(paused)
         talk.number(talk.job(2, "m1"))
@@ -456,7 +456,7 @@ class TestArchive:
         assert talk.settled("m0") == [talk.id(1)]
         assert talk.turns() == [("user", "it hurts")]
 
-    def test_whoever_runs_now_is_shut_out(self, talk: Conversation) -> None:
+    def test_the_run_that_goes_on_is_shut_out_by_a_late_end(self, talk: Conversation) -> None:
         running = talk.job(2, "m1")
         number = talk.number(running)
         assert talk.archive.archive(self.ended(talk, 1, "m0"))
@@ -484,7 +484,7 @@ class TestArchive:
         assert talk.snapshot(1) == before
         assert talk.number(talk.job(2, "m2")) == 2
 
-    def test_of_two_at_once_one_is_archived(self, talk: Conversation) -> None:
+    def test_one_of_two_late_ends_at_once_is_archived(self, talk: Conversation) -> None:
         for number in range(1, 11):
             job = self.ended(talk, number, f"m{number}")
             assert sorted(at_once(*[partial(talk.archive.archive, job)] * 3)) == [False, False, True]
@@ -531,7 +531,7 @@ class TestArchive:
         assert talk.end(1) == (JobStatus.CANCELLED, None, None, successor.job_id)
         assert talk.settled("m0", "m1") == [talk.id(1), successor.job_id]
 
-    def test_repeating_that_links_nothing(self, talk: Conversation) -> None:
+    def test_repeating_an_end_with_other_messages_links_nothing(self, talk: Conversation) -> None:
         talk.answer(1, "m0")
         job = self.ended(talk, 1, "m0", "m1")
         assert talk.archive.archive(job)
@@ -637,7 +637,7 @@ class TestRaiseFence:
         assert not talk.archive.commit(talk.completed(job), number)
         assert talk.archive.commit(talk.completed(job), talk.number(job))
 
-    def test_an_unknown_conversation_has_nobody_to_shut_out(self, talk: Conversation) -> None:
+    def test_an_unknown_conversation_has_no_run_to_shut_out(self, talk: Conversation) -> None:
         talk.archive.raise_fence(KEY)
         assert talk.archive.conversation(KEY) is None
         assert talk.number(talk.job(1, "m0")) == 1
@@ -739,7 +739,7 @@ class TestSupersede:
         assert talk.archive.commit(talk.completed(running), number)
         assert talk.end(2) == (JobStatus.COMPLETED, "Rest.", None, talk.id(1))
 
-    def test_a_run_that_nobody_needs_any_more_ends(self, talk: Conversation) -> None:
+    def test_a_run_whose_messages_are_all_settled_ends(self, talk: Conversation) -> None:
         """J1 ran for m0 and was lost. J2 answered m0."""
         talk.number(talk.job(1, "m0"))
         talk.answer(2, "m0")
@@ -747,7 +747,7 @@ class TestSupersede:
         talk.archive.supersede(talk.job(1, "m0"), talk.id(2))
         assert talk.end(1) == (JobStatus.CANCELLED, None, None, talk.id(2))
 
-    def test_so_does_one_in_the_middle_of_a_chain(self, talk: Conversation) -> None:
+    def test_a_settled_run_in_the_middle_of_a_chain_ends_too(self, talk: Conversation) -> None:
         talk.answer(1, "m0")
         talk.number(talk.job(2, "m1"))
         talk.archive.supersede(talk.job(2, "m0"), talk.id(1))
@@ -769,7 +769,7 @@ class TestReads:
         assert talk.archive.bot_of(KEY) is None
         assert talk.settled("m0") == [None]
 
-    def test_an_open_message_is_settled_by_nobody(self, talk: Conversation) -> None:
+    def test_an_open_message_is_settled_by_no_job(self, talk: Conversation) -> None:
         talk.number(talk.job(1, "m0"))
         assert talk.settled("m0") == [None]
 
@@ -805,7 +805,7 @@ class TestIsolation:
         assert found is not None
         assert (found.status, found.superseded_by) == (JobStatus.CANCELLED, ours.id(50))
 
-    def test_who_interrupts_interrupts_nobody_elses_job(self, archive: Archive) -> None:
+    def test_a_tenant_interrupts_no_other_tenants_job(self, archive: Archive) -> None:
         ours, theirs = (Conversation(archive, ConversationKey(name, "patient-1")) for name in ("clinic", "other"))
         job = ours.job(1, "m0")
         foreign = replace(job, key=theirs.key)
@@ -824,7 +824,7 @@ class TestIsolation:
 
 
 class TestRaces:
-    def test_of_eight_fences_only_the_last_commits(self, talk: Conversation) -> None:
+    def test_only_the_last_of_eight_fences_commits(self, talk: Conversation) -> None:
         job = talk.job(1, "m0")
         numbers = at_once(*[lambda: talk.number(job)] * 8)
         assert sorted(numbers) == list(range(1, 9))

@@ -43,7 +43,7 @@ class TestCancel:
         assert world.end_of("m0").status is JobStatus.CANCELLED
         world.checked()
 
-    def test_one_that_is_noticed_at_the_seal_commits_nothing_either(self, world: World) -> None:
+    def test_a_cancel_that_is_noticed_at_the_seal_commits_nothing(self, world: World) -> None:
         world.posts("m0")
         on(world, "after", "tier.heartbeat", lambda: world.cancels(told(world, "m0")))
         world.delivers()
@@ -51,7 +51,7 @@ class TestCancel:
         assert world.end_of("m0").status is JobStatus.CANCELLED
         world.checked()
 
-    def test_one_that_was_only_begun_is_noticed_at_the_seal(self, world: World) -> None:
+    def test_a_cancel_that_was_only_begun_is_noticed_at_the_seal(self, world: World) -> None:
         def begins() -> None:
             on(world, "after", "tier.cancel", dies)
             world.cancels(told(world, "m0"))
@@ -92,7 +92,7 @@ class TestCancel:
         assert world.end_of("m1").status is JobStatus.CANCELLED
         world.checked()
 
-    def test_what_waits_behind_it_is_woken(self, world: World) -> None:
+    def test_a_job_that_waits_behind_a_cancelled_one_is_woken(self, world: World) -> None:
         def cancel_and_die() -> None:
             world.posts("m1")
             raise Crash
@@ -109,7 +109,7 @@ class TestCancel:
         assert world.answered("m1")
         world.checked()
 
-    def test_one_that_was_begun_is_brought_to_its_end_by_a_worker(self, world: World) -> None:
+    def test_a_worker_completes_a_cancel_that_was_begun(self, world: World) -> None:
         world.posts("m0")
         on(world, "after", "tier.cancel", dies)
         assert world.cancels(told(world, "m0")) is None
@@ -118,7 +118,7 @@ class TestCancel:
         assert world.end_of("m0").status is JobStatus.CANCELLED
         world.checked()
 
-    def test_one_without_postgres_is_unknown_and_comes_to_its_end(self, world: World) -> None:
+    def test_a_cancel_without_postgres_is_unknown_and_completes_later(self, world: World) -> None:
         world.posts("m0")
         on(world, "before", "archive.cancel", is_away)
         assert world.cancels(told(world, "m0")) is None
@@ -138,7 +138,7 @@ class TestCancel:
         assert world.answered("m0", "m1")
         world.checked()
 
-    def test_what_joined_an_answered_job_can_be_cancelled(self, world: World) -> None:
+    def test_a_message_that_joined_an_answered_job_can_be_cancelled(self, world: World) -> None:
         """J0{m0} was committed, its worker died, and m1 joined J0. Postgres settles m1, and the answer is `200`."""
         world.posts("m0")
         on(world, "after", "archive.commit", dies)
@@ -155,7 +155,7 @@ class TestCancel:
         assert world.answered("m0")
         assert len(world.ai.prompts) == 1
 
-    def test_what_comes_after_it_is_answered_alone(self, world: World) -> None:
+    def test_a_message_after_a_cancel_is_answered_alone(self, world: World) -> None:
         on(
             world,
             "before",
@@ -169,7 +169,7 @@ class TestCancel:
         assert [turn.content for turn in world.ai.prompts[-1].context] == ["text of m0"]
         world.checked()
 
-    def test_what_came_after_it_had_begun_is_answered(self, world: World) -> None:
+    def test_a_message_after_the_beginning_of_a_cancel_is_answered(self, world: World) -> None:
         """J1 waits behind J0. Its cancel begins, the process dies, m2 joins J1, and a worker completes the cancel."""
 
         def begins() -> None:
@@ -185,7 +185,7 @@ class TestCancel:
         assert world.end_of("m1").status is JobStatus.CANCELLED
         world.checked()
 
-    def test_one_that_the_tier_lost_is_unknown_for_its_record_brings_it_back(self, world: World) -> None:
+    def test_a_cancel_of_a_lost_job_is_unknown_because_its_record_brings_it_back(self, world: World) -> None:
         world.posts("m0")
         on(world, "before", "ai.complete", dies)
         world.delivers()

@@ -116,7 +116,7 @@ class TestMigrating:
         database.ping()
         database.close()
 
-    def test_it_is_put_as_the_address_was_signed(self, receiver: Receiver) -> None:
+    def test_an_answer_is_put_as_its_address_was_signed(self, receiver: Receiver) -> None:
         run(receiver, list)
         path, headers, _ = receiver.received[0]
         assert path == f"/answer?X-Amz-Signature={CANARY}"
@@ -180,7 +180,7 @@ class TestFailing:
 
         assert run(receiver, migrate)["Reason"] == "bad settings: DATABASE_URL: must start with postgresql://"
 
-    def test_of_what_nobody_expected_only_the_type_is_told(self, receiver: Receiver) -> None:
+    def test_an_unexpected_error_is_told_by_its_type_alone(self, receiver: Receiver) -> None:
         def migrate() -> list[str]:
             raise RuntimeError(CANARY)
 
@@ -203,7 +203,7 @@ class TestAnswering:
         assert all(put == receiver.received[0] for put in receiver.received)
 
     @pytest.mark.parametrize("status", [403, 500, 302])
-    def test_not_for_ever_and_no_redirect_is_followed(
+    def test_an_answer_is_not_put_for_ever_and_no_redirect_is_followed(
         self, receiver: Receiver, status: int, caplog: pytest.LogCaptureFixture
     ) -> None:
         receiver.statuses = [status] * 10
@@ -212,7 +212,7 @@ class TestAnswering:
         assert len(receiver.received) == cloudformation.TRIES
         assert CANARY not in caplog.text
 
-    def test_not_longer_than_the_function_has(self, receiver: Receiver) -> None:
+    def test_an_answer_is_put_no_longer_than_the_function_has_time(self, receiver: Receiver) -> None:
         receiver.statuses = [500] * 10
         event = EVENT | {"ResponseURL": receiver.url}
         with pytest.raises(Unavailable):
@@ -244,7 +244,7 @@ class TestAnswering:
             cloudformation.run(event, forbidden, remaining=lambda: 60.0, allow_loopback=lambda: True)
         assert refused.value.field == "ResponseURL"
 
-    def test_nor_is_this_machine_unless_it_is_allowed(self, receiver: Receiver) -> None:
+    def test_this_machine_is_not_contacted_unless_it_is_allowed(self, receiver: Receiver) -> None:
         with pytest.raises(InvalidRequest):
             cloudformation.run(EVENT | {"ResponseURL": receiver.url}, forbidden, remaining=lambda: 60.0)
         assert receiver.received == []
@@ -256,7 +256,7 @@ class TestAnswering:
             "https://cloudformation-custom-resource-response-cnnorth1.s3.cn-north-1.amazonaws.com.cn/x",
         ],
     )
-    def test_those_of_cloudformation_are(self, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_addresses_of_cloudformation_are_contacted(self, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
         put: list[str] = []
 
         def taken(_pool: urllib3.PoolManager, _method: str, url: str, **_: Any) -> urllib3.HTTPResponse:

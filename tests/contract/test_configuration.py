@@ -208,7 +208,7 @@ class TestStore:
         assert store.read(TENANT, lambda records: records.get(kind, id_))
 
 
-def test_of_two_who_want_a_new_platform_at_once_one_gets_it(
+def test_one_of_two_operators_who_want_a_new_platform_at_once_gets_it(
     admin: Operator, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     database.run(lambda connection: connection.run("delete from platforms where platform_id = 'clinic'"))
@@ -270,7 +270,7 @@ class TestReferences:
             done = at_once(lambda: lean(one, other), lambda: lean(other, one))  # noqa: B023
             assert sorted(done) == [False, True]
 
-    def test_what_is_needed_stays(self, admin: Operator) -> None:
+    def test_records_that_others_need_stay(self, admin: Operator) -> None:
         admin.put("core_ai", TENANT, "spare", CORE)
         admin.put("core_ai", TENANT, "gpt", with_fallback("spare"))
         admin.put("bots", TENANT, "nurse", BOT)
@@ -301,7 +301,7 @@ class TestTokens:
         assert found
         return found["auth_token"], found["auth_host"]
 
-    def test_it_is_stored_for_its_endpoints_host(self, admin: Operator, store: PostgresConfiguration) -> None:
+    def test_a_token_is_stored_for_its_endpoints_host(self, admin: Operator, store: PostgresConfiguration) -> None:
         admin.put("core_ai", TENANT, "gpt", SECURED | {"api_endpoint": "https://AI.example:443/v1"})
         assert self.stored(store) == (SECURED["auth_token"], "ai.example")
         admin.put("core_ai", TENANT, "gpt", SECURED | {"api_endpoint": "https://ai.example:8443/v1"})
@@ -318,7 +318,7 @@ class TestTokens:
         assert self.stored(store) == (SECURED["auth_token"], "ai.example")
 
     @pytest.mark.parametrize("secret_of", [None, "other"], ids=["written out", "of another tenant"])
-    def test_in_production_only_the_arn_of_ones_own_is_taken(
+    def test_in_production_only_the_arn_of_the_tenants_own_secret_is_taken(
         self, bots: BotConfigService, store: PostgresConfiguration, secret_of: str | None
     ) -> None:
         strict = Operator(store, bots, literals=False)
@@ -337,7 +337,7 @@ class TestTokens:
         strict.put("platforms", TENANT, TENANT, self.platform(mine))
         assert self.stored(store)[0] == mine
 
-    def test_in_production_one_that_was_written_out_before_can_not_stay(
+    def test_in_production_a_token_that_was_written_out_before_can_not_stay(
         self, admin: Operator, bots: BotConfigService, store: PostgresConfiguration
     ) -> None:
         admin.put("core_ai", TENANT, "gpt", SECURED)
@@ -354,7 +354,9 @@ class TestTokens:
     @pytest.mark.parametrize(
         "endpoint", ["https://evil.example/v1", "https://ai.example:8443/v1", "https://x.ai.example/v1"]
     )
-    def test_it_never_moves_to_another_host(self, admin: Operator, store: PostgresConfiguration, endpoint: str) -> None:
+    def test_a_token_never_moves_to_another_host(
+        self, admin: Operator, store: PostgresConfiguration, endpoint: str
+    ) -> None:
         admin.put("core_ai", TENANT, "gpt", SECURED)
         moved = SECURED | {"api_endpoint": endpoint, "auth_token": REDACTED}
         assert refusal(lambda: admin.put("core_ai", TENANT, "gpt", moved)) == "auth_token"
@@ -364,13 +366,13 @@ class TestTokens:
         with pytest.raises(InvalidRequest, match="no token is stored"):
             admin.put("core_ai", TENANT, "gpt", moved)
 
-    def test_nor_by_another_ai_core_or_one_that_is_new(self, admin: Operator) -> None:
+    def test_a_token_moves_to_no_other_and_no_new_ai_core(self, admin: Operator) -> None:
         admin.put("core_ai", TENANT, "gpt", SECURED)
         same = SECURED | {"auth_token": REDACTED}
         assert refusal(lambda: admin.put("core_ai", TENANT, "new", same)) == "auth_token"
         assert refusal(lambda: admin.put("core_ai", "other", "gpt", same)) == "auth_token"
 
-    def test_nor_if_somebody_changed_the_address_in_the_table(
+    def test_a_token_does_not_move_with_an_address_that_was_changed_in_the_table(
         self, admin: Operator, bots: BotConfigService, database: Database
     ) -> None:
         admin.put("core_ai", TENANT, "gpt", SECURED)
@@ -381,7 +383,7 @@ class TestTokens:
         moved = SECURED | {"api_endpoint": "https://evil.example/v2", "auth_token": REDACTED}
         assert refusal(lambda: admin.put("core_ai", TENANT, "gpt", moved)) == "auth_token"
 
-    def test_however_two_race_it_stays_with_the_host_that_it_was_given_for(
+    def test_however_two_race_a_token_stays_with_the_host_that_it_was_given_for(
         self, admin: Operator, store: PostgresConfiguration
     ) -> None:
         """One operator writes another host with its token. The other keeps "the stored one" for the first host."""
@@ -494,7 +496,7 @@ class TestTheAudit:
         assert secret("a") not in str(rows)
 
 
-def test_of_two_who_change_what_they_saw_one_is_told_that_it_has_changed(admin: Operator) -> None:
+def test_one_of_two_operators_who_change_the_same_revision_is_told_that_it_changed(admin: Operator) -> None:
     """Each operator adds a word. Without the comparison one of the words would be lost."""
     admin.put("core_ai", TENANT, "gpt", CORE | {"name": "-"})
     seen = admin.admin.get("core_ai", TENANT, "gpt")

@@ -49,14 +49,14 @@ class TestCounterexamples:
         assert [len(prompt.messages) for prompt in world.ai.prompts] == [1, 1]
         world.checked()
 
-    def test_2_and_what_joins_before_the_sweep_too(self, world: World) -> None:
+    def test_2_what_joins_before_the_sweep_is_answered_too(self, world: World) -> None:
         on(world, "after", "archive.commit", lambda: world.posts("m1"), dies)
         world.posts("m0")
         world.settles()
         assert world.answered("m0", "m1")
         world.checked()
 
-    def test_2_and_what_joins_between_the_fence_and_the_finish_of_an_answered_job(self, world: World) -> None:
+    def test_2_what_joins_between_the_fence_and_the_finish_is_answered_too(self, world: World) -> None:
         on(world, "after", "archive.commit", dies)
         world.posts("m0")
         world.delivers()
@@ -124,7 +124,7 @@ class TestCounterexamples:
         assert [job.job_id for job in world.chain(promised)][-1] == told(world, "m1")
         world.checked()
 
-    def test_5_so_does_one_whose_accept_was_applied_but_unheard(self, world: World) -> None:
+    def test_5_a_job_whose_accept_was_applied_but_unheard_leads_to_the_answer(self, world: World) -> None:
         on(world, "after", "tier.accept", is_away)
         world.posts("m0")
         world.tier_lost()
@@ -146,7 +146,7 @@ class TestCounterexamples:
         assert len(world.ai.prompts) == 1
         world.checked()
 
-    def test_7_nobody_overtakes_who_waits_for_the_next_job(self, world: World) -> None:
+    def test_7_no_message_overtakes_one_that_waits_for_the_next_job(self, world: World) -> None:
         """J0 is sealed and m1 waits in J1. The worker dies, the sweep reopens J0, and m2 comes."""
         on(world, "after", "tier.seal", lambda: world.posts("m1"), dies)
         world.posts("m0")

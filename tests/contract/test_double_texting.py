@@ -144,7 +144,7 @@ class TestInterrupted:
         assert world.settles().checked().answered("m0 m1")
         assert world.job(first).status is JobStatus.CANCELLED
 
-    def test_a_worker_that_slept_before_its_fence_leads_nobody_astray(self, world: World) -> None:
+    def test_a_worker_that_slept_before_its_fence_leads_no_client_astray(self, world: World) -> None:
         """worker A: claim J0 ── sleeps     m1 interrupts: J0 ⇒ J1     B: fence J1     A: fence J0, is not the owner"""
         world.posts("m0")
         first = told(world, "m0")
@@ -252,7 +252,7 @@ def _refuse() -> None:
 
 class TestNews:
     @pytest.mark.parametrize("what", ["a message", "an interruption", "a cancel", "a release"])
-    def test_they_are_noticed_within_half_a_second_while_the_ai_speaks(self, world: World, what: str) -> None:
+    def test_newer_messages_are_noticed_within_half_a_second_while_the_ai_speaks(self, world: World, what: str) -> None:
         came: list[float] = []
 
         def come() -> None:
@@ -272,14 +272,14 @@ class TestNews:
         world.settles().checked()
         assert world.ai.closed[0] - came[0] <= 0.5
 
-    def test_one_that_comes_too_late_for_another_run_waits_for_the_next(self, world: World) -> None:
+    def test_a_message_that_comes_too_late_for_a_restart_waits_for_the_next_job(self, world: World) -> None:
         on(world, "before", "ai.complete", lambda: world.posts("m1"))
         world.posts("m0")
         world.delivers(seconds=world.settings.ai_timeout)
         assert world.ai.closed == []
         assert world.settles().checked().answered("m0", "m1")
 
-    def test_a_slow_provider_keeps_nobody_from_joining(self, world: World) -> None:
+    def test_a_slow_provider_keeps_no_message_from_joining(self, world: World) -> None:
         """The AI's timeout is as long as a run, but the worker has no reply yet."""
 
         class Slow(BotConfigService):
@@ -294,7 +294,7 @@ class TestNews:
         assert world.settles().checked().answered("m0 m1")
         assert len(world.ai.closed) == 1
 
-    def test_one_that_is_taken_back_again_leaves_the_run_unsealed(self, world: World) -> None:
+    def test_a_message_that_is_undone_again_leaves_the_run_unsealed(self, world: World) -> None:
         """The worker saw m1, whose send was then refused. The run that stopped for m1 has no reply to seal."""
 
         def come_and_go() -> None:
@@ -324,7 +324,7 @@ class TestProgress:
         assert seen[0].progress.text is None
         assert world.job(told(world, "m0")).progress is None
 
-    def test_a_partial_text_that_no_store_could_hold_stops_nobody(self, world: World) -> None:
+    def test_a_partial_text_that_no_store_can_hold_stops_no_run(self, world: World) -> None:
         class Rude:
             def complete(self, prompt: Prompt, watch: Watch) -> Completion:
                 world.clock.advance(1)
@@ -445,7 +445,7 @@ class TestDebounce:
         _configured(world, debounce_ms=0)
         assert waited("m11") == 0
 
-    def test_a_record_that_is_accepted_again_waits_for_nobody(self, world: World) -> None:
+    def test_a_record_that_is_accepted_again_does_not_wait(self, world: World) -> None:
         world.posts("m0", debounce_ms=5000)
         world.tier_lost()
         due = world.clock() + 5
@@ -454,7 +454,7 @@ class TestDebounce:
         assert world.job(told(world, "m0")).started_at == pytest.approx(due, abs=0.01)
 
     @pytest.mark.parametrize("policy", ["enqueue", "interrupt"])
-    def test_what_was_typed_in_one_go_is_answered_in_one_go(self, world: World, policy: DoubleTexting) -> None:
+    def test_messages_of_one_burst_get_one_answer(self, world: World, policy: DoubleTexting) -> None:
         """So it is under every policy that accepts the message: no run can be interrupted or waited for yet."""
         for number in range(3):
             world.posts(f"m{number}", debounce_ms=800, double_texting=policy)
@@ -508,7 +508,7 @@ class TestDebounce:
         world.settles().checked()
         assert world.end_of("m0").status is JobStatus.CANCELLED
 
-    def test_nobody_holds_what_is_waited_for(self, chat: Chat) -> None:
+    def test_no_worker_holds_a_job_that_waits_for_its_patient(self, chat: Chat) -> None:
         request = chat.request("one")
         chat.accept(replace(request, debounce=3.0, debounce_max=5.0))
         assert chat.claim() == ClaimRefused(pytest.approx(3.0), leased=False)
@@ -521,7 +521,7 @@ class TestDebounce:
         chat.clock.advance(1.01)
         assert chat.words(chat.claimed()) == ["one", "two", "three"]
 
-    def test_a_run_that_was_begun_before_waits_for_nobody(self, chat: Chat) -> None:
+    def test_a_run_that_was_begun_before_does_not_wait(self, chat: Chat) -> None:
         chat.says("one")
         chat.claimed("dead worker")
         chat.tier.force_release(chat.key)
@@ -559,7 +559,7 @@ class TestQuiet:
         assert world.answered("m0 m1")
         assert world.ai.asked[1] - world.ai.prompts[1].messages[-1].accepted_at == pytest.approx(0.9, abs=0.01)
 
-    def test_a_reply_in_the_hand_waits_as_well(self, world: World) -> None:
+    def test_a_finished_reply_waits_for_the_patient_too(self, world: World) -> None:
         _configured(world, debounce_ms=900)
         on(world, "before", "tier.seal", lambda: world.posts("m1"))
         world.posts("m0", debounce_ms=0)
@@ -718,7 +718,7 @@ def _with_sleep(world: World, meanwhile: Callable[[], Any]) -> Any:
 
 
 class TestTheTier:
-    def test_without_a_reply_in_the_hand_nothing_is_sealed(self, chat: Chat) -> None:
+    def test_without_a_reply_nothing_is_sealed(self, chat: Chat) -> None:
         chat.says("one")
         job = chat.claimed()
         seen = [message.message_id for message in job.messages]

@@ -213,7 +213,7 @@ class TestErasing:
             erases(world)
         assert CANARY not in kept()
 
-    def test_who_is_not_there_is_not_found_and_leaves_no_trace_of_an_id(
+    def test_an_unknown_conversation_is_not_found_and_leaves_no_trace_of_its_id(
         self, world: World, kept: Callable[[], str]
     ) -> None:
         with pytest.raises(NotFound):
@@ -267,7 +267,7 @@ class TestTheNewOnesWork:
         assert not world.steps.hooks
         assert world.tier.owner(world.key, "another") == told(world, "m1")
 
-    def test_so_does_an_end_that_comes_late(self, world: World) -> None:
+    def test_a_late_end_leaves_a_new_line_alone(self, world: World) -> None:
         world.posts("m0", text=f"{CANARY} zero")
         world.postgres(away=True)
         world.delivers()
@@ -286,7 +286,7 @@ class TestTheNewOnesWork:
 class TestEarlierVersions:
     """An earlier release has not noted when it accepted a message. Its records arrive while traffic shifts."""
 
-    def test_what_it_sent_after_an_erasure_is_answered(self, world: World, kept: Callable[[], str]) -> None:
+    def test_an_earlier_versions_later_message_is_answered(self, world: World, kept: Callable[[], str]) -> None:
         world.posts("m0", text=f"{CANARY} zero")
         world.settles()
         erases(world)
@@ -296,7 +296,7 @@ class TestEarlierVersions:
         assert world.answered("m1")
         assert CANARY not in kept()
 
-    def test_what_it_sent_before_is_void(self, world: World, kept: Callable[[], str]) -> None:
+    def test_an_earlier_versions_message_from_before_is_void(self, world: World, kept: Callable[[], str]) -> None:
         posts_to_an_earlier_version(world, "m0", f"{CANARY} zero")
         erases(world)
         later(world)
@@ -304,7 +304,7 @@ class TestEarlierVersions:
         assert world.ai.prompts == []
         assert CANARY not in kept()
 
-    def test_what_a_tier_kept_that_was_away_is_not_sent_as_new(self, world: World, kept: Callable[[], str]) -> None:
+    def test_a_tiers_message_from_before_is_not_sent_as_new(self, world: World, kept: Callable[[], str]) -> None:
         posts_to_an_earlier_version(world, "m0", f"{CANARY} zero")
         world.queue.waiting.clear()
         world.redis(away=True)
@@ -318,7 +318,7 @@ class TestEarlierVersions:
         assert world.ai.prompts == []
         assert CANARY not in kept()
 
-    def test_nor_with_what_joins_it(self, world: World, kept: Callable[[], str]) -> None:
+    def test_a_tiers_message_from_before_makes_no_newer_one_void(self, world: World, kept: Callable[[], str]) -> None:
         posts_to_an_earlier_version(world, "m0", f"{CANARY} zero")
         world.redis(away=True)
         with pytest.raises(Unavailable):
@@ -341,7 +341,7 @@ class TestOtherSteps:
         world.settles()
         assert CANARY not in kept()
 
-    def test_a_hold_in_flight_keeps_no_words(self, world: World, kept: Callable[[], str]) -> None:
+    def test_a_park_in_flight_keeps_no_words(self, world: World, kept: Callable[[], str]) -> None:
         world.posts("m0")
         world.settles()
         with world.steps.silently():
@@ -358,7 +358,9 @@ class TestOtherSteps:
         assert CANARY not in kept()
 
     @pytest.mark.parametrize("seconds", [-3, 1, 4])
-    def test_what_is_held_right_after_it_is_answered_when_it_is_handed_back(self, world: World, seconds: int) -> None:
+    def test_a_message_parked_right_after_an_erasure_is_answered_when_it_is_resumed(
+        self, world: World, seconds: int
+    ) -> None:
         # A record that comes so soon is void, because no clock can tell which was first. The transaction that parks a
         # message can tell. (A host whose clock is behind counts the message as accepted before.)
         world.posts("m0")
@@ -373,7 +375,7 @@ class TestOtherSteps:
         world.settles()
         assert world.replies() == [["m1"]]
 
-    def test_what_failed_right_after_it_can_be_retried(self, world: World) -> None:
+    def test_a_message_that_failed_right_after_an_erasure_can_be_retried(self, world: World) -> None:
         erases_nothing(world)
         world.clock.now = time.time() + 6
         world.posts("m1", text="[fail] one")
@@ -395,7 +397,7 @@ class TestOtherSteps:
 
     @pytest.mark.parametrize("step", ["archive.parked", "tier.accept", "archive.unparked"])
     @pytest.mark.parametrize("side", ["before", "after"])
-    def test_a_hand_back_in_flight_brings_nothing_back(
+    def test_a_resume_in_flight_brings_nothing_back(
         self, world: World, kept: Callable[[], str], step: str, side: Any
     ) -> None:
         world.posts("m0")
@@ -461,7 +463,7 @@ class TestOutages:
         assert all(CANARY not in str(prompt) for prompt in world.ai.prompts)
         assert CANARY not in kept()
 
-    def test_but_what_the_platform_sends_again_is(self, world: World) -> None:
+    def test_what_the_platform_sends_again_after_an_erasure_is_answered(self, world: World) -> None:
         world.posts("m0")
         world.redis(away=True)
         with pytest.raises(Unavailable):
@@ -472,7 +474,7 @@ class TestOutages:
         world.settles()
         assert world.answered("m0")
 
-    def test_nor_is_what_its_sweep_finds_there(self, world: World, kept: Callable[[], str]) -> None:
+    def test_an_erased_line_that_the_sweep_finds_is_never_answered(self, world: World, kept: Callable[[], str]) -> None:
         world.posts("m0", text=f"{CANARY} zero")
         world.queue.waiting.clear()
         world.redis(away=True)
@@ -523,7 +525,7 @@ class TestTheArchive:
         assert not talk.archive.commit(talk.completed(job), number)
         assert talk.archive.conversation(talk.key) is None
 
-    def test_so_is_one_beside_a_new_run(self, talk: Conversation) -> None:
+    def test_a_commit_of_an_erased_run_beside_a_new_run_is_refused(self, talk: Conversation) -> None:
         job = talk.job(1, "m0")
         number = talk.number(job)
         talk.archive.erase(talk.key)
@@ -540,7 +542,7 @@ class TestTheArchive:
         assert talk.archive.job(talk.key.platform_id, talk.id(1)) is None
         assert talk.archive.conversation(talk.key) is None
 
-    def test_what_is_held_for_a_new_conversation_stays(self, talk: Conversation) -> None:
+    def test_a_message_parked_for_a_new_conversation_stays(self, talk: Conversation) -> None:
         for number in range(1, 4):
             talk.answer(number, f"m{number}")
         old = talk.job(5, "m5")
@@ -555,7 +557,7 @@ class TestTheArchive:
         assert back is not None
         assert [kept.message.message_id for kept in back.parked] == ["m6"]
 
-    def test_a_job_that_ended_with_it_keeps_its_conversation(self, talk: Conversation) -> None:
+    def test_a_job_that_ended_with_an_erasure_keeps_its_conversation(self, talk: Conversation) -> None:
         # Otherwise no purge would ever find the conversation.
         talk.answer(1, "m0")
         talk.archive.erase(talk.key)
@@ -567,7 +569,7 @@ class TestTheArchive:
         assert talk.archive.conversation(talk.key) is not None
 
     @pytest.mark.parametrize("step", ["supersede", "interrupt", "cancel"])
-    def test_no_late_step_leaves_a_trace_of_it(self, talk: Conversation, step: str) -> None:
+    def test_no_late_step_leaves_a_trace_of_an_erased_conversation(self, talk: Conversation, step: str) -> None:
         talk.answer(1, "m0")
         talk.archive.erase(talk.key)
         late = talk.job(2, "m0")
@@ -612,7 +614,7 @@ class TestTheArchive:
 
 
 class TestPostgres:
-    def test_who_drops_an_empty_conversation_waits_for_who_holds_a_message(
+    def test_dropping_an_empty_conversation_waits_for_a_message_that_is_being_parked(
         self, postgres_archive: PostgresArchive, migrated: Settings, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         # fence: void ── park, by an intake that saw the handoff ── drop: sees no message yet, waits, drops?
@@ -639,7 +641,7 @@ class TestPostgres:
             committing[0].join()
         assert postgres_archive.to_unpark() == [talk.key]
 
-    def test_who_takes_a_fence_at_the_same_time_is_waited_for(
+    def test_an_erasure_waits_for_a_fence_that_is_being_taken(
         self, postgres_archive: PostgresArchive, migrated: Settings, sql: Connection
     ) -> None:
         # fence: the conversation's first row, a job ── erase: must see them ── commit
@@ -673,7 +675,7 @@ class TestPostgres:
 
 
 class TestDeliveries:
-    def test_one_in_flight_has_nothing_to_report_to(
+    def test_a_delivery_in_flight_has_nothing_to_report_to(
         self, postgres_archive: PostgresArchive, postgres_database: Database, sql: Connection
     ) -> None:
         talk = Conversation(postgres_archive, replace(Conversation(postgres_archive).key, platform_id="default"))

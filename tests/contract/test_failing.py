@@ -90,7 +90,7 @@ class TestFailing:
         assert job.error.notice == failure_notice(bots.default)
         world.checked()
 
-    def test_a_reply_that_can_not_be_stored_whole_is_stored_without_that(self, world: World) -> None:
+    def test_characters_that_can_not_be_stored_are_left_out_of_a_reply(self, world: World) -> None:
         class Rude:
             def complete(self, prompt: Prompt, watch: Watch) -> Completion:
                 return Completion('["text\x00 of m0"]\ud800')
@@ -100,7 +100,7 @@ class TestFailing:
         world.delivers()
         assert world.job(told(world, "m0")).reply == '["text of m0"]?'
 
-    def test_an_error_of_the_ai_that_nobody_foresaw_fails_the_job_visibly(self, world: World) -> None:
+    def test_an_unforeseen_error_of_the_ai_fails_the_job_visibly(self, world: World) -> None:
         world.posts("m0")
         on(world, "before", "ai.complete", lambda: 1 / 0)
         world.delivers()
@@ -109,7 +109,7 @@ class TestFailing:
         assert error.code == "ai_failed"
         world.checked()
 
-    def test_a_reply_in_the_hand_is_not_given_up_for_a_run_that_could_not_end_in_time(self, world: World) -> None:
+    def test_a_finished_reply_is_not_given_up_for_a_run_that_could_not_end_in_time(self, world: World) -> None:
         world.posts("m0")
         on(world, "before", "ai.complete", lambda: world.posts("m1"))
         world.delivers(seconds=world.settings.ai_timeout + 2)

@@ -146,7 +146,7 @@ def warnings(caplog: pytest.LogCaptureFixture) -> Callable[[], list[tuple[str, s
 
 
 class TestPostgres:
-    def test_one_that_was_told_to_refuse_writes(self, house: House, warnings: Callable[[], Any]) -> None:
+    def test_a_server_that_was_told_to_refuse_writes(self, house: House, warnings: Callable[[], Any]) -> None:
         house.answers(1)
         house.refuses_writes()
         house.answers()
@@ -166,7 +166,7 @@ class TestPostgres:
         house.answers()
         house.is_told("postgres", "read_only", "read-only", tier="memory")
 
-    def test_what_it_has_is_still_read(self, house: House) -> None:
+    def test_a_server_that_refuses_writes_is_still_read(self, house: House) -> None:
         _, job_id = house.asks()
         eventually(lambda: house.is_answered(job_id))
         house.refuses_writes()
@@ -176,7 +176,7 @@ class TestPostgres:
         assert job is not None
         assert (job["status"], "degraded" in job) == ("completed", False)
 
-    def test_a_ping_is_enough_to_know_although_a_proxy_keeps_the_servers_word_for_itself(
+    def test_a_ping_finds_refused_writes_although_a_proxy_hides_the_servers_state(
         self, house: House, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A process that only tells the status writes nothing else."""
@@ -259,7 +259,7 @@ class TestPostgres:
         assert told == []
         database.close()
 
-    def test_one_whose_disk_is_full(self, house: House, warnings: Callable[[], Any]) -> None:
+    def test_a_server_whose_disk_is_full(self, house: House, warnings: Callable[[], Any]) -> None:
         house.answers(1)
         house.sql(
             "create function full_disk() returns trigger language plpgsql as"
@@ -278,7 +278,7 @@ class TestPostgres:
         house.sql("drop function full_disk cascade")
         eventually(house.commits, BACK_SECONDS)
 
-    def test_one_that_is_shutting_down(self, house: House, warnings: Callable[[], Any], tmp_path: Path) -> None:
+    def test_a_server_that_is_shutting_down(self, house: House, warnings: Callable[[], Any], tmp_path: Path) -> None:
         """It refuses new connections and waits for the open ones to end. Then it stops, and comes back."""
         house.answers(1)
         server = house.servers["postgres"]
@@ -334,7 +334,7 @@ def standby(house: House) -> Iterator[Server]:
 
 
 class TestRedis:
-    def test_one_that_was_made_a_replica(self, house: House, warnings: Callable[[], Any]) -> None:
+    def test_a_server_that_was_made_a_replica(self, house: House, warnings: Callable[[], Any]) -> None:
         house.answers(1)
         with house.redis() as client:
             client.replicaof("127.0.0.1", 1)
@@ -356,7 +356,7 @@ class TestRedis:
         finally:
             new.stop()
 
-    def test_one_whose_memory_is_full(self, house: House, warnings: Callable[[], Any]) -> None:
+    def test_a_server_whose_memory_is_full(self, house: House, warnings: Callable[[], Any]) -> None:
         house.answers(1)
         with house.redis() as client:
             client.config_set("maxmemory-policy", "noeviction")
@@ -367,7 +367,7 @@ class TestRedis:
             client.config_set("maxmemory", 0)
         eventually(house.coordinates, BACK_SECONDS)
 
-    def test_one_that_is_still_loading(self, house: House, warnings: Callable[[], Any], tmp_path: Path) -> None:
+    def test_a_server_that_is_still_loading(self, house: House, warnings: Callable[[], Any], tmp_path: Path) -> None:
         with house.redis() as client:
             client.mset({f"key-{number}": "value" for number in range(2000)})  # loading it takes 4 s
             client.save()

@@ -96,7 +96,7 @@ class TestHandingOff:
         assert view(world)["status"] == "handed_off"
         assert view(world)["pending"] is None
 
-    def test_what_comes_is_stored_and_nothing_runs(self, world: World) -> None:
+    def test_a_message_after_a_handoff_is_stored_and_nothing_runs(self, world: World) -> None:
         world.posts("m0")
         world.settles()
         assert hands_off(world) == {
@@ -120,7 +120,7 @@ class TestHandingOff:
         assert view(world)["pending"] == {"job_id": None, "consolidated_messages": 2}
         assert world.answered("m0")
 
-    def test_what_has_still_to_be_moved_is_counted_too(self, world: World) -> None:
+    def test_messages_that_are_still_to_be_moved_are_counted_too(self, world: World) -> None:
         world.posts("m0")
         hands_off(world)
         stored = world.posts("m1")
@@ -144,7 +144,7 @@ class TestHandingOff:
         with pytest.raises(NotFound):
             hands_back(world)
 
-    def test_a_message_between_the_two_flags_is_held_by_the_worker(self, world: World) -> None:
+    def test_the_worker_parks_a_message_that_came_between_the_two_flags(self, world: World) -> None:
         """Postgres is silent already, and the tier does not know it yet."""
         world.posts("m0")
         world.settles()
@@ -180,7 +180,7 @@ class TestHandingOff:
 
     @pytest.mark.parametrize("step", ["archive.fence", "tier.finish", "tier.hand_off", "archive.is_parked"])
     @pytest.mark.parametrize("side", ["before", "after"])
-    def test_a_worker_that_dies_while_it_holds_loses_and_doubles_nothing(
+    def test_a_worker_that_dies_while_it_parks_loses_and_doubles_nothing(
         self, world: World, side: Any, step: str
     ) -> None:
         world.posts("m0", "m1")
@@ -232,7 +232,7 @@ class TestHandingOff:
 
 
 class TestDuplicates:
-    def test_of_what_is_held_are_told_so(self, world: World) -> None:
+    def test_a_duplicate_of_a_parked_message_is_told_so(self, world: World) -> None:
         world.posts("m0")
         world.settles()
         hands_off(world)
@@ -241,7 +241,7 @@ class TestDuplicates:
         assert again is not None
         assert (again.get("duplicate"), again["consolidated_messages"]) == (True, 1)
 
-    def test_without_ids_too(self, world: World) -> None:
+    def test_a_duplicate_without_an_id_of_a_parked_message_is_told_so(self, world: World) -> None:
         world.posts("m0")
         world.settles()
         hands_off(world)
@@ -252,7 +252,7 @@ class TestDuplicates:
         world.settles()
         assert asked(world)[1:] == [["hello"]]
 
-    def test_of_what_the_bot_answered_are_told_so(self, world: World) -> None:
+    def test_a_duplicate_of_an_answered_message_is_told_so(self, world: World) -> None:
         world.posts("m0")
         world.settles()
         hands_off(world)
@@ -260,7 +260,7 @@ class TestDuplicates:
         assert again is not None
         assert (again.get("duplicate"), again["consolidated_messages"]) == (True, 0)
 
-    def test_an_older_history_of_what_the_bot_answered_is_one(self, world: World) -> None:
+    def test_an_older_history_of_answered_messages_is_a_duplicate(self, world: World) -> None:
         """The history has no ids. It begins with what the last reply answered, which is not parked again."""
         sends(world, ("user", "one"), ("user", "two"))
         world.settles()
@@ -271,7 +271,7 @@ class TestDuplicates:
         world.settles()
         assert asked(world) == [["one", "two"], ["three"]]
 
-    def test_of_what_was_to_be_moved_is_held_once(self, world: World) -> None:
+    def test_a_duplicate_of_a_message_that_is_to_be_moved_is_parked_once(self, world: World) -> None:
         sends(world, ("user", "hello"))
         hands_off(world)
         sends(world, ("user", "hello"))
@@ -281,7 +281,7 @@ class TestDuplicates:
         world.settles()
         assert asked(world) == [["hello"]]
 
-    def test_after_handing_back_they_start_nothing(self, world: World) -> None:
+    def test_after_a_resume_a_duplicate_starts_nothing(self, world: World) -> None:
         world.posts("m0")
         hands_off(world)
         world.settles()
@@ -382,7 +382,7 @@ class TestHandingBack:
         world.settles()
         assert world.answered("m0 m1")
 
-    def test_handed_off_again_meanwhile_it_stays(self, world: World) -> None:
+    def test_a_message_stays_parked_if_it_is_handed_off_again_meanwhile(self, world: World) -> None:
         """A record may be deleted while its message is parked. So the record must not unpark the message."""
         world.posts("m0")
         hands_off(world)
@@ -401,7 +401,7 @@ class TestHandingBack:
         world.settles()
         assert world.answered("m0")
 
-    def test_off_and_back_again_meanwhile_it_stays_until_it_is_sent_again(self, world: World) -> None:
+    def test_a_message_stays_parked_until_a_second_resume_sends_it(self, world: World) -> None:
         world.posts("m0")
         hands_off(world)
         world.settles()
@@ -428,7 +428,7 @@ class TestHandingBack:
         assert view(world)["pending"] == {"job_id": None, "consolidated_messages": 1}
         assert world.ai.prompts == []
 
-    def test_while_the_worker_still_holds_the_old_job(self, world: World) -> None:
+    def test_a_resume_while_the_worker_still_holds_the_old_job(self, world: World) -> None:
         """The worker has moved the messages. Its finish comes after the conversation was resumed already."""
         world.posts("m0", "m1")
         hands_off(world)
@@ -438,7 +438,7 @@ class TestHandingBack:
         assert world.answered("m0 m1")
         assert world.chain(told(world, "m1"))[-1].status is JobStatus.COMPLETED
 
-    def test_before_a_worker_came_the_job_goes_on(self, world: World) -> None:
+    def test_a_resume_before_a_worker_came_lets_the_job_go_on(self, world: World) -> None:
         world.posts("m0")
         hands_off(world)
         hands_back(world)
@@ -446,7 +446,7 @@ class TestHandingBack:
         assert world.answered("m0")
         world.checked()
 
-    def test_a_tier_that_believes_it_still_turns_nobody_away(self, world: World) -> None:
+    def test_a_tier_that_still_believes_in_the_handoff_rejects_no_message(self, world: World) -> None:
         world.posts("m0")
         world.settles()
         hands_off(world)
@@ -459,7 +459,7 @@ class TestHandingBack:
         assert world.answered("m0", "m1")
         world.checked()
 
-    def test_what_its_record_does_not_carry_is_held_on(self, world: World) -> None:
+    def test_a_message_that_no_record_carries_stays_parked(self, world: World) -> None:
         """The resume was broken off, and a duplicate of m1 is being answered. m2 must not ride on its record."""
         world.posts("m0")
         world.settles()
@@ -482,7 +482,7 @@ class TestHandingBack:
         world.settles()
         assert world.answered("m0", "m2", "m1")
 
-    def test_what_is_too_much_for_one_record_comes_in_turn(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_too_many_messages_for_one_record_come_in_turn(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(handoff, "MAX_UNPARKED_MESSAGES", 2)
         world.posts("m0")
         world.settles()
@@ -495,7 +495,7 @@ class TestHandingBack:
         world.settles()
         assert world.answered("m0", "m1 m2", "m3")
 
-    def test_what_fits_into_no_record_stays_held_and_is_told_without_words(
+    def test_a_message_that_fits_into_no_record_stays_parked_and_is_logged_without_words(
         self, world: World, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(logging.getLogger("message_handler"), "propagate", True)
@@ -532,7 +532,7 @@ class TestAHumanSpeaks:
         assert asked(world)[1:] == [["oh"]]
         assert Turn("sale", "I am here.") in world.ai.prompts[-1].context
 
-    def test_one_before_the_bots_does_not(self, world: World) -> None:
+    def test_a_human_turn_before_the_bots_does_not_silence_the_bot(self, world: World) -> None:
         accepted = sends(world, ("user", "a"), ("sale", "b"), ("assistant", "c"), ("user", "d"))
         assert accepted["action"] == "lock_acquired"
         assert "archive.note_sale" not in world.steps.names
@@ -559,7 +559,7 @@ class TestAHumanSpeaks:
         assert end.status is JobStatus.CANCELLED
         assert world.chain(told(world, "m0"))[-1].job_id == end.job_id
 
-    def test_nor_what_was_held_when_the_human_answered(self, world: World) -> None:
+    def test_a_parked_message_that_the_human_answered_is_not_answered_by_the_bot(self, world: World) -> None:
         world.posts("m0")
         hands_off(world)
         world.settles()
@@ -572,7 +572,7 @@ class TestAHumanSpeaks:
         assert world.end_of("m0").job_id == world.end_of("m1").job_id
         assert world.chain(told(world, "m0"))[-1].job_id == world.end_of("m0").job_id
 
-    def test_nor_a_late_duplicate_of_it(self, world: World) -> None:
+    def test_a_late_duplicate_of_what_the_human_answered_is_not_answered(self, world: World) -> None:
         sends(world, ("user", "text of m0", "m0"), ("sale", "I am here."))
         assert world.posts("m0")["duplicate"] is True  # type: ignore[index]
         hands_back(world)
@@ -587,7 +587,7 @@ class TestAHumanSpeaks:
         assert stored["consolidated_messages"] == 1
         assert "duplicate" not in stored
 
-    def test_a_second_human_turn_answers_what_came_since_the_first(self, world: World) -> None:
+    def test_a_second_human_turn_answers_the_messages_since_the_first(self, world: World) -> None:
         history = [("user", "one"), ("sale", "First."), ("user", "two")]
         sends(world, *history)
         stored = sends(world, *history, ("sale", "Second."), ("user", "three"))
@@ -599,7 +599,7 @@ class TestAHumanSpeaks:
         assert asked(world) == [["three"]]
 
     @pytest.mark.parametrize("ids", [("s1",), ()], ids=["with an id", "without"])
-    def test_the_same_history_after_handing_back_does_not_silence_the_bot_again(
+    def test_the_same_history_after_a_resume_does_not_silence_the_bot_again(
         self, world: World, ids: tuple[str, ...]
     ) -> None:
         history = [("user", "one"), ("sale", "First.", *ids), ("user", "two")]
@@ -611,14 +611,14 @@ class TestAHumanSpeaks:
         assert asked(world) == [["two"]]
         assert view(world)["status"] == "active"
 
-    def test_its_notification_sent_again_after_handing_back_is_refused(self, world: World) -> None:
+    def test_a_human_turns_notification_sent_again_after_a_resume_is_refused(self, world: World) -> None:
         sends(world, ("sale", "First.", "s1"))
         assert sends(world, ("sale", "First.", "s1"))["action"] == "stored"
         hands_back(world)
         with pytest.raises(InvalidRequest):
             sends(world, ("sale", "First.", "s1"))
 
-    def test_twice_at_once_is_noted_once(self, world: World) -> None:
+    def test_a_human_turn_that_comes_twice_at_once_is_noted_once(self, world: World) -> None:
         on(world, "before", "archive.note_sale", lambda: sends(world, ("user", "one"), ("sale", "First.")))
         sends(world, ("user", "one"), ("sale", "First."))
         assert [turn["content"] for turn in view(world)["turns"]] == ["one", "First."]
@@ -648,7 +648,7 @@ class TestAHumanSpeaks:
 
 
 class TestTheTier:
-    def test_it_takes_nothing_in_and_changes_nothing(self, chat: Chat) -> None:
+    def test_a_handed_off_line_accepts_nothing_and_does_not_change(self, chat: Chat) -> None:
         chat.says(named("m0"))
         chat.tier.hand_off(chat.key, human=True)
         before = chat.head
@@ -666,7 +666,7 @@ class TestTheTier:
             chat.accept(replace(chat.request(named("m1")), double_texting=policy))
         assert chat.head == running
 
-    def test_it_learns_no_bot_from_what_it_turns_away(self, chat: Chat) -> None:
+    def test_a_rejected_request_teaches_the_tier_no_bot(self, chat: Chat) -> None:
         chat.tier.hand_off(chat.key, human=True)
         with pytest.raises(HandedOff):
             chat.says(named("m0"), bot="another")
@@ -699,7 +699,7 @@ class TestTheTier:
         with pytest.raises(HandedOff):
             chat.says(named("m1"))
 
-    def test_handed_back_it_takes_in_again_and_forgets_after_an_hour(self, chat: Chat, clock: Clock) -> None:
+    def test_a_resumed_line_accepts_again_and_forgets_after_an_hour(self, chat: Chat, clock: Clock) -> None:
         chat.says(named("m0"))
         chat.answered()
         chat.tier.hand_off(chat.key, human=True)
@@ -708,7 +708,7 @@ class TestTheTier:
         clock.advance(3601)
         assert not chat.says(named("m0"), bot="other").duplicate
 
-    def test_what_ended_because_it_is_held_is_not_remembered(self, chat: Chat) -> None:
+    def test_a_job_that_ended_because_its_messages_are_parked_is_not_remembered(self, chat: Chat) -> None:
         chat.says(named("m0"), named("m1"))
         job = chat.claimed()
         assert chat.finish("worker", replace(chat.end(job, JobStatus.CANCELLED), parked=True)).done
@@ -716,7 +716,7 @@ class TestTheTier:
         again = chat.says(named("m0"), named("m1"))
         assert (again.duplicate, again.consolidated_messages) == (False, 2)
 
-    def test_what_was_held_does_not_pass_for_what_the_bot_answered_last(self, chat: Chat) -> None:
+    def test_parked_messages_do_not_pass_for_the_bots_last_answer(self, chat: Chat) -> None:
         chat.says("hello")
         chat.answered()
         chat.tier.hand_off(chat.key, human=True)
@@ -738,7 +738,7 @@ class TestTheArchive:
         assert conversation is not None
         return sorted(conversation.parked)
 
-    def test_it_permits_no_run_and_holds_what_is_open(self, archive: Archive) -> None:
+    def test_a_handed_off_conversation_permits_no_run_and_parks_open_messages(self, archive: Archive) -> None:
         archive.hand_off(KEY, BOT)
         fence = self.fence(archive, job(1, named("m0"), named("m1")))
         assert (fence.number, fence.successor_id, fence.parked) == (None, None, True)
@@ -748,7 +748,7 @@ class TestTheArchive:
         assert self.fence(archive, job(1, named("m0"), named("m1"))).parked
         assert self.held_ids(archive) == ["m0", "m1"]
 
-    def test_what_is_settled_is_not_held(self, archive: Archive) -> None:
+    def test_a_settled_message_is_not_parked(self, archive: Archive) -> None:
         first = job(1, named("m0"))
         number = self.fence(archive, first).number
         assert archive.commit(replace(first, status=JobStatus.COMPLETED, reply="Rest.", finished_at=1.0), number)
@@ -772,7 +772,7 @@ class TestTheArchive:
         fence = self.fence(archive, job(1))
         assert (fence.number, fence.parked, fence.ended.status) == (None, False, JobStatus.CANCELLED)
 
-    def test_a_message_counts_as_held_under_all_its_ids_while_a_human_answers(self, archive: Archive) -> None:
+    def test_a_message_counts_as_parked_under_all_its_ids_while_a_human_answers(self, archive: Archive) -> None:
         archive.hand_off(KEY, BOT)
         archive.park(KEY, [Message("m0", "text", True, ("alias",))], (), {})
         assert archive.is_parked(KEY, "m0")
@@ -781,7 +781,7 @@ class TestTheArchive:
         archive.resume(KEY)
         assert not archive.is_parked(KEY, "m0")
 
-    def test_nothing_is_held_where_the_bot_answers(self, archive: Archive) -> None:
+    def test_nothing_is_parked_where_the_bot_answers(self, archive: Archive) -> None:
         assert archive.park(KEY, [named("m0")], (), {}) is None
         archive.hand_off(KEY, BOT)
         archive.resume(KEY)
@@ -810,7 +810,7 @@ class TestTheArchive:
         assert not archive.resume(other)
         assert self.fence(archive, replace(job(1, named("m0")), key=other)).number is not None
 
-    def test_tenants_with_the_same_ids_hand_over_and_hold_apart(self, archive: Archive) -> None:
+    def test_tenants_with_the_same_ids_hand_off_and_park_apart(self, archive: Archive) -> None:
         other, third = (ConversationKey(name, KEY.conversation_id) for name in ("other", "third"))
         assert self.fence(archive, replace(job(9, named("m9")), key=third)).number is not None
         said = (Turn("user", "one"), Turn("sale", "I am here."))
@@ -835,7 +835,7 @@ class TestTheArchive:
         assert archive.is_parked(other, "m0")
         assert not uninvolved.handed_off
 
-    def test_of_two_that_come_at_once_one_notes_what_the_human_said(self, archive: Archive) -> None:
+    def test_one_of_two_requests_at_once_notes_the_human_turn(self, archive: Archive) -> None:
         said = (Turn("user", "one"), Turn("sale", "First."))
         together = threading.Barrier(4)
 
@@ -850,7 +850,7 @@ class TestTheArchive:
         assert conversation is not None
         assert [(turn.role, turn.content) for turn, _, _ in conversation.turns] == [("user", "one"), ("sale", "First.")]
 
-    def test_messages_that_come_at_once_are_each_held_once(self, archive: Archive) -> None:
+    def test_messages_that_come_at_once_are_each_parked_once(self, archive: Archive) -> None:
         archive.hand_off(KEY, BOT)
         together = threading.Barrier(6)
 

@@ -108,7 +108,7 @@ class TestASaveThatIsRepeated:
         monkeypatch.setattr(tier.store, "save", repeated)
         return armed
 
-    def test_it_is_known_for_the_same(self, lost: Callable[[], Chat]) -> None:
+    def test_a_repeated_save_is_known_for_the_same(self, lost: Callable[[], Chat]) -> None:
         accepted = lost().says(named("m1"))
         assert (accepted.lock_id, accepted.duplicate) == ("lock-1", False)
         job = lost().claimed()
@@ -120,7 +120,9 @@ class TestASaveThatIsRepeated:
         assert chat.finish("worker", chat.end(job, reply="Rest.")).done
         assert chat.says(named("m1")).duplicate
 
-    def test_what_was_taken_back_was_posted_once(self, chat: Chat, lost: Callable[[], Chat]) -> None:
+    def test_a_message_that_is_undone_after_a_repeated_save_was_posted_once(
+        self, chat: Chat, lost: Callable[[], Chat]
+    ) -> None:
         accepted = lost().says(named("m1"))
         lost().undo(accepted)
         assert chat.head is None
@@ -135,7 +137,7 @@ class TestEnds:
         assert isinstance(claim, Claim)
         assert claim.job.status is JobStatus.CANCELLING
 
-    def test_what_a_human_will_answer_was_not_answered(self, chat: Chat) -> None:
+    def test_a_message_that_a_human_will_answer_was_not_answered(self, chat: Chat) -> None:
         """A worker did not learn that its commit succeeded. Later messages are parked. The job ends as completed."""
         chat.says("a")
         chat.finish("worker", chat.end(chat.claimed(), reply="Rest.", parked=True))

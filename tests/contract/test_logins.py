@@ -187,7 +187,7 @@ class TestRedis:
             assert client.get("any key") is None
             assert len(asked) == 2
 
-    def test_refused_for_good_it_is_away_and_says_what_to_do(
+    def test_a_store_that_refuses_the_login_is_away_and_says_what_to_do(
         self, secured_redis: SecuredRedis, vault: Any, asked: list[str]
     ) -> None:
         settings = Settings(redis_url=SecretStr(secured_redis.url), redis_secret_arn=keep(vault, FIRST, bare=True))
@@ -200,7 +200,7 @@ class TestRedis:
         assert len(asked) == 2  # the breaker is open, so no further request reads the secret
         tier.close()
 
-    def test_without_its_secret_it_is_away(self, secured_redis: SecuredRedis, vault: Any) -> None:
+    def test_without_its_secret_redis_is_away(self, secured_redis: SecuredRedis, vault: Any) -> None:
         arn = keep(vault, secured_redis.password, bare=True)
         vault.delete_secret(SecretId=arn, ForceDeleteWithoutRecovery=True)
         settings = Settings(redis_url=SecretStr(secured_redis.url), redis_secret_arn=arn)
@@ -318,7 +318,7 @@ class TestPostgres:
         assert (found, len(asked)) == ([USER] * 8, 2)
         database.close()
 
-    def test_refused_for_good_it_is_away_and_says_what_to_do(
+    def test_a_store_that_refuses_the_login_is_away_and_says_what_to_do(
         self, postgres_15: Server, role: Callable[[str], None], vault: Any, asked: list[str]
     ) -> None:
         role(SECOND)
@@ -471,14 +471,14 @@ DATABASE = SecretStr(f"postgresql://{USER}@db.example/app")
 class TestKept:
     """The login as it is read from a secret, without servers."""
 
-    def test_it_is_read_when_it_is_needed_and_not_before(self, vault: Any, asked: list[str]) -> None:
+    def test_a_login_is_read_when_it_is_needed_and_not_before(self, vault: Any, asked: list[str]) -> None:
         login = SecretLogin(keep(vault, FIRST), "Postgres")
         assert asked == []
         assert [login.login() for _ in range(3)] == [Login(USER, FIRST)] * 3
         assert len(asked) == 1
         assert FIRST not in f"{login!r} {vars(login)} {login.login()!r}"
 
-    def test_what_is_refused_for_good_is_asked_for_once_a_second_at_most(self, vault: Any) -> None:
+    def test_a_login_that_is_refused_for_good_is_read_once_a_second_at_most(self, vault: Any) -> None:
         now = [10.0]
         arn = keep(vault, FIRST)
         login = SecretLogin(arn, "Postgres", clock=lambda: now[0])
@@ -490,7 +490,7 @@ class TestKept:
         assert login.renewed(known) == Login(USER, SECOND)  # another connection was refused with the old login too
         assert login.renewed(Login(USER, SECOND)) is None
 
-    def test_whoever_waited_for_one_who_asked_in_vain_does_not_ask_too(self, vault: Any) -> None:
+    def test_a_thread_that_waited_for_a_failed_read_does_not_read_too(self, vault: Any) -> None:
         """Otherwise all connections would wait for Secrets Manager, one after the other."""
         now, asked = [10.0], []
 
@@ -512,7 +512,7 @@ class TestKept:
             login.login()
         assert len(asked) == 2
 
-    def test_while_secrets_manager_is_away_what_is_known_goes_on(self, vault: Any, asked: list[str]) -> None:
+    def test_while_secrets_manager_is_away_the_known_login_is_used(self, vault: Any, asked: list[str]) -> None:
         arn = keep(vault, FIRST)
         login = SecretLogin(arn, "Postgres")
         known = login.login()

@@ -60,7 +60,7 @@ class TestTwo:
         assert [message.content for message in job.messages] == ["a", "b"]
         assert job.attempts == 1
 
-    def test_so_is_the_first_step_on_a_conversation(
+    def test_the_first_step_on_a_conversation_sees_another_between_load_and_save(
         self, chat: Chat, other_process: Chat, saves: list[Callable[[], Any]]
     ) -> None:
         saves.append(lambda: other_process.says("b"))
@@ -155,7 +155,7 @@ class TestTwo:
         assert (accepted.interrupted.job_id, accepted.interrupted.resources) == (first.job_id, {"user": 1})
         assert [message.content for message in accepted.pending] == ["a", "b"]
 
-    def test_what_is_taken_out_of_the_next_job_leaves_the_current_one(self, chat: Chat) -> None:
+    def test_taking_a_message_out_of_the_next_job_leaves_the_current_one(self, chat: Chat) -> None:
         chat.says(named("m0"))
         chat.claimed()
         chat.seal(["m0"])
@@ -164,7 +164,7 @@ class TestTwo:
         chat.undo(second)
         assert chat.heartbeat() == "valid"
 
-    def test_what_changes_nothing_writes_nothing(self, tier: LineTier, chat: Chat) -> None:
+    def test_a_step_that_changes_nothing_writes_nothing(self, tier: LineTier, chat: Chat) -> None:
         chat.says("a")
         chat.claimed()
         before = tier.store.read([chat.key])
@@ -227,7 +227,7 @@ class TestSweep:
         assert chat.tier.sweep(older_than=DAY) == []
         assert chat.heartbeat() == "valid"
 
-    def test_of_two_sweeps_at_once_one_wakes_a_conversation(
+    def test_one_of_two_sweeps_at_once_wakes_a_conversation(
         self,
         chat: Chat,
         other_process: Chat,
@@ -330,7 +330,7 @@ class TestMany:
             return list(threads.map(acting, range(number)))
 
     @pytest.mark.parametrize("together", [False, True], ids=["several processes", "one process"])
-    def test_of_a_burst_one_takes_the_lock_and_all_land_in_its_job(
+    def test_one_message_of_a_burst_takes_the_lock_and_all_land_in_its_job(
         self, tier: LineTier, settings: Settings, clock: Clock, together: bool
     ) -> None:
         """Each message comes twice, from 16 threads at once, as webhooks do."""
@@ -353,7 +353,7 @@ class TestMany:
                 f"m{n}" for n in range(THREADS // 2)
             )
 
-    def test_of_many_workers_one_claims(self, tier: LineTier, settings: Settings, chat: Chat) -> None:
+    def test_one_of_many_workers_claims(self, tier: LineTier, settings: Settings, chat: Chat) -> None:
         chat.says("a")
         processes = [LineTier(tier.store, settings, chat.clock) for _ in range(THREADS)]
         claims = self.at_once(THREADS, lambda n: processes[n].claim(chat.key, f"worker-{n}"))

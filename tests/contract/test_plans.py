@@ -92,7 +92,9 @@ def answer(connection: Connection, name: str, *, size: int) -> None:
 
 @pytest.mark.parametrize("before", ["new", "emptied", "small", "large"])
 @pytest.mark.parametrize("size", [1, 10])
-def test_none_reads_a_table_that_has_grown_since(connection: Connection, before: str, size: int) -> None:
+def test_no_plan_reads_the_whole_of_a_table_that_has_grown_since(
+    connection: Connection, before: str, size: int
+) -> None:
     """The plans stay as they were made until the tables are analysed: a minute, or for ever without autovacuum."""
     if before in ("small", "large"):
         connection.execute_simple(others("earlier", 3 if before == "small" else MANY))

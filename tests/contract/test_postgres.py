@@ -122,7 +122,7 @@ class TestConnections:
     def _none_of_earlier_tests(self, postgres_database: Database) -> None:
         postgres_database.close()
 
-    def test_one_that_died_between_two_uses_is_replaced_silently(
+    def test_a_connection_that_died_between_two_uses_is_replaced_silently(
         self, talk: Conversation, sql: Connection, caplog: pytest.LogCaptureFixture
     ) -> None:
         caplog.set_level(logging.DEBUG)
@@ -216,7 +216,7 @@ class TestConnections:
         with pytest.raises(Unavailable, match="speaks no TLS"):
             archive.ping()
 
-    def test_who_has_a_certificate_of_nobody_known_is_told_nothing(self, postgres_15: Server) -> None:
+    def test_a_server_with_an_unknown_certificate_is_told_nothing(self, postgres_15: Server) -> None:
         url = SecretStr(postgres_15.url.partition("?")[0] + "?sslmode=verify-full")
         database = database_of(Settings(database_url=url))
         with pytest.raises(Unavailable, match="sslrootcert"):
@@ -240,7 +240,7 @@ class TestBreaker:
         yield database
         database.close()
 
-    def test_a_dead_connection_that_can_be_replaced_opens_it_not(
+    def test_a_dead_connection_that_can_be_replaced_opens_no_breaker(
         self, database: Database, connections: Connections, sql: Connection, caplog: pytest.LogCaptureFixture
     ) -> None:
         database.ping()
@@ -250,7 +250,7 @@ class TestBreaker:
         assert len(connections.made) == 2
         assert caplog.records == []
 
-    def test_a_failure_on_a_fresh_connection_opens_it(
+    def test_a_failure_on_a_fresh_connection_opens_the_breaker(
         self, database: Database, connections: Connections, now: list[float]
     ) -> None:
         connections.away = True
@@ -298,7 +298,7 @@ class TestBreaker:
         database.ping()
 
     @pytest.mark.usefixtures("silent")
-    def test_one_that_lets_others_in_is_alive_and_its_old_connections_are_dropped(
+    def test_a_server_that_accepts_others_is_alive_and_its_old_connections_are_dropped(
         self, database: Database, connections: Connections
     ) -> None:
         with pytest.raises(Unavailable, match="takes too long"):
@@ -308,7 +308,7 @@ class TestBreaker:
         database.ping()
         assert len(connections.made) == made + 1
 
-    def test_a_slow_statement_opens_it_not(
+    def test_a_slow_statement_opens_no_breaker(
         self, database: Database, connections: Connections, sql: Connection, caplog: pytest.LogCaptureFixture
     ) -> None:
         connections.options["timeout"] = 0.5
@@ -320,7 +320,7 @@ class TestBreaker:
         # Otherwise the server would go on with the statement.
         sql.run("select pg_terminate_backend(pid, 5000) from pg_stat_activity where query = 'select pg_sleep(30)'")
 
-    def test_nor_does_one_that_the_server_or_an_operator_ends(
+    def test_a_statement_that_the_server_or_an_operator_ends_opens_no_breaker(
         self, database: Database, connections: Connections
     ) -> None:
         slow = "set statement_timeout = '50ms'; select pg_sleep(30)"  # one transaction, which is rolled back
@@ -330,7 +330,7 @@ class TestBreaker:
         database.ping()
         assert len(connections.made) == 1  # the server is alive, and so is the connection
 
-    def test_what_the_server_refuses_opens_it_not(self, database: Database) -> None:
+    def test_a_statement_that_the_server_refuses_opens_no_breaker(self, database: Database) -> None:
         for statement in ("select 1/0", "select from no_such_table"):
             with pytest.raises(MessageHandlerError):
                 database.run(lambda connection, statement=statement: connection.run(statement))
@@ -348,7 +348,7 @@ class TestBreaker:
 
 
 class TestReadOnly:
-    def test_what_is_given_back_meanwhile_is_not_asked(
+    def test_a_connection_that_is_put_back_meanwhile_is_not_asked(
         self, migrated: Settings, sql: Connection, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Another thread has a connection to the old primary, and puts it back while a probe begins.
@@ -428,10 +428,10 @@ class TestTLS:
         """A file of certificates."""
         return str(files("botocore") / "cacert.pem")
 
-    def test_none_where_it_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_no_tls_where_it_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
         assert self.context("?sslmode=disable", monkeypatch) is False
 
-    def test_whoever_says_nothing_gets_all_of_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_without_an_sslmode_all_of_tls_is_verified(self, monkeypatch: pytest.MonkeyPatch) -> None:
         context = self.context("", monkeypatch)
         assert context
         assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, True)
@@ -448,7 +448,7 @@ class TestTLS:
             ("10.0.0.1", True),
         ],
     )
-    def test_none_on_this_machine_unless_it_is_asked_for(
+    def test_no_tls_on_this_machine_unless_it_is_asked_for(
         self, host: str, encrypted: bool, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(TestTLS, "URL", f"postgresql://user@{host}/app")
@@ -484,15 +484,13 @@ class TestTLS:
             ("?sslmode=maybe", "sslmode"),
         ],
     )
-    def test_what_can_not_be_meant_is_refused_without_quoting_the_url(self, query: str, message: str) -> None:
+    def test_a_senseless_option_is_refused_without_quoting_the_url(self, query: str, message: str) -> None:
         with pytest.raises(SettingsError, match=message) as caught:
             connector(Settings(database_url=SecretStr(self.URL + query)))
         assert self.SECRET not in "".join(traceback.format_exception(caught.value))
 
 
-def test_a_connection_that_nobody_used_for_long_is_made_anew(
-    migrated: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_connection_that_was_idle_for_long_is_made_anew(migrated: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """A firewall in between may have dropped the connection silently."""
     database = database_of(migrated)
     used = [database.run(lambda connection: connection.run("select pg_backend_pid()")[0][0]) for _ in range(2)]
@@ -525,7 +523,7 @@ class TestErrors:
         assert CANARY not in "".join(traceback.format_exception(caught.value))
         assert CANARY not in repr(caught.value)
 
-    def test_a_check_violation_carries_none_either(self, talk: Conversation) -> None:
+    def test_a_check_violation_carries_no_value(self, talk: Conversation) -> None:
         job = talk.job(1, named("m0", CANARY))
         talk.number(job)
         with pytest.raises(MessageHandlerError) as caught:
@@ -635,7 +633,7 @@ class TestMigrations:
         archive.ping()
         archive.close()
 
-    def test_one_that_a_reader_holds_up_gives_way_and_can_be_tried_again(
+    def test_a_migration_that_a_reader_holds_up_gives_way_and_can_be_tried_again(
         self, empty: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         settings = Settings(database_url=SecretStr(empty))
@@ -651,7 +649,7 @@ class TestMigrations:
         assert database.migrate() == MIGRATIONS[1:]
         database.close()
 
-    def test_one_that_takes_too_long_holds_no_table_when_its_time_is_up(
+    def test_a_migration_that_takes_too_long_holds_no_table_when_its_time_is_up(
         self, empty: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         settings = Settings(database_url=SecretStr(empty))
@@ -667,7 +665,7 @@ class TestMigrations:
         assert applied == MIGRATIONS
         database.close()
 
-    def test_by_hand_they_have_an_hour(self, empty: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_migration_by_hand_has_an_hour(self, empty: str, monkeypatch: pytest.MonkeyPatch) -> None:
         given: list[float] = []
 
         def connecting(settings: Settings) -> Callable[..., Connection]:
@@ -702,7 +700,7 @@ class TestMigrations:
                 process.wait()
         assert sorted(answers) == [str(MIGRATIONS), "[]", "[]"]
 
-    def test_one_that_fails_leaves_nothing_behind(self, empty: str) -> None:
+    def test_a_migration_that_fails_leaves_nothing_behind(self, empty: str) -> None:
         settings = Settings(database_url=SecretStr(empty))
         connection = connector(settings)()
         connection.run("create table turns (mine text)")

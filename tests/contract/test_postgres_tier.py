@@ -110,7 +110,7 @@ def lost() -> None:
 class TestConnectionsThatDie:
     """Each step is done whole or not at all. A step that is repeated for a dead connection is taken once."""
 
-    def test_between_the_read_and_the_write_of_a_step(
+    def test_a_connection_dies_between_the_read_and_the_write_of_a_step(
         self, chat: Chat, sql: Connection, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         chat.says(named("m1"))
@@ -126,7 +126,7 @@ class TestConnectionsThatDie:
         yield connection
         connection.close()
 
-    def test_while_it_writes(self, chat: Chat, sql: Connection, holder: Connection) -> None:
+    def test_a_connection_dies_while_a_step_writes(self, chat: Chat, sql: Connection, holder: Connection) -> None:
         """Both connections are cut: the old one and the one that replaces it."""
         chat.says(named("m1"))
         before = chat.head
@@ -142,7 +142,7 @@ class TestConnectionsThatDie:
         holder.run("rollback")
         assert chat.head == before
 
-    def test_right_before_the_commit(self, chat: Chat, sql: Connection) -> None:
+    def test_a_connection_dies_right_before_the_commit(self, chat: Chat, sql: Connection) -> None:
         """A deferred trigger holds the transaction at its commit, when all rows are written."""
         chat.says(named("m1"))
         chat.claimed()
@@ -173,7 +173,9 @@ class TestConnectionsThatDie:
         assert chat.tier.job(ended.job_id) == before
         assert chat.finish("worker", ended).done
 
-    def test_after_the_commit_with_the_answer_lost(self, chat: Chat, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_connection_dies_after_the_commit_with_the_answer_lost(
+        self, chat: Chat, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """The connection is replaced and the save repeated. The save's own version shows that it was done."""
         chat.tier.ping()
         happens(monkeypatch, "after", "save_lines", lost)
@@ -259,7 +261,7 @@ class TestRoundTrips:
 class TestSweep:
     """Lines that were answered on another tier are forgotten, and so are lines that are long idle."""
 
-    def test_a_line_that_was_answered_on_another_tier_wakes_nobody(
+    def test_a_line_that_was_answered_on_another_tier_wakes_no_worker(
         self, chat: Chat, talk: Conversation, sql: Connection, clock: Clock, settings: Settings
     ) -> None:
         chat.says(named("m0"), named("m1"))
@@ -284,7 +286,7 @@ class TestSweep:
         assert chat.tier.sweep(older_than=DAY) == [chat.head]
         assert chat.head is not None
 
-    def test_one_that_a_live_worker_holds_is_left_to_it(
+    def test_a_line_that_a_live_worker_holds_is_left_to_it(
         self, chat: Chat, talk: Conversation, clock: Clock, settings: Settings
     ) -> None:
         chat.says(named("m0"))
@@ -318,7 +320,7 @@ class TestSweep:
         chat.tier.sweep(older_than=DAY)
         assert (rows(sql, "line_states"), rows(sql, "ended_jobs")) == (0, 0)
 
-    def test_its_hour_is_not_lengthened_by_what_comes_late(
+    def test_late_duplicates_do_not_lengthen_an_answered_lines_hour(
         self, chat: Chat, sql: Connection, clock: Clock, settings: Settings
     ) -> None:
         chat.says(named("m1"))
@@ -379,14 +381,14 @@ class TestDrain:
         assert self.waiting(talk, talk.job(1, "m2")) == (first, named("m1", "b"))
         assert self.waiting(talk, talk.job(1, "m2"), drain=False) == ()
 
-    def test_it_comes_too_where_a_part_of_the_job_is_settled(self, chat: Chat, talk: Conversation) -> None:
+    def test_waiting_messages_come_too_where_a_part_of_the_job_is_settled(self, chat: Chat, talk: Conversation) -> None:
         chat.says(named("m0"))
         talk.answer(1, "m1")
         job = talk.job(2, "m1", "m2")
         assert talk.archive.fence(job, successor_id=talk.id(50), turns=0, drain=True).number is None
         assert self.waiting(talk, job) == (named("m0"),)
 
-    def test_what_is_settled_stays_where_it_is(self, chat: Chat, talk: Conversation) -> None:
+    def test_a_settled_message_stays_where_it_is(self, chat: Chat, talk: Conversation) -> None:
         chat.says(named("m0"), named("m1"))
         talk.answer(1, "m0")
         assert self.waiting(talk, talk.job(2, "m2")) == (named("m1"),)

@@ -42,7 +42,7 @@ class TestLinks:
         assert talk.end(1) == (JobStatus.PROCESSING, None, None, talk.id(2))
         assert [message.message_id for message in talk.archived(1).messages] == ["m0"]
 
-    def test_a_commit_ends_it(self, talk: Conversation) -> None:
+    def test_a_commit_ends_the_jobs_that_its_messages_were_promised(self, talk: Conversation) -> None:
         job = talk.job(2, promised(talk, "m0", 1))
         assert talk.archive.commit(talk.completed(job), talk.number(job))
         assert talk.end(1) == (JobStatus.CANCELLED, None, None, talk.id(2))
@@ -52,7 +52,7 @@ class TestLinks:
         assert talk.archive.commit(talk.completed(talk.job(2, promised(talk, "m0", 1))), fence)
         assert talk.end(1) == (JobStatus.CANCELLED, None, None, talk.id(2))
 
-    def test_so_does_an_archived_end(self, talk: Conversation) -> None:
+    def test_an_archived_end_ends_the_jobs_that_its_messages_were_promised(self, talk: Conversation) -> None:
         ended = replace(talk.completed(talk.job(2, promised(talk, "m0", 1))), unarchived=True)
         assert talk.archive.archive(ended)
         assert talk.end(1) == (JobStatus.CANCELLED, None, None, talk.id(2))
@@ -140,21 +140,21 @@ class TestInTheLine:
     def promises(self, chat: Chat) -> list[dict[str, list[str]]]:
         return [job.promises for job in chat.tier.jobs(chat.key)]
 
-    def test_one_that_is_where_it_was_promised_says_nothing_more(self, chat: Chat) -> None:
+    def test_a_message_in_its_promised_job_names_no_other(self, chat: Chat) -> None:
         first = chat.says("one")
         chat.says("two")
         assert self.promises(chat) == [{}]
         chat.record_arrives(first.job_id, *first.pending)
         assert self.promises(chat) == [{}]
 
-    def test_one_whose_job_is_interrupted(self, chat: Chat) -> None:
+    def test_a_message_whose_job_is_interrupted_keeps_its_promise(self, chat: Chat) -> None:
         first = chat.says("one")
         chat.claimed()
         second = chat.accept(replace(chat.request("two"), double_texting="interrupt"))
         assert second.job_id != first.job_id
         assert self.promises(chat) == [{first.job_id: [first.message_id]}]
 
-    def test_one_that_is_postponed_to_the_next_job(self, chat: Chat) -> None:
+    def test_a_message_that_is_postponed_keeps_its_promise(self, chat: Chat) -> None:
         first = chat.says("one")
         chat.claimed()
         second = chat.says("two")
@@ -163,14 +163,14 @@ class TestInTheLine:
         assert sealed.verdict == "sealed"
         assert self.promises(chat) == [{}, {first.job_id: [second.message_id]}]
 
-    def test_one_whose_job_is_renamed_at_the_fence(self, chat: Chat) -> None:
+    def test_a_message_whose_job_is_renamed_at_the_fence_keeps_its_promise(self, chat: Chat) -> None:
         first = chat.says("one")
         job = chat.claimed()
         ended = replace(job, status=JobStatus.CANCELLED, superseded_by=chat.job_id(70))
         chat.adopt("worker", [], ended)
         assert self.promises(chat) == [{first.job_id: [first.message_id]}]
 
-    def test_one_that_a_record_brings_under_another_name(self, chat: Chat) -> None:
+    def test_a_message_that_a_record_brings_under_another_name_keeps_its_promise(self, chat: Chat) -> None:
         chat.says(named("m0", "one"))
         other = named("m0", "one").with_promises(chat.job_id(80))
         chat.record_arrives(chat.job_id(80), other)
@@ -381,7 +381,7 @@ class TestJobs:
         on(world, "before", "archive.job", is_away)
         assert world.job(told(world, "m0")).status is JobStatus.PENDING
 
-    def test_what_only_postgres_can_know_is_unknown_without_it(self, world: World) -> None:
+    def test_a_job_that_only_postgres_can_know_is_unknown_without_it(self, world: World) -> None:
         world.posts("m0")
         world.settles()
         world.tier_lost()

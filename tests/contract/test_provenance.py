@@ -82,7 +82,7 @@ class TestWhatIsPinned:
         assert later.core_ai_revision is not None
         assert later.core_ai_revision > 5
 
-    def test_a_run_that_starts_again_says_who_was_asked_last(self, world: World, sql: Connection) -> None:
+    def test_a_run_that_starts_again_names_the_ai_that_was_asked_last(self, world: World, sql: Connection) -> None:
         def changes() -> None:
             world.posts("m1")
             sql.run("update core_ai set meta_data = '{\"model\": \"gpt-5\"}' where core_ai_id = 'gpt'")
@@ -104,12 +104,12 @@ class TestWhatIsPinned:
         world.worker = replace(world.worker, ai=lambda _: ai)
         assert answered(world).provenance == Provenance("nurse", 3, "spare", 7, None, simulated=True)
 
-    def test_who_was_asked_in_vain(self, world: World) -> None:
+    def test_an_ai_that_was_asked_in_vain_is_named(self, world: World) -> None:
         job = answered(world, text="[fail]")
         assert job.error is not None
         assert job.provenance == ASKED
 
-    def test_nobody_where_nobody_was_asked(self, world: World, sql: Connection) -> None:
+    def test_no_ai_where_none_was_asked(self, world: World, sql: Connection) -> None:
         world.posts("m0", bot_id="nurse")
         sql.run("update bots set is_active = false")
         world.clock.advance(world.settings.configuration_ttl)
@@ -178,7 +178,7 @@ class TestWhereItIsShown:
         assert archive.commit(talk.completed(job), talk.number(talk.job(1, "m0")))
         assert talk.archived(1).provenance == ASKED
 
-    def test_who_asks_for_the_job(self, world: World, shown: dict[str, Any]) -> None:
+    def test_a_client_that_asks_for_the_job(self, world: World, shown: dict[str, Any]) -> None:
         job = answered(world)
         view = world.jobs.get_job_status(job.job_id)
         assert view is not None

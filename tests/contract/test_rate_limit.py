@@ -27,7 +27,7 @@ class TestEveryTier:
     def test_a_minutes_messages_may_come_at_once_and_no_more(self, tier: Tier) -> None:
         assert admitted(tier, 40, 30) == 30
 
-    def test_who_waits_as_long_as_told_is_admitted_once(self, tier: Tier, clock: Clock) -> None:
+    def test_a_client_that_waits_as_long_as_told_is_admitted_once(self, tier: Tier, clock: Clock) -> None:
         assert admitted(tier, 7, 7) == 7
         wait = tier.admit(CLINIC, 7)
         assert wait == pytest.approx(60 / 7)
@@ -36,7 +36,7 @@ class TestEveryTier:
         clock.now += wait / 2
         assert admitted(tier, 3, 7) == 1
 
-    def test_to_be_refused_costs_nothing(self, tier: Tier, clock: Clock) -> None:
+    def test_a_refusal_costs_nothing(self, tier: Tier, clock: Clock) -> None:
         admitted(tier, 2, 1)
         for _ in range(100):
             tier.admit(CLINIC, 1)
@@ -76,7 +76,7 @@ class TestRedis:
         # Some messages may be refilled while the threads run: 20 a minute are one in 3 s.
         assert 20 <= waits.count(0) <= 22
 
-    def test_its_key_is_gone_after_a_minute_and_tagged_by_the_tenant(
+    def test_a_buckets_key_is_gone_after_a_minute_and_tagged_by_the_tenant(
         self, redis_client: redis.Redis, redis_tier: RedisTier
     ) -> None:
         redis_tier.admit(CLINIC, 10)

@@ -142,7 +142,7 @@ def test_redis_is_asked_once_in_a_process(valkey: Server) -> None:
 
 class TestWhy:
     @pytest.mark.parametrize("name", NAMES)
-    def test_nobody_listens(self, name: str, reasons: Callable[[], Any]) -> None:
+    def test_no_server_listens(self, name: str, reasons: Callable[[], Any]) -> None:
         with pytest.raises(Unavailable):
             ping(name, {"Redis": "redis://127.0.0.1:1/0", "Postgres": "postgresql://user@127.0.0.1:1/app"}[name])
         assert reasons() == [(name, "refused")]
@@ -200,7 +200,7 @@ def test_an_authority_that_python_refuses_is_named_with_openssls_reason(lax: Cer
         server.stop()
 
 
-def test_so_is_that_of_redis(lax: Certificates) -> None:
+def test_an_authority_of_redis_that_python_refuses_is_named_with_its_reason(lax: Certificates) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(lax.server, lax.key)
     with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor() as server:

@@ -27,7 +27,7 @@ from tests.contract.world import (
 
 
 class TestRecords:
-    def test_one_is_kept_until_its_own_message_is_settled(self, world: World) -> None:
+    def test_a_record_is_kept_until_its_own_message_is_settled(self, world: World) -> None:
         on(world, "after", "tier.seal", lambda: world.posts("m1"))
         world.posts("m0")
         world.delivers(seconds=60)
@@ -36,7 +36,7 @@ class TestRecords:
         world.settles()
         assert world.answered("m0", "m1")
 
-    def test_one_is_kept_whatever_the_tier_says_about_its_job(self, world: World) -> None:
+    def test_a_record_is_kept_whatever_the_tier_says_about_its_job(self, world: World) -> None:
         """The tier says that J0 has ended, but Postgres does not know m0. The tier forgets m0, and m0 is answered."""
         world.posts("m0")
         with world.steps.silently():
@@ -51,7 +51,7 @@ class TestRecords:
         assert world.answered("m0")
         world.checked()
 
-    def test_one_that_is_refused_comes_back_after_the_holders_deadline(self, world: World) -> None:
+    def test_a_refused_record_comes_back_after_the_holders_deadline(self, world: World) -> None:
         world.posts("m0")
         with world.steps.silently():
             claim = world.tier.claim(world.key, "another")
@@ -61,7 +61,7 @@ class TestRecords:
         assert outcome is not None
         assert (outcome.retry_in, outcome.ended) == (world.settings.run_seconds - world.settings.heartbeat_every, ())
 
-    def test_one_that_comes_before_the_claim_of_its_dead_worker_is_stale_waits_for_that(self, world: World) -> None:
+    def test_a_record_that_comes_before_its_dead_workers_claim_is_stale_waits_for_that(self, world: World) -> None:
         """The worker died right after a heartbeat, and a while after it last hid its record."""
         world.posts("m0")
         on(world, "after", "tier.seal", dies)
@@ -75,7 +75,7 @@ class TestRecords:
         assert world.clock() <= died + stale + AI_SECONDS + 1
         world.checked()
 
-    def test_it_does_not_wait_for_a_holder_that_only_was_slow_to_say_that_it_lives(self, world: World) -> None:
+    def test_a_record_does_not_wait_for_a_holder_whose_heartbeat_was_only_late(self, world: World) -> None:
         world.posts("m0")
         with world.steps.silently():
             assert isinstance(world.tier.claim(world.key, "another"), Claim)
@@ -109,7 +109,7 @@ class TestRecords:
         assert [later - tried[0] for later in tried] == [0, 0.5, 1]
         assert world.answered("m0")
 
-    def test_one_that_is_refused_is_deleted_if_its_own_message_is_settled(self, world: World) -> None:
+    def test_a_refused_record_is_deleted_if_its_own_message_is_settled(self, world: World) -> None:
         on(world, "after", "tier.seal", lambda: world.posts("m1"))
         on(world, "after", "tier.finish", dies)
         world.posts("m0")
@@ -193,7 +193,7 @@ class TestRecords:
         assert sorted(answered) == ["text of m0", "text of m1"]
         world.checked()
 
-    def test_what_ended_is_reported_although_a_store_went_away_afterwards(self, world: World) -> None:
+    def test_an_ended_job_is_reported_although_a_store_went_away_afterwards(self, world: World) -> None:
         """m1 waits for the next job. Its record comes first, and there is no time left to answer m1 too."""
         on(world, "after", "tier.seal", lambda: world.posts("m1"), dies)
         world.posts("m0")
@@ -206,13 +206,13 @@ class TestRecords:
         assert [job.job_id for job in outcome.ended] == [told(world, "m0")]
         world.settles().checked()
 
-    def test_one_whose_message_was_just_committed_is_not_asked_about(self, world: World) -> None:
+    def test_a_record_whose_message_was_just_committed_is_not_asked_about(self, world: World) -> None:
         world.posts("m0")
         assert world.delivers() is not None
         assert "archive.settled_by" not in world.steps.names
         world.checked()
 
-    def test_one_that_was_promised_another_job_is_asked_about(self, world: World) -> None:
+    def test_a_record_that_was_promised_another_job_is_asked_about(self, world: World) -> None:
         """The job that m0 was promised must lead to the job that answered it (counterexample 5)."""
         world.posts("m0")
         world.tier_lost()
@@ -226,7 +226,7 @@ class TestRecords:
         assert promised.superseded_by == second
         world.settles().checked()
 
-    def test_what_ended_is_known_to_have_settled_its_own_messages_under_its_own_name(self) -> None:
+    def test_a_committed_job_is_known_to_have_settled_its_own_messages(self) -> None:
         key = ConversationKey("default", "patient")
         job = Job("J", key, JobStatus.COMPLETED, (Message("m0", "a", aliases=("a0",)), Message("m1", "b")), "default")
         ended = RunResult(job, committed=Committed())

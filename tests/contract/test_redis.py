@@ -81,7 +81,7 @@ class TestKeys:
             slots |= slot
         assert len(slots) > 1
 
-    def test_whatever_lives_expires_or_is_in_the_sweeps_index(
+    def test_every_key_expires_or_is_in_the_sweeps_index(
         self, redis_client: redis.Redis, chat: Chat, settings: Settings
     ) -> None:
         live_through_everything(chat)
@@ -132,7 +132,7 @@ class TestKeys:
 
 
 class TestRoundTrips:
-    def test_a_lock_costs_one_to_take_and_one_to_give_back(
+    def test_a_lock_costs_one_round_trip_to_take_and_one_to_release(
         self, redis_client: redis.Redis, redis_tier: RedisTier
     ) -> None:
         locks = MessageLockManager(Failover(redis_tier))
@@ -272,7 +272,7 @@ class TestAway:
         assert chat.head == job
         assert chat.lock == lock
 
-    def test_a_connection_that_nobody_used_for_long_is_made_anew(
+    def test_a_connection_that_was_idle_for_long_is_made_anew(
         self, redis_tier: RedisTier, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A firewall in between may have dropped the connection silently."""
@@ -325,7 +325,7 @@ class TestAway:
             tier.close()
             proxy.close()
 
-    def test_a_probe_goes_to_whom_the_name_leads_to_then(self, valkey: Server, tmp_path: Path) -> None:
+    def test_a_probe_goes_to_the_server_that_the_name_leads_to_then(self, valkey: Server, tmp_path: Path) -> None:
         """A read was under way when the old primary refused a write. Its connection returns to the pool later."""
         new = start_valkey(tmp_path)
         proxy = Proxy(port_of(valkey.url))
@@ -362,7 +362,7 @@ class TestAway:
     @pytest.mark.parametrize(
         "wrapped", ["{}", "ERR Error running script (call to f_c0ffee): @user_script:7: @user_script: 7: -{}"]
     )
-    def test_what_a_server_says_inside_of_a_script_is_read_also_as_old_ones_wrap_it(
+    def test_an_error_inside_of_a_script_is_read_also_as_old_servers_wrap_it(
         self,
         redis_client: redis.Redis,
         monkeypatch: pytest.MonkeyPatch,
@@ -382,7 +382,7 @@ class TestAway:
         assert breaker.is_open
 
     @pytest.mark.parametrize("client", ["redis_client", "redis_tls_client"])
-    def test_an_answer_that_nobody_waits_for_any_more_is_no_other_commands(
+    def test_a_late_answer_is_never_taken_for_another_commands(
         self, client: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A thread is interrupted between a command and its answer, which comes later."""

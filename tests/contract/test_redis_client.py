@@ -50,13 +50,13 @@ def told(call: Callable[[], Any]) -> Any:
 
 class TestCommands:
     @given(st.lists(st.text(st.characters(exclude_categories=["Cs"])), max_size=5))
-    def test_of_texts_they_are_sent_as_redis_py_sends_them(self, words: list[str]) -> None:
+    def test_texts_are_sent_as_redis_py_sends_them(self, words: list[str]) -> None:
         for name in ("EVALSHA", "CLUSTER SLOTS"):
             sent = packed((name, *words))
             assert sent is not None
             assert b"".join(sent) == b"".join(redis.Connection().pack_command(name, *words))
 
-    def test_of_numbers_and_bytes_too(self, client: redis.Redis) -> None:
+    def test_numbers_and_bytes_are_sent_as_redis_py_sends_them(self, client: redis.Redis) -> None:
         client.hset(KEY, mapping={"whole": 7, "half": 0.5, "bytes": b"\x41"})
         assert client.hmget(KEY, ["whole", "half", "bytes"]) == ["7", "0.5", "A"]
 
@@ -73,7 +73,7 @@ class TestAnswers:
         client.set(KEY, text)
         assert client.get(KEY) == text
 
-    def test_over_tls_too(self, secured_redis: SecuredRedis) -> None:
+    def test_a_text_comes_as_it_is_over_tls_too(self, secured_redis: SecuredRedis) -> None:
         settings = Settings(
             redis_url=SecretStr(secured_redis.url),
             redis_password=SecretStr(secured_redis.password),
@@ -131,7 +131,7 @@ class TestConnections:
             assert client.client_id() != number
             number = client.client_id()
 
-    def test_an_answer_that_nobody_waited_for_is_nobody_elses(self, client: redis.Redis, theirs: redis.Redis) -> None:
+    def test_a_late_answer_is_never_another_threads(self, client: redis.Redis, theirs: redis.Redis) -> None:
         pool = client.connection_pool
         connection: Any = pool.get_connection()
         connection.send_command("ECHO", "a secret")
@@ -159,7 +159,7 @@ class TestConnections:
     @pytest.mark.parametrize(
         "close", [lambda client: client.close(), lambda client: client.connection_pool.disconnect(False)]
     )
-    def test_those_that_are_kept_are_closed_with_the_others(
+    def test_kept_connections_are_closed_with_the_others(
         self, client: redis.Redis, theirs: redis.Redis, close: Callable[[redis.Redis], None]
     ) -> None:
         number = client.client_id()

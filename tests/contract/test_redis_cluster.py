@@ -365,14 +365,14 @@ class TestAway:
 
 
 class TestSettings:
-    def test_who_forgot_to_say_that_it_is_a_cluster_is_told(self, cluster: Cluster) -> None:
+    def test_a_cluster_without_its_setting_is_named(self, cluster: Cluster) -> None:
         with (
             opened(cluster.url, redis_cluster=False) as tier,
             pytest.raises(Unavailable, match="set REDIS_CLUSTER"),
         ):
             chat_on(tier, 1).says("a")
 
-    def test_who_calls_a_single_server_a_cluster_is_told(self, valkey: Server) -> None:
+    def test_a_single_server_with_the_clusters_setting_is_named(self, valkey: Server) -> None:
         with opened(valkey.url) as tier, pytest.raises(Unavailable, match="unset REDIS_CLUSTER"):
             chat_on(tier, 1).says("a")
 

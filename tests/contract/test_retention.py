@@ -72,7 +72,7 @@ def left(sql: Connection) -> list[str]:
 
 
 class TestConversations:
-    def test_one_that_had_its_time_goes_whole_and_others_stay(
+    def test_an_old_conversation_is_deleted_whole_and_others_stay(
         self, postgres_archive: PostgresArchive, keeping: PostgresRetention, tiers: Failover, sql: Connection
     ) -> None:
         old, new = patient(postgres_archive, 1), patient(postgres_archive, 2)
@@ -135,7 +135,7 @@ class TestConversations:
         sql.run("delete from line_states")
         assert purge(keeping, Failover(tier))["conversations"] == 1
 
-    def test_while_a_tier_is_away_nobody_can_know(
+    def test_while_a_tier_is_away_nothing_is_purged(
         self, postgres_archive: PostgresArchive, keeping: PostgresRetention, redis_tier: RedisTier, sql: Connection
     ) -> None:
         class Away(MemoryTier):
@@ -203,7 +203,7 @@ class TestConversations:
         assert purge(keeping, tiers)["conversations"] == 4
         assert sizes == [2, 1, 1]
 
-    def test_one_that_goes_on_meanwhile_stays(
+    def test_a_conversation_that_goes_on_meanwhile_stays(
         self, postgres_archive: PostgresArchive, keeping: PostgresRetention, sql: Connection
     ) -> None:
         # Listed as idle ── a message comes, its run takes a fence ── deleted?
@@ -216,7 +216,7 @@ class TestConversations:
         assert postgres_archive.commit(talk.completed(talk.job(2, "m1")), number)
         assert len(talk.turns()) == 4
 
-    def test_what_is_held_meanwhile_is_not_left_without_its_conversation(
+    def test_a_message_that_is_parked_meanwhile_keeps_its_conversation(
         self, postgres_archive: PostgresArchive, keeping: PostgresRetention, sql: Connection
     ) -> None:
         # Listed ── a patient writes, it is held, 202 ── (handed back and answered, or not yet) ── deleted?
@@ -231,7 +231,7 @@ class TestConversations:
         sql.run("delete from held")
         assert keeping.purge_conversations([idle.key], before=time.time() - 86_400) == 0
 
-    def test_nor_is_what_is_redriven_meanwhile_deleted_unsent(
+    def test_a_delivery_that_is_redriven_meanwhile_is_not_deleted_unsent(
         self,
         postgres_archive: PostgresArchive,
         postgres_database: Database,
@@ -256,7 +256,7 @@ class TestConversations:
         assert keeping.purge_conversations(listed, before=time.time() - 86_400) == 1
         assert left(sql) == ["patient-1", "patient-2"]
 
-    def test_who_redrives_and_who_purges_do_not_wait_for_each_other(
+    def test_a_redrive_and_a_purge_do_not_wait_for_each_other(
         self, postgres_archive: PostgresArchive, keeping: PostgresRetention, migrated: Settings, sql: Connection
     ) -> None:
         # redrive: conversation ── purge: its deliveries? ── redrive: the same
@@ -277,7 +277,7 @@ class TestConversations:
             redriving.execute_simple("commit")
         assert left(sql) == ["patient-1"]
 
-    def test_one_that_somebody_holds_is_left_alone_and_nobody_waits(
+    def test_a_locked_conversation_is_left_alone_without_waiting(
         self, postgres_archive: PostgresArchive, keeping: PostgresRetention, migrated: Settings, sql: Connection
     ) -> None:
         talk = patient(postgres_archive, 1)
@@ -309,7 +309,7 @@ class TestConversations:
             assert talk.turns()[-1] == ("assistant", "Rest.")
             assert talk.archived(2).reply == "Rest."
 
-    def test_a_late_duplicate_of_what_is_gone_is_a_new_message(
+    def test_a_late_duplicate_of_a_purged_message_is_a_new_message(
         self, postgres_archive: PostgresArchive, keeping: PostgresRetention, tiers: Failover, sql: Connection
     ) -> None:
         talk = patient(postgres_archive, 1)
@@ -490,7 +490,7 @@ class TestExport:
         assert page["next"]
         assert len(whole(keeping, tiers, talk.key)) == 1 + 8 + 4 + 4
 
-    def test_who_is_not_there_is_not_found(self, keeping: PostgresRetention, tiers: Failover) -> None:
+    def test_an_unknown_conversation_is_not_found(self, keeping: PostgresRetention, tiers: Failover) -> None:
         with pytest.raises(NotFound):
             export(keeping, tiers, ConversationKey("default", "nobody"))
 

@@ -52,7 +52,7 @@ def sweeps(world: World) -> None:
     handoff.unpark_the_rest(world.tiers, world.archive, world.intake.accept)
 
 
-def test_its_messages_are_answered_by_one_job_that_it_leads_to(world: World) -> None:
+def test_a_failed_jobs_messages_are_answered_by_one_job_that_it_leads_to(world: World) -> None:
     job_id = fails(world, "m0", "m1")
     failed = world.job(job_id)
     is_mended(world)
@@ -64,7 +64,7 @@ def test_its_messages_are_answered_by_one_job_that_it_leads_to(world: World) -> 
     world.checked()
 
 
-def test_it_is_answered_together_with_what_is_being_answered(world: World) -> None:
+def test_retried_messages_are_answered_together_with_those_in_the_run(world: World) -> None:
     job_id = fails(world, "m0")
     is_mended(world)
     running = world.posts("m1")
@@ -107,7 +107,9 @@ def test_newer_messages_keep_their_reply_and_the_old_ones_get_theirs_after_it(wo
     ],
     ids=" ".join,
 )
-def test_who_dies_on_the_way_strands_nothing(world: World, moment: tuple[str, str], repeated: bool) -> None:
+def test_a_process_that_dies_during_a_retry_strands_nothing(
+    world: World, moment: tuple[str, str], repeated: bool
+) -> None:
     job_id = fails(world, "m0", "m1")
     is_mended(world)
     on(world, moment[0], moment[1], dies)
@@ -125,7 +127,7 @@ def test_who_dies_on_the_way_strands_nothing(world: World, moment: tuple[str, st
     world.checked()
 
 
-def test_retried_by_two_at_once_it_is_answered_once(new_world: Callable[[], World]) -> None:
+def test_a_job_that_two_operators_retry_at_once_is_answered_once(new_world: Callable[[], World]) -> None:
     for _ in range(5):
         world = new_world()
         job_id = fails(world, "m0")
@@ -138,7 +140,7 @@ def test_retried_by_two_at_once_it_is_answered_once(new_world: Callable[[], Worl
         world.checked()
 
 
-def test_retried_again_after_its_answer_nothing_happens(world: World) -> None:
+def test_a_second_retry_after_the_answer_does_nothing(world: World) -> None:
     job_id = fails(world, "m0")
     is_mended(world)
     successor = retries(world, job_id)
@@ -148,7 +150,7 @@ def test_retried_again_after_its_answer_nothing_happens(world: World) -> None:
     assert world.answered("m0")
 
 
-def test_a_platform_that_sends_it_again_meanwhile_gets_one_answer(world: World) -> None:
+def test_a_platform_that_sends_a_retried_message_again_gets_one_answer(world: World) -> None:
     job_id = fails(world, "m0")
     is_mended(world)
     on(world, "after", "archive.reopen", lambda: world.posts("m0"))
@@ -158,7 +160,7 @@ def test_a_platform_that_sends_it_again_meanwhile_gets_one_answer(world: World) 
     world.checked()
 
 
-def test_one_that_is_answered_meanwhile_leads_to_that_answer(world: World) -> None:
+def test_a_failed_job_that_is_answered_meanwhile_leads_to_that_answer(world: World) -> None:
     job_id = fails(world, "m0")
     is_mended(world)
 
@@ -175,7 +177,7 @@ def test_one_that_is_answered_meanwhile_leads_to_that_answer(world: World) -> No
     world.checked()
 
 
-def test_a_late_copy_of_its_record_starts_nothing(world: World) -> None:
+def test_a_late_copy_of_a_failed_jobs_record_starts_nothing(world: World) -> None:
     job_id = fails(world, "m0")
     is_mended(world)
     (record, _), *_ = world.queue.sent
@@ -189,7 +191,7 @@ def test_a_late_copy_of_its_record_starts_nothing(world: World) -> None:
     world.checked()
 
 
-def test_a_late_copy_of_its_archive_record_does_not_fail_it_again(world: World) -> None:
+def test_a_late_copy_of_the_archive_record_does_not_fail_the_job_again(world: World) -> None:
     """The job ended while Postgres was away. SQS delivers the archive record a second time."""
     world.contents["m0"] = "[fail] m0"
     world.posts("m0")
@@ -209,7 +211,7 @@ def test_a_late_copy_of_its_archive_record_does_not_fail_it_again(world: World) 
     world.checked()
 
 
-def test_the_tier_forgets_everything_meanwhile(world: World) -> None:
+def test_a_retry_survives_a_tier_that_forgets_everything(world: World) -> None:
     job_id = fails(world, "m0")
     is_mended(world)
     retries(world, job_id)
@@ -219,7 +221,7 @@ def test_the_tier_forgets_everything_meanwhile(world: World) -> None:
     world.checked()
 
 
-def test_one_whose_end_is_not_archived_is_refused_and_nobody_takes_postgres_for_away(world: World) -> None:
+def test_a_retry_of_an_unarchived_job_is_refused_without_an_outage(world: World) -> None:
     world.posts("m0")
     with pytest.raises(Conflict, match="not in Postgres"):
         interventions.retry(world.tiers, world.archive, world.intake.accept, _failed(world, told(world, "m0")), ENTRY)
@@ -229,7 +231,7 @@ def test_one_whose_end_is_not_archived_is_refused_and_nobody_takes_postgres_for_
     world.checked()
 
 
-def test_postgres_goes_away_and_it_is_retried_later(world: World) -> None:
+def test_a_retry_without_postgres_can_be_repeated_later(world: World) -> None:
     job_id = fails(world, "m0")
     is_mended(world)
     world.postgres(away=True)
@@ -245,7 +247,7 @@ def _failed(world: World, job_id: str) -> Job:
     return Job(job_id, world.key, JobStatus.FAILED, (Message("m0", ""),), "default")
 
 
-def test_what_is_answered_is_not_asked_again(world: World) -> None:
+def test_a_message_that_was_answered_is_not_retried(world: World) -> None:
     world.posts("m0")
     world.settles()
     with pytest.raises(Conflict):

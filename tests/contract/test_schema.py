@@ -8,7 +8,7 @@ from local import schema
 from local.stores import Server
 
 
-def test_it_is_what_is_made(postgres: Server, sql: Connection) -> None:
+def test_schema_sql_is_what_the_migrations_make(postgres: Server, sql: Connection) -> None:
     name = "schema_of_all"
     sql.run(f"create database {identifier(name)}")
     try:

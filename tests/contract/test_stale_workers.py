@@ -27,14 +27,14 @@ class TestAStaleWorker:
     @pytest.mark.parametrize(
         "step", ["archive.fence", "tier.adopt", "ai.complete", "tier.seal", "archive.commit", "tier.finish"]
     )
-    def test_wherever_it_paused_there_is_one_reply(self, world: World, side: Side, step: str) -> None:
+    def test_wherever_a_worker_paused_there_is_one_reply(self, world: World, side: Side, step: str) -> None:
         on(world, side, step, world.worker_pauses)
         world.posts("m0")
         world.settles()
         assert world.answered("m0")
         world.checked()
 
-    def test_the_fence_refuses_it_after_the_others_commit(self, world: World) -> None:
+    def test_the_fence_refuses_a_stale_worker_after_the_others_commit(self, world: World) -> None:
         committed: list[bool] = []
         watch = world.steps.watch
 
@@ -51,7 +51,7 @@ class TestAStaleWorker:
         assert len(world.ai.prompts) == 2
         world.checked()
 
-    def test_the_fence_refuses_it_before_the_others_commit(self, world: World) -> None:
+    def test_the_fence_refuses_a_stale_worker_before_the_others_commit(self, world: World) -> None:
         """The other worker has only taken its own fence yet."""
         on(world, "before", "archive.commit", dies)
         world.posts("m0")
@@ -79,7 +79,7 @@ class TestAStaleWorker:
             ("tier.finish", ""),
         ],
     )
-    def test_it_leaves_the_claim_of_its_successor_alone(self, world: World, step: str, never: str) -> None:
+    def test_a_stale_worker_leaves_its_successors_claim_alone(self, world: World, step: str, never: str) -> None:
         def successor_claims() -> None:
             world.clock.advance(world.settings.heartbeat_stale + 1)
             with world.steps.silently():
@@ -98,7 +98,7 @@ class TestAStaleWorker:
         assert world.answered("m0")
         world.checked()
 
-    def test_so_does_a_release_by_an_operator(self, world: World) -> None:
+    def test_a_worker_whose_lock_an_operator_released_commits_nothing(self, world: World) -> None:
         on(world, "after", "tier.seal", world.releases)
         world.posts("m0")
         outcome = world.delivers()
@@ -109,7 +109,7 @@ class TestAStaleWorker:
         assert world.answered("m0")
         world.checked()
 
-    def test_what_was_not_committed_has_not_ended_in_the_tier_either(self, world: World) -> None:
+    def test_a_job_that_was_not_committed_has_not_ended_in_the_tier_either(self, world: World) -> None:
         """The worker still owns the lock, but the fence was raised."""
         on(world, "after", "tier.seal", lambda: world.archive.raise_fence(world.key))
         world.posts("m0")
@@ -132,7 +132,7 @@ class TestAStaleWorker:
         assert world.answered("m0")
         world.checked()
 
-    def test_it_does_not_answer_again_what_another_job_answered(self, world: World) -> None:
+    def test_a_stale_worker_does_not_answer_again_what_another_job_answered(self, world: World) -> None:
         """The tier is lost, and the platform sends m0 again. Two jobs have the message, and there is one reply."""
 
         def another_answers() -> None:

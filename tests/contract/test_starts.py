@@ -123,7 +123,7 @@ def test_every_connection_is_made_anew_after_a_restore(
     assert connections() == after
 
 
-def test_two_that_are_restored_from_one_snapshot_draw_differently(restore: Any) -> None:
+def test_two_functions_that_are_restored_from_one_snapshot_draw_differently(restore: Any) -> None:
     snapshot, key, drawn = random.getstate(), ConversationKey("clinic", "c-1"), []
     for _ in range(2):
         random.setstate(snapshot)

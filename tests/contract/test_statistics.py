@@ -47,14 +47,14 @@ def test_a_job_counts_where_it_began_and_where_it_ended(talk: Conversation) -> N
     ]
 
 
-def test_what_began_long_before_counts_where_it_ended(talk: Conversation) -> None:
+def test_a_job_that_began_long_before_counts_where_it_ended(talk: Conversation) -> None:
     end(talk, 1, began=NOON - 20 * HOUR, ended=NOON + 10)
     assert minutes(talk.archive) == [
         Minute(NOON, completed=1, median_seconds=20 * HOUR + 10.0, p95_seconds=20 * HOUR + 10.0)
     ]
 
 
-def test_what_is_outside_does_not_count(talk: Conversation) -> None:
+def test_a_job_outside_of_the_period_does_not_count(talk: Conversation) -> None:
     end(talk, 1, began=NOON - 2, ended=NOON - 0.001)
     end(talk, 2, began=NOON + 180.0, ended=NOON + 181)
     assert minutes(talk.archive) == []
@@ -68,7 +68,7 @@ def test_the_seconds_are_between_their_neighbours(talk: Conversation) -> None:
     assert minute.p95_seconds == pytest.approx(4 + 0.8 * 96)
 
 
-def test_cancelled_ones_are_counted(talk: Conversation) -> None:
+def test_cancelled_jobs_are_counted(talk: Conversation) -> None:
     job = talk.job(1, "m1", created_at=NOON + 1.0)
     talk.number(job)
     talk.archive.cancel(job)
@@ -87,7 +87,7 @@ def test_each_tenant_has_its_own(archive: Archive) -> None:
     assert minutes(archive, "a third") == []
 
 
-def test_a_copy_counts_for_nothing(postgres_archive: Archive, sql: Connection) -> None:
+def test_a_copy_of_a_job_does_not_count(postgres_archive: Archive, sql: Connection) -> None:
     talk = Conversation(postgres_archive)
     end(talk, 1, began=NOON + 1, ended=NOON + 2)
     sql.run(
@@ -100,7 +100,7 @@ def test_a_copy_counts_for_nothing(postgres_archive: Archive, sql: Connection) -
     assert (minute.created, minute.completed) == (1, 1)
 
 
-def test_they_are_found_without_looking_at_every_job(
+def test_the_jobs_are_found_without_looking_at_every_row(
     postgres_archive: Archive, sql: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The archive has a month of a hundred tenants' jobs. The query asks for a hundred minutes."""

@@ -34,7 +34,7 @@ class TestTheSweep:
         assert world.answered("m0")
         world.checked()
 
-    def test_who_waits_without_a_record_is_woken_within_a_minute(self, world: World) -> None:
+    def test_a_job_that_waits_without_a_record_is_woken_within_a_minute(self, world: World) -> None:
         world.posts("m0")
         world.queue.waiting.clear()
         world.clock.advance(world.settings.wake_after)

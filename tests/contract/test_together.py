@@ -117,7 +117,7 @@ class TestPostgres:
         for talk in talks:
             assert talk.turns() == [("user", "text of m0"), ("assistant", f"to {talk.key}")]
 
-    def test_one_that_may_not_run_keeps_no_other_from_it(
+    def test_a_job_that_may_not_run_keeps_no_other_from_running(
         self, talks: list[Conversation], jobs: list[Job], threads: ThreadPoolExecutor, gate: Gate
     ) -> None:
         talks[4].answer(7, "m0")
@@ -126,7 +126,7 @@ class TestPostgres:
         assert fences[4].settled == {"m0": talks[4].id(7)}
         assert fences[4].ended.status is JobStatus.CANCELLED
 
-    def test_each_is_told_of_its_own_turns_alone(
+    def test_each_fence_returns_its_own_turns_alone(
         self, talks: list[Conversation], threads: ThreadPoolExecutor, gate: Gate
     ) -> None:
         for number, talk in enumerate(talks):
@@ -135,7 +135,7 @@ class TestPostgres:
         replies = [[turn.content for turn in fence.turns if turn.role == "assistant"] for fence in fences]
         assert replies == [[f"reply {number}"] for number in range(MOST)]
 
-    def test_one_whose_message_was_settled_by_another_keeps_no_other_from_its_commit(
+    def test_a_message_that_another_settled_keeps_no_other_job_from_its_commit(
         self, talks: list[Conversation], jobs: list[Job], threads: ThreadPoolExecutor, gate: Gate
     ) -> None:
         """Its commit violates a unique key, which rolls the whole transaction back."""
@@ -163,7 +163,7 @@ class TestPostgres:
         [("take_fences", True, 1 + 1 + 1), ("take_fences", False, 1 + 1 + 9), ("commit_jobs", True, 1 + 1 + 1)],
         ids=["fence", "new", "commit"],
     )
-    def test_one_whose_conversation_somebody_holds_keeps_no_other_waiting(
+    def test_a_locked_conversation_keeps_no_other_waiting(
         self,
         talks: list[Conversation],
         jobs: list[Job],
@@ -215,7 +215,7 @@ class TestPostgres:
         assert sorted(answered) == [*range(MOST)]
         assert trips.count(step) == asked
 
-    def test_what_no_other_has_to_do_with_is_done_alone(
+    def test_an_error_of_one_call_is_no_others_concern(
         self, talks: list[Conversation], jobs: list[Job], threads: ThreadPoolExecutor, gate: Gate
     ) -> None:
         """One text can't be encoded, and so the whole transaction can't be sent."""
@@ -226,7 +226,7 @@ class TestPostgres:
         assert [number for number, each in enumerate(committed) if isinstance(each, ValueError)] == [4]
         assert [each for each in committed if each == Committed(delivers=False)] == [Committed(delivers=False)] * 9
 
-    def test_who_is_refused_with_the_others_goes_at_the_same_time_as_they(
+    def test_a_thread_that_is_refused_with_the_others_goes_alone_at_the_same_time(
         self,
         talks: list[Conversation],
         jobs: list[Job],
@@ -257,7 +257,7 @@ class TestPostgres:
         assert len(set(going[2:])) == 9
 
     @pytest.mark.parametrize("lost", [2, 5])
-    def test_what_was_committed_is_told_whatever_becomes_of_the_others(
+    def test_a_commit_is_reported_whatever_becomes_of_the_others(
         self,
         talks: list[Conversation],
         jobs: list[Job],
@@ -284,7 +284,7 @@ class TestPostgres:
         assert committed[4] is None
         assert sum(each == Committed(delivers=False) for each in committed) == 8
 
-    def test_a_stale_one_is_refused_and_the_others_commit(
+    def test_a_stale_fence_is_refused_and_the_others_commit(
         self, talks: list[Conversation], jobs: list[Job], threads: ThreadPoolExecutor, gate: Gate
     ) -> None:
         for talk, job in zip(talks, jobs, strict=True):
@@ -302,7 +302,7 @@ class TestPostgres:
         fences = self.fences([talk] * 4, jobs, threads, gate)
         assert [fence.number for fence in fences] == [1, 2, 3, 4]
 
-    def test_a_commit_that_nobody_heard_of_is_one_when_it_is_repeated(
+    def test_a_commit_whose_answer_was_lost_is_one_when_it_is_repeated(
         self,
         talks: list[Conversation],
         jobs: list[Job],
@@ -329,7 +329,7 @@ class TestPostgres:
         for talk in talks:
             assert talk.turns() == [("user", "text of m0"), ("assistant", "Rest.")]
 
-    def test_who_is_cut_off_with_the_others_asks_nobody_again(
+    def test_a_thread_that_is_cut_off_with_the_others_does_not_ask_again(
         self,
         talks: list[Conversation],
         jobs: list[Job],
@@ -476,9 +476,7 @@ class TestTier:
         assert sorted(answer.consolidated_messages for answer in accepted) == list(range(1, MOST + 1))
         assert len(first.words(first.head)) == MOST
 
-    def test_one_that_is_refused_changes_nothing_for_the_others(
-        self, chats: list[Chat], clock: Clock, gate: Gate
-    ) -> None:
+    def test_a_refused_step_changes_nothing_for_the_others(self, chats: list[Chat], clock: Clock, gate: Gate) -> None:
         first, *_ = chats
         others = [Chat(first.tier, clock, first.key, accepts=number) for number in range(4)]
 
@@ -505,7 +503,7 @@ class TestTier:
         assert trips == [1, MOST - 1, 1]
 
     @pytest.mark.parametrize("forgotten", [False, True])
-    def test_one_that_fails_is_no_others_concern(
+    def test_a_failed_step_is_no_others_concern(
         self,
         redis_client: redis.Redis,
         settings: Settings,
@@ -552,7 +550,7 @@ class TestTier:
         claims = self.at_once(chats, self.claim, gate)
         assert all(isinstance(claim, Unavailable) for claim in claims)
 
-    def test_a_cluster_that_is_not_said_to_be_one_is_a_persons_to_mend(
+    def test_a_cluster_without_its_setting_is_away_and_says_what_to_set(
         self, cluster: Cluster, clock: Clock, gate: Gate
     ) -> None:
         """So each record does not crash as soon as several come at once."""
@@ -604,7 +602,7 @@ class Posted:
 
 
 @pytest.mark.usefixtures("postgres_archive")  # emptied
-def test_one_whose_conversation_somebody_holds_is_the_only_one_that_runs_without_a_fence(
+def test_only_the_record_of_a_locked_conversation_runs_without_a_fence(
     migrated: Settings,
     valkey: Server,
     redis_client: redis.Redis,
@@ -660,7 +658,7 @@ def test_one_whose_conversation_somebody_holds_is_the_only_one_that_runs_without
 
 
 @pytest.mark.parametrize("deployed", [True, False])
-def test_only_what_is_deployed_goes_together(migrated: Settings, valkey: Server, deployed: bool, gate: Gate) -> None:
+def test_only_deployed_functions_combine_calls(migrated: Settings, valkey: Server, deployed: bool, gate: Gate) -> None:
     """Elsewhere a thread may be interrupted, for example by Ctrl-C. Then it must not be on its way for others."""
     parts = build(migrated.model_copy(update={"redis_url": SecretStr(valkey.url)}), deployed=deployed)
     parts.close()
@@ -688,7 +686,7 @@ class TestClaimingAgain:
         assert len(claim.job.messages) == 1
         assert chat.heartbeat("worker") == "valid"
 
-    def test_where_another_holds_it_the_record_is_taken_in_nevertheless(self, chat: Chat) -> None:
+    def test_a_record_is_accepted_although_another_worker_holds_the_line(self, chat: Chat) -> None:
         chat.says("Hello.")
         chat.claimed("another")
         request = chat.request("More.")

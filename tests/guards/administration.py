@@ -23,7 +23,7 @@ CHANGES = (
     Guard(
         "only the revision that was seen is overwritten",
         "administration",
-        f"{CONFIGURATION}::test_of_two_who_change_what_they_saw_one_is_told_that_it_has_changed[postgres]",
+        f"{CONFIGURATION}::test_one_of_two_operators_who_change_the_same_revision_is_told_that_it_changed[postgres]",
         (
             Removal(
                 ADMIN,
@@ -35,7 +35,7 @@ CHANGES = (
     Guard(
         "a record that is asked for as new overwrites none",
         "administration",
-        f"{CONFIGURATION}::test_of_two_who_want_a_new_platform_at_once_one_gets_it[postgres]",
+        f"{CONFIGURATION}::test_one_of_two_operators_who_want_a_new_platform_at_once_gets_it[postgres]",
         (Removal(ADMIN, 'if expected == "new" and not created:', "if False:"),),
     ),
     Guard(
@@ -136,7 +136,7 @@ MIGRATIONS = (
     Guard(
         "a migration whose time is up holds no table",
         "administration",
-        "contract/test_postgres.py::TestMigrations::test_one_that_takes_too_long_holds_no_table_when_its_time_is_up",
+        "contract/test_postgres.py::TestMigrations::test_a_migration_that_takes_too_long_holds_no_table_when_its_time_is_up",
         (Removal("sql/migrations.py", "set local statement_timeout = {int(seconds * 1000)}", "select 1"),),
     ),
 )
@@ -163,31 +163,31 @@ RETRIES = (
     Guard(
         "only what has failed is retried",
         "invariant 10, administration",
-        f"{RETRY}::test_what_is_answered_is_not_asked_again[memory]",
+        f"{RETRY}::test_a_message_that_was_answered_is_not_retried[memory]",
         (Removal("archive/parking.py", 'if status != "failed":', "if False:"),),
     ),
     Guard(
         "what a retry opened is no duplicate of the failure",
         "administration",
-        f"{RETRY}::test_who_dies_on_the_way_strands_nothing[memory-after archive.reopen-then the sweep]",
+        f"{RETRY}::test_a_process_that_dies_during_a_retry_strands_nothing[memory-after archive.reopen-then the sweep]",
         (Removal("operations/handoff.py", "    _forget_failures(tiers, archive, key, found.parked)\n"),),
     ),
     Guard(
         "a failure that comes late does not undo a retry",
         "administration",
-        f"{RETRY}::test_a_late_copy_of_its_archive_record_does_not_fail_it_again[memory]",
+        f"{RETRY}::test_a_late_copy_of_the_archive_record_does_not_fail_the_job_again[memory]",
         (Removal(MEMORY, "if (job.key.platform_id, job.job_id) in self._reopened:", "if False:"),),
     ),
     Guard(
         "a failure that comes late does not undo a retry",
         "administration",
-        f"{RETRY}::test_a_late_copy_of_its_archive_record_does_not_fail_it_again[redis and postgres]",
+        f"{RETRY}::test_a_late_copy_of_the_archive_record_does_not_fail_the_job_again[redis and postgres]",
         (Removal(STEPS, ' and execute(connection, values, "was_reopened")[0][0]:', " and False:"),),
     ),
     Guard(
         "a failed job leads to the answer that was faster than its retry",
         "administration",
-        f"{RETRY}::test_one_that_is_answered_meanwhile_leads_to_that_answer[memory]",
+        f"{RETRY}::test_a_failed_job_that_is_answered_meanwhile_leads_to_that_answer[memory]",
         (Removal("operations/interventions.py", "        archive.supersede(job, answered_by)\n", "        pass\n"),),
     ),
 )

@@ -61,7 +61,7 @@ FENCING = (
     *in_both(
         "no run for a job that has ended",
         "invariant 10",
-        "TestFence::test_an_ended_job_runs_for_nobody_any_more",
+        "TestFence::test_an_ended_job_never_runs_again",
         Removal(
             MEMORY,
             "if not known.status.ended and len(open_) == len(job.messages):",
@@ -114,7 +114,7 @@ ARCHIVING = (
     Guard(
         "an archived end shuts out the run that goes on",
         "step archive",
-        "contract/test_archive.py::TestArchive::test_whoever_runs_now_is_shut_out[memory]",
+        "contract/test_archive.py::TestArchive::test_the_run_that_goes_on_is_shut_out_by_a_late_end[memory]",
         (Removal(MEMORY, "archived.fence += 1\n            end = ", "end = "),),
     ),
     Guard(
@@ -164,7 +164,7 @@ LINKING = (
     *in_both(
         "a job whose messages are all settled ends",
         "step check",
-        "TestSupersede::test_a_run_that_nobody_needs_any_more_ends",
+        "TestSupersede::test_a_run_whose_messages_are_all_settled_ends",
         Removal(
             MEMORY,
             "self._jobs.copy(job, successor_id)\n            self._end_settled(archived, job)\n",
@@ -237,7 +237,7 @@ UPDATING = (
     Guard(
         "what is archived late has a day from then on",
         "step archive",
-        "contract/delivery/test_outbox.py::TestOutbox::test_what_is_archived_late_has_a_day_from_then_on",
+        "contract/delivery/test_outbox.py::TestOutbox::test_a_late_archived_reply_has_a_day_from_then_on",
         (Removal(END, "case when job.fence is null then now() else ended_at end", "ended_at"),),
     ),
     Guard(
@@ -258,7 +258,7 @@ OTHERS = (
     Guard(
         "the fence brings nothing along that is settled",
         "counterexample 8",
-        "contract/test_postgres_tier.py::TestDrain::test_what_is_settled_stays_where_it_is",
+        "contract/test_postgres_tier.py::TestDrain::test_a_settled_message_stays_where_it_is",
         (Removal(STEPS, "message.message_id not in settled_there\n        and "),),
     ),
     Guard(

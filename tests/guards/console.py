@@ -55,7 +55,7 @@ GUARDS: tuple[Guard, ...] = (
     Guard(
         "a copy of a job counts for nothing",
         "console",
-        "contract/test_statistics.py::test_a_copy_counts_for_nothing",
+        "contract/test_statistics.py::test_a_copy_of_a_job_does_not_count",
         (
             Removal(
                 statement("minutes"),

@@ -45,7 +45,7 @@ GUARDS = (
     ),
     guard(
         "no record with a secret that may not be used is taken",
-        "contract/test_configuration.py::TestTokens::test_in_production_only_the_arn_of_ones_own_is_taken"
+        "contract/test_configuration.py::TestTokens::test_in_production_only_the_arn_of_the_tenants_own_secret_is_taken"
         "[postgres-written out]",
         "configuration/admin.py",
         "            self._check_secrets(whole, platform_id)\n",
@@ -80,27 +80,27 @@ GUARDS = (
     ),
     guard(
         "a login that a store refuses for good is not read again each time",
-        f"{LOGINS}TestKept::test_what_is_refused_for_good_is_asked_for_once_a_second_at_most",
+        f"{LOGINS}TestKept::test_a_login_that_is_refused_for_good_is_read_once_a_second_at_most",
         "drivers/credentials.py",
         " and self._clock() >= self._read_at + REREAD_SECONDS",
     ),
     guard(
         "a thread that waited for a failed read of a secret does not read too",
-        f"{LOGINS}TestKept::test_whoever_waited_for_one_who_asked_in_vain_does_not_ask_too",
+        f"{LOGINS}TestKept::test_a_thread_that_waited_for_a_failed_read_does_not_read_too",
         "drivers/credentials.py",
         "if self._known is None and self._clock() < self._read_at + REREAD_SECONDS:",
         "if False:",
     ),
     guard(
         "a login that Postgres refuses is an outage, not an error",
-        f"{LOGINS}TestPostgres::test_refused_for_good_it_is_away_and_says_what_to_do",
+        f"{LOGINS}TestPostgres::test_a_store_that_refuses_the_login_is_away_and_says_what_to_do",
         "drivers/postgres_errors.py",
         "        if code.startswith(LOGIN_REFUSED):\n",
         "        if False:\n",
     ),
     guard(
         "Postgres is spoken to in TLS unless it is on this machine",
-        "contract/test_postgres.py::TestTLS::test_whoever_says_nothing_gets_all_of_it",
+        "contract/test_postgres.py::TestTLS::test_without_an_sslmode_all_of_tls_is_verified",
         "drivers/postgres_connection.py",
         '"disable" if _is_loopback(host) else "verify-full"',
         '"disable"',

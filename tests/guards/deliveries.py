@@ -25,7 +25,7 @@ GUARDS = (
     Guard(
         "what is archived late keeps the id of its run",
         "step archive",
-        "contract/delivery/test_outbox.py::TestOutbox::test_what_is_archived_late_is_delivered_under_the_id_of_the_run",
+        "contract/delivery/test_outbox.py::TestOutbox::test_a_late_archived_reply_is_delivered_under_the_id_of_its_run",
         (Removal(function("end_jobs_v1"), "else job.run_id end", "else job.job_id end"),),
     ),
     Guard(
@@ -37,7 +37,7 @@ GUARDS = (
     Guard(
         "nothing overtakes one that waits for its next try",
         "invariant 6",
-        "contract/delivery/test_failures.py::TestFailures::test_one_delivery_that_is_refused_holds_up_its_own_conversation_alone",
+        "contract/delivery/test_failures.py::TestFailures::test_a_refused_delivery_holds_up_its_own_conversation_alone",
         (
             Removal(
                 CLAIM,
@@ -49,13 +49,13 @@ GUARDS = (
     Guard(
         "a delivery that a worker has claimed is not claimed again",
         "invariant 6",
-        "contract/delivery/test_races.py::TestRaces::test_nobody_overtakes_a_reply_that_is_being_delivered",
+        "contract/delivery/test_races.py::TestRaces::test_no_reply_overtakes_one_that_is_being_delivered",
         (Removal(CLAIM, _LEASE),),
     ),
     Guard(
         "a delivery's lease ends",
         "invariant 1",
-        "contract/delivery/test_races.py::TestRaces::test_a_worker_that_died_is_followed_after_its_lease",
+        "contract/delivery/test_races.py::TestRaces::test_after_a_dead_workers_lease_another_delivers",
         (Removal(CLAIM, _CLAIMED, "claimed_until is null"),),
     ),
     *(
@@ -70,7 +70,7 @@ GUARDS = (
     Guard(
         "one worker takes one delivery of a failing platform",
         "deliveries",
-        "contract/delivery/test_failures.py::TestFailures::test_of_many_workers_one_asks_whether_a_platform_is_back",
+        "contract/delivery/test_failures.py::TestFailures::test_one_of_many_workers_asks_whether_a_platform_is_back",
         (Removal(CLAIM, " and refused_until is null and due.webhook_failures > 0", " and false"),),
     ),
     Guard(
@@ -82,19 +82,19 @@ GUARDS = (
     Guard(
         "a refusal of one delivery's content is no failure of the platform",
         "deliveries",
-        "contract/delivery/test_failures.py::TestFailures::test_one_delivery_that_is_refused_holds_up_its_own_conversation_alone",
+        "contract/delivery/test_failures.py::TestFailures::test_a_refused_delivery_holds_up_its_own_conversation_alone",
         (Removal(POSTING, "platform=False, final=status == 410", "final=status == 410"),),
     ),
     Guard(
         "a delivery that asks whether its platform is back does so every five minutes",
         "deliveries",
-        "contract/delivery/test_failures.py::TestFailures::test_what_100_replies_found_down_arrives_when_the_platform_is_back",
+        "contract/delivery/test_failures.py::TestFailures::test_100_replies_of_an_outage_arrive_when_the_platform_is_back",
         (Removal(DELIVERY, "wait = min(wait, MAX_ASKING_SECONDS)", "pass"),),
     ),
     Guard(
         "one server error alone is not its platform's",
         "deliveries",
-        f"{POISON}::test_one_server_error_alone_is_not_its_platforms[500-headers0-False]",
+        f"{POISON}::test_one_server_error_alone_pauses_no_platform[500-headers0-False]",
         (
             Removal(
                 statement("undelivered"), "cast(:certain as boolean) or", "cast(:certain as boolean) is not null or"
@@ -104,19 +104,19 @@ GUARDS = (
     Guard(
         "server errors of two conversations in a row are the platform's",
         "deliveries",
-        f"{POISON}::test_two_conversations_in_a_row_are",
+        f"{POISON}::test_server_errors_of_two_conversations_in_a_row_pause_the_platform",
         (Removal(statement("undelivered"), " or webhook_suspect <> conversation_id as failing", " as failing"),),
     ),
     Guard(
         "a success in between clears the platform of server errors",
         "deliveries",
-        f"{POISON}::test_unless_one_succeeded_in_between",
+        f"{POISON}::test_a_success_between_two_server_errors_keeps_the_platform_going",
         (Removal(statement("delivered"), ", webhook_suspect = null\n", "\n"),),
     ),
     Guard(
         "an untried delivery is the first to ask whether a platform is back",
         "deliveries",
-        f"{POISON}::test_who_asks_whether_a_platform_is_back_is_whoever_never_failed",
+        f"{POISON}::test_an_untried_delivery_is_the_first_to_ask_whether_a_platform_is_back",
         (
             Removal(
                 statement("due_deliveries"),
@@ -128,7 +128,7 @@ GUARDS = (
     Guard(
         "what a pause refuses is woken at its end",
         "deliveries",
-        f"{POISON}::test_what_a_pause_refuses_is_woken_at_its_end",
+        f"{POISON}::test_a_conversation_that_a_pause_refuses_is_woken_at_its_end",
         (
             Removal(
                 DELIVERY, "        self._wake_after(key, claimed - now)\n        return None", "        return None"
@@ -138,7 +138,7 @@ GUARDS = (
     Guard(
         "the first success after a pause wakes the waiting deliveries",
         "deliveries",
-        f"{POISON}::test_who_sees_that_a_platform_is_back_wakes_what_waits",
+        f"{POISON}::test_the_first_success_after_a_pause_wakes_the_waiting_conversations",
         (Removal(DELIVERY, "        if delivery.failures:\n", "        if False:\n"),),
     ),
     Guard(
@@ -157,7 +157,7 @@ GUARDS = (
         Guard(
             f"each locks its platform before a delivery: {file}",
             "deliveries",
-            f"contract/delivery/test_races.py::TestRaces::test_each_locks_its_platform_before_a_delivery[{step}]",
+            f"contract/delivery/test_races.py::TestRaces::test_each_step_locks_the_platform_before_the_delivery[{step}]",
             (Removal(OUTBOX, f'"lock_platform", "{file}"', f'"{file}"'),),
         )
         for file, step in (("undelivered", "undelivered"), ("touch_dead_deliveries", "redrive"))
@@ -220,7 +220,7 @@ GUARDS = (
     Guard(
         "a delivery that is being made is not woken",
         "deliveries",
-        "contract/delivery/test_races.py::TestRaces::test_a_worker_that_died_is_followed_after_its_lease",
+        "contract/delivery/test_races.py::TestRaces::test_after_a_dead_workers_lease_another_delivers",
         (Removal(statement("due_deliveries"), _LEASE),),
     ),
     Guard(
@@ -250,19 +250,19 @@ GUARDS = (
     Guard(
         "a Retry-After is honoured for an hour at most",
         "deliveries",
-        "contract/delivery/test_failures.py::TestFailures::test_but_not_for_longer_than_an_hour",
+        "contract/delivery/test_failures.py::TestFailures::test_a_retry_after_is_honoured_for_an_hour_at_most",
         (Removal(POSTING, "min(seconds, MAX_RETRY_AFTER_SECONDS)", "min(seconds, 1e9)"),),
     ),
     Guard(
         "a try that can't end in time is not begun",
         "invariant 9",
-        "contract/delivery/test_races.py::TestRaces::test_without_time_left_another_goes_on",
+        "contract/delivery/test_races.py::TestRaces::test_without_time_left_another_worker_goes_on",
         (Removal(DELIVERY, "if deadline - now < TRY_SECONDS:", "if False:"),),
     ),
     Guard(
         "without time for a try, an unarchived reply is not posted",
         "invariant 9",
-        "contract/delivery/test_workers.py::TestWorkers::test_what_has_no_time_left_is_left_to_the_archive",
+        "contract/delivery/test_workers.py::TestWorkers::test_without_time_left_the_archive_delivers_the_reply",
         (Removal(DELIVERY, "if deadline - self.clock() >= TRY_SECONDS:", "if True:"),),
     ),
 )

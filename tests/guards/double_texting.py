@@ -76,13 +76,13 @@ GUARDS = (
     Guard(
         "nothing is linked behind a run",
         "policy interrupt",
-        f"{TEST}::TestInterrupted::test_a_worker_that_slept_before_its_fence_leads_nobody_astray[memory]",
+        f"{TEST}::TestInterrupted::test_a_worker_that_slept_before_its_fence_leads_no_client_astray[memory]",
         (Removal("archive/memory.py", "self._jobs.running_successor(job) or "),),
     ),
     Guard(
         "nothing is linked behind a run",
         "policy interrupt",
-        f"{TEST}::TestInterrupted::test_a_worker_that_slept_before_its_fence_leads_nobody_astray[postgres alone]",
+        f"{TEST}::TestInterrupted::test_a_worker_that_slept_before_its_fence_leads_no_client_astray[postgres alone]",
         (Removal("archive/postgres_steps.py", "(running or execute(", "(execute("),),
     ),
 )

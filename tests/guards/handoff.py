@@ -18,7 +18,7 @@ SILENCE = (
     Guard(
         "no run while a human answers",
         "step hand off",
-        f"{TEST}::TestTheArchive::test_it_permits_no_run_and_holds_what_is_open[memory]",
+        f"{TEST}::TestTheArchive::test_a_handed_off_conversation_permits_no_run_and_parks_open_messages[memory]",
         (
             Removal(
                 MEMORY,
@@ -30,7 +30,7 @@ SILENCE = (
     Guard(
         "no run while a human answers",
         "step hand off",
-        f"{TEST}::TestTheArchive::test_it_permits_no_run_and_holds_what_is_open[postgres]",
+        f"{TEST}::TestTheArchive::test_a_handed_off_conversation_permits_no_run_and_parks_open_messages[postgres]",
         (Removal(function("take_fences_v2"), "not human\n           and "),),
     ),
     *in_both(
@@ -66,13 +66,13 @@ HOLDING = (
     Guard(
         "a message that the bot answered is not parked",
         "invariant 5",
-        f"{TEST}::TestDuplicates::test_an_older_history_of_what_the_bot_answered_is_one[memory]",
+        f"{TEST}::TestDuplicates::test_an_older_history_of_answered_messages_is_a_duplicate[memory]",
         (Removal("intake/intake.py", "request.messages[handed_off.answered :]", "request.messages"),),
     ),
     Guard(
         "a settled message is not parked",
         "invariant 5",
-        f"{TEST}::TestDuplicates::test_of_what_the_bot_answered_are_told_so[memory]",
+        f"{TEST}::TestDuplicates::test_a_duplicate_of_an_answered_message_is_told_so[memory]",
         (
             Removal(
                 "archive/parking.py",
@@ -84,19 +84,19 @@ HOLDING = (
     Guard(
         "parking counts only while a human answers",
         "invariant 1",
-        f"{TEST}::TestTheArchive::test_a_message_counts_as_held_under_all_its_ids_while_a_human_answers[memory]",
+        f"{TEST}::TestTheArchive::test_a_message_counts_as_parked_under_all_its_ids_while_a_human_answers[memory]",
         (Removal(MEMORY, " if archived and archived.handoff.human else ()", " if archived else ()"),),
     ),
     Guard(
         "parking counts only while a human answers",
         "invariant 1",
-        f"{TEST}::TestTheArchive::test_a_message_counts_as_held_under_all_its_ids_while_a_human_answers[postgres]",
+        f"{TEST}::TestTheArchive::test_a_message_counts_as_parked_under_all_its_ids_while_a_human_answers[postgres]",
         (Removal(statement("is_parked"), " and handed_off"),),
     ),
     Guard(
         "messages that come at the same moment are compared under the row lock",
         "invariant 5",
-        f"{TEST}::TestTheArchive::test_messages_that_come_at_once_are_each_held_once[postgres]",
+        f"{TEST}::TestTheArchive::test_messages_that_come_at_once_are_each_parked_once[postgres]",
         (Removal(statement("handoff_state"), "\nfor update"),),
     ),
 )
@@ -105,7 +105,7 @@ BACK = (
     Guard(
         "a resumed message stays parked until a record carries it",
         "invariant 1",
-        f"{TEST}::TestHandingBack::test_what_its_record_does_not_carry_is_held_on[memory]",
+        f"{TEST}::TestHandingBack::test_a_message_that_no_record_carries_stays_parked[memory]",
         (
             Removal(
                 HANDOFF,
@@ -117,7 +117,7 @@ BACK = (
     *in_both(
         "no parked message is deleted after a second handoff",
         "invariant 1",
-        "TestHandingBack::test_handed_off_again_meanwhile_it_stays",
+        "TestHandingBack::test_a_message_stays_parked_if_it_is_handed_off_again_meanwhile",
         Removal(
             MEMORY,
             "if archived.handoff.human or archived.handoff.handoffs != back.handoffs:",
@@ -128,7 +128,7 @@ BACK = (
     *in_both(
         "no parked message is deleted that was parked again after a resume",
         "invariant 1",
-        "TestHandingBack::test_off_and_back_again_meanwhile_it_stays_until_it_is_sent_again",
+        "TestHandingBack::test_a_message_stays_parked_until_a_second_resume_sends_it",
         Removal(MEMORY, " or archived.handoff.handoffs != back.handoffs:", ":"),
         Removal(POSTGRES, "if human or handoffs != back.handoffs:", "if human:"),
     ),
@@ -146,7 +146,7 @@ BACK = (
     Guard(
         "a tier's claim that a human still answers is checked",
         "step hand back",
-        f"{TEST}::TestHandingBack::test_a_tier_that_believes_it_still_turns_nobody_away[memory]",
+        f"{TEST}::TestHandingBack::test_a_tier_that_still_believes_in_the_handoff_rejects_no_message[memory]",
         (Removal(MEMORY, "if archived is None or not archived.handoff.human:", "if archived is None:"),),
     ),
     Guard(
@@ -168,7 +168,7 @@ SPEAKING = (
         "a human's turn counts once",
         "step hand off",
         f"{TEST}::TestAHumanSpeaks"
-        "::test_the_same_history_after_handing_back_does_not_silence_the_bot_again[memory-with an id]",
+        "::test_the_same_history_after_a_resume_does_not_silence_the_bot_again[memory-with an id]",
         (Removal("archive/parking.py", 'if said[n].role == "sale" and noted(said[n])', "if False"),),
     ),
     Guard(
@@ -186,7 +186,7 @@ SPEAKING = (
     Guard(
         "the human's answer settles parked messages",
         "invariant 2",
-        f"{TEST}::TestAHumanSpeaks::test_nor_what_was_held_when_the_human_answered[memory]",
+        f"{TEST}::TestAHumanSpeaks::test_a_parked_message_that_the_human_answered_is_not_answered_by_the_bot[memory]",
         (
             Removal(
                 "archive/parking.py",

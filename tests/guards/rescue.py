@@ -22,7 +22,7 @@ ENDS = (
     alone(
         "what a slow commit left is pushed with the next record",
         "contract/outages/test_postgres_away.py::TestPostgresAway::"
-        "test_an_end_that_it_lacks_though_it_was_never_away_goes_to_it_with_the_next_record[memory]",
+        "test_an_end_that_postgres_lacks_without_an_outage_is_archived_with_the_next_record[memory]",
         "        worker.rescue.due |= job.unarchived\n",
         file="worker/worker.py",
     ),
@@ -32,25 +32,25 @@ INDEX = (
     *in_redis(
         "an unarchived end is indexed",
         "step archive",
-        "TestUnarchived::test_it_names_them_until_postgres_has_them",
+        "TestUnarchived::test_an_unarchived_end_is_listed_until_postgres_has_it",
         Removal(SAVE, "redis.call('ZADD', KEYS[4], time, entry)", ""),
     ),
     *in_postgres(
         "an unarchived end is indexed",
         "step archive",
-        "TestUnarchived::test_it_names_them_until_postgres_has_them",
+        "TestUnarchived::test_an_unarchived_end_is_listed_until_postgres_has_it",
         Removal(function("save_lines_v2"), "= any(save.unarchived) then", "= any(save.unarchived) and false then"),
     ),
     *in_redis(
         "what is erased leaves the index",
         "erasure",
-        "TestUnarchived::test_what_is_erased_is_in_no_index",
+        "TestUnarchived::test_an_erased_end_is_in_no_index",
         Removal(SAVE, "    redis.call('ZREM', KEYS[4], ARGV[at + 3 * index])\n"),
     ),
     *in_memory(
         "what is erased leaves the index",
         "erasure",
-        "TestUnarchived::test_what_is_erased_is_in_no_index",
+        "TestUnarchived::test_an_erased_end_is_in_no_index",
         Removal(
             "tiers/memory.py",
             "                self.unarchived_ends.pop(job_id, None)\n            return",
@@ -60,7 +60,7 @@ INDEX = (
     *in_postgres(
         "a tenant's many ends keep no other's out of sight",
         "invariant 13",
-        "TestUnarchived::test_many_keep_no_other_tenants_out_of_sight",
+        "TestUnarchived::test_a_tenants_many_ends_hide_no_other_tenants",
         Removal("sql/lines.sql", "(partition by platform_id order by expires_at)", "(order by expires_at)"),
     ),
     *in_memory(
@@ -74,20 +74,20 @@ INDEX = (
 WHO = (
     alone(
         "a worker pushes before it works on its record",
-        f"{POSTGRES_IS_BACK}::test_it_comes_before_that_record_is_worked_on[memory]",
+        f"{POSTGRES_IS_BACK}::test_an_unarchived_end_reaches_postgres_before_the_next_record_is_worked_on[memory]",
         "            self.rescue.push_if_due(deadline)\n",
         file="worker/worker.py",
     ),
     alone(
         "each sweep pushes",
-        f"{POSTGRES_IS_BACK}::test_without_traffic_the_sweep_brings_it[memory]",
+        f"{POSTGRES_IS_BACK}::test_without_traffic_the_sweep_brings_an_unarchived_end_to_postgres[memory]",
         "return worker.rescue.push(worker.clock() + _RESCUE_SECONDS)",
         "return 0",
         file="operations/sweeping.py",
     ),
     alone(
         "an archive record comes back as a new one",
-        f"{POSTGRES_IS_BACK}::test_its_archive_record_comes_back_for_as_long_as_it_takes[memory]",
+        f"{POSTGRES_IS_BACK}::test_an_archive_record_comes_back_until_postgres_has_the_end[memory]",
         "return self._send_again(record)",
         "return False",
     ),

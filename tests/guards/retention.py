@@ -72,7 +72,7 @@ ERASING = (
         for guard in each_in(ERASED, f"memory-{step}", f"postgres-{step}")(
             f"no late step leaves a trace of what was erased: {step}",
             "erasure",
-            "TestTheArchive::test_no_late_step_leaves_a_trace_of_it",
+            "TestTheArchive::test_no_late_step_leaves_a_trace_of_an_erased_conversation",
             Removal(MEMORY, in_memory + kept_in_memory, kept_in_memory),
             Removal(STEPS, in_postgres + kept_in_postgres, "if True:\n" + kept_in_postgres),
         )
@@ -80,7 +80,7 @@ ERASING = (
     *each_in(ERASED, "memory-cancel", "postgres-cancel")(
         "no late step leaves a trace of what was erased: cancel",
         "erasure",
-        "TestTheArchive::test_no_late_step_leaves_a_trace_of_it",
+        "TestTheArchive::test_no_late_step_leaves_a_trace_of_an_erased_conversation",
         Removal(MEMORY, "if self._was_erased(job, newest, is_void_by_its_own_time):", "if False:"),
         Removal(STEPS, "if was_erased(connection, job, newest, is_void_by_its_own_time):", "if False:"),
     ),
@@ -113,7 +113,7 @@ ERASING = (
     *in_each(
         "no erased message is parked",
         "erasure",
-        "TestOtherSteps::test_a_hold_in_flight_keeps_no_words",
+        "TestOtherSteps::test_a_park_in_flight_keeps_no_words",
         Removal(
             MEMORY,
             "live = [m for m in messages if not is_void_on_any_clock(self._erased_until(key), m.accepted_at)]",
@@ -128,27 +128,27 @@ ERASING = (
     *in_each_at_once(
         "a message that is parked right after an erasure is kept",
         "invariant 1",
-        "TestOtherSteps::test_what_is_held_right_after_it_is_answered_when_it_is_handed_back",
+        "TestOtherSteps::test_a_message_parked_right_after_an_erasure_is_answered_when_it_is_resumed",
         Removal(MEMORY, "not is_void_on_any_clock(", "not is_void("),
         Removal(POSTGRES, "not is_void_on_any_clock(", "not is_void("),
     ),
     *in_each_at_once(
         "a message that is parked right after an erasure is no longer void",
         "invariant 1",
-        "TestOtherSteps::test_what_is_held_right_after_it_is_answered_when_it_is_handed_back",
+        "TestOtherSteps::test_a_message_parked_right_after_an_erasure_is_answered_when_it_is_resumed",
         Removal(MEMORY, "accepted_at=max(m.accepted_at, until + 0.001)", "accepted_at=m.accepted_at"),
         Removal(statement("park_messages"), " + interval '2 milliseconds'", " - interval '5 seconds'"),
     ),
     Guard(
         "a failed message is no longer void when it is retried",
         "invariant 1",
-        f"{ERASED}::TestOtherSteps::test_what_failed_right_after_it_can_be_retried[memory]",
+        f"{ERASED}::TestOtherSteps::test_a_message_that_failed_right_after_an_erasure_can_be_retried[memory]",
         (Removal(MEMORY, "to_park(self._since_erased(job.key, messages),", "to_park(messages,"),),
     ),
     Guard(
         "a record of an earlier version is not void",
         "invariant 1",
-        f"{ERASED}::TestEarlierVersions::test_what_it_sent_after_an_erasure_is_answered[redis and postgres]",
+        f"{ERASED}::TestEarlierVersions::test_an_earlier_versions_later_message_is_answered[redis and postgres]",
         (
             Removal(
                 "queue/codec.py", "messages=dated(record.request.messages, sent_at)", "messages=record.request.messages"
@@ -170,13 +170,13 @@ ERASING = (
     Guard(
         "a message that an earlier version accepted before is not woken as new",
         "erasure",
-        f"{ERASED}::TestEarlierVersions::test_what_a_tier_kept_that_was_away_is_not_sent_as_new[redis and postgres]",
+        f"{ERASED}::TestEarlierVersions::test_a_tiers_message_from_before_is_not_sent_as_new[redis and postgres]",
         (Removal("queue/wake.py", "dated(job.promised_messages, job.created_at)", "job.promised_messages"),),
     ),
     Guard(
         "a message that an earlier version accepted before is not new when another joins it",
         "erasure",
-        f"{ERASED}::TestEarlierVersions::test_nor_with_what_joins_it[redis and postgres]",
+        f"{ERASED}::TestEarlierVersions::test_a_tiers_message_from_before_makes_no_newer_one_void[redis and postgres]",
         (Removal("queue/codec.py", "    if record.accepted_at:\n", "    if False:\n"),),
     ),
     *(
@@ -193,14 +193,14 @@ ERASING = (
             ),
         )
         for what, table, test in (
-            ("a parked message", "held", "test_what_is_held_for_a_new_conversation_stays"),
-            ("a job that ended", "jobs", "test_a_job_that_ended_with_it_keeps_its_conversation"),
+            ("a parked message", "held", "test_a_message_parked_for_a_new_conversation_stays"),
+            ("a job that ended", "jobs", "test_a_job_that_ended_with_an_erasure_keeps_its_conversation"),
         )
     ),
     Guard(
         "dropping an empty conversation waits for a process that parks a message",
         "invariant 1",
-        f"{ERASED}::TestPostgres::test_who_drops_an_empty_conversation_waits_for_who_holds_a_message",
+        f"{ERASED}::TestPostgres::test_dropping_an_empty_conversation_waits_for_a_message_that_is_being_parked",
         (
             Removal(
                 POSTGRES,
@@ -218,13 +218,13 @@ ERASING = (
     Guard(
         "a late end that is void leaves a new line alone",
         "erasure",
-        f"{ERASED}::TestTheNewOnesWork::test_so_does_an_end_that_comes_late[redis and postgres]",
+        f"{ERASED}::TestTheNewOnesWork::test_a_late_end_leaves_a_new_line_alone[redis and postgres]",
         (Removal("worker/rescue.py", "tier.job(job.job_id) and tier.erase", "tier.erase"),),
     ),
     Guard(
         "an erasure waits for a process that takes a fence",
         "erasure",
-        f"{ERASED}::TestPostgres::test_who_takes_a_fence_at_the_same_time_is_waited_for",
+        f"{ERASED}::TestPostgres::test_an_erasure_waits_for_a_fence_that_is_being_taken",
         (
             Removal(
                 POSTGRES,
@@ -242,7 +242,7 @@ ERASING = (
     Guard(
         "a tier forgets what turns out to be erased",
         "erasure",
-        f"{ERASED}::TestOutages::test_nor_is_what_its_sweep_finds_there[redis and postgres]",
+        f"{ERASED}::TestOutages::test_an_erased_line_that_the_sweep_finds_is_never_answered[redis and postgres]",
         (Removal("worker/worker.py", "            tier.erase(key)\n", "            pass\n"),),
     ),
     Guard(
@@ -278,7 +278,7 @@ ERASING = (
     Guard(
         "a message that is accepted again is no longer void",
         "invariant 1",
-        f"{ERASED}::TestOutages::test_but_what_the_platform_sends_again_is[redis and postgres]",
+        f"{ERASED}::TestOutages::test_what_the_platform_sends_again_after_an_erasure_is_answered[redis and postgres]",
         (Removal("intake/intake.py", "replace(m, accepted_at=now) if m.message_id in given else m for", "m for"),),
     ),
     Guard(
@@ -348,13 +348,13 @@ PURGING = (
     Guard(
         "a purge sees a message that is being parked",
         "retention",
-        f"{KEPT}::TestConversations::test_what_is_held_meanwhile_is_not_left_without_its_conversation",
+        f"{KEPT}::TestConversations::test_a_message_that_is_parked_meanwhile_keeps_its_conversation",
         (Removal(statement("park_messages"), "set updated_at = now()", "set updated_at = updated_at"),),
     ),
     Guard(
         "a purge sees deliveries that are being redriven",
         "retention",
-        f"{KEPT}::TestConversations::test_nor_is_what_is_redriven_meanwhile_deleted_unsent",
+        f"{KEPT}::TestConversations::test_a_delivery_that_is_redriven_meanwhile_is_not_deleted_unsent",
         (Removal("archive/postgres_outbox.py", ' "touch_dead_deliveries",'),),
     ),
     Guard(
@@ -378,13 +378,13 @@ PURGING = (
     Guard(
         "no conversation goes that went on meanwhile",
         "retention",
-        f"{KEPT}::TestConversations::test_what_is_held_meanwhile_is_not_left_without_its_conversation",
+        f"{KEPT}::TestConversations::test_a_message_that_is_parked_meanwhile_keeps_its_conversation",
         (Removal(statement("purge_conversations"), "updated_at < to_timestamp(cast(:before as float8))", "true"),),
     ),
     Guard(
         "a purge waits for no lock",
         "retention",
-        f"{KEPT}::TestConversations::test_one_that_somebody_holds_is_left_alone_and_nobody_waits",
+        f"{KEPT}::TestConversations::test_a_locked_conversation_is_left_alone_without_waiting",
         (Removal(statement("purge_conversations"), " skip locked"),),
     ),
     Guard(

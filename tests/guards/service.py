@@ -64,7 +64,7 @@ OPERATING = (
     Guard(
         "a worker that completes a cancel asks Postgres too",
         "counterexample 4",
-        "contract/test_cancelling.py::TestCancel::test_one_that_was_begun_is_brought_to_its_end_by_a_worker[memory]",
+        "contract/test_cancelling.py::TestCancel::test_a_worker_completes_a_cancel_that_was_begun[memory]",
         (
             Removal(
                 ENDING,
@@ -76,7 +76,7 @@ OPERATING = (
     Guard(
         "Postgres is asked for what the cancel covers alone",
         "step cancel",
-        "contract/test_cancelling.py::TestCancel::test_what_came_after_it_had_begun_is_answered[memory]",
+        "contract/test_cancelling.py::TestCancel::test_a_message_after_the_beginning_of_a_cancel_is_answered[memory]",
         (
             Removal(
                 "domain/jobs.py",
@@ -88,7 +88,7 @@ OPERATING = (
     Guard(
         "a worker that completes a cancel shows no other end",
         "invariant 6",
-        "contract/outages/test_redis_away.py::TestRedisAway::test_an_end_that_was_told_is_not_told_again_by_who_completes_a_cancel[memory]",
+        "contract/outages/test_redis_away.py::TestRedisAway::test_a_worker_that_completes_a_cancel_does_not_show_an_end_again[memory]",
         (
             Removal(
                 ENDING,
@@ -100,13 +100,13 @@ OPERATING = (
     Guard(
         "what the tier lost is not cancelled",
         "counterexample 4",
-        "contract/test_cancelling.py::TestCancel::test_one_that_the_tier_lost_is_unknown_for_its_record_brings_it_back[memory]",
+        "contract/test_cancelling.py::TestCancel::test_a_cancel_of_a_lost_job_is_unknown_because_its_record_brings_it_back[memory]",
         (Removal(JOBS, '            raise Unavailable("the job")\n', "            pass\n"),),
     ),
     Guard(
         "what waits behind a cancelled job is woken",
         "invariant 7",
-        "contract/test_cancelling.py::TestCancel::test_what_waits_behind_it_is_woken[memory]",
+        "contract/test_cancelling.py::TestCancel::test_a_job_that_waits_behind_a_cancelled_one_is_woken[memory]",
         (Removal(JOBS, "        if finished.waiting:\n", "        if False:\n"),),
     ),
     Guard(
@@ -118,7 +118,7 @@ OPERATING = (
     Guard(
         "a release raises the fence",
         "step admin release",
-        "contract/test_stale_workers.py::TestAStaleWorker::test_so_does_a_release_by_an_operator[memory]",
+        "contract/test_stale_workers.py::TestAStaleWorker::test_a_worker_whose_lock_an_operator_released_commits_nothing[memory]",
         (Removal("operations/interventions.py", "    archive.raise_fence(key)\n"),),
     ),
     Guard(

@@ -33,7 +33,7 @@ STARTS = (
     Guard(
         "a restored environment draws its own jitter",
         "SnapStart",
-        "contract/test_starts.py::test_two_that_are_restored_from_one_snapshot_draw_differently",
+        "contract/test_starts.py::test_two_functions_that_are_restored_from_one_snapshot_draw_differently",
         (Removal("cold_start.py", "    random.seed()\n"),),
     ),
     *(

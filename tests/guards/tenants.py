@@ -12,7 +12,7 @@ def isolated(what: str, name: str, test: str, mine: str = MINE) -> Guard:
     return Guard(f"{what} of another tenant", "invariant 13", test, (Removal(statement(name), mine),))
 
 
-HANDOFF = "contract/test_handoff.py::TestTheArchive::test_tenants_with_the_same_ids_hand_over_and_hold_apart[postgres]"
+HANDOFF = "contract/test_handoff.py::TestTheArchive::test_tenants_with_the_same_ids_hand_off_and_park_apart[postgres]"
 STORE = "contract/test_configuration.py::TestStore::test_tenants_never_see_each_other[postgres-{}]"
 
 GUARDS = (
@@ -22,7 +22,7 @@ GUARDS = (
     isolated(
         "no job is interrupted",
         "interrupt_job",
-        "contract/test_archive.py::TestIsolation::test_who_interrupts_interrupts_nobody_elses_job[postgres]",
+        "contract/test_archive.py::TestIsolation::test_a_tenant_interrupts_no_other_tenants_job[postgres]",
     ),
     isolated("no bot is deleted", "delete_bots", STORE.format("bots")),
     Guard(

@@ -51,7 +51,7 @@ COMPARED = (
     ),
     *compared(
         "whether it is repeated",
-        "test_line_tier.py::TestASaveThatIsRepeated::test_it_is_known_for_the_same",
+        "test_line_tier.py::TestASaveThatIsRepeated::test_a_repeated_save_is_known_for_the_same",
         ("local repeated = stored[3] == version", "local repeated = false"),
         ("(line.fields ->> 'version') is distinct from save.version or", "true or"),
     ),
@@ -73,7 +73,7 @@ ALONE = (
     Guard(
         "what was answered on another tier leaves the line",
         "invariant 7",
-        "contract/test_postgres_tier.py::TestSweep::test_a_line_that_was_answered_on_another_tier_wakes_nobody",
+        "contract/test_postgres_tier.py::TestSweep::test_a_line_that_was_answered_on_another_tier_wakes_no_worker",
         (
             Removal(
                 "tiers/postgres.py",
@@ -85,7 +85,7 @@ ALONE = (
     Guard(
         "what a live worker holds stays in the line",
         "invariant 7",
-        "contract/test_postgres_tier.py::TestSweep::test_one_that_a_live_worker_holds_is_left_to_it",
+        "contract/test_postgres_tier.py::TestSweep::test_a_line_that_a_live_worker_holds_is_left_to_it",
         (
             Removal(
                 statement("drop_ended"),
@@ -149,7 +149,7 @@ HALF_THERE = (
     Guard(
         "the new primary is not asked for on a connection that another thread puts back",
         "half there",
-        "contract/test_postgres.py::TestReadOnly::test_what_is_given_back_meanwhile_is_not_asked",
+        "contract/test_postgres.py::TestReadOnly::test_a_connection_that_is_put_back_meanwhile_is_not_asked",
         (Removal("drivers/postgres.py", "if self._idle and not anew else", "if self._idle else"),),
     ),
     Guard(
@@ -179,19 +179,19 @@ HALF_THERE = (
     Guard(
         "a probe of Redis goes to a new connection",
         "half there",
-        "contract/test_redis.py::TestAway::test_a_probe_goes_to_whom_the_name_leads_to_then",
+        "contract/test_redis.py::TestAway::test_a_probe_goes_to_the_server_that_the_name_leads_to_then",
         (Removal("tiers/redis.py", " or self._breaker.is_open:", ":"),),
     ),
     Guard(
         "Postgres' ping writes",
         "half there",
-        f"{_POSTGRES}test_a_ping_is_enough_to_know_although_a_proxy_keeps_the_servers_word_for_itself",
+        f"{_POSTGRES}test_a_ping_finds_refused_writes_although_a_proxy_hides_the_servers_state",
         (Removal("sql/migrations.py", "with written as (update schema_functions set name = name where false)"),),
     ),
     Guard(
         "while writes are refused for want of room, a ping that needs none closes nothing",
         "half there",
-        f"{_POSTGRES}test_one_whose_disk_is_full",
+        f"{_POSTGRES}test_a_server_whose_disk_is_full",
         (
             Removal(
                 "drivers/postgres.py",
@@ -203,13 +203,13 @@ HALF_THERE = (
     Guard(
         "errors that old servers wrap are read",
         "half there",
-        "contract/test_redis.py::TestAway::test_what_a_server_says_inside_of_a_script_is_read_also_as_old_ones_wrap_it",
+        "contract/test_redis.py::TestAway::test_an_error_inside_of_a_script_is_read_also_as_old_servers_wrap_it",
         (Removal("drivers/redis.py", r"(?:(?:ERR )?Error running script .*?: ?-?)?", ""),),
     ),
     Guard(
         "a statement that the server ended opens no breaker",
         "half there",
-        "contract/test_postgres.py::TestBreaker::test_nor_does_one_that_the_server_or_an_operator_ends",
+        "contract/test_postgres.py::TestBreaker::test_a_statement_that_the_server_or_an_operator_ends_opens_no_breaker",
         (
             Removal(
                 "drivers/postgres_errors.py", "code[:2] in _PASSING and code != SLOW and", "code[:2] in _PASSING and"
@@ -219,7 +219,7 @@ HALF_THERE = (
     Guard(
         "a silent Postgres is asked whether it is alive",
         "half there",
-        "contract/test_postgres.py::TestBreaker::test_a_slow_statement_opens_it_not",
+        "contract/test_postgres.py::TestBreaker::test_a_slow_statement_opens_no_breaker",
         (Removal("drivers/postgres.py", "if self._is_alive():", "if False:"),),
     ),
     Guard(

@@ -11,8 +11,8 @@ ARCHIVE = "contract/test_together.py::TestPostgres"
 TIER = "contract/test_together.py::TestTier"
 STEPPER = "tiers/stepper.py"
 INTERRUPTS = "unit/test_combiner.py::TestInterrupts"
-HELD = f"{ARCHIVE}::test_one_whose_conversation_somebody_holds_keeps_no_other_waiting"
-UNREAD = "TestAway::test_an_answer_that_nobody_waits_for_any_more_is_no_other_commands"
+HELD = f"{ARCHIVE}::test_a_locked_conversation_keeps_no_other_waiting"
+UNREAD = "TestAway::test_a_late_answer_is_never_taken_for_another_commands"
 RELEASE = "unit/test_handler.py::TestMessageLockManager::test_only_the_owner_releases"
 RECORDS = "contract/test_records.py::TestRecords"
 
@@ -76,19 +76,19 @@ GUARDS = (
     Guard(
         "only deployed functions combine calls",
         "speed",
-        "contract/test_together.py::test_only_what_is_deployed_goes_together",
+        "contract/test_together.py::test_only_deployed_functions_combine_calls",
         (Removal("wiring.py", "PostgresArchive(database, together=deployed)", "PostgresArchive(database)"),),
     ),
     Guard(
         "a message that another settled keeps no other from its commit",
         "step commit",
-        f"{ARCHIVE}::test_one_whose_message_was_settled_by_another_keeps_no_other_from_its_commit",
+        f"{ARCHIVE}::test_a_message_that_another_settled_keeps_no_other_job_from_its_commit",
         (Removal(POSTGRES, "            if len(jobs) == 1:\n", "            if True:\n"),),
     ),
     Guard(
         "a thread that was refused with the others asks by itself",
         "invariant 9",
-        f"{ARCHIVE}::test_who_is_refused_with_the_others_goes_at_the_same_time_as_they",
+        f"{ARCHIVE}::test_a_thread_that_is_refused_with_the_others_goes_alone_at_the_same_time",
         (
             Removal(
                 POSTGRES,
@@ -112,8 +112,7 @@ GUARDS = (
     Guard(
         "a locked conversation leaves no other without a fence",
         "step fence",
-        "contract/test_together.py::"
-        "test_one_whose_conversation_somebody_holds_is_the_only_one_that_runs_without_a_fence",
+        "contract/test_together.py::test_only_the_record_of_a_locked_conversation_runs_without_a_fence",
         (Removal(statement("take_fences"), "free_jobs_v2(cast(:jobs as json), true)", "cast(:jobs as json)"),),
     ),
     Guard(
@@ -139,7 +138,7 @@ GUARDS = (
         for store, test, removal in (
             (
                 "Redis",
-                "test_one_that_fails_is_no_others_concern[False]",
+                "test_a_failed_step_is_no_others_concern[False]",
                 Removal("tiers/redis.py", "        return error\n", "        raise error\n"),
             ),
             (
@@ -157,7 +156,7 @@ GUARDS = (
     Guard(
         "a cluster without REDIS_CLUSTER=true is named",
         "speed",
-        f"{TIER}::test_a_cluster_that_is_not_said_to_be_one_is_a_persons_to_mend",
+        f"{TIER}::test_a_cluster_without_its_setting_is_away_and_says_what_to_set",
         (Removal("drivers/redis.py", "if isinstance(error, AskError):", "if False:"),),
     ),
     Guard(
@@ -198,13 +197,13 @@ GUARDS = (
     Guard(
         "a record is asked about unless its message was committed under the promised job",
         "counterexample 5",
-        f"{RECORDS}::test_what_ended_is_known_to_have_settled_its_own_messages_under_its_own_name",
+        f"{RECORDS}::test_a_committed_job_is_known_to_have_settled_its_own_messages",
         (Removal("worker/ending.py", "job.job_id == job_id and any(", "any("),),
     ),
     Guard(
         "a record whose message was not committed is asked about",
         "step check",
-        f"{RECORDS}::test_what_ended_is_known_to_have_settled_its_own_messages_under_its_own_name",
+        f"{RECORDS}::test_a_committed_job_is_known_to_have_settled_its_own_messages",
         (Removal("worker/ending.py", " and any(message_id in m.ids for m in job.messages)"),),
     ),
     Guard(

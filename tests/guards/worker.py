@@ -26,7 +26,7 @@ RECORDS = (
     Guard(
         "a record is deleted when its own message is settled",
         "counterexample 2",
-        "contract/test_records.py::TestRecords::test_one_that_is_refused_is_deleted_if_its_own_message_is_settled[memory]",
+        "contract/test_records.py::TestRecords::test_a_refused_record_is_deleted_if_its_own_message_is_settled[memory]",
         (
             Removal(
                 "worker/worker.py",
@@ -38,7 +38,7 @@ RECORDS = (
     Guard(
         "a record is kept whatever the tier says about its job",
         "counterexample 2",
-        "contract/test_records.py::TestRecords::test_one_is_kept_whatever_the_tier_says_about_its_job[memory]",
+        "contract/test_records.py::TestRecords::test_a_record_is_kept_whatever_the_tier_says_about_its_job[memory]",
         (
             Removal(
                 "worker/worker.py",
@@ -50,7 +50,7 @@ RECORDS = (
     Guard(
         "an end that Postgres doesn't know is forgotten",
         "step check",
-        "contract/test_records.py::TestRecords::test_one_is_kept_whatever_the_tier_says_about_its_job[memory]",
+        "contract/test_records.py::TestRecords::test_a_record_is_kept_whatever_the_tier_says_about_its_job[memory]",
         (Removal("worker/worker.py", "        tier.forget(key, record.message_id)\n"),),
     ),
     Guard(
@@ -80,19 +80,19 @@ RECORDS = (
     Guard(
         "a poison record's job is failed at its last delivery",
         "step fail",
-        "contract/outages/test_failing_records.py::TestPoison::test_at_the_last_delivery_its_job_is_failed_visibly_and_the_lock_is_free[memory]",
+        "contract/outages/test_failing_records.py::TestPoison::test_at_the_last_delivery_a_records_job_fails_visibly_and_the_lock_is_free[memory]",
         (Removal("worker/worker.py", "            if self.give_up:\n", "            if False:\n"),),
     ),
     Guard(
         "a dead letter that comes back again is failed",
         "step fail",
-        "contract/outages/test_dead_letters.py::TestDeadLetters::test_one_that_comes_back_again_is_failed_visibly[memory]",
+        "contract/outages/test_dead_letters.py::TestDeadLetters::test_a_dead_letter_that_comes_back_again_fails_visibly[memory]",
         (Removal("operations/dead_letters.py", " or record.redriven:\n", ":\n"),),
     ),
     Guard(
         "what waits with a dead letter is not failed untried",
         "step fail",
-        "contract/outages/test_dead_letters.py::TestDeadLetters::test_what_came_later_is_not_failed_with_it[memory]",
+        "contract/outages/test_dead_letters.py::TestDeadLetters::test_a_later_message_is_not_failed_with_a_dead_letter[memory]",
         (
             Removal(
                 "worker/worker.py",
@@ -113,13 +113,13 @@ RUNNING = (
     Guard(
         "what is sealed by another is not committed",
         "step seal",
-        "contract/test_stale_workers.py::TestAStaleWorker::test_it_leaves_the_claim_of_its_successor_alone[memory-tier.seal-archive.commit]",
+        "contract/test_stale_workers.py::TestAStaleWorker::test_a_stale_worker_leaves_its_successors_claim_alone[memory-tier.seal-archive.commit]",
         (Removal(RUN, 'if sealed.verdict == "lost":', "if False:"),),
     ),
     Guard(
         "a refused commit ends nothing",
         "step commit",
-        "contract/test_stale_workers.py::TestAStaleWorker::test_what_was_not_committed_has_not_ended_in_the_tier_either[memory]",
+        "contract/test_stale_workers.py::TestAStaleWorker::test_a_job_that_was_not_committed_has_not_ended_in_the_tier_either[memory]",
         (Removal(ENDING, "if committed else self.fenced_out(job)"),),
     ),
     Guard(
@@ -150,7 +150,7 @@ RUNNING = (
     Guard(
         "a committed end survives a tier that goes away",
         "step finish",
-        "contract/outages/test_redis_away.py::TestRedisAway::test_a_committed_end_is_told_although_it_went_away_at_the_finish[memory]",
+        "contract/outages/test_redis_away.py::TestRedisAway::test_a_committed_end_is_shown_although_redis_went_away_at_the_finish[memory]",
         (Removal(ENDING, "            if not committed:\n                raise\n", "            raise\n"),),
     ),
 )
@@ -159,7 +159,7 @@ WITHOUT_POSTGRES = (
     Guard(
         "what may be committed waits for Postgres",
         "counterexample 10",
-        "contract/outages/test_postgres_away.py::TestPostgresAway::test_what_an_earlier_owner_may_have_committed_waits_for_postgres[memory]",
+        "contract/outages/test_postgres_away.py::TestPostgresAway::test_a_job_that_an_earlier_owner_may_have_committed_waits_for_postgres[memory]",
         (
             Removal(
                 FENCING,
@@ -172,7 +172,7 @@ WITHOUT_POSTGRES = (
         "an unfenced run takes a fence at its commit",
         "counterexample 9",
         "contract/outages/test_postgres_away.py::TestPostgresAway"
-        "::test_a_run_that_began_without_it_takes_a_fence_when_it_is_back_at_the_commit[memory]",
+        "::test_a_run_that_began_without_postgres_takes_a_fence_at_its_commit[memory]",
         (
             Removal(
                 ENDING,
@@ -184,7 +184,7 @@ WITHOUT_POSTGRES = (
     Guard(
         "the owner is compared again after that fence",
         "counterexample 9",
-        "contract/outages/test_postgres_away.py::TestPostgresAway::test_nor_does_one_that_lost_it_while_it_took_its_fence[memory]",
+        "contract/outages/test_postgres_away.py::TestPostgresAway::test_a_worker_that_lost_its_lock_while_it_took_its_fence_gives_nothing[memory]",
         (Removal(ENDING, 'if again.verdict != "sealed":', "if False:"),),
     ),
     Guard(
@@ -206,7 +206,7 @@ TOGETHER = (
     Guard(
         "the fence and what is settled, both",
         "invariant 2",
-        "contract/test_stale_workers.py::TestAStaleWorker::test_it_does_not_answer_again_what_another_job_answered[memory]",
+        "contract/test_stale_workers.py::TestAStaleWorker::test_a_stale_worker_does_not_answer_again_what_another_job_answered[memory]",
         (
             Removal(
                 "archive/memory.py",
@@ -219,7 +219,7 @@ TOGETHER = (
         "the fence and what is settled, both",
         "invariant 2",
         "contract/test_stale_workers.py::TestAStaleWorker"
-        "::test_it_does_not_answer_again_what_another_job_answered[redis and postgres]",
+        "::test_a_stale_worker_does_not_answer_again_what_another_job_answered[redis and postgres]",
         (
             Removal(function("end_jobs_v1"), "\n          and (job.fence is null or fence = job.fence)"),
             Removal(
@@ -310,7 +310,7 @@ SIGNS_OF_LIFE = (
         "an overdue holder is waited for",
         "step claim",
         "contract/test_records.py::TestRecords"
-        "::test_one_that_comes_before_the_claim_of_its_dead_worker_is_stale_waits_for_that[memory]",
+        "::test_a_record_that_comes_before_its_dead_workers_claim_is_stale_waits_for_that[memory]",
         (Removal("worker/worker.py", "(claim.overdue, math.inf) if claim.leased", "(None, math.inf) if claim.leased"),),
     ),
     Guard(

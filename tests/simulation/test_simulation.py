@@ -102,7 +102,7 @@ class TestSeeds:
             )
         print(f"\nseeds up to {seeds[-1]:,}: {len(LIVES.broken)} broken")
 
-    def test_everything_that_can_go_wrong_does(self, lives: Lives) -> None:
+    def test_every_kind_of_fault_happens(self, lives: Lives) -> None:
         print(f"\n{lives.runs:9,}  runs\n{lives.table()}")
         assert [fault for fault in get_args(Fault) if not lives.counts[f"fault: {fault}"]] == []
 
@@ -113,7 +113,7 @@ class TestSeeds:
         """All checks hold afterwards too: those messages are answered in the end."""
         assert lives.counts["records buried"] > 0
 
-    def test_most_runs_are_within_the_honest_limits(self, lives: Lives) -> None:
+    def test_most_runs_are_within_the_known_limits(self, lives: Lives) -> None:
         assert 0 < lives.counts["runs beyond the honest limits"] < lives.runs / 3
 
     def test_a_seed_is_the_same_run_each_time(self) -> None:

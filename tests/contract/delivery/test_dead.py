@@ -42,7 +42,7 @@ class TestAdministration:
         }
         assert office.deliveries.dead(LAB) == []
 
-    def test_redriven_they_get_another_day(self, office: Office) -> None:
+    def test_a_redriven_delivery_gets_another_day(self, office: Office) -> None:
         talk = self.buries(office)
         office.clock.advance(3 * DAY)
         assert office.deliveries.redrive(LAB) == 0
@@ -55,7 +55,7 @@ class TestAdministration:
         assert office.states() == ["delivered"]
         assert {told.webhook_id for told in office.receivers[0].told} == {f"msg_{talk.id(1)}"}
 
-    def test_redriven_ones_wake_their_conversations_whatever_the_platform_did_before(self, office: Office) -> None:
+    def test_a_redrive_wakes_the_conversations_whatever_the_platform_did_before(self, office: Office) -> None:
         talk = self.buries(office)
         office.sql.run("update platforms set webhook_failures = 9, webhook_retry_at = 'infinity'")
         office.deliveries.redrive(CLINIC)

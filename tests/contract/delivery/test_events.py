@@ -55,9 +55,7 @@ class TestEvents:
         }
         assert office.rows() == [(told.webhook_id, "delivered", 1, None)]
 
-    def test_a_failure_is_told_with_the_patients_notice_and_without_the_message_for_people(
-        self, office: Office
-    ) -> None:
+    def test_a_failure_event_has_the_patients_notice_and_not_the_errors_text(self, office: Office) -> None:
         receiver = office.platform()
         talk = office.talk()
         job = talk.job(1, "m0")
@@ -78,7 +76,7 @@ class TestEvents:
         office.works(talk.key)
         assert receiver.replies == ["1", "2", "3", "4", "5"]
 
-    def test_what_is_measured(self, office: Office) -> None:
+    def test_successes_failures_and_the_time_to_deliver_are_measured(self, office: Office) -> None:
         receiver = office.platform()
         office.talk().answer(1, "m0")
         receiver.answers(503)

@@ -30,7 +30,7 @@ from tests.contract.receiver import Answer, Receiver, Told
 
 
 class TestFailures:
-    def test_what_100_replies_found_down_arrives_when_the_platform_is_back(self, office: Office) -> None:
+    def test_100_replies_of_an_outage_arrive_when_the_platform_is_back(self, office: Office) -> None:
         receiver = office.platform()
         talks = [office.talk(f"patient-{number}") for number in range(20)]
         receiver.stops()
@@ -63,7 +63,7 @@ class TestFailures:
             office.works(talk.key)
         assert len(receiver.told) == 2
 
-    def test_of_many_workers_one_asks_whether_a_platform_is_back(self, office: Office) -> None:
+    def test_one_of_many_workers_asks_whether_a_platform_is_back(self, office: Office) -> None:
         receiver = office.platform()
         talks = [office.talk(f"patient-{number}") for number in range(4)]
         for talk in talks:
@@ -80,7 +80,7 @@ class TestFailures:
         with ThreadPoolExecutor(4) as threads:
             assert sum(threads.map(claim, talks)) == 1
 
-    def test_a_platform_says_for_how_long_it_wants_to_be_left_alone(self, office: Office) -> None:
+    def test_a_retry_after_is_honoured(self, office: Office) -> None:
         receiver = office.platform()
         for number in (1, 2):
             office.talk(f"patient-{number}").answer(1, "m0")
@@ -92,7 +92,7 @@ class TestFailures:
         office.passes(130)
         assert office.states() == ["delivered"] * 2
 
-    def test_but_not_for_longer_than_an_hour(self, office: Office) -> None:
+    def test_a_retry_after_is_honoured_for_an_hour_at_most(self, office: Office) -> None:
         receiver = office.platform()
         office.talk().answer(1, "m0")
         receiver.answers(503, Retry_After="9" * 400)
@@ -101,7 +101,7 @@ class TestFailures:
         office.passes(3720)
         assert office.states() == ["delivered"]
 
-    def test_one_delivery_that_is_refused_holds_up_its_own_conversation_alone(self, office: Office) -> None:
+    def test_a_refused_delivery_holds_up_its_own_conversation_alone(self, office: Office) -> None:
         receiver = office.platform()
         first, second = office.talk("patient-1"), office.talk("patient-2")
         for talk in (first, second):
@@ -137,7 +137,7 @@ class TestFailures:
         for wait, least in zip(waits, (*BACKOFF, *[4 * 3600.0] * 3), strict=True):
             assert least <= wait <= 1.2 * least + 61
 
-    def test_after_a_day_it_is_given_up_and_the_next_goes_on(self, office: Office) -> None:
+    def test_after_a_day_a_delivery_is_given_up_and_the_next_one_goes_on(self, office: Office) -> None:
         receiver = office.platform()
         talk = office.talk()
         talk.answer(1, "m0", reply="refused")
@@ -153,7 +153,7 @@ class TestFailures:
         assert [(state, error) for _, state, _, error in office.rows()] == [("dead", "http_400"), ("delivered", None)]
         assert office.counted()["DeliveriesDead"] == 1
 
-    def test_gone_is_given_up_at_once_and_the_next_goes_on(self, office: Office) -> None:
+    def test_a_delivery_that_is_answered_gone_is_given_up_at_once(self, office: Office) -> None:
         receiver = office.platform()
         talk = office.talk()
         talk.answer(1, "m0", reply="gone")
@@ -165,7 +165,7 @@ class TestFailures:
             ("delivered", 1, None),
         ]
 
-    def test_what_never_had_its_turn_is_given_up_with_its_day(self, office: Office) -> None:
+    def test_an_untried_delivery_is_given_up_after_its_day(self, office: Office) -> None:
         receiver = office.platform()
         for number in range(3):
             office.talk(f"patient-{number}").answer(1, "m0")
@@ -186,7 +186,7 @@ class TestFailures:
         assert (len(receiver.told), elsewhere.told) == (1, [])
         assert office.rows()[0][1:] == ("pending", 1, f"http_{status}")
 
-    def test_an_answer_that_comes_too_late_is_a_failure_and_it_is_told_again_under_the_same_id(
+    def test_a_late_answer_is_a_failure_and_the_delivery_is_repeated_under_its_id(
         self, office: Office, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(posting_module, "TOTAL_SECONDS", 0.2)
@@ -238,7 +238,7 @@ class TestFailures:
         assert not finished.is_set()
         assert office.rows()[0][1:] == ("pending", 1, "no_answer")
 
-    def test_nothing_is_sent_to_where_nothing_may_be_sent(self, office: Office) -> None:
+    def test_nothing_is_sent_to_a_host_that_is_not_allowed(self, office: Office) -> None:
         receiver = office.platform()
         talk = office.talk()
         talk.answer(1, "m0")
@@ -247,7 +247,7 @@ class TestFailures:
         assert receiver.told == []
         assert office.rows()[0][1:] == ("pending", 1, "address_refused")
 
-    def test_a_webhook_that_was_taken_away_is_said(self, office: Office) -> None:
+    def test_a_missing_webhook_is_noted_as_the_reason(self, office: Office) -> None:
         office.platform()
         talk = office.talk()
         talk.answer(1, "m0")

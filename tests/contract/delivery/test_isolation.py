@@ -69,7 +69,7 @@ class TestPoison:
         assert office.outbox.due(now=office.clock() + BACKOFF[0] - 1, most=9) == []
 
     @pytest.mark.parametrize(("status", "headers", "paused"), [(500, {}, False), (503, {}, False), (429, {}, True)])
-    def test_one_server_error_alone_is_not_its_platforms(
+    def test_one_server_error_alone_pauses_no_platform(
         self, office: Office, status: int, headers: dict[str, str], paused: bool
     ) -> None:
         receiver = office.platform()
@@ -81,7 +81,7 @@ class TestPoison:
             office.works(talk.key)
         assert len(receiver.told) == (1 if paused else 2)
 
-    def test_two_conversations_in_a_row_are(self, office: Office) -> None:
+    def test_server_errors_of_two_conversations_in_a_row_pause_the_platform(self, office: Office) -> None:
         receiver = office.platform()
         talks = [office.talk(f"patient-{number}") for number in range(3)]
         for talk in talks:
@@ -91,7 +91,7 @@ class TestPoison:
             office.works(talk.key)
         assert len(receiver.told) == 2
 
-    def test_unless_one_succeeded_in_between(self, office: Office) -> None:
+    def test_a_success_between_two_server_errors_keeps_the_platform_going(self, office: Office) -> None:
         receiver = office.platform()
         talks = [office.talk(f"patient-{number}") for number in range(4)]
         for talk in talks:
@@ -101,7 +101,7 @@ class TestPoison:
             office.works(talk.key)
         assert len(receiver.told) == 4
 
-    def test_who_asks_whether_a_platform_is_back_is_whoever_never_failed(self, office: Office) -> None:
+    def test_an_untried_delivery_is_the_first_to_ask_whether_a_platform_is_back(self, office: Office) -> None:
         receiver = office.platform()
         talks = [office.talk(f"patient-{number}") for number in range(3)]
         for talk in talks:
@@ -111,7 +111,7 @@ class TestPoison:
         office.clock.advance(60)
         assert office.outbox.due(now=office.clock(), most=9) == [talks[1].key]
 
-    def test_what_a_pause_refuses_is_woken_at_its_end(self, office: Office) -> None:
+    def test_a_conversation_that_a_pause_refuses_is_woken_at_its_end(self, office: Office) -> None:
         receiver = office.platform()
         first, second = office.talk("patient-1"), office.talk("patient-2")
         for talk in (first, second):
@@ -122,7 +122,7 @@ class TestPoison:
         office.works(second.key)
         assert office.queue.sent == [(DeliveryRecord(second.key), BACKOFF[0])]
 
-    def test_unless_that_is_far_away(self, office: Office) -> None:
+    def test_no_conversation_is_woken_at_the_end_of_a_long_pause(self, office: Office) -> None:
         receiver = office.platform()
         first, second = office.talk("patient-1"), office.talk("patient-2")
         for talk in (first, second):
@@ -132,7 +132,7 @@ class TestPoison:
             office.works(talk.key)
         assert office.queue.sent == []
 
-    def test_who_sees_that_a_platform_is_back_wakes_what_waits(self, office: Office) -> None:
+    def test_the_first_success_after_a_pause_wakes_the_waiting_conversations(self, office: Office) -> None:
         receiver = office.platform()
         talks = [office.talk(f"patient-{number}") for number in range(MOST_WOKEN_AT_ONCE + 10)]
         for number, talk in enumerate(talks):
@@ -223,7 +223,7 @@ class TestIsolation:
         assert office.states() == ["delivered", "pending"]
         assert office.queue.sent == [(DeliveryRecord(talk.key), 0)]
 
-    def test_one_too_many_for_its_platform_is_woken_soon(self, office: Office) -> None:
+    def test_a_delivery_over_its_platforms_limit_is_woken_soon(self, office: Office) -> None:
         office.platform()
         *others, last = [office.talk(f"patient-{number}") for number in range(MOST_AT_ONCE + 1)]
         for talk in (*others, last):
@@ -263,7 +263,7 @@ class TestIsolation:
             (CLINIC, "patient-1"),
         ]
 
-    def test_the_sweep_wakes_what_no_record_did(self, office: Office) -> None:
+    def test_the_sweep_wakes_a_delivery_without_a_record(self, office: Office) -> None:
         receiver = office.platform()
         office.talk().answer(1, "m0")
         assert office.deliveries.sweep() == 1

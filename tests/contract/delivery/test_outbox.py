@@ -37,7 +37,7 @@ class TestOutbox:
         assert not office.archive.commit(taken, talk.number(job))
         assert len(office.rows()) == 1
 
-    def test_what_is_archived_late_has_a_day_from_then_on(self, office: Office) -> None:
+    def test_a_late_archived_reply_has_a_day_from_then_on(self, office: Office) -> None:
         office.platform()
         talk = office.talk()
         long_ago = replace(talk.completed(talk.job(1, "m0")), finished_at=ENDED - 100 * DAY)
@@ -45,7 +45,7 @@ class TestOutbox:
         ((left,),) = office.sql.run("select extract(epoch from give_up_at - now())::float8 from outbox") or ()
         assert left > DAY - 3600
 
-    def test_nothing_is_delivered_for_what_was_cancelled(self, office: Office) -> None:
+    def test_a_cancelled_job_is_not_delivered(self, office: Office) -> None:
         office.platform()
         talk = office.talk()
         job = talk.job(1, "m0")
@@ -72,7 +72,7 @@ class TestOutbox:
         assert office.sql.run("select count(*) from jobs where copy_of is not null") == [[1]]
         assert len(office.rows()) == 2
 
-    def test_what_is_archived_late_is_delivered_under_the_id_of_the_run(self, office: Office) -> None:
+    def test_a_late_archived_reply_is_delivered_under_the_id_of_its_run(self, office: Office) -> None:
         """The reply may have been posted under this id while Postgres was away. Here one of its messages is settled."""
         office.platform()
         talk = office.talk()
@@ -91,7 +91,7 @@ class TestOutbox:
         successor = talk.end(1)[3]
         assert [id_ for id_, *_ in office.rows()] == [f"msg_{talk.id(1)}", f"msg_{successor}"]
 
-    def test_it_holds_no_text_and_goes_with_its_job(self, office: Office) -> None:
+    def test_a_delivery_holds_no_text_and_is_deleted_with_its_job(self, office: Office) -> None:
         office.platform()
         talk = office.talk()
         talk.answer(1, named("m0", CANARY), reply=CANARY)

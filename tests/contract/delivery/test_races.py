@@ -44,7 +44,7 @@ class TestRaces:
         assert receiver.replies == [f"{number:02}" for number in range(1, 21)]
         assert office.states() == ["delivered"] * 20
 
-    def test_nobody_overtakes_a_reply_that_is_being_delivered(self, office: Office) -> None:
+    def test_no_reply_overtakes_one_that_is_being_delivered(self, office: Office) -> None:
         receiver = office.platform()
         talk = office.talk()
         talk.answer(1, "m0", reply="one")
@@ -80,7 +80,7 @@ class TestRaces:
         assert office.rows()[0][1:] == ("pending", 0, None)
         assert "a delivery's claim was lost" in [record.getMessage() for record in caplog.records]
 
-    def test_a_worker_that_died_is_followed_after_its_lease(self, office: Office) -> None:
+    def test_after_a_dead_workers_lease_another_delivers(self, office: Office) -> None:
         receiver = office.platform()
         talk = office.talk()
         talk.answer(1, "m0")
@@ -94,7 +94,7 @@ class TestRaces:
         assert len(receiver.told) == 1
 
     @pytest.mark.parametrize("step", ["claim", "delivered", "undelivered", "redrive"])
-    def test_each_locks_its_platform_before_a_delivery(self, office: Office, step: str) -> None:
+    def test_each_step_locks_the_platform_before_the_delivery(self, office: Office, step: str) -> None:
         """Otherwise two of them could wait for each other."""
         office.platform()
         talk = office.talk()
@@ -130,7 +130,7 @@ class TestRaces:
             assert taking.result(10)
         assert skipped == [[1]]
 
-    def test_a_secret_that_is_slow_takes_no_time_of_the_try(self, office: Office) -> None:
+    def test_a_slow_secret_takes_no_time_of_the_lease(self, office: Office) -> None:
         receiver = office.platform()
         talk = office.talk()
         talk.answer(1, "m0")
@@ -175,7 +175,7 @@ class TestRaces:
     def test_deadlines_nest(self) -> None:
         assert LOOK_UP_SECONDS + CONNECT_SECONDS < TOTAL_SECONDS < TRY_SECONDS < LEASE_SECONDS
 
-    def test_without_time_left_another_goes_on(self, office: Office) -> None:
+    def test_without_time_left_another_worker_goes_on(self, office: Office) -> None:
         receiver = office.platform()
         talk = office.talk()
         talk.answer(1, "m0")

@@ -36,23 +36,21 @@ class TestSignatures:
         office.works(talk.key)
         return receiver.told[-1]
 
-    def test_a_receiver_verifies_it(self, office: Office) -> None:
+    def test_a_receiver_can_verify_the_signature(self, office: Office) -> None:
         told = self.told(office, office.platform())
         assert self.verifies(SECRET, told)
         assert not self.verifies(OTHER_SECRET, told)
         assert not self.verifies(SECRET, replace(told, body=told.body.replace(b"sau", b"truoc")))
         assert not self.verifies(SECRET, replace(told, headers=told.headers | {"webhook-id": "msg_other"}))
 
-    def test_while_keys_are_replaced_each_of_the_two_verifies_it(self, office: Office) -> None:
+    def test_while_keys_rotate_each_of_the_two_verifies_the_signature(self, office: Office) -> None:
         told = self.told(office, office.platform(webhook_secrets=[OTHER_SECRET, SECRET]))
         first, _ = told.headers["webhook-signature"].split(" ")
         assert self.verifies(SECRET, told)
         assert self.verifies(OTHER_SECRET, told)
         assert self.verifies(OTHER_SECRET, replace(told, headers=told.headers | {"webhook-signature": first}))
 
-    def test_a_key_in_secrets_manager_signs_and_so_does_soon_the_one_that_replaces_it(
-        self, office: Office, vault: Any
-    ) -> None:
+    def test_a_rotated_key_in_secrets_manager_signs_after_five_minutes(self, office: Office, vault: Any) -> None:
         now = [0.0]
         arn = vault.create_secret(Name=f"message-handler/{CLINIC}/webhook", SecretString=SECRET)["ARN"]
         receiver, talk = office.platform(webhook_secrets=[arn]), office.talk()
@@ -94,7 +92,7 @@ class TestKeys:
         office.passes(600)
         assert len(receiver.told) == 1
 
-    def test_a_meta_data_that_is_no_object_has_no_secrets(self, office: Office) -> None:
+    def test_meta_data_that_is_no_object_has_no_secrets(self, office: Office) -> None:
         office.platform()
         talk = office.talk()
         talk.answer(1, "m0")
@@ -120,7 +118,7 @@ class TestKeys:
         office.passes(600)
         assert len(receiver.told) == 1
 
-    def test_a_secret_that_can_not_be_read_now_is_asked_for_again(self, office: Office) -> None:
+    def test_a_secret_that_can_not_be_read_is_read_again_at_the_next_try(self, office: Office) -> None:
         class Away(Secrets):
             def reveal(self, value: str, platform_id: str) -> str:
                 raise Unavailable("Secrets Manager")

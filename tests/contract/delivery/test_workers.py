@@ -32,7 +32,7 @@ class TestParts:
         assert parts.deliveries.queue is parts.queue
         parts.close()
 
-    def test_without_postgres_nobody_does(self) -> None:
+    def test_without_postgres_there_are_no_deliveries(self) -> None:
         parts = build(Settings())
         assert (parts.deliveries, parts.worker.deliveries) == (None, None)
         parts.close()
@@ -59,7 +59,7 @@ class TestParts:
                 assert limits.retries["total_max_attempts"] == 1
             parts.close()
 
-    def test_the_hosts_of_the_settings_may_be_sent_to(self, migrated: Settings) -> None:
+    def test_deliveries_go_to_the_hosts_that_the_settings_allow(self, migrated: Settings) -> None:
         parts = build(migrated.model_copy(update={"egress_allowed_hosts": "api.example.com, *.partner.example,"}))
         assert parts.deliveries
         for host in ("api.example.com", "chat.partner.example"):
@@ -107,13 +107,13 @@ class TestWorkers:
         office.deliveries.ended(talk.answer(2, "m1"), office.clock() + 120)
         assert [record.record for record in office.queue.waiting] == [DeliveryRecord(talk.key)]
 
-    def test_one_without_a_webhook_wakes_nobody(self, office: Office, world: World) -> None:
+    def test_a_run_wakes_no_delivery_without_a_webhook(self, office: Office, world: World) -> None:
         office.configure(CLINIC, None)
         world.posts("m0")
         world.delivers()
         assert self.next_delivery(office) is None
 
-    def test_one_that_is_cancelled_wakes_nobody(self, office: Office, world: World) -> None:
+    def test_a_cancelled_run_wakes_no_delivery(self, office: Office, world: World) -> None:
         office.platform()
         accepted = world.posts("m0")
         assert accepted
@@ -159,7 +159,7 @@ class TestWorkers:
 
         return away
 
-    def test_while_postgres_is_away_it_is_told_at_once_and_again_under_the_same_id(
+    def test_while_postgres_is_away_a_reply_is_posted_at_once_and_again_under_its_id(
         self, office: Office, world: World, away: Callable[[bool], None]
     ) -> None:
         receiver = office.platform()
@@ -192,7 +192,7 @@ class TestWorkers:
         office.passes(120)
         assert receiver.replies == ['["text of m0"]']
 
-    def test_what_has_no_time_left_is_left_to_the_archive(
+    def test_without_time_left_the_archive_delivers_the_reply(
         self, office: Office, world: World, away: Callable[[bool], None]
     ) -> None:
         receiver = office.platform()

@@ -34,7 +34,7 @@ class TestDeadLetters:
             letters.append(DeadLetter(delivery.record, "receipt"))
             world.queue.delete(delivery)
 
-    def test_what_waited_out_an_outage_is_answered(self, world: World, letters: list[DeadLetter]) -> None:
+    def test_a_dead_letter_of_an_outage_is_answered(self, world: World, letters: list[DeadLetter]) -> None:
         world.posts("m0")
         self.gives_up(world, letters)
         assert dead_letters.redrive(world.worker, world.sender) == 1
@@ -43,14 +43,14 @@ class TestDeadLetters:
         assert world.answered("m0")
         world.checked()
 
-    def test_while_postgres_is_away_they_rest(self, world: World, letters: list[DeadLetter]) -> None:
+    def test_while_postgres_is_away_dead_letters_stay(self, world: World, letters: list[DeadLetter]) -> None:
         world.posts("m0")
         self.gives_up(world, letters)
         world.postgres(away=True)
         assert dead_letters.redrive(world.worker, world.sender) == 0
         assert len(letters) == 1
 
-    def test_one_whose_message_is_settled_is_removed(self, world: World, letters: list[DeadLetter]) -> None:
+    def test_a_dead_letter_whose_message_is_settled_is_removed(self, world: World, letters: list[DeadLetter]) -> None:
         world.posts("m0")
         letters.append(DeadLetter(world.queue.waiting[0].record, "receipt"))
         world.settles()
@@ -58,7 +58,7 @@ class TestDeadLetters:
         assert letters == []
         assert not world.queue.waiting
 
-    def test_one_that_comes_back_again_is_failed_visibly(self, world: World, letters: list[DeadLetter]) -> None:
+    def test_a_dead_letter_that_comes_back_again_fails_visibly(self, world: World, letters: list[DeadLetter]) -> None:
         world.posts("m0")
         self.gives_up(world, letters)
         dead_letters.redrive(world.worker, world.sender)
@@ -69,7 +69,7 @@ class TestDeadLetters:
         assert world.ai.prompts == []
         world.checked()
 
-    def test_what_came_later_is_not_failed_with_it(self, world: World, letters: list[DeadLetter]) -> None:
+    def test_a_later_message_is_not_failed_with_a_dead_letter(self, world: World, letters: list[DeadLetter]) -> None:
         world.posts("m0")
         self.gives_up(world, letters)
         dead_letters.redrive(world.worker, world.sender)
@@ -82,7 +82,9 @@ class TestDeadLetters:
         assert letters == []
         world.checked()
 
-    def test_one_that_breaks_us_keeps_no_other_from_coming_back(self, world: World, letters: list[DeadLetter]) -> None:
+    def test_a_dead_letter_that_raises_keeps_no_other_from_coming_back(
+        self, world: World, letters: list[DeadLetter]
+    ) -> None:
         def breaks() -> None:
             raise ZeroDivisionError
 
@@ -94,7 +96,7 @@ class TestDeadLetters:
         world.settles()
         assert world.answered("m0")
 
-    def test_an_archive_record_reaches_postgres_from_there_too(self, world: World, letters: list[DeadLetter]) -> None:
+    def test_a_dead_archive_record_reaches_postgres_too(self, world: World, letters: list[DeadLetter]) -> None:
         world.posts("m0")
         world.postgres(away=True)
         world.delivers()
@@ -105,7 +107,7 @@ class TestDeadLetters:
         assert world.answered("m0")
         world.checked()
 
-    def test_a_sweep_looks_at_them_no_longer_than_it_may_run(self, world: World) -> None:
+    def test_a_sweep_looks_at_dead_letters_for_a_bounded_time(self, world: World) -> None:
         looks: list[float] = []
 
         def found() -> list[DeadLetter]:
@@ -118,7 +120,7 @@ class TestDeadLetters:
         dead_letters.redrive(world.worker, world.sender)
         assert looks[-1] - looks[0] < 10
 
-    def test_what_is_none_of_ours_stays(self, world: World, letters: list[DeadLetter]) -> None:
+    def test_an_unreadable_dead_letter_stays(self, world: World, letters: list[DeadLetter]) -> None:
         letters.append(DeadLetter(None, "receipt"))
         assert dead_letters.redrive(world.worker, world.sender) == 0
         assert len(letters) == 1

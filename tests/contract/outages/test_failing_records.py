@@ -34,7 +34,7 @@ class TestBackOff:
             world.clock.advance(61)
         assert backs == [16, 64, 256, 720, 720]
 
-    def test_one_whose_conversation_others_change_is_handed_on(self, world: World) -> None:
+    def test_a_record_of_a_contended_conversation_comes_back_soon(self, world: World) -> None:
         def contended() -> None:
             raise Contended
 
@@ -45,7 +45,7 @@ class TestBackOff:
 
 
 class TestPoison:
-    def test_at_the_last_delivery_its_job_is_failed_visibly_and_the_lock_is_free(self, world: World) -> None:
+    def test_at_the_last_delivery_a_records_job_fails_visibly_and_the_lock_is_free(self, world: World) -> None:
         def breaks() -> None:
             raise ZeroDivisionError
 
@@ -65,7 +65,7 @@ class TestPoison:
         assert (counted.count("JobsFailed"), counted.count("RecordsPoisoned")) == (1, 1)
         assert not any(world.tiers.each(lambda tier: tier.lock(world.key)))
 
-    def test_before_that_it_is_tried_again(self, world: World) -> None:
+    def test_before_its_last_delivery_a_record_is_tried_again(self, world: World) -> None:
         def breaks() -> None:
             raise ZeroDivisionError
 

@@ -18,7 +18,7 @@ from tests.contract.world import World, archive_records, records
 
 
 class TestPostgresAway:
-    def test_an_end_that_it_lacks_though_it_was_never_away_goes_to_it_with_the_next_record(self, world: World) -> None:
+    def test_an_end_that_postgres_lacks_without_an_outage_is_archived_with_the_next_record(self, world: World) -> None:
         """The commit and its check took too long, which opens no breaker. The archive record is late."""
 
         def too_slow() -> None:
@@ -48,7 +48,7 @@ class TestPostgresAway:
         assert len(world.ai.prompts) == 1
         world.checked()
 
-    def test_its_record_is_not_deleted_before_that(self, world: World) -> None:
+    def test_a_record_stays_until_postgres_is_back(self, world: World) -> None:
         world.posts("m0")
         world.postgres(away=True)
         world.delivers()
@@ -56,7 +56,7 @@ class TestPostgresAway:
         assert len(archive_records(world)) == 1
 
     @pytest.mark.parametrize("first", ["the archive record", "the message's record"])
-    def test_whichever_record_comes_first_it_is_archived_once(self, world: World, first: str) -> None:
+    def test_whichever_record_comes_first_the_end_is_archived_once(self, world: World, first: str) -> None:
         world.posts("m0")
         world.postgres(away=True)
         world.delivers()
@@ -114,7 +114,7 @@ class TestPostgresAway:
         assert world.job(job_id).status is JobStatus.COMPLETED
         world.checked()
 
-    def test_its_text_is_kept_no_longer_than_needed(self, world: World) -> None:
+    def test_the_tier_keeps_a_jobs_text_no_longer_than_needed(self, world: World) -> None:
         world.posts("m0")
         world.postgres(away=True)
         world.delivers()
@@ -125,7 +125,7 @@ class TestPostgresAway:
         ended = world.tier.job(job_id)
         assert ended is None or (not ended.unarchived and ended.messages[0].content == "")
 
-    def test_what_an_earlier_owner_may_have_committed_waits_for_postgres(self, world: World) -> None:
+    def test_a_job_that_an_earlier_owner_may_have_committed_waits_for_postgres(self, world: World) -> None:
         """Counterexample 10: a worker committed under a fence and died. Without Postgres no worker can know."""
         world.posts("m0")
         on(world, "after", "archive.commit", dies)
@@ -150,7 +150,7 @@ class TestPostgresAway:
         assert [job.unarchived for job in outcome.ended] == [True]
         assert outcome.retry_in is not None
 
-    def test_a_run_that_began_without_it_takes_a_fence_when_it_is_back_at_the_commit(self, world: World) -> None:
+    def test_a_run_that_began_without_postgres_takes_a_fence_at_its_commit(self, world: World) -> None:
         world.posts("m0")
         world.postgres(away=True)
         on(world, "after", "ai.complete", lambda: world.postgres(away=False))
@@ -205,7 +205,7 @@ class TestPostgresAway:
         assert outcome.ended == ()
         assert not archive_records(world)
 
-    def test_nor_does_one_that_lost_it_while_it_took_its_fence(self, world: World) -> None:
+    def test_a_worker_that_lost_its_lock_while_it_took_its_fence_gives_nothing(self, world: World) -> None:
         """Another worker took over and will end its run without Postgres. Clients would see both replies."""
         world.posts("m0")
         world.postgres(away=True)
@@ -238,7 +238,7 @@ class TestPostgresAway:
         assert len(world.ai.prompts) == 1
         world.checked()
 
-    def test_so_is_one_that_went_away_with_its_answer(self, world: World) -> None:
+    def test_a_commit_whose_answer_was_lost_in_an_outage_is_one_commit(self, world: World) -> None:
         world.posts("m0")
 
         def gone() -> None:

@@ -32,7 +32,7 @@ class TestPostgresIsBack:
         assert world.end_of("m0").job_id == world.told["m0"][0]
         world.checked()
 
-    def test_the_next_record_that_a_worker_gets_brings_it_along(self, world: World) -> None:
+    def test_the_next_record_brings_an_unarchived_end_to_postgres(self, world: World) -> None:
         self.answers_without_it(world)
         world.clock.advance(5)
         world.postgres(away=False)
@@ -40,7 +40,7 @@ class TestPostgresIsBack:
         world.delivers(records(world)[-1])
         self.is_answered_once_though_redis_is_lost(world)
 
-    def test_it_comes_before_that_record_is_worked_on(self, world: World) -> None:
+    def test_an_unarchived_end_reaches_postgres_before_the_next_record_is_worked_on(self, world: World) -> None:
         """The reply does not wait for the AI, which may take half a minute."""
         self.answers_without_it(world)
         world.clock.advance(5)
@@ -50,7 +50,7 @@ class TestPostgresIsBack:
         world.delivers(records(world)[-1])
         assert world.answered("m0")
 
-    def test_without_traffic_the_sweep_brings_it(self, world: World) -> None:
+    def test_without_traffic_the_sweep_brings_an_unarchived_end_to_postgres(self, world: World) -> None:
         self.answers_without_it(world)
         world.postgres(away=False)
         world.sweeps()
@@ -58,7 +58,7 @@ class TestPostgresIsBack:
         assert world.tier.unarchived() == []
         self.is_answered_once_though_redis_is_lost(world)
 
-    def test_its_archive_record_comes_back_for_as_long_as_it_takes(self, world: World) -> None:
+    def test_an_archive_record_comes_back_until_postgres_has_the_end(self, world: World) -> None:
         self.answers_without_it(world)
         until = world.clock() + 100
         while world.clock() < until:
@@ -77,7 +77,7 @@ class TestPostgresIsBack:
         assert len(world.ai.prompts) == 1
         world.checked()
 
-    def test_one_that_can_not_be_sent_anew_stays(self, world: World) -> None:
+    def test_an_archive_record_that_can_not_be_sent_anew_stays(self, world: World) -> None:
         self.answers_without_it(world)
         on(world, "before", "queue.send", is_away)
         outcome = world.delivers(archive_records(world)[0])
@@ -103,7 +103,7 @@ class TestPostgresIsBack:
         assert world.tier.unarchived() == []
         world.checked()
 
-    def test_two_processes_that_push_the_same_archive_it_once(self, world: World) -> None:
+    def test_two_processes_that_push_the_same_end_archive_it_once(self, world: World) -> None:
         self.answers_without_it(world)
         world.postgres(away=False)
 
@@ -118,7 +118,7 @@ class TestPostgresIsBack:
         assert world.answered("m0")
         world.settles().checked()
 
-    def test_what_was_erased_meanwhile_is_not_archived(self, world: World) -> None:
+    def test_an_end_that_was_erased_meanwhile_is_not_archived(self, world: World) -> None:
         self.answers_without_it(world)
         world.postgres(away=False)
         world.clock.advance(2 * ERASURE_MARGIN)

@@ -27,7 +27,7 @@ from tests.contract.world import World, records
 
 
 class TestRedisAway:
-    def test_messages_are_answered_by_postgres_and_it_is_said(self, world: World) -> None:
+    def test_without_redis_messages_are_answered_over_postgres_and_degraded_says_so(self, world: World) -> None:
         world.redis(away=True)
         told = world.posts("m0")
         assert told is not None
@@ -36,14 +36,14 @@ class TestRedisAway:
         assert world.answered("m0")
         world.checked()
 
-    def test_with_redis_nothing_is_said(self, world: World) -> None:
+    def test_with_redis_no_answer_says_degraded(self, world: World) -> None:
         told = world.posts("m0")
         assert told is not None
         assert "degraded" not in told
 
     @pytest.mark.parametrize("step", ["tier.adopt", "tier.seal", "tier.finish", "ai.complete", "archive.commit"])
     @pytest.mark.parametrize("back", [True, False])
-    def test_wherever_it_goes_away_in_a_run_there_is_one_reply(self, world: World, step: str, back: bool) -> None:
+    def test_wherever_redis_goes_away_in_a_run_there_is_one_reply(self, world: World, step: str, back: bool) -> None:
         world.posts("m0")
         on(world, "before", step, lambda: world.redis(away=True))
         world.delivers()
@@ -53,7 +53,7 @@ class TestRedisAway:
         assert world.answered("m0")
         world.checked()
 
-    def test_going_back_is_as_safe_as_leaving(self, world: World) -> None:
+    def test_messages_are_answered_once_when_redis_comes_back(self, world: World) -> None:
         world.posts("m0")
         world.redis(away=True)
         world.posts("m1")
@@ -91,7 +91,7 @@ class TestRedisAway:
         with pytest.raises(Unavailable):
             conversation_view(world.tiers, world.archive, ConversationKey("default", "another"))
 
-    def test_a_committed_end_is_told_although_it_went_away_at_the_finish(self, world: World) -> None:
+    def test_a_committed_end_is_shown_although_redis_went_away_at_the_finish(self, world: World) -> None:
         world.posts("m0")
         on(world, "before", "tier.finish", is_away)
         outcome = world.delivers()
@@ -101,7 +101,7 @@ class TestRedisAway:
         assert len(world.ai.prompts) == 1
         world.checked()
 
-    def test_an_end_that_was_told_is_not_told_again_by_who_completes_a_cancel(self, world: World) -> None:
+    def test_a_worker_that_completes_a_cancel_does_not_show_an_end_again(self, world: World) -> None:
         """m0 was answered on the next tier. Redis still has it, and a process dies while it cancels m0's job there."""
         world.posts("m0")
         world.redis(away=True)
@@ -195,7 +195,7 @@ class TestDrain:
         assert world.answered("m0 m1")
         world.settles().checked()
 
-    def test_8_a_worker_on_postgres_that_runs_it_meanwhile_commits_nothing(self, world: World) -> None:
+    def test_8_a_worker_that_runs_it_on_postgres_meanwhile_commits_nothing(self, world: World) -> None:
         world.redis(away=True)
         world.posts("m0")
         m0 = records(world)[0]

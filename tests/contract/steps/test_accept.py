@@ -113,12 +113,12 @@ class TestAccept:
             chat.says(named(f"m{number}", str(number)))
         assert chat.words(chat.head) == ["2", "1", "3"]
 
-    def test_a_whole_history_puts_what_came_late_where_it_was_said(self, chat: Chat) -> None:
+    def test_a_whole_history_puts_late_messages_where_they_were_said(self, chat: Chat) -> None:
         chat.says(named("m3", "c"))
         chat.says(named("m1", "a"), named("m2", "b"), named("m3", "c"), named("m4", "d"))
         assert chat.words(chat.head) == ["a", "b", "c", "d"]
 
-    def test_the_response_counts_and_names_what_waits_in_the_same_job(self, chat: Chat) -> None:
+    def test_the_response_counts_and_names_the_messages_of_the_same_job(self, chat: Chat) -> None:
         chat.says("a", "b")
         third = chat.says("a", "b", "c")
         assert third.consolidated_messages == 3
@@ -144,7 +144,7 @@ class TestAccept:
         assert chat.head is not None
         assert chat.head.messages[0].ids == (first.message_id,)
 
-    def test_what_is_pending_ends_with_the_job_of_the_message(self, chat: Chat) -> None:
+    def test_the_pending_messages_end_with_the_messages_own_job(self, chat: Chat) -> None:
         first = chat.says("a")
         chat.claimed()
         chat.seal([first.message_id])
@@ -157,7 +157,7 @@ class TestAccept:
 class TestWhatWasAnsweredBefore:
     """The platform sent these requests before it saw the reply."""
 
-    def test_a_history_that_goes_on_brings_only_what_is_new(self, chat: Chat) -> None:
+    def test_a_longer_history_brings_only_its_new_messages(self, chat: Chat) -> None:
         first = chat.says("a", "b")
         chat.answered()
         second = chat.says("a", "b", "c")
@@ -166,13 +166,13 @@ class TestWhatWasAnsweredBefore:
         assert chat.words(chat.head) == ["c"]
         assert second.posted == (second.message_id,)
 
-    def test_a_history_with_an_id_on_its_last_message_brings_only_that(self, chat: Chat) -> None:
+    def test_a_history_with_an_id_on_its_last_message_brings_only_that_message(self, chat: Chat) -> None:
         chat.says(named("m1", "a"))
         chat.answered()
         chat.says("a", named("m2", "b"))
         assert chat.words(chat.head) == ["b"]
 
-    def test_a_late_beginning_of_it_is_a_duplicate(self, chat: Chat) -> None:
+    def test_a_late_beginning_of_an_answered_history_is_a_duplicate(self, chat: Chat) -> None:
         first = chat.says("a", "b", "c")
         job = chat.answered()
         late = chat.says("a", "b")
@@ -184,18 +184,18 @@ class TestWhatWasAnsweredBefore:
         assert late.pending == ()
         assert chat.head is None
 
-    def test_one_word_said_again_is_new(self, chat: Chat) -> None:
+    def test_one_answered_text_said_again_is_new(self, chat: Chat) -> None:
         chat.says("a", "b")
         chat.answered()
         assert not chat.says("a").duplicate
 
-    def test_the_whole_said_again_is_new(self, chat: Chat) -> None:
+    def test_an_answered_history_said_again_is_new(self, chat: Chat) -> None:
         chat.says("a", "b")
         chat.answered()
         assert not chat.says("a", "b").duplicate
         assert chat.words(chat.head) == ["a", "b"]
 
-    def test_ids_of_its_own_make_it_new(self, chat: Chat) -> None:
+    def test_a_message_with_its_own_id_is_new(self, chat: Chat) -> None:
         chat.says("a")
         chat.answered()
         chat.says(named("m1", "a"), "b")
@@ -240,13 +240,13 @@ class TestBotAndRequest:
         clock.advance(1)
         assert chat.says("b", bot="another").lock_id
 
-    def test_a_record_is_taken_in_for_the_bot_that_the_conversation_has(self, chat: Chat) -> None:
+    def test_a_record_is_accepted_for_the_conversations_own_bot(self, chat: Chat) -> None:
         chat.says("a")
         chat.record_arrives(chat.job_id(1), named("m2"), bot="another")
         assert chat.head is not None
         assert chat.head.bot_id == BOT
 
-    def test_the_longest_context_wins_and_of_equals_the_newest(self, chat: Chat) -> None:
+    def test_the_longest_context_wins_and_among_equals_the_newest(self, chat: Chat) -> None:
         def turns(*words: str) -> list[Turn]:
             return [Turn("assistant", word, f"id of {word}") for word in words]
 
@@ -265,7 +265,7 @@ class TestBotAndRequest:
         assert chat.head.resources == {"user": 2}
         assert chat.head.context == (Turn("assistant", "Hi?"),)
 
-    def test_a_duplicate_changes_neither(self, chat: Chat) -> None:
+    def test_a_duplicate_changes_neither_context_nor_resources(self, chat: Chat) -> None:
         chat.says(named("m1"), resources={"user": 1})
         chat.says(named("m1"), context=[Turn("assistant", "Hello?")], resources={"user": 2})
         assert chat.head is not None

@@ -25,7 +25,7 @@ class TestAcceptAgain:
         assert chat.head.resources == {"user": 1}
         assert chat.head.bot_id == BOT
 
-    def test_a_forgotten_record_gives_the_lock_to_nobody(self, chat: Chat) -> None:
+    def test_a_forgotten_record_leaves_the_lock_without_an_owner(self, chat: Chat) -> None:
         chat.record_arrives(chat.job_id(7), "a")
         assert chat.lock is not None
         assert chat.tier.owner(chat.key, "") is None
@@ -43,7 +43,7 @@ class TestAcceptAgain:
         assert ended is not None
         assert ended.status is JobStatus.COMPLETED
 
-    def test_a_name_taken_by_a_live_job_gives_way_too(self, chat: Chat) -> None:
+    def test_a_promised_name_of_a_live_job_gives_way_to_a_spare(self, chat: Chat) -> None:
         first = chat.says(named("m1"))
         chat.claimed()
         chat.seal(["m1"])
@@ -81,7 +81,7 @@ class TestAcceptAgain:
         chat.record_arrives(chat.job_id(7), *second, named("m3"))
         assert [message.message_id for message in chat.claimed().messages] == ["m1", "m2", "m3"]
 
-    def test_it_can_not_be_undone(self, chat: Chat) -> None:
+    def test_an_undo_leaves_what_a_record_brought(self, chat: Chat) -> None:
         accepted = chat.says("a")
         chat.record_arrives(accepted.job_id, *accepted.pending)
         chat.undo(accepted)

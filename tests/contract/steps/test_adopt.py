@@ -12,7 +12,7 @@ from tests.contract.chat import Chat, Clock, named
 
 
 class TestAdopt:
-    def test_after_a_slow_fence_it_says_that_its_worker_lives(
+    def test_after_a_slow_fence_an_adopt_shows_that_the_worker_lives(
         self, chat: Chat, clock: Clock, settings: Settings
     ) -> None:
         chat.says(named("m1"))
@@ -85,7 +85,7 @@ class TestAdopt:
         assert job is not None
         assert job.messages == (Message("minted-0", "a", given=True, aliases=("m1",)),)
 
-    def test_what_joined_since_the_fence_looked_stays(self, chat: Chat) -> None:
+    def test_a_message_that_joined_since_the_fence_stays(self, chat: Chat) -> None:
         chat.says(named("m0"))
         ended = chat.end(chat.claimed(), superseded_by=chat.job_id(50))
         chat.says(named("m1"))
@@ -93,7 +93,7 @@ class TestAdopt:
         assert job is not None
         assert job.messages == (named("m1"),)
 
-    def test_nobody_but_the_owner_adopts(self, chat: Chat) -> None:
+    def test_only_the_owner_adopts(self, chat: Chat) -> None:
         accepted = chat.says(named("m1"))
         assert accepted.lock_id
         assert chat.adopt(accepted.lock_id, []) is None

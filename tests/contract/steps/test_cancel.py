@@ -35,7 +35,7 @@ class TestCancel:
         chat.finish("worker", chat.end(sealed.job))
         assert chat.claimed("another").status is JobStatus.CANCELLING
 
-    def test_a_sealed_an_ended_and_an_unknown_job_can_not(self, chat: Chat) -> None:
+    def test_a_sealed_an_ended_and_an_unknown_job_can_not_be_cancelled(self, chat: Chat) -> None:
         accepted = chat.says("a")
         chat.claimed()
         sealed = chat.seal([accepted.message_id])
@@ -57,7 +57,7 @@ class TestCancel:
         assert chat.finish(None, chat.end(cancelled, JobStatus.CANCELLED)) == Finished(True, waiting=True)
         assert chat.words(chat.claimed()) == ["b"]
 
-    def test_nor_one_that_comes_while_a_waiting_job_is_cancelled(self, chat: Chat) -> None:
+    def test_a_message_that_comes_while_a_waiting_job_is_cancelled_is_not_cancelled(self, chat: Chat) -> None:
         first = chat.says(named("m1"))
         chat.claimed()
         chat.seal(["m1"])
@@ -82,7 +82,7 @@ class TestCancel:
 
 
 class TestACancelThatHasBegun:
-    def test_it_covers_what_waited_then_and_nothing_that_came_later(self, chat: Chat) -> None:
+    def test_a_cancel_covers_the_messages_of_its_beginning_and_no_later_ones(self, chat: Chat) -> None:
         first = chat.says("a")
         chat.claimed()
         chat.seal([first.message_id])

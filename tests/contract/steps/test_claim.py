@@ -23,7 +23,7 @@ class TestClaim:
         assert chat.claim() is None
         assert chat.head is None
 
-    def test_it_is_the_head_whatever_job_woke_the_worker(self, chat: Chat) -> None:
+    def test_the_head_is_claimed_whatever_job_woke_the_worker(self, chat: Chat) -> None:
         """Counterexample 3: J0 was committed and its lock released. J0's record must wake J1."""
         first = chat.says("a")
         job = chat.claimed()
@@ -80,7 +80,7 @@ class TestClaim:
         assert chat.heartbeat() == "lost"
         assert chat.heartbeat("another") == "valid"
 
-    def test_a_takeover_reopens_what_was_sealed_and_remembers_that_it_may_be_committed(
+    def test_a_takeover_reopens_a_sealed_job_and_remembers_that_it_may_be_committed(
         self, chat: Chat, clock: Clock, settings: Settings
     ) -> None:
         first = chat.says("a")
@@ -125,21 +125,21 @@ class TestHeartbeatAndOwner:
         assert chat.heartbeat("another") == "lost"
         assert chat.heartbeat(accepted.lock_id) == "lost"
 
-    def test_it_tells_of_a_cancel(self, chat: Chat) -> None:
+    def test_a_heartbeat_tells_of_a_cancel(self, chat: Chat) -> None:
         accepted = chat.says("a")
         chat.claimed()
         chat.cancel(accepted.job_id)
         assert chat.heartbeat() == "cancelling"
         assert chat.heartbeat("another") == "lost"
 
-    def test_a_stale_holder_that_nobody_replaced_may_go_on(self, chat: Chat, clock: Clock, settings: Settings) -> None:
+    def test_a_stale_holder_that_was_not_replaced_may_go_on(self, chat: Chat, clock: Clock, settings: Settings) -> None:
         chat.says("a")
         chat.claimed()
         clock.advance(settings.heartbeat_stale * 2)
         assert chat.heartbeat() == "valid"
         assert isinstance(chat.claim("another"), ClaimRefused)
 
-    def test_the_lock_is_its_takers_until_a_worker_claims_it(self, chat: Chat) -> None:
+    def test_a_lock_belongs_to_its_taker_until_a_worker_claims_it(self, chat: Chat) -> None:
         accepted = chat.says("a")
         assert chat.tier.owner(chat.key, "lock-1") == accepted.job_id
         assert chat.tier.owner(chat.key, "another") is None
@@ -149,7 +149,7 @@ class TestHeartbeatAndOwner:
         chat.tier.force_release(chat.key)
         assert chat.tier.owner(chat.key, "worker") is None
 
-    def test_no_lock_has_no_owner(self, chat: Chat) -> None:
+    def test_without_a_lock_there_is_no_owner(self, chat: Chat) -> None:
         assert chat.tier.owner(chat.key, "lock-1") is None
         chat.says("a")
         chat.answered()

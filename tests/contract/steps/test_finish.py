@@ -34,7 +34,7 @@ class TestFinish:
         clock.advance(1)
         assert chat.tier.job(accepted.job_id) is None
 
-    def test_a_failed_one_says_why(self, chat: Chat) -> None:
+    def test_a_failed_job_says_why(self, chat: Chat) -> None:
         accepted = chat.says("a")
         error = JobError("ai_timeout", "The AI did not answer in time")
         chat.finish("worker", chat.end(chat.claimed(), JobStatus.FAILED, error=error))
@@ -50,7 +50,7 @@ class TestFinish:
         assert chat.heartbeat() == "lost"
         assert chat.tier.locks("clinic") == []
 
-    def test_the_next_job_moves_up_unheld(self, chat: Chat, clock: Clock) -> None:
+    def test_the_next_job_moves_up_without_a_holder(self, chat: Chat, clock: Clock) -> None:
         first = chat.says("a")
         chat.claimed()
         sealed = chat.seal([first.message_id])
@@ -66,7 +66,7 @@ class TestFinish:
         assert chat.heartbeat() == "lost"
         assert chat.claimed("another").job_id == second.job_id
 
-    def test_nobody_but_the_owner_finishes(self, chat: Chat, clock: Clock, settings: Settings) -> None:
+    def test_only_the_owner_finishes(self, chat: Chat, clock: Clock, settings: Settings) -> None:
         accepted = chat.says("a")
         job = chat.claimed()
         clock.advance(settings.heartbeat_stale)
@@ -97,7 +97,7 @@ class TestFinish:
         assert read is not None
         assert (read.status, read.reply) == (JobStatus.COMPLETED, "Rest.")
 
-    def test_what_the_archive_decided_needs_no_owner(self, chat: Chat) -> None:
+    def test_an_end_that_the_archive_decided_needs_no_owner(self, chat: Chat) -> None:
         accepted = chat.says("a")
         job = chat.claimed()
         assert chat.finish(None, chat.end(job, JobStatus.CANCELLED)) == Finished(True, waiting=False)
@@ -126,7 +126,7 @@ class TestFinish:
         assert late.job_id == second.job_id
         assert chat.says(named("m3")).job_id == chat.job_id(4)
 
-    def test_who_joined_unseen_waits_for_the_next_job(self, chat: Chat, clock: Clock) -> None:
+    def test_a_message_that_joined_unseen_waits_for_the_next_job(self, chat: Chat, clock: Clock) -> None:
         """A worker died after its commit. The fence finds all settled, and m1 joins before the job is finished."""
         chat.says(named("m0"), context=[Turn("assistant", "Hello?")], resources={"user": 1})
         committed = chat.end(chat.claimed(), reply="Rest.")
@@ -144,7 +144,9 @@ class TestFinish:
         assert (job.context, job.resources) == ((Turn("assistant", "Hello?"),), {"user": 1})
         assert (job.created_at, job.restarts, job.attempts) == (clock.now, 0, 1)
 
-    def test_who_joined_unseen_goes_before_those_that_wait_there_already(self, chat: Chat, settings: Settings) -> None:
+    def test_a_message_that_joined_unseen_goes_before_those_of_the_next_job(
+        self, chat: Chat, settings: Settings
+    ) -> None:
         chat.says(named("m0"))
         job = chat.claimed()
         chat.says(named("m1"))
@@ -156,7 +158,7 @@ class TestFinish:
         assert chat.head.job_id == second.job_id
         assert chat.words(chat.head) == ["text of m1", "text of m2"]
 
-    def test_an_end_without_its_text_is_remembered_with_it(self, chat: Chat) -> None:
+    def test_an_end_without_texts_is_remembered_with_them(self, chat: Chat) -> None:
         # The archive's copy of a job names its messages without their texts.
         chat.says("a")
         job = chat.claimed()
@@ -226,7 +228,7 @@ class TestUnarchived:
         chat.clock.advance(1)
         return ended
 
-    def test_it_names_them_until_postgres_has_them(self, chat: Chat) -> None:
+    def test_an_unarchived_end_is_listed_until_postgres_has_it(self, chat: Chat) -> None:
         jobs = [self.ends(chat, number) for number in range(3)]
         self.ends(chat, 3, unarchived=False)
         assert chat.tier.unarchived() == [(chat.key, job.job_id) for job in jobs]
@@ -244,7 +246,7 @@ class TestUnarchived:
         assert (job.status, job.reply, job.unarchived) == (ended.status, "Rest.", False)
         assert chat.tier.unarchived() == []
 
-    def test_one_whose_end_is_gone_can_be_dropped(self, chat: Chat, clock: Clock) -> None:
+    def test_an_entry_whose_end_is_gone_can_be_dropped(self, chat: Chat, clock: Clock) -> None:
         ended = self.ends(chat, 1)
         clock.advance(LIVE_TTL_SECONDS + 1)
         assert chat.tier.job(ended.job_id) is None
@@ -258,14 +260,14 @@ class TestUnarchived:
         assert chat.head is not None
         assert chat.tier.job(job_id) == chat.head
 
-    def test_what_is_erased_is_in_no_index(self, chat: Chat) -> None:
+    def test_an_erased_end_is_in_no_index(self, chat: Chat) -> None:
         other = Chat(chat.tier, chat.clock, ConversationKey("clinic", "patient-2"))
         self.ends(chat, 1)
         kept = self.ends(other, 1)
         chat.tier.erase(chat.key)
         assert chat.tier.unarchived() == [(other.key, kept.job_id)]
 
-    def test_many_keep_no_other_tenants_out_of_sight(self, chat: Chat, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_tenants_many_ends_hide_no_other_tenants(self, chat: Chat, monkeypatch: pytest.MonkeyPatch) -> None:
         for store in ("redis", "postgres"):
             monkeypatch.setattr(f"message_handler.tiers.{store}.MOST_UNARCHIVED", 2)
         jobs = [self.ends(chat, number).job_id for number in range(4)]

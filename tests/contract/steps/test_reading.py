@@ -12,7 +12,7 @@ from tests.contract.chat import Chat, Clock, named
 
 
 class TestLock:
-    def test_it_tells_who_waits_since_when_and_nothing_private(
+    def test_a_lock_shows_its_times_and_job_and_nothing_private(
         self, chat: Chat, clock: Clock, settings: Settings
     ) -> None:
         accepted = chat.says("secret", "words")
@@ -36,7 +36,7 @@ class TestLock:
         for private in ("secret", "lock-1", "worker-lock"):
             assert private not in repr(chat.lock)
 
-    def test_all_of_a_tenant_are_listed_oldest_first(self, tier: Tier, clock: Clock) -> None:
+    def test_all_locks_of_a_tenant_are_listed_oldest_first(self, tier: Tier, clock: Clock) -> None:
         for number in (3, 1, 2):
             Chat(tier, clock, ConversationKey("clinic", f"c{number}")).says("a")
             Chat(tier, clock, ConversationKey("another", f"c{number}")).says("a")

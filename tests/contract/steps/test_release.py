@@ -10,7 +10,7 @@ from tests.contract.chat import BOT, Chat, named
 
 
 class TestRelease:
-    def test_all_of_the_job_ends_as_cancelled(self, chat: Chat) -> None:
+    def test_all_messages_of_a_released_job_end_as_cancelled(self, chat: Chat) -> None:
         accepted = chat.says(named("m1"), "two", context=[Turn("user", "before")], resources={"user": 1})
         chat.says(named("m3"))
         assert chat.tier.release(chat.key, "lock-1")
@@ -35,7 +35,7 @@ class TestRelease:
         assert chat.words(chat.head) == ["text of m2"]
         assert chat.claimed("another").job_id == second.job_id
 
-    def test_nobody_but_the_owner_gives_it_back(self, chat: Chat) -> None:
+    def test_only_the_owner_releases(self, chat: Chat) -> None:
         assert not chat.tier.release(chat.key, "lock-1")
         chat.says(named("m1"))
         before = chat.snapshot(chat.job_id(1))
@@ -68,7 +68,7 @@ class TestForceRelease:
         assert released.maybe_committed
         assert not released.sealed
 
-    def test_a_cancel_goes_on(self, chat: Chat) -> None:
+    def test_a_cancel_goes_on_after_a_release(self, chat: Chat) -> None:
         accepted = chat.says("a")
         chat.claimed()
         chat.cancel(accepted.job_id)

@@ -15,7 +15,7 @@ from tests.contract.chat import BOT, DAY, Chat, Clock
 
 
 class TestSeal:
-    def test_before_a_slow_commit_it_says_that_its_worker_lives(
+    def test_before_a_slow_commit_a_seal_shows_that_the_worker_lives(
         self, chat: Chat, clock: Clock, settings: Settings
     ) -> None:
         first = chat.says("a")
@@ -25,7 +25,7 @@ class TestSeal:
         clock.advance(settings.heartbeat_stale - 1)
         assert isinstance(chat.claim("another"), ClaimRefused)
 
-    def test_with_nothing_new_the_door_closes(self, chat: Chat) -> None:
+    def test_without_newer_messages_the_job_is_sealed(self, chat: Chat) -> None:
         first = chat.says("a")
         job = chat.claimed()
         sealed = chat.seal([first.message_id], fenced=False)
@@ -34,7 +34,7 @@ class TestSeal:
         assert chat.heartbeat() == "valid"
 
     @pytest.mark.parametrize("fenced", [True, False])
-    def test_what_was_fenced_may_be_committed(self, chat: Chat, fenced: bool) -> None:
+    def test_a_fenced_job_may_be_committed(self, chat: Chat, fenced: bool) -> None:
         first = chat.says("a")
         chat.claimed()
         sealed = chat.seal([first.message_id], fenced=fenced)
@@ -50,7 +50,9 @@ class TestSeal:
         assert chat.head is not None
         assert chat.head.maybe_committed
 
-    def test_newer_messages_mean_run_again_and_then_wait_for_the_next(self, chat: Chat, settings: Settings) -> None:
+    def test_newer_messages_restart_the_run_and_at_the_limit_wait_for_the_next(
+        self, chat: Chat, settings: Settings
+    ) -> None:
         """Endless typing still gets an answer (invariant 8)."""
         accepted = chat.says("0")
         seen = [message.message_id for message in chat.claimed().messages]
@@ -69,7 +71,7 @@ class TestSeal:
         assert chat.words(sealed.job) == ["0", "1", "2", "3"]
         assert chat.words(late.job_id) == ["too late"]
 
-    def test_newer_ones_at_the_limit_go_to_the_head_of_the_next_job(
+    def test_newer_messages_at_the_limit_go_to_the_head_of_the_next_job(
         self, chat: Chat, clock: Clock, settings: Settings
     ) -> None:
         chat.says("a", "b", "c", context=[Turn("assistant", "Hello?")], resources={"user": 1})
@@ -92,7 +94,7 @@ class TestSeal:
             created_at=clock.now,
         )
 
-    def test_they_go_before_those_that_wait_there_already(self, chat: Chat, settings: Settings) -> None:
+    def test_newer_messages_at_the_limit_go_before_those_of_the_next_job(self, chat: Chat, settings: Settings) -> None:
         chat.says("a", "b")
         chat.claimed()
         for _ in range(settings.max_restarts):
@@ -110,7 +112,7 @@ class TestSeal:
         assert chat.head is not None
         assert not chat.head.sealed
 
-    def test_nobody_but_the_owner_seals(self, chat: Chat) -> None:
+    def test_only_the_owner_seals(self, chat: Chat) -> None:
         accepted = chat.says("a")
         assert accepted.lock_id
         before = chat.head
@@ -121,7 +123,7 @@ class TestSeal:
         assert chat.seal([accepted.message_id], "another") == Sealed("lost")
         assert chat.head == before
 
-    def test_who_comes_after_the_seal_waits_for_the_next_job(self, chat: Chat) -> None:
+    def test_a_message_after_the_seal_waits_for_the_next_job(self, chat: Chat) -> None:
         first = chat.says("a")
         chat.claimed()
         chat.seal([first.message_id])
@@ -131,7 +133,7 @@ class TestSeal:
         assert chat.words(second.job_id) == ["b", "c"]
         assert chat.words(first.job_id) == ["a"]
 
-    def test_nobody_joins_a_job_while_a_next_one_waits(self, chat: Chat, clock: Clock, settings: Settings) -> None:
+    def test_no_message_joins_a_job_while_a_next_one_waits(self, chat: Chat, clock: Clock, settings: Settings) -> None:
         """Counterexample 7: J0 is sealed and m1 waits in J1. The worker dies, and J0 is opened again."""
         first = chat.says("a")
         chat.claimed()

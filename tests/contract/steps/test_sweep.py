@@ -52,7 +52,9 @@ class TestSweep:
         chat.tier.sweep(older_than=DAY)
         assert chat.tier.owner(chat.key, "lock-1")
 
-    def test_a_job_that_moved_up_is_woken_if_nobody_comes(self, chat: Chat, clock: Clock, settings: Settings) -> None:
+    def test_a_job_that_moved_up_is_woken_if_no_worker_comes(
+        self, chat: Chat, clock: Clock, settings: Settings
+    ) -> None:
         chat.says("a")
         chat.claimed()
         sealed = chat.seal(["minted-0"])
@@ -73,7 +75,7 @@ class TestSweep:
         clock.advance(settings.wake_after)
         assert len(chat.tier.sweep(older_than=DAY)) == 1
 
-    def test_an_old_job_that_nobody_holds_is_still_woken_ever_less_often(self, chat: Chat, clock: Clock) -> None:
+    def test_an_old_job_without_a_holder_is_still_woken_ever_less_often(self, chat: Chat, clock: Clock) -> None:
         chat.says("a")
         clock.advance(2 * DAY)
         assert len(chat.tier.sweep(older_than=DAY)) == 1

@@ -35,7 +35,7 @@ class TestUndo:
         assert chat.words(chat.head) == ["a"]
         assert chat.lock is not None
 
-    def test_what_was_posted_twice_stays(self, chat: Chat) -> None:
+    def test_a_message_that_was_posted_twice_stays(self, chat: Chat) -> None:
         """Counterexample 11: the duplicate got `202`, then the first request's send fails."""
         first = chat.says(named("m1"))
         second = chat.says(named("m1"))
@@ -88,7 +88,7 @@ class TestUndo:
         assert chat.heartbeat() == "lost"
         assert chat.seal(accepted.posted).verdict == "lost"
 
-    def test_the_unknown_and_the_ended_are_left_alone(self, chat: Chat) -> None:
+    def test_unknown_and_ended_messages_are_left_alone(self, chat: Chat) -> None:
         chat.tier.undo(chat.key, ["never seen"])
         accepted = chat.says(named("m1"))
         ended = chat.answered()
