@@ -321,7 +321,7 @@ def test_whatever_breaks_in_a_provider_its_fallback_answers(
         complete(record(server.url))
     assert failed.value.code == "ai_failed"
     assert CANARY not in caplog.text
-    (line, _) = [vars(line) for line in caplog.records if line.message == "the AI broke"]
+    (line, _) = [vars(line) for line in caplog.records if line.message == "an AI provider broke"]
     assert line["error"] == "OverflowError"
     assert re.fullmatch(r"test_answering\.py:\d+ broken", line["where"])
 

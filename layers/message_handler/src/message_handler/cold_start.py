@@ -20,7 +20,7 @@ def prepare(parts: Callable[[], IntakeParts]) -> None:
     Lambda nothing is built, because a process that imports a function there may lack its settings.
 
     A module may call `gc.disable()` before its other imports, and has the collector back afterwards. Imports make no
-    garbage, so the collector would search them several times in vain. `gc.freeze()` keeps it from them for good.
+    garbage, so the collector would search them several times and find none. `gc.freeze()` keeps it from them for good.
 
     Environments restored from one snapshot share its state. Whatever must be unique is regenerated after a restore.
     """

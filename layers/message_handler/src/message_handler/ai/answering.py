@@ -117,7 +117,7 @@ def _completion(core: AICore, prompt: Prompt, watch: _CheckedWatch, limits: Limi
         place = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{place.filename.rsplit('/', 1)[-1]}:{place.lineno} {place.name}"
         extra = {"error": type(error).__name__, "where": where, "core_ai_id": core.core_ai_id}
-        _log.error("the AI broke", extra=extra)
+        _log.error("an AI provider broke", extra=extra)
         raise ProviderFailure("ai_failed") from None
 
 

@@ -67,9 +67,11 @@ class HttpProvider(ABC):
 
     def ask(self, prompt: Prompt, watch: Watch, limits: Limits) -> Completion:
         """One try. Raises ProviderFailure."""
-        return attend(lambda connection: self._answer(prompt, connection, limits), watch, limits)
+        return attend(lambda connection: self._ask_renewing_token(prompt, connection, limits), watch, limits)
 
-    def _answer(self, prompt: Prompt, connection: Connection, limits: Limits) -> Generator[str, None, Completion]:
+    def _ask_renewing_token(
+        self, prompt: Prompt, connection: Connection, limits: Limits
+    ) -> Generator[str, None, Completion]:
         token = self._token(prompt.platform_id)
         try:
             return (yield from self._exchange(prompt, token, connection, limits))

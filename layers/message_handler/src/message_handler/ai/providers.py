@@ -42,14 +42,14 @@ class Provider:
     schemes: tuple[str, ...] = ()
     #: Whether it sends the core's `auth_token`. If so, `url` says to which host.
     takes_token = False
-    #: Whether no model answers.
+    #: Whether its replies are made up without a model.
     simulated = False
 
     def check(self, core_ai: dict[str, Any]) -> None:
-        """Raise InvalidRequest if the record lacks what this provider needs."""
+        """Check what this provider needs of a new record. Raises InvalidRequest."""
 
     def url(self, core_ai: dict[str, Any]) -> str | None:
-        """The URL of its requests. None: its address is no operator's choice, or it sends none."""
+        """The URL of its requests. None: operators choose no URL, because it needs none or knows its own."""
         return None
 
     def model(self, core_ai: dict[str, Any]) -> str | None:
@@ -63,7 +63,7 @@ class Provider:
 
 
 class _ChatCompletions(Provider):
-    schemes = ("https", "http")  # http reaches this machine alone: egress refuses other hosts
+    schemes = ("https", "http")  # http works only on this machine: egress refuses it for other hosts
     takes_token = True
 
     def check(self, core_ai: dict[str, Any]) -> None:
@@ -137,7 +137,7 @@ def provider_of(core_ai: dict[str, Any]) -> Provider:
 
 
 def check_core_ai(core_ai: dict[str, Any]) -> None:
-    """Raise InvalidRequest if the provider of a new record can't be asked as the record says."""
+    """Check the fields of a new record that depend on its provider. Raises InvalidRequest."""
     provider = provider_of(core_ai)
     if not core_ai["api_endpoint"].startswith(tuple(f"{scheme}://" for scheme in provider.schemes)):
         *others, last = (f"{known.schemes[0]}://" for known in PROVIDERS)

@@ -51,7 +51,7 @@ OVERDUE_SECONDS = LAST_BACKOFF * 1.5
 DELAYED_SECONDS = 60.0
 #: The most deliveries to one platform at the same time: a slow platform must not occupy all workers.
 MOST_AT_ONCE = 4
-#: About how long a delivery waits that finds this many.
+#: About how long a delivery waits if this many are on their way.
 BUSY_SECONDS = 2.0
 #: After a delivery that took longer, the conversation's next one goes to the end of the queue.
 SLOW_SECONDS = 1.0

@@ -113,10 +113,10 @@ class Intake:
 
         Raises Unavailable. Raises InvalidRequest for a request that only repeats a human's turn from before the resume.
         """
-        said = history.since_the_bot(context)
-        if not said:
+        turns = history.since_the_bot(context)
+        if not turns:
             return False
-        noted = self.archive.note_sale(request.key, request.bot_id, said)
+        noted = self.archive.note_sale(request.key, request.bot_id, turns)
         if noted == "new":
             silence(self.tiers, self.queue, request.key)
         elif noted == "resumed" and not request.messages:
@@ -157,12 +157,12 @@ class Intake:
                 self.archive.interrupt(accepted.interrupted)
         record = _record(request, accepted)
         # A worker in another process can't see this process's memory: its record must not wait for the job there.
-        alone = tier.name == "memory" and not self.queue.in_process
+        only_here = tier.name == "memory" and not self.queue.in_process
         # While the patient may still be typing, the record waits in SQS, where waiting costs nothing. SQS counts whole
         # seconds.
         quiet = int(request.debounce)
         try:
-            self.queue.send(record, delay=quiet if accepted.lock_id or alone else self.settings.join_delay)
+            self.queue.send(record, delay=quiet if accepted.lock_id or only_here else self.settings.join_delay)
         except (Unavailable, PayloadTooLarge):
             # If the tier has gone away meanwhile, it keeps the messages. The sweep wakes them: they are answered,
             # although the request was refused.
@@ -194,9 +194,10 @@ def _trimmed(context: tuple[Turn, ...], limits: dict[str, Any]) -> tuple[Turn, .
 
 
 def _record(request: Request, accepted: Accepted) -> Record:
-    """The record of accepted messages: all that wait, so that a record alone can redo the work.
+    """The record of accepted messages. It has all messages that wait, so that a record alone can redo the work.
 
-    No message waits for a job that has ended. Its record has the request's own message, under the id that was answered.
+    If the job has ended, no message waits. Then the record has the request's own message, under the id that was
+    answered.
     """
     own = request.messages[-1]
     if own.message_id != accepted.message_id:

@@ -42,7 +42,7 @@ def redrive(worker: Worker, queue: Queue) -> int:
             if not letters:
                 break
     if count:
-        _log.info("redriven", extra={"records": count})
+        _log.info("dead letters were sent again", extra={"records": count})
     return count
 
 

@@ -52,7 +52,7 @@ def sweep(
     if refused:
         raise refused
     if waiting:
-        _log.info("swept", extra={"conversations": len(waiting)})
+        _log.info("conversations were woken", extra={"conversations": len(waiting)})
     return len(waiting)
 
 

@@ -25,14 +25,14 @@ class Permission:
 
 @dataclass(frozen=True, slots=True)
 class AlreadyEnded:
-    """Postgres has ended the job before this run; the tier does not know yet. Parked: a human answers its messages."""
+    """Postgres has ended the job before this run, and the tier does not know it yet. A human answers a parked job."""
 
     job: Job
 
 
 @dataclass(frozen=True, slots=True)
 class Void:
-    """The conversation was erased after a message of the job was accepted: `until` then (Unix seconds) all is void."""
+    """The conversation was erased: all that was accepted `until` then (Unix seconds) is void."""
 
     until: float
 

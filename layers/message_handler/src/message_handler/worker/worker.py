@@ -65,8 +65,8 @@ class Worker:
     def process(self, record: AnyRecord, deadline: float, receive_count: int = 1) -> Outcome:
         """Work on the record's conversation until `deadline` (Unix seconds) at the latest.
 
-        `receive_count`: how often the queue has delivered the record, this time included. An error is unexpected. At
-        the record's last delivery, its job has been failed visibly before the error is raised.
+        `receive_count`: how often the queue has delivered the record, this time included. Every error that
+        it raises is unexpected. At the record's last delivery, its job has been failed visibly before that.
         """
         if isinstance(record, DeliveryRecord):
             if self.deliveries:
