@@ -1,4 +1,4 @@
-# Bare `make` lists what there is. Each target sets up what it needs, in this folder.
+# `make` alone lists the targets. Each target sets up what it needs, in this folder.
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -8,17 +8,17 @@ ARGS ?=
 FUNCTION ?=
 EVENT ?=
 
-# What the environments hold goes first, the uv that set-up fetched last.
+# Programs of the environments come first. A uv that set-up has installed comes last.
 export PATH := $(CURDIR)/.venv/bin:$(CURDIR)/.venv-sam/bin:$(PATH):$(CURDIR)/.uv/bin
 export PYTHON
 export SAM_CLI_TELEMETRY := 0
 
-# An environment is made again if this folder was moved or its Python is gone: its scripts name both by their path.
+# An environment is made again if this folder was moved or its Python is gone, because its scripts hold both paths.
 $(shell for e in .venv .venv-sam .venv-checkov .venv-lowest .venv-mock-ai .venv-peer-*; do \
 	[ ! -f $$e/synced ] || { [ "$$(cat $$e/synced)" = "$$(pwd -P)" ] && $$e/bin/python -c '' 2>/dev/null; } || rm -rf $$e; done)
 
-# Each process has servers of its own, which a file's tests share. The files with the longest waits come first: they stay
-# in the order of the folders. A process that dies ends the run, as a test that hangs does.
+# Each process has its own servers, which the tests of a file share. Files keep the order of the folders, so that those
+# with the longest waits come first. A process that dies ends the run, and so does a test that hangs.
 IN_PARALLEL := -n 3 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
 SOURCES := $(shell find layers functions -type f ! -name '*.pyc' ! -path '* *')
@@ -31,31 +31,31 @@ PEERS := $(patsubst requirements/peer-%.in,%,$(wildcard requirements/peer-*.in))
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
 
-run: .venv/synced ## run the whole service on this machine (PORT=3000; AUTH=1 wants tokens; ARGS=--help)
+run: .venv/synced ## run the whole service on this machine (PORT=3000; AUTH=1 requires tokens; ARGS=--help)
 	@exec .venv/bin/python -m local $(ARGS)
 
 token: .venv/synced ## print an access token for AUTH=1 (ARGS="--tenant clinic-a --scope messages"; ARGS=--help)
 	@exec .venv/bin/python -m local.tokens $(ARGS)
 
-psql: .venv/synced ## open a prompt on the database of the running `make run`
+psql: .venv/synced ## open psql on the database of the running `make run`
 	@exec .venv/bin/python -m local.psql
 
-migrate: .venv/synced ## bring a database's schema up to date: DATABASE_URL's, or that of the running `make run` (ARGS=--help)
+migrate: .venv/synced ## migrate the database of DATABASE_URL, or of the running `make run` (ARGS=--help)
 	@exec .venv/bin/python -m local.migrate $(ARGS)
 
 test: .venv/synced .venv-lowest/synced .venv-mock-ai/synced .npm-openapi/synced ## run the tests (ARGS="-k burst" for some of them, ARGS=-n0 in one process)
 	@exec .venv/bin/python -m pytest $(IN_PARALLEL) $(ARGS)
 
-test-chaos: .venv/synced ## break parts under load for minutes (ARGS="--minutes 20 --seed 1"; ARGS=--help)
+test-chaos: .venv/synced ## break processes and stores under load (ARGS="--minutes 20 --seed 1"; ARGS=--help)
 	@exec .venv/bin/python -m tests.chaos $(ARGS)
 
-test-guards: .venv/synced ## take the protocol's guards away one by one: each must be missed (ARGS=--help)
+test-guards: .venv/synced ## remove the protocol's guards one by one: a test must fail for each (ARGS=--help)
 	@exec .venv/bin/python -m tests.guards $(ARGS)
 
-bench: .venv/synced $(BUILT) $(PEERS:%=.venv-peer-%/synced) ## measure how fast it is, in about six minutes (ARGS="--only history"; ARGS=--help)
+bench: .venv/synced $(BUILT) $(PEERS:%=.venv-peer-%/synced) ## run the benchmarks, in about six minutes (ARGS="--only history"; ARGS=--help)
 	@exec .venv/bin/python -m benchmarks $(ARGS)
 
-screenshots: .venv/synced ## take the pages' pictures of the console anew (wants Debian's chromium)
+screenshots: .venv/synced ## renew the pages' pictures of the console (needs Debian's chromium)
 	@SCREENSHOTS=1 exec .venv/bin/python -m pytest tests/console/test_screenshots.py $(ARGS)
 
 lint: .venv/synced ## check style, formatting, types, imports, others' private names, and for what is dangerous
@@ -64,14 +64,14 @@ lint: .venv/synced ## check style, formatting, types, imports, others' private n
 		echo "$$check"; $$check || failed="$$failed [$$check]"; done; \
 	[ -z "$$failed" ] || { echo "Failed:$$failed" >&2; exit 1; }
 
-schema: .venv/synced ## write sql/schema.sql anew, from the migrations and functions
+schema: .venv/synced ## write sql/schema.sql from the migrations and functions
 	@exec .venv/bin/python -m local.schema
 
-openapi: .venv/synced ## write openapi.json anew, from the models and the table of routes
+openapi: .venv/synced ## write openapi.json from the models and the table of routes
 	@exec .venv/bin/python -m openapi
 
-# W2001: SAM reads DeploymentType itself, so nothing of it is left.
-validate: .venv/synced .venv-sam/synced .venv-checkov/synced ## check template.yaml, and what CloudFormation gets of it
+# W2001 (a parameter without a use): SAM reads DeploymentType itself and removes it.
+validate: .venv/synced .venv-sam/synced .venv-checkov/synced ## check template.yaml, and the template that CloudFormation gets
 	.venv-sam/bin/sam validate --lint
 	@mkdir -p .local
 	@.venv/bin/python -m local.expand >.local/expanded.json
@@ -87,10 +87,10 @@ invoke: ## run a built function with an event (FUNCTION=IntakeFunction EVENT=eve
 		echo "usage: make invoke FUNCTION=… EVENT=…"; \
 		echo "FUNCTION is one of:"; echo "$$functions" | sed 's/^/  /'; \
 		echo "EVENT is a file, such as:"; find events -name '*.json' | sort | sed 's/^/  /'; } >&2; exit 2; fi
-	@$(MAKE) --no-print-directory .venv/synced $(BUILT) >&2  # stdout is the response alone
+	@$(MAKE) --no-print-directory .venv/synced $(BUILT) >&2  # so that stdout holds only the response
 	@exec .venv/bin/python -m local.invoke $(FUNCTION) $(EVENT)
 
-lock: ## resolve the requirements again (ARGS=--upgrade for newer versions)
+lock: ## write the lock files of all requirements (ARGS=--upgrade for newer versions)
 	@requirements/sync.sh --uv >/dev/null
 	$(COMPILE) -c requirements/runtime.in layers/message_handler/pyproject.toml -o requirements/runtime.txt
 	$(COMPILE) --resolution lowest-direct layers/message_handler/pyproject.toml -o requirements/lowest.txt
@@ -102,11 +102,11 @@ lock: ## resolve the requirements again (ARGS=--upgrade for newer versions)
 	cd tests/openapi && npm install --silent --package-lock-only --omit-lockfile-registry-resolved
 	set -e; for peer in $(PEERS); do $(COMPILE) requirements/peer-$$peer.in -o requirements/peer-$$peer.txt; done
 
-clean: ## remove all that make made
+clean: ## delete all files that make has made
 	rm -rf .venv .venv-sam .venv-checkov .venv-lowest .venv-mock-ai .venv-peer-* .npm-openapi .uv .uv-pip .aws-sam .local .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name .git -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# Versions for every platform, with hashes, and without the address of an index.
+# The versions for every platform, with hashes and without addresses of an index.
 COMPILE = UV_SYSTEM_CERTS=1 UV_PYTHON_DOWNLOADS=never uv pip compile --quiet --universal --python-version 3.12 \
 	--generate-hashes --no-emit-index-url --custom-compile-command "make lock" $(ARGS)
 
@@ -119,7 +119,7 @@ COMPILE = UV_SYSTEM_CERTS=1 UV_PYTHON_DOWNLOADS=never uv pip compile --quiet --u
 .venv-checkov/synced: requirements/checkov.txt requirements/sync.sh
 	@requirements/sync.sh .venv-checkov requirements/checkov.txt
 
-# The lowest versions that the layer says it works with: tests start the functions with them.
+# The lowest versions that the layer allows: tests start the functions with them.
 .venv-lowest/synced: requirements/lowest.txt requirements/sync.sh
 	@requirements/sync.sh .venv-lowest requirements/lowest.txt
 
@@ -133,7 +133,7 @@ COMPILE = UV_SYSTEM_CERTS=1 UV_PYTHON_DOWNLOADS=never uv pip compile --quiet --u
 	rm -rf $(@D) && mkdir $(@D) && cp $^ $(@D) && \
 	npm ci --prefix $(@D) --silent --ignore-scripts --no-audit --no-fund --no-update-notifier && touch $@
 
-# What benchmarks compare with, each by itself: `make .venv-peer-arq/synced`.
+# The peers of the benchmarks, each in its own environment: `make .venv-peer-arq/synced`.
 .venv-peer-%/synced: requirements/peer-%.txt requirements/sync.sh
 	@requirements/sync.sh $(@D) $<
 

@@ -1,1 +1,1 @@
-"""The whole of `template.yaml` on one machine, without Docker and without AWS: `python -m local`."""
+"""Runs all of `template.yaml` on one machine, without Docker and without AWS: `python -m local`."""

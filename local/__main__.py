@@ -21,21 +21,21 @@ from local.stack import LocalStack, Store
 from local.tokens import KEY_FILE, Issuer
 
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_DESCRIPTION = """Run the whole of a SAM template on this machine: API, functions, queues, schedules, Postgres, Valkey.
+_DESCRIPTION = """Run all of a SAM template on this machine: API, functions, queues, schedules, Postgres, Valkey.
 
-REDIS_URL and DATABASE_URL name stores to use in place of own ones. Other variables of the functions
-(SIMULATED_AI_DELAY_MS, ...) may be set in the environment too. With AUTH=1 callers need a token: `make token`."""
+REDIS_URL and DATABASE_URL name your own stores; without them the host starts its own. The environment may set
+other variables of the functions too, such as SIMULATED_AI_DELAY_MS. With AUTH=1 callers need a token: `make token`."""
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run until Ctrl-C. Returns the exit code: 0 then, 2 if the host couldn't start."""
+    """Run until Ctrl-C. Returns the exit code: 0 after Ctrl-C, 2 if the host can't start."""
     options = _parse(arguments)
     _isolate_from_aws()
     stop = _Stop()
     stack = LocalStack(
         options.template,
-        # An AI on this machine may be tried, and a token without Secrets Manager. Who takes Redis away sees what it
-        # forgot answered within seconds.
+        # For trying things out: an AI on this machine, and a token without Secrets Manager. If Redis is stopped and
+        # forgets messages, the short JOIN_DELAY has them answered within seconds.
         settings={"EGRESS_ALLOW_LOOPBACK": "true", "ALLOW_LITERAL_SECRETS": "true", "JOIN_DELAY": "10"},
         concurrency=options.concurrency,
         port=options.port,
@@ -51,7 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
         address = _keep_address(address_file(options.template.parent / ".local", options.port), stack.database_url)
         _report(stack, auth=options.auth)
         while not stop():
-            time.sleep(0.2)  # not signal.pause: a signal that comes just before it would be slept through
+            time.sleep(0.2)  # not signal.pause, which would miss a signal that comes just before it
         return 0
     except StartInterruptedError:
         return 0
@@ -59,13 +59,13 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"local: {error}", file=sys.stderr)
         return 2
     finally:
-        if address is not None:  # another host may run on a port that we didn't get
+        if address is not None:  # without an address, the port may be another host's
             address.unlink(missing_ok=True)
         stack.stop()
 
 
 def _keep_address(file: Path, database_url: str | None) -> Path:
-    """For `make psql`. With its password, so nobody else may read it."""
+    """Write the file for `make psql`. It holds the password, so only this user may read it."""
     if database_url:
         file.parent.mkdir(exist_ok=True)
         file.touch(mode=0o600)
@@ -74,8 +74,9 @@ def _keep_address(file: Path, database_url: str | None) -> Path:
 
 
 class _Stop:
-    """Whether a signal asked to stop. Nothing is raised where it arrives, which may be anywhere: between the start of
-    a process and its being known, or inside an import whose lock another thread waits for.
+    """Whether a signal asked to stop. The signal handler raises nothing, because it may interrupt any line.
+
+    That line may be between the start of a process and its registration, or in an import that holds a lock.
     """
 
     def __init__(self) -> None:
@@ -91,7 +92,7 @@ class _Stop:
 
 
 def _isolate_from_aws() -> None:
-    """Keep the developer's profiles out: one that is missing or broken would stop us."""
+    """Ignore the developer's AWS profiles: a missing or broken one would stop the host."""
     for name in ("AWS_PROFILE", "AWS_DEFAULT_PROFILE"):
         os.environ.pop(name, None)
     os.environ["AWS_CONFIG_FILE"] = os.environ["AWS_SHARED_CREDENTIALS_FILE"] = os.devnull
@@ -106,7 +107,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         "--port",
         type=_number(0, 65535),
         default=os.environ.get("PORT") or "3000",
-        help="where the API answers on 127.0.0.1; 0: any free port (default: $PORT, else 3000)",
+        help="the API's port on 127.0.0.1; 0: any free port (default: $PORT, else 3000)",
     )
     parser.add_argument(
         "--concurrency",
@@ -115,18 +116,18 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         help="the most environments of each function (default: %(default)s)",
     )
     parser.add_argument(
-        "--log-file", type=Path, help="what the functions log (default: .local/functions-PORT.log beside the template)"
+        "--log-file",
+        type=Path,
+        help="file for the functions' logs (default: .local/functions-PORT.log beside the template)",
     )
     parser.add_argument(
         "--auth",
         action="store_true",
         default=os.environ.get("AUTH", "0") not in ("", "0"),
-        help="want a token from callers, as the deployed API does (default: whether $AUTH is 1)",
+        help="require a token from callers, as the deployed API does (default: if $AUTH is 1)",
     )
     for name in ("Redis", "Postgres"):
-        parser.add_argument(
-            f"--without-{name.lower()}", action="store_true", help=f"leave {name} out: the start is degraded"
-        )
+        parser.add_argument(f"--without-{name.lower()}", action="store_true", help=f"start without {name}, degraded")
     return parser.parse_args(arguments)
 
 
@@ -160,7 +161,7 @@ def _report(stack: LocalStack, *, auth: bool) -> None:
 
 
 def _store_line(name: str, store: Store) -> str:
-    if store.own:  # with its password, which is as temporary as the database
+    if store.own:  # shown with its password, which lasts only as long as this database
         return f"{store.version}  {store.url}"
     return f"{store.version or name}  {without_password(store.url, store.url)}"
 

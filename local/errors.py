@@ -1,11 +1,11 @@
-"""What can go wrong while the host starts, in a sentence each.
+"""The errors of a start.
 
-HostError                  one clear line for the person at the terminal; exit code 2
-├── TemplateError          the template is missing, broken, or uses something that the host can't run
-├── StoreUnavailableError  no server program for this platform: start degraded and say so
-├── StoreStartError        our own server didn't come up, or the one that a URL names isn't reachable
-├── StartError             a function, the migration or the front couldn't start
-└── StartInterruptedError  it was asked to stop before it was up: no failure
+HostError                  one line for the person at the terminal; exit code 2
+├── TemplateError          the template is missing or broken, or uses something that the host can't run
+├── StoreUnavailableError  there is no server program for this platform: start degraded and say so
+├── StoreStartError        the host's own store did not start, or the store of a URL can't be reached
+├── StartError             a function, the migration or the front did not start
+└── StartInterruptedError  a signal asked to stop during the start: not a failure
 """
 
 
@@ -14,20 +14,20 @@ class HostError(RuntimeError):
 
 
 class TemplateError(HostError):
-    """Fix the template, or run it where it can run."""
+    """The template must be changed before this host can run it."""
 
 
 class StoreUnavailableError(HostError):
-    """There is no server program that can run here."""
+    """This machine has no program for a store."""
 
 
 class StoreStartError(HostError):
-    """A store was asked for and doesn't answer."""
+    """A store does not answer."""
 
 
 class StartError(HostError):
-    """A part of the host itself didn't start."""
+    """A part of the host did not start."""
 
 
 class StartInterruptedError(HostError):
-    """Stopping was asked for while the host started."""
+    """The host was asked to stop while it started."""

@@ -1,7 +1,7 @@
-"""`python -m local.expand`: the template as CloudFormation gets it, in JSON, for the scanners of `make validate`.
+"""`python -m local.expand`: print the template as CloudFormation gets it, in JSON, for the scanners of `make validate`.
 
-What a scanner is told to skip stands beside a resource, in its Metadata. SAM keeps these only at the resource that
-has its source's name, so what else was made of it (an API's stage) inherits them here.
+A resource's Metadata lists the rules that a scanner skips. SAM keeps Metadata only on the resource with the same name.
+Here the other resources that SAM makes of it, such as an API's stage, inherit it too.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from local.template import TemplateSource
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Print it. Returns the exit code: 0, or 2 if there is no such template or it can't be translated."""
+    """Print the template. Returns the exit code: 0, or 2 if the template is missing or can't be translated."""
     parser = argparse.ArgumentParser(prog="python -m local.expand", description="Print a template as CloudFormation.")
     parser.add_argument("--template", type=Path, default=Path("template.yaml"), help="default: %(default)s")
     options = parser.parse_args(arguments)
@@ -41,7 +41,7 @@ def expand(template: Path) -> dict[str, Any]:
 
 
 def _inherited(name: str, own: Mapping[str, Any]) -> dict[str, Any]:
-    """SAM makes the names of what it makes by appending to the source's."""
+    """The Metadata of the source of a resource: SAM appends to the source's name."""
     origins = [origin for origin in own if name.startswith(origin)]
     return dict(own[max(origins, key=len)].get("Metadata", {})) if origins else {}
 

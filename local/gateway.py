@@ -1,4 +1,4 @@
-"""The front: HTTP on the developer's port, as API Gateway would answer it, without the stage in the path."""
+"""The front: HTTP on the developer's port. It answers as API Gateway does, without the stage in the path."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _DRAIN_SECONDS = 5.0
 
 
 class Gateway:
-    """Turns requests into invocations. It holds none longer than API Gateway does, waiting for a place included.
+    """Turns requests into invocations. The time limit is API Gateway's, including the wait for an environment.
 
-    With an `authorizer`, it asks for a token where the template does.
+    With an `authorizer`, it requires a token on the routes that require one in the template.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Gateway:
                 return self.refuse(str(refused))
         found = self._router.find(request.method, request.path)
         if found is None:
-            return self.refuse("MISSING_AUTHENTICATION_TOKEN")  # AWS's name for a route that doesn't exist
+            return self.refuse("MISSING_AUTHENTICATION_TOKEN")  # AWS's name for an unknown route
         route, parameters = found
         try:
             claims = self._claims(request, route)
@@ -63,7 +63,7 @@ class Gateway:
         try:
             return translate(outcome.result(self._integration_seconds), self._responses)
         except FutureTimeoutError:
-            outcome.cancel()  # one that still waits for a place needn't run for nobody; a running one runs on
+            outcome.cancel()  # an invocation that still waits is dropped; a running one goes on
             return self.refuse("INTEGRATION_TIMEOUT")
 
     def _claims(self, request: Request, route: Route) -> dict[str, str] | None:
@@ -73,7 +73,7 @@ class Gateway:
         return self._authorizer.claims(headers[-1] if headers else None, route.scopes)
 
     def refuse(self, kind: str) -> Response:
-        """What the gateway says by itself."""
+        """The gateway's own answer of this type."""
         return self._responses.response(kind)
 
 
@@ -89,7 +89,7 @@ def front(gateway: Gateway) -> type[Handler]:
 
 
 class _UnreadableBodyError(Exception):
-    """The body can't be read; the message is the kind of gateway response."""
+    """The body can't be read; the message is the type of gateway response."""
 
 
 class _Front(Handler):
@@ -119,7 +119,7 @@ class _Front(Handler):
     do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = _serve  # noqa: N815
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        """Called by the standard library for what isn't HTTP."""
+        """The standard library calls this for a request that is not HTTP."""
         self.close_connection = True
         self._send(self._gateway.refuse("DEFAULT_4XX"))
 
@@ -157,11 +157,11 @@ class _Front(Handler):
     def _read_exactly(self, size: int) -> bytes:
         data = self.rfile.read(size)
         if len(data) < size:
-            raise ConnectionAbortedError("the client went away within its request")
+            raise ConnectionAbortedError("the client closed the connection within its request")
         return data
 
     def _drain(self) -> None:
-        """Read what is still coming: closing a socket with unread data would take the answer back."""
+        """Read the rest of the request: closing a socket with unread data could destroy the answer."""
         deadline = time.monotonic() + _DRAIN_SECONDS
         self.connection.settimeout(1)
         try:
@@ -169,4 +169,4 @@ class _Front(Handler):
             while time.monotonic() < deadline and self.rfile.read1(65536):
                 continue
         except OSError:
-            return  # slow or gone: it has had its answer
+            return  # the client is slow or gone; it has its answer

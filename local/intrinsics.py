@@ -1,7 +1,7 @@
-"""CloudFormation's intrinsic functions, resolved for one machine.
+"""Resolves CloudFormation's intrinsic functions for one machine.
 
-What a template may refer to has no real counterpart here, so it gets a made-up one: ARNs in account 123456789012 and
-region us-east-1, and for attributes that the host doesn't know (`Cache.RedisEndpoint.Address`) their own name.
+A template refers to things that do not exist here, so they get made-up values. ARNs are in account 123456789012 and
+region us-east-1. An attribute that the host does not know, such as `Cache.RedisEndpoint.Address`, is its own name.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _ARN_KINDS = {"AWS::SQS::Queue": "sqs", "AWS::Lambda::Function": "lambda"}
 
 
 class Resolver:
-    """Resolves the values of one transformed template. `values` are the parameters' values beside their defaults."""
+    """Resolves the values of a transformed template. `values` replace the defaults of its parameters."""
 
     def __init__(self, template: Mapping[str, Any], values: Mapping[str, str], queue_url_prefix: str) -> None:
         self._resources: Mapping[str, Any] = template.get("Resources", {})
@@ -41,7 +41,7 @@ class Resolver:
         self._queue_url_prefix = queue_url_prefix
 
     def exists(self, resource: Mapping[str, Any]) -> bool:
-        """Whether a resource's `Condition` holds here."""
+        """Whether a resource's `Condition` is true here."""
         name = resource.get("Condition")
         return name is None or self._condition(name)
 
@@ -104,18 +104,18 @@ class Resolver:
                 raise TemplateError(f"the parameter {name} has no default")
             return str(value).split(",") if self._parameters[name].get("Type") == "CommaDelimitedList" else value
         if name not in self._resources:
-            raise TemplateError(f"nothing in the template is called {name}")
+            raise TemplateError(f"the template has no parameter or resource {name}")
         resource = self._resources[name]
         if resource["Type"] == "AWS::SQS::Queue":
             return f"{self._queue_url_prefix}{name}" if self._queue_url_prefix else ""
-        if resource["Type"] == "AWS::Lambda::Alias":  # there is one version of a function here
+        if resource["Type"] == "AWS::Lambda::Alias":  # a function has only one version here
             properties = self.resolve(resource["Properties"])
             return f"{self.arn(properties['FunctionName'])}:{properties['Name']}"
         return name
 
     def _attribute(self, resource: str, attribute: str) -> str:
         if resource not in self._resources:
-            raise TemplateError(f"nothing in the template is called {resource}")
+            raise TemplateError(f"the template has no resource {resource}")
         if attribute == "Arn":
             return self.arn(resource)
         return resource if attribute == "QueueName" else f"{resource}.{attribute}"
@@ -131,7 +131,7 @@ class Resolver:
     def _condition(self, condition: Any) -> bool:
         if isinstance(condition, str):
             if condition not in self._conditions:
-                raise TemplateError(f"no condition in the template is called {condition}")
+                raise TemplateError(f"the template has no condition {condition}")
             return self._condition(self._conditions[condition])
         (name, argument), *_ = condition.items()
         match name:

@@ -1,7 +1,7 @@
-"""`python -m local.invoke FUNCTION EVENT`: one *built* function, one event. `make invoke` calls it.
+"""`python -m local.invoke FUNCTION EVENT`: run a *built* function with an event. `make invoke` calls it.
 
-The function runs in a process of the AWS runtime client that sees what Lambda would give it: its built folder, its
-built layer, and the runtime's own packages. A dependency that the layer lacks is missing here too.
+The function runs in a process of the AWS runtime client. As in Lambda, the process has only the built folder, the built
+layer and the runtime's own packages. So a dependency that the layer lacks is missing here too.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from local.template import Function, TemplateSource
 from local.variables import function_variables, module_folders
 
 BUILT = Path(".aws-sam/build/template.yaml")
-_RUNTIME_PACKAGES = ("awslambdaric", "boto3")  # what Lambda's Python runtime brings along
+_RUNTIME_PACKAGES = ("awslambdaric", "boto3")  # the packages in Lambda's Python runtime
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Print the result on stdout, the logs on stderr. Returns 0, 1 if the function failed, 2 for a wrong usage."""
+    """Print the result on stdout, the logs on stderr. Returns 0, 1 if the function failed, 2 for wrong usage."""
     parser = argparse.ArgumentParser(prog="python -m local.invoke", description="Run a built function with an event.")
-    parser.add_argument("function", help="its name in the template, such as IntakeFunction")
-    parser.add_argument("event", type=Path, help="a JSON file, such as those in events/")
+    parser.add_argument("function", help="the function's name in the template, such as IntakeFunction")
+    parser.add_argument("event", type=Path, help="a JSON file with the event, such as those in events/")
     parser.add_argument("--template", type=Path, default=BUILT, help="a built template (default: %(default)s)")
     options = parser.parse_args(arguments)
     try:
@@ -43,12 +43,12 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def built_function(template: Path, name: str) -> Function:
-    """The function as it was built. Raises HostError."""
+    """The built function. Raises HostError."""
     if not template.is_file():
-        raise StartError(f"{template} isn't there: run `make build` first")
+        raise StartError(f"{template} is missing: run `make build` first")
     functions = TemplateSource(template).resolve(WITHOUT_AWS, queue_url_prefix="").functions
     if name not in functions:
-        raise StartError(f"there is no function {name}, only {', '.join(sorted(functions))}")
+        raise StartError(f"there is no function {name}; choose one of {', '.join(sorted(functions))}")
     return functions[name]
 
 
@@ -69,7 +69,7 @@ def _invoke(function: Function, event: bytes) -> int:
         runtime = runtime_packages(Path(temporary) / "runtime")
         path = os.pathsep.join(map(str, [*module_folders(function), runtime]))
         variables = function_variables(function, os.environ, _callers_aws(os.environ), path)
-        # As under `sam local invoke`: there is no gateway that would have looked at a token.
+        # As under `sam local invoke`: there is no gateway that checks a token.
         variables["AUTH_REQUIRED"] = os.environ.get("AUTH_REQUIRED", "false")
         pool = Pool(function, variables, 1, log, isolated=True)
         try:
@@ -82,7 +82,7 @@ def _invoke(function: Function, event: bytes) -> int:
 
 
 def _callers_aws(environment: Mapping[str, str]) -> dict[str, str]:
-    """Whatever AWS the caller has set up; else credentials that exist, so that clients can be made."""
+    """The caller's own AWS variables; without credentials, made-up ones, because clients need some."""
     found = {name: value for name, value in environment.items() if name.startswith("AWS_")}
     if "AWS_ACCESS_KEY_ID" in found or "AWS_PROFILE" in found:
         return found
@@ -90,7 +90,7 @@ def _callers_aws(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def runtime_packages(folder: Path) -> Path:
-    """A folder with links to the runtime's packages, and to no other that is installed here."""
+    """Fill a folder with links to the runtime's packages only, not to others that are installed here."""
     folder.mkdir()
     seen: set[str] = set()
     wanted = list(_RUNTIME_PACKAGES)
@@ -112,7 +112,7 @@ def runtime_packages(folder: Path) -> Path:
 def _installed(name: str) -> Distribution | None:
     try:
         return distribution(name)
-    except PackageNotFoundError:  # one that is for another platform or Python
+    except PackageNotFoundError:  # a requirement for another platform or Python version
         return None
 
 

@@ -1,10 +1,10 @@
-"""Becomes the command it is given, after making sure that the command dies with the host.
+"""Replaces itself by a command that dies with the host.
 
-Run by `processes.spawn` as a script of its own: `launch.py HOST_PID DEATH_SIGNAL UID GID COMMAND...`, where
-a UID of -1 means to stay who we are. It imports nothing of this package: it must start in milliseconds.
+`processes.spawn` runs this script: `launch.py HOST_PID DEATH_SIGNAL UID GID COMMAND...`. A UID of -1 keeps the current
+user. The script imports nothing of this package, because it must start in milliseconds.
 
-Linux sends DEATH_SIGNAL when the host is gone, even killed with SIGKILL. Elsewhere a forked watcher asks
-twice a second.
+Linux sends DEATH_SIGNAL when the host has ended, even by SIGKILL. On other systems a forked watcher checks twice a
+second.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def watch(host: int, command: int, death_signal: int, parent: Callable[[], int]) -> None:
-    """Return when the command has ended; end it when the host has. `parent` gives our parent's id."""
+    """Return when the command has ended, and end it when the host has. `parent` returns the parent's process id."""
     while parent() == command:
         try:
             os.kill(host, 0)

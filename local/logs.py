@@ -1,4 +1,4 @@
-"""Where the functions' output goes: all of it to a file, what somebody should see now to the terminal too."""
+"""Writes the functions' output to a file, and notable lines to the terminal too."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ _NOTABLE = {"WARNING", "ERROR", "CRITICAL"}
 
 
 class FunctionLog:
-    """The functions' stdout and stderr, line by line, as CloudWatch Logs would get it (metrics in EMF included)."""
+    """The functions' stdout and stderr in lines, as CloudWatch Logs gets them, including metrics in EMF."""
 
     def __init__(self, path: Path, terminal: TextIO | None, *, notable_only: bool = True) -> None:
-        """Start an empty file. Without a terminal, nothing is shown."""
+        """Start an empty file. Without a terminal, no line is shown."""
         self._terminal = terminal
         self._notable_only = notable_only
         self._lock = threading.Lock()
@@ -30,7 +30,7 @@ class FunctionLog:
                     self.write(function, line)
 
     def write(self, function: str, line: str) -> None:
-        """Add a line. A line that isn't JSON is notable: a traceback, or a print that somebody forgot."""
+        """Add a line. A line that is not JSON is notable: a traceback, or a forgotten print."""
         with self._lock:
             if not self._file.closed:
                 self._file.write(line + "\n")
@@ -48,7 +48,7 @@ class FunctionLog:
 
 
 def is_notable(line: str) -> bool:
-    """Whether a person should see this line at once."""
+    """Whether the terminal shows this line."""
     try:
         record = json.loads(line)
     except ValueError:

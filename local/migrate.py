@@ -1,6 +1,6 @@
-"""`python -m local.migrate`: brings a database's schema up to date. `make migrate` calls it.
+"""`python -m local.migrate`: migrate a database's schema to the newest version. `make migrate` calls it.
 
-The database is that of `DATABASE_URL`, without it that of the running `make run`. On AWS the stack migrates by itself.
+The database is that of `DATABASE_URL`, else that of the running `make run`. On AWS the stack migrates by itself.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from message_handler.drivers.postgres import Database
 from message_handler.drivers.postgres_connection import connector
 from message_handler.settings import Settings
 
-#: There is no function whose time is up: an index over a large table may take as long as it does.
+#: No function's timeout applies here: an index on a large table may take long.
 _SECONDS = 3600.0
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Prints each migration that it applies. Returns 1 if they can't be applied, 2 if there is no database to do it in.
+    """Print each migration that is applied. Returns 1 if the migrations fail, 2 if there is no database.
 
-    All or none are applied; two at once apply them once.
+    All of them are applied, or none. Two processes at the same time apply them once.
     """
     parser = argparse.ArgumentParser(
-        prog="python -m local.migrate", description="Bring a database's schema up to date."
+        prog="python -m local.migrate", description="Migrate a database's schema to the newest version."
     )
     port = os.environ.get("PORT") or "3000"
     parser.add_argument(
         "--port",
         default=port,
         type=int,
-        help="the local host's, where DATABASE_URL is not set (default: $PORT, else 3000)",
+        help="the local host's port, if DATABASE_URL is not set (default: $PORT, else 3000)",
     )
     options = parser.parse_args(arguments)
     try:
@@ -43,10 +43,10 @@ def main(arguments: list[str] | None = None) -> int:
         if settings.database_url is None:
             address = address_file(Path(".local"), options.port)
             if not address.is_file():
-                told = (
-                    f"nothing runs on port {options.port} from this folder: start `make run` first, or set DATABASE_URL"
+                advice = (
+                    f"no host runs on port {options.port} from this folder: start `make run` first, or set DATABASE_URL"
                 )
-                print(f"migrate: {told}", file=sys.stderr)
+                print(f"migrate: {advice}", file=sys.stderr)
                 return 2
             settings = settings.model_copy(update={"database_url": SecretStr(address.read_text())})
         database = Database(connector(settings))

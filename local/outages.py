@@ -1,11 +1,11 @@
-"""`/local/parts`: what the console's buttons ask this host for. It exists here alone, and in no template.
+"""`/local/parts`: the routes behind the console's buttons. Only this host has them, and no template.
 
     GET /local/parts            {"parts": [{"name": "redis", "state": "running", "ours": true}, …]}
-    PUT /local/parts/{name}     {"state": "stopped"} or {"state": "running"}; answers with that part when it is done
+    PUT /local/parts/{name}     {"state": "stopped"} or {"state": "running"}; answers with that part afterwards
 
-Any page in the developer's browser can send requests to this machine. So only the console's own are served: a foreign
-origin is refused, and a host that isn't this machine (a name that somebody has pointed here), and whatever a form could
-send.
+Any page in the developer's browser can send requests to this machine. So the host serves only requests of the console.
+It refuses a foreign origin, a host name other than this machine's (any name may point here), and anything that a form
+can send.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ PREFIX = "/local/"
 _PARTS = "/local/parts"
 _SCOPES = ("message-handler/admin",)
 _LOOPBACK = re.compile(r"(127\.0\.0\.1|localhost|\[::1\])(:[0-9]{1,5})?", re.IGNORECASE)
-#: The page's own requests, and an address that somebody typed.
+#: `same-origin`: the page's own requests. `none`: an address that was typed.
 _OWN_SITES = {"same-origin", "none"}
 _STATES = ("running", "stopped")
 
 
 class _ProblemError(Exception):
-    """What is answered; the message is the detail."""
+    """The answer is a problem; the message is its detail."""
 
     def __init__(self, status: HTTPStatus, detail: str, field: str | None = None) -> None:
         super().__init__(detail)
@@ -41,14 +41,14 @@ class _ProblemError(Exception):
 
 
 class Outages:
-    """Serves what is below `/local/`. With an `authorizer`, operators alone."""
+    """Serves the routes below `/local/`. With an `authorizer`, only operators may use them."""
 
     def __init__(self, parts: Parts, authorizer: Authorizer | None) -> None:
         self._parts = parts
         self._authorizer = authorizer
 
     def handle(self, request: Request) -> Response:
-        """Answer one request. Raises RefusedError where a token is wanted."""
+        """Answer one request. Raises RefusedError if its token is missing or not valid."""
         try:
             _check_origin(request)
             if self._authorizer is not None:
@@ -69,7 +69,7 @@ class Outages:
         state = _wanted(request)
         try:
             if not self._parts.change(name, state):
-                raise _ProblemError(HTTPStatus.CONFLICT, "This host did not start it, and leaves it alone.")
+                raise _ProblemError(HTTPStatus.CONFLICT, "This host did not start it, so it does not stop it.")
         except HostError as error:
             raise _ProblemError(HTTPStatus.INTERNAL_SERVER_ERROR, str(error)) from error
         return self._parts.show(name)
@@ -78,17 +78,17 @@ class Outages:
 def _check_origin(request: Request) -> None:
     hosts = _values(request, "host")
     if not hosts or any(not _LOOPBACK.fullmatch(host) for host in hosts):
-        raise _ProblemError(HTTPStatus.FORBIDDEN, "This is for this machine alone.")
+        raise _ProblemError(HTTPStatus.FORBIDDEN, "Only this machine may use this route.")
     foreign = [origin for origin in _values(request, "origin") if origin not in {f"http://{host}" for host in hosts}]
     if foreign or set(_values(request, "sec-fetch-site")) - _OWN_SITES:
-        raise _ProblemError(HTTPStatus.FORBIDDEN, "This is for the console's own page alone.")
+        raise _ProblemError(HTTPStatus.FORBIDDEN, "Only the console may use this route.")
 
 
 def _wanted(request: Request) -> Any:
     """The state that a PUT asks for."""
-    # A form can't say so, and another page's script would have to ask first (CORS), which nobody answers.
+    # A form can't send JSON. Another page's script would have to ask first (CORS), and gets no permission.
     if [value.partition(";")[0].strip().lower() for value in _values(request, "content-type")] != ["application/json"]:
-        raise _ProblemError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "This takes application/json.")
+        raise _ProblemError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "This route accepts application/json only.")
     try:
         body = json.loads(request.body)
     except (ValueError, RecursionError):

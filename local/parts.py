@@ -1,4 +1,4 @@
-"""The parts of a running stack that can be stopped, as by a crash, and started again."""
+"""The parts of a running stack that can be killed, as by a crash, and started again."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from local.stores import Server
 
 State = Literal["running", "stopped"]
 
-_KILL_SECONDS = 10.0  # Postgres ends its own processes first, within five
-_START_SECONDS = 60.0  # of a function's imports, on a loaded machine
+_KILL_SECONDS = 10.0  # Postgres needs up to five to end its own processes
+_START_SECONDS = 60.0  # for a function's imports on a loaded machine
 
 
 class Part(Protocol):
-    """One part. `ours` says that `stop` and `start` may be called; both return when it is done, and may be repeated."""
+    """One part. `ours`: whether `stop` and `start` may be called. Both return when done, and may be repeated."""
 
     @property
     def ours(self) -> bool: ...
@@ -37,7 +37,7 @@ class Part(Protocol):
 
 
 class OwnStore:
-    """A store that the host started. Stopped, it is killed; it comes back on its port, with what its disk has kept."""
+    """A store that the host started. `stop` kills it. `start` brings it back on its port, with the data on its disk."""
 
     ours = True
 
@@ -54,8 +54,8 @@ class OwnStore:
     def stop(self) -> None:
         end(self._server.process, self._server.stop_signal, _KILL_SECONDS)
         if self._place is None:
-            # Bound and not listening: whoever knocks is refused, and nobody else gets the port meanwhile, not even a
-            # client that tries to connect to it (it would reach itself).
+            # Bound but not listening: clients are refused, and no other process gets the port meanwhile. Otherwise even
+            # a client that connects to it might get the port, and connect to itself.
             self._place = socket.socket()
             self._place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             self._place.bind(("127.0.0.1", self._port))
@@ -67,7 +67,7 @@ class OwnStore:
         self._server = self._start(self._directory, self._port)
 
     def close(self) -> None:
-        """End it for good."""
+        """End the store for good."""
         self._leave()
         self._server.stop()
 
@@ -78,7 +78,7 @@ class OwnStore:
 
 
 class GivenStore:
-    """A store that a URL of the caller's names. Others may need it: it is looked at and left alone."""
+    """A store that the caller's URL names. It may have other users, so its state is shown but not changed."""
 
     ours = False
 
@@ -90,13 +90,13 @@ class GivenStore:
         return "running" if listens(self._url, self._default_port) else "stopped"
 
     def stop(self) -> None:
-        raise AssertionError("it isn't ours")
+        raise AssertionError("the host did not start this store")
 
     start = stop
 
 
 class Workers:
-    """The functions that queues invoke, and what hands them the records."""
+    """The functions that queues invoke, and the mappings that give them records."""
 
     ours = True
 
@@ -109,7 +109,7 @@ class Workers:
         return "running" if self._polling else "stopped"
 
     def stop(self) -> None:
-        """Take no more records, and kill every process in the middle of its work."""
+        """Receive no more records, and kill every process in the middle of its work."""
         self.rest()
         for pool in self._pools:
             pool.halt()
@@ -125,20 +125,20 @@ class Workers:
         self.poll()
 
     def rest(self) -> None:
-        """Hand them no more; what they have, they go on with."""
+        """Give the functions no more records. They go on with those that they have."""
         for mapper in self._polling:
             mapper.stop()
         self._polling = []
 
     def poll(self) -> None:
-        """Hand the functions, which run, what is in their queues."""
+        """Give the running functions the records in their queues."""
         self._polling = self._mappers()
         for mapper in self._polling:
             mapper.start()
 
 
 class Parts:
-    """All of them, by name. One is changed at a time."""
+    """All parts by name. One is changed at a time."""
 
     def __init__(self) -> None:
         self._parts: dict[str, Part] = {}
@@ -151,7 +151,7 @@ class Parts:
         return name in self._parts
 
     def all(self) -> list[dict[str, object]]:
-        """Each as `show` has it."""
+        """All parts, each as `show` returns it."""
         return [self.show(name) for name in self._parts]
 
     def show(self, name: str) -> dict[str, object]:
@@ -160,7 +160,7 @@ class Parts:
         return {"name": name, "state": part.state(), "ours": part.ours}
 
     def change(self, name: str, state: State) -> bool:
-        """Stop or start one; False if it isn't ours. Raises a HostError if it can't be started."""
+        """Stop or start a part. Returns False if the host may not change it. Raises a HostError if it can't start."""
         part = self._parts[name]
         if not part.ours:
             return False

@@ -1,4 +1,4 @@
-"""The execution environments of one function: a warm one at the start, more while requests wait, up to a limit."""
+"""The execution environments of a function: one at the start, and more while requests wait, up to a limit."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from local.runtime import MAXIMUM_PAYLOAD, Environment, Invocation, Outcome
 from local.template import Function
 
 _STOPPED = Outcome.error("Host.Stopped", "the host is stopping")
-_HALTED = Outcome.error("Host.Halted", "the function was stopped, to see what an outage does")
+_HALTED = Outcome.error("Host.Halted", "the function was stopped to try an outage")
 
 
 class Pool:
-    """Takes events, hands each to an idle environment, and starts environments where none is idle.
+    """Gives each event to an idle environment, and starts an environment if none is idle.
 
-    An environment that crashed or timed out is gone; the next invocation gets a fresh one. Where the limit is
-    reached, invocations wait, in order (AWS would answer 429).
+    An environment that crashed or timed out is gone; the next invocation gets a new one. At the limit invocations wait
+    in order, where AWS would answer 429.
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class Pool:
         *,
         isolated: bool = False,
     ) -> None:
-        """`isolated` keeps the packages that are installed here out: PYTHONPATH in `variables` is all there is."""
+        """`isolated`: the function sees only the packages on PYTHONPATH in `variables`, not those installed here."""
         self._command = [sys.executable, *(["-S"] if isolated else []), "-m", "awslambdaric", function.handler]
         self.function = function
         self.variables = variables
@@ -41,9 +41,9 @@ class Pool:
         self._log = log
         self._changed = threading.Condition()
         self._waiting: deque[Invocation] = deque()
-        self._starting: set[Environment] = set()  # haven't asked for work yet
-        self._idle: set[Environment] = set()  # ask for work
-        self._environments: set[Environment] = set()  # these, and the busy ones
+        self._starting: set[Environment] = set()  # have not asked for work yet
+        self._idle: set[Environment] = set()  # wait for work
+        self._environments: set[Environment] = set()  # these and the busy ones
         self._start_failure: Outcome | None = None
         self._stopped = False
         self._halted = False
@@ -54,7 +54,7 @@ class Pool:
             self._start()
 
     def await_warm(self, seconds: float) -> Outcome | None:
-        """Wait until an environment is ready. Returns why that failed, None if it didn't."""
+        """Wait until an environment is ready. Returns None, or the reason of a failure."""
         deadline = time.monotonic() + seconds
         with self._changed:
             while not self._idle:
@@ -65,7 +65,7 @@ class Pool:
         return None
 
     def submit(self, event: bytes) -> Future[Outcome]:
-        """Queue an event. Its outcome comes at the latest when the function's timeout has passed in an environment."""
+        """Queue an event. In an environment its outcome comes within the function's timeout."""
         invocation = Invocation(event)
         if len(event) > MAXIMUM_PAYLOAD:
             message = f"The event is larger than {MAXIMUM_PAYLOAD} bytes"
@@ -79,12 +79,12 @@ class Pool:
         return invocation.outcome
 
     def environments(self) -> list[Environment]:
-        """Those that run now: starting, idle or busy."""
+        """The environments that run now: starting, idle or busy."""
         with self._changed:
             return list(self._environments)
 
     def halt(self) -> None:
-        """End all environments at once, in the middle of what they do, and refuse events until `resume`."""
+        """Kill all environments in the middle of their work, and refuse events until `resume`."""
         with self._changed:
             self._halted = True
             abandoned, self._waiting = self._waiting, deque()
@@ -95,14 +95,14 @@ class Pool:
             _settled(invocation, _HALTED)
 
     def resume(self) -> None:
-        """Take events again, and start one environment."""
+        """Accept events again, and start one environment."""
         with self._changed:
             self._halted = False
             self._start_failure = None
             self._start()
 
     def stop(self, grace_seconds: float) -> None:
-        """End all environments: the idle ones at once, the busy ones after the grace. Returns when all are gone."""
+        """End all environments: idle ones at once, busy ones after the grace. Returns when all have ended."""
         with self._changed:
             self._stopped = True
             abandoned, self._waiting = self._waiting, deque()
@@ -150,7 +150,7 @@ class Pool:
             self._environments.discard(environment)
             self._idle.discard(environment)
             if environment in self._starting:
-                # The handler can't be imported. As on AWS, that fails the invocation that wanted the environment.
+                # The handler can't be imported. As on AWS, the invocation that needed the environment fails.
                 self._starting.remove(environment)
                 self._start_failure = environment.failure
                 victim = self._waiting.popleft() if self._waiting else None

@@ -1,4 +1,4 @@
-"""Child processes that never outlive the host, and are ended by their own id."""
+"""Child processes that end with the host, each ended by its own id."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from typing import IO
 
 _LAUNCHER = str(Path(__file__).with_name("launch.py"))
 
-# Linux sends the death signal when the *thread* that started the child ends, not the process. So every child
-# is started by this one thread, which lives until the interpreter exits.
+# Linux sends the death signal when the *thread* that started the child ends, not the process. So this one thread,
+# which lives until the interpreter exits, starts every child.
 _starter = ThreadPoolExecutor(max_workers=1, thread_name_prefix="process-starter")
 
 
@@ -37,11 +37,11 @@ def spawn(
     death_signal: signal.Signals = signal.SIGKILL,
     inherited: Sequence[int] = (),
 ) -> subprocess.Popen[bytes]:
-    """Start a command in a session of its own (a Ctrl-C in the terminal reaches only the host).
+    """Start a command in its own session, so that a Ctrl-C in the terminal reaches only the host.
 
-    `output` receives stdout and stderr. `death_signal` is what the child gets when the host dies. The
-    command's first word is an absolute path; `inherited` file descriptors stay open for it. Raises OSError if the
-    launcher can't be started; a command that can't be is seen by its exit code.
+    `output` receives stdout and stderr. The child gets `death_signal` when the host dies. The command's first word is
+    an absolute path. `inherited` file descriptors stay open for it. Raises OSError if the launcher can't be started; a
+    command that can't be started shows by its exit code.
     """
     user = account or Account(-1, -1)
     launcher = [sys.executable, "-I", "-S", _LAUNCHER, str(os.getpid()), str(int(death_signal))]
@@ -60,7 +60,7 @@ def spawn(
 
 
 def end(process: subprocess.Popen[bytes], first: signal.Signals, grace_seconds: float) -> int:
-    """End a child with the `first` signal, after the grace with SIGKILL. Returns its exit code."""
+    """End a child with the `first` signal, and with SIGKILL after the grace. Returns its exit code."""
     if process.poll() is None:
         process.send_signal(first)
         try:

@@ -1,7 +1,7 @@
-"""What API Gateway does between HTTP and a function: the REST proxy event (payload version 1.0) and back.
+"""Turns HTTP requests into REST proxy events (payload version 1.0) and results into responses, as API Gateway does.
 
 https://docs.aws.amazon.com/apigateway/latest/developerguide/set-up-lambda-proxy-integrations.html
-As a REST API does it: `path` stays percent-encoded, `pathParameters` and the query are decoded.
+As with a REST API, `path` stays percent-encoded; `pathParameters` and the query are decoded.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from local.intrinsics import ACCOUNT
 from local.runtime import Outcome
 from local.template import GatewayResponse, Route
 
-MAXIMUM_BODY = 10 * 1024 * 1024  # bytes that the gateway takes
+MAXIMUM_BODY = 10 * 1024 * 1024  # bytes, the gateway's limit
 
 Headers = Sequence[tuple[str, str]]
 
 
 @dataclass(frozen=True)
 class Request:
-    """An HTTP request; `path` and `query` as they came, percent-encoded."""
+    """An HTTP request. `path` and `query` are percent-encoded, as received."""
 
     method: str
     path: str
@@ -80,9 +80,9 @@ def _match(pattern: list[str], segments: list[str]) -> dict[str, str] | None:
 def build_event(
     request: Request, route: Route, parameters: Mapping[str, str], stage: str, claims: Mapping[str, str] | None = None
 ) -> dict[str, Any]:
-    """The event of a request, with the `claims` of a token that was verified.
+    """The event of a request, with the `claims` of its verified token.
 
-    A body that isn't UTF-8 comes as base64, so that the function can refuse it.
+    A body that is not UTF-8 is sent as base64, so that the function can refuse it.
     """
     query = parse_qsl(request.query, keep_blank_values=True, errors="replace")
     try:
@@ -131,7 +131,7 @@ def _grouped(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
 
 
 def translate(outcome: Outcome, gateway: GatewayResponses) -> Response:
-    """A function's result as HTTP. A failed function, or a malformed result, is a DEFAULT_5XX."""
+    """A function's result as an HTTP response. A failed function or a malformed result is a DEFAULT_5XX."""
     if outcome.failed:
         too_large = b'"RequestEntityTooLarge"' in outcome.payload[:64]
         return gateway.response("REQUEST_TOO_LARGE" if too_large else "DEFAULT_5XX")
@@ -161,7 +161,7 @@ def _header_value(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-# AWS's own: https://docs.aws.amazon.com/apigateway/latest/developerguide/supported-gateway-response-types.html
+# AWS's defaults: https://docs.aws.amazon.com/apigateway/latest/developerguide/supported-gateway-response-types.html
 _STATUS = {
     "MISSING_AUTHENTICATION_TOKEN": HTTPStatus.FORBIDDEN,
     "UNAUTHORIZED": HTTPStatus.UNAUTHORIZED,
@@ -175,7 +175,7 @@ _STATUS = {
 
 
 class GatewayResponses:
-    """What the gateway answers by itself, as the template says it, else as AWS does."""
+    """The gateway's own answers: the template's, else AWS's defaults."""
 
     def __init__(self, configured: Mapping[str, GatewayResponse]) -> None:
         self._configured = configured

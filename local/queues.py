@@ -1,4 +1,4 @@
-"""The event source mapping: from a queue to a function, as Lambda does it.
+"""Event source mappings: give a queue's records to a function, as Lambda does.
 
 https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-errorhandling.html
 """
@@ -18,8 +18,8 @@ from local.template import EventSource, Queue
 
 _log = logging.getLogger(__name__)
 
-_POLL_SECONDS = 5  # of one long poll; it ends as soon as there is a message
-_PAUSE_SECONDS = 0.5  # after a queue that couldn't be read
+_POLL_SECONDS = 5  # the length of a long poll, which ends early with a message
+_PAUSE_SECONDS = 0.5  # after a failed read of the queue
 
 
 def create_queues(sqs: Any, queues: Mapping[str, Queue]) -> None:
@@ -33,11 +33,11 @@ def create_queues(sqs: Any, queues: Mapping[str, Queue]) -> None:
 
 
 class Mapper:
-    """Polls one queue and invokes one function with batches, several at the same time.
+    """Polls a queue and invokes a function with batches, several at the same time.
 
-    A batch's records are deleted when the function succeeded, except those that it reports as failed; what isn't
-    deleted comes back when its visibility timeout ends (the queue's, or what the function changed it to), and goes
-    to the dead letters after the queue's maximum number of receives.
+    When the function succeeds, a batch's records are deleted, except those that it reports as failed. A record that is
+    not deleted comes back when its visibility timeout ends: the queue's, or the one that the function has set. After
+    the queue's maximum number of receives it becomes a dead letter.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Mapper:
         threading.Thread(target=self._poll, name="mapping", daemon=True).start()
 
     def stop(self) -> None:
-        """Take no more batches. What comes with a poll that is under way goes back at once."""
+        """Receive no more batches. Messages of a poll that is still open are returned to the queue at once."""
         self._stopping.set()
 
     def _poll(self) -> None:
@@ -77,7 +77,7 @@ class Mapper:
                 MessageSystemAttributeNames=["All"],
                 MessageAttributeNames=["All"],
             )
-        except Exception as error:  # noqa: BLE001 (the mapping goes on; while stopping, the queue goes first)
+        except Exception as error:  # noqa: BLE001 (the mapping goes on; when the host stops, the queue ends first)
             if not self._stopping.wait(_PAUSE_SECONDS):
                 _log.warning("%s can't be read: %s", self._queue.name, error)
             return []
@@ -85,20 +85,20 @@ class Mapper:
         return messages
 
     def _give_back(self, messages: Sequence[Mapping[str, Any]]) -> None:
-        """Another mapping may take them already."""
+        """Make messages visible again at once, so that another mapping can receive them."""
         for message in messages:
             try:
                 self._sqs.change_message_visibility(
                     QueueUrl=self._queue_url, ReceiptHandle=message["ReceiptHandle"], VisibilityTimeout=0
                 )
-            except Exception as error:  # noqa: BLE001 (it comes back by itself; while the host stops, the queue goes first)
-                _log.debug("%s takes no record back: %s", self._queue.name, error)
+            except Exception as error:  # noqa: BLE001 (it comes back by itself; when the host stops, the queue ends first)
+                _log.debug("a record can't be returned to %s: %s", self._queue.name, error)
 
     def _process(self, messages: Sequence[Mapping[str, Any]]) -> None:
         try:
             event = {"Records": [self._record(message) for message in messages]}
             outcome = self._pool.submit(json.dumps(event).encode()).result()
-            done = answered(outcome, [message["MessageId"] for message in messages], self._source.partial_failures)
+            done = processed(outcome, [message["MessageId"] for message in messages], self._source.partial_failures)
             entries = [
                 {"Id": str(number), "ReceiptHandle": message["ReceiptHandle"]}
                 for number, message in enumerate(messages)
@@ -136,11 +136,10 @@ class Mapper:
         }
 
 
-def answered(outcome: Outcome, message_ids: Sequence[str], partial_failures: bool) -> set[str]:
-    """The messages that the function has dealt with.
+def processed(outcome: Outcome, message_ids: Sequence[str], partial_failures: bool) -> set[str]:
+    """The ids of the messages that the function has processed; empty if it failed.
 
-    None if it failed. With partial failures on, none as well if what it reports makes no sense: an empty or unknown
-    id, or the wrong shape.
+    With partial failures on, it is empty too if the report is malformed: an empty or unknown id, or a wrong shape.
     """
     everything = set(message_ids)
     if outcome.failed:

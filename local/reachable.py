@@ -1,4 +1,4 @@
-"""Whether the stores that the caller's URLs name are there. No message holds a credential."""
+"""Checks that the stores of the caller's URLs can be reached. No error text holds a credential."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from local.stores import too_old
 
 TIMEOUT_SECONDS = 3.0
 _GLANCE_SECONDS = 0.5
-_SSL_REQUEST = struct.pack("!ii", 8, 80877103)  # Postgres answers it with one letter before any authentication
+_SSL_REQUEST = struct.pack("!ii", 8, 80877103)  # Postgres answers it with a letter before authentication
 
 
 def redis_version(url: str, password: str) -> str:
@@ -42,7 +42,7 @@ def redis_version(url: str, password: str) -> str:
 
 
 def check_postgres(url: str) -> None:
-    """See that a Postgres answers; the migration is the first to log in. Raises StoreStartError."""
+    """Check that a Postgres answers, without logging in: the migration does that. Raises StoreStartError."""
     address = _address("DATABASE_URL", url, r"postgres(ql)?(\+\w+)?", 5432)
     try:
         with socket.create_connection(address, TIMEOUT_SECONDS) as connection:
@@ -51,13 +51,13 @@ def check_postgres(url: str) -> None:
     except OSError as error:
         reason = _reason(error, url)
     else:
-        reason = "" if answer in (b"S", b"N") else "something else answers there"
+        reason = "" if answer in (b"S", b"N") else "another kind of server answers there"
     if reason:
         raise StoreStartError(f"DATABASE_URL: no PostgreSQL at {address[0]}:{address[1]} ({reason})")
 
 
 def listens(url: str, default_port: int) -> bool:
-    """Whether anything takes connections there, a moment after being asked."""
+    """Whether a server accepts connections at the URL, within half a second."""
     parts = urlsplit(url)
     try:
         socket.create_connection((parts.hostname or "", parts.port or default_port), _GLANCE_SECONDS).close()
@@ -79,10 +79,10 @@ def _address(variable: str, url: str, schemes: str, default_port: int) -> tuple[
     try:
         parts: SplitResult | None = urlsplit(url)
         port = parts.port if parts else None
-    except ValueError:  # its text may quote a part of the password
+    except ValueError:  # the error's text may quote a part of the password
         parts, port = None, None
     if parts is None or not parts.hostname or not re.fullmatch(schemes, parts.scheme):
-        raise StoreStartError(f"{variable}: this isn't a URL for it")
+        raise StoreStartError(f"{variable}: this URL does not name such a store")
     return parts.hostname, port or default_port
 
 

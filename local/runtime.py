@@ -1,4 +1,4 @@
-"""One Lambda execution environment: a process of the AWS runtime client, and the Runtime API that it asks for work.
+"""A Lambda execution environment: a process of the AWS runtime client, and the Runtime API that gives it work.
 
     host                                    process (python -m awslambdaric app.handler)
       │  start ───────────────────────────►  imports the handler
@@ -7,8 +7,8 @@
       │  ◄─────────── POST invocation/{id}/response, or .../error
       │  ◄─────────── GET  invocation/next   ...
 
-The API is https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html. Each environment has a port of its own,
-because the client can't say which environment it is.
+The API is https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html. Each environment has its own port, because
+the client can't name its environment.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _PREFIX = "/2018-06-01/runtime"
 
 @dataclass(frozen=True)
 class Outcome:
-    """What an invocation came to: the handler's result, or an error object with `errorType` and `errorMessage`."""
+    """The outcome of an invocation: the handler's result, or an error object with `errorType` and `errorMessage`."""
 
     payload: bytes
     failed: bool = False
@@ -57,14 +57,14 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Invocation:
-    """An event on its way to a handler and its outcome on the way back."""
+    """An event for a handler, and its outcome."""
 
     event: bytes
     request_id: str = field(default_factory=lambda: str(uuid.uuid4()))
     outcome: Future[Outcome] = field(default_factory=Future)
 
     def begin(self) -> bool:
-        """Take it up; False if its caller no longer waits. Only a begun invocation is settled."""
+        """Begin the invocation; False if its caller no longer waits. Only a begun invocation gets an outcome."""
         return self.outcome.set_running_or_notify_cancel()
 
 
@@ -74,8 +74,8 @@ _EXITED = Outcome.error("Runtime.ExitError", "Runtime exited")
 class Environment:
     """A process that runs one invocation at a time.
 
-    `next_invocation(environment)` blocks until there is work, or returns None when the environment is to end;
-    `ended(environment)` is called once, after the process is gone and a running invocation has failed.
+    `next_invocation(environment)` blocks until there is work, and returns None if the environment must end.
+    `ended(environment)` is called once, after the process has ended and its running invocation has failed.
     """
 
     def __init__(
@@ -111,16 +111,16 @@ class Environment:
 
     @property
     def event(self) -> bytes | None:
-        """What it is working on."""
+        """The event that it works on."""
         with self._lock:
             return self._current.event if self._current else None
 
     def kill(self) -> None:
-        """End the process, and what it started, at once."""
+        """Kill the process and its children."""
         self.send_signal(signal.SIGKILL)
 
     def send_signal(self, number: signal.Signals) -> bool:
-        """Send the process, and what it started, a signal; False if it is gone."""
+        """Send a signal to the process and its children. Returns False if it has ended."""
         with self._lock:
             if not self._exited:
                 os.killpg(self._process.pid, number)
@@ -137,12 +137,12 @@ class Environment:
             self._timer.daemon = True
             self._timer.start()
             exited = self._exited
-        if exited:  # between asking and being given
+        if exited:  # while it waited for the invocation
             self.finish(None, self.failure or _EXITED)
         return invocation
 
     def finish(self, request_id: str | None, outcome: Outcome) -> bool:
-        """Settle the running invocation; False if it isn't this one (any longer). None means whatever is running."""
+        """Set the outcome of the running invocation. False if that has another id; without an id, any is meant."""
         with self._lock:
             invocation, timer = self._current, self._timer
             if invocation is None or timer is None or request_id not in (None, invocation.request_id):
@@ -162,7 +162,7 @@ class Environment:
 
     def _await_exit(self) -> None:
         if hasattr(os, "waitid"):  # not on macOS before Python 3.13
-            # WNOWAIT leaves a zombie, so that the process group's id isn't reused before its children are killed.
+            # WNOWAIT leaves a zombie, so that the process group's id is not reused before its children are killed.
             os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT)
         else:
             self._process.wait()
@@ -171,7 +171,7 @@ class Environment:
             with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS: the latter for zombies only
                 os.killpg(self._process.pid, signal.SIGKILL)
         code = self._process.wait()
-        self._output.join(1)  # what it said last, before somebody acts on the outcome
+        self._output.join(1)  # its last output, before the caller gets the outcome
         how = f"exit status {code}" if code >= 0 else f"signal {-code}"
         self.failure = self.failure or Outcome.error("Runtime.ExitError", f"Runtime exited with {how}")
         self.finish(None, self.failure)
@@ -187,7 +187,7 @@ def _api_of(environment: Environment) -> type[Handler]:
             elif invocation := environment.take():
                 self.answer(HTTPStatus.OK, invocation.event, _headers(environment.function, invocation))
             else:
-                environment.kill()  # before it can complain about the closed connection
+                environment.kill()  # before it reports the closed connection as an error
                 self.close_connection = True
 
         def do_POST(self) -> None:
@@ -216,7 +216,7 @@ def _headers(function: Function, invocation: Invocation) -> list[tuple[str, str]
         ("Lambda-Runtime-Aws-Request-Id", invocation.request_id),
         ("Lambda-Runtime-Deadline-Ms", str(int((time.time() + function.timeout_seconds) * 1000))),
         ("Lambda-Runtime-Invoked-Function-Arn", function.arn),
-        # Not sampled: there is no daemon here that would take the segments.
+        # Not sampled, because there is no daemon here that accepts segments.
         ("Lambda-Runtime-Trace-Id", f"Root=1-{trace[:8]}-{trace[8:]};Parent={trace[:16]};Sampled=0"),
     ]
 

@@ -1,4 +1,4 @@
-"""EventBridge schedules: a function that runs every so often."""
+"""EventBridge schedules: invoke a function at a fixed interval."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ _log = logging.getLogger(__name__)
 
 
 class Ticker:
-    """Invokes a function with its schedule's input, for the first time when one period has passed.
+    """Invokes a function with its schedule's input, for the first time after one interval.
 
-    A run that takes longer than the period doesn't keep the next from starting, as on AWS; a failed run isn't
-    repeated.
+    As on AWS, the next run starts in time even if one takes longer than the interval. A failed run is not repeated.
     """
 
     def __init__(self, schedule: Schedule, pool: Pool) -> None:

@@ -1,4 +1,4 @@
-"""HTTP/1.1 with keep-alive on loopback, a thread for each connection: what the two servers of the host share."""
+"""HTTP/1.1 with keep-alive on loopback, a thread for each connection. The host's two servers are based on it."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from typing import Any
 
 
 class LoopbackServer(socketserver.ThreadingTCPServer):
-    """Listens when it is made (callers wait in the backlog), answers once it was started."""
+    """Listens when it is made, and answers when it is started. Callers wait in the backlog until then."""
 
     allow_reuse_address = True
     daemon_threads = True
     request_queue_size = 512
 
     def __init__(self, port: int) -> None:
-        """Port 0 is any free one. Raises OSError if the port is taken."""
+        """Listen on a port; 0 is any free one. Raises OSError if the port is taken."""
         self._connections: set[socket.socket] = set()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -31,13 +31,13 @@ class LoopbackServer(socketserver.ThreadingTCPServer):
         return int(self.server_address[1])
 
     def start(self, handler: type[Handler]) -> None:
-        """Answer with this connection class."""
+        """Answer requests with this connection class."""
         self.RequestHandlerClass = handler
         self._thread = threading.Thread(target=self.serve_forever, args=(0.1,), name="http", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
-        """Free the port and end all connections. Harmless if it was never started."""
+        """Free the port and close all connections. Harmless if the server was never started."""
         if self._thread is not None:
             self.shutdown()
             self._thread.join()
@@ -48,7 +48,7 @@ class LoopbackServer(socketserver.ThreadingTCPServer):
             try:
                 connection.shutdown(socket.SHUT_RDWR)
             except OSError:
-                continue  # the peer was faster
+                continue  # the peer has closed it already
 
     def process_request(self, request: Any, client_address: Any) -> None:
         with self._lock:
@@ -61,7 +61,7 @@ class LoopbackServer(socketserver.ThreadingTCPServer):
         super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        if not isinstance(sys.exc_info()[1], ConnectionError):  # a client that hangs up is no error
+        if not isinstance(sys.exc_info()[1], ConnectionError):  # a client that closes its connection is not an error
             super().handle_error(request, client_address)
 
 
@@ -69,7 +69,7 @@ class Handler(BaseHTTPRequestHandler):
     """One connection. Each answer is one write."""
 
     protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True  # else an answer waits 40 ms for the acknowledgement of the one before
+    disable_nagle_algorithm = True  # or an answer waits 40 ms for the acknowledgement of the previous one
 
     def answer(self, status: int, body: bytes, headers: Iterable[tuple[str, str]]) -> None:
         """Send a response; Date and Content-Length are added."""

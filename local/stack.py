@@ -1,4 +1,4 @@
-"""The whole of a template, running: what `python -m local` starts, and what tests use.
+"""Runs a whole template. `python -m local` and tests use it.
 
 with LocalStack("template.yaml", environment={"SIMULATED_AI_DELAY_MS": "0"}) as stack:
     requests.post(f"{stack.url}/conversations/c/messages", json={...})
@@ -40,12 +40,12 @@ from local.template import Template, TemplateSource
 from local.tokens import Issuer
 from local.variables import function_variables, module_folders, simulated_aws
 
-START_SECONDS = 60.0  # for a function's imports, on a loaded machine
+START_SECONDS = 60.0  # for a function's imports on a loaded machine
 STOP_GRACE_SECONDS = 1.0  # for the functions that are running
 _STARTS: Mapping[str, Callable[..., Server]] = {"redis": start_valkey, "postgres": start_postgres}
 _PORTS = {"redis": 6379, "postgres": 5432}
 _ADMIN_FUNCTION = "AdminFunction"  # takes {"action": "migrate"}
-#: The parameters that keep the template from naming stores of AWS.
+#: The parameters with which the template names no stores in AWS.
 WITHOUT_AWS = {"CreateVpc": "false", "CreateRedis": "false", "CreateDatabase": "false"}
 
 
@@ -59,7 +59,7 @@ class FunctionError(RuntimeError):
 
 @dataclass(frozen=True)
 class Store:
-    """A store in use; `version` is None for a given Postgres, `own` says that we started it."""
+    """A store in use. `version` is None for a Postgres of the caller. `own`: the host started it."""
 
     url: str
     version: str | None
@@ -69,14 +69,15 @@ class Store:
 class LocalStack:
     """Runs a template until it is stopped.
 
-    `environment` stands for the caller's environment: its REDIS_URL and DATABASE_URL replace the stores that would
-    be started, and its variables replace those of the same name in the functions (None: `os.environ`). `settings`
-    are further variables of every function, also those that the template doesn't name. `concurrency` is the most
-    environments of each function, `port` 0 any free one. The functions' output goes to `log_file` (None: a file that
-    goes with the stack), its warnings to `terminal`. Without `redis` or `postgres`, that store is left out. With an
-    `issuer` callers need its tokens where the template wants one; without, the API is open to everybody.
+    - `environment`: replaces `os.environ`. Its REDIS_URL and DATABASE_URL replace the stores that the host would start.
+      Its other variables replace those of the same name in the functions.
+    - `settings`: more variables for every function, also such that the template does not name.
+    - `concurrency`: the most environments of each function. `port`: 0 is any free one.
+    - `log_file`: gets the functions' output. None: a file that is deleted with the stack. `terminal` gets warnings.
+    - `redis`, `postgres`: False starts without that store.
+    - `issuer`: callers need its tokens where the template requires one. Without it the API is open.
 
-    `start` raises a HostError, and leaves nothing behind then.
+    `start` raises a HostError, and then leaves nothing behind.
     """
 
     def __init__(
@@ -105,9 +106,9 @@ class LocalStack:
         self._cleanup = ExitStack()
         self._pools: dict[str, Pool] = {}
         self._queue_url_prefix = ""
-        self.stores: dict[str, Store] = {}  # "redis" and "postgres", as far as they are there
-        self.missing: list[str] = []  # why a store isn't there
-        self.parts = Parts()  # what can be stopped and started: the stores, and the worker
+        self.stores: dict[str, Store] = {}  # "redis" and "postgres", if they are there
+        self.missing: list[str] = []  # the reasons why a store is missing
+        self.parts = Parts()  # the stores and the worker, which can be stopped and started
         self.template: Template
         self.url: str
         self.log_file: Path
@@ -123,35 +124,35 @@ class LocalStack:
         self.stop()
 
     def start(self, interrupted: Callable[[], bool] = lambda: False) -> None:
-        """Start everything, as much as possible at the same time; returns when requests are answered.
+        """Start all parts, in parallel where possible. Returns when requests are answered.
 
-        `interrupted` is asked between the steps; where it says yes, StartInterruptedError is raised.
+        Between the steps `interrupted` is called; if it returns True, StartInterruptedError is raised.
         """
         try:
             for _ in self._start():
                 if interrupted():
-                    raise StartInterruptedError("asked to stop before it was up")
+                    raise StartInterruptedError("the host was asked to stop while it started")
         except BaseException:
             self.stop()
             raise
 
     def stop(self) -> None:
-        """End every process, free every port, remove what is temporary. Stopping twice is harmless."""
+        """End every process, free every port, delete temporary files. Stopping twice is harmless."""
         self._cleanup.close()
 
     def invoke(self, function: str, event: Any) -> Any:
-        """Invoke a function directly and return its result. Raises FunctionError, or KeyError for an unknown one."""
+        """Invoke a function and return its result. Raises FunctionError, or KeyError for an unknown function."""
         outcome = self._pools[function].submit(json.dumps(event).encode()).result()
         if outcome.failed:
             raise FunctionError(f"{function}: {outcome.describe()}", json.loads(outcome.payload))
         return json.loads(outcome.payload)
 
     def variables(self, function: str) -> Mapping[str, str]:
-        """What a function's processes find in their environment."""
+        """The environment variables of a function's processes."""
         return self._pools[function].variables
 
     def environments(self, function: str) -> list[Environment]:
-        """The processes of a function that run now. Raises KeyError for an unknown one."""
+        """The processes of a function that run now. Raises KeyError for an unknown function."""
         return self._pools[function].environments()
 
     def queue_url(self, name: str) -> str:
@@ -170,7 +171,7 @@ class LocalStack:
         return self.stores[name].url if name in self.stores else None
 
     def _start(self) -> Iterator[None]:
-        """Yields between the steps, where all that was started is also known to `stop`."""
+        """Start step by step. At each yield `stop` can end all that was started."""
         source = TemplateSource(self._template_path)
         self._find_given_stores()
         listener = self._listen()
@@ -184,7 +185,7 @@ class LocalStack:
         self._queue_url_prefix = simulator.queue_url_prefix
         starting = self._start_own_stores(directory)
         yield
-        source.transform()  # takes a second, in which the others start
+        source.transform()  # takes a second, while the others start
         self.sqs = _sqs_client(simulator.endpoint)
         self._cleanup.callback(self.sqs.close)
         yield
@@ -216,15 +217,15 @@ class LocalStack:
         temporary = tempfile.TemporaryDirectory(prefix="message-handler-", ignore_cleanup_errors=True)
         self._cleanup.enter_context(temporary)
         if os.geteuid() == 0:
-            # Postgres runs as `nobody`, who must get through to its own folder.
+            # Postgres runs as the account `nobody`, which must be able to reach its own folder.
             Path(temporary.name).chmod(0o711)
         return Path(temporary.name)
 
     def _find_given_stores(self) -> None:
-        """See that the stores that the environment names are there."""
+        """Check that the stores of the environment can be reached."""
         for name, known_as in (("postgres", "PostgreSQL"), ("redis", "Redis")):
             if not self._wanted[name]:
-                self.missing.append(f"without {known_as}, as asked for")
+                self.missing.append(f"without {known_as}, as requested")
         if self._wanted["redis"] and (url := self._environment.get("REDIS_URL")):
             version = reachable.redis_version(url, self._environment.get("REDIS_PASSWORD", ""))
             self.stores["redis"] = Store(url, version, own=False)
@@ -233,7 +234,7 @@ class LocalStack:
             self.stores["postgres"] = Store(url, None, own=False)
 
     def _start_own_stores(self, directory: Path) -> dict[str, Future[Server]]:
-        """Start the others, in threads."""
+        """Start the other stores, in threads."""
         executor = ThreadPoolExecutor(thread_name_prefix="stores")
         self._cleanup.callback(executor.shutdown)
         wanted = [name for name in _STARTS if self._wanted[name] and name not in self.stores]
@@ -263,7 +264,7 @@ class LocalStack:
         return WITHOUT_AWS | {"RedisUrl": self.redis_url or "", "DatabaseUrl": self.database_url or ""}
 
     def _start_functions(self, simulator: Simulator, log: FunctionLog) -> None:
-        # These name the stores and the queues, which are already decided. How to log in belongs to a store's URL.
+        # These variables name stores and queues, which the host has chosen. A login belongs to its store's URL.
         decided = {"JOB_QUEUE_URL", "DELIVERY_QUEUE_URL", "REDIS_URL", "DATABASE_URL"}
         if not self._environment.get("REDIS_URL"):
             decided |= {"REDIS_PASSWORD", "REDIS_SECRET_ARN", "REDIS_IAM_CACHE"}
@@ -272,7 +273,7 @@ class LocalStack:
         overrides = {name: value for name, value in self._environment.items() if name not in decided}
         settings = {"LOCAL_OUTAGES": "true", **self._settings}
         if self._environment.get("REDIS_URL") and (password := self._environment.get("REDIS_PASSWORD")):
-            settings["REDIS_PASSWORD"] = password  # no variable of the template's; it belongs to this URL
+            settings["REDIS_PASSWORD"] = password  # not in the template; it belongs to this URL
         aws = simulated_aws(simulator.endpoint)
         self._cleanup.callback(self._stop_functions)
         for name, function in self.template.functions.items():
@@ -294,7 +295,7 @@ class LocalStack:
                 raise StartError(f"{name} can't start: {failure.describe()}")
 
     def _migrate(self) -> None:
-        """Bring the database's tables up to date, as one does after a deployment."""
+        """Migrate the database, as a deployment does."""
         if self.database_url is None or _ADMIN_FUNCTION not in self._pools:
             return
         try:
@@ -324,7 +325,7 @@ class LocalStack:
 
 
 def _stop_store(starting: Future[Server]) -> None:
-    if starting.exception() is None:  # waits for one that is still starting
+    if starting.exception() is None:  # waits if the store still starts
         starting.result().stop()
 
 
@@ -339,6 +340,6 @@ def _sqs_client(endpoint: str) -> Any:
         endpoint_url=endpoint,
         region_name=REGION,
         aws_access_key_id="local",
-        aws_secret_access_key="local",  # noqa: S106 (no secret)
+        aws_secret_access_key="local",  # noqa: S106 (not a secret)
         config=config,
     )

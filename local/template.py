@@ -1,7 +1,7 @@
-"""Reads a SAM template: what runs (functions), what reaches it (routes, queues, schedules), what the gateway says.
+"""Reads a SAM template: functions, routes, queues, schedules, and the gateway's own answers.
 
-`aws-sam-translator` makes CloudFormation of it, as the deployment would; only what the host runs is then read.
-It does so without network, credentials or a configured region.
+`aws-sam-translator` expands it to CloudFormation, as a deployment does. The host then reads the parts that it runs.
+This needs no network, no credentials and no configured region.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from local.intrinsics import REGION, Resolver
 
 @dataclass(frozen=True)
 class Function:
-    """A Lambda function, named by its logical id. `layers` are folders with a `python` or a `src` folder."""
+    """A Lambda function, named by its logical id. Each of `layers` is a folder with a `python` or `src` folder."""
 
     name: str
     handler: str
@@ -33,7 +33,7 @@ class Function:
 
 @dataclass(frozen=True)
 class Queue:
-    """An SQS queue; `attributes` are CreateQueue's, except the redrive policy."""
+    """An SQS queue. `attributes` are those of CreateQueue, except the redrive policy."""
 
     name: str
     arn: str
@@ -55,7 +55,7 @@ class EventSource:
 
 @dataclass(frozen=True)
 class Schedule:
-    """A function that runs every so often. `input` is the event's JSON."""
+    """A function that runs at a fixed interval. `input` is the event's JSON."""
 
     name: str
     function: str
@@ -67,7 +67,7 @@ class Schedule:
 class Route:
     """A method and a path with `{parameters}`.
 
-    `scopes`: None where the gateway lets everybody through, else it wants a token with one of them.
+    `scopes`: the gateway requires a token with one of them; None means that it requires no token.
     """
 
     method: str
@@ -78,7 +78,7 @@ class Route:
 
 @dataclass(frozen=True)
 class GatewayResponse:
-    """What the gateway answers by itself, by content type."""
+    """One of the gateway's own answers; its bodies by content type."""
 
     status: int | None
     templates: Mapping[str, str]
@@ -87,7 +87,7 @@ class GatewayResponse:
 
 @dataclass(frozen=True)
 class Template:
-    """Everything that the host runs."""
+    """All that the host runs."""
 
     functions: Mapping[str, Function]
     queues: Mapping[str, Queue]
@@ -99,7 +99,7 @@ class Template:
 
 
 class TemplateSource:
-    """A template on its way: read at once, transformed in a second, resolved when its parameters are known."""
+    """A template in steps: reading is fast, expanding takes a second, resolving needs the parameters."""
 
     def __init__(self, path: Path) -> None:
         """Read the file. Raises TemplateError, as all methods do."""
@@ -109,23 +109,23 @@ class TemplateSource:
         self._transformed: dict[str, Any] | None = None
 
     def transform(self) -> None:
-        """Make CloudFormation of it; `resolve` does so if this wasn't called before."""
+        """Expand it to CloudFormation. `resolve` does so if this was not called before."""
         self._transformed = _transform(self._document, self._path)
 
     @property
     def transformed(self) -> dict[str, Any]:
-        """What CloudFormation gets."""
+        """The template that CloudFormation gets."""
         if self._transformed is None:
             self.transform()
         return self._transformed or {}
 
     @property
     def own_resources(self) -> Mapping[str, Any]:
-        """The resources that the file itself has, by their names."""
+        """The resources in the file itself, by name."""
         return dict(self._document["Resources"])
 
     def resolve(self, parameters: Mapping[str, str], queue_url_prefix: str) -> Template:
-        """Everything that runs, with these parameter values. A queue's URL is the prefix and its name."""
+        """All that runs, with these parameter values. A queue's URL is the prefix followed by its name."""
         document = self.transformed
         resolver = Resolver(document, parameters, queue_url_prefix)
         try:
@@ -135,7 +135,7 @@ class TemplateSource:
 
 
 class _Reader:
-    """Picks what runs out of a transformed template. Only the properties that are used are resolved."""
+    """Reads an expanded template. It resolves only the properties that it uses."""
 
     def __init__(self, document: Mapping[str, Any], resolver: Resolver, folders: Mapping[str, Path]) -> None:
         self._resolver = resolver
@@ -177,7 +177,7 @@ class _Reader:
             name=name,
             handler=properties["Handler"],
             code=self._folders[properties["Code"]["S3Key"]],
-            # A layer that is only an ARN comes from another account: there is no folder to load.
+            # A layer that is only an ARN belongs to another account: it has no folder here.
             layers=tuple(self._folders[layer["Properties"]["Content"]["S3Key"]] for layer in layers if layer),
             timeout_seconds=float(self._get(properties, "Timeout", 3)),
             memory_mb=int(self._get(properties, "MemorySize", 128)),
@@ -210,7 +210,7 @@ class _Reader:
         expression = self._get(properties, "ScheduleExpression")
         match = re.fullmatch(r"rate\((\d+) (minute|hour|day)s?\)", expression or "")
         if match is None:
-            raise TemplateError(f"{name}: the local host runs rate(...) schedules only, not {expression}")
+            raise TemplateError(f"{name}: the local host runs only rate(...) schedules, not {expression}")
         seconds = int(match[1]) * {"minute": 60.0, "hour": 3600.0, "day": 86400.0}[match[2]]
         for target in self._get(properties, "Targets"):
             yield Schedule(name, _function_name(target["Arn"]), seconds, target.get("Input", "{}"))
@@ -233,11 +233,11 @@ class _Reader:
 
 
 def _scopes(security: Sequence[Mapping[str, Any]], authorizers: Mapping[str, str]) -> tuple[str, ...] | None:
-    """The scopes of which an operation wants one; None for an open one, which SAM names NONE or not at all."""
-    wanted = {name: scopes for needs in security for name, scopes in needs.items() if name != "NONE"}
-    if others := [name for name in wanted if authorizers.get(name) != "cognito_user_pools"]:
-        raise TemplateError(f"the local host has no authorizer like {others[0]}, only Cognito's")
-    return tuple(scope for scopes in wanted.values() for scope in scopes) if wanted else None
+    """The scopes of an operation; None for an open one, which SAM marks with NONE or with nothing."""
+    required = {name: scopes for needs in security for name, scopes in needs.items() if name != "NONE"}
+    if others := [name for name in required if authorizers.get(name) != "cognito_user_pools"]:
+        raise TemplateError(f"the local host has no authorizer like {others[0]}, only one for Cognito")
+    return tuple(scope for scopes in required.values() for scope in scopes) if required else None
 
 
 def _gateway_response(found: Mapping[str, Any]) -> GatewayResponse:
@@ -252,13 +252,13 @@ def _gateway_response(found: Mapping[str, Any]) -> GatewayResponse:
 
 
 def _function_name(named: str) -> str:
-    """A function that is named by its name, its ARN, or the ARN of an alias."""
+    """The name of a function, from its name, its ARN, or the ARN of an alias."""
     found = re.search(r":function:([^:]+)", named)
     return found[1] if found else named
 
 
 def _text(value: Any) -> str:
-    """A value as CloudFormation writes it into an environment variable or attribute."""
+    """A value as CloudFormation writes it to an environment variable or attribute."""
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
@@ -277,12 +277,12 @@ def _parse(path: Path) -> dict[str, Any]:
         place = f" line {mark.line + 1}" if mark else ""
         raise TemplateError(f"{path}{place}: {getattr(error, 'problem', error)}") from error
     if not isinstance(document, dict) or not isinstance(document.get("Resources"), dict):
-        raise TemplateError(f"{path}: this isn't a template, it has no Resources")
+        raise TemplateError(f"{path}: this is not a template: it has no Resources")
     return document
 
 
 def _take_local_folders(document: dict[str, Any], root: Path) -> dict[str, Path]:
-    """Replace local code folders, which the translator refuses, by S3 addresses, and return what they stand for."""
+    """Replace local code folders, which the translator refuses, by S3 addresses. Returns the folders by name."""
     properties_of = {"AWS::Serverless::Function": "CodeUri", "AWS::Serverless::LayerVersion": "ContentUri"}
     folders: dict[str, Path] = {}
     defaults = document.get("Globals", {}).get("Function", {})
@@ -294,7 +294,7 @@ def _take_local_folders(document: dict[str, Any], root: Path) -> dict[str, Path]
         properties = resource.setdefault("Properties", {})
         uri = properties.get(field_name, shared if field_name == "CodeUri" else None)
         if not isinstance(uri, str):
-            raise TemplateError(f"{name}: {field_name} isn't a folder")
+            raise TemplateError(f"{name}: {field_name} is not a folder")
         folders[name] = (root / uri).resolve()
         if not folders[name].is_dir():
             raise TemplateError(f"{name}: there is no folder {uri}")
@@ -308,12 +308,12 @@ def _transform(document: dict[str, Any], path: Path) -> dict[str, Any]:
     from samtranslator.parser.parser import Parser
     from samtranslator.translator.translator import Translator
 
-    logging.getLogger("samtranslator").setLevel(logging.ERROR)  # it warns of a feature toggle of its own
+    logging.getLogger("samtranslator").setLevel(logging.ERROR)  # it warns about its own feature toggle
     translator = Translator({}, Parser(), boto_session=boto3.Session(region_name=REGION))
     try:
         return dict(translator.translate(document, {}))
     except InvalidDocumentException as error:
         causes = "; ".join(" ".join(cause.message.split()) for cause in error.causes)
         raise TemplateError(f"{path}: {causes}") from error
-    except Exception as error:  # the translator meets some wrong shapes with whatever it stumbles over
+    except Exception as error:  # for some wrong shapes the translator raises any kind of error
         raise TemplateError(f"{path}: can't be translated: {error!r}") from error

@@ -1,6 +1,6 @@
-"""Access tokens as Cognito issues them, from a signing key of this folder: `python -m local.tokens --tenant clinic-a`.
+"""Issues access tokens like Cognito's, with a signing key in this folder: `python -m local.tokens --tenant clinic-a`.
 
-`make token` calls it. Whatever runs with `AUTH=1` from the same folder takes these tokens, and no others.
+`make token` calls it. A host with `AUTH=1` in the same folder accepts these tokens and no others.
 https://docs.aws.amazon.com/cognito/latest/developerguide/amazon-cognito-user-pools-using-the-access-token.html
 """
 
@@ -30,15 +30,15 @@ _ALGORITHM = "RS256"
 
 
 class TokenExpiredError(Exception):
-    """The token was good once."""
+    """The token has expired."""
 
 
 class TokenRefusedError(Exception):
-    """No token of this issuer."""
+    """The token is not one of this issuer."""
 
 
 class Issuer:
-    """Signs and verifies tokens with the key in `key_file`, made if there is none; only its owner may read it."""
+    """Signs and verifies tokens with the key in `key_file`. A missing key is made; only its owner may read it."""
 
     def __init__(self, key_file: Path = KEY_FILE) -> None:
         self._key_file = key_file
@@ -52,7 +52,7 @@ class Issuer:
         user: str | None = None,
         **changes: Any,
     ) -> str:
-        """A platform's token, or with `user` a person's, good for `expires` seconds; `changes` replace its claims."""
+        """A platform's token, or a person's with `user`, valid for `expires` seconds. `changes` replace claims."""
         now, client_id = int(time.time()), "local-operators" if user else f"local-{'-'.join(tenants)}"
         granted = [f"message-handler/{scope}" for scope in scopes]
         named = [f"tenant/{tenant}" for tenant in tenants]
@@ -104,12 +104,12 @@ class Issuer:
 
 
 def _make_key(file: Path) -> None:
-    """Whole or not at all, and of two at once the first one's."""
+    """Write a new key, all of it or nothing. Of two processes at the same time the first one wins."""
     pem = rsa.generate_private_key(public_exponent=65537, key_size=2048).private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
     file.parent.mkdir(exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=file.parent) as own:  # its owner's alone
+    with tempfile.NamedTemporaryFile(dir=file.parent) as own:  # only its owner can read it
         own.write(pem)
         own.flush()
         with suppress(FileExistsError):
@@ -119,17 +119,23 @@ def _make_key(file: Path) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Print one token."""
     parser = argparse.ArgumentParser(
-        prog="python -m local.tokens", description="Print an access token for the host that runs with AUTH=1."
+        prog="python -m local.tokens", description="Print an access token for a host with AUTH=1."
+    )
+    parser.add_argument("--tenant", action="append", default=[], help="a tenant of the token; may be repeated")
+    parser.add_argument(
+        "--scope",
+        action="append",
+        choices=["messages", "admin"],
+        help="a scope of the token; may be repeated (default: messages)",
     )
     parser.add_argument(
-        "--tenant", action="append", default=[], help="a platform that the token is for; may be repeated"
+        "--user", help="make the token of this person instead of a platform's: tenants are groups, as in Cognito"
     )
     parser.add_argument(
-        "--scope", action="append", choices=["messages", "admin"], help="may be repeated (default: messages)"
-    )
-    parser.add_argument("--user", help="a person's token in place of a platform's: tenants are groups, as in Cognito")
-    parser.add_argument(
-        "--expires", type=float, default=3600, help="seconds; negative: expired already (default: 3600)"
+        "--expires",
+        type=float,
+        default=3600,
+        help="seconds until it expires; a negative number makes an expired token (default: 3600)",
     )
     options = parser.parse_args(arguments)
     scopes = options.scope or ["messages"]

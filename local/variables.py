@@ -10,7 +10,7 @@ from pathlib import Path
 from local.intrinsics import REGION
 from local.template import Function
 
-# A function sees nothing of the developer's environment but what Python needs, and how to reach the world.
+# A function sees only these variables of the developer's environment: what Python and outgoing connections need.
 _PASSED_ON = (
     *(
         "PATH",
@@ -32,8 +32,8 @@ def function_variables(
 ) -> dict[str, str]:
     """All variables of one function.
 
-    `overrides` replace what the template sets, and add nothing to it. `aws` says which AWS is meant, and
-    `module_path` is its PYTHONPATH.
+    `overrides` replace values of the template, and add no variables. `aws` names the AWS endpoint and credentials, and
+    `module_path` is the PYTHONPATH.
     """
     direct = os.environ.get("NO_PROXY", os.environ.get("no_proxy", ""))
     direct = f"{direct},{_LOOPBACK}" if direct else _LOOPBACK
@@ -64,7 +64,7 @@ def function_variables(
 
 
 def module_folders(function: Function) -> list[Path]:
-    """The function's folder, then each layer's, as it is built (`python`) or in the source tree (`src`)."""
+    """The function's folder, then that of each layer: built (`python`) or in the source tree (`src`)."""
     folders = [function.code]
     for layer in function.layers:
         folders += [folder for folder in (layer / "python", layer / "src") if folder.is_dir()][:1]
@@ -72,7 +72,7 @@ def module_folders(function: Function) -> list[Path]:
 
 
 def simulated_aws(endpoint: str) -> dict[str, str]:
-    """An AWS on loopback, with credentials that are no secret; the developer's own are out of reach."""
+    """Variables for an AWS on loopback. Its credentials are no secret, and hide the developer's own."""
     return {
         "AWS_ACCESS_KEY_ID": "local",
         "AWS_SECRET_ACCESS_KEY": "local",

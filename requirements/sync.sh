@@ -1,20 +1,20 @@
 #!/bin/sh
-# Makes a virtual environment that holds what hashed requirement files list, and nothing else:
+# Makes a virtual environment with exactly the packages of hashed requirement files:
 #
 #     requirements/sync.sh .venv requirements/runtime.txt requirements/dev.txt
 #
-# It needs a Python >= 3.12, which it looks for (or PYTHON=/path/to/python names it), and uv, which it fetches with pip
-# into .uv where it is not installed. With --uv instead of an environment it only prints where uv is.
+# It searches for a Python >= 3.12, or uses PYTHON=/path/to/python. It needs uv: if that is not installed, pip installs it
+# into .uv. With --uv instead of an environment it only prints the path of uv.
 set -eu
 
-export UV_COMPILE_BYTECODE=1          # otherwise each first import compiles, in each of the local host's processes
-export UV_SYSTEM_CERTS=1              # a company's own certificates are in the system's store
-export UV_PYTHON_DOWNLOADS=never      # take what is installed
+export UV_COMPILE_BYTECODE=1          # otherwise each process of the local host compiles at its first import
+export UV_SYSTEM_CERTS=1              # the system's store has a company's own certificates
+export UV_PYTHON_DOWNLOADS=never      # use an installed Python
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 if [ -n "${SSL_CERT_FILE:-}" ]; then export PIP_CERT="${PIP_CERT:-$SSL_CERT_FILE}"; fi
 
-# Prints where the interpreter really is, if it is new enough: a pyenv shim exists for versions that aren't selected,
-# and an activated environment may be the one that is about to be replaced.
+# Prints the interpreter's real path, if it is new enough. A pyenv shim may stand for a version that is not selected, and
+# an activated environment may be the one that is about to be replaced.
 interpreter() {
     "$1" -c 'import sys; sys.version_info >= (3, 12) or sys.exit(1); print(getattr(sys, "_base_executable", sys.executable))' 2>/dev/null
 }
@@ -32,7 +32,8 @@ find_python() {
     exit 1
 }
 
-# uv, or pip and uv: whatever is there first. --target works where the system's Python refuses other installs.
+# Prints the path of uv, which pip installs first if it is missing. --target works even if the system's Python refuses
+# other installs.
 find_uv() {
     command -v uv && return
     if [ ! -x .uv/bin/uv ]; then

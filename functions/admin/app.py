@@ -1,4 +1,4 @@
-"""The admin function: health, locks, configuration, the sweep; called by operators, by the schedule, and directly."""
+"""The admin function: serves the routes for operators, and runs the sweep, the purge and migrations."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def status() -> dict[str, Any]:
 
 
 def get_health(call: Call) -> tuple[int, dict[str, Any]]:
-    """Open to everybody, so it tells whether messages are taken and nothing else."""
+    """Say only whether messages are accepted, because the route is open."""
     up = status()["status"] != "unhealthy"
     return (HTTPStatus.OK, {"status": "up"}) if up else (HTTPStatus.SERVICE_UNAVAILABLE, {"status": "down"})
 
@@ -95,7 +95,7 @@ def release_lock(call: Call) -> tuple[int, dict[str, Any]]:
 
 def cleanup_locks(call: Call) -> tuple[int, dict[str, Any]]:
     if call.query("max_age_hours") is not None:
-        raise InvalidRequest("belongs into the body", field="max_age_hours")
+        raise InvalidRequest("must be sent in the body", field="max_age_hours")
     body = call.body()
     if body is None:
         body = {}
@@ -106,7 +106,7 @@ def cleanup_locks(call: Call) -> tuple[int, dict[str, Any]]:
     hours = sweeping.checked_hours(body.get("max_age_hours", sweeping.DEFAULT_MAX_AGE_HOURS))
     entry = AuditEntry(call.actor, "cleanup", "locks", ALL, after={"max_age_hours": hours})
     parts().audit.note(call.platform_id, entry)
-    # Nobody frees another tenant's locks, or learns how many there are. All else, the schedule does within a minute.
+    # Only the caller's own tenant: another's locks, and their number, stay hidden. The schedule sweeps all tenants.
     count = sweeping.sweep(parts().tiers, parts().queue, max_age_hours=hours, platform_id=call.platform_id)
     meter.add("ConversationsSwept", count)
     return HTTPStatus.OK, {"cleaned": count}
@@ -141,11 +141,11 @@ def export_conversation(call: Call) -> tuple[int, dict[str, Any]]:
 
     key = conversation_key(call.path("conversation_id"), call.platform_id)
     after = call.query("after")
-    # Each page: whoever asks for the last alone, or for all behind a place that nothing is before, has seen it too.
+    # Each page is noted: a caller that asks only for the last page has read data too.
     page = None if after is None else {"after": begins_in(after)}
     entry = AuditEntry(call.actor, "export", "conversations", key.conversation_id, after=page)
     parts().audit.note(key.platform_id, entry)
-    return HTTPStatus.OK, export(keeping(), parts().tiers, key, after=after)
+    return HTTPStatus.OK, export(retained(), parts().tiers, key, after=after)
 
 
 def erase_conversation(call: Call) -> tuple[int, dict[str, Any]]:
@@ -163,11 +163,11 @@ def migrate() -> list[str]:
 def purge() -> dict[str, int]:
     now = time.time
     return retention.purge(
-        keeping(), parts().tiers, parts().settings, meter, clock=now, until=now() + retention.PURGE_SECONDS
+        retained(), parts().tiers, parts().settings, meter, clock=now, until=now() + retention.PURGE_SECONDS
     )
 
 
-def keeping() -> Retention:
+def retained() -> Retention:
     found = parts().retention
     if found is None:
         raise Unavailable("Postgres")
@@ -185,10 +185,10 @@ def redrive_dead_letters(call: Call) -> tuple[int, dict[str, Any]]:
 
 
 def sweep(max_age_hours: Any) -> dict[str, Any]:
-    """What the schedule does, for all tenants: archive and redrive what an outage left behind, and wake what waits.
+    """The schedule's sweep, of all tenants: archive and redrive what an outage left behind, and wake what waits.
 
-    What can't be done while a store is away keeps nothing else from being done: `left` names it, and says why. Raises
-    Unavailable where no store that other processes know of could be swept: then it was no sweep.
+    A step that fails because a store is away does not stop the others: `left` names it with the reason. Raises
+    Unavailable if no store that processes share could be swept.
     """
     built = parts()
     sweeping.rescue(built.worker)
@@ -212,28 +212,28 @@ def sweep(max_age_hours: Any) -> dict[str, Any]:
 
 
 def etag(shown: Shown) -> Headers:
-    """What `If-Match` will be compared with (RFC 9110, 8.8.3)."""
+    """The tag that `If-Match` is compared with (RFC 9110, 8.8.3)."""
     return {"ETag": f'"{shown.revision}"'}
 
 
 def expected(call: Call) -> Expected:
-    """What the record must be for a write. Raises InvalidRequest, or PreconditionFailed for a tag of nobody's."""
+    """The condition of a write. Raises InvalidRequest, or PreconditionFailed for a tag that is not from this API."""
     if (unless := call.header("If-None-Match")) is not None:
         if unless.strip() != "*" or call.header("If-Match") is not None:
-            raise InvalidRequest("may be *, alone, for a record that must be new", field="If-None-Match")
+            raise InvalidRequest("must be *, without If-Match: the record must be new", field="If-None-Match")
         return "new"
     if (match := call.header("If-Match")) is None:
         return None
     if match.strip() == "*":
         return "there"
-    ours = re.fullmatch(r'"([0-9]{1,18})"', match.strip())
-    if ours is None:
+    tag = re.fullmatch(r'"([0-9]{1,18})"', match.strip())
+    if tag is None:
         raise PreconditionFailed("it has been changed since you read it: read it again")
-    return int(ours[1])
+    return int(tag[1])
 
 
 def configuration_routes(kind: RecordKind) -> dict[tuple[str, str], Route]:
-    """List, show, write and delete the records of a kind."""
+    """The routes that list, show, write and delete the records of a kind."""
     collection, id_field = f"/admin/{kind.replace('_', '-')}", KINDS[kind].id_field
 
     def list_records(call: Call) -> tuple[int, dict[str, Any]]:
@@ -264,7 +264,7 @@ def configuration_routes(kind: RecordKind) -> dict[tuple[str, str], Route]:
     }
 
 
-#: Open to everybody.
+#: Open to every caller.
 OPEN_ROUTES: dict[tuple[str, str], Route] = {
     ("GET", "/health"): get_health,
     **Console(Path(__file__).with_name("console"), lambda: parts().settings).routes(),
@@ -298,10 +298,10 @@ ACTIONS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
 }
 
 
-@logger.inject_lambda_context(log_event=False)  # whatever the environment says: events hold patients' words
+@logger.inject_lambda_context(log_event=False)  # also if the environment asks for it: events hold patients' words
 @metrics.log_metrics
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
-    """A call of the API, CloudFormation's custom resource, or an `{"action": …}` from a schedule or an operator."""
+    """Serve a call of the API, CloudFormation's custom resource, or an `{"action": …}` of a schedule or operator."""
     try:
         if "httpMethod" in event:
             return serve(ROUTES, event, lambda: parts().settings, scope=SCOPE, open_routes=OPEN_ROUTES)
@@ -327,6 +327,6 @@ def act(event: dict[str, Any]) -> dict[str, Any]:
         return action(event)
     except MessageHandlerError:
         raise
-    except Exception as error:  # noqa: BLE001  the runtime logs its text, which may quote a patient
+    except Exception as error:  # noqa: BLE001  the runtime would log its text, which may quote a patient
         log_crash(error)
         raise RuntimeError(f"{event['action']} failed: {type(error).__name__}") from None

@@ -1,11 +1,11 @@
-"""The intake function: what a chat platform calls."""
+"""The intake function: serves the routes for chat platforms."""
 
 # ruff: noqa: E402
 from __future__ import annotations
 
 import gc
 
-gc.disable()  # until `prepare`: a start is a tenth quicker without it
+gc.disable()  # until `prepare`: a cold start is 10 % faster without it
 
 import re
 import warnings
@@ -44,7 +44,7 @@ def parts() -> IntakeParts:
     return build_intake(deployed=True, meter=meter)
 
 
-# What only the other routes need is imported by them: most starts are those of a message.
+# The other routes import what only they need: most cold starts serve a message.
 
 
 def post_message(call: Call) -> tuple[int, dict[str, Any]]:
@@ -111,7 +111,7 @@ ROUTES = {
 }
 
 
-@logger.inject_lambda_context(log_event=False)  # whatever the environment says: events hold patients' words
+@logger.inject_lambda_context(log_event=False)  # also if the environment asks for it: events hold patients' words
 @metrics.log_metrics
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     try:

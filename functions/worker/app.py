@@ -1,4 +1,4 @@
-"""The worker function: answers the conversations that its batch of records wakes, all of them at once."""
+"""The worker function: works on the records of a batch in parallel, and so answers their conversations."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ meter = Meter()
 copy_config_to_registered_loggers(logger, include={"message_handler"})
 warnings.filterwarnings("ignore", "No application metrics to publish")  # most calls have none
 
-#: What is left of the function's time for reporting what became of the batch.
+#: Seconds of the function's time that are kept to report the batch's outcome.
 REPORT_SECONDS = 3.0
 
 
@@ -39,7 +39,7 @@ def parts() -> Parts:
 
 @cache
 def threads() -> ThreadPoolExecutor:
-    """One thread for each record of a full batch: they mostly wait for an AI."""
+    """A thread for each record of a full batch: they mostly wait for an AI."""
     return ThreadPoolExecutor(10, thread_name_prefix="record")
 
 
@@ -48,7 +48,7 @@ def threads() -> ThreadPoolExecutor:
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     deadline = time.time() + context.get_remaining_time_in_millis() / 1000 - REPORT_SECONDS
     records = event["Records"]
-    queue = parts().single_try_queue  # built before there are threads: each would build its own
+    queue = parts().single_try_queue  # built before the threads start: each of them would build its own
     if queue and not are_deliveries(records):
         with Hiding(queue, {record["receiptHandle"]: receive_count(record) for record in records}) as hiding:
             outcomes = work(records, deadline, hiding)
@@ -63,7 +63,7 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
 
 
 def are_deliveries(records: list[dict[str, Any]]) -> bool:
-    """Whether the batch comes from the queue of deliveries. Nothing waits for one of these to come back soon."""
+    """Whether the batch comes from the queue of deliveries. Its records need not come back soon."""
     name = (parts().settings.delivery_queue_url or "/").rpartition("/")[2]
     return any(name and record["eventSourceARN"].rpartition(":")[2] == name for record in records)
 
@@ -77,7 +77,7 @@ def receive_count(record: dict[str, Any]) -> int:
 
 
 def work(records: list[dict[str, Any]], deadline: float, hiding: Hiding | None) -> dict[str, Outcome | None]:
-    """What became of each record, by its id; None of one that can't be worked on."""
+    """The outcome of each record, by its id; None for a record that failed."""
 
     def one(record: dict[str, Any]) -> Outcome | None:
         outcome = process(record, deadline)
@@ -99,12 +99,12 @@ def work(records: list[dict[str, Any]], deadline: float, hiding: Hiding | None) 
 
 
 def alone(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The records that are worked on after all others, one by one, in this order: one of them may kill this process.
+    """The records to work on after all others, one by one, in this order: one of them may kill the process.
 
         third delivery:  a  b  poison ── dies        a and b are answered
         fourth:          d  c  poison ── dies        so are c and d
 
-    One that comes for the last time is the first: if another killed the process, it would rest in the dead letters.
+    A record on its last delivery goes first. If another one killed the process, it would become a dead letter.
     """
     suspects = [record for record in records if receive_count(record) >= ALONE_FROM]
     backwards = max(map(receive_count, suspects), default=0) % 2 == 0
@@ -113,12 +113,12 @@ def alone(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def process(record: dict[str, Any], deadline: float) -> Outcome | None:
-    """None for a record that can't be worked on: after so many tries it rests in the dead letters."""
+    """Work on a record. None if it failed unexpectedly: after its last delivery it becomes a dead letter."""
     decoded = None
     try:
         decoded = decode(record["body"], sent_at(record["attributes"]))
         return parts().worker.process(decoded, deadline, receive_count(record))
-    except Exception as error:  # noqa: BLE001  the batch's other records go on
+    except Exception as error:  # noqa: BLE001  the other records of the batch go on
         log_crash(error, sqs_message_id=record["messageId"])
         # The sweep wakes a delivery's conversation again.
         return Outcome(None) if isinstance(decoded, DeliveryRecord) else None

@@ -71,7 +71,7 @@ def test_a_message_that_its_job_forgot_is_not_called_answered_before_the_archive
     pane.get_by_label("Debounce, ms").fill("3000")  # of a machine that is busy with other tests
     says(pane, f"one {CANARY}", f"two {CANARY}")
     states = pane.locator(".message .state")
-    expect(states).to_have_text(["took the lock · answered", "joined the job · safe in the queue, its turn comes"])
+    expect(states).to_have_text(["took the lock · answered", "joined the job · safe in the queue, answered later"])
     archived = True
     expect(states).to_have_text(["took the lock · answered", "joined the job · answered"])
 
@@ -99,9 +99,9 @@ def test_each_conversation_has_a_policy_of_its_own(page: Page) -> None:
     for pane in (interrupts, waits, rejects):
         expect(pane.locator(".job-head")).to_contain_text("the AI is at work")
         says(pane, f"second {CANARY}")
-    expect(rejects.locator(".state").last).to_contain_text("not taken")
+    expect(rejects.locator(".state").last).to_contain_text("not accepted")
     expect(waits.locator(".state").last).to_contain_text("waits for its turn")
-    expect(interrupts.locator(".state").last).to_contain_text("interrupted the job before")
+    expect(interrupts.locator(".state").last).to_contain_text("interrupted the previous job")
     expect(replies(interrupts)).to_have_count(1)
     expect(replies(interrupts)).to_contain_text("answers 2 messages")
     expect(replies(waits)).to_have_count(2)
@@ -114,13 +114,13 @@ def test_what_is_said_while_a_human_answers_is_held_and_answered_when_it_is_hand
     expect(pane.locator(".job-head")).to_contain_text("the AI is at work")
     pane.get_by_role("button", name="Hand off to a human").click()
     expect(pane.get_by_text("a human answers", exact=True)).to_be_visible()
-    expect(pane.locator(".state").first).to_contain_text("held for a human")
+    expect(pane.locator(".state").first).to_contain_text("stored for a human")
     pane.get_by_label("Speak as").select_option("Human colleague")
     says(pane, f"I am Ada {CANARY}")
     expect(pane.locator(".message.sale")).to_contain_text("human colleague")
     pane.get_by_label("Speak as").select_option("Patient")
     says(pane, f"Thank you {CANARY}")
-    expect(pane.locator(".state").last).to_have_text("held for a human")
+    expect(pane.locator(".state").last).to_have_text("stored for a human")
     pane.get_by_role("button", name="Hand back to the bot").click()
     expect(pane.locator(".job-head").last).to_contain_text("2 messages")
     pane.get_by_role("button", name="Cancel").click()  # no need to wait for its 20 seconds

@@ -46,13 +46,13 @@ def test_a_bot_is_edited_and_the_next_reply_has_changed(page: Page, bot: str) ->
 
 def test_what_is_wrong_is_said_at_its_field_and_mended_there(page: Page, bot: str) -> None:
     editor = edits(page, bot)
-    debounce, quiet = editor.get_by_label("Debounce, ms"), editor.get_by_label("Debounce at most, ms")
+    debounce, quiet = editor.get_by_label("Debounce, ms"), editor.get_by_label("Debounce limit, ms")
     debounce.fill("soon")
     editor.get_by_role("button", name="Save").click()
     expect(debounce).to_have_attribute("aria-invalid", "true")
     expect(debounce).to_be_focused()
     expect(debounce).to_have_accessible_description(
-        "How long the patient must be quiet: 0 to 10000. Not set: 500. 0: off. must be a valid integer"
+        "Quiet time before the AI is asked: 0 to 10000. 0: off. Not set: 500. must be a valid integer"
     )
     debounce.fill("900")
     quiet.fill("5")
@@ -72,11 +72,11 @@ def test_another_operators_change_is_shown_and_is_not_lost(page: Page, host: Hos
     name = editor.get_by_label("Name", exact=True)
     name.fill("Mine")
     editor.get_by_role("button", name="Save").click()
-    conflict = editor.get_by_role("alert").filter(has_text="Somebody has changed it")
+    conflict = editor.get_by_role("alert").filter(has_text="This record was changed")
     expect(conflict).to_contain_text("Name: theirs “Theirs”, yours “Mine”")
     expect(conflict).to_contain_text("Description: theirs “by day”, yours “”")
     assert host.call("GET", f"admin/bots/{bot}").json()["name"] == "Theirs"
-    conflict.get_by_role("button", name="Take theirs").click()
+    conflict.get_by_role("button", name="Take the saved values").click()
     expect(name).to_have_value("Theirs")
     name.fill("Both")
     editor.get_by_role("button", name="Save").click()
@@ -123,7 +123,7 @@ def test_a_new_record_never_writes_over_one_that_is_there(page: Page, host: Host
     editor.get_by_label("Id", exact=True).fill(bot)
     editor.get_by_label("Name", exact=True).fill("Another")
     editor.get_by_role("button", name="Save").click()
-    expect(editor.get_by_role("alert").filter(has_text="Somebody has changed it")).to_be_visible()
+    expect(editor.get_by_role("alert").filter(has_text="This record was changed")).to_be_visible()
     assert host.call("GET", f"admin/bots/{bot}").json()["name"] == "Pharmacy Assistant"
 
 

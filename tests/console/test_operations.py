@@ -25,7 +25,7 @@ def test_a_failed_job_is_found_by_its_state_and_retried(page: Page) -> None:
     row.get_by_role("button", name="Retry").click()
     dialog = page.get_by_role("dialog")
     expect(dialog).to_contain_text("stays failed")
-    dialog.get_by_role("button", name="Leave it").click()
+    dialog.get_by_role("button", name="Cancel").click()
     expect(dialog).to_be_hidden()
     row.get_by_role("button", name="Retry").click()
     dialog.get_by_role("button", name="Retry it").click()
@@ -42,10 +42,10 @@ def test_the_last_minutes_are_drawn_and_told(page: Page) -> None:
     says(pane, f"Hello {CANARY}")
     expect(replies(pane)).to_have_count(1)
     operations = opens(page, "Operations")
-    expect(operations.get_by_role("img", name="Jobs a minute")).to_have_accessible_name(
+    expect(operations.get_by_role("img", name="Jobs per minute")).to_have_accessible_name(
         re.compile(r"completed: at most \d+, last \d+; begun: at most \d+, last \d+")
     )
-    operations.get_by_text("These figures as a table").click()
+    operations.get_by_text("Show the figures as a table").click()
     expect(operations.get_by_role("table", name="The last minutes in figures").get_by_role("row")).to_have_count(16)
 
 

@@ -87,7 +87,7 @@ def test_names_and_descriptions_are_text_wherever_they_are_shown(page: Page, hos
         # A refusal, a conflict and a confirmation show the names too.
         assert host.call("PUT", f"admin/bots/{bots[0]}", json={"name": INJECTIONS[1], "language": "en"}).ok
         editor.get_by_role("button", name="Save").click()
-        expect(editor.get_by_role("alert").filter(has_text="Somebody")).to_contain_text(INJECTIONS[1])
+        expect(editor.get_by_role("alert").filter(has_text="This record was changed")).to_contain_text(INJECTIONS[1])
         editor.get_by_role("button", name="Cancel").click()
         opens(page, "Chat")
         page.reload()

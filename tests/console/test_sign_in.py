@@ -51,7 +51,7 @@ def signed_in(page: Page, host: Host, pasted: str) -> None:
 
 def test_without_a_token_nothing_is_shown_but_how_to_get_one(tab: Page, guarded_host: Host) -> None:
     signs_in(tab, guarded_host, "no token")
-    expect(tab.get_by_role("alert")).to_have_text("That is no token.")
+    expect(tab.get_by_role("alert")).to_have_text("This is not an access token.")
     expect(panes(tab)).to_have_count(0)
     expect(tab.get_by_role("tab")).to_have_count(0)
 
@@ -64,9 +64,9 @@ def test_what_the_token_lacks_the_scope_for_is_refused_with_what_to_do(
     says(pane, f"Hello {CANARY}")
     expect(replies(pane)).to_contain_text(CANARY)
     for view in ("Operations", "Configuration"):
-        refusal = opens(tab, view).get_by_role("alert").filter(has_text="Your sign-in may not do this")
+        refusal = opens(tab, view).get_by_role("alert").filter(has_text="You may not open this view")
         expect(refusal).to_contain_text("needs the scope message-handler/admin")
-        expect(refusal).to_contain_text("Sign out, and in again")
+        expect(refusal).to_contain_text("Sign in as another user")
     expect(tab.get_by_role("table")).to_have_count(0)
     expect(tab.get_by_role("button", name="New bot")).to_have_count(0)
 

@@ -131,8 +131,8 @@ GUARDS = (
         "tables come before the code that needs them",
         "migrations",
         f"{ACCESS}::TestVersions::test_the_tables_come_before_the_code_that_needs_them",
-        "      Tags: {migration: !If [HasDatabase, !Ref Migration, none]}  # the tables first",
-        "      Tags: {migration: none}  # the tables first",
+        "      Tags: {migration: !If [HasDatabase, !Ref Migration, none]}  # the migration first",
+        "      Tags: {migration: none}  # the migration first",
     ),
     _guard(
         "a parameter alone makes a version",

@@ -212,7 +212,7 @@ def test_an_unreachable_store_is_said_without_its_password(hosts: Hosts, variabl
 
 def test_a_url_that_is_none_is_said_without_its_password(hosts: Hosts) -> None:
     host = hosts.start(REDIS_URL=f"redis://user:{SECRET}/with@slash:port/0")
-    assert host.failure() == "local: REDIS_URL: this isn't a URL for it"
+    assert host.failure() == "local: REDIS_URL: this URL does not name such a store"
 
 
 def test_a_missing_or_broken_template_is_said(hosts: Hosts, tmp_path: Path) -> None:

@@ -110,9 +110,9 @@ BROKEN = {
     "can't be read": b"\xff\xfe\x00",
     "has no function": "Resources: {Q: {Type: AWS::SQS::Queue}}",
     "no folder nowhere": "Resources: {F: {Type: AWS::Serverless::Function, Properties: {CodeUri: nowhere}}}",
-    "CodeUri isn't a folder": "Resources: {F: {Type: AWS::Serverless::Function}}",
+    "CodeUri is not a folder": "Resources: {F: {Type: AWS::Serverless::Function}}",
     "Handler": "Resources: {F: {Type: AWS::Serverless::Function, Properties: {CodeUri: ., Runtime: python3.13}}}",
-    "nothing in the template is called Ghost": """
+    "the template has no parameter or resource Ghost": """
 Transform: AWS::Serverless-2016-10-31
 Resources:
   F:
@@ -127,7 +127,7 @@ Resources:
     Type: AWS::Serverless::Function
     Properties: {CodeUri: ., Runtime: python3.13, Handler: app.handler, Timeout: soon}
 """,
-    "the local host runs rate(...) schedules only": """
+    "the local host runs only rate(...) schedules": """
 Transform: AWS::Serverless-2016-10-31
 Resources:
   F:
@@ -209,8 +209,8 @@ def test_intrinsic_functions(value: object, resolved: object) -> None:
     ("value", "reason"),
     [
         ({"Ref": "P"}, "the parameter P has no default"),
-        ({"Fn::GetAtt": ["Ghost", "Arn"]}, "nothing in the template is called Ghost"),
-        ({"Fn::If": ["Ghost", 1, 2]}, "no condition in the template is called Ghost"),
+        ({"Fn::GetAtt": ["Ghost", "Arn"]}, "the template has no resource Ghost"),
+        ({"Fn::If": ["Ghost", 1, 2]}, "the template has no condition Ghost"),
         ({"Fn::ImportValue": "x"}, "doesn't know the function Fn::ImportValue"),
     ],
 )

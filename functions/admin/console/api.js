@@ -1,10 +1,10 @@
-// Calls of the API. Its address is the page's own, without the last part: /v1/ for /v1/console.
+// Calls the API. Its address is that of the page without the last part: /v1/ for /v1/console.
 
 import { authorization, refreshed } from "./signin.js";
 
 const BASE = new URL(".", location.href);
 
-/** An error's answer (RFC 9457). `status` is 0 where there was none, `field` names what is to be mended. */
+/** An error's answer (RFC 9457). `status` is 0 if there was no answer. `field` names the wrong field. */
 export class Problem extends Error {
   constructor(status, body) {
     super(body?.detail ?? body?.title ?? (status ? `The API answered ${status}.` : "The API does not answer."));
@@ -14,22 +14,22 @@ export class Problem extends Error {
   }
 }
 
-/** Milliseconds that the server's clock is ahead of this one's, as far as its `Date` tells: to the second. */
+/** Milliseconds by which the server's clock is ahead of this one, from its `Date` header: exact to the second. */
 let ahead = 0;
 
-/** Seconds since a time that the API gave, by the API's clock; null for none. */
+/** Seconds since a time that the API sent, by the API's clock; null for no time. */
 export function since(time) {
   return time ? Math.max(0, (Date.now() + ahead - Date.parse(time)) / 1000) : null;
 }
 
-/** Seconds from one time of the API to another; null where one is missing. */
+/** Seconds between two times of the API; null if one is missing. */
 export function between(from, to) {
   return from && to ? (Date.parse(to) - Date.parse(from)) / 1000 : null;
 }
 
 /**
- * Call the API: `{ status, body, etag }`. Raises a Problem, also where nobody answers; what `signal` aborts is an
- * AbortError.
+ * Call the API: `{ status, body, etag }`. Throws a Problem for an error and for a missing answer, and an AbortError
+ * when `signal` aborts.
  */
 export async function call(method, path, { body, headers = {}, signal } = {}) {
   const send = () => fetched(method, path, body, headers, signal);
@@ -39,7 +39,7 @@ export async function call(method, path, { body, headers = {}, signal } = {}) {
   if (date) ahead = Math.abs(date - Date.now()) < 2000 ? 0 : date - Date.now();
   const answer = await response.json().catch(() => null);
   signal?.throwIfAborted();
-  // Each answer is JSON: without it, whoever answered has died over it.
+  // Each answer is JSON. If it is not, the server died while it answered.
   if (!response.ok || answer === null) throw new Problem(response.ok ? 0 : response.status, answer);
   return { status: response.status, body: answer, etag: response.headers.get("ETag") };
 }
@@ -63,17 +63,17 @@ async function fetched(method, path, body, headers, signal) {
   }
 }
 
-/** The body of what a GET answers. */
+/** The body of the answer to a GET. */
 export async function get(path, options) {
   return (await call("GET", path, options)).body;
 }
 
-/** A path of parts that anybody may have typed: `path("admin/bots", id)`. */
+/** A path whose parts are escaped, because people type them: `path("admin/bots", id)`. */
 export function path(collection, ...parts) {
   return [collection, ...parts.map(encodeURIComponent)].join("/");
 }
 
-/** Resolves after so many milliseconds, or as soon as the signal aborts. */
+/** Resolves after this many milliseconds, or as soon as the signal aborts. */
 export function pause(milliseconds, signal) {
   return new Promise((resolve) => {
     const end = () => {

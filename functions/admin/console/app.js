@@ -1,4 +1,4 @@
-// The console: three views of one deployment, and who is signed in.
+// The console: three views of one deployment, and the sign-in.
 
 import { get } from "./api.js";
 import * as chat from "./chat.js";
@@ -6,7 +6,7 @@ import { field, h } from "./dom.js";
 import * as health from "./health.js";
 import * as signin from "./signin.js";
 
-/** The first is there at once, the others are loaded when somebody looks at them. */
+/** The first view is part of this file's imports; the others are loaded when they are opened. */
 const VIEWS = {
   chat: () => chat,
   operations: () => import("./operations.js"),
@@ -21,7 +21,7 @@ async function start() {
   if (!settings) {
     document
       .getElementById("chat")
-      .append(h("p", { class: "notice bad" }, "The console's settings can't be read. Load the page again."));
+      .append(h("p", { class: "notice bad" }, "The console's settings can't be read. Reload the page."));
     return;
   }
   const problem = await signin.begin(settings.sign_in);
@@ -32,7 +32,7 @@ async function start() {
 }
 
 function showViews() {
-  document.querySelector(".tabs").hidden = false; // not before they lead anywhere
+  document.querySelector(".tabs").hidden = false; // only now do they lead anywhere
   showAccount();
   health.begin();
   const named = location.hash.slice(1);
@@ -54,13 +54,13 @@ async function open(name) {
     const view = await VIEWS[name]();
     created[name] ??= view.create(panel, settings);
   } catch {
-    panel.replaceChildren(h("p", { class: "notice bad" }, "This view can't be loaded. Load the page again."));
+    panel.replaceChildren(h("p", { class: "notice bad" }, "This view can't be loaded. Reload the page."));
     return;
   }
   if (current === name) created[name].shown();
 }
 
-/** As WAI-ARIA's tabs: arrows, Home and End move between them. */
+/** Tabs as WAI-ARIA describes them: arrow keys, Home and End move between them. */
 function bindTabs() {
   const tabs = [...document.querySelectorAll("[role=tab]")];
   const goTo = (tab) => {
@@ -101,7 +101,7 @@ function showAccount() {
   account.append(h("button", { type: "button", class: "quiet", on: { click: signin.signOut } }, "Sign out"));
 }
 
-/** In place of the views, until somebody is signed in: of what they showed nothing stays. */
+/** Show the sign-in in place of the views. All that the views showed is removed from the page. */
 function showSignIn(problem) {
   const paste = signin.wanted()?.paste;
   const trouble = h("p", { class: "notice bad", role: "alert", hidden: !problem }, problem ?? "");
@@ -116,7 +116,7 @@ function showSignIn(problem) {
 
 function cognito() {
   return [
-    h("p", {}, "The console shows what you may see: it needs a sign-in at this deployment's Cognito."),
+    h("p", {}, "The console needs to know who you are. Sign in at this deployment's Cognito."),
     h("button", { type: "button", class: "main", on: { click: () => signin.signIn() } }, "Sign in"),
   ];
 }
@@ -127,7 +127,7 @@ function pasteForm(trouble) {
     event.preventDefault();
     if (signin.paste(token.value)) location.reload();
     else {
-      trouble.textContent = "That is no token.";
+      trouble.textContent = "This is not an access token.";
       trouble.hidden = false;
       token.focus();
     }
@@ -135,9 +135,9 @@ function pasteForm(trouble) {
   return h(
     "form",
     { on: { submit } },
-    h("p", {}, "This host runs with AUTH=1. Make a token on this machine, and paste it here:"),
+    h("p", {}, "This host runs with AUTH=1. Make a token on this machine and paste it here:"),
     h("pre", {}, 'make --silent token ARGS="--tenant default --scope messages --scope admin"'),
-    field("Access token", token, { hint: "Kept for this tab alone." }),
+    field("Access token", token, { hint: "It is kept in this tab only." }),
     h("button", { type: "submit", class: "main" }, "Use it"),
   );
 }

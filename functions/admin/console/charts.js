@@ -1,5 +1,4 @@
-// Small charts of the last minutes. Each is an image with a sentence for those who don't see it; the figures are in a
-// table beneath.
+// Small charts of the last minutes. Each is an image with a sentence for screen readers. A table below has the figures.
 
 import { h, svg } from "./dom.js";
 
@@ -9,8 +8,8 @@ const TOP = 14;
 const BOTTOM = 80;
 
 /**
- * A chart of one value or several, minute by minute. `series` are `{ name, values, style }`, the style `bars` or `line`
- * and their place names the colour; null is a gap. `unit` follows each figure.
+ * A chart of one or more values for each minute. `series` is a list of `{ name, values, style }` with the style `bars` or
+ * `line`. A series' place in the list chooses its colour. A null value is a gap. `unit` follows each figure.
  */
 export function chart({ title, unit, series, times }) {
   const values = series.flatMap((one) => one.values).filter((value) => value !== null);
@@ -65,7 +64,7 @@ const text = (x, y, words, anchor = "start") => {
   return node;
 };
 
-/** The next of 1, 2, 5, 10, … */
+/** The smallest of 1, 2, 5, 10, 20, 50, … that is not below the value. */
 function niceAbove(value) {
   if (value <= 1) return 1;
   const power = 10 ** Math.floor(Math.log10(value));
@@ -73,10 +72,10 @@ function niceAbove(value) {
 }
 
 function sentence(title, unit, series) {
-  const told = series.map(({ name, values }) => {
+  const sentences = series.map(({ name, values }) => {
     const known = values.filter((value) => value !== null);
     if (!known.some((value) => value > 0)) return `${name}: none`;
     return `${name}: at most ${Math.max(...known)}${unit}, last ${known.at(-1)}${unit}`;
   });
-  return `${title}. ${told.join("; ")}.`;
+  return `${title}. ${sentences.join("; ")}.`;
 }

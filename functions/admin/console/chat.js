@@ -1,4 +1,4 @@
-// The chat view: conversations side by side, each a platform's patient in front of the same bot or another.
+// The chat view: conversations side by side. In each, the operator plays a patient who writes to a bot.
 
 import { get } from "./api.js";
 import { BURST, Conversation } from "./conversation.js";
@@ -27,7 +27,7 @@ export function create(root, settings) {
   return {
     async shown() {
       for (const conversation of conversations) conversation.lookAgain();
-      // Names to choose from; who may not list bots types them.
+      // Ids to choose from. Without the right to list bots, the operator types one.
       const known = await get("admin/bots").catch(() => ({ bots: [] }));
       const option = (bot) => h("option", { value: bot.bot_id }, bot.name);
       bots.replaceChildren(...known.bots.map(option));
@@ -45,8 +45,8 @@ function introduction(outages) {
     h(
       "p",
       {},
-      "Below, you are the patient. Each message is answered at once with the id of the job that will answer it; what ",
-      "comes while that job runs joins it. Messages with one coloured edge are one job, with one reply beneath.",
+      "Below, you are the patient. Each message gets at once the id of the job that will answer it. A message that ",
+      "arrives while the job runs joins it. Messages of one job share a coloured edge, with the one reply below.",
     ),
     h(
       "ul",
@@ -54,19 +54,19 @@ function introduction(outages) {
       tip("Type fast.", "Send three messages within a second: they join one job."),
       tip(
         `Send ${BURST} at once.`,
-        "One lock, one reply that quotes all of them. A debounce of 1.5 s lets them arrive.",
+        "One lock, and one reply that quotes all of them. A debounce of 1.5 s gives them time to arrive.",
       ),
-      tip("Send a duplicate.", "As platforms do when they heard no answer: nothing is answered twice."),
+      tip("Send a duplicate.", "Platforms do so when they get no answer. Nothing is answered twice."),
       outages
-        ? tip("Take a store away.", "Operations has buttons that stop Redis, Postgres and the worker. Go on typing.")
+        ? tip("Stop a store.", "Operations has buttons that stop Redis, Postgres and the worker. Keep typing.")
         : null,
-      tip("Make it slow or fail.", "[slow:10] and [fail] within a message tell the simulated AI to."),
+      tip("Make it slow or fail.", "Write [slow:10] or [fail] in a message to the simulated AI."),
     ),
   );
 }
 
 function createAdder(add) {
-  const id = h("input", { placeholder: "a new one", autocomplete: "off", spellcheck: "false", maxlength: 255 });
+  const id = h("input", { placeholder: "a new id", autocomplete: "off", spellcheck: "false", maxlength: 255 });
   const submit = (event) => {
     event.preventDefault();
     const pane = add(id.value.trim());
@@ -77,8 +77,8 @@ function createAdder(add) {
     "form",
     { class: "adder", on: { submit } },
     h("h3", {}, "Another conversation"),
-    h("p", {}, "Conversations don't hold each other up. Each may have a bot and a policy of its own."),
-    field("Conversation id", id, { hint: "Name one that exists to go on with it." }),
+    h("p", {}, "Conversations do not wait for each other. Each may have its own bot and policy."),
+    field("Conversation id", id, { hint: "Type the id of an existing conversation to continue it." }),
     h("button", { type: "submit" }, "Add a conversation"),
   );
 }

@@ -1,4 +1,4 @@
-// The configuration view: bots, AI cores and platforms are listed, written and deleted, each as somebody saw it.
+// The configuration view lists bots, AI cores and platforms. A record is written or deleted only if it is unchanged.
 
 import { call, get, path } from "./api.js";
 import { h, say, show, sync } from "./dom.js";
@@ -77,7 +77,7 @@ function createList(kind, tell, changed) {
         const records = (await get(collection))[kind];
         sync(rows, records, (record) => record[idField], create, update);
         show(nothing, records.length === 0);
-        show(add, kind !== "platforms" || records.length === 0); // each tenant has one
+        show(add, kind !== "platforms" || records.length === 0); // a tenant has only one
         return null;
       } catch (problem) {
         return problem;

@@ -1,8 +1,8 @@
-// The controls of a form: a label, a control, a hint, and a place for what is wrong.
+// The controls of a form: a label, a control, a hint, and a place for an error text.
 
 import { h, newId, say, show } from "./dom.js";
 
-/** A field's label, control, hint and complaint. `blame(text)` puts a complaint at it, `blame(null)` takes it away. */
+/** A field's label, control, hint and complaint. `blame(text)` shows a complaint, `blame(null)` removes it. */
 export function createControl({ name, label, kind, hint = "", values = [] }, cores) {
   const control = controlFor(kind, values, cores);
   control.id = newId("edit");

@@ -1,35 +1,35 @@
-// One conversation, as the platform's side of it: what was sent, what became of it, and which job answers it.
+// One conversation as a platform sees it: the messages that were sent, and the job that answers each.
 //
-// A message knows the job that it was promised. Jobs lead to each other (`superseded_by`), so messages are shown under
-// the job that answers them in the end, and move there when that is known.
+// A message knows the job that it was promised. A job may name another that answers in its place (`superseded_by`). So
+// a message is shown under the job that finally answers it, and moves there when that job is known.
 
 import { Problem, call, get, path, pause } from "./api.js";
 import { noticed } from "./health.js";
 import { follow, hasEnded } from "./jobs.js";
 
-/** So many at once is a burst. */
+/** The number of messages in a burst. */
 export const BURST = 50;
-/** How often the archive is looked at for a message whose job has ended without it. */
+/** Time between two looks at the archive for a message whose job has ended without it. */
 const LOOK_AGAIN_MS = 3000;
-/** A burst takes a moment to arrive: so long it is waited for, unless somebody has said otherwise. */
+/** The debounce of a burst, which takes a moment to arrive. The operator's own value replaces it. */
 const BURST_DEBOUNCE_MS = 1500;
 
 export class Conversation {
   #following = new Set();
   #changed = () => {};
   #sent = Promise.resolve();
-  #takenOver = new Set(); // the jobs that were under way when a human took over
+  #takenOver = new Set(); // the jobs that had not ended when a human took over
   #closed = new AbortController();
   #looking = false;
 
   constructor(id) {
     this.id = id;
-    this.botId = ""; // none: the bot with the id default, or the conversation's own
+    this.botId = ""; // empty: the conversation's own bot, else the one with the id default
     this.policy = "";
     this.debounce = "";
     this.human = false;
-    this.entries = []; // what was said, jobs as they were first heard of, and notes on what happened
-    this.jobs = new Map(); // as the API last showed them
+    this.entries = []; // messages, jobs in the order in which they became known, and notes on events
+    this.jobs = new Map(); // by id, as the API last showed them
   }
 
   /** Call `changed` after each change, at most once a frame. */
@@ -46,7 +46,7 @@ export class Conversation {
     this.#closed.abort();
   }
 
-  /** Show what is archived of a conversation that somebody named. */
+  /** Show the archived turns of an existing conversation. */
   async load() {
     try {
       const known = await get(path("conversations", this.id));
@@ -61,32 +61,32 @@ export class Conversation {
 
   #archived({ role, content, job_id: jobId }) {
     if (role === "assistant" && jobId) {
-      // As much of a job as its reply tells.
+      // The archive holds only the job's id and its reply.
       this.jobs.set(jobId, { job_id: jobId, status: "completed", reply: { content } });
       this.#place(jobId);
     } else {
-      this.entries.push({ kind: "message", id: crypto.randomUUID(), role, text: content, jobId, state: "told" });
+      this.entries.push({ kind: "message", id: crypto.randomUUID(), role, text: content, jobId, state: "said" });
     }
   }
 
-  /** Look again at what has failed: an operator may have had it retried since. */
+  /** Look again at failed jobs: an operator may have retried them since. */
   lookAgain() {
     for (const id of this.order) if (this.jobs.get(id)?.status === "failed") this.#follow(id);
   }
 
-  /** The ids of the jobs, as they were first heard of. */
+  /** The ids of the jobs, in the order in which they became known. */
   get order() {
     return this.entries.filter((entry) => entry.kind === "job").map((entry) => entry.id);
   }
 
-  /** Say something as a patient (`user`) or as a human colleague (`sale`), behind what was said before. */
+  /** Send a message as a patient (`user`) or a human colleague (`sale`), after all earlier ones were sent. */
   say(text, role = "user") {
     if (role === "sale") this.#takeOver();
     const message = this.#add({ role, text });
     this.#sent = this.#sent.then(() => this.#send(message));
   }
 
-  /** Send a burst, all at once and in whatever order it arrives. */
+  /** Send a burst: all messages at the same time, in any order. */
   burst() {
     for (let number = 1; number <= BURST; number += 1) {
       const text = `Message ${number} of ${BURST}`;
@@ -94,12 +94,12 @@ export class Conversation {
     }
   }
 
-  /** The patient's newest message that was taken, which a platform might send again. */
+  /** The patient's newest accepted message, which a platform might send again. */
   get newest() {
     return this.entries.findLast((entry) => entry.role === "user" && entry.jobId && !entry.repeats);
   }
 
-  /** Send the newest message once more, with its own id, as platforms do that heard no answer. */
+  /** Send the newest message again with the same id, as a platform does that got no answer. */
   repeat() {
     const { id, text } = this.newest;
     this.#send(this.#add({ id, role: "user", text, repeats: true }));
@@ -112,31 +112,31 @@ export class Conversation {
     });
   }
 
-  /** Silence the bot (`human`), or hand back to it (`bot`). */
+  /** Hand the conversation to a human (`human`), or resume the bot (`bot`). */
   async handOff(to) {
     if (to === "human") this.#takeOver();
     await this.#try(async () => {
       const { body } = await call("POST", path("conversations", this.id, "handoff"), { body: { to } });
       const waiting = this.#waiting();
-      this.#note(to === "human" ? "A human has taken over: the bot is silent." : "Handed back to the bot.");
+      this.#note(to === "human" ? "A human has taken over: the bot is silent." : "The bot answers again.");
       if (body.ai_job_id) this.#promise(waiting, body.ai_job_id);
       this.human = body.status === "handed_off";
     });
   }
 
-  /** What waits while a human answers: held, or taken out of a job that the human's coming has ended. */
+  /** The messages that wait while a human answers: parked, or of a job that the handoff has cancelled. */
   #waiting() {
     return this.entries.filter(
       (entry) => entry.role === "user" && (entry.state === "held" || this.isTaken(entry.jobId)),
     );
   }
 
-  /** Remember what runs now: who takes over ends it, and its messages wait. */
+  /** Remember the jobs that run now: the handoff cancels them, and their messages wait. */
   #takeOver() {
     for (const id of this.order) if (!this.#ended(id)) this.#takenOver.add(id);
   }
 
-  /** Whether the job was ended by a human's coming. */
+  /** Whether the handoff to a human has cancelled the job. */
   isTaken(jobId) {
     return this.human && this.#takenOver.has(jobId) && this.jobs.get(jobId)?.status === "cancelled";
   }
@@ -146,7 +146,7 @@ export class Conversation {
     return Boolean(job) && hasEnded(job);
   }
 
-  /** The job that answers what this one was to answer, as far as is known. */
+  /** The job that answers the messages of this one, as far as is known. */
   settledIn(jobId) {
     const seen = new Set();
     let id = jobId;
@@ -159,7 +159,7 @@ export class Conversation {
     return id;
   }
 
-  /** What became of a message's job, in a word; null while it is under way. */
+  /** How a message ended, in a word; null while its job has not ended. */
   endOf(message) {
     const job = this.jobs.get(this.settledIn(message.jobId));
     if (!job || !hasEnded(job) || message.state === "held") return null;
@@ -187,7 +187,7 @@ export class Conversation {
       if (!(problem instanceof Problem)) throw problem;
       const rejected = problem.body?.action === "rejected";
       message.state = rejected ? "rejected" : problem.status === 0 ? "unheard" : "refused";
-      message.note = rejected ? "another message is being answered: send it again after the reply" : problem.message;
+      message.note = rejected ? "another message is being answered: send this one again after the reply" : problem.message;
     }
     this.#changed();
   }
@@ -197,7 +197,7 @@ export class Conversation {
     message.degraded = answer.degraded === true;
     if (answer.status === "handed_off") {
       this.human = true;
-      message.state = message.role === "sale" ? "told" : "held";
+      message.state = message.role === "sale" ? "said" : "held";
       return;
     }
     message.state = { lock_acquired: "accepted", interrupted: "interrupted" }[answer.action] ?? "joined";
@@ -224,21 +224,21 @@ export class Conversation {
     this.#place(jobId);
     if (this.#following.has(jobId)) return;
     this.#following.add(jobId);
-    const told = (job) => {
+    const update = (job) => {
       this.jobs.set(job.job_id, job);
       this.#place(job.job_id);
       this.#changed();
     };
     const lost = (id, problem) => this.#note(`Job …${id.slice(-6)}: ${problem.message}`);
-    follow(jobId, { told, lost, signal: this.#closed.signal }).finally(() => {
+    follow(jobId, { update, lost, signal: this.#closed.signal }).finally(() => {
       this.#following.delete(jobId);
       this.#findLate();
     });
   }
 
   /**
-   * A job that ends without some of the messages that it was promised to: a store had forgotten them. Their records in
-   * the queue bring them back; until then they are late, and the archive tells which job has answered them.
+   * A store may forget a message, so that its job ends without it. The message's record in the queue brings it back.
+   * Until then the message is late; the archive says which job has answered it.
    */
   async #findLate() {
     if (this.#looking) return;
@@ -247,7 +247,7 @@ export class Conversation {
       try {
         this.#settle((await get(path("conversations", this.id))).turns);
       } catch (problem) {
-        if (!(problem instanceof Problem)) throw problem; // else: it is looked at again
+        if (!(problem instanceof Problem)) throw problem; // else the loop tries again
       }
       this.#changed();
       if (this.#markLate()) await pause(LOOK_AGAIN_MS, this.#closed.signal);
@@ -255,7 +255,7 @@ export class Conversation {
     this.#looking = false;
   }
 
-  /** Whether there are late messages: of a job that answered fewer than were promised to it. */
+  /** Mark messages as late if their job answered fewer than it was promised. Returns whether any message is late. */
   #markLate() {
     for (const [jobId, messages] of this.#promised()) {
       const job = this.jobs.get(jobId);
@@ -265,7 +265,7 @@ export class Conversation {
     return this.entries.some((entry) => entry.late);
   }
 
-  /** The messages of each job, without their repetitions. */
+  /** The messages of each job, without duplicates. */
   #promised() {
     const own = this.entries.filter((entry) => entry.role === "user" && entry.jobId && !entry.repeats);
     return Map.groupBy(own, (entry) => this.settledIn(entry.jobId));

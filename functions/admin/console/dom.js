@@ -1,9 +1,9 @@
-// Building and updating the page. Text only ever becomes text: nothing here takes HTML, and the page's
-// Content-Security-Policy (require-trusted-types-for 'script') refuses it from everything else too.
+// Builds and updates the page. No function here accepts HTML: text stays text. The page's Content-Security-Policy
+// (require-trusted-types-for 'script') refuses HTML from any other code too.
 
 /**
  * Build an element: `h("button", { class: "quiet", on: { click: send } }, "Send")`.
- * Attributes that are null, undefined or false are left out. Children are nodes or texts; null is left out.
+ * Attributes that are null, undefined or false are omitted. Children are nodes or texts; null is omitted.
  */
 export function h(name, attributes = {}, ...children) {
   const node = document.createElement(name);
@@ -12,7 +12,7 @@ export function h(name, attributes = {}, ...children) {
   return node;
 }
 
-/** As `h`, for SVG. */
+/** The same as `h`, for SVG. */
 export function svg(name, attributes = {}, ...children) {
   const node = document.createElementNS("http://www.w3.org/2000/svg", name);
   set(node, attributes);
@@ -28,7 +28,7 @@ function set(node, { on = {}, ...attributes }) {
   for (const [event, listener] of Object.entries(on)) node.addEventListener(event, listener);
 }
 
-/** Set a node's text if it is another one, so that screen readers are told of changes alone. */
+/** Set a node's text if it differs, so that screen readers announce changes only. */
 export function say(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
@@ -41,20 +41,20 @@ export function show(node, shown) {
 const keyOf = new WeakMap();
 
 /**
- * Make a parent's children those of `items`, in their order: a node is kept for as long as its item's key is there, so
- * that nobody's focus, scroll or open detail is lost. `create(item)` makes a node, `update(node, item)` is called for
- * each, new or kept.
+ * Give a parent one child for each of `items`, in their order. A node stays for as long as its item's key is there, so
+ * that focus, scroll position and open details are not lost. `create(item)` makes a node. `update(node, item)` is called
+ * for each node, new or kept.
  */
 export function sync(parent, items, key, create, update = () => {}) {
   const known = new Map([...parent.children].map((node) => [keyOf.get(node), node]));
   const wanted = new Set();
   let place = parent.firstElementChild;
   for (const item of items) {
-    const itsKey = key(item);
-    let node = known.get(itsKey);
+    const keyOfItem = key(item);
+    let node = known.get(keyOfItem);
     if (!node) {
       node = create(item);
-      keyOf.set(node, itsKey);
+      keyOf.set(node, keyOfItem);
     }
     wanted.add(node);
     update(node, item);
@@ -65,9 +65,9 @@ export function sync(parent, items, key, create, update = () => {}) {
 }
 
 /**
- * A table whose rows can be shown again and again: `{ node, show(rows) }`. Each column has a `title` and `text(row)`,
- * or `make(row)` for a cell that is built once and told of later states by `update(cell, row)`. Roles are written out:
- * on a narrow screen the cells are blocks below each other, which would take them away.
+ * A table whose rows can be replaced: `{ node, show(rows) }`. Each column has a `title` and `text(row)`, or else
+ * `make(row)`, which builds a cell once, and `update(cell, row)`. Roles are explicit: on a narrow screen the cells are
+ * blocks below each other, and would lose their roles.
  */
 export function table(caption, columns, key, empty) {
   const body = h("tbody", { role: "rowgroup" });
@@ -103,8 +103,8 @@ export function table(caption, columns, key, empty) {
 }
 
 /**
- * Ask before something is done that matters. `says` are paragraphs on what will happen. Resolves to whether it shall
- * be; Escape means no.
+ * Ask before an action that matters. `says` is a list of paragraphs on its effects. Resolves to true for yes; Escape
+ * means no.
  */
 export function confirm({ title, says, action }) {
   return new Promise((resolve) => {
@@ -119,7 +119,7 @@ export function confirm({ title, says, action }) {
         "div",
         { class: "buttons" },
         h("button", { type: "button", class: "main", on: { click: answer("yes") } }, action),
-        h("button", { type: "button", autofocus: true, on: { click: answer("") } }, "Leave it"),
+        h("button", { type: "button", autofocus: true, on: { click: answer("") } }, "Cancel"),
       ),
     );
     dialog.addEventListener("close", () => {
@@ -149,7 +149,7 @@ export function field(label, control, { hint = null, unseen = false } = {}) {
   return h("div", { class: "field" }, name, control, advice);
 }
 
-/** A number of seconds, as people say it. */
+/** A number of seconds as text for people. */
 export function duration(seconds) {
   if (seconds === null || seconds === undefined || Number.isNaN(seconds)) return "–";
   if (seconds < 10) return `${Math.max(0, seconds).toFixed(1)} s`;
@@ -159,11 +159,11 @@ export function duration(seconds) {
 }
 
 /** `3 messages`, `1 message`. */
-export function count(number, noun) {
-  return `${number} ${noun}${number === 1 ? "" : "s"}`;
+export function count(number, noun, plural = `${noun}s`) {
+  return `${number} ${number === 1 ? noun : plural}`;
 }
 
-/** The end of an id, which tells jobs apart: the beginning names their shard, and is the same for a conversation's. */
+/** The end of a job's id. Jobs of one conversation share the beginning, which names their shard. */
 export function short(id) {
   return id.slice(-6);
 }

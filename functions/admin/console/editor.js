@@ -1,4 +1,4 @@
-// The form of one record, in a dialog: written as it was seen, and never over what somebody else has made of it.
+// The form of one record, in a dialog. It never overwrites a change that was made since the record was opened.
 
 import { call, get, path } from "./api.js";
 import { createControl } from "./controls.js";
@@ -7,8 +7,8 @@ import { KINDS, fresh, meant, sameValue, valueOf, withValues, written } from "./
 import { currentTenant } from "./signin.js";
 
 /**
- * Edit a record as it was seen (`etag`), or write a new one (both null). `tell(text)` says what was done, `changed()`
- * shows the lists anew.
+ * Edit a record of the revision `etag`, or write a new one (both null). `tell(text)` shows the outcome, `changed()`
+ * reloads the lists.
  */
 export async function openEditor(kind, record, etag, tell, changed) {
   const { core_ai: cores } = await get("admin/core-ai").catch(() => ({ core_ai: [] }));
@@ -16,14 +16,14 @@ export async function openEditor(kind, record, etag, tell, changed) {
 }
 
 class Editor {
-  #base; // the record that the form began with
+  #base; // the record that the form started from
   #seen; // its ETag, null for a record that must be new
 
   constructor(kind, record, etag, cores, tell, changed) {
     Object.assign(this, KINDS[kind], { tell, changed });
     this.#base = record ?? fresh[kind];
     this.#seen = etag;
-    const hint = "1 to 255 of A-Z a-z 0-9 . _ : @ -; it stays.";
+    const hint = "1 to 255 of A-Z a-z 0-9 . _ : @ -. It can't be changed later.";
     this.id = createControl({ name: this.idField, label: "Id", kind: "text", hint }, cores);
     this.id.control.value = record?.[this.idField] ?? (kind === "platforms" ? currentTenant() : "");
     this.id.control.readOnly = record !== null;
@@ -73,7 +73,7 @@ class Editor {
     return path(this.path, this.#name);
   }
 
-  /** What the record must be for it to be written. */
+  /** The condition under which the API writes the record. */
   get #condition() {
     return this.#seen ? { "If-Match": this.#seen } : { "If-None-Match": "*" };
   }
@@ -82,7 +82,7 @@ class Editor {
     for (const { name, kind, control } of this.controls) control.value = written(kind, valueOf(record, name));
   }
 
-  /** The record as the form has it. */
+  /** The record with the values of the form. */
   #filled() {
     const values = this.controls.map(({ name, kind, control }) => [name, meant(kind, control.value)]);
     return withValues(this.#base, [...values, ...this.derived.map((name) => [name, undefined])]);
@@ -94,15 +94,15 @@ class Editor {
       return;
     }
     const step = () => call("PUT", this.#address, { headers: this.#condition, body: this.#filled() });
-    await this.#attempt(step, `The ${this.noun} ${this.#name} is saved. Conversations see it within five seconds.`);
+    await this.#attempt(step, `The ${this.noun} ${this.#name} is saved. Conversations use it within five seconds.`);
   }
 
   async #remove() {
     const sure = await confirm({
       title: `Delete the ${this.noun} ${this.#name}?`,
       says: [
-        "It is gone for good, from all instances within five seconds. Who names it then is answered 404.",
-        "If something refers to it, nothing is deleted. It is written to the audit.",
+        "It is deleted for good. Within five seconds each request that names it is answered 404.",
+        "If another record refers to it, nothing is deleted. The audit records it.",
       ],
       action: "Delete it",
     });
@@ -126,16 +126,16 @@ class Editor {
     this.save.disabled = this.remove.disabled = false;
   }
 
-  /** Say what is wrong at the field that the API names, else beneath all. */
+  /** Show an error at the field that the API names, else below the form. */
   #complain(problem) {
-    const isIts = ({ name }) => problem.field === name || problem.field?.startsWith(`${name}.`);
-    const blamed = [this.id, ...this.controls].find(isIts);
+    const isWrong = ({ name }) => problem.field === name || problem.field?.startsWith(`${name}.`);
+    const blamed = [this.id, ...this.controls].find(isWrong);
     show(this.trouble, !blamed);
     if (blamed) blamed.blame(problem.message);
     else say(this.trouble, problem.message);
   }
 
-  /** Somebody was faster: show what they made of it, and let people choose. */
+  /** The record was changed meanwhile: show the differences, and let the operator choose. */
   async #differ() {
     let theirs = null;
     try {
@@ -149,7 +149,7 @@ class Editor {
     show(this.conflict, true);
     if (!theirs) {
       this.#seen = null;
-      const text = `Somebody has deleted this ${this.noun} since you opened it. Save again to write it anew.`;
+      const text = `This ${this.noun} was deleted after you opened it. Save again to create it anew.`;
       this.conflict.replaceChildren(h("p", {}, text));
       return;
     }
@@ -163,13 +163,13 @@ class Editor {
     };
     const button = (text, step) => h("button", { type: "button", on: { click: settle(step) } }, text);
     this.conflict.replaceChildren(
-      h("p", {}, h("strong", {}, "Somebody has changed it since you opened it."), " Nothing of yours was written."),
+      h("p", {}, h("strong", {}, "This record was changed after you opened it."), " Your changes were not saved."),
       h("ul", {}, this.#differences(theirs.body)),
       h(
         "div",
         { class: "buttons" },
-        button("Take theirs", () => this.#fill(theirs.body)),
-        button("Keep mine, and save again", () => {}),
+        button("Take the saved values", () => this.#fill(theirs.body)),
+        button("Keep my values and save again", () => {}),
       ),
     );
   }
@@ -177,10 +177,10 @@ class Editor {
   #differences(theirs) {
     const mine = this.#filled();
     const differs = ({ name }) => !sameValue(valueOf(mine, name), valueOf(theirs, name));
-    const told = ({ name, label, kind }) => {
-      const [his, own] = [theirs, mine].map((record) => written(kind, valueOf(record, name)));
-      return h("li", {}, h("strong", {}, `${label}: `), `theirs “${his}”, yours “${own}”`);
+    const difference = ({ name, label, kind }) => {
+      const [saved, own] = [theirs, mine].map((record) => written(kind, valueOf(record, name)));
+      return h("li", {}, h("strong", {}, `${label}: `), `saved “${saved}”, yours “${own}”`);
     };
-    return this.fields.filter(differs).map(told);
+    return this.fields.filter(differs).map(difference);
   }
 }

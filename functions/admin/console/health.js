@@ -1,4 +1,4 @@
-// How the service is, for the whole page: asked of the API now and then, and heard from each 202.
+// The state of the service, for the whole page: from GET /admin/status at intervals, and from each 202.
 
 import { get } from "./api.js";
 import { h } from "./dom.js";
@@ -6,23 +6,23 @@ import { h } from "./dom.js";
 const EVERY_MS = 15_000;
 
 const listeners = new Set();
-let status = null; // what GET /admin/status said last; null while it is not known
-let problem = null; // why it is not known
-let told = false; // whether the last 202 was degraded
+let status = null; // the last answer of GET /admin/status; null while it is unknown
+let problem = null; // why it is unknown
+let degraded = false; // whether the last 202 or status was
 let asking = null;
 
-/** Call `listener(status)` whenever the status was asked for; null where it isn't known. */
+/** Call `listener(status)` after each request for the status; null if it is unknown. */
 export function onStatus(listener) {
   listeners.add(listener);
 }
 
-/** Ask now. Raises nothing: what went wrong is part of how it is. */
+/** Ask now. Never throws: a failed request is part of the state. */
 export function refresh() {
   asking ??= (async () => {
     try {
       status = await get("admin/status");
       problem = null;
-      told = status.status === "degraded";
+      degraded = status.status === "degraded";
     } catch (error) {
       status = null;
       problem = error;
@@ -34,18 +34,18 @@ export function refresh() {
   return asking;
 }
 
-/** Why the status isn't known, null where it is. */
+/** Why the status is unknown; null if it is known. */
 export const trouble = () => problem;
 
-/** What a 202 said of it. The first that says something new makes us ask. */
-export function noticed(degraded) {
-  if (degraded === told) return;
-  told = degraded;
+/** Take note of a 202. If it says something new, the status is asked for. */
+export function noticed(isDegraded) {
+  if (isDegraded === degraded) return;
+  degraded = isDegraded;
   show();
   refresh();
 }
 
-/** Begin to ask, for as long as somebody looks. */
+/** Ask at intervals, while the page is visible. */
 export function begin() {
   const look = () => document.visibilityState === "visible" && refresh();
   setInterval(look, EVERY_MS);
@@ -67,27 +67,27 @@ function show() {
 
 function explained() {
   if (problem?.status === 0 || problem?.status >= 500)
-    return ["bad", "No answer", "The API does not answer. What was accepted is safe; this page asks again."];
+    return ["bad", "No answer", "The API does not answer. Accepted messages are safe. This page tries again."];
   if (!status) {
-    return told ? ["warn", "Degraded", "Messages are taken and answered on a lower tier than configured."] : [];
+    return degraded ? ["warn", "Degraded", "Messages are accepted and answered, on a lower tier than configured."] : [];
   }
   const { components, tiers, worker } = status;
   if (components.queue === "unavailable") {
     return [
       "bad",
       "Unhealthy",
-      "The queue is away: nothing is accepted that could be lost. Platforms get 503 and send again.",
+      "The queue is away: no message is accepted, so none is lost. Platforms get 503 and send again.",
     ];
   }
   if (worker.state === "silent") {
     const time = new Date(worker.last_heartbeat_at ?? worker.oldest_waiting_at).toLocaleTimeString();
     return [
       "bad",
-      "Nobody answers",
+      "No worker answers",
       `Messages are accepted and safe, but no worker has shown a sign of life since ${time}.`,
     ];
   }
-  if (status.status === "unhealthy") return ["bad", "Unhealthy", "No store answers: nobody knows what waits or runs."];
+  if (status.status === "unhealthy") return ["bad", "Unhealthy", "No store answers: it is unknown what waits or runs."];
   const redis = tiers.redis === "away";
   const postgres = tiers.postgres === "away" || (!components.database_connected && "postgres" in tiers);
   const readOnly = Object.keys(tiers).filter((name) => tiers[name] === "read_only");
@@ -96,24 +96,24 @@ function explained() {
     return [
       "warn",
       "Degraded",
-      `${names} can be read and refuses to write. Messages are taken and answered, as if it were away.`,
+      `${names}: reads work, writes are refused. Messages are accepted and answered, as if it were away.`,
     ];
   }
   if (redis && postgres) {
     return [
       "warn",
       "Degraded",
-      "Redis and Postgres are away. Messages are taken and answered, but without order, cancel or exclusion.",
+      "Redis and Postgres are away. Messages are accepted and answered, but without order, cancel or exclusion.",
     ];
   }
   if (redis) {
-    return ["warn", "Degraded", "Redis is away, Postgres coordinates. Everything goes on; nothing is lost or doubled."];
+    return ["warn", "Degraded", "Redis is away, Postgres coordinates. All functions work; nothing is lost or doubled."];
   }
   if (postgres) {
     return [
       "warn",
       "Degraded",
-      "Postgres is away. Messages are taken and answered; cancel, release and hand-off wait for it, the archive catches up.",
+      "Postgres is away. Messages are accepted and answered, and archived later. Cancel, release and handoff answer 503.",
     ];
   }
   if (status.status === "degraded") return ["warn", "Degraded", `Working on the ${components.tier} tier.`];

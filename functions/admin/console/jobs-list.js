@@ -1,13 +1,13 @@
-// Jobs by their state, the newest first, with their timings; a failed one can be retried.
+// The list of jobs, newest first, with their times. A failed job can be retried.
 
 import { between, call, get, path, since } from "./api.js";
 import { confirm, count, duration, h, say, short, show, table } from "./dom.js";
 import { section } from "./section.js";
 
-/** What they can be listed by; the first is all. */
+/** The states to filter by; the first means all. */
 const STATUSES = ["", "processing", "completed", "failed", "cancelled"];
 
-/** `act(step, done)` does a step, tells its outcome and shows everything anew. */
+/** `act(step, done)` calls the API, shows the outcome and reloads the sections. */
 export function createJobs(act) {
   let status = "";
   let pages = 1;
@@ -15,23 +15,23 @@ export function createJobs(act) {
     const sure = await confirm({
       title: `Retry job …${short(job.job_id)}?`,
       says: [
-        `Another job answers the ${count(job.consolidated_messages, "message")} of ${job.conversation_id} that this one did not.`,
-        "The failed job stays failed, and leads to the other: retried again, to the same one.",
-        "The patient, who was told that no answer could be made, gets one now.",
-        "It is written to the audit.",
+        `A new job answers the ${count(job.consolidated_messages, "message")} of this one, in ${job.conversation_id}.`,
+        "The failed job stays failed and names the new one. A second retry names the same one.",
+        "The patient was told that there is no answer, and now gets one.",
+        "The audit records it.",
       ],
       action: "Retry it",
     });
     const done = (answer) =>
       answer.ai_job_id
         ? `Job …${short(answer.ai_job_id)} answers in its place.`
-        : "It waits until the human hands the conversation back.";
+        : "The messages wait: a human answers this conversation.";
     if (sure) await act(() => call("POST", `${path("admin/jobs", job.job_id)}/retry`), done);
   };
   const outcome = (job) =>
     [job.status, job.error_code, job.superseded_by && `→ …${short(job.superseded_by)}`].filter(Boolean).join(" · ");
   const rows = table(
-    "Jobs, the newest first",
+    "Jobs, newest first",
     [
       { title: "Job", text: (job) => `…${short(job.job_id)}`, class: "id" },
       { title: "Conversation", text: (job) => job.conversation_id, class: "id" },
@@ -50,7 +50,7 @@ export function createJobs(act) {
       { title: "Took", text: (job) => duration(between(job.started_at, job.finished_at)) },
       { title: "Begun", text: (job) => `${duration(since(job.created_at))} ago` },
       {
-        title: "What to do",
+        title: "Action",
         make: (job) =>
           h("button", { type: "button", "aria-label": `Retry job ${job.job_id}`, on: { click: retry(job) } }, "Retry"),
         update: (cell, job) => show(cell.firstChild, job.status === "failed" && !job.superseded_by),
@@ -59,7 +59,7 @@ export function createJobs(act) {
     (job) => job.job_id,
     "There are no such jobs.",
   );
-  /** As many pages as are looked at, each anew: `{ jobs, next }`. */
+  /** The pages that are shown, each loaded again: `{ jobs, next }`. */
   const ask = async () => {
     const jobs = [];
     let next = null;
@@ -75,7 +75,7 @@ export function createJobs(act) {
     pages += 1;
     return shown.refresh();
   };
-  const more = h("button", { type: "button", on: { click: showOlder } }, "Show older ones");
+  const more = h("button", { type: "button", on: { click: showOlder } }, "Show older jobs");
   const choose = (value) => () => {
     status = value;
     pages = 1;

@@ -1,10 +1,10 @@
-// Following jobs to their end, by few requests: each asks the API to wait, and only so many wait at a time.
+// Follows jobs to their end with few requests: each asks the API to wait, and up to 3 wait at a time.
 
 import { Problem, get, path, pause, since } from "./api.js";
 
-/** The API's long polls hold a function each, and a browser has six connections: leave some for what is sent. */
+/** Each long poll holds a connection, and a browser has six: some must be free to send messages. */
 const PLACES = 3;
-/** A young job is looked at often, so that restarts and the text so far are seen as they happen. */
+/** A young job is polled often, to show restarts and the text so far as they happen. */
 const YOUNG_SECONDS = 15;
 
 const waiting = [];
@@ -31,23 +31,23 @@ function patience(job) {
 }
 
 /**
- * Follow a job until it has ended, and from there the job that answers in its place. `told(job)` hears each state,
- * `lost(job_id, problem)` that a job can't be found out about. Ends early when `signal` aborts.
+ * Follow a job to its end, then the job that answers in its place. `update(job)` gets each state. `lost(job_id, problem)`
+ * is called if a job's state can't be read. Ends early when `signal` aborts.
  */
-export async function follow(jobId, { told, lost, signal }) {
+export async function follow(jobId, { update, lost, signal }) {
   const seen = new Set();
   followed += 1;
   try {
     for (let id = jobId; id && !seen.has(id) && !signal.aborted;) {
       seen.add(id);
-      id = (await toItsEnd(id, told, lost, signal))?.superseded_by;
+      id = (await followToEnd(id, update, lost, signal))?.superseded_by;
     }
   } finally {
     followed -= 1;
   }
 }
 
-async function toItsEnd(jobId, told, lost, signal) {
+async function followToEnd(jobId, update, lost, signal) {
   let job = null;
   let troubles = 0;
   while (!signal.aborted) {
@@ -55,15 +55,15 @@ async function toItsEnd(jobId, told, lost, signal) {
     try {
       job = await inTurn(() => get(`${path("jobs", jobId)}?wait=${patience(job)}`, { signal }));
       troubles = 0;
-      told(job);
+      update(job);
       if (hasEnded(job)) return job;
-      // Where the template turns waiting off, we wait.
+      // If the deployment turns long polls off, pause here instead.
       if (performance.now() - began < 500) await pause(1000, signal);
     } catch (problem) {
       if (signal.aborted) return null;
       if (!(problem instanceof Problem)) throw problem;
       troubles += 1;
-      // A store that is away comes back, and with it what only that store knows.
+      // A 404 is repeated: the job may be known only to a store that is away and comes back.
       const final = [400, 401, 403].includes(problem.status) || (problem.status === 404 && troubles > 20);
       if (final) {
         lost(jobId, problem);

@@ -1,4 +1,4 @@
-// The operations view: how each part is, what is locked, what became of jobs, and what an operator can do about it.
+// The operations view: the state of each part, locks, jobs and dead letters, with an operator's actions.
 
 import { call, get, path, since } from "./api.js";
 import { confirm, count, duration, h, say, short, show, sync, table } from "./dom.js";
@@ -41,7 +41,7 @@ export function create(root, settings) {
   const look = async () => {
     clearTimeout(timer);
     if (document.visibilityState === "visible") await ask();
-    // Behind the answers, so that a slow API is not asked twice at a time.
+    // Only after the answers, so that a slow API gets one round of requests at a time.
     clearTimeout(timer);
     if (watched) timer = setTimeout(look, EVERY_MS);
   };
@@ -110,27 +110,27 @@ function parts({ status, components, tiers, queue, worker }) {
     {
       name: "Worker",
       level: silent ? "bad" : worker.state === "unknown" ? "warn" : "good",
-      state: silent ? "silent: nobody answers" : worker.state,
+      state: silent ? "silent: no worker answers" : worker.state,
       note: `${known(worker.running)} running · ${known(worker.waiting)} waiting`,
     },
   ];
 }
 
-/** A worker that is silent for longer than `stale_seconds` loses its claim; what waits longer than the other is woken. */
+/** A worker that is silent for `stale_seconds` loses its claim. A job that waits for `wake_seconds` is woken. */
 function createLocks(act, { stale_seconds: stale, wake_seconds: wake }) {
   const age = (time) => (time ? `${duration(since(time))} ago` : "none yet");
   const stuck = (lock) =>
     lock.heartbeat_at ? since(lock.heartbeat_at) > stale : since(lock.acquired_at) > wake;
-  let held = new Map(); // as they were last seen: what is released is asked about as it is now
+  let locks = new Map(); // by conversation, as last shown: the question before a release describes the current lock
   const release = (id) => async () => {
-    const lock = held.get(id);
+    const lock = locks.get(id);
     const sure = await confirm({
       title: `Release the lock of ${lock.conversation_id}?`,
       says: [
-        `The worker of job …${short(lock.ai_job_id)} is fenced out: whatever it still does, it commits nothing.`,
-        `Its ${count(lock.consolidated_messages, "message")} can be taken up by another worker at once, for one answer.`,
+        `The worker of job …${short(lock.ai_job_id)} is fenced out: it can't commit a reply any more.`,
+        `Another worker answers its ${count(lock.consolidated_messages, "message")} with one reply.`,
         "The AI may be asked a second time.",
-        "It is written to the audit.",
+        "The audit records it.",
       ],
       action: "Release it",
     });
@@ -158,7 +158,7 @@ function createLocks(act, { stale_seconds: stale, wake_seconds: wake }) {
       },
       { title: "Tier", text: (lock) => lock.tier },
       {
-        title: "What to do",
+        title: "Action",
         make: (lock) =>
           h(
             "button",
@@ -168,16 +168,16 @@ function createLocks(act, { stale_seconds: stale, wake_seconds: wake }) {
       },
     ],
     (lock) => lock.conversation_id,
-    "No conversation is locked: nothing waits, nothing runs.",
+    "No conversation is locked: nothing waits or runs.",
   );
   return section(
     "Live locks",
     { class: "card wide" },
     rows.node,
     () => get("admin/locks"),
-    ({ locks }) => {
-      held = new Map(locks.map((lock) => [lock.conversation_id, lock]));
-      rows.show([...locks].sort((one, other) => stuck(other) - stuck(one)));
+    (found) => {
+      locks = new Map(found.locks.map((lock) => [lock.conversation_id, lock]));
+      rows.show([...found.locks].sort((one, other) => stuck(other) - stuck(one)));
     },
   );
 }
@@ -188,16 +188,16 @@ function createDeadLetters(act) {
     const sure = await confirm({
       title: "Redrive the dead letters?",
       says: [
-        `Deliveries to the platform's webhook that were given up, ${found.length} of them, are tried for another day.`,
-        "A platform that got one of them without saying so gets it again, under the same webhook-id.",
-        "It is written to the audit.",
+        `${count(found.length, "webhook delivery", "webhook deliveries")} that failed for a day will be tried again for another day.`,
+        "A delivery that the platform got but did not confirm arrives again, with the same webhook-id.",
+        "The audit records it.",
       ],
       action: "Redrive them",
     });
     if (sure)
       await act(
         () => call("POST", "admin/dead-letters/redrive"),
-        (answer) => `${answer.redriven} tried again.`,
+        (answer) => `${count(answer.redriven, "delivery", "deliveries")} will be tried again.`,
       );
   };
   const button = h("button", { type: "button", on: { click: redrive } }, "Redrive all");
@@ -211,7 +211,7 @@ function createDeadLetters(act) {
       { title: "Last error", text: (letter) => letter.last_error },
     ],
     (letter) => letter.webhook_id,
-    "Every reply has reached its platform, or will.",
+    "No delivery was given up.",
   );
   const draw = ({ deliveries }) => {
     found = deliveries;

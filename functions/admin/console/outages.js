@@ -1,4 +1,4 @@
-// Try an outage: stop and start the stores and the worker of the local host. A deployment has no such buttons.
+// Try an outage: stops and starts the stores and the worker of the local host. A deployment has no such buttons.
 
 import { call, get, path } from "./api.js";
 import { h, say, sync } from "./dom.js";
@@ -8,16 +8,16 @@ import { section } from "./section.js";
 const PARTS = {
   redis: [
     "Redis",
-    "Without it Postgres coordinates: messages are taken and answered as before, each answer says degraded.",
+    "Without it Postgres coordinates. Messages are accepted and answered as before; each 202 says degraded.",
   ],
   postgres: [
     "Postgres",
-    "Without it Redis alone guards replies; cancel, release and hand-off answer 503 until it is back.",
+    "Without it Redis alone guards replies. Cancel, release and handoff answer 503 until it is back.",
   ],
-  worker: ["Worker", "Without it messages are accepted and wait. A job that it was at is answered by another, once."],
+  worker: ["Worker", "Without it messages are accepted and wait. Another worker answers its current job, once."],
 };
 
-/** `tell(text, bad)` says how a stop or start went. */
+/** `tell(text, bad)` shows the outcome of a stop or start. */
 export function createOutages(tell) {
   const list = h("ul", { class: "tiles" });
   const turn = (name) => async (event) => {
@@ -44,9 +44,9 @@ export function createOutages(tell) {
     );
   const update = (node, { name, state, ours }) => {
     const running = state === "running";
-    const [, told, , button] = node.children;
+    const [, label, , button] = node.children;
     node.className = `tile ${running ? "good" : "bad"}`;
-    say(told, running ? "running" : "stopped");
+    say(label, running ? "running" : "stopped");
     say(button, `${running ? "Stop" : "Start"} ${PARTS[name][0]}`);
     button.dataset.to = running ? "stopped" : "running";
     button.hidden = ours === false;
@@ -54,8 +54,8 @@ export function createOutages(tell) {
   const about = h(
     "p",
     {},
-    "These are real processes of this machine. Stop one, type on in Chat, and start it again: ",
-    "nothing that was accepted is lost, and nothing is answered twice.",
+    "These are real processes on this machine. Stop one, keep typing in Chat, and start it again: ",
+    "no accepted message is lost, and none is answered twice.",
   );
   const draw = ({ parts }) => {
     const known = parts.filter(({ name }) => name in PARTS);
@@ -63,6 +63,6 @@ export function createOutages(tell) {
   };
   const ask = () => get("local/parts");
   const { node, refresh } = section("Try an outage", { class: "card wide outage" }, [about, list], ask, draw);
-  // What this host refuses says nothing of what the API would.
+  // An error of the local host says nothing about the API, so it is not passed on.
   return { node, refresh: () => refresh().then(() => null) };
 }

@@ -1,4 +1,4 @@
-// One conversation on the page: how it is answered, what was said, and what can be done.
+// One conversation on the page: its options, its transcript and its actions.
 
 import { BURST } from "./conversation.js";
 import { field, h, newId, say, show } from "./dom.js";
@@ -6,18 +6,18 @@ import { hasEnded } from "./jobs.js";
 import { createTranscript } from "./transcript.js";
 
 const POLICIES = {
-  "": "Messages that come meanwhile: as the bot is configured.",
-  consolidate: "Messages that come meanwhile join: one reply to all.",
-  enqueue: "Messages that come meanwhile wait for the next reply.",
-  interrupt: "Messages that come meanwhile begin a new job for all.",
-  reject: "Messages that come meanwhile are refused: 409.",
+  "": "While a message is answered: as the bot is configured.",
+  consolidate: "A message that arrives meanwhile joins: one reply to all.",
+  enqueue: "A message that arrives meanwhile waits for the next reply.",
+  interrupt: "A message that arrives meanwhile starts a new job for all.",
+  reject: "A message that arrives meanwhile is refused: 409.",
 };
 
-/** `remove()` is called when somebody has had enough of it. */
+/** `remove()` is called when the operator closes the conversation. */
 export function createPane(conversation, remove) {
   const title = h("h3", { id: newId("conversation"), class: "id" }, conversation.id);
   const transcript = createTranscript(conversation);
-  const nothing = h("p", { class: "note" }, `Nothing said yet. Type below, or send ${BURST} at once.`);
+  const nothing = h("p", { class: "note" }, `No messages yet. Type below, or send ${BURST} at once.`);
   const news = h("p", { class: "unseen", role: "status" });
   const close = () => {
     conversation.close();
@@ -124,7 +124,7 @@ function composer(conversation) {
   );
 }
 
-/** What can be done with a conversation as a whole. */
+/** The actions on a whole conversation. */
 function actions(conversation) {
   const button = (text, click) => h("button", { type: "button", on: { click } }, text);
   const repeat = button("Send a duplicate", () => conversation.repeat());
@@ -145,7 +145,7 @@ function actions(conversation) {
   };
 }
 
-/** Replies, as they come, for those who don't see them. */
+/** Announce new replies to screen readers. */
 function announce(conversation, known, news) {
   for (const job of conversation.jobs.values()) {
     if (known.get(job.job_id) === job.status) continue;

@@ -1,5 +1,5 @@
-// What can be configured of a bot, an AI core and a platform, as fields of a form. What may be in them the API knows:
-// it names the field that is wrong, and nothing is checked twice.
+// The fields of a bot, an AI core and a platform, as fields of a form. The page checks no value: the API does, and names
+// the wrong field.
 
 const number = (name, label, hint) => ({ name, label, hint, kind: "number" });
 const text = (name, label, hint) => ({ name, label, hint, kind: "text" });
@@ -7,36 +7,36 @@ const long = (name, label, hint) => ({ name, label, hint, kind: "long" });
 const choice = (name, label, values, hint) => ({ name, label, values, hint, kind: "choice" });
 const yesNo = (name, label, hint) => ({ name, label, hint, kind: "yes or no" });
 
-/** `derived`: what the API makes of the other fields, and so is not sent. `facts`: what is listed of a record. */
+/** `derived`: fields that the API computes, and that are not sent. `facts`: the texts of a record in the list. */
 export const KINDS = {
   bots: {
     path: "admin/bots",
     idField: "bot_id",
     noun: "bot",
     title: "Bots",
-    about: "A bot answers with an AI core. The one with the id default answers wherever no bot is named.",
+    about: "A bot answers with an AI core. The bot with the id default answers if a message names none.",
     fields: [
-      text("name", "Name", "Patients' platforms are told it."),
+      text("name", "Name", "Platforms get this name with each answer."),
       long("description", "Description"),
       text("language", "Language", "Such as vi, en or pt-BR."),
-      yesNo("is_active", "Active", "An inactive bot takes no messages: 409."),
+      yesNo("is_active", "Active", "An inactive bot accepts no messages: 409."),
       { name: "core_ai_id", label: "AI core", kind: "core_ai", hint: "None: the simulated AI." },
       choice(
         "meta_data.double_texting",
         "Double texting",
         ["consolidate", "enqueue", "interrupt", "reject"],
-        "What a message does that comes while another is answered. Not set: consolidate.",
+        "What happens to a message that arrives while another is answered. Not set: consolidate.",
       ),
-      number("meta_data.debounce_ms", "Debounce, ms", "How long the patient must be quiet: 0 to 10000. Not set: 500. 0: off."),
-      number("meta_data.debounce_max_ms", "Debounce at most, ms", "However long they type: 0 to 30000. Not set: 10000."),
+      number("meta_data.debounce_ms", "Debounce, ms", "Quiet time before the AI is asked: 0 to 10000. 0: off. Not set: 500."),
+      number("meta_data.debounce_max_ms", "Debounce limit, ms", "The longest wait for one burst: 0 to 30000. Not set: 10000."),
       number("meta_data.max_context_messages", "Messages shown to the AI", "Not set: 20."),
       number("meta_data.max_context_characters", "Characters shown to the AI", "Not set: 10000."),
       yesNo("meta_data.show_partial_reply", "Show the reply while it is written"),
       {
         name: "meta_data.failure_message",
-        label: "What patients are told when no answer could be made",
+        label: "Notice to the patient when a job fails",
         kind: "notice",
-        hint: 'A text, or one for each language: {"en": "…", "vi": "…"}',
+        hint: 'One text, or a text for each language: {"en": "…", "vi": "…"}',
       },
     ],
     derived: [],
@@ -52,39 +52,39 @@ export const KINDS = {
     idField: "core_ai_id",
     noun: "AI core",
     title: "AI cores",
-    about: "Where replies come from: an address of chat completions, a model of Bedrock's, or the simulated AI.",
+    about: "A source of replies: a chat completions endpoint, a model at Bedrock, or the simulated AI.",
     fields: [
       text("name", "Name"),
       text(
         "api_endpoint",
         "Endpoint",
-        "Its scheme chooses the provider, such as https:// and the whole address of chat completions, or bedrock:// and a model.",
+        "Its scheme chooses the provider, such as https:// and the full chat completions address, or bedrock:// and a model.",
       ),
       {
         name: "auth_token",
         label: "Token",
         kind: "secret",
-        hint: "The ARN of a secret. *** keeps the stored one; it is never shown.",
+        hint: "The ARN of a secret. The stored one is never shown; *** keeps it.",
       },
-      number("timeout_seconds", "Timeout, seconds", "For the whole answer with all its tries: 1 to 100."),
+      number("timeout_seconds", "Timeout, seconds", "For a whole answer, all tries included: 1 to 100."),
       text("meta_data.model", "Model"),
       number("meta_data.temperature", "Temperature", "0 to 2."),
       number("meta_data.top_p", "Top p", "Above 0, to 1."),
-      number("meta_data.max_tokens", "Max tokens", "Either this or the next, as the provider knows it."),
+      number("meta_data.max_tokens", "Max tokens", "Set this or the next field, whichever the provider supports."),
       number("meta_data.max_completion_tokens", "Max completion tokens"),
       long("meta_data.system_prompt", "System prompt"),
-      number("meta_data.max_reply_characters", "Reply's characters at most", "Not set: 20000."),
-      number("meta_data.max_resources_characters", "Resources' characters at most"),
-      choice("meta_data.auth_header", "Header of the token", ["authorization", "api-key"]),
-      text("meta_data.region", "Region", "Bedrock's, such as eu-central-1."),
+      number("meta_data.max_reply_characters", "Longest reply, characters", "Not set: 20000."),
+      number("meta_data.max_resources_characters", "Longest resources, characters"),
+      choice("meta_data.auth_header", "Header for the token", ["authorization", "api-key"]),
+      text("meta_data.region", "Region", "For Bedrock, such as eu-central-1."),
       {
         name: "meta_data.fallback_core_ai_id",
         label: "Fallback",
         kind: "core_ai",
-        hint: "Asked when this one gives no answer.",
+        hint: "Asked if this AI core gives no answer.",
       },
     ],
-    derived: ["auth_required"], // whether there is a token
+    derived: ["auth_required"], // true if there is a token
     facts: (core) => [
       core.api_endpoint,
       core.meta_data.model,
@@ -97,18 +97,18 @@ export const KINDS = {
     idField: "platform_id",
     noun: "platform",
     title: "Platforms",
-    about: "Your own: how much it may send, and where it is told of replies. Bots and AI cores need its record first.",
+    about: "Your own platform: its rate limit, and its webhook for replies. Write this record before any bot or AI core.",
     fields: [
       text("name", "Name"),
       long("description", "Description"),
-      text("base_url", "Address", "https://… without a path's end: the webhook's follows."),
+      text("base_url", "Address", "https://… up to where the webhook's path begins."),
       number("meta_data.rate_limit_per_minute", "Messages a minute", "Not set: no limit."),
-      text("meta_data.webhook_path", "Webhook's path", "Such as /webhooks/messages."),
+      text("meta_data.webhook_path", "Webhook path", "Such as /webhooks/messages."),
       {
         name: "meta_data.webhook_secrets",
-        label: "Webhook's secrets",
+        label: "Webhook secrets",
         kind: "secrets",
-        hint: "One or two, a line each: ARNs of secrets. *** keeps the stored one.",
+        hint: "The ARNs of one or two secrets, one on a line. *** keeps the stored one.",
       },
     ],
     derived: [],
@@ -119,24 +119,24 @@ export const KINDS = {
   },
 };
 
-/** What a new record begins with. */
+/** The initial values of a new record. */
 export const fresh = {
   bots: { is_active: true, language: "en", meta_data: {} },
   core_ai: { meta_data: {} },
   platforms: { meta_data: {} },
 };
 
-/** A field's value within a record; undefined where it is not set. */
+/** The value of a field in a record; undefined if it is not set. */
 export function valueOf(record, name) {
   return name.split(".").reduce((value, part) => value?.[part], record);
 }
 
-/** Whether two values are one; what is not set is null. */
+/** Whether two values are equal. A value that is not set equals null. */
 export function sameValue(one, other) {
   return JSON.stringify(one ?? null) === JSON.stringify(other ?? null);
 }
 
-/** A copy of the record with these `[name, value]`; what is undefined is left out. */
+/** A copy of the record with these `[name, value]` pairs. A field whose value is undefined is removed. */
 export function withValues(record, values) {
   const copy = structuredClone(record);
   for (const [name, value] of values) {
@@ -149,7 +149,7 @@ export function withValues(record, values) {
   return copy;
 }
 
-/** How a value is written in its control. */
+/** A value as text in its control. */
 export function written(kind, value) {
   if (value === undefined || value === null) return "";
   if (kind === "notice") return typeof value === "string" ? value : JSON.stringify(value);
@@ -157,7 +157,7 @@ export function written(kind, value) {
   return String(value);
 }
 
-/** The value that a control's text means. What is no number stays text: the API says so, at its field. */
+/** The value of a control's text. Text that is not a number stays text, and the API reports it at its field. */
 export function meant(kind, words) {
   const trimmed = words.trim();
   if (trimmed === "") return undefined;

@@ -1,21 +1,21 @@
-// What somebody is told, and can do, whose token lacks the scope for a view.
+// The text for an operator whose token lacks the scope for a view.
 
 import { h } from "./dom.js";
 
 export function lacksScope(what) {
   return [
-    h("h2", {}, "Your sign-in may not do this"),
+    h("h2", {}, "You may not open this view"),
     h(
       "p",
       {},
-      `To ${what}, a token needs the scope message-handler/admin and a tenant; yours lacks one of them. `,
-      "What it allows goes on working.",
+      `To ${what}, your token needs the scope message-handler/admin and a tenant. It lacks one of them. `,
+      "The other views still work.",
     ),
     h(
       "p",
       {},
-      "Sign out, and in again as somebody who has it, or ask whoever runs this deployment: people need the group ",
-      "of their tenant in Cognito, programs a client with the scope.",
+      "Sign in as another user, or ask the operators of this deployment for access: a person needs the group of ",
+      "the tenant in Cognito, a program needs a client with the scope.",
     ),
   ];
 }

@@ -1,10 +1,10 @@
-// A part of a view that asks the API for itself.
+// A part of a view that loads its own data from the API.
 
 import { h, say, show } from "./dom.js";
 
 /**
- * A section that asks the API when it is refreshed, draws what `ask()` resolves to, and says in its own place what went
- * wrong. Of several questions under way the newest counts: an older answer is none of the present.
+ * A section that calls `ask()` when it is refreshed and draws the answer, or shows the error in its own place. If several
+ * requests are open, only the newest counts: an older answer may be out of date.
  */
 export function section(title, attributes, children, ask, draw) {
   const trouble = h("p", { class: "notice warn", hidden: true });

@@ -1,5 +1,5 @@
-// Who is signed in: by Cognito's authorization code with PKCE (RFC 7636), or by a token that somebody pastes where the
-// API runs on this machine. Tokens are kept in the tab's own storage and end with it; none is ever in an address.
+// The sign-in: with Cognito's authorization code and PKCE (RFC 7636), or with a pasted token if the API runs on this
+// machine. Tokens are kept in the tab's own storage and end with it. No token is ever part of an address.
 
 const TOKENS = "message-handler.tokens";
 const TENANT = "message-handler.tenant";
@@ -10,37 +10,37 @@ let settings = null;
 let tokens = null;
 let refreshing = null;
 
-/** What `GET console/settings.json` says of signing in; null where the API is open. */
+/** The `sign_in` of `GET console/settings.json`; null if the API needs no token. */
 export const wanted = () => settings;
 export const signedIn = () => tokens !== null;
 
 /**
- * Take up what was begun: the tokens of this tab, or the code that Cognito has sent us back with. Returns what went
- * wrong, for people, or null.
+ * Continue with the tokens of this tab, or with the code that Cognito has added to the address. Returns an error text
+ * for people, or null.
  */
 export async function begin(signIn) {
   settings = signIn;
   tokens = JSON.parse(sessionStorage.getItem(TOKENS) ?? "null");
   const answer = new URLSearchParams(location.search);
   if (!answer.has("code") && !answer.has("error")) return null;
-  // Out of the address bar and the tab's history, before anything else can look at it.
+  // Remove the code from the address bar and the history before any other code runs.
   history.replaceState(null, "", location.pathname + location.hash);
   const begun = JSON.parse(sessionStorage.getItem(BEGUN) ?? "null");
   sessionStorage.removeItem(BEGUN);
   if (!settings?.token_url) return null;
-  // First, also for a refusal: anybody can make a link that says something here.
-  if (!begun || begun.state !== answer.get("state")) return "That sign-in was not begun in this tab. Begin it again.";
+  // First, also for an error: any web page can link here with a text of its own.
+  if (!begun || begun.state !== answer.get("state")) return "This sign-in was not started in this tab. Sign in again.";
   if (answer.has("error")) return `The sign-in was refused: ${answer.get("error_description") ?? answer.get("error")}`;
-  const got = await asked({
+  const succeeded = await requestTokens({
     grant_type: "authorization_code",
     code: answer.get("code"),
     code_verifier: begun.verifier,
     redirect_uri: REDIRECT,
   });
-  return got ? null : "The sign-in could not be completed. Begin it again.";
+  return succeeded ? null : "The sign-in could not be completed. Sign in again.";
 }
 
-/** Leave for Cognito's own page. It comes back here with a code. */
+/** Go to Cognito's own page, which comes back here with a code. */
 export async function signIn() {
   const state = random();
   const verifier = random();
@@ -59,7 +59,7 @@ export async function signIn() {
   location.assign(address);
 }
 
-/** Forget the tokens, and tell Cognito, where it knows us; then the page begins anew. */
+/** Forget the tokens, sign out at Cognito if that is in use, and load the page again. */
 export function signOut() {
   keep(null);
   if (!settings.logout_url) {
@@ -71,7 +71,7 @@ export function signOut() {
   location.assign(address);
 }
 
-/** Take a token that was pasted. Returns whether it looks like one. */
+/** Use a pasted token. Returns whether it looks like one. */
 export function paste(token) {
   const text = token.trim();
   if (!claims(text)) return false;
@@ -79,19 +79,19 @@ export function paste(token) {
   return true;
 }
 
-/** The headers that say who calls, and for which tenant. */
+/** The headers that name the caller and the tenant. */
 export function authorization() {
   if (!tokens) return {};
   const named = tenants().length > 1 ? { "X-Platform-Id": currentTenant() } : {};
   return { Authorization: `Bearer ${tokens.access}`, ...named };
 }
 
-/** After a 401: whether there is a new token to try it with. Else nobody is signed in any more. */
+/** After a 401: get a new token. Returns whether there is one; if not, the operator is signed out. */
 export async function refreshed() {
   if (!tokens) return false;
   if (tokens.refresh) {
     const form = { grant_type: "refresh_token", refresh_token: tokens.refresh };
-    refreshing ??= asked(form).finally(() => (refreshing = null)); // one for all calls that were refused together
+    refreshing ??= requestTokens(form).finally(() => (refreshing = null)); // one request for all calls that failed together
     if (await refreshing) return true;
   }
   keep(null);
@@ -99,18 +99,18 @@ export async function refreshed() {
   return false;
 }
 
-/** The tenants that the token is for: a person's groups, a client's scopes. */
+/** The tenants of the token: a person's groups, or a client's scopes. */
 export function tenants() {
-  const its = tokens && claims(tokens.access);
-  if (!its) return ["default"];
-  const names = its.sub === its.client_id ? String(its.scope ?? "").split(" ") : [its["cognito:groups"] ?? []].flat();
+  const held = tokens && claims(tokens.access);
+  if (!held) return ["default"];
+  const names = held.sub === held.client_id ? String(held.scope ?? "").split(" ") : [held["cognito:groups"] ?? []].flat();
   return names
     .filter((name) => name.startsWith("tenant/"))
     .map((name) => name.slice("tenant/".length))
     .sort();
 }
 
-/** The tenant that calls are for: the one that was chosen in this tab, else the first. */
+/** The tenant of the calls: the one that was chosen in this tab, else the first. */
 export function currentTenant() {
   const chosen = sessionStorage.getItem(TENANT);
   return tenants().includes(chosen) ? chosen : (tenants()[0] ?? "default");
@@ -118,7 +118,7 @@ export function currentTenant() {
 
 export const chooseTenant = (name) => sessionStorage.setItem(TENANT, name);
 
-async function asked(form) {
+async function requestTokens(form) {
   const body = new URLSearchParams({ client_id: settings.client_id, ...form });
   const response = await fetch(settings.token_url, { method: "POST", body, credentials: "omit" }).catch(() => null);
   if (!response?.ok) return false;
@@ -133,7 +133,7 @@ function keep(given) {
   else sessionStorage.removeItem(TOKENS);
 }
 
-/** What a token says. Nobody relies on it here: the API verifies it. */
+/** The claims of a token, not verified: the API does that. Null if it is not a token. */
 function claims(token) {
   try {
     const bytes = Uint8Array.from(atob(token.split(".")[1].replace(/-/g, "+").replace(/_/g, "/")), (c) =>
@@ -141,7 +141,7 @@ function claims(token) {
     );
     return JSON.parse(new TextDecoder().decode(bytes));
   } catch {
-    return null; // no token at all
+    return null;
   }
 }
 

@@ -1,4 +1,4 @@
-// The last minutes: small charts, and the same figures as a table.
+// The last minutes: small charts, and the same figures in a table.
 
 import { get } from "./api.js";
 import { chart } from "./charts.js";
@@ -24,9 +24,9 @@ export function createStatistics() {
       { title: "95th percentile", text: (minute) => duration(minute.p95_seconds) },
     ],
     (minute) => minute.at,
-    "Nothing is known of the last minutes.",
+    "There are no figures for the last minutes.",
   );
-  const details = h("details", {}, h("summary", {}, "These figures as a table"), figures.node);
+  const details = h("details", {}, h("summary", {}, "Show the figures as a table"), figures.node);
   let drawn = "";
   const ask = () => get(`admin/statistics?minutes=${MINUTES}`);
   return section("The last minutes", { class: "card wide" }, [charts, details], ask, ({ minutes }) => {
@@ -38,13 +38,13 @@ export function createStatistics() {
     const line = (name, values) => ({ name, values, style: "line" });
     charts.replaceChildren(
       chart({
-        title: "Jobs a minute",
+        title: "Jobs per minute",
         unit: "",
         times,
         series: [bars("completed", of("completed")), line("begun", of("created"))],
       }),
       chart({
-        title: "Not answered, a minute",
+        title: "Jobs without an answer, per minute",
         unit: "",
         times,
         series: [bars("failed", of("failed")), line("cancelled", of("cancelled"))],

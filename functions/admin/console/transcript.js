@@ -1,4 +1,4 @@
-// What was said in a conversation: messages under the job that answers them, with its one reply beneath.
+// The transcript of a conversation: messages under the job that answers them, with its one reply below.
 
 import { between } from "./api.js";
 import { count, duration, h, say, short, show, sync } from "./dom.js";
@@ -8,36 +8,36 @@ const STATES = {
   sending: "sending …",
   accepted: "took the lock",
   joined: "joined the job",
-  interrupted: "interrupted the job before",
+  interrupted: "interrupted the previous job",
   waits: "waits for its turn",
   duplicate: "duplicate: starts nothing",
-  rejected: "not taken",
-  refused: "not taken",
-  unheard: "nobody knows whether it was taken",
-  held: "held for a human",
-  returned: "held, then handed back",
-  told: "",
-  late: "safe in the queue, its turn comes",
+  rejected: "not accepted",
+  refused: "not accepted",
+  unheard: "no answer: it may have been accepted",
+  held: "stored for a human",
+  returned: "stored, then handed back",
+  said: "",
+  late: "safe in the queue, answered later",
   answered: "answered",
   failed: "failed",
   cancelled: "cancelled",
 };
-/** As many colours as tell a conversation's jobs apart: style.css has them. */
+/** The number of colours for jobs in style.css. */
 const COLOURS = 6;
-/** A group that has more messages shows its last ones, and the others on demand. */
+/** The number of messages that a group shows; earlier ones are shown on demand. */
 const SHOWN = 6;
 
-/** A region that scrolls: `{ node, show() }`; showing it returns whether anything was said. */
+/** A scrolling region: `{ node, show() }`. `show()` returns whether there is anything in it. */
 export function createTranscript(conversation) {
-  const name = `What was said in ${conversation.id}`;
+  const name = `Transcript of ${conversation.id}`;
   const node = h("div", { class: "transcript", tabindex: 0, role: "region", "aria-label": name });
   const create = (group) => createGroup(conversation, group);
-  const update = (its, group) => its.show(group);
+  const update = (groupNode, group) => groupNode.show(group);
   const keyOf = (group) => group.key;
   return {
     node,
     show() {
-      // Somebody who reads further up is left there.
+      // Scroll to the end only if the reader was there already.
       const atEnd = node.scrollHeight - node.scrollTop - node.clientHeight < 40;
       const shown = groups(conversation);
       sync(node, shown, keyOf, create, update);
@@ -47,7 +47,7 @@ export function createTranscript(conversation) {
   };
 }
 
-/** What is shown, in order: messages under the job that answers them, and by themselves what has no job. */
+/** The groups in order: messages under the job that answers them, and each message without a job by itself. */
 function groups(conversation) {
   const messagesOf = new Map();
   const jobOf = (entry) =>
@@ -59,7 +59,7 @@ function groups(conversation) {
   const shown = [];
   for (const entry of conversation.entries) {
     if (entry.kind === "job") {
-      // A job whose messages have gone to another, and that has said nothing, is no longer of interest.
+      // A job without messages and without a reply is not shown: another job has taken its messages.
       const messages = messagesOf.get(entry.id) ?? [];
       const said = messages.length > 0 || conversation.jobs.get(entry.id)?.reply;
       if (said) shown.push({ key: entry.id, jobId: entry.id, messages });
@@ -142,11 +142,11 @@ function syncMessages(parent, messages, conversation) {
   const update = (node, message) => {
     const end = conversation.endOf(message);
     node.dataset.state = end ?? message.state;
-    const [, told, degraded] = node.children;
+    const [, state, degraded] = node.children;
     const words = [STATES[message.state], end && message.state !== "duplicate" ? STATES[end] : ""]
       .filter(Boolean)
       .join(" · ");
-    say(told, message.note ? `${words}: ${message.note}` : words);
+    say(state, message.note ? `${words}: ${message.note}` : words);
     show(degraded, Boolean(message.degraded));
   };
   sync(parent, messages, (message) => message, create, update);
@@ -155,11 +155,11 @@ function syncMessages(parent, messages, conversation) {
 function showReply(node, job) {
   const failed = job?.status === "failed";
   const text =
-    job?.reply?.content ?? (failed ? (job.error?.notice ?? "No answer could be made.") : job?.progress?.text);
+    job?.reply?.content ?? (failed ? (job.error?.notice ?? "There is no answer.") : job?.progress?.text);
   show(node, Boolean(text));
   node.classList.toggle("partial", Boolean(text) && !hasEnded(job));
   node.classList.toggle("failed", failed);
   say(node, text ?? "");
-  // A long one scrolls in itself, and so must be reachable by keyboard.
+  // A long reply scrolls by itself, so it must be reachable by keyboard.
   node.tabIndex = text && node.scrollHeight > node.clientHeight + 1 ? 0 : -1;
 }

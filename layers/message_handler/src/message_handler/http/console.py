@@ -1,4 +1,4 @@
-"""The operators' page: the files of one flat folder, and what they must know before somebody has signed in."""
+"""Serves the operators' page: the files of one folder, and the settings that the page needs before a sign-in."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from message_handler.domain.errors import NotFound
 from message_handler.http.rest import Answer, Call, Route
 from message_handler.settings import Settings
 
-#: What the page may be made of. All of it is text: the gateway passes on nothing else as it is.
+#: The types of the page's files. All are text, because the gateway passes only text on unchanged.
 MEDIA_TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
-#: What people ask for when they sign in; the command line asks for the same.
+#: The scopes that the page asks for when an operator signs in. The command line asks for the same.
 SCOPES = ("openid", "message-handler/admin", "message-handler/messages")
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]*\.[a-z]+")
 _PAGE = "index.html"
-#: Nothing of another origin, nothing inline, no text that becomes HTML or a script, and no place in anybody's frame.
+#: No content of another origin, no inline script or style, no text as HTML or script, and no frame around the page.
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src {connect}; base-uri 'none'; "
     "form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
 )
 _HEADERS = {
-    "Cache-Control": "no-cache",  # kept, but asked about each time: a deployment is seen at once
+    "Cache-Control": "no-cache",  # browsers revalidate their copy each time, so that a deployment shows at once
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Opener-Policy": "same-origin",
@@ -35,14 +35,14 @@ _HEADERS = {
 
 
 class Console:
-    """Serves the files that `folder` has itself, by their names; no path of anybody's reaches the disk."""
+    """Serves the files directly in `folder`, by name. No part of a request's path is used as a path on disk."""
 
     def __init__(self, folder: Path, settings: Callable[[], Settings]) -> None:
         self._folder = folder
         self._settings = settings
 
     def routes(self) -> dict[tuple[str, str], Route]:
-        """All open to everybody: they hold nothing of anybody's, and what the page shows it asks for with a token."""
+        """The page's routes, all open: they hold no data. The page reads all data from the API, with a token."""
         return {
             ("GET", "/console"): self.page,
             ("GET", "/console/settings.json"): self.settings,
@@ -51,7 +51,7 @@ class Console:
 
     @property
     def names(self) -> set[str]:
-        """Whatever has a name and a type that the page may be made of."""
+        """The names of the files that may be served."""
         files = (it for it in self._folder.iterdir() if it.is_file() and not it.is_symlink())
         return {file.name for file in files if _NAME.fullmatch(file.name) and file.suffix in MEDIA_TYPES}
 
@@ -60,17 +60,17 @@ class Console:
         return self._answer(_PAGE, call)
 
     def file(self, call: Call) -> Answer:
-        """A file that the page asks for. Raises NotFound; also for a page, whose links would lead astray from there."""
+        """A file that the page loads. Raises NotFound, also for an HTML page: its relative links would break here."""
         name = call.path("file")
         if name.endswith(".html"):
             raise NotFound("there is no such file", field="file")
         return self._answer(name, call)
 
     def settings(self, call: Call) -> Answer:
-        """How one signs in, whether there are outages to try, and when a lock looks stuck.
+        """How operators sign in, whether the host can stop its parts, and when a lock looks stuck.
 
         `{"sign_in": {…} | None, "outages": bool, "stale_seconds": float, "wake_seconds": float}`.
-        `sign_in`: None where nobody needs a token, `{"paste": True}` where one is needed that nobody here gives out.
+        `sign_in` is None if no token is needed, and `{"paste": True}` if the deployment has no page to sign in at.
         """
         known = self._settings()
         server, client = _sign_in(call)
@@ -106,10 +106,10 @@ class Console:
 
 
 def _sign_in(call: Call) -> tuple[str, str]:
-    """Where people sign in, and the client that they do it with, which has no secret; empty where there is neither.
+    """The sign-in server's address and the operators' client id; both empty if there is none.
 
-    They are variables of the API's stage. The function's own couldn't name the client: that names the API, because of
-    the page's address, and the API names the function.
+    They are variables of the API's stage, not of the function's environment. There the client would close a circle: it
+    names the API for the page's address, and the API names the function.
     """
     variables = call.event.get("stageVariables") or {}
     server, client = variables.get("signIn"), variables.get("operatorClient")
@@ -117,6 +117,6 @@ def _sign_in(call: Call) -> tuple[str, str]:
 
 
 def _has(call: Call, etag: str) -> bool:
-    """Whether the caller has it already (RFC 9110, 13.1.2); the gateway may have made the tag a weak one."""
+    """Whether the caller has this version (RFC 9110, 13.1.2). The gateway may have turned the tag into a weak one."""
     tags = [tag.strip().removeprefix("W/") for tag in (call.header("If-None-Match") or "").split(",")]
     return etag in tags or "*" in tags

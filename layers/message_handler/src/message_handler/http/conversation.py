@@ -1,4 +1,4 @@
-"""A conversation as its platform sees it: the archived turns, and what waits for an answer."""
+"""A conversation as its platform sees it: the archived turns, and the messages that wait for an answer."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from message_handler.tiers.failover import Failover
 def conversation_view(tiers: Failover, archive: Archive, key: ConversationKey) -> dict[str, Any]:
     """The body of `GET /conversations/{conversation_id}`.
 
-    Raises NotFound until something was accepted for it, Unavailable while the archived turns can't be read.
+    Raises NotFound before the first message was accepted, and Unavailable while the archived turns can't be read.
     """
     waiting, away = None, None
     try:
@@ -41,9 +41,9 @@ def conversation_view(tiers: Failover, archive: Archive, key: ConversationKey) -
 
 
 def _pending(waiting: Job | None, archived: Conversation | None) -> dict[str, Any] | None:
-    """What waits for an answer: for a job's, or while a human answers for the conversation to be handed back."""
-    held = set(archived.parked) if archived else set()
-    ids = held.union(message.message_id for message in waiting.messages) if waiting else held
+    """The messages that wait: for a job, or while a human answers until the conversation is resumed."""
+    parked = set(archived.parked) if archived else set()
+    ids = parked.union(message.message_id for message in waiting.messages) if waiting else parked
     if waiting is None and not ids:
         return None
     job_id = waiting.job_id if waiting and not (archived and archived.handed_off) else None

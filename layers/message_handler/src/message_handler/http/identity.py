@@ -1,13 +1,12 @@
-"""Who calls, for which tenant, and what they may: read from the access token's claims.
+"""Reads the caller, its tenant and its rights from the access token's claims.
 
-API Gateway's Cognito authoriser has verified the token before the function sees its claims, and leaves them in
-`requestContext.authorizer.claims`. It is asked again here all the same: a route whose authoriser got lost in the
-template stays closed.
+API Gateway's Cognito authoriser verifies the token and puts the claims into `requestContext.authorizer.claims`. They
+are checked again here, so that a route without an authoriser in the template stays closed.
 
     client credentials (a platform)    scope "message-handler/messages tenant/clinic-a"     sub = client_id
     authorization code (an operator)   scope "message-handler/admin", cognito:groups "tenant/clinic-a"
 
-All claims come as text: a list as `a,b`, `exp` as `Wed Nov 25 15:00:00 UTC 2026`.
+All claims are text: a list is `a,b`, and `exp` is `Wed Nov 25 15:00:00 UTC 2026`.
 """
 
 from __future__ import annotations
@@ -24,26 +23,26 @@ from message_handler.settings import Settings
 
 Scope = Literal["messages", "admin"]
 
-#: The API's own scopes in a token, `message-handler/messages`, come from the resource server of this name.
+#: The resource server's name, which begins each scope of the API in a token: `message-handler/messages`.
 API = "message-handler/"
-#: A tenant in a token: `tenant/clinic-a`, as a client's scope or as a person's group.
+#: Begins a tenant in a token, `tenant/clinic-a`: a client's scope or a person's group.
 TENANT = "tenant/"
-#: Names the tenant where a token holds several.
+#: The header that selects a tenant if the token holds several.
 PLATFORM_HEADER = "X-Platform-Id"
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who calls, and the tenant that they act for."""
+    """The caller, and the tenant that it acts for."""
 
     actor: str
     platform_id: str
 
 
 def identify(event: Mapping[str, Any], settings: Settings, scope: Scope) -> Caller:
-    """The caller of an event of API Gateway, who may use `scope`.
+    """The caller of an event of API Gateway, if it may use `scope`.
 
-    Raises Unauthenticated, Forbidden, or InvalidRequest where the token holds several tenants and none is named.
+    Raises Unauthenticated, Forbidden, or InvalidRequest if the token holds several tenants and the request names none.
     """
     if not settings.auth_required:
         return Caller("anyone", _tenant({DEFAULT_PLATFORM}, event))
@@ -51,14 +50,14 @@ def identify(event: Mapping[str, Any], settings: Settings, scope: Scope) -> Call
     if not isinstance(claims, Mapping) or not claims:
         raise Unauthenticated("an access token is missing")
     if claims.get("token_use") != "access":
-        raise Unauthenticated("the token is no access token")
+        raise Unauthenticated("the token is not an access token")
     if not time.time() < _seconds(claims.get("exp")):
         raise Unauthenticated("the token has expired")
     client, subject = _text(claims, "client_id"), _text(claims, "sub")
     scopes = _text(claims, "scope", "").split()
     if API + scope not in scopes:
         raise Forbidden(f"the token lacks the scope {API}{scope}")
-    # A client is a subject of its own. A person's tenants are groups: scopes are whatever their client asks for.
+    # A client is its own subject. A person's tenants are groups, because any client may ask for a person's scopes.
     is_client = subject == client
     names = scopes if is_client else _text(claims, "cognito:groups", "").split(",")
     return Caller(f"client:{client}" if is_client else f"user:{subject}", _tenant(_tenants(names), event))
@@ -72,19 +71,19 @@ def _tenants(names: Iterable[str]) -> set[str]:
 
 
 def _tenant(allowed: set[str], event: Mapping[str, Any]) -> str:
-    """The tenant to act for, of those that the token allows."""
+    """The tenant to act for: the one that the request names, else the only one of the token."""
     if not allowed:
         raise Forbidden("the token names no tenant")
     named = _named(event)
     if named is None and len(allowed) > 1:
         raise InvalidRequest("is missing: the token holds several tenants", field=PLATFORM_HEADER)
     if named is not None and named not in allowed:
-        raise Forbidden(f"the token is not for the tenant that {PLATFORM_HEADER} names")
+        raise Forbidden(f"the token does not hold the tenant that {PLATFORM_HEADER} names")
     return named or min(allowed)
 
 
 def _named(event: Mapping[str, Any]) -> str | None:
-    """The tenant that the request names. Of two, each reader might take another."""
+    """The tenant that the request names. Two different ones are refused: components might read different ones."""
     single, multiple = event.get("headers") or {}, event.get("multiValueHeaders") or {}
     pairs = [*single.items(), *((name, value) for name, values in multiple.items() for value in values)]
     values = {value for name, value in pairs if name.lower() == PLATFORM_HEADER.lower()}
@@ -99,12 +98,12 @@ def _named(event: Mapping[str, Any]) -> str | None:
 def _text(claims: Mapping[str, Any], name: str, default: str | None = None) -> str:
     value = claims.get(name, default)
     if not isinstance(value, str) or (default is None and not value):
-        raise Unauthenticated(f"the token's {name} is missing or no text")
+        raise Unauthenticated(f"the token's {name} is missing or not text")
     return value
 
 
 def _seconds(value: Any) -> float:
-    """When a token expires, in Unix seconds; long ago where that can't be read."""
+    """The time at which a token expires, in Unix seconds; 0 if it can't be read, so that the token has expired."""
     text = str(value)
     if text.isascii() and text.isdigit():
         return float(text)

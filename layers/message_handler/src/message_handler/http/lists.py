@@ -1,4 +1,4 @@
-"""What operators list, page by page: jobs, minutes and the audit."""
+"""The lists for operators, in pages: jobs, minutes and the audit."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from message_handler.http.rest import Call
 from message_handler.ports.archive import Archive, Minute
 from message_handler.ports.audit import Audit, AuditEntry
 
-#: As Postgres knows them: what waits for its first run is a lock.
+#: The statuses in Postgres. A job that waits for its first run is only a lock.
 JOB_STATUSES = ("processing", "completed", "failed", "cancelled")
-#: Of the statistics.
+#: The statistics' `minutes`.
 DEFAULT_MINUTES = 15
 MAX_MINUTES = 60
-#: What may be changed, as the audit names it.
+#: The kinds of things in the audit.
 AUDITED = ("bots", "core_ai", "platforms", "locks", "jobs", "dead_letters", "conversations")
 
 
 def list_jobs(archive: Archive, call: Call) -> dict[str, Any]:
-    """A page of the tenant's jobs, the newest first: `{"jobs": […], "next": cursor | None}`. No text.
+    """A page of the tenant's jobs, newest first, without text: `{"jobs": […], "next": cursor | None}`.
 
     Raises InvalidRequest or Unavailable.
     """
@@ -51,7 +51,7 @@ def list_jobs(archive: Archive, call: Call) -> dict[str, Any]:
 
 
 def job_summary_view(job: Job) -> dict[str, Any]:
-    """A job as it is listed: ids, status, times and the error's code."""
+    """A job in a list: ids, status, times and the error's code."""
     return shown(job, "list") | {
         "conversation_id": job.key.conversation_id,
         "consolidated_messages": len(job.messages),
@@ -60,10 +60,10 @@ def job_summary_view(job: Job) -> dict[str, Any]:
 
 
 def statistics(archive: Archive, call: Call, *, clock: Callable[[], float] = time.time) -> dict[str, Any]:
-    """The tenant's last minutes, oldest first, the one under way among them: `{"minutes": [{"at", …}]}`. No text.
+    """The tenant's last minutes, oldest first, up to the current one: `{"minutes": [{"at", …}]}`.
 
-    Each has the jobs `created` (begun, that is: what waits for its first run is not known yet), `completed`, `failed`
-    and `cancelled`, and `median_seconds` and `p95_seconds` of those completed, None without any.
+    Each minute counts the jobs that were `created`, `completed`, `failed` and `cancelled`. A job counts as created when
+    its first run begins. `median_seconds` and `p95_seconds` are those of the completed jobs, None without any.
     Raises InvalidRequest or Unavailable.
     """
     given = call.query("minutes")
@@ -89,7 +89,7 @@ def _minute_view(minute: Minute) -> dict[str, Any]:
 
 
 def list_audit(audit: Audit, call: Call) -> dict[str, Any]:
-    """A page of what was done in the tenant, the newest first: `{"entries": […], "next": cursor | None}`.
+    """A page of the tenant's audit, newest first: `{"entries": […], "next": cursor | None}`.
 
     Raises InvalidRequest or Unavailable.
     """

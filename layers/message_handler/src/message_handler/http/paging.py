@@ -1,6 +1,6 @@
-"""Lists that are too long for one answer: `?limit=` and `?next=`, an opaque cursor that the answer before gave.
+"""Pages of long lists: `?limit=` and `?next=`, an opaque cursor from the previous answer.
 
-A cursor says behind which entry the page begins. It holds no tenant: whose entries are listed, the call says.
+A cursor names the entry after which the page begins. It holds no tenant: that comes from the call.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from message_handler.http.rest import Call
 DEFAULT_LIMIT = 50
 MAX_LIMIT = 100
 _MAX_CURSOR = 200
-#: Postgres makes a time of microseconds by way of a float8: they are exact up to here, until the year 2255.
+#: Postgres converts microseconds to a time through a float8, which is exact up to here: until the year 2255.
 _MAX_NUMBER = 2**53
 
 
 def limit_of(call: Call) -> int:
-    """How many entries at most. Raises InvalidRequest."""
+    """The most entries on a page. Raises InvalidRequest."""
     text = call.query("limit")
     if text is None:
         return DEFAULT_LIMIT
@@ -32,12 +32,12 @@ def limit_of(call: Call) -> int:
 
 
 def cursor(*values: int | str) -> str:
-    """The `next` of an answer whose last entry these values name."""
+    """The `next` of an answer whose last entry has these values."""
     return base64.urlsafe_b64encode(json.dumps(values).encode()).decode().rstrip("=")
 
 
 def behind(call: Call, *kinds: type[int] | type[str]) -> Sequence[int | str] | None:
-    """The values of the call's `next`, of these types; None on the first page. Raises InvalidRequest."""
+    """The values in the call's `next`, of these types; None for the first page. Raises InvalidRequest."""
     text = call.query("next")
     if text is None:
         return None

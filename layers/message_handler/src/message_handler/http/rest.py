@@ -1,6 +1,6 @@
-"""API Gateway's proxy events in and out: the caller, the body, and errors as problem details (RFC 9457).
+"""Reads API Gateway's proxy events, calls the route's function, and writes its answer or a problem (RFC 9457).
 
-Routes are looked up by the `resource` that the gateway has matched already, so that both always agree.
+A route is looked up by the `resource` that the gateway has matched, so that both always agree.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from message_handler.settings import Settings
 
 _log = logging.getLogger(__name__)
 
-#: Well above the largest history and resources, each character escaped: nobody pays for parsing more.
+#: More than the largest history and resources need with each character escaped. A larger body is not parsed.
 MAX_BODY_CHARACTERS = 2 * 1024 * 1024
 
 Response = dict[str, Any]
@@ -42,25 +42,25 @@ Headers = dict[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call of the API: who calls, and what it carries. `caller` is None on open routes alone."""
+    """One call of the API: its event and its caller. `caller` is None only on open routes."""
 
     event: Mapping[str, Any]
     caller: Caller | None
 
     @property
     def platform_id(self) -> str:
-        """The tenant that the caller acts for. An open route has none to ask for."""
+        """The tenant that the caller acts for. Not available on an open route."""
         assert self.caller
         return self.caller.platform_id
 
     @property
     def actor(self) -> str:
-        """Who calls, for the audit: `client:<client_id>`, `user:<sub>`, or `anyone` where no token is required."""
+        """The caller as the audit names it: `client:<client_id>`, `user:<sub>`, or `anyone` if no token is required."""
         assert self.caller
         return self.caller.actor
 
     def header(self, name: str) -> str | None:
-        """A header, whatever its case; None where it is missing."""
+        """A header by its name in any case; None if it is missing."""
         wanted, found = name.lower(), None
         for key, value in (self.event.get("headers") or {}).items():
             if key.lower() == wanted:
@@ -69,7 +69,7 @@ class Call:
 
     @property
     def correlation_id(self) -> str:
-        """What follows the request through logs, provider and webhook: the caller's own id, else the gateway's."""
+        """The id that logs, provider and webhook show: the one that the caller sent, else the gateway's."""
         own = self.header("x-correlation-id")
         if is_identifier(own):
             return str(own)
@@ -78,8 +78,8 @@ class Call:
     def path(self, name: str) -> str:
         """A path parameter, percent-decoded once.
 
-        Some gateways decode path parameters, others pass them on as they came. The event's `path` tells which: what a
-        gateway has decoded is not in `path` as it is, but equals a segment of it once that is decoded.
+        Some gateways decode path parameters, others do not. The event's `path` is never decoded. So a parameter that is
+        not a segment of `path`, but equals a decoded segment, was decoded by the gateway.
         """
         given = str((self.event.get("pathParameters") or {}).get(name) or "")
         segments = str(self.event.get("path") or "").split("/")
@@ -87,13 +87,13 @@ class Call:
         return given if decoded else unquote(given)
 
     def query(self, name: str) -> str | None:
-        """A query parameter, None where it is missing. Raises InvalidRequest where it is repeated."""
+        """A query parameter; None if it is missing. Raises InvalidRequest if it is repeated."""
         if len((self.event.get("multiValueQueryStringParameters") or {}).get(name) or ()) > 1:
             raise InvalidRequest("is given more than once", field=name)
         return (self.event.get("queryStringParameters") or {}).get(name)
 
     def body(self) -> Any:
-        """The body's JSON value, None for an empty body. Raises InvalidRequest or PayloadTooLarge."""
+        """The body's JSON value; None for an empty body. Raises InvalidRequest or PayloadTooLarge."""
         text = self.event.get("body")
         if not text:
             return None
@@ -112,14 +112,14 @@ class Call:
         except RecursionError:
             raise InvalidRequest("the body is nested too deeply") from None
         except json.JSONDecodeError:
-            # Not chained: the parser's error holds the whole text.
+            # Not chained: the parser's error holds the body.
             raise InvalidRequest("the body is not JSON") from None
         except ValueError:
             raise InvalidRequest("the body holds a number that is too large") from None
 
 
-#: What a route returns: the status, the body, and headers of its own if it has any. Text is sent as it is, with a type
-#: of its own.
+#: A route returns a status, a body, and its own headers if it has any. A body of text is sent as it is, with the type
+#: that the headers name.
 Answer = tuple[int, dict[str, Any]] | tuple[int, dict[str, Any] | str, Headers]
 Route = Callable[[Call], Answer]
 
@@ -136,7 +136,7 @@ def _finite(text: str) -> float:
 
 
 def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Of two fields of one name each parser takes another: what was meant can't be known."""
+    """Refuse a field that is given twice: some parsers use the first, others the last."""
     result = dict(pairs)
     if len(result) < len(pairs):
         repeated, _ = Counter(name for name, _ in pairs).most_common(1)[0]
@@ -152,9 +152,9 @@ def serve(
     scope: Scope,
     open_routes: Container[tuple[str, str]] = (),
 ) -> Response:
-    """Answer one call: what its route returns, or the problem that it raised.
+    """Answer one call with what its route returns, or with the problem that it raised.
 
-    Every route needs a token with `scope` and a tenant, but those in `open_routes`.
+    Each route needs a token with `scope` and a tenant, except those in `open_routes`.
     """
     try:
         name = (str(event.get("httpMethod")), str(event.get("resource")))
@@ -175,24 +175,24 @@ def serve(
             f"{error.what[:1].upper()}{error.what[1:]} is not available. Send the same request again later.",
             headers={"Retry-After": str(error.retry_after)},
         )
-    except Exception as error:  # noqa: BLE001  the last one who can answer
+    except Exception as error:  # noqa: BLE001  the last place that can send an answer
         log_crash(error)
         return problem(
             HTTPStatus.INTERNAL_SERVER_ERROR,
             "Internal Server Error",
-            "The service could not answer. The request may be sent again.",
+            "The service could not answer. You may send the request again.",
         )
 
 
 def _headers_of(error: RequestError) -> Headers:
-    """What HTTP wants beside an error's status (RFC 9110; RFC 6585)."""
+    """The headers that HTTP requires for an error's status (RFC 9110, RFC 6585)."""
     if isinstance(error, Unauthenticated):
         return {"WWW-Authenticate": "Bearer"}
     return {"Retry-After": str(error.retry_after)} if isinstance(error, TooManyRequests) else {}
 
 
 def log_crash(error: Exception, **about: str) -> None:
-    """Where an unexpected error came from. Its text stays out of the log: it may quote a patient."""
+    """Log where an unexpected error came from, without its text, which may quote a patient."""
     frames = traceback.extract_tb(error.__traceback__)
     where = [f"{frame.filename.rsplit('/', 1)[-1]}:{frame.lineno} {frame.name}" for frame in frames]
     _log.error("unexpected error", extra={"error": type(error).__name__, "where": where, **about})
@@ -201,7 +201,7 @@ def log_crash(error: Exception, **about: str) -> None:
 def problem(
     status: int, title: str, detail: str, *, field: str | None = None, headers: Headers | None = None
 ) -> Response:
-    """An error's answer; `field` names what is to be mended, never its value."""
+    """The answer for an error. `field` names the wrong field, never its value."""
     body = {"type": "about:blank", "title": title, "status": int(status), "detail": detail}
     return _response(status, body | ({"field": field} if field else {}), "application/problem+json", headers)
 
