@@ -73,8 +73,8 @@ def test_another_operators_change_is_shown_and_is_not_lost(page: Page, host: Hos
     name.fill("Mine")
     editor.get_by_role("button", name="Save").click()
     conflict = editor.get_by_role("alert").filter(has_text="This record was changed")
-    expect(conflict).to_contain_text("Name: theirs “Theirs”, yours “Mine”")
-    expect(conflict).to_contain_text("Description: theirs “by day”, yours “”")
+    expect(conflict).to_contain_text("Name: saved “Theirs”, yours “Mine”")
+    expect(conflict).to_contain_text("Description: saved “by day”, yours “”")
     assert host.call("GET", f"admin/bots/{bot}").json()["name"] == "Theirs"
     conflict.get_by_role("button", name="Take the saved values").click()
     expect(name).to_have_value("Theirs")

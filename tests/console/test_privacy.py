@@ -106,7 +106,7 @@ def test_an_id_that_is_no_id_is_refused_and_shown_as_it_is(page: Page, elements:
         pane = add_pane(page, text)
         expect(pane.get_by_role("heading")).to_have_text(text)
         says(pane, "Hello")
-        expect(pane.locator(".state")).to_contain_text("not taken")
+        expect(pane.locator(".state")).to_contain_text("not accepted")
     assert kinds(page) <= elements
 
 

@@ -95,7 +95,7 @@ def test_a_token_of_another_issuer_ends_in_the_sign_in(tab: Page, guarded_host: 
 def test_a_token_of_no_tenant_is_shown_nothing_and_told_why(tab: Page, guarded_host: Host, issuer: Issuer) -> None:
     signed_in(tab, guarded_host, token(issuer, "messages", "admin", tenants=()))
     says(panes(tab).first, f"Hello {CANARY}")
-    expect(panes(tab).first.locator(".state")).to_contain_text("not taken")
+    expect(panes(tab).first.locator(".state")).to_contain_text("not accepted")
     for view in ("Operations", "Configuration"):
         expect(opens(tab, view).get_by_role("alert")).to_contain_text("and a tenant")
     expect(tab.get_by_role("table")).to_have_count(0)
