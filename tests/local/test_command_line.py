@@ -157,7 +157,7 @@ def test_a_store_that_is_left_out_makes_the_start_degraded_and_it_says_why(hosts
     host = hosts.start("--without-redis", "--without-postgres", REDIS_URL="redis://127.0.0.1:1/0")
     url = host.await_ready()
     degraded = [line for line in host.printed.splitlines() if line.startswith("DEGRADED: ")]
-    assert degraded == ["DEGRADED: without PostgreSQL, as asked for", "DEGRADED: without Redis, as asked for"]
+    assert degraded == ["DEGRADED: without PostgreSQL, as requested", "DEGRADED: without Redis, as requested"]
     client = Client(url)
     environment = client.request("GET", "/echo/x").json["environment"]
     client.close()

@@ -68,7 +68,7 @@ def test_a_dependency_that_was_not_built_in_is_missing(built: Path) -> None:
             "template.yaml",
             "Nobody",
             "{}",
-            "there is no function Nobody, only AdminFunction, EchoFunction, WorkerFunction",
+            "there is no function Nobody; choose one of AdminFunction, EchoFunction, WorkerFunction",
         ),
         ("template.yaml", "AdminFunction", "{", "event.json isn't JSON"),
         ("template.yaml", "AdminFunction", None, "event.json: No such file or directory"),

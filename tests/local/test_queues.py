@@ -16,7 +16,7 @@ import pytest
 
 from local.aws import OneAtATime
 from local.pool import Pool
-from local.queues import Mapper, answered
+from local.queues import Mapper, processed
 from local.runtime import Outcome
 from local.stack import LocalStack
 from local.template import EventSource, Queue
@@ -224,9 +224,9 @@ def test_what_comes_with_the_last_poll_goes_back_at_once() -> None:
     ],
 )
 def test_partial_failures(result: str, done: set[str]) -> None:
-    assert answered(Outcome(result.encode()), ["a", "b"], partial_failures=True) == done
-    assert answered(Outcome(result.encode()), ["a", "b"], partial_failures=False) == {"a", "b"}
-    assert answered(Outcome(result.encode(), failed=True), ["a", "b"], partial_failures=True) == set()
+    assert processed(Outcome(result.encode()), ["a", "b"], partial_failures=True) == done
+    assert processed(Outcome(result.encode()), ["a", "b"], partial_failures=False) == {"a", "b"}
+    assert processed(Outcome(result.encode(), failed=True), ["a", "b"], partial_failures=True) == set()
 
 
 # ── One request at a time ────────────────────────────────────────────────────────────────────────

@@ -53,7 +53,7 @@ def test_without_store_programs_the_start_is_degraded_and_says_so(
     monkeypatch.setenv("PATH", str(tmp_path))
     with LocalStack(APP / "template.yaml", environment={}) as stack:
         assert (stack.redis_url, stack.database_url) == (None, None)
-        assert [reason.split(" for ")[0] for reason in stack.missing] == ["no Valkey", "no PostgreSQL"]
+        assert [reason.split(":")[0] for reason in stack.missing] == ["Valkey is missing", "PostgreSQL is missing"]
         assert stack.invoke("AdminFunction", {"action": "anything"}) == {"did": "anything"}
 
 
