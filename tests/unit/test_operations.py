@@ -11,7 +11,7 @@ from message_handler.aws import cloudformation
 from message_handler.domain.conversations import ConversationKey
 from message_handler.domain.errors import InvalidRequest, Unavailable
 from message_handler.domain.jobs import JobStatus
-from message_handler.ports.retention import Kept
+from message_handler.ports.retention import StoredRecord
 from message_handler.protocol.results import Claim
 from tests.unit.service import CANARY, KEY, Service
 
@@ -151,9 +151,9 @@ def test_an_export_is_shown_page_by_page(service: Service) -> None:
     record = {"kind": "conversation", "bot_id": "b", "handed_off": False, "created_at": at, "updated_at": at}
 
     class Shelf:
-        def kept(self, key: ConversationKey, after: tuple[int, str], **_: int) -> list[Kept]:
+        def kept(self, key: ConversationKey, after: tuple[int, str], **_: int) -> list[StoredRecord]:
             assert key == KEY
-            return [Kept(0, "", record)] if after == (-1, "") else []
+            return [StoredRecord(0, "", record)] if after == (-1, "") else []
 
     service.use(retention=Shelf())
     event = service.event("admin-export-conversation")

@@ -7,7 +7,7 @@ from typing import Any
 
 from message_handler.domain.conversations import ConversationKey
 from message_handler.drivers.postgres import Database
-from message_handler.ports.retention import Idle, Kept
+from message_handler.ports.retention import IdleConversation, StoredRecord
 
 
 class PostgresRetention:
@@ -16,7 +16,7 @@ class PostgresRetention:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def kept(self, key: ConversationKey, after: tuple[int, str], *, most: int, most_bytes: int) -> list[Kept]:
+    def kept(self, key: ConversationKey, after: tuple[int, str], *, most: int, most_bytes: int) -> list[StoredRecord]:
         section, last_key = after
         values = {
             "platform_id": key.platform_id,
@@ -25,11 +25,11 @@ class PostgresRetention:
             "key": last_key,
         }
         limits = {"most": most, "most_bytes": most_bytes}
-        return [Kept(*row) for row in self._database.execute(values | limits, "export_conversation")]
+        return [StoredRecord(*row) for row in self._database.execute(values | limits, "export_conversation")]
 
-    def idle(self, *, before: float, after: str, most: int) -> list[Idle]:
+    def idle(self, *, before: float, after: str, most: int) -> list[IdleConversation]:
         rows = self._database.execute({"before": before, "after": after, "most": most}, "idle_conversations")
-        return [Idle(ConversationKey(platform_id, id_), turns, at) for platform_id, id_, turns, at in rows]
+        return [IdleConversation(ConversationKey(platform_id, id_), turns, at) for platform_id, id_, turns, at in rows]
 
     def purge_conversations(self, keys: Sequence[ConversationKey], *, before: float) -> int:
         values: dict[str, Any] = {

@@ -10,7 +10,8 @@ last message only. Requests may arrive in any order. Three rules keep every mess
 3. A request without ids may have been made before the platform saw the last reply. This is assumed if the request
    begins with all messages that the last job answered, and has more after them. It is also assumed if the request has
    two or more messages, and they are the first ones, but not all, of that job's messages. The repeated messages are not
-   answered again. Any other repetition of an answered message is new: a person may say the same again.
+   answered again. (The request's last message may have an id.) Any other repetition of an answered message is new: a
+   person may say the same again.
 """
 
 from __future__ import annotations

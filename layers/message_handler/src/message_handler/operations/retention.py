@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from message_handler.domain.conversations import ConversationKey
 from message_handler.metrics import Meter
-from message_handler.ports.retention import Idle, Retention
+from message_handler.ports.retention import IdleConversation, Retention
 from message_handler.settings import Settings
 from message_handler.tiers.failover import Failover
 
@@ -92,7 +92,7 @@ def _purge_conversations(
     return count
 
 
-def _within_most_turns(idle: list[Idle]) -> list[Idle]:
+def _within_most_turns(idle: list[IdleConversation]) -> list[IdleConversation]:
     """The first conversations that have `MOST_TURNS` together, and at least one."""
     turns = 0
     for number, conversation in enumerate(idle):

@@ -10,7 +10,7 @@ from message_handler.domain.conversations import ConversationKey
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class StoredRecord:
     """A stored record of a conversation as JSON, with its `kind`. (`section`, `key`) is its place in the export."""
 
     section: int
@@ -19,7 +19,7 @@ class Kept:
 
 
 @dataclass(frozen=True, slots=True)
-class Idle:
+class IdleConversation:
     """A conversation with `turns` turns, in which nothing has happened since `updated_at` (text from Postgres)."""
 
     key: ConversationKey
@@ -33,13 +33,13 @@ class Retention(Protocol):
     Each call deletes a bounded number of rows, and returns how many. Each raises Unavailable if Postgres is away.
     """
 
-    def kept(self, key: ConversationKey, after: tuple[int, str], *, most: int, most_bytes: int) -> list[Kept]:
+    def kept(self, key: ConversationKey, after: tuple[int, str], *, most: int, most_bytes: int) -> list[StoredRecord]:
         """The stored records of a conversation that follow the place `after` (section, key), in order.
 
         At most `most` records and `most_bytes` of JSON, but always one if there is one.
         """
 
-    def idle(self, *, before: float, after: str, most: int) -> list[Idle]:
+    def idle(self, *, before: float, after: str, most: int) -> list[IdleConversation]:
         """Up to `most` conversations without work in which nothing has happened since `before`, longest idle first.
 
         Only those that follow `after`, an `updated_at`, in that order.

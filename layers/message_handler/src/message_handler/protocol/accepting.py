@@ -41,7 +41,7 @@ def accept(
 
     # Which messages are known? `found` are positions among the waiting ones; `answered` is what is remembered.
     incoming, waiting = request.messages, line.waiting()
-    repeated = 0 if again or line.last is None else answered_before(line.last.digests, incoming)
+    repeated = 0 if again or line.last_answered is None else answered_before(line.last_answered.digests, incoming)
     if line.handed_off and not again:  # guard: step hand off, accept
         raise HandedOff(repeated, (message.message_id for message in waiting))
     found = [None] * repeated + match(waiting, incoming[repeated:])  # guard: invariant 5 -> [None] * len(incoming)
@@ -86,7 +86,8 @@ def accept(
     for message_id, index in zip(known_as, found, strict=True):
         if index is not None:
             line.posts[message_id] = line.posts.get(message_id, 1) + 1  # guard: counterexample 11, accept
-    _learn_ids(line, [(waiting[at], m) for m, at in zip(incoming, found, strict=True) if at is not None], again=again)
+    repeated_pairs = [(waiting[at], message) for message, at in zip(incoming, found, strict=True) if at is not None]
+    _note_repetitions(line, repeated_pairs, again=again)
 
     # What does the caller have to send and to answer?
     assert line.current is not None
@@ -115,8 +116,8 @@ def _answered(
     result: list[AnsweredMessage | None] = []
     for index, message in enumerate(incoming):
         remembered = [line.answered[id_] for id_ in message.ids if id_ in line.answered and found[index] is None]
-        if line.last and index < repeated:
-            remembered = [line.last.answered(index)]
+        if line.last_answered and index < repeated:
+            remembered = [line.last_answered.answered(index)]
         known = next((was for was in remembered if was.ended_at > not_before), None)  # guard: invariant 5 -> None
         result.append(known)
     return result
@@ -240,7 +241,7 @@ def _has(job: Job, message_id: str) -> bool:
     return any(message.message_id == message_id for message in job.messages)
 
 
-def _learn_ids(line: Line, pairs: list[tuple[Message, Message]], *, again: bool) -> None:
+def _note_repetitions(line: Line, pairs: list[tuple[Message, Message]], *, again: bool) -> None:
     """Add to known messages the further ids, and the further promised jobs, that their repetitions bring.
 
     `pairs` are (known, incoming) messages. Further ids count if the platform gave them, or if a record brings them
@@ -304,7 +305,7 @@ def undo(line: Line, message_ids: Iterable[str]) -> None:
         line.current, line.next = current, following
         return
     line.promote(following, line.due_at)
-    if line.current is None and line.last is None:
+    if line.current is None and line.last_answered is None:
         line.bot_id = ""
 
 

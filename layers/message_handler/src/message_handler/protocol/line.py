@@ -43,7 +43,7 @@ class AnsweredMessage(NamedTuple):
     consolidated_messages: int
 
 
-class Last(NamedTuple):
+class LastAnswered(NamedTuple):
     """The job that was answered last: the ids of its messages and the digests of their contents, in order."""
 
     job_id: str
@@ -78,7 +78,7 @@ class Line:
     handed_off: bool = False
     #: How often each waiting message was posted, by its id, if more than once (counterexample 11).
     posts: dict[str, int] = field(default_factory=dict)
-    last: Last | None = None
+    last_answered: LastAnswered | None = None
     #: The id of the job that was interrupted last. No message names it any more.
     interrupted: str = ""
 
@@ -104,7 +104,7 @@ class Line:
             self.wakes,
             self.handed_off,
             dict(self.posts),
-            self.last,
+            self.last_answered,
             self.interrupted,
             dict(self.answered),
             self.taken,

@@ -19,7 +19,7 @@ from message_handler.domain.documents import as_text, from_text, job_fields, job
 from message_handler.domain.identifiers import digest_of
 from message_handler.domain.jobs import Job, Progress, TextRef
 from message_handler.domain.messages import Message
-from message_handler.protocol.line import AnsweredMessage, Last, Lease, Line
+from message_handler.protocol.line import AnsweredMessage, LastAnswered, Lease, Line
 from message_handler.protocol.results import Accepted, Claim, Sealed
 
 #: The fields of a line without its texts. Every step needs them.
@@ -48,7 +48,7 @@ def line_of(key: ConversationKey, fields: Mapping[str, str]) -> Line:
     line.current, line.next = (_job_of(line, value.get(name)) for name in ("current", "next"))
     if last := value.get("last"):
         job_id, ids, digests, ended_at = last
-        line.last = Last(job_id, tuple(ids), tuple(digests), ended_at)
+        line.last_answered = LastAnswered(job_id, tuple(ids), tuple(digests), ended_at)
     return line
 
 
@@ -63,7 +63,7 @@ def line_to_text(line: Line) -> str:
         "handed_off": line.handed_off,
         "posts": line.posts,
         "interrupted": line.interrupted,
-        "last": line.last,
+        "last": line.last_answered,
         "current": _job_to_json(line.current) if line.current else None,
         "next": _job_to_json(line.next) if line.next else None,
     }

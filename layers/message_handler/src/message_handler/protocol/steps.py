@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from message_handler.domain.jobs import Job, JobStatus
 from message_handler.domain.messages import Message
-from message_handler.protocol.line import LIVE_TTL_SECONDS, AnsweredMessage, Last, Lease, Line
+from message_handler.protocol.line import LIVE_TTL_SECONDS, AnsweredMessage, LastAnswered, Lease, Line
 from message_handler.protocol.results import Claim, ClaimRefused, Finished, LeaseState, Sealed
 from message_handler.settings import Settings
 
@@ -190,7 +190,7 @@ def finish(line: Line, lock_id: str | None, job: Job, *, spare_id: str, now: flo
         and job.status is not JobStatus.CANCELLED  # guard: invariant 1, cancelled and answered last
     ):
         ids, digests = tuple(m.message_id for m in covered), tuple(m.digest for m in covered)
-        line.last = Last(job.job_id, ids, digests, ended_at)
+        line.last_answered = LastAnswered(job.job_id, ids, digests, ended_at)
     line.promote(line.next, now + settings.wake_after)
     line.acquired_at = now
     return Finished(True, waiting=line.current is not None)
@@ -232,8 +232,8 @@ def _remember(line: Line, message: Message, job_id: str, count: int, now: float)
 def forget(line: Line, message_id: str) -> None:
     """Forget the end of a message, because its job ended without settling it."""
     was = line.answered.pop(message_id, None)
-    if line.last and (was.message_id if was else message_id) in line.last.ids:
-        line.last = None
+    if line.last_answered and (was.message_id if was else message_id) in line.last_answered.ids:
+        line.last_answered = None
 
 
 def _postpone(line: Line, job: Job, messages: tuple[Message, ...], next_id: str, now: float) -> None:
@@ -281,12 +281,12 @@ def hand_off(line: Line, *, human: bool) -> bool:
     """Note that a human answers, or that the bot does again. Returns whether that is new.
 
     The messages that were parked meanwhile come back with the ids that they were parked with. None of them may be taken
-    for a repetition of what the bot answered last, so `last` is forgotten.
+    for a repetition of what the bot answered last, so `last_answered` is forgotten.
     """
     changed = line.handed_off != human
     line.handed_off = human
     if changed and not human:  # guard: invariant 1, resumed and answered last
-        line.last = None
+        line.last_answered = None
     return changed
 
 

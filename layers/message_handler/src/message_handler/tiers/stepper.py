@@ -158,7 +158,7 @@ class Stepper:
             (fields,), remembered = self.store.read([key], STRUCTURE), self.store.remembered(key)
             line = line_of(key, fields)
             known = named | {answered_of(text).job_id for text in remembered.values()} | {line.interrupted} - {""}
-            known |= {job.job_id for job in (*line.jobs(), line.last) if job}
+            known |= {job.job_id for job in (*line.jobs(), line.last_answered) if job}
             found = found or bool(fields or remembered) or any(self._has_ended(key, job_id) for job_id in named)
             at = self._clock()
             save = Save(key, fields.get("version", ""), at + self._ahead, erases=True, jobs=dict.fromkeys(known))
