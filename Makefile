@@ -58,7 +58,7 @@ bench: .venv/synced $(BUILT) $(PEERS:%=.venv-peer-%/synced) ## run the benchmark
 screenshots: .venv/synced ## renew the pages' pictures of the console (needs Debian's chromium)
 	@SCREENSHOTS=1 exec .venv/bin/python -m pytest tests/console/test_screenshots.py $(ARGS)
 
-lint: .venv/synced ## check style, formatting, types, imports, others' private names, and for what is dangerous
+lint: .venv/synced ## check style, formatting, types, imports, private names of others, and security
 	@failed=; for check in 'ruff check .' 'ruff format --check .' mypy $(APPS:%='mypy %') 'lint-imports --no-logo' \
 		'python -m tests.private_names' 'bandit -q -c pyproject.toml -r layers functions local'; do \
 		echo "$$check"; $$check || failed="$$failed [$$check]"; done; \

@@ -102,7 +102,9 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m local", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--template", type=Path, default=Path("template.yaml"), help="default: %(default)s")
+    parser.add_argument(
+        "--template", type=Path, default=Path("template.yaml"), help="the SAM template (default: %(default)s)"
+    )
     parser.add_argument(
         "--port",
         type=_number(0, 65535),

@@ -20,7 +20,9 @@ from local.template import TemplateSource
 def main(arguments: list[str] | None = None) -> int:
     """Print the template. Returns the exit code: 0, or 2 if the template is missing or can't be translated."""
     parser = argparse.ArgumentParser(prog="python -m local.expand", description="Print a template as CloudFormation.")
-    parser.add_argument("--template", type=Path, default=Path("template.yaml"), help="default: %(default)s")
+    parser.add_argument(
+        "--template", type=Path, default=Path("template.yaml"), help="the SAM template (default: %(default)s)"
+    )
     options = parser.parse_args(arguments)
     try:
         print(json.dumps(expand(options.template), indent=1))

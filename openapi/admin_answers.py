@@ -71,7 +71,7 @@ class QueueDepth(Answer):
 
 
 class WorkerStatus(Answer):
-    """Whether a worker answers the tenant's patients. `silent`: no worker does. `unknown`: no tier answers."""
+    """Whether a worker answers the tenant's patients. `silent`: they wait and none does. `unknown`: no tier answers."""
 
     state: Literal["idle", "ok", "silent", "unknown"]
     running: Count | None

@@ -32,7 +32,7 @@ _CONVERSATION = ("conversation_id", {"help": "the platform's id of the conversat
 _JOB = ("job_id", {"help": "the job's id"})
 _YES = ("--yes", {"action": "store_true", "help": "do not ask for confirmation"})
 _PAGE: tuple[tuple[str, dict[str, Any]], ...] = (
-    ("--limit", {"type": int, "metavar": "N", "help": "the most entries to show, 1 to 100 (default 50)"}),
+    ("--limit", {"type": int, "metavar": "N", "help": "the most entries to show, 1 to 100 (default: 50)"}),
     ("--next", {"metavar": "CURSOR", "help": "show the page after this cursor, which the previous page printed"}),
 )
 _IF_MATCH = ("--if-match", {"type": int, "metavar": "REVISION", "help": "only if the record still has this revision"})
@@ -62,12 +62,12 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     _locks(nouns.noun("locks", "the locks of conversations that wait or are being answered"))
     _jobs(nouns.noun("jobs", "the jobs that answer messages"))
     _dead_letters(nouns.noun("dead-letters", "webhook deliveries that were given up"))
-    for noun, what in (
-        ("bots", "the bots that answer patients"),
-        ("core-ai", "the AI cores that bots answer with"),
-        ("platforms", "the tenant's platform"),
+    for noun, one, about in (
+        ("bots", "a bot", "the bots that answer patients"),
+        ("core-ai", "an AI core", "the AI cores that bots answer with"),
+        ("platforms", "a platform", "the tenant's platform"),
     ):
-        _records(nouns.noun(noun, what), noun)
+        _records(nouns.noun(noun, about), noun, one)
     _conversations(nouns.noun("conversations", "the conversations of patients"))
     to = ("to", {"choices": ("human", "bot"), "help": "who answers from now on"})
     nouns.verb(
@@ -94,14 +94,17 @@ def _login(nouns: _Nouns) -> None:
         "sign in with a browser, for the next commands at this API",
         "login --url https://….amazonaws.com/v1 --client-id 4fqp… \\\n"
         "      --sign-in-url https://….amazoncognito.com/oauth2/authorize",
-        ("--sign-in-url", {"metavar": "URL", "help": "the stack's output SignInUrl (MESSAGE_HANDLER_SIGN_IN_URL)"}),
-        ("--client-id", {"metavar": "ID", "help": "its output OperatorClientId (MESSAGE_HANDLER_CLIENT_ID)"}),
+        (
+            "--sign-in-url",
+            {"metavar": "URL", "help": "the stack's output SignInUrl (default: MESSAGE_HANDLER_SIGN_IN_URL)"},
+        ),
+        ("--client-id", {"metavar": "ID", "help": "its output OperatorClientId (default: MESSAGE_HANDLER_CLIENT_ID)"}),
         (
             "--callback-url",
             {
                 "metavar": "URL",
                 "default": login.CALLBACK_URL,
-                "help": f"one of its parameter OperatorCallbackUrls (default {login.CALLBACK_URL})",
+                "help": f"an address of its parameter OperatorCallbackUrls (default: {login.CALLBACK_URL})",
             },
         ),
         ("--no-browser", {"action": "store_true", "help": "only print the address to sign in at"}),
@@ -110,7 +113,7 @@ def _login(nouns: _Nouns) -> None:
 
 
 def _locks(locks: _Nouns) -> None:
-    hours = ("--max-age-hours", {"type": float, "default": 24.0, "metavar": "H", "help": "in hours (default 24)"})
+    hours = ("--max-age-hours", {"type": float, "default": 24.0, "metavar": "H", "help": "in hours (default: 24)"})
     locks.verb("list", verbs.list_locks, "list the locks, oldest first", "locks list")
     locks.verb("show", verbs.show_lock, "show a conversation's lock", "locks show c-1", _CONVERSATION)
     locks.verb(
@@ -168,24 +171,24 @@ def _dead_letters(letters: _Nouns) -> None:
     )
 
 
-def _records(records: _Nouns, noun: str) -> None:
+def _records(records: _Nouns, noun: str, one: str) -> None:
     record = ("id", {"help": "the record's id"})
     file = ("file", {"metavar": "FILE", "help": "the whole record as JSON; - reads standard input"})
     new = ("--new", {"action": "store_true", "help": "only if the record does not exist yet"})
-    records.verb("list", verbs.list_records, "list them", f"{noun} list", noun=noun)
-    records.verb("show", verbs.show_record, "show one with its revision", f"{noun} show x --json", record, noun=noun)
+    records.verb("list", verbs.list_records, "list all of them", f"{noun} list", noun=noun)
+    records.verb("show", verbs.show_record, f"show {one} with its revision", f"{noun} show x --json", record, noun=noun)
     records.verb(
-        "put", verbs.put_record, "write one", f"{noun} put x x.json --new", record, file, new, _IF_MATCH, noun=noun
+        "put", verbs.put_record, f"write {one}", f"{noun} put x x.json --new", record, file, new, _IF_MATCH, noun=noun
     )
     records.verb(
         "edit",
         verbs.edit_record,
-        "change one in $EDITOR; refused if it was changed meanwhile",
+        f"change {one} in $EDITOR; refused if it was changed meanwhile",
         f"{noun} edit x",
         record,
         noun=noun,
     )
-    records.verb("delete", verbs.delete_record, "delete one", f"{noun} delete x", record, _YES, _IF_MATCH, noun=noun)
+    records.verb("delete", verbs.delete_record, f"delete {one}", f"{noun} delete x", record, _YES, _IF_MATCH, noun=noun)
 
 
 def _conversations(conversations: _Nouns) -> None:
