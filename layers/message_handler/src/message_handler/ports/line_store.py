@@ -31,7 +31,8 @@ class Save:
     compared: Literal["version", "holder"] = "version"
     #: None: it is not compared.
     heartbeat_at: str | None = None
-    #: The ids of messages and the names of jobs that the steps look up, as far as the process knows of them.
+    #: The messages' ids and the jobs' names that the steps look up. The process knows that `known_ids` are remembered,
+    #: and that jobs have ended under `taken_names`. Of the others it expects the opposite.
     unknown_ids: Sequence[str] = ()
     known_ids: Sequence[str] = ()
     unused_names: Sequence[str] = ()

@@ -66,7 +66,7 @@ class Line:
     bot_id: str = ""
     current: Job | None = None
     next: Job | None = None
-    #: Of the request that created `current`, until a worker claims it: then the worker's. "" while it has no owner.
+    #: The lock: of the request that created `current`, then of the worker that claimed it. "" if it has no owner.
     lock_id: str = ""
     acquired_at: float = 0.0
     lease: Lease | None = None
@@ -84,7 +84,7 @@ class Line:
 
     # The next three are not part of the stored line. The tier looks up the first two for a step's messages and names.
     answered: dict[str, AnsweredMessage] = field(default_factory=dict)
-    #: Names that the step wants to give to a job, and under which a job has ended.
+    #: Those names, of all that the step may give to a job, under which a job has ended.
     taken: frozenset[str] = frozenset()
     #: The jobs that ended in the step. Readers find their ends for an hour.
     ends: tuple[Job, ...] = ()
