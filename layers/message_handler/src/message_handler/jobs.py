@@ -215,24 +215,29 @@ class BackgroundJobManager:
         ids = list(dict.fromkeys([*own.values(), *job.promised, *left]))
         if message_id is not None:
             ids = [own.get(message_id, message_id)]
-        states = {
-            message.message_id: MessageState(message.message_id, _shown_status(other).value, other.job_id)
-            for other, message in reversed(line)
-        }
         settled: dict[str, Settled] = {}
         asked = False
         with suppress(Unavailable):
             settled, asked = self._archive.settled(job.key, ids), True
-        known = asked and not job.unarchived and self._archive.name != "none"
-        if not known and job.status.ended and (job.status is not JobStatus.CANCELLED or not job.superseded_by):
-            # The job's own end is all that is known of its messages.
-            kind = "answered" if job.status is JobStatus.COMPLETED else job.status.value
-            states = {m.message_id: MessageState(m.message_id, kind, job.job_id) for m in job.messages} | states
-        # A tier may have an old line, in which a settled message still waits.
-        states |= {id_: MessageState(id_, end.kind, end.job_id) for id_, end in settled.items()}
         if message_id is not None and ids[0] not in {*own, *job.promised, *left, *settled}:
             raise NotFound("the job was not promised for this message", field="message_id")
+        in_line = {
+            message.message_id: MessageState(message.message_id, _shown_status(other).value, other.job_id)
+            for other, message in reversed(line)
+        }
+        in_postgres = {id_: MessageState(id_, end.kind, end.job_id) for id_, end in settled.items()}
+        # The last one knows best: a tier may have an old line, in which a settled message still waits.
+        states = self._ended_with(job, asked=asked) | in_line | in_postgres
         return [states.get(id_) or MessageState(id_, "pending", job.job_id) for id_ in ids], asked
+
+    def _ended_with(self, job: Job, *, asked: bool) -> dict[str, MessageState]:
+        """The states of the job's messages by its own end, if Postgres does not know them."""
+        known = asked and not job.unarchived and self._archive.name != "none"
+        goes_on = job.status is JobStatus.CANCELLED and job.superseded_by
+        if known or not job.status.ended or goes_on:
+            return {}
+        kind = "answered" if job.status is JobStatus.COMPLETED else job.status.value
+        return {message.message_id: MessageState(message.message_id, kind, job.job_id) for message in job.messages}
 
     def _line(self, job: Job) -> list[Job]:
         """The jobs that wait in the job's conversation, on all tiers. Empty while a tier is away."""
