@@ -28,6 +28,7 @@ from message_handler.drivers.redis_cluster import ClusterClient
 from message_handler.ports.archive import Archive
 from message_handler.ports.tier import Tier
 from message_handler.settings import Settings
+from message_handler.sql import migrations
 from message_handler.tiers.memory import MemoryTier
 from message_handler.tiers.postgres import PostgresTier
 from message_handler.tiers.redis import RedisTier
@@ -36,6 +37,23 @@ from tests.contract.world import World
 from tests.servers import ALL_TAKEN, Cluster, SecuredRedis, emptied
 
 TIERS = ("memory", "redis", "redis_cluster", "redis_tls", "postgres", "postgres15_tls")
+#: All migrations and functions, in the order in which they are applied.
+MIGRATIONS = [
+    "0001_conversations.sql",
+    "0002_lines.sql",
+    "0003_answers.sql",
+    "0004_outbox.sql",
+    "0005_handoff.sql",
+    "0006_configuration.sql",
+    "0007_suspects.sql",
+    "0008_administration.sql",
+    "0009_retention.sql",
+    "0010_functions.sql",
+    "0011_statistics.sql",
+    "0012_line_states.sql",
+    "0013_job_documents.sql",
+    *(function.name for function in migrations.functions()),
+]
 ARCHIVES = ("memory", "postgres", "postgres15_tls")
 
 
@@ -70,9 +88,13 @@ def empty(tier: Tier) -> None:
         tier.store.database.run(lambda connection: connection.execute_simple(statement))
 
 
+def lenient_breaker(store: str = "Redis") -> CircuitBreaker:
+    """A breaker that lets every call through, so that tests see at once that a server is back."""
+    return CircuitBreaker(store, retry_after=0)
+
+
 def database_of(settings: Settings) -> Database:
-    """Its breaker lets each call through, so that tests see at once that a server is back."""
-    return Database(connector(settings), CircuitBreaker("Postgres", retry_after=0))
+    return Database(connector(settings), lenient_breaker("Postgres"))
 
 
 @pytest.fixture
@@ -116,8 +138,7 @@ def memory_tier(settings: Settings, clock: Clock) -> MemoryTier:
 
 
 def _redis_tier(client: redis.Redis, settings: Settings, clock: Clock) -> RedisTier:
-    # The breaker lets each call through, so that tests see at once that the server is back.
-    tier = RedisTier(client, settings, clock, CircuitBreaker("Redis", retry_after=0))
+    tier = RedisTier(client, settings, clock, lenient_breaker())
     empty(tier)
     clock.followers.append(lambda seconds: age_keys(client, seconds))
     return tier

@@ -24,8 +24,7 @@ from message_handler.domain.errors import InvalidRequest, SettingsError, Unavail
 from message_handler.drivers.postgres import Database
 from message_handler.drivers.postgres_connection import connector
 from message_handler.settings import Settings
-from tests.contract.conftest import database_of
-from tests.contract.test_postgres import MIGRATIONS
+from tests.contract.conftest import MIGRATIONS, database_of
 
 CANARY = "canary-91d0"
 EVENT = json.loads((Path(__file__).parents[2] / "events" / "admin-migrate-stack.json").read_text())

@@ -33,7 +33,7 @@ from tests.chaos.stores import start_standby
 from tests.conftest import started
 from tests.servers import port_of
 
-#: The service uses a store again at most so many seconds after the store takes writes again.
+#: The longest time, in seconds, after which the service uses a store that takes writes again.
 BACK_SECONDS = 10.0
 
 

@@ -25,7 +25,6 @@ from pydantic import SecretStr
 from local.stores import Server
 from message_handler.domain.errors import MessageHandlerError, SettingsError, Unavailable
 from message_handler.drivers import aws
-from message_handler.drivers.breaker import CircuitBreaker
 from message_handler.drivers.credentials import Login, SecretLogin, elasticache_login, rds_login
 from message_handler.drivers.postgres import Database
 from message_handler.drivers.postgres_connection import connector
@@ -36,7 +35,7 @@ from message_handler.tiers.redis import RedisTier
 from tests.certificates import Certificates
 from tests.conftest import started
 from tests.contract.chat import Chat, Clock
-from tests.contract.conftest import database_of
+from tests.contract.conftest import database_of, lenient_breaker
 from tests.servers import SecuredRedis, start_redis_with_tls
 
 FIRST, SECOND = "f1rst-pa55w0rd", "s3cond-pa55w0rd"
@@ -204,7 +203,7 @@ class TestRedis:
         arn = keep(vault, secured_redis.password, bare=True)
         vault.delete_secret(SecretId=arn, ForceDeleteWithoutRecovery=True)
         settings = Settings(redis_url=SecretStr(secured_redis.url), redis_secret_arn=arn)
-        tier = RedisTier(connect(settings), settings, breaker=CircuitBreaker("Redis", retry_after=0))
+        tier = RedisTier(connect(settings), settings, breaker=lenient_breaker())
         for _ in range(2):
             with pytest.raises(Unavailable):
                 Chat(tier, Clock()).says("a")

@@ -21,7 +21,7 @@ from tests.contract.conftest import database_of
 from tests.contract.conversation import Conversation
 
 MANY = 2000
-#: A job reads at most so many rows of a table: each of its own rows a few times.
+#: The most rows of a table that one job reads: each of its own rows a few times.
 ROWS_OF_A_JOB = 20
 NO_ARCHIVE = NoArchive()
 

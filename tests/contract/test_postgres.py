@@ -37,28 +37,12 @@ from message_handler.settings import Settings
 from message_handler.sql import migrations
 from tests.conftest import started
 from tests.contract.chat import named
-from tests.contract.conftest import database_of
+from tests.contract.conftest import MIGRATIONS, database_of
 from tests.contract.conversation import KEY, Conversation
 from tests.contract.threads import at_once
 from tests.servers import emptied
 
 CANARY = "canary-7f3a"
-MIGRATIONS = [
-    "0001_conversations.sql",
-    "0002_lines.sql",
-    "0003_answers.sql",
-    "0004_outbox.sql",
-    "0005_handoff.sql",
-    "0006_configuration.sql",
-    "0007_suspects.sql",
-    "0008_administration.sql",
-    "0009_retention.sql",
-    "0010_functions.sql",
-    "0011_statistics.sql",
-    "0012_line_states.sql",
-    "0013_job_documents.sql",
-    *(function.name for function in migrations.functions()),
-]
 
 
 @dataclass

@@ -31,15 +31,11 @@ from message_handler.tiers.failover import Failover
 from message_handler.tiers.redis import RedisTier
 from tests.chaos.proxy import Proxy
 from tests.contract.chat import Chat, Clock, named
+from tests.contract.conftest import lenient_breaker
 from tests.servers import SecuredRedis, port_of
 
 DAY = 24 * 3600.0
 THREADS = 16
-
-
-def lenient_breaker() -> CircuitBreaker:
-    """A breaker that lets every call through, even right after a failure."""
-    return CircuitBreaker("Redis", retry_after=0)
 
 
 @pytest.fixture

@@ -18,10 +18,8 @@ import pytest
 import redis
 from pydantic import SecretStr
 from redis.connection import ConnectionPool
-from redis.crc import key_slot
 
 from local.stores import Server
-from message_handler.domain.conversations import ConversationKey
 from message_handler.domain.errors import SettingsError, Unavailable
 from message_handler.drivers.breaker import CircuitBreaker
 from message_handler.drivers.redis import connect
@@ -30,11 +28,11 @@ from message_handler.settings import Settings
 from message_handler.tiers.redis import RedisTier
 from tests.certificates import Certificates
 from tests.conftest import started
-from tests.contract.chat import Chat, Clock, named
-from tests.contract.test_redis import lenient_breaker
+from tests.contract.chat import Clock, named
+from tests.contract.cluster import chat_on, slot_of
+from tests.contract.conftest import lenient_breaker
 from tests.local.conftest import eventually
 from tests.servers import (
-    SLOTS,
     Cluster,
     SecuredRedis,
     introduce,
@@ -80,16 +78,6 @@ def opened(
     tier = RedisTier(connect(chosen), chosen, clock, breaker or lenient_breaker())
     yield tier
     tier.close()
-
-
-def slot_of(key: ConversationKey) -> int:
-    return key_slot(str(key.shard).encode())
-
-
-def chat_on(tier: RedisTier, number: int, clock: Clock | None = None, size: int = 3) -> Chat:
-    """A conversation whose slot is on the cluster's node with this number."""
-    keys = (ConversationKey("clinic", f"patient-{name}") for name in range(1000))
-    return Chat(tier, clock or Clock(), next(key for key in keys if slot_of(key) * size // SLOTS == number))
 
 
 @contextmanager

@@ -41,9 +41,9 @@ from message_handler.tiers.postgres import PostgresTier
 from message_handler.tiers.redis import RedisTier
 from message_handler.wiring import build
 from tests.contract.chat import BOT, Chat, Clock, named
+from tests.contract.cluster import chat_on
 from tests.contract.conversation import Conversation
 from tests.contract.gate import Gate, until
-from tests.contract.test_redis_cluster import chat_on
 from tests.servers import Cluster, port_of
 
 MOST = 10

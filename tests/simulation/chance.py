@@ -9,13 +9,13 @@ from tests.simulation.simulation import Simulation
 
 #: When a message comes, in seconds: together, while the AI runs, and after the reply.
 _MOMENTS = (0.0, 0.0, 0.0, 0.5, 2.0, 5.0, 6.5, 20.0, 62.0, 150.0)
-#: Or earlier: after so many steps of the run, so many seconds after a fault, or once a stuck conversation was freed.
+#: Or earlier: at a step of the run, some seconds after a fault, or once a stuck conversation was freed.
 _STEPS = 60
 _POLICIES: tuple[DoubleTexting, ...] = ("consolidate", "consolidate", "consolidate", "interrupt", "enqueue", "reject")
 _AFTER_FAULTS = (0.0, 0.02, 1.0, 10.0, 55.0)
 
 
-def drawn(seed: int) -> Simulation:
+def simulation_of(seed: int) -> Simulation:
     """A simulation with the actors that the seed draws. It has not run yet."""
     fate = Chance(seed)
     draw = fate.random
@@ -41,8 +41,8 @@ def drawn(seed: int) -> Simulation:
     return simulation
 
 
-def lived(seed: int) -> Simulation:
+def checked_run(seed: int) -> Simulation:
     """Run the seed's simulation and check all promises. Raises Violation."""
-    simulation = drawn(seed).run()
+    simulation = simulation_of(seed).run()
     check(simulation)
     return simulation

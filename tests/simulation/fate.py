@@ -86,7 +86,7 @@ class Chance:
         chosen = draw.sample(groups, draw.choice([1, 1, 2, 2, 3, len(groups)]))
         self.ways = frozenset(fault for group in chosen for fault in group)
         self.critical = draw.choice((None, *_CRITICAL))
-        #: For so many steps after a fault, another one is more likely.
+        #: The number of steps after a fault in which another one is more likely.
         self.aftermath = draw.choice([0, 0, 12])
         self._troubled = 0
 

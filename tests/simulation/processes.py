@@ -126,9 +126,9 @@ class SlowAI:
     `[fail]` in a message makes the call fail.
     """
 
-    def __init__(self, world: World, naps: int) -> None:
+    def __init__(self, world: World, looks: int) -> None:
         self._world = world
-        self._naps = naps
+        self._looks = looks
         self.calls = 0
 
     def complete(self, prompt: Prompt, watch: Watch) -> Completion:
@@ -137,8 +137,8 @@ class SlowAI:
         said = [turn.content for turn in prompt.context if turn.role == "user"]
         if len(set(asked + said)) < len(asked + said):
             raise Violation(f"the AI is told the same twice: {said} {asked}")
-        for _ in range(self._naps):
-            self._world.scheduler.sleep(AI_SECONDS / self._naps)
+        for _ in range(self._looks):
+            self._world.scheduler.sleep(AI_SECONDS / self._looks)
             watch("")
         if any("[fail]" in content for content in asked):
             raise AIError("ai_failed", "The AI was asked to fail.")

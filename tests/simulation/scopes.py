@@ -7,7 +7,7 @@ from tests.simulation.simulation import Simulation
 
 
 def two_messages(fate: Fate) -> Simulation:
-    simulation = Simulation(fate, naps=1, intakes=1)
+    simulation = Simulation(fate, looks=1, intakes=1)
     simulation.worker("worker-1")
     simulation.worker("worker-2")
     simulation.sweeper()
@@ -23,7 +23,7 @@ def and_a_duplicate(fate: Fate) -> Simulation:
 
 
 def one_interrupts_the_other(fate: Fate) -> Simulation:
-    simulation = Simulation(fate, naps=1, intakes=1)
+    simulation = Simulation(fate, looks=1, intakes=1)
     simulation.worker("worker-1")
     simulation.worker("worker-2")
     simulation.sweeper()
@@ -46,7 +46,7 @@ def and_a_release(fate: Fate) -> Simulation:
 
 def a_message_after_the_fault_and_one_after_the_recovery(fate: Fate) -> Simulation:
     """The moments at which a message is most easily overtaken, or joins a job that is over."""
-    simulation = Simulation(fate, naps=1, intakes=1)
+    simulation = Simulation(fate, looks=1, intakes=1)
     simulation.worker("worker-1")
     simulation.worker("worker-2")
     simulation.sweeper()

@@ -23,10 +23,10 @@ from tests.simulation.world import World
 
 
 class Simulation(World):
-    """Add actors (`platform_posts`, …), then `run`. `naps`: looks in an AI call. `intakes`: intake processes."""
+    """Add actors (`platform_posts`, …), then `run`. `looks`: calls of `watch` by the AI. `intakes`: processes."""
 
-    def __init__(self, fate: Fate, *, naps: int = 3, intakes: int = 2) -> None:
-        super().__init__(fate, naps=naps)
+    def __init__(self, fate: Fate, *, looks: int = 3, intakes: int = 2) -> None:
+        super().__init__(fate, looks=looks)
         self._intakes = [Process(self, f"intake-{number}") for number in range(intakes)]
         self._visitors = 0
         #: The jobs that the platform was promised, and the jobs that workers showed.
@@ -51,7 +51,7 @@ class Simulation(World):
     ) -> None:
         """The platform posts messages in one request, and tries again until the answer is `202` or `409`.
 
-        It begins `at` so many seconds, or at the moment that `after` returns, if that is earlier.
+        It begins at `at` (seconds), or at the moment that `after` returns, if that is earlier.
         """
         for message_id in message_ids:
             self.contents.setdefault(message_id, text or f"text of {message_id}")
@@ -154,7 +154,7 @@ class Simulation(World):
                 try:
                     sweeping.rescue(process.worker)
                     if self.postgres_was_away and not process.worker.rescue.due:
-                        self.lacks_nothing()
+                        self.postgres_caught_up()
                     with suppress(Unavailable):  # the function fails, and the next sweep comes a minute later
                         sweeping.sweep(process.tiers, process.queue)
                         dead_letters.redrive(process.worker, process.queue)

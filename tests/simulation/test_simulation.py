@@ -14,7 +14,7 @@ from typing import get_args
 
 import pytest
 
-from tests.simulation.chance import drawn, lived
+from tests.simulation.chance import checked_run, simulation_of
 from tests.simulation.checks import check
 from tests.simulation.fate import Fault
 from tests.simulation.scheduler import Violation
@@ -45,14 +45,14 @@ def live(seeds: range) -> dict[int, str]:
     """Run the seeds. Returns those that broke a promise, each with that promise."""
     broken = {}
     for seed in seeds:
-        simulation = drawn(seed)
+        simulation = simulation_of(seed)
         try:
             check(simulation.run())
         except Violation as violation:
             broken[seed] = str(violation)
         LIVES.runs += 1
         LIVES.counts.update({f"fault: {fault}": number for fault, number in simulation.counts.items()})
-        LIVES.counts["outages made up for"] += simulation.made_up_for
+        LIVES.counts["outages made up for"] += simulation.catch_ups
         LIVES.counts["messages told 202"] += len(simulation.told)
         LIVES.counts["cancels told 200"] += len(simulation.cancelled)
         LIVES.counts["steps"] += simulation.scheduler.steps
@@ -78,7 +78,7 @@ def replay(seed: int) -> str:
 
 def told_of(seed: int) -> str:
     """The trace of a seed's run, with the broken promise if there is one."""
-    simulation = drawn(seed)
+    simulation = simulation_of(seed)
     end = "every promise was kept"
     try:
         check(simulation.run())
@@ -126,6 +126,6 @@ def test_the_seed_that_was_asked_for() -> None:
     seed = int(ONE or 0)
     print(f"\n{told_of(seed)}")
     try:
-        lived(seed)
+        checked_run(seed)
     except Violation as violation:
         pytest.fail(f"seed {seed}: {violation}", pytrace=False)

@@ -35,7 +35,7 @@ TIERS = ("redis", "postgres", "memory")
 class World:
     """All that surrounds one conversation."""
 
-    def __init__(self, fate: Fate, *, naps: int) -> None:
+    def __init__(self, fate: Fate, *, looks: int) -> None:
         self.fate = fate
         self.clock = Clock()
         self.began = self.clock()
@@ -44,10 +44,10 @@ class World:
         self.postgres = SharedLines("postgres", SETTINGS, self.clock)
         self.archive = SharedArchive(self.postgres)
         self.queue = SimulatedQueue(self.clock)
-        self.ai = SlowAI(self, naps)
+        self.ai = SlowAI(self, looks)
         self.trace: list[tuple[float, str, str, tuple[Any, ...], Any]] = []
         self.counts: Counter[str] = Counter()
-        self.made_up_for = 0
+        self.catch_ups = 0
         self._doing: dict[str, Doing] = {}
         #: The times of faults, and the times at which a stuck conversation was then taken from its worker.
         self.faults_at: list[float] = []
@@ -63,11 +63,11 @@ class World:
         """Whether two replies may be shown: Postgres was away, and Redis was lost or split before it caught up."""
         return self._was_beyond or (self.postgres_was_away and (self.redis_lost or self.redis_split))
 
-    def lacks_nothing(self) -> None:
+    def postgres_caught_up(self) -> None:
         """Postgres is back and has all ended jobs. From here on Redis may be lost."""
         self._was_beyond = self.beyond_the_limits
         self.postgres_was_away = False
-        self.made_up_for += 1
+        self.catch_ups += 1
 
     def step(
         self,

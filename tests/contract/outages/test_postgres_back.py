@@ -109,8 +109,16 @@ class TestPostgresIsBack:
 
         def another() -> None:
             with world.steps.silently():
-                its = world.worker
-                other = Worker(its.tiers, its.archive, its.queue, its.bots, its.ai, its.settings, its.clock)
+                worker = world.worker
+                other = Worker(
+                    worker.tiers,
+                    worker.archive,
+                    worker.queue,
+                    worker.bots,
+                    worker.ai,
+                    worker.settings,
+                    worker.clock,
+                )
                 assert other.rescue.push(world.clock() + 1) == 1
 
         on(world, "before", "archive.archive", another)
