@@ -50,6 +50,10 @@ class Exchange:
         self._handler.send_header(*(("Transfer-Encoding", "chunked") if chunked else ("Connection", "close")))
         self._handler.end_headers()
 
+    def interim(self, raw: bytes) -> None:
+        """Answers before the answer."""
+        self._handler.wfile.write(raw)
+
     def send(self, piece: bytes) -> None:
         if piece:
             self._handler.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece) if self._chunked else piece)

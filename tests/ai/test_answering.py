@@ -16,6 +16,7 @@ from message_handler.ai.chat_completions import ChatCompletions
 from message_handler.ai.failures import ProviderFailure
 from message_handler.ai.port import AI, Completion
 from message_handler.ai.providers import Tools, ai_of
+from message_handler.domain.conversations import Turn
 from message_handler.domain.errors import AIError, SettingsError, Unavailable
 from message_handler.domain.jobs import Usage
 from message_handler.drivers.secrets import Secrets
@@ -201,13 +202,13 @@ def test_no_connection_is_left_after_an_answer(server: Server) -> None:
 
 
 @pytest.mark.parametrize(
-    "script", [cut, fails(408), fails(409), fails(429), fails(500), fails(503), says(" "), stalls, stalls_midway]
+    "script", [cut, fails(408), fails(409), fails(429), fails(500), fails(503), says(" "), stalls_midway]
 )
 def test_what_may_pass_is_tried_again_with_the_same_key(server: Server, script: Script) -> None:
     server.scripts = [script, says("Well, hello.")]
     assert complete(record(server.url), timeout=4).text == "Well, hello."
     assert [call.headers["idempotency-key"] for call in server.calls] == ["job:1", "job:1"]
-    if script in (stalls, stalls_midway):
+    if script is stalls_midway:
         assert server.calls[0].closed.wait(10)
 
 
@@ -218,12 +219,99 @@ def test_half_an_answer_is_taken_back_before_the_next_try(server: Server) -> Non
     assert "Half of Well, hello." not in told
 
 
-def test_three_tries_are_all(server: Server) -> None:
+def test_ten_tries_are_all(server: Server) -> None:
     server.scripts = [fails(500)]
     with pytest.raises(AIError) as failed:
         complete(record(server.url))
     assert failed.value.code == "ai_unavailable"
-    assert len(server.calls) == 3
+    assert len(server.calls) == 10
+
+
+def test_the_tries_spread_over_the_whole_time(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A provider that is overloaded for most of the time is asked again near its end. No pause is longer than half."""
+    monkeypatch.setattr(answering_module, "_BACKOFF_SECONDS", 0.5)
+    began = time.monotonic()
+    times: list[float] = []
+
+    def overloaded(exchange: Exchange) -> None:
+        times.append(time.monotonic() - began)
+        fails(503)(exchange)
+
+    server.scripts = [overloaded]
+    with pytest.raises(AIError):
+        complete(record(server.url), timeout=6)
+    assert 4 <= len(times) <= 8
+    assert times[-1] > 3
+
+
+def test_a_model_that_is_silent_before_its_first_words_has_all_of_the_time(server: Server) -> None:
+    def thinks(exchange: Exchange) -> None:
+        exchange.start()
+        exchange.event({"choices": [{"index": 0, "delta": {"role": "assistant"}}]})
+        time.sleep(2.5)
+        exchange.text("Rest.", "stop")
+        exchange.end()
+
+    server.scripts = [thinks]
+    assert complete(record(server.url), timeout=4).text == "Rest."
+    assert len(server.calls) == 1
+
+
+@pytest.mark.parametrize(
+    ("headers", "low", "high"),
+    [
+        ({"retry_after_ms": "300"}, 0.3, 1.5),
+        ({"x_ratelimit_reset_requests": "300ms"}, 0.3, 1.5),
+        ({"x_ratelimit_reset_tokens": "0.3"}, 0.3, 1.5),
+        # A limit that is used up counts; another one's reset does not.
+        ({"x_ratelimit_remaining_tokens": "0", "x_ratelimit_reset_tokens": "0m0.3s",
+          "x_ratelimit_remaining_requests": "99", "x_ratelimit_reset_requests": "3s"}, 0.3, 1.5),
+        # It does not fit into the time: the provider may answer before it, and is asked as usual.
+        ({"x_ratelimit_reset_tokens": "6m0s"}, 0.0, 0.3),
+    ],
+)  # fmt: skip
+def test_a_provider_says_when_to_come_back_in_other_words(
+    server: Server, headers: dict[str, str], low: float, high: float
+) -> None:
+    times: list[float] = []
+
+    def noted(script: Script) -> Script:
+        def play(exchange: Exchange) -> None:
+            times.append(time.monotonic())
+            script(exchange)
+
+        return play
+
+    server.scripts = [noted(fails(429, **headers)), noted(says("Now."))]
+    assert complete(record(server.url)).text == "Now."
+    assert low <= times[1] - times[0] < high
+
+
+def too_long(exchange: Exchange) -> None:
+    exchange.start(400, "application/json")
+    exchange.send(
+        b'{"error": {"code": "context_length_exceeded", "message": "This model\'s maximum context length is 8"}}'
+    )
+    exchange.end()
+
+
+def test_a_context_that_is_too_long_is_tried_once_more_with_its_newer_half(server: Server) -> None:
+    context = tuple(Turn("user" if n % 2 == 0 else "assistant", f"turn {n}") for n in range(5))
+    server.scripts = [too_long, says("Rest.")]
+    assert ai(record(server.url)).complete(prompt(context=context, timeout=10), lambda _: None).text == "Rest."
+    said = [[turn["content"] for turn in call.body["messages"][1:]] for call in server.calls]
+    assert said[0][:3] == ["turn 0", "turn 1", "turn 2"]
+    assert said[1][1:3] == ["turn 3", "turn 4\n\n" + said[0][-1].rpartition("\n\n")[2]]
+
+
+@pytest.mark.parametrize("turns", [0, 5])
+def test_a_context_that_is_too_long_even_so_fails(server: Server, turns: int) -> None:
+    server.scripts = [too_long]
+    context = tuple(Turn("user", f"turn {n}") for n in range(turns))
+    with pytest.raises(AIError) as failed:
+        ai(record(server.url)).complete(prompt(context=context, timeout=10), lambda _: None)
+    assert failed.value.code == "ai_context_too_long"
+    assert len(server.calls) == (2 if turns else 1)
 
 
 @pytest.mark.parametrize("script", [fails(400), fails(401), fails(302), says("x", finish="length")])
@@ -291,7 +379,7 @@ def test_drops_that_never_end_are_no_answer_either(server: Server) -> None:
 
 
 @pytest.mark.parametrize(
-    ("script", "tries"), [(fails(500), 3), (fails(401), 1), (says("x", finish="content_filter"), 1), (stalls, 2)]
+    ("script", "tries"), [(fails(500), 10), (fails(401), 1), (says("x", finish="content_filter"), 1), (stalls, 1)]
 )
 def test_where_the_first_gives_no_answer_the_fallback_does(
     server: Server, other: Server, script: Script, tries: int
@@ -349,7 +437,7 @@ def test_the_fallback_is_asked_once_and_the_first_error_is_told(server: Server, 
     with pytest.raises(AIError) as failed:
         complete(record(server.url), record(other.url))
     assert failed.value.code == "ai_rate_limited"
-    assert (len(server.calls), len(other.calls)) == (3, 1)
+    assert (len(server.calls), len(other.calls)) == (10, 1)
 
 
 def test_a_fallback_is_not_asked_while_the_first_answers(server: Server, other: Server) -> None:
@@ -391,7 +479,7 @@ def test_each_failed_try_is_a_line_without_words_addresses_or_tokens(
         complete(record(server.url, auth_token=TOKEN, auth_host=at(server)))
     assert CANARY not in str(failed.value)
     lines = [
-        (vars(line)["code"], vars(line)["status"], vars(line)["core_ai_id"], vars(line)["correlation_id"])
+        (vars(line)["code"], vars(line).get("status"), vars(line)["core_ai_id"], vars(line)["correlation_id"])
         for line in caplog.get_records("call")
     ]
     assert lines == [

@@ -154,8 +154,6 @@ def test_an_answer_in_any_pieces_is_the_same(server: Server, size: int) -> None:
         event("contentBlockDelta", {"delta": [1]}),
         event("contentBlockDelta", {"delta": {"text": 1}}),
         event("messageStop", {"stopReason": ["x"]}),
-        event("metadata", {"usage": [1]}),
-        event("metadata", [CANARY]),
     ],
 )
 def test_what_is_no_event_of_its_shape_ends_the_try_and_its_connection(server: Server, odd: bytes) -> None:
@@ -185,13 +183,93 @@ def test_an_answer_that_did_not_come_to_its_own_end_is_none(server: Server, reas
     [
         streams(delta("Half of"), ends=False),
         streams(delta("Half of")),
-        streams(delta("All"), stop("end_turn"), ends=False),
         streams(delta("Half of"), delta(" it")[:-9], ends=False),
     ],
 )
 def test_a_half_answer_is_none_and_another_try_may_give_one(server: Server, script: Script) -> None:
     failed = failure(server, script)
     assert (failed.code, failed.again) == ("ai_unreachable", True)
+
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        streams(delta("All"), stop("end_turn"), ends=False),
+        streams(delta("All"), stop("end_turn"), stalls=True),
+        streams(delta("All"), stop("end_turn"), event("metadata", {"usage": [1]})),
+        streams(delta("All"), stop("end_turn"), event("metadata", [CANARY])),
+        streams(delta("All"), stop("end_turn"), b"x" * 40),
+        streams(delta("All"), stop("end_turn"), exception("internalServerException")),
+    ],
+)
+def test_a_reply_whose_stop_has_come_is_whole_whatever_becomes_of_the_metadata(server: Server, after: Script) -> None:
+    server.scripts = [after]
+    assert ask() == Completion("All", None)
+
+
+@pytest.mark.parametrize("reason", ["malformed_model_output", "malformed_tool_use"])
+def test_malformed_output_may_be_tried_again(server: Server, reason: str) -> None:
+    failed = failure(server, streams(*says("Half of", reason=reason)))
+    assert (failed.code, failed.again, failed.name) == ("ai_protocol", True, reason)
+
+
+def test_a_guardrail_is_named_and_its_intervention_is_a_refusal(server: Server) -> None:
+    guardrail = {"id": "gr-1", "version": "3"}
+    failed = failure(
+        server, streams(*says("Sorry.", reason="guardrail_intervened")), meta_data={"guardrail": guardrail}
+    )
+    assert failed.code == "ai_refused"
+    sent = server.calls[0].body["guardrailConfig"]
+    assert sent == {"guardrailIdentifier": "gr-1", "guardrailVersion": "3"}
+
+
+def test_a_model_without_system_messages_gets_its_instructions_in_the_first_turn(server: Server) -> None:
+    server.scripts = [streams(*says("Hello"))]
+    ask(meta_data={"system_role": "user", "system_prompt": "Be brief."})
+    assert server.calls[0].body["messages"][0]["content"] == [{"text": f"Be brief.\n\n{CANARY} Hi"}]
+    assert "system" not in server.calls[0].body
+
+
+@pytest.mark.parametrize("partition", ["aws", "aws-cn", "aws-us-gov", "aws-eusc"])
+def test_the_region_is_that_of_the_models_arn(server: Server, partition: str) -> None:
+    region = {"aws": "ap-southeast-1", "aws-cn": "cn-north-1", "aws-us-gov": "us-gov-west-1"}.get(
+        partition, "eusc-de-east-1"
+    )
+    server.scripts = [streams(*says("Hello"))]
+    ask(f"arn:{partition}:bedrock:{region}:123456789012:application-inference-profile/abc")
+    assert server.calls[0].headers["authorization"].split("/")[2] == region
+
+
+@pytest.mark.parametrize(("status", "name"), [(403, "AccessDeniedException"), (404, "ResourceNotFoundException")])
+def test_a_model_that_may_not_be_used_says_where_to_look(server: Server, status: int, name: str) -> None:
+    failed = failure(server, refuses(status, name))
+    assert "the worker's role, and the model's access in this account and region" in str(failed)
+    assert failed.name == name
+
+
+@pytest.mark.parametrize("name", ["ExpiredTokenException", "UnrecognizedClientException", "InvalidClientTokenId"])
+def test_credentials_that_have_expired_are_looked_for_again(
+    server: Server, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.scripts = [refuses(403, name), streams(*says("Hello"))]
+    with pytest.raises(ProviderFailure) as failed:
+        ask()
+    assert (failed.value.code, failed.value.name) == ("ai_credentials_missing", name)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIANEW")
+    assert ask().text == "Hello"
+    assert "Credential=AKIANEW/" in server.calls[1].headers["authorization"]
+
+
+@pytest.mark.parametrize("mode", ["legacy", "standard", "adaptive"])
+def test_botocores_own_retries_are_off_in_every_mode(
+    server: Server, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_RETRY_MODE", mode)
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "5")
+    bedrock_module._client.cache_clear()
+    session.cache_clear()
+    assert failure(server, refuses(429, "ThrottlingException")).again
+    assert len(server.calls) == 1
 
 
 def test_what_was_damaged_on_its_way_is_no_answer(server: Server) -> None:

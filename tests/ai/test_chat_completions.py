@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
+import json
+import zlib
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -301,9 +304,15 @@ def _ended_without_stop(exchange: Exchange) -> None:
 
 def _done_without_stop(exchange: Exchange) -> None:
     exchange.start()
-    exchange.text("Half of")
+    exchange.text("All")
     exchange.event("[DONE]")
     exchange.end()
+
+
+def _silent_after_stop(exchange: Exchange) -> None:
+    exchange.start()
+    exchange.text("All", "stop")
+    exchange.stall()
 
 
 @pytest.mark.parametrize(
@@ -347,10 +356,14 @@ def test_a_token_that_no_header_holds_is_missing(server: Server, token: str) -> 
     assert server.calls == []
 
 
-@pytest.mark.parametrize(
-    "script",
-    [_cut_before_stop, _cut_after_stop, _undelimited_after_stop, _ended_without_stop, _done_without_stop],
-)
+@pytest.mark.parametrize("script", [_cut_after_stop, _undelimited_after_stop, _done_without_stop, _silent_after_stop])
+def test_an_answer_is_whole_once_its_end_was_said(server: Server, script: Script) -> None:
+    server.scripts = [script]
+    assert ask(record(server.url)).text == "All"
+    assert server.calls[0].closed.wait(10) or script is not _silent_after_stop
+
+
+@pytest.mark.parametrize("script", [_cut_before_stop, _ended_without_stop])
 def test_a_half_answer_is_none_and_another_try_may_give_one(server: Server, script: Script) -> None:
     failed = failure(server, script)
     assert (failed.code, failed.again) == ("ai_unreachable", True)
@@ -369,12 +382,8 @@ def sends(*events: Any) -> Script:
 
 @pytest.mark.parametrize(
     "event",
-    [
-        "{", "[]", "1", "null", "[" * 100_000, '{"choices": 1}', '{"choices": [1]}', '{"choices": [{"delta": 1}]}',
-        '{"choices": [{"delta": {"content": 1}}]}', '{"choices": [], "usage": 1}',
-        '{"choices": [{"delta": {}, "finish_reason": ["stop"]}]}',
-    ],
-)  # fmt: skip
+    ["{", "<html>", "[" * 100_000, '{"choices": [{"delta": {"content": 1}}]}'],
+)
 def test_what_is_no_chunk_ends_the_try_and_its_connection(server: Server, event: str) -> None:
     failed = failure(server, sends(event))
     assert (failed.code, failed.again) == ("ai_protocol", True)
@@ -402,8 +411,9 @@ def test_an_error_in_the_stream_is_worth_another_try(server: Server) -> None:
     [
         ("length", "ai_truncated"),
         ("content_filter", "ai_refused"),
-        ("tool_calls", "ai_protocol"),
-        ("function_call", "ai_protocol"),
+        ("MAX_TOKENS", "ai_truncated"),
+        ("sensitive", "ai_refused"),
+        ("SAFETY", "ai_refused"),
     ],
 )
 def test_an_answer_that_did_not_come_to_its_own_end_is_none(server: Server, finish: str, code: str) -> None:
@@ -419,8 +429,9 @@ def test_a_refusal_is_no_answer(server: Server) -> None:
 def test_of_several_answers_the_first_counts(server: Server) -> None:
     def two(exchange: Exchange) -> None:
         exchange.start()
+        exchange.text("Yes")
         exchange.event({"choices": [{"index": 1, "delta": {"content": "No"}, "finish_reason": "length"}]})
-        exchange.text("Yes", "stop")
+        exchange.text("", "stop")
         exchange.event({"choices": [{"index": 1, "delta": {"content": "No"}, "finish_reason": "length"}]})
         exchange.end()
 
@@ -434,23 +445,292 @@ def test_an_empty_answer_is_none(server: Server, texts: tuple[str, ...]) -> None
     assert (failed.code, failed.again) == ("ai_empty", True)
 
 
-@pytest.mark.parametrize("kind", ["application/json", "text/html", "text/event-streams"])
-def test_another_kind_of_content_is_no_answer(server: Server, kind: str) -> None:
+@pytest.mark.parametrize("kind", ["application/json", "text/html", "text/event-streams", ""])
+def test_the_bytes_say_what_an_answer_is_and_its_media_type_does_not(server: Server, kind: str) -> None:
     def script(exchange: Exchange) -> None:
         exchange.start(kind=kind)
         exchange.text("Hello", "stop")
+        exchange.end()
+
+    server.scripts = [script]
+    assert ask(record(server.url)).text == "Hello"
+
+
+@pytest.mark.parametrize("page", [b"<html>Welcome to the gateway</html>", b"OK", b'{"models": []}', b"{}"])
+def test_what_is_neither_a_stream_nor_a_completion_is_no_answer(server: Server, page: bytes) -> None:
+    def script(exchange: Exchange) -> None:
+        exchange.start()
+        exchange.send(page)
         exchange.end()
 
     failed = failure(server, script)
     assert (failed.code, failed.again) == ("ai_protocol", False)
 
 
-def test_an_encoding_that_was_not_asked_for_is_no_answer(server: Server) -> None:
+@pytest.mark.parametrize("whole", [True, False])
+def test_one_object_in_place_of_a_stream_is_the_reply_that_it_holds(server: Server, whole: bool) -> None:
+    answer = {"choices": [{"message": {"content": "Rest."}}], "usage": {"prompt_tokens": 7, "completion_tokens": 5}}
+    document = json.dumps(answer, indent=2).encode()
+
     def script(exchange: Exchange) -> None:
-        exchange.start(Content_Encoding="gzip")
+        exchange.start(kind="application/json", chunked=False)
+        exchange.send(document if whole else document[:-9])
+
+    server.scripts = [script]
+    if whole:
+        assert ask(record(server.url)) == Completion("Rest.", Usage(7, 5))
+    else:
+        failed = failure(server, script)
+        assert (failed.code, failed.again) == ("ai_unreachable", True)
+
+
+@pytest.mark.parametrize("coding", ["none", "", "identity", "Identity", "gzip", "deflate", "GZIP"])
+def test_an_answer_in_a_content_coding_is_read(server: Server, coding: str) -> None:
+    stream = b'data: {"choices": [{"delta": {"content": "Rest."}, "finish_reason": "stop"}]}\n\n'
+    coded = {"gzip": gzip.compress, "deflate": zlib.compress}.get(coding.lower(), bytes)(stream)
+
+    def script(exchange: Exchange) -> None:
+        exchange.start(Content_Encoding=coding)
+        for byte in coded:
+            exchange.send(bytes([byte]))
         exchange.end()
 
-    assert failure(server, script).code == "ai_protocol"
+    server.scripts = [script]
+    assert ask(record(server.url)).text == "Rest."
+
+
+def test_a_small_body_that_unpacks_without_end_is_given_up(server: Server) -> None:
+    def script(exchange: Exchange) -> None:
+        exchange.start(Content_Encoding="gzip")
+        exchange.send(gzip.compress(b":" + b" " * 100_000_000))
+        exchange.end()
+
+    assert failure(server, script).code == "ai_too_long"
+
+
+def test_interim_answers_are_not_the_answer(server: Server) -> None:
+    def script(exchange: Exchange) -> None:
+        exchange.interim(
+            b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>\r\n\r\n" * 2 + b"HTTP/1.1 100 Continue\r\n\r\n"
+        )
+        says("Rest.")(exchange)
+
+    server.scripts = [script]
+    assert ask(record(server.url)).text == "Rest."
+
+
+def test_interim_answers_without_end_are_no_answer(server: Server) -> None:
+    def script(exchange: Exchange) -> None:
+        while True:
+            exchange.interim(b"HTTP/1.1 102 Processing\r\n\r\n")
+
+    assert failure(server, script).code == "ai_unreachable"
+
+
+def test_frames_that_say_nothing_are_passed_over(server: Server) -> None:
+    def script(exchange: Exchange) -> None:
+        exchange.start()
+        for frame in ("data:", "data: null", "event: ping\ndata: still here", "event: ping", "retry: 3", "id: 7"):
+            exchange.send(f"{frame}\n\n".encode())
+        exchange.text("Rest.", "stop")
+        exchange.end()
+
+    server.scripts = [script]
+    assert ask(record(server.url)).text == "Rest."
+
+
+@pytest.mark.parametrize("finish", ["eos", "end", "STOP", "end_turn", "stop_sequence"])
+def test_other_words_for_the_end_are_an_end(server: Server, finish: str) -> None:
+    server.scripts = [says("Rest.", finish=finish)]
+    assert ask(record(server.url)).text == "Rest."
+
+
+def test_an_unknown_word_for_the_end_counts_as_stop_and_is_logged_once(
+    server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    for finish in ("sated", "sated", f"sated {CANARY}"):
+        server.scripts = [says("Rest.", finish=finish)]
+        assert ask(record(server.url)).text == "Rest."
+    logged = [vars(line)["finish_reason"] for line in caplog.records if "unknown reason" in line.message]
+    assert logged == ["sated", "(not a word)"]
+
+
+def test_an_unknown_word_and_then_a_cut_is_no_end(server: Server) -> None:
+    def script(exchange: Exchange) -> None:
+        exchange.start()
+        exchange.text("Half of", "pausing")
+
+    failed = failure(server, script)
+    assert (failed.code, failed.again) == ("ai_unreachable", True)
+
+
+@pytest.mark.parametrize("finish", ["error", "abort", "insufficient_system_resource"])
+def test_an_error_as_the_reason_may_be_tried_again(server: Server, finish: str) -> None:
+    failed = failure(server, says("Half of", finish=finish))
+    assert (failed.code, failed.again) == ("ai_unavailable", True)
+
+
+def test_an_error_after_the_end_was_said_is_an_error(server: Server) -> None:
+    def script(exchange: Exchange) -> None:
+        exchange.start()
+        exchange.text("Half of", "stop")
+        exchange.event({"error": {"message": "overloaded"}})
+        exchange.stall()
+
+    assert failure(server, script).code == "ai_unavailable"
+
+
+def test_text_parts_are_the_reply_and_thinking_parts_are_not(server: Server) -> None:
+    def script(exchange: Exchange) -> None:
+        exchange.start()
+        parts = [
+            {"type": "thinking", "thinking": [{"type": "text", "text": "Fever?"}]},
+            {"type": "text", "text": "Rest"},
+        ]
+        exchange.event({"choices": [{"delta": {"content": parts}}]})
+        exchange.event({"choices": [{"delta": {"content": [{"text": "."}, "!", 7]}, "finish_reason": "stop"}]})
+        exchange.end()
+
+    server.scripts = [script]
+    assert ask(record(server.url)).text == "Rest.!"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        ("<think>She is afraid.</think>\n\nRest.",),
+        ("<th", "ink>She is afraid.</thi", "nk>", "Rest."),
+        ("She is afraid.\n</think>\nRest.",),
+        ("<THINK>She</THINK>Re<think>is afraid</think>st.",),
+        ("<think>a<think>b</think>c</think>Rest.",),
+        ("Rest.<think>She is afraid.",),
+    ],
+)
+def test_reasoning_never_reaches_a_patient(server: Server, said: tuple[str, ...]) -> None:
+    server.scripts = [says(*said)]
+    assert ask(record(server.url)).text == "Rest."
+
+
+@pytest.mark.parametrize(
+    ("tags", "said", "reply"),
+    [
+        (
+            ["reason", "scratch-pad"],
+            "<reason>a</reason><scratch-pad>b</scratch-pad><think>x</think>",
+            "<think>x</think>",
+        ),
+        ([], "<think>x</think>", "<think>x</think>"),
+        (["think"], "2 <think of a number", "2 <think of a number"),
+        (["think"], "It ends with <thi", "It ends with <thi"),
+    ],
+)
+def test_a_core_names_its_reasoning_tags_or_none(server: Server, tags: list[str], said: str, reply: str) -> None:
+    server.scripts = [says(*said)]
+    assert ask(record(server.url, meta_data={"model": "m-1", "reasoning_tags": tags})).text == reply
+
+
+def test_where_reasoning_starts_open_nothing_is_shown_before_its_closing_tag(server: Server) -> None:
+    server.scripts = [says("She is ", "afraid.", "</think>", "Re", "st.")]
+    shown: list[str] = []
+    core_ai = record(server.url, meta_data={"model": "m-1", "reasoning_starts_open": True})
+    said = provider(core_ai, Secrets()).ask(prompt(), shown.append, LIMITS)
+    assert said.text == "Rest."
+    assert all("Rest.".startswith(text) for text in shown)
+
+
+def test_a_choice_at_another_index_is_read(server: Server) -> None:
+    def script(exchange: Exchange) -> None:
+        exchange.start()
+        exchange.event({"choices": [{"index": 3, "delta": {"content": "Rest."}, "finish_reason": "stop"}]})
+        exchange.end()
+
+    server.scripts = [script]
+    assert ask(record(server.url)).text == "Rest."
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "code"),
+    [
+        (400, {"code": "content_filter", "message": "The prompt was filtered"}, "ai_refused"),
+        (400, {"innererror": {"code": "ResponsibleAIPolicyViolation"}}, "ai_refused"),
+        (400, {"code": 400, "message": "triggering Azure OpenAI's content management policy"}, "ai_refused"),
+        (400, {"code": "context_length_exceeded"}, "ai_context_too_long"),
+        (400, {"message": "This model's maximum context length is 8192 tokens."}, "ai_context_too_long"),
+        (422, {"type": "exceed_context_size_error"}, "ai_context_too_long"),
+        (413, "Payload too large", "ai_context_too_long"),
+        (402, "Payment required", "ai_not_paid"),
+        (429, {"type": "insufficient_quota"}, "ai_not_paid"),
+        (400, {"message": "temperature must be at most 1"}, "ai_refused_request"),
+        (400, None, "ai_refused_request"),
+    ],
+)
+def test_a_code_says_who_has_to_act(server: Server, status: int, error: Any, code: str) -> None:
+    def script(exchange: Exchange) -> None:
+        exchange.start(status, "application/json")
+        exchange.send(json.dumps({"error": error}).encode())
+        exchange.end()
+
+    failed = failure(server, script)
+    assert (failed.code, failed.again, failed.status) == (code, False, status)
+
+
+@pytest.mark.parametrize("body", [b"<html>", b"[", b'"x"', b"[1]", b"\xff", b'{"error": 7}'])
+def test_a_refusal_of_any_shape_is_the_one_of_its_status(server: Server, body: bytes) -> None:
+    def script(exchange: Exchange) -> None:
+        exchange.start(400, "application/json")
+        exchange.send(body)
+        exchange.end()
+
+    assert failure(server, script).code == "ai_refused_request"
+
+
+def test_a_refusal_whose_body_never_ends_is_the_one_of_its_status(server: Server) -> None:
+    def script(exchange: Exchange) -> None:
+        exchange.start(429, "application/json", Retry_After="7")
+        exchange.stall()
+
+    failed = failure(server, script)
+    assert (failed.code, failed.retry_after) == ("ai_rate_limited", 7)
+
+
+class TestShapeOfTheRequest:
+    """What a core leaves out of its requests, and what it adds to them."""
+
+    def body(self, server: Server, **meta_data: Any) -> dict[str, Any]:
+        ask(record(server.url, meta_data={"model": "m-1", **meta_data}))
+        return server.calls[-1].body
+
+    def test_omit_and_extra_body(self, server: Server) -> None:
+        body = self.body(server, temperature=1, omit=["stream_options", "temperature"], extra_body={"top_k": 5, "n": 1})
+        assert {"stream_options", "temperature"}.isdisjoint(body)
+        assert (body["top_k"], body["n"], body["model"]) == (5, 1, "m-1")
+
+    def test_the_instructions_have_the_role_that_the_core_names(self, server: Server) -> None:
+        assert self.body(server, system_role="developer")["messages"][0]["role"] == "developer"
+        (turn,) = self.body(server, system_role="user", system_prompt="Be brief.")["messages"]
+        assert turn["role"] == "user"
+        assert turn["content"].startswith("Be brief.")
+        assert turn["content"].endswith(f"{CANARY} Hi")
+
+    def test_a_server_that_refuses_stream_options_is_asked_without_them_from_then_on(self, server: Server) -> None:
+        def refuses(exchange: Exchange) -> None:
+            exchange.start(400, "application/json")
+            exchange.send(b'{"error": {"message": "Unknown parameter: stream_options"}}')
+            exchange.end()
+
+        server.scripts = [refuses, says("Rest.")]
+        assert ask(record(server.url)).text == "Rest."
+        assert ask(record(server.url)).text == "Rest."
+        assert ["stream_options" in call.body for call in server.calls] == [True, False, False]
+
+    def test_a_server_that_refuses_them_although_they_are_left_out_is_asked_once_more(self, server: Server) -> None:
+        def refuses(exchange: Exchange) -> None:
+            exchange.start(422, "application/json")
+            exchange.send(b'{"detail": "stream_options"}')
+            exchange.end()
+
+        assert failure(server, refuses).code == "ai_refused_request"
+        assert len(server.calls) == 2
 
 
 def test_an_answer_that_is_too_long_is_given_up_at_once(server: Server) -> None:
@@ -543,7 +823,7 @@ def test_a_server_that_others_wrote_is_understood(mock_ai: str) -> None:
 @pytest.mark.parametrize(
     ("scenario", "code"),
     [
-        ("mock-tool-stream", "ai_protocol"),
+        ("mock-tool-stream", "ai_empty"),
         ("mock-400", "ai_refused_request"),
         ("mock-401", "ai_unauthorized"),
         ("mock-429", "ai_rate_limited"),

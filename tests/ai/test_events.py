@@ -19,7 +19,7 @@ LINES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\
 
 def fed(*pieces: bytes) -> list[str]:
     events = Events()
-    return [data for piece in pieces for data in events.feed(piece)]
+    return [event.data for piece in pieces for event in events.feed(piece)]
 
 
 def cut(stream: bytes, places: list[int]) -> list[bytes]:
@@ -63,6 +63,11 @@ def test_borders_between_pieces_change_nothing(stream: bytes, places: list[int])
 )
 def test_streams_are_read_as_the_standard_says(stream: bytes, expected: list[str]) -> None:
     assert fed(stream) == expected
+
+
+def test_an_event_has_its_own_name_alone() -> None:
+    stream = b"event: ping\ndata: a\n\ndata: b\n\nevent:x\n\ndata: c\n\n"
+    assert list(Events().feed(stream)) == [("ping", "a"), ("", "b"), ("", "c")]
 
 
 def test_a_long_line_in_small_pieces_is_looked_through_once(monkeypatch: pytest.MonkeyPatch) -> None:

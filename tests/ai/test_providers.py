@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ from local.stores import Server as Store
 from message_handler import MessageHandler
 from message_handler.ai import providers
 from message_handler.ai.answering import Ask
+from message_handler.ai.events import Events
+from message_handler.ai.failures import ProviderFailure
 from message_handler.ai.http_provider import HttpProvider
 from message_handler.ai.port import Completion, Prompt
 from message_handler.ai.providers import PROVIDERS, Provider, Tools, provider_of
@@ -165,23 +167,27 @@ class ParrotProvider(HttpProvider):
         return json.dumps([message.content for message in prompt.messages]).encode()
 
     def _new_answer(self) -> Squawk:
-        return Squawk(Reply.limited(self.core_ai["meta_data"]))
+        return Squawk(Reply(self.core_ai["meta_data"]))
 
 
 @dataclass
 class Squawk:
     reply: Reply
-    stopped: str | None = None
     done: bool = False
+    events: Events = field(default_factory=Events)
 
-    def take(self, data: str) -> str:
-        if data == "over":
-            self.stopped, self.done = data, True
-            return ""
-        return self.reply.add(data)
+    def feed(self, piece: bytes) -> None:
+        for event in self.events.feed(piece):
+            if event.data == "over":
+                self.done = True
+            else:
+                self.reply.add(event.data)
 
-    def completion(self) -> Completion:
-        return self.reply.whole(None)
+    def whole(self) -> Completion | None:
+        return self.reply.whole(None) if self.done else None
+
+    def close(self) -> Completion:
+        raise ProviderFailure("ai_unreachable", again=True)
 
 
 def squawks(exchange: Exchange) -> None:

@@ -16,9 +16,11 @@ from message_handler.domain.errors import AIError
 
 _log = logging.getLogger(__name__)
 
-#: Tries at the first AI core. Its fallback gets one.
-_TRIES = 3
+#: The most tries at the first AI core, whose time ends them too. Its fallback gets one.
+_TRIES = 10
 _BACKOFF_SECONDS = 0.5
+#: With less time than this, no try is begun.
+_LAST_TRY_SECONDS = 1.0
 
 #: One try at an AI core. Raises AIError. A ProviderFailure says whether another try may help.
 type Ask = Callable[[Prompt, Watch, Limits], Completion]
@@ -83,24 +85,55 @@ def _completion_in_tries(core: AICore, prompt: Prompt, watch: _CheckedWatch, tot
         except AIError as error:
             if watch.stopped:
                 raise
-            again = isinstance(error, ProviderFailure) and error.again
-            retry_after = getattr(error, "retry_after", None)
-            _log.warning(
-                "an AI gave no answer",
-                extra={
-                    "code": error.code,
-                    "status": getattr(error, "status", None),
-                    "core_ai_id": core.core_ai_id,
-                    "correlation_id": prompt.correlation_id,
-                },
-            )
-            # Jitter: calls that failed together must not come back together.
-            jitter = random.uniform(0.5, 1.5)  # noqa: S311  # nosec B311  # no secret
-            pause = retry_after if retry_after is not None else _BACKOFF_SECONDS * 2**number * jitter
-            if not again or number == tries - 1 or time.monotonic() + pause >= end:
-                raise
+            failure = error
+            _log_failure(core, prompt, error)
+        if failure.code == "ai_context_too_long" and prompt.context:
+            return _completion_with_half_the_context(core, prompt, watch, end - time.monotonic(), failure)
+        pause = _pause(failure, number, end - time.monotonic())
+        if pause is None or number == tries - 1:
+            raise failure
         _wait(pause, watch)
     raise AssertionError("unreachable")
+
+
+def _completion_with_half_the_context(
+    core: AICore, prompt: Prompt, watch: _CheckedWatch, left: float, failure: AIError
+) -> Completion:
+    """The reply of one more try, without the older half of the context. Raises `failure` if no time is left for it."""
+    if left < _LAST_TRY_SECONDS:
+        raise failure
+    newer = prompt.context[(len(prompt.context) + 1) // 2 :]
+    return _completion(core, replace(prompt, context=newer, timeout=left), watch, Limits.of(left, left))
+
+
+def _log_failure(core: AICore, prompt: Prompt, error: AIError) -> None:
+    extra = {
+        "code": error.code,
+        "status": getattr(error, "status", None),
+        "error": getattr(error, "name", None),
+        "core_ai_id": core.core_ai_id,
+        "correlation_id": prompt.correlation_id,
+    }
+    _log.warning("an AI gave no answer", extra={name: value for name, value in extra.items() if value is not None})
+
+
+def _pause(failure: AIError, number: int, left: float) -> float | None:
+    """The seconds until the next try. None: no other try may help, or no time is left for it.
+
+    A provider's own `Retry-After` is obeyed. Otherwise each pause is twice the one before, and at most half of the time
+    that is left: so a provider that is overloaded for half a minute is asked again after it.
+    """
+    if not (isinstance(failure, ProviderFailure) and failure.again):
+        return None
+    if failure.retry_after is not None:
+        return failure.retry_after if failure.retry_after < left else None
+    if left < _LAST_TRY_SECONDS:
+        return None
+    if failure.resets_in is not None and failure.resets_in < left:
+        return failure.resets_in
+    # Jitter: calls that failed together must not come back together.
+    jitter = random.uniform(0.5, 1.5)  # noqa: S311  # nosec B311  # no secret
+    return min(_BACKOFF_SECONDS * 2.0**number * jitter, left / 2)
 
 
 def _completion(core: AICore, prompt: Prompt, watch: _CheckedWatch, limits: Limits) -> Completion:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from message_handler.ai.failures import ProviderFailure
 
@@ -13,19 +14,27 @@ _BOM = b"\xef\xbb\xbf"
 _MAX_LINE_BYTES = 1024 * 1024
 
 
+class Event(NamedTuple):
+    """One event that has data. `name` is "" if the server gave it none."""
+
+    name: str
+    data: str
+
+
 class Events:
-    """Takes a stream's bytes as they come, and gives the data of each complete event."""
+    """Takes a stream's bytes as they come, and gives each complete event."""
 
     def __init__(self) -> None:
         #: The pieces of the line that has not ended yet.
         self._rest: list[bytes] = []
         self._rest_bytes = 0
+        self._name = b""
         self._data: list[bytes] = []
         self._begun = False
         self._after_cr = False
 
-    def feed(self, piece: bytes) -> Iterator[str]:
-        """The data of the events that `piece` completes.
+    def feed(self, piece: bytes) -> Iterator[Event]:
+        """The events that `piece` completes.
 
         Raises UnicodeDecodeError for data that is not UTF-8, and ProviderFailure ai_too_long for an endless line.
         """
@@ -49,9 +58,13 @@ class Events:
             if not self._begun:
                 line, self._begun = line.removeprefix(_BOM), True
             if line:
-                name, _, value = line.partition(b":")
-                if name == b"data":
+                field, _, value = line.partition(b":")
+                if field == b"data":
                     self._data.append(value.removeprefix(b" "))
-            elif self._data:
-                data, self._data = b"\n".join(self._data), []
-                yield data.decode()
+                elif field == b"event":
+                    self._name = value.removeprefix(b" ")
+                continue
+            name, data = self._name, self._data
+            self._name, self._data = b"", []
+            if data:
+                yield Event(name.decode(errors="replace"), b"\n".join(data).decode())

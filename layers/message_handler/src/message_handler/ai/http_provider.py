@@ -7,11 +7,10 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from message_handler.ai.events import Events
-from message_handler.ai.failures import ProviderFailure, of_status
+from message_handler.ai.failures import ProviderFailure, of_response
 from message_handler.ai.port import Completion, Prompt, Watch
 from message_handler.ai.reply import Reply
-from message_handler.ai.watched import Connection, Limits, attend
+from message_handler.ai.watched import Connection, Known, Limits, Producer, attend
 from message_handler.domain.errors import EgressFailed, EgressRefused, SecretRefused, Unavailable
 from message_handler.drivers.egress import Egress, is_at
 from message_handler.drivers.secrets import Secrets
@@ -20,30 +19,31 @@ if TYPE_CHECKING:
     from urllib3 import HTTPResponse
 
 _UNAUTHORIZED = 401
+_NO_CONTENT = 204
+#: Bytes of a refusal that are read.
+_MOST_OF_AN_ERROR = 65536
 
 
 class StreamedAnswer(Protocol):
-    """One answer, as far as its server-sent events were read."""
+    """One answer, as far as its bytes were read. Each method raises ProviderFailure once no whole reply can come."""
 
     reply: Reply
-    #: Why the model stopped, once the provider has said so.
-    stopped: str | None
-    #: Whether the stream's own mark of its end was read.
+    #: Whether the answer's own mark of its end was read: nothing that follows belongs to it.
     done: bool
 
-    def take(self, data: str) -> str:
-        """The text that one event adds. Raises ProviderFailure.
+    def feed(self, piece: bytes) -> None:
+        """Read the next bytes, decoded if they came in a content coding."""
 
-        Data of another shape raises ValueError, TypeError, AttributeError, RecursionError or OverflowError.
-        """
+    def whole(self) -> Completion | None:
+        """The reply, if the provider has said that it is whole; None while more may come."""
 
-    def completion(self) -> Completion:
-        """The whole reply, once its stream has ended. Raises ProviderFailure if there is none."""
+    def close(self) -> Completion:
+        """The reply, now that all bytes of the body have come."""
 
 
 @dataclass(frozen=True, slots=True)
 class HttpProvider(ABC):
-    """One AI core that answers over HTTP with server-sent events.
+    """One AI core that answers over HTTP.
 
     A subclass says what is sent and how an answer is read: `_credentials`, `_body` and `_new_answer`.
     """
@@ -67,27 +67,33 @@ class HttpProvider(ABC):
 
     def ask(self, prompt: Prompt, watch: Watch, limits: Limits) -> Completion:
         """One try. Raises ProviderFailure."""
-        return attend(lambda connection: self._ask_renewing_token(prompt, connection, limits), watch, limits)
+        return attend(lambda connection: self._ask_again_if_curable(prompt, connection, limits), watch, limits)
 
-    def _ask_renewing_token(
-        self, prompt: Prompt, connection: Connection, limits: Limits
-    ) -> Generator[str, None, Completion]:
+    def _can_do_without(self, unknown_fields: tuple[str, ...]) -> bool:
+        """Whether the next request goes without what the provider doesn't know."""
+        return False
+
+    def _ask_again_if_curable(self, prompt: Prompt, connection: Connection, limits: Limits) -> Producer[Completion]:
         token = self._token(prompt.platform_id)
-        try:
-            return (yield from self._exchange(prompt, token, connection, limits))
-        except ProviderFailure as failure:
-            if failure.status != _UNAUTHORIZED or token is None:
-                raise
-            # The token may have been rotated since it was read: providers then accept the new one alone.
-            renewed = self.secrets.renewed(self.core_ai["auth_token"], prompt.platform_id, token)
-            if renewed is None:
-                raise
-        connection.forget()
-        return (yield from self._exchange(prompt, renewed, connection, limits))
+        renewed = False
+        while True:
+            try:
+                return (yield from self._exchange(prompt, token, connection, limits))
+            except ProviderFailure as failure:
+                if failure.status == _UNAUTHORIZED and token is not None and not renewed:
+                    # The token may have been rotated since it was read: providers then accept the new one alone.
+                    token = self.secrets.renewed(self.core_ai["auth_token"], prompt.platform_id, token)
+                    renewed = True
+                    if token is None:
+                        raise
+                elif not self._can_do_without(failure.unknown_fields):
+                    raise
+            connection.forget()
+            yield None
 
     def _exchange(
         self, prompt: Prompt, token: str | None, connection: Connection, limits: Limits
-    ) -> Generator[str, None, Completion]:
+    ) -> Producer[Completion]:
         try:
             with self.egress.request(
                 "POST",
@@ -95,15 +101,38 @@ class HttpProvider(ABC):
                 headers=self._headers(prompt, token),
                 body=self._body(prompt),
                 connect_timeout=limits.connect,
-                read_timeout=limits.gap + 1,  # `attend` is the first to notice a gap that is too long
+                read_timeout=limits.total + 1,  # `attend` is the first to notice that a limit is over
                 connected=connection.opened,
             ) as response:
                 yield ""
+                if response.status // 100 != 2 or response.status == _NO_CONTENT:
+                    raise (yield from self._refusal(response))
                 return (yield from self._read(response))
         except EgressRefused:
             raise ProviderFailure("ai_address_refused") from None
         except EgressFailed:
             raise ProviderFailure("ai_unreachable", again=True) from None
+
+    def _read(self, response: HTTPResponse) -> Producer[Completion]:
+        answer = self._new_answer()
+        while piece := response.read1(65536, decode_content=True):
+            answer.feed(piece)
+            yield answer.reply.text
+            completion = answer.whole()
+            if completion and answer.done:
+                return completion
+            if completion:
+                yield Known(completion)
+        return answer.close()
+
+    def _refusal(self, response: HTTPResponse) -> Generator[Known[Completion], None, ProviderFailure]:
+        """Why the provider gives no answer. Its status alone says most of it: the body may never end."""
+        headers = {name.lower(): value for name, value in response.headers.items()}
+        yield Known(of_response(response.status, headers))
+        body = b""
+        while len(body) < _MOST_OF_AN_ERROR and (piece := response.read1(65536, decode_content=True)):
+            body += piece
+        return of_response(response.status, headers, body)
 
     def _headers(self, prompt: Prompt, token: str | None) -> dict[str, str]:
         headers = {
@@ -133,23 +162,3 @@ class HttpProvider(ABC):
         if not (token and token.isascii() and token.isprintable()):
             raise ProviderFailure("ai_credentials_missing")  # it is empty, or no header can hold it
         return token
-
-    def _read(self, response: HTTPResponse) -> Generator[str, None, Completion]:
-        if response.status != 200:
-            raise of_status(response.status, response.headers.get("Retry-After"))
-        kind = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-        if kind != "text/event-stream" or response.headers.get("Content-Encoding", "identity") != "identity":
-            raise ProviderFailure("ai_protocol", status=200)
-        answer, events = self._new_answer(), Events()
-        while not answer.done and (piece := response.read1(65536)):
-            answer.reply.count(len(piece))
-            try:
-                yield "".join(map(answer.take, events.feed(piece)))
-            except (ValueError, TypeError, AttributeError, RecursionError, OverflowError):
-                # The error's text would quote the answer.
-                raise ProviderFailure("ai_protocol", again=True, status=200) from None
-        # Without a length, a stream that ended looks like one that was cut.
-        delimited = response.chunked or "Content-Length" in response.headers
-        if answer.stopped is None or not (answer.done or delimited):
-            raise ProviderFailure("ai_unreachable", again=True, status=200)
-        return answer.completion()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Any
 
 from message_handler.ai.port import Prompt
 
 #: A provider's role and the text.
-type Said = tuple[Literal["user", "assistant"], str]
+type Said = tuple[str, str]
 
 _COLLEAGUE = "[Human colleague] "
 _COLLEAGUES = (
@@ -50,7 +51,16 @@ def turns_of(prompt: Prompt) -> list[Said]:
     said += [("user", _text(message.content)) for message in prompt.messages]
     if said[0][0] == "assistant":
         said.insert(0, ("user", _EARLIER))
-    merged = said[:1]
+    return _merged(said)
+
+
+def with_instructions(role: str, instructions: str, turns: Sequence[Said]) -> list[Said]:
+    """The turns behind the instructions; in the role of the user, these begin the user's first turn."""
+    return _merged([(role, instructions), *turns])
+
+
+def _merged(said: Sequence[Said]) -> list[Said]:
+    merged = list(said[:1])
     for role, text in said[1:]:
         if role == merged[-1][0]:
             merged[-1] = (role, f"{merged[-1][1]}\n\n{text}")

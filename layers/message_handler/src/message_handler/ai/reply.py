@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 from message_handler.ai.failures import ProviderFailure
 from message_handler.ai.port import Completion
+from message_handler.ai.reasoning import REASONING_TAGS, Reasoning
 from message_handler.domain.jobs import Usage
 
 #: The most that a provider may send for one answer, with all that is around the text.
@@ -21,20 +21,22 @@ def usage_of(input_tokens: object, output_tokens: object) -> Usage | None:
     return Usage(*counts) if len(counts) == 2 else None
 
 
-@dataclass(slots=True)
 class Reply:
-    """The text so far. Raises ProviderFailure ai_too_long at once, without waiting for the rest of the text."""
+    """The text so far, without the model's reasoning. Raises ProviderFailure ai_too_long at once if it is too long."""
 
-    max_characters: int
-    text: str = ""
-    _bytes: int = 0
-    #: The first half of a character whose second half has not come yet.
-    _half: str = ""
-
-    @classmethod
-    def limited(cls, meta_data: dict[str, Any]) -> Self:
+    def __init__(self, meta_data: dict[str, Any]) -> None:
         """An empty reply of at most `max_reply_characters` (default: 20,000)."""
-        return cls(int(meta_data.get("max_reply_characters", 20_000)))
+        self._max_characters = int(meta_data.get("max_reply_characters", 20_000))
+        tags = meta_data.get("reasoning_tags", REASONING_TAGS)
+        self._said = Reasoning(tags, starts_open=bool(meta_data.get("reasoning_starts_open")))
+        self._bytes = 0
+        #: The first half of a character whose second half has not come yet.
+        self._half = ""
+
+    @property
+    def text(self) -> str:
+        """What a patient may read so far."""
+        return self._said.text
 
     def count(self, received: int) -> None:
         """Count bytes that were received, whatever they hold."""
@@ -42,19 +44,18 @@ class Reply:
         if self._bytes > _MAX_BYTES:
             raise ProviderFailure("ai_too_long")
 
-    def add(self, text: str) -> str:
-        """Add a piece, and return what was added: without U+0000 and half characters, which no store can hold."""
+    def add(self, text: str) -> None:
+        """Add a piece, without U+0000 and half characters, which no store can hold."""
         text = self._half + text
         self._half = text[-1] if "\ud800" <= text[-1:] <= "\udbff" else ""
         text = text.removesuffix(self._half) if self._half else text
-        text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").replace("\0", "")
-        self.text += text
-        if len(self.text) > self.max_characters:
+        self._said.add(text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").replace("\0", ""))
+        if len(self.text) > self._max_characters:
             raise ProviderFailure("ai_too_long")
-        return text
 
     def whole(self, usage: Usage | None) -> Completion:
         """The completion, once the provider has ended the reply. Raises ProviderFailure ai_empty."""
-        if not self.text.strip():
+        text = self._said.whole()
+        if not text.strip():
             raise ProviderFailure("ai_empty", again=True)
-        return Completion(self.text, usage)
+        return Completion(text, usage)

@@ -22,11 +22,16 @@ from message_handler.ai.port import Watch
 
 #: The longest time between two calls of a watch. Watch promises a quarter of a second.
 TICK_SECONDS = 0.2
+#: How long the rest of an answer is waited for once its outcome is known: what it cost, or why it was refused.
+REST_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Seconds: to connect, to wait for the first and for each further piece of an answer, and for all of it."""
+    """Seconds: to connect, to wait for each further piece of an answer that has words, and for all of it.
+
+    A model that thinks before it speaks is silent. So only the limit for all of it applies until the first words.
+    """
 
     connect: float
     gap: float
@@ -34,7 +39,7 @@ class Limits:
 
     @staticmethod
     def of(total: float, left: float) -> Limits:
-        """The limits of one try with `left` of `total` seconds. A try that hangs leaves time for another one."""
+        """The limits of one try with `left` of `total` seconds."""
         return Limits(min(total / 6, left), min(total / 2, left), left)
 
 
@@ -72,48 +77,78 @@ class Connection:
 
 
 @dataclass(frozen=True, slots=True)
+class Known[R]:
+    """The outcome of a call that has not ended: what may still come can only add to it."""
+
+    outcome: R | ProviderFailure
+
+
+@dataclass(frozen=True, slots=True)
 class _Returned[R]:
     value: R
 
 
-def attend[R](produce: Callable[[Connection], Generator[str, None, R]], watch: Watch, limits: Limits) -> R:
-    """Run `produce` in a thread, and return what it returns.
+#: What a call does: it yields the text so far ("" is a sign of life), and its outcome once that is known. None: it asks
+#: again, so the outcome is open again.
+type Producer[R] = Generator[str | Known[R] | None, None, R]
 
-    It yields the pieces of a text, or "" for a sign of life; `watch` is called with the text so far. An exception of
-    `watch` ends the call. So does a limit, as ProviderFailure ai_timeout.
+
+def attend[R](produce: Callable[[Connection], Producer[R]], watch: Watch, limits: Limits) -> R:
+    """Run `produce` in a thread, and return what it returns. `watch` is called with the text so far.
+
+    Once the outcome is known, the call has `REST_SECONDS` left, and a connection that breaks changes nothing. An
+    exception of `watch` ends the call. So does a limit, as ProviderFailure ai_timeout.
     """
     connection = Connection()
-    pieces: SimpleQueue[str | _Returned[R] | BaseException] = SimpleQueue()
+    pieces: SimpleQueue[str | Known[R] | _Returned[R] | BaseException | None] = SimpleQueue()
     thread = threading.Thread(target=_run, args=(produce, connection, pieces), name="ai-call", daemon=True)
     text = ""
-    end = time.monotonic() + limits.total
-    due = time.monotonic() + limits.gap
+    known: Known[R] | None = None
+    last = end = due = time.monotonic() + limits.total
     thread.start()
     try:
         while True:
             watch(text)
             now = time.monotonic()
             if now >= min(due, end):
-                raise ProviderFailure("ai_timeout", again=True)
+                if known is None:
+                    raise ProviderFailure("ai_timeout", again=True)
+                connection.cut()
+                return _value(known.outcome)
             try:
                 piece = pieces.get(timeout=min(TICK_SECONDS, due - now, end - now))
             except Empty:
                 continue
             if isinstance(piece, _Returned):
                 return piece.value
+            if known and isinstance(piece, ProviderFailure) and piece.code == "ai_unreachable":
+                return _value(known.outcome)
             if isinstance(piece, BaseException):
                 raise piece
-            text += piece
-            due = time.monotonic() + limits.gap
+            if piece is None or isinstance(piece, Known):
+                if piece is None:
+                    end = last
+                elif known is None:
+                    end = min(last, time.monotonic() + REST_SECONDS)
+                known = piece
+                continue
+            text = piece
+            due = time.monotonic() + limits.gap if text else end
     except BaseException:
         connection.cut()
         raise
 
 
+def _value[R](outcome: R | ProviderFailure) -> R:
+    if isinstance(outcome, ProviderFailure):
+        raise outcome
+    return outcome
+
+
 def _run[R](
-    produce: Callable[[Connection], Generator[str, None, R]],
+    produce: Callable[[Connection], Producer[R]],
     connection: Connection,
-    pieces: SimpleQueue[str | _Returned[R] | BaseException],
+    pieces: SimpleQueue[str | Known[R] | _Returned[R] | BaseException | None],
 ) -> None:
     """Put all that `produce` yields into `pieces`, then what it returns or raises."""
     try:

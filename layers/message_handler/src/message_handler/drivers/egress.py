@@ -9,6 +9,7 @@ exactly the addresses that were checked. A second look-up could give another ans
 
 from __future__ import annotations
 
+import http.client
 import re
 import socket
 import ssl
@@ -18,6 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
+from http import HTTPStatus
 from http.client import HTTPException
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from queue import Empty, SimpleQueue
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
 type Address = tuple[int, Any]
 
 _HTTPS = 443
+#: A server that sends more interim answers than this never comes to the answer.
+_MOST_INTERIM_ANSWERS = 100
 #: A resolver may take half a minute to give up.
 LOOK_UP_SECONDS = 3.0
 _NAME = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?:\.(?!-)[a-z0-9_-]{1,63})*", re.ASCII)
@@ -191,6 +195,7 @@ def exchange(
     from urllib3.exceptions import HTTPError
 
     connection = HTTPConnection(target.host, target.port, timeout=read_timeout)
+    connection.response_class = _FinalResponse
     with closing(connection):
         try:
             connection.sock = _connect(target, addresses, connect_timeout, connected)
@@ -209,6 +214,18 @@ def exchange(
                 yield response
             except HTTPError as error:
                 raise EgressFailed(f"the service's answer broke off ({_kind(error)})") from None
+
+
+class _FinalResponse(http.client.HTTPResponse):
+    """The answer, after the interim ones (RFC 9110, 15.2): the standard library passes over 100 alone."""
+
+    def begin(self) -> None:
+        for _ in range(_MOST_INTERIM_ANSWERS):
+            super().begin()
+            if self.status // 100 != 1 or self.status == HTTPStatus.SWITCHING_PROTOCOLS:
+                return
+            self.headers = self.msg = None  # type: ignore[assignment]  # as before the first answer
+        raise HTTPException("too many interim answers")
 
 
 def _connect(
