@@ -11,13 +11,16 @@ from typing import Any
 import pytest
 
 from message_handler.ai import bedrock as bedrock_module
-from message_handler.ai.bedrock import Bedrock
 from message_handler.ai.failures import ProviderFailure
 from message_handler.ai.port import Completion
+from message_handler.ai.providers import Tools, provider_of
 from message_handler.ai.watched import Limits
 from message_handler.domain.conversations import Turn
 from message_handler.domain.jobs import Usage
 from message_handler.drivers.aws import session
+from message_handler.drivers.egress import Egress
+from message_handler.drivers.secrets import Secrets
+from message_handler.settings import Settings
 from tests.ai.conftest import prompt
 from tests.ai.server import Exchange, Script, Server
 from tests.ai.test_answering import Stopped, no_thread_is_left
@@ -104,7 +107,9 @@ def refuses(status: int, code: str, **headers: str) -> Script:
 def ask(
     model: str = MODEL, meta_data: dict[str, Any] | None = None, watch: Any = lambda _: None, **asked: Any
 ) -> Completion:
-    return Bedrock(model, meta_data or {}).ask(prompt(**asked), watch, Limits.of(60, 60))
+    core_ai = {"api_endpoint": f"bedrock://{model}", "meta_data": meta_data or {}}
+    provider = provider_of(core_ai).build(core_ai, Tools(Settings(), Egress([]), Secrets()))
+    return provider(prompt(**asked), watch, Limits.of(60, 60))
 
 
 def failure(server: Server, script: Script, **asked: Any) -> ProviderFailure:

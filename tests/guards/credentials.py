@@ -54,8 +54,8 @@ GUARDS = (
         "a token that a provider refuses is asked for again",
         "ai/test_chat_completions.py::TestRotation::test_the_patient_notices_nothing",
         "ai/http_provider.py",
-        "failure.status != _UNAUTHORIZED or",
-        "True or",
+        "failure.status == _UNAUTHORIZED and",
+        "False and",
     ),
     guard(
         "a token that a provider refuses for good is not read again each time",

@@ -172,8 +172,11 @@ class TestRoles:
         assert allowed(expanded, "WorkerFunction", "secretsmanager") == {
             ("message-handler/*", "secretsmanager:GetSecretValue")
         }
-        (asked,) = allowed(expanded, "WorkerFunction", "bedrock")
-        assert asked == ("foundation-model/m", "bedrock:InvokeModelWithResponseStream")
+        assert allowed(expanded, "WorkerFunction", "bedrock") == {
+            ("foundation-model/m", "bedrock:InvokeModelWithResponseStream"),
+            ("guardrail/*", "bedrock:ApplyGuardrail"),
+            ("guardrail-profile/*", "bedrock:ApplyGuardrail"),
+        }
 
     def test_a_model_of_bedrock_may_be_asked_only_where_one_is_named(self, expanded: Expanded) -> None:
         policy = expanded.resolved("AWS::IAM::ManagedPolicy")["WorkerPolicy"]

@@ -32,6 +32,8 @@ def parse(kind: RecordKind, body: Any) -> dict[str, Any]:
 
 def with_meta_data(kind: RecordKind, **meta_data: Any) -> dict[str, Any]:
     body = BODIES[kind]
+    if "guardrail" in meta_data:  # only Bedrock has them
+        body = body | {"api_endpoint": "bedrock://model"}
     return body | {"meta_data": body.get("meta_data", {}) | meta_data}
 
 
@@ -117,7 +119,16 @@ GOOD: dict[RecordKind, dict[str, list[Any]]] = {
         "max_reply_characters": [1, 1_000_000],
         "max_resources_characters": [0, 1_000_000],
         "auth_header": ["authorization", "api-key"],
-        "region": ["eu-central-1", "us-gov-west-1"],
+        "omit": [[], ["stream_options", "temperature"], ["a" * 64] * 20],
+        "extra_body": [{}, {"top_k": 20, "chat_template_kwargs": {"enable_thinking": False}}, {"x": "y" * 16_000}],
+        "system_role": ["system", "developer", "user"],
+        "reasoning_tags": [[], ["think", "scratch-pad", "seed:think"], ["x" * 40] * 8],
+        "reasoning_starts_open": [True, False],
+        "region": ["eu-central-1", "us-gov-west-1", "us-iso-east-1", "us-isob-east-1", "cn-north-1", "eusc-de-east-1"],
+        "guardrail": [
+            {"id": "gr1abc", "version": "DRAFT"},
+            {"id": "arn:aws-us-gov:bedrock:us-gov-west-1:123456789012:guardrail/gr1abc", "version": "12"},
+        ],
         "fallback_core_ai_id": ["other", "x" * 255],
     },
     "platforms": {
@@ -147,7 +158,13 @@ BAD: dict[RecordKind, dict[str, list[Any]]] = {
         "max_reply_characters": [0, 1_000_001, 0.5, *NUMBERS],
         "max_resources_characters": [-1, 1_000_001, 0.5, *NUMBERS],
         "auth_header": [CANARY, "Authorization", "", 1],
+        "omit": [CANARY, [f"{CANARY} "], ["messages"], ["Stream"], ["a" * 65], ["a"] * 21, [1]],
+        "extra_body": [CANARY, [], {"messages": []}, {"x": CANARY * 4_000}, 1],
+        "system_role": [CANARY, "assistant", "", 1],
+        "reasoning_tags": [CANARY, [f"<{CANARY}>"], [""], ["x" * 41], ["x"] * 9, [1]],
+        "reasoning_starts_open": [CANARY, "true", 1],
         "region": [CANARY, "eu", "eu-central-1.evil.example", 1],
+        "guardrail": [CANARY, {}, {"id": "gr1"}, {"id": f"{CANARY}!", "version": "1"}, {"id": "gr1", "version": "0"}],
         "fallback_core_ai_id": ["", f"{CANARY}/1", "x" * 256, 1],
     },
     "platforms": {
@@ -308,6 +325,39 @@ class TestEndpoints:
     )
     def test_no_model_is_needed_if_the_address_names_it_or_none_is_asked(self, endpoint: str) -> None:
         parse("core_ai", CORE | {"api_endpoint": endpoint, "meta_data": {}})
+
+    @pytest.mark.parametrize(
+        ("field", "value", "model"),
+        [
+            ("temperature", 1.1, "m"),
+            ("system_prompt", " \n", "m"),
+            ("system_role", "developer", "m"),
+            ("omit", ["stream_options"], "m"),
+            ("extra_body", {"top_k": 1}, "m"),
+            ("region", "eu-west-1", "arn:aws:bedrock:eu-central-1:123456789012:inference-profile/m"),
+            ("region", "eu-west-1", "arn:aws-eusc:bedrock:eusc-de-east-1:123456789012:inference-profile/m"),
+        ],
+    )
+    def test_what_bedrock_would_refuse_is_refused_when_it_is_written(self, field: str, value: Any, model: str) -> None:
+        body = CORE | {"api_endpoint": f"bedrock://{model}", "meta_data": {field: value}}
+        assert refusal("core_ai", body).field == f"meta_data.{field}"
+
+    @pytest.mark.parametrize(
+        "meta_data",
+        [
+            {"temperature": 1, "system_role": "user"},
+            {"region": "eu-central-1"},
+        ],
+    )
+    def test_what_bedrock_knows_is_taken(self, meta_data: dict[str, Any]) -> None:
+        model = "arn:aws:bedrock:eu-central-1:123456789012:inference-profile/m"
+        parse("core_ai", CORE | {"api_endpoint": f"bedrock://{model}", "meta_data": meta_data})
+
+    def test_a_guardrail_is_bedrocks_alone(self) -> None:
+        body = with_meta_data("core_ai", guardrail={"id": "gr1abc", "version": "1"})
+        parse("core_ai", body)
+        body["api_endpoint"] = CORE["api_endpoint"]
+        assert refusal("core_ai", body).field == "meta_data.guardrail"
 
     def test_a_token_is_required_unless_it_says_otherwise(self) -> None:
         for token in (f"sk-{CANARY}", ARN, REDACTED):

@@ -40,7 +40,8 @@ function controlFor(kind, values, cores) {
     case "long":
     case "notice":
       return h("textarea", { rows: 3 });
-    case "secrets":
+    case "json":
+    case "lines":
       return h("textarea", { rows: 2, ...plain });
     case "choice":
       return h(

@@ -5,6 +5,8 @@ const number = (name, label, hint) => ({ name, label, hint, kind: "number" });
 const text = (name, label, hint) => ({ name, label, hint, kind: "text" });
 const long = (name, label, hint) => ({ name, label, hint, kind: "long" });
 const choice = (name, label, values, hint) => ({ name, label, values, hint, kind: "choice" });
+const lines = (name, label, hint) => ({ name, label, hint, kind: "lines" });
+const json = (name, label, hint) => ({ name, label, hint, kind: "json" });
 const yesNo = (name, label, hint) => ({ name, label, hint, kind: "yes or no" });
 
 /** `derived`: fields that the API computes, and that are not sent. `facts`: the texts of a record in the list. */
@@ -76,7 +78,13 @@ export const KINDS = {
       number("meta_data.max_reply_characters", "Longest reply, characters", "Not set: 20000."),
       number("meta_data.max_resources_characters", "Longest resources, characters"),
       choice("meta_data.auth_header", "Header for the token", ["authorization", "api-key"]),
+      choice("meta_data.system_role", "Role of the instructions", ["system", "developer", "user"]),
+      lines("meta_data.omit", "Fields to leave out", "That the server does not know, one on a line: stream_options."),
+      json("meta_data.extra_body", "Fields to add", 'A JSON object, such as {"top_k": 20}.'),
+      lines("meta_data.reasoning_tags", "Reasoning tags", "One on a line, without brackets. Not set: think."),
+      yesNo("meta_data.reasoning_starts_open", "Reasoning starts without a tag"),
       text("meta_data.region", "Region", "For Bedrock, such as eu-central-1."),
+      json("meta_data.guardrail", "Guardrail", 'For Bedrock, such as {"id": "gr1abc", "version": "1"}.'),
       {
         name: "meta_data.fallback_core_ai_id",
         label: "Fallback",
@@ -107,7 +115,7 @@ export const KINDS = {
       {
         name: "meta_data.webhook_secrets",
         label: "Webhook secrets",
-        kind: "secrets",
+        kind: "lines",
         hint: "The ARNs of one or two secrets, one on a line. *** keeps the stored one.",
       },
     ],
@@ -152,8 +160,8 @@ export function withValues(record, values) {
 /** A value as text in its control. */
 export function written(kind, value) {
   if (value === undefined || value === null) return "";
-  if (kind === "notice") return typeof value === "string" ? value : JSON.stringify(value);
-  if (kind === "secrets") return value.join("\n");
+  if (kind === "json" || kind === "notice") return typeof value === "string" ? value : JSON.stringify(value);
+  if (kind === "lines") return value.join("\n");
   return String(value);
 }
 
@@ -163,8 +171,8 @@ export function meant(kind, words) {
   if (trimmed === "") return undefined;
   if (kind === "number") return Number.isFinite(Number(trimmed)) ? Number(trimmed) : trimmed;
   if (kind === "yes or no") return trimmed === "true";
-  if (kind === "secrets") return trimmed.split(/\s+/);
-  if (kind === "notice" && trimmed.startsWith("{")) return parsed(trimmed);
+  if (kind === "lines") return trimmed.split(/\s+/);
+  if (kind === "json" || (kind === "notice" && trimmed.startsWith("{"))) return parsed(trimmed);
   return kind === "long" || kind === "notice" ? words : trimmed;
 }
 

@@ -76,12 +76,13 @@ _creating_client = threading.Lock()
 
 @dataclass(frozen=True, slots=True)
 class Bedrock:
-    """One AI core. `model` is a model's id or an inference profile's ARN.
+    """One AI core. `model` is a model's id or an inference profile's ARN. None as `region`: the function's own.
 
-    Credentials are the function's own, and so is the region unless `meta_data` names one.
+    Credentials are the function's own, too.
     """
 
     model: str
+    region: str | None
     meta_data: dict[str, Any]
 
     def ask(self, prompt: Prompt, watch: Watch, limits: Limits) -> Completion:
@@ -93,7 +94,7 @@ class Bedrock:
             with ExitStack() as exchanges:
                 _current.call = (connection, limits, exchanges)
                 with _creating_client:
-                    bedrock = _client(region_of(self.model) or self.meta_data.get("region"))
+                    bedrock = _client(self.region)
                 answer = bedrock.converse_stream(**self._request(prompt))
                 yield ""
                 try:
@@ -152,12 +153,6 @@ class Bedrock:
                 yield Known(reply.whole(None))
                 return reply.whole(_usage_in(events))
         raise ProviderFailure("ai_unreachable", again=True)
-
-
-def region_of(model: str) -> str | None:
-    """The region in a model's ARN, of whatever partition: arn:aws-eusc:bedrock:eusc-de-east-1:…"""
-    parts = model.split(":")
-    return parts[3] or None if parts[0] == "arn" and len(parts) > 3 else None
 
 
 def _check_stop(reason: Any) -> None:

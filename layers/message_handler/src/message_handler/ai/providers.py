@@ -42,6 +42,9 @@ class Provider:
     schemes: tuple[str, ...] = ()
     #: Whether it sends the core's `auth_token`. If so, `url` says to which host.
     takes_token = False
+    #: Fields of `meta_data` that only other providers know. A record may not have them, or an operator would rely on what
+    #: does not happen.
+    unknown_fields: tuple[str, ...] = ()
     #: Whether its replies are made up without a model.
     simulated = False
 
@@ -65,6 +68,7 @@ class Provider:
 class _ChatCompletions(Provider):
     schemes = ("https", "http")  # http works only on this machine: egress refuses it for other hosts
     takes_token = True
+    unknown_fields = ("guardrail",)
 
     def check(self, core_ai: dict[str, Any]) -> None:
         if not self.model(core_ai) and _DEPLOYMENTS not in _after_scheme(core_ai):
@@ -85,11 +89,23 @@ class _ChatCompletions(Provider):
 
 class _Bedrock(Provider):
     schemes = ("bedrock",)
+    unknown_fields = ("omit", "extra_body")
 
     def check(self, core_ai: dict[str, Any]) -> None:
-        if not re.fullmatch(MODEL, self.model(core_ai)):
+        """The rules of the Converse API. It would refuse each request that breaks one."""
+        model, meta_data = self.model(core_ai), core_ai["meta_data"]
+        if not re.fullmatch(MODEL, model):
             advice = "must be bedrock:// and a model's id or an inference profile's ARN"
             raise InvalidRequest(advice, field="api_endpoint")
+        region = region_of(model)
+        if region and meta_data.get("region", region) != region:
+            raise InvalidRequest("must be the region in the model's ARN, or be left out", field="meta_data.region")
+        if meta_data.get("temperature", 0) > 1:
+            raise InvalidRequest("must be at most 1 for a model of Bedrock", field="meta_data.temperature")
+        if not meta_data.get("system_prompt", "text").strip():
+            raise InvalidRequest("must not be blank for a model of Bedrock", field="meta_data.system_prompt")
+        if meta_data.get("system_role") == "developer":
+            raise InvalidRequest("must be system or user for a model of Bedrock", field="meta_data.system_role")
 
     def model(self, core_ai: dict[str, Any]) -> str:
         return _after_scheme(core_ai)
@@ -97,7 +113,8 @@ class _Bedrock(Provider):
     def build(self, core_ai: dict[str, Any], tools: Tools) -> Ask:
         from message_handler.ai.bedrock import Bedrock
 
-        return Bedrock(self.model(core_ai), core_ai["meta_data"]).ask
+        model, meta_data = self.model(core_ai), core_ai["meta_data"]
+        return Bedrock(model, region_of(model) or meta_data.get("region"), meta_data).ask
 
 
 class _Simulated(Provider):
@@ -145,6 +162,9 @@ def check_core_ai(core_ai: dict[str, Any]) -> None:
     if not re.fullmatch(r"[^?#]*(\?api-version=[A-Za-z0-9.-]+)?", _after_scheme(core_ai)):
         advice = "may have no query but api-version, because every operator can read it"
         raise InvalidRequest(advice, field="api_endpoint")
+    for name in provider.unknown_fields:
+        if name in core_ai["meta_data"]:
+            raise InvalidRequest("must be left out: this endpoint does not know it", field=f"meta_data.{name}")
     provider.check(core_ai)
     if core_ai["auth_token"] and not provider.takes_token:
         raise InvalidRequest("must be left out: this endpoint takes no token", field="auth_token")
@@ -168,6 +188,12 @@ def ai_of(core_ai: dict[str, Any], tools: Tools) -> AI:
             for record in records
         ]
     )
+
+
+def region_of(model: str) -> str | None:
+    """The AWS region in a model's ARN, of any partition: arn:aws-eusc:bedrock:eusc-de-east-1:…"""
+    parts = model.split(":")
+    return parts[3] or None if parts[0] == "arn" and len(parts) > 3 else None
 
 
 def _scheme(core_ai: dict[str, Any]) -> str:

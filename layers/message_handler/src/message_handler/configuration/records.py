@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import json
 import re
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -29,7 +30,13 @@ _WEBHOOK_SECRET = "whsec_"  # noqa: S105  the beginning of Standard Webhooks' se
 
 _LANGUAGE = r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$"
 _TOKEN = r"^[!-~]{1,4096}$"  # noqa: S105  a pattern
-_REGION = r"^[a-z]{2}(-[a-z]+)+-[0-9]{1,2}$"
+#: Of all partitions: eu-central-1, us-gov-west-1, us-iso-east-1, cn-north-1, eusc-de-east-1.
+_REGION = r"^[a-z]{2,5}(-[a-z]+)+-[0-9]{1,2}$"
+_FIELD = r"^[a-z][a-z0-9_]{0,63}$"
+_TAG = r"^[A-Za-z][A-Za-z0-9_:.-]{0,39}$"
+_GUARDRAIL = r"^([a-z0-9]{1,64}|arn:aws[a-z-]*:bedrock:[a-z0-9-]+:[0-9]{12}:guardrail/[a-z0-9]{1,64})$"
+_GUARDRAIL_VERSION = r"^([1-9][0-9]{0,7}|DRAFT)$"
+_MAX_EXTRA_BODY_BYTES = 16 * 1024
 #: The characters of a path and a query in RFC 3986. A path that begins with `//` would name another host.
 _PATH = r"^/([A-Za-z0-9._~!$&'()*+,;=:@%-][A-Za-z0-9._~!$&'()*+,;=:@%/?-]{0,1000})?$"
 _ADVICE = {
@@ -38,6 +45,10 @@ _ADVICE = {
     MODEL: "must be 1 to 512 printable ASCII characters without spaces",
     _REGION: "must be an AWS region, such as eu-central-1",
     _PATH: "must be a path that starts with one /, such as /webhooks/messages",
+    _FIELD: "must be a field's name, such as stream_options",
+    _TAG: "must be a tag's name without its brackets, such as think",
+    _GUARDRAIL: "must be a guardrail's id or ARN",
+    _GUARDRAIL_VERSION: "must be a version's number, or DRAFT",
 }
 
 Name = Annotated[str, Field(min_length=1, max_length=200)]
@@ -84,6 +95,13 @@ class BotMetaData(Strict):
         return value
 
 
+class Guardrail(Strict):
+    """A guardrail of Amazon Bedrock, which checks what a model is asked and what it answers."""
+
+    id: Annotated[str, Field(pattern=_GUARDRAIL)]
+    version: Annotated[str, Field(pattern=_GUARDRAIL_VERSION)]
+
+
 class CoreAIMetaData(Strict):
     """How an AI provider is asked."""
 
@@ -96,7 +114,13 @@ class CoreAIMetaData(Strict):
     max_reply_characters: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     max_resources_characters: Characters | None = None
     auth_header: Literal["authorization", "api-key"] | None = None
+    omit: Annotated[list[Annotated[str, Field(pattern=_FIELD)]], Field(max_length=20)] | None = None
+    extra_body: dict[str, Any] | None = None
+    system_role: Literal["system", "developer", "user"] | None = None
+    reasoning_tags: Annotated[list[Annotated[str, Field(pattern=_TAG)]], Field(max_length=8)] | None = None
+    reasoning_starts_open: bool | None = None
     region: Annotated[str, Field(pattern=_REGION)] | None = None
+    guardrail: Guardrail | None = None
     fallback_core_ai_id: Identifier | None = None
 
     @field_validator("max_completion_tokens")
@@ -104,6 +128,22 @@ class CoreAIMetaData(Strict):
     def _is_the_only_limit(cls, value: int | None, info: ValidationInfo) -> int | None:
         if value is not None and info.data.get("max_tokens") is not None:
             raise _wrong("must be left out, because max_tokens is given: providers accept only one of the two")
+        return value
+
+    @field_validator("omit")
+    @classmethod
+    def _keeps_the_messages(cls, value: list[str] | None) -> list[str] | None:
+        if value and "messages" in value:
+            raise _wrong("must not have messages: without them there is nothing to answer")
+        return value
+
+    @field_validator("extra_body")
+    @classmethod
+    def _is_small_and_leaves_the_messages(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
+        if value and "messages" in value:
+            raise _wrong("must not have messages: they are the conversation's")
+        if value and len(json.dumps(value).encode()) > _MAX_EXTRA_BODY_BYTES:
+            raise _wrong(f"must not be larger than {_MAX_EXTRA_BODY_BYTES // 1024} KiB")
         return value
 
 
