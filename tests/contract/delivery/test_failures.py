@@ -186,6 +186,22 @@ class TestFailures:
         assert (len(receiver.told), elsewhere.told) == (1, [])
         assert office.rows()[0][1:] == ("pending", 1, f"http_{status}")
 
+    def test_interim_answers_are_not_the_answer(self, office: Office) -> None:
+        """A receiver sends `103 Early Hints` before its `200`: the reply is told once, and so is the next one."""
+
+        def hints_first(_told: Told, handler: BaseHTTPRequestHandler) -> Answer:
+            handler.wfile.write(b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\nHTTP/1.1 102 Processing\r\n\r\n")
+            return 200, {}
+
+        receiver = office.platform()
+        receiver.answer = hints_first
+        talk = office.talk()
+        talk.answer(1, "m0")
+        talk.answer(2, "m1")
+        office.works(talk.key)
+        assert [told.event["data"]["message_ids"] for told in receiver.told] == [["m0"], ["m1"]]
+        assert office.states() == ["delivered", "delivered"]
+
     def test_a_late_answer_is_a_failure_and_the_delivery_is_repeated_under_its_id(
         self, office: Office, monkeypatch: pytest.MonkeyPatch
     ) -> None:
