@@ -42,8 +42,8 @@ class Provider:
     schemes: tuple[str, ...] = ()
     #: Whether it sends the core's `auth_token`. If so, `url` says to which host.
     takes_token = False
-    #: Fields of `meta_data` that only other providers know. A record may not have them, or an operator would rely on what
-    #: does not happen.
+    #: Fields of `meta_data` that only other providers know. A record may not have them, because an operator would rely
+    #: on what does not happen.
     unknown_fields: tuple[str, ...] = ()
     #: Whether its replies are made up without a model.
     simulated = False
