@@ -208,7 +208,7 @@ class SettlingTier(MemoryTier):
         store = cast(MemoryLines, self.store)
         for key in list(store.due_at):
             (line,) = self._lines([key])
-            alive = line.lease and line.lease.heartbeat_at + self._settings.heartbeat_stale > self._clock()
+            alive = line.lease and line.lease.heartbeat_at + self._settings.heartbeat_stale > store.clock()
             if not alive and all(self._archive.settled_by(key, m.message_id) for m in line.waiting()):
                 del store.due_at[key], store.lines.kept[key]
         return super().sweep(older_than=older_than, platform_id=platform_id)
