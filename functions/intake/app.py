@@ -74,11 +74,11 @@ def get_conversation(call: Call) -> tuple[int, dict[str, Any]]:
 def post_handoff(call: Call) -> tuple[int, dict[str, Any]]:
     from message_handler.operations import handoff
 
-    p, key = parts(), conversation_key(call.path("conversation_id"), call.platform_id)
+    built, key = parts(), conversation_key(call.path("conversation_id"), call.platform_id)
     if handoff.parse_handoff(call.body()):
-        return HTTPStatus.OK, handoff.hand_off(p.tiers, p.archive, p.queue, key)
-    back = handoff.resume(p.tiers, p.archive, p.intake.accept, key, correlation_id=call.correlation_id)
-    return HTTPStatus.OK, back
+        return HTTPStatus.OK, handoff.hand_off(built.tiers, built.archive, built.queue, key)
+    resumed = handoff.resume(built.tiers, built.archive, built.intake.accept, key, correlation_id=call.correlation_id)
+    return HTTPStatus.OK, resumed
 
 
 def get_job(call: Call) -> tuple[int, dict[str, Any]]:
@@ -98,8 +98,8 @@ def delete_job(call: Call) -> tuple[int, dict[str, Any]]:
 def jobs(call: Call) -> BackgroundJobManager:
     from message_handler.jobs import BackgroundJobManager
 
-    p = parts()
-    return BackgroundJobManager(p.tiers, p.archive, p.queue, p.intake, platform_id=call.platform_id)
+    built = parts()
+    return BackgroundJobManager(built.tiers, built.archive, built.queue, built.intake, platform_id=call.platform_id)
 
 
 ROUTES = {

@@ -43,7 +43,7 @@ def threads() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(10, thread_name_prefix="record")
 
 
-@logger.inject_lambda_context(log_event=False)  # whatever the environment says: events hold patients' words
+@logger.inject_lambda_context(log_event=False)  # also if the environment asks for it: events hold patients' words
 @metrics.log_metrics
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     deadline = time.time() + context.get_remaining_time_in_millis() / 1000 - REPORT_SECONDS
@@ -58,8 +58,8 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
         for job in outcome.ended if outcome else ():
             report(job)
     meter.publish(metrics.add_metric)
-    back = [id_ for id_, outcome in outcomes.items() if outcome is None or outcome.retry_in is not None]
-    return {"batchItemFailures": [{"itemIdentifier": id_} for id_ in back]}
+    failed = [id_ for id_, outcome in outcomes.items() if outcome is None or outcome.retry_in is not None]
+    return {"batchItemFailures": [{"itemIdentifier": id_} for id_ in failed]}
 
 
 def are_deliveries(records: list[dict[str, Any]]) -> bool:
@@ -79,7 +79,7 @@ def receive_count(record: dict[str, Any]) -> int:
 def work(records: list[dict[str, Any]], deadline: float, hiding: Hiding | None) -> dict[str, Outcome | None]:
     """The outcome of each record, by its id; None for a record that failed."""
 
-    def one(record: dict[str, Any]) -> Outcome | None:
+    def work_on(record: dict[str, Any]) -> Outcome | None:
         outcome = process(record, deadline)
         seconds = outcome.retry_in if outcome else retry_delay(receive_count(record))
         if hiding and seconds is not None:
@@ -87,10 +87,10 @@ def work(records: list[dict[str, Any]], deadline: float, hiding: Hiding | None) 
         return outcome
 
     together = [record for record in records if receive_count(record) < ALONE_FROM]
-    outcomes = dict(zip(map(id_of, together), threads().map(one, together), strict=True))
+    outcomes = dict(zip(map(id_of, together), threads().map(work_on, together), strict=True))
     for record in alone(records):
         if time.time() + FOLLOW_UP_SECONDS <= deadline:
-            outcomes[id_of(record)] = one(record)
+            outcomes[id_of(record)] = work_on(record)
         else:
             outcomes[id_of(record)] = None
             if hiding:

@@ -20,7 +20,7 @@ GUARDS: tuple[Guard, ...] = (
         "a link out of the folder is not followed",
         "console",
         f"{UNIT}::TestFiles::test_only_files_of_the_folder_itself_that_a_page_may_have",
-        (Removal(CONSOLE, " and not it.is_symlink()"),),
+        (Removal(CONSOLE, " and not file.is_symlink()"),),
     ),
     Guard(
         "the page has one address",

@@ -6,7 +6,7 @@ import { hasEnded } from "./jobs.js";
 import { createTranscript } from "./transcript.js";
 
 const POLICIES = {
-  "": "While a message is answered: as the bot is configured.",
+  "": "A message that arrives meanwhile: as the bot is configured.",
   consolidate: "A message that arrives meanwhile joins: one reply to all.",
   enqueue: "A message that arrives meanwhile waits for the next reply.",
   interrupt: "A message that arrives meanwhile starts a new job for all.",

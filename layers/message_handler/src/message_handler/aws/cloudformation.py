@@ -88,9 +88,9 @@ def _checked(url: Any, *, allow_loopback: Callable[[], bool]) -> str:
         host, port = parts.hostname or "", parts.port
     except ValueError:
         host, port, parts = "", None, urlsplit("")
-    ours = parts.scheme == "https" and port in (None, 443) and host.endswith(_HOSTS) and parts.username is None
-    local = parts.scheme in ("http", "https") and host in _LOOPBACK
-    if not ours and not (local and allow_loopback()):
+    is_s3 = parts.scheme == "https" and port in (None, 443) and host.endswith(_HOSTS) and parts.username is None
+    is_local = parts.scheme in ("http", "https") and host in _LOOPBACK
+    if not is_s3 and not (is_local and allow_loopback()):
         raise InvalidRequest("must be an address of CloudFormation", field="ResponseURL")
     return str(url)
 

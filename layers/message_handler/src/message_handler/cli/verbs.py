@@ -214,8 +214,8 @@ def export_conversation(client: Client, options: Namespace) -> None:
         if found["next"] is None:
             break
         query = {"after": found["next"]}
-    whole = {"conversation_id": options.conversation_id, "records": records}
-    text = json.dumps(whole, ensure_ascii=False, indent=2) + "\n"
+    document = {"conversation_id": options.conversation_id, "records": records}
+    text = json.dumps(document, ensure_ascii=False, indent=2) + "\n"
     if options.output is None:
         sys.stdout.write(text)
         return

@@ -52,7 +52,7 @@ class Console:
     @property
     def names(self) -> set[str]:
         """The names of the files that may be served."""
-        files = (it for it in self._folder.iterdir() if it.is_file() and not it.is_symlink())
+        files = (file for file in self._folder.iterdir() if file.is_file() and not file.is_symlink())
         return {file.name for file in files if _NAME.fullmatch(file.name) and file.suffix in MEDIA_TYPES}
 
     def page(self, call: Call) -> Answer:
