@@ -473,7 +473,10 @@ on conflict do nothing
 -- The same in the next release: b50ed4e6c90a
 
 -- name: noted_sales
--- The same in the next release: ba6c7be3c175
+-- The archived SALE turns that may be the same as those of a request.
+select message_id, content from turns
+where platform_id = :platform_id and conversation_id = :conversation_id and role = 'sale'
+  and (message_id = any(cast(:turn_ids as text[])) or content = any(cast(:contents as text[])))
 
 -- name: now
 -- The server's clock.

@@ -15,7 +15,7 @@ from message_handler.domain.conversations import Turn
 from message_handler.domain.errors import Conflict
 from message_handler.domain.handoff import ParkedMessage
 from message_handler.domain.messages import Message, new_message
-from message_handler.domain.text import is_wordless
+from message_handler.domain.text import is_wordless, words_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +29,11 @@ class Exchange:
 def is_noted(sale: Turn, archived: Iterable[tuple[str | None, str]]) -> bool:
     """Whether a SALE turn is among the archived ones, each (id, content).
 
-    Compared by id; by content if one of the two has no id.
+    Compared by id; by words if one of the two has no id.
     """
+    words = words_of(sale.content)
     return any(
-        id_ == sale.message_id if id_ and sale.message_id else content == sale.content for id_, content in archived
+        id_ == sale.message_id if id_ and sale.message_id else words_of(content) == words for id_, content in archived
     )
 
 

@@ -25,7 +25,7 @@ def note_sale(connection: Connection, key: ConversationKey, bot_id: str, said: S
     """See `Archive.note_sale`."""
     values = key_values(key) | {"bot_id": bot_id}
     sales = [turn for turn in said if turn.role == "sale"]
-    wanted = {"turn_ids": [turn.message_id for turn in sales], "contents": [turn.content for turn in sales]}
+    wanted = {"turn_ids": [turn.message_id for turn in sales]}
     archived = execute(connection, values | wanted, "lock_conversation", "noted_sales")
     new = parking.exchanges(said, lambda turn: parking.is_noted(turn, archived))
     if not new:

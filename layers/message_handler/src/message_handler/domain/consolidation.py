@@ -4,9 +4,9 @@ A platform may send each message alone, or the whole history each time. It may s
 last message only. Requests may arrive in any order. Three rules keep every message exactly once:
 
 1. Two messages that both have an id from the platform are the same if their ids are the same.
-2. A message without an id is compared by its content. It is the same as the first waiting message with that content
-   that no other message of the request has matched. So ``yes, yes`` in one history are two messages, and a request
-   that is repeated while its job lives is a duplicate.
+2. A message without an id is compared by its words (`words_of`). It is the same as the first waiting message with these
+   words that no other message of the request has matched. So ``yes, yes`` in one history are two messages, and a
+   request that is repeated while its job lives is a duplicate.
 3. A request without ids may have been made before the platform saw the last reply. This is assumed if the request
    begins with all messages that the last job answered, and has more after them. It is also assumed if the request has
    two or more messages, and they are the first ones, but not all, of that job's messages. The repeated messages are not
@@ -26,43 +26,44 @@ from message_handler.domain.messages import Message
 def match(waiting: Sequence[Message], incoming: Sequence[Message]) -> list[int | None]:
     """For each incoming message: the index of the waiting message that is the same utterance, or None.
 
-    Takes linear time: each waiting message enters a queue for its content once, and leaves it once.
+    Takes linear time: each waiting message enters a queue for its words once, and leaves it once.
     """
     if not waiting:
         return [None] * len(incoming)
     by_id = {message_id: index for index, message in enumerate(waiting) for message_id in message.ids}
     found = [next((by_id[id_] for id_ in message.ids if id_ in by_id), None) for message in incoming]
     taken = {index for index in found if index is not None}
-    # By content, and by whether the incoming message has the platform's id. Two messages with different ids of the
+    # By its words, and by whether the incoming message has the platform's id. Two messages with different ids of the
     # platform are never the same. So an incoming message with such an id is compared only with messages without one.
-    same_content: dict[tuple[str, bool], deque[int]] = {}
+    same_words: dict[tuple[str, bool], deque[int]] = {}
     for index, message in enumerate(waiting):
         if index not in taken:
-            same_content.setdefault((message.digest, False), deque()).append(index)
+            same_words.setdefault((message.words_digest, False), deque()).append(index)
             if not message.given:
-                same_content.setdefault((message.digest, True), deque()).append(index)
+                same_words.setdefault((message.words_digest, True), deque()).append(index)
     for position, message in enumerate(incoming):
-        candidates = same_content.get((message.digest, message.given))
-        while candidates and found[position] is None:
-            index = candidates.popleft()
-            if index not in taken:
-                found[position] = index
-                taken.add(index)
+        for digest in message.words_digests:
+            candidates = same_words.get((digest, message.given))
+            while candidates and found[position] is None:
+                index = candidates.popleft()
+                if index not in taken:
+                    found[position] = index
+                    taken.add(index)
     return found
 
 
 def answered_before(last: Sequence[str], incoming: Sequence[Message]) -> int:
     """How many of the first incoming messages the last job has answered already (rule 3 above).
 
-    `last` are the digests of that job's contents, in order. The result is 0, all of `last`, or all of `incoming` if
-    that is shorter.
+    `last` are the `words_digest` of that job's messages, in order. The result is 0, all of `last`, or all of `incoming`
+    if that is shorter.
     """
     compared = min(len(last), len(incoming))
     if compared == 0 or len(last) == len(incoming) or (len(incoming) < len(last) and compared < 2):
         return 0
     if any(message.given for message in incoming[: compared - (len(incoming) < len(last))]):
         return 0
-    same = all(digest == message.digest for digest, message in zip(last, incoming, strict=False))
+    same = all(digest in message.words_digests for digest, message in zip(last, incoming, strict=False))
     return compared if same else 0
 
 

@@ -14,7 +14,7 @@ from itertools import accumulate, chain, groupby
 from typing import Any
 
 from message_handler.domain.conversations import Role, Turn
-from message_handler.domain.text import is_wordless
+from message_handler.domain.text import is_wordless, words_of
 
 _ROLES: dict[str, Role] = {"USER": "user", "BOT": "assistant", "SALE": "sale"}
 _TAGS = {role: tag for tag, role in _ROLES.items()}
@@ -32,7 +32,7 @@ _BETWEEN = re.compile(r"<br ?/?>|</(?:USER|BOT|SALE)>")
 #: histories began, or ended, at the same turn. Up to this many occurrences before and after that place are compared.
 REACH = 8
 
-#: Equal for turns that may be the same: role, content, and whether only a turn without an id can match.
+#: Equal for turns that may be the same: role, words, and whether only a turn without an id can match.
 type _MatchKey = tuple[Role, str, bool]
 #: An archived position, its request position, and the matches after them.
 type _Chain = tuple[int, int, _Chain | None]
@@ -134,8 +134,9 @@ def merge(archived: Sequence[Turn], turns: Sequence[Turn]) -> tuple[Turn, ...]:
     is true:
 
     - An archived turn has the same role and `message_id`. Text and place do not matter.
-    - An archived turn has the same role and content, in the same order, and at least one of the two has no id. The most
-      matches that are possible in order are taken (a longest common subsequence). So one odd match spoils no other.
+    - An archived turn has the same role and words (`words_of`), in the same order, and at least one of the two has no
+      id. The most matches that are possible in order are taken (a longest common subsequence). So one odd match spoils
+      no other.
     - The same is true out of order. The turn must be a patient's, occur once in the request, and be in an exchange
       that both sides have. For messages typed at the same moment may be archived as they arrived.
     - The turn is in a run of unknown assistant turns, and the archive has such a run between the same two matches.
@@ -199,14 +200,15 @@ def _match_by_id(archived: Sequence[Turn], turns: Sequence[Turn]) -> dict[int, i
 
 def _request_key(turn: Turn) -> _MatchKey:
     """The key by which a turn of the request is looked up among the archived ones."""
-    return turn.role, turn.content, turn.message_id is not None
+    return turn.role, words_of(turn.content), turn.message_id is not None
 
 
 def _archived_keys(turn: Turn) -> Iterator[_MatchKey]:
     """The keys under which an archived turn is found."""
-    yield turn.role, turn.content, False
+    words = words_of(turn.content)
+    yield turn.role, words, False
     if turn.message_id is None:
-        yield turn.role, turn.content, True
+        yield turn.role, words, True
 
 
 def _match_in_order(archived: Sequence[Turn], turns: Sequence[Turn], same_id: dict[int, int]) -> list[tuple[int, int]]:
@@ -260,7 +262,7 @@ def _match_out_of_order(
 ) -> dict[int, int]:
     """Request positions of turns that are archived at another place, each with that place.
 
-    They are the same by their ids, or by their content within one exchange.
+    They are the same by their ids, or by their words within one exchange.
     """
     in_order = {j for _, j in anchors}
     moved = {j: i for j, i in same_id.items() if j not in in_order}
@@ -278,9 +280,9 @@ def _match_out_of_order(
         if turn.role == "user" and i not in by_id:
             for key in _archived_keys(turn):
                 candidates[same_exchange.get(our_exchange[i]), key].append(i)
-    times_said = Counter(turn.content for turn in turns if turn.role == "user")
+    times_said = Counter(words_of(turn.content) for turn in turns if turn.role == "user")
     for j, turn in enumerate(turns):
-        if times_said[turn.content] == 1 and j not in in_order and j not in moved:
+        if j not in in_order and j not in moved and times_said[words_of(turn.content)] == 1:
             found = candidates.get((their_exchange[j], _request_key(turn)))
             if found:
                 moved[j] = found[-1]

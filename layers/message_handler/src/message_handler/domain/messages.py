@@ -10,6 +10,7 @@ from typing import Any
 from message_handler.domain.conversations import ConversationKey, Turn
 from message_handler.domain.double_texting import DoubleTexting
 from message_handler.domain.identifiers import digest_of
+from message_handler.domain.text import words_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,15 +29,34 @@ class Message:
     #: When intake received it, in Unix seconds. An erasure voids what was accepted before it. 0: an earlier release
     #: accepted it and did not note the time (see `dated`). It counts as accepted long ago.
     accepted_at: float = field(default=0.0, compare=False)
-    #: The digest of the content, if it is known. In a line it stands for the content, which lies beside the line.
+    #: The digest of the content, if it is known. In a line the content lies beside the line, under this digest.
     known_digest: str = field(default="", compare=False)
     #: The ids of further jobs that responses named for this message. Each of them leads to its answer (invariant 2).
     promised: tuple[str, ...] = field(default=(), compare=False)
+    #: The digest of the content's words, where the content is not in the message and that digest is another one.
+    known_words_digest: str = field(default="", compare=False)
 
     @property
     def digest(self) -> str:
-        """Stands for the content where messages without ids are compared: 32 hexadecimal digits."""
+        """Stands for the content exactly as it was sent: 32 hexadecimal digits."""
         return self.known_digest or digest_of(self.content)
+
+    @property
+    def words_digest(self) -> str:
+        """Stands for the content where contents are compared. Of plain text, it is the `digest`.
+
+        A line of the release before knows the `digest` alone: then its message equals those with exactly its content.
+        """
+        if self.known_words_digest:
+            return self.known_words_digest
+        words = words_of(self.content)
+        return self.digest if words == self.content else digest_of(words)
+
+    @property
+    def words_digests(self) -> tuple[str, ...]:
+        """The digests under which the same words may be known, the best first."""
+        words, digest = self.words_digest, self.digest
+        return (words,) if words == digest else (words, digest)
 
     @property
     def ids(self) -> tuple[str, ...]:

@@ -1,7 +1,8 @@
-"""What people's texts are made of: characters that can't be stored, and texts without words."""
+"""People's texts: characters that can't be stored, texts without words, and texts of the same words."""
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from typing import Any
 
@@ -27,6 +28,8 @@ _IGNORABLE = frozenset(
     )
 )
 _IGNORABLE_PLANE = range(0xE0000, 0xE1000)
+#: The no-break space and its relatives: all blanks of Unicode (category Zs) but the plain one.
+_OTHER_BLANKS = re.compile("[\xa0\u1680\u2000-\u200a\u202f\u205f\u3000]")
 
 
 def is_storable(text: str) -> bool:
@@ -79,3 +82,18 @@ def _shows_nothing(character: str) -> bool:
     return (
         unicodedata.category(character) in _INVISIBLE or character in _IGNORABLE or ord(character) in _IGNORABLE_PLANE
     )
+
+
+def words_of(text: str) -> str:
+    """The text by which texts are compared: two texts say the same words if it is equal for both.
+
+    It is in Unicode's form NFC. `\\n` ends its lines, its blanks are plain, and it has none at its ends. Plain text is
+    returned as it is.
+    """
+    if not text.isascii():
+        if not unicodedata.is_normalized("NFC", text):
+            text = unicodedata.normalize("NFC", text)
+        text = _OTHER_BLANKS.sub(" ", text)
+    if "\r" in text:
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
+    return text.strip()

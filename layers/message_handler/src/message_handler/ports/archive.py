@@ -236,7 +236,7 @@ class Archive(Protocol):
         """Hand the conversation off if a human has said something new.
 
         `said` are the request's turns after the bot's last turn, up to the human's newest. If that newest turn is known
-        (by its id, or without one by its content), nothing changes. Else the new turns of `said` are archived, and the
+        (by its id, or without one by its words), nothing changes. Else the new turns of `said` are archived, and the
         patient's messages among them are settled, because a human has answered them.
         """
 

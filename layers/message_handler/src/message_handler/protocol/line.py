@@ -44,7 +44,7 @@ class AnsweredMessage(NamedTuple):
 
 
 class LastAnswered(NamedTuple):
-    """The job that was answered last: the ids of its messages and the digests of their contents, in order."""
+    """The job that was answered last: the ids of its messages and the digests of their words, in order."""
 
     job_id: str
     ids: tuple[str, ...]

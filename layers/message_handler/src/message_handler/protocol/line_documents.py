@@ -106,6 +106,9 @@ def answered_of(text: str) -> AnsweredMessage:
 def _job_to_json(job: Job) -> dict[str, Any]:
     value = job_fields(job, "line")
     value["messages"] = [(m.message_id, m.digest, m.given, m.aliases, m.accepted_at) for m in job.messages]
+    # By the digest of what was sent: of most texts it is the same one.
+    if words := {m.digest: m.words_digest for m in job.messages if m.words_digest != m.digest}:
+        value["words"] = words
     if promises := job.promises:
         value["promises"] = promises
     if job.context_ref:
@@ -119,6 +122,7 @@ def _job_of(line: Line, value: dict[str, Any] | None) -> Job | None:
     if value is None:
         return None
     context, resources = value.pop("context", None), value.pop("resources", None)
+    words: dict[str, str] = value.get("words", {})
     promised: dict[str, tuple[str, ...]] = {}
     for job_id, message_ids in value.get("promises", {}).items():
         for message_id in message_ids:
@@ -126,7 +130,7 @@ def _job_of(line: Line, value: dict[str, Any] | None) -> Job | None:
     return job_of(
         line.key,
         [
-            Message(id_, "", given, tuple(aliases), at, digest, promised.get(id_, ()))
+            Message(id_, "", given, tuple(aliases), at, digest, promised.get(id_, ()), words.get(digest, ""))
             for id_, digest, given, aliases, at in value.get("messages", ())
         ],
         value,

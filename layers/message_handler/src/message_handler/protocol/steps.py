@@ -189,7 +189,7 @@ def finish(line: Line, lock_id: str | None, job: Job, *, spare_id: str, now: flo
         not job.parked  # guard: invariant 1, parked and answered last
         and job.status is not JobStatus.CANCELLED  # guard: invariant 1, cancelled and answered last
     ):
-        ids, digests = tuple(m.message_id for m in covered), tuple(m.digest for m in covered)
+        ids, digests = tuple(m.message_id for m in covered), tuple(m.words_digest for m in covered)
         line.last_answered = LastAnswered(job.job_id, ids, digests, ended_at)
     line.promote(line.next, now + settings.wake_after)
     line.acquired_at = now
