@@ -9,7 +9,7 @@ CHANNEL_IDS = (
     "AbC=",
     "a(b)*'c,d&e$f~g",
 )
-#: What is never part of an id: it would be part of a URL's structure, of a key's hash tag, or of another spelling.
+#: Characters that no id may have: they would change a URL's structure, a key's hash tag, or be another spelling.
 REFUSED = (
     "/",
     "\\",

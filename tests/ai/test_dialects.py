@@ -1,4 +1,4 @@
-"""What servers answer to a chat completion is read as openai's own client for Python reads it.
+"""Answers to a chat completion are read as openai's own Python client reads them.
 
 Both read the same transcripts (`transcripts.py`) over a real connection. A reply is whole if the client's iteration
 ends without an error, and a `finish_reason` or `[DONE]` was seen. `DIFFERENCES` lists where we read otherwise, and why.
@@ -30,7 +30,7 @@ from tests.ai.transcripts import Transcript, transcripts
 
 COUNT = int(os.environ.get("TRANSCRIPTS", "2400"))
 SEED = int(os.environ.get("TRANSCRIPTS_SEED", "17"))
-#: Longer than anything on this machine takes, and short enough for the transcripts that never end.
+#: Longer than an answer on this machine takes, and short enough for the transcripts that never end.
 PATIENCE_SECONDS = 2.0
 
 
@@ -58,7 +58,7 @@ class Replay:
                 try:
                     self._answer(connection)
                 except OSError:
-                    continue  # the client has read what it wanted
+                    continue  # the client has read enough
 
     def _answer(self, connection: socket.socket) -> None:
         connection.settimeout(10 * PATIENCE_SECONDS)
@@ -81,7 +81,7 @@ class Replay:
 
 
 class Tee(httpx2.SyncByteStream):
-    """The body of an answer, of which is kept what was read."""
+    """The body of an answer. It keeps what was read of it."""
 
     def __init__(self, response: httpx2.Response) -> None:
         self._stream = response.stream
@@ -108,7 +108,7 @@ class Tee(httpx2.SyncByteStream):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a reader made of a transcript. `reply` is None if it is no whole reply: then `why` says so."""
+    """A reader's result for a transcript. `reply` is None if it read no whole reply: then `why` has the reason."""
 
     reply: str | None
     why: str = ""
@@ -181,7 +181,7 @@ class Ours:
 
 @dataclass(frozen=True)
 class Difference:
-    """Why we read a transcript otherwise than the yardstick, and for which transcripts that holds."""
+    """A reason to read transcripts differently from the yardstick, and the transcripts that it covers."""
 
     reason: str
     applies: Callable[[Transcript, Outcome, Outcome], bool]

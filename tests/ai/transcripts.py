@@ -248,5 +248,5 @@ class _Composer:
 
 
 def transcripts(seed: int, count: int) -> list[Transcript]:
-    """So many answers; the same ones for the same seed."""
+    """`count` answers. The same seed gives the same ones."""
     return [_Composer(random.Random(f"{seed}/{number}")).answer(number) for number in range(count)]

@@ -227,6 +227,8 @@ _READERS: dict[str, Callable[[str], Texts]] = {
     ".md": markdown,
     ".py": python,
     ".js": javascript,
+    ".cjs": javascript,
+    ".ts": javascript,
     ".css": javascript,
     ".html": html,
     ".yaml": yaml_file,

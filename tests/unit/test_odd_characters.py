@@ -23,7 +23,7 @@ any_json = st.recursive(
 )
 
 BLANKS = " \t\n\r\x0b\x0c\x1c\x85\xa0\u1680\u2000\u2003\u2007\u2009\u200a\u2028\u2029\u202f\u205f\u3000"
-#: By the names under which people know them.
+#: Invisible characters, by their usual names.
 INVISIBLE = {
     "zero-width space": "\u200b",
     "zero-width non-joiner": "\u200c",
@@ -51,7 +51,7 @@ INVISIBLE = {
     "a control character": "\x01",
     "delete": "\x7f",
 }
-#: What shows something, alone or with what is invisible.
+#: Texts that show something, alone or with invisible characters.
 VISIBLE = (
     "a",
     ".",
