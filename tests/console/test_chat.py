@@ -21,7 +21,7 @@ def test_a_first_conversation_is_answered_beneath_what_was_said(page: Page) -> N
 
 def test_messages_typed_fast_are_seen_to_join_one_job_and_get_one_reply_in_their_order(page: Page) -> None:
     pane = panes(page).first
-    pane.get_by_label("Debounce, ms").fill("3000")  # of a machine that is busy with other tests
+    pane.get_by_label("Debounce, ms").fill("3000")  # enough for a machine that is busy with other tests
     says(pane, f"one {CANARY}", f"two {CANARY}", f"three {CANARY}")
     expect(replies(pane)).to_have_text(
         f"[Simulated AI] Healthcare Assistant answers 3 messages:\n> one {CANARY}\n> two {CANARY}\n> three {CANARY}"
@@ -35,7 +35,7 @@ def test_messages_typed_fast_are_seen_to_join_one_job_and_get_one_reply_in_their
 
 def test_a_burst_of_50_ends_in_one_reply(page: Page) -> None:
     pane = panes(page).first
-    pane.get_by_label("Debounce, ms").fill("3000")  # of a machine that is busy with other tests
+    pane.get_by_label("Debounce, ms").fill("3000")  # enough for a machine that is busy with other tests
     pane.get_by_role("button", name="50 at once").click()
     expect(replies(pane)).to_contain_text("answers 50 messages")
     expect(groups(pane)).to_have_count(1)
@@ -68,7 +68,7 @@ def test_a_message_that_its_job_forgot_is_not_called_answered_before_the_archive
     page.route(re.compile(r"/jobs/[^/]+$"), forgets)
     page.route(re.compile(r"/conversations/[^/]+$"), has_one_yet)
     pane = panes(page).first
-    pane.get_by_label("Debounce, ms").fill("3000")  # of a machine that is busy with other tests
+    pane.get_by_label("Debounce, ms").fill("3000")  # enough for a machine that is busy with other tests
     says(pane, f"one {CANARY}", f"two {CANARY}")
     states = pane.locator(".message .state")
     expect(states).to_have_text(["took the lock · answered", "joined the job · safe in the queue, answered later"])

@@ -24,7 +24,7 @@ def exists(name: str) -> bool:
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
 def test_each_file_that_a_page_names_exists(path: Path) -> None:
-    # What does not exist yet is called new.
+    # A file that does not exist yet is marked as new.
     named = re.findall(r"`([^`\n*]+)`(?! \(new\))", path.read_text())
     files = [file for name in named for file in name.split() if FILE.fullmatch(file)]
     if path.name in NAMING_MANY:
