@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -12,14 +11,7 @@ import pytest
 
 from message_handler.drivers import combiner
 from message_handler.drivers.combiner import MOST, Combiner
-
-
-def until(condition: Callable[[], bool]) -> None:
-    for _ in range(2000):
-        if condition():
-            return
-        time.sleep(0.005)
-    pytest.fail("the condition was never met")
+from tests.contract.threads import until
 
 
 class Gate:

@@ -93,7 +93,7 @@ def run(
 
 
 def forbidden() -> list[str]:
-    raise AssertionError("nothing was to be migrated")
+    raise AssertionError("it migrated")
 
 
 class TestMigrating:
@@ -237,7 +237,7 @@ class TestAnswering:
     def test_an_address_that_is_none_of_cloudformations_is_not_contacted(
         self, url: str | None, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(urllib3, "PoolManager", lambda **_: pytest.fail("it was contacted"))
+        monkeypatch.setattr(urllib3, "PoolManager", lambda **_: pytest.fail("the address was contacted"))
         event = EVENT | {"ResponseURL": url}
         with pytest.raises(InvalidRequest, match="CloudFormation") as refused:
             cloudformation.run(event, forbidden, remaining=lambda: 60.0, allow_loopback=lambda: True)

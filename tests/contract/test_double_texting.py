@@ -203,7 +203,7 @@ class TestInterrupted:
 
     def test_postgres_away_it_is_interrupted_by_the_tier_alone(self, world: World) -> None:
         if world.tier.name == "postgres":
-            pytest.skip("it is the same Postgres")
+            pytest.skip("this tier is away with Postgres")
 
         def come() -> None:
             world.postgres(away=True)
@@ -428,7 +428,7 @@ class TestDebounce:
             assert started_at is not None
             return round(started_at - came, 2)
 
-        assert waited("m0") == 0, "these tests' own setting"
+        assert waited("m0") == 0, "these tests set debounce_ms=0"
         world.intake = replace(world.intake, settings=Settings())
         assert waited("m1") == 0.5
         assert waited("m2", debounce_ms=0) == 0
@@ -527,7 +527,7 @@ class TestDebounce:
         chat.tier.force_release(chat.key)
         chat.accept(replace(chat.request("two"), debounce=3.0))
         claim = chat.claim()
-        assert isinstance(claim, Claim), "it waits for a patient who was waited for before"
+        assert isinstance(claim, Claim), "a job that was claimed before waits for its patient again"
         assert chat.words(claim.job) == ["one", "two"]
 
 
@@ -630,7 +630,7 @@ class TestQuiet:
         world.worker = _with_sleep(world, lambda: released.append(world.clock()) if world.releases() else None)
         world.delivers()
         assert len(world.ai.prompts) == 1
-        assert world.clock() - released[0] < 1, "at once, not when the patient is quiet"
+        assert world.clock() - released[0] < 1, "the wait did not end at once"
         world.settles().checked()
         assert world.answered("m0 m1")
 
@@ -667,11 +667,11 @@ class TestMetrics:
         on(world, "before", "tier.seal", lambda: [world.posts(message_id) for message_id in ("m5", "m6")])
         world.posts("m4")
         world.settles()
-        assert counted("AICallsSaved") == [1], "three messages, and a second call for two of them"
+        assert counted("AICallsSaved") == [1], "three messages took two AI calls"
         world.contents |= {"m7": "[fail] one", "m8": "two"}
         world.posts("m7", "m8")
         world.settles()
-        assert counted("AICallsSaved") == [], "nothing was answered"
+        assert counted("AICallsSaved") == [], "a failed job answered no message"
 
     def test_waiting_for_the_patient_is_no_waiting_in_the_queue(self, world: World) -> None:
         waits: list[float] = []

@@ -63,7 +63,7 @@ class TestStatements:
         words = ["ạ" * size, "b", "c' \\ :d"]
         assert execute(connection, {"words": words}, "each", "none", "each") == [[word] for word in words] * 2
         assert execute(connection, {"words": words}, "none") == []
-        assert len(waits) == 2, f"{PG8000} asks the server in between"
+        assert len(waits) == 2, f"{PG8000} waits for the server in between"
 
     def test_one_that_is_refused_takes_the_others_along_and_the_connection_goes_on(
         self, connection: Connection

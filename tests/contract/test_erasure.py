@@ -145,7 +145,7 @@ class TestErasing:
         on(world, side, step, happens)
         world.posts("m0", text=f"{CANARY} zero")
         world.settles()
-        assert not world.steps.hooks, f"{step} never came"
+        assert not world.steps.hooks, f"step {step} never came"
         assert CANARY not in kept()
         assert not world.queue.waiting
 

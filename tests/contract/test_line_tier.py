@@ -113,7 +113,7 @@ class TestASaveThatIsRepeated:
         assert (accepted.lock_id, accepted.duplicate) == ("lock-1", False)
         job = lost().claimed()
         assert job.attempts == 1
-        assert [message.content for message in job.messages] == ["text of m1"], "it comes with either answer"
+        assert [message.content for message in job.messages] == ["text of m1"], "the text comes with either answer"
         assert lost().heartbeat() == "valid"
         assert lost().seal(["m1"]).verdict == "sealed"
         chat = lost()

@@ -131,7 +131,7 @@ class TestTwo:
         chat.claimed()
         saves.append(lambda: other_process.says("b"))
         assert chat.tier.heartbeat(chat.key, "worker", seen=1) == "newer"
-        assert not saves, "it was sent once"
+        assert not saves, "the heartbeat was sent once"
 
     def test_a_line_that_was_forgotten_meanwhile_does_not_come_back(
         self, chat: Chat, other_process: Chat, saves: list[Callable[[], Any]]
@@ -275,10 +275,10 @@ class TestContention:
             chat.claim()
         saves.clear()
         assert refused.value.status == 429
-        assert not isinstance(refused.value, Unavailable), "it is no outage, and no other tier takes over"
+        assert not isinstance(refused.value, Unavailable), "contention is no outage: no other tier may take over"
         assert len(pauses) == (stepper.MAX_TRIES - 1) // 2
         assert all(pause <= stepper.LONGEST_PAUSE for pause in pauses)
-        assert len(set(pauses)) > len(pauses) // 2, "processes that meet go on at different moments"
+        assert len(set(pauses)) > len(pauses) // 2, "the pauses are not spread, so the processes meet again"
         assert chat.claimed().attempts == 1
 
     def test_a_slow_store_is_no_other_clock(self, chat: Chat, clock: Clock, saves: list[Callable[[], Any]]) -> None:
@@ -305,13 +305,13 @@ class TestContention:
         few = settings.model_copy(update={"max_waiting": 3})
         chat = Chat(cast(Tier, LineTier(tier.store, few, clock)), clock)
         bounded = replace(chat.request(*(named(f"m{n}") for n in range(5))), bounded=True)
-        assert chat.accept(bounded).lock_id, "an empty line takes any request"
+        assert chat.accept(bounded).lock_id, "an empty line accepts any request"
         one_more = replace(chat.request(named("m5")), bounded=True)
         with pytest.raises(TooManyWaiting, match="3 messages") as refused:
             chat.accept(one_more)
         assert refused.value.retry_after > 0
         assert chat.words(chat.head) == [f"text of m{n}" for n in range(5)]
-        assert chat.accept(bounded).duplicate, "what waits already is no new message"
+        assert chat.accept(bounded).duplicate, "a message that waits already is not new"
         # A record's, a resumed and a retried message were accepted before.
         chat.record_arrives(chat.job_id(1), named("m6"))
         chat.accept(replace(one_more, bounded=False))

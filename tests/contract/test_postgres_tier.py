@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -24,6 +23,7 @@ from message_handler.tiers.postgres import PostgresTier
 from tests.contract.chat import Chat, Clock, named
 from tests.contract.conftest import database_of
 from tests.contract.conversation import Conversation
+from tests.contract.threads import until
 
 KEY = ConversationKey("clinic", "patient-1")
 DAY = 24 * 3600.0
@@ -135,7 +135,7 @@ class TestConnectionsThatDie:
         with ThreadPoolExecutor(1) as threads:
             claim = threads.submit(chat.claim)
             for _ in range(2):
-                wait_for(lambda: blocked(sql))
+                until(lambda: blocked(sql))
                 cut(sql)
             with pytest.raises(Unavailable):
                 claim.result(10)
@@ -162,7 +162,7 @@ class TestConnectionsThatDie:
             with ThreadPoolExecutor(1) as threads:
                 finished = threads.submit(lambda: chat.finish("worker", ended))
                 for _ in range(2):
-                    wait_for(lambda: blocked(sql))
+                    until(lambda: blocked(sql))
                     cut(sql)
                 with pytest.raises(Unavailable):
                     finished.result(10)
@@ -203,15 +203,6 @@ def blocked(sql: Connection) -> bool:
         " where not granted and datname = current_database())"
     )
     return bool(found[0][0])
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    pause = threading.Event()
-    for _ in range(1000):
-        if condition():
-            return
-        pause.wait(0.01)
-    pytest.fail("it never came")
 
 
 class TestRoundTrips:

@@ -116,4 +116,4 @@ def test_a_process_knows_a_bounded_number_of_tenants() -> None:
     buckets = Buckets(Clock())
     for number in range(10_001):
         assert buckets.take(f"clinic-{number}", 1) == 0
-    assert buckets.take("clinic-0", 1) == 0, "it is still known"
+    assert buckets.take("clinic-0", 1) == 0, "the bucket is still known"

@@ -232,7 +232,7 @@ class TestRecords:
         ended = RunResult(job, committed=Committed())
         asked = [("J", "m0"), ("J", "a0"), ("J", "m1"), ("J", "m2"), ("K", "m0")]
         assert [ended.settles(*each) for each in asked] == [True, True, True, False, False]
-        assert not RunResult(job).settles("J", "m0"), "the archive doesn't have it"
+        assert not RunResult(job).settles("J", "m0"), "the archive does not have this end"
 
 
 def test_a_wake_record_stands_for_all_messages_of_its_job(world: World) -> None:

@@ -289,7 +289,7 @@ class TestConversations:
             purging = others.submit(keeping.purge_conversations, [talk.key], before=time.time() - 86_400)
             done, _ = wait([purging], timeout=1)
             sql.run("rollback")
-            assert done, "it waits"
+            assert done, "the purge waits for the lock"
         assert purging.result() == 0
         assert keeping.purge_conversations([talk.key], before=time.time() - 86_400) == 1
 

@@ -43,7 +43,8 @@ from message_handler.wiring import build
 from tests.contract.chat import BOT, Chat, Clock, named
 from tests.contract.cluster import chat_on
 from tests.contract.conversation import Conversation
-from tests.contract.gate import Gate, until
+from tests.contract.gate import Gate
+from tests.contract.threads import until
 from tests.servers import Cluster, port_of
 
 MOST = 10

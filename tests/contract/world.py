@@ -454,15 +454,15 @@ class World:
                 chain = self.chain(told)
                 assert all(job.status.ended for job in chain), [job.status for job in chain]
                 ids = [job.job_id for job in chain]
-                assert len(set(ids)) == len(ids), "a circle"
+                assert len(set(ids)) == len(ids), "jobs lead in a circle"
                 same = any((job.status, job.reply, job.error) == (end.status, end.reply, end.error) for job in chain)
-                assert end.job_id in ids or same, f"{message_id} was told a job that leads nowhere"
+                assert end.job_id in ids or same, f"{message_id} was promised a job that does not lead to its end"
         for job_id in self.cancelled:
             assert self.job(job_id).status.ended
         if self.orderly:
             order = list(self.accepted)
             assert answered == sorted(answered, key=order.index), f"out of order: {replies}"
-        assert self.most_receives <= MAX_RECEIVE_COUNT, "a record would rest in the dead letters"
+        assert self.most_receives <= MAX_RECEIVE_COUNT, "a record would go to the dead letters"
         self.steps.muted = False
         return self
 

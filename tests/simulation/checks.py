@@ -43,7 +43,7 @@ def answered_by(reply: str | None) -> list[str]:
 def nothing_is_stranded(simulation: Simulation) -> None:
     queue = simulation.queue
     promise(not queue.waiting, "stranded: a record waits in the queue for ever")
-    promise(not queue.dead, "stranded: a record rests in the dead letters")
+    promise(not queue.dead, "stranded: a record stays in the dead letters")
     promise(queue.most_receives <= MAX_RECEIVE_COUNT, "a record was delivered too often")
     for tier in (simulation.redis, simulation.postgres):
         promise(not tier.locked(), f"stranded: the {tier.name} tier keeps a conversation locked")
@@ -51,7 +51,7 @@ def nothing_is_stranded(simulation: Simulation) -> None:
 
 def end_of(simulation: Simulation, message_id: str) -> Job:
     job_id = simulation.archive.settled_by(KEY, message_id)
-    promise(job_id is not None, f"lost: {message_id} was told 202 and is open for ever")
+    promise(job_id is not None, f"lost: {message_id} got 202 and is open for ever")
     job = simulation.archive.job(KEY.platform_id, job_id or "")
     promise(job is not None and job.status.ended, f"lost: the job that settled {message_id} has not ended")
     assert job is not None
@@ -102,12 +102,12 @@ def every_told_job_leads_to_the_end(simulation: Simulation) -> None:
             chain = chain_of(simulation, job_id)
             # Two jobs may each have answered the other's message. Then one of them leads to a copy of the other.
             shown = [(job.status, job.reply, job.error) == (end.status, end.reply, end.error) for job in chain]
-            promise(any(shown), f"{message_id} was told a job that leads nowhere")
+            promise(any(shown), f"{message_id} was promised a job that does not lead to its end")
             # The jobs behind it belong to other messages.
             before = chain[: shown.index(True) + 1]
-            promise(all(job.status.ended for job in before), f"{message_id} was told a job that never ends")
+            promise(all(job.status.ended for job in before), f"{message_id} was promised a job that never ends")
     for job_id in simulation.cancelled:
-        promise(chain_of(simulation, job_id)[0].status.ended, "a job was told to be cancelled, and never ends")
+        promise(chain_of(simulation, job_id)[0].status.ended, "a cancel got 200, and the job never ends")
 
 
 def chain_of(simulation: Simulation, job_id: str) -> list[Job]:
@@ -149,4 +149,4 @@ def who_was_interrupted_committed_nothing(simulation: Simulation) -> None:
         for interrupted in (tier.interrupted[name] for name in simulation.interrupters if name in tier.interrupted):
             job = simulation.archive.job(KEY.platform_id, interrupted.job_id)
             late = job and job.status is JobStatus.COMPLETED and (job.finished_at or 0) > (interrupted.finished_at or 0)
-            promise(not late, "told interrupted, and committed all the same")
+            promise(not late, "an interrupted job was committed all the same")

@@ -136,7 +136,7 @@ class SlowAI:
         asked = [message.content for message in prompt.messages]
         said = [turn.content for turn in prompt.context if turn.role == "user"]
         if len(set(asked + said)) < len(asked + said):
-            raise Violation(f"the AI is told the same twice: {said} {asked}")
+            raise Violation(f"the AI is sent the same message twice: {said} {asked}")
         for _ in range(self._looks):
             self._world.scheduler.sleep(AI_SECONDS / self._looks)
             watch("")

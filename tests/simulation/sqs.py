@@ -44,7 +44,7 @@ class SimulatedQueue:
 
     def send(self, record: Record | ArchiveRecord, *, delay: int = 0) -> None:
         copy = decode(encode(record))
-        assert copy == record, "a record does not survive its journey"
+        assert copy == record, "a record changes in the queue's codec"
         self.sent += 1
         self.waiting.append(Delivery(self.sent, copy, self.clock() + delay))
 

@@ -47,7 +47,7 @@ class Doing:
             case None | "lost" | Sealed("lost") | Finished(False):
                 return
         if self.name != "claim" and not self.owned:
-            raise Violation(f"not owned: a {self.name} of the {tier} tier was allowed to a worker that lost the lock")
+            raise Violation(f"not owned: a {self.name} of the {tier} tier was applied for a worker that lost the lock")
 
 
 class SharedLines(MemoryLines):
@@ -159,7 +159,7 @@ class SharedArchive(MemoryArchive):
         if not committed:
             self.refused += 1
         elif not ended and newest != fence:
-            raise Violation("not fenced: a commit was let through although a later fence exists")
+            raise Violation("not fenced: a commit succeeded although a later fence exists")
         self._look()
         return committed
 

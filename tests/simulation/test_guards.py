@@ -149,5 +149,5 @@ AFTER_A_LAST_COMMIT = Bounds(faults=1, first=("archive.commit", "crash after"))
 def test_without_this_guard_a_promise_is_broken(guard: Take, bounds: Bounds, monkeypatch: pytest.MonkeyPatch) -> None:
     guard(monkeypatch)
     found = explore(a_message_after_the_fault_and_one_after_the_recovery, bounds, until_broken=True)
-    assert found.violations, "no run missed it"
+    assert found.violations, "no run broke a promise without the guard"
     print(f"\nwithout {guard.__name__}, schedule {found.runs}: {found.violations[0][1]}")

@@ -112,7 +112,7 @@ class TestDeadLetters:
 
         def found() -> list[DeadLetter]:
             looks.append(world.clock())
-            assert len(looks) < 50, "it goes on for ever"
+            assert len(looks) < 50, "the sweep goes on for ever"
             world.clock.advance(3)
             return [DeadLetter(None, "receipt")]
 
