@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,9 +28,11 @@ from message_handler.ai.providers import PROVIDERS, Provider, Tools, provider_of
 from message_handler.ai.reply import Reply
 from message_handler.configuration.records import parse_record
 from message_handler.domain.errors import InvalidRequest
+from message_handler.drivers.postgres_connection import connector
 from message_handler.settings import Settings
 from tests.ai.conftest import TOKEN
 from tests.ai.server import Exchange, Server
+from tests.servers import emptied
 from tests.unit.service import CANARY
 
 SCHEMES = [scheme for provider in PROVIDERS for scheme in provider.schemes]
@@ -119,6 +122,7 @@ class TestStarts:
         program = f"""
 import sys
 from message_handler.ai.providers import Tools, ai_of
+from message_handler.drivers.postgres_connection import connector
 from message_handler.settings import Settings
 core_ai = {{"core_ai_id": "trial", "api_endpoint": {endpoint!r}, "timeout_seconds": 10, "meta_data": {{}}}}
 ai_of(core_ai, Tools(Settings(), None, None))
@@ -213,6 +217,8 @@ class TestOneMore:
         )
         with MessageHandler(settings) as handler:
             yield handler
+        with closing(connector(settings)()) as connection:
+            connection.execute_simple(emptied("conversations", "jobs", "settled", "bots", "core_ai", "audit"))
 
     def test_its_own_rules_hold(self) -> None:
         record("parrot://1")
