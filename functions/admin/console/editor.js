@@ -149,7 +149,7 @@ class Editor {
     show(this.conflict, true);
     if (!theirs) {
       this.#seen = null;
-      const text = `This ${this.noun} was deleted after you opened it. Save again to create it anew.`;
+      const text = `This ${this.noun} was deleted after you opened it. Save again to create it once more.`;
       this.conflict.replaceChildren(h("p", {}, text));
       return;
     }

@@ -18,7 +18,7 @@ export const KINDS = {
     title: "Bots",
     about: "A bot answers with an AI core. The bot with the id default answers if a message names none.",
     fields: [
-      text("name", "Name", "Platforms get this name with each answer."),
+      text("name", "Name", "Platforms get this name with each accepted message."),
       long("description", "Description"),
       text("language", "Language", "Such as vi, en or pt-BR."),
       yesNo("is_active", "Active", "An inactive bot accepts no messages: 409."),
