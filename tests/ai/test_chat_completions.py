@@ -547,7 +547,7 @@ def test_frames_that_say_nothing_are_passed_over(server: Server) -> None:
     assert outcome(server, script) == "Rest."
 
 
-@pytest.mark.parametrize("finish", ["eos", "end", "STOP", "end_turn", "stop_sequence"])
+@pytest.mark.parametrize("finish", ["eos", "end", "STOP", " stop", "end_turn", "stop_sequence", "end-turn"])
 def test_other_words_for_the_end_are_an_end(server: Server, finish: str) -> None:
     assert outcome(server, says("Rest.", finish=finish)) == "Rest."
 
@@ -662,6 +662,14 @@ def test_a_choice_at_another_index_is_read(server: Server) -> None:
         (400, {"code": "context_length_exceeded"}, "ai_context_too_long"),
         (400, {"message": "This model's maximum context length is 8192 tokens."}, "ai_context_too_long"),
         (422, {"type": "exceed_context_size_error"}, "ai_context_too_long"),
+        (
+            400,
+            {"message": "Prompt contains 40000 tokens, too large for the maximum context length"},
+            "ai_context_too_long",
+        ),
+        (400, {"message": "The input token count exceeds the maximum number of tokens allowed"}, "ai_context_too_long"),
+        (422, {"detail": [{"loc": ["body"], "msg": "inputs + max_new_tokens must be <= 4096"}]}, "ai_context_too_long"),
+        (400, {"message": "max_tokens is too large: this model supports 4096 completion tokens"}, "ai_refused_request"),
         (413, "Payload too large", "ai_context_too_long"),
         (402, "Payment required", "ai_not_paid"),
         (429, {"type": "insufficient_quota"}, "ai_not_paid"),
@@ -731,7 +739,7 @@ class TestShapeOfTheRequest:
     def test_a_server_that_refuses_them_although_they_are_left_out_is_asked_once_more(self, server: Server) -> None:
         def refuses(exchange: Exchange) -> None:
             exchange.start(422, "application/json")
-            exchange.send(b'{"detail": "stream_options"}')
+            exchange.send(b'{"detail": [{"loc": ["body", "stream_options"], "msg": "extra fields not permitted"}]}')
             exchange.end()
 
         assert failure(server, refuses).code == "ai_refused_request"

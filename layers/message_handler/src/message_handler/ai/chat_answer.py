@@ -150,9 +150,10 @@ class ChatAnswer:
                 raise ProviderFailure("ai_refused", status=200)
             self.reply.add(_text_of(said.get("content")))
         if reason := choice.get("finish_reason"):
-            self._end = _ENDS.get(reason.lower(), "unknown") if isinstance(reason, str) else "unknown"
+            word = reason.strip().lower().replace("-", "_") if isinstance(reason, str) else ""
+            self._end = _ENDS.get(word, "unknown")
             if self._end == "unknown":
-                _log_once(reason if isinstance(reason, str) else "")
+                _log_once(word)
             if code := _FAILURES.get(self._end):
                 raise ProviderFailure(code, again=self._end == "failed", status=200)
 

@@ -46,8 +46,9 @@ _SAID = (
     (re.compile(r"content management policy|content_filter"), "ai_refused"),
     (
         re.compile(
-            r"(context|model|sequence|prompt|input)('s)? (length|window|size|limit)|max_model_len"
+            r"(context|model|sequence|prompt|input)('s)? (length|window|size|limit)|max_model_len|max_new_tokens"
             r"|(prompt|input|request) is too long|too many (input )?tokens|reduce the length"
+            r"|maximum number of (input )?tokens"
         ),
         "ai_context_too_long",
     ),
@@ -144,7 +145,14 @@ def _words(error: Any) -> str:
     """What an error says in words, in small letters. It may quote the prompt: nothing but a code comes of it."""
     fields = error if isinstance(error, dict) else {"message": error}
     words = [fields.get(name) for name in ("message", "param", "detail", "msg")]
+    for fault in _list(fields.get("detail")):
+        if isinstance(fault, dict):
+            words += [fault.get("msg"), *_list(fault.get("loc"))]
     return " ".join(word for word in words if isinstance(word, str))[:10_000].lower()
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
