@@ -103,7 +103,7 @@ class Tee(httpx2.SyncByteStream):
     @property
     def has_the_mark_of_its_end(self) -> bool:
         body = self._decoder.decompress(bytes(self._read)) if self._decoder else bytes(self._read)
-        return re.search(rb"data: ?\[DONE\] ?(\r\n|\r|\n)(\r\n|\r|\n)", body) is not None
+        return re.search(rb"data: ?\[DONE\] ?(\r\n\r\n|\r\r|\n\n)", body) is not None
 
 
 @dataclass(frozen=True)
