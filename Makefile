@@ -58,9 +58,9 @@ bench: .venv/synced $(BUILT) $(PEERS:%=.venv-peer-%/synced) ## run the benchmark
 screenshots: .venv/synced ## renew the pages' pictures of the console (needs Debian's chromium)
 	@SCREENSHOTS=1 exec .venv/bin/python -m pytest tests/console/test_screenshots.py $(ARGS)
 
-lint: .venv/synced ## check style, formatting, types, imports, private names of others, and security
+lint: .venv/synced ## check style, types, imports, private names, plain English, and what is dangerous
 	@failed=; for check in 'ruff check .' 'ruff format --check .' mypy $(APPS:%='mypy %') 'lint-imports --no-logo' \
-		'python -m tests.private_names' 'bandit -q -c pyproject.toml -r layers functions local'; do \
+		'python -m tests.private_names' 'python -m tests.prose' 'bandit -q -c pyproject.toml -r layers functions local'; do \
 		echo "$$check"; $$check || failed="$$failed [$$check]"; done; \
 	[ -z "$$failed" ] || { echo "Failed:$$failed" >&2; exit 1; }
 

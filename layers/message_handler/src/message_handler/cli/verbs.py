@@ -161,7 +161,7 @@ def put_record(client: Client, options: Namespace) -> None:
 
 
 def delete_record(client: Client, options: Namespace) -> None:
-    confirm(options, f"Delete {options.id} from the {options.noun}")
+    confirm(options, f"Delete the record {options.id} of {options.noun}")
     show(options, client.call("DELETE", "admin", options.noun, options.id, headers=_if_match(options)))
 
 
