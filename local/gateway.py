@@ -59,12 +59,13 @@ class Gateway:
         except RefusedError as refused:
             return self.refuse(str(refused))
         event = build_event(request, route, parameters, self._stage, claims)
+        request_id = event["requestContext"]["requestId"]
         outcome = self._pools[route.function].submit(json.dumps(event).encode())
         try:
-            return translate(outcome.result(self._integration_seconds), self._responses)
+            return translate(outcome.result(self._integration_seconds), self._responses, request_id)
         except FutureTimeoutError:
             outcome.cancel()  # an invocation that still waits is dropped; a running one goes on
-            return self.refuse("INTEGRATION_TIMEOUT")
+            return self.refuse("INTEGRATION_TIMEOUT", request_id)
 
     def _claims(self, request: Request, route: Route) -> dict[str, str] | None:
         if self._authorizer is None or route.scopes is None:
@@ -72,9 +73,9 @@ class Gateway:
         headers = [value for name, value in request.headers if name.lower() == "authorization"]
         return self._authorizer.claims(headers[-1] if headers else None, route.scopes)
 
-    def refuse(self, kind: str) -> Response:
+    def refuse(self, kind: str, request_id: str | None = None) -> Response:
         """The gateway's own answer of this type."""
-        return self._responses.response(kind)
+        return self._responses.response(kind, request_id)
 
 
 def front(gateway: Gateway) -> type[Handler]:

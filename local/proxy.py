@@ -20,7 +20,7 @@ from urllib.parse import parse_qsl, unquote
 
 from local.intrinsics import ACCOUNT
 from local.runtime import Outcome
-from local.template import GatewayResponse, Route
+from local.template import REQUEST_ID, GatewayResponse, Route
 
 MAXIMUM_BODY = 10 * 1024 * 1024  # bytes, the gateway's limit
 
@@ -130,11 +130,11 @@ def _grouped(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
     return groups
 
 
-def translate(outcome: Outcome, gateway: GatewayResponses) -> Response:
+def translate(outcome: Outcome, gateway: GatewayResponses, request_id: str | None = None) -> Response:
     """A function's result as an HTTP response. A failed function or a malformed result is a DEFAULT_5XX."""
     if outcome.failed:
         too_large = b'"RequestEntityTooLarge"' in outcome.payload[:64]
-        return gateway.response("REQUEST_TOO_LARGE" if too_large else "DEFAULT_5XX")
+        return gateway.response("REQUEST_TOO_LARGE" if too_large else "DEFAULT_5XX", request_id)
     try:
         result = json.loads(outcome.payload)
         headers = [(str(name), _header_value(value)) for name, value in (result.get("headers") or {}).items()]
@@ -145,9 +145,9 @@ def translate(outcome: Outcome, gateway: GatewayResponses) -> Response:
         body = base64.b64decode(text, validate=True) if result.get("isBase64Encoded") else text.encode()
         status = int(result["statusCode"])
     except (ValueError, KeyError, TypeError, AttributeError, binascii.Error):
-        return gateway.response("DEFAULT_5XX")
+        return gateway.response("DEFAULT_5XX", request_id)
     if not 100 <= status <= 599:
-        return gateway.response("DEFAULT_5XX")
+        return gateway.response("DEFAULT_5XX", request_id)
     headers = [header for header in headers if header[0].lower() not in _CONNECTION_HEADERS]
     if not any(name.lower() == "content-type" for name, _ in headers):
         headers.append(("Content-Type", "application/json"))
@@ -180,12 +180,17 @@ class GatewayResponses:
     def __init__(self, configured: Mapping[str, GatewayResponse]) -> None:
         self._configured = configured
 
-    def response(self, kind: str) -> Response:
-        """The response of a gateway response type, such as INTEGRATION_TIMEOUT."""
+    def response(self, kind: str, request_id: str | None = None) -> Response:
+        """The response of a gateway response type, such as INTEGRATION_TIMEOUT.
+
+        `request_id`: the id that the request's event has; None if there is no event.
+        """
         default = "DEFAULT_5XX" if _STATUS[kind] >= HTTPStatus.INTERNAL_SERVER_ERROR else "DEFAULT_4XX"
         found = self._configured.get(kind) or self._configured.get(default) or GatewayResponse(None, {})
         status = found.status or _STATUS[kind]
         message = {"message": HTTPStatus(status).phrase}
         templates = found.templates or {"application/json": json.dumps(message)}
         content_type, text = next(iter(templates.items()))
-        return Response(status, [("Content-Type", content_type), *found.headers.items()], text.encode())
+        request_id = request_id or str(uuid.uuid4())
+        headers = [(name, request_id if value == REQUEST_ID else value) for name, value in found.headers.items()]
+        return Response(status, [("Content-Type", content_type), *headers], text.encode())

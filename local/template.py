@@ -76,9 +76,13 @@ class Route:
     scopes: tuple[str, ...] | None = None
 
 
+#: API Gateway's mapping of a header to the id of the request.
+REQUEST_ID = "context.requestId"
+
+
 @dataclass(frozen=True)
 class GatewayResponse:
-    """One of the gateway's own answers; its bodies by content type."""
+    """One of the gateway's own answers; its bodies by content type. A header may be the mapping `REQUEST_ID`."""
 
     status: int | None
     templates: Mapping[str, str]

@@ -41,7 +41,8 @@ PARAMETERS: Json = {
 #: Headers of answers.
 HEADERS: Json = {
     "X-Correlation-ID": {
-        "description": f"{_CORRELATION_ID} The id that the request sent, else one of the gateway.",
+        "description": f"{_CORRELATION_ID} The id that the request sent, else one of the "
+        "gateway. An answer of the gateway itself has the gateway's.",
         "required": True,
         "schema": {"type": "string"},
     },
@@ -82,12 +83,12 @@ def parameters(route: Route) -> list[Json]:
 def of_answer(route: Route, *, may_be_problem: bool = False) -> Json:
     """The headers of a route's answers that are no problems."""
     names = ["X-Correlation-ID", *(["ETag"] if route.sends_revision else [])]
-    if may_be_problem:  # a problem has none of them
-        return {name: HEADERS[name] | {"required": False} for name in names}
+    if may_be_problem:  # a problem has no revision
+        return {name: HEADERS[name] | {"required": name == "X-Correlation-ID"} for name in names}
     of_file = {"ETag": {"$ref": f"{_REF}FileETag"}} if route.media_types else {}
     return {name: {"$ref": f"{_REF}{name}"} for name in names} | of_file
 
 
 def of_problem(status: int) -> Json:
     """The headers of a problem with this status."""
-    return {name: {"$ref": f"{_REF}{name}"} for name in _OF_PROBLEMS.get(status, ())}
+    return {name: {"$ref": f"{_REF}{name}"} for name in ("X-Correlation-ID", *_OF_PROBLEMS.get(status, ()))}

@@ -22,7 +22,7 @@ from message_handler.domain.errors import InvalidRequest, MessageHandlerError, N
 from message_handler.domain.validation import field_name
 from message_handler.http import lists
 from message_handler.http.console import Console
-from message_handler.http.rest import Call, Headers, Route, log_crash, serve
+from message_handler.http.rest import Call, Headers, Route, correlation_id_of, log_crash, serve
 from message_handler.jobs import BackgroundJobManager
 from message_handler.locks import lock_view
 from message_handler.metrics import Meter
@@ -302,10 +302,14 @@ ACTIONS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
 @metrics.log_metrics
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     """Serve a call of the API, CloudFormation's custom resource, or an `{"action": …}` of a schedule or operator."""
+    logger.set_correlation_id(correlation_id_of(event) or context.aws_request_id)
     try:
         if "httpMethod" in event:
             return serve(ROUTES, event, lambda: parts().settings, scope=SCOPE, open_routes=OPEN_ROUTES)
         return resource(event, context) if cloudformation.is_custom_resource(event) else act(event)
+    except MessageHandlerError as error:
+        logger.warning("a call of AWS or an operator failed", extra={"reason": str(error)})
+        raise
     finally:
         meter.publish(metrics.add_metric)
 

@@ -19,7 +19,7 @@ from aws_lambda_powertools.logging.utils import copy_config_to_registered_logger
 from message_handler.cold_start import prepare
 from message_handler.domain.conversations import conversation_key
 from message_handler.domain.errors import InvalidRequest, Rejected, RequestError, Unavailable
-from message_handler.http.rest import Call, serve
+from message_handler.http.rest import Call, correlation_id_of, serve
 from message_handler.intake.requests import parse_request
 from message_handler.intake.responses import rejection
 from message_handler.metrics import Meter
@@ -48,19 +48,17 @@ def parts() -> IntakeParts:
 
 
 def post_message(call: Call) -> tuple[int, dict[str, Any]]:
-    correlation_id = call.correlation_id
     try:
         key = conversation_key(call.path("conversation_id"), call.platform_id)
-        result = parts().intake.handle(key, parse_request(call.body()), correlation_id=correlation_id)
+        result = parts().intake.handle(key, parse_request(call.body()), correlation_id=call.correlation_id)
     except Rejected as rejected:
         meter.add("MessagesRejected")
-        logger.info("rejected", extra={"ai_job_id": rejected.job_id, "correlation_id": correlation_id})
+        logger.info("rejected", extra={"ai_job_id": rejected.job_id})
         return HTTPStatus.CONFLICT, rejection(rejected.job_id)
     except (RequestError, Unavailable):
         meter.add("MessagesRejected")
         raise
-    about = {name: result.get(name) for name in ("ai_job_id", "action", "consolidated_messages")}
-    logger.info("accepted", extra=about | {"correlation_id": correlation_id})
+    logger.info("accepted", extra={name: result.get(name) for name in ("ai_job_id", "action", "consolidated_messages")})
     return HTTPStatus.ACCEPTED, result
 
 
@@ -114,6 +112,7 @@ ROUTES = {
 @logger.inject_lambda_context(log_event=False)  # also if the environment asks for it: events hold patients' words
 @metrics.log_metrics
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
+    logger.set_correlation_id(correlation_id_of(event) or context.aws_request_id)
     try:
         return serve(ROUTES, event, lambda: parts().settings, scope=SCOPE)
     finally:

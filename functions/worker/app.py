@@ -46,6 +46,7 @@ def threads() -> ThreadPoolExecutor:
 @logger.inject_lambda_context(log_event=False)  # also if the environment asks for it: events hold patients' words
 @metrics.log_metrics
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
+    logger.set_correlation_id(context.aws_request_id)  # of lines that belong to no single record
     deadline = time.time() + context.get_remaining_time_in_millis() / 1000 - REPORT_SECONDS
     records = event["Records"]
     queue = parts().single_try_queue  # built before the threads start: each of them would build its own
@@ -80,11 +81,14 @@ def work(records: list[dict[str, Any]], deadline: float, hiding: Hiding | None) 
     """The outcome of each record, by its id; None for a record that failed."""
 
     def work_on(record: dict[str, Any]) -> Outcome | None:
-        outcome = process(record, deadline)
-        seconds = outcome.retry_in if outcome else retry_delay(receive_count(record))
-        if hiding and seconds is not None:
-            hiding.return_after(record["receiptHandle"], seconds)
-        return outcome
+        try:
+            outcome = process(record, deadline)
+            seconds = outcome.retry_in if outcome else retry_delay(receive_count(record))
+            if hiding and seconds is not None:
+                hiding.return_after(record["receiptHandle"], seconds)
+            return outcome
+        finally:
+            logger.thread_safe_clear_keys()
 
     together = [record for record in records if receive_count(record) < ALONE_FROM]
     outcomes = dict(zip(map(id_of, together), threads().map(work_on, together), strict=True))
@@ -117,6 +121,8 @@ def process(record: dict[str, Any], deadline: float) -> Outcome | None:
     decoded = None
     try:
         decoded = decode(record["body"], sent_at(record["attributes"]))
+        if decoded.correlation_id:
+            logger.thread_safe_append_keys(correlation_id=decoded.correlation_id)
         return parts().worker.process(decoded, deadline, receive_count(record))
     except Exception as error:  # noqa: BLE001  the other records of the batch go on
         log_crash(error, sqs_message_id=record["messageId"])
@@ -128,8 +134,7 @@ def report(job: Job) -> None:
     logger.info(
         "ended",
         extra={
-            "ai_job_id": job.job_id,
-            "correlation_id": job.correlation_id,
+            **job.log_fields,
             "status": job.status.value,
             "consolidated_messages": len(job.messages),
             "restarts": job.restarts,

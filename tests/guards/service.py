@@ -47,6 +47,40 @@ ACCEPTING = (
     ),
 )
 
+ANSWERING = (
+    Guard(
+        "errors carry the correlation id too",
+        "the HTTP contract",
+        "unit/test_correlation.py::TestErrorAnswersCarryTheCorrelationId::test_of_a_refusal",
+        (
+            Removal(
+                "http/rest.py",
+                'response["headers"]["X-Correlation-ID"] = correlation_id_of(event)',
+                'if response["statusCode"] < 400: response["headers"]["X-Correlation-ID"] = correlation_id_of(event)',
+            ),
+        ),
+    ),
+    Guard(
+        "a correlation id that the caller sent is checked",
+        "the HTTP contract",
+        "unit/test_correlation.py::TestErrorAnswersCarryTheCorrelationId"
+        "::test_an_id_that_is_none_is_replaced_by_the_gateways",
+        (Removal("http/rest.py", "own if is_identifier(own) else", "own if own is not None else"),),
+    ),
+    Guard(
+        "a line about a record has the record's correlation id",
+        "the HTTP contract",
+        "unit/test_correlation.py::TestEveryLineHasACorrelationId::test_of_each_record_of_a_batch_its_own",
+        (
+            Removal(
+                "../../../../functions/worker/app.py",
+                "logger.thread_safe_append_keys(correlation_id=decoded.correlation_id)",
+                "pass",
+            ),
+        ),
+    ),
+)
+
 OPERATING = (
     Guard(
         "Postgres decides a cancel",
@@ -137,4 +171,4 @@ OPERATING = (
     ),
 )
 
-GUARDS = (*ACCEPTING, *OPERATING)
+GUARDS = (*ACCEPTING, *ANSWERING, *OPERATING)

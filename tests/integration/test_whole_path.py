@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
+from typing import Any
 
 import pytest
 from pg8000.native import Connection
@@ -138,6 +139,22 @@ def test_the_sweep_runs_on_demand(api: Api) -> None:
     response = api.call("POST", "/admin/locks/cleanup", json={"max_age_hours": 24})
     assert response.status_code == 200
     assert isinstance(response.json()["cleaned"], int)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "json"),
+    [
+        ("GET", "/jobs/none", None),
+        ("POST", "/conversations/x/messages", {}),
+        ("OPTIONS", "/jobs/none", None),
+        ("GET", "/nowhere", None),
+        ("POST", "/conversations/x/messages", {"history": "x" * 11_000_000}),
+    ],
+)
+def test_error_answers_carry_the_correlation_id(api: Api, method: str, path: str, json: Any) -> None:
+    """The gateway's own answers too: the last three."""
+    first, second = (api.call(method, path, json=json).headers["X-Correlation-ID"] for _ in range(2))
+    assert uuid.UUID(first) != uuid.UUID(second)
 
 
 @pytest.mark.parametrize(

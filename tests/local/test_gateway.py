@@ -6,6 +6,7 @@ import base64
 import json
 import socket
 import threading
+import uuid
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, cast
@@ -20,6 +21,8 @@ from local.stack import LocalStack
 from local.template import GatewayResponse, Route, TemplateSource
 
 from .conftest import Client
+
+ROOT = Path(__file__).parents[2]
 
 # ── Events ───────────────────────────────────────────────────────────────────────────────────────
 
@@ -121,6 +124,28 @@ def test_a_gateway_response_falls_back_to_the_default_of_its_class_and_then_to_a
     assert RESPONSES.response("INTEGRATION_TIMEOUT").status == 500
     unconfigured = GatewayResponses({}).response("MISSING_AUTHENTICATION_TOKEN")
     assert (unconfigured.status, json.loads(unconfigured.body)) == (403, {"message": "Forbidden"})
+
+
+def test_each_answer_of_the_projects_gateway_carries_the_correlation_id() -> None:
+    configured = TemplateSource(ROOT / "template.yaml").resolve({}, "").gateway_responses
+    responses = GatewayResponses(configured)
+    for kind in ("MISSING_AUTHENTICATION_TOKEN", "UNAUTHORIZED", "ACCESS_DENIED", "REQUEST_TOO_LARGE", "DEFAULT_4XX"):
+        ids = {dict(responses.response(kind).headers)["X-Correlation-ID"] for _ in range(2)}
+        assert len({uuid.UUID(id_) for id_ in ids}) == 2, kind
+    failed = translate(Outcome.error("KeyError", "?"), responses, "of-the-event")
+    assert dict(failed.headers)["X-Correlation-ID"] == "of-the-event"
+
+
+def test_a_timeout_has_the_id_of_the_event_that_the_function_logs() -> None:
+    class Stuck:
+        def submit(self, event: bytes) -> Future[Outcome]:
+            self.event = json.loads(event)
+            return Future()
+
+    stuck, template = Stuck(), TemplateSource(ROOT / "template.yaml").resolve({}, "")
+    gateway = Gateway(template, {"IntakeFunction": cast(Pool, stuck)}, integration_seconds=0.01)
+    response = gateway.handle(Request("GET", "/jobs/x", "", [], b"", "127.0.0.1"))
+    assert dict(response.headers)["X-Correlation-ID"] == stuck.event["requestContext"]["requestId"]
 
 
 def test_a_function_that_takes_too_long_is_an_integration_timeout(app: Path) -> None:

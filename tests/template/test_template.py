@@ -166,6 +166,17 @@ def test_the_gateway_never_echoes_the_request(stack: dict[str, Any]) -> None:
     assert "$stageVariables" not in json.dumps(_gateway_responses(stack))
 
 
+def test_each_answer_of_the_gateway_carries_the_correlation_id(stack: dict[str, Any]) -> None:
+    for kind, response in _gateway_responses(stack).items():
+        assert response["responseParameters"]["gatewayresponse.header.X-Correlation-ID"] == "context.requestId", kind
+    assert '"requestId":"$context.requestId"' in _access_log(stack)
+
+
+def _access_log(stack: dict[str, Any]) -> str:
+    (stage,) = _of_type(stack, "AWS::ApiGateway::Stage").values()
+    return str(stage["AccessLogSetting"]["Format"])
+
+
 @pytest.mark.parametrize(
     ("kind", "status"),
     [

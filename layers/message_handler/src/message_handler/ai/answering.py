@@ -149,8 +149,8 @@ def _completion(core: AICore, prompt: Prompt, watch: _CheckedWatch, limits: Limi
         # Only the error's type and place: the text of a foreign error may quote the prompt.
         place = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{place.filename.rsplit('/', 1)[-1]}:{place.lineno} {place.name}"
-        extra = {"error": type(error).__name__, "where": where, "core_ai_id": core.core_ai_id}
-        _log.error("an AI provider broke", extra=extra)
+        about = {"core_ai_id": core.core_ai_id, "correlation_id": prompt.correlation_id}
+        _log.error("an AI provider broke", extra=about | {"error": type(error).__name__, "where": where})
         raise ProviderFailure("ai_failed") from None
 
 

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Generator
 from contextlib import suppress
+from contextvars import copy_context
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 
@@ -101,7 +102,9 @@ def attend[R](produce: Callable[[Connection], Producer[R]], watch: Watch, limits
     """
     connection = Connection()
     pieces: SimpleQueue[str | Known[R] | _Returned[R] | BaseException | None] = SimpleQueue()
-    thread = threading.Thread(target=_run, args=(produce, connection, pieces), name="ai-call", daemon=True)
+    # With the context of this thread, which has the correlation id of log lines.
+    run, arguments = copy_context().run, (_run, produce, connection, pieces)
+    thread = threading.Thread(target=run, args=arguments, name="ai-call", daemon=True)
     text = ""
     known: Known[R] | None = None
     last = end = due = time.monotonic() + limits.total

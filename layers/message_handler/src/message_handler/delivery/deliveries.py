@@ -137,7 +137,7 @@ class Deliveries:
         with suppress(Unavailable):
             now = self.clock()
             for job_id in self.outbox.expire(now=now, overdue=now - OVERDUE_SECONDS):
-                self._given_up(job_id, "expired")
+                self._given_up({"ai_job_id": job_id}, "expired")
             for key in self.outbox.due(now=now, most=MOST_WOKEN):
                 self.queue.send(DeliveryRecord(key))
                 woken += 1
@@ -198,17 +198,17 @@ class Deliveries:
         ):
             return self._lost(delivery)
         if dead:
-            self._given_up(delivery.job.job_id, failure.code)
+            self._given_up(delivery.job.log_fields, failure.code)
             return True
         self._wake_after(delivery.job.key, wait)
         return False
 
     def _lost(self, delivery: Delivery) -> bool:
-        _log.warning("a delivery's claim was lost", extra={"ai_job_id": delivery.job.job_id})
+        _log.warning("a delivery's claim was lost", extra=delivery.job.log_fields)
         return False
 
-    def _given_up(self, job_id: str, code: str) -> None:
-        _log.error("a delivery was given up", extra={"ai_job_id": job_id, "error": code})
+    def _given_up(self, about: dict[str, str], code: str) -> None:
+        _log.error("a delivery was given up", extra=about | {"error": code})
         self.meter.add("DeliveriesDead")
 
     def _webhook(self, platform_id: str) -> Webhook | None:
@@ -237,12 +237,11 @@ class Deliveries:
             failure: DeliveryFailure | None = target
         else:
             failure = post(self.egress, target, webhook_id, job, message_ids, now=self.clock())
-        about = {"ai_job_id": job.job_id, "correlation_id": job.correlation_id}
         if failure is None:
-            _log.info("delivered", extra=about)
+            _log.info("delivered", extra=job.log_fields)
             self.meter.add("DeliveriesSucceeded")
         else:
-            _log.warning("a delivery failed", extra=about | {"error": failure.code})
+            _log.warning("a delivery failed", extra=job.log_fields | {"error": failure.code})
             self.meter.add("DeliveriesFailed")
         return failure
 

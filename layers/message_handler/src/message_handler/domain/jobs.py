@@ -138,6 +138,11 @@ class Job:
     correlation_id: str = field(default="", metadata=goes_to("line", "end", "export", "webhook"))
 
     @property
+    def log_fields(self) -> dict[str, str]:
+        """What each line of the log says about the job that it is about."""
+        return {"ai_job_id": self.job_id, "correlation_id": self.correlation_id}
+
+    @property
     def created(self) -> int:
         """`created_at` in whole microseconds, which is Postgres' precision."""
         return round(self.created_at * 1_000_000)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from message_handler.domain.conversations import ConversationKey
 from message_handler.domain.jobs import Job
@@ -21,6 +22,10 @@ class Record:
     message_id: str
     request: Request
     redriven: int = 0
+
+    @property
+    def correlation_id(self) -> str:
+        return self.request.correlation_id
 
     @property
     def accepted_at(self) -> float:
@@ -47,6 +52,10 @@ class ArchiveRecord:
     def job_id(self) -> str:
         return self.job.job_id
 
+    @property
+    def correlation_id(self) -> str:
+        return self.job.correlation_id
+
 
 @dataclass(frozen=True, slots=True)
 class DeliveryRecord:
@@ -54,6 +63,8 @@ class DeliveryRecord:
 
     key: ConversationKey
     redriven: int = 0
+    #: It belongs to no single job.
+    correlation_id: ClassVar[str] = ""
 
 
 #: Every kind of record that a queue may hold.

@@ -20,6 +20,8 @@ from urllib.parse import unquote
 
 from message_handler.domain.errors import (
     InvalidRequest,
+    MessageHandlerError,
+    NotFound,
     PayloadTooLarge,
     RequestError,
     TooManyRequests,
@@ -61,19 +63,11 @@ class Call:
 
     def header(self, name: str) -> str | None:
         """A header by its name in any case; None if it is missing."""
-        wanted, found = name.lower(), None
-        for key, value in (self.event.get("headers") or {}).items():
-            if key.lower() == wanted:
-                found = value
-        return None if found is None else str(found)
+        return _header(self.event, name)
 
     @property
     def correlation_id(self) -> str:
-        """The id that logs, provider and webhook show: the one that the caller sent, else the gateway's."""
-        own = self.header("x-correlation-id")
-        if is_identifier(own):
-            return str(own)
-        return str((self.event.get("requestContext") or {}).get("requestId") or "")
+        return correlation_id_of(self.event)
 
     def path(self, name: str) -> str:
         """A path parameter, percent-decoded once.
@@ -124,6 +118,23 @@ Answer = tuple[int, dict[str, Any]] | tuple[int, dict[str, Any] | str, Headers]
 Route = Callable[[Call], Answer]
 
 
+def correlation_id_of(event: Mapping[str, Any]) -> str:
+    """The id that names a call in its answer, logs, provider and webhook: the one that it sent, else the gateway's.
+
+    An id that was sent counts only if it is an identifier, because it is shown. A call of AWS itself has neither: `""`.
+    """
+    own = _header(event, "x-correlation-id")
+    return str(own if is_identifier(own) else (event.get("requestContext") or {}).get("requestId") or "")
+
+
+def _header(event: Mapping[str, Any], name: str) -> str | None:
+    wanted, found = name.lower(), None
+    for key, value in (event.get("headers") or {}).items():
+        if key.lower() == wanted:
+            found = value
+    return None if found is None else str(found)
+
+
 def _refuse_constant(_name: str) -> None:
     raise InvalidRequest("the body holds NaN or Infinity, which JSON doesn't have")
 
@@ -154,18 +165,31 @@ def serve(
 ) -> Response:
     """Answer one call with what its route returns, or with the problem that it raised.
 
-    Each route needs a token with `scope` and a tenant, except those in `open_routes`.
+    Each route needs a token with `scope` and a tenant, except those in `open_routes`. Every answer has the call's
+    correlation id.
     """
+    response = _answer(routes, event, settings, scope, open_routes)
+    response["headers"]["X-Correlation-ID"] = correlation_id_of(event)
+    return response
+
+
+def _answer(
+    routes: Mapping[tuple[str, str], Route],
+    event: Mapping[str, Any],
+    settings: Callable[[], Settings],
+    scope: Scope,
+    open_routes: Container[tuple[str, str]],
+) -> Response:
     try:
         name = (str(event.get("httpMethod")), str(event.get("resource")))
         route = routes.get(name)
         if route is None:
-            return problem(HTTPStatus.NOT_FOUND, "Not Found", "There is no such route.")
+            raise NotFound("There is no such route.")
         call = Call(event, None if name in open_routes else identify(event, settings(), scope))
         status, body, *headers = route(call)
-        own = {"X-Correlation-ID": call.correlation_id} | (headers[0] if headers else {})
-        return _response(status, body, "application/json", own)
+        return _response(status, body, "application/json", headers[0] if headers else None)
     except RequestError as error:
+        _log.info("refused", extra={"status": error.status, "reason": str(error)})
         return problem(error.status, error.title, str(error), field=error.field, headers=_headers_of(error))
     except Unavailable as error:
         _log.warning("not available", extra={"what": error.what})
@@ -192,10 +216,11 @@ def _headers_of(error: RequestError) -> Headers:
 
 
 def log_crash(error: Exception, **about: str) -> None:
-    """Log where an unexpected error came from, without its text, which may quote a patient."""
+    """Log where an unexpected error came from. Only the text of the package's own errors never quotes a patient."""
     frames = traceback.extract_tb(error.__traceback__)
     where = [f"{frame.filename.rsplit('/', 1)[-1]}:{frame.lineno} {frame.name}" for frame in frames]
-    _log.error("unexpected error", extra={"error": type(error).__name__, "where": where, **about})
+    reason = {"reason": str(error)} if isinstance(error, MessageHandlerError) else {}
+    _log.error("unexpected error", extra={"error": type(error).__name__, "where": where, **reason, **about})
 
 
 def problem(

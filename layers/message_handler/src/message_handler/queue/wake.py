@@ -26,4 +26,4 @@ def wake(queue: Queue, job: Job, *, delay: int = 0) -> None:
         queue.send(Record(job.job_id, job.messages[-1].message_id, request), delay=delay)
     except PayloadTooLarge:
         # The messages also have records of their own. Without this one, they are only answered later.
-        _log.error("a job is too large for a record; its own records answer it", extra={"ai_job_id": job.job_id})
+        _log.error("a job is too large for a record; its own records answer it", extra=job.log_fields)

@@ -120,7 +120,8 @@ class Asking:
             raise
         except Exception as error:  # noqa: BLE001  a provider's client may raise anything
             # Only the error's type: the text of a foreign error may quote the prompt.
-            _log.error("an AI provider broke", extra={"error": type(error).__name__})
+            about = {"error": type(error).__name__, "correlation_id": prompt.correlation_id}
+            _log.error("an AI provider broke", extra=about)
             raise AIError("ai_failed", "The AI failed unexpectedly.") from None
 
     def _watch(self, job: Job, needs: float, shows_text: bool) -> Watch:
@@ -224,10 +225,5 @@ def _ended(
 
 
 def _log_asking(job: Job, fence: Fence | None) -> None:
-    extra = {
-        "ai_job_id": job.job_id,
-        "fence": fence.number if fence else None,
-        "messages": len(job.messages),
-        "correlation_id": job.correlation_id,
-    }
-    _log.info("asking the AI", extra=extra)
+    asked = {"fence": fence.number if fence else None, "messages": len(job.messages)}
+    _log.info("asking the AI", extra={**job.log_fields, **asked})

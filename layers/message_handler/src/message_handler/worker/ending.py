@@ -85,7 +85,7 @@ class Ending:
 
     def fenced_out(self, job: Job) -> RunResult:
         """Another worker has the job now: this run ends nothing."""
-        _log.warning("fenced out", extra={"ai_job_id": job.job_id})
+        _log.warning("fenced out", extra=job.log_fields)
         self.meter.add("JobsFencedOut")
         return RunResult()
 
@@ -141,4 +141,4 @@ class Ending:
             self.queue.send(ArchiveRecord(job), delay=RECORD_SECONDS)
         except (Unavailable, PayloadTooLarge):
             # The tier's index has the end, and the messages' own records come back until the messages are settled.
-            _log.warning("an archive record was not sent", extra={"ai_job_id": job.job_id})
+            _log.warning("an archive record was not sent", extra=job.log_fields)

@@ -153,7 +153,7 @@ class Rescue:
                 self.tiers.each(lambda tier: tier.job(job.job_id) and tier.erase(job.key, [job.job_id]))
                 return
             if any(self.archive.settled_by(job.key, message.message_id) != job.job_id for message in job.messages):
-                _log.info("an end came too late: another job has settled its messages", extra={"ai_job_id": job.job_id})
+                _log.info("an end came too late: another job has settled its messages", extra=job.log_fields)
                 self.meter.add("RepliesInConflict")
         # A tier that can't be told forgets the end by itself in time.
         with suppress(*TRANSIENT):
