@@ -46,35 +46,35 @@ class OwnStore:
         self._start = start
         self._directory = directory
         self._port = urlsplit(server.url).port or 0
-        self._place: socket.socket | None = None
+        self._placeholder: socket.socket | None = None
 
     def state(self) -> State:
         return "running" if self._server.process.poll() is None else "stopped"
 
     def stop(self) -> None:
         end(self._server.process, self._server.stop_signal, _KILL_SECONDS)
-        if self._place is None:
+        if self._placeholder is None:
             # Bound but not listening: clients are refused, and no other process gets the port meanwhile. Otherwise even
             # a client that connects to it might get the port, and connect to itself.
-            self._place = socket.socket()
-            self._place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            self._place.bind(("127.0.0.1", self._port))
+            self._placeholder = socket.socket()
+            self._placeholder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            self._placeholder.bind(("127.0.0.1", self._port))
 
     def start(self) -> None:
         if self.state() == "running":
             return
-        self._leave()
+        self._free_port()
         self._server = self._start(self._directory, self._port)
 
     def close(self) -> None:
         """End the store for good."""
-        self._leave()
+        self._free_port()
         self._server.stop()
 
-    def _leave(self) -> None:
-        if self._place is not None:
-            self._place.close()
-            self._place = None
+    def _free_port(self) -> None:
+        if self._placeholder is not None:
+            self._placeholder.close()
+            self._placeholder = None
 
 
 class GivenStore:

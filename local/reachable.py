@@ -18,6 +18,7 @@ _SSL_REQUEST = struct.pack("!ii", 8, 80877103)  # Postgres answers it with a let
 def redis_version(url: str, password: str) -> str:
     """Log in and return the server's name and version. Raises StoreStartError."""
     address = _address("REDIS_URL", url, r"rediss?", 6379)
+    # Imported here: only a host with REDIS_URL needs it.
     import redis
     from redis.backoff import NoBackoff
     from redis.retry import Retry

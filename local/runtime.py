@@ -142,7 +142,7 @@ class Environment:
         return invocation
 
     def finish(self, request_id: str | None, outcome: Outcome) -> bool:
-        """Set the outcome of the running invocation. False if that has another id; without an id, any is meant."""
+        """Set the outcome of the running invocation. False if its id is not `request_id`; None stands for any id."""
         with self._lock:
             invocation, timer = self._current, self._timer
             if invocation is None or timer is None or request_id not in (None, invocation.request_id):

@@ -222,7 +222,7 @@ class LocalStack:
         return Path(temporary.name)
 
     def _find_given_stores(self) -> None:
-        """Check that the stores of the environment can be reached."""
+        """Use the stores that the environment names, if they can be reached, and note those that are not wanted."""
         for name, known_as in (("postgres", "PostgreSQL"), ("redis", "Redis")):
             if not self._wanted[name]:
                 self.missing.append(f"without {known_as}, as requested")
@@ -330,6 +330,7 @@ def _stop_store(starting: Future[Server]) -> None:
 
 
 def _sqs_client(endpoint: str) -> Any:
+    # Imported here, where the stores start meanwhile.
     import boto3
     from botocore.config import Config
 

@@ -267,6 +267,7 @@ def _text(value: Any) -> str:
 
 
 def _parse(path: Path) -> dict[str, Any]:
+    # Imported here, as in `_transform`: modules that need only the classes above start without the translator.
     import yaml
     from samtranslator.yaml_helper import yaml_parse
 

@@ -40,7 +40,7 @@ class PastedToken(Answer):
 class ConsoleSettings(Answer):
     """How operators sign in; `sign_in` is null if no token is needed. `outages`: the host can stop its own parts.
 
-    A worker that is silent for longer than `stale_seconds` loses its claim. A job that waits for a worker for longer
+    A worker that is silent for longer than `stale_seconds` loses its lease. A job that waits for a worker for longer
     than `wake_seconds` is woken.
     """
 
@@ -71,7 +71,7 @@ class QueueDepth(Answer):
 
 
 class WorkerStatus(Answer):
-    """Whether a worker answers the tenant's patients. `silent`: they wait and none does. `unknown`: no tier answers."""
+    """Whether workers answer the tenant's patients. `silent`: messages wait too long. `unknown`: no tier answers."""
 
     state: Literal["idle", "ok", "silent", "unknown"]
     running: Count | None
@@ -101,7 +101,7 @@ class Status(Answer):
 
 
 class Minute(Answer):
-    """The tenant's jobs in the minute that begins `at`. The seconds are those of jobs completed in it."""
+    """The tenant's jobs in the minute that begins `at`, and how long the jobs that were completed in it took."""
 
     at: Moment
     created: Count

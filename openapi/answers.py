@@ -128,7 +128,7 @@ class Turn(Answer):
 
 
 class Pending(Answer):
-    """The messages that wait for an answer, by the job `job_id` or by a human (`job_id` is null)."""
+    """The messages that wait for an answer. The job `job_id` answers them. It is null while a human answers."""
 
     job_id: JobId | None
     consolidated_messages: Count

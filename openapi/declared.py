@@ -24,7 +24,7 @@ def fields_of_job(place: Place) -> type[Answer]:
 def _type(field: Field[Any], hint: Any) -> Any:
     """A field's type in a schema. A name that ends with `_at` is a time."""
     choices = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
-    shown = tuple(None if it is type(None) else _plain(field.name, it) for it in choices)
+    shown = tuple(None if choice is type(None) else _plain(field.name, choice) for choice in choices)
     return Union[shown]  # noqa: UP007  the members are known at run time only
 
 
@@ -49,7 +49,7 @@ def _part(kind: Any) -> type[Answer]:
         for field in fields(kind):
             shown = _type(field, hints[field.name])
             if field.default is not MISSING:
-                shown = Union[tuple(it for it in get_args(shown) if it is not type(None))]  # noqa: UP007
+                shown = Union[tuple(each for each in get_args(shown) if each is not type(None))]  # noqa: UP007
             named[field.name] = (shown, ... if field.default is MISSING else "")
         _parts[kind] = create_model(kind.__name__, __base__=Answer, __doc__=kind.__doc__, **named)
     return _parts[kind]

@@ -15,7 +15,7 @@ from openapi.route import Route, Scope
 from openapi.routes import ROUTES
 from openapi.schemas import CONVERSATION_ID, FILE_NAME, IDENTIFIER, REF, Json, answer_name, request_name, schemas
 
-#: Of the path parameters, by name.
+#: Examples of the path parameters, by name.
 EXAMPLES = {
     "conversation_id": "conv_123",
     "job_id": "361f1a3a-0dbe-8854-9d6e-3cf972894b32",
@@ -70,7 +70,7 @@ _TOKEN: Json = {
         " outputs `TokenUrl` and `SignInUrl` name the addresses that issue it. A platform's server uses client"
         " credentials and also asks for the scope of its tenant, `tenant/{platform_id}`. A person uses an authorization"
         " code with PKCE and is in the group of that name. If a token holds several tenants, the header `X-Platform-Id`"
-        " selects one. Another tenant's things answer `404`."
+        " selects one. For another tenant's data the answer is `404`."
     ),
     "flows": {
         "clientCredentials": {"tokenUrl": f"{_SIGN_IN}/token", "scopes": _SCOPES},

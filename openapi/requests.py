@@ -43,7 +43,7 @@ class Handoff(Strict):
 
 
 class Cleanup(Strict):
-    """Locks that are older than this are released, besides those whose worker is silent."""
+    """Releases the locks that are older than this, and those whose worker is silent."""
 
     max_age_hours: Annotated[float, Field(ge=0, le=MAX_AGE_HOURS)] = 24
 

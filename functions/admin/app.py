@@ -27,6 +27,7 @@ from message_handler.jobs import BackgroundJobManager
 from message_handler.locks import lock_view
 from message_handler.metrics import Meter
 from message_handler.operations import dead_letters, erasure, handoff, health, interventions, retention, sweeping
+from message_handler.operations.export import begins_in, export
 from message_handler.ports.audit import AuditEntry
 from message_handler.ports.configuration import RecordKind
 from message_handler.ports.retention import Retention
@@ -137,8 +138,6 @@ def list_audit(call: Call) -> tuple[int, dict[str, Any]]:
 
 
 def export_conversation(call: Call) -> tuple[int, dict[str, Any]]:
-    from message_handler.operations.export import begins_in, export
-
     key = conversation_key(call.path("conversation_id"), call.platform_id)
     after = call.query("after")
     # Each page is noted: a caller that asks only for the last page has read data too.
@@ -298,7 +297,7 @@ ACTIONS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
 }
 
 
-@logger.inject_lambda_context(log_event=False)  # also if the environment asks for it: events hold patients' words
+@logger.inject_lambda_context(log_event=False)  # even if the environment asks for it: events hold patients' words
 @metrics.log_metrics
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     """Serve a call of the API, CloudFormation's custom resource, or an `{"action": …}` of a schedule or operator."""

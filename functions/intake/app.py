@@ -44,7 +44,7 @@ def parts() -> IntakeParts:
     return build_intake(deployed=True, meter=meter)
 
 
-# The other routes import what only they need: most cold starts serve a message.
+# All routes but `post_message` import what only they need when they are called: most cold starts serve a message.
 
 
 def post_message(call: Call) -> tuple[int, dict[str, Any]]:
@@ -109,7 +109,7 @@ ROUTES = {
 }
 
 
-@logger.inject_lambda_context(log_event=False)  # also if the environment asks for it: events hold patients' words
+@logger.inject_lambda_context(log_event=False)  # even if the environment asks for it: events hold patients' words
 @metrics.log_metrics
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     logger.set_correlation_id(correlation_id_of(event) or context.aws_request_id)

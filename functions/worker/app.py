@@ -43,7 +43,7 @@ def threads() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(10, thread_name_prefix="record")
 
 
-@logger.inject_lambda_context(log_event=False)  # also if the environment asks for it: events hold patients' words
+@logger.inject_lambda_context(log_event=False)  # even if the environment asks for it: events hold patients' words
 @metrics.log_metrics
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     logger.set_correlation_id(context.aws_request_id)  # of lines that belong to no single record
@@ -105,10 +105,11 @@ def work(records: list[dict[str, Any]], deadline: float, hiding: Hiding | None) 
 def alone(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The records to work on after all others, one by one, in this order: one of them may kill the process.
 
-        third delivery:  a  b  poison ── dies        a and b are answered
+        third receive:   a  b  poison ── dies        a and b are answered
         fourth:          d  c  poison ── dies        so are c and d
 
-    A record on its last delivery goes first. If another one killed the process, it would become a dead letter.
+    A record that is received for the last time goes first. Otherwise one that kills the process would make it a dead
+    letter.
     """
     suspects = [record for record in records if receive_count(record) >= ALONE_FROM]
     backwards = max(map(receive_count, suspects), default=0) % 2 == 0
@@ -117,7 +118,7 @@ def alone(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def process(record: dict[str, Any], deadline: float) -> Outcome | None:
-    """Work on a record. None if it failed unexpectedly: after its last delivery it becomes a dead letter."""
+    """Work on a record. None if it failed unexpectedly: after its last receive it becomes a dead letter."""
     decoded = None
     try:
         decoded = decode(record["body"], sent_at(record["attributes"]))

@@ -638,7 +638,7 @@ class TestMigrations:
     ) -> None:
         settings = Settings(database_url=SecretStr(empty))
         database = database_of(settings)
-        slow = migrations.Part("0001_slow.sql", "create table wide (id bigint); select pg_sleep(20);")
+        slow = migrations.SchemaFile("0001_slow.sql", "create table wide (id bigint); select pg_sleep(20);")
         with monkeypatch.context() as later:
             later.setattr(migrations, "migrations", lambda: (slow,))
             with pytest.raises(Unavailable):

@@ -12,7 +12,7 @@ def test_schema_sql_is_what_the_migrations_make(postgres: Server, sql: Connectio
     name = "schema_of_all"
     sql.run(f"create database {identifier(name)}")
     try:
-        written = schema.written(postgres.url.rsplit("/", 1)[0] + f"/{name}")
+        written = schema.schema_of(postgres.url.rsplit("/", 1)[0] + f"/{name}")
     finally:
         sql.run(f"drop database {identifier(name)} (force)")
     assert schema.FILE.read_text() == written, "run `make schema`"

@@ -98,7 +98,7 @@ GUARDS: tuple[Guard, ...] = (
         "no process gets the port of a stopped store",
         "console",
         f"{OUTAGES}::TestStores::test_while_a_store_is_stopped_no_other_process_gets_its_port",
-        (Removal("../../../../local/parts.py", "if self._place is None:", "if False:"),),
+        (Removal("../../../../local/parts.py", "if self._placeholder is None:", "if False:"),),
     ),
     Guard(
         "records that come with the last poll go back",

@@ -279,7 +279,7 @@ ERASING = (
         "a message that is accepted again is no longer void",
         "invariant 1",
         f"{ERASED}::TestOutages::test_what_the_platform_sends_again_after_an_erasure_is_answered[redis and postgres]",
-        (Removal("intake/intake.py", "replace(m, accepted_at=now) if m.message_id in given else m for", "m for"),),
+        (Removal("intake/intake.py", "replace(m, accepted_at=now) if m.message_id in posted else m for", "m for"),),
     ),
     Guard(
         "a clock that is ahead keeps no erased message",

@@ -78,7 +78,7 @@ def configured(service: Service, database: Database) -> Iterator[Service]:
         bots=bots,
         intake=replace(parts.intake, bots=bots),
         worker=replace(parts.worker, archive=archive, bots=bots),
-        configurations=PostgresConfiguration(database),
+        configuration_store=PostgresConfiguration(database),
         egress=egress,
         secrets=Secrets(literals=True),
         audit=PostgresAudit(database),

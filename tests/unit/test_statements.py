@@ -35,15 +35,15 @@ class TestEachStatement:
 
 @pytest.mark.parametrize("function", migrations.functions(), ids=lambda function: function.name)
 class TestEachFunction:
-    def test_it_is_named_by_its_file_with_its_version(self, function: migrations.Part) -> None:
+    def test_it_is_named_by_its_file_with_its_version(self, function: migrations.SchemaFile) -> None:
         name = function.name.removesuffix(".sql")
         assert re.fullmatch(r"\w+_v[1-9]\d*", name)
         assert re.findall(r"^create or replace function (\w+)", function.text, re.MULTILINE) == [name]
 
-    def test_it_stands_under_a_sentence(self, function: migrations.Part) -> None:
+    def test_it_stands_under_a_sentence(self, function: migrations.SchemaFile) -> None:
         assert re.match(r"-- [A-Z]", function.text)
 
-    def test_it_is_called(self, function: migrations.Part) -> None:
+    def test_it_is_called(self, function: migrations.SchemaFile) -> None:
         name = function.name.removesuffix(".sql")
         others = [text for part in migrations.functions() if part != function for text in [part.text]]
         assert any(f"{name}(" in text for text in (*STATEMENTS.values(), *others))

@@ -116,7 +116,7 @@ function parts({ status, components, tiers, queue, worker }) {
   ];
 }
 
-/** A worker that is silent for `stale_seconds` loses its claim. A job that waits for `wake_seconds` is woken. */
+/** A worker that is silent for `stale_seconds` loses its lease. A job that waits for `wake_seconds` is woken. */
 function createLocks(act, { stale_seconds: stale, wake_seconds: wake }) {
   const age = (time) => (time ? `${duration(since(time))} ago` : "none yet");
   const stuck = (lock) =>

@@ -10,7 +10,7 @@ from pg8000.native import Connection
 
 from message_handler.archive.postgres import PostgresArchive
 from message_handler.delivery.deliveries import (
-    LEASE_SECONDS,
+    CLAIM_SECONDS,
     MOST_AT_ONCE,
     Deliveries,
 )
@@ -75,7 +75,7 @@ class Office:
     def claims(self, talk: Conversation) -> Delivery | float | None:
         """Another worker claims the next delivery first."""
         now = self.clock()
-        until = now + LEASE_SECONDS
+        until = now + CLAIM_SECONDS
         return self.outbox.claim(talk.key, talk.id(900), now=now, until=until, most=MOST_AT_ONCE, busy_until=now + 2)
 
     def passes(self, seconds: float) -> None:

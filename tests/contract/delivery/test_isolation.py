@@ -14,7 +14,7 @@ import pytest
 
 from message_handler.delivery.deliveries import (
     BACKOFF,
-    LEASE_SECONDS,
+    CLAIM_SECONDS,
     MAX_ASKING_SECONDS,
     MOST_AT_ONCE,
     MOST_WOKEN,
@@ -230,7 +230,7 @@ class TestIsolation:
             talk.answer(1, "m0")
         for number, talk in enumerate(others, 900):
             now = office.clock()
-            limits = {"now": now, "until": now + LEASE_SECONDS, "busy_until": now + 2}
+            limits = {"now": now, "until": now + CLAIM_SECONDS, "busy_until": now + 2}
             assert isinstance(office.outbox.claim(talk.key, talk.id(number), most=MOST_AT_ONCE, **limits), Delivery)
         office.works(last.key)
         ((record, delay),) = office.queue.sent

@@ -15,7 +15,7 @@ from typing import Any, cast
 import pytest
 
 from message_handler.delivery import posting as posting_module
-from message_handler.delivery.deliveries import LEASE_SECONDS, TRY_SECONDS
+from message_handler.delivery.deliveries import CLAIM_SECONDS, TRY_SECONDS
 from message_handler.delivery.posting import CONNECT_SECONDS, TOTAL_SECONDS
 from message_handler.domain.errors import Unavailable
 from message_handler.domain.records import DeliveryRecord
@@ -70,13 +70,13 @@ class TestRaces:
         now = office.clock()
 
         def pause(_told: Told, _handler: BaseHTTPRequestHandler) -> Answer:
-            office.clock.advance(LEASE_SECONDS + 1)
+            office.clock.advance(CLAIM_SECONDS + 1)
             assert isinstance(office.claims(talk), Delivery)
             return status, {}
 
         receiver.answer = pause
         office.works(talk.key)
-        assert office.clock() > now + LEASE_SECONDS
+        assert office.clock() > now + CLAIM_SECONDS
         assert office.rows()[0][1:] == ("pending", 0, None)
         assert "a delivery's claim was lost" in [record.getMessage() for record in caplog.records]
 
@@ -88,7 +88,7 @@ class TestRaces:
         office.works(talk.key)
         assert office.deliveries.sweep() == 0
         assert receiver.told == []
-        office.clock.advance(LEASE_SECONDS)
+        office.clock.advance(CLAIM_SECONDS)
         assert office.deliveries.sweep() == 1
         office.works(talk.key)
         assert len(receiver.told) == 1
@@ -173,7 +173,7 @@ class TestRaces:
         assert office.rows()[0][1:] == ("pending", 1, "no_answer")
 
     def test_deadlines_nest(self) -> None:
-        assert LOOK_UP_SECONDS + CONNECT_SECONDS < TOTAL_SECONDS < TRY_SECONDS < LEASE_SECONDS
+        assert LOOK_UP_SECONDS + CONNECT_SECONDS < TOTAL_SECONDS < TRY_SECONDS < CLAIM_SECONDS
 
     def test_without_time_left_another_worker_goes_on(self, office: Office) -> None:
         receiver = office.platform()

@@ -160,7 +160,7 @@ class BotConfigService:
             return found[1]
         shared = self._shared(platform_id, bot_id)
         value: dict[str, Any] | None = shared["bot"] if shared else None
-        # (An earlier version shares no revisions, which an answer's provenance tells.)
+        # (A job's provenance needs the revision, which a configuration shared by an earlier release lacks.)
         enough = not reveal or value is None or (is_complete(value) and "revision" in value)
         if shared and shared["until"] > now and enough:
             until = shared["until"]

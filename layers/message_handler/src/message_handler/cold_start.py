@@ -20,7 +20,7 @@ def prepare(parts: Callable[[], IntakeParts]) -> None:
     Lambda nothing is built, because a process that imports a function there may lack its settings.
 
     A module may call `gc.disable()` before its other imports, and has the collector back afterwards. Imports make no
-    garbage, so the collector would search them several times and find none. `gc.freeze()` keeps it from them for good.
+    garbage, so the collector would search them several times and find none. After `gc.freeze()` it never searches them.
 
     Environments restored from one snapshot share its state. Whatever must be unique is regenerated after a restore.
     """
@@ -41,7 +41,7 @@ def prepare(parts: Callable[[], IntakeParts]) -> None:
 
 
 def _renew(parts: Callable[[], IntakeParts]) -> None:
-    # This generator only makes jitter. Ids and secrets come from the system's, which hears of the restore.
+    # `random` only makes jitter. Ids and secrets come from the system's generator, which is told of the restore.
     random.seed()
     # The monotonic clock may have stood still: a connection that is long dead would look fresh.
     with suppress(Exception):  # parts that could not be built have no connections

@@ -123,8 +123,8 @@ class BackgroundJobManager:
     def find(self, job_id: str) -> Job:
         """A job of this platform. Raises NotFound, or Unavailable while the store that may know it is away.
 
-        Postgres knows an ended job best. It may have got a successor there. A tier that forgot it may be about to
-        create it again, for a message that was promised it.
+        If the job has ended in Postgres, a tier's view of it does not count. Only Postgres knows its successor, and a
+        tier that forgot the job may create it again for a message that was promised it.
         """
         return self._find(job_id)[0]
 
@@ -226,7 +226,7 @@ class BackgroundJobManager:
             for other, message in reversed(line)
         }
         in_postgres = {id_: MessageState(id_, end.kind, end.job_id) for id_, end in settled.items()}
-        # The last one knows best: a tier may have an old line, in which a settled message still waits.
+        # Postgres wins over the line: a tier may have an old line, in which a settled message still waits.
         states = self._ended_with(job, asked=asked) | in_line | in_postgres
         return [states.get(id_) or MessageState(id_, "pending", job.job_id) for id_ in ids], asked
 
@@ -263,7 +263,7 @@ class BackgroundJobManager:
         if self._archive.name == "none":
             # A cancel that has begun keeps the conversation waiting, and without Postgres nothing could decide it.
             raise Unavailable("Postgres, which decides a cancel,")
-        # An ended job too: messages that joined it before the tier heard of its end may still be open.
+        # This also cancels an ended job: messages that joined before the tier heard of its end may still be open.
         found = self._cancelling(job)
         if found is None and not job.status.ended and self._live(job_id) is None:
             # Redis has lost the job, and its record will bring it back: a cancel now would not stop its answer then.

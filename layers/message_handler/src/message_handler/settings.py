@@ -36,7 +36,7 @@ class Settings(BaseModel):
     database_iam: bool = False
     database_timeout: Seconds = 2.0
     store_retry_after: Seconds = 5.0
-    #: How long a record waits for a store that is away. It waits four times as long after each further delivery.
+    #: How long a record waits for a store that is away. It waits four times as long after each further receive.
     store_back_off: Seconds = 16.0
     job_queue_url: str | None = None
     delivery_queue_url: str | None = None

@@ -64,7 +64,7 @@ class Parts(IntakeParts):
     """All parts of one process."""
 
     worker: Worker
-    configurations: ConfigurationStore
+    configuration_store: ConfigurationStore
     egress: Egress
     secrets: Secrets
     audit: Audit
@@ -80,14 +80,14 @@ class Parts(IntakeParts):
         """How operators change the configuration. It is imported here because only they need it."""
         from message_handler.configuration.admin import ConfigurationAdmin
 
-        return ConfigurationAdmin(self.configurations, self.bots.refresh, self.egress, self.secrets)
+        return ConfigurationAdmin(self.configuration_store, self.bots.refresh, self.egress, self.secrets)
 
 
 def build(settings: Settings | None = None, *, deployed: bool = False, meter: Meter | None = None) -> Parts:
     """The parts for `settings` (default: the environment). They do not connect yet. Raises SettingsError.
 
-    `deployed`: Redis and Postgres are expected, and a process without them is degraded. Otherwise a store that is not
-    configured is not missed. `meter` collects the metrics.
+    `deployed`: Redis and Postgres are expected, and a process without one of them is degraded. Otherwise Redis is never
+    missed, and Postgres only if Redis or SQS is configured. `meter` collects the metrics.
     """
     return _Builder(settings, deployed=deployed, meter=meter).parts()
 

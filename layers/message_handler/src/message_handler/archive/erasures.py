@@ -1,7 +1,7 @@
 """Whether an erasure voids what was accepted at a given time (Unix seconds).
 
-The clocks of hosts differ. So an erasure voids what was accepted until its own time plus one margin: `until`. That is
-None if nothing was erased.
+The clocks of hosts differ. So an erasure voids what was accepted up to its own time plus one margin. This sum is
+`until`; it is None if nothing was erased.
 """
 
 from __future__ import annotations

@@ -119,7 +119,7 @@ class MemoryArchive:
             known = self._jobs.note_promise(job)
             end_id, waits_parked = None, archived.handoff.human and bool(open_)
             if open_ and not waits_parked:
-                # Nothing is linked behind a run: the worker that asks may have lost the lock to it (an interruption).
+                # A successor that runs gets no further link. It may have interrupted the worker that asks.
                 end_id = self._jobs.running_successor(job) or self._jobs.link(job, successor_id)
             elif job.messages and not open_ and not known.status.ended:
                 self._jobs.link(job, settled[job.messages[-1].message_id])
@@ -438,7 +438,7 @@ class MemoryArchive:
                 self._jobs.cancel(job)
 
     def _link_promises(self, archived: _Archived, job: Job, running: str | None) -> None:
-        """Link the promised jobs of the messages to the job that settled these, or to the `running` one."""
+        """Link the jobs that the messages were promised to the job that settled the messages, or else to `running`."""
         for job_id, message_ids in job.promises.items():
             settled = [archived.settled[id_] for id_ in message_ids if id_ in archived.settled]
             answering = settled[-1] if settled else running

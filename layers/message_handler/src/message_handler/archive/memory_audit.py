@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from message_handler.ports.audit import AuditEntry
 
-#: At most this many entries; the oldest are dropped first. Such a process keeps nothing for good.
+#: The most entries that are kept; the oldest are dropped first. A single process keeps nothing for good anyway.
 _KEPT = 10_000
 
 

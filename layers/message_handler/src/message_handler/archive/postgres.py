@@ -39,7 +39,7 @@ _UNIQUE_VIOLATION = "23505"
 class PostgresArchive:
     """Keeps the promises of `Archive` in Postgres.
 
-    `together`: what several threads ask at the same moment becomes one transaction. Only for processes that
+    `together`: what several threads ask at the same moment becomes one transaction. This is only for processes that
     never interrupt a thread.
     """
 
@@ -92,8 +92,9 @@ class PostgresArchive:
     ) -> list[T | Alone | Exception]:
         """The answer for each of the jobs, from one transaction.
 
-        If it fails, each job goes alone, so that the trouble of one is not another's. Then either nothing was done, or
-        it may be done again. If Postgres is away, its breaker refuses each of them at once.
+        If the transaction fails, each job goes alone, so that one job's error does not fail the others. This is safe:
+        the transaction either changed nothing, or may be repeated. If Postgres is away, its breaker refuses each job at
+        once.
         """
         try:
             return list(self._database.run(lambda connection: work(connection, jobs)))

@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
-
-from pg8000.native import Connection
+from typing import TYPE_CHECKING, Any
 
 from message_handler.archive import postgres_audit
 from message_handler.drivers.postgres import Database, execute, transaction
 from message_handler.ports.audit import AuditEntry
 from message_handler.ports.configuration import RecordKind, Records
+
+if TYPE_CHECKING:
+    from pg8000.native import Connection
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """The steps of a job in Postgres: what each reads and writes.
 
-They need an open transaction; only `take_fences` and `commit_jobs` do not, for each is a single statement.
+Each function needs an open transaction, except `take_fences` and `commit_jobs`: these are single statements.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def fence_or_end(connection: Connection, job: Job, values: Values) -> Fence:
     noted, successor = archived_job(connection, job), None
     assert noted is not None
     if open_ and not fence.parked:
-        # Nothing is linked behind a run: the worker that asks may have lost the lock to it (an interruption).
+        # A successor that runs gets no further link. It may have interrupted the worker that asks.
         running = execute(connection, values, "running_successor")
         successor = (running or execute(connection, values, "supersede_job", "chain_end"))[0][0]
     elif not open_ and job.messages and not noted.status.ended:

@@ -10,7 +10,7 @@ from urllib.parse import quote, urlencode
 
 from message_handler.cli import tokens
 from message_handler.cli.connection import Connection, NotSignedIn, check, json_of
-from message_handler.cli.sessions import SIGN_IN_AGAIN, Kept, Session
+from message_handler.cli.sessions import SIGN_IN_AGAIN, Session, SessionFile
 
 DEFAULT_URL = "http://127.0.0.1:3000"
 
@@ -44,7 +44,7 @@ class Client:
         check(url, "--url")
         self.url = url.rstrip("/")
         self.connection = Connection()
-        self.kept = Kept(self.url, environment)
+        self.session_file = SessionFile(self.url, environment)
         self._environment = environment
         self._platform_id = platform_id
         self._session: Session | None = None
@@ -89,7 +89,7 @@ class Client:
         # One of these alone is a mistake. Report it rather than silently act as the person who has signed in.
         if any(self._environment.get(f"MESSAGE_HANDLER_{name}") for name in ("CLIENT_SECRET", "TOKEN_URL")):
             return _bearer(tokens.for_secret(self.connection, self._environment))
-        self._session = self.kept.read()
+        self._session = self.session_file.read()
         if self._session is None:
             return {}
         return self._refreshed() if self._session.has_expired else _bearer(self._session.access_token)
@@ -97,7 +97,7 @@ class Client:
     def _refreshed(self) -> dict[str, str]:
         assert self._session is not None
         self._session = tokens.refreshed(self.connection, self._session)
-        self.kept.write(self._session)
+        self.session_file.write(self._session)
         self._is_refreshed = True
         return _bearer(self._session.access_token)
 

@@ -37,7 +37,7 @@ _REFUSALS = {
 def log_in(client: Client, options: Namespace) -> None:
     """Sign in with a browser, and keep the session for the next commands at this API."""
     sign_in_url, client_id = _server_and_client(client, options)
-    client.kept.prepare()  # first: without a place to keep the session, signing in is useless
+    client.session_file.prepare()  # first: without a place to keep the session, signing in is useless
     verifier, state = secrets.token_urlsafe(48), secrets.token_urlsafe(32)
     parameters = {
         "response_type": "code",
@@ -59,7 +59,7 @@ def log_in(client: Client, options: Namespace) -> None:
     session = tokens.for_code(
         client.connection, sign_in_url, client_id, code=code, verifier=verifier, callback_url=options.callback_url
     )
-    client.kept.write(session)
+    client.session_file.write(session)
     show(options, Answer(200, {"signed_in": True, "url": client.url}), f"signed in at {client.url}")
     for name in ("MESSAGE_HANDLER_TOKEN", "MESSAGE_HANDLER_CLIENT_SECRET", "MESSAGE_HANDLER_TOKEN_URL"):
         if os.environ.get(name):
@@ -68,8 +68,8 @@ def log_in(client: Client, options: Namespace) -> None:
 
 def log_out(client: Client, options: Namespace) -> None:
     """Delete the session here in any case, and end it at the server if that can be reached."""
-    session = client.kept.read()
-    client.kept.delete()
+    session = client.session_file.read()
+    client.session_file.delete()
     if session is not None and not tokens.revoke(client.connection, session):
         sys.stderr.write("the server did not end the session: its tokens expire by themselves, within 12 hours\n")
     show(options, Answer(200, {"signed_in": False, "url": client.url}), f"not signed in at {client.url}")
@@ -79,10 +79,9 @@ def _server_and_client(client: Client, options: Namespace) -> tuple[str, str]:
     """The address to sign in at, and the client id: from options or environment, else those of the last session."""
     if client.url == DEFAULT_URL:
         raise ValueError("name the API with --url or MESSAGE_HANDLER_URL: it is the stack's output ApiUrl")
-    last = client.kept.read()
-    has_secret = os.environ.get(
-        "MESSAGE_HANDLER_CLIENT_SECRET"
-    )  # then MESSAGE_HANDLER_CLIENT_ID is a platform's client
+    last = client.session_file.read()
+    # With a secret, MESSAGE_HANDLER_CLIENT_ID is a platform's client.
+    has_secret = os.environ.get("MESSAGE_HANDLER_CLIENT_SECRET")
     sign_in_url = options.sign_in_url or os.environ.get("MESSAGE_HANDLER_SIGN_IN_URL") or (last and last.sign_in_url)
     client_id = (
         options.client_id

@@ -113,7 +113,8 @@ def _login(nouns: _Nouns) -> None:
 
 
 def _locks(locks: _Nouns) -> None:
-    hours = ("--max-age-hours", {"type": float, "default": 24.0, "metavar": "H", "help": "in hours (default: 24)"})
+    about_hours = "release the locks that are older than H hours (default: 24)"
+    hours = ("--max-age-hours", {"type": float, "default": 24.0, "metavar": "H", "help": about_hours})
     locks.verb("list", verbs.list_locks, "list the locks, oldest first", "locks list")
     locks.verb("show", verbs.show_lock, "show a conversation's lock", "locks show c-1", _CONVERSATION)
     locks.verb(

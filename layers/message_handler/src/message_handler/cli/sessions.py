@@ -32,7 +32,7 @@ class Session:
         return self.expires_at - _MARGIN <= time.time()
 
 
-class Kept:
+class SessionFile:
     """The file of one API's session, below `XDG_STATE_HOME` or `~/.local/state`."""
 
     def __init__(self, url: str, environment: Mapping[str, str]) -> None:

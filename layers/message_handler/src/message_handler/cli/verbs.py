@@ -131,9 +131,7 @@ def cancel_job(client: Client, options: Namespace) -> None:
 
 def list_dead_letters(client: Client, options: Namespace) -> None:
     answer = client.call("GET", "admin", "dead-letters")
-    records = answer.body.get("records")
-    about = "" if records is None else f"\n\nrecords in the dead letters, of all tenants: {records}"
-    show(options, answer, table(answer.body["deliveries"], _DELIVERY_COLUMNS) + about)
+    show(options, answer, table(answer.body["deliveries"], _DELIVERY_COLUMNS))
 
 
 def redrive_dead_letters(client: Client, options: Namespace) -> None:

@@ -141,9 +141,9 @@ class ConfigurationAdmin:
 
 
 def _shown(kind: RecordKind, record: dict[str, Any]) -> dict[str, Any]:
-    """The record as operators see it: without secrets, and without values past the API that can't be used.
+    """The record as operators see it: without secrets, and without values that can't be used.
 
-    Such values may hold anything, also secrets.
+    Such values were written past the API, and may hold anything, also secrets.
     """
     return _visible(redacted(_known(kind, record)))
 

@@ -40,7 +40,7 @@ def shareable(configuration: dict[str, Any]) -> dict[str, Any]:
 def unredacted(configuration: dict[str, Any]) -> dict[str, Any]:
     """A copy of a shared configuration, without the marks of secrets that were left out."""
     copy = copied(configuration)
-    for record in _parts_with_secrets(copy):
+    for record in _records_with_secrets(copy):
         if record.get("auth_token") == REDACTED:
             record.update(auth_token=None, auth_required=True)
         if secrets := record["meta_data"].get("webhook_secrets"):
@@ -58,19 +58,19 @@ def _without_secrets(record: dict[str, Any], *, arns: bool) -> dict[str, Any]:
         return secret if secret is None or (arns and is_arn(secret)) else REDACTED
 
     copy = copied(record)
-    for part in _parts_with_secrets(copy):
-        if "auth_token" in part:
-            part["auth_token"] = hidden(part["auth_token"])
-        secrets = part["meta_data"].get("webhook_secrets")
+    for each in _records_with_secrets(copy):
+        if "auth_token" in each:
+            each["auth_token"] = hidden(each["auth_token"])
+        secrets = each["meta_data"].get("webhook_secrets")
         if secrets is not None:
-            part["meta_data"]["webhook_secrets"] = [hidden(secret) for secret in secrets]
+            each["meta_data"]["webhook_secrets"] = [hidden(secret) for secret in secrets]
     return copy
 
 
-def _parts_with_secrets(record: dict[str, Any]) -> list[dict[str, Any]]:
+def _records_with_secrets(record: dict[str, Any]) -> list[dict[str, Any]]:
     """The records that may hold secrets: this one, and those inside it."""
     core_ai = record.get("core_ai") or {}
-    return [part for part in (record, core_ai, core_ai.get("fallback"), record.get("platform")) if part]
+    return [each for each in (record, core_ai, core_ai.get("fallback"), record.get("platform")) if each]
 
 
 def copied[T](value: T) -> T:

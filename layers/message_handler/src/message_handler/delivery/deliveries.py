@@ -4,7 +4,7 @@ The outbox (in Postgres) knows what is to be delivered. A record in the queue on
 sweep replaces lost records. A delivery is marked only after the platform has answered. So the platform may hear of it
 twice, under one `webhook-id` by which it drops the second:
 
-    worker A: claims, posts ── pauses past its lease     worker B: claims, posts, marks     A: marks nothing
+    worker A: claims, posts ── pauses past its claim     worker B: claims, posts, marks     A: marks nothing
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ from message_handler.ports.queue import Queue
 
 _log = logging.getLogger(__name__)
 
-# Deadlines nest: the whole request (TOTAL_SECONDS) < the time that a worker needs to begin a try, its claim and report
-# included < a claim's lease. Secrets are revealed before the claim.
+# Deadlines nest: the whole request (TOTAL_SECONDS) < a try with its claim and its report < the time for which a claim
+# is good. Secrets are revealed before the claim.
 TRY_SECONDS = 15.0
-LEASE_SECONDS = 30.0
+CLAIM_SECONDS = 30.0
 #: Seconds until the next try after the first, second, … failure.
 BACKOFF: Final = (5.0, 30.0, 120.0, 600.0, 1800.0, 3600.0, 7200.0)
 #: Seconds after each later failure.
@@ -43,7 +43,7 @@ LAST_BACKOFF = 4 * 3600.0
 #: The longest pause after a platform fails, unless it sends `Retry-After`. Maybe only one conversation fails, and all
 #: others of the platform wait as long.
 MAX_PAUSE_SECONDS = 60.0
-#: A delivery that has found its platform still away asks again after this time at most: maybe no other delivery does.
+#: The longest wait of a delivery whose platform still fails: maybe no other delivery tries that platform meanwhile.
 MAX_ASKING_SECONDS = 300.0
 #: A delivery without a try for this long after its time is given up. Its last try may come one backoff late.
 OVERDUE_SECONDS = LAST_BACKOFF * 1.5
@@ -51,7 +51,7 @@ OVERDUE_SECONDS = LAST_BACKOFF * 1.5
 DELAYED_SECONDS = 60.0
 #: The most deliveries to one platform at the same time: a slow platform must not occupy all workers.
 MOST_AT_ONCE = 4
-#: About how long a delivery waits if this many are on their way.
+#: About how long a delivery waits while `MOST_AT_ONCE` others are on their way.
 BUSY_SECONDS = 2.0
 #: After a delivery that took longer, the conversation's next one goes to the end of the queue.
 SLOW_SECONDS = 1.0
@@ -114,7 +114,7 @@ class Deliveries:
         """
         try:
             while True:
-                # Before the claim: reading secrets must not use up its lease.
+                # Before the claim: reading secrets must not use up its time.
                 target = target_of(self._webhook(key.platform_id), self.secrets, key.platform_id)
                 now = self.clock()
                 if deadline - now < TRY_SECONDS:
@@ -156,7 +156,7 @@ class Deliveries:
     def _claim(self, key: ConversationKey, now: float) -> Delivery | None:
         busy_until = now + BUSY_SECONDS * random.uniform(0.5, 1.5)  # noqa: S311  # nosec B311  # no secret
         claimed = self.outbox.claim(
-            key, str(uuid.uuid4()), now=now, until=now + LEASE_SECONDS, most=MOST_AT_ONCE, busy_until=busy_until
+            key, str(uuid.uuid4()), now=now, until=now + CLAIM_SECONDS, most=MOST_AT_ONCE, busy_until=busy_until
         )
         if not isinstance(claimed, float):
             return claimed
@@ -214,8 +214,7 @@ class Deliveries:
     def _webhook(self, platform_id: str) -> Webhook | None:
         """The platform's webhook; while Postgres is away, the last known one. Raises Unavailable.
 
-        A platform without a webhook is asked about each time: the first reply to a new webhook must not wait for the
-        sweep.
+        That a platform has no webhook is not remembered: the first reply to a new webhook must not wait for the sweep.
         """
         found = self._webhooks.get(platform_id)
         if found and found[1] and found[0] > self.clock():

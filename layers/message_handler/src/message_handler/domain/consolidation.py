@@ -7,11 +7,14 @@ last message only. Requests may arrive in any order. Three rules keep every mess
 2. A message without an id is compared by its words (`words_of`). It is the same as the first waiting message with these
    words that no other message of the request has matched. So ``yes, yes`` in one history are two messages, and a
    request that is repeated while its job lives is a duplicate.
-3. A request without ids may have been made before the platform saw the last reply. This is assumed if the request
-   begins with all messages that the last job answered, and has more after them. It is also assumed if the request has
-   two or more messages, and they are the first ones, but not all, of that job's messages. The repeated messages are not
-   answered again. (The request's last message may have an id.) Any other repetition of an answered message is new: a
-   person may say the same again.
+3. A platform may make a request without ids before it sees the last reply. Then the request repeats messages that the
+   last job has answered, and these are not answered again. Two requests are taken for such a repetition:
+
+   - one that begins with all messages of the last job, and has more after them;
+   - one of two or more messages, all of them the first messages of the last job, which had more. (Its last message may
+     have an id.)
+
+   Any other repetition of an answered message is new: a person may say the same again.
 """
 
 from __future__ import annotations
@@ -55,8 +58,7 @@ def match(waiting: Sequence[Message], incoming: Sequence[Message]) -> list[int |
 def answered_before(last: Sequence[str], incoming: Sequence[Message]) -> int:
     """How many of the first incoming messages the last job has answered already (rule 3 above).
 
-    `last` are the `words_digest` of that job's messages, in order. The result is 0, all of `last`, or all of `incoming`
-    if that is shorter.
+    `last` are the `words_digest` of that job's messages, in order. The result is 0, or the length of the shorter one.
     """
     compared = min(len(last), len(incoming))
     if compared == 0 or len(last) == len(incoming) or (len(incoming) < len(last) and compared < 2):

@@ -3,6 +3,7 @@
     MessageHandlerError
     ├── RequestError            refuse: only the caller can correct it, so it is never retried here (HTTP 4xx)
     │   ├── InvalidRequest          400, names the field
+    │   │   └── OddCharacter            a text has a character that can't be stored
     │   ├── Unauthenticated         401
     │   ├── Forbidden               403
     │   ├── PayloadTooLarge         413
@@ -18,6 +19,8 @@
     │       └── Contended               too many processes change the conversation at the same moment
     ├── SettingsError           stop: the deployment's configuration is wrong
     ├── Unavailable             retry later: a store or the queue did not answer (HTTP 503)
+    │   ├── ReadOnly                the store refuses writes
+    │   └── TooOld                  the store's version is too old: a person must correct that
     ├── SecretRefused           stop: a tenant's configuration may not name or contain that secret
     ├── EgressRefused           stop: this deployment sends nothing to that address
     ├── EgressFailed            retry later: another service did not answer, or its answer broke off

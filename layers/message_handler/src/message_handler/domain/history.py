@@ -28,8 +28,9 @@ _TURN = re.compile(
 )
 _BETWEEN = re.compile(r"<br ?/?>|</(?:USER|BOT|SALE)>")
 
-#: Bounds the comparisons of a text that occurs more than twice this often. It is expected where it would be if both
-#: histories began, or ended, at the same turn. Up to this many occurrences before and after that place are compared.
+#: Limits the comparisons of a text with more than twice this number of occurrences. It has two expected places: one as
+#: if both histories began at the same turn, one as if both ended there. Only this number of occurrences before and
+#: after each place is compared.
 REACH = 8
 
 #: Equal for turns that may be the same: role, words, and whether only a turn without an id can match.
@@ -58,7 +59,7 @@ def parse(text: str) -> tuple[Turn, ...]:
     - Between turns, ``<br>``, ``<br/>``, ``<br />`` and stray closing tags are separators. Blanks around them, and
       pieces without words, are dropped. A person typed the rest: each piece of other text becomes a patient's turn.
 
-    Roles can't be forged if the platform escapes (invariant 12). Text that is pasted in raw looks like tags.
+    Roles can't be forged if the platform escapes (invariant 12). If it does not, a patient's text can look like tags.
     """
     pieces = iter(_TURN.split(text))
     before = next(pieces)
@@ -110,8 +111,8 @@ def trim(
 ) -> tuple[Turn, ...]:
     """What the model gets: the newest part of the context that fits, then all pending turns.
 
-    Pending turns are never trimmed, and count first. The context's turns are taken whole, newest first, until one does
-    not fit. Turns without words are skipped and do not count.
+    Pending turns are never trimmed. The context gets what they leave of both limits. Its turns are taken whole, newest
+    first, until one does not fit. Turns without words are skipped and do not count.
     """
     messages = max_messages - len(pending)
     characters = max_characters - sum(len(turn.content) for turn in pending)
@@ -137,16 +138,17 @@ def merge(archived: Sequence[Turn], turns: Sequence[Turn]) -> tuple[Turn, ...]:
     - An archived turn has the same role and words (`words_of`), in the same order, and at least one of the two has no
       id. The most matches that are possible in order are taken (a longest common subsequence). So one odd match spoils
       no other.
-    - The same is true out of order. The turn must be a patient's, occur once in the request, and be in an exchange
-      that both sides have. For messages typed at the same moment may be archived as they arrived.
+    - An archived turn has the same role and words at another place. The turn must be a patient's, occur once in the
+      request, and be in an exchange that both sides have. (Messages typed at the same moment are archived in the order
+      in which they arrived.)
     - The turn is in a run of unknown assistant turns, and the archive has such a run between the same two matches.
       Then the run is the platform's version of our reply, edited or without its formatting. Runs are paired one to one,
       counted from the match before them. Runs before the first match are counted backwards from that match.
 
     Every other turn of the request is new. It goes between the same two matches, after the archive's own turns there.
-    This also holds before the first match: the request is then a window onto a longer history, and what it begins with
-    is newer than what it left out. If nothing matches, the whole request follows the archive. It has only new turns, or
-    is a window that begins after our last turn. (It is older only if its own messages are archived already.)
+    New turns before the first match also go after the archive's turns there: the request shows only the end of a longer
+    history, and its first turns are newer than those that it leaves out. If nothing matches, the whole request follows
+    the archive: its turns are new. (They are older only if the request's own messages are archived already.)
 
     Merging the same turns again changes nothing. It takes O(n log n) time, which has a price:
 
@@ -224,7 +226,8 @@ def _match_in_order(archived: Sequence[Turn], turns: Sequence[Turn], same_id: di
                 positions[key].append(i)
     total = Counter(_request_key(turn) for j, turn in enumerate(turns) if j not in same_id)
     after: Counter[_MatchKey] = Counter()
-    # From the end: heads[n] is the latest archived position that n matches can follow. It is negated to ascend.
+    # Works from the end. heads[n] is the latest archived position that n more matches can follow, negated so that the
+    # list ascends.
     heads: list[int] = []
     chains: list[_Chain] = []
     for j in reversed(range(len(turns))):
@@ -247,9 +250,10 @@ def _match_in_order(archived: Sequence[Turn], turns: Sequence[Turn], same_id: di
 
 
 def _near_expected(positions: list[int], before: int, after: int) -> list[int]:
-    """The positions of a text to compare: those near where `before` of the same come earlier, or `after` come later.
+    """Those of a text's archived positions that a turn of the request is compared with.
 
-    If there are few positions, all of them.
+    In the request, the same text occurs `before` times earlier and `after` times later. Archived positions with about
+    the same number before or after them are near the expected places. All are compared if there are few.
     """
     if len(positions) <= 2 * REACH:
         return positions
@@ -290,7 +294,7 @@ def _match_out_of_order(
 
 
 def _split_at_replies(turns: Sequence[Turn], gap: Iterable[int], known: Container[int]) -> list[list[int]]:
-    """The positions in `gap` in chunks: others, unknown replies, others, …, others. Their number is odd."""
+    """The positions in `gap` in chunks: others, unknown replies, others, …, others. The number of chunks is odd."""
     chunks: list[list[int]] = [[]]
     for replies, run in groupby(gap, lambda n: turns[n].role == "assistant" and n not in known):
         if replies:

@@ -119,7 +119,7 @@ class Job:
     #: The ids of the messages that a begun cancel covers. It does not cover messages that come later.
     cancelled: tuple[str, ...] = field(default=(), metadata=goes_to("line"))
     created_at: float = field(default=0.0, metadata=goes_to("line", "end", "view", "list", "export"))
-    #: A run asks the AI from this time on: the patient may still be typing, and has been since `typing_at`.
+    #: No first run asks the AI before `ready_at`, because the patient may still be typing. `typing_at`: since when.
     ready_at: float = field(default=0.0, metadata=goes_to("line"))
     typing_at: float = field(default=0.0, metadata=goes_to("line"))
     started_at: float | None = field(default=None, metadata=goes_to("line", "end", "view", "list", "export"))

@@ -109,8 +109,8 @@ def new_message(content: str, message_id: str | None, accepted_at: float = 0.0) 
 class Request:
     """What intake accepts: the patient's unanswered messages, oldest first, and the turns before them.
 
-    `debounce`: for how many seconds the patient must be quiet before the AI is asked. `debounce_max`: for how many
-    seconds of one burst a run waits at most.
+    `debounce`: for how many seconds the patient must be quiet before the AI is asked. `debounce_max`: the most seconds
+    that a run waits for one burst.
     """
 
     key: ConversationKey

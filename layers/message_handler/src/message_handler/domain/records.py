@@ -43,7 +43,7 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class ArchiveRecord:
-    """Brings a job's end to Postgres, with its messages' text. It was decided in a tier while Postgres was away."""
+    """Brings a job's end to Postgres, with its messages' text. A tier decided the end while Postgres was away."""
 
     job: Job
     redriven: int = 0

@@ -15,7 +15,7 @@ _creating = threading.Lock()
 @cache
 def session() -> Any:
     """The process's session. It holds the credentials, the region and the service descriptions read so far."""
-    from botocore.session import Session
+    from botocore.session import Session  # here, because a process without AWS needs none
 
     return Session()
 

@@ -6,7 +6,7 @@
 
 The records of a batch take their steps at about the same time: ten of them need one round trip, and one transaction.
 A thread that is alone waits for no other. A thread waits at most `COMPANY_SECONDS` for another's round trip; then it
-goes itself. One thread's trouble is not another's: a thread that got no answer with the others asks again, alone.
+goes itself. An error of one item does not fail the others: a thread that got no answer together asks again, alone.
 """
 
 from __future__ import annotations

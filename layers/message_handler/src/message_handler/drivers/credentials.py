@@ -119,6 +119,7 @@ class IamLogin:
         self._mutex = threading.Lock()
 
     def login(self) -> Login:
+        # Imported here: only deployments with IAM logins sign tokens.
         from botocore.auth import SigV4QueryAuth
         from botocore.awsrequest import AWSRequest
         from botocore.exceptions import BotoCoreError

@@ -35,9 +35,9 @@ if TYPE_CHECKING:
 type Address = tuple[int, Any]
 
 _HTTPS = 443
-#: A server that sends more interim answers than this never comes to the answer.
+#: The most interim answers before the final one. A server that sends more is given up.
 _MOST_INTERIM_ANSWERS = 100
-#: A resolver may take half a minute to give up.
+#: The longest wait for a host's addresses. A resolver itself may take half a minute to give up.
 LOOK_UP_SECONDS = 3.0
 _NAME = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?:\.(?!-)[a-z0-9_-]{1,63})*", re.ASCII)
 #: Names that resolvers may read as an IPv4 address: 2130706433, 0x7f.1, 0177.0.0.1. The last label decides.
@@ -191,6 +191,7 @@ def exchange(
 
     Raises EgressRefused or EgressFailed.
     """
+    # Imported here: processes that send nothing to other hosts start without it.
     from urllib3.connection import HTTPConnection
     from urllib3.exceptions import HTTPError
 

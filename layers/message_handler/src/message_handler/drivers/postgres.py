@@ -110,8 +110,8 @@ class Database:
         if reason := READ_ONLY.get(refused.code):
             why = ReadOnly(f"Postgres ({reason})", reason=reason)
             if refused.code != REPLICA or not self._writes.is_open:
-                # A replica is asked again when it is time. A full disk shows only in real writes; the server would say
-                # yes to the question. So each refused write postpones it.
+                # Each refused write postpones the next question whether the server writes. (A server with a full disk
+                # would say yes.) A known replica tells the truth, so its question is not postponed.
                 self._writes.record(why)
             return why
         return refused

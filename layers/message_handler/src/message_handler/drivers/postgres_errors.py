@@ -45,6 +45,7 @@ class TimedOut(Unavailable):
 
 @contextmanager
 def reaching_postgres() -> Iterator[None]:
+    """A context to call Postgres in. The driver's errors become Unavailable, TimedOut or StatementRefused."""
     try:
         yield
     except DatabaseError as error:

@@ -105,7 +105,7 @@ def connect(settings: Settings) -> redis.Redis:
 
 def _client(cluster: bool, pool: Callable[[], ConnectionPool]) -> redis.Redis:
     if cluster:
-        from message_handler.drivers.redis_cluster import ClusterClient
+        from message_handler.drivers.redis_cluster import ClusterClient  # here, because only a cluster needs it
 
         return ClusterClient(pool)
     return Client.from_pool(pool())
@@ -227,7 +227,7 @@ class ReachingRedis:
             self._breaker.__exit__(kind, error, trace)
 
     def meaning(self, error: redis.RedisError) -> Exception:
-        """What an error means, be it of one command among others. The breaker records it."""
+        """What an error means, also that of a single command in a pipeline. The breaker records it."""
         if isinstance(error, redis.TimeoutError) and self._answers():
             return Unavailable("Redis (a command takes too long)")
         meaning = _away(error) or error
@@ -261,7 +261,7 @@ def _word(error: redis.RedisError) -> str | None:
 
 def _remedy(error: Exception) -> str | None:
     """What an operator must do, if waiting does not help. Until then the work goes on without Redis."""
-    # A server rejects long commands of a client that has not logged in with "unauthenticated".
+    # Before a login, a server refuses long commands with the word "unauthenticated".
     if isinstance(error, redis.AuthenticationError) or "unauthenticated" in str(error):
         return "login: it refuses the password: check REDIS_PASSWORD, REDIS_SECRET_ARN or REDIS_IAM_CACHE"
     if isinstance(error, NoPermissionError):

@@ -50,6 +50,7 @@ class SecretsManager:
 
     def read(self, arn: str) -> str:
         """The secret as it is now. Raises SecretUnreadable, and logs the reason with the ARN."""
+        # Imported here: most processes read no secret.
         from botocore.exceptions import BotoCoreError, ClientError
 
         reason = "not an ARN"
@@ -67,7 +68,7 @@ class SecretsManager:
         raise SecretUnreadable(final=reason in _FINAL)
 
     def _client(self, region: str) -> Any:
-        from botocore.config import Config
+        from botocore.config import Config  # here, because most processes read no secret
 
         with self._lock:
             if region not in self._clients:

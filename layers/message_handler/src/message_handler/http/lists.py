@@ -17,7 +17,7 @@ from message_handler.http.rest import Call
 from message_handler.ports.archive import Archive, Minute
 from message_handler.ports.audit import Audit, AuditEntry
 
-#: The statuses in Postgres. A job that waits for its first run is only a lock.
+#: The statuses in Postgres. A job that waits for its first run is not there yet: only its lock is listed.
 JOB_STATUSES = ("processing", "completed", "failed", "cancelled")
 #: The statistics' `minutes`.
 DEFAULT_MINUTES = 15

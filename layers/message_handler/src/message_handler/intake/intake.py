@@ -147,7 +147,7 @@ class Intake:
         sent one (counterexample 1).
         """
         key, began = request.key, self.clock()
-        # The same ids on every tier: a tier that took the messages, and could not say so, leaves no second job.
+        # The same ids on every tier. A tier may take the messages, but its answer may be lost: it leaves no second job.
         job_id, lock_id = key.new_job_id(), new_id()
         tier, accepted = self.tiers.first(lambda tier: tier.accept(request, job_id=job_id, lock_id=lock_id))
         self.meter.add("TimeToLock", 1000 * (self.clock() - began))
@@ -203,8 +203,8 @@ def _record(request: Request, accepted: Accepted) -> Record:
     if own.message_id != accepted.message_id:
         own = replace(own, message_id=accepted.message_id)
     # A message that the platform sends again was accepted now: an erasure since the first time does not void it.
-    given, now = set(accepted.posted), own.accepted_at
-    pending = [replace(m, accepted_at=now) if m.message_id in given else m for m in accepted.pending]
+    posted, now = set(accepted.posted), own.accepted_at
+    pending = [replace(m, accepted_at=now) if m.message_id in posted else m for m in accepted.pending]
     messages = tuple(pending) or (own,)
     return Record(accepted.job_id, accepted.message_id, replace(request, messages=messages))
 

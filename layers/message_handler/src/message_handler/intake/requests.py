@@ -138,7 +138,7 @@ def _human_turn_with_own_id(context: tuple[Turn, ...], message_id: str | None) -
 
 
 def _with_own_id(messages: tuple[Turn, ...], message_id: str | None) -> tuple[Turn, ...]:
-    """The request's `message_id` names its last message."""
+    """The messages, with the request's `message_id` as the id of the last one. Raises InvalidRequest."""
     own = messages[-1]
     if message_id and own.message_id not in (None, message_id):
         raise InvalidRequest(_OTHER_ID, field="message_id")

@@ -13,7 +13,7 @@ from message_handler.tiers.failover import Failover
 
 def silence(tiers: Failover, queue: Queue, key: ConversationKey) -> None:
     """Tell the tiers that Postgres has silenced the bot. Its run stops, and a worker comes to park its messages."""
-    # Each call may fail: a worker hears of it at its fence, and tells the tier.
+    # Each call may fail. Then the next worker learns at its fence that a human answers, and tells the tier.
     with suppress(*TRANSIENT):
         tiers.each(lambda tier: tier.hand_off(key, human=True))
         released = [job for job in tiers.each(lambda tier: tier.force_release(key)) if job]

@@ -69,7 +69,7 @@ def _redrive(worker: Worker, queue: Queue, letter: DeadLetter) -> bool:
 def dead_letters(deliveries: Deliveries | None, platform_id: str) -> dict[str, Any]:
     """The tenant's deliveries that were given up, without any text. Raises Unavailable.
 
-    The queue's own dead letters belong to all tenants: their number is the deployment's to know, not a tenant's.
+    The queue's own dead letters belong to all tenants, so they are not shown here.
     """
     dead = deliveries.dead(platform_id) if deliveries else []
     return {"deliveries": [asdict(delivery) | {"created_at": timestamp(delivery.created_at)} for delivery in dead]}

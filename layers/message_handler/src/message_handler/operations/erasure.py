@@ -21,8 +21,8 @@ def erase(tiers: Failover, archive: Archive, key: ConversationKey, entry: AuditE
     """Erase a conversation everywhere. What its patient says from then on begins a new conversation.
 
     `entry` tells the audit who asked. Raises NotFound if nothing was stored. Raises Unavailable while Postgres is away;
-    then nothing was erased. Also raises Unavailable while a tier is away. That tier keeps its part, which is never
-    archived and is erased when the request is sent again.
+    then nothing was erased. Raises Unavailable or Contended if a tier could not follow. That tier keeps its share. The
+    share is never archived, and is erased when the request is sent again.
     """
     erased = archive.erase(key, entry)
     found = erased.found

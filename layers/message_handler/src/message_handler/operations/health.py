@@ -41,7 +41,7 @@ def _reached(ping: Callable[[], None]) -> Reached:
 
 
 def status(tiers: Failover, archive: Archive, queue: Queue, found: dict[str, Reached] | None = None) -> dict[str, Any]:
-    """The state of each part. A part that is not configured counts as healthy, as in a single process in memory.
+    """The state of each part. A single process for which no store is configured is healthy.
 
     Degraded: messages are accepted and answered, on a lower tier or without Postgres. Unhealthy: the queue is away, so
     no message can be accepted. `found`: the result of `reached`, if it is known. If a tier is not up, `tiers` has all
@@ -87,7 +87,7 @@ def deployment_status(
     shown = status(tiers, archive, queue, found)
     locks = None
     try:
-        locks = [lock for found in tiers.each(lambda tier: tier.locks(platform_id)) for lock in found]
+        locks = [lock for of_tier in tiers.each(lambda tier: tier.locks(platform_id)) for lock in of_tier]
     except Unavailable:
         shown["status"] = "unhealthy"
     worker = worker_status(locks, _known(lambda: archive.last_end(platform_id)), settings, clock())

@@ -33,7 +33,7 @@ def retry(
     """Have another job answer the messages of a failed one. Returns its id, or None while a human answers.
 
     The failed job stays as it ended, and its `superseded_by` leads to the other job. Its messages are reopened and
-    parked in one transaction. Then they go on like messages that were parked for a human:
+    parked in one transaction. Then they go on like messages that waited while a human answered:
 
         Postgres: not settled, parked ── (1) ── tiers forget the end ── accept, send ── (2) ── linked, not parked
 

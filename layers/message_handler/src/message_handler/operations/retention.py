@@ -93,7 +93,7 @@ def _purge_conversations(
 
 
 def _within_most_turns(idle: list[IdleConversation]) -> list[IdleConversation]:
-    """The first conversations that have `MOST_TURNS` together, and at least one."""
+    """The first conversations, up to `MOST_TURNS` turns together, and at least one conversation."""
     turns = 0
     for number, conversation in enumerate(idle):
         turns += conversation.turns

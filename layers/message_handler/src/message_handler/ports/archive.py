@@ -15,9 +15,9 @@ from message_handler.ports.audit import AuditEntry
 
 @dataclass(frozen=True, slots=True)
 class Minute:
-    """The numbers of a tenant's jobs that were created and that ended in one minute, which begins `at` (Unix seconds).
+    """How many of a tenant's jobs were created, and how many ended, in the minute that begins `at` (Unix seconds).
 
-    `median_seconds` and `p95_seconds` are the times from the creation to the end of the jobs that were completed in it.
+    `median_seconds` and `p95_seconds`: how long the jobs completed in that minute took, from creation to end.
     """
 
     at: int
@@ -40,8 +40,8 @@ class Committed:
 class Fence:
     """Postgres' permission to run a job: the number that the commit is compared with, and what is left to answer.
 
-    `number` is None if the job may not run: it had ended, or it ends now because some of its messages are settled.
-    Then `ended` is the job as archived. `successor_id` names the job under which the rest runs, if there is a rest.
+    `number` is None if the job may not run: see `Archive.fence` for the cases. Then `ended` is the job as archived
+    (None after an erasure). `successor_id` names the job under which the rest runs, if there is a rest.
     `settled`: the ids of the job's messages that need no answer any more, each with the job that settled it.
     `turns`: the archived turns, oldest first.
     `waiting`: the open messages that wait in the Postgres tier and are not the job's.
@@ -55,8 +55,8 @@ class Fence:
     successor_id: str | None = None
     waiting: tuple[Message, ...] = ()
     parked: bool = False
-    #: Set if the conversation was erased and a message of the job is void. What was accepted until this time (Unix
-    #: seconds) is void, and the fence has noted nothing.
+    #: Set if a message of the job is void, because the conversation was erased. Messages accepted until this time (Unix
+    #: seconds) are void, and the fence has noted nothing.
     erased_until: float | None = None
     #: The bot that the conversation belongs to, if the archive knows it.
     bot_id: str | None = None
@@ -102,8 +102,8 @@ class Conversation:
 
 #: The clocks of hosts differ by less than this (seconds). What is accepted within it after an erasure is void too.
 ERASURE_MARGIN = 5.0
-#: What the archive knew of a human's turn. `new`: it was not known, and the bot is silent from now on. `known`: it was,
-#: and the human still answers. `resumed`: it was known, and the bot answers again since.
+#: What the archive knew of a human's turn. `new`: nothing, and the bot is silent from now on. `known`: the turn, and
+#: the human still answers. `resumed`: the turn, but by now the bot answers again.
 Noted = Literal["new", "known", "resumed"]
 
 
@@ -136,7 +136,7 @@ class Archive(Protocol):
           If open messages are left, the end of its chain of successors is linked to `successor_id`, and the caller asks
           again for that job. (A successor that was linked before and never ran is used first.) If none is left, the
           chain is linked to the job that settled the last one.
-        - A human answers. Then the job's open messages, and those that were drained, are parked.
+        - A human answers. Then the job ends, and its open messages and those that were drained are parked.
         - A message of the job was erased. Then nothing is noted, and `erased_until` is set.
 
         `turns`: how many of the newest archived turns to return. `drain`: also return the open messages that wait for
@@ -154,8 +154,8 @@ class Archive(Protocol):
         """Archive a job's end that was decided while Postgres was away, and raise the fence, so that no run commits.
 
         Its open messages are settled. If the job has ended already, or some of its messages are settled, the first
-        answer stays: the open messages are settled under a successor, which has this job's end. False if no message was
-        open: another answer came first, or this end was archived before.
+        answer stays: the open messages are settled under a successor, which has this job's end. False, and nothing
+        changed: no message is open, the job was retried, or the messages were erased.
         """
 
     def interrupt(self, job: Job) -> None:
@@ -245,8 +245,8 @@ class Archive(Protocol):
     ) -> ParkResult | None:
         """Keep each of these messages, oldest first, until the bot answers again. None if the bot does answer.
 
-        A message is left out if it is older than an erasure by any host's clock. A message within the erasure's margin
-        is kept, because a request brings it now. It counts as accepted after the erasure.
+        A message is left out if it was accepted before an erasure, however the hosts' clocks differ. A message within
+        the erasure's margin is kept, because a request brings it now. It counts as accepted after the erasure.
         """
 
     def is_parked(self, key: ConversationKey, message_id: str) -> bool:
@@ -269,7 +269,7 @@ class Archive(Protocol):
         """The conversations that the bot answers again, but that still have parked messages."""
 
     def erase(self, key: ConversationKey, entry: AuditEntry | None = None) -> Erased:
-        """Delete all of a conversation, and void every message accepted for it until now, wherever that still is.
+        """Delete all of a conversation, and void every message accepted for it until now, in every store and record.
 
         `entry` tells the audit who asked. No current run commits from now on. A fence, a cancel, a park, a link or an
         archived end of a void message changes nothing and leaves no trace. (One exception: the cancel of a message that
@@ -277,9 +277,9 @@ class Archive(Protocol):
         """
 
     def erased(self, key: ConversationKey, accepted_at: float) -> float | None:
-        """Until when messages of the conversation are void, if one accepted at `accepted_at` is. Both are Unix seconds.
+        """The time until which messages of the conversation are void; None if one accepted at `accepted_at` is not.
 
-        None if it is not void.
+        Both are Unix seconds.
         """
 
     def configuration(self, platform_id: str, bot_id: str) -> dict[str, Any] | None:

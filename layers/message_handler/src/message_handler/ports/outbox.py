@@ -80,9 +80,10 @@ class Outbox(Protocol):
         """
 
     def due(self, platform_id: str | None = None, *, now: float, most: int) -> list[ConversationKey]:
-        """Up to `most` conversations with a delivery that is due: one of each platform in turn, never tried ones first.
+        """Up to `most` conversations with a delivery that is due: one of each platform in turn.
 
-        A platform that fails has only one of them. `platform_id`: only that platform's.
+        Deliveries that were never tried come first. A platform that fails has only one of them. `platform_id`: only
+        that platform's.
         """
 
     def expire(self, *, now: float, overdue: float) -> list[str]:

@@ -67,8 +67,8 @@ class Tier(Protocol):
     def adopt(self, key: ConversationKey, lock_id: str, settled_ids: Iterable[str], ended: Job | None) -> Job | None:
         """Remove the messages that the fence found settled. Returns the job to run; None if the lock was lost.
 
-        Messages that joined since the fence looked stay. With `ended`, the job as the archive ended it, the rest runs
-        under the name that supersedes it.
+        Messages that joined since the fence looked stay. `ended` is the job's end as archived, if the archive ended it.
+        Then the rest runs under the successor's name.
         """
 
     def heartbeat(

@@ -109,9 +109,10 @@ def accept(
 def _answered(
     line: Line, incoming: tuple[Message, ...], found: list[int | None], repeated: int, not_before: float
 ) -> list[AnsweredMessage | None]:
-    """For each incoming message: what is remembered of it from an ended job, or None; None for a waiting message.
+    """For each incoming message: what is remembered of it from an ended job; None if nothing is, or if it waits.
 
-    The last answered job has answered the first `repeated` messages. What ended until `not_before` is forgotten.
+    The last answered job has answered the first `repeated` messages. Ends up to `not_before` (Unix seconds) are
+    forgotten.
     """
     result: list[AnsweredMessage | None] = []
     for index, message in enumerate(incoming):

@@ -66,7 +66,7 @@ class Line:
     bot_id: str = ""
     current: Job | None = None
     next: Job | None = None
-    #: The lock: of the request that created `current`, then of the worker that claimed it. "" if it has no owner.
+    #: Names the lock's owner: the request that created `current`, then the worker that claimed it. "": it has no owner.
     lock_id: str = ""
     acquired_at: float = 0.0
     lease: Lease | None = None
@@ -84,9 +84,9 @@ class Line:
 
     # The next three are not part of the stored line. The tier looks up the first two for a step's messages and names.
     answered: dict[str, AnsweredMessage] = field(default_factory=dict)
-    #: Those names, of all that the step may give to a job, under which a job has ended.
+    #: Names that the step may not give to a job, because a job has ended under them.
     taken: frozenset[str] = frozenset()
-    #: The jobs that ended in the step. Readers find their ends for an hour.
+    #: The jobs that ended in the step. The tier keeps their ends for readers, for an hour.
     ends: tuple[Job, ...] = ()
 
     def copy(self) -> Line:

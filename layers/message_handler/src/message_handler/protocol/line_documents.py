@@ -53,7 +53,7 @@ def line_of(key: ConversationKey, fields: Mapping[str, str]) -> Line:
 
 
 def line_to_text(line: Line) -> str:
-    """The text of the field `line`: what no other field has, without values that an empty line has too."""
+    """The text of the field `line`: all values that have no field of their own. Empty values are left out."""
     value = {
         "bot_id": line.bot_id,
         "lock_id": line.lock_id,

@@ -25,7 +25,7 @@ def claim(line: Line, lock_id: str, *, now: float, settings: Settings) -> Claim 
     if line.current is None:
         return None
     if line.lease and line.lease.heartbeat_at + settings.heartbeat_stale > now:  # guard: step claim, a live holder
-        # A record has few deliveries. So it should not come back before the lease can be taken over.
+        # A record can be received only a few times. So it should not come back before the lease can be taken over.
         stale_at = line.lease.heartbeat_at + settings.heartbeat_stale
         missed = now - line.lease.heartbeat_at > 2 * settings.heartbeat_every
         deadline = max(line.lease.claimed_at + settings.run_seconds, stale_at)
@@ -223,10 +223,10 @@ def _end(
     return covered, ended_at
 
 
-def _remember(line: Line, message: Message, job_id: str, count: int, now: float) -> None:
+def _remember(line: Line, message: Message, job_id: str, count: int, ended_at: float) -> None:
     line.posts.pop(message.message_id, None)
     for id_ in message.ids:
-        line.answered[id_] = AnsweredMessage(job_id, message.message_id, now, count)
+        line.answered[id_] = AnsweredMessage(job_id, message.message_id, ended_at, count)
 
 
 def forget(line: Line, message_id: str) -> None:
@@ -307,8 +307,8 @@ def sweep(line: Line, *, older_than: float, now: float, settings: Settings) -> J
     """Put the job back if its lease is stale, or if no worker came in time. Returns the job: it needs a record.
 
     A lock that is older than `older_than` seconds is taken from its owner too. A job without a lease is woken after
-    `wake_after`, then after twice that time, and so on. For its record may just wait in a long queue, and a sweep that
-    adds records makes that queue longer.
+    `wake_after`, then after twice that time, and so on. The times grow because its record may only be waiting in a long
+    queue, and each further record makes that queue longer.
     """
     if line.current is None:
         return None

@@ -42,12 +42,12 @@ def encode(record: AnyRecord) -> str:
     # SQS allows all characters of the JSON but these two. Escaping every character outside ASCII would triple the size.
     body = body.replace("\ufffe", "\\ufffe").replace("\uffff", "\\uffff")
     if len(body.encode()) > MAX_RECORD_BYTES:
-        raise PayloadTooLarge("the conversation has too much unanswered text; send it again after the reply")
+        raise PayloadTooLarge("the conversation has too much unanswered text; send the message again after the reply")
     return body
 
 
 def _message_to_json(record: Record, message: Message) -> dict[str, Any]:
-    """A message of the record. That its own message was promised the record's job is not written again."""
+    """A message of the record. Its own message was promised the record's `job_id`, so that promise is left out."""
     if record.message_id in message.ids and message.promised == (record.job_id,):
         message = replace(message, promised=())
     return message.to_json()
@@ -90,7 +90,7 @@ def decode(body: str, sent_at: float = 0.0) -> AnyRecord:
     )
     record = replace(record, request=replace(record.request, messages=messages))
     if record.accepted_at:
-        # A message without a time was accepted by an earlier release. Its own record was sent then, and dates it.
+        # Other messages may lack a time, because an earlier release accepted them. Their own records bring it.
         return record
     return replace(record, request=replace(record.request, messages=dated(record.request.messages, sent_at)))
 

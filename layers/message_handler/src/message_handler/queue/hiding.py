@@ -46,7 +46,7 @@ class Hiding:
         self._thread.join()
 
     def return_after(self, receipt: str, seconds: float) -> None:
-        """Let a worker receive a record again in `seconds`. If SQS refuses, it comes back as a dead worker's does."""
+        """Let a worker receive a record again in `seconds`. If SQS refuses, it comes back after its hiding time."""
         with self._calling, suppress(Unavailable):
             self._seconds.pop(receipt, None)
             self._queue.hide({receipt: seconds})

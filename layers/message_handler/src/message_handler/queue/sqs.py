@@ -98,7 +98,7 @@ class SqsQueue:
         self._client.close()
 
     def _call(self, operation: str, **arguments: Any) -> Any:
-        from botocore.exceptions import BotoCoreError, ClientError
+        from botocore.exceptions import BotoCoreError, ClientError  # here, because a start without SQS needs none
 
         try:
             answer = getattr(self._client, operation)(**{"QueueUrl": self._url} | arguments)

@@ -18,10 +18,10 @@ def wake(queue: Queue, job: Job, *, delay: int = 0) -> None:
 
     `delay`: seconds until a worker receives it.
     """
-    messages = dated(job.promised_messages, job.created_at)
-    request = Request(job.key, messages, job.context, job.bot_id, job.resources, job.correlation_id)
     if not job.messages:
         return  # all its messages were undone
+    messages = dated(job.promised_messages, job.created_at)
+    request = Request(job.key, messages, job.context, job.bot_id, job.resources, job.correlation_id)
     try:
         queue.send(Record(job.job_id, job.messages[-1].message_id, request), delay=delay)
     except PayloadTooLarge:

@@ -28,7 +28,7 @@ left join cores as fallback
 where platforms.platform_id = :platform_id and (bots.bot_id is not null or :bot_id = 'default')
 
 -- name: lock_configuration
--- Let one transaction at a time change a tenant's configuration. Rows that only refer to the platform need not wait.
+-- Let one transaction at a time change a tenant's configuration. Writes of rows that refer to the platform do not wait.
 select platform_id from platforms where platform_id = :platform_id for no key update
 
 -- name: bots
@@ -81,7 +81,8 @@ set name = excluded.name, api_endpoint = excluded.api_endpoint, auth_required = 
 returning xmax = 0
 
 -- name: put_platforms
--- Write a whole platform; see put_bots. A new address or new keys may mend its webhook, so that is tried again at once.
+-- Write a whole platform; see put_bots. A new address or new keys may mend its webhook, so the webhook is tried again at
+-- once.
 insert into platforms (platform_id, name, description, base_url, auth_required, meta_data)
 values (:platform_id, :name, :description, :base_url, :auth_required, cast(:meta_data as jsonb))
 on conflict (platform_id) do update

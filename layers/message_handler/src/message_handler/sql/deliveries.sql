@@ -15,7 +15,7 @@ where platform_id = :platform_id and base_url <> ''
 
 -- name: claim_delivery
 -- Claim the conversation's oldest pending delivery for one worker, if it is due; never a later one. If its platform is
--- paused, or has :most deliveries under way, returns until when. After lock_platform, so that the count stays true.
+-- paused, or has :most deliveries under way, returns when to ask again. After lock_platform, so that the count stays true.
 with head as (
     select platform_id, job_id, next_attempt_at, claimed_until from outbox
     where platform_id = :platform_id and conversation_id = :conversation_id and status = 'pending'
@@ -49,8 +49,8 @@ select extract(epoch from due.refused_until)::float8, claimed.webhook_id, claime
 from due left join claimed using (platform_id, job_id) left join jobs using (platform_id, job_id)
 
 -- name: delivered
--- A delivery has arrived, so its platform works again. The platform's other deliveries keep the time of their next try:
--- one that fails for its own reason would otherwise be the first to fail again. Only for the owner of the claim. After
+-- A delivery has arrived, so its platform works again. The platform's other deliveries keep the time of their next try.
+-- Otherwise one that fails for its own reason would be tried first, and fail again. Only for the owner of the claim. After
 -- lock_platform.
 with done as (
     update outbox

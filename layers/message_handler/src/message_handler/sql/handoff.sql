@@ -45,8 +45,8 @@ where platform_id = :platform_id and conversation_id = :conversation_id and role
 
 -- name: park_messages
 -- Park these messages, in this order. One that is parked already gets further ids or a job. A parked message counts as
--- accepted at `held_at`, which is after any erasure: a request right after one means to keep its messages, though the
--- margin is not over. The conversation counts as active, so that a purge spares it.
+-- accepted at `held_at`, which is after any erasure: the messages of a request right after an erasure are kept, even within
+-- its margin. The conversation counts as active, so that a purge spares it.
 with touched as (
     update conversations set updated_at = now()
     where platform_id = :platform_id and conversation_id = :conversation_id

@@ -25,7 +25,7 @@ values (:platform_id, cast(:job_id as uuid), :conversation_id, 'processing', cas
 on conflict do nothing
 
 -- name: note_promise
--- Note messages that were promised this job beside its own. It shows them, though another job answers them.
+-- Note messages that were promised this job beside its own. The job shows them, although another job answers them.
 update jobs
 set document = job_document(jobs) || jsonb_build_object('promised', (
     select jsonb_agg(distinct message_id)
@@ -65,7 +65,8 @@ where status = 'processing' and message_ids <> '{}' and not is_open_v1(jobs)
 limit cast(:most as integer)
 
 -- name: supersede_job
--- Link the last job of the chain to the successor, unless the successor's chain leads back there: never a circle.
+-- Link the last job of the chain to the successor. A link that would close a circle is left out: the successor's chain
+-- leads back to that job.
 with onward as (
     select cast(:successor_id as uuid) as job_id
     union

@@ -1,7 +1,7 @@
 """Makes the schema, from migrations and functions. A file of either kind never changes once it was released.
 
-While an update shifts traffic, two releases call functions at the same time. So a function that takes, does or returns
-anything else gets a new version in its name, and a new file. The database keeps the version that the previous release
+While an update shifts traffic, two releases call functions at the same time. So a function whose parameters, work or
+result change gets a new version in its name, and a new file. The database keeps the version that the previous release
 calls.
 """
 
@@ -27,7 +27,7 @@ create table if not exists schema_functions (name text primary key, digest text 
 """
 
 
-class Part(NamedTuple):
+class SchemaFile(NamedTuple):
     """A migration or a function: the name and text of its file."""
 
     name: str
@@ -44,19 +44,19 @@ class Part(NamedTuple):
 
 
 @cache
-def migrations() -> tuple[Part, ...]:
+def migrations() -> tuple[SchemaFile, ...]:
     """All migrations, oldest first."""
-    return _parts("migrations")
+    return _files("migrations")
 
 
 @cache
-def functions() -> tuple[Part, ...]:
+def functions() -> tuple[SchemaFile, ...]:
     """The functions that this release calls."""
-    return _parts("functions")
+    return _files("functions")
 
 
-def _parts(folder: str) -> tuple[Part, ...]:
-    return tuple(sorted(Part(file.name, file.read_text()) for file in (SQL / folder).iterdir()))
+def _files(folder: str) -> tuple[SchemaFile, ...]:
+    return tuple(sorted(SchemaFile(file.name, file.read_text()) for file in (SQL / folder).iterdir()))
 
 
 def is_up_to_date(connection: Connection) -> bool:
@@ -85,26 +85,26 @@ def apply(connection: Connection, seconds: float) -> list[str]:
     connection.execute_simple(_TABLES)
     applied = []
     versions = {row[0] for row in connection.run("select version from schema_migrations")}
-    for part in migrations():
-        if part.version not in versions:
-            connection.execute_simple(part.text)
+    for file in migrations():
+        if file.version not in versions:
+            connection.execute_simple(file.text)
             connection.run(
                 "insert into schema_migrations (version, name) values (:version, :name)",
-                version=part.version,
-                name=part.name,
+                version=file.version,
+                name=file.name,
             )
-            applied.append(part.name)
+            applied.append(file.name)
     digests = {row[0] for row in connection.run("select digest from schema_functions")}
-    for part in functions():
-        if part.digest not in digests:
-            connection.execute_simple(part.text)
+    for file in functions():
+        if file.digest not in digests:
+            connection.execute_simple(file.text)
             connection.run(
                 "insert into schema_functions (name, digest) values (:name, :digest)"
                 " on conflict (name) do update set digest = excluded.digest",
-                name=part.name,
-                digest=part.digest,
+                name=file.name,
+                digest=file.digest,
             )
-            applied.append(part.name)
+            applied.append(file.name)
     if connection.run("show idle_in_transaction_session_timeout") != [[_IDLE_IN_TRANSACTION]]:
         # It applies to sessions that begin from now on.
         connection.run(f"alter role current_user set idle_in_transaction_session_timeout = '{_IDLE_IN_TRANSACTION}'")

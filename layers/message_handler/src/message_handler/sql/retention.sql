@@ -69,10 +69,9 @@ order by updated_at
 limit cast(:most as integer)
 
 -- name: purge_conversations
--- Delete those of these conversations that are idle since :before (Unix seconds), and not locked. Idle is what
--- idle_conversations says. A step that begins at this moment has locked the row, or has changed its time. A transaction
--- that waits for the row finds it gone, and makes a new one. Deliveries are deleted with their jobs. Returns how many
--- conversations were deleted.
+-- Delete those of these conversations that are idle since :before (Unix seconds; see idle_conversations), and not locked.
+-- A step that begins at this moment has locked the row, or has changed its time. A transaction that waits for the row finds
+-- it gone, and makes a new one. Deliveries are deleted with their jobs. Returns how many conversations were deleted.
 with idle as (
     select platform_id, conversation_id
     from conversations
@@ -169,7 +168,7 @@ select exists (select from gone where known) or exists (select from ended),
        array(select job_id from ended where finished_at is null or finished_at > now() - interval '14 days')
 
 -- name: erased_until
--- The time until which what was accepted for a conversation is void (Unix seconds, rounded up). No row if it was never
+-- The time until which a conversation's accepted messages are void (Unix seconds, rounded up). No row if it was never
 -- erased.
 select extract(epoch from erased_at)::float8 + 0.001 from erasures
 where platform_id = :platform_id and name_hash = :name_hash

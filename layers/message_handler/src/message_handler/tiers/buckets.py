@@ -1,4 +1,4 @@
-"""Rate limits of one process: how many messages each tenant may still send. lua/admit.lua does it for all processes.
+"""Rate limits of one process: how many messages each tenant may still send. lua/admit.lua counts for all processes.
 
 Each tenant has a bucket with one minute's messages. It is full at the start and refills evenly. So a tenant may send
 `per_minute` messages at once, and then one every 60 / `per_minute` seconds.
@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 #: The most tenants whose buckets a process keeps. Beyond that, all buckets start full again.
 _MAX_BUCKETS = 10_000
-#: From here on a bucket has a whole message: rounding may have lost the rest.
+#: A bucket with this much counts as having a whole message, because rounding may have lost the rest.
 _WHOLE = 0.999999
 
 

@@ -59,7 +59,10 @@ class Failover:
         return None
 
     def each[T](self, step: Callable[[Tier], T]) -> list[T]:
-        """Take a step on every tier that is available. Returns their results. Raises Unavailable if no tier is."""
+        """Take a step on every tier that is available. Returns their results.
+
+        Raises Unavailable or Contended if the step succeeded on no tier.
+        """
         done: list[T] = []
         away: Exception | None = None
         for tier in self.tiers:

@@ -241,8 +241,8 @@ class LineTier:
 def sweep_each(keys: Iterable[ConversationKey], sweep_one: Callable[[ConversationKey], Job | None]) -> list[Job]:
     """Sweep the conversations one after the other. Returns the jobs that need a record.
 
-    A conversation that can't be swept does not keep the others from it. If the store goes away, the jobs found so far
-    are returned. Raises Unavailable only if there are none.
+    A conversation that can't be swept is passed over. If the store goes away, the jobs found so far are returned.
+    Raises Unavailable only if there are none.
     """
     jobs: list[Job] = []
     for key in keys:

@@ -215,8 +215,8 @@ class RedisLines:
     def _reaching(self, *, writes: bool = False) -> ReachingRedis:
         now = time.monotonic()
         if self._used_at + IDLE_SECONDS < now or self._breaker.is_open:
-            # While the breaker is open, Redis' name may come to lead to another server. Until then, commands that end
-            # return connections to the old server to the pool.
+            # While the breaker is open, a failover may point Redis' name at another server. Idle connections may still
+            # lead to the old one.
             self._drop_idle_connections()
         self._used_at = now
         if self._breaker.is_open and not writes:

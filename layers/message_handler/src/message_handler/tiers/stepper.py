@@ -1,12 +1,12 @@
-"""How a tier takes steps on lines: each step is taken on the line as last seen, and saved if the line is still that.
+"""How a tier takes steps on lines: each step is taken on the line as last seen, and saved if that is still the line.
 
     the line as this process saw it last ── take the step ── save, if its version is still the one that was seen
                     ▲                                                 │ another process was faster
                     └──────────── the line as it is now ──────────────┘
 
-A conversation that this process never saw is taken for a new one. If it is not, the save is refused and brings the
-line. So the very first step costs one round trip, and any other one or two. No lock is held between them: a process
-that stops in the middle of a step stops no other process.
+A conversation that this process never saw is taken for a new one. If it is not new, the store refuses the save and
+answers with the line. So a conversation's first step costs one round trip, and each later step one or two. No lock is
+held between round trips: a process that stops in the middle of a step stops no other process.
 
 A version is a random token of the save that wrote it, never a number: after a failover that lost writes, a number would
 repeat, and a stale save would pass. Steps compare times, so a save carries the time that its step was computed with.
@@ -251,7 +251,7 @@ class Stepper:
             if save.compared == "holder":
                 # If the lease is still this worker's, only the time can have been refused.
                 return [_CONFLICT if answer.fields.get("holder") == save.expected else None]
-            self._see(key, answer.fields, answer)
+            self._remember_fields(key, answer.fields, answer)
             return [_CONFLICT] * len(results)
         if save.compared == "holder":
             return [(answer.fields.get("version", ""), save.now)]
@@ -272,10 +272,13 @@ class Stepper:
         seen = self._seen.get(key) or SeenLine(Line(key))
         if seen.version != version:  # guard: step look, the line as it is
             (fields,) = self.store.read([key], STRUCTURE)
-            seen = self._see(key, fields)
+            seen = self._remember_fields(key, fields)
         return seen.line
 
-    def _see(self, key: ConversationKey, fields: dict[str, str], looked_up: Snapshot | None = None) -> SeenLine:
+    def _remember_fields(
+        self, key: ConversationKey, fields: dict[str, str], looked_up: Snapshot | None = None
+    ) -> SeenLine:
+        """Remember the line that a store's fields describe, and what the store looked up for it."""
         line = line_of(key, fields)
         if looked_up:
             line.answered = {id_: answered_of(text) for id_, text in looked_up.remembered.items()}

@@ -138,7 +138,7 @@ class Asking:
             if now - self._looked_at < LOOK_SECONDS:
                 return
             self._looked_at = now
-            # No reply is lost by starting again here: half of a run's time is enough for that.
+            # A restart here loses no finished reply. So half of a run's time is enough for it, even if `needs` is more.
             enough = min(needs, self.settings.run_seconds / 2)
             restartable = job.restarts < self.settings.max_restarts and self.deadline - now >= enough
             # A tier that is away for a moment costs no answer: the next look asks again, and the seal decides.
@@ -195,7 +195,7 @@ def _limit(config: dict[str, Any], default: float) -> float:
 
 
 def _provenance(config: dict[str, Any], core_ai: dict[str, Any]) -> Provenance:
-    """What is about to be asked. A configuration that an earlier version shared has no revision."""
+    """What is about to be asked. A configuration that an earlier release has shared in Redis has no revision."""
     provider = provider_of(core_ai)
     return Provenance(
         config["bot_id"],

@@ -76,8 +76,8 @@ class Ending:
                 return self.fenced_out(job)
             number = late.number
         try:
-            # If Postgres' answer is lost, the job ends in the tier as well, with the same reply: archiving it twice
-            # is archiving it once.
+            # If Postgres' answer is lost, the job ends in the tier as well, with the same reply. Archiving the same end
+            # again changes nothing.
             committed = self.archive.commit(job, number)
         except Unavailable:
             return self._end_unarchived(job)
@@ -101,7 +101,7 @@ class Ending:
         return RunResult(job if committed else None, finished.waiting, committed=committed)
 
     def park(self, job: Job) -> RunResult:
-        """Finish a job whose messages wait in Postgres for a human; the tier may have forgotten that one answers."""
+        """Finish a job whose messages are parked, and remind the tier that a human answers: it may have forgotten."""
         ended = self.finish(job)
         self.tier.hand_off(job.key, human=True)
         return ended
@@ -114,7 +114,7 @@ class Ending:
         return RunResult()
 
     def cancel(self, job: Job) -> RunResult:
-        """Bring a cancel to its end, whose winner Postgres decides."""
+        """Complete a cancel. Postgres decides whether the cancel or a commit came first."""
         job = job.being_cancelled()
         ended = replace(self.archive.cancel(job).job, messages=job.messages)
         waiting = self.tier.finish(job.key, None, ended).waiting

@@ -25,7 +25,7 @@ class Permission:
 
 @dataclass(frozen=True, slots=True)
 class AlreadyEnded:
-    """Postgres has ended the job before this run, and the tier does not know it yet. A human answers a parked job."""
+    """Postgres has ended the job, and the tier does not know it yet. If the job is `parked`, a human answers."""
 
     job: Job
 

@@ -149,7 +149,7 @@ class Rescue:
         """Give Postgres a job's end that was decided while it was away. Raises Unavailable."""
         if not self.archive.archive(job):
             if self.archive.erased(job.key, job.accepted_at):
-                # (A tier without this job has a new line, if any.)
+                # A tier without this job may have a line that began after the erasure. That line stays.
                 self.tiers.each(lambda tier: tier.job(job.job_id) and tier.erase(job.key, [job.job_id]))
                 return
             if any(self.archive.settled_by(job.key, message.message_id) != job.job_id for message in job.messages):

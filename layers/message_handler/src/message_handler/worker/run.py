@@ -101,7 +101,7 @@ class Run:
         )
 
     def _ask_and_seal(self, job: Job, fence: Fence | None, asking: Asking, ending: Ending) -> tuple[Answer, Sealed]:
-        """Raises Stopped."""
+        """Ask the AI, then seal. If new messages interrupt the AI, seal without a reply. Raises Stopped."""
         try:
             answer = asking.ask(job, fence)
         except Joined as joined:

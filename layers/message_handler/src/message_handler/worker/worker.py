@@ -37,8 +37,8 @@ _log = logging.getLogger(__name__)
 FOLLOW_UP_SECONDS = 60.0
 #: The longest that a record waits for a store that is away.
 MAX_BACK_OFF_SECONDS = 720.0
-#: From this delivery on, a worker waits for a patient who is typing as long as it takes. To come back later would use
-#: up the record's few deliveries.
+#: From this receive on, a worker waits as long as it takes for a patient who is typing. A record that comes back later
+#: uses up one of its few receives.
 PATIENT_FROM = 3
 
 
@@ -65,8 +65,8 @@ class Worker:
     def process(self, record: AnyRecord, deadline: float, receive_count: int = 1) -> Outcome:
         """Work on the record's conversation until `deadline` (Unix seconds) at the latest.
 
-        `receive_count`: how often the queue has delivered the record, this time included. Every error that
-        it raises is unexpected. At the record's last delivery, its job has been failed visibly before that.
+        `receive_count`: how often the record was received, this time included. Each error that this raises is
+        unexpected. Before it raises at the record's last receive, it has failed the job visibly.
         """
         if isinstance(record, DeliveryRecord):
             if self.deliveries:
@@ -82,7 +82,7 @@ class Worker:
             attempt = Attempt(self, record, deadline, self.ai, retry_delay(receive_count), patience, give_up=last)
             return Outcome(attempt.work(), tuple(attempt.ended))
         except TRANSIENT as error:
-            # Information, not a warning: the breaker has warned, and a warning a record would flood an outage's log.
+            # No warning: the breaker has warned already, and a warning for each record would flood the log.
             back, reason = retry_delay(receive_count), "too many processes change its conversation"
             if isinstance(error, Unavailable):
                 back, reason = self._back_off(receive_count), error.what
@@ -90,7 +90,7 @@ class Worker:
             return Outcome(back, tuple(attempt.ended) if attempt else ())
 
     def _back_off(self, receive_count: int) -> float:
-        """The seconds that a record waits for a store. An outage may last longer than the record's few deliveries."""
+        """The seconds that a record waits for a store: so many that its few receives outlast an outage."""
         return min(self.settings.store_back_off * 4.0 ** (receive_count - 1), MAX_BACK_OFF_SECONDS)
 
     def give_up(self, record: Record | ArchiveRecord, deadline: float) -> bool:
@@ -104,8 +104,8 @@ class Worker:
         own = {id_ for message in record.request.messages for id_ in message.ids}
         found = self.tiers.find(lambda tier: tier.waiting(record.request.key))
         if found and any(own.isdisjoint(message.ids) for message in found[1].messages):
-            # Other messages wait with it that were not tried as often. The run that answers them settles it too, or
-            # their own records end here one day.
+            # Other messages wait with this one, and were not tried as often. The run that answers them settles this one
+            # too. If none can, their own records become dead letters as well.
             return self.is_settled(record)
         return Attempt(self, record, deadline, ai=None).work() is None
 
@@ -133,7 +133,7 @@ class Worker:
 
 @dataclass(slots=True)
 class Attempt:
-    """One delivery of a record: run the jobs of its conversation until the record's own message is settled."""
+    """One receive of a record: run the jobs of its conversation until the record's own message is settled."""
 
     worker: Worker
     record: Record
@@ -146,7 +146,7 @@ class Attempt:
     patience: float = math.inf
     #: After an unexpected error, fail the job that raised it.
     give_up: bool = False
-    #: The jobs that this delivery has ended, even if `work` raises afterwards.
+    #: The jobs that this attempt has ended, even if `work` raises afterwards.
     ended: list[Job] = field(default_factory=list)
 
     def work(self) -> float | None:
