@@ -115,7 +115,7 @@ class TestTooOld:
 @pytest.mark.usefixtures("old")
 class TestTheLocalHost:
     def test_a_server_of_ours_that_is_too_old_is_not_used(self, tmp_path: Path) -> None:
-        with pytest.raises(StoreUnavailableError, match="at least 99 is needed"):
+        with pytest.raises(StoreUnavailableError, match="is too old: the service needs 99 or later"):
             start_valkey(tmp_path)
 
     def test_one_that_the_environment_names_stops_the_start(self, valkey: Server) -> None:
