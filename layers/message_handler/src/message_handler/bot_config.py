@@ -32,8 +32,8 @@ _log = logging.getLogger(__name__)
 class BotConfigService:
     """Configuration from the process's cache, then Redis, then Postgres, then the defaults.
 
-    A change in Postgres is seen within `configuration_ttl` (5 s). A configuration is used until 5 s after it was asked
-    for. Each shared copy carries that moment with it, so sharing does not make it longer.
+    A change in Postgres is seen within `configuration_ttl` (5 s). A configuration is used until 5 s after
+    Postgres was asked for it. Each shared copy carries that moment with it, so sharing does not prolong its use.
 
         process A: asks Postgres ─ old ───────────────── shares the old one, good till 5 s after A asked
         operator:                      writes, shares the new one       process B: takes it, till then and no longer

@@ -138,17 +138,11 @@ class _Builder:
         egress, secrets = _egress(settings), _secrets(settings)
         tools = Tools(settings, egress, secrets)
         single_try = _single_try_client() if settings.job_queue_url else None
-        single_try_queue = (
-            SqsQueue(single_try, settings.job_queue_url) if single_try and settings.job_queue_url else None
-        )
+        single_try_queue = _queue_at(settings.job_queue_url, single_try)
         deliveries = None
         if stores.outbox:
-            own = (
-                SqsQueue(single_try, settings.delivery_queue_url)
-                if single_try and settings.delivery_queue_url
-                else None
-            )
-            deliveries = Deliveries(stores.outbox, own or queue, egress, secrets, meter=self.meter)
+            delivery_queue = _queue_at(settings.delivery_queue_url, single_try) or queue
+            deliveries = Deliveries(stores.outbox, delivery_queue, egress, secrets, meter=self.meter)
         worker = Worker(
             shared.tiers,
             shared.archive,
@@ -274,6 +268,10 @@ def _single_try_client() -> Any:
 
     config = Config(connect_timeout=1, read_timeout=2, retries={"total_max_attempts": 1}, max_pool_connections=20)
     return aws.client("sqs", config=config)
+
+
+def _queue_at(url: str | None, client: Any | None) -> SqsQueue | None:
+    return SqsQueue(client, url) if client and url else None
 
 
 def _egress(settings: Settings) -> Egress:
