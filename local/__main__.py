@@ -9,12 +9,12 @@ import platform
 import signal
 import sys
 import time
-from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
 
 from local.errors import HostError, StartInterruptedError
+from local.options import add_port, number
 from local.psql import address_file
 from local.reachable import without_password
 from local.stack import LocalStack, Store
@@ -81,8 +81,8 @@ class _Stop:
 
     def __init__(self) -> None:
         self._asked = False
-        for number in _STOP_SIGNALS:
-            signal.signal(number, self._ask)
+        for stop_signal in _STOP_SIGNALS:
+            signal.signal(stop_signal, self._ask)
 
     def __call__(self) -> bool:
         return self._asked
@@ -105,15 +105,10 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--template", type=Path, default=Path("template.yaml"), help="the SAM template (default: %(default)s)"
     )
-    parser.add_argument(
-        "--port",
-        type=_number(0, 65535),
-        default=os.environ.get("PORT") or "3000",
-        help="the API's port on 127.0.0.1; 0: any free port (default: $PORT, else 3000)",
-    )
+    add_port(parser, "the API's port on 127.0.0.1; 0: any free port")
     parser.add_argument(
         "--concurrency",
-        type=_number(1, 1000),
+        type=number(1, 1000, "it"),
         default="8",
         help="the most environments of each function (default: %(default)s)",
     )
@@ -131,15 +126,6 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     for name in ("Redis", "Postgres"):
         parser.add_argument(f"--without-{name.lower()}", action="store_true", help=f"start without {name}, degraded")
     return parser.parse_args(arguments)
-
-
-def _number(lowest: int, highest: int) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        if not text.isdecimal() or not lowest <= int(text) <= highest:
-            raise argparse.ArgumentTypeError(f"{text!r} isn't a number from {lowest} to {highest}")
-        return int(text)
-
-    return parse
 
 
 def _report(stack: LocalStack, *, auth: bool) -> None:

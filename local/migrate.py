@@ -6,12 +6,12 @@ The database is that of `DATABASE_URL`, else that of the running `make run`. On 
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
 from pydantic import SecretStr
 
+from local.options import add_port
 from local.psql import address_file
 from message_handler.domain.errors import MessageHandlerError
 from message_handler.drivers.postgres import Database
@@ -30,13 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m local.migrate", description="Migrate a database's schema to the newest version."
     )
-    port = os.environ.get("PORT") or "3000"
-    parser.add_argument(
-        "--port",
-        default=port,
-        type=int,
-        help="the local host's port, if DATABASE_URL is not set (default: $PORT, else 3000)",
-    )
+    add_port(parser, "the local host's port, if DATABASE_URL is not set")
     options = parser.parse_args(arguments)
     try:
         settings = Settings.from_environment()

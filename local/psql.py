@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from local.binaries import path_folder, wheel_folder
+from local.options import add_port
 
 
 def address_file(folder: Path, port: int) -> Path:
@@ -21,8 +22,7 @@ def address_file(folder: Path, port: int) -> Path:
 def main(arguments: list[str] | None = None) -> int:
     """Replace this process by psql. If that fails, print the reason in a line and return 2."""
     parser = argparse.ArgumentParser(prog="python -m local.psql", description="Open psql on the local host's database.")
-    port = os.environ.get("PORT") or "3000"
-    parser.add_argument("--port", default=port, type=int, help="the local host's port (default: $PORT, else 3000)")
+    add_port(parser, "the local host's port")
     parser.add_argument("arguments", nargs="*", help="arguments for psql, after --")
     options = parser.parse_args(arguments)
     address = address_file(Path(".local"), options.port)

@@ -39,6 +39,8 @@ from local.stores import Server, start_postgres, start_valkey
 from local.template import Template, TemplateSource
 from local.tokens import Issuer
 from local.variables import function_variables, module_folders, simulated_aws
+from message_handler.domain.errors import SettingsError
+from message_handler.settings import Settings
 
 START_SECONDS = 60.0  # for a function's imports on a loaded machine
 STOP_GRACE_SECONDS = 1.0  # for the functions that are running
@@ -279,6 +281,7 @@ class LocalStack:
         for name, function in self.template.functions.items():
             path = os.pathsep.join(map(str, module_folders(function)))
             variables = {**function_variables(function, overrides, aws, path), **settings}
+            _check_settings(name, variables)
             self._pools[name] = Pool(function, variables, self._concurrency, log)
             self._pools[name].warm()
 
@@ -322,6 +325,13 @@ class LocalStack:
             queue, pool = self.template.queues[source.queue], self._pools[source.function]
             found.append(Mapper(source, queue, self.queue_url(queue.name), self.sqs, pool, self._concurrency))
         return found
+
+
+def _check_settings(function: str, variables: Mapping[str, str]) -> None:
+    try:
+        Settings.from_environment(variables)
+    except SettingsError as error:
+        raise StartError(f"{function}: {error}") from error
 
 
 def _stop_store(starting: Future[Server]) -> None:

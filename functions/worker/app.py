@@ -11,6 +11,7 @@ from typing import Any
 from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.logging.utils import copy_config_to_registered_loggers
 
+from message_handler.domain.errors import SettingsError
 from message_handler.domain.jobs import Job
 from message_handler.domain.records import DeliveryRecord, Outcome
 from message_handler.http.rest import log_crash
@@ -49,7 +50,11 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     logger.set_correlation_id(context.aws_request_id)  # of lines that belong to no single record
     deadline = time.time() + context.get_remaining_time_in_millis() / 1000 - REPORT_SECONDS
     records = event["Records"]
-    queue = parts().single_try_queue  # built before the threads start: each of them would build its own
+    try:
+        queue = parts().single_try_queue  # built before the threads start: each of them would build its own
+    except SettingsError as error:
+        log_crash(error)
+        raise
     if queue and not are_deliveries(records):
         with Hiding(queue, {record["receiptHandle"]: receive_count(record) for record in records}) as hiding:
             outcomes = work(records, deadline, hiding)

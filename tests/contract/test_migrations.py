@@ -273,6 +273,17 @@ class TestTheCommandLine:
         assert migrate.main([]) == 1
         assert capsys.readouterr().err == "migrate: Postgres is not available\n"
 
+    def test_bad_settings_name_their_variables(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        for name in ("DATABASE_URL", "LOCK_TTL", "DATABASE_TIMEOUT"):
+            monkeypatch.setenv(name, "canary-77")
+        assert migrate.main([]) == 1
+        printed = capsys.readouterr().err
+        assert printed.startswith("migrate: bad settings: ")
+        assert [name for name in ("DATABASE_URL", "LOCK_TTL", "DATABASE_TIMEOUT") if name not in printed] == []
+        assert "canary-77" not in printed
+
 
 RELEASED = Path(__file__).parents[1] / "migrations" / "released.txt"
 DIGESTS = dict(line.split() for line in RELEASED.read_text().splitlines())

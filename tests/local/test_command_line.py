@@ -19,7 +19,7 @@ import pytest
 from local.psql import address_file
 from local.tokens import KEY_FILE, Issuer
 
-from .conftest import APP, Client, eventually
+from .conftest import APP, PYTHON_NEEDS, Client, eventually
 from .test_pool import is_running
 
 ROOT = Path(__file__).parents[2]
@@ -213,6 +213,24 @@ def test_an_unreachable_store_is_said_without_its_password(hosts: Hosts, variabl
 def test_a_url_that_is_none_is_said_without_its_password(hosts: Hosts) -> None:
     host = hosts.start(REDIS_URL=f"redis://user:{SECRET}/with@slash:port/0")
     assert host.failure() == "local: REDIS_URL: this URL does not name such a store"
+
+
+def test_bad_settings_name_their_variables(hosts: Hosts) -> None:
+    bad = {"MAX_WAIT_SECONDS": SECRET, "SIMULATED_AI_DELAY_MS": "9-1"}
+    host = hosts.start("--without-redis", "--without-postgres", template=ROOT / "template.yaml", **bad)
+    failure = host.failure()
+    assert failure.startswith("local: IntakeFunction: bad settings: MAX_WAIT_SECONDS: ")
+    assert "; SIMULATED_AI_DELAY_MS: " in failure
+    assert SECRET not in host.errors.read_text() + host.printed
+
+
+@pytest.mark.parametrize("module", ["local", "local.migrate", "local.psql"])
+@pytest.mark.parametrize("port", ["x", "65536", "-1", "1.5"])
+def test_a_bad_port_names_its_variable(module: str, port: str) -> None:
+    environment = PYTHON_NEEDS | {"PORT": port}
+    result = subprocess.run([sys.executable, "-m", module], cwd=ROOT, capture_output=True, text=True, env=environment)
+    assert result.returncode == 2
+    assert "the variable PORT, must be a whole number from 0 to 65535" in result.stderr
 
 
 def test_a_missing_or_broken_template_is_said(hosts: Hosts, tmp_path: Path) -> None:

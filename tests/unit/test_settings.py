@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import sys
 from typing import Any
 
 import pytest
@@ -9,6 +11,8 @@ from pydantic import ValidationError
 
 from message_handler.domain.errors import SettingsError
 from message_handler.settings import Settings
+from message_handler.wiring import build
+from tests.unit.service import Context, Output, load_event, load_function
 
 SECRET = "pa55w0rd"
 
@@ -103,6 +107,87 @@ def test_a_bad_variable_is_named_and_its_value_is_not(name: str, value: str) -> 
 def test_every_bad_variable_is_named_at_once() -> None:
     with pytest.raises(SettingsError, match=r"(?s)DATABASE_URL.*LOCK_TTL"):
         Settings.from_environment({"LOCK_TTL": "x", "DATABASE_URL": "x"})
+
+
+CONTRADICTING = {"SIMULATED_AI_DELAY_MS": "9-1", "REDIS_PASSWORD": SECRET, "REDIS_IAM_CACHE": "cache"}
+
+
+def test_values_that_are_bad_alone_and_values_that_contradict_each_other_are_named_at_once() -> None:
+    names = {"LOCK_TTL", "DATABASE_URL", *CONTRADICTING}
+    with pytest.raises(SettingsError) as refused:
+        Settings.from_environment(CONTRADICTING | {"LOCK_TTL": SECRET, "DATABASE_URL": SECRET})
+    assert {name for name in names if name in str(refused.value)} == names
+    assert str(refused.value).count("bad settings") == 1
+    assert SECRET not in str(refused.value)
+
+
+def test_a_bad_value_is_no_part_of_a_contradiction() -> None:
+    with pytest.raises(SettingsError) as refused:
+        Settings.from_environment({"REDIS_URL": f"http://{SECRET}", "REDIS_IAM_CACHE": "cache"})
+    assert str(refused.value) == "bad settings: REDIS_URL: Value error, must start with redis:// or rediss://"
+
+
+def test_settings_that_clients_refuse_are_named_at_once() -> None:
+    environment = {
+        "REDIS_URL": f"redis://:{SECRET}@cache.example?{SECRET}=1",
+        "DATABASE_URL": f"postgresql://me:{SECRET}@db.example/app?sslmode=prefer",
+        "EGRESS_ALLOWED_HOSTS": f"{SECRET}/path",
+    }
+    with pytest.raises(SettingsError) as refused:
+        build(Settings.from_environment(environment))
+    assert [name for name in environment if f"{name}: " not in str(refused.value)] == []
+    assert str(refused.value).count("bad settings") == 1
+    assert SECRET not in str(refused.value)
+
+
+BAD = [
+    ({"LOCK_TTL": SECRET}, ["LOCK_TTL"]),
+    ({"LOCK_TTL": SECRET, "MAX_WAIT_SECONDS": SECRET}, ["LOCK_TTL", "MAX_WAIT_SECONDS"]),
+    (CONTRADICTING, list(CONTRADICTING)),
+    ({"DATABASE_URL": f"postgresql://me:{SECRET}@db.example/app?sslmode=prefer"}, ["DATABASE_URL"]),
+    ({"REDIS_URL": f"redis://:{SECRET}@h:x"}, ["REDIS_URL"]),
+]
+CALLS = [
+    ("intake", "intake-post-message"),
+    ("worker", "worker-one-record"),
+    ("admin", "admin-list-locks"),
+    ("admin", "admin-console-settings"),
+    ("admin", "admin-schedule"),
+    ("admin", "admin-migrate"),
+]
+
+
+@pytest.mark.parametrize(("function", "event"), CALLS)
+@pytest.mark.parametrize(("environment", "names"), BAD)
+def test_a_bad_setting_names_its_variable_in_the_log_of_every_function(
+    output: Output,
+    monkeypatch: pytest.MonkeyPatch,
+    function: str,
+    event: str,
+    environment: dict[str, str],
+    names: list[str],
+) -> None:
+    output.private.add(SECRET)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("POWERTOOLS_SERVICE_NAME", function)
+    monkeypatch.setenv("POWERTOOLS_METRICS_NAMESPACE", "MessageHandler")
+    layer = logging.getLogger("message_handler")
+    before = (layer.handlers, layer.propagate)
+    module = load_function(function)
+    module.logger.logger_handler.stream = sys.stdout
+    call = load_event(event)
+    try:
+        if "httpMethod" in call:
+            assert module.handler(call, Context(function))["statusCode"] == 500
+        else:
+            with pytest.raises(SettingsError):
+                module.handler(call, Context(function))
+    finally:
+        layer.handlers, layer.propagate = before
+    (line,) = [line for line in output.logs if "reason" in line]
+    assert [name for name in names if name not in line["reason"]] == []
+    assert line["correlation_id"]
 
 
 @pytest.mark.parametrize("arguments", [{"redis_url": f"http://{SECRET}"}, {"redis_uri": SECRET}, {"lock_ttl": SECRET}])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Self
 from urllib.parse import urlsplit
 
@@ -133,31 +133,41 @@ class Settings(BaseModel):
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            wrong = "; ".join(f"{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors())
-            raise SettingsError(f"bad settings: {wrong}") from None
+            wrong = {str(found["loc"][0]): found["msg"] for found in error.errors()}
+        problems = [f"{name.upper()}: {problem}" for name, problem in wrong.items()]
+        try:
+            cls.model_validate({name: value for name, value in values.items() if name not in wrong})
+        except SettingsError as error:
+            problems.append(str(error))
+        raise SettingsError.of(problems)
 
     def model_post_init(self, _context: object) -> None:
+        if problems := list(self._contradictions()):
+            raise SettingsError.of(problems)
+
+    def _contradictions(self) -> Iterator[str]:
         low, _, high = self.simulated_ai_delay_ms.partition("-")
         if high and int(high) < int(low):
-            raise SettingsError("bad settings: SIMULATED_AI_DELAY_MS: the range must not end before it begins")
+            yield "SIMULATED_AI_DELAY_MS: the range must not end before it begins"
         redis: dict[str, object] = {"REDIS_SECRET_ARN": self.redis_secret_arn, "REDIS_IAM_CACHE": self.redis_iam_cache}
-        _check_login("REDIS_URL", self.redis_url, {"REDIS_PASSWORD": self.redis_password} | redis, "REDIS_IAM_CACHE")
+        ways = {"REDIS_PASSWORD": self.redis_password} | redis
+        yield from _login_problems("REDIS_URL", self.redis_url, ways, "REDIS_IAM_CACHE")
         database = {"DATABASE_SECRET_ARN": self.database_secret_arn, "DATABASE_IAM": self.database_iam}
-        _check_login("DATABASE_URL", self.database_url, database, "DATABASE_IAM")
+        yield from _login_problems("DATABASE_URL", self.database_url, database, "DATABASE_IAM")
         if self.redis_iam_cache and self.redis_url and _scheme(self.redis_url.get_secret_value()) != "rediss":
-            raise SettingsError("bad settings: REDIS_URL must start with rediss://, because of REDIS_IAM_CACHE")
+            yield "REDIS_URL must start with rediss://, because of REDIS_IAM_CACHE"
 
 
-def _check_login(name: str, url: SecretStr | None, ways: Mapping[str, object], iam: str) -> None:
-    """Raise SettingsError if two settings say how to log in at one store, or if IAM has no user name."""
+def _login_problems(name: str, url: SecretStr | None, ways: Mapping[str, object], iam: str) -> Iterator[str]:
+    """Two settings that say how to log in at one store, and IAM without a user name."""
     parts = urlsplit(url.get_secret_value() if url else "")
     given = [way for way, value in ways.items() if value]
     if parts.password and given and given != ["REDIS_PASSWORD"]:
         given.append(f"the password in {name}")
     if len(given) > 1:
-        raise SettingsError(f"bad settings: {' and '.join(given)}: set only one of them to log in")
+        yield f"{' and '.join(given)}: set only one of them to log in"
     if url and iam in given and not parts.username:
-        raise SettingsError(f"bad settings: {name} must contain a user name, because of {iam}")
+        yield f"{name} must contain a user name, because of {iam}"
 
 
 def _scheme(url: str) -> str:

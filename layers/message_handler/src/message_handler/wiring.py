@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from message_handler.bot_config import BotConfigService
+from message_handler.domain.errors import SettingsError
 from message_handler.drivers import aws
 from message_handler.drivers.breaker import CircuitBreaker
 from message_handler.intake.intake import Intake
@@ -26,6 +27,8 @@ from message_handler.settings import Settings
 from message_handler.tiers.failover import Failover
 
 if TYPE_CHECKING:
+    from redis import Redis
+
     from message_handler.configuration.admin import ConfigurationAdmin
     from message_handler.delivery.deliveries import Deliveries
     from message_handler.domain.records import AnyRecord, Outcome
@@ -89,14 +92,22 @@ def build(settings: Settings | None = None, *, deployed: bool = False, meter: Me
     `deployed`: Redis and Postgres are expected, and a process without one of them is degraded. Otherwise Redis is never
     missed, and Postgres only if Redis or SQS is configured. `meter` collects the metrics.
     """
-    return _Builder(settings, deployed=deployed, meter=meter).parts()
+    settings = settings or Settings.from_environment()
+    try:
+        return _Builder(settings, deployed=deployed, meter=meter).parts()
+    except SettingsError:
+        raise _all_that_is_wrong(settings) from None
 
 
 def build_intake(
     settings: Settings | None = None, *, deployed: bool = False, meter: Meter | None = None
 ) -> IntakeParts:
     """As `build`, without the imports for workers and operators, so that a start takes a third less time."""
-    return _Builder(settings, deployed=deployed, meter=meter).intake
+    settings = settings or Settings.from_environment()
+    try:
+        return _Builder(settings, deployed=deployed, meter=meter).intake
+    except SettingsError:
+        raise _all_that_is_wrong(settings) from None
 
 
 # Functions below import adapters and client libraries when they need them: a patient waits for each cold start.
@@ -105,8 +116,7 @@ def build_intake(
 class _Builder:
     """Builds the parts: those of intake at once, and all others when they are first needed."""
 
-    def __init__(self, settings: Settings | None, *, deployed: bool, meter: Meter | None) -> None:
-        settings = settings or Settings.from_environment()
+    def __init__(self, settings: Settings, *, deployed: bool, meter: Meter | None) -> None:
         self.meter = meter or Meter()
         self.database = _database(settings)
         archive = _archive(settings, self.database, deployed=deployed)
@@ -171,6 +181,17 @@ class _Builder:
         )
 
 
+def _all_that_is_wrong(settings: Settings) -> SettingsError:
+    """The error that names each setting that a client refuses: building the parts ends at the first of them."""
+    problems = []
+    for build_client in (_database, _redis, _egress):
+        try:
+            build_client(settings)
+        except SettingsError as error:
+            problems.append(str(error))
+    return SettingsError.of(problems)
+
+
 def _database(settings: Settings) -> Database | None:
     if not settings.database_url:
         return None
@@ -200,11 +221,10 @@ def _tiers(settings: Settings, database: Database | None, *, deployed: bool) -> 
     from message_handler.tiers.memory import MemoryTier
 
     tiers: list[Tier] = []
-    if settings.redis_url:
-        from message_handler.drivers.redis import connect
+    if client := _redis(settings):
         from message_handler.tiers.redis import RedisTier
 
-        tiers.append(RedisTier(connect(settings), settings, together=deployed))
+        tiers.append(RedisTier(client, settings, together=deployed))
     if database:
         from message_handler.tiers.postgres import PostgresTier
 
@@ -213,6 +233,14 @@ def _tiers(settings: Settings, database: Database | None, *, deployed: bool) -> 
     unclaimed_seconds = settings.heartbeat_stale if settings.job_queue_url else math.inf
     tiers.append(MemoryTier(settings, unclaimed_seconds=unclaimed_seconds))
     return Failover(*tiers, expected="redis" if deployed else None)
+
+
+def _redis(settings: Settings) -> Redis | None:
+    if not settings.redis_url:
+        return None
+    from message_handler.drivers.redis import connect
+
+    return connect(settings)
 
 
 class _Stores(NamedTuple):

@@ -166,7 +166,12 @@ class Contended(TooManyRequests):
 
 
 class SettingsError(MessageHandlerError):
-    """A setting is missing or wrong. The text names the setting, never its value."""
+    """Settings are missing or wrong. The text names each of them, never its value."""
+
+    @classmethod
+    def of(cls, problems: Iterable[str]) -> SettingsError:
+        """One error for several problems. Each of them may be the text of such an error."""
+        return cls("bad settings: " + "; ".join(problem.removeprefix("bad settings: ") for problem in problems))
 
 
 class Unavailable(MessageHandlerError):
