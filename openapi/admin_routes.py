@@ -116,7 +116,7 @@ ROUTES: tuple[Route, ...] = (
         "GET",
         "/console/settings.json",
         "Say how operators sign in",
-        "The sign-in addresses and the times that the page needs before an operator has signed in.",
+        "The addresses for signing in, and the times after which the page calls a worker silent or a job late.",
         None,
         {200: (answers.ConsoleSettings,)},
     ),

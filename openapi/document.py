@@ -28,8 +28,9 @@ ROOT = Path(__file__).parents[1]
 #: The package's version; the API, the library and the template share it.
 VERSION: str = tomllib.loads((ROOT / "layers/message_handler/pyproject.toml").read_text())["project"]["version"]
 _DESCRIPTION = (
-    "Stands between a chat platform and an AI, and loses, doubles or leaks no message. `202` promises that the message"
-    " will be answered. Read the reply with `GET /jobs/{job_id}`, or receive it by a signed webhook."
+    "Stands between a chat platform and an AI, and loses, doubles or leaks no message. After a `202` the message ends"
+    " answered, visibly failed or cancelled. Read the reply with `GET /jobs/{job_id}`, or receive it by a signed"
+    " webhook."
 )
 #: The repository has no licence file: all rights are reserved. SPDX calls an own licence `LicenseRef-…`.
 _LICENCE = {"name": "All rights reserved", "identifier": "LicenseRef-All-rights-reserved"}

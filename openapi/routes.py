@@ -30,10 +30,11 @@ ROUTES: tuple[Route, ...] = (
         "POST",
         f"{CONVERSATION}/messages",
         "Accept a patient's message",
-        "`202` promises an answer: the message is in a durable queue. `ai_job_id` names the job that will answer it. "
-        "Read the reply with `GET /jobs/{job_id}`, or receive it by webhook. The same message sent again returns the "
-        "same job and starts nothing. While a human answers, the message is stored and `ai_job_id` is null. "
-        "`409` with `action: rejected`: the bot's policy is `reject` and it is busy. Nothing was stored: try again.",
+        "`202`: the message is in a durable queue. `ai_job_id` names the job that answers it, or leads to the one that "
+        "does. Read the reply with `GET /jobs/{job_id}`, or receive it by webhook. The same message sent again returns "
+        "the same job and starts nothing. While a human answers, the message is stored and `ai_job_id` is null. "
+        "`409` with `action: rejected`: the bot's policy is `reject` and it is answering another message. Nothing was "
+        "stored: try again.",
         "messages",
         {202: (answers.Taken, answers.Joined, answers.Parked), 409: (answers.Rejection,)},
         (404, 409, 503),

@@ -103,7 +103,7 @@ function explained() {
     return [
       "warn",
       "Degraded",
-      "Redis and Postgres are away. Messages are accepted and answered, but without order, cancel or exclusion.",
+      "Redis and Postgres are away. Messages are accepted and answered, but out of order, maybe twice, and without cancel.",
     ];
   }
   if (redis) {

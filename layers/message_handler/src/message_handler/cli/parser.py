@@ -126,7 +126,12 @@ def _locks(locks: _Nouns) -> None:
         _YES,
     )
     locks.verb(
-        "cleanup", verbs.clean_up_locks, "release old locks", "locks cleanup --max-age-hours 1 --yes", hours, _YES
+        "cleanup",
+        verbs.clean_up_locks,
+        "release locks that are old or whose worker is silent, and wake what waits",
+        "locks cleanup --max-age-hours 1 --yes",
+        hours,
+        _YES,
     )
 
 
@@ -166,9 +171,13 @@ def _jobs(jobs: _Nouns) -> None:
 
 
 def _dead_letters(letters: _Nouns) -> None:
-    letters.verb("list", verbs.list_dead_letters, "list them, without the text of any message", "dead-letters list")
+    letters.verb("list", verbs.list_dead_letters, "list these deliveries, without any text", "dead-letters list")
     letters.verb(
-        "redrive", verbs.redrive_dead_letters, "try them again, for another day", "dead-letters redrive --yes", _YES
+        "redrive",
+        verbs.redrive_dead_letters,
+        "try all of these deliveries again, for another day",
+        "dead-letters redrive --yes",
+        _YES,
     )
 
 
@@ -176,7 +185,7 @@ def _records(records: _Nouns, noun: str, one: str) -> None:
     record = ("id", {"help": "the record's id"})
     file = ("file", {"metavar": "FILE", "help": "the whole record as JSON; - reads standard input"})
     new = ("--new", {"action": "store_true", "help": "only if the record does not exist yet"})
-    records.verb("list", verbs.list_records, "list all of them", f"{noun} list", noun=noun)
+    records.verb("list", verbs.list_records, f"list the {noun}", f"{noun} list", noun=noun)
     records.verb("show", verbs.show_record, f"show {one} with its revision", f"{noun} show x --json", record, noun=noun)
     records.verb(
         "put", verbs.put_record, f"write {one}", f"{noun} put x x.json --new", record, file, new, _IF_MATCH, noun=noun
@@ -194,7 +203,9 @@ def _records(records: _Nouns, noun: str, one: str) -> None:
 
 def _conversations(conversations: _Nouns) -> None:
     output = ("--output", {"metavar": "FILE", "help": "a new file that only you can read (default: standard output)"})
-    conversations.verb("show", verbs.show_conversation, "show its turns", "conversations show c-1", _CONVERSATION)
+    conversations.verb(
+        "show", verbs.show_conversation, "show a conversation's turns", "conversations show c-1", _CONVERSATION
+    )
     conversations.verb(
         "export",
         verbs.export_conversation,
