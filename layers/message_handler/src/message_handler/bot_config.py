@@ -196,7 +196,7 @@ class BotConfigService:
                 "platform_id": platform_id,
                 "platform": configuration["platform"],
             }
-        configuration["core_ai"] = core_ai = configuration["core_ai"] or self._default_ai()
+        configuration["core_ai"] = core_ai = configuration["core_ai"] or self.default["core_ai"]
         parts: list[tuple[RecordKind, dict[str, Any]]] = [
             ("bots", configuration),
             ("platforms", configuration["platform"]),
@@ -233,10 +233,6 @@ class BotConfigService:
         text = json.dumps({"until": until, "bot": shareable(value) if value else None})
         with suppress(Unavailable):
             self._tiers.tiers[0].cache(f"bot:{platform_id}/{bot_id}", text, _SHARED_SECONDS)
-
-    def _default_ai(self) -> dict[str, Any]:
-        default: dict[str, Any] = self._get_default_bot_config()["core_ai"]
-        return default
 
     def _bot_of(self, key: ConversationKey, expected: str | None) -> str | None:
         """The conversation's bot. If the caller expects another bot, Postgres is asked again.

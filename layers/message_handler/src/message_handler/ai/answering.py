@@ -121,7 +121,7 @@ def _pause(failure: AIError, number: int, left: float) -> float | None:
     """The seconds until the next try. None: no other try may help, or no time is left for it.
 
     A provider's own `Retry-After` is obeyed. Otherwise each pause is twice the one before, and at most half of the time
-    that is left: so a provider that is overloaded for half a minute is asked again after it.
+    that is left. So there is a try left for a provider that was overloaded for half a minute.
     """
     if not (isinstance(failure, ProviderFailure) and failure.again):
         return None
@@ -155,7 +155,7 @@ def _completion(core: AICore, prompt: Prompt, watch: _CheckedWatch, limits: Limi
 
 
 def _wait(seconds: float, watch: Watch) -> None:
-    """Sleep. The watch hears an empty text: what the failed try had said is taken back."""
+    """Sleep. The watch gets an empty text, because the failed try's text no longer counts."""
     end = time.monotonic() + seconds
     while (left := end - time.monotonic()) > 0:
         watch("")

@@ -59,7 +59,7 @@ _STATUS = {
     "serviceUnavailableException": 503,
     "validationException": 400,
 }
-#: What AWS answers if the credentials are none, are not known, or have expired.
+#: AWS' codes for credentials that are missing, unknown or expired.
 _BAD_CREDENTIALS = (
     "ExpiredToken",
     "ExpiredTokenException",
@@ -76,9 +76,9 @@ _creating_client = threading.Lock()
 
 @dataclass(frozen=True, slots=True)
 class Bedrock:
-    """One AI core. `model` is a model's id or an inference profile's ARN. None as `region`: the function's own.
+    """One AI core. `model` is a model's id or an inference profile's ARN. `region` None means the function's region.
 
-    Credentials are the function's own, too.
+    It uses the function's own credentials.
     """
 
     model: str
@@ -191,7 +191,7 @@ def _failure_of(response: dict[str, Any]) -> ProviderFailure:
 
 
 def _without_credentials(name: str) -> ProviderFailure:
-    """Forgets the client, and the session that keeps what it found: the next try looks for credentials again."""
+    """Forget the client, and the session that keeps the credentials that it found. The next try looks for them anew."""
     with _creating_client:
         _client.cache_clear()
         aws.session.cache_clear()
@@ -208,7 +208,7 @@ def _client(region: str | None) -> Any:
 
 
 def _send(request: Any, **_: Any) -> Any:
-    """Send a request that botocore has signed. Its host is AWS's own, maybe at a private endpoint's inner address."""
+    """Send a request that botocore has signed. Its host belongs to AWS, but may have a private endpoint's address."""
     connection, limits, exchanges = _current.call
     target = parse(request.url)
     response = exchanges.enter_context(

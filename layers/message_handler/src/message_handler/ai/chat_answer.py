@@ -80,7 +80,7 @@ class ChatAnswer:
             raise _malformed() from None
 
     def whole(self) -> Completion | None:
-        """The reply, if the server has said that it is whole. Whatever becomes of the connection, it stays so."""
+        """The reply, if the server has said that it is whole. A connection that breaks later changes nothing."""
         ended = self.done or self._end not in (None, "unknown")
         return self.reply.whole(self._usage) if ended else None
 
@@ -168,7 +168,7 @@ def _number(digits: str) -> int | float:
 
 
 def _text_of(content: Any) -> str:
-    """The words of a delta's or message's content: a text, or a list of parts. What a model thinks is no words."""
+    """The words of a delta's or message's content: a text, or a list of parts. Parts with reasoning are left out."""
     if content is None or isinstance(content, str):
         return content or ""
     if not isinstance(content, list):
@@ -189,6 +189,6 @@ def _malformed() -> ProviderFailure:
 
 @lru_cache(maxsize=64)
 def _log_once(word: str) -> None:
-    """Once in a process for each word, for it may be in each answer."""
+    """Log a word that is not known, once in a process: every answer may have it."""
     known_shape = word if re.fullmatch(r"[A-Za-z_-]{1,40}", word) else "(not a word)"
     _log.warning("an AI ended its answer for an unknown reason", extra={"finish_reason": known_shape})

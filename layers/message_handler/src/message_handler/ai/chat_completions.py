@@ -39,7 +39,7 @@ class ChatCompletions(HttpProvider):
         body = {name: value for name, value in body.items() if name not in left_out}
         return json.dumps(body | meta_data.get("extra_body", {})).encode()
 
-    def _can_do_without(self, unknown_fields: tuple[str, ...]) -> bool:
+    def _leave_out(self, unknown_fields: tuple[str, ...]) -> bool:
         if "stream_options" not in unknown_fields or self.url in _without_stream_options:
             return False
         _without_stream_options.add(self.url)

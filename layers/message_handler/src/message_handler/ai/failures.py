@@ -90,7 +90,7 @@ class ProviderFailure(AIError):
 
 
 def of_response(status: int, headers: Mapping[str, str], body: bytes = b"") -> ProviderFailure:
-    """What an HTTP status that is no answer means, with its headers, whose names are in small letters, and its body."""
+    """What an HTTP response without an answer means. The names of `headers` are in small letters."""
     try:
         document = json.loads(body)
     except (ValueError, RecursionError):
@@ -119,7 +119,7 @@ def of_response(status: int, headers: Mapping[str, str], body: bytes = b"") -> P
 
 
 def of_error(error: Any) -> ProviderFailure:
-    """What an error in the midst of a stream means: the provider has begun with 200, and may be tried again."""
+    """What an error within a stream means. The provider began with 200, so it may be tried again."""
     if code := _named(error, 400):
         return ProviderFailure(code, status=200)
     number = error.get("code") if isinstance(error, dict) else None
@@ -145,13 +145,13 @@ def _words(error: Any) -> str:
     """What an error says in words, in small letters. It may quote the prompt: nothing but a code comes of it."""
     fields = error if isinstance(error, dict) else {"message": error}
     words = [fields.get(name) for name in ("message", "param", "detail", "msg")]
-    for fault in _list(fields.get("detail")):
+    for fault in _items_of(fields.get("detail")):
         if isinstance(fault, dict):
-            words += [fault.get("msg"), *_list(fault.get("loc"))]
+            words += [fault.get("msg"), *_items_of(fault.get("loc"))]
     return " ".join(word for word in words if isinstance(word, str))[:10_000].lower()
 
 
-def _list(value: Any) -> list[Any]:
+def _items_of(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
@@ -166,7 +166,7 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
 
 
 def _resets_in(headers: Mapping[str, str]) -> float | None:
-    """The seconds after which a provider counts anew, by its `x-ratelimit-reset-*`: what is used up is what matters."""
+    """Seconds until a provider's limits start again, by `x-ratelimit-reset-*`: if some are used up, of those alone."""
     waits: dict[str, float] = {}
     for name, value in headers.items():
         if name.startswith("x-ratelimit-reset") and (seconds := _reset(value)) is not None:

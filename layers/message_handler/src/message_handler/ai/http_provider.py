@@ -69,8 +69,8 @@ class HttpProvider(ABC):
         """One try. Raises ProviderFailure."""
         return attend(lambda connection: self._ask_again_if_curable(prompt, connection, limits), watch, limits)
 
-    def _can_do_without(self, unknown_fields: tuple[str, ...]) -> bool:
-        """Whether the next request goes without what the provider doesn't know."""
+    def _leave_out(self, unknown_fields: tuple[str, ...]) -> bool:
+        """Leave out fields that the provider doesn't know, from the next request on. False: they can't be left out."""
         return False
 
     def _ask_again_if_curable(self, prompt: Prompt, connection: Connection, limits: Limits) -> Producer[Completion]:
@@ -86,7 +86,7 @@ class HttpProvider(ABC):
                     renewed = True
                     if token is None:
                         raise
-                elif not self._can_do_without(failure.unknown_fields):
+                elif not self._leave_out(failure.unknown_fields):
                     raise
             connection.forget()
             yield None

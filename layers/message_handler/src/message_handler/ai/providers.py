@@ -1,8 +1,8 @@
 """The AI providers: which schemes choose them, what their configuration must hold, and how they are built.
 
 The scheme of an AI core's `api_endpoint` chooses its provider, and is read here alone. To add a provider, write its
-file, and describe it in `PROVIDERS`. Its description imports the file when a core is built: a start pays for the
-providers that it uses.
+file, and describe it in `PROVIDERS`. The description imports the file only when a core is built, so that a start pays
+only for the providers that it uses.
 """
 
 from __future__ import annotations

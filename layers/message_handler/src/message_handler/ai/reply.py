@@ -9,9 +9,9 @@ from message_handler.ai.port import Completion
 from message_handler.ai.reasoning import REASONING_TAGS, Reasoning
 from message_handler.domain.jobs import Usage
 
-#: The most that a provider may send for one answer, with all that is around the text.
+#: The most bytes that a provider may send for one answer: the text, and all that the protocol puts around it.
 _MAX_BYTES = 4 * 1024 * 1024
-#: More tokens than any answer costs, and the largest number that every store can hold.
+#: The largest number that every store can hold. No answer costs so many tokens.
 _MAX_TOKENS = 2**31 - 1
 
 

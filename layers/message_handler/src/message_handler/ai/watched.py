@@ -29,9 +29,9 @@ REST_SECONDS = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Seconds: to connect, to wait for each further piece of an answer that has words, and for all of it.
+    """Seconds: `connect` for the connection, `gap` between two pieces of the answer, and `total` for all of it.
 
-    A model that thinks before it speaks is silent. So only the limit for all of it applies until the first words.
+    A model that thinks before it speaks is silent. So `gap` applies only after the first words.
     """
 
     connect: float

@@ -139,7 +139,7 @@ class Job:
 
     @property
     def log_fields(self) -> dict[str, str]:
-        """What each line of the log says about the job that it is about."""
+        """The fields by which log lines name the job."""
         return {"ai_job_id": self.job_id, "correlation_id": self.correlation_id}
 
     @property

@@ -43,9 +43,9 @@ class Message:
 
     @property
     def words_digest(self) -> str:
-        """Stands for the content where contents are compared. Of plain text, it is the `digest`.
+        """Stands for the content where contents are compared. For most texts it equals the `digest`.
 
-        A line of the release before knows the `digest` alone: then its message equals those with exactly its content.
+        A line of the previous release has only the `digest`. Its messages equal those with exactly the same content.
         """
         if self.known_words_digest:
             return self.known_words_digest

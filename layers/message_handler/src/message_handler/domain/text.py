@@ -85,10 +85,10 @@ def _shows_nothing(character: str) -> bool:
 
 
 def words_of(text: str) -> str:
-    """The text by which texts are compared: two texts say the same words if it is equal for both.
+    """The form in which texts are compared: texts with the same form have the same words.
 
-    It is in Unicode's form NFC. `\\n` ends its lines, its blanks are plain, and it has none at its ends. Plain text is
-    returned as it is.
+    It is Unicode's NFC, with `\\n` at the end of a line, with plain blanks, and without blanks at both ends. Most texts
+    have this form already.
     """
     if not text.isascii():
         if not unicodedata.is_normalized("NFC", text):

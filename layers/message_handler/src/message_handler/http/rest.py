@@ -216,7 +216,7 @@ def _headers_of(error: RequestError) -> Headers:
 
 
 def log_crash(error: Exception, **about: str) -> None:
-    """Log where an unexpected error came from. Only the text of the package's own errors never quotes a patient."""
+    """Log where an unexpected error came from. Of the package's own errors also the text, which quotes no patient."""
     frames = traceback.extract_tb(error.__traceback__)
     where = [f"{frame.filename.rsplit('/', 1)[-1]}:{frame.lineno} {frame.name}" for frame in frames]
     reason = {"reason": str(error)} if isinstance(error, MessageHandlerError) else {}

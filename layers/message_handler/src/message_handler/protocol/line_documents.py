@@ -106,7 +106,7 @@ def answered_of(text: str) -> AnsweredMessage:
 def _job_to_json(job: Job) -> dict[str, Any]:
     value = job_fields(job, "line")
     value["messages"] = [(m.message_id, m.digest, m.given, m.aliases, m.accepted_at) for m in job.messages]
-    # By the digest of what was sent: of most texts it is the same one.
+    # The digests of the words, by the digests of the contents. Those of most texts are equal, and are left out.
     if words := {m.digest: m.words_digest for m in job.messages if m.words_digest != m.digest}:
         value["words"] = words
     if promises := job.promises:

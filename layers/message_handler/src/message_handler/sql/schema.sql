@@ -112,7 +112,7 @@ begin
         returning fence, turn_count - cardinality(job.roles) into new_fence, said_before;
         continue when not found;
 
-        -- By its conversation too, as in take_fences. Otherwise an index over more would be read whole for one job.
+        -- The conversation is compared too, as in take_fences. Otherwise a larger index would be read whole for one job.
         update jobs
         set status = job.status, fence = new_fence, message_ids = job.message_ids,
             document = job.document || jsonb_strip_nulls(jsonb_build_object('promised', jobs.document -> 'promised')),
@@ -754,7 +754,7 @@ begin
         from erasures
         where platform_id = job.platform_id and name_hash = job.name_hash;
 
-        -- By its conversation too. Otherwise an index that begins with the platform would be read whole for one job.
+        -- The conversation is compared too. Otherwise a whole index of the platform's jobs would be read for one job.
         select status <> 'processing' into has_ended
         from jobs
         where platform_id = job.platform_id and conversation_id = job.conversation_id and job_id = job.job_id;

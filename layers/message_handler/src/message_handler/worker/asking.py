@@ -145,7 +145,7 @@ class Asking:
             with suppress(*TRANSIENT):
                 every = PROGRESS_SECONDS if len(text) != shown else self.settings.heartbeat_every
                 if now - self._beaten_at >= every:
-                    progress = Progress(len(text), storable(text) if shows_text else None)
+                    progress = Progress(len(text), _without_unstorable(text) if shows_text else None)
                     lease = self.tier.heartbeat(job.key, self.lock_id, progress, seen=seen)
                     # Only a heartbeat that got through counts: after a lost one the next look sends another.
                     self._beaten_at, shown = now, len(text)
@@ -183,7 +183,7 @@ def prompt_of(job: Job, fence: Fence | None, config: dict[str, Any], timeout: fl
     )
 
 
-def storable(text: str) -> str:
+def _without_unstorable(text: str) -> str:
     """The text without what Postgres and UTF-8 can't hold: U+0000 and lone surrogates."""
     return text.replace("\x00", "").encode(errors="replace").decode()
 
@@ -213,7 +213,7 @@ def _ended(
     return replace(
         job,
         status=JobStatus.FAILED if error else JobStatus.COMPLETED,
-        reply=storable(completion.text) if completion else None,
+        reply=_without_unstorable(completion.text) if completion else None,
         usage=completion.usage if completion else None,
         error=error,
         provenance=provenance,

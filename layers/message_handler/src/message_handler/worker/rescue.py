@@ -142,10 +142,10 @@ class Rescue:
             # Its end is gone, or another process has archived it.
             tier.archived(key, job_id)
             return False
-        self.archived(ended)
+        self.archive_end(ended)
         return True
 
-    def archived(self, job: Job) -> None:
+    def archive_end(self, job: Job) -> None:
         """Give Postgres a job's end that was decided while it was away. Raises Unavailable."""
         if not self.archive.archive(job):
             if self.archive.erased(job.key, job.accepted_at):
@@ -164,7 +164,7 @@ class Rescue:
         self.due = True
         self.push_if_due(deadline)
         try:
-            self.archived(record.job)
+            self.archive_end(record.job)
         except TRANSIENT:
             return self._send_again(record)
         return True

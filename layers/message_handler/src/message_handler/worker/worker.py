@@ -99,7 +99,7 @@ class Worker:
         Raises Unavailable.
         """
         if isinstance(record, ArchiveRecord):
-            self.rescue.archived(record.job)
+            self.rescue.archive_end(record.job)
             return True
         own = {id_ for message in record.request.messages for id_ in message.ids}
         found = self.tiers.find(lambda tier: tier.waiting(record.request.key))
@@ -270,7 +270,7 @@ class Attempt:
         ended = tier.job(ended_by)
         if ended and ended.unarchived:
             # The end's archive record may be on its way, or may have been lost with its sender.
-            worker.rescue.archived(ended)
+            worker.rescue.archive_end(ended)
         if worker.is_settled(record):
             return None
         tier.forget(key, record.message_id)

@@ -44,7 +44,7 @@ begin
         returning fence, turn_count - cardinality(job.roles) into new_fence, said_before;
         continue when not found;
 
-        -- By its conversation too, as in take_fences. Otherwise an index over more would be read whole for one job.
+        -- The conversation is compared too, as in take_fences. Otherwise a larger index would be read whole for one job.
         update jobs
         set status = job.status, fence = new_fence, message_ids = job.message_ids,
             document = job.document || jsonb_strip_nulls(jsonb_build_object('promised', jobs.document -> 'promised')),

@@ -1,4 +1,4 @@
--- Link the promised jobs of messages to the job that settled these, or else to the `running` one (null if none runs).
+-- Link the jobs that messages were promised to the job that settled these messages, or else to `running` (null: none runs).
 -- `promises`: for each promised job, the ids of its messages. A promised job that never got a fence is noted. The
 -- transaction must have locked the conversation's row.
 --

@@ -41,7 +41,7 @@ begin
         from erasures
         where platform_id = job.platform_id and name_hash = job.name_hash;
 
-        -- By its conversation too. Otherwise an index that begins with the platform would be read whole for one job.
+        -- The conversation is compared too. Otherwise a whole index of the platform's jobs would be read for one job.
         select status <> 'processing' into has_ended
         from jobs
         where platform_id = job.platform_id and conversation_id = job.conversation_id and job_id = job.job_id;
