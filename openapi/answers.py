@@ -65,6 +65,18 @@ class Parked(Answer):
     degraded: Literal[True] = True
 
 
+class NothingToAnswer(Answer):
+    """The message has no words, and no message of the request with words is new. It is kept; no job answers it."""
+
+    success: Literal[True]
+    status: Literal["nothing_to_answer"]
+    action: Literal["stored"]
+    message: Text
+    ai_job_id: None
+    consolidated_messages: Literal[0]
+    degraded: Literal[True] = True
+
+
 class Rejection(Answer):
     """The bot accepts no message while it answers another one. Nothing was stored."""
 

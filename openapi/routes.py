@@ -33,10 +33,11 @@ ROUTES: tuple[Route, ...] = (
         "`202`: the message is in a durable queue. `ai_job_id` names the job that answers it, or leads to the one that "
         "does. Read the reply with `GET /jobs/{job_id}`, or receive it by webhook. The same message sent again returns "
         "the same job and starts nothing. While a human answers, the message is stored and `ai_job_id` is null. "
+        "A message without words (a photo, a sticker) is kept, and its `ai_job_id` is null. "
         "`409` with `action: rejected`: the bot's policy is `reject` and it is answering another message. Nothing was "
         "stored: try again.",
         "messages",
-        {202: (answers.Taken, answers.Joined, answers.Parked), 409: (answers.Rejection,)},
+        {202: (answers.Taken, answers.Joined, answers.Parked, answers.NothingToAnswer), 409: (answers.Rejection,)},
         (404, 409, 503),
         requests.MessageRequest,
         example=MESSAGE,

@@ -94,8 +94,8 @@ WHO = (
     alone(
         "an archive record tells of others",
         f"{UNIT}::TestWhenItIsDue::test_an_archive_record_tells_of_others_that_wait",
-        "        self.due = True\n        self.push_if_due(deadline)\n",
-        "        self.push_if_due(deadline)\n",
+        "        self.due |= isinstance(record, ArchiveRecord)\n",
+        "",
     ),
     alone(
         "the records of a batch wait for the one that asks",

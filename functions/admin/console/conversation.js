@@ -200,6 +200,10 @@ export class Conversation {
       message.state = message.role === "sale" ? "said" : "held";
       return;
     }
+    if (answer.status === "nothing_to_answer") {
+      message.state = "kept";
+      return;
+    }
     message.state = { lock_acquired: "accepted", interrupted: "interrupted" }[answer.action] ?? "joined";
     if (answer.duplicate) message.state = "duplicate";
     else if (message.state === "joined" && this.order.some((id) => id !== answer.ai_job_id && !this.#ended(id))) {

@@ -16,6 +16,7 @@ const STATES = {
   unheard: "no answer: it may have been accepted",
   held: "stored for a human",
   returned: "stored, then handed back",
+  kept: "kept: there is nothing to answer",
   said: "",
   late: "safe in the queue, answered later",
   answered: "answered",
@@ -26,6 +27,10 @@ const STATES = {
 const COLOURS = 6;
 /** The number of messages that a group shows; earlier ones are shown on demand. */
 const SHOWN = 6;
+
+/** A text of blanks and of characters that show nothing: a photo or a sticker is told like that. */
+const WORDLESS = /^[\s\p{Cc}\p{Cf}\p{Default_Ignorable_Code_Point}\u2800]*$/u;
+const visible = (text) => (WORDLESS.test(text) ? "[no words]" : text);
 
 /** A scrolling region: `{ node, show() }`. `show()` returns whether there is anything in it. */
 export function createTranscript(conversation) {
@@ -107,7 +112,7 @@ function createEntry(entry) {
       : h(
           "div",
           { class: `message ${entry.role}` },
-          h("p", { dir: "auto" }, entry.text),
+          h("p", { dir: "auto" }, visible(entry.text)),
           h("span", { class: "state" }),
         );
   node.show = ({ entry: now }) => {
@@ -135,7 +140,7 @@ function syncMessages(parent, messages, conversation) {
     h(
       "div",
       { class: "message user" },
-      h("p", { dir: "auto" }, message.text),
+      h("p", { dir: "auto" }, visible(message.text)),
       h("span", { class: "state" }),
       h("span", { class: "badge warn", hidden: true }, "degraded"),
     );

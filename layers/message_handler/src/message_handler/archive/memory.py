@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from message_handler.archive import parking
+from message_handler.archive import parking, wordless
 from message_handler.archive.erasures import Rule, is_void, is_void_by_its_own_time, is_void_on_any_clock
 from message_handler.archive.memory_audit import MemoryAudit
 from message_handler.archive.memory_handoff import Handoff
@@ -340,6 +340,18 @@ class MemoryArchive:
             return archived.handoff.park(
                 archived.settled, parking.to_park(self._since_erased(key, live), context, resources)
             )
+
+    def keep_wordless(self, key: ConversationKey, bot_id: str, messages: Sequence[Message]) -> None:
+        with self._mutex:
+            archived = self._conversations.get(key) or _Archived(bot_id)
+            said = {turn.message_id for turn, _, _ in archived.turns if turn.role == "user"}
+            parked = {id_ for each in archived.handoff.messages.values() for id_ in each.message.ids}
+            last = archived.turns[-1][0] if archived.turns else None
+            known = said | parked | archived.settled.keys()
+            kept = wordless.to_keep(messages, known, last, self._erased_until(key))
+            archived.turns += [(wordless.turn_of(message), message.accepted_at, None) for message in kept]
+            if kept:
+                self._conversations[key] = archived
 
     def is_parked(self, key: ConversationKey, message_id: str) -> bool:
         with self._mutex:

@@ -39,6 +39,9 @@ class NoArchive:
     def archive(self, job: Job) -> bool:
         raise Unavailable("Postgres")
 
+    def keep_wordless(self, key: ConversationKey, bot_id: str, messages: Sequence[Message]) -> None:
+        """Nothing is archived."""
+
     def interrupt(self, job: Job) -> None:
         raise Unavailable("Postgres")
 

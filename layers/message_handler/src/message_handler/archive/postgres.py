@@ -202,6 +202,9 @@ class PostgresArchive:
 
         return self._transact(step)
 
+    def keep_wordless(self, key: ConversationKey, bot_id: str, messages: Sequence[Message]) -> None:
+        self._transact(lambda connection: postgres_steps.keep_wordless(connection, key, bot_id, messages))
+
     def is_parked(self, key: ConversationKey, message_id: str) -> bool:
         return bool(self._database.execute(key_values(key) | {"message_id": message_id}, "is_parked")[0][0])
 

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from message_handler.archive import parking, postgres_audit, postgres_handoff
+from message_handler.archive import parking, postgres_audit, postgres_handoff, wordless
 from message_handler.archive.erasures import Rule, is_void, is_void_by_its_own_time
-from message_handler.archive.postgres_jobs import Values, end_values, job_values, numbered
-from message_handler.domain.conversations import Turn
+from message_handler.archive.postgres_jobs import Values, end_values, job_values, key_values, numbered
+from message_handler.domain.conversations import ConversationKey, Turn
 from message_handler.domain.documents import job_from_json
 from message_handler.domain.jobs import Job, JobStatus
+from message_handler.domain.messages import Message
 from message_handler.drivers.combiner import ALONE, Alone
 from message_handler.drivers.postgres import execute
 from message_handler.ports.archive import Committed, Fence, Verdict
@@ -143,6 +145,21 @@ def supersede(connection: Connection, job: Job, successor_id: str, copy_id: str)
         values = job_values(job) | {"successor_id": successor_id, "copy_id": copy_id}
         link = ("note_job", "note_promise", "note_end", "supersede_job", "copy_successor")
         execute(connection, values, *link, "end_settled")
+
+
+def keep_wordless(connection: Connection, key: ConversationKey, bot_id: str, messages: Sequence[Message]) -> None:
+    """See `Archive.keep_wordless`."""
+    values = key_values(key) | {"bot_id": bot_id, "ids": [message.message_id for message in messages]}
+    until = erased_until(connection, values, "lock_conversation")
+    known = {row[0] for row in execute(connection, values, "known_user_ids")}
+    last = next((Turn(*row) for row in execute(connection, values, "last_turn")), None)
+    kept = wordless.to_keep(messages, known, last, until)
+    said = {
+        "contents": [message.content for message in kept],
+        "turn_ids": [wordless.turn_of(message).message_id for message in kept],
+        "times": [message.accepted_at for message in kept],
+    }
+    execute(connection, values | said, *(("add_user_turns",) if kept else ("drop_empty_conversation",)))
 
 
 def reopen(connection: Connection, job: Job, entry: AuditEntry) -> bool:

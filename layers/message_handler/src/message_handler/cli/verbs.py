@@ -15,6 +15,7 @@ from typing import Any
 
 from message_handler.cli.client import Answer, Client
 from message_handler.cli.tables import fields, printable, table
+from message_handler.domain.text import is_wordless
 
 Verb = Callable[[Client, Namespace], int | None]
 
@@ -24,6 +25,8 @@ _RECORD_COLUMNS = {
     "core-ai": ("core_ai_id", "name", "api_endpoint", "auth_required", "timeout_seconds"),
     "platforms": ("platform_id", "name", "base_url"),
 }
+#: Shown for a photo or a sticker that came without words.
+_NO_WORDS = "[no words]"
 _LOCK_COLUMNS = ("conversation_id", "ai_job_id", "acquired_at", "heartbeat_at", "consolidated_messages", "tier")
 _JOB_COLUMNS = ("job_id", "conversation_id", "status", "created_at", "finished_at", "error_code", "superseded_by")
 _DELIVERY_COLUMNS = ("webhook_id", "conversation_id", "job_id", "attempts", "created_at", "last_error")
@@ -197,7 +200,8 @@ def _if_match(options: Namespace) -> dict[str, str]:
 
 def show_conversation(client: Client, options: Namespace) -> None:
     answer = client.call("GET", "conversations", options.conversation_id)
-    turns = table(answer.body["turns"], ("created_at", "role", "content"))
+    said = [turn | {"content": _NO_WORDS} if is_wordless(turn["content"]) else turn for turn in answer.body["turns"]]
+    turns = table(said, ("created_at", "role", "content"))
     about = {name: value for name, value in answer.body.items() if name != "turns"}
     show(options, answer, f"{fields(about)}\n\n{turns}")
 

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from message_handler.domain.conversations import ConversationKey
 from message_handler.domain.jobs import Job
-from message_handler.domain.messages import Request
+from message_handler.domain.messages import Message, Request
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +58,20 @@ class ArchiveRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class WordlessRecord:
+    """Brings Postgres a patient's messages without words. Nothing answers them, and no job has them."""
+
+    key: ConversationKey
+    bot_id: str
+    messages: tuple[Message, ...]
+    redriven: int = 0
+
+    @property
+    def job_id(self) -> None:
+        return None
+
+
+@dataclass(frozen=True, slots=True)
 class DeliveryRecord:
     """Wakes the deliveries of a conversation. The outbox knows what to deliver."""
 
@@ -68,7 +82,7 @@ class DeliveryRecord:
 
 
 #: Every kind of record that a queue may hold.
-AnyRecord = Record | ArchiveRecord | DeliveryRecord
+AnyRecord = Record | ArchiveRecord | WordlessRecord | DeliveryRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,3 +95,13 @@ class Outcome:
 
     retry_in: float | None
     ended: tuple[Job, ...] = ()
+
+
+def key_of(record: AnyRecord) -> ConversationKey:
+    """The conversation that a record belongs to."""
+    match record:
+        case Record():
+            return record.request.key
+        case ArchiveRecord():
+            return record.job.key
+    return record.key

@@ -24,10 +24,10 @@ from message_handler.domain.errors import (
     Unavailable,
 )
 from message_handler.domain.identifiers import new_id
-from message_handler.domain.messages import Request, new_message
-from message_handler.domain.records import Record
-from message_handler.intake.requests import MessageRequest, read_turns
-from message_handler.intake.responses import parked_response, response
+from message_handler.domain.messages import Message, Request, new_message
+from message_handler.domain.records import Record, WordlessRecord
+from message_handler.intake.requests import MessageRequest, Said, read_turns
+from message_handler.intake.responses import nothing_to_answer, parked_response, response
 from message_handler.intake.silence import silence
 from message_handler.metrics import TIER_VALUES, Meter
 from message_handler.ports.archive import Archive
@@ -58,10 +58,14 @@ class Intake:
         """Accept a request's messages, and return the body of the `202`.
 
         Raises RequestError (Rejected, if the bot's policy is to reject) or Unavailable; then nothing was accepted.
+        (If only the record of messages without words is refused, those with words are answered nevertheless.)
         """
-        context, messages = read_turns(request)
+        said = read_turns(request)
         bot_id, counted, now = request.bot_id, False, self.clock()
-        new = tuple(new_message(message.content, message.message_id, now) for message in messages)
+        new, wordless = (
+            tuple(new_message(message.content, message.message_id, now) for message in messages)
+            for messages in (said.messages, said.wordless)
+        )
         while True:
             config = self.bots.get_bot_config(key.conversation_id, bot_id=bot_id, platform_id=key.platform_id)
             if not counted:
@@ -70,7 +74,7 @@ class Intake:
             accepting = Request(
                 key,
                 new,
-                _trimmed(context, config["meta_data"]),
+                _trimmed(said.context, config["meta_data"]),
                 config["bot_id"],
                 request.resources,
                 correlation_id,
@@ -78,7 +82,11 @@ class Intake:
                 **_policy(request, config["meta_data"], self.settings),
             )
             try:
-                if self._human_answers(accepting, context):
+                human = self._human_answers(accepting, said)
+                if wordless and not new:
+                    self.meter.add("MessagesAccepted")
+                    return self._keep(accepting, wordless)
+                if human:
                     raise HandedOff(0, ())
                 tier, accepted = self.accept(accepting)
             except OtherBot as other:
@@ -89,11 +97,19 @@ class Intake:
                 self.bots.belongs_to(key, bot_id)
                 continue
             except HandedOff as handed_off:
-                if body := self._park(accepting, handed_off):
-                    return body
-                continue
-            degraded = tier.name != self.tiers.expected or self.bots.degraded
-            return response(accepted, config["name"], degraded=degraded)
+                body = self._park(accepting, handed_off)
+                if body is None:
+                    continue
+                has_news = "duplicate" not in body
+            else:
+                degraded = tier.name != self.tiers.expected or self.bots.degraded
+                body, has_news = response(accepted, config["name"], degraded=degraded), accepted.has_news
+            if said.ends_wordless and not has_news:
+                return self._keep(accepting, wordless)
+            # Without ids, a platform that sends whole histories would have each kept again with each request.
+            if named := tuple(message for message in wordless if message.given):
+                self._keep(accepting, named)
+            return body
 
     def _count(self, platform_id: str, per_minute: int | None) -> None:
         """Count a request of the tenant. Duplicates count too, because they cost as much. Raises RateLimited."""
@@ -108,18 +124,28 @@ class Intake:
             self.meter.add("MessagesThrottled")
             raise RateLimited(math.ceil(wait))
 
-    def _human_answers(self, request: Request, context: tuple[Turn, ...]) -> bool:
+    def _keep(self, request: Request, wordless: tuple[Message, ...]) -> dict[str, Any]:
+        """Send the record of messages without words. Returns the response to a request that brings nothing else."""
+        found = None
+        with suppress(*TRANSIENT):
+            # The conversation's first message may still be on its way to Postgres, so only a tier knows its bot.
+            found = self.tiers.find(lambda tier: tier.waiting(request.key))
+        bot_id = found[1].bot_id if found else request.bot_id
+        self.queue.send(WordlessRecord(request.key, bot_id, wordless))
+        return nothing_to_answer(degraded=self.bots.degraded)
+
+    def _human_answers(self, request: Request, said: Said) -> bool:
         """Whether a human has spoken since the bot's last turn, and the bot has not been resumed: it is silent then.
 
         Raises Unavailable. Raises InvalidRequest for a request that only repeats a human's turn from before the resume.
         """
-        turns = history.since_the_bot(context)
+        turns = history.since_the_bot(said.context)
         if not turns:
             return False
         noted = self.archive.note_sale(request.key, request.bot_id, turns)
         if noted == "new":
             silence(self.tiers, self.queue, request.key)
-        elif noted == "resumed" and not request.messages:
+        elif noted == "resumed" and not said.messages and not said.wordless:
             raise InvalidRequest("ends with a reply: there is nothing to answer", field="history")
         return noted != "resumed"
 

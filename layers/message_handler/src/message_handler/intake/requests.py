@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field
 
@@ -66,11 +66,20 @@ def parse_request(value: Any) -> MessageRequest:
 
 
 def request_of(messages: Sequence[str], bot_id: str | None = None) -> MessageRequest:
-    """What a patient said, as a request. Raises InvalidRequest."""
+    """What a patient said, as a request. Texts without words are left out.
+
+    Raises InvalidRequest, also if no text is left.
+    """
     if isinstance(messages, str):
         raise InvalidRequest("must be a list of texts", field="messages")
-    turns = [{"role": "user", "content": content} for content in messages]
+    turns = [{"role": "user", "content": content} for content in messages if not _is_wordless_text(content)]
+    if not turns:
+        raise InvalidRequest("has no message with words", field="messages")
     return parse_request({"messages": turns, "bot_id": bot_id})
+
+
+def _is_wordless_text(content: object) -> bool:
+    return isinstance(content, str) and is_wordless(content)
 
 
 def texts_of(messages: Sequence[str], bot_id: str | None = None) -> tuple[Turn, ...]:
@@ -81,7 +90,7 @@ def texts_of(messages: Sequence[str], bot_id: str | None = None) -> tuple[Turn, 
     """
     if _are_plain(messages) and (bot_id is None or is_identifier(bot_id)):
         return tuple([Turn("user", text) for text in messages])
-    return read_turns(request_of(messages, bot_id))[1]
+    return read_turns(request_of(messages, bot_id)).messages
 
 
 def _are_plain(messages: Sequence[str]) -> bool:
@@ -99,11 +108,21 @@ def _are_plain(messages: Sequence[str]) -> bool:
     return size <= MAX_HISTORY_BYTES
 
 
-def read_turns(request: MessageRequest) -> tuple[tuple[Turn, ...], tuple[Turn, ...]]:
-    """The context and the patient's unanswered messages of a request. Raises RequestError.
+class Said(NamedTuple):
+    """What a request says: the turns before the patient's unanswered messages, and these messages.
 
-    There are no messages only if the request ends with a human's turn.
+    `messages` have words, `wordless` are the others. `ends_wordless`: the request's own (last) message has no words.
+    There are neither if the request ends with a human's turn.
     """
+
+    context: tuple[Turn, ...]
+    messages: tuple[Turn, ...]
+    wordless: tuple[Turn, ...] = ()
+    ends_wordless: bool = False
+
+
+def read_turns(request: MessageRequest) -> Said:
+    """What a request says. Raises RequestError."""
     if request.history is not None:
         field, contents = "history", [request.history]
     else:
@@ -118,15 +137,18 @@ def read_turns(request: MessageRequest) -> tuple[tuple[Turn, ...], tuple[Turn, .
         raise PayloadTooLarge(f"must not be larger than {MAX_RESOURCES_BYTES // 1024} KiB", field="resources")
     context, messages = history.split(turns)
     if not messages and turns and turns[-1].role == "sale":
-        return _human_turn_with_own_id(context, request.message_id), ()
+        return Said(_human_turn_with_own_id(context, request.message_id), ())
     if not messages:
         ended = "ends with a reply: there is nothing to answer"
         raise InvalidRequest(ended if turns else "has no message of a patient", field=field)
-    if any(is_wordless(message.content) for message in messages):
-        raise InvalidRequest("has a message of a patient without words", field=field)
     if len(messages) > MAX_UNANSWERED:
         raise PayloadTooLarge(f"must not have more than {MAX_UNANSWERED} unanswered messages", field=field)
-    return context, _with_own_id(messages, request.message_id)
+    messages = _with_own_id(messages, request.message_id)
+    wordless = tuple(message for message in messages if is_wordless(message.content))
+    if not wordless:
+        return Said(context, messages)
+    spoken = tuple(message for message in messages if message not in wordless)
+    return Said(context, spoken, wordless, messages[-1] is wordless[-1])
 
 
 def _human_turn_with_own_id(context: tuple[Turn, ...], message_id: str | None) -> tuple[Turn, ...]:

@@ -44,6 +44,18 @@ def response(accepted: Accepted, bot_name: str, *, degraded: bool = False) -> di
     return body | ({"duplicate": True} if accepted.duplicate else {}) | extra
 
 
+def nothing_to_answer(*, degraded: bool = False) -> dict[str, Any]:
+    """The body of a `202` for a request that brings no words, or none that are new."""
+    return {
+        "success": True,
+        "status": "nothing_to_answer",
+        "action": "stored",
+        "message": "The message has no words: it is kept, and nothing answers it",
+        "ai_job_id": None,
+        "consolidated_messages": 0,
+    } | ({"degraded": True} if degraded else {})
+
+
 def parked_response(parked: ParkResult, waiting: Sequence[str], *, degraded: bool = False) -> dict[str, Any]:
     """The body of a `202` while a human answers. `waiting`: ids of messages that a tier has not handed over yet."""
     body = {

@@ -249,6 +249,12 @@ class Archive(Protocol):
         the erasure's margin is kept, because a request brings it now. It counts as accepted after the erasure.
         """
 
+    def keep_wordless(self, key: ConversationKey, bot_id: str, messages: Sequence[Message]) -> None:
+        """Archive messages without words as turns, each once. No message is settled, and the fence stays.
+
+        Left out is a message that is void, and one that is known (`archive/wordless.py`).
+        """
+
     def is_parked(self, key: ConversationKey, message_id: str) -> bool:
         """Whether a message is parked here while a human answers. Then it needs no record."""
 

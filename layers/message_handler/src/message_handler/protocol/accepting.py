@@ -103,6 +103,7 @@ def accept(
         pending=tuple(message for job in ahead for message in job.promised_messages),
         posted=tuple(i for i, at, is_new in zip(known_as, found, new, strict=True) if is_new or at is not None),
         interrupted=interrupted,
+        has_news=any(new),
     )
 
 

@@ -10,7 +10,7 @@ from message_handler.domain.conversations import ConversationKey
 from message_handler.domain.documents import as_text, job_from_json, job_to_json, turns_from_json, turns_to_json
 from message_handler.domain.errors import PayloadTooLarge
 from message_handler.domain.messages import Message, Request, dated
-from message_handler.domain.records import AnyRecord, ArchiveRecord, DeliveryRecord, Record
+from message_handler.domain.records import AnyRecord, ArchiveRecord, DeliveryRecord, Record, WordlessRecord
 
 #: The largest record. SQS accepts 1 MiB, of which attributes need a part.
 MAX_RECORD_BYTES = 1_000_000
@@ -20,6 +20,9 @@ def encode(record: AnyRecord) -> str:
     """The record as JSON. Raises PayloadTooLarge if a conversation keeps more text waiting than a record can hold."""
     if isinstance(record, ArchiveRecord):
         value: dict[str, Any] = {"archive": job_to_json(record.job)}
+    elif isinstance(record, WordlessRecord):
+        messages = [message.to_json() for message in record.messages]
+        value = {"wordless": asdict(record.key) | {"bot_id": record.bot_id, "messages": messages}}
     elif isinstance(record, DeliveryRecord):
         value = {"deliver": asdict(record.key)}
     else:
@@ -66,6 +69,10 @@ def decode(body: str, sent_at: float = 0.0) -> AnyRecord:
     if "archive" in value:
         job = job_from_json(value["archive"])
         return ArchiveRecord(replace(job, messages=dated(job.messages, job.created_at)), redriven)
+    if "wordless" in value:
+        said = value["wordless"]
+        key = ConversationKey(said["platform_id"], said["conversation_id"])
+        return WordlessRecord(key, said["bot_id"], tuple(map(Message.from_json, said["messages"])), redriven)
     if "deliver" in value:
         return DeliveryRecord(ConversationKey(**value["deliver"]), redriven)
     record = Record(
@@ -93,10 +100,3 @@ def decode(body: str, sent_at: float = 0.0) -> AnyRecord:
         # Other messages may lack a time, because an earlier release accepted them. Their own records bring it.
         return record
     return replace(record, request=replace(record.request, messages=dated(record.request.messages, sent_at)))
-
-
-def key_of(record: AnyRecord) -> ConversationKey:
-    """The conversation that a record belongs to."""
-    if isinstance(record, DeliveryRecord):
-        return record.key
-    return record.job.key if isinstance(record, ArchiveRecord) else record.request.key

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from message_handler.domain.errors import Unavailable
-from message_handler.domain.records import AnyRecord
+from message_handler.domain.records import AnyRecord, key_of
 from message_handler.ports.queue import DeadLetter
-from message_handler.queue.codec import decode, encode, key_of
+from message_handler.queue.codec import decode, encode
 from message_handler.queue.timing import DEAD_LETTER_SECONDS
 
 _log = logging.getLogger(__name__)

@@ -27,6 +27,43 @@ where platform_id = :platform_id and conversation_id = :conversation_id and mess
 select cast(job_id as text) from settled
 where platform_id = :platform_id and conversation_id = :conversation_id and message_id = :message_id
 
+-- name: known_user_ids
+-- Those of the :ids that a patient's turn, a settled message or a parked message has.
+select known.message_id
+from unnest(cast(:ids as text[])) as known(message_id)
+where exists (
+        select from turns
+        where platform_id = :platform_id and conversation_id = :conversation_id and role = 'user'
+          and turns.message_id = known.message_id)
+   or exists (
+        select from settled
+        where platform_id = :platform_id and conversation_id = :conversation_id
+          and settled.message_id = known.message_id)
+   or exists (
+        select from held
+        where platform_id = :platform_id and conversation_id = :conversation_id
+          and known.message_id = any(held.message_id || held.aliases))
+
+-- name: last_turn
+-- The conversation's last turn; no row if it has none.
+select role, content, message_id from turns
+where platform_id = :platform_id and conversation_id = :conversation_id
+order by position desc
+limit 1
+
+-- name: add_user_turns
+-- Archive what a patient said, as the newest turns of the conversation.
+with place as (
+    update conversations set turn_count = turn_count + cardinality(cast(:contents as text[]))
+    where platform_id = :platform_id and conversation_id = :conversation_id
+    returning turn_count - cardinality(cast(:contents as text[])) as said_before
+)
+insert into turns (platform_id, conversation_id, position, role, content, message_id, created_at)
+select :platform_id, :conversation_id, place.said_before + turn.number, 'user', content, message_id,
+       to_timestamp(accepted_at)
+from place, unnest(cast(:contents as text[]), cast(:turn_ids as text[]), cast(:times as float8[]))
+     with ordinality as turn(content, message_id, accepted_at, number)
+
 -- name: conversation
 -- A conversation's bot, its turns in order (one row of nulls if it has none), and the ids of its parked messages.
 select conversations.bot_id, turns.role, turns.content, turns.message_id, extract(epoch from turns.created_at)::float8,

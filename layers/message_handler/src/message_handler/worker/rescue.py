@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from message_handler.domain.conversations import ConversationKey
 from message_handler.domain.errors import TRANSIENT, Contended, PayloadTooLarge, Unavailable
 from message_handler.domain.jobs import Job
-from message_handler.domain.records import ArchiveRecord
+from message_handler.domain.records import ArchiveRecord, WordlessRecord, key_of
 from message_handler.metrics import Meter
 from message_handler.ports.archive import Archive
 from message_handler.ports.queue import Queue
@@ -159,22 +159,32 @@ class Rescue:
         with suppress(*TRANSIENT):
             self.tiers.each(lambda tier: tier.archived(job.key, job.job_id))
 
-    def take(self, record: ArchiveRecord, deadline: float) -> bool:
-        """Archive a record's end, and the other ends that wait. False: Postgres is away, so the record must be kept."""
-        self.due = True
+    def take(self, record: ArchiveRecord | WordlessRecord, deadline: float) -> bool:
+        """Archive what a record brings, after the other ends that wait. False: the record must be kept.
+
+        Then Postgres is away, and so is the queue.
+        """
+        self.due |= isinstance(record, ArchiveRecord)
         self.push_if_due(deadline)
         try:
-            self.archive_end(record.job)
+            self.bring(record)
         except TRANSIENT:
             return self._send_again(record)
         return True
 
-    def _send_again(self, record: ArchiveRecord) -> bool:
+    def bring(self, record: ArchiveRecord | WordlessRecord) -> None:
+        """Give Postgres what a record brings. Raises Unavailable."""
+        if isinstance(record, ArchiveRecord):
+            self.archive_end(record.job)
+        else:
+            self.archive.keep_wordless(record.key, record.bot_id, record.messages)
+
+    def _send_again(self, record: ArchiveRecord | WordlessRecord) -> bool:
         """Send the record as a new one: SQS delivers a record only a few times, and an outage may last longer.
 
         Returns whether it was sent.
         """
-        name = f"archive records of {record.job.key.platform_id}"
+        name = f"archive records of {key_of(record).platform_id}"
         try:
             _, wait = self.tiers.first(lambda tier: tier.admit(name, RECORDS_PER_MINUTE))
             self.queue.send(record, delay=LATER_SECONDS if wait else RECORD_SECONDS)

@@ -18,7 +18,7 @@ from message_handler.bot_config import BotConfigService
 from message_handler.delivery.deliveries import Deliveries
 from message_handler.domain.errors import TRANSIENT, Unavailable
 from message_handler.domain.jobs import Job, JobStatus
-from message_handler.domain.records import AnyRecord, ArchiveRecord, DeliveryRecord, Outcome, Record
+from message_handler.domain.records import AnyRecord, ArchiveRecord, DeliveryRecord, Outcome, Record, WordlessRecord
 from message_handler.metrics import TIER_VALUES, Meter
 from message_handler.ports.archive import ERASURE_MARGIN, Archive
 from message_handler.ports.queue import Queue
@@ -74,7 +74,7 @@ class Worker:
             return Outcome(None)
         attempt = None
         try:
-            if isinstance(record, ArchiveRecord):
+            if isinstance(record, ArchiveRecord | WordlessRecord):
                 return Outcome(None if self.rescue.take(record, deadline) else self._back_off(receive_count))
             self.rescue.push_if_due(deadline)
             patience = PATIENCE_SECONDS if receive_count < PATIENT_FROM else math.inf
@@ -93,13 +93,13 @@ class Worker:
         """The seconds that a record waits for a store: so many that its few receives outlast an outage."""
         return min(self.settings.store_back_off * 4.0 ** (receive_count - 1), MAX_BACK_OFF_SECONDS)
 
-    def give_up(self, record: Record | ArchiveRecord, deadline: float) -> bool:
+    def give_up(self, record: Record | ArchiveRecord | WordlessRecord, deadline: float) -> bool:
         """Fail a record's job visibly, without asking the AI. False: keep the record and try again later.
 
         Raises Unavailable.
         """
-        if isinstance(record, ArchiveRecord):
-            self.rescue.archive_end(record.job)
+        if isinstance(record, ArchiveRecord | WordlessRecord):
+            self.rescue.bring(record)
             return True
         own = {id_ for message in record.request.messages for id_ in message.ids}
         found = self.tiers.find(lambda tier: tier.waiting(record.request.key))

@@ -1,0 +1,229 @@
+"""A message without words is kept, is answered by nothing, and stops no other message."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from message_handler.domain.errors import InvalidRequest, Unavailable
+from message_handler.domain.records import Record, WordlessRecord
+from message_handler.domain.text import is_wordless
+from message_handler.intake.requests import parse_request, read_turns
+from message_handler.jobs import BackgroundJobManager
+from message_handler.locks import MessageLockManager
+from message_handler.queue.codec import decode
+from tests.unit.service import CANARY, KEY, Answer, Service
+
+NOTHING: dict[str, Any] = {
+    "success": True,
+    "status": "nothing_to_answer",
+    "action": "stored",
+    "message": "The message has no words: it is kept, and nothing answers it",
+    "ai_job_id": None,
+    "consolidated_messages": 0,
+}
+WORDLESS = ("", " \n\xa0", "\u200b\ufe0f\ufeff")
+RASH = f"{CANARY} This is my rash"
+
+
+def user(content: str, message_id: str | None = None) -> dict[str, str]:
+    return {"role": "user", "content": content} | ({"message_id": message_id} if message_id else {})
+
+
+def bot(content: str) -> dict[str, str]:
+    return {"role": "assistant", "content": content}
+
+
+def as_text(*turns: dict[str, str]) -> dict[str, Any]:
+    """The turns in the platform's format. The last one's id is the request's."""
+    tags = {"user": "USER", "assistant": "BOT", "sale": "SALE"}
+    text = "".join("<{0}>{1}</{0}><br>".format(tags[turn["role"]], turn["content"]) for turn in turns)
+    return {"history": text, "message_id": turns[-1].get("message_id")}
+
+
+def as_json(*turns: dict[str, str]) -> dict[str, Any]:
+    return {"messages": list(turns)}
+
+
+def records(service: Service) -> list[Any]:
+    return [decode(body) for body, _ in service.queue.sent]
+
+
+def turns(service: Service) -> list[tuple[str, str, str | None]]:
+    found = service.parts.archive.conversation(KEY)
+    return [(turn.role, turn.content, turn.message_id) for turn, _, _ in found.turns] if found else []
+
+
+def is_nothing(answer: Answer) -> bool:
+    return answer.status == 202 and answer.body == NOTHING
+
+
+both_forms = pytest.mark.parametrize("form", [as_text, as_json], ids=["text", "JSON"])
+any_wordless = pytest.mark.parametrize("empty", WORDLESS, ids=["empty", "blank", "invisible"])
+
+
+class TestWithWords:
+    @both_forms
+    @any_wordless
+    @pytest.mark.parametrize("place", ["first", "in the middle", "last", "everywhere"])
+    def test_an_empty_turn_is_left_out_and_the_rest_is_answered(
+        self, service: Service, form: Any, empty: str, place: str
+    ) -> None:
+        words, hole = [user(RASH), user(f"{CANARY} Help")], user(empty)
+        told = {
+            "first": [hole, *words],
+            "in the middle": [words[0], hole, words[1]],
+            "last": [*words, hole],
+            "everywhere": [hole, words[0], hole, hole, words[1], hole],
+        }[place]
+        answer = service.post(form(*told))
+        assert (answer.status, answer.body["status"]) == (202, "ai_processing_started")
+        assert answer.body["consolidated_messages"] == 2
+        (record,) = records(service)
+        assert [message.content for message in record.request.messages] == [RASH, f"{CANARY} Help"]
+        service.deliver()
+        assert [content for role, content, _ in turns(service) if role == "user"] == [RASH, f"{CANARY} Help"]
+        job = service.parts.archive.job("default", answer.body["ai_job_id"])
+        assert job is not None
+        assert job.status == "completed"
+
+    @both_forms
+    def test_whole_histories_go_on_behind_one(self, service: Service, form: Any) -> None:
+        said = [user(f"{CANARY} Hello"), bot("Yes?"), user("")]
+        assert is_nothing(service.post(form(*said)))
+        service.deliver()
+        said.append(user(RASH))
+        assert service.post(form(*said)).body["status"] == "ai_processing_started"
+        service.deliver()
+        said += [bot("I see"), user(f"{CANARY} Thanks")]
+        assert service.post(form(*said)).body["status"] == "ai_processing_started"
+        service.deliver()
+        assert [content for role, content, _ in turns(service) if role == "user"] == ["", RASH, f"{CANARY} Thanks"]
+
+    @both_forms
+    def test_the_response_names_the_job_of_the_words_before_it(self, service: Service, form: Any) -> None:
+        answer = service.post(form(user(RASH), user("", "photo-1")))
+        assert answer.body["status"] == "ai_processing_started"
+        record, kept = records(service)
+        assert (type(record), type(kept)) == (Record, WordlessRecord)
+        assert record.job_id == answer.body["ai_job_id"]
+        assert "photo-1" not in record.request.messages[-1].ids
+        service.deliver()
+        assert ("user", "", "photo-1") in turns(service)
+
+    def test_the_words_of_a_repeated_request_are_no_news(self, service: Service) -> None:
+        said = [user(RASH, "m-1")]
+        first = service.post(as_json(*said)).body
+        assert is_nothing(service.post(as_json(*said, user("", "photo-1"))))
+        service.deliver()
+        assert is_nothing(service.post(as_json(*said, user("", "photo-1"))))
+        service.deliver()
+        assert [turn for turn in turns(service) if turn[0] == "user"] == [
+            ("user", RASH, "m-1"),
+            ("user", "", "photo-1"),
+        ] or [turn for turn in turns(service) if turn[0] == "user"] == [
+            ("user", "", "photo-1"),
+            ("user", RASH, "m-1"),
+        ]
+        assert first["ai_job_id"]
+
+    def test_words_that_come_later_under_its_id_are_answered(self, service: Service) -> None:
+        assert is_nothing(service.post(as_json(user("", "photo-1"))))
+        service.deliver()
+        answer = service.post(as_json(user(RASH, "photo-1")))
+        assert answer.body["status"] == "ai_processing_started"
+        service.deliver()
+        assert turns(service)[-2] == ("user", RASH, "photo-1")
+
+
+class TestWithoutWords:
+    @both_forms
+    @any_wordless
+    @pytest.mark.parametrize("before", [[], [user(f"{CANARY} Hello"), bot("Yes?")]], ids=["alone", "in a history"])
+    def test_alone_it_is_kept_under_its_id_and_has_no_job(
+        self, service: Service, form: Any, empty: str, before: list[dict[str, str]]
+    ) -> None:
+        assert is_nothing(service.post(form(*before, user(empty, "photo-1"))))
+        assert service.parts.tiers.tiers[0].locks("default") == []
+        assert service.deliver() == {"batchItemFailures": []}
+        assert turns(service) == [("user", empty, "photo-1")]
+        view = service.http("intake", service.event("intake-get-conversation")).body
+        assert [(turn["role"], turn["content"], turn["job_id"]) for turn in view["turns"]] == [("user", empty, None)]
+        assert view["pending"] is None
+
+    @pytest.mark.parametrize("message_id", ["photo-1", None], ids=["with an id", "without one"])
+    def test_posted_twice_it_is_kept_once(self, service: Service, message_id: str | None) -> None:
+        for _ in range(2):
+            assert is_nothing(service.post(as_text(user("", message_id))))
+        service.deliver()
+        assert is_nothing(service.post(as_text(user("", message_id))))
+        service.deliver()
+        assert turns(service) == [("user", "", message_id)]
+
+    def test_two_with_ids_of_their_own_are_kept_both(self, service: Service) -> None:
+        assert is_nothing(service.post(as_json(user("", "photo-1"), user("", "photo-2"))))
+        service.deliver()
+        assert turns(service) == [("user", "", "photo-1"), ("user", "", "photo-2")]
+
+    def test_a_queue_that_refuses_it_is_503(self, service: Service) -> None:
+        service.queue.error = Unavailable("the queue")
+        assert service.post(as_json(user("", "photo-1"))).status == 503
+
+    @pytest.mark.parametrize("policy", ["consolidate", "enqueue", "interrupt", "reject"])
+    def test_it_disturbs_no_job_under_any_policy(self, service: Service, policy: str) -> None:
+        first = service.post(as_json(user(RASH, "m-1")) | {"double_texting": policy}).body
+        tier = service.parts.tiers.tiers[0]
+        before = tier.lock(KEY)
+        assert is_nothing(service.post(as_json(user("", "photo-1")) | {"double_texting": policy}))
+        assert tier.lock(KEY) == before
+        service.deliver()
+        job = service.parts.archive.job("default", first["ai_job_id"])
+        assert job is not None
+        assert job.reply == RASH
+
+    def test_it_belongs_to_the_bot_of_what_waits(self, configured: Service) -> None:
+        configured.post(as_json(user(RASH, "m-1")))
+        waiting = configured.parts.tiers.tiers[0].waiting(KEY)
+        assert waiting is not None
+        configured.post(as_json(user("", "photo-1")))
+        assert records(configured)[-1].bot_id == waiting.bot_id
+
+    def test_while_a_human_answers_it_is_kept_too(self, service: Service) -> None:
+        service.post(as_json(user(RASH, "m-1"), {"role": "sale", "content": "I am Ada"}))
+        assert is_nothing(service.post(as_json(user("", "photo-1"))))
+        service.deliver()
+        assert turns(service)[-1] == ("user", "", "photo-1")
+
+    def test_behind_a_humans_turn_the_turn_still_silences_the_bot(self, service: Service) -> None:
+        assert is_nothing(service.post(as_json({"role": "sale", "content": "I am Ada"}, user("", "photo-1"))))
+        assert service.post(as_json(user(RASH, "m-1"))).body["status"] == "handed_off"
+
+    @pytest.mark.parametrize("texts", [[], [""], ["\u200b", " "]])
+    def test_a_program_that_asks_for_a_job_is_told(self, service: Service, texts: list[str]) -> None:
+        parts = service.parts
+        jobs = BackgroundJobManager(parts.tiers, parts.archive, parts.queue, parts.intake)
+        for call in (jobs.create_ai_processing_job, MessageLockManager(parts.tiers).check_and_acquire_lock):
+            with pytest.raises(InvalidRequest, match="words"):
+                call("conv_123", texts)
+        assert service.queue.sent == []
+
+    def test_its_record_is_read_as_it_was_written(self, service: Service) -> None:
+        service.post(as_json(user("\u200b", "photo-1")))
+        ((body, delay),) = service.queue.sent
+        record = decode(body)
+        assert isinstance(record, WordlessRecord)
+        assert (record.key, record.bot_id, delay) == (KEY, "default", 0)
+        ((said),) = record.messages
+        assert (said.message_id, said.content, said.given) == ("photo-1", "\u200b", True)
+        assert said.accepted_at > 0
+        assert json.loads(body).keys() == {"wordless"}
+
+
+def test_whatever_stands_where_what_has_words_is_what_is_answered() -> None:
+    contents = ["", "a", "\u200b", " ", "b", "\ufe0f"]
+    said = read_turns(parse_request({"messages": [user(content) for content in contents]}))
+    assert [turn.content for turn in said.messages] == ["a", "b"]
+    assert [turn.content for turn in said.wordless] == [content for content in contents if is_wordless(content)]
+    assert said.ends_wordless
