@@ -59,16 +59,15 @@ class ArchiveRecord:
 
 @dataclass(frozen=True, slots=True)
 class WordlessRecord:
-    """Brings Postgres a patient's messages without words. Nothing answers them, and no job has them."""
+    """Brings Postgres a patient's messages without words, which nothing answers."""
 
     key: ConversationKey
     bot_id: str
     messages: tuple[Message, ...]
+    correlation_id: str = ""
     redriven: int = 0
-
-    @property
-    def job_id(self) -> None:
-        return None
+    #: No job has its messages.
+    job_id: ClassVar[None] = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -131,7 +131,7 @@ class Intake:
             # The conversation's first message may still be on its way to Postgres, so only a tier knows its bot.
             found = self.tiers.find(lambda tier: tier.waiting(request.key))
         bot_id = found[1].bot_id if found else request.bot_id
-        self.queue.send(WordlessRecord(request.key, bot_id, wordless))
+        self.queue.send(WordlessRecord(request.key, bot_id, wordless, request.correlation_id))
         return nothing_to_answer(degraded=self.bots.degraded)
 
     def _human_answers(self, request: Request, said: Said) -> bool:

@@ -21,8 +21,13 @@ def encode(record: AnyRecord) -> str:
     if isinstance(record, ArchiveRecord):
         value: dict[str, Any] = {"archive": job_to_json(record.job)}
     elif isinstance(record, WordlessRecord):
-        messages = [message.to_json() for message in record.messages]
-        value = {"wordless": asdict(record.key) | {"bot_id": record.bot_id, "messages": messages}}
+        value = {
+            "wordless": [message.to_json() for message in record.messages],
+            "platform_id": record.key.platform_id,
+            "conversation_id": record.key.conversation_id,
+            "bot_id": record.bot_id,
+            "correlation_id": record.correlation_id,
+        }
     elif isinstance(record, DeliveryRecord):
         value = {"deliver": asdict(record.key)}
     else:
@@ -70,9 +75,9 @@ def decode(body: str, sent_at: float = 0.0) -> AnyRecord:
         job = job_from_json(value["archive"])
         return ArchiveRecord(replace(job, messages=dated(job.messages, job.created_at)), redriven)
     if "wordless" in value:
-        said = value["wordless"]
-        key = ConversationKey(said["platform_id"], said["conversation_id"])
-        return WordlessRecord(key, said["bot_id"], tuple(map(Message.from_json, said["messages"])), redriven)
+        key = ConversationKey(value["platform_id"], value["conversation_id"])
+        messages = tuple(map(Message.from_json, value["wordless"]))
+        return WordlessRecord(key, value["bot_id"], messages, value["correlation_id"], redriven)
     if "deliver" in value:
         return DeliveryRecord(ConversationKey(**value["deliver"]), redriven)
     record = Record(
@@ -91,11 +96,11 @@ def decode(body: str, sent_at: float = 0.0) -> AnyRecord:
         redriven=redriven,
     )
     # Its own message was promised its job, see `_message_to_json`.
-    messages = tuple(
+    promised = tuple(
         message.with_promises(record.job_id) if record.message_id in message.ids else message
         for message in record.request.messages
     )
-    record = replace(record, request=replace(record.request, messages=messages))
+    record = replace(record, request=replace(record.request, messages=promised))
     if record.accepted_at:
         # Other messages may lack a time, because an earlier release accepted them. Their own records bring it.
         return record
