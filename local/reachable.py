@@ -12,6 +12,7 @@ from local.stores import too_old
 
 TIMEOUT_SECONDS = 3.0
 _GLANCE_SECONDS = 0.5
+_EXAMPLES = {"REDIS_URL": "redis://localhost:6379/0", "DATABASE_URL": "postgresql://localhost:5432/message_handler"}
 _SSL_REQUEST = struct.pack("!ii", 8, 80877103)  # Postgres answers it with a letter before authentication
 
 
@@ -83,7 +84,7 @@ def _address(variable: str, url: str, schemes: str, default_port: int) -> tuple[
     except ValueError:  # the error's text may quote a part of the password
         parts, port = None, None
     if parts is None or not parts.hostname or not re.fullmatch(schemes, parts.scheme):
-        raise StoreStartError(f"{variable}: this URL does not name such a store")
+        raise StoreStartError(f"{variable}: must be a URL such as {_EXAMPLES[variable]}")
     return parts.hostname, port or default_port
 
 

@@ -211,7 +211,7 @@ class LocalStack:
             listener = LoopbackServer(self._port)
         except OSError as error:
             reason = "is in use" if error.errno == errno.EADDRINUSE else f"can't be used: {error.strerror}"
-            raise StartError(f"port {self._port} {reason}") from error
+            raise StartError(f"port {self._port} {reason}: choose another one with --port or PORT") from error
         self._cleanup.callback(listener.close)
         return listener
 

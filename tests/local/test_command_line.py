@@ -196,7 +196,7 @@ def test_an_occupied_port_is_said_and_what_its_host_keeps_stays(hosts: Hosts, tm
         address.parent.mkdir()
         address.touch()
         failure = hosts.start("--port", str(port), template=template).failure()
-    assert failure == f"local: port {port} is in use"
+    assert failure == f"local: port {port} is in use: choose another one with --port or PORT"
     assert address.exists()
 
 
@@ -212,7 +212,7 @@ def test_an_unreachable_store_is_said_without_its_password(hosts: Hosts, variabl
 
 def test_a_url_that_is_none_is_said_without_its_password(hosts: Hosts) -> None:
     host = hosts.start(REDIS_URL=f"redis://user:{SECRET}/with@slash:port/0")
-    assert host.failure() == "local: REDIS_URL: this URL does not name such a store"
+    assert host.failure() == "local: REDIS_URL: must be a URL such as redis://localhost:6379/0"
 
 
 def test_bad_settings_name_their_variables(hosts: Hosts) -> None:

@@ -66,7 +66,7 @@ class MessageLockManager:
         """Release the caller's own lock, with its job: the next job moves up. False: the lock is not the caller's."""
         key = conversation_key(conversation_id, self._platform_id)
         if not (isinstance(lock_id, str) and lock_id.isascii()):
-            return False  # no id of ours (a caller without the lock has None), and maybe no text that a store accepts
+            return False  # it was never given out (a caller without the lock has None), and a store may refuse the text
         return self._tiers.find(lambda tier: tier.release(key, lock_id) or None) is not None
 
     def get_lock_info(self, conversation_id: str) -> dict[str, Any] | None:

@@ -182,7 +182,7 @@ class _Builder:
 
 
 def _all_that_is_wrong(settings: Settings) -> SettingsError:
-    """The error that names each setting that a client refuses: building the parts ends at the first of them."""
+    """One error for all settings that a client refuses. (Building the parts ends at the first of them.)"""
     problems = []
     for build_client in (_database, _redis, _egress):
         try:

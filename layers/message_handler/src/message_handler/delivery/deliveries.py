@@ -40,8 +40,8 @@ CLAIM_SECONDS = 30.0
 BACKOFF: Final = (5.0, 30.0, 120.0, 600.0, 1800.0, 3600.0, 7200.0)
 #: Seconds after each later failure.
 LAST_BACKOFF = 4 * 3600.0
-#: The longest pause after a platform fails, unless it sends `Retry-After`. Maybe only one conversation fails, and all
-#: others of the platform wait as long.
+#: The longest pause after a platform fails, unless it sends `Retry-After`. It is short, because the failure may concern
+#: one conversation only, and all others of the platform wait too.
 MAX_PAUSE_SECONDS = 60.0
 #: The longest wait of a delivery whose platform still fails: maybe no other delivery tries that platform meanwhile.
 MAX_ASKING_SECONDS = 300.0

@@ -172,7 +172,7 @@ def merge(archived: Sequence[Turn], turns: Sequence[Turn]) -> tuple[Turn, ...]:
         count = min(len(ours), len(theirs))
         ours, theirs = (_join_outermost(chunks, count, from_end=not merged) for chunks in (ours, theirs))
         for number, (kept, new) in enumerate(zip(ours, theirs, strict=True)):
-            # Archived turns that the request has after the next match stay beside it, so that one exchange stays one.
+            # Archived turns that the request has after the next match stay next to it, so that exchanges stay whole.
             late = next((n for n, known in enumerate(kept) if request_places.get(known, -1) > next_j), len(kept))
             merged += [archived[n] for n in kept[:late]]
             if number % 2 == 0:  # odd chunks are replies: the archived ones stay

@@ -227,8 +227,8 @@ class Database:
     def migrate(self, seconds: float = _MIGRATION_SECONDS) -> list[str]:
         """Apply the migrations and functions that this database lacks, all or none. Returns their names.
 
-        Takes at most `seconds`. That may be longer than a request's timeout, hence a connection of its own. Raises
-        Unavailable, also if another transaction has locked a table: waiting for it would hold up all work behind it.
+        Takes at most `seconds`, on a connection of its own, because that may be longer than a request's timeout. Raises
+        Unavailable, also if another transaction has locked a table: waiting for it would delay all work behind it.
         """
         with reaching_postgres():
             connection = self._connect(timeout=seconds)

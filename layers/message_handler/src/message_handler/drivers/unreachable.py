@@ -42,5 +42,5 @@ def why_untrusted(error: ssl.SSLCertVerificationError, authority: str) -> str:
     elif code in _OUT_OF_DATE:
         remedy = "renew it"
     else:
-        remedy = "issue it, or its authority's own, anew: Python 3.13 demands all that RFC 5280 does"
+        remedy = "issue a new one for the server or its authority: Python 3.13 requires all that RFC 5280 does"
     return f"its certificate isn't trusted ({error.verify_message}): {remedy}"

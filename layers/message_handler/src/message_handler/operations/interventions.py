@@ -38,8 +38,8 @@ def retry(
         Postgres: not settled, parked ── (1) ── tiers forget the end ── accept, send ── (2) ── linked, not parked
 
     A process that dies at (1) or (2) strands nothing: the sweep goes on with what is parked, and so does a second
-    retry, once. The earlier turns and the `resources` of the failed job's request are not archived and do not come
-    back. Raises Conflict or Unavailable.
+    retry. The messages are reopened only once. The earlier turns and the `resources` of the failed job's request are
+    not archived and do not come back. Raises Conflict or Unavailable.
     """
     if job.status is not JobStatus.FAILED:
         raise Conflict("the job has not failed", field="job_id")

@@ -26,4 +26,4 @@ def wake(queue: Queue, job: Job, *, delay: int = 0) -> None:
         queue.send(Record(job.job_id, job.messages[-1].message_id, request), delay=delay)
     except PayloadTooLarge:
         # The messages also have records of their own. Without this one, they are only answered later.
-        _log.error("a job is too large for a record; its own records answer it", extra=job.log_fields)
+        _log.error("a job is too large for one record; its messages' own records answer it", extra=job.log_fields)

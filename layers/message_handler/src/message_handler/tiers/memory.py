@@ -1,6 +1,6 @@
 """The memory tier: for library users, unit tests, and as the last resort of a deployment.
 
-It excludes no other process. Its name says so wherever a status is shown.
+Other processes do not see its locks. A status that is shown names the tier, so that people know.
 """
 
 from __future__ import annotations
