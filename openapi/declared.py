@@ -34,16 +34,16 @@ def _plain(name: str, kind: Any) -> Any:
     if name.endswith("_at"):
         return Moment
     if is_dataclass(kind):
-        return _part(kind)
+        return _model_of(kind)
     return {int: Count, str: Text}.get(kind, kind)
 
 
-_parts: dict[type, type[Answer]] = {}
+_models: dict[type, type[Answer]] = {}
 
 
-def _part(kind: Any) -> type[Answer]:
-    """The model of a part of a job. A field with a default may be missing, but is never null."""
-    if kind not in _parts:
+def _model_of(kind: Any) -> type[Answer]:
+    """The model of a dataclass in a job. A field with a default may be missing, but is never null."""
+    if kind not in _models:
         hints = get_type_hints(kind)
         named: dict[str, Any] = {}
         for field in fields(kind):
@@ -51,5 +51,5 @@ def _part(kind: Any) -> type[Answer]:
             if field.default is not MISSING:
                 shown = Union[tuple(each for each in get_args(shown) if each is not type(None))]  # noqa: UP007
             named[field.name] = (shown, ... if field.default is MISSING else "")
-        _parts[kind] = create_model(kind.__name__, __base__=Answer, __doc__=kind.__doc__, **named)
-    return _parts[kind]
+        _models[kind] = create_model(kind.__name__, __base__=Answer, __doc__=kind.__doc__, **named)
+    return _models[kind]

@@ -261,7 +261,7 @@ ERASING = (
         "a dead letter of what was erased is removed",
         "erasure",
         f"{ERASED}::TestErasing::test_a_record_that_rests_in_the_dead_letters_is_not_redriven[redis and postgres]",
-        (Removal("worker/worker.py", " or self.is_erased(record)"),),
+        (Removal("worker/worker.py", " or self.end_if_erased(record)"),),
     ),
     Guard(
         "a message that is accepted during an erasure ends visibly",

@@ -30,7 +30,7 @@ RECORDS = (
         (
             Removal(
                 "worker/worker.py",
-                "None if settled else self._check(tier, claim.wait if isinstance(claim, ClaimRefused) else self.retry)",
+                "None if settled else self._check(tier, wait)",
                 "None",
             ),
         ),
@@ -60,7 +60,7 @@ RECORDS = (
         (
             Removal(
                 "worker/worker.py",
-                "        if worker.is_settled(record):\n            return None\n        tier.forget",
+                "        if worker.check(record):\n            return None\n        tier.forget",
                 "        tier.forget",
             ),
         ),

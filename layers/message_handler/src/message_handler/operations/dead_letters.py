@@ -58,7 +58,7 @@ def _redrive(worker: Worker, queue: Queue, letter: DeadLetter) -> bool:
         if worker.give_up(record, worker.clock() + _GIVE_UP_SECONDS):
             queue.remove(letter)
         return False
-    if worker.is_settled(record):
+    if worker.check(record):
         queue.remove(letter)
         return False
     queue.send(replace(record, redriven=1))

@@ -106,24 +106,28 @@ class Worker:
         if found and any(own.isdisjoint(message.ids) for message in found[1].messages):
             # Other messages wait with this one, and were not tried as often. The run that answers them settles this one
             # too. If none can, their own records become dead letters as well.
-            return self.is_settled(record)
+            return self.check(record)
         return Attempt(self, record, deadline, ai=None).work() is None
 
-    def is_settled(self, record: Record) -> bool:
-        """Whether the record may be deleted, because its own message is settled, parked or erased.
+    def check(self, record: Record) -> bool:
+        """Check whether the record may be deleted, because its own message is settled, parked or erased.
 
-        A settled message's promised job then leads to the job that settled it. Raises Unavailable.
+        If another job than the promised one has settled the message, the promised job now leads there. Raises
+        Unavailable.
         """
         key = record.request.key
         settled_by = self.archive.settled_by(key, record.message_id)
         if settled_by is None:
-            return self.archive.is_parked(key, record.message_id) or self.is_erased(record)
+            return self.archive.is_parked(key, record.message_id) or self.end_if_erased(record)
         if settled_by != record.job_id:
             self.archive.supersede(_promised(record, self.clock()), settled_by)
         return True
 
-    def is_erased(self, record: Record) -> bool:
-        """Whether the record's own message is void. A message that came about the time of the erasure ends visibly."""
+    def end_if_erased(self, record: Record) -> bool:
+        """Whether the record's own message is void. If it came at about the time of the erasure, its job is cancelled.
+
+        So the job that its client may ask for has a visible end.
+        """
         key = record.request.key
         until = self.archive.erased(key, record.accepted_at)
         if until is not None and record.accepted_at > until - ERASURE_MARGIN:
@@ -141,7 +145,7 @@ class Attempt:
     #: None: the jobs fail without being tried.
     ai: Callable[[dict[str, Any]], AI] | None
     #: Seconds until the record comes back if its message is not settled.
-    retry: float = 0.0
+    retry_in: float = 0.0
     #: The longest wait, in seconds, for a patient who may still be typing.
     patience: float = math.inf
     #: After an unexpected error, fail the job that raised it.
@@ -174,7 +178,8 @@ class Attempt:
             if isinstance(claim, ClaimRefused) and not claim.leased and (head := tier.waiting(key)):
                 # Its messages have joined, so their own records come late. This record is settled by now.
                 wake(worker.queue, head, delay=math.ceil(claim.wait))
-        return None if settled else self._check(tier, claim.wait if isinstance(claim, ClaimRefused) else self.retry)
+        wait = claim.wait if isinstance(claim, ClaimRefused) else self.retry_in
+        return None if settled else self._check(tier, wait)
 
     def _run_or_give_up(self, tier: Tier, claim: Claim) -> RunResult:
         try:
@@ -199,7 +204,7 @@ class Attempt:
             tier.erase(key)
         live = self.record.accepted_after(until)
         if live is None:
-            self.worker.is_erased(self.record)
+            self.worker.end_if_erased(self.record)
             return None
         self.record = live
         return self.work()
@@ -262,7 +267,7 @@ class Attempt:
         if worker.archive.name == "none":
             # Without Postgres, only the tier remembers, for an hour.
             return None if tier.ended_by(key, record.message_id) else wait
-        if worker.is_settled(record):
+        if worker.check(record):
             return None
         ended_by = tier.ended_by(key, record.message_id)
         if ended_by is None:
@@ -271,7 +276,7 @@ class Attempt:
         if ended and ended.unarchived:
             # The end's archive record may be on its way, or may have been lost with its sender.
             worker.rescue.archive_end(ended)
-        if worker.is_settled(record):
+        if worker.check(record):
             return None
         tier.forget(key, record.message_id)
         return wait
