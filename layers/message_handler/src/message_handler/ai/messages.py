@@ -9,7 +9,7 @@ from typing import Any
 from message_handler.ai.port import Prompt
 
 #: A provider's role and the text.
-type Said = tuple[str, str]
+type RoleAndText = tuple[str, str]
 
 _COLLEAGUE = "[Human colleague] "
 _COLLEAGUES = (
@@ -39,12 +39,12 @@ def system_of(prompt: Prompt, meta_data: dict[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
-def turns_of(prompt: Prompt) -> list[Said]:
+def turns_of(prompt: Prompt) -> list[RoleAndText]:
     """The turns, in order. The first and the last are a user's, and roles alternate.
 
     Turns of the same role in a row become one turn, because providers refuse two.
     """
-    said: list[Said] = []
+    said: list[RoleAndText] = []
     for turn in prompt.context:
         prefix = _COLLEAGUE if turn.role == "sale" else ""
         said.append(("user" if turn.role == "user" else "assistant", prefix + _text(turn.content)))
@@ -54,12 +54,12 @@ def turns_of(prompt: Prompt) -> list[Said]:
     return _merged(said)
 
 
-def with_instructions(role: str, instructions: str, turns: Sequence[Said]) -> list[Said]:
+def with_instructions(role: str, instructions: str, turns: Sequence[RoleAndText]) -> list[RoleAndText]:
     """The turns behind the instructions; in the role of the user, these begin the user's first turn."""
     return _merged([(role, instructions), *turns])
 
 
-def _merged(said: Sequence[Said]) -> list[Said]:
+def _merged(said: Sequence[RoleAndText]) -> list[RoleAndText]:
     merged = list(said[:1])
     for role, text in said[1:]:
         if role == merged[-1][0]:

@@ -13,7 +13,7 @@ from message_handler.domain.text import is_wordless
 def to_keep(
     messages: Sequence[Message], known_ids: Container[str | None], last: Turn | None, erased_until: float | None
 ) -> list[Message]:
-    """The messages that become turns. Void ones do not, and neither do those that are known.
+    """The messages that become turns: those that are neither void nor known.
 
     A message with the platform's id is known if `known_ids` has it. Any other message is the same as `last`, the
     conversation's last turn, if that has neither words nor an id.

@@ -106,7 +106,7 @@ class Intake:
                 body, has_news = response(accepted, config["name"], degraded=degraded), accepted.has_news
             if said.ends_wordless and not has_news:
                 return self._keep(accepting, wordless)
-            # Without ids, a platform that sends whole histories would have each kept again with each request.
+            # Those without an id are not kept: a platform that sends whole histories would bring each again and again.
             if named := tuple(message for message in wordless if message.given):
                 self._keep(accepting, named)
             return body

@@ -112,7 +112,7 @@ class Said(NamedTuple):
     """What a request says: the turns before the patient's unanswered messages, and these messages.
 
     `messages` have words, `wordless` are the others. `ends_wordless`: the request's own (last) message has no words.
-    There are neither if the request ends with a human's turn.
+    A request that ends with a human's turn has no messages of either kind.
     """
 
     context: tuple[Turn, ...]

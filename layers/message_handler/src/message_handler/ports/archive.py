@@ -252,7 +252,7 @@ class Archive(Protocol):
     def keep_wordless(self, key: ConversationKey, bot_id: str, messages: Sequence[Message]) -> None:
         """Archive messages without words as turns, each once. No message is settled, and the fence stays.
 
-        Left out is a message that is void, and one that is known (`archive/wordless.py`).
+        A message that is void, or known already (`archive/wordless.py`), is left out.
         """
 
     def is_parked(self, key: ConversationKey, message_id: str) -> bool:
