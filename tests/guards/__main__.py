@@ -35,6 +35,7 @@ from tests.guards import (
     tenants,
     tiers,
     together,
+    words,
     worker,
 )
 from tests.guards.guard import REPOSITORY, Guard
@@ -51,6 +52,7 @@ GUARDS: tuple[Guard, ...] = (
     *plans.GUARDS,
     *providers.GUARDS,
     *service.GUARDS,
+    *words.GUARDS,
     *speed.GUARDS,
     *handoff.GUARDS,
     *tenants.GUARDS,

@@ -180,7 +180,8 @@ def test_a_letter_is_never_wordless_but_for_fillers(text: str) -> None:
 @pytest.mark.parametrize("between", ["\ufeff", "\u200b", " \u200b\n", "\u00ad"])
 def test_invisible_text_between_turns_is_no_turn(service: Service, between: str) -> None:
     text = f"{between}<USER>{CANARY}</USER><br>{between}<BOT>Yes</BOT><br>{between}<USER>{CANARY} two</USER>{between}"
-    assert service.post({"history": text}).status == 202
+    assert service.post({"history": text, "message_id": "m-1"}).status == 202
+    assert len(service.queue.sent) == 1
     request = decode(service.queue.sent[0][0]).request  # type: ignore[union-attr]
-    assert [message.content for message in request.messages] == [f"{CANARY} two"]
+    assert [(message.message_id, message.content) for message in request.messages] == [("m-1", f"{CANARY} two")]
     assert [turn.content for turn in request.context] == [CANARY, "Yes"]

@@ -104,7 +104,7 @@ class Intake:
             else:
                 degraded = tier.name != self.tiers.expected or self.bots.degraded
                 body, has_news = response(accepted, config["name"], degraded=degraded), accepted.has_news
-            if said.ends_wordless and not has_news:
+            if said.ends_wordless and not has_news and not self._is_kept(key, wordless[-1]):
                 return self._keep(accepting, wordless)
             # Those without an id are not kept: a platform that sends whole histories would bring each again and again.
             if named := tuple(message for message in wordless if message.given):
@@ -133,6 +133,13 @@ class Intake:
         bot_id = found[1].bot_id if found else request.bot_id
         self.queue.send(WordlessRecord(request.key, bot_id, wordless, request.correlation_id))
         return nothing_to_answer(degraded=self.bots.degraded)
+
+    def _is_kept(self, key: ConversationKey, message: Message) -> bool:
+        """Whether a message without words is archived. Then its request is repeated, and its response is the same."""
+        with suppress(*TRANSIENT):
+            if archived := self.archive.conversation(key):
+                return any(turn.message_id == message.message_id for turn, _, _ in archived.turns)
+        return False
 
     def _human_answers(self, request: Request, said: Said) -> bool:
         """Whether a human has spoken since the bot's last turn, and the bot has not been resumed: it is silent then.
