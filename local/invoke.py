@@ -77,7 +77,9 @@ def _invoke(function: Function, event: bytes) -> int:
         finally:
             pool.stop(grace_seconds=0)
             log.close()
-    print(outcome.payload.decode())
+    sys.stdout.flush()
+    sys.stdout.buffer.write(outcome.payload + b"\n")  # JSON is UTF-8, whatever the terminal's encoding is
+    sys.stdout.buffer.flush()
     return 1 if outcome.failed else 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
 import warnings
@@ -18,7 +19,14 @@ from message_handler.aws import cloudformation
 from message_handler.configuration.admin import Expected, Shown
 from message_handler.configuration.records import KINDS
 from message_handler.domain.conversations import conversation_key
-from message_handler.domain.errors import InvalidRequest, MessageHandlerError, NotFound, PreconditionFailed, Unavailable
+from message_handler.domain.errors import (
+    InvalidRequest,
+    MessageHandlerError,
+    NotFound,
+    PreconditionFailed,
+    SettingsError,
+    Unavailable,
+)
 from message_handler.domain.validation import field_name
 from message_handler.http import lists
 from message_handler.http.console import Console
@@ -37,6 +45,9 @@ from message_handler.wiring import Parts, build
 SCOPE: Final = "admin"
 #: The audit's `record_id` of an action that concerns no single record.
 ALL = "*"
+#: For how long a migration waits for a database that the stack does not create. It was there before, so waiting longer
+#: only hides a wrong address or password. One that the stack creates, which takes IAM, may still be starting.
+OWN_DATABASE_SECONDS = 5.0
 
 logger = Logger()
 metrics = Metrics()
@@ -156,6 +167,8 @@ def erase_conversation(call: Call) -> tuple[int, dict[str, Any]]:
 
 
 def migrate() -> list[str]:
+    if parts().archive.name == "none":
+        raise SettingsError("bad settings: DATABASE_URL is missing, so there is no database to migrate")
     return parts().archive.migrate()
 
 
@@ -319,6 +332,7 @@ def resource(event: dict[str, Any], context: Any) -> dict[str, Any]:
         migrate,
         remaining=lambda: context.get_remaining_time_in_millis() / 1000,
         allow_loopback=lambda: parts().settings.egress_allow_loopback,
+        patience=lambda: math.inf if parts().settings.database_iam else OWN_DATABASE_SECONDS,
     )
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 import socket
 import threading
 import time
@@ -20,7 +22,7 @@ from pydantic import SecretStr
 
 from local.stores import Server
 from message_handler.aws import cloudformation
-from message_handler.domain.errors import InvalidRequest, SettingsError, Unavailable
+from message_handler.domain.errors import InvalidRequest, MessageHandlerError, SettingsError, TooOld, Unavailable
 from message_handler.drivers.postgres import Database
 from message_handler.drivers.postgres_connection import connector
 from message_handler.settings import Settings
@@ -81,12 +83,24 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def run(
-    receiver: Receiver, migrate: Callable[[], list[str]], kind: str = "Create", *, seconds: float = 30.0, **changes: Any
+    receiver: Receiver,
+    migrate: Callable[[], list[str]],
+    kind: str = "Create",
+    *,
+    seconds: float = 30.0,
+    patience: float = math.inf,
+    **changes: Any,
 ) -> dict[str, Any]:
     """A function works on the event and must answer within `seconds`. Returns what it sent to CloudFormation."""
     until = time.monotonic() + cloudformation.ANSWER_SECONDS + seconds
     event = EVENT | {"RequestType": kind, "ResponseURL": receiver.url} | changes
-    answer = cloudformation.run(event, migrate, remaining=lambda: until - time.monotonic(), allow_loopback=lambda: True)
+    answer = cloudformation.run(
+        event,
+        migrate,
+        remaining=lambda: until - time.monotonic(),
+        allow_loopback=lambda: True,
+        patience=lambda: patience,
+    )
     assert time.monotonic() < until
     assert receiver.received[-1][2] == answer
     return answer
@@ -147,6 +161,49 @@ class TestFailing:
         assert answer["Status"] == "FAILED"
         assert answer["Reason"] == "Postgres is not available, for as long as the function could wait"
         assert CANARY not in json.dumps(answer)
+
+    def test_a_database_that_was_there_before_is_told_at_once(self, receiver: Receiver) -> None:
+        with closing(socket.create_server(("127.0.0.1", 0))) as free:
+            port = free.getsockname()[1]
+        settings = Settings(database_url=SecretStr(f"postgresql://me:{CANARY}@127.0.0.1:{port}/nothing"))
+        began = time.monotonic()
+        answer = run(receiver, Database(connector(settings)).migrate, patience=0.2)
+        assert time.monotonic() - began < 5
+        assert (answer["Status"], answer["Reason"]) == ("FAILED", "Postgres is not available (refused)")
+
+    def test_a_wrong_password_is_told_at_once(self, receiver: Receiver, sql: Connection, postgres: Server) -> None:
+        sql.run("create role limited login password 'right'")
+        try:
+            url = re.sub("//.*@", f"//limited:{CANARY}@", postgres.url)
+            settings = Settings(database_url=SecretStr(url))
+            began = time.monotonic()
+            answer = run(receiver, Database(connector(settings)).migrate, patience=0.2)
+        finally:
+            sql.run("drop role limited")
+        assert time.monotonic() - began < 5
+        assert "it refuses the login: check DATABASE_URL" in answer["Reason"]
+        assert answer["Reason"].count("refuses the login") == 1
+        assert CANARY not in json.dumps(answer)
+
+    def test_a_server_that_is_too_old_is_told_at_once(self, receiver: Receiver) -> None:
+        tries = []
+
+        def migrate() -> list[str]:
+            tries.append(1)
+            raise TooOld("Postgres (it is version 9; at least 15 is needed)")
+
+        assert run(receiver, migrate)["Status"] == "FAILED"
+        assert len(tries) == 1
+
+    def test_a_wait_is_logged_with_its_reason_when_it_begins(
+        self, receiver: Receiver, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        def migrate() -> list[str]:
+            raise Unavailable("Postgres", reason="refused")
+
+        run(receiver, migrate, seconds=0.3)
+        waits = [line for line in caplog.records if line.message == "the migration waits for the database"]
+        assert [vars(line)["reason"] for line in waits] == ["refused"]
 
     def test_a_database_that_says_nothing_at_all_is_told_in_time(self, receiver: Receiver) -> None:
         with closing(socket.create_server(("127.0.0.1", 0))) as silent:
@@ -210,6 +267,18 @@ class TestAnswering:
             run(receiver, list)
         assert len(receiver.received) == cloudformation.TRIES
         assert CANARY not in caplog.text
+
+    def test_a_failure_that_could_not_be_told_is_in_the_error(self, receiver: Receiver) -> None:
+        receiver.statuses = [403] * 10
+
+        def migrate() -> list[str]:
+            raise SettingsError("bad settings: DATABASE_URL is missing")
+
+        with pytest.raises(
+            MessageHandlerError, match="DATABASE_URL is missing; and CloudFormation's address"
+        ) as raised:
+            run(receiver, migrate)
+        assert CANARY not in str(raised.value)
 
     def test_an_answer_is_put_no_longer_than_the_function_has_time(self, receiver: Receiver) -> None:
         receiver.statuses = [500] * 10

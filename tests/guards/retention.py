@@ -416,6 +416,18 @@ ANSWERING = (
             ),
         ),
     ),
+    Guard(
+        "a migration without a database fails at once",
+        "migrations",
+        "unit/test_operations.py::test_a_migration_without_a_database_fails_at_once",
+        (Removal("../../../../functions/admin/app.py", 'if parts().archive.name == "none":', "if False:"),),
+    ),
+    Guard(
+        "a database that is away is waited for only as long as it may still be starting",
+        "migrations",
+        "contract/test_cloudformation.py::TestFailing::test_a_database_that_was_there_before_is_told_at_once",
+        (Removal("aws/cloudformation.py", " or next_at >= patience()"),),
+    ),
 )
 
 GUARDS = (*ERASING, *PURGING, *ANSWERING)

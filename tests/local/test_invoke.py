@@ -54,6 +54,72 @@ def test_a_function_error_is_exit_code_1(built: Path) -> None:
     assert "[ERROR] ValueError: because" in result.stderr
 
 
+def test_the_answer_is_utf_8_whatever_the_terminals_encoding_is(built: Path) -> None:
+    result = invoke(built, "EchoFunction", '{"queryStringParameters": {"raise": "đau đầu"}}', PYTHONIOENCODING="ascii")
+    assert "đau đầu" in json.loads(result.stdout)["errorMessage"]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """The repository's `make invoke` before anything is set up. Each program that it calls talks on stdout."""
+    for name in ("template.yaml", "samconfig.toml", "requirements/runtime.txt", "requirements/dev.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text((ROOT / name).read_text())
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    (tmp_path / "requirements" / "sam.txt").touch()
+    (tmp_path / "layers" / "message_handler").mkdir(parents=True)
+    (tmp_path / "layers" / "message_handler" / "pyproject.toml").touch()
+    (tmp_path / "functions").mkdir()
+    (tmp_path / "event.json").write_text("{}")
+    program(tmp_path / "requirements" / "sync.sh", SYNC)
+    return tmp_path
+
+
+#: Plays the set-up of an environment: its Python runs `local.invoke`, its sam builds.
+SYNC = """
+echo "setting up $1"; mkdir -p "$1/bin"
+printf '#!/bin/sh\\n[ "$1" = -c ] || { echo a log line >&2; echo \\047{"statusCode": 200}\\047; }\\n' >"$1/bin/python"
+printf '#!/bin/sh\\necho sam builds; mkdir -p .aws-sam/build; [ ! -e broken ]\\n' >"$1/bin/sam"
+chmod +x "$1/bin/python" "$1/bin/sam"; pwd -P >"$1/synced"
+"""
+
+
+def program(path: Path, text: str) -> None:
+    path.write_text(f"#!/bin/sh{text}")
+    path.chmod(0o755)
+
+
+def make_invoke(folder: Path, *arguments: str, **changed: str) -> subprocess.CompletedProcess[str]:
+    command = [
+        "make",
+        *arguments,
+        "invoke",
+        f"FUNCTION={changed.get('function', 'IntakeFunction')}",
+        "EVENT=event.json",
+    ]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60, env=PYTHON_NEEDS)
+
+
+def test_make_invoke_prints_nothing_but_the_answer_on_stdout(folder: Path) -> None:
+    for said in (["setting up .venv", "setting up .venv-sam", "sam builds"], []):  # first, and once all is set up
+        result = make_invoke(folder)
+        assert (result.returncode, json.loads(result.stdout)) == (0, {"statusCode": 200}), result.stderr
+        assert [line for line in said if line not in result.stderr] == []
+    (folder / "requirements" / "runtime.txt").touch()  # it is set up and built again
+    assert json.loads(make_invoke(folder).stdout) == {"statusCode": 200}
+
+
+def test_make_invoke_that_fails_before_the_function_prints_nothing_on_stdout(folder: Path) -> None:
+    (folder / "broken").touch()
+    for result in (make_invoke(folder), make_invoke(folder, function="Nobody")):
+        assert (result.returncode, result.stdout) == (2, "")
+        assert result.stderr
+
+
+def test_make_invoke_from_elsewhere_prints_nothing_but_the_answer_if_make_is_silent(folder: Path) -> None:
+    assert json.loads(make_invoke(folder, "-s", "-C", str(folder)).stdout) == {"statusCode": 200}
+
+
 def test_a_dependency_that_was_not_built_in_is_missing(built: Path) -> None:
     (built.parent / "functions" / "admin" / "app.py").write_text("import pg8000\n")
     result = invoke(built, "AdminFunction", "{}")

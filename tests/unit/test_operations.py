@@ -1,6 +1,8 @@
 """The admin function: health, locks, the schedule, erasure, export and migrations."""
 
 import json
+import math
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -9,10 +11,11 @@ import pytest
 from message_handler.archive.none import NoArchive
 from message_handler.aws import cloudformation
 from message_handler.domain.conversations import ConversationKey
-from message_handler.domain.errors import InvalidRequest, Unavailable
+from message_handler.domain.errors import InvalidRequest, MessageHandlerError, Unavailable
 from message_handler.domain.jobs import JobStatus
 from message_handler.ports.retention import StoredRecord
 from message_handler.protocol.results import Claim
+from message_handler.settings import Settings
 from tests.unit.service import CANARY, KEY, Service
 
 LOCK = {
@@ -168,6 +171,34 @@ def test_an_export_is_shown_page_by_page(service: Service) -> None:
         ("export", "conv_123", {"after": "conversation"}),
         ("export", "conv_123", None),
     ]
+
+
+@pytest.mark.parametrize("name", ["admin-migrate-stack", "admin-migrate"])
+def test_a_migration_without_a_database_fails_at_once(
+    service: Service, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    service.use(archive=NoArchive())
+    service.remaining_ms = 300_000
+    monkeypatch.setattr(cloudformation, "_put", failing)
+    began = time.monotonic()
+    with pytest.raises(MessageHandlerError, match="DATABASE_URL is missing, so there is no database to migrate"):
+        service.invoke("admin", service.event(name))
+    assert time.monotonic() - began < 1
+
+
+@pytest.mark.parametrize(("iam", "seconds"), [(True, math.inf), (False, 5.0)])
+def test_only_a_database_that_the_stack_creates_is_waited_for_long(
+    service: Service, monkeypatch: pytest.MonkeyPatch, iam: bool, seconds: float
+) -> None:
+    service.use(settings=Settings(database_iam=iam))
+    patience = []
+    monkeypatch.setattr(cloudformation, "run", lambda *_, **given: patience.append(given["patience"]()))
+    service.invoke("admin", service.event("admin-migrate-stack"))
+    assert patience == [seconds]
+
+
+def failing(*_: Any) -> None:
+    raise Unavailable("CloudFormation's address for the answer")
 
 
 def test_cloudformation_is_answered_where_it_says(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:

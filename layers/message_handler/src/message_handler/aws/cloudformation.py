@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from message_handler.domain.errors import InvalidRequest, MessageHandlerError, Unavailable
+from message_handler.domain.errors import InvalidRequest, MessageHandlerError, TooOld, Unavailable
 
 _log = logging.getLogger(__name__)
 
@@ -46,18 +47,20 @@ def run(
     *,
     remaining: Callable[[], float],
     allow_loopback: Callable[[], bool] = lambda: False,
+    patience: Callable[[], float] = lambda: math.inf,
 ) -> dict[str, Any]:
     """Do what the event asks for, and send the answer to its address. Returns the answer.
 
-    `remaining`: the seconds that are left of the function's time. Raises InvalidRequest, before anything is done, if
+    `remaining`: the seconds that are left of the function's time. `patience`: the seconds for which a database that is
+    away is tried again, if the function has that much time. Raises InvalidRequest, before anything is done, if
     the address is not CloudFormation's. Raises Unavailable if the answer could not be sent: CloudFormation goes on
-    waiting.
+    waiting. If the migration failed, too, that is a MessageHandlerError with its reason.
     """
     url = _checked(event["ResponseURL"], allow_loopback=allow_loopback)
     status: Literal["SUCCESS", "FAILED"] = "SUCCESS"
     reason, applied = "", ""
     if event["RequestType"] in ("Create", "Update"):
-        outcome = _in_time(migrate, remaining() - ANSWER_SECONDS)
+        outcome = _in_time(migrate, remaining() - ANSWER_SECONDS, patience)
         if isinstance(outcome, str):
             status, reason = "FAILED", outcome
             _log.error("the migration failed", extra={"reason": reason})
@@ -74,7 +77,12 @@ def run(
         "LogicalResourceId": event["LogicalResourceId"],
         "Data": {"Applied": applied[:MAX_REASON]},
     }
-    _put(url, json.dumps(answer).encode(), remaining)
+    try:
+        _put(url, json.dumps(answer).encode(), remaining)
+    except Unavailable as unsent:
+        if not reason:
+            raise
+        raise MessageHandlerError(f"the migration failed: {reason}; and {unsent}") from None
     return answer
 
 
@@ -95,10 +103,10 @@ def _checked(url: Any, *, allow_loopback: Callable[[], bool]) -> str:
     return str(url)
 
 
-def _in_time(migrate: Callable[[], list[str]], seconds: float) -> list[str] | str:
+def _in_time(migrate: Callable[[], list[str]], seconds: float, patience: Callable[[], float]) -> list[str] | str:
     """The applied migrations, or the reason of a failure. Returns within `seconds`, even if a server hangs."""
     outcomes: list[list[str] | str] = []
-    until = time.monotonic() + seconds
+    began = time.monotonic()
     tried: list[str] = []
 
     def work() -> None:
@@ -108,9 +116,16 @@ def _in_time(migrate: Callable[[], list[str]], seconds: float) -> list[str] | st
                 return
             except Unavailable as away:
                 tried.append(str(away))
-                if time.monotonic() + PAUSE_SECONDS >= until:
+                next_at = time.monotonic() - began + PAUSE_SECONDS
+                if isinstance(away, TooOld) or next_at >= patience():
+                    is_explained = away.what.endswith(")") or away.reason == away.what
+                    outcomes.append(str(away) if is_explained else f"{away} ({away.reason})")
+                    return
+                if next_at >= seconds:
                     outcomes.append(f"{away}, for as long as the function could wait")
                     return
+                if len(tried) == 1:
+                    _log.warning("the migration waits for the database", extra={"reason": away.reason})
                 time.sleep(PAUSE_SECONDS)
             except MessageHandlerError as error:
                 outcomes.append(str(error))
