@@ -126,12 +126,14 @@ COMPILE = UV_SYSTEM_CERTS=1 UV_PYTHON_DOWNLOADS=never uv pip compile --quiet --u
 .venv-mock-ai/synced: requirements/mock-ai.txt requirements/sync.sh
 	@requirements/sync.sh .venv-mock-ai requirements/mock-ai.txt
 
-# The tools that tests read openapi.json with. No script of a package runs. Without npm these tests skip, or fail in CI.
+# The tools that tests read openapi.json with. No script of a package runs. Without npm, or without its registry, these
+# tests skip, or fail in CI. A company's own certificates are the ones that SSL_CERT_FILE names.
 .npm-openapi/synced: tests/openapi/package.json tests/openapi/package-lock.json
 	@if ! command -v npm >/dev/null; then echo "npm is missing: some tests of openapi.json are skipped" >&2; exit; fi; \
 	echo "Setting up $(@D) with npm $$(npm --version), once and after each change of its lock" >&2; \
-	rm -rf $(@D) && mkdir $(@D) && cp $^ $(@D) && \
-	npm ci --prefix $(@D) --silent --ignore-scripts --no-audit --no-fund --no-update-notifier && touch $@
+	rm -rf $(@D) && mkdir $(@D) && cp $^ $(@D) && export NODE_EXTRA_CA_CERTS="$${NODE_EXTRA_CA_CERTS:-$$SSL_CERT_FILE}" && \
+	npm ci --prefix $(@D) --silent --ignore-scripts --no-audit --no-fund --no-update-notifier && touch $@ || \
+	{ rm -rf $(@D); echo "npm could not set them up: some tests of openapi.json are skipped" >&2; }
 
 # The peers of the benchmarks, each in its own environment: `make .venv-peer-arq/synced`.
 .venv-peer-%/synced: requirements/peer-%.txt requirements/sync.sh
