@@ -159,3 +159,20 @@ def test_a_conversation_may_have_an_id_as_its_channel_made_it(page: Page, host: 
     known = host.call("GET", f"conversations/{quote(conversation_id, safe='')}").json()
     assert known["conversation_id"] == conversation_id
     assert len(known["turns"]) == 2
+
+
+def test_a_message_without_words_is_seen_to_be_kept(page: Page, host: Host) -> None:
+    pane = panes(page).first
+    says(pane, "\u200b")
+    expect(pane.locator(".message .state")).to_have_text("kept: there is nothing to answer")
+    expect(pane.locator(".message p")).to_have_text("[no words]")
+    expect(pane.locator(".job-head:visible")).to_have_count(0)
+    says(pane, f"Hello {CANARY}")
+    expect(replies(pane)).to_contain_text(f"> Hello {CANARY}")
+    conversation_id = str(pane.get_by_role("region").get_attribute("aria-label")).removeprefix("Transcript of ")
+    again = add_pane(page, conversation_id)
+    expect(again.locator(".message p").first).to_have_text("[no words]")
+    expect(replies(again)).to_contain_text(f"> Hello {CANARY}")
+    assert "\u200b" in [
+        turn["content"] for turn in host.call("GET", f"conversations/{conversation_id}").json()["turns"]
+    ]

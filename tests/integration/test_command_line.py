@@ -171,6 +171,16 @@ class TestAgainstTheProduct:
         assert "handed_off" in shown.stdout
         assert operator.json("handoff", "cli-human", "bot")["status"] == "active"
 
+    def test_a_message_without_words_is_seen(self, operator: Operator, api: Api) -> None:
+        photo = {"role": "user", "content": "", "message_id": "photo-1"}
+        assert api.post("cli-photo|+1", messages=[photo])["status"] == "nothing_to_answer"
+        for _ in range(100):
+            shown = operator.run("conversations", "show", "cli-photo|+1").stdout
+            if "[no words]" in shown:
+                break
+        assert "[no words]" in shown
+        assert operator.json("conversations", "show", "cli-photo|+1")["turns"][0]["content"] == ""
+
     def test_dead_letters_are_listed_and_tried_again(self, operator: Operator) -> None:
         assert operator.json("dead-letters", "list")["deliveries"] == []
         assert operator.run("dead-letters", "list").stdout.startswith("nothing\n")

@@ -10,6 +10,7 @@ from message_handler.ports.queue import DeadLetter
 from tests.contract.stories import (
     on,
 )
+from tests.contract.test_handoff import sends
 from tests.contract.world import World
 
 
@@ -57,6 +58,15 @@ class TestDeadLetters:
         assert dead_letters.redrive(world.worker, world.sender) == 0
         assert letters == []
         assert not world.queue.waiting
+
+    def test_a_dead_letter_without_words_is_kept(self, world: World, letters: list[DeadLetter]) -> None:
+        sends(world, ("user", "", "photo-1"))
+        self.gives_up(world, letters)
+        assert dead_letters.redrive(world.worker, world.sender) == 0
+        assert letters == []
+        found = world.archive.conversation(world.key)
+        assert found is not None
+        assert [turn.message_id for turn, _, _ in found.turns] == ["photo-1"]
 
     def test_a_dead_letter_that_comes_back_again_fails_visibly(self, world: World, letters: list[DeadLetter]) -> None:
         world.posts("m0")
