@@ -6,13 +6,13 @@ import type { components, paths } from "./api.js";
 const client = createClient<paths>({ baseUrl: "https://api.example.com/v1" });
 const path = { conversation_id: "conv_123" };
 
-/** Posts a patient's message and returns the job that answers it; null while a human answers. */
+/** Posts a patient's message and returns the job that answers it; null while a human answers, or if it has no words. */
 export async function post(text: string): Promise<string | null> {
   const { data, error } = await client.POST("/conversations/{conversation_id}/messages", {
     params: { path },
     body: { messages: [{ role: "user", content: text }], message_id: "m-1" },
   });
-  if (data) return data.status === "handed_off" ? null : data.ai_job_id;
+  if (data) return "ai_job_id" in data ? data.ai_job_id : null;
   throw new Error("action" in error ? error.message : error.detail);
 }
 
