@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shlex
+import subprocess
 import tomllib
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
+from message_handler.drivers.postgres_connection import connector
+from message_handler.settings import Settings
 from tests.template.conftest import TEMPLATE, Expanded
 
 PROFILES = ("default", "staging", "prod")
@@ -99,6 +104,73 @@ def test_development_has_one_of_everything_and_nothing_that_it_can_do_without(
     (database,) = expanded.resolved("AWS::RDS::DBInstance", **chosen).values()
     assert (cache["CacheNodeType"], cache["NumCacheClusters"]) == ("cache.t4g.micro", 1)
     assert (database["DBInstanceClass"], database["MultiAZ"]) == ("db.t4g.micro", False)
+
+
+SAM = TEMPLATE.parent / ".venv-sam" / "bin" / "python"
+DEPLOY = (TEMPLATE.parent / "docs" / "deploy.md").read_text()
+#: What sam makes of its configuration for a command, and of a list of overrides.
+READ = """
+import json, sys
+from samcli.cli.types import CfnParameterOverridesType
+from samcli.lib.config.samconfig import SamConfig
+folder, command, *given = sys.argv[1:]
+found = SamConfig(folder).get_all(["local", command], "parameters", env="default")["parameter_overrides"]
+print(json.dumps([CfnParameterOverridesType().convert(each, None, None) for each in (list(found), given)]))
+"""
+
+
+class TestSamLocal:
+    """`sam local invoke` and `sam local start-api`: their parameters are configured, and stores can be given."""
+
+    LOCAL: ClassVar = {
+        "CreateVpc": "false",
+        "CreateRedis": "false",
+        "CreateDatabase": "false",
+        "Architecture": "x86_64",
+    }
+    STORES: ClassVar = {
+        "RedisUrl": "redis://host.docker.internal:6379/0",
+        "DatabaseUrl": "postgresql://user:password@host.docker.internal:5432/database?sslmode=disable",
+    }
+
+    @pytest.mark.parametrize("command", ["local_invoke", "local_start_api"])
+    def test_the_four_overrides_are_configured(
+        self, samconfig: dict[str, Any], parameters: dict[str, Any], command: str
+    ) -> None:
+        pairs = samconfig["default"][command]["parameters"]["parameter_overrides"]
+        assert dict(pair.split("=") for pair in pairs) == self.LOCAL
+        for name, value in self.LOCAL.items():
+            assert value in map(str, parameters[name]["AllowedValues"])
+
+    def test_with_them_nothing_of_the_stacks_own_is_expected(self, expanded: Expanded) -> None:
+        for kind in ("EC2::VPC", "RDS::DBInstance", "ElastiCache::ReplicationGroup"):
+            assert not expanded.resolved(f"AWS::{kind}", **self.LOCAL)
+        for function in expanded.resolved("AWS::Lambda::Function", **self.LOCAL).values():
+            assert function["Architectures"] == ["x86_64"]
+            variables = function["Environment"]["Variables"]
+            assert (variables["REDIS_URL"], variables["DATABASE_URL"], variables["DATABASE_IAM"]) == ("", "", "false")
+
+    def test_the_page_gives_stores_that_the_functions_take(self, expanded: Expanded) -> None:
+        (command,) = re.findall(r"sam local start-api [^\n]*--parameter-overrides((?: \\\n[^\n\\]+)+)", DEPLOY)
+        given = dict(pair.split("=", 1) for pair in shlex.split(command.replace("\\\n", " ")))
+        assert given == self.LOCAL | self.STORES
+        for function in expanded.resolved("AWS::Lambda::Function", **given).values():
+            variables = {name: str(value) for name, value in function["Environment"]["Variables"].items()}
+            settings = Settings.from_environment(variables | {"AWS_SAM_LOCAL": "true"})
+            assert settings.redis_url
+            assert settings.redis_url.get_secret_value() == self.STORES["RedisUrl"]
+            assert settings.database_url
+            assert settings.database_url.get_secret_value() == self.STORES["DatabaseUrl"]
+            connector(settings)
+
+    @pytest.mark.skipif(not SAM.exists(), reason="sam is not set up: make build")
+    @pytest.mark.parametrize("command", ["invoke", "start-api"])
+    def test_sam_reads_both(self, command: str) -> None:
+        pairs = [f"{name}={value}" for name, value in (self.LOCAL | self.STORES).items()]
+        result = subprocess.run(
+            [SAM, "-c", READ, TEMPLATE.parent, command, *pairs], capture_output=True, text=True, check=True
+        )
+        assert json.loads(result.stdout) == [self.LOCAL, self.LOCAL | self.STORES]
 
 
 class TestParameters:
