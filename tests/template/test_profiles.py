@@ -151,7 +151,7 @@ class TestSamLocal:
             assert (variables["REDIS_URL"], variables["DATABASE_URL"], variables["DATABASE_IAM"]) == ("", "", "false")
 
     def test_the_page_gives_stores_that_the_functions_take(self, expanded: Expanded) -> None:
-        (command,) = re.findall(r"sam local start-api [^\n]*--parameter-overrides((?: \\\n[^\n\\]+)+)", DEPLOY)
+        (command,) = re.findall(r"sam local start-api [^\n]*--parameter-overrides ((?:\\\n[^\n\\]+)+)", DEPLOY)
         given = dict(pair.split("=", 1) for pair in shlex.split(command.replace("\\\n", " ")))
         assert given == self.LOCAL | self.STORES
         for function in expanded.resolved("AWS::Lambda::Function", **given).values():
