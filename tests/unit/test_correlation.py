@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from message_handler.ai.port import Prompt, Watch
+from message_handler.ai.watched import Connection, Limits, Producer, attend
 from message_handler.domain.errors import Contended, MessageHandlerError, Rejected, SettingsError, Unavailable
 from message_handler.domain.jobs import Job
 from message_handler.queue.codec import decode, encode
@@ -140,6 +141,19 @@ class TestEveryLineHasACorrelationId:
             service.receive(1, 3, 3)  # two of them are worked on alone, in the handler's own thread
             failed = [line for line in lines_of(service) if line["message"] in ("unexpected error", "a record waits")]
             assert sorted(line["correlation_id"] for line in failed[-3:]) == [f"visit-{name}" for name in names]
+
+    def test_in_the_thread_of_a_call_of_the_ai_too(self, service: Service) -> None:
+        logger = service.functions["worker"].logger
+
+        def produce(_connection: Connection) -> Producer[dict[str, Any]]:
+            yield "Drink"
+            return dict(logger.thread_safe_get_current_keys())
+
+        logger.thread_safe_append_keys(correlation_id="visit-17")
+        try:
+            assert attend(produce, lambda _text: None, Limits(1, 1, 1)) == {"correlation_id": "visit-17"}
+        finally:
+            logger.thread_safe_clear_keys()
 
     def test_a_record_without_one_has_the_calls(self, service: Service) -> None:
         event = service.event("worker-one-record")
