@@ -147,7 +147,7 @@ def read_turns(request: MessageRequest) -> Said:
     wordless = tuple(message for message in messages if is_wordless(message.content))
     if not wordless:
         return Said(context, messages)
-    spoken = tuple(message for message in messages if message not in wordless)
+    spoken = tuple(message for message in messages if not is_wordless(message.content))
     return Said(context, spoken, wordless, messages[-1] is wordless[-1])
 
 
