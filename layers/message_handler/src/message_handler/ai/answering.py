@@ -112,9 +112,9 @@ def _log_failure(core: AICore, prompt: Prompt, error: AIError) -> None:
         "status": getattr(error, "status", None),
         "error": getattr(error, "name", None),
         "core_ai_id": core.core_ai_id,
-        "correlation_id": prompt.correlation_id,
     }
-    _log.warning("an AI gave no answer", extra={name: value for name, value in extra.items() if value is not None})
+    known = {name: value for name, value in extra.items() if value is not None}
+    _log.warning("an AI gave no answer", extra={**prompt.log_fields, **known})
 
 
 def _pause(failure: AIError, number: int, left: float) -> float | None:
@@ -149,8 +149,8 @@ def _completion(core: AICore, prompt: Prompt, watch: _CheckedWatch, limits: Limi
         # Only the error's type and place: the text of a foreign error may quote the prompt.
         place = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{place.filename.rsplit('/', 1)[-1]}:{place.lineno} {place.name}"
-        about = {"core_ai_id": core.core_ai_id, "correlation_id": prompt.correlation_id}
-        _log.error("an AI provider broke", extra=about | {"error": type(error).__name__, "where": where})
+        about = {"core_ai_id": core.core_ai_id, "error": type(error).__name__, "where": where}
+        _log.error("an AI provider broke", extra={**prompt.log_fields, **about})
         raise ProviderFailure("ai_failed") from None
 
 

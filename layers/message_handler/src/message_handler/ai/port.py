@@ -34,6 +34,11 @@ class Prompt:
     platform_id: str = DEFAULT_PLATFORM
     correlation_id: str = ""
 
+    @property
+    def log_fields(self) -> dict[str, str]:
+        """What each line of the log says about it. Without an id, the call's own is logged."""
+        return {"correlation_id": self.correlation_id} if self.correlation_id else {}
+
 
 @dataclass(frozen=True, slots=True)
 class Completion:

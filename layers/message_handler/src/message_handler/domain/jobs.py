@@ -139,8 +139,9 @@ class Job:
 
     @property
     def log_fields(self) -> dict[str, str]:
-        """The fields by which log lines name the job."""
-        return {"ai_job_id": self.job_id, "correlation_id": self.correlation_id}
+        """What each log line about the job says. Without an id, the call's own is logged."""
+        own = {"correlation_id": self.correlation_id} if self.correlation_id else {}
+        return {"ai_job_id": self.job_id} | own
 
     @property
     def created(self) -> int:

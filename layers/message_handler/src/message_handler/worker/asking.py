@@ -120,8 +120,7 @@ class Asking:
             raise
         except Exception as error:  # noqa: BLE001  a provider's client may raise anything
             # Only the error's type: the text of a foreign error may quote the prompt.
-            about = {"error": type(error).__name__, "correlation_id": prompt.correlation_id}
-            _log.error("an AI provider broke", extra=about)
+            _log.error("an AI provider broke", extra=prompt.log_fields | {"error": type(error).__name__})
             raise AIError("ai_failed", "The AI failed unexpectedly.") from None
 
     def _watch(self, job: Job, needs: float, shows_text: bool) -> Watch:
