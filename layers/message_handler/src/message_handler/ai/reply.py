@@ -11,7 +11,7 @@ from message_handler.domain.jobs import Usage
 
 #: The most bytes that a provider may send for one answer: the text, and all that the protocol puts around it.
 _MAX_BYTES = 4 * 1024 * 1024
-#: The largest number that every store can hold. No answer costs so many tokens.
+#: The largest number that every store can hold. No answer costs more tokens than this.
 _MAX_TOKENS = 2**31 - 1
 
 
