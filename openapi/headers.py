@@ -14,7 +14,8 @@ PARAMETERS: Json = {
     "X-Correlation-ID": {
         "name": "X-Correlation-ID",
         "in": "header",
-        "description": _CORRELATION_ID,
+        "description": f"{_CORRELATION_ID} An id is not used if it has more than 255 characters, or others than "
+        "`A-Z a-z 0-9 . _ : @ -`.",
         "schema": {"type": "string"},
     },
     "X-Platform-Id": {
