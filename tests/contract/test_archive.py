@@ -164,6 +164,14 @@ class TestFence:
         fence = talk.fence(talk.job(2, named("a"), "m1"), successor=50)
         assert fence.settled == {"a": talk.id(1)}
 
+    @pytest.mark.parametrize("id_", ["null", "Null", "a,b", "{a}", 'a"b', "a\\b", "'"])
+    def test_an_id_of_any_printable_text_is_settled_and_found(self, talk: Conversation, id_: str) -> None:
+        """`null` is what a platform's `String(null)` makes. In a list for Postgres it is not NULL."""
+        talk.answer(1, id_)
+        assert talk.settled(id_) == [talk.id(1)]
+        assert talk.archive.settled(KEY, [id_]).keys() == {id_}
+        assert talk.archive.cancel(talk.job(2, id_)).cancelled is False
+
     def test_an_alias_that_was_settled_alone_forbids_nothing(self, talk: Conversation) -> None:
         talk.answer(1, "a")
         fence = talk.fence(talk.job(2, Message("m0", "yes", aliases=("a",))))

@@ -74,6 +74,16 @@ class TestStatements:
         assert execute(connection, {"words": ["a"]}, "each") == [["a"]]
 
 
+class TestLists:
+    def test_each_text_arrives_as_it_is(self, connection: Connection) -> None:
+        """Ids may be any printable text, and a platform's `String(null)` is `null`."""
+        texts = ["null", "Null", "NULL", "", " ", "a,b", "{}", '"', "\\", '\\"', "\n", "uống 💧", None, "'", "true"]
+        rows = connection.run("select * from unnest(cast(:texts as text[]))", texts=texts)
+        assert [text for (text,) in rows] == texts
+        assert connection.run("select cast(:empty as text[])", empty=[]) == [[[]]]
+        assert connection.run("select cast(:numbers as bigint[])", numbers=[1, -2, None]) == [[[1, -2, None]]]
+
+
 class TestSockets:
     def test_messages_leave_at_once(self, migrated: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
         given: dict[str, Any] = {}

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import cast
+
+from message_handler.domain.double_texting import DoubleTexting
 from message_handler.domain.jobs import JobStatus
 from message_handler.domain.messages import Message
 from tests.contract.chat import BOT, Chat, named
@@ -24,6 +28,11 @@ class TestAcceptAgain:
         assert chat.words(promised) == ["text of m1", "b"]
         assert chat.head.resources == {"user": 1}
         assert chat.head.bot_id == BOT
+
+    def test_a_record_with_a_policy_of_a_later_release_is_consolidated(self, chat: Chat) -> None:
+        request = replace(chat.request("a"), double_texting=cast(DoubleTexting, "stack"))
+        chat.tier.accept_again(request, job_id=chat.job_id(7), spare_id=chat.job_id(8))
+        assert chat.words(chat.job_id(7)) == ["a"]
 
     def test_a_forgotten_record_leaves_the_lock_without_an_owner(self, chat: Chat) -> None:
         chat.record_arrives(chat.job_id(7), "a")

@@ -1,6 +1,8 @@
-"""The only use of a private name of pg8000: `Connection._sock`, to close a connection completely.
+"""pg8000's connection, with two faults mended: how it closes, and how it sends lists.
 
-`_sock` is the file through which a connection reads and writes. pg8000's `close` writes a goodbye into it, and closes
+`Connection._sock` is the only private name of pg8000 that is used. It is needed to close a connection completely.
+
+It is the file through which a connection reads and writes. pg8000's `close` writes a goodbye into it, and closes
 the socket below. If the server has gone, the goodbye stays in the file. The garbage collector later tries to send it
 again, prints the error, and only then frees the descriptor. No public name leads to the file.
 
@@ -10,6 +12,7 @@ All other code uses public names of pg8000, see `postgres.execute`. tests/contra
 from __future__ import annotations
 
 from contextlib import suppress
+from typing import Any
 
 from pg8000 import native
 from pg8000.exceptions import InterfaceError
@@ -17,6 +20,10 @@ from pg8000.exceptions import InterfaceError
 
 class Connection(native.Connection):  # type: ignore[misc]  # it has no types
     """A pg8000 connection whose `close` leaves nothing open. pg8000 also calls it when a login fails."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.register_out_adapter(list, array)
 
     def close(self) -> None:
         file = self._sock
@@ -26,6 +33,17 @@ class Connection(native.Connection):  # type: ignore[misc]  # it has no types
             if file is not None:
                 with suppress(OSError):
                     file.close()
+
+
+def array(values: list[Any]) -> str:
+    """A list as Postgres reads it. Each text is quoted: pg8000 sends the text `null` bare, and Postgres reads NULL."""
+    texts = ["NULL" if value is None else _quoted(str(value)) for value in values]
+    return f"{{{','.join(texts)}}}"
+
+
+def _quoted(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
 
 
 def close(connection: Connection) -> None:

@@ -32,7 +32,8 @@ def accept(
     Raises OtherBot, HandedOff, Rejected or TooManyWaiting. Then nothing has changed.
     """
     again = lock_id is None
-    policy = POLICIES[request.double_texting]
+    # A record may name a policy that this release does not know: a later release may have been rolled back.
+    policy = POLICIES.get(request.double_texting, POLICIES["consolidate"])
     if again:  # guard: step re-accept
         # The record was accepted once. So it is not rejected now, and interrupts no job that began later.
         policy = replace(policy, rejects=False, interrupts=False)
