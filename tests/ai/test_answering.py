@@ -287,6 +287,34 @@ def test_a_provider_says_when_to_come_back_in_other_words(
     assert low <= times[1] - times[0] < high
 
 
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"x_ratelimit_remaining_requests": "9999", "x_ratelimit_reset_requests": "6ms"},
+        {"x_ratelimit_reset_tokens": "20ms"},
+        {"Retry_After": "0"},
+        {"retry_after_ms": "1"},
+    ],
+)
+def test_a_hint_never_makes_the_tries_faster(
+    server: Server, headers: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten tries within a blink would be over before the provider is back."""
+    monkeypatch.setattr(answering_module, "_BACKOFF_SECONDS", 0.5)
+    server.scripts = [fails(503, **headers)]
+    with pytest.raises(AIError):
+        complete(record(server.url), timeout=3)
+    assert len(server.calls) <= 7
+
+
+def test_an_answer_of_no_use_is_paid_for_three_times_at_most(server: Server) -> None:
+    server.scripts = [says(" ")]
+    with pytest.raises(AIError) as failed:
+        complete(record(server.url))
+    assert failed.value.code == "ai_empty"
+    assert len(server.calls) == 3
+
+
 def too_long(exchange: Exchange) -> None:
     exchange.start(400, "application/json")
     exchange.send(

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import gzip
 import json
+import threading
+import time
 import zlib
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
@@ -15,7 +18,7 @@ import pytest
 from message_handler.ai.chat_completions import ChatCompletions
 from message_handler.ai.failures import ProviderFailure
 from message_handler.ai.port import Completion
-from message_handler.ai.watched import Limits
+from message_handler.ai.watched import Connection, Known, Limits, Producer, attend
 from message_handler.domain.conversations import Turn
 from message_handler.domain.jobs import Usage
 from message_handler.drivers.egress import Egress
@@ -50,12 +53,12 @@ def ask(core_ai: dict[str, Any], egress: Egress = EGRESS, **asked: Any) -> Compl
     return provider(core_ai, Secrets(literals=True), egress).ask(prompt(**asked), lambda _: None, LIMITS)
 
 
-def outcome(server: Server, script: Script, watch: Callable[[str], None] = lambda _: None, **meta_data: Any) -> str:
+def outcome(server: Server, script: Script, limits: Limits = LIMITS, **meta_data: Any) -> str:
     """The reply, or the code of the failure."""
     server.scripts = [script]
     core_ai = record(server.url, meta_data={"model": "m-1", **meta_data})
     try:
-        return provider(core_ai, Secrets()).ask(prompt(), watch, LIMITS).text
+        return provider(core_ai, Secrets()).ask(prompt(), lambda _: None, limits).text
     except ProviderFailure as failed:
         return failed.code
 
@@ -215,6 +218,30 @@ class TestRotation:
         assert (failed.value.code, failed.value.again) == ("ai_unauthorized", False)
         assert self.tokens(server) == ([TOKEN, self.ROTATED] if rotated else [TOKEN])
 
+    def test_a_vault_may_take_its_time(
+        self, server: Server, vault: Any, arn: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Longer than the rest of a refusal is waited for; and that of a 401 may never end."""
+        secrets = Secrets()
+        secrets.reveal(arn, "default")
+
+        def slowly(*_: Any) -> str:
+            time.sleep(1)
+            return self.ROTATED
+
+        monkeypatch.setattr(Secrets, "renewed", slowly)
+
+        def refuses(exchange: Exchange) -> None:
+            exchange.start(401, "application/json")
+            exchange.stall()
+
+        server.scripts = [refuses, says("Still here.")]
+        try:
+            said = self.ask(server, arn, secrets).text
+        except ProviderFailure as failed:
+            said = failed.code
+        assert said == "Still here."
+
     def test_both_share_the_time_of_one_try(self, server: Server, vault: Any, arn: str) -> None:
         clock = Clock()
         secrets = Secrets(clock=clock)
@@ -368,11 +395,9 @@ def test_a_token_that_no_header_holds_is_missing(server: Server, token: str) -> 
 
 @pytest.mark.parametrize("script", [_cut_after_stop, _undelimited_after_stop, _done_without_stop, _silent_after_stop])
 def test_an_answer_is_whole_once_its_end_was_said(server: Server, script: Script) -> None:
-    looks: list[str] = []
-    assert outcome(server, script, looks.append) == "All"
-    if script is _silent_after_stop:
+    assert outcome(server, script, Limits.of(600, 600)) == "All"
+    if script is _silent_after_stop:  # the client ends the connection, long before the server gives up
         assert server.calls[0].closed.wait(10)
-        assert len(looks) < 25  # some 5; 50 if it had waited for all of its time
 
 
 @pytest.mark.parametrize("script", [_cut_before_stop, _ended_without_stop])
@@ -577,6 +602,51 @@ def test_an_error_as_the_reason_may_be_tried_again(server: Server, finish: str) 
     assert (failed.code, failed.again) == ("ai_unavailable", True)
 
 
+@pytest.mark.parametrize(
+    ("error", "code", "again"),
+    [
+        ({"message": "Too many tokens, please wait before trying again.", "code": "429"}, "ai_rate_limited", True),
+        ({"message": "Too many tokens", "code": 429}, "ai_rate_limited", True),
+        ({"message": "The model limit of requests per minute was reached"}, "ai_unavailable", True),
+        ({"message": "maximum context length", "code": 502}, "ai_unavailable", True),
+        ({"message": "maximum context length is 8192"}, "ai_context_too_long", False),
+        ("overloaded", "ai_unavailable", True),
+    ],
+)
+def test_an_error_in_the_stream_says_whether_another_try_may_help(
+    server: Server, error: Any, code: str, again: bool
+) -> None:
+    failed = failure(server, sends({"error": error}))
+    assert (failed.code, failed.again) == (code, again)
+
+
+@pytest.mark.parametrize("outcome", ["All", ProviderFailure("ai_refused")])
+def test_no_newer_message_is_worth_a_reply_that_is_whole(outcome: Any) -> None:
+    """A watch that wants the call to end is not asked any more once the reply is known. A refusal is no reply."""
+
+    def produce(_connection: Connection) -> Producer[str]:
+        yield Known(outcome)
+        time.sleep(0.4)
+        return "All, and what it cost"
+
+    looks: list[str] = []
+
+    def watch(text: str) -> None:
+        looks.append(text)
+        if len(looks) > 2:
+            raise Stopped
+
+    if outcome == "All":
+        assert attend(produce, watch, Limits.of(5, 5)) == "All, and what it cost"
+    else:
+        with pytest.raises(Stopped):
+            attend(produce, watch, Limits.of(5, 5))
+
+
+class Stopped(BaseException):
+    """What a watch raises."""
+
+
 def test_an_error_after_the_end_was_said_is_an_error(server: Server) -> None:
     def script(exchange: Exchange) -> None:
         exchange.start()
@@ -610,11 +680,16 @@ def test_text_parts_are_the_reply_and_thinking_parts_are_not(server: Server) -> 
         ("She is afraid.\n</think>\nRest.",),
         ("<THINK>She</THINK>Re<think>is afraid</think>st.",),
         ("<think>a<think>b</think>c</think>Rest.",),
-        ("Rest.<think>She is afraid.",),
     ],
 )
 def test_reasoning_never_reaches_a_patient(server: Server, pieces: tuple[str, ...]) -> None:
     assert outcome(server, says(*pieces)) == "Rest."
+
+
+def test_a_text_that_breaks_off_in_reasoning_is_no_reply_and_another_try_may_give_one(server: Server) -> None:
+    failed = failure(server, says("Write ", "<think>", " first, then rest"))
+    assert (failed.code, failed.again) == ("ai_protocol", True)
+    assert failure(server, says("<think>She is afraid.")).code == "ai_empty"
 
 
 @pytest.mark.parametrize(
@@ -735,6 +810,49 @@ class TestShapeOfTheRequest:
         assert ask(record(server.url)).text == "Rest."
         assert ask(record(server.url)).text == "Rest."
         assert ["stream_options" in call.body for call in server.calls] == [True, False, False]
+
+    def test_requests_that_a_server_refuses_at_the_same_time_all_go_on(self, server: Server) -> None:
+        """A batch after a cold start: each of its requests has the field when the first refusal comes."""
+        together = threading.Barrier(4)
+
+        def refuses_together(exchange: Exchange) -> None:
+            if "stream_options" not in exchange.call.body:
+                says("Rest.")(exchange)
+                return
+            together.wait(10)
+            exchange.start(400, "application/json")
+            exchange.send(b'{"error": {"message": "Unknown parameter: stream_options"}}')
+            exchange.end()
+
+        with ThreadPoolExecutor(4) as threads:
+            said = list(threads.map(lambda _: outcome(server, refuses_together), range(4)))
+        assert said == ["Rest."] * 4
+
+    def test_what_a_server_refused_before_is_not_the_outcome(self, server: Server) -> None:
+        """The second request takes longer than the rest of the first one's refusal is waited for."""
+
+        def script(exchange: Exchange) -> None:
+            if "stream_options" in exchange.call.body:
+                exchange.start(400, "application/json")
+                exchange.send(b'{"error": {"message": "Unknown parameter: stream_options"}}')
+                exchange.end()
+                return
+            time.sleep(6)
+            says("Rest.")(exchange)
+
+        assert outcome(server, script) == "Rest."
+
+    def test_a_refusal_that_comes_slowly_is_read(self, server: Server) -> None:
+        def slowly(exchange: Exchange) -> None:
+            if "stream_options" not in exchange.call.body:
+                says("Rest.")(exchange)
+                return
+            exchange.start(400, "application/json")
+            time.sleep(1)
+            exchange.send(b'{"error": {"message": "Unknown parameter: stream_options"}}')
+            exchange.end()
+
+        assert outcome(server, slowly) == "Rest."
 
     def test_a_server_that_refuses_them_although_they_are_left_out_is_asked_once_more(self, server: Server) -> None:
         def refuses(exchange: Exchange) -> None:

@@ -19,6 +19,9 @@ _log = logging.getLogger(__name__)
 #: The most tries at the first AI core, whose time ends them too. Its fallback gets one.
 _TRIES = 10
 _BACKOFF_SECONDS = 0.5
+#: Answers that are of no use, although they cost as much as others.
+_PAID_FOR = ("ai_empty", "ai_protocol")
+_PAID_TRIES = 3
 #: With less time than this, no try is begun.
 _LAST_TRY_SECONDS = 1.0
 
@@ -78,6 +81,8 @@ class _CheckedWatch:
 def _completion_in_tries(core: AICore, prompt: Prompt, watch: _CheckedWatch, total: float, tries: int) -> Completion:
     """The core's reply, from one of its tries within `total` seconds. Raises the last try's AIError."""
     end = time.monotonic() + total
+    halved = False
+    failure: AIError = ProviderFailure("ai_timeout")
     for number in range(tries):
         left = end - time.monotonic()
         try:
@@ -87,23 +92,15 @@ def _completion_in_tries(core: AICore, prompt: Prompt, watch: _CheckedWatch, tot
                 raise
             failure = error
             _log_failure(core, prompt, error)
-        if failure.code == "ai_context_too_long" and prompt.context:
-            return _completion_with_half_the_context(core, prompt, watch, end - time.monotonic(), failure)
-        pause = _pause(failure, number, end - time.monotonic())
+        left = end - time.monotonic()
+        if failure.code == "ai_context_too_long" and prompt.context and not halved and left >= _LAST_TRY_SECONDS:
+            prompt, halved = replace(prompt, context=prompt.context[(len(prompt.context) + 1) // 2 :]), True
+            continue
+        pause = _pause(failure, number, left)
         if pause is None or number == tries - 1:
             raise failure
         _wait(pause, watch)
-    raise AssertionError("unreachable")
-
-
-def _completion_with_half_the_context(
-    core: AICore, prompt: Prompt, watch: _CheckedWatch, left: float, failure: AIError
-) -> Completion:
-    """The reply of one more try, without the older half of the context. Raises `failure` if no time is left for it."""
-    if left < _LAST_TRY_SECONDS:
-        raise failure
-    newer = prompt.context[(len(prompt.context) + 1) // 2 :]
-    return _completion(core, replace(prompt, context=newer, timeout=left), watch, Limits.of(left, left))
+    raise failure
 
 
 def _log_failure(core: AICore, prompt: Prompt, error: AIError) -> None:
@@ -120,20 +117,22 @@ def _log_failure(core: AICore, prompt: Prompt, error: AIError) -> None:
 def _pause(failure: AIError, number: int, left: float) -> float | None:
     """The seconds until the next try. None: no other try may help, or no time is left for it.
 
-    A provider's own `Retry-After` is obeyed. Otherwise each pause is twice the one before, and at most half of the time
-    that is left. So there is a try left for a provider that was overloaded for half a minute.
+    Each pause is twice the one before, and at most half of the time that is left. So there is a try left for a provider
+    that was overloaded for half a minute. It is longer if the provider asks for that: with `Retry-After`, or by a limit
+    that is used up. If a `Retry-After` does not fit into the time, the provider is not asked again.
     """
-    if not (isinstance(failure, ProviderFailure) and failure.again):
+    if not (isinstance(failure, ProviderFailure) and failure.again) or left < _LAST_TRY_SECONDS:
         return None
-    if failure.retry_after is not None:
-        return failure.retry_after if failure.retry_after < left else None
-    if left < _LAST_TRY_SECONDS:
+    if failure.code in _PAID_FOR and number + 1 >= _PAID_TRIES:
         return None
-    if failure.resets_in is not None and failure.resets_in < left:
-        return failure.resets_in
     # Jitter: calls that failed together must not come back together.
     jitter = random.uniform(0.5, 1.5)  # noqa: S311  # nosec B311  # no secret
-    return min(_BACKOFF_SECONDS * 2.0**number * jitter, left / 2)
+    usual = min(_BACKOFF_SECONDS * 2.0**number * jitter, left / 2)
+    if failure.retry_after is not None:
+        return max(failure.retry_after, min(usual, _BACKOFF_SECONDS)) if failure.retry_after < left else None
+    if failure.resets_in is not None and failure.resets_in <= left - _LAST_TRY_SECONDS:
+        return max(failure.resets_in, usual)
+    return usual
 
 
 def _completion(core: AICore, prompt: Prompt, watch: _CheckedWatch, limits: Limits) -> Completion:

@@ -40,7 +40,7 @@ class ChatCompletions(HttpProvider):
         return json.dumps(body | meta_data.get("extra_body", {})).encode()
 
     def _leave_out(self, unknown_fields: tuple[str, ...]) -> bool:
-        if "stream_options" not in unknown_fields or self.url in _without_stream_options:
+        if "stream_options" not in unknown_fields:
             return False
         _without_stream_options.add(self.url)
         return True

@@ -46,13 +46,15 @@ _SAID = (
     (re.compile(r"content management policy|content_filter"), "ai_refused"),
     (
         re.compile(
-            r"(context|model|sequence|prompt|input)('s)? (length|window|size|limit)|max_model_len|max_new_tokens"
+            r"(context|sequence|prompt|input) (length|window|size)|context limit|max_model_len|max_new_tokens"
             r"|(prompt|input|request) is too long|too many (input )?tokens|reduce the length"
             r"|maximum number of (input )?tokens"
         ),
         "ai_context_too_long",
     ),
 )
+#: It speaks of requests over time, not of this one's length.
+_BUSY = re.compile(r"rate.?limit|per (second|minute|day)|please wait|try again|overloaded")
 #: Statuses with which a request is refused for what is in it.
 _REFUSED_REQUESTS = (400, 413, 422)
 #: A field that some servers don't know, although the protocol has it.
@@ -108,7 +110,7 @@ def of_response(status: int, headers: Mapping[str, str], body: bytes = b"") -> P
             again=True,
             status=status,
             retry_after=_retry_after(headers),
-            resets_in=_resets_in(headers),
+            resets_in=_resets_in(headers, status),
         )
     if status in _REFUSED_REQUESTS and code:
         return ProviderFailure(code, status=status)
@@ -120,10 +122,11 @@ def of_response(status: int, headers: Mapping[str, str], body: bytes = b"") -> P
 
 def of_error(error: Any) -> ProviderFailure:
     """What an error within a stream means. The provider began with 200, so it may be tried again."""
-    if code := _named(error, 400):
-        return ProviderFailure(code, status=200)
-    number = error.get("code") if isinstance(error, dict) else None
-    return ProviderFailure("ai_rate_limited" if number == 429 else "ai_unavailable", again=True, status=200)
+    number = str(error.get("code")) if isinstance(error, dict) else ""
+    if number == "429":
+        return ProviderFailure("ai_rate_limited", again=True, status=200)
+    code = None if number.startswith("5") else _named(error, 400)
+    return ProviderFailure(code or "ai_unavailable", again=code is None, status=200)
 
 
 def _named(error: Any, status: int) -> str | None:
@@ -137,6 +140,8 @@ def _named(error: Any, status: int) -> str | None:
     if status not in _REFUSED_REQUESTS:
         return None
     words = _words(error)
+    if _BUSY.search(words):
+        return None
     said = (code for pattern, code in _SAID if pattern.search(words))
     return next(said, "ai_context_too_long" if status == 413 else None)
 
@@ -165,14 +170,18 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
     return seconds if seconds is not None else _until(stated)
 
 
-def _resets_in(headers: Mapping[str, str]) -> float | None:
-    """Seconds until a provider's limits start again, by `x-ratelimit-reset-*`: if some are used up, of those alone."""
+def _resets_in(headers: Mapping[str, str], status: int) -> float | None:
+    """Seconds until the limits that are used up start again, by `x-ratelimit-reset-*`; None if none is.
+
+    A limit whose `x-ratelimit-remaining-*` is missing counts as used up for a 429.
+    """
+    unknown = "0" if status == 429 else ""
     waits: dict[str, float] = {}
     for name, value in headers.items():
         if name.startswith("x-ratelimit-reset") and (seconds := _reset(value)) is not None:
             waits[name.replace("reset", "remaining", 1)] = seconds
-    used_up = [seconds for name, seconds in waits.items() if (headers.get(name) or "0").strip() == "0"]
-    return max(used_up or waits.values(), default=None)
+    used_up = [seconds for name, seconds in waits.items() if headers.get(name, unknown).strip() == "0"]
+    return max(used_up, default=None)
 
 
 def _reset(value: str) -> float | None:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 _UNAUTHORIZED = 401
 _NO_CONTENT = 204
+#: How long the body of a refusal is waited for: it tells what would be accepted.
+_REFUSAL_SECONDS = 5.0
 #: Bytes of a refusal that are read.
 _MOST_OF_AN_ERROR = 65536
 
@@ -75,21 +77,24 @@ class HttpProvider(ABC):
 
     def _ask_again_if_curable(self, prompt: Prompt, connection: Connection, limits: Limits) -> Producer[Completion]:
         token = self._token(prompt.platform_id)
-        renewed = False
+        renewed = left_out = False
         while True:
             try:
                 return (yield from self._exchange(prompt, token, connection, limits))
             except ProviderFailure as failure:
                 if failure.status == _UNAUTHORIZED and token is not None and not renewed:
+                    yield None  # a secret takes longer to read than the rest of a refusal is waited for
                     # The token may have been rotated since it was read: providers then accept the new one alone.
                     token = self.secrets.renewed(self.core_ai["auth_token"], prompt.platform_id, token)
                     renewed = True
                     if token is None:
                         raise
-                elif not self._leave_out(failure.unknown_fields):
+                elif not left_out and self._leave_out(failure.unknown_fields):
+                    yield None
+                    left_out = True
+                else:
                     raise
             connection.forget()
-            yield None
 
     def _exchange(
         self, prompt: Prompt, token: str | None, connection: Connection, limits: Limits
@@ -126,9 +131,12 @@ class HttpProvider(ABC):
         return answer.close()
 
     def _refusal(self, response: HTTPResponse) -> Generator[Known[Completion], None, ProviderFailure]:
-        """Why the provider gives no answer. Its status alone says most of it: the body may never end."""
+        """Why the provider gives no answer. Its status says most of it, and its body may never end."""
         headers = {name.lower(): value for name, value in response.headers.items()}
-        yield Known(of_response(response.status, headers))
+        by_status = of_response(response.status, headers)
+        if response.status == _UNAUTHORIZED:
+            return by_status
+        yield Known(by_status, _REFUSAL_SECONDS)
         body = b""
         while len(body) < _MOST_OF_AN_ERROR and (piece := response.read1(65536, decode_content=True)):
             body += piece

@@ -57,9 +57,14 @@ class Reasoning:
                     self._keep(text)
                 return
 
-    def whole(self) -> str:
-        """What a patient may read if no more comes: half a tag at the end is text."""
-        return self.text if self._inside else self.text + self._rest
+    def whole(self) -> str | None:
+        """What a patient may read, now that no more comes. None: reasoning has begun within the text, and not ended.
+
+        Half a tag at the end is text.
+        """
+        if self._inside:
+            return None if self.text.strip() else ""
+        return self.text + self._rest
 
     def _keep(self, text: str) -> None:
         # The line ends between reasoning and reply belong to neither.

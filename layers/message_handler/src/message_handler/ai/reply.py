@@ -56,6 +56,8 @@ class Reply:
     def whole(self, usage: Usage | None) -> Completion:
         """The completion, once the provider has ended the reply. Raises ProviderFailure ai_empty."""
         text = self._said.whole()
+        if text is None:
+            raise ProviderFailure("ai_protocol", again=True)
         if not text.strip():
             raise ProviderFailure("ai_empty", again=True)
         return Completion(text, usage)

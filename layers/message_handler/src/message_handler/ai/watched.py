@@ -79,9 +79,14 @@ class Connection:
 
 @dataclass(frozen=True, slots=True)
 class Known[R]:
-    """The outcome of a call that has not ended: what may still come can only add to it."""
+    """The outcome of a call that has not ended. Its rest, which can only add to it, is waited for `seconds`."""
 
     outcome: R | ProviderFailure
+    seconds: float = REST_SECONDS
+
+    @property
+    def is_reply(self) -> bool:
+        return not isinstance(self.outcome, ProviderFailure)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +102,8 @@ type Producer[R] = Generator[str | Known[R] | None, None, R]
 def attend[R](produce: Callable[[Connection], Producer[R]], watch: Watch, limits: Limits) -> R:
     """Run `produce` in a thread, and return what it returns. `watch` is called with the text so far.
 
-    Once the outcome is known, the call has `REST_SECONDS` left, and a connection that breaks changes nothing. An
-    exception of `watch` ends the call. So does a limit, as ProviderFailure ai_timeout.
+    Once the outcome is known, the call has the seconds left that it says, and a connection that breaks changes nothing.
+    An exception of `watch` ends the call. So does a limit, as ProviderFailure ai_timeout.
     """
     connection = Connection()
     pieces: SimpleQueue[str | Known[R] | _Returned[R] | BaseException | None] = SimpleQueue()
@@ -111,7 +116,8 @@ def attend[R](produce: Callable[[Connection], Producer[R]], watch: Watch, limits
     thread.start()
     try:
         while True:
-            watch(text)
+            if known is None or not known.is_reply:  # no newer message is worth a reply that is whole
+                watch(text)
             now = time.monotonic()
             if now >= min(due, end):
                 if known is None:
@@ -132,7 +138,7 @@ def attend[R](produce: Callable[[Connection], Producer[R]], watch: Watch, limits
                 if piece is None:
                     end = last
                 elif known is None:
-                    end = min(last, time.monotonic() + REST_SECONDS)
+                    end = min(last, time.monotonic() + piece.seconds)
                 known = piece
                 continue
             text = piece
