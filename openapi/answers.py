@@ -66,7 +66,7 @@ class Parked(Answer):
 
 
 class NothingToAnswer(Answer):
-    """The message has no words, and no message of the request with words is new. It is kept; no job answers it."""
+    """The message has no words, and no message before it needs an answer. It is kept; no job answers it."""
 
     success: Literal[True]
     status: Literal["nothing_to_answer"]

@@ -15,7 +15,7 @@ from message_handler.ports.archive import ERASURE_MARGIN, Archive
 from tests.contract.chat import BOT, named
 from tests.contract.conversation import KEY, Conversation
 from tests.contract.stories import on
-from tests.contract.test_handoff import hands_back, hands_off, sends
+from tests.contract.test_handoff import asked, hands_back, hands_off, sends
 from tests.contract.world import World
 
 
@@ -173,3 +173,87 @@ class TestTheWay:
         world.settles()
         (prompt,) = world.ai.prompts
         assert prompt.context == ()
+
+
+class TestWordsBeforeIt:
+    """A request ends with a photo, and has words before it that have no id of their own."""
+
+    def posts(self, world: World) -> dict[str, Any]:
+        return sends(world, ("user", "Look"), ("user", "Here"), ("user", "", "photo-1"))
+
+    def said(self, world: World) -> list[tuple[str, str | None]]:
+        found = world.archive.conversation(world.key)
+        assert found is not None
+        return [(turn.content, turn.message_id) for turn, _, _ in found.turns if turn.role == "user"]
+
+    KEPT = (("Look", None), ("Here", None), ("", "photo-1"))
+
+    @pytest.mark.parametrize("away", [False, True], ids=["Postgres there", "Postgres away"])
+    @pytest.mark.parametrize("forgets", [False, True], ids=["remembered", "forgotten"])
+    def test_are_answered_once_when_the_request_comes_again(self, world: World, forgets: bool, away: bool) -> None:
+        first = self.posts(world)
+        world.postgres(away=away)
+        for _ in range(5):
+            world.clock.advance(1)
+            world.delivers_all_due()
+        if not forgets:
+            again = self.posts(world)
+            assert (again["ai_job_id"], again.get("duplicate")) == (first["ai_job_id"], True)
+        world.postgres(away=False)
+        world.settles()
+        if forgets:
+            world.tier_lost()
+            again = self.posts(world)
+            world.settles()
+            assert world.chain(again["ai_job_id"])[-1].job_id == first["ai_job_id"]
+        assert asked(world) == [["Look", "Here"]]
+        assert tuple(sorted(self.said(world))) == tuple(sorted(self.KEPT, key=lambda turn: turn[0]))
+
+    @pytest.mark.parametrize(
+        "step", ["tier.claim", "archive.fence", "ai.complete", "tier.seal", "archive.commit", "tier.finish"]
+    )
+    @pytest.mark.parametrize("side", ["before", "after"])
+    def test_the_request_may_come_again_at_any_moment(self, world: World, side: Any, step: str) -> None:
+        self.posts(world)
+        on(world, side, step, lambda: self.posts(world))
+        world.settles()
+        self.posts(world)
+        world.settles()
+        assert asked(world) == [["Look", "Here"]]
+
+    def test_a_handoff_keeps_them_once(self, world: World) -> None:
+        world.posts("m0")
+        world.settles()
+        hands_off(world)
+        for _ in range(2):
+            assert self.posts(world)["status"] == "handed_off"
+        hands_back(world)
+        world.settles()
+        self.posts(world)
+        world.settles()
+        assert asked(world)[1:] == [["Look", "Here"]]
+        hands_off(world)
+        assert self.posts(world).get("duplicate") is True
+
+    def test_whole_histories_do_not_ask_again_what_was_answered(self, world: World) -> None:
+        sends(world, ("user", "Look"), ("user", "Here"))
+        world.settles()
+        assert self.posts(world)["status"] == "nothing_to_answer"
+        world.settles()
+        assert asked(world) == [["Look", "Here"]]
+
+    def test_their_id_is_known_for_words_that_waited_before(self, world: World) -> None:
+        sends(world, ("user", "Look"), ("user", "Here"))
+        sends(world, ("user", "Before"), ("user", "Look"), ("user", "Here"))
+        first = sends(world, ("user", "Here"), ("user", "", "photo-1"))
+        world.settles()
+        again = sends(world, ("user", "Here"), ("user", "", "photo-1"))
+        assert again["ai_job_id"] == first["ai_job_id"]
+        world.settles()
+        assert len(asked(world)) == 1
+
+    def test_an_id_that_comes_later_is_the_turns(self, world: World) -> None:
+        sends(world, ("user", "Look"), ("user", "", "photo-1"))
+        sends(world, ("user", "Look", "m0"))
+        world.settles()
+        assert sorted(self.said(world)) == [("", "photo-1"), ("Look", "m0")]

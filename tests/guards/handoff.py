@@ -162,7 +162,7 @@ SPEAKING = (
         "a human's turn hands off",
         "step hand off",
         f"{TEST}::TestAHumanSpeaks::test_a_human_turn_after_the_bots_silences_the_bot[memory]",
-        (Removal("intake/intake.py", "                if human:\n", "                if False:\n"),),
+        (Removal("intake/intake.py", "            if human:\n", "            if False:\n"),),
     ),
     Guard(
         "a human's turn counts once",

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from message_handler.archive.none import NoArchive
 from message_handler.bot_config import BotConfigService
 from message_handler.domain.errors import InvalidRequest, Unavailable
 from message_handler.domain.records import Record, WordlessRecord
@@ -117,14 +118,100 @@ class TestWithWords:
         assert ("user", "", "photo-1") in turns(service)
 
     @both_forms
-    def test_if_the_words_before_it_are_known_there_is_nothing_to_answer(self, service: Service, form: Any) -> None:
-        service.post(form(user(RASH)))
-        assert is_nothing(service.post(form(user(RASH), user("", "photo-1"))))
+    def test_if_the_words_before_it_wait_it_names_their_job(self, service: Service, form: Any) -> None:
+        first = service.post(form(user(RASH))).body
+        for _ in range(2):
+            answer = service.post(form(user(RASH), user("", "photo-1"))).body
+            assert (answer["ai_job_id"], answer.get("duplicate")) == (first["ai_job_id"], True)
         service.deliver()
+        assert service.post(form(user(RASH), user("", "photo-1"))).body["ai_job_id"] == first["ai_job_id"]
         assert sorted(turn for turn in turns(service) if turn[0] == "user") == [
             ("user", "", "photo-1"),
             ("user", RASH, None),
         ]
+
+    @both_forms
+    @pytest.mark.parametrize("message_id", ["m-1", None], ids=["with an id", "without one"])
+    def test_if_the_words_before_it_were_answered_there_is_nothing_to_answer(
+        self, service: Service, form: Any, message_id: str | None
+    ) -> None:
+        service.post(form(user(RASH, message_id)))
+        service.deliver()
+        history = [user(RASH, message_id if form is as_json else None), user("", "photo-1")]
+        for _ in range(2):
+            assert is_nothing(service.post(form(*history)))
+            service.deliver()
+        assert [turn for turn in turns(service) if turn[0] == "user"] == [
+            ("user", RASH, message_id),
+            ("user", "", "photo-1"),
+        ]
+
+    @both_forms
+    @pytest.mark.parametrize("photo", ["photo-1", None], ids=["with an id", "without one"])
+    def test_while_the_job_lives_a_repeated_request_names_it(
+        self, service: Service, form: Any, photo: str | None
+    ) -> None:
+        told = form(user(RASH), user("", photo))
+        first = service.post(told).body
+        again = service.post(told).body
+        assert (again["ai_job_id"], again.get("duplicate")) == (first["ai_job_id"], True)
+
+    @both_forms
+    def test_after_the_reply_a_repeated_request_starts_nothing(self, service: Service, form: Any) -> None:
+        told = form(user(RASH), user(f"{CANARY} Look"), user(f"{CANARY} Look"), user("", "photo-1"))
+        first = service.post(told).body
+        service.deliver()
+        before = turns(service)
+        again = service.post(told).body
+        assert (again["ai_job_id"], again.get("duplicate")) == (first["ai_job_id"], True)
+        service.deliver()
+        assert turns(service) == before
+        said = [content for role, content, _ in before if role == "user" and content]
+        assert said == [RASH, *2 * [f"{CANARY} Look"]]
+
+    @both_forms
+    def test_other_words_before_it_are_answered(self, service: Service, form: Any) -> None:
+        service.post(form(user(RASH), user("", "photo-1")))
+        service.deliver()
+        other = form(user(f"{CANARY} And this"), user("", "photo-1"))
+        assert service.post(other).body["status"] == "ai_processing_started"
+
+    @both_forms
+    def test_a_caption_that_comes_later_is_answered_once(self, service: Service, form: Any) -> None:
+        service.post(form(user(RASH), user("", "photo-1")))
+        service.deliver()
+        caption = as_json(user(f"{CANARY} My arm", "photo-1"))
+        job_id = service.post(caption).body["ai_job_id"]
+        service.deliver()
+        assert service.post(caption).body["ai_job_id"] == job_id
+        service.deliver()
+        assert [turn for turn in turns(service) if turn[0] == "user"] == [
+            ("user", RASH, None),
+            ("user", "", "photo-1"),
+            ("user", f"{CANARY} My arm", "photo-1"),
+        ]
+
+    @both_forms
+    @pytest.mark.parametrize("message_id", ["m-1", None], ids=["with an id", "without one"])
+    def test_its_id_leads_to_the_job_that_the_response_named(
+        self, service: Service, form: Any, message_id: str | None
+    ) -> None:
+        job_id = service.post(form(user(RASH, message_id), user("", "photo-1"))).body["ai_job_id"]
+        parts = service.parts
+        jobs = BackgroundJobManager(parts.tiers, parts.archive, parts.queue, parts.intake)
+        for status in ("pending", "answered"):
+            (message,) = jobs.wait_for(job_id, 0, "photo-1")["messages"]
+            assert (message["status"], message["job_id"]) == (status, job_id)
+            shown = [each["message_id"] for each in jobs.wait_for(job_id, 0)["messages"]]
+            assert shown == [message_id if form is as_json and message_id else "photo-1"]
+            service.deliver()
+
+    @pytest.mark.parametrize("message_id", ["m-1", None], ids=["with an id", "without one"])
+    def test_webhooks_have_its_id(self, service: Service, message_id: str | None) -> None:
+        service.post(as_json(user(RASH, message_id), user("", "photo-1")))
+        job = service.parts.tiers.tiers[0].waiting(KEY)
+        assert job is not None
+        assert job.given_ids == (("m-1", "photo-1") if message_id else ("photo-1",))
 
     def test_a_repeated_request_is_told_the_same_job(self, service: Service) -> None:
         told = as_json(user(RASH, "m-1"), user("", "photo-1"))
@@ -172,6 +259,15 @@ class TestWithoutWords:
         assert is_nothing(service.post(as_json(user("", "photo-1"), user("", "photo-2"))))
         service.deliver()
         assert turns(service) == [("user", "", "photo-1"), ("user", "", "photo-2")]
+
+    def test_without_postgres_the_response_does_not_say_that_it_is_kept(self, service: Service) -> None:
+        archive, parts = NoArchive(), service.parts
+        service.use(archive=archive, intake=replace(parts.intake, archive=archive))
+        answer = service.post(as_json(user("", "photo-1"))).body
+        assert answer["status"] == "nothing_to_answer"
+        assert answer["message"] == (
+            "The message has no words: nothing answers it, and without Postgres it is not kept"
+        )
 
     def test_a_queue_that_refuses_it_is_503(self, service: Service) -> None:
         service.queue.error = Unavailable("the queue")

@@ -14,6 +14,7 @@ from message_handler.domain.documents import shown
 from message_handler.domain.errors import TRANSIENT, Conflict, NotFound, Unavailable
 from message_handler.domain.identifiers import DEFAULT_PLATFORM, shard_of_job
 from message_handler.domain.jobs import Job, JobStatus
+from message_handler.domain.messages import shown_id
 from message_handler.intake.intake import Intake
 from message_handler.intake.requests import request_of
 from message_handler.ports.archive import Archive, Settled
@@ -209,12 +210,14 @@ class BackgroundJobManager:
     def _messages(self, job: Job, message_id: str | None) -> tuple[list[MessageState], bool]:
         """The state of each message that was promised the job, and whether Postgres could be asked."""
         own = {id_: message.message_id for message in job.messages for id_ in message.ids}
+        own = {shown_id(id_): message_id for id_, message_id in own.items()} | own
         # Only the line knows a message that has left the job, until its new job has a fence.
         line = [(other, message) for other in self._line(job) for message in other.messages]
         left = [message.message_id for _, message in line if job.job_id in message.promised]
         ids = list(dict.fromkeys([*own.values(), *job.promised, *left]))
         if message_id is not None:
-            ids = [own.get(message_id, message_id)]
+            names = {shown_id(id_): id_ for id_ in ids} | own
+            ids = [names.get(message_id, message_id)]
         settled: dict[str, Settled] = {}
         asked = False
         with suppress(Unavailable):
@@ -228,7 +231,8 @@ class BackgroundJobManager:
         in_postgres = {id_: MessageState(id_, end.kind, end.job_id) for id_, end in settled.items()}
         # Postgres wins over the line: a tier may have an old line, in which a settled message still waits.
         states = self._ended_with(job, asked=asked) | in_line | in_postgres
-        return [states.get(id_) or MessageState(id_, "pending", job.job_id) for id_ in ids], asked
+        found = [states.get(id_) or MessageState(id_, "pending", job.job_id) for id_ in ids]
+        return [replace(state, message_id=shown_id(state.message_id)) for state in found], asked
 
     def _ended_with(self, job: Job, *, asked: bool) -> dict[str, MessageState]:
         """The states of the job's messages by its own end, if Postgres does not know them."""

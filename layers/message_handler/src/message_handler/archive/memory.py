@@ -63,7 +63,7 @@ class _Archived:
         for message in messages:
             for id_ in message.ids:
                 self.settled.setdefault(id_, job.job_id)
-            said.append(Turn("user", message.content, message.message_id if message.given else None))
+            said.append(Turn("user", message.content, message.turn_id))
         if job.reply is not None:
             said.append(Turn("assistant", job.reply))
         later = (index for index, (_, said_at, _) in enumerate(self.turns) if late and said_at > at)

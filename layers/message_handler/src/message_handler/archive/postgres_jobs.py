@@ -37,7 +37,7 @@ def end_values(job: Job, messages: Sequence[Message] | None = None, *, settled: 
     Ids in `settled` are left out: they stay with the job that settled them.
     """
     messages = job.messages if messages is None else messages
-    said = [("user", m.content, m.message_id if m.given else None) for m in messages]
+    said = [("user", m.content, m.turn_id) for m in messages]
     if job.reply is not None:
         said.append(("assistant", job.reply, None))
     return job_values(job) | {

@@ -30,4 +30,4 @@ def to_keep(
 
 def turn_of(message: Message) -> Turn:
     """A message without words as its turn."""
-    return Turn("user", message.content, message.message_id if message.given else None)
+    return Turn("user", message.content, message.turn_id)

@@ -10,7 +10,8 @@ last message only. Requests may arrive in any order. Three rules keep every mess
 3. A platform may make a request without ids before it sees the last reply. Then the request repeats messages that the
    last job has answered, and these are not answered again. Two requests are taken for such a repetition:
 
-   - one that begins with all messages of the last job, and has more after them;
+   - one that begins with all messages of the last job, and has more after them, or a message without words that has an
+     id;
    - one of two or more messages, all of them the first messages of the last job, which had more. (Its last message may
      have an id.)
 
@@ -23,7 +24,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
 
-from message_handler.domain.messages import Message
+from message_handler.domain.messages import Message, is_derived
 
 
 def match(waiting: Sequence[Message], incoming: Sequence[Message]) -> list[int | None]:
@@ -61,7 +62,9 @@ def answered_before(last: Sequence[str], incoming: Sequence[Message]) -> int:
     `last` are the `words_digest` of that job's messages, in order. The result is 0, or the length of the shorter one.
     """
     compared = min(len(last), len(incoming))
-    if compared == 0 or len(last) == len(incoming) or (len(incoming) < len(last) and compared < 2):
+    if compared == 0 or (len(incoming) < len(last) and compared < 2):
+        return 0
+    if len(last) == len(incoming) and not is_derived(incoming[-1].message_id):
         return 0
     if any(message.given for message in incoming[: compared - (len(incoming) < len(last))]):
         return 0

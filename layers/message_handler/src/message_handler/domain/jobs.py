@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Any, Literal, NamedTuple
 
 from message_handler.domain.conversations import ConversationKey, Turn
-from message_handler.domain.messages import Message
+from message_handler.domain.messages import Message, is_derived, shown_id
 
 
 class TextRef(NamedTuple):
@@ -155,8 +155,9 @@ class Job:
 
     @property
     def given_ids(self) -> tuple[str, ...]:
-        """The ids of its messages that came from the platform."""
-        return tuple(id_ for message in self.messages if message.given for id_ in message.ids)
+        """The ids of its messages that came from the platform, and those from which ids were derived."""
+        given = (id_ for message in self.messages for id_ in message.ids if message.given or is_derived(id_))
+        return tuple(dict.fromkeys(map(shown_id, given)))
 
     @property
     def accepted_at(self) -> float:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -11,6 +12,9 @@ from message_handler.domain.conversations import ConversationKey, Turn
 from message_handler.domain.double_texting import DoubleTexting
 from message_handler.domain.identifiers import digest_of
 from message_handler.domain.text import words_of
+
+#: Separates the parts of a derived id. The platform's ids have no blanks.
+_DERIVED = " "
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +67,11 @@ class Message:
         """All ids under which the message is known."""
         return (self.message_id, *self.aliases)
 
+    @property
+    def turn_id(self) -> str | None:
+        """The id of its turn in a conversation: the platform's, or None."""
+        return next((id_ for id_ in self.ids if not is_derived(id_)), None) if self.given else None
+
     def with_promises(self, *job_ids: str) -> Message:
         """The message, with these jobs among those that it was promised."""
         new = [job_id for job_id in job_ids if job_id not in self.promised]
@@ -103,6 +112,37 @@ def new_message(content: str, message_id: str | None, accepted_at: float = 0.0) 
     """A message with the platform's id, or with a minted id if `message_id` is None."""
     id_, given = message_id or os.urandom(16).hex(), message_id is not None
     return Message(id_, content, given, (), accepted_at, digest_of(content))
+
+
+def known_by(messages: Sequence[Message], own_id: str) -> tuple[Message, ...]:
+    """The messages of a request that ends with a message without words, whose id is `own_id`.
+
+    The platform gave its id to a message that nothing answers. So those with words are known by ids derived from it:
+    the same request again has the same ids. Words that come later under `own_id` itself are a message of their own.
+    The last message also gets such an id if it has one from the platform.
+    """
+    times: Counter[str] = Counter()
+    result: list[Message] = []
+    for message in messages:
+        words = message.words_digest
+        times[words] += 1
+        derived = f"{own_id}{_DERIVED}{words}" + (f"{_DERIVED}{times[words]}" if times[words] > 1 else "")
+        if not message.given:
+            message = replace(message, message_id=derived)
+        elif len(result) + 1 == len(messages):
+            message = replace(message, aliases=(*message.aliases, derived))
+        result.append(message)
+    return tuple(result)
+
+
+def is_derived(message_id: str) -> bool:
+    """Whether the id was derived from the id of a message without words (see `known_by`)."""
+    return _DERIVED in message_id
+
+
+def shown_id(message_id: str) -> str:
+    """The id as clients see it. In place of a derived id, it is the id that the platform gave."""
+    return message_id.partition(_DERIVED)[0]
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from message_handler.domain.errors import (
     Unavailable,
 )
 from message_handler.domain.identifiers import new_id
-from message_handler.domain.messages import Message, Request, new_message
+from message_handler.domain.messages import Message, Request, known_by, new_message
 from message_handler.domain.records import Record, WordlessRecord
 from message_handler.intake.requests import MessageRequest, Said, read_turns
 from message_handler.intake.responses import nothing_to_answer, parked_response, response
@@ -60,12 +60,11 @@ class Intake:
         Raises RequestError (Rejected, if the bot's policy is to reject) or Unavailable; then nothing was accepted.
         (If only the record of messages without words is refused, those with words are answered nevertheless.)
         """
-        said = read_turns(request)
-        bot_id, counted, now = request.bot_id, False, self.clock()
-        new, wordless = (
-            tuple(new_message(message.content, message.message_id, now) for message in messages)
-            for messages in (said.messages, said.wordless)
-        )
+        said, now = read_turns(request), self.clock()
+        messages, wordless = _messages(said.messages, now), _messages(said.wordless, now)
+        if said.ends_wordless and (own := wordless[-1]).given:
+            messages = known_by(messages, own.message_id)
+        bot_id, counted = request.bot_id, False
         while True:
             config = self.bots.get_bot_config(key.conversation_id, bot_id=bot_id, platform_id=key.platform_id)
             if not counted:
@@ -73,7 +72,7 @@ class Intake:
                 counted = True
             accepting = Request(
                 key,
-                new,
+                messages,
                 _trimmed(said.context, config["meta_data"]),
                 config["bot_id"],
                 request.resources,
@@ -82,34 +81,45 @@ class Intake:
                 **_policy(request, config["meta_data"], self.settings),
             )
             try:
-                human = self._human_answers(accepting, said)
-                if wordless and not new:
-                    self.meter.add("MessagesAccepted")
-                    return self._keep(accepting, wordless)
-                if human:
-                    raise HandedOff(0, ())
-                tier, accepted = self.accept(accepting)
+                body = self._respond(accepting, said, wordless, config["name"])
             except OtherBot as other:
                 if bot_id:
                     raise
                 # The conversation's first message is still on its way to Postgres: only the tier knows its bot.
                 bot_id = other.bot_id
                 self.bots.belongs_to(key, bot_id)
-                continue
-            except HandedOff as handed_off:
-                body = self._park(accepting, handed_off)
-                if body is None:
-                    continue
-                has_news = "duplicate" not in body
             else:
-                degraded = tier.name != self.tiers.expected or self.bots.degraded
-                body, has_news = response(accepted, config["name"], degraded=degraded), accepted.has_news
-            if said.ends_wordless and not has_news and not self._is_kept(key, wordless[-1]):
-                return self._keep(accepting, wordless)
-            # Those without an id are not kept: a platform that sends whole histories would bring each again and again.
-            if named := tuple(message for message in wordless if message.given):
-                self._keep(accepting, named)
-            return body
+                if body is not None:
+                    return body
+
+    def _respond(
+        self, request: Request, said: Said, wordless: tuple[Message, ...], bot_name: str
+    ) -> dict[str, Any] | None:
+        """Accept or park a request's messages, and keep those without words. Returns the body of the `202`.
+
+        None: the tier believes that a human answers, but the bot does. The caller tries again.
+        """
+        human = self._human_answers(request, said)
+        if wordless and not request.messages:
+            self.meter.add("MessagesAccepted")
+            return self._keep(request, wordless)
+        try:
+            if human:
+                raise HandedOff(0, ())
+            tier, accepted = self.accept(request)
+        except HandedOff as handed_off:
+            body = self._park(request, handed_off)
+            if body is None:
+                return None
+        else:
+            if said.ends_wordless and not accepted.recognised:
+                return self._keep(request, wordless)
+            degraded = tier.name != self.tiers.expected or self.bots.degraded
+            body = response(accepted, bot_name, degraded=degraded)
+        # Those without an id are not kept: a platform that sends whole histories would bring each again and again.
+        if named := tuple(message for message in wordless if message.given):
+            self._keep(request, named)
+        return body
 
     def _count(self, platform_id: str, per_minute: int | None) -> None:
         """Count a request of the tenant. Duplicates count too, because they cost as much. Raises RateLimited."""
@@ -132,14 +142,7 @@ class Intake:
             found = self.tiers.find(lambda tier: tier.waiting(request.key))
         bot_id = found[1].bot_id if found else request.bot_id
         self.queue.send(WordlessRecord(request.key, bot_id, wordless, request.correlation_id))
-        return nothing_to_answer(degraded=self.bots.degraded)
-
-    def _is_kept(self, key: ConversationKey, message: Message) -> bool:
-        """Whether a message without words is archived. Then its request is repeated, and its response is the same."""
-        with suppress(*TRANSIENT):
-            if archived := self.archive.conversation(key):
-                return any(turn.message_id == message.message_id for turn, _, _ in archived.turns)
-        return False
+        return nothing_to_answer(kept=self.archive.name != "none", degraded=self.bots.degraded)
 
     def _human_answers(self, request: Request, said: Said) -> bool:
         """Whether a human has spoken since the bot's last turn, and the bot has not been resumed: it is silent then.
@@ -169,6 +172,8 @@ class Intake:
             return None
         if messages:
             self.meter.add("MessagesAccepted")
+        if request.messages and not messages:
+            parked = replace(parked, duplicate=True)
         if parked.duplicate:
             self.meter.add("MessagesDuplicate")
         return parked_response(parked, handed_off.waiting, degraded=self.bots.degraded)
@@ -214,6 +219,10 @@ class Intake:
             self.meter.add("MessagesDuplicate")
         elif accepted.lock_id is None:
             self.meter.add("MessagesConsolidated")
+
+
+def _messages(turns: tuple[Turn, ...], now: float) -> tuple[Message, ...]:
+    return tuple(new_message(turn.content, turn.message_id, now) for turn in turns)
 
 
 def _trimmed(context: tuple[Turn, ...], limits: dict[str, Any]) -> tuple[Turn, ...]:

@@ -44,13 +44,17 @@ def response(accepted: Accepted, bot_name: str, *, degraded: bool = False) -> di
     return body | ({"duplicate": True} if accepted.duplicate else {}) | extra
 
 
-def nothing_to_answer(*, degraded: bool = False) -> dict[str, Any]:
-    """The body of a `202` for a request that brings no words, or none that are new."""
+def nothing_to_answer(*, kept: bool, degraded: bool = False) -> dict[str, Any]:
+    """The body of a `202` for a request that brings no words, or only words that were answered for another request.
+
+    `kept`: whether there is an archive that keeps the message.
+    """
+    fate = "it is kept, and nothing answers it" if kept else "nothing answers it, and without Postgres it is not kept"
     return {
         "success": True,
         "status": "nothing_to_answer",
         "action": "stored",
-        "message": "The message has no words: it is kept, and nothing answers it",
+        "message": f"The message has no words: {fate}",
         "ai_job_id": None,
         "consolidated_messages": 0,
     } | ({"degraded": True} if degraded else {})

@@ -14,7 +14,7 @@ from message_handler.domain.consolidation import answered_before, fold, match, w
 from message_handler.domain.double_texting import POLICIES, Policy
 from message_handler.domain.errors import HandedOff, OtherBot, Rejected, TooManyWaiting
 from message_handler.domain.jobs import Job, JobStatus
-from message_handler.domain.messages import Message, Request
+from message_handler.domain.messages import Message, Request, is_derived
 from message_handler.protocol.line import AnsweredMessage, Line
 from message_handler.protocol.results import AcceptAgain, Accepted
 from message_handler.settings import Settings
@@ -50,7 +50,8 @@ def accept(
     new = [index is None and known is None for index, known in zip(found, answered, strict=True)]
     own_index, own = found[-1], answered[-1]
     if own:
-        return Accepted(own.job_id, own.message_id, None, True, own.consolidated_messages, ())
+        recognised = all(id_ in line.answered for id_ in incoming[-1].ids)
+        return Accepted(own.job_id, own.message_id, None, True, own.consolidated_messages, (), recognised=recognised)
 
     # Which of the new messages may join, and which job?
     if policy.rejects and line.current:  # guard: policy reject
@@ -104,7 +105,6 @@ def accept(
         pending=tuple(message for job in ahead for message in job.promised_messages),
         posted=tuple(i for i, at, is_new in zip(known_as, found, new, strict=True) if is_new or at is not None),
         interrupted=interrupted,
-        has_news=any(new),
     )
 
 
@@ -120,7 +120,7 @@ def _answered(
     for index, message in enumerate(incoming):
         remembered = [line.answered[id_] for id_ in message.ids if id_ in line.answered and found[index] is None]
         if line.last_answered and index < repeated:
-            remembered = [line.last_answered.answered(index)]
+            remembered.append(line.last_answered.answered(index))
         known = next((was for was in remembered if was.ended_at > not_before), None)  # guard: invariant 5 -> None
         result.append(known)
     return result
@@ -247,14 +247,16 @@ def _has(job: Job, message_id: str) -> bool:
 def _note_repetitions(line: Line, pairs: list[tuple[Message, Message]], *, again: bool) -> None:
     """Add to known messages the further ids, and the further promised jobs, that their repetitions bring.
 
-    `pairs` are (known, incoming) messages. Further ids count if the platform gave them, or if a record brings them
-    (`again`). A sealed job's messages stay as they are: its reply may have been committed under the ids that they have.
+    `pairs` are (known, incoming) messages. Further ids count if they are the platform's or derived from its ids, or if
+    a record brings them (`again`). A sealed job's messages stay as they are: its reply may have been committed under
+    the ids that they have.
     """
     learned: dict[str, Message] = {}
     job_of = {message.message_id: job.job_id for job in line.jobs() for message in job.messages}
     for known, incoming in pairs:
         id_ = known.message_id
-        if (incoming.given or again) and not (set(incoming.ids) <= set(known.ids) and known.given >= incoming.given):
+        brings_ids = incoming.given or again or is_derived(incoming.message_id)
+        if brings_ids and not (set(incoming.ids) <= set(known.ids) and known.given >= incoming.given):
             learned[id_] = with_alias(learned.get(id_, known), incoming)
         if new := set(incoming.promised) - {*known.promised, job_of.get(id_)}:  # guard: invariant 2, a record's promise
             learned[id_] = learned.get(id_, known).with_promises(*sorted(new))

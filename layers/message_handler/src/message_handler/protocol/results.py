@@ -22,7 +22,7 @@ class Accepted:
     alone can redo the work (counterexample 6). Empty if the job has ended.
     `posted`: the ids of the messages to take back if the record can't be sent.
     `interrupted`: the job that was running and gave its messages to this one, as it ended.
-    `has_news`: whether a message of the request, its own or an earlier one, was taken in now.
+    `recognised`: False if the own message has ended, but one of its ids is unknown. Then the request is another one.
     """
 
     job_id: str
@@ -33,7 +33,7 @@ class Accepted:
     pending: tuple[Message, ...]
     posted: tuple[str, ...] = ()
     interrupted: Job | None = None
-    has_news: bool = False
+    recognised: bool = True
 
 
 @dataclass(frozen=True, slots=True)
