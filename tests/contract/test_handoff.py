@@ -10,11 +10,15 @@ from typing import Any
 
 import pytest
 
+from message_handler.archive import parking
+from message_handler.archive.postgres import PostgresArchive
+from message_handler.archive.postgres_jobs import key_values
 from message_handler.domain.conversations import ConversationKey, Turn
 from message_handler.domain.double_texting import POLICIES, DoubleTexting
 from message_handler.domain.errors import HandedOff, InvalidRequest, NotFound, PayloadTooLarge, Unavailable
 from message_handler.domain.jobs import Job, JobStatus
 from message_handler.domain.messages import Message
+from message_handler.drivers.postgres import Database
 from message_handler.http.conversation import conversation_view
 from message_handler.intake.requests import parse_request
 from message_handler.operations import handoff, sweeping
@@ -865,3 +869,36 @@ class TestTheArchive:
             duplicates = list(pool.map(hold, range(60)))
         assert sum(duplicates) == 40
         assert len(self.held_ids(archive)) == 20
+
+
+class TestManyHumanTurns:
+    def test_the_newest_are_compared_and_those_with_the_same_id(self, archive: Archive) -> None:
+        said = [Turn("sale", f"text {number}", f"s-{number}" if number < 3 else None) for number in range(150)]
+        assert archive.note_sale(KEY, BOT, said) == "new"
+        assert archive.note_sale(KEY, BOT, said) == "known"
+        assert archive.note_sale(KEY, BOT, [Turn("sale", "text 60")]) == "known"
+        assert archive.note_sale(KEY, BOT, [Turn("sale", "another text", "s-1")]) == "known"
+        assert archive.note_sale(KEY, BOT, [Turn("sale", "text 149", "s-149")]) == "known"
+
+    @pytest.mark.parametrize("turn_ids", [["s-1"], [None]], ids=["with an id", "without one"])
+    def test_no_more_are_read(
+        self, postgres_archive: PostgresArchive, postgres_database: Database, turn_ids: list[str | None]
+    ) -> None:
+        said = [Turn("sale", f"text {number}", f"s-{number}" if number < 3 else None) for number in range(150)]
+        postgres_archive.note_sale(KEY, BOT, said)
+        values = key_values(KEY) | {"turn_ids": turn_ids}
+        read = postgres_database.execute(values, "noted_sales")
+        assert len(read) == 101
+        assert (("s-1", "text 1") in map(tuple, read)) is ("s-1" in turn_ids)
+
+    def test_each_text_is_brought_into_its_form_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        formed: list[str] = []
+
+        def counted(text: str) -> str:
+            formed.append(text)
+            return text
+
+        monkeypatch.setattr(parking, "words_of", counted)
+        noted = parking.noted_among([(None, f"old {number}") for number in range(10)])
+        assert len(parking.exchanges([Turn("sale", f"new {number}") for number in range(10)], noted)) == 10
+        assert len(formed) == len(set(formed)) == 20

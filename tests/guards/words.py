@@ -84,8 +84,8 @@ DRESSES = (
         "a human's turn is compared by its words",
         f"{SAME}::TestHistories::test_name_a_humans_turn_once",
         "archive/parking.py",
-        "words_of(content) == words",
-        "content == words",
+        "        words = words_of(content)\n        by_words",
+        "        words = content\n        by_words",
     ),
     guard(
         "Postgres finds a human's turn without an id",
@@ -93,6 +93,20 @@ DRESSES = (
         statement("noted_sales"),
         "array_position(cast(:turn_ids as text[]), null) is not null",
         "false",
+    ),
+    guard(
+        "few of a human's turns are read",
+        "contract/test_handoff.py::TestManyHumanTurns::test_no_more_are_read[with an id]",
+        statement("noted_sales"),
+        "\nlimit 100 + cardinality(cast(:turn_ids as text[]))",
+        "",
+    ),
+    guard(
+        "a human's turn with the same id is read",
+        "contract/test_handoff.py::TestManyHumanTurns::test_the_newest_are_compared_and_those_with_the_same_id[postgres]",
+        statement("noted_sales"),
+        "coalesce(message_id = any(cast(:turn_ids as text[])), false) desc, ",
+        "",
     ),
 )
 

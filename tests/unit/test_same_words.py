@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from message_handler.archive.parking import is_noted
+from message_handler.archive.parking import noted_among
 from message_handler.domain.consolidation import answered_before, match
 from message_handler.domain.conversations import ConversationKey, Turn
 from message_handler.domain.history import merge
@@ -125,9 +125,11 @@ class TestHistories:
 
     @same
     def test_name_a_humans_turn_once(self, one: str, other: str) -> None:
-        assert is_noted(Turn("sale", one), [(None, other)])
-        assert is_noted(Turn("sale", other, "s-1"), [(None, one)])
-        assert not is_noted(Turn("sale", one, "s-1"), [("s-2", other)])
+        assert noted_among([(None, other)])(Turn("sale", one))
+        assert noted_among([(None, one)])(Turn("sale", other, "s-1"))
+        assert noted_among([("s-2", other), (None, one)])(Turn("sale", other, "s-1"))
+        assert noted_among([("s-2", other)])(Turn("sale", one))
+        assert not noted_among([("s-2", other)])(Turn("sale", one, "s-1"))
 
 
 @same

@@ -306,7 +306,7 @@ class MemoryArchive:
         with self._mutex:
             archived = self._conversations.setdefault(key, _Archived(bot_id))
             sales = [(turn.message_id, turn.content) for turn, _, _ in archived.turns if turn.role == "sale"]
-            new = parking.exchanges(said, lambda turn: parking.is_noted(turn, sales))
+            new = parking.exchanges(said, parking.noted_among(sales))
             for exchange in new:
                 self._answered_by_human(key, archived, exchange.messages)
                 archived.turns.append((exchange.sale, time.time(), None))

@@ -26,15 +26,26 @@ class Exchange:
     sale: Turn
 
 
-def is_noted(sale: Turn, archived: Iterable[tuple[str | None, str]]) -> bool:
-    """Whether a SALE turn is among the archived ones, each (id, content).
+def noted_among(archived: Iterable[tuple[str | None, str]]) -> Callable[[Turn], bool]:
+    """Tells of a SALE turn whether it is among the archived ones, each (id, content).
 
     Compared by id; by words if one of the two has no id.
     """
-    words = words_of(sale.content)
-    return any(
-        id_ == sale.message_id if id_ and sale.message_id else words_of(content) == words for id_, content in archived
-    )
+    # A caller asks about many turns, so each text is brought into its form once.
+    by_words: dict[str, bool] = {}
+    ids: set[str | None] = set()
+    for id_, content in archived:
+        words = words_of(content)
+        by_words[words] = by_words.get(words, False) or not id_
+        ids.add(id_)
+
+    def is_noted(sale: Turn) -> bool:
+        if sale.message_id and sale.message_id in ids:
+            return True
+        without_id = by_words.get(words_of(sale.content))
+        return without_id is True or (without_id is False and not sale.message_id)
+
+    return is_noted
 
 
 def exchanges(said: Sequence[Turn], noted: Callable[[Turn], bool]) -> list[Exchange]:

@@ -27,7 +27,7 @@ def note_sale(connection: Connection, key: ConversationKey, bot_id: str, said: S
     sales = [turn for turn in said if turn.role == "sale"]
     wanted = {"turn_ids": [turn.message_id for turn in sales]}
     archived = execute(connection, values | wanted, "lock_conversation", "noted_sales")
-    new = parking.exchanges(said, lambda turn: parking.is_noted(turn, archived))
+    new = parking.exchanges(said, parking.noted_among(archived))
     if not new:
         return "known" if handed_off(connection, key) else "resumed"
     for exchange in new:

@@ -35,13 +35,15 @@ select :platform_id, :conversation_id, place.position + 1, 'sale', :content, :tu
 from place
 
 -- name: noted_sales
--- The archived SALE turns that may be the same as those of a request: where one of the two has no id, all of them. The
--- caller compares their words.
+-- The archived SALE turns that may be the same as those of a request: those with the same id, and the newest 100 of the others
+-- where one of the two has no id. The caller compares their words.
 select message_id, content from turns
 where platform_id = :platform_id and conversation_id = :conversation_id and role = 'sale'
   and (message_id is null
        or message_id = any(cast(:turn_ids as text[]))
        or array_position(cast(:turn_ids as text[]), null) is not null)
+order by coalesce(message_id = any(cast(:turn_ids as text[])), false) desc, position desc
+limit 100 + cardinality(cast(:turn_ids as text[]))
 
 -- name: park_messages
 -- Park these messages, in this order. One that is parked already gets further ids or a job. A parked message counts as
