@@ -536,6 +536,14 @@ class TestAHumanSpeaks:
         assert asked(world)[1:] == [["oh"]]
         assert Turn("sale", "I am here.") in world.ai.prompts[-1].context
 
+    def test_a_tier_that_has_forgotten_it_takes_nothing_in(self, world: World) -> None:
+        world.posts("m0")
+        world.settles()
+        history = (("user", "text of m0", "m0"), ("assistant", "…"), ("sale", "I am here."))
+        sends(world, *history)
+        world.tier_lost()
+        assert sends(world, *history, ("user", "oh"))["status"] == "handed_off"
+
     def test_a_human_turn_before_the_bots_does_not_silence_the_bot(self, world: World) -> None:
         accepted = sends(world, ("user", "a"), ("sale", "b"), ("assistant", "c"), ("user", "d"))
         assert accepted["action"] == "lock_acquired"

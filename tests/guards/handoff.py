@@ -161,7 +161,7 @@ SPEAKING = (
     Guard(
         "a human's turn hands off",
         "step hand off",
-        f"{TEST}::TestAHumanSpeaks::test_a_human_turn_after_the_bots_silences_the_bot[memory]",
+        f"{TEST}::TestAHumanSpeaks::test_a_tier_that_has_forgotten_it_takes_nothing_in[memory]",
         (Removal("intake/intake.py", "            if human:\n", "            if False:\n"),),
     ),
     Guard(
