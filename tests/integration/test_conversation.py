@@ -129,12 +129,20 @@ def shown(api: Api, job_id: str) -> dict[str, Any] | None:
 def test_a_provider_that_is_down_fails_the_job_with_one_notice_and_frees_the_lock(
     api: Api, provider: Server, receiver: Receiver, bot: str
 ) -> None:
+    put(
+        api,
+        f"core-ai/{bot}",
+        name="Provider",
+        api_endpoint=provider.url,
+        timeout_seconds=4,
+        meta_data={"model": "small"},
+    )
     provider.scripts = [fails(500)]
     conversation_id = f"conv_{uuid.uuid4().hex}"
     job = api.ended(api.post(conversation_id, **asks(bot, "m0"))["ai_job_id"])
     assert (job["status"], job["reply"]) == ("failed", None)
     assert (job["error"]["code"], job["error"]["notice"]) == ("ai_unavailable", "We are sorry.")
-    assert len(provider.calls) == 3
+    assert 1 < len(provider.calls) <= 10
     deliveries = eventually(lambda: receiver.told_of(conversation_id), "the webhook")
     assert [(each.event["type"], each.event["data"]["notice"]) for each in deliveries] == [
         ("message.failed", "We are sorry.")
@@ -149,7 +157,7 @@ def test_a_provider_that_is_down_is_replaced_by_its_fallback(api: Api, provider:
         record = {"name": "Other", "api_endpoint": other.url, "meta_data": {"model": "large"}}
         put(api, f"core-ai/{fallback}", **record)
         meta_data = {"model": "small", "fallback_core_ai_id": fallback}
-        put(api, f"core-ai/{bot}", name="Provider", api_endpoint=provider.url, meta_data=meta_data)
+        put(api, f"core-ai/{bot}", name="Provider", api_endpoint=provider.url, timeout_seconds=4, meta_data=meta_data)
         provider.scripts, other.scripts = [fails(503)], [says("Rest.")]
         job = api.ended(api.post(f"conv_{uuid.uuid4().hex}", **asks(bot, "m0"))["ai_job_id"])
         assert job["reply"] == {"role": "assistant", "content": "Rest."}

@@ -20,7 +20,7 @@ from tests.pages import all_blocks, blocks
 
 
 def shell(script: str) -> list[str]:
-    result = subprocess.run(["bash", "-euc", script], capture_output=True, text=True, timeout=120, check=True)
+    result = subprocess.run(["bash", "-euc", script], capture_output=True, text=True, timeout=400, check=True)
     return result.stdout.splitlines()
 
 
