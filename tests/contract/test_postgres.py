@@ -497,7 +497,7 @@ class TestErrors:
         """A job that violates a constraint whose message quotes the whole row."""
         message = Message(CANARY, CANARY, given=True)
         nothing: Any = None
-        return talk.job(1, message, Message(nothing, CANARY), bot_id=CANARY)
+        return replace(talk.job(1, message, bot_id=CANARY), created_at=nothing)
 
     def test_an_error_carries_no_value(self, talk: Conversation, broken: Job) -> None:
         with pytest.raises(MessageHandlerError) as caught:
