@@ -28,7 +28,7 @@ const COLOURS = 6;
 /** The number of messages that a group shows; earlier ones are shown on demand. */
 const SHOWN = 6;
 
-/** A text of blanks and of characters that show nothing: a photo or a sticker is told like that. */
+/** A text of blanks and of characters that show nothing. Platforms send it for a photo or a sticker. */
 const WORDLESS = /^[\s\p{Cc}\p{Cf}\p{Default_Ignorable_Code_Point}\u2800]*$/u;
 const visible = (text) => (WORDLESS.test(text) ? "[no words]" : text);
 

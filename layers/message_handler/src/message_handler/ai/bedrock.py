@@ -170,7 +170,7 @@ def _usage_in(events: Iterator[Any]) -> Usage | None:
         for event in events:
             if usage := event.get("metadata", {}).get("usage"):
                 return usage_of(usage.get("inputTokens"), usage.get("outputTokens"))
-    except Exception as error:  # noqa: BLE001  the reply is whole, whatever becomes of its price
+    except Exception as error:  # noqa: BLE001  the reply is whole, even if its price is lost
         _log.info("what a reply cost could not be read", extra={"error": type(error).__name__})
     return None
 
