@@ -36,7 +36,7 @@ class Stopped(BaseException):
 
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(answering_module, "_BACKOFF_SECONDS", 0.01)
+    monkeypatch.setattr(answering_module, "_BACKOFF_SECONDS", 0.002)
 
 
 @pytest.fixture

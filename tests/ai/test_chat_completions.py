@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from message_handler.ai import http_provider
 from message_handler.ai.chat_completions import ChatCompletions
 from message_handler.ai.failures import ProviderFailure
 from message_handler.ai.port import Completion
@@ -772,7 +773,11 @@ def test_a_refusal_of_any_shape_is_the_one_of_its_status(server: Server, body: b
     assert failure(server, script).code == "ai_refused_request"
 
 
-def test_a_refusal_whose_body_never_ends_is_the_one_of_its_status(server: Server) -> None:
+def test_a_refusal_whose_body_never_ends_is_the_one_of_its_status(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_provider, "_REFUSAL_SECONDS", 0.2)
+
     def script(exchange: Exchange) -> None:
         exchange.start(429, "application/json", Retry_After="7")
         exchange.stall()
@@ -828,8 +833,11 @@ class TestShapeOfTheRequest:
             said = list(threads.map(lambda _: outcome(server, refuses_together), range(4)))
         assert said == ["Rest."] * 4
 
-    def test_what_a_server_refused_before_is_not_the_outcome(self, server: Server) -> None:
+    def test_what_a_server_refused_before_is_not_the_outcome(
+        self, server: Server, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """The second request takes longer than the rest of the first one's refusal is waited for."""
+        monkeypatch.setattr(http_provider, "_REFUSAL_SECONDS", 0.2)
 
         def script(exchange: Exchange) -> None:
             if "stream_options" in exchange.call.body:
@@ -837,7 +845,7 @@ class TestShapeOfTheRequest:
                 exchange.send(b'{"error": {"message": "Unknown parameter: stream_options"}}')
                 exchange.end()
                 return
-            time.sleep(6)
+            time.sleep(0.8)
             says("Rest.")(exchange)
 
         assert outcome(server, script) == "Rest."
