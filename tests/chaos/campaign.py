@@ -6,6 +6,7 @@ import math
 import random
 import time
 from collections import Counter, defaultdict
+from collections.abc import Iterable
 from contextlib import ExitStack
 from itertools import chain
 from pathlib import Path
@@ -167,18 +168,19 @@ def tell(history: History, violations: list[Violation]) -> None:
 def table(history: History, violations: list[Violation]) -> str:
     """The results of the run, as a table."""
     accepted = {event.message_id: event.until for event in reversed(history.posted) if event.accepted}
-    times = [row.at - accepted[row.message_id] for row in history.settled if row.message_id in accepted]
-    posts = Counter(str(event.status or "no answer") for event in history.posted)
+    times = [row.at - accepted[row.inner_id] for row in history.settled if row.inner_id in accepted]
     found = Counter(violation.promise for violation in violations)
     told = [telling.seconds for telling in tellings(history) if telling.seconds is not None]
     kinds = Counter(row.kind for row in history.settled)
     figures: list[tuple[str, object]] = [
         ("faults", sum(fault.part != "pair" for fault in history.faults)),
         ("stores given up without a fault", _given_up_without_a_fault(history)),
-        ("posts", ", ".join(f"{status}: {count}" for status, count in sorted(posts.items()))),
+        ("posts", _listed(str(event.status or "no answer") for event in history.posted)),
         ("messages accepted", len(accepted)),
         ("… told degraded", len({event.message_id for event in history.posted if event.degraded})),
         ("duplicates told", sum(event.duplicate for event in history.posted)),
+        ("edits told", sum(event.edited for event in history.posted)),
+        ("messages unsent", _listed(str(event.status or "no answer") for event in history.unsent)),
         ("messages answered, failed, cancelled", " ".join(str(kinds[k]) for k in ("answered", "failed", "cancelled"))),
         ("replies committed", sum(turn.role == "assistant" for turn in history.turns)),
         ("AI calls (unfenced)", f"{len(history.asked)} ({sum(call.fence is None for call in history.asked)})"),
@@ -197,6 +199,11 @@ def table(history: History, violations: list[Violation]) -> str:
     return "\n".join(f"{name:<{width}}  {value}" for name, value in figures)
 
 
+def _listed(statuses: Iterable[str]) -> str:
+    """How often each status was told."""
+    return ", ".join(f"{status}: {count}" for status, count in sorted(Counter(statuses).items()))
+
+
 _COLUMNS = ("times", "messages", "lost", "doubled", "stranded", "told", "told p99", "longest")
 _NO_FAULT = "none"
 
@@ -205,12 +212,12 @@ def by_fault(history: History, violations: list[Violation]) -> str:
     """The results by fault. A message counts for each fault during its life: for several, or for none."""
     life: dict[str, tuple[float, float]] = {}
     promised: dict[str, set[str]] = defaultdict(set)
-    ends = {row.message_id: row.at for row in history.settled}
+    ends = {row.message_id: row.at for row in sorted(history.settled, key=lambda row: row.at)}
     for event in history.posted:
-        if event.accepted and event.message_id not in life:
-            life[event.message_id] = (event.at, ends.get(event.message_id, math.inf))
+        if event.accepted and event.version not in life:
+            life[event.version] = (event.at, ends.get(event.message_id, math.inf))
         if event.job_id:
-            promised[event.job_id].add(event.message_id)
+            promised[event.job_id].add(event.version)
     told = [(telling.message, telling.seconds) for telling in tellings(history)]
     met: dict[str, set[str]] = defaultdict(set)
     for fault in history.faults:

@@ -1,11 +1,14 @@
 """Checks the invariants 1 to 7, 10 and 11 over a history, as far as they can be seen from outside.
 
-    1 lost          an accepted message is neither answered nor failed nor cancelled, visibly
-    2 doubled       a message is answered by two replies, or twice by one
+    1 lost          an accepted version of a message is neither answered nor replaced by a later one that is, and has
+                    neither failed nor been cancelled visibly
+    2 doubled       a version is answered by two replies, or twice by one
+    2 old words     a version is answered with or after a later one, or although a later one was there before the run
+    2 unsent        an unsent message is answered, or the answer to the client who unsent it was wrong
     2 wrong job     the client's job neither answers the message nor leads to the job that does
     2 told late     a client that polls this job hears of the answer too late, or never
     3 stale         a commit under a fence although a later fence was taken
-    5 duplicate     one message is archived as two
+    5 duplicate     one message is archived as two, or with words that were replaced before the answer
     6 out of order  a message is answered before one that was accepted earlier
     7 stranded      a message still waits or a conversation is locked at the end
     10 changed      an ended job, or a message's end, is shown differently afterwards
@@ -22,12 +25,23 @@ promised job that tells the reply late. Postgres counts as away until it has wha
 from __future__ import annotations
 
 import math
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import combinations, pairwise, takewhile
 
-from tests.chaos.history import AFTERMATH_SECONDS, ENDED, History, JobRow, Part, Posted, Seen, SettledRow
+from tests.chaos.history import (
+    AFTERMATH_SECONDS,
+    ENDED,
+    History,
+    JobRow,
+    Part,
+    Posted,
+    Seen,
+    SettledRow,
+    Unsent,
+    message_of,
+)
 
 #: The longest time from a message's answer until its promised job tells it: the p99, and the limit for each.
 TOLD_P99_SECONDS, TOLD_LIMIT_SECONDS = 10.0, 65.0
@@ -37,7 +51,7 @@ REPAIR_SECONDS = 12.0
 
 @dataclass(frozen=True)
 class Violation:
-    """A broken promise, with the messages and jobs that show it."""
+    """A broken promise, with the messages (versions of them) and the jobs that show it."""
 
     promise: str
     what: str
@@ -59,8 +73,10 @@ def story(history: History, violation: Violation) -> str:
     """The part of the history that shows the violation: the events of its messages and jobs, in order."""
     jobs = set(violation.jobs)
     lines: list[tuple[float, str]] = []
-    for message in violation.messages:
+    messages = {message_of(version) for version in violation.messages}
+    for message in messages:
         lines += [(event.at, str(event)) for event in history.posted if event.message_id == message]
+        lines += [(event.at, str(event)) for event in history.unsent if event.message_id == message]
         lines += [(row.at, str(row)) for row in history.settled if row.message_id == message]
         jobs |= {event.job_id for event in history.posted if event.message_id == message and event.job_id}
         jobs |= {row.job_id for row in history.settled if row.message_id == message}
@@ -84,33 +100,41 @@ def story(history: History, violation: Violation) -> str:
         end = f"{job.status}, fence {job.fence}, superseded by {job.superseded_by}" if job else "unknown to Postgres"
         text.append(f"  at the end  job {job_id}: {end}")
     for turn in history.turns:
-        if turn.conversation == violation.conversation and set(turn.quotes) & set(violation.messages):
+        if turn.conversation == violation.conversation and messages & set(map(message_of, turn.quotes)):
             text.append(f"  at the end  reply {turn.position} of job {turn.job_id} answers {' '.join(turn.quotes)}")
     return "\n".join(text)
 
 
 class _Index:
-    """The history, looked up by message and by conversation."""
+    """The history, looked up by version and by message."""
 
     def __init__(self, history: History) -> None:
         self.history = history
         self.accepted: dict[str, list[Posted]] = {}
         self.first_sent: dict[str, float] = {}
         for event in sorted(history.posted, key=lambda event: event.until):
-            self.first_sent[event.message_id] = min(event.at, self.first_sent.get(event.message_id, event.at))
+            self.first_sent[event.version] = min(event.at, self.first_sent.get(event.version, event.at))
             if event.accepted:
-                self.accepted.setdefault(event.message_id, []).append(event)
-        self.settled: dict[str, SettledRow] = {row.message_id: row for row in history.settled}
-        # The replies that quote a message: message → (position of the reply, place in it).
+                self.accepted.setdefault(event.version, []).append(event)
+        # By message: its versions and its rows in Postgres, the oldest first.
+        self.versions: dict[str, list[str]] = defaultdict(list)
+        for version in sorted(self.first_sent, key=self.first_sent.__getitem__):
+            self.versions[message_of(version)].append(version)
+        self.rows: dict[str, list[SettledRow]] = defaultdict(list)
+        for row in sorted(history.settled, key=lambda row: row.at):
+            self.rows[row.message_id].append(row)
+        # The replies that quote a version: version → (position of the reply, place in it).
         self.answers: dict[str, list[tuple[int, int]]] = {}
         self.answered_by: dict[str, list[str | None]] = {}
-        self.last_answered = {row.message_id: row.at for row in history.settled}
+        self.last_answered = {
+            version: rows[-1].at for message, rows in self.rows.items() for version in self.versions[message]
+        }
         for turn in history.turns:
             if turn.role == "assistant":
-                for place, message in enumerate(turn.quotes):
-                    self.answers.setdefault(message, []).append((turn.position, place))
-                    self.answered_by.setdefault(message, []).append(turn.job_id)
-                    self.last_answered[message] = max(turn.at, self.last_answered.get(message, turn.at))
+                for place, version in enumerate(turn.quotes):
+                    self.answers.setdefault(version, []).append((turn.position, place))
+                    self.answered_by.setdefault(version, []).append(turn.job_id)
+                    self.last_answered[version] = max(turn.at, self.last_answered.get(version, turn.at))
         self.said: dict[str, list[float]] = defaultdict(list)
         for turn in history.turns:
             if turn.role == "assistant":
@@ -121,13 +145,49 @@ class _Index:
         self.looks: dict[str, list[Seen]] = defaultdict(list)
         for look in sorted(history.seen, key=lambda look: look.at):
             self.looks[look.job_id].append(look)
-        # When a client first heard of the message's end, from any job.
-        self.first_heard: dict[str, float] = {}
+        # When a client first heard of an end: message → the job in which it ended → time.
+        self.first_heard: dict[str, dict[str, float]] = defaultdict(dict)
         for look in history.seen:
             for told in look.messages:
                 if told.ended:
-                    self.first_heard[told.message_id] = min(look.at, self.first_heard.get(told.message_id, look.at))
+                    heard = self.first_heard[told.message_id]
+                    heard[told.job_id] = min(look.at, heard.get(told.job_id, look.at))
         self.without_both = _without_both(history)
+
+    def older(self, version: str) -> list[str]:
+        """The versions of the message before this one, the oldest first."""
+        return list(takewhile(version.__ne__, self.versions[message_of(version)]))
+
+    def newest(self, version: str) -> list[str]:
+        """The version, and those of the message after it."""
+        return self.versions[message_of(version)][len(self.older(version)) :]
+
+    def ends(self, version: str) -> list[SettledRow]:
+        """The rows in which the version ended, or a later one that may have replaced it. The likeliest comes first."""
+        rows = self.rows[message_of(version)]
+        if not self.is_edited(version):
+            return rows
+        answering = [job for newer in self.newest(version) for job in self.answered_by.get(newer, ())]
+        answered = sorted((row for row in rows if row.job_id in answering), key=lambda row: answering.index(row.job_id))
+        others = {job for older in self.older(version) for job in self.answered_by.get(older, ())}.union(answering)
+        unanswered = [row for row in rows if row.job_id not in others and row.at >= self.first_sent[version]]
+        return answered + (unanswered if self.newest(version)[1:] else unanswered[::-1])
+
+    def heard_of(self, version: str, row: SettledRow) -> float:
+        """When a client first heard that the version has ended as in this row; at the latest, the row's time."""
+        heard = self.first_heard[message_of(version)]
+        if self.is_edited(version):
+            heard = {job_id: at for job_id, at in heard.items() if job_id == row.job_id}
+        return min((row.at, *heard.values()))
+
+    def is_edited(self, version: str) -> bool:
+        """Whether its message has several versions."""
+        return len(self.versions[message_of(version)]) > 1
+
+    def replacing(self, version: str) -> float:
+        """When the version was sent, or the first of the unanswered versions before it: it takes their place."""
+        replaced = takewhile(lambda older: older not in self.answers, reversed(self.older(version)))
+        return min(self.first_sent[one] for one in (version, *replaced))
 
     def is_excused(self, *jobs: str) -> bool:
         """Whether one of these jobs' replies was given when no store could keep it: see above."""
@@ -138,57 +198,131 @@ class _Index:
                 return True
         return False
 
-    def conversation_of(self, message: str) -> str:
-        return self.accepted[message][0].conversation
+    def conversation_of(self, version: str) -> str:
+        return self.accepted[version][0].conversation
 
 
 def _lost(index: _Index) -> Iterator[Violation]:
     cancelled = {event.conversation for event in index.history.cancelled}
-    for message, events in index.accepted.items():
-        conversation, row = events[0].conversation, index.settled.get(message)
+    unsent = {event.message_id for event in index.history.unsent}
+    for version, events in index.accepted.items():
+        conversation, row = events[0].conversation, next(iter(index.ends(version)), None)
         if row is None:
-            yield Violation("1 lost", f"{message} was accepted and never settled", conversation, (message,))
+            yield Violation("1 lost", f"{version} was accepted and never settled", conversation, (version,))
             continue
         job = index.history.jobs.get(row.job_id)
-        if row.kind == "answered" and message not in index.answers:
-            yield Violation("1 lost", f"{message} counts as answered, but no reply quotes it", conversation, (message,))
+        if row.kind == "answered" and not any(newer in index.answers for newer in index.newest(version)):
+            yield Violation("1 lost", f"{version} counts as answered, but no reply quotes it", conversation, (version,))
         if row.kind == "failed" and (job is None or job.status != "failed" or not job.error):
-            yield Violation("1 lost", f"{message} failed, but no job shows it", conversation, (message,))
-        if row.kind == "cancelled" and conversation not in cancelled:
-            yield Violation("1 lost", f"{message} was cancelled, but no client asked for it", conversation, (message,))
+            yield Violation("1 lost", f"{version} failed, but no job shows it", conversation, (version,))
+        if row.kind == "cancelled" and conversation not in cancelled and row.message_id not in unsent:
+            yield Violation("1 lost", f"{version} was cancelled, but no client asked for it", conversation, (version,))
 
 
 def _doubled(index: _Index) -> Iterator[Violation]:
-    for message, answers in index.answers.items():
-        row = index.settled.get(message)
-        conversation = row.conversation if row else ""
-        jobs = tuple(job for job in index.answered_by[message] if job)
+    for version, answers in index.answers.items():
+        rows = index.rows[message_of(version)]
+        conversation = rows[0].conversation if rows else ""
+        jobs = tuple(job for job in index.answered_by[version] if job)
         if index.is_excused(*jobs):
             continue
         if len(answers) > 1:
-            yield Violation("2 doubled", f"{message} is answered {len(answers)} times", conversation, (message,), jobs)
-        elif row is None or row.kind != "answered" or jobs != (row.job_id,):
-            how = f"settled as {row.kind} by {row.job_id}" if row else "not settled"
-            yield Violation("2 doubled", f"{message} is answered, but {how}", conversation, (message,), jobs)
+            yield Violation("2 doubled", f"{version} is answered {len(answers)} times", conversation, (version,), jobs)
+        elif not any(row.kind == "answered" and jobs == (row.job_id,) for row in rows):
+            how = ", ".join(f"settled as {row.kind} by {row.job_id}" for row in rows) or "not settled"
+            yield Violation("2 doubled", f"{version} is answered, but {how}", conversation, (version,), jobs)
+
+
+def _old_words(index: _Index) -> Iterator[Violation]:
+    for versions in index.versions.values():
+        for older, newer in combinations(versions, 2):
+            if older not in index.answers or not _is_replaced_by(index, older, newer):
+                continue
+            jobs = tuple(job for version in (older, newer) for job in index.answered_by.get(version, ()) if job)
+            if index.is_excused(*jobs):
+                continue
+            shown = index.conversation_of(older), (older, newer), jobs
+            place, newer_place = index.answers[older][-1], index.answers.get(newer, [(math.inf, 0)])[0]
+            if place[0] == newer_place[0]:
+                yield Violation("2 old words", f"one reply answers {older} and {newer}", *shown)
+            elif place > newer_place:
+                yield Violation("2 old words", f"{older} is answered after {newer}", *shown)
+            elif _was_there_before_the_run(index, older, newer):
+                what = f"{older} is answered, although {newer} was there before its run"
+                yield Violation("2 old words", what, *shown)
+
+
+def _is_replaced_by(index: _Index, older: str, newer: str) -> bool:
+    """Whether the platform sent the newer version when the older one had been accepted."""
+    return older in index.accepted and index.accepted[older][0].until < index.first_sent[newer]
+
+
+def _was_there_before_the_run(index: _Index, older: str, newer: str) -> bool:
+    """Whether the newer version was accepted before any run could ask for the older one. The tier was there."""
+    if newer not in index.accepted or _was_away(index, [older, newer], "redis"):
+        return False
+    promised = {event.job_id for event in index.accepted[older] if event.job_id}
+    jobs = {job for name in promised for job in _chain(index.history.jobs, name)}
+    jobs |= {job for job in index.answered_by[older] if job}
+    runs = [at for job in jobs for at in index.asked[job] if at > index.first_sent[older]]
+    return index.accepted[newer][0].until < min(runs, default=0.0)
+
+
+def _unsent(index: _Index) -> Iterator[Violation]:
+    for event in index.history.unsent:
+        versions, rows = index.versions[event.message_id], index.rows[event.message_id]
+        jobs = tuple(row.job_id for row in rows)
+        if index.is_excused(*jobs):
+            continue
+        known = [one for one in versions if one in index.accepted and index.accepted[one][0].until < event.at]
+        kinds = {row.kind for row in rows}
+        what = ""
+        if event.confirmed and (any(one in index.answers for one in known[-1:]) or _is_answered_after(index, event)):
+            what = "was unsent, and is answered"
+        elif event.confirmed and "cancelled" not in kinds:
+            what = "was unsent, and nothing was cancelled"
+        elif event.status == 409 and kinds == {"cancelled"}:
+            what = "could not be unsent because it was answered, and it was not"
+        elif event.status == 404 and known and not _was_away(index, versions, "redis"):
+            what = "could not be unsent because it was unknown, and it was accepted before"
+        if what:
+            yield Violation("2 unsent", f"{event.message_id} {what}", event.conversation, (event.message_id,), jobs)
+
+
+def _is_answered_after(index: _Index, unsent: Unsent) -> bool:
+    """Whether a version that was sent before the message was unsent is answered afterwards."""
+    late = {row.job_id for row in index.rows[unsent.message_id] if row.at > unsent.until}
+    sent = [one for one in index.versions[unsent.message_id] if index.first_sent[one] < unsent.at]
+    return any(job in late for version in sent for job in index.answered_by.get(version, ()))
 
 
 def _wrong_job(index: _Index) -> Iterator[Violation]:
-    for message, events in index.accepted.items():
-        row = index.settled.get(message)
+    jobs = index.history.jobs
+    for version, events in index.accepted.items():
+        ends = {row.job_id for row in index.ends(version)}
+        conversation = index.conversation_of(version)
         for promised in dict.fromkeys(event.job_id for event in events):
-            if row and promised and not _leads_to(index.history.jobs, promised, row.job_id):
-                what = f"{message} was promised {promised}, which doesn't lead to {row.job_id}"
-                yield Violation("2 wrong job", what, row.conversation, (message,), (promised,))
-            said = [said for look in index.looks[promised or ""] if (said := look.says(message))]
-            if row and promised and said and not _leads_to(index.history.jobs, said[-1].job_id, row.job_id):
-                what = f"{promised} said that {message} {said[-1].status} in {said[-1].job_id}, which was {row.job_id}"
-                if not index.is_excused(said[-1].job_id):
-                    yield Violation("2 wrong job", what, row.conversation, (message,), (promised,))
+            if not ends or not promised:
+                continue
+            if not any(_leads_to(jobs, promised, end) for end in ends):
+                what = f"{version} was promised {promised}, which doesn't lead to {_listed(ends)}"
+                yield Violation("2 wrong job", what, conversation, (version,), (promised,))
+            looks = [look for look in index.looks[promised] if look.says(message_of(version))]
+            said = [told for told in looks[-1].messages if told.message_id == message_of(version)] if looks else []
+            if said and not any(_leads_to(jobs, told.job_id, end) for told in said for end in ends):
+                told = said[-1]
+                what = f"{promised} said that {version} {told.status} in {told.job_id}, which was {_listed(ends)}"
+                if not index.is_excused(told.job_id):
+                    yield Violation("2 wrong job", what, conversation, (version,), (promised,))
+
+
+def _listed(jobs: Iterable[str]) -> str:
+    return " or ".join(sorted(jobs))
 
 
 @dataclass(frozen=True)
 class Telling:
-    """The seconds until a promised job told its client of a message's end. None if it never did."""
+    """The seconds until a promised job told its client of the end of a message's version. None if it never did."""
 
     conversation: str
     message: str
@@ -197,7 +331,7 @@ class Telling:
 
 
 def tellings(history: History) -> list[Telling]:
-    """One for each message and each polled job that it was promised. Excused ones are left out."""
+    """One for each version of a message and each polled job that it was promised. Excused ones are left out."""
     return list(_tellings(_Index(history)))
 
 
@@ -208,18 +342,20 @@ def p99(seconds: Iterable[float]) -> float:
 
 
 def _tellings(index: _Index) -> Iterator[Telling]:
-    for message, events in index.accepted.items():
-        row = index.settled.get(message)
+    for version, events in index.accepted.items():
+        row = next(iter(index.ends(version)), None)
         promised = {event.job_id: event.until for event in reversed(events) if event.job_id in index.history.polled}
         if row is None:
             continue
-        answered = min(row.at, index.first_heard.get(message, row.at))
+        answered, edited = index.heard_of(version, row), index.is_edited(version)
         for job_id, since in promised.items():
             if job_id is None or index.is_excused(job_id, row.job_id):
                 continue
-            told_at = next((look.at for look in index.looks[job_id] if look.says(message)), None)
+            # Before an edit was accepted, its job may have told the end of an earlier version.
+            looks = [look for look in index.looks[job_id] if look.at >= since or not edited]
+            told_at = next((look.at for look in looks if look.says(message_of(version))), None)
             took = None if told_at is None else max(0.0, told_at - max(answered, since))
-            yield Telling(row.conversation, message, job_id, took)
+            yield Telling(row.conversation, version, job_id, took)
 
 
 def _told_late(index: _Index) -> Iterator[Violation]:
@@ -289,29 +425,32 @@ def _stale(index: _Index) -> Iterator[Violation]:
 
 
 def _duplicate(index: _Index) -> Iterator[Violation]:
-    said = Counter(
-        (turn.conversation, turn.content.split()[0])
-        for turn in index.history.turns
-        if turn.role == "user" and turn.content.strip()
-    )
-    for (conversation, message), count in said.items():
-        if count > 1:
-            what = f"{message} is archived {count} times"
+    said: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for turn in index.history.turns:
+        if turn.role == "user" and turn.content.strip():
+            version = turn.content.split()[0]
+            said[turn.conversation, message_of(version)].append(version)
+    for (conversation, message), archived in said.items():
+        if len(archived) > 1:
+            what = f"{message} is archived {len(archived)} times"
             yield Violation("5 duplicate", what, conversation, (message,))
+        elif any(newer in index.answers for newer in index.newest(archived[0])[1:]):
+            what = f"{message} is archived with words that a later, answered edit replaced"
+            yield Violation("5 duplicate", what, conversation, (archived[0],))
 
 
 def _out_of_order(index: _Index) -> Iterator[Violation]:
     """Compare each message with those that were accepted before it was first sent: none may be answered later."""
     conversations: dict[str, list[str]] = defaultdict(list)
-    for message in index.accepted:
-        if len(index.answers.get(message, ())) == 1:
-            conversations[index.conversation_of(message)].append(message)
-    for conversation, messages in conversations.items():
-        for later in messages:
+    for version in index.accepted:
+        if len(index.answers.get(version, ())) == 1:
+            conversations[index.conversation_of(version)].append(version)
+    for conversation, versions in conversations.items():
+        for later in versions:
             place = index.answers[later][0]
-            for earlier in messages:
-                overtaken = index.answers[earlier][0] > place
-                in_order = index.accepted[earlier][0].until < index.first_sent[later]
+            for earlier in versions:
+                overtaken = index.answers[earlier][0] > place and message_of(earlier) != message_of(later)
+                in_order = index.accepted[earlier][0].until < index.replacing(later)
                 if overtaken and in_order and not _was_away(index, [earlier, later], "redis"):
                     what = f"{later} is answered before {earlier}"
                     yield Violation("6 out of order", what, conversation, (earlier, later))
@@ -329,9 +468,9 @@ def _stranded(index: _Index) -> Iterator[Violation]:
     rest = index.history.rest
     for conversation in rest.locked:
         waiting = tuple(
-            message
-            for message, events in index.accepted.items()
-            if events[0].conversation == conversation and message not in index.settled
+            version
+            for version, events in index.accepted.items()
+            if events[0].conversation == conversation and not index.ends(version)
         )
         yield Violation("7 stranded", "it is still locked", conversation, waiting)
     if rest.queued:
@@ -357,17 +496,21 @@ def _changed(index: _Index) -> Iterator[Violation]:
         elif event.status in ENDED:
             ends[event.job_id] = end
     for job_id, looks in index.looks.items():
-        ended: dict[str, str] = {}
+        ended: dict[tuple[str, int], str] = {}
         for look in looks:
-            for told in look.messages:
+            # Of the versions of a message, one that waits counts: it comes last.
+            states = {told.message_id: told for told in sorted(look.messages, key=lambda told: not told.ended)}
+            for told in states.values():
                 if look.degraded and not told.ended:
                     continue
-                before = ended.get(told.message_id, told.status)
+                # An edit may open a message again.
+                versions = sum(index.first_sent[version] < look.at for version in index.versions[told.message_id])
+                before = ended.get((told.message_id, versions), told.status)
                 if before != told.status and not index.is_excused(job_id, told.job_id):
                     what = f"job {job_id} said that {told.message_id} was {before}, and then {told.status}"
                     yield Violation("10 changed", what, look.conversation, (told.message_id,), (job_id,))
                 elif told.ended:
-                    ended[told.message_id] = told.status
+                    ended[told.message_id, versions] = told.status
     kept = {row.job_id for row in index.history.settled if row.kind == "cancelled"}
     for attempt in index.history.cancelled:
         if attempt.status == 200 and attempt.job_id not in kept:
@@ -393,4 +536,17 @@ def _chain(jobs: dict[str, JobRow], job_id: str) -> list[str]:
     return chain
 
 
-_CHECKS = (_lost, _doubled, _wrong_job, _told_late, _stale, _duplicate, _out_of_order, _stranded, _changed, _leaked)
+_CHECKS = (
+    _lost,
+    _doubled,
+    _old_words,
+    _unsent,
+    _wrong_job,
+    _told_late,
+    _stale,
+    _duplicate,
+    _out_of_order,
+    _stranded,
+    _changed,
+    _leaked,
+)

@@ -1,4 +1,4 @@
-"""The chat platform: it posts messages, asks for jobs, and records the answers."""
+"""The chat platform: it posts, edits and unsends messages, asks for jobs, and records the answers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import requests
 
-from tests.chaos.history import CANARY, Cancelled, History, Posted, Seen, Told, text_of
+from tests.chaos.history import CANARY, Cancelled, History, Posted, Seen, Told, Unsent, message_of, text_of
 
 
 def new_name(prefix: str) -> str:
@@ -26,24 +26,36 @@ class Platform:
         self._stopping = stopping
         self._sessions = threading.local()
 
-    def post(self, conversation: str, message_id: str, words: str = "") -> Posted:
-        """Post a message once. `words` go to the simulated AI."""
-        body = {"history": f"<USER>{text_of(message_id)} {words}</USER><br>", "message_id": message_id}
+    def post(self, conversation: str, version: str, words: str = "") -> Posted:
+        """Post a version of a message once. `words` go to the simulated AI. The same version has the same words."""
+        body = {"history": f"<USER>{text_of(version, words)}</USER><br>", "message_id": message_of(version)}
         at = time.time()
         status, answer = self.call("POST", f"/conversations/{conversation}/messages", body)
-        flags = {name: bool(answer.get(name)) for name in ("duplicate", "degraded")}
+        flags = {name: bool(answer.get(name)) for name in ("duplicate", "edited", "degraded")}
         event = Posted(
-            at, time.time(), conversation, message_id, status, answer.get("ai_job_id"), answer.get("action"), **flags
+            at, time.time(), conversation, version, status, answer.get("ai_job_id"), answer.get("action"), **flags
         )
         self._history.posted.append(event)
         return event
 
-    def hand_in(self, conversation: str, message_id: str, words: str = "", seconds: float = 30) -> Posted:
-        """Post a message as a platform does: again and again until it is accepted, for `seconds` at most."""
+    def hand_in(self, conversation: str, version: str, words: str = "", seconds: float = 30) -> Posted:
+        """Post a version as a platform does: again and again until it is accepted, for `seconds` at most."""
         deadline = time.monotonic() + seconds
         while True:
-            event = self.post(conversation, message_id, words)
+            event = self.post(conversation, version, words)
             if event.accepted or time.monotonic() > deadline or self._stopping.wait(0.5):
+                return event
+
+    def unsend(self, conversation: str, message_id: str, seconds: float = 30) -> Unsent:
+        """Unsend a message as a platform does: again and again until there is an answer, for `seconds` at most."""
+        deadline = time.monotonic() + seconds
+        while True:
+            at = time.time()
+            status, _ = self.call("DELETE", f"/conversations/{conversation}/messages/{message_id}")
+            event = Unsent(at, time.time(), conversation, message_id, status)
+            self._history.unsent.append(event)
+            decided = status in (200, 404, 409)
+            if decided or time.monotonic() > deadline or self._stopping.wait(0.5):
                 return event
 
     def job(self, conversation: str, job_id: str, wait: int = 0, message_id: str | None = None) -> Seen | None:

@@ -182,7 +182,7 @@ class Deployment:
     # ── How it ends ──────────────────────────────────────────────────────────────────────────────
 
     def settled(self) -> dict[str, SettledRow]:
-        """The settled messages, by their ids."""
+        """The settled versions of messages, by their inner ids. The first version's is the message's id."""
         rows = self.postgres.query(
             "select conversation_id, message_id, cast(job_id as text), kind, extract(epoch from settled_at)::float8"
             " from settled"
@@ -190,8 +190,9 @@ class Deployment:
         return {row[1]: SettledRow(*row) for row in rows}
 
     def waiting(self) -> set[str]:
-        """The accepted messages that are not settled in Postgres."""
-        return {event.message_id for event in tuple(self.history.posted) if event.accepted} - set(self.settled())
+        """The accepted messages of which no version is settled in Postgres."""
+        settled = {row.message_id for row in self.settled().values()}
+        return {event.message_id for event in tuple(self.history.posted) if event.accepted} - settled
 
     def await_settled(self, seconds: float, prefix: str = "") -> set[str]:
         """Wait until all accepted messages are settled, in conversations whose names begin with `prefix`.

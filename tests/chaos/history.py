@@ -1,7 +1,8 @@
 """The record of a run: from its clients, from the functions' log, and at the end from Postgres.
 
-Times are Unix seconds. A message's text is its id and the canary (`text_of`). A reply quotes the messages that it
-answers, and so names them.
+Times are Unix seconds. Each edit of a message is a further version of it. A version has a name: the first one that of
+the message (its id), an edit the id with a number. A version's text is its name and the canary (`text_of`). A reply
+quotes the versions that it answers, and so names them.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
+
+from message_handler.domain.messages import shown_id
 
 CANARY = "c4n4ry"
 ENDED = ("completed", "failed", "cancelled")
@@ -27,24 +30,43 @@ _AWAY_SECONDS = 5
 Part = Literal["redis", "postgres", "both", "pair", "worker", "intake"]
 
 
-def text_of(message_id: str) -> str:
-    """The text of this message. A test may add words that the simulated AI obeys."""
-    return f"{message_id} {CANARY}"
+#: Separates a message's id from the number of its edit.
+_EDIT = "~"
+
+
+def version_of(message_id: str, edit: int) -> str:
+    """The name of a message's version: of its first words (0), or of its n-th edit."""
+    return f"{message_id}{_EDIT}{edit}" if edit else message_id
+
+
+def message_of(version: str) -> str:
+    """The id of the message that this is a version of."""
+    return version.partition(_EDIT)[0]
+
+
+def text_of(version: str, words: str = "") -> str:
+    """The text of this version, which the platform posts. The simulated AI obeys some `words`."""
+    return f"{version} {CANARY} {words}".rstrip()
 
 
 @dataclass(frozen=True)
 class Posted:
-    """One try to post a message. `status` is None if no answer came: the message may have been accepted."""
+    """One try to post a version of a message. `status` is None if no answer came: it may have been accepted."""
 
     at: float
     until: float
     conversation: str
-    message_id: str
+    version: str
     status: int | None
     job_id: str | None = None
     action: str | None = None
     duplicate: bool = False
+    edited: bool = False
     degraded: bool = False
+
+    @property
+    def message_id(self) -> str:
+        return message_of(self.version)
 
     @property
     def accepted(self) -> bool:
@@ -52,8 +74,8 @@ class Posted:
 
     def __str__(self) -> str:
         outcome = f"{self.action} {self.job_id}" if self.accepted else ""
-        flags = "".join(f" {name}" for name in ("duplicate", "degraded") if getattr(self, name))
-        return f"POST {self.message_id}: {self.status or 'no answer'} {outcome}{flags}"
+        flags = "".join(f" {name}" for name in ("duplicate", "edited", "degraded") if getattr(self, name))
+        return f"POST {self.version}: {self.status or 'no answer'} {outcome}{flags}"
 
 
 @dataclass(frozen=True)
@@ -68,6 +90,24 @@ class Cancelled:
 
     def __str__(self) -> str:
         return f"DELETE job {self.job_id}: {self.status or 'no answer'}"
+
+
+@dataclass(frozen=True)
+class Unsent:
+    """One try to unsend a message."""
+
+    at: float
+    until: float
+    conversation: str
+    message_id: str
+    status: int | None
+
+    @property
+    def confirmed(self) -> bool:
+        return self.status == 200
+
+    def __str__(self) -> str:
+        return f"DELETE message {self.message_id}: {self.status or 'no answer'}"
 
 
 @dataclass(frozen=True)
@@ -102,13 +142,13 @@ class Seen:
     degraded: bool = False
 
     def says(self, message_id: str) -> Told | None:
-        """What the job tells a client that waits for this message: its end, or None while the message waits.
+        """What the job tells a client that waits for this message: its end, or None while a version of it waits.
 
         A job whose messages have all ended must have ended too: a client that looks at its status would wait on.
         """
-        end = next((end for end in self.messages if end.message_id == message_id and end.ended), None)
+        told = [told for told in self.messages if told.message_id == message_id]
         lags = self.status not in ENDED and not self.asked_for and all(other.ended for other in self.messages)
-        return None if lags else end
+        return told[-1] if told and not lags and all(version.ended for version in told) else None
 
     def __str__(self) -> str:
         messages = "".join(f", {told.message_id} {told.status}" for told in self.messages)
@@ -170,16 +210,20 @@ class JobRow:
 
 @dataclass(frozen=True)
 class SettledRow:
-    """A settled message in Postgres."""
+    """A settled version of a message in Postgres. `inner_id` is the id that Postgres knows it by."""
 
     conversation: str
-    message_id: str
+    inner_id: str
     job_id: str
     kind: str
     at: float
 
+    @property
+    def message_id(self) -> str:
+        return shown_id(self.inner_id)
+
     def __str__(self) -> str:
-        return f"Postgres: {self.message_id} {self.kind} by job {self.job_id}"
+        return f"Postgres: {self.inner_id} {self.kind} by job {self.job_id}"
 
 
 @dataclass(frozen=True)
@@ -195,7 +239,7 @@ class TurnRow:
 
     @property
     def quotes(self) -> list[str]:
-        """The ids of the messages that a reply of the simulated AI answers."""
+        """The versions of messages that a reply of the simulated AI answers."""
         lines = [line.removeprefix("> ") for line in self.content.splitlines() if line.startswith("> ")]
         return [line.split()[0] for line in lines if CANARY in line]
 
@@ -215,6 +259,7 @@ class History:
 
     posted: list[Posted] = field(default_factory=list)
     cancelled: list[Cancelled] = field(default_factory=list)
+    unsent: list[Unsent] = field(default_factory=list)
     seen: list[Seen] = field(default_factory=list)
     polled: set[str] = field(default_factory=set)  # the jobs that clients asked for until they told the message's end
     asked: list[Asked] = field(default_factory=list)
@@ -234,6 +279,7 @@ class History:
         return History(
             posted=[event for event in self.posted if event.conversation.startswith(prefix)],
             cancelled=[event for event in self.cancelled if event.conversation.startswith(prefix)],
+            unsent=[event for event in self.unsent if event.conversation.startswith(prefix)],
             seen=[event for event in self.seen if event.conversation.startswith(prefix)],
             polled=self.polled,
             asked=[event for event in self.asked if event.job_id in jobs],

@@ -25,6 +25,7 @@ from tests.chaos.history import (
     SettledRow,
     Told,
     TurnRow,
+    Unsent,
     text_of,
 )
 
@@ -292,6 +293,215 @@ def leaked(history: History) -> None:
 )
 def test_a_spoilt_history_shows_which_promise_was_broken(spoil: Callable[[History], None], promise: str) -> None:
     history = good()
+    spoil(history)
+    assert {violation.promise for violation in check(history)} == {promise}
+
+
+def edited() -> History:
+    """As `good`. m1 is edited before the run, and its old words come again. m2 is edited after its reply: J2 answers
+    the edit. m3 is unsent."""
+    history = good()
+    history.posted += [
+        replace(posted(2.2, "m1~1", "J0"), edited=True),
+        replace(posted(8, "m2~1", "J2"), edited=True),
+        posted(10, "m3", "J3"),
+    ]
+    history.unsent.append(Unsent(10.2, 10.3, "c", "m3", 200))
+    history.asked.append(Asked(8.5, "J2", 4, 1))
+    history.jobs |= {"J2": job("J2", 4), "J3": job("J3", 5, "cancelled")}
+    history.settled += [
+        settled(4, "m1 edit 5e", "J0"),
+        settled(9, "m2 edit 7a", "J2"),
+        settled(10.2, "m3", "J3", "cancelled"),
+    ]
+    history.turns = [
+        *(said(1, "m0"), said(2, "m1~1"), replied(3, "J0", "m0", "m1~1")),
+        *(said(4, "m2~1"), replied(5, "J1", "m2"), replied(6, "J2", "m2~1"), said(7, "m3")),
+    ]
+    return history
+
+
+def test_a_good_history_with_edits_has_no_violation() -> None:
+    assert check(edited()) == []
+
+
+def test_an_edit_during_the_run_may_be_answered_by_itself() -> None:
+    history = edited()
+    late_edit(history, sent_at=2.7)
+    assert check(history) == []
+
+
+def test_an_edit_before_the_run_may_be_answered_by_itself_where_redis_was_away() -> None:
+    history = edited()
+    late_edit(history, sent_at=2.2)
+    history.faults.append(Fault(2, 2.5, "redis", "flushed"))
+    assert check(history) == []
+
+
+def test_old_words_and_answered_unsent_messages_are_excused_where_both_stores_were_away() -> None:
+    for spoil in (old_words_that_came_back, unsent_and_answered):
+        history = edited()
+        spoil(history)
+        assert {violation.promise[0] for violation in check(history)} == {"2"}
+        history.faults.append(away("both", 6, 8))
+        assert check(history) == []
+
+
+def test_edits_may_fail_and_be_cancelled() -> None:
+    history = edited()
+    history.settled[4] = settled(9, "m2 edit 7a", "J2", "failed")
+    history.jobs["J2"] = replace(job("J2", 4, "failed"), error="ai_failed")
+    del history.turns[5]
+    assert check(history) == []
+    history.settled[4] = settled(9, "m2 edit 7a", "J2", "cancelled")
+    assert {violation.promise for violation in check(history)} == {"1 lost"}
+    history.cancelled.append(Cancelled(8.2, 8.3, "c", "J2", 200))
+    assert check(history) == []
+
+
+def test_an_edit_takes_the_place_of_the_words_that_it_replaced() -> None:
+    """m0 is edited after m1 was accepted. The edit stands before m1 all the same."""
+    history = edited()
+    history.posted.append(posted(2.25, "m0~1", "J0"))
+    history.settled.append(settled(4, "m0 edit 1", "J0"))
+    history.turns[0], history.turns[2] = said(1, "m0~1"), replied(3, "J0", "m0~1", "m1~1")
+    assert check(history) == []
+
+
+def test_a_client_of_an_edit_hears_of_its_end_and_not_of_the_earlier_one() -> None:
+    history = edited()
+    history.polled = {"J1", "J2"}
+    answered = told("m2", "answered", "J1")
+    history.seen += [
+        Seen(7.5, "c", "J1", "completed", messages=(answered,)),
+        Seen(8.3, "c", "J2", "processing", messages=(answered, told("m2", "processing", "J2"))),
+        Seen(9.4, "c", "J2", "completed", messages=(answered, told("m2", "answered", "J2"))),
+    ]
+    took = [(telling.job_id, telling.message, round(telling.seconds or 0, 1)) for telling in tellings(history)]
+    assert took == [("J1", "m2", 0.5), ("J2", "m2~1", 0.4)]
+    assert check(history) == []
+    history.seen.pop()
+    assert {violation.promise for violation in check(history)} == {"2 told late"}
+
+
+def late_edit(history: History, sent_at: float) -> None:
+    """J0 answers m1 as it was, and J1 answers its edit."""
+    history.posted[5] = replace(posted(sent_at, "m1~1", "J1"), edited=True)
+    history.settled[3] = settled(7, "m1 edit 5e", "J1")
+    history.turns[2], history.turns[4] = replied(3, "J0", "m0", "m1"), replied(5, "J1", "m1~1", "m2")
+
+
+def answered_with_old_words_alone(history: History) -> None:
+    history.posted[5] = replace(posted(2.7, "m1~1", "J0"), edited=True)
+    history.turns[2] = replied(3, "J0", "m0", "m1")
+
+
+def an_edit_that_is_forgotten(history: History) -> None:
+    del history.settled[4], history.turns[5]
+
+
+def an_edit_in_no_reply(history: History) -> None:
+    del history.turns[5]
+
+
+def answered_with_both_words(history: History) -> None:
+    history.turns[2] = replied(3, "J0", "m0", "m1", "m1~1")
+
+
+def old_words_that_came_back(history: History) -> None:
+    history.posted[4], history.posted[6] = posted(6, "m2", "J2"), replace(posted(8, "m2~1", "J1"), edited=True)
+    history.turns[4], history.turns[5] = replied(5, "J1", "m2~1"), replied(6, "J2", "m2")
+
+
+def old_words_though_the_edit_was_there(history: History) -> None:
+    late_edit(history, sent_at=2.2)
+
+
+def an_edit_answered_twice(history: History) -> None:
+    history.turns[4] = replied(5, "J1", "m2", "m1~1")
+
+
+def an_edit_answered_though_cancelled(history: History) -> None:
+    history.cancelled.append(Cancelled(8.2, 8.3, "c", "J2", 200))
+    history.settled[4] = settled(9, "m2 edit 7a", "J2", "cancelled")
+
+
+def an_edit_promised_a_job_that_leads_nowhere(history: History) -> None:
+    history.posted[6] = replace(posted(8, "m2~1", "J9"), edited=True)
+
+
+def an_edit_archived_beside_the_old_words(history: History) -> None:
+    history.turns.insert(1, said(2, "m1"))
+
+
+def archived_with_old_words(history: History) -> None:
+    history.turns[3] = said(4, "m2")
+
+
+def an_edit_before_an_earlier_message(history: History) -> None:
+    history.posted.append(posted(3.5, "m5", "J1"))
+    history.settled.append(settled(9, "m5", "J2"))
+    history.jobs["J1"] = job("J1", 3, superseded_by="J2")
+    history.turns[4], history.turns[5] = replied(5, "J1", "m2"), replied(6, "J2", "m2~1", "m5")
+
+
+def unsent_and_answered(history: History) -> None:
+    history.unsent[0] = Unsent(7.5, 7.6, "c", "m2", 200)
+    history.settled[5] = settled(10.2, "m3", "J3")
+    history.turns.append(replied(8, "J3", "m3"))
+
+
+def unsent_and_answered_afterwards(history: History) -> None:
+    """The client unsent m2, whose edit was on its way."""
+    history.unsent.append(Unsent(8.05, 8.06, "c", "m2", 200))
+    history.settled[2] = settled(7, "m2", "J1", "cancelled")
+    history.turns[4] = TurnRow("c", 5, "user", "", None)
+
+
+def unsent_and_nothing_cancelled(history: History) -> None:
+    history.settled[5] = settled(10.2, "m3", "J3", "failed")
+    history.jobs["J3"] = replace(job("J3", 5, "failed"), error="ai_failed")
+
+
+def refused_as_answered_and_not_answered(history: History) -> None:
+    history.unsent[0] = replace(history.unsent[0], status=409)
+
+
+def unknown_though_accepted(history: History) -> None:
+    history.unsent.append(Unsent(10.15, 10.16, "c", "m3", 404))
+
+
+def cancelled_where_another_message_was_unsent(history: History) -> None:
+    history.unsent[0] = replace(history.unsent[0], message_id="m0", status=409)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "promise"),
+    [
+        (answered_with_old_words_alone, "1 lost"),
+        (an_edit_that_is_forgotten, "1 lost"),
+        (an_edit_in_no_reply, "1 lost"),
+        (cancelled_where_another_message_was_unsent, "1 lost"),
+        (answered_with_both_words, "2 old words"),
+        (old_words_that_came_back, "2 old words"),
+        (old_words_though_the_edit_was_there, "2 old words"),
+        (an_edit_answered_twice, "2 doubled"),
+        (an_edit_answered_though_cancelled, "2 doubled"),
+        (an_edit_promised_a_job_that_leads_nowhere, "2 wrong job"),
+        (an_edit_archived_beside_the_old_words, "5 duplicate"),
+        (archived_with_old_words, "5 duplicate"),
+        (an_edit_before_an_earlier_message, "6 out of order"),
+        (unsent_and_answered, "2 unsent"),
+        (unsent_and_answered_afterwards, "2 unsent"),
+        (unsent_and_nothing_cancelled, "2 unsent"),
+        (refused_as_answered_and_not_answered, "2 unsent"),
+        (unknown_though_accepted, "2 unsent"),
+    ],
+)
+def test_a_spoilt_history_with_edits_shows_which_promise_was_broken(
+    spoil: Callable[[History], None], promise: str
+) -> None:
+    history = edited()
     spoil(history)
     assert {violation.promise for violation in check(history)} == {promise}
 

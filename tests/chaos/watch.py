@@ -52,27 +52,31 @@ class Watch:
                 if event.accepted and event.job_id:
                     self._deployment.history.polled.add(event.job_id)
                     promised = self._waiting.setdefault(event.job_id, _Promised(event.conversation))
-                    promised.messages.add(event.message_id)
+                    promised.messages[event.message_id] = event.until
             return len(self._waiting)
 
     def _look(self, job_id: str, promised: _Promised) -> None:
+        asked_at = time.time()
         seen = self._deployment.platform.job(promised.conversation, job_id)
         with self._deployment.history.mutex:
-            promised.note(seen)
+            promised.note(seen, asked_at)
             if not promised.messages:
                 self._waiting.pop(job_id, None)
 
 
 class _Promised:
-    """The messages whose ends a job has not told yet."""
+    """The messages whose ends a job has not told yet, each with the time since when it was promised the job."""
 
     def __init__(self, conversation: str) -> None:
         self.conversation = conversation
-        self.messages: set[str] = set()
+        self.messages: dict[str, float] = {}
         self.asking = False
         self.due = 0.0
 
-    def note(self, seen: Seen | None) -> None:
-        self.messages -= {message for message in self.messages if seen and seen.says(message)}
+    def note(self, seen: Seen | None, asked_at: float) -> None:
+        # What was asked before an edit was accepted tells nothing of the edit.
+        ended = [id_ for id_, since in self.messages.items() if seen and since <= asked_at and seen.says(id_)]
+        for message_id in ended:
+            del self.messages[message_id]
         self.due = time.monotonic() + _EVERY_SECONDS
         self.asking = False
