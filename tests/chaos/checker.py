@@ -8,7 +8,7 @@
     2 wrong job     the client's job neither answers the message nor leads to the job that does
     2 told late     a client that polls this job hears of the answer too late, or never
     3 stale         a commit under a fence although a later fence was taken
-    5 duplicate     one message is archived as two, or with words that were replaced before the answer
+    5 duplicate     one version is archived as two, or two versions that one job answered, or other words than answered
     6 out of order  a message is answered before one that was accepted earlier
     7 stranded      a message still waits or a conversation is locked at the end
     10 changed      an ended job, or a message's end, is shown differently afterwards
@@ -40,8 +40,8 @@ from tests.chaos.history import (
     Seen,
     SettledRow,
     Unsent,
-    message_of,
 )
+from tests.versions import message_of
 
 #: The longest time from a message's answer until its promised job tells it: the p99, and the limit for each.
 TOLD_P99_SECONDS, TOLD_LIMIT_SECONDS = 10.0, 65.0
@@ -126,6 +126,8 @@ class _Index:
         # The replies that quote a version: version → (position of the reply, place in it).
         self.answers: dict[str, list[tuple[int, int]]] = {}
         self.answered_by: dict[str, list[str | None]] = {}
+        # The version of a message that a job's reply quotes.
+        self.answered_with: dict[tuple[str | None, str], str] = {}
         self.last_answered = {
             version: rows[-1].at for message, rows in self.rows.items() for version in self.versions[message]
         }
@@ -134,6 +136,7 @@ class _Index:
                 for place, version in enumerate(turn.quotes):
                     self.answers.setdefault(version, []).append((turn.position, place))
                     self.answered_by.setdefault(version, []).append(turn.job_id)
+                    self.answered_with[turn.job_id, message_of(version)] = version
                     self.last_answered[version] = max(turn.at, self.last_answered.get(version, turn.at))
         self.said: dict[str, list[float]] = defaultdict(list)
         for turn in history.turns:
@@ -430,13 +433,14 @@ def _duplicate(index: _Index) -> Iterator[Violation]:
         if turn.role == "user" and turn.content.strip():
             version = turn.content.split()[0]
             said[turn.conversation, message_of(version)].append(version)
-    for (conversation, message), archived in said.items():
-        if len(archived) > 1:
-            what = f"{message} is archived {len(archived)} times"
+            answered = index.answered_with.get((turn.job_id, message_of(version)), version)
+            if answered != version:
+                what = f"{version} is archived where {answered} was answered"
+                yield Violation("5 duplicate", what, turn.conversation, (version, answered))
+    for (conversation, message), versions in said.items():
+        if len(set(versions)) < len(versions):
+            what = f"{message} is archived {len(versions)} times: {' '.join(versions)}"
             yield Violation("5 duplicate", what, conversation, (message,))
-        elif any(newer in index.answers for newer in index.newest(archived[0])[1:]):
-            what = f"{message} is archived with words that a later, answered edit replaced"
-            yield Violation("5 duplicate", what, conversation, (archived[0],))
 
 
 def _out_of_order(index: _Index) -> Iterator[Violation]:

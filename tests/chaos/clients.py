@@ -9,7 +9,8 @@ from typing import Any
 
 import requests
 
-from tests.chaos.history import CANARY, Cancelled, History, Posted, Seen, Told, Unsent, message_of, text_of
+from tests.chaos.history import CANARY, Cancelled, History, Posted, Seen, Told, Unsent, text_of
+from tests.versions import message_of
 
 
 def new_name(prefix: str) -> str:

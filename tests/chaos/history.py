@@ -1,8 +1,7 @@
 """The record of a run: from its clients, from the functions' log, and at the end from Postgres.
 
-Times are Unix seconds. Each edit of a message is a further version of it. A version has a name: the first one that of
-the message (its id), an edit the id with a number. A version's text is its name and the canary (`text_of`). A reply
-quotes the versions that it answers, and so names them.
+Times are Unix seconds. An edit of a message is a version of it, with its own name (`tests/versions.py`). A version's
+text is its name and the canary (`text_of`). A reply quotes the versions that it answers, and so names them.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from message_handler.domain.messages import shown_id
+from tests.versions import message_of
 
 CANARY = "c4n4ry"
 ENDED = ("completed", "failed", "cancelled")
@@ -28,20 +28,6 @@ _AWAY_SECONDS = 5
 
 #: A "pair" is two faults together. Each of them is recorded by itself too.
 Part = Literal["redis", "postgres", "both", "pair", "worker", "intake"]
-
-
-#: Separates a message's id from the number of its edit.
-_EDIT = "~"
-
-
-def version_of(message_id: str, edit: int) -> str:
-    """The name of a message's version: of its first words (0), or of its n-th edit."""
-    return f"{message_id}{_EDIT}{edit}" if edit else message_id
-
-
-def message_of(version: str) -> str:
-    """The id of the message that this is a version of."""
-    return version.partition(_EDIT)[0]
 
 
 def text_of(version: str, words: str = "") -> str:

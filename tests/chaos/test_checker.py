@@ -42,8 +42,8 @@ def settled(at: float, message: str, job_id: str, kind: str = "answered") -> Set
     return SettledRow("c", message, job_id, kind, at)
 
 
-def said(position: int, message: str) -> TurnRow:
-    return TurnRow("c", position, "user", text_of(message), None)
+def said(position: int, message: str, job_id: str | None = None) -> TurnRow:
+    return TurnRow("c", position, "user", text_of(message), job_id)
 
 
 def replied(position: int, job_id: str, *messages: str) -> TurnRow:
@@ -315,8 +315,9 @@ def edited() -> History:
         settled(10.2, "m3", "J3", "cancelled"),
     ]
     history.turns = [
-        *(said(1, "m0"), said(2, "m1~1"), replied(3, "J0", "m0", "m1~1")),
-        *(said(4, "m2~1"), replied(5, "J1", "m2"), replied(6, "J2", "m2~1"), said(7, "m3")),
+        *(said(1, "m0", "J0"), said(2, "m1~1", "J0"), replied(3, "J0", "m0", "m1~1")),
+        *(said(4, "m2", "J1"), replied(5, "J1", "m2"), said(6, "m2~1", "J2"), replied(7, "J2", "m2~1")),
+        said(8, "m3", "J3"),
     ]
     return history
 
@@ -351,7 +352,7 @@ def test_edits_may_fail_and_be_cancelled() -> None:
     history = edited()
     history.settled[4] = settled(9, "m2 edit 7a", "J2", "failed")
     history.jobs["J2"] = replace(job("J2", 4, "failed"), error="ai_failed")
-    del history.turns[5]
+    del history.turns[6]
     assert check(history) == []
     history.settled[4] = settled(9, "m2 edit 7a", "J2", "cancelled")
     assert {violation.promise for violation in check(history)} == {"1 lost"}
@@ -364,7 +365,7 @@ def test_an_edit_takes_the_place_of_the_words_that_it_replaced() -> None:
     history = edited()
     history.posted.append(posted(2.25, "m0~1", "J0"))
     history.settled.append(settled(4, "m0 edit 1", "J0"))
-    history.turns[0], history.turns[2] = said(1, "m0~1"), replied(3, "J0", "m0~1", "m1~1")
+    history.turns[0], history.turns[2] = said(1, "m0~1", "J0"), replied(3, "J0", "m0~1", "m1~1")
     assert check(history) == []
 
 
@@ -388,20 +389,23 @@ def late_edit(history: History, sent_at: float) -> None:
     """J0 answers m1 as it was, and J1 answers its edit."""
     history.posted[5] = replace(posted(sent_at, "m1~1", "J1"), edited=True)
     history.settled[3] = settled(7, "m1 edit 5e", "J1")
-    history.turns[2], history.turns[4] = replied(3, "J0", "m0", "m1"), replied(5, "J1", "m1~1", "m2")
+    history.turns[1:5] = [
+        *(said(2, "m1", "J0"), replied(3, "J0", "m0", "m1")),
+        *(said(4, "m1~1", "J1"), said(4, "m2", "J1"), replied(5, "J1", "m1~1", "m2")),
+    ]
 
 
 def answered_with_old_words_alone(history: History) -> None:
     history.posted[5] = replace(posted(2.7, "m1~1", "J0"), edited=True)
-    history.turns[2] = replied(3, "J0", "m0", "m1")
+    history.turns[1], history.turns[2] = said(2, "m1", "J0"), replied(3, "J0", "m0", "m1")
 
 
 def an_edit_that_is_forgotten(history: History) -> None:
-    del history.settled[4], history.turns[5]
+    del history.settled[4], history.turns[5:7]
 
 
 def an_edit_in_no_reply(history: History) -> None:
-    del history.turns[5]
+    del history.turns[6]
 
 
 def answered_with_both_words(history: History) -> None:
@@ -410,7 +414,10 @@ def answered_with_both_words(history: History) -> None:
 
 def old_words_that_came_back(history: History) -> None:
     history.posted[4], history.posted[6] = posted(6, "m2", "J2"), replace(posted(8, "m2~1", "J1"), edited=True)
-    history.turns[4], history.turns[5] = replied(5, "J1", "m2~1"), replied(6, "J2", "m2")
+    history.turns[3:7] = [
+        *(said(4, "m2~1", "J1"), replied(5, "J1", "m2~1")),
+        *(said(6, "m2", "J2"), replied(7, "J2", "m2")),
+    ]
 
 
 def old_words_though_the_edit_was_there(history: History) -> None:
@@ -430,25 +437,25 @@ def an_edit_promised_a_job_that_leads_nowhere(history: History) -> None:
     history.posted[6] = replace(posted(8, "m2~1", "J9"), edited=True)
 
 
-def an_edit_archived_beside_the_old_words(history: History) -> None:
-    history.turns.insert(1, said(2, "m1"))
+def an_edit_archived_twice(history: History) -> None:
+    history.turns.insert(1, said(2, "m1~1"))
 
 
-def archived_with_old_words(history: History) -> None:
-    history.turns[3] = said(4, "m2")
+def an_edit_archived_beside_the_words_that_it_replaced(history: History) -> None:
+    history.turns.insert(1, said(2, "m1", "J0"))
 
 
 def an_edit_before_an_earlier_message(history: History) -> None:
     history.posted.append(posted(3.5, "m5", "J1"))
     history.settled.append(settled(9, "m5", "J2"))
     history.jobs["J1"] = job("J1", 3, superseded_by="J2")
-    history.turns[4], history.turns[5] = replied(5, "J1", "m2"), replied(6, "J2", "m2~1", "m5")
+    history.turns[6] = replied(7, "J2", "m2~1", "m5")
 
 
 def unsent_and_answered(history: History) -> None:
     history.unsent[0] = Unsent(7.5, 7.6, "c", "m2", 200)
     history.settled[5] = settled(10.2, "m3", "J3")
-    history.turns.append(replied(8, "J3", "m3"))
+    history.turns.append(replied(9, "J3", "m3"))
 
 
 def unsent_and_answered_afterwards(history: History) -> None:
@@ -488,8 +495,8 @@ def cancelled_where_another_message_was_unsent(history: History) -> None:
         (an_edit_answered_twice, "2 doubled"),
         (an_edit_answered_though_cancelled, "2 doubled"),
         (an_edit_promised_a_job_that_leads_nowhere, "2 wrong job"),
-        (an_edit_archived_beside_the_old_words, "5 duplicate"),
-        (archived_with_old_words, "5 duplicate"),
+        (an_edit_archived_twice, "5 duplicate"),
+        (an_edit_archived_beside_the_words_that_it_replaced, "5 duplicate"),
         (an_edit_before_an_earlier_message, "6 out of order"),
         (unsent_and_answered, "2 unsent"),
         (unsent_and_answered_afterwards, "2 unsent"),
