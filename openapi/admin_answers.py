@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from message_handler.configuration.records import BotMetaData, CoreAIMetaData, PlatformMetaData
+from message_handler.domain.events import EventKind
 from message_handler.http.lists import AUDITED, JOB_STATUSES
 from openapi.base import Answer, Count, JobId, Moment, Text, one_of
 from openapi.declared import fields_of_job
@@ -203,6 +204,7 @@ class DeadDelivery(Answer):
     """A webhook delivery that was given up, without text."""
 
     webhook_id: Text
+    event: EventKind
     conversation_id: Text
     job_id: JobId
     attempts: Count

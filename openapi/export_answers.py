@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from message_handler.domain.events import EventKind
 from message_handler.domain.jobs import JobStatus
 from openapi.admin_answers import Next
 from openapi.base import Answer, Count, JobId, Moment, Text, one_of
@@ -99,6 +100,7 @@ class DeliveryRecord(Answer):
     """A webhook delivery to the platform."""
 
     kind: Literal["delivery"]
+    event: EventKind
     webhook_id: Text
     job_id: JobId
     message_ids: list[Text]

@@ -52,7 +52,7 @@ def bench(stores: Stores) -> Iterator[Bench]:
 def rows(bench: Bench, conversation_id: str) -> dict[str, list[dict[str, Any]]]:
     """All rows of a conversation. In place of a name or time there is whether it is set."""
     found = {}
-    for table in ("conversations", "jobs", "settled", "turns", "outbox", "erasures", "held"):
+    for table in ("conversations", "jobs", "settled", "turns", "deliveries", "erasures", "held"):
         name = "to_jsonb(t) ->> 'conversation_id' = :name"
         found_rows = bench.execute(
             f"select to_jsonb(t) from {table} as t where {name} order by 1", name=conversation_id

@@ -102,6 +102,7 @@ DATA: dict[int, list[str]] = {
         "insert into line_states (platform_id, conversation_id, fields, due_at)"
         " values ('default', 'patient-4', '{\"version\": \"v\"}', 0)",
     ],
+    13: [f"update jobs set document = document || '{{\"restarts\": 1}}' where job_id = '{job_id(1)}'"],
     10: [f"update jobs set status = 'failed', finished_at = now() where job_id = '{job_id(1)}'"],
 }
 
@@ -422,6 +423,20 @@ class TestTheCodeBefore:
         assert before.execute(values | moment, "lock_platform", "claim_delivery")[0][1] == f"msg_{job_id(1)}"
         before.cancel(talk.job(3, "m1"))
         assert talk.end(3)[0] is JobStatus.CANCELLED
+
+    def test_it_takes_no_event_of_a_message_for_the_end_of_a_job(
+        self, before: Before, talk: Conversation, direct: Connection
+    ) -> None:
+        job = talk.job(1, "m0", named("m0 edit a1b2"))
+        assert talk.archive.commit(talk.completed(job), talk.number(job))
+        assert direct.run("select kind from deliveries order by sequence") == [["edited"], ["ended"]]
+        moment = {"now": 4e9, "until": 4e9, "most": 4, "busy_until": 4e9, "claim_id": job_id(5)}
+        claimed = before.execute(before.values(job) | moment, "lock_platform", "claim_delivery")
+        assert [row[1] for row in claimed] == [f"msg_{job_id(1)}"]
+        assert len(before.execute({"now": 4e9, "overdue": 4e9}, "expire_deliveries")) == 1
+        assert len(before.execute({"platform_id": "default", "most": 9}, "dead_deliveries")) == 1
+        assert len(before.execute({"platform_id": "default", "now": 4e9}, "redrive_deliveries")) == 1
+        assert direct.run("select status, claim_id from message_events") == [["pending", None]]
 
     @pytest.mark.parametrize("began", ["today's", "the one before"])
     def test_one_commits_what_the_other_began(self, before: Before, talk: Conversation, began: str) -> None:

@@ -317,7 +317,8 @@ ERASING = (
 UNDER_WAY = {
     "a job that runs": "not exists (select from jobs where jobs.platform_id = conversations.platform_id\n",
     "a parked message": "not exists (select from held where held.platform_id = conversations.platform_id\n",
-    "a reply to be delivered": "not exists (select from outbox where outbox.platform_id = conversations.platform_id\n",
+    "an event to be delivered": "not exists (select from deliveries"
+    " where deliveries.platform_id = conversations.platform_id\n",
 }
 
 PURGING = (

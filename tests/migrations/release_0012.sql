@@ -217,7 +217,12 @@ where platform_id = :platform_id and jobs.job_id in (select job_id from chain wh
 -- The same in the next release: edba4ef1a06d
 
 -- name: dead_deliveries
--- The same in the next release: 3ca9e19d9e32
+-- A tenant's deliveries that were given up, oldest first, without their text.
+select webhook_id, conversation_id, cast(job_id as text), attempts, extract(epoch from created_at)::float8, last_error
+from outbox
+where platform_id = :platform_id and status = 'dead'
+order by sequence
+limit cast(:most as integer)
 
 -- name: delete_bots
 -- The same in the next release: f72fd0c60a9c
@@ -229,7 +234,22 @@ where platform_id = :platform_id and jobs.job_id in (select job_id from chain wh
 -- The same in the next release: 319e06c496ec
 
 -- name: delivered
--- The same in the next release: 30e59d1d11ac
+-- A delivery has arrived, so its platform works again. The platform's other deliveries keep the time of their next try.
+-- Otherwise one that fails for its own reason would be tried first, and fail again. Only for the owner of the claim. After
+-- lock_platform.
+with done as (
+    update outbox
+    set status = 'delivered', attempts = attempts + 1, delivered_at = to_timestamp(cast(:now as float8)),
+        claim_id = null, claimed_until = null, last_error = null
+    where platform_id = :platform_id and webhook_id = :webhook_id and claim_id = cast(:claim_id as uuid)
+      and status = 'pending'
+    returning platform_id
+), back as (
+    update platforms set webhook_failures = 0, webhook_retry_at = '-infinity', webhook_suspect = null
+    from done
+    where platforms.platform_id = done.platform_id and (webhook_failures > 0 or webhook_suspect is not null)
+)
+select exists (select from done)
 
 -- name: drop_empty_conversation
 -- The same in the next release: 3508a7b2ee87
@@ -244,7 +264,26 @@ where platform_id = :platform_id and jobs.job_id in (select job_id from chain wh
 -- The same in the next release, as drop_settled_parked: df8e4bdedfbc
 
 -- name: due_deliveries
--- The same in the next release: 335711061ce7
+-- Conversations whose oldest pending delivery is due; of one platform, if one is named. Platforms take turns, and a failing
+-- platform gets only one. The delivery that has been due for longest comes first.
+with heads as (
+    select distinct on (platform_id, conversation_id)
+           platform_id, conversation_id, sequence, next_attempt_at, claimed_until
+    from outbox
+    where status = 'pending' and (cast(:platform_id as text) is null or platform_id = cast(:platform_id as text))
+    order by platform_id, conversation_id, sequence
+), due as (
+    select platform_id, conversation_id, sequence, next_attempt_at, webhook_failures,
+           row_number() over (partition by platform_id order by next_attempt_at, sequence) as place
+    from heads join platforms using (platform_id)
+    where next_attempt_at <= to_timestamp(cast(:now as float8))
+      and (claimed_until is null or claimed_until <= to_timestamp(cast(:now as float8)))
+      and webhook_retry_at <= to_timestamp(cast(:now as float8))
+)
+select platform_id, conversation_id from due
+where place = 1 or webhook_failures = 0
+order by place, next_attempt_at, sequence
+limit cast(:most as integer)
 
 -- name: due_lines
 -- The same in the next release: a93b127dc857
@@ -281,7 +320,12 @@ select end_superseded(:platform_id, :conversation_id)
 -- The same in the next release: f29524415c01
 
 -- name: expire_deliveries
--- The same in the next release: 58d7c3d93217
+-- Give up deliveries whose time is over and that got no last try, because their platform was paused.
+update outbox
+set status = 'dead', claim_id = null, claimed_until = null, last_error = coalesce(last_error, 'expired')
+where status = 'pending' and give_up_at <= to_timestamp(cast(:overdue as float8))
+  and (claimed_until is null or claimed_until <= to_timestamp(cast(:now as float8)))
+returning cast(job_id as text)
 
 -- name: export_conversation
 -- All that is kept of a conversation, in one order: its row, turns, jobs, settled messages, what is held, deliveries. From
@@ -350,7 +394,21 @@ order by section, key collate "C"
 -- The same in the next release, as park_messages: 06a6e53ef364
 
 -- name: idle_conversations
--- The same in the next release: f010d67cafdd
+-- Conversations with no activity since :before (Unix seconds) and nothing under way, each with its number of turns. The one
+-- that is idle for longest comes first; only those after the time :after.
+select platform_id, conversation_id, turn_count, cast(updated_at as text)
+from conversations
+where updated_at < to_timestamp(cast(:before as float8)) and updated_at > cast(:after as timestamptz)
+  and not exists (select from jobs where jobs.platform_id = conversations.platform_id
+                  and jobs.conversation_id = conversations.conversation_id and jobs.status = 'processing')
+  and not exists (select from held where held.platform_id = conversations.platform_id
+                  and held.conversation_id = conversations.conversation_id)
+  and not exists (select from outbox where outbox.platform_id = conversations.platform_id
+                  and outbox.conversation_id = conversations.conversation_id and outbox.status = 'pending')
+  and not exists (select from line_states where line_states.platform_id = conversations.platform_id
+                  and line_states.conversation_id = conversations.conversation_id and due_at is not null)
+order by updated_at
+limit cast(:most as integer)
 
 -- name: interrupt_job
 -- The same in the next release: 57f2092d0d64
@@ -494,10 +552,51 @@ where platform_id = :platform_id and conversation_id = :conversation_id and posi
 -- The same in the next release: 9a63cb1d4ced
 
 -- name: purge_conversations
--- The same in the next release: e5c1b0c7ad6e
+-- Delete those of these conversations that are idle since :before (Unix seconds; see idle_conversations), and not locked.
+-- A step that begins at this moment has locked the row, or has changed its time. A transaction that waits for the row finds
+-- it gone, and makes a new one. Deliveries are deleted with their jobs. Returns how many conversations were deleted.
+with idle as (
+    select platform_id, conversation_id
+    from conversations
+    join unnest(cast(:platform_ids as text[]), cast(:conversation_ids as text[])) as named(platform_id, conversation_id)
+         using (platform_id, conversation_id)
+    where updated_at < to_timestamp(cast(:before as float8))
+      and not exists (select from jobs where jobs.platform_id = conversations.platform_id
+                      and jobs.conversation_id = conversations.conversation_id and jobs.status = 'processing')
+      and not exists (select from held where held.platform_id = conversations.platform_id
+                      and held.conversation_id = conversations.conversation_id)
+      and not exists (select from outbox where outbox.platform_id = conversations.platform_id
+                      and outbox.conversation_id = conversations.conversation_id and outbox.status = 'pending')
+      and not exists (select from line_states where line_states.platform_id = conversations.platform_id
+                      and line_states.conversation_id = conversations.conversation_id and due_at is not null)
+    for update of conversations skip locked
+), said as (
+    delete from turns using idle
+    where turns.platform_id = idle.platform_id and turns.conversation_id = idle.conversation_id
+), settled_once as (
+    delete from settled using idle
+    where settled.platform_id = idle.platform_id and settled.conversation_id = idle.conversation_id
+), ended as (
+    delete from jobs using idle
+    where jobs.platform_id = idle.platform_id and jobs.conversation_id = idle.conversation_id
+), gone as (
+    delete from conversations using idle
+    where conversations.platform_id = idle.platform_id and conversations.conversation_id = idle.conversation_id
+    returning true
+)
+select count(*) from gone
 
 -- name: purge_deliveries
--- The same in the next release: b7a7468006c6
+-- Delete deliveries that arrived before :delivered_before, or were given up before :dead_before (Unix seconds).
+delete from outbox
+where (platform_id, job_id) in (
+    select platform_id, job_id from outbox
+    where (status = 'delivered' and coalesce(delivered_at, give_up_at) < to_timestamp(cast(:delivered_before as float8)))
+       or (status = 'dead' and coalesce(delivered_at, give_up_at) < to_timestamp(cast(:dead_before as float8)))
+    limit cast(:most as integer)
+    for update skip locked
+)
+returning true
 
 -- name: purge_erasures
 -- The same in the next release: 49037b9e623a
@@ -518,7 +617,16 @@ where platform_id = :platform_id and conversation_id = :conversation_id and posi
 -- The same in the next release: 4b9dbc70d21d
 
 -- name: redrive_deliveries
--- The same in the next release: 79d787ab1368
+-- Give all of a tenant's deliveries that were given up another day from now. After lock_platform.
+with tried as (
+    update platforms set webhook_failures = 0, webhook_retry_at = '-infinity', webhook_suspect = null
+    where platform_id = :platform_id
+)
+update outbox
+set status = 'pending', attempts = 0, next_attempt_at = '-infinity',
+    give_up_at = to_timestamp(cast(:now as float8)) + interval '1 day'
+where platform_id = :platform_id and status = 'dead'
+returning conversation_id
 
 -- name: remembered
 -- The same in the next release: 1d13a18fdfb3
@@ -595,10 +703,40 @@ join json_to_recordset(cast(:jobs as json)) as asked(
 -- The same in the next release, as to_unpark: 786a303d2a2b
 
 -- name: touch_dead_deliveries
--- The same in the next release: d6d125be1c9d
+-- Mark the conversations of these deliveries as active, so that a purge at this moment does not delete them. A purge locks
+-- conversations before the outbox, so this runs first. Returns no row.
+update conversations set updated_at = now()
+where platform_id = :platform_id
+  and conversation_id in (select conversation_id from outbox where platform_id = :platform_id and status = 'dead')
 
 -- name: undelivered
--- The same in the next release: 5c2e969db0c6
+-- A try has failed: it is repeated later, or the delivery is given up. With :retry_at the platform may be the cause. It is
+-- paused until then if that is :certain, if the platform failed before, or if the previous failure was in another
+-- conversation. Only for the owner of the claim. After lock_platform.
+with failed as (
+    update outbox
+    set status = :status, attempts = attempts + 1, next_attempt_at = to_timestamp(cast(:next_attempt_at as float8)),
+        claim_id = null, claimed_until = null, last_error = :code
+    where platform_id = :platform_id and webhook_id = :webhook_id and claim_id = cast(:claim_id as uuid)
+      and status = 'pending'
+    returning platform_id, conversation_id
+), judged as (
+    select failed.platform_id, conversation_id,
+           cast(:certain as boolean) or webhook_failures > 0 or webhook_suspect <> conversation_id as failing
+    from failed join platforms using (platform_id)
+    where cast(:retry_at as float8) is not null
+), paused as (
+    update platforms
+    set webhook_failures = webhook_failures + 1,
+        webhook_retry_at = greatest(webhook_retry_at, to_timestamp(cast(:retry_at as float8)))
+    from judged
+    where platforms.platform_id = judged.platform_id and failing
+), suspected as (
+    update platforms set webhook_suspect = conversation_id
+    from judged
+    where platforms.platform_id = judged.platform_id and failing is not true
+)
+select exists (select from failed)
 
 -- name: was_committed
 -- The same in the next release: 05b600ec0654

@@ -205,6 +205,7 @@ function createDeadLetters(act) {
     "Dead letters",
     [
       { title: "Conversation", text: (letter) => letter.conversation_id, class: "id" },
+      { title: "Event", text: (letter) => letter.event },
       { title: "Job", text: (letter) => `…${short(letter.job_id)}`, class: "id" },
       { title: "Attempts", text: (letter) => String(letter.attempts) },
       { title: "Since", text: (letter) => `${duration(since(letter.created_at))} ago` },

@@ -35,5 +35,5 @@ def office(
     yield office
     for receiver in office.receivers:
         receiver.stops()
-    sql.run("delete from outbox")
+    sql.run("delete from deliveries")
     sql.run("delete from platforms where platform_id <> 'default'")

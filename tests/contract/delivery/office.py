@@ -93,7 +93,7 @@ class Office:
 
     def rows(self, status: str | None = None) -> list[tuple[str, str, int, str | None]]:
         """Webhook ids, states, attempts and errors, in the order of the commits."""
-        found = self.sql.run("select webhook_id, status, attempts, last_error from outbox order by sequence")
+        found = self.sql.run("select webhook_id, status, attempts, last_error from deliveries order by sequence")
         return [(id_, state, tries, error) for id_, state, tries, error in found or () if status in (None, state)]
 
     def states(self) -> list[str]:

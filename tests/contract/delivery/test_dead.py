@@ -32,6 +32,7 @@ class TestAdministration:
             "deliveries": [
                 {
                     "webhook_id": f"msg_{talk.id(1)}",
+                    "event": "ended",
                     "conversation_id": "patient-1",
                     "job_id": talk.id(1),
                     "attempts": 1,

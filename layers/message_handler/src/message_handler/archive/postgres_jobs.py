@@ -49,6 +49,7 @@ def end_values(job: Job, messages: Sequence[Message] | None = None, *, settled: 
         "contents": [content for _, content, _ in said],
         "turn_ids": [turn_id for _, _, turn_id in said],
         "given_ids": list(job.given_ids),
+        "edited_ids": list(job.edited_ids),
     }
 
 

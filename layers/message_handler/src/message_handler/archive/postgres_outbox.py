@@ -1,4 +1,4 @@
-"""The webhook deliveries in Postgres. A commit writes the delivery of its reply in the same transaction."""
+"""The webhook deliveries in Postgres. Each is written in the transaction of what it tells the platform."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any
 
 from message_handler.domain.conversations import ConversationKey
 from message_handler.domain.documents import job_from_json
+from message_handler.domain.events import Event, JobEnded, MessageChanged
 from message_handler.drivers.postgres import Database
 from message_handler.ports.outbox import DeadDelivery, Delivery
 
@@ -28,12 +29,17 @@ class PostgresOutbox:
         rows = self._database.execute(values | moments, "lock_platform", "claim_delivery")
         if not rows:
             return None
-        refused_until, webhook_id, message_ids, attempts, give_up_at, failures, job = rows[0]
+        refused_until, webhook_id, message_ids, attempts, give_up_at, failures, kind, document = rows[0]
         if refused_until is not None:
             return float(refused_until)
         if webhook_id is None:
             return None
-        return Delivery(job_from_json(job), webhook_id, claim_id, tuple(message_ids), attempts, give_up_at, failures)
+        event: Event
+        if kind == "ended":
+            event = JobEnded(job_from_json(document), tuple(message_ids))
+        else:
+            event = MessageChanged(kind, key, message_ids[0], **document)
+        return Delivery(event, webhook_id, claim_id, attempts, give_up_at, failures)
 
     def delivered(self, delivery: Delivery, *, now: float) -> bool:
         values = _claim_values(delivery) | {"now": now}
@@ -77,7 +83,7 @@ class PostgresOutbox:
 
 def _claim_values(delivery: Delivery) -> dict[str, Any]:
     return {
-        "platform_id": delivery.job.key.platform_id,
+        "platform_id": delivery.event.key.platform_id,
         "webhook_id": delivery.webhook_id,
         "claim_id": delivery.claim_id,
     }

@@ -147,6 +147,15 @@ def supersede(connection: Connection, job: Job, successor_id: str, copy_id: str)
         execute(connection, values, *link, "end_settled")
 
 
+def tell_unsent(connection: Connection, key: ConversationKey, job_id: str, message_id: str) -> bool:
+    """Have the platform told, once, that a patient has unsent a message. `message_id` is the platform's.
+
+    The caller holds the row lock. Returns whether there is a new delivery, which the caller wakes after the commit.
+    """
+    values = key_values(key) | {"job_id": job_id, "message_id": message_id}
+    return bool(execute(connection, values, "note_unsent"))
+
+
 def keep_wordless(connection: Connection, key: ConversationKey, bot_id: str, messages: Sequence[Message]) -> None:
     """See `Archive.keep_wordless`."""
     values = key_values(key) | {"bot_id": bot_id, "ids": [message.message_id for message in messages]}

@@ -1,1 +1,1 @@
-"""How a job's end is delivered to its platform."""
+"""How a platform is told of each job's end, and of edited and unsent messages."""

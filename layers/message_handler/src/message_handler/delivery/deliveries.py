@@ -1,4 +1,6 @@
-"""Delivers each committed end of a job to its platform: signed, in the conversation's order, at least once.
+"""Delivers events to their platforms: signed, in the conversation's order, at least once.
+
+The events are the committed ends of jobs, and the messages that were edited or unsent.
 
 The outbox (in Postgres) knows what is to be delivered. A record in the queue only wakes its conversation, and the
 sweep replaces lost records. A delivery is marked only after the platform has answered. So the platform may hear of it
@@ -22,6 +24,7 @@ from typing import Final
 from message_handler.delivery.posting import DeliveryFailure, Target, Webhook, post, target_of
 from message_handler.domain.conversations import ConversationKey
 from message_handler.domain.errors import Unavailable
+from message_handler.domain.events import Event, events_of_end
 from message_handler.domain.jobs import Job, JobStatus
 from message_handler.domain.records import DeliveryRecord
 from message_handler.drivers.egress import Egress
@@ -95,8 +98,9 @@ class Deliveries:
             self.wake(job.key)
             return
         target = target_of(webhook, self.secrets, job.key.platform_id)
-        if deadline - self.clock() >= TRY_SECONDS:
-            self._post(target, f"msg_{job.job_id}", job, job.given_ids)
+        for webhook_id, event in events_of_end(job):
+            if deadline - self.clock() < TRY_SECONDS or self._post(target, webhook_id, event):
+                return
 
     def wake(self, key: ConversationKey, wait: float = 0.0) -> None:
         """Send a record that wakes a conversation's deliveries after `wait` seconds. The sweep replaces a lost one."""
@@ -169,16 +173,16 @@ class Deliveries:
 
     def _try(self, delivery: Delivery, target: Target | DeliveryFailure) -> bool:
         """Post one delivery and note the outcome. Returns whether the conversation's next delivery may follow."""
-        failure = self._post(target, delivery.webhook_id, delivery.job, delivery.message_ids)
+        failure = self._post(target, delivery.webhook_id, delivery.event)
         now = self.clock()
         return self._note_success(delivery, now) if failure is None else self._note_failure(delivery, failure, now)
 
     def _note_success(self, delivery: Delivery, now: float) -> bool:
         if not self.outbox.delivered(delivery, now=now):
             return self._lost(delivery)
-        self.meter.add("TimeToDeliver", 1000 * max(0.0, now - (delivery.job.finished_at or now)))
+        self.meter.add("TimeToDeliver", 1000 * max(0.0, now - delivery.event.happened_at))
         if delivery.failures:
-            self._wake(self.outbox.due(delivery.job.key.platform_id, now=now, most=MOST_WOKEN_AT_ONCE))
+            self._wake(self.outbox.due(delivery.event.key.platform_id, now=now, most=MOST_WOKEN_AT_ONCE))
         return True
 
     def _note_failure(self, delivery: Delivery, failure: DeliveryFailure, now: float) -> bool:
@@ -198,13 +202,13 @@ class Deliveries:
         ):
             return self._lost(delivery)
         if dead:
-            self._given_up(delivery.job.log_fields, failure.code)
+            self._given_up(delivery.event.log_fields, failure.code)
             return True
-        self._wake_after(delivery.job.key, wait)
+        self._wake_after(delivery.event.key, wait)
         return False
 
     def _lost(self, delivery: Delivery) -> bool:
-        _log.warning("a delivery's claim was lost", extra=delivery.job.log_fields)
+        _log.warning("a delivery's claim was lost", extra=delivery.event.log_fields)
         return False
 
     def _given_up(self, about: dict[str, str], code: str) -> None:
@@ -228,19 +232,17 @@ class Deliveries:
         self._webhooks[platform_id] = (self.clock() + FRESH_SECONDS, webhook)
         return webhook
 
-    def _post(
-        self, target: Target | DeliveryFailure, webhook_id: str, job: Job, message_ids: Sequence[str]
-    ) -> DeliveryFailure | None:
+    def _post(self, target: Target | DeliveryFailure, webhook_id: str, event: Event) -> DeliveryFailure | None:
         """One try. None: the platform has accepted it."""
         if isinstance(target, DeliveryFailure):
             failure: DeliveryFailure | None = target
         else:
-            failure = post(self.egress, target, webhook_id, job, message_ids, now=self.clock())
+            failure = post(self.egress, target, webhook_id, event, now=self.clock())
         if failure is None:
-            _log.info("delivered", extra=job.log_fields)
+            _log.info("delivered", extra=event.log_fields)
             self.meter.add("DeliveriesSucceeded")
         else:
-            _log.warning("a delivery failed", extra=job.log_fields | {"error": failure.code})
+            _log.warning("a delivery failed", extra=event.log_fields | {"error": failure.code})
             self.meter.add("DeliveriesFailed")
         return failure
 

@@ -1,18 +1,17 @@
-"""One try to post a job's end to a platform's webhook, and why it may fail."""
+"""One try to post an event to a platform's webhook, and why it may fail."""
 
 from __future__ import annotations
 
 import socket
 import threading
 import time
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from message_handler.delivery.webhooks import Unsigned, event, signed, signing_key
+from message_handler.delivery.webhooks import Unsigned, body_of, signed, signing_key
 from message_handler.domain.errors import EgressFailed, EgressRefused, SecretRefused, Unavailable
-from message_handler.domain.jobs import Job
+from message_handler.domain.events import Event
 from message_handler.drivers.egress import Egress
 from message_handler.drivers.secrets import Secrets
 
@@ -95,15 +94,13 @@ def target_of(webhook: Webhook | None, secrets: Secrets, platform_id: str) -> Ta
     return Target(_address(base_url, meta_data), keys)
 
 
-def post(
-    egress: Egress, target: Target, webhook_id: str, job: Job, message_ids: Sequence[str], *, now: float
-) -> DeliveryFailure | None:
-    """Post a job's end once. None: the platform has accepted it."""
-    body = event(job, message_ids)
+def post(egress: Egress, target: Target, webhook_id: str, event: Event, *, now: float) -> DeliveryFailure | None:
+    """Post an event once. None: the platform has accepted it."""
+    body = body_of(event)
     try:
         headers = {"Content-Type": "application/json"} | signed(target.keys, webhook_id, int(now), body)
-        if job.correlation_id:
-            headers["X-Correlation-ID"] = job.correlation_id
+        if event.correlation_id:
+            headers["X-Correlation-ID"] = event.correlation_id
         return _exchange(egress, target.url, headers, body)
     except Unsigned:
         return DeliveryFailure("webhook_unsigned")

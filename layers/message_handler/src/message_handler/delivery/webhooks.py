@@ -8,8 +8,10 @@ import hashlib
 import hmac
 import json
 from collections.abc import Sequence
+from typing import Any
 
 from message_handler.domain.documents import shown, timestamp
+from message_handler.domain.events import Event, JobEnded
 from message_handler.domain.jobs import Job
 
 
@@ -17,9 +19,26 @@ class Unsigned(Exception):
     """The webhook can't be signed: it has no key, or no valid one."""
 
 
-def event(job: Job, message_ids: Sequence[str]) -> bytes:
-    """The body that tells a platform of a job's end. It is the same in every try of a delivery, byte for byte."""
-    data = shown(job, "webhook") | {
+def body_of(event: Event) -> bytes:
+    """The body that tells a platform of an event. It is the same in every try of a delivery, byte for byte."""
+    if isinstance(event, JobEnded):
+        type_ = "message.failed" if event.job.error else "message.replied"
+        data = _end_data(event.job, event.message_ids)
+    else:
+        type_ = f"message.{event.kind}"
+        data = {
+            "conversation_id": event.key.conversation_id,
+            "message_id": event.message_id,
+            "job_id": event.job_id,
+            "bot_id": event.bot_id,
+            "correlation_id": event.correlation_id or None,
+        }
+    value = {"type": type_, "timestamp": timestamp(event.happened_at), "data": data}
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _end_data(job: Job, message_ids: Sequence[str]) -> dict[str, Any]:
+    return shown(job, "webhook") | {
         "conversation_id": job.key.conversation_id,
         "message_ids": list(message_ids),
         "consolidated_messages": len(job.messages),
@@ -28,9 +47,6 @@ def event(job: Job, message_ids: Sequence[str]) -> bytes:
         "error": {"code": job.error.code} if job.error else None,
         "correlation_id": job.correlation_id or None,
     }
-    kind = "message.failed" if job.error else "message.replied"
-    value = {"type": kind, "timestamp": timestamp(job.finished_at or 0.0), "data": data}
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def signing_key(secret: str) -> bytes:

@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Any, Literal, NamedTuple
 
 from message_handler.domain.conversations import ConversationKey, Turn
-from message_handler.domain.messages import Message, is_derived, shown_id
+from message_handler.domain.messages import Message, is_derived, is_edit, shown_id
 
 
 class TextRef(NamedTuple):
@@ -158,6 +158,12 @@ class Job:
         """The ids of its messages that came from the platform, and those from which ids were derived."""
         given = (id_ for message in self.messages for id_ in message.ids if message.given or is_derived(id_))
         return tuple(dict.fromkeys(map(shown_id, given)))
+
+    @property
+    def edited_ids(self) -> tuple[str, ...]:
+        """The platform's ids of those messages that are edits."""
+        edits = (message.message_id for message in self.messages if is_edit(message.message_id))
+        return tuple(dict.fromkeys(map(shown_id, edits)))
 
     @property
     def accepted_at(self) -> float:

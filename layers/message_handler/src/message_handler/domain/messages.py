@@ -15,6 +15,7 @@ from message_handler.domain.text import words_of
 
 #: Separates the parts of a derived id. The platform's ids have no blanks.
 _DERIVED = " "
+_EDIT = " edit "
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +139,11 @@ def known_by(messages: Sequence[Message], own_id: str) -> tuple[Message, ...]:
 def is_derived(message_id: str) -> bool:
     """Whether the id was derived from the id of a message without words (see `known_by`)."""
     return _DERIVED in message_id
+
+
+def is_edit(message_id: str) -> bool:
+    """Whether the id is of an edit. It was derived from the id that the platform gave, and from the new words."""
+    return _EDIT in message_id
 
 
 def shown_id(message_id: str) -> str:

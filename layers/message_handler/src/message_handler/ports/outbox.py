@@ -6,22 +6,20 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from message_handler.domain.conversations import ConversationKey
-from message_handler.domain.jobs import Job
+from message_handler.domain.events import Event, EventKind
 
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """The delivery of a job's end to its platform, claimed for one try.
+    """The delivery of an event to its platform, claimed for one try.
 
-    `claim_id` is compared when the result of the try is reported. `message_ids` are the ids that the platform gave. A
-    try that fails after `give_up_at` (Unix seconds) is the last one. `failures`: how often the platform failed in a
-    row.
+    `claim_id` is compared when the result of the try is reported. A try that fails after `give_up_at` (Unix seconds) is
+    the last one. `failures`: how often the platform failed in a row.
     """
 
-    job: Job
+    event: Event
     webhook_id: str
     claim_id: str
-    message_ids: tuple[str, ...]
     attempts: int
     give_up_at: float
     failures: int
@@ -32,6 +30,7 @@ class DeadDelivery:
     """A delivery that was given up, as people may see it, without text. `created_at` is in Unix seconds."""
 
     webhook_id: str
+    event: EventKind
     conversation_id: str
     job_id: str
     attempts: int
@@ -40,7 +39,9 @@ class DeadDelivery:
 
 
 class Outbox(Protocol):
-    """Keeps deliveries. An archive's commit adds one in its own transaction. Times are in Unix seconds.
+    """Keeps deliveries. Times are in Unix seconds.
+
+    The archive adds a delivery in the transaction of what it tells: a job's end, or an unsent message.
 
     Each method raises Unavailable if the store is away.
     """

@@ -2,7 +2,7 @@
 
 -- name: lock_platform
 -- Let one worker at a time claim a platform's deliveries, or report on them. It locks this row before any row of the
--- outbox. Returns no row, so that only the following statement's rows are returned.
+-- deliveries. Returns no row, so that only the following statement's rows are returned.
 select 1
 from (select from platforms where platform_id = :platform_id for no key update) as locked
 having count(*) < 0
@@ -13,20 +13,36 @@ select base_url, case when jsonb_typeof(meta_data) = 'object' then meta_data els
 from platforms
 where platform_id = :platform_id and base_url <> ''
 
+-- name: note_unsent
+-- Have a platform with a webhook told, once, that a patient has unsent a message. The transaction must have locked the
+-- conversation's row. Returns a row if there is a new delivery.
+insert into message_events (kind, platform_id, job_id, conversation_id, webhook_id, message_ids, bot_id, correlation_id,
+                            happened_at, created_at, give_up_at)
+select 'unsent', talk.platform_id, cast(:job_id as uuid), talk.conversation_id,
+       'msg_unsent_' || digest_v1(talk.conversation_id || ' ' || cast(:message_id as text)),
+       array[cast(:message_id as text)], coalesce(job_document(jobs) ->> 'bot_id', talk.bot_id),
+       coalesce(job_document(jobs) ->> 'correlation_id', ''), now(), now(), now() + interval '1 day'
+from conversations as talk
+join platforms using (platform_id)
+left join jobs on jobs.platform_id = talk.platform_id and jobs.job_id = cast(:job_id as uuid)
+where talk.platform_id = :platform_id and talk.conversation_id = :conversation_id and base_url <> ''
+on conflict do nothing
+returning webhook_id
+
 -- name: claim_delivery
 -- Claim the conversation's oldest pending delivery for one worker, if it is due; never a later one. If its platform is
 -- paused, or has :most deliveries under way, returns when to ask again. After lock_platform, so that the count stays true.
 with head as (
-    select platform_id, job_id, next_attempt_at, claimed_until from outbox
+    select platform_id, webhook_id, next_attempt_at, claimed_until from deliveries
     where platform_id = :platform_id and conversation_id = :conversation_id and status = 'pending'
     order by sequence limit 1
 ), due as (
-    select platform_id, job_id, webhook_failures,
+    select platform_id, webhook_id, webhook_failures,
            case
                when webhook_retry_at > to_timestamp(cast(:now as float8)) then webhook_retry_at
                when (
-                   select count(*) from outbox
-                   where outbox.platform_id = head.platform_id
+                   select count(*) from deliveries
+                   where deliveries.platform_id = head.platform_id
                      and claimed_until > to_timestamp(cast(:now as float8))
                ) >= cast(:most as integer) then to_timestamp(cast(:busy_until as float8))
            end as refused_until
@@ -38,22 +54,32 @@ with head as (
     from due
     where platforms.platform_id = due.platform_id and refused_until is null and due.webhook_failures > 0
 ), claimed as (
-    update outbox set claim_id = cast(:claim_id as uuid), claimed_until = to_timestamp(cast(:until as float8))
+    update deliveries set claim_id = cast(:claim_id as uuid), claimed_until = to_timestamp(cast(:until as float8))
     from due
-    where outbox.platform_id = due.platform_id and outbox.job_id = due.job_id and refused_until is null
+    where deliveries.platform_id = due.platform_id and deliveries.webhook_id = due.webhook_id and refused_until is null
       and status = 'pending'  -- expire_deliveries locks no platform
-    returning outbox.*
+    returning deliveries.*
 )
 select extract(epoch from due.refused_until)::float8, claimed.webhook_id, claimed.message_ids, claimed.attempts,
-       extract(epoch from claimed.give_up_at)::float8, due.webhook_failures, job_json_v1(jobs)
-from due left join claimed using (platform_id, job_id) left join jobs using (platform_id, job_id)
+       extract(epoch from claimed.give_up_at)::float8, due.webhook_failures, claimed.kind,
+       case claimed.kind
+           when 'ended' then job_json_v1(jobs)
+           else jsonb_build_object(
+               'job_id', claimed.job_id, 'bot_id', message_events.bot_id,
+               'correlation_id', message_events.correlation_id,
+               'happened_at', extract(epoch from message_events.happened_at))
+       end
+from due
+left join claimed using (platform_id, webhook_id)
+left join message_events using (platform_id, webhook_id)
+left join jobs on jobs.platform_id = claimed.platform_id and jobs.job_id = claimed.job_id
 
 -- name: delivered
 -- A delivery has arrived, so its platform works again. The platform's other deliveries keep the time of their next try.
 -- Otherwise one that fails for its own reason would be tried first, and fail again. Only for the owner of the claim. After
 -- lock_platform.
 with done as (
-    update outbox
+    update deliveries
     set status = 'delivered', attempts = attempts + 1, delivered_at = to_timestamp(cast(:now as float8)),
         claim_id = null, claimed_until = null, last_error = null
     where platform_id = :platform_id and webhook_id = :webhook_id and claim_id = cast(:claim_id as uuid)
@@ -71,7 +97,7 @@ select exists (select from done)
 -- paused until then if that is :certain, if the platform failed before, or if the previous failure was in another
 -- conversation. Only for the owner of the claim. After lock_platform.
 with failed as (
-    update outbox
+    update deliveries
     set status = :status, attempts = attempts + 1, next_attempt_at = to_timestamp(cast(:next_attempt_at as float8)),
         claim_id = null, claimed_until = null, last_error = :code
     where platform_id = :platform_id and webhook_id = :webhook_id and claim_id = cast(:claim_id as uuid)
@@ -101,7 +127,7 @@ select exists (select from failed)
 with heads as (
     select distinct on (platform_id, conversation_id)
            platform_id, conversation_id, sequence, next_attempt_at, claimed_until
-    from outbox
+    from deliveries
     where status = 'pending' and (cast(:platform_id as text) is null or platform_id = cast(:platform_id as text))
     order by platform_id, conversation_id, sequence
 ), due as (
@@ -119,7 +145,7 @@ limit cast(:most as integer)
 
 -- name: expire_deliveries
 -- Give up deliveries whose time is over and that got no last try, because their platform was paused.
-update outbox
+update deliveries
 set status = 'dead', claim_id = null, claimed_until = null, last_error = coalesce(last_error, 'expired')
 where status = 'pending' and give_up_at <= to_timestamp(cast(:overdue as float8))
   and (claimed_until is null or claimed_until <= to_timestamp(cast(:now as float8)))
@@ -127,8 +153,9 @@ returning cast(job_id as text)
 
 -- name: dead_deliveries
 -- A tenant's deliveries that were given up, oldest first, without their text.
-select webhook_id, conversation_id, cast(job_id as text), attempts, extract(epoch from created_at)::float8, last_error
-from outbox
+select webhook_id, kind, conversation_id, cast(job_id as text), attempts, extract(epoch from created_at)::float8,
+       last_error
+from deliveries
 where platform_id = :platform_id and status = 'dead'
 order by sequence
 limit cast(:most as integer)
@@ -138,7 +165,7 @@ limit cast(:most as integer)
 -- conversations before the outbox, so this runs first. Returns no row.
 update conversations set updated_at = now()
 where platform_id = :platform_id
-  and conversation_id in (select conversation_id from outbox where platform_id = :platform_id and status = 'dead')
+  and conversation_id in (select conversation_id from deliveries where platform_id = :platform_id and status = 'dead')
 
 -- name: redrive_deliveries
 -- Give all of a tenant's deliveries that were given up another day from now. After lock_platform.
@@ -146,7 +173,7 @@ with tried as (
     update platforms set webhook_failures = 0, webhook_retry_at = '-infinity', webhook_suspect = null
     where platform_id = :platform_id
 )
-update outbox
+update deliveries
 set status = 'pending', attempts = 0, next_attempt_at = '-infinity',
     give_up_at = to_timestamp(cast(:now as float8)) + interval '1 day'
 where platform_id = :platform_id and status = 'dead'

@@ -36,9 +36,10 @@ with kept as (
     from held where platform_id = :platform_id and conversation_id = :conversation_id
     union all
     select 5, lpad(sequence::text, 19, '0'), json_build_object(
-        'kind', 'delivery', 'webhook_id', webhook_id, 'job_id', job_id, 'message_ids', message_ids, 'status', status,
-        'attempts', attempts, 'last_error', last_error, 'created_at', created_at, 'delivered_at', delivered_at)
-    from outbox where platform_id = :platform_id and conversation_id = :conversation_id
+        'kind', 'delivery', 'event', kind, 'webhook_id', webhook_id, 'job_id', job_id, 'message_ids', message_ids,
+        'status', status, 'attempts', attempts, 'last_error', last_error, 'created_at', created_at,
+        'delivered_at', delivered_at)
+    from deliveries where platform_id = :platform_id and conversation_id = :conversation_id
 ), following as (
     select section, key, record,
            row_number() over page as number,
@@ -61,8 +62,8 @@ where updated_at < to_timestamp(cast(:before as float8)) and updated_at > cast(:
                   and jobs.conversation_id = conversations.conversation_id and jobs.status = 'processing')
   and not exists (select from held where held.platform_id = conversations.platform_id
                   and held.conversation_id = conversations.conversation_id)
-  and not exists (select from outbox where outbox.platform_id = conversations.platform_id
-                  and outbox.conversation_id = conversations.conversation_id and outbox.status = 'pending')
+  and not exists (select from deliveries where deliveries.platform_id = conversations.platform_id
+                  and deliveries.conversation_id = conversations.conversation_id and deliveries.status = 'pending')
   and not exists (select from line_states where line_states.platform_id = conversations.platform_id
                   and line_states.conversation_id = conversations.conversation_id and due_at is not null)
 order by updated_at
@@ -71,7 +72,8 @@ limit cast(:most as integer)
 -- name: purge_conversations
 -- Delete those of these conversations that are idle since :before (Unix seconds; see idle_conversations), and not locked.
 -- A step that begins at this moment has locked the row, or has changed its time. A transaction that waits for the row finds
--- it gone, and makes a new one. Deliveries are deleted with their jobs. Returns how many conversations were deleted.
+-- it gone, and makes a new one. Deliveries are deleted with their jobs, or with the conversation. Returns how
+-- many conversations were deleted.
 with idle as (
     select platform_id, conversation_id
     from conversations
@@ -82,8 +84,8 @@ with idle as (
                       and jobs.conversation_id = conversations.conversation_id and jobs.status = 'processing')
       and not exists (select from held where held.platform_id = conversations.platform_id
                       and held.conversation_id = conversations.conversation_id)
-      and not exists (select from outbox where outbox.platform_id = conversations.platform_id
-                      and outbox.conversation_id = conversations.conversation_id and outbox.status = 'pending')
+      and not exists (select from deliveries where deliveries.platform_id = conversations.platform_id
+                      and deliveries.conversation_id = conversations.conversation_id and deliveries.status = 'pending')
       and not exists (select from line_states where line_states.platform_id = conversations.platform_id
                       and line_states.conversation_id = conversations.conversation_id and due_at is not null)
     for update of conversations skip locked
@@ -105,9 +107,9 @@ select count(*) from gone
 
 -- name: purge_deliveries
 -- Delete deliveries that arrived before :delivered_before, or were given up before :dead_before (Unix seconds).
-delete from outbox
-where (platform_id, job_id) in (
-    select platform_id, job_id from outbox
+delete from deliveries
+where (platform_id, webhook_id) in (
+    select platform_id, webhook_id from deliveries
     where (status = 'delivered' and coalesce(delivered_at, give_up_at) < to_timestamp(cast(:delivered_before as float8)))
        or (status = 'dead' and coalesce(delivered_at, give_up_at) < to_timestamp(cast(:dead_before as float8)))
     limit cast(:most as integer)
@@ -147,8 +149,9 @@ on conflict (platform_id, name_hash) do update
 set erased_at = excluded.erased_at, fence = greatest(erasures.fence, excluded.fence)
 
 -- name: erase_conversation
--- Delete all that is kept of a conversation. Deliveries are deleted with their jobs. Returns whether there was anything
--- (except a row that this transaction made to lock it), and the ids of the jobs that a tier may still know.
+-- Delete all that is kept of a conversation. Deliveries are deleted with their jobs, or with the conversation. Returns
+-- whether there was anything (except a row that this transaction made to lock it), and the ids of the jobs that a tier may
+-- still know.
 with gone as (
     delete from conversations where platform_id = :platform_id and conversation_id = :conversation_id
     returning created_at <> now() as known

@@ -81,6 +81,12 @@ begin
 end
 $$;
 
+CREATE FUNCTION public.digest_v1(content text) RETURNS text
+    LANGUAGE sql IMMUTABLE
+    AS $$
+    select left(encode(sha256(convert_to(content, 'UTF8')), 'hex'), 32)
+$$;
+
 CREATE FUNCTION public.end_jobs_v1(ended_jobs json) RETURNS TABLE(number integer, told boolean)
     LANGUAGE plpgsql
     SET plan_cache_mode TO 'force_generic_plan'
@@ -93,12 +99,13 @@ declare
     said_later bigint;
     ended_at timestamptz;
     told_at timestamptz;
+    told_as uuid;
 begin
     for job in
         select * from json_to_recordset(ended_jobs) as job(
             number integer, platform_id text, conversation_id text, job_id uuid, run_id uuid, fence bigint, status text,
             bot_id text, document jsonb, promises json, message_ids text[], ids text[], given_ids text[],
-            created_at float8, started_at float8, finished_at float8, roles text[], contents text[], turn_ids text[])
+            edited_ids text[], created_at float8, started_at float8, finished_at float8, roles text[], contents text[], turn_ids text[])
         order by platform_id, conversation_id
     loop
         ended_at := coalesce(to_timestamp(job.finished_at), now());
@@ -153,13 +160,25 @@ begin
                ended_at
         from unnest(job.roles, job.contents, job.turn_ids) with ordinality as turn(role, content, message_id, number);
 
+        told_as := case when job.run_id <> job.job_id and exists (
+            select from outbox
+            where outbox.platform_id = job.platform_id and webhook_id = 'msg_' || job.run_id
+        ) then job.job_id else job.run_id end;
+        -- A platform hears of an edit before it gets the reply to it.
+        if job.edited_ids <> '{}' and job.status <> 'cancelled' then
+            insert into message_events (kind, platform_id, job_id, conversation_id, webhook_id, message_ids, bot_id,
+                                        correlation_id, happened_at, created_at, give_up_at)
+            select 'edited', platform_id, job.job_id, job.conversation_id,
+                   'msg_edit_' || told_as || '_' || digest_v1(message_id), array[message_id], job.bot_id,
+                   coalesce(job.document ->> 'correlation_id', ''), ended_at, told_at, told_at + interval '1 day'
+            from platforms cross join unnest(job.edited_ids) with ordinality as edited(message_id, number)
+            where platform_id = job.platform_id
+              and base_url <> ''
+            order by edited.number;
+        end if;
         insert into outbox (platform_id, job_id, conversation_id, webhook_id, message_ids, created_at, give_up_at)
-        select platform_id, job.job_id, job.conversation_id,
-               'msg_' || case when job.run_id <> job.job_id and exists (
-                   select from outbox
-                   where outbox.platform_id = job.platform_id and webhook_id = 'msg_' || job.run_id
-               ) then job.job_id else job.run_id end,
-               job.given_ids, told_at, told_at + interval '1 day'
+        select platform_id, job.job_id, job.conversation_id, 'msg_' || told_as, job.given_ids, told_at,
+               told_at + interval '1 day'
         from platforms
         where platform_id = job.platform_id
           and job.status <> 'cancelled'
@@ -879,6 +898,25 @@ CREATE TABLE public.core_ai (
     CONSTRAINT core_ai_timeout_seconds_check CHECK (((timeout_seconds >= 1) AND (timeout_seconds <= 120)))
 );
 
+CREATE TABLE public.deliveries (
+    platform_id text NOT NULL,
+    kind text NOT NULL,
+    job_id uuid NOT NULL,
+    conversation_id text NOT NULL,
+    sequence bigint NOT NULL,
+    webhook_id text NOT NULL,
+    message_ids text[] NOT NULL,
+    status text NOT NULL,
+    attempts integer NOT NULL,
+    created_at timestamp with time zone NOT NULL,
+    next_attempt_at timestamp with time zone NOT NULL,
+    give_up_at timestamp with time zone NOT NULL,
+    claim_id uuid,
+    claimed_until timestamp with time zone,
+    delivered_at timestamp with time zone,
+    last_error text
+);
+
 CREATE TABLE public.ended_jobs (
     platform_id text NOT NULL,
     job_id uuid NOT NULL,
@@ -961,8 +999,10 @@ CREATE TABLE public.outbox (
     claimed_until timestamp with time zone,
     delivered_at timestamp with time zone,
     last_error text,
+    kind text DEFAULT 'ended'::text NOT NULL,
     CONSTRAINT outbox_status_check CHECK ((status = ANY (ARRAY['pending'::text, 'delivered'::text, 'dead'::text])))
-);
+)
+INHERITS (public.deliveries);
 
 ALTER TABLE public.outbox ALTER COLUMN sequence ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME public.outbox_sequence_seq
@@ -972,6 +1012,22 @@ ALTER TABLE public.outbox ALTER COLUMN sequence ADD GENERATED ALWAYS AS IDENTITY
     NO MAXVALUE
     CACHE 1
 );
+
+CREATE TABLE public.message_events (
+    NOT NULL platform_id,
+    kind text NOT NULL,
+    sequence bigint DEFAULT nextval('public.outbox_sequence_seq'::regclass) NOT NULL,
+    NOT NULL webhook_id,
+    status text DEFAULT 'pending'::text NOT NULL,
+    attempts integer DEFAULT 0 NOT NULL,
+    next_attempt_at timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
+    bot_id text NOT NULL,
+    correlation_id text NOT NULL,
+    happened_at timestamp with time zone NOT NULL,
+    CONSTRAINT message_events_kind_check CHECK ((kind = ANY (ARRAY['edited'::text, 'unsent'::text]))),
+    CONSTRAINT message_events_status_check CHECK ((status = ANY (ARRAY['pending'::text, 'delivered'::text, 'dead'::text])))
+)
+INHERITS (public.deliveries);
 
 CREATE TABLE public.platforms (
     platform_id text NOT NULL,
@@ -1051,6 +1107,9 @@ ALTER TABLE ONLY public.line_states
 ALTER TABLE ONLY public.lines
     ADD CONSTRAINT lines_pkey PRIMARY KEY (platform_id, conversation_id);
 
+ALTER TABLE ONLY public.message_events
+    ADD CONSTRAINT message_events_pkey PRIMARY KEY (platform_id, webhook_id);
+
 ALTER TABLE ONLY public.outbox
     ADD CONSTRAINT outbox_pkey PRIMARY KEY (platform_id, job_id);
 
@@ -1104,6 +1163,16 @@ CREATE INDEX lines_by_end ON public.lines USING btree (expires_at) WHERE (expire
 
 CREATE INDEX lines_by_next ON public.lines USING btree (next_id) WHERE (next_id IS NOT NULL);
 
+CREATE INDEX message_events_by_conversation ON public.message_events USING btree (platform_id, conversation_id);
+
+CREATE INDEX message_events_by_end ON public.message_events USING btree (COALESCE(delivered_at, give_up_at)) WHERE (status <> 'pending'::text);
+
+CREATE INDEX message_events_claimed ON public.message_events USING btree (platform_id, claimed_until) WHERE (claimed_until IS NOT NULL);
+
+CREATE INDEX message_events_dead ON public.message_events USING btree (platform_id, sequence) WHERE (status = 'dead'::text);
+
+CREATE INDEX message_events_pending ON public.message_events USING btree (platform_id, conversation_id, sequence) WHERE (status = 'pending'::text);
+
 CREATE INDEX outbox_by_end ON public.outbox USING btree (COALESCE(delivered_at, give_up_at)) WHERE (status <> 'pending'::text);
 
 CREATE INDEX outbox_claimed ON public.outbox USING btree (platform_id, claimed_until) WHERE (claimed_until IS NOT NULL);
@@ -1128,6 +1197,9 @@ ALTER TABLE ONLY public.bots
 
 ALTER TABLE ONLY public.core_ai
     ADD CONSTRAINT core_ai_platform_id_fkey FOREIGN KEY (platform_id) REFERENCES public.platforms(platform_id);
+
+ALTER TABLE ONLY public.message_events
+    ADD CONSTRAINT message_events_platform_id_conversation_id_fkey FOREIGN KEY (platform_id, conversation_id) REFERENCES public.conversations(platform_id, conversation_id) ON DELETE CASCADE;
 
 ALTER TABLE ONLY public.outbox
     ADD CONSTRAINT outbox_platform_id_job_id_fkey FOREIGN KEY (platform_id, job_id) REFERENCES public.jobs(platform_id, job_id) ON DELETE CASCADE;

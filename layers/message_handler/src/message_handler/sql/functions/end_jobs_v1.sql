@@ -7,7 +7,8 @@
 -- Without a `fence` the caller has locked the row and decided. Then the fence is raised, so that the current run commits
 -- nothing. A job that has no row gets one. Turns that were said after `finished_at` stay behind those of the job.
 --
--- `ids` are the ids that the end settles. If one of them is settled already, the table `settled` refuses it, and nothing
+-- `edited_ids` are the platform's ids of the messages that are edits: the platform is told of each. `ids` are the ids that the
+-- end settles. If one of them is settled already, the table `settled` refuses it, and nothing
 -- at all is written. `roles`, `contents` and `turn_ids` describe the turns. `run_id` is the job under which the end was
 -- decided. The platform may know the delivery under that id, so the delivery keeps it, unless another end has used it.
 -- Times are Unix seconds. Without a `finished_at` the job ends now.
@@ -25,12 +26,13 @@ declare
     said_later bigint;
     ended_at timestamptz;
     told_at timestamptz;
+    told_as uuid;
 begin
     for job in
         select * from json_to_recordset(ended_jobs) as job(
             number integer, platform_id text, conversation_id text, job_id uuid, run_id uuid, fence bigint, status text,
             bot_id text, document jsonb, promises json, message_ids text[], ids text[], given_ids text[],
-            created_at float8, started_at float8, finished_at float8, roles text[], contents text[], turn_ids text[])
+            edited_ids text[], created_at float8, started_at float8, finished_at float8, roles text[], contents text[], turn_ids text[])
         order by platform_id, conversation_id
     loop
         ended_at := coalesce(to_timestamp(job.finished_at), now());
@@ -85,13 +87,25 @@ begin
                ended_at
         from unnest(job.roles, job.contents, job.turn_ids) with ordinality as turn(role, content, message_id, number);
 
+        told_as := case when job.run_id <> job.job_id and exists (
+            select from outbox
+            where outbox.platform_id = job.platform_id and webhook_id = 'msg_' || job.run_id
+        ) then job.job_id else job.run_id end;
+        -- A platform hears of an edit before it gets the reply to it.
+        if job.edited_ids <> '{}' and job.status <> 'cancelled' then
+            insert into message_events (kind, platform_id, job_id, conversation_id, webhook_id, message_ids, bot_id,
+                                        correlation_id, happened_at, created_at, give_up_at)
+            select 'edited', platform_id, job.job_id, job.conversation_id,
+                   'msg_edit_' || told_as || '_' || digest_v1(message_id), array[message_id], job.bot_id,
+                   coalesce(job.document ->> 'correlation_id', ''), ended_at, told_at, told_at + interval '1 day'
+            from platforms cross join unnest(job.edited_ids) with ordinality as edited(message_id, number)
+            where platform_id = job.platform_id
+              and base_url <> ''
+            order by edited.number;
+        end if;
         insert into outbox (platform_id, job_id, conversation_id, webhook_id, message_ids, created_at, give_up_at)
-        select platform_id, job.job_id, job.conversation_id,
-               'msg_' || case when job.run_id <> job.job_id and exists (
-                   select from outbox
-                   where outbox.platform_id = job.platform_id and webhook_id = 'msg_' || job.run_id
-               ) then job.job_id else job.run_id end,
-               job.given_ids, told_at, told_at + interval '1 day'
+        select platform_id, job.job_id, job.conversation_id, 'msg_' || told_as, job.given_ids, told_at,
+               told_at + interval '1 day'
         from platforms
         where platform_id = job.platform_id
           and job.status <> 'cancelled'
