@@ -67,7 +67,7 @@ EVENTS = (
         f"{CHANGES}::TestEdits::test_while_postgres_is_away_no_reply_overtakes_an_edit_that_failed",
         (
             Removal(
-                DELIVERY, "self._post(target, webhook_id, event):", "(self._post(target, webhook_id, event), 0)[1]:"
+                DELIVERY, "or self._post(target, webhook_id, event):", "or not self._post(target, webhook_id, event):"
             ),
         ),
     ),
