@@ -75,7 +75,12 @@ EVENTS = (
         "an erasure takes the events of messages along",
         "invariant 11",
         f"{CHANGES}::TestRetention::test_an_erased_conversation_has_no_events",
-        (Removal(EVENTS_TABLE, "on delete cascade", "on delete no action"),),
+        (
+            Removal(
+                EVENTS_TABLE,
+                ",\n    foreign key (platform_id, conversation_id) references conversations on delete cascade",
+            ),
+        ),
     ),
 )
 

@@ -105,7 +105,8 @@ begin
         select * from json_to_recordset(ended_jobs) as job(
             number integer, platform_id text, conversation_id text, job_id uuid, run_id uuid, fence bigint, status text,
             bot_id text, document jsonb, promises json, message_ids text[], ids text[], given_ids text[],
-            edited_ids text[], created_at float8, started_at float8, finished_at float8, roles text[], contents text[], turn_ids text[])
+            created_at float8, started_at float8, finished_at float8, roles text[], contents text[], turn_ids text[],
+            edited_ids text[])
         order by platform_id, conversation_id
     loop
         ended_at := coalesce(to_timestamp(job.finished_at), now());

@@ -7,10 +7,10 @@
 -- Without a `fence` the caller has locked the row and decided. Then the fence is raised, so that the current run commits
 -- nothing. A job that has no row gets one. Turns that were said after `finished_at` stay behind those of the job.
 --
--- `edited_ids` are the platform's ids of the messages that are edits: the platform is told of each. `ids` are the ids that the
--- end settles. If one of them is settled already, the table `settled` refuses it, and nothing
+-- `ids` are the ids that the end settles. If one of them is settled already, the table `settled` refuses it, and nothing
 -- at all is written. `roles`, `contents` and `turn_ids` describe the turns. `run_id` is the job under which the end was
 -- decided. The platform may know the delivery under that id, so the delivery keeps it, unless another end has used it.
+-- `edited_ids` are the platform's ids of those messages that are edits: the platform is told of each.
 -- Times are Unix seconds. Without a `finished_at` the job ends now.
 --
 -- Returns the jobs that were ended, and for each whether there is a delivery.
@@ -32,7 +32,8 @@ begin
         select * from json_to_recordset(ended_jobs) as job(
             number integer, platform_id text, conversation_id text, job_id uuid, run_id uuid, fence bigint, status text,
             bot_id text, document jsonb, promises json, message_ids text[], ids text[], given_ids text[],
-            edited_ids text[], created_at float8, started_at float8, finished_at float8, roles text[], contents text[], turn_ids text[])
+            created_at float8, started_at float8, finished_at float8, roles text[], contents text[], turn_ids text[],
+            edited_ids text[])
         order by platform_id, conversation_id
     loop
         ended_at := coalesce(to_timestamp(job.finished_at), now());
