@@ -18,6 +18,7 @@ from message_handler.archive.postgres import PostgresArchive
 from message_handler.archive.postgres_retention import PostgresRetention
 from message_handler.delivery import webhooks
 from message_handler.domain.conversations import ConversationKey
+from message_handler.domain.events import JobEnded
 from message_handler.domain.jobs import Job, Provenance
 from message_handler.drivers.postgres import Database
 from message_handler.operations.export import export
@@ -193,7 +194,7 @@ class TestWhereItIsShown:
         assert job["provenance"] == shown
 
     def test_the_platform(self, world: World, shown: dict[str, Any]) -> None:
-        event = json.loads(webhooks.event(answered(world), ["m0"]))
+        event = json.loads(webhooks.body_of(JobEnded(answered(world), ("m0",))))
         assert event["data"]["provenance"] == shown
 
 
