@@ -110,7 +110,7 @@ class Service:
                 raise RuntimeError("a burst was not answered")
             time.sleep(0.02)
         found = self._parts.archive.conversation(key)
-        return sum(1 for turn, _, _ in found.turns if turn.role == "assistant") if found else 0
+        return sum(1 for turn, *_ in found.turns if turn.role == "assistant") if found else 0
 
 
 @contextmanager

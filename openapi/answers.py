@@ -36,6 +36,7 @@ class Taken(Answer):
     lock_id: Text
     consolidated_messages: Count
     bot_name: Text
+    edited: Literal[True] = True
     degraded: Literal[True] = True
 
 
@@ -49,6 +50,7 @@ class Joined(Answer):
     ai_job_id: JobId
     consolidated_messages: Count
     duplicate: Literal[True] = True
+    edited: Literal[True] = True
     degraded: Literal[True] = True
 
 
@@ -62,6 +64,7 @@ class Parked(Answer):
     ai_job_id: None
     consolidated_messages: Count
     duplicate: Literal[True] = True
+    edited: Literal[True] = True
     degraded: Literal[True] = True
 
 
@@ -131,11 +134,18 @@ class Job(fields_of_job("view")):  # type: ignore[misc]  # made of the declarati
 
 
 class Turn(Answer):
-    """One utterance of a patient (`user`), the bot (`assistant`) or a human colleague (`sale`)."""
+    """One utterance of a patient (`user`), the bot (`assistant`) or a human colleague (`sale`).
+
+    `edited_at`: the words are those of an edit of that time. `unsent_at`: the patient has taken the message back, and
+    no later context has it.
+    """
 
     role: Literal["user", "assistant", "sale"]
     content: str
+    message_id: Text | None
     created_at: Moment
+    edited_at: Moment | None
+    unsent_at: Moment | None
     job_id: JobId | None
 
 
@@ -154,6 +164,14 @@ class Conversation(Answer):
     status: Literal["active", "handed_off"]
     turns: list[Turn]
     pending: Pending | None
+
+
+class Unsent(Answer):
+    """The message was taken back: no reply answers it."""
+
+    conversation_id: Text
+    message_id: Text
+    status: Literal["unsent"]
 
 
 class Handoff(Answer):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 
+from message_handler.intake.requests import MESSAGE_ID, MESSAGE_ID_RULE
 from openapi import headers
 from openapi.answers import Problem
 from openapi.route import Route, Scope
@@ -18,11 +19,18 @@ from openapi.schemas import CONVERSATION_ID, FILE_NAME, IDENTIFIER, REF, Json, a
 #: Examples of the path parameters, by name.
 EXAMPLES = {
     "conversation_id": "conv_123",
+    "message_id": "m-1",
     "job_id": "361f1a3a-0dbe-8854-9d6e-3cf972894b32",
     "bot_id": "pharmacy",
     "core_ai_id": "trial",
     "platform_id": "default",
     "file": "app.js",
+}
+#: Those of path parameters that are no identifiers of ours, by name.
+_SCHEMAS = {
+    "conversation_id": CONVERSATION_ID,
+    "message_id": {"type": "string", "pattern": MESSAGE_ID, "description": MESSAGE_ID_RULE},
+    "file": FILE_NAME,
 }
 ROOT = Path(__file__).parents[1]
 #: The package's version; the API, the library and the template share it.
@@ -162,7 +170,7 @@ def _path_parameters(route: Route) -> list[Json]:
     return [
         {"name": name, "in": "path", "required": True, "schema": schema, "example": EXAMPLES[name]}
         for name in names
-        for schema in [{"conversation_id": CONVERSATION_ID, "file": FILE_NAME}.get(name, IDENTIFIER)]
+        for schema in [_SCHEMAS.get(name, IDENTIFIER)]
     ]
 
 

@@ -44,14 +44,17 @@ class ConversationRecord(Answer):
 
 
 class TurnRecord(Answer):
-    """An archived turn."""
+    """An archived turn. `earlier`: the texts that edits have replaced, oldest first."""
 
     kind: Literal["turn"]
     role: Literal["user", "assistant", "sale"]
     content: str
+    earlier: list[str]
     message_id: Text | None
     job_id: JobId | None
     created_at: StoredAt
+    edited_at: StoredAt | None
+    unsent_at: StoredAt | None
 
 
 class JobRecord(fields_of_job("export")):  # type: ignore[misc]  # made of the declarations

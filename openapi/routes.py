@@ -32,7 +32,8 @@ ROUTES: tuple[Route, ...] = (
         "Accept a patient's message",
         "`202`: the message is in a durable queue. `ai_job_id` names the job that answers it, or leads to the one that "
         "does. Read the reply with `GET /jobs/{job_id}`, or receive it by webhook. The same message sent again returns "
-        "the same job and starts nothing. While a human answers, the message is stored and `ai_job_id` is null. "
+        "the same job and starts nothing. With other words it is an edit (`edited: true`): a reply answers the newest "
+        "words. While a human answers, the message is stored and `ai_job_id` is null. "
         "A message without words (a photo, a sticker) is kept, and its `ai_job_id` is null. "
         "`409` with `action: rejected`: the bot's policy is `reject` and it is answering another message. Nothing was "
         "stored: try again.",
@@ -52,6 +53,17 @@ ROUTES: tuple[Route, ...] = (
             f"DELETE {admin_routes.ERASURE}",
             f"POST {admin_routes.RETRY}",
         ),
+    ),
+    Route(
+        "DELETE",
+        f"{CONVERSATION}/messages/{{message_id}}",
+        "Take a message back",
+        "The patient has unsent the message: no reply answers it, nor any edit of it. Its job goes on without it, or "
+        "ends as cancelled if it has no other message. Repeating it changes nothing. "
+        "`409`: the message was answered. The reply stands, and later contexts omit the message.",
+        "messages",
+        {200: (answers.Unsent,)},
+        (404, 409, 503),
     ),
     Route(
         "GET",

@@ -17,7 +17,7 @@ Name = tuple[str, str]
 #: A mark in all data of A. No answer to B may have it.
 MARK = "confidential of A"
 CONVERSATION = "conv_123"
-HELLO = {"messages": [{"role": "user", "content": f"[slow:20] hello {MARK}"}]}
+HELLO = {"messages": [{"role": "user", "content": f"[slow:20] hello {MARK}", "message_id": "m-1"}]}
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,7 @@ class Row:
 
 ROWS: dict[Name, Row] = {
     ("POST", "/conversations/{conversation_id}/messages"): Row("messages", 202, 202, HELLO),
+    ("DELETE", "/conversations/{conversation_id}/messages/{message_id}"): Row("messages", 200, 404),
     ("GET", "/conversations/{conversation_id}"): Row("messages", 200, 404),
     ("POST", "/conversations/{conversation_id}/handoff"): Row("messages", 200, 404, {"to": "human"}),
     ("GET", "/jobs/{job_id}"): Row("messages", 200, 404),
@@ -111,7 +112,7 @@ class Matrix:
     def prepare(self) -> None:
         """Let A have one of everything. B is a platform that has nothing yet."""
         self.ids = {"conversation_id": CONVERSATION, "platform_id": self.a, "bot_id": "nurse", "core_ai_id": "trial"}
-        self.ids["file"] = "app.js"
+        self.ids |= {"message_id": "m-1", "file": "app.js"}
         for kind, body in (
             ("platforms/{platform_id}", {"name": MARK}),
             ("core-ai/{core_ai_id}", {"name": MARK, "api_endpoint": "simulated://"}),

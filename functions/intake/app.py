@@ -62,6 +62,13 @@ def post_message(call: Call) -> tuple[int, dict[str, Any]]:
     return HTTPStatus.ACCEPTED, result
 
 
+def delete_message(call: Call) -> tuple[int, dict[str, Any]]:
+    from message_handler.intake.unsending import unsend
+
+    built, key = parts(), conversation_key(call.path("conversation_id"), call.platform_id)
+    return HTTPStatus.OK, unsend(built.tiers, built.archive, built.queue, key, call.path("message_id"))
+
+
 def get_conversation(call: Call) -> tuple[int, dict[str, Any]]:
     from message_handler.http.conversation import conversation_view
 
@@ -102,6 +109,7 @@ def jobs(call: Call) -> BackgroundJobManager:
 
 ROUTES = {
     ("POST", "/conversations/{conversation_id}/messages"): post_message,
+    ("DELETE", "/conversations/{conversation_id}/messages/{message_id}"): delete_message,
     ("GET", "/conversations/{conversation_id}"): get_conversation,
     ("POST", "/conversations/{conversation_id}/handoff"): post_handoff,
     ("GET", "/jobs/{job_id}"): get_job,

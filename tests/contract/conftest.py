@@ -52,6 +52,7 @@ MIGRATIONS = [
     "0011_statistics.sql",
     "0012_line_states.sql",
     "0013_job_documents.sql",
+    "0014_edits.sql",
     "0015_message_events.sql",
     *(function.name for function in migrations.functions()),
 ]

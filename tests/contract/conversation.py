@@ -70,7 +70,7 @@ class Conversation:
     def turns(self) -> list[tuple[str, str]]:
         found = self.archive.conversation(self.key)
         assert found is not None
-        return [(turn.role, turn.content) for turn, _, _ in found.turns]
+        return [(turn.role, turn.content) for turn, *_ in found.turns]
 
     def settled(self, *message_ids: str) -> list[str | None]:
         return [self.archive.settled_by(self.key, message_id) for message_id in message_ids]

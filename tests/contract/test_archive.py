@@ -11,7 +11,7 @@ from message_handler.domain.conversations import ConversationKey, Turn
 from message_handler.domain.identifiers import shard_of_job
 from message_handler.domain.jobs import Job, JobError, JobStatus
 from message_handler.domain.messages import Message
-from message_handler.ports.archive import Archive, Verdict
+from message_handler.ports.archive import Archive, ArchivedTurn, Verdict
 from tests.contract.chat import BOT, named
 from tests.contract.conversation import ENDED, KEY, STARTED, Conversation
 from tests.contract.threads import at_once
@@ -161,7 +161,7 @@ class TestFence:
     def test_a_message_is_settled_under_each_of_its_ids(self, talk: Conversation) -> None:
         talk.answer(1, Message("m0", "yes", aliases=("a", "b")))
         assert talk.settled("m0", "a", "b") == [talk.id(1)] * 3
-        fence = talk.fence(talk.job(2, named("a"), "m1"), successor=50)
+        fence = talk.fence(talk.job(2, Message("a", "yes", given=True), "m1"), successor=50)
         assert fence.settled == {"a": talk.id(1)}
 
     @pytest.mark.parametrize("id_", ["null", "Null", "a,b", "{a}", 'a"b', "a\\b", "'"])
@@ -189,9 +189,9 @@ class TestCommit:
         assert found is not None
         assert (found.key, found.bot_id) == (KEY, BOT)
         assert list(found.turns) == [
-            (Turn("user", "a", "m0"), ENDED, job.job_id),
-            (Turn("user", "b"), ENDED, job.job_id),
-            (Turn("assistant", "A and B"), ENDED, job.job_id),
+            ArchivedTurn(Turn("user", "a", "m0"), ENDED, job.job_id),
+            ArchivedTurn(Turn("user", "b"), ENDED, job.job_id),
+            ArchivedTurn(Turn("assistant", "A and B"), ENDED, job.job_id),
         ]
 
     def test_it_keeps_what_the_run_became(self, talk: Conversation) -> None:
@@ -441,7 +441,7 @@ class TestArchive:
         assert [m.message_id for m in job.messages] == ["m0", "minted"]
         found = talk.archive.conversation(KEY)
         assert found is not None
-        assert found.turns[0] == (Turn("user", "a", "m0"), ENDED, job.job_id)
+        assert found.turns[0] == ArchivedTurn(Turn("user", "a", "m0"), ENDED, job.job_id)
 
     def test_its_turns_stand_before_what_was_said_later(self, talk: Conversation) -> None:
         """J1's reply was given while Postgres was away. J2 was committed once it was back. Then J1's record came."""

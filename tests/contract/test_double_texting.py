@@ -227,7 +227,7 @@ def test_typing_without_end_gets_answers(world: World, policy: DoubleTexting) ->
         world.delivers()
         found = world.archive.conversation(world.key)
         if first is None and found:
-            first = next((at for turn, at, _ in found.turns if turn.role == "assistant"), None)
+            first = next((at for turn, at, *_ in found.turns if turn.role == "assistant"), None)
         world.ai.meanwhile()
     during = len(world.replies())
     world.settles().checked()

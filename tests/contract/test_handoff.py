@@ -182,7 +182,7 @@ class TestHandingOff:
         assert (stored["action"], stored["consolidated_messages"]) == ("stored", 3)
         assert world.ai.prompts == []
 
-    @pytest.mark.parametrize("step", ["archive.fence", "tier.finish", "tier.hand_off", "archive.is_parked"])
+    @pytest.mark.parametrize("step", ["archive.fence", "tier.finish", "tier.hand_off", "archive.parked_under"])
     @pytest.mark.parametrize("side", ["before", "after"])
     def test_a_worker_that_dies_while_it_parks_loses_and_doubles_nothing(
         self, world: World, side: Any, step: str
@@ -787,11 +787,11 @@ class TestTheArchive:
     def test_a_message_counts_as_parked_under_all_its_ids_while_a_human_answers(self, archive: Archive) -> None:
         archive.hand_off(KEY, BOT)
         archive.park(KEY, [Message("m0", "text", True, ("alias",))], (), {})
-        assert archive.is_parked(KEY, "m0")
-        assert archive.is_parked(KEY, "alias")
-        assert not archive.is_parked(KEY, "m1")
+        assert archive.parked_under(KEY, ["m0"])
+        assert archive.parked_under(KEY, ["alias"])
+        assert not archive.parked_under(KEY, ["m1"])
         archive.resume(KEY)
-        assert not archive.is_parked(KEY, "m0")
+        assert not archive.parked_under(KEY, ["m0"])
 
     def test_nothing_is_parked_where_the_bot_answers(self, archive: Archive) -> None:
         assert archive.park(KEY, [named("m0")], (), {}) is None
@@ -818,7 +818,7 @@ class TestTheArchive:
         archive.hand_off(KEY, BOT)
         archive.park(KEY, [named("m0")], (), {})
         assert archive.park(other, [named("m0")], (), {}) is None
-        assert not archive.is_parked(other, "m0")
+        assert not archive.parked_under(other, ["m0"])
         assert not archive.resume(other)
         assert self.fence(archive, replace(job(1, named("m0")), key=other)).number is not None
 
@@ -844,7 +844,7 @@ class TestTheArchive:
         assert uninvolved is not None
         assert (ours.handed_off, ours.parked) == (False, ())
         assert theirs == before
-        assert archive.is_parked(other, "m0")
+        assert archive.parked_under(other, ["m0"])
         assert not uninvolved.handed_off
 
     def test_one_of_two_requests_at_once_notes_the_human_turn(self, archive: Archive) -> None:
@@ -860,7 +860,7 @@ class TestTheArchive:
         assert noted == ["known", "known", "known", "new"]
         conversation = archive.conversation(KEY)
         assert conversation is not None
-        assert [(turn.role, turn.content) for turn, _, _ in conversation.turns] == [("user", "one"), ("sale", "First.")]
+        assert [(turn.role, turn.content) for turn, *_ in conversation.turns] == [("user", "one"), ("sale", "First.")]
 
     def test_messages_that_come_at_once_are_each_parked_once(self, archive: Archive) -> None:
         archive.hand_off(KEY, BOT)

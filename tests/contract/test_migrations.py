@@ -104,6 +104,10 @@ DATA: dict[int, list[str]] = {
     ],
     13: [f"update jobs set document = document || '{{\"restarts\": 1}}' where job_id = '{job_id(1)}'"],
     10: [f"update jobs set status = 'failed', finished_at = now() where job_id = '{job_id(1)}'"],
+    14: [
+        "update settled set words = 'digest-1', accepted_at = 1790000000.5",
+        "update turns set edited_at = now(), earlier = '[\"text before\"]', unsent_at = now() where role = 'user'",
+    ],
 }
 
 
@@ -544,7 +548,7 @@ class TestTheCodeAfter:
         fill(direct, PREVIOUS)
         found = world.archive.conversation(KEY)
         assert found is not None
-        assert [turn.content for turn, _, _ in found.turns] == ["text of m0", "Rest."]
+        assert [turn.content for turn, *_ in found.turns] == ["text of m0", "Rest."]
         assert world.archive.settled_by(KEY, "m0") == job_id(1)
 
     @pytest.mark.parametrize("version", [PREVIOUS, LACKING_COMMIT])

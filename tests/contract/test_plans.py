@@ -108,6 +108,6 @@ def test_no_plan_reads_the_whole_of_a_table_that_has_grown_since(
     read = connection.run("select relname, seq_tup_read, idx_tup_fetch from pg_stat_xact_user_tables")
     connection.run("commit")
     assert [name for name, whole, _ in read if whole] == []
-    assert [(name, rows) for name, _, rows in read if rows > ROWS_OF_A_JOB * size] == []
+    assert [(name, rows) for name, _, rows in read if (rows or 0) > ROWS_OF_A_JOB * size] == []
     ended = "select count(*) from jobs where conversation_id like 'then-%' and status = 'cancelled'"
     assert connection.run(ended) == [[size]]

@@ -15,7 +15,7 @@ from message_handler.domain.messages import Message, Request
 from message_handler.domain.records import Record
 from message_handler.jobs import BackgroundJobManager
 from message_handler.operations import sweeping
-from message_handler.ports.archive import Archive, Settled
+from message_handler.ports.archive import Archive
 from message_handler.queue.codec import decode, encode
 from tests.contract.chat import Chat, named
 from tests.contract.conversation import Conversation
@@ -120,10 +120,11 @@ class TestLinks:
         failed = talk.job(2, "m1")
         assert talk.archive.commit(talk.failed(failed), talk.number(failed))
         assert talk.archive.cancel(talk.job(3, "m2")).cancelled
-        assert talk.archive.settled(talk.key, ["m0", "m1", "m2", "m3"]) == {
-            "m0": Settled(talk.id(1), "answered"),
-            "m1": Settled(talk.id(2), "failed"),
-            "m2": Settled(talk.id(3), "cancelled"),
+        ends = talk.archive.settled(talk.key, ["m0", "m1", "m2", "m3"])
+        assert {id_: (end.job_id, end.kind) for id_, end in ends.items()} == {
+            "m0": (talk.id(1), "answered"),
+            "m1": (talk.id(2), "failed"),
+            "m2": (talk.id(3), "cancelled"),
         }
 
     def test_a_job_that_another_answered_is_not_listed_as_cancelled(self, talk: Conversation) -> None:

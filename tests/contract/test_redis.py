@@ -124,7 +124,7 @@ class TestKeys:
             chat.says(*(named(f"m{round_}-{n}", "x") for n in range(size)))
             chat.answered()
             assert redis_client.hlen(next(redis_client.scan_iter(match="*:ended:*"))) <= MOST_REMEMBERED
-        assert chat.says(named(f"m2-{size - 1}")).duplicate
+        assert chat.says(named(f"m2-{size - 1}", "x")).duplicate
 
 
 class TestRoundTrips:

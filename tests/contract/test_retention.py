@@ -227,7 +227,7 @@ class TestConversations:
         (idle,) = keeping.idle(before=time.time() - 86_400, after="-infinity", most=10)
         assert postgres_archive.park(talk.key, [named("m1")], (), {})
         assert keeping.purge_conversations([idle.key], before=time.time() - 86_400) == 0
-        assert postgres_archive.is_parked(talk.key, "m1")
+        assert postgres_archive.parked_under(talk.key, ["m1"])
         sql.run("delete from held")
         assert keeping.purge_conversations([idle.key], before=time.time() - 86_400) == 0
 
@@ -463,6 +463,20 @@ class TestExport:
         assert shown["delivery"]["webhook_id"] == "msg_1"
         assert shown["waiting"]["messages"][0]["content"] == "text of m2"
         assert "not mine" not in str(records)
+
+    def test_the_words_that_an_edit_replaced_are_shown_and_the_platforms_id_alone(
+        self, postgres_archive: PostgresArchive, keeping: PostgresRetention, tiers: Failover
+    ) -> None:
+        talk, edit = patient(postgres_archive, 1), named("m0", "new words")
+        talk.answer(1, named("m0", "old words"), replace(edit, message_id=edit.edit_ids[0]))
+        chat = Chat(tiers.tiers[0], Clock(time.time()), talk.key)
+        chat.says(named("m1", "old"))
+        chat.says(named("m1", "new"))
+        records = whole(keeping, tiers, talk.key)
+        said = [(r["content"], r["earlier"]) for r in records if r["kind"] == "turn"]
+        assert said == [("new words", ["old words"]), ("Rest.", [])]
+        assert [message["message_id"] for message in records[-1]["messages"]] == ["m1", "m1"]
+        assert " edit " not in str(records)
 
     @pytest.mark.parametrize("limits", [{"most": 1}, {"most": 2}, {"most": 7}, {"most_bytes": 1}, {"most_bytes": 900}])
     def test_a_long_one_comes_in_pages_each_record_once(

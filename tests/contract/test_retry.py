@@ -87,7 +87,7 @@ def test_newer_messages_keep_their_reply_and_the_old_ones_get_theirs_after_it(wo
     assert world.answered("m1", "m0")
     found = world.archive.conversation(world.key)
     assert found
-    assert [turn.role for turn, _, _ in found.turns] == ["user", "assistant", "user", "assistant"]
+    assert [turn.role for turn, *_ in found.turns] == ["user", "assistant", "user", "assistant"]
     world.checked()
 
 
@@ -299,7 +299,7 @@ class TestTheArchive:
         assert archive.settled_by(theirs.key, "m0") == name
         conversation = archive.conversation(theirs.key)
         assert conversation
-        assert [turn.content for turn, _, _ in conversation.turns] == ["other 0", "other 1"]
+        assert [turn.content for turn, *_ in conversation.turns] == ["other 0", "other 1"]
         assert archive.parked(theirs.key).parked == ()  # type: ignore[union-attr]
         assert self.reopens(archive, theirs) is True
         third = self.failed(archive, ConversationKey("third", "patient"), name)

@@ -53,7 +53,7 @@ def test_a_humans_turn_is_noted_once(archive: Archive, one: str, other: str) -> 
     assert archive.note_sale(KEY, BOT, [Turn("sale", one, "s-1")]) == "known"
     found = archive.conversation(KEY)
     assert found is not None
-    assert [turn.content for turn, _, _ in found.turns] == [other]
+    assert [turn.content for turn, *_ in found.turns] == [other]
 
 
 def test_so_is_one_that_had_an_id_before(archive: Archive, one: str, other: str) -> None:

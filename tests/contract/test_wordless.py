@@ -26,7 +26,7 @@ def photo(message_id: str | None = "photo-1", accepted_at: float | None = None, 
 
 def turns(archive: Archive) -> list[tuple[str, str, str | None, str | None]]:
     found = archive.conversation(KEY)
-    return [(turn.role, turn.content, turn.message_id, job_id) for turn, _, job_id in found.turns] if found else []
+    return [(turn.role, turn.content, turn.message_id, job_id) for turn, _, job_id, *_ in found.turns] if found else []
 
 
 class TestKeeping:
@@ -35,7 +35,7 @@ class TestKeeping:
         found = archive.conversation(KEY)
         assert found is not None
         assert found.bot_id == BOT
-        ((turn, said_at, job_id),) = found.turns
+        ((turn, said_at, job_id, *_),) = found.turns
         assert (turn.role, turn.content, turn.message_id) == ("user", "\u200b", "photo-1")
         assert (said_at, job_id) == (1_790_000_000.25, None)
         assert archive.settled_by(KEY, "photo-1") is None
@@ -100,7 +100,7 @@ class TestTheWay:
 
     def kept(self, world: World) -> list[str | None]:
         found = world.archive.conversation(world.key)
-        return [turn.message_id for turn, _, _ in found.turns if not turn.content] if found else []
+        return [turn.message_id for turn, *_ in found.turns if not turn.content] if found else []
 
     def test_it_is_kept_and_nothing_is_asked(self, world: World) -> None:
         assert self.posts_a_photo(world)["status"] == "nothing_to_answer"
@@ -184,7 +184,7 @@ class TestWordsBeforeIt:
     def said(self, world: World) -> list[tuple[str, str | None]]:
         found = world.archive.conversation(world.key)
         assert found is not None
-        return [(turn.content, turn.message_id) for turn, _, _ in found.turns if turn.role == "user"]
+        return [(turn.content, turn.message_id) for turn, *_ in found.turns if turn.role == "user"]
 
     KEPT = (("Look", None), ("Here", None), ("", "photo-1"))
 

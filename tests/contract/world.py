@@ -16,9 +16,12 @@ from message_handler.ai.port import AI, Completion, Prompt, Watch
 from message_handler.archive.memory import MemoryArchive
 from message_handler.bot_config import BotConfigService
 from message_handler.domain.conversations import ConversationKey
+from message_handler.domain.edits import known_id
 from message_handler.domain.errors import AIError, Conflict, NotFound, Rejected, Unavailable
 from message_handler.domain.jobs import Job, JobStatus
+from message_handler.domain.messages import Message
 from message_handler.domain.records import ArchiveRecord, Outcome, Record
+from message_handler.intake import unsending
 from message_handler.intake.intake import Intake
 from message_handler.intake.requests import MessageRequest, parse_request
 from message_handler.intake.responses import rejection
@@ -34,6 +37,7 @@ from message_handler.tiers.failover import Failover
 from message_handler.tiers.memory import MemoryLines, MemoryTier
 from message_handler.worker.worker import Worker
 from tests.contract.chat import Clock
+from tests.versions import message_of
 
 AI_SECONDS = 6
 #: How long a worker function may run.
@@ -229,6 +233,8 @@ class World:
     contents: dict[str, str] = field(default_factory=dict)
     outcomes: list[Outcome] = field(default_factory=list)
     cancelled: set[str] = field(default_factory=set)
+    #: The messages that the platform took back, each with what was answered by then.
+    unsent: dict[str, list[str]] = field(default_factory=dict)
     #: The contents that the tier accepted, in that order, and how often each was posted.
     accepted: dict[str, int] = field(default_factory=dict)
     most_receives: int = 0
@@ -272,19 +278,29 @@ class World:
                 self.accepted[message.content] = self.accepted.get(message.content, 0) + 1
         elif name.endswith(".undo"):
             for message_id in arguments[1]:
-                content = self.contents[message_id]
+                content = self._content_of(message_id)
                 self.accepted[content] -= 1
                 if not self.accepted[content]:
                     del self.accepted[content]
 
+    def _content_of(self, message_id: str) -> str:
+        """The content of the version with this id."""
+        found = {id_: content for name, content in self.contents.items() for id_ in version(name, content).possible_ids}
+        return self.contents.get(message_id) or found[message_id]
+
     # What the platform, workers and operators do.
 
     def posts(self, *message_ids: str, text: str = "", tries: int = 3, **options: Any) -> dict[str, Any] | None:
-        """The platform posts messages in one request, and tries again until the answer is `202` or `409`."""
+        """The platform posts messages in one request, and tries again until the answer is `202` or `409`.
+
+        `m0~1` is an edit of m0, which is posted under the same id. It takes half a second to edit a message.
+        """
         messages = []
+        if any(message_of(name) != name for name in message_ids):
+            self.clock.advance(0.5)
         for message_id in message_ids:
             content = self.contents.setdefault(message_id, text or f"text of {message_id}")
-            messages.append({"role": "user", "content": content, "message_id": message_id})
+            messages.append({"role": "user", "content": content, "message_id": version(message_id, content).message_id})
         request: MessageRequest = parse_request({"messages": messages, **options})
         for _ in range(tries):
             try:
@@ -309,6 +325,20 @@ class World:
             return None
         self.cancelled.add(job_id)
         return job
+
+    def unsends(self, message_id: str) -> str | None:
+        """The platform takes a message back: `unsent`, `answered`, or `unknown`; None if no answer came."""
+        try:
+            told = unsending.unsend(self.tiers, self.archive, self.sender, self.key, message_id)
+        except Conflict:
+            return "answered"
+        except NotFound:
+            return "unknown"
+        except (Crash, Unavailable):
+            return None
+        with self.steps.silently():
+            self.unsent.setdefault(message_id, [content for reply in self.replies() for content in reply])
+        return str(told["status"])
 
     def sweeps(self) -> int:
         try:
@@ -402,7 +432,7 @@ class World:
         """The contents that each archived reply answers, in order."""
         found = self.archive.conversation(self.key)
         assert found is not None
-        return [json.loads(turn.content) for turn, _, _ in found.turns if turn.role == "assistant"]
+        return [json.loads(turn.content) for turn, *_ in found.turns if turn.role == "assistant"]
 
     def answered(self, *groups: str) -> bool:
         """Whether the replies answer exactly these messages. A string has the ids of one reply, separated by blanks."""
@@ -410,14 +440,21 @@ class World:
             [self.contents.get(message_id, message_id) for message_id in group.split()] for group in groups
         ]
 
+    def _later_versions(self, message_id: str) -> list[str]:
+        """The contents of the versions that were posted after this one."""
+        base = message_of(message_id)
+        return [content for name, content in self.contents.items() if message_of(name) == base and name > message_id]
+
     def job(self, job_id: str) -> Job:
         return self.jobs.find(job_id)
 
     def end_of(self, message_id: str) -> Job:
-        """The job that settled a message."""
-        job_id = self.archive.settled_by(self.key, message_id)
-        assert job_id is not None, f"{message_id} is open"
-        job = self.archive.job(self.key.platform_id, job_id)
+        """The job that settled a message, or this version of it."""
+        own = version(message_id, self.contents[message_id])
+        settled = self.archive.settled(self.key, own.possible_ids)
+        settled_id = known_id(own, (), settled)
+        assert settled_id is not None, f"{message_id} is open"
+        job = self.archive.job(self.key.platform_id, settled[settled_id].job_id)
         assert job is not None
         return job
 
@@ -438,18 +475,24 @@ class World:
         assert len(set(answered)) == len(answered), f"answered twice: {replies}"
         found = self.archive.conversation(self.key)
         assert found is not None
-        said = [turn.content for turn, _, _ in found.turns if turn.role == "user"]
+        said = [turn.content for turn, *_ in found.turns if turn.role == "user"]
         assert len(set(said)) == len(said), f"archived twice: {said}"
         for message_id, jobs in self.told.items():
             end = self.end_of(message_id)
             content = self.contents[message_id]
             assert end.status.ended
-            assert content in said
-            if end.status is JobStatus.COMPLETED:
+            replaced = content not in said
+            assert not replaced or any(later in said for later in self._later_versions(message_id))
+            if replaced:
+                assert content not in answered
+            elif end.status is JobStatus.COMPLETED:
                 assert content in answered, f"{message_id} was not answered"
                 assert content in json.loads(end.reply or "")
             else:
                 assert content not in answered
+            if message_of(message_id) in self.unsent:
+                assert content not in answered or content in self.unsent[message_of(message_id)]
+                continue
             for told in jobs:
                 chain = self.chain(told)
                 assert all(job.status.ended for job in chain), [job.status for job in chain]
@@ -460,11 +503,17 @@ class World:
         for job_id in self.cancelled:
             assert self.job(job_id).status.ended
         if self.orderly:
-            order = list(self.accepted)
-            assert answered == sorted(answered, key=order.index), f"out of order: {replies}"
+            # An edit may have the place of the version that it replaces.
+            order = [content for content in self.accepted if message_of(content) == content]
+            assert [c for c in answered if c in order] == sorted(filter(order.__contains__, answered), key=order.index)
         assert self.most_receives <= MAX_RECEIVE_COUNT, "a record would go to the dead letters"
         self.steps.muted = False
         return self
+
+
+def version(name: str, content: str) -> Message:
+    """The version of a message with this name: `m0` is m0's first version, and `m0~1` an edit of it."""
+    return Message(message_of(name), content, given=True)
 
 
 def last_message(record: Record) -> Record:

@@ -22,6 +22,7 @@ from tests.guards import (
     credentials,
     deliveries,
     double_texting,
+    edits,
     handoff,
     marks,
     page,
@@ -44,6 +45,7 @@ from tests.guards.scratch import Outcome, Scratch
 GUARDS: tuple[Guard, ...] = (
     *marks.GUARDS,
     *double_texting.GUARDS,
+    *edits.GUARDS,
     *tiers.GUARDS,
     *archives.GUARDS,
     *worker.GUARDS,

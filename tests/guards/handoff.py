@@ -58,7 +58,7 @@ SILENCE = (
         "a record is deleted once its message is parked",
         "step check",
         f"{TEST}::TestHandingOff::test_the_job_is_cancelled_and_its_message_waits[memory-tier.claim]",
-        (Removal("worker/worker.py", "return self.archive.is_parked(key, record.message_id) or", "return"),),
+        (Removal("worker/worker.py", "return known_id(record.own, parked, {}) is not None or", "return"),),
     ),
 )
 
@@ -76,7 +76,7 @@ HOLDING = (
         (
             Removal(
                 "archive/parking.py",
-                "[new for new in messages if settled.isdisjoint(new.message.ids)]",
+                "[new for new in messages if settled.keys().isdisjoint(new.message.ids)]",
                 "list(messages)",
             ),
         ),
@@ -91,7 +91,7 @@ HOLDING = (
         "parking counts only while a human answers",
         "invariant 1",
         f"{TEST}::TestTheArchive::test_a_message_counts_as_parked_under_all_its_ids_while_a_human_answers[postgres]",
-        (Removal(statement("is_parked"), " and handed_off"),),
+        (Removal(statement("parked_under"), " and handed_off"),),
     ),
     Guard(
         "messages that come at the same moment are compared under the row lock",

@@ -19,7 +19,7 @@ _NOT_ERASED = "if not was_erased(connection, job, job.accepted_at):\n"
 LATE_STEPS = (
     (
         "supersede",
-        (_ERASED, "            archived = self._conversation(job)\n            self._jobs.note_promise(job)\n"),
+        (_ERASED, "            self._supersede(self._conversation(job), job, successor_id)\n"),
         (_NOT_ERASED, "        values = job_values(job)"),
     ),
     (
@@ -237,7 +237,7 @@ ERASING = (
         "nothing that was erased is taken along",
         "erasure",
         f"{ERASED}::TestPostgres::test_a_run_takes_nothing_along_that_was_erased_and_waits_in_the_tier",
-        (Removal(STEPS, "        and (erased is None or message.accepted_at > erased)\n"),),
+        (Removal(STEPS, "        and (erased_until is None or message.accepted_at > erased_until)\n"),),
     ),
     Guard(
         "a tier forgets what turns out to be erased",
@@ -279,7 +279,11 @@ ERASING = (
         "a message that is accepted again is no longer void",
         "invariant 1",
         f"{ERASED}::TestOutages::test_what_the_platform_sends_again_after_an_erasure_is_answered[redis and postgres]",
-        (Removal("intake/intake.py", "replace(m, accepted_at=now) if m.message_id in posted else m for", "m for"),),
+        (
+            Removal(
+                "intake/intake.py", "replace(m, accepted_at=now) if base_id(m.message_id) in posted else m for", "m for"
+            ),
+        ),
     ),
     Guard(
         "a clock that is ahead keeps no erased message",

@@ -70,8 +70,8 @@ DRESSES = (
         "what was answered last is compared by its words",
         f"{STORED}::test_they_are_a_duplicate_until_they_are_answered[memory-blanks at the ends]",
         "protocol/steps.py",
-        "tuple(m.words_digest for m in covered)",
-        "tuple(m.digest for m in covered)",
+        "tuple(m.words_digest for m in newest)",
+        "tuple(m.digest for m in newest)",
     ),
     guard(
         "an archived turn is compared by its words",

@@ -69,7 +69,7 @@ RECORDS = (
         "the promised job leads to the one that answered",
         "counterexample 5",
         "contract/test_counterexamples.py::TestCounterexamples::test_5_a_job_that_the_tier_forgot_leads_to_the_answer[memory]",
-        (Removal("worker/worker.py", "if settled_by != record.job_id:", "if False:"),),
+        (Removal("worker/worker.py", "if end.job_id != record.job_id:", "if False:"),),
     ),
     Guard(
         "the follow-up is run or woken",
@@ -129,8 +129,8 @@ RUNNING = (
         (
             Removal(
                 RUN,
-                "tuple(known.get(message.message_id, message) for message in answered.messages)",
-                "answered.messages",
+                "messages=sealed.messages, restarts=sealed.restarts",
+                "restarts=sealed.restarts",
             ),
         ),
     ),
@@ -224,8 +224,8 @@ TOGETHER = (
             Removal(function("end_jobs_v1"), "\n          and (job.fence is null or fence = job.fence)"),
             Removal(
                 function("end_jobs_v1"),
-                "unnest(job.ids) as message_id;",
-                "unnest(job.ids) as message_id on conflict do nothing;",
+                "as ended(message_id, words, accepted_at);",
+                "as ended(message_id, words, accepted_at) on conflict do nothing;",
             ),
         ),
     ),

@@ -186,7 +186,18 @@ left join cores as fallback
 where platforms.platform_id = :platform_id and (bots.bot_id is not null or :bot_id = 'default')
 
 -- name: conversation
--- The same in the next release: 6842ee375b25
+-- A conversation's bot, its turns in order (one row of nulls if it has none), and the ids of its parked messages.
+select conversations.bot_id, turns.role, turns.content, turns.message_id, extract(epoch from turns.created_at)::float8,
+       cast(turns.job_id as text), conversations.handed_off,
+       (select array_agg(held.message_id) from held
+        where held.platform_id = :platform_id and held.conversation_id = :conversation_id and answered_by is null
+          and not exists (
+              select from settled
+              where settled.platform_id = :platform_id and settled.conversation_id = :conversation_id
+                and settled.message_id = any(held.message_id || held.aliases)))
+from conversations left join turns using (platform_id, conversation_id)
+where platform_id = :platform_id and conversation_id = :conversation_id
+order by turns.position
 
 -- name: copy_successor
 -- Where the job's chain could not be linked to the successor, because the successor's own chain leads into it: two jobs
@@ -414,7 +425,11 @@ limit cast(:most as integer)
 -- The same in the next release: 57f2092d0d64
 
 -- name: is_held
--- The same in the next release, as is_parked: c5d0c9d3e2e0
+-- Whether a message is parked, and a human answers.
+select exists (
+    select from held join conversations using (platform_id, conversation_id)
+    where platform_id = :platform_id and conversation_id = :conversation_id and handed_off and answered_by is null
+      and :message_id = any(held.message_id || held.aliases))
 
 -- name: job
 select cast(job_id as text), conversation_id, bot_id, status, message_ids, restarts, attempts, reply, error_code,
@@ -632,7 +647,27 @@ returning conversation_id
 -- The same in the next release: 1d13a18fdfb3
 
 -- name: reopen_job
--- The same in the next release: e58ac13ad12f
+-- Reopen a failed job's messages, once, under the row lock. Returns all their ids, and the patient's turns. These leave the
+-- archive, and come back with their answer.
+with reopened as (
+    update jobs set retried_at = now()
+    where platform_id = :platform_id and job_id = cast(:job_id as uuid)
+      and conversation_id = :conversation_id
+    returning job_id
+), opened as (
+    delete from settled using reopened
+    where settled.platform_id = :platform_id and settled.conversation_id = :conversation_id
+      and settled.job_id = reopened.job_id and settled.kind = 'failed'
+    returning settled.message_id
+), said as (
+    delete from turns using reopened
+    where turns.platform_id = :platform_id and turns.conversation_id = :conversation_id
+      and turns.job_id = reopened.job_id and turns.role = 'user'
+    returning turns.position, turns.content, turns.message_id
+)
+select (select array_agg(message_id) from opened),
+       (select array_agg(content order by position) from said),
+       (select array_agg(message_id order by position) from said)
 
 -- name: running_successor
 -- The run that goes on, or may, at the end of an ended job's chain.
@@ -652,7 +687,11 @@ where platform_id = :platform_id and job_id in (select job_id from chain where s
 select * from save_lines(cast(:saves as json))
 
 -- name: settle_also
--- The same in the next release: 95f9c77db053
+-- Settle further ids of a message that a human has answered.
+insert into settled (platform_id, conversation_id, message_id, job_id, kind)
+select :platform_id, :conversation_id, message_id, cast(:job_id as uuid), 'cancelled'
+from unnest(cast(:ids as text[])) as message_id
+on conflict do nothing
 
 -- name: settled_by
 -- The same in the next release: f2bf9c0591c0

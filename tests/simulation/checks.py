@@ -32,7 +32,7 @@ def replies(simulation: Simulation) -> list[list[str]]:
     """The contents that each archived reply answers, in the order in which the replies were made."""
     found = simulation.archive.conversation(KEY)
     turns = sorted(found.turns, key=lambda turn: turn[1]) if found else ()
-    return [answered_by(turn.content) for turn, _, _ in turns if turn.role == "assistant"]
+    return [answered_by(turn.content) for turn, *_ in turns if turn.role == "assistant"]
 
 
 def answered_by(reply: str | None) -> list[str]:
@@ -61,7 +61,7 @@ def end_of(simulation: Simulation, message_id: str) -> Job:
 def nothing_accepted_is_lost(simulation: Simulation) -> None:
     """Invariants 1 and 2: each message is answered once, visibly failed, or cancelled."""
     found = simulation.archive.conversation(KEY)
-    said = [turn.content for turn, _, _ in found.turns if turn.role == "user"] if found else []
+    said = [turn.content for turn, *_ in found.turns if turn.role == "user"] if found else []
     promise(len(set(said)) == len(said), f"a message is archived twice: {said}")
     answered = [content for reply in replies(simulation) for content in reply]
     for message_id in simulation.told:

@@ -86,7 +86,10 @@ def test_a_history_with_a_humans_turn_hands_off(service: Service) -> None:
     assert shown["turns"][1] | {"created_at": None} == {
         "role": "sale",
         "content": f"{CANARY} I take over",
+        "message_id": None,
         "created_at": None,
+        "edited_at": None,
+        "unsent_at": None,
         "job_id": None,
     }
 

@@ -256,7 +256,7 @@ def test_a_conversation_is_shown_with_its_turns_and_what_is_pending(service: Ser
         ("assistant", "Hello"),
     ]
     for turn in answered["turns"]:
-        assert set(turn) == {"role", "content", "created_at", "job_id"}
+        assert set(turn) == {"role", "content", "message_id", "created_at", "edited_at", "unsent_at", "job_id"}
         assert turn["job_id"] == job_id
 
 

@@ -57,7 +57,7 @@ def records(service: Service) -> list[Any]:
 
 def turns(service: Service) -> list[tuple[str, str, str | None]]:
     found = service.parts.archive.conversation(KEY)
-    return [(turn.role, turn.content, turn.message_id) for turn, _, _ in found.turns] if found else []
+    return [(turn.role, turn.content, turn.message_id) for turn, *_ in found.turns] if found else []
 
 
 def is_nothing(answer: Answer) -> bool:

@@ -37,7 +37,7 @@ def test_a_broken_record_fails_alone_and_its_mates_are_answered_once(service: Se
     for name, count in (("conv_124", 2), ("conv_125", 1)):
         conversation = service.parts.archive.conversation(ConversationKey("default", name))
         assert conversation is not None
-        assert [turn.role for turn, _, _ in conversation.turns] == ["user"] * count + ["assistant"]
+        assert [turn.role for turn, *_ in conversation.turns] == ["user"] * count + ["assistant"]
     crashes = [line for line in service.output.logs if line["level"] == "ERROR"]
     assert [line["sqs_message_id"] for line in crashes] == [records[1]["messageId"]] * 2
 
@@ -183,7 +183,7 @@ def test_messages_of_one_conversation_in_one_batch_get_one_reply(service: Servic
     service.deliver()
     conversation = service.parts.archive.conversation(KEY)
     assert conversation is not None
-    replies = [turn.content for turn, _, _ in conversation.turns if turn.role == "assistant"]
+    replies = [turn.content for turn, *_ in conversation.turns if turn.role == "assistant"]
     assert replies == [f"{CANARY} one {CANARY} two {CANARY} three"]
 
 

@@ -66,7 +66,7 @@ class TestDeadLetters:
         assert letters == []
         found = world.archive.conversation(world.key)
         assert found is not None
-        assert [turn.message_id for turn, _, _ in found.turns] == ["photo-1"]
+        assert [turn.message_id for turn, *_ in found.turns] == ["photo-1"]
 
     def test_a_dead_letter_that_comes_back_again_fails_visibly(self, world: World, letters: list[DeadLetter]) -> None:
         world.posts("m0")
@@ -101,7 +101,7 @@ class TestDeadLetters:
         world.posts("m0")
         self.gives_up(world, letters)
         letters.insert(0, letters[0])
-        on(world, "before", "archive.settled_by", breaks)
+        on(world, "before", "archive.settled", breaks)
         assert dead_letters.redrive(world.worker, world.sender) == 1
         world.settles()
         assert world.answered("m0")

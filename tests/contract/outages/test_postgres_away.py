@@ -25,7 +25,7 @@ class TestPostgresAway:
             raise Unavailable("Postgres, where a statement takes too long,")
 
         on(world, "before", "archive.commit", too_slow)
-        on(world, "before", "archive.settled_by", too_slow)
+        on(world, "before", "archive.settled", too_slow)
         world.posts("m0")
         world.delivers()
         assert world.archive.settled_by(world.key, "m0") is None

@@ -195,6 +195,15 @@ class TestDrain:
         assert world.answered("m0 m1")
         world.settles().checked()
 
+    def test_an_edit_that_waits_there_replaces_the_first_version(self, world: World) -> None:
+        world.posts("m0")
+        world.redis(away=True)
+        world.posts("m0~1")
+        world.redis(away=False)
+        world.delivers(records(world)[0])
+        assert world.answered("m0~1")
+        world.settles().checked()
+
     def test_8_a_worker_that_runs_it_on_postgres_meanwhile_commits_nothing(self, world: World) -> None:
         world.redis(away=True)
         world.posts("m0")

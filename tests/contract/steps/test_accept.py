@@ -45,10 +45,11 @@ class TestAccept:
         assert chat.says("b").job_id == first.job_id
         assert chat.words(first.job_id) == ["a", "b"]
 
-    def test_the_same_id_is_the_same_message_whatever_its_text(self, chat: Chat) -> None:
+    def test_the_same_id_with_the_same_words_is_the_same_message(self, chat: Chat) -> None:
         first = chat.says(named("m1", "hello"))
-        again = chat.says(named("m1", "hello!"))
+        again = chat.says(named("m1", " hello"))
         assert again.duplicate
+        assert not again.edited
         assert (again.job_id, again.message_id, again.lock_id) == (first.job_id, "m1", None)
         assert again.posted == ("m1",)
         assert chat.words(chat.head) == ["hello"]
@@ -132,8 +133,8 @@ class TestAccept:
         assert late.duplicate
         assert late.message_id == first.posted[0]
         chat.answered()
-        for message_id in ("m1", "m2"):
-            assert chat.says(named(message_id, "?")).duplicate
+        for message in (named("m1", "a"), named("m2", "b")):
+            assert chat.says(message).duplicate
 
     def test_a_sealed_job_learns_no_ids(self, chat: Chat) -> None:
         first = chat.says("a")

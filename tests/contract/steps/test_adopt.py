@@ -67,7 +67,7 @@ class TestAdopt:
         chat.adopt("worker", ["minted-0"])
         assert chat.words(chat.head) == ["b"]
         assert chat.says("a").duplicate is False
-        assert chat.says(named("m1", "?")).duplicate
+        assert chat.says(named("m1", "a")).duplicate
 
     def test_an_alias_that_was_settled_alone_is_dropped(self, chat: Chat) -> None:
         chat.says("a", "b")

@@ -43,6 +43,7 @@ class MessageHandler:
         messages: list[dict[str, Any]] | None = None,
         bot_id: str | None = None,
         message_id: str | None = None,
+        edited_at: str | float | None = None,
         double_texting: DoubleTexting | None = None,
         debounce_ms: int | None = None,
     ) -> dict[str, Any]:
@@ -54,9 +55,13 @@ class MessageHandler:
             messages=messages,
             bot_id=bot_id,
             message_id=message_id,
+            edited_at=edited_at,
             double_texting=double_texting,
             debounce_ms=debounce_ms,
         )
+
+    async def unsend_message(self, conversation_id: str, message_id: str) -> dict[str, Any]:
+        return await asyncio.to_thread(self._handler.unsend_message, conversation_id, message_id)
 
     async def get_job_status(self, job_id: str) -> dict[str, Any] | None:
         return await asyncio.to_thread(self._handler.get_job_status, job_id)

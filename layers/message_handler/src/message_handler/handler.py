@@ -9,6 +9,7 @@ from message_handler.domain.conversations import conversation_key
 from message_handler.domain.double_texting import DoubleTexting
 from message_handler.domain.errors import SettingsError, TooOld, Unavailable
 from message_handler.domain.identifiers import DEFAULT_PLATFORM
+from message_handler.intake import unsending
 from message_handler.intake.requests import parse_request
 from message_handler.jobs import BackgroundJobManager
 from message_handler.locks import MessageLockManager
@@ -73,14 +74,16 @@ class MessageHandler:
         messages: list[dict[str, Any]] | None = None,
         bot_id: str | None = None,
         message_id: str | None = None,
+        edited_at: str | float | None = None,
         double_texting: DoubleTexting | None = None,
         debounce_ms: int | None = None,
     ) -> dict[str, Any]:
         """Accept a message. The dictionary is the body of the API's `202`.
 
         Give the `history` as the platform's text, or `messages` as a list of `{role, content, message_id?}`: the whole
-        history, or only what is new. Raises RequestError (Rejected if the policy is to reject, and another message is
-        being answered) or Unavailable; then nothing was stored.
+        history, or only what is new. A `message_id` that comes again with other words edits its message. `edited_at`
+        (RFC 3339 or Unix seconds) says when. Raises RequestError (Rejected if the policy is to reject, and another
+        message is being answered) or Unavailable; then nothing was stored.
         """
         body = {
             "history": history,
@@ -88,11 +91,21 @@ class MessageHandler:
             "resources": resources,
             "bot_id": bot_id,
             "message_id": message_id,
+            "edited_at": edited_at,
             "double_texting": double_texting,
             "debounce_ms": debounce_ms,
         }
         request = parse_request(body)
         return self._parts.intake.handle(conversation_key(conversation_id, self._platform_id), request)
+
+    def unsend_message(self, conversation_id: str, message_id: str) -> dict[str, Any]:
+        """Take a patient's message back. The dictionary is the body of the API's `200`.
+
+        Raises NotFound, Conflict (it was answered: the reply stands, and later contexts omit the message) or
+        Unavailable.
+        """
+        parts, key = self._parts, conversation_key(conversation_id, self._platform_id)
+        return unsending.unsend(parts.tiers, parts.archive, parts.queue, key, message_id)
 
     def get_job_status(self, job_id: str) -> dict[str, Any] | None:
         """The job as `GET /jobs/{job_id}` shows it, or None."""

@@ -63,7 +63,7 @@ def job_view(job: Job, messages: Sequence[MessageState], *, now: float, degraded
     return shown(job, "view") | {
         "conversation_id": job.key.conversation_id,
         "status": status.value,
-        "consolidated_messages": len(job.messages),
+        "consolidated_messages": job.consolidated_messages,
         "messages": [asdict(message) for message in messages],
         "answered_by": ends.pop() if len(ends) == 1 else None,
         "progress": _progress_view(job, status, now),

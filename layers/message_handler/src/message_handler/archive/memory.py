@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -14,12 +14,21 @@ from message_handler.archive.erasures import Rule, is_void, is_void_by_its_own_t
 from message_handler.archive.memory_audit import MemoryAudit
 from message_handler.archive.memory_handoff import Handoff
 from message_handler.archive.memory_jobs import MemoryJobs
+from message_handler.archive.versions import (
+    edits_of,
+    outcome_of,
+    standing,
+    turns_of,
+    versions_to_unsend,
+    without_others,
+)
 from message_handler.domain.conversations import ConversationKey, Turn
 from message_handler.domain.handoff import ParkedMessages, ParkResult
 from message_handler.domain.jobs import Job, JobStatus
-from message_handler.domain.messages import Message
+from message_handler.domain.messages import Message, base_id, edit_id
 from message_handler.ports.archive import (
     ERASURE_MARGIN,
+    ArchivedTurn,
     Committed,
     Conversation,
     Erased,
@@ -27,48 +36,72 @@ from message_handler.ports.archive import (
     Minute,
     Noted,
     Settled,
+    Unsent,
     Verdict,
 )
 from message_handler.ports.audit import AuditEntry
+
+#: How a message ends with its job, where that has another name.
+_KINDS = {JobStatus.COMPLETED: "answered"}
 
 
 @dataclass(slots=True)
 class _Archived:
     """One conversation as the archive keeps it.
 
-    `settled`: the job that settled each message id. `cancelled`: the ids of the messages that a cancel settled.
-    `turns`: (turn, time, job_id), oldest first.
+    `settled`: how each message id was settled. `turns`: oldest first.
     """
 
     bot_id: str
     fence: int = 0
-    settled: dict[str, str] = field(default_factory=dict)
-    cancelled: set[str] = field(default_factory=set)
-    turns: list[tuple[Turn, float, str | None]] = field(default_factory=list)
+    settled: dict[str, Settled] = field(default_factory=dict)
+    turns: list[ArchivedTurn] = field(default_factory=list)
     handoff: Handoff = field(default_factory=Handoff)
-
-    def is_open(self, message: Message) -> bool:
-        return message.message_id not in self.settled
 
     def has_open(self, job: Job) -> bool:
         """Whether a message of the job is open."""
-        return any(self.is_open(message) for message in job.messages)
+        return any(message.message_id not in self.settled for message in job.messages)
 
-    def settle(self, job: Job, messages: tuple[Message, ...], *, late: bool = False) -> None:
+    def settle(self, job: Job, messages: Sequence[Message], *, late: bool = False) -> None:
         """Settle messages under a job, and add its turns.
 
         `late`: turns that were said after the job ended may be here already. They stay behind its turns.
         """
-        at, said = job.finished_at or 0.0, []
+        at, kind = job.finished_at or 0.0, _KINDS.get(job.status, job.status.value)
         for message in messages:
             for id_ in message.ids:
-                self.settled.setdefault(id_, job.job_id)
-            said.append(Turn("user", message.content, message.turn_id))
+                self.settled.setdefault(id_, Settled(job.job_id, kind, message.words_digest, message.accepted_at))
+        self._note_edits(messages)
+        said = [
+            ArchivedTurn(turn, at, job.job_id, edited_at, earlier=texts)
+            for turn, edited_at, texts in turns_of(messages)
+        ]
         if job.reply is not None:
-            said.append(Turn("assistant", job.reply))
-        later = (index for index, (_, said_at, _) in enumerate(self.turns) if late and said_at > at)
+            said.append(ArchivedTurn(Turn("assistant", job.reply), at, job.job_id))
+        later = (index for index, turn in enumerate(self.turns) if late and turn.created_at > at)
         place = next(later, len(self.turns))
-        self.turns[place:place] = [(turn, at, job.job_id) for turn in said]
+        self.turns[place:place] = said
+
+    def mark_unsent(self, message_id: str, job_id: str, now: float) -> bool:
+        """Mark the turns of an unsent message, also those that the job `job_id` has archived. False: it has none."""
+        unsent = [
+            turn.turn.role == "user" and (turn.turn.message_id == message_id or turn.job_id == job_id)
+            for turn in self.turns
+        ]
+        self.turns = [
+            turn._replace(unsent_at=turn.unsent_at or now) if is_unsent else turn
+            for turn, is_unsent in zip(self.turns, unsent, strict=True)
+        ]
+        return any(unsent)
+
+    def _note_edits(self, messages: Sequence[Message]) -> None:
+        """See `note_edits_v1` in `sql/functions`."""
+        for base, words, accepted_at in edits_of(messages):
+            if before := self.settled.get(base):
+                if before.words:
+                    self.settled.setdefault(edit_id(base, before.words), before)
+                if before.accepted_at <= accepted_at:
+                    self.settled[base] = before._replace(words=words, accepted_at=accepted_at)
 
 
 class MemoryArchive:
@@ -102,13 +135,17 @@ class MemoryArchive:
                 return Fence(None, {}, erased_until=self._erasures[job.key.name_hash][0])
             archived = self._conversation(job)
             archived.fence = max(archived.fence, self._erasures.get(job.key.name_hash, (0.0, 0))[1])
-            settled = {id_: archived.settled[id_] for m in job.messages for id_ in m.ids if id_ in archived.settled}
-            newest = tuple(turn for turn, _, _ in archived.turns[-turns:]) if turns else ()
-            known, open_ = self._jobs.note(job), [m for m in job.messages if archived.is_open(m)]
+            newest = tuple(
+                replace(said.turn, unsent=said.unsent_at is not None)
+                for said in (archived.turns[-turns:] if turns else ())
+            )
+            stand = standing(job.messages, archived.settled)
+            job, open_, settled = replace(job, messages=stand.messages), stand.open, stand.settled
+            known = self._jobs.note(job)
             if archived.handoff.human:
                 parked = parking.to_park(open_, job.context, job.resources, job.job_id)
                 archived.handoff.park(archived.settled, parked, moved=True)
-            elif not known.status.ended and len(open_) == len(job.messages):
+            elif not known.status.ended and len(open_) == len(job.messages) and not stand.edits:
                 archived.fence += 1
                 started_at, superseded_by = known.started_at or job.started_at, known.superseded_by
                 run = replace(job, status=JobStatus.PROCESSING, started_at=started_at, superseded_by=superseded_by)
@@ -123,7 +160,8 @@ class MemoryArchive:
                 end_id = self._jobs.running_successor(job) or self._jobs.link(job, successor_id)
             elif job.messages and not open_ and not known.status.ended:
                 self._jobs.link(job, settled[job.messages[-1].message_id])
-            return Fence(None, settled, newest, self._jobs.cancel(known), end_id, parked=waits_parked)
+            ended = self._jobs.cancel(known)
+            return Fence(None, settled, newest, ended, end_id, parked=waits_parked, edits=stand.edits)
 
     def commit(self, job: Job, fence: int) -> Committed | None:
         with self._mutex:
@@ -146,7 +184,7 @@ class MemoryArchive:
             if is_void(self._erased_until(job.key), job.accepted_at):
                 return False
             archived = self._conversation(job)
-            open_ = tuple(m for m in job.messages if archived.is_open(m))
+            open_ = standing(job.messages, archived.settled).open
             if not open_:
                 return False
             if (job.key.platform_id, job.job_id) in self._reopened:
@@ -184,15 +222,39 @@ class MemoryArchive:
             live = tuple(m for m in job.messages if not is_void(self._erased_until(job.key), m.accepted_at))
             job = replace(job, messages=tuple(m if m in live else replace(m, content="") for m in job.messages))
             self._jobs.note(job)
-            open_ = tuple(m for m in live if archived.is_open(m))
+            open_ = standing(live, archived.settled).open
             if open_:
                 archived.fence += 1
-                archived.settle(replace(job, finished_at=time.time()), open_)
-                archived.cancelled.update(m.message_id for m in open_)
-            mine = {m.message_id for m in live if archived.settled[m.message_id] == job.job_id}
+                archived.settle(replace(job, status=JobStatus.CANCELLED, finished_at=time.time()), open_)
+            cancelled = [archived.settled[m.message_id][:2] == (job.job_id, "cancelled") for m in live]
             ended = self._jobs.cancel(job)
             self._end_settled(archived, job)
-            return Verdict(ended, len(live) < len(job.messages) or not archived.cancelled.isdisjoint(mine))
+            return Verdict(ended, bool(open_) or len(live) < len(job.messages) or any(cancelled))
+
+    def unsend(self, key: ConversationKey, message_id: str, waiting: Sequence[Job]) -> Unsent:
+        with self._mutex:
+            known = self._conversations.get(key)
+            archived = known or _Archived(waiting[0].bot_id if waiting else "")
+            parked = list(archived.handoff.messages.values())
+            versions = versions_to_unsend(message_id, waiting, parked, self._erased_until(key))
+            ids = {id_ for version in versions for id_ in version.possible_ids}
+            settled = {id_: end for id_, end in archived.settled.items() if base_id(id_) == message_id or id_ in ids}
+            open_, now = standing(versions, settled).open, time.time()
+            job = Job(
+                key.new_job_id(), key, JobStatus.CANCELLED, open_, archived.bot_id, created_at=now, finished_at=now
+            )
+            if open_:
+                self._conversations[key] = archived
+                archived.fence += 1
+                archived.settle(job, open_)
+                self._jobs.put(job, archived.fence)
+                for message in open_:
+                    archived.handoff.messages.pop(message.message_id, None)
+                for left in without_others(waiting, open_):
+                    self._supersede(archived, left, job.job_id)
+            said = archived.mark_unsent(message_id, job.job_id, now)
+            outcome = outcome_of(open_, settled, said=said)
+            return Unsent(outcome, job.job_id if open_ else None, tuple(id_ for m in open_ for id_ in m.ids))
 
     def raise_fence(self, key: ConversationKey) -> None:
         with self._mutex:
@@ -203,28 +265,28 @@ class MemoryArchive:
         with self._mutex:
             if self._was_erased(job, job.accepted_at):
                 return
-            archived = self._conversation(job)
-            self._jobs.note_promise(job)
-            self._jobs.note_end(job)
-            self._jobs.link(job, successor_id)
-            self._jobs.copy(job, successor_id)
-            self._end_settled(archived, job)
+            self._supersede(self._conversation(job), job, successor_id)
+
+    def _supersede(self, archived: _Archived, job: Job, successor_id: str) -> None:
+        self._jobs.note_promise(job)
+        self._jobs.note_end(job)
+        self._jobs.link(job, successor_id)
+        self._jobs.copy(job, successor_id)
+        self._end_settled(archived, job)
 
     def settled_by(self, key: ConversationKey, message_id: str) -> str | None:
+        end = self.settled(key, [message_id]).get(message_id)
+        return end.job_id if end else None
+
+    def settled(self, key: ConversationKey, message_ids: Iterable[str]) -> dict[str, Settled]:
         with self._mutex:
             archived = self._conversations.get(key)
-            return archived.settled.get(message_id) if archived else None
+            return {id_: archived.settled[id_] for id_ in message_ids if id_ in archived.settled} if archived else {}
 
-    def settled(self, key: ConversationKey, message_ids: Sequence[str]) -> dict[str, Settled]:
+    def settle_also(self, key: ConversationKey, message_ids: Sequence[str], end: Settled) -> None:
         with self._mutex:
-            archived = self._conversations.get(key)
-            found = {id_: archived.settled[id_] for id_ in message_ids if id_ in archived.settled} if archived else {}
-            return {id_: Settled(job_id, self._kind(key, job_id)) for id_, job_id in found.items()}
-
-    def _kind(self, key: ConversationKey, job_id: str) -> str:
-        job = self._jobs.get(key.platform_id, job_id)
-        assert job is not None
-        return "answered" if job.status is JobStatus.COMPLETED else job.status.value
+            if archived := self._conversations.get(key):
+                archived.settled = dict.fromkeys(message_ids, end) | archived.settled
 
     def unfinished(self, *, most: int) -> list[Job]:
         with self._mutex:
@@ -265,16 +327,17 @@ class MemoryArchive:
             if known is None or name in self._reopened:
                 return False
             archived = self._conversations[known.key]
-            said = [turn for turn, _, job_id in archived.turns if job_id == job.job_id and turn.role == "user"]
-            ids = [id_ for id_, job_id in archived.settled.items() if job_id == job.job_id]
+            said = [said for said in archived.turns if said.job_id == job.job_id and said.turn.role == "user"]
+            ids = [id_ for id_, end in archived.settled.items() if end[:2] == (job.job_id, "failed")]
             messages = parking.reopened(
                 [message.message_id for message in known.messages],
-                [turn.content for turn in said],
-                [turn.message_id for turn in said],
+                [said.turn.content for said in said],
+                [said.turn.message_id for said in said],
+                [said.earlier for said in said],
                 ids,
             )
-            archived.turns = [kept for kept in archived.turns if kept[2] != job.job_id or kept[0].role != "user"]
-            archived.settled = {id_: by for id_, by in archived.settled.items() if by != job.job_id}
+            archived.turns = [kept for kept in archived.turns if kept not in said]
+            archived.settled = {id_: end for id_, end in archived.settled.items() if id_ not in ids}
             parked = parking.to_park(self._since_erased(job.key, messages), (), {}, job.job_id)
             archived.handoff.park(archived.settled, parked, moved=True)
             self._reopened.add(name)
@@ -305,11 +368,11 @@ class MemoryArchive:
     def note_sale(self, key: ConversationKey, bot_id: str, said: Sequence[Turn]) -> Noted:
         with self._mutex:
             archived = self._conversations.setdefault(key, _Archived(bot_id))
-            sales = [(turn.message_id, turn.content) for turn, _, _ in archived.turns if turn.role == "sale"]
+            sales = [(turn.message_id, turn.content) for turn, *_ in archived.turns if turn.role == "sale"]
             new = parking.exchanges(said, parking.noted_among(sales))
             for exchange in new:
                 self._answered_by_human(key, archived, exchange.messages)
-                archived.turns.append((exchange.sale, time.time(), None))
+                archived.turns.append(ArchivedTurn(exchange.sale, time.time()))
             if not new:
                 return "known" if archived.handoff.human else "resumed"
             self._silence(archived)
@@ -323,7 +386,6 @@ class MemoryArchive:
             return
         job = Job(job_id, key, JobStatus.CANCELLED, open_, archived.bot_id, created_at=now, finished_at=now)
         archived.settle(job, open_)
-        archived.cancelled.update(message.message_id for message in open_)
         self._jobs.put(job, None)
         for parked in found:
             if parked.job_id:
@@ -344,20 +406,22 @@ class MemoryArchive:
     def keep_wordless(self, key: ConversationKey, bot_id: str, messages: Sequence[Message]) -> None:
         with self._mutex:
             archived = self._conversations.get(key) or _Archived(bot_id)
-            said = {turn.message_id for turn, _, _ in archived.turns if turn.role == "user"}
+            said = {turn.message_id for turn, *_ in archived.turns if turn.role == "user"}
             parked = {id_ for each in archived.handoff.messages.values() for id_ in each.message.ids}
-            last = archived.turns[-1][0] if archived.turns else None
+            last = archived.turns[-1].turn if archived.turns else None
             known = said | parked | archived.settled.keys()
             kept = wordless.to_keep(messages, known, last, self._erased_until(key))
-            archived.turns += [(wordless.turn_of(message), message.accepted_at, None) for message in kept]
+            archived.turns += [ArchivedTurn(wordless.turn_of(message), message.accepted_at) for message in kept]
             if kept:
                 self._conversations[key] = archived
 
-    def is_parked(self, key: ConversationKey, message_id: str) -> bool:
+    def parked_under(self, key: ConversationKey, message_ids: Iterable[str]) -> tuple[Message, ...]:
+        wanted = set(message_ids)
         with self._mutex:
             archived = self._conversations.get(key)
             parked = archived.handoff.messages.values() if archived and archived.handoff.human else ()
-            return any(message_id in each.message.ids and not each.answered_by for each in parked)
+            waiting = (each.message for each in parked if not each.answered_by)
+            return tuple(message for message in waiting if not wanted.isdisjoint(message.ids))
 
     def resume(self, key: ConversationKey) -> bool:
         with self._mutex:
@@ -452,7 +516,7 @@ class MemoryArchive:
     def _link_promises(self, archived: _Archived, job: Job, running: str | None) -> None:
         """Link the jobs that the messages were promised to the job that settled the messages, or else to `running`."""
         for job_id, message_ids in job.promises.items():
-            settled = [archived.settled[id_] for id_ in message_ids if id_ in archived.settled]
+            settled = [archived.settled[id_].job_id for id_ in message_ids if id_ in archived.settled]
             answering = settled[-1] if settled else running
             if answering is None or answering == job_id:
                 continue

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from message_handler.archive import parking
 from message_handler.domain.handoff import ParkedMessage, ParkResult
 from message_handler.domain.messages import Message
+from message_handler.ports.archive import Settled
 
 
 @dataclass(slots=True)
@@ -18,7 +19,7 @@ class Handoff:
     handoffs: int = 0
     messages: dict[str, ParkedMessage] = field(default_factory=dict)
 
-    def waiting(self, settled: dict[str, str]) -> tuple[ParkedMessage, ...]:
+    def waiting(self, settled: dict[str, Settled]) -> tuple[ParkedMessage, ...]:
         """The parked messages that wait for the bot."""
         return tuple(
             parked
@@ -28,23 +29,25 @@ class Handoff:
 
     def park(
         self,
-        settled: dict[str, str],
+        settled: dict[str, Settled],
         messages: Sequence[ParkedMessage],
         *,
         moved: bool = False,
     ) -> ParkResult:
         """Park messages that are not settled. For `moved` see `parking.decide`."""
         known = [*self.waiting(settled), *(parked for parked in self.messages.values() if parked.answered_by)]
-        decision = parking.decide(known, settled.keys(), messages, moved=moved)
+        decision = parking.decide(known, settled, messages, moved=moved)
         self.messages |= {parked.message.message_id: parked for parked in decision.kept}
         for message, answered in decision.answered:
             assert answered.answered_by is not None
-            settled |= {id_: answered.answered_by for id_ in message.ids if id_ not in settled}
+            end = Settled(answered.answered_by, "cancelled", message.words_digest, message.accepted_at)
+            settled |= {id_: end for id_ in message.ids if id_ not in settled}
             del self.messages[answered.message.message_id]
-        return ParkResult(tuple(parked.message.message_id for parked in self.waiting(settled)), decision.duplicate)
+        waiting = tuple(parked.message.message_id for parked in self.waiting(settled))
+        return ParkResult(waiting, decision.duplicate, decision.edited)
 
     def answer(
-        self, settled: dict[str, str], messages: Sequence[Message], job_id: str
+        self, settled: dict[str, Settled], messages: Sequence[Message], job_id: str
     ) -> tuple[tuple[Message, ...], tuple[ParkedMessage, ...]]:
         """Record that a human has answered messages, under this job.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
 
 from message_handler.domain.conversations import ConversationKey, Turn
@@ -10,7 +10,17 @@ from message_handler.domain.errors import Unavailable
 from message_handler.domain.handoff import ParkedMessages, ParkResult
 from message_handler.domain.jobs import Job
 from message_handler.domain.messages import Message
-from message_handler.ports.archive import Committed, Conversation, Erased, Fence, Minute, Noted, Settled, Verdict
+from message_handler.ports.archive import (
+    Committed,
+    Conversation,
+    Erased,
+    Fence,
+    Minute,
+    Noted,
+    Settled,
+    Unsent,
+    Verdict,
+)
 from message_handler.ports.audit import AuditEntry
 from message_handler.ports.configuration import Records
 
@@ -48,14 +58,20 @@ class NoArchive:
     def cancel(self, job: Job) -> Verdict:
         raise Unavailable("Postgres")
 
+    def unsend(self, key: ConversationKey, message_id: str, waiting: Sequence[Job]) -> Unsent:
+        raise Unavailable("Postgres")
+
     def raise_fence(self, key: ConversationKey) -> None:
         raise Unavailable("Postgres")
 
     def supersede(self, job: Job, successor_id: str) -> None:
         raise Unavailable("Postgres")
 
-    def settled(self, key: ConversationKey, message_ids: Sequence[str]) -> dict[str, Settled]:
+    def settled(self, key: ConversationKey, message_ids: Iterable[str]) -> dict[str, Settled]:
         return {}
+
+    def settle_also(self, key: ConversationKey, message_ids: Sequence[str], end: Settled) -> None:
+        raise Unavailable("Postgres")
 
     def unfinished(self, *, most: int) -> list[Job]:
         return []
@@ -103,8 +119,8 @@ class NoArchive:
     ) -> ParkResult | None:
         raise Unavailable("Postgres")
 
-    def is_parked(self, key: ConversationKey, message_id: str) -> bool:
-        return False
+    def parked_under(self, key: ConversationKey, message_ids: Iterable[str]) -> tuple[Message, ...]:
+        return ()
 
     def resume(self, key: ConversationKey) -> bool:
         raise Unavailable("Postgres")

@@ -5,17 +5,18 @@ Both archives use these functions, each under its own lock.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from message_handler.domain.consolidation import match, with_alias
 from message_handler.domain.conversations import Turn
+from message_handler.domain.edits import named
 from message_handler.domain.errors import Conflict
 from message_handler.domain.handoff import ParkedMessage
-from message_handler.domain.messages import Message, new_message
+from message_handler.domain.messages import Message, base_id, is_edit, new_message
 from message_handler.domain.text import is_wordless, words_of
+from message_handler.ports.archive import Settled
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,10 @@ def exchanges(said: Sequence[Turn], noted: Callable[[Turn], bool]) -> list[Excha
 def answered(
     parked: Sequence[ParkedMessage], settled: Collection[str], messages: Sequence[Message]
 ) -> tuple[tuple[Message, ...], tuple[ParkedMessage, ...]]:
-    """Of messages that a human has answered: those that were open, with all their ids, and those that were parked."""
+    """Of messages that a human has answered: those that were open, with all their ids, and those that were parked.
+
+    A human answers all versions of a message.
+    """
     waiting = [each for each in parked if not each.answered_by]
     open_, found = [], []
     for message, index in zip(messages, match([each.message for each in waiting], messages), strict=True):
@@ -77,7 +81,9 @@ def answered(
             open_.append(with_alias(waiting[index].message, message))
         elif message.message_id not in settled:
             open_.append(message)
-    return tuple(open_), tuple(found)
+    answered_ids = {id_ for message in open_ for id_ in message.ids}
+    edits = [each for each in waiting if each not in found and base_id(each.message.message_id) in answered_ids]
+    return (*open_, *(each.message for each in edits)), (*found, *edits)
 
 
 def to_park(
@@ -100,18 +106,31 @@ def check_reopen(status: str, copy_of: str | None) -> None:
 
 
 def reopened(
-    message_ids: Sequence[str], contents: Sequence[str], given_ids: Sequence[str | None], ids: Collection[str]
+    message_ids: Sequence[str],
+    contents: Sequence[str],
+    given_ids: Sequence[str | None],
+    earlier: Sequence[Sequence[str] | None],
+    ids: Collection[str],
 ) -> tuple[Message, ...]:
     """A failed job's messages, in order, from what is archived of them. `ids` are all the ids that it settled.
 
-    An id that is no message's own is an alias. The archive does not say of which message, so the last one gets them
-    all: the messages stay together in one job. Raises Conflict if the texts were deleted meanwhile.
+    `contents`, `given_ids` and `earlier` are those of its turns. A turn with `earlier` texts is a message with several
+    versions. An id that is no message's own is an alias. The archive does not say of which message, so the last one
+    gets them all: the messages stay together in one job. Raises Conflict if the texts were deleted meanwhile.
     """
-    if not message_ids or len(message_ids) != len(contents):
+    texts = [(*(replaced or ()), content) for content, replaced in zip(contents, earlier, strict=True)]
+    if not message_ids or len(message_ids) != sum(map(len, texts)):
         raise Conflict("the patient's messages were deleted meanwhile", field="job_id")
+    versions: dict[str, list[str]] = {}
+    for id_ in message_ids:
+        versions.setdefault(base_id(id_), []).append(id_)
+    content_of = {
+        id_: (content, given is not None)
+        for ids_of_turn, texts_of_turn, given in zip(versions.values(), texts, given_ids, strict=True)
+        for id_, content in zip(ids_of_turn, texts_of_turn, strict=True)
+    }
     aliases = tuple(sorted(set(ids) - set(message_ids)))
-    pairs = zip(message_ids, contents, given_ids, strict=True)
-    messages = [Message(id_, content, given is not None) for id_, content, given in pairs]
+    messages = [Message(id_, *content_of[id_]) for id_ in message_ids]
     return (*messages[:-1], replace(messages[-1], aliases=aliases))
 
 
@@ -121,17 +140,18 @@ class Decision:
 
     `kept`: to be stored, either as new, or in place of a parked message that gets further ids or a job. `answered`: a
     human has answered these under another id; each comes with the parked message that says so. `duplicate`: the last
-    message was known before.
+    message was known before. `edited`: it is a new version of a known message.
     """
 
     kept: tuple[ParkedMessage, ...]
     answered: tuple[tuple[Message, ParkedMessage], ...]
     duplicate: bool
+    edited: bool
 
 
 def decide(
     parked: Sequence[ParkedMessage],
-    settled: AbstractSet[str],
+    settled: Mapping[str, Settled],
     messages: Sequence[ParkedMessage],
     *,
     moved: bool,
@@ -141,7 +161,9 @@ def decide(
     `moved`: they come from a tier. There a message may wait under another id than the one that a human answered.
     """
     known = [each for each in parked if moved or not each.answered_by]
-    open_ = [new for new in messages if settled.isdisjoint(new.message.ids)]
+    names = named([new.message for new in messages], [each.message for each in known], settled, again=moved)
+    messages = [replace(new, message=name) for new, name in zip(messages, names, strict=True)]
+    open_ = [new for new in messages if settled.keys().isdisjoint(new.message.ids)]
     found = match([each.message for each in known], [new.message for new in open_])
     kept, answered = [], []
     for new, index in zip(open_, found, strict=True):
@@ -154,4 +176,5 @@ def decide(
             message = with_alias(before.message, new.message)
             kept.append(replace(before, message=message, job_id=before.job_id or new.job_id))
     is_new = not messages or (bool(open_) and open_[-1] is messages[-1] and found[-1] is None)
-    return Decision(tuple(kept), tuple(answered), duplicate=not is_new)
+    edited = is_new and bool(messages) and is_edit(messages[-1].message.message_id)
+    return Decision(tuple(kept), tuple(answered), duplicate=not is_new, edited=edited)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from message_handler.archive import postgres_audit, postgres_handoff, postgres_steps
 from message_handler.archive.erasures import is_void, is_void_on_any_clock
-from message_handler.archive.postgres_jobs import Values, end_values, job_values, key_values
+from message_handler.archive.postgres_jobs import Values, end_values, job_values, key_values, settled_in
 from message_handler.domain.conversations import ConversationKey, Turn
 from message_handler.domain.documents import job_from_json
 from message_handler.domain.handoff import ParkedMessages, ParkResult
@@ -18,6 +18,7 @@ from message_handler.drivers.postgres import Database, transaction
 from message_handler.drivers.postgres_errors import StatementRefused
 from message_handler.ports.archive import (
     ERASURE_MARGIN,
+    ArchivedTurn,
     Committed,
     Conversation,
     Erased,
@@ -25,6 +26,7 @@ from message_handler.ports.archive import (
     Minute,
     Noted,
     Settled,
+    Unsent,
     Verdict,
 )
 from message_handler.ports.audit import AuditEntry
@@ -119,6 +121,9 @@ class PostgresArchive:
     def cancel(self, job: Job) -> Verdict:
         return self._transact(lambda connection: postgres_steps.cancel(connection, job))
 
+    def unsend(self, key: ConversationKey, message_id: str, waiting: Sequence[Job]) -> Unsent:
+        return self._transact(lambda connection: postgres_steps.unsend(connection, key, message_id, waiting))
+
     def interrupt(self, job: Job) -> None:
         self._transact(lambda connection: postgres_steps.interrupt(connection, job))
 
@@ -133,9 +138,12 @@ class PostgresArchive:
         rows = self._database.execute(key_values(key) | {"message_id": message_id}, "settled_by")
         return rows[0][0] if rows else None
 
-    def settled(self, key: ConversationKey, message_ids: Sequence[str]) -> dict[str, Settled]:
-        rows = self._database.execute(key_values(key) | {"ids": list(message_ids)}, "settled_of")
-        return {message_id: Settled(job_id, kind) for message_id, job_id, kind in rows}
+    def settled(self, key: ConversationKey, message_ids: Iterable[str]) -> dict[str, Settled]:
+        values = key_values(key) | {"ids": list(message_ids)}
+        return settled_in(self._database.execute(values, "settled_of"))
+
+    def settle_also(self, key: ConversationKey, message_ids: Sequence[str], end: Settled) -> None:
+        self._database.execute(key_values(key) | {"ids": list(message_ids)} | end._asdict(), "settle_also")
 
     def unfinished(self, *, most: int) -> list[Job]:
         return [job_from_json(row[0]) for row in self._database.execute({"most": most}, "unfinished_jobs")]
@@ -174,11 +182,12 @@ class PostgresArchive:
         if not rows:
             return None
         turns = [
-            (Turn(role, content, message_id), said_at, job_id)
-            for _, role, content, message_id, said_at, job_id, *_ in rows
+            ArchivedTurn(Turn(role, content, message_id), *facts)
+            for _, role, content, message_id, *facts, _, _ in rows
             if role is not None
         ]
-        return Conversation(key, rows[0][0], turns, handed_off=rows[0][6], parked=tuple(rows[0][7] or ()))
+        *_, handed_off, parked = rows[0]
+        return Conversation(key, rows[0][0], turns, handed_off=handed_off, parked=tuple(parked or ()))
 
     def bot_of(self, key: ConversationKey) -> str | None:
         rows = self._database.execute(key_values(key), "bot_of")
@@ -205,8 +214,9 @@ class PostgresArchive:
     def keep_wordless(self, key: ConversationKey, bot_id: str, messages: Sequence[Message]) -> None:
         self._transact(lambda connection: postgres_steps.keep_wordless(connection, key, bot_id, messages))
 
-    def is_parked(self, key: ConversationKey, message_id: str) -> bool:
-        return bool(self._database.execute(key_values(key) | {"message_id": message_id}, "is_parked")[0][0])
+    def parked_under(self, key: ConversationKey, message_ids: Iterable[str]) -> tuple[Message, ...]:
+        rows = self._database.execute(key_values(key) | {"ids": list(message_ids)}, "parked_under")
+        return tuple(Message(id_, content, given, tuple(aliases), at) for id_, content, given, aliases, at in rows)
 
     def resume(self, key: ConversationKey) -> bool:
         return bool(self._database.execute(key_values(key), "resume")[0][0])

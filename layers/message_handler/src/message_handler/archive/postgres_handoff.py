@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from message_handler.archive import parking
-from message_handler.archive.postgres_jobs import end_values, key_values, numbered
+from message_handler.archive.postgres_jobs import end_values, key_values, numbered, settled_in
 from message_handler.domain.conversations import ConversationKey, Turn
 from message_handler.domain.documents import as_text, turns_from_json, turns_to_json
 from message_handler.domain.handoff import ParkedMessage, ParkedMessages, ParkResult
 from message_handler.domain.jobs import Job, JobStatus
 from message_handler.domain.messages import Message
 from message_handler.drivers.postgres import execute
-from message_handler.ports.archive import Noted
+from message_handler.ports.archive import Noted, Settled
 
 if TYPE_CHECKING:
     from pg8000.native import Connection
@@ -44,7 +44,7 @@ def _answered_by_human(
 ) -> None:
     """Settle the messages under a new job that ends as cancelled: a human has answered them."""
     settled = _settled(connection, key, messages)
-    open_, found = parking.answered(_parked_messages(connection, key), settled, messages)
+    open_, found = parking.answered(parked_messages(connection, key), settled, messages)
     if not open_:
         return
     job_id = key.new_job_id()
@@ -71,15 +71,17 @@ def park(
 ) -> ParkResult:
     """Park messages that are not settled. `moved`: from a tier, where they were promised the job `job_id`."""
     new = parking.to_park(messages, context, resources, job_id)
-    before = _parked_messages(connection, key)
+    before = parked_messages(connection, key)
     decision = parking.decide(before, _settled(connection, key, messages), new, moved=moved)
     _store(connection, key, decision.kept)
     for message, answered in decision.answered:
-        execute(connection, key_values(key) | {"job_id": answered.answered_by, "ids": list(message.ids)}, "settle_also")
+        assert answered.answered_by is not None
+        end = Settled(answered.answered_by, "cancelled", message.words_digest, message.accepted_at)
+        execute(connection, key_values(key) | {"ids": list(message.ids)} | end._asdict(), "settle_also")
     done = [answered.message.message_id for _, answered in decision.answered]
     execute(connection, key_values(key) | {"message_ids": done}, "drop_parked")
     waiting = dict.fromkeys(each.message.message_id for each in (*before, *decision.kept) if not each.answered_by)
-    return ParkResult(tuple(waiting), decision.duplicate)
+    return ParkResult(tuple(waiting), decision.duplicate, decision.edited)
 
 
 def handed_off(connection: Connection, key: ConversationKey) -> bool:
@@ -93,7 +95,7 @@ def parked(connection: Connection, key: ConversationKey) -> ParkedMessages | Non
     rows = execute(connection, key_values(key), "handoff_state", "drop_settled_parked")
     if not rows or rows[0][1]:
         return None
-    waiting = tuple(each for each in _parked_messages(connection, key) if not each.answered_by)
+    waiting = tuple(each for each in parked_messages(connection, key) if not each.answered_by)
     return ParkedMessages(rows[0][0], rows[0][2], waiting)
 
 
@@ -111,7 +113,8 @@ def unparked(connection: Connection, key: ConversationKey, back: ParkedMessages,
     execute(connection, key_values(key) | {"message_ids": ids}, "drop_parked")
 
 
-def _parked_messages(connection: Connection, key: ConversationKey) -> list[ParkedMessage]:
+def parked_messages(connection: Connection, key: ConversationKey) -> list[ParkedMessage]:
+    """The parked messages that are not settled, oldest first, and those that a human has answered."""
     return [
         ParkedMessage(
             Message(message_id, content, given, tuple(aliases), parked_at),
@@ -144,6 +147,6 @@ def _store(connection: Connection, key: ConversationKey, parked: Sequence[Parked
         execute(connection, key_values(key) | {"messages": as_text(rows)}, "park_messages")
 
 
-def _settled(connection: Connection, key: ConversationKey, messages: Sequence[Message]) -> set[str]:
-    ids = [id_ for message in messages for id_ in message.ids]
-    return {row[0] for row in execute(connection, key_values(key) | {"ids": ids}, "settled_of")}
+def _settled(connection: Connection, key: ConversationKey, messages: Sequence[Message]) -> dict[str, Settled]:
+    ids = [id_ for message in messages for id_ in message.possible_ids]
+    return settled_in(execute(connection, key_values(key) | {"ids": ids}, "settled_of"))

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+import json
+from collections.abc import Container, Iterable, Sequence
 from typing import Any
 
-from message_handler.domain.conversations import ConversationKey
+from message_handler.archive.versions import SaidTurn, edits_of, turns_of
+from message_handler.domain.conversations import ConversationKey, Turn
 from message_handler.domain.documents import as_text, job_document
 from message_handler.domain.jobs import Job
-from message_handler.domain.messages import Message
+from message_handler.domain.messages import Message, is_edit
+from message_handler.ports.archive import Settled
 
 type Values = dict[str, Any]
 
@@ -23,12 +26,21 @@ def job_values(job: Job) -> Values:
         "bot_id": job.bot_id,
         "oldest": job.accepted_at,
         "message_ids": [message.message_id for message in job.messages],
-        "ids": [id_ for message in job.messages for id_ in message.ids],
+        "checked_ids": [id_ for message in job.messages for id_ in checked_ids(message)],
+        "ids": [id_ for message in job.messages for id_ in message.possible_ids],
         "created_at": job.created_at,
         "started_at": job.started_at,
         "document": job_document(job),
         "promises": job.promises or None,
     }
+
+
+def checked_ids(message: Message) -> tuple[str, ...]:
+    """The ids of which none may be settled if the message is to be answered.
+
+    A message that is no edit may be known as one.
+    """
+    return (message.message_id,) if is_edit(message.message_id) else (message.message_id, *message.edit_ids)
 
 
 def end_values(job: Job, messages: Sequence[Message] | None = None, *, settled: Container[str] = ()) -> Values:
@@ -37,17 +49,23 @@ def end_values(job: Job, messages: Sequence[Message] | None = None, *, settled: 
     Ids in `settled` are left out: they stay with the job that settled them.
     """
     messages = job.messages if messages is None else messages
-    said = [("user", m.content, m.turn_id) for m in messages]
+    said = turns_of(messages)
     if job.reply is not None:
-        said.append(("assistant", job.reply, None))
+        said.append(SaidTurn(Turn("assistant", job.reply), None, ()))
+    ended = [(id_, message) for message in messages for id_ in message.ids if id_ not in settled]
     return job_values(job) | {
         "run_id": job.job_id,
         "status": job.status.value,
         "finished_at": job.finished_at,
-        "ids": [id_ for message in messages for id_ in message.ids if id_ not in settled],
-        "roles": [role for role, _, _ in said],
-        "contents": [content for _, content, _ in said],
-        "turn_ids": [turn_id for _, _, turn_id in said],
+        "ids": [id_ for id_, _ in ended],
+        "words": [message.words_digest for _, message in ended],
+        "accepted_ats": [message.accepted_at for _, message in ended],
+        "edits": [edit._asdict() for edit in edits_of(messages)] or None,
+        "roles": [turn.role for turn, _, _ in said],
+        "contents": [turn.content for turn, _, _ in said],
+        "turn_ids": [turn.message_id for turn, _, _ in said],
+        "edited_ats": [edited_at for _, edited_at, _ in said],
+        "earlier": [json.dumps(earlier) if earlier else None for _, _, earlier in said],
         "given_ids": list(job.given_ids),
         "edited_ids": list(job.edited_ids),
     }
@@ -57,3 +75,8 @@ def numbered(jobs: Sequence[Values]) -> Values:
     """Several jobs as one parameter of an SQL function. JSON has no infinity, so `oldest` is a text."""
     rows = [job | {"number": number, "oldest": str(job["oldest"])} for number, job in enumerate(jobs)]
     return {"jobs": as_text(rows)}
+
+
+def settled_in(rows: Iterable[Sequence[Any]]) -> dict[str, Settled]:
+    """What is settled, by id, from rows of the statement `settled_of`."""
+    return {id_: Settled(job_id, kind, words or "", at or 0.0) for id_, job_id, kind, words, at in rows}

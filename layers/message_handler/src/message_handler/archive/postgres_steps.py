@@ -13,14 +13,23 @@ from typing import TYPE_CHECKING, Any
 
 from message_handler.archive import parking, postgres_audit, postgres_handoff, wordless
 from message_handler.archive.erasures import Rule, is_void, is_void_by_its_own_time
-from message_handler.archive.postgres_jobs import Values, end_values, job_values, key_values, numbered
+from message_handler.archive.postgres_jobs import (
+    Values,
+    end_values,
+    job_values,
+    key_values,
+    numbered,
+    settled_in,
+)
+from message_handler.archive.versions import outcome_of, standing, versions_to_unsend, without_others
 from message_handler.domain.conversations import ConversationKey, Turn
 from message_handler.domain.documents import job_from_json
+from message_handler.domain.edits import named
 from message_handler.domain.jobs import Job, JobStatus
 from message_handler.domain.messages import Message
 from message_handler.drivers.combiner import ALONE, Alone
 from message_handler.drivers.postgres import execute
-from message_handler.ports.archive import Committed, Fence, Verdict
+from message_handler.ports.archive import Committed, Fence, Settled, Unsent, Verdict
 from message_handler.ports.audit import AuditEntry
 from message_handler.protocol.line_documents import line_of, texts_of, with_texts
 
@@ -49,19 +58,44 @@ def fence_of(job: Job, row: list[Any]) -> Fence:
     number, settled, newest, handed_off, erased, line, bot_id = row
     if erased is not None and job.accepted_at <= erased:
         return Fence(None, {}, erased_until=erased)
-    own = {id_ for message in job.messages for id_ in message.ids}
-    fields, settled_there = line or ({}, ())
+    fields, settled_there = line or ({}, None)
     texts = texts_of(fields)
-    waiting = tuple(
-        message
-        for other in line_of(job.key, fields).jobs()
-        for message in with_texts(other.promised_messages, texts)
-        if message.message_id not in settled_there
-        and own.isdisjoint(message.ids)
-        and (erased is None or message.accepted_at > erased)
+    others = [
+        message for other in line_of(job.key, fields).jobs() for message in with_texts(other.promised_messages, texts)
+    ]
+    stand = standing(job.messages, _settled_of(settled))
+    waiting = _drained(job, others, _settled_of(settled_there), erased)
+    turns = tuple(
+        Turn(turn["role"], turn["content"], turn["message_id"], unsent=turn["unsent"]) for turn in newest or ()
     )
-    turns = tuple(Turn(turn["role"], turn["content"], turn["message_id"]) for turn in newest or ())
-    return Fence(number, settled or {}, turns, waiting=waiting, parked=handed_off, bot_id=bot_id)
+    return Fence(
+        number,
+        stand.settled,
+        turns,
+        waiting=waiting,
+        parked=handed_off,
+        bot_id=bot_id,
+        edits=stand.edits,
+    )
+
+
+def _drained(
+    job: Job, waiting: Sequence[Message], settled: dict[str, Settled], erased_until: float | None
+) -> tuple[Message, ...]:
+    """Those of the messages that wait in the Postgres tier that need an answer and are not the job's."""
+    own = {id_ for message in job.messages for id_ in message.ids}
+    return tuple(
+        message
+        for message in named(waiting, job.messages, settled, again=True)
+        if message.message_id not in settled
+        and own.isdisjoint(message.ids)
+        and (erased_until is None or message.accepted_at > erased_until)
+    )
+
+
+def _settled_of(column: dict[str, list[Any]] | None) -> dict[str, Settled]:
+    """What is settled, from a column of `take_fences`."""
+    return settled_in((id_, *end) for id_, end in (column or {}).items())
 
 
 def fence_or_end(connection: Connection, job: Job, values: Values) -> Fence:
@@ -75,11 +109,15 @@ def fence_or_end(connection: Connection, job: Job, values: Values) -> Fence:
         execute(connection, values, "drop_empty_conversation")
     if fence.number is not None or fence.erased_until is not None:
         return fence
-    open_ = tuple(message for message in job.messages if message.message_id not in fence.settled)
+    # A message that is an edit of a settled one is noted as such, and linked as such.
+    messages = tuple(replace(m, message_id=fence.edits.get(m.message_id, m.message_id)) for m in job.messages)
+    job = replace(job, messages=messages)
+    values = job_values(job) | {"successor_id": values["successor_id"]}
+    open_ = tuple(message for message in messages if message.message_id not in fence.settled)
     if fence.parked:
         postgres_handoff.park(connection, job.key, fence.waiting, (), {}, moved=True)
         postgres_handoff.park(connection, job.key, open_, job.context, job.resources, job_id=job.job_id, moved=True)
-    execute(connection, values, "note_job", "note_promise")
+    execute(connection, values, "link_promises", "note_job", "note_promise")
     noted, successor = archived_job(connection, job), None
     assert noted is not None
     if open_ and not fence.parked:
@@ -101,8 +139,8 @@ def archive(connection: Connection, job: Job, spare_id: str) -> bool:
     if is_void(erased_until(connection, values), job.accepted_at):
         execute(connection, values, "drop_empty_conversation")
         return False
-    settled = {row[0] for row in execute(connection, values, "settled_of")}
-    open_ = tuple(message for message in job.messages if message.message_id not in settled)
+    settled = settled_in(execute(connection, values, "settled_of"))
+    open_ = standing(job.messages, settled).open
     if not open_:
         return False
     known, job_id = archived_job(connection, job), job.job_id
@@ -123,14 +161,39 @@ def cancel(connection: Connection, job: Job) -> Verdict:
         return Verdict(replace(job, status=JobStatus.CANCELLED, finished_at=time.time()), True)
     until = erased_until(connection, values)
     live = tuple(m for m in job.messages if not is_void(until, m.accepted_at))
-    settled = {id_: (by, kind) for id_, by, kind in execute(connection, values, "settled_of")}
-    open_ = tuple(m for m in live if m.message_id not in settled)
+    settled = settled_in(execute(connection, values, "settled_of"))
+    open_ = standing(live, settled).open
     if open_:
         end = end_values(replace(job, status=JobStatus.CANCELLED, finished_at=None), open_, settled=settled)
         execute(connection, numbered([end]), "end_jobs")
     ended = execute(connection, values, "note_job", "end_job", "end_settled", "job")[0][0]
-    cancelled_before = any(settled.get(m.message_id) == (job.job_id, "cancelled") for m in live)
+    cancelled_before = any(settled.get(m.message_id, ())[:2] == (job.job_id, "cancelled") for m in live)
     return Verdict(job_from_json(ended), bool(open_) or len(live) < len(job.messages) or cancelled_before)
+
+
+def unsend(connection: Connection, key: ConversationKey, message_id: str, waiting: Sequence[Job]) -> Unsent:
+    """See `Archive.unsend`."""
+    values = key_values(key) | {"message_id": message_id, "bot_id": waiting[0].bot_id if waiting else ""}
+    execute(connection, values, "lock_conversation")
+    until, parked = erased_until(connection, values), postgres_handoff.parked_messages(connection, key)
+    versions = versions_to_unsend(message_id, waiting, parked, until)
+    ids = [id_ for version in versions for id_ in version.possible_ids]
+    settled = settled_in(execute(connection, values | {"ids": ids}, "settled_versions"))
+    open_ = standing(versions, settled).open
+    job = Job(key.new_job_id(), key, JobStatus.CANCELLED, open_, values["bot_id"], created_at=time.time())
+    if open_:
+        execute(connection, numbered([end_values(job, settled=settled)]), "end_jobs")
+        execute(connection, values | {"message_ids": [version.message_id for version in open_]}, "drop_parked")
+        for left in without_others(waiting, open_):
+            supersede(connection, left, job.job_id, key.new_job_id())
+    said = execute(connection, values | {"job_id": job.job_id if open_ else None}, "mark_unsent")
+    outcome = outcome_of(open_, settled, said=bool(said))
+    if outcome == "unknown":
+        execute(connection, values, "drop_new_conversation")
+        return Unsent(outcome)
+    settled_by = job.job_id if open_ else next((end.job_id for end in settled.values()), key.new_job_id())
+    is_told = tell_unsent(connection, key, settled_by, message_id)
+    return Unsent(outcome, job.job_id if open_ else None, tuple(id_ for m in open_ for id_ in m.ids), is_told)
 
 
 def interrupt(connection: Connection, job: Job) -> None:
@@ -179,8 +242,8 @@ def reopen(connection: Connection, job: Job, entry: AuditEntry) -> bool:
     parking.check_reopen(status, copy_of)
     if was_reopened:
         return False
-    ids, contents, given_ids = execute(connection, values, "reopen_job")[0]
-    messages = parking.reopened(message_ids, contents or (), given_ids or (), ids or ())
+    ids, contents, given_ids, earlier = execute(connection, values, "reopen_job")[0]
+    messages = parking.reopened(message_ids, contents or (), given_ids or (), earlier or (), ids or ())
     postgres_handoff.park(connection, job.key, messages, (), {}, job_id=job.job_id, moved=True)
     postgres_audit.note(connection, job.key.platform_id, entry)
     return True

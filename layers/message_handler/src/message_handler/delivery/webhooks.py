@@ -41,7 +41,7 @@ def _end_data(job: Job, message_ids: Sequence[str]) -> dict[str, Any]:
     return shown(job, "webhook") | {
         "conversation_id": job.key.conversation_id,
         "message_ids": list(message_ids),
-        "consolidated_messages": len(job.messages),
+        "consolidated_messages": job.consolidated_messages,
         "reply": {"role": "assistant", "content": job.reply} if job.reply is not None else None,
         "notice": job.error.notice if job.error else None,
         "error": {"code": job.error.code} if job.error else None,

@@ -29,6 +29,10 @@ class Turn:
     role: Role
     content: str
     message_id: str | None = None
+    #: When it was edited (Unix seconds), if the platform says so; else 0.
+    edited_at: float = 0.0
+    #: The patient has taken it back, so no context has it.
+    unsent: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,10 +26,14 @@ class ParkedMessage:
 
 @dataclass(frozen=True, slots=True)
 class ParkResult:
-    """The archive's answer to `park`: the ids of all messages that wait now, and whether the last one was known."""
+    """The archive's answer to `park`: the ids of all messages that wait now, and whether the last one was known.
+
+    `edited`: the last one is a new version of a known message.
+    """
 
     message_ids: tuple[str, ...]
     duplicate: bool
+    edited: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,6 +46,8 @@ class _Draft:
     role: Role
     content: str
     message_id: str | None
+    edited_at: float
+    unsent: bool
 
 
 def parse(text: str) -> tuple[Turn, ...]:
@@ -69,6 +71,8 @@ def parse(text: str) -> tuple[Turn, ...]:
         turn.role = _ROLES[tag]
         turn.content = _unescape(content) if "&" in content else content
         turn.message_id = None
+        turn.edited_at = 0.0
+        turn.unsent = False
         turn.__class__ = Turn  # type: ignore[assignment]
         turns.append(turn)
         if after:

@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any, Literal, NamedTuple
 
 from message_handler.domain.conversations import ConversationKey, Turn
+from message_handler.domain.edits import newest_versions
 from message_handler.domain.messages import Message, is_derived, is_edit, shown_id
 
 
@@ -152,6 +153,11 @@ class Job:
     def context_turns(self) -> int:
         """The number of turns in its context, whether the context was read or not."""
         return self.context_ref.items if self.context_ref else len(self.context)
+
+    @property
+    def consolidated_messages(self) -> int:
+        """The number of its messages. The versions of one message count once."""
+        return len(newest_versions(self.messages))
 
     @property
     def given_ids(self) -> tuple[str, ...]:

@@ -13,8 +13,8 @@ from message_handler.domain.double_texting import DoubleTexting
 from message_handler.domain.identifiers import digest_of
 from message_handler.domain.text import words_of
 
-#: Separates the parts of a derived id. The platform's ids have no blanks.
-_DERIVED = " "
+#: Separate the parts of ids that were derived from the platform's, and of edits' ids. The platform's have no blanks.
+_SEPARATOR = " "
 _EDIT = " edit "
 
 
@@ -40,6 +40,10 @@ class Message:
     promised: tuple[str, ...] = field(default=(), compare=False)
     #: The digest of the content's words, where the content is not in the message and that digest is another one.
     known_words_digest: str = field(default="", compare=False)
+    #: When it was edited (Unix seconds), if the platform says so; else 0.
+    edited_at: float = field(default=0.0, compare=False)
+    #: It came first as an earlier turn of a request. Such a turn edits no message that was answered.
+    earlier: bool = field(default=False, compare=False)
 
     @property
     def digest(self) -> str:
@@ -71,7 +75,24 @@ class Message:
     @property
     def turn_id(self) -> str | None:
         """The id of its turn in a conversation: the platform's, or None."""
-        return next((id_ for id_ in self.ids if not is_derived(id_)), None) if self.given else None
+        return next((shown_id(id_) for id_ in self.ids if not is_derived(id_)), None) if self.given else None
+
+    @property
+    def edit_ids(self) -> tuple[str, ...]:
+        """The ids that its words have as an edit: by the words alone, and by the words with `edited_at` if it has one.
+
+        The second id is for words that the message had before.
+        """
+        if not self.given or is_derived(self.message_id):
+            return ()
+        base, words = base_id(self.message_id), self.words_digest
+        digests = (words, digest_of(f"{words} {self.edited_at}")) if self.edited_at else (words,)
+        return tuple(edit_id(base, digest) for digest in digests)
+
+    @property
+    def possible_ids(self) -> tuple[str, ...]:
+        """All ids under which a store may know it, or another version of it."""
+        return (*self.ids, *self.edit_ids, *((base_id(self.message_id),) if is_edit(self.message_id) else ()))
 
     def with_promises(self, *job_ids: str) -> Message:
         """The message, with these jobs among those that it was promised."""
@@ -89,6 +110,10 @@ class Message:
             value["accepted_at"] = self.accepted_at
         if self.promised:
             value["promised"] = self.promised
+        if self.edited_at:
+            value["edited_at"] = self.edited_at
+        if self.earlier:
+            value["earlier"] = True
         return value
 
     @staticmethod
@@ -101,6 +126,8 @@ class Message:
             tuple(value.get("aliases", ())),
             value.get("accepted_at", 0.0),
             promised=tuple(value.get("promised", ())),
+            edited_at=value.get("edited_at", 0.0),
+            earlier=value.get("earlier", False),
         )
 
 
@@ -109,10 +136,20 @@ def dated(messages: Iterable[Message], at: float) -> tuple[Message, ...]:
     return tuple(message if message.accepted_at else replace(message, accepted_at=at) for message in messages)
 
 
-def new_message(content: str, message_id: str | None, accepted_at: float = 0.0) -> Message:
+def new_message(
+    content: str, message_id: str | None, accepted_at: float = 0.0, *, edited_at: float = 0.0, earlier: bool = False
+) -> Message:
     """A message with the platform's id, or with a minted id if `message_id` is None."""
     id_, given = message_id or os.urandom(16).hex(), message_id is not None
-    return Message(id_, content, given, (), accepted_at, digest_of(content))
+    return Message(
+        id_,
+        content,
+        given,
+        accepted_at=accepted_at,
+        known_digest=digest_of(content),
+        edited_at=edited_at,
+        earlier=earlier and given,
+    )
 
 
 def known_by(messages: Sequence[Message], own_id: str) -> tuple[Message, ...]:
@@ -127,7 +164,7 @@ def known_by(messages: Sequence[Message], own_id: str) -> tuple[Message, ...]:
     for message in messages:
         words = message.words_digest
         times[words] += 1
-        derived = f"{own_id}{_DERIVED}{words}" + (f"{_DERIVED}{times[words]}" if times[words] > 1 else "")
+        derived = f"{own_id}{_SEPARATOR}{words}" + (f"{_SEPARATOR}{times[words]}" if times[words] > 1 else "")
         if not message.given:
             message = replace(message, message_id=derived)
         elif len(result) + 1 == len(messages):
@@ -138,17 +175,27 @@ def known_by(messages: Sequence[Message], own_id: str) -> tuple[Message, ...]:
 
 def is_derived(message_id: str) -> bool:
     """Whether the id was derived from the id of a message without words (see `known_by`)."""
-    return _DERIVED in message_id
+    return _SEPARATOR in message_id and not is_edit(message_id)
 
 
 def is_edit(message_id: str) -> bool:
-    """Whether the id is of an edit. It was derived from the id that the platform gave, and from the new words."""
+    """Whether the id is an edit's: the platform's id, and the digest of the edit's words (see `edits.py`)."""
     return _EDIT in message_id
 
 
+def edit_id(base: str, digest: str) -> str:
+    """The id of an edit of the message with the id `base`. `digest` stands for its words."""
+    return f"{base}{_EDIT}{digest}"
+
+
+def base_id(message_id: str) -> str:
+    """The id of the message that an edit is a version of. Any other id stays as it is."""
+    return message_id.partition(_EDIT)[0]
+
+
 def shown_id(message_id: str) -> str:
-    """The id as clients see it. In place of a derived id, it is the id that the platform gave."""
-    return message_id.partition(_DERIVED)[0]
+    """The id as clients see it. In place of a derived id or an edit's, it is the id that the platform gave."""
+    return message_id.partition(_SEPARATOR)[0]
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,8 +30,13 @@ class Record:
     @property
     def accepted_at(self) -> float:
         """When its own message was accepted (Unix seconds)."""
+        return self.own.accepted_at
+
+    @property
+    def own(self) -> Message:
+        """Its own message: the newest of its messages if none has the id."""
         own = [message for message in self.request.messages if self.message_id in message.ids]
-        return max(message.accepted_at for message in own or self.request.messages)
+        return max(own or self.request.messages, key=lambda message: message.accepted_at)
 
     def accepted_after(self, moment: float) -> Record | None:
         """The record without the messages accepted until `moment` (Unix seconds); None if its own is one of them."""

@@ -8,7 +8,8 @@ from message_handler.domain.conversations import ConversationKey
 from message_handler.domain.documents import timestamp
 from message_handler.domain.errors import NotFound, Unavailable
 from message_handler.domain.jobs import Job
-from message_handler.ports.archive import Archive, Conversation
+from message_handler.domain.messages import base_id
+from message_handler.ports.archive import Archive, ArchivedTurn, Conversation
 from message_handler.tiers.failover import Failover
 
 
@@ -32,11 +33,21 @@ def conversation_view(tiers: Failover, archive: Archive, key: ConversationKey) -
         "conversation_id": key.conversation_id,
         "bot_id": waiting.bot_id if waiting else archived.bot_id if archived else None,
         "status": "handed_off" if archived and archived.handed_off else "active",
-        "turns": [
-            {"role": turn.role, "content": turn.content, "created_at": timestamp(said_at), "job_id": job_id}
-            for turn, said_at, job_id in (archived.turns if archived else ())
-        ],
+        "turns": [_turn_view(said) for said in (archived.turns if archived else ())],
         "pending": _pending(waiting, archived),
+    }
+
+
+def _turn_view(said: ArchivedTurn) -> dict[str, Any]:
+    turn = said.turn
+    return {
+        "role": turn.role,
+        "content": turn.content,
+        "message_id": turn.message_id,
+        "created_at": timestamp(said.created_at),
+        "edited_at": None if said.edited_at is None else timestamp(said.edited_at),
+        "unsent_at": None if said.unsent_at is None else timestamp(said.unsent_at),
+        "job_id": said.job_id,
     }
 
 
@@ -44,6 +55,7 @@ def _pending(waiting: Job | None, archived: Conversation | None) -> dict[str, An
     """The messages that wait: for a job, or while a human answers until the conversation is resumed."""
     parked = set(archived.parked) if archived else set()
     ids = parked.union(message.message_id for message in waiting.messages) if waiting else parked
+    ids = {base_id(id_) for id_ in ids}
     if waiting is None and not ids:
         return None
     job_id = waiting.job_id if waiting and not (archived and archived.handed_off) else None

@@ -54,7 +54,7 @@ def job_summary_view(job: Job) -> dict[str, Any]:
     """A job in a list: ids, status, times and the error's code."""
     return shown(job, "list") | {
         "conversation_id": job.key.conversation_id,
-        "consolidated_messages": len(job.messages),
+        "consolidated_messages": job.consolidated_messages,
         "error_code": job.error.code if job.error else None,
     }
 

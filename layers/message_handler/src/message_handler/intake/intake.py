@@ -24,7 +24,7 @@ from message_handler.domain.errors import (
     Unavailable,
 )
 from message_handler.domain.identifiers import new_id
-from message_handler.domain.messages import Message, Request, known_by, new_message
+from message_handler.domain.messages import Message, Request, base_id, known_by, new_message
 from message_handler.domain.records import Record, WordlessRecord
 from message_handler.intake.requests import MessageRequest, Said, read_turns
 from message_handler.intake.responses import nothing_to_answer, parked_response, response
@@ -222,7 +222,12 @@ class Intake:
 
 
 def _messages(turns: tuple[Turn, ...], now: float) -> tuple[Message, ...]:
-    return tuple(new_message(turn.content, turn.message_id, now) for turn in turns)
+    """The turns as messages, accepted `now`. All but the last are earlier turns of the request."""
+    last = len(turns) - 1
+    return tuple(
+        new_message(turn.content, turn.message_id, now, edited_at=turn.edited_at, earlier=number < last)
+        for number, turn in enumerate(turns)
+    )
 
 
 def _trimmed(context: tuple[Turn, ...], limits: dict[str, Any]) -> tuple[Turn, ...]:
@@ -245,8 +250,9 @@ def _record(request: Request, accepted: Accepted) -> Record:
     if own.message_id != accepted.message_id:
         own = replace(own, message_id=accepted.message_id)
     # A message that the platform sends again was accepted now: an erasure since the first time does not void it.
-    posted, now = set(accepted.posted), own.accepted_at
-    pending = [replace(m, accepted_at=now) if m.message_id in posted else m for m in accepted.pending]
+    # All versions of it were, so that the newest one stays the newest.
+    posted, now = {base_id(id_) for id_ in accepted.posted}, own.accepted_at
+    pending = [replace(m, accepted_at=now) if base_id(m.message_id) in posted else m for m in accepted.pending]
     messages = tuple(pending) or (own,)
     return Record(accepted.job_id, accepted.message_id, replace(request, messages=messages))
 

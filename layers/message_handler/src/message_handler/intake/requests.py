@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import Field
+from pydantic import AwareDatetime, Field
 
 from message_handler.domain import history
 from message_handler.domain.conversations import Turn
@@ -19,10 +20,15 @@ from message_handler.domain.validation import MAX_DEBOUNCE_MS, Identifier, Stric
 MAX_HISTORY_BYTES = 256 * 1024
 MAX_RESOURCES_BYTES = 16 * 1024
 MAX_UNANSWERED = 1_000
-_MESSAGE_ID = r"^[!-~]{1,255}$"
+MESSAGE_ID = r"^[!-~]{1,255}$"
+MESSAGE_ID_RULE = "must be 1 to 255 printable ASCII characters without spaces"
 #: The platform's own ids: anything printable without spaces.
-MessageId = Annotated[str, Field(pattern=_MESSAGE_ID)]
-_ADVICE = {_MESSAGE_ID: "must be 1 to 255 printable ASCII characters without spaces"}
+MessageId = Annotated[str, Field(pattern=MESSAGE_ID)]
+_TIME_RULE = "must be a time with its zone, such as 2026-11-30T09:00:00Z, or Unix seconds"
+_NO_TIME = ("datetime_parsing", "datetime_from_date_parsing", "datetime_type", "timezone_aware")
+_ADVICE = {MESSAGE_ID: MESSAGE_ID_RULE} | dict.fromkeys(_NO_TIME, _TIME_RULE)
+#: When a message was edited: RFC 3339 or Unix seconds.
+EditedAt = Annotated[AwareDatetime, Field(strict=False)]
 _OTHER_ID = "must be the message_id of the last message, or be left out"
 
 
@@ -32,6 +38,7 @@ class MessageBody(Strict):
     role: Literal["user", "assistant", "sale"]
     content: str
     message_id: MessageId | None = None
+    edited_at: EditedAt | None = None
 
 
 class MessageRequest(Strict):
@@ -45,6 +52,7 @@ class MessageRequest(Strict):
     resources: dict[str, Any] = Field(default_factory=dict)
     bot_id: Identifier | None = None
     message_id: MessageId | None = None
+    edited_at: EditedAt | None = None
     double_texting: DoubleTexting | None = None
     debounce_ms: Annotated[int, Field(ge=0, le=MAX_DEBOUNCE_MS)] | None = None
 
@@ -132,7 +140,7 @@ def read_turns(request: MessageRequest) -> Said:
     if request.history is not None:
         turns = history.parse(request.history)
     else:
-        turns = tuple(Turn(m.role, m.content, m.message_id) for m in request.messages or ())
+        turns = tuple(Turn(m.role, m.content, m.message_id, _seconds(m.edited_at)) for m in request.messages or ())
     if request.resources and len(json.dumps(request.resources, ensure_ascii=False).encode()) > MAX_RESOURCES_BYTES:
         raise PayloadTooLarge(f"must not be larger than {MAX_RESOURCES_BYTES // 1024} KiB", field="resources")
     context, messages = history.split(turns)
@@ -143,12 +151,17 @@ def read_turns(request: MessageRequest) -> Said:
         raise InvalidRequest(ended if turns else "has no message of a patient", field=field)
     if len(messages) > MAX_UNANSWERED:
         raise PayloadTooLarge(f"must not have more than {MAX_UNANSWERED} unanswered messages", field=field)
-    messages = _with_own_id(messages, request.message_id)
+    messages = _with_own_id(messages, request)
     wordless = tuple(message for message in messages if is_wordless(message.content))
     if not wordless:
         return Said(context, messages)
     spoken = tuple(message for message in messages if not is_wordless(message.content))
     return Said(context, spoken, wordless, messages[-1] is wordless[-1])
+
+
+def _seconds(time: datetime | None) -> float:
+    """Unix seconds; 0 for None."""
+    return time.timestamp() if time else 0.0
 
 
 def _human_turn_with_own_id(context: tuple[Turn, ...], message_id: str | None) -> tuple[Turn, ...]:
@@ -159,13 +172,18 @@ def _human_turn_with_own_id(context: tuple[Turn, ...], message_id: str | None) -
     return (*context[:-1], Turn("sale", sale.content, message_id or sale.message_id))
 
 
-def _with_own_id(messages: tuple[Turn, ...], message_id: str | None) -> tuple[Turn, ...]:
-    """The messages, with the request's `message_id` as the id of the last one. Raises InvalidRequest."""
-    own = messages[-1]
+def _with_own_id(messages: tuple[Turn, ...], request: MessageRequest) -> tuple[Turn, ...]:
+    """The messages, the last one with the request's `message_id` and `edited_at`. Raises InvalidRequest."""
+    own, message_id, edited_at = messages[-1], request.message_id, _seconds(request.edited_at)
     if message_id and own.message_id not in (None, message_id):
         raise InvalidRequest(_OTHER_ID, field="message_id")
-    if message_id and message_id != own.message_id:
-        messages = (*messages[:-1], Turn(own.role, own.content, message_id))
+    if edited_at and own.edited_at not in (0.0, edited_at):
+        raise InvalidRequest("must be the edited_at of the last message, or be left out", field="edited_at")
+    if message_id or edited_at:
+        own = Turn(own.role, own.content, message_id or own.message_id, edited_at or own.edited_at)
+        messages = (*messages[:-1], own)
+    if any(message.edited_at and message.message_id is None for message in messages):
+        raise InvalidRequest("needs the message_id of the message that was edited", field="edited_at")
     ids = [message.message_id for message in messages if message.message_id]
     if len(set(ids)) < len(ids):
         raise InvalidRequest("is the same for two messages", field="message_id")

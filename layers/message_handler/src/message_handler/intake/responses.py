@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from message_handler.domain.handoff import ParkResult
+from message_handler.domain.messages import base_id
 from message_handler.protocol.results import Accepted
 
 
@@ -22,7 +23,7 @@ def rejection(job_id: str) -> dict[str, Any]:
 
 def response(accepted: Accepted, bot_name: str, *, degraded: bool = False) -> dict[str, Any]:
     """The body of a `202`."""
-    extra = {"degraded": True} if degraded else {}
+    extra = _marks(edited=accepted.edited, degraded=degraded)
     if accepted.lock_id:
         return {
             "success": True,
@@ -68,6 +69,12 @@ def parked_response(parked: ParkResult, waiting: Sequence[str], *, degraded: boo
         "action": "stored",
         "message": "A human answers this conversation; the bot answers the waiting messages when it is resumed",
         "ai_job_id": None,
-        "consolidated_messages": len({*parked.message_ids, *waiting}),
+        "consolidated_messages": len({base_id(id_) for id_ in (*parked.message_ids, *waiting)}),
     }
-    return body | ({"duplicate": True} if parked.duplicate else {}) | ({"degraded": True} if degraded else {})
+    marks = _marks(edited=parked.edited, degraded=degraded)
+    return body | ({"duplicate": True} if parked.duplicate else {}) | marks
+
+
+def _marks(*, edited: bool, degraded: bool) -> dict[str, Any]:
+    """The fields that a body has only if they are true."""
+    return ({"edited": True} if edited else {}) | ({"degraded": True} if degraded else {})

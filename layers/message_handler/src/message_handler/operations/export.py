@@ -8,6 +8,7 @@ from message_handler.domain.conversations import ConversationKey
 from message_handler.domain.documents import defaults, timestamp, turns_to_json
 from message_handler.domain.errors import InvalidRequest, NotFound
 from message_handler.domain.jobs import Job
+from message_handler.domain.messages import shown_id
 from message_handler.ports.retention import Retention
 from message_handler.tiers.failover import Failover
 
@@ -38,7 +39,9 @@ def export(
     kept = retention.kept(key, _position(after), most=most, most_bytes=most_bytes)
     # A field that a job's record lacks is empty in Postgres. The export shows its default value.
     absent = defaults("export")
-    records = [absent | stored.record if stored.record["kind"] == "job" else stored.record for stored in kept]
+    records = [
+        _with_shown_ids(absent | stored.record if stored.record["kind"] == "job" else stored.record) for stored in kept
+    ]
     if kept:
         return {
             "conversation_id": key.conversation_id,
@@ -66,6 +69,15 @@ def _position(after: str | None) -> tuple[int, str]:
     return int(section), last
 
 
+def _with_shown_ids(record: dict[str, Any]) -> dict[str, Any]:
+    """The record, with ids of messages as clients see them."""
+    lists = {name: record[name] for name in ("message_ids", "aliases") if name in record}
+    shown: dict[str, Any] = {name: [*dict.fromkeys(map(shown_id, ids))] for name, ids in lists.items()}
+    if own_id := record.get("message_id"):
+        shown["message_id"] = shown_id(own_id)
+    return record | shown
+
+
 def _waiting(tier: str, job: Job) -> dict[str, Any]:
     return {
         "kind": "waiting",
@@ -75,9 +87,9 @@ def _waiting(tier: str, job: Job) -> dict[str, Any]:
         "status": job.status.value,
         "messages": [
             {
-                "message_id": message.message_id,
+                "message_id": shown_id(message.message_id),
                 "content": message.content,
-                "aliases": list(message.aliases),
+                "aliases": [*dict.fromkeys(map(shown_id, message.aliases))],
                 "accepted_at": timestamp(message.accepted_at),
             }
             for message in job.messages

@@ -46,7 +46,7 @@ def retry(
     archive.reopen(job, entry)
     handoff.unpark(tiers, archive, accept, job.key, correlation_id=correlation_id)
     own = job.messages[-1].message_id
-    if archive.is_parked(job.key, own):
+    if archive.parked_under(job.key, [own]):
         return None
     answered_by = archive.settled_by(job.key, own)
     if answered_by and answered_by != job.job_id:

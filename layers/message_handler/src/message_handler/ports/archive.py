@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol
 
 from message_handler.domain.conversations import ConversationKey, Turn
@@ -43,7 +43,8 @@ class Fence:
     `number` is None if the job may not run: see `Archive.fence` for the cases. Then `ended` is the job as archived
     (None after an erasure). `successor_id` names the job under which the rest runs, if there is a rest.
     `settled`: the ids of the job's messages that need no answer any more, each with the job that settled it.
-    `turns`: the archived turns, oldest first.
+    `edits`: the ids of its messages that are edits of settled ones, each with its id as an edit.
+    `turns`: the archived turns, oldest first, also those that were unsent.
     `waiting`: the open messages that wait in the Postgres tier and are not the job's.
     `parked`: a human answers the conversation, and the job's open messages are parked now.
     """
@@ -60,13 +61,32 @@ class Fence:
     erased_until: float | None = None
     #: The bot that the conversation belongs to, if the archive knows it.
     bot_id: str | None = None
+    edits: dict[str, str] = field(default_factory=dict)
 
 
 class Settled(NamedTuple):
-    """How a message ended: the job that settled it, and whether as `answered`, `failed` or `cancelled`."""
+    """How a message ended: the job that settled it, and whether as `answered`, `failed` or `cancelled`.
+
+    `words` (a digest) and `accepted_at` (Unix seconds) are those of the newest version if the id is the platform's (see
+    `edits.py`). An earlier release kept neither.
+    """
 
     job_id: str
     kind: str
+    words: str = ""
+    accepted_at: float = 0.0
+
+
+class ArchivedTurn(NamedTuple):
+    """A turn as it is archived, with the job that archived it. Times are Unix seconds; None if it never happened."""
+
+    turn: Turn
+    created_at: float
+    job_id: str | None = None
+    edited_at: float | None = None
+    unsent_at: float | None = None
+    #: The texts that edits replaced, oldest first. The archive of a process alone fills it in; Postgres exports it.
+    earlier: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +95,21 @@ class Verdict:
 
     job: Job
     cancelled: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Unsent:
+    """What became of a message that its patient has taken back.
+
+    `unsent`: no reply answers it. `answered`: it was answered or failed before, so only later contexts omit it.
+    `unknown`: the archive knows no such message. `job_id`: the job that settled what was open, under the ids
+    `message_ids`; None if nothing was open. `is_told`: a webhook delivery waits.
+    """
+
+    outcome: Literal["unsent", "answered", "unknown"]
+    job_id: str | None = None
+    message_ids: tuple[str, ...] = ()
+    is_told: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,13 +124,13 @@ class Erased:
 class Conversation:
     """The archived side of a conversation.
 
-    `turns` are (turn, created_at in Unix seconds, job_id), oldest first. `handed_off`: a human answers it. `parked` are
-    the ids of the messages that wait until the bot answers again.
+    `turns` are the oldest first. `handed_off`: a human answers it. `parked` are the ids of the messages that wait until
+    the bot answers again.
     """
 
     key: ConversationKey
     bot_id: str
-    turns: Sequence[tuple[Turn, float, str | None]]
+    turns: Sequence[ArchivedTurn]
     handed_off: bool = False
     parked: tuple[str, ...] = ()
 
@@ -170,6 +205,14 @@ class Archive(Protocol):
         The job ends as cancelled, or keeps the end that came first (invariant 10). Repeating it changes nothing.
         """
 
+    def unsend(self, key: ConversationKey, message_id: str, waiting: Sequence[Job]) -> Unsent:
+        """Settle the open versions of a message as cancelled, and raise the fence, so that no run with it commits.
+
+        `message_id` is the platform's. `waiting`: the jobs in which tiers have the message. One that has no other
+        message ends as cancelled. The message's turns are marked: no later context has them. Repeating it changes
+        nothing.
+        """
+
     def raise_fence(self, key: ConversationKey) -> None:
         """Raise the fence, so that the current run of the conversation commits nothing."""
 
@@ -184,8 +227,11 @@ class Archive(Protocol):
     def settled_by(self, key: ConversationKey, message_id: str) -> str | None:
         """The id of the job that settled a message; None while the message is open."""
 
-    def settled(self, key: ConversationKey, message_ids: Sequence[str]) -> dict[str, Settled]:
+    def settled(self, key: ConversationKey, message_ids: Iterable[str]) -> dict[str, Settled]:
         """How each of these messages ended, by its id. Open messages are left out."""
+
+    def settle_also(self, key: ConversationKey, message_ids: Sequence[str], end: Settled) -> None:
+        """Note further ids of a settled message, which ended as `end` says. Ids that are settled stay as they are."""
 
     def unfinished(self, *, most: int) -> list[Job]:
         """Up to `most` jobs of all tenants that have not ended, although none of their messages is open."""
@@ -255,8 +301,8 @@ class Archive(Protocol):
         A message that is void, or known already (`archive/wordless.py`), is left out.
         """
 
-    def is_parked(self, key: ConversationKey, message_id: str) -> bool:
-        """Whether a message is parked here while a human answers. Then it needs no record."""
+    def parked_under(self, key: ConversationKey, message_ids: Iterable[str]) -> tuple[Message, ...]:
+        """The messages with these ids that are parked here while a human answers. Then they need no record."""
 
     def resume(self, key: ConversationKey) -> bool:
         """Let the bot answer again. False if the archive does not know the conversation."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 from message_handler.domain.conversations import ConversationKey
@@ -64,8 +64,17 @@ class Tier(Protocol):
         refused while another live worker has the lease, or before a first run while the patient may still be typing.
         """
 
-    def adopt(self, key: ConversationKey, lock_id: str, settled_ids: Iterable[str], ended: Job | None) -> Job | None:
+    def adopt(
+        self,
+        key: ConversationKey,
+        lock_id: str,
+        settled_ids: Iterable[str],
+        ended: Job | None,
+        edits: Mapping[str, str] | None = None,
+    ) -> Job | None:
         """Remove the messages that the fence found settled. Returns the job to run; None if the lock was lost.
+
+        `edits`: the ids of messages that the fence found to be edits, each with its id as an edit.
 
         Messages that joined since the fence looked stay. `ended` is the job's end as archived, if the archive ended it.
         Then the rest runs under the successor's name.
@@ -126,6 +135,12 @@ class Tier(Protocol):
 
     def cancel(self, key: ConversationKey, job_id: str) -> Job | None:
         """Mark a pending or running job as `cancelling`. Returns it, or None if it is sealed, ended or unknown."""
+
+    def unsend(self, key: ConversationKey, message_ids: Iterable[str], job_id: str) -> None:
+        """Take out messages that the job `job_id` has settled as cancelled, because the patient has unsent them.
+
+        A job without any other message ends as cancelled. A sealed job is taken from its worker.
+        """
 
     def forget(self, key: ConversationKey, message_id: str) -> None:
         """Forget the end of a message, because its job ended without settling it."""

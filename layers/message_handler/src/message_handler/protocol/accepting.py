@@ -12,9 +12,10 @@ from typing import Any, Literal
 
 from message_handler.domain.consolidation import answered_before, fold, match, with_alias
 from message_handler.domain.double_texting import POLICIES, Policy
+from message_handler.domain.edits import named
 from message_handler.domain.errors import HandedOff, OtherBot, Rejected, TooManyWaiting
 from message_handler.domain.jobs import Job, JobStatus
-from message_handler.domain.messages import Message, Request, is_derived
+from message_handler.domain.messages import Message, Request, base_id, edit_id, is_derived, is_edit
 from message_handler.protocol.line import AnsweredMessage, Line
 from message_handler.protocol.results import AcceptAgain, Accepted
 from message_handler.settings import Settings
@@ -41,7 +42,8 @@ def accept(
         raise OtherBot(line.bot_id)
 
     # Which messages are known? `found` are positions among the waiting ones; `answered` is what is remembered.
-    incoming, waiting = request.messages, line.waiting()
+    waiting = line.waiting()
+    incoming = named(request.messages, waiting, line.answered, again=again)
     repeated = 0 if again or line.last_answered is None else answered_before(line.last_answered.digests, incoming)
     if line.handed_off and not again:  # guard: step hand off, accept
         raise HandedOff(repeated, (message.message_id for message in waiting))
@@ -50,6 +52,7 @@ def accept(
     new = [index is None and known is None for index, known in zip(found, answered, strict=True)]
     own_index, own = found[-1], answered[-1]
     if own:
+        _remember_versions(line, incoming[-1:], answered[-1:], [False])
         recognised = all(id_ in line.answered for id_ in incoming[-1].ids)
         return Accepted(own.job_id, own.message_id, None, True, own.consolidated_messages, (), recognised=recognised)
 
@@ -72,11 +75,12 @@ def accept(
 
     # They join.
     line.bot_id = line.bot_id or request.bot_id
+    _remember_versions(line, incoming, answered, new)
     created, interrupted = line.current is None, None
     if any(new):
         if policy.interrupts and target == "current":
             interrupted = _interrupt(line, job_id, now)
-        _add(line, target, request, found, new, job_id, now, debounced=not again)
+        _add(line, target, replace(request, messages=incoming), found, new, job_id, now, debounced=not again)
     locked = created or interrupted is not None
     if locked:
         line.lock_id, line.acquired_at, line.lease, line.progress = lock_id or "", now, None, None
@@ -101,10 +105,11 @@ def accept(
         known_as[-1],
         lock_id if locked else None,
         duplicate=not new[-1],
-        consolidated_messages=len(own_job.messages),
+        consolidated_messages=own_job.consolidated_messages,
         pending=tuple(message for job in ahead for message in job.promised_messages),
         posted=tuple(i for i, at, is_new in zip(known_as, found, new, strict=True) if is_new or at is not None),
         interrupted=interrupted,
+        edited=new[-1] and is_edit(known_as[-1]),
     )
 
 
@@ -124,6 +129,23 @@ def _answered(
         known = next((was for was in remembered if was.ended_at > not_before), None)  # guard: invariant 5 -> None
         result.append(known)
     return result
+
+
+def _remember_versions(
+    line: Line, incoming: tuple[Message, ...], answered: list[AnsweredMessage | None], new: list[bool]
+) -> None:
+    """Keep the ended versions of edited messages known by their words, because a new version ends under their id.
+
+    Words that an edit replaced before they were known are known from now on.
+    """
+    for message, known, is_new in zip(incoming, answered, new, strict=True):
+        base = base_id(message.message_id)
+        replaced = line.answered.get(base)
+        if is_new and replaced and base != message.message_id:
+            line.answered.setdefault(edit_id(base, replaced.words), replaced)
+        elif known:
+            for alias in filter(is_edit, message.aliases):
+                line.answered.setdefault(alias, known)
 
 
 def _size(job: Job | None) -> int:

@@ -34,13 +34,15 @@ class AnsweredMessage(NamedTuple):
     """What a tier remembers of an ended job's message, so that a late duplicate of it starts nothing (invariant 5).
 
     It is remembered until an hour after `ended_at` (Unix seconds). That time lies in the future while the job's end
-    waits to be archived.
+    waits to be archived. `words` is the digest of its words, and `accepted_at` is in Unix seconds (see `edits.py`).
     """
 
     job_id: str
     message_id: str
     ended_at: float
     consolidated_messages: int
+    words: str = ""
+    accepted_at: float = 0.0
 
 
 class LastAnswered(NamedTuple):
@@ -138,7 +140,7 @@ class Line:
             acquired_at=self.acquired_at,
             heartbeat_at=beat,
             expires_at=(beat or self.acquired_at) + settings.lock_ttl,
-            consolidated_messages=len(self.current.messages),
+            consolidated_messages=self.current.consolidated_messages,
             tier=tier,
         )
 

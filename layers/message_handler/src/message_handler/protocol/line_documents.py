@@ -111,6 +111,10 @@ def _job_to_json(job: Job) -> dict[str, Any]:
         value["words"] = words
     if promises := job.promises:
         value["promises"] = promises
+    if edited := {m.message_id: m.edited_at for m in job.messages if m.edited_at}:
+        value["edited"] = edited
+    if earlier := [m.message_id for m in job.messages if m.earlier]:
+        value["earlier"] = earlier
     if job.context_ref:
         value["context"] = job.context_ref
     if job.resources_ref:
@@ -123,6 +127,8 @@ def _job_of(line: Line, value: dict[str, Any] | None) -> Job | None:
         return None
     context, resources = value.pop("context", None), value.pop("resources", None)
     words: dict[str, str] = value.get("words", {})
+    edited: dict[str, float] = value.get("edited", {})
+    earlier: list[str] = value.get("earlier", [])
     promised: dict[str, tuple[str, ...]] = {}
     for job_id, message_ids in value.get("promises", {}).items():
         for message_id in message_ids:
@@ -130,7 +136,18 @@ def _job_of(line: Line, value: dict[str, Any] | None) -> Job | None:
     return job_of(
         line.key,
         [
-            Message(id_, "", given, tuple(aliases), at, digest, promised.get(id_, ()), words.get(digest, ""))
+            Message(
+                id_,
+                "",
+                given,
+                tuple(aliases),
+                at,
+                known_digest=digest,
+                promised=promised.get(id_, ()),
+                known_words_digest=words.get(digest, ""),
+                edited_at=edited.get(id_, 0.0),
+                earlier=id_ in earlier,
+            )
             for id_, digest, given, aliases, at in value.get("messages", ())
         ],
         value,

@@ -16,7 +16,7 @@ class Accepted:
 
     `message_id`: the id under which the own message is known.
     `lock_id`: the lock's id if this request took the lock, else None.
-    `duplicate`: whether the own message was known before.
+    `duplicate`: whether the own message was known before. `edited`: whether it is a new version of a known message.
     `consolidated_messages`: the number of messages in the job.
     `pending`: all messages that waited when this one was accepted, itself included, oldest first. With them the record
     alone can redo the work (counterexample 6). Empty if the job has ended.
@@ -34,6 +34,7 @@ class Accepted:
     posted: tuple[str, ...] = ()
     interrupted: Job | None = None
     recognised: bool = True
+    edited: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,7 @@ class Lock:
 
 TierName = Literal["redis", "postgres", "memory"]
 #: What a worker learns about its lease. `valid`: go on. `lost`: another owner has the line. `cancelling`: the job is
-#: being cancelled. `newer`: messages have joined that the run has not seen.
+#: being cancelled. `newer`: the job's messages are others than those that the run has seen.
 LeaseState = Literal["valid", "lost", "cancelling", "newer"]
 
 
@@ -90,7 +91,7 @@ class Sealed:
     """The answer to a seal.
 
     `sealed`: commit. Messages that come from now on wait for the next job.
-    `again`: run again. `job` has all messages, also the newer ones.
+    `again`: run again. `job` has all messages, also the newer ones, and none that is gone.
     `cancelling` or `lost`: stop. This run's reply must not be used.
     """
 

@@ -7,11 +7,12 @@ does all that it says, or it raises before it has changed anything. `now` is alw
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import replace
 
+from message_handler.domain.edits import newest_versions
 from message_handler.domain.jobs import Job, JobStatus
-from message_handler.domain.messages import Message
+from message_handler.domain.messages import Message, base_id, edit_id, is_edit
 from message_handler.protocol.line import LIVE_TTL_SECONDS, AnsweredMessage, LastAnswered, Lease, Line
 from message_handler.protocol.results import Claim, ClaimRefused, Finished, LeaseState, Sealed
 from message_handler.settings import Settings
@@ -64,9 +65,18 @@ def owns(line: Line, lock_id: str) -> bool:
 
 
 def adopt(
-    line: Line, lock_id: str, settled_ids: Iterable[str], ended: Job | None, *, now: float, settings: Settings
+    line: Line,
+    lock_id: str,
+    settled_ids: Iterable[str],
+    ended: Job | None,
+    *,
+    edits: Mapping[str, str],
+    now: float,
+    settings: Settings,
 ) -> Job | None:
     """Remove the messages that the fence found settled. Returns the job to run; None if the lease was lost.
+
+    `edits`: the ids of messages that the fence found to be edits, each with its id as an edit.
 
     With `ended`, the job's end, the rest runs under the successor's name that the end has. The caller names what is
     settled, not what is open: a message that joined since the fence looked must stay.
@@ -75,15 +85,13 @@ def adopt(
         return None
     assert line.current is not None
     job, settled = line.current, frozenset(settled_ids)
-    open_messages = []
+    open_messages, settled_messages = [], []
     for message in job.messages:
         if message.message_id in settled:  # guard: step adopt, what is settled
-            _remember(line, message, job.job_id, len(job.messages), now)
-        elif settled.isdisjoint(message.aliases):
-            open_messages.append(message)
+            settled_messages.append(message)
         else:
-            aliases = tuple(alias for alias in message.aliases if alias not in settled)
-            open_messages.append(replace(message, aliases=aliases))
+            open_messages.append(_adopted(line, message, settled, edits))
+    _remember(line, settled_messages, job.job_id, job.consolidated_messages, now)
     line.current = replace(job, messages=tuple(open_messages), maybe_committed=False)
     assert line.lease is not None
     if now - line.lease.heartbeat_at >= settings.heartbeat_every:  # guard: step adopt, a sign of life
@@ -97,17 +105,26 @@ def adopt(
     return line.current
 
 
+def _adopted(line: Line, message: Message, settled: Set[str], edits: Mapping[str, str]) -> Message:
+    """An open message, without ids that are settled, and under its id as an edit if it is one."""
+    own_id = edits.get(message.message_id, message.message_id)
+    if own_id != message.message_id and message.message_id in line.posts:
+        line.posts[own_id] = line.posts.pop(message.message_id)
+    aliases = tuple(alias for alias in message.aliases if alias not in settled and alias != own_id)
+    return replace(message, message_id=own_id, aliases=aliases)
+
+
 def look(line: Line, lock_id: str, seen: int | None) -> LeaseState:
     """Learn whether the worker should go on. `seen` is the number of messages that its run has.
 
-    Only the number is compared. If one message was undone and another joined, the seal notices: it compares ids.
+    Only the number is compared. If one message has left and another has joined, the seal notices: it compares ids.
     """
     if not owns(line, lock_id):  # guard: invariant 4, look
         return "lost"
     assert line.current is not None
     if line.current.status is JobStatus.CANCELLING:  # guard: step cancel, look
         return "cancelling"
-    return "newer" if seen is not None and len(line.current.messages) > seen else "valid"
+    return "newer" if seen is not None and len(line.current.messages) != seen else "valid"
 
 
 def seal(
@@ -122,12 +139,12 @@ def seal(
     now: float,
     settings: Settings,
 ) -> Sealed:
-    """Close the job for new messages, unless the run has not seen all of them (`answered` are the ids that it has).
+    """Close the job for new messages, unless the run has seen others than it has now (`answered` are the ids).
 
-    The check and the closing are one step, so that no message can join between them. If newer messages have joined, the
-    job runs again with them. At the limit of restarts, and unless it `may_restart`, they go to the next job instead,
-    which is named `next_id` if it is new. `may_seal` False: the run stopped without a reply. `fenced`: the commit
-    follows under a fence, so the job may be committed from now on (counterexample 10).
+    The check and the closing are one step, so that no message can join between them. If newer messages have joined, or
+    some were undone or unsent, the job runs again. At the limit of restarts, and unless it `may_restart`, newer ones go
+    to the next job instead, which is named `next_id` if it is new. `may_seal` False: the run stopped without a reply.
+    `fenced`: the commit follows under a fence, so the job may be committed from now on (counterexample 10).
     """
     if not owns(line, lock_id):  # guard: invariant 4, seal
         return Sealed("lost")
@@ -144,8 +161,9 @@ def seal(
         for message in job.messages
         if message.message_id not in seen  # guard: step seal, newer messages -> False
     )
+    gone = seen.difference(message.message_id for message in job.messages)
     if (
-        newer
+        (newer or gone)
         and may_restart  # guard: invariant 9, no run that can't end in time
         and job.restarts < settings.max_restarts  # guard: invariant 8, seal
     ):
@@ -189,7 +207,8 @@ def finish(line: Line, lock_id: str | None, job: Job, *, spare_id: str, now: flo
         not job.parked  # guard: invariant 1, parked and answered last
         and job.status is not JobStatus.CANCELLED  # guard: invariant 1, cancelled and answered last
     ):
-        ids, digests = tuple(m.message_id for m in covered), tuple(m.words_digest for m in covered)
+        newest = newest_versions(covered)
+        ids, digests = tuple(m.message_id for m in newest), tuple(m.words_digest for m in newest)
         line.last_answered = LastAnswered(job.job_id, ids, digests, ended_at)
     line.promote(line.next, now + settings.wake_after)
     line.acquired_at = now
@@ -215,18 +234,32 @@ def _end(
     ended_at = now + (LIVE_TTL_SECONDS - settings.job_ttl) if end.unarchived else now
     for message in covered:
         line.posts.pop(message.message_id, None)
-        if not end.parked:  # guard: invariant 1, parked and remembered -> True
-            _remember(line, message, job.job_id, len(covered), ended_at)
+    if not end.parked:  # guard: invariant 1, parked and remembered -> True
+        _remember(line, covered, job.job_id, len(newest_versions(covered)), ended_at)
     if late:  # guard: counterexample 2, what joined late
         _postpone(line, job, late, spare_id, now)
     line.ends = (*line.ends, end)
     return covered, ended_at
 
 
-def _remember(line: Line, message: Message, job_id: str, count: int, ended_at: float) -> None:
-    line.posts.pop(message.message_id, None)
-    for id_ in message.ids:
-        line.answered[id_] = AnsweredMessage(job_id, message.message_id, ended_at, count)
+def _remember(line: Line, messages: Sequence[Message], job_id: str, count: int, ended_at: float) -> None:
+    """Remember that messages have ended: under their ids, and an edit also as the newest version of its message.
+
+    A version that was or will be replaced stays known by its words.
+    """
+    edited = {base_id(message.message_id) for message in line.waiting() if is_edit(message.message_id)}
+    for message in messages:
+        line.posts.pop(message.message_id, None)
+        end = AnsweredMessage(job_id, message.message_id, ended_at, count, message.words_digest, message.accepted_at)
+        base = base_id(message.message_id)
+        before = line.answered.get(base)
+        line.answered |= dict.fromkeys(message.ids, end)
+        if is_edit(message.message_id):  # guard: invariant 5, the newest version
+            line.answered[base] = end
+            if before and before.words:
+                line.answered.setdefault(edit_id(base, before.words), before)
+        elif base in edited:  # guard: words are kept, ones that will be replaced
+            line.answered[edit_id(base, end.words)] = end
 
 
 def forget(line: Line, message_id: str) -> None:
@@ -256,6 +289,35 @@ def _postpone(line: Line, job: Job, messages: tuple[Message, ...], next_id: str,
         for message in messages
     )
     line.next = replace(waiting, messages=(*messages, *waiting.messages))
+
+
+def unsend(line: Line, message_ids: Iterable[str], job_id: str, *, now: float, settings: Settings) -> None:
+    """Take out messages that `job_id` has settled as cancelled, because the patient has unsent them.
+
+    A job without any other message ends as cancelled. A sealed job is taken from its worker: Postgres refuses its
+    commit, but while Postgres is away the tier would accept its end.
+
+        A: seal     unsend: settled, fence + 1     Postgres goes away ── A: commit ── away: ends the job in the tier
+    """
+    unsent, before = set(message_ids), line.current
+    line.current, line.next = (_without(line, job, unsent, job_id, now) for job in (line.current, line.next))
+    if before and not line.current:
+        line.promote(line.next, now + settings.wake_after)
+        line.acquired_at = now
+    elif before and before.sealed and line.current is not before:  # guard: step unsend, a sealed job
+        force_release(line)
+
+
+def _without(line: Line, job: Job | None, unsent: Set[str], job_id: str, now: float) -> Job | None:
+    """The job without its unsent messages; None if no message is left."""
+    gone = [message for message in job.messages if not unsent.isdisjoint(message.ids)] if job else []
+    if job is None or not gone:
+        return job
+    _remember(line, gone, job_id, len(newest_versions(gone)), now)
+    if rest := tuple(message for message in job.messages if message not in gone):
+        return replace(job, messages=rest)
+    line.ends = (*line.ends, replace(job, status=JobStatus.CANCELLED, finished_at=now, superseded_by=job_id))
+    return None
 
 
 def cancel(line: Line, job_id: str) -> Job | None:

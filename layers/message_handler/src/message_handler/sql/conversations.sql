@@ -18,14 +18,37 @@ update conversations set fence = fence + 1, updated_at = now()
 where platform_id = :platform_id and conversation_id = :conversation_id
 
 -- name: settled_of
--- Those of the :ids that are settled, each with the job that settled it, and how.
-select message_id, cast(job_id as text), kind from settled
+-- Those of the :ids that are settled: by which job and how, the digest of their words, and when they were accepted. As in
+-- `conversation`, the schema before may lack the last two.
+select message_id, cast(job_id as text), kind, to_jsonb(settled) ->> 'words',
+       cast(to_jsonb(settled) ->> 'accepted_at' as float8)
+from settled
 where platform_id = :platform_id and conversation_id = :conversation_id and message_id = any(cast(:ids as text[]))
 
 -- name: settled_by
 -- The job that settled a message; no row while the message is open.
 select cast(job_id as text) from settled
 where platform_id = :platform_id and conversation_id = :conversation_id and message_id = :message_id
+
+-- name: settled_versions
+-- As settled_of: those of the :ids that are settled, and all settled versions of the message :message_id.
+select message_id, cast(job_id as text), kind, words, accepted_at from settled
+where platform_id = :platform_id and conversation_id = :conversation_id
+  and (message_id = any(cast(:ids as text[])) or message_id = :message_id
+       or starts_with(message_id, :message_id || ' edit '))
+
+-- name: mark_unsent
+-- Mark the turns of a message that its patient has taken back, also those that the job :job_id has archived. Returns a row for
+-- each.
+update turns set unsent_at = coalesce(unsent_at, now())
+where platform_id = :platform_id and conversation_id = :conversation_id and role = 'user'
+  and (message_id = :message_id or job_id = cast(:job_id as uuid))
+returning position
+
+-- name: drop_new_conversation
+-- Delete the conversation's row if this transaction has made it.
+delete from conversations
+where platform_id = :platform_id and conversation_id = :conversation_id and created_at = now()
 
 -- name: known_user_ids
 -- Those of the :ids that a patient's turn, a settled message or a parked message has.
@@ -65,9 +88,11 @@ from place, unnest(cast(:contents as text[]), cast(:turn_ids as text[]), cast(:t
      with ordinality as turn(content, message_id, accepted_at, number)
 
 -- name: conversation
--- A conversation's bot, its turns in order (one row of nulls if it has none), and the ids of its parked messages.
+-- A conversation's bot, its turns in order (one row of nulls if it has none), and the ids of its parked messages. Reads go on
+-- before a migration. So what the schema before it lacks is read as JSON: what is missing is null.
 select conversations.bot_id, turns.role, turns.content, turns.message_id, extract(epoch from turns.created_at)::float8,
-       cast(turns.job_id as text), conversations.handed_off,
+       cast(turns.job_id as text), extract(epoch from cast(to_jsonb(turns) ->> 'edited_at' as timestamptz))::float8,
+       extract(epoch from cast(to_jsonb(turns) ->> 'unsent_at' as timestamptz))::float8, conversations.handed_off,
        (select array_agg(held.message_id) from held
         where held.platform_id = :platform_id and held.conversation_id = :conversation_id and answered_by is null
           and not exists (

@@ -79,18 +79,19 @@ where platform_id = :platform_id and conversation_id = :conversation_id
         and settled.message_id = any(held.message_id || held.aliases)))
 order by number
 
--- name: is_parked
--- Whether a message is parked, and a human answers.
-select exists (
-    select from held join conversations using (platform_id, conversation_id)
-    where platform_id = :platform_id and conversation_id = :conversation_id and handed_off and answered_by is null
-      and :message_id = any(held.message_id || held.aliases))
+-- name: parked_under
+-- The messages with these ids that are parked while a human answers.
+select message_id, content, given, aliases, extract(epoch from held_at)::float8
+from held join conversations using (platform_id, conversation_id)
+where platform_id = :platform_id and conversation_id = :conversation_id and handed_off and answered_by is null
+  and cast(:ids as text[]) && (held.message_id || held.aliases)
 
 -- name: settle_also
--- Settle further ids of a message that a human has answered.
-insert into settled (platform_id, conversation_id, message_id, job_id, kind)
-select :platform_id, :conversation_id, message_id, cast(:job_id as uuid), 'cancelled'
-from unnest(cast(:ids as text[])) as message_id
+-- Settle further ids of a settled message. After an erasure there is none.
+insert into settled (platform_id, conversation_id, message_id, job_id, kind, words, accepted_at)
+select platform_id, conversation_id, message_id, cast(:job_id as uuid), :kind, :words, cast(:accepted_at as float8)
+from conversations, unnest(cast(:ids as text[])) as message_id
+where platform_id = :platform_id and conversation_id = :conversation_id
 on conflict do nothing
 
 -- name: drop_parked

@@ -24,6 +24,12 @@ values (:platform_id, cast(:job_id as uuid), :conversation_id, 'processing', cas
         cast(:document as jsonb), to_timestamp(cast(:created_at as float8)), to_timestamp(cast(:started_at as float8)))
 on conflict do nothing
 
+-- name: link_promises
+-- Link the jobs that messages of a job were promised to the jobs that settled these messages. Returns no row. See
+-- functions/link_promises_v1.sql.
+select link_promises_v1(:platform_id, :conversation_id, :bot_id, cast(:promises as json), null)
+where cast(:promises as text) is not null
+
 -- name: note_promise
 -- Note messages that were promised this job beside its own. The job shows them, although another job answers them.
 update jobs
@@ -202,8 +208,9 @@ with reopened as (
     delete from turns using reopened
     where turns.platform_id = :platform_id and turns.conversation_id = :conversation_id
       and turns.job_id = reopened.job_id and turns.role = 'user'
-    returning turns.position, turns.content, turns.message_id
+    returning turns.position, turns.content, turns.message_id, turns.earlier
 )
 select (select array_agg(message_id) from opened),
        (select array_agg(content order by position) from said),
-       (select array_agg(message_id order by position) from said)
+       (select array_agg(message_id order by position) from said),
+       (select json_agg(earlier order by position) from said)

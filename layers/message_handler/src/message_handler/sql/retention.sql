@@ -10,8 +10,8 @@ with kept as (
     from conversations where platform_id = :platform_id and conversation_id = :conversation_id
     union all
     select 1, lpad((position + 1000000000)::text, 19, '0'), json_build_object(
-        'kind', 'turn', 'role', role, 'content', content, 'message_id', message_id, 'job_id', job_id,
-        'created_at', created_at)
+        'kind', 'turn', 'role', role, 'content', content, 'earlier', coalesce(earlier, '[]'), 'message_id', message_id,
+        'job_id', job_id, 'created_at', created_at, 'edited_at', edited_at, 'unsent_at', unsent_at)
     from turns where platform_id = :platform_id and conversation_id = :conversation_id
     union all
     -- These names are those of the columns that held each fact in earlier releases.

@@ -104,8 +104,9 @@ begin
     for job in
         select * from json_to_recordset(ended_jobs) as job(
             number integer, platform_id text, conversation_id text, job_id uuid, run_id uuid, fence bigint, status text,
-            bot_id text, document jsonb, promises json, message_ids text[], ids text[], given_ids text[],
-            created_at float8, started_at float8, finished_at float8, roles text[], contents text[], turn_ids text[],
+            bot_id text, document jsonb, promises json, message_ids text[], ids text[], words text[],
+            accepted_ats float8[], edits json, given_ids text[], created_at float8, started_at float8, finished_at float8,
+            roles text[], contents text[], turn_ids text[], edited_ats float8[], earlier text[],
             edited_ids text[])
         order by platform_id, conversation_id
     loop
@@ -136,10 +137,14 @@ begin
             on conflict do nothing;
         end if;
 
-        insert into settled (platform_id, conversation_id, message_id, job_id, kind)
-        select distinct job.platform_id, job.conversation_id, message_id, job.job_id,
-               case job.status when 'completed' then 'answered' else job.status end
-        from unnest(job.ids) as message_id;
+        insert into settled (platform_id, conversation_id, message_id, job_id, kind, words, accepted_at)
+        select distinct on (message_id) job.platform_id, job.conversation_id, message_id, job.job_id,
+               case job.status when 'completed' then 'answered' else job.status end, words, accepted_at
+        from unnest(job.ids, job.words, job.accepted_ats) as ended(message_id, words, accepted_at);
+
+        if json_typeof(job.edits) = 'array' then
+            perform note_edits_v1(job.platform_id, job.conversation_id, job.edits);
+        end if;
 
         if job.fence is null then
             select min(position) into said_later
@@ -156,10 +161,12 @@ begin
                 where platform_id = job.platform_id and conversation_id = job.conversation_id and position < 0;
             end if;
         end if;
-        insert into turns (platform_id, conversation_id, position, role, content, message_id, job_id, created_at)
+        insert into turns (platform_id, conversation_id, position, role, content, message_id, job_id, created_at, edited_at,
+                           earlier)
         select job.platform_id, job.conversation_id, said_before + turn.number, role, content, message_id, job.job_id,
-               ended_at
-        from unnest(job.roles, job.contents, job.turn_ids) with ordinality as turn(role, content, message_id, number);
+               ended_at, to_timestamp(edited_at), cast(earlier as jsonb)
+        from unnest(job.roles, job.contents, job.turn_ids, job.edited_ats, job.earlier)
+             with ordinality as turn(role, content, message_id, edited_at, earlier, number);
 
         told_as := case when job.run_id <> job.job_id and exists (
             select from outbox
@@ -477,6 +484,30 @@ begin
 end
 $$;
 
+CREATE FUNCTION public.note_edits_v1(of_platform text, of_conversation text, edits json) RETURNS void
+    LANGUAGE plpgsql
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    AS $$
+declare
+    edit record;
+begin
+    for edit in select * from json_to_recordset(edits) as edit(base text, words text, accepted_at float8)
+    loop
+        insert into settled (platform_id, conversation_id, message_id, job_id, kind, words, accepted_at, settled_at)
+        select platform_id, conversation_id, message_id || ' edit ' || words, job_id, kind, words, accepted_at, settled_at
+        from settled
+        where platform_id = of_platform and conversation_id = of_conversation and message_id = edit.base
+          and words is not null
+        on conflict do nothing;
+
+        update settled set words = edit.words, accepted_at = edit.accepted_at
+        where platform_id = of_platform and conversation_id = of_conversation and message_id = edit.base
+          and (accepted_at is null or accepted_at <= edit.accepted_at);
+    end loop;
+end
+$$;
+
 CREATE FUNCTION public.save_lines(saves json) RETURNS TABLE(number integer, wanted jsonb, met_at double precision, structure jsonb, known jsonb, taken text[])
     LANGUAGE plpgsql
     AS $$
@@ -761,8 +792,8 @@ begin
     for job in
         select * from json_to_recordset(asked_jobs) as job(
             number integer, platform_id text, conversation_id text, name_hash text, job_id uuid, bot_id text,
-            document jsonb, oldest float8, message_ids text[], ids text[], created_at float8, started_at float8,
-            promises json, turns integer, drains boolean)
+            document jsonb, oldest float8, message_ids text[], checked_ids text[], ids text[], created_at float8,
+            started_at float8, promises json, turns integer, drains boolean)
         order by platform_id, conversation_id
     loop
         insert into conversations (platform_id, conversation_id, bot_id)
@@ -779,7 +810,8 @@ begin
         from jobs
         where platform_id = job.platform_id and conversation_id = job.conversation_id and job_id = job.job_id;
 
-        select json_object_agg(message_id, job_id), bool_or(message_id = any(job.message_ids))
+        select json_object_agg(message_id, json_build_array(job_id, kind, words, accepted_at)),
+               bool_or(message_id = any(job.checked_ids))
         into settled_by, is_settled
         from settled
         where platform_id = job.platform_id and conversation_id = job.conversation_id and message_id = any(job.ids);
@@ -804,12 +836,12 @@ begin
                 started_at = coalesce(jobs.started_at, excluded.started_at);
         end if;
 
-        if json_typeof(job.promises) = 'object' then
-            perform link_promises_v1(job.platform_id, job.conversation_id, job.bot_id, job.promises,
-                                     case when raised is not null then job.job_id end);
+        if raised is not null and json_typeof(job.promises) = 'object' then
+            perform link_promises_v1(job.platform_id, job.conversation_id, job.bot_id, job.promises, job.job_id);
         end if;
 
-        select json_agg(json_build_object('role', role, 'content', content, 'message_id', message_id) order by position)
+        select json_agg(json_build_object('role', role, 'content', content, 'message_id', message_id,
+                                          'unsent', unsent_at is not null) order by position)
         into newest
         from (select * from turns
               where platform_id = job.platform_id and conversation_id = job.conversation_id
@@ -817,8 +849,9 @@ begin
 
         waiting := null;
         if job.drains then
-            select json_build_array(fields, array(
-                select message_id from settled
+            select json_build_array(fields, (
+                select json_object_agg(message_id, json_build_array(job_id, kind, words, accepted_at))
+                from settled
                 where settled.platform_id = line_states.platform_id
                   and settled.conversation_id = line_states.conversation_id
                   and message_id = any(line_states.message_ids)))
@@ -1063,6 +1096,8 @@ CREATE TABLE public.settled (
     job_id uuid NOT NULL,
     kind text NOT NULL,
     settled_at timestamp with time zone DEFAULT now() NOT NULL,
+    words text,
+    accepted_at double precision,
     CONSTRAINT settled_kind_check CHECK ((kind = ANY (ARRAY['answered'::text, 'failed'::text, 'cancelled'::text])))
 );
 
@@ -1075,6 +1110,9 @@ CREATE TABLE public.turns (
     message_id text,
     job_id uuid,
     created_at timestamp with time zone NOT NULL,
+    edited_at timestamp with time zone,
+    earlier jsonb,
+    unsent_at timestamp with time zone,
     CONSTRAINT turns_role_check CHECK ((role = ANY (ARRAY['user'::text, 'assistant'::text, 'sale'::text])))
 );
 

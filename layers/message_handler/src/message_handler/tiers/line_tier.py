@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 
@@ -85,9 +85,22 @@ class LineTier:
         )
         return claim
 
-    def adopt(self, key: ConversationKey, lock_id: str, settled_ids: Iterable[str], ended: Job | None) -> Job | None:
-        settled = tuple(settled_ids)
-        step = partial(steps.adopt, lock_id=lock_id, settled_ids=settled, ended=ended, settings=self._settings)
+    def adopt(
+        self,
+        key: ConversationKey,
+        lock_id: str,
+        settled_ids: Iterable[str],
+        ended: Job | None,
+        edits: Mapping[str, str] | None = None,
+    ) -> Job | None:
+        step = partial(
+            steps.adopt,
+            lock_id=lock_id,
+            settled_ids=tuple(settled_ids),
+            ended=ended,
+            edits=edits or {},
+            settings=self._settings,
+        )
         return self._stepper.take(key, lambda line, now: step(line, now=now))
 
     def heartbeat(
@@ -132,6 +145,10 @@ class LineTier:
 
     def cancel(self, key: ConversationKey, job_id: str) -> Job | None:
         return self._stepper.take(key, lambda line, _: steps.cancel(line, job_id))
+
+    def unsend(self, key: ConversationKey, message_ids: Iterable[str], job_id: str) -> None:
+        step = partial(steps.unsend, message_ids=tuple(message_ids), job_id=job_id, settings=self._settings)
+        self._stepper.take(key, lambda line, now: step(line, now=now))
 
     def forget(self, key: ConversationKey, message_id: str) -> None:
         self._stepper.take(key, lambda line, _: steps.forget(line, message_id), ids=(message_id,))
@@ -263,4 +280,4 @@ def sweep_each(keys: Iterable[ConversationKey], sweep_one: Callable[[Conversatio
 
 
 def _ids_of(request: Request) -> list[str]:
-    return [id_ for message in request.messages for id_ in message.ids]
+    return [id_ for message in request.messages for id_ in message.possible_ids]

@@ -13,8 +13,10 @@ from message_handler.ai.providers import provider_of
 from message_handler.bot_config import BotConfigService
 from message_handler.domain import history
 from message_handler.domain.conversations import Turn
+from message_handler.domain.edits import newest_versions
 from message_handler.domain.errors import TRANSIENT, AIError, Contended, MessageHandlerError, RequestError
 from message_handler.domain.jobs import Job, JobError, JobStatus, Progress, Provenance
+from message_handler.domain.messages import shown_id
 from message_handler.domain.notices import failure_notice
 from message_handler.metrics import Meter
 from message_handler.ports.archive import Fence
@@ -161,9 +163,11 @@ class Asking:
 def prompt_of(job: Job, fence: Fence | None, config: dict[str, Any], timeout: float) -> Prompt:
     """What the AI is asked: the job's messages, after as much of the conversation as the bot's limits allow."""
     limits = config["meta_data"]
-    pending = [Turn("user", message.content, message.message_id) for message in job.messages]
+    messages = tuple(newest_versions(job.messages))
+    pending = [Turn("user", message.content, shown_id(message.message_id)) for message in messages]
+    known = history.merge(fence.turns if fence else (), job.context)
     turns = history.trim(
-        history.merge(fence.turns if fence else (), job.context),
+        [turn for turn in known if not turn.unsent],
         pending,
         max_messages=int(limits.get("max_context_messages", 20)),
         max_characters=int(limits.get("max_context_characters", 10_000)),
@@ -173,7 +177,7 @@ def prompt_of(job: Job, fence: Fence | None, config: dict[str, Any], timeout: fl
     return Prompt(
         config["name"],
         context,
-        job.messages,
+        messages,
         timeout,
         job.resources,
         request_id,
@@ -224,5 +228,5 @@ def _ended(
 
 
 def _log_asking(job: Job, fence: Fence | None) -> None:
-    asked = {"fence": fence.number if fence else None, "messages": len(job.messages)}
+    asked = {"fence": fence.number if fence else None, "messages": job.consolidated_messages}
     _log.info("asking the AI", extra={**job.log_fields, **asked})

@@ -96,7 +96,7 @@ class Fencing:
         The tier runs the rest under the last name of the chain: the jobs in between have ended.
         """
         renamed = replace(fence.ended, superseded_by=fence.successor_id) if fence.ended else None
-        return self.tier.adopt(job.key, self.lock_id, fence.settled, renamed)
+        return self.tier.adopt(job.key, self.lock_id, fence.settled, renamed, fence.edits)
 
     def _take_in(self, job: Job, waiting: Iterable[Message]) -> Job:
         """Let messages that were accepted while Redis was away join the job, or wait for the next one."""

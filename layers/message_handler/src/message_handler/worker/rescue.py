@@ -18,6 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from message_handler.domain.conversations import ConversationKey
+from message_handler.domain.edits import known_id
 from message_handler.domain.errors import TRANSIENT, Contended, PayloadTooLarge, Unavailable
 from message_handler.domain.jobs import Job
 from message_handler.domain.records import ArchiveRecord, WordlessRecord, key_of
@@ -152,7 +153,9 @@ class Rescue:
                 # A tier without this job may have a line that began after the erasure. That line stays.
                 self.tiers.each(lambda tier: tier.job(job.job_id) and tier.erase(job.key, [job.job_id]))
                 return
-            if any(self.archive.settled_by(job.key, message.message_id) != job.job_id for message in job.messages):
+            settled = self.archive.settled(job.key, [id_ for m in job.messages for id_ in m.possible_ids])
+            ended_as = [known_id(message, (), settled) for message in job.messages]
+            if any(id_ is None or settled[id_].job_id != job.job_id for id_ in ended_as):
                 _log.info("an end came too late: another job has settled its messages", extra=job.log_fields)
                 self.meter.add("RepliesInConflict")
         # A tier that can't be told forgets the end by itself in time.

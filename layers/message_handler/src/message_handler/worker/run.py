@@ -133,9 +133,5 @@ class Run:
 
 
 def _as_sealed(answered: Job, sealed: Job | None) -> Job:
-    """The answered job with what the tier learned of it meanwhile: restarts, and further ids of the same messages."""
-    if sealed is None:
-        return answered
-    known = {message.message_id: message for message in sealed.messages}
-    messages = tuple(known.get(message.message_id, message) for message in answered.messages)
-    return replace(answered, messages=messages, restarts=sealed.restarts)
+    """The answered job with what the tier knows of it: restarts, and its messages with all their ids."""
+    return replace(answered, messages=sealed.messages, restarts=sealed.restarts) if sealed else answered

@@ -16,8 +16,10 @@ from typing import Any
 from message_handler.ai.port import AI
 from message_handler.bot_config import BotConfigService
 from message_handler.delivery.deliveries import Deliveries
+from message_handler.domain.edits import known_id, named
 from message_handler.domain.errors import TRANSIENT, Unavailable
 from message_handler.domain.jobs import Job, JobStatus
+from message_handler.domain.messages import is_edit
 from message_handler.domain.records import AnyRecord, ArchiveRecord, DeliveryRecord, Outcome, Record, WordlessRecord
 from message_handler.metrics import TIER_VALUES, Meter
 from message_handler.ports.archive import ERASURE_MARGIN, Archive
@@ -116,11 +118,17 @@ class Worker:
         Unavailable.
         """
         key = record.request.key
-        settled_by = self.archive.settled_by(key, record.message_id)
-        if settled_by is None:
-            return self.archive.is_parked(key, record.message_id) or self.end_if_erased(record)
-        if settled_by != record.job_id:
-            self.archive.supersede(_promised(record, self.clock()), settled_by)
+        settled = self.archive.settled(key, record.own.possible_ids)
+        (own,) = named([record.own], (), settled, again=True)
+        end = settled.get(own.message_id)
+        if end is None:
+            parked = self.archive.parked_under(key, record.own.possible_ids)
+            return known_id(record.own, parked, {}) is not None or self.end_if_erased(record)
+        if replaced := [id_ for id_ in own.aliases if is_edit(id_) and id_ not in settled]:
+            # No store knew its words when a later version came. A late retry of them must find them settled.
+            self.archive.settle_also(key, replaced, end)
+        if end.job_id != record.job_id:
+            self.archive.supersede(_promised(record, self.clock()), end.job_id)
         return True
 
     def end_if_erased(self, record: Record) -> bool:
@@ -247,7 +255,7 @@ class Attempt:
         if job.finished_at and job.status is JobStatus.COMPLETED:
             worker.meter.add("TimeToReply", 1000 * (job.finished_at - job.created_at))
             # Each claim asked the AI once, and each restart once more.
-            if (saved := len(job.messages) - job.attempts - job.restarts) > 0:
+            if (saved := job.consolidated_messages - job.attempts - job.restarts) > 0:
                 worker.meter.add("AICallsSaved", saved)
         if job.usage:
             worker.meter.add("InputTokens", job.usage.input_tokens)

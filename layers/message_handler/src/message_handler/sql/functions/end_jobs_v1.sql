@@ -7,11 +7,12 @@
 -- Without a `fence` the caller has locked the row and decided. Then the fence is raised, so that the current run commits
 -- nothing. A job that has no row gets one. Turns that were said after `finished_at` stay behind those of the job.
 --
--- `ids` are the ids that the end settles. If one of them is settled already, the table `settled` refuses it, and nothing
--- at all is written. `roles`, `contents` and `turn_ids` describe the turns. `run_id` is the job under which the end was
--- decided. The platform may know the delivery under that id, so the delivery keeps it, unless another end has used it.
--- `edited_ids` are the platform's ids of those messages that are edits: the platform is told of each.
--- Times are Unix seconds. Without a `finished_at` the job ends now.
+-- `ids` are the ids that the end settles, with the digest of the `words` and the `accepted_ats` of their messages. If one of
+-- them is settled already, the table `settled` refuses it, and nothing at all is written. `edits` are the messages that are
+-- edits: `base` is the id of the message that they are a version of. `edited_ids` are the platform's ids of these: the
+-- platform is told of each. `roles`, `contents`, `turn_ids`, `edited_ats` and `earlier` describe the turns. `run_id` is the
+-- job under which the end was decided. The platform may know the delivery under that id, so the delivery keeps it, unless
+-- another end has used it. Times are Unix seconds. Without a `finished_at` the job ends now.
 --
 -- Returns the jobs that were ended, and for each whether there is a delivery.
 create or replace function end_jobs_v1(ended_jobs json) returns table (number integer, told boolean)
@@ -31,8 +32,9 @@ begin
     for job in
         select * from json_to_recordset(ended_jobs) as job(
             number integer, platform_id text, conversation_id text, job_id uuid, run_id uuid, fence bigint, status text,
-            bot_id text, document jsonb, promises json, message_ids text[], ids text[], given_ids text[],
-            created_at float8, started_at float8, finished_at float8, roles text[], contents text[], turn_ids text[],
+            bot_id text, document jsonb, promises json, message_ids text[], ids text[], words text[],
+            accepted_ats float8[], edits json, given_ids text[], created_at float8, started_at float8, finished_at float8,
+            roles text[], contents text[], turn_ids text[], edited_ats float8[], earlier text[],
             edited_ids text[])
         order by platform_id, conversation_id
     loop
@@ -63,10 +65,14 @@ begin
             on conflict do nothing;
         end if;
 
-        insert into settled (platform_id, conversation_id, message_id, job_id, kind)
-        select distinct job.platform_id, job.conversation_id, message_id, job.job_id,
-               case job.status when 'completed' then 'answered' else job.status end
-        from unnest(job.ids) as message_id;
+        insert into settled (platform_id, conversation_id, message_id, job_id, kind, words, accepted_at)
+        select distinct on (message_id) job.platform_id, job.conversation_id, message_id, job.job_id,
+               case job.status when 'completed' then 'answered' else job.status end, words, accepted_at
+        from unnest(job.ids, job.words, job.accepted_ats) as ended(message_id, words, accepted_at);
+
+        if json_typeof(job.edits) = 'array' then
+            perform note_edits_v1(job.platform_id, job.conversation_id, job.edits);
+        end if;
 
         if job.fence is null then
             select min(position) into said_later
@@ -83,10 +89,12 @@ begin
                 where platform_id = job.platform_id and conversation_id = job.conversation_id and position < 0;
             end if;
         end if;
-        insert into turns (platform_id, conversation_id, position, role, content, message_id, job_id, created_at)
+        insert into turns (platform_id, conversation_id, position, role, content, message_id, job_id, created_at, edited_at,
+                           earlier)
         select job.platform_id, job.conversation_id, said_before + turn.number, role, content, message_id, job.job_id,
-               ended_at
-        from unnest(job.roles, job.contents, job.turn_ids) with ordinality as turn(role, content, message_id, number);
+               ended_at, to_timestamp(edited_at), cast(earlier as jsonb)
+        from unnest(job.roles, job.contents, job.turn_ids, job.edited_ats, job.earlier)
+             with ordinality as turn(role, content, message_id, edited_at, earlier, number);
 
         told_as := case when job.run_id <> job.job_id and exists (
             select from outbox

@@ -1,5 +1,7 @@
 -- Permit runs: raise the fence of each job's conversation, and note the run. No run is permitted if the job has ended, if
 -- one of its messages is settled or void, or if a human answers. No two of the jobs are in the same conversation.
+-- `message_ids` are the ids of the messages, `checked_ids` also those that they would have as edits, and `ids` all under
+-- which another version of them may be settled. So the caller finds the messages that are edits of settled ones.
 --
 -- The function first waits for the conversation's row. Each later statement sees all that was committed before it began,
 -- and so all that the previous holders of the row did. The rows are always locked in the same order, so that no two groups
@@ -7,11 +9,11 @@
 --
 -- Returns for each job:
 --   raised        the fence; null if no run is permitted
---   settled_by    for each settled id the job that settled it
---   newest        the last turns
+--   settled_by    for each settled id: the job that settled it, how, the digest of its words, and when it was accepted
+--   newest        the last turns, also those that were unsent
 --   human         whether a human answers
 --   erased_until  the time of the erasure with its margin (Unix seconds, rounded up)
---   waiting       if the job drains it: the line in the Postgres tier, and the ids of its settled messages
+--   waiting       if the job drains it: the line in the Postgres tier, and its settled messages, as in settled_by
 --   bot           the conversation's bot
 create or replace function take_fences_v2(asked_jobs json) returns table (
     number integer, raised bigint, settled_by json, newest json, human boolean, erased_until float8, waiting json, bot text)
@@ -28,8 +30,8 @@ begin
     for job in
         select * from json_to_recordset(asked_jobs) as job(
             number integer, platform_id text, conversation_id text, name_hash text, job_id uuid, bot_id text,
-            document jsonb, oldest float8, message_ids text[], ids text[], created_at float8, started_at float8,
-            promises json, turns integer, drains boolean)
+            document jsonb, oldest float8, message_ids text[], checked_ids text[], ids text[], created_at float8,
+            started_at float8, promises json, turns integer, drains boolean)
         order by platform_id, conversation_id
     loop
         insert into conversations (platform_id, conversation_id, bot_id)
@@ -46,7 +48,8 @@ begin
         from jobs
         where platform_id = job.platform_id and conversation_id = job.conversation_id and job_id = job.job_id;
 
-        select json_object_agg(message_id, job_id), bool_or(message_id = any(job.message_ids))
+        select json_object_agg(message_id, json_build_array(job_id, kind, words, accepted_at)),
+               bool_or(message_id = any(job.checked_ids))
         into settled_by, is_settled
         from settled
         where platform_id = job.platform_id and conversation_id = job.conversation_id and message_id = any(job.ids);
@@ -71,12 +74,12 @@ begin
                 started_at = coalesce(jobs.started_at, excluded.started_at);
         end if;
 
-        if json_typeof(job.promises) = 'object' then
-            perform link_promises_v1(job.platform_id, job.conversation_id, job.bot_id, job.promises,
-                                     case when raised is not null then job.job_id end);
+        if raised is not null and json_typeof(job.promises) = 'object' then
+            perform link_promises_v1(job.platform_id, job.conversation_id, job.bot_id, job.promises, job.job_id);
         end if;
 
-        select json_agg(json_build_object('role', role, 'content', content, 'message_id', message_id) order by position)
+        select json_agg(json_build_object('role', role, 'content', content, 'message_id', message_id,
+                                          'unsent', unsent_at is not null) order by position)
         into newest
         from (select * from turns
               where platform_id = job.platform_id and conversation_id = job.conversation_id
@@ -84,8 +87,9 @@ begin
 
         waiting := null;
         if job.drains then
-            select json_build_array(fields, array(
-                select message_id from settled
+            select json_build_array(fields, (
+                select json_object_agg(message_id, json_build_array(job_id, kind, words, accepted_at))
+                from settled
                 where settled.platform_id = line_states.platform_id
                   and settled.conversation_id = line_states.conversation_id
                   and message_id = any(line_states.message_ids)))

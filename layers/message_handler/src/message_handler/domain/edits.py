@@ -1,0 +1,128 @@
+"""Edits: a message that comes again under its id, with other words, is a message of its own.
+
+The first version of a message has the platform's id. An edit has that id with the digest of its words behind it. So
+every tier and every record name it alike. An edit waits beside the version that it replaces. If both are in one job,
+they are one message for the AI and in the conversation: the newest words, at the place of the first version.
+
+    "2 pills" waits in J          "20 pills" joins J ── J answers "20 pills", and settles both
+    J has answered "2 pills"      "20 pills" waits in J' ── J' answers it
+
+Words that were replaced never come back with a late retry or an old record. A platform may return to old words: its
+request then says when the message was edited (`edited_at`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import NamedTuple, Protocol
+
+from message_handler.domain.messages import Message, base_id, is_edit
+
+
+class EndedVersion(Protocol):
+    """What is remembered of a version that does not wait any more.
+
+    `words`: the digest of its words; "" if an earlier release noted it. `accepted_at`: Unix seconds.
+    """
+
+    @property
+    def words(self) -> str: ...
+
+    @property
+    def accepted_at(self) -> float: ...
+
+
+class _Version(NamedTuple):
+    """A known version of a message, waiting or ended. `edited_at` is None if it is not known."""
+
+    message_id: str
+    words: str
+    accepted_at: float
+    edited_at: float | None
+
+
+def named(
+    incoming: Iterable[Message], waiting: Iterable[Message], ended: Mapping[str, EndedVersion], *, again: bool
+) -> tuple[Message, ...]:
+    """The incoming messages, each under the id of the version that it is: a known version, or a new edit.
+
+    `ended` has the newest ended version under the platform's id, and other versions under their own ids. `again`: the
+    messages were accepted before. So one that is older than the newest version was replaced already.
+    """
+    incoming = tuple(incoming)
+    if not any(message.edit_ids for message in incoming):
+        return incoming
+    waits = {id_: versions for versions in versions_of(waiting) for version in versions for id_ in _bases(version)}
+    return tuple(
+        _named(message, waits.get(base_id(message.message_id), ()), ended, again=again) if message.edit_ids else message
+        for message in incoming
+    )
+
+
+def _named(message: Message, waits: Sequence[Message], ended: Mapping[str, EndedVersion], *, again: bool) -> Message:
+    base, (by_words, *by_time), words = base_id(message.message_id), message.edit_ids, message.words_digests
+    own_ids = [id_ for id_ in (*by_time, by_words, base) if id_ in ended]
+    known = [_Version(id_, ended[id_].words, ended[id_].accepted_at, None) for id_ in (by_words, base) if id_ in ended]
+    known += [_Version(wait.message_id, wait.words_digest, wait.accepted_at, wait.edited_at) for wait in waits]
+    is_named = is_edit(message.message_id)
+    if not known or (is_named and (message.message_id in ended or any(message.message_id in w.ids for w in waits))):
+        return message
+    newest = known[-1]
+    if not newest.words:
+        return message
+    same = next((version for version in reversed(known) if version.words in words), None)
+    if same and (same is newest or message.edited_at in (0, same.edited_at)):
+        # The newest version is also known under the platform's id, which the first version had.
+        return _known_as(message, own_ids[0] if same.message_id == base and base in ended else same.message_id)
+    if not waits and message.earlier and not is_named:  # guard: invariant 5, an earlier turn that was answered
+        return message
+    if same:
+        return _known_as(message, by_time[0])
+    if again and message.accepted_at < newest.accepted_at:  # guard: words are kept, replaced ones
+        # Its own id leads to the newest version from now on, also for a late retry.
+        return _known_as(replace(message, message_id=message.message_id if is_named else by_words), newest.message_id)
+    # The clock of the host that accepted the older version may be ahead of this one.
+    accepted_at = max(message.accepted_at, newest.accepted_at)
+    return replace(message, message_id=message.message_id if is_named else by_words, accepted_at=accepted_at)
+
+
+def known_id(message: Message, waiting: Iterable[Message], ended: Mapping[str, EndedVersion]) -> str | None:
+    """The id under which an accepted message waits or has ended; None if this version of it is not known."""
+    (name,) = named([message], waiting := tuple(waiting), ended, again=True)
+    known = name.message_id in ended or any(name.message_id in wait.ids for wait in waiting)
+    return name.message_id if known else None
+
+
+def _known_as(message: Message, message_id: str) -> Message:
+    """The message under a version's id. An edit's own id stays as an alias."""
+    own_id = message.message_id
+    aliases = (own_id,) if is_edit(own_id) and own_id != message_id else ()
+    return replace(message, message_id=message_id, aliases=(*message.aliases, *aliases))
+
+
+def versions_of(messages: Iterable[Message]) -> list[list[Message]]:
+    """The messages, those together that are versions of one, each with its newest version last."""
+    groups: dict[str, list[Message]] = {}
+    result: list[list[Message]] = []
+    for message in messages:
+        bases = _bases(message)
+        group = next((groups[base] for base in bases if base in groups), None)
+        if group is None:
+            group = []
+            result.append(group)
+        group.append(message)
+        groups |= dict.fromkeys(bases, group)
+    return [sorted(group, key=lambda version: version.accepted_at) for group in result]
+
+
+def _bases(message: Message) -> list[str]:
+    """The ids of the messages that it is a version of."""
+    return [base_id(id_) for id_ in message.ids]
+
+
+def newest_versions(messages: Sequence[Message]) -> Sequence[Message]:
+    """The messages as they are answered: of each, only the newest version, at the place of the first."""
+    if not any(is_edit(message.message_id) for message in messages):
+        return messages
+    return [versions[-1] for versions in versions_of(messages)]

@@ -1,0 +1,129 @@
+"""Edits: each version of a message is answered once or replaced, and replaced words never come back."""
+
+from __future__ import annotations
+
+from tests.guards.guard import Guard, Removal, function
+
+RULE = "words are kept"
+TEST, HTTP, TIER = "contract/test_edits.py", "unit/test_edits.py", "contract/steps/test_edits.py"
+FENCE = f"{TEST}::TestTheFence"
+
+
+def guard(name: str, test: str, *removal: str) -> Guard:
+    return Guard(name, RULE, test, (Removal(*removal),))
+
+
+GUARDS = (
+    guard(
+        "the AI is asked with the newest words alone",
+        f"{TEST}::TestResponses::test_says_that_it_is_an_edit[memory-consolidate]",
+        "worker/asking.py",
+        "tuple(newest_versions(job.messages))",
+        "job.messages",
+    ),
+    guard(
+        "a clock that is behind makes no edit older",
+        f"{TIER}::TestWaiting::test_a_clock_that_is_behind_makes_no_edit_older[memory]",
+        "domain/edits.py",
+        "max(message.accepted_at, newest.accepted_at)",
+        "message.accepted_at",
+    ),
+    guard(
+        "an earlier turn of a history is marked",
+        f"{TEST}::TestTheTierHasForgotten::test_an_earlier_turn_with_other_words_is_not_answered_again[memory]",
+        "intake/intake.py",
+        ", earlier=number < last",
+        "",
+    ),
+    guard(
+        "a late retry makes no old version the newest",
+        f"{TEST}::TestTheTierHasForgotten::test_a_late_retry_of_old_words_makes_no_version_newer_in_its_record[memory]",
+        "intake/intake.py",
+        "{base_id(id_) for id_ in accepted.posted}",
+        "set(accepted.posted)",
+    ),
+    guard(
+        "Postgres notes words that were replaced before it knew them",
+        f"{TEST}::TestWhateverHappens::test_at_any_step[memory-twice-the tier is lost]",
+        "worker/worker.py",
+        "            self.archive.settle_also(key, replaced, end)\n",
+        "            pass\n",
+    ),
+    guard(
+        "no run for a message whose words are settled as an edit",
+        f"{FENCE}::test_an_edit_is_known_even_if_its_message_is_not[postgres]",
+        function("take_fences_v2"),
+        "bool_or(message_id = any(job.checked_ids))",
+        "bool_or(message_id = any(job.message_ids))",
+    ),
+    guard(
+        "a settled edit is the newest version",
+        f"{FENCE}::test_old_words_come_back_if_the_platform_says_when[postgres]",
+        function("note_edits_v1"),
+        "update settled set words = edit.words, accepted_at = edit.accepted_at",
+        "update settled set words = words",
+    ),
+    guard(
+        "the words that an edit replaced stay known",
+        f"{FENCE}::test_known_words_are_a_duplicate[postgres- 2 pills-1]",
+        function("note_edits_v1"),
+        "message_id || ' edit ' || words, job_id",
+        "message_id || ' gone ' || words, job_id",
+    ),
+    guard(
+        "what waits in the Postgres tier is named by its version",
+        "contract/outages/test_redis_away.py::TestDrain::test_an_edit_that_waits_there_replaces_the_first_version",
+        "archive/postgres_steps.py",
+        "in named(waiting, job.messages, settled, again=True)",
+        "in waiting",
+    ),
+    guard(
+        "a parked message is compared by its words",
+        f"{TEST}::TestWhileAHumanAnswers::test_an_edit_of_what_the_bot_has_answered_waits[memory]",
+        "archive/parking.py",
+        "[replace(new, message=name) for new, name in zip(messages, names, strict=True)]",
+        "list(messages)",
+    ),
+    guard(
+        "a human answers all versions",
+        f"{TEST}::TestWhileAHumanAnswers::test_a_humans_turn_answers_all_versions[memory]",
+        "archive/parking.py",
+        "each not in found and base_id(each.message.message_id) in answered_ids",
+        "False",
+    ),
+    guard(
+        "the archive keeps the old words",
+        "contract/test_retention.py::TestExport::test_the_words_that_an_edit_replaced_are_shown_and_the_platforms_id_alone",
+        "archive/versions.py",
+        "tuple(v.content for v in versions[:-1])",
+        "()",
+    ),
+    guard(
+        "an end that comes late settles an edit as one",
+        f"{FENCE}::test_an_end_that_comes_late_settles_an_edit_as_one[postgres]",
+        "archive/postgres_steps.py",
+        "    open_ = standing(job.messages, settled).open\n    if not open_:",
+        "    open_ = tuple(m for m in job.messages if m.message_id not in settled)\n    if not open_:",
+    ),
+    guard(
+        "an export shows the platform's id alone",
+        "contract/test_retention.py::TestExport::test_the_words_that_an_edit_replaced_are_shown_and_the_platforms_id_alone",
+        "operations/export.py",
+        'shown["message_id"] = shown_id(own_id)',
+        'shown["message_id"] = own_id',
+    ),
+    guard(
+        "what waits is counted without its versions",
+        f"{HTTP}::test_what_waits_while_a_human_answers_counts_each_message_once",
+        "intake/responses.py",
+        "len({base_id(id_) for id_ in (*parked.message_ids, *waiting)})",
+        "len({*parked.message_ids, *waiting})",
+    ),
+    guard(
+        "a retried edit has its own words",
+        f"{TEST}::TestRetried::test_one_reply_answers_the_newest_words[memory]",
+        "archive/parking.py",
+        "texts = [(*(replaced or ()), content)",
+        "texts = [(content,)",
+    ),
+)
