@@ -16,3 +16,8 @@ def version_of(message_id: str, edit: int) -> str:
 def message_of(version: str) -> str:
     """The id of the message that this is a version of."""
     return version.partition(_EDIT)[0]
+
+
+def edit_of(version: str) -> int:
+    """The number of the edit; 0 for the first version."""
+    return int(version.partition(_EDIT)[2] or 0)

@@ -299,20 +299,20 @@ def test_a_spoilt_history_shows_which_promise_was_broken(spoil: Callable[[Histor
 
 def edited() -> History:
     """As `good`. m1 is edited before the run, and its old words come again. m2 is edited after its reply: J2 answers
-    the edit. m3 is unsent."""
+    the edit. m3 joins J2 and is unsent: it ends in J3."""
     history = good()
     history.posted += [
         replace(posted(2.2, "m1~1", "J0"), edited=True),
         replace(posted(8, "m2~1", "J2"), edited=True),
-        posted(10, "m3", "J3"),
+        posted(8.1, "m3", "J2"),
     ]
-    history.unsent.append(Unsent(10.2, 10.3, "c", "m3", 200))
+    history.unsent.append(Unsent(8.2, 8.3, "c", "m3", 200))
     history.asked.append(Asked(8.5, "J2", 4, 1))
     history.jobs |= {"J2": job("J2", 4), "J3": job("J3", 5, "cancelled")}
     history.settled += [
         settled(4, "m1 edit 5e", "J0"),
         settled(9, "m2 edit 7a", "J2"),
-        settled(10.2, "m3", "J3", "cancelled"),
+        settled(8.2, "m3", "J3", "cancelled"),
     ]
     history.turns = [
         *(said(1, "m0", "J0"), said(2, "m1~1", "J0"), replied(3, "J0", "m0", "m1~1")),
@@ -372,14 +372,14 @@ def test_an_edit_takes_the_place_of_the_words_that_it_replaced() -> None:
 def test_a_client_of_an_edit_hears_of_its_end_and_not_of_the_earlier_one() -> None:
     history = edited()
     history.polled = {"J1", "J2"}
-    answered = told("m2", "answered", "J1")
+    answered, unsent = told("m2", "answered", "J1"), told("m3", "cancelled", "J3")
     history.seen += [
         Seen(7.5, "c", "J1", "completed", messages=(answered,)),
-        Seen(8.3, "c", "J2", "processing", messages=(answered, told("m2", "processing", "J2"))),
-        Seen(9.4, "c", "J2", "completed", messages=(answered, told("m2", "answered", "J2"))),
+        Seen(8.3, "c", "J2", "processing", messages=(answered, told("m2", "processing", "J2"), unsent)),
+        Seen(9.4, "c", "J2", "completed", messages=(answered, told("m2", "answered", "J2"), unsent)),
     ]
     took = [(telling.job_id, telling.message, round(telling.seconds or 0, 1)) for telling in tellings(history)]
-    assert took == [("J1", "m2", 0.5), ("J2", "m2~1", 0.4)]
+    assert took == [("J1", "m2", 0.5), ("J2", "m2~1", 0.4), ("J2", "m3", 0.1)]
     assert check(history) == []
     history.seen.pop()
     assert {violation.promise for violation in check(history)} == {"2 told late"}
@@ -455,6 +455,7 @@ def an_edit_before_an_earlier_message(history: History) -> None:
 def unsent_and_answered(history: History) -> None:
     history.unsent[0] = Unsent(7.5, 7.6, "c", "m2", 200)
     history.settled[5] = settled(10.2, "m3", "J3")
+    history.posted[7] = posted(8.1, "m3", "J3")
     history.turns.append(replied(9, "J3", "m3"))
 
 
@@ -467,11 +468,13 @@ def unsent_and_answered_afterwards(history: History) -> None:
 
 def unsent_and_nothing_cancelled(history: History) -> None:
     history.settled[5] = settled(10.2, "m3", "J3", "failed")
+    history.posted[7] = posted(8.1, "m3", "J3")
     history.jobs["J3"] = replace(job("J3", 5, "failed"), error="ai_failed")
 
 
 def refused_as_answered_and_not_answered(history: History) -> None:
     history.unsent[0] = replace(history.unsent[0], status=409)
+    history.posted[7] = posted(8.1, "m3", "J3")
 
 
 def unknown_though_accepted(history: History) -> None:
@@ -480,6 +483,7 @@ def unknown_though_accepted(history: History) -> None:
 
 def cancelled_where_another_message_was_unsent(history: History) -> None:
     history.unsent[0] = replace(history.unsent[0], message_id="m0", status=409)
+    history.posted[7] = posted(8.1, "m3", "J3")
 
 
 @pytest.mark.parametrize(
