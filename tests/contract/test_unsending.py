@@ -261,6 +261,11 @@ class TestTheArchive:
         assert found is not None
         assert [turn.unsent_at is not None for turn in found.turns] == [True, False, False]
 
+    def test_an_edit_that_was_answered_is_found(self, archive: Archive) -> None:
+        talk, edit = Conversation(archive), Message("m0", "b", given=True, accepted_at=STARTED)
+        talk.answer(1, replace(edit, message_id=edit.edit_ids[0]))
+        assert archive.unsend(KEY, "m0", []).outcome == "answered"
+
     def test_what_was_erased_is_unknown(self, archive: Archive) -> None:
         talk = Conversation(archive)
         archive.erase(KEY)

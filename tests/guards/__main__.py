@@ -36,6 +36,7 @@ from tests.guards import (
     tenants,
     tiers,
     together,
+    unsending,
     words,
     worker,
 )
@@ -51,6 +52,7 @@ GUARDS: tuple[Guard, ...] = (
     *worker.GUARDS,
     *rescue.GUARDS,
     *together.GUARDS,
+    *unsending.GUARDS,
     *plans.GUARDS,
     *providers.GUARDS,
     *service.GUARDS,
