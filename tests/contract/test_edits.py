@@ -16,7 +16,7 @@ from message_handler.http.conversation import conversation_view
 from message_handler.ports.archive import Archive
 from tests.contract.chat import named
 from tests.contract.conversation import STARTED, Conversation
-from tests.contract.stories import Story, happens, moments_of, on, told
+from tests.contract.stories import Story, dies, happens, moments_of, on, told
 from tests.contract.test_handoff import hands_back, hands_off, sends
 from tests.contract.test_retry import is_mended, retries
 from tests.contract.test_whatever_happens import EVENTS
@@ -205,14 +205,28 @@ class TestResponses:
         assert [(m["message_id"], m["job_id"]) for m in second["messages"]] == [("m0", told(world, NEW))]
         assert (first["consolidated_messages"], second["consolidated_messages"]) == (1, 1)
 
-    def test_a_job_whose_message_was_edited_shows_the_newest_version(self, world: World) -> None:
+    @pytest.mark.parametrize("message_id", [None, "m0"])
+    def test_a_job_shows_an_edited_message_once(self, world: World, message_id: str | None) -> None:
         world.posts(OLD)
-        on(world, "after", "tier.seal", lambda: world.posts(NEW))
+        world.posts("m1")
+        world.posts(NEW)
+        for status in ("pending", "answered"):
+            view = world.jobs.wait_for(told(world, OLD), 0, message_id)
+            shown = [("m0", status), ("m1", status)]
+            assert [(m["message_id"], m["status"]) for m in view["messages"]] == shown[: 1 if message_id else 2]
+            world.settles()
+
+    def test_a_job_that_was_promised_an_edit_follows_it(self, world: World) -> None:
+        """The edit joins a job that has answered the first version, and leaves it with the next fence."""
+        on(world, "after", "archive.commit", dies)
+        world.posts(OLD)
         world.delivers()
-        view = world.jobs.get_job_status(told(world, NEW))
-        assert view is not None
-        assert [(m["message_id"], m["status"]) for m in view["messages"]] == [("m0", "answered")]
-        world.settles()
+        world.lock_is_free()
+        edit = posted(world, NEW)
+        assert edit["ai_job_id"] == told(world, OLD)
+        world.settles().checked()
+        view = world.jobs.wait_for(edit["ai_job_id"], 0, "m0")
+        assert view["messages"][0]["job_id"] == world.end_of(NEW).job_id
 
 
 def posted(world: World, *versions: str, **options: Any) -> dict[str, Any]:

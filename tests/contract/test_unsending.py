@@ -202,6 +202,7 @@ class TestOutcomes:
         world.posts("m0")
         world.postgres(away=True)
         assert world.unsends("m0") is None
+        assert world.tier.waiting(world.key), "it is not dropped"
         world.postgres(away=False)
         world.settles().checked()
         assert world.answered("m0")

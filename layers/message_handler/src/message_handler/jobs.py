@@ -14,7 +14,7 @@ from message_handler.domain.documents import shown
 from message_handler.domain.errors import TRANSIENT, Conflict, NotFound, Unavailable
 from message_handler.domain.identifiers import DEFAULT_PLATFORM, shard_of_job
 from message_handler.domain.jobs import Job, JobStatus
-from message_handler.domain.messages import shown_id
+from message_handler.domain.messages import base_id, is_edit, shown_id
 from message_handler.intake.intake import Intake
 from message_handler.intake.requests import request_of
 from message_handler.ports.archive import Archive, Settled
@@ -215,9 +215,13 @@ class BackgroundJobManager:
         line = [(other, message) for other in self._line(job) for message in other.messages]
         left = [message.message_id for _, message in line if job.job_id in message.promised]
         ids = list(dict.fromkeys([*own.values(), *job.promised, *left]))
+        # Of a message that was edited, its newest version is shown.
+        newest = {base_id(id_): id_ for id_ in sorted(ids, key=is_edit)}
+        ids = [newest[base] for base in dict.fromkeys(map(base_id, ids))]
         if message_id is not None:
             names = {shown_id(id_): id_ for id_ in ids} | own
-            ids = [names.get(message_id, message_id)]
+            known = names.get(message_id, message_id)
+            ids = [newest.get(base_id(known), known)]
         settled: dict[str, Settled] = {}
         asked = False
         with suppress(Unavailable):
