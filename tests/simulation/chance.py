@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import random
+
 from message_handler.domain.double_texting import DoubleTexting
 from tests.simulation.checks import check
 from tests.simulation.fate import Chance
 from tests.simulation.simulation import Simulation
+from tests.versions import version_of
 
 #: When a message comes, in seconds: together, while the AI runs, and after the reply.
 _MOMENTS = (0.0, 0.0, 0.0, 0.5, 2.0, 5.0, 6.5, 20.0, 62.0, 150.0)
@@ -23,6 +26,8 @@ def simulation_of(seed: int) -> Simulation:
     for number in range(1, draw.choice([1, 2, 2, 3]) + 1):
         simulation.worker(f"worker-{number}")
     simulation.sweeper()
+    rethink = random.Random(f"{seed}: second thoughts")
+    edits = rethink.choice(((0,), (0, 0, 0, 1, 2)))
     for number in range(draw.choice([1, 2, 2, 3, 3, 4, 6])):
         at = draw.choice(_MOMENTS)
         after_fault = simulation.after_fault(draw.choice((0, 0, 1)), draw.choice(_AFTER_FAULTS))
@@ -34,11 +39,25 @@ def simulation_of(seed: int) -> Simulation:
         policy: DoubleTexting = draw.choice(_POLICIES)
         for _ in range(draw.choice([1, 1, 1, 2])):
             simulation.platform_posts(*earlier, f"m{number}", at=at, after=after, text=text, policy=policy)
+        for edit in range(1, 1 + rethink.choice(edits)):
+            _edits(simulation, rethink, earlier, f"m{number}", edit)
+        if rethink.random() < 0.1 * max(edits):
+            moment = simulation.after_step(rethink.randrange(_STEPS))
+            simulation.platform_unsends(f"m{number}", rethink.choice(_MOMENTS), rethink.choice((None, moment)))
     if draw.random() < 0.3:
         simulation.platform_cancels(at=draw.choice(_MOMENTS))
     if draw.random() < 0.2:
         simulation.operator_releases(at=draw.choice(_MOMENTS))
     return simulation
+
+
+def _edits(simulation: Simulation, draw: random.Random, earlier: list[str], message_id: str, edit: int) -> None:
+    """The patient edits the message, which came with `earlier` ones. Its older words may come again later."""
+    edited, before = version_of(message_id, edit), version_of(message_id, edit - 1)
+    at, after = draw.choice(_MOMENTS), simulation.after_step(draw.randrange(_STEPS))
+    simulation.platform_posts(*earlier, edited, at=at, after=after, policy=draw.choice(_POLICIES))
+    if draw.random() < 0.3:
+        simulation.platform_posts(*earlier, before, at=draw.choice(_MOMENTS))
 
 
 def checked_run(seed: int) -> Simulation:

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+import math
 
 from message_handler.domain.jobs import Job, JobStatus
+from message_handler.domain.messages import new_message
+from message_handler.ports.archive import Settled
+from message_handler.protocol.results import Claim
 from message_handler.queue.timing import MAX_RECEIVE_COUNT
 from message_handler.tiers.line_tier import LineTier
+from tests.simulation.fate import CRASHES, PAUSES
 from tests.simulation.processes import KEY, SETTINGS
 from tests.simulation.scheduler import Violation
 from tests.simulation.simulation import Simulation
+from tests.versions import edit_of, message_of
 
 
 def check(simulation: Simulation) -> None:
@@ -17,6 +23,10 @@ def check(simulation: Simulation) -> None:
     nothing_is_stranded(simulation)
     nothing_accepted_is_lost(simulation)
     replies_are_disjoint(simulation)
+    replaced_words_are_not_answered(simulation)
+    the_newest_words_are_asked_for(simulation)
+    unsent_messages_are_not_answered(simulation)
+    unsent_messages_are_in_no_later_context(simulation)
     replies_are_in_order(simulation)
     every_told_job_leads_to_the_end(simulation)
     what_was_shown_is_what_was_committed(simulation)
@@ -49,32 +59,74 @@ def nothing_is_stranded(simulation: Simulation) -> None:
         promise(not tier.locked(), f"stranded: the {tier.name} tier keeps a conversation locked")
 
 
-def end_of(simulation: Simulation, message_id: str) -> Job:
-    job_id = simulation.archive.settled_by(KEY, message_id)
-    promise(job_id is not None, f"lost: {message_id} got 202 and is open for ever")
-    job = simulation.archive.job(KEY.platform_id, job_id or "")
-    promise(job is not None and job.status.ended, f"lost: the job that settled {message_id} has not ended")
-    assert job is not None
-    return job
+def end_of(simulation: Simulation, version: str) -> Settled | None:
+    """How this version was settled. None: it is open, or it was replaced before it was."""
+    own = new_message(simulation.contents[version], message_of(version))
+    settled = simulation.archive.settled(KEY, own.possible_ids)
+    return next(
+        (end for id_ in (*own.edit_ids, *own.ids) if (end := settled.get(id_)) and end.words in own.words_digests), None
+    )
+
+
+def standing_for(simulation: Simulation, version: str) -> list[str]:
+    """The version, and those that may replace it. Either of them is answered for it."""
+    return [version, *(other for other in simulation.others_of(version) if may_replace(simulation, other, version))]
+
+
+def may_replace(simulation: Simulation, version: str, other: str) -> bool:
+    """Whether `version` is a later edit than `other`.
+
+    The platform may send old words again. That is an edit if they were not accepted before the other version came, or
+    if Redis has forgotten them.
+    """
+    if edit_of(version) > edit_of(other) or version not in simulation.told_before.get(other, ()):
+        return True
+    forgotten = simulation.redis_lost or simulation.redis_split
+    return forgotten and simulation.answered_last[version] > simulation.sent_first[other]
+
+
+def ends_of(simulation: Simulation, version: str) -> list[Settled]:
+    """How this version was settled, and those that stand for it. Raises Violation if none was."""
+    ends = [end for each in standing_for(simulation, version) if (end := end_of(simulation, each))]
+    promise(bool(ends), f"lost: {version} got 202 and is open for ever")
+    return ends
+
+
+def jobs_of(simulation: Simulation, version: str) -> list[Job]:
+    """The jobs in which it ended, or a version that stands for it. Raises Violation if one has not ended."""
+    jobs = [simulation.archive.job(KEY.platform_id, end.job_id) for end in ends_of(simulation, version)]
+    promise(all(job and job.status.ended for job in jobs), f"lost: a job that settled {version} has not ended")
+    return [job for job in jobs if job]
+
+
+def was_unsent(simulation: Simulation, version: str) -> bool:
+    return any(unsent.status == 200 and version in unsent.told for unsent in simulation.unsendings)
 
 
 def nothing_accepted_is_lost(simulation: Simulation) -> None:
-    """Invariants 1 and 2: each message is answered once, visibly failed, or cancelled."""
+    """Invariants 1 and 2: each version is answered once, replaced by an answered one, visibly failed, or cancelled."""
     found = simulation.archive.conversation(KEY)
-    said = [turn.content for turn, *_ in found.turns if turn.role == "user"] if found else []
+    turns = [turn for turn in found.turns if turn.turn.role == "user"] if found else []
+    said = [turn.turn.content for turn in turns]
     promise(len(set(said)) == len(said), f"a message is archived twice: {said}")
+    ends = [(turn.turn.message_id, turn.job_id, turn.created_at) for turn in turns if turn.turn.message_id]
+    promise(len(set(ends)) == len(ends), f"the end of a job has archived two versions of a message: {said}")
     answered = [content for reply in replies(simulation) for content in reply]
-    for message_id in simulation.told:
-        end, content = end_of(simulation, message_id), simulation.contents[message_id]
-        promise(content in said, f"lost: {message_id} is not in the archive")
-        if simulation.archive.was_cancelled(KEY, message_id):
+    for version in simulation.told:
+        jobs, end, content = jobs_of(simulation, version), end_of(simulation, version), simulation.contents[version]
+        contents = [simulation.contents[each] for each in standing_for(simulation, version)]
+        kept = was_unsent(simulation, version) or not set(contents).isdisjoint(said)
+        promise(kept, f"lost: {version} is not in the archive")
+        if end and end.kind == "cancelled":
             # It may have joined a job that was answered without it: the job is completed, the message cancelled.
-            promise(simulation.beyond_the_limits or content not in answered, f"{message_id}: cancelled, and answered")
-        elif end.status is JobStatus.COMPLETED:
-            promise(content in answered_by(end.reply), f"the reply to {message_id} does not answer it")
-            promise(content in answered, f"lost: {message_id} was not answered")
-        elif not simulation.beyond_the_limits:
-            promise(content not in answered, f"{message_id} is {end.status}, and answered all the same")
+            promise(simulation.beyond_the_limits or content not in answered, f"{version}: cancelled, and answered")
+        elif end and end.kind == "failed":
+            kept = simulation.beyond_the_limits or content not in answered
+            promise(kept, f"{version} failed, and is answered all the same")
+        elif end or {each.kind for each in ends_of(simulation, version)} == {"answered"}:
+            promise(not set(contents).isdisjoint(answered), f"lost: {version} was not answered")
+            shown = {content for job in jobs for content in answered_by(job.reply)}
+            promise(not shown.isdisjoint(contents), f"the reply to {version} does not answer it")
 
 
 def replies_are_disjoint(simulation: Simulation) -> None:
@@ -82,6 +134,81 @@ def replies_are_disjoint(simulation: Simulation) -> None:
         return
     answered = [content for reply in replies(simulation) for content in reply]
     promise(len(set(answered)) == len(answered), f"answered twice: {replies(simulation)}")
+
+
+def replaced_words_are_not_answered(simulation: Simulation) -> None:
+    """Of one message, no reply answers two versions, and no later reply an older version."""
+    place = {content: number for number, reply in enumerate(replies(simulation)) for content in reply}
+    places = {v: place[content] for v, content in simulation.contents.items() if content in place}
+    for version, number in places.items():
+        for other in simulation.others_of(version):
+            both = f"{version} and {other}: {replies(simulation)}"
+            promise(places.get(other) != number, f"both words in one reply: {both}")
+            replaced = version in simulation.told_before.get(other, ()) and not may_replace(simulation, version, other)
+            kept = simulation.beyond_the_limits or not replaced or number < places.get(other, math.inf)
+            promise(kept, f"old words after newer ones: {both}")
+
+
+def the_newest_words_are_asked_for(simulation: Simulation) -> None:
+    """A run asks for no words that an edit has replaced before its claim.
+
+    Checked only in runs without a fault in which every message may join a run, and none has to wait for the next job.
+    """
+    if simulation.faults_at or "enqueue" in simulation.policies:
+        return
+    told: list[str] = []
+    claimed: dict[str, list[str]] = {}
+    known: set[str] = set()
+    names = {content: version for version, content in simulation.contents.items()}
+    for _, actor, what, details, outcome in simulation.trace:
+        if what == "is told 202":
+            told.append(details[1])
+        elif isinstance(outcome, Claim):
+            claimed[actor] = list(told)
+        elif what == "is asked":
+            asked = {names[content] for content in details[0]}
+            for version in asked - known:
+                newer = {o for o in simulation.others_of(version) if not may_replace(simulation, version, o)}
+                there = newer & set(claimed[actor])
+                promise(not there, f"the AI is asked for {version}, and {' '.join(there)} was there before the claim")
+            known |= asked
+
+
+def unsent_messages_are_not_answered(simulation: Simulation) -> None:
+    if simulation.beyond_the_limits:
+        return
+    for unsending in simulation.unsendings:
+        ends = [end for version in unsending.told if (end := end_of(simulation, version))]
+        later = {content for reply in simulation.archive.commits[unsending.commits :] for content in answered_by(reply)}
+        late = [version for version in unsending.told if simulation.contents[version] in later]
+        if unsending.status == 200:
+            promise(not late, f"{' '.join(late)}: unsent, and answered afterwards")
+        elif unsending.status == 409:
+            kept = not ends or any(end.kind != "cancelled" for end in ends)
+            promise(kept, f"{unsending.message_id}: not unsent because it was answered, and it was not")
+        elif not simulation.faults_at:
+            promise(
+                not unsending.told, f"{unsending.message_id}: not unsent because it was unknown, and it was told 202"
+            )
+
+
+def unsent_messages_are_in_no_later_context(simulation: Simulation) -> None:
+    """Checked only if all stores were there all the time: they may have learned of the message's turn later."""
+    if set(simulation.counts) - {*CRASHES, *PAUSES, "delivered twice"}:
+        return
+    unsent = [
+        (unsending.steps, simulation.contents[version])
+        for unsending in simulation.unsendings
+        if unsending.status != 404
+        for version in unsending.told
+    ]
+    fenced: dict[str, int] = {}
+    for step, (_, actor, what, details, _) in enumerate(simulation.trace):
+        if what == "archive.fence":
+            fenced[actor] = step
+        elif what == "is asked":
+            said = [content for at, content in unsent if content in details[1] and at < fenced[actor]]
+            promise(not said, f"the AI is told of unsent messages: {said}")
 
 
 def replies_are_in_order(simulation: Simulation) -> None:
@@ -96,16 +223,20 @@ def replies_are_in_order(simulation: Simulation) -> None:
 
 
 def every_told_job_leads_to_the_end(simulation: Simulation) -> None:
-    for message_id, told in simulation.told.items():
-        end = end_of(simulation, message_id)
+    for version, told in simulation.told.items():
+        ends = [(end.status, end.reply, end.error) for end in jobs_of(simulation, version)]
         for job_id in told:
             chain = chain_of(simulation, job_id)
+            if was_unsent(simulation, version):
+                # It ended in a job of its own. The promised job may have gone on without it.
+                promise(chain[0].status.ended, f"{version} was promised a job that never ends")
+                continue
             # Two jobs may each have answered the other's message. Then one of them leads to a copy of the other.
-            shown = [(job.status, job.reply, job.error) == (end.status, end.reply, end.error) for job in chain]
-            promise(any(shown), f"{message_id} was promised a job that does not lead to its end")
+            shown = [(job.status, job.reply, job.error) in ends for job in chain]
+            promise(any(shown), f"{version} was promised a job that does not lead to its end")
             # The jobs behind it belong to other messages.
             before = chain[: shown.index(True) + 1]
-            promise(all(job.status.ended for job in before), f"{message_id} was promised a job that never ends")
+            promise(all(job.status.ended for job in before), f"{version} was promised a job that never ends")
     for job_id in simulation.cancelled:
         promise(chain_of(simulation, job_id)[0].status.ended, "a cancel got 200, and the job never ends")
 

@@ -137,6 +137,7 @@ class SlowAI:
         said = [turn.content for turn in prompt.context if turn.role == "user"]
         if len(set(asked + said)) < len(asked + said):
             raise Violation(f"the AI is sent the same message twice: {said} {asked}")
+        self._world.note("is asked", asked, said)
         for _ in range(self._looks):
             self._world.scheduler.sleep(AI_SECONDS / self._looks)
             watch("")

@@ -32,6 +32,32 @@ def one_interrupts_the_other(fate: Fate) -> Simulation:
     return simulation
 
 
+def a_message_and_its_edit(fate: Fate) -> Simulation:
+    simulation = Simulation(fate, looks=1, intakes=1)
+    simulation.worker("worker-1")
+    simulation.worker("worker-2")
+    simulation.sweeper()
+    simulation.platform_posts("m0")
+    simulation.platform_posts("m0~1")
+    return simulation
+
+
+def and_it_is_unsent(fate: Fate) -> Simulation:
+    simulation = a_message_and_its_edit(fate)
+    simulation.platform_unsends("m0", at=0.0)
+    return simulation
+
+
+def a_message_that_is_unsent(fate: Fate) -> Simulation:
+    simulation = Simulation(fate, looks=1, intakes=1)
+    simulation.worker("worker-1")
+    simulation.worker("worker-2")
+    simulation.sweeper()
+    simulation.platform_posts("m0")
+    simulation.platform_unsends("m0", at=0.0)
+    return simulation
+
+
 def and_a_cancel(fate: Fate) -> Simulation:
     simulation = two_messages(fate)
     simulation.platform_cancels(at=0.0)

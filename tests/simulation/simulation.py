@@ -9,10 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
+from typing import Literal
 
 from message_handler.domain.double_texting import DoubleTexting
 from message_handler.domain.errors import Conflict, NotFound, Rejected, Unavailable
 from message_handler.domain.jobs import Job
+from message_handler.intake import unsending
 from message_handler.intake.requests import parse_request
 from message_handler.operations import dead_letters, interventions, sweeping
 from tests.contract.world import FUNCTION_SECONDS, SWEEP_SECONDS, Crash
@@ -20,6 +23,22 @@ from tests.simulation.fate import Fate
 from tests.simulation.processes import KEY, Process
 from tests.simulation.sqs import Delivery
 from tests.simulation.world import World
+from tests.versions import edit_of, message_of, version_of
+
+
+@dataclass(frozen=True)
+class Unsending:
+    """A request to unsend a message, with its answer.
+
+    `told`: the versions that had got their `202` before. `commits` and `steps`: the numbers of commits and of the
+    trace's steps until the answer.
+    """
+
+    message_id: str
+    status: Literal[200, 404, 409]
+    told: frozenset[str]
+    commits: int
+    steps: int
 
 
 class Simulation(World):
@@ -29,8 +48,16 @@ class Simulation(World):
         super().__init__(fate, looks=looks)
         self._intakes = [Process(self, f"intake-{number}") for number in range(intakes)]
         self._visitors = 0
-        #: The jobs that the platform was promised, and the jobs that workers showed.
+        #: The jobs that the platform was promised, by version, and the jobs that workers showed.
         self.told: dict[str, list[str]] = {}
+        #: For each version: the versions that had got their `202` before it was sent first.
+        self.told_before: dict[str, set[str]] = {}
+        #: For each version: the step of the trace at which it was sent first, and at which it got its last answer.
+        self.sent_first: dict[str, int] = {}
+        self.answered_last: dict[str, int] = {}
+        self.policies: set[DoubleTexting] = set()
+        self.unsendings: list[Unsending] = []
+        self._handed_in: set[str] = set()
         self.cancelled: set[str] = set()
         self.interrupters: set[str] = set()
         self.shown: list[Job] = []
@@ -42,24 +69,33 @@ class Simulation(World):
 
     def platform_posts(
         self,
-        *message_ids: str,
+        *versions: str,
         at: float = 0.0,
         after: Callable[[], float] | None = None,
         text: str = "",
         tries: int = 3,
         policy: DoubleTexting = "consolidate",
     ) -> None:
-        """The platform posts messages in one request, and tries again until the answer is `202` or `409`.
+        """The platform posts versions of messages in one request, and tries again until the answer is `202` or `409`.
 
-        It begins at `at` (seconds), or at the moment that `after` returns, if that is earlier.
+        It begins at `at` (seconds), or at the moment that `after` returns, if that is earlier. An edit comes when the
+        version before it has been handed in.
         """
-        for message_id in message_ids:
-            self.contents.setdefault(message_id, text or f"text of {message_id}")
-        turns = [{"role": "user", "content": self.contents[id_], "message_id": id_} for id_ in message_ids]
+        own = versions[-1]
+        for version in versions:
+            self.contents.setdefault(version, text or f"text of {version}")
+        turns = [{"role": "user", "content": self.contents[v], "message_id": message_of(v)} for v in versions]
         request = parse_request({"messages": turns, "double_texting": policy})
+        self.policies.add(policy)
 
         def post() -> None:
+            self.told_before.setdefault(own, set(self.told))
+            hand_in()
+            self._handed_in.add(own)
+
+        def hand_in() -> None:
             for _ in range(tries):
+                self.sent_first = dict.fromkeys(versions, len(self.trace)) | self.sent_first
                 number = self.fate.pick(len(self._intakes))
                 process = self._intakes[number]
                 try:
@@ -75,17 +111,55 @@ class Simulation(World):
                 else:
                     if answer["action"] == "interrupted":
                         self.interrupters.add(answer["ai_job_id"])
-                    self.note("is told 202", answer["ai_job_id"])
+                    self.note("is told 202", answer["ai_job_id"], own)
                     # The response is about the request's own message, its last. If that is a duplicate, the others came
-                    # with it before, or were rejected.
-                    for message_id in message_ids[:-1] if not answer.get("duplicate") else ():
-                        self.told.setdefault(message_id, [])
-                    self.told.setdefault(message_ids[-1], [])
-                    self.told[message_ids[-1]].append(answer["ai_job_id"])
+                    # with it before, or were rejected. An earlier turn with other words edits only what still waits.
+                    for version in versions[:-1] if not answer.get("duplicate") else ():
+                        if not self.others_of(version):
+                            self.told.setdefault(version, [])
+                    self.told.setdefault(own, []).append(answer["ai_job_id"])
                     return
+                finally:
+                    self.answered_last |= dict.fromkeys(versions, len(self.trace))
                 self.scheduler.sleep(1)
 
-        self._visit(f"platform {' '.join(message_ids)}", at, post, after)
+        before = version_of(message_of(own), edit_of(own) - 1) if edit_of(own) else None
+        self._visit(
+            f"platform {' '.join(versions)}",
+            at,
+            post,
+            after,
+            lambda: before is None or before in self._handed_in or before not in self.contents,
+        )
+
+    def others_of(self, version: str) -> list[str]:
+        """The other versions of its message, the oldest first."""
+        others = (other for other in self.contents if message_of(other) == message_of(version) and other != version)
+        return sorted(others, key=edit_of)
+
+    def platform_unsends(self, message_id: str, at: float, after: Callable[[], float] | None = None) -> None:
+        """The platform unsends a message, and tries again until there is an answer."""
+
+        def unsend() -> None:
+            told = frozenset(version for version in self.told if message_of(version) == message_id)
+            for _ in range(3):
+                status: Literal[200, 404, 409]
+                process = Process(self, "unsender")
+                try:
+                    unsending.unsend(process.tiers, process.archive, process.queue, KEY, message_id)
+                    status = 200
+                except Conflict:
+                    status = 409
+                except NotFound:
+                    status = 404
+                except (Unavailable, Crash):
+                    self.scheduler.sleep(1)
+                    continue
+                self.note(f"is told {status}", message_id)
+                self.unsendings.append(Unsending(message_id, status, told, len(self.archive.commits), len(self.trace)))
+                return
+
+        self._visit(f"unsender {message_id}", at, unsend, after)
 
     def platform_cancels(self, at: float) -> None:
         """The platform cancels one of the jobs that it was promised."""
@@ -169,7 +243,14 @@ class Simulation(World):
             return False
         return not self.redis.locked() and not self.postgres.locked()
 
-    def _visit(self, name: str, at: float, work: Callable[[], None], after: Callable[[], float] | None = None) -> None:
+    def _visit(
+        self,
+        name: str,
+        at: float,
+        work: Callable[[], None],
+        after: Callable[[], float] | None = None,
+        may_begin: Callable[[], bool] = lambda: True,
+    ) -> None:
         """Add an actor that does its work once."""
         self._visitors += 1
 
@@ -178,7 +259,7 @@ class Simulation(World):
             self._visitors -= 1
 
         def ready() -> float:
-            return min(self.began + at, after() if after else math.inf)
+            return min(self.began + at, after() if after else math.inf) if may_begin() else math.inf
 
         self.scheduler.add(name, visit, ready)
 

@@ -142,6 +142,8 @@ class SharedArchive(MemoryArchive):
         self._ends: dict[str, tuple[object, ...]] = {}
         #: How many late commits were refused.
         self.refused = 0
+        #: The replies in the order of their commits.
+        self.commits: list[str | None] = []
 
     def fence(self, job: Job, *, successor_id: str, turns: int, drain: bool = False) -> Fence:
         fence = super().fence(job, successor_id=successor_id, turns=turns)
@@ -160,11 +162,15 @@ class SharedArchive(MemoryArchive):
             self.refused += 1
         elif not ended and newest != fence:
             raise Violation("not fenced: a commit succeeded although a later fence exists")
+        else:
+            self.commits.append(job.reply)
         self._look()
         return committed
 
     def archive(self, job: Job) -> bool:
         archived = super().archive(job)
+        if archived:
+            self.commits.append(job.reply)
         self._look()
         return archived
 

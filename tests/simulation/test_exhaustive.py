@@ -19,9 +19,12 @@ from tests.simulation.fate import Fault
 from tests.simulation.scheduler import Violation
 from tests.simulation.scopes import (
     a_message_after_the_fault_and_one_after_the_recovery,
+    a_message_and_its_edit,
+    a_message_that_is_unsent,
     and_a_cancel,
     and_a_duplicate,
     and_a_release,
+    and_it_is_unsent,
     one_interrupts_the_other,
     two_messages,
 )
@@ -49,6 +52,16 @@ WIDE = bool(os.environ.get("SIMULATION_WIDE"))
         (one_interrupts_the_other, Bounds(preemptions=1)),
         (one_interrupts_the_other, Bounds(faults=1)),
         (and_a_duplicate, Bounds(preemptions=1)),
+        (a_message_and_its_edit, Bounds(preemptions=2)),
+        (a_message_and_its_edit, Bounds(faults=1)),
+        (a_message_that_is_unsent, Bounds(preemptions=2)),
+        (a_message_that_is_unsent, Bounds(faults=1)),
+        (and_it_is_unsent, Bounds(preemptions=1)),
+        pytest.param(
+            and_it_is_unsent,
+            Bounds(faults=1),
+            marks=pytest.mark.skipif(not WIDE, reason="only with SIMULATION_WIDE"),
+        ),
         (and_a_cancel, Bounds(preemptions=1)),
         (and_a_release, Bounds(preemptions=1)),
     ],

@@ -6,7 +6,7 @@ from typing import Any
 
 from message_handler.ai.port import Prompt
 from message_handler.domain.jobs import Job
-from message_handler.domain.messages import Message, Request
+from message_handler.domain.messages import Message, Request, is_edit
 from message_handler.domain.records import ArchiveRecord, Record
 from message_handler.ports.archive import Committed, Fence, Verdict
 from message_handler.ports.line_store import Saved, Snapshot
@@ -50,7 +50,7 @@ def _said(value: Any, names: Names) -> str:
             successor = [f"⇒ {names.of(value.superseded_by, 'J')}"] if value.superseded_by else []
             return " ".join([f"{names.of(value.job_id, 'J')}{_ids(value.messages)}", value.status, *flags, *successor])
         case Record():
-            return f"record of {value.message_id} for {names.of(value.job_id, 'J')}{_ids(value.request.messages)}"
+            return f"record of {_id(value.message_id)} for {names.of(value.job_id, 'J')}{_ids(value.request.messages)}"
         case ArchiveRecord():
             return f"archive record of {_said(value.job, names)}"
         case Request():
@@ -70,7 +70,7 @@ def _said(value: Any, names: Names) -> str:
             waiting = f", waiting {_ids(value.waiting)}" if value.waiting else ""
             rest = f", rest under {names.of(value.successor_id, 'J')}" if value.successor_id else ""
             ended = f", ended {_said(value.ended, names)}" if value.ended else ""
-            settled = f", settled {' '.join(value.settled)}" if value.settled else ""
+            settled = f", settled {' '.join(map(_id, value.settled))}" if value.settled else ""
             return f"fence {value.number}{settled}{ended}{rest}{waiting}"
         case Sealed():
             return f"{value.verdict} {_said(value.job, names)}" if value.job else value.verdict
@@ -83,7 +83,7 @@ def _said(value: Any, names: Names) -> str:
         case Verdict():
             return f"{'cancelled' if value.cancelled else 'nothing to cancel'}, {_said(value.job, names)}"
         case Message():
-            return value.message_id
+            return _id(value.message_id)
         case Prompt():
             return _ids(value.messages)
         case BaseException():
@@ -98,9 +98,17 @@ def _said(value: Any, names: Names) -> str:
             return f"[{' '.join(_said(item, names) for item in value)}]"
         case None:
             return "nothing"
+        case str() if is_edit(value):
+            return _id(value)
         case _:
             return "" if hasattr(value, "conversation_id") or callable(value) else str(value)
 
 
 def _ids(messages: tuple[Message, ...]) -> str:
-    return "{" + " ".join(message.message_id for message in messages) + "}"
+    return "{" + " ".join(_id(message.message_id) for message in messages) + "}"
+
+
+def _id(message_id: str) -> str:
+    """A message's id; an edit's with the beginning of its digest."""
+    base, edit, digest = message_id.partition(" edit ")
+    return f"{base}{edit and '~'}{digest[:3]}"

@@ -52,10 +52,12 @@ class World:
         #: The times of faults, and the times at which a stuck conversation was then taken from its worker.
         self.faults_at: list[float] = []
         self.freed_at: list[float] = []
-        #: The contents of the patient's messages, by message id.
+        #: The contents of the patient's messages, by their versions' names (`tests/versions.py`).
         self.contents: dict[str, str] = {}
         #: The contents that Redis accepted, in order.
         self.accepted: list[str] = []
+        #: The contents that waited in Redis after the last save.
+        self._waited: set[str] = set()
         self.redis_lost = self.redis_split = self.postgres_was_away = self._was_beyond = False
 
     @property
@@ -166,14 +168,14 @@ class World:
         if label != "redis":
             return
         self.redis.remember()
+        waiting = {message.content for message in self.redis.waiting(KEY)}
+        gone, self._waited = self._waited - waiting, waiting
         if name == "claim" and arguments[2:] and arguments[2]:
             name, arguments = "accept_again", (arguments[2].request,)
         if name not in ("accept", "accept_again", "undo"):
             return
-        waiting = {message.content for message in self.redis.waiting(KEY)}
         if name == "undo":
-            undone = {self.contents[message_id] for message_id in arguments[1]} - waiting
-            self.accepted = [content for content in self.accepted if content not in undone]
+            self.accepted = [content for content in self.accepted if content not in gone]
             return
         following = len(self.accepted)
         for message in reversed(arguments[0].messages):
