@@ -19,7 +19,7 @@ from tests.contract.world import World
 from tests.versions import edit_of, message_of, version_of
 
 #: How many conversations are drawn, with how many steps each.
-CONVERSATIONS = {"memory": (60, 20), "redis and postgres": (6, 12), "postgres alone": (6, 12)}
+CONVERSATIONS = {"memory": (30, 20), "redis and postgres": (5, 12), "postgres alone": (5, 12)}
 MOST_EDITS = 3
 
 
@@ -54,8 +54,8 @@ class Patient:
         self.posts(f"m{next(self.numbers)}")
 
     def edits(self) -> None:
-        """The patient edits a message that was sent before. Then its newest version is one more."""
-        if names := list(dict.fromkeys(map(message_of, self.world.told))):
+        """The patient edits a message that was sent before, and not unsent: then it would be a new message."""
+        if names := [name for name in self.names() if name not in self.world.unsent]:
             name = self.draw(st.sampled_from(names))
             newest = max(edit_of(version) for version in self.world.contents if message_of(version) == name)
             self.posts(version_of(name, min(newest + 1, MOST_EDITS)))
@@ -64,6 +64,14 @@ class Patient:
         """The platform is late with a version that it was told it had sent."""
         if versions := list(self.world.told):
             self.posts(self.draw(st.sampled_from(versions)))
+
+    def unsends(self) -> None:
+        if names := self.names():
+            self.world.unsends(self.draw(st.sampled_from(names)))
+
+    def names(self) -> list[str]:
+        """The messages that the platform was told it had sent."""
+        return list(dict.fromkeys(map(message_of, self.world.told)))
 
     def posts(self, version: str) -> None:
         self.world.posts(version, double_texting=self.draw(st.sampled_from(list(POLICIES))))
