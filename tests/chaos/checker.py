@@ -195,8 +195,8 @@ class _Index:
     def is_excused(self, *jobs: str) -> bool:
         """Whether one of these jobs' replies was given when no store could keep it: see above."""
         for job_id in jobs:
-            ended = [look.at for look in self.looks[job_id] if look.status in ENDED]
-            moments = [*self.asked[job_id], *ended[:1], *self.said[job_id]]
+            ended = [look.at for look in self.looks.get(job_id, ()) if look.status in ENDED]
+            moments = [*self.asked.get(job_id, ()), *ended[:1], *self.said.get(job_id, ())]
             if any(begin <= at <= end for at in moments for begin, end in self.without_both):
                 return True
         return False

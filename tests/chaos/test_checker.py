@@ -326,6 +326,13 @@ def test_a_good_history_with_edits_has_no_violation() -> None:
     assert check(edited()) == []
 
 
+def test_an_end_in_a_job_that_no_client_asked_for_may_change_too() -> None:
+    history = polled(good())
+    told_otherwise = tuple(replace(end, job_id="J7") for end in (told("m0"), told("m1", "failed")))
+    history.seen.append(Seen(8, "c", "J0", "completed", "…", messages=told_otherwise))
+    assert "10 changed" in {violation.promise for violation in check(history)}
+
+
 def test_an_edit_during_the_run_may_be_answered_by_itself() -> None:
     history = edited()
     late_edit(history, sent_at=2.7)

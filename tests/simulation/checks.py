@@ -100,7 +100,7 @@ def jobs_of(simulation: Simulation, version: str) -> list[Job]:
 
 
 def was_unsent(simulation: Simulation, version: str) -> bool:
-    return any(unsent.status == 200 and version in unsent.told for unsent in simulation.unsendings)
+    return any(unsent.status == 200 and version in unsent.sent for unsent in simulation.unsendings)
 
 
 def nothing_accepted_is_lost(simulation: Simulation) -> None:

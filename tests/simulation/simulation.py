@@ -7,7 +7,7 @@ on, and at which a fault may happen.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
@@ -30,13 +30,14 @@ from tests.versions import edit_of, message_of, version_of
 class Unsending:
     """A request to unsend a message, with its answer.
 
-    `told`: the versions that had got their `202` before. `commits` and `steps`: the numbers of commits and of the
-    trace's steps until the answer.
+    `told`: the versions that had got their `202` before it. `sent`: those that were sent before its answer. `commits`
+    and `steps`: the numbers of commits and of the trace's steps until the answer.
     """
 
     message_id: str
     status: Literal[200, 404, 409]
     told: frozenset[str]
+    sent: frozenset[str]
     commits: int
     steps: int
 
@@ -141,9 +142,12 @@ class Simulation(World):
         """The platform unsends a message, and tries again until there is an answer."""
 
         def unsend() -> None:
-            told = frozenset(version for version in self.told if message_of(version) == message_id)
+            def of_the_message(versions: Iterable[str]) -> frozenset[str]:
+                return frozenset(version for version in versions if message_of(version) == message_id)
+
             for _ in range(3):
                 status: Literal[200, 404, 409]
+                told = of_the_message(self.told)
                 process = Process(self, "unsender")
                 try:
                     unsending.unsend(process.tiers, process.archive, process.queue, KEY, message_id)
@@ -156,7 +160,16 @@ class Simulation(World):
                     self.scheduler.sleep(1)
                     continue
                 self.note(f"is told {status}", message_id)
-                self.unsendings.append(Unsending(message_id, status, told, len(self.archive.commits), len(self.trace)))
+                self.unsendings.append(
+                    Unsending(
+                        message_id,
+                        status,
+                        told,
+                        of_the_message(self.sent_first),
+                        len(self.archive.commits),
+                        len(self.trace),
+                    )
+                )
                 return
 
         self._visit(f"unsender {message_id}", at, unsend, after)

@@ -8,7 +8,7 @@ from message_handler.ai.port import Prompt
 from message_handler.domain.jobs import Job
 from message_handler.domain.messages import Message, Request, is_edit
 from message_handler.domain.records import ArchiveRecord, Record
-from message_handler.ports.archive import Committed, Fence, Verdict
+from message_handler.ports.archive import Committed, Fence, Unsent, Verdict
 from message_handler.ports.line_store import Saved, Snapshot
 from message_handler.protocol.results import AcceptAgain, Accepted, Claim, ClaimRefused, Finished, Sealed
 from tests.simulation.simulation import Simulation
@@ -80,6 +80,8 @@ def _said(value: Any, names: Names) -> str:
             return "met another"
         case Finished():
             return f"{'done' if value.done else 'not done'}{', next waits' if value.waiting else ''}"
+        case Unsent():
+            return f"{value.outcome} {' '.join(map(_id, value.message_ids))}"
         case Verdict():
             return f"{'cancelled' if value.cancelled else 'nothing to cancel'}, {_said(value.job, names)}"
         case Message():
