@@ -27,7 +27,7 @@ class Problem(Answer):
 
 
 class Taken(Answer):
-    """The conversation was free: a new job answers the message."""
+    """The conversation was free: a new job answers the message. `edited`: it is an edit of a known message."""
 
     success: Literal[True]
     status: Literal["ai_processing_started"]
@@ -41,7 +41,10 @@ class Taken(Answer):
 
 
 class Joined(Answer):
-    """The message joined a job that runs or waits: that job answers it too."""
+    """The message joined a job that runs or waits: that job answers it too.
+
+    `duplicate`: it had been accepted before, with the same words. `edited`: it is an edit of a known message.
+    """
 
     success: Literal[True]
     status: Literal["locked"]
@@ -55,7 +58,10 @@ class Joined(Answer):
 
 
 class Parked(Answer):
-    """A human answers the conversation: the message waits until the conversation is resumed."""
+    """A human answers the conversation: the message waits until the conversation is resumed.
+
+    `duplicate`: it had been accepted before, with the same words. `edited`: it is an edit of a known message.
+    """
 
     success: Literal[True]
     status: Literal["handed_off"]

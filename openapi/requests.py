@@ -19,14 +19,20 @@ OwnId = Annotated[Identifier, Field(json_schema_extra=lambda schema: schema.pop(
 
 
 class HistoryRequest(requests.MessageRequest):
-    """A message whose history is one text. `double_texting` and `debounce_ms` replace the bot's own values."""
+    """A message whose history is one text. `message_id` and `edited_at` are those of the last message.
+
+    `double_texting` and `debounce_ms` replace the bot's own values.
+    """
 
     history: Annotated[str, Field(min_length=1)]
     messages: None = None
 
 
 class MessagesRequest(requests.MessageRequest):
-    """A message whose history is a list. `double_texting` and `debounce_ms` replace the bot's own values."""
+    """A message whose history is a list. `message_id` and `edited_at` are those of the last message.
+
+    `double_texting` and `debounce_ms` replace the bot's own values.
+    """
 
     messages: Annotated[list[requests.MessageBody], Field(min_length=1)]
     history: None = None

@@ -80,6 +80,15 @@ def test_a_time_that_is_none_is_refused_by_the_fields_name(service: Service, for
     assert "2026-11-30T09:00:00Z" in answer.body["detail"]
 
 
+@both_forms
+@pytest.mark.parametrize("moment", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", -1])
+def test_a_time_that_no_answer_can_show_is_refused(service: Service, form: Any, moment: Any) -> None:
+    answer = service.post(form(NEW, edited_at=moment))
+    assert answer.status == 400
+    assert answer.body["field"].endswith("edited_at")
+    assert "must be" in answer.body["detail"]
+
+
 def test_a_time_needs_the_id_of_the_message(service: Service) -> None:
     answer = service.post({"history": f"<USER>{NEW}</USER><br>", "edited_at": 1796029200})
     assert (answer.status, answer.body["field"]) == (400, "edited_at")

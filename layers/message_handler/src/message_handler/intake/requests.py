@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import AwareDatetime, Field
+from pydantic import AwareDatetime, Field, WithJsonSchema
 
 from message_handler.domain import history
 from message_handler.domain.conversations import Turn
@@ -27,13 +27,17 @@ MessageId = Annotated[str, Field(pattern=MESSAGE_ID)]
 _TIME_RULE = "must be a time with its zone, such as 2026-11-30T09:00:00Z, or Unix seconds"
 _NO_TIME = ("datetime_parsing", "datetime_from_date_parsing", "datetime_type", "timezone_aware")
 _ADVICE = {MESSAGE_ID: MESSAGE_ID_RULE} | dict.fromkeys(_NO_TIME, _TIME_RULE)
-#: When a message was edited: RFC 3339 or Unix seconds.
-EditedAt = Annotated[AwareDatetime, Field(strict=False)]
+#: When a message was edited: RFC 3339 or Unix seconds. The bounds keep its year within 1 to 9999 in any zone.
+EditedAt = Annotated[
+    AwareDatetime,
+    Field(strict=False, ge=datetime(1970, 1, 1, tzinfo=UTC), lt=datetime(9999, 12, 31, tzinfo=UTC)),
+    WithJsonSchema({"anyOf": [{"type": "string", "format": "date-time"}, {"type": "number", "minimum": 0}]}),
+]
 _OTHER_ID = "must be the message_id of the last message, or be left out"
 
 
 class MessageBody(Strict):
-    """One turn of a JSON history."""
+    """One turn of a JSON history. `edited_at`: when it was edited (RFC 3339 with a zone, or Unix seconds)."""
 
     role: Literal["user", "assistant", "sale"]
     content: str
