@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from message_handler.archive.memory import MemoryArchive
+from message_handler.domain.conversations import ConversationKey
+from message_handler.domain.jobs import Job
 from message_handler.domain.messages import Request
 from message_handler.domain.records import Record
 from message_handler.intake.intake import Intake
+from message_handler.ports.archive import Unsent
 from message_handler.ports.line_store import Save
 from message_handler.protocol import accepting, steps
 from message_handler.protocol.line import Line
+from message_handler.worker import asking
 from message_handler.worker.worker import Attempt
-from tests.simulation.exhaustive import Bounds, explore
-from tests.simulation.scopes import a_message_after_the_fault_and_one_after_the_recovery
+from tests.simulation.exhaustive import Bounds, Plan, explore
+from tests.simulation.scopes import (
+    a_message_after_the_fault_and_one_after_the_recovery,
+    a_message_and_its_edit,
+    a_message_that_is_unsent,
+)
+from tests.simulation.simulation import Simulation
 
 Take = Callable[[pytest.MonkeyPatch], None]
+Scope = Callable[[Plan], Simulation]
 
 
 def comparison(patch: pytest.MonkeyPatch, compared: str) -> None:
@@ -125,6 +135,21 @@ def maybe_committed_waits(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(steps, "seal", lambda *arguments, fenced, **options: before(*arguments, fenced=False, **options))
 
 
+def other_words_under_an_id_are_an_edit(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(accepting, "named", lambda incoming, *_, **__: incoming)
+
+
+def the_newest_words_alone_are_asked_for(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(asking, "newest_versions", lambda messages: messages)
+
+
+def postgres_settles_an_unsent_message(patch: pytest.MonkeyPatch) -> None:
+    def unsend(_: MemoryArchive, key: ConversationKey, message_id: str, waiting: Sequence[Job]) -> Unsent:
+        return Unsent("unsent", key.new_job_id(), (message_id,))
+
+    patch.setattr(MemoryArchive, "unsend", unsend)
+
+
 ONE_FAULT = Bounds(faults=1)
 AFTER_A_DEAD_INTAKE = Bounds(faults=1, first=("redis.accept", "crash after"))
 AFTER_A_PAUSED_COMMIT = Bounds(faults=1, first=("archive.commit", "pause after"))
@@ -147,7 +172,27 @@ AFTER_A_LAST_COMMIT = Bounds(faults=1, first=("archive.commit", "crash after"))
     ids=lambda value: value.__name__ if callable(value) else "",
 )
 def test_without_this_guard_a_promise_is_broken(guard: Take, bounds: Bounds, monkeypatch: pytest.MonkeyPatch) -> None:
+    breaks(guard, a_message_after_the_fault_and_one_after_the_recovery, bounds, monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("guard", "scope"),
+    [
+        (other_words_under_an_id_are_an_edit, a_message_and_its_edit),
+        (the_newest_words_alone_are_asked_for, a_message_and_its_edit),
+        (postgres_settles_an_unsent_message, a_message_that_is_unsent),
+    ],
+    ids=lambda value: value.__name__,
+)
+def test_without_this_guard_a_promise_of_edits_or_unsent_messages_is_broken(
+    guard: Take, scope: Scope, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    breaks(guard, scope, Bounds(preemptions=1), monkeypatch)
+
+
+def breaks(guard: Take, scope: Scope, bounds: Bounds, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Remove the guard. Then some run within the bounds breaks a promise."""
     guard(monkeypatch)
-    found = explore(a_message_after_the_fault_and_one_after_the_recovery, bounds, until_broken=True)
+    found = explore(scope, bounds, until_broken=True)
     assert found.violations, "no run broke a promise without the guard"
     print(f"\nwithout {guard.__name__}, schedule {found.runs}: {found.violations[0][1]}")
