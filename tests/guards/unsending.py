@@ -79,7 +79,7 @@ GUARDS = (
     ),
     guard(
         "a job without another message ends",
-        f"{OUTCOMES}::test_its_job_ends_as_cancelled[postgres alone]",
+        f"{ARCHIVE}::test_two_tiers_may_have_it[postgres]",
         "archive/postgres_steps.py",
         "        for left in without_others(waiting, open_):\n",
         "        for left in ():\n",

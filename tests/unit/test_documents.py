@@ -21,8 +21,8 @@ from message_handler.domain.documents import (
 from message_handler.domain.jobs import Job, JobError, JobStatus, Place, Provenance, Usage
 from message_handler.domain.messages import Message, new_message
 from message_handler.domain.records import ArchiveRecord
-from message_handler.protocol.line import Line
-from message_handler.protocol.line_documents import line_of, line_to_text
+from message_handler.protocol.line import AnsweredMessage, Line
+from message_handler.protocol.line_documents import answered_of, answered_to_text, line_of, line_to_text
 from message_handler.queue.codec import decode, encode
 
 KEY = ConversationKey("clinic", "patient-1")
@@ -148,6 +148,14 @@ class TestOtherVersions:
         (job,) = line_of(KEY, {"line": self.LINE}).jobs()
         assert (job.attempts, job.context_turns, job.messages[0].known_digest) == (1, 4, "d1")
         assert from_text(line_to_text(line_of(KEY, {"line": self.LINE}))) == from_text(self.LINE)
+
+    def test_what_the_release_before_remembers_of_a_message(self) -> None:
+        assert answered_of('["j","m1",4.5,2]') == AnsweredMessage("j", "m1", 4.5, 2)
+
+    def test_the_release_before_reads_four_values_of_a_message(self) -> None:
+        message = AnsweredMessage("j", "m1", 4.5, 2, "digest", 3.5)
+        assert len(from_text(answered_to_text(message))) == 4
+        assert answered_of(answered_to_text(message)) == message
 
     def test_a_job_of_which_the_release_before_left_no_message(self) -> None:
         (job,) = line_of(KEY, {"line": '{"current":{"job_id":"j","status":"processing","created_at":1.0}}'}).jobs()

@@ -94,13 +94,15 @@ def progress_to_text(progress: Progress | None) -> str | None:
 
 
 def answered_to_text(message: AnsweredMessage) -> str:
-    """What a store remembers of a message, as text."""
-    return as_text(message)
+    """What a store remembers of a message, as text: four values, as the previous release reads them."""
+    job_id, message_id, ended_at, *others = message
+    return as_text([job_id, message_id, ended_at, others])
 
 
 def answered_of(text: str) -> AnsweredMessage:
-    """See `answered_to_text`."""
-    return AnsweredMessage(*from_text(text))
+    """See `answered_to_text`. The previous release has written only the first of the last values, as a number."""
+    job_id, message_id, ended_at, others = from_text(text)
+    return AnsweredMessage(job_id, message_id, ended_at, *(others if isinstance(others, list) else [others]))
 
 
 def _job_to_json(job: Job) -> dict[str, Any]:
