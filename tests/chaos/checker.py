@@ -402,7 +402,9 @@ def _stale(index: _Index) -> Iterator[Violation]:
     fences: dict[str, set[int | None]] = defaultdict(set)
     for call in history.asked:
         fences[call.job_id].add(call.fence)
-    committed_at = {row.job_id: row.at for row in history.settled if row.kind == "answered"}
+    # A replaced version may be noted later, under the job that answered before.
+    answered = sorted((row for row in history.settled if row.kind == "answered"), key=lambda row: row.at, reverse=True)
+    committed_at = {row.job_id: row.at for row in answered}
     newest: dict[str, tuple[int, str]] = {}
     for turn in sorted(history.turns, key=lambda turn: (turn.conversation, turn.position)):
         job = history.jobs.get(turn.job_id or "")

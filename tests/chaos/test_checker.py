@@ -367,6 +367,12 @@ def test_edits_may_fail_and_be_cancelled() -> None:
     assert check(history) == []
 
 
+def test_a_replaced_version_may_be_noted_after_a_later_fence_was_taken() -> None:
+    history = edited()
+    history.settled.append(settled(6.8, "m1 edit 0a", "J0"))
+    assert check(history) == []
+
+
 def test_an_edit_takes_the_place_of_the_words_that_it_replaced() -> None:
     """m0 is edited after m1 was accepted. The edit stands before m1 all the same."""
     history = edited()
