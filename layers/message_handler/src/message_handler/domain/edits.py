@@ -51,40 +51,47 @@ def named(
     messages were accepted before. So one that is older than the newest version was replaced already.
     """
     incoming = tuple(incoming)
-    if not any(message.edit_ids for message in incoming):
-        return incoming
-    waits = {id_: versions for versions in versions_of(waiting) for version in versions for id_ in _bases(version)}
+    bases = {base_id(message.message_id) for message in incoming if message.given}
+    # Up to a thousand messages wait, and only those with these ids are looked at.
+    near = [wait for wait in waiting if wait.message_id in bases or wait.aliases or is_edit(wait.message_id)]
+    waits = {id_: versions for versions in versions_of(near) for version in versions for id_ in _bases(version)}
     return tuple(
-        _named(message, waits.get(base_id(message.message_id), ()), ended, again=again) if message.edit_ids else message
-        for message in incoming
+        _named(message, waits.get(base_id(message.message_id), ()), ended, again=again) for message in incoming
     )
 
 
 def _named(message: Message, waits: Sequence[Message], ended: Mapping[str, EndedVersion], *, again: bool) -> Message:
-    base, (by_words, *by_time), words = base_id(message.message_id), message.edit_ids, message.words_digests
-    own_ids = [id_ for id_ in (*by_time, by_words, base) if id_ in ended]
-    known = [_Version(id_, ended[id_].words, ended[id_].accepted_at, None) for id_ in (by_words, base) if id_ in ended]
-    known += [_Version(wait.message_id, wait.words_digest, wait.accepted_at, wait.edited_at) for wait in waits]
-    is_named = is_edit(message.message_id)
-    if not known or (is_named and (message.message_id in ended or any(message.message_id in w.ids for w in waits))):
+    edit_ids = message.edit_ids if waits or ended else ()
+    known = _known(message, waits, ended) if edit_ids else []
+    if not known or not known[-1].words:
         return message
-    newest = known[-1]
-    if not newest.words:
-        return message
+    own_id, newest, words = message.message_id, known[-1], message.words_digests
+    by_words, by_time = edit_ids[0], edit_ids[-1]
+    if is_edit(own_id):
+        if own_id in ended or any(own_id in wait.ids for wait in waits):
+            return message
+        by_words = own_id
     same = next((version for version in reversed(known) if version.words in words), None)
     if same and (same is newest or message.edited_at in (0, same.edited_at)):
-        # The newest version is also known under the platform's id, which the first version had.
-        return _known_as(message, own_ids[0] if same.message_id == base and base in ended else same.message_id)
-    if not waits and message.earlier and not is_named:  # guard: invariant 5, an earlier turn that was answered
+        # The newest ended version is known under the platform's id, too. Its own id leads to the job that answered it.
+        ids = (by_time, edit_ids[0], same.message_id) if same.message_id in ended else (same.message_id,)
+        return _known_as(message, next(id_ for id_ in ids if id_ in ended or id_ == same.message_id))
+    if not waits and message.earlier and not is_edit(own_id):  # guard: invariant 5, an earlier turn that was answered
         return message
     if same:
-        return _known_as(message, by_time[0])
+        return _known_as(message, by_time)
     if again and message.accepted_at < newest.accepted_at:  # guard: words are kept, replaced ones
         # Its own id leads to the newest version from now on, also for a late retry.
-        return _known_as(replace(message, message_id=message.message_id if is_named else by_words), newest.message_id)
+        return _known_as(replace(message, message_id=by_words), newest.message_id)
     # The clock of the host that accepted the older version may be ahead of this one.
-    accepted_at = max(message.accepted_at, newest.accepted_at)
-    return replace(message, message_id=message.message_id if is_named else by_words, accepted_at=accepted_at)
+    return replace(message, message_id=by_words, accepted_at=max(message.accepted_at, newest.accepted_at))
+
+
+def _known(message: Message, waits: Sequence[Message], ended: Mapping[str, EndedVersion]) -> list[_Version]:
+    """The known versions of a message, the newest last. Of the ended ones, the newest and one with the same words."""
+    ids = (message.edit_ids[0], base_id(message.message_id))
+    known = [_Version(id_, ended[id_].words, ended[id_].accepted_at, None) for id_ in ids if id_ in ended]
+    return known + [_Version(wait.message_id, wait.words_digest, wait.accepted_at, wait.edited_at) for wait in waits]
 
 
 def known_id(message: Message, waiting: Iterable[Message], ended: Mapping[str, EndedVersion]) -> str | None:
