@@ -6,7 +6,7 @@ import re
 from urllib.parse import quote
 
 import pytest
-from playwright.sync_api import Page, Route, expect
+from playwright.sync_api import Locator, Page, Route, expect
 
 from tests.channel_ids import CHANNEL_IDS
 from tests.console.conftest import CANARY, Host, add_pane, groups, panes, replies, says
@@ -176,3 +176,162 @@ def test_a_message_without_words_is_seen_to_be_kept(page: Page, host: Host) -> N
     assert "\u200b" in [
         turn["content"] for turn in host.call("GET", f"conversations/{conversation_id}").json()["turns"]
     ]
+
+
+def changes(message: Locator, words: str) -> None:
+    """Edit a message with the keyboard."""
+    message.get_by_role("button", name="Edit").press("Enter")
+    box = message.get_by_role("textbox", name="New words")
+    expect(box).to_be_focused()
+    box.fill(words)
+    box.press("Enter")
+
+
+def again(page: Page, pane: Locator) -> Locator:
+    """The same conversation after a reload of the page."""
+    name = pane.get_by_role("heading").inner_text()
+    page.reload()
+    return add_pane(page, name)
+
+
+def test_an_edited_message_is_answered_with_its_newest_words_and_marked(page: Page) -> None:
+    pane = panes(page).first
+    pane.get_by_label("Debounce, ms").fill("6000")  # enough for two edits on a machine that is busy with other tests
+    says(pane, f"2 pills {CANARY}", f"a day {CANARY}")
+    message = pane.locator(".message").first
+    changes(message, f"20 pills {CANARY}")
+    expect(message.locator(".state")).to_have_text("joined the job · edited")
+    expect(pane.get_by_role("textbox", name="Message in")).to_be_focused()
+    changes(message, f"3 pills {CANARY}")
+    expect(replies(pane)).to_contain_text(f"answers 2 messages:\n> 3 pills {CANARY}\n> a day {CANARY}")
+    expect(pane.locator(".message p")).to_have_text([f"3 pills {CANARY}", f"a day {CANARY}"])
+    expect(message.locator(".state")).to_have_text("joined the job · answered · edited")
+    expect(pane.locator(".job-head")).to_contain_text("2 messages → 1 reply")
+    reloaded = again(page, pane)
+    expect(reloaded.locator(".message p")).to_have_text([f"3 pills {CANARY}", f"a day {CANARY}"])
+    expect(reloaded.locator(".state")).to_have_text(["answered · edited", "answered"])
+
+
+def test_an_edit_of_an_answered_message_gets_a_further_reply(page: Page) -> None:
+    pane = panes(page).first
+    says(pane, f"2 pills {CANARY}")
+    expect(replies(pane)).to_have_count(1)
+    changes(pane.locator(".message"), f"20 pills {CANARY}")
+    expect(replies(pane)).to_have_count(2)
+    changes(pane.locator(".message").last, f"2 pills {CANARY}")  # the patient returns to the first words
+    expect(replies(pane)).to_have_count(3)
+    expect(replies(pane).last).to_contain_text(f"> 2 pills {CANARY}")
+    expect(pane.get_by_role("button", name="Edit")).to_have_count(1)
+    states = ["answered", "answered · edited", "answered · edited"]
+    expect(pane.locator(".state")).to_have_text([f"took the lock · {state}" for state in states])
+    expect(again(page, pane).locator(".state")).to_have_text(states)
+
+
+def test_an_edit_may_be_cancelled(page: Page) -> None:
+    pane = panes(page).first
+    says(pane, f"Hello {CANARY}")
+    expect(replies(pane)).to_have_count(1)
+    message = pane.locator(".message")
+    message.get_by_role("button", name="Edit").press("Enter")
+    box = message.get_by_role("textbox", name="New words")
+    expect(box).to_have_value(f"Hello {CANARY}")
+    box.fill(f"Good-bye {CANARY}")
+    box.press("Escape")
+    expect(message.get_by_role("button", name="Edit")).to_be_focused()
+    expect(message.locator("p")).to_have_text(f"Hello {CANARY}")
+    changes(message, f"Hello {CANARY} ")  # the same words are no edit
+    expect(pane.locator(".message")).to_have_count(1)
+    expect(message.locator(".state")).to_have_text("took the lock · answered")
+
+
+def test_an_edit_that_is_refused_leaves_the_message(page: Page) -> None:
+    pane = panes(page).first
+    pane.get_by_label("Double texting").select_option("reject")
+    says(pane, f"[slow:4] first {CANARY}")
+    expect(pane.locator(".job-head")).to_contain_text("the AI is at work")
+    changes(pane.locator(".message"), f"second {CANARY}")
+    expect(pane.locator(".message p")).to_have_text([f"[slow:4] first {CANARY}", f"second {CANARY}"])
+    expect(pane.locator(".state").last).to_contain_text("not accepted")
+    expect(replies(pane)).to_contain_text(f"> [slow:4] first {CANARY}")
+    changes(pane.locator(".message").first, f"third {CANARY}")
+    expect(replies(pane).last).to_contain_text(f"> third {CANARY}")
+
+
+def test_the_newest_words_wait_for_the_bot_while_a_human_answers(page: Page) -> None:
+    pane = panes(page).first
+    says(pane, f"Hello {CANARY}")
+    expect(replies(pane)).to_have_count(1)
+    pane.get_by_role("button", name="Hand off to a human").click()
+    says(pane, f"2 pills {CANARY}")
+    expect(pane.locator(".state").last).to_have_text("stored for a human")
+    changes(pane.locator(".message").last, f"20 pills {CANARY}")
+    expect(pane.locator(".state").last).to_have_text("stored for a human · edited")
+    expect(pane.locator(".message.user")).to_have_count(2)
+    pane.get_by_role("button", name="Hand back to the bot").click()
+    expect(replies(pane).last).to_contain_text(f"> 20 pills {CANARY}")
+    expect(pane.locator(".job-head").last).to_contain_text("1 message → 1 reply")
+
+
+def test_an_unsent_message_gets_no_reply_and_is_marked(page: Page) -> None:
+    pane = panes(page).first
+    pane.get_by_label("Debounce, ms").fill("6000")  # enough for a machine that is busy with other tests
+    says(pane, f"one {CANARY}", f"two {CANARY}")
+    pane.locator(".message").first.get_by_role("button", name="Unsend").press("Enter")
+    unsent = pane.locator('.message[data-state="unsent"]')
+    expect(unsent.locator("p")).to_have_text(f"one {CANARY}")
+    expect(unsent.locator(".state")).to_have_text("unsent")
+    expect(unsent.get_by_role("button")).to_have_count(0)
+    expect(replies(pane)).to_contain_text(f"> two {CANARY}")
+    expect(replies(pane)).not_to_contain_text(f"> one {CANARY}")
+    expect(pane.locator(".job-head:visible")).to_contain_text("1 message → 1 reply")
+    says(pane, f"[slow:20] three {CANARY}")
+    pane.locator(".message").last.get_by_role("button", name="Unsend").press("Enter")
+    expect(unsent).to_have_count(2)
+    expect(groups(pane)).to_have_count(3)
+    reloaded = again(page, pane)
+    expect(reloaded.locator('.message[data-state="unsent"] p')).to_have_text(
+        [f"one {CANARY}", f"[slow:20] three {CANARY}"]
+    )
+    expect(replies(reloaded)).to_have_count(1)
+
+
+def test_an_answered_message_that_is_unsent_shows_what_the_service_says(page: Page) -> None:
+    pane = panes(page).first
+    says(pane, f"one {CANARY}")
+    expect(replies(pane)).to_have_count(1)
+    pane.get_by_role("button", name="Unsend").press("Enter")
+    said = "the message has been answered: its reply stands, and later contexts omit the message"
+    expect(pane.locator(".state")).to_contain_text("took the lock · answered · unsent")
+    expect(pane.locator(".state")).to_contain_text(said)
+    expect(replies(pane)).to_have_count(1)
+    expect(pane.locator(".job-head")).to_contain_text("1 message → 1 reply")
+    expect(again(page, pane).locator(".state")).to_have_text("answered · unsent")
+
+
+@pytest.mark.parametrize("status", [404, 503])
+def test_a_message_that_cannot_be_unsent_stays(page: Page, status: int) -> None:
+    def fails(route: Route) -> None:
+        if route.request.method == "DELETE":
+            route.fulfill(status=status, json={"detail": "this is why", "status": status})
+        else:
+            route.continue_()
+
+    page.route(re.compile(r"/messages/[^/]+$"), fails)
+    pane = panes(page).first
+    says(pane, f"one {CANARY}")
+    expect(replies(pane)).to_have_count(1)
+    pane.get_by_role("button", name="Unsend").press("Enter")
+    expect(pane.locator(".transcript .note")).to_have_text("this is why")
+    expect(pane.locator(".state")).to_have_text("took the lock · answered")
+
+
+def test_messages_without_a_reply_are_there_after_a_reload(page: Page) -> None:
+    pane = panes(page).first
+    says(pane, f"[slow:20] {CANARY}")
+    pane.get_by_role("button", name="Cancel").click()
+    expect(pane.locator('.message[data-state="cancelled"]')).to_have_count(1)
+    says(pane, f"[fail] {CANARY}")
+    expect(pane.locator('.message[data-state="failed"]')).to_have_count(1)
+    says(pane, f"Hello {CANARY}")
+    expect(replies(pane)).to_have_count(2)
+    expect(again(page, pane).locator(".state")).to_have_text(["cancelled", "failed", "answered"])

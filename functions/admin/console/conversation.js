@@ -2,6 +2,8 @@
 //
 // A message knows the job that it was promised. A job may name another that answers in its place (`superseded_by`). So
 // a message is shown under the job that finally answers it, and moves there when that job is known.
+//
+// An edit is a message of its own, with the same id. If one job answers several versions, only the newest is shown.
 
 import { Problem, call, get, path, pause } from "./api.js";
 import { noticed } from "./health.js";
@@ -13,6 +15,22 @@ export const BURST = 50;
 const LOOK_AGAIN_MS = 3000;
 /** The debounce of a burst, which takes a moment to arrive. The operator's own value replaces it. */
 const BURST_DEBOUNCE_MS = 1500;
+
+/** What the versions of a message share. A duplicate, or a version that was not accepted, is shown by itself. */
+export function versionKey(message) {
+  const isAlone = message.repeats || ["rejected", "refused", "unheard"].includes(message.state);
+  return isAlone ? message : message.id;
+}
+
+/** Of each message its newest version, at the place of the first. */
+export function newestVersions(messages) {
+  return [...new Map(messages.map((message) => [versionKey(message), message])).values()];
+}
+
+/** Let no job answer this version: the patient has taken it back. */
+function leaveJob(version) {
+  Object.assign(version, { state: "said", jobId: null, late: false });
+}
 
 export class Conversation {
   #following = new Set();
@@ -52,6 +70,11 @@ export class Conversation {
       const known = await get(path("conversations", this.id));
       this.human = known.status === "handed_off";
       for (const turn of known.turns) this.#archived(turn);
+      for (const entry of this.entries.filter(({ jobId }) => jobId && !this.jobs.has(jobId))) {
+        // The job has no reply: it was cancelled or has failed, or the message was unsent.
+        if (entry.unsent) leaveJob(entry);
+        else this.#follow(entry.jobId);
+      }
       if (known.pending?.job_id) this.#follow(known.pending.job_id);
     } catch (problem) {
       if (problem.status !== 404) this.#note(problem.message);
@@ -59,13 +82,16 @@ export class Conversation {
     this.#changed();
   }
 
-  #archived({ role, content, job_id: jobId }) {
+  #archived({ role, content, message_id: given, job_id: jobId, edited_at: edited, unsent_at: unsent }) {
     if (role === "assistant" && jobId) {
       // The archive holds only the job's id and its reply.
       this.jobs.set(jobId, { job_id: jobId, status: "completed", reply: { content } });
       this.#place(jobId);
     } else {
-      this.entries.push({ kind: "message", id: crypto.randomUUID(), role, text: content, jobId, state: "said" });
+      const id = given ?? crypto.randomUUID();
+      const unnamed = !given; // the platform gave no id, so nothing can be done with the message
+      this.entries.push({ kind: "message", id, unnamed, role, text: content, jobId, state: "said", edited, unsent });
+      if (role === "user" && jobId && !unsent) this.#place(jobId);
     }
   }
 
@@ -96,13 +122,47 @@ export class Conversation {
 
   /** The patient's newest accepted message, which a platform might send again. */
   get newest() {
-    return this.entries.findLast((entry) => entry.role === "user" && entry.jobId && !entry.repeats);
+    return this.entries.findLast(
+      (entry) => entry.role === "user" && entry.jobId && !entry.repeats && !entry.unnamed,
+    );
   }
 
   /** Send the newest message again with the same id, as a platform does that got no answer. */
   repeat() {
     const { id, text } = this.newest;
     this.#send(this.#add({ id, role: "user", text, repeats: true }));
+  }
+
+  /** Whether the patient may edit and unsend this message. If its versions have replies of their own: the newest. */
+  isOpen(message) {
+    const isAccepted = (entry) => versionKey(entry) === message.id && entry.state !== "sending";
+    return !message.unnamed && !message.unsent && this.entries.findLast(isAccepted) === message;
+  }
+
+  /** Send a message again with other words, after all earlier ones were sent. */
+  edit({ id, jobId }, text) {
+    const edited = new Date().toISOString(); // with it, the patient may return to earlier words
+    // While it is sent, it is shown in the place of the version that waits.
+    const place = this.#ended(this.settledIn(jobId)) ? null : jobId;
+    const version = this.#add({ id, role: "user", text, edited, jobId: place });
+    this.#sent = this.#sent.then(() => this.#send(version));
+  }
+
+  /** Take back all versions of a message. If it was answered, the service's words on that are shown beside it. */
+  async unsend({ id }) {
+    await this.#try(async () => {
+      let note = null;
+      try {
+        await call("DELETE", path("conversations", this.id, "messages", id));
+      } catch (problem) {
+        if (problem.status !== 409) throw problem;
+        note = problem.message;
+      }
+      for (const version of this.entries.filter((entry) => versionKey(entry) === id)) {
+        Object.assign(version, { unsent: true, note });
+        if (!note && this.endOf(version) !== "answered") leaveJob(version);
+      }
+    });
   }
 
   async cancel(jobId) {
@@ -176,7 +236,8 @@ export class Conversation {
   }
 
   async #send(message, debounce = this.debounce) {
-    const body = { messages: [{ role: message.role, content: message.text, message_id: message.id }] };
+    const { id, role, text, edited } = message;
+    const body = { messages: [{ role, content: text, message_id: id, edited_at: edited }] };
     if (this.botId) body.bot_id = this.botId;
     if (this.policy) body.double_texting = this.policy;
     if (debounce !== "") body.debounce_ms = Number(debounce);
@@ -187,6 +248,7 @@ export class Conversation {
       if (!(problem instanceof Problem)) throw problem;
       const rejected = problem.body?.action === "rejected";
       message.state = rejected ? "rejected" : problem.status === 0 ? "unheard" : "refused";
+      message.jobId = null;
       message.note = rejected ? "another message is being answered: send this one again after the reply" : problem.message;
     }
     this.#changed();
@@ -272,22 +334,16 @@ export class Conversation {
   /** The messages of each job, without duplicates. */
   #promised() {
     const own = this.entries.filter((entry) => entry.role === "user" && entry.jobId && !entry.repeats);
-    return Map.groupBy(own, (entry) => this.settledIn(entry.jobId));
+    const byJob = Map.groupBy(own, (entry) => this.settledIn(entry.jobId));
+    return new Map([...byJob].map(([jobId, messages]) => [jobId, newestVersions(messages)]));
   }
 
-  /** Find late messages among the archived turns: each turn stands for one message. */
+  /** Find late messages among the archived turns. A turn also stands for the versions that its words have replaced. */
   #settle(turns) {
-    const unused = turns.filter((turn) => turn.role === "user");
-    const take = (text, jobId) => {
-      const place = unused.findIndex((turn) => turn.content === text && (!jobId || turn.job_id === jobId));
-      return place < 0 ? null : unused.splice(place, 1)[0];
-    };
-    const own = [...this.#promised().values()].flat();
-    const rest = own.filter((message) => !take(message.text, this.settledIn(message.jobId)));
-    for (const message of own.filter((one) => one.late && !rest.includes(one))) message.late = false;
-    for (const message of rest.filter((one) => one.late)) {
-      const turn = take(message.text, null);
-      if (!turn?.job_id) continue;
+    for (const message of this.entries.filter((entry) => entry.late)) {
+      const isNewer = ({ edited_at: edited }) => (edited ?? "") >= (message.edited ?? "");
+      const turn = turns.find((one) => one.message_id === message.id && one.job_id && isNewer(one));
+      if (!turn) continue;
       message.late = false;
       this.#promise([message], turn.job_id);
     }

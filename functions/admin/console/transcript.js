@@ -1,36 +1,15 @@
 // The transcript of a conversation: messages under the job that answers them, with its one reply below.
 
 import { between } from "./api.js";
+import { newestVersions, versionKey } from "./conversation.js";
 import { count, duration, h, say, short, show, sync } from "./dom.js";
 import { hasEnded } from "./jobs.js";
+import { createEntry, createMessage } from "./message.js";
 
-const STATES = {
-  sending: "sending …",
-  accepted: "took the lock",
-  joined: "joined the job",
-  interrupted: "interrupted the previous job",
-  waits: "waits for its turn",
-  duplicate: "duplicate: starts nothing",
-  rejected: "not accepted",
-  refused: "not accepted",
-  unheard: "no answer: it may have been accepted",
-  held: "stored for a human",
-  returned: "stored, then handed back",
-  kept: "kept: there is nothing to answer",
-  said: "",
-  late: "safe in the queue, answered later",
-  answered: "answered",
-  failed: "failed",
-  cancelled: "cancelled",
-};
 /** The number of colours for jobs in style.css. */
 const COLOURS = 6;
 /** The number of messages that a group shows; earlier ones are shown on demand. */
 const SHOWN = 6;
-
-/** A text of blanks and of characters that show nothing. Platforms send it for a photo or a sticker. */
-const WORDLESS = /^[\s\p{Cc}\p{Cf}\p{Default_Ignorable_Code_Point}\u2800]*$/u;
-const visible = (text) => (WORDLESS.test(text) ? "[no words]" : text);
 
 /** A scrolling region: `{ node, show() }`. `show()` returns whether there is anything in it. */
 export function createTranscript(conversation) {
@@ -52,24 +31,29 @@ export function createTranscript(conversation) {
   };
 }
 
-/** The groups in order: messages under the job that answers them, and each message without a job by itself. */
+/**
+ * The groups in order: messages under the job that answers them, and each message without a job by itself. The newest
+ * version stands for those that it replaces.
+ */
 function groups(conversation) {
   const messagesOf = new Map();
-  const jobOf = (entry) =>
-    entry.role === "user" && entry.state !== "held" ? conversation.settledIn(entry.jobId) : null;
+  const jobOf = (entry) => (entry.state === "held" ? null : conversation.settledIn(entry.jobId));
   for (const entry of conversation.entries) {
-    const jobId = jobOf(entry);
-    if (jobId) messagesOf.set(jobId, [...(messagesOf.get(jobId) ?? []), entry]);
+    if (entry.role !== "user") continue;
+    const place = jobOf(entry) ?? entry.id;
+    messagesOf.set(place, [...(messagesOf.get(place) ?? []), entry]);
   }
   const shown = [];
   for (const entry of conversation.entries) {
     if (entry.kind === "job") {
       // A job without messages and without a reply is not shown: another job has taken its messages.
-      const messages = messagesOf.get(entry.id) ?? [];
+      const messages = newestVersions(messagesOf.get(entry.id) ?? []);
       const said = messages.length > 0 || conversation.jobs.get(entry.id)?.reply;
       if (said) shown.push({ key: entry.id, jobId: entry.id, messages });
     } else if (entry.kind === "note" || entry.role !== "user") shown.push({ key: entry, entry });
-    else if (!jobOf(entry)) shown.push({ key: entry, messages: [entry] });
+    else if (messagesOf.get(entry.id)?.[0] === entry) {
+      shown.push({ key: entry, messages: newestVersions(messagesOf.get(entry.id)) });
+    }
   }
   return shown;
 }
@@ -105,24 +89,6 @@ function createGroup(conversation, { entry, jobId }) {
   return node;
 }
 
-function createEntry(entry) {
-  const node =
-    entry.kind === "note"
-      ? h("p", { class: "note" }, entry.text)
-      : h(
-          "div",
-          { class: `message ${entry.role}` },
-          h("p", { dir: "auto" }, visible(entry.text)),
-          h("span", { class: "state" }),
-        );
-  node.show = ({ entry: now }) => {
-    if (now.kind === "note") return;
-    const who = now.role === "sale" ? "human colleague" : "bot";
-    say(node.lastChild, now.note ? `${who} · ${STATES[now.state]}: ${now.note}` : who);
-  };
-  return node;
-}
-
 function heading(conversation, jobId, job, messages) {
   const parts = [`job …${short(jobId ?? "")}`];
   const answers = new Set(messages.map((message) => message.id)).size;
@@ -136,25 +102,8 @@ function heading(conversation, jobId, job, messages) {
 }
 
 function syncMessages(parent, messages, conversation) {
-  const create = (message) =>
-    h(
-      "div",
-      { class: "message user" },
-      h("p", { dir: "auto" }, visible(message.text)),
-      h("span", { class: "state" }),
-      h("span", { class: "badge warn", hidden: true }, "degraded"),
-    );
-  const update = (node, message) => {
-    const end = conversation.endOf(message);
-    node.dataset.state = end ?? message.state;
-    const [, state, degraded] = node.children;
-    const words = [STATES[message.state], end && message.state !== "duplicate" ? STATES[end] : ""]
-      .filter(Boolean)
-      .join(" · ");
-    say(state, message.note ? `${words}: ${message.note}` : words);
-    show(degraded, Boolean(message.degraded));
-  };
-  sync(parent, messages, (message) => message, create, update);
+  const create = () => createMessage(conversation);
+  sync(parent, messages, versionKey, create, (node, message) => node.show(message));
 }
 
 function showReply(node, job) {
