@@ -285,7 +285,7 @@ def test_an_unsent_message_gets_no_reply_and_is_marked(page: Page) -> None:
     expect(replies(pane)).not_to_contain_text(f"> one {CANARY}")
     expect(pane.locator(".job-head:visible")).to_contain_text("1 message → 1 reply")
     says(pane, f"[slow:20] three {CANARY}")
-    pane.locator(".message").last.get_by_role("button", name="Unsend").press("Enter")
+    pane.locator(".message", has_text="three").get_by_role("button", name="Unsend").press("Enter")
     expect(unsent).to_have_count(2)
     expect(groups(pane)).to_have_count(3)
     reloaded = again(page, pane)
