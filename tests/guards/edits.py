@@ -119,11 +119,4 @@ GUARDS = (
         "len({base_id(id_) for id_ in (*parked.message_ids, *waiting)})",
         "len({*parked.message_ids, *waiting})",
     ),
-    guard(
-        "a retried edit has its own words",
-        f"{TEST}::TestRetried::test_one_reply_answers_the_newest_words[memory]",
-        "archive/parking.py",
-        "texts = [(*(replaced or ()), content)",
-        "texts = [(content,)",
-    ),
 )
