@@ -19,7 +19,7 @@ from tests.contract.world import World
 from tests.versions import edit_of, message_of, version_of
 
 #: How many conversations are drawn, with how many steps each.
-CONVERSATIONS = {"memory": (30, 20), "redis and postgres": (5, 12), "postgres alone": (5, 12)}
+CONVERSATIONS = {"memory": (20, 16), "redis and postgres": (4, 10), "postgres alone": (4, 10)}
 MOST_EDITS = 3
 
 
