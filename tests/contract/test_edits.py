@@ -137,6 +137,14 @@ class TestTheTierHasForgotten:
             world.settles().checked()
         assert world.answered(OLD, NEW)
 
+    def test_a_late_retry_that_says_the_same_time_is_settled(self, world: World) -> None:
+        times = {OLD: 1796029200, NEW: 1796029201, NEWEST: 1796029202}
+        for version in (*times, OLD, NEW):
+            world.tier_lost()
+            world.posts(version, edited_at=times[version])
+            world.settles().checked()
+        assert world.answered(OLD, NEW, NEWEST)
+
     def test_an_earlier_turn_with_other_words_is_not_answered_again(self, world: World) -> None:
         world.posts(OLD)
         world.settles()

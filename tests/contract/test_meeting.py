@@ -171,7 +171,7 @@ class TestTwo:
         assert isinstance(chat.claim("another"), ClaimRefused)
         assert chat.heartbeat("another") == "lost"
         assert chat.seal(["minted-0"], "another").verdict == "lost"
-        chat.tier.forget(chat.key, "unknown")
+        chat.tier.forget(chat.key, ["unknown"])
         chat.tier.undo(chat.key, ["unknown"])
         assert chat.tier.sweep(older_than=DAY) == []
         assert chat.head

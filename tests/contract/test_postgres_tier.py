@@ -317,7 +317,7 @@ class TestSweep:
         chat.says(named("m1"))
         chat.answered()
         clock.advance(settings.job_ttl - 1)
-        chat.tier.forget(KEY, "m1")
+        chat.tier.forget(KEY, ["m1"])
         clock.advance(1)
         chat.tier.sweep(older_than=DAY)
         assert rows(sql, "line_states") == 0

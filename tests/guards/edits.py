@@ -22,6 +22,27 @@ GUARDS = (
         "job.messages",
     ),
     guard(
+        "a late retry that says the same time is known",
+        f"{HTTP}::test_a_late_retry_says_the_same_time_and_is_a_duplicate[edit-text]",
+        "domain/messages.py",
+        "aliases=message.edit_ids[1:]",
+        "aliases=()",
+    ),
+    guard(
+        "old words that no tier knew come back if the platform says when",
+        f"{TIER}::TestWaiting::test_old_words_that_no_tier_knew_come_back_too[memory]",
+        "domain/edits.py",
+        "by_time if by_words_known else by_words",
+        "by_words",
+    ),
+    guard(
+        "an edit is forgotten under all ids",
+        f"{TIER.replace('test_edits', 'test_finish')}::TestForget::test_an_edit_is_forgotten_under_all_ids[memory]",
+        "protocol/steps.py",
+        "    for message_id in message_ids:\n        was =",
+        "    for message_id in tuple(message_ids)[:1]:\n        was =",
+    ),
+    guard(
         "a clock that is behind makes no edit older",
         f"{TIER}::TestWaiting::test_a_clock_that_is_behind_makes_no_edit_older[memory]",
         "domain/edits.py",

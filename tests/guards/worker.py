@@ -42,7 +42,7 @@ RECORDS = (
         (
             Removal(
                 "worker/worker.py",
-                "        tier.forget(key, record.message_id)\n        return wait\n",
+                "        tier.forget(key, record.own.possible_ids)\n        return wait\n",
                 "        return None\n",
             ),
         ),
@@ -51,7 +51,7 @@ RECORDS = (
         "an end that Postgres doesn't know is forgotten",
         "step check",
         "contract/test_records.py::TestRecords::test_a_record_is_kept_whatever_the_tier_says_about_its_job[memory]",
-        (Removal("worker/worker.py", "        tier.forget(key, record.message_id)\n"),),
+        (Removal("worker/worker.py", "        tier.forget(key, record.own.possible_ids)\n"),),
     ),
     Guard(
         "only what had ended before Postgres was asked is forgotten",

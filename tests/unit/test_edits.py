@@ -89,6 +89,18 @@ def test_a_time_that_no_answer_can_show_is_refused(service: Service, form: Any, 
     assert "must be" in answer.body["detail"]
 
 
+@both_forms
+@pytest.mark.parametrize("late", [OLD, NEW], ids=["first", "edit"])
+def test_a_late_retry_says_the_same_time_and_is_a_duplicate(service: Service, form: Any, late: str) -> None:
+    times = {OLD: 1796029200, NEW: 1796029201, f"{NEW}!": 1796029202}
+    for words, time in times.items():
+        service.post(form(words, edited_at=time))
+        service.deliver()
+    assert service.post(form(late, edited_at=times[late])).body.get("duplicate")
+    service.deliver()
+    assert [turn["content"] for turn in turns(service)] == [*times]
+
+
 def test_a_time_needs_the_id_of_the_message(service: Service) -> None:
     answer = service.post({"history": f"<USER>{NEW}</USER><br>", "edited_at": 1796029200})
     assert (answer.status, answer.body["field"]) == (400, "edited_at")

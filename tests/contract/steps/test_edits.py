@@ -48,6 +48,15 @@ class TestWaiting:
         assert chat.says(replace(back, edited_at=1_790_000_001.0)).duplicate, "the newest words already"
         assert chat.words(chat.head) == [OLD, NEW, OLD]
 
+    def test_old_words_that_no_tier_knew_come_back_too(self, chat: Chat) -> None:
+        chat.says(replace(named("m1", NEW), accepted_at=2.0))
+        chat.record_arrives(chat.job_id(70), replace(named("m1", OLD), accepted_at=1.0))
+        assert chat.says(named("m1", OLD)).duplicate
+        back = replace(named("m1", OLD), edited_at=1_790_000_000.0)
+        assert chat.says(back).edited
+        assert chat.says(back).duplicate
+        assert chat.words(chat.head) == [NEW, OLD]
+
     def test_an_undone_edit_leaves_the_version_before_it(self, chat: Chat) -> None:
         chat.says(named("m1", OLD))
         chat.undo(chat.says(named("m1", NEW)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from message_handler.domain.conversations import ConversationKey, Turn
@@ -206,15 +208,25 @@ class TestForget:
     def test_a_forgotten_message_is_accepted_as_new(self, chat: Chat) -> None:
         first = chat.says(named("m1"), named("m2"))
         chat.answered()
-        chat.tier.forget(chat.key, "m1")
+        chat.tier.forget(chat.key, ["m1"])
         assert chat.says(named("m2")).duplicate
         chat.record_arrives(first.job_id, named("m1"))
         assert chat.words(chat.head) == ["text of m1"]
 
+    def test_an_edit_is_forgotten_under_all_ids(self, chat: Chat) -> None:
+        chat.says(named("m1", "2 pills"))
+        chat.answered()
+        job_id = chat.says(edit := named("m1", "20 pills")).job_id
+        chat.answered()
+        edit = replace(edit, message_id=edit.edit_ids[0])
+        chat.tier.forget(chat.key, edit.possible_ids)
+        chat.record_arrives(job_id, edit)
+        assert chat.words(chat.head) == ["20 pills"]
+
     def test_a_waiting_message_and_an_unknown_one_stay_as_they_are(self, chat: Chat) -> None:
-        chat.tier.forget(chat.key, "never seen")
+        chat.tier.forget(chat.key, ["never seen"])
         chat.says(named("m1"))
-        chat.tier.forget(chat.key, "m1")
+        chat.tier.forget(chat.key, ["m1"])
         assert chat.says(named("m1")).duplicate
 
 

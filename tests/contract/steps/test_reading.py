@@ -73,7 +73,7 @@ class TestIsolation:
         assert theirs.tier.owner(other, "worker") is None
         assert theirs.tier.force_release(other) is None
         theirs.undo(first)
-        theirs.tier.forget(other, "m1")
+        theirs.tier.forget(other, ["m1"])
         assert ours.snapshot(first.job_id) == before
 
         second = theirs.says(named("m1"), bot="another")

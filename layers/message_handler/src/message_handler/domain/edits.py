@@ -68,9 +68,10 @@ def _named(message: Message, waits: Sequence[Message], ended: Mapping[str, Ended
     own_id, newest, words = message.message_id, known[-1], message.words_digests
     by_words, by_time = edit_ids[0], edit_ids[-1]
     if is_edit(own_id):
-        if own_id in ended or any(own_id in wait.ids for wait in waits):
-            return message
         by_words = own_id
+    by_words_known = by_words in ended or any(by_words in wait.ids for wait in waits)
+    if by_words_known and by_words == own_id:
+        return message
     same = next((version for version in reversed(known) if version.words in words), None)
     if same and (same is newest or message.edited_at in (0, same.edited_at)):
         # The newest ended version is known under the platform's id, too. Its own id leads to the job that answered it.
@@ -83,8 +84,10 @@ def _named(message: Message, waits: Sequence[Message], ended: Mapping[str, Ended
     if again and message.accepted_at < newest.accepted_at:  # guard: words are kept, replaced ones
         # Its own id leads to the newest version from now on, also for a late retry.
         return _known_as(replace(message, message_id=by_words), newest.message_id)
+    # No store knew words that are known by their id alone when a later version came.
+    new_id = by_time if by_words_known else by_words
     # The clock of the host that accepted the older version may be ahead of this one.
-    return replace(message, message_id=by_words, accepted_at=max(message.accepted_at, newest.accepted_at))
+    return replace(message, message_id=new_id, accepted_at=max(message.accepted_at, newest.accepted_at))
 
 
 def _known(message: Message, waits: Sequence[Message], ended: Mapping[str, EndedVersion]) -> list[_Version]:
@@ -104,8 +107,8 @@ def known_id(message: Message, waiting: Iterable[Message], ended: Mapping[str, E
 def _known_as(message: Message, message_id: str) -> Message:
     """The message under a version's id. An edit's own id stays as an alias."""
     own_id = message.message_id
-    aliases = (own_id,) if is_edit(own_id) and own_id != message_id else ()
-    return replace(message, message_id=message_id, aliases=(*message.aliases, *aliases))
+    aliases = (*message.aliases, own_id) if is_edit(own_id) else message.aliases
+    return replace(message, message_id=message_id, aliases=tuple(alias for alias in aliases if alias != message_id))
 
 
 def versions_of(messages: Iterable[Message]) -> list[list[Message]]:

@@ -139,9 +139,12 @@ def dated(messages: Iterable[Message], at: float) -> tuple[Message, ...]:
 def new_message(
     content: str, message_id: str | None, accepted_at: float = 0.0, *, edited_at: float = 0.0, earlier: bool = False
 ) -> Message:
-    """A message with the platform's id, or with a minted id if `message_id` is None."""
+    """A message with the platform's id, or with a minted id if `message_id` is None.
+
+    With `edited_at` it has a second id, by which a late retry of it is known after its words were replaced.
+    """
     id_, given = message_id or os.urandom(16).hex(), message_id is not None
-    return Message(
+    message = Message(
         id_,
         content,
         given,
@@ -150,6 +153,7 @@ def new_message(
         edited_at=edited_at,
         earlier=earlier and given,
     )
+    return replace(message, aliases=message.edit_ids[1:])
 
 
 def known_by(messages: Sequence[Message], own_id: str) -> tuple[Message, ...]:

@@ -142,8 +142,8 @@ class Tier(Protocol):
         A job without any other message ends as cancelled. A sealed job is taken from its worker.
         """
 
-    def forget(self, key: ConversationKey, message_id: str) -> None:
-        """Forget the end of a message, because its job ended without settling it."""
+    def forget(self, key: ConversationKey, message_ids: Iterable[str]) -> None:
+        """Forget what ended under these ids of a message, because its job ended without settling it."""
 
     def job(self, job_id: str) -> Job | None:
         """A job by its id, if it lives or has ended within the last hour; else None."""

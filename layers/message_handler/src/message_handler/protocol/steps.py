@@ -262,11 +262,15 @@ def _remember(line: Line, messages: Sequence[Message], job_id: str, count: int, 
             line.answered[edit_id(base, end.words)] = end
 
 
-def forget(line: Line, message_id: str) -> None:
-    """Forget the end of a message, because its job ended without settling it."""
-    was = line.answered.pop(message_id, None)
-    if line.last_answered and (was.message_id if was else message_id) in line.last_answered.ids:
-        line.last_answered = None
+def forget(line: Line, message_ids: Iterable[str]) -> None:
+    """Forget what ended under these ids of a message, because its job ended without settling it.
+
+    An edit is also remembered as the newest version of its message. So one id alone would leave it known.
+    """
+    for message_id in message_ids:
+        was = line.answered.pop(message_id, None)
+        if line.last_answered and (was.message_id if was else message_id) in line.last_answered.ids:
+            line.last_answered = None
 
 
 def _postpone(line: Line, job: Job, messages: tuple[Message, ...], next_id: str, now: float) -> None:

@@ -150,8 +150,9 @@ class LineTier:
         step = partial(steps.unsend, message_ids=tuple(message_ids), job_id=job_id, settings=self._settings)
         self._stepper.take(key, lambda line, now: step(line, now=now))
 
-    def forget(self, key: ConversationKey, message_id: str) -> None:
-        self._stepper.take(key, lambda line, _: steps.forget(line, message_id), ids=(message_id,))
+    def forget(self, key: ConversationKey, message_ids: Iterable[str]) -> None:
+        ids = tuple(message_ids)
+        self._stepper.take(key, lambda line, _: steps.forget(line, ids), ids=ids)
 
     def hand_off(self, key: ConversationKey, *, human: bool) -> None:
         self._stepper.take(key, lambda line, _: steps.hand_off(line, human=human))

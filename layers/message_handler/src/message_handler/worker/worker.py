@@ -286,7 +286,7 @@ class Attempt:
             worker.rescue.archive_end(ended)
         if worker.check(record):
             return None
-        tier.forget(key, record.message_id)
+        tier.forget(key, record.own.possible_ids)
         return wait
 
 
