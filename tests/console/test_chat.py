@@ -196,6 +196,8 @@ def again(page: Page, pane: Locator) -> Locator:
 
 def test_an_edited_message_is_answered_with_its_newest_words_and_marked(page: Page) -> None:
     pane = panes(page).first
+    looks: list[str] = []
+    page.on("request", lambda request: looks.append(request.url) if request.method == "GET" else None)
     pane.get_by_label("Debounce, ms").fill("6000")  # enough for two edits on a machine that is busy with other tests
     says(pane, f"2 pills {CANARY}", f"a day {CANARY}")
     message = pane.locator(".message").first
@@ -207,6 +209,7 @@ def test_an_edited_message_is_answered_with_its_newest_words_and_marked(page: Pa
     expect(pane.locator(".message p")).to_have_text([f"3 pills {CANARY}", f"a day {CANARY}"])
     expect(message.locator(".state")).to_have_text("joined the job · answered · edited")
     expect(pane.locator(".job-head")).to_contain_text("2 messages → 1 reply")
+    assert [url for url in looks if "/conversations/" in url] == [], "no message was taken for late"
     reloaded = again(page, pane)
     expect(reloaded.locator(".message p")).to_have_text([f"3 pills {CANARY}", f"a day {CANARY}"])
     expect(reloaded.locator(".state")).to_have_text(["answered · edited", "answered"])
@@ -251,8 +254,9 @@ def test_an_edit_that_is_refused_leaves_the_message(page: Page) -> None:
     expect(pane.locator(".job-head")).to_contain_text("the AI is at work")
     changes(pane.locator(".message"), f"second {CANARY}")
     expect(pane.locator(".message p")).to_have_text([f"[slow:4] first {CANARY}", f"second {CANARY}"])
-    expect(pane.locator(".state").last).to_contain_text("not accepted")
     expect(replies(pane)).to_contain_text(f"> [slow:4] first {CANARY}")
+    expect(pane.locator('.message[data-state="answered"] p')).to_have_text(f"[slow:4] first {CANARY}")
+    expect(pane.locator('.message[data-state="rejected"] p')).to_have_text(f"second {CANARY}")
     changes(pane.locator(".message").first, f"third {CANARY}")
     expect(replies(pane).last).to_contain_text(f"> third {CANARY}")
 
@@ -292,6 +296,7 @@ def test_an_unsent_message_gets_no_reply_and_is_marked(page: Page) -> None:
     expect(reloaded.locator('.message[data-state="unsent"] p')).to_have_text(
         [f"one {CANARY}", f"[slow:20] three {CANARY}"]
     )
+    expect(reloaded.locator(".state")).to_have_text(["unsent", "answered", "unsent"])
     expect(replies(reloaded)).to_have_count(1)
 
 

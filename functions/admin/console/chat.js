@@ -57,11 +57,11 @@ function introduction(outages) {
         "One lock, and one reply that quotes all of them. A debounce of 1.5 s gives them time to arrive.",
       ),
       tip("Send a duplicate.", "Platforms do so when they get no answer. Nothing is answered twice."),
-      tip("Edit or unsend.", "Point at a message, or go to it with Tab. An edit is answered with its newest words."),
       outages
         ? tip("Stop a store.", "Operations has buttons that stop Redis, Postgres and the worker. Keep typing.")
         : null,
       tip("Make it slow or fail.", "Write [slow:10] or [fail] in a message to the simulated AI."),
+      tip("Edit or unsend a message.", "Point at it, or go to it with the Tab key."),
     ),
   );
 }
