@@ -51,7 +51,10 @@ function introduction(outages) {
     h(
       "ul",
       { class: "tips" },
-      tip("Type fast.", "Send three messages within a second: they join one job."),
+      tip(
+        "Type fast.",
+        "Send three messages within a second: they join one job. Point at a message to edit or unsend it.",
+      ),
       tip(
         `Send ${BURST} at once.`,
         "One lock, and one reply that quotes all of them. A debounce of 1.5 s gives them time to arrive.",
@@ -61,7 +64,6 @@ function introduction(outages) {
         ? tip("Stop a store.", "Operations has buttons that stop Redis, Postgres and the worker. Keep typing.")
         : null,
       tip("Make it slow or fail.", "Write [slow:10] or [fail] in a message to the simulated AI."),
-      tip("Edit or unsend a message.", "Point at it, or go to it with the Tab key."),
     ),
   );
 }
