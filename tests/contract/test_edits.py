@@ -300,6 +300,18 @@ class TestRetried:
         assert world.answered(NEW)
         assert edited_turns(world) == [(world.contents[NEW], "m0", True)]
 
+    def test_an_edit_alone_is_answered(self, world: World) -> None:
+        world.posts(OLD)
+        world.settles()
+        world.posts(NEW, text="[fail]")
+        world.settles()
+        job_id = told(world, NEW)
+        assert world.job(job_id).status is JobStatus.FAILED
+        is_mended(world)
+        retries(world, job_id)
+        world.settles().checked()
+        assert world.answered(OLD, NEW)
+
 
 class TestTheFence:
     """Postgres tells an edit from a duplicate if the tier has forgotten the message."""
@@ -348,6 +360,12 @@ class TestTheFence:
         talk.answer(1, self.version(self.NEW, 1))
         fence = talk.fence(talk.job(2, self.version(self.OLD)))
         assert (fence.number, fence.settled, fence.edits) == (None, {"m0": talk.id(1)}, {})
+
+    def test_words_that_were_replaced_lead_to_the_newest_version(self, talk: Conversation) -> None:
+        self.answers_an_edit(talk)
+        fence = talk.fence(talk.job(3, self.version("3 pills", 0)))
+        assert (fence.number, fence.settled, fence.edits) == (None, {"m0": talk.id(50)}, {})
+        assert talk.end(3)[3] == talk.id(50)
 
     def test_an_earlier_turn_of_a_history_edits_nothing_that_was_answered(self, talk: Conversation) -> None:
         talk.answer(1, self.version(self.OLD))

@@ -233,7 +233,7 @@ class TestTheArchive:
     def test_two_tiers_may_have_it(self, archive: Archive) -> None:
         talk = Conversation(archive)
         waiting = [talk.job(1, "m0"), talk.job(2, "m0", "m1")]
-        unsent = archive.unsend(KEY, "m0", waiting)
+        unsent = archive.unsend(KEY, "m0", waiting, at=STARTED + 60)
         assert (unsent.outcome, unsent.message_ids) == ("unsent", ("m0",))
         assert talk.end(1)[::3] == (JobStatus.CANCELLED, unsent.job_id)
         assert talk.fence(talk.job(2, "m0", "m1"), successor=50).settled == {"m0": unsent.job_id}
@@ -242,14 +242,14 @@ class TestTheArchive:
         talk = Conversation(archive)
         job = talk.job(1, "m0", "m1")
         fence = talk.number(job)
-        archive.unsend(KEY, "m0", [job])
+        archive.unsend(KEY, "m0", [job], at=STARTED + 60)
         assert archive.commit(talk.completed(job), fence) is None
         assert archive.commit(talk.completed(replace(job, messages=job.messages[1:])), fence) is None
 
     def test_another_tenants_message_of_the_same_id_stays(self, archive: Archive) -> None:
         theirs = Conversation(archive, ConversationKey("another", KEY.conversation_id))
         theirs.answer(1, "m0")
-        assert archive.unsend(KEY, "m0", []).outcome == "unknown"
+        assert archive.unsend(KEY, "m0", [], at=STARTED + 60).outcome == "unknown"
         found = archive.conversation(theirs.key)
         assert found is not None
         assert [turn.unsent_at for turn in found.turns] == [None, None]
@@ -257,7 +257,7 @@ class TestTheArchive:
     def test_an_id_that_begins_the_same_is_another_message(self, archive: Archive) -> None:
         talk = Conversation(archive)
         talk.answer(1, "m0", "m00")
-        assert archive.unsend(KEY, "m0", []).outcome == "answered"
+        assert archive.unsend(KEY, "m0", [], at=STARTED + 60).outcome == "answered"
         found = archive.conversation(KEY)
         assert found is not None
         assert [turn.unsent_at is not None for turn in found.turns] == [True, False, False]
@@ -265,16 +265,27 @@ class TestTheArchive:
     def test_an_edit_that_was_answered_is_found(self, archive: Archive) -> None:
         talk, edit = Conversation(archive), Message("m0", "b", given=True, accepted_at=STARTED)
         talk.answer(1, replace(edit, message_id=edit.edit_ids[0]))
-        assert archive.unsend(KEY, "m0", []).outcome == "answered"
+        assert archive.unsend(KEY, "m0", [], at=STARTED + 60).outcome == "answered"
 
     def test_what_was_erased_is_unknown(self, archive: Archive) -> None:
         talk = Conversation(archive)
         archive.erase(KEY)
-        assert archive.unsend(KEY, "m0", [talk.job(1, "m0")]).outcome == "unknown"
+        assert archive.unsend(KEY, "m0", [talk.job(1, "m0")], at=STARTED + 60).outcome == "unknown"
         assert archive.conversation(KEY) is None
+
+    def test_a_version_that_turns_up_later_is_settled(self, archive: Archive) -> None:
+        """A tier that was away, or a record, still has the first version and an edit."""
+        talk, first = Conversation(archive), Message("m0", "a", given=True, accepted_at=STARTED)
+        edit = replace(first, content="b", accepted_at=STARTED + 1)
+        unsent = archive.unsend(KEY, "m0", [talk.job(1, first)], at=STARTED + 60)
+        edit = replace(edit, message_id=edit.edit_ids[0])
+        fence = talk.fence(talk.job(2, first, edit))
+        assert fence.settled == {"m0": unsent.job_id, edit.message_id: unsent.job_id}
+        late = Message("m0", "a", given=True, accepted_at=STARTED + 90)
+        assert talk.fence(talk.job(3, late)).settled == {"m0": unsent.job_id}
 
     def test_all_of_its_ids_are_settled(self, archive: Archive) -> None:
         talk = Conversation(archive)
         message = Message("minted", "yes", given=True, aliases=("m0",), accepted_at=STARTED)
-        assert archive.unsend(KEY, "m0", [talk.job(1, message)]).outcome == "unsent"
+        assert archive.unsend(KEY, "m0", [talk.job(1, message)], at=STARTED + 60).outcome == "unsent"
         assert talk.settled("minted", "m0") != [None, None]

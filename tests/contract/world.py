@@ -16,7 +16,7 @@ from message_handler.ai.port import AI, Completion, Prompt, Watch
 from message_handler.archive.memory import MemoryArchive
 from message_handler.bot_config import BotConfigService
 from message_handler.domain.conversations import ConversationKey
-from message_handler.domain.edits import known_id
+from message_handler.domain.edits import end_of, named
 from message_handler.domain.errors import AIError, Conflict, NotFound, Rejected, Unavailable
 from message_handler.domain.jobs import Job, JobStatus
 from message_handler.domain.messages import Message
@@ -329,7 +329,7 @@ class World:
     def unsends(self, message_id: str) -> str | None:
         """The platform takes a message back: `unsent`, `answered`, or `unknown`; None if no answer came."""
         try:
-            told = unsending.unsend(self.tiers, self.archive, self.sender, self.key, message_id)
+            told = unsending.unsend(self.tiers, self.archive, self.sender, self.key, message_id, self.clock)
         except Conflict:
             return "answered"
         except NotFound:
@@ -452,9 +452,10 @@ class World:
         """The job that settled a message, or this version of it."""
         own = version(message_id, self.contents[message_id])
         settled = self.archive.settled(self.key, own.possible_ids)
-        settled_id = known_id(own, (), settled)
-        assert settled_id is not None, f"{message_id} is open"
-        job = self.archive.job(self.key.platform_id, settled[settled_id].job_id)
+        (name,) = named([own], (), settled, again=True)
+        end = end_of(name, settled)
+        assert end is not None, f"{message_id} is open"
+        job = self.archive.job(self.key.platform_id, end.job_id)
         assert job is not None
         return job
 

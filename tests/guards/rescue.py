@@ -174,7 +174,7 @@ BOUNDS = (
     alone(
         "the same end again is no conflict",
         f"{UNIT}::TestTwiceIsOnce::test_the_same_end_again_is_no_conflict",
-        "if any(id_ is None or settled[id_].job_id != job.job_id for id_ in ended_as):",
+        "if any(end is None or end.job_id != job.job_id for end in ends):",
         "if True:",
     ),
 )

@@ -105,4 +105,11 @@ GUARDS = (
         " and not is_void(erased_until, message.accepted_at)\n    }",
         "\n    }",
     ),
+    guard(
+        "a version that turns up later counts as replaced",
+        f"{ARCHIVE}::test_a_version_that_turns_up_later_is_settled[postgres]",
+        "archive/postgres_steps.py",
+        '    execute(connection, values | {"edits": as_text([unsent._asdict()])}, "note_edits")\n',
+        "",
+    ),
 )

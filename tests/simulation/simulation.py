@@ -150,7 +150,9 @@ class Simulation(World):
                 told = of_the_message(self.told)
                 process = Process(self, "unsender")
                 try:
-                    unsending.unsend(process.tiers, process.archive, process.queue, KEY, message_id)
+                    unsending.unsend(
+                        process.tiers, process.archive, process.queue, KEY, message_id, self.scheduler.clock
+                    )
                     status = 200
                 except Conflict:
                     status = 409

@@ -15,6 +15,8 @@ from message_handler.archive.memory_audit import MemoryAudit
 from message_handler.archive.memory_handoff import Handoff
 from message_handler.archive.memory_jobs import MemoryJobs
 from message_handler.archive.versions import (
+    UNSENT,
+    SettledEdit,
     edits_of,
     outcome_of,
     standing,
@@ -25,7 +27,7 @@ from message_handler.archive.versions import (
 from message_handler.domain.conversations import ConversationKey, Turn
 from message_handler.domain.handoff import ParkedMessages, ParkResult
 from message_handler.domain.jobs import Job, JobStatus
-from message_handler.domain.messages import Message, base_id, edit_id
+from message_handler.domain.messages import Message, base_id, edit_id, is_edit
 from message_handler.ports.archive import (
     ERASURE_MARGIN,
     ArchivedTurn,
@@ -71,7 +73,7 @@ class _Archived:
         for message in messages:
             for id_ in message.ids:
                 self.settled.setdefault(id_, Settled(job.job_id, kind, message.words_digest, message.accepted_at))
-        self._note_edits(messages)
+        self.note_edits(edits_of(messages))
         said = [
             ArchivedTurn(turn, at, job.job_id, edited_at, earlier=texts)
             for turn, edited_at, texts in turns_of(messages)
@@ -94,14 +96,24 @@ class _Archived:
         ]
         return any(unsent)
 
-    def _note_edits(self, messages: Sequence[Message]) -> None:
+    def note_edits(self, edits: Sequence[SettledEdit]) -> None:
         """See `note_edits_v1` in `sql/functions`."""
-        for base, words, accepted_at in edits_of(messages):
-            if before := self.settled.get(base):
-                if before.words:
-                    self.settled.setdefault(edit_id(base, before.words), before)
-                if before.accepted_at <= accepted_at:
-                    self.settled[base] = before._replace(words=words, accepted_at=accepted_at)
+        for edit in edits:
+            before = self.settled.get(edit.base) or self.settled.get(edit.message_id)
+            if before is None:
+                continue
+            if before.words:
+                self.settled.setdefault(edit_id(edit.base, before.words), before)
+            newest = before._replace(words=edit.words, accepted_at=edit.accepted_at)
+            self.settled[edit.base] = newest if before.accepted_at <= edit.accepted_at else before
+
+    def restore_versions(self, bases: set[str]) -> None:
+        """See the statement `restore_versions`."""
+        for base in bases & self.settled.keys():
+            left = [end for id_, end in self.settled.items() if is_edit(id_) and base_id(id_) == base]
+            if left:
+                newest = max(left, key=lambda end: end.accepted_at)
+                self.settled[base] = self.settled[base]._replace(words=newest.words, accepted_at=newest.accepted_at)
 
 
 class MemoryArchive:
@@ -231,7 +243,7 @@ class MemoryArchive:
             self._end_settled(archived, job)
             return Verdict(ended, bool(open_) or len(live) < len(job.messages) or any(cancelled))
 
-    def unsend(self, key: ConversationKey, message_id: str, waiting: Sequence[Job]) -> Unsent:
+    def unsend(self, key: ConversationKey, message_id: str, waiting: Sequence[Job], *, at: float) -> Unsent:
         with self._mutex:
             known = self._conversations.get(key)
             archived = known or _Archived(waiting[0].bot_id if waiting else "")
@@ -252,6 +264,7 @@ class MemoryArchive:
                     archived.handoff.messages.pop(message.message_id, None)
                 for left in without_others(waiting, open_):
                     self._supersede(archived, left, job.job_id)
+            archived.note_edits([SettledEdit(message_id, "", UNSENT, at)])
             said = archived.mark_unsent(message_id, job.job_id, now)
             outcome = outcome_of(open_, settled, said=said)
             return Unsent(outcome, job.job_id if open_ else None, tuple(id_ for m in open_ for id_ in m.ids))
@@ -281,7 +294,10 @@ class MemoryArchive:
     def settled(self, key: ConversationKey, message_ids: Iterable[str]) -> dict[str, Settled]:
         with self._mutex:
             archived = self._conversations.get(key)
-            return {id_: archived.settled[id_] for id_ in message_ids if id_ in archived.settled} if archived else {}
+            settled = archived.settled if archived else {}
+            ids = set(message_ids) & settled.keys()
+            ids |= {edit_id(id_, settled[id_].words) for id_ in ids} & settled.keys()
+            return {id_: settled[id_] for id_ in ids}
 
     def settle_also(self, key: ConversationKey, message_ids: Sequence[str], end: Settled) -> None:
         with self._mutex:
@@ -335,9 +351,11 @@ class MemoryArchive:
                 [said.turn.message_id for said in said],
                 [said.earlier for said in said],
                 ids,
+                time.time(),
             )
             archived.turns = [kept for kept in archived.turns if kept not in said]
             archived.settled = {id_: end for id_, end in archived.settled.items() if id_ not in ids}
+            archived.restore_versions({base_id(m.message_id) for m in known.messages if is_edit(m.message_id)})
             parked = parking.to_park(self._since_erased(job.key, messages), (), {}, job.job_id)
             archived.handoff.park(archived.settled, parked, moved=True)
             self._reopened.add(name)

@@ -58,7 +58,7 @@ class NoArchive:
     def cancel(self, job: Job) -> Verdict:
         raise Unavailable("Postgres")
 
-    def unsend(self, key: ConversationKey, message_id: str, waiting: Sequence[Job]) -> Unsent:
+    def unsend(self, key: ConversationKey, message_id: str, waiting: Sequence[Job], *, at: float) -> Unsent:
         raise Unavailable("Postgres")
 
     def raise_fence(self, key: ConversationKey) -> None:

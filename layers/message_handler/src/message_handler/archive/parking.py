@@ -111,8 +111,11 @@ def reopened(
     given_ids: Sequence[str | None],
     earlier: Sequence[Sequence[str] | None],
     ids: Collection[str],
+    at: float,
 ) -> tuple[Message, ...]:
     """A failed job's messages, in order, from what is archived of them. `ids` are all the ids that it settled.
+
+    They count as accepted `at` this time (Unix seconds), so that no earlier version of them counts as newer.
 
     `contents`, `given_ids` and `earlier` are those of its turns. A turn with `earlier` texts is a message with several
     versions. An id that is no message's own is an alias. The archive does not say of which message, so the last one
@@ -130,7 +133,7 @@ def reopened(
         for id_, content in zip(ids_of_turn, texts_of_turn, strict=True)
     }
     aliases = tuple(sorted(set(ids) - set(message_ids)))
-    messages = [Message(id_, *content_of[id_]) for id_ in message_ids]
+    messages = [Message(id_, *content_of[id_], accepted_at=at) for id_ in message_ids]
     return (*messages[:-1], replace(messages[-1], aliases=aliases))
 
 

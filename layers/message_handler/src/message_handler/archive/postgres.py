@@ -121,8 +121,8 @@ class PostgresArchive:
     def cancel(self, job: Job) -> Verdict:
         return self._transact(lambda connection: postgres_steps.cancel(connection, job))
 
-    def unsend(self, key: ConversationKey, message_id: str, waiting: Sequence[Job]) -> Unsent:
-        return self._transact(lambda connection: postgres_steps.unsend(connection, key, message_id, waiting))
+    def unsend(self, key: ConversationKey, message_id: str, waiting: Sequence[Job], *, at: float) -> Unsent:
+        return self._transact(lambda connection: postgres_steps.unsend(connection, key, message_id, waiting, at))
 
     def interrupt(self, job: Job) -> None:
         self._transact(lambda connection: postgres_steps.interrupt(connection, job))

@@ -10,7 +10,7 @@ from message_handler.archive.versions import SaidTurn, edits_of, turns_of
 from message_handler.domain.conversations import ConversationKey, Turn
 from message_handler.domain.documents import as_text, job_document
 from message_handler.domain.jobs import Job
-from message_handler.domain.messages import Message, is_edit
+from message_handler.domain.messages import Message
 from message_handler.ports.archive import Settled
 
 type Values = dict[str, Any]
@@ -26,21 +26,12 @@ def job_values(job: Job) -> Values:
         "bot_id": job.bot_id,
         "oldest": job.accepted_at,
         "message_ids": [message.message_id for message in job.messages],
-        "checked_ids": [id_ for message in job.messages for id_ in checked_ids(message)],
         "ids": [id_ for message in job.messages for id_ in message.possible_ids],
         "created_at": job.created_at,
         "started_at": job.started_at,
         "document": job_document(job),
         "promises": job.promises or None,
     }
-
-
-def checked_ids(message: Message) -> tuple[str, ...]:
-    """The ids of which none may be settled if the message is to be answered.
-
-    A message that is no edit may be known as one.
-    """
-    return (message.message_id,) if is_edit(message.message_id) else (message.message_id, *message.edit_ids)
 
 
 def end_values(job: Job, messages: Sequence[Message] | None = None, *, settled: Container[str] = ()) -> Values:

@@ -21,12 +21,19 @@ from message_handler.archive.postgres_jobs import (
     numbered,
     settled_in,
 )
-from message_handler.archive.versions import outcome_of, standing, versions_to_unsend, without_others
+from message_handler.archive.versions import (
+    UNSENT,
+    SettledEdit,
+    outcome_of,
+    standing,
+    versions_to_unsend,
+    without_others,
+)
 from message_handler.domain.conversations import ConversationKey, Turn
-from message_handler.domain.documents import job_from_json
+from message_handler.domain.documents import as_text, job_from_json
 from message_handler.domain.edits import named
 from message_handler.domain.jobs import Job, JobStatus
-from message_handler.domain.messages import Message
+from message_handler.domain.messages import Message, base_id, is_edit
 from message_handler.drivers.combiner import ALONE, Alone
 from message_handler.drivers.postgres import execute
 from message_handler.ports.archive import Committed, Fence, Settled, Unsent, Verdict
@@ -171,7 +178,7 @@ def cancel(connection: Connection, job: Job) -> Verdict:
     return Verdict(job_from_json(ended), bool(open_) or len(live) < len(job.messages) or cancelled_before)
 
 
-def unsend(connection: Connection, key: ConversationKey, message_id: str, waiting: Sequence[Job]) -> Unsent:
+def unsend(connection: Connection, key: ConversationKey, message_id: str, waiting: Sequence[Job], at: float) -> Unsent:
     """See `Archive.unsend`."""
     values = key_values(key) | {"message_id": message_id, "bot_id": waiting[0].bot_id if waiting else ""}
     execute(connection, values, "lock_conversation")
@@ -191,6 +198,8 @@ def unsend(connection: Connection, key: ConversationKey, message_id: str, waitin
     if outcome == "unknown":
         execute(connection, values, "drop_new_conversation")
         return Unsent(outcome)
+    unsent = SettledEdit(message_id, "", UNSENT, at)
+    execute(connection, values | {"edits": as_text([unsent._asdict()])}, "note_edits")
     settled_by = job.job_id if open_ else next((end.job_id for end in settled.values()), key.new_job_id())
     is_told = tell_unsent(connection, key, settled_by, message_id)
     return Unsent(outcome, job.job_id if open_ else None, tuple(id_ for m in open_ for id_ in m.ids), is_told)
@@ -243,7 +252,9 @@ def reopen(connection: Connection, job: Job, entry: AuditEntry) -> bool:
     if was_reopened:
         return False
     ids, contents, given_ids, earlier = execute(connection, values, "reopen_job")[0]
-    messages = parking.reopened(message_ids, contents or (), given_ids or (), earlier or (), ids or ())
+    if bases := [base_id(id_) for id_ in message_ids if is_edit(id_)]:
+        execute(connection, values | {"bases": bases}, "restore_versions")
+    messages = parking.reopened(message_ids, contents or (), given_ids or (), earlier or (), ids or (), time.time())
     postgres_handoff.park(connection, job.key, messages, (), {}, job_id=job.job_id, moved=True)
     postgres_audit.note(connection, job.key.platform_id, entry)
     return True

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 
 from message_handler.archive.erasures import is_void
 from message_handler.domain.conversations import Turn
-from message_handler.domain.edits import named, versions_of
+from message_handler.domain.edits import end_of, named, versions_of
 from message_handler.domain.handoff import ParkedMessage
 from message_handler.domain.jobs import Job
 from message_handler.domain.messages import Message, base_id, is_edit
@@ -40,7 +40,7 @@ def standing(messages: Sequence[Message], settled: Mapping[str, Settled]) -> Sta
     edits: dict[str, str] = {}
     ended: dict[str, str] = {}
     for message, name in zip(messages, named(messages, (), settled, again=True), strict=True):
-        end = settled.get(name.message_id)
+        end = end_of(name, settled)
         if end:
             ended[message.message_id] = end.job_id
         else:
@@ -74,10 +74,19 @@ def turns_of(messages: Sequence[Message]) -> list[SaidTurn]:
     return said
 
 
+#: In place of the words of a message that its patient has taken back: all versions from before count as replaced.
+UNSENT = "unsent"
+
+
 class SettledEdit(NamedTuple):
-    """An edit that is settled: the id of the message that it is a version of, and what `Settled` says of it."""
+    """The newest version of a message that is settled.
+
+    `base`: the id of the message. `message_id`: the edit's own id; "" if the message was unsent. `words` and
+    `accepted_at`: see `Settled`.
+    """
 
     base: str
+    message_id: str
     words: str
     accepted_at: float
 
@@ -86,7 +95,7 @@ def edits_of(messages: Sequence[Message]) -> list[SettledEdit]:
     """The edits among messages that end together, oldest first."""
     edits = [message for message in messages if is_edit(message.message_id)]
     return [
-        SettledEdit(base_id(edit.message_id), edit.words_digest, edit.accepted_at)
+        SettledEdit(base_id(edit.message_id), edit.message_id, edit.words_digest, edit.accepted_at)
         for edit in sorted(edits, key=lambda edit: edit.accepted_at)
     ]
 

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple, Protocol
 
-from message_handler.domain.messages import Message, base_id, is_edit
+from message_handler.domain.messages import Message, base_id, edit_id, is_edit
 
 
 class EndedVersion(Protocol):
@@ -55,9 +55,7 @@ def named(
     # Up to a thousand messages wait, and only those with these ids are looked at.
     near = [wait for wait in waiting if wait.message_id in bases or wait.aliases or is_edit(wait.message_id)]
     waits = {id_: versions for versions in versions_of(near) for version in versions for id_ in _bases(version)}
-    return tuple(
-        _named(message, waits.get(base_id(message.message_id), ()), ended, again=again) for message in incoming
-    )
+    return tuple(_named(m, waits.get(base_id(m.message_id), ()), ended, again=again) for m in incoming)
 
 
 def _named(message: Message, waits: Sequence[Message], ended: Mapping[str, EndedVersion], *, again: bool) -> Message:
@@ -97,11 +95,15 @@ def _known(message: Message, waits: Sequence[Message], ended: Mapping[str, Ended
     return known + [_Version(wait.message_id, wait.words_digest, wait.accepted_at, wait.edited_at) for wait in waits]
 
 
-def known_id(message: Message, waiting: Iterable[Message], ended: Mapping[str, EndedVersion]) -> str | None:
-    """The id under which an accepted message waits or has ended; None if this version of it is not known."""
-    (name,) = named([message], waiting := tuple(waiting), ended, again=True)
-    known = name.message_id in ended or any(name.message_id in wait.ids for wait in waiting)
-    return name.message_id if known else None
+def end_of[E: EndedVersion](name: Message, ended: Mapping[str, E]) -> E | None:
+    """How a message has ended that has its name from `named`; None if it is open.
+
+    Words that were replaced end as the newest version did. `ended` has that one under its own id, if it is an edit.
+    """
+    end = ended.get(name.message_id)
+    if end is None or end.words in ("", *name.words_digests):
+        return end
+    return ended.get(edit_id(name.message_id, end.words), end)
 
 
 def _known_as(message: Message, message_id: str) -> Message:

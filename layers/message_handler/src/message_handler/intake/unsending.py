@@ -10,6 +10,8 @@ back:
 from __future__ import annotations
 
 import re
+import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -31,6 +33,7 @@ def unsend(
     queue: Queue,
     key: ConversationKey,
     message_id: str,
+    clock: Callable[[], float] = time.time,
 ) -> dict[str, Any]:
     """Take a message back. Returns the body of the `200`.
 
@@ -42,7 +45,7 @@ def unsend(
     if archive.name == "none":
         raise Unavailable("Postgres, which decides what is unsent,")
     waiting, away = _waiting(tiers, key, message_id)
-    unsent = archive.unsend(key, message_id, waiting)
+    unsent = archive.unsend(key, message_id, waiting, at=clock())
     if unsent.is_told:
         with suppress(Unavailable):  # the sweep replaces a lost record
             queue.send(DeliveryRecord(key))

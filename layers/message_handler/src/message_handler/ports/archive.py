@@ -205,12 +205,12 @@ class Archive(Protocol):
         The job ends as cancelled, or keeps the end that came first (invariant 10). Repeating it changes nothing.
         """
 
-    def unsend(self, key: ConversationKey, message_id: str, waiting: Sequence[Job]) -> Unsent:
+    def unsend(self, key: ConversationKey, message_id: str, waiting: Sequence[Job], *, at: float) -> Unsent:
         """Settle the open versions of a message as cancelled, and raise the fence, so that no run with it commits.
 
         `message_id` is the platform's. `waiting`: the jobs in which tiers have the message. One that has no other
-        message ends as cancelled. The message's turns are marked: no later context has them. Repeating it changes
-        nothing.
+        message ends as cancelled. Versions that were accepted before `at` (Unix seconds) and turn up later count as
+        replaced. The message's turns are marked: no later context has them. Repeating it changes nothing.
         """
 
     def raise_fence(self, key: ConversationKey) -> None:

@@ -42,19 +42,19 @@ def accept(
         raise OtherBot(line.bot_id)
 
     # Which messages are known? `found` are positions among the waiting ones; `answered` is what is remembered.
-    waiting = line.waiting()
-    incoming = named(request.messages, waiting, line.answered, again=again)
+    waiting, not_before = line.waiting(), now - settings.job_ttl
+    ended = {id_: was for id_, was in line.answered.items() if was.ended_at > not_before}
+    incoming = named(request.messages, waiting, ended, again=again)
     repeated = 0 if again or line.last_answered is None else answered_before(line.last_answered.digests, incoming)
     if line.handed_off and not again:  # guard: step hand off, accept
         raise HandedOff(repeated, (message.message_id for message in waiting))
     found = [None] * repeated + match(waiting, incoming[repeated:])  # guard: invariant 5 -> [None] * len(incoming)
-    answered = _answered(line, incoming, found, repeated, now - settings.job_ttl)
+    answered = _answered(line, incoming, found, repeated, not_before)
     new = [index is None and known is None for index, known in zip(found, answered, strict=True)]
     own_index, own = found[-1], answered[-1]
-    if own:
+    if own and not (again and any(new)):  # guard: invariant 1, others of an answered request -> own
         _remember_versions(line, incoming[-1:], answered[-1:], [False])
-        recognised = all(id_ in line.answered for id_ in incoming[-1].ids)
-        return Accepted(own.job_id, own.message_id, None, True, own.consolidated_messages, (), recognised=recognised)
+        return _ended(line, own, incoming[-1])
 
     # Which of the new messages may join, and which job?
     if policy.rejects and line.current:  # guard: policy reject
@@ -97,6 +97,8 @@ def accept(
 
     # What does the caller have to send and to answer?
     assert line.current is not None
+    if own:
+        return _ended(line, own, incoming[-1])
     own_job = line.current if _has(line.current, known_as[-1]) else line.next
     assert own_job is not None
     ahead = (own_job,) if own_job is line.current else line.jobs()
@@ -111,6 +113,12 @@ def accept(
         interrupted=interrupted,
         edited=new[-1] and is_edit(known_as[-1]),
     )
+
+
+def _ended(line: Line, own: AnsweredMessage, message: Message) -> Accepted:
+    """The answer to a request whose own message has ended."""
+    recognised = all(id_ in line.answered for id_ in message.ids)
+    return Accepted(own.job_id, own.message_id, None, True, own.consolidated_messages, (), recognised=recognised)
 
 
 def _answered(

@@ -162,13 +162,17 @@ def seal(
         if message.message_id not in seen  # guard: step seal, newer messages -> False
     )
     gone = seen.difference(message.message_id for message in job.messages)
+    # Whatever the limit: a reply to a message that was unsent may not be used.
+    may_begin_anew = bool(gone) or job.restarts < settings.max_restarts  # guard: invariant 8, seal -> True
     if (
         (newer or gone)
         and may_restart  # guard: invariant 9, no run that can't end in time
-        and job.restarts < settings.max_restarts  # guard: invariant 8, seal
+        and may_begin_anew
     ):
-        line.current, line.progress = replace(job, restarts=job.restarts + 1), None
+        line.current, line.progress = replace(job, restarts=min(job.restarts + 1, settings.max_restarts)), None
         return Sealed("again", line.current)
+    if gone:  # guard: step unsend, a run that can't start again
+        return Sealed("lost")
     if not may_seal:  # guard: step seal, nothing without a reply
         return Sealed("again", job)
     if newer:  # guard: invariant 1, seal

@@ -18,12 +18,16 @@ update conversations set fence = fence + 1, updated_at = now()
 where platform_id = :platform_id and conversation_id = :conversation_id
 
 -- name: settled_of
--- Those of the :ids that are settled: by which job and how, the digest of their words, and when they were accepted. As in
--- `conversation`, the schema before may lack the last two.
+-- Those of the :ids that are settled, and the newest versions of them: by which job and how, the digest of their words, and when
+-- they were accepted. As in `conversation`, the schema before may lack the last two.
 select message_id, cast(job_id as text), kind, to_jsonb(settled) ->> 'words',
        cast(to_jsonb(settled) ->> 'accepted_at' as float8)
 from settled
-where platform_id = :platform_id and conversation_id = :conversation_id and message_id = any(cast(:ids as text[]))
+where platform_id = :platform_id and conversation_id = :conversation_id
+  and message_id = any(cast(:ids as text[]) || array(
+      select message_id || ' edit ' || (to_jsonb(settled) ->> 'words') from settled
+      where platform_id = :platform_id and conversation_id = :conversation_id and message_id = any(cast(:ids as text[]))
+        and to_jsonb(settled) ->> 'words' is not null))
 
 -- name: settled_by
 -- The job that settled a message; no row while the message is open.
@@ -36,6 +40,21 @@ select message_id, cast(job_id as text), kind, words, accepted_at from settled
 where platform_id = :platform_id and conversation_id = :conversation_id
   and (message_id = any(cast(:ids as text[])) or message_id = :message_id
        or starts_with(message_id, :message_id || ' edit '))
+
+-- name: note_edits
+-- Note the newest versions of settled messages: see functions/note_edits_v1.sql. Its row is not used.
+select note_edits_v1(:platform_id, :conversation_id, cast(:edits as json))
+
+-- name: restore_versions
+-- Let the newest of the versions that are left stand under the id of each of the messages :bases, because a newer one was
+-- reopened.
+update settled set words = newest.words, accepted_at = newest.accepted_at
+from (select distinct on (base) split_part(message_id, ' edit ', 1) as base, words, accepted_at
+      from settled
+      where platform_id = :platform_id and conversation_id = :conversation_id
+        and split_part(message_id, ' edit ', 1) = any(cast(:bases as text[])) and strpos(message_id, ' edit ') > 0
+      order by base, accepted_at desc) as newest
+where platform_id = :platform_id and conversation_id = :conversation_id and settled.message_id = newest.base
 
 -- name: mark_unsent
 -- Mark the turns of a message that its patient has taken back, also those that the job :job_id has archived. Returns a row for

@@ -492,17 +492,25 @@ CREATE FUNCTION public.note_edits_v1(of_platform text, of_conversation text, edi
 declare
     edit record;
 begin
-    for edit in select * from json_to_recordset(edits) as edit(base text, words text, accepted_at float8)
+    for edit in select * from json_to_recordset(edits) as edit(base text, message_id text, words text, accepted_at float8)
     loop
         insert into settled (platform_id, conversation_id, message_id, job_id, kind, words, accepted_at, settled_at)
-        select platform_id, conversation_id, message_id || ' edit ' || words, job_id, kind, words, accepted_at, settled_at
+        select platform_id, conversation_id, settled.message_id || ' edit ' || words, job_id, kind, words, accepted_at,
+               settled_at
         from settled
-        where platform_id = of_platform and conversation_id = of_conversation and message_id = edit.base
+        where platform_id = of_platform and conversation_id = of_conversation and settled.message_id = edit.base
           and words is not null
         on conflict do nothing;
 
+        -- Another store may still have the first version.
+        insert into settled (platform_id, conversation_id, message_id, job_id, kind, words, accepted_at, settled_at)
+        select platform_id, conversation_id, edit.base, job_id, kind, words, accepted_at, settled_at
+        from settled
+        where platform_id = of_platform and conversation_id = of_conversation and settled.message_id = edit.message_id
+        on conflict do nothing;
+
         update settled set words = edit.words, accepted_at = edit.accepted_at
-        where platform_id = of_platform and conversation_id = of_conversation and message_id = edit.base
+        where platform_id = of_platform and conversation_id = of_conversation and settled.message_id = edit.base
           and (accepted_at is null or accepted_at <= edit.accepted_at);
     end loop;
 end
@@ -792,8 +800,8 @@ begin
     for job in
         select * from json_to_recordset(asked_jobs) as job(
             number integer, platform_id text, conversation_id text, name_hash text, job_id uuid, bot_id text,
-            document jsonb, oldest float8, message_ids text[], checked_ids text[], ids text[], created_at float8,
-            started_at float8, promises json, turns integer, drains boolean)
+            document jsonb, oldest float8, message_ids text[], ids text[], created_at float8, started_at float8,
+            promises json, turns integer, drains boolean)
         order by platform_id, conversation_id
     loop
         insert into conversations (platform_id, conversation_id, bot_id)
@@ -811,10 +819,14 @@ begin
         where platform_id = job.platform_id and conversation_id = job.conversation_id and job_id = job.job_id;
 
         select json_object_agg(message_id, json_build_array(job_id, kind, words, accepted_at)),
-               bool_or(message_id = any(job.checked_ids))
+               bool_or(message_id = any(job.message_ids))
         into settled_by, is_settled
         from settled
-        where platform_id = job.platform_id and conversation_id = job.conversation_id and message_id = any(job.ids);
+        where platform_id = job.platform_id and conversation_id = job.conversation_id
+          and message_id = any(job.ids || array(
+              select message_id || ' edit ' || words from settled
+              where platform_id = job.platform_id and conversation_id = job.conversation_id
+                and message_id = any(job.ids) and words is not null));
 
         raised := null;
         if not human

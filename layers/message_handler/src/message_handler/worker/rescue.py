@@ -18,7 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from message_handler.domain.conversations import ConversationKey
-from message_handler.domain.edits import known_id
+from message_handler.domain.edits import end_of, named
 from message_handler.domain.errors import TRANSIENT, Contended, PayloadTooLarge, Unavailable
 from message_handler.domain.jobs import Job
 from message_handler.domain.records import ArchiveRecord, WordlessRecord, key_of
@@ -154,8 +154,8 @@ class Rescue:
                 self.tiers.each(lambda tier: tier.job(job.job_id) and tier.erase(job.key, [job.job_id]))
                 return
             settled = self.archive.settled(job.key, [id_ for m in job.messages for id_ in m.possible_ids])
-            ended_as = [known_id(message, (), settled) for message in job.messages]
-            if any(id_ is None or settled[id_].job_id != job.job_id for id_ in ended_as):
+            ends = [end_of(name, settled) for name in named(job.messages, (), settled, again=True)]
+            if any(end is None or end.job_id != job.job_id for end in ends):
                 _log.info("an end came too late: another job has settled its messages", extra=job.log_fields)
                 self.meter.add("RepliesInConflict")
         # A tier that can't be told forgets the end by itself in time.

@@ -16,7 +16,7 @@ from typing import Any
 from message_handler.ai.port import AI
 from message_handler.bot_config import BotConfigService
 from message_handler.delivery.deliveries import Deliveries
-from message_handler.domain.edits import known_id, named
+from message_handler.domain.edits import end_of, named
 from message_handler.domain.errors import TRANSIENT, Unavailable
 from message_handler.domain.jobs import Job, JobStatus
 from message_handler.domain.messages import is_edit
@@ -120,10 +120,11 @@ class Worker:
         key = record.request.key
         settled = self.archive.settled(key, record.own.possible_ids)
         (own,) = named([record.own], (), settled, again=True)
-        end = settled.get(own.message_id)
+        end = end_of(own, settled)
         if end is None:
             parked = self.archive.parked_under(key, record.own.possible_ids)
-            return known_id(record.own, parked, {}) is not None or self.end_if_erased(record)
+            (name,) = named([record.own], parked, {}, again=True)
+            return any(name.message_id in message.ids for message in parked) or self.end_if_erased(record)
         if replaced := [id_ for id_ in own.aliases if is_edit(id_) and id_ not in settled]:
             # No store knew its words when a later version came. A late retry of them must find them settled.
             self.archive.settle_also(key, replaced, end)

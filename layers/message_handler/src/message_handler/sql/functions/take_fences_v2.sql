@@ -1,7 +1,7 @@
 -- Permit runs: raise the fence of each job's conversation, and note the run. No run is permitted if the job has ended, if
 -- one of its messages is settled or void, or if a human answers. No two of the jobs are in the same conversation.
--- `message_ids` are the ids of the messages, `checked_ids` also those that they would have as edits, and `ids` all under
--- which another version of them may be settled. So the caller finds the messages that are edits of settled ones.
+-- `message_ids` are the ids of the messages, and `ids` all under which a version of them may be settled. The newest version of
+-- each is returned, too. So the caller finds the messages that are edits of settled ones.
 --
 -- The function first waits for the conversation's row. Each later statement sees all that was committed before it began,
 -- and so all that the previous holders of the row did. The rows are always locked in the same order, so that no two groups
@@ -30,8 +30,8 @@ begin
     for job in
         select * from json_to_recordset(asked_jobs) as job(
             number integer, platform_id text, conversation_id text, name_hash text, job_id uuid, bot_id text,
-            document jsonb, oldest float8, message_ids text[], checked_ids text[], ids text[], created_at float8,
-            started_at float8, promises json, turns integer, drains boolean)
+            document jsonb, oldest float8, message_ids text[], ids text[], created_at float8, started_at float8,
+            promises json, turns integer, drains boolean)
         order by platform_id, conversation_id
     loop
         insert into conversations (platform_id, conversation_id, bot_id)
@@ -49,10 +49,14 @@ begin
         where platform_id = job.platform_id and conversation_id = job.conversation_id and job_id = job.job_id;
 
         select json_object_agg(message_id, json_build_array(job_id, kind, words, accepted_at)),
-               bool_or(message_id = any(job.checked_ids))
+               bool_or(message_id = any(job.message_ids))
         into settled_by, is_settled
         from settled
-        where platform_id = job.platform_id and conversation_id = job.conversation_id and message_id = any(job.ids);
+        where platform_id = job.platform_id and conversation_id = job.conversation_id
+          and message_id = any(job.ids || array(
+              select message_id || ' edit ' || words from settled
+              where platform_id = job.platform_id and conversation_id = job.conversation_id
+                and message_id = any(job.ids) and words is not null));
 
         raised := null;
         if not human
