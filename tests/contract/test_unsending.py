@@ -198,6 +198,16 @@ class TestOutcomes:
         world.settles()
         assert world.answered("m1")
 
+    def test_the_job_of_a_parked_message_has_the_conversations_bot(self, world: World) -> None:
+        world.posts("m1")
+        hands_off(world)
+        world.posts("m0")
+        world.unsends("m0")
+        end = world.archive.settled(world.key, ["m0"])["m0"]
+        job = world.archive.job(world.key.platform_id, end.job_id)
+        assert job is not None
+        assert job.bot_id == world.archive.bot_of(world.key)
+
     def test_without_postgres_nothing_is_decided(self, world: World) -> None:
         world.posts("m0")
         world.postgres(away=True)

@@ -39,9 +39,9 @@ GUARDS = (
         "Postgres decides before a tier drops it",
         f"{OUTCOMES}::test_without_postgres_nothing_is_decided[memory]",
         "intake/unsending.py",
-        "    unsent = archive.unsend(key, message_id, waiting)\n",
+        "    unsent = archive.unsend(key, message_id, waiting, at=clock())\n",
         "    tiers.each(lambda tier: tier.unsend(key, [message_id], waiting[0].job_id))\n"
-        "    unsent = archive.unsend(key, message_id, waiting)\n",
+        "    unsent = archive.unsend(key, message_id, waiting, at=clock())\n",
     ),
     guard(
         "a tier that is away may have it",
