@@ -356,17 +356,6 @@ class TestTheFence:
         assert talk.fence(talk.job(3, back)).edits == {"m0": back.edit_ids[1]}
         assert talk.fence(talk.job(4, self.version(self.NEW, 9, edited_at=STARTED))).edits == {}
 
-    def test_a_late_retry_with_the_time_of_its_edit_is_a_duplicate(self, talk: Conversation) -> None:
-        versions = [
-            self.version(words, n, edited_at=STARTED + n) for n, words in enumerate((self.OLD, self.NEW, "none"))
-        ]
-        talk.answer(1, versions[0])
-        for number, version in enumerate(versions[1:], start=2):
-            talk.answer(number, replace(version, message_id=version.edit_ids[0]))
-        for number, version in enumerate(versions, start=1):
-            fence = talk.fence(talk.job(10 + number, replace(version, accepted_at=STARTED + 9)))
-            assert (fence.number, fence.settled, fence.edits) == (None, {"m0": talk.id(number)}, {})
-
     def test_words_that_were_replaced_before_they_came_are_settled(self, talk: Conversation) -> None:
         talk.answer(1, self.version(self.NEW, 1))
         fence = talk.fence(talk.job(2, self.version(self.OLD)))

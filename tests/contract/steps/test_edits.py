@@ -198,20 +198,6 @@ class TestEnded:
         assert chat.says(named("m1", NEW)).duplicate
         assert chat.head is None
 
-    @pytest.mark.parametrize("together", [True, False])
-    def test_a_late_retry_with_the_time_of_its_edit_is_a_duplicate(self, chat: Chat, together: bool) -> None:
-        versions = [
-            replace(named("m1", words), edited_at=1_790_000_000.0 + n) for n, words in enumerate((OLD, NEW, NEWEST))
-        ]
-        for version in versions:
-            chat.says(version)
-            if not together:
-                chat.answered()
-        if together:
-            chat.answered()
-        assert [chat.says(version).duplicate for version in versions] == [True] * 3
-        assert chat.head is None
-
     def test_a_history_that_begins_with_its_words_repeats_it(self, chat: Chat) -> None:
         chat.says(named("m1", OLD))
         chat.says(named("m1", NEW))

@@ -69,12 +69,8 @@ class Message:
 
     @property
     def ids(self) -> tuple[str, ...]:
-        """All ids under which the message is known.
-
-        A platform may send an edit again after a newer one. The time of the edit tells that from a return to old words.
-        """
-        ids = (self.message_id, *self.aliases)
-        return tuple(dict.fromkeys((*ids, *self.edit_ids[1:]))) if self.edited_at else ids
+        """All ids under which the message is known."""
+        return (self.message_id, *self.aliases)
 
     @property
     def turn_id(self) -> str | None:
