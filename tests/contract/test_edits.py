@@ -11,7 +11,7 @@ from pg8000.native import Connection
 
 from message_handler.archive.postgres import PostgresArchive
 from message_handler.domain.jobs import JobStatus
-from message_handler.domain.messages import Message
+from message_handler.domain.messages import Message, Request
 from message_handler.http.conversation import conversation_view
 from message_handler.ports.archive import Archive
 from tests.contract.chat import named
@@ -136,6 +136,32 @@ class TestTheTierHasForgotten:
             world.posts(version)
             world.settles().checked()
         assert world.answered(OLD, NEW)
+
+    def test_nor_one_of_a_message_that_came_first_without_its_id(self, world: World) -> None:
+        world.contents[OLD] = "text of m0"
+        sends(world, ("user", world.contents[OLD], None))
+        world.posts(OLD)
+        world.posts(NEW)
+        world.clock.advance(1)
+        world.posts(OLD)
+        world.queue.waiting = world.queue.waiting[-1:]
+        world.tier_lost()
+        world.settles()
+        assert world.answered(NEW)
+
+    def test_nor_one_of_an_edit_that_stands_before_its_message(self, world: World) -> None:
+        world.posts(OLD)
+        (old,) = world.tier.jobs(world.key)[0].messages
+        edit = Message("m0", "text of m0~1", given=True, accepted_at=world.clock() + 0.25)
+        edit = replace(edit, message_id=edit.edit_ids[0])
+        request = Request(world.key, (edit, old), (), world.tier.jobs(world.key)[0].bot_id)
+        world.tier.accept_again(request, job_id=told(world, OLD), spare_id=world.key.new_job_id())
+        world.clock.advance(1)
+        world.posts(NEW)
+        world.queue.waiting = world.queue.waiting[-1:]
+        world.tier_lost()
+        world.settles()
+        assert world.answered(NEW)
 
     def test_a_late_retry_that_says_the_same_time_is_settled(self, world: World) -> None:
         times = {OLD: 1796029200, NEW: 1796029201, NEWEST: 1796029202}

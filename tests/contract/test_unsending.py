@@ -217,6 +217,16 @@ class TestOutcomes:
         world.settles().checked()
         assert world.answered("m0")
 
+    def test_an_edit_that_the_tier_took_for_a_new_message_is_dropped(self, world: World) -> None:
+        world.posts("m0")
+        world.settles()
+        world.tier_lost()
+        world.posts("m0~1")
+        assert world.unsends("m0") == "unsent"
+        assert world.tier.waiting(world.key) is None
+        world.settles().checked()
+        assert world.answered("m0")
+
     def test_a_tier_that_is_away_may_have_it(self, world: World) -> None:
         world.posts("m0")
         world.redis(away=True)

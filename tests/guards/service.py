@@ -30,7 +30,7 @@ ACCEPTING = (
         "a record brings all that waits",
         "counterexample 6",
         "contract/test_counterexamples.py::TestCounterexamples::test_6_a_later_record_brings_the_earlier_messages_along[memory]",
-        (Removal("intake/intake.py", "messages = tuple(pending) or (own,)", "messages = (own,)"),),
+        (Removal("intake/intake.py", "messages=pending or (own,)", "messages=(own,)"),),
     ),
     Guard(
         "a job has the same id on every tier",

@@ -15,6 +15,13 @@ def guard(name: str, test: str, *removal: str) -> Guard:
 
 GUARDS = (
     guard(
+        "an edit that the tier took for a new message is dropped",
+        f"{OUTCOMES}::test_an_edit_that_the_tier_took_for_a_new_message_is_dropped[memory]",
+        "archive/versions.py",
+        "(*self.edits, *(id_ for message in self.open for id_ in message.ids))",
+        "tuple(id_ for message in self.open for id_ in message.ids)",
+    ),
+    guard(
         "a run looks whether a message has left",
         f"{TIER}::TestUnsend::test_a_run_notices_that_it_left[memory]",
         "protocol/steps.py",
@@ -81,7 +88,7 @@ GUARDS = (
         "a job without another message ends",
         f"{ARCHIVE}::test_two_tiers_may_have_it[postgres]",
         "archive/postgres_steps.py",
-        "        for left in without_others(waiting, open_):\n",
+        "        for left in without_others(waiting, stand.open_ids):\n",
         "        for left in ():\n",
     ),
     guard(

@@ -204,6 +204,18 @@ class TestDrain:
         assert world.answered("m0~1")
         world.settles().checked()
 
+    def test_an_edit_that_waits_there_is_the_newest_version_afterwards(self, world: World) -> None:
+        world.posts("m0")
+        world.redis(away=True)
+        world.posts("m0~1")
+        world.redis(away=False)
+        world.delivers(records(world)[0])
+        back = world.posts("m0", edited_at="2026-11-30T09:00:00Z")
+        assert back is not None
+        assert back.get("edited")
+        world.settles()
+        assert world.answered("m0~1", "m0")
+
     def test_8_a_worker_that_runs_it_on_postgres_meanwhile_commits_nothing(self, world: World) -> None:
         world.redis(away=True)
         world.posts("m0")

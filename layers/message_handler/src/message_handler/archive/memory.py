@@ -238,7 +238,7 @@ class MemoryArchive:
             if open_:
                 archived.fence += 1
                 archived.settle(replace(job, status=JobStatus.CANCELLED, finished_at=time.time()), open_)
-            cancelled = [archived.settled[m.message_id][:2] == (job.job_id, "cancelled") for m in live]
+            cancelled = [archived.settled.get(m.message_id, ())[:2] == (job.job_id, "cancelled") for m in live]
             ended = self._jobs.cancel(job)
             self._end_settled(archived, job)
             return Verdict(ended, bool(open_) or len(live) < len(job.messages) or any(cancelled))
@@ -251,7 +251,8 @@ class MemoryArchive:
             versions = versions_to_unsend(message_id, waiting, parked, self._erased_until(key))
             ids = {id_ for version in versions for id_ in version.possible_ids}
             settled = {id_: end for id_, end in archived.settled.items() if base_id(id_) == message_id or id_ in ids}
-            open_, now = standing(versions, settled).open, time.time()
+            stand, now = standing(versions, settled), time.time()
+            open_ = stand.open
             job = Job(
                 key.new_job_id(), key, JobStatus.CANCELLED, open_, archived.bot_id, created_at=now, finished_at=now
             )
@@ -260,14 +261,14 @@ class MemoryArchive:
                 archived.fence += 1
                 archived.settle(job, open_)
                 self._jobs.put(job, archived.fence)
-                for message in open_:
-                    archived.handoff.messages.pop(message.message_id, None)
-                for left in without_others(waiting, open_):
+                for id_ in stand.open_ids:
+                    archived.handoff.messages.pop(id_, None)
+                for left in without_others(waiting, stand.open_ids):
                     self._supersede(archived, left, job.job_id)
             archived.note_edits([SettledEdit(message_id, "", UNSENT, at)])
             said = archived.mark_unsent(message_id, job.job_id, now)
             outcome = outcome_of(open_, settled, said=said)
-            return Unsent(outcome, job.job_id if open_ else None, tuple(id_ for m in open_ for id_ in m.ids))
+            return Unsent(outcome, job.job_id if open_ else None, stand.open_ids)
 
     def raise_fence(self, key: ConversationKey) -> None:
         with self._mutex:

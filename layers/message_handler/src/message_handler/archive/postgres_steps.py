@@ -186,12 +186,13 @@ def unsend(connection: Connection, key: ConversationKey, message_id: str, waitin
     versions = versions_to_unsend(message_id, waiting, parked, until)
     ids = [id_ for version in versions for id_ in version.possible_ids]
     settled = settled_in(execute(connection, values | {"ids": ids}, "settled_versions"))
-    open_ = standing(versions, settled).open
+    stand = standing(versions, settled)
+    open_ = stand.open
     job = Job(key.new_job_id(), key, JobStatus.CANCELLED, open_, values["bot_id"], created_at=time.time())
     if open_:
         execute(connection, numbered([end_values(job, settled=settled)]), "end_jobs")
-        execute(connection, values | {"message_ids": [version.message_id for version in open_]}, "drop_parked")
-        for left in without_others(waiting, open_):
+        execute(connection, values | {"message_ids": list(stand.open_ids)}, "drop_parked")
+        for left in without_others(waiting, stand.open_ids):
             supersede(connection, left, job.job_id, key.new_job_id())
     said = execute(connection, values | {"job_id": job.job_id if open_ else None}, "mark_unsent")
     outcome = outcome_of(open_, settled, said=bool(said))
@@ -202,7 +203,7 @@ def unsend(connection: Connection, key: ConversationKey, message_id: str, waitin
     execute(connection, values | {"edits": as_text([unsent._asdict()])}, "note_edits")
     settled_by = job.job_id if open_ else next((end.job_id for end in settled.values()), key.new_job_id())
     is_told = tell_unsent(connection, key, settled_by, message_id)
-    return Unsent(outcome, job.job_id if open_ else None, tuple(id_ for m in open_ for id_ in m.ids), is_told)
+    return Unsent(outcome, job.job_id if open_ else None, stand.open_ids, is_told)
 
 
 def interrupt(connection: Connection, job: Job) -> None:

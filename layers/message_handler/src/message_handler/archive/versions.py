@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal, NamedTuple
 
@@ -27,6 +27,11 @@ class Standing(NamedTuple):
     open: tuple[Message, ...]
     edits: dict[str, str]
     settled: dict[str, str]
+
+    @property
+    def open_ids(self) -> tuple[str, ...]:
+        """All ids under which the open messages may wait: also the former ids of edits."""
+        return (*self.edits, *(id_ for message in self.open for id_ in message.ids))
 
 
 def standing(messages: Sequence[Message], settled: Mapping[str, Settled]) -> Standing:
@@ -117,10 +122,9 @@ def versions_to_unsend(
     return list(found.values())
 
 
-def without_others(waiting: Sequence[Job], unsent: Sequence[Message]) -> list[Job]:
+def without_others(waiting: Sequence[Job], unsent_ids: Collection[str]) -> list[Job]:
     """The jobs that have no other message than those that were unsent."""
-    ids = {message.message_id for message in unsent}
-    return [job for job in waiting if ids.issuperset(message.message_id for message in job.messages)]
+    return [job for job in waiting if all(message.message_id in unsent_ids for message in job.messages)]
 
 
 def outcome_of(

@@ -14,6 +14,7 @@ from message_handler.bot_config import BotConfigService
 from message_handler.domain import history
 from message_handler.domain.conversations import ConversationKey, Turn
 from message_handler.domain.double_texting import POLICIES, DoubleTexting
+from message_handler.domain.edits import versions_of
 from message_handler.domain.errors import (
     TRANSIENT,
     HandedOff,
@@ -24,7 +25,7 @@ from message_handler.domain.errors import (
     Unavailable,
 )
 from message_handler.domain.identifiers import new_id
-from message_handler.domain.messages import Message, Request, base_id, known_by, new_message
+from message_handler.domain.messages import Message, Request, known_by, new_message
 from message_handler.domain.records import Record, WordlessRecord
 from message_handler.intake.requests import MessageRequest, Said, read_turns
 from message_handler.intake.responses import nothing_to_answer, parked_response, response
@@ -250,11 +251,13 @@ def _record(request: Request, accepted: Accepted) -> Record:
     if own.message_id != accepted.message_id:
         own = replace(own, message_id=accepted.message_id)
     # A message that the platform sends again was accepted now: an erasure since the first time does not void it.
-    # All versions of it were, so that the newest one stays the newest.
-    posted, now = {base_id(id_) for id_ in accepted.posted}, own.accepted_at
-    pending = [replace(m, accepted_at=now) if base_id(m.message_id) in posted else m for m in accepted.pending]
-    messages = tuple(pending) or (own,)
-    return Record(accepted.job_id, accepted.message_id, replace(request, messages=messages))
+    # All versions of it were, each a microsecond after the one before it, so that the newest one stays the newest.
+    posted, times = set(accepted.posted), {m.message_id: m.accepted_at for m in accepted.pending}
+    for versions in versions_of(accepted.pending):
+        if any(version.message_id in posted for version in versions):
+            times |= {version.message_id: own.accepted_at + n / 1e6 for n, version in enumerate(versions)}
+    pending = tuple(replace(message, accepted_at=times[message.message_id]) for message in accepted.pending)
+    return Record(accepted.job_id, accepted.message_id, replace(request, messages=pending or (own,)))
 
 
 def _policy(request: MessageRequest, configured: dict[str, Any], settings: Settings) -> dict[str, Any]:

@@ -252,7 +252,8 @@ def _remember(line: Line, messages: Sequence[Message], job_id: str, count: int, 
     A version that was or will be replaced stays known by its words.
     """
     edited = {base_id(message.message_id) for message in line.waiting() if is_edit(message.message_id)}
-    for message in messages:
+    # What was drained from another tier may stand before an older version of it.
+    for message in sorted(messages, key=lambda message: message.accepted_at):
         line.posts.pop(message.message_id, None)
         end = AnsweredMessage(job_id, message.message_id, ended_at, count, message.words_digest, message.accepted_at)
         base = base_id(message.message_id)
