@@ -338,6 +338,18 @@ class TestRetried:
         world.settles().checked()
         assert world.answered(OLD, NEW)
 
+    def test_an_edit_that_failed_alone_is_answered(self, world: World) -> None:
+        world.posts(OLD)
+        world.settles()
+        world.posts(NEW, text="[fail]")
+        world.settles()
+        job_id = told(world, NEW)
+        assert world.job(job_id).status is JobStatus.FAILED
+        is_mended(world)
+        assert retries(world, job_id) != job_id
+        world.settles()
+        assert world.answered(OLD, NEW)
+
 
 class TestTheFence:
     """Postgres tells an edit from a duplicate if the tier has forgotten the message."""

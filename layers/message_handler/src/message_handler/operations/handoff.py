@@ -135,9 +135,7 @@ def _forget_failures(
 
 
 def _forget(tier: Tier, key: ConversationKey, ids: list[str], job_id: str) -> None:
-    for id_ in ids:
-        if tier.ended_by(key, id_) == job_id:
-            tier.forget(key, id_)
+    tier.forget(key, [id_ for id_ in ids if tier.ended_by(key, id_) == job_id])
 
 
 def _oldest(messages: tuple[ParkedMessage, ...]) -> tuple[ParkedMessage, ...]:
