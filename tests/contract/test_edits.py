@@ -434,6 +434,17 @@ class TestTheFence:
         assert talk.archive.archive(talk.completed(talk.job(2, self.version(self.NEW, 1)), "None."))
         assert talk.settled("m0", self.version(self.NEW).edit_ids[0]) == [talk.id(1), talk.id(2)]
 
+    def test_an_end_that_comes_after_that_of_an_edit_is_archived(self, talk: Conversation) -> None:
+        """Postgres was away while J1 answered the first words and J2 the edit. J2's end came first."""
+        edit = self.version(self.NEW, 1)
+        edit = replace(edit, message_id=edit.edit_ids[0])
+        assert talk.archive.archive(replace(talk.completed(talk.job(2, edit), "None."), finished_at=STARTED + 9))
+        first = self.version(self.OLD)
+        assert talk.archive.archive(replace(talk.completed(talk.job(1, first)), finished_at=STARTED + 3))
+        assert talk.turns() == [("user", self.OLD), ("assistant", "Rest."), ("user", self.NEW), ("assistant", "None.")]
+        assert talk.fence(talk.job(3, self.version(self.OLD, 9))).settled == {"m0": talk.id(1)}
+        assert talk.fence(talk.job(4, self.version(self.NEW, 9))).settled == {"m0": talk.id(2)}
+
     def test_a_cancel_settles_an_edit_as_one(self, talk: Conversation) -> None:
         talk.answer(1, self.version(self.OLD))
         assert talk.archive.cancel(talk.job(2, self.version(self.NEW, 1))).cancelled

@@ -88,7 +88,7 @@ GUARDS = (
         "Postgres notes words that were replaced before it knew them",
         f"{TEST}::TestWhateverHappens::test_at_any_step[memory-twice-the tier is lost]",
         "worker/worker.py",
-        "            self.archive.settle_also(key, replaced, end)\n",
+        "            self.archive.settle_also(key, replaced, own_end)\n",
         "            pass\n",
     ),
     guard(
@@ -155,10 +155,17 @@ GUARDS = (
         "()",
     ),
     guard(
+        "words that were answered before an edit are archived after it",
+        f"{FENCE}::test_an_end_that_comes_after_that_of_an_edit_is_archived[postgres]",
+        "archive/postgres_steps.py",
+        "standing(job.messages, settled, ended=True)",
+        "standing(job.messages, settled)",
+    ),
+    guard(
         "an end that comes late settles an edit as one",
         f"{FENCE}::test_an_end_that_comes_late_settles_an_edit_as_one[postgres]",
         "archive/postgres_steps.py",
-        "    open_ = standing(job.messages, settled).open\n    if not open_:",
+        "    open_ = standing(job.messages, settled, ended=True).open\n    if not open_:",
         "    open_ = tuple(m for m in job.messages if m.message_id not in settled)\n    if not open_:",
     ),
     guard(

@@ -196,7 +196,7 @@ class MemoryArchive:
             if is_void(self._erased_until(job.key), job.accepted_at):
                 return False
             archived = self._conversation(job)
-            open_ = standing(job.messages, archived.settled).open
+            open_ = standing(job.messages, archived.settled, ended=True).open
             if not open_:
                 return False
             if (job.key.platform_id, job.job_id) in self._reopened:

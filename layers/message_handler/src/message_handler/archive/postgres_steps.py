@@ -147,7 +147,7 @@ def archive(connection: Connection, job: Job, spare_id: str) -> bool:
         execute(connection, values, "drop_empty_conversation")
         return False
     settled = settled_in(execute(connection, values, "settled_of"))
-    open_ = standing(job.messages, settled).open
+    open_ = standing(job.messages, settled, ended=True).open
     if not open_:
         return False
     known, job_id = archived_job(connection, job), job.job_id

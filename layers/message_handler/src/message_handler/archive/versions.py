@@ -34,27 +34,31 @@ class Standing(NamedTuple):
         return (*self.edits, *(id_ for message in self.open for id_ in message.ids))
 
 
-def standing(messages: Sequence[Message], settled: Mapping[str, Settled]) -> Standing:
+def standing(messages: Sequence[Message], settled: Mapping[str, Settled], *, ended: bool = False) -> Standing:
     """Compare messages with what is settled under their `possible_ids`.
 
     A tier may have forgotten a message, and accepted an edit of it as a new message. Such an edit is open: its words
-    are others than those that were settled, and it was accepted later.
+    are others than those that were settled, and it was accepted later. `ended`: a tier has ended the messages while
+    Postgres was away. Then words that were replaced are open, too: they were answered before.
     """
     names: list[Message] = []
     open_: list[Message] = []
     edits: dict[str, str] = {}
-    ended: dict[str, str] = {}
+    settled_by: dict[str, str] = {}
     for message, name in zip(messages, named(messages, (), settled, again=True), strict=True):
         end = end_of(name, settled)
+        replaced = [id_ for id_ in name.aliases if is_edit(id_) and id_ not in (*message.aliases, *settled)]
+        if end and ended and replaced and end.words not in name.words_digests:
+            name, end = replace(message, message_id=replaced[0]), None
         if end:
-            ended[message.message_id] = end.job_id
+            settled_by[message.message_id] = end.job_id
         else:
             open_.append(name)
             if name.message_id != message.message_id:
                 edits[message.message_id] = name.message_id
         names.append(message if end else name)
-        ended |= {alias: settled[alias].job_id for alias in message.aliases if alias in settled}
-    return Standing(tuple(names), tuple(open_), edits, ended)
+        settled_by |= {alias: settled[alias].job_id for alias in message.aliases if alias in settled}
+    return Standing(tuple(names), tuple(open_), edits, settled_by)
 
 
 class SaidTurn(NamedTuple):

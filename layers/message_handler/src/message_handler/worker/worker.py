@@ -127,7 +127,8 @@ class Worker:
             return any(name.message_id in message.ids for message in parked) or self.end_if_erased(record)
         if replaced := [id_ for id_ in own.aliases if is_edit(id_) and id_ not in settled]:
             # No store knew its words when a later version came. A late retry of them must find them settled.
-            self.archive.settle_also(key, replaced, end)
+            own_end = end._replace(words=own.words_digest, accepted_at=own.accepted_at)
+            self.archive.settle_also(key, replaced, own_end)
         if end.job_id != record.job_id:
             self.archive.supersede(_promised(record, self.clock()), end.job_id)
         return True
