@@ -43,6 +43,13 @@ GUARDS = (
         "    for message_id in tuple(message_ids)[:1]:\n        was =",
     ),
     guard(
+        "a cancel that has begun covers an edit under its new id",
+        f"{TIER}::TestAdopting::test_a_cancel_that_has_begun_covers_an_edit_under_its_new_id[memory]",
+        "protocol/steps.py",
+        "tuple(edits.get(id_, id_) for id_ in job.cancelled)",
+        "job.cancelled",
+    ),
+    guard(
         "a clock that is behind makes no edit older",
         f"{TIER}::TestWaiting::test_a_clock_that_is_behind_makes_no_edit_older[memory]",
         "domain/edits.py",

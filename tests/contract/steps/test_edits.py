@@ -277,6 +277,14 @@ class TestRecords:
 
 
 class TestAdopting:
+    def test_a_cancel_that_has_begun_covers_an_edit_under_its_new_id(self, chat: Chat) -> None:
+        chat.says(message := named("m1", NEW))
+        chat.tier.cancel(chat.key, chat.claimed().job_id)
+        edit_id = message.edit_ids[0]
+        adopted = chat.tier.adopt(chat.key, "worker", [], None, {"m1": edit_id})
+        assert adopted is not None
+        assert [m.message_id for m in adopted.being_cancelled().messages] == [edit_id]
+
     def test_an_edit_goes_on_under_its_own_id(self, chat: Chat) -> None:
         accepted = chat.says(named("m1", NEW))
         job = chat.claimed()

@@ -92,7 +92,9 @@ def adopt(
         else:
             open_messages.append(_adopted(line, message, settled, edits))
     _remember(line, settled_messages, job.job_id, job.consolidated_messages, now)
-    line.current = replace(job, messages=tuple(open_messages), maybe_committed=False)
+    # A cancel that has begun covers an edit under its new id, too.
+    cancelled = tuple(edits.get(id_, id_) for id_ in job.cancelled)
+    line.current = replace(job, messages=tuple(open_messages), maybe_committed=False, cancelled=cancelled)
     assert line.lease is not None
     if now - line.lease.heartbeat_at >= settings.heartbeat_every:  # guard: step adopt, a sign of life
         line.lease = line.lease._replace(heartbeat_at=now)
