@@ -36,6 +36,17 @@ class TestRecords:
         world.settles()
         assert world.answered("m0", "m1")
 
+    def test_a_record_brings_messages_that_were_lost_even_if_its_own_was_answered(self, world: World) -> None:
+        """One request brings m0 and m1. The tier forgets both, and m1 comes again alone and is answered first."""
+        world.posts("m0", "m1")
+        first = world.queue.waiting.pop()
+        world.tier_lost()
+        world.posts("m1")
+        world.settles()
+        world.queue.waiting.append(first)
+        world.settles().checked()
+        assert world.answered("m1", "m0")
+
     def test_a_record_is_kept_whatever_the_tier_says_about_its_job(self, world: World) -> None:
         """The tier says that J0 has ended, but Postgres does not know m0. The tier forgets m0, and m0 is answered."""
         world.posts("m0")

@@ -219,6 +219,12 @@ class TestWhatWasAnsweredBefore:
         chat.says("b", "c")
         assert chat.words(chat.head) == ["b", "c"]
 
+    def test_a_record_brings_the_other_messages_of_an_answered_request(self, chat: Chat) -> None:
+        chat.says(named("m2"))
+        chat.answered()
+        chat.record_arrives(chat.job_id(70), named("m1"), named("m2"))
+        assert chat.words(chat.head) == ["text of m1"]
+
 
 class TestBotAndRequest:
     def test_another_bots_request_is_refused_and_changes_nothing(self, chat: Chat) -> None:
