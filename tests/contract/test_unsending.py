@@ -165,6 +165,13 @@ class TestOutcomes:
         world.settles()
         assert world.contents["m0"] not in [turn.content for turn in world.ai.prompts[-1].context]
 
+    def test_a_message_that_got_its_id_later_leaves_later_contexts(self, world: World) -> None:
+        for turn in (("user", "text of m0"), ("user", "text of m0", "m0")):
+            sends(world, turn)
+        world.settles()
+        assert world.unsends("m0") == "answered"
+        assert view(world) == [("text of m0", True)]
+
     def test_an_unknown_one_is_not_found(self, world: World) -> None:
         assert world.unsends("m0") == "unknown"
         assert world.archive.conversation(world.key) is None

@@ -72,6 +72,13 @@ GUARDS = (
         "known",
     ),
     guard(
+        "a turn has the platform's id, not the one that intake minted first",
+        f"{OUTCOMES}::test_a_message_that_got_its_id_later_leaves_later_contexts[memory]",
+        "domain/messages.py",
+        " if not _MINTED.fullmatch(id_)",
+        "",
+    ),
+    guard(
         "its turns are marked in Postgres",
         f"{OUTCOMES}::test_an_answered_one_stays_answered_and_leaves_later_contexts[postgres alone]",
         statement("mark_unsent"),

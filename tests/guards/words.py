@@ -164,8 +164,8 @@ WITHOUT_WORDS = (
         "no turn shows a derived id",
         f"{KEPT}::TestWordsBeforeIt::test_an_id_that_comes_later_is_the_turns[memory]",
         "domain/messages.py",
-        " if not is_derived(id_)), None)",
-        "), None)",
+        " for id_ in self.ids if not is_derived(id_)] if self.given",
+        " for id_ in self.ids] if self.given",
     ),
     guard(
         "a known message is kept once",

@@ -47,9 +47,9 @@ def standing(messages: Sequence[Message], settled: Mapping[str, Settled], *, end
     settled_by: dict[str, str] = {}
     for message, name in zip(messages, named(messages, (), settled, again=True), strict=True):
         end = end_of(name, settled)
-        replaced = [id_ for id_ in name.aliases if is_edit(id_) and id_ not in (*message.aliases, *settled)]
-        if end and ended and replaced and end.words not in name.words_digests:
-            name, end = replace(message, message_id=replaced[0]), None
+        own_id = message.message_id if is_edit(message.message_id) else (*message.edit_ids, "")[0]
+        if ended and end and own_id and own_id not in settled and end.words not in ("", *message.words_digests):
+            name, end = replace(message, message_id=own_id), None
         if end:
             settled_by[message.message_id] = end.job_id
         else:

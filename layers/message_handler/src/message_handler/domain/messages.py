@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,6 +17,8 @@ from message_handler.domain.text import words_of
 #: Separate the parts of ids that were derived from the platform's, and of edits' ids. The platform's have no blanks.
 _SEPARATOR = " "
 _EDIT = " edit "
+#: An id that intake has made.
+_MINTED = re.compile("[0-9a-f]{32}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +77,12 @@ class Message:
 
     @property
     def turn_id(self) -> str | None:
-        """The id of its turn in a conversation: the platform's, or None."""
-        return next((shown_id(id_) for id_ in self.ids if not is_derived(id_)), None) if self.given else None
+        """The id of its turn in a conversation: the platform's, or None.
+
+        A message may have come without an id first. Then the id that intake minted stands before the platform's.
+        """
+        ids = [shown_id(id_) for id_ in self.ids if not is_derived(id_)] if self.given else []
+        return next((id_ for id_ in ids if not _MINTED.fullmatch(id_)), next(iter(ids), None))
 
     @property
     def edit_ids(self) -> tuple[str, ...]:

@@ -67,7 +67,7 @@ class Ending:
                 late = self.archive.fence(job.before_its_end(), successor_id=job.key.new_job_id(), turns=0)
             except Unavailable:
                 return self._end_unarchived(job)
-            if late.number is None:
+            if late.number is None or any(message.message_id in late.settled for message in job.messages):
                 # Some messages are settled: the next claim runs the open ones, under their job's new name.
                 return self.fenced_out(job)
             # worker A (no fence): seal ── pauses     B: takes over, a fence, commits     A: fence, and owns nothing
