@@ -291,6 +291,7 @@ class TestTheArchive:
 
     def test_an_edit_that_was_answered_is_found(self, archive: Archive) -> None:
         talk, edit = Conversation(archive), Message("m0", "b", given=True, accepted_at=STARTED)
+        assert archive.cancel(talk.job(2, "m0")).cancelled
         talk.answer(1, replace(edit, message_id=edit.edit_ids[0]))
         assert archive.unsend(KEY, "m0", [], at=STARTED + 60).outcome == "answered"
 

@@ -74,6 +74,14 @@ class TestUnsend:
         assert chat.words(sealed.job) == ["b"]
         assert chat.seal(["m2"]).verdict == "sealed"
 
+    def test_a_run_that_has_no_time_left_is_lost(self, chat: Chat) -> None:
+        chat.says(named("m1", "a"), named("m2", "b"))
+        chat.claimed()
+        unsend(chat, "m1")
+        ids, next_id = ["m1", "m2"], chat.job_id(61)
+        sealed = chat.tier.seal(chat.key, "worker", ids, next_id=next_id, fenced=False, may_restart=False)
+        assert sealed.verdict == "lost"
+
     def test_a_worker_that_has_sealed_it_ends_nothing(self, chat: Chat) -> None:
         chat.says(named("m1", "a"), named("m2", "b"))
         chat.claimed()
