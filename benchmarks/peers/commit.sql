@@ -13,8 +13,9 @@ with conversation as (
             cast(:document as jsonb), to_timestamp(cast(:created_at as float8)),
             to_timestamp(cast(:started_at as float8)), to_timestamp(cast(:finished_at as float8)))
 ), settled_now as (
-    insert into settled (platform_id, conversation_id, message_id, job_id, kind)
-    select distinct :platform_id, :conversation_id, message_id, cast(:job_id as uuid), :kind
+    insert into settled (platform_id, conversation_id, message_id, job_id, kind, words, accepted_at)
+    select distinct :platform_id, :conversation_id, message_id, cast(:job_id as uuid), :kind, :words,
+           cast(:created_at as float8)
     from unnest(cast(:ids as text[])) as message_id
 ), said as (
     insert into turns (platform_id, conversation_id, position, role, content, message_id, job_id, created_at)

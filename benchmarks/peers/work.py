@@ -29,6 +29,8 @@ from urllib.parse import unquote, urlsplit
 COMMIT = (Path(__file__).parent / "commit.sql").read_text()
 #: A patient's message, and the reply of the simulated AI.
 CONTENT = "I have had a headache since yesterday, may I take another tablet?"
+#: The digest that the product keeps of its words.
+WORDS = "a30b80d2f6247a130e313d3b04ff71e9"
 REPLY = f"[Simulated AI] Healthcare Assistant answers 1 message:\n> {CONTENT}"
 
 #: The job as the product shows it.
@@ -131,6 +133,7 @@ def values(conversation_id: str, job_id: str, message_id: str) -> dict[str, Any]
         "document": json.dumps(DOCUMENT),
         "message_ids": [message_id],
         "ids": [message_id],
+        "words": WORDS,
         "given_ids": [message_id],
         "created_at": now,
         "started_at": now,

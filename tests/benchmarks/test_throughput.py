@@ -19,7 +19,7 @@ from local.errors import StoreUnavailableError
 
 #: These differ between jobs and between runs.
 OF_THE_JOB = {"job_id", "conversation_id", "message_id", "message_ids"}
-TIMES = {"created_at", "started_at", "finished_at", "updated_at", "settled_at"}
+TIMES = {"created_at", "started_at", "finished_at", "updated_at", "settled_at", "accepted_at"}
 LAZY = """
 import json
 from benchmarks.programs import ROOT

@@ -32,7 +32,7 @@ type Unsend = Callable[[Conversation, str, str], bool]
 
 def edit(message_id: str, words: str = "a1b2") -> Message:
     """A version of a message, under the id that an edit has in a line."""
-    return named(f"{message_id} edit {words}", f"{CANARY} of {message_id}")
+    return named(f"{message_id} edit {words}", f"{CANARY} {words} of {message_id}")
 
 
 def answers(talk: Conversation, number: int, *messages: str | Message, correlation_id: str = "") -> Job:
