@@ -505,6 +505,7 @@ def _changed(index: _Index) -> Iterator[Violation]:
             yield Violation("10 changed", what, event.conversation, (), (event.job_id,))
         elif event.status in ENDED:
             ends[event.job_id] = end
+    edited = {(event.job_id, event.message_id) for event in index.history.posted if event.edited}
     for job_id, looks in index.looks.items():
         ended: dict[tuple[str, int], str] = {}
         for look in looks:
@@ -512,6 +513,9 @@ def _changed(index: _Index) -> Iterator[Violation]:
             states = {told.message_id: told for told in sorted(look.messages, key=lambda told: not told.ended)}
             for told in states.values():
                 if look.degraded and not told.ended:
+                    continue
+                if (job_id, told.message_id) in edited and not told.ended:
+                    # An edit that was promised this job waits on a tier that was away when the first version ended.
                     continue
                 # An edit may open a message again.
                 versions = sum(index.first_sent[version] < look.at for version in index.versions[told.message_id])

@@ -59,6 +59,7 @@ def named(
 
 
 def _named(message: Message, waits: Sequence[Message], ended: Mapping[str, EndedVersion], *, again: bool) -> Message:
+    """A message, given the versions of it that wait or have ended. See the table in docs/protocol.md."""
     edit_ids = message.edit_ids if waits or ended else ()
     known = _known(message, waits, ended) if edit_ids else []
     if not known or not known[-1].words:
@@ -78,6 +79,7 @@ def _named(message: Message, waits: Sequence[Message], ended: Mapping[str, Ended
     if not waits and message.earlier and not is_edit(own_id):  # guard: invariant 5, an earlier turn that was answered
         return message
     if same:
+        # Old words with a time of their own: the platform returns to them, or repeats such a return.
         return _known_as(message, by_time)
     if again and message.accepted_at < newest.accepted_at:  # guard: words are kept, replaced ones
         # Its own id leads to the newest version from now on, also for a late retry.
