@@ -1,4 +1,4 @@
-"""Whatever a patient sends, edits and unsends, in any order and at any moment of a run, on every tier.
+"""Patients send, edit and unsend messages in any order and at any moment of a run, on every tier.
 
 Hypothesis draws what happens: between the runs, and while the AI answers. The world then settles and checks every
 promise.

@@ -1,4 +1,4 @@
-"""A platform is told of each message that its patient edited or unsent."""
+"""Webhooks announce each message that a patient has edited or unsent."""
 
 from __future__ import annotations
 

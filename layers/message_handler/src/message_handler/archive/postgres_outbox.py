@@ -1,4 +1,4 @@
-"""The webhook deliveries in Postgres. Each is written in the transaction of what it tells the platform."""
+"""The webhook deliveries in Postgres. The transaction that ends a job, or settles an unsent message, adds its own."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""How a platform is told of each job's end, and of edited and unsent messages."""
+"""Webhooks: each job's end, and each edited or unsent message, is sent to its platform."""

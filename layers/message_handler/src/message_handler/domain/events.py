@@ -1,4 +1,4 @@
-"""The events that a platform is told by webhook."""
+"""The events that webhooks carry to a platform."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ class DeadDelivery:
 class Outbox(Protocol):
     """Keeps deliveries. Times are in Unix seconds.
 
-    The archive adds a delivery in the transaction of what it tells: a job's end, or an unsent message.
+    The archive adds a delivery in the transaction that ends its job, or that settles an unsent message.
 
     Each method raises Unavailable if the store is away.
     """

@@ -164,7 +164,7 @@ def seal(
         if message.message_id not in seen  # guard: step seal, newer messages -> False
     )
     gone = seen.difference(message.message_id for message in job.messages)
-    # Whatever the limit: a reply to a message that was unsent may not be used.
+    # A reply to a message that was unsent is never used, so this restart is needed even at the limit.
     may_begin_anew = bool(gone) or job.restarts < settings.max_restarts  # guard: invariant 8, seal -> True
     if (
         (newer or gone)

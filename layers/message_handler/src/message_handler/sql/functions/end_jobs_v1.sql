@@ -9,8 +9,8 @@
 --
 -- `ids` are the ids that the end settles, with the digest of the `words` and the `accepted_ats` of their messages. If one of
 -- them is settled already, the table `settled` refuses it, and nothing at all is written. `edits` are the messages that are
--- edits: `base` is the id of the message that they are a version of. `edited_ids` are the platform's ids of these: the
--- platform is told of each. `roles`, `contents`, `turn_ids`, `edited_ats` and `earlier` describe the turns. `run_id` is the
+-- edits: `base` is the id of the message that they are a version of. `edited_ids` are the platform's ids of these. The
+-- webhook announces each. `roles`, `contents`, `turn_ids`, `edited_ats` and `earlier` describe the turns. `run_id` is the
 -- job under which the end was decided. The platform may know the delivery under that id, so the delivery keeps it, unless
 -- another end has used it. Times are Unix seconds. Without a `finished_at` the job ends now.
 --

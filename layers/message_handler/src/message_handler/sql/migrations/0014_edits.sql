@@ -1,6 +1,6 @@
 -- A message that comes again under its id with other words is an edit (domain/edits.py). A settled message under the
 -- platform's id has the digest of its newest version's words, and when that version was accepted (Unix seconds). Rows from
--- before this migration have neither: the same id is then the same message, whatever its words.
+-- before this migration have neither. A message with the id of such a row is a duplicate, even with other words.
 alter table settled
     add column words       text,
     add column accepted_at float8;
