@@ -129,6 +129,16 @@ class TestTheTierHasForgotten:
         world.settles().checked()
         assert world.answered(OLD, NEW)
 
+    def test_its_job_shows_that_it_is_open(self, world: World) -> None:
+        world.posts(OLD)
+        world.settles()
+        world.tier_lost()
+        world.posts(NEW)
+        for message_id in (None, "m0"):
+            view = world.jobs.wait_for(told(world, NEW), 0, message_id)
+            assert [(m["message_id"], m["status"]) for m in view["messages"]] == [("m0", "pending")]
+        world.settles().checked()
+
     def test_a_duplicate_of_an_edit_is_settled(self, world: World) -> None:
         after_the_end(world)
         for version in (OLD, NEW):

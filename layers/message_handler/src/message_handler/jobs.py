@@ -11,6 +11,7 @@ from typing import Any
 
 from message_handler.domain.conversations import ConversationKey, conversation_key
 from message_handler.domain.documents import shown
+from message_handler.domain.edits import end_of, named
 from message_handler.domain.errors import TRANSIENT, Conflict, NotFound, Unavailable
 from message_handler.domain.identifiers import DEFAULT_PLATFORM, shard_of_job
 from message_handler.domain.jobs import Job, JobStatus
@@ -225,14 +226,18 @@ class BackgroundJobManager:
         settled: dict[str, Settled] = {}
         asked = False
         with suppress(Unavailable):
-            settled, asked = self._archive.settled(job.key, ids), True
+            possible = [id_ for message in job.messages for id_ in message.possible_ids]
+            settled, asked = self._archive.settled(job.key, [*ids, *possible]), True
         if message_id is not None and ids[0] not in {*own, *job.promised, *left, *settled}:
             raise NotFound("the job was not promised for this message", field="message_id")
         in_line = {
             message.message_id: MessageState(message.message_id, _shown_status(other).value, other.job_id)
             for other, message in reversed(line)
         }
-        in_postgres = {id_: MessageState(id_, end.kind, end.job_id) for id_, end in settled.items()}
+        # A tier that had forgotten a message took an edit of it for a new one: its id is settled, and the edit is open.
+        versions = zip(job.messages, named(job.messages, (), settled, again=True), strict=True)
+        edits = {message.message_id for message, name in versions if end_of(name, settled) is None}
+        in_postgres = {id_: MessageState(id_, end.kind, end.job_id) for id_, end in settled.items() if id_ not in edits}
         # Postgres wins over the line: a tier may have an old line, in which a settled message still waits.
         states = self._ended_with(job, asked=asked) | in_line | in_postgres
         found = [states.get(id_) or MessageState(id_, "pending", job.job_id) for id_ in ids]
