@@ -325,6 +325,14 @@ class TestClients:
         shown = world.jobs.wait_for(job_id, 0)
         assert (shown["status"], shown.get("degraded")) == ("completed", None)
 
+    def test_a_reply_that_is_committed_between_two_reads_ends_the_job_that_is_shown(self, world: World) -> None:
+        world.posts("m0")
+        reply = iter([world.delivers])
+        world.steps.hooks["before", "archive.settled"] = [lambda: next(reply, lambda: None)()]
+        shown = world.jobs.wait_for(told(world, "m0"), 0, "m0")
+        assert shown["messages"][0]["status"] == "answered"
+        assert (shown["status"], shown["progress"]["state"]) == ("completed", "completed")
+
     def test_a_message_that_was_not_promised_it_is_not_found(self, world: World) -> None:
         world.posts("m0")
         with pytest.raises(NotFound, match="message_id"):

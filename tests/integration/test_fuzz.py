@@ -64,6 +64,16 @@ class Target:
             assert time.monotonic() < until
         return job_id
 
+    def waiting_job(self, conversation_id: str) -> str:
+        """A job that waits for longer than a run of this test takes: the job before it runs for 100 s."""
+        slow = {"history": "<USER>[slow:100]</USER>", "double_texting": "enqueue"}
+        self.call("POST", f"/conversations/{conversation_id}/messages", slow)
+        answer = self.call(
+            "POST", f"/conversations/{conversation_id}/messages", slow | {"message_id": MESSAGE["message_id"]}
+        )
+        job_id: str = answer["ai_job_id"]
+        return job_id
+
     def document(self) -> dict[str, Any]:
         """The description with ids of existing things. A route that ends a thing has its own."""
         for bot_id, core_ai_id in ((EXAMPLES["bot_id"], EXAMPLES["core_ai_id"]), ("deleted", "deleted")):
@@ -73,10 +83,7 @@ class Target:
             self.call("POST", f"/conversations/{conversation_id}/messages", MESSAGE)
         job_id = self.ended_job("answered", MESSAGE)
         failed = self.ended_job("failed", {"history": "<USER>[fail]</USER>"})
-        slow, _ = (
-            self.call("POST", f"/conversations/{id_}/messages", {"history": "<USER>[slow:100]</USER>"})["ai_job_id"]
-            for id_ in ("slow", "locked")
-        )
+        slow, _, _ = map(self.waiting_job, ("slow", "locked", "unsent"))
         document: dict[str, Any] = json.loads(json.dumps(DOCUMENT).replace(EXAMPLES["job_id"], job_id))
         for method, path, example in (
             ("post", "/admin/jobs/{job_id}/retry", failed),
@@ -86,6 +93,7 @@ class Target:
             ("delete", "/admin/conversations/{conversation_id}", "erased"),
             ("delete", "/admin/bots/{bot_id}", "deleted"),
             ("delete", "/admin/core-ai/{core_ai_id}", "deleted"),
+            ("delete", "/conversations/{conversation_id}/messages/{message_id}", "unsent"),
         ):
             document["paths"][path][method]["parameters"][0]["example"] = example
         # For a tenant that no token names, every route answers the same.

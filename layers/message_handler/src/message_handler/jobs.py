@@ -204,8 +204,14 @@ class BackgroundJobManager:
         return self._view(job, None, degraded=False)
 
     def _view(self, job: Job, message_id: str | None, degraded: bool) -> dict[str, Any]:
-        """With all of its messages or one. Raises NotFound for a message that was not promised the job."""
+        """With all of its messages or one. Raises NotFound for a message that was not promised the job.
+
+            client: reads the job, processing                          ── reads its messages: answered
+            worker:                           commits, and ends the job
+        """
         messages, known = self._messages(job, message_id)
+        if messages and not job.status.ended and all(message.ended for message in messages):
+            job, degraded = self._find(job.job_id)  # guard: an ended job, after its messages
         return job_view(job, messages, now=self._intake.clock(), degraded=degraded or not known)
 
     def _messages(self, job: Job, message_id: str | None) -> tuple[list[MessageState], bool]:
