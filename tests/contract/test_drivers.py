@@ -19,7 +19,7 @@ from pg8000.exceptions import DatabaseError, InterfaceError
 from pg8000.native import Connection
 from pydantic import SecretStr
 
-from message_handler.drivers import postgres, postgres_connection
+from message_handler.drivers import postgres, postgres_connection, postgres_driver
 from message_handler.drivers.postgres import execute
 from message_handler.drivers.postgres_connection import connector
 from message_handler.drivers.postgres_driver import close
@@ -94,7 +94,10 @@ class TestSockets:
             assert used.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
             assert used.gettimeout() == 3
 
-    def test_one_whose_server_goes_in_its_login_is_closed_whole(self, migrated: Settings) -> None:
+    @pytest.mark.parametrize("moment", ["before its first message", "after it"])
+    def test_one_whose_server_goes_in_its_login_is_closed_whole(
+        self, migrated: Settings, monkeypatch: pytest.MonkeyPatch, moment: str
+    ) -> None:
         assert migrated.database_url
         with socket.create_server(("127.0.0.1", 0)) as server:
             port = server.getsockname()[1]
@@ -104,12 +107,21 @@ class TestSockets:
 
             def hang_up() -> None:
                 accepted, _ = server.accept()
+                if moment == "after it":
+                    accepted.recv(1)
                 # The connection is reset, so that the driver can't even send its goodbye.
                 accepted.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 accepted.close()
 
             with ThreadPoolExecutor(1) as other:
                 hung_up = other.submit(hang_up)
+
+                def connected(**arguments: Any) -> postgres_driver.Connection:
+                    if moment == "before its first message":
+                        hung_up.result(10)
+                    return postgres_driver.Connection(**arguments)
+
+                monkeypatch.setattr(postgres_connection, "Connection", connected)
                 with pytest.raises((InterfaceError, OSError)) as gone:
                     connect(timeout=5)
                 hung_up.result(10)

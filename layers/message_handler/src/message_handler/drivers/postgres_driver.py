@@ -19,10 +19,16 @@ from pg8000.exceptions import InterfaceError
 
 
 class Connection(native.Connection):  # type: ignore[misc]  # it has no types
-    """A pg8000 connection whose `close` leaves nothing open. pg8000 also calls it when a login fails."""
+    """A pg8000 connection whose `close` leaves nothing open. It is also closed when a login fails."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
+        try:
+            super().__init__(*args, **options)
+        except BaseException:
+            # pg8000 closes it only if the first message could be sent.
+            if getattr(self, "_sock", None) is not None:
+                close(self)
+            raise
         self.register_out_adapter(list, array)
 
     def close(self) -> None:
