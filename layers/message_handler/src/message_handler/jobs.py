@@ -208,6 +208,8 @@ class BackgroundJobManager:
 
             client: reads the job, processing                          ── reads its messages: answered
             worker:                           commits, and ends the job
+
+        Then the job is read again.
         """
         messages, known = self._messages(job, message_id)
         if messages and not job.status.ended and all(message.ended for message in messages):
