@@ -12,6 +12,8 @@ EVENT ?=
 export PATH := $(CURDIR)/.venv/bin:$(CURDIR)/.venv-sam/bin:$(PATH):$(CURDIR)/.uv/bin
 export PYTHON
 export SAM_CLI_TELEMETRY := 0
+# Without bytecode each process that a test starts would compile the service anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 # An environment is made again if this folder was moved or its Python is gone, because its scripts hold both paths.
 $(shell for e in .venv .venv-sam .venv-checkov .venv-lowest .venv-mock-ai .venv-peer-*; do \
