@@ -145,7 +145,7 @@ def start_standby(primary: Server, folder: Path) -> Server:
     (folder / "postgres.password").write_text(urlsplit(primary.url).password or "")
     source = primary.url.rpartition("/")[0]
     copy: list[str | Path] = [programs / "pg_basebackup", "-D", folder / "postgres", "-d", source, "-R", "-c", "fast"]
-    subprocess.run([*copy, "-X", "stream"], check=True, timeout=60, capture_output=True)
+    subprocess.run([*copy, "-X", "stream", "--no-sync"], check=True, timeout=60, capture_output=True)
     (folder / "postgres").chmod(0o700)
     account = binaries.unprivileged_account() if os.geteuid() == 0 else None
     if account:
