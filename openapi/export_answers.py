@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from message_handler.domain.events import EventKind
-from message_handler.domain.jobs import JobStatus
+from message_handler.domain.jobs import JobKind, JobStatus
 from openapi.admin_answers import Next
 from openapi.base import Answer, Count, JobId, Moment, Text, one_of
 from openapi.declared import fields_of_job
@@ -61,6 +61,7 @@ class JobRecord(fields_of_job("export")):  # type: ignore[misc]  # made of the d
     """An archived job."""
 
     kind: Literal["job"]
+    job_kind: JobKind
     status: Literal["processing", "completed", "failed", "cancelled"]
     message_ids: list[Text]
     reply: str | None
@@ -114,6 +115,24 @@ class DeliveryRecord(Answer):
     delivered_at: StoredAt | None
 
 
+class RaisedRecord(Answer):
+    """Danger that the rules have found. `job_id` is the job of its notice."""
+
+    kind: Literal["raised"]
+    job_id: JobId
+    level: Text
+    rule: Text
+    rules_version: Text
+    message_ids: list[Text]
+    raised_at: StoredAt
+    drill: bool
+    taken_by: Text | None
+    taken_at: StoredAt | None
+    closed_by: Text | None
+    closed_at: StoredAt | None
+    closed_why: str | None
+
+
 class WaitingMessage(Answer):
     """A message that waits for its answer."""
 
@@ -138,7 +157,14 @@ class WaitingRecord(Answer):
 
 
 Stored = Annotated[
-    ConversationRecord | TurnRecord | JobRecord | SettledRecord | ParkedRecord | DeliveryRecord | WaitingRecord,
+    ConversationRecord
+    | TurnRecord
+    | JobRecord
+    | SettledRecord
+    | ParkedRecord
+    | DeliveryRecord
+    | RaisedRecord
+    | WaitingRecord,
     Field(discriminator="kind"),
 ]
 

@@ -54,6 +54,7 @@ MIGRATIONS = [
     "0013_job_documents.sql",
     "0014_edits.sql",
     "0015_message_events.sql",
+    "0016_safety.sql",
     *(function.name for function in migrations.functions()),
 ]
 ARCHIVES = ("memory", "postgres", "postgres15_tls")

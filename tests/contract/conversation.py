@@ -9,12 +9,15 @@ from typing import Any
 from message_handler.domain.conversations import ConversationKey
 from message_handler.domain.jobs import Job, JobError, JobStatus, Provenance
 from message_handler.domain.messages import Message
+from message_handler.domain.raised import Raised
 from message_handler.ports.archive import Archive, Fence
 from tests.contract.chat import BOT, job_id_of, named
 
 KEY = ConversationKey("clinic", "patient-1")
 STARTED = 1_790_000_000.25
 ENDED = STARTED + 2.5
+HOUR = int(STARTED // 3600)
+NOTICE = "Call 115 now."
 PROVENANCE = Provenance("nurse", 3, "gpt", 5, "gpt-4o", simulated=False)
 
 
@@ -79,3 +82,20 @@ class Conversation:
         """All that can be seen of the conversation and these jobs."""
         jobs = [self.archive.job(self.key.platform_id, self.id(number)) for number in numbers]
         return [jobs, self.archive.conversation(self.key), self.settled("m0", "m1", "m2", "m3")]
+
+
+def raised(level: str = "emergency", key: ConversationKey = KEY, hour: int = HOUR, **changes: Any) -> Raised:
+    """What a rule of this level finds in a conversation."""
+    found = Raised(
+        key,
+        key.notice_job_id(level, hour),
+        BOT,
+        level,
+        "chest-pain",
+        "2026-09-01",
+        NOTICE,
+        ("m0", "m1"),
+        STARTED,
+        correlation_id="corr-1",
+    )
+    return replace(found, **changes)

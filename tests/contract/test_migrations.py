@@ -108,6 +108,12 @@ DATA: dict[int, list[str]] = {
         "update settled set words = 'digest-1', accepted_at = 1790000000.5",
         "update turns set edited_at = now(), earlier = '[\"text before\"]', unsent_at = now() where role = 'user'",
     ],
+    15: [
+        "insert into message_events (kind, platform_id, job_id, conversation_id, webhook_id, message_ids, bot_id,"
+        " correlation_id, happened_at, created_at, give_up_at)"
+        f" values ('unsent', 'default', '{job_id(1)}', 'patient-1', 'msg_unsent_1', '{{m0}}', 'nurse', 'c', now(),"
+        " now(), now() + interval '1 day')",
+    ],
 }
 
 

@@ -29,7 +29,7 @@ from message_handler.tiers.memory import MemoryTier
 from message_handler.tiers.postgres import PostgresTier
 from message_handler.tiers.redis import RedisTier
 from tests.contract.chat import Chat, Clock, named
-from tests.contract.conversation import Conversation
+from tests.contract.conversation import NOTICE, Conversation, raised
 from tests.contract.threads import at_once
 from tests.servers import emptied
 
@@ -66,7 +66,7 @@ def purge(
 
 def left(sql: Connection) -> list[str]:
     """The conversations of which there is a row in any table."""
-    names = ("conversations", "turns", "jobs", "settled", "held", "deliveries", "lines")
+    names = ("conversations", "turns", "jobs", "settled", "held", "deliveries", "lines", "raised")
     rows = sql.run(" union ".join(f"select conversation_id from {name}" for name in names))
     return sorted(row[0] for row in rows or ())
 
@@ -78,6 +78,7 @@ class TestConversations:
         old, new = patient(postgres_archive, 1), patient(postgres_archive, 2)
         for talk in (old, new):
             talk.answer(1, "m0")
+            postgres_archive.note_raised(raised(key=talk.key))
         ages(sql, old)
         ages(sql, new, by="now() - interval '99 days'")
         assert purge(keeping, tiers)["conversations"] == 1
@@ -463,6 +464,17 @@ class TestExport:
         assert shown["delivery"]["webhook_id"] == "msg_1"
         assert shown["waiting"]["messages"][0]["content"] == "text of m2"
         assert "not mine" not in str(records)
+
+    def test_what_was_raised_is_shown_with_its_notice(
+        self, postgres_archive: PostgresArchive, keeping: PostgresRetention, tiers: Failover
+    ) -> None:
+        talk = patient(postgres_archive, 1)
+        postgres_archive.note_raised(raised(key=talk.key))
+        postgres_archive.note_raised(raised(key=patient(postgres_archive, 2).key))
+        _, job, found = whole(keeping, tiers, talk.key)
+        assert (job["kind"], job["job_kind"], job["reply"]) == ("job", "notice", NOTICE)
+        assert (found["kind"], found["job_id"], found["level"]) == ("raised", job["job_id"], "emergency")
+        assert (found["rule"], found["drill"], found["closed_at"]) == ("chest-pain", False, None)
 
     def test_the_words_that_an_edit_replaced_are_shown_and_the_platforms_id_alone(
         self, postgres_archive: PostgresArchive, keeping: PostgresRetention, tiers: Failover

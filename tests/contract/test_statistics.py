@@ -12,7 +12,7 @@ from message_handler.domain.jobs import JobStatus
 from message_handler.drivers import postgres
 from message_handler.ports.archive import Archive, Minute
 from message_handler.sql.statements import statement
-from tests.contract.conversation import KEY, Conversation
+from tests.contract.conversation import KEY, Conversation, raised
 
 #: The beginning of a minute.
 NOON = 1_790_000_040
@@ -123,3 +123,10 @@ def test_the_jobs_are_found_without_looking_at_every_row(
     seen = [float(line.split("rows=")[2].split()[0]) for line in plan if "on jobs" in line]
     assert seen
     assert max(seen) <= 1
+
+
+def test_a_safety_notice_does_not_count(talk: Conversation) -> None:
+    end(talk, 1, began=NOON + 1, ended=NOON + 3)
+    before = minutes(talk.archive), talk.archive.last_end(KEY.platform_id)
+    assert talk.archive.note_raised(raised(raised_at=NOON + 50.0))
+    assert (minutes(talk.archive), talk.archive.last_end(KEY.platform_id)) == before

@@ -47,8 +47,8 @@ GUARDS: tuple[Guard, ...] = (
         (
             Removal(
                 statement("minutes"),
-                "where platform_id = :platform_id and copy_of is null\n      and finished_at >=",
-                "where copy_of is null\n      and finished_at >=",
+                "where platform_id = :platform_id and copy_of is null and kind = 'reply'\n      and finished_at >=",
+                "where copy_of is null and kind = 'reply'\n      and finished_at >=",
             ),
         ),
     ),
@@ -59,8 +59,8 @@ GUARDS: tuple[Guard, ...] = (
         (
             Removal(
                 statement("minutes"),
-                "platform_id = :platform_id and copy_of is null\n      and finished_at",
-                "platform_id = :platform_id\n      and finished_at",
+                "platform_id = :platform_id and copy_of is null and kind = 'reply'\n      and finished_at",
+                "platform_id = :platform_id and kind = 'reply'\n      and finished_at",
             ),
         ),
     ),

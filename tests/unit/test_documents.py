@@ -38,6 +38,7 @@ FULL = Job(
     sealed=True,
     maybe_committed=True,
     unarchived=True,
+    kind="notice",
     cancelled=("m1",),
     created_at=1.25,
     ready_at=2.25,
@@ -55,8 +56,8 @@ FULL = Job(
 _OF_EVERY_JOB = "job_id status restarts attempts created_at started_at finished_at superseded_by"
 #: The fields of a job that clients, operators and platforms see. A list shows no text.
 SHOWN: dict[Place, str] = {
-    "view": f"{_OF_EVERY_JOB} reply error usage provenance",
-    "list": f"{_OF_EVERY_JOB} bot_id",
+    "view": f"{_OF_EVERY_JOB} kind reply error usage provenance",
+    "list": f"{_OF_EVERY_JOB} kind bot_id",
     "export": f"{_OF_EVERY_JOB} bot_id reply provenance correlation_id",
     "webhook": "job_id bot_id reply provenance correlation_id",
 }

@@ -15,9 +15,11 @@ from jsonschema import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator, validate
 
 from local.template import TemplateSource
+from message_handler.archive.postgres import PostgresArchive
 from message_handler.archive.postgres_retention import PostgresRetention
 from message_handler.drivers.postgres import Database
 from openapi.document import as_text
+from tests.contract.conversation import raised
 from tests.published import DOCUMENT, assert_published, resolved, routes
 from tests.unit.service import CANARY, EVENTS, KEY, Service, load_event
 
@@ -122,7 +124,7 @@ def test_every_example_is_answered_as_it_says(whole: Service, name: str) -> None
     whole.http(function, whole.event(name))
 
 
-def test_an_export_is_answered_as_it_says_whatever_is_in_it(whole: Service) -> None:
+def test_an_export_is_answered_as_it_says_whatever_is_in_it(whole: Service, database: Database) -> None:
     """A record of each kind, with and without its optional fields."""
     kinds = set()
 
@@ -142,8 +144,9 @@ def test_an_export_is_answered_as_it_says_whatever_is_in_it(whole: Service) -> N
     assert whole.http("intake", handoff | {"body": '{"to": "human"}'}).body["status"] == "handed_off"
     whole.post({"messages": [*before, named | {"message_id": "m-2"}], "resources": {"n": 1}})
     whole.deliver()
+    PostgresArchive(database).note_raised(raised(key=KEY))
     export()
-    assert kinds == {"conversation", "turn", "job", "settled", "held", "delivery", "waiting"}
+    assert kinds == {"conversation", "turn", "job", "settled", "held", "delivery", "raised", "waiting"}
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,7 @@ from message_handler.domain.conversations import ConversationKey, Turn
 from message_handler.domain.handoff import ParkedMessages, ParkResult
 from message_handler.domain.jobs import Job, JobStatus
 from message_handler.domain.messages import Message, base_id, edit_id, is_edit
+from message_handler.domain.raised import Raised
 from message_handler.ports.archive import (
     ERASURE_MARGIN,
     ArchivedTurn,
@@ -59,6 +60,7 @@ class _Archived:
     settled: dict[str, Settled] = field(default_factory=dict)
     turns: list[ArchivedTurn] = field(default_factory=list)
     handoff: Handoff = field(default_factory=Handoff)
+    raised: list[Raised] = field(default_factory=list)
 
     def has_open(self, job: Job) -> bool:
         """Whether a message of the job is open."""
@@ -433,6 +435,18 @@ class MemoryArchive:
             archived.turns += [ArchivedTurn(wordless.turn_of(message), message.accepted_at) for message in kept]
             if kept:
                 self._conversations[key] = archived
+
+    def note_raised(self, raised: Raised) -> bool:
+        key = raised.key
+        with self._mutex:
+            known = self._jobs.get(key.platform_id, raised.job_id)
+            if known or is_void(self._erased_until(key), raised.raised_at):
+                return False
+            archived = self._conversations.setdefault(key, _Archived(raised.bot_id))
+            own = replace(raised, bot_id=archived.bot_id)
+            archived.raised.append(own)
+            self._jobs.put(own.job, None)
+            return True
 
     def parked_under(self, key: ConversationKey, message_ids: Iterable[str]) -> tuple[Message, ...]:
         wanted = set(message_ids)

@@ -137,12 +137,13 @@ class MemoryJobs:
     def last_end(self, platform_id: str) -> float | None:
         """See `Archive.last_end`."""
         by_worker = (JobStatus.COMPLETED, JobStatus.FAILED)
-        jobs = [job for job in self if job.key.platform_id == platform_id and job.status in by_worker]
+        own = (job for job in self if job.key.platform_id == platform_id and job.kind == "reply")
+        jobs = [job for job in own if job.status in by_worker]
         return max((job.finished_at for job in jobs if job.finished_at), default=None)
 
     def minutes(self, platform_id: str, *, since: float, until: float) -> list[Minute]:
         """See `Archive.minutes`."""
-        jobs = list(self._originals(platform_id))
+        jobs = [job for job in self._originals(platform_id) if job.kind == "reply"]
         created = Counter(_minute(job.created_at) for job in jobs if since <= job.created_at < until)
         ended: dict[int, list[Job]] = {}
         for job in jobs:

@@ -10,6 +10,7 @@ from message_handler.domain.errors import Unavailable
 from message_handler.domain.handoff import ParkedMessages, ParkResult
 from message_handler.domain.jobs import Job
 from message_handler.domain.messages import Message
+from message_handler.domain.raised import Raised
 from message_handler.ports.archive import (
     Committed,
     Conversation,
@@ -51,6 +52,10 @@ class NoArchive:
 
     def keep_wordless(self, key: ConversationKey, bot_id: str, messages: Sequence[Message]) -> None:
         """Nothing is archived."""
+
+    def note_raised(self, raised: Raised) -> bool:
+        """Nothing is archived."""
+        return False
 
     def interrupt(self, job: Job) -> None:
         raise Unavailable("Postgres")

@@ -7,12 +7,20 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from message_handler.archive import postgres_audit, postgres_handoff, postgres_steps
 from message_handler.archive.erasures import is_void, is_void_on_any_clock
-from message_handler.archive.postgres_jobs import Values, end_values, job_values, key_values, settled_in
+from message_handler.archive.postgres_jobs import (
+    Values,
+    end_values,
+    job_values,
+    key_values,
+    raised_values,
+    settled_in,
+)
 from message_handler.domain.conversations import ConversationKey, Turn
 from message_handler.domain.documents import job_from_json
 from message_handler.domain.handoff import ParkedMessages, ParkResult
 from message_handler.domain.jobs import Job
 from message_handler.domain.messages import Message
+from message_handler.domain.raised import Raised
 from message_handler.drivers.combiner import ALONE, MOST, Alone, Combiner
 from message_handler.drivers.postgres import Database, transaction
 from message_handler.drivers.postgres_errors import StatementRefused
@@ -213,6 +221,10 @@ class PostgresArchive:
 
     def keep_wordless(self, key: ConversationKey, bot_id: str, messages: Sequence[Message]) -> None:
         self._transact(lambda connection: postgres_steps.keep_wordless(connection, key, bot_id, messages))
+
+    def note_raised(self, raised: Raised) -> bool:
+        values = raised_values(raised)
+        return bool(self._database.execute(values, "lock_conversation", "note_raised", "drop_empty_conversation"))
 
     def parked_under(self, key: ConversationKey, message_ids: Iterable[str]) -> tuple[Message, ...]:
         rows = self._database.execute(key_values(key) | {"ids": list(message_ids)}, "parked_under")

@@ -11,6 +11,7 @@ from message_handler.domain.conversations import ConversationKey, Turn
 from message_handler.domain.documents import as_text, job_document
 from message_handler.domain.jobs import Job
 from message_handler.domain.messages import Message
+from message_handler.domain.raised import Raised
 from message_handler.ports.archive import Settled
 
 type Values = dict[str, Any]
@@ -59,6 +60,23 @@ def end_values(job: Job, messages: Sequence[Message] | None = None, *, settled: 
         "earlier": [json.dumps(earlier) if earlier else None for _, _, earlier in said],
         "given_ids": list(job.given_ids),
         "edited_ids": list(job.edited_ids),
+    }
+
+
+def raised_values(raised: Raised) -> Values:
+    """Found danger as a parameter of `note_raised`, with its notice as an ended job."""
+    return key_values(raised.key) | {
+        "job_id": raised.job_id,
+        "bot_id": raised.bot_id,
+        "document": job_document(raised.job),
+        "level": raised.level,
+        "rule": raised.rule,
+        "rules_version": raised.rules_version,
+        "message_ids": list(raised.message_ids),
+        "raised_at": raised.raised_at,
+        "correlation_id": raised.correlation_id,
+        "drill": raised.drill,
+        "webhook_id": raised.webhook_id,
     }
 
 

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from message_handler.domain.documents import shown, timestamp
-from message_handler.domain.events import Event, JobEnded
+from message_handler.domain.events import DangerRaised, Event, JobEnded
 from message_handler.domain.jobs import Job
+from message_handler.domain.raised import Raised
 
 
 class Unsigned(Exception):
@@ -24,6 +25,9 @@ def body_of(event: Event) -> bytes:
     if isinstance(event, JobEnded):
         type_ = "message.failed" if event.job.error else "message.replied"
         data = _end_data(event.job, event.message_ids)
+    elif isinstance(event, DangerRaised):
+        type_ = "safety.raised"
+        data = _raised_data(event.raised)
     else:
         type_ = f"message.{event.kind}"
         data = {
@@ -46,6 +50,20 @@ def _end_data(job: Job, message_ids: Sequence[str]) -> dict[str, Any]:
         "notice": job.error.notice if job.error else None,
         "error": {"code": job.error.code} if job.error else None,
         "correlation_id": job.correlation_id or None,
+    }
+
+
+def _raised_data(raised: Raised) -> dict[str, Any]:
+    return {
+        "conversation_id": raised.key.conversation_id,
+        "job_id": raised.job_id,
+        "level": raised.level,
+        "rule": raised.rule,
+        "notice": raised.notice,
+        "message_ids": list(raised.message_ids),
+        "bot_id": raised.bot_id,
+        "drill": raised.drill,
+        "correlation_id": raised.correlation_id or None,
     }
 
 

@@ -54,7 +54,17 @@ class ConversationKey:
 
     def new_job_id(self) -> str:
         """A UUIDv8 (RFC 9562). Its first 10 bits are the shard, so that a job's id alone leads to its keys."""
-        bits = os.urandom(16)
+        return self._job_id(os.urandom(16))
+
+    def notice_job_id(self, level: str, hour: int) -> str:
+        """The id of the job of a safety notice: each level has one in each hour (counted from the Unix epoch).
+
+        It is made as `new_job_id` makes one. But all processes make the same id, so the notice is given once.
+        """
+        name = f"{self.platform_id}/{self.conversation_id} {level} {hour}"
+        return self._job_id(hashlib.sha256(name.encode()).digest()[:16])
+
+    def _job_id(self, bits: bytes) -> str:
         return uuid_of((self.shard << 6 | bits[1] & 0x3F).to_bytes(2) + bits[2:], "8")
 
 

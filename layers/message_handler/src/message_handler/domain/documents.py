@@ -17,7 +17,9 @@ from message_handler.domain.messages import Message
 
 #: Fields of a job's end that are not in the row's JSON document. They have columns, because SQL statements compare or
 #: order by them. (`unarchived` has none: a row is archived.)
-COLUMNS = frozenset({"job_id", "status", "unarchived", "superseded_by", "created_at", "started_at", "finished_at"})
+COLUMNS = frozenset(
+    {"job_id", "kind", "status", "unarchived", "superseded_by", "created_at", "started_at", "finished_at"}
+)
 
 
 def as_text(value: Any) -> str:

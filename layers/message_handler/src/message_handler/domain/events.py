@@ -8,8 +8,9 @@ from typing import Literal
 
 from message_handler.domain.conversations import ConversationKey
 from message_handler.domain.jobs import Job
+from message_handler.domain.raised import Raised
 
-EventKind = Literal["ended", "edited", "unsent"]
+EventKind = Literal["ended", "edited", "unsent", "raised"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,31 @@ class MessageChanged:
         return {"ai_job_id": self.job_id} | own
 
 
-type Event = JobEnded | MessageChanged
+@dataclass(frozen=True, slots=True)
+class DangerRaised:
+    """The rules have found danger in a patient's messages, and the patient gets a notice."""
+
+    raised: Raised
+
+    @property
+    def key(self) -> ConversationKey:
+        return self.raised.key
+
+    @property
+    def correlation_id(self) -> str:
+        return self.raised.correlation_id
+
+    @property
+    def happened_at(self) -> float:
+        """In Unix seconds."""
+        return self.raised.raised_at
+
+    @property
+    def log_fields(self) -> dict[str, str]:
+        return self.raised.job.log_fields
+
+
+type Event = JobEnded | MessageChanged | DangerRaised
 
 
 def events_of_end(job: Job) -> list[tuple[str, Event]]:

@@ -77,6 +77,10 @@ class Progress:
     text: str | None = None
 
 
+#: What a job gives the patient. A `reply` is the answer to its messages. A `notice` is a safety notice: it has no
+#: messages, settles none, and ends as it is made.
+JobKind = Literal["reply", "notice"]
+
 #: Where a field of a job goes. While the job lives: its `line`. Afterwards: the document of its `end`. For readers: the
 #: answer to a client (`view`), an operator's `list`, the `export` of a conversation, and the `webhook`'s event.
 Place = Literal["line", "end", "view", "list", "export", "webhook"]
@@ -117,6 +121,8 @@ class Job:
     unarchived: bool = field(default=False, metadata=goes_to("end"))
     #: The job ended because a human answers. Its open messages wait in Postgres: no tier may remember them as answered.
     parked: bool = False
+    #: (An export shows it as `job_kind`, because each of its records has a `kind`.)
+    kind: JobKind = field(default="reply", metadata=goes_to("end", "view", "list"))
     #: The ids of the messages that a begun cancel covers. It does not cover messages that come later.
     cancelled: tuple[str, ...] = field(default=(), metadata=goes_to("line"))
     created_at: float = field(default=0.0, metadata=goes_to("line", "end", "view", "list", "export"))

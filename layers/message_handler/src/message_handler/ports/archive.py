@@ -10,6 +10,7 @@ from message_handler.domain.conversations import ConversationKey, Turn
 from message_handler.domain.handoff import ParkedMessages, ParkResult
 from message_handler.domain.jobs import Job
 from message_handler.domain.messages import Message
+from message_handler.domain.raised import Raised
 from message_handler.ports.audit import AuditEntry
 
 
@@ -299,6 +300,13 @@ class Archive(Protocol):
         """Archive messages without words as turns, each once. No message is settled, and the fence stays.
 
         A message that is void, or known already (`archive/wordless.py`), is left out.
+        """
+
+    def note_raised(self, raised: Raised) -> bool:
+        """Archive danger that was found in a conversation, with its notice as an ended job, and have the platform told.
+
+        The job has the conversation's own bot. No message is settled, and the fence stays. False, and nothing is
+        written, if the job is known, or if the conversation was erased since.
         """
 
     def parked_under(self, key: ConversationKey, message_ids: Iterable[str]) -> tuple[Message, ...]:

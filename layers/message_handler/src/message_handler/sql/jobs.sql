@@ -146,19 +146,21 @@ order by created_at desc, job_id desc
 limit cast(:most as integer)
 
 -- name: last_end
--- When a worker last ended a job of a tenant, among the newest 100 jobs.
+-- When a worker last ended a job of a tenant, among the newest 100 jobs. No worker makes a notice.
 select max(extract(epoch from finished_at)::float8) from (
-    select finished_at, status from jobs where platform_id = :platform_id order by created_at desc, job_id desc limit 100
+    select finished_at, status from jobs
+    where platform_id = :platform_id and kind = 'reply'
+    order by created_at desc, job_id desc limit 100
 ) as newest
 where status in ('completed', 'failed')
 
 -- name: minutes
 -- How many of a tenant's jobs began and ended in each minute; no row for a minute without any. A job whose messages
--- another job answers does not count as cancelled.
+-- another job answers does not count as cancelled. Notices do not count.
 with begun as (
     select date_bin('1 minute', created_at, timestamptz 'epoch') as minute, count(*) as created
     from jobs
-    where platform_id = :platform_id and copy_of is null
+    where platform_id = :platform_id and copy_of is null and kind = 'reply'
       and created_at >= to_timestamp(cast(:since as float8)) and created_at < to_timestamp(cast(:until as float8))
     group by 1
 ), ended as (
@@ -169,7 +171,7 @@ with begun as (
            percentile_cont(array[0.5, 0.95]) within group (order by finished_at - created_at)
                filter (where status = 'completed') as spent
     from jobs
-    where platform_id = :platform_id and copy_of is null
+    where platform_id = :platform_id and copy_of is null and kind = 'reply'
       and finished_at >= to_timestamp(cast(:since as float8)) and finished_at < to_timestamp(cast(:until as float8))
     group by 1
 )

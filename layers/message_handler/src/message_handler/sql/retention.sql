@@ -1,8 +1,8 @@
 -- Retention: export, purge and erasure.
 
 -- name: export_conversation
--- All that is kept of a conversation, in a fixed order: its row, turns, jobs, settled messages, parked messages and
--- deliveries. Returns the records after (:section, :key): at most :most, and at most :most_bytes, but always the first.
+-- All that is kept of a conversation, in a fixed order: its row, turns, jobs, settled messages, parked messages, deliveries
+-- and found danger. Returns the records after (:section, :key): at most :most, and at most :most_bytes, but always the first.
 with kept as (
     select 0 as section, '' as key, json_build_object(
         'kind', 'conversation', 'bot_id', bot_id, 'handed_off', handed_off,
@@ -17,7 +17,7 @@ with kept as (
     -- These names are those of the columns that held each fact in earlier releases.
     select 2, job_id::text, cast((job_json_v1(jobs) - array['platform_id', 'conversation_id', 'messages', 'error', 'usage'])
         || jsonb_build_object(
-            'kind', 'job', 'message_ids', message_ids, 'error_code', job_document(jobs) #> '{error,code}',
+            'kind', 'job', 'job_kind', kind, 'message_ids', message_ids, 'error_code', job_document(jobs) #> '{error,code}',
             'error_message', job_document(jobs) #> '{error,message}',
             'error_notice', job_document(jobs) #> '{error,notice}',
             'input_tokens', job_document(jobs) #> '{usage,input_tokens}',
@@ -40,6 +40,12 @@ with kept as (
         'status', status, 'attempts', attempts, 'last_error', last_error, 'created_at', created_at,
         'delivered_at', delivered_at)
     from deliveries where platform_id = :platform_id and conversation_id = :conversation_id
+    union all
+    select 6, job_id::text, json_build_object(
+        'kind', 'raised', 'job_id', job_id, 'level', level, 'rule', rule, 'rules_version', rules_version,
+        'message_ids', message_ids, 'raised_at', raised_at, 'drill', drill, 'taken_by', taken_by, 'taken_at', taken_at,
+        'closed_by', closed_by, 'closed_at', closed_at, 'closed_why', closed_why)
+    from raised where platform_id = :platform_id and conversation_id = :conversation_id
 ), following as (
     select section, key, record,
            row_number() over page as number,

@@ -346,6 +346,7 @@ CREATE TABLE public.jobs (
     correlation_id text DEFAULT ''::text NOT NULL,
     retried_at timestamp with time zone,
     document jsonb,
+    kind text DEFAULT 'reply'::text NOT NULL,
     CONSTRAINT jobs_status_check CHECK ((status = ANY (ARRAY['processing'::text, 'completed'::text, 'failed'::text, 'cancelled'::text])))
 );
 
@@ -382,6 +383,7 @@ CREATE FUNCTION public.job_json_v1(job public.jobs) RETURNS jsonb
         'platform_id', job.platform_id,
         'conversation_id', job.conversation_id,
         'job_id', job.job_id,
+        'kind', job.kind,
         'status', job.status,
         'messages', (
             select coalesce(jsonb_agg(jsonb_build_object('message_id', message_id, 'content', '') order by number), '[]')
@@ -1070,7 +1072,7 @@ CREATE TABLE public.message_events (
     bot_id text NOT NULL,
     correlation_id text NOT NULL,
     happened_at timestamp with time zone NOT NULL,
-    CONSTRAINT message_events_kind_check CHECK ((kind = ANY (ARRAY['edited'::text, 'unsent'::text]))),
+    CONSTRAINT message_events_kind_check CHECK ((kind = ANY (ARRAY['edited'::text, 'unsent'::text, 'raised'::text]))),
     CONSTRAINT message_events_status_check CHECK ((status = ANY (ARRAY['pending'::text, 'delivered'::text, 'dead'::text])))
 )
 INHERITS (public.deliveries);
@@ -1088,6 +1090,23 @@ CREATE TABLE public.platforms (
     webhook_retry_at timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
     webhook_suspect text,
     revision bigint DEFAULT floor((EXTRACT(epoch FROM clock_timestamp()) * (1000)::numeric)) NOT NULL
+);
+
+CREATE TABLE public.raised (
+    platform_id text NOT NULL,
+    conversation_id text NOT NULL,
+    job_id uuid NOT NULL,
+    level text NOT NULL,
+    rule text NOT NULL,
+    rules_version text NOT NULL,
+    message_ids text[] NOT NULL,
+    raised_at timestamp with time zone NOT NULL,
+    drill boolean NOT NULL,
+    taken_by text,
+    taken_at timestamp with time zone,
+    closed_by text,
+    closed_at timestamp with time zone,
+    closed_why text
 );
 
 CREATE TABLE public.schema_functions (
@@ -1170,6 +1189,9 @@ ALTER TABLE ONLY public.outbox
 ALTER TABLE ONLY public.platforms
     ADD CONSTRAINT platforms_pkey PRIMARY KEY (platform_id);
 
+ALTER TABLE ONLY public.raised
+    ADD CONSTRAINT raised_pkey PRIMARY KEY (platform_id, job_id);
+
 ALTER TABLE ONLY public.schema_functions
     ADD CONSTRAINT schema_functions_pkey PRIMARY KEY (name);
 
@@ -1224,6 +1246,8 @@ CREATE INDEX message_events_dead ON public.message_events USING btree (platform_
 
 CREATE INDEX message_events_pending ON public.message_events USING btree (platform_id, conversation_id, sequence) WHERE (status = 'pending'::text);
 
+CREATE INDEX message_events_raised ON public.message_events USING btree (platform_id, conversation_id, sequence) WHERE ((status = 'pending'::text) AND (kind = 'raised'::text));
+
 CREATE INDEX outbox_by_end ON public.outbox USING btree (COALESCE(delivered_at, give_up_at)) WHERE (status <> 'pending'::text);
 
 CREATE INDEX outbox_claimed ON public.outbox USING btree (platform_id, claimed_until) WHERE (claimed_until IS NOT NULL);
@@ -1231,6 +1255,10 @@ CREATE INDEX outbox_claimed ON public.outbox USING btree (platform_id, claimed_u
 CREATE INDEX outbox_dead ON public.outbox USING btree (platform_id, sequence) WHERE (status = 'dead'::text);
 
 CREATE INDEX outbox_pending ON public.outbox USING btree (platform_id, conversation_id, sequence) WHERE (status = 'pending'::text);
+
+CREATE INDEX raised_by_conversation ON public.raised USING btree (platform_id, conversation_id);
+
+CREATE INDEX raised_by_time ON public.raised USING btree (platform_id, raised_at);
 
 CREATE TRIGGER keep_columns_and_document BEFORE INSERT OR UPDATE OF document, bot_id, restarts, attempts, reply, error_code, error_message, error_notice, input_tokens, output_tokens, correlation_id ON public.jobs FOR EACH ROW EXECUTE FUNCTION public.keep_columns_and_document();
 
@@ -1254,3 +1282,6 @@ ALTER TABLE ONLY public.message_events
 
 ALTER TABLE ONLY public.outbox
     ADD CONSTRAINT outbox_platform_id_job_id_fkey FOREIGN KEY (platform_id, job_id) REFERENCES public.jobs(platform_id, job_id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.raised
+    ADD CONSTRAINT raised_platform_id_conversation_id_fkey FOREIGN KEY (platform_id, conversation_id) REFERENCES public.conversations(platform_id, conversation_id) ON DELETE CASCADE;

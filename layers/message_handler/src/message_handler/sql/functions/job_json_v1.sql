@@ -5,6 +5,7 @@ create or replace function job_json_v1(job jobs) returns jsonb language sql stab
         'platform_id', job.platform_id,
         'conversation_id', job.conversation_id,
         'job_id', job.job_id,
+        'kind', job.kind,
         'status', job.status,
         'messages', (
             select coalesce(jsonb_agg(jsonb_build_object('message_id', message_id, 'content', '') order by number), '[]')

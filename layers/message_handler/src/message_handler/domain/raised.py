@@ -1,0 +1,64 @@
+"""Danger that the rules have found in a patient's messages, and the notice that the patient gets for it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from message_handler.domain.conversations import ConversationKey
+from message_handler.domain.jobs import Job, JobStatus
+
+
+@dataclass(frozen=True, slots=True)
+class Raised:
+    """A rule has found danger in messages of a conversation. `job_id` names the job of its notice.
+
+    `rule` is the rule of `rules_version` that matched. `message_ids` are the platform's own. `drill`: the platform is
+    only testing what it does.
+    """
+
+    key: ConversationKey
+    job_id: str
+    bot_id: str
+    level: str
+    rule: str
+    rules_version: str
+    #: The text that the patient gets.
+    notice: str
+    message_ids: tuple[str, ...]
+    #: In Unix seconds.
+    raised_at: float
+    correlation_id: str = ""
+    drill: bool = False
+
+    @property
+    def webhook_id(self) -> str:
+        """The `webhook-id` under which the platform is told."""
+        return f"msg_safety_{self.job_id}"
+
+    @property
+    def job(self) -> Job:
+        """The notice as a job. It has no messages: it settles none."""
+        return Job(
+            self.job_id,
+            self.key,
+            JobStatus.COMPLETED,
+            (),
+            self.bot_id,
+            kind="notice",
+            created_at=self.raised_at,
+            started_at=self.raised_at,
+            finished_at=self.raised_at,
+            reply=self.notice,
+            correlation_id=self.correlation_id,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self) | {"message_ids": list(self.message_ids)}
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Raised:
+        """See `to_json`. Raises KeyError or TypeError if `value` is nothing raised. Unknown fields are ignored."""
+        known = {field.name: value[field.name] for field in fields(cls) if field.name in value}
+        changed = {"key": ConversationKey(**value["key"]), "message_ids": tuple(value["message_ids"])}
+        return cls(**known | changed)

@@ -1,0 +1,159 @@
+"""Danger that was found in a conversation is archived once, with its notice, and disturbs no run: over each archive."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from pg8000.native import Connection
+
+from message_handler.archive.none import NoArchive
+from message_handler.domain.conversations import ConversationKey
+from message_handler.domain.errors import Conflict
+from message_handler.domain.identifiers import shard_of_job
+from message_handler.domain.jobs import JobStatus
+from message_handler.domain.raised import Raised
+from message_handler.ports.archive import ERASURE_MARGIN, Archive
+from message_handler.ports.audit import AuditEntry
+from tests.contract.chat import BOT
+from tests.contract.conversation import HOUR, KEY, NOTICE, STARTED, Conversation, raised
+
+
+def found_in(archive: Archive, this: Raised) -> bool:
+    return archive.job(this.key.platform_id, this.job_id) is not None
+
+
+class TestTheNoticesName:
+    def test_is_the_same_for_a_conversation_a_level_and_an_hour(self) -> None:
+        assert KEY.notice_job_id("crisis", HOUR) == KEY.notice_job_id("crisis", HOUR)
+
+    def test_differs_with_each_of_them(self) -> None:
+        others = [ConversationKey("lab", "patient-1"), ConversationKey("clinic", "patient-2")]
+        names = [KEY.notice_job_id("crisis", HOUR), KEY.notice_job_id("crisis", HOUR + 1)]
+        names += [KEY.notice_job_id("emergency", HOUR), *(key.notice_job_id("crisis", HOUR) for key in others)]
+        assert len(set(names)) == 5
+
+    @pytest.mark.parametrize("number", range(20))
+    def test_leads_to_the_conversations_shard(self, number: int) -> None:
+        key = ConversationKey("clinic", f"patient-{number}")
+        assert shard_of_job(key.notice_job_id("crisis", HOUR)) == key.shard
+
+
+class TestRaising:
+    def test_the_notice_is_an_ended_job_without_messages(self, archive: Archive) -> None:
+        assert archive.note_raised(raised())
+        job = archive.job(KEY.platform_id, raised().job_id)
+        assert job is not None
+        assert (job.kind, job.status, job.reply, job.messages) == ("notice", JobStatus.COMPLETED, NOTICE, ())
+        assert (job.bot_id, job.correlation_id, job.key) == (BOT, "corr-1", KEY)
+        assert (job.created_at, job.started_at, job.finished_at) == (STARTED, STARTED, STARTED)
+
+    def test_the_same_again_is_known_and_changes_nothing(self, archive: Archive) -> None:
+        assert archive.note_raised(raised())
+        assert not archive.note_raised(raised(notice="Other words.", rule="stroke"))
+        job = archive.job(KEY.platform_id, raised().job_id)
+        assert job is not None
+        assert job.reply == NOTICE
+
+    @pytest.mark.parametrize("other", [{"level": "crisis"}, {"hour": HOUR + 1}], ids=["level", "hour"])
+    def test_another_level_or_hour_has_a_notice_of_its_own(self, archive: Archive, other: dict[str, Any]) -> None:
+        assert archive.note_raised(raised())
+        assert archive.note_raised(raised(**other))
+        assert found_in(archive, raised(**other))
+
+    def test_a_conversation_that_is_there_keeps_its_own_bot(self, archive: Archive) -> None:
+        Conversation(archive).answer(1, "m0")
+        assert archive.note_raised(raised(bot_id="another"))
+        job = archive.job(KEY.platform_id, raised().job_id)
+        assert job is not None
+        assert (archive.bot_of(KEY), job.bot_id) == (BOT, BOT)
+
+    def test_a_conversation_that_is_missing_is_made(self, archive: Archive) -> None:
+        assert archive.note_raised(raised())
+        talk = Conversation(archive)
+        assert (archive.bot_of(KEY), talk.turns(), talk.settled("m0")) == (BOT, [], [None])
+
+    def test_a_run_goes_on_and_answers_the_message(self, archive: Archive) -> None:
+        talk = Conversation(archive)
+        job = talk.job(1, "m0")
+        fence = talk.number(job)
+        assert archive.note_raised(raised())
+        assert archive.commit(talk.completed(job), fence)
+        assert talk.settled("m0") == [talk.id(1)]
+        assert talk.turns() == [("user", "text of m0"), ("assistant", "Rest.")]
+
+    def test_a_notice_is_listed_as_such(self, archive: Archive) -> None:
+        Conversation(archive).answer(1, "m0")
+        archive.note_raised(raised())
+        listed = archive.jobs(KEY.platform_id, status=None, conversation_id=None, behind=None, most=9)
+        assert sorted((job.kind, job.reply) for job in listed) == [("notice", None), ("reply", None)]
+
+    def test_a_notice_can_be_neither_retried_nor_cancelled(self, archive: Archive) -> None:
+        archive.note_raised(raised())
+        job = archive.job(KEY.platform_id, raised().job_id)
+        assert job is not None
+        with pytest.raises(Conflict):
+            archive.reopen(job, AuditEntry("user:1", "retry", "jobs", job.job_id))
+        verdict = archive.cancel(job)
+        assert (verdict.cancelled, verdict.job.status) == (False, JobStatus.COMPLETED)
+        assert archive.job(KEY.platform_id, raised().job_id) == job
+
+
+class TestErasure:
+    def test_what_was_raised_before_is_gone_and_stays_gone(self, archive: Archive) -> None:
+        now = replace(raised(), raised_at=time.time())
+        assert archive.note_raised(now)
+        archive.erase(KEY)
+        assert not found_in(archive, now)
+        assert not archive.note_raised(now)
+        assert not found_in(archive, now)
+        assert archive.bot_of(KEY) is None
+
+    def test_what_is_raised_later_is_new(self, archive: Archive) -> None:
+        archive.note_raised(replace(raised(), raised_at=time.time()))
+        archive.erase(KEY)
+        later = replace(raised(), raised_at=time.time() + 2 * ERASURE_MARGIN)
+        assert archive.note_raised(later)
+        assert found_in(archive, later)
+
+    def test_one_of_a_new_conversation_spares_what_has_begun_since(self, archive: Archive) -> None:
+        archive.note_raised(replace(raised(), raised_at=time.time()))
+        archive.erase(KEY)
+        later = replace(raised("crisis"), raised_at=time.time() + 2 * ERASURE_MARGIN)
+        assert archive.note_raised(later)
+        assert not archive.note_raised(replace(raised(), raised_at=time.time() - 60))
+        assert found_in(archive, later)
+
+
+def test_without_an_archive_nothing_is_noted() -> None:
+    assert not NoArchive().note_raised(raised())
+
+
+class TestInPostgres:
+    @pytest.fixture
+    def archive(self, postgres_archive: Archive) -> Archive:
+        return postgres_archive
+
+    def test_a_row_tells_what_was_found(self, archive: Archive, sql: Connection) -> None:
+        archive.note_raised(raised(drill=True))
+        (row,) = sql.run("select to_jsonb(raised) from raised")
+        found = {name: value for name, value in row[0].items() if value is not None}
+        assert found.pop("raised_at").startswith("2026-09-21T")
+        assert found == {
+            "platform_id": "clinic",
+            "conversation_id": "patient-1",
+            "job_id": raised().job_id,
+            "level": "emergency",
+            "rule": "chest-pain",
+            "rules_version": "2026-09-01",
+            "message_ids": ["m0", "m1"],
+            "drill": True,
+        }
+
+    def test_it_goes_with_its_conversation(self, archive: Archive, sql: Connection) -> None:
+        archive.note_raised(raised())
+        archive.note_raised(raised(key=ConversationKey("clinic", "patient-2")))
+        archive.erase(KEY)
+        assert sql.run("select conversation_id from raised") == [["patient-2"]]
