@@ -33,7 +33,7 @@ from message_handler.tiers.postgres import PostgresTier
 from message_handler.tiers.redis import RedisTier
 from tests.contract.chat import BOT, Clock, job_id_of, named
 from tests.contract.conftest import age_keys, database_of
-from tests.contract.conversation import PROVENANCE, Conversation
+from tests.contract.conversation import NOTICE, PROVENANCE, Conversation, raised
 from tests.contract.world import World
 from tests.releases import releases, statements_of, written
 
@@ -447,6 +447,22 @@ class TestTheCodeBefore:
         assert len(before.execute({"platform_id": "default", "most": 9}, "dead_deliveries")) == 1
         assert len(before.execute({"platform_id": "default", "now": 4e9}, "redrive_deliveries")) == 1
         assert direct.run("select status, claim_id from message_events") == [["pending", None]]
+
+    def test_it_is_not_disturbed_by_a_notice(self, before: Before, talk: Conversation, direct: Connection) -> None:
+        found = raised(key=KEY)
+        assert talk.archive.note_raised(found)
+        values = {"platform_id": KEY.platform_id, "job_id": found.job_id}
+        assert before.execute(values, "job")[0][:8] == [
+            found.job_id, KEY.conversation_id, BOT, "completed", [], 0, 0, NOTICE,
+        ]  # fmt: skip
+        job = talk.job(1, "m0")
+        assert before.commit(talk.completed(job), before.fence(job))
+        moment = {"now": 4e9, "until": 4e9, "most": 4, "busy_until": 4e9, "claim_id": job_id(5)}
+        claimed = before.execute(before.values(job) | moment, "lock_platform", "claim_delivery")
+        assert [row[1] for row in claimed] == [f"msg_{job_id(1)}"]
+        before.execute({"now": 4e9, "overdue": 4e9}, "expire_deliveries")
+        before.execute({"platform_id": "default", "now": 4e9}, "redrive_deliveries")
+        assert direct.run("select kind, status, claim_id from message_events") == [["raised", "pending", None]]
 
     @pytest.mark.parametrize("began", ["today's", "the one before"])
     def test_one_commits_what_the_other_began(self, before: Before, talk: Conversation, began: str) -> None:

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from pg8000.native import Connection
 
 from message_handler.archive.none import NoArchive
-from message_handler.domain.conversations import ConversationKey
+from message_handler.domain.conversations import DEFAULT_BOT, ConversationKey
 from message_handler.domain.errors import Conflict
 from message_handler.domain.identifiers import shard_of_job
 from message_handler.domain.jobs import JobStatus
 from message_handler.domain.raised import Raised
+from message_handler.domain.records import NoticeRecord
+from message_handler.operations import dead_letters, erasure
 from message_handler.ports.archive import ERASURE_MARGIN, Archive
 from message_handler.ports.audit import AuditEntry
+from message_handler.ports.queue import DeadLetter, Queue
 from tests.contract.chat import BOT
 from tests.contract.conversation import HOUR, KEY, NOTICE, STARTED, Conversation, raised
+from tests.contract.stories import on
+from tests.contract.world import FakeQueue, World
 
 
 def found_in(archive: Archive, this: Raised) -> bool:
@@ -157,3 +162,107 @@ class TestInPostgres:
         archive.note_raised(raised(key=ConversationKey("clinic", "patient-2")))
         archive.erase(KEY)
         assert sql.run("select conversation_id from raised") == [["patient-2"]]
+
+
+class TestTheWay:
+    """From a record to the archive, over each pair of stores."""
+
+    def sends(self, world: World, level: str = "emergency") -> Raised:
+        """Intake sends a record, because Postgres is away."""
+        found = raised(level, world.key, raised_at=world.clock(), bot_id=DEFAULT_BOT)
+        world.sender.send(NoticeRecord(found))
+        return found
+
+    def kept(self, world: World, found: Raised) -> bool:
+        return world.archive.job(world.key.platform_id, found.job_id) is not None
+
+    def test_it_is_archived_and_nothing_is_asked(self, world: World) -> None:
+        found = self.sends(world)
+        world.settles()
+        assert self.kept(world, found)
+        assert world.ai.prompts == []
+
+    def test_while_postgres_is_away_it_waits_without_losing_a_delivery(self, world: World) -> None:
+        found = self.sends(world)
+        world.postgres(away=True)
+        for _ in range(20):
+            delivery = world.queue.next()
+            assert delivery is not None
+            world.delivers(delivery)
+        assert world.most_receives == 1
+        world.postgres(away=False)
+        world.settles()
+        assert self.kept(world, found)
+        assert world.queue.waiting == []
+
+    def test_delivered_twice_it_is_archived_once(self, world: World) -> None:
+        found = self.sends(world)
+        self.sends(world)
+        world.settles()
+        listed = world.archive.jobs(world.key.platform_id, status=None, conversation_id=None, behind=None, most=9)
+        assert [job.job_id for job in listed] == [found.job_id]
+
+    @pytest.mark.parametrize(
+        "step", ["tier.claim", "archive.fence", "ai.complete", "tier.seal", "archive.commit", "tier.finish"]
+    )
+    @pytest.mark.parametrize("side", ["before", "after"])
+    def test_whenever_it_comes_the_run_goes_on(self, world: World, side: Any, step: str) -> None:
+        sent: list[Raised] = []
+
+        def happens() -> None:
+            sent.append(self.sends(world))
+            world.delivers_all_due()
+
+        world.posts("m0")
+        on(world, side, step, happens)
+        world.settles()
+        assert world.answered("m0")
+        assert len(world.ai.prompts) == 1
+        assert self.kept(world, sent[0])
+        world.checked()
+
+    def test_a_record_that_comes_after_an_erasure_brings_nothing_back(self, world: World) -> None:
+        world.clock.now = time.time() - 60
+        world.posts("m0")
+        world.settles()
+        found = self.sends(world)
+        erasure.erase(world.tiers, world.archive, world.key)
+        world.settles()
+        assert not self.kept(world, found)
+        assert world.archive.conversation(world.key) is None
+
+    @pytest.mark.parametrize("redriven", [0, 1])
+    def test_a_dead_letter_is_archived_and_removed(self, world: World, redriven: int) -> None:
+        found = raised(key=world.key, raised_at=world.clock())
+        letters = [DeadLetter(NoticeRecord(found, redriven), "receipt")]
+
+        class Letters(FakeQueue):
+            def dead_letters(self) -> list[DeadLetter]:
+                return list(letters)
+
+            def remove(self, letter: DeadLetter) -> None:
+                letters.remove(letter)
+
+        queue = cast(Queue, Letters(world.clock))
+        world.postgres(away=True)
+        assert dead_letters.redrive(world.worker, queue) == 0
+        assert len(letters) == 1
+        world.postgres(away=False)
+        assert dead_letters.redrive(world.worker, queue) == 0
+        assert letters == []
+        assert self.kept(world, found)
+
+    def test_its_job_is_shown_as_a_notice(self, world: World) -> None:
+        found = self.sends(world)
+        world.settles()
+        shown = world.jobs.get_job_status(found.job_id)
+        assert shown is not None
+        assert (shown["kind"], shown["status"], shown["messages"]) == ("notice", "completed", [])
+        assert shown["reply"] == {"role": "assistant", "content": NOTICE}
+        assert (shown["consolidated_messages"], shown["answered_by"], shown["usage"]) == (0, None, None)
+
+    def test_it_is_not_cancelled(self, world: World) -> None:
+        found = self.sends(world)
+        world.settles()
+        assert world.cancels(found.job_id) is None
+        assert world.job(found.job_id).status is JobStatus.COMPLETED

@@ -111,8 +111,8 @@ GUARDS = (
         (
             Removal(
                 CLAIM,
-                "status = 'pending'\n    order by",
-                "status = 'pending' and next_attempt_at <= to_timestamp(cast(:now as float8))\n    order by",
+                "kind <> 'raised'\n     order by",
+                "kind <> 'raised' and next_attempt_at <= to_timestamp(cast(:now as float8))\n     order by",
             ),
         ),
     ),
@@ -190,8 +190,8 @@ GUARDS = (
         (
             Removal(
                 statement("due_deliveries"),
-                "(partition by platform_id order by next_attempt_at, sequence)",
-                "(partition by platform_id order by sequence)",
+                "(partition by platform_id order by kind <> 'raised', next_attempt_at, sequence)",
+                "(partition by platform_id order by kind <> 'raised', sequence)",
             ),
         ),
     ),

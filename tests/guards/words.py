@@ -199,11 +199,11 @@ WITHOUT_WORDS = (
         "an outage uses up no delivery of a message without words",
         f"{KEPT}::TestTheWay::test_while_postgres_is_away_it_waits_without_losing_a_delivery",
         "worker/worker.py",
-        "            if isinstance(record, ArchiveRecord | WordlessRecord):\n                return",
-        "            if isinstance(record, WordlessRecord):\n"
+        "            if isinstance(record, ArchivedRecord):\n                return",
+        "            if isinstance(record, ArchivedRecord) and record.job_id is None:\n"
         "                self.rescue.bring(record)\n"
         "                return Outcome(None)\n"
-        "            if isinstance(record, ArchiveRecord):\n                return",
+        "            if isinstance(record, ArchivedRecord):\n                return",
     ),
 )
 

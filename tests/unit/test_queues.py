@@ -21,7 +21,8 @@ from message_handler.domain.conversations import ConversationKey, Role, Turn
 from message_handler.domain.errors import PayloadTooLarge, Unavailable
 from message_handler.domain.jobs import Job, JobStatus
 from message_handler.domain.messages import Message, Request
-from message_handler.domain.records import ArchiveRecord, DeliveryRecord, Outcome, Record
+from message_handler.domain.raised import Raised
+from message_handler.domain.records import ArchiveRecord, DeliveryRecord, NoticeRecord, Outcome, Record, key_of
 from message_handler.ports.queue import DeadLetter
 from message_handler.queue import hiding
 from message_handler.queue.codec import MAX_RECORD_BYTES, decode, encode
@@ -29,6 +30,7 @@ from message_handler.queue.hiding import Hiding
 from message_handler.queue.sqs import SqsQueue
 from message_handler.queue.threads import ThreadQueue
 from message_handler.queue.timing import MAX_RECEIVE_COUNT, retry_delay
+from tests.contract.conversation import raised
 from tests.unit.service import CANARY, KEY, Service
 
 pytestmark = pytest.mark.usefixtures("output")
@@ -59,6 +61,22 @@ RECORDS = st.builds(
 )
 
 
+RAISED = st.builds(
+    Raised,
+    st.builds(ConversationKey, NAMES, NAMES),
+    st.uuids().map(str),
+    NAMES,
+    NAMES,
+    NAMES,
+    NAMES,
+    TEXTS,
+    st.lists(NAMES, max_size=3).map(tuple),
+    st.floats(0, 4e9),
+    NAMES,
+    st.booleans(),
+)
+
+
 def a_record(text: str, context: str = "") -> Record:
     turns = (Turn("assistant", context),) if context else ()
     return Record(KEY.new_job_id(), "m", Request(KEY, (Message("m", text),), turns, "default"))
@@ -74,6 +92,24 @@ class TestRecords:
     @given(RECORDS)
     def test_a_record_is_read_as_it_was_written(self, record: Record) -> None:
         assert decode(encode(record)) == record
+
+    @given(st.builds(NoticeRecord, RAISED, st.integers(0, 1)))
+    def test_a_notice_is_read_as_it_was_written(self, record: NoticeRecord) -> None:
+        assert decode(encode(record)) == record
+
+    def test_a_field_that_a_later_release_adds_to_a_notice_is_ignored(self) -> None:
+        record = NoticeRecord(raised())
+        value = json.loads(encode(record))
+        value["notice"]["later"] = 1
+        assert decode(json.dumps(value)) == record
+
+    def test_a_notice_wakes_its_own_conversation_and_is_logged_under_its_names(self) -> None:
+        record = NoticeRecord(raised())
+        assert (key_of(record), record.job_id, record.correlation_id) == (
+            raised().key,
+            raised().job_id,
+            "corr-1",
+        )
 
     def test_messages_of_an_old_record_were_accepted_when_it_was_sent(self) -> None:
         old = Message("m0", "zero")

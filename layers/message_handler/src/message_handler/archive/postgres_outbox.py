@@ -1,4 +1,4 @@
-"""The webhook deliveries in Postgres. The transaction that ends a job, or settles an unsent message, adds its own."""
+"""The webhook deliveries in Postgres. The transaction of an ended job, an unsent message or found danger adds one."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from typing import Any
 
 from message_handler.domain.conversations import ConversationKey
 from message_handler.domain.documents import job_from_json
-from message_handler.domain.events import Event, JobEnded, MessageChanged
+from message_handler.domain.events import DangerRaised, Event, EventKind, JobEnded, MessageChanged
+from message_handler.domain.raised import Raised
 from message_handler.drivers.postgres import Database
 from message_handler.ports.outbox import DeadDelivery, Delivery
 
@@ -34,11 +35,7 @@ class PostgresOutbox:
             return float(refused_until)
         if webhook_id is None:
             return None
-        event: Event
-        if kind == "ended":
-            event = JobEnded(job_from_json(document), tuple(message_ids))
-        else:
-            event = MessageChanged(kind, key, message_ids[0], **document)
+        event = _event_of(key, kind, tuple(message_ids), document)
         return Delivery(event, webhook_id, claim_id, attempts, give_up_at, failures)
 
     def delivered(self, delivery: Delivery, *, now: float) -> bool:
@@ -66,7 +63,9 @@ class PostgresOutbox:
 
     def due(self, platform_id: str | None = None, *, now: float, most: int) -> list[ConversationKey]:
         rows = self._database.execute({"platform_id": platform_id, "now": now, "most": most}, "due_deliveries")
-        return [ConversationKey(platform_id, conversation_id) for platform_id, conversation_id in rows]
+        return list(
+            dict.fromkeys(ConversationKey(platform_id, conversation_id) for platform_id, conversation_id in rows)
+        )
 
     def expire(self, *, now: float, overdue: float) -> list[str]:
         return [row[0] for row in self._database.execute({"now": now, "overdue": overdue}, "expire_deliveries")]
@@ -79,6 +78,16 @@ class PostgresOutbox:
         values = {"platform_id": platform_id, "now": now}
         rows = self._database.execute(values, "lock_platform", "touch_dead_deliveries", "redrive_deliveries")
         return [ConversationKey(platform_id, row[0]) for row in rows]
+
+
+def _event_of(key: ConversationKey, kind: EventKind, message_ids: tuple[str, ...], document: dict[str, Any]) -> Event:
+    match kind:
+        case "ended":
+            return JobEnded(job_from_json(document), message_ids)
+        case "raised":
+            return DangerRaised(Raised(key=key, message_ids=message_ids, **document))
+        case _:
+            return MessageChanged(kind, key, message_ids[0], **document)
 
 
 def _claim_values(delivery: Delivery) -> dict[str, Any]:

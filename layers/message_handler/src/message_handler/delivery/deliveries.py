@@ -1,6 +1,7 @@
 """Delivers events to their platforms: signed, in the conversation's order, at least once.
 
-The events are the committed ends of jobs, and the messages that were edited or unsent.
+The events are the committed ends of jobs, and the messages that were edited or unsent. Danger that was found in
+messages is told ahead of them, out of their order.
 
 The outbox (in Postgres) knows what is to be delivered. A record in the queue only wakes its conversation, and the
 sweep replaces lost records. A delivery is marked only after the platform has answered. So the platform may hear of it
@@ -14,6 +15,7 @@ from __future__ import annotations
 import logging
 import math
 import random
+import threading
 import time
 import uuid
 from collections.abc import Callable, Sequence
@@ -24,8 +26,9 @@ from typing import Final
 from message_handler.delivery.posting import DeliveryFailure, Target, Webhook, post, target_of
 from message_handler.domain.conversations import ConversationKey
 from message_handler.domain.errors import Unavailable
-from message_handler.domain.events import Event, events_of_end
+from message_handler.domain.events import DangerRaised, Event, events_of_end
 from message_handler.domain.jobs import Job, JobStatus
+from message_handler.domain.raised import Raised
 from message_handler.domain.records import DeliveryRecord
 from message_handler.drivers.egress import Egress
 from message_handler.drivers.secrets import Secrets
@@ -66,6 +69,24 @@ MOST_WOKEN = 500
 MOST_SHOWN = 100
 #: How long a platform's webhook is used before the outbox is asked for it again.
 FRESH_SECONDS = 5.0
+#: The most notices of which a process remembers that it has told their platforms.
+MOST_REMEMBERED = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class _Once:
+    """Remembers the last names that it was given. Safe to call from several threads."""
+
+    _names: dict[str, None] = field(default_factory=dict)
+    _mutex: threading.Lock = field(default_factory=threading.Lock)
+
+    def is_new(self, name: str) -> bool:
+        with self._mutex:
+            is_new = name not in self._names
+            self._names[name] = None
+            if len(self._names) > MOST_REMEMBERED:
+                del self._names[next(iter(self._names))]
+            return is_new
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +100,7 @@ class Deliveries:
     clock: Callable[[], float] = time.time
     meter: Meter = field(default_factory=Meter)
     _webhooks: dict[str, tuple[float, Webhook | None]] = field(default_factory=dict)
+    _told: _Once = field(default_factory=_Once)
 
     def ended(self, job: Job, deadline: float) -> None:
         """Have a job's end delivered, if its platform has a webhook. Raises nothing.
@@ -102,6 +124,22 @@ class Deliveries:
             if deadline - self.clock() < TRY_SECONDS or self._post(target, webhook_id, event):
                 return
 
+    def raised(self, raised: Raised, deadline: float) -> None:
+        """Tell a platform at once of danger that Postgres does not have yet. Raises nothing.
+
+        This process tries that once for each notice, if it knows the webhook and has the time until `deadline`. The
+        platform is told again, under the same id, after Postgres has it.
+        """
+        if deadline - self.clock() < TRY_SECONDS:
+            return
+        try:
+            webhook = self._webhook(raised.key.platform_id)
+        except Unavailable:
+            return
+        if webhook and self._told.is_new(raised.job_id):
+            target = target_of(webhook, self.secrets, raised.key.platform_id)
+            self._post(target, raised.webhook_id, DangerRaised(raised))
+
     def wake(self, key: ConversationKey, wait: float = 0.0) -> None:
         """Send a record that wakes a conversation's deliveries after `wait` seconds. The sweep replaces a lost one."""
         self._wake([key], wait)
@@ -114,7 +152,8 @@ class Deliveries:
     def deliver(self, key: ConversationKey, deadline: float) -> None:
         """Deliver what is due in a conversation, oldest first, until one fails, one is slow, or `deadline` is near.
 
-        No delivery overtakes a failed one until that is given up. Raises nothing.
+        No delivery overtakes a failed one until that is given up. Only danger overtakes others, and holds none of them
+        back. Raises nothing.
         """
         try:
             while True:
@@ -205,7 +244,7 @@ class Deliveries:
             self._given_up(delivery.event.log_fields, failure.code)
             return True
         self._wake_after(delivery.event.key, wait)
-        return False
+        return isinstance(delivery.event, DangerRaised)
 
     def _lost(self, delivery: Delivery) -> bool:
         _log.warning("a delivery's claim was lost", extra=delivery.event.log_fields)

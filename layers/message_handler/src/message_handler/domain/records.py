@@ -8,6 +8,7 @@ from typing import ClassVar
 from message_handler.domain.conversations import ConversationKey
 from message_handler.domain.jobs import Job
 from message_handler.domain.messages import Message, Request
+from message_handler.domain.raised import Raised
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,26 @@ class WordlessRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class NoticeRecord:
+    """Brings Postgres danger that was found while it was away, with the notice that the patient got."""
+
+    raised: Raised
+    redriven: int = 0
+
+    @property
+    def key(self) -> ConversationKey:
+        return self.raised.key
+
+    @property
+    def job_id(self) -> str:
+        return self.raised.job_id
+
+    @property
+    def correlation_id(self) -> str:
+        return self.raised.correlation_id
+
+
+@dataclass(frozen=True, slots=True)
 class DeliveryRecord:
     """Wakes the deliveries of a conversation. The outbox knows what to deliver."""
 
@@ -86,7 +107,9 @@ class DeliveryRecord:
 
 
 #: Every kind of record that a queue may hold.
-AnyRecord = Record | ArchiveRecord | WordlessRecord | DeliveryRecord
+AnyRecord = Record | ArchiveRecord | WordlessRecord | NoticeRecord | DeliveryRecord
+#: Those that bring Postgres what it lacks. None of them is answered.
+ArchivedRecord = ArchiveRecord | WordlessRecord | NoticeRecord
 
 
 @dataclass(frozen=True, slots=True)

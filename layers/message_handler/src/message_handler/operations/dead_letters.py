@@ -10,7 +10,7 @@ from typing import Any
 from message_handler.delivery.deliveries import Deliveries
 from message_handler.domain.documents import timestamp
 from message_handler.domain.errors import Unavailable
-from message_handler.domain.records import ArchiveRecord, DeliveryRecord, WordlessRecord
+from message_handler.domain.records import ArchivedRecord, DeliveryRecord
 from message_handler.ports.queue import DeadLetter, Queue
 from message_handler.worker.worker import Worker
 
@@ -54,7 +54,7 @@ def _redrive(worker: Worker, queue: Queue, letter: DeadLetter) -> bool:
         # The record only wakes a conversation. The outbox has its deliveries, and their own sweep wakes it again.
         queue.remove(letter)
         return False
-    if isinstance(record, ArchiveRecord | WordlessRecord) or record.redriven:
+    if isinstance(record, ArchivedRecord) or record.redriven:
         if worker.give_up(record, worker.clock() + _GIVE_UP_SECONDS):
             queue.remove(letter)
         return False

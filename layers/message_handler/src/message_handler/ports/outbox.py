@@ -41,7 +41,7 @@ class DeadDelivery:
 class Outbox(Protocol):
     """Keeps deliveries. Times are in Unix seconds.
 
-    The archive adds a delivery in the transaction that ends its job, or that settles an unsent message.
+    The archive adds a delivery in the transaction that ends its job, settles an unsent message, or notes found danger.
 
     Each method raises Unavailable if the store is away.
     """
@@ -54,10 +54,11 @@ class Outbox(Protocol):
     ) -> Delivery | float | None:
         """Claim the conversation's oldest delivery for one try, if it is due and no other worker has it (invariant 6).
 
-        A worker that has not reported by `until` may lose the delivery to another one. At the same time, a platform has
-        at most `most` claimed deliveries. A platform that fails has none until it may be tried again, and then one. If
-        the delivery is due but may not be claimed, the result is when to ask again: `busy_until` if `most` is reached.
-        None if nothing is due.
+        Found danger goes before: it waits for none of the others, and holds none of them back. A worker that has not
+        reported by `until` may lose the delivery to another one. At the same time, a platform has at most `most`
+        claimed deliveries, beside those of danger. A platform that fails has none until it may be tried again, and then
+        one. If the delivery is due but may not be claimed, the result is when to ask again: `busy_until` if `most` is
+        reached. None if nothing is due.
         """
 
     def delivered(self, delivery: Delivery, *, now: float) -> bool:
@@ -83,8 +84,8 @@ class Outbox(Protocol):
     def due(self, platform_id: str | None = None, *, now: float, most: int) -> list[ConversationKey]:
         """Up to `most` conversations with a delivery that is due: one of each platform in turn.
 
-        Deliveries that were never tried come first. A platform that fails has only one of them. `platform_id`: only
-        that platform's.
+        Danger comes first, and then deliveries that were never tried. A platform that fails has only one of them.
+        `platform_id`: only that platform's.
         """
 
     def expire(self, *, now: float, overdue: float) -> list[str]:

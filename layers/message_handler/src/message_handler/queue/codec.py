@@ -10,7 +10,15 @@ from message_handler.domain.conversations import ConversationKey
 from message_handler.domain.documents import as_text, job_from_json, job_to_json, turns_from_json, turns_to_json
 from message_handler.domain.errors import PayloadTooLarge
 from message_handler.domain.messages import Message, Request, dated
-from message_handler.domain.records import AnyRecord, ArchiveRecord, DeliveryRecord, Record, WordlessRecord
+from message_handler.domain.raised import Raised
+from message_handler.domain.records import (
+    AnyRecord,
+    ArchiveRecord,
+    DeliveryRecord,
+    NoticeRecord,
+    Record,
+    WordlessRecord,
+)
 
 #: The largest record. SQS accepts 1 MiB, of which attributes need a part.
 MAX_RECORD_BYTES = 1_000_000
@@ -28,6 +36,8 @@ def encode(record: AnyRecord) -> str:
             "bot_id": record.bot_id,
             "correlation_id": record.correlation_id,
         }
+    elif isinstance(record, NoticeRecord):
+        value = {"notice": record.raised.to_json()}
     elif isinstance(record, DeliveryRecord):
         value = {"deliver": asdict(record.key)}
     else:
@@ -78,6 +88,8 @@ def decode(body: str, sent_at: float = 0.0) -> AnyRecord:
         key = ConversationKey(value["platform_id"], value["conversation_id"])
         messages = tuple(map(Message.from_json, value["wordless"]))
         return WordlessRecord(key, value["bot_id"], messages, value["correlation_id"], redriven)
+    if "notice" in value:
+        return NoticeRecord(Raised.from_json(value["notice"]), redriven)
     if "deliver" in value:
         return DeliveryRecord(ConversationKey(**value["deliver"]), redriven)
     record = Record(

@@ -30,25 +30,32 @@ on conflict do nothing
 returning webhook_id
 
 -- name: claim_delivery
--- Claim the conversation's oldest pending delivery for one worker, if it is due; never a later one. If its platform is
--- paused, or has :most deliveries under way, returns when to ask again. After lock_platform, so that the count stays true.
-with head as (
-    select platform_id, webhook_id, next_attempt_at, claimed_until from deliveries
-    where platform_id = :platform_id and conversation_id = :conversation_id and status = 'pending'
-    order by sequence limit 1
+-- Claim a delivery of the conversation for one worker: found danger that is due, or else the oldest of the others, if that
+-- is due; never a later one. If its platform is paused, or has :most deliveries under way, returns when to ask again. Found
+-- danger neither counts there nor waits for the others. After lock_platform, so that the count stays true.
+with waiting as (
+    select platform_id, webhook_id, kind, sequence, next_attempt_at, claimed_until from message_events
+    where platform_id = :platform_id and conversation_id = :conversation_id and status = 'pending' and kind = 'raised'
+    union all
+    (select platform_id, webhook_id, kind, sequence, next_attempt_at, claimed_until from deliveries
+     where platform_id = :platform_id and conversation_id = :conversation_id and status = 'pending' and kind <> 'raised'
+     order by sequence limit 1)
+), head as (
+    select platform_id, webhook_id, kind from waiting
+    where next_attempt_at <= to_timestamp(cast(:now as float8))
+      and (claimed_until is null or claimed_until <= to_timestamp(cast(:now as float8)))
+    order by kind <> 'raised', sequence limit 1
 ), due as (
     select platform_id, webhook_id, webhook_failures,
            case
                when webhook_retry_at > to_timestamp(cast(:now as float8)) then webhook_retry_at
-               when (
+               when kind <> 'raised' and (
                    select count(*) from deliveries
-                   where deliveries.platform_id = head.platform_id
+                   where deliveries.platform_id = head.platform_id and deliveries.kind <> 'raised'
                      and claimed_until > to_timestamp(cast(:now as float8))
                ) >= cast(:most as integer) then to_timestamp(cast(:busy_until as float8))
            end as refused_until
     from head join platforms using (platform_id)
-    where next_attempt_at <= to_timestamp(cast(:now as float8))
-      and (claimed_until is null or claimed_until <= to_timestamp(cast(:now as float8)))
 ), probe as (
     update platforms set webhook_retry_at = to_timestamp(cast(:until as float8))
     from due
@@ -66,12 +73,19 @@ select extract(epoch from due.refused_until)::float8, claimed.webhook_id, claime
            when 'ended' then job_json_v1(jobs)
            else jsonb_build_object(
                'job_id', claimed.job_id, 'bot_id', message_events.bot_id,
-               'correlation_id', message_events.correlation_id,
-               'happened_at', extract(epoch from message_events.happened_at))
+               'correlation_id', message_events.correlation_id)
+               || case claimed.kind
+                      when 'raised' then jsonb_build_object(
+                          'level', raised.level, 'rule', raised.rule, 'rules_version', raised.rules_version,
+                          'notice', job_document(jobs) ->> 'reply', 'drill', raised.drill,
+                          'raised_at', extract(epoch from message_events.happened_at))
+                      else jsonb_build_object('happened_at', extract(epoch from message_events.happened_at))
+                  end
        end
 from due
 left join claimed using (platform_id, webhook_id)
 left join message_events using (platform_id, webhook_id)
+left join raised on raised.platform_id = claimed.platform_id and raised.job_id = claimed.job_id
 left join jobs on jobs.platform_id = claimed.platform_id and jobs.job_id = claimed.job_id
 
 -- name: delivered
@@ -122,17 +136,24 @@ with failed as (
 select exists (select from failed)
 
 -- name: due_deliveries
--- Conversations whose oldest pending delivery is due; of one platform, if one is named. Platforms take turns, and a failing
--- platform gets only one. The delivery that has been due for longest comes first.
+-- Conversations with found danger to deliver, or whose oldest other delivery is due; of one platform, if one is named. A
+-- conversation may come twice. Platforms take turns, and a failing platform gets only one. Danger comes first, and then the
+-- delivery that has been due for longest.
 with heads as (
-    select distinct on (platform_id, conversation_id)
-           platform_id, conversation_id, sequence, next_attempt_at, claimed_until
-    from deliveries
-    where status = 'pending' and (cast(:platform_id as text) is null or platform_id = cast(:platform_id as text))
-    order by platform_id, conversation_id, sequence
+    select platform_id, conversation_id, kind, sequence, next_attempt_at, claimed_until
+    from message_events
+    where status = 'pending' and kind = 'raised'
+      and (cast(:platform_id as text) is null or platform_id = cast(:platform_id as text))
+    union all
+    (select distinct on (platform_id, conversation_id)
+            platform_id, conversation_id, kind, sequence, next_attempt_at, claimed_until
+     from deliveries
+     where status = 'pending' and kind <> 'raised'
+       and (cast(:platform_id as text) is null or platform_id = cast(:platform_id as text))
+     order by platform_id, conversation_id, sequence)
 ), due as (
     select platform_id, conversation_id, sequence, next_attempt_at, webhook_failures,
-           row_number() over (partition by platform_id order by next_attempt_at, sequence) as place
+           row_number() over (partition by platform_id order by kind <> 'raised', next_attempt_at, sequence) as place
     from heads join platforms using (platform_id)
     where next_attempt_at <= to_timestamp(cast(:now as float8))
       and (claimed_until is null or claimed_until <= to_timestamp(cast(:now as float8)))

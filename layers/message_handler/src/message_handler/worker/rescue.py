@@ -17,11 +17,12 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from message_handler.delivery.deliveries import Deliveries
 from message_handler.domain.conversations import ConversationKey
 from message_handler.domain.edits import end_of, named
 from message_handler.domain.errors import TRANSIENT, Contended, PayloadTooLarge, Unavailable
 from message_handler.domain.jobs import Job
-from message_handler.domain.records import ArchiveRecord, WordlessRecord, key_of
+from message_handler.domain.records import ArchivedRecord, ArchiveRecord, NoticeRecord, WordlessRecord, key_of
 from message_handler.metrics import Meter
 from message_handler.ports.archive import Archive
 from message_handler.ports.queue import Queue
@@ -50,6 +51,8 @@ class Rescue:
     queue: Queue
     clock: Callable[[], float]
     meter: Meter
+    #: None: there is no Postgres to deliver from.
+    deliveries: Deliveries | None = None
     #: Whether ends may be waiting, as far as this process knows.
     due: bool = False
     _next_look: float = 0.0
@@ -162,7 +165,7 @@ class Rescue:
         with suppress(*TRANSIENT):
             self.tiers.each(lambda tier: tier.archived(job.key, job.job_id))
 
-    def take(self, record: ArchiveRecord | WordlessRecord, deadline: float) -> bool:
+    def take(self, record: ArchivedRecord, deadline: float) -> bool:
         """Archive what a record brings, after the other ends that wait. False: the record must be kept.
 
         Then Postgres is away, and so is the queue.
@@ -172,17 +175,24 @@ class Rescue:
         try:
             self.bring(record)
         except TRANSIENT:
+            if self.deliveries and isinstance(record, NoticeRecord):
+                self.deliveries.raised(record.raised, deadline)
             return self._send_again(record)
         return True
 
-    def bring(self, record: ArchiveRecord | WordlessRecord) -> None:
+    def bring(self, record: ArchivedRecord) -> None:
         """Give Postgres what a record brings. Raises Unavailable."""
-        if isinstance(record, ArchiveRecord):
-            self.archive_end(record.job)
-        else:
-            self.archive.keep_wordless(record.key, record.bot_id, record.messages)
+        match record:
+            case ArchiveRecord():
+                self.archive_end(record.job)
+            case WordlessRecord():
+                self.archive.keep_wordless(record.key, record.bot_id, record.messages)
+            case NoticeRecord():
+                self.archive.note_raised(record.raised)
+                if self.deliveries:
+                    self.deliveries.wake(record.key)
 
-    def _send_again(self, record: ArchiveRecord | WordlessRecord) -> bool:
+    def _send_again(self, record: ArchivedRecord) -> bool:
         """Send the record as a new one: SQS delivers a record only a few times, and an outage may last longer.
 
         Returns whether it was sent.

@@ -20,7 +20,7 @@ from message_handler.domain.edits import end_of, named
 from message_handler.domain.errors import TRANSIENT, Unavailable
 from message_handler.domain.jobs import Job, JobStatus
 from message_handler.domain.messages import is_edit
-from message_handler.domain.records import AnyRecord, ArchiveRecord, DeliveryRecord, Outcome, Record, WordlessRecord
+from message_handler.domain.records import AnyRecord, ArchivedRecord, DeliveryRecord, Outcome, Record
 from message_handler.metrics import TIER_VALUES, Meter
 from message_handler.ports.archive import ERASURE_MARGIN, Archive
 from message_handler.ports.queue import Queue
@@ -62,7 +62,7 @@ class Worker:
     rescue: Rescue = field(init=False)
 
     def __post_init__(self) -> None:
-        self.rescue = Rescue(self.tiers, self.archive, self.queue, self.clock, self.meter)
+        self.rescue = Rescue(self.tiers, self.archive, self.queue, self.clock, self.meter, self.deliveries)
 
     def process(self, record: AnyRecord, deadline: float, receive_count: int = 1) -> Outcome:
         """Work on the record's conversation until `deadline` (Unix seconds) at the latest.
@@ -76,7 +76,7 @@ class Worker:
             return Outcome(None)
         attempt = None
         try:
-            if isinstance(record, ArchiveRecord | WordlessRecord):
+            if isinstance(record, ArchivedRecord):
                 return Outcome(None if self.rescue.take(record, deadline) else self._back_off(receive_count))
             self.rescue.push_if_due(deadline)
             patience = PATIENCE_SECONDS if receive_count < PATIENT_FROM else math.inf
@@ -95,12 +95,12 @@ class Worker:
         """The seconds that a record waits for a store: so many that its few receives outlast an outage."""
         return min(self.settings.store_back_off * 4.0 ** (receive_count - 1), MAX_BACK_OFF_SECONDS)
 
-    def give_up(self, record: Record | ArchiveRecord | WordlessRecord, deadline: float) -> bool:
+    def give_up(self, record: Record | ArchivedRecord, deadline: float) -> bool:
         """Fail a record's job visibly, without asking the AI. False: keep the record and try again later.
 
         Raises Unavailable.
         """
-        if isinstance(record, ArchiveRecord | WordlessRecord):
+        if isinstance(record, ArchivedRecord):
             self.rescue.bring(record)
             return True
         own = {id_ for message in record.request.messages for id_ in message.ids}
