@@ -13,7 +13,8 @@ from message_handler.archive.memory import MemoryArchive
 from message_handler.domain.conversations import ConversationKey
 from message_handler.domain.errors import Contended, Unavailable
 from message_handler.domain.jobs import Job
-from message_handler.domain.records import ArchiveRecord
+from message_handler.domain.raised import Raised
+from message_handler.domain.records import ArchiveRecord, NoticeRecord
 from message_handler.metrics import Meter
 from message_handler.ports.archive import Archive
 from message_handler.ports.queue import Queue
@@ -24,6 +25,7 @@ from message_handler.tiers.memory import MemoryTier
 from message_handler.worker import rescue
 from message_handler.worker.rescue import LATER_SECONDS, RECORD_SECONDS, Rescue
 from tests.contract.chat import Chat, Clock, named
+from tests.contract.conversation import raised
 from tests.contract.world import FakeQueue
 
 FAR = 1e12
@@ -51,6 +53,10 @@ class Stores(MemoryArchive):
         self.asked.append(job.key.platform_id)
         self.meanwhile(job.job_id)
         return super().archive(job)
+
+    def note_raised(self, raised: Raised) -> bool:
+        self.ping()
+        return super().note_raised(raised)
 
 
 class House:
@@ -349,6 +355,17 @@ class TestArchiveRecords:
         assert waits == [RECORD_SECONDS] * 3 + [LATER_SECONDS] * 2
         assert self.comes_again(house, other) == RECORD_SECONDS
         assert house.tier.admit("hog", 1) == 0, "it is not the tenant's messages that are counted"
+
+    def test_many_ends_of_a_tenant_do_not_delay_its_notices(
+        self, house: House, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(rescue, "RECORDS_PER_MINUTE", 1)
+        jobs = [house.ends("clinic", f"patient-{number}") for number in range(2)]
+        house.clock.advance(60)
+        house.archive.is_away = True
+        assert [self.comes_again(house, job) for job in jobs] == [RECORD_SECONDS, LATER_SECONDS]
+        assert house.rescue.take(NoticeRecord(raised()), FAR)
+        assert house.queue.sent[-1] == (NoticeRecord(raised()), RECORD_SECONDS)
 
     def test_an_archive_record_that_can_not_be_sent_is_kept(
         self, house: House, monkeypatch: pytest.MonkeyPatch

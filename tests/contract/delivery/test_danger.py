@@ -378,7 +378,7 @@ class TestWhilePostgresIsAway:
 
     def test_when_it_is_archived_its_delivery_is_woken(self, office: Office, world: World) -> None:
         assert self.process(world, raised(key=world.key)) is None
-        assert [record for record, _ in office.queue.sent][-1] == DeliveryRecord(world.key)
+        assert [delivery.record for delivery in office.queue.waiting] == [DeliveryRecord(world.key)]
         assert office.receivers[0].told == []
         office.works(world.key)
         assert types(office.receivers[0]) == ["safety.raised"]

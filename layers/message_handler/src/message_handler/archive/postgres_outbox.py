@@ -63,9 +63,8 @@ class PostgresOutbox:
 
     def due(self, platform_id: str | None = None, *, now: float, most: int) -> list[ConversationKey]:
         rows = self._database.execute({"platform_id": platform_id, "now": now, "most": most}, "due_deliveries")
-        return list(
-            dict.fromkeys(ConversationKey(platform_id, conversation_id) for platform_id, conversation_id in rows)
-        )
+        found = [ConversationKey(platform_id, conversation_id) for platform_id, conversation_id in rows]
+        return list(dict.fromkeys(found))
 
     def expire(self, *, now: float, overdue: float) -> list[str]:
         return [row[0] for row in self._database.execute({"now": now, "overdue": overdue}, "expire_deliveries")]

@@ -1,1 +1,1 @@
-"""Webhooks: each job's end, and each edited or unsent message, is sent to its platform."""
+"""Webhooks: each job's end, each edited or unsent message, and each found danger is sent to its platform."""

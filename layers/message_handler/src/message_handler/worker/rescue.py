@@ -197,7 +197,9 @@ class Rescue:
 
         Returns whether it was sent.
         """
-        name = f"archive records of {key_of(record).platform_id}"
+        # Many ends must not delay a notice, so notices are counted apart.
+        kind = "notice" if isinstance(record, NoticeRecord) else "archive"
+        name = f"{kind} records of {key_of(record).platform_id}"
         try:
             _, wait = self.tiers.first(lambda tier: tier.admit(name, RECORDS_PER_MINUTE))
             self.queue.send(record, delay=LATER_SECONDS if wait else RECORD_SECONDS)

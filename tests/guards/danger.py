@@ -1,0 +1,283 @@
+"""Guards of found danger: its notice is given once, and it is told ahead of all that waits."""
+
+from __future__ import annotations
+
+from tests.guards.guard import Guard, Removal, function, statement
+
+KEPT = "contract/test_raised.py"
+TOLD = "contract/delivery/test_danger.py"
+MEMORY = "archive/memory.py"
+DELIVERY = "delivery/deliveries.py"
+RESCUE = "worker/rescue.py"
+NOTE, CLAIM, DUE = statement("note_raised"), statement("claim_delivery"), statement("due_deliveries")
+TABLE = "sql/migrations/0016_safety.sql"
+_FOREIGN_KEY = ",\n    foreign key (platform_id, conversation_id) references conversations on delete cascade"
+
+
+def guard(name: str, test: str, place: str, old: str, new: str = "", *, rule: str = "notices") -> Guard:
+    return Guard(name, f"{rule}, danger first", test, (Removal(place, old, new),))
+
+
+NOTICES = (
+    guard(
+        "all processes give a notice the same name",
+        f"{KEPT}::TestTheNoticesName::test_is_the_same_for_a_conversation_a_level_and_an_hour",
+        "domain/conversations.py",
+        "hashlib.sha256(name.encode()).digest()[:16]",
+        "os.urandom(16)",
+    ),
+    guard(
+        "each level has a notice of its own",
+        f"{KEPT}::TestTheNoticesName::test_differs_with_each_of_them",
+        "domain/conversations.py",
+        "{self.conversation_id} {level} {hour}",
+        "{self.conversation_id} {hour}",
+    ),
+    guard(
+        "each hour has a notice of its own",
+        f"{KEPT}::TestTheNoticesName::test_differs_with_each_of_them",
+        "domain/conversations.py",
+        "{self.conversation_id} {level} {hour}",
+        "{self.conversation_id} {level}",
+    ),
+    guard(
+        "in memory, a notice is noted once",
+        f"{KEPT}::TestRaising::test_the_same_again_is_known_and_changes_nothing[memory]",
+        MEMORY,
+        "if known or is_void(",
+        "if is_void(",
+        rule="invariant 10",
+    ),
+    guard(
+        "in Postgres, a notice is noted once",
+        f"{KEPT}::TestRaising::test_the_same_again_is_known_and_changes_nothing[postgres]",
+        NOTE,
+        "\nselect job_id from notice\n",
+        "\nselect conversation_id from talk\n",
+        rule="invariant 10",
+    ),
+    guard(
+        "in memory, nothing is raised in what was erased",
+        f"{KEPT}::TestErasure::test_what_was_raised_before_is_gone_and_stays_gone[memory]",
+        MEMORY,
+        "if known or is_void(self._erased_until(key), raised.raised_at):",
+        "if known:",
+        rule="erasure",
+    ),
+    guard(
+        "in Postgres, nothing is raised in what was erased",
+        f"{KEPT}::TestErasure::test_what_was_raised_before_is_gone_and_stays_gone[postgres]",
+        NOTE,
+        "            and erased_at >= to_timestamp(cast(:raised_at as float8)))",
+        "            and false)",
+        rule="erasure",
+    ),
+    guard(
+        "a notice that is void leaves no conversation behind",
+        f"{KEPT}::TestErasure::test_what_was_raised_before_is_gone_and_stays_gone[postgres]",
+        "archive/postgres.py",
+        '"note_raised", "drop_empty_conversation"))',
+        '"note_raised"))',
+        rule="erasure",
+    ),
+    guard(
+        "an erasure takes what was raised along",
+        f"{KEPT}::TestInPostgres::test_it_goes_with_its_conversation",
+        TABLE,
+        _FOREIGN_KEY,
+        rule="invariant 11",
+    ),
+    guard(
+        "in memory, a notice has its conversation's bot",
+        f"{KEPT}::TestRaising::test_a_conversation_that_is_there_keeps_its_own_bot[memory]",
+        MEMORY,
+        "own = replace(raised, bot_id=archived.bot_id)",
+        "own = raised",
+    ),
+    guard(
+        "in Postgres, a notice has its conversation's bot",
+        f"{KEPT}::TestRaising::test_a_conversation_that_is_there_keeps_its_own_bot[postgres]",
+        NOTE,
+        " || jsonb_build_object('bot_id', bot_id)",
+    ),
+    guard(
+        "in memory, a notice counts in no minute",
+        "contract/test_statistics.py::test_a_safety_notice_does_not_count[memory]",
+        "archive/memory_jobs.py",
+        ' for job in self._originals(platform_id) if job.kind == "reply"]',
+        " for job in self._originals(platform_id)]",
+        rule="console",
+    ),
+    guard(
+        "in Postgres, no notice counts as created",
+        "contract/test_statistics.py::test_a_safety_notice_does_not_count[postgres]",
+        statement("minutes"),
+        " and kind = 'reply'\n      and created_at",
+        "\n      and created_at",
+        rule="console",
+    ),
+    guard(
+        "in Postgres, no notice counts as completed",
+        "contract/test_statistics.py::test_a_safety_notice_does_not_count[postgres]",
+        statement("minutes"),
+        " and kind = 'reply'\n      and finished_at",
+        "\n      and finished_at",
+        rule="console",
+    ),
+    guard(
+        "a notice does not show that a worker lives",
+        "contract/test_statistics.py::test_a_safety_notice_does_not_count[postgres]",
+        statement("last_end"),
+        " and kind = 'reply'",
+        rule="health",
+    ),
+    guard(
+        "in memory, a notice does not show that a worker lives",
+        "contract/test_statistics.py::test_a_safety_notice_does_not_count[memory]",
+        "archive/memory_jobs.py",
+        'if job.key.platform_id == platform_id and job.kind == "reply")',
+        "if job.key.platform_id == platform_id)",
+        rule="health",
+    ),
+    guard(
+        "a job says what it gives",
+        f"{KEPT}::TestRaising::test_a_notice_is_listed_as_such[postgres]",
+        function("job_json_v1"),
+        "        'kind', job.kind,\n",
+        rule="api",
+    ),
+)
+
+WEBHOOKS = (
+    guard(
+        "danger overtakes what waits",
+        f"{TOLD}::TestAhead::test_it_overtakes_what_waits",
+        CLAIM,
+        "order by kind <> 'raised', sequence limit 1",
+        "order by sequence limit 1",
+    ),
+    guard(
+        "the order of the others does not keep danger waiting",
+        f"{TOLD}::TestAhead::test_it_does_not_wait_for_a_delivery_that_failed",
+        CLAIM,
+        "status = 'pending' and kind = 'raised'\n    union all",
+        "status = 'pending' and kind = 'none'\n    union all",
+    ),
+    guard(
+        "danger holds no other delivery back",
+        f"{TOLD}::TestHoldingNothingBack::test_one_that_is_on_its_way_holds_no_reply_back",
+        CLAIM,
+        " and kind <> 'raised'\n     order by",
+        "\n     order by",
+    ),
+    guard(
+        "danger needs no room at a platform",
+        f"{TOLD}::TestAhead::test_a_full_platform_gets_it_all_the_same",
+        CLAIM,
+        "when kind <> 'raised' and (",
+        "when (",
+    ),
+    guard(
+        "danger takes no room at a platform",
+        f"{TOLD}::TestAhead::test_it_does_not_count_against_the_others",
+        CLAIM,
+        " and deliveries.kind <> 'raised'\n",
+        "\n",
+        rule="deliveries",
+    ),
+    guard(
+        "a worker goes on with the replies after danger that it could not deliver",
+        f"{TOLD}::TestHoldingNothingBack::test_one_that_fails_holds_no_reply_back[400]",
+        DELIVERY,
+        "        return isinstance(delivery.event, DangerRaised)\n",
+        "        return False\n",
+        rule="invariant 7",
+    ),
+    guard(
+        "the sweep finds danger behind a reply that waits",
+        f"{TOLD}::TestAhead::test_the_sweep_wakes_it_although_a_reply_before_it_waits",
+        DUE,
+        "where status = 'pending' and kind = 'raised'",
+        "where status = 'pending' and kind = 'none'",
+        rule="invariant 7",
+    ),
+    guard(
+        "the sweep wakes danger first",
+        f"{TOLD}::TestAhead::test_the_sweep_wakes_it_first_and_its_conversation_once",
+        DUE,
+        "order by kind <> 'raised', next_attempt_at",
+        "order by next_attempt_at",
+    ),
+    guard(
+        "the sweep wakes a conversation once",
+        f"{TOLD}::TestAhead::test_the_sweep_wakes_it_first_and_its_conversation_once",
+        "archive/postgres_outbox.py",
+        "return list(dict.fromkeys(found))",
+        "return found",
+        rule="deliveries",
+    ),
+    guard(
+        "a platform without a webhook is told of no danger",
+        f"{TOLD}::TestTheEvent::test_a_platform_without_a_webhook_is_told_nothing[]",
+        NOTE,
+        "\n    where base_url <> ''",
+        rule="deliveries",
+    ),
+)
+
+AWAY = (
+    guard(
+        "while Postgres is away, a platform is told of danger at once",
+        f"{TOLD}::TestWhilePostgresIsAway::test_it_is_told_at_once_and_again_under_its_id",
+        RESCUE,
+        "                self.deliveries.raised(record.raised, deadline)\n",
+        "                pass\n",
+    ),
+    guard(
+        "while Postgres is away, a process tells of danger once",
+        f"{TOLD}::TestWhilePostgresIsAway::test_a_process_tells_it_once_however_often_its_record_comes",
+        DELIVERY,
+        "if webhook and self._told.is_new(raised.job_id):",
+        "if webhook:",
+        rule="deliveries",
+    ),
+    guard(
+        "without time for a try, danger is not posted",
+        f"{TOLD}::TestWhilePostgresIsAway::test_without_time_for_a_try_another_receive_tells_it",
+        DELIVERY,
+        "        if deadline - self.clock() < TRY_SECONDS:\n            return\n",
+        rule="invariant 9",
+    ),
+    guard(
+        "what a process remembers of danger is bounded",
+        f"{TOLD}::TestWhilePostgresIsAway::test_a_process_remembers_a_bounded_number",
+        DELIVERY,
+        "            if len(self._names) > MOST_REMEMBERED:\n",
+        "            if False:\n",
+        rule="speed",
+    ),
+    guard(
+        "many ends do not delay a notice",
+        "unit/test_rescue.py::TestArchiveRecords::test_many_ends_of_a_tenant_do_not_delay_its_notices",
+        RESCUE,
+        '"notice" if isinstance(record, NoticeRecord) else "archive"',
+        '"archive"',
+    ),
+    guard(
+        "the delivery of danger that is archived late is woken at once",
+        f"{TOLD}::TestWhilePostgresIsAway::test_when_it_is_archived_its_delivery_is_woken",
+        RESCUE,
+        "                    self.deliveries.wake(record.key)\n",
+        "                    pass\n",
+    ),
+    guard(
+        "a notice that Postgres lacks waits for it",
+        f"{KEPT}::TestTheWay::test_while_postgres_is_away_it_waits_without_losing_a_delivery[redis and postgres]",
+        RESCUE,
+        "return self._send_again(record)",
+        "return not isinstance(record, NoticeRecord) and self._send_again(record)",
+        rule="invariant 1",
+    ),
+)
+
+GUARDS = (*NOTICES, *WEBHOOKS, *AWAY)
