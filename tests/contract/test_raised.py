@@ -23,6 +23,7 @@ from message_handler.ports.queue import DeadLetter, Queue
 from tests.contract.chat import BOT
 from tests.contract.conversation import HOUR, KEY, NOTICE, STARTED, Conversation, raised
 from tests.contract.stories import on
+from tests.contract.threads import at_once
 from tests.contract.world import FakeQueue, World
 
 
@@ -67,6 +68,11 @@ class TestRaising:
         assert archive.note_raised(raised())
         assert archive.note_raised(raised(**other))
         assert found_in(archive, raised(**other))
+
+    def test_of_several_processes_one_notes_it(self, archive: Archive) -> None:
+        for number in range(10):
+            found = raised(hour=number)
+            assert sorted(at_once(*[lambda: archive.note_raised(found)] * 3)) == [False, False, True]  # noqa: B023
 
     def test_a_conversation_that_is_there_keeps_its_own_bot(self, archive: Archive) -> None:
         Conversation(archive).answer(1, "m0")

@@ -29,7 +29,7 @@ export function createJobs(act) {
     if (sure) await act(() => call("POST", `${path("admin/jobs", job.job_id)}/retry`), done);
   };
   const outcome = (job) =>
-    [job.status, job.error_code, job.superseded_by && `→ …${short(job.superseded_by)}`].filter(Boolean).join(" · ");
+    [job.status, job.kind === "notice" && job.kind, job.error_code, job.superseded_by && `→ …${short(job.superseded_by)}`].filter(Boolean).join(" · ");
   const rows = table(
     "Jobs, newest first",
     [

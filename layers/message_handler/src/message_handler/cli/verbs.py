@@ -28,7 +28,16 @@ _RECORD_COLUMNS = {
 #: Shown for a photo or a sticker that came without words.
 _NO_WORDS = "[no words]"
 _LOCK_COLUMNS = ("conversation_id", "ai_job_id", "acquired_at", "heartbeat_at", "consolidated_messages", "tier")
-_JOB_COLUMNS = ("job_id", "conversation_id", "status", "created_at", "finished_at", "error_code", "superseded_by")
+_JOB_COLUMNS = (
+    "job_id",
+    "conversation_id",
+    "kind",
+    "status",
+    "created_at",
+    "finished_at",
+    "error_code",
+    "superseded_by",
+)
 _DELIVERY_COLUMNS = ("webhook_id", "event", "conversation_id", "job_id", "attempts", "created_at", "last_error")
 _AUDIT_COLUMNS = ("id", "at", "actor", "action", "kind", "record_id")
 
