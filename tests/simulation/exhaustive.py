@@ -36,11 +36,16 @@ _ALIKE = 3
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What one run may spend. `first`: each run has this fault, at the first step with this label."""
+    """What one run may spend.
+
+    `first`: each run has this fault, at the first step with this label. `at`: the others happen only at steps with this
+    label.
+    """
 
     preemptions: int = 0
     faults: int = 0
     first: tuple[str, Fault] | None = None
+    at: str | None = None
 
 
 class Plan:
@@ -53,6 +58,7 @@ class Plan:
         self._preemptions = bounds.preemptions
         self._faults = bounds.faults
         self._first = bounds.first
+        self._at = bounds.at
 
     def who(self, able: list[Actor], running: bool, seconds: float) -> Actor | None:
         # Workers that wait for a record are equal options.
@@ -75,7 +81,7 @@ class Plan:
             _, fault = self._first
             self._first = None
             return fault
-        if not self._faults:
+        if not self._faults or (self._at and label != self._at):
             return None
         ways = [fault for fault in _FAULTS if fault in faults]
         chosen = self._choose(1 + len(ways))

@@ -151,9 +151,10 @@ def postgres_settles_an_unsent_message(patch: pytest.MonkeyPatch) -> None:
 
 
 ONE_FAULT = Bounds(faults=1)
-AFTER_A_DEAD_INTAKE = Bounds(faults=1, first=("redis.accept", "crash after"))
-AFTER_A_PAUSED_COMMIT = Bounds(faults=1, first=("archive.commit", "pause after"))
-AFTER_A_LAST_COMMIT = Bounds(faults=1, first=("archive.commit", "crash after"))
+AT_A_COMMIT = Bounds(faults=1, at="archive.commit")
+AFTER_A_DEAD_INTAKE = Bounds(faults=1, first=("redis.accept", "crash after"), at="redis.accept")
+AFTER_A_PAUSED_COMMIT = Bounds(faults=1, first=("archive.commit", "pause after"), at="redis.finish")
+AFTER_A_LAST_COMMIT = Bounds(faults=1, first=("archive.commit", "crash after"), at="archive.fence")
 
 
 @pytest.mark.parametrize(
@@ -163,7 +164,7 @@ AFTER_A_LAST_COMMIT = Bounds(faults=1, first=("archive.commit", "crash after"))
         (owner_comparison, ONE_FAULT),
         (owner_comparison_of_finish, AFTER_A_PAUSED_COMMIT),
         (fence_and_settled_comparison, ONE_FAULT),
-        (never_join_while_a_next_exists, ONE_FAULT),
+        (never_join_while_a_next_exists, AT_A_COMMIT),
         (always_send_the_record, AFTER_A_DEAD_INTAKE),
         (delete_by_message, ONE_FAULT),
         (link_to_the_job_that_answered, ONE_FAULT),
