@@ -41,8 +41,9 @@ def named(message_id: str, content: str | None = None) -> Message:
 
 
 def job_id_of(key: ConversationKey, number: int) -> str:
-    """As `key.new_job_id()`, but the same id in every run."""
-    return str(uuid.UUID(int=(key.shard << 118) | (8 << 76) | (2 << 62) | number))
+    """As `key.new_job_id()`, but the same id in every run. Conversations of one shard have different ids."""
+    name = int(key.name_hash[:8], 16)
+    return str(uuid.UUID(int=(key.shard << 118) | (8 << 76) | (2 << 62) | (name << 30) | number))
 
 
 @dataclass

@@ -19,6 +19,7 @@ from pydantic import SecretStr
 from local.stores import Server
 from message_handler.archive.memory import MemoryArchive
 from message_handler.archive.postgres import PostgresArchive
+from message_handler.domain import identifiers
 from message_handler.domain.conversations import ConversationKey
 from message_handler.drivers.breaker import CircuitBreaker
 from message_handler.drivers.postgres import Database
@@ -58,6 +59,7 @@ MIGRATIONS = [
     *(function.name for function in migrations.functions()),
 ]
 ARCHIVES = ("memory", "postgres", "postgres15_tls")
+SHARDS = 64
 
 
 def nodes_of(client: redis.Redis) -> Collection[redis.Redis]:
@@ -98,6 +100,20 @@ def lenient_breaker(store: str = "Redis") -> CircuitBreaker:
 
 def database_of(settings: Settings) -> Database:
     return Database(connector(settings), lenient_breaker("Postgres"))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def few_shards() -> Iterator[None]:
+    """Divide conversations among 64 shards. A sweep of all 1,024 takes Redis' client longer than most tests.
+
+    The tests of whole processes have them all. A cluster's three nodes have some of the 64 each.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(identifiers, "SHARDS", SHARDS)
+        patch.setattr("message_handler.tiers.redis.SHARDS", SHARDS)
+        identifiers.shard_of.cache_clear()
+        yield
+    identifiers.shard_of.cache_clear()
 
 
 @pytest.fixture

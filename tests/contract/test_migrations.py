@@ -45,6 +45,11 @@ LACKING, LACKING_COMMIT = 12, 12
 KEY = ConversationKey("default", "patient-1")
 
 
+@pytest.fixture(autouse=True, scope="module")
+def few_shards() -> None:
+    """Here are all shards: the statements below name jobs, and are written before any test begins."""
+
+
 def job_id(number: int) -> str:
     return job_id_of(KEY, number)
 
