@@ -6,6 +6,7 @@ promise.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from itertools import count, pairwise
 
@@ -18,16 +19,19 @@ from message_handler.domain.double_texting import POLICIES
 from tests.contract.world import World
 from tests.versions import edit_of, message_of, version_of
 
-#: How many conversations are drawn, with how many steps each.
-CONVERSATIONS = {"memory": (20, 16), "redis and postgres": (4, 10), "postgres alone": (4, 10)}
+#: How many conversations are drawn, with how many steps each. EXAMPLES=10 draws ten times as many.
+CONVERSATIONS = {"memory": (60, 16), "redis and postgres": (10, 10), "postgres alone": (10, 10)}
 MOST_EDITS = 3
+TIMES = int(os.environ.get("EXAMPLES", "1"))
 
 
 class Patient:
-    """Takes one drawn step after the other."""
+    """Takes one drawn step after the other. While the AI answers, at most `interjections` further ones happen."""
 
-    def __init__(self, data: st.DataObject, world: World) -> None:
+    def __init__(self, data: st.DataObject, world: World, interjections: int) -> None:
         self.draw = data.draw
+        # Each of them may start another answer. Without an end to them a conversation goes on for hundreds of runs.
+        self.interjections = interjections
         self.world = world
         self.numbers = count()
         world.ai.meanwhile = self.meanwhile
@@ -46,7 +50,8 @@ class Patient:
 
     def meanwhile(self) -> None:
         """What happens while the AI answers."""
-        if self.draw(st.integers(0, 9)) == 0:
+        if self.interjections and self.draw(st.integers(0, 9)) == 0:
+            self.interjections -= 1
             with self.world.steps.silently():
                 self.step("send", "edit", "edit", "send again", "unsend", "cancel")
 
@@ -92,7 +97,7 @@ def test_each_version_is_answered_once_or_replaced_by_a_later_one(
     examples, steps = CONVERSATIONS[request.node.callspec.params["new_world"]]
 
     @hypothesis.settings(
-        max_examples=examples,
+        max_examples=examples * TIMES,
         deadline=None,
         phases=[hypothesis.Phase.generate],
         suppress_health_check=list(HealthCheck),
@@ -100,7 +105,7 @@ def test_each_version_is_answered_once_or_replaced_by_a_later_one(
     @hypothesis.given(st.data())
     def converse(data: st.DataObject) -> None:
         world = new_world()
-        patient = Patient(data, world)
+        patient = Patient(data, world, interjections=steps)
         patient.sends()
         for _ in range(data.draw(st.integers(steps // 2, steps))):
             patient.step("send", "edit", "edit", "send again", "unsend", "cancel", "deliver", "deliver", "settle")
