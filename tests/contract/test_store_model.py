@@ -5,6 +5,7 @@ All stores share the protocol's code, which the simulation explores. This file c
 
 from __future__ import annotations
 
+import os
 from itertools import count
 from typing import Any
 
@@ -26,8 +27,12 @@ KEYS = (ConversationKey("clinic", "patient-620"), ConversationKey("another", "pa
 SHARDS = 16
 IDS = ("m1", "m2", "m:3 =|")
 TEXTS = ("", "a", "Dạ, 'nhức' \"đầu\" \\ 😀", "x" * 5_000)
-#: How many stories run, with how many steps each. A store that is not named shares a named one's code.
-STORIES = {"redis": (60, 40), "postgres": (40, 30)}
+#: How many stories run, with how many steps each. A store that is not named shares a named one's code. EXAMPLES=10 runs
+#: ten times as many.
+STORIES = {"redis": (35, 40), "postgres": (25, 30)}
+#: Seconds after which a store may forget. A server's own clock goes on too, so it is long for a busy machine.
+LIFE = 600.0
+TIMES = int(os.environ.get("EXAMPLES", "1"))
 
 text = st.sampled_from(TEXTS)
 some_ids = st.lists(st.sampled_from(IDS), unique=True)
@@ -40,7 +45,7 @@ class Story:
     def __init__(self, data: st.DataObject, other: LineStore, clock: Clock) -> None:
         self.draw = data.draw
         # Postgres has one row for both, so it forgets a line together with the ids that it remembers.
-        self.seconds = (0.1, 1.0) if other.name == "postgres" else (0.1, 1.0, 59.0, 61.0)
+        self.seconds = (0.1, 1.0) if other.name == "postgres" else (0.1, 1.0, LIFE - 60, LIFE + 60)
         self.clock = clock
         self.stores: tuple[LineStore, ...] = (MemoryLines(Settings(), clock), other)
         self.numbers = count(1)
@@ -52,7 +57,7 @@ class Story:
         elif kind == "archived":
             job_id = self.ended_id(key)
             document = f'{{"kept": "{job_id}"}}' if self.draw(st.booleans()) else None
-            self.alike(lambda store: store.archived(key, job_id, document, 60))
+            self.alike(lambda store: store.archived(key, job_id, document, LIFE))
         else:
             save = self.save(key, kind)
             self.alike(lambda store: store.save([save]))
@@ -67,7 +72,7 @@ class Story:
         )
         save = Save(key, seen, self.clock() + self.draw(st.sampled_from((0, 0, 0.2, -0.2, 0.3, -9))), compared)  # type: ignore[arg-type]
         save.jobs = (
-            {self.ended_id(key): ('{"ended": true}', 60.0)} if self.draw(st.booleans()) else {job_id_of(key, 1): None}
+            {self.ended_id(key): ('{"ended": true}', LIFE)} if self.draw(st.booleans()) else {job_id_of(key, 1): None}
         )
         if any(save.jobs.values()) and self.draw(st.booleans()):
             save.unarchived = list(save.jobs)
@@ -102,11 +107,11 @@ class Story:
             }
         save.fields["acquired_at"] = repr(self.clock())
         save.remembered = {id_: self.draw(st.sampled_from(("[1]", "[2]", None))) for id_ in self.draw(some_ids)}
-        save.remembered_ttl = 60.0
+        save.remembered_ttl = LIFE
         save.line_jobs, save.waiting = (job_id_of(key, 1),), tuple(IDS[:2])
         if self.draw(st.integers(0, 2)) == 0:  # no job waits any more
-            save.due_at, save.ttl, save.line_jobs, save.waiting = None, self.draw(st.sampled_from((60.0, None))), (), ()
-            save.ttl = save.ttl if version else 60.0
+            save.due_at, save.ttl, save.line_jobs, save.waiting = None, self.draw(st.sampled_from((LIFE, None))), (), ()
+            save.ttl = save.ttl if version else LIFE
         return save
 
     def parted(self, names: list[str]) -> tuple[list[str], list[str]]:
@@ -143,7 +148,7 @@ def test_memory_and_another_store_tell_the_same_story(
     examples, steps = STORIES.get(name, (10, 30))
 
     @hypothesis.settings(
-        max_examples=examples,
+        max_examples=examples * TIMES,
         deadline=None,
         phases=[hypothesis.Phase.generate],
         suppress_health_check=list(HealthCheck),
