@@ -217,9 +217,9 @@ class TestInterrupted:
 
 @pytest.mark.parametrize("policy", POLICIES)
 def test_typing_without_end_gets_answers(world: World, policy: DoubleTexting) -> None:
-    """A message comes every 200 ms for a minute."""
+    """A message comes every 400 ms for a minute."""
     began = world.clock()
-    world.ai.tick = 0.2
+    world.ai.tick = 0.4
     world.ai.meanwhile = _types(world, policy, until=began + 60)
     world.posts("m0", double_texting=policy)
     first = None
