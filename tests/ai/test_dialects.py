@@ -28,7 +28,7 @@ from message_handler.drivers.secrets import Secrets
 from tests.ai.conftest import prompt
 from tests.ai.transcripts import Transcript, transcripts
 
-COUNT = int(os.environ.get("TRANSCRIPTS", "2400"))
+COUNT = int(os.environ.get("TRANSCRIPTS", "1200"))
 SEED = int(os.environ.get("TRANSCRIPTS_SEED", "17"))
 #: Longer than an answer on this machine takes, and short enough for the transcripts that never end.
 PATIENCE_SECONDS = 2.0

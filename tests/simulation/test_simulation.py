@@ -1,6 +1,6 @@
 """Seeded runs: a seed draws actors, schedule and faults, and each run ends with a check of every promise.
 
-make test ARGS=tests/simulation                                                      a thousand seeds, scopes searched
+make test ARGS=tests/simulation                                                      500 seeds, scopes searched
 SIMULATION_SEEDS=100000 make test ARGS="tests/simulation/test_simulation.py -n0 -s"  the long form, with progress
 SIMULATION_SEED=12345 make test ARGS="tests/simulation/test_simulation.py -n0 -s"    one seed, with its trace
 """
@@ -20,10 +20,10 @@ from tests.simulation.fate import Fault
 from tests.simulation.scheduler import Violation
 from tests.simulation.trace import written
 
-SEEDS = int(os.environ.get("SIMULATION_SEEDS", "1000"))
+SEEDS = int(os.environ.get("SIMULATION_SEEDS", "500"))
 ONE = os.environ.get("SIMULATION_SEED")
 #: Seeds in one test. Each test has its own time limit.
-CHUNK = 500
+CHUNK = 250
 
 
 @dataclass
