@@ -1,7 +1,7 @@
 """Stores that are half there: they answer but refuse writes, or they are shutting down or starting.
 
 Each test has real servers of its own. Meanwhile messages are accepted and answered, and the status names the store.
-10 s after a store takes writes again, replies are committed there.
+A store that takes writes again has replies committed there before a third probe. Production probes every 5 s.
 """
 
 from __future__ import annotations
@@ -33,8 +33,10 @@ from tests.chaos.stores import start_standby
 from tests.conftest import started
 from tests.servers import port_of
 
+#: Seconds between two probes of a store that is away.
+RETRY_AFTER = 2.0
 #: The longest time, in seconds, after which the service uses a store that takes writes again.
-BACK_SECONDS = 10.0
+BACK_SECONDS = 3 * RETRY_AFTER
 
 
 def eventually(check: Callable[[], Any], seconds: float = 20.0) -> None:
@@ -57,6 +59,7 @@ class House:
             database_url=SecretStr(self.names["postgres"].url(postgres_server.url)),
             redis_timeout_ms=5000,
             database_timeout=5,
+            store_retry_after=RETRY_AFTER,
             simulated_ai_delay_ms="0",
         )
         self.handler = opened.enter_context(MessageHandler(settings))
@@ -270,7 +273,7 @@ class TestPostgres:
         house.answers()
         house.is_told("postgres", "read_only", "disk full")
         # Long enough for two probes.
-        until = time.monotonic() + 11
+        until = time.monotonic() + 2 * RETRY_AFTER + 1
         while time.monotonic() < until:
             house.answers(1)
             time.sleep(0.2)
