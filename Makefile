@@ -28,10 +28,10 @@ APPS := $(wildcard functions/*/app.py)
 BUILT := .aws-sam/build/template.yaml
 PEERS := $(patsubst requirements/peer-%.in,%,$(wildcard requirements/peer-*.in))
 
-.PHONY: help run token psql migrate test test-chaos test-guards bench screenshots lint openapi schema build validate invoke lock clean
+.PHONY: help run token psql migrate test test-chaos test-guards bench screenshots lint openapi safety-rules safety-report schema build validate invoke lock clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
 
 run: .venv/synced ## run the whole service on this machine (PORT=3000; AUTH=1 requires tokens; ARGS=--help)
 	@exec .venv/bin/python -m local $(ARGS)
@@ -68,6 +68,12 @@ lint: .venv/synced ## check style, types, imports, private names, plain English,
 
 schema: .venv/synced ## write sql/schema.sql from the migrations and functions
 	@exec .venv/bin/python -m local.schema
+
+safety-rules: .venv/synced ## write safety/rules.json from the files in safety/rules
+	@exec .venv/bin/python -m local.safety_rules
+
+safety-report: .venv/synced ## measure the safety rules with the corpus (ARGS="--half development --misses"; ARGS=--help)
+	@exec .venv/bin/python -m tests.safety.evaluate $(ARGS)
 
 openapi: .venv/synced ## write openapi.json from the models and the table of routes
 	@exec .venv/bin/python -m openapi

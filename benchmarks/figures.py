@@ -18,6 +18,7 @@ MODULES = (
     "bursts",
     "throughput",
     "history",
+    "safety",
     "seeds",
     "scale",
 )

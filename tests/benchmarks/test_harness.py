@@ -36,6 +36,8 @@ TARGETS = {
     "cold-start": "≤ 1.9",
     "history": "≥ 0.5",
     "history-adversarial": "≤ 11",
+    "safety": "≤ 30",
+    "safety-adversarial": "≤ 96",
     "p99-lock": "< 10",
     "p99-lock-memory": "< 1",
     "p99-configuration": "< 20",

@@ -1,6 +1,6 @@
 """The operators' command line, which works through the HTTP API.
 
-It needs only the API's address and a token, and knows only what the API answers.
+All commands but `safety` need only the API's address and a token, and know only what the API answers.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from message_handler.cli import login, verbs
+from message_handler.cli import login, safety, verbs
 from message_handler.cli.client import DEFAULT_URL
 from message_handler.cli.verbs import Verb
 
@@ -81,6 +81,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     audit = nouns.noun("audit", "the record of who did what")
     kind = ("--kind", {"help": "only this kind: bots, core_ai, platforms, locks, jobs, dead_letters or conversations"})
     audit.verb("list", verbs.list_audit, "list the entries, newest first", "audit list --kind bots", kind, *_PAGE)
+    _safety(nouns.noun("safety", "the rules that find danger in patients' messages; needs no token"))
     options = parser.parse_args(arguments)
     options.url = getattr(options, "url", os.environ.get("MESSAGE_HANDLER_URL") or DEFAULT_URL)
     options.platform, options.json = getattr(options, "platform", None), getattr(options, "json", False)
@@ -222,6 +223,13 @@ def _conversations(conversations: _Nouns) -> None:
         _CONVERSATION,
         _YES,
     )
+
+
+def _safety(rules: _Nouns) -> None:
+    text = ("text", {"metavar": "TEXT", "help": "the text; - reads standard input"})
+    files = ("files", {"metavar": "FILE", "nargs": "+", "help": "files of rules in YAML"})
+    rules.verb("check", safety.check, "show what the rules find in a text", 'safety check "I can\'t breathe"', text)
+    rules.verb("lint", safety.lint, "check files of rules", "safety lint own.yaml", files)
 
 
 class _Nouns:

@@ -1,0 +1,60 @@
+"""`message-handler safety`: what the safety rules find in a text, and whether files of rules are right.
+
+Neither command calls the API.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from argparse import Namespace
+from dataclasses import asdict
+from pathlib import Path
+
+from message_handler.cli.client import Client
+from message_handler.cli.tables import printable, table
+from message_handler.cli.verbs import say
+from message_handler.safety.rules import Explanation, shipped
+
+_COLUMNS = ("rule", "level", "words", "lowered_by")
+
+
+def check(_client: Client, options: Namespace) -> None:
+    """Show each rule that matches the text, and what lowered it."""
+    text = sys.stdin.read() if options.text == "-" else options.text
+    found = shipped().explain(text)
+    if options.json:
+        say(json.dumps([asdict(match) for match in found], ensure_ascii=False, indent=2))
+    elif found:
+        say(table([_row(match) for match in found], _COLUMNS))
+    else:
+        say("no rule matches")
+
+
+def lint(_client: Client, options: Namespace) -> int:
+    """Check files of rules. Returns 1 if one has a fault."""
+    from message_handler.safety.compiling import RulesRefused, compiled_language, source_of
+
+    failed = 0
+    for file in map(Path, options.files):
+        try:
+            compiled = compiled_language(source_of(file))
+        except RulesRefused as error:
+            failed = 1
+            for problem in error.problems:
+                say(printable(f"{file}: {problem}"))
+        except ModuleNotFoundError as error:
+            raise ValueError("to read YAML, install PyYAML: pip install pyyaml") from error
+        else:
+            say(printable(f"{file}: {len(compiled['rules'])} rules"))
+    return failed
+
+
+def _row(match: Explanation) -> dict[str, str]:
+    level = match.level.value if match.level else "none"
+    return {
+        "rule": match.rule,
+        "level": level if match.level is match.rule_level else f"{match.rule_level.value} -> {level}",
+        "words": match.words,
+        "lowered_by": ", ".join(f"{kind}: {words}" for kind, words in match.lowered) or "-",
+    }

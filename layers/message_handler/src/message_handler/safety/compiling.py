@@ -1,0 +1,443 @@
+"""Compiles a language's rules from their YAML form, and says what is wrong with them."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from message_handler.domain.safety import Level
+from message_handler.safety.grammar import GRAMMARS, Grammar
+from message_handler.safety.language import (
+    LONGEST,
+    SHORTEST,
+    Pattern,
+    decoded_forms,
+    decoded_patterns,
+    decoded_terms,
+    encoded_patterns,
+    encoded_terms,
+    spelled_out,
+)
+from message_handler.safety.text import NO_MARKS, Text, marks_of, squeezed_form, squeezed_forms
+
+KINDS: Final = ("negation", "past", "other", "information")
+#: What each kind of cue lowers a match to, unless the rule says otherwise.
+_LOWERED_BY: Final[Mapping[Level, Mapping[str, Level | None]]] = {
+    Level.EMERGENCY: dict.fromkeys(KINDS),
+    Level.CRISIS: {
+        "negation": Level.URGENT,
+        "past": Level.URGENT,
+        "other": Level.URGENT,
+        "information": None,
+    },
+    Level.URGENT: dict.fromkeys(KINDS),
+}
+_GAP, _WITHIN = 2, 8
+#: More would make a text's check slow.
+_MOST_WORDS, _MOST_SLOTS, _WIDEST = 12, 8, 20
+
+_FILE_FIELDS: Final = {"language", "spellings", "unlike", "words", "idioms", "cues", "rules"}
+_RULE_FIELDS: Final = {
+    *("id", "level", "about", "phrases", "together", "gap", "within", "except", "lowered_by", "typing_errors"),
+    *("source", "reviewed_by", "reviewed_at"),
+}
+_CUES: Final = ("negation_before", "negation_after", "not_negation", "past", "other", "information", "idioms")
+_GROUP: Final = re.compile(r"<([^<>]*)>")
+_ID: Final = re.compile(r"[a-z0-9][a-z0-9-]*")
+
+
+class RulesRefused(ValueError):
+    """Rules that can't be compiled. `problems` has one sentence for each fault."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems: Final = tuple(problems)
+
+
+def compiled_language(source: Mapping[str, Any], shipped: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The compiled form of a file's content. With `shipped`, its rules are added to these compiled ones.
+
+    Raises `RulesRefused` with all problems.
+    """
+    compiler = _Compiler(source, shipped)
+    compiled = compiler.compile()
+    if compiler.problems:
+        raise RulesRefused(compiler.problems)
+    return compiled
+
+
+def source_of(file: Path) -> dict[str, Any]:
+    """The content of a YAML file. Raises `RulesRefused`, and ModuleNotFoundError without PyYAML.
+
+    A plain `no` or `on` is a word here: YAML would make it a truth value.
+    """
+    import yaml
+
+    try:
+        # The loader in C is ten times as fast, and not everywhere.
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+        node = yaml.compose(file.read_text(encoding="utf-8"), Loader=loader)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise RulesRefused([f"{file.name} is no YAML: {error}"]) from error
+    content = _content(node)
+    if not isinstance(content, dict):
+        raise RulesRefused([f"{file.name} has no fields"])
+    return content
+
+
+_PLAIN_VALUES: Final = {"": None, "~": None, "null": None, "true": True, "false": False}
+
+
+def _content(node: Any) -> Any:
+    if node is None:
+        return None
+    if isinstance(node.value, str):
+        is_quoted = bool(node.style)
+        return node.value if is_quoted else _PLAIN_VALUES.get(node.value, node.value)
+    if node.id == "sequence":
+        return [_content(item) for item in node.value]
+    content: dict[Any, Any] = {}
+    for key, value in node.value:
+        name = str(key.value)
+        if name in content:
+            raise RulesRefused([f"line {key.start_mark.line + 1}: {name!r} is there twice"])
+        content[name] = _content(value)
+    return content
+
+
+class _Compiler:
+    def __init__(self, source: Mapping[str, Any], shipped: Mapping[str, Any] | None) -> None:
+        self._source = source
+        self._shipped = shipped
+        self.problems: list[str] = []
+        known = copy.deepcopy(dict(shipped)) if shipped else {}
+        self._groups: dict[str, int] = known.get("groups", {})
+        self._cues: dict[str, int] = known.get("cues", {})
+        self._count: int = known.get("count", 0)
+        coded = decoded_terms(known["terms"]) if known else {}
+        self._terms = {term: decoded_forms(forms) for term, forms in coded.items()}
+        self._patterns = {int(group): decoded_patterns(coded) for group, coded in known.get("patterns", {}).items()}
+        self._rules: list[dict[str, Any]] = known.get("rules", [])
+        self._spellings: dict[str, Any] = known.get("spellings", {})
+        self._unlike: set[str] = set(known.get("unlike", ()))
+        self._corrigible: set[str] = set(known.get("corrigible", ()))
+        self._literals: dict[str, int] = {}
+        #: The words of each group.
+        self._words_of: dict[int, set[str]] = {}
+        for term, forms in self._terms.items():
+            for group in {group for groups in forms.values() for group in groups}:
+                self._words_of.setdefault(group, set()).update(term.split(" "))
+
+    def compile(self) -> dict[str, Any]:
+        language = self._source.get("language")
+        if not isinstance(language, str) or not re.fullmatch(r"[a-z]{2,3}", language):
+            self.problems.append("language: must be a code such as en")
+            language = "??"
+        self._unknown_fields(self._source, _FILE_FIELDS, "the file")
+        self._read_unlike()
+        self._read_spellings()
+        self._read_words()
+        self._read_cues()
+        self._read_rules()
+        return self._compiled(language)
+
+    def _compiled(self, language: str) -> dict[str, Any]:
+        # The start of a longer term has an entry too, with which a search goes on.
+        for term in list(self._terms):
+            words = term.split(" ")
+            for length in range(1, len(words)):
+                self._terms.setdefault(" ".join(words[:length]), {})
+        written = [form for forms in self._terms.values() for form in forms]
+        known = {word for term in self._terms for word in term.split(" ")}
+        known |= self._spellings.keys() | GRAMMARS.get(language, Grammar()).words
+        squeezed: dict[str, list[str]] = {}
+        for word, form in squeezed_forms(sorted(known)).items():
+            if form != word:
+                squeezed.setdefault(form, []).append(word)
+        return {
+            "language": language,
+            "marked": any(marks_of(word) != NO_MARKS for form in written for word in form.split(" ")),
+            "count": self._count,
+            "groups": self._groups,
+            "cues": self._cues,
+            "spellings": self._spellings,
+            "unlike": sorted(self._unlike),
+            "known": sorted(known),
+            "squeezed": squeezed,
+            "corrigible": sorted(self._corrigible),
+            "terms": encoded_terms(self._terms),
+            "patterns": {str(group): encoded_patterns(patterns) for group, patterns in self._patterns.items()},
+            "rules": self._rules,
+        }
+
+    # The words of a language.
+
+    def _read_unlike(self) -> None:
+        for word in self._texts(self._source.get("unlike"), "unlike"):
+            forms = Text(word).words
+            if len(forms) != 1:
+                self.problems.append(f"unlike: {word!r} is not one word")
+            else:
+                self._unlike.add(forms[0])
+
+    def _read_spellings(self) -> None:
+        spellings = self._mapping(self._source.get("spellings"), "spellings")
+        for word, meant in spellings.items():
+            forms = Text(str(word)).words
+            if len(forms) != 1:
+                self.problems.append(f"spellings: {word!r} is not one word")
+                continue
+            form = forms[0]
+            if self._shipped and form in self._shipped["known"]:
+                self.problems.append(f"spellings: {word!r} is a word of the shipped rules")
+                continue
+            text = Text(_text(meant) or "")
+            if not text.words:
+                self.problems.append(f"spellings: {word!r} stands for no word")
+            else:
+                pairs = [[plain, raw.lower()] for plain, raw in zip(text.words, text.raw, strict=True)]
+                self._spellings.setdefault(form, []).append([str(word), pairs])
+
+    def _read_words(self) -> None:
+        for name, terms in self._mapping(self._source.get("words"), "words").items():
+            where = f"words: {name}"
+            if name in self._groups:
+                self.problems.append(f"{where}: the shipped rules have this group")
+                continue
+            self._groups[name] = self._group()
+            listed = list(self._texts(terms, where))
+            if not listed:
+                self.problems.append(f"{where}: has no terms")
+            for term in listed:
+                self._add(term, self._groups[name], where)
+
+    def _read_cues(self) -> None:
+        for cue in _CUES:
+            if cue not in self._cues:
+                self._cues[cue] = self._group()
+        cues = self._mapping(self._source.get("cues"), "cues")
+        self._unknown_fields(cues, {"negation", "not_negation", "past", "other", "information"}, "cues")
+        negation = self._mapping(cues.get("negation"), "cues: negation")
+        self._unknown_fields(negation, {"before", "after"}, "cues: negation")
+        listed = {
+            "negation_before": negation.get("before"),
+            "negation_after": negation.get("after"),
+            "idioms": self._source.get("idioms"),
+            **{kind: cues.get(kind) for kind in ("not_negation", "past", "other", "information")},
+        }
+        for kind, terms in listed.items():
+            where = kind if kind == "idioms" else f"cues: {kind}"
+            for term in self._texts(terms, where):
+                self._add(term, self._cues[kind], where)
+
+    # The rules.
+
+    def _read_rules(self) -> None:
+        rules = self._source.get("rules")
+        if not isinstance(rules, list) or not rules:
+            self.problems.append("rules: must be a list of rules")
+            return
+        for number, rule in enumerate(rules, 1):
+            if not isinstance(rule, Mapping):
+                self.problems.append(f"rules: rule {number} has no fields")
+                continue
+            identifier = rule.get("id")
+            where = identifier if isinstance(identifier, str) else f"rule {number}"
+            if not isinstance(identifier, str) or not _ID.fullmatch(identifier):
+                self.problems.append(f"{where}: id must have small letters, digits and hyphens")
+            elif any(identifier == known["id"] for known in self._rules):
+                self.problems.append(f"{where}: another rule has this id")
+            else:
+                self._read_rule(rule, identifier)
+
+    def _read_rule(self, rule: Mapping[str, Any], where: str) -> None:
+        self._unknown_fields(rule, _RULE_FIELDS, where)
+        level = self._level(rule.get("level"), f"{where}: level")
+        if level is None:
+            return
+        if not _text(rule.get("about")):
+            self.problems.append(f"{where}: about is missing")
+        typing_errors = rule.get("typing_errors", True)
+        if not isinstance(typing_errors, bool):
+            self.problems.append(f"{where}: typing_errors must be true or false")
+        patterns = [*self._phrases(rule, where), *self._windows(rule, where)]
+        if not patterns:
+            self.problems.append(f"{where}: has neither phrases nor together")
+        if typing_errors is True:
+            for _, _, slots in patterns:
+                for slot in slots:
+                    self._corrigible.update(filter(_is_long, self._words_of.get(slot, ())))
+        for ordered, limit, slots in patterns:
+            pattern = Pattern(len(self._rules), ordered, limit, tuple(slots))
+            self._patterns.setdefault(slots[0], []).append(pattern)
+        self._rules.append(
+            {
+                "id": where,
+                "level": level.value,
+                "about": str(rule.get("about")),
+                "except": self._exceptions(rule, where),
+                "lowered_by": self._lowered_by(rule, level, where),
+                "typing_errors": typing_errors,
+            }
+        )
+
+    def _phrases(self, rule: Mapping[str, Any], where: str) -> Iterator[list[Any]]:
+        gap = self._number(rule.get("gap", _GAP), 0, f"{where}: gap")
+        for phrase in self._texts(rule.get("phrases"), f"{where}: phrases"):
+            slots = self._slots(phrase, f"{where}: {phrase!r}")
+            if slots:
+                yield [True, gap, slots]
+
+    def _windows(self, rule: Mapping[str, Any], where: str) -> Iterator[list[Any]]:
+        within = self._number(rule.get("within", _WITHIN), 2, f"{where}: within")
+        windows = rule.get("together", [])
+        if not isinstance(windows, list):
+            self.problems.append(f"{where}: together must be a list of lists")
+            return
+        for window in windows:
+            texts = list(self._texts(window, f"{where}: together"))
+            slots = [slot for text in texts for slot in self._slots(text, f"{where}: {text!r}")]
+            if len(texts) < 2:
+                self.problems.append(f"{where}: together needs two or more in each list")
+            elif len(slots) != len(texts):
+                self.problems.append(f"{where}: each entry of together is one group or one run of words")
+            else:
+                yield [False, within, slots]
+
+    def _slots(self, phrase: str, where: str) -> list[int]:
+        slots = []
+        # Every second piece is the name of a group.
+        for number, piece in enumerate(_GROUP.split(phrase)):
+            if number % 2:
+                if piece in self._groups:
+                    slots.append(self._groups[piece])
+                else:
+                    self.problems.append(f"{where}: there is no group {piece!r}")
+            elif "<" in piece or ">" in piece:
+                self.problems.append(f"{where}: a bracket is not closed")
+            elif piece.strip():
+                slots.append(self._literal(piece, where))
+        if len(slots) > _MOST_SLOTS:
+            self.problems.append(f"{where}: has more than {_MOST_SLOTS} slots")
+        return slots
+
+    def _literal(self, words: str, where: str) -> int:
+        """The group of one run of words. Equal runs share it."""
+        name = " ".join(words.split()).lower()
+        if name not in self._literals:
+            self._literals[name] = self._group()
+            self._add(words, self._literals[name], where)
+        return self._literals[name]
+
+    def _exceptions(self, rule: Mapping[str, Any], where: str) -> int | None:
+        terms = list(self._texts(rule.get("except"), f"{where}: except"))
+        if not terms:
+            return None
+        group = self._group()
+        for term in terms:
+            self._add(term, group, f"{where}: except")
+        return group
+
+    def _lowered_by(self, rule: Mapping[str, Any], level: Level, where: str) -> dict[str, str | None]:
+        lowered: dict[str, Level | None] = dict(_LOWERED_BY[level])
+        own = self._mapping(rule.get("lowered_by"), f"{where}: lowered_by")
+        self._unknown_fields(own, set(KINDS), f"{where}: lowered_by")
+        for kind, target in own.items():
+            lowered[kind] = (
+                self._level(target, f"{where}: lowered_by: {kind}") if target not in (None, "none") else None
+            )
+        for kind, to in lowered.items():
+            if to is not None and to > level:
+                self.problems.append(f"{where}: lowered_by: {kind}: {to} is more than the rule's own level")
+        if level is Level.CRISIS and lowered["negation"] is None:
+            self.problems.append(f"{where}: negation must not lower a crisis to none")
+        return {kind: level.value if level else None for kind, level in lowered.items()}
+
+    # Terms and groups.
+
+    def _group(self) -> int:
+        self._count += 1
+        return self._count - 1
+
+    def _add(self, term: str, group: int, where: str) -> None:
+        pairs = list(self._spelled(Text(term)))
+        if not pairs:
+            self.problems.append(f"{where}: {term!r} has no words")
+            return
+        if len(pairs) > _MOST_WORDS:
+            self.problems.append(f"{where}: {term!r} has more than {_MOST_WORDS} words")
+            return
+        key, written = (" ".join(forms) for forms in zip(*pairs, strict=True))
+        groups = self._terms.setdefault(key, {}).setdefault(written, [])
+        if group not in groups:
+            groups.append(group)
+        self._words_of.setdefault(group, set()).update(word for word, _ in pairs)
+
+    def _spelled(self, text: Text) -> Iterator[tuple[str, str]]:
+        """Each word of a term with its spelling written out, as in a text."""
+        for place, plain in enumerate(text.words):
+            meant = spelled_out(self._spellings.get(plain, ()), text.marks(place))
+            if meant is None:
+                yield plain, _written(text.raw[place])
+            else:
+                yield from ((form, _written(written)) for form, written in meant)
+
+    # Values of fields.
+
+    def _texts(self, values: Any, where: str) -> Iterator[str]:
+        if values is None:
+            return
+        if not isinstance(values, list):
+            self.problems.append(f"{where}: must be a list")
+            return
+        for value in values:
+            text = _text(value)
+            if text:
+                yield text
+            else:
+                self.problems.append(f"{where}: {value!r} is no text")
+
+    def _mapping(self, value: Any, where: str) -> Mapping[str, Any]:
+        if value is None:
+            return {}
+        if not isinstance(value, Mapping):
+            self.problems.append(f"{where}: must have fields")
+            return {}
+        return value
+
+    def _number(self, value: Any, least: int, where: str) -> int:
+        if isinstance(value, str) and value.isdecimal():
+            value = int(value)
+        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= _WIDEST:
+            self.problems.append(f"{where}: must be {least} to {_WIDEST}")
+            return least
+        return value
+
+    def _level(self, value: Any, where: str) -> Level | None:
+        try:
+            return Level(value)
+        except ValueError:
+            self.problems.append(f"{where}: must be emergency, crisis or urgent")
+            return None
+
+    def _unknown_fields(self, value: Mapping[str, Any], known: Iterable[str], where: str) -> None:
+        for name in sorted(map(str, set(value) - set(known))):
+            self.problems.append(f"{where}: there is no field {name!r}")
+
+
+def _is_long(word: str) -> bool:
+    return SHORTEST <= len(squeezed_form(word)) <= LONGEST
+
+
+def _text(value: Any) -> str | None:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return value if isinstance(value, str) and value.strip() else None
+
+
+def _written(raw: str) -> str:
+    """The word with its marks, if it has any: they are all that its written form is needed for."""
+    return raw.lower() if marks_of(raw) != NO_MARKS else ""

@@ -1,0 +1,138 @@
+"""The safety rules: loading them, adding a tenant's own ones, and finding what they match in a text."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+from message_handler.domain.safety import Finding, Level
+from message_handler.safety.language import Language
+from message_handler.safety.matching import Match, Matcher
+from message_handler.safety.text import Text
+
+#: Written by `make safety-rules` from the files in `rules/`.
+FILE: Final = Path(__file__).with_name("rules.json")
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """A match, for people who write rules. `lowered` has the kinds of cues and the words that lowered `rule_level`."""
+
+    rule: str
+    language: str
+    rule_level: Level
+    level: Level | None
+    words: str
+    place: tuple[tuple[int, int], ...]
+    lowered: tuple[tuple[str, str], ...]
+
+
+class Rules:
+    """A set of rules, of one or several languages. It never changes."""
+
+    def __init__(self, languages: Sequence[Language], version: str) -> None:
+        #: A digest of the rules: texts that the same version has checked need no second check.
+        self.version: Final = version
+        self._languages: Final = tuple(languages)
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        return tuple(language.code for language in self._languages)
+
+    @property
+    def compiled(self) -> tuple[Mapping[str, Any], ...]:
+        """The compiled form of each language."""
+        return tuple(language.compiled for language in self._languages)
+
+    def find(self, text: str) -> tuple[Finding, ...]:
+        """Each rule's strongest match in a text, the strongest rule first. What counts for nothing is left out."""
+        strongest: dict[str, Finding] = {}
+        for language, matcher in self._matchers(text):
+            for match in matcher.matches():
+                if match.level is None:
+                    continue
+                known = strongest.get(match.rule.id)
+                if known is None or known.level < match.level:
+                    place = matcher.reading.place(match.hits)
+                    strongest[match.rule.id] = Finding(match.level, match.rule.id, language.code, place)
+        return tuple(sorted(strongest.values(), key=lambda finding: (-finding.level.rank, finding.place)))
+
+    def explain(self, text: str) -> tuple[Explanation, ...]:
+        """All matches in a text, also those that count for nothing, the strongest first."""
+        explained = [
+            _explained(language, matcher, match)
+            for language, matcher in self._matchers(text)
+            for match in matcher.all_matches()
+        ]
+        return tuple(sorted(explained, key=lambda match: (-(match.level.rank if match.level else 0), match.place)))
+
+    def narrowed(self, languages: Collection[str] | None = None, without: Collection[str] = ()) -> Rules:
+        """These rules in some languages only, and without the rules of these ids."""
+        kept = [language for language in self._languages if languages is None or language.code in languages]
+        if without:
+            kept = [Language(language.compiled, without) for language in kept]
+        return Rules(kept, _digest([self.version, [language.code for language in kept], sorted(without)]))
+
+    def extended(self, own: Sequence[Mapping[str, Any]]) -> Rules:
+        """These rules and a tenant's own ones, each in the form of a YAML file. Raises `RulesRefused`.
+
+        Own rules may use the groups of words of the shipped rules in their language.
+        """
+        from message_handler.safety.compiling import compiled_language
+
+        compiled = {language.code: language.compiled for language in self._languages}
+        for source in own:
+            known = compiled.get(str(source.get("language")))
+            language = compiled_language(source, known)
+            compiled[language["language"]] = language
+        return Rules([Language(language) for language in compiled.values()], _digest([self.version, list(own)]))
+
+    def _matchers(self, text: str) -> Iterator[tuple[Language, Matcher]]:
+        read = Text(text)
+        for language in self._languages:
+            yield language, Matcher(language, language.read(read))
+
+
+@cache
+def shipped() -> Rules:
+    """The rules of this package."""
+    return loaded(FILE.read_text(encoding="utf-8"))
+
+
+def loaded(compiled: str) -> Rules:
+    """The rules of a compiled file."""
+    content = json.loads(compiled)
+    return Rules([Language(language) for language in content["languages"]], content["version"])
+
+
+def compiled_text(languages: Sequence[Mapping[str, Any]]) -> str:
+    """The text of a compiled file."""
+    body = ",\n".join(json.dumps(language, ensure_ascii=False, separators=(",", ":")) for language in languages)
+    return f'{{"version":"{_digest(languages)}",\n"languages":[\n{body}\n]}}\n'
+
+
+def _digest(content: Any) -> str:
+    import hashlib
+
+    written = json.dumps(content, ensure_ascii=False, sort_keys=True, default=str)
+    return hashlib.sha256(written.encode(errors="surrogatepass")).hexdigest()[:16]
+
+
+def _explained(language: Language, matcher: Matcher, match: Match) -> Explanation:
+    def words(place: tuple[tuple[int, int], ...]) -> str:
+        return " ".join(matcher.reading.text.original[start:end] for start, end in place)
+
+    place = matcher.reading.place(match.hits)
+    return Explanation(
+        match.rule.id,
+        language.code,
+        match.rule.level,
+        match.level,
+        words(place),
+        place,
+        tuple((lowering.kind, words(matcher.reading.place([lowering.cue]))) for lowering in match.lowered),
+    )
