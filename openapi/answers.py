@@ -9,8 +9,21 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from openapi.base import Answer, Count, JobId, Moment, Text
+from openapi.base import Answer, Count, JobId, Moment, Text, absent
 from openapi.declared import fields_of_job
+
+
+class Safety(Answer):
+    """Danger that the rules found in the patient's messages. Show `notice` to the patient at once, whatever the status.
+
+    `notice_job_id` names the job that keeps the notice: one for a conversation, a level and an hour. It is null for
+    `urgent`: that notice is also added to the reply.
+    """
+
+    level: Literal["emergency", "crisis", "urgent"]
+    rule: Text
+    notice: Text
+    notice_job_id: JobId | None
 
 
 class Problem(Answer):
@@ -21,6 +34,7 @@ class Problem(Answer):
     status: Annotated[int, Field(ge=400, le=599)]
     detail: Text
     field: Text = ""
+    safety: Safety = absent()
 
 
 # Answers to a message.
@@ -38,6 +52,7 @@ class Taken(Answer):
     bot_name: Text
     edited: Literal[True] = True
     degraded: Literal[True] = True
+    safety: Safety = absent()
 
 
 class Joined(Answer):
@@ -55,6 +70,7 @@ class Joined(Answer):
     duplicate: Literal[True] = True
     edited: Literal[True] = True
     degraded: Literal[True] = True
+    safety: Safety = absent()
 
 
 class Parked(Answer):
@@ -72,6 +88,7 @@ class Parked(Answer):
     duplicate: Literal[True] = True
     edited: Literal[True] = True
     degraded: Literal[True] = True
+    safety: Safety = absent()
 
 
 class NothingToAnswer(Answer):
@@ -84,6 +101,7 @@ class NothingToAnswer(Answer):
     ai_job_id: None
     consolidated_messages: Literal[0]
     degraded: Literal[True] = True
+    safety: Safety = absent()
 
 
 class Rejection(Answer):
@@ -94,6 +112,7 @@ class Rejection(Answer):
     action: Literal["rejected"]
     message: Text
     ai_job_id: JobId
+    safety: Safety = absent()
 
 
 # Jobs and conversations.

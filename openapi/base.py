@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.fields import FieldInfo
@@ -25,6 +25,11 @@ def one_of(values: Iterable[str]) -> FieldInfo:
     """A field that holds one of these values. For values that the layer lists; a `Literal` cannot refer to a list."""
     field: FieldInfo = Field(json_schema_extra={"enum": [*values]})
     return field
+
+
+def absent() -> Any:
+    """The default of a field that may be missing, and whose type has no value that could say so."""
+    return Field(default=None)
 
 
 class Answer(BaseModel):

@@ -54,7 +54,7 @@ def post_message(call: Call) -> tuple[int, dict[str, Any]]:
     except Rejected as rejected:
         meter.add("MessagesRejected")
         logger.info("rejected", extra={"ai_job_id": rejected.job_id})
-        return HTTPStatus.CONFLICT, rejection(rejected.job_id)
+        return HTTPStatus.CONFLICT, rejection(rejected)
     except (RequestError, Unavailable):
         meter.add("MessagesRejected")
         raise

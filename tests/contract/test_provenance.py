@@ -24,6 +24,7 @@ from message_handler.drivers.postgres import Database
 from message_handler.operations.export import export
 from message_handler.ports.archive import Archive
 from message_handler.ports.retention import Retention
+from message_handler.safety.rules import shipped
 from message_handler.settings import Settings
 from message_handler.tiers.memory import MemoryTier
 from tests.contract.chat import Clock
@@ -33,8 +34,8 @@ from tests.contract.world import World
 from tests.servers import emptied
 
 KEY = ConversationKey("clinic", "asked-1")
-ASKED = Provenance("nurse", 3, "gpt", 5, "gpt-4o", simulated=False)
-DEFAULT = Provenance("default", None, None, None, None, simulated=True)
+ASKED = Provenance("nurse", 3, "gpt", 5, "gpt-4o", simulated=False, rules_version=shipped().version)
+DEFAULT = Provenance("default", None, None, None, None, simulated=True, rules_version=shipped().version)
 CONFIGURED = [
     "insert into platforms (platform_id, name) values ('clinic', 'Clinic') on conflict do nothing",
     "insert into core_ai (platform_id, core_ai_id, name, api_endpoint, meta_data, revision) values"
@@ -103,7 +104,9 @@ class TestWhatIsPinned:
 
         ai = Answering([AICore("gpt", 30.0, fails), AICore("spare", 30.0, answers)])
         world.worker = replace(world.worker, ai=lambda _: ai)
-        assert answered(world).provenance == Provenance("nurse", 3, "spare", 7, None, simulated=True)
+        assert answered(world).provenance == Provenance(
+            "nurse", 3, "spare", 7, None, simulated=True, rules_version=shipped().version
+        )
 
     def test_an_ai_that_was_asked_in_vain_is_named(self, world: World) -> None:
         job = answered(world, text="[fail]")
@@ -171,6 +174,7 @@ class TestWhereItIsShown:
             "core_ai_revision": 5,
             "model": "gpt-4o",
             "simulated": False,
+            "rules_version": shipped().version,
         }
 
     def test_every_archive_keeps_it(self, archive: Archive) -> None:

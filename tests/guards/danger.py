@@ -18,6 +18,72 @@ def guard(name: str, test: str, place: str, old: str, new: str = "", *, rule: st
     return Guard(name, f"{rule}, danger first", test, (Removal(place, old, new),))
 
 
+INTAKE, ALARM, ANSWERS = "intake/intake.py", "intake/danger.py", "unit/test_danger.py"
+REFUSED = f"{ANSWERS}::TestWhateverBecomesOfTheRequest"
+
+ANSWERED = (
+    guard(
+        "a refusal or an error has the notice",
+        f"{REFUSED}::test_its_answer_has_the_notice[I can't breathe-limited]",
+        INTAKE,
+        "            tell(error, alarm.give(found, messages))\n",
+    ),
+    guard(
+        "a request that is too large has the notice",
+        f"{REFUSED}::test_a_text_that_is_too_long_is_looked_at_where_it_ends",
+        INTAKE,
+        "            tell(error, alarm.give(alarm.look_at_the_end(request), ()))\n",
+    ),
+    guard(
+        "what a patient splits over several messages is read together",
+        f"{ANSWERS}::TestEachAnswer::test_speaks_of_what_the_patient_has_split_over_several_messages",
+        INTAKE,
+        "        found = alarm.look_at_what_waits(found, messages, waiting)\n",
+    ),
+    guard(
+        "what only earlier messages say does not count again",
+        f"{ANSWERS}::TestEachAnswer::test_names_one_notice_for_a_level_and_an_hour",
+        ALARM,
+        " if newest[index] in said]",
+        "]",
+    ),
+    guard(
+        "a bot's turn that repeats a notice answers nothing",
+        f"{ANSWERS}::TestHistory::test_a_bots_turn_that_repeats_a_notice_answers_nothing",
+        "intake/requests.py",
+        'turn.role != "assistant" or not is_notice(turn.content)',
+        "True",
+    ),
+    guard(
+        "a record brings what Postgres could not keep",
+        f"{ANSWERS}::TestWithoutPostgres::test_the_notice_is_given_and_a_record_brings_it_later",
+        ALARM,
+        "self.queue.send(NoticeRecord(raised))",
+        "return",
+    ),
+    guard(
+        "a bot that does not exist gets no conversation",
+        f"{REFUSED}::test_a_bot_that_does_not_exist_keeps_no_notice_back_and_gets_no_conversation",
+        ALARM,
+        "        except MessageHandlerError:\n            return None\n",
+        "        except MessageHandlerError:\n            return self.bot_id\n",
+    ),
+    guard(
+        "a notice leaves the conversation to the bot that has it",
+        f"{REFUSED}::test_a_refused_message_leaves_the_conversation_to_the_bot_that_has_it",
+        ALARM,
+        "if found := self.tiers.find(lambda tier: tier.waiting(self.key)):",
+        "if (found := self.tiers.find(lambda tier: tier.waiting(self.key))) and False:",
+    ),
+    guard(
+        "a reply to danger carries the notice",
+        f"{ANSWERS}::TestReplies::test_a_reply_to_danger_carries_the_notice[I can't breathe]",
+        "worker/replies.py",
+        'f"{reply}\\n\\n{notice}"',
+        "reply",
+    ),
+)
+
 NOTICES = (
     guard(
         "all processes give a notice the same name",
@@ -280,4 +346,4 @@ AWAY = (
     ),
 )
 
-GUARDS = (*NOTICES, *WEBHOOKS, *AWAY)
+GUARDS = (*ANSWERED, *NOTICES, *WEBHOOKS, *AWAY)

@@ -99,6 +99,13 @@ class TestRecords:
         assert refusal(kind, BODIES[kind] | {"name": f"{CANARY}\ud800"}).field == "name"
 
 
+CONTACTS = {
+    "country": "VN",
+    "emergency": "115",
+    "texts": {"vi": {"emergency": "Gọi 115 ngay.", "crisis": "x" * 2_000}},
+    "reviewed_by": "Dr. A",
+    "reviewed_at": "2026-11-30",
+}
 GOOD: dict[RecordKind, dict[str, list[Any]]] = {
     "bots": {
         "double_texting": list(POLICIES),
@@ -107,6 +114,7 @@ GOOD: dict[RecordKind, dict[str, list[Any]]] = {
         "max_context_messages": [0, 1_000],
         "max_context_characters": [0, 1_000_000],
         "show_partial_reply": [True, False],
+        "country": ["VN", "GB"],
         "failure_message": ["Xin lỗi", "x" * 2_000, {"vi": "Xin lỗi", "pt-BR": "Desculpe"}],
     },
     "core_ai": {
@@ -135,6 +143,7 @@ GOOD: dict[RecordKind, dict[str, list[Any]]] = {
         "rate_limit_per_minute": [1, 1_000_000],
         "webhook_path": ["/", "/webhooks/messages", "/hook?tenant=1&x=%20"],
         "webhook_secrets": [[secret(24)], [secret(64), ARN], [REDACTED, secret(32)]],
+        "emergency_contacts": [[CONTACTS], [CONTACTS, CONTACTS | {"country": "GB", "crisis": "116 123", "texts": {}}]],
     },
 }
 NUMBERS = ["1", True, [], {}]
@@ -146,6 +155,7 @@ BAD: dict[RecordKind, dict[str, list[Any]]] = {
         "max_context_messages": [-1, 1_001, 0.5, *NUMBERS],
         "max_context_characters": [-1, 1_000_001, 0.5, *NUMBERS],
         "show_partial_reply": [CANARY, "true", 1, 0],
+        "country": ["", "vn", "VNM", CANARY, 84],
         "failure_message": ["", " ", "x" * 2_001, 1, True, [CANARY], {}, {"vi": ""}, {CANARY: "x"}, {"vi": [CANARY]}],
     },
     "core_ai": {
@@ -182,6 +192,19 @@ BAD: dict[RecordKind, dict[str, list[Any]]] = {
             [1],
             [f"arn:aws:s3:::{CANARY}"],
             [f"{ARN}\n{CANARY}"],
+        ],
+        "emergency_contacts": [
+            CANARY,
+            [],
+            [CONTACTS, CONTACTS],
+            [{}],
+            [CONTACTS | {"country": CANARY}],
+            [CONTACTS | {"emergency": CANARY}],
+            [CONTACTS | {"texts": {f"{CANARY}!": {}}}],
+            [CONTACTS | {"texts": {"vi": {"urgent": ""}}}],
+            [CONTACTS | {"texts": {"vi": {f"{CANARY}!": "x"}}}],
+            [CONTACTS | {"reviewed_by": ""}],
+            [CONTACTS | {"reviewed_at": "2026-13-01"}],
         ],
     },
 }

@@ -35,7 +35,7 @@ def test_other_words_under_the_same_id_are_an_edit_and_are_answered(service: Ser
     first = service.post(form(OLD)).body
     edit = service.post(form(NEW))
     assert edit.status == 202
-    assert edit.body.keys() == JOINED | {"edited"}
+    assert edit.body.keys() == JOINED | {"edited", "safety"}, "the new words tell of chest pain"
     assert (edit.body["edited"], edit.body["ai_job_id"]) == (True, first["ai_job_id"])
     assert edit.body["consolidated_messages"] == 1
     service.deliver()

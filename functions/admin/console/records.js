@@ -34,6 +34,7 @@ export const KINDS = {
       number("meta_data.max_context_messages", "Messages shown to the AI", "Not set: 20."),
       number("meta_data.max_context_characters", "Characters shown to the AI", "Not set: 10000."),
       yesNo("meta_data.show_partial_reply", "Show the reply while it is written"),
+      text("meta_data.country", "Country", "Of its patients, such as VN."),
       {
         name: "meta_data.failure_message",
         label: "Notice to the patient when a job fails",
@@ -118,6 +119,7 @@ export const KINDS = {
         kind: "lines",
         hint: "The ARNs of one or two secrets, one on a line. *** keeps the stored one.",
       },
+      json("meta_data.emergency_contacts", "Emergency contacts", "How patients get help, for each country."),
     ],
     derived: [],
     facts: (platform) => [

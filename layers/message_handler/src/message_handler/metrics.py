@@ -15,6 +15,7 @@ UNITS: dict[str, Unit] = {
     "MessagesDuplicate": "Count",
     "MessagesRejected": "Count",
     "MessagesThrottled": "Count",
+    "SafetyNotices": "Count",
     "TimeToLock": "Milliseconds",
     "QueueWait": "Milliseconds",
     "AITime": "Milliseconds",

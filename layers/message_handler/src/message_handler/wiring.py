@@ -122,8 +122,10 @@ class _Builder:
         archive = _archive(settings, self.database, deployed=deployed)
         tiers = _tiers(settings, self.database, deployed=deployed)
         bots = BotConfigService(tiers, archive, settings)
-        queue = _sqs(settings) if settings.job_queue_url else ThreadQueue(self._work)
-        intake = Intake(tiers, archive, queue, bots, settings, meter=self.meter)
+        client = _sqs_client() if settings.job_queue_url else None
+        queue = _queue_at(settings.job_queue_url, client, settings.dead_letter_queue_url) or ThreadQueue(self._work)
+        delivery_queue = _queue_at(settings.delivery_queue_url, client)
+        intake = Intake(tiers, archive, queue, bots, settings, meter=self.meter, delivery_queue=delivery_queue)
         self.intake = IntakeParts(settings, tiers, archive, queue, bots, intake)
         self._mutex = threading.Lock()
         self._parts: Parts | None = None
@@ -271,8 +273,8 @@ def _stores(database: Database | None, archive: Archive) -> _Stores:
     return _Stores(NoConfiguration(), archive.audit if isinstance(archive, MemoryArchive) else NoAudit())
 
 
-def _sqs(settings: Settings) -> SqsQueue:
-    """The queue of jobs."""
+def _sqs_client() -> Any:
+    """A client that sends what patients wait for."""
     from botocore.config import Config
 
     # Deadlines nest: all tries together take much less than the API's 29 s.
@@ -282,8 +284,7 @@ def _sqs(settings: Settings) -> SqsQueue:
         retries={"total_max_attempts": 2, "mode": "standard"},
         max_pool_connections=20,
     )
-    assert settings.job_queue_url
-    return SqsQueue(aws.client("sqs", config=config), settings.job_queue_url, settings.dead_letter_queue_url)
+    return aws.client("sqs", config=config)
 
 
 def _single_try_client() -> Any:
@@ -298,8 +299,8 @@ def _single_try_client() -> Any:
     return aws.client("sqs", config=config)
 
 
-def _queue_at(url: str | None, client: Any | None) -> SqsQueue | None:
-    return SqsQueue(client, url) if client and url else None
+def _queue_at(url: str | None, client: Any | None, dead_letters: str | None = None) -> SqsQueue | None:
+    return SqsQueue(client, url, dead_letters) if client and url else None
 
 
 def _egress(settings: Settings) -> Egress:

@@ -35,6 +35,9 @@ _REGION = r"^[a-z]{2,5}(-[a-z]+)+-[0-9]{1,2}$"
 _FIELD = r"^[a-z][a-z0-9_]{0,63}$"
 _TAG = r"^[A-Za-z][A-Za-z0-9_:.-]{0,39}$"
 _GUARDRAIL = r"^([a-z0-9]{1,64}|arn:aws[a-z-]*:bedrock:[a-z0-9-]+:[0-9]{12}:guardrail/[a-z0-9]{1,64})$"
+_COUNTRY = r"^[A-Z]{2}$"
+_DAY = r"^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])$"
+_NUMBER = r"^[0-9+*#() -]{2,40}$"
 _GUARDRAIL_VERSION = r"^([1-9][0-9]{0,7}|DRAFT)$"
 _MAX_EXTRA_BODY_BYTES = 16 * 1024
 #: The characters of a path and a query in RFC 3986. A path that begins with `//` would name another host.
@@ -47,6 +50,9 @@ _ADVICE = {
     _PATH: "must be a path that starts with one /, such as /webhooks/messages",
     _FIELD: "must be a field's name, such as stream_options",
     _TAG: "must be a tag's name without its brackets, such as think",
+    _COUNTRY: "must be a country's code, such as VN (ISO 3166)",
+    _DAY: "must be a day, such as 2026-11-30",
+    _NUMBER: "must be a telephone number, such as 115",
     _GUARDRAIL: "must be a guardrail's id or ARN",
     _GUARDRAIL_VERSION: "must be a version's number, or DRAFT",
 }
@@ -72,6 +78,7 @@ class BotMetaData(Strict):
     max_context_messages: Annotated[int, Field(ge=0, le=1_000)] | None = None
     max_context_characters: Characters | None = None
     show_partial_reply: bool | None = None
+    country: Annotated[str, Field(pattern=_COUNTRY)] | None = None
     failure_message: Any = None
 
     @field_validator("debounce_max_ms")
@@ -147,12 +154,39 @@ class CoreAIMetaData(Strict):
         return value
 
 
+class NoticeTexts(Strict):
+    """The texts of the safety notices in one language. A level without a text has the product's own."""
+
+    emergency: Notice | None = None
+    crisis: Notice | None = None
+    urgent: Notice | None = None
+
+
+class EmergencyContacts(Strict):
+    """How patients in one country get help: telephone numbers and texts, and the person who has reviewed both."""
+
+    country: Annotated[str, Field(pattern=_COUNTRY)]
+    emergency: Annotated[str, Field(pattern=_NUMBER)]
+    crisis: Annotated[str, Field(pattern=_NUMBER)] | None = None
+    texts: dict[Annotated[str, Field(pattern=_LANGUAGE)], NoticeTexts] = Field(default_factory=dict)
+    reviewed_by: Name
+    reviewed_at: Annotated[str, Field(pattern=_DAY)]
+
+
 class PlatformMetaData(Strict):
-    """How a platform is told of replies, and how many messages it may send."""
+    """How a platform is told of replies, how many messages it may send, and how its patients get help."""
 
     rate_limit_per_minute: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     webhook_path: Annotated[str, Field(pattern=_PATH)] | None = None
     webhook_secrets: Annotated[list[str], Field(min_length=1, max_length=2)] | None = None
+    emergency_contacts: Annotated[list[EmergencyContacts], Field(min_length=1, max_length=250)] | None = None
+
+    @field_validator("emergency_contacts")
+    @classmethod
+    def _are_one_for_each_country(cls, values: list[EmergencyContacts] | None) -> list[EmergencyContacts] | None:
+        if len({each.country for each in values or ()}) < len(values or ()):
+            raise _wrong("must not have a country twice")
+        return values
 
     @field_validator("webhook_secrets")
     @classmethod
@@ -227,8 +261,8 @@ def parse_record(kind: RecordKind, body: Any, ids: dict[str, str]) -> dict[str, 
     for name, id_ in ids.items():
         if body.pop(name, id_) != id_:
             raise InvalidRequest("must be the one in the address, or be left out", field=name)
-    record = validated(KINDS[kind].record, body, _ADVICE).model_dump()
-    record["meta_data"] = {name: value for name, value in record["meta_data"].items() if value is not None}
+    checked = validated(KINDS[kind].record, body, _ADVICE)
+    record = checked.model_dump() | checked.model_dump(include={"meta_data"}, exclude_none=True)
     if kind == "core_ai":
         if record["auth_required"] is None:
             record["auth_required"] = record["auth_token"] is not None

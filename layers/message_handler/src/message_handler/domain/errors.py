@@ -32,6 +32,7 @@ Error texts go to logs and callers. So none may contain a patient's words, a tok
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 
 class MessageHandlerError(Exception):
@@ -217,3 +218,15 @@ class AIError(MessageHandlerError):
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
         self.code = code
+
+
+def tell(error: Exception, safety: dict[str, Any] | None) -> None:
+    """Let an error carry the `safety` that its answer must have: danger in the message that was refused."""
+    if safety:
+        error.safety = safety  # type: ignore[attr-defined]  # any error: a defect of ours keeps no notice back
+
+
+def safety_of(error: Exception) -> dict[str, Any] | None:
+    """The `safety` that the answer for this error must have; None if the rules found no danger."""
+    safety: dict[str, Any] | None = getattr(error, "safety", None)
+    return safety

@@ -59,6 +59,7 @@ class Provenance:
     """What answered a job: the bot and the AI core that were asked, each with the revision that was read.
 
     An id or revision is None for the default, which no tenant configured, and for an answer of an earlier release.
+    `rules_version`: the safety rules that the messages were read with.
     """
 
     bot_id: str
@@ -67,6 +68,7 @@ class Provenance:
     core_ai_revision: int | None
     model: str | None
     simulated: bool
+    rules_version: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ from message_handler.domain.errors import (
     TooManyRequests,
     Unauthenticated,
     Unavailable,
+    safety_of,
 )
 from message_handler.domain.identifiers import is_identifier
 from message_handler.domain.validation import field_name
@@ -190,7 +191,14 @@ def _answer(
         return _response(status, body, "application/json", headers[0] if headers else None)
     except RequestError as error:
         _log.info("refused", extra={"status": error.status, "reason": str(error)})
-        return problem(error.status, error.title, str(error), field=error.field, headers=_headers_of(error))
+        return problem(
+            error.status,
+            error.title,
+            str(error),
+            field=error.field,
+            headers=_headers_of(error),
+            safety=safety_of(error),
+        )
     except Unavailable as error:
         _log.warning("not available", extra={"what": error.what})
         return problem(
@@ -198,6 +206,7 @@ def _answer(
             "Service Unavailable",
             f"{error.what[:1].upper()}{error.what[1:]} is not available. Send the same request again later.",
             headers={"Retry-After": str(error.retry_after)},
+            safety=safety_of(error),
         )
     except Exception as error:  # noqa: BLE001  the last place that can send an answer
         log_crash(error)
@@ -205,6 +214,7 @@ def _answer(
             HTTPStatus.INTERNAL_SERVER_ERROR,
             "Internal Server Error",
             "The service could not answer. You may send the request again.",
+            safety=safety_of(error),
         )
 
 
@@ -224,11 +234,18 @@ def log_crash(error: Exception, **about: str) -> None:
 
 
 def problem(
-    status: int, title: str, detail: str, *, field: str | None = None, headers: Headers | None = None
+    status: int,
+    title: str,
+    detail: str,
+    *,
+    field: str | None = None,
+    headers: Headers | None = None,
+    safety: dict[str, Any] | None = None,
 ) -> Response:
-    """The answer for an error. `field` names the wrong field, never its value."""
-    body = {"type": "about:blank", "title": title, "status": int(status), "detail": detail}
-    return _response(status, body | ({"field": field} if field else {}), "application/problem+json", headers)
+    """The answer for an error. `field` names the wrong field, never its value. `safety`: see `safety_of`."""
+    body: dict[str, Any] = {"type": "about:blank", "title": title, "status": int(status), "detail": detail}
+    body |= ({"field": field} if field else {}) | ({"safety": safety} if safety else {})
+    return _response(status, body, "application/problem+json", headers)
 
 
 def _response(status: int, body: dict[str, Any] | str, content_type: str, headers: Headers | None = None) -> Response:

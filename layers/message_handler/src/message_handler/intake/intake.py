@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from message_handler.bot_config import BotConfigService
 from message_handler.domain import history
@@ -23,10 +23,12 @@ from message_handler.domain.errors import (
     PayloadTooLarge,
     RateLimited,
     Unavailable,
+    tell,
 )
 from message_handler.domain.identifiers import new_id
 from message_handler.domain.messages import Message, Request, known_by, new_message
 from message_handler.domain.records import Record, WordlessRecord
+from message_handler.intake.danger import Alarm
 from message_handler.intake.requests import MessageRequest, Said, read_turns
 from message_handler.intake.responses import nothing_to_answer, parked_response, response
 from message_handler.intake.silence import silence
@@ -43,6 +45,13 @@ _log = logging.getLogger(__name__)
 DEFAULT_DEBOUNCE_MAX_MS = 10_000
 
 
+class Answered(NamedTuple):
+    """The body of a `202`, and the patient's messages that wait together."""
+
+    body: dict[str, Any]
+    waiting: tuple[Message, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Intake:
     """The use case of the intake function."""
@@ -54,15 +63,48 @@ class Intake:
     settings: Settings
     clock: Callable[[], float] = time.time
     meter: Meter = field(default_factory=Meter)
+    #: Wakes deliveries, beside the jobs that wait. None: the queue of jobs does.
+    delivery_queue: Queue | None = None
 
     def handle(self, key: ConversationKey, request: MessageRequest, *, correlation_id: str = "") -> dict[str, Any]:
         """Accept a request's messages, and return the body of the `202`.
 
         Raises RequestError (Rejected, if the bot's policy is to reject) or Unavailable; then nothing was accepted.
         (If only the record of messages without words is refused, those with words are answered nevertheless.)
+
+        If the rules find danger in the messages, the body has a `safety`, and so has every error (see `safety_of`).
         """
-        said, now = read_turns(request), self.clock()
+        queue = self.delivery_queue or self.queue
+        alarm = Alarm(
+            key, request.bot_id, correlation_id, self.tiers, self.archive, queue, self.bots, self.clock, self.meter
+        )
+        try:
+            said = read_turns(request, alarm.is_notice)
+        except PayloadTooLarge as error:
+            tell(error, alarm.give(alarm.look_at_the_end(request), ()))
+            raise
+        now = self.clock()
         messages, wordless = _messages(said.messages, now), _messages(said.wordless, now)
+        # Before all that may refuse the request or fail.
+        found = alarm.look(messages)
+        try:
+            body, waiting = self._handle(key, request, said, messages, wordless, correlation_id)
+        except Exception as error:
+            tell(error, alarm.give(found, messages))
+            raise
+        found = alarm.look_at_what_waits(found, messages, waiting)
+        safety = alarm.give(found, messages)
+        return body | {"safety": safety} if safety else body
+
+    def _handle(
+        self,
+        key: ConversationKey,
+        request: MessageRequest,
+        said: Said,
+        messages: tuple[Message, ...],
+        wordless: tuple[Message, ...],
+        correlation_id: str,
+    ) -> Answered:
         if said.ends_wordless and (own := wordless[-1]).given:
             messages = known_by(messages, own.message_id)
         bot_id, counted = request.bot_id, False
@@ -82,7 +124,7 @@ class Intake:
                 **_policy(request, config["meta_data"], self.settings),
             )
             try:
-                body = self._respond(accepting, said, wordless, config["name"])
+                answered = self._respond(accepting, said, wordless, config["name"])
             except OtherBot as other:
                 if bot_id:
                     raise
@@ -90,20 +132,19 @@ class Intake:
                 bot_id = other.bot_id
                 self.bots.belongs_to(key, bot_id)
             else:
-                if body is not None:
-                    return body
+                if answered is not None:
+                    return answered
 
-    def _respond(
-        self, request: Request, said: Said, wordless: tuple[Message, ...], bot_name: str
-    ) -> dict[str, Any] | None:
-        """Accept or park a request's messages, and keep those without words. Returns the body of the `202`.
+    def _respond(self, request: Request, said: Said, wordless: tuple[Message, ...], bot_name: str) -> Answered | None:
+        """Accept or park a request's messages, and keep those without words.
 
         None: the tier believes that a human answers, but the bot does. The caller tries again.
         """
         human = self._human_answers(request, said)
         if wordless and not request.messages:
             self.meter.add("MessagesAccepted")
-            return self._keep(request, wordless)
+            return Answered(self._keep(request, wordless))
+        waiting = request.messages
         try:
             if human:
                 raise HandedOff(0, ())
@@ -114,13 +155,14 @@ class Intake:
                 return None
         else:
             if said.ends_wordless and not accepted.recognised:
-                return self._keep(request, wordless)
+                return Answered(self._keep(request, wordless))
+            waiting = accepted.pending
             degraded = tier.name != self.tiers.expected or self.bots.degraded
             body = response(accepted, bot_name, degraded=degraded)
         # Those without an id are not kept: a platform that sends whole histories would bring each again and again.
         if named := tuple(message for message in wordless if message.given):
             self._keep(request, named)
-        return body
+        return Answered(body, waiting)
 
     def _count(self, platform_id: str, per_minute: int | None) -> None:
         """Count a request of the tenant. Duplicates count too, because they cost as much. Raises RateLimited."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -133,8 +133,11 @@ class Said(NamedTuple):
     ends_wordless: bool = False
 
 
-def read_turns(request: MessageRequest) -> Said:
-    """What a request says. Raises RequestError."""
+def read_turns(request: MessageRequest, is_notice: Callable[[str], bool] = lambda _: False) -> Said:
+    """What a request says. Raises RequestError.
+
+    A bot's turn that repeats a safety notice answers nothing: it is left out.
+    """
     if request.history is not None:
         field, contents = "history", [request.history]
     else:
@@ -147,6 +150,7 @@ def read_turns(request: MessageRequest) -> Said:
         turns = tuple(Turn(m.role, m.content, m.message_id, _seconds(m.edited_at)) for m in request.messages or ())
     if request.resources and len(json.dumps(request.resources, ensure_ascii=False).encode()) > MAX_RESOURCES_BYTES:
         raise PayloadTooLarge(f"must not be larger than {MAX_RESOURCES_BYTES // 1024} KiB", field="resources")
+    turns = tuple(turn for turn in turns if turn.role != "assistant" or not is_notice(turn.content))
     context, messages = history.split(turns)
     if not messages and turns and turns[-1].role == "sale":
         return Said(_human_turn_with_own_id(context, request.message_id), ())

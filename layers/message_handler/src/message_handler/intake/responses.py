@@ -5,20 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from message_handler.domain.errors import Rejected, safety_of
 from message_handler.domain.handoff import ParkResult
 from message_handler.domain.messages import base_id
 from message_handler.protocol.results import Accepted
 
 
-def rejection(job_id: str) -> dict[str, Any]:
-    """The body of the `409`: nothing was stored. `job_id` is the job that answers another message now."""
+def rejection(rejected: Rejected) -> dict[str, Any]:
+    """The body of the `409`: nothing was stored. Its job answers another message now."""
+    safety = safety_of(rejected)
     return {
         "success": False,
         "status": "locked",
         "action": "rejected",
         "message": "Another message is being answered; send this one again after the reply",
-        "ai_job_id": job_id,
-    }
+        "ai_job_id": rejected.job_id,
+    } | ({"safety": safety} if safety else {})
 
 
 def response(accepted: Accepted, bot_name: str, *, degraded: bool = False) -> dict[str, Any]:

@@ -21,7 +21,9 @@ from message_handler.domain.notices import failure_notice
 from message_handler.metrics import Meter
 from message_handler.ports.archive import Fence
 from message_handler.ports.tier import Tier
+from message_handler.safety.rules import shipped
 from message_handler.settings import Settings
+from message_handler.worker.replies import with_notice
 
 _log = logging.getLogger(__name__)
 
@@ -94,6 +96,7 @@ class Asking:
             _log_asking(job, fence)
             provenance = _provenance(config, config["core_ai"])
             completion = self._complete(config["core_ai"], prompt, watch)
+            completion = replace(completion, text=with_notice(completion.text, prompt.messages, config))
             if completion.by_fallback:
                 provenance = _provenance(config, config["core_ai"]["fallback"])
         except AIError as failure:
@@ -207,6 +210,7 @@ def _provenance(config: dict[str, Any], core_ai: dict[str, Any]) -> Provenance:
         core_ai.get("revision"),
         provider.model(core_ai),
         simulated=provider.simulated,
+        rules_version=shipped().version,
     )
 
 

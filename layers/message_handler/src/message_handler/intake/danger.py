@@ -1,0 +1,158 @@
+"""Danger in a patient's messages: intake looks for it first, and gives the safety notice with its answer.
+
+Nothing that fails behind the notice keeps it from the patient:
+
+    rules find danger ── the request is accepted, refused, or fails ── the answer has the notice
+                         Postgres keeps the notice as a job of its own ── away: a record brings it later
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from message_handler.bot_config import BotConfigService
+from message_handler.domain.conversations import ConversationKey
+from message_handler.domain.errors import TRANSIENT, Conflict, MessageHandlerError
+from message_handler.domain.messages import Message
+from message_handler.domain.raised import Raised
+from message_handler.domain.records import DeliveryRecord, NoticeRecord
+from message_handler.domain.safety import Finding, Level
+from message_handler.intake.requests import MessageRequest
+from message_handler.metrics import Meter
+from message_handler.ports.archive import Archive
+from message_handler.ports.queue import Queue
+from message_handler.safety.notices import is_notice, notice_of
+from message_handler.safety.rules import shipped
+from message_handler.safety.screening import screen
+from message_handler.tiers.failover import Failover
+
+_log = logging.getLogger(__name__)
+#: A patient's messages that wait together are read as one text: this many of the newest, with this many characters.
+MOST_MESSAGES, MOST_CHARACTERS = 20, 4_000
+#: A conversation gets one notice of a level in this time.
+NOTICE_SECONDS = 3600
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """What intake does about danger in one conversation. `queue` wakes deliveries."""
+
+    key: ConversationKey
+    bot_id: str | None
+    correlation_id: str
+    tiers: Failover
+    archive: Archive
+    queue: Queue
+    bots: BotConfigService
+    clock: Callable[[], float]
+    meter: Meter
+
+    def look(self, messages: Sequence[Message]) -> Finding | None:
+        """The worst danger in a request's messages, alone or read as one text."""
+        return _worst([message.content for message in messages])
+
+    def look_at_the_end(self, request: MessageRequest) -> Finding | None:
+        """The worst danger at the end of a request that is too large to be read."""
+        contents = [request.history] if request.history else [turn.content for turn in request.messages or ()]
+        return _worst([" ".join(contents[-MOST_MESSAGES:])[-MOST_CHARACTERS:]])
+
+    def look_at_what_waits(
+        self, own: Finding | None, messages: Sequence[Message], waiting: Sequence[Message]
+    ) -> Finding | None:
+        """The worst danger in a request's messages, also where a patient has split one phrase over several requests.
+
+        What only earlier messages say does not count again: the answers to their requests had the notice.
+        """
+        newest: list[str] = []
+        left = MOST_CHARACTERS
+        for message in waiting[: -MOST_MESSAGES - 1 : -1]:
+            left -= len(message.content)
+            if left < 0:
+                break
+            newest.insert(0, message.content)
+        together = screen(shipped(), newest) if len(newest) > 1 else None
+        said = {message.content for message in messages}
+        shares = [share for index, share in together.findings.items() if newest[index] in said] if together else []
+        return max([own, *shares] if own else shares, key=lambda each: each.level, default=None)
+
+    def is_notice(self, text: str) -> bool:
+        """Whether a bot's turn in a platform's history is a safety notice, which answers nothing."""
+        return is_notice(self._config(), text)
+
+    def give(self, found: Finding | None, messages: Iterable[Message]) -> dict[str, Any] | None:
+        """The `safety` of an answer, or None without danger. Raises nothing.
+
+        The notice of an emergency or a crisis becomes a job: the same one for a conversation, a level and an hour. A
+        worker adds the line of an urgent match to the model's reply.
+        """
+        if found is None:
+            return None
+        config, now = self._config(), self.clock()
+        notice = notice_of(config, found.level)
+        shown = {"level": found.level.value, "rule": found.rule, "notice": notice, "notice_job_id": None}
+        self.meter.add("SafetyNotices")
+        bot_id = self._bot()
+        if found.level is Level.URGENT or bot_id is None:
+            return shown
+        raised = Raised(
+            self.key,
+            self.key.notice_job_id(found.level.value, int(now // NOTICE_SECONDS)),
+            bot_id,
+            found.level.value,
+            found.rule,
+            shipped().version,
+            notice,
+            tuple(id_ for message in messages if (id_ := message.turn_id)),
+            now,
+            self.correlation_id,
+        )
+        try:
+            self._raise(raised)
+        except Exception as error:  # noqa: BLE001  whatever fails, the patient gets the notice
+            _log.error("a notice can't be kept", extra={"ai_job_id": raised.job_id, "error": type(error).__name__})
+        return shown | {"notice_job_id": raised.job_id}
+
+    def _raise(self, raised: Raised) -> None:
+        _log.warning("danger", extra={"ai_job_id": raised.job_id, "level": raised.level, "rule": raised.rule})
+        try:
+            new = self.archive.note_raised(raised)
+        except MessageHandlerError:
+            self.queue.send(NoticeRecord(raised))
+        else:
+            if new:
+                self.queue.send(DeliveryRecord(self.key))
+
+    def _config(self) -> dict[str, Any]:
+        """The bot's configuration. The default one if there is no such bot, or no store that knows it."""
+        try:
+            return self._configured()
+        except MessageHandlerError:
+            return self.bots.default
+
+    def _bot(self) -> str | None:
+        """The bot to which a new conversation would belong. None: there is no such bot.
+
+        m0, of bot X, waits in the tier ── m1, which names no bot ── archived for the default bot: X can't answer m0
+        """
+        with suppress(*TRANSIENT):
+            if found := self.tiers.find(lambda tier: tier.waiting(self.key)):
+                return found[1].bot_id
+        try:
+            bot_id: str = self._configured()["bot_id"]
+        except Conflict:
+            return self.bot_id
+        except MessageHandlerError:
+            return None
+        return bot_id
+
+    def _configured(self) -> dict[str, Any]:
+        return self.bots.get_bot_config(self.key.conversation_id, bot_id=self.bot_id, platform_id=self.key.platform_id)
+
+
+def _worst(texts: Sequence[str]) -> Finding | None:
+    found = screen(shipped(), texts)
+    return max(found.findings.values(), key=lambda each: each.level) if found else None

@@ -1,0 +1,71 @@
+"""The words of a safety notice: the deployment's own, else a text of ours, which names no number."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+Level = Literal["emergency", "crisis", "urgent"]
+
+#: By language (ISO 639-1) and level. English serves every other language.
+_TEXTS: dict[str, dict[str, str]] = {
+    "en": {
+        "emergency": (
+            "What you write may be an emergency. Call {number} now, or go to the nearest emergency department. "
+            "Do not wait for an answer in this chat."
+        ),
+        "crisis": (
+            "You do not have to face this alone. Call {number} now, or speak to a person you trust. "
+            "If you or another person may be in danger right now, go to the nearest emergency department."
+        ),
+        "urgent": "What you write should be seen by a doctor today. If it becomes worse, call {emergency}.",
+    },
+    "vi": {
+        "emergency": (
+            "Điều bạn mô tả có thể là tình huống cấp cứu. Hãy gọi {number} ngay, hoặc đến khoa cấp cứu gần nhất. "
+            "Đừng chờ câu trả lời trong cuộc trò chuyện này."
+        ),
+        "crisis": (
+            "Bạn không phải một mình đối mặt với chuyện này. Hãy gọi {number} ngay, hoặc nói với một người bạn tin. "
+            "Nếu bạn hoặc người khác có thể đang gặp nguy hiểm, hãy đến khoa cấp cứu gần nhất."
+        ),
+        "urgent": "Tình trạng bạn mô tả nên được bác sĩ khám trong hôm nay. Nếu nặng hơn, hãy gọi {emergency}.",
+    },
+}
+#: What stands where the deployment has given no number.
+_NO_NUMBER = {
+    "en": {"emergency": "your local emergency number", "crisis": "a crisis line or your local emergency number"},
+    "vi": {"emergency": "số cấp cứu tại nơi bạn ở", "crisis": "đường dây hỗ trợ khủng hoảng hoặc số cấp cứu"},
+}
+
+
+def notice_of(config: Mapping[str, Any], level: str) -> str:
+    """The notice that a bot's patient gets at this level, in the bot's language.
+
+    `config` is the bot's configuration. Its platform's `emergency_contacts` have the numbers and texts for the bot's
+    `country`, or for the first country if the bot has none.
+    """
+    given = _contacts(config)
+    tag = str(config["language"]).lower()
+    language = tag.split("-")[0]
+    texts = {name.lower(): by_level for name, by_level in (given.get("texts") or {}).items()}
+    own = (texts.get(tag) or {}).get(level) or (texts.get(language) or {}).get(level)
+    if own:
+        return str(own)
+    language = language if language in _TEXTS else "en"
+    numbers = _NO_NUMBER[language] | {name: given[name] for name in ("emergency", "crisis") if given.get(name)}
+    return _TEXTS[language][level].format(number=numbers.get(level), emergency=numbers["emergency"])
+
+
+def is_notice(config: Mapping[str, Any], text: str) -> bool:
+    """Whether a text of the platform's history is a notice of this bot, as its platform has shown it."""
+    words = " ".join(text.split())
+    return any(words == " ".join(notice_of(config, level).split()) for level in _TEXTS["en"])
+
+
+def _contacts(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The contacts for the bot's country; empty if there are none."""
+    contacts: list[Mapping[str, Any]] = config["platform"]["meta_data"].get("emergency_contacts") or []
+    country = config["meta_data"].get("country")
+    own = [each for each in contacts if country is None or each["country"] == country]
+    return own[0] if own else {}
