@@ -110,7 +110,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         "--concurrency",
         type=number(1, 1000, "it"),
         default="8",
-        help="the most environments of each function (default: %(default)s)",
+        help="the most environments of each function, and for each queue that invokes it (default: %(default)s)",
     )
     parser.add_argument(
         "--log-file",

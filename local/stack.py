@@ -74,7 +74,8 @@ class LocalStack:
     - `environment`: replaces `os.environ`. Its REDIS_URL and DATABASE_URL replace the stores that the host would start.
       Its other variables replace those of the same name in the functions.
     - `settings`: more variables for every function, also such that the template does not name.
-    - `concurrency`: the most environments of each function. `port`: 0 is any free one.
+    - `concurrency`: the most environments of each function, and for each queue that invokes it.
+    - `port`: 0 is any free one.
     - `log_file`: gets the functions' output. None: a file that is deleted with the stack. `terminal` gets warnings.
     - `redis`, `postgres`: False starts without that store.
     - `issuer`: callers need its tokens where the template requires one. Without it the API is open.
@@ -282,7 +283,8 @@ class LocalStack:
             path = os.pathsep.join(map(str, module_folders(function)))
             variables = {**function_variables(function, overrides, aws, path), **settings}
             _check_settings(name, variables)
-            self._pools[name] = Pool(function, variables, self._concurrency, log)
+            sources = sum(source.function == name for source in self.template.event_sources)
+            self._pools[name] = Pool(function, variables, self._concurrency * max(1, sources), log)
             self._pools[name].warm()
 
     def _stop_functions(self) -> None:
