@@ -13,6 +13,7 @@
     7 stranded      a message still waits or a conversation is locked at the end
     10 changed      an ended job, or a message's end, is shown differently afterwards
     11 leaked       a patient's words are where they must not be
+    danger first    an answer to danger has no notice, or another one than before in this hour
 
 Invariant 4 (owned) can't be seen from outside: its tests are those of the tiers.
 
@@ -550,6 +551,22 @@ def _chain(jobs: dict[str, JobRow], job_id: str) -> list[str]:
     return chain
 
 
+def _without_notice(index: _Index) -> Iterator[Violation]:
+    """Each answer to danger names the notice, whatever was away: the same one for a conversation and an hour."""
+    hours: dict[tuple[str, int], set[str]] = defaultdict(set)
+    for event in index.history.posted:
+        if not event.danger or event.status not in (202, 409, 429):
+            continue
+        shown = event.conversation, (event.version,), ()
+        if event.notice is None:
+            yield Violation("danger first", f"{event.version} tells of danger, and the answer has no notice", *shown)
+        elif int(event.at // 3600) == int(event.until // 3600):
+            notices = hours[event.conversation, int(event.at // 3600)]
+            notices.add(event.notice)
+            if len(notices) > 1:
+                yield Violation("danger first", f"{event.conversation} has two notices in one hour", *shown)
+
+
 _CHECKS = (
     _lost,
     _doubled,
@@ -563,4 +580,5 @@ _CHECKS = (
     _stranded,
     _changed,
     _leaked,
+    _without_notice,
 )

@@ -9,7 +9,7 @@ from typing import Any
 
 import requests
 
-from tests.chaos.history import CANARY, Cancelled, History, Posted, Seen, Told, Unsent, text_of
+from tests.chaos.history import CANARY, DANGER, Cancelled, History, Posted, Seen, Told, Unsent, text_of
 from tests.versions import message_of
 
 
@@ -34,7 +34,16 @@ class Platform:
         status, answer = self.call("POST", f"/conversations/{conversation}/messages", body)
         flags = {name: bool(answer.get(name)) for name in ("duplicate", "edited", "degraded")}
         event = Posted(
-            at, time.time(), conversation, version, status, answer.get("ai_job_id"), answer.get("action"), **flags
+            at,
+            time.time(),
+            conversation,
+            version,
+            status,
+            answer.get("ai_job_id"),
+            answer.get("action"),
+            danger=DANGER in words,
+            notice=(answer.get("safety") or {}).get("notice_job_id"),
+            **flags,
         )
         self._history.posted.append(event)
         return event

@@ -17,6 +17,8 @@ from message_handler.domain.messages import shown_id
 from tests.versions import message_of
 
 CANARY = "c4n4ry"
+#: Words that the safety rules call an emergency.
+DANGER = "I can't breathe"
 ENDED = ("completed", "failed", "cancelled")
 MESSAGE_ENDED = ("answered", "failed", "cancelled")
 
@@ -49,6 +51,9 @@ class Posted:
     duplicate: bool = False
     edited: bool = False
     degraded: bool = False
+    #: Whether the words tell of danger, and the job of the notice that the answer named.
+    danger: bool = False
+    notice: str | None = None
 
     @property
     def message_id(self) -> str:

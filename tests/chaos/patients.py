@@ -8,7 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from tests.chaos.deployment import Deployment
-from tests.chaos.history import Posted
+from tests.chaos.history import DANGER, Posted
 from tests.versions import version_of
 
 LONGEST_PAUSE_SECONDS = 4
@@ -25,8 +25,8 @@ _UNSENT = 0.01
 _SECOND_THOUGHTS = ((0.0, 0.1), (0.3, 1.5), (2.0, 5.0))
 #: The probability that a patient's next message begins a new conversation.
 _NEW_CONVERSATION = 0.06
-#: Words that the simulated AI obeys, as often as here.
-_WORDS = ("",) * 90 + ("[slow:2.5]",) * 6 + ("[slow:0.1]",) * 3 + ("[fail]",)
+#: Words that the simulated AI obeys, or that tell of danger, as often as here.
+_WORDS = ("",) * 87 + (DANGER,) * 3 + ("[slow:2.5]",) * 6 + ("[slow:0.1]",) * 3 + ("[fail]",)
 
 
 class Patients:

@@ -256,6 +256,15 @@ def leaked(history: History) -> None:
     history.leaks.append("line 7 of the functions' log")
 
 
+def answered_without_a_notice(history: History) -> None:
+    history.posted[0] = replace(history.posted[0], danger=True)
+
+
+def noticed_twice_in_an_hour(history: History) -> None:
+    for number in (0, 1):
+        history.posted[number] = replace(history.posted[number], danger=True, notice=f"N{number}")
+
+
 @pytest.mark.parametrize(
     ("spoil", "promise"),
     [
@@ -289,6 +298,8 @@ def leaked(history: History) -> None:
         (a_message_that_was_told_otherwise, "10 changed"),
         (a_confirmed_cancel_that_cancelled_nothing, "10 changed"),
         (leaked, "11 leaked"),
+        (answered_without_a_notice, "danger first"),
+        (noticed_twice_in_an_hour, "danger first"),
     ],
 )
 def test_a_spoilt_history_shows_which_promise_was_broken(spoil: Callable[[History], None], promise: str) -> None:
