@@ -28,7 +28,7 @@ APPS := $(wildcard functions/*/app.py)
 BUILT := .aws-sam/build/template.yaml
 PEERS := $(patsubst requirements/peer-%.in,%,$(wildcard requirements/peer-*.in))
 
-.PHONY: help run token psql migrate test test-chaos test-guards bench screenshots lint openapi safety-rules safety-report schema build validate invoke lock clean
+.PHONY: help run token psql migrate test test-chaos test-guards bench screenshots lint openapi safety-rules safety-report safety-case schema build validate invoke lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
@@ -74,6 +74,9 @@ safety-rules: .venv/synced ## write safety/rules.json from the files in safety/r
 
 safety-report: .venv/synced ## measure the safety rules with the corpus (ARGS="--half development --misses"; ARGS=--help)
 	@exec .venv/bin/python -m tests.safety.evaluate $(ARGS)
+
+safety-case: .venv/synced ## write the pages of docs/safety from safety/ (ARGS="--results FILE" records a run; ARGS=--help)
+	@exec .venv/bin/python -m local.safety_case $(ARGS)
 
 openapi: .venv/synced ## write openapi.json from the models and the table of routes
 	@exec .venv/bin/python -m openapi

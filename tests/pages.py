@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 DOCS = ROOT / "docs"
 _BESIDE_README = [ROOT / f"{name}.md" for name in ("CONTRIBUTING", "CHANGELOG", "SECURITY")]
-PAGES = [README, *_BESIDE_README, *sorted(DOCS.glob("*.md"))]
+PAGES = [README, *_BESIDE_README, *sorted(DOCS.rglob("*.md"))]
 
 #: A block of code, and the mark above it, if it has one, that names the test that runs it.
 _BLOCK = re.compile(r"(?:^<!-- test: ([\w ]+) -->\n)?^ *```(\w*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import ast
 import re
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 
 import pytest
+
+from tests.node_ids import TEST_ID, exists, nodes_of
 
 ROOT = Path(__file__).parents[2]
 PROTOCOL, GUARANTEES = ROOT / "docs" / "protocol.md", ROOT / "docs" / "guarantees.md"
@@ -23,7 +23,6 @@ type Promise = tuple[str, int]
 #: `invariant 4`, `Counterexample 3`, `invariants 1 to 7, 10 and 11`.
 CITED = re.compile(r"\b(invariant|counterexample)s? +(\d+(?:(?:, and|,| and| or| to) +\d+)*)", re.IGNORECASE)
 SECTION = re.compile(r"^### (Invariant|Counterexample) (\d+): ", re.MULTILINE)
-TEST_ID = re.compile(r"\btests/[\w/]+\.py(?:::\w+)+")
 
 
 def cited(text: str) -> Iterator[Promise]:
@@ -52,21 +51,6 @@ def promised() -> dict[Path, set[Promise]]:
 def files() -> Iterator[Path]:
     for folder in FOLDERS:
         yield from (file for file in (ROOT / folder).rglob("*") if file.suffix in SUFFIXES and file.is_file())
-
-
-@cache
-def nodes_of(file: str) -> frozenset[str]:
-    """The tests in a file by their pytest names without parameters. None if there is no such file."""
-    path = ROOT / file
-    return frozenset(_tests(ast.parse(path.read_text()), file)) if path.is_file() else frozenset()
-
-
-def _tests(scope: ast.Module | ast.ClassDef, name: str) -> Iterator[str]:
-    for node in scope.body:
-        if isinstance(node, ast.ClassDef) and node.name.startswith("Test"):
-            yield from _tests(node, f"{name}::{node.name}")
-        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test"):
-            yield f"{name}::{node.name}"
 
 
 def test_both_pages_list_the_same_promises() -> None:
@@ -99,7 +83,7 @@ def test_every_promise_has_a_test() -> None:
 def test_every_test_that_is_named_exists(page: Path) -> None:
     named = TEST_ID.findall(page.read_text())
     assert named
-    unknown = sorted({test_id for test_id in named if test_id not in nodes_of(test_id.partition("::")[0])})
+    unknown = sorted({test_id for test_id in named if not exists(test_id)})
     assert not unknown, f"{page.name} names tests that there are not:\n" + "\n".join(unknown)
 
 

@@ -47,7 +47,7 @@ def mentions() -> Iterator[tuple[Path, str]]:
     made_up = {"tests/unit/test_prose.py", "tests/unit/test_pages.py"}
     for path in (ROOT / name for name in tracked.splitlines() if name not in made_up):
         if path.suffix in {".py", ".yaml", ".toml", ".sql", ".html", ".js", ".json"} and path.is_file():
-            for mention in re.findall(r"\bdocs/[\w-]+\.md(?:#[\w-]+)?", path.read_text()):
+            for mention in re.findall(r"\bdocs/[\w/-]+\.md(?:#[\w-]+)?", path.read_text()):
                 yield path.relative_to(ROOT), mention
 
 
@@ -77,8 +77,8 @@ class TestReadme:
 
     def test_lists_each_page(self) -> None:
         table = README.read_text().split("\n## The pages\n")[1]
-        listed = re.findall(r"^\| \[[\w-]+\]\((docs/[\w-]+\.md)\) \| .{10,} \|$", table, re.MULTILINE)
-        assert sorted(listed) == [f"docs/{path.name}" for path in sorted(DOCS.glob("*.md"))]
+        listed = re.findall(r"^\| \[[\w -]+\]\((docs/[\w/-]+\.md)\) \| .{10,} \|$", table, re.MULTILINE)
+        assert sorted(listed) == [str(path.relative_to(ROOT)) for path in sorted(DOCS.rglob("*.md"))]
 
 
 class TestCommands:
