@@ -81,5 +81,6 @@ def _version() -> str:
 
 
 def _commit() -> str:
-    command = ["git", "rev-parse", "--short=12", "HEAD"]
+    """The commit of this folder, which ends with `-dirty` if files differ from it."""
+    command = ["git", "describe", "--always", "--exclude=*", "--abbrev=12", "--dirty"]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()

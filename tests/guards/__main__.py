@@ -14,6 +14,7 @@ from queue import SimpleQueue
 from types import FrameType
 from typing import NoReturn
 
+from local import hazards
 from tests.guards import (
     administration,
     archives,
@@ -85,6 +86,9 @@ _COLUMNS = ("guard", "file", "comes from", "test that fails without it")
 def main(arguments: list[str] | None = None) -> int:
     options = _parse(arguments)
     guards = [guard for guard in GUARDS if guard.matches(options.only)]
+    if options.safety_case:
+        named = {name for control in hazards.read().controls for name in control.guards}
+        guards = [guard for guard in guards if guard.name in named]
     if not guards:
         print(f"no guard matches {options.only!r}; --list shows them all")
         return 2
@@ -105,6 +109,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         prog="python -m tests.guards", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--only", default="", metavar="WORDS", help="guards with all these words in name, file or rule")
+    parser.add_argument("--safety-case", action="store_true", help="guards that a control of safety/hazards.yaml names")
     parser.add_argument("--list", action="store_true", help="show the guards and their tests, and do nothing")
     return parser.parse_args(arguments)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from local import hazards
 from tests.guards import marks
 from tests.guards.__main__ import GUARDS, main
 from tests.guards.guard import IN_MEMORY, PACKAGE, REPOSITORY, Guard, Removal
@@ -153,3 +154,10 @@ class TestCommand:
     def test_words_that_match_no_guard_are_told(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["--only", "no such guard"]) == 2
         assert "no such guard" in capsys.readouterr().out
+
+    def test_the_guards_of_the_safety_case_can_be_chosen(self, capsys: pytest.CaptureFixture[str]) -> None:
+        named = {name for control in hazards.read().controls for name in control.guards}
+        assert main(["--list", "--safety-case"]) == 0
+        chosen = [guard for guard in GUARDS if guard.name in named]
+        assert {guard.name for guard in chosen} == named
+        assert len(capsys.readouterr().out.splitlines()) == 2 + len(chosen)
