@@ -8,7 +8,8 @@ from pydantic import Field
 
 from message_handler.configuration.records import BotMetaData, CoreAIMetaData, PlatformMetaData
 from message_handler.domain.events import EventKind
-from message_handler.http.lists import AUDITED, JOB_STATUSES
+from message_handler.domain.safety_report import WAYS
+from message_handler.http.lists import AUDITED, JOB_STATUSES, LEVELS, RAISED_STATES
 from openapi.base import Answer, Count, JobId, Moment, Text, one_of
 from openapi.declared import fields_of_job
 
@@ -192,6 +193,65 @@ class AuditEntries(Answer):
 
     entries: list[AuditEntry]
     next: Next
+
+
+class RaisedConversation(Answer):
+    """A conversation in which danger was found, and who cares for its patient. `job_id` is the job of its notice.
+
+    `delivered_at`: when the platform first answered the webhook. `closed_why` is the operator's own word. `drill`: an
+    operator has raised it, and no patient is in danger.
+    """
+
+    job_id: JobId
+    conversation_id: Text
+    state: Annotated[str, one_of(RAISED_STATES)]
+    level: Annotated[str, one_of(LEVELS)]
+    rule: Text
+    rules_version: Text
+    drill: bool
+    raised_at: Moment
+    delivered_at: Moment | None
+    taken_by: Text | None
+    taken_at: Moment | None
+    closed_by: Text | None
+    closed_at: Moment | None
+    closed_why: Text | None
+
+
+class RaisedConversations(Answer):
+    """A page of the tenant's raised conversations, newest first."""
+
+    raised: list[RaisedConversation]
+    next: Next
+
+
+class ReportRow(Answer):
+    """What was raised under one name, how much of it was delivered to the platform, taken and closed, and how soon.
+
+    `name` is null in the row for all. The language is that of the rule. Seconds are null without any.
+    """
+
+    by: Annotated[str, one_of(WAYS)]
+    name: Text | None
+    raised: Count
+    delivered: Count
+    delivered_median_seconds: Seconds | None
+    delivered_p95_seconds: Seconds | None
+    taken: Count
+    taken_median_seconds: Seconds | None
+    taken_p95_seconds: Seconds | None
+    closed: Count
+    closed_median_seconds: Seconds | None
+    closed_p95_seconds: Seconds | None
+
+
+class SafetyReport(Answer):
+    """What was raised from the day `from` to the day `to`, in UTC. `rows` leave out the `drills`."""
+
+    from_: Annotated[str, Field(alias="from", json_schema_extra={"format": "date"})]
+    to: Annotated[str, Field(json_schema_extra={"format": "date"})]
+    drills: Count
+    rows: list[ReportRow]
 
 
 class Erased(Answer):

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from message_handler.http.console import MEDIA_TYPES
-from message_handler.http.lists import AUDITED, DEFAULT_MINUTES, JOB_STATUSES, MAX_MINUTES
+from message_handler.http.lists import AUDITED, DEFAULT_MINUTES, JOB_STATUSES, LEVELS, MAX_MINUTES, RAISED_STATES
 from message_handler.http.paging import DEFAULT_LIMIT, MAX_LIMIT
 from openapi import admin_answers as answers
 from openapi import requests
@@ -23,6 +23,9 @@ LOCK = "/admin/locks/{conversation_id}"
 ERASURE = "/admin/conversations/{conversation_id}"
 EXPORT = f"{ERASURE}/export"
 RETRY = "/admin/jobs/{job_id}/retry"
+RAISED = "/admin/safety/raised"
+TAKE = f"{RAISED}/{{job_id}}/take"
+CLOSE = f"{RAISED}/{{job_id}}/close"
 
 #: The query of each list that comes in pages.
 PAGE: dict[str, Schema] = {
@@ -35,6 +38,9 @@ PAGE: dict[str, Schema] = {
     },
     "next": {"type": "string", "description": "`next` of the previous page; absent for the first page."},
 }
+
+
+DAY: Schema = {"type": "string", "format": "date"}
 
 
 def records(path: str, id_field: str, noun: str, one: Any, all_: Any, body: Any, example: Schema) -> tuple[Route, ...]:
@@ -234,6 +240,81 @@ ROUTES: tuple[Route, ...] = (
             "kind": {"type": "string", "enum": [*AUDITED], "description": "Only entries about this kind of thing."},
             **PAGE,
         },
+    ),
+    Route(
+        "GET",
+        RAISED,
+        "List the raised conversations",
+        "The conversations of the tenant in which the rules have found danger, newest first, and who cares for their "
+        "patients. No entry has a patient's words.",
+        "admin",
+        {200: (answers.RaisedConversations,)},
+        (503,),
+        query={
+            "state": {"type": "string", "enum": [*RAISED_STATES], "description": "Only those in this state."},
+            "level": {"type": "string", "enum": [*LEVELS], "description": "Only those of this level."},
+            "conversation_id": CONVERSATION_ID | {"description": "Only those of this conversation."},
+            "from": DAY | {"description": "Only those raised on this day (UTC) or later."},
+            "to": DAY | {"description": "Only those raised on this day (UTC) or earlier."},
+            **PAGE,
+        },
+    ),
+    Route(
+        "POST",
+        TAKE,
+        "Take a raised conversation",
+        "The caller cares for the patient from now on. `409` if a person has taken or closed it: of two callers at the "
+        "same moment, one takes it.",
+        "admin",
+        {200: (answers.RaisedConversation,)},
+        (404, 409, 503),
+        links=(f"POST {CLOSE}",),
+    ),
+    Route(
+        "POST",
+        CLOSE,
+        "Close a raised conversation",
+        "The conversation needs no more care. `why` is the operator's own word: it must never be a patient's text. "
+        "`409` unless it is taken.",
+        "admin",
+        {200: (answers.RaisedConversation,)},
+        (404, 409, 503),
+        requests.Close,
+        example={"why": "The nurse has called the patient."},
+    ),
+    Route(
+        "POST",
+        "/admin/safety/drill",
+        "Raise a drill",
+        "Raises a conversation as the rules would, so that people can practise. `drill` is true in the list, in its "
+        "job and in the webhook. The conversation is made if it does not exist. `409` if it was erased a moment ago.",
+        "admin",
+        {201: (answers.RaisedConversation,)},
+        (404, 409, 503),
+        requests.Drill,
+        example={"conversation_id": "drill-1"},
+    ),
+    Route(
+        "GET",
+        "/admin/safety/report",
+        "Report on found danger",
+        "Counts the danger that was found in the tenant: in all, by level, by rule and by the rule's language. Each "
+        "row has what followed: how often and how soon it was delivered to the platform, taken and closed. The report "
+        "has no text.",
+        "admin",
+        {200: (answers.SafetyReport,)},
+        (503,),
+        query={
+            "from": DAY | {"description": "The first day (UTC), by default the first one of the year of `to`."},
+            "to": DAY | {"description": "The last day (UTC), by default today."},
+            "format": {
+                "type": "string",
+                "enum": ["json", "csv"],
+                "default": "json",
+                "description": "CSV has the rows.",
+            },
+        },
+        also=("text/csv",),
     ),
     Route(
         "GET",

@@ -184,6 +184,8 @@ def _answers(route: Route) -> dict[int, Json]:
     for status, models in route.answers.items():
         refs = [{"$ref": f"{REF}{answer_name(model)}"} for model in models]
         content = {"application/json": {"schema": refs[0] if len(refs) == 1 else {"oneOf": refs}}}
+        if status == HTTPStatus.OK:
+            content |= {media_type: {"schema": {"type": "string"}} for media_type in route.also}
         if status in found:
             found[status] = _answer(status, content | _PROBLEM, headers.of_answer(route, may_be_problem=True))
         else:

@@ -126,6 +126,7 @@ class RaisedRecord(Answer):
     message_ids: list[Text]
     raised_at: StoredAt
     drill: bool
+    delivered_at: StoredAt | None
     taken_by: Text | None
     taken_at: StoredAt | None
     closed_by: Text | None

@@ -7,11 +7,13 @@ from typing import Annotated, Literal
 from pydantic import Field, RootModel
 
 from message_handler.configuration import records
+from message_handler.domain.identifiers import CONVERSATION_ID, CONVERSATION_ID_RULE
 from message_handler.domain.validation import Identifier, Strict
 from message_handler.intake import requests
+from message_handler.operations.raised import MOST_WHY
 from message_handler.operations.sweeping import MAX_AGE_HOURS
 
-__all__ = ["Bot", "Cleanup", "CoreAI", "Handoff", "MessageRequest", "Platform"]
+__all__ = ["Bot", "Cleanup", "Close", "CoreAI", "Drill", "Handoff", "MessageRequest", "Platform"]
 
 
 #: An id that stands in the address: the body may omit it.
@@ -52,6 +54,18 @@ class Cleanup(Strict):
     """Releases the locks that are older than this, and those whose worker is silent."""
 
     max_age_hours: Annotated[float, Field(ge=0, le=MAX_AGE_HOURS)] = 24
+
+
+class Close(Strict):
+    """Why a raised conversation is closed: the operator's own word. It must never be a patient's text."""
+
+    why: Annotated[str, Field(min_length=1, max_length=MOST_WHY, examples=["The nurse has called the patient."])]
+
+
+class Drill(Strict):
+    """The conversation in which a drill is raised."""
+
+    conversation_id: Annotated[str, Field(pattern=f"^{CONVERSATION_ID}$", description=CONVERSATION_ID_RULE)]
 
 
 class Bot(records.Bot):

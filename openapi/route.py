@@ -26,6 +26,7 @@ class Route:
     - `revised`: its record has a revision. GET and PUT send it as `ETag`; PUT and DELETE accept `If-Match`.
     - `links`: operations that may follow, such as `GET /jobs/{job_id}`.
     - `media_types`: the route answers with a file of one of these types.
+    - `also`: the media types that its `200` may have beside JSON.
     """
 
     method: Literal["GET", "POST", "PUT", "DELETE"]
@@ -42,6 +43,7 @@ class Route:
     revised: bool = False
     links: tuple[str, ...] = ()
     media_types: tuple[str, ...] = ()
+    also: tuple[str, ...] = ()
 
     @property
     def sends_revision(self) -> bool:

@@ -17,6 +17,7 @@ Name = tuple[str, str]
 #: A mark in all data of A. No answer to B may have it.
 MARK = "confidential of A"
 CONVERSATION = "conv_123"
+RAISED, DRILL = "/admin/safety/raised", "/admin/safety/drill"
 HELLO = {"messages": [{"role": "user", "content": f"[slow:20] hello {MARK}", "message_id": "m-1"}]}
 
 
@@ -74,6 +75,11 @@ ROWS: dict[Name, Row] = {
     ("GET", "/admin/jobs"): Row("admin", 200, 200, told={"jobs": [], "next": None}),
     ("POST", "/admin/jobs/{job_id}/retry"): Row("admin", 409, 404),
     ("GET", "/admin/audit"): Row("admin", 200, 200),
+    ("GET", "/admin/safety/raised"): Row("admin", 200, 200, told={"raised": [], "next": None}),
+    ("POST", "/admin/safety/raised/{job_id}/take"): Row("admin", 200, 404),
+    ("POST", "/admin/safety/raised/{job_id}/close"): Row("admin", 409, 404, {"why": "care"}),  # no person has taken it
+    ("POST", "/admin/safety/drill"): Row("admin", 201, 201, {"conversation_id": CONVERSATION}),
+    ("GET", "/admin/safety/report"): Row("admin", 200, 200),
     ("GET", "/admin/conversations/{conversation_id}/export"): Row("admin", 200, 404),
     ("DELETE", "/admin/conversations/{conversation_id}"): Row("admin", 200, 404),
     ("GET", "/admin/locks"): Row("admin", 200, 200, told={"locks": []}),
@@ -126,10 +132,14 @@ class Matrix:
         posted = self.ask("POST", "/conversations/{conversation_id}/messages", Token(self.a, "messages"), HELLO)
         assert posted.status == 202, posted.text
         self.ids["job_id"] = posted.body["ai_job_id"]
+        drill = self.ask("POST", DRILL, Token(self.a, "admin"), {"conversation_id": CONVERSATION})
+        assert drill.status == 201, drill.text
+        self.ids["raised_id"] = drill.body["job_id"]
 
     def ask(self, method: str, resource: str, token: Token | None, body: Any = None) -> Answer:
         """Call a route with the ids of A's things."""
-        return self.call(method, resource, self.ids, body, token)
+        raised = {"job_id": self.ids["raised_id"]} if resource.startswith(f"{RAISED}/") else {}
+        return self.call(method, resource, self.ids | raised, body, token)
 
     def tokens(self, row: Row) -> Iterator[tuple[str, Token | None]]:
         """The tokens that a route refuses, each with its name."""
@@ -161,7 +171,7 @@ class Matrix:
         other = self.ask(*name, Token(self.b, row.scope or "admin"), row.body)
         assert other.status == row.other, other.text
         assert row.told is None or other.body == row.told
-        for secret in (MARK, self.a, self.ids["job_id"]):
+        for secret in (MARK, self.a, self.ids["job_id"], self.ids["raised_id"]):
             assert secret not in other.text
         assert self.all_of_a() == before
         right = self.ask(*name, Token(self.a, row.scope or "admin"), row.body)

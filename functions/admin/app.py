@@ -27,14 +27,24 @@ from message_handler.domain.errors import (
     SettingsError,
     Unavailable,
 )
+from message_handler.domain.safety_report import as_csv
 from message_handler.domain.validation import field_name
 from message_handler.http import lists
 from message_handler.http.console import Console
-from message_handler.http.rest import Call, Headers, Route, correlation_id_of, log_crash, serve
+from message_handler.http.rest import Answer, Call, Headers, Route, correlation_id_of, log_crash, serve
 from message_handler.jobs import BackgroundJobManager
 from message_handler.locks import lock_view
 from message_handler.metrics import Meter
-from message_handler.operations import dead_letters, erasure, handoff, health, interventions, retention, sweeping
+from message_handler.operations import (
+    dead_letters,
+    erasure,
+    handoff,
+    health,
+    interventions,
+    raised,
+    retention,
+    sweeping,
+)
 from message_handler.operations.export import begins_in, export
 from message_handler.ports.audit import AuditEntry
 from message_handler.ports.configuration import RecordKind
@@ -108,20 +118,27 @@ def release_lock(call: Call) -> tuple[int, dict[str, Any]]:
 def cleanup_locks(call: Call) -> tuple[int, dict[str, Any]]:
     if call.query("max_age_hours") is not None:
         raise InvalidRequest("must be sent in the body", field="max_age_hours")
-    body = call.body()
-    if body is None:
-        body = {}
-    if not isinstance(body, dict):
-        raise InvalidRequest("the body must be a JSON object")
-    if unknown := sorted(set(body) - {"max_age_hours"}):
-        raise InvalidRequest("there is no such field", field=field_name(unknown[:1]))
-    hours = sweeping.checked_hours(body.get("max_age_hours", sweeping.DEFAULT_MAX_AGE_HOURS))
+    hours = sweeping.checked_hours(
+        body_with(call, "max_age_hours").get("max_age_hours", sweeping.DEFAULT_MAX_AGE_HOURS)
+    )
     entry = AuditEntry(call.actor, "cleanup", "locks", ALL, after={"max_age_hours": hours})
     parts().audit.note(call.platform_id, entry)
     # Only the caller's own tenant: another's locks, and their number, stay hidden. The schedule sweeps all tenants.
     count = sweeping.sweep(parts().tiers, parts().queue, max_age_hours=hours, platform_id=call.platform_id)
     meter.add("ConversationsSwept", count)
     return HTTPStatus.OK, {"cleaned": count}
+
+
+def body_with(call: Call, field: str) -> dict[str, Any]:
+    """A body that may have this field and no other. Raises InvalidRequest."""
+    body = call.body()
+    if body is None:
+        body = {}
+    if not isinstance(body, dict):
+        raise InvalidRequest("the body must be a JSON object")
+    if unknown := sorted(set(body) - {field}):
+        raise InvalidRequest("there is no such field", field=field_name(unknown[:1]))
+    return body
 
 
 def list_jobs(call: Call) -> tuple[int, dict[str, Any]]:
@@ -146,6 +163,48 @@ def retry_job(call: Call) -> tuple[int, dict[str, Any]]:
 
 def list_audit(call: Call) -> tuple[int, dict[str, Any]]:
     return HTTPStatus.OK, lists.list_audit(parts().audit, call)
+
+
+def list_raised(call: Call) -> tuple[int, dict[str, Any]]:
+    return HTTPStatus.OK, lists.list_raised(parts().raised, call)
+
+
+def take_raised(call: Call) -> tuple[int, dict[str, Any]]:
+    taken = raised.take(parts().raised, call.platform_id, call.path("job_id"), call.actor, now=time.time())
+    return HTTPStatus.OK, lists.raised_view(taken)
+
+
+def close_raised(call: Call) -> tuple[int, dict[str, Any]]:
+    why = raised.checked_why(body_with(call, "why").get("why"))
+    job_id = call.path("job_id")
+    closed = raised.close(parts().raised, call.platform_id, job_id, call.actor, why=why, now=time.time())
+    return HTTPStatus.OK, lists.raised_view(closed)
+
+
+def raise_drill(call: Call) -> tuple[int, dict[str, Any]]:
+    key = conversation_key(body_with(call, "conversation_id").get("conversation_id"), call.platform_id)
+    built = parts()
+    job_id = raised.drill(
+        key,
+        call.actor,
+        archive=built.archive,
+        audit=built.audit,
+        deliveries=built.deliveries,
+        bots=built.bots,
+        correlation_id=call.correlation_id,
+        now=time.time(),
+    )
+    return HTTPStatus.CREATED, lists.raised_view(raised.find(built.raised, key.platform_id, job_id))
+
+
+def report_safety(call: Call) -> Answer:
+    form = call.query("format")
+    if form not in (None, "json", "csv"):
+        raise InvalidRequest("must be json or csv", field="format")
+    report = lists.safety_report(parts().raised, call)
+    if form == "csv":
+        return HTTPStatus.OK, as_csv(report), {"Content-Type": "text/csv; charset=utf-8"}
+    return HTTPStatus.OK, report
 
 
 def export_conversation(call: Call) -> tuple[int, dict[str, Any]]:
@@ -293,6 +352,11 @@ ROUTES: dict[tuple[str, str], Route] = {
     ("GET", "/admin/jobs"): list_jobs,
     ("POST", "/admin/jobs/{job_id}/retry"): retry_job,
     ("GET", "/admin/audit"): list_audit,
+    ("GET", "/admin/safety/raised"): list_raised,
+    ("POST", "/admin/safety/raised/{job_id}/take"): take_raised,
+    ("POST", "/admin/safety/raised/{job_id}/close"): close_raised,
+    ("POST", "/admin/safety/drill"): raise_drill,
+    ("GET", "/admin/safety/report"): report_safety,
     ("GET", "/admin/conversations/{conversation_id}/export"): export_conversation,
     ("DELETE", "/admin/conversations/{conversation_id}"): erase_conversation,
     **configuration_routes("bots"),

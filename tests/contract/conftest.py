@@ -19,6 +19,7 @@ from pydantic import SecretStr
 from local.stores import Server
 from message_handler.archive.memory import MemoryArchive
 from message_handler.archive.postgres import PostgresArchive
+from message_handler.archive.postgres_raised import PostgresRaised
 from message_handler.domain import identifiers
 from message_handler.domain.conversations import ConversationKey
 from message_handler.drivers.breaker import CircuitBreaker
@@ -27,6 +28,7 @@ from message_handler.drivers.postgres_connection import connector
 from message_handler.drivers.redis import connect
 from message_handler.drivers.redis_cluster import ClusterClient
 from message_handler.ports.archive import Archive
+from message_handler.ports.raised import RaisedStore
 from message_handler.ports.tier import Tier
 from message_handler.settings import Settings
 from message_handler.sql import migrations
@@ -266,6 +268,17 @@ def postgres15_tls_archive(postgres_15_database: Database) -> PostgresArchive:
 def archive(request: pytest.FixtureRequest) -> Archive:
     found: Archive = request.getfixturevalue(f"{request.param}_archive")
     return found
+
+
+@pytest.fixture
+def raised_store(archive: Archive) -> RaisedStore:
+    """Who cares for the raised conversations of the archive. Its audit is empty."""
+    if isinstance(archive, MemoryArchive):
+        return archive.raised
+    assert isinstance(archive, PostgresArchive)
+    database = archive._database
+    database.run(lambda connection: connection.run("truncate audit"))
+    return PostgresRaised(database)
 
 
 #: Pairs of a tier and an archive.

@@ -14,6 +14,7 @@ from local.stores import Server
 from message_handler.archive.postgres import PostgresArchive
 from message_handler.archive.postgres_audit import PostgresAudit
 from message_handler.archive.postgres_configuration import PostgresConfiguration
+from message_handler.archive.postgres_raised import PostgresRaised
 from message_handler.archive.postgres_retention import PostgresRetention
 from message_handler.bot_config import BotConfigService
 from message_handler.drivers.egress import Egress
@@ -82,6 +83,7 @@ def configured(service: Service, database: Database) -> Iterator[Service]:
         egress=egress,
         secrets=Secrets(literals=True),
         audit=PostgresAudit(database),
+        raised=PostgresRaised(database),
         retention=PostgresRetention(database),
     )
     yield service

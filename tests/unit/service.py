@@ -232,7 +232,18 @@ def parts_of(
     worker = Worker(tiers, archive, queue, bots, lambda core_ai: ai, settings, meter=meter)
     intake = Intake(tiers, archive, queue, bots, settings, meter=meter)
     return Parts(
-        settings, tiers, archive, queue, bots, intake, worker, no_configuration, egress, Secrets(), archive.audit
+        settings,
+        tiers,
+        archive,
+        queue,
+        bots,
+        intake,
+        worker,
+        no_configuration,
+        egress,
+        Secrets(),
+        archive.audit,
+        archive.raised,
     )
 
 
@@ -295,7 +306,7 @@ class Service:
             assert answer.body["status"] == answer.status
             self.output.assert_private(response["body"])
         elif not str(event["resource"]).startswith("/console"):
-            assert answer.headers["Content-Type"] == "application/json"
+            assert answer.headers["Content-Type"] in ("application/json", "text/csv; charset=utf-8")
         method, resource = str(event["httpMethod"]), str(event["resource"])
         assert_published(method, resource, answer.status, answer.headers, answer.body)
         return answer

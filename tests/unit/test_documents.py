@@ -39,6 +39,7 @@ FULL = Job(
     maybe_committed=True,
     unarchived=True,
     kind="notice",
+    drill=True,
     cancelled=("m1",),
     created_at=1.25,
     ready_at=2.25,
@@ -56,9 +57,9 @@ FULL = Job(
 _OF_EVERY_JOB = "job_id status restarts attempts created_at started_at finished_at superseded_by"
 #: The fields of a job that clients, operators and platforms see. A list shows no text.
 SHOWN: dict[Place, str] = {
-    "view": f"{_OF_EVERY_JOB} kind reply error usage provenance",
-    "list": f"{_OF_EVERY_JOB} kind bot_id",
-    "export": f"{_OF_EVERY_JOB} bot_id reply provenance correlation_id",
+    "view": f"{_OF_EVERY_JOB} kind drill reply error usage provenance",
+    "list": f"{_OF_EVERY_JOB} kind drill bot_id",
+    "export": f"{_OF_EVERY_JOB} drill bot_id reply provenance correlation_id",
     "webhook": "job_id bot_id reply provenance correlation_id",
 }
 

@@ -9,8 +9,11 @@ from http.server import BaseHTTPRequestHandler
 from typing import Any, cast
 
 import pytest
+from pg8000.native import Connection
 
+from message_handler.archive.postgres_audit import PostgresAudit
 from message_handler.archive.postgres_retention import PostgresRetention
+from message_handler.bot_config import BotConfigService
 from message_handler.delivery import deliveries as deliveries_module
 from message_handler.delivery.deliveries import BACKOFF, MOST_AT_ONCE, OVERDUE_SECONDS, TRY_SECONDS, Deliveries
 from message_handler.domain.conversations import ConversationKey
@@ -19,9 +22,11 @@ from message_handler.domain.raised import Raised
 from message_handler.domain.records import DeliveryRecord, NoticeRecord
 from message_handler.drivers.postgres import Database
 from message_handler.operations import dead_letters
+from message_handler.operations.raised import drill
 from message_handler.ports.outbox import Delivery
 from message_handler.ports.queue import Queue
 from message_handler.settings import Settings
+from message_handler.tiers.failover import Failover
 from message_handler.tiers.memory import MemoryTier
 from tests.contract.chat import DAY
 from tests.contract.conversation import NOTICE, Conversation, raised
@@ -71,6 +76,40 @@ class TestTheEvent:
         assert told.webhook_id == f"msg_safety_{found.job_id}"
         assert told.headers["x-correlation-id"] == "corr-1"
         assert office.states() == ["delivered"]
+
+    def test_the_time_of_its_first_arrival_is_kept_for_the_report(self, office: Office, sql: Connection) -> None:
+        receiver = office.platform()
+        talk = office.talk()
+        talk.answer(1, "m0")
+        other, found = danger(talk, "crisis"), danger(talk)
+        sql.run("update raised set delivered_at = 'epoch' where job_id = :id", id=other.job_id)
+        office.works(talk.key)
+        assert len(receiver.told) == 3
+        rows = sql.run("select cast(job_id as text), extract(epoch from delivered_at)::float8 from raised")
+        assert dict(rows or ()) == {other.job_id: 0, found.job_id: pytest.approx(office.clock(), abs=1)}
+
+    def test_a_drill_is_told_as_one(self, office: Office, settings: Settings) -> None:
+        receiver = office.platform()
+        talk = office.talk()
+        tiers = Failover(MemoryTier(settings))
+        bots = BotConfigService(tiers, office.archive, settings)
+        audit = PostgresAudit(office.archive._database)
+        job_id = drill(
+            talk.key,
+            "user:1",
+            archive=office.archive,
+            audit=audit,
+            deliveries=office.deliveries,
+            bots=bots,
+            correlation_id="corr-2",
+            now=office.clock(),
+        )
+        office.passes(60)
+        (told,) = receiver.told
+        assert told.event["type"] == "safety.raised"
+        data = told.event["data"]
+        assert (data["job_id"], data["drill"], data["rule"], data["message_ids"]) == (job_id, True, "drill", [])
+        assert data["notice"].startswith(("This is a drill", "Đây là diễn tập"))
 
     def test_each_try_has_the_same_body(self, office: Office) -> None:
         receiver = office.platform()

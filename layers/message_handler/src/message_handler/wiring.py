@@ -19,6 +19,7 @@ from message_handler.ports.audit import Audit
 from message_handler.ports.configuration import ConfigurationStore
 from message_handler.ports.outbox import Outbox
 from message_handler.ports.queue import Queue
+from message_handler.ports.raised import RaisedStore
 from message_handler.ports.retention import Retention
 from message_handler.ports.tier import Tier
 from message_handler.queue.sqs import SqsQueue
@@ -71,6 +72,7 @@ class Parts(IntakeParts):
     egress: Egress
     secrets: Secrets
     audit: Audit
+    raised: RaisedStore
     #: The queue of jobs, for calls that are worth no second try. None: the queue is in this process.
     single_try_queue: SqsQueue | None = None
     #: None: without Postgres there is no outbox to deliver from.
@@ -177,6 +179,7 @@ class _Builder:
             egress,
             secrets,
             stores.audit,
+            stores.raised,
             single_try_queue,
             deliveries,
             stores.retention,
@@ -250,6 +253,7 @@ class _Stores(NamedTuple):
 
     configuration: ConfigurationStore
     audit: Audit
+    raised: RaisedStore
     outbox: Outbox | None = None
     retention: Retention | None = None
 
@@ -259,18 +263,22 @@ def _stores(database: Database | None, archive: Archive) -> _Stores:
         from message_handler.archive.postgres_audit import PostgresAudit
         from message_handler.archive.postgres_configuration import PostgresConfiguration
         from message_handler.archive.postgres_outbox import PostgresOutbox
+        from message_handler.archive.postgres_raised import PostgresRaised
         from message_handler.archive.postgres_retention import PostgresRetention
 
         return _Stores(
             PostgresConfiguration(database),
             PostgresAudit(database),
+            PostgresRaised(database),
             PostgresOutbox(database),
             PostgresRetention(database),
         )
     from message_handler.archive.memory import MemoryArchive
-    from message_handler.archive.none import NoAudit, NoConfiguration
+    from message_handler.archive.none import NoAudit, NoConfiguration, NoRaised
 
-    return _Stores(NoConfiguration(), archive.audit if isinstance(archive, MemoryArchive) else NoAudit())
+    if isinstance(archive, MemoryArchive):
+        return _Stores(NoConfiguration(), archive.audit, archive.raised)
+    return _Stores(NoConfiguration(), NoAudit(), NoRaised())
 
 
 def _sqs_client() -> Any:

@@ -14,6 +14,7 @@ from message_handler.archive.erasures import Rule, is_void, is_void_by_its_own_t
 from message_handler.archive.memory_audit import MemoryAudit
 from message_handler.archive.memory_handoff import Handoff
 from message_handler.archive.memory_jobs import MemoryJobs
+from message_handler.archive.memory_raised import MemoryRaised
 from message_handler.archive.versions import (
     UNSENT,
     SettledEdit,
@@ -60,7 +61,6 @@ class _Archived:
     settled: dict[str, Settled] = field(default_factory=dict)
     turns: list[ArchivedTurn] = field(default_factory=list)
     handoff: Handoff = field(default_factory=Handoff)
-    raised: list[Raised] = field(default_factory=list)
 
     def has_open(self, job: Job) -> bool:
         """Whether a message of the job is open."""
@@ -131,6 +131,7 @@ class MemoryArchive:
         #: Jobs whose messages were reopened, by tenant and id.
         self._reopened: set[tuple[str, str]] = set()
         self.audit = MemoryAudit()
+        self.raised = MemoryRaised(self.audit)
         #: By `name_hash`: the time until which accepted messages are void, and the highest fence before the erasure.
         self._erasures: dict[str, tuple[float, int]] = {}
 
@@ -444,7 +445,7 @@ class MemoryArchive:
                 return False
             archived = self._conversations.setdefault(key, _Archived(raised.bot_id))
             own = replace(raised, bot_id=archived.bot_id)
-            archived.raised.append(own)
+            self.raised.add(own)
             self._jobs.put(own.job, None)
             return True
 
@@ -500,6 +501,7 @@ class MemoryArchive:
                 self.audit.note(key.platform_id, entry)
             archived = self._conversations.pop(key, None)
             jobs = self._jobs.delete(key)
+            self.raised.forget(key)
             _, fence = self._erasures.get(key.name_hash, (0.0, 0))
             self._erasures[key.name_hash] = (
                 time.time() + ERASURE_MARGIN,

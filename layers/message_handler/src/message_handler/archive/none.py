@@ -10,7 +10,8 @@ from message_handler.domain.errors import Unavailable
 from message_handler.domain.handoff import ParkedMessages, ParkResult
 from message_handler.domain.jobs import Job
 from message_handler.domain.messages import Message
-from message_handler.domain.raised import Raised
+from message_handler.domain.raised import Raised, RaisedConversation
+from message_handler.domain.safety_report import Counted
 from message_handler.ports.archive import (
     Committed,
     Conversation,
@@ -24,6 +25,7 @@ from message_handler.ports.archive import (
 )
 from message_handler.ports.audit import AuditEntry
 from message_handler.ports.configuration import Records
+from message_handler.ports.raised import Wanted
 
 
 class NoArchive:
@@ -156,6 +158,27 @@ class NoAudit:
         raise Unavailable("Postgres (it keeps the audit)")
 
     def entries(self, platform_id: str, *, kind: str | None, before_id: int | None, most: int) -> list[AuditEntry]:
+        raise Unavailable("Postgres")
+
+
+class NoRaised:
+    """Stands in for Postgres' raised conversations. None is known, and none can be taken."""
+
+    def find(self, platform_id: str, job_id: str) -> RaisedConversation | None:
+        raise Unavailable("Postgres")
+
+    def listed(
+        self, platform_id: str, wanted: Wanted, *, behind: tuple[int, str] | None, most: int
+    ) -> list[RaisedConversation]:
+        raise Unavailable("Postgres")
+
+    def take(self, platform_id: str, job_id: str, entry: AuditEntry, *, now: float) -> bool:
+        raise Unavailable("Postgres")
+
+    def close(self, platform_id: str, job_id: str, entry: AuditEntry, *, why: str, now: float) -> bool:
+        raise Unavailable("Postgres")
+
+    def report(self, platform_id: str, *, since: float, until: float) -> tuple[list[Counted], int]:
         raise Unavailable("Postgres")
 
 

@@ -125,6 +125,8 @@ class Job:
     parked: bool = False
     #: (An export shows it as `job_kind`, because each of its records has a `kind`.)
     kind: JobKind = field(default="reply", metadata=goes_to("end", "view", "list"))
+    #: A notice that an operator has raised for a drill: no patient is in danger.
+    drill: bool = field(default=False, metadata=goes_to("end", "view", "list", "export"))
     #: The ids of the messages that a begun cancel covers. It does not cover messages that come later.
     cancelled: tuple[str, ...] = field(default=(), metadata=goes_to("line"))
     created_at: float = field(default=0.0, metadata=goes_to("line", "end", "view", "list", "export"))

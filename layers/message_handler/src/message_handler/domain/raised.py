@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, Literal
 
 from message_handler.domain.conversations import ConversationKey
 from message_handler.domain.jobs import Job, JobStatus
@@ -50,6 +50,7 @@ class Raised:
             started_at=self.raised_at,
             finished_at=self.raised_at,
             reply=self.notice,
+            drill=self.drill,
             correlation_id=self.correlation_id,
         )
 
@@ -62,3 +63,42 @@ class Raised:
         known = {field.name: value[field.name] for field in fields(cls) if field.name in value}
         changed = {"key": ConversationKey(**value["key"]), "message_ids": tuple(value["message_ids"])}
         return cls(**known | changed)
+
+
+#: What people do about found danger: it is `raised`, then a person has `taken` it, then it is `closed`.
+RaisedState = Literal["raised", "taken", "closed"]
+#: The rule of danger that an operator has raised for a drill.
+DRILL_RULE = "drill"
+
+
+@dataclass(frozen=True, slots=True)
+class RaisedConversation:
+    """Found danger, and who cares for its patient. It has no text of the patient. Times are in Unix seconds.
+
+    `delivered_at`: when its platform first answered the webhook. `closed_why` is the operator's own word.
+    """
+
+    job_id: str
+    conversation_id: str
+    level: str
+    rule: str
+    rules_version: str
+    raised_at: float
+    drill: bool
+    delivered_at: float | None = None
+    taken_by: str | None = None
+    taken_at: float | None = None
+    closed_by: str | None = None
+    closed_at: float | None = None
+    closed_why: str | None = None
+
+    @property
+    def state(self) -> RaisedState:
+        if self.closed_by is not None:
+            return "closed"
+        return "raised" if self.taken_by is None else "taken"
+
+    @property
+    def raised(self) -> int:
+        """`raised_at` in whole microseconds, which is Postgres' precision."""
+        return round(self.raised_at * 1_000_000)

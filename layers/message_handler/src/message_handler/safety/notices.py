@@ -57,10 +57,24 @@ def notice_of(config: Mapping[str, Any], level: str) -> str:
     return _TEXTS[language][level].format(number=numbers.get(level), emergency=numbers["emergency"])
 
 
+#: What the notice of a drill begins with.
+_DRILL = {
+    "en": "This is a drill: no patient is in danger.",
+    "vi": "Đây là diễn tập: không có bệnh nhân nào gặp nguy hiểm.",
+}
+
+
+def drill_notice_of(config: Mapping[str, Any], level: str) -> str:
+    """The notice of a drill. It says first that it is one, for a platform that shows it."""
+    language = str(config["language"]).lower().split("-")[0]
+    return f"{_DRILL.get(language, _DRILL['en'])} {notice_of(config, level)}"
+
+
 def is_notice(config: Mapping[str, Any], text: str) -> bool:
     """Whether a text of the platform's history is a notice of this bot, as its platform has shown it."""
     words = " ".join(text.split())
-    return any(words == " ".join(notice_of(config, level).split()) for level in _TEXTS["en"])
+    notices = [text_of(config, level) for level in _TEXTS["en"] for text_of in (notice_of, drill_notice_of)]
+    return any(words == " ".join(notice.split()) for notice in notices)
 
 
 def _contacts(config: Mapping[str, Any]) -> Mapping[str, Any]:

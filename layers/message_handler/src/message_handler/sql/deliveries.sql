@@ -90,15 +90,19 @@ left join jobs on jobs.platform_id = claimed.platform_id and jobs.job_id = claim
 
 -- name: delivered
 -- A delivery has arrived, so its platform works again. The platform's other deliveries keep the time of their next try.
--- Otherwise one that fails for its own reason would be tried first, and fail again. Only for the owner of the claim. After
--- lock_platform.
+-- Otherwise one that fails for its own reason would be tried first, and fail again. Of found danger, the time is kept for the
+-- report. Only for the owner of the claim. After lock_platform.
 with done as (
     update deliveries
     set status = 'delivered', attempts = attempts + 1, delivered_at = to_timestamp(cast(:now as float8)),
         claim_id = null, claimed_until = null, last_error = null
     where platform_id = :platform_id and webhook_id = :webhook_id and claim_id = cast(:claim_id as uuid)
       and status = 'pending'
-    returning platform_id
+    returning platform_id, kind, job_id
+), told as (
+    update raised set delivered_at = coalesce(raised.delivered_at, to_timestamp(cast(:now as float8)))
+    from done
+    where done.kind = 'raised' and raised.platform_id = done.platform_id and raised.job_id = done.job_id
 ), back as (
     update platforms set webhook_failures = 0, webhook_retry_at = '-infinity', webhook_suspect = null
     from done

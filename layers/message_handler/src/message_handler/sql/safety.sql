@@ -35,3 +35,70 @@ with talk as (
     where base_url <> ''
 )
 select job_id from notice
+
+-- name: raised
+-- A tenant's found danger, newest first: one if :job_id is given, and only what lies after the row :behind if that is given.
+-- :raised is that row's time in microseconds.
+select cast(job_id as text), conversation_id, level, rule, rules_version, extract(epoch from raised_at)::float8, drill,
+       extract(epoch from delivered_at)::float8, taken_by, extract(epoch from taken_at)::float8, closed_by,
+       extract(epoch from closed_at)::float8, closed_why
+from raised
+where platform_id = :platform_id
+  and (cast(:job_id as uuid) is null or job_id = cast(:job_id as uuid))
+  and (cast(:state as text) is null
+       or cast(:state as text) = case when closed_by is not null then 'closed'
+                                      when taken_by is not null then 'taken' else 'raised' end)
+  and (cast(:level as text) is null or level = cast(:level as text))
+  and (cast(:conversation_id as text) is null or conversation_id = cast(:conversation_id as text))
+  and (cast(:since as float8) is null or raised_at >= to_timestamp(cast(:since as float8)))
+  and (cast(:until as float8) is null or raised_at < to_timestamp(cast(:until as float8)))
+  and (cast(:raised as bigint) is null
+       or (raised_at, job_id) < (timestamptz 'epoch' + cast(:raised as bigint) * interval '1 microsecond',
+                                 cast(:behind as uuid)))
+order by raised_at desc, job_id desc
+limit cast(:most as integer)
+
+-- name: take_raised
+-- Note who takes found danger, unless a person has taken it before. Returns a row if it is taken now.
+update raised set taken_by = :actor, taken_at = to_timestamp(cast(:now as float8))
+where platform_id = :platform_id and job_id = cast(:job_id as uuid) and taken_by is null and closed_by is null
+returning job_id
+
+-- name: close_raised
+-- Note who closes taken danger, and why, unless it is closed. Returns a row if it is closed now.
+update raised set closed_by = :actor, closed_at = to_timestamp(cast(:now as float8)), closed_why = :why
+where platform_id = :platform_id and job_id = cast(:job_id as uuid) and taken_by is not null and closed_by is null
+returning job_id
+
+-- name: safety_report
+-- Count the danger that was found in a tenant between two times: in all, by level, by rule and by the rule's language. For
+-- what followed (delivered, taken, closed): how often, and the median and 95th percentile of the seconds. Drills are counted apart. A rule whose id names no language counts as 'other'.
+with found as (
+    select level, rule, coalesce(substring(rule from '^([a-z]{2,3})-'), 'other') as language,
+           -- greatest() ignores null. Clocks of two hosts may differ a little.
+           case when delivered_at is not null then greatest(extract(epoch from delivered_at - raised_at)::float8, 0) end as delivered,
+           case when taken_at is not null then greatest(extract(epoch from taken_at - raised_at)::float8, 0) end as taken,
+           case when closed_at is not null then greatest(extract(epoch from closed_at - raised_at)::float8, 0) end as closed
+    from raised
+    where platform_id = :platform_id and not drill
+      and raised_at >= to_timestamp(cast(:since as float8)) and raised_at < to_timestamp(cast(:until as float8))
+), drills as (
+    select count(*) as number from raised
+    where platform_id = :platform_id and drill
+      and raised_at >= to_timestamp(cast(:since as float8)) and raised_at < to_timestamp(cast(:until as float8))
+), counted as (
+    select case when grouping(level) = 0 then 'level'
+                when grouping(rule) = 0 then 'rule'
+                when grouping(language) = 0 then 'language'
+                else 'all' end as by,
+           coalesce(level, rule, language, '') as name, count(*) as raised, count(delivered) as delivered, count(taken) as taken,
+           count(closed) as closed,
+           percentile_cont(array[0.5, 0.95]) within group (order by delivered) as until_delivered,
+           percentile_cont(array[0.5, 0.95]) within group (order by taken) as until_taken,
+           percentile_cont(array[0.5, 0.95]) within group (order by closed) as until_closed
+    from found
+    group by grouping sets ((), (level), (rule), (language))
+)
+select by, name, raised, delivered, taken, closed, until_delivered[1], until_delivered[2], until_taken[1], until_taken[2],
+       until_closed[1], until_closed[2], drills.number
+from counted cross join drills

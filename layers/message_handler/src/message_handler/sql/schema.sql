@@ -1102,6 +1102,7 @@ CREATE TABLE public.raised (
     message_ids text[] NOT NULL,
     raised_at timestamp with time zone NOT NULL,
     drill boolean NOT NULL,
+    delivered_at timestamp with time zone,
     taken_by text,
     taken_at timestamp with time zone,
     closed_by text,
@@ -1258,7 +1259,7 @@ CREATE INDEX outbox_pending ON public.outbox USING btree (platform_id, conversat
 
 CREATE INDEX raised_by_conversation ON public.raised USING btree (platform_id, conversation_id);
 
-CREATE INDEX raised_by_time ON public.raised USING btree (platform_id, raised_at);
+CREATE INDEX raised_by_time ON public.raised USING btree (platform_id, raised_at, job_id);
 
 CREATE TRIGGER keep_columns_and_document BEFORE INSERT OR UPDATE OF document, bot_id, restarts, attempts, reply, error_code, error_message, error_notice, input_tokens, output_tokens, correlation_id ON public.jobs FOR EACH ROW EXECUTE FUNCTION public.keep_columns_and_document();
 

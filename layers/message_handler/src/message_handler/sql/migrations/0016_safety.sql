@@ -2,8 +2,8 @@
 alter table jobs add column kind text not null default 'reply';
 
 -- Danger that the rules have found in a conversation: one row for each conversation, level and hour. Its job is the notice.
--- `message_ids` are the platform's own. No words of the patient are in it. `taken_by` cares for the patient since `taken_at`,
--- and `closed_by` has said why that is over.
+-- `message_ids` are the platform's own. No words of the patient are in it. `delivered_at` is when the platform first answered the
+-- webhook. `taken_by` cares for the patient since `taken_at`, and `closed_by` has said why that is over.
 create table raised (
     platform_id     text not null,
     conversation_id text not null,
@@ -14,6 +14,7 @@ create table raised (
     message_ids     text[] not null,
     raised_at       timestamptz not null,
     drill           boolean not null,
+    delivered_at         timestamptz,
     taken_by        text,
     taken_at        timestamptz,
     closed_by       text,
@@ -23,7 +24,7 @@ create table raised (
     foreign key (platform_id, conversation_id) references conversations on delete cascade
 );
 
-create index raised_by_time on raised (platform_id, raised_at);
+create index raised_by_time on raised (platform_id, raised_at, job_id);
 create index raised_by_conversation on raised (platform_id, conversation_id);
 
 -- A platform is told of it, ahead of all else that waits for delivery.

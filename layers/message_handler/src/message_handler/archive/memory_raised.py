@@ -1,0 +1,93 @@
+"""The raised conversations of a single process. They live and end with the process."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+
+from message_handler.archive.memory_audit import MemoryAudit
+from message_handler.domain.conversations import ConversationKey
+from message_handler.domain.raised import Raised, RaisedConversation
+from message_handler.domain.safety_report import Counted, counted
+from message_handler.ports.audit import AuditEntry
+from message_handler.ports.raised import Wanted
+
+
+class MemoryRaised:
+    """Keeps the promises of `RaisedStore` within one process, for as long as it lives."""
+
+    def __init__(self, audit: MemoryAudit) -> None:
+        self._mutex = threading.Lock()
+        self._audit = audit
+        #: By tenant and job.
+        self._found: dict[tuple[str, str], RaisedConversation] = {}
+
+    def add(self, raised: Raised) -> None:
+        """Add danger that was found. The archive calls this once for each."""
+        with self._mutex:
+            self._found[raised.key.platform_id, raised.job_id] = RaisedConversation(
+                raised.job_id,
+                raised.key.conversation_id,
+                raised.level,
+                raised.rule,
+                raised.rules_version,
+                raised.raised_at,
+                raised.drill,
+            )
+
+    def forget(self, key: ConversationKey) -> None:
+        """Delete all that was raised in a conversation, because it is erased."""
+        with self._mutex:
+            self._found = {
+                (platform_id, job_id): each
+                for (platform_id, job_id), each in self._found.items()
+                if (platform_id, each.conversation_id) != (key.platform_id, key.conversation_id)
+            }
+
+    def find(self, platform_id: str, job_id: str) -> RaisedConversation | None:
+        with self._mutex:
+            return self._found.get((platform_id, job_id))
+
+    def listed(
+        self, platform_id: str, wanted: Wanted, *, behind: tuple[int, str] | None, most: int
+    ) -> list[RaisedConversation]:
+        found = [each for each in self._of(platform_id) if _is(each, wanted)]
+        found.sort(key=lambda each: (each.raised, each.job_id), reverse=True)
+        return [each for each in found if behind is None or (each.raised, each.job_id) < behind][:most]
+
+    def take(self, platform_id: str, job_id: str, entry: AuditEntry, *, now: float) -> bool:
+        with self._mutex:
+            found = self._found.get((platform_id, job_id))
+            if found is None or found.state != "raised":
+                return False
+            self._found[platform_id, job_id] = replace(found, taken_by=entry.actor, taken_at=now)
+            self._audit.note(platform_id, entry)
+            return True
+
+    def close(self, platform_id: str, job_id: str, entry: AuditEntry, *, why: str, now: float) -> bool:
+        with self._mutex:
+            found = self._found.get((platform_id, job_id))
+            if found is None or found.state != "taken":
+                return False
+            closed = replace(found, closed_by=entry.actor, closed_at=now, closed_why=why)
+            self._found[platform_id, job_id] = closed
+            self._audit.note(platform_id, entry)
+            return True
+
+    def report(self, platform_id: str, *, since: float, until: float) -> tuple[list[Counted], int]:
+        found = [each for each in self._of(platform_id) if since <= each.raised_at < until]
+        return counted(found), sum(each.drill for each in found)
+
+    def _of(self, platform_id: str) -> list[RaisedConversation]:
+        with self._mutex:
+            return [each for (tenant, _), each in self._found.items() if tenant == platform_id]
+
+
+def _is(each: RaisedConversation, wanted: Wanted) -> bool:
+    return (
+        wanted.state in (None, each.state)
+        and wanted.level in (None, each.level)
+        and wanted.conversation_id in (None, each.conversation_id)
+        and (wanted.since is None or each.raised_at >= wanted.since)
+        and (wanted.until is None or each.raised_at < wanted.until)
+    )

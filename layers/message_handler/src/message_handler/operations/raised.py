@@ -1,0 +1,105 @@
+"""A person takes a raised conversation, and closes it with a word why. A drill raises one.
+
+raised ──take──▶ taken ──close──▶ closed
+  two people take at the same moment: the store lets one of them do so, and the other one gets a Conflict
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from message_handler.bot_config import BotConfigService
+from message_handler.delivery.deliveries import Deliveries
+from message_handler.domain.conversations import ConversationKey
+from message_handler.domain.errors import Conflict, InvalidRequest, NotFound, Unavailable
+from message_handler.domain.identifiers import shard_of_job
+from message_handler.domain.raised import DRILL_RULE, Raised, RaisedConversation
+from message_handler.domain.text import storable
+from message_handler.ports.archive import Archive
+from message_handler.ports.audit import Audit, AuditEntry
+from message_handler.ports.raised import RaisedStore
+from message_handler.safety.notices import drill_notice_of
+from message_handler.safety.rules import shipped
+
+_log = logging.getLogger(__name__)
+#: The longest word why a raised conversation is closed.
+MOST_WHY = 200
+
+
+def find(store: RaisedStore, platform_id: str, job_id: str) -> RaisedConversation:
+    """A raised conversation of the tenant. Raises NotFound or Unavailable."""
+    found = store.find(platform_id, job_id) if shard_of_job(job_id) is not None else None
+    if found is None:
+        raise NotFound("there is no such raised conversation", field="job_id")
+    return found
+
+
+def take(store: RaisedStore, platform_id: str, job_id: str, actor: str, *, now: float) -> RaisedConversation:
+    """Let a person take a raised conversation. Raises NotFound, Unavailable, or Conflict if it is taken or closed."""
+    find(store, platform_id, job_id)
+    entry = AuditEntry(actor, "take", "raised", job_id, {"state": "raised"}, {"state": "taken"})
+    if not store.take(platform_id, job_id, entry, now=now):
+        raise Conflict("it is taken or closed already")
+    return find(store, platform_id, job_id)
+
+
+def close(store: RaisedStore, platform_id: str, job_id: str, actor: str, *, why: str, now: float) -> RaisedConversation:
+    """Let a person close a taken conversation. Raises NotFound, Unavailable, or Conflict if it is not taken.
+
+    The audit does not have the word why: it must go with the conversation when that is erased.
+    """
+    find(store, platform_id, job_id)
+    entry = AuditEntry(actor, "close", "raised", job_id, {"state": "taken"}, {"state": "closed"})
+    if not store.close(platform_id, job_id, entry, why=why, now=now):
+        raise Conflict("only a conversation that is taken can be closed, once")
+    return find(store, platform_id, job_id)
+
+
+def checked_why(value: object) -> str:
+    """The word why, without blanks around it. Raises InvalidRequest."""
+    why = storable(value).strip() if isinstance(value, str) else ""
+    if not 1 <= len(why) <= MOST_WHY:
+        raise InvalidRequest(f"must be a text of 1 to {MOST_WHY} characters", field="why")
+    return why
+
+
+def drill(
+    key: ConversationKey,
+    actor: str,
+    *,
+    archive: Archive,
+    audit: Audit,
+    deliveries: Deliveries | None,
+    bots: BotConfigService,
+    correlation_id: str,
+    now: float,
+) -> str:
+    """Raise a conversation for practice. Its list, job, webhook and notice say that it is a drill. Returns its job.
+
+    Each drill has a job of its own, so it never takes the place of a notice for real danger. Raises NotFound or
+    Conflict for a bot that may not answer, Conflict if the conversation was erased a moment ago, or Unavailable.
+    """
+    config: dict[str, Any] = bots.get_bot_config(key.conversation_id, platform_id=key.platform_id)
+    raised = Raised(
+        key,
+        key.new_job_id(),
+        config["bot_id"],
+        "emergency",
+        DRILL_RULE,
+        shipped().version,
+        drill_notice_of(config, "emergency"),
+        (),
+        now,
+        correlation_id,
+        drill=True,
+    )
+    audit.note(key.platform_id, AuditEntry(actor, "drill", "raised", raised.job_id))
+    if not archive.note_raised(raised):
+        if archive.name == "none":
+            raise Unavailable("Postgres")
+        raise Conflict("the conversation was erased a moment ago", field="conversation_id")
+    _log.warning("a drill", extra={"ai_job_id": raised.job_id, "drill": True})
+    if deliveries:
+        deliveries.wake(key)
+    return raised.job_id
