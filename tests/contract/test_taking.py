@@ -116,7 +116,11 @@ class TestTaking:
         assert sorted(won) == [False, False, True]
         assert find(store, TENANT, JOB).closed_why == "abc"[won.index(True)]
 
-    @pytest.mark.parametrize(("tenant", "job_id"), [("lab", JOB), (TENANT, raised("crisis").job_id), (TENANT, "x")])
+    @pytest.mark.parametrize(
+        ("tenant", "job_id"),
+        [("lab", JOB), (TENANT, raised("crisis").job_id), (TENANT, "x")],
+        ids=["tenant", "level", "name"],
+    )
     def test_another_tenants_is_unknown(self, store: RaisedStore, archive: Archive, tenant: str, job_id: str) -> None:
         with pytest.raises(NotFound):
             take(store, tenant, job_id, "user:1", now=NOW)

@@ -79,9 +79,11 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         to,
     )
     audit = nouns.noun("audit", "the record of who did what")
-    kind = ("--kind", {"help": "only this kind: bots, core_ai, platforms, locks, jobs, dead_letters or conversations"})
+    kinds = "bots, core_ai, platforms, locks, jobs, dead_letters, conversations or raised"
+    kind = ("--kind", {"help": f"only this kind: {kinds}"})
     audit.verb("list", verbs.list_audit, "list the entries, newest first", "audit list --kind bots", kind, *_PAGE)
-    _safety(nouns.noun("safety", "the rules that find danger in patients' messages; needs no token"))
+    _raised(nouns.noun("raised", "the conversations in which danger was found"))
+    _safety(nouns.noun("safety", "the rules that find danger in patients' messages, and the report on it"))
     options = parser.parse_args(arguments)
     options.url = getattr(options, "url", os.environ.get("MESSAGE_HANDLER_URL") or DEFAULT_URL)
     options.platform, options.json = getattr(options, "platform", None), getattr(options, "json", False)
@@ -225,11 +227,65 @@ def _conversations(conversations: _Nouns) -> None:
     )
 
 
+def _days(what: str) -> tuple[tuple[str, dict[str, Any]], ...]:
+    """The options for the first and the last day."""
+    day = {"metavar": "DAY"}
+    return (
+        ("--from", day | {"dest": "first", "help": f"the first day {what}, in UTC, such as 2026-01-01"}),
+        ("--to", day | {"dest": "last", "help": f"the last day {what}"}),
+    )
+
+
+def _raised(raised: _Nouns) -> None:
+    state = ("--state", {"choices": ("raised", "taken", "closed"), "help": "only those in this state"})
+    level = ("--level", {"choices": ("emergency", "crisis", "urgent"), "help": "only those of this level"})
+    conversation = ("--conversation", {"metavar": "ID", "help": "only those of this conversation"})
+    notice = ("job_id", {"help": "the id of the notice's job"})
+    why = {"required": True, "metavar": "TEXT", "help": "why it needs no more care: your own word, never a patient's"}
+    raised.verb(
+        "list",
+        verbs.list_raised,
+        "list them, newest first, without any text of a patient",
+        "raised list --state raised",
+        state,
+        level,
+        conversation,
+        *_days("on which they were raised"),
+        *_PAGE,
+    )
+    job_id = "361f1a3a-0dbe-8854-9d6e-3cf972894b32"
+    raised.verb("take", verbs.take_raised, "say that you care for the patient", f"raised take {job_id}", notice)
+    raised.verb(
+        "close",
+        verbs.close_raised,
+        "say that a taken conversation needs no more care",
+        f'raised close {job_id} --why "The nurse has called."',
+        notice,
+        ("--why", why),
+    )
+    raised.verb(
+        "drill",
+        verbs.raise_drill,
+        "raise a conversation for practice, marked as a drill",
+        "raised drill drill-1 --yes",
+        _CONVERSATION,
+        _YES,
+    )
+
+
 def _safety(rules: _Nouns) -> None:
     text = ("text", {"metavar": "TEXT", "help": "the text; - reads standard input"})
     files = ("files", {"metavar": "FILE", "nargs": "+", "help": "files of rules in YAML"})
     rules.verb("check", safety.check, "show what the rules find in a text", 'safety check "I can\'t breathe"', text)
     rules.verb("lint", safety.lint, "check files of rules", "safety lint own.yaml", files)
+    rules.verb(
+        "report",
+        verbs.report_safety,
+        "count what was raised and what followed, without any text",
+        "safety report --from 2026-01-01 --to 2026-12-31 --csv",
+        *_days("of the report"),
+        ("--csv", {"action": "store_true", "help": "print the rows as CSV"}),
+    )
 
 
 class _Nouns:

@@ -15,6 +15,7 @@ from typing import Any
 
 from message_handler.cli.client import Answer, Client
 from message_handler.cli.tables import fields, printable, table
+from message_handler.domain.safety_report import as_csv
 from message_handler.domain.text import is_wordless
 
 Verb = Callable[[Client, Namespace], int | None]
@@ -39,6 +40,29 @@ _JOB_COLUMNS = (
     "superseded_by",
 )
 _DELIVERY_COLUMNS = ("webhook_id", "event", "conversation_id", "job_id", "attempts", "created_at", "last_error")
+_RAISED_COLUMNS = (
+    "job_id",
+    "conversation_id",
+    "drill",
+    "state",
+    "level",
+    "rule",
+    "raised_at",
+    "taken_by",
+    "closed_why",
+)
+_REPORT_COLUMNS = (
+    "by",
+    "name",
+    "raised",
+    "delivered",
+    "delivered_median_seconds",
+    "taken",
+    "taken_median_seconds",
+    "taken_p95_seconds",
+    "closed",
+    "closed_median_seconds",
+)
 _AUDIT_COLUMNS = ("id", "at", "actor", "action", "kind", "record_id")
 
 
@@ -249,3 +273,44 @@ def hand_off(client: Client, options: Namespace) -> None:
 def list_audit(client: Client, options: Namespace) -> None:
     query = {"kind": options.kind, "limit": options.limit, "next": options.next}
     page(options, client.call("GET", "admin", "audit", query=query), "entries", _AUDIT_COLUMNS)
+
+
+# Raised conversations.
+
+
+def list_raised(client: Client, options: Namespace) -> None:
+    query = {
+        "state": options.state,
+        "level": options.level,
+        "conversation_id": options.conversation,
+        "from": options.first,
+        "to": options.last,
+        "limit": options.limit,
+        "next": options.next,
+    }
+    page(options, client.call("GET", "admin", "safety", "raised", query=query), "raised", _RAISED_COLUMNS)
+
+
+def take_raised(client: Client, options: Namespace) -> None:
+    show(options, client.call("POST", "admin", "safety", "raised", options.job_id, "take"))
+
+
+def close_raised(client: Client, options: Namespace) -> None:
+    body = {"why": options.why}
+    show(options, client.call("POST", "admin", "safety", "raised", options.job_id, "close", body=body))
+
+
+def raise_drill(client: Client, options: Namespace) -> None:
+    confirm(options, f"Raise a drill in {options.conversation_id}, of which its platform is told")
+    body = {"conversation_id": options.conversation_id}
+    show(options, client.call("POST", "admin", "safety", "drill", body=body))
+
+
+def report_safety(client: Client, options: Namespace) -> None:
+    answer = client.call("GET", "admin", "safety", "report", query={"from": options.first, "to": options.last})
+    if options.csv:
+        sys.stdout.write(as_csv(answer.body))
+        return
+    about = {name: answer.body[name] for name in ("from", "to", "drills")}
+    rows = [row | {"name": row["name"] or ""} for row in answer.body["rows"]]
+    show(options, answer, f"{fields(about)}\n\n{table(rows, _REPORT_COLUMNS)}")
