@@ -130,7 +130,7 @@ def test_no_word_of_a_patient_outlives_the_tab_or_is_in_its_address(page: Page) 
     pane.get_by_label("Speak as").select_option("Human colleague")
     says(pane, f"I am Ada {word}")
     expect(pane.locator(".message.sale")).to_contain_text("human colleague")
-    for view in ("Operations", "Configuration", "Chat"):
+    for view in ("Operations", "Safety", "Configuration", "Chat"):
         opens(page, view)
         assert word not in page.url
         assert word not in page.title()

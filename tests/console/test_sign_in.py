@@ -63,7 +63,7 @@ def test_what_the_token_lacks_the_scope_for_is_refused_with_what_to_do(
     pane = panes(tab).first
     says(pane, f"Hello {CANARY}")
     expect(replies(pane)).to_contain_text(CANARY)
-    for view in ("Operations", "Configuration"):
+    for view in ("Operations", "Safety", "Configuration"):
         refusal = opens(tab, view).get_by_role("alert").filter(has_text="You may not open this view")
         expect(refusal).to_contain_text("needs the scope message-handler/admin")
         expect(refusal).to_contain_text("Sign in as another user")
@@ -96,7 +96,7 @@ def test_a_token_of_no_tenant_is_shown_nothing_and_told_why(tab: Page, guarded_h
     signed_in(tab, guarded_host, token(issuer, "messages", "admin", tenants=()))
     says(panes(tab).first, f"Hello {CANARY}")
     expect(panes(tab).first.locator(".state")).to_contain_text("not accepted")
-    for view in ("Operations", "Configuration"):
+    for view in ("Operations", "Safety", "Configuration"):
         expect(opens(tab, view).get_by_role("alert")).to_contain_text("and a tenant")
     expect(tab.get_by_role("table")).to_have_count(0)
 

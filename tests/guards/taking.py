@@ -148,4 +148,21 @@ TAKING = (
         rule="invariant 2",
     ),
 )
-GUARDS = TAKING
+CONSOLE = (
+    guard(
+        "the console closes a conversation only with a word why",
+        "console/test_safety.py::test_a_raised_conversation_is_taken_and_closed_by_keyboard",
+        "../../../../functions/admin/console/dom.js",
+        "if (!asks || asks.checkValidity()) return",
+        "if (dialog) return",
+        rule="console",
+    ),
+    guard(
+        "an Enter that closes a question presses no other button",
+        "console/test_safety.py::test_a_raised_conversation_is_taken_and_closed_by_keyboard",
+        "../../../../functions/admin/console/dom.js",
+        "      event.preventDefault(); // or this Enter would press the button that gets the focus back\n",
+        rule="console",
+    ),
+)
+GUARDS = (*TAKING, *CONSOLE)

@@ -68,6 +68,18 @@ export async function get(path, options) {
   return (await call("GET", path, options)).body;
 }
 
+/** The first `most` pages of a list, as `{ list, next }`. `address` has a query already, and `name` is the list's field. */
+export async function pages(address, name, most) {
+  const list = [];
+  let next = null;
+  for (let number = 0; number < most && (number === 0 || next); number += 1) {
+    const page = await get(`${address}${next ? `&next=${encodeURIComponent(next)}` : ""}`);
+    list.push(...page[name]);
+    next = page.next;
+  }
+  return { list, next };
+}
+
 /** A path whose parts are escaped, because people type them: `path("admin/bots", id)`. */
 export function path(collection, ...parts) {
   return [collection, ...parts.map(encodeURIComponent)].join("/");

@@ -1,4 +1,4 @@
-// The console: three views of one deployment, and the sign-in.
+// The console: four views of one deployment, and the sign-in.
 
 import { get } from "./api.js";
 import * as chat from "./chat.js";
@@ -10,6 +10,7 @@ import * as signin from "./signin.js";
 const VIEWS = {
   chat: () => chat,
   operations: () => import("./operations.js"),
+  safety: () => import("./safety.js"),
   configuration: () => import("./configuration.js"),
 };
 const created = {};

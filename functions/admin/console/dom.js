@@ -102,24 +102,51 @@ export function table(caption, columns, key, empty) {
   return { node: h("div", {}, node, nothing), show: shown };
 }
 
+/** A row of buttons of which one is chosen, at first the first one: "" is shown as all. `choose(value)` is called. */
+export function choices(label, values, choose) {
+  const click = (value) => () => {
+    for (const button of group.children) button.setAttribute("aria-pressed", String(button.value === value));
+    return choose(value);
+  };
+  const group = h(
+    "div",
+    { class: "buttons filter", role: "group", "aria-label": label },
+    values.map((value) =>
+      h("button", { type: "button", value, "aria-pressed": String(value === ""), on: { click: click(value) } }, value || "all"),
+    ),
+  );
+  return group;
+}
+
 /**
  * Ask before an action that matters. `says` is a list of paragraphs on its effects. Resolves to true for yes; Escape
- * means no.
+ * means no. `asks` is a control that must have a valid value for a yes, and `label` its field.
  */
-export function confirm({ title, says, action }) {
+export function confirm({ title, says, action, asks = null, label = null }) {
   return new Promise((resolve) => {
     const heading = h("h2", { id: "confirm-title" }, title);
     const answer = (value) => () => dialog.close(value);
+    const agree = () => {
+      if (!asks || asks.checkValidity()) return dialog.close("yes");
+      asks.setAttribute("aria-invalid", "true");
+      asks.focus();
+    };
+    asks?.addEventListener("keydown", (event) => {
+      if (event.key !== "Enter" || event.isComposing) return;
+      event.preventDefault(); // or this Enter would press the button that gets the focus back
+      agree();
+    });
     const dialog = h(
       "dialog",
       { "aria-labelledby": "confirm-title", class: "confirm" },
       heading,
       says.map((text) => h("p", {}, text)),
+      label,
       h(
         "div",
         { class: "buttons" },
-        h("button", { type: "button", class: "main", on: { click: answer("yes") } }, action),
-        h("button", { type: "button", autofocus: true, on: { click: answer("") } }, "Cancel"),
+        h("button", { type: "button", class: "main", on: { click: agree } }, action),
+        h("button", { type: "button", autofocus: !asks, on: { click: answer("") } }, "Cancel"),
       ),
     );
     dialog.addEventListener("close", () => {

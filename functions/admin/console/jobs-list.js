@@ -1,7 +1,7 @@
 // The list of jobs, newest first, with their times. A failed job can be retried.
 
-import { between, call, get, path, since } from "./api.js";
-import { confirm, count, duration, h, say, short, show, table } from "./dom.js";
+import { between, call, pages, path, since } from "./api.js";
+import { choices, confirm, count, duration, h, say, short, show, table } from "./dom.js";
 import { section } from "./section.js";
 
 /** The states to filter by; the first means all. */
@@ -10,7 +10,7 @@ const STATUSES = ["", "processing", "completed", "failed", "cancelled"];
 /** `act(step, done)` calls the API, shows the outcome and reloads the sections. */
 export function createJobs(act) {
   let status = "";
-  let pages = 1;
+  let shownPages = 1;
   const retry = (job) => async () => {
     const sure = await confirm({
       title: `Retry job …${short(job.job_id)}?`,
@@ -29,7 +29,7 @@ export function createJobs(act) {
     if (sure) await act(() => call("POST", `${path("admin/jobs", job.job_id)}/retry`), done);
   };
   const outcome = (job) =>
-    [job.status, job.kind === "notice" && job.kind, job.error_code, job.superseded_by && `→ …${short(job.superseded_by)}`].filter(Boolean).join(" · ");
+    [job.status, job.kind === "notice" && job.kind, job.drill && "drill", job.error_code, job.superseded_by && `→ …${short(job.superseded_by)}`].filter(Boolean).join(" · ");
   const rows = table(
     "Jobs, newest first",
     [
@@ -59,42 +59,19 @@ export function createJobs(act) {
     (job) => job.job_id,
     "There are no such jobs.",
   );
-  /** The pages that are shown, each loaded again: `{ jobs, next }`. */
-  const ask = async () => {
-    const jobs = [];
-    let next = null;
-    for (let number = 0; number < pages && (number === 0 || next); number += 1) {
-      const cursor = next ? `&next=${encodeURIComponent(next)}` : "";
-      const page = await get(`admin/jobs?limit=20${status && `&status=${status}`}${cursor}`);
-      jobs.push(...page.jobs);
-      next = page.next;
-    }
-    return { jobs, next };
-  };
+  const ask = () => pages(`admin/jobs?limit=20${status && `&status=${status}`}`, "jobs", shownPages);
   const showOlder = () => {
-    pages += 1;
+    shownPages += 1;
     return shown.refresh();
   };
   const more = h("button", { type: "button", on: { click: showOlder } }, "Show older jobs");
-  const choose = (value) => () => {
+  const filter = choices("Jobs by state", STATUSES, (value) => {
     status = value;
-    pages = 1;
-    for (const button of filter.children) button.setAttribute("aria-pressed", String(button.value === status));
+    shownPages = 1;
     return shown.refresh();
-  };
-  const filter = h(
-    "div",
-    { class: "buttons filter", role: "group", "aria-label": "Jobs by state" },
-    STATUSES.map((value) =>
-      h(
-        "button",
-        { type: "button", value, "aria-pressed": String(value === ""), on: { click: choose(value) } },
-        value || "all",
-      ),
-    ),
-  );
-  const draw = ({ jobs, next }) => {
-    rows.show(jobs);
+  });
+  const draw = ({ list, next }) => {
+    rows.show(list);
     show(more, next !== null);
   };
   const shown = section("Jobs", { class: "card wide" }, [filter, rows.node, more], ask, draw);

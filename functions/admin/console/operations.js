@@ -5,63 +5,16 @@ import { confirm, count, duration, h, say, short, show, sync, table } from "./do
 import * as health from "./health.js";
 import { createJobs } from "./jobs-list.js";
 import { createOutages } from "./outages.js";
-import { lacksScope } from "./refusal.js";
 import { section } from "./section.js";
 import { createStatistics } from "./statistics.js";
-
-const EVERY_MS = 3000;
+import { createView } from "./view.js";
 
 export function create(root, settings) {
-  const refusal = h("div", { class: "notice warn", role: "alert", hidden: true });
-  const outcome = h("p", { class: "notice good", role: "status", hidden: true });
-  const tell = (text, bad = false) => {
-    outcome.className = `notice ${bad ? "bad" : "good"}`;
-    say(outcome, text);
-    show(outcome, true);
-  };
-  const refreshAll = () => Promise.all(sections.map((section) => section.refresh()));
-  const act = async (step, done) => {
-    try {
-      tell(done((await step()).body));
-    } catch (problem) {
-      tell(problem.message, true);
-    }
-    await refreshAll();
-  };
-  const sections = [createParts(), createLocks(act, settings), createStatistics(), createJobs(act), createDeadLetters(act)];
-  if (settings.outages) sections.splice(1, 0, createOutages(tell));
-  const body = h(
-    "div",
-    { class: "cards" },
-    sections.map((section) => section.node),
-  );
-  root.append(refusal, outcome, body);
-  let timer = null;
-  let watched = false;
-  const look = async () => {
-    clearTimeout(timer);
-    if (document.visibilityState === "visible") await ask();
-    // Only after the answers, so that a slow API gets one round of requests at a time.
-    clearTimeout(timer);
-    if (watched) timer = setTimeout(look, EVERY_MS);
-  };
-  const ask = async () => {
-    const problem = (await refreshAll()).find(Boolean) ?? null;
-    const refused = problem?.status === 403;
-    show(body, !refused);
-    show(refusal, refused);
-    if (refused) refusal.replaceChildren(...lacksScope("see and run operations"));
-  };
-  return {
-    shown() {
-      watched = true;
-      return look();
-    },
-    hidden() {
-      watched = false;
-      clearTimeout(timer);
-    },
-  };
+  return createView(root, "see and run operations", (act, tell) => {
+    const sections = [createParts(), createLocks(act, settings), createStatistics(), createJobs(act), createDeadLetters(act)];
+    if (settings.outages) sections.splice(1, 0, createOutages(tell));
+    return sections;
+  });
 }
 
 function createParts() {
