@@ -216,6 +216,7 @@ class RaisedConversation(Answer):
     closed_by: Text | None
     closed_at: Moment | None
     closed_why: Text | None
+    reminders: Count
 
 
 class RaisedConversations(Answer):

@@ -132,6 +132,7 @@ class RaisedRecord(Answer):
     closed_by: Text | None
     closed_at: StoredAt | None
     closed_why: str | None
+    reminders: Count
 
 
 class WaitingMessage(Answer):

@@ -256,7 +256,7 @@ def redrive_dead_letters(call: Call) -> tuple[int, dict[str, Any]]:
 
 
 def sweep(max_age_hours: Any) -> dict[str, Any]:
-    """The schedule's sweep, of all tenants: archive and redrive what an outage left behind, and wake what waits.
+    """The schedule's sweep, of all tenants: bring back what an outage left behind, wake what waits, and send reminders.
 
     A step that fails because a store is away does not stop the others: `left` names it with the reason. Raises
     Unavailable if no store that processes share could be swept.
@@ -265,6 +265,7 @@ def sweep(max_age_hours: Any) -> dict[str, Any]:
     sweeping.rescue(built.worker)
     if built.deliveries:
         built.deliveries.sweep()
+    raised.remind(built.raised, built.deliveries, meter, minutes=built.settings.safety_remind_minutes, now=time.time())
     found = health.reached(built.tiers)
     meter.add("StoresReadOnly", sum(tier.state == "read_only" for tier in found.values()))
     shared = {name: tier for name, tier in found.items() if name != "memory"}

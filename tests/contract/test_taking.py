@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from pg8000.native import Connection
 
 from message_handler.archive.memory import MemoryArchive
 from message_handler.archive.none import NoRaised
@@ -21,7 +22,7 @@ from message_handler.drivers.postgres_errors import StatementRefused
 from message_handler.operations.raised import close, find, take
 from message_handler.ports.archive import Archive
 from message_handler.ports.audit import Audit, AuditEntry
-from message_handler.ports.raised import RaisedStore, Wanted
+from message_handler.ports.raised import RaisedStore, Reminder, Wanted
 from tests.contract.conversation import HOUR, KEY, STARTED, raised
 from tests.contract.threads import at_once
 
@@ -149,6 +150,8 @@ def test_without_postgres_it_is_refused() -> None:
         lambda: store.take(TENANT, JOB, ENTRY, now=NOW),
         lambda: store.close(TENANT, JOB, ENTRY, why=WHY, now=NOW),
         lambda: listed(store),
+        lambda: store.remind(now=NOW, seconds=1, reminders=1, most=1),
+        lambda: store.untaken(before=NOW),
         lambda: store.report(TENANT, since=0, until=NOW),
     ):
         with pytest.raises(Unavailable):
@@ -234,7 +237,62 @@ class TestTheReport:
         assert raised_store.report(TENANT, since=0, until=time.time()) == ([Counted("all", "", 0)], 0)
 
 
+class TestReminders:
+    def reminded(self, store: RaisedStore, minutes: float, reminders: int = 3, most: int = 9) -> list[tuple[str, int]]:
+        """The jobs and the numbers of the reminders that come these minutes after the danger was found."""
+        now = STARTED + 60 * minutes
+        return [
+            (each.job_id, each.number) for each in store.remind(now=now, seconds=600, reminders=reminders, most=most)
+        ]
+
+    def test_come_every_ten_minutes_until_there_were_three(self, store: RaisedStore) -> None:
+        assert [self.reminded(store, minutes) for minutes in (9, 10, 19, 20, 30, 40, 90)] == [
+            [],
+            [(JOB, 1)],
+            [],
+            [(JOB, 2)],
+            [(JOB, 3)],
+            [],
+            [],
+        ]
+        assert find(store, TENANT, JOB).reminders == 3
+
+    def test_that_come_late_do_not_come_all_at_once(self, store: RaisedStore) -> None:
+        assert [self.reminded(store, minutes) for minutes in (90, 91, 100)] == [[(JOB, 1)], [], [(JOB, 2)]]
+
+    @pytest.mark.parametrize("closes", [False, True])
+    def test_end_when_a_person_takes_it(self, store: RaisedStore, closes: bool) -> None:
+        assert store.untaken(before=STARTED) == 1
+        take(store, TENANT, JOB, "user:1", now=NOW)
+        if closes:
+            close(store, TENANT, JOB, "user:1", why=WHY, now=NOW)
+        assert (self.reminded(store, 90), store.untaken(before=NOW)) == ([], 0)
+
+    def test_are_for_every_tenant_the_oldest_first_and_bounded(self, store: RaisedStore, archive: Archive) -> None:
+        lab = raised(key=ConversationKey("lab", "patient-1"), raised_at=STARTED - 60, drill=True)
+        archive.note_raised(lab)
+        (first,) = store.remind(now=STARTED + 600, seconds=600, reminders=3, most=1)
+        assert first == Reminder(lab.key, lab.job_id, "emergency", drill=True, number=1)
+        assert self.reminded(store, 10) == [(JOB, 1)]
+        assert [store.untaken(before=STARTED - age) for age in (61, 60, 0)] == [0, 1, 2]
+
+    def test_of_two_sweeps_at_the_same_moment_one_reminds(self, store: RaisedStore) -> None:
+        found = at_once(*[lambda: self.reminded(store, 10)] * 3)
+        assert sorted(found) == [[], [], [(JOB, 1)]]
+
+
 class TestInPostgres:
+    def test_a_conversation_that_is_locked_is_left_to_the_next_sweep(
+        self, postgres_archive: PostgresArchive, sql: Connection
+    ) -> None:
+        store = PostgresRaised(postgres_archive._database)
+        postgres_archive.note_raised(raised())
+        sql.run("begin")
+        sql.run("select from conversations for update")
+        assert store.remind(now=NOW + 600, seconds=600, reminders=3, most=9) == []
+        sql.run("rollback")
+        assert len(store.remind(now=NOW + 600, seconds=600, reminders=3, most=9)) == 1
+
     def test_a_change_that_the_audit_lacks_is_undone(self, postgres_archive: PostgresArchive) -> None:
         store = PostgresRaised(postgres_archive._database)
         postgres_archive.note_raised(raised())

@@ -6,6 +6,7 @@ from tests.guards.guard import Guard, Removal, statement
 
 TAKEN = "contract/test_taking.py"
 ROUTES = "unit/test_raised.py"
+TOLD = "contract/delivery/test_danger.py"
 MEMORY = "archive/memory_raised.py"
 POSTGRES = "archive/postgres_raised.py"
 USE_CASE = "operations/raised.py"
@@ -148,6 +149,71 @@ TAKING = (
         rule="invariant 2",
     ),
 )
+REMIND = statement("remind_raised")
+REMINDERS = (
+    guard(
+        "in Postgres, there are at most three reminders",
+        f"{TAKEN}::TestReminders::test_come_every_ten_minutes_until_there_were_three[postgres]",
+        REMIND,
+        " and reminders < cast(:reminders as integer)\n",
+        "\n",
+        rule="reminders",
+    ),
+    guard(
+        "in memory, there are at most three reminders",
+        f"{TAKEN}::TestReminders::test_come_every_ten_minutes_until_there_were_three[memory]",
+        MEMORY,
+        "                and each.reminders < reminders\n",
+        rule="reminders",
+    ),
+    guard(
+        "in Postgres, reminders keep their distance",
+        f"{TAKEN}::TestReminders::test_that_come_late_do_not_come_all_at_once[postgres]",
+        REMIND,
+        "coalesce(reminded_at, raised_at) <=",
+        "raised_at <=",
+        rule="reminders",
+    ),
+    guard(
+        "in Postgres, a person who takes it ends the reminders",
+        f"{TAKEN}::TestReminders::test_end_when_a_person_takes_it[postgres-False]",
+        REMIND,
+        "where taken_by is null and closed_by is null and reminders",
+        "where reminders",
+        rule="reminders",
+    ),
+    guard(
+        "in Postgres, two sweeps remind once",
+        f"{TAKEN}::TestReminders::test_of_two_sweeps_at_the_same_moment_one_reminds[postgres]",
+        REMIND,
+        "    for update of raised skip locked\n",
+        rule="reminders",
+    ),
+    guard(
+        "a sweep waits for no conversation that is locked",
+        f"{TAKEN}::TestInPostgres::test_a_conversation_that_is_locked_is_left_to_the_next_sweep",
+        REMIND,
+        "    for key share of conversations skip locked\n",
+        rule="reminders",
+    ),
+    guard(
+        "a platform is reminded three times at most",
+        f"{TOLD}::TestReminders::test_tell_the_platform_again_under_an_id_of_their_own",
+        "operations/raised.py",
+        "MOST_REMINDERS = 3",
+        "MOST_REMINDERS = 4",
+        rule="reminders",
+    ),
+    guard(
+        "a sweep goes on without reminders while their store is away",
+        f"{ROUTES}::TestReminders::test_wait_while_postgres_is_away_and_the_sweep_goes_on",
+        "operations/raised.py",
+        "    except Unavailable as error:\n        _log.info",
+        "    except ZeroDivisionError as error:\n        _log.info",
+        rule="reminders",
+    ),
+)
+
 CONSOLE = (
     guard(
         "the console closes a conversation only with a word why",
@@ -165,4 +231,4 @@ CONSOLE = (
         rule="console",
     ),
 )
-GUARDS = (*TAKING, *CONSOLE)
+GUARDS = (*TAKING, *REMINDERS, *CONSOLE)

@@ -37,6 +37,7 @@ from message_handler.operations import handoff, sweeping
 from message_handler.settings import Settings
 from message_handler.tiers.failover import Failover
 from message_handler.tiers.memory import MemoryTier
+from tests.contract.conversation import raised
 from tests.contract.receiver import Receiver
 from tests.servers import ALL_TAKEN, emptied
 from tests.template.conftest import Expanded
@@ -333,7 +334,7 @@ def own(expanded: Expanded) -> dict[str, dict[str, Any]]:
 
 PROVOKED = {
     "DegradedAlarm", "PostgresAwayAlarm", "JobsFailedAlarm", "DeliveriesFailingAlarm", "DeliveriesDeadAlarm",
-    "SweepStoppedAlarm",
+    "SweepStoppedAlarm", "SafetyUntakenAlarm",
 }  # fmt: skip
 
 
@@ -386,6 +387,18 @@ class TestOwnMetrics:
             service.post({"history": f"<USER>{CANARY}</USER><br>"}, conversation_id=f"conv_{number}")
             service.deliver()
         assert rings(alarm, service.output)
+
+    @pytest.mark.parametrize("minutes", [10, 0])
+    def test_danger_that_no_person_takes(self, expanded: Expanded, service: Service, minutes: int) -> None:
+        alarm = own(expanded)["SafetyUntakenAlarm"]
+        found = raised(raised_at=time.time() - 599)
+        service.parts.archive.note_raised(found)
+        service.use(settings=Settings(auth_required=False, safety_remind_minutes=minutes))
+        service.invoke("admin", {"action": "sweep"})
+        assert not rings(alarm, service.output)
+        service.parts.archive.note_raised(replace(found, job_id=KEY.new_job_id(), raised_at=time.time() - 601))
+        service.invoke("admin", {"action": "sweep"})
+        assert rings(alarm, service.output) is (minutes > 0)
 
     def test_a_platform_that_takes_nothing(self, expanded: Expanded, delivering: Delivering) -> None:
         delivering.receiver.answers(500)

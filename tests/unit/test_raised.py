@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import time
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -225,6 +226,21 @@ class TestADrill:
         notice = drill_notice_of(config, "emergency")
         assert notice.endswith(notice_of(config, "emergency"))
         assert is_notice(config, f" {notice}\n")
+
+
+class TestReminders:
+    def test_come_with_the_sweep(self, operated: Service) -> None:
+        operated.use(intake=replace(operated.parts.intake, clock=lambda: time.time() - 601))
+        found(operated)
+        assert operated.invoke("admin", {"action": "sweep"}) == {"swept": 0}
+        assert operated.invoke("admin", {"action": "sweep"}) == {"swept": 0}
+        assert [raised["reminders"] for raised in listed(operated)] == [1]
+        assert operated.output.metrics["SafetyUntaken"] == [1, 1]
+
+    def test_wait_while_postgres_is_away_and_the_sweep_goes_on(self, service: Service) -> None:
+        service.use(raised=NoRaised())
+        assert service.invoke("admin", {"action": "sweep"}) == {"swept": 0}
+        assert "SafetyUntaken" not in service.output.metrics
 
 
 class TestTheReport:

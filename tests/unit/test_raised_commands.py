@@ -33,6 +33,7 @@ RAISED = {
     "closed_by": "user:2",
     "closed_at": "2026-06-15T09:32:00.000Z",
     "closed_why": WHY,
+    "reminders": 0,
 }
 ROWS = rows_of([Counted("all", "", 2, taken=Spent(1, 20.5, 20.5)), Counted("level", "crisis", 2)])
 REPORT = {"from": "2026-01-01", "to": "2026-12-31", "drills": 3, "rows": ROWS}

@@ -12,6 +12,7 @@ import pytest
 from pg8000.native import Connection
 
 from message_handler.archive.postgres_audit import PostgresAudit
+from message_handler.archive.postgres_raised import PostgresRaised
 from message_handler.archive.postgres_retention import PostgresRetention
 from message_handler.bot_config import BotConfigService
 from message_handler.delivery import deliveries as deliveries_module
@@ -22,9 +23,10 @@ from message_handler.domain.raised import Raised
 from message_handler.domain.records import DeliveryRecord, NoticeRecord
 from message_handler.drivers.postgres import Database
 from message_handler.operations import dead_letters
-from message_handler.operations.raised import drill
+from message_handler.operations.raised import drill, remind
 from message_handler.ports.outbox import Delivery
 from message_handler.ports.queue import Queue
+from message_handler.ports.raised import Reminder
 from message_handler.settings import Settings
 from message_handler.tiers.failover import Failover
 from message_handler.tiers.memory import MemoryTier
@@ -70,6 +72,7 @@ class TestTheEvent:
                 "message_ids": ["m0", "m1"],
                 "bot_id": found.bot_id,
                 "drill": True,
+                "reminder": 0,
                 "correlation_id": "corr-1",
             },
         }
@@ -137,6 +140,45 @@ class TestTheEvent:
         danger(office.talk())
         danger(office.talk(platform_id="nowhere"))
         assert office.rows() == []
+
+
+class TestReminders:
+    def reminds(self, office: Office, minutes: int = 10) -> list[Reminder]:
+        store = PostgresRaised(office.archive._database)
+        return remind(store, office.deliveries, office.meter, minutes=minutes, now=office.clock())
+
+    def test_tell_the_platform_again_under_an_id_of_their_own(self, office: Office) -> None:
+        receiver = office.platform()
+        talk = office.talk()
+        found = danger(talk, drill=True, raised_at=office.clock())
+        office.passes(60)
+        for _ in range(5):
+            office.clock.advance(600)
+            self.reminds(office)
+            office.passes(60)
+        assert [(told.webhook_id, told.event["data"]["reminder"]) for told in receiver.told] == [
+            (f"msg_safety_{found.job_id}", 0),
+            *((f"msg_safety_{found.job_id}_{number}", number) for number in (1, 2, 3)),
+        ]
+        first, second, *_ = (told.event for told in receiver.told)
+        assert first["data"] == second["data"] | {"reminder": 0}
+        assert first["timestamp"] < second["timestamp"]
+        assert office.counted()["SafetyUntaken"] == 5
+
+    def test_are_counted_without_a_webhook_too(self, office: Office, caplog: pytest.LogCaptureFixture) -> None:
+        office.configure(CLINIC, None)
+        found = danger(office.talk(), raised_at=office.clock() - 600)
+        with caplog.at_level(logging.WARNING, "message_handler"):
+            (reminder,) = self.reminds(office)
+        assert (reminder.job_id, reminder.number, office.rows()) == (found.job_id, 1, [])
+        assert [(record.message, record.__dict__["drill"]) for record in caplog.records] == [
+            ("no person has taken a raised conversation", False)
+        ]
+        assert office.counted()["SafetyUntaken"] == 1
+
+    def test_are_off_with_zero_minutes(self, office: Office) -> None:
+        danger(office.talk(), raised_at=office.clock() - 600)
+        assert (self.reminds(office, minutes=0), office.counted()) == ([], {})
 
 
 class TestAhead:

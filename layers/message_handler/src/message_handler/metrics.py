@@ -16,6 +16,7 @@ UNITS: dict[str, Unit] = {
     "MessagesRejected": "Count",
     "MessagesThrottled": "Count",
     "SafetyNotices": "Count",
+    "SafetyUntaken": "None",
     "TimeToLock": "Milliseconds",
     "QueueWait": "Milliseconds",
     "AITime": "Milliseconds",

@@ -78,6 +78,8 @@ class Settings(BaseModel):
     #: How long a patient must be quiet before the AI is asked, unless the bot or the request says otherwise.
     debounce_ms: Annotated[int, Field(ge=0, le=MAX_DEBOUNCE_MS)] = 500
     configuration_ttl: Seconds = 5.0
+    #: Minutes until a raised conversation that no person takes is overdue, and its platform reminded. 0: never.
+    safety_remind_minutes: Annotated[int, Field(ge=0, le=1440)] = 10
 
     # Days; 0 means for ever. A conversation must stay longer than any of its records may be in a queue.
     retention_conversations_days: Annotated[int, Field(ge=0, le=36_500)] = 3653

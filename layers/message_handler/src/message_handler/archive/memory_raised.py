@@ -10,7 +10,7 @@ from message_handler.domain.conversations import ConversationKey
 from message_handler.domain.raised import Raised, RaisedConversation
 from message_handler.domain.safety_report import Counted, counted
 from message_handler.ports.audit import AuditEntry
-from message_handler.ports.raised import Wanted
+from message_handler.ports.raised import Reminder, Wanted
 
 
 class MemoryRaised:
@@ -21,6 +21,7 @@ class MemoryRaised:
         self._audit = audit
         #: By tenant and job.
         self._found: dict[tuple[str, str], RaisedConversation] = {}
+        self._reminded_at: dict[tuple[str, str], float] = {}
 
     def add(self, raised: Raised) -> None:
         """Add danger that was found. The archive calls this once for each."""
@@ -77,6 +78,28 @@ class MemoryRaised:
     def report(self, platform_id: str, *, since: float, until: float) -> tuple[list[Counted], int]:
         found = [each for each in self._of(platform_id) if since <= each.raised_at < until]
         return counted(found), sum(each.drill for each in found)
+
+    def remind(self, *, now: float, seconds: float, reminders: int, most: int) -> list[Reminder]:
+        with self._mutex:
+            overdue = [
+                (id_, each)
+                for id_, each in sorted(self._found.items(), key=lambda item: item[1].raised_at)
+                if each.state == "raised"
+                and each.reminders < reminders
+                and self._reminded_at.get(id_, each.raised_at) <= now - seconds
+            ]
+            return [self._remind(tenant, each, now) for (tenant, _), each in overdue[:most]]
+
+    def _remind(self, tenant: str, each: RaisedConversation, now: float) -> Reminder:
+        number = each.reminders + 1
+        self._found[tenant, each.job_id] = replace(each, reminders=number)
+        self._reminded_at[tenant, each.job_id] = now
+        key = ConversationKey(tenant, each.conversation_id)
+        return Reminder(key, each.job_id, each.level, each.drill, number)
+
+    def untaken(self, *, before: float) -> int:
+        with self._mutex:
+            return sum(each.state == "raised" and each.raised_at <= before for each in self._found.values())
 
     def _of(self, platform_id: str) -> list[RaisedConversation]:
         with self._mutex:

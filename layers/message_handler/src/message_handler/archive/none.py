@@ -25,7 +25,7 @@ from message_handler.ports.archive import (
 )
 from message_handler.ports.audit import AuditEntry
 from message_handler.ports.configuration import Records
-from message_handler.ports.raised import Wanted
+from message_handler.ports.raised import Reminder, Wanted
 
 
 class NoArchive:
@@ -179,6 +179,12 @@ class NoRaised:
         raise Unavailable("Postgres")
 
     def report(self, platform_id: str, *, since: float, until: float) -> tuple[list[Counted], int]:
+        raise Unavailable("Postgres")
+
+    def remind(self, *, now: float, seconds: float, reminders: int, most: int) -> list[Reminder]:
+        raise Unavailable("Postgres")
+
+    def untaken(self, *, before: float) -> int:
         raise Unavailable("Postgres")
 
 

@@ -6,11 +6,12 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from message_handler.archive import postgres_audit
+from message_handler.domain.conversations import ConversationKey
 from message_handler.domain.raised import RaisedConversation
 from message_handler.domain.safety_report import Counted, Spent
 from message_handler.drivers.postgres import Database, execute, transaction
 from message_handler.ports.audit import AuditEntry
-from message_handler.ports.raised import Wanted
+from message_handler.ports.raised import Reminder, Wanted
 
 if TYPE_CHECKING:
     from pg8000.native import Connection
@@ -44,6 +45,14 @@ class PostgresRaised:
         values = {"platform_id": platform_id, "since": since, "until": until}
         rows = self._database.execute(values, "safety_report")
         return [_counted(*row[:-1]) for row in rows], rows[0][-1]
+
+    def remind(self, *, now: float, seconds: float, reminders: int, most: int) -> list[Reminder]:
+        values = {"now": now, "seconds": seconds, "reminders": reminders, "most": most}
+        rows = self._database.execute(values, "remind_raised")
+        return [Reminder(ConversationKey(platform_id, id_), *about) for platform_id, id_, *about in rows]
+
+    def untaken(self, *, before: float) -> int:
+        return int(self._database.execute({"before": before}, "count_untaken")[0][0])
 
     def _change(self, statement: str, platform_id: str, job_id: str, entry: AuditEntry, **values: Any) -> bool:
         values |= {"platform_id": platform_id, "job_id": job_id, "actor": entry.actor}

@@ -63,6 +63,7 @@ def _raised_data(raised: Raised) -> dict[str, Any]:
         "message_ids": list(raised.message_ids),
         "bot_id": raised.bot_id,
         "drill": raised.drill,
+        "reminder": raised.reminder,
         "correlation_id": raised.correlation_id or None,
     }
 

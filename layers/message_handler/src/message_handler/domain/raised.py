@@ -30,10 +30,12 @@ class Raised:
     raised_at: float
     correlation_id: str = ""
     drill: bool = False
+    #: How often the platform was told before, because no person takes the conversation.
+    reminder: int = 0
 
     @property
     def webhook_id(self) -> str:
-        """The `webhook-id` under which the platform is told."""
+        """The `webhook-id` under which the platform is first told. (A reminder's has its number behind it.)"""
         return f"msg_safety_{self.job_id}"
 
     @property
@@ -91,6 +93,7 @@ class RaisedConversation:
     closed_by: str | None = None
     closed_at: float | None = None
     closed_why: str | None = None
+    reminders: int = 0
 
     @property
     def state(self) -> RaisedState:

@@ -160,6 +160,7 @@ def raised_view(raised: RaisedConversation) -> dict[str, Any]:
         "closed_by": raised.closed_by,
         "closed_at": timestamp(raised.closed_at),
         "closed_why": raised.closed_why,
+        "reminders": raised.reminders,
     }
 
 

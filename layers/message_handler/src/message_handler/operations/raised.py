@@ -16,15 +16,19 @@ from message_handler.domain.errors import Conflict, InvalidRequest, NotFound, Un
 from message_handler.domain.identifiers import shard_of_job
 from message_handler.domain.raised import DRILL_RULE, Raised, RaisedConversation
 from message_handler.domain.text import storable
+from message_handler.metrics import Meter
 from message_handler.ports.archive import Archive
 from message_handler.ports.audit import Audit, AuditEntry
-from message_handler.ports.raised import RaisedStore
+from message_handler.ports.raised import RaisedStore, Reminder
 from message_handler.safety.notices import drill_notice_of
 from message_handler.safety.rules import shipped
 
 _log = logging.getLogger(__name__)
 #: The longest word why a raised conversation is closed.
 MOST_WHY = 200
+#: The most reminders of one conversation, and the most that one sweep makes.
+MOST_REMINDERS = 3
+_MOST_REMINDED = 500
 
 
 def find(store: RaisedStore, platform_id: str, job_id: str) -> RaisedConversation:
@@ -62,6 +66,31 @@ def checked_why(value: object) -> str:
     if not 1 <= len(why) <= MOST_WHY:
         raise InvalidRequest(f"must be a text of 1 to {MOST_WHY} characters", field="why")
     return why
+
+
+def remind(
+    store: RaisedStore, deliveries: Deliveries | None, meter: Meter, *, minutes: int, now: float
+) -> list[Reminder]:
+    """Have the platforms told again of conversations that no person takes, and measure how many there are.
+
+    A conversation is overdue after `minutes`; 0: never. It gets at most `MOST_REMINDERS`, one every `minutes`. While
+    the store is away, the next sweep does it.
+    """
+    if not minutes:
+        return []
+    seconds = 60.0 * minutes
+    try:
+        reminded = store.remind(now=now, seconds=seconds, reminders=MOST_REMINDERS, most=_MOST_REMINDED)
+        meter.add("SafetyUntaken", store.untaken(before=now - seconds))
+    except Unavailable as error:
+        _log.info("reminders wait", extra={"away": error.what})
+        return []
+    for each in reminded:
+        about = {"ai_job_id": each.job_id, "level": each.level, "drill": each.drill, "reminder": each.number}
+        _log.warning("no person has taken a raised conversation", extra=about)
+        if deliveries:
+            deliveries.wake(each.key)
+    return reminded
 
 
 def drill(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from message_handler.domain.conversations import ConversationKey
 from message_handler.domain.raised import RaisedConversation, RaisedState
 from message_handler.domain.safety_report import Counted
 from message_handler.ports.audit import AuditEntry
@@ -22,6 +23,17 @@ class Wanted:
     conversation_id: str | None = None
     since: float | None = None
     until: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reminder:
+    """The n-th reminder of a conversation that no person has taken."""
+
+    key: ConversationKey
+    job_id: str
+    level: str
+    drill: bool
+    number: int
 
 
 class RaisedStore(Protocol):
@@ -46,3 +58,13 @@ class RaisedStore(Protocol):
 
     def report(self, platform_id: str, *, since: float, until: float) -> tuple[list[Counted], int]:
         """What was raised from `since` and before `until`, counted in each way, and how many drills there were."""
+
+    def remind(self, *, now: float, seconds: float, reminders: int, most: int) -> list[Reminder]:
+        """Note a reminder of each conversation, of any tenant, that no person has taken for `seconds`.
+
+        They count from when it was raised, or from the last reminder. Each gets at most `reminders`, and one call makes
+        at most `most`. A platform with a webhook is told again.
+        """
+
+    def untaken(self, *, before: float) -> int:
+        """How many conversations of all tenants were raised before this moment, and no person has taken them."""

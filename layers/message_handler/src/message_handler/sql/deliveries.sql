@@ -78,6 +78,7 @@ select extract(epoch from due.refused_until)::float8, claimed.webhook_id, claime
                       when 'raised' then jsonb_build_object(
                           'level', raised.level, 'rule', raised.rule, 'rules_version', raised.rules_version,
                           'notice', job_document(jobs) ->> 'reply', 'drill', raised.drill,
+                          'reminder', message_events.reminder,
                           'raised_at', extract(epoch from message_events.happened_at))
                       else jsonb_build_object('happened_at', extract(epoch from message_events.happened_at))
                   end

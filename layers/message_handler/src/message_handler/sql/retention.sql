@@ -44,7 +44,8 @@ with kept as (
     select 6, job_id::text, json_build_object(
         'kind', 'raised', 'job_id', job_id, 'level', level, 'rule', rule, 'rules_version', rules_version,
         'message_ids', message_ids, 'raised_at', raised_at, 'drill', drill, 'delivered_at', delivered_at, 'taken_by', taken_by,
-        'taken_at', taken_at, 'closed_by', closed_by, 'closed_at', closed_at, 'closed_why', closed_why)
+        'taken_at', taken_at, 'closed_by', closed_by, 'closed_at', closed_at, 'closed_why', closed_why,
+        'reminders', reminders)
     from raised where platform_id = :platform_id and conversation_id = :conversation_id
 ), following as (
     select section, key, record,

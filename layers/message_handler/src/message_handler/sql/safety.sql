@@ -41,7 +41,7 @@ select job_id from notice
 -- :raised is that row's time in microseconds.
 select cast(job_id as text), conversation_id, level, rule, rules_version, extract(epoch from raised_at)::float8, drill,
        extract(epoch from delivered_at)::float8, taken_by, extract(epoch from taken_at)::float8, closed_by,
-       extract(epoch from closed_at)::float8, closed_why
+       extract(epoch from closed_at)::float8, closed_why, reminders
 from raised
 where platform_id = :platform_id
   and (cast(:job_id as uuid) is null or job_id = cast(:job_id as uuid))
@@ -69,6 +69,41 @@ returning job_id
 update raised set closed_by = :actor, closed_at = to_timestamp(cast(:now as float8)), closed_why = :why
 where platform_id = :platform_id and job_id = cast(:job_id as uuid) and taken_by is not null and closed_by is null
 returning job_id
+
+-- name: remind_raised
+-- Note a reminder of each conversation that no person has taken for :seconds, since it was raised or since the last reminder:
+-- at most :reminders for each, the oldest first. If the platform has a webhook, it is told again, ahead of all that waits. A
+-- conversation that is locked, for instance by an erasure, is left to the next sweep. So no lock is waited for.
+with overdue as (
+    select raised.platform_id, raised.job_id, conversations.bot_id
+    from raised join conversations using (platform_id, conversation_id)
+    where taken_by is null and closed_by is null and reminders < cast(:reminders as integer)
+      and coalesce(reminded_at, raised_at) <= to_timestamp(cast(:now as float8) - cast(:seconds as float8))
+    order by raised_at
+    limit cast(:most as integer)
+    for key share of conversations skip locked
+    for update of raised skip locked
+), reminded as (
+    update raised set reminders = reminders + 1, reminded_at = to_timestamp(cast(:now as float8))
+    from overdue
+    where raised.platform_id = overdue.platform_id and raised.job_id = overdue.job_id
+    returning raised.*, overdue.bot_id
+), told as (
+    insert into message_events (kind, platform_id, job_id, conversation_id, webhook_id, message_ids, bot_id, correlation_id,
+                                happened_at, created_at, give_up_at, reminder)
+    select 'raised', reminded.platform_id, reminded.job_id, reminded.conversation_id,
+           'msg_safety_' || reminded.job_id || '_' || reminders, reminded.message_ids, reminded.bot_id,
+           coalesce(job_document(jobs) ->> 'correlation_id', ''), reminded_at, now(), now() + interval '1 day', reminders
+    from reminded join platforms using (platform_id)
+    join jobs on jobs.platform_id = reminded.platform_id and jobs.job_id = reminded.job_id
+    where base_url <> ''
+)
+select platform_id, conversation_id, cast(job_id as text), level, drill, reminders from reminded
+
+-- name: count_untaken
+-- How many conversations of all tenants no person has taken since :before (Unix seconds).
+select count(*) from raised
+where taken_by is null and closed_by is null and raised_at <= to_timestamp(cast(:before as float8))
 
 -- name: safety_report
 -- Count the danger that was found in a tenant between two times: in all, by level, by rule and by the rule's language. For

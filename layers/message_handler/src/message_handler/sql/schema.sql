@@ -1072,6 +1072,7 @@ CREATE TABLE public.message_events (
     bot_id text NOT NULL,
     correlation_id text NOT NULL,
     happened_at timestamp with time zone NOT NULL,
+    reminder integer DEFAULT 0 NOT NULL,
     CONSTRAINT message_events_kind_check CHECK ((kind = ANY (ARRAY['edited'::text, 'unsent'::text, 'raised'::text]))),
     CONSTRAINT message_events_status_check CHECK ((status = ANY (ARRAY['pending'::text, 'delivered'::text, 'dead'::text])))
 )
@@ -1107,7 +1108,9 @@ CREATE TABLE public.raised (
     taken_at timestamp with time zone,
     closed_by text,
     closed_at timestamp with time zone,
-    closed_why text
+    closed_why text,
+    reminders integer DEFAULT 0 NOT NULL,
+    reminded_at timestamp with time zone
 );
 
 CREATE TABLE public.schema_functions (
@@ -1260,6 +1263,8 @@ CREATE INDEX outbox_pending ON public.outbox USING btree (platform_id, conversat
 CREATE INDEX raised_by_conversation ON public.raised USING btree (platform_id, conversation_id);
 
 CREATE INDEX raised_by_time ON public.raised USING btree (platform_id, raised_at, job_id);
+
+CREATE INDEX raised_untaken ON public.raised USING btree (raised_at) WHERE ((taken_by IS NULL) AND (closed_by IS NULL));
 
 CREATE TRIGGER keep_columns_and_document BEFORE INSERT OR UPDATE OF document, bot_id, restarts, attempts, reply, error_code, error_message, error_notice, input_tokens, output_tokens, correlation_id ON public.jobs FOR EACH ROW EXECUTE FUNCTION public.keep_columns_and_document();
 
