@@ -33,6 +33,11 @@ WHY = "The nurse has called."
 ENTRY = AuditEntry("user:1", "take", "raised", JOB)
 
 
+@pytest.fixture(autouse=True, scope="module")
+def few_shards() -> None:
+    """Here are all shards: `JOB` is named before any test begins."""
+
+
 @pytest.fixture
 def store(archive: Archive, raised_store: RaisedStore) -> RaisedStore:
     """A store in which one conversation is raised."""

@@ -308,7 +308,7 @@ class World:
             except (Crash, Unavailable):
                 self.clock.advance(1)
             except Rejected as rejected:
-                return rejection(rejected.job_id)
+                return rejection(rejected)
             else:
                 for message_id in message_ids:
                     self.told.setdefault(message_id, [])

@@ -144,7 +144,10 @@ class TestRoles:
 
     def test_the_queues_are_for_who_needs_them(self, expanded: Expanded) -> None:
         aside = {("FailedInvocationQueue", "sqs:SendMessage")}
-        assert allowed(expanded, "IntakeFunction", "sqs") == aside | {("JobQueue", "sqs:SendMessage")}
+        assert allowed(expanded, "IntakeFunction", "sqs") == aside | {
+            ("JobQueue", "sqs:SendMessage"),
+            ("DeliveryQueue", "sqs:SendMessage"),
+        }
         assert allowed(expanded, "WorkerFunction", "sqs") == aside | {
             ("JobQueue", "sqs:ReceiveMessage"),
             ("JobQueue", "sqs:DeleteMessage"),
