@@ -281,9 +281,12 @@ class TestReminders:
         assert self.reminded(store, 10) == [(JOB, 1)]
         assert [store.untaken(before=STARTED - age) for age in (61, 60, 0)] == [0, 1, 2]
 
-    def test_of_two_sweeps_at_the_same_moment_one_reminds(self, store: RaisedStore) -> None:
-        found = at_once(*[lambda: self.reminded(store, 10)] * 3)
-        assert sorted(found) == [[], [], [(JOB, 1)]]
+    def test_of_two_sweeps_at_the_same_moment_one_reminds(self, archive: Archive, raised_store: RaisedStore) -> None:
+        for hour in range(20):
+            found = raised(hour=hour)
+            archive.note_raised(found)
+            reminded = at_once(*[lambda: self.reminded(raised_store, 10)] * 4)
+            assert sorted(reminded) == [[], [], [], [(found.job_id, 1)]]
 
 
 class TestInPostgres:
