@@ -182,7 +182,8 @@ def close_raised(call: Call) -> tuple[int, dict[str, Any]]:
 
 
 def raise_drill(call: Call) -> tuple[int, dict[str, Any]]:
-    key = conversation_key(body_with(call, "conversation_id").get("conversation_id"), call.platform_id)
+    given = body_with(call, "conversation_id").get("conversation_id")
+    key = conversation_key(given if isinstance(given, str) else "", call.platform_id)
     built = parts()
     job_id = raised.drill(
         key,
