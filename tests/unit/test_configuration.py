@@ -116,6 +116,8 @@ GOOD: dict[RecordKind, dict[str, list[Any]]] = {
         "show_partial_reply": [True, False],
         "country": ["VN", "GB"],
         "failure_message": ["Xin lỗi", "x" * 2_000, {"vi": "Xin lỗi", "pt-BR": "Desculpe"}],
+        "disclosure": ["This is an AI.", "x" * 2_000, {"vi": "Đây là AI.", "en": "This is an AI."}],
+        "disclosure_every": [1, 1_000],
     },
     "core_ai": {
         "model": ["m", "anthropic.claude-3:0", "x" * 512],
@@ -157,6 +159,8 @@ BAD: dict[RecordKind, dict[str, list[Any]]] = {
         "show_partial_reply": [CANARY, "true", 1, 0],
         "country": ["", "vn", "VNM", CANARY, 84],
         "failure_message": ["", " ", "x" * 2_001, 1, True, [CANARY], {}, {"vi": ""}, {CANARY: "x"}, {"vi": [CANARY]}],
+        "disclosure": ["", " ", "x" * 2_001, 1, True, [CANARY], {}, {"vi": ""}, {CANARY: "x"}, {"vi": [CANARY]}],
+        "disclosure_every": [0, 1_001, 1.5, True, CANARY],
     },
     "core_ai": {
         "model": ["", f"{CANARY} 1", f"{CANARY}\n", "mô", "x" * 513, 1],

@@ -41,6 +41,13 @@ export const KINDS = {
         kind: "notice",
         hint: 'One text, or a text for each language: {"en": "…", "vi": "…"}',
       },
+      {
+        name: "meta_data.disclosure",
+        label: "What the bot says about itself",
+        kind: "notice",
+        hint: "That it is an AI, and how to reach a person. One text, or a text for each language.",
+      },
+      number("meta_data.disclosure_every", "Replies from one disclosure to the next", "1: each reply has it. Not set: 20."),
     ],
     derived: [],
     facts: (bot) => [

@@ -80,6 +80,8 @@ class BotMetaData(Strict):
     show_partial_reply: bool | None = None
     country: Annotated[str, Field(pattern=_COUNTRY)] | None = None
     failure_message: Any = None
+    disclosure: Any = None
+    disclosure_every: Annotated[int, Field(ge=1, le=1_000)] | None = None
 
     @field_validator("debounce_max_ms")
     @classmethod
@@ -88,7 +90,7 @@ class BotMetaData(Strict):
             raise _wrong("must not be less than debounce_ms")
         return value
 
-    @field_validator("failure_message")
+    @field_validator("failure_message", "disclosure")
     @classmethod
     def _is_text_in_languages(cls, value: Any) -> Any:
         texts = list(value.values()) if isinstance(value, dict) else [value]

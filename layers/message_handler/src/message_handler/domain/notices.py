@@ -1,7 +1,8 @@
-"""The notice that a patient gets if no answer could be made, in the bot's language."""
+"""What a bot says beside the model's words, in its language: its failure notice, and its disclosure."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 #: By language (ISO 639-1). English serves every other language.
@@ -14,10 +15,23 @@ _NOTICES = {
 }
 
 
-def failure_notice(config: dict[str, Any]) -> str:
-    """The notice for a bot: its configured `failure_message` (a text, or a text for each language), else our own."""
-    language = str(config["language"]).lower().split("-")[0]
-    own = config["meta_data"].get("failure_message")
-    if isinstance(own, dict):
-        own = own.get(config["language"]) or own.get(language)
-    return own or _NOTICES.get(language) or _NOTICES["en"]
+def failure_notice(config: Mapping[str, Any]) -> str:
+    """The notice if no answer could be made: the bot's configured `failure_message`, else our own."""
+    return _own_text(config, "failure_message") or _NOTICES.get(_language(config)) or _NOTICES["en"]
+
+
+def disclosure_of(config: Mapping[str, Any]) -> str | None:
+    """What a bot says about itself. None: nothing is configured in its language."""
+    return _own_text(config, "disclosure")
+
+
+def _own_text(config: Mapping[str, Any], name: str) -> str | None:
+    """A text of the bot's `meta_data`: one text, or the one for the bot's language."""
+    text = config["meta_data"].get(name)
+    if isinstance(text, dict):
+        text = text.get(config["language"]) or text.get(_language(config))
+    return text or None
+
+
+def _language(config: Mapping[str, Any]) -> str:
+    return str(config["language"]).lower().split("-")[0]

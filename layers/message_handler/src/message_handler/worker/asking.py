@@ -23,7 +23,7 @@ from message_handler.ports.archive import Fence
 from message_handler.ports.tier import Tier
 from message_handler.safety.rules import shipped
 from message_handler.settings import Settings
-from message_handler.worker.replies import with_notice
+from message_handler.worker.replies import with_disclosure, with_notice
 
 _log = logging.getLogger(__name__)
 
@@ -96,7 +96,8 @@ class Asking:
             _log_asking(job, fence)
             provenance = _provenance(config, config["core_ai"])
             completion = self._complete(config["core_ai"], prompt, watch)
-            completion = replace(completion, text=with_notice(completion.text, prompt.messages, config))
+            reply = with_notice(completion.text, prompt.messages, config)
+            completion = replace(completion, text=with_disclosure(reply, _known(job, fence), config))
             if completion.by_fallback:
                 provenance = _provenance(config, config["core_ai"]["fallback"])
         except AIError as failure:
@@ -168,7 +169,7 @@ def prompt_of(job: Job, fence: Fence | None, config: dict[str, Any], timeout: fl
     limits = config["meta_data"]
     messages = tuple(newest_versions(job.messages))
     pending = [Turn("user", message.content, shown_id(message.message_id)) for message in messages]
-    known = history.merge(fence.turns if fence else (), job.context)
+    known = _known(job, fence)
     turns = history.trim(
         [turn for turn in known if not turn.unsent],
         pending,
@@ -187,6 +188,11 @@ def prompt_of(job: Job, fence: Fence | None, config: dict[str, Any], timeout: fl
         job.key.platform_id,
         job.correlation_id,
     )
+
+
+def _known(job: Job, fence: Fence | None) -> tuple[Turn, ...]:
+    """The conversation before the job's messages, as Postgres and the platform know it."""
+    return history.merge(fence.turns if fence else (), job.context)
 
 
 def _without_unstorable(text: str) -> str:
