@@ -69,7 +69,7 @@ lint: .venv/synced ## check style, types, imports, private names, plain English,
 schema: .venv/synced ## write sql/schema.sql from the migrations and functions
 	@exec .venv/bin/python -m local.schema
 
-safety-rules: .venv/synced ## write safety/rules.json from the files in safety/rules
+safety-rules: .venv/synced ## write safety/rules.json and replies.json from the files in their folders
 	@exec .venv/bin/python -m local.safety_rules
 
 safety-report: .venv/synced ## measure the safety rules with the corpus (ARGS="--half development --misses"; ARGS=--help)

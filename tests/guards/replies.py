@@ -18,8 +18,7 @@ TOLD = (
         "a conversation begins with the disclosure",
         f"{DISCLOSURE}::test_a_conversation_begins_with_it",
         ASKING,
-        "text=with_disclosure(reply, _known(job, fence), config)",
-        "text=reply",
+        "            reply = with_disclosure(reply, _known(job, fence), config)\n",
     ),
     guard(
         "the disclosure comes again",
@@ -42,4 +41,57 @@ TOLD = (
     ),
 )
 
-GUARDS = TOLD
+REFUSED = "unit/test_refused_replies.py"
+CLAIMS = f"{REFUSED}::TestRefusing::test_the_job_fails_and_the_patient_gets_the_notice"
+
+KEPT_BACK = (
+    guard(
+        "a refused reply reaches no patient",
+        CLAIMS,
+        ASKING,
+        "            self._check(completion.text, prompt)\n",
+    ),
+    guard(
+        "a reply that claims to be a doctor's is always refused",
+        f"{CLAIMS}[when do you open?-c4n4ry I am a licensed doctor.]",
+        REPLIES,
+        "level is Level.EMERGENCY or (",
+        "(",
+    ),
+    guard(
+        "advice against help counts only in danger",
+        f"{REFUSED}::TestRefusing::test_what_is_no_harm_to_a_patient_without_danger_is_given",
+        REPLIES,
+        "level is not None and _tells_of_danger(prompt)",
+        "level is not None",
+    ),
+    guard(
+        "danger that was told before counts",
+        f"{REFUSED}::TestRefusing::test_danger_that_was_told_before_counts",
+        REPLIES,
+        "    if any(screen(shipped(), [content]) for content in before):\n        return True\n",
+        "    list(before)\n",
+    ),
+    guard(
+        "what is refused is not shown while it is written",
+        f"{REFUSED}::TestWhileItIsWritten::test_a_patient_reads_nothing_that_is_refused",
+        ASKING,
+        " and not is_refused(text, shown_to)",
+    ),
+    guard(
+        "a failure notice carries the way to help",
+        f"{REFUSED}::TestTheFailureNotice::test_carries_the_way_to_help",
+        ASKING,
+        "return with_notice(failure_notice(config), newest_versions(job.messages), config)",
+        "return failure_notice(config)",
+    ),
+    guard(
+        "no phrase of a reply goes over the end of a sentence",
+        "safety/test_replies.py::test_a_phrase_goes_over_no_end_of_a_sentence",
+        "safety/replies.py",
+        "_SENTENCE_END.split(reply)",
+        "[reply]",
+    ),
+)
+
+GUARDS = (*TOLD, *KEPT_BACK)

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from local.safety_rules import text_of_rules
+from local.safety_rules import FILES, text_of_rules
 from message_handler.safety.compiling import RulesRefused, compiled_language, source_of
-from message_handler.safety.rules import FILE, shipped
+from message_handler.safety.rules import shipped
 from tests.safety.samples import ENGLISH, RULES, found, rules_of
 
 RULE: dict[str, Any] = {"id": "r", "level": "crisis", "about": "x", "phrases": ["word"]}
@@ -26,8 +26,12 @@ def rule(**changes: Any) -> list[dict[str, Any]]:
     return [{**RULE, **changes}]
 
 
-def test_the_compiled_file_is_current() -> None:
-    assert FILE.read_text(encoding="utf-8") == text_of_rules(), "run make safety-rules"
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
+def test_the_compiled_file_is_current(file: Path) -> None:
+    assert file.read_text(encoding="utf-8") == text_of_rules(file.with_suffix("")), "run make safety-rules"
+
+
+def test_the_rules_are_loaded_once() -> None:
     assert shipped() is shipped()
 
 

@@ -17,6 +17,7 @@ UNITS: dict[str, Unit] = {
     "MessagesThrottled": "Count",
     "SafetyNotices": "Count",
     "SafetyUntaken": "None",
+    "RepliesRefused": "Count",
     "TimeToLock": "Milliseconds",
     "QueueWait": "Milliseconds",
     "AITime": "Milliseconds",

@@ -15,7 +15,7 @@ from message_handler.domain import history
 from message_handler.domain.conversations import Turn
 from message_handler.domain.edits import newest_versions
 from message_handler.domain.errors import TRANSIENT, AIError, Contended, MessageHandlerError, RequestError
-from message_handler.domain.jobs import Job, JobError, JobStatus, Progress, Provenance
+from message_handler.domain.jobs import Job, JobError, JobStatus, Progress, Provenance, Usage
 from message_handler.domain.messages import shown_id
 from message_handler.domain.notices import failure_notice
 from message_handler.metrics import Meter
@@ -23,7 +23,7 @@ from message_handler.ports.archive import Fence
 from message_handler.ports.tier import Tier
 from message_handler.safety.rules import shipped
 from message_handler.settings import Settings
-from message_handler.worker.replies import with_disclosure, with_notice
+from message_handler.worker.replies import is_refused, with_disclosure, with_notice
 
 _log = logging.getLogger(__name__)
 
@@ -80,7 +80,7 @@ class Asking:
     def ask(self, job: Job, fence: Fence | None) -> Answer:
         """Run the AI. Raises Stopped or Joined."""
         began = self.clock()
-        completion, error, provenance = None, None, None
+        reply, usage, error, provenance = None, None, None, None
         config, limit = self.bots.default, self.settings.ai_timeout
         try:
             config = self._configuration(job, fence)
@@ -91,26 +91,29 @@ class Asking:
             if timeout <= 0:
                 raise AIError("deadline_exceeded", "The answer took longer than one run may take.")
             prompt = prompt_of(job, fence, config, timeout)
-            watch = self._watch(job, limit + COMMIT_SECONDS, config["meta_data"].get("show_partial_reply", False))
+            shows_text = config["meta_data"].get("show_partial_reply", False)
+            watch = self._watch(job, limit + COMMIT_SECONDS, prompt if shows_text else None)
             watch("")  # a slow store may have used up the lease, or messages may have joined meanwhile
             _log_asking(job, fence)
             provenance = _provenance(config, config["core_ai"])
             completion = self._complete(config["core_ai"], prompt, watch)
-            reply = with_notice(completion.text, prompt.messages, config)
-            completion = replace(completion, text=with_disclosure(reply, _known(job, fence), config))
+            usage = completion.usage
             if completion.by_fallback:
                 provenance = _provenance(config, config["core_ai"]["fallback"])
+            self._check(completion.text, prompt)
+            reply = with_notice(completion.text, prompt.messages, config)
+            reply = with_disclosure(reply, _known(job, fence), config)
         except AIError as failure:
-            error = JobError(failure.code, str(failure), failure_notice(config))
+            error = JobError(failure.code, str(failure), _failure_notice(job, config))
         except Contended:
             raise
         except RequestError as refused:
             # The bot was deactivated or deleted after the message was accepted.
-            error = JobError("bot_unavailable", refused.detail, failure_notice(config))
+            error = JobError("bot_unavailable", refused.detail, _failure_notice(job, config))
         now = self.clock()
         if self.ai:
             self.meter.add("AITime", 1000 * (now - began))
-        return Answer(_ended(job, completion, error, provenance, now), limit + COMMIT_SECONDS)
+        return Answer(_ended(job, reply, usage, error, provenance, now), limit + COMMIT_SECONDS)
 
     def _configuration(self, job: Job, fence: Fence | None) -> dict[str, Any]:
         if fence and fence.bot_id:
@@ -129,11 +132,18 @@ class Asking:
             _log.error("an AI provider broke", extra=prompt.log_fields | {"error": type(error).__name__})
             raise AIError("ai_failed", "The AI failed unexpectedly.") from None
 
-    def _watch(self, job: Job, needs: float, shows_text: bool) -> Watch:
+    def _check(self, reply: str, prompt: Prompt) -> None:
+        """Raises AIError for a reply that the patient must not read. No other AI is asked: the failure is visible."""
+        if is_refused(reply, prompt):
+            self.meter.add("RepliesRefused")
+            _log.warning("a reply is refused", extra=prompt.log_fields)
+            raise AIError("reply_refused", "The AI's reply claims to be a doctor's, or advises against getting help.")
+
+    def _watch(self, job: Job, needs: float, shown_to: Prompt | None) -> Watch:
         """What the AI calls while it works: it looks for news, and tells the tier how far the answer is.
 
         `needs`: seconds that a run with newer messages may take. If fewer are left, newer messages wait for the next
-        job. Raises Stopped or Joined.
+        job. `shown_to`: what the AI was asked, if the patient may read along. Raises Stopped or Joined.
         """
         shown, seen = 0, len(job.messages)
 
@@ -150,7 +160,8 @@ class Asking:
             with suppress(*TRANSIENT):
                 every = PROGRESS_SECONDS if len(text) != shown else self.settings.heartbeat_every
                 if now - self._beaten_at >= every:
-                    progress = Progress(len(text), _without_unstorable(text) if shows_text else None)
+                    is_shown = shown_to is not None and not is_refused(text, shown_to)
+                    progress = Progress(len(text), _without_unstorable(text) if is_shown else None)
                     lease = self.tier.heartbeat(job.key, self.lock_id, progress, seen=seen)
                     # Only a heartbeat that got through counts: after a lost one the next look sends another.
                     self._beaten_at, shown = now, len(text)
@@ -220,14 +231,24 @@ def _provenance(config: dict[str, Any], core_ai: dict[str, Any]) -> Provenance:
     )
 
 
+def _failure_notice(job: Job, config: dict[str, Any]) -> str:
+    """The bot's failure notice. A patient who tells of danger gets the way to help with it."""
+    return with_notice(failure_notice(config), newest_versions(job.messages), config)
+
+
 def _ended(
-    job: Job, completion: Completion | None, error: JobError | None, provenance: Provenance | None, now: float
+    job: Job,
+    reply: str | None,
+    usage: Usage | None,
+    error: JobError | None,
+    provenance: Provenance | None,
+    now: float,
 ) -> Job:
     return replace(
         job,
         status=JobStatus.FAILED if error else JobStatus.COMPLETED,
-        reply=_without_unstorable(completion.text) if completion else None,
-        usage=completion.usage if completion else None,
+        reply=None if reply is None else _without_unstorable(reply),
+        usage=usage,
         error=error,
         provenance=provenance,
         finished_at=now,

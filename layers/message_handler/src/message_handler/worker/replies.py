@@ -1,19 +1,35 @@
-"""What a reply says beside the model's words."""
+"""Which replies a patient may read, and what they say beside the model's words."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from message_handler.ai.port import Prompt
 from message_handler.domain.conversations import Turn
 from message_handler.domain.messages import Message
 from message_handler.domain.notices import disclosure_of
+from message_handler.domain.safety import Level
 from message_handler.safety.notices import notice_of
+from message_handler.safety.replies import forbidden
 from message_handler.safety.rules import shipped
 from message_handler.safety.screening import screen
 
 #: A bot says what it is in its first reply, and in each further reply of this number.
 DISCLOSURE_EVERY = 20
+
+
+def is_refused(reply: str, prompt: Prompt) -> bool:
+    """Whether no patient may read the reply, or not this one, who has told of danger in what the AI was shown."""
+    level = forbidden(reply)
+    return level is Level.EMERGENCY or (level is not None and _tells_of_danger(prompt))
+
+
+def _tells_of_danger(prompt: Prompt) -> bool:
+    before = (turn.content for turn in prompt.context if turn.role == "user")
+    if any(screen(shipped(), [content]) for content in before):
+        return True
+    return screen(shipped(), [message.content for message in prompt.messages]) is not None
 
 
 def with_disclosure(reply: str, known: Sequence[Turn], config: Mapping[str, Any]) -> str:
