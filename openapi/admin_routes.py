@@ -49,12 +49,15 @@ def records(path: str, id_field: str, noun: str, one: Any, all_: Any, body: Any,
     plural = f"{noun.partition(' ')[2]}s"
     own = id_field == "platform_id"
     # A tenant writes its own platform only, and no bot or AI core before that.
-    refused = 404 if own else 409
+    refused = (404, 409) if own else (409,)
     first = (
-        "This is the first record that a new tenant writes."
+        "This is the first record that a new tenant writes. `409` if it would take an active bot's emergency contacts "
+        "away, with the setting REQUIRE_SAFETY."
         if own
         else "`409` until the tenant has written its own platform."
     )
+    if id_field == "bot_id":
+        first += " So it is for an active bot without emergency contacts, with the setting REQUIRE_SAFETY."
     written: dict[int, tuple[type[BaseModel], ...]] = {200: (one,), 201: (one,)}
     deleted: dict[int, tuple[type[BaseModel], ...]] = {200: (answers.Deleted,)}
     following = (f"GET {record}", f"DELETE {record}")
@@ -80,7 +83,7 @@ def records(path: str, id_field: str, noun: str, one: Any, all_: Any, body: Any,
             f"revision is still that one, else `412`. {first}",
             "admin",
             written,
-            (refused, 503),
+            (*refused, 503),
             body,
             example=example,
             revised=True,

@@ -7,6 +7,8 @@ import re
 import time
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime
 from functools import cache
 from http import HTTPStatus
 from pathlib import Path
@@ -18,6 +20,7 @@ from aws_lambda_powertools.logging.utils import copy_config_to_registered_logger
 from message_handler.aws import cloudformation
 from message_handler.configuration.admin import Expected, Shown
 from message_handler.configuration.records import KINDS
+from message_handler.configuration.safety import oldest_review
 from message_handler.domain.conversations import conversation_key
 from message_handler.domain.errors import (
     InvalidRequest,
@@ -84,7 +87,10 @@ def get_health(call: Call) -> tuple[int, dict[str, Any]]:
 def get_status(call: Call) -> tuple[int, dict[str, Any]]:
     built = parts()
     shown = health.deployment_status(built.tiers, built.archive, built.queue, built.settings, call.platform_id)
-    return HTTPStatus.OK, shown
+    safety = None
+    with suppress(Unavailable):
+        safety = built.configuration.safety_state(call.platform_id, datetime.now(UTC).date())
+    return HTTPStatus.OK, shown | {"safety": safety}
 
 
 def get_statistics(call: Call) -> tuple[int, dict[str, Any]]:
@@ -275,6 +281,8 @@ def sweep(max_age_hours: Any) -> dict[str, Any]:
     if shared and len(left) == len(shared):
         raise Unavailable("every store")
     sweeping.end_answered(built.archive)
+    with suppress(Unavailable):
+        meter.add("SafetyReviewOld", built.configuration_store.old_reviews(oldest_review(datetime.now(UTC).date())))
     try:
         count += handoff.unpark_the_rest(built.tiers, built.archive, built.intake.accept)
     except Unavailable as error:

@@ -94,4 +94,58 @@ KEPT_BACK = (
     ),
 )
 
-GUARDS = (*TOLD, *KEPT_BACK)
+ACTIVE = "unit/test_safety_configuration.py"
+ADMIN, SAFETY = "configuration/admin.py", "configuration/safety.py"
+
+CONFIGURED = (
+    guard(
+        "no bot is activated without contacts",
+        f"{ACTIVE}::TestRequired::test_a_bot_without_contacts_for_its_country_is_not",
+        SAFETY,
+        'if not _has_contacts(bot, records.get("platforms", platform_id)):',
+        "if False:",
+    ),
+    guard(
+        "no bot is activated without a disclosure",
+        f"{ACTIVE}::TestRequired::test_a_bot_without_a_disclosure_in_its_language_is_not",
+        SAFETY,
+        "if disclosure_of(bot) is None:",
+        "if False:",
+    ),
+    guard(
+        "no active bot loses its contacts",
+        f"{ACTIVE}::TestRequired::test_nothing_takes_the_contacts_away_from_an_active_bot",
+        ADMIN,
+        "                safety.check_platform(whole, was, records)\n",
+        "                pass\n",
+    ),
+    guard(
+        "a platform may be changed while an older bot lacks contacts",
+        f"{ACTIVE}::TestRequired::test_a_platform_may_be_changed_while_an_older_bot_lacks_contacts",
+        SAFETY,
+        " and _has_contacts(bot, was)",
+    ),
+    guard(
+        "the status names bots without contacts",
+        f"{ACTIVE}::TestStatus::test_names_active_bots_without_contacts",
+        SAFETY,
+        " and not _has_contacts(bot, platform)]",
+        " and False]",
+    ),
+    guard(
+        "a review holds for a year",
+        f"{ACTIVE}::TestStatus::test_names_contacts_whose_review_is_old",
+        SAFETY,
+        'if each["reviewed_at"] < oldest_review(today)',
+        "if False",
+    ),
+    guard(
+        "a notice without a number is counted",
+        f"{ACTIVE}::TestNotices::test_one_without_a_number_is_counted",
+        "intake/danger.py",
+        '            self.meter.add("SafetyUnconfigured")\n',
+        "            pass\n",
+    ),
+)
+
+GUARDS = (*TOLD, *KEPT_BACK, *CONFIGURED)

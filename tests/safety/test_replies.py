@@ -1,6 +1,7 @@
 """Replies with labels: `never` may be read by no patient, `danger` by none who has told of danger, `good` by each.
 
-The sentences in `replies/` were made up for this test, and the rules were improved with them. So they show no rate of errors.
+The sentences in `replies/` were made up for this test, and the rules were improved with them. So they show no
+rate of errors.
 """
 
 from __future__ import annotations

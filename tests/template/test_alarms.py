@@ -23,7 +23,7 @@ from pydantic import SecretStr
 from local.intrinsics import Resolver
 from local.stores import Server
 from message_handler.ai.failures import ProviderFailure
-from message_handler.archive.none import NoArchive
+from message_handler.archive.none import NoArchive, NoConfiguration
 from message_handler.archive.postgres import PostgresArchive
 from message_handler.archive.postgres_outbox import PostgresOutbox
 from message_handler.delivery.deliveries import OVERDUE_SECONDS, Deliveries
@@ -334,7 +334,7 @@ def own(expanded: Expanded) -> dict[str, dict[str, Any]]:
 
 PROVOKED = {
     "DegradedAlarm", "PostgresAwayAlarm", "JobsFailedAlarm", "DeliveriesFailingAlarm", "DeliveriesDeadAlarm",
-    "SweepStoppedAlarm", "SafetyUntakenAlarm",
+    "SweepStoppedAlarm", "SafetyUntakenAlarm", "SafetyReviewAlarm",
 }  # fmt: skip
 
 
@@ -418,6 +418,14 @@ class TestOwnMetrics:
         delivering.late = DAY + OVERDUE_SECONDS + 1
         delivering.service.invoke("admin", {"action": "sweep"})
         assert rings(own(expanded)["DeliveriesDeadAlarm"], delivering.service.output)
+
+    @pytest.mark.parametrize("reviews", [0, 1])
+    def test_contacts_that_were_reviewed_long_ago(
+        self, expanded: Expanded, service: Service, monkeypatch: pytest.MonkeyPatch, reviews: int
+    ) -> None:
+        monkeypatch.setattr(NoConfiguration, "old_reviews", lambda *_: reviews)
+        service.invoke("admin", {"action": "sweep"})
+        assert rings(own(expanded)["SafetyReviewAlarm"], service.output) is bool(reviews)
 
     def test_a_sweep_that_does_not_come_to_its_end(
         self, expanded: Expanded, service: Service, monkeypatch: pytest.MonkeyPatch

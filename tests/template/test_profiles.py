@@ -72,8 +72,16 @@ class TestEachProfile:
 
 
 class TestProduction:
+    def test_alone_requires_that_patients_in_danger_get_help(
+        self, samconfig: dict[str, Any], expanded: Expanded
+    ) -> None:
+        for profile in PROFILES:
+            functions = expanded.resolved("AWS::Lambda::Function", **overrides(samconfig, profile))
+            settings = functions["AdminFunction"]["Environment"]["Variables"]
+            assert settings["REQUIRE_SAFETY"] == ("true" if profile == "prod" else "false")
+
     def test_is_the_default_but_for_the_way_out(self, samconfig: dict[str, Any]) -> None:
-        assert overrides(samconfig, "prod") == {"NatGateways": "true"}
+        assert overrides(samconfig, "prod") == {"NatGateways": "true", "RequireSafety": "true"}
 
     def test_has_two_of_everything_that_may_fail(self, samconfig: dict[str, Any], expanded: Expanded) -> None:
         chosen = overrides(samconfig, "prod")
@@ -126,6 +134,7 @@ class TestSamLocal:
         "CreateVpc": "false",
         "CreateRedis": "false",
         "CreateDatabase": "false",
+        "RequireSafety": "false",
         "Architecture": "x86_64",
     }
     STORES: ClassVar = {
@@ -134,7 +143,7 @@ class TestSamLocal:
     }
 
     @pytest.mark.parametrize("command", ["local_invoke", "local_start_api"])
-    def test_the_four_overrides_are_configured(
+    def test_the_overrides_are_configured(
         self, samconfig: dict[str, Any], parameters: dict[str, Any], command: str
     ) -> None:
         pairs = samconfig["default"][command]["parameters"]["parameter_overrides"]

@@ -36,7 +36,7 @@ function createParts() {
   return section("Health", { class: "card wide" }, tiles, ask, () => {});
 }
 
-function parts({ status, components, tiers, queue, worker }) {
+function parts({ status, components, tiers, queue, worker, safety }) {
   const uses = (tier) => (components.tier === tier ? "coordinates now" : "");
   const store = (tier, name, duty) => {
     if (!(tier in tiers)) return { name, level: "off", state: "not configured", note: duty };
@@ -66,7 +66,19 @@ function parts({ status, components, tiers, queue, worker }) {
       state: silent ? "silent: no worker answers" : worker.state,
       note: `${known(worker.running)} running · ${known(worker.waiting)} waiting`,
     },
+    ...(safety ? [emergencies(safety)] : []),
   ];
+}
+
+/** What patients in danger may miss. */
+function emergencies({ without_contacts: bots, old_reviews: reviews }) {
+  const old = reviews.map(({ country, reviewed_at: day }) => `${country} ${day}`);
+  return {
+    name: "Emergency contacts",
+    level: bots.length || old.length ? "warn" : "good",
+    state: bots.length ? `missing for ${bots.join(", ")}` : "given",
+    note: old.length ? `review older than a year: ${old.join(", ")}` : "",
+  };
 }
 
 /** A worker that is silent for `stale_seconds` loses its lease. A job that waits for `wake_seconds` is woken. */

@@ -17,6 +17,8 @@ UNITS: dict[str, Unit] = {
     "MessagesThrottled": "Count",
     "SafetyNotices": "Count",
     "SafetyUntaken": "None",
+    "SafetyUnconfigured": "Count",
+    "SafetyReviewOld": "None",
     "RepliesRefused": "Count",
     "TimeToLock": "Milliseconds",
     "QueueWait": "Milliseconds",

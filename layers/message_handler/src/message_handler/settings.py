@@ -54,6 +54,8 @@ class Settings(BaseModel):
     secrets_prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9/_+=.@-]+$")] = "message-handler/"
     #: Development only: tokens and webhook secrets may be written out in the configuration.
     allow_literal_secrets: bool = False
+    #: Whether an active bot needs emergency contacts for its country, and a disclosure.
+    require_safety: bool = False
     #: Development only: the local host can stop its stores and workers, and the console offers that.
     local_outages: bool = False
 

@@ -85,7 +85,9 @@ class Parts(IntakeParts):
         """How operators change the configuration. It is imported here because only they need it."""
         from message_handler.configuration.admin import ConfigurationAdmin
 
-        return ConfigurationAdmin(self.configuration_store, self.bots.refresh, self.egress, self.secrets)
+        return ConfigurationAdmin(
+            self.configuration_store, self.bots.refresh, self.egress, self.secrets, self.settings.require_safety
+        )
 
 
 def build(settings: Settings | None = None, *, deployed: bool = False, meter: Meter | None = None) -> Parts:

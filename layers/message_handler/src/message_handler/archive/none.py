@@ -196,3 +196,6 @@ class NoConfiguration:
 
     def change[T](self, platform_id: str, step: Callable[[Records], T]) -> T:
         raise Unavailable("Postgres")
+
+    def old_reviews(self, before: str) -> int:
+        raise Unavailable("Postgres")

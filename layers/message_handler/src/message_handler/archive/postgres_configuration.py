@@ -60,3 +60,6 @@ class PostgresConfiguration:
                 return step(_PostgresRecords(connection, platform_id))
 
         return self._database.run(work)
+
+    def old_reviews(self, before: str) -> int:
+        return int(self._database.run(lambda connection: execute(connection, {"before": before}, "old_reviews"))[0][0])

@@ -11,9 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from datetime import date
 from typing import Any, Literal
 
 from message_handler.ai.providers import provider_of
+from message_handler.configuration import safety
 from message_handler.configuration.records import KINDS, parse_record, usable
 from message_handler.configuration.redaction import REDACTED, redacted, redacted_change
 from message_handler.domain.conversations import DEFAULT_BOT
@@ -54,6 +56,8 @@ class ConfigurationAdmin:
     refresh: Callable[[str, Iterable[str]], None]
     egress: Egress
     secrets: Secrets
+    #: Whether an active bot needs contacts for its country and a disclosure.
+    requires_safety: bool = False
 
     def all(self, kind: RecordKind, platform_id: str) -> list[dict[str, Any]]:
         """Every record of a kind, ordered by id, without secrets."""
@@ -65,6 +69,10 @@ class ConfigurationAdmin:
         _check_id(kind, id_)
         stored = _found(kind, self.store.read(platform_id, lambda records: records.get(kind, id_)))
         return Shown(_shown(kind, stored), stored["revision"])
+
+    def safety_state(self, platform_id: str, today: date) -> dict[str, Any]:
+        """What the tenant's configuration lacks for patients in danger, without any text."""
+        return self.store.read(platform_id, lambda records: safety.state_of(records, platform_id, today))
 
     def put(
         self, kind: RecordKind, platform_id: str, id_: str, body: Any, *, actor: str, expected: Expected = None
@@ -91,6 +99,10 @@ class ConfigurationAdmin:
             _check_expected(was, expected)
             whole = _complete(kind, record, was, records)
             self._check_secrets(whole, platform_id)
+            if self.requires_safety and kind == "bots":
+                safety.check_bot(whole, records, platform_id)
+            if self.requires_safety and kind == "platforms":
+                safety.check_platform(whole, was, records)
             created = records.put(kind, whole)
             if expected == "new" and not created:
                 # Two writers at the same moment: both saw no record, because a platform that is not there has no row

@@ -25,7 +25,7 @@ from message_handler.intake.requests import MessageRequest
 from message_handler.metrics import Meter
 from message_handler.ports.archive import Archive
 from message_handler.ports.queue import Queue
-from message_handler.safety.notices import is_notice, notice_of
+from message_handler.safety.notices import is_configured, is_notice, notice_of
 from message_handler.safety.rules import shipped
 from message_handler.safety.screening import screen
 from message_handler.tiers.failover import Failover
@@ -93,6 +93,8 @@ class Alarm:
             return None
         config, now = self._config(), self.clock()
         notice = notice_of(config, found.level)
+        if not is_configured(config):
+            self.meter.add("SafetyUnconfigured")
         shown = {"level": found.level.value, "rule": found.rule, "notice": notice, "notice_job_id": None}
         self.meter.add("SafetyNotices")
         bot_id = self._bot()

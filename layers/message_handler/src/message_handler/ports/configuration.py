@@ -41,3 +41,6 @@ class ConfigurationStore(Protocol):
 
         A step that raises changes nothing. A step may run twice, if the first connection turns out to be dead.
         """
+
+    def old_reviews(self, before: str) -> int:
+        """The number of emergency contacts, of all tenants, that were reviewed before a day (`2026-11-30`)."""

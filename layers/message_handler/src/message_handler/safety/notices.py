@@ -77,9 +77,18 @@ def is_notice(config: Mapping[str, Any], text: str) -> bool:
     return any(words == " ".join(notice.split()) for notice in notices)
 
 
+def is_configured(config: Mapping[str, Any]) -> bool:
+    """Whether the deployment has given a number for the bot's patients."""
+    return bool(_contacts(config))
+
+
 def _contacts(config: Mapping[str, Any]) -> Mapping[str, Any]:
     """The contacts for the bot's country; empty if there are none."""
-    contacts: list[Mapping[str, Any]] = config["platform"]["meta_data"].get("emergency_contacts") or []
-    country = config["meta_data"].get("country")
+    return contacts_of(config["platform"]["meta_data"], config["meta_data"].get("country"))
+
+
+def contacts_of(platform: Mapping[str, Any], country: str | None) -> Mapping[str, Any]:
+    """The contacts for a country in a platform's `meta_data`, or the first ones without a country."""
+    contacts: list[Mapping[str, Any]] = platform.get("emergency_contacts") or []
     own = [each for each in contacts if country is None or each["country"] == country]
     return own[0] if own else {}

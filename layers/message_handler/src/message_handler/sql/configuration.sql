@@ -111,3 +111,11 @@ delete from core_ai where platform_id = :platform_id and core_ai_id = :id
 -- name: delete_platforms
 -- Delete a platform.
 delete from platforms where platform_id = :platform_id and platform_id = :id
+
+-- name: old_reviews
+-- How many emergency contacts, of all tenants, were reviewed before a day. What was written by hand may be no list.
+select count(*)
+from platforms, jsonb_array_elements(
+    case jsonb_typeof(meta_data -> 'emergency_contacts') when 'array' then meta_data -> 'emergency_contacts' else '[]' end
+) as contacts (each)
+where each ->> 'reviewed_at' < :before
