@@ -17,7 +17,7 @@ import ahocorasick
 from benchmarks.figure import Figure, Round, Target, uncollected
 from benchmarks.history import Pair, seconds, worst
 from benchmarks.stores import Stores
-from message_handler.safety.language import decoded_terms
+from message_handler.safety.language import terms_of
 from message_handler.safety.rules import Rules, shipped
 from message_handler.safety.text import plain_forms
 
@@ -101,7 +101,7 @@ def _checked(small: str, large: str) -> Pair:
 
 def _terms(rules: Rules) -> Iterator[list[str]]:
     for language in rules.compiled:
-        yield [term for term, forms in decoded_terms(language["terms"]).items() if forms]
+        yield list(terms_of(language))
 
 
 def _plain_pass(terms: list[str]) -> Callable[[str], list[object]]:

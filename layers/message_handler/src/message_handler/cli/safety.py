@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import sys
 from argparse import Namespace
-from dataclasses import asdict
 from pathlib import Path
 
 from message_handler.cli.client import Client
@@ -24,7 +23,7 @@ def check(_client: Client, options: Namespace) -> None:
     text = sys.stdin.read() if options.text == "-" else options.text
     found = shipped().explain(text)
     if options.json:
-        say(json.dumps([asdict(match) for match in found], ensure_ascii=False, indent=2))
+        say(json.dumps([match._asdict() for match in found], ensure_ascii=False, indent=2))
     elif found:
         say(table([_row(match) for match in found], _COLUMNS))
     else:

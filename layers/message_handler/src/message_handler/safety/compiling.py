@@ -14,12 +14,15 @@ from message_handler.safety.language import (
     LONGEST,
     SHORTEST,
     Pattern,
-    decoded_forms,
     decoded_patterns,
-    decoded_terms,
+    decoded_spellings,
+    decoded_words,
     encoded_patterns,
+    encoded_spellings,
     encoded_terms,
+    encoded_words,
     spelled_out,
+    terms_of,
 )
 from message_handler.safety.text import NO_MARKS, Text, marks_of, squeezed_form, squeezed_forms
 
@@ -117,13 +120,16 @@ class _Compiler:
         self._groups: dict[str, int] = known.get("groups", {})
         self._cues: dict[str, int] = known.get("cues", {})
         self._count: int = known.get("count", 0)
-        coded = decoded_terms(known["terms"]) if known else {}
-        self._terms = {term: decoded_forms(forms) for term, forms in coded.items()}
-        self._patterns = {int(group): decoded_patterns(coded) for group, coded in known.get("patterns", {}).items()}
+        self._terms = terms_of(known) if known else {}
+        decoded = map(decoded_patterns, known.get("patterns", {}).values())
+        #: A set in the order of the file.
+        self._patterns = dict.fromkeys(pattern for patterns in decoded for pattern in patterns)
         self._rules: list[dict[str, Any]] = known.get("rules", [])
-        self._spellings: dict[str, Any] = known.get("spellings", {})
-        self._unlike: set[str] = set(known.get("unlike", ()))
-        self._corrigible: set[str] = set(known.get("corrigible", ()))
+        self._spellings = {word: decoded_spellings(coded) for word, coded in known.get("spellings", {}).items()}
+        self._unlike: set[str] = set(known.get("unlike", "").split())
+        _, corrigible, words = decoded_words(known["words"]) if known else ([], [], [])
+        self._corrigible: set[str] = set(corrigible)
+        self._known: Final = frozenset(words)
         self._literals: dict[str, int] = {}
         #: The words of each group.
         self._words_of: dict[int, set[str]] = {}
@@ -145,31 +151,24 @@ class _Compiler:
         return self._compiled(language)
 
     def _compiled(self, language: str) -> dict[str, Any]:
-        # The start of a longer term has an entry too, with which a search goes on.
-        for term in list(self._terms):
-            words = term.split(" ")
-            for length in range(1, len(words)):
-                self._terms.setdefault(" ".join(words[:length]), {})
         written = [form for forms in self._terms.values() for form in forms]
         known = {word for term in self._terms for word in term.split(" ")}
         known |= self._spellings.keys() | GRAMMARS.get(language, Grammar()).words
-        squeezed: dict[str, list[str]] = {}
-        for word, form in squeezed_forms(sorted(known)).items():
-            if form != word:
-                squeezed.setdefault(form, []).append(word)
+        terms = encoded_terms(self._terms)
+        words = encoded_words(known, terms, self._corrigible)
+        first, _, _ = decoded_words(words)
         return {
             "language": language,
             "marked": any(marks_of(word) != NO_MARKS for form in written for word in form.split(" ")),
             "count": self._count,
             "groups": self._groups,
             "cues": self._cues,
-            "spellings": self._spellings,
-            "unlike": sorted(self._unlike),
-            "known": sorted(known),
-            "squeezed": squeezed,
-            "corrigible": sorted(self._corrigible),
-            "terms": encoded_terms(self._terms),
-            "patterns": {str(group): encoded_patterns(patterns) for group, patterns in self._patterns.items()},
+            "spellings": encoded_spellings(self._spellings),
+            "unlike": " ".join(sorted(self._unlike)),
+            "words": words,
+            "repeated": " ".join(word for word, form in squeezed_forms(sorted(known)).items() if form != word),
+            "terms": "/".join(terms[word] for word in first),
+            "patterns": encoded_patterns(self._patterns),
             "rules": self._rules,
         }
 
@@ -191,15 +190,15 @@ class _Compiler:
                 self.problems.append(f"spellings: {word!r} is not one word")
                 continue
             form = forms[0]
-            if self._shipped and form in self._shipped["known"]:
+            if form in self._known:
                 self.problems.append(f"spellings: {word!r} is a word of the shipped rules")
                 continue
             text = Text(_text(meant) or "")
             if not text.words:
                 self.problems.append(f"spellings: {word!r} stands for no word")
             else:
-                pairs = [[plain, raw.lower()] for plain, raw in zip(text.words, text.raw, strict=True)]
-                self._spellings.setdefault(form, []).append([str(word), pairs])
+                pairs = [(plain, raw.lower()) for plain, raw in zip(text.words, text.raw, strict=True)]
+                self._spellings.setdefault(form, []).append((Text(str(word)).raw[0], pairs))
 
     def _read_words(self) -> None:
         for name, terms in self._mapping(self._source.get("words"), "words").items():
@@ -271,8 +270,7 @@ class _Compiler:
                 for slot in slots:
                     self._corrigible.update(filter(_is_long, self._words_of.get(slot, ())))
         for ordered, limit, slots in patterns:
-            pattern = Pattern(len(self._rules), ordered, limit, tuple(slots))
-            self._patterns.setdefault(slots[0], []).append(pattern)
+            self._patterns.setdefault(Pattern(len(self._rules), ordered, limit, tuple(slots)))
         self._rules.append(
             {
                 "id": where,
@@ -286,10 +284,18 @@ class _Compiler:
 
     def _phrases(self, rule: Mapping[str, Any], where: str) -> Iterator[list[Any]]:
         gap = self._number(rule.get("gap", _GAP), 0, f"{where}: gap")
+        plain: int | None = None
         for phrase in self._texts(rule.get("phrases"), f"{where}: phrases"):
-            slots = self._slots(phrase, f"{where}: {phrase!r}")
-            if slots:
-                yield [True, gap, slots]
+            if "<" in phrase or ">" in phrase:
+                slots = self._slots(phrase, f"{where}: {phrase!r}")
+                if slots:
+                    yield [True, gap if len(slots) > 1 else 0, slots]
+                continue
+            # All phrases without a group are terms of one group, because each of them is a match alone.
+            if plain is None:
+                plain = self._group()
+                yield [True, 0, [plain]]
+            self._add(phrase, plain, f"{where}: {phrase!r}")
 
     def _windows(self, rule: Mapping[str, Any], where: str) -> Iterator[list[Any]]:
         within = self._number(rule.get("within", _WITHIN), 2, f"{where}: within")
@@ -370,7 +376,9 @@ class _Compiler:
         if len(pairs) > _MOST_WORDS:
             self.problems.append(f"{where}: {term!r} has more than {_MOST_WORDS} words")
             return
-        key, written = (" ".join(forms) for forms in zip(*pairs, strict=True))
+        key = " ".join(plain for plain, _ in pairs)
+        is_marked = any(written for _, written in pairs)
+        written = " ".join(written or plain for plain, written in pairs) if is_marked else ""
         groups = self._terms.setdefault(key, {}).setdefault(written, [])
         if group not in groups:
             groups.append(group)

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
-from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from itertools import pairwise
+from collections import Counter
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, KeysView, Mapping, Sequence
+from functools import cache, cached_property
 from typing import Any, Final, NamedTuple
 
 from message_handler.domain.safety import Level
@@ -20,6 +18,7 @@ from message_handler.safety.text import (
     lacks_marks,
     marks_in_rules,
     plain_form,
+    plain_forms,
     squeezed_form,
     squeezed_forms,
     undrawn,
@@ -33,23 +32,18 @@ _RUN_OF_THREE: Final = re.compile(r"(.)\1\1")
 _ANY_RUN: Final = re.compile(r"(.)\1*")
 _LONG_END: Final = re.compile(r"([aeiouy])\1$")
 #: A word that could be a Vietnamese syllable is read as it stands, because each syllable is near to several others.
-_SYLLABLE: Final = re.compile(
+_SYLLABLE: Final = (
     r"(ngh|ng|nh|ch|gh|gi|kh|ph|qu|th|tr|[bcdghklmnpqrstvx])?"
     r"(uye|uya|uyu|ieu|yeu|uoi|uou|oai|oao|oay|oeo|uay|uao|[aeiouy]{1,2})(ch|nh|ng|[cmnpt])?"
 )
-_AS_THEY_STAND: Final = {"vi": _SYLLABLE}
+_LANGUAGES_OF_SYLLABLES: Final = ("vi",)
 
 
-#: For each word in plain form: how the rules write it, and what it stands for, each word in plain form and as written.
-type Spellings = Mapping[str, Sequence[tuple[str, Sequence[tuple[str, str]]]]]
+#: What a spelling stands for: how the rules write it, and each word in plain form and as written.
+type Spelling = tuple[str, Sequence[tuple[str, str]]]
 
 
-#: How a term stands in a text: `corrected` and `bare` of its hits, and its groups.
-type Standing = tuple[bool, bool, Sequence[int]]
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(NamedTuple):
     """A rule without its patterns. `exceptions` is the group of its own idioms."""
 
     id: str
@@ -73,36 +67,86 @@ class Pattern(NamedTuple):
 # Parts of the compiled form are strings. Each is decoded when a text needs it, so that a start decodes none.
 
 
-def encoded_forms(forms: Mapping[str, Sequence[int]]) -> str:
-    """A term's written forms, and the groups that each of them is in."""
-    return "|".join(f"{written}:{','.join(map(str, groups))}" for written, groups in forms.items())
+def encoded_terms(terms: Mapping[str, Mapping[str, Sequence[int]]]) -> Mapping[str, str]:
+    """For each first word of a term a string of all its terms, each with its groups.
+
+    A term without marks is there without its first word, because the string belongs to it. A term with marks is there
+    as it is written: its plain form can be had from that.
+    """
+    blocks: dict[str, list[str]] = {}
+    for term, forms in sorted(terms.items()):
+        first, _, rest = term.partition(" ")
+        for written, groups in forms.items():
+            shown = f">{written}" if written else rest
+            blocks.setdefault(first, []).append(f"{shown}:{','.join(map(str, groups))}")
+    return {first: "|".join(block) for first, block in blocks.items()}
 
 
-def decoded_forms(coded: str) -> dict[str, list[int]]:
-    pairs = (form.split(":") for form in coded.split("|") if form)
-    return {written: list(map(int, groups.split(","))) for written, groups in pairs}
+def decoded_terms(first: str, coded: str) -> Iterator[tuple[Sequence[str], str, Sequence[int]]]:
+    """The terms with this first word: their words in plain form, how they are written if that has marks, and their
+    groups."""
+    for term in coded.split("|"):
+        shown, _, groups = term.rpartition(":")
+        is_marked = shown.startswith(">")
+        words = plain_forms(shown[1:].split(" ")) if is_marked else [first, *shown.split()]
+        yield words, shown[1:] if is_marked else "", list(map(int, groups.split(",")))
 
 
-def encoded_terms(terms: Mapping[str, Mapping[str, Sequence[int]]]) -> list[str]:
-    """All terms, and their forms in the same order. Two long strings are read in half the time of a dict."""
-    return ["/".join(terms), "/".join(map(encoded_forms, terms.values()))]
+def terms_of(compiled: Mapping[str, Any]) -> dict[str, dict[str, list[int]]]:
+    """All terms of a compiled language in plain form, with their written forms and groups."""
+    terms: dict[str, dict[str, list[int]]] = {}
+    first, _, _ = decoded_words(compiled["words"])
+    for word, coded in zip(first, compiled["terms"].split("/") if first else (), strict=True):
+        for words, written, groups in decoded_terms(word, coded):
+            terms.setdefault(" ".join(words), {})[written] = list(groups)
+    return terms
 
 
-def decoded_terms(coded: Sequence[str]) -> dict[str, str]:
-    terms, forms = (part.split("/") for part in coded)
-    return dict(zip(terms, forms, strict=True))
-
-
-def encoded_patterns(patterns: Iterable[Pattern]) -> str:
-    return ";".join(
-        f"{pattern.rule},{pattern.ordered:d},{pattern.limit},{','.join(map(str, pattern.slots))}"
-        for pattern in patterns
-    )
+def encoded_patterns(patterns: Iterable[Pattern]) -> Mapping[str, str]:
+    """The patterns by the one of their groups that the fewest patterns have. Only with it they are looked at."""
+    kept = list(patterns)
+    uses = Counter(slot for pattern in kept for slot in set(pattern.slots))
+    by_group: dict[int, list[str]] = {}
+    for rule, ordered, limit, slots in kept:
+        rarest = min(slots, key=lambda slot: (uses[slot], -slot))
+        by_group.setdefault(rarest, []).append(",".join(map(str, (rule, int(ordered), limit, *slots))))
+    return {str(group): ";".join(coded) for group, coded in sorted(by_group.items())}
 
 
 def decoded_patterns(coded: str) -> list[Pattern]:
     numbers = (tuple(map(int, pattern.split(","))) for pattern in coded.split(";") if pattern)
     return [Pattern(rule, bool(ordered), limit, tuple(slots)) for rule, ordered, limit, *slots in numbers]
+
+
+def encoded_spellings(spellings: Mapping[str, Sequence[Spelling]]) -> Mapping[str, str]:
+    return {
+        word: "|".join(f"{written}>{' '.join(raw for _, raw in meant)}" for written, meant in several)
+        for word, several in spellings.items()
+    }
+
+
+def decoded_spellings(coded: str) -> list[Spelling]:
+    decoded: list[Spelling] = []
+    for spelling in coded.split("|"):
+        written, _, meant = spelling.partition(">")
+        raw = meant.split(" ")
+        decoded.append((written, list(zip(plain_forms(raw), raw, strict=True))))
+    return decoded
+
+
+def encoded_words(known: Iterable[str], first: Container[str], corrigible: Container[str]) -> list[str]:
+    """All words of a language: first words of terms that are corrigible, other first words, other corrigible words,
+    and the rest."""
+    parts: list[list[str]] = [[], [], [], []]
+    for word in sorted(known):
+        parts[2 * (word not in first) + (word not in corrigible)].append(word)
+    return [" ".join(part) for part in parts]
+
+
+def decoded_words(parts: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
+    """The first words of terms, the corrigible words, and all words."""
+    both, first, corrigible, rest = (part.split() for part in parts)
+    return both + first, both + corrigible, both + first + corrigible + rest
 
 
 class Hit(NamedTuple):
@@ -128,17 +172,19 @@ class Language:
         self.code: Final[str] = compiled["language"]
         self.cues: Final[Mapping[str, int]] = compiled["cues"]
         self._marked: Final[bool] = compiled["marked"]
-        self._terms: Final = decoded_terms(compiled["terms"])
-        self._decoded: Final[dict[str, Sequence[tuple[str, Sequence[int]]]]] = {}
+        first, self._corrigible, known = decoded_words(compiled["words"])
+        self._known: Final = frozenset(known)
+        self._coded: Final = dict(zip(first, compiled["terms"].split("/"), strict=True)) if first else {}
+        self._nodes: Final[dict[str, _Node]] = {}
         self._patterns: Final[dict[int, Sequence[tuple[Pattern, frozenset[int]]]]] = {}
-        self._spellings: Final[Spellings] = compiled["spellings"]
-        self._unlike: Final = frozenset(compiled["unlike"])
-        self._squeezed: Final[Mapping[str, Sequence[str]]] = compiled["squeezed"]
-        self._known: Final = frozenset(compiled["known"])
-        self._stays: Final = _AS_THEY_STAND.get(self.code)
+        self._spellings: Final[Mapping[str, str]] = compiled["spellings"]
+        self._decoded_spellings: Final[dict[str, Sequence[Spelling]]] = {}
         self._contractions: Final = GRAMMARS.get(self.code, Grammar()).contractions
-        self._misspelt: Final = _Misspelt(compiled["corrigible"])
-        self.rules: Final = [
+        self._without: Final = frozenset(without)
+
+    @cached_property
+    def rules(self) -> Sequence[Rule]:
+        return [
             Rule(
                 rule["id"],
                 Level(rule["level"]),
@@ -147,25 +193,49 @@ class Language:
                 {kind: Level(level) if level else None for kind, level in rule["lowered_by"].items()},
                 rule["typing_errors"],
             )
-            for rule in compiled["rules"]
+            for rule in self.compiled["rules"]
         ]
-        self._without: Final = {number for number, rule in enumerate(self.rules) if rule.id in without}
+
+    @cached_property
+    def _unlike(self) -> frozenset[str]:
+        return frozenset(self.compiled["unlike"].split())
+
+    @cached_property
+    def _squeezed(self) -> Mapping[str, Sequence[str]]:
+        """The words that have a repeated letter, by their form without."""
+        squeezed: dict[str, list[str]] = {}
+        for word, form in squeezed_forms(self.compiled["repeated"].split()).items():
+            squeezed.setdefault(form, []).append(word)
+        return squeezed
+
+    @cached_property
+    def _misspelt(self) -> _Misspelt:
+        squeezed = {word: form for form, words in self._squeezed.items() for word in words}
+        return _Misspelt({squeezed.get(word, word): word for word in self._corrigible})
 
     def patterns(self, group: int) -> Sequence[tuple[Pattern, frozenset[int]]]:
-        """The patterns that start with a group, each with all its groups."""
+        """The patterns whose rarest group this is, each with all its groups."""
         known = self._patterns.get(group)
         if known is None:
             decoded = decoded_patterns(self.compiled["patterns"].get(str(group), ""))
-            kept = [pattern for pattern in decoded if pattern.rule not in self._without]
+            kept = [pattern for pattern in decoded if self.rules[pattern.rule].id not in self._without]
             known = self._patterns[group] = [(pattern, frozenset(pattern.slots)) for pattern in kept]
         return known
 
-    def _forms(self, term: str) -> Sequence[tuple[str, Sequence[int]]]:
-        """The written forms of a term with their groups."""
-        known = self._decoded.get(term)
-        if known is None:
-            known = self._decoded[term] = list(decoded_forms(self._terms[term]).items())
-        return known
+    def spelled_out(self, word: str, marks: Marks) -> Sequence[tuple[str, str]] | None:
+        """What a word with these marks stands for."""
+        if word not in self._decoded_spellings:
+            self._decoded_spellings[word] = decoded_spellings(self._spellings[word])
+        return spelled_out(self._decoded_spellings[word], marks)
+
+    def _node(self, word: str) -> _Node | None:
+        """The terms that start with a word."""
+        node = self._nodes.get(word)
+        if node is None and word in self._coded:
+            node = self._nodes[word] = _Node()
+            for words, written, groups in decoded_terms(word, self._coded[word]):
+                node.add(words[1:], written, groups)
+        return node
 
     def read(self, text: Text) -> Reading:
         """The text with its words as this language spells them."""
@@ -195,7 +265,7 @@ class Language:
                 forms[word] = same
         reading = Reading(text, forms, others, frozenset(corrected))
         if not self._spellings.keys().isdisjoint(forms.values()):
-            reading.spell(self._spellings)
+            reading.spell(self._spellings.keys(), self.spelled_out)
         return reading
 
     def _ways(self, text: Text) -> Iterator[tuple[str, Sequence[str]]]:
@@ -225,64 +295,66 @@ class Language:
         return min(candidates, key=lambda candidate: (_difference(runs, _runs(candidate)), candidate), default=None)
 
     def _may_be_misspelt(self, word: str) -> bool:
-        return SHORTEST <= len(word) <= LONGEST and not (self._stays and self._stays.fullmatch(word))
+        if not SHORTEST <= len(word) <= LONGEST:
+            return False
+        return self.code not in _LANGUAGES_OF_SYLLABLES or not _syllable().fullmatch(word)
 
-    def hits(self, reading: Reading) -> dict[int, list[Hit]]:
-        """All terms in a text, by their groups and in the order of their first words."""
-        found: defaultdict[int, list[Hit]] = defaultdict(list)
-        shown, known = reading.shown, reading.known_terms
-        for start, end, term in self._terms_of_ways(reading) if reading.ways else self._terms_of(reading):
-            key = term, shown[start] if end == start + 1 else " ".join(shown[start:end])
-            groups = known.get(key)
-            if groups is None:
-                groups = known[key] = self._groups(reading, start, end, term)
-            for corrected, bare, of in groups:
-                hit = Hit(start, end, corrected, bare)
-                for group in of:
-                    found[group].append(hit)
-        return dict(found)
+    def hits(self, reading: Reading) -> Hits:
+        """All terms in a text, by their groups."""
+        hits = Hits()
+        shown = reading.shown
+        known: dict[_Node | tuple[_Node, str], Sequence[_Standing]] = {}
+        alike = not self._marked and not reading.marked and not reading.corrected
+        for start, end, node in self._terms_of_ways(reading) if reading.ways else self._terms_of(reading):
+            key = node if alike else (node, shown[start] if end == start + 1 else " ".join(shown[start:end]))
+            standings = known.get(key)
+            if standings is None:
+                standings = known[key] = list(self._standings(reading, start, end, node))
+                for standing in standings:
+                    hits.add(standing)
+            for standing in standings:
+                standing.starts.append(start)
+        return hits
 
-    def _terms_of(self, reading: Reading) -> Iterator[tuple[int, int, str]]:
+    def _terms_of(self, reading: Reading) -> Iterator[tuple[int, int, _Node]]:
         """The first word of each term, the word after its last one, and the term."""
-        words, terms = reading.words, self._terms
+        words, nodes = reading.words, {word: self._node(word) for word in set(reading.words)}
         last = len(words)
-        for start in [place for place, word in enumerate(words) if word in terms]:
-            end, term = start + 1, words[start]
-            while True:
-                # A longer term's start has an empty entry, so most searches end with the second word.
-                if terms[term]:
-                    yield start, end, term
-                if end == last:
+        for start, word in enumerate(words):
+            node = nodes[word]
+            end = start + 1
+            while node:
+                if node.forms:
+                    yield start, end, node
+                if end == last or not node.longer:
                     break
-                term = f"{term} {words[end]}"
-                if term not in terms:
-                    break
+                node = node.longer.get(words[end])
                 end += 1
 
-    def _terms_of_ways(self, reading: Reading) -> Iterator[tuple[int, int, str]]:
+    def _terms_of_ways(self, reading: Reading) -> Iterator[tuple[int, int, _Node]]:
         """The same for a text in which some words have several forms."""
-        words, ways, terms = reading.words, reading.ways, self._terms
+        words, ways = reading.words, reading.ways
         for start in range(len(words)):
-            begun = [form for form in (words[start], *ways.get(start, ())) if form in terms]
-            end = start + 1
-            while begun:
-                yield from ((start, end, term) for term in begun if terms[term])
+            found = map(self._node, (words[start], *ways.get(start, ())))
+            nodes, end = [node for node in found if node], start + 1
+            while nodes:
+                yield from ((start, end, node) for node in nodes if node.forms)
                 if end == len(words):
                     break
                 forms = (words[end], *ways.get(end, ()))
-                longer = (f"{term} {form}" for term in begun for form in forms)
-                begun = [term for term in longer if term in terms]
+                longer = (node.longer.get(form) for node in nodes for form in forms)
+                nodes = [node for node in longer if node]
                 end += 1
 
-    def _groups(self, reading: Reading, start: int, end: int, term: str) -> list[Standing]:
-        """The groups of a term that stands here. A word of the text must have no mark that the term lacks."""
+    def _standings(self, reading: Reading, start: int, end: int, term: _Node) -> Iterator[_Standing]:
+        """How a term stands here. A word of the text must have no mark that the term lacks."""
         corrected = bool(reading.corrected) and any(map(reading.is_corrected, range(start, end)))
-        if not self._marked:
-            if reading.marked and any(self._is_foreign(reading, word) for word in range(start, end)):
-                return []
-            return [(corrected, False, groups) for _, groups in self._forms(term)]
-        lacking = ((reading.lacks_marks(start, end, written), groups) for written, groups in self._forms(term))
-        return [(corrected, bare, groups) for bare, groups in lacking if bare is not None]
+        if not self._marked and reading.marked and any(self._is_foreign(reading, word) for word in range(start, end)):
+            return
+        for written, groups in term.forms:
+            bare = reading.lacks_marks(start, end, written) if self._marked else False
+            if bare is not None:
+                yield _Standing(end - start, corrected, bare, groups)
 
     @staticmethod
     def _is_foreign(reading: Reading, word: int) -> bool:
@@ -291,6 +363,64 @@ class Language:
         if reading.marks(word) == NO_MARKS:
             return False
         return len(reading.words[word]) < SHORTEST or reading.is_corrected(word)
+
+
+class _Node:
+    """A term, or the start of longer ones. `forms` are its written forms with their groups."""
+
+    __slots__ = ("forms", "longer")
+
+    def __init__(self) -> None:
+        self.forms: list[tuple[str, Sequence[int]]] = []
+        self.longer: dict[str, _Node] = {}
+
+    def add(self, rest: Sequence[str], written: str, groups: Sequence[int]) -> None:
+        node = self
+        for word in rest:
+            node = node.longer.setdefault(word, _Node())
+        node.forms.append((written, groups))
+
+
+class _Standing:
+    """A term as it stands in a text, one or several times."""
+
+    __slots__ = ("bare", "corrected", "groups", "length", "starts")
+
+    def __init__(self, length: int, corrected: bool, bare: bool, groups: Sequence[int]) -> None:
+        self.length: Final = length
+        self.corrected: Final = corrected
+        self.bare: Final = bare
+        self.groups: Final = groups
+        self.starts: Final[list[int]] = []
+
+    def hits(self) -> Iterator[Hit]:
+        return (Hit(start, start + self.length, self.corrected, self.bare) for start in self.starts)
+
+
+class Hits:
+    """The terms in a text by their groups. Hits are made for the groups that a pattern or a cue asks for."""
+
+    def __init__(self) -> None:
+        self._standings: Final[dict[int, list[_Standing]]] = {}
+        self._made: Final[dict[int, Sequence[Hit]]] = {}
+
+    def add(self, standing: _Standing) -> None:
+        for group in standing.groups:
+            self._standings.setdefault(group, []).append(standing)
+
+    @property
+    def groups(self) -> KeysView[int]:
+        return self._standings.keys()
+
+    def of(self, group: int | None) -> Sequence[Hit]:
+        """The hits of a group in the order of their first words."""
+        if group is None or group not in self._standings:
+            return ()
+        made = self._made.get(group)
+        if made is None:
+            made = sorted(hit for standing in self._standings[group] for hit in standing.hits())
+            self._made[group] = made
+        return made
 
 
 class Reading:
@@ -306,16 +436,16 @@ class Reading:
         self.words: list[str] = [forms[word] for word in text.words]
         self._owners: list[int] | None = None
         self._written: dict[int, str] = {}
-        #: What `Language.hits` knows of terms that stand in this text more than once.
-        self.known_terms: Final[dict[tuple[str, str], list[Standing]]] = {}
 
-    def spell(self, spellings: Spellings) -> None:
+    def spell(
+        self, spellings: Container[str], spelled_out: Callable[[str, Marks], Sequence[tuple[str, str]] | None]
+    ) -> None:
         """Write out each word that is a spelling of others."""
         words: list[str] = []
         owners: list[int] = []
         done = 0
         for place in [place for place, word in enumerate(self.words) if word in spellings]:
-            meant = spelled_out(spellings[self.words[place]], self.text.marks(place))
+            meant = spelled_out(self.words[place], self.text.marks(place))
             if meant is None:
                 continue
             words += self.words[done:place]
@@ -362,7 +492,9 @@ class Reading:
     def lacks_marks(self, start: int, end: int, term: str) -> bool | None:
         """Whether these words lack a mark of the term. None if they have one that the term lacks."""
         bare = False
-        for word, written in zip(range(start, end), term.split(" "), strict=True):
+        words = range(start, end)
+        # A term without marks is not written here.
+        for word, written in zip(words, term.split(" ") if term else [""] * len(words), strict=True):
             if self.corrected and self.is_corrected(word):
                 lacks = self._differs(word, written)
             else:
@@ -406,9 +538,7 @@ class Reading:
         return owners if self._owners is None else [bisect_left(self._owners, owner) for owner in owners]
 
 
-def spelled_out(
-    spellings: Sequence[tuple[str, Sequence[tuple[str, str]]]], marks: Marks
-) -> Sequence[tuple[str, str]] | None:
+def spelled_out(spellings: Sequence[Spelling], marks: Marks) -> Sequence[tuple[str, str]] | None:
     """What a word with these marks stands for. A spelling with just these marks comes first.
 
     If the word lacks marks of the spelling, what it stands for has no marks either, and must have other letters.
@@ -426,37 +556,38 @@ def spelled_out(
 class _Misspelt:
     """Words that are one typing error away from a word of the rules.
 
-    Two words are that near only if they become the same when each loses at most one letter. So each word of the rules
-    is kept under all forms with one letter less.
+    An error concerns one letter or two neighbours, so it leaves the start or the end of a word as it is. Each word of
+    the rules is kept under both. `words` has each word by its form without repeated letters.
     """
 
-    def __init__(self, words: Sequence[str]) -> None:
-        squeezed = dict(zip(squeezed_forms(words).values(), words, strict=True))
-        cuts = [(word[:cut] + word[cut + 1 :], word) for word in squeezed for cut in range(len(word))]
-        near = dict(cuts)
-        several: dict[str, list[str]] = {}
-        for form, word in cuts:
-            if near[form] is not word:
-                several.setdefault(form, []).append(word)
-        self._words: Final = squeezed
-        self._near: Final = near
-        self._several: Final = several
+    def __init__(self, words: Mapping[str, str]) -> None:
+        self._words: Final = words
+        self._alike: Final[dict[tuple[int, str], list[str]]] = {}
+        self._alike_at_the_end: Final[dict[tuple[int, str], list[str]]] = {}
+        for word in self._words:
+            length = len(word)
+            half = length // 2
+            self._alike.setdefault((length, word[:half]), []).append(word)
+            self._alike_at_the_end.setdefault((length, word[half + 1 - length :]), []).append(word)
 
     def meant(self, word: str) -> str | None:
         """The word of the rules that is misspelt here, whose letters are not repeated. Of several, one with the same
         first letter comes first, then one of the same length."""
-        candidates = set()
-        for cut in range(len(word)):
-            form = word[:cut] + word[cut + 1 :]
-            if form in self._words:
-                candidates.add(form)
-            if form in self._near:
-                candidates.update((self._near[form], *self._several.get(form, ())))
-        if word in self._near:
-            candidates.update((self._near[word], *self._several.get(word, ())))
-        meant = [candidate for candidate in candidates if is_one_error(word, candidate)]
+        meant = {candidate for candidate in self._candidates(word) if is_one_error(word, candidate)}
         nearest = min(meant, key=lambda one: (one[0] != word[0], len(one) != len(word), one), default=None)
         return nearest and self._words[nearest]
+
+    def _candidates(self, word: str) -> Iterator[str]:
+        for length in (len(word) - 1, len(word), len(word) + 1):
+            half = length // 2
+            yield from self._alike.get((length, word[:half]), ())
+            yield from self._alike_at_the_end.get((length, word[half + 1 - length :]), ())
+
+
+@cache
+def _syllable() -> re.Pattern[str]:
+    """Compiled at the first use, because that takes longer than to load all rules."""
+    return re.compile(_SYLLABLE)
 
 
 def _is_a_word_of_its_own(word: str) -> bool:
@@ -476,15 +607,15 @@ def _difference(some: Sequence[int], others: Sequence[int]) -> int:
 
 def is_one_error(word: str, meant: str) -> bool:
     """Whether one letter is missing, extra or wrong, or two neighbours are swapped."""
-    if len(word) != len(meant):
-        longer, shorter = (word, meant) if len(word) > len(meant) else (meant, word)
-        return len(longer) == len(shorter) + 1 and any(
-            longer[:cut] + longer[cut + 1 :] == shorter for cut in range(len(longer))
-        )
-    wrong = [place for place, (a, b) in enumerate(zip(word, meant, strict=True)) if a != b]
-    if len(wrong) == 1:
-        return True
-    return any(
-        len(wrong) == 2 and second == first + 1 and word[first] == meant[second] and word[second] == meant[first]
-        for first, second in pairwise(wrong)
-    )
+    shorter = min(len(word), len(meant))
+    first = 0
+    for one, other in zip(word, meant, strict=False):
+        if one != other:
+            break
+        first += 1
+    if len(word) == len(meant):
+        swapped = word[first : first + 2] == meant[first : first + 2][::-1] and word[first + 2 :] == meant[first + 2 :]
+        return first < shorter and (swapped or word[first + 1 :] == meant[first + 1 :])
+    if len(word) > len(meant):
+        return word[first + 1 :] == meant[first:]
+    return word[first:] == meant[first + 1 :]

@@ -5,13 +5,12 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
-from typing import Final
+from typing import Final, NamedTuple
 
 from message_handler.domain.safety import Level
 from message_handler.safety.grammar import GRAMMARS, Grammar
-from message_handler.safety.language import Hit, Language, Pattern, Reading, Rule
+from message_handler.safety.language import Hit, Hits, Language, Pattern, Reading, Rule
 
 #: The distance in words within which a cue of negation counts.
 _NEAR: Final = 4
@@ -23,16 +22,14 @@ _RECENT: Final = 4
 IDIOM: Final = "idiom"
 
 
-@dataclass(frozen=True, slots=True)
-class Lowering:
+class Lowering(NamedTuple):
     """Why a match counts for less: the kind of the cue, and where it stands."""
 
     kind: str
     cue: Hit
 
 
-@dataclass(frozen=True, slots=True)
-class Match:
+class Match(NamedTuple):
     """A rule's pattern in a text. `level` is what counts after lowering; None counts for nothing."""
 
     rule: Rule
@@ -56,7 +53,7 @@ class Matcher:
         self._language: Final = language
         self._all: Final = language.hits(reading)
         self.reading: Final = reading
-        idioms = self._all.get(language.cues["idioms"])
+        idioms = self._all.of(language.cues["idioms"])
         self._voiding: Final = _Idioms(idioms, reading) if idioms else None
         self._counted: Final[dict[int, Sequence[Hit]]] = {}
 
@@ -79,7 +76,7 @@ class Matcher:
             for match in self._judged(pattern, chains):
                 counted.add((pattern.rule, match.hits))
                 yield match
-        for pattern, chains in self._found(self._all.__getitem__, exceptions=False):
+        for pattern, chains in self._found(self._all.of, exceptions=False):
             rule = self._language.rules[pattern.rule]
             for hits in self._allowed(rule, chains):
                 if (pattern.rule, hits) not in counted:
@@ -88,9 +85,9 @@ class Matcher:
     def _found(
         self, hits: Callable[[int], Sequence[Hit]], exceptions: bool = True
     ) -> Iterator[tuple[Pattern, Iterator[tuple[Hit, ...]]]]:
-        for group in self._all:
+        for group in self._all.groups:
             for pattern, groups in self._language.patterns(group):
-                if groups <= self._all.keys():
+                if groups <= self._all.groups:
                     yield pattern, self._chains(pattern, hits, exceptions)
 
     def _chains(
@@ -98,8 +95,8 @@ class Matcher:
     ) -> Iterator[tuple[Hit, ...]]:
         rule = self._language.rules[pattern.rule]
         slots = [hits(slot) for slot in pattern.slots]
-        if exceptions and rule.exceptions in self._all:
-            idioms = _Idioms(self._all[rule.exceptions], self.reading)
+        if exceptions and rule.exceptions in self._all.groups:
+            idioms = _Idioms(self._all.of(rule.exceptions), self.reading)
             slots = [[hit for hit in slot if not idioms.void(hit)] for slot in slots]
         if len(slots) == 1:
             return ((hit,) for hit in slots[0])
@@ -122,14 +119,14 @@ class Matcher:
     def _counting(self, group: int) -> Sequence[Hit]:
         """The hits of a group that no idiom voids."""
         if self._voiding is None:
-            return self._all[group]
+            return self._all.of(group)
         if group not in self._counted:
-            self._counted[group] = [hit for hit in self._all[group] if not self._voiding.void(hit)]
+            self._counted[group] = [hit for hit in self._all.of(group) if not self._voiding.void(hit)]
         return self._counted[group]
 
     def _idioms(self, rule: Rule, hits: Iterable[Hit]) -> Iterator[Hit]:
         for group in (self._language.cues["idioms"], rule.exceptions):
-            for idiom in self._all.get(group, ()) if group is not None else ():
+            for idiom in self._all.of(group):
                 if any(idiom.overlaps(hit) for hit in hits):
                     yield idiom
 
@@ -162,21 +159,21 @@ class _Idioms:
 class _Cues:
     """The cues in a text, and what each of them lowers."""
 
-    def __init__(self, language: Language, reading: Reading, hits: Mapping[int, list[Hit]]) -> None:
+    def __init__(self, language: Language, reading: Reading, hits: Hits) -> None:
         self._words: Final = reading.words
         self._reading: Final = reading
         self._grammar: Final = GRAMMARS.get(language.code, Grammar())
-        void = {word for hit in hits.get(language.cues["not_negation"], ()) for word in range(hit.start, hit.end)}
+        void = {word for hit in hits.of(language.cues["not_negation"]) for word in range(hit.start, hit.end)}
         self._before = [
             cue
-            for cue in hits.get(language.cues["negation_before"], ())
+            for cue in hits.of(language.cues["negation_before"])
             if void.isdisjoint(range(cue.start, cue.end)) and reading.is_sure(cue) and not cue.corrected
         ]
         self._after = [
-            cue for cue in hits.get(language.cues["negation_after"], ()) if reading.is_sure(cue) and not cue.corrected
+            cue for cue in hits.of(language.cues["negation_after"]) if reading.is_sure(cue) and not cue.corrected
         ]
         self._anywhere = {
-            kind: [cue for cue in hits.get(language.cues[kind], ()) if reading.is_sure(cue) and not cue.corrected]
+            kind: [cue for cue in hits.of(language.cues[kind]) if reading.is_sure(cue) and not cue.corrected]
             for kind in ("past", "other", "information")
         }
 

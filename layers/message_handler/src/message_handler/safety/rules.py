@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from message_handler.domain.safety import Finding, Level
 from message_handler.safety.language import Language
@@ -18,8 +17,7 @@ from message_handler.safety.text import Text
 FILE: Final = Path(__file__).with_name("rules.json")
 
 
-@dataclass(frozen=True, slots=True)
-class Explanation:
+class Explanation(NamedTuple):
     """A match, for people who write rules. `lowered` has the kinds of cues and the words that lowered `rule_level`."""
 
     rule: str

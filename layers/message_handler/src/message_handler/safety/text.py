@@ -144,13 +144,11 @@ class Text:
     @cached_property
     def contracted(self) -> Mapping[str, tuple[str, str]]:
         """The words in plain form that have an apostrophe, each in two pieces: throat, s."""
-        if not _AN_APOSTROPHE.search(self.original):
+        distinct = dict.fromkeys(self.raw)
+        if not _AN_APOSTROPHE.search("\n".join(distinct)):
             return {}
         pieces = [
-            (*before, after)
-            for word in dict.fromkeys(self.raw)
-            for *before, after in [_AN_APOSTROPHE.split(word)]
-            if before and after
+            (*before, after) for word in distinct for *before, after in [_AN_APOSTROPHE.split(word)] if before and after
         ]
         bases = plain_forms(["".join(before) for *before, _ in pieces])
         ends = plain_forms([after for *_, after in pieces])
