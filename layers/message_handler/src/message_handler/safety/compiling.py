@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -73,41 +73,52 @@ def compiled_language(source: Mapping[str, Any], shipped: Mapping[str, Any] | No
 
 
 def source_of(file: Path) -> dict[str, Any]:
-    """The content of a YAML file. Raises `RulesRefused`, and ModuleNotFoundError without PyYAML.
-
-    A plain `no` or `on` is a word here: YAML would make it a truth value.
-    """
-    import yaml
-
+    """The content of a YAML file. Raises `RulesRefused`, and ModuleNotFoundError without PyYAML."""
+    parsed = parser()
     try:
-        # The loader in C is ten times as fast, and not everywhere.
-        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-        node = yaml.compose(file.read_text(encoding="utf-8"), Loader=loader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        text = file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
         raise RulesRefused([f"{file.name} is no YAML: {error}"]) from error
-    content = _content(node)
+    content = content_of(parsed(text, file.name))
     if not isinstance(content, dict):
         raise RulesRefused([f"{file.name} has no fields"])
     return content
 
 
+def parser() -> Callable[[str, str], Any]:
+    """A function that reads a text, with its name for errors, and returns its root. Raises as `source_of`."""
+    import yaml
+
+    # The loader in C is ten times as fast, and not everywhere.
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+    def parsed(text: str, name: str) -> Any:
+        try:
+            return yaml.compose(text, Loader=loader)
+        except yaml.YAMLError as error:
+            raise RulesRefused([f"{name} is no YAML: {error}"]) from error
+
+    return parsed
+
+
 _PLAIN_VALUES: Final = {"": None, "~": None, "null": None, "true": True, "false": False}
 
 
-def _content(node: Any) -> Any:
+def content_of(node: Any) -> Any:
+    """The content of a YAML node. A plain `no` or `on` is a word here: YAML would make it a truth value."""
     if node is None:
         return None
     if isinstance(node.value, str):
         is_quoted = bool(node.style)
         return node.value if is_quoted else _PLAIN_VALUES.get(node.value, node.value)
     if node.id == "sequence":
-        return [_content(item) for item in node.value]
+        return [content_of(item) for item in node.value]
     content: dict[Any, Any] = {}
     for key, value in node.value:
         name = str(key.value)
         if name in content:
             raise RulesRefused([f"line {key.start_mark.line + 1}: {name!r} is there twice"])
-        content[name] = _content(value)
+        content[name] = content_of(value)
     return content
 
 
