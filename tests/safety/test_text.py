@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from message_handler.domain.safety import Level
+from message_handler.safety.language import Misspelt, is_one_error
 from message_handler.safety.text import NO_MARKS, Text, marks_of, squeezed_form, undrawn
 from tests.safety.samples import found, rules_of
 
@@ -116,3 +119,30 @@ def test_sentences_end_at_their_signs_and_parts_at_commas_too() -> None:
     sentences, parts = Text("One, two. Three 39.5 and 39,5; four\nfive").breaks
     assert sentences == [2, 8, 9]
     assert parts == [1, 2, 8, 9]
+
+
+def nearest(words: list[str], word: str) -> set[str]:
+    return {meant for meant in words if is_one_error(word, meant)}
+
+
+def test_the_index_of_typing_errors_misses_none() -> None:
+    choose = random.Random(0)
+    words = sorted({"".join(choose.choices("abc", k=choose.randint(5, 8))) for _ in range(300)})
+    words = [word for word in words if squeezed_form(word) == word]
+    index = Misspelt({word: word for word in words})
+    for _ in range(2000):
+        word = "".join(choose.choices("abc", k=choose.randint(5, 8)))
+        near = nearest(words, word)
+        assert (index.meant(word) in near) if near else index.meant(word) is None, word
+
+
+@pytest.mark.parametrize("word", ["abcd", "bcde", "bacde", "abced", "axcde", "xabcde", "abcdex", "abdce", "abcxde"])
+def test_one_error(word: str) -> None:
+    assert is_one_error(word, "abcde")
+    assert is_one_error("abcde", word)
+
+
+@pytest.mark.parametrize("word", ["badce", "abc", "axxde", "abcdexx", "edcba"])
+def test_more_than_one_error(word: str) -> None:
+    assert not is_one_error(word, "abcde")
+    assert not is_one_error("abcde", word)

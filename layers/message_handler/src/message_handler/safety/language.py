@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Container, Iterable, Iterator, KeysView, Mapping, Sequence
 from functools import cache, cached_property
 from typing import Any, Final, NamedTuple
@@ -209,9 +209,9 @@ class Language:
         return squeezed
 
     @cached_property
-    def _misspelt(self) -> _Misspelt:
+    def _misspelt(self) -> Misspelt:
         squeezed = {word: form for form, words in self._squeezed.items() for word in words}
-        return _Misspelt({squeezed.get(word, word): word for word in self._corrigible})
+        return Misspelt({squeezed.get(word, word): word for word in self._corrigible})
 
     def patterns(self, group: int) -> Sequence[tuple[Pattern, frozenset[int]]]:
         """The patterns whose rarest group this is, each with all its groups."""
@@ -306,10 +306,11 @@ class Language:
         known: dict[_Node | tuple[_Node, str], Sequence[_Standing]] = {}
         alike = not self._marked and not reading.marked and not reading.corrected
         for start, end, node in self._terms_of_ways(reading) if reading.ways else self._terms_of(reading):
-            key = node if alike else (node, shown[start] if end == start + 1 else " ".join(shown[start:end]))
+            written = shown[start] if end == start + 1 else " ".join(shown[start:end])
+            key = node if alike else (node, written)
             standings = known.get(key)
             if standings is None:
-                standings = known[key] = list(self._standings(reading, start, end, node))
+                standings = known[key] = list(self._standings(reading, start, end, node, written))
                 for standing in standings:
                     hits.add(standing)
             for standing in standings:
@@ -318,15 +319,15 @@ class Language:
 
     def _terms_of(self, reading: Reading) -> Iterator[tuple[int, int, _Node]]:
         """The first word of each term, the word after its last one, and the term."""
-        words, nodes = reading.words, {word: self._node(word) for word in set(reading.words)}
-        last = len(words)
-        for start, word in enumerate(words):
-            node = nodes[word]
-            end = start + 1
+        nodes = {word: self._node(word) for word in set(reading.words)}
+        # No term has the empty word at the end.
+        words = [*reading.words, ""]
+        for start, first in enumerate(map(nodes.__getitem__, reading.words)):
+            node, end = first, start + 1
             while node:
                 if node.forms:
                     yield start, end, node
-                if end == last or not node.longer:
+                if not node.longer:
                     break
                 node = node.longer.get(words[end])
                 end += 1
@@ -346,13 +347,17 @@ class Language:
                 nodes = [node for node in longer if node]
                 end += 1
 
-    def _standings(self, reading: Reading, start: int, end: int, term: _Node) -> Iterator[_Standing]:
+    def _standings(self, reading: Reading, start: int, end: int, term: _Node, shown: str) -> Iterator[_Standing]:
         """How a term stands here. A word of the text must have no mark that the term lacks."""
         corrected = bool(reading.corrected) and any(map(reading.is_corrected, range(start, end)))
-        if not self._marked and reading.marked and any(self._is_foreign(reading, word) for word in range(start, end)):
+        has_marks = not shown.isascii()
+        if not self._marked and has_marks and any(self._is_foreign(reading, word) for word in range(start, end)):
             return
         for written, groups in term.forms:
-            bare = reading.lacks_marks(start, end, written) if self._marked else False
+            bare: bool | None = False
+            # Most terms stand in the text just as the rules write them.
+            if self._marked and written != shown and (written or has_marks):
+                bare = reading.lacks_marks(start, end, written)
             if bare is not None:
                 yield _Standing(end - start, corrected, bare, groups)
 
@@ -553,22 +558,26 @@ def spelled_out(spellings: Sequence[Spelling], marks: Marks) -> Sequence[tuple[s
     return None
 
 
-class _Misspelt:
+class Misspelt:
     """Words that are one typing error away from a word of the rules.
 
-    An error concerns one letter or two neighbours, so it leaves the start or the end of a word as it is. Each word of
-    the rules is kept under both. `words` has each word by its form without repeated letters.
+    An error concerns one letter or two neighbours, so it leaves the start or the end of a word as it is. Mostly it also
+    leaves the first and the last letter. `words` has each word by its form without repeated letters.
     """
 
     def __init__(self, words: Mapping[str, str]) -> None:
         self._words: Final = words
-        self._alike: Final[dict[tuple[int, str], list[str]]] = {}
-        self._alike_at_the_end: Final[dict[tuple[int, str], list[str]]] = {}
-        for word in self._words:
-            length = len(word)
-            half = length // 2
-            self._alike.setdefault((length, word[:half]), []).append(word)
-            self._alike_at_the_end.setdefault((length, word[half + 1 - length :]), []).append(word)
+        #: By the first half and the last letter, and by the first letter and the last half.
+        self._inside: Final = defaultdict[str, list[str]](list)
+        #: By all letters but the first one, and by all but the last one.
+        self._behind: Final = defaultdict[str, list[str]](list)
+        self._before: Final = defaultdict[str, list[str]](list)
+        for word in words:
+            half = len(word) // 2
+            self._inside[f"{word[:half]} {word[-1]}"].append(word)
+            self._inside[f"{word[0]}  {word[half + 1 - len(word) :]}"].append(word)
+            self._behind[word[1:]].append(word)
+            self._before[word[:-1]].append(word)
 
     def meant(self, word: str) -> str | None:
         """The word of the rules that is misspelt here, whose letters are not repeated. Of several, one with the same
@@ -580,8 +589,14 @@ class _Misspelt:
     def _candidates(self, word: str) -> Iterator[str]:
         for length in (len(word) - 1, len(word), len(word) + 1):
             half = length // 2
-            yield from self._alike.get((length, word[:half]), ())
-            yield from self._alike_at_the_end.get((length, word[half + 1 - length :]), ())
+            yield from self._inside.get(f"{word[:half]} {word[-1]}", ())
+            yield from self._inside.get(f"{word[0]}  {word[half + 1 - length :]}", ())
+        for behind in (word, word[1:]):
+            yield from self._behind.get(behind, ())
+        for before in (word, word[:-1]):
+            yield from self._before.get(before, ())
+        shorter_or_swapped = (word[1:], word[:-1], word[1] + word[0] + word[2:], word[:-2] + word[-1] + word[-2])
+        yield from (form for form in shorter_or_swapped if form in self._words)
 
 
 @cache
