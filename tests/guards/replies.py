@@ -148,4 +148,36 @@ CONFIGURED = (
     ),
 )
 
-GUARDS = (*TOLD, *KEPT_BACK, *CONFIGURED)
+HUMAN = "unit/test_after_danger.py"
+DANGER, INTAKE = "intake/danger.py", "intake/intake.py"
+
+AFTER_DANGER = (
+    guard(
+        "danger is handed off before it is accepted",
+        f"{HUMAN}::test_the_message_waits_for_a_human",
+        INTAKE,
+        "        found = alarm.look(messages)\n        alarm.hand_off(found, messages, self.queue)\n",
+        "        found = alarm.look(messages)\n",
+    ),
+    guard(
+        "danger over several requests is handed off",
+        f"{HUMAN}::test_a_phrase_over_several_requests_is_handed_off_when_it_is_whole",
+        INTAKE,
+        "        if found is not own:\n            alarm.hand_off(found, messages, self.queue)\n",
+    ),
+    guard(
+        "an answered message hands nothing off",
+        f"{HUMAN}::test_after_a_resume_the_bot_answers_it",
+        DANGER,
+        " or self._is_answered(messages)",
+    ),
+    guard(
+        "an urgent match is not handed off",
+        f"{HUMAN}::test_anything_else_is_answered",
+        DANGER,
+        "if found is None or found.level is Level.URGENT:\n            return\n        try:",
+        "if found is None:\n            return\n        try:",
+    ),
+)
+
+GUARDS = (*AFTER_DANGER, *TOLD, *KEPT_BACK, *CONFIGURED)

@@ -35,6 +35,12 @@ export const KINDS = {
       number("meta_data.max_context_characters", "Characters shown to the AI", "Not set: 10000."),
       yesNo("meta_data.show_partial_reply", "Show the reply while it is written"),
       text("meta_data.country", "Country", "Of its patients, such as VN."),
+      choice(
+        "meta_data.after_danger",
+        "After danger",
+        ["answer", "human"],
+        "Who answers an emergency or a crisis, after its notice. Not set: answer, so the bot does.",
+      ),
       {
         name: "meta_data.failure_message",
         label: "Notice to the patient when a job fails",

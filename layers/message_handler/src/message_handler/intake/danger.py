@@ -16,12 +16,14 @@ from typing import Any
 
 from message_handler.bot_config import BotConfigService
 from message_handler.domain.conversations import ConversationKey
+from message_handler.domain.edits import end_of, named
 from message_handler.domain.errors import TRANSIENT, Conflict, MessageHandlerError
 from message_handler.domain.messages import Message
 from message_handler.domain.raised import Raised
 from message_handler.domain.records import DeliveryRecord, NoticeRecord
 from message_handler.domain.safety import Finding, Level
 from message_handler.intake.requests import MessageRequest
+from message_handler.intake.silence import silence
 from message_handler.metrics import Meter
 from message_handler.ports.archive import Archive
 from message_handler.ports.queue import Queue
@@ -82,6 +84,30 @@ class Alarm:
     def is_notice(self, text: str) -> bool:
         """Whether a bot's turn in a platform's history is a safety notice, which answers nothing."""
         return is_notice(self._config(), text)
+
+    def hand_off(self, found: Finding | None, messages: Sequence[Message], jobs: Queue) -> None:
+        """Let a human answer an emergency or a crisis, if the bot is configured so. Raises nothing.
+
+        A message that was answered already hands nothing off: the platform sends it again. While Postgres is away the
+        bot answers, because only Postgres can park a message.
+        """
+        if found is None or found.level is Level.URGENT:
+            return
+        try:
+            if self._configured()["meta_data"].get("after_danger") != "human" or self._is_answered(messages):
+                return
+            bot_id = self._bot()
+            if bot_id is not None:
+                self.archive.hand_off(self.key, bot_id)
+                silence(self.tiers, jobs, self.key)
+        except Exception as error:  # noqa: BLE001  whatever fails, the bot answers
+            _log.error("danger can't be handed off", extra=_named(error))
+
+    def _is_answered(self, messages: Sequence[Message]) -> bool:
+        """Whether each message has an id of the platform's, and has ended under it."""
+        settled = self.archive.settled(self.key, [id_ for message in messages for id_ in message.possible_ids])
+        ends = (end_of(name, settled) for name in named(messages, (), settled, again=False))
+        return all(message.given for message in messages) and all(ends)
 
     def give(self, found: Finding | None, messages: Iterable[Message]) -> dict[str, Any] | None:
         """The `safety` of an answer, or None without danger. Raises nothing.
@@ -153,6 +179,11 @@ class Alarm:
 
     def _configured(self) -> dict[str, Any]:
         return self.bots.get_bot_config(self.key.conversation_id, bot_id=self.bot_id, platform_id=self.key.platform_id)
+
+
+def _named(error: Exception) -> dict[str, str]:
+    """The error's type alone: its text may quote what was said."""
+    return {"error": type(error).__name__}
 
 
 def _worst(texts: Sequence[str]) -> Finding | None:

@@ -87,12 +87,16 @@ class Intake:
         messages, wordless = _messages(said.messages, now), _messages(said.wordless, now)
         # Before all that may refuse the request or fail.
         found = alarm.look(messages)
+        alarm.hand_off(found, messages, self.queue)
         try:
             body, waiting = self._handle(key, request, said, messages, wordless, correlation_id)
         except Exception as error:
             tell(error, alarm.give(found, messages))
             raise
+        own = found
         found = alarm.look_at_what_waits(found, messages, waiting)
+        if found is not own:
+            alarm.hand_off(found, messages, self.queue)
         safety = alarm.give(found, messages)
         return body | {"safety": safety} if safety else body
 
