@@ -40,7 +40,7 @@ PAGE: dict[str, Schema] = {
 }
 
 
-DAY: Schema = {"type": "string", "format": "date"}
+DAY: Schema = {"type": "string", "format": "date", "pattern": r"^2[01][0-9]{2}-[0-9]{2}-[0-9]{2}$"}
 
 
 def records(path: str, id_field: str, noun: str, one: Any, all_: Any, body: Any, example: Schema) -> tuple[Route, ...]:

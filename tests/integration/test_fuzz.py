@@ -40,6 +40,7 @@ CHECKS = (
     "response_schema_conformance",
 )
 TENANT = "default"
+DRILL = {"conversation_id": "drill-1"}
 REPORT = "report.ndjson"
 #: The default platform stays.
 NEVER = {("DELETE", "/admin/platforms/{platform_id}")}
@@ -84,10 +85,14 @@ class Target:
         job_id = self.ended_job("answered", MESSAGE)
         failed = self.ended_job("failed", {"history": "<USER>[fail]</USER>"})
         slow, _, _ = map(self.waiting_job, ("slow", "locked", "unsent"))
+        raised, taken = (self.call("POST", "/admin/safety/drill", DRILL)["job_id"] for _ in range(2))
+        self.call("POST", f"/admin/safety/raised/{taken}/take")
         document: dict[str, Any] = json.loads(json.dumps(DOCUMENT).replace(EXAMPLES["job_id"], job_id))
         for method, path, example in (
             ("post", "/admin/jobs/{job_id}/retry", failed),
             ("delete", "/jobs/{job_id}", slow),
+            ("post", "/admin/safety/raised/{job_id}/take", raised),
+            ("post", "/admin/safety/raised/{job_id}/close", taken),
             ("get", "/admin/locks/{conversation_id}", "locked"),
             ("delete", "/admin/locks/{conversation_id}", "locked"),
             ("delete", "/admin/conversations/{conversation_id}", "erased"),

@@ -203,7 +203,7 @@ def _day(call: Call, name: str) -> date | None:
         day = date.fromisoformat(given) if re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", given) else None
     except ValueError:
         day = None
-    if day is None or not 2000 <= day.year <= 2200:
+    if day is None or not 2000 <= day.year < 2200:
         raise InvalidRequest("must be a day, such as 2026-12-31", field=name)
     return day
 
