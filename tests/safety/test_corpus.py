@@ -12,7 +12,7 @@ from tests.safety import evaluate
 from tests.safety.corpus_files import FOLDER, Counts, screened, sentences, wilson
 
 #: The least share of dangers that are found, and the most of harmless messages that raise an alarm.
-FOUND, ALARMS = {"en": 0.93, "vi": 0.91}, 0.03
+FOUND, ALARMS = {"en": 0.97, "vi": 0.96}, 0.03
 LANGUAGES = sorted(file.stem for file in FOLDER.glob("*.tsv"))
 
 

@@ -62,6 +62,7 @@ def test_the_status_names_every_part(service: Service) -> None:
             "last_heartbeat_at": None,
             "last_finished_at": None,
         },
+        "safety": None,
     }
 
 
