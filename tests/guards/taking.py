@@ -57,7 +57,7 @@ TAKING = (
         POSTGRES,
         "                    postgres_audit.note(connection, platform_id, entry)\n",
         "                    pass\n",
-        rule="accountable",
+        rule="audit",
     ),
     guard(
         "in Postgres, a change that the audit lacks is undone",
@@ -65,7 +65,7 @@ TAKING = (
         POSTGRES,
         "            with transaction(connection):\n",
         "            if connection:\n",
-        rule="accountable",
+        rule="audit",
     ),
     guard(
         "in Postgres, a tenant takes only its own",
@@ -132,7 +132,7 @@ TAKING = (
         f"{ROUTES}::TestADrill::test_it_is_in_the_audit_or_refused[memory]",
         USE_CASE,
         '    audit.note(key.platform_id, AuditEntry(actor, "drill", "raised", raised.job_id))\n',
-        rule="accountable",
+        rule="audit",
     ),
     guard(
         "the job of a drill says that it is one",
