@@ -40,7 +40,6 @@ CHECKS = (
     "response_schema_conformance",
 )
 TENANT = "default"
-DRILL = {"conversation_id": "drill-1"}
 REPORT = "report.ndjson"
 #: The default platform stays.
 NEVER = {("DELETE", "/admin/platforms/{platform_id}")}
@@ -85,7 +84,8 @@ class Target:
         job_id = self.ended_job("answered", MESSAGE)
         failed = self.ended_job("failed", {"history": "<USER>[fail]</USER>"})
         slow, _, _ = map(self.waiting_job, ("slow", "locked", "unsent"))
-        raised, taken = (self.call("POST", "/admin/safety/drill", DRILL)["job_id"] for _ in range(2))
+        drills = ({"conversation_id": conversation_id} for conversation_id in ("raised", "taken"))
+        raised, taken = (self.call("POST", "/admin/safety/drill", drill)["job_id"] for drill in drills)
         self.call("POST", f"/admin/safety/raised/{taken}/take")
         document: dict[str, Any] = json.loads(json.dumps(DOCUMENT).replace(EXAMPLES["job_id"], job_id))
         for method, path, example in (

@@ -19,7 +19,6 @@ from message_handler.ports.audit import Audit
 from message_handler.ports.configuration import ConfigurationStore
 from message_handler.ports.outbox import Outbox
 from message_handler.ports.queue import Queue
-from message_handler.ports.raised import RaisedStore
 from message_handler.ports.retention import Retention
 from message_handler.ports.tier import Tier
 from message_handler.queue.sqs import SqsQueue
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
     from message_handler.drivers.egress import Egress
     from message_handler.drivers.postgres import Database
     from message_handler.drivers.secrets import Secrets
+    from message_handler.ports.raised import RaisedStore
     from message_handler.worker.worker import Worker
 
 

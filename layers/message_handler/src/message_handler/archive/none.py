@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from message_handler.domain.conversations import ConversationKey, Turn
 from message_handler.domain.errors import Unavailable
@@ -11,7 +11,6 @@ from message_handler.domain.handoff import ParkedMessages, ParkResult
 from message_handler.domain.jobs import Job
 from message_handler.domain.messages import Message
 from message_handler.domain.raised import Raised, RaisedConversation
-from message_handler.domain.safety_report import Counted
 from message_handler.ports.archive import (
     Committed,
     Conversation,
@@ -25,7 +24,10 @@ from message_handler.ports.archive import (
 )
 from message_handler.ports.audit import AuditEntry
 from message_handler.ports.configuration import Records
-from message_handler.ports.raised import Reminder, Wanted
+
+if TYPE_CHECKING:
+    from message_handler.domain.safety_report import Counted
+    from message_handler.ports.raised import Reminder, Wanted
 
 
 class NoArchive:
