@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from local.template import TemplateSource
 from message_handler.archive.postgres import PostgresArchive
 from message_handler.archive.postgres_retention import PostgresRetention
 from message_handler.drivers.postgres import Database
+from message_handler.operations.raised import close, take
 from openapi.document import as_text
 from tests.contract.conversation import raised
 from tests.published import DOCUMENT, assert_published, resolved, routes
@@ -144,7 +146,11 @@ def test_an_export_is_answered_as_it_says_whatever_is_in_it(whole: Service, data
     assert whole.http("intake", handoff | {"body": '{"to": "human"}'}).body["status"] == "handed_off"
     whole.post({"messages": [*before, named | {"message_id": "m-2"}], "resources": {"n": 1}})
     whole.deliver()
-    PostgresArchive(database).note_raised(raised(key=KEY))
+    found = raised(key=KEY)
+    PostgresArchive(database).note_raised(found)
+    export()
+    take(whole.parts.raised, KEY.platform_id, found.job_id, "user:1", now=time.time())
+    close(whole.parts.raised, KEY.platform_id, found.job_id, "user:2", why="The nurse has called.", now=time.time())
     export()
     assert kinds == {"conversation", "turn", "job", "settled", "held", "delivery", "raised", "waiting"}
 
