@@ -12,7 +12,7 @@ from tests.safety import evaluate
 from tests.safety.corpus_files import FOLDER, Counts, screened, sentences, wilson
 
 #: The least share of dangers that are found, and the most of harmless messages that raise an alarm.
-FOUND, ALARMS = {"en": 0.97, "vi": 0.96}, 0.03
+FOUND, ALARMS = 0.97, 0.03
 LANGUAGES = sorted(file.stem for file in FOLDER.glob("*.tsv"))
 
 
@@ -35,7 +35,7 @@ def test_explicit_dangers_are_found(language: str) -> None:
     counts, missed = counted(language, "explicit")
     low, high = wilson(counts.found, counts.dangers)
     rate = counts.found / counts.dangers
-    assert rate >= FOUND[language], f"{rate:.1%} ({low:.1%} to {high:.1%}) of {counts.dangers}; missed: {missed}"
+    assert rate >= FOUND, f"{rate:.1%} ({low:.1%} to {high:.1%}) of {counts.dangers}; missed: {missed}"
 
 
 def test_everyday_messages_raise_few_alarms() -> None:
