@@ -46,6 +46,7 @@ DOCUMENT = {
         "core_ai_revision": None,
         "model": None,
         "simulated": True,
+        "rules_version": "0123456789abcdef",
     },
 }
 

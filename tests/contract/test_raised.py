@@ -161,6 +161,7 @@ class TestInPostgres:
             "rules_version": "2026-09-01",
             "message_ids": ["m0", "m1"],
             "drill": True,
+            "reminders": 0,
         }
 
     def test_it_goes_with_its_conversation(self, archive: Archive, sql: Connection) -> None:
