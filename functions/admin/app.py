@@ -270,9 +270,9 @@ def sweep(max_age_hours: Any) -> dict[str, Any]:
     """
     built = parts()
     sweeping.rescue(built.worker)
+    raised.remind(built.raised, meter, minutes=built.settings.safety_remind_minutes, now=time.time())
     if built.deliveries:
-        built.deliveries.sweep()
-    raised.remind(built.raised, built.deliveries, meter, minutes=built.settings.safety_remind_minutes, now=time.time())
+        built.deliveries.sweep()  # it wakes the reminders too
     found = health.reached(built.tiers)
     meter.add("StoresReadOnly", sum(tier.state == "read_only" for tier in found.values()))
     shared = {name: tier for name, tier in found.items() if name != "memory"}

@@ -86,6 +86,27 @@ ANSWERED = (
 
 NOTICES = (
     guard(
+        "a text that breaks the rules' engine is answered",
+        f"{REFUSED}::test_a_text_that_breaks_the_rules_engine_is_answered",
+        ALARM,
+        "    except Exception as error:  # noqa: BLE001  a defect of the engine",
+        "    except ZeroDivisionError as error:  # noqa: BLE001  a defect of the engine",
+    ),
+    guard(
+        "a notice of before the deployment gave a number answers nothing",
+        f"{ANSWERS}::TestHistory::test_one_of_before_the_deployment_gave_a_number_answers_nothing",
+        "safety/notices.py",
+        "for each in (config, bare)",
+        "for each in (config,)",
+    ),
+    guard(
+        "a bot that may not answer gives its own notice",
+        f"{REFUSED}::test_a_bot_that_may_not_answer_gives_its_own_notice",
+        "bot_config.py",
+        "for each in (owner or bot_id or DEFAULT_BOT, DEFAULT_BOT):",
+        "for each in ():",
+    ),
+    guard(
         "all processes give a notice the same name",
         f"{KEPT}::TestTheNoticesName::test_is_the_same_for_a_conversation_a_level_and_an_hour",
         "domain/conversations.py",

@@ -82,8 +82,8 @@ KEPT_BACK = (
         "a failure notice carries the way to help",
         f"{REFUSED}::TestTheFailureNotice::test_carries_the_way_to_help",
         ASKING,
-        "return with_notice(failure_notice(config), newest_versions(job.messages), config)",
-        "return failure_notice(config)",
+        "return with_notice(notice, newest_versions(job.messages), config)",
+        "return notice",
     ),
     guard(
         "no phrase of a reply goes over the end of a sentence",

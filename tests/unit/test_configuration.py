@@ -104,7 +104,7 @@ CONTACTS = {
     "emergency": "115",
     "texts": {"vi": {"emergency": "Gọi 115 ngay.", "crisis": "x" * 2_000}},
     "reviewed_by": "Dr. A",
-    "reviewed_at": "2026-11-30",
+    "reviewed_at": "2026-01-15",
 }
 GOOD: dict[RecordKind, dict[str, list[Any]]] = {
     "bots": {
@@ -211,6 +211,8 @@ BAD: dict[RecordKind, dict[str, list[Any]]] = {
             [CONTACTS | {"texts": {"vi": {f"{CANARY}!": "x"}}}],
             [CONTACTS | {"reviewed_by": ""}],
             [CONTACTS | {"reviewed_at": "2026-13-01"}],
+            [CONTACTS | {"reviewed_at": "2026-02-30"}],
+            [CONTACTS | {"reviewed_at": "2999-01-01"}],
         ],
     },
 }

@@ -13,6 +13,7 @@ from message_handler.bot_config import BotConfigService
 from message_handler.domain.errors import Unavailable
 from message_handler.domain.raised import Raised
 from message_handler.domain.records import NoticeRecord
+from message_handler.intake import danger
 from message_handler.queue.codec import decode
 from message_handler.safety.notices import notice_of
 from message_handler.safety.rules import shipped
@@ -136,6 +137,29 @@ class TestWhateverBecomesOfTheRequest:
         assert service.post(says(EMERGENCY, "m1")).status == 429
         assert service.parts.archive.bot_of(KEY) == "nurse"
 
+    def test_a_bot_that_may_not_answer_gives_its_own_notice(self, service: Service) -> None:
+        """Its conversation is raised all the same. A new conversation is not bound to it."""
+        configured(service, platform={"emergency_contacts": [CONTACTS]})
+        assert service.post(says("hello", "m0", bot_id="nurse")).status == 202
+        service.deliver()
+        service.parts.archive.bots["nurse"]["is_active"] = False  # type: ignore[attr-defined]
+        bots = BotConfigService(service.parts.tiers, service.parts.archive, service.parts.settings)
+        service.use(bots=bots, intake=replace(service.parts.intake, bots=bots))
+        for conversation_id, bound in ((KEY.conversation_id, True), ("conv-new", False)):
+            answer = service.post(says(EMERGENCY, "m1", bot_id="nurse"), conversation_id)
+            assert answer.status == 409
+            assert "115" in safety_in(answer.body)["notice"]
+            assert (safety_in(answer.body)["notice_job_id"] is not None) == bound
+
+    def test_a_text_that_breaks_the_rules_engine_is_answered(
+        self, service: Service, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def breaks(*_: Any) -> None:
+            raise RuntimeError(CANARY)
+
+        monkeypatch.setattr(danger, "screen", breaks)
+        assert service.post(says(EMERGENCY, "m0")).status == 202
+
     def test_a_text_that_is_too_long_is_looked_at_where_it_ends(self, service: Service) -> None:
         answer = service.post(says("word " * 60_000 + EMERGENCY))
         assert (answer.status, safety_in(answer.body)["level"]) == (413, "emergency")
@@ -169,6 +193,14 @@ class TestHistory:
         again = service.post({"messages": turns})
         assert again.status == 202
         assert (again.body["duplicate"], again.body["ai_job_id"]) == (True, first["ai_job_id"])
+
+    def test_one_of_before_the_deployment_gave_a_number_answers_nothing(self, service: Service) -> None:
+        configured(service, platform={"emergency_contacts": [CONTACTS]})
+        turns = [
+            {"role": "user", "content": f"{CANARY} {EMERGENCY}", "message_id": "m0"},
+            {"role": "assistant", "content": notice_of(bot("default"), "emergency")},
+        ]
+        assert service.post({"messages": turns}).status == 202
 
     def test_any_other_turn_of_the_bot_does(self, service: Service) -> None:
         turns = [{"role": "user", "content": f"{CANARY} {EMERGENCY}"}, {"role": "assistant", "content": "Call 115."}]

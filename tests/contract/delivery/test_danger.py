@@ -145,7 +145,9 @@ class TestTheEvent:
 class TestReminders:
     def reminds(self, office: Office, minutes: int = 10) -> list[Reminder]:
         store = PostgresRaised(office.archive._database)
-        return remind(store, office.deliveries, office.meter, minutes=minutes, now=office.clock())
+        reminded = remind(store, office.meter, minutes=minutes, now=office.clock())
+        office.deliveries.sweep()
+        return reminded
 
     def test_tell_the_platform_again_under_an_id_of_their_own(self, office: Office) -> None:
         receiver = office.platform()

@@ -76,6 +76,21 @@ class BotConfigService:
             raise Conflict("the conversation belongs to another bot", field="bot_id")
         return redacted(self._active(platform_id, bot_id or owner or DEFAULT_BOT))
 
+    def config_of_notice(self, key: ConversationKey, bot_id: str | None) -> dict[str, Any]:
+        """The configuration for a notice to a conversation: its own bot's, also of a bot that may not answer.
+
+        For a bot that does not exist, it is the default bot's, with the tenant's own platform. Secrets are redacted.
+        """
+        owner = self._bot_of(key, bot_id)
+        for each in (owner or bot_id or DEFAULT_BOT, DEFAULT_BOT):
+            if configuration := self._configuration(key.platform_id, each, reveal=False):
+                return redacted(configuration)
+        return self._get_default_bot_config()
+
+    def owner_of(self, key: ConversationKey) -> str | None:
+        """The bot that a conversation belongs to; None if no store that can be asked knows it."""
+        return self._bot_of(key, None)
+
     def config_of_job(self, job: Job) -> dict[str, Any]:
         """The configuration for answering a job, with its secrets. Only the call of the AI may use them.
 

@@ -11,6 +11,7 @@ import binascii
 import json
 import re
 from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
@@ -174,6 +175,18 @@ class EmergencyContacts(Strict):
     texts: dict[Annotated[str, Field(pattern=_LANGUAGE)], NoticeTexts] = Field(default_factory=dict)
     reviewed_by: Name
     reviewed_at: Annotated[str, Field(pattern=_DAY)]
+
+    @field_validator("reviewed_at")
+    @classmethod
+    def _is_a_day_that_has_come(cls, value: str) -> str:
+        """A review in the future would never become old. Somewhere on earth it may be tomorrow already."""
+        try:
+            has_come = date.fromisoformat(value) <= datetime.now(UTC).date() + timedelta(days=1)
+        except ValueError:
+            has_come = False
+        if not has_come:
+            raise _wrong("must be a day of the calendar, and not in the future")
+        return value
 
 
 class PlatformMetaData(Strict):

@@ -12,12 +12,13 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from message_handler.bot_config import BotConfigService
 from message_handler.domain.conversations import ConversationKey
 from message_handler.domain.edits import end_of, named
-from message_handler.domain.errors import TRANSIENT, Conflict, MessageHandlerError
+from message_handler.domain.errors import TRANSIENT, MessageHandlerError
 from message_handler.domain.messages import Message
 from message_handler.domain.raised import Raised
 from message_handler.domain.records import DeliveryRecord, NoticeRecord
@@ -27,9 +28,9 @@ from message_handler.intake.silence import silence
 from message_handler.metrics import Meter
 from message_handler.ports.archive import Archive
 from message_handler.ports.queue import Queue
-from message_handler.safety.notices import is_configured, is_notice, notice_of
+from message_handler.safety.notices import is_configured, notice_of, notice_texts, plain
 from message_handler.safety.rules import shipped
-from message_handler.safety.screening import screen
+from message_handler.safety.screening import Screened, screen
 from message_handler.tiers.failover import Failover
 
 _log = logging.getLogger(__name__)
@@ -59,7 +60,8 @@ class Alarm:
 
     def look_at_the_end(self, request: MessageRequest) -> Finding | None:
         """The worst danger at the end of a request that is too large to be read."""
-        contents = [request.history] if request.history else [turn.content for turn in request.messages or ()]
+        said = [turn.content for turn in request.messages or () if turn.role == "user"]
+        contents = [request.history] if request.history else said
         return _worst([" ".join(contents[-MOST_MESSAGES:])[-MOST_CHARACTERS:]])
 
     def look_at_what_waits(
@@ -76,14 +78,18 @@ class Alarm:
             if left < 0:
                 break
             newest.insert(0, message.content)
-        together = screen(shipped(), newest) if len(newest) > 1 else None
+        together = _screened(newest) if len(newest) > 1 else None
         said = {message.content for message in messages}
         shares = [share for index, share in together.findings.items() if newest[index] in said] if together else []
         return max([own, *shares] if own else shares, key=lambda each: each.level, default=None)
 
-    def is_notice(self, text: str) -> bool:
-        """Whether a bot's turn in a platform's history is a safety notice, which answers nothing."""
-        return is_notice(self._config(), text)
+    def recognise(self) -> Callable[[str], bool]:
+        """Tells whether a bot's turn in a platform's history is a safety notice, which answers nothing.
+
+        The configuration is read for the first of these turns alone: most requests have none.
+        """
+        notices = cache(lambda: notice_texts(self._config()))
+        return lambda text: plain(text) in notices()
 
     def hand_off(self, found: Finding | None, messages: Sequence[Message], jobs: Queue) -> None:
         """Let a human answer an emergency or a crisis, if the bot is configured so. Raises nothing.
@@ -123,8 +129,10 @@ class Alarm:
             self.meter.add("SafetyUnconfigured")
         shown = {"level": found.level.value, "rule": found.rule, "notice": notice, "notice_job_id": None}
         self.meter.add("SafetyNotices")
+        if found.level is Level.URGENT or self.archive.name == "none":
+            return shown
         bot_id = self._bot()
-        if found.level is Level.URGENT or bot_id is None:
+        if bot_id is None:
             return shown
         raised = Raised(
             self.key,
@@ -141,7 +149,7 @@ class Alarm:
         try:
             self._raise(raised)
         except Exception as error:  # noqa: BLE001  whatever fails, the patient gets the notice
-            _log.error("a notice can't be kept", extra={"ai_job_id": raised.job_id, "error": type(error).__name__})
+            _log.error("a notice can't be kept or told", extra={"ai_job_id": raised.job_id, **_named(error)})
         return shown | {"notice_job_id": raised.job_id}
 
     def _raise(self, raised: Raised) -> None:
@@ -155,24 +163,25 @@ class Alarm:
                 self.queue.send(DeliveryRecord(self.key))
 
     def _config(self) -> dict[str, Any]:
-        """The bot's configuration. The default one if there is no such bot, or no store that knows it."""
+        """The bot's configuration, or the default one. Raises nothing: a notice needs words, whatever fails."""
         try:
-            return self._configured()
-        except MessageHandlerError:
+            return self.bots.config_of_notice(self.key, self.bot_id)
+        except Exception as error:  # noqa: BLE001  whatever fails, the patient gets the notice
+            _log.error("a notice has the default words", extra=_named(error))
             return self.bots.default
 
     def _bot(self) -> str | None:
-        """The bot to which a new conversation would belong. None: there is no such bot.
+        """The bot to which a new conversation would belong. None: there is no such bot, or it may not answer.
 
         m0, of bot X, waits in the tier ── m1, which names no bot ── archived for the default bot: X can't answer m0
         """
         with suppress(*TRANSIENT):
             if found := self.tiers.find(lambda tier: tier.waiting(self.key)):
                 return found[1].bot_id
+        if owner := self.bots.owner_of(self.key):
+            return owner
         try:
             bot_id: str = self._configured()["bot_id"]
-        except Conflict:
-            return self.bot_id
         except MessageHandlerError:
             return None
         return bot_id
@@ -187,5 +196,14 @@ def _named(error: Exception) -> dict[str, str]:
 
 
 def _worst(texts: Sequence[str]) -> Finding | None:
-    found = screen(shipped(), texts)
+    found = _screened(texts)
     return max(found.findings.values(), key=lambda each: each.level) if found else None
+
+
+def _screened(texts: Sequence[str]) -> Screened | None:
+    """What the rules find. A text that breaks the rules' engine is answered like any other."""
+    try:
+        return screen(shipped(), texts)
+    except Exception as error:  # noqa: BLE001  a defect of the engine must cost no message
+        _log.error("the safety rules can't read a text", extra=_named(error))
+        return None

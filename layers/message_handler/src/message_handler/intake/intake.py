@@ -79,7 +79,7 @@ class Intake:
             key, request.bot_id, correlation_id, self.tiers, self.archive, queue, self.bots, self.clock, self.meter
         )
         try:
-            said = read_turns(request, alarm.is_notice)
+            said = read_turns(request, alarm.recognise())
         except PayloadTooLarge as error:
             tell(error, alarm.give(alarm.look_at_the_end(request), ()))
             raise

@@ -12,7 +12,7 @@ from typing import Any
 from message_handler.bot_config import BotConfigService
 from message_handler.delivery.deliveries import Deliveries
 from message_handler.domain.conversations import ConversationKey
-from message_handler.domain.errors import Conflict, InvalidRequest, NotFound, Unavailable
+from message_handler.domain.errors import Conflict, InvalidRequest, MessageHandlerError, NotFound, Unavailable
 from message_handler.domain.identifiers import shard_of_job
 from message_handler.domain.raised import DRILL_RULE, Raised, RaisedConversation
 from message_handler.domain.text import storable
@@ -68,13 +68,11 @@ def checked_why(value: object) -> str:
     return why
 
 
-def remind(
-    store: RaisedStore, deliveries: Deliveries | None, meter: Meter, *, minutes: int, now: float
-) -> list[Reminder]:
+def remind(store: RaisedStore, meter: Meter, *, minutes: int, now: float) -> list[Reminder]:
     """Have the platforms told again of conversations that no person takes, and measure how many there are.
 
     A conversation is overdue after `minutes`; 0: never. It gets at most `MOST_REMINDERS`, one every `minutes`. While
-    the store is away, the next sweep does it.
+    the store is away, the next sweep does it. The sweep of the deliveries wakes the reminders.
     """
     if not minutes:
         return []
@@ -82,14 +80,12 @@ def remind(
     try:
         reminded = store.remind(now=now, seconds=seconds, reminders=MOST_REMINDERS, most=_MOST_REMINDED)
         meter.add("SafetyUntaken", store.untaken(before=now - seconds))
-    except Unavailable as error:
-        _log.info("reminders wait", extra={"away": error.what})
+    except MessageHandlerError as error:
+        _log.info("reminders wait", extra={"reason": type(error).__name__})
         return []
     for each in reminded:
         about = {"ai_job_id": each.job_id, "level": each.level, "drill": each.drill, "reminder": each.number}
         _log.warning("no person has taken a raised conversation", extra=about)
-        if deliveries:
-            deliveries.wake(each.key)
     return reminded
 
 

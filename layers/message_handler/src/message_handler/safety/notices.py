@@ -70,11 +70,21 @@ def drill_notice_of(config: Mapping[str, Any], level: str) -> str:
     return f"{_DRILL.get(language, _DRILL['en'])} {notice_of(config, level)}"
 
 
-def is_notice(config: Mapping[str, Any], text: str) -> bool:
-    """Whether a text of the platform's history is a notice of this bot, as its platform has shown it."""
-    words = " ".join(text.split())
-    notices = [text_of(config, level) for level in _TEXTS["en"] for text_of in (notice_of, drill_notice_of)]
-    return any(words == " ".join(notice.split()) for notice in notices)
+def notice_texts(config: Mapping[str, Any]) -> frozenset[str]:
+    """The `plain` texts of all notices that a bot's patient may have got: also those of before it was configured."""
+    bare = {**config, "platform": {"meta_data": {}}}
+    configs = [{**each, "language": language} for each in (config, bare) for language in (config["language"], *_TEXTS)]
+    return frozenset(
+        plain(text_of(each, level))
+        for each in configs
+        for level in _TEXTS["en"]
+        for text_of in (notice_of, drill_notice_of)
+    )
+
+
+def plain(text: str) -> str:
+    """A text without what platforms change: blanks and breaks."""
+    return " ".join(text.split())
 
 
 def is_configured(config: Mapping[str, Any]) -> bool:

@@ -232,8 +232,16 @@ def _provenance(config: dict[str, Any], core_ai: dict[str, Any]) -> Provenance:
 
 
 def _failure_notice(job: Job, config: dict[str, Any]) -> str:
-    """The bot's failure notice. A patient who tells of danger gets the way to help with it."""
-    return with_notice(failure_notice(config), newest_versions(job.messages), config)
+    """The bot's failure notice. A patient who tells of danger gets the way to help with it.
+
+    A defect of the rules must not keep a job from its end: this is also the notice of a job that is given up.
+    """
+    notice = failure_notice(config)
+    try:
+        return with_notice(notice, newest_versions(job.messages), config)
+    except Exception as error:  # noqa: BLE001  see above
+        _log.error("the safety rules can't read a text", extra={**job.log_fields, "error": type(error).__name__})
+        return notice
 
 
 def _ended(
