@@ -139,8 +139,9 @@ def _in_time(migrate: Callable[[], list[str]], seconds: float, patience: Callabl
     thread.join(max(0.0, seconds))
     if outcomes:
         return outcomes[0]
+    # The time may end while a try is under way.
     return (
-        tried[-1]
+        f"{tried[-1]}, for as long as the function could wait"
         if tried
         else "Postgres does not answer, or the migration needs more time than the function has: run `make migrate`"
     )
