@@ -12,8 +12,7 @@ from tests.unit.test_configuration_routes import put
 from tests.unit.test_danger import CONTACTS, EMERGENCY
 from tests.unit.test_danger import configured as give
 
-TODAY = datetime.now(UTC).date()
-REVIEWED = CONTACTS | {"reviewed_at": TODAY.isoformat()}
+REVIEWED = CONTACTS | {"reviewed_at": datetime.now(UTC).date().isoformat()}
 DISCLOSURE = {"en": "You are talking to an AI."}
 PHARMACY = {"country": "VN", "disclosure": DISCLOSURE}
 
@@ -98,7 +97,7 @@ class TestStatus:
 
     @pytest.mark.parametrize(("days", "old"), [(365, False), (366, True)])
     def test_names_contacts_whose_review_is_old(self, configured: Service, days: int, old: bool) -> None:
-        day = (TODAY - timedelta(days=days)).isoformat()
+        day = (datetime.now(UTC).date() - timedelta(days=days)).isoformat()
         platform(configured, CONTACTS | {"reviewed_at": day})
         shown = self.status(configured)
         assert shown["old_reviews"] == ([{"country": "VN", "reviewed_at": day}] if old else [])
