@@ -109,6 +109,7 @@ class Intake:
         wordless: tuple[Message, ...],
         correlation_id: str,
     ) -> Answered:
+        """Take the request in with its bot's limits. If a tier knows another bot for the conversation, that bot's."""
         if said.ends_wordless and (own := wordless[-1]).given:
             messages = known_by(messages, own.message_id)
         bot_id, counted = request.bot_id, False
