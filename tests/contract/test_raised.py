@@ -191,13 +191,7 @@ class TestTheWay:
 
     def test_while_postgres_is_away_it_waits_without_losing_a_delivery(self, world: World) -> None:
         found = self.sends(world)
-        world.postgres(away=True)
-        for _ in range(20):
-            delivery = world.queue.next()
-            assert delivery is not None
-            world.delivers(delivery)
-        assert world.most_receives == 1
-        world.postgres(away=False)
+        world.outlasts_an_outage()
         world.settles()
         assert self.kept(world, found)
         assert world.queue.waiting == []

@@ -126,13 +126,7 @@ class TestTheWay:
 
     def test_while_postgres_is_away_it_waits_without_losing_a_delivery(self, world: World) -> None:
         self.posts_a_photo(world)
-        world.postgres(away=True)
-        for _ in range(20):
-            delivery = world.queue.next()
-            assert delivery is not None
-            world.delivers(delivery)
-        assert world.most_receives == 1
-        world.postgres(away=False)
+        world.outlasts_an_outage()
         world.settles()
         assert self.kept(world) == ["photo-1"]
         assert world.queue.waiting == []

@@ -371,6 +371,16 @@ class World:
         for port in (self.kept, *self.fallbacks):
             port.away = away and port.label != "memory"
 
+    def outlasts_an_outage(self) -> None:
+        """Postgres is away while a worker gets the waiting record 20 times. No record loses one of its few receives."""
+        self.postgres(away=True)
+        for _ in range(20):
+            delivery = self.queue.next()
+            assert delivery is not None
+            self.delivers(delivery)
+        assert self.most_receives == 1
+        self.postgres(away=False)
+
     def delivers(self, delivery: Delivery | None = None, *, seconds: float = FUNCTION_SECONDS) -> Outcome | None:
         """A worker receives a record, by default the next one, and keeps or deletes it. None if the worker died."""
         delivery = delivery or self.queue.next()
