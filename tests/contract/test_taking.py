@@ -157,7 +157,6 @@ def test_without_postgres_it_is_refused() -> None:
         lambda: store.close(TENANT, JOB, ENTRY, why=WHY, now=NOW),
         lambda: listed(store),
         lambda: store.remind(now=NOW, seconds=1, reminders=1, most=1),
-        lambda: store.untaken(before=NOW),
         lambda: store.report(TENANT, since=0, until=NOW),
     ):
         with pytest.raises(Unavailable):
@@ -268,11 +267,10 @@ class TestReminders:
 
     @pytest.mark.parametrize("closes", [False, True])
     def test_end_when_a_person_takes_it(self, store: RaisedStore, closes: bool) -> None:
-        assert store.untaken(before=STARTED) == 1
         take(store, TENANT, JOB, "user:1", now=NOW)
         if closes:
             close(store, TENANT, JOB, "user:1", why=WHY, now=NOW)
-        assert (self.reminded(store, 90), store.untaken(before=NOW)) == ([], 0)
+        assert self.reminded(store, 90) == []
 
     def test_are_for_every_tenant_the_oldest_first_and_bounded(self, store: RaisedStore, archive: Archive) -> None:
         lab = raised(key=ConversationKey("lab", "patient-1"), raised_at=STARTED - 60, drill=True)
@@ -280,7 +278,6 @@ class TestReminders:
         (first,) = store.remind(now=STARTED + 600, seconds=600, reminders=3, most=1)
         assert first == Reminder(lab.key, lab.job_id, "emergency", drill=True, number=1)
         assert self.reminded(store, 10) == [(JOB, 1)]
-        assert [store.untaken(before=STARTED - age) for age in (61, 60, 0)] == [0, 1, 2]
 
     def test_of_two_sweeps_at_the_same_moment_one_reminds(self, archive: Archive, raised_store: RaisedStore) -> None:
         for hour in range(20):

@@ -97,10 +97,6 @@ class MemoryRaised:
         key = ConversationKey(tenant, each.conversation_id)
         return Reminder(key, each.job_id, each.level, each.drill, number)
 
-    def untaken(self, *, before: float) -> int:
-        with self._mutex:
-            return sum(each.state == "raised" and each.raised_at <= before for each in self._found.values())
-
     def _of(self, platform_id: str) -> list[RaisedConversation]:
         with self._mutex:
             return [each for (tenant, _), each in self._found.items() if tenant == platform_id]

@@ -186,9 +186,6 @@ class NoRaised:
     def remind(self, *, now: float, seconds: float, reminders: int, most: int) -> list[Reminder]:
         raise Unavailable("Postgres")
 
-    def untaken(self, *, before: float) -> int:
-        raise Unavailable("Postgres")
-
 
 class NoConfiguration:
     """Stands in for Postgres' configuration. There is none to read, and no place to keep one."""

@@ -51,9 +51,6 @@ class PostgresRaised:
         rows = self._database.execute(values, "remind_raised")
         return [Reminder(ConversationKey(platform_id, id_), *about) for platform_id, id_, *about in rows]
 
-    def untaken(self, *, before: float) -> int:
-        return int(self._database.execute({"before": before}, "count_untaken")[0][0])
-
     def _change(self, statement: str, platform_id: str, job_id: str, entry: AuditEntry, **values: Any) -> bool:
         values |= {"platform_id": platform_id, "job_id": job_id, "actor": entry.actor}
 

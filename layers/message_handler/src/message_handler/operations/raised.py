@@ -69,20 +69,20 @@ def checked_why(value: object) -> str:
 
 
 def remind(store: RaisedStore, meter: Meter, *, minutes: int, now: float) -> list[Reminder]:
-    """Have the platforms told again of conversations that no person takes, and measure how many there are.
+    """Have the platforms told again of conversations that no person takes, and measure how many were told of.
 
-    A conversation is overdue after `minutes`; 0: never. It gets at most `MOST_REMINDERS`, one every `minutes`. While
-    the store is away, the next sweep does it. The sweep of the deliveries wakes the reminders.
+    A conversation is overdue after `minutes`; 0: never. It gets at most `MOST_REMINDERS`, one every `minutes`. So the
+    alarm rings with each of them, and ends. While the store is away, the next sweep does it. The sweep of the
+    deliveries wakes the reminders.
     """
     if not minutes:
         return []
-    seconds = 60.0 * minutes
     try:
-        reminded = store.remind(now=now, seconds=seconds, reminders=MOST_REMINDERS, most=_MOST_REMINDED)
-        meter.add("SafetyUntaken", store.untaken(before=now - seconds))
+        reminded = store.remind(now=now, seconds=60.0 * minutes, reminders=MOST_REMINDERS, most=_MOST_REMINDED)
     except MessageHandlerError as error:
         _log.info("reminders wait", extra={"reason": type(error).__name__})
         return []
+    meter.add("SafetyUntaken", len(reminded))
     for each in reminded:
         about = {"ai_job_id": each.job_id, "level": each.level, "drill": each.drill, "reminder": each.number}
         _log.warning("no person has taken a raised conversation", extra=about)

@@ -65,6 +65,3 @@ class RaisedStore(Protocol):
         They count from when it was raised, or from the last reminder. Each gets at most `reminders`, and one call makes
         at most `most`. A platform with a webhook is told again.
         """
-
-    def untaken(self, *, before: float) -> int:
-        """How many conversations of all tenants were raised before this moment, and no person has taken them."""

@@ -100,11 +100,6 @@ with overdue as (
 )
 select platform_id, conversation_id, cast(job_id as text), level, drill, reminders from reminded
 
--- name: count_untaken
--- How many conversations of all tenants no person has taken since :before (Unix seconds).
-select count(*) from raised
-where taken_by is null and closed_by is null and raised_at <= to_timestamp(cast(:before as float8))
-
 -- name: safety_report
 -- Count the danger that was found in a tenant between two times: in all, by level, by rule and by the rule's language. For
 -- what followed (delivered, taken, closed): how often, and the median and 95th percentile of the seconds. Drills are counted apart. A rule whose id names no language counts as 'other'.
