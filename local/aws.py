@@ -25,6 +25,7 @@ from typing import Any
 
 from local.intrinsics import ACCOUNT
 from local.processes import end, spawn
+from local.server import names_this_machine
 
 # The longest delay of a message after its own delay or visibility timeout. A sent message comes at once.
 _LOOK_AGAIN_SECONDS = 0.2
@@ -69,6 +70,9 @@ class OneAtATime:
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> list[bytes]:
         body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+        if not names_this_machine([environ.get("HTTP_HOST", "")]):  # see `server`
+            start_response("403 Forbidden", [("Content-Length", "0")])
+            return [b""]
         with self._changed:
             if environ.get("HTTP_X_AMZ_TARGET") == "AmazonSQS.ReceiveMessage":
                 answer = self._receive(environ, json.loads(body))

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
-import time
 from collections.abc import Mapping
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import Any
@@ -18,7 +16,6 @@ from local.server import Handler
 from local.template import Route, Template
 
 INTEGRATION_SECONDS = 29.0  # the longest that a REST API waits for a function
-_DRAIN_SECONDS = 5.0
 
 
 class Gateway:
@@ -106,7 +103,7 @@ class _Front(Handler):
         except _UnreadableBodyError as error:
             self.close_connection = True
             self._send(self._gateway.refuse(str(error)))
-            self._drain()
+            self.drain()
             return
         source_ip = self.client_address[0]
         forwarded = [
@@ -160,14 +157,3 @@ class _Front(Handler):
         if len(data) < size:
             raise ConnectionAbortedError("the client closed the connection within its request")
         return data
-
-    def _drain(self) -> None:
-        """Read the rest of the request: closing a socket with unread data could destroy the answer."""
-        deadline = time.monotonic() + _DRAIN_SECONDS
-        self.connection.settimeout(1)
-        try:
-            self.connection.shutdown(socket.SHUT_WR)
-            while time.monotonic() < deadline and self.rfile.read1(65536):
-                continue
-        except OSError:
-            return  # the client is slow or gone; it has its answer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 from pathlib import Path
 from typing import IO, TextIO
@@ -14,12 +15,12 @@ class FunctionLog:
     """The functions' stdout and stderr in lines, as CloudWatch Logs gets them, including metrics in EMF."""
 
     def __init__(self, path: Path, terminal: TextIO | None, *, notable_only: bool = True) -> None:
-        """Start an empty file. Without a terminal, no line is shown."""
+        """Start an empty file that only this user may read. Without a terminal, no line is shown."""
         self._terminal = terminal
         self._notable_only = notable_only
         self._lock = threading.Lock()
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("w", encoding="utf-8")
+        self._file = _private(path)
 
     def follow(self, function: str, output: IO[bytes]) -> None:
         """Copy a process's output until it ends."""
@@ -54,3 +55,10 @@ def is_notable(line: str) -> bool:
     except ValueError:
         return True
     return not isinstance(record, dict) or record.get("level") in _NOTABLE
+
+
+def _private(path: Path) -> TextIO:
+    """An empty file of this user alone. The lines of a log hold ids, which may be telephone numbers."""
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    os.fchmod(file, 0o600)  # a file that was there has kept its mode
+    return os.fdopen(file, "w", encoding="utf-8")

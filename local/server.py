@@ -1,15 +1,39 @@
-"""HTTP/1.1 with keep-alive on loopback, a thread for each connection. The host's two servers are based on it."""
+"""HTTP/1.1 with keep-alive on loopback, a thread for each connection. The host's two servers are based on it.
+
+Any web page in the developer's browser can send requests to loopback. If the page's own name points here (DNS
+rebinding), it can read the answers too. Such a request names the page's host, so only this machine's names are served.
+"""
 
 from __future__ import annotations
 
+import json
+import re
 import socket
 import socketserver
 import sys
 import threading
+import time
 from collections.abc import Iterable
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from typing import Any
+
+_DRAIN_SECONDS = 5.0
+_LOOPBACK = re.compile(r"(127\.0\.0\.1|localhost|\[::1\])(:[0-9]{1,5})?", re.IGNORECASE)
+_NOT_THIS_MACHINE = json.dumps(
+    {
+        "type": "about:blank",
+        "title": "Forbidden",
+        "status": 403,
+        "detail": "The header Host must name this machine: localhost, 127.0.0.1 or [::1].",
+    }
+).encode()
+
+
+def names_this_machine(hosts: Iterable[str]) -> bool:
+    """Whether a request's `Host` headers are there, and each is a name of this machine."""
+    given = list(hosts)
+    return bool(given) and all(_LOOPBACK.fullmatch(host) for host in given)
 
 
 class LoopbackServer(socketserver.ThreadingTCPServer):
@@ -70,6 +94,29 @@ class Handler(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True  # or an answer waits 40 ms for the acknowledgement of the previous one
+
+    def parse_request(self) -> bool:
+        """Read a request's head. A request that names another machine is answered here and goes no further."""
+        if not super().parse_request():
+            return False
+        if names_this_machine(self.headers.get_all("Host") or ()):
+            return True
+        self.close_connection = True
+        headers = [("Content-Type", "application/problem+json"), ("X-Content-Type-Options", "nosniff")]
+        self.answer(HTTPStatus.FORBIDDEN, _NOT_THIS_MACHINE, headers)
+        self.drain()
+        return False
+
+    def drain(self) -> None:
+        """Read the rest of the request: closing a socket with unread data could destroy the answer."""
+        deadline = time.monotonic() + _DRAIN_SECONDS
+        self.connection.settimeout(1)
+        try:
+            self.connection.shutdown(socket.SHUT_WR)
+            while time.monotonic() < deadline and self.rfile.read1(65536):
+                continue
+        except OSError:
+            return  # the client is slow or gone; it has its answer
 
     def answer(self, status: int, body: bytes, headers: Iterable[tuple[str, str]]) -> None:
         """Send a response; Date and Content-Length are added."""

@@ -142,7 +142,7 @@ def test_a_run_from_the_greeting_to_ctrl_c(hosts: Hosts) -> None:
     assert len(children) > 5
     with socket.create_connection(("127.0.0.1", int(url.rsplit(":", 1)[1]))) as connection:
         connection.sendall(
-            b"GET /echo/x?sleep=60 HTTP/1.1\r\nHost: x\r\n\r\n"
+            b"GET /echo/x?sleep=60 HTTP/1.1\r\nHost: localhost\r\n\r\n"
         )  # a running function does not prevent the end
         host.process.send_signal(signal.SIGINT)
         host.process.send_signal(signal.SIGINT)  # an impatient second one changes nothing

@@ -222,9 +222,9 @@ def test_a_chunked_body_is_put_together(client: Client) -> None:
     "raw",
     [
         b"nonsense\r\n\r\n",
-        b"POST /echo/x HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
-        b"POST /echo/x HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
-        b"BREW /echo/x HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"POST /echo/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n",
+        b"POST /echo/x HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"BREW /echo/x HTTP/1.1\r\nHost: localhost\r\n\r\n",
         b"GET /" + b"x" * 70000 + b" HTTP/1.1\r\n\r\n",
     ],
 )
@@ -234,6 +234,57 @@ def test_what_is_not_http_is_a_default_4xx_and_the_end_of_the_connection(stack: 
         received = b"".join(iter(lambda: connection.recv(65536), b""))
     assert received.startswith(b"HTTP/1.1 400 ")
     assert received.endswith(b'{"status":400}')
+
+
+FOREIGN = [
+    ["evil.example"],
+    ["127.0.0.1.evil.example:3000"],
+    ["evil.example@127.0.0.1"],
+    ["evil.example#@127.0.0.1"],
+    ["[::1"],
+    ["127.0.0.2"],
+    ["0.0.0.0:3000"],
+    [""],
+    [],
+    ["localhost", "evil.example"],
+    ["evil.example", "localhost"],
+]
+
+
+@pytest.mark.parametrize("path", ["/echo/x", "/nowhere", "/local/parts", "http://localhost/echo/x"])
+@pytest.mark.parametrize("hosts", FOREIGN, ids=str)
+def test_only_requests_that_name_this_machine_are_answered(stack: LocalStack, path: str, hosts: list[str]) -> None:
+    answer = raw_answer(int(stack.url.rsplit(":", 1)[1]), path, hosts)
+    assert answer.startswith(b"HTTP/1.1 403 ")
+    assert answer.endswith(b'"The header Host must name this machine: localhost, 127.0.0.1 or [::1]."}')
+
+
+@pytest.mark.parametrize("host", ["localhost", "LocalHost:3000", "127.0.0.1:65535", "[::1]", "[::1]:3000"])
+def test_each_name_of_this_machine_is_answered(stack: LocalStack, host: str) -> None:
+    assert raw_answer(int(stack.url.rsplit(":", 1)[1]), "/echo/x", [host]).startswith(b"HTTP/1.1 200 ")
+
+
+def test_the_body_of_a_refused_request_does_not_destroy_its_answer(stack: LocalStack) -> None:
+    answer = raw_answer(int(stack.url.rsplit(":", 1)[1]), "/echo/x", ["evil.example"], b"x" * 8_000_000)
+    assert answer.startswith(b"HTTP/1.1 403 ")
+
+
+def test_neither_the_queues_nor_the_functions_events_are_for_another_machines_page(
+    stack: LocalStack, client: Client
+) -> None:
+    queues = int(stack.sqs.meta.endpoint_url.rsplit(":", 1)[1])
+    assert raw_answer(queues, "/", ["evil.example"], b"{}").startswith(b"HTTP/1.1 403 ")
+    environment = client.request("GET", "/echo/x").json["environment"]
+    events = int(environment["AWS_LAMBDA_RUNTIME_API"].rsplit(":", 1)[1])
+    assert raw_answer(events, "/2018-06-01/runtime/invocation/next", ["evil.example"]).startswith(b"HTTP/1.1 403 ")
+
+
+def raw_answer(port: int, path: str, hosts: list[str], body: bytes = b"") -> bytes:
+    lines = [f"POST {path} HTTP/1.1" if body else f"GET {path} HTTP/1.1", *(f"Host: {host}" for host in hosts)]
+    head = "\r\n".join([*lines, f"Content-Length: {len(body)}", "Connection: close", "", ""]).encode()
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        connection.sendall(head + body)
+        return b"".join(iter(lambda: connection.recv(65536), b""))
 
 
 def test_sixty_requests_at_once_are_all_answered(stack: LocalStack) -> None:

@@ -270,13 +270,6 @@ def test_the_consoles_own_page_may(parts: Parts, switch: Switch, headers: dict[s
         ({"Origin": ""}, 403),
         ({"Sec-Fetch-Site": "cross-site"}, 403),
         ({"Sec-Fetch-Site": "same-site"}, 403),
-        ({"Host": "evil.example", "Origin": "http://evil.example", "Sec-Fetch-Site": "same-origin"}, 403),
-        ({"Host": "127.0.0.1.evil.example:3000"}, 403),
-        ({"Host": "evil.example@127.0.0.1.evil.example"}, 403),
-        ({"Host": "[::1"}, 403),
-        ({"Host": "evil.example#@127.0.0.1"}, 403),
-        ({"Host": ""}, 403),
-        ({"Host": None}, 403),
         ({"Content-Type": "text/plain"}, 415),
         ({"Content-Type": "application/x-www-form-urlencoded"}, 415),
         ({"Content-Type": "multipart/form-data; boundary=application/json"}, 415),
@@ -295,9 +288,7 @@ def test_no_other_page_may(parts: Parts, switch: Switch, headers: dict[str, str 
         assert get.status == status
 
 
-@pytest.mark.parametrize(
-    "header", [("Origin", "http://evil.example"), ("Host", "evil.example"), ("Content-Type", "text/plain")]
-)
+@pytest.mark.parametrize("header", [("Origin", "http://evil.example"), ("Content-Type", "text/plain")])
 def test_a_second_header_is_no_way_around(parts: Parts, switch: Switch, header: tuple[str, str]) -> None:
     first = {"Origin": "http://127.0.0.1:3000"}
     assert put(Outages(parts, None), STOP, header, headers=first).status in (403, 415)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psutil
 
+from local.logs import FunctionLog
 from local.runtime import Outcome
 
 from .conftest import Pools, eventually
@@ -141,6 +142,17 @@ def handler(event, context):
         lambda: "[ERROR] OSError: x\nTraceback" in pools.log_file.read_text() and pools.log_file.read_text()
     )
     assert log.startswith("one\ntwo")
+
+
+def test_only_this_user_may_read_the_log_also_a_file_that_was_there(tmp_path: Path) -> None:
+    (tmp_path / "old").touch(0o644)
+    before = os.umask(0)
+    try:
+        for name in ("old", "folder/new"):
+            FunctionLog(tmp_path / name, None).close()
+            assert (tmp_path / name).stat().st_mode & 0o777 == 0o600, name
+    finally:
+        os.umask(before)
 
 
 def test_stopping_ends_all_environments_and_settles_all_invocations(pools: Pools) -> None:

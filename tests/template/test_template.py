@@ -172,6 +172,11 @@ def test_each_answer_of_the_gateway_carries_the_correlation_id(stack: dict[str, 
     assert '"requestId":"$context.requestId"' in _access_log(stack)
 
 
+def test_no_browser_takes_an_answer_of_the_gateway_for_a_page(stack: dict[str, Any]) -> None:
+    for kind, response in _gateway_responses(stack).items():
+        assert response["responseParameters"]["gatewayresponse.header.X-Content-Type-Options"] == "'nosniff'", kind
+
+
 def _access_log(stack: dict[str, Any]) -> str:
     (stage,) = _of_type(stack, "AWS::ApiGateway::Stage").values()
     return str(stage["AccessLogSetting"]["Format"])

@@ -298,6 +298,7 @@ class Service:
         response = self.invoke(function, event)
         assert set(response) == {"statusCode", "headers", "body", "isBase64Encoded"}
         assert response["isBase64Encoded"] is False
+        assert response["headers"]["X-Content-Type-Options"] == "nosniff"
         body = body_of(response["headers"], response["body"])
         answer = Answer(response["statusCode"], response["headers"], body)
         if answer.status >= 400:

@@ -39,6 +39,9 @@ _log = logging.getLogger(__name__)
 #: More than the largest history and resources need with each character escaped. A larger body is not parsed.
 MAX_BODY_CHARACTERS = 2 * 1024 * 1024
 
+#: Of each answer. A browser must not guess another type: a patient's words could then become a page.
+_HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+
 Response = dict[str, Any]
 Headers = dict[str, str]
 
@@ -251,7 +254,7 @@ def problem(
 def _response(status: int, body: dict[str, Any] | str, content_type: str, headers: Headers | None = None) -> Response:
     return {
         "statusCode": int(status),
-        "headers": {"Content-Type": content_type, "Cache-Control": "no-store"} | (headers or {}),
+        "headers": _HEADERS | {"Content-Type": content_type} | (headers or {}),
         "body": body if isinstance(body, str) else json.dumps(body, ensure_ascii=False),
         "isBase64Encoded": False,
     }
