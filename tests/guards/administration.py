@@ -221,12 +221,12 @@ SIGN_IN = (
     Guard(
         "only the browser that began a sign-in completes it",
         "administration, RFC 6749 10.12",
-        f"{LOGIN}::TestWhatIsRefused::test_a_callback_of_another_sign_in",
+        f"{LOGIN}::TestWhatIsRefused::test_a_callback_of_another_sign_in_and_the_command_waits_for_its_own",
         (
             Removal(
                 "cli/login.py",
-                'if not hmac.compare_digest(found.get("state", [""])[0].encode(), state.encode()):',
-                "if False:",
+                'return hmac.compare_digest(parse_qs(query).get("state", [""])[0].encode(), state.encode())',
+                "return True",
             ),
         ),
     ),

@@ -23,6 +23,10 @@ from tests.integration.conftest import CANARY, Api
 
 COMMAND = [sys.executable, "-m", "message_handler"]
 SECONDS = 60
+#: What a terminal obeys: the control characters C0 and C1, delete, and what ends a line. A lone surrogate has no UTF-8.
+COMMANDS = ["\x07", "\x08", "\n", "\r", "\x1b", "\x7f", "\x85", "\x9b", "\x9d", "\u2028", "\u2029", "\ud800"]
+#: What turns the direction of a line, or is not seen.
+DIRECTIONS = ["\u061c", "\u200e", "\u200f", "\u202a", "\u202e", "\u2066", "\u2069", "\ufeff", "\U000e0041"]
 
 
 def environment(url: str, **more: str) -> dict[str, str]:
@@ -347,8 +351,33 @@ class TestAnswers:
         lock = {"conversation_id": "c\x1b[2J", "ai_job_id": "j\nx", "tier": "redis"}
         service.answer = json.dumps({"locks": [lock]}).encode()
         shown = Operator(service.url).run("locks", "list").stdout
-        assert "\x1b" not in shown
+        assert r"c\x1b[2J" in shown
         assert len(shown.splitlines()) == 2
+
+    @pytest.mark.parametrize(
+        "arguments", [["status"], ["status", "--json"], ["conversations", "export", "c-1"]], ids=str
+    )
+    def test_a_patients_control_characters_are_shown_as_escapes(self, service: Service, arguments: list[str]) -> None:
+        said = {f"said{mark}": f"a{mark}b" for mark in (*COMMANDS, *DIRECTIONS)} | {"list": [*COMMANDS, *DIRECTIONS]}
+        answer: dict[str, Any] = {"status": "healthy", "records": [said], "next": None, **said}
+        service.answer = json.dumps(answer).encode()
+        done = Operator(service.url).run(*arguments)
+        assert done.returncode == 0, done.stderr
+        assert "a\nb" not in done.stdout
+        assert not set(done.stdout) & {*COMMANDS, *DIRECTIONS} - {"\n"}
+        if "export" in arguments:
+            assert json.loads(done.stdout)["records"] == [said]
+        elif "--json" in arguments:
+            assert json.loads(done.stdout) == answer
+        else:
+            assert r"a\x1bb" in done.stdout
+
+    @pytest.mark.parametrize("options", [[], ["--json"]], ids=str)
+    def test_what_people_write_is_shown_as_it_is(self, service: Service, options: list[str]) -> None:
+        words = ["đau đầu", "頭痛\u3000です", "می\u200cخواهم", "👩\u200d⚕️", "10\xa0mg", "a\u0301"]
+        service.answer = json.dumps({"status": "healthy", "said": words}).encode()
+        shown = Operator(service.url).run("status", *options).stdout
+        assert [each for each in words if each not in shown] == []
 
     def test_a_path_is_only_what_was_named(self, service: Service) -> None:
         Operator(service.url).run("locks", "show", "../bots?x#y")

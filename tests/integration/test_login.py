@@ -212,20 +212,23 @@ class TestLogin:
 
 
 class TestWhatIsRefused:
-    def test_a_callback_of_another_sign_in(self, person: Person) -> None:
-        person.cognito.state = "another"
-        assert "another sign-in" in told(4, person.login())
-        assert person.cognito.posted == []
-        assert person.files == []
-
-    @pytest.mark.parametrize("callback", ["", "?code=c", "?code=c&state=", "?state=%ff&error=access_denied"])
-    def test_a_callback_without_its_state(self, person: Person, callback: str) -> None:
+    @pytest.mark.parametrize(
+        "callback",
+        ["", "?code=c", "?code=c&state=", "?code=c&state=another", "?state=%ff&error=access_denied", "?error=e"],
+    )
+    def test_a_callback_of_another_sign_in_and_the_command_waits_for_its_own(
+        self, person: Person, callback: str
+    ) -> None:
         process = person.begins()
-        address(process)
-        come_back(person.cognito.callback_url + callback)
-        code, line = person.ends(process)
-        assert (code, "another sign-in" in line) == (4, True)
+        url = address(process)
+        answer = come_back(person.cognito.callback_url + callback)
+        assert (answer.status_code, answer.text.partition(".")[0]) == (
+            400,
+            "This is not the sign-in that was started in the terminal",
+        )
         assert person.cognito.posted == []
+        assert come_back(url).status_code == 200
+        assert person.ends(process) == (0, f"signed in at {person.cognito.api_url}")
 
     def test_a_second_callback(self, person: Person) -> None:
         person.cognito.may_answer.clear()

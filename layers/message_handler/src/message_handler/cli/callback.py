@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from message_handler.cli.connection import NotSignedIn
 
 _PAGE = b"You may close this page.\n"
+_FOREIGN_PAGE = b"This is not the sign-in that was started in the terminal. Close this page.\n"
 
 
 class _Server(ThreadingTCPServer):
@@ -28,9 +29,10 @@ class _Server(ThreadingTCPServer):
 
 
 @contextmanager
-def waiting_at(callback_url: str) -> Iterator[Callable[[float], str]]:
-    """Listen for callbacks. Yields a function that waits up to a number of seconds and returns the first one's query.
+def waiting_at(callback_url: str, is_awaited: Callable[[str], bool]) -> Iterator[Callable[[float], str]]:
+    """Listen for a callback. Yields a function that waits up to a number of seconds and returns its query.
 
+    Any web page may send a browser here. So a callback counts only if `is_awaited(query)`, and no other ends the wait.
     Raises ValueError if the address is not on this machine, and NotSignedIn if the port is taken. The function raises
     NotSignedIn if no callback comes in time.
     """
@@ -46,24 +48,26 @@ def waiting_at(callback_url: str) -> Iterator[Callable[[float], str]]:
 
         def do_GET(self) -> None:
             path, _, query = self.path.partition("?")
-            if path == (parts.path or "/"):
+            if path != (parts.path or "/"):  # browsers also ask for an icon
+                self._answer(404)
+            elif is_awaited(query):
                 self._answer(200)
                 queries.put(query)
-            else:  # browsers also ask for an icon
-                self._answer(404)
+            else:
+                self._answer(400, _FOREIGN_PAGE)
 
         def send_error(self, code: int, *_: Any) -> None:
             self._answer(code)
 
-        def _answer(self, status: int) -> None:
-            """The same page always, with nothing of the request in it: any web page may send a browser here."""
+        def _answer(self, status: int, page: bytes = _PAGE) -> None:
+            """A fixed page, with nothing of the request in it."""
             self.send_response_only(status)
             self.send_header("Content-Type", "text/plain; charset=utf-8")
-            self.send_header("Content-Length", str(len(_PAGE)))
+            self.send_header("Content-Length", str(len(page)))
             self.send_header("Cache-Control", "no-store")
             self.send_header("X-Content-Type-Options", "nosniff")
             self.end_headers()
-            self.wfile.write(_PAGE)
+            self.wfile.write(page)
 
         def log_message(self, *_: Any) -> None:
             """Log nothing: the request holds the code."""

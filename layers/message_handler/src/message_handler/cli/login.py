@@ -10,6 +10,7 @@ import threading
 import webbrowser
 from argparse import Namespace
 from base64 import urlsafe_b64encode
+from functools import partial
 from hashlib import sha256
 from urllib.parse import parse_qs, quote, urlencode
 
@@ -49,13 +50,13 @@ def log_in(client: Client, options: Namespace) -> None:
         "code_challenge_method": "S256",
     }
     address = f"{sign_in_url}?{urlencode(parameters, quote_via=quote)}"
-    with waiting_at(options.callback_url) as wait:
+    with waiting_at(options.callback_url, partial(_answers, state)) as wait:
         sys.stderr.write(f"sign in at this address:\n{address}\n")
         sys.stderr.flush()
         if not options.no_browser:
             # In a thread, because with some browsers the call returns only when they are closed.
             threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
-        code = _code(wait(PATIENCE), state)
+        code = _code(wait(PATIENCE))
     session = tokens.for_code(
         client.connection, sign_in_url, client_id, code=code, verifier=verifier, callback_url=options.callback_url
     )
@@ -98,11 +99,14 @@ def _server_and_client(client: Client, options: Namespace) -> tuple[str, str]:
     return sign_in_url, client_id
 
 
-def _code(query: str, state: str) -> str:
-    """The code of a callback. Its state is checked first: it proves that we began this sign-in (RFC 6749, 10.12)."""
+def _answers(state: str, query: str) -> bool:
+    """Whether a callback has the state of this sign-in, which proves that we began it (RFC 6749, 10.12)."""
+    return hmac.compare_digest(parse_qs(query).get("state", [""])[0].encode(), state.encode())
+
+
+def _code(query: str) -> str:
+    """The code of the callback."""
     found = parse_qs(query)
-    if not hmac.compare_digest(found.get("state", [""])[0].encode(), state.encode()):
-        raise NotSignedIn("the browser's answer belongs to another sign-in: close other tabs and try again")
     if "error" in found:
         raise NotSignedIn(_REFUSALS.get(found["error"][0], "the server refused to sign you in: try again"))
     if "code" not in found:

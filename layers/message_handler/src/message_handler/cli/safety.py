@@ -5,13 +5,12 @@ Neither command calls the API.
 
 from __future__ import annotations
 
-import json
 import sys
 from argparse import Namespace
 from pathlib import Path
 
 from message_handler.cli.client import Client
-from message_handler.cli.tables import printable, table
+from message_handler.cli.tables import as_json, printable, table
 from message_handler.cli.verbs import say
 from message_handler.safety.rules import Explanation, shipped
 
@@ -23,7 +22,7 @@ def check(_client: Client, options: Namespace) -> None:
     text = sys.stdin.read() if options.text == "-" else options.text
     found = shipped().explain(text)
     if options.json:
-        say(json.dumps([match._asdict() for match in found], ensure_ascii=False, indent=2))
+        say(as_json([match._asdict() for match in found]))
     elif found:
         say(table([_row(match) for match in found], _COLUMNS))
     else:

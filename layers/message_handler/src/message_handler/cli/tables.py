@@ -6,15 +6,35 @@ import json
 import re
 import shutil
 import sys
+import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 _TIME = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)(\.\d+)?Z")
 
 
+#: Invisible, but a part of some scripts' and emojis' spelling: the zero-width non-joiner and joiner.
+_JOINERS = "\u200c\u200d"
+
+
+def _is_harmless(character: str) -> bool:
+    """Whether the character may go to a terminal. It obeys control characters; marks of direction mislead a reader."""
+    return character.isprintable() or character in _JOINERS or unicodedata.category(character) == "Zs"
+
+
 def printable(text: str) -> str:
-    """The text without control characters, which a terminal would obey: it comes from elsewhere."""
-    return "".join(character if character.isprintable() else "�" for character in text)
+    """The text for a terminal, in one line: it comes from elsewhere, so what is not harmless is shown as an escape."""
+    return "".join(
+        character if _is_harmless(character) else character.encode("unicode_escape").decode() for character in text
+    )
+
+
+def as_json(value: Any) -> str:
+    """JSON for people and programs. What is not harmless on a terminal is escaped, as JSON allows anywhere."""
+    text = json.dumps(value, ensure_ascii=False, indent=2)
+    return "".join(
+        character if _is_harmless(character) or character == "\n" else json.dumps(character)[1:-1] for character in text
+    )
 
 
 def cell(value: Any) -> str:
@@ -48,9 +68,10 @@ def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
 
 def fields(record: Mapping[str, Any], indent: str = "") -> str:
     """A record with one line for each field. Records inside it are indented."""
-    width = max((len(name) for name in record), default=0)
+    named = [(printable(name), value) for name, value in record.items()]
+    width = max((len(name) for name, _ in named), default=0)
     lines = []
-    for name, value in record.items():
+    for name, value in named:
         if isinstance(value, dict) and value:
             lines += [f"{indent}{name}", fields(value, indent + "  ")]
         else:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from message_handler.cli.client import Answer, Client
-from message_handler.cli.tables import fields, printable, table
+from message_handler.cli.tables import as_json, fields, printable, table
 from message_handler.domain.safety_report import as_csv
 from message_handler.domain.text import is_wordless
 
@@ -92,7 +92,7 @@ def say(text: str) -> None:
 
 def show(options: Namespace, answer: Answer, text: str | None = None) -> None:
     """Print an answer, as JSON or for people."""
-    say(json.dumps(answer.body, ensure_ascii=False, indent=2) if options.json else text or fields(answer.body))
+    say(as_json(answer.body) if options.json else text or fields(answer.body))
 
 
 def page(options: Namespace, answer: Answer, name: str, columns: Sequence[str]) -> None:
@@ -250,7 +250,7 @@ def export_conversation(client: Client, options: Namespace) -> None:
             break
         query = {"after": found["next"]}
     document = {"conversation_id": options.conversation_id, "records": records}
-    text = json.dumps(document, ensure_ascii=False, indent=2) + "\n"
+    text = as_json(document) + "\n"
     if options.output is None:
         sys.stdout.write(text)
         return
