@@ -23,7 +23,7 @@ from message_handler.operations.raised import close, find, take
 from message_handler.ports.archive import Archive
 from message_handler.ports.audit import Audit, AuditEntry
 from message_handler.ports.raised import RaisedStore, Reminder, Wanted
-from tests.contract.conversation import HOUR, KEY, STARTED, raised
+from tests.contract.conversation import HOUR, KEY, STARTED, Conversation, raised
 from tests.contract.threads import at_once
 
 TENANT = KEY.platform_id
@@ -147,6 +147,36 @@ class TestTaking:
         archive.erase(KEY)
         assert listed(store) == [other.job_id]
         assert WHY not in str(audit_of(archive).entries(TENANT, kind=None, before_id=None, most=9))
+
+
+class TestTheFence:
+    """A worker learns with its fence whether the conversation is raised."""
+
+    def level(self, archive: Archive, key: ConversationKey = KEY) -> str | None:
+        talk = Conversation(archive, key)
+        return talk.fence(talk.job(1, "m9")).raised
+
+    def test_tells_of_a_raised_conversation_until_it_is_closed(self, store: RaisedStore, archive: Archive) -> None:
+        assert self.level(archive) == "emergency"
+        take(store, TENANT, JOB, "user:1", now=NOW)
+        assert self.level(archive) == "emergency"
+        close(store, TENANT, JOB, "user:1", why=WHY, now=NOW)
+        assert self.level(archive) is None
+
+    @pytest.mark.parametrize("levels", [("crisis", "emergency"), ("emergency", "crisis")])
+    def test_tells_the_worst_level(self, archive: Archive, levels: tuple[str, ...]) -> None:
+        for hour, level in enumerate(levels):
+            archive.note_raised(raised(level, hour=HOUR + hour))
+        assert self.level(archive) == "emergency"
+
+    def test_tells_of_no_other_conversation(self, archive: Archive) -> None:
+        archive.note_raised(raised(key=ConversationKey(TENANT, "patient-2")))
+        archive.note_raised(raised(key=ConversationKey("lab", KEY.conversation_id)))
+        assert self.level(archive) is None
+
+    def test_tells_of_no_drill(self, archive: Archive) -> None:
+        archive.note_raised(raised(drill=True))
+        assert self.level(archive) is None
 
 
 def test_without_postgres_it_is_refused() -> None:

@@ -9,7 +9,7 @@ from tests.guards.guard import Guard, Removal, each_in, function, statement
 
 MEMORY = "archive/memory.py"
 POSTGRES, STEPS = "archive/postgres.py", "archive/postgres_steps.py"
-FENCES, END = function("take_fences_v2"), function("end_jobs_v1")
+FENCES, END = function("take_fences_v3"), function("end_jobs_v1")
 
 
 #: Makes the guards of a transaction in memory and in Postgres.

@@ -31,7 +31,7 @@ SILENCE = (
         "no run while a human answers",
         "step hand off",
         f"{TEST}::TestTheArchive::test_a_handed_off_conversation_permits_no_run_and_parks_open_messages[postgres]",
-        (Removal(function("take_fences_v2"), "not human\n           and "),),
+        (Removal(function("take_fences_v3"), "not human\n           and "),),
     ),
     *in_both(
         "a hand-off shuts out the run that goes on",

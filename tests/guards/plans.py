@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.guards.guard import Guard, Removal, function
 
-FENCES, END, LINKS = (function(name) for name in ("take_fences_v2", "end_jobs_v1", "end_superseded_v2"))
+FENCES, END, LINKS = (function(name) for name in ("take_fences_v3", "end_jobs_v1", "end_superseded_v2"))
 GROWN = "contract/test_plans.py::test_no_plan_reads_the_whole_of_a_table_that_has_grown_since"
 #: The lines behind the head of each function.
 KEPT = "\nlanguage plpgsql\nset plan_cache_mode = force_generic_plan"

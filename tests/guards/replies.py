@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from tests.guards.guard import Guard, Removal
+from tests.guards.guard import Guard, Removal, function
 
 DISCLOSURE = "unit/test_disclosure.py"
 REPLIES = "worker/replies.py"
 ASKING = "worker/asking.py"
+MEMORY = "archive/memory_raised.py"
 
 
 def guard(name: str, test: str, place: str, old: str, new: str = "") -> Guard:
@@ -41,6 +42,87 @@ TOLD = (
     ),
 )
 
+RAISED = "unit/test_raised_replies.py"
+_FENCES = function("take_fences_v3")
+_FENCE = "contract/test_taking.py::TestTheFence"
+
+WHILE_RAISED = (
+    guard(
+        "in a raised conversation each reply carries the way to a human",
+        f"{RAISED}::test_each_reply_carries_it_until_a_person_closes[I can't breathe]",
+        ASKING,
+        "with_notice(completion.text, prompt.messages, raised, config)",
+        "with_notice(completion.text, prompt.messages, None, config)",
+    ),
+    guard(
+        "a raised conversation's notice is stronger than an urgent one",
+        f"{RAISED}::test_a_message_with_danger_of_its_own_has_one_notice",
+        REPLIES,
+        " or (raised and found.level is Level.URGENT)",
+    ),
+    guard(
+        "in a raised conversation a failure notice carries the way to a human",
+        f"{RAISED}::test_a_failure_notice_carries_it",
+        ASKING,
+        "with_notice(notice, newest_versions(job.messages), raised_level(job, fence), config)",
+        "with_notice(notice, newest_versions(job.messages), None, config)",
+    ),
+    guard(
+        "in a raised conversation no reply advises against help",
+        f"{RAISED}::test_no_reply_advises_against_help_although_the_model_saw_no_danger",
+        REPLIES,
+        "(raised is not None or _tells_of_danger(prompt))",
+        "_tells_of_danger(prompt)",
+    ),
+    guard(
+        "while Postgres is away, the platform's history tells of danger",
+        f"{RAISED}::TestWhilePostgresIsAway::test_the_turns_that_the_platform_sends_tell_it",
+        REPLIES,
+        "    return max((level for level in found if level is not Level.URGENT), default=None)",
+        "    return None",
+    ),
+    guard(
+        "while Postgres is away, an urgent turn raises nothing",
+        f"{RAISED}::TestWhilePostgresIsAway::test_an_urgent_turn_or_one_of_the_bot_does_not[urgent]",
+        REPLIES,
+        " if level is not Level.URGENT)",
+        ")",
+    ),
+    guard(
+        "in Postgres, a closed conversation is not raised",
+        f"{_FENCE}::test_tells_of_a_raised_conversation_until_it_is_closed[postgres]",
+        _FENCES,
+        " and closed_by is null",
+    ),
+    guard(
+        "in Postgres, a drill changes no reply",
+        f"{_FENCE}::test_tells_of_no_drill[postgres]",
+        _FENCES,
+        " and not drill",
+    ),
+    guard(
+        "in Postgres, the fence tells the worst level",
+        f"{_FENCE}::test_tells_the_worst_level[postgres-levels0]",
+        _FENCES,
+        "order by level = 'emergency' desc",
+        "order by level = 'emergency'",
+    ),
+    guard(
+        "in memory, a closed conversation is not raised",
+        f"{_FENCE}::test_tells_of_a_raised_conversation_until_it_is_closed[memory]",
+        MEMORY,
+        'each.state != "closed" and not',
+        "not",
+    ),
+    guard(
+        "in memory, a drill changes no reply",
+        f"{_FENCE}::test_tells_of_no_drill[memory]",
+        MEMORY,
+        ' if each.state != "closed" and not each.drill)',
+        ' if each.state != "closed")',
+    ),
+)
+
 REFUSED = "unit/test_refused_replies.py"
 CLAIMS = f"{REFUSED}::TestRefusing::test_the_job_fails_and_the_patient_gets_the_notice"
 
@@ -49,7 +131,7 @@ KEPT_BACK = (
         "a refused reply reaches no patient",
         CLAIMS,
         ASKING,
-        "            self._check(completion.text, prompt)\n",
+        "            self._check(completion.text, prompt, raised)\n",
     ),
     guard(
         "a reply that claims to be a doctor's is always refused",
@@ -62,7 +144,7 @@ KEPT_BACK = (
         "advice against help counts only in danger",
         f"{REFUSED}::TestRefusing::test_what_is_no_harm_to_a_patient_without_danger_is_given",
         REPLIES,
-        "level is not None and _tells_of_danger(prompt)",
+        "level is not None and (raised is not None or _tells_of_danger(prompt))",
         "level is not None",
     ),
     guard(
@@ -76,13 +158,13 @@ KEPT_BACK = (
         "what is refused is not shown while it is written",
         f"{REFUSED}::TestWhileItIsWritten::test_a_patient_reads_nothing_that_is_refused",
         ASKING,
-        " and not is_refused(text, shown_to)",
+        " and may_show(text)",
     ),
     guard(
         "a failure notice carries the way to help",
         f"{REFUSED}::TestTheFailureNotice::test_carries_the_way_to_help",
         ASKING,
-        "return with_notice(notice, newest_versions(job.messages), config)",
+        "return with_notice(notice, newest_versions(job.messages), raised_level(job, fence), config)",
         "return notice",
     ),
     guard(
@@ -180,4 +262,4 @@ AFTER_DANGER = (
     ),
 )
 
-GUARDS = (*AFTER_DANGER, *TOLD, *KEPT_BACK, *CONFIGURED)
+GUARDS = (*AFTER_DANGER, *TOLD, *WHILE_RAISED, *KEPT_BACK, *CONFIGURED)

@@ -39,7 +39,7 @@ ERASING = (
             "            if is_void(self._erased_until(job.key), job.accepted_at):\n"
             "                return Fence(None, {}, erased_until=self._erasures[job.key.name_hash][0])\n",
         ),
-        Removal(function("take_fences_v2"), "\n           and erased.voids is not true"),
+        Removal(function("take_fences_v3"), "\n           and erased.voids is not true"),
     ),
     *in_each(
         "a fence after an erasure exceeds all before it",
@@ -47,7 +47,7 @@ ERASING = (
         "TestErasing::test_a_new_run_has_a_greater_fence_than_any_before",
         Removal(MEMORY, "max(archived.fence, self._erasures.get(job.key.name_hash, (0.0, 0))[1])", "archived.fence"),
         Removal(
-            function("take_fences_v2"),
+            function("take_fences_v3"),
             "greatest(fence, coalesce(erased.fence, 0)) + 1",
             "fence + 1",
         ),

@@ -11,7 +11,7 @@ from message_handler.domain.errors import AIError
 from message_handler.domain.jobs import Usage
 from message_handler.worker import asking
 from tests.unit.service import CANARY, Service, says
-from tests.unit.test_danger import EMERGENCY, configured, read
+from tests.unit.test_danger import EMERGENCY, URGENT, configured, read
 
 CLAIM = f"{CANARY} I am a licensed doctor."
 AGAINST_HELP = f"{CANARY} Do not call an ambulance."
@@ -49,7 +49,7 @@ class TestRefusing:
         assert job["reply"]["content"] == AGAINST_HELP
 
     def test_danger_that_was_told_before_counts(self, service: Service) -> None:
-        answered = ended(service, EMERGENCY, f"{CANARY} Please call 115.")
+        answered = ended(service, URGENT, f"{CANARY} Please see a doctor today.")
         assert answered["status"] == "completed"
         assert code(ended(service, "should I go there?", AGAINST_HELP)) == "reply_refused"
 

@@ -166,7 +166,7 @@ class MemoryArchive:
                 run = replace(job, status=JobStatus.PROCESSING, started_at=started_at, superseded_by=superseded_by)
                 self._jobs.put(run, archived.fence)
                 self._link_promises(archived, job, job.job_id)
-                return Fence(archived.fence, settled, newest)
+                return Fence(archived.fence, settled, newest, raised=self.raised.level_of(job.key))
             self._link_promises(archived, job, None)
             known = self._jobs.note_promise(job)
             end_id, waits_parked = None, archived.handoff.human and bool(open_)

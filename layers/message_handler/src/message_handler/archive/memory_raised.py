@@ -8,6 +8,7 @@ from dataclasses import replace
 from message_handler.archive.memory_audit import MemoryAudit
 from message_handler.domain.conversations import ConversationKey
 from message_handler.domain.raised import Raised, RaisedConversation
+from message_handler.domain.safety import Level
 from message_handler.domain.safety_report import Counted, counted
 from message_handler.ports.audit import AuditEntry
 from message_handler.ports.raised import Reminder, Wanted
@@ -44,6 +45,11 @@ class MemoryRaised:
                 for (platform_id, job_id), each in self._found.items()
                 if (platform_id, each.conversation_id) != (key.platform_id, key.conversation_id)
             }
+
+    def level_of(self, key: ConversationKey) -> str | None:
+        """The worst level at which a conversation is raised and not closed. A drill does not count."""
+        own = (each for each in self._of(key.platform_id) if each.conversation_id == key.conversation_id)
+        return max((Level(each.level) for each in own if each.state != "closed" and not each.drill), default=None)
 
     def find(self, platform_id: str, job_id: str) -> RaisedConversation | None:
         with self._mutex:

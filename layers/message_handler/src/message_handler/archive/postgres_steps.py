@@ -62,7 +62,7 @@ def commit_jobs(connection: Connection, jobs: list[Values]) -> list[Committed | 
 
 def fence_of(job: Job, row: list[Any]) -> Fence:
     """The fence that a row of `take_fences` describes."""
-    number, settled, newest, handed_off, erased, line, bot_id = row
+    number, settled, newest, handed_off, erased, line, bot_id, danger = row
     if erased is not None and job.accepted_at <= erased:
         return Fence(None, {}, erased_until=erased)
     fields, settled_there = line or ({}, None)
@@ -83,6 +83,7 @@ def fence_of(job: Job, row: list[Any]) -> Fence:
         parked=handed_off,
         bot_id=bot_id,
         edits=stand.edits,
+        raised=danger,
     )
 
 

@@ -62,6 +62,8 @@ class Fence:
     erased_until: float | None = None
     #: The bot that the conversation belongs to, if the archive knows it.
     bot_id: str | None = None
+    #: The worst level at which the conversation is raised and not closed. A drill does not count.
+    raised: str | None = None
     edits: dict[str, str] = field(default_factory=dict)
 
 

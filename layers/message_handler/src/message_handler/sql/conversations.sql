@@ -8,9 +8,9 @@ values (:platform_id, :conversation_id, :bot_id)
 on conflict (platform_id, conversation_id) do update set updated_at = now()
 
 -- name: take_fences
--- Permit runs; among several, only those whose conversation is not locked elsewhere: see functions/take_fences_v2.sql.
-select number, raised, settled_by, newest, human, erased_until, waiting, bot
-from take_fences_v2(free_jobs_v2(cast(:jobs as json), true))
+-- Permit runs; among several, only those whose conversation is not locked elsewhere: see functions/take_fences_v3.sql.
+select number, raised, settled_by, newest, human, erased_until, waiting, bot, danger
+from take_fences_v3(free_jobs_v2(cast(:jobs as json), true))
 
 -- name: raise_fence
 -- Make the current run unable to commit.

@@ -788,7 +788,7 @@ begin
 end
 $$;
 
-CREATE FUNCTION public.take_fences_v2(asked_jobs json) RETURNS TABLE(number integer, raised bigint, settled_by json, newest json, human boolean, erased_until double precision, waiting json, bot text)
+CREATE FUNCTION public.take_fences_v3(asked_jobs json) RETURNS TABLE(number integer, raised bigint, settled_by json, newest json, human boolean, erased_until double precision, waiting json, bot text, danger text)
     LANGUAGE plpgsql
     SET plan_cache_mode TO 'force_generic_plan'
     SET enable_seqscan TO 'off'
@@ -874,6 +874,12 @@ begin
             where platform_id = job.platform_id and conversation_id = job.conversation_id
               and due_at is not null;
         end if;
+
+        select level into danger
+        from raised as found
+        where platform_id = job.platform_id and conversation_id = job.conversation_id and closed_by is null and not drill
+        order by level = 'emergency' desc
+        limit 1;
 
         number := job.number;
         erased_until := extract(epoch from erased.erased_at) + 0.001;

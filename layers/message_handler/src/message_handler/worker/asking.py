@@ -18,12 +18,13 @@ from message_handler.domain.errors import TRANSIENT, AIError, Contended, Message
 from message_handler.domain.jobs import Job, JobError, JobStatus, Progress, Provenance, Usage
 from message_handler.domain.messages import shown_id
 from message_handler.domain.notices import failure_notice
+from message_handler.domain.safety import Level
 from message_handler.metrics import Meter
 from message_handler.ports.archive import Fence
 from message_handler.ports.tier import Tier
 from message_handler.safety.rules import shipped
 from message_handler.settings import Settings
-from message_handler.worker.replies import is_refused, with_disclosure, with_notice
+from message_handler.worker.replies import is_refused, raised_level, with_disclosure, with_notice
 
 _log = logging.getLogger(__name__)
 
@@ -90,9 +91,10 @@ class Asking:
             timeout = min(limit, self.deadline - began - COMMIT_SECONDS)
             if timeout <= 0:
                 raise AIError("deadline_exceeded", "The answer took longer than one run may take.")
-            prompt = prompt_of(job, fence, config, timeout)
+            prompt, raised = prompt_of(job, fence, config, timeout), raised_level(job, fence)
             shows_text = config["meta_data"].get("show_partial_reply", False)
-            watch = self._watch(job, limit + COMMIT_SECONDS, prompt if shows_text else None)
+            may_show = (lambda text: not is_refused(text, prompt, raised)) if shows_text else None
+            watch = self._watch(job, limit + COMMIT_SECONDS, may_show)
             watch("")  # a slow store may have used up the lease, or messages may have joined meanwhile
             _log_asking(job, fence)
             provenance = _provenance(config, config["core_ai"])
@@ -100,16 +102,16 @@ class Asking:
             usage = completion.usage
             if completion.by_fallback:
                 provenance = _provenance(config, config["core_ai"]["fallback"])
-            self._check(completion.text, prompt)
-            reply = with_notice(completion.text, prompt.messages, config)
+            self._check(completion.text, prompt, raised)
+            reply = with_notice(completion.text, prompt.messages, raised, config)
             reply = with_disclosure(reply, _known(job, fence), config)
         except AIError as failure:
-            error = JobError(failure.code, str(failure), _failure_notice(job, config))
+            error = JobError(failure.code, str(failure), _failure_notice(job, fence, config))
         except Contended:
             raise
         except RequestError as refused:
             # The bot was deactivated or deleted after the message was accepted.
-            error = JobError("bot_unavailable", refused.detail, _failure_notice(job, config))
+            error = JobError("bot_unavailable", refused.detail, _failure_notice(job, fence, config))
         now = self.clock()
         if self.ai:
             self.meter.add("AITime", 1000 * (now - began))
@@ -132,18 +134,18 @@ class Asking:
             _log.error("an AI provider broke", extra=prompt.log_fields | {"error": type(error).__name__})
             raise AIError("ai_failed", "The AI failed unexpectedly.") from None
 
-    def _check(self, reply: str, prompt: Prompt) -> None:
+    def _check(self, reply: str, prompt: Prompt, raised: Level | None) -> None:
         """Raises AIError for a reply that the patient must not read. No other AI is asked: the failure is visible."""
-        if is_refused(reply, prompt):
+        if is_refused(reply, prompt, raised):
             self.meter.add("RepliesRefused")
             _log.warning("a reply is refused", extra=prompt.log_fields)
             raise AIError("reply_refused", "The AI's reply claims to be a doctor's, or advises against getting help.")
 
-    def _watch(self, job: Job, needs: float, shown_to: Prompt | None) -> Watch:
+    def _watch(self, job: Job, needs: float, may_show: Callable[[str], bool] | None) -> Watch:
         """What the AI calls while it works: it looks for news, and tells the tier how far the answer is.
 
         `needs`: seconds that a run with newer messages may take. If fewer are left, newer messages wait for the next
-        job. `shown_to`: what the AI was asked, if the patient may read along. Raises Stopped or Joined.
+        job. `may_show`: whether the patient may read a text now, if the bot shows parts. Raises Stopped or Joined.
         """
         shown, seen = 0, len(job.messages)
 
@@ -160,7 +162,7 @@ class Asking:
             with suppress(*TRANSIENT):
                 every = PROGRESS_SECONDS if len(text) != shown else self.settings.heartbeat_every
                 if now - self._beaten_at >= every:
-                    is_shown = shown_to is not None and not is_refused(text, shown_to)
+                    is_shown = may_show is not None and may_show(text)
                     progress = Progress(len(text), _without_unstorable(text) if is_shown else None)
                     lease = self.tier.heartbeat(job.key, self.lock_id, progress, seen=seen)
                     # Only a heartbeat that got through counts: after a lost one the next look sends another.
@@ -231,14 +233,14 @@ def _provenance(config: dict[str, Any], core_ai: dict[str, Any]) -> Provenance:
     )
 
 
-def _failure_notice(job: Job, config: dict[str, Any]) -> str:
-    """The bot's failure notice. A patient who tells of danger gets the way to help with it.
+def _failure_notice(job: Job, fence: Fence | None, config: dict[str, Any]) -> str:
+    """The bot's failure notice. A patient in danger gets the way to help with it.
 
     A defect of the rules must not keep a job from its end: this is also the notice of a job that is given up.
     """
     notice = failure_notice(config)
     try:
-        return with_notice(notice, newest_versions(job.messages), config)
+        return with_notice(notice, newest_versions(job.messages), raised_level(job, fence), config)
     except Exception as error:  # noqa: BLE001  see above
         _log.error("the safety rules can't read a text", extra={**job.log_fields, "error": type(error).__name__})
         return notice

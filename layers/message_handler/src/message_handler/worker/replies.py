@@ -7,9 +7,11 @@ from typing import Any
 
 from message_handler.ai.port import Prompt
 from message_handler.domain.conversations import Turn
+from message_handler.domain.jobs import Job
 from message_handler.domain.messages import Message
 from message_handler.domain.notices import disclosure_of
 from message_handler.domain.safety import Level
+from message_handler.ports.archive import Fence
 from message_handler.safety.notices import notice_of
 from message_handler.safety.replies import forbidden
 from message_handler.safety.rules import shipped
@@ -19,10 +21,25 @@ from message_handler.safety.screening import screen
 DISCLOSURE_EVERY = 20
 
 
-def is_refused(reply: str, prompt: Prompt) -> bool:
-    """Whether no patient may read the reply, or not this one, who has told of danger in what the AI was shown."""
+def raised_level(job: Job, fence: Fence | None) -> Level | None:
+    """The level at which the conversation is raised: an emergency, a crisis, or None.
+
+    While Postgres is away, the platform's own history tells it, as far as the bot's limits let it through.
+    """
+    if fence:
+        return Level(fence.raised) if fence.raised else None
+    before = [turn.content for turn in job.context if turn.role == "user"]
+    found = [found.level for content in before if (found := screen(shipped(), [content]))]
+    return max((level for level in found if level is not Level.URGENT), default=None)
+
+
+def is_refused(reply: str, prompt: Prompt, raised: Level | None) -> bool:
+    """Whether no patient may read the reply, or not this one.
+
+    This one: the conversation is raised, or the patient has told of danger in what the AI was shown.
+    """
     level = forbidden(reply)
-    return level is Level.EMERGENCY or (level is not None and _tells_of_danger(prompt))
+    return level is Level.EMERGENCY or (level is not None and (raised is not None or _tells_of_danger(prompt)))
 
 
 def _tells_of_danger(prompt: Prompt) -> bool:
@@ -61,13 +78,21 @@ def _has(reply: str, disclosure: str) -> bool:
     return " ".join(disclosure.split()) in " ".join(reply.split())
 
 
-def with_notice(reply: str, messages: Sequence[Message], config: Mapping[str, Any]) -> str:
-    """The reply to messages in which the rules find danger, with the notice behind it.
+def with_notice(reply: str, messages: Sequence[Message], raised: Level | None, config: Mapping[str, Any]) -> str:
+    """The reply with the notice behind it, if the rules find danger in its messages, or the conversation is raised.
 
-    Intake has given the notice of an emergency or a crisis already. But the patient may read the reply alone.
+    Intake has given the notice already. But the patient may read the reply alone.
     """
-    found = screen(shipped(), [message.content for message in messages])
-    if found is None:
+    level = _level_of(messages, raised)
+    if level is None:
         return reply
-    notice = notice_of(config, found.level)
+    notice = notice_of(config, level)
     return reply if notice in reply else f"{reply}\n\n{notice}"
+
+
+def _level_of(messages: Sequence[Message], raised: Level | None) -> Level | None:
+    """The level of the messages. In a raised conversation, it is at least a crisis."""
+    found = screen(shipped(), [message.content for message in messages])
+    if found is None or (raised and found.level is Level.URGENT):
+        return raised
+    return found.level

@@ -15,8 +15,10 @@
 --   erased_until  the time of the erasure with its margin (Unix seconds, rounded up)
 --   waiting       if the job drains it: the line in the Postgres tier, and its settled messages, as in settled_by
 --   bot           the conversation's bot
-create or replace function take_fences_v2(asked_jobs json) returns table (
-    number integer, raised bigint, settled_by json, newest json, human boolean, erased_until float8, waiting json, bot text)
+--   danger        if the conversation is raised and not closed: the level. A drill does not count
+create or replace function take_fences_v3(asked_jobs json) returns table (
+    number integer, raised bigint, settled_by json, newest json, human boolean, erased_until float8, waiting json, bot text,
+    danger text)
 language plpgsql
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
@@ -102,6 +104,12 @@ begin
             where platform_id = job.platform_id and conversation_id = job.conversation_id
               and due_at is not null;
         end if;
+
+        select level into danger
+        from raised as found
+        where platform_id = job.platform_id and conversation_id = job.conversation_id and closed_by is null and not drill
+        order by level = 'emergency' desc
+        limit 1;
 
         number := job.number;
         erased_until := extract(epoch from erased.erased_at) + 0.001;
