@@ -16,9 +16,9 @@ from message_handler.domain.jobs import Job
 from message_handler.domain.records import DeliveryRecord, Outcome
 from message_handler.http.rest import log_crash
 from message_handler.metrics import Meter
-from message_handler.queue.codec import decode
+from message_handler.queue.codec import decode, is_delivery
 from message_handler.queue.hiding import Hiding
-from message_handler.queue.sqs import sent_at
+from message_handler.queue.sqs import SqsQueue, sent_at
 from message_handler.queue.timing import ALONE_FROM, MAX_RECEIVE_COUNT, retry_delay
 from message_handler.wiring import Parts, build
 from message_handler.worker.worker import FOLLOW_UP_SECONDS
@@ -51,11 +51,11 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     deadline = time.time() + context.get_remaining_time_in_millis() / 1000 - REPORT_SECONDS
     records = event["Records"]
     try:
-        queue = parts().single_try_queue  # built before the threads start: each of them would build its own
+        queue = hiding_queue(records)  # builds the parts before the threads start: each of them would build its own
     except SettingsError as error:
         log_crash(error)
         raise
-    if queue and not are_deliveries(records):
+    if queue:
         with Hiding(queue, {record["receiptHandle"]: receive_count(record) for record in records}) as hiding:
             outcomes = work(records, deadline, hiding)
     else:
@@ -68,10 +68,17 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     return {"batchItemFailures": [{"itemIdentifier": id_} for id_ in failed]}
 
 
-def are_deliveries(records: list[dict[str, Any]]) -> bool:
-    """Whether the batch comes from the queue of deliveries. Its records need not come back soon."""
-    name = (parts().settings.delivery_queue_url or "/").rpartition("/")[2]
-    return any(name and record["eventSourceARN"].rpartition(":")[2] == name for record in records)
+def hiding_queue(records: list[dict[str, Any]]) -> SqsQueue | None:
+    """The queue that hides the batch's records, so that one whose worker dies comes back after seconds.
+
+    None: the queue is in this process, or the records only wake deliveries. The sweep replaces lost ones, and each call
+    would cost as much as the record itself.
+    """
+    built = parts()
+    name = (built.settings.delivery_queue_url or "/").rpartition("/")[2]
+    if not any(name and record["eventSourceARN"].rpartition(":")[2] == name for record in records):
+        return built.single_try_queue
+    return None if all(is_delivery(record["body"]) for record in records) else built.delivery_queue
 
 
 def id_of(record: dict[str, Any]) -> str:

@@ -109,8 +109,8 @@ BOUNDS = (
     alone(
         "few of a tenant's archive records come back soon",
         f"{UNIT}::TestArchiveRecords::test_no_tenant_fills_the_queue_with_them",
-        "delay=LATER_SECONDS if wait else RECORD_SECONDS",
-        "delay=RECORD_SECONDS",
+        "delay=LATER_SECONDS if refused else wait",
+        "delay=wait",
     ),
     alone(
         "a push ends in time",

@@ -274,13 +274,19 @@ SIGNS_OF_LIFE = (
         "the function hides its records",
         "invariant 9",
         f"{BATCH}::test_all_of_a_batch_stay_hidden_until_the_last_is_answered",
-        (Removal(FUNCTION, "if queue and not are_deliveries(records):", "if False:"),),
+        (Removal(FUNCTION, "    if queue:\n", "    if False:\n"),),
     ),
     Guard(
         "deliveries are not looked for in the queue of jobs",
         "invariant 9",
         "unit/test_delivery.py::test_a_delivery_that_crashes_is_left_to_the_sweep",
-        (Removal(FUNCTION, "if queue and not are_deliveries(records):", "if queue:"),),
+        (Removal(FUNCTION, "None if all(is_delivery(record", "built.single_try_queue if all(is_delivery(record"),),
+    ),
+    Guard(
+        "a notice whose worker dies comes back after seconds",
+        "notices, danger first",
+        "unit/test_delivery.py::test_a_notice_that_fails_comes_back_after_seconds",
+        (Removal(FUNCTION, 'if all(is_delivery(record["body"]) for record in records) else built.delivery_queue'),),
     ),
     Guard(
         "a suspect is worked on alone",

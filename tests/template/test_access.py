@@ -158,6 +158,7 @@ class TestRoles:
             ("DeliveryQueue", "sqs:DeleteMessage"),
             ("DeliveryQueue", "sqs:GetQueueAttributes"),
             ("DeliveryQueue", "sqs:SendMessage"),
+            ("DeliveryQueue", "sqs:ChangeMessageVisibility"),
         }
         assert allowed(expanded, "AdminFunction", "sqs") == aside | {
             ("JobQueue", "sqs:SendMessage"),

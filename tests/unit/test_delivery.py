@@ -4,8 +4,16 @@ import time
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import pytest
+
+from message_handler.archive.memory import MemoryArchive
 from message_handler.domain.conversations import ConversationKey
+from message_handler.domain.raised import Raised
+from message_handler.domain.records import NoticeRecord
+from message_handler.queue.codec import encode
 from message_handler.queue.sqs import SqsQueue
+from message_handler.queue.timing import retry_delay
+from tests.contract.conversation import raised
 from tests.unit.service import CANARY, KEY, Service
 
 DELIVERIES = "https://sqs.example/1/stack-DeliveryQueue"
@@ -58,6 +66,29 @@ def test_an_unreadable_record_is_not_hidden_in_the_other_queue(
     record["body"] = "{"
     assert service.invoke("worker", event) == {"batchItemFailures": [{"itemIdentifier": record["messageId"]}]}
     assert changed == []
+
+
+@pytest.mark.parametrize("receive_count", [1, 4])
+def test_a_notice_that_fails_comes_back_after_seconds(
+    service: Service, sqs: SqsQueue, changed: list[dict[str, Any]], receive_count: int
+) -> None:
+    """By itself it would come back after the queue's own visibility, 12 minutes."""
+
+    class Breaking(MemoryArchive):
+        def note_raised(self, raised: Raised) -> bool:
+            raise KeyError(CANARY)
+
+    settings = service.parts.settings.model_copy(update={"delivery_queue_url": DELIVERIES})
+    archive = Breaking()
+    worker = replace(service.parts.worker, archive=archive)
+    service.use(delivery_queue=sqs, settings=settings, worker=worker)
+    event = service.event("worker-delivery")
+    (record,) = event["Records"]
+    record["body"] = encode(NoticeRecord(raised()))
+    record["attributes"]["ApproximateReceiveCount"] = str(receive_count)
+    assert service.invoke("worker", event) == {"batchItemFailures": [{"itemIdentifier": record["messageId"]}]}
+    assert {entry["ReceiptHandle"] for entry in changed} == {record["receiptHandle"]}
+    assert changed[-1]["VisibilityTimeout"] == retry_delay(receive_count)
 
 
 def test_without_postgres_there_is_nothing_to_deliver(service: Service) -> None:

@@ -364,8 +364,9 @@ class TestArchiveRecords:
         house.clock.advance(60)
         house.archive.is_away = True
         assert [self.comes_again(house, job) for job in jobs] == [RECORD_SECONDS, LATER_SECONDS]
-        assert house.rescue.take(NoticeRecord(raised()), FAR)
-        assert house.queue.sent[-1] == (NoticeRecord(raised()), RECORD_SECONDS)
+        notice = NoticeRecord(raised(raised_at=house.clock()))
+        assert house.rescue.take(notice, FAR)
+        assert house.queue.sent[-1] == (notice, RECORD_SECONDS)
 
     def test_an_archive_record_that_can_not_be_sent_is_kept(
         self, house: House, monkeypatch: pytest.MonkeyPatch
@@ -377,3 +378,14 @@ class TestArchiveRecords:
         house.archive.is_away = True
         monkeypatch.setattr(house.queue, "send", refuses)
         assert not house.rescue.take(ArchiveRecord(job), FAR)
+
+
+class TestNoticeRecords:
+    def test_one_comes_back_within_seconds_and_less_often_later(self, house: House) -> None:
+        house.archive.is_away = True
+        notice, waits = NoticeRecord(raised(raised_at=house.clock())), list[int]()
+        for _ in range(6):
+            assert house.rescue.take(notice, FAR)
+            waits.append(house.queue.sent[-1][1])
+            house.clock.advance(waits[-1])
+        assert waits == [5, 5, 10, 20, 30, 30]

@@ -30,11 +30,12 @@ from message_handler.ports.raised import Reminder
 from message_handler.settings import Settings
 from message_handler.tiers.failover import Failover
 from message_handler.tiers.memory import MemoryTier
+from message_handler.worker.rescue import NOTICE_SECONDS
 from tests.contract.chat import DAY
 from tests.contract.conversation import NOTICE, Conversation, raised
 from tests.contract.delivery.office import CLINIC, LAB, Office
 from tests.contract.receiver import Answer, Receiver, Told
-from tests.contract.world import World
+from tests.contract.world import FakeQueue, World
 
 
 def danger(talk: Conversation, level: str = "emergency", **changes: Any) -> Raised:
@@ -418,12 +419,20 @@ class TestWhilePostgresIsAway:
         assert self.process(world, found) is None
         assert types(receiver) == ["safety.raised"]
         world.postgres(away=False)
-        world.clock.advance(10)
+        world.clock.advance(NOTICE_SECONDS)
         world.delivers_all_due()
         office.works(world.key)
         first, second = receiver.told
         assert (first.body, first.webhook_id) == (second.body, second.webhook_id)
         assert [row[:2] for row in office.rows("delivered")][1:] == [(first.webhook_id, "delivered")]
+
+    def test_its_record_waits_among_the_deliveries(self, office: Office, world: World) -> None:
+        """The queue of jobs may be long."""
+        jobs = FakeQueue(world.clock)
+        world.worker = replace(world.worker, queue=cast(Queue, jobs))
+        world.postgres(away=True)
+        assert self.process(world, found := raised(key=world.key)) is None
+        assert ([delivery.record for delivery in office.queue.waiting], jobs.waiting) == ([NoticeRecord(found)], [])
 
     def test_a_process_tells_it_once_however_often_its_record_comes(self, office: Office, world: World) -> None:
         receiver = office.receivers[0]

@@ -75,6 +75,8 @@ class Parts(IntakeParts):
     raised: RaisedStore
     #: The queue of jobs, for calls that are worth no second try. None: the queue is in this process.
     single_try_queue: SqsQueue | None = None
+    #: The queue of deliveries, for such calls too. None: deliveries are woken by the queue of jobs.
+    delivery_queue: SqsQueue | None = None
     #: None: without Postgres there is no outbox to deliver from.
     deliveries: Deliveries | None = None
     #: None: without Postgres nothing is kept for long.
@@ -155,10 +157,10 @@ class _Builder:
         tools = Tools(settings, egress, secrets)
         single_try = _single_try_client() if settings.job_queue_url else None
         single_try_queue = _queue_at(settings.job_queue_url, single_try)
+        delivery_queue = _queue_at(settings.delivery_queue_url, single_try)
         deliveries = None
         if stores.outbox:
-            delivery_queue = _queue_at(settings.delivery_queue_url, single_try) or queue
-            deliveries = Deliveries(stores.outbox, delivery_queue, egress, secrets, meter=self.meter)
+            deliveries = Deliveries(stores.outbox, delivery_queue or queue, egress, secrets, meter=self.meter)
         worker = Worker(
             shared.tiers,
             shared.archive,
@@ -183,6 +185,7 @@ class _Builder:
             stores.audit,
             stores.raised,
             single_try_queue,
+            delivery_queue,
             deliveries,
             stores.retention,
         )

@@ -64,6 +64,15 @@ def encode(record: AnyRecord) -> str:
     return body
 
 
+def is_delivery(body: str) -> bool:
+    """Whether a body is that of a DeliveryRecord. The sweep replaces a lost one, and no other record."""
+    try:
+        value = json.loads(body)
+    except ValueError:
+        return False
+    return isinstance(value, dict) and "deliver" in value
+
+
 def _message_to_json(record: Record, message: Message) -> dict[str, Any]:
     """A message of the record. Its own message was promised the record's `job_id`, so that promise is left out."""
     if record.message_id in message.ids and message.promised == (record.job_id,):

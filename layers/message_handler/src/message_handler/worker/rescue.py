@@ -10,6 +10,7 @@ Until then only a tier has them. A tier may forget everything, and then their me
 from __future__ import annotations
 
 import logging
+import math
 import random
 import threading
 from collections import defaultdict
@@ -34,6 +35,8 @@ _log = logging.getLogger(__name__)
 #: Seconds after which an archive record comes back while Postgres is away, for up to `RECORDS_PER_MINUTE` records of a
 #: tenant. Its other records come back after `LATER_SECONDS`, so that an outage does not fill the queue.
 RECORD_SECONDS, RECORDS_PER_MINUTE, LATER_SECONDS = 5, 600, 720
+#: A notice's record comes back after as long as it has waited already: `RECORD_SECONDS` at least, and this at most.
+NOTICE_SECONDS = 30
 #: The shortest time between two looks of a process whether Postgres is back. Its breaker may require more.
 LOOK_SECONDS = 2.0
 #: The longest time that a worker pushes ends before it goes on with its record.
@@ -197,12 +200,16 @@ class Rescue:
 
         Returns whether it was sent.
         """
-        # Many ends must not delay a notice, so notices are counted apart.
-        kind = "notice" if isinstance(record, NoticeRecord) else "archive"
+        queue, kind, wait = self.queue, "archive", RECORD_SECONDS
+        if isinstance(record, NoticeRecord):
+            # Many jobs and many ends must not delay a notice: it waits among the deliveries, and is counted apart.
+            queue, kind = self.deliveries.queue if self.deliveries else queue, "notice"
+            waited = math.ceil(self.clock() - record.raised.raised_at)
+            wait = min(max(waited, RECORD_SECONDS), NOTICE_SECONDS)
         name = f"{kind} records of {key_of(record).platform_id}"
         try:
-            _, wait = self.tiers.first(lambda tier: tier.admit(name, RECORDS_PER_MINUTE))
-            self.queue.send(record, delay=LATER_SECONDS if wait else RECORD_SECONDS)
+            _, refused = self.tiers.first(lambda tier: tier.admit(name, RECORDS_PER_MINUTE))
+            queue.send(record, delay=LATER_SECONDS if refused else wait)
         except (Unavailable, PayloadTooLarge):
             return False
         return True
