@@ -45,7 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
     log = hazards.read()
     if results:
         try:
-            evidence.of_junit(results, tests_of(log.controls)).write()
+            evidence.of_junit(results, [*tests_of(log.controls), evidence.REMOVALS]).write()
         except (OSError, ValueError) as error:
             print(f"safety-case: {results} can't be used as evidence: {error}", file=sys.stderr)
             return 1
@@ -136,7 +136,7 @@ def _control(log: Hazards, control: Control, run: Evidence | None) -> str:
         parts.append("\n".join(["Tests:", "", *(f"* `{test}`{_ended(test, run)}" for test in control.tests)]))
     if control.guards:
         guards = [f"* {_code(guard)}" for guard in control.guards]
-        parts.append("\n".join(["Guards, each of which `make test-guards` removes:", "", *guards]))
+        parts.append("\n".join(["Guards, each of which `make test` removes:", "", *guards]))
     return "\n\n".join(parts)
 
 
@@ -230,11 +230,13 @@ def _evidence(log: Hazards, run: Evidence | None) -> str:
     if run is None:
         return (
             f"{about} No run is recorded in this version. "
-            "The evidence is the run of all tests on the commit that is deployed: `make test` and `make test-guards`."
+            "The evidence is the run of all tests on the commit that is deployed: `make test`."
         )
     ends: Counter[Outcome | None] = Counter(run.outcome(test) for test in tests)
     rows = [(outcome, str(ends[outcome])) for outcome in ("passed", "failed", "skipped") if ends[outcome]]
     rows += [("not in that run", str(ends[None]))] if ends[None] else []
+    removals = run.tests.get(evidence.REMOVALS, {})
+    rows += [(f"removals of guards: {outcome}", str(removals[outcome])) for outcome in removals]
     recorded = f"The last recorded run was on {run.run_at}, of version {run.version}, commit `{run.commit}`."
     return f"{about} {recorded}\n\n{_table(('tests', 'number'), rows)}"
 

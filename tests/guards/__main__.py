@@ -9,12 +9,12 @@ import tempfile
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import ExitStack, closing
 from pathlib import Path
 from queue import SimpleQueue
 from types import FrameType
 from typing import NoReturn
 
-from local import hazards
 from tests.guards import (
     administration,
     archives,
@@ -90,9 +90,6 @@ _COLUMNS = ("guard", "file", "comes from", "test that fails without it")
 def main(arguments: list[str] | None = None) -> int:
     options = _parse(arguments)
     guards = [guard for guard in GUARDS if guard.matches(options.only)]
-    if options.safety_case:
-        named = {name for control in hazards.read().controls for name in control.guards}
-        guards = [guard for guard in guards if guard.name in named]
     if not guards:
         print(f"no guard matches {options.only!r}; --list shows them all")
         return 2
@@ -101,8 +98,11 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     signal.signal(signal.SIGTERM, _stop)
     try:
-        with tempfile.TemporaryDirectory(prefix="message-handler-guards-") as directory:
-            return _prove(guards, Path(directory))
+        with tempfile.TemporaryDirectory(prefix="message-handler-guards-") as directory, ExitStack() as opened:
+            copies = [Scratch(REPOSITORY, Path(directory, str(number))) for number in range(min(COPIES, len(guards)))]
+            for copy in copies:
+                opened.enter_context(closing(copy))
+            return _prove(guards, copies)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
@@ -113,14 +113,12 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         prog="python -m tests.guards", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--only", default="", metavar="WORDS", help="guards with all these words in name, file or rule")
-    parser.add_argument("--safety-case", action="store_true", help="guards that a control of safety/hazards.yaml names")
     parser.add_argument("--list", action="store_true", help="show the guards and their tests, and do nothing")
     return parser.parse_args(arguments)
 
 
-def _prove(guards: Sequence[Guard], directory: Path) -> int:
+def _prove(guards: Sequence[Guard], copies: Sequence[Scratch]) -> int:
     began = time.monotonic()
-    copies = [Scratch(REPOSITORY, directory / str(number)) for number in range(min(COPIES, len(guards)))]
     if not copies[0].is_used:
         print("the tests in the copy would import another message_handler than the copy's own")
         return 1
@@ -166,6 +164,8 @@ def _without_each(guards: Sequence[Guard], copies: Sequence[Scratch]) -> dict[Gu
                 if not outcome.caught:
                     print(f"         {guard.test}\n         {outcome.why}", flush=True)
         except BaseException:
+            for copy in copies:
+                copy.close()
             pool.shutdown(cancel_futures=True)
             raise
     return outcomes

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
@@ -57,7 +59,7 @@ class Outcome:
 
 
 class Scratch:
-    """The copy. It has the files that Git tracks or would track, as they are now."""
+    """The copy, with the files that Git tracks or would track, as they are now. A warm process runs its tests."""
 
     def __init__(self, repository: Path, directory: Path) -> None:
         self.directory = directory
@@ -67,6 +69,19 @@ class Scratch:
             if (repository / name).is_file():
                 (directory / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(repository / name, directory / name)
+        self._states = 0
+        command = [sys.executable, "-m", "tests.guards.warm"]
+        pipe = subprocess.PIPE
+        # A session of its own, so that one signal ends the test that runs as well.
+        self._warm = subprocess.Popen(
+            command, cwd=directory, env=self._environment, stdin=pipe, stdout=pipe, text=True, start_new_session=True
+        )
+
+    def close(self) -> None:
+        """End what runs. Closing twice is harmless."""
+        with self._warm:  # its end closes the pipes
+            if self._warm.poll() is None:
+                os.killpg(self._warm.pid, signal.SIGKILL)
 
     @property
     def is_used(self) -> bool:
@@ -84,35 +99,34 @@ class Scratch:
                 file = self.directory / PACKAGE / removal.file
                 text = file.read_text()
                 kept.setdefault(file, text)
-                file.write_text(removal.applied(text))
+                self._write(file, removal.applied(text))
             yield
         finally:
             for file, text in kept.items():
-                file.write_text(text)
+                self._write(file, text)
+
+    def _write(self, file: Path, text: str) -> None:
+        """Write a file with a date of its own: bytecode is dated by the second, and a file may change twice in one."""
+        file.write_text(text)
+        self._states += 1
+        os.utime(file, (self._states, self._states))
 
     def run(self, chosen: Iterable[str], *options: str) -> Outcome:
         """Run pytest with these arguments."""
-        command = [sys.executable, "-m", "pytest", "-q", "--tb=no", "-p", "no:cacheprovider", *options, *chosen]
-        command += ["-o", f"faulthandler_timeout={HANG_SECONDS}"]
-        ran = subprocess.run(
-            command,
-            cwd=self.directory,
-            env=self._environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-        )
-        return Outcome(ran.returncode, ran.stdout)
+        assert self._warm.stdin
+        assert self._warm.stdout
+        arguments = ["-q", "--tb=no", "--assert=plain", "-p", "no:cacheprovider", *options, *chosen]
+        arguments += ["-o", f"faulthandler_timeout={HANG_SECONDS}"]
+        self._warm.stdin.write(f"{json.dumps(arguments)}\n")
+        self._warm.stdin.flush()
+        return Outcome(**json.loads(self._warm.stdout.readline()))
 
     @property
     def _environment(self) -> dict[str, str]:
         source = (self.directory / PACKAGE).parent.resolve()
-        kept = {name: value for name, value in os.environ.items() if name != "PYTEST_ADDOPTS"}
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
         return kept | {
             "PYTHONPATH": str(source),
-            # Bytecode is dated by the second, and a file may change twice within a second.
-            "PYTHONDONTWRITEBYTECODE": "1",
             # No test here needs these plugins, and loading them takes as long as a test.
             "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
             # So a missing server fails a test. A skipped test would catch nothing.

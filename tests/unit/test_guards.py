@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from local import hazards
 from tests.guards import marks
 from tests.guards.__main__ import GUARDS, main
 from tests.guards.guard import IN_MEMORY, PACKAGE, REPOSITORY, Guard, Removal
@@ -99,8 +100,9 @@ class TestMarks:
 @pytest.mark.skipif(not (REPOSITORY / ".git").exists(), reason="git lists what is copied")
 class TestScratch:
     @pytest.fixture
-    def scratch(self, tmp_path: Path) -> Scratch:
-        return Scratch(REPOSITORY, tmp_path)
+    def scratch(self, tmp_path: Path) -> Iterator[Scratch]:
+        with closing(Scratch(REPOSITORY, tmp_path)) as scratch:
+            yield scratch
 
     def test_its_tests_import_its_own_package(self, scratch: Scratch) -> None:
         assert scratch.is_used
@@ -154,10 +156,3 @@ class TestCommand:
     def test_words_that_match_no_guard_are_told(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["--only", "no such guard"]) == 2
         assert "no such guard" in capsys.readouterr().out
-
-    def test_the_guards_of_the_safety_case_can_be_chosen(self, capsys: pytest.CaptureFixture[str]) -> None:
-        named = {name for control in hazards.read().controls for name in control.guards}
-        assert main(["--list", "--safety-case"]) == 0
-        chosen = [guard for guard in GUARDS if guard.name in named]
-        assert {guard.name for guard in chosen} == named
-        assert len(capsys.readouterr().out.splitlines()) == 2 + len(chosen)

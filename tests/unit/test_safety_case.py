@@ -153,6 +153,12 @@ class TestEvidence:
         assert f"`{A_TEST}`: passed" in safety_case.hazard_log(made_up(), run)
         assert "of version 1.2.3, commit `0123456789ab`" in safety_case.case(made_up(), run, "<!-- evidence -->")
 
+    def test_a_removal_that_no_test_caught_is_counted(self) -> None:
+        run = Evidence("1.2.3", "0123456789ab", "2026-11-30", {evidence.REMOVALS: {"passed": 62, "failed": 1}})
+        shown = safety_case.case(made_up(), run, "<!-- evidence -->")
+        assert "| removals of guards: failed | 1 |" in shown
+        assert exists(evidence.REMOVALS)
+
     def test_a_test_that_did_not_run_is_named(self) -> None:
         run = Evidence("1.2.3", "0123456789ab", "2026-11-30")
         assert f"`{A_TEST}`: not in the last recorded run" in safety_case.hazard_log(made_up(), run)
