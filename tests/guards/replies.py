@@ -123,6 +123,39 @@ WHILE_RAISED = (
     ),
 )
 
+SILENT = "unit/test_silent_bot.py"
+
+SILENCE = (
+    guard(
+        "a silent bot asks no AI",
+        f"{SILENT}::test_no_ai_is_asked_and_the_reply_has_the_notice[I can't breathe]",
+        ASKING,
+        "reply = silent_reply(prompt.messages, raised, config)",
+        "reply = None",
+    ),
+    guard(
+        "a bot stays silent until a person closes the conversation",
+        f"{SILENT}::test_until_a_person_closes_it",
+        REPLIES,
+        "if not is_silent or _level_of(messages, raised) in",
+        "if not is_silent or _level_of(messages, None) in",
+    ),
+    guard(
+        "an urgent match silences no bot",
+        f"{SILENT}::test_anything_else_is_answered[there is blood in my urine]",
+        REPLIES,
+        "in (None, Level.URGENT):",
+        "is None:",
+    ),
+    guard(
+        "a silent bot's reply is more than the notice, so it answers in a history",
+        f"{SILENT}::TestOneReplyForEachMessage::test_without_ids_if_the_history_has_the_reply[True-reply]",
+        REPLIES,
+        "    return with_notice(silence(config), messages, raised, config)",
+        '    return with_notice("", messages, raised, config)',
+    ),
+)
+
 REFUSED = "unit/test_refused_replies.py"
 CLAIMS = f"{REFUSED}::TestRefusing::test_the_job_fails_and_the_patient_gets_the_notice"
 
@@ -262,4 +295,4 @@ AFTER_DANGER = (
     ),
 )
 
-GUARDS = (*AFTER_DANGER, *TOLD, *WHILE_RAISED, *KEPT_BACK, *CONFIGURED)
+GUARDS = (*AFTER_DANGER, *TOLD, *WHILE_RAISED, *SILENCE, *KEPT_BACK, *CONFIGURED)

@@ -24,9 +24,9 @@ def english(service: Service) -> Service:
     return service
 
 
-def asked(service: Service, words: str, **more: Any) -> dict[str, Any]:
+def asked(service: Service, words: str, message_id: str | None = None) -> dict[str, Any]:
     """The job of a message once it is answered, with the `safety` of the answer to the request."""
-    answer = service.post(says(words, **more))
+    answer = service.post(says(words, message_id))
     service.deliver()
     return read(service, answer.body["ai_job_id"]) | {"safety": answer.body.get("safety", {})}
 

@@ -38,8 +38,8 @@ export const KINDS = {
       choice(
         "meta_data.after_danger",
         "After danger",
-        ["answer", "human"],
-        "Who answers an emergency or a crisis, after its notice. Not set: answer, so the bot does.",
+        ["answer", "silent", "human"],
+        "Who answers an emergency or a crisis, after its notice. Not set: answer, so the bot does. silent: no AI is asked.",
       ),
       {
         name: "meta_data.failure_message",

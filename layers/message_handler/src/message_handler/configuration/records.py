@@ -80,7 +80,7 @@ class BotMetaData(Strict):
     max_context_characters: Characters | None = None
     show_partial_reply: bool | None = None
     country: Annotated[str, Field(pattern=_COUNTRY)] | None = None
-    after_danger: Literal["answer", "human"] | None = None
+    after_danger: Literal["answer", "silent", "human"] | None = None
     failure_message: Any = None
     disclosure: Any = None
     disclosure_every: Annotated[int, Field(ge=1, le=1_000)] | None = None

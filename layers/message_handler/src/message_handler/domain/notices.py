@@ -1,4 +1,4 @@
-"""What a bot says beside the model's words, in its language: its failure notice, and its disclosure."""
+"""What a bot says beside the model's words, in its language: its failure notice, its disclosure, its silence."""
 
 from __future__ import annotations
 
@@ -13,6 +13,14 @@ _NOTICES = {
     "fr": "Nous n'avons pas pu répondre à votre message pour le moment. Veuillez réessayer plus tard.",
     "vi": "Hiện chưa thể trả lời tin nhắn của bạn. Vui lòng thử lại sau.",
 }
+#: What a bot says instead of an answer while it stays silent.
+_SILENCE = {
+    "de": "Dieser Assistent antwortet im Moment nicht.",
+    "en": "This assistant does not answer at the moment.",
+    "es": "Este asistente no responde en este momento.",
+    "fr": "Cet assistant ne répond pas pour le moment.",
+    "vi": "Trợ lý này hiện không trả lời.",
+}
 
 
 def failure_notice(config: Mapping[str, Any]) -> str:
@@ -23,6 +31,11 @@ def failure_notice(config: Mapping[str, Any]) -> str:
 def disclosure_of(config: Mapping[str, Any]) -> str | None:
     """What a bot says about itself. None: nothing is configured in its language."""
     return _own_text(config, "disclosure")
+
+
+def silence(config: Mapping[str, Any]) -> str:
+    """What a bot that stays silent after danger says, before the way to help."""
+    return _SILENCE.get(_language(config), _SILENCE["en"])
 
 
 def _own_text(config: Mapping[str, Any], name: str) -> str | None:

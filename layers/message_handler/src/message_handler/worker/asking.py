@@ -24,7 +24,7 @@ from message_handler.ports.archive import Fence
 from message_handler.ports.tier import Tier
 from message_handler.safety.rules import shipped
 from message_handler.settings import Settings
-from message_handler.worker.replies import is_refused, raised_level, with_disclosure, with_notice
+from message_handler.worker.replies import is_refused, raised_level, silent_reply, with_disclosure, with_notice
 
 _log = logging.getLogger(__name__)
 
@@ -92,18 +92,20 @@ class Asking:
             if timeout <= 0:
                 raise AIError("deadline_exceeded", "The answer took longer than one run may take.")
             prompt, raised = prompt_of(job, fence, config, timeout), raised_level(job, fence)
-            shows_text = config["meta_data"].get("show_partial_reply", False)
-            may_show = (lambda text: not is_refused(text, prompt, raised)) if shows_text else None
-            watch = self._watch(job, limit + COMMIT_SECONDS, may_show)
-            watch("")  # a slow store may have used up the lease, or messages may have joined meanwhile
-            _log_asking(job, fence)
-            provenance = _provenance(config, config["core_ai"])
-            completion = self._complete(config["core_ai"], prompt, watch)
-            usage = completion.usage
-            if completion.by_fallback:
-                provenance = _provenance(config, config["core_ai"]["fallback"])
-            self._check(completion.text, prompt, raised)
-            reply = with_notice(completion.text, prompt.messages, raised, config)
+            reply = silent_reply(prompt.messages, raised, config)
+            if reply is None:
+                shows_text = config["meta_data"].get("show_partial_reply", False)
+                may_show = (lambda text: not is_refused(text, prompt, raised)) if shows_text else None
+                watch = self._watch(job, limit + COMMIT_SECONDS, may_show)
+                watch("")  # a slow store may have used up the lease, or messages may have joined meanwhile
+                _log_asking(job, fence)
+                provenance = _provenance(config, config["core_ai"])
+                completion = self._complete(config["core_ai"], prompt, watch)
+                usage = completion.usage
+                if completion.by_fallback:
+                    provenance = _provenance(config, config["core_ai"]["fallback"])
+                self._check(completion.text, prompt, raised)
+                reply = with_notice(completion.text, prompt.messages, raised, config)
             reply = with_disclosure(reply, _known(job, fence), config)
         except AIError as failure:
             error = JobError(failure.code, str(failure), _failure_notice(job, fence, config))
@@ -113,7 +115,7 @@ class Asking:
             # The bot was deactivated or deleted after the message was accepted.
             error = JobError("bot_unavailable", refused.detail, _failure_notice(job, fence, config))
         now = self.clock()
-        if self.ai:
+        if provenance:
             self.meter.add("AITime", 1000 * (now - began))
         return Answer(_ended(job, reply, usage, error, provenance, now), limit + COMMIT_SECONDS)
 

@@ -9,7 +9,7 @@ from message_handler.ai.port import Prompt
 from message_handler.domain.conversations import Turn
 from message_handler.domain.jobs import Job
 from message_handler.domain.messages import Message
-from message_handler.domain.notices import disclosure_of
+from message_handler.domain.notices import disclosure_of, silence
 from message_handler.domain.safety import Level
 from message_handler.ports.archive import Fence
 from message_handler.safety.notices import notice_of
@@ -76,6 +76,17 @@ def _replies_since_a_human(known: Sequence[Turn]) -> list[str]:
 def _has(reply: str, disclosure: str) -> bool:
     """Whether a reply says the disclosure, also where its platform has changed blanks and breaks."""
     return " ".join(disclosure.split()) in " ".join(reply.split())
+
+
+def silent_reply(messages: Sequence[Message], raised: Level | None, config: Mapping[str, Any]) -> str | None:
+    """The reply of a bot that stays silent after an emergency or a crisis; None if the bot answers.
+
+    It settles the messages as any reply does. The notice alone could not: intake drops a bot's turn that repeats it.
+    """
+    is_silent = config["meta_data"].get("after_danger") == "silent"
+    if not is_silent or _level_of(messages, raised) in (None, Level.URGENT):
+        return None
+    return with_notice(silence(config), messages, raised, config)
 
 
 def with_notice(reply: str, messages: Sequence[Message], raised: Level | None, config: Mapping[str, Any]) -> str:
