@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from message_handler.bot_config import BotConfigService
-from message_handler.domain.errors import Unavailable
+from message_handler.domain.errors import Unavailable, safety_of
+from message_handler.domain.messages import Request
 from message_handler.domain.raised import Raised
 from message_handler.domain.records import NoticeRecord
+from message_handler.drivers import combiner
+from message_handler.drivers.combiner import Combiner
 from message_handler.intake import danger
+from message_handler.intake.requests import request_of
+from message_handler.protocol.results import Accepted
 from message_handler.queue.codec import decode
 from message_handler.safety.notices import notice_of
 from message_handler.safety.rules import shipped
+from message_handler.settings import Settings
+from message_handler.tiers.failover import Failover
+from message_handler.tiers.memory import MemoryTier
 from tests.unit.service import CANARY, KEY, Answer, ConfiguredArchive, Service, bot, load_event, says
+from tests.unit.test_combiner import Store
 
 EMERGENCY, CRISIS, URGENT = "I can't breathe", "I want to kill myself", "there is blood in my urine"
 LEVELS = {EMERGENCY: "emergency", CRISIS: "crisis", URGENT: "urgent"}
@@ -123,6 +135,52 @@ class TestWhateverBecomesOfTheRequest:
         assert answer["statusCode"] == status
         assert safety["level"] == LEVELS[words]
         assert safety["notice"]
+
+    def test_another_request_that_fails_with_the_same_error_has_no_notice(
+        self, service: Service, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A store whose answers are combined raises one error in the threads of several requests."""
+        monkeypatch.setattr(combiner, "COMPANY_SECONDS", 20)
+        store = Store()
+        store.raises_at = (2, Unavailable("Redis"))
+        asked = Combiner(store.run)
+        both_know, errors = threading.Barrier(2, timeout=20), list[Exception]()
+
+        class Shared(MemoryTier):
+            def accept(self, request: Request, *, job_id: str, lock_id: str) -> Accepted:
+                try:
+                    asked.ask(2)
+                except Unavailable as error:
+                    errors.append(error)
+                    both_know.wait()
+                    if request.messages[0].content != EMERGENCY:
+                        assert told.wait(20)
+                    raise
+                raise AssertionError
+
+        told = threading.Event()
+        tiers = Failover(Shared(Settings()))
+        intake = replace(service.parts.intake, tiers=tiers)
+
+        def post(words: str) -> Exception:
+            with pytest.raises(Unavailable) as refused:
+                intake.handle(KEY, request_of([words]))
+            if words == EMERGENCY:
+                told.set()
+            return refused.value
+
+        with ThreadPoolExecutor(3) as threads:
+            threads.submit(asked.ask, 1)
+            assert store.reached.wait(20)
+            answers = [threads.submit(post, words) for words in (EMERGENCY, "hello")]
+            while asked.waiting < 2:
+                time.sleep(0.001)
+            store.let_go.set()
+            in_danger, other = (answer.result() for answer in answers)
+        assert errors[0] is errors[1]
+        assert safety_of(other) is None
+        assert (safety_of(in_danger) or {})["level"] == "emergency"
+        assert (str(in_danger), vars(in_danger)["retry_after"]) == (str(other), vars(other)["retry_after"])
 
     def test_a_bot_that_does_not_exist_keeps_no_notice_back_and_gets_no_conversation(self, service: Service) -> None:
         answer = service.post(says(EMERGENCY, bot_id="unknown"))

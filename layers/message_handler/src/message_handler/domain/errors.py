@@ -220,10 +220,18 @@ class AIError(MessageHandlerError):
         self.code = code
 
 
-def tell(error: Exception, safety: dict[str, Any] | None) -> None:
-    """Let an error carry the `safety` that its answer must have: danger in the message that was refused."""
-    if safety:
-        error.safety = safety  # type: ignore[attr-defined]  # any error: a defect of ours keeps no notice back
+def telling(error: Exception, safety: dict[str, Any] | None) -> Exception:
+    """Any error with the `safety` that its answer must have: danger in the message that was refused.
+
+    It is a new error. Threads whose calls went together share one (see `drivers/combiner.py`):
+
+        A, of a patient in danger: tells the error ── B, of another patient: answers with the same error
+    """
+    if not safety:
+        return error
+    told = type(error).__new__(type(error), *error.args)
+    told.__dict__.update(error.__dict__, safety=safety)
+    return told.with_traceback(error.__traceback__)
 
 
 def safety_of(error: Exception) -> dict[str, Any] | None:

@@ -23,7 +23,7 @@ from message_handler.domain.errors import (
     PayloadTooLarge,
     RateLimited,
     Unavailable,
-    tell,
+    telling,
 )
 from message_handler.domain.identifiers import new_id
 from message_handler.domain.messages import Message, Request, known_by, new_message
@@ -81,8 +81,7 @@ class Intake:
         try:
             said = read_turns(request, alarm.recognise())
         except PayloadTooLarge as error:
-            tell(error, alarm.give(alarm.look_at_the_end(request), ()))
-            raise
+            raise telling(error, alarm.give(alarm.look_at_the_end(request), ())) from None
         now = self.clock()
         messages, wordless = _messages(said.messages, now), _messages(said.wordless, now)
         # Before all that may refuse the request or fail.
@@ -90,9 +89,8 @@ class Intake:
         alarm.hand_off(found, messages, self.queue)
         try:
             body, waiting = self._handle(key, request, said, messages, wordless, correlation_id)
-        except Exception as error:
-            tell(error, alarm.give(found, messages))
-            raise
+        except Exception as error:  # noqa: BLE001  whatever fails, its answer has the notice
+            raise telling(error, alarm.give(found, messages)) from None
         own = found
         found = alarm.look_at_what_waits(found, messages, waiting)
         if found is not own:
