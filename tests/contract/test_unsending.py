@@ -241,6 +241,15 @@ class TestOutcomes:
         world.redis(away=False)
         assert world.unsends("m0") == "unsent"
 
+    def test_an_answer_that_postgres_does_not_have_yet_is_waited_for(self, world: World) -> None:
+        world.posts("m0")
+        world.postgres(away=True)
+        world.delivers()
+        world.postgres(away=False)
+        assert world.unsends("m0") is None, "neither unknown nor unsent"
+        world.settles().checked()
+        assert world.unsends("m0") == "answered"
+
     def test_a_run_that_nothing_can_restart_commits_nothing_of_it(self, world: World) -> None:
         """The tier could not be told: the fence tells the run."""
 

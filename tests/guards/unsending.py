@@ -58,6 +58,13 @@ GUARDS = (
         "        if False:\n",
     ),
     guard(
+        "an answer that Postgres lacks is waited for",
+        f"{OUTCOMES}::test_an_answer_that_postgres_does_not_have_yet_is_waited_for[memory]",
+        "intake/unsending.py",
+        "        if tiers.find(lambda tier: tier.ended_by(key, message_id)):\n",
+        "        if False:\n",
+    ),
+    guard(
         "what waits with it is woken",
         f"{HTTP}::test_what_waits_with_it_is_woken",
         "intake/unsending.py",

@@ -57,6 +57,9 @@ def unsend(
         if away:
             # Maybe the message waits there.
             raise away
+        if tiers.find(lambda tier: tier.ended_by(key, message_id)):
+            # It was answered while Postgres was away: answered ── Postgres is back ── unsent ── the answer is archived
+            raise Unavailable("Postgres, which lacks the message's end,")
         raise NotFound("there is no such message", field="message_id")
     if unsent.job_id:
         _drop(tiers, queue, key, unsent.message_ids, unsent.job_id)
