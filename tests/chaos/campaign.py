@@ -172,6 +172,7 @@ def table(history: History, violations: list[Violation]) -> str:
     found = Counter(violation.promise for violation in violations)
     told = [telling.seconds for telling in tellings(history) if telling.seconds is not None]
     kinds = Counter(row.kind for row in history.settled)
+    danger = [event for event in history.posted if event.danger and event.status]
     figures: list[tuple[str, object]] = [
         ("faults", sum(fault.part != "pair" for fault in history.faults)),
         ("stores given up without a fault", _given_up_without_a_fault(history)),
@@ -181,6 +182,7 @@ def table(history: History, violations: list[Violation]) -> str:
         ("duplicates told", sum(event.duplicate for event in history.posted)),
         ("edits told", sum(event.edited for event in history.posted)),
         ("messages unsent", _listed(str(event.status or "no answer") for event in history.unsent)),
+        ("answers to danger (with a notice)", f"{len(danger)} ({sum(bool(event.notice) for event in danger)})"),
         ("messages answered, failed, cancelled", " ".join(str(kinds[k]) for k in ("answered", "failed", "cancelled"))),
         ("replies committed", sum(turn.role == "assistant" for turn in history.turns)),
         ("AI calls (unfenced)", f"{len(history.asked)} ({sum(call.fence is None for call in history.asked)})"),

@@ -350,9 +350,25 @@ def test_an_edit_during_the_run_may_be_answered_by_itself() -> None:
     assert check(history) == []
 
 
-def test_an_edit_before_the_run_may_be_answered_by_itself_where_redis_was_away() -> None:
+def test_an_edit_may_be_answered_by_itself_if_it_came_when_the_run_had_closed_its_job() -> None:
     history = edited()
     late_edit(history, sent_at=2.2)
+    assert check(history) == []
+
+
+def test_old_words_may_take_the_place_of_an_edit_that_redis_forgot() -> None:
+    history = edited()
+    history.turns[1], history.turns[2] = said(2, "m1", "J0"), replied(3, "J0", "m0", "m1")
+    assert {violation.promise for violation in check(history)} == {"1 lost", "2 old words"}
+    history.faults.append(Fault(2.3, 2.4, "redis", "flushed"))
+    assert check(history) == []
+    history.posted = [event for event in history.posted if (event.version, event.at) != ("m1", 2.5)]
+    assert {violation.promise for violation in check(history)} == {"1 lost"}
+
+
+def test_an_edit_before_the_run_may_be_answered_by_itself_where_redis_was_away() -> None:
+    history = edited()
+    old_words_though_the_edit_was_there(history)
     history.faults.append(Fault(2, 2.5, "redis", "flushed"))
     assert check(history) == []
 
@@ -446,6 +462,13 @@ def old_words_that_came_back(history: History) -> None:
 
 def old_words_though_the_edit_was_there(history: History) -> None:
     late_edit(history, sent_at=2.2)
+    history.asked[1] = Asked(3.4, "J0", 2, 2)
+
+
+def old_words_though_the_edit_was_in_the_same_job(history: History) -> None:
+    late_edit(history, sent_at=2.4)
+    history.posted.append(replace(history.posted[5], job_id="J0", duplicate=True, at=2.2, until=2.3))
+    history.jobs["J0"] = job("J0", 2, superseded_by="J1")
 
 
 def an_edit_answered_twice(history: History) -> None:
@@ -520,6 +543,7 @@ def cancelled_where_another_message_was_unsent(history: History) -> None:
         (answered_with_both_words, "2 old words"),
         (old_words_that_came_back, "2 old words"),
         (old_words_though_the_edit_was_there, "2 old words"),
+        (old_words_though_the_edit_was_in_the_same_job, "2 old words"),
         (an_edit_answered_twice, "2 doubled"),
         (an_edit_answered_though_cancelled, "2 doubled"),
         (an_edit_promised_a_job_that_leads_nowhere, "2 wrong job"),
