@@ -89,6 +89,7 @@ class TestFence:
         assert talk.fence(job, turns=4).turns == newest
         assert talk.fence(job, turns=100).turns == (Turn("user", "a", "m0"), *newest)
         assert talk.fence(job, turns=0).turns == ()
+        assert all(abs(turn.said_at - ENDED) < 1 for turn in talk.fence(job, turns=4).turns)
 
     def test_an_ended_job_is_returned_as_it_ended_and_nothing_runs(self, talk: Conversation) -> None:
         talk.answer(1, "m0")

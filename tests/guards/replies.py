@@ -8,6 +8,7 @@ DISCLOSURE = "unit/test_disclosure.py"
 REPLIES = "worker/replies.py"
 ASKING = "worker/asking.py"
 MEMORY = "archive/memory_raised.py"
+_FENCES = function("take_fences_v3")
 
 
 def guard(name: str, test: str, place: str, old: str, new: str = "") -> Guard:
@@ -19,13 +20,33 @@ TOLD = (
         "a conversation begins with the disclosure",
         f"{DISCLOSURE}::test_a_conversation_begins_with_it",
         ASKING,
-        "            reply = with_disclosure(reply, _known(job, fence), config)\n",
+        "            reply = with_disclosure(reply, _known(job, fence), config, self.clock())\n",
     ),
     guard(
         "the disclosure comes again",
         f"{DISCLOSURE}::TestWhen::test_in_the_first_reply_and_again_after_that_many",
         REPLIES,
-        "[: every - 1]",
+        '[: limits.get("disclosure_every", DISCLOSURE_EVERY) - 1]',
+    ),
+    guard(
+        "after hours the disclosure comes again",
+        f"{DISCLOSURE}::TestWhen::test_again_after_hours[3.0-True]",
+        REPLIES,
+        " and (turn.said_at > since or not turn.said_at)",
+    ),
+    guard(
+        "a reply without a time counts as lately given",
+        f"{DISCLOSURE}::TestWhen::test_without_hours_or_without_a_time_the_count_alone_decides",
+        REPLIES,
+        "(turn.said_at > since or not turn.said_at)",
+        "turn.said_at > since",
+    ),
+    guard(
+        "Postgres tells when a reply was given",
+        f"{DISCLOSURE}::test_postgres_tells_when_it_was_said[3]",
+        _FENCES,
+        "cast(extract(epoch from created_at) as bigint)",
+        "0",
     ),
     guard(
         "after a human the disclosure comes again",
@@ -43,7 +64,6 @@ TOLD = (
 )
 
 RAISED = "unit/test_raised_replies.py"
-_FENCES = function("take_fences_v3")
 _FENCE = "contract/test_taking.py::TestTheFence"
 
 WHILE_RAISED = (

@@ -119,6 +119,7 @@ GOOD: dict[RecordKind, dict[str, list[Any]]] = {
         "after_danger": ["answer", "silent", "human"],
         "disclosure": ["This is an AI.", "x" * 2_000, {"vi": "Đây là AI.", "en": "This is an AI."}],
         "disclosure_every": [1, 1_000],
+        "disclosure_hours": [1, 8_760],
     },
     "core_ai": {
         "model": ["m", "anthropic.claude-3:0", "x" * 512],
@@ -163,6 +164,7 @@ BAD: dict[RecordKind, dict[str, list[Any]]] = {
         "after_danger": ["nobody", "", True, CANARY],
         "disclosure": ["", " ", "x" * 2_001, 1, True, [CANARY], {}, {"vi": ""}, {CANARY: "x"}, {"vi": [CANARY]}],
         "disclosure_every": [0, 1_001, 1.5, True, CANARY],
+        "disclosure_hours": [0, 8_761, 1.5, True, CANARY],
     },
     "core_ai": {
         "model": ["", f"{CANARY} 1", f"{CANARY}\n", "mô", "x" * 513, 1],

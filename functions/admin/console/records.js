@@ -54,6 +54,7 @@ export const KINDS = {
         hint: "That it is an AI, and how to reach a person. One text, or a text for each language.",
       },
       number("meta_data.disclosure_every", "Replies from one disclosure to the next", "1: each reply has it. Not set: 20."),
+      number("meta_data.disclosure_hours", "Hours from one disclosure to the next", "1 to 8760. Not set: the replies count alone."),
     ],
     derived: [],
     facts: (bot) => [

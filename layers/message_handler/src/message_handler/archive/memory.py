@@ -151,7 +151,7 @@ class MemoryArchive:
             archived = self._conversation(job)
             archived.fence = max(archived.fence, self._erasures.get(job.key.name_hash, (0.0, 0))[1])
             newest = tuple(
-                replace(said.turn, unsent=said.unsent_at is not None)
+                replace(said.turn, unsent=said.unsent_at is not None, said_at=said.created_at)
                 for said in (archived.turns[-turns:] if turns else ())
             )
             stand = standing(job.messages, archived.settled)

@@ -72,9 +72,7 @@ def fence_of(job: Job, row: list[Any]) -> Fence:
     ]
     stand = standing(job.messages, _settled_of(settled))
     waiting = _drained(job, others, _settled_of(settled_there), erased)
-    turns = tuple(
-        Turn(turn["role"], turn["content"], turn["message_id"], unsent=turn["unsent"]) for turn in newest or ()
-    )
+    turns = tuple(Turn(**turn) for turn in newest or ())
     return Fence(
         number,
         stand.settled,

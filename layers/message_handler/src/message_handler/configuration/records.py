@@ -84,6 +84,7 @@ class BotMetaData(Strict):
     failure_message: Any = None
     disclosure: Any = None
     disclosure_every: Annotated[int, Field(ge=1, le=1_000)] | None = None
+    disclosure_hours: Annotated[int, Field(ge=1, le=8_760)] | None = None
 
     @field_validator("debounce_max_ms")
     @classmethod

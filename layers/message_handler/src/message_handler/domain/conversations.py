@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from message_handler.domain.errors import InvalidRequest
@@ -33,6 +33,8 @@ class Turn:
     edited_at: float = 0.0
     #: The patient has taken it back, so no context has it.
     unsent: bool = False
+    #: When it was said (Unix seconds), if Postgres has told; else 0.
+    said_at: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

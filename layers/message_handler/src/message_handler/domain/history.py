@@ -48,6 +48,7 @@ class _Draft:
     message_id: str | None
     edited_at: float
     unsent: bool
+    said_at: float
 
 
 def parse(text: str) -> tuple[Turn, ...]:
@@ -73,6 +74,7 @@ def parse(text: str) -> tuple[Turn, ...]:
         turn.message_id = None
         turn.edited_at = 0.0
         turn.unsent = False
+        turn.said_at = 0.0
         turn.__class__ = Turn  # type: ignore[assignment]
         turns.append(turn)
         if after:

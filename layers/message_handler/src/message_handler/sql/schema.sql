@@ -855,7 +855,8 @@ begin
         end if;
 
         select json_agg(json_build_object('role', role, 'content', content, 'message_id', message_id,
-                                          'unsent', unsent_at is not null) order by position)
+                                          'unsent', unsent_at is not null,
+                                          'said_at', cast(extract(epoch from created_at) as bigint)) order by position)
         into newest
         from (select * from turns
               where platform_id = job.platform_id and conversation_id = job.conversation_id

@@ -106,7 +106,7 @@ class Asking:
                     provenance = _provenance(config, config["core_ai"]["fallback"])
                 self._check(completion.text, prompt, raised)
                 reply = with_notice(completion.text, prompt.messages, raised, config)
-            reply = with_disclosure(reply, _known(job, fence), config)
+            reply = with_disclosure(reply, _known(job, fence), config, self.clock())
         except AIError as failure:
             error = JobError(failure.code, str(failure), _failure_notice(job, fence, config))
         except Contended:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -49,27 +50,29 @@ def _tells_of_danger(prompt: Prompt) -> bool:
     return screen(shipped(), [message.content for message in prompt.messages]) is not None
 
 
-def with_disclosure(reply: str, known: Sequence[Turn], config: Mapping[str, Any]) -> str:
+def with_disclosure(reply: str, known: Sequence[Turn], config: Mapping[str, Any], now: float) -> str:
     """The reply, which begins with the bot's disclosure where the patient has not read it lately.
 
-    `known`: the conversation before the reply. A patient who has talked with a human is told again.
+    `known`: the conversation before the reply. A patient who has talked with a human is told again. The hours count
+    for replies whose time is known.
     """
-    disclosure = disclosure_of(config)
+    disclosure, limits = disclosure_of(config), config["meta_data"]
     if disclosure is None or _has(reply, disclosure):
         return reply
-    every = config["meta_data"].get("disclosure_every", DISCLOSURE_EVERY)
-    lately = _replies_since_a_human(known)[: every - 1]
-    return reply if any(_has(text, disclosure) for text in lately) else f"{disclosure}\n\n{reply}"
+    lately = _replies_since_a_human(known)[: limits.get("disclosure_every", DISCLOSURE_EVERY) - 1]
+    since = now - 3600 * limits.get("disclosure_hours", math.inf)
+    told = any(_has(turn.content, disclosure) and (turn.said_at > since or not turn.said_at) for turn in lately)
+    return reply if told else f"{disclosure}\n\n{reply}"
 
 
-def _replies_since_a_human(known: Sequence[Turn]) -> list[str]:
+def _replies_since_a_human(known: Sequence[Turn]) -> list[Turn]:
     """The bot's replies, the newest first."""
     replies = []
     for turn in reversed(known):
         if turn.role == "sale":
             break
         if turn.role == "assistant":
-            replies.append(turn.content)
+            replies.append(turn)
     return replies
 
 

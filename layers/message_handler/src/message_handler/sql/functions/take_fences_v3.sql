@@ -10,7 +10,7 @@
 -- Returns for each job:
 --   raised        the fence; null if no run is permitted
 --   settled_by    for each settled id: the job that settled it, how, the digest of its words, and when it was accepted
---   newest        the last turns, also those that were unsent
+--   newest        the last turns, also those that were unsent, with the second in which they were said
 --   human         whether a human answers
 --   erased_until  the time of the erasure with its margin (Unix seconds, rounded up)
 --   waiting       if the job drains it: the line in the Postgres tier, and its settled messages, as in settled_by
@@ -85,7 +85,8 @@ begin
         end if;
 
         select json_agg(json_build_object('role', role, 'content', content, 'message_id', message_id,
-                                          'unsent', unsent_at is not null) order by position)
+                                          'unsent', unsent_at is not null,
+                                          'said_at', cast(extract(epoch from created_at) as bigint)) order by position)
         into newest
         from (select * from turns
               where platform_id = job.platform_id and conversation_id = job.conversation_id
