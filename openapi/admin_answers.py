@@ -6,7 +6,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from message_handler.configuration import safety_rules
 from message_handler.configuration.records import BotMetaData, CoreAIMetaData, PlatformMetaData
+from message_handler.configuration.safety_rules import ReviewState
 from message_handler.domain.events import EventKind
 from message_handler.domain.safety_report import WAYS
 from message_handler.http.lists import AUDITED, JOB_STATUSES, LEVELS, RAISED_STATES
@@ -90,6 +92,21 @@ class OldReview(Answer):
     reviewed_at: Text
 
 
+class RulesInForce(Answer):
+    """The safety rules that the tenant's messages are checked with.
+
+    `review`: whether a clinician's review holds for this version of the rules. `old`: it is more than a year ago.
+    `not_applicable`: the ids of shipped rules that an operator has declared so. `refused`: the languages of own rules
+    that this release can't compile; they do not count.
+    """
+
+    rules_version: Text
+    languages: list[Text]
+    review: ReviewState
+    not_applicable: list[Text]
+    refused: list[Text]
+
+
 class SafetyState(Answer):
     """What the tenant's configuration lacks for patients in danger.
 
@@ -98,6 +115,40 @@ class SafetyState(Answer):
 
     without_contacts: list[Text]
     old_reviews: list[OldReview]
+    rules: RulesInForce
+
+
+class ShippedRule(Answer):
+    """A rule of the product. `not_applicable`: why an operator has declared that it does not apply, else null."""
+
+    id: Text
+    language: Text
+    level: Literal["emergency", "crisis", "urgent"]
+    about: Text
+    source: Text | None
+    reviewed_by: Text | None
+    reviewed_at: Text | None
+    not_applicable: Text | None
+
+
+class ShippedRules(Answer):
+    """The rules of the product, before an operator's changes."""
+
+    rules_version: Text
+    languages: list[Text]
+    rules: list[ShippedRule]
+
+
+class SafetySettings(safety_rules.SafetyRules):
+    """What the tenant has written about the safety rules: the body of the last write."""
+
+
+class SafetyRulesShown(Answer):
+    """The safety rules: what the tenant has written, what is in force, and what the product brings."""
+
+    settings: SafetySettings
+    in_force: RulesInForce
+    shipped: ShippedRules
 
 
 class Status(Answer):

@@ -18,12 +18,30 @@ from openapi.schemas import CONVERSATION_ID
 BOT: dict[str, object] = {"name": "Pharmacy Assistant", "language": "en", "meta_data": {"max_context_messages": 30}}
 CORE_AI: dict[str, object] = {"name": "Simulated AI", "api_endpoint": "simulated://", "timeout_seconds": 20}
 PLATFORM: dict[str, object] = {"name": "Clinic", "meta_data": {"rate_limit_per_minute": 60_000}}
+OWN_RULES: dict[str, object] = {
+    "rules": [
+        {
+            "language": "en",
+            "words": {"pump": ["insulin pump", "pump"]},
+            "rules": [
+                {
+                    "id": "clinic-pump",
+                    "level": "urgent",
+                    "about": "An insulin pump that fails",
+                    "phrases": ["<pump> stopped", "<pump> is broken"],
+                }
+            ],
+        }
+    ],
+    "not_applicable": {"en-seizure": "The ward line answers these patients."},
+}
 
 LOCK = "/admin/locks/{conversation_id}"
 ERASURE = "/admin/conversations/{conversation_id}"
 EXPORT = f"{ERASURE}/export"
 RETRY = "/admin/jobs/{job_id}/retry"
-RAISED = "/admin/safety/raised"
+SAFETY = "/admin/safety"
+RAISED = f"{SAFETY}/raised"
 TAKE = f"{RAISED}/{{job_id}}/take"
 CLOSE = f"{RAISED}/{{job_id}}/close"
 
@@ -243,6 +261,31 @@ ROUTES: tuple[Route, ...] = (
             "kind": {"type": "string", "enum": [*AUDITED], "description": "Only entries about this kind of thing."},
             **PAGE,
         },
+    ),
+    Route(
+        "GET",
+        SAFETY,
+        "Show the safety rules",
+        "What the tenant has written about the rules (`settings`), the rules that its messages are checked with, how "
+        "they were reviewed, and the shipped rules. The header `ETag` holds the settings' revision, 0 without any.",
+        "admin",
+        {200: (answers.SafetyRulesShown,)},
+        (503,),
+        revised=True,
+    ),
+    Route(
+        "PUT",
+        SAFETY,
+        "Write the safety rules",
+        "Replaces all that the tenant has written about the rules. No shipped rule can be removed: an operator may "
+        "say, with a reason, that it does not apply. With `If-Match` they are written only if their revision is still "
+        "that one, else `412`. `409` until the tenant has written its own platform.",
+        "admin",
+        {200: (answers.SafetyRulesShown,)},
+        (409, 503),
+        requests.SafetyRules,
+        example=OWN_RULES,
+        revised=True,
     ),
     Route(
         "GET",

@@ -6,14 +6,14 @@ from typing import Annotated, Literal
 
 from pydantic import Field, RootModel
 
-from message_handler.configuration import records
+from message_handler.configuration import records, safety_rules
 from message_handler.domain.identifiers import CONVERSATION_ID, CONVERSATION_ID_RULE
 from message_handler.domain.validation import Identifier, Strict
 from message_handler.intake import requests
 from message_handler.operations.raised import MOST_WHY
 from message_handler.operations.sweeping import MAX_AGE_HOURS
 
-__all__ = ["Bot", "Cleanup", "Close", "CoreAI", "Drill", "Handoff", "MessageRequest", "Platform"]
+__all__ = ["Bot", "Cleanup", "Close", "CoreAI", "Drill", "Handoff", "MessageRequest", "Platform", "SafetyRules"]
 
 
 #: An id that stands in the address: the body may omit it.
@@ -66,6 +66,15 @@ class Drill(Strict):
     """The conversation in which a drill is raised."""
 
     conversation_id: Annotated[str, Field(pattern=f"^{CONVERSATION_ID}$", description=CONVERSATION_ID_RULE)]
+
+
+class SafetyRules(safety_rules.SafetyRules):
+    """What a tenant writes about the safety rules. An omitted field gets its default.
+
+    `languages`: of the shipped rules that are tried; null for all. English and the languages of the tenant's bots are
+    always tried. `rules`: own rules, one entry for each language, in the form of a file of rules; 64 KiB at most.
+    `not_applicable`: by the ids of shipped rules, why they do not apply.
+    """
 
 
 class Bot(records.Bot):

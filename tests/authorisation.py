@@ -75,6 +75,8 @@ ROWS: dict[Name, Row] = {
     ("GET", "/admin/jobs"): Row("admin", 200, 200, told={"jobs": [], "next": None}),
     ("POST", "/admin/jobs/{job_id}/retry"): Row("admin", 409, 404),
     ("GET", "/admin/audit"): Row("admin", 200, 200),
+    ("GET", "/admin/safety"): Row("admin", 200, 200),
+    ("PUT", "/admin/safety"): Row("admin", 200, 200, {"languages": ["en"]}),
     ("GET", "/admin/safety/raised"): Row("admin", 200, 200, told={"raised": [], "next": None}),
     ("POST", "/admin/safety/raised/{job_id}/take"): Row("admin", 200, 404),
     ("POST", "/admin/safety/raised/{job_id}/close"): Row("admin", 409, 404, {"why": "care"}),  # no person has taken it
@@ -126,6 +128,9 @@ class Matrix:
         ):
             written = self.ask("PUT", f"/admin/{kind}", Token(self.a, "admin"), body)
             assert written.status in (200, 201), written.text
+        reason = {"not_applicable": {"en-seizure": MARK}}
+        written = self.ask("PUT", "/admin/safety", Token(self.a, "admin"), reason)
+        assert written.status == 200, written.text
         own, operator = {"platform_id": self.b}, Token(self.b, "admin")
         written = self.call("PUT", "/admin/platforms/{platform_id}", own, {"name": "B"}, operator)
         assert written.status in (200, 201), written.text

@@ -204,6 +204,18 @@ def raise_drill(call: Call) -> tuple[int, dict[str, Any]]:
     return HTTPStatus.CREATED, lists.raised_view(raised.find(built.raised, key.platform_id, job_id))
 
 
+def get_safety(call: Call) -> tuple[int, dict[str, Any], Headers]:
+    shown = parts().safety_rules.get(call.platform_id, datetime.now(UTC).date())
+    return HTTPStatus.OK, shown.record, etag(shown)
+
+
+def put_safety(call: Call) -> tuple[int, dict[str, Any], Headers]:
+    shown = parts().safety_rules.put(
+        call.platform_id, call.body(), actor=call.actor, today=datetime.now(UTC).date(), expected=expected(call)
+    )
+    return HTTPStatus.OK, shown.record, etag(shown)
+
+
 def report_safety(call: Call) -> Answer:
     form = call.query("format")
     if form not in (None, "json", "csv"):
@@ -283,6 +295,7 @@ def sweep(max_age_hours: Any) -> dict[str, Any]:
     sweeping.end_answered(built.archive)
     with suppress(Unavailable):
         meter.add("SafetyReviewOld", built.configuration_store.old_reviews(oldest_review(datetime.now(UTC).date())))
+        built.safety_rules.recompile()
     try:
         count += handoff.unpark_the_rest(built.tiers, built.archive, built.intake.accept)
     except Unavailable as error:
@@ -362,6 +375,8 @@ ROUTES: dict[tuple[str, str], Route] = {
     ("GET", "/admin/jobs"): list_jobs,
     ("POST", "/admin/jobs/{job_id}/retry"): retry_job,
     ("GET", "/admin/audit"): list_audit,
+    ("GET", "/admin/safety"): get_safety,
+    ("PUT", "/admin/safety"): put_safety,
     ("GET", "/admin/safety/raised"): list_raised,
     ("POST", "/admin/safety/raised/{job_id}/take"): take_raised,
     ("POST", "/admin/safety/raised/{job_id}/close"): close_raised,

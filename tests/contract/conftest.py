@@ -58,6 +58,7 @@ MIGRATIONS = [
     "0014_edits.sql",
     "0015_message_events.sql",
     "0016_safety.sql",
+    "0017_safety_rules.sql",
     *(function.name for function in migrations.functions()),
 ]
 ARCHIVES = ("memory", "postgres", "postgres15_tls")

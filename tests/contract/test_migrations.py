@@ -119,6 +119,10 @@ DATA: dict[int, list[str]] = {
         f" values ('unsent', 'default', '{job_id(1)}', 'patient-1', 'msg_unsent_1', '{{m0}}', 'nurse', 'c', now(),"
         " now(), now() + interval '1 day')",
     ],
+    16: [
+        "insert into raised (platform_id, conversation_id, job_id, level, rule, rules_version, message_ids, raised_at,"
+        f" drill) values ('default', 'patient-1', '{job_id(1)}', 'crisis', 'en-suicide', 'v', '{{m0}}', now(), false)",
+    ],
 }
 
 

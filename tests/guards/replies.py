@@ -84,15 +84,15 @@ WHILE_RAISED = (
         "in a raised conversation a failure notice carries the way to a human",
         f"{RAISED}::test_a_failure_notice_carries_it",
         ASKING,
-        "with_notice(notice, newest_versions(job.messages), raised_level(job, fence), config)",
+        "with_notice(notice, newest_versions(job.messages), raised_level(job, fence, config), config)",
         "with_notice(notice, newest_versions(job.messages), None, config)",
     ),
     guard(
         "in a raised conversation no reply advises against help",
         f"{RAISED}::test_no_reply_advises_against_help_although_the_model_saw_no_danger",
         REPLIES,
-        "(raised is not None or _tells_of_danger(prompt))",
-        "_tells_of_danger(prompt)",
+        "(raised is not None or _tells_of_danger(prompt, config))",
+        "_tells_of_danger(prompt, config)",
     ),
     guard(
         "while Postgres is away, the platform's history tells of danger",
@@ -157,7 +157,7 @@ SILENCE = (
         "a bot stays silent until a person closes the conversation",
         f"{SILENT}::test_until_a_person_closes_it",
         REPLIES,
-        "if not is_silent or _level_of(messages, raised) in",
+        "if not is_silent or _level_of(messages, raised, config) in",
         "if not is_silent or _level_of(messages, None) in",
     ),
     guard(
@@ -184,7 +184,7 @@ KEPT_BACK = (
         "a refused reply reaches no patient",
         CLAIMS,
         ASKING,
-        "            self._check(completion.text, prompt, raised)\n",
+        "            self._check(completion.text, prompt, raised, config)\n",
     ),
     guard(
         "a reply that claims to be a doctor's is always refused",
@@ -197,14 +197,14 @@ KEPT_BACK = (
         "advice against help counts only in danger",
         f"{REFUSED}::TestRefusing::test_what_is_no_harm_to_a_patient_without_danger_is_given",
         REPLIES,
-        "level is not None and (raised is not None or _tells_of_danger(prompt))",
+        "level is not None and (raised is not None or _tells_of_danger(prompt, config))",
         "level is not None",
     ),
     guard(
         "danger that was told before counts",
         f"{REFUSED}::TestRefusing::test_danger_that_was_told_before_counts",
         REPLIES,
-        "    if any(screen(shipped(), [content]) for content in before):\n        return True\n",
+        "    if any(screen(rules, [content]) for content in before):\n        return True\n",
         "    list(before)\n",
     ),
     guard(
@@ -217,7 +217,7 @@ KEPT_BACK = (
         "a failure notice carries the way to help",
         f"{REFUSED}::TestTheFailureNotice::test_carries_the_way_to_help",
         ASKING,
-        "return with_notice(notice, newest_versions(job.messages), raised_level(job, fence), config)",
+        "return with_notice(notice, newest_versions(job.messages), raised_level(job, fence, config), config)",
         "return notice",
     ),
     guard(

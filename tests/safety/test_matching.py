@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from message_handler.domain.safety import Level
+from message_handler.safety.compiling import RulesRefused, compiled_language
 from tests.safety.samples import ENGLISH, RULES, VIETNAMESE, found, level, rules_of
 
 EMERGENCY, CRISIS, URGENT = Level.EMERGENCY, Level.CRISIS, Level.URGENT
@@ -238,25 +241,70 @@ def test_rules_of_some_languages_and_without_some_rules() -> None:
     assert len({RULES.version, english.version, RULES.narrowed(languages=["en"]).version}) == 3
 
 
+def own_rules(source: dict[str, Any]) -> dict[str, Any]:
+    known = {language["language"]: language for language in RULES.compiled}
+    return compiled_language(source, known.get(source["language"]))
+
+
 def test_own_rules_use_the_shipped_groups() -> None:
-    own = {
-        "language": "en",
-        "words": {"inhaler": ["inhaler", "puffer"]},
-        "rules": [
-            {"id": "own-1", "level": "urgent", "about": "x", "phrases": ["<inhaler> <cannot>", "gasping for air"]}
-        ],
-    }
+    own = own_rules(
+        {
+            "language": "en",
+            "words": {"inhaler": ["inhaler", "puffer"]},
+            "rules": [
+                {"id": "own-1", "level": "urgent", "about": "x", "phrases": ["<inhaler> <cannot>", "gasping for air"]}
+            ],
+        }
+    )
     rules = RULES.extended([own])
     assert found("puffer cannot", rules) == {"own-1": URGENT}
     assert found("gasping for air", rules) == {"breathing": EMERGENCY, "own-1": URGENT}
     assert found("không đau ngực. chest pain. no chest pain", rules) == {"chest": EMERGENCY}
+    assert found("puffer cannot in the film", rules) == {}, "the shipped cues lower an own rule"
+    assert found("a pufffer cannot", rules) == {"own-1": URGENT}
     assert found("puffer cannot") == {}
     assert rules.version not in (RULES.version, RULES.extended([]).version)
     assert rules.version == RULES.extended([own]).version
 
 
+def test_own_rules_change_no_shipped_rule() -> None:
+    """Their idioms, cues, spellings and words are their own."""
+    own = own_rules(
+        {
+            "language": "en",
+            "idioms": ["chest pain"],
+            "unlike": ["overdse"],
+            "spellings": {"gaspin": "gardening"},
+            "cues": {"negation": {"before": ["hello"]}},
+            "rules": [{"id": "own-1", "level": "urgent", "about": "x", "phrases": ["chest pain", "flu"]}],
+        }
+    )
+    rules = RULES.extended([own])
+    for text in ("chest pain", "hello chest pain", "gaspin for air", "I am gasping for air"):
+        assert found(text, rules) == found(text), text
+        assert level(text, rules) is EMERGENCY
+    assert found("hello flu", rules) == {}
+    assert found("flu", rules) == {"own-1": URGENT}
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"rules": [{"id": "chest", "level": "urgent", "about": "x", "phrases": ["y"]}]}, "another rule has this id"),
+        ({"words": {"chest": ["y"]}}, "the shipped rules have this group"),
+        ({"spellings": {"breathe": "y"}}, "is a word of the shipped rules"),
+    ],
+)
+def test_own_rules_take_no_name_of_a_shipped_one(changes: dict[str, Any], problem: str) -> None:
+    rule = {"id": "own-1", "level": "urgent", "about": "x", "phrases": ["y"]}
+    with pytest.raises(RulesRefused, match=problem):
+        own_rules({"language": "en", "rules": [rule]} | changes)
+
+
 def test_own_rules_may_be_of_a_new_language() -> None:
-    own = {"language": "de", "rules": [{"id": "de-1", "level": "urgent", "about": "x", "phrases": ["hohes Fieber"]}]}
+    own = own_rules(
+        {"language": "de", "rules": [{"id": "de-1", "level": "urgent", "about": "x", "phrases": ["hohes Fieber"]}]}
+    )
     assert found("Hohes Fieber", RULES.extended([own])) == {"de-1": URGENT}
 
 

@@ -69,6 +69,7 @@ def database(postgres: Server) -> Iterator[Database]:
 def configured(service: Service, database: Database) -> Iterator[Service]:
     """The three functions over a Postgres without configuration."""
     tables = ("conversations", "outbox", "jobs", "settled", "turns", "held", "bots", "core_ai", "audit", "erasures")
+    tables += ("safety_rules",)
     clean = f"{emptied(*tables)}; {ALL_TAKEN}; update platforms set meta_data = '{{}}'"
     database.run(lambda connection: connection.execute_simple(clean))
     parts, archive = service.parts, PostgresArchive(database)

@@ -161,6 +161,7 @@ def bot(bot_id: str, **changes: Any) -> dict[str, Any]:
         "base_url": None,
         "auth_required": False,
         "meta_data": {},
+        "safety_rules": None,
     }
     record = {
         "bot_id": bot_id,

@@ -35,7 +35,7 @@ CORE_AI = {
     "revision",
     "fallback",
 }
-PLATFORM = {"platform_id", "name", "description", "base_url", "auth_required", "meta_data"}
+PLATFORM = {"platform_id", "name", "description", "base_url", "auth_required", "meta_data", "safety_rules"}
 CORE = {
     "core_ai_id": "gpt",
     "name": "GPT",

@@ -88,7 +88,7 @@ def test_what_needs_a_token_says_so_and_lets_the_tenant_be_named() -> None:
 
 
 def test_what_has_a_revision_tells_it_and_lets_it_be_compared() -> None:
-    record = {"/admin/bots/{bot_id}", "/admin/core-ai/{core_ai_id}", "/admin/platforms/{platform_id}"}
+    record = {"/admin/bots/{bot_id}", "/admin/core-ai/{core_ai_id}", "/admin/platforms/{platform_id}", "/admin/safety"}
     for method, path in routes():
         known = operation(method, path)
         names = {resolved(parameter)["name"] for parameter in known["parameters"]}

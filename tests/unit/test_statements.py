@@ -16,7 +16,7 @@ THEMES = [file for file in sorted(SQL.glob("*.sql")) if file.name != "schema.sql
 STATEMENTS = {name: text for file in THEMES for name, text in statements.named(file.read_text()).items()}
 SOURCE = "\n".join(file.read_text() for file in PACKAGE.rglob("*.py"))
 #: The names of statements for a table's records (archive/postgres_configuration.py).
-OF_RECORDS = re.compile(r"(put_|delete_)?(bots|core_ai|platforms)")
+OF_RECORDS = re.compile(r"(put_|delete_)?(bots|core_ai|platforms)|put_safety_rules")
 
 
 def test_no_two_statements_have_one_name() -> None:

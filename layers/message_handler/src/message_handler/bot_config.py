@@ -10,12 +10,14 @@ from contextlib import suppress
 from typing import Any
 
 from message_handler.configuration.redaction import copied, is_complete, redacted, shareable, unredacted
-from message_handler.domain.conversations import DEFAULT_BOT, ConversationKey
+from message_handler.domain.conversations import DEFAULT_BOT, DEFAULT_LANGUAGE, ConversationKey
 from message_handler.domain.errors import Conflict, NotFound, Unavailable
 from message_handler.domain.identifiers import DEFAULT_PLATFORM
 from message_handler.domain.jobs import Job
 from message_handler.ports.archive import Archive
 from message_handler.ports.configuration import RecordKind
+from message_handler.safety.rules import Rules
+from message_handler.safety.tenants import is_current, rules_of
 from message_handler.settings import Settings
 from message_handler.tiers.failover import Failover
 
@@ -81,10 +83,17 @@ class BotConfigService:
 
         For a bot that does not exist, it is the default bot's, with the tenant's own platform. Secrets are redacted.
         """
+        return redacted(self._of_any_bot(key, bot_id))
+
+    def rules_of(self, key: ConversationKey, bot_id: str | None) -> Rules:
+        """The safety rules for a conversation, also of a bot that may not answer. See `config_of_notice`."""
+        return rules_of(self._of_any_bot(key, bot_id)["platform"])
+
+    def _of_any_bot(self, key: ConversationKey, bot_id: str | None) -> dict[str, Any]:
         owner = self._bot_of(key, bot_id)
         for each in (owner or bot_id or DEFAULT_BOT, DEFAULT_BOT):
             if configuration := self._configuration(key.platform_id, each, reveal=False):
-                return redacted(configuration)
+                return configuration
         return self._get_default_bot_config()
 
     def owner_of(self, key: ConversationKey) -> str | None:
@@ -140,7 +149,7 @@ class BotConfigService:
             "bot_id": DEFAULT_BOT,
             "name": "Healthcare Assistant",
             "description": "Answers where no bot is configured.",
-            "language": "vi",
+            "language": DEFAULT_LANGUAGE,
             "is_active": True,
             "core_ai_id": None,
             "platform_id": DEFAULT_PLATFORM,
@@ -165,6 +174,7 @@ class BotConfigService:
                 "base_url": None,
                 "auth_required": False,
                 "meta_data": {},
+                "safety_rules": None,
             },
         }
 
@@ -175,8 +185,8 @@ class BotConfigService:
             return found[1]
         shared = self._shared(platform_id, bot_id)
         value: dict[str, Any] | None = shared["bot"] if shared else None
-        # (A job's provenance needs the revision, which a configuration shared by an earlier release lacks.)
-        enough = not reveal or value is None or (is_complete(value) and "revision" in value)
+        # (A job's provenance needs the revision. Another release may have shared less, or have compiled the own rules.)
+        enough = value is None or (_is_of_this_release(value) and (not reveal or is_complete(value)))
         if shared and shared["until"] > now and enough:
             until = shared["until"]
         else:
@@ -189,11 +199,20 @@ class BotConfigService:
                 if shared:
                     return unredacted(value) if value and reveal else value
                 # Under the bot's own id: a worker that answers after Postgres is back answers as that bot.
-                return self._get_default_bot_config() | {"bot_id": bot_id}
+                own = {"bot_id": bot_id, "platform": self._last_known_platform(platform_id)}
+                return self._get_default_bot_config() | own
             self._share(platform_id, bot_id, value, until)
             value = value if reveal or value is None else shareable(value)
         self._keep(known, (platform_id, bot_id), value, until)
         return value
+
+    def _last_known_platform(self, platform_id: str) -> dict[str, Any]:
+        """What this process has read for another bot of the tenant: how patients get help, and the safety rules."""
+        for (tenant, _), (_, found) in [*self._bots.items(), *self._revealed.items()]:
+            if tenant == platform_id and found:
+                platform: dict[str, Any] = unredacted(shareable(found))["platform"]
+                return platform
+        return dict(self.default["platform"])
 
     def _archived(self, platform_id: str, bot_id: str) -> dict[str, Any] | None:
         """The usable part of what Postgres has."""
@@ -212,9 +231,14 @@ class BotConfigService:
                 "platform": configuration["platform"],
             }
         configuration["core_ai"] = core_ai = configuration["core_ai"] or self.default["core_ai"]
+        platform = configuration["platform"]
+        if stored := platform.setdefault("safety_rules", None):
+            from message_handler.configuration.safety_rules import in_force
+
+            platform["safety_rules"] = in_force(stored, stored["languages"])
         parts: list[tuple[RecordKind, dict[str, Any]]] = [
             ("bots", configuration),
-            ("platforms", configuration["platform"]),
+            ("platforms", platform),
             *(("core_ai", part) for part in (core_ai, core_ai.get("fallback")) if part),
         ]
         for kind, part in parts:
@@ -268,3 +292,8 @@ class BotConfigService:
         if len(cache) >= _MAX_CACHED:
             cache.clear()
         cache[key] = (until, value)
+
+
+def _is_of_this_release(configuration: dict[str, Any]) -> bool:
+    platform = configuration["platform"]
+    return "revision" in configuration and "safety_rules" in platform and is_current(platform)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from redis import Redis
 
     from message_handler.configuration.admin import ConfigurationAdmin
+    from message_handler.configuration.rules_admin import RulesAdmin
     from message_handler.delivery.deliveries import Deliveries
     from message_handler.domain.records import AnyRecord, Outcome
     from message_handler.drivers.egress import Egress
@@ -90,6 +91,13 @@ class Parts(IntakeParts):
         return ConfigurationAdmin(
             self.configuration_store, self.bots.refresh, self.egress, self.secrets, self.settings.require_safety
         )
+
+    @property
+    def safety_rules(self) -> RulesAdmin:
+        """How operators change the safety rules. It is imported here because only they need it."""
+        from message_handler.configuration.rules_admin import RulesAdmin
+
+        return RulesAdmin(self.configuration_store, self.bots.refresh)
 
 
 def build(settings: Settings | None = None, *, deployed: bool = False, meter: Meter | None = None) -> Parts:

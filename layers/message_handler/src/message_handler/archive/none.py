@@ -23,7 +23,7 @@ from message_handler.ports.archive import (
     Verdict,
 )
 from message_handler.ports.audit import AuditEntry
-from message_handler.ports.configuration import Records
+from message_handler.ports.configuration import OutdatedRules, Records
 
 if TYPE_CHECKING:
     from message_handler.domain.safety_report import Counted
@@ -197,4 +197,10 @@ class NoConfiguration:
         raise Unavailable("Postgres")
 
     def old_reviews(self, before: str) -> int:
+        raise Unavailable("Postgres")
+
+    def outdated_rules(self, compiled_for: str, *, most: int) -> list[OutdatedRules]:
+        raise Unavailable("Postgres")
+
+    def recompile_rules(self, outdated: OutdatedRules, compiled: str | None, compiled_for: str) -> None:
         raise Unavailable("Postgres")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from message_handler.archive import postgres_audit
 from message_handler.drivers.postgres import Database, execute, transaction
 from message_handler.ports.audit import AuditEntry
-from message_handler.ports.configuration import RecordKind, Records
+from message_handler.ports.configuration import Kept, OutdatedRules, RecordKind, Records
 
 if TYPE_CHECKING:
     from pg8000.native import Connection
@@ -26,12 +26,12 @@ class _PostgresRecords:
     def all(self, kind: RecordKind) -> list[dict[str, Any]]:
         return [row[0] for row in self._execute(kind, id=None)]
 
-    def get(self, kind: RecordKind, id_: str) -> dict[str, Any] | None:
+    def get(self, kind: Kept, id_: str) -> dict[str, Any] | None:
         rows = self._execute(kind, id=id_)
         return rows[0][0] if rows else None
 
-    def put(self, kind: RecordKind, record: dict[str, Any]) -> bool:
-        values = record | {"meta_data": json.dumps(record["meta_data"])}
+    def put(self, kind: Kept, record: dict[str, Any]) -> bool:
+        values = {name: json.dumps(value) if isinstance(value, dict) else value for name, value in record.items()}
         return bool(self._execute(f"put_{kind}", **values)[0][0])
 
     def delete(self, kind: RecordKind, id_: str) -> None:
@@ -62,4 +62,19 @@ class PostgresConfiguration:
         return self._database.run(work)
 
     def old_reviews(self, before: str) -> int:
-        return int(self._database.run(lambda connection: execute(connection, {"before": before}, "old_reviews"))[0][0])
+        return int(self._database.execute({"before": before}, "old_reviews")[0][0])
+
+    def outdated_rules(self, compiled_for: str, *, most: int) -> list[OutdatedRules]:
+        found = self._database.execute({"compiled_for": compiled_for, "most": most}, "outdated_safety_rules")
+        return [OutdatedRules(*row) for row in found]
+
+    def recompile_rules(self, outdated: OutdatedRules, compiled: str | None, compiled_for: str) -> None:
+        self._database.execute(
+            {
+                "platform_id": outdated.platform_id,
+                "revision": outdated.revision,
+                "compiled": compiled,
+                "compiled_for": compiled_for,
+            },
+            "recompile_safety_rules",
+        )

@@ -79,7 +79,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         to,
     )
     audit = nouns.noun("audit", "the record of who did what")
-    kinds = "bots, core_ai, platforms, locks, jobs, dead_letters, conversations or raised"
+    kinds = "bots, core_ai, platforms, locks, jobs, dead_letters, conversations, raised or safety_rules"
     kind = ("--kind", {"help": f"only this kind: {kinds}"})
     audit.verb("list", verbs.list_audit, "list the entries, newest first", "audit list --kind bots", kind, *_PAGE)
     _raised(nouns.noun("raised", "the conversations in which danger was found"))
@@ -276,8 +276,34 @@ def _raised(raised: _Nouns) -> None:
 def _safety(rules: _Nouns) -> None:
     text = ("text", {"metavar": "TEXT", "help": "the text; - reads standard input"})
     files = ("files", {"metavar": "FILE", "nargs": "+", "help": "files of rules in YAML"})
-    rules.verb("check", safety.check, "show what the rules find in a text", 'safety check "I can\'t breathe"', text)
-    rules.verb("lint", safety.lint, "check files of rules", "safety lint own.yaml", files)
+    own_file = {"metavar": "FILE", "help": "also try the tenant's own rules in this YAML file"}
+    own_files = {"action": "store_true", "help": "the files have a tenant's own rules, which use shipped words"}
+    rules.verb(
+        "check",
+        safety.check,
+        "show what the shipped rules find in a text",
+        'safety check "I can\'t breathe"',
+        text,
+        ("--own", own_file),
+    )
+    rules.verb("lint", safety.lint, "check files of rules", "safety lint --own own.yaml", files, ("--own", own_files))
+    settings = {"action": "store_true", "help": "print only what the tenant has written, as JSON to edit and set"}
+    rules.verb(
+        "show",
+        verbs.show_rules,
+        "show the rules in force, how they were reviewed, and which do not apply",
+        "safety show",
+        ("--settings", settings),
+    )
+    file = {"metavar": "FILE", "help": "all of the settings as JSON, or as YAML if it ends in .yaml; - reads JSON"}
+    rules.verb(
+        "set",
+        verbs.set_rules,
+        "replace what the tenant has written about the rules",
+        "safety set rules.json --if-match 1790000000000",
+        ("file", file),
+        _IF_MATCH,
+    )
     rules.verb(
         "report",
         verbs.report_safety,

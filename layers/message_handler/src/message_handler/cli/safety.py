@@ -8,8 +8,10 @@ from __future__ import annotations
 import sys
 from argparse import Namespace
 from pathlib import Path
+from typing import Any
 
 from message_handler.cli.client import Client
+from message_handler.cli.rule_files import source_of
 from message_handler.cli.tables import as_json, printable, table
 from message_handler.cli.verbs import say
 from message_handler.safety.rules import Explanation, shipped
@@ -20,7 +22,10 @@ _COLUMNS = ("rule", "level", "words", "lowered_by")
 def check(_client: Client, options: Namespace) -> None:
     """Show each rule that matches the text, and what lowered it."""
     text = sys.stdin.read() if options.text == "-" else options.text
-    found = shipped().explain(text)
+    rules = shipped()
+    if options.own:
+        rules = rules.extended([_compiled(Path(options.own), own=True)])
+    found = rules.explain(text)
     if options.json:
         say(as_json([match._asdict() for match in found]))
     elif found:
@@ -31,21 +36,28 @@ def check(_client: Client, options: Namespace) -> None:
 
 def lint(_client: Client, options: Namespace) -> int:
     """Check files of rules. Returns 1 if one has a fault."""
-    from message_handler.safety.compiling import RulesRefused, compiled_language, source_of
+    from message_handler.safety.compiling import RulesRefused
 
     failed = 0
     for file in map(Path, options.files):
         try:
-            compiled = compiled_language(source_of(file))
+            compiled = _compiled(file, own=options.own)
         except RulesRefused as error:
             failed = 1
             for problem in error.problems:
                 say(printable(f"{file}: {problem}"))
-        except ModuleNotFoundError as error:
-            raise ValueError("to read YAML, install PyYAML: pip install pyyaml") from error
         else:
             say(printable(f"{file}: {len(compiled['rules'])} rules"))
     return failed
+
+
+def _compiled(file: Path, *, own: bool) -> dict[str, Any]:
+    """The compiled form of a file. `own`: its rules may use the shipped groups of words. Raises RulesRefused."""
+    from message_handler.safety.compiling import compiled_language
+
+    source = source_of(file)
+    known = {language["language"]: language for language in shipped().compiled} if own else {}
+    return compiled_language(source, known.get(str(source.get("language"))))
 
 
 def _row(match: Explanation) -> dict[str, str]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from message_handler.cli.client import Answer, Client
+from message_handler.cli.rule_files import source_of
 from message_handler.cli.tables import as_json, fields, printable, table
 from message_handler.domain.safety_report import as_csv
 from message_handler.domain.text import is_wordless
@@ -63,6 +64,7 @@ _REPORT_COLUMNS = (
     "closed",
     "closed_median_seconds",
 )
+_RULE_COLUMNS = ("id", "language", "level", "reviewed_by", "not_applicable", "about")
 _AUDIT_COLUMNS = ("id", "at", "actor", "action", "kind", "record_id")
 
 
@@ -189,9 +191,9 @@ def show_record(client: Client, options: Namespace) -> None:
 
 
 def put_record(client: Client, options: Namespace) -> None:
-    text = sys.stdin.read() if options.file == "-" else Path(options.file).read_text(encoding="utf-8")
     headers = {"If-None-Match": "*"} if options.new else _if_match(options)
-    show(options, client.call("PUT", "admin", options.noun, options.id, body=_record(text), headers=headers))
+    body = _record(_text_of(options.file))
+    show(options, client.call("PUT", "admin", options.noun, options.id, body=body, headers=headers))
 
 
 def delete_record(client: Client, options: Namespace) -> None:
@@ -214,6 +216,10 @@ def edit_record(client: Client, options: Namespace) -> None:
         raise Declined("nothing was changed")
     headers = {"If-Match": answer.etag} if answer.etag else {}
     show(options, client.call("PUT", "admin", options.noun, options.id, body=_record(after), headers=headers))
+
+
+def _text_of(file: str) -> str:
+    return sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
 
 
 def _record(text: str) -> Any:
@@ -304,6 +310,27 @@ def raise_drill(client: Client, options: Namespace) -> None:
     confirm(options, f"Raise a drill in {options.conversation_id}, of which its platform is told")
     body = {"conversation_id": options.conversation_id}
     show(options, client.call("POST", "admin", "safety", "drill", body=body))
+
+
+def show_rules(client: Client, options: Namespace) -> None:
+    answer = client.call("GET", "admin", "safety")
+    settings, shipped = answer.body["settings"], answer.body["shipped"]
+    if options.settings:
+        say(as_json(settings))
+        return
+    own = [rule.get("id") for language in settings["rules"] for rule in language.get("rules", ())]
+    revision = (answer.etag or "").strip('"')
+    reviewed = {name: settings["review"] and settings["review"][name] for name in ("reviewed_by", "reviewed_at")}
+    about = answer.body["in_force"] | reviewed | {"own_rules": own, "revision": revision}
+    show(options, answer, f"{fields(about)}\n\n{table(shipped['rules'], _RULE_COLUMNS)}")
+
+
+def set_rules(client: Client, options: Namespace) -> None:
+    body = (
+        source_of(Path(options.file)) if options.file.endswith((".yaml", ".yml")) else _record(_text_of(options.file))
+    )
+    answer = client.call("PUT", "admin", "safety", body=body, headers=_if_match(options))
+    show(options, answer, fields(answer.body["in_force"] | {"revision": (answer.etag or "").strip('"')}))
 
 
 def report_safety(client: Client, options: Namespace) -> None:

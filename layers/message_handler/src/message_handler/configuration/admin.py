@@ -96,7 +96,7 @@ class ConfigurationAdmin:
             if kind != "platforms" and records.get("platforms", platform_id) is None:
                 raise Conflict("your platform has no record yet: write that first", field="platform_id")
             was = records.get(kind, id_)
-            _check_expected(was, expected)
+            check_expected(was, expected)
             whole = _complete(kind, record, was, records)
             self._check_secrets(whole, platform_id)
             if self.requires_safety and kind == "bots":
@@ -110,7 +110,7 @@ class ConfigurationAdmin:
                 raise PreconditionFailed("it exists already")
             stored = _found(kind, records.get(kind, id_))
             records.note(AuditEntry(actor, "put", kind, id_, was and _shown(kind, was), _noted(kind, stored, was)))
-            return created, stored, _bots_with(kind, id_, records)
+            return created, stored, bots_with(kind, id_, records)
 
         created, stored, bot_ids = self.store.change(platform_id, step)
         self.refresh(platform_id, bot_ids)
@@ -122,7 +122,7 @@ class ConfigurationAdmin:
 
         def step(records: Records) -> None:
             was = _found(kind, records.get(kind, id_))
-            _check_expected(was, expected)
+            check_expected(was, expected)
             if reason := _why_kept(kind, id_, records):
                 raise Conflict(reason, field=KINDS[kind].id_field)
             records.delete(kind, id_)
@@ -174,7 +174,7 @@ def _visible(record: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in record.items() if name not in ("auth_host", "revision")}
 
 
-def _check_expected(stored: dict[str, Any] | None, expected: Expected) -> None:
+def check_expected(stored: dict[str, Any] | None, expected: Expected) -> None:
     """Check all but "new", which only the write itself can tell."""
     if expected == "there" and stored is None:
         raise PreconditionFailed("it does not exist")
@@ -279,8 +279,8 @@ def _why_kept(kind: RecordKind, id_: str, records: Records) -> str | None:
     return None
 
 
-def _bots_with(kind: RecordKind, id_: str, records: Records) -> list[str]:
-    """The ids of the bots whose configuration contains the record."""
+def bots_with(kind: RecordKind, id_: str, records: Records) -> list[str]:
+    """The ids of the bots whose configuration contains the record, and so is shared anew."""
     if kind == "bots":
         return [id_]
     bots = records.all("bots")

@@ -15,12 +15,13 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import AfterValidator, Field, ValidationError, field_validator
 from pydantic_core import PydanticCustomError
 from pydantic_core.core_schema import ValidationInfo
 
 from message_handler.ai.providers import MODEL, check_core_ai
 from message_handler.configuration.redaction import REDACTED
+from message_handler.domain.conversations import DEFAULT_LANGUAGE
 from message_handler.domain.double_texting import DoubleTexting
 from message_handler.domain.errors import InvalidRequest
 from message_handler.domain.identifiers import is_arn
@@ -43,7 +44,9 @@ _GUARDRAIL_VERSION = r"^([1-9][0-9]{0,7}|DRAFT)$"
 _MAX_EXTRA_BODY_BYTES = 16 * 1024
 #: The characters of a path and a query in RFC 3986. A path that begins with `//` would name another host.
 _PATH = r"^/([A-Za-z0-9._~!$&'()*+,;=:@%-][A-Za-z0-9._~!$&'()*+,;=:@%/?-]{0,1000})?$"
-_ADVICE = {
+#: What to correct in a `ReviewDay`.
+DAY_ADVICE = {_DAY: "must be a day, such as 2026-11-30"}
+_ADVICE = DAY_ADVICE | {
     _LANGUAGE: "must be a language, such as vi or pt-BR",
     _TOKEN: "must be 1 to 4096 printable ASCII characters without spaces, or a Secrets Manager ARN",
     MODEL: "must be 1 to 512 printable ASCII characters without spaces",
@@ -52,7 +55,6 @@ _ADVICE = {
     _FIELD: "must be a field's name, such as stream_options",
     _TAG: "must be a tag's name without its brackets, such as think",
     _COUNTRY: "must be a country's code, such as VN (ISO 3166)",
-    _DAY: "must be a day, such as 2026-11-30",
     _NUMBER: "must be a telephone number, such as 115",
     _GUARDRAIL: "must be a guardrail's id or ARN",
     _GUARDRAIL_VERSION: "must be a version's number, or DRAFT",
@@ -65,9 +67,23 @@ Tokens = Annotated[int, Field(ge=1, le=1_000_000)]
 Notice = Annotated[str, Field(min_length=1, max_length=2_000)]
 
 
-def _wrong(advice: str) -> PydanticCustomError:
-    # The message is the advice alone: no value is formatted into it.
+def wrong(advice: str) -> PydanticCustomError:
+    """What a validator raises. The message is the advice alone: no value is formatted into it."""
     return PydanticCustomError("wrong", "{advice}", {"advice": advice})
+
+
+def _has_come(value: str) -> str:
+    """A review in the future would never become old. Somewhere on earth it may be tomorrow already."""
+    try:
+        has_come = date.fromisoformat(value) <= datetime.now(UTC).date() + timedelta(days=1)
+    except ValueError:
+        has_come = False
+    if not has_come:
+        raise wrong("must be a day of the calendar, and not in the future")
+    return value
+
+
+ReviewDay = Annotated[str, Field(pattern=_DAY), AfterValidator(_has_come)]
 
 
 class BotMetaData(Strict):
@@ -90,7 +106,7 @@ class BotMetaData(Strict):
     @classmethod
     def _bounds_the_debounce(cls, value: int | None, info: ValidationInfo) -> int | None:
         if value is not None and value < (info.data.get("debounce_ms") or 0):
-            raise _wrong("must not be less than debounce_ms")
+            raise wrong("must not be less than debounce_ms")
         return value
 
     @field_validator("failure_message", "disclosure")
@@ -103,7 +119,7 @@ class BotMetaData(Strict):
             and all(isinstance(text, str) and text.strip() and len(text) <= 2_000 for text in texts)
             and all(re.fullmatch(_LANGUAGE, language) for language in languages)
         ):
-            raise _wrong("must be a text of 1 to 2000 characters, or an object with such a text for each language")
+            raise wrong("must be a text of 1 to 2000 characters, or an object with such a text for each language")
         return value
 
 
@@ -139,23 +155,23 @@ class CoreAIMetaData(Strict):
     @classmethod
     def _is_the_only_limit(cls, value: int | None, info: ValidationInfo) -> int | None:
         if value is not None and info.data.get("max_tokens") is not None:
-            raise _wrong("must be left out, because max_tokens is given: providers accept only one of the two")
+            raise wrong("must be left out, because max_tokens is given: providers accept only one of the two")
         return value
 
     @field_validator("omit")
     @classmethod
     def _keeps_the_messages(cls, value: list[str] | None) -> list[str] | None:
         if value and "messages" in value:
-            raise _wrong("must not have messages: without them there is nothing to answer")
+            raise wrong("must not have messages: without them there is nothing to answer")
         return value
 
     @field_validator("extra_body")
     @classmethod
     def _is_small_and_leaves_the_messages(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
         if value and "messages" in value:
-            raise _wrong("must not have messages: they are the conversation's")
+            raise wrong("must not have messages: they are the conversation's")
         if value and len(json.dumps(value).encode()) > _MAX_EXTRA_BODY_BYTES:
-            raise _wrong(f"must not be larger than {_MAX_EXTRA_BODY_BYTES // 1024} KiB")
+            raise wrong(f"must not be larger than {_MAX_EXTRA_BODY_BYTES // 1024} KiB")
         return value
 
 
@@ -175,19 +191,7 @@ class EmergencyContacts(Strict):
     crisis: Annotated[str, Field(pattern=_NUMBER)] | None = None
     texts: dict[Annotated[str, Field(pattern=_LANGUAGE)], NoticeTexts] = Field(default_factory=dict)
     reviewed_by: Name
-    reviewed_at: Annotated[str, Field(pattern=_DAY)]
-
-    @field_validator("reviewed_at")
-    @classmethod
-    def _is_a_day_that_has_come(cls, value: str) -> str:
-        """A review in the future would never become old. Somewhere on earth it may be tomorrow already."""
-        try:
-            has_come = date.fromisoformat(value) <= datetime.now(UTC).date() + timedelta(days=1)
-        except ValueError:
-            has_come = False
-        if not has_come:
-            raise _wrong("must be a day of the calendar, and not in the future")
-        return value
+    reviewed_at: ReviewDay
 
 
 class PlatformMetaData(Strict):
@@ -202,14 +206,14 @@ class PlatformMetaData(Strict):
     @classmethod
     def _are_one_for_each_country(cls, values: list[EmergencyContacts] | None) -> list[EmergencyContacts] | None:
         if len({each.country for each in values or ()}) < len(values or ()):
-            raise _wrong("must not have a country twice")
+            raise wrong("must not have a country twice")
         return values
 
     @field_validator("webhook_secrets")
     @classmethod
     def _are_secrets(cls, values: list[str] | None) -> list[str] | None:
         if not all(value == REDACTED or is_arn(value) or _is_webhook_secret(value) for value in values or ()):
-            raise _wrong("must each be whsec_ with the base64 of 24 to 64 bytes, or a Secrets Manager ARN")
+            raise wrong("must each be whsec_ with the base64 of 24 to 64 bytes, or a Secrets Manager ARN")
         return values
 
 
@@ -218,7 +222,7 @@ class Bot(Strict):
 
     name: Name
     description: Description = ""
-    language: Annotated[str, Field(pattern=_LANGUAGE)] = "vi"
+    language: Annotated[str, Field(pattern=_LANGUAGE)] = DEFAULT_LANGUAGE
     is_active: bool = True
     core_ai_id: Identifier | None = None
     meta_data: BotMetaData = BotMetaData()
@@ -238,7 +242,7 @@ class CoreAI(Strict):
     @classmethod
     def _is_no_half_arn(cls, value: str | None) -> str | None:
         if value and value.startswith("arn:") and not is_arn(value):
-            raise _wrong("is not the ARN of a secret in Secrets Manager")
+            raise wrong("is not the ARN of a secret in Secrets Manager")
         return value
 
 

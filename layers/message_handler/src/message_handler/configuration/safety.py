@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from datetime import date, timedelta
 from typing import Any
 
+from message_handler.configuration import safety_rules
 from message_handler.configuration.records import usable
 from message_handler.domain.conversations import DEFAULT_BOT
 from message_handler.domain.errors import Conflict, InvalidRequest
@@ -13,14 +14,14 @@ from message_handler.domain.notices import disclosure_of
 from message_handler.ports.configuration import RecordKind, Records
 from message_handler.safety.notices import contacts_of
 
-#: A review of contacts holds for this time.
+#: A review of contacts or rules holds for this time.
 REVIEW_HOLDS = timedelta(days=365)
 #: The bot that answers where a request names none, as long as no record configures it.
 _DEFAULT: Mapping[str, Any] = {"bot_id": DEFAULT_BOT, "is_active": True, "meta_data": {}}
 
 
 def state_of(records: Records, platform_id: str, today: date) -> dict[str, Any]:
-    """The ids of the active bots without contacts for their country, and the contacts with an old review."""
+    """The active bots without contacts for their country, the contacts with an old review, and the rules in force."""
     platform = records.get("platforms", platform_id)
     bots = records.all("bots")
     if all(bot["bot_id"] != DEFAULT_BOT for bot in bots):
@@ -33,6 +34,7 @@ def state_of(records: Records, platform_id: str, today: date) -> dict[str, Any]:
             for each in contacts
             if each["reviewed_at"] < oldest_review(today)
         ],
+        "rules": safety_rules.state_of(records, platform_id, oldest_review(today)),
     }
 
 

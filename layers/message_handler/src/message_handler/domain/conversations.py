@@ -20,6 +20,8 @@ Role = Literal["user", "assistant", "sale"]
 
 #: The bot that answers where a request names none. It has the default configuration unless a tenant configures it.
 DEFAULT_BOT = "default"
+#: The language of a bot whose configuration names none.
+DEFAULT_LANGUAGE = "vi"
 
 
 @dataclass(frozen=True, slots=True)

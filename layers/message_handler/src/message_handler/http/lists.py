@@ -30,7 +30,7 @@ MAX_MINUTES = 60
 RAISED_STATES: tuple[RaisedState, ...] = get_args(RaisedState)
 LEVELS = tuple(level.value for level in Level)
 #: The kinds of things in the audit.
-AUDITED = ("bots", "core_ai", "platforms", "locks", "jobs", "dead_letters", "conversations", "raised")
+AUDITED = ("bots", "core_ai", "platforms", "locks", "jobs", "dead_letters", "conversations", "raised", "safety_rules")
 
 
 def list_jobs(archive: Archive, call: Call) -> dict[str, Any]:

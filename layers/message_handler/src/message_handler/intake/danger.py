@@ -29,7 +29,7 @@ from message_handler.metrics import Meter
 from message_handler.ports.archive import Archive
 from message_handler.ports.queue import Queue
 from message_handler.safety.notices import is_configured, notice_of, notice_texts, plain
-from message_handler.safety.rules import shipped
+from message_handler.safety.rules import Rules, shipped
 from message_handler.safety.screening import Screened, screen
 from message_handler.tiers.failover import Failover
 
@@ -56,13 +56,13 @@ class Alarm:
 
     def look(self, messages: Sequence[Message]) -> Finding | None:
         """The worst danger in a request's messages, alone or read as one text."""
-        return _worst([message.content for message in messages])
+        return self._worst([message.content for message in messages])
 
     def look_at_the_end(self, request: MessageRequest) -> Finding | None:
         """The worst danger at the end of a request that is too large to be read."""
         said = [turn.content for turn in request.messages or () if turn.role == "user"]
         contents = [request.history] if request.history else said
-        return _worst([" ".join(contents[-MOST_MESSAGES:])[-MOST_CHARACTERS:]])
+        return self._worst([" ".join(contents[-MOST_MESSAGES:])[-MOST_CHARACTERS:]])
 
     def look_at_what_waits(
         self, own: Finding | None, messages: Sequence[Message], waiting: Sequence[Message]
@@ -78,7 +78,7 @@ class Alarm:
             if left < 0:
                 break
             newest.insert(0, message.content)
-        together = _screened(newest) if len(newest) > 1 else None
+        together = self._screened(newest) if len(newest) > 1 else None
         said = {message.content for message in messages}
         shares = [share for index, share in together.findings.items() if newest[index] in said] if together else []
         return max([own, *shares] if own else shares, key=lambda each: each.level, default=None)
@@ -140,7 +140,7 @@ class Alarm:
             bot_id,
             found.level.value,
             found.rule,
-            shipped().version,
+            self._rules().version,
             notice,
             tuple(id_ for message in messages if (id_ := message.turn_id)),
             now,
@@ -161,6 +161,26 @@ class Alarm:
         else:
             if new:
                 self.queue.send(DeliveryRecord(self.key))
+
+    def _worst(self, texts: Sequence[str]) -> Finding | None:
+        found = self._screened(texts)
+        return max(found.findings.values(), key=lambda each: each.level) if found else None
+
+    def _screened(self, texts: Sequence[str]) -> Screened | None:
+        """What the rules find. A text that breaks the rules' engine is answered like any other."""
+        try:
+            return screen(self._rules(), texts)
+        except Exception as error:  # noqa: BLE001  a defect of the engine must cost no message
+            _log.error("the safety rules can't read a text", extra=_named(error))
+            return None
+
+    def _rules(self) -> Rules:
+        """The tenant's rules, or all shipped ones if they can't be had. Raises nothing."""
+        try:
+            return self.bots.rules_of(self.key, self.bot_id)
+        except Exception as error:  # noqa: BLE001  whatever fails, danger is looked for
+            _log.error("the tenant's safety rules can't be read: the shipped ones count", extra=_named(error))
+            return shipped()
 
     def _config(self) -> dict[str, Any]:
         """The bot's configuration, or the default one. Raises nothing: a notice needs words, whatever fails."""
@@ -193,17 +213,3 @@ class Alarm:
 def _named(error: Exception) -> dict[str, str]:
     """The error's type alone: its text may quote what was said."""
     return {"error": type(error).__name__}
-
-
-def _worst(texts: Sequence[str]) -> Finding | None:
-    found = _screened(texts)
-    return max(found.findings.values(), key=lambda each: each.level) if found else None
-
-
-def _screened(texts: Sequence[str]) -> Screened | None:
-    """What the rules find. A text that breaks the rules' engine is answered like any other."""
-    try:
-        return screen(shipped(), texts)
-    except Exception as error:  # noqa: BLE001  a defect of the engine must cost no message
-        _log.error("the safety rules can't read a text", extra=_named(error))
-        return None

@@ -21,7 +21,7 @@ from message_handler.ports.archive import Archive
 from message_handler.ports.audit import Audit, AuditEntry
 from message_handler.ports.raised import RaisedStore, Reminder
 from message_handler.safety.notices import drill_notice_of
-from message_handler.safety.rules import shipped
+from message_handler.safety.tenants import rules_of
 
 _log = logging.getLogger(__name__)
 #: The longest word why a raised conversation is closed.
@@ -112,7 +112,7 @@ def drill(
         config["bot_id"],
         "emergency",
         DRILL_RULE,
-        shipped().version,
+        rules_of(config["platform"]).version,
         drill_notice_of(config, "emergency"),
         (),
         now,

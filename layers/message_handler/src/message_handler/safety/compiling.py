@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,7 +14,6 @@ from message_handler.safety.language import (
     LONGEST,
     SHORTEST,
     Pattern,
-    decoded_patterns,
     decoded_spellings,
     decoded_words,
     encoded_patterns,
@@ -52,20 +51,38 @@ _GROUP: Final = re.compile(r"<([^<>]*)>")
 _ID: Final = re.compile(r"[a-z0-9][a-z0-9-]*")
 
 
+class Problem(str):
+    """A fault of a file, as a sentence with the words that are wrong.
+
+    `field` and `what` say the same without any of the file's words.
+    """
+
+    field: str
+    what: str
+
+    def __new__(cls, sentence: str, field: str = "", what: str = "is no file of rules") -> Problem:
+        problem = super().__new__(cls, sentence)
+        problem.field, problem.what = field, what
+        return problem
+
+
 class RulesRefused(ValueError):
-    """Rules that can't be compiled. `problems` has one sentence for each fault."""
+    """Rules that can't be compiled. `problems` has one for each fault."""
 
     def __init__(self, problems: Sequence[str]) -> None:
         super().__init__("; ".join(problems))
-        self.problems: Final = tuple(problems)
+        self.problems: Final = tuple(each if isinstance(each, Problem) else Problem(each) for each in problems)
 
 
-def compiled_language(source: Mapping[str, Any], shipped: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """The compiled form of a file's content. With `shipped`, its rules are added to these compiled ones.
+def compiled_language(
+    source: Mapping[str, Any], shipped: Mapping[str, Any] | None = None, taken: Collection[str] = ()
+) -> dict[str, Any]:
+    """The compiled form of a file's content. Raises `RulesRefused` with all problems.
 
-    Raises `RulesRefused` with all problems.
+    With `shipped`, a compiled language, the file has a tenant's own rules. They may use its groups of words, and are
+    read with its spellings, idioms and cues. The compiled form has none of its rules. `taken`: ids of other rules.
     """
-    compiler = _Compiler(source, shipped)
+    compiler = _Compiler(source, shipped, taken)
     compiled = compiler.compile()
     if compiler.problems:
         raise RulesRefused(compiler.problems)
@@ -123,19 +140,21 @@ def content_of(node: Any) -> Any:
 
 
 class _Compiler:
-    def __init__(self, source: Mapping[str, Any], shipped: Mapping[str, Any] | None) -> None:
+    def __init__(self, source: Mapping[str, Any], shipped: Mapping[str, Any] | None, taken: Collection[str]) -> None:
         self._source = source
         self._shipped = shipped
-        self.problems: list[str] = []
+        self.problems: list[Problem] = []
+        #: The field of the file that is read.
+        self._field = ""
         known = copy.deepcopy(dict(shipped)) if shipped else {}
         self._groups: dict[str, int] = known.get("groups", {})
         self._cues: dict[str, int] = known.get("cues", {})
         self._count: int = known.get("count", 0)
         self._terms = terms_of(known) if known else {}
-        decoded = map(decoded_patterns, known.get("patterns", {}).values())
         #: A set in the order of the file.
-        self._patterns = dict.fromkeys(pattern for patterns in decoded for pattern in patterns)
-        self._rules: list[dict[str, Any]] = known.get("rules", [])
+        self._patterns: dict[Pattern, None] = {}
+        self._rules: list[dict[str, Any]] = []
+        self._ids: set[str] = {*taken, *(rule["id"] for rule in known.get("rules", ()))}
         self._spellings = {word: decoded_spellings(coded) for word, coded in known.get("spellings", {}).items()}
         self._unlike: set[str] = set(known.get("unlike", "").split())
         _, corrigible, words = decoded_words(known["words"]) if known else ([], [], [])
@@ -151,19 +170,33 @@ class _Compiler:
     def compile(self) -> dict[str, Any]:
         language = self._source.get("language")
         if not isinstance(language, str) or not re.fullmatch(r"[a-z]{2,3}", language):
-            self.problems.append("language: must be a code such as en")
+            self._field = "language"
+            self._refuse("language", "must be a code such as en")
             language = "??"
+        self._field = ""
         self._unknown_fields(self._source, _FILE_FIELDS, "the file")
-        self._read_unlike()
-        self._read_spellings()
-        self._read_words()
-        self._read_cues()
-        self._read_rules()
+        for field, read in (
+            ("unlike", self._read_unlike),
+            ("spellings", self._read_spellings),
+            ("words", self._read_words),
+            ("cues", self._read_cues),
+            ("rules", self._read_rules),
+        ):
+            self._field = field
+            read()
         return self._compiled(language)
 
+    def _refuse(self, where: str, what: str, *entries: object) -> None:
+        """Note a problem, of these entries. They and `where` may have words of the file."""
+        sentence = f"{where}: {' '.join([*map(repr, entries), what])}"
+        self.problems.append(Problem(sentence, self._field, f"has an entry that {what}" if entries else what))
+
     def _compiled(self, language: str) -> dict[str, Any]:
-        written = [form for forms in self._terms.values() for form in forms]
         known = {word for term in self._terms for word in term.split(" ")}
+        if self._shipped:
+            self._leave_out_unused_terms()
+            known |= self._known
+        written = [form for forms in self._terms.values() for form in forms]
         known |= self._spellings.keys() | GRAMMARS.get(language, Grammar()).words
         terms = encoded_terms(self._terms)
         words = encoded_words(known, terms, self._corrigible)
@@ -172,7 +205,7 @@ class _Compiler:
             "language": language,
             "marked": any(marks_of(word) != NO_MARKS for form in written for word in form.split(" ")),
             "count": self._count,
-            "groups": self._groups,
+            "groups": {} if self._shipped else self._groups,
             "cues": self._cues,
             "spellings": encoded_spellings(self._spellings),
             "unlike": " ".join(sorted(self._unlike)),
@@ -183,13 +216,24 @@ class _Compiler:
             "rules": self._rules,
         }
 
+    def _leave_out_unused_terms(self) -> None:
+        """Leave out the shipped terms that no own rule asks for. With them own rules would be as large as all rules."""
+        used = {slot for pattern in self._patterns for slot in pattern.slots}
+        used |= {*self._cues.values(), *(rule["except"] for rule in self._rules)}
+        kept: dict[str, dict[str, list[int]]] = {}
+        for term, forms in self._terms.items():
+            for written, groups in forms.items():
+                if left := [group for group in groups if group in used]:
+                    kept.setdefault(term, {})[written] = left
+        self._terms = kept
+
     # The words of a language.
 
     def _read_unlike(self) -> None:
         for word in self._texts(self._source.get("unlike"), "unlike"):
             forms = Text(word).words
             if len(forms) != 1:
-                self.problems.append(f"unlike: {word!r} is not one word")
+                self._refuse("unlike", "is not one word", word)
             else:
                 self._unlike.add(forms[0])
 
@@ -198,15 +242,15 @@ class _Compiler:
         for word, meant in spellings.items():
             forms = Text(str(word)).words
             if len(forms) != 1:
-                self.problems.append(f"spellings: {word!r} is not one word")
+                self._refuse("spellings", "is not one word", word)
                 continue
             form = forms[0]
             if form in self._known:
-                self.problems.append(f"spellings: {word!r} is a word of the shipped rules")
+                self._refuse("spellings", "is a word of the shipped rules", word)
                 continue
             text = Text(_text(meant) or "")
             if not text.words:
-                self.problems.append(f"spellings: {word!r} stands for no word")
+                self._refuse("spellings", "stands for no word", word)
             else:
                 pairs = [(plain, raw.lower()) for plain, raw in zip(text.words, text.raw, strict=True)]
                 self._spellings.setdefault(form, []).append((Text(str(word)).raw[0], pairs))
@@ -215,12 +259,12 @@ class _Compiler:
         for name, terms in self._mapping(self._source.get("words"), "words").items():
             where = f"words: {name}"
             if name in self._groups:
-                self.problems.append(f"{where}: the shipped rules have this group")
+                self._refuse(where, "the shipped rules have this group")
                 continue
             self._groups[name] = self._group()
             listed = list(self._texts(terms, where))
             if not listed:
-                self.problems.append(f"{where}: has no terms")
+                self._refuse(where, "has no terms")
             for term in listed:
                 self._add(term, self._groups[name], where)
 
@@ -248,18 +292,19 @@ class _Compiler:
     def _read_rules(self) -> None:
         rules = self._source.get("rules")
         if not isinstance(rules, list) or not rules:
-            self.problems.append("rules: must be a list of rules")
+            self._refuse("rules", "must be a list of rules")
             return
         for number, rule in enumerate(rules, 1):
+            self._field = f"rules.{number - 1}"
             if not isinstance(rule, Mapping):
-                self.problems.append(f"rules: rule {number} has no fields")
+                self._refuse(f"rules: rule {number}", "has no fields")
                 continue
             identifier = rule.get("id")
             where = identifier if isinstance(identifier, str) else f"rule {number}"
             if not isinstance(identifier, str) or not _ID.fullmatch(identifier):
-                self.problems.append(f"{where}: id must have small letters, digits and hyphens")
-            elif any(identifier == known["id"] for known in self._rules):
-                self.problems.append(f"{where}: another rule has this id")
+                self._refuse(where, "id must have small letters, digits and hyphens")
+            elif identifier in self._ids:
+                self._refuse(where, "another rule has this id")
             else:
                 self._read_rule(rule, identifier)
 
@@ -269,19 +314,20 @@ class _Compiler:
         if level is None:
             return
         if not _text(rule.get("about")):
-            self.problems.append(f"{where}: about is missing")
+            self._refuse(where, "about is missing")
         typing_errors = rule.get("typing_errors", True)
         if not isinstance(typing_errors, bool):
-            self.problems.append(f"{where}: typing_errors must be true or false")
+            self._refuse(where, "typing_errors must be true or false")
         patterns = [*self._phrases(rule, where), *self._windows(rule, where)]
         if not patterns:
-            self.problems.append(f"{where}: has neither phrases nor together")
+            self._refuse(where, "has neither phrases nor together")
         if typing_errors is True:
             for _, _, slots in patterns:
                 for slot in slots:
                     self._corrigible.update(filter(_is_long, self._words_of.get(slot, ())))
         for ordered, limit, slots in patterns:
             self._patterns.setdefault(Pattern(len(self._rules), ordered, limit, tuple(slots)))
+        self._ids.add(where)
         self._rules.append(
             {
                 "id": where,
@@ -290,6 +336,7 @@ class _Compiler:
                 "except": self._exceptions(rule, where),
                 "lowered_by": self._lowered_by(rule, level, where),
                 "typing_errors": typing_errors,
+                **{name: _text(rule.get(name)) for name in ("source", "reviewed_by", "reviewed_at")},
             }
         )
 
@@ -312,15 +359,15 @@ class _Compiler:
         within = self._number(rule.get("within", _WITHIN), 2, f"{where}: within")
         windows = rule.get("together", [])
         if not isinstance(windows, list):
-            self.problems.append(f"{where}: together must be a list of lists")
+            self._refuse(where, "together must be a list of lists")
             return
         for window in windows:
             texts = list(self._texts(window, f"{where}: together"))
             slots = [slot for text in texts for slot in self._slots(text, f"{where}: {text!r}")]
             if len(texts) < 2:
-                self.problems.append(f"{where}: together needs two or more in each list")
+                self._refuse(where, "together needs two or more in each list")
             elif len(slots) != len(texts):
-                self.problems.append(f"{where}: each entry of together is one group or one run of words")
+                self._refuse(where, "each entry of together is one group or one run of words")
             else:
                 yield [False, within, slots]
 
@@ -332,13 +379,13 @@ class _Compiler:
                 if piece in self._groups:
                     slots.append(self._groups[piece])
                 else:
-                    self.problems.append(f"{where}: there is no group {piece!r}")
+                    self._refuse(where, "is no group", piece)
             elif "<" in piece or ">" in piece:
-                self.problems.append(f"{where}: a bracket is not closed")
+                self._refuse(where, "a bracket is not closed")
             elif piece.strip():
                 slots.append(self._literal(piece, where))
         if len(slots) > _MOST_SLOTS:
-            self.problems.append(f"{where}: has more than {_MOST_SLOTS} slots")
+            self._refuse(where, f"has more than {_MOST_SLOTS} slots")
         return slots
 
     def _literal(self, words: str, where: str) -> int:
@@ -368,9 +415,9 @@ class _Compiler:
             )
         for kind, to in lowered.items():
             if to is not None and to > level:
-                self.problems.append(f"{where}: lowered_by: {kind}: {to} is more than the rule's own level")
+                self._refuse(f"{where}: lowered_by: {kind}", "must not be more than the rule's own level")
         if level is Level.CRISIS and lowered["negation"] is None:
-            self.problems.append(f"{where}: negation must not lower a crisis to none")
+            self._refuse(where, "negation must not lower a crisis to none")
         return {kind: level.value if level else None for kind, level in lowered.items()}
 
     # Terms and groups.
@@ -382,10 +429,10 @@ class _Compiler:
     def _add(self, term: str, group: int, where: str) -> None:
         pairs = list(self._spelled(Text(term)))
         if not pairs:
-            self.problems.append(f"{where}: {term!r} has no words")
+            self._refuse(where, "has no words", term)
             return
         if len(pairs) > _MOST_WORDS:
-            self.problems.append(f"{where}: {term!r} has more than {_MOST_WORDS} words")
+            self._refuse(where, f"has more than {_MOST_WORDS} words", term)
             return
         key = " ".join(plain for plain, _ in pairs)
         is_marked = any(written for _, written in pairs)
@@ -410,20 +457,20 @@ class _Compiler:
         if values is None:
             return
         if not isinstance(values, list):
-            self.problems.append(f"{where}: must be a list")
+            self._refuse(where, "must be a list")
             return
         for value in values:
             text = _text(value)
             if text:
                 yield text
             else:
-                self.problems.append(f"{where}: {value!r} is no text")
+                self._refuse(where, "is no text", value)
 
     def _mapping(self, value: Any, where: str) -> Mapping[str, Any]:
         if value is None:
             return {}
         if not isinstance(value, Mapping):
-            self.problems.append(f"{where}: must have fields")
+            self._refuse(where, "must have fields")
             return {}
         return value
 
@@ -431,7 +478,7 @@ class _Compiler:
         if isinstance(value, str) and value.isdecimal():
             value = int(value)
         if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= _WIDEST:
-            self.problems.append(f"{where}: must be {least} to {_WIDEST}")
+            self._refuse(where, f"must be {least} to {_WIDEST}")
             return least
         return value
 
@@ -439,12 +486,12 @@ class _Compiler:
         try:
             return Level(value)
         except ValueError:
-            self.problems.append(f"{where}: must be emergency, crisis or urgent")
+            self._refuse(where, "must be emergency, crisis or urgent")
             return None
 
     def _unknown_fields(self, value: Mapping[str, Any], known: Iterable[str], where: str) -> None:
         for name in sorted(map(str, set(value) - set(known))):
-            self.problems.append(f"{where}: there is no field {name!r}")
+            self._refuse(where, "is no field", name)
 
 
 def _is_long(word: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Container, Iterable, Iterator, KeysView, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, KeysView, Mapping, Sequence
 from functools import cache, cached_property
 from typing import Any, Final, NamedTuple
 
@@ -167,7 +167,7 @@ class Hit(NamedTuple):
 class Language:
     """The compiled rules of one language."""
 
-    def __init__(self, compiled: Mapping[str, Any], without: Collection[str] = ()) -> None:
+    def __init__(self, compiled: Mapping[str, Any]) -> None:
         self.compiled: Final = compiled
         self.code: Final[str] = compiled["language"]
         self.cues: Final[Mapping[str, int]] = compiled["cues"]
@@ -180,7 +180,6 @@ class Language:
         self._spellings: Final[Mapping[str, str]] = compiled["spellings"]
         self._decoded_spellings: Final[dict[str, Sequence[Spelling]]] = {}
         self._contractions: Final = GRAMMARS.get(self.code, Grammar()).contractions
-        self._without: Final = frozenset(without)
 
     @cached_property
     def rules(self) -> Sequence[Rule]:
@@ -218,8 +217,7 @@ class Language:
         known = self._patterns.get(group)
         if known is None:
             decoded = decoded_patterns(self.compiled["patterns"].get(str(group), ""))
-            kept = [pattern for pattern in decoded if self.rules[pattern.rule].id not in self._without]
-            known = self._patterns[group] = [(pattern, frozenset(pattern.slots)) for pattern in kept]
+            known = self._patterns[group] = [(pattern, frozenset(pattern.slots)) for pattern in decoded]
         return known
 
     def spelled_out(self, word: str, marks: Marks) -> Sequence[tuple[str, str]] | None:

@@ -32,14 +32,16 @@ class Explanation(NamedTuple):
 class Rules:
     """A set of rules, of one or several languages. It never changes."""
 
-    def __init__(self, languages: Sequence[Language], version: str) -> None:
+    def __init__(self, languages: Sequence[Language], version: str, without: Collection[str] = ()) -> None:
         #: A digest of the rules: texts that the same version has checked need no second check.
         self.version: Final = version
         self._languages: Final = tuple(languages)
+        #: The ids of rules that do not apply.
+        self._without: Final = frozenset(without)
 
     @property
     def languages(self) -> tuple[str, ...]:
-        return tuple(language.code for language in self._languages)
+        return tuple(dict.fromkeys(language.code for language in self._languages))
 
     @property
     def compiled(self) -> tuple[Mapping[str, Any], ...]:
@@ -51,7 +53,7 @@ class Rules:
         strongest: dict[str, Finding] = {}
         for language, matcher in self._matchers(text):
             for match in matcher.matches():
-                if match.level is None:
+                if match.level is None or match.rule.id in self._without:
                     continue
                 known = strongest.get(match.rule.id)
                 if known is None or known.level < match.level:
@@ -65,29 +67,23 @@ class Rules:
             _explained(language, matcher, match)
             for language, matcher in self._matchers(text)
             for match in matcher.all_matches()
+            if match.rule.id not in self._without
         ]
         return tuple(sorted(explained, key=lambda match: (-(match.level.rank if match.level else 0), match.place)))
 
     def narrowed(self, languages: Collection[str] | None = None, without: Collection[str] = ()) -> Rules:
         """These rules in some languages only, and without the rules of these ids."""
         kept = [language for language in self._languages if languages is None or language.code in languages]
-        if without:
-            kept = [Language(language.compiled, without) for language in kept]
-        return Rules(kept, _digest([self.version, [language.code for language in kept], sorted(without)]))
+        without = self._without.union(without)
+        return Rules(kept, _digest([self.version, [language.code for language in kept], sorted(without)]), without)
 
     def extended(self, own: Sequence[Mapping[str, Any]]) -> Rules:
-        """These rules and a tenant's own ones, each in the form of a YAML file. Raises `RulesRefused`.
+        """These rules and a tenant's own ones, which `compiling.own_language` has compiled.
 
-        Own rules may use the groups of words of the shipped rules in their language.
+        Own rules are languages of their own: their idioms and cues can't lower what these rules find.
         """
-        from message_handler.safety.compiling import compiled_language
-
-        compiled = {language.code: language.compiled for language in self._languages}
-        for source in own:
-            known = compiled.get(str(source.get("language")))
-            language = compiled_language(source, known)
-            compiled[language["language"]] = language
-        return Rules([Language(language) for language in compiled.values()], _digest([self.version, list(own)]))
+        languages = [*self._languages, *(Language(compiled) for compiled in own)]
+        return Rules(languages, _digest([self.version, list(own)]), self._without)
 
     def _matchers(self, text: str) -> Iterator[tuple[Language, Matcher]]:
         read = Text(text)

@@ -19,7 +19,16 @@ select jsonb_build_object(
     'platform', jsonb_build_object(
         'platform_id', platforms.platform_id, 'name', platforms.name, 'description', platforms.description,
         'base_url', platforms.base_url, 'auth_required', platforms.auth_required,
-        'meta_data', platforms.meta_data))
+        'meta_data', platforms.meta_data,
+        'safety_rules', (
+            select jsonb_build_object(
+                'document', document, 'compiled', compiled, 'compiled_for', compiled_for,
+                'languages', (
+                    select coalesce(jsonb_object_agg(each.bot_id, each.language), '{}')
+                    from bots as each
+                    where each.platform_id = platforms.platform_id))
+            from safety_rules
+            where safety_rules.platform_id = platforms.platform_id)))
 from platforms
 left join bots on bots.platform_id = platforms.platform_id and bots.bot_id = :bot_id
 left join cores on cores.core_ai_id = bots.core_ai_id
@@ -56,6 +65,14 @@ select jsonb_build_object(
     'platform_id', platform_id, 'name', name, 'description', description, 'base_url', base_url,
     'auth_required', auth_required, 'meta_data', meta_data, 'revision', revision)
 from platforms
+where platform_id = :platform_id and (cast(:id as text) is null or platform_id = :id)
+
+-- name: safety_rules
+-- What a tenant has written about the safety rules.
+select jsonb_build_object(
+    'platform_id', platform_id, 'document', document, 'compiled', compiled, 'compiled_for', compiled_for,
+    'revision', revision)
+from safety_rules
 where platform_id = :platform_id and (cast(:id as text) is null or platform_id = :id)
 
 -- name: put_bots
@@ -100,6 +117,27 @@ set name = excluded.name, description = excluded.description, base_url = exclude
     )
 returning xmax = 0
 
+-- name: put_safety_rules
+-- Write all that a tenant has written about the safety rules; see put_bots. `revision` goes up with the document alone.
+insert into safety_rules (platform_id, document, compiled, compiled_for)
+values (:platform_id, cast(:document as jsonb), :compiled, :compiled_for)
+on conflict (platform_id) do update
+set document = excluded.document, compiled = excluded.compiled, compiled_for = excluded.compiled_for,
+    updated_at = now()
+returning xmax = 0
+
+-- name: recompile_safety_rules
+-- Keep what a release has compiled of own rules that are still of this revision.
+update safety_rules set compiled = :compiled, compiled_for = :compiled_for
+where platform_id = :platform_id and revision = :revision
+
+-- name: outdated_safety_rules
+-- The tenants with own rules that another release has compiled.
+select platform_id, revision, document from safety_rules
+where compiled_for <> :compiled_for and document -> 'rules' <> '[]'
+order by platform_id
+limit :most
+
 -- name: delete_bots
 -- Delete a bot.
 delete from bots where platform_id = :platform_id and bot_id = :id
@@ -113,9 +151,15 @@ delete from core_ai where platform_id = :platform_id and core_ai_id = :id
 delete from platforms where platform_id = :platform_id and platform_id = :id
 
 -- name: old_reviews
--- How many emergency contacts, of all tenants, were reviewed before a day. What was written by hand may be no list.
-select count(*)
-from platforms, jsonb_array_elements(
-    case jsonb_typeof(meta_data -> 'emergency_contacts') when 'array' then meta_data -> 'emergency_contacts' else '[]' end
-) as contacts (each)
-where each ->> 'reviewed_at' < :before
+-- How many emergency contacts and safety rules, of all tenants, were reviewed before a day. What was written by hand may be
+-- no list.
+select (
+    select count(*)
+    from platforms, jsonb_array_elements(
+        case jsonb_typeof(meta_data -> 'emergency_contacts')
+            when 'array' then meta_data -> 'emergency_contacts' else '[]' end
+    ) as contacts (each)
+    where each ->> 'reviewed_at' < :before
+) + (
+    select count(*) from safety_rules where document #>> '{review,reviewed_at}' < :before
+)

@@ -1120,6 +1120,15 @@ CREATE TABLE public.raised (
     reminded_at timestamp with time zone
 );
 
+CREATE TABLE public.safety_rules (
+    platform_id text NOT NULL,
+    document jsonb NOT NULL,
+    compiled text,
+    compiled_for text NOT NULL,
+    revision bigint DEFAULT floor((EXTRACT(epoch FROM clock_timestamp()) * (1000)::numeric)) NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL
+);
+
 CREATE TABLE public.schema_functions (
     name text NOT NULL,
     digest text NOT NULL
@@ -1203,6 +1212,9 @@ ALTER TABLE ONLY public.platforms
 ALTER TABLE ONLY public.raised
     ADD CONSTRAINT raised_pkey PRIMARY KEY (platform_id, job_id);
 
+ALTER TABLE ONLY public.safety_rules
+    ADD CONSTRAINT safety_rules_pkey PRIMARY KEY (platform_id);
+
 ALTER TABLE ONLY public.schema_functions
     ADD CONSTRAINT schema_functions_pkey PRIMARY KEY (name);
 
@@ -1281,6 +1293,8 @@ CREATE TRIGGER next_revision BEFORE UPDATE ON public.core_ai FOR EACH ROW EXECUT
 
 CREATE TRIGGER next_revision BEFORE UPDATE OF name, description, base_url, auth_required, meta_data ON public.platforms FOR EACH ROW EXECUTE FUNCTION public.next_revision();
 
+CREATE TRIGGER next_revision BEFORE UPDATE OF document ON public.safety_rules FOR EACH ROW EXECUTE FUNCTION public.next_revision();
+
 ALTER TABLE ONLY public.bots
     ADD CONSTRAINT bots_platform_id_core_ai_id_fkey FOREIGN KEY (platform_id, core_ai_id) REFERENCES public.core_ai(platform_id, core_ai_id);
 
@@ -1298,3 +1312,6 @@ ALTER TABLE ONLY public.outbox
 
 ALTER TABLE ONLY public.raised
     ADD CONSTRAINT raised_platform_id_conversation_id_fkey FOREIGN KEY (platform_id, conversation_id) REFERENCES public.conversations(platform_id, conversation_id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.safety_rules
+    ADD CONSTRAINT safety_rules_platform_id_fkey FOREIGN KEY (platform_id) REFERENCES public.platforms(platform_id) ON DELETE CASCADE;

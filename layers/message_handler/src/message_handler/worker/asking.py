@@ -22,7 +22,7 @@ from message_handler.domain.safety import Level
 from message_handler.metrics import Meter
 from message_handler.ports.archive import Fence
 from message_handler.ports.tier import Tier
-from message_handler.safety.rules import shipped
+from message_handler.safety.tenants import rules_of
 from message_handler.settings import Settings
 from message_handler.worker.replies import is_refused, raised_level, silent_reply, with_disclosure, with_notice
 
@@ -91,11 +91,11 @@ class Asking:
             timeout = min(limit, self.deadline - began - COMMIT_SECONDS)
             if timeout <= 0:
                 raise AIError("deadline_exceeded", "The answer took longer than one run may take.")
-            prompt, raised = prompt_of(job, fence, config, timeout), raised_level(job, fence)
+            prompt, raised = prompt_of(job, fence, config, timeout), raised_level(job, fence, config)
             reply = silent_reply(prompt.messages, raised, config)
             if reply is None:
                 shows_text = config["meta_data"].get("show_partial_reply", False)
-                may_show = (lambda text: not is_refused(text, prompt, raised)) if shows_text else None
+                may_show = (lambda text: not is_refused(text, prompt, raised, config)) if shows_text else None
                 watch = self._watch(job, limit + COMMIT_SECONDS, may_show)
                 watch("")  # a slow store may have used up the lease, or messages may have joined meanwhile
                 _log_asking(job, fence)
@@ -104,7 +104,7 @@ class Asking:
                 usage = completion.usage
                 if completion.by_fallback:
                     provenance = _provenance(config, config["core_ai"]["fallback"])
-                self._check(completion.text, prompt, raised)
+                self._check(completion.text, prompt, raised, config)
                 reply = with_notice(completion.text, prompt.messages, raised, config)
             reply = with_disclosure(reply, _known(job, fence), config, self.clock())
         except AIError as failure:
@@ -136,9 +136,9 @@ class Asking:
             _log.error("an AI provider broke", extra=prompt.log_fields | {"error": type(error).__name__})
             raise AIError("ai_failed", "The AI failed unexpectedly.") from None
 
-    def _check(self, reply: str, prompt: Prompt, raised: Level | None) -> None:
+    def _check(self, reply: str, prompt: Prompt, raised: Level | None, config: dict[str, Any]) -> None:
         """Raises AIError for a reply that the patient must not read. No other AI is asked: the failure is visible."""
-        if is_refused(reply, prompt, raised):
+        if is_refused(reply, prompt, raised, config):
             self.meter.add("RepliesRefused")
             _log.warning("a reply is refused", extra=prompt.log_fields)
             raise AIError("reply_refused", "The AI's reply claims to be a doctor's, or advises against getting help.")
@@ -231,7 +231,7 @@ def _provenance(config: dict[str, Any], core_ai: dict[str, Any]) -> Provenance:
         core_ai.get("revision"),
         provider.model(core_ai),
         simulated=provider.simulated,
-        rules_version=shipped().version,
+        rules_version=rules_of(config["platform"]).version,
     )
 
 
@@ -242,7 +242,7 @@ def _failure_notice(job: Job, fence: Fence | None, config: dict[str, Any]) -> st
     """
     notice = failure_notice(config)
     try:
-        return with_notice(notice, newest_versions(job.messages), raised_level(job, fence), config)
+        return with_notice(notice, newest_versions(job.messages), raised_level(job, fence, config), config)
     except Exception as error:  # noqa: BLE001  see above
         _log.error("the safety rules can't read a text", extra={**job.log_fields, "error": type(error).__name__})
         return notice

@@ -15,14 +15,14 @@ from message_handler.domain.safety import Level
 from message_handler.ports.archive import Fence
 from message_handler.safety.notices import notice_of
 from message_handler.safety.replies import forbidden
-from message_handler.safety.rules import shipped
 from message_handler.safety.screening import screen
+from message_handler.safety.tenants import rules_of
 
 #: A bot says what it is in its first reply, and in each further reply of this number.
 DISCLOSURE_EVERY = 20
 
 
-def raised_level(job: Job, fence: Fence | None) -> Level | None:
+def raised_level(job: Job, fence: Fence | None, config: Mapping[str, Any]) -> Level | None:
     """The level at which the conversation is raised: an emergency, a crisis, or None.
 
     While Postgres is away, the platform's own history tells it, as far as the bot's limits let it through.
@@ -30,24 +30,26 @@ def raised_level(job: Job, fence: Fence | None) -> Level | None:
     if fence:
         return Level(fence.raised) if fence.raised else None
     before = [turn.content for turn in job.context if turn.role == "user"]
-    found = [found.level for content in before if (found := screen(shipped(), [content]))]
+    rules = rules_of(config["platform"])
+    found = [found.level for content in before if (found := screen(rules, [content]))]
     return max((level for level in found if level is not Level.URGENT), default=None)
 
 
-def is_refused(reply: str, prompt: Prompt, raised: Level | None) -> bool:
+def is_refused(reply: str, prompt: Prompt, raised: Level | None, config: Mapping[str, Any]) -> bool:
     """Whether no patient may read the reply, or not this one.
 
     This one: the conversation is raised, or the patient has told of danger in what the AI was shown.
     """
     level = forbidden(reply)
-    return level is Level.EMERGENCY or (level is not None and (raised is not None or _tells_of_danger(prompt)))
+    return level is Level.EMERGENCY or (level is not None and (raised is not None or _tells_of_danger(prompt, config)))
 
 
-def _tells_of_danger(prompt: Prompt) -> bool:
+def _tells_of_danger(prompt: Prompt, config: Mapping[str, Any]) -> bool:
+    rules = rules_of(config["platform"])
     before = (turn.content for turn in prompt.context if turn.role == "user")
-    if any(screen(shipped(), [content]) for content in before):
+    if any(screen(rules, [content]) for content in before):
         return True
-    return screen(shipped(), [message.content for message in prompt.messages]) is not None
+    return screen(rules, [message.content for message in prompt.messages]) is not None
 
 
 def with_disclosure(reply: str, known: Sequence[Turn], config: Mapping[str, Any], now: float) -> str:
@@ -87,7 +89,7 @@ def silent_reply(messages: Sequence[Message], raised: Level | None, config: Mapp
     It settles the messages as any reply does. The notice alone could not: intake drops a bot's turn that repeats it.
     """
     is_silent = config["meta_data"].get("after_danger") == "silent"
-    if not is_silent or _level_of(messages, raised) in (None, Level.URGENT):
+    if not is_silent or _level_of(messages, raised, config) in (None, Level.URGENT):
         return None
     return with_notice(silence(config), messages, raised, config)
 
@@ -97,16 +99,16 @@ def with_notice(reply: str, messages: Sequence[Message], raised: Level | None, c
 
     Intake has given the notice already. But the patient may read the reply alone.
     """
-    level = _level_of(messages, raised)
+    level = _level_of(messages, raised, config)
     if level is None:
         return reply
     notice = notice_of(config, level)
     return reply if notice in reply else f"{reply}\n\n{notice}"
 
 
-def _level_of(messages: Sequence[Message], raised: Level | None) -> Level | None:
+def _level_of(messages: Sequence[Message], raised: Level | None, config: Mapping[str, Any]) -> Level | None:
     """The level of the messages. In a raised conversation, it is at least a crisis."""
-    found = screen(shipped(), [message.content for message in messages])
+    found = screen(rules_of(config["platform"]), [message.content for message in messages])
     if found is None or (raised and found.level is Level.URGENT):
         return raised
     return found.level
