@@ -794,6 +794,7 @@ class TestConfiguration:
                 "base_url": None,
                 "auth_required": False,
                 "meta_data": {},
+                "safety_rules": None,
             },
         }
 

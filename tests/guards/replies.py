@@ -158,7 +158,7 @@ SILENCE = (
         f"{SILENT}::test_until_a_person_closes_it",
         REPLIES,
         "if not is_silent or _level_of(messages, raised, config) in",
-        "if not is_silent or _level_of(messages, None) in",
+        "if not is_silent or _level_of(messages, None, config) in",
     ),
     guard(
         "an urgent match silences no bot",
