@@ -30,6 +30,7 @@ class SignIn(Answer):
 
     authorize_url: Text
     token_url: Text
+    revoke_url: Text
     logout_url: Text
     client_id: Text
     scopes: list[Text]
@@ -44,12 +45,15 @@ class PastedToken(Answer):
 class ConsoleSettings(Answer):
     """How operators sign in; `sign_in` is null if no token is needed. `outages`: the host can stop its own parts.
 
+    The page signs its operator out after `idle_seconds` without a touch.
+
     A worker that is silent for longer than `stale_seconds` loses its lease. A job that waits for a worker for longer
     than `wake_seconds` is woken.
     """
 
     sign_in: SignIn | PastedToken | None
     outages: bool
+    idle_seconds: Count
     stale_seconds: Seconds
     wake_seconds: Seconds
 

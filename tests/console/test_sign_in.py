@@ -16,7 +16,7 @@ from local.tokens import Issuer
 from message_handler.http.console import Console
 from message_handler.http.rest import Call
 from message_handler.settings import Settings
-from tests.console.conftest import CANARY, ROOT, Host, Opened, opens, panes, replies, says
+from tests.console.conftest import CANARY, ROOT, Host, Opened, eventually, opens, panes, replies, says
 from tests.integration.cognito import CLIENT_ID, Cognito, running
 
 
@@ -187,9 +187,80 @@ def test_a_sign_in_at_cognito_leaves_no_code_in_the_address_bar(
     expect(panes(tab)).to_have_count(1)
     expect(opens(tab, "Operations").get_by_role("heading", name="Live locks")).to_be_visible()
     assert provider.posted[-1]["grant_type"] == "refresh_token"
+    assert len(provider.refresh_tokens) == 1
     tab.get_by_role("button", name="Sign out").click()
     expect(tab.get_by_role("button", name="Sign in")).to_be_visible()
+    eventually(lambda: not provider.refresh_tokens)
     assert provider.left == [{"client_id": CLIENT_ID, "logout_uri": guarded_host.console}]
+
+
+RESTED = "You were signed out after 15 minutes without a touch."
+
+
+def test_an_operator_who_leaves_is_signed_out_and_nothing_stays(tab: Page, guarded_host: Host, issuer: Issuer) -> None:
+    tab.clock.install()
+    signed_in(tab, guarded_host, token(issuer, "messages", "admin"))
+    pane = panes(tab).first
+    says(pane, f"Hello {CANARY}")
+    expect(replies(pane)).to_contain_text(CANARY)
+    for touch in (lambda: tab.mouse.move(9, 9), lambda: tab.keyboard.press("Shift"), lambda: tab.mouse.wheel(0, 1)):
+        tab.clock.fast_forward("14:30")
+        touch()
+    expect(replies(pane)).to_contain_text(CANARY)
+    tab.clock.fast_forward("15:01")
+    expect(tab.get_by_role("alert")).to_have_text(RESTED)
+    assert CANARY not in tab.content()
+    assert tab.evaluate("Object.keys(sessionStorage)") == []
+
+
+def test_a_tab_that_the_browser_restores_later_is_signed_out(tab: Page, guarded_host: Host, issuer: Issuer) -> None:
+    signed_in(tab, guarded_host, token(issuer, "messages", "admin"))
+    tab.evaluate(
+        """() => {
+            const kept = JSON.parse(sessionStorage.getItem("message-handler.tokens"));
+            const touched = kept.touched - 15 * 60_000;
+            addEventListener("pagehide", () =>
+                sessionStorage.setItem("message-handler.tokens", JSON.stringify({ ...kept, touched })));
+        }"""
+    )
+    tab.reload()
+    expect(tab.get_by_role("alert")).to_have_text(RESTED)
+    expect(panes(tab)).to_have_count(0)
+
+
+def test_an_operator_who_leaves_must_sign_in_at_cognito_again(
+    tab: Page, guarded_host: Host, provider: Provider
+) -> None:
+    tab.clock.install()
+    tab.goto(guarded_host.console)
+    tab.get_by_role("button", name="Sign in").click()
+    expect(panes(tab)).to_have_count(1)
+    tab.clock.fast_forward("15:01")
+    expect(tab.get_by_role("alert")).to_have_text(RESTED)
+    eventually(lambda: not provider.refresh_tokens)
+    assert len(provider.left) == 1
+    tab.go_back()
+    expect(panes(tab)).to_have_count(0)
+
+
+def test_a_token_that_is_renewed_while_the_operator_signs_out_is_not_kept(
+    tab: Page, guarded_host: Host, provider: Provider, issuer: Issuer
+) -> None:
+    tab.goto(guarded_host.console)
+    tab.get_by_role("button", name="Sign in").click()
+    expect(panes(tab)).to_have_count(1)
+    asked: list[Route] = []
+    tab.route("**/oauth2/token", lambda route: asked.append(route))
+    tab.route("**/admin/**", lambda route: route.fulfill(status=401, json={"message": "Unauthorized"}))
+    tab.route("**/logout?*", lambda route: route.fulfill(status=204))  # the page stays until the answer comes
+    with tab.expect_request("**/oauth2/token"):
+        opens(tab, "Operations")
+    tab.get_by_role("button", name="Sign out").click()
+    with tab.expect_response("**/oauth2/token"):
+        renewed = {"access_token": token(issuer, "messages", "admin"), "expires_in": 3600}
+        asked[0].fulfill(json=renewed, headers={"Access-Control-Allow-Origin": "*"})
+    tab.wait_for_timeout(200)
+    assert tab.evaluate("Object.keys(sessionStorage)") == []
 
 
 def test_the_page_reaches_its_cognito_and_no_other_server(

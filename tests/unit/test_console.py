@@ -151,11 +151,13 @@ class TestSettings:
             "sign_in": {
                 "authorize_url": f"{SIGN_IN}/oauth2/authorize",
                 "token_url": f"{SIGN_IN}/oauth2/token",
+                "revoke_url": f"{SIGN_IN}/oauth2/revoke",
                 "logout_url": f"{SIGN_IN}/logout",
                 "client_id": "4fqpexample0operators0client",
                 "scopes": list(SCOPES),
             },
             "outages": False,
+            "idle_seconds": 900,
             "stale_seconds": 8.0,
             "wake_seconds": 50.0,
         }
@@ -168,6 +170,10 @@ class TestSettings:
 
     def test_without_authorisation_no_token_is_asked_for(self, service: Service) -> None:
         assert ask(service, "admin-console-settings").body["sign_in"] is None
+
+    def test_the_deployment_says_how_long_an_operator_may_rest(self, service: Service) -> None:
+        service.use(settings=Settings.from_environment({"CONSOLE_IDLE_MINUTES": "5", "AUTH_REQUIRED": "false"}))
+        assert ask(service, "admin-console-settings").body["idle_seconds"] == 300
 
     def test_outages_are_for_the_host_that_has_them(self, service: Service) -> None:
         service.use(settings=Settings.from_environment({"LOCAL_OUTAGES": "true", "AUTH_REQUIRED": "false"}))

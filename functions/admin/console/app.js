@@ -25,7 +25,7 @@ async function start() {
       .append(h("p", { class: "notice bad" }, "The console's settings can't be read. Reload the page."));
     return;
   }
-  const problem = await signin.begin(settings.sign_in);
+  const problem = await signin.begin(settings.sign_in, settings.idle_seconds);
   addEventListener("signed-out", () => showSignIn("Your sign-in has ended."));
   bindTabs();
   if (settings.sign_in && !signin.signedIn()) showSignIn(problem);

@@ -1,14 +1,18 @@
 // The sign-in: with Cognito's authorization code and PKCE (RFC 7636), or with a pasted token if the API runs on this
-// machine. Tokens are kept in the tab's own storage and end with it. No token is ever part of an address.
+// machine. Tokens are kept in the tab's own storage and end with it, or after a time without a touch. No token is ever part
+// of an address.
 
 const TOKENS = "message-handler.tokens";
 const TENANT = "message-handler.tenant";
 const BEGUN = "message-handler.sign-in";
+const REST = "message-handler.signed-out";
+const TOUCHES = ["pointerdown", "pointermove", "wheel", "keydown"];
 const REDIRECT = location.origin + location.pathname;
 
 let settings = null;
 let tokens = null;
 let refreshing = null;
+let idleSeconds = 0;
 
 /** The `sign_in` of `GET console/settings.json`; null if the API needs no token. */
 export const wanted = () => settings;
@@ -16,13 +20,17 @@ export const signedIn = () => tokens !== null;
 
 /**
  * Continue with the tokens of this tab, or with the code that Cognito has added to the address. Returns an error text
- * for people, or null.
+ * for people, or null. Without a touch for `idle` seconds the operator is signed out.
  */
-export async function begin(signIn) {
+export async function begin(signIn, idle) {
   settings = signIn;
+  idleSeconds = idle;
   tokens = JSON.parse(sessionStorage.getItem(TOKENS) ?? "null");
+  const rested = sessionStorage.getItem(REST);
+  sessionStorage.removeItem(REST);
+  if (settings) watch();
   const answer = new URLSearchParams(location.search);
-  if (!answer.has("code") && !answer.has("error")) return null;
+  if (!answer.has("code") && !answer.has("error")) return rested;
   // Remove the code from the address bar and the history before any other code runs.
   history.replaceState(null, "", location.pathname + location.hash);
   const begun = JSON.parse(sessionStorage.getItem(BEGUN) ?? "null");
@@ -59,9 +67,17 @@ export async function signIn() {
   location.assign(address);
 }
 
-/** Forget the tokens, sign out at Cognito if that is in use, and load the page again. */
+/** Forget the tokens, end them and the sign-in at Cognito if that is in use, and load the page again. */
 export function signOut() {
+  const refresh = tokens?.refresh;
   keep(null);
+  dispatchEvent(new Event("signed-out")); // removes all that was shown, also from the copy that the browser keeps for "back"
+  if (refresh) {
+    const body = new URLSearchParams({ client_id: settings.client_id, token: refresh });
+    // Without reading the answer: the request outlives this page, and the operator leaves in any case.
+    const how = { method: "POST", body, mode: "no-cors", credentials: "omit", keepalive: true };
+    fetch(settings.revoke_url, how).catch(() => null);
+  }
   if (!settings.logout_url) {
     location.reload();
     return;
@@ -69,6 +85,24 @@ export function signOut() {
   const address = new URL(settings.logout_url);
   address.search = new URLSearchParams({ client_id: settings.client_id, logout_uri: REDIRECT });
   location.assign(address);
+}
+
+/** Sign out after a time without a touch, also if this machine slept meanwhile or the browser has restored the tab. */
+function watch() {
+  const look = () => {
+    if (!tokens || Date.now() - tokens.touched < idleSeconds * 1000) return;
+    const minutes = Math.round(idleSeconds / 60);
+    sessionStorage.setItem(REST, `You were signed out after ${minutes === 1 ? "a minute" : `${minutes} minutes`} without a touch.`);
+    signOut();
+  };
+  const touch = () => {
+    look(); // first: the touch that wakes a machine comes too late
+    if (tokens && Date.now() - tokens.touched > 1000) keep(tokens);
+  };
+  for (const kind of TOUCHES) addEventListener(kind, touch, { capture: true, passive: true });
+  addEventListener("visibilitychange", look);
+  setInterval(look, 1000);
+  look();
 }
 
 /** Use a pasted token. Returns whether it looks like one. */
@@ -123,13 +157,15 @@ async function requestTokens(form) {
   const response = await fetch(settings.token_url, { method: "POST", body, credentials: "omit" }).catch(() => null);
   if (!response?.ok) return false;
   const answer = await response.json();
-  keep({ access: answer.access_token, refresh: answer.refresh_token ?? form.refresh_token });
+  if (form.refresh_token && !tokens) return false; // the operator has signed out meanwhile
+  const touched = tokens?.touched ?? Date.now(); // a refresh is no touch
+  keep({ access: answer.access_token, refresh: answer.refresh_token ?? form.refresh_token }, touched);
   return true;
 }
 
-function keep(given) {
-  tokens = given;
-  if (given) sessionStorage.setItem(TOKENS, JSON.stringify(given));
+function keep(given, touched = Date.now()) {
+  tokens = given && { ...given, touched };
+  if (given) sessionStorage.setItem(TOKENS, JSON.stringify(tokens));
   else sessionStorage.removeItem(TOKENS);
 }
 

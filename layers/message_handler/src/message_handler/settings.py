@@ -56,6 +56,8 @@ class Settings(BaseModel):
     allow_literal_secrets: bool = False
     #: Whether an active bot needs emergency contacts for its country, and a disclosure.
     require_safety: bool = False
+    #: Minutes without a touch until the console signs its operator out.
+    console_idle_minutes: Annotated[int, Field(ge=1, le=720)] = 15
     #: Development only: the local host can stop its stores and workers, and the console offers that.
     local_outages: bool = False
 

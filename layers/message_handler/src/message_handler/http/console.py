@@ -68,9 +68,9 @@ class Console:
         return self._answer(name, call)
 
     def settings(self, call: Call) -> Answer:
-        """How operators sign in, whether the host can stop its parts, and when a lock looks stuck.
+        """How operators sign in and when they are signed out, if the host can stop its parts, when a lock looks stuck.
 
-        `{"sign_in": {…} | None, "outages": bool, "stale_seconds": float, "wake_seconds": float}`.
+        `{"sign_in": {…} | None, "idle_seconds": int, "outages": bool, "stale_seconds": float, "wake_seconds": float}`.
         `sign_in` is None if no token is needed, and `{"paste": True}` if the deployment has no page to sign in at.
         """
         known = self._settings()
@@ -80,6 +80,7 @@ class Console:
             sign_in = {
                 "authorize_url": f"{server}/oauth2/authorize",
                 "token_url": f"{server}/oauth2/token",
+                "revoke_url": f"{server}/oauth2/revoke",
                 "logout_url": f"{server}/logout",
                 "client_id": client,
                 "scopes": list(SCOPES),
@@ -87,7 +88,8 @@ class Console:
         elif known.auth_required:
             sign_in = {"paste": True}
         stuck = {"stale_seconds": known.heartbeat_stale, "wake_seconds": known.wake_after}
-        return HTTPStatus.OK, {"sign_in": sign_in, "outages": known.local_outages} | stuck, _HEADERS
+        idle = {"idle_seconds": known.console_idle_minutes * 60}
+        return HTTPStatus.OK, {"sign_in": sign_in, "outages": known.local_outages} | idle | stuck, _HEADERS
 
     def _answer(self, name: str, call: Call) -> Answer:
         if name not in self.names:
