@@ -523,24 +523,27 @@ def _changed(index: _Index) -> Iterator[Violation]:
             ends[event.job_id] = end
     edited = {(event.job_id, event.message_id) for event in index.history.posted if event.edited}
     for job_id, looks in index.looks.items():
-        ended: dict[tuple[str, int], str] = {}
+        ended: dict[tuple[str, int, str], str] = {}
         for look in looks:
             # Of the versions of a message, one that waits counts: it comes last.
             states = {told.message_id: told for told in sorted(look.messages, key=lambda told: not told.ended)}
             for told in states.values():
                 if look.degraded and not told.ended:
                     continue
-                if (job_id, told.message_id) in edited and not told.ended:
-                    # An edit that was promised this job waits on a tier that was away when the first version ended.
+                # An edit that was promised this job may wait on a tier that was away when the first version ended. The
+                # job tells the end of the first one, and then that of the edit, which is in another job.
+                is_edited = (job_id, told.message_id) in edited
+                if is_edited and not told.ended:
                     continue
                 # An edit may open a message again.
                 versions = sum(index.first_sent[version] < look.at for version in index.versions[told.message_id])
-                before = ended.get((told.message_id, versions), told.status)
+                end_of = told.message_id, versions, told.job_id if is_edited else ""
+                before = ended.get(end_of, told.status)
                 if before != told.status and not index.is_excused(job_id, told.job_id):
                     what = f"job {job_id} said that {told.message_id} was {before}, and then {told.status}"
                     yield Violation("10 changed", what, look.conversation, (told.message_id,), (job_id,))
                 elif told.ended:
-                    ended[told.message_id, versions] = told.status
+                    ended[end_of] = told.status
     kept = {row.job_id for row in index.history.settled if row.kind == "cancelled"}
     for attempt in index.history.cancelled:
         if attempt.status == 200 and attempt.job_id not in kept:

@@ -344,6 +344,17 @@ def test_an_end_in_a_job_that_no_client_asked_for_may_change_too() -> None:
     assert "10 changed" in {violation.promise for violation in check(history)}
 
 
+def test_a_job_that_was_promised_an_edit_may_tell_the_end_of_the_words_before_it_first() -> None:
+    history = edited()
+    history.seen += [
+        Seen(8.5, "c", "J2", "completed", messages=(told("m2", "failed", "J1"),)),
+        Seen(9.4, "c", "J2", "completed", messages=(told("m2", "answered", "J2"),)),
+    ]
+    assert check(history) == []
+    history.seen.append(Seen(9.5, "c", "J2", "completed", messages=(told("m2", "failed", "J2"),)))
+    assert {violation.promise for violation in check(history)} == {"10 changed"}
+
+
 def test_an_edit_during_the_run_may_be_answered_by_itself() -> None:
     history = edited()
     late_edit(history, sent_at=2.7)
