@@ -37,6 +37,27 @@ ANSWERED = (
         "raise",
     ),
     guard(
+        "of a request that is too large, as much is read as of another",
+        f"{REFUSED}::test_a_request_with_too_much_beside_the_text_is_read_as_far_as_another",
+        ALARM,
+        "left = MAX_HISTORY_BYTES",
+        "left = MOST_CHARACTERS",
+    ),
+    guard(
+        "a character that a platform escapes is read",
+        "safety/test_text.py::test_a_character_that_a_platform_escapes_is_read_in_its_place",
+        "safety/text.py",
+        'if "&" in original:',
+        "if False:",
+    ),
+    guard(
+        "a notice has words",
+        "unit/test_configuration.py::TestMetaData::test_what_is_not_is_refused_by_its_name",
+        "configuration/records.py",
+        "    if is_wordless(value):\n",
+        "    if False:\n",
+    ),
+    guard(
         "a notice reaches no other request's answer",
         f"{REFUSED}::test_another_request_that_fails_with_the_same_error_has_no_notice",
         "domain/errors.py",

@@ -146,3 +146,18 @@ def test_one_error(word: str) -> None:
 def test_more_than_one_error(word: str) -> None:
     assert not is_one_error(word, "abcde")
     assert not is_one_error("abcde", word)
+
+
+@pytest.mark.parametrize(
+    "text", ["can&#39;t breathe", "can&apos;t breathe", "can&#X2019;t&nbsp;breathe", "c&aacute;n&rsquo;t breathe"]
+)
+def test_a_character_that_a_platform_escapes_is_read_in_its_place(text: str) -> None:
+    read = Text(text)
+    assert read.words == ["cant", "breathe"]
+    assert [text[start:end] for start, end in read.spans][1] == "breathe"
+    assert len(read.original) == len(text)
+
+
+@pytest.mark.parametrize("text", ["fish & chips;", "&unknown;", "&#1114112;", "&#0;", "&;", "&amp"])
+def test_what_is_no_escape_stays(text: str) -> None:
+    assert len(Text(text).original) == len(text)

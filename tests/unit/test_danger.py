@@ -222,6 +222,15 @@ class TestWhateverBecomesOfTheRequest:
         answer = service.post(says("word " * 60_000 + EMERGENCY))
         assert (answer.status, safety_in(answer.body)["level"]) == (413, "emergency")
 
+    def test_a_request_with_too_much_beside_the_text_is_read_as_far_as_another(self, service: Service) -> None:
+        too_much = {"resources": {"record": "x" * 20_000}}
+        answer = service.post(says(EMERGENCY + " word" * 10_000, **too_much))
+        assert (answer.status, safety_in(answer.body)["level"]) == (413, "emergency")
+        answered = f"<USER>{EMERGENCY}</USER><br><BOT>Help is on its way.</BOT><br><USER>Thank you</USER><br>"
+        answer = service.post({"history": answered, **too_much})
+        assert answer.status == 413
+        assert "safety" not in answer.body
+
 
 class TestWithoutPostgres:
     def test_the_notice_is_given_and_a_record_brings_it_later(self, service: Service) -> None:

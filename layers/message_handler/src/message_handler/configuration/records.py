@@ -25,6 +25,7 @@ from message_handler.domain.conversations import DEFAULT_LANGUAGE
 from message_handler.domain.double_texting import DoubleTexting
 from message_handler.domain.errors import InvalidRequest
 from message_handler.domain.identifiers import is_arn
+from message_handler.domain.text import is_wordless
 from message_handler.domain.validation import MAX_DEBOUNCE_MS, Identifier, Strict, check_json, field_name, validated
 from message_handler.ports.configuration import RecordKind
 
@@ -39,7 +40,7 @@ _TAG = r"^[A-Za-z][A-Za-z0-9_:.-]{0,39}$"
 _GUARDRAIL = r"^([a-z0-9]{1,64}|arn:aws[a-z-]*:bedrock:[a-z0-9-]+:[0-9]{12}:guardrail/[a-z0-9]{1,64})$"
 _COUNTRY = r"^[A-Z]{2}$"
 _DAY = r"^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])$"
-_NUMBER = r"^[0-9+*#() -]{2,40}$"
+_NUMBER = r"^[+*#() -]*[0-9][0-9+*#() -]*$"
 _GUARDRAIL_VERSION = r"^([1-9][0-9]{0,7}|DRAFT)$"
 _MAX_EXTRA_BODY_BYTES = 16 * 1024
 #: The characters of a path and a query in RFC 3986. A path that begins with `//` would name another host.
@@ -64,12 +65,19 @@ Name = Annotated[str, Field(min_length=1, max_length=200)]
 Description = Annotated[str, Field(max_length=2_000)]
 Characters = Annotated[int, Field(ge=0, le=1_000_000)]
 Tokens = Annotated[int, Field(ge=1, le=1_000_000)]
-Notice = Annotated[str, Field(min_length=1, max_length=2_000)]
+Number = Annotated[str, Field(pattern=_NUMBER, min_length=2, max_length=40)]
 
 
 def wrong(advice: str) -> PydanticCustomError:
     """What a validator raises. The message is the advice alone: no value is formatted into it."""
     return PydanticCustomError("wrong", "{advice}", {"advice": advice})
+
+
+def _shows_words(value: str) -> str:
+    """Patients would see an empty bubble, and no person is named by blanks."""
+    if is_wordless(value):
+        raise wrong("must have words")
+    return value
 
 
 def _has_come(value: str) -> str:
@@ -83,6 +91,7 @@ def _has_come(value: str) -> str:
     return value
 
 
+Notice = Annotated[str, Field(min_length=1, max_length=2_000), AfterValidator(_shows_words)]
 ReviewDay = Annotated[str, Field(pattern=_DAY), AfterValidator(_has_come)]
 
 
@@ -116,7 +125,7 @@ class BotMetaData(Strict):
         languages = value if isinstance(value, dict) else ()
         if value is not None and not (
             texts
-            and all(isinstance(text, str) and text.strip() and len(text) <= 2_000 for text in texts)
+            and all(isinstance(text, str) and not is_wordless(text) and len(text) <= 2_000 for text in texts)
             and all(re.fullmatch(_LANGUAGE, language) for language in languages)
         ):
             raise wrong("must be a text of 1 to 2000 characters, or an object with such a text for each language")
@@ -187,10 +196,10 @@ class EmergencyContacts(Strict):
     """How patients in one country get help: telephone numbers and texts, and the person who has reviewed both."""
 
     country: Annotated[str, Field(pattern=_COUNTRY)]
-    emergency: Annotated[str, Field(pattern=_NUMBER)]
-    crisis: Annotated[str, Field(pattern=_NUMBER)] | None = None
+    emergency: Number
+    crisis: Number | None = None
     texts: dict[Annotated[str, Field(pattern=_LANGUAGE)], NoticeTexts] = Field(default_factory=dict)
-    reviewed_by: Name
+    reviewed_by: Annotated[Name, AfterValidator(_shows_words)]
     reviewed_at: ReviewDay
 
 

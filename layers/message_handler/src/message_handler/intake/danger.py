@@ -16,6 +16,7 @@ from functools import cache
 from typing import Any
 
 from message_handler.bot_config import BotConfigService
+from message_handler.domain import history
 from message_handler.domain.conversations import ConversationKey
 from message_handler.domain.edits import end_of, named
 from message_handler.domain.errors import TRANSIENT, MessageHandlerError
@@ -23,7 +24,7 @@ from message_handler.domain.messages import Message
 from message_handler.domain.raised import Raised
 from message_handler.domain.records import DeliveryRecord, NoticeRecord
 from message_handler.domain.safety import Finding, Level
-from message_handler.intake.requests import MessageRequest
+from message_handler.intake.requests import MAX_HISTORY_BYTES, MAX_UNANSWERED, MessageRequest, turns_of
 from message_handler.intake.silence import silence
 from message_handler.metrics import Meter
 from message_handler.ports.archive import Archive
@@ -59,10 +60,19 @@ class Alarm:
         return self._worst([message.content for message in messages])
 
     def look_at_the_end(self, request: MessageRequest) -> Finding | None:
-        """The worst danger at the end of a request that is too large to be read."""
-        said = [turn.content for turn in request.messages or () if turn.role == "user"]
-        contents = [request.history] if request.history else said
-        return self._worst([" ".join(contents[-MOST_MESSAGES:])[-MOST_CHARACTERS:]])
+        """The worst danger at the end of what the patient has said, in a request that is too large to be accepted.
+
+        As much is read as in a request that is accepted.
+        """
+        _, messages = history.split(turns_of(request, self.recognise()))
+        newest: list[str] = []
+        left = MAX_HISTORY_BYTES
+        for message in messages[: -MAX_UNANSWERED - 1 : -1]:
+            newest.insert(0, message.content[-left:])
+            left -= len(message.content)
+            if left <= 0:
+                break
+        return self._worst(newest)
 
     def look_at_what_waits(
         self, own: Finding | None, messages: Sequence[Message], waiting: Sequence[Message]

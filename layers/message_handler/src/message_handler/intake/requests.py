@@ -134,23 +134,16 @@ class Said(NamedTuple):
 
 
 def read_turns(request: MessageRequest, is_notice: Callable[[str], bool] = lambda _: False) -> Said:
-    """What a request says. Raises RequestError.
-
-    A bot's turn that repeats a safety notice answers nothing: it is left out.
-    """
+    """What a request says. Raises RequestError."""
     if request.history is not None:
         field, contents = "history", [request.history]
     else:
         field, contents = "messages", [message.content for message in request.messages or ()]
     if sum(map(len, map(str.encode, contents))) > MAX_HISTORY_BYTES:
         raise PayloadTooLarge(f"must not be longer than {MAX_HISTORY_BYTES // 1024} KiB", field=field)
-    if request.history is not None:
-        turns = history.parse(request.history)
-    else:
-        turns = tuple(Turn(m.role, m.content, m.message_id, _seconds(m.edited_at)) for m in request.messages or ())
     if request.resources and len(json.dumps(request.resources, ensure_ascii=False).encode()) > MAX_RESOURCES_BYTES:
         raise PayloadTooLarge(f"must not be larger than {MAX_RESOURCES_BYTES // 1024} KiB", field="resources")
-    turns = tuple(turn for turn in turns if turn.role != "assistant" or not is_notice(turn.content))
+    turns = turns_of(request, is_notice)
     context, messages = history.split(turns)
     if not messages and turns and turns[-1].role == "sale":
         return Said(_human_turn_with_own_id(context, request.message_id), ())
@@ -165,6 +158,15 @@ def read_turns(request: MessageRequest, is_notice: Callable[[str], bool] = lambd
         return Said(context, messages)
     spoken = tuple(message for message in messages if not is_wordless(message.content))
     return Said(context, spoken, wordless, messages[-1] is wordless[-1])
+
+
+def turns_of(request: MessageRequest, is_notice: Callable[[str], bool]) -> tuple[Turn, ...]:
+    """The turns of a request. A bot's turn that repeats a safety notice answers nothing: it is left out."""
+    if request.history is not None:
+        turns = history.parse(request.history)
+    else:
+        turns = tuple(Turn(m.role, m.content, m.message_id, _seconds(m.edited_at)) for m in request.messages or ())
+    return tuple(turn for turn in turns if turn.role != "assistant" or not is_notice(turn.content))
 
 
 def _seconds(time: datetime | None) -> float:

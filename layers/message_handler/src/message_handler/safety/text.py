@@ -32,6 +32,9 @@ _ASCII_WORD: Final = re.compile(r"(?<![@$])[@$]*+\w[\w@$'`]*", re.ASCII)
 _SENTENCE_END: Final = re.compile(r"[!?;\n\r\u2028\u2029\u2026\u3002\uff01\uff1f\uff1b\uff0e.]")
 _COMMA: Final = re.compile(r"[,\uff0c\u3001]")
 
+#: A character as a platform may escape it: can&#39;t.
+_ENTITY: Final = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z]{2,8});")
+
 #: Letters of other scripts that look like a Latin letter, in lower case and without marks.
 _LOOK_ALIKES: Final = {
     "a": "аαɑᴀ",
@@ -119,6 +122,8 @@ class Text:
     """A text's words in their plain form, each with its place in the original."""
 
     def __init__(self, original: str) -> None:
+        if "&" in original:
+            original = _ENTITY.sub(_character, original)
         self.original: Final = original.replace("_", " ")
         self._pattern: Final = _ASCII_WORD if original.isascii() else _WORD
         self._marks: Final[dict[str, Marks]] = {}
@@ -187,6 +192,14 @@ class Text:
         if word not in self._marks:
             self._marks[word] = marks_of(word)
         return self._marks[word]
+
+
+def _character(entity: re.Match[str]) -> str:
+    """The character that an entity of HTML stands for, made as long as the entity, so that all places stay."""
+    import html  # an import at the top would cost each cold start
+
+    character = html.unescape(entity[0])
+    return character + "\u2060" * (len(entity[0]) - len(character))
 
 
 def plain_forms(words: Sequence[str]) -> list[str]:
