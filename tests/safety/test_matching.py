@@ -103,6 +103,30 @@ def test_an_idiom_of_just_the_same_bare_words_proves_nothing() -> None:
     assert found("chet cuoi") == found("chết cười") == {}
 
 
+@pytest.mark.parametrize(
+    ("text", "counts"),
+    [
+        ("chó cắn vào chân", True),
+        ("cho cắn chan", True),
+        ("cho hang xom can chan", True),
+        ("chan em bi cho can", False),
+        ("cho em can do chan", False),
+        ("chan em bi cho dai can", True),
+    ],
+)
+def test_syllables_without_marks_meet_by_chance_in_any_order(text: str, counts: bool) -> None:
+    """Each such syllable may be many words. One with its marks, or a term of several syllables, is enough."""
+    together = [["<dog>", "cắn", "chân"]]
+    rules = rules_of(
+        {
+            "language": "vi",
+            "words": {"dog": ["chó", "chó dại", "chó hàng xóm"]},
+            "rules": [{"id": "r", "level": "urgent", "about": "x", "together": together}],
+        }
+    )
+    assert bool(found(text, rules)) is counts
+
+
 def test_vietnamese_syllables_are_no_english_words() -> None:
     rules = rules_of(
         {"language": "en", "rules": [{"id": "r", "level": "urgent", "about": "x", "phrases": ["be", "suicide"]}]}

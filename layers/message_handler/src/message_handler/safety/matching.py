@@ -78,7 +78,7 @@ class Matcher:
                 yield match
         for pattern, chains in self._found(self._all.of, exceptions=False):
             rule = self._language.rules[pattern.rule]
-            for hits in self._allowed(rule, chains):
+            for hits in self._allowed(pattern, chains):
                 if (pattern.rule, hits) not in counted:
                     yield Match(rule, None, hits, tuple(Lowering(IDIOM, cue) for cue in self._idioms(rule, hits)))
 
@@ -104,17 +104,26 @@ class Matcher:
 
     def _judged(self, pattern: Pattern, chains: Iterator[tuple[Hit, ...]]) -> Iterator[Match]:
         rule = self._language.rules[pattern.rule]
-        for hits in self._allowed(rule, chains):
+        for hits in self._allowed(pattern, chains):
             match = Match(rule, rule.level, hits)
             lowered = tuple(self._cues.lower(match))
             levels = [rule.lowered_by[lowering.kind] for lowering in lowered]
             yield Match(rule, _lowest([rule.level, *levels]), hits, lowered)
 
-    @staticmethod
-    def _allowed(rule: Rule, chains: Iterator[tuple[Hit, ...]]) -> Iterator[tuple[Hit, ...]]:
+    def _allowed(self, pattern: Pattern, chains: Iterator[tuple[Hit, ...]]) -> Iterator[tuple[Hit, ...]]:
+        typing_errors = self._language.rules[pattern.rule].typing_errors
         for hits in chains:
-            if rule.typing_errors or not any(hit.corrected for hit in hits):
-                yield hits
+            if not typing_errors and any(hit.corrected for hit in hits):
+                continue
+            if not pattern.ordered and self._meet_by_chance(hits):
+                continue
+            yield hits
+
+    def _meet_by_chance(self, hits: tuple[Hit, ...]) -> bool:
+        """Whether the words are only syllables without marks. Each may be many words: "can" is cắn, cần and cân."""
+        return any(hit.bare for hit in hits) and all(
+            hit.end == hit.start + 1 and self.reading.shown[hit.start].isascii() for hit in hits
+        )
 
     def _counting(self, group: int) -> Sequence[Hit]:
         """The hits of a group that no idiom voids."""
