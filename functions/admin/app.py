@@ -406,7 +406,7 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     logger.set_correlation_id(correlation_id_of(event) or context.aws_request_id)
     try:
         if "httpMethod" in event:
-            return serve(ROUTES, event, lambda: parts().settings, scope=SCOPE, open_routes=OPEN_ROUTES)
+            return serve(ROUTES, event, lambda: parts().settings, scope=SCOPE, meter=meter, open_routes=OPEN_ROUTES)
         return resource(event, context) if cloudformation.is_custom_resource(event) else act(event)
     except MessageHandlerError as error:
         logger.warning("a call of AWS or an operator failed", extra={"reason": str(error)})

@@ -122,7 +122,7 @@ ROUTES = {
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     logger.set_correlation_id(correlation_id_of(event) or context.aws_request_id)
     try:
-        return serve(ROUTES, event, lambda: parts().settings, scope=SCOPE)
+        return serve(ROUTES, event, lambda: parts().settings, scope=SCOPE, meter=meter)
     finally:
         meter.publish(metrics.add_metric)
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
+from local.intrinsics import Resolver
 from message_handler.cli import login
 from message_handler.http.console import SCOPES
 from message_handler.settings import Settings
@@ -64,6 +65,65 @@ class TestRoutes:
             assert function["Environment"]["Variables"]["AUTH_REQUIRED"] == "true"
 
 
+def address_of(expanded: Expanded, output: str, **parameters: str) -> str:
+    return str(Resolver(expanded.document, parameters, "").resolve(expanded.document["Outputs"][output]["Value"]))
+
+
+class TestAddress:
+    OWN: ClassVar = {
+        "ApiDomainName": "api.clinic.example",
+        "ApiCertificateArn": "arn:aws:acm:eu-central-1:123456789012:certificate/4f3c",
+    }
+
+    def test_no_address_accepts_a_handshake_below_tls_1_2(self, expanded: Expanded) -> None:
+        (api,) = expanded.resolved("AWS::ApiGateway::RestApi").values()
+        (domain,) = expanded.resolved("AWS::ApiGateway::DomainName", **self.OWN).values()
+        for address in (api, domain):
+            assert address["SecurityPolicy"].startswith("SecurityPolicy_TLS13_1_2_")
+            assert address["EndpointAccessMode"] == "STRICT"
+            assert address["EndpointConfiguration"]["Types"] == ["REGIONAL"]
+
+    def test_with_a_domain_of_ones_own_api_gateways_address_is_off(self, expanded: Expanded) -> None:
+        for parameters, off in (({}, False), (self.OWN, True)):
+            (api,) = expanded.resolved("AWS::ApiGateway::RestApi", **parameters).values()
+            (server,) = api["Body"]["servers"]
+            configured = server["x-amazon-apigateway-endpoint-configuration"]
+            assert configured["disableExecuteApiEndpoint"] is off
+
+    def test_a_domain_of_ones_own_is_the_stage_and_the_console_is_there(self, expanded: Expanded) -> None:
+        assert not expanded.resolved("AWS::ApiGateway::DomainName")
+        (domain,) = expanded.resolved("AWS::ApiGateway::DomainName", **self.OWN).values()
+        assert (domain["DomainName"], domain["RegionalCertificateArn"]) == tuple(self.OWN.values())
+        (mapping,) = expanded.resolved("AWS::ApiGateway::BasePathMapping", **self.OWN).values()
+        assert mapping == {"DomainName": "ApiDomain", "RestApiId": "Api", "Stage": "ApiStage"}
+        assert address_of(expanded, "ApiUrl", **self.OWN) == "https://api.clinic.example"
+        client = expanded.resolved("AWS::Cognito::UserPoolClient", **self.OWN)["OperatorClient"]
+        assert address_of(expanded, "ConsoleUrl", **self.OWN) == client["CallbackURLs"][0] == client["LogoutURLs"][0]
+        assert client["CallbackURLs"][0] == "https://api.clinic.example/console"
+
+    def test_domain_and_certificate_need_each_other(self, expanded: Expanded) -> None:
+        rule = expanded.document["Rules"]["YourOwnDomainHasACertificate"]["Assertions"][0]["Assert"]
+        conditions = expanded.document | {"Conditions": {"Holds": rule}}
+        for given in ({}, self.OWN, *({name: value} for name, value in self.OWN.items())):
+            holds = Resolver(conditions, given, "").exists({"Condition": "Holds"})
+            assert holds is (len(given) != 1), given
+
+
+class TestRefusals:
+    def test_the_gateways_own_are_counted_by_their_reason(self, expanded: Expanded) -> None:
+        (refusals,) = expanded.resolved("AWS::Logs::MetricFilter").values()
+        assert refusals["LogGroupName"] == "ApiAccessLogGroup"
+        assert refusals["FilterPattern"] == '{ ($.status = "401" || $.status = "403") && $.responseType != "-" }'
+        (metric,) = refusals["MetricTransformations"]
+        assert (metric["MetricName"], metric["Dimensions"]) == (
+            "GatewayRefusals",
+            [{"Key": "reason", "Value": "$.responseType"}],
+        )
+        (stage,) = expanded.of_type("AWS::ApiGateway::Stage").values()
+        assert '"status":"$context.status"' in stage["AccessLogSetting"]["Format"]
+        assert '"responseType":"$context.error.responseType"' in stage["AccessLogSetting"]["Format"]
+
+
 class TestClients:
     def test_a_platform_gets_tokens_for_its_own_messages_only(self, expanded: Expanded) -> None:
         client = expanded.resolved("AWS::Cognito::UserPoolClient")["PlatformClient"]
@@ -92,7 +152,7 @@ class TestClients:
         assert stage["Variables"]["operatorClient"] == {"Ref": "OperatorClient"}
         (stage,) = expanded.resolved("AWS::ApiGateway::Stage", SignInDomainPrefix="clinic").values()
         assert stage["Variables"]["signIn"] == "https://SignInDomain.auth.us-east-1.amazoncognito.com"
-        assert expanded.document["Outputs"]["ConsoleUrl"]["Value"]["Fn::Sub"].endswith("/${StageName}/console")
+        assert address_of(expanded, "ConsoleUrl") == address
 
     def test_operators_sign_in_again_after_a_shift_and_can_sign_out(self, expanded: Expanded) -> None:
         client = expanded.resolved("AWS::Cognito::UserPoolClient")["OperatorClient"]

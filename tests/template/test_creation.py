@@ -25,7 +25,8 @@ from tests.template.conftest import Expanded
 
 #: moto's CloudFormation does not support these.
 NOT_IN_MOTO = {
-    "AWS::ApiGateway::Account", "AWS::ApiGateway::Stage", "AWS::CloudWatch::Alarm", "AWS::CodeDeploy::Application",
+    "AWS::ApiGateway::Account", "AWS::ApiGateway::BasePathMapping", "AWS::ApiGateway::DomainName",
+    "AWS::ApiGateway::Stage", "AWS::CloudWatch::Alarm", "AWS::CodeDeploy::Application", "AWS::Logs::MetricFilter",
     "AWS::CodeDeploy::DeploymentGroup", "AWS::Cognito::UserPool", "AWS::Cognito::UserPoolClient",
     "AWS::Cognito::UserPoolDomain", "AWS::Cognito::UserPoolGroup", "AWS::Cognito::UserPoolResourceServer",
     "AWS::ElastiCache::ParameterGroup", "AWS::ElastiCache::ReplicationGroup", "AWS::ElastiCache::SubnetGroup",

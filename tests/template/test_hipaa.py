@@ -57,7 +57,6 @@ RULES: dict[str, Callable[[Expanded], Iterable[str]]] = {
     "APIGWExecutionLoggingEnabled": every(
         "AWS::ApiGateway::Stage", lambda it: all(method["LoggingLevel"] in ("ERROR", "INFO") for method in settings(it))
     ),
-    "APIGWXrayEnabled": every("AWS::ApiGateway::Stage", lambda it: it["TracingEnabled"] is True),
     "CloudWatchAlarmAction": every("AWS::CloudWatch::Alarm", lambda it: bool(it["AlarmActions"])),
     "CloudWatchLogGroupEncrypted": every("AWS::Logs::LogGroup", lambda it: it["KmsKeyId"].endswith(":Key")),
     "CloudWatchLogGroupRetentionPeriod": every("AWS::Logs::LogGroup", lambda it: int(it["RetentionInDays"]) >= YEAR),
@@ -107,6 +106,7 @@ RULES: dict[str, Callable[[Expanded], Iterable[str]]] = {
 EXCEPTIONS = {
     "APIGWCacheEnabledAndEncrypted": "a cache would keep patients' replies; no route may be answered from one",
     "APIGWSSLEnabled": "a client certificate tells an HTTP backend who asks; functions are asked by their permissions",
+    "APIGWXrayEnabled": "a trace has the path of a request, and a conversation's id may be a telephone number",
     "RDSInBackupPlan": "RDS' own backups restore to any second of 35 days; a plan of AWS Backup is the account's",
     "SecretsManagerRotationEnabled": "the only secret is RDS' own, which RDS replaces every week",
     "SecretsManagerUsingKMSKey": "the only secret is RDS' own, made with the stack's key (MasterUserSecret)",
@@ -237,14 +237,20 @@ def test_queues_and_topic_are_reached_by_tls_only(expanded: Expanded) -> None:
         assert (denied["Principal"], denied["Condition"]) == ("*", {"Bool": {"aws:SecureTransport": "false"}})
 
 
+def test_no_trace_has_the_path_of_a_request(expanded: Expanded) -> None:
+    (stage,) = expanded.resolved("AWS::ApiGateway::Stage").values()
+    assert stage["TracingEnabled"] is False
+
+
 def test_access_logs_name_no_conversation(expanded: Expanded) -> None:
     """`$context.path` and the like would: a path has the conversation's id, and a query may have any text."""
     (stage,) = expanded.resolved("AWS::ApiGateway::Stage").values()
     logged = set(re.findall(r"\$context\.[A-Za-z_.]+", stage["AccessLogSetting"]["Format"]))
     assert logged == {
         "$context.requestId", "$context.requestTime", "$context.httpMethod", "$context.resourcePath", "$context.status",
-        "$context.error.responseType", "$context.authorizer.claims.client_id", "$context.identity.sourceIp",
-        "$context.responseLatency", "$context.integrationLatency", "$context.wafResponseCode", "$context.xrayTraceId",
+        "$context.error.responseType", "$context.authorizer.claims.client_id", "$context.authorizer.claims.sub",
+        "$context.identity.sourceIp", "$context.responseLatency", "$context.integrationLatency",
+        "$context.wafResponseCode",
     }  # fmt: skip
     assert "\n" not in stage["AccessLogSetting"]["Format"]
     assert all(method["DataTraceEnabled"] is False for method in settings(stage))

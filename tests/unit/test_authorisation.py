@@ -124,6 +124,22 @@ class TestOperators:
         answer = closed.http("admin", event_of("GET", "/admin/locks", {}, None, None))
         assert (answer.status, answer.headers["WWW-Authenticate"]) == (401, "Bearer")
 
+    @pytest.mark.parametrize(
+        ("claims", "counted"),
+        [
+            (None, "RefusedForToken"),
+            (of_person(["tenant/clinic-a"], "admin") | {"exp": "0"}, "RefusedForToken"),
+            (of_person(["tenant/clinic-a"], "messages"), "RefusedForScope"),
+            (of_person([], "admin"), "RefusedForTenant"),
+            (of_person(["tenant/clinic-b"], "admin"), "RefusedForTenant"),
+        ],
+    )
+    def test_a_refused_caller_is_counted_with_the_reason(
+        self, closed: Service, claims: dict[str, str] | None, counted: str
+    ) -> None:
+        closed.http("admin", event_of("GET", "/admin/locks", {}, None, claims, **{"x-platform-id": "clinic-a"}))
+        assert [name for name in closed.output.metrics if name.startswith("Refused")] == [counted]
+
     def test_direct_invocations_are_the_deployments_own_and_need_no_token(self, closed: Service) -> None:
         assert closed.invoke("admin", {"action": "sweep"}) == {"swept": 0}
 

@@ -158,14 +158,18 @@ class TestTables:
             re.findall(r'"(ai_[a-z_]+)"', sources)
         )
 
-    def test_every_parameter_that_is_named_is_one_of_the_template(self) -> None:
+    def test_every_parameter_and_output_that_is_named_is_one_of_the_template(self) -> None:
         sections = re.split(r"^(?=\w)", (ROOT / "template.yaml").read_text(), flags=re.MULTILINE)
-        (section,) = [section for section in sections if section.startswith("Parameters:")]
-        parameters = set(re.findall(r"^  (\w+):$", section, re.MULTILINE))
+        known = {
+            name
+            for section in sections
+            if section.startswith(("Parameters:", "Outputs:"))
+            for name in re.findall(r"^  (\w+):$", section, re.MULTILINE)
+        }
         for name in ("settings", "deploy"):
             named = set(re.findall(r"`([A-Z][a-z]+[A-Z]\w*)(?:=\w+)?`", page(name)))
             assert named, "nothing is found any more"
-            assert named <= parameters, name
+            assert named <= known, name
 
     def test_every_record_of_an_export_is_there_with_its_fields(self) -> None:
         rows = dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", page("privacy"), re.MULTILINE))

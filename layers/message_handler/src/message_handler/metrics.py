@@ -46,6 +46,9 @@ UNITS: dict[str, Unit] = {
     "TimeToDeliver": "Milliseconds",
     "StoresReadOnly": "None",
     "Tier": "None",
+    "RefusedForToken": "Count",
+    "RefusedForScope": "Count",
+    "RefusedForTenant": "Count",
 }
 
 #: The value of `Tier`: its maximum over a period is the worst tier that was in use.

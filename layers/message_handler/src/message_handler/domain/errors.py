@@ -32,7 +32,7 @@ Error texts go to logs and callers. So none may contain a patient's words, a tok
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Literal
 
 
 class MessageHandlerError(Exception):
@@ -68,13 +68,18 @@ class Unauthenticated(RequestError):
 
     status = 401
     title = "Unauthorized"
+    lacks = "token"
 
 
 class Forbidden(RequestError):
-    """The access token does not allow this: it lacks a scope or the tenant."""
+    """The access token does not allow this. `lacks` says what it is without."""
 
     status = 403
     title = "Forbidden"
+
+    def __init__(self, message: str, *, lacks: Literal["scope", "tenant"]) -> None:
+        super().__init__(message)
+        self.lacks = lacks
 
 
 class PayloadTooLarge(RequestError):

@@ -56,7 +56,7 @@ def identify(event: Mapping[str, Any], settings: Settings, scope: Scope) -> Call
     client, subject = _text(claims, "client_id"), _text(claims, "sub")
     scopes = _text(claims, "scope", "").split()
     if API + scope not in scopes:
-        raise Forbidden(f"the token lacks the scope {API}{scope}")
+        raise Forbidden(f"the token lacks the scope {API}{scope}", lacks="scope")
     # A client is its own subject. A person's tenants are groups, because any client may ask for a person's scopes.
     is_client = subject == client
     names = scopes if is_client else _text(claims, "cognito:groups", "").split(",")
@@ -73,12 +73,12 @@ def _tenants(names: Iterable[str]) -> set[str]:
 def _tenant(allowed: set[str], event: Mapping[str, Any]) -> str:
     """The tenant to act for: the one that the request names, else the only one of the token."""
     if not allowed:
-        raise Forbidden("the token names no tenant")
+        raise Forbidden("the token names no tenant", lacks="tenant")
     named = _named(event)
     if named is None and len(allowed) > 1:
         raise InvalidRequest("is missing: the token holds several tenants", field=PLATFORM_HEADER)
     if named is not None and named not in allowed:
-        raise Forbidden(f"the token does not hold the tenant that {PLATFORM_HEADER} names")
+        raise Forbidden(f"the token does not hold the tenant that {PLATFORM_HEADER} names", lacks="tenant")
     return named or min(allowed)
 
 

@@ -19,6 +19,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from message_handler.domain.errors import (
+    Forbidden,
     InvalidRequest,
     MessageHandlerError,
     NotFound,
@@ -32,6 +33,7 @@ from message_handler.domain.errors import (
 from message_handler.domain.identifiers import is_identifier
 from message_handler.domain.validation import field_name
 from message_handler.http.identity import Caller, Scope, identify
+from message_handler.metrics import Meter
 from message_handler.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -165,14 +167,15 @@ def serve(
     settings: Callable[[], Settings],
     *,
     scope: Scope,
+    meter: Meter,
     open_routes: Container[tuple[str, str]] = (),
 ) -> Response:
     """Answer one call with what its route returns, or with the problem that it raised.
 
-    Each route needs a token with `scope` and a tenant, except those in `open_routes`. Every answer has the call's
-    correlation id.
+    Each route needs a token with `scope` and a tenant, except those in `open_routes`. A caller who is refused for that
+    is counted. Every answer has the call's correlation id.
     """
-    response = _answer(routes, event, settings, scope, open_routes)
+    response = _answer(routes, event, settings, scope, meter, open_routes)
     response["headers"]["X-Correlation-ID"] = correlation_id_of(event)
     return response
 
@@ -182,6 +185,7 @@ def _answer(
     event: Mapping[str, Any],
     settings: Callable[[], Settings],
     scope: Scope,
+    meter: Meter,
     open_routes: Container[tuple[str, str]],
 ) -> Response:
     try:
@@ -194,6 +198,8 @@ def _answer(
         return _response(status, body, "application/json", headers[0] if headers else None)
     except RequestError as error:
         _log.info("refused", extra={"status": error.status, "reason": str(error)})
+        if isinstance(error, Unauthenticated | Forbidden):
+            meter.add(f"RefusedFor{error.lacks.capitalize()}")
         return problem(
             error.status,
             error.title,
