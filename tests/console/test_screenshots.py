@@ -74,3 +74,19 @@ def test_the_page_on_administration_shows_the_operations_in_an_outage(still: Pag
     finally:
         operations.get_by_role("button", name="Start Redis").click()
         expect(page.locator("#banner")).to_be_empty()
+
+
+def test_the_page_on_safety_shows_the_rules_and_a_drill(still: Page, host: Host, folder: Path) -> None:
+    page = still
+    assert host.call("PUT", "admin/safety", json={"not_applicable": {"en-seizure": "The ward line answers them."}}).ok
+    raised = host.call("POST", "admin/safety/drill", json={"conversation_id": "drill-picture"}).json()
+    assert host.call("POST", f"admin/safety/raised/{raised['job_id']}/take").ok
+    try:
+        safety = opens(page, "Safety")
+        expect(safety.get_by_role("row", name="drill-picture")).to_be_visible()
+        safety.get_by_role("button", name="not applicable").click()
+        expect(safety.get_by_role("table", name="Shipped rules").get_by_role("row")).to_have_count(2)
+        takes(page, folder / "console-safety.png")
+    finally:
+        assert host.call("PUT", "admin/safety", json={}).ok
+        assert host.call("POST", f"admin/safety/raised/{raised['job_id']}/close", json={"why": "A picture."}).ok

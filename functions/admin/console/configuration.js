@@ -14,7 +14,8 @@ export function create(root) {
     say(outcome, text);
     show(outcome, true);
   };
-  const lists = Object.keys(KINDS).map((kind) => createList(kind, tell, () => look()));
+  const kinds = Object.keys(KINDS).filter((kind) => KINDS[kind].idField);
+  const lists = kinds.map((kind) => createList(kind, tell, () => look()));
   const body = h(
     "div",
     { class: "cards" },

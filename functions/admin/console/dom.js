@@ -119,6 +119,17 @@ export function choices(label, values, choose) {
 }
 
 /**
+ * Wait for `done()`, after which the pressed button of a row is hidden. Then the next one of its cell has the focus, or
+ * else the filter.
+ */
+export async function keepFocus(pressed, filter, done) {
+  const cell = pressed.parentNode;
+  await done();
+  const next = cell.isConnected ? cell.querySelector("button:not([hidden])") : null;
+  (next ?? filter.querySelector("[aria-pressed=true]")).focus();
+}
+
+/**
  * Ask before an action that matters. `says` is a list of paragraphs on its effects. Resolves to true for yes; Escape
  * means no. `asks` is a control that must have a valid value for a yes, and `label` its field.
  */

@@ -23,11 +23,9 @@ class Editor {
     Object.assign(this, KINDS[kind], { tell, changed });
     this.#base = record ?? fresh[kind];
     this.#seen = etag;
-    const hint = "1 to 255 of A-Z a-z 0-9 . _ : @ -. It can't be changed later.";
-    this.id = createControl({ name: this.idField, label: "Id", kind: "text", hint }, cores);
-    this.id.control.value = record?.[this.idField] ?? (kind === "platforms" ? currentTenant() : "");
-    this.id.control.readOnly = record !== null;
     this.controls = this.fields.map((field) => createControl(field, cores));
+    this.id = this.idField ? this.#createId(kind, record, cores) : null;
+    this.all = this.id ? [this.id, ...this.controls] : this.controls;
     this.#fill(this.#base);
     this.#build(record);
   }
@@ -35,7 +33,15 @@ class Editor {
   open() {
     document.body.append(this.dialog);
     this.dialog.showModal();
-    (this.id.control.readOnly ? this.controls[0] : this.id).control.focus();
+    this.all.find(({ control }) => !control.readOnly).control.focus();
+  }
+
+  #createId(kind, record, cores) {
+    const hint = "1 to 255 of A-Z a-z 0-9 . _ : @ -. It can't be changed later.";
+    const id = createControl({ name: this.idField, label: "Id", kind: "text", hint }, cores);
+    id.control.value = record?.[this.idField] ?? (kind === "platforms" ? currentTenant() : "");
+    id.control.readOnly = record !== null;
+    return id;
   }
 
   #build(record) {
@@ -45,7 +51,7 @@ class Editor {
     this.conflict = h("div", { class: "notice warn", role: "alert", hidden: true });
     this.save = h("button", { type: "submit", class: "main" }, "Save");
     const cancel = button("Cancel", {}, () => this.dialog.close());
-    this.remove = button(`Delete this ${this.noun}`, { class: "danger", hidden: !record }, () => this.#remove());
+    this.remove = button(`Delete this ${this.noun}`, { class: "danger", hidden: !record || !this.id }, () => this.#remove());
     const submit = (event) => {
       event.preventDefault();
       this.#save();
@@ -53,11 +59,11 @@ class Editor {
     this.dialog = h(
       "dialog",
       { class: "editor", "aria-labelledby": heading, on: { close: () => this.dialog.remove() } },
-      h("h2", { id: heading }, record ? `${record.name} (${this.noun})` : `A new ${this.noun}`),
+      h("h2", { id: heading }, this.#heading(record)),
       h(
         "form",
         { novalidate: true, on: { submit } },
-        [this.id, ...this.controls].map((one) => one.node),
+        this.all.map((one) => one.node),
         this.trouble,
         this.conflict,
         h("div", { class: "buttons" }, this.save, cancel, this.remove),
@@ -65,12 +71,17 @@ class Editor {
     );
   }
 
+  #heading(record) {
+    if (!this.id) return this.title;
+    return record ? `${record.name} (${this.noun})` : `A new ${this.noun}`;
+  }
+
   get #name() {
-    return this.id.control.value.trim();
+    return this.id ? this.id.control.value.trim() : this.noun;
   }
 
   get #address() {
-    return path(this.path, this.#name);
+    return this.id ? path(this.path, this.#name) : this.path;
   }
 
   /** The condition under which the API writes the record. */
@@ -94,7 +105,8 @@ class Editor {
       return;
     }
     const step = () => call("PUT", this.#address, { headers: this.#condition, body: this.#filled() });
-    await this.#attempt(step, `The ${this.noun} ${this.#name} is saved. Conversations use it within five seconds.`);
+    const what = this.id ? `The ${this.noun} ${this.#name} is saved` : `The ${this.noun} are saved`;
+    await this.#attempt(step, `${what}. Conversations use this within five seconds.`);
   }
 
   async #remove() {
@@ -111,7 +123,7 @@ class Editor {
   }
 
   async #attempt(step, done) {
-    for (const one of [this.id, ...this.controls]) one.blame(null);
+    for (const one of this.all) one.blame(null);
     show(this.trouble, false);
     this.save.disabled = this.remove.disabled = true;
     try {
@@ -129,7 +141,7 @@ class Editor {
   /** Show an error at the field that the API names, else below the form. */
   #complain(problem) {
     const isWrong = ({ name }) => problem.field === name || problem.field?.startsWith(`${name}.`);
-    const blamed = [this.id, ...this.controls].find(isWrong);
+    const blamed = this.all.find(isWrong);
     show(this.trouble, !blamed);
     if (blamed) blamed.blame(problem.message);
     else say(this.trouble, problem.message);
@@ -147,7 +159,8 @@ class Editor {
       }
     }
     show(this.conflict, true);
-    if (!theirs) {
+    const saved = theirs && (this.part ? theirs.body[this.part] : theirs.body);
+    if (!saved) {
       this.#seen = null;
       const text = `This ${this.noun} was deleted after you opened it. Save again to create it once more.`;
       this.conflict.replaceChildren(h("p", {}, text));
@@ -155,20 +168,20 @@ class Editor {
     }
     const settle = (step) => () => {
       step();
-      this.#base = theirs.body;
+      this.#base = saved;
       this.#seen = theirs.etag;
-      this.id.control.readOnly = true;
+      if (this.id) this.id.control.readOnly = true;
       show(this.conflict, false);
       this.save.focus();
     };
     const button = (text, step) => h("button", { type: "button", on: { click: settle(step) } }, text);
     this.conflict.replaceChildren(
       h("p", {}, h("strong", {}, "This record was changed after you opened it."), " Your changes were not saved."),
-      h("ul", {}, this.#differences(theirs.body)),
+      h("ul", {}, this.#differences(saved)),
       h(
         "div",
         { class: "buttons" },
-        button("Take the saved values", () => this.#fill(theirs.body)),
+        button("Take the saved values", () => this.#fill(saved)),
         button("Keep my values and save again", () => {}),
       ),
     );

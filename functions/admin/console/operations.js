@@ -66,8 +66,20 @@ function parts({ status, components, tiers, queue, worker, safety }) {
       state: silent ? "silent: no worker answers" : worker.state,
       note: `${known(worker.running)} running · ${known(worker.waiting)} waiting`,
     },
-    ...(safety ? [emergencies(safety)] : []),
+    ...(safety ? [emergencies(safety), rulesOf(safety)] : []),
   ];
+}
+
+/** The safety rules: whether a clinician has reviewed them, and which of them do not apply. */
+function rulesOf({ rules: { review, not_applicable: left, refused } }) {
+  const states = { missing: "not reviewed", other_version: "changed since the review", old: "review older than a year" };
+  const notes = [left.length ? `not applicable: ${left.join(", ")}` : "", refused.length ? "own rules do not count" : ""];
+  return {
+    name: "Safety rules",
+    level: review === "valid" && !left.length && !refused.length ? "good" : "warn",
+    state: states[review] ?? "reviewed",
+    note: notes.filter(Boolean).join(" · "),
+  };
 }
 
 /** What patients in danger may miss. */

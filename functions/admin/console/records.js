@@ -9,7 +9,10 @@ const lines = (name, label, hint) => ({ name, label, hint, kind: "lines" });
 const json = (name, label, hint) => ({ name, label, hint, kind: "json" });
 const yesNo = (name, label, hint) => ({ name, label, hint, kind: "yes or no" });
 
-/** `derived`: fields that the API computes, and that are not sent. `facts`: the texts of a record in the list. */
+/**
+ * `derived`: fields that the API computes, and that are not sent. `facts`: the texts of a record in the list. A kind
+ * without an `idField` has one record, the part `part` of what the API shows at `path`.
+ */
 export const KINDS = {
   bots: {
     path: "admin/bots",
@@ -140,6 +143,22 @@ export const KINDS = {
       platform.base_url,
       platform.meta_data.rate_limit_per_minute ? `${platform.meta_data.rate_limit_per_minute} a minute` : "",
     ],
+  },
+  safety_rules: {
+    path: "admin/safety",
+    idField: null,
+    part: "settings",
+    noun: "safety rules",
+    title: "Own rules and languages",
+    fields: [
+      lines(
+        "languages",
+        "Languages of the shipped rules",
+        "Such as en, one on a line. Not set: all. English and the languages of your bots are always on.",
+      ),
+      json("rules", "Own rules", "A list with an object for each language. Its form is that of a file of rules."),
+    ],
+    derived: [],
   },
 };
 

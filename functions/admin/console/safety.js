@@ -1,7 +1,9 @@
-// The safety view: the conversations in which danger was found, newest first. An operator takes one, then closes it.
+// The safety view: the conversations in which danger was found, newest first, and the rules that find it. An operator
+// takes a conversation, then closes it.
 
 import { call, pages, path, since } from "./api.js";
-import { choices, confirm, duration, field, h, say, short, show, table } from "./dom.js";
+import { choices, confirm, duration, field, h, keepFocus, say, short, show, table } from "./dom.js";
+import { createRules } from "./rules.js";
 import { section } from "./section.js";
 import { createView } from "./view.js";
 
@@ -11,7 +13,8 @@ const STATES = ["", "raised", "taken", "closed"];
 const MOST_WHY = 200;
 
 export function create(root) {
-  return createView(root, "see and take raised conversations", (act) => [createRaised(act)]);
+  const purpose = "see and take raised conversations, and change the safety rules";
+  return createView(root, purpose, (act, tell) => [createRaised(act), createRules(act, tell)]);
 }
 
 function createRaised(act) {
@@ -19,13 +22,7 @@ function createRaised(act) {
   let shownPages = 1;
   const step = (raised, name, body) => () =>
     call("POST", `${path("admin/safety/raised", raised.job_id)}/${name}`, { body });
-  /** The pressed button goes away: the focus moves on to the next one of its row, or else to the filter. */
-  const then = async (event, done) => {
-    const cell = event.target.parentNode;
-    await done();
-    const next = cell.isConnected ? cell.querySelector("button:not([hidden])") : null;
-    (next ?? filter.querySelector("[aria-pressed=true]")).focus();
-  };
+  const then = (event, done) => keepFocus(event.target, filter, done);
   const take = (raised) => (event) =>
     then(event, () => act(step(raised, "take"), (taken) => `You care for ${taken.conversation_id} now.`));
   const close = (raised) => async (event) => {
@@ -39,6 +36,18 @@ function createRaised(act) {
     });
     const closing = step(raised, "close", { why: why.value });
     if (sure) await then(event, () => act(closing, (closed) => `${closed.conversation_id} is closed.`));
+  };
+  const drill = async () => {
+    const id = h("input", { required: true, value: "drill-1", autocomplete: "off", autofocus: true });
+    const sure = await confirm({
+      title: "Raise a drill?",
+      says: ["All who see it can tell that it is a drill. The platform is told of it.", "The audit records it."],
+      asks: id,
+      label: field("Conversation", id, { hint: "One that has no patient. It is made if it does not exist." }),
+      action: "Raise it",
+    });
+    const raising = () => call("POST", "admin/safety/drill", { body: { conversation_id: id.value.trim() } });
+    if (sure) await act(raising, (raised) => `The drill ${raised.conversation_id} is raised.`);
   };
   const button = (text, raised, click) => {
     const name = `${text} ${raised.conversation_id} …${short(raised.job_id)}`;
@@ -103,6 +112,7 @@ function createRaised(act) {
     rows.show(list);
     show(more, next !== null);
   };
-  const shown = section("Raised conversations", { class: "card wide" }, [filter, rows.node, more], ask, draw);
+  const practise = h("button", { type: "button", on: { click: drill } }, "Raise a drill");
+  const shown = section("Raised conversations", { class: "card wide" }, [filter, rows.node, more, practise], ask, draw);
   return shown;
 }
