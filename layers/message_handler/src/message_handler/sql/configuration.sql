@@ -73,7 +73,7 @@ select jsonb_build_object(
     'platform_id', platform_id, 'document', document, 'compiled', compiled, 'compiled_for', compiled_for,
     'revision', revision)
 from safety_rules
-where platform_id = :platform_id and (cast(:id as text) is null or platform_id = :id)
+where platform_id = :platform_id
 
 -- name: put_bots
 -- Write a whole bot. Returns whether it is new: only the row of an insert has no `xmax`.

@@ -1,0 +1,98 @@
+"""Guards of a tenant's safety rules: who may change them, and that no change switches the check off."""
+
+from __future__ import annotations
+
+from tests.guards.guard import Guard, Removal, statement
+from tests.guards.tenants import isolated
+
+UNIT = "unit/test_safety_rules.py"
+STORE = "contract/test_safety_rules.py"
+ADMIN, DOCUMENT, BOTS = "configuration/rules_admin.py", "configuration/safety_rules.py", "bot_config.py"
+
+
+def guard(name: str, test: str, place: str, old: str, new: str = "") -> Guard:
+    return Guard(name, "a tenant's safety rules", test, (Removal(place, old, new),))
+
+
+GUARDS = (
+    guard(
+        "a shipped rule is left out with a reason alone",
+        f"{UNIT}::TestWriting::test_no_rule_is_left_out_without_a_reason[]",
+        DOCUMENT,
+        "Annotated[str, Field(pattern=_REASON, max_length=500)]",
+        "str",
+    ),
+    guard(
+        "only the settings that were seen are overwritten",
+        f"{UNIT}::TestWriting::test_is_refused_if_it_was_changed_meanwhile",
+        ADMIN,
+        "            check_expected(",
+        "            (",
+    ),
+    guard(
+        "a change of the rules is audited",
+        f"{UNIT}::TestWriting::test_is_audited",
+        ADMIN,
+        "            records.note(",
+        "            (",
+    ),
+    guard(
+        "an own rule has no id of a shipped one, of any language",
+        f"{UNIT}::TestWriting::test_a_rule_of_another_shipped_language_keeps_its_id",
+        DOCUMENT,
+        'taken = {rule["id"] for rule in shipped_rules()}',
+        "taken: set[str] = set()",
+    ),
+    guard(
+        "English is always tried",
+        f"{UNIT}::TestFinding::test_english_and_the_bots_languages_are_always_tried[languages0]",
+        DOCUMENT,
+        "{_ALWAYS, *chosen,",
+        "{*chosen,",
+    ),
+    guard(
+        "the languages of the bots are always tried",
+        f"{UNIT}::TestFinding::test_english_and_the_bots_languages_are_always_tried[languages1]",
+        DOCUMENT,
+        ', *(tag.lower().split("-")[0] for tag in always.values())',
+    ),
+    guard(
+        "danger is looked for although the tenant's rules can't be read",
+        f"{UNIT}::TestWithoutStores::test_danger_is_found_although_the_rules_can_not_be_read",
+        "intake/danger.py",
+        "            return shipped()\n",
+        "            raise\n",
+    ),
+    guard(
+        "without stores the rules count that were read for another bot",
+        f"{UNIT}::TestWithoutStores::test_the_last_known_rules_of_the_process_count",
+        BOTS,
+        "if tenant == platform_id and found:",
+        "if False:",
+    ),
+    guard(
+        "rules that another release has compiled are compiled again",
+        f"{UNIT}::TestReleases::test_count_at_once",
+        DOCUMENT,
+        'if document.rules and stored["compiled_for"] != version:',
+        "if False:",
+    ),
+    guard(
+        "compiled rules that another release has shared are not used",
+        f"{STORE}::test_what_another_release_has_shared_is_read_anew[postgres]",
+        BOTS,
+        ' and "safety_rules" in platform and is_current(platform)',
+    ),
+    guard(
+        "what the sweep compiles writes over no newer rules",
+        f"{STORE}::TestCompilingAgain::test_writes_over_no_newer_rules[postgres]",
+        statement("recompile_safety_rules"),
+        " and revision = :revision",
+    ),
+    isolated(
+        "no settings are read",
+        "safety_rules",
+        f"{STORE}::test_each_tenant_has_its_own[postgres]",
+        "where platform_id = :platform_id\n",
+    ),
+)
