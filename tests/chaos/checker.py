@@ -1,4 +1,4 @@
-"""Checks the invariants 1 to 7, 10 and 11 over a history, as far as they can be seen from outside.
+"""Checks the invariants 1 to 7, 10, 11 and 16 over a history, as far as they can be seen from outside.
 
     1 lost          an accepted version of a message is neither answered nor replaced by a later one that is, and has
                     neither failed nor been cancelled visibly
@@ -13,7 +13,7 @@
     7 stranded      a message still waits or a conversation is locked at the end
     10 changed      an ended job, or a message's end, is shown differently afterwards
     11 leaked       a patient's words are where they must not be
-    danger first    an answer to danger has no notice, or another one than before in this hour
+    16 danger first an answer to danger has no notice, or another one than before in this hour
 
 Invariant 4 (owned) can't be seen from outside: its tests are those of the tiers.
 
@@ -577,12 +577,12 @@ def _without_notice(index: _Index) -> Iterator[Violation]:
             continue
         shown = event.conversation, (event.version,), ()
         if event.notice is None:
-            yield Violation("danger first", f"{event.version} tells of danger, and the answer has no notice", *shown)
+            yield Violation("16 danger first", f"{event.version} tells of danger, and the answer has no notice", *shown)
         elif int(event.at // 3600) == int(event.until // 3600):
             notices = hours[event.conversation, int(event.at // 3600)]
             notices.add(event.notice)
             if len(notices) > 1:
-                yield Violation("danger first", f"{event.conversation} has two notices in one hour", *shown)
+                yield Violation("16 danger first", f"{event.conversation} has two notices in one hour", *shown)
 
 
 _CHECKS = (

@@ -298,8 +298,8 @@ def noticed_twice_in_an_hour(history: History) -> None:
         (a_message_that_was_told_otherwise, "10 changed"),
         (a_confirmed_cancel_that_cancelled_nothing, "10 changed"),
         (leaked, "11 leaked"),
-        (answered_without_a_notice, "danger first"),
-        (noticed_twice_in_an_hour, "danger first"),
+        (answered_without_a_notice, "16 danger first"),
+        (noticed_twice_in_an_hour, "16 danger first"),
     ],
 )
 def test_a_spoilt_history_shows_which_promise_was_broken(spoil: Callable[[History], None], promise: str) -> None:

@@ -15,7 +15,7 @@ _FOREIGN_KEY = ",\n    foreign key (platform_id, conversation_id) references con
 
 
 def guard(name: str, test: str, place: str, old: str, new: str = "", *, rule: str = "notices") -> Guard:
-    return Guard(name, f"{rule}, danger first", test, (Removal(place, old, new),))
+    return Guard(name, f"{rule}, invariant 16", test, (Removal(place, old, new),))
 
 
 INTAKE, ALARM, ANSWERS = "intake/intake.py", "intake/danger.py", "unit/test_danger.py"

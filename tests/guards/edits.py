@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.guards.guard import Guard, Removal, function
 
-RULE = "words are kept"
+RULE = "invariant 15, words are kept"
 TEST, HTTP, TIER = "contract/test_edits.py", "unit/test_edits.py", "contract/steps/test_edits.py"
 FENCE = f"{TEST}::TestTheFence"
 

@@ -12,7 +12,7 @@ _FENCES = function("take_fences_v3")
 
 
 def guard(name: str, test: str, place: str, old: str, new: str = "") -> Guard:
-    return Guard(name, "replies, danger first", test, (Removal(place, old, new),))
+    return Guard(name, "replies, invariant 16", test, (Removal(place, old, new),))
 
 
 TOLD = (

@@ -15,7 +15,7 @@ REPORT = statement("safety_report")
 
 
 def guard(name: str, test: str, place: str, old: str, new: str = "", *, rule: str = "raised") -> Guard:
-    return Guard(name, f"{rule}, danger first", test, (Removal(place, old, new),))
+    return Guard(name, f"{rule}, invariant 16", test, (Removal(place, old, new),))
 
 
 TAKING = (

@@ -6,7 +6,7 @@ from tests.guards.guard import Guard, Removal, statement
 
 ODD, SAME, WORDLESS = "unit/test_odd_characters.py", "unit/test_same_words.py", "unit/test_wordless.py"
 KEPT, STORED = "contract/test_wordless.py", "contract/test_same_words.py"
-RULE = "words are kept"
+RULE = "invariant 15, words are kept"
 
 
 def guard(name: str, test: str, *removal: str) -> Guard:

@@ -284,7 +284,7 @@ SIGNS_OF_LIFE = (
     ),
     Guard(
         "a notice whose worker dies comes back after seconds",
-        "notices, danger first",
+        "notices, invariant 16",
         "unit/test_delivery.py::test_a_notice_that_fails_comes_back_after_seconds",
         (Removal(FUNCTION, 'if all(is_delivery(record["body"]) for record in records) else built.delivery_queue'),),
     ),

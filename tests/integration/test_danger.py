@@ -1,4 +1,4 @@
-"""Danger first, over the whole product: with a model that hangs, and with each store away."""
+"""Danger first (invariant 16), over the whole product: with a model that hangs, and with each store away."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ def _named(message: Message, waits: Sequence[Message], ended: Mapping[str, Ended
     if same:
         # Old words with a time of their own: the platform returns to them, or repeats such a return.
         return _known_as(message, by_time)
-    if again and message.accepted_at < newest.accepted_at:  # guard: words are kept, replaced ones
+    if again and message.accepted_at < newest.accepted_at:  # guard: invariant 15, replaced ones
         # Its own id leads to the newest version from now on, also for a late retry.
         return _known_as(replace(message, message_id=by_words), newest.message_id)
     # No store knew words that are known by their id alone when a later version came.

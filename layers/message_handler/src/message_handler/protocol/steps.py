@@ -265,7 +265,7 @@ def _remember(line: Line, messages: Sequence[Message], job_id: str, count: int, 
             line.answered[base] = end
             if before and before.words:
                 line.answered.setdefault(edit_id(base, before.words), before)
-        elif base in edited:  # guard: words are kept, ones that will be replaced
+        elif base in edited:  # guard: invariant 15, ones that will be replaced
             line.answered[edit_id(base, end.words)] = end
 
 
