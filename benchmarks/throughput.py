@@ -150,7 +150,7 @@ class Bench:
 
     def empty(self) -> None:
         self._redis.flushall()
-        self.execute("truncate conversations, jobs, settled, turns, outbox, message_events, raised")
+        self.execute("truncate conversations, jobs, settled, turns, outbox, message_events, raised, findings")
         # Earlier changes are written to disk now, and not during the measurement.
         self.execute("checkpoint")
 

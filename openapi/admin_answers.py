@@ -300,7 +300,9 @@ class RaisedConversations(Answer):
 
 
 class ReportRow(Answer):
-    """What was raised under one name, how much of it was delivered to the platform, taken and closed, and how soon.
+    """How often danger was found under one name, and how much of it was delivered, taken and closed, and how soon.
+
+    Urgent danger raises no conversation: it counts as `raised` in each message, and nothing follows it.
 
     `name` is null in the row for all. The language is that of the rule. Seconds are null without any.
     """

@@ -135,6 +135,19 @@ class RaisedRecord(Answer):
     reminders: Count
 
 
+class FindingRecord(Answer):
+    """Danger that the rules have found in a message. `place` has the start and end of each matched word in its text."""
+
+    kind: Literal["finding"]
+    message_id: Text
+    job_id: JobId
+    level: Text
+    rule: Text
+    rules_version: Text
+    place: list[tuple[Count, Count]]
+    found_at: StoredAt
+
+
 class WaitingMessage(Answer):
     """A message that waits for its answer."""
 
@@ -166,6 +179,7 @@ Stored = Annotated[
     | ParkedRecord
     | DeliveryRecord
     | RaisedRecord
+    | FindingRecord
     | WaitingRecord,
     Field(discriminator="kind"),
 ]

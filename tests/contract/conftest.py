@@ -59,6 +59,7 @@ MIGRATIONS = [
     "0015_message_events.sql",
     "0016_safety.sql",
     "0017_safety_rules.sql",
+    "0018_findings.sql",
     *(function.name for function in migrations.functions()),
 ]
 ARCHIVES = ("memory", "postgres", "postgres15_tls")

@@ -123,6 +123,7 @@ DATA: dict[int, list[str]] = {
         "insert into raised (platform_id, conversation_id, job_id, level, rule, rules_version, message_ids, raised_at,"
         f" drill) values ('default', 'patient-1', '{job_id(1)}', 'crisis', 'en-suicide', 'v', '{{m0}}', now(), false)",
     ],
+    17: ["insert into safety_rules (platform_id, document, compiled_for) values ('default', '{}', 'v')"],
 }
 
 

@@ -66,7 +66,7 @@ def purge(
 
 def left(sql: Connection) -> list[str]:
     """The conversations of which there is a row in any table."""
-    names = ("conversations", "turns", "jobs", "settled", "held", "deliveries", "lines", "raised")
+    names = ("conversations", "turns", "jobs", "settled", "held", "deliveries", "lines", "raised", "findings")
     rows = sql.run(" union ".join(f"select conversation_id from {name}" for name in names))
     return sorted(row[0] for row in rows or ())
 

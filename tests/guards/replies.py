@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.guards.guard import Guard, Removal, function
+from tests.guards.guard import Guard, Removal, function, statement
 
 DISCLOSURE = "unit/test_disclosure.py"
 REPLIES = "worker/replies.py"
@@ -283,6 +283,59 @@ CONFIGURED = (
     ),
 )
 
+EVIDENCE = "unit/test_evidence.py"
+FINDINGS = "contract/test_findings.py"
+
+KEPT = (
+    guard(
+        "each message keeps what the rules have found in it",
+        f"{EVIDENCE}::test_a_message_keeps_its_danger[answer-I can't breathe]",
+        ASKING,
+        "replace(ended, findings=_findings(job, config))",
+        "ended",
+    ),
+    guard(
+        "a defect of the rules keeps no job from its end",
+        f"{EVIDENCE}::test_a_defect_of_the_rules_keeps_no_job_from_its_end",
+        ASKING,
+        "        _log_defect(job, error)\n        return ()",
+        "        raise",
+    ),
+    guard(
+        "an end keeps the findings of the messages that it settles, and no others",
+        f"{FINDINGS}::test_an_end_that_is_archived_late_keeps_those_of_its_open_messages",
+        "archive/postgres_jobs.py",
+        " if found.message_id in own]",
+        "]",
+    ),
+    guard(
+        "an erasure takes the findings along",
+        f"{FINDINGS}::test_an_erasure_takes_them_along",
+        "sql/migrations/0018_findings.sql",
+        ",\n    foreign key (platform_id, conversation_id) references conversations on delete cascade",
+    ),
+    guard(
+        "in Postgres, the report counts urgent findings",
+        f"{FINDINGS}::test_the_report_counts_the_urgent_ones[postgres]",
+        statement("safety_report"),
+        "where platform_id = :platform_id and level = 'urgent'",
+        "where false",
+    ),
+    guard(
+        "in Postgres, the report counts a crisis once, although each message keeps it",
+        f"{FINDINGS}::test_the_report_counts_the_urgent_ones[postgres]",
+        statement("safety_report"),
+        " and level = 'urgent'",
+    ),
+    guard(
+        "in memory, the report counts a crisis once, although each message keeps it",
+        f"{FINDINGS}::test_the_report_counts_the_urgent_ones[memory]",
+        MEMORY,
+        'if found.level == "urgent":',
+        "if True:",
+    ),
+)
+
 HUMAN = "unit/test_after_danger.py"
 DANGER, INTAKE = "intake/danger.py", "intake/intake.py"
 
@@ -315,4 +368,4 @@ AFTER_DANGER = (
     ),
 )
 
-GUARDS = (*AFTER_DANGER, *TOLD, *WHILE_RAISED, *SILENCE, *KEPT_BACK, *CONFIGURED)
+GUARDS = (*AFTER_DANGER, *TOLD, *WHILE_RAISED, *SILENCE, *KEPT, *KEPT_BACK, *CONFIGURED)

@@ -18,7 +18,7 @@ from message_handler.domain.documents import (
     job_to_json,
     shown,
 )
-from message_handler.domain.jobs import Job, JobError, JobStatus, Place, Provenance, Usage
+from message_handler.domain.jobs import Job, JobError, JobStatus, MessageFinding, Place, Provenance, Usage
 from message_handler.domain.messages import Message, new_message
 from message_handler.domain.records import ArchiveRecord
 from message_handler.protocol.line import AnsweredMessage, Line
@@ -51,6 +51,7 @@ FULL = Job(
     usage=Usage(7, 9),
     provenance=Provenance("nurse", 3, "gpt", 5, "gpt-4o", simulated=False),
     promised=("m2",),
+    findings=(MessageFinding("m1", "urgent", "en-urine-blood", "v1", ((0, 5), (9, 14))),),
     superseded_by=KEY.new_job_id(),
     correlation_id="c-1",
 )

@@ -24,6 +24,7 @@ from openapi.document import as_text
 from tests.contract.conversation import raised
 from tests.published import DOCUMENT, assert_published, resolved, routes
 from tests.unit.service import CANARY, EVENTS, KEY, Service, load_event
+from tests.unit.test_danger import EMERGENCY
 
 ROOT = Path(__file__).parents[2]
 CALLS = sorted(file.stem for file in EVENTS.glob("*.json") if "httpMethod" in json.loads(file.read_text()))
@@ -142,6 +143,8 @@ def test_an_export_is_answered_as_it_says_whatever_is_in_it(whole: Service, data
         export()
         whole.deliver()
         export()
+    whole.post({"messages": [named | {"content": f"{CANARY} {EMERGENCY}", "message_id": "m-3"}]})
+    whole.deliver()
     handoff = whole.event("intake-handoff", pathParameters={"conversation_id": KEY.conversation_id})
     assert whole.http("intake", handoff | {"body": '{"to": "human"}'}).body["status"] == "handed_off"
     whole.post({"messages": [*before, named | {"message_id": "m-2"}], "resources": {"n": 1}})
@@ -152,7 +155,7 @@ def test_an_export_is_answered_as_it_says_whatever_is_in_it(whole: Service, data
     take(whole.parts.raised, KEY.platform_id, found.job_id, "user:1", now=time.time())
     close(whole.parts.raised, KEY.platform_id, found.job_id, "user:2", why="The nurse has called.", now=time.time())
     export()
-    assert kinds == {"conversation", "turn", "job", "settled", "held", "delivery", "raised", "waiting"}
+    assert kinds == {"conversation", "turn", "job", "settled", "held", "delivery", "raised", "finding", "waiting"}
 
 
 def test_a_notice_is_answered_as_it_says(whole: Service, database: Database) -> None:

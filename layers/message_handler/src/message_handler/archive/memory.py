@@ -131,7 +131,7 @@ class MemoryArchive:
         #: Jobs whose messages were reopened, by tenant and id.
         self._reopened: set[tuple[str, str]] = set()
         self.audit = MemoryAudit()
-        self.raised = MemoryRaised(self.audit)
+        self.raised = MemoryRaised(self.audit, self._jobs)
         #: By `name_hash`: the time until which accepted messages are void, and the highest fence before the erasure.
         self._erasures: dict[str, tuple[float, int]] = {}
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from dataclasses import replace
 
 from message_handler.archive.memory_audit import MemoryAudit
+from message_handler.archive.memory_jobs import MemoryJobs
 from message_handler.domain.conversations import ConversationKey
 from message_handler.domain.raised import Raised, RaisedConversation
 from message_handler.domain.safety import Level
@@ -17,9 +19,10 @@ from message_handler.ports.raised import Reminder, Wanted
 class MemoryRaised:
     """Keeps the promises of `RaisedStore` within one process, for as long as it lives."""
 
-    def __init__(self, audit: MemoryAudit) -> None:
+    def __init__(self, audit: MemoryAudit, jobs: MemoryJobs) -> None:
         self._mutex = threading.Lock()
         self._audit = audit
+        self._jobs = jobs
         #: By tenant and job.
         self._found: dict[tuple[str, str], RaisedConversation] = {}
         self._reminded_at: dict[tuple[str, str], float] = {}
@@ -82,8 +85,17 @@ class MemoryRaised:
             return True
 
     def report(self, platform_id: str, *, since: float, until: float) -> tuple[list[Counted], int]:
-        found = [each for each in self._of(platform_id) if since <= each.raised_at < until]
+        own = [*self._of(platform_id), *self._urgent(platform_id)]
+        found = [each for each in own if since <= each.raised_at < until]
         return counted(found), sum(each.drill for each in found)
+
+    def _urgent(self, platform_id: str) -> Iterator[RaisedConversation]:
+        """The urgent findings. They raise no conversation, but the report counts them."""
+        for job in self._jobs:
+            for found in job.findings if job.key.platform_id == platform_id else ():
+                if found.level == "urgent":
+                    facts = (found.level, found.rule, found.rules_version, job.finished_at or 0.0)
+                    yield RaisedConversation(job.job_id, job.key.conversation_id, *facts, drill=False)
 
     def remind(self, *, now: float, seconds: float, reminders: int, most: int) -> list[Reminder]:
         with self._mutex:

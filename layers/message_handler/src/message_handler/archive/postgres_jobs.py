@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Container, Iterable, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from message_handler.archive.versions import SaidTurn, edits_of, turns_of
@@ -44,6 +45,7 @@ def end_values(job: Job, messages: Sequence[Message] | None = None, *, settled: 
     said = turns_of(messages)
     if job.reply is not None:
         said.append(SaidTurn(Turn("assistant", job.reply), None, ()))
+    own = {message.message_id for message in messages}
     ended = [(id_, message) for message in messages for id_ in message.ids if id_ not in settled]
     return job_values(job) | {
         "run_id": job.job_id,
@@ -60,6 +62,7 @@ def end_values(job: Job, messages: Sequence[Message] | None = None, *, settled: 
         "earlier": [json.dumps(earlier) if earlier else None for _, _, earlier in said],
         "given_ids": list(job.given_ids),
         "edited_ids": list(job.edited_ids),
+        "findings": [asdict(found) for found in job.findings if found.message_id in own] or None,
     }
 
 

@@ -16,9 +16,9 @@ from message_handler.domain.jobs import Job, Place
 from message_handler.domain.messages import Message
 
 #: Fields of a job's end that are not in the row's JSON document. They have columns, because SQL statements compare or
-#: order by them. (`unarchived` has none: a row is archived.)
+#: order by them. (`unarchived` has none: a row is archived. `findings` have a table.)
 COLUMNS = frozenset(
-    {"job_id", "kind", "status", "unarchived", "superseded_by", "created_at", "started_at", "finished_at"}
+    {"job_id", "kind", "status", "unarchived", "superseded_by", "created_at", "started_at", "finished_at", "findings"}
 )
 
 

@@ -72,6 +72,20 @@ class Provenance:
 
 
 @dataclass(frozen=True, slots=True)
+class MessageFinding:
+    """Danger that the rules `rules_version` have found in a message of a job: the strongest match.
+
+    `place` has the start and the end of each matched word in the message's text. It has no text.
+    """
+
+    message_id: str
+    level: str
+    rule: str
+    rules_version: str
+    place: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Progress:
     """How far the current run is: characters of the reply so far, and its text if the bot's configuration shows it."""
 
@@ -140,6 +154,8 @@ class Job:
     usage: Usage | None = field(default=None, metadata=goes_to("end", "view"))
     #: None until an AI was asked for the job.
     provenance: Provenance | None = field(default=None, metadata=goes_to("end", "view", "export", "webhook"))
+    #: Danger in its messages, by the rules.
+    findings: tuple[MessageFinding, ...] = field(default=(), metadata=goes_to("end"))
     progress: Progress | None = None
     #: Ids of further messages that were promised this job. Another job runs them or has answered them.
     promised: tuple[str, ...] = field(default=(), metadata=goes_to("end"))
@@ -197,6 +213,7 @@ class Job:
             error=None,
             usage=None,
             provenance=None,
+            findings=(),
         )
 
     @property

@@ -17,7 +17,7 @@ MOST_RECORDS = 1_000
 MOST_BYTES = 1024 * 1024
 
 #: The kinds of archived records, in the order of an export. A page may begin within each of them.
-_SECTIONS = ("conversation", "turn", "job", "settled", "held", "delivery", "raised")
+_SECTIONS = ("conversation", "turn", "job", "settled", "held", "delivery", "raised", "finding")
 
 
 def export(
@@ -31,10 +31,10 @@ def export(
 ) -> dict[str, Any]:
     """The page of `GET /admin/conversations/{conversation_id}/export` that begins behind `after`.
 
-    `records` are objects with a `kind`: `conversation`, `turn`, `job`, `settled`, `held`, `delivery`, `raised`, and
-    last `waiting`, a job as a tier has it. `next` is the `after` of the following page, and None on the last page.
-    Raises NotFound if nothing is stored, or InvalidRequest. Raises Unavailable while a store is away, because an export
-    must be complete.
+    `records` are objects with a `kind`: `conversation`, `turn`, `job`, `settled`, `held`, `delivery`, `raised`,
+    `finding`, and last `waiting`, a job as a tier has it. `next` is the `after` of the following page, and None on the
+    last page. Raises NotFound if nothing is stored, or InvalidRequest. Raises Unavailable while a store is away,
+    because an export must be complete.
     """
     kept = retention.kept(key, _position(after), most=most, most_bytes=most_bytes)
     # A field that a job's record lacks is empty in Postgres. The export shows its default value.

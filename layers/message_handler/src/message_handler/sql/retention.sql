@@ -2,7 +2,7 @@
 
 -- name: export_conversation
 -- All that is kept of a conversation, in a fixed order: its row, turns, jobs, settled messages, parked messages, deliveries
--- and found danger. Returns the records after (:section, :key): at most :most, and at most :most_bytes, but always the first.
+-- and found danger by conversation and by message. Returns the records after (:section, :key): at most :most, and at most :most_bytes, but always the first.
 with kept as (
     select 0 as section, '' as key, json_build_object(
         'kind', 'conversation', 'bot_id', bot_id, 'handed_off', handed_off,
@@ -47,6 +47,11 @@ with kept as (
         'taken_at', taken_at, 'closed_by', closed_by, 'closed_at', closed_at, 'closed_why', closed_why,
         'reminders', reminders)
     from raised where platform_id = :platform_id and conversation_id = :conversation_id
+    union all
+    select 7, job_id::text || ' ' || message_id, json_build_object(
+        'kind', 'finding', 'message_id', message_id, 'job_id', job_id, 'level', level, 'rule', rule,
+        'rules_version', rules_version, 'place', place, 'found_at', found_at)
+    from findings where platform_id = :platform_id and conversation_id = :conversation_id
 ), following as (
     select section, key, record,
            row_number() over page as number,

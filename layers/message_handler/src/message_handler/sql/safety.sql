@@ -102,15 +102,24 @@ select platform_id, conversation_id, cast(job_id as text), level, drill, reminde
 
 -- name: safety_report
 -- Count the danger that was found in a tenant between two times: in all, by level, by rule and by the rule's language. For
--- what followed (delivered, taken, closed): how often, and the median and 95th percentile of the seconds. Drills are counted apart. A rule whose id names no language counts as 'other'.
-with found as (
+-- what followed (delivered, taken, closed): how often, and the median and 95th percentile of the seconds. An urgent match raises
+-- no conversation, so nothing follows it. Drills are counted apart. A rule whose id names no language counts as 'other'.
+with seen as (
+    select level, rule, raised_at, delivered_at, taken_at, closed_at, drill
+    from raised
+    where platform_id = :platform_id
+    union all
+    select level, rule, found_at, null, null, null, false
+    from findings
+    where platform_id = :platform_id and level = 'urgent'
+), found as (
     select level, rule, coalesce(substring(rule from '^([a-z]{2,3})-'), 'other') as language,
            -- greatest() ignores null. Clocks of two hosts may differ a little.
            case when delivered_at is not null then greatest(extract(epoch from delivered_at - raised_at)::float8, 0) end as delivered,
            case when taken_at is not null then greatest(extract(epoch from taken_at - raised_at)::float8, 0) end as taken,
            case when closed_at is not null then greatest(extract(epoch from closed_at - raised_at)::float8, 0) end as closed
-    from raised
-    where platform_id = :platform_id and not drill
+    from seen
+    where not drill
       and raised_at >= to_timestamp(cast(:since as float8)) and raised_at < to_timestamp(cast(:until as float8))
 ), drills as (
     select count(*) as number from raised

@@ -107,7 +107,7 @@ begin
             bot_id text, document jsonb, promises json, message_ids text[], ids text[], words text[],
             accepted_ats float8[], edits json, given_ids text[], created_at float8, started_at float8, finished_at float8,
             roles text[], contents text[], turn_ids text[], edited_ats float8[], earlier text[],
-            edited_ids text[])
+            edited_ids text[], findings json)
         order by platform_id, conversation_id
     loop
         ended_at := coalesce(to_timestamp(job.finished_at), now());
@@ -141,6 +141,13 @@ begin
         select distinct on (message_id) job.platform_id, job.conversation_id, message_id, job.job_id,
                case job.status when 'completed' then 'answered' else job.status end, words, accepted_at
         from unnest(job.ids, job.words, job.accepted_ats) as ended(message_id, words, accepted_at);
+
+        if json_typeof(job.findings) = 'array' then
+            insert into findings (platform_id, conversation_id, job_id, message_id, level, rule, rules_version, place, found_at)
+            select job.platform_id, job.conversation_id, job.job_id, message_id, level, rule, rules_version, place, ended_at
+            from json_to_recordset(job.findings)
+                 as found(message_id text, level text, rule text, rules_version text, place jsonb);
+        end if;
 
         if json_typeof(job.edits) = 'array' then
             perform note_edits_v1(job.platform_id, job.conversation_id, job.edits);
@@ -987,6 +994,18 @@ CREATE TABLE public.erasures (
     fence bigint NOT NULL
 );
 
+CREATE TABLE public.findings (
+    platform_id text NOT NULL,
+    conversation_id text NOT NULL,
+    job_id uuid NOT NULL,
+    message_id text NOT NULL,
+    level text NOT NULL,
+    rule text NOT NULL,
+    rules_version text NOT NULL,
+    place jsonb NOT NULL,
+    found_at timestamp with time zone NOT NULL
+);
+
 CREATE TABLE public.held (
     platform_id text NOT NULL,
     conversation_id text NOT NULL,
@@ -1185,6 +1204,9 @@ ALTER TABLE ONLY public.ended_jobs
 ALTER TABLE ONLY public.erasures
     ADD CONSTRAINT erasures_pkey PRIMARY KEY (platform_id, name_hash);
 
+ALTER TABLE ONLY public.findings
+    ADD CONSTRAINT findings_pkey PRIMARY KEY (platform_id, conversation_id, job_id, message_id);
+
 ALTER TABLE ONLY public.held
     ADD CONSTRAINT held_pkey PRIMARY KEY (platform_id, conversation_id, message_id);
 
@@ -1238,6 +1260,8 @@ CREATE INDEX ended_jobs_by_end ON public.ended_jobs USING btree (expires_at);
 CREATE INDEX ended_jobs_lacking ON public.ended_jobs USING btree (platform_id, expires_at) WHERE (lacking IS NOT NULL);
 
 CREATE INDEX erasures_by_time ON public.erasures USING btree (erased_at);
+
+CREATE INDEX findings_urgent ON public.findings USING btree (platform_id, found_at) WHERE (level = 'urgent'::text);
 
 CREATE INDEX jobs_by_conversation ON public.jobs USING btree (platform_id, conversation_id, created_at, job_id);
 
@@ -1303,6 +1327,9 @@ ALTER TABLE ONLY public.bots
 
 ALTER TABLE ONLY public.core_ai
     ADD CONSTRAINT core_ai_platform_id_fkey FOREIGN KEY (platform_id) REFERENCES public.platforms(platform_id);
+
+ALTER TABLE ONLY public.findings
+    ADD CONSTRAINT findings_platform_id_conversation_id_fkey FOREIGN KEY (platform_id, conversation_id) REFERENCES public.conversations(platform_id, conversation_id) ON DELETE CASCADE;
 
 ALTER TABLE ONLY public.message_events
     ADD CONSTRAINT message_events_platform_id_conversation_id_fkey FOREIGN KEY (platform_id, conversation_id) REFERENCES public.conversations(platform_id, conversation_id) ON DELETE CASCADE;

@@ -15,7 +15,7 @@ from message_handler.domain import history
 from message_handler.domain.conversations import Turn
 from message_handler.domain.edits import newest_versions
 from message_handler.domain.errors import TRANSIENT, AIError, Contended, MessageHandlerError, RequestError
-from message_handler.domain.jobs import Job, JobError, JobStatus, Progress, Provenance, Usage
+from message_handler.domain.jobs import Job, JobError, JobStatus, MessageFinding, Progress, Provenance, Usage
 from message_handler.domain.messages import shown_id
 from message_handler.domain.notices import failure_notice
 from message_handler.domain.safety import Level
@@ -24,7 +24,14 @@ from message_handler.ports.archive import Fence
 from message_handler.ports.tier import Tier
 from message_handler.safety.tenants import rules_of
 from message_handler.settings import Settings
-from message_handler.worker.replies import is_refused, raised_level, silent_reply, with_disclosure, with_notice
+from message_handler.worker.replies import (
+    findings_in,
+    is_refused,
+    raised_level,
+    silent_reply,
+    with_disclosure,
+    with_notice,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -117,7 +124,8 @@ class Asking:
         now = self.clock()
         if provenance:
             self.meter.add("AITime", 1000 * (now - began))
-        return Answer(_ended(job, reply, usage, error, provenance, now), limit + COMMIT_SECONDS)
+        ended = _ended(job, reply, usage, error, provenance, now)
+        return Answer(replace(ended, findings=_findings(job, config)), limit + COMMIT_SECONDS)
 
     def _configuration(self, job: Job, fence: Fence | None) -> dict[str, Any]:
         if fence and fence.bot_id:
@@ -235,6 +243,15 @@ def _provenance(config: dict[str, Any], core_ai: dict[str, Any]) -> Provenance:
     )
 
 
+def _findings(job: Job, config: dict[str, Any]) -> tuple[MessageFinding, ...]:
+    """Danger in the job's messages. A defect of the rules must not keep a job from its end."""
+    try:
+        return findings_in(newest_versions(job.messages), config)
+    except Exception as error:  # noqa: BLE001  see above
+        _log_defect(job, error)
+        return ()
+
+
 def _failure_notice(job: Job, fence: Fence | None, config: dict[str, Any]) -> str:
     """The bot's failure notice. A patient in danger gets the way to help with it.
 
@@ -244,8 +261,12 @@ def _failure_notice(job: Job, fence: Fence | None, config: dict[str, Any]) -> st
     try:
         return with_notice(notice, newest_versions(job.messages), raised_level(job, fence, config), config)
     except Exception as error:  # noqa: BLE001  see above
-        _log.error("the safety rules can't read a text", extra={**job.log_fields, "error": type(error).__name__})
+        _log_defect(job, error)
         return notice
+
+
+def _log_defect(job: Job, error: Exception) -> None:
+    _log.error("the safety rules can't read a text", extra={**job.log_fields, "error": type(error).__name__})
 
 
 def _ended(

@@ -8,7 +8,7 @@ from typing import Any
 
 from message_handler.ai.port import Prompt
 from message_handler.domain.conversations import Turn
-from message_handler.domain.jobs import Job
+from message_handler.domain.jobs import Job, MessageFinding
 from message_handler.domain.messages import Message
 from message_handler.domain.notices import disclosure_of, silence
 from message_handler.domain.safety import Level
@@ -104,6 +104,16 @@ def with_notice(reply: str, messages: Sequence[Message], raised: Level | None, c
         return reply
     notice = notice_of(config, level)
     return reply if notice in reply else f"{reply}\n\n{notice}"
+
+
+def findings_in(messages: Sequence[Message], config: Mapping[str, Any]) -> tuple[MessageFinding, ...]:
+    """What the rules find in each of the messages, also where they are one text together."""
+    rules = rules_of(config["platform"])
+    found = screen(rules, [message.content for message in messages])
+    return tuple(
+        MessageFinding(messages[index].message_id, share.level.value, share.rule, rules.version, share.place)
+        for index, share in sorted(found.findings.items() if found else ())
+    )
 
 
 def _level_of(messages: Sequence[Message], raised: Level | None, config: Mapping[str, Any]) -> Level | None:

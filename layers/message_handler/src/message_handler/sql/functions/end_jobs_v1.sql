@@ -10,7 +10,7 @@
 -- `ids` are the ids that the end settles, with the digest of the `words` and the `accepted_ats` of their messages. If one of
 -- them is settled already, the table `settled` refuses it, and nothing at all is written. `edits` are the messages that are
 -- edits: `base` is the id of the message that they are a version of. `edited_ids` are the platform's ids of these. The
--- webhook announces each. `roles`, `contents`, `turn_ids`, `edited_ats` and `earlier` describe the turns. `run_id` is the
+-- webhook announces each. `findings` are what the rules have found in the messages. `roles`, `contents`, `turn_ids`, `edited_ats` and `earlier` describe the turns. `run_id` is the
 -- job under which the end was decided. The platform may know the delivery under that id, so the delivery keeps it, unless
 -- another end has used it. Times are Unix seconds. Without a `finished_at` the job ends now.
 --
@@ -35,7 +35,7 @@ begin
             bot_id text, document jsonb, promises json, message_ids text[], ids text[], words text[],
             accepted_ats float8[], edits json, given_ids text[], created_at float8, started_at float8, finished_at float8,
             roles text[], contents text[], turn_ids text[], edited_ats float8[], earlier text[],
-            edited_ids text[])
+            edited_ids text[], findings json)
         order by platform_id, conversation_id
     loop
         ended_at := coalesce(to_timestamp(job.finished_at), now());
@@ -69,6 +69,13 @@ begin
         select distinct on (message_id) job.platform_id, job.conversation_id, message_id, job.job_id,
                case job.status when 'completed' then 'answered' else job.status end, words, accepted_at
         from unnest(job.ids, job.words, job.accepted_ats) as ended(message_id, words, accepted_at);
+
+        if json_typeof(job.findings) = 'array' then
+            insert into findings (platform_id, conversation_id, job_id, message_id, level, rule, rules_version, place, found_at)
+            select job.platform_id, job.conversation_id, job.job_id, message_id, level, rule, rules_version, place, ended_at
+            from json_to_recordset(job.findings)
+                 as found(message_id text, level text, rule text, rules_version text, place jsonb);
+        end if;
 
         if json_typeof(job.edits) = 'array' then
             perform note_edits_v1(job.platform_id, job.conversation_id, job.edits);
