@@ -231,7 +231,11 @@ def test_a_guardrail_is_named_and_its_intervention_is_a_refusal(server: Server) 
 def test_a_model_without_system_messages_gets_its_instructions_in_the_first_turn(server: Server) -> None:
     server.scripts = [streams(*says("Hello"))]
     ask(meta_data={"system_role": "user", "system_prompt": "Be brief."})
-    assert server.calls[0].body["messages"][0]["content"] == [{"text": f"Be brief.\n\n{CANARY} Hi"}]
+    assert server.calls[0].body["messages"] == [
+        {"role": "user", "content": [{"text": "Be brief."}]},
+        {"role": "assistant", "content": [{"text": "[Noted.]"}]},
+        {"role": "user", "content": [{"text": f"{CANARY} Hi"}]},
+    ]
     assert "system" not in server.calls[0].body
 
 

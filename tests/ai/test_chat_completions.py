@@ -800,10 +800,11 @@ class TestShapeOfTheRequest:
 
     def test_the_instructions_have_the_role_that_the_core_names(self, server: Server) -> None:
         assert self.body(server, system_role="developer")["messages"][0]["role"] == "developer"
-        (turn,) = self.body(server, system_role="user", system_prompt="Be brief.")["messages"]
-        assert turn["role"] == "user"
-        assert turn["content"].startswith("Be brief.")
-        assert turn["content"].endswith(f"{CANARY} Hi")
+        assert self.body(server, system_role="user", system_prompt="Be brief.")["messages"] == [
+            {"role": "user", "content": "Be brief."},
+            {"role": "assistant", "content": "[Noted.]"},
+            {"role": "user", "content": f"{CANARY} Hi"},
+        ]
 
     def test_a_server_that_refuses_stream_options_is_asked_without_them_from_then_on(self, server: Server) -> None:
         def refuses(exchange: Exchange) -> None:

@@ -29,7 +29,7 @@ from botocore.exceptions import (
 from urllib3.exceptions import HTTPError
 
 from message_handler.ai.failures import ProviderFailure, of_response
-from message_handler.ai.messages import system_of, turns_of, with_instructions
+from message_handler.ai.messages import system_of, turns_of
 from message_handler.ai.port import Completion, Prompt, Watch
 from message_handler.ai.reply import Reply, usage_of
 from message_handler.ai.watched import Connection, Known, Limits, Producer, attend
@@ -125,10 +125,8 @@ class Bedrock:
             "temperature": meta_data.get("temperature"),
             "topP": meta_data.get("top_p"),
         }
-        system, turns = system_of(prompt, meta_data), turns_of(prompt)
-        in_a_turn = meta_data.get("system_role") == "user"
-        if in_a_turn:
-            turns = with_instructions("user", system, turns)
+        system, in_a_turn = system_of(prompt, meta_data), meta_data.get("system_role") == "user"
+        turns = turns_of(prompt, meta_data, instructions=system if in_a_turn else None)
         request = {
             "modelId": self.model,
             "messages": [{"role": role, "content": [{"text": text}]} for role, text in turns],

@@ -6,7 +6,7 @@ import json
 
 from message_handler.ai.chat_answer import ChatAnswer
 from message_handler.ai.http_provider import HttpProvider
-from message_handler.ai.messages import system_of, turns_of, with_instructions
+from message_handler.ai.messages import system_of, turns_of
 from message_handler.ai.port import Prompt
 from message_handler.ai.reply import Reply
 
@@ -28,7 +28,10 @@ class ChatCompletions(HttpProvider):
     def _body(self, prompt: Prompt) -> bytes:
         meta_data = self.core_ai["meta_data"]
         role = meta_data.get("system_role", "system")
-        messages = with_instructions(role, system_of(prompt, meta_data), turns_of(prompt))
+        system = system_of(prompt, meta_data)
+        in_a_turn = role == "user"
+        turns = turns_of(prompt, meta_data, instructions=system if in_a_turn else None)
+        messages = turns if in_a_turn else [(role, system), *turns]
         body = {name: meta_data[name] for name in _PARAMETERS if meta_data.get(name) is not None}
         body |= {
             "messages": [{"role": role, "content": content} for role, content in messages],
