@@ -26,8 +26,15 @@ GUARDS = (
         "only the settings that were seen are overwritten",
         f"{UNIT}::TestWriting::test_is_refused_if_it_was_changed_meanwhile",
         ADMIN,
-        "            check_expected(",
-        "            (",
+        "                check_expected(",
+        "                (",
+    ),
+    guard(
+        "the first settings overwrite none",
+        f"{UNIT}::TestWriting::test_is_refused_if_it_was_changed_meanwhile",
+        ADMIN,
+        "                if was is not None:\n",
+        "                if False:\n",
     ),
     guard(
         "a change of the rules is audited",

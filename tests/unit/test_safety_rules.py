@@ -107,6 +107,9 @@ class TestWriting:
         assert refused.status == 412
         assert get(configured).body["settings"]["rules"] == [OWN]
         assert put(configured, {}, **{"If-Match": etag_of(first)}).status == 200
+        refused = put(configured, {"rules": [OWN]}, **{"If-Match": etag_of(first)})
+        assert refused.status == 412
+        assert get(configured).body["settings"]["rules"] == []
 
     def test_may_ask_that_it_is_new_or_there(self, configured: Service) -> None:
         assert put(configured, {}, **{"If-Match": "*"}).status == 412

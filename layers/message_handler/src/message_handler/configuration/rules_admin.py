@@ -56,10 +56,12 @@ class RulesAdmin:
             if records.get("platforms", platform_id) is None:
                 raise Conflict("your platform has no record yet: write that first", field="platform_id")
             was = records.get("safety_rules", platform_id)
-            # Nothing written has a revision too, so that a first write can be compared with it.
-            check_expected(was if was or expected == "there" else dict(NOTHING), expected)
-            if expected == "new" and was is not None:
-                raise PreconditionFailed("it exists already")
+            # Settings that were never written have the revision 0.
+            if expected in (0, "new"):
+                if was is not None:
+                    raise PreconditionFailed("it has been changed since you read it: read it again")
+            else:
+                check_expected(was, expected)
             records.put("safety_rules", record)
             before = None if was is None else was["document"]
             records.note(AuditEntry(actor, "put", "safety_rules", platform_id, before, document))
