@@ -548,7 +548,7 @@ class TestTheArchive:
         old = talk.job(5, "m5")
         talk.archive.erase(talk.key)
         talk.archive.hand_off(talk.key, BOT)
-        assert talk.archive.park(talk.key, [replace(named("m6"), accepted_at=9e9)], (), {})
+        assert talk.archive.park(Request(talk.key, (), (), BOT), [replace(named("m6"), accepted_at=9e9)])
         assert talk.archive.resume(talk.key)
         # The process that resumes the conversation has not finished yet.
         assert talk.fence(old).erased_until is not None

@@ -16,8 +16,9 @@ from message_handler.archive.postgres_jobs import key_values
 from message_handler.domain.conversations import ConversationKey, Turn
 from message_handler.domain.double_texting import POLICIES, DoubleTexting
 from message_handler.domain.errors import HandedOff, InvalidRequest, NotFound, PayloadTooLarge, Unavailable
+from message_handler.domain.handoff import ParkResult
 from message_handler.domain.jobs import Job, JobStatus
-from message_handler.domain.messages import Message
+from message_handler.domain.messages import Message, Request
 from message_handler.drivers.postgres import Database
 from message_handler.http.conversation import conversation_view
 from message_handler.intake.requests import parse_request
@@ -28,6 +29,8 @@ from tests.contract.stories import dies, is_away, on, told
 from tests.contract.world import AI_SECONDS, Crash, World
 
 KEY = ConversationKey("clinic", "patient-1")
+REQUEST = Request(KEY, (), (), BOT)
+FOR_A_HUMAN = replace(REQUEST, for_a_human=frozenset({"m0"}))
 BEFORE_THE_COMMIT = ["tier.claim", "archive.fence", "tier.adopt", "ai.complete", "tier.heartbeat", "tier.seal"]
 
 
@@ -786,7 +789,7 @@ class TestTheArchive:
 
     def test_a_message_counts_as_parked_under_all_its_ids_while_a_human_answers(self, archive: Archive) -> None:
         archive.hand_off(KEY, BOT)
-        archive.park(KEY, [Message("m0", "text", True, ("alias",))], (), {})
+        archive.park(REQUEST, [Message("m0", "text", True, ("alias",))])
         assert archive.parked_under(KEY, ["m0"])
         assert archive.parked_under(KEY, ["alias"])
         assert not archive.parked_under(KEY, ["m1"])
@@ -794,18 +797,50 @@ class TestTheArchive:
         assert not archive.parked_under(KEY, ["m0"])
 
     def test_nothing_is_parked_where_the_bot_answers(self, archive: Archive) -> None:
-        assert archive.park(KEY, [named("m0")], (), {}) is None
+        assert archive.park(REQUEST, [named("m0")]) is None
         archive.hand_off(KEY, BOT)
         archive.resume(KEY)
-        assert archive.park(KEY, [named("m0")], (), {}) is None
+        assert archive.park(REQUEST, [named("m0")]) is None
         assert archive.to_unpark() == []
+
+    @pytest.mark.parametrize("known", [False, True])
+    def test_a_message_for_a_human_is_parked_and_silences_the_bot_in_one_step(
+        self, archive: Archive, known: bool
+    ) -> None:
+        """A run that began before commits nothing. The message needs no tier."""
+        fence = self.fence(archive, running := job(1)) if known else None
+        parked = archive.park(FOR_A_HUMAN, [named("m0")])
+        assert parked == ParkResult(("m0",), duplicate=False)
+        assert archive.conversation(KEY).handed_off  # type: ignore[union-attr]
+        if fence:
+            assert fence.number is not None
+            ended = replace(running, status=JobStatus.COMPLETED, reply="…", finished_at=1.0)
+            assert archive.commit(ended, fence.number) is None
+        again = archive.park(FOR_A_HUMAN, [named("m0")])
+        assert again == ParkResult(("m0",), duplicate=True)
+
+    def test_a_message_for_a_human_that_was_parked_or_settled_before_silences_nothing(self, archive: Archive) -> None:
+        archive.park(FOR_A_HUMAN, [named("m0")])
+        archive.resume(KEY)
+        assert archive.park(FOR_A_HUMAN, [named("m0")]) is None, "it comes again before the bot has answered it"
+        archive.unparked(KEY, archive.parked(KEY), "j1")  # type: ignore[arg-type]
+        archive.archive(
+            replace(job(1), messages=(named("m0"),), status=JobStatus.COMPLETED, reply="…", finished_at=1.0)
+        )
+        assert archive.park(FOR_A_HUMAN, [named("m0"), named("m1")]) is None, "the new one is for the bot"
+        assert not archive.conversation(KEY).handed_off  # type: ignore[union-attr]
+
+    def test_a_message_for_a_human_that_was_erased_leaves_no_conversation_behind(self, archive: Archive) -> None:
+        archive.erase(KEY)
+        assert archive.park(FOR_A_HUMAN, [replace(named("m0"), accepted_at=1.0)]) is None
+        assert archive.conversation(KEY) is None
 
     def test_texts_come_back_as_they_were(self, archive: Archive) -> None:
         texts = ['{"a": [1]}', "it's \\ 💊 <b> 100%", '{},"NULL"', "  "]
         messages = [Message(f"m{n}", text, n % 2 == 0, (f"a{n},{{}}",)) for n, text in enumerate(texts)]
         context, resources = (Turn("sale", texts[0], "s"), Turn("user", texts[1])), {"n": [1, None, texts[2]]}
         archive.hand_off(KEY, BOT)
-        archive.park(KEY, messages, context, resources)
+        archive.park(replace(REQUEST, context=context, resources=resources), messages)
         assert archive.parked(KEY) is None
         archive.resume(KEY)
         back = archive.parked(KEY)
@@ -816,8 +851,8 @@ class TestTheArchive:
     def test_another_tenants_conversation_is_another(self, archive: Archive) -> None:
         other = ConversationKey("other", KEY.conversation_id)
         archive.hand_off(KEY, BOT)
-        archive.park(KEY, [named("m0")], (), {})
-        assert archive.park(other, [named("m0")], (), {}) is None
+        archive.park(REQUEST, [named("m0")])
+        assert archive.park(replace(REQUEST, key=other), [named("m0")]) is None
         assert not archive.parked_under(other, ["m0"])
         assert not archive.resume(other)
         assert self.fence(archive, replace(job(1, named("m0")), key=other)).number is not None
@@ -829,7 +864,7 @@ class TestTheArchive:
         for key in (other, KEY):
             # The other conversation's bot did not know what this human and this patient said.
             assert archive.note_sale(key, BOT, said) == "new"
-            holding = archive.park(key, [named("m0", f"to {key.platform_id}")], (), {})
+            holding = archive.park(replace(REQUEST, key=key), [named("m0", f"to {key.platform_id}")])
             assert holding is not None
             assert (holding.message_ids, holding.duplicate) == (("m0",), False)
         before = archive.conversation(other)
@@ -869,7 +904,7 @@ class TestTheArchive:
         def hold(number: int) -> bool:
             together.wait()
             text = f"text {number % 2} of round {number // 6}"
-            holding = archive.park(KEY, [Message(f"minted-{number}", text)], (), {})
+            holding = archive.park(REQUEST, [Message(f"minted-{number}", text)])
             assert holding is not None
             return holding.duplicate
 

@@ -18,6 +18,7 @@ from message_handler.archive.postgres_retention import PostgresRetention
 from message_handler.domain.conversations import ConversationKey
 from message_handler.domain.errors import InvalidRequest, NotFound, Unavailable
 from message_handler.domain.jobs import Job
+from message_handler.domain.messages import Request
 from message_handler.drivers.postgres import Database, execute
 from message_handler.drivers.postgres_connection import connector
 from message_handler.metrics import Meter
@@ -102,7 +103,7 @@ class TestConversations:
             talk.answer(1, "m0")
         running.number(running.job(2, "m1"))
         postgres_archive.hand_off(holding.key, "nurse")
-        postgres_archive.park(holding.key, [named("m1")], (), {})
+        postgres_archive.park(Request(holding.key, (), (), "nurse"), [named("m1")])
         sql.run(
             "insert into outbox (platform_id, job_id, conversation_id, webhook_id, message_ids, created_at, give_up_at)"
             " values ('default', cast(:id as uuid), 'patient-3', 'msg_1', '{}', now(), now())",
@@ -226,7 +227,7 @@ class TestConversations:
         postgres_archive.hand_off(talk.key, "nurse")
         ages(sql, talk)
         (idle,) = keeping.idle(before=time.time() - 86_400, after="-infinity", most=10)
-        assert postgres_archive.park(talk.key, [named("m1")], (), {})
+        assert postgres_archive.park(Request(talk.key, (), (), "nurse"), [named("m1")])
         assert keeping.purge_conversations([idle.key], before=time.time() - 86_400) == 0
         assert postgres_archive.parked_under(talk.key, ["m1"])
         sql.run("delete from held")
@@ -441,7 +442,7 @@ class TestExport:
         talk = patient(postgres_archive, 1)
         talk.answer(1, "m0")
         postgres_archive.hand_off(talk.key, "nurse")
-        postgres_archive.park(talk.key, [named("m1")], (), {"user_id": "u1"})
+        postgres_archive.park(Request(talk.key, (), (), "nurse", {"user_id": "u1"}), [named("m1")])
         sql.run(
             "insert into outbox (platform_id, job_id, conversation_id, webhook_id, message_ids, created_at, give_up_at)"
             " values ('default', cast(:id as uuid), 'patient-1', 'msg_1', '{}', now(), now())",

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from message_handler.domain.messages import Message
+from message_handler.domain.messages import Message, Request
 from message_handler.domain.records import WordlessRecord
 from message_handler.operations import erasure
 from message_handler.ports.archive import ERASURE_MARGIN, Archive
@@ -69,7 +69,7 @@ class TestKeeping:
 
     def test_an_id_that_is_parked_is_known(self, archive: Archive) -> None:
         archive.hand_off(KEY, BOT)
-        archive.park(KEY, [replace(named("m0"), accepted_at=time.time())], (), {})
+        archive.park(Request(KEY, (), (), BOT), [replace(named("m0"), accepted_at=time.time())])
         archive.keep_wordless(KEY, BOT, [photo("m0")])
         assert turns(archive) == []
 

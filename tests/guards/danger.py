@@ -411,4 +411,67 @@ AWAY = (
     ),
 )
 
-GUARDS = (*ANSWERED, *NOTICES, *WEBHOOKS, *AWAY)
+AFTER, HANDOFF = "unit/test_after_danger.py", "contract/test_handoff.py::TestTheArchive"
+FOR_A_HUMAN = (
+    guard(
+        "no tier accepts what a human is to answer",
+        f"{AFTER}::test_the_message_waits_for_a_human[I can't breathe]",
+        "protocol/accepting.py",
+        "is_new and message.message_id in request.for_a_human",
+        "False",
+        rule="handoff",
+    ),
+    guard(
+        "a message that a tier knows hands nothing off",
+        f"{AFTER}::TestAPlatformWithoutIds::test_hands_nothing_off_again_after_a_resume[False-more0]",
+        "protocol/accepting.py",
+        "is_new and message.message_id in request.for_a_human",
+        "message.message_id in request.for_a_human",
+        rule="handoff",
+    ),
+    *(
+        guard(
+            f"in {store}, a message that was known hands nothing off",
+            f"{HANDOFF}::test_a_message_for_a_human_that_was_parked_or_settled_before_silences_nothing[{store.lower()}]",
+            f"archive/{store.lower()}_handoff.py",
+            "decision.new.isdisjoint(for_a_human)",
+            "False",
+            rule="handoff",
+        )
+        for store in ("memory", "Postgres")
+    ),
+    guard(
+        "in Postgres, what a human is to answer is parked only with the handoff",
+        f"{HANDOFF}::test_a_message_for_a_human_is_parked_and_silences_the_bot_in_one_step[postgres-True]",
+        "archive/postgres_handoff.py",
+        '        execute(connection, key_values(key), "hand_off")\n    _store',
+        "    _store",
+        rule="handoff",
+    ),
+    guard(
+        "in memory, what a human is to answer is parked only with the handoff",
+        f"{HANDOFF}::test_a_message_for_a_human_is_parked_and_silences_the_bot_in_one_step[memory-True]",
+        MEMORY,
+        "                self._silence(archived)\n            return result",
+        "            return result",
+        rule="handoff",
+    ),
+    guard(
+        "a void message for a human makes no conversation",
+        f"{HANDOFF}::test_a_message_for_a_human_that_was_erased_leaves_no_conversation_behind[postgres]",
+        "archive/postgres.py",
+        '                execute(connection, values, "drop_new_conversation")\n',
+        "                pass\n",
+        rule="erasure",
+    ),
+    guard(
+        "without Postgres the bot answers what is for a human",
+        f"{AFTER}::test_without_postgres_the_bot_answers",
+        INTAKE,
+        "            if not request.for_a_human:\n                raise\n",
+        "            raise\n",
+        rule="handoff",
+    ),
+)
+
+GUARDS = (*FOR_A_HUMAN, *ANSWERED, *NOTICES, *WEBHOOKS, *AWAY)

@@ -147,7 +147,7 @@ BACK = (
         "a tier's claim that a human still answers is checked",
         "step hand back",
         f"{TEST}::TestHandingBack::test_a_tier_that_still_believes_in_the_handoff_rejects_no_message[memory]",
-        (Removal(MEMORY, "if archived is None or not archived.handoff.human:", "if archived is None:"),),
+        (Removal(MEMORY, "for_a_human=None if human else request.for_a_human", "for_a_human=None"),),
     ),
     Guard(
         "the sweep completes a resume that was broken off",

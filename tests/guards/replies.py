@@ -341,27 +341,38 @@ DANGER, INTAKE = "intake/danger.py", "intake/intake.py"
 
 AFTER_DANGER = (
     guard(
-        "danger is handed off before it is accepted",
-        f"{HUMAN}::test_the_message_waits_for_a_human",
-        INTAKE,
-        "        found = alarm.look(messages)\n        alarm.hand_off(found, messages, self.queue)\n",
-        "        found = alarm.look(messages)\n",
-    ),
-    guard(
         "danger over several requests is handed off",
         f"{HUMAN}::test_a_phrase_over_several_requests_is_handed_off_when_it_is_whole",
         INTAKE,
-        "        if found is not own:\n            alarm.hand_off(found, messages, self.queue)\n",
+        "        if is_new and found is not own:\n            alarm.hand_off(found, self.queue)\n",
     ),
     guard(
-        "an answered message hands nothing off",
-        f"{HUMAN}::test_after_a_resume_the_bot_answers_it",
-        DANGER,
-        " or self._is_answered(messages)",
+        "a part of danger that comes again hands nothing off",
+        f"{HUMAN}::test_a_part_of_a_phrase_that_comes_again_behind_a_resume_hands_nothing_off",
+        INTAKE,
+        "        if is_new and found is not own:\n",
+        "        if found is not own:\n",
     ),
-    guard(
+    Guard(
         "an urgent match is not handed off",
+        "replies, danger first",
         f"{HUMAN}::test_anything_else_is_answered",
+        (
+            Removal(
+                DANGER,
+                " or found.level is Level.URGENT:\n            return frozenset()",
+                ":\n            return frozenset()",
+            ),
+            Removal(
+                DANGER,
+                " for index, share in shares if share.level is not Level.URGENT)",
+                " for index, share in shares)",
+            ),
+        ),
+    ),
+    guard(
+        "an urgent match over several requests is not handed off",
+        f"{HUMAN}::test_an_urgent_phrase_over_several_requests_is_answered",
         DANGER,
         "if found is None or found.level is Level.URGENT:\n            return\n        try:",
         "if found is None:\n            return\n        try:",

@@ -40,12 +40,89 @@ def test_after_a_resume_the_bot_answers_it(handing: Service) -> None:
     assert handing.post(says("thanks", "m1")).body["status"] == "ai_processing_started"
 
 
+def test_a_refused_request_silences_nothing(service: Service) -> None:
+    configured(service, after_danger="human", platform={"rate_limit_per_minute": 1})
+    assert service.post(says("hello", "m0")).status == 202
+    refused = service.post(says(EMERGENCY, "m1"))
+    assert (refused.status, refused.body["safety"]["level"]) == (429, "emergency")
+    configured(service, after_danger="human")
+    accepted = service.post(says("hello", "m2")).body
+    assert accepted["action"] == "lock_exists", "the bot answers"
+    service.deliver()
+    assert read(service, accepted["ai_job_id"])["status"] == "completed"
+
+
+def test_what_a_bot_would_reject_is_parked(service: Service) -> None:
+    configured(service, after_danger="human", double_texting="reject")
+    assert service.post(says("hello", "m0")).status == 202
+    assert service.post(says(EMERGENCY, "m1")).body["status"] == "handed_off"
+
+
+class TestAPlatformWithoutIds:
+    """It sends its whole history again and again, maybe without the bot's replies."""
+
+    def sends(self, service: Service, *contents: str) -> str:
+        answer = service.post({"messages": [{"role": "user", "content": content} for content in contents]})
+        assert answer.body["safety"]["level"] == "emergency", "the notice comes each time"
+        status: str = answer.body["status"]
+        return status
+
+    @pytest.mark.parametrize(
+        ("answered", "more"),
+        [(False, ()), (False, ("thank you",)), (True, ("thank you",)), (True, ("thank you", "bye"))],
+    )
+    def test_hands_nothing_off_again_after_a_resume(
+        self, handing: Service, answered: bool, more: tuple[str, ...]
+    ) -> None:
+        assert self.sends(handing, EMERGENCY) == "handed_off"
+        resume(handing)
+        if answered:
+            handing.deliver()
+        assert self.sends(handing, EMERGENCY, *more) in ("ai_processing_started", "locked")
+
+    @pytest.mark.parametrize("words", [(EMERGENCY, CRISIS), (EMERGENCY,)])
+    def test_hands_new_danger_off_again(self, handing: Service, words: tuple[str, ...]) -> None:
+        """After the reply the same words are a new message."""
+        self.sends(handing, EMERGENCY)
+        resume(handing)
+        handing.deliver()
+        assert self.sends(handing, *words) == "handed_off"
+
+
+def test_the_same_danger_again_behind_a_resume_is_the_bots(handing: Service) -> None:
+    """The platform repeats it, alone or with a new message, before or after the bot's answer."""
+    handing.post(says(EMERGENCY, "m0"))
+    resume(handing)
+    assert handing.post(says(EMERGENCY, "m0")).body["duplicate"] is True
+    handing.deliver()
+    turns = [{"role": "user", "content": words, "message_id": id_} for id_, words in (("m0", EMERGENCY), ("m1", "ok"))]
+    assert handing.post({"messages": turns}).body["status"] == "ai_processing_started"
+
+
 @pytest.mark.parametrize("last", ["breathe", f"breathe and {URGENT}"])
 def test_a_phrase_over_several_requests_is_handed_off_when_it_is_whole(handing: Service, last: str) -> None:
     for words in ("I can't", last):
         handing.post({"messages": [{"role": "user", "content": words}]})
     handing.deliver()
     assert handing.post(says("hello?", "m1")).body["status"] == "handed_off"
+
+
+def test_a_part_of_a_phrase_that_comes_again_behind_a_resume_hands_nothing_off(handing: Service) -> None:
+    for words in ("I can't", "breathe"):
+        handing.post({"messages": [{"role": "user", "content": words}]})
+    handing.deliver()
+    resume(handing)
+    again = handing.post({"messages": [{"role": "user", "content": "breathe"}]}).body
+    assert (again["duplicate"], again["safety"]["level"]) == (True, "emergency")
+    handing.deliver()
+    assert read(handing, again["ai_job_id"])["status"] == "completed"
+
+
+def test_an_urgent_phrase_over_several_requests_is_answered(handing: Service) -> None:
+    first, second = (handing.post({"messages": [{"role": "user", "content": words}]}) for words in URGENT.split(" in "))
+    assert second.body["safety"]["level"] == "urgent"
+    handing.deliver()
+    assert read(handing, first.body["ai_job_id"])["status"] == "completed"
 
 
 @pytest.mark.parametrize("words", [URGENT, "when do you open?"])
@@ -61,7 +138,7 @@ def test_without_postgres_the_bot_answers(handing: Service, monkeypatch: pytest.
     def away(*_: object) -> None:
         raise Unavailable("Postgres")
 
-    monkeypatch.setattr(handing.parts.archive, "hand_off", away)
+    monkeypatch.setattr(handing.parts.archive, "park", away)
     answer = handing.post(says(EMERGENCY, "m0"))
     assert (answer.body["status"], answer.body["safety"]["level"]) == ("ai_processing_started", "emergency")
     handing.deliver()

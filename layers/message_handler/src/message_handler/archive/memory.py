@@ -28,7 +28,7 @@ from message_handler.archive.versions import (
 from message_handler.domain.conversations import ConversationKey, Turn
 from message_handler.domain.handoff import ParkedMessages, ParkResult
 from message_handler.domain.jobs import Job, JobStatus
-from message_handler.domain.messages import Message, base_id, edit_id, is_edit
+from message_handler.domain.messages import Message, Request, base_id, edit_id, is_edit
 from message_handler.domain.raised import Raised
 from message_handler.ports.archive import (
     ERASURE_MARGIN,
@@ -413,17 +413,18 @@ class MemoryArchive:
             if parked.job_id:
                 self._jobs.link(replace(job, job_id=parked.job_id), job_id)
 
-    def park(
-        self, key: ConversationKey, messages: Sequence[Message], context: Sequence[Turn], resources: dict[str, Any]
-    ) -> ParkResult | None:
+    def park(self, request: Request, messages: Sequence[Message]) -> ParkResult | None:
+        key = request.key
         with self._mutex:
-            archived = self._conversations.get(key)
-            if archived is None or not archived.handoff.human:
-                return None
+            archived = self._conversations.get(key) or _Archived(request.bot_id)
+            human = archived.handoff.human
             live = [m for m in messages if not is_void_on_any_clock(self._erased_until(key), m.accepted_at)]
-            return archived.handoff.park(
-                archived.settled, parking.to_park(self._since_erased(key, live), context, resources)
-            )
+            parked = parking.to_park(self._since_erased(key, live), request.context, request.resources)
+            result = archived.handoff.park(archived.settled, parked, for_a_human=None if human else request.for_a_human)
+            if result and not human:
+                self._conversations[key] = archived
+                self._silence(archived)
+            return result
 
     def keep_wordless(self, key: ConversationKey, bot_id: str, messages: Sequence[Message]) -> None:
         with self._mutex:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from message_handler.archive import parking
@@ -33,10 +33,13 @@ class Handoff:
         messages: Sequence[ParkedMessage],
         *,
         moved: bool = False,
-    ) -> ParkResult:
-        """Park messages that are not settled. For `moved` see `parking.decide`."""
+        for_a_human: Collection[str] | None = None,
+    ) -> ParkResult | None:
+        """Park messages that are not settled. For `moved` see `parking.decide`, for `for_a_human` the other archive."""
         known = [*self.waiting(settled), *(parked for parked in self.messages.values() if parked.answered_by)]
         decision = parking.decide(known, settled, messages, moved=moved)
+        if for_a_human is not None and decision.new.isdisjoint(for_a_human):
+            return None
         self.messages |= {parked.message.message_id: parked for parked in decision.kept}
         for message, answered in decision.answered:
             assert answered.answered_by is not None

@@ -9,7 +9,7 @@ from message_handler.domain.conversations import ConversationKey, Turn
 from message_handler.domain.errors import Unavailable
 from message_handler.domain.handoff import ParkedMessages, ParkResult
 from message_handler.domain.jobs import Job
-from message_handler.domain.messages import Message
+from message_handler.domain.messages import Message, Request
 from message_handler.domain.raised import Raised, RaisedConversation
 from message_handler.ports.archive import (
     Committed,
@@ -123,9 +123,7 @@ class NoArchive:
     def note_sale(self, key: ConversationKey, bot_id: str, said: Sequence[Turn]) -> Noted:
         raise Unavailable("Postgres")
 
-    def park(
-        self, key: ConversationKey, messages: Sequence[Message], context: Sequence[Turn], resources: dict[str, Any]
-    ) -> ParkResult | None:
+    def park(self, request: Request, messages: Sequence[Message]) -> ParkResult | None:
         raise Unavailable("Postgres")
 
     def parked_under(self, key: ConversationKey, message_ids: Iterable[str]) -> tuple[Message, ...]:

@@ -141,12 +141,14 @@ def reopened(
 class Decision:
     """What happens to messages that are to be parked.
 
-    `kept`: to be stored, either as new, or in place of a parked message that gets further ids or a job. `answered`: a
-    human has answered these under another id; each comes with the parked message that says so. `duplicate`: the last
-    message was known before. `edited`: it is a new version of a known message.
+    `kept`: to be stored, either as new, or in place of a parked message that gets further ids or a job. `new`: the ids
+    under which the new ones came. `answered`: a human has answered these under another id; each comes with the parked
+    message that says so. `duplicate`: the last message was known before. `edited`: it is a new version of a known
+    message.
     """
 
     kept: tuple[ParkedMessage, ...]
+    new: frozenset[str]
     answered: tuple[tuple[Message, ParkedMessage], ...]
     duplicate: bool
     edited: bool
@@ -164,15 +166,17 @@ def decide(
     `moved`: they come from a tier. There a message may wait under another id than the one that a human answered.
     """
     known = [each for each in parked if moved or not each.answered_by]
+    came_as = [each.message.message_id for each in messages]
     names = named([new.message for new in messages], [each.message for each in known], settled, again=moved)
     messages = [replace(new, message=name) for new, name in zip(messages, names, strict=True)]
     open_ = [new for new in messages if settled.keys().isdisjoint(new.message.ids)]
     found = match([each.message for each in known], [new.message for new in open_])
-    kept, answered = [], []
+    kept, answered, new_ids = [], [], set[str]()
     for new, index in zip(open_, found, strict=True):
         before = known[index] if index is not None else None
         if before is None:
             kept.append(new)
+            new_ids.add(came_as[messages.index(new)])
         elif before.answered_by:
             answered.append((new.message, before))
         else:
@@ -180,4 +184,4 @@ def decide(
             kept.append(replace(before, message=message, job_id=before.job_id or new.job_id))
     is_new = not messages or (bool(open_) and open_[-1] is messages[-1] and found[-1] is None)
     edited = is_new and bool(messages) and is_edit(messages[-1].message.message_id)
-    return Decision(tuple(kept), tuple(answered), duplicate=not is_new, edited=edited)
+    return Decision(tuple(kept), frozenset(new_ids), tuple(answered), duplicate=not is_new, edited=edited)

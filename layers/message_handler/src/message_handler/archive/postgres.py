@@ -19,10 +19,10 @@ from message_handler.domain.conversations import ConversationKey, Turn
 from message_handler.domain.documents import job_from_json
 from message_handler.domain.handoff import ParkedMessages, ParkResult
 from message_handler.domain.jobs import Job
-from message_handler.domain.messages import Message
+from message_handler.domain.messages import Message, Request
 from message_handler.domain.raised import Raised
 from message_handler.drivers.combiner import ALONE, MOST, Alone, Combiner
-from message_handler.drivers.postgres import Database, transaction
+from message_handler.drivers.postgres import Database, execute, transaction
 from message_handler.drivers.postgres_errors import StatementRefused
 from message_handler.ports.archive import (
     ERASURE_MARGIN,
@@ -207,15 +207,25 @@ class PostgresArchive:
     def note_sale(self, key: ConversationKey, bot_id: str, said: Sequence[Turn]) -> Noted:
         return self._transact(lambda connection: postgres_handoff.note_sale(connection, key, bot_id, said))
 
-    def park(
-        self, key: ConversationKey, messages: Sequence[Message], context: Sequence[Turn], resources: dict[str, Any]
-    ) -> ParkResult | None:
+    def park(self, request: Request, messages: Sequence[Message]) -> ParkResult | None:
         def step(connection: Connection) -> ParkResult | None:
-            if not postgres_handoff.handed_off(connection, key):
-                return None
-            until = postgres_steps.erased_until(connection, key_values(key))
+            values = key_values(request.key) | {"bot_id": request.bot_id}
+            if request.for_a_human:
+                execute(connection, values, "lock_conversation")
+            human = postgres_handoff.handed_off(connection, request.key)
+            until = postgres_steps.erased_until(connection, values)
             live = [message for message in messages if not is_void_on_any_clock(until, message.accepted_at)]
-            return postgres_handoff.park(connection, key, live, context, resources)
+            parked = postgres_handoff.park(
+                connection,
+                request.key,
+                live,
+                request.context,
+                request.resources,
+                for_a_human=None if human else request.for_a_human,
+            )
+            if parked is None:
+                execute(connection, values, "drop_new_conversation")
+            return parked
 
         return self._transact(step)
 

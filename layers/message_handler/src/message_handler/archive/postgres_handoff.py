@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 from message_handler.archive import parking
@@ -68,11 +68,20 @@ def park(
     *,
     job_id: str | None = None,
     moved: bool = False,
-) -> ParkResult:
-    """Park messages that are not settled. `moved`: from a tier, where they were promised the job `job_id`."""
+    for_a_human: Collection[str] | None = None,
+) -> ParkResult | None:
+    """Park messages that are not settled. `moved`: from a tier, where they were promised the job `job_id`.
+
+    With `for_a_human`, the bot answers the conversation. It is silenced if one of these messages is new. Else nothing
+    is parked, and the result is None.
+    """
     new = parking.to_park(messages, context, resources, job_id)
     before = parked_messages(connection, key)
     decision = parking.decide(before, _settled(connection, key, messages), new, moved=moved)
+    if for_a_human is not None:
+        if decision.new.isdisjoint(for_a_human):
+            return None
+        execute(connection, key_values(key), "hand_off")
     _store(connection, key, decision.kept)
     for message, answered in decision.answered:
         assert answered.answered_by is not None

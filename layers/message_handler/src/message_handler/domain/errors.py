@@ -119,7 +119,7 @@ class OtherBot(Conflict):
 
 
 class HandedOff(Conflict):
-    """A human answers the conversation, so a tier accepts nothing for the bot.
+    """A human answers the conversation, or is to answer it from now on. So a tier accepts nothing for the bot.
 
     The bot's last job has answered the first `answered` messages of the request. `waiting` are the ids of messages
     that still wait in the tier: a worker will park them.

@@ -224,8 +224,10 @@ class Request:
     resources: dict[str, Any] = field(default_factory=dict)
     correlation_id: str = ""
     double_texting: DoubleTexting = "consolidate"
-    # The next three count at the first accept only: no record carries them.
+    # The next four count at the first accept only: no record carries them.
     debounce: float = field(default=0.0, compare=False)
     debounce_max: float = field(default=10.0, compare=False)
     #: Whether the request is refused if too many messages wait. Messages that were accepted before are never refused.
     bounded: bool = field(default=False, compare=False)
+    #: The ids of the messages with danger after which a human answers: the first accept hands the conversation off.
+    for_a_human: frozenset[str] = field(default=frozenset(), compare=False)

@@ -18,7 +18,6 @@ from typing import Any
 from message_handler.bot_config import BotConfigService
 from message_handler.domain import history
 from message_handler.domain.conversations import ConversationKey
-from message_handler.domain.edits import end_of, named
 from message_handler.domain.errors import TRANSIENT, MessageHandlerError
 from message_handler.domain.messages import Message
 from message_handler.domain.raised import Raised
@@ -101,16 +100,24 @@ class Alarm:
         notices = cache(lambda: notice_texts(self._config()))
         return lambda text: plain(text) in notices()
 
-    def hand_off(self, found: Finding | None, messages: Sequence[Message], jobs: Queue) -> None:
-        """Let a human answer an emergency or a crisis, if the bot is configured so. Raises nothing.
+    def for_a_human(self, found: Finding | None, messages: Sequence[Message]) -> frozenset[str]:
+        """The ids of a request's messages with an emergency or a crisis."""
+        if found is None or found.level is Level.URGENT:
+            return frozenset()
+        together = self._screened([message.content for message in messages])
+        shares = together.findings.items() if together else ()
+        return frozenset(messages[index].message_id for index, share in shares if share.level is not Level.URGENT)
 
-        A message that was answered already hands nothing off: the platform sends it again. While Postgres is away the
-        bot answers, because only Postgres can park a message.
+    def hand_off(self, found: Finding | None, jobs: Queue) -> None:
+        """Let a human answer an emergency or a crisis that is whole only now, with a message that was accepted.
+
+        The bot must be configured so. Raises nothing. While Postgres is away the bot answers, because only Postgres can
+        park a message.
         """
         if found is None or found.level is Level.URGENT:
             return
         try:
-            if self._configured()["meta_data"].get("after_danger") != "human" or self._is_answered(messages):
+            if self._configured()["meta_data"].get("after_danger") != "human":
                 return
             bot_id = self._bot()
             if bot_id is not None:
@@ -118,12 +125,6 @@ class Alarm:
                 silence(self.tiers, jobs, self.key)
         except Exception as error:  # noqa: BLE001  whatever fails, the bot answers
             _log.error("danger can't be handed off", extra=_named(error))
-
-    def _is_answered(self, messages: Sequence[Message]) -> bool:
-        """Whether each message has an id of the platform's, and has ended under it."""
-        settled = self.archive.settled(self.key, [id_ for message in messages for id_ in message.possible_ids])
-        ends = (end_of(name, settled) for name in named(messages, (), settled, again=False))
-        return all(message.given for message in messages) and all(ends)
 
     def give(self, found: Finding | None, messages: Iterable[Message]) -> dict[str, Any] | None:
         """The `safety` of an answer, or None without danger. Raises nothing.

@@ -46,10 +46,14 @@ DEFAULT_DEBOUNCE_MAX_MS = 10_000
 
 
 class Answered(NamedTuple):
-    """The body of a `202`, and the patient's messages that wait together."""
+    """The body of a `202`, and the patient's messages that wait together for the bot.
+
+    `is_new`: the request's own message waits now, and did not before.
+    """
 
     body: dict[str, Any]
     waiting: tuple[Message, ...] = ()
+    is_new: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,17 +88,19 @@ class Intake:
             raise telling(error, alarm.give(alarm.look_at_the_end(request), ())) from None
         now = self.clock()
         messages, wordless = _messages(said.messages, now), _messages(said.wordless, now)
+        if said.ends_wordless and (last := wordless[-1]).given:
+            messages = known_by(messages, last.message_id)
         # Before all that may refuse the request or fail.
         found = alarm.look(messages)
-        alarm.hand_off(found, messages, self.queue)
+        for_a_human = alarm.for_a_human(found, messages)
         try:
-            body, waiting = self._handle(key, request, said, messages, wordless, correlation_id)
+            body, waiting, is_new = self._handle(key, request, said, messages, wordless, for_a_human, correlation_id)
         except Exception as error:  # noqa: BLE001  whatever fails, its answer has the notice
             raise telling(error, alarm.give(found, messages)) from None
         own = found
         found = alarm.look_at_what_waits(found, messages, waiting)
-        if found is not own:
-            alarm.hand_off(found, messages, self.queue)
+        if is_new and found is not own:
+            alarm.hand_off(found, self.queue)
         safety = alarm.give(found, messages)
         return body | {"safety": safety} if safety else body
 
@@ -105,11 +111,18 @@ class Intake:
         said: Said,
         messages: tuple[Message, ...],
         wordless: tuple[Message, ...],
+        for_a_human: frozenset[str],
         correlation_id: str,
     ) -> Answered:
-        """Take the request in with its bot's limits. If a tier knows another bot for the conversation, that bot's."""
-        if said.ends_wordless and (own := wordless[-1]).given:
-            messages = known_by(messages, own.message_id)
+        """Take the request in with its bot's limits. If a tier knows another bot for the conversation, that bot's.
+
+        If the bot is configured so, messages `for_a_human` hand the conversation off, in the step that parks them:
+
+            refused: 409, 413, 429 ── the bot goes on
+            tier: m0 is new, accepts nothing ── Postgres: silent, fence + 1, m0 parked ── tiers: flag, lease emptied
+            tier: m0 waits or was answered: the platform sends it again, maybe after a resume ── the bot goes on
+            tier: m0 is new ── Postgres away: m0 can't be parked ── accept again: the bot answers
+        """
         bot_id, counted = request.bot_id, False
         while True:
             config = self.bots.get_bot_config(key.conversation_id, bot_id=bot_id, platform_id=key.platform_id)
@@ -124,6 +137,7 @@ class Intake:
                 request.resources,
                 correlation_id,
                 bounded=True,
+                for_a_human=for_a_human if config["meta_data"].get("after_danger") == "human" else frozenset(),
                 **_policy(request, config["meta_data"], self.settings),
             )
             try:
@@ -137,17 +151,18 @@ class Intake:
             else:
                 if answered is not None:
                     return answered
+                for_a_human = frozenset()
 
     def _respond(self, request: Request, said: Said, wordless: tuple[Message, ...], bot_name: str) -> Answered | None:
         """Accept or park a request's messages, and keep those without words.
 
-        None: the tier believes that a human answers, but the bot does. The caller tries again.
+        None: the tier believes that a human answers, but the bot does; or none can be called. The caller tries again.
         """
         human = self._human_answers(request, said)
         if wordless and not request.messages:
             self.meter.add("MessagesAccepted")
             return Answered(self._keep(request, wordless))
-        waiting = request.messages
+        waiting, is_new = request.messages, False
         try:
             if human:
                 raise HandedOff(0, ())
@@ -159,13 +174,13 @@ class Intake:
         else:
             if said.ends_wordless and not accepted.recognised:
                 return Answered(self._keep(request, wordless))
-            waiting = accepted.pending
+            waiting, is_new = accepted.pending, not accepted.duplicate
             degraded = tier.name != self.tiers.expected or self.bots.degraded
             body = response(accepted, bot_name, degraded=degraded)
         # Those without an id are not kept: a platform that sends whole histories would bring each again and again.
         if named := tuple(message for message in wordless if message.given):
             self._keep(request, named)
-        return Answered(body, waiting)
+        return Answered(body, waiting, is_new)
 
     def _count(self, platform_id: str, per_minute: int | None) -> None:
         """Count a request of the tenant. Duplicates count too, because they cost as much. Raises RateLimited."""
@@ -208,10 +223,19 @@ class Intake:
     def _park(self, request: Request, handed_off: HandedOff) -> dict[str, Any] | None:
         """Park a request's messages while a human answers. None if the bot answers, whatever the tier believes.
 
-        Raises Unavailable, because only a durable message may be promised an answer.
+        Raises Unavailable, because only a durable message may be promised an answer. (But danger that should have
+        called a human is answered by the bot then.)
         """
         messages = request.messages[handed_off.answered :]
-        parked = self.archive.park(request.key, messages, request.context, request.resources)
+        try:
+            parked = self.archive.park(request, messages)
+        except Exception as error:
+            if not request.for_a_human:
+                raise
+            _log.error("danger can't be handed off", extra={"error": type(error).__name__})
+            return None
+        if parked and request.for_a_human:
+            silence(self.tiers, self.queue, request.key)
         if parked is None:
             with suppress(*TRANSIENT):
                 self.tiers.each(lambda tier: tier.hand_off(request.key, human=False))

@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 from message_handler.domain.conversations import ConversationKey, Turn
 from message_handler.domain.handoff import ParkedMessages, ParkResult
 from message_handler.domain.jobs import Job
-from message_handler.domain.messages import Message
+from message_handler.domain.messages import Message, Request
 from message_handler.domain.raised import Raised
 from message_handler.ports.audit import AuditEntry
 
@@ -289,10 +289,10 @@ class Archive(Protocol):
         patient's messages among them are settled, because a human has answered them.
         """
 
-    def park(
-        self, key: ConversationKey, messages: Sequence[Message], context: Sequence[Turn], resources: dict[str, Any]
-    ) -> ParkResult | None:
-        """Keep each of these messages, oldest first, until the bot answers again. None if the bot does answer.
+    def park(self, request: Request, messages: Sequence[Message]) -> ParkResult | None:
+        """Keep each of these messages of a request, oldest first, until the bot answers again.
+
+        If one of them is new and is `for_a_human`, the bot is silenced in the same step. None if the bot answers.
 
         A message is left out if it was accepted before an erasure, however the hosts' clocks differ. A message within
         the erasure's margin is kept, because a request brings it now. It counts as accepted after the erasure.

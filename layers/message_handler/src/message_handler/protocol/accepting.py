@@ -30,7 +30,8 @@ def accept(
 
     While J runs, the bot's policy may decide otherwise: m1 waits for the next job, J is interrupted, or m1 is rejected.
     `job_id` and `lock_id` are used if a job is created. `now` is in Unix seconds.
-    Raises OtherBot, HandedOff, Rejected or TooManyWaiting. Then nothing has changed.
+    Raises OtherBot, HandedOff, Rejected or TooManyWaiting. Then nothing has changed. HandedOff is also raised for a new
+    message that a human is to answer: to park it is to accept it.
     """
     again = lock_id is None
     # A record may name a policy that this release does not know: a later release may have been rolled back.
@@ -55,6 +56,12 @@ def accept(
     if own and not (again and any(new)):  # guard: invariant 1, others of an answered request -> own
         _remember_versions(line, incoming[-1:], answered[-1:], [False])
         return _ended(line, own, incoming[-1])
+
+    if any(
+        is_new and message.message_id in request.for_a_human
+        for is_new, message in zip(new, request.messages, strict=True)
+    ):
+        raise HandedOff(repeated, (message.message_id for message in waiting))
 
     # Which of the new messages may join, and which job?
     if policy.rejects and line.current:  # guard: policy reject
