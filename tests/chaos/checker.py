@@ -260,9 +260,9 @@ def _old_words(index: _Index) -> Iterator[Violation]:
             place, newer_place = index.answers[older][-1], index.answers.get(newer, [(math.inf, 0)])[0]
             if place[0] == newer_place[0]:
                 yield Violation("2 old words", f"one reply answers {older} and {newer}", *shown)
-            elif place > newer_place:
+            elif place > newer_place and not index.gave_way(newer):
                 yield Violation("2 old words", f"{older} is answered after {newer}", *shown)
-            elif _was_there_before_the_run(index, older, newer):
+            elif place < newer_place and _was_there_before_the_run(index, older, newer):
                 what = f"{older} is answered, although {newer} was there before its run"
                 yield Violation("2 old words", what, *shown)
 

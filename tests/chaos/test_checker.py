@@ -377,6 +377,15 @@ def test_old_words_may_take_the_place_of_an_edit_that_redis_forgot() -> None:
     assert {violation.promise for violation in check(history)} == {"1 lost"}
 
 
+def test_old_words_that_come_again_may_be_answered_again_where_redis_was_away() -> None:
+    history = edited()
+    old_words_that_came_back(history)
+    history.posted.append(posted(8.5, "m2", "J2"))
+    assert {violation.promise for violation in check(history)} == {"2 old words"}
+    history.faults.append(Fault(7.9, 8.2, "redis", "refused"))
+    assert check(history) == []
+
+
 def test_an_edit_before_the_run_may_be_answered_by_itself_where_redis_was_away() -> None:
     history = edited()
     old_words_though_the_edit_was_there(history)
