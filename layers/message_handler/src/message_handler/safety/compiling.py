@@ -12,6 +12,7 @@ from message_handler.domain.safety import Level
 from message_handler.safety.grammar import GRAMMARS, Grammar
 from message_handler.safety.language import (
     LONGEST,
+    MOST_WORDS,
     SHORTEST,
     Pattern,
     decoded_spellings,
@@ -39,7 +40,7 @@ _LOWERED_BY: Final[Mapping[Level, Mapping[str, Level | None]]] = {
 }
 _GAP, _WITHIN = 2, 8
 #: More would make a text's check slow.
-_MOST_WORDS, _MOST_SLOTS, _WIDEST = 12, 8, 20
+_MOST_SLOTS, _WIDEST = 8, 20
 
 _FILE_FIELDS: Final = {"language", "spellings", "unlike", "words", "idioms", "cues", "rules"}
 _RULE_FIELDS: Final = {
@@ -431,8 +432,8 @@ class _Compiler:
         if not pairs:
             self._refuse(where, "has no words", term)
             return
-        if len(pairs) > _MOST_WORDS:
-            self._refuse(where, f"has more than {_MOST_WORDS} words", term)
+        if len(pairs) > MOST_WORDS:
+            self._refuse(where, f"has more than {MOST_WORDS} words", term)
             return
         key = " ".join(plain for plain, _ in pairs)
         is_marked = any(written for _, written in pairs)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Callable, Container, Iterable, Iterator, KeysView, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from functools import cache, cached_property
+from itertools import compress, count
 from typing import Any, Final, NamedTuple
 
 from message_handler.domain.safety import Level
@@ -28,6 +30,10 @@ from message_handler.safety.text import (
 SHORTEST, LONGEST = 5, 24
 #: The most letters of a word in which a doubled letter makes another word: odd is not OD, and feel is not fel.
 SHORT: Final = 4
+#: The most words of a term. More would make a text's check slow.
+MOST_WORDS: Final = 12
+#: Fewer bits than these are set one by one. For many bits that would take a time that is quadratic.
+_FEW: Final = 8
 _RUN_OF_THREE: Final = re.compile(r"(.)\1\1")
 _ANY_RUN: Final = re.compile(r"(.)\1*")
 _LONG_END: Final = re.compile(r"([aeiouy])\1$")
@@ -212,13 +218,28 @@ class Language:
         squeezed = {word: form for form, words in self._squeezed.items() for word in words}
         return Misspelt({squeezed.get(word, word): word for word in self._corrigible})
 
-    def patterns(self, group: int) -> Sequence[tuple[Pattern, frozenset[int]]]:
-        """The patterns whose rarest group this is, each with all its groups."""
-        known = self._patterns.get(group)
-        if known is None:
-            decoded = decoded_patterns(self.compiled["patterns"].get(str(group), ""))
-            known = self._patterns[group] = [(pattern, frozenset(pattern.slots)) for pattern in decoded]
-        return known
+    def _possible(self, groups: AbstractSet[int]) -> Mapping[int, Sequence[Pattern]]:
+        """The patterns whose groups are all among these, by their rarest group."""
+        possible = {}
+        for group in groups & self._rarest:
+            if group not in self._patterns:
+                decoded = decoded_patterns(self.compiled["patterns"][str(group)])
+                self._patterns[group] = [(pattern, frozenset(pattern.slots)) for pattern in decoded]
+            complete = [pattern for pattern, needed in self._patterns[group] if needed <= groups]
+            if complete:
+                possible[group] = complete
+        return possible
+
+    @cached_property
+    def _rarest(self) -> frozenset[int]:
+        """The groups by which the patterns are kept."""
+        return frozenset(map(int, self.compiled["patterns"]))
+
+    @cached_property
+    def _lowering(self) -> frozenset[int]:
+        """The groups of what lowers or voids a match."""
+        exceptions = [rule.exceptions for rule in self.rules if rule.exceptions is not None]
+        return frozenset([*self.cues.values(), *exceptions])
 
     def spelled_out(self, word: str, marks: Marks) -> Sequence[tuple[str, str]] | None:
         """What a word with these marks stands for."""
@@ -226,18 +247,9 @@ class Language:
             self._decoded_spellings[word] = decoded_spellings(self._spellings[word])
         return spelled_out(self._decoded_spellings[word], marks)
 
-    def _node(self, word: str) -> _Node | None:
-        """The terms that start with a word."""
-        node = self._nodes.get(word)
-        if node is None and word in self._coded:
-            node = self._nodes[word] = _Node()
-            for words, written, groups in decoded_terms(word, self._coded[word]):
-                node.add(words[1:], written, groups)
-        return node
-
     def read(self, text: Text) -> Reading:
         """The text with its words as this language spells them."""
-        forms = dict(zip(text.squeezed, text.squeezed, strict=True))
+        forms: dict[str, str] = {}
         others = {}
         for word, ways in self._ways(text):
             known = [way for way in ways if way in self._known]
@@ -245,24 +257,26 @@ class Language:
             if len(known) > 1:
                 others[word] = known[1:]
         corrected = set()
-        for word in forms.keys() - self._known - self._unlike:
-            form = forms[word]
-            if form in self._known:
-                continue
-            squeezed = text.squeezed[word] if form == word else squeezed_form(form)
+        for word in text.squeezed.keys() - self._known - self._unlike:
+            form, squeezed = word, text.squeezed[word]
+            if word in forms:
+                form = forms[word]
+                if form in self._known:
+                    continue
+                squeezed = squeezed_form(form)
             same = None
             if squeezed in self._squeezed or (squeezed != form and squeezed in self._known):
                 same = self._without_repeats(form, squeezed)
             if same is None and word in text.readings:
                 same = next(filter(None, map(self._as_known, text.readings[word])), None)
-            if same is None and self._may_be_misspelt(squeezed):
+            if same is None and SHORTEST <= len(squeezed) <= LONGEST and not self._is_syllable(squeezed):
                 same = self._misspelt.meant(squeezed)
                 if same:
                     corrected.add(word)
             if same:
                 forms[word] = same
         reading = Reading(text, forms, others, frozenset(corrected))
-        if not self._spellings.keys().isdisjoint(forms.values()):
+        if not self._spellings.keys().isdisjoint((*text.squeezed, *forms.values())):
             reading.spell(self._spellings.keys(), self.spelled_out)
         return reading
 
@@ -292,138 +306,250 @@ class Language:
         runs = _runs(word)
         return min(candidates, key=lambda candidate: (_difference(runs, _runs(candidate)), candidate), default=None)
 
-    def _may_be_misspelt(self, word: str) -> bool:
-        if not SHORTEST <= len(word) <= LONGEST:
-            return False
-        return self.code not in _LANGUAGES_OF_SYLLABLES or not _syllable().fullmatch(word)
+    def _is_syllable(self, word: str) -> bool:
+        """Whether this language has such syllables. Each is near to several others, so it is read as it stands."""
+        return self.code in _LANGUAGES_OF_SYLLABLES and bool(_syllable().fullmatch(word))
 
     def hits(self, reading: Reading) -> Hits:
         """All terms in a text, by their groups."""
-        hits = Hits()
-        shown = reading.shown
-        known: dict[_Node | tuple[_Node, str], Sequence[_Standing]] = {}
-        alike = not self._marked and not reading.marked and not reading.corrected
-        for start, end, node in self._terms_of_ways(reading) if reading.ways else self._terms_of(reading):
-            written = shown[start] if end == start + 1 else " ".join(shown[start:end])
-            key = node if alike else (node, written)
-            standings = known.get(key)
-            if standings is None:
-                standings = known[key] = list(self._standings(reading, start, end, node, written))
-                for standing in standings:
-                    hits.add(standing)
-            for standing in standings:
-                standing.starts.append(start)
-        return hits
+        found = self._found(reading)
+        groups = frozenset[int]().union(*[node.groups for node in found])
+        possible = self._possible(groups)
+        return Hits(self._marked, reading, found, possible, self._lowering if possible else frozenset())
 
-    def _terms_of(self, reading: Reading) -> Iterator[tuple[int, int, _Node]]:
-        """The first word of each term, the word after its last one, and the term."""
-        nodes = {word: self._node(word) for word in set(reading.words)}
-        # No term has the empty word at the end.
+    def _found(self, reading: Reading) -> Mapping[_Node, Sequence[int]]:
+        """The terms that have a reading's words in the order of the text, each with the places of its first word."""
+        self._decode(set(reading.words).union(*reading.ways.values()))
+        found: dict[_Node, list[int]] = defaultdict(list)
+        # No term has the empty word. So a word with several forms ends the search here, and has one of its own.
         words = [*reading.words, ""]
-        for start, first in enumerate(map(nodes.__getitem__, reading.words)):
+        for place in reading.ways:
+            words[place] = ""
+        for start, first in enumerate(map(self._nodes.get, words)):
+            if first is None:
+                continue
             node, end = first, start + 1
-            while node:
-                if node.forms:
-                    yield start, end, node
-                if not node.longer:
+            while True:
+                if node.forms is not None:
+                    found[node].append(start)
+                if node.longer is None:
                     break
-                node = node.longer.get(words[end])
-                end += 1
-
-    def _terms_of_ways(self, reading: Reading) -> Iterator[tuple[int, int, _Node]]:
-        """The same for a text in which some words have several forms."""
-        words, ways = reading.words, reading.ways
-        for start in range(len(words)):
-            found = map(self._node, (words[start], *ways.get(start, ())))
-            nodes, end = [node for node in found if node], start + 1
-            while nodes:
-                yield from ((start, end, node) for node in nodes if node.forms)
-                if end == len(words):
+                longer = node.longer.get(words[end])
+                if longer is None:
                     break
-                forms = (words[end], *ways.get(end, ()))
-                longer = (node.longer.get(form) for node in nodes for form in forms)
-                nodes = [node for node in longer if node]
-                end += 1
+                node, end = longer, end + 1
+        if not reading.ways:
+            return found
+        for start, place in _reach(reading.ways).items():
+            self._find_in_ways(reading, start, place, found)
+        places = ((sorted(starts), node) for node, starts in found.items())
+        return {node: starts for starts, node in sorted(places, key=lambda term: (term[0][0], term[1].length))}
 
-    def _standings(self, reading: Reading, start: int, end: int, term: _Node, shown: str) -> Iterator[_Standing]:
-        """How a term stands here. A word of the text must have no mark that the term lacks."""
-        corrected = bool(reading.corrected) and any(map(reading.is_corrected, range(start, end)))
-        has_marks = not shown.isascii()
-        if not self._marked and has_marks and any(self._is_foreign(reading, word) for word in range(start, end)):
-            return
-        for written, groups in term.forms:
-            bare: bool | None = False
-            # Most terms stand in the text just as the rules write them.
-            if self._marked and written != shown and (written or has_marks):
-                bare = reading.lacks_marks(start, end, written)
-            if bare is not None:
-                yield _Standing(end - start, corrected, bare, groups)
+    def _find_in_ways(self, reading: Reading, start: int, place: int, found: Mapping[_Node, list[int]]) -> None:
+        """Add the terms that start here and have the word at this place, which has several forms."""
+        words, ways, end = reading.words, reading.ways, start
+        followers: list[Mapping[str, _Node]] = [self._nodes]
+        while followers and end < len(words):
+            forms = (words[end], *ways.get(end, ()))
+            nodes = [node for longer in followers for form in forms if (node := longer.get(form))]
+            end += 1
+            if end > place:
+                for node in nodes:
+                    if node.forms:
+                        found[node].append(start)
+            followers = [node.longer for node in nodes if node.longer]
 
-    @staticmethod
-    def _is_foreign(reading: Reading, word: int) -> bool:
-        """Whether a word with Vietnamese marks is no word of a language without: bé is not be. Long words are no
-        Vietnamese syllables, so marks disguise them."""
-        if reading.marks(word) == NO_MARKS:
-            return False
-        return len(reading.words[word]) < SHORTEST or reading.is_corrected(word)
+    def _decode(self, words: AbstractSet[str]) -> None:
+        """Decode the terms that start with these words."""
+        for word in (words & self._coded.keys()) - self._nodes.keys():
+            node = self._nodes[word] = _Node(1)
+            for rest, written, groups in decoded_terms(word, self._coded[word]):
+                node.add(rest[1:], written, groups)
 
 
 class _Node:
-    """A term, or the start of longer ones. `forms` are its written forms with their groups."""
+    """A term, or the start of longer ones. `forms` are its written forms with their groups, `groups` all of these."""
 
-    __slots__ = ("forms", "longer")
+    __slots__ = ("forms", "groups", "length", "longer")
 
-    def __init__(self) -> None:
-        self.forms: list[tuple[str, Sequence[int]]] = []
-        self.longer: dict[str, _Node] = {}
+    def __init__(self, length: int) -> None:
+        self.length: Final = length
+        # None takes no look at another place of the memory, unlike an empty list.
+        self.forms: list[tuple[str, Sequence[int]]] | None = None
+        self.longer: dict[str, _Node] | None = None
+        #: A set in the order of the forms.
+        self.groups: Final[dict[int, None]] = {}
 
     def add(self, rest: Sequence[str], written: str, groups: Sequence[int]) -> None:
         node = self
         for word in rest:
-            node = node.longer.setdefault(word, _Node())
-        node.forms.append((written, groups))
-
-
-class _Standing:
-    """A term as it stands in a text, one or several times."""
-
-    __slots__ = ("bare", "corrected", "groups", "length", "starts")
-
-    def __init__(self, length: int, corrected: bool, bare: bool, groups: Sequence[int]) -> None:
-        self.length: Final = length
-        self.corrected: Final = corrected
-        self.bare: Final = bare
-        self.groups: Final = groups
-        self.starts: Final[list[int]] = []
-
-    def hits(self) -> Iterator[Hit]:
-        return (Hit(start, start + self.length, self.corrected, self.bare) for start in self.starts)
+            node.longer = node.longer or {}
+            node = node.longer.setdefault(word, _Node(node.length + 1))
+        node.forms = [*(node.forms or ()), (written, groups)]
+        node.groups.update(dict.fromkeys(groups))
 
 
 class Hits:
-    """The terms in a text by their groups. Hits are made for the groups that a pattern or a cue asks for."""
+    """The terms in a text by their groups, and the patterns that may be there.
 
-    def __init__(self) -> None:
-        self._standings: Final[dict[int, list[_Standing]]] = {}
+    Most texts have many terms and few patterns. So hits are made, and marks compared, for the groups of those alone.
+    """
+
+    def __init__(
+        self,
+        marked: bool,
+        reading: Reading,
+        found: Mapping[_Node, Sequence[int]],
+        possible: Mapping[int, Sequence[Pattern]],
+        lowering: frozenset[int],
+    ) -> None:
+        self._marked: Final = marked
+        self._reading: Final = reading
+        self._found: Final = found
+        #: For each group that counts its nodes in the order of the text.
+        self._nodes: Final[dict[int, list[_Node]]] = defaultdict(list)
+        self._possible: Final = possible
+        self._hits: Final[dict[_Node, Sequence[tuple[Sequence[int], Sequence[Hit]]]]] = {}
         self._made: Final[dict[int, Sequence[Hit]]] = {}
+        if possible:
+            slots = [pattern.slots for patterns in possible.values() for pattern in patterns]
+            wanted = lowering.union(*slots)
+            for node in found:
+                for group in node.groups:
+                    if group in wanted:
+                        self._nodes[group].append(node)
 
-    def add(self, standing: _Standing) -> None:
-        for group in standing.groups:
-            self._standings.setdefault(group, []).append(standing)
-
-    @property
-    def groups(self) -> KeysView[int]:
-        return self._standings.keys()
+    @cached_property
+    def patterns(self) -> Sequence[Pattern]:
+        """The patterns whose terms stand close enough together, in the order of the text."""
+        places = _Places(self._found, self._nodes)
+        close = {group: list(filter(places.are_close, patterns)) for group, patterns in self._possible.items()}
+        groups = [group for group in self._nodes if close.get(group) and self.of(group)]
+        groups.sort(key=lambda group: self.of(group)[0][:2])
+        return [pattern for group in groups for pattern in close[group]]
 
     def of(self, group: int | None) -> Sequence[Hit]:
         """The hits of a group in the order of their first words."""
-        if group is None or group not in self._standings:
+        if group is None or group not in self._nodes:
             return ()
         made = self._made.get(group)
         if made is None:
-            made = sorted(hit for standing in self._standings[group] for hit in standing.hits())
+            standings = (standing for node in self._nodes[group] for standing in self._hits_of(node))
+            made = sorted(hit for groups, hits in standings if group in groups for hit in hits)
             self._made[group] = made
         return made
+
+    def _hits_of(self, node: _Node) -> Sequence[tuple[Sequence[int], Sequence[Hit]]]:
+        hits = self._hits.get(node)
+        if hits is None:
+            hits = self._hits[node] = list(self._standings(node))
+        return hits
+
+    def _standings(self, node: _Node) -> Iterator[tuple[Sequence[int], Sequence[Hit]]]:
+        """How a term stands in the text. A word of the text must have no mark that the term lacks."""
+        reading, length = self._reading, node.length
+        starts: dict[str, list[int]] = {}
+        for start in self._found[node]:
+            written = reading.shown[start] if length == 1 else " ".join(reading.shown[start : start + length])
+            starts.setdefault(written, []).append(start)
+        for shown, places in starts.items():
+            words = range(places[0], places[0] + length)
+            corrected = not reading.corrected_words.isdisjoint(words)
+            has_marks = not shown.isascii()
+            if not self._marked and has_marks and any(map(reading.is_foreign, words)):
+                continue
+            for written, groups in node.forms or ():
+                bare: bool | None = False
+                # Most terms stand in the text just as the rules write them.
+                if self._marked and written != shown and (written or has_marks):
+                    bare = reading.lacks_marks(words, written)
+                if bare is not None:
+                    yield groups, [Hit(start, start + length, corrected, bare) for start in places]
+
+
+class _Places:
+    """Where the terms of each group stand. Marks and idioms are not looked at.
+
+    The words of a text are the bits of a number here: one shift moves all terms of a group.
+    """
+
+    def __init__(self, found: Mapping[_Node, Sequence[int]], nodes: Mapping[int, Sequence[_Node]]) -> None:
+        self._found: Final = found
+        self._nodes: Final = nodes
+        self._bits: Final[dict[_Node, int]] = {}
+        self._starts: Final[dict[int, int]] = {}
+        #: By the distance and the group.
+        self._behind: Final[dict[int, dict[int, int]]] = defaultdict(dict)
+        self._around: Final[dict[int, dict[int, int]]] = defaultdict(dict)
+
+    def are_close(self, pattern: Pattern) -> bool:
+        """Whether terms of the pattern may stand close enough together."""
+        if pattern.ordered:
+            behind, limit = -1, pattern.limit
+            known = self._behind[limit]
+            for group in pattern.slots:
+                if not behind & (self._starts.get(group) or self._start(group)):
+                    return False
+                behind = known.get(group) or self._end(group, limit)
+            return True
+        near, known = -1, self._around[pattern.limit]
+        for group in pattern.slots:
+            near &= known.get(group) or self._widen(group, pattern.limit)
+            if not near:
+                return False
+        return True
+
+    def _start(self, group: int) -> int:
+        """The first words of the group's terms."""
+        starts = 0
+        for node in self._nodes[group]:
+            starts |= self._bits.get(node) or self._bits_of(node)
+        self._starts[group] = starts
+        return starts
+
+    def _bits_of(self, node: _Node) -> int:
+        bits, starts = 0, self._found[node]
+        if len(starts) < _FEW:
+            for start in starts:
+                bits |= 1 << start
+        else:
+            octets = bytearray(starts[-1] // 8 + 1)
+            for start in starts:
+                octets[start >> 3] |= 1 << (start & 7)
+            bits = int.from_bytes(octets, "little")
+        self._bits[node] = bits
+        return bits
+
+    def _end(self, group: int, gap: int) -> int:
+        """The words behind the group's terms."""
+        ends = 0
+        for node in self._nodes[group]:
+            ends |= (self._bits.get(node) or self._bits_of(node)) << node.length
+        behind = self._behind[gap][group] = _widened(ends, gap)
+        return behind
+
+    def _widen(self, group: int, within: int) -> int:
+        """The words that are close behind the start of a term."""
+        around = self._around[within][group] = _widened(self._starts.get(group) or self._start(group), within - 1)
+        return around
+
+
+def _reach(ways: Iterable[int]) -> Mapping[int, int]:
+    """The words from which a term may reach one of these places, each with the first such place."""
+    reach: dict[int, int] = {}
+    for place in sorted(ways, reverse=True):
+        reach.update(dict.fromkeys(range(max(place - MOST_WORDS + 1, 0), place + 1), place))
+    return reach
+
+
+def _widened(bits: int, by: int) -> int:
+    """Each bit, and this number of bits above it."""
+    step = 1
+    while step <= by:
+        bits |= bits << step
+        by -= step
+        step *= 2
+    return bits | bits << by
 
 
 class Reading:
@@ -434,9 +560,8 @@ class Reading:
     ) -> None:
         self.text: Final = text
         self._others: Final = others
-        self.corrected: Final = corrected
-        self.marked: Final = not text.original.isascii()
-        self.words: list[str] = [forms[word] for word in text.words]
+        self._corrected: Final = corrected
+        self.words: list[str] = list(map(forms.get, text.words, text.words)) if forms else text.words
         self._owners: list[int] | None = None
         self._written: dict[int, str] = {}
 
@@ -447,7 +572,7 @@ class Reading:
         words: list[str] = []
         owners: list[int] = []
         done = 0
-        for place in [place for place, word in enumerate(self.words) if word in spellings]:
+        for place in compress(count(), map(spellings.__contains__, self.words)):
             meant = spelled_out(self.words[place], self.text.marks(place))
             if meant is None:
                 continue
@@ -485,20 +610,31 @@ class Reading:
         """The number of the text's word that this word comes from."""
         return word if self._owners is None else self._owners[word]
 
-    def is_corrected(self, word: int) -> bool:
-        return word not in self._written and self.text.words[self.owner(word)] in self.corrected
+    @cached_property
+    def corrected_words(self) -> frozenset[int]:
+        """The words in which a typing error was put right."""
+        if not self._corrected:
+            return frozenset()
+        owned = enumerate(map(self.text.words.__getitem__, self._owners) if self._owners else self.text.words)
+        return frozenset(word for word, plain in owned if plain in self._corrected and word not in self._written)
 
     def marks(self, word: int) -> Marks:
         written = self._written.get(word)
         return self.text.marks(self.owner(word)) if written is None else marks_in_rules(written)
 
-    def lacks_marks(self, start: int, end: int, term: str) -> bool | None:
+    def is_foreign(self, word: int) -> bool:
+        """Whether a word with Vietnamese marks is no word of a language without: bé is not be. Long words are no
+        Vietnamese syllables, so marks disguise them."""
+        if self.marks(word) == NO_MARKS:
+            return False
+        return len(self.words[word]) < SHORTEST or word in self.corrected_words
+
+    def lacks_marks(self, words: range, term: str) -> bool | None:
         """Whether these words lack a mark of the term. None if they have one that the term lacks."""
         bare = False
-        words = range(start, end)
         # A term without marks is not written here.
         for word, written in zip(words, term.split(" ") if term else [""] * len(words), strict=True):
-            if self.corrected and self.is_corrected(word):
+            if word in self.corrected_words:
                 lacks = self._differs(word, written)
             else:
                 lacks = lacks_marks(self.shown[word], written)
@@ -517,7 +653,7 @@ class Reading:
         """Each word with its marks."""
         if self._owners is None:
             return self.text.raw
-        shown = [self.text.raw[owner] for owner in self._owners]
+        shown = list(map(self.text.raw.__getitem__, self._owners))
         for word, written in self._written.items():
             shown[word] = written
         return shown
@@ -565,36 +701,43 @@ class Misspelt:
 
     def __init__(self, words: Mapping[str, str]) -> None:
         self._words: Final = words
-        #: By the first half and the last letter, and by the first letter and the last half.
+        #: By the first letters and the last one, and by the first letter and the last ones.
         self._inside: Final = defaultdict[str, list[str]](list)
-        #: By all letters but the first one, and by all but the last one.
+        #: By all letters but the first two, and by all but the last two.
         self._behind: Final = defaultdict[str, list[str]](list)
         self._before: Final = defaultdict[str, list[str]](list)
         for word in words:
-            half = len(word) // 2
-            self._inside[f"{word[:half]} {word[-1]}"].append(word)
-            self._inside[f"{word[0]}  {word[half + 1 - len(word) :]}"].append(word)
-            self._behind[word[1:]].append(word)
-            self._before[word[:-1]].append(word)
+            length = len(word)
+            # An error may make a word longer or shorter by a letter.
+            for kept in (_kept(length - 1), _kept(length + 1)):
+                self._inside[word[:kept] + word[-1]].append(word)
+                self._inside[word[0] + " " + word[-kept:]].append(word)
+            self._behind[word[2:]].append(word)
+            self._before[word[:-2]].append(word)
 
     def meant(self, word: str) -> str | None:
         """The word of the rules that is misspelt here, whose letters are not repeated. Of several, one with the same
         first letter comes first, then one of the same length."""
-        meant = {candidate for candidate in self._candidates(word) if is_one_error(word, candidate)}
+        lengths = range(len(word) - 1, len(word) + 2)
+        meant = [one for one in self._candidates(word) if len(one) in lengths and is_one_error(word, one)]
         nearest = min(meant, key=lambda one: (one[0] != word[0], len(one) != len(word), one), default=None)
         return nearest and self._words[nearest]
 
-    def _candidates(self, word: str) -> Iterator[str]:
-        for length in (len(word) - 1, len(word), len(word) + 1):
-            half = length // 2
-            yield from self._inside.get(f"{word[:half]} {word[-1]}", ())
-            yield from self._inside.get(f"{word[0]}  {word[half + 1 - length :]}", ())
-        for behind in (word, word[1:]):
-            yield from self._behind.get(behind, ())
-        for before in (word, word[:-1]):
-            yield from self._before.get(before, ())
-        shorter_or_swapped = (word[1:], word[:-1], word[1] + word[0] + word[2:], word[:-2] + word[-1] + word[-2])
-        yield from (form for form in shorter_or_swapped if form in self._words)
+    def _candidates(self, word: str) -> set[str]:
+        kept = _kept(len(word))
+        inside, behind, before = self._inside.get, self._behind.get, self._before.get
+        lists = (
+            inside(word[:kept] + word[-1]),
+            inside(word[0] + " " + word[-kept:]),
+            *(behind(word[1:]), behind(word[2:]), behind(word[3:])),
+            *(before(word[:-1]), before(word[:-2]), before(word[:-3])),
+        )
+        return set().union(*filter(None, lists))
+
+
+def _kept(length: int) -> int:
+    """How many letters an error inside a word of this length leaves as they are, at its start or at its end."""
+    return (length - 1) // 2
 
 
 @cache

@@ -6,6 +6,7 @@ from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
+from itertools import compress, count
 from typing import Final, NamedTuple
 
 from message_handler.domain.safety import Level
@@ -53,17 +54,15 @@ class Matcher:
         self._language: Final = language
         self._all: Final = language.hits(reading)
         self.reading: Final = reading
-        idioms = self._all.of(language.cues["idioms"])
-        self._voiding: Final = _Idioms(idioms, reading) if idioms else None
         self._counted: Final[dict[int, Sequence[Hit]]] = {}
 
     def matches(self) -> Iterator[Match]:
         """Each rule's matches, up to the first one that is not lowered."""
         settled = set()
-        for pattern, chains in self._found(self._counting):
+        for pattern in self._all.patterns:
             if pattern.rule in settled:
                 continue
-            for match in self._judged(pattern, chains):
+            for match in self._judged(pattern, self._chains(pattern, self._counting)):
                 yield match
                 if match.level is match.rule.level:
                     settled.add(pattern.rule)
@@ -72,31 +71,24 @@ class Matcher:
     def all_matches(self) -> Iterator[Match]:
         """All matches, also those that an idiom voids."""
         counted = set()
-        for pattern, chains in self._found(self._counting):
-            for match in self._judged(pattern, chains):
+        for pattern in self._all.patterns:
+            for match in self._judged(pattern, self._chains(pattern, self._counting)):
                 counted.add((pattern.rule, match.hits))
                 yield match
-        for pattern, chains in self._found(self._all.of, exceptions=False):
+        for pattern in self._all.patterns:
             rule = self._language.rules[pattern.rule]
-            for hits in self._allowed(pattern, chains):
+            for hits in self._allowed(pattern, self._chains(pattern, self._all.of, exceptions=False)):
                 if (pattern.rule, hits) not in counted:
                     yield Match(rule, None, hits, tuple(Lowering(IDIOM, cue) for cue in self._idioms(rule, hits)))
 
-    def _found(
-        self, hits: Callable[[int], Sequence[Hit]], exceptions: bool = True
-    ) -> Iterator[tuple[Pattern, Iterator[tuple[Hit, ...]]]]:
-        for group in self._all.groups:
-            for pattern, groups in self._language.patterns(group):
-                if groups <= self._all.groups:
-                    yield pattern, self._chains(pattern, hits, exceptions)
-
     def _chains(
-        self, pattern: Pattern, hits: Callable[[int], Sequence[Hit]], exceptions: bool
+        self, pattern: Pattern, hits: Callable[[int], Sequence[Hit]], exceptions: bool = True
     ) -> Iterator[tuple[Hit, ...]]:
         rule = self._language.rules[pattern.rule]
         slots = [hits(slot) for slot in pattern.slots]
-        if exceptions and rule.exceptions in self._all.groups:
-            idioms = _Idioms(self._all.of(rule.exceptions), self.reading)
+        own = self._all.of(rule.exceptions) if exceptions else ()
+        if own:
+            idioms = _Idioms(own, self.reading)
             slots = [[hit for hit in slot if not idioms.void(hit)] for slot in slots]
         if len(slots) == 1:
             return ((hit,) for hit in slots[0])
@@ -138,6 +130,11 @@ class Matcher:
             for idiom in self._all.of(group):
                 if any(idiom.overlaps(hit) for hit in hits):
                     yield idiom
+
+    @cached_property
+    def _voiding(self) -> _Idioms | None:
+        idioms = self._all.of(self._language.cues["idioms"])
+        return _Idioms(idioms, self.reading) if idioms else None
 
     @cached_property
     def _cues(self) -> _Cues:
@@ -299,7 +296,7 @@ class _Cues:
 
     @cached_property
     def _contrasted(self) -> list[int]:
-        return [place for place, word in enumerate(self._words) if word in self._grammar.contrasts]
+        return list(compress(count(), map(self._grammar.contrasts.__contains__, self._words)))
 
     @cached_property
     def _stretches(self) -> list[int]:

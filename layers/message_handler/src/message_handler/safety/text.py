@@ -9,7 +9,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache, cached_property, lru_cache
-from itertools import product
+from itertools import accumulate, product
 from typing import Final, NamedTuple
 
 #: Characters that show nothing: zero-width blanks and joiners, marks of direction, variation selectors and fillers.
@@ -24,11 +24,11 @@ _ENCLOSED: Final = "\u249c-\u24e9\U0001f110-\U0001f149"
 _SIGNS_OF_LETTERS: Final = "@$\uff20\uff04"
 #: A word starts with a letter, a digit, or signs before them. The lookbehind keeps a long row of signs linear.
 _WORD: Final = re.compile(
-    rf"(?<![{_SIGNS_OF_LETTERS}])[{_SIGNS_OF_LETTERS}]*+[\w{_ENCLOSED}]"
-    rf"[\w{_SIGNS_OF_LETTERS}{_APOSTROPHES}{_INVISIBLE}{_COMBINING}{_ENCLOSED}]*"
+    rf"(?<![{_SIGNS_OF_LETTERS}])([{_SIGNS_OF_LETTERS}]*+[\w{_ENCLOSED}]"
+    rf"[\w{_SIGNS_OF_LETTERS}{_APOSTROPHES}{_INVISIBLE}{_COMBINING}{_ENCLOSED}]*)"
 )
 #: The same words in ASCII, which most texts are.
-_ASCII_WORD: Final = re.compile(r"(?<![@$])[@$]*+\w[\w@$'`]*", re.ASCII)
+_ASCII_WORD: Final = re.compile(r"(?<![@$])([@$]*+\w[\w@$'`]*)", re.ASCII)
 _SENTENCE_END: Final = re.compile(r"[!?;\n\r\u2028\u2029\u2026\u3002\uff01\uff1f\uff1b\uff0e.]")
 _COMMA: Final = re.compile(r"[,\uff0c\u3001]")
 
@@ -82,6 +82,8 @@ _RUN: Final = re.compile(r"([^\W\d_])\1+")
 _DRAWN: Final = re.compile(r"([^\W\d_])\1\1+")
 _MOST_DRAWN: Final = 3
 _AN_APOSTROPHE: Final = re.compile(f"[{_APOSTROPHES}]")
+#: One such word in each line. A search that starts within a line would make a long word's time quadratic.
+_WITH_AN_APOSTROPHE: Final = re.compile(f"^[^\\n{_APOSTROPHES}]*+[{_APOSTROPHES}].*", re.MULTILINE)
 _SIGNS: Final = str.maketrans({"0": "o", "3": "e", "4": "a", "5": "s", "@": "a", "$": "s"})
 _NO_SIGNS: Final = str.maketrans("", "", "@$")
 #: A 1 stands for an i or an l. Only the first ones of a word are read in both ways.
@@ -125,13 +127,15 @@ class Text:
         if "&" in original:
             original = _ENTITY.sub(_character, original)
         self.original: Final = original.replace("_", " ")
-        self._pattern: Final = _ASCII_WORD if original.isascii() else _WORD
+        pattern = _ASCII_WORD if original.isascii() else _WORD
         self._marks: Final[dict[str, Marks]] = {}
+        #: What stands before each word, the word, and so on. The last piece stands behind the last word.
+        self._pieces: Final[list[str]] = pattern.split(self.original)
         #: The words as they are written, and the same words in their plain form.
-        self.raw: Final[list[str]] = self._pattern.findall(self.original)
+        self.raw: Final = self._pieces[1::2]
         distinct = list(dict.fromkeys(self.raw))
         plain = dict(zip(distinct, plain_forms(distinct), strict=True))
-        self.words: Final = [plain[word] for word in self.raw]
+        self.words: Final = list(map(plain.__getitem__, self.raw))
         #: For each word in plain form the squeezed form, without repeated letters.
         self.squeezed: Final = squeezed_forms(set(plain.values()))
         #: Other readings of words that have a 1 among letters.
@@ -142,19 +146,14 @@ class Text:
     @cached_property
     def drawn(self) -> Sequence[str]:
         """The words in plain form that have a letter drawn out: coulddd."""
-        if not _DRAWN.search("\n".join(self.squeezed)):
-            return ()
-        return [word for word in self.squeezed if _DRAWN.search(word)]
+        shorter = (word for word, squeezed in self.squeezed.items() if len(squeezed) < len(word) - 1)
+        return list(filter(_DRAWN.search, shorter))
 
     @cached_property
     def contracted(self) -> Mapping[str, tuple[str, str]]:
         """The words in plain form that have an apostrophe, each in two pieces: throat, s."""
-        distinct = dict.fromkeys(self.raw)
-        if not _AN_APOSTROPHE.search("\n".join(distinct)):
-            return {}
-        pieces = [
-            (*before, after) for word in distinct for *before, after in [_AN_APOSTROPHE.split(word)] if before and after
-        ]
+        words = _WITH_AN_APOSTROPHE.findall("\n".join(dict.fromkeys(self.raw)))
+        pieces = [(*before, after) for *before, after in map(_AN_APOSTROPHE.split, words) if after]
         bases = plain_forms(["".join(before) for *before, _ in pieces])
         ends = plain_forms([after for *_, after in pieces])
         return {base + end: (base, end) for base, end in zip(bases, ends, strict=True) if base and end}
@@ -162,15 +161,15 @@ class Text:
     @cached_property
     def spans(self) -> list[tuple[int, int]]:
         """Where each word stands in the original."""
-        return [found.span() for found in self._pattern.finditer(self.original)]
+        ends = list(accumulate(map(len, self._pieces)))
+        return list(zip(ends[::2], ends[1::2], strict=False))
 
     @cached_property
     def breaks(self) -> tuple[list[int], list[int]]:
         """The first words of the sentences, and of all parts: these also start after a comma."""
         sentences: list[int] = []
         parts: list[int] = []
-        between = self._pattern.split(self.original)
-        for word, separator in enumerate(between[:-1]):
+        for word, separator in enumerate(self._pieces[:-1:2]):
             if separator == " " or not word or self._is_inside_a_number(separator, word):
                 continue
             if _SENTENCE_END.search(separator):
@@ -217,11 +216,13 @@ def plain_forms(words: Sequence[str]) -> list[str]:
         lines = lines.translate(_ASCII_LETTERS if lines.isascii() else _LETTERS)
     forms = lines.split("\n")
     if _DISGUISE.search(lines):
-        return [_undisguised(word) if _DISGUISE.search(word) else word for word in forms]
+        return [word if word.isalpha() else _undisguised(word) for word in forms]
     return forms
 
 
 def _undisguised(word: str) -> str:
+    if not _DISGUISE.search(word):
+        return word
     if not _LETTER.search(word):
         return word.translate(_NO_SIGNS)
     return word.translate(_SIGNS).replace("1", "i")
