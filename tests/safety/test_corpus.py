@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pytest
 
+from local import hazards
 from message_handler.safety.rules import shipped
 from tests.safety import evaluate
 from tests.safety.corpus_files import FOLDER, Counts, screened, sentences, wilson
@@ -45,6 +46,13 @@ def test_everyday_messages_raise_few_alarms() -> None:
     low, high = wilson(raised, harmless)
     rate, alarms = raised / harmless, [id_ for _, ids in found for id_ in ids]
     assert rate <= ALARMS, f"{rate:.1%} ({low:.1%} to {high:.1%}) of {harmless}; alarms: {alarms}"
+
+
+def test_the_safety_case_has_this_control_once_the_bounds_are_those_that_it_names() -> None:
+    (control,) = (control for control in hazards.read().controls if control.id == "C42")
+    assert "at least 0.97" in control.text
+    assert "at most 1 %" in control.text
+    assert (control.status == "built") == (FOUND >= 0.97 and ALARMS <= 0.01)
 
 
 def test_wilsons_interval() -> None:
