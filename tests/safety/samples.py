@@ -21,7 +21,7 @@ ENGLISH: dict[str, Any] = {
     "idioms": ["dying of laughter", "kill for a coffee"],
     "cues": {
         "negation": {"before": ["no", "not", "without", "denies", "can't"], "after": ["is gone", "went away"]},
-        "not_negation": ["not only", "no doubt"],
+        "not_negation": ["not only", "no doubt", "is gone pale"],
         "past": ["years ago", "last year"],
         "other": ["in the film"],
         "information": ["what are the symptoms of"],

@@ -208,6 +208,7 @@ def test_cues_lower_an_emergency_to_nothing(text: str) -> None:
         "no doubt chest pain",
         "chest pain. the fever is gone",
         "chest pain but the fever is gone",
+        "chest pain and he is gone pale",
         "no cough, I have chest pain or pressure",
         "no cough, chest pain",
         "in the film. I have chest pain",

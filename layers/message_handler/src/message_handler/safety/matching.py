@@ -176,7 +176,9 @@ class _Cues:
             if void.isdisjoint(range(cue.start, cue.end)) and reading.is_sure(cue) and not cue.corrected
         ]
         self._after = [
-            cue for cue in hits.of(language.cues["negation_after"]) if reading.is_sure(cue) and not cue.corrected
+            cue
+            for cue in hits.of(language.cues["negation_after"])
+            if void.isdisjoint(range(cue.start, cue.end)) and reading.is_sure(cue) and not cue.corrected
         ]
         self._anywhere = {
             kind: [cue for cue in hits.of(language.cues[kind]) if reading.is_sure(cue) and not cue.corrected]
