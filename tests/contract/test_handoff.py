@@ -810,14 +810,14 @@ class TestTheArchive:
         """A run that began before commits nothing. The message needs no tier."""
         fence = self.fence(archive, running := job(1)) if known else None
         parked = archive.park(FOR_A_HUMAN, [named("m0")])
-        assert parked == ParkResult(("m0",), duplicate=False)
+        assert parked == ParkResult((named("m0"),), duplicate=False)
         assert archive.conversation(KEY).handed_off  # type: ignore[union-attr]
         if fence:
             assert fence.number is not None
             ended = replace(running, status=JobStatus.COMPLETED, reply="…", finished_at=1.0)
             assert archive.commit(ended, fence.number) is None
         again = archive.park(FOR_A_HUMAN, [named("m0")])
-        assert again == ParkResult(("m0",), duplicate=True)
+        assert again == ParkResult((named("m0"),), duplicate=True)
 
     def test_a_message_for_a_human_that_was_parked_or_settled_before_silences_nothing(self, archive: Archive) -> None:
         archive.park(FOR_A_HUMAN, [named("m0")])

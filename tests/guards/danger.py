@@ -71,6 +71,13 @@ ANSWERED = (
         "        found = alarm.look_at_what_waits(found, messages, waiting)\n",
     ),
     guard(
+        "what a patient splits over several messages is read together while a human answers",
+        f"{ANSWERS}::TestEachAnswer::test_speaks_of_what_the_patient_has_split_while_a_human_answers",
+        INTAKE,
+        "return Answered(body, parked.messages)",
+        "return Answered(body)",
+    ),
+    guard(
         "what only earlier messages say does not count again",
         f"{ANSWERS}::TestEachAnswer::test_names_one_notice_for_a_level_and_an_hour",
         ALARM,

@@ -89,6 +89,12 @@ class TestEachAnswer:
         safety = safety_in(service.post({"messages": [{"role": "user", "content": "breathe"}]}).body)
         assert safety["level"] == "emergency"
 
+    def test_speaks_of_what_the_patient_has_split_while_a_human_answers(self, service: Service) -> None:
+        with_a_human(service)
+        assert "safety" not in service.post({"messages": [{"role": "user", "content": "I can't"}]}).body
+        answer = service.post({"messages": [{"role": "user", "content": "breathe"}]}).body
+        assert (answer["status"], safety_in(answer)["level"]) == ("handed_off", "emergency")
+
     def test_speaks_of_an_edit(self, service: Service) -> None:
         assert "safety" not in service.post(says("I can breathe", "m0")).body
         edited = service.post(says(EMERGENCY, "m0")).body

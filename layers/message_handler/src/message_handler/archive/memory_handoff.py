@@ -46,7 +46,7 @@ class Handoff:
             end = Settled(answered.answered_by, "cancelled", message.words_digest, message.accepted_at)
             settled |= {id_: end for id_ in message.ids if id_ not in settled}
             del self.messages[answered.message.message_id]
-        waiting = tuple(parked.message.message_id for parked in self.waiting(settled))
+        waiting = tuple(parked.message for parked in self.waiting(settled))
         return ParkResult(waiting, decision.duplicate, decision.edited)
 
     def answer(

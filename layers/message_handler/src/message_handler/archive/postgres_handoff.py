@@ -89,8 +89,8 @@ def park(
         execute(connection, key_values(key) | {"ids": list(message.ids)} | end._asdict(), "settle_also")
     done = [answered.message.message_id for _, answered in decision.answered]
     execute(connection, key_values(key) | {"message_ids": done}, "drop_parked")
-    waiting = dict.fromkeys(each.message.message_id for each in (*before, *decision.kept) if not each.answered_by)
-    return ParkResult(tuple(waiting), decision.duplicate, decision.edited)
+    waiting = {each.message.message_id: each.message for each in (*before, *decision.kept) if not each.answered_by}
+    return ParkResult(tuple(waiting.values()), decision.duplicate, decision.edited)
 
 
 def handed_off(connection: Connection, key: ConversationKey) -> bool:

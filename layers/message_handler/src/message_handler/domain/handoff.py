@@ -26,14 +26,18 @@ class ParkedMessage:
 
 @dataclass(frozen=True, slots=True)
 class ParkResult:
-    """The archive's answer to `park`: the ids of all messages that wait now, and whether the last one was known.
+    """The archive's answer to `park`: all messages that wait now, oldest first, and whether the last one was known.
 
     `edited`: the last one is a new version of a known message.
     """
 
-    message_ids: tuple[str, ...]
+    messages: tuple[Message, ...]
     duplicate: bool
     edited: bool = False
+
+    @property
+    def message_ids(self) -> tuple[str, ...]:
+        return tuple(message.message_id for message in self.messages)
 
 
 @dataclass(frozen=True, slots=True)

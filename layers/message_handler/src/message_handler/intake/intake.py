@@ -46,9 +46,9 @@ DEFAULT_DEBOUNCE_MAX_MS = 10_000
 
 
 class Answered(NamedTuple):
-    """The body of a `202`, and the patient's messages that wait together for the bot.
+    """The body of a `202`, and the patient's messages that wait together, for the bot or parked.
 
-    `is_new`: the request's own message waits now, and did not before.
+    `is_new`: the request's own message waits for the bot now, and did not before.
     """
 
     body: dict[str, Any]
@@ -162,25 +162,24 @@ class Intake:
         if wordless and not request.messages:
             self.meter.add("MessagesAccepted")
             return Answered(self._keep(request, wordless))
-        waiting, is_new = request.messages, False
         try:
             if human:
                 raise HandedOff(0, ())
             tier, accepted = self.accept(request)
         except HandedOff as handed_off:
-            body = self._park(request, handed_off)
-            if body is None:
+            answered = self._park(request, handed_off)
+            if answered is None:
                 return None
         else:
             if said.ends_wordless and not accepted.recognised:
                 return Answered(self._keep(request, wordless))
-            waiting, is_new = accepted.pending, not accepted.duplicate
             degraded = tier.name != self.tiers.expected or self.bots.degraded
             body = response(accepted, bot_name, degraded=degraded)
+            answered = Answered(body, accepted.pending, not accepted.duplicate)
         # Those without an id are not kept: a platform that sends whole histories would bring each again and again.
         if named := tuple(message for message in wordless if message.given):
             self._keep(request, named)
-        return Answered(body, waiting, is_new)
+        return answered
 
     def _count(self, platform_id: str, per_minute: int | None) -> None:
         """Count a request of the tenant. Duplicates count too, because they cost as much. Raises RateLimited."""
@@ -220,7 +219,7 @@ class Intake:
             raise InvalidRequest("ends with a reply: there is nothing to answer", field="history")
         return noted != "resumed"
 
-    def _park(self, request: Request, handed_off: HandedOff) -> dict[str, Any] | None:
+    def _park(self, request: Request, handed_off: HandedOff) -> Answered | None:
         """Park a request's messages while a human answers. None if the bot answers, whatever the tier believes.
 
         Raises Unavailable, because only a durable message may be promised an answer. (But danger that should have
@@ -246,7 +245,8 @@ class Intake:
             parked = replace(parked, duplicate=True)
         if parked.duplicate:
             self.meter.add("MessagesDuplicate")
-        return parked_response(parked, handed_off.waiting, degraded=self.bots.degraded)
+        body = parked_response(parked, handed_off.waiting, degraded=self.bots.degraded)
+        return Answered(body, parked.messages)
 
     def accept(self, request: Request) -> tuple[Tier, Accepted]:
         """Take the messages in and send their record, or undo. Returns the tier that has taken them, and its answer.
