@@ -71,8 +71,9 @@ def _invoke(function: Function, event: bytes) -> int:
         variables = function_variables(function, os.environ, _callers_aws(os.environ), path)
         # As under `sam local invoke`: there is no gateway that checks a token.
         variables["AUTH_REQUIRED"] = os.environ.get("AUTH_REQUIRED", "false")
-        # As samconfig.toml says for `sam local`: a first bot has no emergency contacts yet.
+        # As samconfig.toml says for `sam local`: a first bot has no emergency contacts yet, and no AI.
         variables["REQUIRE_SAFETY"] = os.environ.get("REQUIRE_SAFETY", "false")
+        variables["SIMULATED_AI"] = os.environ.get("SIMULATED_AI", "true")
         pool = Pool(function, variables, 1, log, isolated=True)
         try:
             outcome = pool.submit(event).result()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -495,6 +496,17 @@ def test_a_fallback_has_what_is_left_and_no_more_than_its_own_time(server: Serve
 def test_the_simulated_ai_may_be_the_fallback(server: Server) -> None:
     server.scripts = [fails(401)]
     assert complete(record(server.url), record("simulated://")).text.startswith("[Simulated AI]")
+
+
+@pytest.mark.parametrize("words", ["Hi", "[fail]", "[slow:0]"])
+def test_a_simulated_ai_that_is_not_allowed_answers_nothing_and_its_fallback_does(
+    words: str, other: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.modules[__name__], "SETTINGS", SETTINGS.model_copy(update={"simulated_ai": False}))
+    with pytest.raises(AIError) as failed:
+        ai(record("simulated://")).complete(prompt(words), lambda _: None)
+    assert failed.value.code == "ai_not_configured"
+    assert complete(record("simulated://"), record(other.url)).text == "From the other."
 
 
 @pytest.mark.parametrize("url", ["ftp://example.com/", "openai", "", "morse://x"])

@@ -365,7 +365,7 @@ class TestVersions:
             assert used <= described, name
 
     def test_a_description_fits(self, expanded: Expanded) -> None:
-        longest = {"LogLevel": 8, "MaxWaitSeconds": 2, "SimulatedAiDelayMs": 13, "RequireSafety": 5}
+        longest = {"LogLevel": 8, "MaxWaitSeconds": 2, "SimulatedAiDelayMs": 13, "RequireSafety": 5, "SimulatedAi": 5}
         parameters = expanded.document["Parameters"]
         assert max(map(len, parameters["LogLevel"]["AllowedValues"])) == longest["LogLevel"]
         for version in expanded.of_type("AWS::Lambda::Version").values():

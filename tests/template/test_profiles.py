@@ -80,6 +80,14 @@ class TestProduction:
             settings = functions["AdminFunction"]["Environment"]["Variables"]
             assert settings["REQUIRE_SAFETY"] == ("true" if profile == "prod" else "false")
 
+    def test_no_simulated_ai_answers_a_patient_except_in_development(
+        self, samconfig: dict[str, Any], expanded: Expanded
+    ) -> None:
+        for profile in PROFILES:
+            functions = expanded.resolved("AWS::Lambda::Function", **overrides(samconfig, profile))
+            variables = functions["WorkerFunction"]["Environment"]["Variables"]
+            assert variables["SIMULATED_AI"] == ("true" if profile == "default" else "false")
+
     def test_is_the_default_but_for_the_way_out(self, samconfig: dict[str, Any]) -> None:
         assert overrides(samconfig, "prod") == {"NatGateways": "true", "RequireSafety": "true"}
 
@@ -135,6 +143,7 @@ class TestSamLocal:
         "CreateRedis": "false",
         "CreateDatabase": "false",
         "RequireSafety": "false",
+        "SimulatedAi": "true",
         "Architecture": "x86_64",
     }
     STORES: ClassVar = {

@@ -20,6 +20,7 @@ from message_handler import BackgroundJobManager, BotConfigService, MessageHandl
 from message_handler.ai.port import Completion, Prompt, Watch
 from message_handler.ai.simulated import SimulatedAI
 from message_handler.domain.errors import Conflict, InvalidRequest, NotFound, OtherBot, Rejected, Unavailable
+from message_handler.metrics import Meter
 from message_handler.settings import Settings
 from tests.unit.service import CANARY
 
@@ -372,6 +373,19 @@ class TestLife:
             assert not status["components"]["redis_connected"]
             assert not status["components"]["database_connected"]
             assert ended(handler, accepted["ai_job_id"])["status"] == "completed"
+
+    @pytest.mark.parametrize("url", [None, "postgresql://127.0.0.1:1/x"], ids=["no configuration", "an outage"])
+    def test_where_no_simulated_ai_may_answer_the_patient_gets_the_failure_notice(
+        self, url: str | None, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        counted: list[str] = []
+        monkeypatch.setattr(Meter, "add", lambda _, name, *__: counted.append(name))
+        settings = Settings(database_url=SecretStr(url) if url else None, simulated_ai=False)
+        with MessageHandler(settings) as handler:
+            job = ended(handler, handler.handle_message_request("conv_123", HELLO)["ai_job_id"])
+            assert (job["status"], job["reply"], job["error"]["code"]) == ("failed", None, "ai_not_configured")
+            assert job["error"]["notice"] == "Hiện chưa thể trả lời tin nhắn của bạn. Vui lòng thử lại sau."
+            assert counted.count("AINotConfigured") == 1
 
     def test_redis_alone_is_degraded(self) -> None:
         with MessageHandler(Settings(redis_url=SecretStr("redis://127.0.0.1:1"))) as handler:

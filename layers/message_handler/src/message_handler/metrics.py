@@ -23,6 +23,7 @@ UNITS: dict[str, Unit] = {
     "TimeToLock": "Milliseconds",
     "QueueWait": "Milliseconds",
     "AITime": "Milliseconds",
+    "AINotConfigured": "Count",
     "TimeToReply": "Milliseconds",
     "JobsCompleted": "Count",
     "JobsFailed": "Count",

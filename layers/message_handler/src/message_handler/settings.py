@@ -61,6 +61,8 @@ class Settings(BaseModel):
     #: Development only: the local host can stop its stores and workers, and the console offers that.
     local_outages: bool = False
 
+    #: Whether the simulated AI answers patients. If not, a bot without another AI gives its failure notice.
+    simulated_ai: bool = True
     simulated_ai_delay_ms: Annotated[str, Field(pattern=r"^\d{1,7}(-\d{1,7})?$")] = "800"
     max_wait_seconds: Annotated[int, Field(ge=0, le=25)] = 25
 

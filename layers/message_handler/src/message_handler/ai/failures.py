@@ -29,6 +29,7 @@ _MESSAGES = {
     "ai_not_paid": "The AI's provider wants to be paid: check the account that the AI core's token belongs to.",
     "ai_credentials_missing": "The AI's credentials are missing, or may not be used there: check the AI core's token.",
     "ai_unsupported": "The scheme of the AI core's endpoint has no provider: write the endpoint again.",
+    "ai_not_configured": "No AI is configured for this bot, or its configuration could not be read.",
     "ai_address_refused": "The AI's address is not allowed: check EGRESS_ALLOWED_HOSTS.",
 }
 

@@ -125,6 +125,8 @@ class _Simulated(Provider):
         return None
 
     def build(self, core_ai: dict[str, Any], tools: Tools) -> Ask:
+        if not tools.settings.simulated_ai:
+            return _failing("ai_not_configured")
         from message_handler.ai.simulated import SimulatedAI
 
         simulated = SimulatedAI(tools.settings.simulated_ai_delay_ms)
@@ -135,12 +137,17 @@ class _Unsupported(Provider):
     """Stands for the provider of an unknown scheme, which a record can only have from a write past the API."""
 
     def build(self, core_ai: dict[str, Any], tools: Tools) -> Ask:
-        from message_handler.ai.failures import ProviderFailure
+        return _failing("ai_unsupported")
 
-        def fail(*_: object) -> Completion:
-            raise ProviderFailure("ai_unsupported")
 
-        return fail
+def _failing(code: str) -> Ask:
+    """Asks nothing, and fails each time."""
+    from message_handler.ai.failures import ProviderFailure
+
+    def fail(*_: object) -> Completion:
+        raise ProviderFailure(code)
+
+    return fail
 
 
 PROVIDERS: tuple[Provider, ...] = (_ChatCompletions(), _Bedrock(), _Simulated())

@@ -115,6 +115,8 @@ class Asking:
                 reply = with_notice(completion.text, prompt.messages, raised, config)
             reply = with_disclosure(reply, _known(job, fence), config, self.clock())
         except AIError as failure:
+            if failure.code == "ai_not_configured":
+                self.meter.add("AINotConfigured")
             error = JobError(failure.code, str(failure), _failure_notice(job, fence, config))
         except Contended:
             raise
