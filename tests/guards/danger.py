@@ -273,6 +273,20 @@ NOTICES = (
 )
 
 WEBHOOKS = (
+    *(
+        guard(
+            f"after an erasure, {event} has another id",
+            f"{TOLD}::TestTheEvent::test_after_an_erasure_it_is_another_event_although_its_job_has_the_same_id",
+            statement(name),
+            old,
+            new,
+            rule="erasure",
+        )
+        for event, name, old, new in (
+            ("danger", "note_raised", ":webhook_id || coalesce(erased, '')", ":webhook_id"),
+            ("a reminder", "remind_raised", "where platform_id = reminded.platform_id\n", "where false\n"),
+        )
+    ),
     guard(
         "danger overtakes what waits",
         f"{TOLD}::TestAhead::test_it_overtakes_what_waits",

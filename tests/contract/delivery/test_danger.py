@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler
@@ -24,6 +25,7 @@ from message_handler.domain.records import DeliveryRecord, NoticeRecord
 from message_handler.drivers.postgres import Database
 from message_handler.operations import dead_letters
 from message_handler.operations.raised import drill, remind
+from message_handler.ports.archive import ERASURE_MARGIN
 from message_handler.ports.outbox import Delivery
 from message_handler.ports.queue import Queue
 from message_handler.ports.raised import Reminder
@@ -125,6 +127,22 @@ class TestTheEvent:
         office.passes(60)
         first, second = receiver.told
         assert (first.body, first.webhook_id) == (second.body, second.webhook_id)
+
+    def test_after_an_erasure_it_is_another_event_although_its_job_has_the_same_id(self, office: Office) -> None:
+        """A platform drops an event whose id it knows. The job is the same for a conversation, a level and an hour."""
+        receiver = office.platform()
+        talk = office.talk()
+        found = danger(talk, raised_at=office.clock())
+        for _ in range(2):
+            office.passes(60)
+            office.clock.now = max(office.clock(), time.time() + 2 * ERASURE_MARGIN + 600)
+            remind(PostgresRaised(office.archive._database), office.meter, minutes=10, now=office.clock())
+            office.passes(60)
+            office.archive.erase(talk.key)
+            assert danger(talk, raised_at=time.time() + 2 * ERASURE_MARGIN).job_id == found.job_id
+        office.passes(60)
+        ids = [told.webhook_id for told in receiver.told]
+        assert len(ids) == len(set(ids)) == 5
 
     def test_the_same_danger_again_is_told_once(self, office: Office) -> None:
         receiver = office.platform()

@@ -3,9 +3,12 @@
 -- name: note_raised
 -- Note danger that was found in a conversation: its notice as an ended job, what was found, and a delivery if the platform
 -- has a webhook. The transaction must have locked the conversation's row. Returns a row if the job is new. Nothing is written
--- if it is known, or if the conversation was erased since.
+-- if it is known, or if the conversation was erased since. Within an hour after an erasure, the job has the id of the one that
+-- was erased. So its webhook-id has the erasure's time behind it: else the platform would drop it as known.
 with talk as (
-    select platform_id, conversation_id, bot_id
+    select platform_id, conversation_id, bot_id,
+           (select '_' || cast(extract(epoch from erased_at) * 1000 as bigint) from erasures
+            where platform_id = :platform_id and name_hash = :name_hash) as erased
     from conversations
     where platform_id = :platform_id and conversation_id = :conversation_id
       and not exists (
@@ -29,7 +32,7 @@ with talk as (
 ), told as (
     insert into message_events (kind, platform_id, job_id, conversation_id, webhook_id, message_ids, bot_id, correlation_id,
                                 happened_at, created_at, give_up_at)
-    select 'raised', platform_id, job_id, conversation_id, :webhook_id, cast(:message_ids as text[]), talk.bot_id,
+    select 'raised', platform_id, job_id, conversation_id, :webhook_id || coalesce(erased, ''), cast(:message_ids as text[]), talk.bot_id,
            :correlation_id, finished_at, now(), now() + interval '1 day'
     from notice join talk using (platform_id, conversation_id) join platforms using (platform_id)
     where base_url <> ''
@@ -92,7 +95,12 @@ with overdue as (
     insert into message_events (kind, platform_id, job_id, conversation_id, webhook_id, message_ids, bot_id, correlation_id,
                                 happened_at, created_at, give_up_at, reminder)
     select 'raised', reminded.platform_id, reminded.job_id, reminded.conversation_id,
-           'msg_safety_' || reminded.job_id || '_' || reminders, reminded.message_ids, reminded.bot_id,
+           'msg_safety_' || reminded.job_id || coalesce(
+               (select '_' || cast(extract(epoch from erased_at) * 1000 as bigint) from erasures
+                where platform_id = reminded.platform_id
+                  and name_hash = encode(sha256(convert_to(reminded.platform_id || '/' || reminded.conversation_id, 'UTF8')),
+                                         'hex')), '') || '_' || reminders,
+           reminded.message_ids, reminded.bot_id,
            coalesce(job_document(jobs) ->> 'correlation_id', ''), reminded_at, now(), now() + interval '1 day', reminders
     from reminded join platforms using (platform_id)
     join jobs on jobs.platform_id = reminded.platform_id and jobs.job_id = reminded.job_id
