@@ -112,10 +112,13 @@ def test_an_idiom_of_just_the_same_bare_words_proves_nothing() -> None:
         ("chan em bi cho can", False),
         ("cho em can do chan", False),
         ("chan em bi cho dai can", True),
+        ("nó nhờ đứa lớn cho cắn vào chân", False),
+        ("nó nhờ đứa lớn chó cắn vào chân", True),
     ],
 )
 def test_syllables_without_marks_meet_by_chance_in_any_order(text: str, counts: bool) -> None:
-    """Each such syllable may be many words. One with its marks, or a term of several syllables, is enough."""
+    """Each such syllable may be many words. One with its marks, or a term of several syllables, is enough. In a text
+    with marks each syllable is read as it stands: "cho" is not "chó"."""
     together = [["<dog>", "cắn", "chân"]]
     rules = rules_of(
         {

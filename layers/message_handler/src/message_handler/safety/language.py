@@ -565,6 +565,12 @@ class Reading:
         self._owners: list[int] | None = None
         self._written: dict[int, str] = {}
 
+    @cached_property
+    def mostly_marked(self) -> bool:
+        """Whether at least half of the text's words have marks."""
+        words = range(len(self.text.raw))
+        return 2 * sum(self.text.marks(word) != NO_MARKS for word in words) >= len(words)
+
     def spell(
         self, spellings: Container[str], spelled_out: Callable[[str, Marks], Sequence[tuple[str, str]] | None]
     ) -> None:

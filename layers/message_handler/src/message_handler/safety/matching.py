@@ -112,10 +112,14 @@ class Matcher:
             yield hits
 
     def _meet_by_chance(self, hits: tuple[Hit, ...]) -> bool:
-        """Whether the words are only syllables without marks. Each may be many words: "can" is cắn, cần and cân."""
-        return any(hit.bare for hit in hits) and all(
-            hit.end == hit.start + 1 and self.reading.shown[hit.start].isascii() for hit in hits
-        )
+        """Whether syllables without marks prove nothing, because each may be many words: "can" is cắn, cần and cân.
+        If the text has marks, one such syllable is another word ("do", because, is not đỏ)."""
+        if not any(hit.bare for hit in hits):
+            return False
+        plain = [hit.end == hit.start + 1 and self.reading.shown[hit.start].isascii() for hit in hits]
+        if self.reading.mostly_marked:
+            return any(hit.bare and is_plain for hit, is_plain in zip(hits, plain, strict=True))
+        return all(plain)
 
     def _counting(self, group: int) -> Sequence[Hit]:
         """The hits of a group that no idiom voids."""
