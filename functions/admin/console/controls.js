@@ -16,7 +16,7 @@ export function createControl({ name, label, kind, hint = "", values = [] }, cor
     control,
     node: h(
       "div",
-      { class: kind === "long" || kind === "notice" ? "field long" : "field" },
+      { class: ["long", "notice", "rules"].includes(kind) ? "field long" : "field" },
       h("label", { for: control.id }, label),
       control,
       complaint,
@@ -41,6 +41,7 @@ function controlFor(kind, values, cores) {
     case "notice":
       return h("textarea", { rows: 3 });
     case "json":
+    case "rules":
     case "lines":
       return h("textarea", { rows: 2, ...plain });
     case "choice":

@@ -156,7 +156,12 @@ export const KINDS = {
         "Languages of the shipped rules",
         "Such as en, one on a line. Not set: all. English and the languages of your bots are always on.",
       ),
-      json("rules", "Own rules", "A list with an object for each language. Its form is that of a file of rules."),
+      {
+        name: "rules",
+        label: "Own rules",
+        kind: "rules",
+        hint: "A list with an object for each language. Its form is that of a file of rules.",
+      },
     ],
     derived: [],
   },
@@ -195,6 +200,7 @@ export function withValues(record, values) {
 /** A value as text in its control. */
 export function written(kind, value) {
   if (value === undefined || value === null) return "";
+  if (kind === "rules") return JSON.stringify(value, null, 2);
   if (kind === "json" || kind === "notice") return typeof value === "string" ? value : JSON.stringify(value);
   if (kind === "lines") return value.join("\n");
   return String(value);
@@ -207,7 +213,7 @@ export function meant(kind, words) {
   if (kind === "number") return Number.isFinite(Number(trimmed)) ? Number(trimmed) : trimmed;
   if (kind === "yes or no") return trimmed === "true";
   if (kind === "lines") return trimmed.split(/\s+/);
-  if (kind === "json" || (kind === "notice" && trimmed.startsWith("{"))) return parsed(trimmed);
+  if (kind === "json" || kind === "rules" || (kind === "notice" && trimmed.startsWith("{"))) return parsed(trimmed);
   return kind === "long" || kind === "notice" ? words : trimmed;
 }
 

@@ -80,7 +80,7 @@ export function createRules(act, tell) {
     "Shipped rules",
     [
       { title: "Rule", text: (rule) => rule.id, class: "id" },
-      { title: "Level", text: (rule) => rule.level },
+      { title: "Level", text: (rule) => rule.level, class: "word" },
       { title: "About", text: (rule) => rule.about },
       { title: "Source", text: (rule) => rule.source ?? "–" },
       { title: "Reviewed by", text: (rule) => rule.reviewed_by ?? "–" },
