@@ -7,7 +7,7 @@ import random
 import pytest
 
 from message_handler.domain.safety import Level
-from message_handler.safety.language import Misspelt, is_one_error
+from message_handler.safety.misspelt import Misspelt, is_one_error
 from message_handler.safety.text import NO_MARKS, Text, marks_of, squeezed_form, undrawn
 from tests.safety.samples import found, rules_of
 

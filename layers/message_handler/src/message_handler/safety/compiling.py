@@ -9,11 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from message_handler.domain.safety import Level
-from message_handler.safety.grammar import GRAMMARS, Grammar
-from message_handler.safety.language import (
-    LONGEST,
-    MOST_WORDS,
-    SHORTEST,
+from message_handler.safety.coding import (
     Pattern,
     decoded_spellings,
     decoded_words,
@@ -21,9 +17,12 @@ from message_handler.safety.language import (
     encoded_spellings,
     encoded_terms,
     encoded_words,
-    spelled_out,
     terms_of,
 )
+from message_handler.safety.grammar import GRAMMARS, Grammar
+from message_handler.safety.misspelt import LONGEST, SHORTEST
+from message_handler.safety.reading import spelled_out
+from message_handler.safety.terms import MOST_WORDS
 from message_handler.safety.text import NO_MARKS, Text, marks_of, squeezed_form, squeezed_forms
 
 KINDS: Final = ("negation", "past", "other", "information")

@@ -10,8 +10,11 @@ from itertools import compress, count
 from typing import Final, NamedTuple
 
 from message_handler.domain.safety import Level
+from message_handler.safety.coding import Pattern
 from message_handler.safety.grammar import GRAMMARS, Grammar
-from message_handler.safety.language import Hit, Hits, Language, Pattern, Reading, Rule
+from message_handler.safety.hits import Hits
+from message_handler.safety.language import Language, Rule
+from message_handler.safety.reading import Hit, Reading
 
 #: The distance in words within which a cue of negation counts.
 _NEAR: Final = 4
