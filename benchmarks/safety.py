@@ -1,4 +1,4 @@
-"""How fast a text is checked for danger, and whether the time grows in proportion to the length.
+"""How fast a text is checked for danger, whether the time grows in proportion to the length, and what a start costs.
 
 Processor time, without the garbage collector. The shipped rules of all languages are applied. A plain Aho-Corasick pass
 competes, which finds all their terms in the same words. It compares no marks, puts no typing error right, and knows
@@ -8,18 +8,21 @@ neither patterns nor cues.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+import subprocess
+import sys
+from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from statistics import median
 
 import ahocorasick
 
-from benchmarks.figure import Figure, Round, Target, uncollected
+from benchmarks.figure import Figure, Round, Target, percentile, uncollected
 from benchmarks.history import Pair, seconds, worst
 from benchmarks.stores import Stores
-from message_handler.safety.language import terms_of
+from message_handler.safety.coding import terms_of
 from message_handler.safety.rules import Rules, shipped
 from message_handler.safety.text import plain_forms
+from tests.safety.corpus_files import sentences
 
 #: Invented messages of an ordinary day.
 MESSAGES = (
@@ -51,6 +54,18 @@ SOUPS = {
     "signs": "@",
 }
 SMALL, LARGE = 4 * 1024, 256 * 1024
+#: The number of texts of which the slowest one of a hundred counts.
+FRESH = 300
+_START = """
+import time
+import bisect, json, pathlib, unicodedata
+import message_handler.domain.jobs, message_handler.domain.safety
+start = time.process_time()
+from message_handler.safety.screening import screen
+from message_handler.safety.rules import shipped
+shipped()
+print(1e3 * (time.process_time() - start))
+"""
 
 
 def typical(size: int, seed: int = 0) -> str:
@@ -85,6 +100,26 @@ def checking(_stores: Stores) -> Iterator[Round]:
             ours = median(seconds(rules.find, text) for _ in range(20))
             theirs = median(seconds(_all_passes, passes, words) for _ in range(20))
         yield Round(ours * 1e3, theirs * 1e3)
+
+
+def slowest(languages: Collection[str], _stores: Stores) -> Iterator[Round]:
+    """Texts of everyday messages that the process has not read before, which no cache can help."""
+    find = shipped().find
+    everyday = [sentence for sentence in sentences() if sentence.category == "everyday"]
+    pool = ["\n".join(sentence.texts) for sentence in everyday if sentence.language in languages]
+    choose = random.Random(0)
+    while True:
+        texts = ["\n".join(choose.sample(pool, SMALL // 20))[:SMALL] for _ in range(FRESH)]
+        with uncollected():
+            taken = [1e3 * seconds(find, text) for text in texts]
+        yield Round(percentile(taken, 0.99), note=f"{median(taken):.1f} ms in the median")
+
+
+def starting(_stores: Stores) -> Iterator[Round]:
+    """A fresh process that has what a start imports anyway."""
+    while True:
+        ended = subprocess.run([sys.executable, "-c", _START], capture_output=True, text=True, timeout=60, check=True)
+        yield Round(float(ended.stdout))
 
 
 def growth(_stores: Stores) -> Iterator[Round]:
@@ -127,6 +162,34 @@ FIGURES = (
         checking,
         unit="ms",
         seconds=8,
+    ),
+    *(
+        Figure(
+            f"safety-{name}",
+            f"the check for danger, {title}, p99",
+            f"4 KiB of everyday messages, each of {FRESH} texts read once",
+            "",
+            Target("≤", 2),
+            partial(slowest, languages),
+            unit="ms",
+            rounds=3,
+            seconds=20,
+        )
+        for name, title, languages in (
+            ("english", "English", ("en",)),
+            ("vietnamese", "Vietnamese", ("vi",)),
+            ("mixed", "both languages", ("en", "vi")),
+        )
+    ),
+    Figure(
+        "safety-start",
+        "what the safety rules add to a start",
+        "the processor's time to import and to load them, in a fresh process",
+        "",
+        Target("≤", 15),
+        starting,
+        unit="ms",
+        seconds=5,
     ),
     Figure(
         "safety-adversarial",
