@@ -17,7 +17,7 @@ from local.stores import free_port
 from message_handler.ai.port import Prompt
 from message_handler.domain.conversations import Turn
 from message_handler.domain.messages import Message
-from tests.ai.server import Server
+from tests.ai.server import Server, says
 from tests.unit.service import CANARY, Output
 
 TOKEN = "s3cr3t-t0k3n"
@@ -73,3 +73,12 @@ def prompt(*contents: str, context: tuple[Turn, ...] = (), timeout: float = 10, 
     messages = tuple(Message(f"m{number}", f"{CANARY} {content}") for number, content in enumerate(contents or ("Hi",)))
     given = {"request_id": "job:1", "correlation_id": "corr-1", **more}
     return Prompt("Nurse Lan", context, messages, timeout, **given)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def other() -> Iterator[Server]:
+    """A second server."""
+    server = Server()
+    server.scripts = [says("From the other.")]
+    yield server
+    server.stop()

@@ -7,7 +7,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -38,15 +38,6 @@ class Stopped(BaseException):
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(answering_module, "_BACKOFF_SECONDS", 0.002)
-
-
-@pytest.fixture
-def other() -> Iterator[Server]:
-    """The fallback's server."""
-    server = Server()
-    server.scripts = [says("From the other.")]
-    yield server
-    server.stop()
 
 
 def ai(core_ai: dict[str, Any], fallback: dict[str, Any] | None = None) -> AI:

@@ -72,6 +72,11 @@ def failure(server: Server, script: Script, **fields: Any) -> ProviderFailure:
     return failed.value
 
 
+def kept(token: str, server: Server) -> str:
+    """The text of a token's secret."""
+    return json.dumps({"token": token, "host": at(server)})
+
+
 def at(server: Server) -> str:
     return f"127.0.0.1:{server.server_port}"
 
@@ -161,7 +166,7 @@ def test_a_token_that_is_written_out_is_not_sent_where_none_may_be(server: Serve
 
 
 def test_a_token_of_another_tenant_is_not_sent(server: Server, vault: Any) -> None:
-    arn = vault.create_secret(Name="message-handler/clinic/ai", SecretString=TOKEN)["ARN"]
+    arn = vault.create_secret(Name="message-handler/clinic/ai", SecretString=kept(TOKEN, server))["ARN"]
     core_ai = record(server.url, auth_token=arn, auth_host=at(server))
     with pytest.raises(ProviderFailure) as failed:
         ask(core_ai, platform_id="other")
@@ -170,15 +175,26 @@ def test_a_token_of_another_tenant_is_not_sent(server: Server, vault: Any) -> No
     assert ask(core_ai, platform_id="clinic").text == "Good day."
 
 
+def test_a_token_whose_secret_is_named_again_goes_to_no_other_host(server: Server, other: Server, vault: Any) -> None:
+    """An operator who may not read the secret names it in a record with an address of his own."""
+    arn = vault.create_secret(Name="message-handler/default/ai", SecretString=kept(TOKEN, server))["ARN"]
+    with pytest.raises(ProviderFailure) as failed:
+        ask(record(other.url, auth_token=arn, auth_host=at(other)))
+    assert (failed.value.code, failed.value.again) == ("ai_credentials_missing", False)
+    assert other.calls == []
+    assert ask(record(server.url, auth_token=arn, auth_host=at(server))).text == "Good day."
+
+
 class TestRotation:
     """A token was rotated, and this process still has the old one."""
 
     ROTATED = "r0t4t3d-t0k3n"
 
     @pytest.fixture
-    def arn(self, vault: Any, output: Output) -> str:
+    def arn(self, vault: Any, output: Output, server: Server) -> str:
         output.private |= {self.ROTATED}
-        return str(vault.create_secret(Name="message-handler/default/ai", SecretString=TOKEN)["ARN"])
+        secret = vault.create_secret(Name="message-handler/default/ai", SecretString=kept(TOKEN, server))
+        return str(secret["ARN"])
 
     def ask(self, server: Server, arn: str, secrets: Secrets) -> Completion:
         core_ai = record(server.url, auth_token=arn, auth_host=at(server))
@@ -191,7 +207,7 @@ class TestRotation:
         clock = Clock()
         secrets = Secrets(clock=clock)
         assert self.ask(server, arn, secrets).text == "Good day."
-        vault.put_secret_value(SecretId=arn, SecretString=self.ROTATED)
+        vault.put_secret_value(SecretId=arn, SecretString=kept(self.ROTATED, server))
         clock.now += 2
         server.scripts = [fails(401), says("Still here.")]
         try:
@@ -211,7 +227,7 @@ class TestRotation:
         secrets = Secrets(clock=clock)
         secrets.reveal(arn, "default")
         if rotated:
-            vault.put_secret_value(SecretId=arn, SecretString=self.ROTATED)
+            vault.put_secret_value(SecretId=arn, SecretString=kept(self.ROTATED, server))
         clock.now += 2
         server.scripts = [fails(401)]
         with pytest.raises(ProviderFailure) as failed:
@@ -226,7 +242,7 @@ class TestRotation:
         secrets = Secrets()
         secrets.reveal(arn, "default")
 
-        def slowly(*_: Any) -> str:
+        def slowly(*_: Any, **__: Any) -> str:
             time.sleep(1)
             return self.ROTATED
 
@@ -247,7 +263,7 @@ class TestRotation:
         clock = Clock()
         secrets = Secrets(clock=clock)
         secrets.reveal(arn, "default")
-        vault.put_secret_value(SecretId=arn, SecretString=self.ROTATED)
+        vault.put_secret_value(SecretId=arn, SecretString=kept(self.ROTATED, server))
         clock.now += 2
         server.scripts = [fails(401), Exchange.stall]
         core_ai = record(server.url, auth_token=arn, auth_host=at(server))
@@ -261,7 +277,7 @@ def test_where_the_secret_can_not_be_read_nothing_is_sent(server: Server, monkey
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
-    arn = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:message-handler/default/x"
+    arn = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:message-handler/default/x-AbCdEf"
     with pytest.raises(ProviderFailure) as failed:
         ask(record(server.url, auth_token=arn, auth_host=at(server)))
     assert failed.value.code == "ai_credentials_missing"

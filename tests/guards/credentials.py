@@ -51,6 +51,27 @@ GUARDS = (
         "            self._check_secrets(whole, platform_id)\n",
     ),
     guard(
+        "a token goes to the host that its secret names",
+        "ai/test_chat_completions.py::test_a_token_whose_secret_is_named_again_goes_to_no_other_host",
+        "drivers/secrets.py",
+        "if not token or named != host:",
+        "if not token:",
+    ),
+    guard(
+        "a part of an ARN names no secret",
+        f"{SECRETS}TestWhose::test_a_part_of_an_arn_is_refused[-AbCdE]",
+        "domain/identifiers.py",
+        '-[A-Za-z0-9]{6}"',
+        '"',
+    ),
+    guard(
+        "a secret of another account or region is not named",
+        f"{SECRETS}TestWhose::test_a_secret_of_another_account_or_region_is_refused",
+        "drivers/secrets.py",
+        "if not value.startswith(self._arn_prefix):",
+        "if False:",
+    ),
+    guard(
         "a token that a provider refuses is asked for again",
         "ai/test_chat_completions.py::TestRotation::test_the_patient_notices_nothing",
         "ai/http_provider.py",
@@ -61,8 +82,8 @@ GUARDS = (
         "a token that a provider refuses for good is not read again each time",
         f"{SECRETS}TestRenewed::test_a_refused_secret_is_read_at_most_once_a_second",
         "drivers/secrets.py",
-        "known.secret == refused and known.read_at + REREAD_SECONDS <= self._clock()",
-        "known.secret == refused",
+        "== refused and known.read_at + REREAD_SECONDS <= self._clock()",
+        "== refused",
     ),
     guard(
         "a password that Redis refuses is asked for again",

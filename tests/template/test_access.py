@@ -260,7 +260,7 @@ class TestRoles:
         assert function["Environment"]["Variables"]["DATABASE_URL"].startswith("postgresql://message_handler@")
 
     def test_passwords_of_stores_brought_along_are_read_where_they_are_named(self, expanded: Expanded) -> None:
-        arn = "arn:aws:secretsmanager:us-east-1:123456789012:secret:redis"
+        arn = "arn:aws:secretsmanager:us-east-1:123456789012:secret:redis-AbCdEf"
         own = {"CreateRedis": "false", "CreateDatabase": "false", "RedisSecretArn": arn}
         policy = expanded.resolved("AWS::IAM::ManagedPolicy", **own)["FunctionPolicy"]
         (read,) = [it for it in policy["PolicyDocument"]["Statement"] if "secretsmanager" in str(it["Action"])]
@@ -319,6 +319,7 @@ class TestEnvironment:
                         "DATABASE_SECRET_ARN",
                         "ALLOW_LITERAL_SECRETS",
                         "SECRETS_PREFIX",
+                        "SECRETS_ARN_PREFIX",
                     )
                 assert not re.match(r"\w+://[^/@]*:[^/@]*@", str(value)), name  # user:password@
 

@@ -54,7 +54,7 @@ SPARE = {name: value for name, value in CORE.items() if name != "fallback"} | {
     "auth_token": f"sk-{CANARY}-spare",
     "auth_host": "spare.example:8443",
 }
-ARN = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:ai-token-Ab1"
+ARN = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:ai-token-AbCdE1"
 PLATFORM_RECORD = bot("any")["platform"] | {
     "base_url": "https://chat.example",
     "meta_data": {"webhook_secrets": ["whsec_" + base64.b64encode(CANARY.encode() * 4).decode(), ARN]},

@@ -15,7 +15,7 @@ from message_handler.domain.errors import InvalidRequest
 from message_handler.ports.configuration import RecordKind
 from tests.unit.service import CANARY
 
-ARN = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:chat/webhook-Ab1+2"
+ARN = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:chat/webhook+2-AbCdE1"
 BOT: dict[str, Any] = {"name": "Nurse"}
 CORE: dict[str, Any] = {"name": "GPT", "api_endpoint": "https://ai.example/v1", "meta_data": {"model": "gpt"}}
 PLATFORM: dict[str, Any] = {"name": "Clinic"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 from contextlib import closing
@@ -65,6 +66,13 @@ def endpoint(kept: Any, monkeypatch: pytest.MonkeyPatch) -> Endpoint:
     endpoint = Endpoint(kept)
     monkeypatch.setattr(aws, "client", lambda *_, **__: endpoint)
     return endpoint
+
+
+HOST = "api.openai.com"
+
+
+def for_host(token: str, host: str = HOST) -> str:
+    return json.dumps({"token": token, "host": host})
 
 
 def keep(kept: Any, value: str | bytes) -> str:
@@ -177,12 +185,14 @@ class TestWhose:
     )
     @pytest.mark.parametrize("literals", [False, True])
     def test_no_tenant_names_a_secret_of_another(self, kept: Any, name: str, literals: bool) -> None:
-        arn = kept.create_secret(Name=name, SecretString=SECRET)["ARN"] if name[-1] != "/" else self.ARN + name
+        arn = (
+            kept.create_secret(Name=name, SecretString=SECRET)["ARN"] if name[-1] != "/" else f"{self.ARN}{name}-AbCdEf"
+        )
         secrets = Secrets(literals=literals)
         with pytest.raises(SecretRefused, match="whose name begins with message-handler/clinic/") as refused:
             secrets.reveal(arn, TENANT)
         assert name not in str(refused.value).replace("message-handler/clinic/", "")
-        assert secrets.renewed(arn, TENANT, "anything") is None
+        assert secrets.renewed(arn, TENANT, "anything", host=HOST) is None
 
     def test_the_prefix_is_the_deployments(self, kept: Any) -> None:
         arn = kept.create_secret(Name=f"eu/chat/{TENANT}/openai", SecretString=SECRET)["ARN"]
@@ -198,7 +208,7 @@ class TestWhose:
             secrets = parts.configuration.secrets
             secrets.check(SECRET, TENANT)
             with pytest.raises(SecretRefused, match="eu/chat/clinic/"):
-                secrets.check(f"{self.ARN}message-handler/clinic/openai", TENANT)
+                secrets.check(f"{self.ARN}message-handler/clinic/openai-AbCdEf", TENANT)
 
 
 class _Counting(SecretsManager):
@@ -210,40 +220,84 @@ class _Counting(SecretsManager):
         self.asked += 1
         return super().read(arn)
 
+    @pytest.mark.parametrize(
+        "arn_prefix", ["arn:aws:secretsmanager:us-east-1", "arn:aws:secretsmanager:eu-central-1:2"]
+    )
+    def test_a_secret_of_another_account_or_region_is_refused(self, arn_prefix: str) -> None:
+        secrets = Secrets(arn_prefix=arn_prefix)
+        with pytest.raises(SecretRefused, match="this deployment's account and region"):
+            secrets.check(f"{self.ARN}message-handler/{TENANT}/openai-AbCdEf", TENANT)
+        Secrets(arn_prefix=self.ARN).check(f"{self.ARN}message-handler/{TENANT}/openai-AbCdEf", TENANT)
+
+    @pytest.mark.parametrize("end", ["", "-", "-AbCdE", "-AbCdE_", "-AbCdEf:", "*", "-??????"])
+    def test_a_part_of_an_arn_is_refused(self, end: str) -> None:
+        with pytest.raises(SecretRefused, match="whole ARN"):
+            Secrets().check(f"{self.ARN}message-handler/{TENANT}/openai{end}", TENANT)
+
+
+class TestHost:
+    """A token goes to the host that its secret names, also if another record names the secret."""
+
+    def test_the_token_is_for_its_host_alone(self, kept: Any, caplog: pytest.LogCaptureFixture) -> None:
+        arn, secrets = keep(kept, for_host(SECRET, "API.openai.com")), Secrets()
+        assert secrets.reveal(arn, TENANT, host=HOST) == SECRET
+        for other in ("evil.example", "openai.com", "x.api.openai.com", f"{HOST}:8443", f"{HOST}."):
+            with pytest.raises(SecretRefused) as refused:
+                secrets.reveal(arn, TENANT, host=other)
+            assert SECRET not in str(refused.value)
+            assert secrets.renewed(arn, TENANT, "old", host=other) is None
+        assert "another host" in str(vars(caplog.records[-1]))
+
+    @pytest.mark.parametrize(
+        "value",
+        [
+            *(SECRET, "{}", "[]", "null", f'"{SECRET}"', "[" * 50_000),
+            *(f'{{"token": "{SECRET}"}}', f'{{"host": "{HOST}", "token": ""}}'),
+        ],
+        ids=range(8),
+    )
+    def test_a_secret_that_names_no_host_or_no_token_is_not_used(self, kept: Any, value: str) -> None:
+        with pytest.raises(SecretRefused) as refused:
+            Secrets().reveal(keep(kept, value), TENANT, host=HOST)
+        assert SECRET not in str(refused.value)
+
+    def test_a_webhooks_key_is_not_sent_and_stands_alone(self, kept: Any) -> None:
+        assert Secrets().reveal(keep(kept, f"whsec_{SECRET}"), TENANT) == f"whsec_{SECRET}"
+
 
 class TestRenewed:
     """A provider that refuses a token may know of its rotation before this process does."""
 
     def test_a_refused_secret_is_read_again(self, kept: Any, clock: Clock) -> None:
-        arn, secrets = keep(kept, SECRET), Secrets(clock=clock)
-        assert secrets.reveal(arn, TENANT) == SECRET
-        kept.put_secret_value(SecretId=arn, SecretString=ROTATED)
+        arn, secrets = keep(kept, for_host(SECRET)), Secrets(clock=clock)
+        assert secrets.reveal(arn, TENANT, host=HOST) == SECRET
+        kept.put_secret_value(SecretId=arn, SecretString=for_host(ROTATED))
         clock.now += 1
-        assert secrets.renewed(arn, TENANT, SECRET) == ROTATED
-        assert secrets.reveal(arn, TENANT) == ROTATED
+        assert secrets.renewed(arn, TENANT, SECRET, host=HOST) == ROTATED
+        assert secrets.reveal(arn, TENANT, host=HOST) == ROTATED
 
     def test_a_refused_secret_is_read_at_most_once_a_second(self, kept: Any, clock: Clock) -> None:
         manager = _Counting()
-        arn, secrets = keep(kept, SECRET), Secrets(clock=clock, manager=manager)
-        secrets.reveal(arn, TENANT)
-        assert [secrets.renewed(arn, TENANT, SECRET) for _ in range(5)] == [None] * 5
+        arn, secrets = keep(kept, for_host(SECRET)), Secrets(clock=clock, manager=manager)
+        secrets.reveal(arn, TENANT, host=HOST)
+        assert [secrets.renewed(arn, TENANT, SECRET, host=HOST) for _ in range(5)] == [None] * 5
         assert manager.asked == 1  # it was read just now
         clock.now += 1
-        assert [secrets.renewed(arn, TENANT, SECRET) for _ in range(5)] == [None] * 5
+        assert [secrets.renewed(arn, TENANT, SECRET, host=HOST) for _ in range(5)] == [None] * 5
         assert manager.asked == 2
 
     def test_all_that_are_refused_at_once_ask_once(self, kept: Any, clock: Clock) -> None:
         manager = _Counting()
-        arn, secrets = keep(kept, SECRET), Secrets(clock=clock, manager=manager)
-        secrets.reveal(arn, TENANT)
-        kept.put_secret_value(SecretId=arn, SecretString=ROTATED)
+        arn, secrets = keep(kept, for_host(SECRET)), Secrets(clock=clock, manager=manager)
+        secrets.reveal(arn, TENANT, host=HOST)
+        kept.put_secret_value(SecretId=arn, SecretString=for_host(ROTATED))
         clock.now += 1
         found: list[str | None] = []
         together = threading.Barrier(8)
 
         def refused() -> None:
             together.wait()
-            found.append(secrets.renewed(arn, TENANT, SECRET))
+            found.append(secrets.renewed(arn, TENANT, SECRET, host=HOST))
 
         threads = [threading.Thread(target=refused) for _ in range(8)]
         for thread in threads:
@@ -253,15 +307,15 @@ class TestRenewed:
         assert (found, manager.asked) == ([ROTATED] * 8, 2)
 
     def test_what_is_written_out_or_gone_is_what_it_is(self, kept: Any, endpoint: Endpoint, clock: Clock) -> None:
-        arn, secrets = keep(kept, SECRET), Secrets(literals=True, clock=clock)
-        assert secrets.renewed(SECRET, TENANT, SECRET) is None
-        secrets.reveal(arn, TENANT)
+        arn, secrets = keep(kept, for_host(SECRET)), Secrets(literals=True, clock=clock)
+        assert secrets.renewed(SECRET, TENANT, SECRET, host=HOST) is None
+        secrets.reveal(arn, TENANT, host=HOST)
         clock.now += 1
         endpoint.is_away = True
-        assert secrets.renewed(arn, TENANT, SECRET) is None
+        assert secrets.renewed(arn, TENANT, SECRET, host=HOST) is None
         endpoint.is_away = False
         kept.delete_secret(SecretId=arn, ForceDeleteWithoutRecovery=True)
         clock.now += 1
-        assert secrets.renewed(arn, TENANT, SECRET) is None
+        assert secrets.renewed(arn, TENANT, SECRET, host=HOST) is None
         with pytest.raises(Unavailable):
-            secrets.reveal(arn, TENANT)
+            secrets.reveal(arn, TENANT, host=HOST)

@@ -52,6 +52,8 @@ class Settings(BaseModel):
 
     #: The beginning of the names of all secrets that configuration may use. A tenant's id and a slash follow.
     secrets_prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9/_+=.@-]+$")] = "message-handler/"
+    #: The beginning of the ARNs of all those secrets, which names an account and a region. Empty: of any.
+    secrets_arn_prefix: str = ""
     #: Development only: tokens and webhook secrets may be written out in the configuration.
     allow_literal_secrets: bool = False
     #: Whether an active bot needs emergency contacts for its country, and a disclosure.

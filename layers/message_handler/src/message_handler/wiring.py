@@ -334,4 +334,6 @@ def _egress(settings: Settings) -> Egress:
 def _secrets(settings: Settings) -> Secrets:
     from message_handler.drivers.secrets import Secrets
 
-    return Secrets(settings.secrets_prefix, literals=settings.allow_literal_secrets)
+    return Secrets(
+        settings.secrets_prefix, arn_prefix=settings.secrets_arn_prefix, literals=settings.allow_literal_secrets
+    )

@@ -85,7 +85,9 @@ class HttpProvider(ABC):
                 if failure.status == _UNAUTHORIZED and token is not None and not renewed:
                     yield None  # a secret takes longer to read than the rest of a refusal is waited for
                     # The token may have been rotated since it was read: providers then accept the new one alone.
-                    token = self.secrets.renewed(self.core_ai["auth_token"], prompt.platform_id, token)
+                    token = self.secrets.renewed(
+                        self.core_ai["auth_token"], prompt.platform_id, token, host=self.core_ai["auth_host"]
+                    )
                     renewed = True
                     if token is None:
                         raise
@@ -164,7 +166,7 @@ class HttpProvider(ABC):
             raise ProviderFailure("ai_credentials_missing")
         try:
             # A token that was stored from a file may end with a newline.
-            token = self.secrets.reveal(stored, platform_id).strip()
+            token = self.secrets.reveal(stored, platform_id, host=self.core_ai["auth_host"]).strip()
         except (SecretRefused, Unavailable):
             raise ProviderFailure("ai_credentials_missing") from None
         if not (token and token.isascii() and token.isprintable()):

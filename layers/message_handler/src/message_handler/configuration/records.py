@@ -222,7 +222,9 @@ class PlatformMetaData(Strict):
     @classmethod
     def _are_secrets(cls, values: list[str] | None) -> list[str] | None:
         if not all(value == REDACTED or is_arn(value) or _is_webhook_secret(value) for value in values or ()):
-            raise wrong("must each be whsec_ with the base64 of 24 to 64 bytes, or a Secrets Manager ARN")
+            raise wrong(
+                "must each be whsec_ with the base64 of 24 to 64 bytes, or the whole ARN of a secret in Secrets Manager"
+            )
         return values
 
 
@@ -251,7 +253,7 @@ class CoreAI(Strict):
     @classmethod
     def _is_no_half_arn(cls, value: str | None) -> str | None:
         if value and value.startswith("arn:") and not is_arn(value):
-            raise wrong("is not the ARN of a secret in Secrets Manager")
+            raise wrong("is not the whole ARN of a secret in Secrets Manager")
         return value
 
 

@@ -21,9 +21,11 @@ _IDENTIFIER = re.compile(IDENTIFIER, re.ASCII)
 CONVERSATION_ID = r"[A-Za-z0-9._~!$&'()*+,;=:@|-]{1,255}"
 CONVERSATION_ID_RULE = "must be 1 to 255 characters out of A-Z a-z 0-9 . _ ~ ! $ & ' ( ) * + , ; = : @ | -"
 _CONVERSATION_ID = re.compile(CONVERSATION_ID, re.ASCII)
-#: The full ARN of a secret in Secrets Manager.
+#: The whole ARN of a secret in Secrets Manager, with the six characters that AWS adds to the name. A part of one could
+#: name another secret later.
 SECRET_ARN = re.compile(
-    r"arn:aws[a-z-]*:secretsmanager:(?P<region>[a-z0-9-]+):\d{12}:secret:(?P<name>[A-Za-z0-9/_+=.@-]+)", re.ASCII
+    r"arn:aws[a-z-]*:secretsmanager:(?P<region>[a-z0-9-]+):\d{12}:secret:(?P<name>[A-Za-z0-9/_+=.@-]+)-[A-Za-z0-9]{6}",
+    re.ASCII,
 )
 
 

@@ -4,10 +4,14 @@ A secret's name says whose it is. Only the tenant acme may use this one:
 
     message-handler/acme/openai
     └ the prefix    └ the tenant's id
+
+A provider's token is sent, so its secret also says where to: `{"token": "…", "host": "api.openai.com"}`. Otherwise an
+operator who may not read the secret could name it again, in a record with an address of his own.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 import time
@@ -89,18 +93,21 @@ class Secrets:
     """The secrets in the tenants' configuration. Each is read once in 300 s.
 
     While Secrets Manager is away, the last known value is used. The name of a tenant's secret must begin with `prefix`
-    and the tenant's id. `literals` (development): a configuration may hold a secret itself.
+    and the tenant's id, and its ARN with `arn_prefix`, which names the deployment's account and region. `literals`
+    (development): a configuration may hold a secret itself.
     """
 
     def __init__(
         self,
         prefix: str = "message-handler/",
         *,
+        arn_prefix: str = "",
         literals: bool = False,
         clock: Callable[[], float] = time.monotonic,
         manager: SecretsManager | None = None,
     ) -> None:
         self._prefix = prefix
+        self._arn_prefix = arn_prefix
         self._literals = literals
         self._clock = clock
         self._manager = manager or SecretsManager()
@@ -113,26 +120,28 @@ class Secrets:
         if arn := SECRET_ARN.fullmatch(value):
             if not arn["name"].startswith(names) or arn["name"] == names:
                 raise SecretRefused(f"must be the ARN of a secret whose name begins with {names}")
+            if not value.startswith(self._arn_prefix):
+                raise SecretRefused("must be the ARN of a secret in this deployment's account and region")
         elif not self._literals:
             raise SecretRefused(
-                f"must not be the secret itself: store it in AWS Secrets Manager as {names}… and give its ARN"
+                f"must not be the secret itself: store it in AWS Secrets Manager as {names}… and give its whole ARN"
             )
 
-    def reveal(self, value: str, platform_id: str) -> str:
+    def reveal(self, value: str, platform_id: str, *, host: str | None = None) -> str:
         """The secret that a Secrets Manager ARN names. Any other value is itself the secret.
 
-        Raises Unavailable, or SecretRefused: an operator may have written a value into a table, past the check.
+        With a `host`, it is the token in the secret, which must name that host. Raises Unavailable, or SecretRefused:
+        an operator may have written a value into a table, past the check.
         """
         self.check(value, platform_id)
         if not is_arn(value):
             return value
         known = self._known.get(value)
-        if known and known.until > self._clock():
-            return known.secret
-        return self._read(value, known)
+        secret = known.secret if known and known.until > self._clock() else self._read(value, known)
+        return secret if host is None else _token_for(host, secret, value)
 
-    def renewed(self, value: str, platform_id: str, refused: str) -> str | None:
-        """The secret after a rotation: one other than the `refused` one, else None. Raises nothing."""
+    def renewed(self, value: str, platform_id: str, refused: str, *, host: str) -> str | None:
+        """The token for `host` after a rotation: one other than the `refused` one, else None. Raises nothing."""
         try:
             self.check(value, platform_id)
             # One thread at a time: the threads that waited take what the first one has read.
@@ -140,12 +149,12 @@ class Secrets:
                 known = self._known.get(value)
                 if not is_arn(value) or known is None:
                     return None
-                if known.secret == refused and known.read_at + REREAD_SECONDS <= self._clock():
+                if _token_for(host, known.secret, value) == refused and known.read_at + REREAD_SECONDS <= self._clock():
                     self._read(value, known)
-                secret = self._known[value].secret
+                token = _token_for(host, self._known[value].secret, value)
         except (SecretRefused, Unavailable):
             return None
-        return secret if secret != refused else None
+        return token if token != refused else None
 
     def _read(self, arn: str, known: _Known | None) -> str:
         try:
@@ -158,3 +167,17 @@ class Secrets:
         now = self._clock()
         self._known[arn] = _Known(secret, now, now + seconds)
         return secret
+
+
+def _token_for(host: str, secret: str, arn: str) -> str:
+    """The token in a secret. Raises SecretRefused if the secret does not name this host, and logs it with the ARN."""
+    try:
+        found = json.loads(secret)
+        token, named = str(found["token"]), str(found["host"]).lower()
+    except (ValueError, KeyError, TypeError, RecursionError):
+        token = named = ""
+    if not token or named != host:
+        reason = "another host in it" if named else "not JSON with token and host"
+        _log.warning("a secret can't be used", extra={"secret": arn, "reason": reason})
+        raise SecretRefused("must name a secret whose JSON has the token, and the host that it is for")
+    return token
