@@ -10,6 +10,7 @@ import pytest
 from message_handler.domain.double_texting import POLICIES
 from message_handler.http.console import SCOPES, Console
 from message_handler.http.rest import Call, serve
+from message_handler.metrics import Meter
 from message_handler.settings import Settings
 from tests.unit.service import CANARY, Answer, Service
 
@@ -89,7 +90,7 @@ class TestFiles:
 
         def status(file: str) -> int:
             event = {"httpMethod": "GET", "resource": "/console/{file}", "pathParameters": {"file": file}}
-            answer = serve(routes, event, Settings, scope="admin", open_routes=routes)
+            answer = serve(routes, event, Settings, meter=Meter(), scope="admin", open_routes=routes)
             return int(answer["statusCode"])
 
         names = {file.name for file in folder.iterdir()} | {"../secret.js"}
