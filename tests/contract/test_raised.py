@@ -14,6 +14,7 @@ from message_handler.domain.conversations import DEFAULT_BOT, ConversationKey
 from message_handler.domain.errors import Conflict
 from message_handler.domain.identifiers import shard_of_job
 from message_handler.domain.jobs import JobStatus
+from message_handler.domain.messages import Message
 from message_handler.domain.raised import Raised
 from message_handler.domain.records import NoticeRecord
 from message_handler.operations import dead_letters, erasure
@@ -84,7 +85,23 @@ class TestRaising:
     def test_a_conversation_that_is_missing_is_made(self, archive: Archive) -> None:
         assert archive.note_raised(raised())
         talk = Conversation(archive)
-        assert (archive.bot_of(KEY), talk.turns(), talk.settled("m0")) == (BOT, [], [None])
+        assert (archive.bot_of(KEY), talk.turns(), talk.settled("m0")) == (None, [], [None])
+
+    @pytest.mark.parametrize("by", ["a run", "a human", "a message without words"])
+    def test_it_binds_a_conversation_to_no_bot(self, archive: Archive, by: str) -> None:
+        """Its request may be refused, and name the wrong bot."""
+        archive.note_raised(raised(bot_id="wrong"))
+        talk = Conversation(archive)
+        if by == "a run":
+            talk.answer(1, "m0")
+        elif by == "a human":
+            archive.hand_off(KEY, BOT)
+        else:
+            archive.keep_wordless(KEY, BOT, [Message("p0", "")])
+        archive.note_raised(raised("crisis", bot_id="wrong"))
+        jobs = [archive.job(KEY.platform_id, raised(level).job_id) for level in ("emergency", "crisis")]
+        assert [job.bot_id for job in jobs if job] == ["wrong", BOT]
+        assert archive.bot_of(KEY) == BOT
 
     def test_a_run_goes_on_and_answers_the_message(self, archive: Archive) -> None:
         talk = Conversation(archive)

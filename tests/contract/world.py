@@ -442,7 +442,7 @@ class World:
         """The contents that each archived reply answers, in order."""
         found = self.archive.conversation(self.key)
         assert found is not None
-        return [json.loads(turn.content) for turn, *_ in found.turns if turn.role == "assistant"]
+        return [_answered_in(turn.content) for turn, *_ in found.turns if turn.role == "assistant"]
 
     def answered(self, *groups: str) -> bool:
         """Whether the replies answer exactly these messages. A string has the ids of one reply, separated by blanks."""
@@ -498,7 +498,7 @@ class World:
                 assert content not in answered
             elif end.status is JobStatus.COMPLETED:
                 assert content in answered, f"{message_id} was not answered"
-                assert content in json.loads(end.reply or "")
+                assert content in _answered_in(end.reply or "")
             else:
                 assert content not in answered
             if message_of(message_id) in self.unsent:
@@ -540,3 +540,9 @@ def records(world: World) -> list[Delivery]:
 def archive_records(world: World) -> list[Delivery]:
     """The archive records that wait in the queue for Postgres."""
     return [delivery for delivery in world.queue.waiting if isinstance(delivery.record, ArchiveRecord)]
+
+
+def _answered_in(reply: str) -> list[str]:
+    """The contents that a reply answers. In a raised conversation, the way to a human stands behind them."""
+    contents: list[str] = json.loads(reply.partition("\n\n")[0])
+    return contents

@@ -215,7 +215,7 @@ NOTICES = (
         "in memory, a notice has its conversation's bot",
         f"{KEPT}::TestRaising::test_a_conversation_that_is_there_keeps_its_own_bot[memory]",
         MEMORY,
-        "own = replace(raised, bot_id=archived.bot_id)",
+        "own = replace(raised, bot_id=archived.bot_id or raised.bot_id)",
         "own = raised",
     ),
     guard(
@@ -223,6 +223,32 @@ NOTICES = (
         f"{KEPT}::TestRaising::test_a_conversation_that_is_there_keeps_its_own_bot[postgres]",
         NOTE,
         " || jsonb_build_object('bot_id', bot_id)",
+    ),
+    *(
+        guard(
+            f"{where}, a notice binds no conversation",
+            f"{KEPT}::TestRaising::test_it_binds_a_conversation_to_no_bot[{test}]",
+            place,
+            old,
+            new,
+        )
+        for where, test, place, old, new in (
+            ("in memory", "memory-a run", MEMORY, "archived.bot_id = archived.bot_id or bot_id", "pass"),
+            (
+                "in Postgres",
+                "postgres-a human",
+                statement("lock_conversation"),
+                "coalesce(nullif(conversations.bot_id, ''), excluded.bot_id)",
+                "conversations.bot_id",
+            ),
+            (
+                "at a fence",
+                "postgres-a run",
+                function("take_fences_v3"),
+                "coalesce(nullif(conversations.bot_id, ''), excluded.bot_id)",
+                "conversations.bot_id",
+            ),
+        )
     ),
     guard(
         "in memory, a notice counts in no minute",
@@ -473,7 +499,7 @@ FOR_A_HUMAN = (
         "in memory, what a human is to answer is parked only with the handoff",
         f"{HANDOFF}::test_a_message_for_a_human_is_parked_and_silences_the_bot_in_one_step[memory-True]",
         MEMORY,
-        "                self._silence(archived)\n            return result",
+        "                self._silence(self._made(key, request.bot_id))\n            return result",
         "            return result",
         rule="handoff",
     ),

@@ -10,7 +10,8 @@ GROWN = "contract/test_plans.py::test_no_plan_reads_the_whole_of_a_table_that_ha
 KEPT = "\nlanguage plpgsql\nset plan_cache_mode = force_generic_plan"
 _LOCK = """        insert into conversations (platform_id, conversation_id, bot_id)
         values (job.platform_id, job.conversation_id, job.bot_id)
-        on conflict (platform_id, conversation_id) do update set updated_at = now()
+        on conflict (platform_id, conversation_id) do update
+        set updated_at = now(), bot_id = coalesce(nullif(conversations.bot_id, ''), excluded.bot_id)
         returning handed_off, bot_id into human, bot;
 """
 _RAISED = "        raised := null;\n"

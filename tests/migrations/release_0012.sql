@@ -54,7 +54,8 @@ from place, unnest(cast(:roles as text[]), cast(:contents as text[]), cast(:turn
 -- The same in the next release: 81a55fac2295
 
 -- name: bot_of
--- The same in the next release: ad587f053ae2
+-- The bot that a conversation belongs to.
+select bot_id from conversations where platform_id = :platform_id and conversation_id = :conversation_id
 
 -- name: bots
 -- The same in the next release: 5491e169c51e
@@ -478,7 +479,11 @@ where status in ('completed', 'failed')
 -- The same in the next release: 6e8f975ab79c
 
 -- name: lock_conversation
--- The same in the next release: dfc6f4974178
+-- Lock the conversation's row, and make it if it is missing. Later statements of the transaction see all that the previous
+-- holders of the lock committed.
+insert into conversations (platform_id, conversation_id, bot_id)
+values (:platform_id, :conversation_id, :bot_id)
+on conflict (platform_id, conversation_id) do update set updated_at = now()
 
 -- name: lock_platform
 -- The same in the next release: 55667180288e

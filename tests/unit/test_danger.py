@@ -199,7 +199,22 @@ class TestWhateverBecomesOfTheRequest:
         configured(service, platform={"rate_limit_per_minute": 1})
         assert service.post(says("hello", "m0", bot_id="nurse")).status == 202
         assert service.post(says(EMERGENCY, "m1")).status == 429
+        service.deliver()
         assert service.parts.archive.bot_of(KEY) == "nurse"
+
+    def test_a_refused_request_binds_its_conversation_to_no_bot(self, service: Service) -> None:
+        limit = {"rate_limit_per_minute": 1}
+        configured(service, platform=limit)
+        assert service.post(says("hello", "m0"), "another").status == 202
+        refused = service.post(says(EMERGENCY, "m1", bot_id="nurse"))
+        assert refused.status == 429
+        assert read(service, safety_in(refused.body)["notice_job_id"])["kind"] == "notice"
+        limit.clear()
+        bots = BotConfigService(service.parts.tiers, service.parts.archive, service.parts.settings)
+        service.use(bots=bots, intake=replace(service.parts.intake, bots=bots))
+        assert service.post(says(EMERGENCY, "m1")).status == 202
+        service.deliver()
+        assert service.parts.archive.bot_of(KEY) == "default"
 
     def test_a_bot_that_may_not_answer_gives_its_own_notice(self, service: Service) -> None:
         """Its conversation is raised all the same. A new conversation is not bound to it."""

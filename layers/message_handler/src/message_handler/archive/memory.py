@@ -377,11 +377,11 @@ class MemoryArchive:
     def bot_of(self, key: ConversationKey) -> str | None:
         with self._mutex:
             archived = self._conversations.get(key)
-            return archived.bot_id if archived else None
+            return (archived.bot_id or None) if archived else None
 
     def hand_off(self, key: ConversationKey, bot_id: str) -> None:
         with self._mutex:
-            self._silence(self._conversations.setdefault(key, _Archived(bot_id)))
+            self._silence(self._made(key, bot_id))
 
     def _silence(self, archived: _Archived) -> None:
         archived.handoff.human, archived.fence = True, archived.fence + 1
@@ -389,7 +389,7 @@ class MemoryArchive:
 
     def note_sale(self, key: ConversationKey, bot_id: str, said: Sequence[Turn]) -> Noted:
         with self._mutex:
-            archived = self._conversations.setdefault(key, _Archived(bot_id))
+            archived = self._made(key, bot_id)
             sales = [(turn.message_id, turn.content) for turn, *_ in archived.turns if turn.role == "sale"]
             new = parking.exchanges(said, parking.noted_among(sales))
             for exchange in new:
@@ -423,7 +423,7 @@ class MemoryArchive:
             result = archived.handoff.park(archived.settled, parked, for_a_human=None if human else request.for_a_human)
             if result and not human:
                 self._conversations[key] = archived
-                self._silence(archived)
+                self._silence(self._made(key, request.bot_id))
             return result
 
     def keep_wordless(self, key: ConversationKey, bot_id: str, messages: Sequence[Message]) -> None:
@@ -437,6 +437,7 @@ class MemoryArchive:
             archived.turns += [ArchivedTurn(wordless.turn_of(message), message.accepted_at) for message in kept]
             if kept:
                 self._conversations[key] = archived
+                self._made(key, bot_id)
 
     def note_raised(self, raised: Raised) -> bool:
         key = raised.key
@@ -444,8 +445,8 @@ class MemoryArchive:
             known = self._jobs.get(key.platform_id, raised.job_id)
             if known or is_void(self._erased_until(key), raised.raised_at):
                 return False
-            archived = self._conversations.setdefault(key, _Archived(raised.bot_id))
-            own = replace(raised, bot_id=archived.bot_id)
+            archived = self._conversations.setdefault(key, _Archived(""))
+            own = replace(raised, bot_id=archived.bot_id or raised.bot_id)
             self.raised.add(own)
             self._jobs.put(own.job, None)
             return True
@@ -534,7 +535,13 @@ class MemoryArchive:
         return None
 
     def _conversation(self, job: Job) -> _Archived:
-        return self._conversations.setdefault(job.key, _Archived(job.bot_id))
+        return self._made(job.key, job.bot_id)
+
+    def _made(self, key: ConversationKey, bot_id: str) -> _Archived:
+        """The conversation, made if it is missing. One that a notice has made belongs to no bot until now."""
+        archived = self._conversations.setdefault(key, _Archived(bot_id))
+        archived.bot_id = archived.bot_id or bot_id
+        return archived
 
     def _end_settled(self, archived: _Archived, job: Job) -> None:
         """End the jobs of a chain that wait for a run, but have no open message any more."""

@@ -70,7 +70,7 @@ def raised_values(raised: Raised) -> Values:
     """Found danger as a parameter of `note_raised`, with its notice as an ended job."""
     return key_values(raised.key) | {
         "job_id": raised.job_id,
-        "bot_id": raised.bot_id,
+        "bot_id": "",  # of the conversation's row, if it is missing
         "document": job_document(raised.job),
         "level": raised.level,
         "rule": raised.rule,

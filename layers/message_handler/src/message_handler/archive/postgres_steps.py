@@ -180,7 +180,7 @@ def cancel(connection: Connection, job: Job) -> Verdict:
 def unsend(connection: Connection, key: ConversationKey, message_id: str, waiting: Sequence[Job], at: float) -> Unsent:
     """See `Archive.unsend`."""
     values = key_values(key) | {"message_id": message_id, "bot_id": waiting[0].bot_id if waiting else ""}
-    values["bot_id"] = execute(connection, values, "lock_conversation", "bot_of")[0][0]
+    values["bot_id"] = execute(connection, values, "lock_conversation", "bot_of")[0][0] or ""
     until, parked = erased_until(connection, values), postgres_handoff.parked_messages(connection, key)
     versions = versions_to_unsend(message_id, waiting, parked, until)
     ids = [id_ for version in versions for id_ in version.possible_ids]

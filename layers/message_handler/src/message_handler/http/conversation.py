@@ -31,7 +31,7 @@ def conversation_view(tiers: Failover, archive: Archive, key: ConversationKey) -
         raise NotFound("there is no such conversation", field="conversation_id")
     return {
         "conversation_id": key.conversation_id,
-        "bot_id": waiting.bot_id if waiting else archived.bot_id if archived else None,
+        "bot_id": waiting.bot_id if waiting else archived.bot_id or None if archived else None,
         "status": "handed_off" if archived and archived.handed_off else "active",
         "turns": [_turn_view(said) for said in (archived.turns if archived else ())],
         "pending": _pending(waiting, archived),

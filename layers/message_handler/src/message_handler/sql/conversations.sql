@@ -2,10 +2,11 @@
 
 -- name: lock_conversation
 -- Lock the conversation's row, and make it if it is missing. Later statements of the transaction see all that the previous
--- holders of the lock committed.
+-- holders of the lock committed. A row that a notice has made belongs to no bot ('') until a message is accepted.
 insert into conversations (platform_id, conversation_id, bot_id)
 values (:platform_id, :conversation_id, :bot_id)
-on conflict (platform_id, conversation_id) do update set updated_at = now()
+on conflict (platform_id, conversation_id) do update
+set updated_at = now(), bot_id = coalesce(nullif(conversations.bot_id, ''), excluded.bot_id)
 
 -- name: take_fences
 -- Permit runs; among several, only those whose conversation is not locked elsewhere: see functions/take_fences_v3.sql.
@@ -123,5 +124,5 @@ where platform_id = :platform_id and conversation_id = :conversation_id
 order by turns.position
 
 -- name: bot_of
--- The bot that a conversation belongs to.
-select bot_id from conversations where platform_id = :platform_id and conversation_id = :conversation_id
+-- The bot that a conversation belongs to; null if it belongs to none yet.
+select nullif(bot_id, '') from conversations where platform_id = :platform_id and conversation_id = :conversation_id

@@ -5,7 +5,7 @@
 -- and found danger by conversation and by message. Returns the records after (:section, :key): at most :most, and at most :most_bytes, but always the first.
 with kept as (
     select 0 as section, '' as key, json_build_object(
-        'kind', 'conversation', 'bot_id', bot_id, 'handed_off', handed_off,
+        'kind', 'conversation', 'bot_id', nullif(bot_id, ''), 'handed_off', handed_off,
         'created_at', created_at, 'updated_at', updated_at) as record
     from conversations where platform_id = :platform_id and conversation_id = :conversation_id
     union all

@@ -2,11 +2,12 @@
 
 -- name: note_raised
 -- Note danger that was found in a conversation: its notice as an ended job, what was found, and a delivery if the platform
--- has a webhook. The transaction must have locked the conversation's row. Returns a row if the job is new. Nothing is written
+-- has a webhook. The transaction must have locked the conversation's row, which may belong to no bot yet: a notice binds it to none,
+-- because its request may be refused. Returns a row if the job is new. Nothing is written
 -- if it is known, or if the conversation was erased since. Within an hour after an erasure, the job has the id of the one that
 -- was erased. So its webhook-id has the erasure's time behind it: else the platform would drop it as known.
 with talk as (
-    select platform_id, conversation_id, bot_id,
+    select platform_id, conversation_id, coalesce(nullif(bot_id, ''), cast(:document as jsonb) ->> 'bot_id') as bot_id,
            (select '_' || cast(extract(epoch from erased_at) * 1000 as bigint) from erasures
             where platform_id = :platform_id and name_hash = :name_hash) as erased
     from conversations
@@ -78,7 +79,7 @@ returning job_id
 -- at most :reminders for each, the oldest first. If the platform has a webhook, it is told again, ahead of all that waits. A
 -- conversation that is locked, for instance by an erasure, is left to the next sweep. So no lock is waited for.
 with overdue as (
-    select raised.platform_id, raised.job_id, conversations.bot_id
+    select raised.platform_id, raised.job_id
     from raised join conversations using (platform_id, conversation_id)
     where taken_by is null and closed_by is null and reminders < cast(:reminders as integer)
       and coalesce(reminded_at, raised_at) <= to_timestamp(cast(:now as float8) - cast(:seconds as float8))
@@ -90,7 +91,7 @@ with overdue as (
     update raised set reminders = reminders + 1, reminded_at = to_timestamp(cast(:now as float8))
     from overdue
     where raised.platform_id = overdue.platform_id and raised.job_id = overdue.job_id
-    returning raised.*, overdue.bot_id
+    returning raised.*
 ), told as (
     insert into message_events (kind, platform_id, job_id, conversation_id, webhook_id, message_ids, bot_id, correlation_id,
                                 happened_at, created_at, give_up_at, reminder)
@@ -100,7 +101,7 @@ with overdue as (
                 where platform_id = reminded.platform_id
                   and name_hash = encode(sha256(convert_to(reminded.platform_id || '/' || reminded.conversation_id, 'UTF8')),
                                          'hex')), '') || '_' || reminders,
-           reminded.message_ids, reminded.bot_id,
+           reminded.message_ids, coalesce(job_document(jobs) ->> 'bot_id', ''),
            coalesce(job_document(jobs) ->> 'correlation_id', ''), reminded_at, now(), now() + interval '1 day', reminders
     from reminded join platforms using (platform_id)
     join jobs on jobs.platform_id = reminded.platform_id and jobs.job_id = reminded.job_id

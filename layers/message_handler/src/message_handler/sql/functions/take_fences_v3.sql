@@ -38,7 +38,8 @@ begin
     loop
         insert into conversations (platform_id, conversation_id, bot_id)
         values (job.platform_id, job.conversation_id, job.bot_id)
-        on conflict (platform_id, conversation_id) do update set updated_at = now()
+        on conflict (platform_id, conversation_id) do update
+        set updated_at = now(), bot_id = coalesce(nullif(conversations.bot_id, ''), excluded.bot_id)
         returning handed_off, bot_id into human, bot;
 
         select fence, erased_at, erased_at >= to_timestamp(job.oldest) as voids into erased
