@@ -210,16 +210,6 @@ class TestWhose:
             with pytest.raises(SecretRefused, match="eu/chat/clinic/"):
                 secrets.check(f"{self.ARN}message-handler/clinic/openai-AbCdEf", TENANT)
 
-
-class _Counting(SecretsManager):
-    """A Secrets Manager that counts its reads."""
-
-    asked = 0
-
-    def read(self, arn: str) -> str:
-        self.asked += 1
-        return super().read(arn)
-
     @pytest.mark.parametrize(
         "arn_prefix", ["arn:aws:secretsmanager:us-east-1", "arn:aws:secretsmanager:eu-central-1:2"]
     )
@@ -263,6 +253,16 @@ class TestHost:
 
     def test_a_webhooks_key_is_not_sent_and_stands_alone(self, kept: Any) -> None:
         assert Secrets().reveal(keep(kept, f"whsec_{SECRET}"), TENANT) == f"whsec_{SECRET}"
+
+
+class _Counting(SecretsManager):
+    """A Secrets Manager that counts its reads."""
+
+    asked = 0
+
+    def read(self, arn: str) -> str:
+        self.asked += 1
+        return super().read(arn)
 
 
 class TestRenewed:
