@@ -823,7 +823,7 @@ class TestTheArchive:
         archive.park(FOR_A_HUMAN, [named("m0")])
         archive.resume(KEY)
         assert archive.park(FOR_A_HUMAN, [named("m0")]) is None, "it comes again before the bot has answered it"
-        archive.unparked(KEY, archive.parked(KEY), "j1")  # type: ignore[arg-type]
+        archive.unparked(KEY, archive.parked(KEY), job_id_of(KEY, 1))  # type: ignore[arg-type]
         archive.archive(
             replace(job(1), messages=(named("m0"),), status=JobStatus.COMPLETED, reply="…", finished_at=1.0)
         )
@@ -912,6 +912,64 @@ class TestTheArchive:
             duplicates = list(pool.map(hold, range(60)))
         assert sum(duplicates) == 40
         assert len(self.held_ids(archive)) == 20
+
+
+class TestSeveralExchanges:
+    def test_they_are_archived_in_order_and_the_patients_messages_have_one_job(self, archive: Archive) -> None:
+        said = [
+            Turn("user", "one", "m1"),
+            Turn("user", "two"),
+            Turn("sale", "First.", "s1"),
+            Turn("sale", "Second."),
+            Turn("user", "three"),
+            Turn("sale", "Third."),
+        ]
+        assert archive.note_sale(KEY, BOT, said) == "new"
+        found = archive.conversation(KEY)
+        assert found is not None
+        assert [turn.turn for turn in found.turns] == said
+        (job_id,) = {turn.job_id for turn in found.turns if turn.turn.role == "user"}
+        assert {turn.job_id for turn in found.turns if turn.turn.role == "sale"} == {None}
+        job = archive.job(KEY.platform_id, str(job_id))
+        assert job is not None
+        assert job.status is JobStatus.CANCELLED
+        assert job.consolidated_messages == 3
+        assert archive.settled_by(KEY, "m1") == job_id
+
+    def test_what_a_human_alone_said_needs_no_job(self, archive: Archive) -> None:
+        said = [Turn("sale", "First."), Turn("sale", "Second.")]
+        assert archive.note_sale(KEY, BOT, said) == "new"
+        found = archive.conversation(KEY)
+        assert found is not None
+        assert [(turn.turn, turn.job_id) for turn in found.turns] == [(turn, None) for turn in said]
+        assert archive.jobs(KEY.platform_id, status=None, conversation_id=None, behind=None, most=10) == []
+
+    def test_an_id_that_comes_again_in_a_later_exchange_is_the_same_message(self, archive: Archive) -> None:
+        said = [Turn("user", "one", "m1"), Turn("sale", "First."), Turn("user", "other", "m1"), Turn("sale", "Second.")]
+        assert archive.note_sale(KEY, BOT, said) == "new"
+        found = archive.conversation(KEY)
+        assert found is not None
+        assert [turn.turn.content for turn in found.turns] == ["one", "First.", "Second."]
+
+    def test_each_parked_message_is_answered_in_its_own_exchange(self, archive: Archive) -> None:
+        archive.hand_off(KEY, BOT)
+        archive.park(REQUEST, [named("m1"), named("m2"), named("m3")])
+        said = [
+            Turn("user", "text of m2"),
+            Turn("sale", "First."),
+            Turn("user", "text of m1", "m1"),
+            Turn("sale", "Second."),
+        ]
+        assert archive.note_sale(KEY, BOT, said) == "new"
+        found = archive.conversation(KEY)
+        assert found is not None
+        assert [(turn.turn.content, turn.turn.message_id) for turn in found.turns] == [
+            ("text of m2", "m2"),
+            ("First.", None),
+            ("text of m1", "m1"),
+            ("Second.", None),
+        ]
+        assert archive.parked_under(KEY, ["m1", "m2", "m3"]) == (named("m3"),)
 
 
 class TestManyHumanTurns:

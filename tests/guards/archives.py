@@ -145,7 +145,7 @@ LINKING = (
             "        self._jobs.note_end(job)\n        self._jobs.link(job, successor_id)\n",
             "        self._jobs.link(job, successor_id)\n",
         ),
-        Removal(STEPS, '"note_promise", "note_end", "supersede_job"', '"note_promise", "supersede_job"'),
+        Removal(STEPS, '"note_promise", "note_end", "supersede_jobs"', '"note_promise", "supersede_jobs"'),
     ),
     *in_both(
         "a linked job ends with the last of its messages",
@@ -269,7 +269,7 @@ OTHERS = (
         "links never form a circle",
         "counterexample 5",
         "contract/test_archive.py::TestSupersede::test_links_never_form_a_circle[postgres]",
-        (Removal(statement("supersede_job"), "\n  and job_id not in (select job_id from onward)"),),
+        (Removal(statement("supersede_jobs"), "\n  and job_id not in (select job_id from onward)"),),
     ),
 )
 

@@ -491,8 +491,8 @@ FOR_A_HUMAN = (
         "in Postgres, what a human is to answer is parked only with the handoff",
         f"{HANDOFF}::test_a_message_for_a_human_is_parked_and_silences_the_bot_in_one_step[postgres-True]",
         "archive/postgres_handoff.py",
-        '        execute(connection, key_values(key), "hand_off")\n    _store',
-        "    _store",
+        '            return None\n        execute(connection, values, "hand_off")\n',
+        "            return None\n",
         rule="handoff",
     ),
     guard(

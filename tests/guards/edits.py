@@ -151,7 +151,7 @@ GUARDS = (
         "a human answers all versions",
         f"{TEST}::TestWhileAHumanAnswers::test_a_humans_turn_answers_all_versions[memory]",
         "archive/parking.py",
-        "each not in found and base_id(each.message.message_id) in answered_ids",
+        "index not in were_parked and base in exchange_of",
         "False",
     ),
     guard(

@@ -76,8 +76,8 @@ HOLDING = (
         (
             Removal(
                 "archive/parking.py",
-                "[new for new in messages if settled.keys().isdisjoint(new.message.ids)]",
-                "list(messages)",
+                "[(id_, new) for id_, new in came if settled.keys().isdisjoint(new.message.ids)]",
+                "list(came)",
             ),
         ),
     ),
@@ -139,8 +139,8 @@ BACK = (
         Removal(MEMORY, "self._jobs.link(Job(parked.job_id, key, JobStatus.PENDING, (), back.bot_id), job_id)", "pass"),
         Removal(
             POSTGRES,
-            "for promised in dict.fromkeys(each.job_id for each in back.parked if each.job_id):",
-            "for promised in ():",
+            '{"job_ids": _promised(back.parked), "successor_id": job_id, "message_ids": ids}',
+            '{"job_ids": [], "successor_id": job_id, "message_ids": ids}',
         ),
     ),
     Guard(
@@ -190,8 +190,8 @@ SPEAKING = (
         (
             Removal(
                 "archive/parking.py",
-                "open_.append(with_alias(waiting[index].message, message))",
-                "open_.append(message)",
+                "message = with_alias(waiting[index].message, message)",
+                "pass",
             ),
         ),
     ),

@@ -26,7 +26,7 @@ from message_handler.archive.versions import (
     without_others,
 )
 from message_handler.domain.conversations import ConversationKey, Turn
-from message_handler.domain.handoff import ParkedMessages, ParkResult
+from message_handler.domain.handoff import ParkedMessage, ParkedMessages, ParkResult
 from message_handler.domain.jobs import Job, JobStatus
 from message_handler.domain.messages import Message, Request, base_id, edit_id, is_edit
 from message_handler.domain.raised import Raised
@@ -71,11 +71,8 @@ class _Archived:
 
         `late`: turns that were said after the job ended may be here already. They stay behind its turns.
         """
-        at, kind = job.finished_at or 0.0, _KINDS.get(job.status, job.status.value)
-        for message in messages:
-            for id_ in message.ids:
-                self.settled.setdefault(id_, Settled(job.job_id, kind, message.words_digest, message.accepted_at))
-        self.note_edits(edits_of(messages))
+        self.settle_without_turns(job, messages)
+        at = job.finished_at or 0.0
         said = [
             ArchivedTurn(turn, at, job.job_id, edited_at, earlier=texts)
             for turn, edited_at, texts in turns_of(messages)
@@ -85,6 +82,13 @@ class _Archived:
         later = (index for index, turn in enumerate(self.turns) if late and turn.created_at > at)
         place = next(later, len(self.turns))
         self.turns[place:place] = said
+
+    def settle_without_turns(self, job: Job, messages: Sequence[Message]) -> None:
+        kind = _KINDS.get(job.status, job.status.value)
+        for message in messages:
+            for id_ in message.ids:
+                self.settled.setdefault(id_, Settled(job.job_id, kind, message.words_digest, message.accepted_at))
+        self.note_edits(edits_of(messages))
 
     def mark_unsent(self, message_id: str, job_id: str, now: float) -> bool:
         """Mark the turns of an unsent message, also those that the job `job_id` has archived. False: it has none."""
@@ -392,26 +396,27 @@ class MemoryArchive:
             archived = self._made(key, bot_id)
             sales = [(turn.message_id, turn.content) for turn, *_ in archived.turns if turn.role == "sale"]
             new = parking.exchanges(said, parking.noted_among(sales))
-            for exchange in new:
-                self._answered_by_human(key, archived, exchange.messages)
-                archived.turns.append(ArchivedTurn(exchange.sale, time.time()))
             if not new:
                 return "known" if archived.handoff.human else "resumed"
+            job_id, now = key.new_job_id(), time.time()
+            answered = archived.handoff.answer(archived.settled, new, job_id)
+            if answered.messages:
+                job = Job(job_id, key, JobStatus.CANCELLED, answered.messages, archived.bot_id, created_at=now)
+                self._answered_by_human(archived, replace(job, finished_at=now), answered.parked)
+            archived.turns += [
+                ArchivedTurn(turn, now, job_id if turn.role == "user" else None, edited_at, earlier=texts)
+                for turn, edited_at, texts in answered.said
+            ]
             self._silence(archived)
             return "new"
 
-    def _answered_by_human(self, key: ConversationKey, archived: _Archived, messages: tuple[Message, ...]) -> None:
-        """Settle the messages under a new job that ends as cancelled: a human has answered them."""
-        job_id, now = key.new_job_id(), time.time()
-        open_, found = archived.handoff.answer(archived.settled, messages, job_id)
-        if not open_:
-            return
-        job = Job(job_id, key, JobStatus.CANCELLED, open_, archived.bot_id, created_at=now, finished_at=now)
-        archived.settle(job, open_)
+    def _answered_by_human(self, archived: _Archived, job: Job, parked: Sequence[ParkedMessage]) -> None:
+        """End the job under which messages are settled that a human has answered. Some were `parked`."""
+        archived.settle_without_turns(job, job.messages)
         self._jobs.put(job, None)
-        for parked in found:
-            if parked.job_id:
-                self._jobs.link(replace(job, job_id=parked.job_id), job_id)
+        for each in parked:
+            if each.job_id:
+                self._jobs.link(replace(job, job_id=each.job_id), job.job_id)
 
     def park(self, request: Request, messages: Sequence[Message]) -> ParkResult | None:
         key = request.key

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 from message_handler.archive import parking
 from message_handler.domain.handoff import ParkedMessage, ParkResult
-from message_handler.domain.messages import Message
 from message_handler.ports.archive import Settled
 
 
@@ -41,26 +40,20 @@ class Handoff:
         if for_a_human is not None and decision.new.isdisjoint(for_a_human):
             return None
         self.messages |= {parked.message.message_id: parked for parked in decision.kept}
-        for message, answered in decision.answered:
-            assert answered.answered_by is not None
-            end = Settled(answered.answered_by, "cancelled", message.words_digest, message.accepted_at)
-            settled |= {id_: end for id_ in message.ids if id_ not in settled}
+        for id_, end in decision.ends():
+            settled.setdefault(id_, end)
+        for _, answered in decision.answered:
             del self.messages[answered.message.message_id]
         waiting = tuple(parked.message for parked in self.waiting(settled))
         return ParkResult(waiting, decision.duplicate, decision.edited)
 
-    def answer(
-        self, settled: dict[str, Settled], messages: Sequence[Message], job_id: str
-    ) -> tuple[tuple[Message, ...], tuple[ParkedMessage, ...]]:
-        """Record that a human has answered messages, under this job.
-
-        Returns the messages that were open, and those that were parked.
-        """
-        open_, found = parking.answered(self.waiting(settled), settled, messages)
-        for parked in found:
+    def answer(self, settled: dict[str, Settled], new: Sequence[parking.Exchange], job_id: str) -> parking.Answered:
+        """Record that a human has answered the messages of these exchanges, under this job."""
+        answered = parking.answered(self.waiting(settled), settled, new)
+        for parked in answered.parked:
             del self.messages[parked.message.message_id]
-        were_parked = {parked.message.message_id for parked in found}
-        for message in open_:
+        were_parked = {parked.message.message_id for parked in answered.parked}
+        for message in answered.messages:
             if message.message_id not in were_parked:
                 self.messages[message.message_id] = ParkedMessage(message, answered_by=job_id)
-        return open_, found
+        return answered

@@ -5,10 +5,12 @@ Both archives use these functions, each under its own lock.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from itertools import chain
+from typing import Any, NamedTuple
 
+from message_handler.archive.versions import SaidTurn, turns_of
 from message_handler.domain.consolidation import match, with_alias
 from message_handler.domain.conversations import Turn
 from message_handler.domain.edits import named
@@ -52,38 +54,63 @@ def noted_among(archived: Iterable[tuple[str | None, str]]) -> Callable[[Turn], 
 def exchanges(said: Sequence[Turn], noted: Callable[[Turn], bool]) -> list[Exchange]:
     """The new exchanges in a request's turns: those after the last SALE turn that was `noted` before.
 
-    Turns after the newest SALE turn are left out. Messages without an id get one.
+    Turns after the newest SALE turn are left out, and so are messages whose id an earlier one of them has. Messages
+    without an id get one.
     """
     last_noted = next((n for n in range(len(said) - 1, -1, -1) if said[n].role == "sale" and noted(said[n])), -1)
     new: list[Exchange] = []
     messages: list[Message] = []
+    ids: set[str] = set()
     for turn in said[last_noted + 1 :]:
         if turn.role == "sale":
             new.append(Exchange(tuple(messages), turn))
             messages = []
-        elif not is_wordless(turn.content):
-            messages.append(new_message(turn.content, turn.message_id))
+        elif not is_wordless(turn.content) and turn.message_id not in ids:
+            message = new_message(turn.content, turn.message_id)
+            messages.append(message)
+            ids.add(message.message_id)
     return new
 
 
-def answered(
-    parked: Sequence[ParkedMessage], settled: Collection[str], messages: Sequence[Message]
-) -> tuple[tuple[Message, ...], tuple[ParkedMessage, ...]]:
-    """Of messages that a human has answered: those that were open, with all their ids, and those that were parked.
+class Answered(NamedTuple):
+    """What a human has answered.
 
-    A human answers all versions of a message.
+    `messages`: the patient's messages that were open, with all their ids, and all versions of them. `parked`: those of
+    them that were parked. `said`: the new turns of both, oldest first.
     """
+
+    messages: tuple[Message, ...]
+    parked: tuple[ParkedMessage, ...]
+    said: tuple[SaidTurn, ...]
+
+
+def answered(parked: Sequence[ParkedMessage], settled: Collection[str], new: Sequence[Exchange]) -> Answered:
+    """What a human has answered in these exchanges, given what is parked and settled."""
     waiting = [each for each in parked if not each.answered_by]
-    open_, found = [], []
-    for message, index in zip(messages, match([each.message for each in waiting], messages), strict=True):
+    said = [(message, number) for number, exchange in enumerate(new) for message in exchange.messages]
+    found = match([each.message for each in waiting], [message for message, _ in said])
+    open_: list[list[Message]] = [[] for _ in new]
+    exchange_of: dict[str, int] = {}
+    for (message, number), index in zip(said, found, strict=True):
         if index is not None:
-            found.append(waiting[index])
-            open_.append(with_alias(waiting[index].message, message))
-        elif message.message_id not in settled:
-            open_.append(message)
-    answered_ids = {id_ for message in open_ for id_ in message.ids}
-    edits = [each for each in waiting if each not in found and base_id(each.message.message_id) in answered_ids]
-    return (*open_, *(each.message for each in edits)), (*found, *edits)
+            message = with_alias(waiting[index].message, message)
+        elif message.message_id in settled:
+            continue
+        open_[number].append(message)
+        exchange_of |= dict.fromkeys(message.ids, number)
+    were_parked = {index for index in found if index is not None}
+    for index, message in enumerate(each.message for each in waiting):
+        base = base_id(message.message_id)
+        if index not in were_parked and base in exchange_of:
+            were_parked.add(index)
+            open_[exchange_of[base]].append(message)
+    return Answered(
+        tuple(chain.from_iterable(open_)),
+        tuple(waiting[index] for index in sorted(were_parked)),
+        tuple(
+            turn for own, exchange in zip(open_, new, strict=True) for turn in (*turns_of(own), SaidTurn(exchange.sale))
+        ),
+    )
 
 
 def to_park(
@@ -153,6 +180,13 @@ class Decision:
     duplicate: bool
     edited: bool
 
+    def ends(self) -> Iterator[tuple[str, Settled]]:
+        """All ids of the messages that a human has answered, each with its end."""
+        for message, answered in self.answered:
+            assert answered.answered_by is not None
+            end = Settled(answered.answered_by, "cancelled", message.words_digest, message.accepted_at)
+            yield from ((id_, end) for id_ in message.ids)
+
 
 def decide(
     parked: Sequence[ParkedMessage],
@@ -169,19 +203,20 @@ def decide(
     came_as = [each.message.message_id for each in messages]
     names = named([new.message for new in messages], [each.message for each in known], settled, again=moved)
     messages = [replace(new, message=name) for new, name in zip(messages, names, strict=True)]
-    open_ = [new for new in messages if settled.keys().isdisjoint(new.message.ids)]
-    found = match([each.message for each in known], [new.message for new in open_])
+    came = zip(came_as, messages, strict=True)
+    opened = [(id_, new) for id_, new in came if settled.keys().isdisjoint(new.message.ids)]
+    found = match([each.message for each in known], [new.message for _, new in opened])
     kept, answered, new_ids = [], [], set[str]()
-    for new, index in zip(open_, found, strict=True):
+    for (id_, new), index in zip(opened, found, strict=True):
         before = known[index] if index is not None else None
         if before is None:
             kept.append(new)
-            new_ids.add(came_as[messages.index(new)])
+            new_ids.add(id_)
         elif before.answered_by:
             answered.append((new.message, before))
         else:
             message = with_alias(before.message, new.message)
             kept.append(replace(before, message=message, job_id=before.job_id or new.job_id))
-    is_new = not messages or (bool(open_) and open_[-1] is messages[-1] and found[-1] is None)
+    is_new = not messages or (bool(opened) and opened[-1][1] is messages[-1] and found[-1] is None)
     edited = is_new and bool(messages) and is_edit(messages[-1].message.message_id)
     return Decision(tuple(kept), frozenset(new_ids), tuple(answered), duplicate=not is_new, edited=edited)

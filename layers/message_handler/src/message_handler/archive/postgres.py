@@ -13,6 +13,7 @@ from message_handler.archive.postgres_jobs import (
     job_values,
     key_values,
     raised_values,
+    settle_values,
     settled_in,
 )
 from message_handler.domain.conversations import ConversationKey, Turn
@@ -151,7 +152,8 @@ class PostgresArchive:
         return settled_in(self._database.execute(values, "settled_of"))
 
     def settle_also(self, key: ConversationKey, message_ids: Sequence[str], end: Settled) -> None:
-        self._database.execute(key_values(key) | {"ids": list(message_ids)} | end._asdict(), "settle_also")
+        values = settle_values((id_, end) for id_ in message_ids)
+        self._database.execute(key_values(key) | values, "settle_also")
 
     def unfinished(self, *, most: int) -> list[Job]:
         return [job_from_json(row[0]) for row in self._database.execute({"most": most}, "unfinished_jobs")]

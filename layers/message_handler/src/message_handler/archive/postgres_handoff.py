@@ -8,7 +8,15 @@ from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 from message_handler.archive import parking
-from message_handler.archive.postgres_jobs import end_values, key_values, numbered, settled_in
+from message_handler.archive.postgres_jobs import (
+    Values,
+    end_values,
+    key_values,
+    numbered,
+    settle_values,
+    settled_in,
+    turn_values,
+)
 from message_handler.domain.conversations import ConversationKey, Turn
 from message_handler.domain.documents import as_text, turns_from_json, turns_to_json
 from message_handler.domain.handoff import ParkedMessage, ParkedMessages, ParkResult
@@ -23,40 +31,33 @@ if TYPE_CHECKING:
 
 def note_sale(connection: Connection, key: ConversationKey, bot_id: str, said: Sequence[Turn]) -> Noted:
     """See `Archive.note_sale`."""
-    values = key_values(key) | {"bot_id": bot_id}
+    values: Values = key_values(key) | {"bot_id": bot_id}
     sales = [turn for turn in said if turn.role == "sale"]
     wanted = {"turn_ids": [turn.message_id for turn in sales]}
     archived = execute(connection, values | wanted, "lock_conversation", "noted_sales")
     new = parking.exchanges(said, parking.noted_among(archived))
     if not new:
         return "known" if handed_off(connection, key) else "resumed"
-    for exchange in new:
-        if exchange.messages:
-            _answered_by_human(connection, key, bot_id, exchange.messages)
-        said_now = {"content": exchange.sale.content, "turn_id": exchange.sale.message_id}
-        execute(connection, values | said_now, "note_sale")
-    execute(connection, values, "hand_off")
+    settled = _settled(connection, key, [message for exchange in new for message in exchange.messages])
+    answered = parking.answered(parked_messages(connection, key), settled, new)
+    job_id = key.new_job_id()
+    values |= turn_values(answered.said) | {"job_id": job_id, "times": [None] * len(answered.said)}
+    if not answered.messages:
+        execute(connection, values, "add_turns", "hand_off")
+        return "new"
+    # A human has answered the messages: they are settled under a new job that ends as cancelled.
+    job = Job(job_id, key, JobStatus.CANCELLED, answered.messages, bot_id, created_at=time.time())
+    were_parked = {each.message.message_id: each for each in answered.parked}
+    others = [ParkedMessage(m, answered_by=job_id) for m in answered.messages if m.message_id not in were_parked]
+    values |= numbered([end_values(job, settled=settled, said=())]) | _parked_values(others)
+    values |= {"successor_id": job_id, "job_ids": _promised(answered.parked), "message_ids": list(were_parked)}
+    execute(connection, values, "end_jobs", "supersede_jobs", "drop_parked", "park_messages", "add_turns", "hand_off")
     return "new"
 
 
-def _answered_by_human(
-    connection: Connection, key: ConversationKey, bot_id: str, messages: tuple[Message, ...]
-) -> None:
-    """Settle the messages under a new job that ends as cancelled: a human has answered them."""
-    settled = _settled(connection, key, messages)
-    open_, found = parking.answered(parked_messages(connection, key), settled, messages)
-    if not open_:
-        return
-    job_id = key.new_job_id()
-    job = Job(job_id, key, JobStatus.CANCELLED, open_, bot_id, created_at=time.time())
-    execute(connection, numbered([end_values(job, settled=settled)]), "end_jobs")
-    for parked in found:
-        if parked.job_id:
-            execute(connection, key_values(key) | {"job_id": parked.job_id, "successor_id": job_id}, "supersede_job")
-    were_parked = [parked.message.message_id for parked in found]
-    execute(connection, key_values(key) | {"message_ids": were_parked}, "drop_parked")
-    others = [message for message in open_ if message.message_id not in were_parked]
-    _store(connection, key, [ParkedMessage(message, answered_by=job_id) for message in others])
+def _promised(parked: Sequence[ParkedMessage]) -> list[str]:
+    """The jobs that parked messages were promised."""
+    return list(dict.fromkeys(each.job_id for each in parked if each.job_id))
 
 
 def park(
@@ -78,17 +79,13 @@ def park(
     new = parking.to_park(messages, context, resources, job_id)
     before = parked_messages(connection, key)
     decision = parking.decide(before, _settled(connection, key, messages), new, moved=moved)
+    values = key_values(key) | _parked_values(decision.kept) | settle_values(decision.ends())
+    values["message_ids"] = [answered.message.message_id for _, answered in decision.answered]
     if for_a_human is not None:
         if decision.new.isdisjoint(for_a_human):
             return None
-        execute(connection, key_values(key), "hand_off")
-    _store(connection, key, decision.kept)
-    for message, answered in decision.answered:
-        assert answered.answered_by is not None
-        end = Settled(answered.answered_by, "cancelled", message.words_digest, message.accepted_at)
-        execute(connection, key_values(key) | {"ids": list(message.ids)} | end._asdict(), "settle_also")
-    done = [answered.message.message_id for _, answered in decision.answered]
-    execute(connection, key_values(key) | {"message_ids": done}, "drop_parked")
+        execute(connection, values, "hand_off")
+    execute(connection, values, *(("park_messages",) if decision.kept else ()), "settle_also", "drop_parked")
     waiting = {each.message.message_id: each.message for each in (*before, *decision.kept) if not each.answered_by}
     return ParkResult(tuple(waiting.values()), decision.duplicate, decision.edited)
 
@@ -116,10 +113,9 @@ def unparked(connection: Connection, key: ConversationKey, back: ParkedMessages,
     (_, human, handoffs), *_ = rows
     if human or handoffs != back.handoffs:
         return
-    for promised in dict.fromkeys(each.job_id for each in back.parked if each.job_id):
-        execute(connection, key_values(key) | {"job_id": promised, "successor_id": job_id}, "supersede_job")
     ids = [each.message.message_id for each in back.parked]
-    execute(connection, key_values(key) | {"message_ids": ids}, "drop_parked")
+    values = {"job_ids": _promised(back.parked), "successor_id": job_id, "message_ids": ids}
+    execute(connection, key_values(key) | values, "supersede_jobs", "drop_parked")
 
 
 def parked_messages(connection: Connection, key: ConversationKey) -> list[ParkedMessage]:
@@ -138,7 +134,8 @@ def parked_messages(connection: Connection, key: ConversationKey) -> list[Parked
     ]
 
 
-def _store(connection: Connection, key: ConversationKey, parked: Sequence[ParkedMessage]) -> None:
+def _parked_values(parked: Sequence[ParkedMessage]) -> Values:
+    """Messages as a parameter of `park_messages`."""
     rows = [
         {
             "message_id": each.message.message_id,
@@ -152,8 +149,7 @@ def _store(connection: Connection, key: ConversationKey, parked: Sequence[Parked
         }
         for each in parked
     ]
-    if rows:
-        execute(connection, key_values(key) | {"messages": as_text(rows)}, "park_messages")
+    return {"messages": as_text(rows)}
 
 
 def _settled(connection: Connection, key: ConversationKey, messages: Sequence[Message]) -> dict[str, Settled]:

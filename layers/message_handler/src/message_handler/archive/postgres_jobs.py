@@ -36,33 +36,62 @@ def job_values(job: Job) -> Values:
     }
 
 
-def end_values(job: Job, messages: Sequence[Message] | None = None, *, settled: Container[str] = ()) -> Values:
+def end_values(
+    job: Job,
+    messages: Sequence[Message] | None = None,
+    *,
+    settled: Container[str] = (),
+    said: Sequence[SaidTurn] | None = None,
+) -> Values:
     """An ended job as a parameter of `end_jobs`. It settles these of the job's messages, by default all.
 
-    Ids in `settled` are left out: they stay with the job that settled them.
+    Ids in `settled` are left out: they stay with the job that settled them. `said` are its turns, by default those of
+    the messages and the reply.
     """
     messages = job.messages if messages is None else messages
-    said = turns_of(messages)
-    if job.reply is not None:
-        said.append(SaidTurn(Turn("assistant", job.reply), None, ()))
+    if said is None:
+        reply = [] if job.reply is None else [SaidTurn(Turn("assistant", job.reply))]
+        said = [*turns_of(messages), *reply]
     own = {message.message_id for message in messages}
     ended = [(id_, message) for message in messages for id_ in message.ids if id_ not in settled]
-    return job_values(job) | {
-        "run_id": job.job_id,
-        "status": job.status.value,
-        "finished_at": job.finished_at,
-        "ids": [id_ for id_, _ in ended],
-        "words": [message.words_digest for _, message in ended],
-        "accepted_ats": [message.accepted_at for _, message in ended],
-        "edits": [edit._asdict() for edit in edits_of(messages)] or None,
+    return (
+        job_values(job)
+        | {
+            "run_id": job.job_id,
+            "status": job.status.value,
+            "finished_at": job.finished_at,
+            "ids": [id_ for id_, _ in ended],
+            "words": [message.words_digest for _, message in ended],
+            "accepted_ats": [message.accepted_at for _, message in ended],
+            "edits": [edit._asdict() for edit in edits_of(messages)] or None,
+            "given_ids": list(job.given_ids),
+            "edited_ids": list(job.edited_ids),
+            "findings": [asdict(found) for found in job.findings if found.message_id in own] or None,
+        }
+        | turn_values(said)
+    )
+
+
+def turn_values(said: Sequence[SaidTurn]) -> Values:
+    """Turns as parameters of `end_jobs` or `add_turns`."""
+    return {
         "roles": [turn.role for turn, _, _ in said],
         "contents": [turn.content for turn, _, _ in said],
         "turn_ids": [turn.message_id for turn, _, _ in said],
         "edited_ats": [edited_at for _, edited_at, _ in said],
         "earlier": [json.dumps(earlier) if earlier else None for _, _, earlier in said],
-        "given_ids": list(job.given_ids),
-        "edited_ids": list(job.edited_ids),
-        "findings": [asdict(found) for found in job.findings if found.message_id in own] or None,
+    }
+
+
+def settle_values(ends: Iterable[tuple[str, Settled]]) -> Values:
+    """Ids and their ends as parameters of `settle_also`."""
+    ends = list(ends)
+    return {
+        "ids": [id_ for id_, _ in ends],
+        "job_ids": [end.job_id for _, end in ends],
+        "kinds": [end.kind for _, end in ends],
+        "words": [end.words for _, end in ends],
+        "accepted_ats": [end.accepted_at for _, end in ends],
     }
 
 

@@ -20,9 +20,11 @@ from message_handler.archive.postgres_jobs import (
     key_values,
     numbered,
     settled_in,
+    turn_values,
 )
 from message_handler.archive.versions import (
     UNSENT,
+    SaidTurn,
     SettledEdit,
     outcome_of,
     standing,
@@ -118,7 +120,7 @@ def fence_or_end(connection: Connection, job: Job, values: Values) -> Fence:
     # A message that is an edit of a settled one is noted as such, and linked as such.
     messages = tuple(replace(m, message_id=fence.edits.get(m.message_id, m.message_id)) for m in job.messages)
     job = replace(job, messages=messages)
-    values = job_values(job) | {"successor_id": values["successor_id"]}
+    values = job_values(job) | {"job_ids": [job.job_id], "successor_id": values["successor_id"]}
     open_ = tuple(message for message in messages if message.message_id not in fence.settled)
     if fence.parked:
         postgres_handoff.park(connection, job.key, fence.waiting, (), {}, moved=True)
@@ -129,10 +131,10 @@ def fence_or_end(connection: Connection, job: Job, values: Values) -> Fence:
     if open_ and not fence.parked:
         # A successor that runs gets no further link. It may have interrupted the worker that asks.
         running = execute(connection, values, "running_successor")
-        successor = (running or execute(connection, values, "supersede_job", "chain_end"))[0][0]
+        successor = (running or execute(connection, values, "supersede_jobs", "chain_end"))[0][0]
     elif not open_ and job.messages and not noted.status.ended:
         settled_by = fence.settled[job.messages[-1].message_id]
-        execute(connection, values | {"successor_id": settled_by}, "supersede_job")
+        execute(connection, values | {"successor_id": settled_by}, "supersede_jobs")
     execute(connection, values, "end_job")
     ended, waits_parked = archived_job(connection, job), fence.parked and bool(open_)
     return replace(fence, ended=ended, successor_id=successor, parked=waits_parked)
@@ -140,7 +142,7 @@ def fence_or_end(connection: Connection, job: Job, values: Values) -> Fence:
 
 def archive(connection: Connection, job: Job, spare_id: str) -> bool:
     """See `Archive.archive`. `spare_id` is for a successor, if one is needed."""
-    values = job_values(job.before_its_end()) | {"successor_id": spare_id}
+    values = job_values(job.before_its_end()) | {"job_ids": [job.job_id], "successor_id": spare_id}
     execute(connection, values, "lock_conversation")
     if is_void(erased_until(connection, values), job.accepted_at):
         execute(connection, values, "drop_empty_conversation")
@@ -153,7 +155,7 @@ def archive(connection: Connection, job: Job, spare_id: str) -> bool:
     if known and known.status.ended and execute(connection, values, "was_reopened")[0][0]:
         return False
     if len(open_) < len(job.messages) or (known and known.status.ended):
-        job_id = execute(connection, values, "note_job", "supersede_job", "end_job", "chain_end")[0][0]
+        job_id = execute(connection, values, "note_job", "supersede_jobs", "end_job", "chain_end")[0][0]
     end = end_values(replace(job, job_id=job_id, messages=open_), settled=settled) | {"run_id": job.job_id}
     execute(connection, numbered([end]), "end_jobs")
     return True
@@ -214,8 +216,8 @@ def interrupt(connection: Connection, job: Job) -> None:
 def supersede(connection: Connection, job: Job, successor_id: str, copy_id: str) -> None:
     """See `Archive.supersede`. `copy_id` is for a copy of the successor, if one is needed."""
     if not was_erased(connection, job, job.accepted_at):
-        values = job_values(job) | {"successor_id": successor_id, "copy_id": copy_id}
-        link = ("note_job", "note_promise", "note_end", "supersede_job", "copy_successor")
+        values = job_values(job) | {"job_ids": [job.job_id], "successor_id": successor_id, "copy_id": copy_id}
+        link = ("note_job", "note_promise", "note_end", "supersede_jobs", "copy_successor")
         execute(connection, values, *link, "end_settled")
 
 
@@ -235,12 +237,9 @@ def keep_wordless(connection: Connection, key: ConversationKey, bot_id: str, mes
     known = {row[0] for row in execute(connection, values, "known_user_ids")}
     last = next((Turn(*row) for row in execute(connection, values, "last_turn")), None)
     kept = wordless.to_keep(messages, known, last, until)
-    said = {
-        "contents": [message.content for message in kept],
-        "turn_ids": [wordless.turn_of(message).message_id for message in kept],
-        "times": [message.accepted_at for message in kept],
-    }
-    execute(connection, values | said, *(("add_user_turns",) if kept else ("drop_empty_conversation",)))
+    said = turn_values([SaidTurn(wordless.turn_of(message)) for message in kept])
+    values |= said | {"job_id": None, "times": [message.accepted_at for message in kept]}
+    execute(connection, values, "add_turns" if kept else "drop_empty_conversation")
 
 
 def reopen(connection: Connection, job: Job, entry: AuditEntry) -> bool:

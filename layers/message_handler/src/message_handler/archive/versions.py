@@ -68,8 +68,8 @@ class SaidTurn(NamedTuple):
     """
 
     turn: Turn
-    edited_at: float | None
-    earlier: tuple[str, ...]
+    edited_at: float | None = None
+    earlier: tuple[str, ...] = ()
 
 
 def turns_of(messages: Sequence[Message]) -> list[SaidTurn]:

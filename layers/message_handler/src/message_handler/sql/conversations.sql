@@ -94,18 +94,21 @@ where platform_id = :platform_id and conversation_id = :conversation_id
 order by position desc
 limit 1
 
--- name: add_user_turns
--- Archive what a patient said, as the newest turns of the conversation.
+-- name: add_turns
+-- Archive what a patient and a human said, as the newest turns of the conversation. The patient's belong to the job :job_id, if
+-- there is one. A turn without one of the :times (Unix seconds) is said now.
 with place as (
     update conversations set turn_count = turn_count + cardinality(cast(:contents as text[]))
     where platform_id = :platform_id and conversation_id = :conversation_id
     returning turn_count - cardinality(cast(:contents as text[])) as said_before
 )
-insert into turns (platform_id, conversation_id, position, role, content, message_id, created_at)
-select :platform_id, :conversation_id, place.said_before + turn.number, 'user', content, message_id,
-       to_timestamp(accepted_at)
-from place, unnest(cast(:contents as text[]), cast(:turn_ids as text[]), cast(:times as float8[]))
-     with ordinality as turn(content, message_id, accepted_at, number)
+insert into turns (platform_id, conversation_id, position, role, content, message_id, job_id, created_at, edited_at, earlier)
+select :platform_id, :conversation_id, place.said_before + turn.number, role, content, message_id,
+       case role when 'user' then cast(:job_id as uuid) end, coalesce(to_timestamp(said_at), now()),
+       to_timestamp(edited_at), cast(earlier as jsonb)
+from place, unnest(cast(:roles as text[]), cast(:contents as text[]), cast(:turn_ids as text[]), cast(:times as float8[]),
+                   cast(:edited_ats as float8[]), cast(:earlier as text[]))
+     with ordinality as turn(role, content, message_id, said_at, edited_at, earlier, number)
 
 -- name: conversation
 -- A conversation's bot, its turns in order (one row of nulls if it has none), and the ids of its parked messages. Reads go on

@@ -23,17 +23,6 @@ with back as (
 )
 select exists (select from back)
 
--- name: note_sale
--- Archive a human's turn.
-with place as (
-    update conversations set turn_count = turn_count + 1
-    where platform_id = :platform_id and conversation_id = :conversation_id
-    returning turn_count - 1 as position
-)
-insert into turns (platform_id, conversation_id, position, role, content, message_id, created_at)
-select :platform_id, :conversation_id, place.position + 1, 'sale', :content, :turn_id, now()
-from place
-
 -- name: noted_sales
 -- The archived SALE turns that may be the same as those of a request: those with the same id, and the newest 100 of the others
 -- where one of the two has no id. The caller compares their words.
@@ -87,10 +76,12 @@ where platform_id = :platform_id and conversation_id = :conversation_id and hand
   and cast(:ids as text[]) && (held.message_id || held.aliases)
 
 -- name: settle_also
--- Settle further ids of a settled message. After an erasure there is none.
+-- Settle further ids of settled messages. After an erasure there is none.
 insert into settled (platform_id, conversation_id, message_id, job_id, kind, words, accepted_at)
-select platform_id, conversation_id, message_id, cast(:job_id as uuid), :kind, :words, cast(:accepted_at as float8)
-from conversations, unnest(cast(:ids as text[])) as message_id
+select platform_id, conversation_id, also.message_id, also.job_id, also.kind, also.words, also.accepted_at
+from conversations, unnest(cast(:ids as text[]), cast(:job_ids as uuid[]), cast(:kinds as text[]),
+                           cast(:words as text[]), cast(:accepted_ats as float8[]))
+                    as also(message_id, job_id, kind, words, accepted_at)
 where platform_id = :platform_id and conversation_id = :conversation_id
 on conflict do nothing
 

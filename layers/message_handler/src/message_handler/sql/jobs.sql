@@ -70,9 +70,9 @@ from jobs
 where status = 'processing' and message_ids <> '{}' and not is_open_v1(jobs)
 limit cast(:most as integer)
 
--- name: supersede_job
--- Link the last job of the chain to the successor. A link that would close a circle is left out: the successor's chain
--- leads back to that job.
+-- name: supersede_jobs
+-- Link the last job of each job's chain to the successor. A link that would close a circle is left out: the successor's
+-- chain leads back to that job.
 with onward as (
     select cast(:successor_id as uuid) as job_id
     union
@@ -80,7 +80,9 @@ with onward as (
 )
 update jobs set superseded_by = cast(:successor_id as uuid)
 where platform_id = :platform_id
-  and job_id in (select job_id from chain_of_v1(:platform_id, cast(:job_id as uuid)) where superseded_by is null)
+  and job_id in (select chain.job_id
+                 from unnest(cast(:job_ids as uuid[])) as linked(job_id), chain_of_v1(:platform_id, linked.job_id) as chain
+                 where chain.superseded_by is null)
   and job_id not in (select job_id from onward)
 
 -- name: copy_successor
