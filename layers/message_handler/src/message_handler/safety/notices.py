@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
-
-Level = Literal["emergency", "crisis", "urgent"]
+from typing import Any
 
 #: By language (ISO 639-1) and level. English serves every other language.
 _TEXTS: dict[str, dict[str, str]] = {
