@@ -191,7 +191,7 @@ def raise_drill(call: Call) -> tuple[int, dict[str, Any]]:
     given = body_with(call, "conversation_id").get("conversation_id")
     key = conversation_key(given if isinstance(given, str) else "", call.platform_id)
     built = parts()
-    job_id = raised.drill(
+    drill = raised.drill(
         key,
         call.actor,
         archive=built.archive,
@@ -201,7 +201,7 @@ def raise_drill(call: Call) -> tuple[int, dict[str, Any]]:
         correlation_id=call.correlation_id,
         now=time.time(),
     )
-    return HTTPStatus.CREATED, lists.raised_view(raised.find(built.raised, key.platform_id, job_id))
+    return HTTPStatus.CREATED, lists.raised_view(drill)
 
 
 def get_safety(call: Call) -> tuple[int, dict[str, Any], Headers]:

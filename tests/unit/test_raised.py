@@ -200,6 +200,10 @@ class TestADrill:
         assert drill(operated).status == 503
         assert len(listed(operated)) == 1
 
+    def test_that_was_raised_is_answered_although_postgres_goes_away_behind_it(self, service: Service) -> None:
+        service.use(raised=NoRaised())
+        assert drill(service).status == 201
+
     def test_without_an_archive_it_is_refused(self, service: Service) -> None:
         service.use(archive=NoArchive())
         assert drill(service).status == 503

@@ -109,7 +109,7 @@ class TestTheEvent:
             bots=bots,
             correlation_id="corr-2",
             now=office.clock(),
-        )
+        ).job_id
         office.passes(60)
         (told,) = receiver.told
         assert told.event["type"] == "safety.raised"

@@ -30,15 +30,7 @@ class MemoryRaised:
     def add(self, raised: Raised) -> None:
         """Add danger that was found. The archive calls this once for each."""
         with self._mutex:
-            self._found[raised.key.platform_id, raised.job_id] = RaisedConversation(
-                raised.job_id,
-                raised.key.conversation_id,
-                raised.level,
-                raised.rule,
-                raised.rules_version,
-                raised.raised_at,
-                raised.drill,
-            )
+            self._found[raised.key.platform_id, raised.job_id] = RaisedConversation.of(raised)
 
     def forget(self, key: ConversationKey) -> None:
         """Delete all that was raised in a conversation, because it is erased."""

@@ -95,6 +95,19 @@ class RaisedConversation:
     closed_why: str | None = None
     reminders: int = 0
 
+    @classmethod
+    def of(cls, raised: Raised) -> RaisedConversation:
+        """What a store keeps of danger that was just found."""
+        return cls(
+            raised.job_id,
+            raised.key.conversation_id,
+            raised.level,
+            raised.rule,
+            raised.rules_version,
+            round(raised.raised_at, 6),
+            raised.drill,
+        )
+
     @property
     def state(self) -> RaisedState:
         if self.closed_by is not None:

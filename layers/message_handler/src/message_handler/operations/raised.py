@@ -99,8 +99,8 @@ def drill(
     bots: BotConfigService,
     correlation_id: str,
     now: float,
-) -> str:
-    """Raise a conversation for practice. Its list, job, webhook and notice say that it is a drill. Returns its job.
+) -> RaisedConversation:
+    """Raise a conversation for practice. Its list, job, webhook and notice say that it is a drill.
 
     Each drill has a job of its own, so it never takes the place of a notice for real danger. Raises NotFound or
     Conflict for a bot that may not answer, Conflict if the conversation was erased a moment ago, or Unavailable.
@@ -127,4 +127,4 @@ def drill(
     _log.warning("a drill", extra={"ai_job_id": raised.job_id, "drill": True})
     if deliveries:
         deliveries.wake(key)
-    return raised.job_id
+    return RaisedConversation.of(raised)
