@@ -78,6 +78,13 @@ ANSWERED = (
         "return Answered(body)",
     ),
     guard(
+        "an emergency that waits hides no danger behind it, and no message is read alone again",
+        f"{ANSWERS}::TestEachAnswer::test_speaks_of_what_is_split_behind_an_emergency_that_waits",
+        ALARM,
+        "self._screened(newest, only_joined=True)",
+        "self._screened(newest)",
+    ),
+    guard(
         "what only earlier messages say does not count again",
         f"{ANSWERS}::TestEachAnswer::test_names_one_notice_for_a_level_and_an_hour",
         ALARM,

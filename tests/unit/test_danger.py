@@ -25,6 +25,7 @@ from message_handler.protocol.results import Accepted
 from message_handler.queue.codec import decode
 from message_handler.safety.notices import notice_of
 from message_handler.safety.rules import shipped
+from message_handler.safety.screening import screen
 from message_handler.settings import Settings
 from message_handler.tiers.failover import Failover
 from message_handler.tiers.memory import MemoryTier
@@ -88,6 +89,26 @@ class TestEachAnswer:
         assert "safety" not in service.post({"messages": [{"role": "user", "content": "I can't"}]}).body
         safety = safety_in(service.post({"messages": [{"role": "user", "content": "breathe"}]}).body)
         assert safety["level"] == "emergency"
+
+    def test_speaks_of_what_is_split_behind_an_emergency_that_waits(self, service: Service) -> None:
+        levels = []
+        for words in (EMERGENCY, "I want to", "kill myself"):
+            answer = service.post({"messages": [{"role": "user", "content": words}]})
+            levels.append(answer.body.get("safety", {}).get("level"))
+        assert levels == ["emergency", None, "crisis"]
+
+    def test_reads_each_message_of_a_burst_alone_once(self, service: Service, monkeypatch: Any) -> None:
+        """When it comes. Later it is only read joined with others."""
+        read = []
+
+        def counts(rules: Any, texts: Any, **kwargs: Any) -> Any:
+            read.append(0 if kwargs.get("only_joined") else len(texts))
+            return screen(rules, texts, **kwargs)
+
+        monkeypatch.setattr(danger, "screen", counts)
+        for number in range(12):
+            service.post(says(f"question {number}", f"m{number}"))
+        assert sum(read) == 12
 
     def test_speaks_of_what_the_patient_has_split_while_a_human_answers(self, service: Service) -> None:
         with_a_human(service)

@@ -78,8 +78,11 @@ class Alarm:
     ) -> Finding | None:
         """The worst danger in a request's messages, also where a patient has split one phrase over several requests.
 
-        What only earlier messages say does not count again: the answers to their requests had the notice.
+        What only earlier messages say does not count again: the answers to their requests had the notice. Each message
+        was read alone when it came, so only the joined text is read now.
         """
+        if own and own.level is Level.EMERGENCY:
+            return own
         newest: list[str] = []
         left = MOST_CHARACTERS
         for message in waiting[: -MOST_MESSAGES - 1 : -1]:
@@ -87,7 +90,7 @@ class Alarm:
             if left < 0:
                 break
             newest.insert(0, message.content)
-        together = self._screened(newest) if len(newest) > 1 else None
+        together = self._screened(newest, only_joined=True) if len(newest) > 1 else None
         said = {message.content for message in messages}
         shares = [share for index, share in together.findings.items() if newest[index] in said] if together else []
         return max([own, *shares] if own else shares, key=lambda each: each.level, default=None)
@@ -177,10 +180,10 @@ class Alarm:
         found = self._screened(texts)
         return max(found.findings.values(), key=lambda each: each.level) if found else None
 
-    def _screened(self, texts: Sequence[str]) -> Screened | None:
+    def _screened(self, texts: Sequence[str], *, only_joined: bool = False) -> Screened | None:
         """What the rules find. A text that breaks the rules' engine is answered like any other."""
         try:
-            return screen(self._rules(), texts)
+            return screen(self._rules(), texts, only_joined=only_joined)
         except Exception as error:  # noqa: BLE001  a defect of the engine must cost no message
             _log.error("the safety rules can't read a text", extra=_named(error))
             return None

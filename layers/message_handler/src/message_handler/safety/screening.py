@@ -25,11 +25,14 @@ class Screened:
     findings: Mapping[int, Finding]
 
 
-def screen(rules: Rules, texts: Sequence[str]) -> Screened | None:
-    """What the rules find in texts that wait together, or None. Joining never lowers what one text has alone."""
+def screen(rules: Rules, texts: Sequence[str], *, only_joined: bool = False) -> Screened | None:
+    """What the rules find in texts that wait together, or None. Joining never lowers what one text has alone.
+
+    `only_joined`: each of them was read alone before.
+    """
     strongest: Finding | None = None
     findings: dict[int, Finding] = {}
-    for finding, shares in _found(rules, texts):
+    for finding, shares in _found(rules, texts, only_joined=only_joined):
         if strongest is None or finding.level > strongest.level:
             strongest = finding
         for index, share in shares:
@@ -38,10 +41,12 @@ def screen(rules: Rules, texts: Sequence[str]) -> Screened | None:
     return Screened(strongest.level, strongest.rule, findings) if strongest else None
 
 
-def _found(rules: Rules, texts: Sequence[str]) -> Iterator[tuple[Finding, list[tuple[int, Finding]]]]:
+def _found(
+    rules: Rules, texts: Sequence[str], *, only_joined: bool
+) -> Iterator[tuple[Finding, list[tuple[int, Finding]]]]:
     """Each finding, and the share that each text has in it."""
     emergency = False
-    for index, text in enumerate(texts):
+    for index, text in enumerate(() if only_joined else texts):
         for finding in rules.find(text):
             emergency = emergency or finding.level is Level.EMERGENCY
             yield finding, [(index, finding)]
