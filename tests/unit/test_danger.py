@@ -92,7 +92,7 @@ class TestEachAnswer:
 
     def test_speaks_of_what_is_split_behind_an_emergency_that_waits(self, service: Service) -> None:
         levels = []
-        for words in (EMERGENCY, "I want to", "kill myself"):
+        for words in (EMERGENCY, "I am thinking about", "suicide"):
             answer = service.post({"messages": [{"role": "user", "content": words}]})
             levels.append(answer.body.get("safety", {}).get("level"))
         assert levels == ["emergency", None, "crisis"]
