@@ -52,6 +52,11 @@ SOUPS = {
     "hidden characters": "k\u200bi\u200bl\u200bl\u200b",
     "digits for letters": "k1ll1ng ",
     "signs": "@",
+    "look-alikes": "\u0441h\u0435st \u0440\u0430in ",
+    "contractions": "can't ",
+    "abbreviations": "ko dc ",
+    "letters drawn out": "kiiilll ",
+    "terms in any order": "pain left arm sweating jaw ",
 }
 SMALL, LARGE = 4 * 1024, 256 * 1024
 #: The number of texts of which the slowest one of a hundred counts.
@@ -194,7 +199,7 @@ FIGURES = (
     Figure(
         "safety-adversarial",
         "256 KiB of adversarial text checked / 4 KiB",
-        "256 KiB of adversarial text, the worst kind of 12",
+        "256 KiB of adversarial text, the worst kind of 17",
         "4 KiB of the same",
         Target("≤", 96),
         growth,

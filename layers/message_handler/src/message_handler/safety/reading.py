@@ -54,9 +54,13 @@ class Reading:
         """Write out each word that is a spelling of others."""
         words: list[str] = []
         owners: list[int] = []
+        known: dict[str, Sequence[tuple[str, str]] | None] = {}
         done = 0
         for place in compress(count(), map(spellings.__contains__, self.words)):
-            meant = spelled_out(self.words[place], self.text.marks(place))
+            raw = self.text.raw[place]
+            if raw not in known:
+                known[raw] = spelled_out(self.words[place], self.text.marks(place))
+            meant = known[raw]
             if meant is None:
                 continue
             words += self.words[done:place]
