@@ -54,6 +54,42 @@ def test_what_does_not_match(text: str) -> None:
     assert found(text) == {}
 
 
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        ("struggling to really even breathe", "breathing"),
+        ("chest one two three four five six tight", "chest"),
+        ("can't, can't, " * 9 + "or so it seems to me today; I can't really even breathe", "breathing"),
+        ("chest, chest, " * 9 + "one two three four five six tight", "chest"),
+    ],
+)
+def test_the_widest_gap_and_window_match_and_one_word_more_does_not(text: str, rule: str) -> None:
+    assert rule in found(text)
+    *before, last = text.split()
+    assert found(" ".join([*before, "also", last])) == {}
+
+
+def test_the_first_of_many_equal_terms_matches() -> None:
+    assert "breathing" in found("can't really even breathe, " + "can't " * 9)
+
+
+def test_a_word_with_several_forms_makes_each_match_once() -> None:
+    rules = rules_of(
+        {
+            "language": "en",
+            "rules": [
+                {"id": "r", "level": "urgent", "about": "x", "phrases": ["of", "off now", "go off", "go off now"]}
+            ],
+        }
+    )
+    assert sorted(match.words for match in rules.explain("go offf now")) == [
+        "go offf",
+        "go offf now",
+        "offf",
+        "offf now",
+    ]
+
+
 def test_slots_of_a_window_have_words_of_their_own() -> None:
     rules = rules_of(
         {
