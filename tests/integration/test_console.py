@@ -107,7 +107,7 @@ def test_a_sign_in_that_comes_back_leaves_nothing_in_the_log(visitor: Visitor) -
 
 def test_the_settings_say_that_no_token_is_needed(visitor: Visitor) -> None:
     settings = visitor.call("GET", "/console/settings.json").json()
-    assert settings == {"sign_in": None, "outages": True, "stale_seconds": 8, "wake_seconds": 50}
+    assert settings == {"sign_in": None, "outages": True, "idle_seconds": 900, "stale_seconds": 8, "wake_seconds": 50}
 
 
 def test_the_last_minutes_show_what_was_answered(visitor: Visitor) -> None:
