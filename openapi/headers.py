@@ -86,8 +86,10 @@ def of_answer(route: Route, *, may_be_problem: bool = False) -> Json:
     names = ["X-Correlation-ID", *(["ETag"] if route.sends_revision else [])]
     if may_be_problem:  # a problem has no revision
         return {name: HEADERS[name] | {"required": name == "X-Correlation-ID"} for name in names}
+    may_wait = HEADERS["Retry-After"] | {"description": "Sent if too many clients wait already.", "required": False}
+    of_wait = {"Retry-After": may_wait} if "wait" in route.query else {}
     of_file = {"ETag": {"$ref": f"{_REF}FileETag"}} if route.media_types else {}
-    return {name: {"$ref": f"{_REF}{name}"} for name in names} | of_file
+    return {name: {"$ref": f"{_REF}{name}"} for name in names} | of_file | of_wait
 
 
 def of_problem(status: int) -> Json:

@@ -92,7 +92,8 @@ ROUTES: tuple[Route, ...] = (
         JOB,
         "Show a job, or wait for its end",
         "The job's status, its messages, and its reply or error. With `wait` the request stays open until the job ends "
-        "or the time is over. If another job answered the messages, `answered_by` names it.",
+        "or the time is over. If another job answered the messages, `answered_by` names it. "
+        "If too many clients wait already, the job is shown at once, with `Retry-After`.",
         "messages",
         {200: (answers.Job,)},
         (404, 503),

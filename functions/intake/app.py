@@ -7,26 +7,22 @@ import gc
 
 gc.disable()  # until `prepare`: a cold start is 10 % faster without it
 
-import re
 import warnings
 from functools import cache
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.logging.utils import copy_config_to_registered_loggers
 
 from message_handler.cold_start import prepare
 from message_handler.domain.conversations import conversation_key
-from message_handler.domain.errors import InvalidRequest, Rejected, RequestError, Unavailable
+from message_handler.domain.errors import Rejected, RequestError, Unavailable
 from message_handler.http.rest import Call, correlation_id_of, serve
 from message_handler.intake.requests import parse_request
 from message_handler.intake.responses import rejection
 from message_handler.metrics import Meter
 from message_handler.wiring import IntakeParts, build_intake
-
-if TYPE_CHECKING:
-    from message_handler.jobs import BackgroundJobManager
 
 logger = Logger()
 metrics = Metrics()
@@ -36,7 +32,6 @@ warnings.filterwarnings("ignore", "No application metrics to publish")  # most c
 
 #: The scope that a token needs for each route.
 SCOPE: Final = "messages"
-MAX_WAIT_SECONDS = 25
 
 
 @cache
@@ -86,25 +81,12 @@ def post_handoff(call: Call) -> tuple[int, dict[str, Any]]:
     return HTTPStatus.OK, resumed
 
 
-def get_job(call: Call) -> tuple[int, dict[str, Any]]:
-    wait = call.query("wait")
-    wait = "0" if wait is None else wait
-    if not re.fullmatch(r"[0-9]{1,2}", wait) or int(wait) > MAX_WAIT_SECONDS:
-        raise InvalidRequest(f"must be a whole number of seconds from 0 to {MAX_WAIT_SECONDS}", field="wait")
-    seconds = min(int(wait), parts().settings.max_wait_seconds)
-    return HTTPStatus.OK, jobs(call).wait_for(call.path("job_id"), seconds, call.query("message_id"))
-
-
 def delete_job(call: Call) -> tuple[int, dict[str, Any]]:
-    manager = jobs(call)
-    return HTTPStatus.OK, manager.view(manager.cancel(call.path("job_id")))
-
-
-def jobs(call: Call) -> BackgroundJobManager:
     from message_handler.jobs import BackgroundJobManager
 
     built = parts()
-    return BackgroundJobManager(built.tiers, built.archive, built.queue, built.intake, platform_id=call.platform_id)
+    jobs = BackgroundJobManager(built.tiers, built.archive, built.queue, built.intake, platform_id=call.platform_id)
+    return HTTPStatus.OK, jobs.view(jobs.cancel(call.path("job_id")))
 
 
 ROUTES = {
@@ -112,7 +94,6 @@ ROUTES = {
     ("DELETE", "/conversations/{conversation_id}/messages/{message_id}"): delete_message,
     ("GET", "/conversations/{conversation_id}"): get_conversation,
     ("POST", "/conversations/{conversation_id}/handoff"): post_handoff,
-    ("GET", "/jobs/{job_id}"): get_job,
     ("DELETE", "/jobs/{job_id}"): delete_job,
 }
 

@@ -146,7 +146,7 @@ def start(**environment: str) -> list[Any]:
         "class Context:\n"
         "    function_name, memory_limit_in_mb, invoked_function_arn, aws_request_id = 'intake', 1024, 'arn', 'id'\n"
         "sys.stdout = open('/dev/null', 'w')\n"
-        "event = {'httpMethod': 'GET', 'resource': '/jobs/{job_id}', 'pathParameters': {'job_id': 'none'}}\n"
+        "event = {'httpMethod': 'DELETE', 'resource': '/jobs/{job_id}', 'pathParameters': {'job_id': 'none'}}\n"
         "status = app.handler(event, Context())['statusCode']\n"
         "print(json.dumps([built, status, collects, frozen]), file=sys.__stdout__)\n"
     )

@@ -42,6 +42,7 @@ from tests.guards import (
     tiers,
     together,
     unsending,
+    waits,
     words,
     worker,
 )
@@ -60,6 +61,7 @@ GUARDS: tuple[Guard, ...] = (
     *safety_rules.GUARDS,
     *together.GUARDS,
     *unsending.GUARDS,
+    *waits.GUARDS,
     *plans.GUARDS,
     *providers.GUARDS,
     *service.GUARDS,

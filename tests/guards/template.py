@@ -16,7 +16,8 @@ def _guard(name: str, rule: str, test: str, old: str, new: str = "") -> Guard:
 
 _SHOW_JOB = """            Path: /jobs/{job_id}
             Auth: {Authorizer: Tokens, AuthorizationScopes: [message-handler/messages]}
-        CancelJob:"""
+
+  StatusLogGroup:"""
 
 GUARDS = (
     _guard(
@@ -138,8 +139,8 @@ GUARDS = (
         "a parameter alone makes a version",
         "canary",
         f"{ACCESS}::TestVersions::test_each_parameter_of_a_function_makes_a_new_version_of_it",
-        "'${LogLevel} ${MaxWaitSeconds} ${SimulatedAiDelayMs} ${SecretsPrefix}'",
-        "'${LogLevel} ${SimulatedAiDelayMs} ${SecretsPrefix}'",
+        "${LogLevel} ${MaxWaitSeconds} ${MaxWaitsPerTenant}",
+        "${LogLevel} ${MaxWaitsPerTenant}",
     ),
     _guard(
         "an alarm looks at what the functions print",

@@ -117,7 +117,7 @@ def functions(stores: dict[str, str], tmp_path: Path) -> Iterator[dict[str, Any]
             "DATABASE_TIMEOUT": "10",
         }
         found: dict[str, Any] = {"sqs": sqs, "queue": queue}
-        for name in ("admin", "intake", "worker"):
+        for name in ("admin", "intake", "status", "worker"):
             found[name] = function = Function(name, variables, tmp_path / f"{name}.log")
             running.callback(function.stop)
         yield found
@@ -132,9 +132,9 @@ def own_database(postgres: Server) -> str:
 
 
 def test_a_message_is_accepted_and_answered_and_all_is_healthy(functions: dict[str, Any]) -> None:
-    admin, intake, worker, sqs = (functions[name] for name in ("admin", "intake", "worker", "sqs"))
+    admin, intake, status, worker = (functions[name] for name in ("admin", "intake", "status", "worker"))
     bounds = lower_bounds()
-    for function in (admin, intake, worker):
+    for function in (admin, intake, status, worker):
         assert function.ask(list(bounds)) == bounds
     assert admin.ask({"action": "migrate"})["applied"]
 
@@ -142,13 +142,13 @@ def test_a_message_is_accepted_and_answered_and_all_is_healthy(functions: dict[s
     assert accepted["statusCode"] == 202, accepted
     job_id = json.loads(accepted["body"])["ai_job_id"]
 
-    (message,) = sqs.receive_message(QueueUrl=functions["queue"], WaitTimeSeconds=10)["Messages"]
+    (message,) = functions["sqs"].receive_message(QueueUrl=functions["queue"], WaitTimeSeconds=10)["Messages"]
     (record,) = load_event("worker-one-record")["Records"]
     record |= {"messageId": message["MessageId"], "receiptHandle": message["ReceiptHandle"], "body": message["Body"]}
     assert worker.ask({"Records": [record]}) == {"batchItemFailures": []}
 
-    asked = load_event("intake-get-job") | {"pathParameters": {"job_id": job_id}}
-    answer = intake.ask(asked)
+    asked = load_event("status-get-job") | {"pathParameters": {"job_id": job_id}}
+    answer = status.ask(asked)
     assert (answer["statusCode"], json.loads(answer["body"])["status"]) == (200, "completed")
 
     shown = admin.ask(load_event("admin-status"))

@@ -216,10 +216,10 @@ def test_a_url_that_is_none_is_said_without_its_password(hosts: Hosts) -> None:
 
 
 def test_bad_settings_name_their_variables(hosts: Hosts) -> None:
-    bad = {"MAX_WAIT_SECONDS": SECRET, "SIMULATED_AI_DELAY_MS": "9-1"}
+    bad = {"SECRETS_PREFIX": f"{SECRET} ", "SIMULATED_AI_DELAY_MS": "9-1"}
     host = hosts.start("--without-redis", "--without-postgres", template=ROOT / "template.yaml", **bad)
     failure = host.failure()
-    assert failure.startswith("local: IntakeFunction: bad settings: MAX_WAIT_SECONDS: ")
+    assert failure.startswith("local: IntakeFunction: bad settings: SECRETS_PREFIX: ")
     assert "; SIMULATED_AI_DELAY_MS: " in failure
     assert SECRET not in host.errors.read_text() + host.printed
 

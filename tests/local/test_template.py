@@ -65,7 +65,7 @@ def test_routes_stage_and_gateway_responses(app: Path) -> None:
 
 def test_the_project_s_own_template_can_be_run() -> None:
     template = read(ROOT / "template.yaml")
-    assert {"IntakeFunction", "WorkerFunction", "AdminFunction"} <= set(template.functions)
+    assert {"IntakeFunction", "StatusFunction", "WorkerFunction", "AdminFunction"} <= set(template.functions)
     accepting = ("POST", "/conversations/{conversation_id}/messages", "IntakeFunction")
     assert accepting in {(route.method, route.path, route.function) for route in template.routes}
     assert template.gateway_responses["MISSING_AUTHENTICATION_TOKEN"].status == 404

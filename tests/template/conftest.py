@@ -13,6 +13,7 @@ from local.expand import expand
 from local.intrinsics import Resolver
 
 TEMPLATE = Path(__file__).parents[2] / "template.yaml"
+FUNCTIONS = {"IntakeFunction", "StatusFunction", "WorkerFunction", "AdminFunction"}
 
 
 class _Resolver(Resolver):

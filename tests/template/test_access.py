@@ -200,7 +200,7 @@ def _listed(value: Any) -> list[str]:
 class TestRoles:
     def test_each_function_has_its_own(self, expanded: Expanded) -> None:
         roles = {it["Role"]["Fn::GetAtt"][0] for it in expanded.of_type("AWS::Lambda::Function").values()}
-        assert roles == {"IntakeFunctionRole", "WorkerFunctionRole", "AdminFunctionRole"}
+        assert roles == {"IntakeFunctionRole", "StatusFunctionRole", "WorkerFunctionRole", "AdminFunctionRole"}
 
     def test_the_queues_are_for_who_needs_them(self, expanded: Expanded) -> None:
         aside = {("FailedInvocationQueue", "sqs:SendMessage")}
@@ -208,6 +208,7 @@ class TestRoles:
             ("JobQueue", "sqs:SendMessage"),
             ("DeliveryQueue", "sqs:SendMessage"),
         }
+        assert allowed(expanded, "StatusFunction", "sqs") == aside
         assert allowed(expanded, "WorkerFunction", "sqs") == aside | {
             ("JobQueue", "sqs:ReceiveMessage"),
             ("JobQueue", "sqs:DeleteMessage"),
@@ -230,7 +231,7 @@ class TestRoles:
         }
 
     def test_the_worker_alone_asks_providers_and_reads_their_tokens(self, expanded: Expanded) -> None:
-        for function in ("IntakeFunction", "AdminFunction"):
+        for function in ("IntakeFunction", "StatusFunction", "AdminFunction"):
             assert allowed(expanded, function, "bedrock") == set()
             assert allowed(expanded, function, "secretsmanager") == set()
         assert allowed(expanded, "WorkerFunction", "secretsmanager") == {
@@ -249,7 +250,7 @@ class TestRoles:
         assert "BedrockEndpoint" not in expanded.resolved("AWS::EC2::SecurityGroup")
 
     def test_each_function_signs_in_to_the_stores_as_one_user_of_one_store(self, expanded: Expanded) -> None:
-        for function in ("IntakeFunction", "WorkerFunction", "AdminFunction"):
+        for function in expanded.of_type("AWS::Lambda::Function"):
             assert allowed(expanded, function, "elasticache") == {
                 ("Cache", "elasticache:Connect"),
                 ("CacheUser", "elasticache:Connect"),
@@ -361,12 +362,11 @@ class TestVersions:
             described = set(re.findall(r"\$\{(\w+)\}", version["Description"]["Fn::Sub"]))
             used = set(re.findall(r"'Ref': '(\w+)'", str(function["Environment"])))
             used &= expanded.document["Parameters"].keys() - LATER
-            if name != "IntakeFunction":
-                used -= {"MaxWaitSeconds"}  # only intake waits
             assert used <= described, name
 
     def test_a_description_fits(self, expanded: Expanded) -> None:
         longest = {"LogLevel": 8, "MaxWaitSeconds": 2, "SimulatedAiDelayMs": 13, "RequireSafety": 5, "SimulatedAi": 5}
+        longest |= {"MaxWaitsPerTenant": 5, "MaxWaits": 5}
         parameters = expanded.document["Parameters"]
         assert max(map(len, parameters["LogLevel"]["AllowedValues"])) == longest["LogLevel"]
         for version in expanded.of_type("AWS::Lambda::Version").values():
@@ -382,7 +382,11 @@ class TestVersions:
         assert migration["Properties"]["Release"] == {"Ref": layer}
         functions = expanded.of_type("AWS::Lambda::Function")
         waiting = {name for name, it in functions.items() if "{'Ref': 'Migration'}" in str(it["Tags"])}
-        assert waiting == {"IntakeFunction", "WorkerFunction"}  # the admin function updates the tables itself
+        assert waiting == {
+            "IntakeFunction",
+            "StatusFunction",
+            "WorkerFunction",
+        }  # the admin function updates the tables itself
 
     def test_the_way_to_the_database_is_there_before_the_tables(self, expanded: Expanded) -> None:
         named = set(re.findall(r"'Ref': '(\w+)'", str(expanded.resources["Migration"]["Properties"])))

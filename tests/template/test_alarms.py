@@ -40,6 +40,7 @@ from message_handler.tiers.memory import MemoryTier
 from tests.contract.conversation import raised
 from tests.contract.receiver import Receiver
 from tests.servers import ALL_TAKEN, emptied
+from tests.template import conftest
 from tests.template.conftest import Expanded
 from tests.unit.service import (
     CANARY,
@@ -175,7 +176,7 @@ class TestEveryAlarm:
     def test_of_aws_metrics_names_resources_of_this_stack(self, expanded: Expanded) -> None:
         names = {
             "QueueName": {"JobQueue", "DeliveryQueue", "DeadLetterQueue"},
-            "FunctionName": {"IntakeFunction", "WorkerFunction", "AdminFunction"},
+            "FunctionName": conftest.FUNCTIONS,
             "ApiName": {"local"},  # SAM gives the API the stack's name
             "Stage": {"v1"},
             "DBInstanceIdentifier": {"Database"},
@@ -191,7 +192,7 @@ class TestEveryAlarm:
 
     def test_of_a_deployment_takes_it_back(self, expanded: Expanded) -> None:
         groups = expanded.resolved("AWS::CodeDeploy::DeploymentGroup")
-        assert len(groups) == 3
+        assert len(groups) == 4
         for name, group in groups.items():
             function = name.removesuffix("DeploymentGroup")
             assert group["AutoRollbackConfiguration"]["Enabled"] is True
@@ -228,7 +229,7 @@ def output(capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture)
 
 @pytest.fixture
 def service(output: Output, expanded: Expanded, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
-    """The three functions, with the namespace and service from the template's environment."""
+    """The four functions, with the namespace and service from the template's environment."""
     queue, ai, meter = HeldQueue(), ScriptedAI(quote), Meter()
     parts = parts_of(Settings(auth_required=False), queue, ai, meter=meter)
     only_redis = MemoryTier(Settings())

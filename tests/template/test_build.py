@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from local.invoke import BUILT
+from tests.template.conftest import FUNCTIONS
 
 ROOT = Path(__file__).parents[2]
 #: The first bytes of a bytecode file of Python 3.13, the functions' runtime.
@@ -45,7 +46,7 @@ def test_botocore_knows_the_services_that_are_called_and_no_more(build: Path) ->
     assert {folder.name for folder in data.iterdir() if folder.is_dir()} == called | {"sts"}
 
 
-@pytest.mark.parametrize("folder", ["MessageHandlerLayer/python", "IntakeFunction", "WorkerFunction", "AdminFunction"])
+@pytest.mark.parametrize("folder", ["MessageHandlerLayer/python", *sorted(FUNCTIONS)])
 def test_all_of_it_is_compiled_for_lambdas_python_and_never_compared_with_its_source(build: Path, folder: str) -> None:
     """A deployment changes the files' times, and Lambda can't write beside the code: each start would compile it."""
     if not any(build.rglob("*.pyc")):

@@ -21,7 +21,7 @@ from moto import mock_aws
 from moto.cloudformation.parsing import resource_class_from_type
 
 from local.intrinsics import Resolver
-from tests.template.conftest import Expanded
+from tests.template.conftest import FUNCTIONS, Expanded
 
 #: moto's CloudFormation does not support these.
 NOT_IN_MOTO = {
@@ -136,7 +136,7 @@ def cloudformation(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     with mock_aws():
         s3 = boto3.client("s3", region_name=REGION)
         s3.create_bucket(Bucket="local")  # the expanded template refers to code in it
-        for name in ("IntakeFunction", "WorkerFunction", "AdminFunction", "MessageHandlerLayer"):
+        for name in (*FUNCTIONS, "MessageHandlerLayer"):
             s3.put_object(Bucket="local", Key=name, Body=empty_zip())
         rds = boto3.client("rds", region_name=REGION)
         rds.create_db_parameter_group(
@@ -173,9 +173,7 @@ def test_the_template_creates(
     assert expected - made <= {"InternetGatewayAttachment"}  # made, but not listed
     assert len([name for name in made if name and name.startswith("NatGateway")]) == nat_gateways
     functions = boto3.client("lambda", region_name=REGION).list_functions()["Functions"]
-    assert sorted(it["FunctionName"].split("-")[1] for it in functions) == [
-        "AdminFunction", "IntakeFunction", "WorkerFunction",
-    ]  # fmt: skip
+    assert sorted(it["FunctionName"].split("-")[1] for it in functions) == sorted(FUNCTIONS)
     (queue,) = [
         url for url in boto3.client("sqs", region_name=REGION).list_queues()["QueueUrls"] if "-JobQueue-" in url
     ]

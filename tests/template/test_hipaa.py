@@ -367,6 +367,7 @@ class TestBroughtAlong:
         functions = expanded.resolved("AWS::Lambda::Function", **OWN_NETWORK)
         assert {name: it["VpcConfig"]["SubnetIds"] for name, it in functions.items()} == {
             "IntakeFunction": ["subnet-1", "subnet-2"],
+            "StatusFunction": ["subnet-1", "subnet-2"],
             "AdminFunction": ["subnet-1", "subnet-2"],
             "WorkerFunction": ["subnet-3"],
         }

@@ -10,13 +10,15 @@ from typing import Any
 
 import pytest
 
+from message_handler.ports.line_store import LONGEST_WAIT
+from message_handler.settings import Settings
+from tests.template.conftest import FUNCTIONS
+
 ROOT = Path(__file__).parents[2]
 LOCK_TTL_SECONDS = 300
 #: Deliveries to one platform at the same time (`delivery.MOST_AT_ONCE`).
 MOST_DELIVERIES_AT_ONCE = 4
 API_TIMEOUT_SECONDS = 29
-
-FUNCTIONS = {"IntakeFunction", "WorkerFunction", "AdminFunction"}
 
 
 def _of_type(stack: dict[str, Any], kind: str) -> dict[str, dict[str, Any]]:
@@ -48,6 +50,7 @@ def test_deadlines_nest(stack: dict[str, Any], parameters: dict[str, Any]) -> No
         assert worker < LOCK_TTL_SECONDS < visibility
         assert visibility == 6 * worker
     assert functions["IntakeFunction"]["Timeout"] <= API_TIMEOUT_SECONDS
+    assert functions["StatusFunction"]["Timeout"] <= API_TIMEOUT_SECONDS < LONGEST_WAIT
     waiting = parameters["MaxWaitSeconds"]
     assert waiting["Default"] <= waiting["MaxValue"] < API_TIMEOUT_SECONDS
 
@@ -98,7 +101,7 @@ def test_each_route_calls_what_is_live(stack: dict[str, Any]) -> None:
     assert operations
     for operation in operations:
         uri = json.dumps(operation["x-amazon-apigateway-integration"]["uri"])
-        assert re.search(r"\$\{(Intake|Admin)FunctionAliaslive\}", uri), uri
+        assert re.search(r"\$\{(Intake|Status|Admin)FunctionAliaslive\}", uri), uri
 
 
 def test_the_schedules_call_what_is_live(stack: dict[str, Any]) -> None:
@@ -115,7 +118,7 @@ def test_every_function_logs_into_its_own_group_that_forgets(stack: dict[str, An
     functions = _of_type(stack, "AWS::Lambda::Function")
     assert functions.keys() == FUNCTIONS
     used = [function["LoggingConfig"]["LogGroup"]["Ref"] for function in functions.values()]
-    assert sorted(used) == ["AdminLogGroup", "IntakeLogGroup", "WorkerLogGroup"]
+    assert sorted(used) == ["AdminLogGroup", "IntakeLogGroup", "StatusLogGroup", "WorkerLogGroup"]
     assert groups.keys() >= set(used)
     assert all(group["RetentionInDays"] == {"Ref": "LogRetentionDays"} for group in groups.values())
 
@@ -126,9 +129,25 @@ def test_every_function_has_the_layer_and_the_settings(stack: dict[str, Any]) ->
         assert stack[layer["Ref"]]["Type"] == "AWS::Lambda::LayerVersion"
         assert function["Environment"]["Variables"].keys() >= {
             "REDIS_URL", "REDIS_CLUSTER", "DATABASE_URL", "JOB_QUEUE_URL", "DELIVERY_QUEUE_URL",
-            "SIMULATED_AI_DELAY_MS", "MAX_WAIT_SECONDS", "POWERTOOLS_SERVICE_NAME", "POWERTOOLS_METRICS_NAMESPACE",
-            "POWERTOOLS_LOG_LEVEL",
+            "SIMULATED_AI_DELAY_MS", "POWERTOOLS_SERVICE_NAME", "POWERTOOLS_METRICS_NAMESPACE", "POWERTOOLS_LOG_LEVEL",
         }  # fmt: skip
+
+
+def test_waiting_has_a_function_of_its_own_with_room_for_those_that_do_not_wait(
+    stack: dict[str, Any], parameters: dict[str, Any]
+) -> None:
+    """Invariant 13: however many clients wait, messages are accepted and jobs can be read."""
+    bounds = {"MAX_WAIT_SECONDS", "MAX_WAITS_PER_TENANT", "MAX_WAITS"}
+    functions = _of_type(stack, "AWS::Lambda::Function")
+    waiting = {name for name, it in functions.items() if bounds & it["Environment"]["Variables"].keys()}
+    assert waiting == {"StatusFunction"}
+    assert functions["StatusFunction"]["Environment"]["Variables"].keys() >= bounds
+    most, in_all, reserved = (
+        parameters[name]["Default"] for name in ("MaxWaitsPerTenant", "MaxWaits", "StatusReservedConcurrency")
+    )
+    assert most < in_all < reserved
+    settings = Settings()
+    assert (settings.max_waits_per_tenant, settings.max_waits) == (most, in_all)
 
 
 def test_the_prefix_of_secrets_is_never_empty(parameters: dict[str, Any]) -> None:
@@ -142,7 +161,12 @@ def test_the_worker_sends_to_the_hosts_that_configuration_may_name(stack: dict[s
     functions = _of_type(stack, "AWS::Lambda::Function")
     allowed = {name: it["Environment"]["Variables"].get("EGRESS_ALLOWED_HOSTS") for name, it in functions.items()}
     hosts = {"Ref": "EgressAllowedHosts"}
-    assert allowed == {"IntakeFunction": None, "AdminFunction": hosts, "WorkerFunction": hosts}
+    assert allowed == {
+        "IntakeFunction": None,
+        "StatusFunction": None,
+        "AdminFunction": hosts,
+        "WorkerFunction": hosts,
+    }
     assert "EGRESS_ALLOW_LOOPBACK" not in json.dumps(stack)
 
 

@@ -39,7 +39,7 @@ def output(capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture)
 
 @pytest.fixture
 def service(output: Output, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
-    """The three functions over parts in memory. The queue keeps records until the test delivers them."""
+    """The four functions over parts in memory. The queue keeps records until the test delivers them."""
     queue, ai = HeldQueue(), ScriptedAI(quote)
     meter, settings = Meter(), Settings(auth_required=False, debounce_ms=0)
     service = Service(output, parts_of(settings, queue, ai, meter=meter), queue, ai, meter)
@@ -67,7 +67,7 @@ def database(postgres: Server) -> Iterator[Database]:
 
 @pytest.fixture
 def configured(service: Service, database: Database) -> Iterator[Service]:
-    """The three functions over a Postgres without configuration."""
+    """The four functions over a Postgres without configuration."""
     tables = ("conversations", "outbox", "jobs", "settled", "turns", "held", "bots", "core_ai", "audit", "erasures")
     tables += ("safety_rules",)
     clean = f"{emptied(*tables)}; {ALL_TAKEN}; update platforms set meta_data = '{{}}'"

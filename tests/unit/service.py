@@ -1,4 +1,4 @@
-"""The three functions in this process, over one set of parts, with all their output.
+"""The four functions in this process, over one set of parts, with all their output.
 
 Each message in these tests contains `CANARY`. When a test ends, no log line, metric or error body may contain it.
 """
@@ -41,7 +41,7 @@ from tests.published import assert_published, body_of
 CANARY = "c4n4ry"
 ROOT = Path(__file__).parents[2]
 EVENTS = ROOT / "events"
-FUNCTIONS = ("intake", "worker", "admin")
+FUNCTIONS = ("intake", "status", "worker", "admin")
 KEY = ConversationKey("default", "conv_123")
 #: The kinds of configured records, as the files in events/ name them.
 NOUNS = ("bot", "core-ai", "platform")
@@ -271,7 +271,7 @@ def texts_of(event: Mapping[str, Any]) -> set[str]:
 
 @dataclass
 class Service:
-    """The three functions. They share `parts`."""
+    """The four functions. They share `parts`."""
 
     output: Output
     parts: Parts

@@ -62,8 +62,8 @@ def retry(service: Service, job_id: str) -> Answer:
 
 
 def job(service: Service, job_id: str) -> dict[str, Any]:
-    event = service.event("intake-get-job", pathParameters={"job_id": job_id}, queryStringParameters=None)
-    return service.http("intake", event).body
+    event = service.event("status-get-job", pathParameters={"job_id": job_id}, queryStringParameters=None)
+    return service.http("status", event).body
 
 
 @pytest.fixture(params=["memory", "postgres"])

@@ -47,7 +47,7 @@ def functions() -> dict[Name, str]:
 
 @pytest.fixture
 def closed(configured: Service) -> Service:
-    """The three functions as deployed: they need a token."""
+    """The four functions as deployed: they need a token."""
     configured.use(settings=Settings(auth_required=True))
     return configured
 

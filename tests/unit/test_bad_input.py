@@ -232,17 +232,17 @@ def query(**parameters: list[str]) -> dict[str, Any]:
     ],
 )
 def test_a_wait_that_is_no_number_of_seconds_up_to_25_is_refused(service: Service, values: list[str]) -> None:
-    answer = call(service, "intake-get-job", **query(wait=values))
+    answer = call(service, "status-get-job", **query(wait=values))
     assert_refused(service, answer, 400, "wait")
 
 
 @pytest.mark.parametrize("values", [["0"], ["25"], ["05"]])
 def test_a_wait_from_0_to_25_is_fine(service: Service, values: list[str]) -> None:
-    answer = call(service, "intake-get-job", **query(wait=values))
+    answer = call(service, "status-get-job", **query(wait=values))
     assert_refused(service, answer, 404, "job_id")
 
 
-@pytest.mark.parametrize("method", ["intake-get-job", "intake-delete-job"])
+@pytest.mark.parametrize("method", ["status-get-job", "intake-delete-job"])
 @pytest.mark.parametrize(
     "job_id",
     [

@@ -16,7 +16,7 @@ from message_handler.settings import Settings
 from tests.published import DOCUMENT, resolved
 from tests.unit.service import CANARY, Answer, Service, load_event, says
 
-CALLS = ("intake-post-message", "intake-get-job", "admin-list-locks", "admin-put-bot", "admin-console-file")
+CALLS = ("intake-post-message", "status-get-job", "admin-list-locks", "admin-put-bot", "admin-console-file")
 #: What a caller may send, and what logs and headers can't show.
 BAD_IDS = ("", " ", "two words", "a\nb", "ü", f"{'x' * 256}", "<b>", "a,b", "\u0000")
 
@@ -46,9 +46,9 @@ class TestErrorAnswersCarryTheCorrelationId:
         [
             (400, "intake-bad-history", {}),
             (400, "intake-post-message", {"body": '{"history": 1}'}),
-            (400, "intake-get-job", {"queryStringParameters": {"wait": "x"}}),
+            (400, "status-get-job", {"queryStringParameters": {"wait": "x"}}),
             (400, "admin-get-bot", {"pathParameters": {"bot_id": "a b"}, "path": "/admin/bots/a b"}),
-            (404, "intake-get-job", {}),
+            (404, "status-get-job", {}),
             (404, "admin-get-lock", {}),
             (404, "admin-console-file", {"pathParameters": {"file": "none.js"}}),
             (404, "intake-post-message", {"httpMethod": "PATCH"}),

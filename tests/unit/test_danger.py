@@ -48,8 +48,8 @@ def configured(service: Service, *, platform: dict[str, Any] | None = None, **me
 
 
 def read(service: Service, job_id: str) -> dict[str, Any]:
-    event = service.event("intake-get-job", pathParameters={"job_id": job_id}, queryStringParameters=None)
-    answer = service.http("intake", event)
+    event = service.event("status-get-job", pathParameters={"job_id": job_id}, queryStringParameters=None)
+    answer = service.http("status", event)
     assert answer.status == 200
     body: dict[str, Any] = answer.body
     return body

@@ -64,5 +64,5 @@ def test_records_are_what_the_queue_writes() -> None:
 
 def test_the_job_events_ask_for_the_job_of_the_one_record() -> None:
     job_id = decode(load_event("worker-one-record")["Records"][0]["body"]).job_id
-    for name in ("intake-get-job", "intake-delete-job"):
+    for name in ("status-get-job", "intake-delete-job"):
         assert load_event(name)["pathParameters"] == {"job_id": job_id}

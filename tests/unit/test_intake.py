@@ -95,7 +95,7 @@ def test_under_interrupt_it_takes_the_running_jobs_messages_over(service: Servic
     second = service.post(says("two", double_texting="interrupt"))
     assert set(second.body) == ACQUIRED
     assert (second.status, second.body["action"], second.body["consolidated_messages"]) == (202, "interrupted", 2)
-    job = service.http("intake", service.event("intake-get-job", pathParameters={"job_id": first.body["ai_job_id"]}))
+    job = service.http("status", service.event("status-get-job", pathParameters={"job_id": first.body["ai_job_id"]}))
     assert (job.body["status"], job.body["superseded_by"]) == ("cancelled", second.body["ai_job_id"])
     assert service.output.metrics["JobsInterrupted"] == [1]
 
@@ -197,7 +197,7 @@ def test_a_history_that_ends_with_a_reply_is_refused(service: Service) -> None:
 
 def test_a_job_is_shown_with_its_reply(service: Service) -> None:
     service.invoke("worker", service.event("worker-one-record"))
-    answer = service.http("intake", service.event("intake-get-job"))
+    answer = service.http("status", service.event("status-get-job"))
     assert answer.status == 200
     assert set(answer.body) == JOB
     assert answer.body["status"] == "completed"
@@ -220,7 +220,7 @@ def test_waiting_for_a_job_ends_with_the_job(service: Service) -> None:
 
     service.parts.tiers.tiers[0].job = job  # type: ignore[method-assign]
     with ThreadPoolExecutor(1) as pool:
-        answer = pool.submit(service.http, "intake", service.event("intake-get-job"))
+        answer = pool.submit(service.http, "status", service.event("status-get-job"))
         assert looked.wait(10)
         service.parts.worker.process(decode(record["Records"][0]["body"]), deadline=float("inf"))
         assert answer.result(15).body["status"] == "completed"
@@ -233,7 +233,7 @@ def test_a_maximum_of_0_turns_waiting_off(service: Service, monkeypatch: pytest.
     monkeypatch.setattr("message_handler.jobs.time.sleep", sleep)
     service.use(settings=Settings(max_wait_seconds=0, auth_required=False))
     accept_again(service, service.event("worker-one-record"))
-    answer = service.http("intake", service.event("intake-get-job"))
+    answer = service.http("status", service.event("status-get-job"))
     assert set(answer.body) == JOB
     assert answer.body["status"] == "pending"
     assert answer.body["started_at"] is answer.body["finished_at"] is answer.body["reply"] is None
@@ -273,8 +273,8 @@ def test_a_job_is_cancelled_once(service: Service) -> None:
 
 
 def test_an_unknown_job_is_not_found(service: Service) -> None:
-    for name in ("intake-get-job", "intake-delete-job"):
-        answer = service.http("intake", service.event(name))
+    for name in ("status-get-job", "intake-delete-job"):
+        answer = service.http(name.partition("-")[0], service.event(name))
         assert (answer.status, answer.body["field"]) == (404, "job_id")
 
 
@@ -282,6 +282,6 @@ def test_another_tenants_job_is_not_found(service: Service) -> None:
     other = ConversationKey("other", "conv_123")
     request = Request(other, (Message("m", CANARY),), (), "default")
     job_id = service.parts.tiers.tiers[0].accept(request, job_id=other.new_job_id(), lock_id="lock").job_id
-    for name in ("intake-get-job", "intake-delete-job"):
-        answer = service.http("intake", service.event(name, pathParameters={"job_id": job_id}))
+    for name in ("status-get-job", "intake-delete-job"):
+        answer = service.http(name.partition("-")[0], service.event(name, pathParameters={"job_id": job_id}))
         assert answer.status == 404

@@ -161,7 +161,7 @@ def test_an_export_is_answered_as_it_says_whatever_is_in_it(whole: Service, data
 def test_a_notice_is_answered_as_it_says(whole: Service, database: Database) -> None:
     found = raised(key=KEY, notice=CANARY)
     PostgresArchive(database).note_raised(found)
-    job = whole.http("intake", whole.event("intake-get-job", pathParameters={"job_id": found.job_id})).body
+    job = whole.http("status", whole.event("status-get-job", pathParameters={"job_id": found.job_id})).body
     assert (job["kind"], job["reply"]["content"], job["messages"]) == ("notice", CANARY, [])
     (listed,) = whole.http("admin", whole.event("admin-list-jobs", queryStringParameters=None)).body["jobs"]
     assert (listed["kind"], listed["job_id"]) == ("notice", found.job_id)

@@ -176,8 +176,8 @@ class TestADrill:
         answer = drill(operated)
         assert (answer.status, answer.body["drill"], answer.body["rule"]) == (201, True, "drill")
         assert listed(operated) == [answer.body]
-        event = operated.event("intake-get-job", pathParameters={"job_id": answer.body["job_id"]})
-        job = operated.http("intake", event).body
+        event = operated.event("status-get-job", pathParameters={"job_id": answer.body["job_id"]})
+        job = operated.http("status", event).body
         assert (job["kind"], job["drill"], job["status"]) == ("notice", True, "completed")
         assert job["reply"]["content"].startswith(("This is a drill", "Đây là diễn tập"))
         (jobs,) = get(operated, "admin-list-jobs").body["jobs"]

@@ -22,6 +22,8 @@ from tests.unit.service import Service
 ROOT = Path(__file__).parents[2]
 #: By the scope that a route's token needs; a route without one is open to every caller.
 FUNCTIONS = {"messages": "IntakeFunction", "admin": "AdminFunction", None: "AdminFunction"}
+#: A client may wait for its answer. So no such route is intake's.
+WAITING = "StatusFunction"
 
 #: By (method, path): the function, and the scope with the name of its resource server.
 Routes = dict[tuple[str, str], tuple[str, str | None]]
@@ -50,7 +52,13 @@ def routes_of_the_functions(service: Service) -> Routes:
 
 
 def routes_of_the_description() -> Routes:
-    return {(route.method, route.path): (FUNCTIONS[route.scope], of_resource_server(route.scope)) for route in ROUTES}
+    return {
+        (route.method, route.path): (
+            WAITING if "wait" in route.query else FUNCTIONS[route.scope],
+            of_resource_server(route.scope),
+        )
+        for route in ROUTES
+    }
 
 
 @pytest.fixture

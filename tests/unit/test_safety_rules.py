@@ -232,7 +232,7 @@ class TestFinding:
         answer = configured.post(says(BROKEN))
         configured.deliver()
         job = configured.http(
-            "intake", configured.event("intake-get-job", pathParameters={"job_id": answer.body["ai_job_id"]})
+            "status", configured.event("status-get-job", pathParameters={"job_id": answer.body["ai_job_id"]})
         ).body
         assert job["reply"]["content"].endswith(safety_in(answer.body)["notice"])
         assert configured.parts.archive.job("default", answer.body["ai_job_id"]).provenance.rules_version == version  # type: ignore[union-attr]

@@ -78,6 +78,8 @@ def test_settings_are_frozen_and_hide_their_secrets() -> None:
         ("MAX_WAIT_SECONDS", "26"),
         ("MAX_WAIT_SECONDS", "-1"),
         ("MAX_WAIT_SECONDS", SECRET),
+        ("MAX_WAITS", "-1"),
+        ("MAX_WAITS_PER_TENANT", SECRET),
         ("REDIS_TIMEOUT_MS", "0"),
         ("REDIS_TIMEOUT_MS", "0.5"),
         ("LOCK_TTL", "0"),
@@ -149,6 +151,7 @@ BAD = [
 ]
 CALLS = [
     ("intake", "intake-post-message"),
+    ("status", "status-get-job"),
     ("worker", "worker-one-record"),
     ("admin", "admin-list-locks"),
     ("admin", "admin-console-settings"),

@@ -234,7 +234,7 @@ def test_a_job_whose_ai_fails_ends_visibly(service: Service) -> None:
 
     service.ai.script = script
     assert service.invoke("worker", service.event("worker-one-record")) == {"batchItemFailures": []}
-    job = service.http("intake", service.event("intake-get-job")).body
+    job = service.http("status", service.event("status-get-job")).body
     assert (job["status"], job["reply"]) == ("failed", None)
     notice = failure_notice(service.parts.bots.default)
     assert job["error"] == {"code": "ai_failed", "message": "The AI gave no answer.", "notice": notice}

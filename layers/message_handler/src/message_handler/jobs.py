@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -175,25 +175,39 @@ class BackgroundJobManager:
         except NotFound:
             return None
 
-    def wait_for(self, job_id: str, seconds: float, message_id: str | None = None) -> dict[str, Any]:
+    def wait_for(
+        self,
+        job_id: str,
+        seconds: float,
+        message_id: str | None = None,
+        *,
+        place: AbstractContextManager[bool] | None = None,
+    ) -> dict[str, Any]:
         """The job as soon as it has ended, or after `seconds`. Raises NotFound.
 
-        With a `message_id` that was promised the job: as soon as that message has ended, in whichever job.
+        With a `message_id` that was promised the job: as soon as that message has ended, in whichever job. `place` is
+        entered if there is something to wait for, and says whether this call may wait.
         """
         clock = self._intake.clock
-        until, pause = clock() + seconds, 0.05
+        until = clock() + seconds
         job, degraded = self._find(job_id)
-        while not self._is_over(job, message_id) and (left := until - clock()) > 0:
-            time.sleep(min(pause, left))
-            pause = min(2 * pause, 0.4)
-            # While the tier has the job under way, Postgres need not be asked.
-            live = None
-            with suppress(Unavailable):
-                live = self._live(job_id)
-            if live and not live.status.ended:
-                job = live
-            else:
-                job, degraded = self._find(job_id)
+        if seconds <= 0 or self._is_over(job, message_id):
+            return self._view(job, message_id, degraded)
+        with place or nullcontext(True) as may_wait:
+            pause = 0.05
+            while may_wait and (left := until - clock()) > 0:
+                time.sleep(min(pause, left))
+                pause = min(2 * pause, 0.4)
+                # While the tier has the job under way, Postgres need not be asked.
+                live = None
+                with suppress(Unavailable):
+                    live = self._live(job_id)
+                if live and not live.status.ended:
+                    job = live
+                else:
+                    job, degraded = self._find(job_id)
+                if self._is_over(job, message_id):
+                    break
         return self._view(job, message_id, degraded)
 
     def _is_over(self, job: Job, message_id: str | None) -> bool:

@@ -67,6 +67,9 @@ class Settings(BaseModel):
     simulated_ai: bool = True
     simulated_ai_delay_ms: Annotated[str, Field(pattern=r"^\d{1,7}(-\d{1,7})?$")] = "800"
     max_wait_seconds: Annotated[int, Field(ge=0, le=25)] = 25
+    #: How many clients may wait for a job with `?wait=` at the same time: those of one tenant, and all.
+    max_waits_per_tenant: Annotated[int, Field(ge=0)] = 20
+    max_waits: Annotated[int, Field(ge=0)] = 80
 
     # Deadlines nest, each smaller than the next: AI 30 < run 120 < lock 300 < the queue's own visibility 720.
     # So do signs of life: heartbeat every 2 < stale after 8 < a received record's hiding time 10 (see Hiding).

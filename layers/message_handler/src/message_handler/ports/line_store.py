@@ -11,6 +11,8 @@ from message_handler.protocol.results import TierName
 
 #: A process's clock and its store's may differ by up to this (seconds), which is far less than any deadline.
 CLOCK_MARGIN = 0.25
+#: No client waits longer for a job (seconds): the gateway gives up after 29 s.
+LONGEST_WAIT = 30.0
 #: The most ended messages of a conversation that a store remembers. Beyond that, a duplicate costs a record, but no AI
 #: call.
 MOST_REMEMBERED = 2_000
@@ -152,5 +154,9 @@ class LineStore(Protocol):
     def cache(self, name: str, text: str, seconds: float) -> None: ...
 
     def admit(self, platform_id: str, per_minute: int) -> float: ...
+
+    def begin_wait(self, platform_id: str, wait_id: str, *, most: int, most_in_all: int) -> bool: ...
+
+    def end_wait(self, platform_id: str, wait_id: str) -> None: ...
 
     def close(self) -> None: ...

@@ -199,4 +199,16 @@ class Tier(Protocol):
         name that is no tenant's.
         """
 
+    def begin_wait(self, platform_id: str, wait_id: str, *, most: int, most_in_all: int) -> bool:
+        """Count a client of the tenant that waits for a job, under a new id. A client that may wait calls `end_wait`.
+
+        False, and nothing is counted: `most` clients of the tenant, or `most_in_all` clients, wait already. A wait that
+        never ends, because its process died, counts for `LONGEST_WAIT` seconds.
+
+        Redis counts for all processes; the other tiers count for one process each.
+        """
+
+    def end_wait(self, platform_id: str, wait_id: str) -> None:
+        """The client waits no longer."""
+
     def close(self) -> None: ...

@@ -255,6 +255,12 @@ class LineTier:
     def admit(self, platform_id: str, per_minute: int) -> float:
         return self.store.admit(platform_id, per_minute)
 
+    def begin_wait(self, platform_id: str, wait_id: str, *, most: int, most_in_all: int) -> bool:
+        return self.store.begin_wait(platform_id, wait_id, most=most, most_in_all=most_in_all)
+
+    def end_wait(self, platform_id: str, wait_id: str) -> None:
+        self.store.end_wait(platform_id, wait_id)
+
 
 def sweep_each(keys: Iterable[ConversationKey], sweep_one: Callable[[ConversationKey], Job | None]) -> list[Job]:
     """Sweep the conversations one after the other. Returns the jobs that need a record.

@@ -20,6 +20,7 @@ from message_handler.protocol.results import TierName
 from message_handler.settings import Settings
 from message_handler.tiers.buckets import Buckets
 from message_handler.tiers.line_tier import LineTier
+from message_handler.tiers.waits import Waits
 
 
 @dataclass
@@ -59,6 +60,7 @@ class MemoryLines:
         self._unclaimed_seconds = unclaimed_seconds
         self.clock = clock
         self._buckets = Buckets(clock)
+        self._waits = Waits(clock)
         self._mutex = threading.Lock()
         self.lines = Expiring[ConversationKey, dict[str, str]](clock)
         self.due_at: dict[ConversationKey, float] = {}
@@ -167,6 +169,12 @@ class MemoryLines:
 
     def admit(self, platform_id: str, per_minute: int) -> float:
         return self._buckets.take(platform_id, per_minute)
+
+    def begin_wait(self, platform_id: str, wait_id: str, *, most: int, most_in_all: int) -> bool:
+        return self._waits.begin(platform_id, wait_id, most=most, most_in_all=most_in_all)
+
+    def end_wait(self, platform_id: str, wait_id: str) -> None:
+        self._waits.end(wait_id)
 
 
 def _changed(values: dict[str, str], changes: dict[str, str | None]) -> dict[str, str]:

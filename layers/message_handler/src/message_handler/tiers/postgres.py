@@ -22,6 +22,7 @@ from message_handler.protocol.results import TierName
 from message_handler.settings import Settings
 from message_handler.tiers.buckets import Buckets
 from message_handler.tiers.line_tier import LineTier
+from message_handler.tiers.waits import Waits
 
 #: The index shows the oldest of a tenant's unarchived ends, up to this number. The rest follow once these are archived.
 MOST_UNARCHIVED = 500
@@ -37,6 +38,7 @@ class PostgresLines:
         self._settings = settings
         self.clock = clock
         self._buckets = Buckets(clock or time.time)
+        self._waits = Waits(clock or time.time)
 
     def ping(self) -> None:
         self.database.ping()
@@ -98,6 +100,12 @@ class PostgresLines:
 
     def admit(self, platform_id: str, per_minute: int) -> float:
         return self._buckets.take(platform_id, per_minute)
+
+    def begin_wait(self, platform_id: str, wait_id: str, *, most: int, most_in_all: int) -> bool:
+        return self._waits.begin(platform_id, wait_id, most=most, most_in_all=most_in_all)
+
+    def end_wait(self, platform_id: str, wait_id: str) -> None:
+        self._waits.end(wait_id)
 
     def _execute(self, statement: str, **values: Any) -> list[Any]:
         return self.database.execute({"clock": self.clock() if self.clock else None} | values, statement)

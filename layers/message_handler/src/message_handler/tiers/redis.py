@@ -6,9 +6,11 @@
     mh:{17}:unarchived                        the shard's index of ends that Postgres lacks
     mh:{17}:job:<job id>                      ">" + the conversation while the job lives, its end afterwards
     mh:{<platform>}:rate                      how many messages the tenant may still send, if it has a limit
+    mh:{<platform>}:waits                     the tenant's clients that wait for a job, each with the end of its count
+    mh:waits                                  those of all tenants
 
 Each script declares all keys that it uses, because ElastiCache Serverless demands it. Times come from the server's
-clock.
+clock; those of waits, which need no script, from the processes' clocks.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ from message_handler.domain.conversations import ConversationKey
 from message_handler.domain.identifiers import SHARDS, shard_of_job
 from message_handler.drivers.breaker import CircuitBreaker
 from message_handler.drivers.redis import ReachingRedis
-from message_handler.ports.line_store import CLOCK_MARGIN, MOST_REMEMBERED, Save, Saved, Snapshot
+from message_handler.ports.line_store import CLOCK_MARGIN, LONGEST_WAIT, MOST_REMEMBERED, Save, Saved, Snapshot
 from message_handler.protocol.line import LIVE_TTL_SECONDS
 from message_handler.protocol.line_documents import STRUCTURE
 from message_handler.protocol.results import TierName
@@ -212,6 +214,32 @@ class RedisLines:
             words = ["1", f"mh:{{{platform_id}}}:rate", str(per_minute), clock]
             return float(self._call(Script.named("admit"), words))
 
+    def begin_wait(self, platform_id: str, wait_id: str, *, most: int, most_in_all: int) -> bool:
+        """See the port. Two clients that take the last place at the same moment may both be refused.
+
+        A pipeline adds first and counts then: so no two clients get the last place, and it costs one round trip.
+        """
+        now = self._clock() if self._clock else time.time()
+        pipeline = self.client.pipeline(transaction=False)
+        for name in _wait_keys(platform_id):
+            pipeline.zremrangebyscore(name, "-inf", now)
+            pipeline.zadd(name, {wait_id: now + LONGEST_WAIT})
+            pipeline.expire(name, math.ceil(LONGEST_WAIT))
+            pipeline.zcard(name)
+        with self._reaching(writes=True):
+            *_, own, _, _, _, in_all = pipeline.execute()
+        if own <= most and in_all <= most_in_all:
+            return True
+        self.end_wait(platform_id, wait_id)
+        return False
+
+    def end_wait(self, platform_id: str, wait_id: str) -> None:
+        pipeline = self.client.pipeline(transaction=False)
+        for name in _wait_keys(platform_id):
+            pipeline.zrem(name, wait_id)
+        with self._reaching(writes=True):
+            pipeline.execute()
+
     def _reaching(self, *, writes: bool = False) -> ReachingRedis:
         now = time.monotonic()
         if self._used_at + IDLE_SECONDS < now or self._breaker.is_open:
@@ -299,6 +327,10 @@ def _sweep_key(shard: int) -> str:
 
 def _index_key(shard: int) -> str:
     return f"mh:{{{shard}}}:unarchived"
+
+
+def _wait_keys(platform_id: str) -> tuple[str, str]:
+    return f"mh:{{{platform_id}}}:waits", "mh:waits"
 
 
 def _key_of(member: str) -> ConversationKey:
