@@ -216,7 +216,8 @@ def _database(settings: Settings) -> Database | None:
     from message_handler.drivers.postgres import Database
     from message_handler.drivers.postgres_connection import connector
 
-    return Database(connector(settings), CircuitBreaker("Postgres", settings.store_retry_after))
+    breaker = CircuitBreaker("Postgres", settings.store_retry_after)
+    return Database(connector(settings), breaker, timeout=settings.database_timeout)
 
 
 def _archive(settings: Settings, database: Database | None, *, deployed: bool) -> Archive:

@@ -66,7 +66,15 @@ class Database:
                                               └─ refused there too ──▶ read-only ── asked anew ──▶ writes again
     """
 
-    def __init__(self, connect: Callable[..., Connection], breaker: CircuitBreaker | None = None) -> None:
+    def __init__(
+        self,
+        connect: Callable[..., Connection],
+        breaker: CircuitBreaker | None = None,
+        *,
+        timeout: float | None = None,
+    ) -> None:
+        """`timeout`: how long a connection waits for an answer (seconds). `migrate` limits statements by it."""
+        self._timeout = timeout
         self.breaker = breaker or CircuitBreaker("Postgres", retry_after=5.0)
         #: Open while the server refuses writes.
         self._writes = CircuitBreaker(self.breaker.name, self.breaker.retry_after, self.breaker.clock)
@@ -234,7 +242,7 @@ class Database:
             connection = self._connect(timeout=seconds)
         try:
             with reaching_postgres(), transaction(connection):
-                applied = migrations.apply(connection, seconds)
+                applied = migrations.apply(connection, seconds, self._timeout)
         except StatementRefused as refused:
             if refused.code in IN_THE_WAY:
                 raise Unavailable("a table (another transaction has locked it; try again)") from None

@@ -11,6 +11,8 @@ from functools import cache
 from hashlib import sha256
 from typing import TYPE_CHECKING, NamedTuple
 
+from pg8000.native import identifier
+
 from message_handler.sql.statements import SQL
 
 if TYPE_CHECKING:
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
 _LOCK = 7_220_441
 #: After this time Postgres rolls back the transaction of a silent client, and so frees its locks.
 _IDLE_IN_TRANSACTION = "10s"
+#: The server ends a statement after this share of the time that its client waits. So the client learns why, and the
+#: server does no work for a client that has gone.
+_SHARE = 0.75
 _TABLES = """
 create table if not exists schema_migrations (
     version integer primary key, name text not null, applied_at timestamptz not null default now());
@@ -73,10 +78,10 @@ def is_up_to_date(connection: Connection) -> bool:
     return bool((version or 0) >= migrations()[-1].version and known == len(functions()))
 
 
-def apply(connection: Connection, seconds: float) -> list[str]:
+def apply(connection: Connection, seconds: float, timeout: float | None = None) -> list[str]:
     """Apply what the database lacks, in the open transaction. Returns the names of the files.
 
-    `seconds` is the most that one statement may take.
+    `seconds` is the most that one statement may take here. `timeout`: how long requests and workers wait for an answer.
     """
     connection.run("set local lock_timeout = '2s'")
     # Otherwise the server would finish a statement even if its client has gone, and keep its tables locked until then.
@@ -108,4 +113,20 @@ def apply(connection: Connection, seconds: float) -> list[str]:
     if connection.run("show idle_in_transaction_session_timeout") != [[_IDLE_IN_TRANSACTION]]:
         # It applies to sessions that begin from now on.
         connection.run(f"alter role current_user set idle_in_transaction_session_timeout = '{_IDLE_IN_TRANSACTION}'")
+    if timeout:
+        _limit_statements(connection, max(1, int(timeout * _SHARE * 1000)))
     return applied
+
+
+def _limit_statements(connection: Connection, milliseconds: int) -> None:
+    """Have the server end each statement of this user after that time, in sessions that begin from now on."""
+    ((database, is_set),) = connection.run(
+        "select current_database(), exists ("
+        "select from pg_db_role_setting join pg_database on pg_database.oid = setdatabase"
+        " where datname = current_database() and setrole = cast(current_user as regrole) and :limit = any(setconfig))",
+        limit=f"statement_timeout={milliseconds}ms",
+    )
+    if not is_set:
+        connection.run(
+            f"alter role current_user in database {identifier(database)} set statement_timeout = '{milliseconds}ms'"
+        )
