@@ -90,7 +90,7 @@ def test_a_request_that_meets_a_lock_is_refused_and_another_tenants_is_answered(
             with pytest.raises(Unavailable, match="takes too long"):
                 refused.result()
     assert not parts.archive.away
-    # The server does no more of what nobody waits for.
+    # The server does no work for clients that have gone.
     assert statements(sql) == 0
     other.run("rollback")
     assert says(parts, OURS, ("user", "one"), ("sale", "Turn 0."))["status"] == "handed_off"

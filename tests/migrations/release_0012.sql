@@ -552,7 +552,15 @@ values (:platform_id, cast(:job_id as uuid), :conversation_id, :bot_id, 'process
 on conflict do nothing
 
 -- name: note_sale
--- The same in the next release: b50ed4e6c90a
+-- Archive a human's turn.
+with place as (
+    update conversations set turn_count = turn_count + 1
+    where platform_id = :platform_id and conversation_id = :conversation_id
+    returning turn_count - 1 as position
+)
+insert into turns (platform_id, conversation_id, position, role, content, message_id, created_at)
+select :platform_id, :conversation_id, place.position + 1, 'sale', :content, :turn_id, now()
+from place
 
 -- name: noted_sales
 -- The archived SALE turns that may be the same as those of a request.

@@ -11,8 +11,6 @@ from functools import cache
 from hashlib import sha256
 from typing import TYPE_CHECKING, NamedTuple
 
-from pg8000.native import identifier
-
 from message_handler.sql.statements import SQL
 
 if TYPE_CHECKING:
@@ -120,13 +118,12 @@ def apply(connection: Connection, seconds: float, timeout: float | None = None) 
 
 def _limit_statements(connection: Connection, milliseconds: int) -> None:
     """Have the server end each statement of this user after that time, in sessions that begin from now on."""
-    ((database, is_set),) = connection.run(
-        "select current_database(), exists ("
-        "select from pg_db_role_setting join pg_database on pg_database.oid = setdatabase"
+    ((is_set,),) = connection.run(
+        "select exists (select from pg_db_role_setting join pg_database on pg_database.oid = setdatabase"
         " where datname = current_database() and setrole = cast(current_user as regrole) and :limit = any(setconfig))",
         limit=f"statement_timeout={milliseconds}ms",
     )
     if not is_set:
-        connection.run(
-            f"alter role current_user in database {identifier(database)} set statement_timeout = '{milliseconds}ms'"
-        )
+        limit = f"set statement_timeout = ''{milliseconds}ms''"
+        alter = f"format('alter role current_user in database %I {limit}', current_database())"
+        connection.execute_simple(f"do $$ begin execute {alter}; end $$")
