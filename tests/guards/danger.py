@@ -26,14 +26,22 @@ ANSWERED = (
         "a refusal or an error has the notice",
         f"{REFUSED}::test_its_answer_has_the_notice[I can't breathe-limited]",
         INTAKE,
-        "raise telling(error, alarm.give(found, messages)) from None",
+        "raise telling(error, alarm.give(found, messages)) from error.__cause__",
         "raise",
+    ),
+    guard(
+        "an error that can't be copied has the notice",
+        f"{REFUSED}::test_an_error_of_any_type_has_the_notice[uncopyable]",
+        "domain/errors.py",
+        "    except Exception:  # noqa: BLE001  a foreign error may break in any way, and the patient gets the notice\n"
+        "        told",
+        "    except LookupError:\n        told",
     ),
     guard(
         "a request that is too large has the notice",
         f"{REFUSED}::test_a_text_that_is_too_long_is_looked_at_where_it_ends",
         INTAKE,
-        "raise telling(error, alarm.give(alarm.look_at_the_end(request), ())) from None",
+        "raise telling(error, alarm.give(alarm.look_at_the_end(request), ())) from error.__cause__",
         "raise",
     ),
     guard(
@@ -61,7 +69,7 @@ ANSWERED = (
         "a notice reaches no other request's answer",
         f"{REFUSED}::test_another_request_that_fails_with_the_same_error_has_no_notice",
         "domain/errors.py",
-        "told = type(error).__new__(type(error), *error.args)",
+        "told = copy.copy(error)",
         "told = error",
     ),
     guard(

@@ -5,21 +5,24 @@ from __future__ import annotations
 import json
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
 import pytest
+from pydantic import TypeAdapter, ValidationError
 
 from message_handler.bot_config import BotConfigService
-from message_handler.domain.errors import Unavailable, safety_of
+from message_handler.domain.errors import MessageHandlerError, Unavailable, safety_of
 from message_handler.domain.messages import Request
 from message_handler.domain.raised import Raised
 from message_handler.domain.records import NoticeRecord
 from message_handler.drivers import combiner
 from message_handler.drivers.combiner import Combiner
 from message_handler.intake import danger
+from message_handler.intake.intake import Intake
 from message_handler.intake.requests import request_of
 from message_handler.protocol.results import Accepted
 from message_handler.queue.codec import decode
@@ -151,6 +154,22 @@ def with_a_defect(service: Service) -> int:
     return 500
 
 
+def invalid(*_: Any) -> None:
+    TypeAdapter(int).validate_python("no number")
+
+
+def undecodable(*_: Any) -> None:
+    b"\xff".decode()
+
+
+def uncopyable(*_: Any) -> None:
+    class OddError(Exception):
+        def __init__(self, *, size: int) -> None:
+            super().__init__(f"the size is {size}")
+
+    raise OddError(size=3)
+
+
 class TestWhateverBecomesOfTheRequest:
     @pytest.mark.parametrize("state", [rejecting, limited, without_queue, with_a_human, with_a_defect])
     @pytest.mark.parametrize("words", LEVELS)
@@ -208,6 +227,38 @@ class TestWhateverBecomesOfTheRequest:
         assert safety_of(other) is None
         assert (safety_of(in_danger) or {})["level"] == "emergency"
         assert (str(in_danger), vars(in_danger)["retry_after"]) == (str(other), vars(other)["retry_after"])
+
+    @pytest.mark.parametrize("breaks", [invalid, undecodable, uncopyable])
+    def test_an_error_of_any_type_has_the_notice(
+        self, service: Service, breaks: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(Intake, "_handle", breaks)
+        answer = service.post(says(EMERGENCY))
+        assert (answer.status, safety_in(answer.body)["level"]) == (500, "emergency")
+
+    @pytest.mark.parametrize("breaks", [invalid, undecodable, uncopyable])
+    def test_an_error_keeps_its_text_or_its_type_and_its_cause(
+        self, service: Service, breaks: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        broken: list[Exception] = []
+
+        def caused(*_: Any) -> None:
+            try:
+                breaks()
+            except Exception as error:
+                broken.append(error)
+                raise error from KeyError("cause")
+
+        monkeypatch.setattr(Intake, "_handle", caused)
+        with pytest.raises((ValidationError, UnicodeDecodeError, MessageHandlerError)) as told:
+            service.parts.intake.handle(KEY, request_of([EMERGENCY]))
+        (own,) = broken
+        assert safety_of(own) is None
+        assert (safety_of(told.value) or {})["level"] == "emergency"
+        assert str(told.value) in (str(own), type(own).__name__)
+        assert type(told.value) is type(own) or breaks is uncopyable
+        assert isinstance(told.value.__cause__, KeyError)
+        assert breaks.__name__ in [frame.name for frame in traceback.extract_tb(told.value.__traceback__)]
 
     def test_a_bot_that_does_not_exist_keeps_no_notice_back_and_gets_no_conversation(self, service: Service) -> None:
         answer = service.post(says(EMERGENCY, bot_id="unknown"))

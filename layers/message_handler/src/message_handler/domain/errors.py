@@ -31,12 +31,19 @@ Error texts go to logs and callers. So none may contain a patient's words, a tok
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 
 class MessageHandlerError(Exception):
     """The base class of all errors of this package."""
+
+    def __copy__(self) -> Self:
+        """A copy with the same text. `__init__` is left out: it may take other arguments than `args`."""
+        copied = type(self).__new__(type(self), *self.args)
+        copied.__dict__.update(self.__dict__)
+        return copied
 
 
 class RequestError(MessageHandlerError):
@@ -231,11 +238,16 @@ def telling(error: Exception, safety: dict[str, Any] | None) -> Exception:
     It is a new error. Threads whose calls went together share one (see `drivers/combiner.py`):
 
         A, of a patient in danger: tells the error ── B, of another patient: answers with the same error
+
+    An error that can't be copied becomes one of ours, which names its type.
     """
     if not safety:
         return error
-    told = type(error).__new__(type(error), *error.args)
-    told.__dict__.update(error.__dict__, safety=safety)
+    try:
+        told = copy.copy(error)
+    except Exception:  # noqa: BLE001  a foreign error may break in any way, and the patient gets the notice
+        told = MessageHandlerError(type(error).__name__)
+    told.__dict__["safety"] = safety
     return told.with_traceback(error.__traceback__)
 
 

@@ -85,7 +85,7 @@ class Intake:
         try:
             said = read_turns(request, alarm.recognise())
         except PayloadTooLarge as error:
-            raise telling(error, alarm.give(alarm.look_at_the_end(request), ())) from None
+            raise telling(error, alarm.give(alarm.look_at_the_end(request), ())) from error.__cause__
         now = self.clock()
         messages, wordless = _messages(said.messages, now), _messages(said.wordless, now)
         if said.ends_wordless and (last := wordless[-1]).given:
@@ -96,7 +96,7 @@ class Intake:
         try:
             body, waiting, is_new = self._handle(key, request, said, messages, wordless, for_a_human, correlation_id)
         except Exception as error:  # noqa: BLE001  whatever fails, its answer has the notice
-            raise telling(error, alarm.give(found, messages)) from None
+            raise telling(error, alarm.give(found, messages)) from error.__cause__
         own = found
         found = alarm.look_at_what_waits(found, messages, waiting)
         if is_new and found is not own:
