@@ -13,6 +13,7 @@ from message_handler.domain.conversations import ConversationKey
 from message_handler.domain.documents import job_from_json, job_to_json
 from message_handler.domain.jobs import MessageFinding
 from message_handler.ports.archive import Archive
+from message_handler.ports.audit import AuditEntry
 from message_handler.ports.raised import RaisedStore
 from tests.contract.conversation import ENDED, KEY, Conversation
 
@@ -72,6 +73,24 @@ def test_an_erasure_takes_them_along(kept: Conversation, sql: Connection) -> Non
     commits(kept, 1, "m0", "m1")
     kept.archive.erase(KEY)
     assert rows(sql) == []
+
+
+def test_a_retry_moves_them_to_the_job_that_answers(talk: Conversation, raised_store: RaisedStore) -> None:
+    commits(talk, 1, "m0", "m1", failed=True)
+    assert talk.archive.reopen(talk.archived(1), AuditEntry("user:nurse-1", "retry", "jobs", talk.id(1)))
+    assert raised_store.report(KEY.platform_id, since=ENDED, until=ENDED + 1)[0][0].raised == 0
+    commits(talk, 2, "m0", "m1")
+    assert raised_store.report(KEY.platform_id, since=ENDED, until=ENDED + 1)[0][0].raised == 1
+
+
+def test_in_postgres_a_retry_leaves_none_of_the_failed_job(kept: Conversation, sql: Connection) -> None:
+    commits(kept, 1, "m0", "m1", failed=True)
+    other = Conversation(kept.archive, ConversationKey(KEY.platform_id, "patient-2"))
+    commits(other, 1, "m0")
+    assert kept.archive.reopen(kept.archived(1), AuditEntry("user:nurse-1", "retry", "jobs", kept.id(1)))
+    assert {row[0] for row in rows(sql)} == {other.id(1)}
+    commits(kept, 2, "m0", "m1")
+    assert {row[0] for row in rows(sql)} == {other.id(1), kept.id(2)}
 
 
 def test_the_report_counts_the_urgent_ones(talk: Conversation, raised_store: RaisedStore) -> None:

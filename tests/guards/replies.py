@@ -301,6 +301,19 @@ KEPT = (
         "        _log_defect(job, error)\n        return ()",
         "        raise",
     ),
+    *(
+        guard(
+            f"in {where}, a retry counts no finding twice",
+            f"{FINDINGS}::test_a_retry_moves_them_to_the_job_that_answers[{test}]",
+            place,
+            old,
+            new,
+        )
+        for where, test, place, old, new in (
+            ("memory", "memory", "archive/memory.py", "replace(known, findings=())", "known"),
+            ("Postgres", "postgres", statement("reopen_job"), "findings.job_id = reopened.job_id", "false"),
+        )
+    ),
     guard(
         "an end keeps the findings of the messages that it settles, and no others",
         f"{FINDINGS}::test_an_end_that_is_archived_late_keeps_those_of_its_open_messages",

@@ -364,6 +364,7 @@ class MemoryArchive:
             archived.turns = [kept for kept in archived.turns if kept not in said]
             archived.settled = {id_: end for id_, end in archived.settled.items() if id_ not in ids}
             archived.restore_versions({base_id(m.message_id) for m in known.messages if is_edit(m.message_id)})
+            self._jobs.put(replace(known, findings=()), self._jobs.fence_of(known))
             parked = parking.to_park(self._since_erased(job.key, messages), (), {}, job.job_id)
             archived.handoff.park(archived.settled, parked, moved=True)
             self._reopened.add(name)

@@ -197,7 +197,7 @@ select exists (
 
 -- name: reopen_job
 -- Reopen a failed job's messages, once, under the row lock. Returns all their ids, and the patient's turns. These leave the
--- archive, and come back with their answer.
+-- archive with what the rules have found in them, and come back with their answer.
 with reopened as (
     update jobs set retried_at = now()
     where platform_id = :platform_id and job_id = cast(:job_id as uuid)
@@ -213,6 +213,10 @@ with reopened as (
     where turns.platform_id = :platform_id and turns.conversation_id = :conversation_id
       and turns.job_id = reopened.job_id and turns.role = 'user'
     returning turns.position, turns.content, turns.message_id, turns.earlier
+), found as (
+    delete from findings using reopened
+    where findings.platform_id = :platform_id and findings.conversation_id = :conversation_id
+      and findings.job_id = reopened.job_id
 )
 select (select array_agg(message_id) from opened),
        (select array_agg(content order by position) from said),
