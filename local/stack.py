@@ -100,7 +100,7 @@ class LocalStack:
         self._template_path = Path(template)
         self._environment = dict(os.environ if environment is None else environment)
         open_to_all = {"AUTH_REQUIRED": "false" if issuer is None else "true", "REQUIRE_SAFETY": "false"}
-        self._settings = {**open_to_all, "SIMULATED_AI": "true", **(settings or {})}
+        self._settings = {**open_to_all, "SIMULATED_AI": "true", "RATE_LIMIT_PER_MINUTE": "0", **(settings or {})}
         self._authorizer = Authorizer(issuer) if issuer else None
         self._concurrency = concurrency
         self._port = port

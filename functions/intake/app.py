@@ -61,6 +61,7 @@ def delete_message(call: Call) -> tuple[int, dict[str, Any]]:
     from message_handler.intake.unsending import unsend
 
     built, key = parts(), conversation_key(call.path("conversation_id"), call.platform_id)
+    built.intake.shares.take(key.platform_id, "cancels")
     return HTTPStatus.OK, unsend(built.tiers, built.archive, built.queue, key, call.path("message_id"))
 
 
@@ -68,6 +69,7 @@ def get_conversation(call: Call) -> tuple[int, dict[str, Any]]:
     from message_handler.http.conversation import conversation_view
 
     key = conversation_key(call.path("conversation_id"), call.platform_id)
+    parts().intake.shares.take(key.platform_id, "reads")
     return HTTPStatus.OK, conversation_view(parts().tiers, parts().archive, key)
 
 
@@ -75,7 +77,9 @@ def post_handoff(call: Call) -> tuple[int, dict[str, Any]]:
     from message_handler.operations import handoff
 
     built, key = parts(), conversation_key(call.path("conversation_id"), call.platform_id)
-    if handoff.parse_handoff(call.body()):
+    to_human = handoff.parse_handoff(call.body())
+    built.intake.shares.take(key.platform_id, "handoffs")
+    if to_human:
         return HTTPStatus.OK, handoff.hand_off(built.tiers, built.archive, built.queue, key)
     resumed = handoff.resume(built.tiers, built.archive, built.intake.accept, key, correlation_id=call.correlation_id)
     return HTTPStatus.OK, resumed
@@ -86,6 +90,7 @@ def delete_job(call: Call) -> tuple[int, dict[str, Any]]:
 
     built = parts()
     jobs = BackgroundJobManager(built.tiers, built.archive, built.queue, built.intake, platform_id=call.platform_id)
+    built.intake.shares.take(call.platform_id, "cancels")
     return HTTPStatus.OK, jobs.view(jobs.cancel(call.path("job_id")))
 
 

@@ -51,6 +51,7 @@ def get_job(call: Call) -> Answer:
     jobs = BackgroundJobManager(built.tiers, built.archive, built.queue, built.intake, platform_id=call.platform_id)
     place = Place(built.tiers, built.settings, call.platform_id)
     seconds = min(int(wait), built.settings.max_wait_seconds)
+    built.intake.shares.take(call.platform_id, "waits" if seconds else "reads")
     shown = jobs.wait_for(call.path("job_id"), seconds, call.query("message_id"), place=place)
     if not place.refused:
         return HTTPStatus.OK, shown

@@ -36,6 +36,19 @@ class TestEveryTier:
         clock.now += wait / 2
         assert admitted(tier, 3, 7) == 1
 
+    def test_several_messages_are_taken_together_or_not_at_all(self, tier: Tier, clock: Clock) -> None:
+        assert tier.admit(CLINIC, 10, 7) == 0
+        assert tier.admit(CLINIC, 10, 4) == pytest.approx(6)
+        assert tier.admit(CLINIC, 10, 3) == 0
+        clock.now += 24
+        assert tier.admit(CLINIC, 10, 4) == 0
+
+    def test_more_messages_than_a_minutes_take_all_of_them(self, tier: Tier, clock: Clock) -> None:
+        assert tier.admit(CLINIC, 10, 25) == 0
+        assert tier.admit(CLINIC, 10, 25) == pytest.approx(60)
+        clock.now += 60
+        assert tier.admit(CLINIC, 10, 25) == 0
+
     def test_a_refusal_costs_nothing(self, tier: Tier, clock: Clock) -> None:
         admitted(tier, 2, 1)
         for _ in range(100):

@@ -61,7 +61,13 @@ GUARDS = (
         "a message over the limit is refused",
         "the HTTP contract",
         f"{LIMIT}::test_nothing_of_it_is_stored",
-        (Removal("intake/intake.py", "if wait > 0:", "if False:"),),
+        (
+            Removal(
+                "intake/shares.py",
+                "if per_minute and (wait := self._wait(platform_id, per_minute, count)) > 0:",
+                "if (wait := 0) > 0:",
+            ),
+        ),
     ),
     Guard(
         "a request is counted once",
@@ -75,11 +81,41 @@ GUARDS = (
         f"{LIMIT}::test_a_limit_that_can_not_be_kept_blocks_no_message[error1]",
         (
             Removal(
-                "intake/intake.py",
+                "intake/shares.py",
                 "except Exception as error:  # noqa: BLE001  a limit",
                 "except Unavailable as error:  # a limit",
             ),
         ),
+    ),
+    Guard(
+        "each message of a request counts",
+        "invariant 13",
+        f"{LIMIT}::test_each_message_of_a_request_counts",
+        (Removal("intake/intake.py", "max(1, len(messages) + len(wordless))", "1"),),
+    ),
+    Guard(
+        "a tenant without a limit of its own has the deployment's",
+        "invariant 13",
+        f"{LIMIT}::test_a_tenant_without_a_limit_of_its_own_has_the_deployments",
+        (
+            Removal(
+                "intake/shares.py",
+                "per_minute = own or self.settings.rate_limit_per_minute",
+                "per_minute = own or 0",
+            ),
+        ),
+    ),
+    Guard(
+        "a person is reached with any limit",
+        "invariant 13",
+        "unit/test_rate_limit.py::TestOtherRequests::test_a_tenant_with_few_messages_still_reaches_a_person",
+        (Removal("intake/shares.py", "max(per_minute * PER_MESSAGE[kind], LEAST)", "per_minute * PER_MESSAGE[kind]"),),
+    ),
+    Guard(
+        "each kind of request has a bucket",
+        "invariant 13",
+        "unit/test_rate_limit.py::TestOtherRequests::test_one_kind_takes_nothing_from_another",
+        (Removal("intake/shares.py", 'f"{kind} of {platform_id}"', "platform_id"),),
     ),
     Guard(
         "a tenant's group is one that SQS takes",

@@ -139,8 +139,8 @@ GUARDS = (
         "a parameter alone makes a version",
         "canary",
         f"{ACCESS}::TestVersions::test_each_parameter_of_a_function_makes_a_new_version_of_it",
-        "${LogLevel} ${MaxWaitSeconds} ${MaxWaitsPerTenant}",
-        "${LogLevel} ${MaxWaitsPerTenant}",
+        "${RateLimitPerMinute} ${MaxWaitSeconds} ${MaxWaitsPerTenant}",
+        "${RateLimitPerMinute} ${MaxWaitsPerTenant}",
     ),
     _guard(
         "an alarm looks at what the functions print",

@@ -366,7 +366,7 @@ class TestVersions:
 
     def test_a_description_fits(self, expanded: Expanded) -> None:
         longest = {"LogLevel": 8, "MaxWaitSeconds": 2, "SimulatedAiDelayMs": 13, "RequireSafety": 5, "SimulatedAi": 5}
-        longest |= {"MaxWaitsPerTenant": 5, "MaxWaits": 5}
+        longest |= {"MaxWaitsPerTenant": 5, "MaxWaits": 5, "RateLimitPerMinute": 7}
         parameters = expanded.document["Parameters"]
         assert max(map(len, parameters["LogLevel"]["AllowedValues"])) == longest["LogLevel"]
         for version in expanded.of_type("AWS::Lambda::Version").values():

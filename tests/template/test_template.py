@@ -150,6 +150,14 @@ def test_waiting_has_a_function_of_its_own_with_room_for_those_that_do_not_wait(
     assert (settings.max_waits_per_tenant, settings.max_waits) == (most, in_all)
 
 
+def test_each_tenant_has_a_limit_wherever_platforms_call(stack: dict[str, Any], parameters: dict[str, Any]) -> None:
+    functions = _of_type(stack, "AWS::Lambda::Function")
+    limits = {name: it["Environment"]["Variables"].get("RATE_LIMIT_PER_MINUTE") for name, it in functions.items()}
+    limit = {"Ref": "RateLimitPerMinute"}
+    assert limits == {"IntakeFunction": limit, "StatusFunction": limit, "WorkerFunction": None, "AdminFunction": None}
+    assert 0 < parameters["RateLimitPerMinute"]["Default"] < 60 * parameters["ApiRatePerSecond"]["Default"]
+
+
 def test_the_prefix_of_secrets_is_never_empty(parameters: dict[str, Any]) -> None:
     allowed = parameters["SecretsPrefix"]["AllowedPattern"]
     assert re.fullmatch(allowed, parameters["SecretsPrefix"]["Default"])

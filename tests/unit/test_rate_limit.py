@@ -10,6 +10,7 @@ import pytest
 from message_handler import MessageHandler
 from message_handler.bot_config import BotConfigService
 from message_handler.domain.errors import Contended, RateLimited, Unavailable
+from message_handler.intake import shares
 from message_handler.tiers.failover import Failover
 from message_handler.tiers.line_tier import LineTier
 from message_handler.tiers.memory import MemoryTier
@@ -65,11 +66,35 @@ class TestPosting:
         assert post(service, "m0", bot_id="nobody").status == 404
         assert post(service, "m0").status == 202
 
-    def test_reading_and_cancelling_are_not_limited(self, service: Service) -> None:
+    def test_each_message_of_a_request_counts(self, service: Service) -> None:
+        limit(service, 5)
+        three = [{"role": "user", "content": f"{CANARY} {n}", "message_id": f"m{n}"} for n in range(3)]
+        assert service.post({"messages": three}).status == 202
+        refused = service.post({"messages": three}, "conv_9")
+        assert (refused.status, refused.headers["Retry-After"]) == (429, "12")
+        assert service.post({"messages": three[:2]}, "conv_9").status == 202
+
+    def test_a_message_without_words_counts_too(self, service: Service) -> None:
         limit(service, 1)
-        post(service, "m0")
-        for _ in range(3):
-            assert service.http("intake", service.event("intake-get-conversation")).status == 200
+        photo = {"role": "user", "content": "", "message_id": "p1"}
+        assert service.post({"messages": [photo]}).status == 202
+        assert post(service, "m1").status == 429
+
+    def test_a_request_with_more_messages_than_a_minutes_needs_all_of_them(self, service: Service) -> None:
+        limit(service, 2)
+        many = [{"role": "user", "content": f"{CANARY} {n}", "message_id": f"m{n}"} for n in range(9)]
+        assert service.post({"messages": many}).status == 202
+        refused = service.post({"messages": many}, "conv_9")
+        assert (refused.status, refused.headers["Retry-After"]) == (429, "60")
+
+    def test_a_tenant_without_a_limit_of_its_own_has_the_deployments(self, service: Service) -> None:
+        settings = service.parts.settings.model_copy(update={"rate_limit_per_minute": 2})
+        service.use(settings=settings, intake=replace(service.parts.intake, settings=settings))
+        limit(service, None)
+        assert [post(service, f"m{n}").status for n in range(3)] == [202, 202, 429]
+        service.parts.tiers.tiers[0].store._buckets._buckets.clear()  # type: ignore[attr-defined]
+        limit(service, 3)
+        assert [post(service, f"n{n}").status for n in range(4)] == [202, 202, 202, 429]
 
     def test_without_a_limit_no_store_is_asked(self, service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
         limit(service, None)
@@ -93,13 +118,63 @@ class TestPosting:
 
     def test_while_redis_is_away_each_process_counts_for_itself(self, service: Service) -> None:
         class Away(MemoryTier):
-            def admit(self, platform_id: str, per_minute: int) -> float:
+            def admit(self, name: str, per_minute: int, count: int = 1) -> float:
                 raise Unavailable("Redis")
 
         tiers = Failover(Away(service.parts.settings), MemoryTier(service.parts.settings))
         service.use(tiers=tiers, intake=replace(service.parts.intake, tiers=tiers))
         limit(service, 2)
         assert [post(service, f"m{n}").status for n in range(3)] == [202, 202, 429]
+
+
+REQUESTS = [
+    ("intake-get-conversation", "reads", {}),
+    ("status-get-job", "reads", {"queryStringParameters": None, "multiValueQueryStringParameters": None}),
+    ("status-get-job", "waits", {}),
+    ("intake-handoff", "handoffs", {}),
+    ("intake-delete-job", "cancels", {}),
+    ("intake-delete-message", "cancels", {}),
+]
+
+
+class TestOtherRequests:
+    """Each kind has a bucket of its own, at least 60 a minute. Messages go on."""
+
+    @pytest.mark.parametrize(("name", "kind", "changes"), REQUESTS, ids=lambda value: value if value else "")
+    def test_above_the_share_is_429_with_a_time_to_retry(
+        self, service: Service, monkeypatch: pytest.MonkeyPatch, name: str, kind: str, changes: dict[str, Any]
+    ) -> None:
+        limit(service, 3)
+        monkeypatch.setattr("message_handler.intake.shares.LEAST", 2)
+        monkeypatch.setattr("message_handler.intake.shares.PER_MESSAGE", dict.fromkeys(shares.PER_MESSAGE, 1))
+        monkeypatch.setattr("message_handler.jobs.time.sleep", lambda _seconds: pytest.fail("it waits"))
+        function, event = name.partition("-")[0], service.event(name, **changes)
+        assert [service.http(function, event).status == 429 for _ in range(4)] == [False] * 3 + [True]
+        refused = service.http(function, event)
+        assert refused.headers["Retry-After"] == "20"
+        assert kind in refused.body["detail"]
+        assert service.output.metrics["RequestsThrottled"] == [1, 1]
+        assert post(service, "m0").status == 202
+
+    def test_a_tenant_with_few_messages_still_reaches_a_person(self, service: Service) -> None:
+        limit(service, 1)
+        post(service, "m0")
+        answers = [service.http("intake", service.event("intake-handoff")).status for _ in range(61)]
+        assert answers == [200] * 60 + [429]
+
+    def test_one_kind_takes_nothing_from_another(self, service: Service) -> None:
+        limit(service, 1)
+        post(service, "m0")
+        for _ in range(61):
+            handed = service.http("intake", service.event("intake-handoff"))
+        assert handed.status == 429
+        assert service.http("intake", service.event("intake-get-conversation")).status == 200
+
+    def test_a_request_that_is_wrong_counts_for_nothing(self, service: Service) -> None:
+        limit(service, 1)
+        wrong = service.event("intake-handoff", body="{}")
+        assert {service.http("intake", wrong).status for _ in range(70)} == {400}
+        assert service.http("intake", service.event("intake-handoff")).status != 429
 
 
 class TestOneConversation:

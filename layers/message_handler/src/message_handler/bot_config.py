@@ -96,6 +96,11 @@ class BotConfigService:
                 return configuration
         return self._get_default_bot_config()
 
+    def rate_limit_of(self, platform_id: str) -> int | None:
+        """How many messages a minute the tenant may send; None if its platform has no limit of its own."""
+        found = self._configuration(platform_id, DEFAULT_BOT, reveal=False)
+        return found["platform"]["meta_data"].get("rate_limit_per_minute") if found else None
+
     def owner_of(self, key: ConversationKey) -> str | None:
         """The bot that a conversation belongs to; None if no store that can be asked knows it."""
         return self._bot_of(key, None)

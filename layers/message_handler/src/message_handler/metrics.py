@@ -15,6 +15,7 @@ UNITS: dict[str, Unit] = {
     "MessagesDuplicate": "Count",
     "MessagesRejected": "Count",
     "MessagesThrottled": "Count",
+    "RequestsThrottled": "Count",
     "WaitsRefused": "Count",
     "SafetyNotices": "Count",
     "SafetyUntaken": "None",

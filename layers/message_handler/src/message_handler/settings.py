@@ -67,6 +67,8 @@ class Settings(BaseModel):
     simulated_ai: bool = True
     simulated_ai_delay_ms: Annotated[str, Field(pattern=r"^\d{1,7}(-\d{1,7})?$")] = "800"
     max_wait_seconds: Annotated[int, Field(ge=0, le=25)] = 25
+    #: How many messages a minute a tenant may send that has no limit of its own. 0: any number.
+    rate_limit_per_minute: Annotated[int, Field(ge=0, le=1_000_000)] = 0
     #: How many clients may wait for a job with `?wait=` at the same time: those of one tenant, and all.
     max_waits_per_tenant: Annotated[int, Field(ge=0)] = 20
     max_waits: Annotated[int, Field(ge=0)] = 80

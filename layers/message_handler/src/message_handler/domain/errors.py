@@ -158,10 +158,10 @@ class TooManyRequests(RequestError):
 
 
 class RateLimited(TooManyRequests):
-    """The tenant has sent more messages than its `rate_limit_per_minute`."""
+    """The tenant has sent more messages, or more requests of another kind, than its limit allows."""
 
-    def __init__(self, retry_after: int) -> None:
-        super().__init__("the platform has sent more messages than its rate_limit_per_minute", retry_after)
+    def __init__(self, retry_after: int, kind: str = "messages") -> None:
+        super().__init__(f"the platform has sent more {kind} than its limit for a minute", retry_after)
 
 
 class TooManyWaiting(TooManyRequests):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -21,7 +20,6 @@ from message_handler.domain.errors import (
     InvalidRequest,
     OtherBot,
     PayloadTooLarge,
-    RateLimited,
     Unavailable,
     telling,
 )
@@ -31,6 +29,7 @@ from message_handler.domain.records import Record, WordlessRecord
 from message_handler.intake.danger import Alarm
 from message_handler.intake.requests import MessageRequest, Said, read_turns
 from message_handler.intake.responses import nothing_to_answer, parked_response, response
+from message_handler.intake.shares import Shares
 from message_handler.intake.silence import silence
 from message_handler.metrics import TIER_VALUES, Meter
 from message_handler.ports.archive import Archive
@@ -69,6 +68,11 @@ class Intake:
     meter: Meter = field(default_factory=Meter)
     #: Wakes deliveries, beside the jobs that wait. None: the queue of jobs does.
     delivery_queue: Queue | None = None
+
+    @property
+    def shares(self) -> Shares:
+        """How much each tenant may send."""
+        return Shares(self.tiers, self.bots, self.settings, self.meter)
 
     def handle(self, key: ConversationKey, request: MessageRequest, *, correlation_id: str = "") -> dict[str, Any]:
         """Accept a request's messages, and return the body of the `202`.
@@ -127,7 +131,8 @@ class Intake:
         while True:
             config = self.bots.get_bot_config(key.conversation_id, bot_id=bot_id, platform_id=key.platform_id)
             if not counted:
-                self._count(key.platform_id, config["platform"]["meta_data"].get("rate_limit_per_minute"))
+                own = config["platform"]["meta_data"].get("rate_limit_per_minute")
+                self.shares.take_messages(key.platform_id, max(1, len(messages) + len(wordless)), own)
                 counted = True
             accepting = Request(
                 key,
@@ -180,19 +185,6 @@ class Intake:
         if named := tuple(message for message in wordless if message.given):
             self._keep(request, named)
         return answered
-
-    def _count(self, platform_id: str, per_minute: int | None) -> None:
-        """Count a request of the tenant. Duplicates count too, because they cost as much. Raises RateLimited."""
-        if per_minute is None:
-            return
-        try:
-            _, wait = self.tiers.first(lambda tier: tier.admit(platform_id, per_minute))
-        except Exception as error:  # noqa: BLE001  a limit that can't be checked must not stop a patient
-            _log.warning("the rate limit can't be checked: the request passes", extra={"error": type(error).__name__})
-            return
-        if wait > 0:
-            self.meter.add("MessagesThrottled")
-            raise RateLimited(math.ceil(wait))
 
     def _keep(self, request: Request, wordless: tuple[Message, ...]) -> dict[str, Any]:
         """Send the record of messages without words. Returns the response to a request that brings nothing else."""

@@ -192,11 +192,11 @@ class Tier(Protocol):
     def cache(self, name: str, text: str, seconds: float) -> None:
         """Cache a text for other processes, for up to `seconds`. It may be gone at any time, and contains no secret."""
 
-    def admit(self, platform_id: str, per_minute: int) -> float:
-        """Count one message against the tenant's rate limit. Returns 0, or the seconds until it may send the next one.
+    def admit(self, name: str, per_minute: int, count: int = 1) -> float:
+        """Count messages against a rate limit, but at most `per_minute`. Returns 0, or the seconds until they may come.
 
-        Redis counts for all processes; the other tiers count for one process each. The caller may also count under a
-        name that is no tenant's.
+        `name`: the tenant's id, or another name for another kind of request. Redis counts for all processes; the other
+        tiers count for one process each.
         """
 
     def begin_wait(self, platform_id: str, wait_id: str, *, most: int, most_in_all: int) -> bool:

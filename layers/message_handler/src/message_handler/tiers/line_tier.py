@@ -252,8 +252,8 @@ class LineTier:
     def cache(self, name: str, text: str, seconds: float) -> None:
         self.store.cache(name, text, seconds)
 
-    def admit(self, platform_id: str, per_minute: int) -> float:
-        return self.store.admit(platform_id, per_minute)
+    def admit(self, name: str, per_minute: int, count: int = 1) -> float:
+        return self.store.admit(name, per_minute, count)
 
     def begin_wait(self, platform_id: str, wait_id: str, *, most: int, most_in_all: int) -> bool:
         return self.store.begin_wait(platform_id, wait_id, most=most, most_in_all=most_in_all)

@@ -167,8 +167,8 @@ class MemoryLines:
     def cache(self, name: str, text: str, seconds: float) -> None:
         """See `cached`."""
 
-    def admit(self, platform_id: str, per_minute: int) -> float:
-        return self._buckets.take(platform_id, per_minute)
+    def admit(self, name: str, per_minute: int, count: int = 1) -> float:
+        return self._buckets.take(name, per_minute, count)
 
     def begin_wait(self, platform_id: str, wait_id: str, *, most: int, most_in_all: int) -> bool:
         return self._waits.begin(platform_id, wait_id, most=most, most_in_all=most_in_all)

@@ -6,6 +6,7 @@
     mh:{17}:unarchived                        the shard's index of ends that Postgres lacks
     mh:{17}:job:<job id>                      ">" + the conversation while the job lives, its end afterwards
     mh:{<platform>}:rate                      how many messages the tenant may still send, if it has a limit
+    mh:{reads of <platform>}:rate             the same for each other kind of request
     mh:{<platform>}:waits                     the tenant's clients that wait for a job, each with the end of its count
     mh:waits                                  those of all tenants
 
@@ -208,10 +209,10 @@ class RedisLines:
         with self._reaching():
             self.client.set(f"mh:cache:{name}", text, px=int(seconds * 1000))
 
-    def admit(self, platform_id: str, per_minute: int) -> float:
+    def admit(self, name: str, per_minute: int, count: int = 1) -> float:
         clock = repr(self._clock()) if self._clock else ""
         with self._reaching(writes=True):
-            words = ["1", f"mh:{{{platform_id}}}:rate", str(per_minute), clock]
+            words = ["1", f"mh:{{{name}}}:rate", str(per_minute), clock, str(count)]
             return float(self._call(Script.named("admit"), words))
 
     def begin_wait(self, platform_id: str, wait_id: str, *, most: int, most_in_all: int) -> bool:
