@@ -258,6 +258,7 @@ def ask(application: OneAtATime, action: str, **request: Any) -> dict[str, Any]:
     body = json.dumps(request).encode()
     environ = {
         "wsgi.input": io.BytesIO(body),
+        "HTTP_HOST": "127.0.0.1:5000",
         "CONTENT_LENGTH": str(len(body)),
         "HTTP_X_AMZ_TARGET": f"AmazonSQS.{action}",
     }
