@@ -45,7 +45,8 @@ def parts() -> IntakeParts:
 def post_message(call: Call) -> tuple[int, dict[str, Any]]:
     try:
         key = conversation_key(call.path("conversation_id"), call.platform_id)
-        result = parts().intake.handle(key, parse_request(call.body()), correlation_id=call.correlation_id)
+        request = parse_request(call.body(), newest=parts().settings.history_turns)
+        result = parts().intake.handle(key, request, correlation_id=call.correlation_id)
     except Rejected as rejected:
         meter.add("MessagesRejected")
         logger.info("rejected", extra={"ai_job_id": rejected.job_id})

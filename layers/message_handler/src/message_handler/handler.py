@@ -95,7 +95,7 @@ class MessageHandler:
             "double_texting": double_texting,
             "debounce_ms": debounce_ms,
         }
-        request = parse_request(body)
+        request = parse_request(body, newest=self._parts.settings.history_turns)
         return self._parts.intake.handle(conversation_key(conversation_id, self._platform_id), request)
 
     def unsend_message(self, conversation_id: str, message_id: str) -> dict[str, Any]:

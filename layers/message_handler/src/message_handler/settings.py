@@ -85,6 +85,10 @@ class Settings(BaseModel):
     max_restarts: Annotated[int, Field(ge=0)] = 3
     #: The most messages of one conversation that may wait for an answer. A request that would exceed it gets a 429.
     max_waiting: Annotated[int, Field(ge=1)] = 1_000
+    #: The most turns of a request that are looked at, and the most human turns (SALE): the newest. A request may bring
+    #: up to 1,000 unanswered messages, and all of them must be seen.
+    history_turns: Annotated[int, Field(gt=1_000)] = 2_000
+    human_turns: Annotated[int, Field(ge=1)] = 200
     #: How long a message may wait before the sweep wakes it. It is shorter than the minute between two sweeps, so a
     #: message that no worker came for is answered within two minutes.
     wake_after: Seconds = 50.0

@@ -105,11 +105,16 @@ def split(turns: Sequence[Turn]) -> tuple[tuple[Turn, ...], tuple[Turn, ...]]:
     return tuple(turns[:end]), tuple(turns[end:])
 
 
-def since_the_bot(context: Sequence[Turn]) -> tuple[Turn, ...]:
-    """The turns after the last assistant turn, up to the newest sale turn. Empty if no sale turn follows."""
+def since_the_bot(context: Sequence[Turn], most_sales: int) -> tuple[Turn, ...]:
+    """The turns after the last assistant turn, up to the newest sale turn. Empty if no sale turn follows.
+
+    If they have more than `most_sales` sale turns, only the newest of these and what was said between them.
+    """
     begin = max((n + 1 for n, turn in enumerate(context) if turn.role == "assistant"), default=0)
-    end = max((n + 1 for n, turn in enumerate(context) if turn.role == "sale"), default=0)
-    return tuple(context[begin:end])
+    sales = [n + 1 for n, turn in enumerate(context) if turn.role == "sale" and n >= begin]
+    if len(sales) > most_sales:
+        begin = sales[-most_sales - 1]
+    return tuple(context[begin : sales[-1]]) if sales else ()
 
 
 def trim(

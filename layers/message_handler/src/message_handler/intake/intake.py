@@ -87,7 +87,7 @@ class Intake:
             key, request.bot_id, correlation_id, self.tiers, self.archive, queue, self.bots, self.clock, self.meter
         )
         try:
-            said = read_turns(request, alarm.recognise())
+            said = read_turns(request, alarm.recognise(), newest=self.settings.history_turns)
         except PayloadTooLarge as error:
             raise telling(error, alarm.give(alarm.look_at_the_end(request), ())) from error.__cause__
         now = self.clock()
@@ -201,7 +201,7 @@ class Intake:
 
         Raises Unavailable. Raises InvalidRequest for a request that only repeats a human's turn from before the resume.
         """
-        turns = history.since_the_bot(said.context)
+        turns = history.since_the_bot(said.context, self.settings.human_turns)
         if not turns:
             return False
         noted = self.archive.note_sale(request.key, request.bot_id, turns)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, NamedTuple
@@ -61,17 +62,28 @@ class MessageRequest(Strict):
     debounce_ms: Annotated[int, Field(ge=0, le=MAX_DEBOUNCE_MS)] | None = None
 
 
-def parse_request(value: Any) -> MessageRequest:
+def parse_request(value: Any, *, newest: int | None = None) -> MessageRequest:
     """Check a request's shape. Raises InvalidRequest with the field's name, never its value.
 
-    A character that can't be stored becomes U+FFFD. (Ids with U+FFFD are refused.)
+    `newest`: how many of its messages are looked at. Older ones were archived before. A character that can't be stored
+    becomes U+FFFD. (Ids with U+FFFD are refused.)
     """
+    messages = value.get("messages") if isinstance(value, dict) else None
+    older = 0
+    if newest and isinstance(messages, list) and len(messages) > newest:
+        older = len(messages) - newest
+        value = value | {"messages": messages[older:]}
     try:
         body = check_json(value)
     except OddCharacter:
         body = check_json({name: all_storable(item) for name, item in value.items()})
     given = {name: item for name, item in body.items() if name != "resources" or item is not None}
-    request = validated(MessageRequest, given, _ADVICE)
+    try:
+        request = validated(MessageRequest, given, _ADVICE)
+    except InvalidRequest as error:
+        # The field counts from the first message that the caller has sent.
+        named = re.sub(r"(?<=^messages\.)\d+", lambda place: str(int(place[0]) + older), error.field or "")
+        raise InvalidRequest(error.detail, field=named) from None
     if (request.history is None) == (request.messages is None):
         raise InvalidRequest("give either history or messages", field="history")
     return request
@@ -133,8 +145,10 @@ class Said(NamedTuple):
     ends_wordless: bool = False
 
 
-def read_turns(request: MessageRequest, is_notice: Callable[[str], bool] = lambda _: False) -> Said:
-    """What a request says. Raises RequestError."""
+def read_turns(
+    request: MessageRequest, is_notice: Callable[[str], bool] = lambda _: False, *, newest: int | None = None
+) -> Said:
+    """What a request says. `newest`: how many of its turns are looked at. Raises RequestError."""
     if request.history is not None:
         field, contents = "history", [request.history]
     else:
@@ -144,6 +158,7 @@ def read_turns(request: MessageRequest, is_notice: Callable[[str], bool] = lambd
     if request.resources and len(json.dumps(request.resources, ensure_ascii=False).encode()) > MAX_RESOURCES_BYTES:
         raise PayloadTooLarge(f"must not be larger than {MAX_RESOURCES_BYTES // 1024} KiB", field="resources")
     turns = turns_of(request, is_notice)
+    turns = turns[-newest:] if newest else turns
     context, messages = history.split(turns)
     if not messages and turns and turns[-1].role == "sale":
         return Said(_human_turn_with_own_id(context, request.message_id), ())
