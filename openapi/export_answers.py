@@ -34,10 +34,10 @@ class ContextTurn(Answer):
 
 
 class ConversationRecord(Answer):
-    """The conversation itself."""
+    """The conversation itself. `bot_id` is null before its first message is accepted: only a notice was given."""
 
     kind: Literal["conversation"]
-    bot_id: Text
+    bot_id: Text | None
     handed_off: bool
     created_at: StoredAt
     updated_at: StoredAt
