@@ -232,9 +232,9 @@ class TestTheList:
 
 class TestTheReport:
     def test_counts_what_was_raised_and_what_followed(self, archive: Archive, raised_store: RaisedStore) -> None:
-        rules = ("en-breathing", "en-breathing", "vi-tho", "own")
+        rules = ("en-breathing", "en-breathing", "vi-tho", "icu-x")
         for number, rule in enumerate(rules):
-            level = "crisis" if rule == "own" else "emergency"
+            level = "crisis" if rule == "icu-x" else "emergency"
             found = raised(level, hour=number, rule=rule, raised_at=STARTED)
             archive.note_raised(found)
             if number < 3:
@@ -254,7 +254,7 @@ class TestTheReport:
             ("level", "crisis"): 1,
             ("level", "emergency"): 3,
             ("rule", "en-breathing"): 2,
-            ("rule", "own"): 1,
+            ("rule", "icu-x"): 1,
             ("rule", "vi-tho"): 1,
             ("language", "en"): 2,
             ("language", "other"): 1,

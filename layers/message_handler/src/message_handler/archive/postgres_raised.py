@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from message_handler.archive import postgres_audit
 from message_handler.domain.conversations import ConversationKey
 from message_handler.domain.raised import RaisedConversation
-from message_handler.domain.safety_report import Counted, Spent
+from message_handler.domain.safety_report import LANGUAGES, Counted, Spent
 from message_handler.drivers.postgres import Database, execute, transaction
 from message_handler.ports.audit import AuditEntry
 from message_handler.ports.raised import Reminder, Wanted
@@ -42,7 +42,7 @@ class PostgresRaised:
         return self._change("close_raised", platform_id, job_id, entry, now=now, why=why)
 
     def report(self, platform_id: str, *, since: float, until: float) -> tuple[list[Counted], int]:
-        values = {"platform_id": platform_id, "since": since, "until": until}
+        values = {"platform_id": platform_id, "since": since, "until": until, "languages": list(LANGUAGES)}
         rows = self._database.execute(values, "safety_report")
         return [_counted(*row[:-1]) for row in rows], rows[0][-1]
 

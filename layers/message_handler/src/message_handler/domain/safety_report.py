@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import quantiles
@@ -12,10 +11,11 @@ from typing import Any, Literal
 
 from message_handler.domain.raised import RaisedConversation
 
-#: The ways of counting, in their order in the report. `language` is that of the rule: the start of its id.
+#: The languages of the shipped rules. The id of a rule starts with its language.
+LANGUAGES = ("en", "vi")
+#: The ways of counting, in their order in the report. `language` is that of the rule, or `other`.
 WAYS = ("all", "level", "rule", "language")
 Way = Literal["all", "level", "rule", "language"]
-_LANGUAGE = re.compile(r"[a-z]{2,3}(?=-)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +50,11 @@ def counted(found: Iterable[RaisedConversation]) -> list[Counted]:
 
 
 def _names(each: RaisedConversation) -> Iterable[tuple[Way, str]]:
-    language = _LANGUAGE.match(each.rule)
+    language = each.rule.split("-")[0]
     yield "all", ""
     yield "level", each.level
     yield "rule", each.rule
-    yield "language", language[0] if language else "other"
+    yield "language", language if language in LANGUAGES else "other"
 
 
 def _counted(way: Way, name: str, group: Sequence[RaisedConversation]) -> Counted:

@@ -112,7 +112,8 @@ select platform_id, conversation_id, cast(job_id as text), level, drill, reminde
 -- name: safety_report
 -- Count the danger that was found in a tenant between two times: in all, by level, by rule and by the rule's language. For
 -- what followed (delivered, taken, closed): how often, and the median and 95th percentile of the seconds. An urgent match raises
--- no conversation, so nothing follows it. Drills are counted apart. A rule whose id names no language counts as 'other'.
+-- no conversation, so nothing follows it. Drills are counted apart. A rule whose id names none of the shipped languages counts as
+-- 'other'.
 with seen as (
     select level, rule, raised_at, delivered_at, taken_at, closed_at, drill
     from raised
@@ -122,7 +123,8 @@ with seen as (
     from findings
     where platform_id = :platform_id and level = 'urgent'
 ), found as (
-    select level, rule, coalesce(substring(rule from '^([a-z]{2,3})-'), 'other') as language,
+    select level, rule,
+           case when split_part(rule, '-', 1) = any(cast(:languages as text[])) then split_part(rule, '-', 1) else 'other' end as language,
            -- greatest() ignores null. Clocks of two hosts may differ a little.
            case when delivered_at is not null then greatest(extract(epoch from delivered_at - raised_at)::float8, 0) end as delivered,
            case when taken_at is not null then greatest(extract(epoch from taken_at - raised_at)::float8, 0) end as taken,
