@@ -247,7 +247,10 @@ def erase_conversation(call: Call) -> tuple[int, dict[str, Any]]:
 def migrate() -> list[str]:
     if parts().archive.name == "none":
         raise SettingsError("bad settings: DATABASE_URL is missing, so there is no database to migrate")
-    return parts().archive.migrate()
+    applied = parts().archive.migrate()
+    with suppress(Unavailable):
+        parts().safety_rules.recompile()  # what is left, the sweep compiles
+    return applied
 
 
 def purge() -> dict[str, int]:

@@ -15,6 +15,7 @@ from message_handler.domain.conversations import ConversationKey
 from message_handler.domain.errors import Conflict, PreconditionFailed
 from message_handler.drivers.postgres import Database
 from message_handler.ports.configuration import OutdatedRules
+from message_handler.safety import own
 from message_handler.safety.rules import shipped
 from message_handler.tiers.redis import RedisTier
 from tests.contract.test_configuration import TENANT, bots, database, service, store
@@ -117,7 +118,26 @@ class TestCompilingAgain:
         before = admin.get(TENANT, TODAY)
         admin.recompile()
         assert store.outdated_rules(shipped().version, most=10) == []
-        assert admin.get(TENANT, TODAY) == before
+        after = admin.get(TENANT, TODAY)
+        assert (after.revision, after.record["settings"]) == (before.revision, before.record["settings"])
+        assert (before.record["in_force"]["refused"], after.record["in_force"]["refused"]) == (["en"], [])
+
+    @pytest.mark.usefixtures("outdated")
+    def test_goes_on_with_the_next_tenant_if_the_compiler_breaks(
+        self, admin: RulesAdmin, database: Database, bots: BotConfigService, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        put(admin, {"rules": [{"language": "de", "rules": [RULE]}]}, "other")
+        database.run(lambda connection: connection.run("update safety_rules set compiled_for = 'another'"))
+        real = own.own_language
+
+        def broken(source: dict[str, Any], taken: set[str]) -> Any:
+            return real(source, taken) if source["language"] == "en" else 1 / 0
+
+        monkeypatch.setattr(own, "own_language", broken)
+        admin.recompile()
+        for tenant in (TENANT, "other"):
+            bots.refresh(tenant, ["default"])
+        assert (finds(bots), finds(bots, "other")) == (True, False)
 
     def test_writes_over_no_newer_rules(
         self, outdated: OutdatedRules, admin: RulesAdmin, store: PostgresConfiguration, bots: BotConfigService

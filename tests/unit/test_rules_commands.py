@@ -114,6 +114,16 @@ def test_what_is_no_json_or_yaml_is_refused_and_nothing_is_sent(run: Run, tmp_pa
     assert run("set", str(file), code=2).calls == []
 
 
+@pytest.mark.parametrize("id_", ["drill", shipped().compiled[1]["rules"][0]["id"]])
+def test_lint_refuses_an_id_that_a_write_refuses(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str], id_: str
+) -> None:
+    file = tmp_path / "own.yaml"
+    file.write_text(f"language: en\nrules: [{{id: {id_}, level: urgent, about: x, phrases: [zebra]}}]")
+    run("lint", "--own", str(file), code=1)
+    assert "another rule has this id" in capsys.readouterr().out
+
+
 def test_own_rules_are_checked_with_the_shipped_groups(
     run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -15,6 +15,7 @@ from message_handler.configuration.safety_rules import shipped_rules
 from message_handler.domain.conversations import ConversationKey
 from message_handler.domain.errors import Unavailable
 from message_handler.safety.rules import shipped
+from tests.safety.test_own import BOMBS
 from tests.unit.service import CANARY, Answer, Service, says
 from tests.unit.test_configuration_routes import put as put_record
 from tests.unit.test_danger import EMERGENCY, safety_in
@@ -159,6 +160,10 @@ class TestWriting:
             ({"rules": [OWN | {"rules": [OWN["rules"][0] | {"id": "en-seizure"}]}]}, "rules.0.rules.0"),
             ({"rules": [OWN, {"language": "de", "rules": OWN["rules"]}]}, "rules.1.rules.0"),
             ({"rules": [OWN | {"idioms": [CANARY] * 10_000}]}, "rules"),
+            ({"rules": [OWN | {"spellings": {"qq": "w " * 20_000}}]}, "rules.0.spellings"),
+            ({"rules": [OWN | {"rules": [OWN["rules"][0] | {"gap": "1" * 5000}]}]}, "rules.0.rules.0"),
+            ({"rules": [OWN | {"rules": [OWN["rules"][0] | {"id": "drill"}]}]}, "rules.0.rules.0"),
+            ({"rules": [BOMBS["windows"]]}, "rules.0.rules.1"),
             ({"rules": [{}]}, "rules.0.language"),
             ({"rules": [None]}, "rules.0"),
             ([], None),
@@ -177,11 +182,17 @@ class TestWriting:
         assert CANARY not in answer.body["detail"]
         assert get(configured) == before
 
-    @pytest.mark.parametrize("reason", ["", " \n"])
+    @pytest.mark.parametrize("reason", ["", " \n", "\u3164", "\u200b\ufe0f"])
     def test_no_rule_is_left_out_without_a_reason(self, configured: Service, reason: str) -> None:
         answer = put(configured, {"not_applicable": {BREATHING: reason}})
         assert (answer.status, answer.body.get("field")) == (400, f"not_applicable.{BREATHING}")
         assert rule_of(configured.post(says(EMERGENCY))) == BREATHING
+
+    @pytest.mark.parametrize("name", ["", " ", "\u3164", "\u200b\ufe0f"])
+    def test_no_review_without_a_name(self, configured: Service, name: str) -> None:
+        review = {"reviewed_by": name, "reviewed_at": TODAY.isoformat(), "rules_version": shipped().version}
+        answer = put(configured, {"review": review})
+        assert (answer.status, answer.body.get("field")) == (400, "review.reviewed_by")
 
     def test_a_rule_of_another_shipped_language_keeps_its_id(self, configured: Service) -> None:
         other = next(rule["id"] for rule in shipped_rules() if rule["language"] == "vi")
@@ -322,16 +333,36 @@ class TestReleases:
         database.run(lambda connection: connection.run(f"update safety_rules set {changes}"))
         service.parts.bots.refresh("default", ["default"])
 
-    def test_count_at_once(self, outdated: Service) -> None:
-        assert rule_of(outdated.post(says(BROKEN))) == "clinic-pump"
+    def test_are_compiled_by_no_patients_request(self, outdated: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(sys.modules, "message_handler.safety.compiling", None)
+        monkeypatch.setitem(sys.modules, "message_handler.safety.own", None)
+        assert rule_of(outdated.post(says(BROKEN))) is None
+        assert rule_of(outdated.post(says(EMERGENCY))) == BREATHING
+        assert in_force(outdated)["refused"] == ["en"]
 
-    def test_are_compiled_by_the_sweep(self, outdated: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    @pytest.mark.parametrize("action", ["sweep", "migrate"])
+    def test_are_compiled_by_the_sweep_and_by_the_deployment(
+        self, outdated: Service, monkeypatch: pytest.MonkeyPatch, action: str
+    ) -> None:
         before = get(outdated)
-        outdated.invoke("admin", {"action": "sweep"})
-        assert get(outdated) == before, "no operator has changed anything: not even the revision"
+        outdated.invoke("admin", {"action": action})
+        after = get(outdated)
+        assert after.headers == before.headers, "no operator has changed anything: not even the revision"
+        assert after.body["settings"] == before.body["settings"]
+        assert after.body["in_force"]["refused"] == []
         outdated.parts.bots.refresh("default", ["default"])
         monkeypatch.setitem(sys.modules, "message_handler.safety.compiling", None)
         assert rule_of(outdated.post(says(BROKEN))) == "clinic-pump", "intake needs no compiler"
+
+    def test_that_break_the_compiler_stop_no_sweep(self, outdated: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+        def broken(*_: Any) -> Any:
+            raise RuntimeError(CANARY)
+
+        monkeypatch.setattr("message_handler.safety.own.own_language", broken)
+        outdated.invoke("admin", {"action": "sweep"})
+        assert in_force(outdated)["refused"] == ["en"]
+        assert rule_of(outdated.post(says(EMERGENCY))) == BREATHING
+        assert outdated.parts.bots.get_bot_config("conversation-1", platform_id="default")
 
     def test_that_this_one_refuses_are_named(self, outdated: Service) -> None:
         gone = OWN | {"rules": [OWN["rules"][0] | {"phrases": ["<a group of that release>"]}]}

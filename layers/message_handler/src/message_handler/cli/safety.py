@@ -52,12 +52,12 @@ def lint(_client: Client, options: Namespace) -> int:
 
 
 def _compiled(file: Path, *, own: bool) -> dict[str, Any]:
-    """The compiled form of a file. `own`: its rules may use the shipped groups of words. Raises RulesRefused."""
+    """The compiled form of a file. `own`: they are a tenant's own rules. Raises RulesRefused."""
     from message_handler.safety.compiling import compiled_language
+    from message_handler.safety.own import own_language
 
     source = source_of(file)
-    known = {language["language"]: language for language in shipped().compiled} if own else {}
-    return compiled_language(source, known.get(str(source.get("language"))))
+    return own_language(source) if own else compiled_language(source)
 
 
 def _row(match: Explanation) -> dict[str, str]:

@@ -73,7 +73,7 @@ def wrong(advice: str) -> PydanticCustomError:
     return PydanticCustomError("wrong", "{advice}", {"advice": advice})
 
 
-def _shows_words(value: str) -> str:
+def shows_words(value: str) -> str:
     """Patients would see an empty bubble, and no person is named by blanks."""
     if is_wordless(value):
         raise wrong("must have words")
@@ -91,7 +91,7 @@ def _has_come(value: str) -> str:
     return value
 
 
-Notice = Annotated[str, Field(min_length=1, max_length=2_000), AfterValidator(_shows_words)]
+Notice = Annotated[str, Field(min_length=1, max_length=2_000), AfterValidator(shows_words)]
 ReviewDay = Annotated[str, Field(pattern=_DAY), AfterValidator(_has_come)]
 
 
@@ -199,7 +199,7 @@ class EmergencyContacts(Strict):
     emergency: Number
     crisis: Number | None = None
     texts: dict[Annotated[str, Field(pattern=_LANGUAGE)], NoticeTexts] = Field(default_factory=dict)
-    reviewed_by: Annotated[Name, AfterValidator(_shows_words)]
+    reviewed_by: Annotated[Name, AfterValidator(shows_words)]
     reviewed_at: ReviewDay
 
 

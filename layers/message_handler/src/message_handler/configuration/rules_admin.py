@@ -72,7 +72,7 @@ class RulesAdmin:
         return shown
 
     def recompile(self) -> None:
-        """Compile the own rules that another release has compiled, before a patient's message needs them."""
+        """Compile the own rules that another release has compiled. Until then they do not count."""
         version = shipped().version
         for outdated in self.store.outdated_rules(version, most=_MOST_COMPILED):
             rules = usable_document(outdated.document).rules

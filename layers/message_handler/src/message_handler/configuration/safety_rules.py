@@ -8,12 +8,11 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import AfterValidator, Field, ValidationError, field_validator
 
-from message_handler.configuration.records import DAY_ADVICE, Name, ReviewDay, wrong
+from message_handler.configuration.records import DAY_ADVICE, Name, ReviewDay, shows_words, wrong
 from message_handler.domain.conversations import DEFAULT_BOT, DEFAULT_LANGUAGE
 from message_handler.domain.errors import InvalidRequest
 from message_handler.domain.validation import Strict, check_json, field_name, validated
@@ -28,11 +27,11 @@ MOST_RULES_BYTES = 64 * 1024
 #: Rules in this language are always tried, and so are those in the languages of the tenant's bots.
 _ALWAYS = "en"
 _VERSION = r"^[0-9a-f]{16}$"
-_REASON = r"\S"
 _ADVICE = DAY_ADVICE | {
     _VERSION: "must be the rules_version that was reviewed",
-    _REASON: "must say in 1 to 500 characters why the rule does not apply",
 }
+
+Reason = Annotated[str, Field(min_length=1, max_length=500), AfterValidator(shows_words)]
 
 _log = logging.getLogger(__name__)
 
@@ -40,7 +39,7 @@ _log = logging.getLogger(__name__)
 class RulesReview(Strict):
     """The clinician who has reviewed the rules in force: which version of them, and on which day."""
 
-    reviewed_by: Name
+    reviewed_by: Annotated[Name, AfterValidator(shows_words)]
     reviewed_at: ReviewDay
     rules_version: Annotated[str, Field(pattern=_VERSION)]
 
@@ -54,7 +53,7 @@ class SafetyRules(Strict):
 
     languages: Annotated[list[str], Field(max_length=20)] | None = None
     rules: Annotated[list[dict[str, Any]], Field(max_length=20)] = Field(default_factory=list)
-    not_applicable: dict[str, Annotated[str, Field(pattern=_REASON, max_length=500)]] = Field(default_factory=dict)
+    not_applicable: dict[str, Reason] = Field(default_factory=dict)
     review: RulesReview | None = None
 
     @field_validator("rules")
@@ -104,9 +103,8 @@ def in_force(stored: Mapping[str, Any], languages: Mapping[str, str]) -> dict[st
     `languages`: those of the tenant's bots, by the bots' ids.
     """
     document, version = usable_document(stored["document"]), shipped().version
-    own = stored["compiled"] if document.rules else None
-    if document.rules and stored["compiled_for"] != version:
-        own = recompiled(document.rules)
+    # Compiling takes a second, too long for a patient's request: until the release has done that, they do not count.
+    own = stored["compiled"] if document.rules and stored["compiled_for"] == version else None
     known = {rule["id"] for rule in shipped_rules()}
     return {
         "languages": _tried(document.languages, languages),
@@ -128,7 +126,7 @@ def state_of(records: Records, platform_id: str, oldest_review: str) -> dict[str
     """The rules in force, and how they were reviewed, without any word of a rule.
 
     `review`: whether a review holds for this version of the rules, which is none before the day `oldest_review`.
-    `refused`: the languages of own rules that this release can't compile.
+    `refused`: the languages of own rules that this release can't compile, or has not compiled yet.
     """
     stored = records.get("safety_rules", platform_id) or NOTHING
     document = usable_document(stored["document"])
@@ -154,12 +152,7 @@ def _state_of(review: RulesReview | None, version: str, oldest: str) -> ReviewSt
 
 def recompiled(rules: Sequence[Mapping[str, Any]]) -> str | None:
     """Own rules that another release has compiled. What this release refuses is left out, and logged."""
-    return _recompiled(_canonical(rules), shipped().version)
-
-
-@lru_cache(32)
-def _recompiled(rules: str, _version: str) -> str | None:
-    return _compiled(json.loads(rules), lenient=True)
+    return _compiled(rules, lenient=True)
 
 
 def _compiled(rules: Sequence[Mapping[str, Any]], *, lenient: bool = False) -> str | None:
@@ -167,23 +160,33 @@ def _compiled(rules: Sequence[Mapping[str, Any]], *, lenient: bool = False) -> s
 
     Raises InvalidRequest with the first problem, without any word of the rules.
     """
-    from message_handler.safety.compiling import RulesRefused, compiled_language
+    from message_handler.safety.compiling import RulesRefused
+    from message_handler.safety.own import own_language
 
-    known = {language["language"]: language for language in shipped().compiled}
-    taken = {rule["id"] for rule in shipped_rules()}
+    taken: set[str] = set()
     compiled: list[dict[str, Any]] = []
     for number, source in enumerate(json.loads(_canonical(rules))):
         language = str(source.get("language"))
         try:
-            compiled.append(compiled_language(source, known.get(language), taken))
+            compiled.append(own_language(source, taken))
         except RulesRefused as error:
             if not lenient:
                 field = f"rules.{number}.{error.problems[0].field}".rstrip(".")
                 raise InvalidRequest(error.problems[0].what, field=field) from None
-            _log.error("a tenant's own safety rules can't be compiled: they do not count", extra={"language": language})
+            _warn(language, error)
+        except Exception as error:
+            if not lenient:
+                raise
+            _warn(language, error)
         else:
             taken |= {rule["id"] for rule in compiled[-1]["rules"]}
     return json.dumps(compiled, ensure_ascii=False, separators=(",", ":")) if compiled else None
+
+
+def _warn(language: str, error: Exception) -> None:
+    """The error's type alone: its text may quote the rules."""
+    about = {"language": language, "error": type(error).__name__}
+    _log.error("a tenant's own safety rules can't be compiled: they do not count", extra=about)
 
 
 def _canonical(rules: Iterable[Mapping[str, Any]]) -> str:

@@ -40,14 +40,18 @@ _LOWERED_BY: Final[Mapping[Level, Mapping[str, Level | None]]] = {
 _GAP, _WITHIN = 2, 8
 #: More would make a text's check slow.
 _MOST_SLOTS, _WIDEST = 8, 20
+#: The most characters of an id, and of another field that is shown.
+_LONGEST_ID, _LONGEST_FIELD = 64, 200
 
 _FILE_FIELDS: Final = {"language", "spellings", "unlike", "words", "idioms", "cues", "rules"}
 _RULE_FIELDS: Final = {
     *("id", "level", "about", "phrases", "together", "gap", "within", "except", "lowered_by", "typing_errors"),
     *("source", "reviewed_by", "reviewed_at"),
 }
+_SHOWN_FIELDS: Final = ("about", "source", "reviewed_by", "reviewed_at")
 _CUES: Final = ("negation_before", "negation_after", "not_negation", "past", "other", "information", "idioms")
 _GROUP: Final = re.compile(r"<([^<>]*)>")
+_NUMBER: Final = re.compile("[0-9]{1,2}")
 _ID: Final = re.compile(r"[a-z0-9][a-z0-9-]*")
 
 
@@ -251,6 +255,8 @@ class _Compiler:
             text = Text(_text(meant) or "")
             if not text.words:
                 self._refuse("spellings", "stands for no word", word)
+            elif len(text.words) > MOST_WORDS:
+                self._refuse("spellings", f"stands for more than {MOST_WORDS} words", word)
             else:
                 pairs = [(plain, raw.lower()) for plain, raw in zip(text.words, text.raw, strict=True)]
                 self._spellings.setdefault(form, []).append((Text(str(word)).raw[0], pairs))
@@ -303,6 +309,8 @@ class _Compiler:
             where = identifier if isinstance(identifier, str) else f"rule {number}"
             if not isinstance(identifier, str) or not _ID.fullmatch(identifier):
                 self._refuse(where, "id must have small letters, digits and hyphens")
+            elif len(identifier) > _LONGEST_ID:
+                self._refuse(where, f"id must have at most {_LONGEST_ID} characters")
             elif identifier in self._ids:
                 self._refuse(where, "another rule has this id")
             else:
@@ -315,6 +323,9 @@ class _Compiler:
             return
         if not _text(rule.get("about")):
             self._refuse(where, "about is missing")
+        for name in _SHOWN_FIELDS:
+            if len(_text(rule.get(name)) or "") > _LONGEST_FIELD:
+                self._refuse(where, f"{name} must have at most {_LONGEST_FIELD} characters")
         typing_errors = rule.get("typing_errors", True)
         if not isinstance(typing_errors, bool):
             self._refuse(where, "typing_errors must be true or false")
@@ -336,7 +347,7 @@ class _Compiler:
                 "except": self._exceptions(rule, where),
                 "lowered_by": self._lowered_by(rule, level, where),
                 "typing_errors": typing_errors,
-                **{name: _text(rule.get(name)) for name in ("source", "reviewed_by", "reviewed_at")},
+                **{name: _text(rule.get(name)) for name in _SHOWN_FIELDS if name != "about"},
             }
         )
 
@@ -368,6 +379,8 @@ class _Compiler:
                 self._refuse(where, "together needs two or more in each list")
             elif len(slots) != len(texts):
                 self._refuse(where, "each entry of together is one group or one run of words")
+            elif len(slots) > _MOST_SLOTS:
+                self._refuse(where, f"together has more than {_MOST_SLOTS} entries in a list")
             else:
                 yield [False, within, slots]
 
@@ -475,7 +488,7 @@ class _Compiler:
         return value
 
     def _number(self, value: Any, least: int, where: str) -> int:
-        if isinstance(value, str) and value.isdecimal():
+        if isinstance(value, str) and _NUMBER.fullmatch(value):
             value = int(value)
         if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= _WIDEST:
             self._refuse(where, f"must be {least} to {_WIDEST}")

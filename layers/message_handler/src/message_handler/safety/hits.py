@@ -45,6 +45,10 @@ class Hits:
                     if group in wanted:
                         self._terms[group].append(term)
 
+    def number(self) -> int:
+        """How many hits there are at most. None is made for this."""
+        return sum(len(self._found[term]) for terms in self._terms.values() for term in terms)
+
     @cached_property
     def patterns(self) -> Sequence[Pattern]:
         """The patterns whose terms stand close enough together, in the order of the text."""

@@ -24,6 +24,26 @@ _ITEM, _LIST = 5, 40
 _RECENT: Final = 4
 
 IDIOM: Final = "idiom"
+#: The steps that making one hit takes, and judging one match without its words. A step takes about a microsecond.
+_STEPS_OF_A_HIT, _STEPS_OF_A_MATCH = 2, 20
+
+
+class TooMuchWork(Exception):
+    """Rules need more steps than they may take. `rule`: the number of the rule that took the last one."""
+
+    rule: int | None = None
+
+
+class Work:
+    """The steps that rules may still take: the same number for the same rules and texts, however fast a machine is."""
+
+    def __init__(self, steps: int) -> None:
+        self._left = steps
+
+    def take(self, steps: int) -> None:
+        self._left -= steps
+        if self._left < 0:
+            raise TooMuchWork
 
 
 class Lowering(NamedTuple):
@@ -51,13 +71,16 @@ class Match(NamedTuple):
 
 
 class Matcher:
-    """Finds the matches of one language's rules in one text."""
+    """Finds the matches of one language's rules in one text. `work`: the steps that it may take; None: all."""
 
-    def __init__(self, language: Language, reading: Reading) -> None:
+    def __init__(self, language: Language, reading: Reading, work: Work | None = None) -> None:
         self._language: Final = language
+        self._work: Final = work
         self._all: Final = language.hits(reading)
         self.reading: Final = reading
         self._counted: Final[dict[int, Sequence[Hit]]] = {}
+        if work:
+            work.take(_STEPS_OF_A_HIT * self._all.number())
 
     def matches(self) -> Iterator[Match]:
         """Each rule's matches, up to the first one that is not lowered."""
@@ -90,6 +113,8 @@ class Matcher:
         rule = self._language.rules[pattern.rule]
         slots = [hits(slot) for slot in pattern.slots]
         own = self._all.of(rule.exceptions) if exceptions else ()
+        if self._work:
+            self._take(pattern.rule, len(own) + _steps_of(pattern, slots))
         if own:
             idioms = _Idioms(own, self.reading)
             slots = [[hit for hit in slot if not idioms.void(hit)] for slot in slots]
@@ -101,9 +126,19 @@ class Matcher:
         rule = self._language.rules[pattern.rule]
         for hits in self._allowed(pattern, chains):
             match = Match(rule, rule.level, hits)
+            if self._work:
+                self._take(pattern.rule, _STEPS_OF_A_MATCH + match.end - match.start)
             lowered = tuple(self._cues.lower(match))
             levels = [rule.lowered_by[lowering.kind] for lowering in lowered]
             yield Match(rule, _lowest([rule.level, *levels]), hits, lowered)
+
+    def _take(self, rule: int, steps: int) -> None:
+        assert self._work
+        try:
+            self._work.take(steps)
+        except TooMuchWork as error:
+            error.rule = rule
+            raise
 
     def _allowed(self, pattern: Pattern, chains: Iterator[tuple[Hit, ...]]) -> Iterator[tuple[Hit, ...]]:
         typing_errors = self._language.rules[pattern.rule].typing_errors
@@ -316,6 +351,12 @@ class _Cues:
     def _clauses(self) -> list[int]:
         """The first words of the clauses, which also start after a comma."""
         return sorted((*self._reading.parts, *self._contrasted))
+
+
+def _steps_of(pattern: Pattern, slots: Sequence[Sequence[Hit]]) -> int:
+    """The most hits that are looked at for a pattern: each is combined with those of the other slots before it."""
+    hits = sum(map(len, slots))
+    return hits * (pattern.limit + 1 if pattern.ordered else len(slots) ** 2)
 
 
 def _number(starts: Sequence[int], word: int) -> int:

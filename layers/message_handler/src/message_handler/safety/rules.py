@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -10,11 +11,16 @@ from typing import Any, Final, NamedTuple
 
 from message_handler.domain.safety import Finding, Level
 from message_handler.safety.language import Language
-from message_handler.safety.matching import Match, Matcher
+from message_handler.safety.matching import Match, Matcher, Work
 from message_handler.safety.text import Text
 
 #: Written by `make safety-rules` from the files in `rules/`.
 FILE: Final = Path(__file__).with_name("rules.json")
+#: Own rules read the first characters of a text, and take at most this many steps for all texts of one check.
+MOST_OWN_CHARACTERS: Final = 8_000
+MOST_OWN_STEPS: Final = 300_000
+
+_log = logging.getLogger(__name__)
 
 
 class Explanation(NamedTuple):
@@ -30,36 +36,60 @@ class Explanation(NamedTuple):
 
 
 class Rules:
-    """A set of rules, of one or several languages. It never changes."""
+    """A set of rules, of one or several languages. It never changes. `own`: the languages of a tenant's own rules."""
 
-    def __init__(self, languages: Sequence[Language], version: str, without: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        languages: Sequence[Language],
+        version: str,
+        without: Collection[str] = (),
+        own: Sequence[Language] = (),
+    ) -> None:
         #: A digest of the rules: texts that the same version has checked need no second check.
         self.version: Final = version
         self._languages: Final = tuple(languages)
+        self._own: Final = tuple(own)
         #: The ids of rules that do not apply.
         self._without: Final = frozenset(without)
 
     @property
     def languages(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(language.code for language in self._languages))
+        return tuple(dict.fromkeys(language.code for language in (*self._languages, *self._own)))
 
     @property
     def compiled(self) -> tuple[Mapping[str, Any], ...]:
-        """The compiled form of each language."""
+        """The compiled form of each shipped language."""
         return tuple(language.compiled for language in self._languages)
 
-    def find(self, text: str) -> tuple[Finding, ...]:
-        """Each rule's strongest match in a text, the strongest rule first. What counts for nothing is left out."""
+    def find(self, text: str, work: Work | None = None) -> tuple[Finding, ...]:
+        """Each rule's strongest match in a text, the strongest rule first. What counts for nothing is left out.
+
+        `work`: the steps that own rules may take. They come last, so whatever happens to them, the other rules count.
+        """
         strongest: dict[str, Finding] = {}
-        for language, matcher in self._matchers(text):
-            for match in matcher.matches():
-                if match.level is None or match.rule.id in self._without:
-                    continue
-                known = strongest.get(match.rule.id)
-                if known is None or known.level < match.level:
-                    place = matcher.reading.place(match.hits)
-                    strongest[match.rule.id] = Finding(match.level, match.rule.id, language.code, place)
+        read = Text(text)
+        for language in self._languages:
+            self._find(language, Matcher(language, language.read(read)), strongest)
+        try:
+            self._find_own(read, work or Work(MOST_OWN_STEPS), strongest)
+        except Exception as error:  # noqa: BLE001  whatever fails in own rules, the shipped ones count
+            _log.error("a tenant's own safety rules can't read a text", extra={"error": type(error).__name__})
         return tuple(sorted(strongest.values(), key=lambda finding: (-finding.level.rank, finding.place)))
+
+    def _find_own(self, read: Text, work: Work, strongest: dict[str, Finding]) -> None:
+        if self._own and len(read.original) > MOST_OWN_CHARACTERS:
+            read = Text(read.original[:MOST_OWN_CHARACTERS])
+        for language in self._own:
+            self._find(language, matcher_of_own(language, read, work), strongest)
+
+    def _find(self, language: Language, matcher: Matcher, strongest: dict[str, Finding]) -> None:
+        for match in matcher.matches():
+            if match.level is None or match.rule.id in self._without:
+                continue
+            known = strongest.get(match.rule.id)
+            if known is None or known.level < match.level:
+                place = matcher.reading.place(match.hits)
+                strongest[match.rule.id] = Finding(match.level, match.rule.id, language.code, place)
 
     def explain(self, text: str) -> tuple[Explanation, ...]:
         """All matches in a text, also those that count for nothing, the strongest first."""
@@ -78,17 +108,26 @@ class Rules:
         return Rules(kept, _digest([self.version, [language.code for language in kept], sorted(without)]), without)
 
     def extended(self, own: Sequence[Mapping[str, Any]]) -> Rules:
-        """These rules and a tenant's own ones, which `compiling.own_language` has compiled.
+        """These rules and a tenant's own ones, which `own.own_language` has compiled.
 
         Own rules are languages of their own: their idioms and cues can't lower what these rules find.
         """
-        languages = [*self._languages, *(Language(compiled) for compiled in own)]
-        return Rules(languages, _digest([self.version, list(own)]), self._without)
+        languages = [*self._own, *map(Language, own)]
+        return Rules(self._languages, _digest([self.version, list(own)]), self._without, languages)
 
     def _matchers(self, text: str) -> Iterator[tuple[Language, Matcher]]:
         read = Text(text)
-        for language in self._languages:
+        for language in (*self._languages, *self._own):
             yield language, Matcher(language, language.read(read))
+
+
+def matcher_of_own(language: Language, text: Text, work: Work) -> Matcher:
+    """A matcher of own rules. Raises TooMuchWork."""
+    # A text may become twelve times as long by its spellings.
+    work.take(len(text.original) // 4)
+    reading = language.read(text)
+    work.take(len(reading.words))
+    return Matcher(language, reading, work)
 
 
 @cache

@@ -8,7 +8,8 @@ from itertools import permutations
 from typing import Final
 
 from message_handler.domain.safety import Finding, Level
-from message_handler.safety.rules import Rules
+from message_handler.safety.matching import Work
+from message_handler.safety.rules import MOST_OWN_STEPS, Rules
 
 #: Messages may arrive in another order than they were written. Few and short ones are joined in all orders: the most
 #: messages, and the most characters that they have together.
@@ -45,15 +46,15 @@ def _found(
     rules: Rules, texts: Sequence[str], *, only_joined: bool
 ) -> Iterator[tuple[Finding, list[tuple[int, Finding]]]]:
     """Each finding, and the share that each text has in it."""
-    emergency = False
+    emergency, work = False, Work(MOST_OWN_STEPS)
     for index, text in enumerate(() if only_joined else texts):
-        for finding in rules.find(text):
+        for finding in rules.find(text, work):
             emergency = emergency or finding.level is Level.EMERGENCY
             yield finding, [(index, finding)]
     if emergency or len(texts) < 2:
         return
     for order in _orders(texts):
-        for finding in rules.find(_BETWEEN.join(texts[index] for index in order)):
+        for finding in rules.find(_BETWEEN.join(texts[index] for index in order), work):
             yield finding, _shares(finding, texts, order)
 
 

@@ -17,8 +17,8 @@ from typing import Any
 
 from message_handler.safety.rules import Rules, shipped
 
-#: The most sets of rules that a process keeps. Each has a few hundred KB.
-_MOST_KEPT = 32
+#: The most sets of rules that a process keeps. They share the shipped rules. Own ones take 1 to 7 MB each.
+_MOST_KEPT = 8
 
 
 def rules_of(platform: Mapping[str, Any]) -> Rules:
